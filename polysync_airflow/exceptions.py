@@ -1,0 +1,191 @@
+"""
+Owns the error tree and the table of hints: what each refusal means and how to cure it.
+
+::
+
+    PolysyncError
+     ├─ CredentialsError                    the connection cannot sign in (missing, incomplete, refused by name)
+     ├─ ParametersError                     an argument is not legal; nothing was started
+     ├─ SageMakerApiError                   AWS answered with an error, or did not answer
+     ├─ TriggerEventError                   what came back from the triggerer is not an event of ours
+     └─ PipelineExecutionError              the execution did not do what the task was for
+         ├─ PipelineExecutionFailedError
+         ├─ PipelineExecutionCancelledError
+         └─ PipelineExecutionTimeoutError
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+
+class PolysyncError(AirflowException):
+    """
+    Base of every error this provider raises.
+
+    :param message: what happened, to which field or resource, and what to do about it.
+    :param lasting: True if trying the same again cannot succeed, so that a wait should end rather than go on.
+    """
+
+    def __init__(self, message: str, *, lasting: bool = True) -> None:
+        super().__init__(message)
+        self.lasting = lasting
+
+
+class CredentialsError(PolysyncError):
+    """The connection does not exist, is incomplete, or does not yield AWS credentials."""
+
+
+class ParametersError(PolysyncError):
+    """One or more arguments are not legal. Raised before anything is started in AWS; names them all."""
+
+
+class TriggerEventError(PolysyncError):
+    """The event that resumed a deferred task does not have the shape that our trigger sends."""
+
+
+class SageMakerApiError(PolysyncError):
+    """
+    An AWS call failed.
+
+    :param message: AWS's own words and the cure.
+    :param error_code: AWS's error code (``AccessDeniedException``), or the botocore exception's class name
+        where no answer came (``EndpointConnectionError``).
+    :param operation: the API operation as AWS names it (``StartPipelineExecution``).
+    :param lasting: False where time may cure it (throttling, network, expired credentials).
+    """
+
+    def __init__(self, message: str, *, error_code: str, operation: str, lasting: bool) -> None:
+        super().__init__(message, lasting=lasting)
+        self.error_code = error_code
+        self.operation = operation
+
+
+class PipelineExecutionError(PolysyncError):
+    """
+    The execution ended, or was given up on, in a way that fails the task.
+
+    :param message: the outcome with its reasons.
+    :param execution_arn: the execution.
+    :param status: AWS's last known status, None if it was never seen.
+    """
+
+    def __init__(self, message: str, *, execution_arn: str, status: str | None) -> None:
+        super().__init__(message)
+        self.execution_arn = execution_arn
+        self.status = status
+
+
+class PipelineExecutionFailedError(PipelineExecutionError):
+    """The execution ended as Failed or CompletedWithFailures; the message has the failed steps' reasons."""
+
+
+class PipelineExecutionCancelledError(PipelineExecutionError):
+    """The execution was stopped by somebody."""
+
+
+class PipelineExecutionCancelledFailError(PipelineExecutionCancelledError, AirflowFailException):
+    """The execution was stopped by somebody, and the task must fail without using its retries."""
+
+
+class PipelineExecutionTimeoutError(PipelineExecutionError):
+    """The execution had not ended when the task's time was up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """
+    What an AWS error code means here.
+
+    :param cure: what to do; may use ``{permission}``, ``{resource}``, ``{region}`` and ``{subject}``.
+    :param lasting: True if waiting cannot cure it.
+    """
+
+    cure: str
+    lasting: bool
+
+
+# Codes: https://docs.aws.amazon.com/sagemaker/latest/APIReference/CommonErrors.html, each operation's own
+# page, and https://docs.aws.amazon.com/STS/latest/APIReference/CommonErrors.html.
+HINTS: Final[dict[str, Hint]] = {
+    "AccessDeniedException": Hint(
+        "Allow {permission} on {resource} in the identity's IAM policy, and look for an explicit Deny or a "
+        "service control policy.",
+        lasting=True,
+    ),
+    "ResourceNotFound": Hint(
+        "There is no {subject} in region {region} for this account: check the name's spelling, the region, "
+        "and that the connection signs in to the account that owns it.",
+        lasting=True,
+    ),
+    "ValidationException": Hint(
+        "AWS refused the request's content{parameter}: compare it with the pipeline's definition.",
+        lasting=True,
+    ),
+    "ResourceLimitExceeded": Hint(
+        "An account quota is used up: wait for other executions to end, or ask for more under Service Quotas "
+        "(Amazon SageMaker) in region {region}.",
+        lasting=False,
+    ),
+    "ThrottlingException": Hint(
+        "The account's API rate in region {region} is used up: raise poll_interval, or spread the tasks.",
+        lasting=False,
+    ),
+    "ConflictException": Hint(
+        "Another change of {subject} is under way: try again in a moment.",
+        lasting=False,
+    ),
+    "ExpiredTokenException": Hint(
+        "The session token has expired: put fresh temporary keys into the connection, or use keys that do "
+        "not expire.",
+        lasting=False,
+    ),
+    "UnrecognizedClientException": Hint(
+        "AWS does not know the access key: it was deleted, deactivated, or lacks its session token. Check "
+        "the connection's access key ID and session token.",
+        lasting=True,
+    ),
+    "InvalidSignatureException": Hint(
+        "The secret access key does not belong to the access key ID, or this host's clock is wrong.",
+        lasting=True,
+    ),
+    "InvalidIdentityToken": Hint(
+        "AWS could not accept the web identity token: the role's account needs an IAM OIDC provider for the "
+        "token's issuer, and the token's audience must be among that provider's.",
+        lasting=True,
+    ),
+    "ParamValidationError": Hint(
+        "The request does not fit the API: check the types of the arguments.",
+        lasting=True,
+    ),
+}
+
+# The same refusal under the names that other AWS services and older protocols give it.
+ALIASES: Final[dict[str, str]] = {
+    "AccessDenied": "AccessDeniedException",
+    "ExpiredToken": "ExpiredTokenException",
+    "InvalidClientTokenId": "UnrecognizedClientException",
+    "RequestLimitExceeded": "ThrottlingException",
+    "ResourceNotFoundException": "ResourceNotFound",
+    "SignatureDoesNotMatch": "InvalidSignatureException",
+    "Throttling": "ThrottlingException",
+    "TooManyRequestsException": "ThrottlingException",
+    "ValidationError": "ValidationException",
+}
+
+PASS_ROLE_CURE: Final = " The start names a role, so iam:PassRole on {role} is needed as well."
+
+# No hint of ours: the network, a 5xx, or a code AWS added later. Time may cure it; a wait goes on.
+UNKNOWN_HINT: Final = Hint("", lasting=False)
+
+
+def hint_for(error_code: str) -> Hint:
+    """
+    Look up what an AWS error code means.
+
+    :param error_code: AWS's error code, in any of the spellings its services use.
+    """
+    return HINTS.get(ALIASES.get(error_code, error_code), UNKNOWN_HINT)

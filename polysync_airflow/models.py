@@ -1,0 +1,247 @@
+"""Owns the shapes that cross a border: requests to AWS, its answers, the trigger's event, the XCom records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+
+# Limits: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StartPipelineExecution.html and
+# API_Parameter.html. botocore checks types, required members and minimum lengths only. A field's
+# ``description`` says what is legal; ``parameters.explain`` quotes it as the cure.
+MAX_PARAMETERS = 200
+NAME_PATTERN = r"[a-zA-Z0-9](-*[a-zA-Z0-9])*"
+DISPLAY_NAME_MAX = 82
+PIPELINE_ARN_PATTERN = r"arn:aws[a-z\-]*:sagemaker:[a-z0-9\-]*:([0-9]{12}|aws):pipeline/"
+EXECUTION_ARN_PATTERN = (
+    r"^arn:aws[a-z\-]*:sagemaker:[a-z0-9\-]+:[0-9]{12}:pipeline/[a-zA-Z0-9\-]+/execution/[a-zA-Z0-9]+$"
+)
+ROLE_ARN_PATTERN = r"^arn:aws[a-z\-]*:iam::\d{12}:role/?[a-zA-Z_0-9+=,.@\-_/]+$"
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+def _parameter_text(value: Any) -> Any:
+    # The API takes strings only; str() is what AWS's own Python SDK sends (True, not true).
+    if isinstance(value, (bool, int, float)):
+        return str(value)
+    return value
+
+
+ParameterName = Annotated[str, StringConstraints(max_length=256, pattern=r"^[A-Za-z0-9\-_]*$")]
+ParameterValue = Annotated[
+    str, BeforeValidator(_parameter_text), StringConstraints(min_length=1, max_length=1024)
+]
+RoleArn = Annotated[str, StringConstraints(min_length=20, max_length=2048, pattern=ROLE_ARN_PATTERN)]
+ExecutionArn = Annotated[str, StringConstraints(max_length=2048, pattern=EXECUTION_ARN_PATTERN)]
+
+
+class StartRequest(BaseModel):
+    """
+    One StartPipelineExecution call, named as the operator's arguments are.
+
+    https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StartPipelineExecution.html
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pipeline_name: Annotated[
+        str,
+        StringConstraints(max_length=2048, pattern=rf"^({PIPELINE_ARN_PATTERN}.*)?{NAME_PATTERN}$"),
+        Field(
+            description="Give the pipeline's name (letters, digits and hyphens, beginning and ending with a "
+            "letter or digit, at most 256) or its ARN."
+        ),
+    ]
+    pipeline_parameters: Annotated[
+        Mapping[ParameterName, ParameterValue],
+        Field(
+            default_factory=dict,
+            max_length=MAX_PARAMETERS,
+            description=f"Give a mapping of at most {MAX_PARAMETERS} names (letters, digits, '-', '_', at most "
+            "256) to strings, numbers or booleans whose text has 1 to 1,024 characters; leave a parameter "
+            "out to use its default, and pass larger data by its S3 URI.",
+        ),
+    ]
+    execution_display_name: Annotated[
+        str,
+        StringConstraints(min_length=1, max_length=DISPLAY_NAME_MAX, pattern=rf"^{NAME_PATTERN}$"),
+        Field(
+            description=f"Use 1 to {DISPLAY_NAME_MAX} letters, digits and hyphens, beginning and ending with a "
+            "letter or digit, or leave it out to have one made."
+        ),
+    ]
+    execution_description: Annotated[
+        str | None, Field(max_length=3072, description="Use at most 3,072 characters, or leave it out.")
+    ] = None
+    max_parallel_steps: Annotated[
+        int | None, Field(ge=1, description="Give a whole number from 1, or leave it out for no limit.")
+    ] = None
+    execution_role_arn: Annotated[
+        RoleArn | None,
+        Field(description="Give a role's ARN, arn:aws:iam::<12-digit account>:role/<name>, or leave it out."),
+    ] = None
+    pipeline_version_id: Annotated[
+        int | None, Field(ge=1, description="Give a version's number from 1, or leave it out for the latest.")
+    ] = None
+    client_request_token: Annotated[str, StringConstraints(min_length=32, max_length=128)]
+
+    def to_aws(self) -> dict[str, Any]:
+        """Return the keyword arguments of botocore's ``start_pipeline_execution``."""
+        request: dict[str, Any] = {
+            "PipelineName": self.pipeline_name,
+            "PipelineExecutionDisplayName": self.execution_display_name,
+            "ClientRequestToken": self.client_request_token,
+            "PipelineParameters": [{"Name": n, "Value": v} for n, v in self.pipeline_parameters.items()],
+            "PipelineExecutionDescription": self.execution_description,
+            "ParallelismConfiguration": (
+                {"MaxParallelExecutionSteps": self.max_parallel_steps} if self.max_parallel_steps else None
+            ),
+            "PipelineVersionId": self.pipeline_version_id,
+            "RoleArn": self.execution_role_arn,
+        }
+        return {member: value for member, value in request.items() if value}
+
+
+class ExecutionDescription(_Frozen):
+    """
+    What DescribePipelineExecution said.
+
+    https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribePipelineExecution.html
+    """
+
+    execution_arn: str = Field(validation_alias="PipelineExecutionArn")
+    status: str = Field(validation_alias="PipelineExecutionStatus")
+    failure_reason: str | None = Field(None, validation_alias="FailureReason")
+    created_at: datetime | None = Field(None, validation_alias="CreationTime")
+    modified_at: datetime | None = Field(None, validation_alias="LastModifiedTime")
+
+
+class StepDescription(_Frozen):
+    """
+    One step of an execution.
+
+    https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_PipelineExecutionStep.html
+    """
+
+    name: str = Field(validation_alias="StepName")
+    status: str | None = Field(None, validation_alias="StepStatus")
+    failure_reason: str | None = Field(None, validation_alias="FailureReason")
+    attempt_count: int | None = Field(None, validation_alias="AttemptCount")
+    started_at: datetime | None = Field(None, validation_alias="StartTime")
+    ended_at: datetime | None = Field(None, validation_alias="EndTime")
+
+
+class PipelineSummary(_Frozen):
+    """One row of ListPipelines."""
+
+    name: str = Field(validation_alias="PipelineName")
+
+
+class PipelineDescription(_Frozen):
+    """
+    What DescribePipeline said.
+
+    https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribePipeline.html
+    """
+
+    name: str = Field(validation_alias="PipelineName")
+    arn: str = Field(validation_alias="PipelineArn")
+    role_arn: str | None = Field(None, validation_alias="RoleArn")
+    display_name: str | None = Field(None, validation_alias="PipelineDisplayName")
+    description: str | None = Field(None, validation_alias="PipelineDescription")
+    created_at: datetime | None = Field(None, validation_alias="CreationTime")
+    modified_at: datetime | None = Field(None, validation_alias="LastModifiedTime")
+    last_run_at: datetime | None = Field(None, validation_alias="LastRunTime")
+    max_parallel_steps: int | None = None
+    definition: str | None = Field(None, validation_alias="PipelineDefinition")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _flatten_parallelism(cls, data: dict[str, Any]) -> dict[str, Any]:
+        parallelism = data.get("ParallelismConfiguration") or {}
+        return {"max_parallel_steps": parallelism.get("MaxParallelExecutionSteps"), **data}
+
+
+class DeclaredParameter(_Frozen):
+    """
+    A parameter that a pipeline's definition declares.
+
+    https://docs.aws.amazon.com/sagemaker/latest/dg/build-and-manage-parameters.html
+    """
+
+    name: str = Field(validation_alias="Name")
+    type: Literal["String", "Integer", "Float", "Boolean"] = Field(validation_alias="Type")
+    default: str | int | float | bool | None = Field(None, validation_alias="DefaultValue")
+    enum_values: list[str] | None = Field(None, validation_alias="EnumValues")
+
+
+class Job(_Frozen):
+    """An imported pipeline, as ListImport returns it: times in ISO 8601 UTC once dumped to JSON."""
+
+    name: str
+    arn: str
+    role_arn: str | None
+    display_name: str | None
+    description: str | None
+    created_at: datetime | None
+    modified_at: datetime | None
+    last_run_at: datetime | None
+    max_parallel_steps: int | None
+    parameters: list[DeclaredParameter]
+    parameters_error: str | None
+
+
+class ExecutionEvent(BaseModel):
+    """
+    How a wait ended: the one shape in which both modes hand it to ``execute_complete``.
+
+    :param outcome: ``ended`` (AWS says so), ``timed_out`` (our deadline), ``refused`` (AWS will not tell).
+    :param message: AWS's FailureReason, or why we could not look.
+    :param started_at: AWS's creation time.
+    :param ended_at: AWS's last change, once ended.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    outcome: Literal["ended", "timed_out", "refused"]
+    execution_arn: ExecutionArn
+    pipeline_name: str | None
+    status: str | None
+    message: str | None
+    error_code: str | None = None
+    operation: str | None = None
+    started_at: datetime | None
+    ended_at: datetime | None
+
+    @model_validator(mode="after")
+    def _ended_has_a_status(self) -> ExecutionEvent:
+        if self.outcome == "ended" and not self.status:
+            raise ValueError("an execution that has ended has a status")
+        return self
+
+
+class FailedStep(_Frozen):
+    """A step that failed, as the ``run`` record lists it."""
+
+    name: str
+    reason: str | None
+
+
+class ExecutionRecord(_Frozen):
+    """The XCom ``run``: what happened, JSON-able, times in ISO 8601 UTC."""
+
+    execution_arn: str
+    pipeline_name: str
+    state: str
+    status: str | None
+    message: str | None
+    started_at: datetime | None
+    ended_at: datetime | None
+    seconds: float | None
+    parameters: Mapping[str, str]
+    failed_steps: list[FailedStep]

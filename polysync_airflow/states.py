@@ -1,0 +1,226 @@
+"""
+Owns the answer to "given what AWS just said about an execution, what next?".
+
+Rules:
+
+1. AWS's *status* maps to a Polysync *state* by ``STATE_OF_STATUS`` alone; a status that is not in it is
+   ``Unknown``.
+2. An execution has ended when its state is Success, Failed or Cancelled. Anything else waits.
+3. An unheard-of status is warned about once and waited through.
+4. A failed look that time may cure (throttling, network, expired credentials) is retried with backoff; a
+   lasting refusal finishes the wait.
+5. The deadline ends the wait whatever was seen, but only after one last look: an execution that ended in
+   time counts as ended.
+
+Everything here is pure: the clock is an argument, logging is a value. The synchronous wait and the trigger
+only do what ``Watch.decide`` returns.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Final
+
+from polysync_airflow.exceptions import PolysyncError, SageMakerApiError
+from polysync_airflow.models import ExecutionDescription, ExecutionEvent
+
+
+class PolysyncState(str, Enum):
+    """What Polysync calls the condition of an execution."""
+
+    RUNNING = "Running"
+    SUCCESS = "Success"
+    FAILED = "Failed"
+    CANCELLED = "Cancelled"
+    UNKNOWN = "Unknown"
+
+
+# https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribePipelineExecution.html
+STATE_OF_STATUS: Final[dict[str, PolysyncState]] = {
+    "Executing": PolysyncState.RUNNING,
+    "Stopping": PolysyncState.RUNNING,
+    "Succeeded": PolysyncState.SUCCESS,
+    "Failed": PolysyncState.FAILED,
+    "CompletedWithFailures": PolysyncState.FAILED,
+    "Stopped": PolysyncState.CANCELLED,
+}
+
+STATUS_STOPPING: Final = "Stopping"
+STATUS_COMPLETED_WITH_FAILURES: Final = "CompletedWithFailures"
+
+# The scheduler may fail a task that is resumed while it still books the deferral ("finished with state
+# success, but ... queued"), so no wait looks sooner than this.
+FIRST_LOOK_SECONDS: float = 5.0
+LONGEST_BACKOFF_SECONDS: Final = 300.0
+
+
+def state_of(status: str | None) -> PolysyncState:
+    """
+    Map an AWS status to a Polysync state.
+
+    :param status: AWS's ``PipelineExecutionStatus``; None if it was never seen.
+    """
+    return STATE_OF_STATUS.get(status or "", PolysyncState.UNKNOWN)
+
+
+def has_ended(status: str | None) -> bool:
+    """
+    Tell whether an execution with this status will not change any more by itself.
+
+    :param status: AWS's ``PipelineExecutionStatus``.
+    """
+    return state_of(status) not in (PolysyncState.RUNNING, PolysyncState.UNKNOWN)
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """
+    One line for the task's log.
+
+    :param level: a ``logging`` level.
+    :param text: the line.
+    """
+
+    level: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """
+    Instruction: sleep, look again, and hand the answer to ``watch.decide``.
+
+    :param seconds: how long to sleep.
+    :param watch: what is known by now.
+    :param notes: log lines to write first.
+    """
+
+    seconds: float
+    watch: Watch
+    notes: tuple[Note, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """
+    Instruction: the wait is over.
+
+    :param event: how it ended.
+    :param notes: log lines to write first.
+    """
+
+    event: ExecutionEvent
+    notes: tuple[Note, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """
+    What is known about one awaited execution.
+
+    :param execution_arn: the execution.
+    :param pipeline_name: its pipeline, for log lines; None where only the ARN is known.
+    :param poll_interval: seconds between two looks.
+    :param since: when the wait began (seconds since the epoch).
+    :param deadline: when it ends at the latest (seconds since the epoch).
+    """
+
+    execution_arn: str
+    pipeline_name: str | None
+    poll_interval: float
+    since: float
+    deadline: float
+    last_answer: ExecutionDescription | None = None
+    warned_of: frozenset[str] = frozenset()
+    failures: int = 0
+    last_error: str | None = None
+
+    def begin(self, now: float) -> Wait:
+        """
+        Tell how long to sleep before the first look.
+
+        :param now: seconds since the epoch.
+        """
+        return self._wait(max(self.poll_interval, FIRST_LOOK_SECONDS), now)
+
+    def decide(self, answer: ExecutionDescription | PolysyncError, now: float) -> Wait | Finish:
+        """
+        Tell what to do after a look.
+
+        :param answer: what DescribePipelineExecution said, or how it failed.
+        :param now: seconds since the epoch.
+        """
+        if isinstance(answer, PolysyncError):
+            return self._after_error(answer, now)
+        return self._after_description(answer, now)
+
+    def _after_description(self, answer: ExecutionDescription, now: float) -> Wait | Finish:
+        notes = self._notes_on(answer, now)
+        known = replace(
+            self,
+            last_answer=answer,
+            warned_of=self.warned_of | ({answer.status} - STATE_OF_STATUS.keys()),
+            failures=0,
+            last_error=None,
+        )
+        if has_ended(answer.status):
+            return Finish(known._event("ended"), notes)
+        if now >= self.deadline:
+            return Finish(known._event("timed_out"), notes)
+        return known._wait(self.poll_interval, now, notes)
+
+    def _after_error(self, error: PolysyncError, now: float) -> Wait | Finish:
+        known = replace(self, failures=self.failures + 1, last_error=str(error))
+        if error.lasting:
+            return Finish(known._event("refused", error))
+        if now >= self.deadline:
+            return Finish(known._event("timed_out", error))
+        notes: tuple[Note, ...] = ()
+        if known.last_error != self.last_error:
+            notes = (Note(logging.WARNING, f"Could not look at {self._label}, will go on trying: {error}"),)
+        backoff = min(self.poll_interval * 2 ** min(self.failures, 16), LONGEST_BACKOFF_SECONDS)
+        return known._wait(max(self.poll_interval, backoff), now, notes)
+
+    def _notes_on(self, answer: ExecutionDescription, now: float) -> tuple[Note, ...]:
+        notes = []
+        if self.failures:
+            notes.append(Note(logging.INFO, f"{self._label} can be seen again."))
+        before = self.last_answer.status if self.last_answer else None
+        if answer.status != before:
+            change = f"{before} -> {answer.status}" if before else answer.status
+            notes.append(Note(logging.INFO, f"{self._label}: {change} after {now - self.since:.0f} s"))
+        if state_of(answer.status) is PolysyncState.UNKNOWN and answer.status not in self.warned_of:
+            notes.append(
+                Note(
+                    logging.WARNING,
+                    f"{self._label} has the status {answer.status!r}, which this version does not know; "
+                    "waiting on, until the timeout at the latest.",
+                )
+            )
+        return tuple(notes)
+
+    @property
+    def _label(self) -> str:
+        pipeline = f"Pipeline {self.pipeline_name}, execution" if self.pipeline_name else "Execution"
+        return f"{pipeline} {self.execution_arn}"
+
+    def _wait(self, seconds: float, now: float, notes: tuple[Note, ...] = ()) -> Wait:
+        return Wait(max(0.0, min(seconds, self.deadline - now)), self, notes)
+
+    def _event(self, outcome: str, error: PolysyncError | None = None) -> ExecutionEvent:
+        seen = self.last_answer
+        status = seen.status if seen else None
+        ended = seen is not None and has_ended(status)
+        return ExecutionEvent(
+            outcome=outcome,
+            execution_arn=self.execution_arn,
+            pipeline_name=self.pipeline_name,
+            status=status,
+            message=str(error) if error else (seen.failure_reason if seen else None),
+            error_code=error.error_code if isinstance(error, SageMakerApiError) else None,
+            operation=error.operation if isinstance(error, SageMakerApiError) else None,
+            started_at=seen.created_at if seen else None,
+            ended_at=seen.modified_at if seen and ended else None,
+        )

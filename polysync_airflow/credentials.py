@@ -80,8 +80,7 @@ def parse_credentials(fields: Mapping[str, Any], *, connection_id: str) -> Crede
         return _CREDENTIALS.validate_python(given)
     except ValidationError as error:
         problems = "\n".join(
-            f"- {_form_name(problem['loc'])}: {problem['msg']}"
-            f"; {_CURES.get(problem['type'], 'correct it')}."
+            f"- {_form_name(problem['loc'])}: {problem['msg']}; {_CURES.get(problem['type'], 'correct it')}."
             for problem in error.errors(include_url=False, include_input=False)
         )
         raise CredentialsError(

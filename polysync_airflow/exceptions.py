@@ -4,7 +4,7 @@ Owns the error tree and the table of hints: what each refusal means and how to c
 ::
 
     PolysyncError
-     ├─ CredentialsError                    the connection cannot sign in (missing, incomplete, refused by name)
+     ├─ CredentialsError                    the connection is missing, incomplete or cannot sign in
      ├─ ParametersError                     an argument is not legal; nothing was started
      ├─ SageMakerApiError                   AWS answered with an error, or did not answer
      ├─ TriggerEventError                   what came back from the triggerer is not an event of ours
@@ -176,7 +176,7 @@ ALIASES: Final[dict[str, str]] = {
     "ValidationError": "ValidationException",
 }
 
-PASS_ROLE_CURE: Final = " The start names a role, so iam:PassRole on {role} is needed as well."
+CURE_WITH_ROLE: Final = " The start names a role, so iam:PassRole on {role} is needed as well."
 
 # No hint of ours: the network, a 5xx, or a code AWS added later. Time may cure it; a wait goes on.
 UNKNOWN_HINT: Final = Hint("", lasting=False)

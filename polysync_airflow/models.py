@@ -1,18 +1,20 @@
-"""Owns the shapes that cross a border: requests to AWS, its answers, the trigger's event, the XCom records."""
+"""Owns the shapes that cross a border: requests to AWS, its answers, the trigger's event, XCom records."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from numbers import Number
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
 # Limits: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StartPipelineExecution.html and
 # API_Parameter.html. botocore checks types, required members and minimum lengths only. A field's
-# ``description`` says what is legal; ``parameters.explain`` quotes it as the cure.
+# ``description`` says what is legal; ``parameters.build_start_request`` quotes it as the cure.
 MAX_PARAMETERS = 200
-NAME_PATTERN = r"[a-zA-Z0-9](-*[a-zA-Z0-9])*"
+PIPELINE_NAME_PATTERN = r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,255}"
+DISPLAY_NAME_PATTERN = r"^[a-zA-Z0-9](-*[a-zA-Z0-9]){0,81}$"
 DISPLAY_NAME_MAX = 82
 PIPELINE_ARN_PATTERN = r"arn:aws[a-z\-]*:sagemaker:[a-z0-9\-]*:([0-9]{12}|aws):pipeline/"
 EXECUTION_ARN_PATTERN = (
@@ -21,18 +23,23 @@ EXECUTION_ARN_PATTERN = (
 ROLE_ARN_PATTERN = r"^arn:aws[a-z\-]*:iam::\d{12}:role/?[a-zA-Z_0-9+=,.@\-_/]+$"
 
 
+# defer_build: operators import this room, and a DAG file is parsed every 30 seconds. Validators are built on
+# first use, which is on a worker.
+_STRICT = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
 
 def _parameter_text(value: Any) -> Any:
     # The API takes strings only; str() is what AWS's own Python SDK sends (True, not true).
-    if isinstance(value, (bool, int, float)):
+    if isinstance(value, Number):
         return str(value)
     return value
 
 
-ParameterName = Annotated[str, StringConstraints(max_length=256, pattern=r"^[A-Za-z0-9\-_]*$")]
+ParameterName = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[A-Za-z0-9\-_]+$")]
 ParameterValue = Annotated[
     str, BeforeValidator(_parameter_text), StringConstraints(min_length=1, max_length=1024)
 ]
@@ -47,11 +54,11 @@ class StartRequest(BaseModel):
     https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StartPipelineExecution.html
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = _STRICT
 
     pipeline_name: Annotated[
         str,
-        StringConstraints(max_length=2048, pattern=rf"^({PIPELINE_ARN_PATTERN}.*)?{NAME_PATTERN}$"),
+        StringConstraints(max_length=2048, pattern=rf"^({PIPELINE_ARN_PATTERN}.*)?{PIPELINE_NAME_PATTERN}$"),
         Field(
             description="Give the pipeline's name (letters, digits and hyphens, beginning and ending with a "
             "letter or digit, at most 256) or its ARN."
@@ -62,17 +69,17 @@ class StartRequest(BaseModel):
         Field(
             default_factory=dict,
             max_length=MAX_PARAMETERS,
-            description=f"Give a mapping of at most {MAX_PARAMETERS} names (letters, digits, '-', '_', at most "
-            "256) to strings, numbers or booleans whose text has 1 to 1,024 characters; leave a parameter "
-            "out to use its default, and pass larger data by its S3 URI.",
+            description=f"Give a mapping of at most {MAX_PARAMETERS} names (letters, digits, '-', '_', at "
+            "most 256) to strings, numbers or booleans whose text has 1 to 1,024 characters; leave a "
+            "parameter out to use its default, and pass larger data by its S3 URI.",
         ),
     ]
     execution_display_name: Annotated[
         str,
-        StringConstraints(min_length=1, max_length=DISPLAY_NAME_MAX, pattern=rf"^{NAME_PATTERN}$"),
+        StringConstraints(min_length=1, max_length=DISPLAY_NAME_MAX, pattern=DISPLAY_NAME_PATTERN),
         Field(
-            description=f"Use 1 to {DISPLAY_NAME_MAX} letters, digits and hyphens, beginning and ending with a "
-            "letter or digit, or leave it out to have one made."
+            description=f"Use 1 to {DISPLAY_NAME_MAX} letters, digits and hyphens, beginning and ending with "
+            "a letter or digit, or leave it out to have one made."
         ),
     ]
     execution_description: Annotated[
@@ -206,7 +213,7 @@ class ExecutionEvent(BaseModel):
     :param ended_at: AWS's last change, once ended.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = _STRICT
 
     outcome: Literal["ended", "timed_out", "refused"]
     execution_arn: ExecutionArn
@@ -238,10 +245,10 @@ class ExecutionRecord(_Frozen):
     execution_arn: str
     pipeline_name: str
     state: str
-    status: str | None
-    message: str | None
-    started_at: datetime | None
-    ended_at: datetime | None
-    seconds: float | None
+    status: str | None = None
+    message: str | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    seconds: float | None = None
     parameters: Mapping[str, str]
-    failed_steps: list[FailedStep]
+    failed_steps: list[FailedStep] = []

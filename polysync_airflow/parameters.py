@@ -11,10 +11,11 @@ from typing import Any, Final
 from pydantic import TypeAdapter, ValidationError
 
 from polysync_airflow.exceptions import ParametersError
-from polysync_airflow.models import DISPLAY_NAME_MAX, DeclaredParameter, StartRequest
+from polysync_airflow.models import DISPLAY_NAME_MAX, DeclaredParameter, ExecutionArn, StartRequest
 
 _SHOWN_CHARACTERS: Final = 60
 _DECLARED = TypeAdapter(list[DeclaredParameter])
+_EXECUTION_ARN: TypeAdapter[str] = TypeAdapter(ExecutionArn)
 
 
 def build_start_request(**arguments: Any) -> StartRequest:
@@ -49,7 +50,7 @@ def _shown(value: Any) -> str:
     return repr(value)[: 2 * _SHOWN_CHARACTERS]
 
 
-def display_name_for(*key: str | int) -> str:
+def display_name_for(*key: str | int | None) -> str:
     """
     Make a legal display name that is unique to one try of one task instance.
 
@@ -82,3 +83,20 @@ def declared_parameters(definition: str | None) -> list[DeclaredParameter]:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise ParametersError(f"the definition's Parameters.{where}: {first['msg']}") from None
+
+
+def check_execution_arn(execution_arn: object) -> None:
+    """
+    Refuse what is not an execution's ARN, before AWS is asked.
+
+    :param execution_arn: the argument.
+    :raises ParametersError: naming it and the form it must have.
+    """
+    try:
+        _EXECUTION_ARN.validate_python(execution_arn)
+    except ValidationError:
+        raise ParametersError(
+            f"execution_arn = {_shown(execution_arn)} is not an execution's ARN: give "
+            "arn:aws:sagemaker:<region>:<account>:pipeline/<name>/execution/<id>, such as the XCom "
+            "'execution_arn' of the task that started it."
+        ) from None

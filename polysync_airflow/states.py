@@ -20,14 +20,14 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
-from enum import Enum
+from enum import StrEnum
 from typing import Final
 
 from polysync_airflow.exceptions import PolysyncError, SageMakerApiError
 from polysync_airflow.models import ExecutionDescription, ExecutionEvent
 
 
-class PolysyncState(str, Enum):
+class PolysyncState(StrEnum):
     """What Polysync calls the condition of an execution."""
 
     RUNNING = "Running"
@@ -155,6 +155,10 @@ class Watch:
         if isinstance(answer, PolysyncError):
             return self._after_error(answer, now)
         return self._after_description(answer, now)
+
+    def time_out(self) -> Finish:
+        """Give up now: somebody else's clock (Airflow's ``execution_timeout``) ran out before ours."""
+        return Finish(self._event("timed_out"))
 
     def _after_description(self, answer: ExecutionDescription, now: float) -> Wait | Finish:
         notes = self._notes_on(answer, now)

@@ -1,0 +1,55 @@
+"""Owns the way from an execution to its page in the SageMaker console, and the button that leads there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from airflow.sdk import BaseOperatorLink
+
+if TYPE_CHECKING:
+    from airflow.sdk import BaseOperator
+    from airflow.sdk.types import TaskInstanceKey
+
+CONSOLE_URL_XCOM_KEY: Final = "console_url"
+
+# Partitions without an entry (the isolated ones) have no console that could be named here.
+_CONSOLE_DOMAINS: Final = {
+    "aws": "console.aws.amazon.com",
+    "aws-cn": "console.amazonaws.cn",
+    "aws-us-gov": "console.amazonaws-us-gov.com",
+}
+
+
+def console_url(execution_arn: str, pipeline_name: str) -> str | None:
+    """
+    Return the address of an execution's page in the AWS console; None in partitions without a public one.
+
+    :param execution_arn: the execution; tells partition and region.
+    :param pipeline_name: the pipeline's name as its owner spells it (an ARN has it in lower case), or ARN.
+    """
+    _, partition, _, region, *_ = execution_arn.split(":")
+    domain = _CONSOLE_DOMAINS.get(partition)
+    if domain is None:
+        return None
+    name = pipeline_name.rsplit("/", 1)[-1]
+    return (
+        f"https://{region}.{domain}/sagemaker/home?region={region}"
+        f"#/pipelines/{name}/executions/{execution_arn}"
+    )
+
+
+class PolysyncPipelineExecutionLink(BaseOperatorLink):
+    """The button "SageMaker Console" on a task that started an execution."""
+
+    name = "SageMaker Console"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
+        """
+        Return the address that the task pushed when the execution began; empty if there is none.
+
+        :param operator: the task's operator.
+        :param ti_key: the task instance.
+        """
+        from airflow.sdk.execution_time.xcom import XCom
+
+        return XCom.get_value(ti_key=ti_key, key=CONSOLE_URL_XCOM_KEY) or ""

@@ -1,0 +1,68 @@
+"""The emulator's command line: ``python -m polysync_airflow.emulator``."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from threading import Event
+
+from polysync_airflow.emulator.control import PREFIX
+from polysync_airflow.emulator.definition import DefinitionError
+from polysync_airflow.emulator.server import EmulatorServer
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run an emulator until SIGINT or SIGTERM.
+
+    :returns: the exit status: 0, or 2 if it cannot start.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        server = EmulatorServer(
+            options.port, speed=options.speed, definitions=options.definitions, region=options.region
+        )
+    except (DefinitionError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    ended = Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
+    with server:
+        print(f"SageMaker emulator on {server.endpoint_url} (control API: {server.endpoint_url}{PREFIX}/)")
+        print(f"Use it with: AWS_ENDPOINT_URL={server.endpoint_url}; speed: {options.speed:g}")
+        for region, names in server.pipelines.items():
+            print(f"Pipelines in {region}: {', '.join(names)}")
+        sys.stdout.flush()
+        ended.wait()
+    return 0
+
+
+def _speed(text: str) -> float:
+    speed = float(text)
+    if not 0 < speed < float("inf"):
+        raise ValueError
+    return speed
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65535:
+        raise ValueError
+    return port
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m polysync_airflow.emulator", description=__doc__)
+    add = parser.add_argument
+    add("--port", type=_port, default=4599, help="on 127.0.0.1; 0 takes a free one (default: %(default)s)")
+    add("--speed", type=_speed, default=1.0, help="emulated seconds per real second (default: 1)")
+    add("--definitions", type=Path, help="folder of *.json definitions; each becomes a pipeline")
+    add("--region", default="us-east-1", help="region of those pipelines (default: %(default)s)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

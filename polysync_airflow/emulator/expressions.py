@@ -1,0 +1,113 @@
+"""An expression's value: ``Get``, ``Std:Join`` and ``Std:JsonGet`` as far as the emulator can know it.
+
+No job really runs, so most step properties and property files have no value unless a scenario gives one.
+Such a value is `Unknown`; it carries the reference it stands for, which is also its text in a join.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+_PATH_PART = re.compile(r"\.?([A-Za-z0-9_\-]+)|\[(\d+)\]|\[(['\"])(.*?)\3\]")
+_OUTPUT = re.compile(r"Steps\.([A-Za-z0-9\-_]+)\.OutputParameters\[(['\"])(.+)\2\]")
+_PROPERTY_FILE = re.compile(r"Steps\.([A-Za-z0-9\-_]+)\.PropertyFiles\.(.+)")
+_OUTCOME = re.compile(r"Steps\.([A-Za-z0-9\-_]+)\.Outcome")
+
+
+class ExpressionError(ValueError):
+    """An expression that fails the step that uses it."""
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """A value only a real job could have made."""
+
+    reference: str
+
+    def __str__(self) -> str:
+        return self.reference
+
+
+@dataclass
+class Scope:
+    """What an execution's expressions may refer to, by name."""
+
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    execution: Mapping[str, Any] = field(default_factory=dict)
+    outputs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    outcomes: dict[str, bool] = field(default_factory=dict)
+    property_files: Mapping[tuple[str, str], Any] = field(default_factory=dict)
+
+
+def evaluate(value: Any, scope: Scope) -> Any:
+    """Return the value of an expression; anything that is no expression is returned as it is.
+
+    :raises ExpressionError: if a JSON path does not exist in a property file whose contents are known.
+    """
+    if isinstance(value, dict) and len(value) == 1:
+        ((key, operand),) = value.items()
+        if key == "Get" and isinstance(operand, str):
+            return _get(operand, scope)
+        if key == "Std:Join":
+            return _join(operand, scope)
+        if key == "Std:JsonGet":
+            return _json_get(operand, scope)
+    return value
+
+
+def text(value: Any) -> str:
+    """Return a value as SageMaker writes it into a string: booleans in lower case."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _get(reference: str, scope: Scope) -> Any:
+    root, _, rest = reference.partition(".")
+    if root == "Parameters":
+        return scope.parameters[rest]
+    if root == "Execution":
+        return scope.execution.get(rest, Unknown(reference))
+    if match := _OUTPUT.fullmatch(reference):
+        return scope.outputs.get(match[1], {}).get(match[3], Unknown(reference))
+    if match := _OUTCOME.fullmatch(reference):
+        return scope.outcomes.get(match[1], Unknown(reference))
+    return Unknown(reference)
+
+
+def _join(operand: Any, scope: Scope) -> str:
+    try:
+        separator, values = operand["On"], list(operand["Values"])
+    except (KeyError, TypeError) as error:
+        raise ExpressionError(f"Std:Join needs 'On' and 'Values': {operand!r}") from error
+    return text(separator).join(text(evaluate(value, scope)) for value in values)
+
+
+def _json_get(operand: Any, scope: Scope) -> Any:
+    try:
+        path, source = operand["Path"], operand.get("PropertyFile")
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ExpressionError(f"Std:JsonGet needs 'Path': {operand!r}") from error
+    reference = source.get("Get", "") if isinstance(source, dict) else ""
+    match = _PROPERTY_FILE.fullmatch(reference)
+    key = (match[1], match[2]) if match else ("", "")
+    path = evaluate(path, scope)
+    if key not in scope.property_files:
+        return Unknown(f"{reference or json.dumps(operand)}:{path}")
+    return _walk(scope.property_files[key], text(path), key[1])
+
+
+def _walk(content: Any, path: str, file: str) -> Any:
+    position = 1 if path.startswith("$") else 0
+    while position < len(path):
+        part = _PATH_PART.match(path, position)
+        if part is None:
+            raise ExpressionError(f"Path '{path}' of property file '{file}' is not a JSON path")
+        try:
+            content = content[int(part[2])] if part[2] else content[part[1] or part[4]]
+        except (KeyError, IndexError, TypeError) as error:
+            raise ExpressionError(f"Path '{path}' does not exist in property file '{file}'") from error
+        position = part.end()
+    return content

@@ -1,0 +1,148 @@
+"""A fault: how a request shall go wrong on its way, instead of or after being answered.
+
+As JSON::
+
+    {"operation": "DescribePipelineExecution",   or any other AWS operation; "*" (default): all of them
+     "kind": "throttle"       ThrottlingException: Rate exceeded
+           | "error"          AWS error "code" with "message" (and HTTP "status", default 400)
+           | "http"           HTTP "status" (default 503) without an AWS error
+           | "latency"        answered after "delay" real seconds
+           | "dropped"        the connection ends before the request is processed
+           | "lost_response"  the connection ends after it, without an answer
+     "skip": 0,      let so many requests pass first
+     "count": 2,     then hit so many (default: no limit)
+     "seconds": 60}  and only so long, in emulated seconds from now (default: no limit)
+
+If several faults fit, the oldest one hits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import inf, isfinite
+from threading import Lock
+from typing import Any
+
+from polysync_airflow.emulator.errors import ApiError
+
+KINDS = ("throttle", "error", "http", "latency", "dropped", "lost_response")
+_MEMBERS = {"operation", "kind", "code", "message", "status", "delay", "skip", "count", "seconds"}
+
+
+class FaultError(ValueError):
+    """A fault that cannot be understood."""
+
+
+@dataclass
+class Fault:
+    """One fault; ``until`` is in emulated seconds since the epoch."""
+
+    id: int
+    operation: str
+    kind: str
+    code: str
+    message: str
+    status: int
+    delay: float
+    skip: float
+    count: float
+    until: float
+
+    def error(self) -> ApiError:
+        """Return the AWS error of a ``throttle`` or ``error`` fault."""
+        return ApiError(self.code, self.message, self.status)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what the control API shows."""
+        return {name: None if value == inf else value for name, value in vars(self).items()}
+
+
+class Faults:
+    """The faults that are set."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._faults: list[Fault] = []
+        self._last_id = 0
+
+    def add(self, document: Any, now: float) -> Fault:
+        """Set a fault from its JSON form.
+
+        :param now: the present, in emulated seconds since the epoch.
+        :raises FaultError: if it cannot be understood.
+        """
+        body = _checked(document)
+        kind = body["kind"]
+        with self._lock:
+            self._last_id += 1
+            fault = Fault(
+                id=self._last_id,
+                operation=body.get("operation", "*"),
+                kind=kind,
+                code=body.get("code", "ThrottlingException"),
+                message=body.get("message", "Rate exceeded"),
+                status=int(_number(body, "status", 503 if kind == "http" else 400)),
+                delay=_number(body, "delay", 0),
+                skip=_number(body, "skip", 0),
+                count=_number(body, "count", inf),
+                until=now + _number(body, "seconds", inf),
+            )
+            self._faults.append(fault)
+        return fault
+
+    def take(self, operation: str, now: float) -> Fault | None:
+        """Return the fault that hits a request, and count it."""
+        with self._lock:
+            self._faults = [fault for fault in self._faults if fault.count > 0 and now < fault.until]
+            for fault in self._faults:
+                if fault.operation not in ("*", operation):
+                    continue
+                if fault.skip > 0:
+                    fault.skip -= 1
+                    continue
+                fault.count -= 1
+                return fault
+        return None
+
+    def remove(self, fault_id: int | None = None) -> int:
+        """Remove one fault, or all of them; return how many there were."""
+        with self._lock:
+            kept = [f for f in self._faults if fault_id is not None and f.id != fault_id]
+            removed = len(self._faults) - len(kept)
+            self._faults = kept
+        return removed
+
+    def as_json(self) -> list[dict[str, Any]]:
+        """Return all faults, with what is left of their limits."""
+        with self._lock:
+            return [fault.as_json() for fault in self._faults]
+
+
+def _checked(document: Any) -> Mapping[str, Any]:
+    if not isinstance(document, dict):
+        raise FaultError("a fault is a JSON object")
+    if unknown := sorted(document.keys() - _MEMBERS):
+        raise FaultError(f"a fault has no members {unknown}; it has {sorted(_MEMBERS)}")
+    kind = document.get("kind")
+    if kind not in KINDS:
+        raise FaultError(f"kind is {kind!r}, not one of {list(KINDS)}")
+    for name in ("operation", "code", "message"):
+        if name in document and not isinstance(document[name], str):
+            raise FaultError(f"{name} is not a string")
+    if kind == "error" and not document.keys() >= {"code", "message"}:
+        raise FaultError("a fault of kind 'error' needs 'code' and 'message'")
+    if kind == "latency" and "delay" not in document:
+        raise FaultError("a fault of kind 'latency' needs 'delay'")
+    if not 400 <= _number(document, "status", 400) <= 599:
+        raise FaultError("status is not between 400 and 599")
+    return document
+
+
+def _number(body: Mapping[str, Any], name: str, default: float) -> float:
+    value = body.get(name)
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value) or value < 0:
+        raise FaultError(f"{name} is not a number of at least 0")
+    return value

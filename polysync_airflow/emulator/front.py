@@ -1,0 +1,138 @@
+"""The emulator's front: one WSGI app that sends each request where it belongs, with faults and call log.
+
+The pipeline operations of SageMaker are answered here, ``/_emulator`` by the control API, everything else by
+moto; requests to STS pass the trust checks first.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from werkzeug.wrappers import Request, Response
+
+from polysync_airflow.emulator import sts
+from polysync_airflow.emulator.api import OPERATIONS, SageMaker
+from polysync_airflow.emulator.calllog import CallLog, Entry
+from polysync_airflow.emulator.control import PREFIX, Control
+from polysync_airflow.emulator.errors import ApiError
+from polysync_airflow.emulator.faults import Fault, Faults
+from polysync_airflow.emulator.moto_app import Moto
+from polysync_airflow.emulator.wire import AwsRequest, answer, error_answer, read
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+
+class Front:
+    """The WSGI app.
+
+    :param control: the control API.
+    :param moto: what answers everything that is not emulated here.
+    """
+
+    def __init__(
+        self, sagemaker: SageMaker, moto: Moto, control: Control, faults: Faults, calls: CallLog
+    ) -> None:
+        self._sagemaker = sagemaker
+        self._moto = moto
+        self._control = control
+        self._faults = faults
+        self._calls = calls
+        self._request_ids = count(1)
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer a request, as WSGI."""
+        request = Request(environ)
+        if request.path == PREFIX or request.path.startswith(f"{PREFIX}/"):
+            return self._control.answer(request)(environ, start_response)
+        aws = read(request)
+        entry = self._entry(aws)
+        fault = self._faults.take(aws.operation, entry.time)
+        entry.fault = fault.kind if fault else None
+        if fault and fault.kind == "latency":
+            time.sleep(fault.delay)
+        if fault and fault.kind == "dropped":
+            self._calls.add(entry)
+            _drop(environ)
+        app = self._app(request, aws, entry, fault)
+        if fault and fault.kind == "lost_response":
+            # What moto answers must be run to its end before it can be lost.
+            Response.from_app(app, environ, buffered=True)
+            entry.status = 0
+            self._calls.add(entry)
+            _drop(environ)
+        return self._logged(app, environ, start_response, entry)
+
+    def _entry(self, aws: AwsRequest) -> Entry:
+        shown = {name: aws.form[name] for name in sts.LOGGED if name in aws.form}
+        return Entry(
+            time=self._sagemaker.clock.now(),
+            wall_time=datetime.now(UTC).isoformat(),
+            service=aws.service,
+            operation=aws.operation,
+            region=aws.region,
+            access_key_id=aws.access_key_id,
+            user_agent=aws.user_agent,
+            request=shown if aws.service == "sts" else {},
+        )
+
+    def _app(self, request: Request, aws: AwsRequest, entry: Entry, fault: Fault | None) -> WSGIApplication:
+        """Return what answers a request: an answer of the emulator, or moto."""
+        request_id = f"emulated-{next(self._request_ids)}"
+        try:
+            if fault and fault.kind == "http":
+                return Response("", fault.status)
+            if fault and fault.kind in ("throttle", "error"):
+                raise fault.error()
+            if aws.target == "SageMaker" and aws.operation in OPERATIONS:
+                return answer(self._sagemaker_answer(request, aws, entry), request_id)
+            if aws.service == "sts":
+                sts.check(aws, self._moto)
+        except ApiError as error:
+            entry.error_code, entry.error_message = error.code, error.message
+            return error_answer(error, aws.protocol, request_id)
+        except Exception as error:
+            # A bug of the emulator must be seen: by the client, in the call log and on the terminal.
+            traceback.print_exc(file=sys.stderr)
+            failure = ApiError("InternalFailure", f"{type(error).__name__}: {error}", 500)
+            entry.error_code, entry.error_message = failure.code, failure.message
+            return error_answer(failure, aws.protocol, request_id)
+        return self._moto
+
+    def _sagemaker_answer(self, request: Request, aws: AwsRequest, entry: Entry) -> dict[str, Any]:
+        if not aws.access_key_id:
+            raise ApiError("MissingAuthenticationTokenException", "Missing Authentication Token", 403)
+        try:
+            body = json.loads(request.get_data() or b"{}")
+        except ValueError as error:
+            raise ApiError("SerializationException", f"The body is not JSON: {error}") from error
+        entry.request = body if isinstance(body, dict) else {}
+        result, entry.ignored = self._sagemaker.call(aws.operation, aws.region, body)
+        return result
+
+    def _logged(
+        self, app: WSGIApplication, environ: WSGIEnvironment, start_response: StartResponse, entry: Entry
+    ) -> Iterable[bytes]:
+        """Run an app and log its status before the first byte of the answer leaves."""
+
+        def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+            entry.status = int(status.partition(" ")[0])
+            self._calls.add(entry)
+            return start_response(status, headers, exc_info)
+
+        return app(environ, start)
+
+
+def _drop(environ: WSGIEnvironment) -> None:
+    """End the connection without an answer."""
+    connection: socket.socket = environ["werkzeug.socket"]
+    connection.shutdown(socket.SHUT_RDWR)
+    raise ConnectionAbortedError("a fault ended the connection")

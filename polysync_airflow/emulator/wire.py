@@ -1,0 +1,82 @@
+"""An AWS request on the wire: who asks for what, and what an error looks like in its protocol."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl
+from xml.sax.saxutils import escape
+
+from werkzeug.wrappers import Request, Response
+
+from polysync_airflow.emulator.errors import ApiError
+
+_SCOPE = re.compile(r"Credential=([^/,\s]+)/\d{8}/([^/,\s]+)/([^/,\s]+)/aws4_request")
+_JSON = "application/x-amz-json-1.1"
+_TARGET = re.compile(r"(\w+)\.(\w+)")
+
+
+@dataclass
+class AwsRequest:
+    """The parts of a request that the emulator looks at; ``form`` is filled for the query protocol only."""
+
+    service: str
+    operation: str
+    region: str
+    access_key_id: str
+    user_agent: str
+    target: str | None
+    form: dict[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def protocol(self) -> str:
+        """Return ``json``, ``query`` or ``rest``."""
+        return "json" if self.target else "query" if self.form else "rest"
+
+
+def read(request: Request) -> AwsRequest:
+    """Read a request without consuming its body; the signature is not checked."""
+    scope = _SCOPE.search(request.headers.get("Authorization", ""))
+    target = _TARGET.fullmatch(request.headers.get("X-Amz-Target", ""))
+    form: dict[str, str] = {}
+    if request.mimetype == "application/x-www-form-urlencoded" and request.path == "/":
+        body = request.get_data()
+        # moto reads the body as well.
+        request.environ["wsgi.input"] = io.BytesIO(body)
+        form = dict(parse_qsl(body.decode(), keep_blank_values=True))
+    operation = target[2] if target else form.get("Action", f"{request.method} {request.path}")
+    unsigned = "sts" if operation.startswith("AssumeRoleWith") else ""
+    return AwsRequest(
+        service=scope[3] if scope else unsigned,
+        operation=operation,
+        region=scope[2] if scope else "us-east-1",
+        access_key_id=scope[1] if scope else "",
+        user_agent=request.headers.get("User-Agent", ""),
+        target=target[1] if target else None,
+        form=form if "Action" in form else {},
+    )
+
+
+def answer(body: dict[str, Any], request_id: str) -> Response:
+    """Return a successful answer in the JSON protocol."""
+    response = Response(json.dumps(body), content_type=_JSON)
+    response.headers["x-amzn-RequestId"] = request_id
+    return response
+
+
+def error_answer(error: ApiError, protocol: str, request_id: str) -> Response:
+    """Return an error in the protocol of the request it answers."""
+    if protocol == "json":
+        body = json.dumps({"__type": error.code, "message": error.message})
+        kind = _JSON
+    else:
+        inner = f"<Code>{escape(error.code)}</Code><Message>{escape(error.message)}</Message>"
+        body, kind = f"<Error>{inner}</Error>", "application/xml"
+        if protocol == "query":
+            body = f"<ErrorResponse>{body}<RequestId>{request_id}</RequestId></ErrorResponse>"
+    response = Response(body, error.status, content_type=kind)
+    response.headers["x-amzn-RequestId"] = request_id
+    return response

@@ -147,7 +147,7 @@ def _waits_for(name: str, body: Mapping[str, Any]) -> frozenset[str]:
     depends_on = body.get("DependsOn") or []
     if not isinstance(depends_on, list) or not all(isinstance(item, str) for item in depends_on):
         raise DefinitionError(f"'DependsOn' of step '{name}' is not a list of step names")
-    arguments = body.get("Arguments") or {}
+    arguments = body.get("Arguments", {})
     if not isinstance(arguments, dict):
         raise DefinitionError(f"'Arguments' of step '{name}' is not an object")
     own = {key: value for key, value in body.items() if key != "Arguments"}

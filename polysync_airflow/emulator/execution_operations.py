@@ -185,9 +185,13 @@ def list_pipeline_execution_steps(call: Call) -> dict[str, Any]:
 def list_pipeline_parameters_for_execution(call: Call) -> dict[str, Any]:
     """List the values of all parameters, defaults included, in the order of the definition."""
     record = call.execution(call.request["PipelineExecutionArn"])
-    values = list(enumerate(record.engine.scope.parameters.items()))
-    shown, token = page(values, lambda value: (value[0],), {"SortOrder": "Ascending", **call.request})
-    return {"PipelineParameters": [{"Name": k, "Value": text(v)} for _, (k, v) in shown], **token}
+    values = {name: text(value) for name, value in record.engine.scope.parameters.items()}
+    # What was sent is shown as it was sent: "True", "1e-3".
+    values |= {sent["Name"]: sent["Value"] for sent in record.request.get("PipelineParameters", ())}
+    entries = [{"Name": name, "Value": value} for name, value in values.items()]
+    in_order = {"SortOrder": "Ascending", **call.request}
+    shown, token = page(enumerate(entries), lambda entry: (entry[0],), in_order)
+    return {"PipelineParameters": [entry for _, entry in shown], **token}
 
 
 def send_pipeline_execution_step_success(call: Call) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,8 @@ from botocore.config import Config
 
 from polysync_airflow.emulator import EmulatorServer, VirtualClock
 
-ROLE = "arn:aws:iam::123456789012:role/SageMakerRole"
+from .builders import ROLE
+
 ClientOf = Callable[..., Any]
 
 
@@ -50,20 +50,48 @@ def sagemaker(client_of: ClientOf) -> Any:
     return client_of("sagemaker")
 
 
-def definition(*steps: dict[str, Any], parameters: tuple[dict[str, Any], ...] = ()) -> str:
-    """Return the text of a pipeline definition."""
-    return json.dumps({"Version": "2020-12-01", "Parameters": parameters, "Steps": steps})
+@pytest.fixture
+def create(sagemaker: Any) -> Callable[..., str]:
+    """Create a pipeline from a definition's text and return its name."""
+
+    def make(text: str, name: str = "Demo", **more: Any) -> str:
+        sagemaker.create_pipeline(PipelineName=name, PipelineDefinition=text, RoleArn=ROLE, **more)
+        return name
+
+    return make
 
 
-def step(name: str, kind: str = "Processing", *after: str, **more: Any) -> dict[str, Any]:
-    """Return a step that waits for the steps ``after``."""
-    return {"Name": name, "Type": kind, "Arguments": {}, "DependsOn": list(after), **more}
+@pytest.fixture
+def start(sagemaker: Any) -> Callable[..., str]:
+    """Start an execution and return its ARN; keyword arguments are pipeline parameters."""
+
+    def make(pipeline: str = "Demo", **parameters: str) -> str:
+        values = [{"Name": name, "Value": value} for name, value in parameters.items()]
+        answer = sagemaker.start_pipeline_execution(PipelineName=pipeline, PipelineParameters=values)
+        return str(answer["PipelineExecutionArn"])
+
+    return make
 
 
-def chain(*names: str) -> str:
-    """Return the definition of steps that run one after the other."""
-    before: list[tuple[str, ...]] = [(), *((name,) for name in names)]
-    return definition(*(step(name, "Processing", *after) for name, after in zip(names, before, strict=False)))
+@pytest.fixture
+def status_of(sagemaker: Any) -> Callable[[str], str]:
+    """Return an execution's status."""
+
+    def read(arn: str) -> str:
+        return str(sagemaker.describe_pipeline_execution(PipelineExecutionArn=arn)["PipelineExecutionStatus"])
+
+    return read
+
+
+@pytest.fixture
+def steps_of(sagemaker: Any) -> Callable[[str], dict[str, dict[str, Any]]]:
+    """Return an execution's steps by name, in the order in which they started."""
+
+    def read(arn: str) -> dict[str, dict[str, Any]]:
+        answer = sagemaker.list_pipeline_execution_steps(PipelineExecutionArn=arn, SortOrder="Ascending")
+        return {entry["StepName"]: entry for entry in answer["PipelineExecutionSteps"]}
+
+    return read
 
 
 @pytest.fixture

@@ -1,0 +1,94 @@
+"""A program that uses the real SageMaker Python SDK as people do; test_sagemaker_sdk runs it.
+
+Its arguments are the emulator's address and a folder for files; it prints what it saw as JSON.
+"""
+
+# The SDK is installed in that environment only.
+# mypy: disable-error-code="import-not-found"
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import boto3
+from botocore.exceptions import ClientError, WaiterError
+from sagemaker.processing import ScriptProcessor
+from sagemaker.workflow.condition_step import ConditionStep
+from sagemaker.workflow.conditions import ConditionGreaterThan
+from sagemaker.workflow.fail_step import FailStep
+from sagemaker.workflow.functions import Join
+from sagemaker.workflow.parameters import ParameterFloat, ParameterString
+from sagemaker.workflow.pipeline import Pipeline
+from sagemaker.workflow.pipeline_context import PipelineSession
+from sagemaker.workflow.steps import ProcessingStep
+
+ROLE = "arn:aws:iam::123456789012:role/SageMakerRole"
+BUCKET = "sdk-bucket"
+
+
+def build(session: PipelineSession, folder: Path) -> Pipeline:
+    """Return a pipeline of two processing steps and a check that fails for a low score."""
+    script = folder / "prepare.py"
+    script.write_text("print('never run')")
+    source = ParameterString("Source", default_value="s3://sdk-bucket/in")
+    score = ParameterFloat("Score", default_value=0.9)
+    processor = ScriptProcessor(
+        role=ROLE,
+        image_uri="image",
+        command=["python3"],
+        instance_count=1,
+        instance_type="ml.m5.large",
+        sagemaker_session=session,
+    )
+    prepare = ProcessingStep("Prepare", step_args=processor.run(code=str(script), arguments=["--in", source]))
+    train = ProcessingStep("Train", step_args=processor.run(code=str(script)), depends_on=[prepare])
+    low = FailStep("TooLow", error_message=Join(on=" ", values=["Score is only", score]))
+    check = ConditionStep(
+        "Check", conditions=[ConditionGreaterThan(score, 0.5)], if_steps=[train], else_steps=[low]
+    )
+    return Pipeline("SdkPipeline", [source, score], steps=[prepare, check], sagemaker_session=session)
+
+
+def main(endpoint_url: str, folder: Path) -> None:
+    """Create, update, run, fail and stop the pipeline."""
+    boto_session = boto3.Session(region_name="us-east-1")
+    boto_session.client("s3", endpoint_url=endpoint_url).create_bucket(Bucket=BUCKET)
+    session = PipelineSession(
+        boto_session=boto_session,
+        sagemaker_client=boto_session.client("sagemaker", endpoint_url=endpoint_url),
+        default_bucket=BUCKET,
+    )
+    pipeline = build(session, folder)
+    seen: dict[str, object] = {"created": pipeline.upsert(ROLE)["PipelineArn"]}
+    seen["updated"] = pipeline.upsert(ROLE, description="again")["PipelineArn"]
+
+    succeeded = pipeline.start(parameters={"Source": "s3://other"}, execution_display_name="first")
+    succeeded.wait(delay=1, max_attempts=60)
+    seen["succeeded"] = succeeded.describe()["PipelineExecutionStatus"]
+    seen["steps"] = sorted(entry["StepName"] for entry in succeeded.list_steps())
+    parameters = succeeded.list_parameters()["PipelineParameters"]
+    seen["parameters"] = {entry["Name"]: entry["Value"] for entry in parameters}
+
+    failed = pipeline.start(parameters={"Score": 0.1})
+    try:
+        failed.wait(delay=1, max_attempts=60)
+    except WaiterError:
+        seen["failed"] = failed.describe()["FailureReason"]
+    seen["reasons"] = [
+        entry.get("FailureReason") for entry in failed.list_steps() if "FailureReason" in entry
+    ]
+
+    stopped = pipeline.start()
+    stopped.stop()
+    seen["stopping"] = stopped.describe()["PipelineExecutionStatus"]
+    try:
+        pipeline.start(parameters={"Nonsense": "x"})
+    except ClientError as error:
+        seen["refused"] = error.response["Error"]["Code"]
+    print(json.dumps(seen))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))

@@ -1,0 +1,157 @@
+"""The emulator as a program, and the clock it runs by."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from polysync_airflow.emulator import ControlClient, ControlRefused, RealClock, VirtualClock
+from polysync_airflow.emulator.server import pipeline_name
+
+ROOT = Path(__file__).parents[2]
+COMMAND = [sys.executable, "-m", "polysync_airflow.emulator"]
+
+
+@contextmanager
+def program(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
+    """Run the emulator as a program; give its process and the lines it printed first."""
+    process = subprocess.Popen(
+        [*COMMAND, "--port", "0", *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True, bufsize=1
+    )
+    assert process.stdout is not None
+    try:
+        count = 3 if "--definitions" in arguments else 2
+        yield process, [process.stdout.readline().strip() for _ in range(count)]
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def url_in(lines: list[str]) -> str:
+    """Return the address in the program's first line."""
+    match = re.search(r"on (http://127\.0\.0\.1:\d+) ", lines[0])
+    assert match is not None
+    return match[1]
+
+
+def test_the_program_serves_a_folder_of_definitions(shared_definitions: Path) -> None:
+    """Each definition is a pipeline; time runs at the given speed; SIGTERM ends it cleanly."""
+    with program("--definitions", str(shared_definitions), "--speed", "500") as (process, lines):
+        names = "abalone, callback-lambda, churn-tuning, fanout, scoring-required-params"
+        assert lines[2] == f"Pipelines in us-east-1: {names}"
+        control = ControlClient(url_in(lines))
+        assert control.health()["pipelines"] == {"us-east-1": names.split(", ")}
+        before, real = control.clock()["now"], time.monotonic()
+        time.sleep(0.2)
+        passed, real = control.clock()["now"] - before, time.monotonic() - real
+        assert 100 <= passed <= 500 * real + 1
+        control.reset()
+        assert control.health()["pipelines"] == {"us-east-1": names.split(", ")}
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=5) == 0
+
+
+def test_the_program_listens_on_loopback_only_and_ends_by_interrupt() -> None:
+    """The port cannot be reached by any other address of the host, and Ctrl-C ends the program cleanly."""
+    with program() as (process, lines):
+        port = int(url_in(lines).rpartition(":")[2])
+        with pytest.raises(OSError, match="refused"):
+            socket.create_connection(("127.0.0.2", port), timeout=2).close()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=5) == 0
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"a.json": "{"}, "a.json: not a pipeline definition: it is not JSON"),
+        ({"a.json": '{"Version": "1"}'}, "a.json: not a pipeline definition: 'Steps' is missing"),
+        ({"___.json": None}, "___.json: its name makes no unique pipeline name"),
+        ({"a_b.json": None, "a-b.json": None}, "a_b.json: its name makes no unique pipeline name"),
+    ],
+)
+def test_a_wrong_file_is_named(
+    tmp_path: Path, shared_definitions: Path, files: dict[str, str | None], message: str
+) -> None:
+    """A definition that is not valid keeps the program from starting, and its error names the file."""
+    for name, text in files.items():
+        (tmp_path / name).write_text(text or (shared_definitions / "fanout.json").read_text())
+    found = subprocess.run(
+        [*COMMAND, "--port", "0", "--definitions", str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (found.returncode, message in found.stderr) == (2, True)
+    assert "Traceback" not in found.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--speed", "0"], ["--speed", "nan"], ["--port", "70000"], ["--definitions", "/nonexistent"]],
+)
+def test_wrong_arguments_are_refused(arguments: list[str]) -> None:
+    """Arguments that make no sense end the program at once with status 2 and no traceback."""
+    found = subprocess.run(
+        [*COMMAND, "--port", "0", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (found.returncode, "Traceback" in found.stderr) == (2, False)
+
+
+@pytest.mark.parametrize(
+    ("stem", "name"),
+    [
+        ("churn_tuning", "churn-tuning"),
+        ("_a__b_", "a-b"),
+        ("Ünï x", "n-x"),
+        ("a" * 300, "a" * 256),
+        ("_", ""),
+    ],
+)
+def test_pipeline_names_are_legal(stem: str, name: str) -> None:
+    """A file name becomes the nearest name that AWS accepts."""
+    assert pipeline_name(stem) == name
+
+
+@pytest.mark.parametrize("speed", [0, -1])
+def test_time_only_runs_forward(speed: float) -> None:
+    """A clock has a positive speed."""
+    with pytest.raises(ValueError, match="greater than 0"):
+        RealClock(speed)
+
+
+def test_a_real_clock_begins_now() -> None:
+    """Without a speed, emulated time is real time."""
+    assert abs(RealClock().now() - time.time()) < 1
+
+
+@pytest.mark.parametrize("seconds", [-1, float("inf"), float("nan")])
+def test_a_virtual_clock_is_only_advanced_by_real_numbers(seconds: float) -> None:
+    """A virtual clock goes neither back nor to infinity."""
+    clock = VirtualClock(5)
+    with pytest.raises(ValueError, match="finite"):
+        clock.advance(seconds)
+    assert clock.now() == 5
+
+
+def test_a_real_clock_cannot_be_advanced() -> None:
+    """The control API refuses to advance a clock that follows real time."""
+    with program() as (_, lines), pytest.raises(ControlRefused, match="only a virtual clock can be advanced"):
+        ControlClient(url_in(lines)).advance(1)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import difflib
-import logging
 from collections.abc import Iterable, Iterator, Sequence
 
 from polysync_airflow.exceptions import ParametersError, SageMakerApiError
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.models import DeclaredParameter, Job, PipelineDescription
-from polysync_airflow.parameters import declared_parameters
-
-log = logging.getLogger(__name__)
+from polysync_airflow.parameters import check_pipeline_names, declared_parameters
 
 
 def import_jobs(
@@ -27,22 +24,28 @@ def import_jobs(
     :raises SageMakerApiError: if AWS refuses.
     """
     if names is None:
-        listed = (summary.name for summary in hook.list_pipelines(name_prefix or None))
-        found: Iterable[PipelineDescription] = _existing(hook, listed)
+        found: Iterable[PipelineDescription] = _existing(hook, _listed(hook, name_prefix or ""))
+    elif name_prefix:
+        raise ParametersError("pipeline_name_prefix and pipeline_names are both given: give one of them.")
     else:
-        if name_prefix:
-            raise ParametersError("pipeline_name_prefix and pipeline_names are both given: give one of them.")
-        if isinstance(names, str) or not all(isinstance(name, str) and name for name in names):
-            raise ParametersError(f"pipeline_names = {names!r} is not legal: give a list of names.")
-        found = _named(hook, list(dict.fromkeys(names)))
-    return sorted((_job(pipeline) for pipeline in found), key=lambda job: job.name)
+        found = _named(hook, check_pipeline_names(names))
+    return sorted((_job(hook, pipeline) for pipeline in found), key=lambda job: job.name)
+
+
+def _listed(hook: PolysyncSageMakerHook, prefix: str) -> Iterator[str]:
+    # AWS takes only what could be a whole name, which "churn-" could not: it gets "churn", and we look closer.
+    asked = prefix.rstrip("-")
+    check_pipeline_names([asked] if asked else [])
+    for summary in hook.list_pipelines(asked or None):
+        if summary.name.startswith(prefix):
+            yield summary.name
 
 
 def _existing(hook: PolysyncSageMakerHook, names: Iterable[str]) -> Iterator[PipelineDescription]:
     for name in names:
         pipeline = _described(hook, name)
         if pipeline is None:
-            log.info("Pipeline %s was deleted while the list was read: skipped.", name)
+            hook.log.info("Pipeline %s was deleted while the list was read: skipped.", name)
         else:
             yield pipeline
 
@@ -74,13 +77,13 @@ def _described(hook: PolysyncSageMakerHook, name: str) -> PipelineDescription | 
         raise
 
 
-def _job(pipeline: PipelineDescription) -> Job:
+def _job(hook: PolysyncSageMakerHook, pipeline: PipelineDescription) -> Job:
     parameters: list[DeclaredParameter] = []
     problem = None
     try:
         parameters = declared_parameters(pipeline.definition)
     except ParametersError as error:
         problem = str(error)
-        log.warning("The parameters of pipeline %s could not be read: %s", pipeline.name, problem)
+        hook.log.warning("The parameters of pipeline %s could not be read: %s", pipeline.name, problem)
     facts = pipeline.model_dump(exclude={"definition"})
     return Job(**facts, parameters=parameters, parameters_error=problem)

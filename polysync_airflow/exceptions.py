@@ -122,7 +122,8 @@ HINTS: Final[dict[str, Hint]] = {
         lasting=True,
     ),
     "ValidationException": Hint(
-        "AWS refused the request's content{parameter}: compare it with the pipeline's definition.",
+        "AWS refused the request's content{parameter}: check the task's arguments, and a start's parameters "
+        "against the pipeline's definition.",
         lasting=True,
     ),
     "ResourceLimitExceeded": Hint(

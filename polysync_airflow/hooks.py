@@ -282,7 +282,7 @@ class PolysyncSageMakerHook(AwsBaseHook):
         if request.get("RoleArn") and hint is hint_for("AccessDeniedException"):
             cure += CURE_WITH_ROLE.format(role=request["RoleArn"])
         return SageMakerApiError(
-            " ".join(part for part in (f"{operation} failed: {code}: {said}", cure) if part),
+            f"{operation} failed: {code}: {said}" + (f" -- What to do: {cure}" if cure else ""),
             error_code=code,
             operation=operation,
             lasting=hint.lasting,

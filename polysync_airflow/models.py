@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from numbers import Number
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
 
 # Limits: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StartPipelineExecution.html and
 # API_Parameter.html. botocore checks types, required members and minimum lengths only. A field's
@@ -39,11 +47,14 @@ def _parameter_text(value: Any) -> Any:
     return value
 
 
+PipelineName = Annotated[str, StringConstraints(max_length=256, pattern=f"^{PIPELINE_NAME_PATTERN}$")]
 ParameterName = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[A-Za-z0-9\-_]+$")]
 ParameterValue = Annotated[
-    str, BeforeValidator(_parameter_text), StringConstraints(min_length=1, max_length=1024)
+    str, StringConstraints(min_length=1, max_length=1024), BeforeValidator(_parameter_text)
 ]
 RoleArn = Annotated[str, StringConstraints(min_length=20, max_length=2048, pattern=ROLE_ARN_PATTERN)]
+# botocore gives times in the host's zone; what we pass on is UTC.
+UtcTime = Annotated[datetime, AfterValidator(lambda moment: moment.astimezone(UTC))]
 ExecutionArn = Annotated[str, StringConstraints(max_length=2048, pattern=EXECUTION_ARN_PATTERN)]
 
 
@@ -124,8 +135,8 @@ class ExecutionDescription(_Frozen):
     execution_arn: str = Field(validation_alias="PipelineExecutionArn")
     status: str = Field(validation_alias="PipelineExecutionStatus")
     failure_reason: str | None = Field(None, validation_alias="FailureReason")
-    created_at: datetime | None = Field(None, validation_alias="CreationTime")
-    modified_at: datetime | None = Field(None, validation_alias="LastModifiedTime")
+    created_at: UtcTime | None = Field(None, validation_alias="CreationTime")
+    modified_at: UtcTime | None = Field(None, validation_alias="LastModifiedTime")
 
 
 class StepDescription(_Frozen):
@@ -139,8 +150,8 @@ class StepDescription(_Frozen):
     status: str | None = Field(None, validation_alias="StepStatus")
     failure_reason: str | None = Field(None, validation_alias="FailureReason")
     attempt_count: int | None = Field(None, validation_alias="AttemptCount")
-    started_at: datetime | None = Field(None, validation_alias="StartTime")
-    ended_at: datetime | None = Field(None, validation_alias="EndTime")
+    started_at: UtcTime | None = Field(None, validation_alias="StartTime")
+    ended_at: UtcTime | None = Field(None, validation_alias="EndTime")
 
 
 class PipelineSummary(_Frozen):
@@ -161,9 +172,9 @@ class PipelineDescription(_Frozen):
     role_arn: str | None = Field(None, validation_alias="RoleArn")
     display_name: str | None = Field(None, validation_alias="PipelineDisplayName")
     description: str | None = Field(None, validation_alias="PipelineDescription")
-    created_at: datetime | None = Field(None, validation_alias="CreationTime")
-    modified_at: datetime | None = Field(None, validation_alias="LastModifiedTime")
-    last_run_at: datetime | None = Field(None, validation_alias="LastRunTime")
+    created_at: UtcTime | None = Field(None, validation_alias="CreationTime")
+    modified_at: UtcTime | None = Field(None, validation_alias="LastModifiedTime")
+    last_run_at: UtcTime | None = Field(None, validation_alias="LastRunTime")
     max_parallel_steps: int | None = None
     definition: str | None = Field(None, validation_alias="PipelineDefinition")
 
@@ -195,9 +206,9 @@ class Job(_Frozen):
     role_arn: str | None
     display_name: str | None
     description: str | None
-    created_at: datetime | None
-    modified_at: datetime | None
-    last_run_at: datetime | None
+    created_at: UtcTime | None
+    modified_at: UtcTime | None
+    last_run_at: UtcTime | None
     max_parallel_steps: int | None
     parameters: list[DeclaredParameter]
     parameters_error: str | None
@@ -222,8 +233,8 @@ class ExecutionEvent(BaseModel):
     message: str | None
     error_code: str | None = None
     operation: str | None = None
-    started_at: datetime | None
-    ended_at: datetime | None
+    started_at: UtcTime | None
+    ended_at: UtcTime | None
 
     @model_validator(mode="after")
     def _ended_has_a_status(self) -> ExecutionEvent:
@@ -247,8 +258,8 @@ class ExecutionRecord(_Frozen):
     state: str
     status: str | None = None
     message: str | None = None
-    started_at: datetime | None = None
-    ended_at: datetime | None = None
+    started_at: UtcTime | None = None
+    ended_at: UtcTime | None = None
     seconds: float | None = None
     parameters: Mapping[str, str]
     failed_steps: list[FailedStep] = []

@@ -11,10 +11,17 @@ from typing import Any, Final
 from pydantic import TypeAdapter, ValidationError
 
 from polysync_airflow.exceptions import ParametersError
-from polysync_airflow.models import DISPLAY_NAME_MAX, DeclaredParameter, ExecutionArn, StartRequest
+from polysync_airflow.models import (
+    DISPLAY_NAME_MAX,
+    DeclaredParameter,
+    ExecutionArn,
+    PipelineName,
+    StartRequest,
+)
 
 _SHOWN_CHARACTERS: Final = 60
 _DECLARED = TypeAdapter(list[DeclaredParameter])
+_PIPELINE_NAMES: TypeAdapter[list[str]] = TypeAdapter(list[PipelineName])
 _EXECUTION_ARN: TypeAdapter[str] = TypeAdapter(ExecutionArn)
 
 
@@ -83,6 +90,24 @@ def declared_parameters(definition: str | None) -> list[DeclaredParameter]:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise ParametersError(f"the definition's Parameters.{where}: {first['msg']}") from None
+
+
+def check_pipeline_names(names: object) -> list[str]:
+    """
+    Refuse what cannot be the names of pipelines, before AWS is asked.
+
+    :param names: the argument.
+    :return: the names, each once, in their order.
+    :raises ParametersError: naming what is wrong and the form it must have.
+    """
+    try:
+        return list(dict.fromkeys(_PIPELINE_NAMES.validate_python(names)))
+    except ValidationError as error:
+        wrong = error.errors(include_url=False)[0]["input"]
+        raise ParametersError(
+            f"{_shown(wrong)} is not legal for pipeline names: give names of letters, digits and hyphens, "
+            "beginning and ending with a letter or digit, at most 256, in a list."
+        ) from None
 
 
 def check_execution_arn(execution_arn: object) -> None:

@@ -74,6 +74,15 @@ def has_ended(status: str | None) -> bool:
     return state_of(status) not in (PolysyncState.RUNNING, PolysyncState.UNKNOWN)
 
 
+def is_stoppable(status: str) -> bool:
+    """
+    Tell whether asking for a stop makes sense: the execution has not ended and is not stopping yet.
+
+    :param status: AWS's ``PipelineExecutionStatus``.
+    """
+    return status != STATUS_STOPPING and not has_ended(status)
+
+
 @dataclass(frozen=True, slots=True)
 class Note:
     """

@@ -25,6 +25,7 @@ from polysync_airflow.operators.waiting import (
     DEFAULT_POLL_INTERVAL,
     DEFAULT_TIMEOUT,
     ExecutionOperator,
+    ask_to_stop,
 )
 from polysync_airflow.parameters import build_start_request, display_name_for
 from polysync_airflow.report import parse_event, record_of, refusal_of, story_of
@@ -221,9 +222,11 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
         if not self.stop_on_kill:
             return "The execution goes on running, as stop_on_kill=False asks."
         try:
-            self.hook.stop_pipeline_execution(execution_arn)
+            moot = ask_to_stop(self.hook, execution_arn)
         except PolysyncError as error:
             return f"The execution may still be running, its stop was refused: {error}"
+        if moot:
+            return f"No stop was needed: it had ended meanwhile, or was stopping (AWS status {moot})."
         return "The execution was asked to stop."
 
     def _failed_steps(self, end: ExecutionEvent) -> tuple[list[FailedStep], str | None]:

@@ -5,21 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from polysync_airflow.exceptions import (
-    PipelineExecutionError,
-    PipelineExecutionTimeoutError,
-    SageMakerApiError,
-)
+from polysync_airflow.exceptions import PipelineExecutionError, PipelineExecutionTimeoutError
 from polysync_airflow.operators.waiting import (
     DEFAULT_CONNECTION,
     DEFAULT_DEFERRABLE,
     DEFAULT_POLL_INTERVAL,
     DEFAULT_TIMEOUT,
     ExecutionOperator,
+    ask_to_stop,
 )
 from polysync_airflow.parameters import check_execution_arn
 from polysync_airflow.report import parse_event, refusal_of, story_of
-from polysync_airflow.states import STATUS_STOPPING, has_ended, state_of
+from polysync_airflow.states import STATUS_STOPPING, has_ended, is_stoppable, state_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -106,15 +103,10 @@ class PolysyncStopPipelineOperator(ExecutionOperator):
     def _ask(self) -> str:
         """Ask for the stop unless that is moot; return the status seen last."""
         status = self.hook.describe_pipeline_execution(self.execution_arn).status
-        if not has_ended(status) and status != STATUS_STOPPING:
-            try:
-                self.hook.stop_pipeline_execution(self.execution_arn)
-            except SageMakerApiError:
-                # It may have ended, or been stopped by somebody else, between our two calls.
-                status = self.hook.describe_pipeline_execution(self.execution_arn).status
-                if not has_ended(status) and status != STATUS_STOPPING:
-                    raise
-            else:
+        if is_stoppable(status):
+            moot = ask_to_stop(self.hook, self.execution_arn)
+            status = moot or STATUS_STOPPING
+            if not moot:
                 self.log.info("Execution %s was asked to stop", self.execution_arn)
         if has_ended(status):
             said = f"Execution {self.execution_arn} had ended already (AWS status {status})."

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 from airflow.sdk import BaseOperator, conf
 from airflow.sdk.exceptions import AirflowTaskTimeout
 
-from polysync_airflow.exceptions import ParametersError
-from polysync_airflow.models import ExecutionEvent
-from polysync_airflow.states import Finish, Wait, Watch
+from polysync_airflow.exceptions import ParametersError, SageMakerApiError
+from polysync_airflow.models import ExecutionDescription, ExecutionEvent
+from polysync_airflow.states import Finish, Wait, Watch, is_stoppable
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -109,6 +109,26 @@ class ExecutionOperator(BaseOperator):
         :param event: the trigger's event, a JSON-able dict.
         :raises TriggerEventError: if it is not one.
         """
+
+
+def ask_to_stop(hook: PolysyncSageMakerHook, execution_arn: str) -> str | None:
+    """
+    Ask for an execution to be stopped.
+
+    :param hook: the connection to AWS.
+    :param execution_arn: the execution.
+    :return: None if it was asked; the AWS status that makes it moot if it has ended, or is stopping, already.
+    :raises SageMakerApiError: if AWS refuses though it runs.
+    """
+    try:
+        hook.stop_pipeline_execution(execution_arn)
+    except SageMakerApiError:
+        # A look tells more than the refusal's text, which AWS may reword.
+        seen = hook.observe_pipeline_execution(execution_arn)
+        if isinstance(seen, ExecutionDescription) and not is_stoppable(seen.status):
+            return seen.status
+        raise
+    return None
 
 
 def _require_positive(name: str, value: float) -> None:

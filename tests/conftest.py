@@ -1,0 +1,70 @@
+"""Owns what every test runs in: a private AIRFLOW_HOME, an emulator, and emulated time."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+# Before the first import of Airflow, which reads them once.
+os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="polysync-tests-")
+os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
+os.environ["AIRFLOW__CORE__DAGS_FOLDER"] = str(Path(__file__).parents[1] / "example_dags")
+os.environ["AIRFLOW__CORE__UNIT_TEST_MODE"] = "False"
+# No test may reach for credentials, or wait for retries, that it did not ask for.
+os.environ["AWS_MAX_ATTEMPTS"] = "1"
+os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
+for _name in (
+    "AWS_PROFILE",
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+):
+    os.environ.pop(_name, None)
+
+import pytest  # noqa: E402
+
+from polysync_airflow.emulator import EmulatorServer, VirtualClock  # noqa: E402
+from polysync_airflow.operators import waiting  # noqa: E402
+from tests.tasks import EmulatedTime  # noqa: E402
+
+DEFINITIONS = Path(__file__).parents[1] / "example_dags" / "definitions"
+
+
+@pytest.fixture(scope="session")
+def _emulator() -> Iterator[EmulatorServer]:
+    with EmulatorServer(clock=VirtualClock(), definitions=DEFINITIONS) as server:
+        yield server
+
+
+@pytest.fixture
+def emulator(_emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch) -> EmulatorServer:
+    """An emulator with the example pipelines, and ``polysync_default`` as a connection to it."""
+    _emulator.control.reset()
+    monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=_emulator.endpoint_url))
+    return _emulator
+
+
+@pytest.fixture
+def emulated_time(emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch) -> EmulatedTime:
+    """Make every wait of the provider a step of the emulator's clock: eight hours pass in milliseconds."""
+    from polysync_airflow import triggers
+
+    clock = EmulatedTime(emulator)
+    monkeypatch.setattr(waiting, "time", clock)
+    monkeypatch.setattr(triggers, "time", clock)
+    monkeypatch.setattr(triggers, "asyncio", clock.asyncio)
+    return clock
+
+
+def connection(
+    *, login: str = "AKIAIOSFODNN7EXAMPLE", password: str = "emulated-secret-key", **extra: object
+) -> str:
+    """Return a Polysync connection as Airflow reads it from the environment."""
+    extra = {"auth_method": "access_key", "region_name": "us-east-1", **extra}
+    return json.dumps(
+        {"conn_type": "polysync_sagemaker", "login": login, "password": password, "extra": extra}
+    )

@@ -1,0 +1,116 @@
+"""Owns how tests run one task as Airflow does: in one session, or deferred and resumed in another."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+from collections.abc import Callable
+from copy import copy
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import TaskDeferred
+
+from polysync_airflow.emulator import EmulatorServer
+
+
+class EmulatedTime:
+    """Stands in for the modules ``time`` and ``asyncio`` where the provider waits."""
+
+    def __init__(self, emulator: EmulatorServer) -> None:
+        self._emulator = emulator
+        self.slept: list[float] = []
+        self.at: list[tuple[float, Callable[[], Any]]] = []
+        self.asyncio = SimpleNamespace(sleep=self._asleep, to_thread=asyncio.to_thread)
+
+    def time(self) -> float:
+        """Return the emulated time."""
+        return float(self._emulator.clock.now())
+
+    def sleep(self, seconds: float) -> None:
+        """Move the emulated clock, and do what was asked to be done meanwhile."""
+        self.slept.append(seconds)
+        self._emulator.control.advance(seconds)
+        due = [entry for entry in self.at if entry[0] <= self.time()]
+        for entry in due:
+            self.at.remove(entry)
+            entry[1]()
+
+    def after(self, seconds: float, action: Callable[[], Any]) -> None:
+        """Do something once so much time has passed."""
+        self.at.append((self.time() + seconds, action))
+
+    async def _asleep(self, seconds: float) -> None:
+        self.sleep(seconds)
+
+
+@dataclass
+class TaskInstance:
+    """As much of a task instance as operators use; XComs survive a deferral, as in Airflow."""
+
+    task_id: str
+    dag_id: str = "retraining"
+    run_id: str = "scheduled__2026-01-01T00:00:00+00:00"
+    map_index: int = -1
+    try_number: int = 1
+    xcoms: dict[str, Any] = field(default_factory=dict)
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        """Store an XCom; only JSON can be stored."""
+        self.xcoms[key] = json.loads(json.dumps(value))
+
+    def xcom_pull(self, *, task_ids: str, key: str, map_indexes: int) -> Any:
+        """Return an XCom of this task instance."""
+        assert (task_ids, map_indexes) == (self.task_id, self.map_index)
+        return self.xcoms.get(key)
+
+
+@dataclass
+class Run:
+    """What came of a task: a result or an error, its XComs, and the trigger if it deferred."""
+
+    ti: TaskInstance
+    result: Any = None
+    error: BaseException | None = None
+    trigger: tuple[str, dict[str, Any]] | None = None
+    event: Any = None
+
+    @property
+    def xcoms(self) -> dict[str, Any]:
+        """The XComs that were pushed."""
+        return self.ti.xcoms
+
+
+def run_task(operator: BaseOperator, ti: TaskInstance | None = None) -> Run:
+    """
+    Execute a task to its end, through a trigger and a second worker session if it defers.
+
+    :param operator: the task; the second session gets a copy made before the first, as another worker would.
+    :param ti: its task instance.
+    """
+    run = Run(ti or TaskInstance(operator.task_id))
+    context: Any = {"ti": run.ti}
+    elsewhere = copy(operator)
+    elsewhere.__dict__.pop("hook", None)
+    try:
+        try:
+            run.result = operator.execute(context)
+        except TaskDeferred as deferral:
+            run.trigger = deferral.trigger.serialize()
+            run.event = asyncio.run(fire(*run.trigger))
+            run.result = getattr(elsewhere, deferral.method_name)(context, run.event)
+    except Exception as error:
+        run.error = error
+    return run
+
+
+async def fire(class_path: str, kwargs: dict[str, Any]) -> Any:
+    """Rebuild a trigger from what Airflow stores, run it, and return its one event's payload through JSON."""
+    module, _, name = class_path.rpartition(".")
+    trigger = getattr(importlib.import_module(module), name)(**json.loads(json.dumps(kwargs)))
+    events = [event async for event in trigger.run()]
+    assert len(events) == 1
+    return json.loads(json.dumps(events[0].payload))

@@ -1,0 +1,195 @@
+"""What a DAG author can get wrong is refused before any call to AWS, naming the field, the value and the cure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from polysync_airflow.emulator import EmulatorServer
+from polysync_airflow.exceptions import CredentialsError, ParametersError
+from polysync_airflow.operators import (
+    PolysyncListImportOperator,
+    PolysyncStartPipelineOperator,
+    PolysyncStopPipelineOperator,
+)
+from tests.conftest import connection
+from tests.tasks import run_task
+
+ILLEGAL_STARTS = {
+    "83-character display name": (
+        {"execution_display_name": "a" * 83},
+        ["execution_display_name = 'aaa", "(83 characters)", "at most 82", "leave it out to have one made"],
+    ),
+    "display name with a space": (
+        {"execution_display_name": "my run"},
+        ["execution_display_name = 'my run'"],
+    ),
+    "201 parameters": (
+        {"pipeline_parameters": {f"P{n}": n for n in range(201)}},
+        ["pipeline_parameters = a dict of 201", "at most 200"],
+    ),
+    "1,025-character value": (
+        {"pipeline_parameters": {"Big": "x" * 1025}},
+        ["pipeline_parameters['Big']", "(1,025 characters)", "1 to 1,024 characters", "S3 URI"],
+    ),
+    "None": (
+        {"pipeline_parameters": {"X": None}},
+        ["pipeline_parameters['X'] = None", "leave a parameter out"],
+    ),
+    "empty value": (
+        {"pipeline_parameters": {"X": ""}},
+        ["pipeline_parameters['X'] = ''", "at least 1 character"],
+    ),
+    "list value": ({"pipeline_parameters": {"X": [1, 2]}}, ["pipeline_parameters['X'] = a list of 2"]),
+    "parameter name with a space": (
+        {"pipeline_parameters": {"My Name": "x"}},
+        ["pipeline_parameters['My Name']", "letters, digits, '-', '_'"],
+    ),
+    "257-character parameter name": (
+        {"pipeline_parameters": {"n" * 257: "x"}},
+        ["pipeline_parameters['nnn", "256"],
+    ),
+    "parameters as text": (
+        {"pipeline_parameters": "{'X': 1}"},
+        ["pipeline_parameters = \"{'X': 1}\"", "mapping"],
+    ),
+    "pipeline name with a space": (
+        {"pipeline_name": "my pipeline"},
+        ["pipeline_name = 'my pipeline'", "hyphens"],
+    ),
+    "no pipeline name": ({"pipeline_name": ""}, ["pipeline_name = ''"]),
+    "max_parallel_steps=0": ({"max_parallel_steps": 0}, ["max_parallel_steps = 0", "whole number from 1"]),
+    "a role that is no ARN": (
+        {"execution_role_arn": "SageMakerRole-for-executions"},
+        [
+            "execution_role_arn = 'SageMakerRole-for-executions'",
+            "arn:aws:iam::<12-digit account>:role/<name>",
+        ],
+    ),
+    "version 0": ({"pipeline_version_id": 0}, ["pipeline_version_id = 0", "from 1"]),
+    "long description": ({"execution_description": "d" * 3073}, ["(3,073 characters)", "at most 3,072"]),
+}
+
+
+@pytest.mark.parametrize(("arguments", "says"), ILLEGAL_STARTS.values(), ids=ILLEGAL_STARTS.keys())
+def test_an_illegal_start_is_refused_before_any_call(
+    arguments: dict[str, Any], says: list[str], emulator: EmulatorServer
+) -> None:
+    """The error names field, value and cure, and AWS was not called."""
+    run = run_task(PolysyncStartPipelineOperator(task_id="t", **{"pipeline_name": "fanout", **arguments}))
+
+    assert isinstance(run.error, ParametersError)
+    for text in says:
+        assert text in str(run.error)
+    assert emulator.control.calls() == []
+    assert run.xcoms == {}
+
+
+def test_all_problems_come_in_one_message(emulator: EmulatorServer) -> None:
+    """A DAG author corrects everything in one round."""
+    run = run_task(
+        PolysyncStartPipelineOperator(
+            task_id="t",
+            pipeline_name="no good",
+            pipeline_parameters={"A": None, "B": "", "C": "fine"},
+            execution_display_name="-x",
+            max_parallel_steps=-1,
+        )
+    )
+
+    text = str(run.error)
+    for field in ("pipeline_name", "['A']", "['B']", "execution_display_name", "max_parallel_steps"):
+        assert field in text
+    assert "'C'" not in text
+    assert emulator.control.calls() == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"poll_interval": 0}, "poll_interval = 0"),
+        ({"poll_interval": "30"}, "poll_interval = '30'"),
+        ({"timeout": -1}, "timeout = -1"),
+        ({"timeout": float("nan")}, "timeout = nan"),
+        ({"on_cancelled": "ignore"}, "one of fail, skip, retry"),
+        ({"on_completed_with_failures": "skip"}, "one of fail, succeed"),
+    ],
+)
+def test_an_illegal_setting_is_refused_when_the_dag_is_parsed(arguments: dict[str, Any], says: str) -> None:
+    """What is no template fails as an import error of the DAG, the earliest a person can see it."""
+    with pytest.raises(ParametersError, match=says):
+        PolysyncStartPipelineOperator(task_id="t", pipeline_name="fanout", **arguments)
+
+
+@pytest.mark.parametrize(
+    ("conn", "says"),
+    [
+        (None, ["polysync_conn_id = 'polysync_default'", "no such connection", "Admin > Connections"]),
+        (connection(region_name=""), ["region_name", "Field required", "fill it in"]),
+        (connection(region_name="us_east_1"), ["region_name", "correct it"]),
+        (connection(login=""), ["access_key_id (login)", "fill it in"]),
+        (connection(password=""), ["secret_access_key (password)", "fill it in"]),
+        (connection(auth_method=""), ["auth_method", "fill it in"]),
+        (connection(auth_method="saml"), ["auth_method", "access_key"]),
+        (connection(profile_name="prod"), ["profile_name", "remove it"]),
+        (connection(endpoint_url="ftp://x"), ["endpoint_url"]),
+        (connection(execution_role_arn="role"), ["execution_role_arn"]),
+        ('{"conn_type": "http"}', ["type 'http'", "polysync_sagemaker", "aws"]),
+        (
+            '{"conn_type": "aws", "login": "AKIAIOSFODNN7EXAMPLE", "password": "s"}',
+            ["No region", "region_name"],
+        ),
+    ],
+)
+def test_an_unusable_connection_is_refused_before_any_call(
+    conn: str | None, says: list[str], emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing falls back to the host's credentials; the error names the field and never a secret."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAHOSTHOSTHOSTHOST")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "host-secret")
+    if conn is None:
+        monkeypatch.delenv("AIRFLOW_CONN_POLYSYNC_DEFAULT")
+    else:
+        monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", conn)
+
+    run = run_task(PolysyncStartPipelineOperator(task_id="t", pipeline_name="fanout"))
+
+    assert isinstance(run.error, CredentialsError)
+    for text in says:
+        assert text in str(run.error)
+    assert "emulated-secret-key" not in str(run.error)
+    assert emulator.control.calls() == []
+
+
+@pytest.mark.parametrize("conn_id", [None, "", 7])
+def test_no_connection_id_never_means_the_hosts_credentials(conn_id: Any, emulator: EmulatorServer) -> None:
+    """The amazon hook treats None as "whatever the host has"; ours refuses it."""
+    run = run_task(
+        PolysyncStartPipelineOperator(task_id="t", pipeline_name="fanout", polysync_conn_id=conn_id)
+    )
+
+    assert isinstance(run.error, CredentialsError)
+    assert f"polysync_conn_id = {conn_id!r}" in str(run.error)
+
+
+@pytest.mark.parametrize(
+    "arn", ["", None, "fanout", "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout"]
+)
+def test_stop_refuses_what_is_not_an_executions_arn(arn: Any, emulator: EmulatorServer) -> None:
+    """An empty XCom, a name or a pipeline's ARN is told apart from an execution's ARN without AWS."""
+    run = run_task(PolysyncStopPipelineOperator(task_id="t", execution_arn=arn))
+
+    assert isinstance(run.error, ParametersError)
+    assert "/execution/<id>" in str(run.error)
+    assert emulator.control.calls() == []
+
+
+def test_import_refuses_contradictory_arguments(emulator: EmulatorServer) -> None:
+    """A prefix and names at once say two different things."""
+    run = run_task(
+        PolysyncListImportOperator(task_id="t", pipeline_name_prefix="a", pipeline_names=["abalone"])
+    )
+
+    assert isinstance(run.error, ParametersError)
+    assert emulator.control.calls() == []

@@ -17,13 +17,24 @@ from polysync_airflow.emulator.scenarios import Scenario
 from polysync_airflow.emulator.store import Region
 from polysync_airflow.emulator.validation import check_answer, check_request
 
-OPERATIONS: Mapping[str, Operation] = {**pipeline_operations.OPERATIONS, **execution_operations.OPERATIONS}
+OPERATIONS: Mapping[str, Operation] = {
+    **pipeline_operations.OPERATIONS,
+    **execution_operations.OPERATIONS,
+    **pipeline_operations.TAG_OPERATIONS,
+}
 # A scenario may show a status that AWS does not have yet; nothing else in an answer may break its shape.
 _FREE_ENUMS = frozenset({"PipelineExecutionStatus"})
 
 
 class EmulatorBug(Exception):
     """An answer that AWS could not have given."""
+
+
+def emulates(operation: str, body: bytes) -> bool:
+    """Return whether a SageMaker request is answered here, and not by moto."""
+    return operation in OPERATIONS and (
+        operation not in pipeline_operations.TAG_OPERATIONS or b":pipeline/" in body
+    )
 
 
 class SageMaker:

@@ -2,9 +2,9 @@
 
 One entry per AWS request, as JSON: ``id`` (1, 2, ...), ``time`` (emulated seconds since the epoch),
 ``wall_time`` (ISO 8601, real), ``service``, ``operation``, ``region``, ``access_key_id``, ``user_agent``,
-``request`` (parameters of pipeline operations in full; of STS the role, session name and duration; of others
-none), ``ignored`` (members that the installed botocore does not know), ``status`` (HTTP; 0 if no answer was
-sent), ``error_code``, ``error_message`` and ``fault`` (the kind that hit, if any).
+``request`` (of pipeline operations the parameters, long texts cut; of STS the role, session name and
+duration; of others none), ``ignored`` (members that the installed botocore does not know), ``status`` (HTTP;
+0 if no answer was sent), ``error_code``, ``error_message`` and ``fault`` (the kind that hit, if any).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from threading import Lock
 from typing import Any
 
 _ENTRIES_KEPT = 10_000
+_TEXT_LENGTH = 4096
 
 
 @dataclass
@@ -47,6 +48,7 @@ class CallLog:
 
     def add(self, entry: Entry) -> None:
         """Append a request that has been dealt with."""
+        entry.request = {name: _cut(value) for name, value in entry.request.items()}
         with self._lock:
             self._last_id += 1
             entry.id = self._last_id
@@ -66,3 +68,7 @@ class CallLog:
         """Forget all entries."""
         with self._lock:
             self._entries.clear()
+
+
+def _cut(value: Any) -> Any:
+    return f"{value[:_TEXT_LENGTH]}..." if isinstance(value, str) and len(value) > _TEXT_LENGTH else value

@@ -47,7 +47,7 @@ def _start(call: Call) -> dict[str, Any]:
     except ParameterError as error:
         raise invalid(str(error)) from error
     selection = select(call, pipeline, version)
-    identifier = region.identifier(12, pipeline.arn, pipeline.created_at, pipeline.started)
+    identifier = region.identifier(12, pipeline.arn, region.started)
     arn = f"{pipeline.arn}/execution/{identifier}"
     engine = Execution(
         seed=region.identifier(12, arn, "engine"),
@@ -68,7 +68,7 @@ def _start(call: Call) -> dict[str, Any]:
         display_name=request.get("PipelineExecutionDisplayName"),
         description=request.get("PipelineExecutionDescription"),
     )
-    pipeline.started += 1
+    region.started += 1
     pipeline.last_run_at, version.last_execution_arn = call.now, arn
     return {"PipelineExecutionArn": arn}
 

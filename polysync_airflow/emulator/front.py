@@ -13,13 +13,14 @@ import time
 import traceback
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from werkzeug.wrappers import Request, Response
 
 from polysync_airflow.emulator import sts
-from polysync_airflow.emulator.api import OPERATIONS, SageMaker
+from polysync_airflow.emulator.api import SageMaker, emulates
 from polysync_airflow.emulator.calllog import CallLog, Entry
 from polysync_airflow.emulator.control import PREFIX, Control
 from polysync_airflow.emulator.errors import ApiError
@@ -62,7 +63,7 @@ class Front:
         if fault and fault.kind == "dropped":
             self._calls.add(entry)
             _drop(environ)
-        app = self._app(request, aws, entry, fault)
+        app = self._app(aws, entry, fault)
         if fault and fault.kind == "lost_response":
             # What moto answers must be run to its end before it can be lost.
             Response.from_app(app, environ, buffered=True)
@@ -84,7 +85,7 @@ class Front:
             request=shown if aws.service == "sts" else {},
         )
 
-    def _app(self, request: Request, aws: AwsRequest, entry: Entry, fault: Fault | None) -> WSGIApplication:
+    def _app(self, aws: AwsRequest, entry: Entry, fault: Fault | None) -> WSGIApplication:
         """Return what answers a request: an answer of the emulator, or moto."""
         request_id = f"emulated-{next(self._request_ids)}"
         try:
@@ -92,8 +93,8 @@ class Front:
                 return Response("", fault.status)
             if fault and fault.kind in ("throttle", "error"):
                 raise fault.error()
-            if aws.target == "SageMaker" and aws.operation in OPERATIONS:
-                return answer(self._sagemaker_answer(request, aws, entry), request_id)
+            if aws.target == "SageMaker" and emulates(aws.operation, aws.body):
+                return answer(self._sagemaker_answer(aws, entry), request_id)
             if aws.service == "sts":
                 sts.check(aws, self._moto)
         except ApiError as error:
@@ -105,13 +106,22 @@ class Front:
             failure = ApiError("InternalFailure", f"{type(error).__name__}: {error}", 500)
             entry.error_code, entry.error_message = failure.code, failure.message
             return error_answer(failure, aws.protocol, request_id)
-        return self._moto
+        return partial(self._moto_answer, protocol=aws.protocol, request_id=request_id)
 
-    def _sagemaker_answer(self, request: Request, aws: AwsRequest, entry: Entry) -> dict[str, Any]:
+    def _moto_answer(
+        self, environ: WSGIEnvironment, start_response: StartResponse, *, protocol: str, request_id: str
+    ) -> Iterable[bytes]:
+        try:
+            return self._moto(environ, start_response)
+        except NotImplementedError as error:
+            refusal = ApiError("UnknownOperationException", str(error))
+            return error_answer(refusal, protocol, request_id)(environ, start_response)
+
+    def _sagemaker_answer(self, aws: AwsRequest, entry: Entry) -> dict[str, Any]:
         if not aws.access_key_id:
             raise ApiError("MissingAuthenticationTokenException", "Missing Authentication Token", 403)
         try:
-            body = json.loads(request.get_data() or b"{}")
+            body = json.loads(aws.body or b"{}")
         except ValueError as error:
             raise ApiError("SerializationException", f"The body is not JSON: {error}") from error
         entry.request = body if isinstance(body, dict) else {}

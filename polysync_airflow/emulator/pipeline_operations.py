@@ -43,6 +43,7 @@ def _create(call: Call) -> dict[str, Any]:
         description=request.get("PipelineDescription"),
         max_parallel=parallelism(request),
         modified_at=call.now,
+        tags={tag["Key"]: tag["Value"] for tag in request.get("Tags", ())},
     )
     _add_version(pipeline, definition, request, call.now)
     region.pipelines[name.lower()] = pipeline
@@ -140,6 +141,30 @@ def list_pipeline_versions(call: Call) -> dict[str, Any]:
     return {"PipelineVersionSummaries": summaries, **token}
 
 
+def add_tags(call: Call) -> dict[str, Any]:
+    """Add tags to a pipeline, or give them new values."""
+    pipeline = call.region.pipeline(call.request["ResourceArn"])
+    pipeline.tags |= {tag["Key"]: tag["Value"] for tag in call.request["Tags"]}
+    return {"Tags": _tags(pipeline)}
+
+
+def delete_tags(call: Call) -> dict[str, Any]:
+    """Remove tags from a pipeline."""
+    pipeline = call.region.pipeline(call.request["ResourceArn"])
+    for key in call.request["TagKeys"]:
+        pipeline.tags.pop(key, None)
+    return {}
+
+
+def list_tags(call: Call) -> dict[str, Any]:
+    """List the tags of a pipeline; as there are at most fifty, always in one page."""
+    return {"Tags": _tags(call.region.pipeline(call.request["ResourceArn"]))}
+
+
+def _tags(pipeline: Pipeline) -> list[dict[str, str]]:
+    return [{"Key": key, "Value": value} for key, value in sorted(pipeline.tags.items())]
+
+
 def created_within(created_at: float, request: Mapping[str, Any]) -> bool:
     """Return whether a time lies between ``CreatedAfter`` and ``CreatedBefore``, as far as they are given."""
     earliest, latest = request.get("CreatedAfter"), request.get("CreatedBefore")
@@ -192,4 +217,10 @@ OPERATIONS: Mapping[str, Operation] = {
     "DescribePipeline": describe_pipeline,
     "ListPipelines": list_pipelines,
     "ListPipelineVersions": list_pipeline_versions,
+}
+# These exist for all resources of SageMaker; here they are those of pipelines.
+TAG_OPERATIONS: Mapping[str, Operation] = {
+    "AddTags": add_tags,
+    "DeleteTags": delete_tags,
+    "ListTags": list_tags,
 }

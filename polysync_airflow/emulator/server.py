@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from pathlib import Path
 from threading import Thread
 from types import TracebackType
@@ -31,6 +32,7 @@ from polysync_airflow.emulator.moto_app import Moto
 from polysync_airflow.emulator.store import ACCOUNT
 
 HOST = "127.0.0.1"
+_BACKLOG = 128
 _NAME_LENGTH = 256
 
 
@@ -53,6 +55,7 @@ class EmulatorServer:
     :param region: the region those pipelines are created in.
     :param seed: from which all ids are derived.
     :raises DefinitionError: if a file of ``definitions`` is not a pipeline definition.
+    :raises OSError: if the port is taken.
     """
 
     def __init__(
@@ -73,9 +76,13 @@ class EmulatorServer:
         self.faults, self.calls = Faults(), CallLog()
         controls = Control(self.sagemaker, self.faults, self.calls, self._reset)
         front = Front(self.sagemaker, self.moto, controls, self.faults, self.calls)
-        self._server = make_server(HOST, port, front, threaded=True, request_handler=_QuietHandler)
+        # werkzeug would end the process if the port were taken; a socket of our own raises OSError.
+        with socket.create_server((HOST, port), backlog=_BACKLOG) as listener:
+            self._server = make_server(
+                HOST, port, front, threaded=True, request_handler=_QuietHandler, fd=listener.fileno()
+            )
         self._thread = Thread(target=self._server.serve_forever, name="emulator", daemon=True)
-        self.port: int = self._server.server_port
+        self.port: int = self._server.socket.getsockname()[1]
         self.endpoint_url = f"http://{HOST}:{self.port}"
         self.control = ControlClient(self.endpoint_url)
         self._reset()
@@ -91,8 +98,9 @@ class EmulatorServer:
 
     def stop(self) -> None:
         """Stop answering and give the port back."""
-        self._server.shutdown()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._server.shutdown()
+            self._thread.join()
         self._server.server_close()
 
     def __enter__(self) -> EmulatorServer:

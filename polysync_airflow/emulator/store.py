@@ -52,7 +52,7 @@ class Pipeline:
     modified_at: float = 0.0
     last_run_at: float | None = None
     executions: dict[str, ExecutionRecord] = field(default_factory=dict)
-    started: int = 0
+    tags: dict[str, str] = field(default_factory=dict)
 
     def version(self, version_id: int | None = None, alias: str | None = None) -> Version:
         """Return the latest version, or the one with an id or alias.
@@ -93,6 +93,8 @@ class Region:
         self.name = name
         self._seed = seed
         self.pipelines: dict[str, Pipeline] = {}
+        #: How many executions have been started, those of deleted pipelines included.
+        self.started = 0
         self._tokens: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {}
 
     def arn(self, kind: str, name: str) -> str:

@@ -26,6 +26,8 @@ _JSON_TYPES: dict[str, tuple[type, ...]] = {
     "timestamp": (int, float),
     "boolean": (bool,),
 }
+# A definition may have a million characters: an error does not repeat them all.
+_SHOWN_LENGTH = 4096
 # Unicode properties that Python's re does not know; each is only used inside a character class.
 _PROPERTIES = {r"\p{L}": r"\w", r"\p{N}": r"\d", r"\p{Z}": r"\s"}
 
@@ -131,7 +133,10 @@ def _out_of_bounds(shape: Shape, number: float, what: str) -> Iterator[str]:
 
 
 def _violation(value: Any, path: str, constraint: str) -> str:
-    return f"Value '{value}' at '{path}' failed to satisfy constraint: {constraint}"
+    shown = str(value)
+    if len(shown) > _SHOWN_LENGTH:
+        shown = f"{shown[:_SHOWN_LENGTH]}..."
+    return f"Value '{shown}' at '{path}' failed to satisfy constraint: {constraint}"
 
 
 def _join(path: str, name: str) -> str:

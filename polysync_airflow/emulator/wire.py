@@ -21,7 +21,10 @@ _TARGET = re.compile(r"(\w+)\.(\w+)")
 
 @dataclass
 class AwsRequest:
-    """The parts of a request that the emulator looks at; ``form`` is filled for the query protocol only."""
+    """The parts of a request that the emulator looks at.
+
+    ``body`` is filled for the JSON and query protocols, ``form`` for the query protocol only.
+    """
 
     service: str
     operation: str
@@ -29,6 +32,7 @@ class AwsRequest:
     access_key_id: str
     user_agent: str
     target: str | None
+    body: bytes = field(default=b"", repr=False)
     form: dict[str, str] = field(default_factory=dict, repr=False)
 
     @property
@@ -38,15 +42,16 @@ class AwsRequest:
 
 
 def read(request: Request) -> AwsRequest:
-    """Read a request without consuming its body; the signature is not checked."""
+    """Read a request; its body can be read again, and its signature is not checked."""
     scope = _SCOPE.search(request.headers.get("Authorization", ""))
     target = _TARGET.fullmatch(request.headers.get("X-Amz-Target", ""))
-    form: dict[str, str] = {}
-    if request.mimetype == "application/x-www-form-urlencoded" and request.path == "/":
+    query = request.mimetype == "application/x-www-form-urlencoded" and request.path == "/"
+    body = b""
+    if target or query:
         body = request.get_data()
         # moto reads the body as well.
         request.environ["wsgi.input"] = io.BytesIO(body)
-        form = dict(parse_qsl(body.decode(), keep_blank_values=True))
+    form = dict(parse_qsl(body.decode(), keep_blank_values=True)) if query else {}
     operation = target[2] if target else form.get("Action", f"{request.method} {request.path}")
     unsigned = "sts" if operation.startswith("AssumeRoleWith") else ""
     return AwsRequest(
@@ -56,6 +61,7 @@ def read(request: Request) -> AwsRequest:
         access_key_id=scope[1] if scope else "",
         user_agent=request.headers.get("User-Agent", ""),
         target=target[1] if target else None,
+        body=body,
         form=form if "Action" in form else {},
     )
 

@@ -34,10 +34,13 @@ def server(_server: EmulatorServer) -> EmulatorServer:
 def client_of(server: EmulatorServer) -> ClientOf:
     """Make boto3 clients of the emulator, without retries of their own."""
 
+    # The stubs of boto3.client have one overload per literal service name.
+    factory: Any = boto3.client
+
     def make(service: str, region: str = "us-east-1", retries: int = 0, **credentials: str) -> Any:
         credentials = credentials or {"aws_access_key_id": "AKIATEST", "aws_secret_access_key": "secret"}
         config = Config(retries={"total_max_attempts": retries + 1}, read_timeout=10)
-        return boto3.client(
+        return factory(
             service, endpoint_url=server.endpoint_url, region_name=region, config=config, **credentials
         )
 

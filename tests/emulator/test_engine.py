@@ -142,7 +142,7 @@ def test_a_missing_path_fails_the_condition() -> None:
     """A JSON path that is not in the given contents fails the step that uses it."""
     get = {"Std:JsonGet": {"PropertyFile": {"Get": "Steps.A.PropertyFiles.F"}, "Path": "a.b"}}
     compare = {"Type": "Equals", "LeftValue": get, "RightValue": 1}
-    scenario = {"steps": {"A": {"property_files": {"F": {"a": {}}}}}}
+    scenario: dict[str, Any] = {"steps": {"A": {"property_files": {"F": {"a": {}}}}}}
     engine = execution(definition(step("A"), condition("C", [compare], [], [])), scenario)
     engine.advance(FOREVER)
     assert engine.runs["C"].failure_reason == "Path 'a.b' does not exist in property file 'F'"
@@ -186,7 +186,7 @@ def test_after_a_failure_running_steps_finish_and_no_other_starts() -> None:
 
 def test_completed_with_failures_runs_what_does_not_depend_on_the_failure() -> None:
     """With that end, a failed step only keeps those from running that depend on it."""
-    scenario = {"end_as": "CompletedWithFailures", "steps": {"A": {"fail": {}}}}
+    scenario: dict[str, Any] = {"end_as": "CompletedWithFailures", "steps": {"A": {"fail": {}}}}
     text = definition(step("A"), step("B", "Training"), step("C", "Model", "B"), step("D", "Model", "A"))
     engine = execution(text, scenario)
     engine.advance(FOREVER)
@@ -285,9 +285,11 @@ def test_only_an_executing_execution_can_be_stopped() -> None:
     """A stop is refused when one is under way and when the execution has ended."""
     engine = execution(chain("A"))
     engine.stop(10)
-    with pytest.raises(StateError, match="'Stopping'.*Only pipelines with 'Executing' status can be stopped"):
+    with pytest.raises(
+        StateError, match=r"'Stopping'.*Only pipelines with 'Executing' status can be stopped"
+    ):
         engine.stop(11)
-    with pytest.raises(StateError, match="'Stopped'.*Only pipelines with 'Executing' status can be stopped"):
+    with pytest.raises(StateError, match=r"'Stopped'.*Only pipelines with 'Executing' status can be stopped"):
         engine.stop(FOREVER)
 
 
@@ -342,7 +344,8 @@ KINDS = ("Processing", "Training", "Lambda", "Callback", "Model", "Fail")
 @st.composite
 def pipelines(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
     """Return a random definition and scenario."""
-    steps, scenario = [], {}
+    steps: list[dict[str, Any]] = []
+    scenario: dict[str, Any] = {}
     for index in range(draw(st.integers(1, 6))):
         possible = [entry["Name"] for entry in steps if entry["Type"] != "Fail"]
         after = draw(st.lists(st.sampled_from(possible), unique=True)) if possible else []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -515,3 +516,13 @@ def test_an_execution_of_another_region_is_not_found(
     arn = start()
     with pytest.raises(ClientError, match="does not exist"):
         client_of("sagemaker", "eu-west-1").describe_pipeline_execution(PipelineExecutionArn=arn)
+
+
+def test_many_starts_at_once_with_one_token_start_once(create: Callable[..., str], sagemaker: Any) -> None:
+    """Concurrent requests with the same token all get the same execution."""
+    create(chain("A"))
+    request = {"PipelineName": "Demo", "ClientRequestToken": TOKEN}
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: sagemaker.start_pipeline_execution(**request), range(32)))
+    assert len({answer["PipelineExecutionArn"] for answer in answers}) == 1
+    assert len(sagemaker.list_pipeline_executions(PipelineName="Demo")["PipelineExecutionSummaries"]) == 1

@@ -258,3 +258,48 @@ def test_a_page_holds_at_most_a_hundred(sagemaker: Any, create: Callable[..., st
     assert len(names(sagemaker.list_pipelines())) == 100
     pages = sagemaker.get_paginator("list_pipelines").paginate()
     assert len({name for page in pages for name in names(page)}) == 101
+
+
+def test_a_pipeline_has_tags(create: Callable[..., str], sagemaker: Any) -> None:
+    """Tags of pipelines are added, replaced, removed and listed here; those of other resources by moto."""
+    create(chain("A"), Tags=[{"Key": "team", "Value": "a"}, {"Key": "cost", "Value": "1"}])
+    arn = sagemaker.describe_pipeline(PipelineName="Demo")["PipelineArn"]
+    sagemaker.add_tags(ResourceArn=arn, Tags=[{"Key": "team", "Value": "b"}])
+    sagemaker.delete_tags(ResourceArn=arn, TagKeys=["cost", "none"])
+    assert sagemaker.list_tags(ResourceArn=arn)["Tags"] == [{"Key": "team", "Value": "b"}]
+    group = sagemaker.create_model_package_group(ModelPackageGroupName="g", Tags=[{"Key": "x", "Value": "y"}])
+    assert sagemaker.list_tags(ResourceArn=group["ModelPackageGroupArn"])["Tags"] == [
+        {"Key": "x", "Value": "y"}
+    ]
+
+
+def test_what_is_not_emulated_says_so(create: Callable[..., str], sagemaker: Any) -> None:
+    """UpdatePipelineVersion is an error, not a success without effect."""
+    create(chain("A"))
+    arn = sagemaker.describe_pipeline(PipelineName="Demo")["PipelineArn"]
+    code, _ = refusal(sagemaker.update_pipeline_version, PipelineArn=arn, PipelineVersionId=1)
+    assert code == "UnknownOperationException"
+
+
+def test_a_definition_may_be_as_large_as_aws_allows(sagemaker: Any, server: EmulatorServer) -> None:
+    """A definition of 1 MiB is kept whole, one of more is refused; neither floods error or log."""
+    text = chain("A").ljust(1024 * 1024)
+    request = {"PipelineName": "Demo", "RoleArn": ROLE}
+    sagemaker.create_pipeline(PipelineDefinition=text, **request)
+    assert sagemaker.describe_pipeline(PipelineName="Demo")["PipelineDefinition"] == text
+    _, message = refusal(sagemaker.update_pipeline, PipelineDefinition=text + " ", **request)
+    assert "length less than or equal to 1048576" in message
+    assert len(message) < 5000
+    assert len(server.control.calls("CreatePipeline")[0]["request"]["PipelineDefinition"]) < 5000
+
+
+def test_a_pipeline_that_is_created_again_has_new_executions(
+    create: Callable[..., str], start: Callable[..., str], sagemaker: Any, server: EmulatorServer
+) -> None:
+    """An execution's ARN is never used twice, even if its pipeline was deleted."""
+    create(chain("A"))
+    first = start()
+    server.control.advance(3600)
+    sagemaker.delete_pipeline(PipelineName="Demo")
+    create(chain("A"))
+    assert start() != first

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from polysync_airflow.emulator import ControlClient, ControlRefused, RealClock, VirtualClock
+from polysync_airflow.emulator import ControlClient, ControlRefused, EmulatorServer, RealClock, VirtualClock
 from polysync_airflow.emulator.server import pipeline_name
 
 ROOT = Path(__file__).parents[2]
@@ -155,3 +155,18 @@ def test_a_real_clock_cannot_be_advanced() -> None:
     """The control API refuses to advance a clock that follows real time."""
     with program() as (_, lines), pytest.raises(ControlRefused, match="only a virtual clock can be advanced"):
         ControlClient(url_in(lines)).advance(1)
+
+
+def test_a_taken_port_is_an_error(server: EmulatorServer) -> None:
+    """The program says that its port is taken, and a script gets an exception."""
+    with pytest.raises(OSError, match="in use"):
+        EmulatorServer(server.port)
+    found = subprocess.run(
+        [*COMMAND, "--port", str(server.port)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (found.returncode, "in use" in found.stderr) == (2, True)

@@ -1,0 +1,1 @@
+"""Tests, and the demo, with a whole Airflow of their own."""

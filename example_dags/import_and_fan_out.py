@@ -1,5 +1,5 @@
 """
-Import the account's pipelines and start each that needs no parameters of its own.
+Import pipelines as jobs and start each of them with the defaults that it declares.
 
 The imported jobs map straight onto Start: one mapped task for each.
 """

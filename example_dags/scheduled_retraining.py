@@ -7,8 +7,9 @@ Needs a connection ``polysync_default`` and a pipeline ``churn-tuning``.
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from airflow.sdk import DAG, task
+from airflow.sdk import DAG, XComArg, task
 
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 
@@ -37,8 +38,8 @@ with DAG(
     )
 
     @task
-    def report(run: dict) -> str:
+    def report(run: Any) -> str:
         """Pass on what happened; ``run`` is what the retraining pushed."""
         return f"{run['pipeline_name']} ended as {run['state']} after {run['seconds']:.0f} s"
 
-    report(retrain.output["run"])
+    report(XComArg(retrain, key="run"))

@@ -33,7 +33,7 @@ def import_jobs(
 
 
 def _listed(hook: PolysyncSageMakerHook, prefix: str) -> Iterator[str]:
-    # AWS takes only what could be a whole name, which "churn-" could not: it gets "churn", and we look closer.
+    # AWS takes only what could be a whole name, as "churn-" could not: it gets "churn", and we look closer.
     asked = prefix.rstrip("-")
     check_pipeline_names([asked] if asked else [])
     for summary in hook.list_pipelines(asked or None):

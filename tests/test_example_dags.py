@@ -58,6 +58,7 @@ def dag_of(dag_id: str) -> Any:
 def test_all_examples_are_covered() -> None:
     """A new example without a test fails here."""
     assert {path.stem for path in EXAMPLES.glob("*.py")} == {
+        "quickstart",
         "scheduled_retraining",
         "start_and_stop",
         "import_and_fan_out",
@@ -73,6 +74,17 @@ def xcom(run: Any, task_id: str, key: str) -> Any:
 def states_of(run: Any) -> list[tuple[str, int, str]]:
     """Return (task, map index, state) of every task instance."""
     return sorted((ti.task_id, ti.map_index, str(ti.state)) for ti in run.get_task_instances())
+
+
+def test_the_readmes_first_dag_is_the_quickstart_and_runs(example: Any) -> None:
+    """What a reader copies first is what is tested here, to the letter."""
+    readme = (EXAMPLES.parent / "README.md").read_text()
+
+    run = example("quickstart")
+
+    assert f"```python\n{(EXAMPLES / 'quickstart.py').read_text()}```" in readme
+    assert states_of(run) == [("train", -1, "success")]
+    assert xcom(run, "train", "run")["parameters"] == {"InputDataUrl": "s3://ml-bucket/abalone.csv"}
 
 
 def test_scheduled_retraining_runs_to_success(example: Any, endpoint: EmulatorServer) -> None:

@@ -107,7 +107,8 @@ def test_every_refusal_says_what_to_do(
 def test_a_refused_start_with_a_role_names_pass_role(emulator: EmulatorServer) -> None:
     """AWS words a missing iam:PassRole as AccessDenied of the start itself."""
     hook = PolysyncSageMakerHook()
-    known = hook.conn.meta.service_model.operation_model("StartPipelineExecution").input_shape.members
+    client: Any = hook.conn
+    known = client.meta.service_model.operation_model("StartPipelineExecution").input_shape.members
     with_role = request(execution_role_arn=ROLE)
     if "RoleArn" not in known:
         # What a newer botocore sends, this one refuses by itself: the explanation is what is tested.
@@ -157,9 +158,10 @@ def test_no_answer_is_an_api_error_that_time_may_cure(emulator: EmulatorServer) 
 def test_all_pages_are_read(emulator: EmulatorServer) -> None:
     """Lists go on to the last page, a hundred a page."""
     hook = PolysyncSageMakerHook()
+    client: Any = hook.conn
     definition = json.dumps({"Version": "2020-12-01", "Steps": [{"Name": "A", "Type": "Processing"}]})
     for n in range(205):
-        hook.conn.create_pipeline(
+        client.create_pipeline(
             PipelineName=f"p-{n:03}",
             PipelineDefinition=definition,
             RoleArn=ROLE,

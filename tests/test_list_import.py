@@ -30,7 +30,8 @@ def imported(**arguments: Any) -> Any:
 def create(name: str, definition: Any, **members: Any) -> None:
     """Create a pipeline by other hands."""
     text = definition if isinstance(definition, str) else json.dumps(definition)
-    PolysyncSageMakerHook().conn.create_pipeline(
+    client: Any = PolysyncSageMakerHook().conn
+    client.create_pipeline(
         PipelineName=name, PipelineDefinition=text, RoleArn=ROLE, ClientRequestToken=f"{name:0>40}", **members
     )
 
@@ -123,7 +124,8 @@ def test_a_definition_that_cannot_be_read_is_a_job_with_its_error(emulator: Emul
     """Such a pipeline is imported all the same, never silently skipped."""
     hook = PolysyncSageMakerHook()
     # SageMaker checks definitions when they are created: only its answer can be made unreadable.
-    hook.conn.meta.events.register(
+    client: Any = hook.conn
+    client.meta.events.register(
         "after-call.sagemaker.DescribePipeline",
         lambda parsed, **_: parsed.update(PipelineDefinition=parsed["PipelineDefinition"][:100]),
     )

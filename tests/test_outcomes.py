@@ -28,7 +28,11 @@ def scenario(**members: Any) -> Stage:
 
 def fault(kind: str, operation: str = "DescribePipelineExecution", **members: Any) -> Stage:
     """Set how calls go wrong."""
-    return lambda emulator, _: emulator.control.add_fault(kind, operation, **members)
+
+    def stage(emulator: EmulatorServer, _: EmulatedTime) -> None:
+        emulator.control.add_fault(kind, operation, **members)
+
+    return stage
 
 
 def stopped_by_somebody(emulator: EmulatorServer, clock: EmulatedTime) -> None:
@@ -40,7 +44,8 @@ def stopped_by_somebody(emulator: EmulatorServer, clock: EmulatedTime) -> None:
         started = [c for c in emulator.control.calls("StartPipelineExecution") if c["status"] == 200]
         assert started
         hook = PolysyncSageMakerHook()
-        page = hook.conn.list_pipeline_executions(PipelineName="fanout")
+        client: Any = hook.conn
+        page = client.list_pipeline_executions(PipelineName="fanout")
         hook.stop_pipeline_execution(page["PipelineExecutionSummaries"][0]["PipelineExecutionArn"])
 
     clock.after(60, stop)
@@ -364,7 +369,7 @@ def test_not_waiting_returns_at_once(
     deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
     """Whether to wait and how to wait are independent: no wait, no trigger, no sleep, in either mode."""
-    arguments = {"deferrable": deferrable, "wait_for_completion": False}
+    arguments: dict[str, Any] = {"deferrable": deferrable, "wait_for_completion": False}
 
     start = run_task(PolysyncStartPipelineOperator(task_id="start", pipeline_name="fanout", **arguments))
     stop = run_task(PolysyncStopPipelineOperator(task_id="stop", execution_arn=start.result, **arguments))

@@ -86,8 +86,8 @@ def test_a_lost_response_starts_no_second_execution(
     assert run.error is None
     assert len(calls) == 2
     assert calls[0]["request"] == calls[1]["request"]
-    hook = start().hook
-    assert len(hook.conn.list_pipeline_executions(PipelineName="fanout")["PipelineExecutionSummaries"]) == 1
+    client: Any = start().hook.conn
+    assert len(client.list_pipeline_executions(PipelineName="fanout")["PipelineExecutionSummaries"]) == 1
 
 
 @pytest.mark.parametrize("deferrable", [False, True])
@@ -240,7 +240,8 @@ def test_a_role_goes_from_the_operator_else_the_connection(
     emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Order of the execution role: the operator's, the connection's default, none."""
-    api = start().hook.conn.meta.service_model
+    client: Any = start().hook.conn
+    api = client.meta.service_model
     known = "RoleArn" in api.operation_model("StartPipelineExecution").input_shape.members
     monkeypatch.setenv(
         "AIRFLOW_CONN_POLYSYNC_DEFAULT",
@@ -261,7 +262,8 @@ def test_a_role_that_this_botocore_cannot_send_is_refused(
 ) -> None:
     """Before 1.44 botocore would drop or refuse the member; the error names the version that is needed."""
     operator = start(execution_role_arn=ROLE)
-    shape = operator.hook.conn.meta.service_model.operation_model("StartPipelineExecution").input_shape
+    client: Any = operator.hook.conn
+    shape = client.meta.service_model.operation_model("StartPipelineExecution").input_shape
     monkeypatch.delitem(shape.members, "RoleArn", raising=False)
 
     run = run_task(operator)

@@ -53,7 +53,7 @@ def trouble(lasting: bool = False, text: str = "Rate exceeded") -> SageMakerApiE
 
 def test_the_table_knows_every_status_of_aws() -> None:
     """A status that AWS adds to its own list fails here until the table has it."""
-    model = botocore.session.get_session().get_service_model("sagemaker")
+    model: Any = botocore.session.get_session().get_service_model("sagemaker")
     listed = set(model.shape_for("PipelineExecutionStatus").enum)
 
     assert listed <= STATE_OF_STATUS.keys()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from airflow.sdk import BaseOperator
 
 from polysync_airflow.operators.waiting import DEFAULT_CONNECTION
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
+    from airflow.sdk import Context, XComArg
 
 
 class PolysyncListImportOperator(BaseOperator):
@@ -44,14 +44,15 @@ class PolysyncListImportOperator(BaseOperator):
         self,
         *,
         pipeline_name_prefix: str | None = None,
-        pipeline_names: Sequence[str] | None = None,
+        pipeline_names: Sequence[str] | XComArg | None = None,
         polysync_conn_id: str = DEFAULT_CONNECTION,
         region_name: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.pipeline_name_prefix = pipeline_name_prefix
-        self.pipeline_names = pipeline_names
+        # Airflow puts the rendered list in place of an XComArg before execute.
+        self.pipeline_names = cast("Sequence[str] | None", pipeline_names)
         self.polysync_conn_id = polysync_conn_id
         self.region_name = region_name
 

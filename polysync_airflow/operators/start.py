@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast, get_args
 
 from airflow.sdk.exceptions import AirflowSkipException
 
@@ -32,7 +32,7 @@ from polysync_airflow.report import parse_event, record_of, refusal_of, story_of
 from polysync_airflow.states import STATUS_COMPLETED_WITH_FAILURES, PolysyncState, state_of
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
+    from airflow.sdk import Context, XComArg
 
 OnCompletedWithFailures = Literal["fail", "succeed"]
 OnCancelled = Literal["fail", "skip", "retry"]
@@ -94,8 +94,8 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
     def __init__(
         self,
         *,
-        pipeline_name: str,
-        pipeline_parameters: Mapping[str, Any] | None = None,
+        pipeline_name: str | XComArg,
+        pipeline_parameters: Mapping[str, Any] | XComArg | None = None,
         execution_display_name: str | None = None,
         execution_description: str | None = None,
         max_parallel_steps: int | str | None = None,
@@ -123,7 +123,8 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
         )
         _require_one_of("on_completed_with_failures", on_completed_with_failures, OnCompletedWithFailures)
         _require_one_of("on_cancelled", on_cancelled, OnCancelled)
-        self.pipeline_name = pipeline_name
+        # Airflow puts the rendered values in place of XComArgs before execute.
+        self.pipeline_name = cast("str", pipeline_name)
         self.pipeline_parameters = pipeline_parameters
         self.execution_display_name = execution_display_name
         self.execution_description = execution_description

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from polysync_airflow.exceptions import PipelineExecutionError, PipelineExecutionTimeoutError
 from polysync_airflow.operators.waiting import (
@@ -19,7 +19,7 @@ from polysync_airflow.report import parse_event, refusal_of, story_of
 from polysync_airflow.states import STATUS_STOPPING, has_ended, is_stoppable, state_of
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
+    from airflow.sdk import Context, XComArg
 
 
 class PolysyncStopPipelineOperator(ExecutionOperator):
@@ -52,7 +52,7 @@ class PolysyncStopPipelineOperator(ExecutionOperator):
     def __init__(
         self,
         *,
-        execution_arn: str,
+        execution_arn: str | XComArg,
         fail_if_not_running: bool = False,
         wait_for_completion: bool = True,
         deferrable: bool = DEFAULT_DEFERRABLE,
@@ -71,7 +71,8 @@ class PolysyncStopPipelineOperator(ExecutionOperator):
             timeout=timeout,
             **kwargs,
         )
-        self.execution_arn = execution_arn
+        # Airflow puts the rendered text in place of an XComArg before execute.
+        self.execution_arn = cast("str", execution_arn)
         self.fail_if_not_running = fail_if_not_running
 
     def execute(self, context: Context) -> str:

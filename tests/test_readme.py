@@ -1,0 +1,98 @@
+"""The README tells what the code does: its tables are held against the tables they describe."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from polysync_airflow.exceptions import HINTS
+from polysync_airflow.get_provider_info import get_provider_info
+from polysync_airflow.models import ExecutionRecord, Job
+from polysync_airflow.operators import (
+    PolysyncListImportOperator,
+    PolysyncStartPipelineOperator,
+    PolysyncStopPipelineOperator,
+)
+from polysync_airflow.states import STATE_OF_STATUS
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+
+
+def rows(heading: str) -> dict[str, str]:
+    """Return the table rows under a heading by their first cell."""
+    section = re.split(r"^#+ ", README.split(f"# {heading}\n", 1)[1], maxsplit=1, flags=re.MULTILINE)[0]
+    lines = re.findall(r"^\| ([^|]+?) \| (.*)\|$", section, re.MULTILINE)
+    return {first.replace("`", ""): rest for first, rest in lines}
+
+
+@pytest.mark.parametrize(
+    "operator", [PolysyncStartPipelineOperator, PolysyncStopPipelineOperator, PolysyncListImportOperator]
+)
+def test_every_argument_is_documented(operator: Any) -> None:
+    """An argument that is added without a word in README and docstring fails here."""
+    documented = ", ".join(rows(operator.__name__))
+    common = {"self", "kwargs", "polysync_conn_id", "region_name"}
+    arguments = set(inspect.signature(operator.__init__).parameters) - common
+
+    assert [name for name in arguments if not re.search(rf"\b{name}\b", documented)] == []
+    assert [name for name in arguments if f":param {name}:" not in operator.__doc__] == []
+
+
+def test_every_hint_is_in_the_troubleshooting_table() -> None:
+    """Who searches the README for an error code finds it, and no code is there in vain."""
+    codes = {code for code in rows("Troubleshooting") if re.fullmatch(r"[A-Z]\w+", code)}
+
+    assert codes == set(HINTS)
+
+
+def test_every_status_is_in_the_outcome_table() -> None:
+    """Each status of AWS stands beside the state that the code gives it."""
+    documented = {
+        status: rest.split("|")[0].strip()
+        for statuses, rest in rows("Outcomes").items()
+        for status in statuses.split(", ")
+    }
+
+    assert {status: documented[status] for status in STATE_OF_STATUS} == STATE_OF_STATUS
+
+
+def test_the_records_members_are_documented() -> None:
+    """The XCom ``run`` and the jobs have just the members that the README lists."""
+    listed = re.findall(r"`(\w+)`", rows("PolysyncStartPipelineOperator")["run"])
+    job = re.findall(r"`(\w+)`", README.split("A job: ", 1)[1].split("\n", 1)[0])
+
+    assert set(ExecutionRecord.model_fields) <= set(listed)
+    assert set(Job.model_fields) <= set(job)
+
+
+def test_every_connection_field_is_documented() -> None:
+    """The form's labels and the JSON names are those of the provider info."""
+    (kind,) = get_provider_info()["connection-types"]
+    documented = rows("Connection")
+
+    for name, field in kind["conn-fields"].items():
+        assert f"`extra.{name}`" in documented[field["label"]]
+    for name, label in kind["ui-field-behaviour"]["relabeling"].items():
+        assert f"`{name}`" in documented[label]
+
+
+def test_the_policy_is_json_and_grants_nothing_else() -> None:
+    """The least-privilege policy can be pasted, and has the actions that the hook calls."""
+    policy = json.loads(README.split("```json\n", 1)[1].split("```", 1)[0])
+
+    granted = [statement["Action"] for statement in policy["Statement"]]
+    assert granted == [
+        "sagemaker:ListPipelines",
+        [
+            "sagemaker:DescribePipeline",
+            "sagemaker:StartPipelineExecution",
+            "sagemaker:DescribePipelineExecution",
+            "sagemaker:StopPipelineExecution",
+            "sagemaker:ListPipelineExecutionSteps",
+        ],
+    ]

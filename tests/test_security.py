@@ -1,0 +1,72 @@
+"""Secrets stay where they are: in no log, XCom, error, repr, link, or stored trigger."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+from structlog.testing import capture_logs
+
+from polysync_airflow.emulator import EmulatorServer
+from polysync_airflow.exceptions import CredentialsError
+from polysync_airflow.hooks import PolysyncSageMakerHook
+from polysync_airflow.operators import PolysyncStartPipelineOperator
+from tests.conftest import connection
+from tests.tasks import EmulatedTime, run_task
+
+SECRETS = ("very-secret-key", "very-secret-token")
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+@pytest.mark.parametrize("fails", [False, True])
+def test_no_secret_leaves_the_connection(
+    deferrable: bool,
+    fails: bool,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A whole run, good or bad, in either mode, shows no secret anywhere a person can look."""
+    # botocore's own debug log prints signed requests; what is ours, and everything above debug, must not.
+    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.DEBUG, "polysync_airflow")
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_POLYSYNC_DEFAULT",
+        connection(password=SECRETS[0], session_token=SECRETS[1], endpoint_url=emulator.endpoint_url),
+    )
+    if fails:
+        emulator.control.add_fault(
+            "error", "DescribePipelineExecution", code="AccessDeniedException", message="no", skip=2
+        )
+    operator = PolysyncStartPipelineOperator(
+        task_id="train", pipeline_name="fanout", deferrable=deferrable, poll_interval=60
+    )
+
+    with capture_logs() as logs:
+        run = run_task(operator)
+
+    assert (run.error is not None) == fails
+    hook = PolysyncSageMakerHook()
+    seen = [logs, caplog.text, run, run.xcoms, run.trigger, run.event, str(run.error), repr(run.error)]
+    seen += [hook.credentials, str(hook.credentials), vars(operator), emulator.control.calls()]
+    for secret in SECRETS:
+        assert secret not in repr(seen)
+
+
+def test_a_refused_connection_does_not_quote_its_secrets(
+    emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also a secret under a misspelt name is not repeated in the error."""
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_POLYSYNC_DEFAULT",
+        connection(password=SECRETS[0], sesion_token=SECRETS[1], region_name=SECRETS[0]),
+    )
+
+    with pytest.raises(CredentialsError) as caught:
+        list(PolysyncSageMakerHook().list_pipelines())
+
+    assert "sesion_token" in str(caught.value)
+    for secret in SECRETS:
+        assert secret not in str(caught.value) + repr(caught.value)
+    assert caught.value.__cause__ is None

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.models import (
@@ -20,9 +20,11 @@ from polysync_airflow.models import (
 )
 
 _SHOWN_CHARACTERS: Final = 60
-_DECLARED = TypeAdapter(list[DeclaredParameter])
-_PIPELINE_NAMES: TypeAdapter[list[str]] = TypeAdapter(list[PipelineName])
-_EXECUTION_ARN: TypeAdapter[str] = TypeAdapter(ExecutionArn)
+# Built on first use, which is on a worker: a DAG file is parsed every 30 seconds.
+_LATER = ConfigDict(defer_build=True)
+_DECLARED = TypeAdapter(list[DeclaredParameter], config=_LATER)
+_PIPELINE_NAMES: TypeAdapter[list[str]] = TypeAdapter(list[PipelineName], config=_LATER)
+_EXECUTION_ARN: TypeAdapter[str] = TypeAdapter(ExecutionArn, config=_LATER)
 
 
 def build_start_request(**arguments: Any) -> StartRequest:

@@ -171,7 +171,6 @@ class Execution:
                 "Only pipelines with 'Failed' or 'Stopped' status can be retried."
             )
         self.runs = {name: run for name, run in self.runs.items() if run.status == "Succeeded"}
-        self._events.clear()
         self.status, self.failure_reason = "Executing", None
         self.scenario, self.max_parallel = scenario, max_parallel
         self.began_at = self.last_modified = now

@@ -12,8 +12,9 @@ As JSON (all members optional)::
      "statuses": [{"status": "Pausing", "after": 10, "until": 60}]}   seconds since the start (or retry)
 
 ``statuses`` replaces the status that is shown for a while (``until`` null: for ever) by any other text and
-has no effect on what happens. A Callback step with a ``duration`` is answered with success after it. A
-scenario holds for executions and retries that start after it was set, never for one that already runs.
+has no effect on what happens. A Callback step with a ``duration`` is answered after it, with success unless
+it shall fail. A scenario holds for executions and retries that start after it was set, never for one that
+already runs.
 """
 
 from __future__ import annotations

@@ -205,6 +205,14 @@ def test_a_stop_interrupts_jobs_after_some_seconds() -> None:
     assert (engine.status, timeline(engine)) == ("Stopped", {"A": (2, 120, "Stopped")})
 
 
+def test_a_job_that_is_stopped_while_it_starts_stays_stopping() -> None:
+    """A Stopping step does not become Executing."""
+    engine = execution(chain("A"))
+    engine.stop(20)
+    engine.advance(33)
+    assert engine.runs["A"].status == "Stopping"
+
+
 def test_a_stop_before_the_first_step_stops() -> None:
     """An execution can be stopped before anything has started."""
     engine = execution(chain("A"))
@@ -306,6 +314,26 @@ def test_a_retry_repeats_only_what_has_not_succeeded() -> None:
     assert engine.status == "Succeeded"
     assert [run.attempt for run in engine.runs.values()] == [1, 3, 1]
     assert [run.started_at for run in engine.runs.values()] == [2, 2002, 2242]
+
+
+def test_a_retry_takes_a_moment_to_start() -> None:
+    """Nothing starts in the first seconds of a retry, whatever else happens."""
+    engine = execution(chain("A"))
+    engine.stop(100)
+    engine.advance(200)
+    engine.retry(200, engine.scenario, inf)
+    engine.limit(201, 5)
+    assert engine.runs == {}
+    engine.advance(202)
+    assert list(engine.runs) == ["A"]
+
+
+@pytest.mark.parametrize("duration", [60, 30])
+def test_a_callback_step_can_answer_itself(duration: float) -> None:
+    """A callback step to which a scenario gives a duration needs nobody to answer it."""
+    engine = execution(definition(step("C", "Callback")), {"steps": {"C": {"duration": duration}}})
+    engine.advance(FOREVER)
+    assert (engine.status, engine.last_modified) == ("Succeeded", 2 + duration)
 
 
 @pytest.mark.parametrize("now", [10, 100, FOREVER])

@@ -106,6 +106,18 @@ def test_steps_have_the_metadata_of_their_type(
     assert {entry["AttemptCount"] for entry in steps.values()} == {1}
 
 
+def test_a_long_step_name_makes_a_legal_job_name(
+    create: Callable[..., str], start: Callable[..., str], steps_of: Steps, server: EmulatorServer
+) -> None:
+    """A step's name may be longer than, and have characters that, a job's name may not."""
+    name = "A_" + "b" * 62
+    create(definition(step(name)))
+    arn = start()
+    server.control.advance(60)
+    job = steps_of(arn)[name]["Metadata"]["ProcessingJob"]["Arn"].rpartition("/")[2]
+    assert re.fullmatch(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}", job)
+
+
 def test_a_failed_step_says_why_and_the_execution_does_not(
     create: Callable[..., str],
     start: Callable[..., str],
@@ -178,6 +190,10 @@ def parameterised(create: Callable[..., str]) -> str:
         ),
         (
             {"Text": "x", "Rate": "nan"},
+            "Unexpected type for parameter 'Rate'. Expected Float but found String.",
+        ),
+        (
+            {"Text": "x", "Rate": "1e999"},
             "Unexpected type for parameter 'Rate'. Expected Float but found String.",
         ),
         (
@@ -438,6 +454,24 @@ def test_a_wrong_selection_is_refused(
         sagemaker.start_pipeline_execution, PipelineName="Demo", SelectiveExecutionConfig=config
     )
     assert (code, reason in message) == ("ValidationException", True)
+
+
+def test_a_source_must_have_what_is_reused(
+    create: Callable[..., str], start: Callable[..., str], server: EmulatorServer, sagemaker: Any
+) -> None:
+    """Results are only taken from steps that succeeded in an execution of the same pipeline."""
+    create(chain("A", "B"))
+    create(chain("A", "B"), "Other")
+    other = start("Other")
+    server.control.put_scenario({"steps": {"A": {"fail": {}}}})
+    failed = start()
+    server.control.advance(3600)
+    for source, reason in ((other, "is not one of pipeline"), (failed, "its step 'A' has not succeeded")):
+        config = {"SelectedSteps": [{"StepName": "B"}], "SourcePipelineExecutionArn": source}
+        _, message = refusal(
+            sagemaker.start_pipeline_execution, PipelineName="Demo", SelectiveExecutionConfig=config
+        )
+        assert reason in message
 
 
 def test_executions_are_listed(

@@ -51,14 +51,15 @@ def test_the_program_serves_a_folder_of_definitions(shared_definitions: Path) ->
         assert lines[2] == f"Pipelines in us-east-1: {names}"
         control = ControlClient(url_in(lines))
         assert control.health()["pipelines"] == {"us-east-1": names.split(", ")}
-        before, real = control.clock()["now"], time.monotonic()
+        real = time.monotonic()
+        before = control.clock()["now"]
         time.sleep(0.2)
-        passed, real = control.clock()["now"] - before, time.monotonic() - real
-        assert 100 <= passed <= 500 * real + 1
+        passed = control.clock()["now"] - before
+        assert 100 <= passed <= 500 * (time.monotonic() - real)
         control.reset()
         assert control.health()["pipelines"] == {"us-east-1": names.split(", ")}
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=5) == 0
+        assert process.wait(timeout=20) == 0
 
 
 def test_the_program_listens_on_loopback_only_and_ends_by_interrupt() -> None:
@@ -68,7 +69,7 @@ def test_the_program_listens_on_loopback_only_and_ends_by_interrupt() -> None:
         with pytest.raises(OSError, match="refused"):
             socket.create_connection(("127.0.0.2", port), timeout=2).close()
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=5) == 0
+        assert process.wait(timeout=20) == 0
 
 
 @pytest.mark.parametrize(

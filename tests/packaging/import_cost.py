@@ -1,0 +1,84 @@
+"""
+Owns the measurement of what importing an operator module costs; Airflow pays it at every parse of a DAG file.
+
+``make import-cost`` runs it.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import Final
+
+OURS: Final = "polysync_airflow.operators"
+MODULES: Final = (OURS, "airflow.providers.amazon.aws.operators.sagemaker")
+# Both bring the whole of AWS's service models along.
+HEAVY: Final = ("boto3", "botocore")
+RUNS: Final = 7
+
+_PROGRAM: Final = """
+import json, sys, time
+import airflow.sdk
+before, start = len(sys.modules), time.process_time()
+__import__(sys.argv[1])
+seconds, added = time.process_time() - start, len(sys.modules) - before
+print(json.dumps([seconds, added, [name for name in sys.argv[2:] if name in sys.modules]]))
+"""
+
+
+@dataclass(frozen=True)
+class ImportCost:
+    """
+    What importing a module adds to ``import airflow.sdk``.
+
+    :param seconds: CPU seconds, the median of several interpreters.
+    :param modules: number of modules.
+    :param heavy: which of `HEAVY` it imports.
+    """
+
+    seconds: float
+    modules: int
+    heavy: tuple[str, ...]
+
+
+def measure(module: str, *, runs: int = RUNS) -> ImportCost:
+    """
+    Import a module in fresh interpreters.
+
+    :param module: its full name.
+    :param runs: in how many.
+    """
+    answers = [_import_once(module) for _ in range(runs)]
+    _, modules, heavy = answers[0]
+    return ImportCost(statistics.median(answer[0] for answer in answers), modules, tuple(heavy))
+
+
+def main() -> int:
+    """
+    Print the costs, ours and the amazon provider's.
+
+    :returns: the exit status: 1 if ours imports boto3 or botocore.
+    """
+    costs = {module: measure(module) for module in MODULES}
+    width = max(len(module) for module in MODULES)
+    print(f"What an import adds to `import airflow.sdk`, median of {RUNS} fresh interpreters:\n")
+    print(f"{'module':{width}}  CPU seconds  modules  boto3 or botocore")
+    for module, cost in costs.items():
+        heavy = ", ".join(cost.heavy) or "neither"
+        print(f"{module:{width}}  {cost.seconds:11.3f}  {cost.modules:7}  {heavy}")
+    return 1 if costs[OURS].heavy else 0
+
+
+def _import_once(module: str) -> tuple[float, int, list[str]]:
+    done = subprocess.run(
+        [sys.executable, "-c", _PROGRAM, module, *HEAVY], capture_output=True, text=True, check=True
+    )
+    seconds, modules, heavy = json.loads(done.stdout.splitlines()[-1])
+    return seconds, modules, heavy
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,12 @@
+"""The retraining example with a synchronous wait: it holds its worker until the execution has ended."""
+
+from __future__ import annotations
+
+from airflow.sdk import DAG
+
+from polysync_airflow.operators import PolysyncStartPipelineOperator
+
+with DAG(dag_id="retraining_on_the_worker", schedule=None):
+    PolysyncStartPipelineOperator(
+        task_id="retrain", pipeline_name="churn-tuning", deferrable=False, poll_interval=1
+    )

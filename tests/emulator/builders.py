@@ -1,11 +1,19 @@
-"""Short ways to write pipeline definitions in tests."""
+"""Short ways to write pipeline definitions and executions in tests."""
 
 from __future__ import annotations
 
 import json
+from math import inf
 from typing import Any
 
+from polysync_airflow.emulator import scenarios
+from polysync_airflow.emulator.definition import parse
+from polysync_airflow.emulator.engine import Execution
+from polysync_airflow.emulator.expressions import Scope
+
 ROLE = "arn:aws:iam::123456789012:role/SageMakerRole"
+#: Longer than anything that ends by itself, in seconds.
+FOREVER = 30 * 24 * 3600.0
 
 
 def definition(*steps: dict[str, Any], parameters: tuple[dict[str, Any], ...] = ()) -> str:
@@ -33,3 +41,16 @@ def condition(name: str, conditions: list[Any], if_steps: list[Any], else_steps:
 def fail(name: str, message: Any) -> dict[str, Any]:
     """Return a fail step."""
     return {"Name": name, "Type": "Fail", "Arguments": {"ErrorMessage": message}}
+
+
+def execution(
+    text: str, scenario: dict[str, Any] | None = None, limit: float = inf, **values: Any
+) -> Execution:
+    """Return an execution that was created at time 0."""
+    scope = Scope(parameters=values)
+    return Execution("seed", parse(text), scope, scenarios.parse(scenario or {}), 0.0, limit)
+
+
+def timeline(engine: Execution) -> dict[str, tuple[float, float | None, str]]:
+    """Return start, end and status of each step."""
+    return {name: (run.started_at, run.ended_at, run.status) for name, run in engine.runs.items()}

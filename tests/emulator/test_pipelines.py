@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,7 +12,8 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from polysync_airflow.emulator import EmulatorServer
+from polysync_airflow.emulator import EmulatorServer, VirtualClock
+from polysync_airflow.emulator.api import SageMaker
 
 from .builders import ROLE, chain
 from .conftest import ClientOf
@@ -303,3 +306,25 @@ def test_a_pipeline_that_is_created_again_has_new_executions(
     sagemaker.delete_pipeline(PipelineName="Demo")
     create(chain("A"))
     assert start() != first
+
+
+def test_requests_are_answered_one_at_a_time() -> None:
+    """Two requests with one token that arrive together are one piece of work."""
+    reads = []
+
+    def read_slowly(bucket: str, key: str, version: str | None) -> bytes:
+        reads.append(key)
+        time.sleep(0.2)
+        return chain("A").encode()
+
+    sagemaker = SageMaker(VirtualClock(), read_slowly, "seed")
+    request = {
+        "PipelineName": "Demo",
+        "PipelineDefinitionS3Location": {"Bucket": "bucket", "ObjectKey": "key"},
+        "RoleArn": ROLE,
+        "ClientRequestToken": "t" * 32,
+    }
+    with ThreadPoolExecutor(2) as pool:
+        answers = list(pool.map(lambda _: sagemaker.call("CreatePipeline", "us-east-1", request), range(2)))
+    assert reads == ["key"]
+    assert answers[0] == answers[1]

@@ -222,6 +222,16 @@ class Watch:
     def _wait(self, seconds: float, now: float, notes: tuple[Note, ...] = ()) -> Wait:
         return Wait(max(0.0, min(seconds, self.deadline - now)), self, notes)
 
+    def _message(self, outcome: str, error: PolysyncError | None) -> str | None:
+        if outcome == "timed_out":
+            limit = (
+                f"the limit of {self.deadline - self.since:.0f} s (timeout or execution_timeout) was reached"
+            )
+            return f"{limit}; the last look failed: {error}" if error else limit
+        if error:
+            return str(error)
+        return self.last_answer.failure_reason if self.last_answer else None
+
     def _event(self, outcome: str, error: PolysyncError | None = None) -> ExecutionEvent:
         seen = self.last_answer
         status = seen.status if seen else None
@@ -231,7 +241,7 @@ class Watch:
             execution_arn=self.execution_arn,
             pipeline_name=self.pipeline_name,
             status=status,
-            message=str(error) if error else (seen.failure_reason if seen else None),
+            message=self._message(outcome, error),
             error_code=error.error_code if isinstance(error, SageMakerApiError) else None,
             operation=error.operation if isinstance(error, SageMakerApiError) else None,
             started_at=seen.created_at if seen else None,

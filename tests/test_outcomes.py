@@ -147,7 +147,7 @@ ROWS = [
         (scenario(steps={"Merge": {"duration": None}}),),
         {"timeout": 8 * 60 * MINUTES},
         exceptions.PipelineExecutionTimeoutError,
-        ("Executing", "asked to stop"),
+        ("Executing", "the limit of 28800 s", "asked to stop"),
         stops=1,
     ),
     Row(
@@ -164,7 +164,7 @@ ROWS = [
         (scenario(steps={"Merge": {"duration": None}}),),
         {"timeout": 8 * 60 * MINUTES, "execution_timeout": timedelta(minutes=40)},
         exceptions.PipelineExecutionTimeoutError,
-        ("asked to stop",),
+        ("the limit of 2400 s", "asked to stop"),
         stops=1,
     ),
     Row(

@@ -99,5 +99,5 @@ def steps_of(sagemaker: Any) -> Callable[[str], dict[str, dict[str, Any]]]:
 
 @pytest.fixture
 def shared_definitions() -> Path:
-    """The example definitions that come with the tests."""
-    return Path(__file__).parent / "definitions"
+    """The definitions that come with the example DAGs."""
+    return Path(__file__).parents[2] / "example_dags" / "definitions"

@@ -44,7 +44,7 @@ def _connection_type() -> dict[str, Any]:
             },
             "region_name": {
                 "label": "AWS region",
-                "schema": {"type": ["string", "null"]},
+                "schema": {"type": "string", "minLength": 1},
                 "description": "For example eu-central-1. An operator's region_name goes before it.",
             },
             "session_token": {
@@ -66,6 +66,6 @@ def _connection_type() -> dict[str, Any]:
         "ui-field-behaviour": {
             "hidden-fields": ["host", "schema", "port", "extra"],
             "relabeling": {"login": "Access key ID", "password": "Secret access key"},
-            "placeholders": {"region_name": "eu-central-1"},
+            "placeholders": {"login": "AKIA..."},
         },
     }

@@ -120,11 +120,6 @@ class AirflowClient:
             now = self.task_states(dag_id, run_id)
             raise AirflowError(f"The task {task_id} is not {state} after {timeout:.0f} s: {now}")
 
-    def mark_task(self, dag_id: str, run_id: str, task_id: str, state: str) -> None:
-        """Set a task's state, as a person does in the UI."""
-        path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}"
-        self._answer(self._http.patch(path, json={"new_state": state}))
-
     def xcom(self, dag_id: str, run_id: str, task_id: str, key: str) -> Any:
         """Return a value that a task pushed; None if it has not."""
         path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/{key}"
@@ -137,10 +132,10 @@ class AirflowClient:
         return dict(self.get(path)["extra_links"])
 
     def log(self, dag_id: str, run_id: str, task_id: str, *, try_number: int = 1) -> list[str]:
-        """Return the messages of a task's log."""
+        """Return the messages of a task's log, each error with its exception."""
         path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{try_number}"
         content = self.get(path, full_content=True)["content"]
-        return [line["event"] if isinstance(line, dict) else str(line) for line in content]
+        return [_message(line) if isinstance(line, dict) else str(line) for line in content]
 
     def connection_form(self, connection_type: str) -> dict[str, Any]:
         """Return what the UI is told about a connection type's form."""
@@ -163,3 +158,8 @@ class AirflowClient:
                 f"{request.method} {request.url} was refused with {response.status_code}: {response.text}"
             )
         return response.json()
+
+
+def _message(line: dict[str, Any]) -> str:
+    errors = [f"{error['exc_type']}: {error['exc_value']}" for error in line.get("error_detail") or ()]
+    return "\n".join([line["event"], *errors])

@@ -32,9 +32,12 @@ TASK: Final = "retrain"
 
 # The pipeline's 38 minutes in 19 seconds, so that the task is deferred for two looks.
 SPEED: Final = 120.0
-RUN_TIMEOUT: Final = 120.0
+RUN_TIMEOUT: Final = 180.0
 LOOK_INTERVAL: Final = 0.5
 ENDED: Final = ("success", "failed")
+# A task to be tried again counts: its retry is minutes away.
+FAILED: Final = ("failed", "up_for_retry")
+LOG_TAIL: Final = 5
 REMARKS: Final = {"deferred": "it waits in the triggerer and holds no worker"}
 
 
@@ -120,6 +123,8 @@ def _watch(airflow: PrivateAirflow, emulator: LocalEmulator, screen: Screen, run
         state = airflow.client.run_state(DAG, run_id)
         for task, task_state in airflow.client.task_states(DAG, run_id).items():
             screen.change(f"Task {task}", task_state, remarks=REMARKS)
+            if task_state in FAILED:
+                raise DemoFailedError(_failure(airflow.client, run_id, task))
         if arn is None:
             arn = airflow.client.xcom(DAG, run_id, TASK, "execution_arn")
             if arn:
@@ -128,8 +133,12 @@ def _watch(airflow: PrivateAirflow, emulator: LocalEmulator, screen: Screen, run
             screen.change(f"  Step {step['StepName']}", step["StepStatus"])
         time.sleep(LOOK_INTERVAL)
     if state != "success":
-        log = airflow.client.log(DAG, run_id, TASK)
-        raise DemoFailedError("\n".join([f"The run ended as {state}. The log of {TASK}:", *log]))
+        raise DemoFailedError(f"The run ended as {state}")
+
+
+def _failure(client: AirflowClient, run_id: str, task: str) -> str:
+    messages = [line for line in client.log(DAG, run_id, task) if not line.startswith("::")]
+    return "\n".join([f"The task {task} failed. The end of its log:", *messages[-LOG_TAIL:]])
 
 
 def _tell(client: AirflowClient, emulator: LocalEmulator, screen: Screen, run_id: str) -> None:

@@ -9,6 +9,7 @@
 #   make test-aiobotocore     the default suite on the older botocore that aiobotocore asks for
 #   make lint                 formatting, rules, types
 #   make import-cost          what importing the operators costs each time a DAG file is parsed
+#   make compare              our outcomes beside the amazon provider's, as both run
 #   make constraints          constraints.txt anew, from the newest releases
 #   make clean                remove the virtual environments
 
@@ -25,7 +26,7 @@ SAGEMAKER_SDK := sagemaker<3
 PROJECT := -e '.[emulator]' --group test hatchling
 INSTALLED_BY := constraints.txt pyproject.toml polysync_airflow/__init__.py Makefile
 
-.PHONY: demo test test-system test-sdk test-aiobotocore lint import-cost constraints clean
+.PHONY: demo test test-system test-sdk test-aiobotocore lint import-cost compare constraints clean
 .DEFAULT_GOAL := test
 .SUFFIXES:
 
@@ -51,6 +52,9 @@ lint: .venv/.ready
 
 import-cost: .venv/.ready
 	@.venv/bin/python -m tests.packaging.import_cost
+
+compare: .venv-aiobotocore/.ready
+	@.venv-aiobotocore/bin/python -m tests.comparison.amazon_outcomes
 
 # Python's venv brings a pip too old to know dependency groups, so pip is the first thing to be installed.
 define make_venv

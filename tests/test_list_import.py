@@ -93,12 +93,17 @@ def test_a_job_tells_everything_polysync_shows(emulator: EmulatorServer) -> None
     [
         ("churn", ["churn-tuning"]),
         ("churn-", ["churn-tuning"]),
-        ("c", ["callback-lambda", "churn-tuning"]),
+        ("c", ["callback-lambda", "churn-tuning", "churnless"]),
         ("x", []),
     ],
 )
 def test_a_prefix_narrows_the_import(prefix: str, names: list[str], emulator: EmulatorServer) -> None:
     """Also one that ends in a hyphen, which AWS itself does not take."""
+    create(
+        "churnless",
+        {"Version": "2020-12-01", "Steps": [{"Name": "A", "Type": "Processing", "Arguments": {}}]},
+    )
+
     assert [job["name"] for job in imported(pipeline_name_prefix=prefix)] == names
 
 

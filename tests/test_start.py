@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import Any
 
 import pytest
@@ -271,3 +272,18 @@ def test_a_role_that_this_botocore_cannot_send_is_refused(
     assert isinstance(run.error, ParametersError)
     assert "needs boto3 1.44" in str(run.error)
     assert emulator.control.calls() == []
+
+
+def test_times_are_utc_wherever_the_worker_is(
+    emulator: EmulatorServer, emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """botocore gives times in the host's zone; two workers in two zones must write the same."""
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        run = run_task(start())
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+    assert run.xcoms["run"]["started_at"].endswith("Z")

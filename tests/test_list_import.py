@@ -91,7 +91,7 @@ def test_a_job_tells_everything_polysync_shows(emulator: EmulatorServer) -> None
 @pytest.mark.parametrize(
     ("prefix", "names"),
     [
-        ("churn", ["churn-tuning"]),
+        ("churn", ["churn-tuning", "churnless"]),
         ("churn-", ["churn-tuning"]),
         ("c", ["callback-lambda", "churn-tuning", "churnless"]),
         ("x", []),

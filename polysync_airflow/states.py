@@ -203,7 +203,8 @@ class Watch:
         before = self.last_answer.status if self.last_answer else None
         if answer.status != before:
             change = f"{before} -> {answer.status}" if before else answer.status
-            notes.append(Note(logging.INFO, f"{self._label}: {change} after {now - self.since:.0f} s"))
+            # Status first: the UI cuts long lines off at the right, and an ARN is long.
+            notes.append(Note(logging.INFO, f"{change} after {now - self.since:.0f} s: {self._label}"))
         if state_of(answer.status) is PolysyncState.UNKNOWN and answer.status not in self.warned_of:
             notes.append(
                 Note(

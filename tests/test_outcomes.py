@@ -396,14 +396,14 @@ def test_changes_of_status_are_logged_once_and_not_every_look(
         arn = run_task(operator).result
 
     lines = [line.replace(arn, "ARN") for line in (f"{e['log_level']}: {e['event']}" for e in logs)]
-    prefix = "Pipeline fanout, execution ARN"
-    assert [line for line in lines if prefix in line][:5] == [
-        f"info: {prefix}: Executing after 30 s",
-        f"info: {prefix}: Executing -> Pausing after 120 s",
-        f"warning: {prefix} has the status 'Pausing', which this version does not know; waiting on, until the "
+    label = "Pipeline fanout, execution ARN"
+    assert [line for line in lines if label in line][:5] == [
+        f"info: Executing after 30 s: {label}",
+        f"info: Executing -> Pausing after 120 s: {label}",
+        f"warning: {label} has the status 'Pausing', which this version does not know; waiting on, until the "
         "timeout at the latest.",
-        f"info: {prefix}: Pausing -> Executing after 420 s",
-        f"info: {prefix}: Executing -> Succeeded after {_seconds(lines)} s",
+        f"info: Pausing -> Executing after 420 s: {label}",
+        f"info: Executing -> Succeeded after {_seconds(lines)} s: {label}",
     ]
     assert len(emulator.control.calls("DescribePipelineExecution")) > 10
 

@@ -22,7 +22,6 @@ _BUILD = "import sys; from hatchling.build import build_wheel; print(build_wheel
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     """The wheel of this checkout."""
-    pytest.importorskip("hatchling")
     folder = tmp_path_factory.mktemp("wheel")
     subprocess.run([sys.executable, "-c", _BUILD, str(folder)], cwd=ROOT, check=True)
     [built] = folder.glob("*.whl")

@@ -8,7 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 import pytest
 
 from tests.system.processes import OwnedProcess, ProcessError, wait_until

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 import pytest
 
 from tests.system.private_airflow import HOST, PrivateAirflow

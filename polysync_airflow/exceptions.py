@@ -164,6 +164,37 @@ HINTS: Final[dict[str, Hint]] = {
     ),
 }
 
+# What a code means when STS is asked for a role's credentials, by operation.
+SIGN_IN_HINTS: Final[dict[tuple[str, str], Hint]] = {
+    ("AssumeRoleWithWebIdentity", "AccessDenied"): Hint(
+        "The role does not exist, or its trust policy does not let this token in: compare the policy's "
+        "Federated principal with the token's issuer, and its conditions with audience and subject.",
+        lasting=True,
+    ),
+    ("AssumeRoleWithWebIdentity", "ExpiredTokenException"): Hint(
+        "AWS finds the identity provider's token expired: if it was just issued, this host's clock or the "
+        "provider's is wrong; if it lies in a file, the platform has stopped to renew it.",
+        lasting=False,
+    ),
+    ("AssumeRoleWithWebIdentity", "IDPCommunicationError"): Hint(
+        "AWS could not reach the identity provider for its keys: try again.",
+        lasting=False,
+    ),
+    ("AssumeRole", "AccessDenied"): Hint(
+        "The role does not exist, its trust policy does not let this identity in (with this external id), or "
+        "the identity lacks {permission} on {resource}.",
+        lasting=True,
+    ),
+    ("AssumeRole", "ValidationError"): Hint(
+        "Compare duration_seconds with the role's maximum session duration, and role_arn with the role.",
+        lasting=True,
+    ),
+    ("AssumeRoleWithWebIdentity", "ValidationError"): Hint(
+        "Compare duration_seconds with the role's maximum session duration, and role_arn with the role.",
+        lasting=True,
+    ),
+}
+
 # The same refusal under the names that other AWS services and older protocols give it.
 ALIASES: Final[dict[str, str]] = {
     "AccessDenied": "AccessDeniedException",
@@ -183,10 +214,14 @@ CURE_WITH_ROLE: Final = " The start names a role, so iam:PassRole on {role} is n
 UNKNOWN_HINT: Final = Hint("", lasting=False)
 
 
-def hint_for(error_code: str) -> Hint:
+def hint_for(error_code: str, operation: str = "") -> Hint:
     """
     Look up what an AWS error code means.
 
     :param error_code: AWS's error code, in any of the spellings its services use.
+    :param operation: the operation, where the code means something else there.
     """
+    special = SIGN_IN_HINTS.get((operation, error_code))
+    if special:
+        return special
     return HINTS.get(ALIASES.get(error_code, error_code), UNKNOWN_HINT)

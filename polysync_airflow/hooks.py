@@ -5,20 +5,24 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from airflow.providers.amazon.aws.utils.connection_wrapper import AwsConnectionWrapper
+from airflow.sdk import conf
 from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk.log import mask_secret
 from botocore import xform_name
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from polysync_airflow import __version__
-from polysync_airflow.credentials import Credentials, parse_credentials
+from polysync_airflow import __version__, probe
+from polysync_airflow.connection import parse_credentials
+from polysync_airflow.credentials import BaseCredentials
 from polysync_airflow.exceptions import (
     CURE_WITH_ROLE,
     CredentialsError,
@@ -27,6 +31,7 @@ from polysync_airflow.exceptions import (
     SageMakerApiError,
     hint_for,
 )
+from polysync_airflow.get_provider_info import ALLOWED_IDENTITY_FOLDERS, DEFAULT_IDENTITY_FOLDERS
 from polysync_airflow.models import (
     ExecutionDescription,
     PipelineDescription,
@@ -43,6 +48,12 @@ PAGE_SIZE: Final = 100
 # StopPipelineExecution answers ConflictException for a moment while an execution moves between two steps.
 STOP_ATTEMPTS: Final = 5
 STOP_RETRY_SECONDS: Final = 0.3
+
+
+def allowed_identity_folders() -> tuple[Path, ...]:
+    """The folders under which a connection may name files: tokens, certificates, authorities."""
+    told = conf.get(*ALLOWED_IDENTITY_FOLDERS, fallback=DEFAULT_IDENTITY_FOLDERS)
+    return tuple(Path(folder.strip()) for folder in told.split(",") if folder.strip())
 
 
 class PolysyncSageMakerHook(AwsBaseHook):
@@ -90,7 +101,7 @@ class PolysyncSageMakerHook(AwsBaseHook):
         return connection
 
     @cached_property
-    def credentials(self) -> Credentials | None:
+    def credentials(self) -> BaseCredentials | None:
         """The connection's checked content; None for an ``aws`` connection."""
         connection = self._connection
         if connection.conn_type == AwsBaseHook.conn_type:
@@ -118,6 +129,7 @@ class PolysyncSageMakerHook(AwsBaseHook):
                 extra={
                     "region_name": self.credentials.region_name,
                     "endpoint_url": self.credentials.endpoint_url,
+                    "verify": self.credentials.verify,
                 },
             )
         ours = Config(retries={"mode": "standard"}, user_agent_extra=f"polysync-airflow/{__version__}")
@@ -127,7 +139,7 @@ class PolysyncSageMakerHook(AwsBaseHook):
     def get_session(self, region_name: str | None = None, deferrable: bool = False) -> boto3.session.Session:
         """Return the one boto3 session of this hook's connection."""
         if self.credentials is not None:
-            return self.credentials.session()
+            return self.credentials.session(allowed_identity_folders())
         session = super().get_session(region_name=region_name, deferrable=deferrable)
         if not session.region_name:
             raise CredentialsError(
@@ -146,7 +158,7 @@ class PolysyncSageMakerHook(AwsBaseHook):
         :return: the execution's ARN.
         :raises SageMakerApiError: if AWS refuses.
         """
-        answer = self._call("StartPipelineExecution", **request.to_aws())
+        answer = self.call("StartPipelineExecution", **request.to_aws())
         return str(answer["PipelineExecutionArn"])
 
     def stop_pipeline_execution(self, execution_arn: str) -> None:
@@ -160,7 +172,7 @@ class PolysyncSageMakerHook(AwsBaseHook):
         token = f"polysync-stop-{hashlib.sha256(execution_arn.encode()).hexdigest()}"
         for attempt in range(1, STOP_ATTEMPTS + 1):
             try:
-                self._call(
+                self.call(
                     "StopPipelineExecution", PipelineExecutionArn=execution_arn, ClientRequestToken=token
                 )
                 return
@@ -176,7 +188,7 @@ class PolysyncSageMakerHook(AwsBaseHook):
         :param execution_arn: the execution.
         :raises SageMakerApiError: if AWS refuses.
         """
-        answer = self._call("DescribePipelineExecution", PipelineExecutionArn=execution_arn)
+        answer = self.call("DescribePipelineExecution", PipelineExecutionArn=execution_arn)
         return ExecutionDescription.model_validate(answer)
 
     def observe_pipeline_execution(self, execution_arn: str) -> ExecutionDescription | PolysyncError:
@@ -220,7 +232,45 @@ class PolysyncSageMakerHook(AwsBaseHook):
         :param pipeline_name: name or ARN.
         :raises SageMakerApiError: if AWS refuses.
         """
-        return PipelineDescription.model_validate(self._call("DescribePipeline", PipelineName=pipeline_name))
+        return PipelineDescription.model_validate(self.call("DescribePipeline", PipelineName=pipeline_name))
+
+    def get_caller_identity(self) -> dict[str, Any]:
+        """
+        Ask AWS who signs in.
+
+        :raises CredentialsError: if signing in fails, or STS does not answer.
+        """
+        own = self.credentials
+        endpoint = own.sts_endpoint_url if own else self.conn_config.get_service_endpoint_url("sts")
+        try:
+            sts = self.get_session(self.region_name).client(
+                "sts", endpoint_url=endpoint, config=self._get_config(), verify=self.verify
+            )
+            answer: dict[str, Any] = sts.get_caller_identity()
+        except (ClientError, BotoCoreError) as error:
+            raise self._sign_in_failed(error) from error
+        return answer
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Tell who signs in and what is permitted: the button "Test" of the connection form."""
+        try:
+            return probe.report(self)
+        except PolysyncError as error:
+            return False, str(error)
+
+    @property
+    def credentials_expire_at(self) -> datetime | None:
+        """When the credentials in use expire, if they do; they are renewed before."""
+        found = self.get_session(self.region_name).get_credentials()
+        expiry: datetime | None = getattr(found, "_expiry_time", None)
+        return expiry.astimezone(UTC) if expiry else None
+
+    @property
+    def pipelines_arn(self) -> str:
+        """The pattern of all pipelines of account and region."""
+        account = self.get_caller_identity()["Account"]
+        partition = self._signed_in_client.meta.partition
+        return f"arn:{partition}:sagemaker:{self.region_name}:{account}:pipeline/*"
 
     # ---- how every operation is called
 
@@ -229,11 +279,14 @@ class PolysyncSageMakerHook(AwsBaseHook):
         try:
             return self._client
         except (ClientError, BotoCoreError) as error:
-            code = error.response["Error"]["Code"] if isinstance(error, ClientError) else ""
-            raise CredentialsError(
-                f"Could not sign in with the connection {self.polysync_conn_id!r}: {error}",
-                lasting=hint_for(code).lasting,
-            ) from error
+            raise self._sign_in_failed(error) from error
+
+    def _sign_in_failed(self, error: ClientError | BotoCoreError) -> CredentialsError:
+        code = error.response["Error"]["Code"] if isinstance(error, ClientError) else ""
+        return CredentialsError(
+            f"Could not sign in with the connection {self.polysync_conn_id!r}: {error}",
+            lasting=hint_for(code).lasting,
+        )
 
     def check_supported(self, request: StartRequest) -> None:
         """
@@ -250,7 +303,15 @@ class PolysyncSageMakerHook(AwsBaseHook):
                 f"deployment has boto3 {version('boto3')}. Upgrade it, or leave the role out."
             )
 
-    def _call(self, operation: str, **request: Any) -> dict[str, Any]:
+    def call(self, operation: str, **request: Any) -> dict[str, Any]:
+        """
+        Call an operation of SageMaker.
+
+        :param operation: its name as AWS writes it.
+        :param request: its request's members.
+        :raises SageMakerApiError: if AWS refuses, with a hint.
+        :raises CredentialsError: if signing in fails.
+        """
         client = self._signed_in_client
         try:
             answer: dict[str, Any] = getattr(client, xform_name(operation))(**request)
@@ -261,7 +322,7 @@ class PolysyncSageMakerHook(AwsBaseHook):
     def _pages(self, operation: str, **request: Any) -> Iterator[dict[str, Any]]:
         token: dict[str, str] = {}
         while True:
-            page = self._call(operation, MaxResults=PAGE_SIZE, **request, **token)
+            page = self.call(operation, MaxResults=PAGE_SIZE, **request, **token)
             yield page
             if not page.get("NextToken"):
                 return

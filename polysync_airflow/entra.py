@@ -1,0 +1,135 @@
+"""Owns a Microsoft Entra ID token: which identity asks for it, and what a refusal means. Knows no AWS."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from pydantic import SecretStr
+
+from polysync_airflow.exceptions import CredentialsError
+
+Kind = Literal["managed_identity", "workload_identity", "client_secret", "client_certificate"]
+
+# https://learn.microsoft.com/entra/identity-platform/reference-error-codes
+_CURES: Final[dict[str, str]] = {
+    "AADSTS7000215": "The client secret is wrong: take its value, not its id, from the app registration.",
+    "AADSTS7000222": "The client secret has expired: make a new one in the app registration.",
+    "AADSTS700016": "The tenant has no application with this client_id: check client_id and tenant_id.",
+    "AADSTS90002": "There is no such tenant: check tenant_id.",
+    "AADSTS500011": "The tenant has no application with this application_id_uri: check its spelling, and "
+    "that the application has a service principal in the tenant.",
+    "AADSTS700027": "The certificate is not the one that the app registration has: upload it there.",
+    "AADSTS70021": "The app registration has no federated credential for this token's issuer and subject.",
+    "AADSTS700213": "The app registration has no federated credential for this token's subject.",
+    "AADSTS700211": "The app registration has no federated credential for this token's issuer.",
+}
+_UNAVAILABLE: Final = (
+    "This host has no such identity, or its endpoint does not answer: assign the managed identity to the "
+    "host (and name its client_id if it is user-assigned), or choose another entra_credential."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class EntraIdentity:
+    """
+    Who asks Entra ID for a token, and for which audience.
+
+    :param kind: how the identity proves itself.
+    :param application_id_uri: the application that the token is for, such as ``api://polysync``.
+    :param tenant_id: the tenant; None where the host knows it.
+    :param client_id: the identity's client id; None for the host's system-assigned or only identity.
+    :param client_secret: with ``client_secret``.
+    :param certificate: PEM or PKCS12 file with its private key, with ``client_certificate``.
+    :param token_file: projected token, with ``workload_identity``; None for the one that the host names.
+    """
+
+    kind: Kind
+    application_id_uri: str
+    tenant_id: str | None = None
+    client_id: str | None = None
+    client_secret: SecretStr | None = None
+    certificate: Path | None = None
+    token_file: Path | None = None
+
+    @property
+    def scope(self) -> str:
+        """The scope that yields a token for the application."""
+        uri = self.application_id_uri
+        return uri if uri.endswith("/.default") else f"{uri}/.default"
+
+
+def token_source(identity: EntraIdentity) -> Callable[[], str]:
+    """
+    Make a function that returns a valid token of an identity.
+
+    azure-identity keeps a token while it is valid, and asks for another some minutes before it expires.
+
+    :param identity: who asks.
+    :raises CredentialsError: if azure-identity is not installed, or cannot use the identity.
+    """
+    try:
+        from azure.core.exceptions import AzureError
+    except ImportError:
+        raise CredentialsError(
+            "token_source = 'entra' needs azure-identity: pip install 'polysync-airflow[entra]' on workers "
+            "and triggerers."
+        ) from None
+    try:
+        credential = _credential(identity)
+    except ValueError as error:
+        raise CredentialsError(f"entra_credential = {identity.kind!r} cannot be used: {error}") from None
+
+    def token() -> str:
+        try:
+            return str(credential.get_token(identity.scope).token)
+        except AzureError as error:
+            raise _refusal(error, identity) from error
+
+    return token
+
+
+def _credential(identity: EntraIdentity) -> Any:
+    from azure.identity import (
+        CertificateCredential,
+        ClientSecretCredential,
+        ManagedIdentityCredential,
+        WorkloadIdentityCredential,
+    )
+
+    if identity.kind == "managed_identity":
+        return ManagedIdentityCredential(client_id=identity.client_id)
+    if identity.kind == "workload_identity":
+        return WorkloadIdentityCredential(
+            tenant_id=identity.tenant_id,
+            client_id=identity.client_id,
+            token_file_path=str(identity.token_file) if identity.token_file else None,
+        )
+    who = {"tenant_id": str(identity.tenant_id), "client_id": str(identity.client_id)}
+    if identity.kind == "client_secret":
+        secret = identity.client_secret.get_secret_value() if identity.client_secret else ""
+        return ClientSecretCredential(**who, client_secret=secret)
+    return CertificateCredential(**who, certificate_path=str(identity.certificate))
+
+
+def _refusal(error: Exception, identity: EntraIdentity) -> CredentialsError:
+    from azure.core.exceptions import ClientAuthenticationError, HttpResponseError
+    from azure.identity import CredentialUnavailableError
+
+    said = str(error).splitlines()[0]
+    cure = next((cure for code, cure in _CURES.items() if f"{code}:" in said), "")
+    if isinstance(error, CredentialUnavailableError):
+        lasting, cure = False, cure or _UNAVAILABLE
+    elif isinstance(error, ClientAuthenticationError):
+        lasting = True
+    else:
+        status = error.status_code if isinstance(error, HttpResponseError) else None
+        lasting = status is not None and status < 500 and status != 429
+    told = f"tenant {identity.tenant_id or 'of the host'}, client {identity.client_id or 'of the host'}"
+    return CredentialsError(
+        f"Microsoft Entra ID gave no token ({identity.kind}, {told}, scope {identity.scope}): {said}"
+        + (f" -- What to do: {cure}" if cure else ""),
+        lasting=lasting,
+    )

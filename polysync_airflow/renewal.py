@@ -1,0 +1,323 @@
+"""Owns short-lived AWS credentials: one exchange per renewal for all who wait, and what a refusal means."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import boto3
+from botocore import UNSIGNED
+from botocore.config import Config
+from botocore.credentials import (
+    AssumeRoleCredentialFetcher,
+    AssumeRoleWithWebIdentityCredentialFetcher,
+    CredentialProvider,
+    CredentialResolver,
+    Credentials,
+    DeferredRefreshableCredentials,
+    create_credential_resolver,
+)
+from botocore.exceptions import BotoCoreError, ClientError
+from botocore.loaders import Loader
+from botocore.session import Session
+
+from polysync_airflow.exceptions import CredentialsError, hint_for
+from polysync_airflow.iam import caller_trust, web_identity_trust
+from polysync_airflow.tokens import Claims, claims_of
+
+Exchange = Callable[[], Mapping[str, Any]]
+
+# A renewal begins when a quarter of the lifetime is left, a quarter of an hour at most; old credentials serve
+# on until the last minute. botocore's own fixed windows would renew a 15-minute session at every call.
+EARLIEST_RENEWAL_SECONDS: Final = 900.0
+LATEST_RENEWAL_SECONDS: Final = 60.0
+# While AWS or Entra ID does not answer, one of all who wait asks, and no more often than this.
+FIRST_PAUSE_SECONDS: Final = 1.0
+LONGEST_PAUSE_SECONDS: Final = 60.0
+
+# Methods of botocore's chain that are the host's own: EKS (IRSA), ECS and EKS Pod Identity, EC2.
+HOST_METHODS: Final = ("assume-role-with-web-identity", "container-role", "iam-role")
+
+# botocore's fetchers keep an answer until so many seconds before its end; renewals are decided here alone.
+NEVER_FROM_CACHE: Final = 10**9
+
+# Service models are read once per process, not once per session.
+_LOADER: Final = Loader()
+
+
+class RenewingCredentials(DeferredRefreshableCredentials):
+    """
+    Credentials that renew before they expire: in one thread, once, however many threads use them.
+
+    :param exchange: gets new ones; returns botocore's metadata (access_key, secret_key, token, expiry_time).
+    :param method: where they come from, for messages.
+    :param now: the present, aware.
+    """
+
+    def __init__(
+        self, exchange: Exchange, method: str, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
+        super().__init__(refresh_using=self._renew, method=method, time_fetcher=now)
+        self._exchange = exchange
+        self._now = now
+        self._pause = 0.0
+        self._paused_until = float("-inf")
+        self._refusal: CredentialsError | None = None
+
+    def _renew(self) -> Mapping[str, Any]:
+        # botocore calls this in one thread at a time. Those who waited for a failed attempt would each repeat
+        # it, so for a while they get its error instead.
+        if self._refusal and time.monotonic() < self._paused_until:
+            raise self._refusal
+        try:
+            found = self._exchange()
+        except CredentialsError as refusal:
+            self._pause = min(max(2 * self._pause, FIRST_PAUSE_SECONDS), LONGEST_PAUSE_SECONDS)
+            self._paused_until = time.monotonic() + self._pause
+            self._refusal = refusal
+            raise
+        self._pause, self._refusal = 0.0, None
+        lifetime = (datetime.fromisoformat(found["expiry_time"]) - self._now()).total_seconds()
+        self._advisory_refresh_timeout = min(EARLIEST_RENEWAL_SECONDS, lifetime / 4)
+        self._mandatory_refresh_timeout = min(LATEST_RENEWAL_SECONDS, lifetime / 20)
+        return found
+
+
+class SharedCredentials:
+    """
+    One credentials object for everybody in this process who signs in the same way.
+
+    A connection that was edited is another way, and gets another object.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._known: dict[Any, Credentials] = {}
+
+    def get(self, way: Any, make: Callable[[], Credentials]) -> Credentials:
+        """
+        Return the credentials of a way to sign in.
+
+        :param way: hashable, equal for whoever signs in the same way.
+        :param make: makes them at first; must not ask the network, as others wait meanwhile.
+        """
+        with self._lock:
+            if way not in self._known:
+                self._known[way] = make()
+            return self._known[way]
+
+
+def session_of(credentials: Credentials, region_name: str) -> boto3.session.Session:
+    """
+    Make a boto3 session that uses these credentials and no others.
+
+    :param credentials: the credentials.
+    :param region_name: AWS region.
+    """
+    session = Session()
+    session.register_component("data_loader", _LOADER)
+    session.register_component("credential_provider", CredentialResolver([_Ready(credentials)]))
+    return boto3.session.Session(botocore_session=session, region_name=region_name)
+
+
+def assume_role(
+    source: Credentials,
+    role_arn: str,
+    *,
+    region_name: str,
+    endpoint_url: str | None,
+    verify: Any,
+    **arguments: Any,
+) -> RenewingCredentials:
+    """
+    Credentials of a role that an AWS identity assumes.
+
+    https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
+
+    :param source: the identity's own credentials.
+    :param role_arn: the role.
+    :param region_name: region of the STS endpoint.
+    :param endpoint_url: STS endpoint, None for AWS's own.
+    :param verify: botocore's ``verify``.
+    :param arguments: further members of the request.
+    """
+    creator = _client_creator(region_name, endpoint_url, verify, Config(retries={"mode": "standard"}))
+    fetcher = AssumeRoleCredentialFetcher(
+        creator, source, role_arn, extra_args=arguments, expiry_window_seconds=NEVER_FROM_CACHE
+    )
+
+    def exchange() -> Mapping[str, Any]:
+        try:
+            return dict(fetcher.fetch_credentials())
+        except (ClientError, BotoCoreError) as error:
+            trust = caller_trust(
+                principal="<ARN of the identity that assumes the role>",
+                external_id=arguments.get("ExternalId"),
+            )
+            raise _refusal(error, "AssumeRole", role_arn, trust) from error
+
+    return RenewingCredentials(exchange, "assume-role")
+
+
+def assume_role_with_web_identity(
+    token: Callable[[], str],
+    role_arn: str,
+    *,
+    region_name: str,
+    endpoint_url: str | None,
+    verify: Any,
+    **arguments: Any,
+) -> RenewingCredentials:
+    """
+    Credentials of a role that a web identity token lets in.
+
+    https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html
+
+    :param token: returns a valid token.
+    :param role_arn: the role.
+    :param region_name: region of the STS endpoint.
+    :param endpoint_url: STS endpoint, None for AWS's own.
+    :param verify: botocore's ``verify``.
+    :param arguments: further members of the request.
+    """
+    config = Config(retries={"mode": "standard"}, signature_version=UNSIGNED)
+    shown: list[Claims | None] = [None]
+
+    def load() -> str:
+        found = token()
+        shown[0] = claims_of(found)
+        return found
+
+    fetcher = AssumeRoleWithWebIdentityCredentialFetcher(
+        _client_creator(region_name, endpoint_url, verify, config),
+        load,
+        role_arn,
+        extra_args=arguments,
+        expiry_window_seconds=NEVER_FROM_CACHE,
+    )
+
+    def exchange() -> Mapping[str, Any]:
+        try:
+            return dict(fetcher.fetch_credentials())
+        except (ClientError, BotoCoreError) as error:
+            claims = shown[0]
+            raise _refusal(
+                error, "AssumeRoleWithWebIdentity", role_arn, _trust_for(claims, role_arn), claims
+            ) from error
+
+    return RenewingCredentials(exchange, "assume-role-with-web-identity")
+
+
+def host_role() -> RenewingCredentials:
+    """
+    Credentials of the host that this process runs on: EC2 (IMDSv2), ECS or EKS; nobody's files or variables.
+
+    They are looked for when they are first used.
+    """
+
+    def exchange() -> Mapping[str, Any]:
+        found = _host_credentials()
+        frozen = found.get_frozen_credentials()
+        return {
+            "access_key": frozen.access_key,
+            "secret_key": frozen.secret_key,
+            "token": frozen.token,
+            # botocore tells the expiry of what its providers find nowhere else.
+            "expiry_time": found._expiry_time.isoformat(),
+        }
+
+    return RenewingCredentials(exchange, "host")
+
+
+def _host_credentials() -> Any:
+    session = Session()
+    session.set_config_variable("ec2_metadata_v1_disabled", True)
+    resolver = create_credential_resolver(session)
+    resolver.providers = [provider for provider in resolver.providers if provider.METHOD in HOST_METHODS]
+    try:
+        found = resolver.load_credentials()
+    except (ClientError, BotoCoreError) as error:
+        raise CredentialsError(
+            f"The host's own credentials could not be had: {error}", lasting=False
+        ) from error
+    if found is None:
+        # Not lasting: a metadata service that does not answer looks just the same.
+        raise CredentialsError(
+            "auth_method = 'instance_profile', but neither EC2 (IMDSv2), ECS nor EKS gives this host "
+            "credentials: attach an instance profile, task role or pod identity, let the metadata service be "
+            "reached (hop limit 2 from containers), or choose another auth_method.",
+            lasting=False,
+        )
+    return found
+
+
+class _Ready(CredentialProvider):
+    METHOD = "polysync"
+
+    def __init__(self, credentials: Credentials) -> None:
+        super().__init__()
+        self._credentials = credentials
+
+    def load(self) -> Credentials:
+        return self._credentials
+
+
+def _client_creator(
+    region_name: str, endpoint_url: str | None, verify: Any, config: Config
+) -> Callable[..., Any]:
+    def create(service: str, **arguments: Any) -> Any:
+        session = Session()
+        session.register_component("data_loader", _LOADER)
+        own = arguments.pop("config", None)
+        return session.create_client(
+            service,
+            region_name=region_name,
+            endpoint_url=endpoint_url,
+            verify=verify,
+            config=config.merge(own) if own else config,
+            **arguments,
+        )
+
+    return create
+
+
+def _trust_for(claims: Claims | None, role_arn: str) -> Mapping[str, Any] | None:
+    if claims is None or not (claims.issuer and claims.audience and claims.subject):
+        return None
+    _, partition, _, _, account, *_ = role_arn.split(":")
+    return web_identity_trust(
+        account=account,
+        issuer=claims.issuer,
+        audience=claims.audience,
+        subject=claims.subject,
+        partition=partition,
+    )
+
+
+def _refusal(
+    error: ClientError | BotoCoreError,
+    operation: str,
+    role_arn: str,
+    trust: Mapping[str, Any] | None,
+    claims: Claims | None = None,
+) -> CredentialsError:
+    if not isinstance(error, ClientError):
+        return CredentialsError(f"AWS STS did not answer {operation}: {error}", lasting=False)
+    details = error.response.get("Error", {})
+    code, said = details.get("Code", "Unknown"), details.get("Message", "")
+    hint = hint_for(code, operation)
+    lines = [f"AWS STS refused {operation} of {role_arn}: {code}: {said}"]
+    if claims:
+        lines.append(f"The token says: {claims}.")
+    cure = hint.cure.format(
+        permission=f"sts:{operation}", resource=role_arn, region="", subject=role_arn, parameter=""
+    )
+    if cure:
+        lines.append(f"What to do: {cure}")
+    if trust and code in ("AccessDenied", "InvalidIdentityToken"):
+        lines.append(f"A trust policy that lets this identity in:\n{json.dumps(trust, indent=2)}")
+    return CredentialsError("\n".join(lines), lasting=hint.lasting)

@@ -51,7 +51,7 @@ def test_nothing_listens_beyond_this_machine(airflow: PrivateAirflow) -> None:
     listening = [
         connection.laddr.ip
         for connection in psutil.net_connections("inet")
-        if connection.pid in ours and connection.status == psutil.CONN_LISTEN
+        if connection.pid in ours and connection.status == psutil.CONN_LISTEN and connection.laddr
     ]
 
     assert set(listening) == {HOST}

@@ -23,7 +23,7 @@ AIOBOTOCORE := 3.10.0
 SAGEMAKER_SDK := sagemaker<3
 
 # The wheel is built by one of the tests, with no package index at hand.
-PROJECT := -e '.[emulator]' --group test
+PROJECT := -e '.[emulator,entra]' --group test
 INSTALLED_BY := constraints.txt pyproject.toml polysync_airflow/__init__.py Makefile
 
 .PHONY: demo test test-system test-sdk test-aiobotocore lint import-cost compare constraints clean

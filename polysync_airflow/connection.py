@@ -40,10 +40,10 @@ def parse_credentials(fields: Mapping[str, Any], *, connection_id: str) -> BaseC
 
 def _problems(error: ValidationError, given: Mapping[str, Any]) -> Iterable[str]:
     for problem in error.errors(include_url=False, include_input=False):
-        kind, context = problem["type"], problem.get("ctx", {})
+        kind = problem["type"]
         if kind in ("union_tag_invalid", "union_tag_not_found"):
-            name = str(context["discriminator"]).strip("'")
-            tags = context.get("expected_tags") or _choices(name)
+            name = str(problem["ctx"]["discriminator"]).strip("'")
+            tags = ", ".join(choices_of(name))
             yield f"{name}: give one of {tags}."
             continue
         name = str(problem["loc"][-1])
@@ -76,14 +76,19 @@ def _fields_of(way: tuple[int | str, ...]) -> Iterable[str]:
     return ()
 
 
-def _choices(discriminator: str) -> str:
+def choices_of(discriminator: str) -> list[str]:
+    """
+    Return the values that a discriminating field can have.
+
+    :param discriminator: ``auth_method``, ``token_source`` or ``entra_credential``.
+    """
     found = [
         field.annotation.__args__[0]
         for kind in _leaves()
         for name, field in kind.model_fields.items()
         if name == discriminator
     ]
-    return ", ".join(f"'{tag}'" for tag in dict.fromkeys(found))
+    return list(dict.fromkeys(found))
 
 
 def _leaves(kind: type = BaseCredentials) -> Iterable[Any]:

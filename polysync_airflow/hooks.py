@@ -259,6 +259,11 @@ class PolysyncSageMakerHook(AwsBaseHook):
             return False, str(error)
 
     @property
+    def way(self) -> str:
+        """How this connection signs in."""
+        return self.credentials.way if self.credentials else "an aws connection"
+
+    @property
     def credentials_expire_at(self) -> datetime | None:
         """When the credentials in use expire, if they do; they are renewed before."""
         found = self.get_session(self.region_name).get_credentials()

@@ -7,13 +7,10 @@ import uuid
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 from polysync_airflow.exceptions import PolysyncError, SageMakerApiError
 from polysync_airflow.iam import LISTING, OPTIONAL, REQUIRED, missing_statement
-
-if TYPE_CHECKING:
-    from polysync_airflow.hooks import PolysyncSageMakerHook
 
 GRANTED, DENIED, UNTOLD = "granted", "denied", "could not be told"
 # AWS looks at permissions before it looks for the resource, so these answers mean that the call was allowed.
@@ -21,7 +18,33 @@ _ALLOWED_CODES: Final = ("ResourceNotFound", "ValidationException")
 _DENIED_CODES: Final = ("AccessDeniedException", "AccessDenied")
 
 
-def describe_identity(hook: PolysyncSageMakerHook) -> str:
+class Connected(Protocol):
+    """What is tested: somebody who can call AWS. The hook is."""
+
+    @property
+    def way(self) -> str:
+        """How it signs in."""
+
+    @property
+    def region_name(self) -> str | None:
+        """AWS region."""
+
+    @property
+    def pipelines_arn(self) -> str:
+        """The pattern of all pipelines of account and region."""
+
+    @property
+    def credentials_expire_at(self) -> datetime | None:
+        """When the credentials in use expire."""
+
+    def get_caller_identity(self) -> dict[str, Any]:
+        """Ask STS who signs in."""
+
+    def call(self, operation: str, **request: Any) -> dict[str, Any]:
+        """Call an operation of SageMaker."""
+
+
+def describe_identity(hook: Connected) -> str:
     """
     Tell who signs in: ARN, account, region, way, expiry.
 
@@ -31,14 +54,13 @@ def describe_identity(hook: PolysyncSageMakerHook) -> str:
     :raises PolysyncError: if it cannot sign in.
     """
     identity = hook.get_caller_identity()
-    way = hook.credentials.way if hook.credentials else "aws connection"
-    expiry: datetime | None = hook.credentials_expire_at
+    expiry = hook.credentials_expire_at
     until = f"until {expiry:%Y-%m-%d %H:%M:%SZ}, renewed before" if expiry else "without expiry"
     who = f"{identity['Arn']} (account {identity['Account']})"
-    return f"Signed in as {who} in {hook.region_name} by {way}, {until}."
+    return f"Signed in as {who} in {hook.region_name} by {hook.way}, {until}."
 
 
-def probe_permissions(hook: PolysyncSageMakerHook) -> Mapping[str, str]:
+def probe_permissions(hook: Connected) -> Mapping[str, str]:
     """
     Tell for each operation whether it is granted, by calls that can change nothing.
 
@@ -50,7 +72,7 @@ def probe_permissions(hook: PolysyncSageMakerHook) -> Mapping[str, str]:
     return {operation: _probe(call) for operation, call in _calls(hook).items()}
 
 
-def report(hook: PolysyncSageMakerHook) -> tuple[bool, str]:
+def report(hook: Connected) -> tuple[bool, str]:
     """
     Test a connection.
 
@@ -72,7 +94,7 @@ def report(hook: PolysyncSageMakerHook) -> tuple[bool, str]:
     return not any(found[operation] == DENIED for operation in (*LISTING, *REQUIRED)), " -- ".join(lines)
 
 
-def _calls(hook: PolysyncSageMakerHook) -> Mapping[str, Callable[[], Any]]:
+def _calls(hook: Connected) -> Mapping[str, Callable[[], Any]]:
     nobody = f"polysync-permission-probe-{uuid.uuid4().hex[:12]}"
     execution = f"{hook.pipelines_arn.removesuffix('*')}{nobody}/execution/000000000000"
     token = f"{nobody}-{'0' * 32}"[:128]

@@ -130,7 +130,7 @@ def test_an_illegal_setting_is_refused_when_the_dag_is_parsed(arguments: dict[st
         (connection(region_name="us_east_1"), ["region_name", "correct it"]),
         (connection(login=""), ["access_key_id (login)", "fill it in"]),
         (connection(password=""), ["secret_access_key (password)", "fill it in"]),
-        (connection(auth_method=""), ["auth_method", "fill it in"]),
+        (connection(auth_method=""), ["auth_method", "one of access_key, assume_role"]),
         (connection(auth_method="saml"), ["auth_method", "access_key"]),
         (connection(profile_name="prod"), ["profile_name", "remove it"]),
         (connection(endpoint_url="ftp://x"), ["endpoint_url"]),

@@ -10,8 +10,11 @@ from typing import Any
 
 import pytest
 
+from polysync_airflow.connection import choices_of
+from polysync_airflow.credentials import DISCRIMINATORS
 from polysync_airflow.exceptions import HINTS
 from polysync_airflow.get_provider_info import get_provider_info
+from polysync_airflow.iam import identity_policy
 from polysync_airflow.models import ExecutionRecord, Job
 from polysync_airflow.operators import (
     PolysyncListImportOperator,
@@ -81,18 +84,15 @@ def test_every_connection_field_is_documented() -> None:
         assert f"`{name}`" in documented[label]
 
 
-def test_the_policy_is_json_and_grants_nothing_else() -> None:
-    """The least-privilege policy can be pasted, and has the actions that the hook calls."""
+def test_the_policy_is_the_one_that_the_command_prints() -> None:
+    """The least-privilege policy can be pasted, and is the one that the provider's own command makes."""
     policy = json.loads(README.split("```json\n", 1)[1].split("```", 1)[0])
 
-    granted = [statement["Action"] for statement in policy["Statement"]]
-    assert granted == [
-        "sagemaker:ListPipelines",
-        [
-            "sagemaker:DescribePipeline",
-            "sagemaker:StartPipelineExecution",
-            "sagemaker:DescribePipelineExecution",
-            "sagemaker:StopPipelineExecution",
-            "sagemaker:ListPipelineExecutionSteps",
-        ],
-    ]
+    assert policy == identity_policy()
+
+
+def test_every_way_to_sign_in_is_documented() -> None:
+    """Each value that the connection's discriminators take stands in the README."""
+    ways = {way for name in DISCRIMINATORS for way in choices_of(name)}
+
+    assert {way for way in ways if f"`{way}`" not in README} == set()

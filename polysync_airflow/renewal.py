@@ -67,10 +67,21 @@ class RenewingCredentials(DeferredRefreshableCredentials):
         self._pause = 0.0
         self._paused_until = float("-inf")
         self._refusal: CredentialsError | None = None
+        self._current: Any = None
+
+    def get_frozen_credentials(self) -> Any:
+        """Return credentials that are valid now; renew them first if it is time."""
+        if self._refusal is None or time.monotonic() >= self._paused_until:
+            self._current = super().get_frozen_credentials()
+            return self._current
+        # Somebody has just tried in vain. botocore would let each of all who wait try again, with a traceback
+        # in the log each time.
+        if self._current is None or self.refresh_needed(int(self._mandatory_refresh_timeout)):
+            raise self._refusal
+        return self._current
 
     def _renew(self) -> Mapping[str, Any]:
-        # botocore calls this in one thread at a time. Those who waited for a failed attempt would each repeat
-        # it, so for a while they get its error instead.
+        # botocore calls this in one thread at a time; those who waited for a failed attempt come here next.
         if self._refusal and time.monotonic() < self._paused_until:
             raise self._refusal
         try:

@@ -22,7 +22,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         server = EmulatorServer(
-            options.port, speed=options.speed, definitions=options.definitions, region=options.region
+            options.port,
+            speed=options.speed,
+            definitions=options.definitions,
+            region=options.region,
+            issuer_ca=options.issuer_ca,
+            enforce_iam=options.enforce_iam,
         )
     except (DefinitionError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -61,6 +66,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--speed", type=_speed, default=1.0, help="emulated seconds per real second (default: 1)")
     add("--definitions", type=Path, help="folder of *.json definitions; each becomes a pipeline")
     add("--region", default="us-east-1", help="region of those pipelines (default: %(default)s)")
+    add("--issuer-ca", type=Path, metavar="FILE", help="PEM: trust it for the issuers of web identity tokens")
+    add("--enforce-iam", action="store_true", help="let IAM's policies decide on pipeline operations")
     return parser
 
 

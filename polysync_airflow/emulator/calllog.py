@@ -1,10 +1,13 @@
 """The call log: what was asked, by whom, and how it went; never a secret.
 
 One entry per AWS request, as JSON: ``id`` (1, 2, ...), ``time`` (emulated seconds since the epoch),
-``wall_time`` (ISO 8601, real), ``service``, ``operation``, ``region``, ``access_key_id``, ``user_agent``,
-``request`` (of pipeline operations the parameters, long texts cut; of STS the role, session name and
-duration; of others none), ``ignored`` (members that the installed botocore does not know), ``status`` (HTTP;
-0 if no answer was sent), ``error_code``, ``error_message`` and ``fault`` (the kind that hit, if any).
+``wall_time`` (ISO 8601, real), ``service``, ``operation``, ``region``, ``access_key_id``, ``caller`` (whose
+key that is: the ARN of a user, of a role session or of the account's root; null without a signature),
+``user_agent``, ``request`` (of pipeline operations the parameters, long texts cut; of STS the role, session
+name and duration; of others none), ``issued`` (the access key id that STS gave out), ``ignored`` (members
+that the installed botocore does not know), ``status`` (HTTP; 0 if no answer was sent), ``error_code``,
+``error_message``, ``detail`` (why a request was refused, where AWS does not say) and ``fault`` (the kind that
+hit, if any).
 """
 
 from __future__ import annotations
@@ -28,12 +31,15 @@ class Entry:
     operation: str
     region: str
     access_key_id: str
+    caller: str | None
     user_agent: str
     request: dict[str, Any] = field(default_factory=dict)
+    issued: str | None = None
     ignored: list[str] = field(default_factory=list)
     status: int = 0
     error_code: str | None = None
     error_message: str | None = None
+    detail: str | None = None
     fault: str | None = None
     id: int = 0
 

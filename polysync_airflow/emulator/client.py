@@ -49,6 +49,14 @@ class ControlClient:
         """Remove the scenario of a pipeline, or the default."""
         self._send("DELETE", _scenario_path(pipeline))
 
+    def sign_in(self) -> dict[str, Any]:
+        """Return the sign-in settings."""
+        return self._send("GET", "/sign-in")
+
+    def set_sign_in(self, **members: Any) -> dict[str, Any]:
+        """Change the sign-in settings: ``enforce_iam``, ``sts``, ``issuers``; return what they are then."""
+        return self._send("PUT", "/sign-in", members)
+
     def faults(self) -> list[dict[str, Any]]:
         """Return the faults that are set."""
         faults: list[dict[str, Any]] = self._send("GET", "/faults")["faults"]

@@ -9,6 +9,7 @@ JSON in and out, no credentials; a mistake is answered by HTTP 400 (404, 405) wi
 ``GET /scenarios``                     ``{"default": {...} or null, "pipelines": {name: {...}}}``
 ``PUT, DELETE /scenarios``             the default scenario; see `scenarios` for its form
 ``PUT, DELETE /scenarios/PIPELINE``    the scenario of one pipeline, instead of the default
+``GET, PUT /sign-in``                  who may sign in and for how long; see `sign_in` for its form
 ``GET /faults``                        ``{"faults": [...]}``, with what is left of their limits
 ``POST /faults``                       set a fault; see `faults`; answers with the fault and its id
 ``DELETE /faults``, ``/faults/ID``     remove all faults or one
@@ -36,6 +37,7 @@ from polysync_airflow.emulator.api import SageMaker
 from polysync_airflow.emulator.calllog import CallLog
 from polysync_airflow.emulator.clock import VirtualClock
 from polysync_airflow.emulator.faults import FaultError, Faults
+from polysync_airflow.emulator.sign_in import SignIn, SignInError
 
 PREFIX = "/_emulator"
 
@@ -51,9 +53,15 @@ class Control:
     """
 
     def __init__(
-        self, sagemaker: SageMaker, faults: Faults, calls: CallLog, reset: Callable[[], None]
+        self,
+        sagemaker: SageMaker,
+        faults: Faults,
+        calls: CallLog,
+        sign_in: SignIn,
+        reset: Callable[[], None],
     ) -> None:
         self._sagemaker = sagemaker
+        self._sign_in = sign_in
         self._faults = faults
         self._calls = calls
         self._reset = reset
@@ -76,6 +84,8 @@ class Control:
             ("DELETE", "scenarios", self._delete_scenario),
             ("PUT", "scenarios/<pipeline>", self._put_scenario),
             ("DELETE", "scenarios/<pipeline>", self._delete_scenario),
+            ("GET", "sign-in", lambda request: self._sign_in.as_json()),
+            ("PUT", "sign-in", self._put_sign_in),
             ("GET", "faults", lambda request: {"faults": self._faults.as_json()}),
             ("POST", "faults", self._add_fault),
             ("DELETE", "faults", lambda request: {"removed": self._faults.remove()}),
@@ -92,7 +102,7 @@ class Control:
             body, status = endpoint(request, **arguments), 200
         except HTTPException as error:
             body, status = {"error": f"{request.method} {request.path}: {error.name}"}, error.code or 500
-        except (ControlError, FaultError, scenarios.ScenarioError) as error:
+        except (ControlError, FaultError, SignInError, scenarios.ScenarioError) as error:
             body, status = {"error": str(error)}, 400
         return Response(json.dumps(body or {}), status, content_type="application/json")
 
@@ -101,6 +111,7 @@ class Control:
         self._scenarios.clear()
         self._faults.remove()
         self._calls.clear()
+        self._sign_in.reset()
         self._reset()
 
     def _health(self, request: Request) -> dict[str, Any]:
@@ -141,6 +152,10 @@ class Control:
     def _delete_scenario(self, request: Request, pipeline: str | None = None) -> None:
         self._sagemaker.set_scenario(pipeline, None)
         self._scenarios.pop(pipeline, None)
+
+    def _put_sign_in(self, request: Request) -> dict[str, Any]:
+        self._sign_in.update(_body(request, None))
+        return self._sign_in.as_json()
 
     def _add_fault(self, request: Request) -> dict[str, Any]:
         return self._faults.add(_body(request, None), self._sagemaker.clock.now()).as_json()

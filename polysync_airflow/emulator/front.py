@@ -1,7 +1,7 @@
 """The emulator's front: one WSGI app that sends each request where it belongs, with faults and call log.
 
 The pipeline operations of SageMaker are answered here, ``/_emulator`` by the control API, everything else by
-moto; requests to STS pass the trust checks first.
+moto; what STS does with credentials is answered here, too.
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ from typing import TYPE_CHECKING, Any
 
 from werkzeug.wrappers import Request, Response
 
-from polysync_airflow.emulator import sts
+from polysync_airflow.emulator import access, callers
 from polysync_airflow.emulator.api import SageMaker, emulates
 from polysync_airflow.emulator.calllog import CallLog, Entry
 from polysync_airflow.emulator.control import PREFIX, Control
 from polysync_airflow.emulator.errors import ApiError
 from polysync_airflow.emulator.faults import Fault, Faults
 from polysync_airflow.emulator.moto_app import Moto
-from polysync_airflow.emulator.wire import AwsRequest, answer, error_answer, read
+from polysync_airflow.emulator.sts import LOGGED, Sts
+from polysync_airflow.emulator.wire import AwsRequest, answer, error_answer, read, sts_answer
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -35,14 +36,16 @@ if TYPE_CHECKING:
 class Front:
     """The WSGI app.
 
+    :param sts: the operations of STS that are emulated, with the sessions and the settings of sign-in.
     :param control: the control API.
     :param moto: what answers everything that is not emulated here.
     """
 
     def __init__(
-        self, sagemaker: SageMaker, moto: Moto, control: Control, faults: Faults, calls: CallLog
+        self, sagemaker: SageMaker, sts: Sts, moto: Moto, control: Control, faults: Faults, calls: CallLog
     ) -> None:
         self._sagemaker = sagemaker
+        self._sts = sts
         self._moto = moto
         self._control = control
         self._faults = faults
@@ -73,7 +76,8 @@ class Front:
         return self._logged(app, environ, start_response, entry)
 
     def _entry(self, aws: AwsRequest) -> Entry:
-        shown = {name: aws.form[name] for name in sts.LOGGED if name in aws.form}
+        caller = callers.identify(aws, self._sts.sessions)
+        shown = {name: aws.form[name] for name in LOGGED if name in aws.form}
         return Entry(
             time=self._sagemaker.clock.now(),
             wall_time=datetime.now(UTC).isoformat(),
@@ -81,6 +85,7 @@ class Front:
             operation=aws.operation,
             region=aws.region,
             access_key_id=aws.access_key_id,
+            caller=caller.arn if caller else None,
             user_agent=aws.user_agent,
             request=shown if aws.service == "sts" else {},
         )
@@ -95,10 +100,11 @@ class Front:
                 raise fault.error()
             if aws.target == "SageMaker" and emulates(aws.operation, aws.body):
                 return answer(self._sagemaker_answer(aws, entry), request_id)
-            if aws.service == "sts":
-                sts.check(aws, self._moto)
+            if aws.service == "sts" and (given := self._sts.answer(aws)) is not None:
+                entry.issued = given.issued
+                return sts_answer(aws.operation, given.result, request_id)
         except ApiError as error:
-            entry.error_code, entry.error_message = error.code, error.message
+            entry.error_code, entry.error_message, entry.detail = error.code, error.message, error.detail
             return error_answer(error, aws.protocol, request_id)
         except Exception as error:
             # A bug of the emulator must be seen: by the client, in the call log and on the terminal.
@@ -118,13 +124,17 @@ class Front:
             return error_answer(refusal, protocol, request_id)(environ, start_response)
 
     def _sagemaker_answer(self, aws: AwsRequest, entry: Entry) -> dict[str, Any]:
-        if not aws.access_key_id:
+        caller = callers.identify(aws, self._sts.sessions)
+        if caller is None:
             raise ApiError("MissingAuthenticationTokenException", "Missing Authentication Token", 403)
         try:
             body = json.loads(aws.body or b"{}")
         except ValueError as error:
             raise ApiError("SerializationException", f"The body is not JSON: {error}") from error
         entry.request = body if isinstance(body, dict) else {}
+        callers.check_credentials(aws, self._sts.sessions)
+        if self._sts.settings.values.enforce_iam:
+            access.check_pipeline_operation(caller, aws.operation, aws.region, body)
         result, entry.ignored = self._sagemaker.call(aws.operation, aws.region, body)
         return result
 

@@ -28,8 +28,12 @@ from polysync_airflow.emulator.control import Control
 from polysync_airflow.emulator.definition import DefinitionError, parse
 from polysync_airflow.emulator.faults import Faults
 from polysync_airflow.emulator.front import Front
+from polysync_airflow.emulator.issuers import Issuers
 from polysync_airflow.emulator.moto_app import Moto
+from polysync_airflow.emulator.sessions import Sessions
+from polysync_airflow.emulator.sign_in import SignIn
 from polysync_airflow.emulator.store import ACCOUNT
+from polysync_airflow.emulator.sts import Sts
 
 HOST = "127.0.0.1"
 _BACKLOG = 128
@@ -54,8 +58,11 @@ class EmulatorServer:
     :param definitions: a folder; each ``*.json`` file in it becomes a pipeline.
     :param region: the region those pipelines are created in.
     :param seed: from which all ids are derived.
+    :param issuer_ca: a PEM file with certificate authorities to trust, besides the host's, when the keys of a
+        web identity token's issuer are fetched; see `issuers`.
+    :param enforce_iam: let IAM's policies decide who may do what with pipelines; see `access`.
     :raises DefinitionError: if a file of ``definitions`` is not a pipeline definition.
-    :raises OSError: if the port is taken.
+    :raises OSError: if the port is taken or ``issuer_ca`` cannot be used.
     """
 
     def __init__(
@@ -67,6 +74,8 @@ class EmulatorServer:
         definitions: Path | None = None,
         region: str = "us-east-1",
         seed: str = "emulator",
+        issuer_ca: Path | None = None,
+        enforce_iam: bool = False,
     ) -> None:
         self._definitions = read_definitions(definitions) if definitions else {}
         self._region = region
@@ -74,8 +83,11 @@ class EmulatorServer:
         self.moto = Moto()
         self.sagemaker = SageMaker(self.clock, self.moto.read_object, seed)
         self.faults, self.calls = Faults(), CallLog()
-        controls = Control(self.sagemaker, self.faults, self.calls, self._reset)
-        front = Front(self.sagemaker, self.moto, controls, self.faults, self.calls)
+        self.sign_in = SignIn(enforce_iam)
+        self._issuers, self._sessions = Issuers(issuer_ca), Sessions(self.clock, self.sign_in)
+        controls = Control(self.sagemaker, self.faults, self.calls, self.sign_in, self._reset)
+        sts = Sts(self._sessions, self._issuers, self.sign_in)
+        front = Front(self.sagemaker, sts, self.moto, controls, self.faults, self.calls)
         # werkzeug would end the process if the port were taken; a socket of our own raises OSError.
         with socket.create_server((HOST, port), backlog=_BACKLOG) as listener:
             self._server = make_server(
@@ -115,6 +127,8 @@ class EmulatorServer:
     def _reset(self) -> None:
         self.sagemaker.reset()
         self.moto.reset()
+        self._sessions.reset()
+        self._issuers.reset()
         for name, text in self._definitions.items():
             request: dict[str, Any] = {
                 "PipelineName": name,

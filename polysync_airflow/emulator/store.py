@@ -26,6 +26,11 @@ def partition(region: str) -> str:
     return next((name for prefix, name in _PARTITIONS if region.startswith(prefix)), "aws")
 
 
+def resource_arn(region: str, kind: str, name: str) -> str:
+    """Return the ARN of a SageMaker resource, whether it exists or not."""
+    return f"arn:{partition(region)}:sagemaker:{region}:{ACCOUNT}:{kind}/{name}"
+
+
 @dataclass
 class Version:
     """One version of a pipeline."""
@@ -99,7 +104,7 @@ class Region:
 
     def arn(self, kind: str, name: str) -> str:
         """Return the ARN of a SageMaker resource of this region."""
-        return f"arn:{partition(self.name)}:sagemaker:{self.name}:{ACCOUNT}:{kind}/{name}"
+        return resource_arn(self.name, kind, name)
 
     def identifier(self, length: int, *parts: object) -> str:
         """Return an id of lower-case letters and digits that depends only on the seed and ``parts``."""

@@ -1,103 +1,206 @@
-"""STS's trust checks, which moto lacks: who may assume which role.
+"""STS: who may have credentials of whom, and for how long.
 
-References: https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html and
-https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html
+AssumeRole, AssumeRoleWithWebIdentity, GetSessionToken and GetCallerIdentity are answered here, the other
+operations by moto, whose credentials have no end here and count as the account's root. References:
+https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html,
+https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html and
+https://docs.aws.amazon.com/STS/latest/APIReference/API_GetSessionToken.html
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
+import re
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
 from typing import Any
 
+from polysync_airflow.emulator import callers, iam, web_identity
+from polysync_airflow.emulator.access import may
 from polysync_airflow.emulator.errors import ApiError
-from polysync_airflow.emulator.moto_app import Moto
-from polysync_airflow.emulator.store import ACCOUNT, partition
+from polysync_airflow.emulator.iam import Caller, Role
+from polysync_airflow.emulator.issuers import Issuers
+from polysync_airflow.emulator.policies import Policy, Verdict
+from polysync_airflow.emulator.sessions import Session, Sessions
+from polysync_airflow.emulator.sign_in import SignIn
 from polysync_airflow.emulator.trust import allows
 from polysync_airflow.emulator.wire import AwsRequest
 
 #: What the call log may show of an STS request.
 LOGGED = ("RoleArn", "RoleSessionName", "DurationSeconds")
 
-
-def check(request: AwsRequest, moto: Moto) -> None:
-    """Check a request before moto answers it.
-
-    :raises ApiError: AccessDenied or one of the errors about web identity tokens.
-    """
-    if request.operation == "AssumeRole":
-        _check_assume_role(request, moto)
-    elif request.operation == "AssumeRoleWithWebIdentity":
-        # Real time: the token comes from an identity provider outside the emulator.
-        _check_web_identity(request.form, request.region, moto, time.time())
+_SESSION_NAME = re.compile(r"[\w+=,.@-]{2,64}", re.ASCII)
+_CHAINED = 3600
+_LEAST = 900
 
 
-def _check_assume_role(request: AwsRequest, moto: Moto) -> None:
-    form, role_arn = request.form, request.form.get("RoleArn", "")
-    caller = moto.caller(request.access_key_id, request.region)
-    policy = moto.trust_policy(role_arn)
-    context = {
-        "sts:ExternalId": [form["ExternalId"]] if "ExternalId" in form else [],
-        "sts:RoleSessionName": [form.get("RoleSessionName", "")],
-        "aws:PrincipalArn": [caller.arn],
-        "aws:PrincipalAccount": [caller.arn.split(":")[4]],
-    }
-    if policy is None or not allows(policy, "sts:AssumeRole", {"AWS": caller.names}, context):
-        # AWS does not tell a missing role from one that does not let the caller in.
-        raise ApiError(
-            "AccessDenied",
-            f"User: {caller.arn} is not authorized to perform: sts:AssumeRole on resource: {role_arn}",
-            403,
+@dataclass(frozen=True)
+class Answer:
+    """What STS answers, and the access key id that is in it, if one was issued."""
+
+    result: dict[str, Any]
+    issued: str | None = None
+
+
+class Sts:
+    """The operations of STS that are answered here."""
+
+    def __init__(self, sessions: Sessions, issuers: Issuers, settings: SignIn) -> None:
+        self.sessions = sessions
+        self.settings = settings
+        self._issuers = issuers
+
+    def answer(self, request: AwsRequest) -> Answer | None:
+        """Answer a request, or return None if that is for moto to do.
+
+        :raises ApiError: what AWS would answer instead.
+        """
+        if request.operation == "AssumeRoleWithWebIdentity":
+            # It is not signed: the token is the credential.
+            return self._assume_role_with_web_identity(request)
+        if request.operation.startswith("AssumeRoleWith"):
+            return None
+        caller = callers.identify(request, self.sessions)
+        if caller is None:
+            raise ApiError(
+                "MissingAuthenticationToken", "Request is missing Authentication Token", status=403
+            )
+        callers.check_credentials(request, self.sessions)
+        if request.operation == "AssumeRole":
+            return self._assume_role(request, caller)
+        if request.operation == "GetSessionToken":
+            return self._get_session_token(request, caller)
+        if request.operation == "GetCallerIdentity":
+            # Nobody needs a permission for this one.
+            return Answer({"Arn": caller.arn, "UserId": caller.user_id, "Account": caller.account})
+        return None
+
+    def _assume_role(self, request: AwsRequest, caller: Caller) -> Answer:
+        form, role_arn = request.form, request.form.get("RoleArn", "")
+        name = _session_name(form)
+        duration = _duration(form, default=3600, most=43200)
+        context = {
+            **caller.context(request.region),
+            "sts:ExternalId": [form["ExternalId"]] if "ExternalId" in form else [],
+            "sts:RoleSessionName": [name],
+        }
+        role = iam.role(role_arn)
+        if role is None or not self._lets_in(role, caller, context):
+            # AWS does not tell a missing role from one that does not let the caller in.
+            raise ApiError(
+                "AccessDenied",
+                f"User: {caller.arn} is not authorized to perform: sts:AssumeRole on resource: {role_arn}",
+                403,
+            )
+        _check_longest(duration, role, chained=caller.role_arn is not None)
+        return _assumed(self.sessions.issue(role.session(name, _session_policies(form, role)), duration))
+
+    def _lets_in(self, role: Role, caller: Caller, context: Mapping[str, list[str]]) -> bool:
+        """Return whether the trust policy and, if IAM is enforced, the caller's own policies agree.
+
+        A caller of the role's account that the trust policy names needs no permission of its own. One that
+        it only means by naming the account does, and so does everybody from another account; a Deny holds
+        in any case. Reference:
+        https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic-cross-account.html
+        """
+        action = "sts:AssumeRole"
+        named = allows(role.trust_policy, action, {"AWS": caller.names}, context)
+        everybody = {"AWS": caller.names | caller.account_names}
+        if not allows(role.trust_policy, action, everybody, context):
+            return False
+        if not self.settings.values.enforce_iam:
+            return True
+        verdict = may(caller, action, role.arn, context)
+        suffices = named and caller.account == role.account
+        return verdict is Verdict.ALLOWED or (verdict is Verdict.SILENT and suffices)
+
+    def _assume_role_with_web_identity(self, request: AwsRequest) -> Answer:
+        form, role_arn = request.form, request.form.get("RoleArn", "")
+        name = _session_name(form)
+        duration = _duration(form, default=3600, most=43200)
+        token = form.get("WebIdentityToken", "")
+        identity = web_identity.read(token, role_arn, time.time())
+        given = self.settings.values.issuers.get(identity.issuer)
+        self._issuers.verify(token, identity.header, identity.issuer, given)
+        context = {
+            **identity.context(),
+            "sts:RoleSessionName": [name],
+            "aws:RequestedRegion": [request.region],
+        }
+        role = iam.role(role_arn)
+        action = "sts:AssumeRoleWithWebIdentity"
+        principals = {"Federated": [identity.provider]}
+        if role is None or not allows(role.trust_policy, action, principals, context):
+            detail = (
+                "the role does not exist" if role is None else f"its trust policy is asked with {context}"
+            )
+            raise ApiError("AccessDenied", f"Not authorized to perform {action}", 403, detail)
+        _check_longest(duration, role, chained=False)
+        answer = _assumed(self.sessions.issue(role.session(name, _session_policies(form, role)), duration))
+        more = {
+            "SubjectFromWebIdentityToken": identity.subject,
+            "Audience": identity.audience[0],
+            "Provider": identity.provider,
+        }
+        return replace(answer, result={**answer.result, **more})
+
+    def _get_session_token(self, request: AwsRequest, caller: Caller) -> Answer:
+        if caller.temporary:
+            text = "Cannot call GetSessionToken with session credentials"
+            raise ApiError("AccessDenied", text, 403)
+        duration = _duration(request.form, default=43200, most=129600)
+        session = self.sessions.issue(replace(caller, temporary=True), duration)
+        return Answer({"Credentials": session.credentials()}, session.access_key_id)
+
+
+def _assumed(session: Session) -> Answer:
+    who = {"Arn": session.caller.arn, "AssumedRoleId": session.caller.user_id}
+    return Answer({"Credentials": session.credentials(), "AssumedRoleUser": who}, session.access_key_id)
+
+
+def _session_name(form: Mapping[str, str]) -> str:
+    name = form.get("RoleSessionName")
+    if name is None:
+        raise _wrong("null", "roleSessionName", "Member must not be null")
+    if not _SESSION_NAME.fullmatch(name):
+        raise _wrong(
+            f"'{name}'", "roleSessionName", "Member must satisfy regular expression pattern: [\\w+=,.@-]*"
         )
+    return name
 
 
-def _check_web_identity(form: Mapping[str, str], region: str, moto: Moto, now: float) -> None:
-    claims = _claims(form.get("WebIdentityToken", ""))
-    issuer = str(claims.get("iss", "")).removeprefix("https://")
-    audiences = [claims["aud"]] if isinstance(claims.get("aud"), str) else list(claims.get("aud") or [])
-    # Only the claims are checked; verifying the signature with the issuer's published keys is yet to come.
-    expires = claims.get("exp")
-    if not isinstance(expires, int | float) or isinstance(expires, bool):
-        raise ApiError("InvalidIdentityToken", "Missing a required claim: exp")
-    if expires <= now:
-        when, end = (datetime.fromtimestamp(t, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") for t in (now, expires))
-        text = f"Token expired: current date/time {when} must be before the expiration date/time {end}"
-        raise ApiError("ExpiredTokenException", text)
-    role_arn = form.get("RoleArn", "")
-    account = role_arn.split(":")[4] if role_arn.count(":") >= 5 else ACCOUNT
-    provider = f"arn:{partition(region)}:iam::{account}:oidc-provider/{issuer}"
-    known = moto.oidc_audiences(provider)
-    if known is None:
-        text = f"No OpenIDConnect provider found in your account for https://{issuer}"
-        raise ApiError("InvalidIdentityToken", text)
-    if not set(known) & set(audiences):
-        raise ApiError("InvalidIdentityToken", "Incorrect token audience")
-    context = {
-        f"{issuer}:aud": audiences,
-        f"{issuer}:sub": [str(claims.get("sub", ""))],
-        "sts:RoleSessionName": [form.get("RoleSessionName", "")],
-    }
-    policy = moto.trust_policy(role_arn)
-    action = "sts:AssumeRoleWithWebIdentity"
-    if policy is None or not allows(policy, action, {"Federated": [provider]}, context):
-        raise ApiError("AccessDenied", f"Not authorized to perform {action}", 403)
+def _duration(form: Mapping[str, str], default: int, most: int) -> int:
+    text = form.get("DurationSeconds", str(default))
+    if not text.isdecimal() or int(text) < _LEAST:
+        least = f"Member must have value greater than or equal to {_LEAST}"
+        raise _wrong(f"'{text}'", "durationSeconds", least)
+    if int(text) > most:
+        raise _wrong(f"'{text}'", "durationSeconds", f"Member must have value less than or equal to {most}")
+    return int(text)
 
 
-def _claims(token: str) -> dict[str, Any]:
-    try:
-        payload = token.split(".")[1]
-        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-    except (IndexError, ValueError, binascii.Error) as error:
-        raise _not_a_token() from error
-    if not isinstance(claims, dict) or token.count(".") != 2:
-        raise _not_a_token()
-    return claims
+def _check_longest(duration: int, role: Role, *, chained: bool) -> None:
+    if chained and duration > _CHAINED:
+        limit = "the 1 hour session limit for roles assumed by role chaining"
+        raise ApiError("ValidationError", f"The requested DurationSeconds exceeds {limit}")
+    if duration > role.max_session:
+        text = "The requested DurationSeconds exceeds the MaxSessionDuration set for this role."
+        raise ApiError("ValidationError", text)
 
 
-def _not_a_token() -> ApiError:
-    text = "The ID Token provided is not a valid JWT. (You may see this error if you sent an Access Token)"
-    return ApiError("InvalidIdentityToken", text)
+def _session_policies(form: Mapping[str, str], role: Role) -> tuple[Policy, ...]:
+    arns = [value for name, value in form.items() if re.fullmatch(r"PolicyArns\.member\.\d+\.arn", name)]
+    found = iam.managed_policies(arns, role.account, role.arn.split(":")[1])
+    if "Policy" in form:
+        try:
+            found.append(json.loads(form["Policy"]))
+        except ValueError as error:
+            raise ApiError("MalformedPolicyDocument", f"Syntax errors in policy: {error}") from error
+    # A policy that does not exist must not leave the session without any limit.
+    return tuple(found) or (({},) if arns else ())
+
+
+def _wrong(value: str, member: str, rule: str) -> ApiError:
+    text = f"1 validation error detected: Value {value} at '{member}' failed to satisfy constraint: {rule}"
+    return ApiError("ValidationError", text)

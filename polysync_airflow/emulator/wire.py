@@ -32,6 +32,7 @@ class AwsRequest:
     access_key_id: str
     user_agent: str
     target: str | None
+    session_token: str = field(default="", repr=False)
     body: bytes = field(default=b"", repr=False)
     form: dict[str, str] = field(default_factory=dict, repr=False)
 
@@ -61,6 +62,7 @@ def read(request: Request) -> AwsRequest:
         access_key_id=scope[1] if scope else "",
         user_agent=request.headers.get("User-Agent", ""),
         target=target[1] if target else None,
+        session_token=request.headers.get("X-Amz-Security-Token", ""),
         body=body,
         form=form if "Action" in form else {},
     )
@@ -71,6 +73,25 @@ def answer(body: dict[str, Any], request_id: str) -> Response:
     response = Response(json.dumps(body), content_type=_JSON)
     response.headers["x-amzn-RequestId"] = request_id
     return response
+
+
+def sts_answer(operation: str, result: dict[str, Any], request_id: str) -> Response:
+    """Return a successful answer of STS, in the query protocol."""
+    body = (
+        f'<{operation}Response xmlns="https://sts.amazonaws.com/doc/2011-06-15/">'
+        f"<{operation}Result>{_xml(result)}</{operation}Result>"
+        f"<ResponseMetadata><RequestId>{request_id}</RequestId></ResponseMetadata></{operation}Response>"
+    )
+    response = Response(body, content_type="text/xml")
+    response.headers["x-amzn-RequestId"] = request_id
+    return response
+
+
+def _xml(members: dict[str, Any]) -> str:
+    return "".join(
+        f"<{name}>{_xml(value) if isinstance(value, dict) else escape(str(value))}</{name}>"
+        for name, value in members.items()
+    )
 
 
 def error_answer(error: ApiError, protocol: str, request_id: str) -> Response:

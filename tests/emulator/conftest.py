@@ -13,14 +13,29 @@ from botocore.config import Config
 from polysync_airflow.emulator import EmulatorServer, VirtualClock
 
 from .builders import ROLE
+from .issuer import Issuer, certificates, running
 
 ClientOf = Callable[..., Any]
 
 
 @pytest.fixture(scope="session")
-def _server() -> Iterator[EmulatorServer]:
-    with EmulatorServer(clock=VirtualClock()) as server:
+def issuer_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The certificate authority that the emulator trusts, and the certificate of the issuer of tokens."""
+    return certificates(tmp_path_factory.mktemp("issuer"))
+
+
+@pytest.fixture(scope="session")
+def _server(issuer_files: tuple[Path, Path]) -> Iterator[EmulatorServer]:
+    with EmulatorServer(clock=VirtualClock(), issuer_ca=issuer_files[0]) as server:
         yield server
+
+
+@pytest.fixture
+def issuer(issuer_files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[Issuer]:
+    """A running issuer of web identity tokens, named as Microsoft Entra's v2 issuers are."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with running("/tenant/v2.0", issuer_files[1]) as found:
+        yield found
 
 
 @pytest.fixture
@@ -44,6 +59,43 @@ def client_of(server: EmulatorServer) -> ClientOf:
             service, endpoint_url=server.endpoint_url, region_name=region, config=config, **credentials
         )
 
+    return make
+
+
+@pytest.fixture
+def session_of(client_of: ClientOf) -> Callable[..., Any]:
+    """Make a boto3 client with the credentials of an STS answer."""
+
+    def make(service: str, answer: dict[str, Any], region: str = "us-east-1") -> Any:
+        given = answer["Credentials"]
+        return client_of(
+            service,
+            region,
+            aws_access_key_id=given["AccessKeyId"],
+            aws_secret_access_key=given["SecretAccessKey"],
+            aws_session_token=given["SessionToken"],
+        )
+
+    return make
+
+
+@pytest.fixture
+def user(client_of: ClientOf) -> Callable[..., Any]:
+    """Make an IAM user, and boto3 clients with its access key."""
+
+    def make(service: str, name: str = "airflow") -> Any:
+        iam = client_of("iam")
+        if name not in keys:
+            iam.create_user(UserName=name)
+            keys[name] = iam.create_access_key(UserName=name)["AccessKey"]
+        given = keys[name]
+        return client_of(
+            service,
+            aws_access_key_id=given["AccessKeyId"],
+            aws_secret_access_key=given["SecretAccessKey"],
+        )
+
+    keys: dict[str, Any] = {}
     return make
 
 

@@ -15,13 +15,14 @@ FOLDER = Path(polysync_airflow.emulator.__file__).parent
 # From the bottom up; a room may import rooms of lower floors only, and those of ENGINE nothing but the
 # standard library.
 FLOORS = (
-    {"clock", "definition", "errors", "expressions", "scenarios", "timing", "trust", "client", "calllog"},
-    {"conditions", "parameters", "faults", "paging", "validation", "wire"},
+    {"clock", "definition", "errors", "expressions", "scenarios", "timing", "policies", "client", "calllog"},
+    {"conditions", "parameters", "faults", "paging", "validation", "wire", "trust", "sign_in", "issuers"},
     {"engine"},
     {"store"},
-    {"calls", "moto_app"},
-    {"pipeline_operations", "selection", "step_answers", "sts"},
-    {"execution_operations"},
+    {"calls", "moto_app", "iam"},
+    {"pipeline_operations", "selection", "step_answers", "sessions", "access", "web_identity"},
+    {"execution_operations", "callers"},
+    {"sts"},
     {"api"},
     {"control"},
     {"front"},

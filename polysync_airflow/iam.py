@@ -95,7 +95,7 @@ def web_identity_trust(
 
     :param account: 12-digit id of the account that has the role and the OIDC provider.
     :param issuer: the token's ``iss``; ``https://`` may be left out, a slash at its end may not.
-    :param audience: the token's ``aud``.
+    :param audience: the token's ``azp`` if it has one, else its ``aud``.
     :param subject: the token's ``sub``.
     :param partition: ``aws``, ``aws-cn`` or ``aws-us-gov``.
     """
@@ -149,7 +149,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     trust = documents.add_parser("trust", help="whom the role lets in: for its trust policy")
     trust.add_argument("--tenant", required=True, help="Microsoft Entra tenant id")
-    trust.add_argument("--audience", required=True, help="the token's aud, such as api://polysync")
+    trust.add_argument(
+        "--audience",
+        required=True,
+        help="the token's aud, such as api://polysync; of version 2 its azp, the client id",
+    )
     trust.add_argument("--subject", required=True, help="the token's sub: the service principal's object id")
     trust.add_argument(
         "--entra-version",

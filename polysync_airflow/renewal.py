@@ -297,13 +297,13 @@ def _client_creator(
 
 
 def _trust_for(claims: Claims | None, role_arn: str) -> Mapping[str, Any] | None:
-    if claims is None or not (claims.issuer and claims.audience and claims.subject):
+    if claims is None or not (claims.issuer and claims.audience_for_aws and claims.subject):
         return None
     _, partition, _, _, account, *_ = role_arn.split(":")
     return web_identity_trust(
         account=account,
         issuer=claims.issuer,
-        audience=claims.audience,
+        audience=claims.audience_for_aws,
         subject=claims.subject,
         partition=partition,
     )

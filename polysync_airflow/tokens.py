@@ -20,19 +20,29 @@ class Claims:
 
     :param issuer: ``iss``.
     :param audience: ``aud``.
+    :param authorized_party: ``azp``; AWS looks at it instead of ``aud`` where a token has it, as tokens of
+        Entra's version 2 do
+        (https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_iam-condition-keys.html).
     :param subject: ``sub``; for an Entra service principal the same as its object id.
     :param expires_at: ``exp``.
     """
 
     issuer: str | None
     audience: str | None
+    authorized_party: str | None
     subject: str | None
     expires_at: datetime | None
 
+    @property
+    def audience_for_aws(self) -> str | None:
+        """What AWS compares with the OIDC provider's audiences and the trust policy's ``aud``."""
+        return self.authorized_party or self.audience
+
     def __str__(self) -> str:
         expiry = f"{self.expires_at:%Y-%m-%dT%H:%M:%SZ}" if self.expires_at else "never told"
+        party = f", authorized party {self.authorized_party}" if self.authorized_party else ""
         return (
-            f"issuer {self.issuer or 'none'}, audience {self.audience or 'none'}, "
+            f"issuer {self.issuer or 'none'}, audience {self.audience or 'none'}{party}, "
             f"subject {self.subject or 'none'}, expires {expiry}"
         )
 
@@ -54,6 +64,7 @@ def claims_of(token: str) -> Claims | None:
     return Claims(
         issuer=_text(claims.get("iss")),
         audience=_text(claims.get("aud")),
+        authorized_party=_text(claims.get("azp")),
         subject=_text(claims.get("sub")),
         expires_at=_moment(claims.get("exp")),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,9 @@ _CURES: Final[dict[str, str]] = {
     "AADSTS700213": "The app registration has no federated credential for this token's subject.",
     "AADSTS700211": "The app registration has no federated credential for this token's issuer.",
 }
+# Seconds. Others may be waiting for the token, and who waits longest tries again anyhow: azure-identity's own
+# 300 seconds and several retries would hold them all up.
+_PATIENCE: Final[dict[str, Any]] = {"connection_timeout": 10, "read_timeout": 10, "retry_total": 1}
 _UNAVAILABLE: Final = (
     "This host has no such identity, or its endpoint does not answer: assign the managed identity to the "
     "host (and name its client_id if it is user-assigned), or choose another entra_credential."
@@ -100,14 +104,22 @@ def _credential(identity: EntraIdentity) -> Any:
     )
 
     if identity.kind == "managed_identity":
-        return ManagedIdentityCredential(client_id=identity.client_id)
+        return ManagedIdentityCredential(client_id=identity.client_id, **_PATIENCE)
     if identity.kind == "workload_identity":
         return WorkloadIdentityCredential(
             tenant_id=identity.tenant_id,
             client_id=identity.client_id,
             token_file_path=str(identity.token_file) if identity.token_file else None,
+            **_PATIENCE,
         )
-    who = {"tenant_id": str(identity.tenant_id), "client_id": str(identity.client_id)}
+    who: dict[str, Any] = {
+        "tenant_id": str(identity.tenant_id),
+        "client_id": str(identity.client_id),
+        # Whether an authority is genuine is asked of the public cloud, which knows no private one. It is named
+        # by the deployment, not by a connection.
+        "disable_instance_discovery": bool(os.environ.get("AZURE_AUTHORITY_HOST")),
+        **_PATIENCE,
+    }
     if identity.kind == "client_secret":
         secret = identity.client_secret.get_secret_value() if identity.client_secret else ""
         return ClientSecretCredential(**who, client_secret=secret)

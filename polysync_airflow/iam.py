@@ -152,7 +152,7 @@ def _parser() -> argparse.ArgumentParser:
     trust.add_argument(
         "--audience",
         required=True,
-        help="the token's aud, such as api://polysync; of version 2 its azp, the client id",
+        help="the token's aud; its azp (client id) if it has one",
     )
     trust.add_argument("--subject", required=True, help="the token's sub: the service principal's object id")
     trust.add_argument(

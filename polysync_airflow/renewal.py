@@ -42,6 +42,9 @@ LONGEST_PAUSE_SECONDS: Final = 60.0
 # Methods of botocore's chain that are the host's own: EKS (IRSA), ECS and EKS Pod Identity, EC2.
 HOST_METHODS: Final = ("assume-role-with-web-identity", "container-role", "iam-role")
 
+# Seconds. Others may be waiting for the credentials, and who waits longest tries again anyhow.
+_PATIENT: Final = Config(retries={"mode": "standard"}, connect_timeout=10, read_timeout=20)
+
 # botocore's fetchers keep an answer until so many seconds before its end; renewals are decided here alone.
 NEVER_FROM_CACHE: Final = 10**9
 
@@ -156,7 +159,7 @@ def assume_role(
     :param verify: botocore's ``verify``.
     :param arguments: further members of the request.
     """
-    creator = _client_creator(region_name, endpoint_url, verify, Config(retries={"mode": "standard"}))
+    creator = _client_creator(region_name, endpoint_url, verify, _PATIENT)
     fetcher = AssumeRoleCredentialFetcher(
         creator, source, role_arn, extra_args=arguments, expiry_window_seconds=NEVER_FROM_CACHE
     )
@@ -195,7 +198,7 @@ def assume_role_with_web_identity(
     :param verify: botocore's ``verify``.
     :param arguments: further members of the request.
     """
-    config = Config(retries={"mode": "standard"}, signature_version=UNSIGNED)
+    config = _PATIENT.merge(Config(signature_version=UNSIGNED))
     shown: list[Claims | None] = [None]
 
     def load() -> str:

@@ -115,8 +115,8 @@ def _credential(identity: EntraIdentity) -> Any:
     who: dict[str, Any] = {
         "tenant_id": str(identity.tenant_id),
         "client_id": str(identity.client_id),
-        # Whether an authority is genuine is asked of the public cloud, which knows no private one. It is named
-        # by the deployment, not by a connection.
+        # Whether an authority is genuine is asked of the public cloud, which knows no private one. One
+        # is named by the deployment, not by a connection.
         "disable_instance_discovery": bool(os.environ.get("AZURE_AUTHORITY_HOST")),
         **_PATIENCE,
     }

@@ -107,13 +107,23 @@ def test_secret(entra: Entra, app: Application, version: int, client_claim: str)
 
 @pytest.mark.parametrize("chain", [False, True])
 def test_certificate(entra: Entra, pki: Pki, chain: bool) -> None:
-    """A client certificate signs in by either kind of thumbprint, and any other certificate does not."""
+    """A client certificate signs in, its chain sent or not, and any other certificate does not."""
     mine, other = pki.client_certificate("mine"), pki.client_certificate("other")
     app = entra.register(certificate=mine.certificate)
     by_certificate(entra, app, mine.path, send_certificate_chain=chain).get_token(entra.default_scope)
-    with pytest.raises(ClientAuthenticationError, match="AADSTS700027"):
+    with pytest.raises(ClientAuthenticationError, match=r"AADSTS700027.*key was not found"):
         by_certificate(entra, app, other.path, send_certificate_chain=chain).get_token(entra.default_scope)
     assert [dict(call.note).get("proof") for call in entra.calls.all("token")] == ["certificate", None]
+
+
+def test_certificate_by_its_newer_thumbprint(entra: Entra, pki: Pki) -> None:
+    """MSAL signs PS256 and names SHA-256 if left to itself, which azure-identity does not yet do."""
+    mine = pki.client_certificate("newer")
+    app = entra.register(certificate=mine.certificate)
+    credential = by_certificate(entra, app, mine.path, send_certificate_chain=True)
+    assert isinstance(credential._client_credential, dict)
+    del credential._client_credential["thumbprint"]
+    verified(entra, credential.get_token(entra.default_scope).token)
 
 
 def test_certificate_that_only_claims_its_thumbprint(entra: Entra, pki: Pki) -> None:
@@ -132,9 +142,9 @@ def test_workload_identity(
 ) -> None:
     """The token that the cluster projected is exchanged, without any discovery."""
     cluster.project(token_file, cluster.token(SUBJECT))
-    verified(entra, workload.get_token(entra.default_scope).token)
-    assert [call.note.get("proof") for call in entra.calls.all("token")] == ["federated"]
-    assert entra.calls.count("discovery") == entra.calls.count("jwks")
+    token = workload.get_token(entra.default_scope).token
+    assert [(call.route, call.note["proof"]) for call in entra.calls.all()] == [("token", "federated")]
+    verified(entra, token)
 
 
 @pytest.mark.parametrize(
@@ -347,12 +357,12 @@ def test_short_lives(
     token_file: Path,
     make: str,
 ) -> None:
-    """A token of two seconds is really over after them, and a credential then fetches another."""
+    """A token of one second is really over after it, and a credential then fetches another."""
     cluster.project(token_file, cluster.token(SUBJECT))
     credential: Any = workload if make == "workload" else by_secret(entra, app)
-    with entra.shaped(lifetime=2):
+    with entra.shaped(lifetime=1):
         first = credential.get_token(entra.default_scope).token
-        time.sleep(2.1)
+        time.sleep(1.1)
         with pytest.raises(jwt.ExpiredSignatureError):
             entra_checks(entra, first)
         second = credential.get_token(entra.default_scope).token

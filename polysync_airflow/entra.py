@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -30,6 +31,9 @@ _CURES: Final[dict[str, str]] = {
 # Seconds. Others may be waiting for the token, and who waits longest tries again anyhow: azure-identity's own
 # 300 seconds and several retries would hold them all up.
 _PATIENCE: Final[dict[str, Any]] = {"connection_timeout": 10, "read_timeout": 10, "retry_total": 1}
+_CODE: Final = re.compile(r"AADSTS\d+")
+# Entra's own trouble, told with a code all the same.
+_PASSING: Final = ("AADSTS90033", "AADSTS50196", "AADSTS90055")
 _UNAVAILABLE: Final = (
     "This host has no such identity, or its endpoint does not answer: assign the managed identity to the "
     "host (and name its client_id if it is user-assigned), or choose another entra_credential."
@@ -127,21 +131,28 @@ def _credential(identity: EntraIdentity) -> Any:
 
 
 def _refusal(error: Exception, identity: EntraIdentity) -> CredentialsError:
-    from azure.core.exceptions import ClientAuthenticationError, HttpResponseError
+    from azure.core.exceptions import ClientAuthenticationError
     from azure.identity import CredentialUnavailableError
 
     said = str(error).splitlines()[0]
-    cure = next((cure for code, cure in _CURES.items() if f"{code}:" in said), "")
+    # MSAL keeps the code of an unknown tenant to the error behind the error.
+    code = next(iter(_CODE.findall(" ".join(str(link) for link in _chain(error)))), None)
+    cure = _CURES.get(code or "", "")
     if isinstance(error, CredentialUnavailableError):
-        lasting, cure = False, cure or _UNAVAILABLE
-    elif isinstance(error, ClientAuthenticationError):
-        lasting = True
-    else:
-        status = error.status_code if isinstance(error, HttpResponseError) else None
-        lasting = status is not None and status < 500 and status != 429
+        cure = cure or _UNAVAILABLE
+    elif code and code not in said:
+        said = f"{code}: {said}"
+    # azure-identity calls a 503 a ClientAuthenticationError too: only what Entra gave a code is an answer.
+    lasting = isinstance(error, ClientAuthenticationError) and code is not None and code not in _PASSING
     told = f"tenant {identity.tenant_id or 'of the host'}, client {identity.client_id or 'of the host'}"
     return CredentialsError(
         f"Microsoft Entra ID gave no token ({identity.kind}, {told}, scope {identity.scope}): {said}"
         + (f" -- What to do: {cure}" if cure else ""),
         lasting=lasting,
     )
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error:
+        yield error
+        error = error.__cause__ or error.__context__

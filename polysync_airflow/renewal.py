@@ -45,6 +45,12 @@ HOST_METHODS: Final = ("assume-role-with-web-identity", "container-role", "iam-r
 # Seconds. Others may be waiting for the credentials, and who waits longest tries again anyhow.
 _PATIENT: Final = Config(retries={"mode": "standard"}, connect_timeout=10, read_timeout=20)
 
+_NO_HOST_CREDENTIALS: Final = (
+    "auth_method = 'instance_profile', but neither EC2 (IMDSv2), ECS nor EKS gives this host credentials: "
+    "attach an instance profile, task role or pod identity, let the metadata service be reached (hop limit 2 from "
+    "containers), or choose another auth_method."
+)
+
 # botocore's fetchers keep an answer until so many seconds before its end; renewals are decided here alone.
 NEVER_FROM_CACHE: Final = 10**9
 
@@ -255,17 +261,10 @@ def _host_credentials() -> Any:
     try:
         found = resolver.load_credentials()
     except (ClientError, BotoCoreError) as error:
-        raise CredentialsError(
-            f"The host's own credentials could not be had: {error}", lasting=False
-        ) from error
+        raise CredentialsError(f"{_NO_HOST_CREDENTIALS} ({error})", lasting=False) from error
     if found is None:
         # Not lasting: a metadata service that does not answer looks just the same.
-        raise CredentialsError(
-            "auth_method = 'instance_profile', but neither EC2 (IMDSv2), ECS nor EKS gives this host "
-            "credentials: attach an instance profile, task role or pod identity, let the metadata service be "
-            "reached (hop limit 2 from containers), or choose another auth_method.",
-            lasting=False,
-        )
+        raise CredentialsError(_NO_HOST_CREDENTIALS, lasting=False)
     return found
 
 

@@ -124,7 +124,7 @@ def user(access_key_id: str, region: str) -> tuple[Caller, bool] | None:
 def role(arn: str) -> Role | None:
     """Return a role, or None if it does not exist."""
     account, place = account_and_partition(arn)
-    for found in get_backend("iam")[account][place].get_roles():
+    for found in [*get_backend("iam")[account][place].get_roles()]:
         if found.arn == arn:
             trust = json.loads(found.assume_role_policy_document)
             return Role(arn, found.name, found.id, account, trust, int(found.max_session_duration or 3600))
@@ -146,7 +146,7 @@ def identity_policies(caller: Caller) -> list[Policy]:
         owner = backend.users[caller.user_name]
         owners = [owner, *(group for group in [*backend.groups.values()] if owner in group.users)]
     elif caller.role_arn is not None:
-        owners = [found for found in backend.get_roles() if found.arn == caller.role_arn]
+        owners = [found for found in [*backend.get_roles()] if found.arn == caller.role_arn]
     found = [policy for owner in owners for policy in owner.policies.values()]
     attached = (policy for owner in owners for policy in owner.managed_policies.values())
     return [json.loads(text) for text in (*found, *map(_default_document, attached))]

@@ -112,7 +112,8 @@ class Sts:
         if not self.settings.values.enforce_iam:
             return True
         verdict = may(caller, action, role.arn, context)
-        suffices = named and caller.account == role.account
+        # What a session was not given, no trust policy gives it back.
+        suffices = named and caller.account == role.account and not caller.session_policies
         return verdict is Verdict.ALLOWED or (verdict is Verdict.SILENT and suffices)
 
     def _assume_role_with_web_identity(self, request: AwsRequest) -> Answer:

@@ -149,7 +149,7 @@ def _holds(operator: str, wanted: list[Any], found: list[str], facts: Mapping[st
         return optional or name in _NEGATED
     expanded = [_expanded(_text(item), facts) for item in wanted]
     hit = any(matches(item, value) for item in expanded if item is not None for value in found)
-    if False:
+    if not hit and None in expanded:
         return None
     return hit is not (name in _NEGATED)
 

@@ -272,6 +272,40 @@ def test_a_session_policy_takes_permissions_away(session: Callable[..., Any]) ->
     )
 
 
+@pytest.mark.parametrize(
+    ("roles", "sessions", "where"),
+    [
+        ("Deny", "Allow", "an identity-based"),
+        ("Deny", None, "an identity-based"),
+        ("Allow", "Deny", "a session"),
+        (None, "Deny", "a session"),
+    ],
+)
+def test_a_deny_is_told_before_a_missing_permission(
+    session: Callable[..., Any], roles: str | None, sessions: str | None, where: str
+) -> None:
+    """The refusal names the kind of policy that denies, even where another kind allows nothing."""
+    action = "sagemaker:ListPipelines"
+    both = [statement(action, "*", effect) if effect else statement("s3:*") for effect in (roles, sessions)]
+    client = session(both[0], Policy=document(both[1]))
+    assert refusal(client.list_pipelines)[1] == (
+        f"User: {SESSION} is not authorized to perform: {action} on resource: * "
+        f"with an explicit deny in {where} policy"
+    )
+
+
+def test_a_session_policy_forbids_assuming(
+    session: Callable[..., Any], client_of: ClientOf, session_of: Callable[..., Any]
+) -> None:
+    """A session that was given less may not assume a role either, even one whose trust policy names it."""
+    session(statement("sts:AssumeRole"))
+    request = {"RoleArn": f"arn:aws:iam::{ACCOUNT}:role/R", "RoleSessionName": "me"}
+    sts = client_of("sts")
+    bound = session_of("sts", sts.assume_role(Policy=document(statement("sagemaker:*")), **request))
+    assert refusal(bound.assume_role, **request)[0] == "AccessDenied"
+    assert session_of("sts", sts.assume_role(**request)).assume_role(**request)["Credentials"]
+
+
 def test_a_session_policy_may_be_a_managed_one(client_of: ClientOf, session: Callable[..., Any]) -> None:
     """Managed policies limit a session, too; one that does not exist leaves it nothing."""
     nothing = session(statement("*"), PolicyArns=[{"arn": f"arn:aws:iam::{ACCOUNT}:policy/none"}])

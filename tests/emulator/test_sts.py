@@ -120,6 +120,10 @@ CALLER = {"AWS": {"arn:aws:iam::1:user/u", "1"}}
         ({"StringEquals": {"k": "a"}}, {}, False),
         ({"StringEquals": {"k": ["a", "b"]}}, {"k": ["b"]}, True),
         ({"ForAnyValue:StringEquals": {"k": "b"}}, {"k": ["a", "b"]}, True),
+        ({"StringEquals": {"k": "${x}!"}}, {"k": ["a!"], "X": ["a"]}, True),
+        ({"StringEquals": {"k": "${x}!"}}, {"k": ["a!"], "X": ["b"]}, False),
+        ({"StringNotEquals": {"k": "${x}"}}, {"k": ["a"]}, False),
+        ({"StringNotEquals": {"k": ["${x}", "b"]}}, {"k": ["a"], "x": ["c"]}, True),
         ({"Null": {"k": "true"}}, {}, True),
         ({"Null": {"k": "false"}}, {}, False),
         ({"Bool": {"k": True}}, {"k": ["true"]}, True),
@@ -139,3 +143,20 @@ def test_a_deny_wins(condition: dict[str, Any]) -> None:
     assert not allows(trust, "sts:AssumeRole", CALLER, {})
     trust["Statement"][1]["Condition"] = {"StringEquals": {"k": "x"}}
     assert allows(trust, "sts:AssumeRole", CALLER, {"k": ["y"]})
+
+
+@pytest.mark.parametrize(
+    ("effect", "spared", "expected"),
+    [
+        ("Deny", {"AWS": "1"}, True),
+        ("Deny", {"AWS": ["arn:aws:iam::1:user/u", "2"]}, True),
+        ("Deny", {"AWS": "2"}, False),
+        ("Allow", "*", False),
+    ],
+)
+def test_all_but_some_are_meant(effect: str, spared: Any, expected: bool) -> None:
+    """A statement with NotPrincipal is about everybody whom it does not name."""
+    trust = policy("*")
+    named = {"Effect": effect, "NotPrincipal": spared, "Action": "sts:*"}
+    trust["Statement"] = [*(trust["Statement"] if effect == "Deny" else []), named]
+    assert allows(trust, "sts:AssumeRole", CALLER, {}) is expected

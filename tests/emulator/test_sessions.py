@@ -40,16 +40,19 @@ def assume(client_of: ClientOf) -> Exchange:
     return make
 
 
+def federation(iam: Any, issuer: Issuer) -> None:
+    """Make IAM know the issuer, and a role R that lets in its subject airflow and everybody who signs."""
+    provider = iam.create_open_id_connect_provider(Url=issuer.url, ClientIDList=["app"])
+    federated = {"Federated": provider["OpenIDConnectProviderArn"]}
+    trust = policy(federated, {"StringEquals": {f"{issuer.name}:sub": "airflow"}}, ACTION)
+    trust["Statement"] += policy("*")["Statement"]
+    iam.create_role(RoleName="R", AssumeRolePolicyDocument=json.dumps(trust))
+
+
 @pytest.fixture
 def exchanges(client_of: ClientOf, user: Callable[..., Any], issuer: Issuer) -> dict[str, Exchange]:
     """The ways to credentials of a session, by name."""
-    url = issuer.url.removeprefix("https://")
-    iam = client_of("iam")
-    provider = iam.create_open_id_connect_provider(Url=issuer.url, ClientIDList=["app"])
-    federated = {"Federated": provider["OpenIDConnectProviderArn"]}
-    trust = policy(federated, {"StringEquals": {f"{url}:sub": "airflow"}}, ACTION)
-    trust["Statement"] += policy("*")["Statement"]
-    iam.create_role(RoleName="R", AssumeRolePolicyDocument=json.dumps(trust))
+    federation(client_of("iam"), issuer)
     who = {"RoleArn": ROLE, "RoleSessionName": "me"}
     return {
         "assumed": lambda: client_of("sts").assume_role(**who),
@@ -239,6 +242,25 @@ def test_credentials_may_live_by_the_emulated_clock(
     clock.advance(1)
     assert refusal(sagemaker.list_pipelines)[0] == "ExpiredTokenException"
     assert before.list_pipelines()["PipelineSummaries"] == []
+
+
+def test_a_reset_forgets_sessions_and_keys(
+    exchanges: dict[str, Exchange],
+    client_of: ClientOf,
+    session_of: Callable[..., Any],
+    server: EmulatorServer,
+    issuer: Issuer,
+) -> None:
+    """After a reset a session is no more than a made-up key, and an issuer is asked for its keys again."""
+    sts = session_of("sts", exchanges["federated"]())
+    exchanges["federated"]()
+    assert sts.get_caller_identity()["Arn"] == SESSION
+    assert len(issuer.requests) == 2
+    server.control.reset()
+    assert sts.get_caller_identity()["Arn"] == ROOT
+    federation(client_of("iam"), issuer)
+    exchanges["federated"]()
+    assert len(issuer.requests) == 4
 
 
 def test_a_reset_forgets_the_settings(server: EmulatorServer) -> None:

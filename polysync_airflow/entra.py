@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -71,12 +72,11 @@ class EntraIdentity:
 
 def token_source(identity: EntraIdentity) -> Callable[[], str]:
     """
-    Make a function that returns a valid token of an identity.
-
-    azure-identity keeps a token while it is valid, and asks for another some minutes before it expires.
+    Make a function that returns a fresh token of an identity.
 
     :param identity: who asks.
-    :raises CredentialsError: if azure-identity is not installed, or cannot use the identity.
+    :return: raises `CredentialsError` if Entra ID gives no token.
+    :raises CredentialsError: if azure-identity is not installed.
     """
     try:
         from azure.core.exceptions import AzureError
@@ -85,16 +85,21 @@ def token_source(identity: EntraIdentity) -> Callable[[], str]:
             "token_source = 'entra' needs azure-identity: pip install 'polysync-airflow[entra]' on workers "
             "and triggerers."
         ) from None
-    try:
-        credential = _credential(identity)
-    except ValueError as error:
-        raise CredentialsError(f"entra_credential = {identity.kind!r} cannot be used: {error}") from None
 
     def token() -> str:
         try:
-            return str(credential.get_token(identity.scope).token)
+            # A new credential for each token, one an hour: azure-identity's objects remember failures for a
+            # minute and a projected token file for ten.
+            with _credential(identity) as credential:
+                return str(credential.get_token(identity.scope).token)
         except AzureError as error:
             raise _refusal(error, identity) from error
+        except (ValueError, OSError) as error:
+            # A malformed id, a file that is no certificate or not there yet, an endpoint that speaks no JSON.
+            passing = isinstance(error, (OSError, json.JSONDecodeError))
+            raise CredentialsError(
+                f"entra_credential = {identity.kind!r} cannot be used: {error}", lasting=not passing
+            ) from error
 
     return token
 

@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import boto3
@@ -47,9 +47,14 @@ _PATIENT: Final = Config(retries={"mode": "standard"}, connect_timeout=10, read_
 
 _NO_HOST_CREDENTIALS: Final = (
     "auth_method = 'instance_profile', but neither EC2 (IMDSv2), ECS nor EKS gives this host credentials: "
-    "attach an instance profile, task role or pod identity, let the metadata service be reached (hop limit 2 from "
-    "containers), or choose another auth_method."
+    "attach an instance profile, task role or pod identity, let the metadata service be reached (hop limit 2 "
+    "from containers), or choose another auth_method."
 )
+
+# Of EC2 credentials that end soon botocore claims that they last 17 to 25 minutes more. The host has new ones
+# five minutes before the end, so whoever is told of a soon end asks again within that time.
+HOST_DOUBTFUL_SECONDS: Final = 30 * 60
+HOST_ASKED_AGAIN_SECONDS: Final = 4 * 60
 
 # botocore's fetchers keep an answer until so many seconds before its end; renewals are decided here alone.
 NEVER_FROM_CACHE: Final = 10**9
@@ -242,12 +247,16 @@ def host_role() -> RenewingCredentials:
     def exchange() -> Mapping[str, Any]:
         found = _host_credentials()
         frozen = found.get_frozen_credentials()
+        # botocore tells the expiry of what its providers find nowhere else.
+        expiry = found._expiry_time
+        soon = datetime.now(UTC) + timedelta(seconds=HOST_DOUBTFUL_SECONDS)
+        if expiry < soon:
+            expiry = min(expiry, datetime.now(UTC) + timedelta(seconds=HOST_ASKED_AGAIN_SECONDS))
         return {
             "access_key": frozen.access_key,
             "secret_key": frozen.secret_key,
             "token": frozen.token,
-            # botocore tells the expiry of what its providers find nowhere else.
-            "expiry_time": found._expiry_time.isoformat(),
+            "expiry_time": expiry.isoformat(),
         }
 
     return RenewingCredentials(exchange, "host")

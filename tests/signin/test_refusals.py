@@ -116,6 +116,18 @@ def unknown_application_uri(stage: Stage) -> None:  # noqa: F811
     stage.monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", json.dumps(connection))
 
 
+def certificate_missing(stage: Stage) -> None:  # noqa: F811
+    """The certificate's file is not there."""
+    ways.client_certificate(stage)
+    (stage.folder / "certificate.pem").unlink()
+
+
+def certificate_garbage(stage: Stage) -> None:  # noqa: F811
+    """The certificate's file holds something else."""
+    ways.client_certificate(stage)
+    (stage.folder / "certificate.pem").write_text("password=hunter2")
+
+
 def no_managed_identity(stage: Stage) -> None:  # noqa: F811
     """The host has none."""
     host = stage.open.enter_context(ManagedIdentity(stage.entra))
@@ -181,6 +193,9 @@ REFUSALS: dict[str, tuple[Callable[[Stage], None], bool, list[str]]] = {
     "unknown application": (entra_secret(client_id="0" * 36), True, ["AADSTS700016", "check client_id"]),
     "unknown tenant": (entra_secret(tenant_id="1" * 36), True, ["AADSTS90002", "check tenant_id"]),
     "unknown audience": (unknown_application_uri, True, ["AADSTS500011", "application_id_uri"]),
+    "malformed tenant": (entra_secret(tenant_id="a b"), True, ["client_secret", "Invalid tenant"]),
+    "certificate missing": (certificate_missing, False, ["client_certificate", "No such file"]),
+    "certificate garbage": (certificate_garbage, True, ["client_certificate", "certificate"]),
     "no managed identity": (no_managed_identity, False, ["managed_identity", "assign the managed identity"]),
     "Entra down": (entra_down, False, ["Microsoft Entra ID gave no token"]),
     "Entra throttles": (entra_slow_down, False, ["Microsoft Entra ID gave no token", "503"]),

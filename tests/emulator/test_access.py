@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import json
-import signal
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
 
-from polysync_airflow.emulator import ControlClient, EmulatorServer
-from polysync_airflow.emulator.__main__ import main
+from polysync_airflow.emulator import EmulatorServer
 
 from .builders import ROLE as PIPELINE_ROLE
 from .builders import chain
 from .conftest import ClientOf
 from .test_pipelines import refusal
-from .test_server import program, url_in
 from .test_sts import ACCOUNT, policy
 
 PIPELINES = f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:pipeline"
@@ -396,27 +392,3 @@ def test_policies_decide_only_when_asked_to(sagemaker_of_user: Any, server: Emul
     assert refusal(sagemaker_of_user.list_pipelines)[0] == "AccessDeniedException"
     server.control.set_sign_in(enforce_iam=False)
     assert sagemaker_of_user.list_pipelines()["PipelineSummaries"] == []
-
-
-def test_the_program_enforces_from_the_start(issuer_files: tuple[Path, Path]) -> None:
-    """What the command line asked for holds after a reset, too, until the control API is told otherwise."""
-    with program("--enforce-iam", "--issuer-ca", str(issuer_files[0])) as (process, lines):
-        control = ControlClient(url_in(lines))
-        assert control.sign_in()["enforce_iam"] is True
-        control.set_sign_in(enforce_iam=False)
-        control.reset()
-        assert control.sign_in()["enforce_iam"] is True
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=20) == 0
-
-
-@pytest.mark.parametrize("text", [None, "no certificate"])
-def test_a_wrong_authority_is_named(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str | None
-) -> None:
-    """A file that holds no certificate authority keeps the program from starting, and its error names it."""
-    file = tmp_path / "ca.pem"
-    if text:
-        file.write_text(text)
-    assert main(["--port", "0", "--issuer-ca", str(file)]) == 2
-    assert f"error: {file}: not a PEM file of certificates" in capsys.readouterr().err

@@ -155,3 +155,27 @@ def test_a_taken_port_is_an_error(server: EmulatorServer, capsys: pytest.Capture
         EmulatorServer(server.port)
     assert main(["--port", str(server.port)]) == 2
     assert "in use" in capsys.readouterr().err
+
+
+def test_the_program_enforces_from_the_start(issuer_files: tuple[Path, Path]) -> None:
+    """What the command line asked for holds after a reset, too, until the control API is told otherwise."""
+    with program("--enforce-iam", "--issuer-ca", str(issuer_files[0])) as (process, lines):
+        control = ControlClient(url_in(lines))
+        assert control.sign_in()["enforce_iam"] is True
+        control.set_sign_in(enforce_iam=False)
+        control.reset()
+        assert control.sign_in()["enforce_iam"] is True
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=20) == 0
+
+
+@pytest.mark.parametrize("text", [None, "no certificate"])
+def test_a_wrong_authority_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str | None
+) -> None:
+    """A file that holds no certificate authority keeps the program from starting, and its error names it."""
+    file = tmp_path / "ca.pem"
+    if text:
+        file.write_text(text)
+    assert main(["--port", "0", "--issuer-ca", str(file)]) == 2
+    assert f"error: {file}: not a PEM file of certificates" in capsys.readouterr().err

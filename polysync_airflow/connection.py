@@ -65,7 +65,7 @@ def _nearest(name: str, way: tuple[int | str, ...], given: Mapping[str, Any]) ->
 
 def _fields_of(way: tuple[int | str, ...]) -> Iterable[str]:
     """Return the fields of the way that pydantic's location names by its discriminators' values."""
-    for kind in _leaves():
+    for kind in ways():
         tags = [
             field.annotation.__args__[0]
             for name, field in kind.model_fields.items()
@@ -84,13 +84,14 @@ def choices_of(discriminator: str) -> list[str]:
     """
     found = [
         field.annotation.__args__[0]
-        for kind in _leaves()
+        for kind in ways()
         for name, field in kind.model_fields.items()
         if name == discriminator
     ]
     return list(dict.fromkeys(found))
 
 
-def _leaves(kind: type = BaseCredentials) -> Iterable[Any]:
-    children: list[Any] = kind.__subclasses__()
-    return [leaf for child in children for leaf in _leaves(child)] if children else [kind]
+def ways(kind: Any = BaseCredentials) -> list[Any]:
+    """Return the classes of all ways to sign in, in the order in which they are written."""
+    children = kind.__subclasses__()
+    return [way for child in children for way in ways(child)] if children else [kind]

@@ -14,7 +14,7 @@ import pytest
 from airflow.providers_manager import ProvidersManager
 
 from polysync_airflow import __version__
-from polysync_airflow.credentials import AccessKeyCredentials
+from polysync_airflow.connection import ways
 from polysync_airflow.get_provider_info import get_provider_info
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.links import PolysyncPipelineExecutionLink
@@ -25,7 +25,7 @@ CONNECTION_TYPE = PolysyncSageMakerHook.conn_type
 # Where the standard fields of a connection go.
 STANDARD_FIELDS = {"access_key_id": "login", "secret_access_key": "password"}
 # In the extras, what the credentials take beyond the connection's own columns.
-EXTRA_FIELDS = set(AccessKeyCredentials.model_fields) - set(STANDARD_FIELDS)
+EXTRA_FIELDS = {name for way in ways() for name in way.model_fields} - set(STANDARD_FIELDS)
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +146,8 @@ def test_secrets_are_masked_in_the_form() -> None:
     fields = get_provider_info()["connection-types"][0]["conn-fields"]
     secret = {
         name
-        for name, field in AccessKeyCredentials.model_fields.items()
+        for way in ways()
+        for name, field in way.model_fields.items()
         if "Secret" in str(field.annotation) and name in EXTRA_FIELDS
     }
 

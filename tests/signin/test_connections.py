@@ -8,8 +8,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from polysync_airflow.connection import parse_credentials
-from polysync_airflow.credentials import BaseCredentials
+from polysync_airflow.connection import parse_credentials, ways
 from polysync_airflow.exceptions import CredentialsError
 from polysync_airflow.get_provider_info import get_provider_info
 from polysync_airflow.hooks import PolysyncSageMakerHook
@@ -160,11 +159,7 @@ def test_the_form_has_every_field_and_no_other() -> None:
     """What the ways take is what the form offers, secrets masked."""
     (kind,) = get_provider_info()["connection-types"]
 
-    def leaves(parent: type[Any]) -> list[Any]:
-        children = parent.__subclasses__()
-        return [leaf for child in children for leaf in leaves(child)] if children else [parent]
-
-    taken = {name for way in leaves(BaseCredentials) for name in way.model_fields}
+    taken = {name for way in ways() for name in way.model_fields}
     masked = {name for name, f in kind["conn-fields"].items() if f["schema"].get("format") == "password"}
     assert set(kind["conn-fields"]) == taken - {"access_key_id", "secret_access_key"}
     assert masked == {"session_token", "client_secret"}

@@ -65,6 +65,12 @@ def expired(stage: Stage) -> None:  # noqa: F811
     file_token(stage, lifetime=-60)
 
 
+def clock_skew(stage: Stage) -> None:  # noqa: F811
+    """The issuer's clock is two hours ahead."""
+    ways.client_secret(stage)
+    stage.open.enter_context(stage.entra.shaped(skew=7200))
+
+
 def no_token_yet(stage: Stage) -> None:  # noqa: F811
     """The platform has not projected it."""
     ways.token_file(stage)
@@ -180,6 +186,7 @@ REFUSALS: dict[str, tuple[Callable[[Stage], None], bool, list[str]]] = {
     ),
     "forged": (forged, True, ["InvalidIdentityToken", "issuer https://127.0.0.1"]),
     "expired token": (expired, False, ["ExpiredTokenException", "expires 20", "clock"]),
+    "clock skew": (clock_skew, True, ["InvalidIdentityToken", "a clock is wrong", "expires 20"]),
     "no token file yet": (no_token_yet, False, ["token_file", "FileNotFoundError", "projected"]),
     "not a token": (no_token_at_all, False, ["token_file", "no JSON web token"]),
     "wrong external id": (wrong_external_id, True, ["AssumeRole", "AccessDenied", "external id", '"AWS"']),

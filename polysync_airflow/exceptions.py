@@ -167,9 +167,9 @@ HINTS: Final[dict[str, Hint]] = {
 # What a code means when STS is asked for a role's credentials, by operation.
 SIGN_IN_HINTS: Final[dict[tuple[str, str], Hint]] = {
     ("AssumeRoleWithWebIdentity", "InvalidIdentityToken"): Hint(
-        "The role's account needs an IAM OIDC provider for the token's issuer, with the token's audience among "
-        "its own; AWS must reach the issuer's published keys; and a token from the future means that a clock is "
-        "wrong.",
+        "The role's account needs an IAM OIDC provider for the token's issuer, with the token's audience "
+        "among its own; AWS must reach the issuer's published keys; and a token from the future means that a "
+        "clock is wrong.",
         lasting=True,
     ),
     ("AssumeRoleWithWebIdentity", "AccessDenied"): Hint(

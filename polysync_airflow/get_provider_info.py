@@ -1,5 +1,6 @@
 """Owns what Airflow is told about this provider: its classes, connection type and form fields."""
 
+from collections.abc import Mapping
 from typing import Any
 
 INTEGRATION = "Polysync for Amazon SageMaker"
@@ -64,76 +65,138 @@ def _config() -> dict[str, Any]:
     }
 
 
-def _choice(label: str, *values: str, description: str, default: str | None = None) -> dict[str, Any]:
+def _choice(label: str, description: str, *, default: str | None = None, **choices: str) -> dict[str, Any]:
+    # ``values_display`` is what the UI shows instead of a value; it would show the absent one as "null".
+    shown = choices if default else {**choices, "null": "not used"}
+    values = list(choices) if default else [*choices, None]
     kind: Any = "string" if default else ["string", "null"]
-    choices: list[str | None] = list(values) if default else [*values, None]
-    schema = {"type": kind, "enum": choices, **({"default": default} if default else {})}
+    schema = {
+        "type": kind,
+        "enum": values,
+        "values_display": shown,
+        **({"default": default} if default else {}),
+    }
     return {"label": label, "schema": schema, "description": description}
 
 
-def _text(label: str, description: str, *, secret: bool = False) -> dict[str, Any]:
-    schema: dict[str, Any] = {"type": ["string", "null"], **({"format": "password"} if secret else {})}
-    return {"label": label, "schema": schema, "description": description}
+def _text(label: str, description: str, **schema: Any) -> dict[str, Any]:
+    return {"label": label, "schema": {"type": ["string", "null"], **schema}, "description": description}
+
+
+def _in_section(title: str, fields: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    # The UI folds the fields of a section under its title; those of none stand under "Extra Fields".
+    return {
+        name: {**field, "schema": {**field["schema"], "section": title}} for name, field in fields.items()
+    }
 
 
 def _fields() -> dict[str, Any]:
-    # In the order of the form. Only the first two are required in every way to sign in.
+    return {
+        **_main_fields(),
+        **_in_section("Web Identity", _web_identity_fields()),
+        **_in_section("Options", _options()),
+    }
+
+
+def _main_fields() -> dict[str, Any]:
     return {
         "auth_method": _choice(
             "Authentication method",
-            "web_identity",
-            "access_key",
-            "assume_role",
-            "instance_profile",
+            "Web Identity: a token instead of a long-lived secret; see the section Web Identity below. "
+            "Access Key: the key under Standard Fields. Assume Role: that key, and a role it may assume. "
+            "Instance Profile: what the EC2, ECS or EKS host has.",
+            web_identity="Web Identity (recommended)",
+            access_key="Access Key",
+            assume_role="Assume Role",
+            instance_profile="Instance Profile",
             default="access_key",
-            description="web_identity: a token of Microsoft Entra ID or a file, no long-lived secret "
-            "(recommended). access_key: the two standard fields. assume_role: these, and a role. "
-            "instance_profile: the host's own.",
         ),
         "region_name": {
             "label": "AWS region",
             "schema": {"type": "string", "minLength": 1},
             "description": "For example eu-central-1. An operator's region_name goes before it.",
         },
-        "role_arn": _text("Role ARN", "The role to sign in as. Not with access_key."),
+        "role_arn": _text(
+            "Role ARN",
+            "The role to sign in as, arn:aws:iam::...:role/.... Needed by Web Identity and Assume Role, "
+            "possible with Instance Profile.",
+        ),
+        "external_id": _text(
+            "External ID", "Assume Role, Instance Profile: if the role's trust policy asks for one."
+        ),
+        "session_token": _text("Session token", "Access Key: only with temporary keys.", format="password"),
+    }
+
+
+def _web_identity_fields() -> dict[str, Any]:
+    return {
         "token_source": _choice(
-            "Token source", "entra", "file", description="Only web_identity: who issues the token."
+            "Token source",
+            "Where the token comes from. Needed by Web Identity.",
+            entra="Microsoft Entra ID",
+            file="File",
+        ),
+        "token_file": _text(
+            "Token file", "File: path of the projected token, under a folder that the deployment allows."
         ),
         "entra_credential": _choice(
             "Entra ID credential",
-            "managed_identity",
-            "workload_identity",
-            "client_secret",
-            "client_certificate",
-            description="Only token source entra: how the identity proves itself to Microsoft.",
+            "Microsoft Entra ID: how this host, or an app registration, proves that it is itself.",
+            managed_identity="Managed identity",
+            workload_identity="Workload identity (AKS)",
+            client_secret="Client secret",  # noqa: S106 # a label
+            client_certificate="Client certificate",
         ),
         "application_id_uri": _text(
-            "Entra ID application", "Only entra: the application (or scope) that the token is for: api://..."
+            "Entra ID application",
+            "Microsoft Entra ID: the application (or scope) that the token is for, such as api://polysync-aws.",
         ),
-        "tenant_id": _text("Entra ID tenant", "Only entra. A managed identity's host knows it."),
-        "client_id": _text("Entra ID client", "Only entra. None: the system-assigned identity."),
-        "client_secret": _text("Entra ID client secret", "Only client_secret.", secret=True),
+        "tenant_id": _text(
+            "Entra ID tenant",
+            "Client secret, Client certificate: directory (tenant) ID. Workload identity: if AKS tells none.",
+        ),
+        "client_id": _text(
+            "Entra ID client",
+            "The same: application (client) ID. Managed identity: only of a user-assigned one.",
+        ),
+        "client_secret": _text(
+            "Entra ID client secret", "Client secret: its value, not its ID.", format="password"
+        ),
         "client_certificate": _text(
-            "Entra ID certificate", "Only client_certificate: path of PEM or PKCS12."
+            "Entra ID certificate",
+            "Client certificate: path of a PEM or PKCS12 file with its private key, under an allowed folder.",
         ),
         "federated_token_file": _text(
-            "Service account token", "Only workload_identity; None: the projected one."
+            "Service account token", "Workload identity: path, if it is not the one that AKS projects."
         ),
-        "token_file": _text("Token file", "Only token source file: path, under an allowed folder."),
-        "session_token": _text("Session token", "Only access_key, with temporary keys.", secret=True),
-        "external_id": _text("External ID", "Only if the role's trust policy asks for it."),
-        "session_name": _text("Session name", "As CloudTrail shows it. Default: polysync-airflow."),
+    }
+
+
+def _options() -> dict[str, Any]:
+    return {
+        "session_name": _text(
+            "Session name", "How CloudTrail shows the role's session. Empty: polysync-airflow."
+        ),
         "duration_seconds": {
             "label": "Session duration",
             "schema": {"type": ["integer", "null"], "minimum": 900, "maximum": 43200},
-            "description": "Seconds, 900 to 43,200. Default: one hour. Sessions are renewed before they end.",
+            "description": "Of the role's session: 900 to 43200 seconds; it is renewed before its end. "
+            "Empty: one hour.",
         },
         "execution_role_arn": _text(
             "Default execution role ARN", "The role an execution runs under, where the operator names none."
         ),
-        "endpoint_url": _text("SageMaker endpoint URL", "Only for VPC endpoints of your own or an emulator."),
-        "sts_endpoint_url": _text("STS endpoint URL", "Only for VPC endpoints of your own or an emulator."),
-        "verify": _text("Verify TLS", "true (default), false, or the path of a file of authorities."),
+        "endpoint_url": _text(
+            "SageMaker endpoint URL", "Only for a VPC endpoint of your own, or the emulator."
+        ),
+        "sts_endpoint_url": _text(
+            "STS endpoint URL", "Only for a VPC endpoint of your own, or the emulator."
+        ),
+        "verify": _text(
+            "Verify TLS",
+            "true, false, or the path of a file of authorities, under an allowed folder. Empty: true.",
+            examples=["true", "false"],
+        ),
     }
 
 
@@ -146,6 +209,8 @@ def _connection_type() -> dict[str, Any]:
         "ui-field-behaviour": {
             "hidden-fields": ["host", "schema", "port", "extra"],
             "relabeling": {"login": "Access key ID", "password": "Secret access key"},
-            "placeholders": {"login": "AKIA... (access_key and assume_role)"},
+            "placeholders": {
+                "login": "AKIA...; only for Access Key and Assume Role. How to sign in: Extra Fields"
+            },
         },
     }

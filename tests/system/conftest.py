@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.endpoints.certificates import Pki
+from tests.endpoints.conftest import cluster, pki  # noqa: F401 # fixtures
 from tests.system.local_emulator import LocalEmulator
 from tests.system.private_airflow import PrivateAirflow
 
@@ -18,19 +20,33 @@ SPEED = 90
 
 
 @pytest.fixture(scope="session")
-def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalEmulator]:
-    """An emulator with the example pipelines."""
+def emulator(tmp_path_factory: pytest.TempPathFactory, pki: Pki) -> Iterator[LocalEmulator]:  # noqa: F811
+    """An emulator with the example pipelines, whose STS trusts the loopback issuers' certificates."""
     home = tmp_path_factory.mktemp("emulator")
-    with LocalEmulator(home, speed=SPEED, definitions=EXAMPLES / "definitions") as running:
+    with LocalEmulator(
+        home, speed=SPEED, definitions=EXAMPLES / "definitions", issuer_ca=pki.ca_file
+    ) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
-def airflow(emulator: LocalEmulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateAirflow]:
-    """A private Airflow whose ``polysync_default`` leads to the emulator."""
+def identity_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which connections may name files."""
+    return tmp_path_factory.mktemp("identity")
+
+
+@pytest.fixture(scope="session")
+def airflow(
+    emulator: LocalEmulator, identity_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[PrivateAirflow]:
+    """A private Airflow whose ``polysync_default`` leads to the emulator, and that tests connections."""
     with PrivateAirflow(
         tmp_path_factory.mktemp("airflow"),
         dag_folders=[EXAMPLES, HERE / "dags"],
         connections={"polysync_default": emulator.connection},
+        settings={
+            "AIRFLOW__POLYSYNC_SAGEMAKER__ALLOWED_IDENTITY_FOLDERS": str(identity_folder),
+            "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
+        },
     ) as running:
         yield running

@@ -28,15 +28,17 @@ class LocalEmulator:
     :param home: a folder for its log.
     :param speed: emulated seconds per real second.
     :param definitions: a folder of pipeline definitions.
+    :param issuer_ca: a file of authorities, to be trusted for the issuers of web identity tokens.
     """
 
-    def __init__(self, home: Path, *, speed: float, definitions: Path) -> None:
+    def __init__(self, home: Path, *, speed: float, definitions: Path, issuer_ca: Path | None = None) -> None:
         self.endpoint_url = ""
         self.speed = speed
         self._log = home / "emulator.log"
         self._options: Sequence[str] = (
             *("--port", "0", "--region", REGION),
             *("--speed", f"{speed:g}", "--definitions", str(definitions)),
+            *(("--issuer-ca", str(issuer_ca)) if issuer_ca else ()),
         )
         self._process: OwnedProcess | None = None
 

@@ -102,14 +102,22 @@ class PrivateAirflow:
         self.client.close()
         end_all(self.components.values(), grace=STOP_GRACE)
 
-    def command(self, *arguments: str, timeout: float = 120) -> str:
+    def command(
+        self, *arguments: str, settings: Mapping[str, str] | None = None, timeout: float = 120
+    ) -> str:
         """
         Run ``airflow`` with arguments and return what it printed.
 
+        :param settings: further environment variables, for this command alone.
         :raises subprocess.SubprocessError: if it fails.
         """
         done = subprocess.run(
-            _airflow(arguments), env=self.env, capture_output=True, text=True, timeout=timeout, check=True
+            _airflow(arguments),
+            env={**self.env, **(settings or {})},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=True,
         )
         return done.stdout
 

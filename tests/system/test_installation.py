@@ -44,6 +44,19 @@ def test_the_connection_form_has_our_fields(airflow: PrivateAirflow) -> None:
     assert all(standard[name]["hidden"] for name in ("host", "port", "url_schema"))
 
 
+def test_every_choice_of_the_form_has_words(airflow: PrivateAirflow) -> None:
+    """The UI is told words for each value of a choice, the absent one included, and the form's sections."""
+    fields = airflow.client.connection_form("polysync_sagemaker")["extra_fields"]
+    schemas = {name: field["schema"] for name, field in fields.items()}
+
+    choices = {name: schema for name, schema in schemas.items() if schema.get("enum")}
+    assert set(choices) == {"auth_method", "token_source", "entra_credential"}
+    for schema in choices.values():
+        assert set(schema["values_display"]) == {value or "null" for value in schema["enum"]}
+    assert {schema.get("section") for schema in schemas.values()} == {None, "Web Identity", "Options"}
+    assert "section" not in schemas["auth_method"]
+
+
 def test_nothing_listens_beyond_this_machine(airflow: PrivateAirflow) -> None:
     """Everybody is the private Airflow's administrator, so each of its ports is on the loopback interface."""
     ours = {pid for component in airflow.components.values() for pid in component.members()}

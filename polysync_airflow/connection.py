@@ -80,7 +80,7 @@ def choices_of(discriminator: str) -> list[str]:
     """
     Return the values that a discriminating field can have.
 
-    :param discriminator: ``auth_method``, ``token_source`` or ``entra_credential``.
+    :param discriminator: ``auth_method``, ``identity_source`` or ``entra_credential``.
     """
     found = [
         field.annotation.__args__[0]

@@ -96,7 +96,7 @@ class BaseCredentials(BaseModel):
         :param allowed: folders under which the connection may name files.
         :raises CredentialsError: if it names one elsewhere.
         """
-        for name in ("verify", "token_file", "client_certificate", "federated_token_file"):
+        for name in ("verify", "identity_file", "client_certificate", "federated_identity_file"):
             path = getattr(self, name, None)
             if isinstance(path, str):
                 allowed_path(path, allowed, field=name)
@@ -213,19 +213,21 @@ class WebIdentityCredentials(BaseCredentials, RoleSession):
         )
 
 
+# No field that is not a secret may have "token" or "secret" in its name: Airflow would mask its value
+# everywhere, in the form and in our own errors.
 class FileCredentials(WebIdentityCredentials):
     """
     The token is projected into a file by the platform, and read afresh at each exchange.
 
-    :param token_file: the file, under a folder that the deployment allows.
+    :param identity_file: the file, under a folder that the deployment allows.
     """
 
-    token_source: Literal["file"]
-    token_file: Text
+    identity_source: Literal["file"]
+    identity_file: Text
 
     def token(self, allowed: Sequence[Path]) -> Callable[[], str]:
         """Return the function that reads the file."""
-        return lambda: read_token_file(self.token_file, allowed)
+        return lambda: read_token_file(self.identity_file, allowed)
 
 
 class EntraCredentials(WebIdentityCredentials):
@@ -235,7 +237,7 @@ class EntraCredentials(WebIdentityCredentials):
     :param application_id_uri: the application that the token is for, or its scope.
     """
 
-    token_source: Literal["entra"]
+    identity_source: Literal["entra"]
     application_id_uri: Text
 
     def token(self, allowed: Sequence[Path]) -> Callable[[], str]:
@@ -267,13 +269,13 @@ class WorkloadIdentity(EntraCredentials):
 
     :param tenant_id: the tenant; None for the one that AKS tells.
     :param client_id: the app registration's; None for the one that AKS tells.
-    :param federated_token_file: the service account's token; None for the one that AKS projects.
+    :param federated_identity_file: the service account's token; None for the one that AKS projects.
     """
 
     entra_credential: Literal["workload_identity"]
     tenant_id: Text | None = None
     client_id: Text | None = None
-    federated_token_file: Text | None = None
+    federated_identity_file: Text | None = None
 
     def _identity(self) -> EntraIdentity:
         return EntraIdentity(
@@ -281,7 +283,7 @@ class WorkloadIdentity(EntraCredentials):
             self.application_id_uri,
             tenant_id=self.tenant_id,
             client_id=self.client_id,
-            token_file=Path(self.federated_token_file) if self.federated_token_file else None,
+            token_file=Path(self.federated_identity_file) if self.federated_identity_file else None,
         )
 
 
@@ -338,9 +340,9 @@ Entra = Annotated[
     ManagedIdentity | WorkloadIdentity | ClientSecret | ClientCertificate,
     Field(discriminator="entra_credential"),
 ]
-WebIdentity = Annotated[Entra | FileCredentials, Field(discriminator="token_source")]
+WebIdentity = Annotated[Entra | FileCredentials, Field(discriminator="identity_source")]
 Credentials = AccessKeyCredentials | AssumeRoleCredentials | InstanceProfileCredentials | WebIdentity
 CREDENTIALS: TypeAdapter[Any] = TypeAdapter(Annotated[Credentials, Field(discriminator="auth_method")])
 # The fields by whose values pydantic, and a person, tell the ways to sign in apart.
-DISCRIMINATORS: Final = ("auth_method", "token_source", "entra_credential")
+DISCRIMINATORS: Final = ("auth_method", "identity_source", "entra_credential")
 _SHARED: Final = SharedCredentials()

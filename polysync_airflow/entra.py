@@ -82,8 +82,8 @@ def token_source(identity: EntraIdentity) -> Callable[[], str]:
         from azure.core.exceptions import AzureError
     except ImportError:
         raise CredentialsError(
-            "token_source = 'entra' needs azure-identity: pip install 'polysync-airflow[entra]' on workers "
-            "and triggerers."
+            "identity_source = 'entra' needs azure-identity: pip install 'polysync-airflow[entra]' on "
+            "workers and triggerers."
         ) from None
 
     def token() -> str:

@@ -130,13 +130,13 @@ def _main_fields() -> dict[str, Any]:
 
 def _web_identity_fields() -> dict[str, Any]:
     return {
-        "token_source": _choice(
+        "identity_source": _choice(
             "Token source",
             "Where the token comes from. Needed by Web Identity.",
             entra="Microsoft Entra ID",
             file="File",
         ),
-        "token_file": _text(
+        "identity_file": _text(
             "Token file", "File: path of the projected token, under a folder that the deployment allows."
         ),
         "entra_credential": _choice(
@@ -166,7 +166,7 @@ def _web_identity_fields() -> dict[str, Any]:
             "Entra ID certificate",
             "Client certificate: path of a PEM or PKCS12 file with its private key, under an allowed folder.",
         ),
-        "federated_token_file": _text(
+        "federated_identity_file": _text(
             "Service account token", "Workload identity: path, if it is not the one that AKS projects."
         ),
     }

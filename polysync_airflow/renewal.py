@@ -27,6 +27,7 @@ from botocore.session import Session
 
 from polysync_airflow.exceptions import CredentialsError, hint_for
 from polysync_airflow.iam import caller_trust, web_identity_trust
+from polysync_airflow.redaction import redact_wire_logs
 from polysync_airflow.tokens import Claims, claims_of
 
 Exchange = Callable[[], Mapping[str, Any]]
@@ -143,6 +144,7 @@ def session_of(credentials: Credentials, region_name: str) -> boto3.session.Sess
     :param credentials: the credentials.
     :param region_name: AWS region.
     """
+    redact_wire_logs()
     session = Session()
     session.register_component("data_loader", _LOADER)
     session.register_component("credential_provider", CredentialResolver([_Ready(credentials)]))

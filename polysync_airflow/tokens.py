@@ -82,17 +82,17 @@ def read_token_file(path: str, allowed: Sequence[Path]) -> str:
     :raises CredentialsError: if it is elsewhere, cannot be read, or holds no JWT. Lasting only if it is
         elsewhere: a file may still be projected.
     """
-    resolved = allowed_path(path, allowed, field="token_file")
+    resolved = allowed_path(path, allowed, field="identity_file")
     try:
         token = resolved.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise CredentialsError(
-            f"token_file = {path!r} cannot be read: {type(error).__name__}. Is the token projected into "
+            f"identity_file = {path!r} cannot be read: {type(error).__name__}. Is the token projected into "
             "worker and triggerer alike?",
             lasting=False,
         ) from None
     if claims_of(token) is None:
-        raise CredentialsError(f"token_file = {path!r} holds no JSON web token.", lasting=False)
+        raise CredentialsError(f"identity_file = {path!r} holds no JSON web token.", lasting=False)
     return token
 
 

@@ -16,6 +16,7 @@ FLOORS = {
     "exceptions": 0,
     "iam": 0,
     "models": 1,
+    "redaction": 0,
     "tokens": 1,
     "states": 2,
     "parameters": 2,
@@ -37,6 +38,7 @@ FLOORS = {
 }
 NO_AIRFLOW = (
     "iam",
+    "redaction",
     "models",
     "tokens",
     "states",

@@ -153,4 +153,4 @@ def test_secrets_are_masked_in_the_form() -> None:
 
     masked = {name for name, field in fields.items() if field["schema"].get("format") == "password"}
 
-    assert masked == secret == {"session_token"}
+    assert masked == secret == {"session_token", "client_secret"}

@@ -23,22 +23,22 @@ COMPLETE: dict[str, dict[str, Any]] = {
     "assume_role": {"auth_method": "assume_role", **REGION, **KEY, **ROLE, "external_id": "x7"},
     "instance_profile": {"auth_method": "instance_profile", **REGION},
     "web_identity / file": {
-        "auth_method": "web_identity", "token_source": "file", "token_file": "/x/token", **REGION, **ROLE,
+        "auth_method": "web_identity", "identity_source": "file", "identity_file": "/x/token", **REGION, **ROLE,
     },
     "web_identity / entra / managed_identity": {
-        "auth_method": "web_identity", "token_source": "entra", "entra_credential": "managed_identity",
+        "auth_method": "web_identity", "identity_source": "entra", "entra_credential": "managed_identity",
         "application_id_uri": "api://polysync", **REGION, **ROLE,
     },
     "web_identity / entra / workload_identity": {
-        "auth_method": "web_identity", "token_source": "entra", "entra_credential": "workload_identity",
+        "auth_method": "web_identity", "identity_source": "entra", "entra_credential": "workload_identity",
         "application_id_uri": "api://polysync", **REGION, **ROLE,
     },
     "web_identity / entra / client_secret": {
-        "auth_method": "web_identity", "token_source": "entra", "entra_credential": "client_secret",
+        "auth_method": "web_identity", "identity_source": "entra", "entra_credential": "client_secret",
         "client_secret": "the-secret", **APP, **REGION, **ROLE,
     },
     "web_identity / entra / client_certificate": {
-        "auth_method": "web_identity", "token_source": "entra", "entra_credential": "client_certificate",
+        "auth_method": "web_identity", "identity_source": "entra", "entra_credential": "client_certificate",
         "client_certificate": "/x/pem", **APP, **REGION, **ROLE,
     },
 }  # fmt: skip
@@ -75,7 +75,7 @@ def test_every_field_that_is_missing_is_named(way: str) -> None:
 def test_fields_of_another_way_are_refused_by_name(way: str) -> None:
     """Contradictions are not silently ignored: what a way does not take, it names."""
     everything = {name: value for fields in COMPLETE.values() for name, value in fields.items()}
-    tags = ("auth_method", "token_source", "entra_credential")
+    tags = ("auth_method", "identity_source", "entra_credential")
     known = type(parse_credentials(COMPLETE[way], connection_id="mine")).model_fields
     foreign = {name: value for name, value in everything.items() if name not in known and name not in tags}
 

@@ -35,7 +35,7 @@ def refused() -> CredentialsError:
 
 def file_token(stage: Stage, **token: Any) -> None:  # noqa: F811
     """Set up a token file whose token is not quite as the account expects."""
-    ways.token_file(stage)
+    ways.identity_file(stage)
     token = {"audience": "sts.amazonaws.com", **token}
     stage.cluster.project(stage.folder / "token", stage.cluster.token(token.pop("subject", SUBJECT), **token))
 
@@ -73,13 +73,13 @@ def clock_skew(stage: Stage) -> None:  # noqa: F811
 
 def no_token_yet(stage: Stage) -> None:  # noqa: F811
     """The platform has not projected it."""
-    ways.token_file(stage)
+    ways.identity_file(stage)
     (stage.folder / "token").unlink()
 
 
 def no_token_at_all(stage: Stage) -> None:  # noqa: F811
     """The file holds something else."""
-    ways.token_file(stage)
+    ways.identity_file(stage)
     (stage.folder / "token").write_text("password=hunter2")
 
 
@@ -187,8 +187,8 @@ REFUSALS: dict[str, tuple[Callable[[Stage], None], bool, list[str]]] = {
     "forged": (forged, True, ["InvalidIdentityToken", "issuer https://127.0.0.1"]),
     "expired token": (expired, False, ["ExpiredTokenException", "expires 20", "clock"]),
     "clock skew": (clock_skew, True, ["InvalidIdentityToken", "a clock is wrong", "expires 20"]),
-    "no token file yet": (no_token_yet, False, ["token_file", "FileNotFoundError", "projected"]),
-    "not a token": (no_token_at_all, False, ["token_file", "no JSON web token"]),
+    "no token file yet": (no_token_yet, False, ["identity_file", "FileNotFoundError", "projected"]),
+    "not a token": (no_token_at_all, False, ["identity_file", "no JSON web token"]),
     "wrong external id": (wrong_external_id, True, ["AssumeRole", "AccessDenied", "external id", '"AWS"']),
     "role gone": (role_gone, True, ["AssumeRole", ROLE, "does not exist"]),
     "wrong client secret": (
@@ -242,8 +242,8 @@ def test_the_trust_policy_in_the_message_lets_the_token_in(stage: Stage, emulato
     stage.connect(
         auth_method="web_identity",
         role_arn=ROLE,
-        token_source="file",
-        token_file=str(stage.folder / "token"),
+        identity_source="file",
+        identity_file=str(stage.folder / "token"),
         session_name="again",
     )
 
@@ -268,7 +268,7 @@ def test_a_connection_names_no_file_outside_the_allowed_folders(
         "dots": f"{stage.folder}/../{outside.parent.name}/token",
         "link": str(link),
     }[trick]
-    stage.connect(auth_method="web_identity", role_arn=ROLE, token_source="file", token_file=path)
+    stage.connect(auth_method="web_identity", role_arn=ROLE, identity_source="file", identity_file=path)
     emulator.control.clear_calls()
 
     error = refused()

@@ -70,9 +70,9 @@ def test_a_run_signed_in_each_way(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     """All calls are made with the key that STS issued, or the key given; and no secret or token is shown."""
-    caplog.set_level(logging.INFO)
-    caplog.set_level(logging.DEBUG, "polysync_airflow")
     way(stage)
+    # All of it: botocore writes whole requests and answers at this level.
+    caplog.set_level(logging.DEBUG)
     emulator.control.clear_calls()
     operator = PolysyncStartPipelineOperator(
         task_id="train", pipeline_name="fanout", deferrable=deferrable, poll_interval=60
@@ -108,7 +108,7 @@ def hook_key() -> str:
 
 @pytest.mark.parametrize(
     "way",
-    [ways.assume_role, ways.token_file, ways.client_secret],
+    [ways.assume_role, ways.identity_file, ways.client_secret],
     ids=lambda way: way.__name__,
 )
 def test_200_waiting_renew_once_per_expiry(way: Way, stage: Stage, emulator: EmulatorServer) -> None:

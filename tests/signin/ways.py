@@ -50,7 +50,7 @@ class Stage:
         self.connect(
             auth_method="web_identity",
             role_arn=ROLE,
-            token_source="entra",
+            identity_source="entra",
             entra_credential=credential,
             application_id_uri=self.entra.api.identifier_uri,
             **fields,
@@ -107,12 +107,12 @@ def role_from_ec2(stage: Stage) -> None:
     stage.connect(auth_method="instance_profile", role_arn=ROLE)
 
 
-def token_file(stage: Stage) -> None:
+def identity_file(stage: Stage) -> None:
     """Exchange a service account's projected token, straight at STS."""
     path = stage.folder / "token"
     stage.cluster.project(path, stage.cluster.token(SUBJECT, audience="sts.amazonaws.com"))
     stage.account.role_for_token(stage.cluster.url, "sts.amazonaws.com", SUBJECT)
-    stage.connect(auth_method="web_identity", role_arn=ROLE, token_source="file", token_file=str(path))
+    stage.connect(auth_method="web_identity", role_arn=ROLE, identity_source="file", identity_file=str(path))
 
 
 def client_secret(stage: Stage) -> None:
@@ -154,7 +154,7 @@ def workload_identity(stage: Stage) -> None:
         "workload_identity",
         tenant_id=stage.entra.tenant,
         client_id=application.principal.client_id,
-        federated_token_file=str(path),
+        federated_identity_file=str(path),
     )
 
 
@@ -172,7 +172,7 @@ WAYS = (
     ec2,
     ecs,
     role_from_ec2,
-    token_file,
+    identity_file,
     client_secret,
     client_certificate,
     workload_identity,

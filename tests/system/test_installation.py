@@ -50,7 +50,7 @@ def test_every_choice_of_the_form_has_words(airflow: PrivateAirflow) -> None:
     schemas = {name: field["schema"] for name, field in fields.items()}
 
     choices = {name: schema for name, schema in schemas.items() if schema.get("enum")}
-    assert set(choices) == {"auth_method", "token_source", "entra_credential"}
+    assert set(choices) == {"auth_method", "identity_source", "entra_credential"}
     for schema in choices.values():
         assert set(schema["values_display"]) == {value or "null" for value in schema["enum"]}
     assert {schema.get("section") for schema in schemas.values()} == {None, "Web Identity", "Options"}

@@ -94,7 +94,7 @@ def setting(emulator: LocalEmulator, cluster: Cluster, identity_folder: Path) ->
         "login": login,
         "password": password,
     }
-    web = connection(emulator, "web_identity", token_source="file", token_file=str(file))
+    web = connection(emulator, "web_identity", identity_source="file", identity_file=str(file))
     # Nobody's, to see what one looks like.
     session_token = account.sts.get_session_token()["Credentials"]["SessionToken"]
     return Setting({"assume_role": keys, "web_identity": web}, token, session_token)

@@ -1,0 +1,18 @@
+"""One run of a pipeline as the host that Airflow runs on, with and without holding the worker."""
+
+from __future__ import annotations
+
+from airflow.sdk import DAG
+
+from polysync_airflow.operators import PolysyncStartPipelineOperator
+
+with DAG(dag_id="host_sign_in", schedule=None):
+    for mode in ("deferred", "synchronous"):
+        PolysyncStartPipelineOperator(
+            task_id=mode,
+            polysync_conn_id="sign_in_instance_profile",
+            pipeline_name="fanout",
+            execution_display_name=f"host-{mode}",
+            deferrable=mode == "deferred",
+            poll_interval=1,
+        )

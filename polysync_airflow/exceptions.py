@@ -164,6 +164,10 @@ HINTS: Final[dict[str, Hint]] = {
     ),
 }
 
+_ILLEGAL_SESSION: Final = Hint(
+    "Compare duration_seconds with the role's maximum session duration, and role_arn with the role.",
+    lasting=True,
+)
 # What a code means when STS is asked for a role's credentials, by operation.
 SIGN_IN_HINTS: Final[dict[tuple[str, str], Hint]] = {
     ("AssumeRoleWithWebIdentity", "InvalidIdentityToken"): Hint(
@@ -191,14 +195,8 @@ SIGN_IN_HINTS: Final[dict[tuple[str, str], Hint]] = {
         "the identity lacks {permission} on {resource}.",
         lasting=True,
     ),
-    ("AssumeRole", "ValidationError"): Hint(
-        "Compare duration_seconds with the role's maximum session duration, and role_arn with the role.",
-        lasting=True,
-    ),
-    ("AssumeRoleWithWebIdentity", "ValidationError"): Hint(
-        "Compare duration_seconds with the role's maximum session duration, and role_arn with the role.",
-        lasting=True,
-    ),
+    ("AssumeRole", "ValidationError"): _ILLEGAL_SESSION,
+    ("AssumeRoleWithWebIdentity", "ValidationError"): _ILLEGAL_SESSION,
 }
 
 # The same refusal under the names that other AWS services and older protocols give it.

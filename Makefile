@@ -10,6 +10,7 @@
 #   make lint                 formatting, rules, types
 #   make import-cost          what importing the operators costs each time a DAG file is parsed
 #   make compare              our outcomes beside the amazon provider's, as both run
+#   make bench-sign-in        how long 200 triggers that sign in at once hold up a triggerer, beside the amazon's
 #   make constraints          constraints.txt anew, from the newest releases
 #   make clean                remove the virtual environments
 
@@ -26,7 +27,7 @@ SAGEMAKER_SDK := sagemaker<3
 PROJECT := -e '.[emulator,entra]' --group test
 INSTALLED_BY := constraints.txt pyproject.toml polysync_airflow/__init__.py Makefile
 
-.PHONY: demo test test-system test-sdk test-aiobotocore lint import-cost compare constraints clean
+.PHONY: demo test test-system test-sdk test-aiobotocore lint import-cost compare bench-sign-in constraints clean
 .DEFAULT_GOAL := test
 .SUFFIXES:
 
@@ -55,6 +56,9 @@ import-cost: .venv/.ready
 
 compare: .venv-aiobotocore/.ready
 	@.venv-aiobotocore/bin/python -m tests.comparison.amazon_outcomes
+
+bench-sign-in: .venv-aiobotocore/.ready
+	@.venv-aiobotocore/bin/python -m tests.benchmarks.sign_in_stall
 
 # Python's venv brings a pip too old to know dependency groups, so pip is the first thing to be installed.
 define make_venv

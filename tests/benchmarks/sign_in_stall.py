@@ -130,7 +130,7 @@ class Column:
     @property
     def note(self) -> str | None:
         """The first failure, if there is one."""
-        return next(iter(self.measured.errors), None)
+        return next(iter([*self.measured.errors, *map(str, self._bad)]), None)
 
     @property
     def _late(self) -> int:
@@ -138,8 +138,12 @@ class Column:
 
     @property
     def _failures(self) -> int:
-        good = sum(len(said) == 1 and self.provider.succeeded(said[0]) for said in self.measured.events)
-        return self.triggers - self._late - good
+        return len(self.measured.errors) + len(self._bad)
+
+    @property
+    def _bad(self) -> Sequence[Any]:
+        said = self.measured.events
+        return [events for events in said if len(events) != 1 or not self.provider.succeeded(events[0])]
 
     def _last_first_look(self) -> str:
         first: dict[str, float] = {}

@@ -86,25 +86,34 @@ class RenewingCredentials(DeferredRefreshableCredentials):
 
     def get_frozen_credentials(self) -> Any:
         """Return credentials that are valid now; renew them first if it is time."""
-        if self._refusal is None or time.monotonic() >= self._paused_until:
-            self._current = super().get_frozen_credentials()
-            return self._current
+        current = self._current
+        refusal = self._recent_refusal()
+        if refusal is None:
+            current = self._current = super().get_frozen_credentials()
         # Somebody has just tried in vain. botocore would let each of all who wait try again, with a traceback
         # in the log each time.
-        if self._current is None or self.refresh_needed(int(self._mandatory_refresh_timeout)):
-            raise self._refusal
-        return self._current
+        elif current is None or self.refresh_needed(int(self._mandatory_refresh_timeout)):
+            raise refusal
+        return current
+
+    def _recent_refusal(self) -> CredentialsError | None:
+        known = self._refusal
+        if known is None or time.monotonic() >= self._paused_until:
+            return None
+        # A new one each time: an error that many threads raise collects all their tracebacks.
+        return CredentialsError(str(known), lasting=known.lasting)
 
     def _renew(self) -> Mapping[str, Any]:
         # botocore calls this in one thread at a time; those who waited for a failed attempt come here next.
-        if self._refusal and time.monotonic() < self._paused_until:
-            raise self._refusal
+        refusal = self._recent_refusal()
+        if refusal:
+            raise refusal
         try:
             found = self._exchange()
-        except CredentialsError as refusal:
+        except CredentialsError as error:
             self._pause = min(max(2 * self._pause, FIRST_PAUSE_SECONDS), LONGEST_PAUSE_SECONDS)
             self._paused_until = time.monotonic() + self._pause
-            self._refusal = refusal
+            self._refusal = error
             raise
         self._pause, self._refusal = 0.0, None
         lifetime = (datetime.fromisoformat(found["expiry_time"]) - self._now()).total_seconds()

@@ -278,6 +278,24 @@ def test_a_connection_names_no_file_outside_the_allowed_folders(
     assert emulator.control.calls() == []
 
 
+def test_the_hosts_own_is_nobodys_variables_or_files(
+    stage: Stage,  # noqa: F811
+    emulator: EmulatorServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Keys that lie about in the environment or in ~/.aws are no instance profile."""
+    no_metadata_service(stage)
+    (stage.folder / "credentials").write_text(
+        "[default]\naws_access_key_id = AKIAFILEFILEFILEFILE\naws_secret_access_key = of-a-file\n"
+    )
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(stage.folder / "credentials"))
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAHOSTHOSTHOSTHOST")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "of-the-environment")
+
+    assert "neither EC2 (IMDSv2), ECS nor EKS" in str(refused())
+    assert emulator.control.calls() == []
+
+
 def test_without_azure_identity_the_error_says_what_to_install(
     stage: Stage,  # noqa: F811
     emulator: EmulatorServer,

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
+import re
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +21,7 @@ from tests.endpoints.conftest import _entra, cluster, entra, environ, pki  # noq
 
 ACCOUNT = "123456789012"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/polysync"
+JWT = re.compile(r"eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]{8,}")
 FOLDERS = "AIRFLOW__POLYSYNC_SAGEMAKER__ALLOWED_IDENTITY_FOLDERS"
 
 
@@ -32,6 +37,22 @@ def emulator(_account: EmulatorServer, monkeypatch: pytest.MonkeyPatch, environ:
     _account.control.reset()
     monkeypatch.delenv("AWS_EC2_METADATA_DISABLED", raising=False)
     return _account
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_shown(
+    _account: EmulatorServer, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> Iterator[None]:
+    """After each test of this folder: no log line at any level, and nothing printed, has a secret or a token."""
+    caplog.set_level(logging.DEBUG)
+    yield
+    shown = "".join([caplog.text, *capfd.readouterr(), *sys.argv])
+    assert not JWT.search(shown)
+    sessions = _account._sessions._sessions.values()
+    secrets = {text for session in sessions for text in (session.secret_access_key, session.token)}
+    connection = os.environ.get("AIRFLOW_CONN_POLYSYNC_DEFAULT", "")
+    secrets |= set(re.findall(r'"(?:password|client_secret|session_token)": "([^"]+)"', connection))
+    assert [secret for secret in secrets if secret in shown] == []
 
 
 class Account:

@@ -19,8 +19,8 @@ from tests.endpoints.loopback import Fault
 from tests.endpoints.managed_identity import IDENTITY_NOT_FOUND, ManagedIdentity
 from tests.endpoints.proofs import Application
 from tests.signin import ways
-from tests.signin.conftest import ROLE
-from tests.signin.test_ways import JWT, stage  # noqa: F401 # fixture
+from tests.signin.conftest import JWT, ROLE
+from tests.signin.test_ways import stage  # noqa: F401 # fixture
 from tests.signin.ways import SECRET, SUBJECT, Stage
 
 

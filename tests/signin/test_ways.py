@@ -25,12 +25,11 @@ from tests.endpoints.entra import Entra
 from tests.endpoints.imds import InstanceMetadata
 from tests.endpoints.supply import made_up
 from tests.signin import ways
-from tests.signin.conftest import Account
+from tests.signin.conftest import JWT, Account
 from tests.signin.ways import WAYS, Stage, opened
 from tests.tasks import EmulatedTime, run_task
 
 Way = Callable[[Stage], None]
-JWT = re.compile(r"eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]{8,}")
 STATIC_KEY = ("access_key",)
 
 

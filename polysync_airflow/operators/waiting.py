@@ -12,6 +12,7 @@ from airflow.sdk.exceptions import AirflowTaskTimeout
 
 from polysync_airflow.exceptions import ParametersError, SageMakerApiError
 from polysync_airflow.models import ExecutionDescription, ExecutionEvent
+from polysync_airflow.retrying import PolysyncRetryPolicy
 from polysync_airflow.states import Finish, Wait, Watch, is_stoppable
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class ExecutionOperator(BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.retry_policy = self.retry_policy or PolysyncRetryPolicy()
         _require_positive("poll_interval", poll_interval)
         _require_positive("timeout", timeout)
         self.polysync_conn_id = polysync_conn_id

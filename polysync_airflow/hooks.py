@@ -19,13 +19,15 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk.log import mask_secret
 from botocore import xform_name
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import ConnectionError as NoConnectionError
 
 from polysync_airflow import __version__, probe
 from polysync_airflow.connection import parse_credentials
 from polysync_airflow.credentials import BaseCredentials
 from polysync_airflow.exceptions import (
     CURE_WITH_ROLE,
+    UNKNOWN_HINT,
     CredentialsError,
     ParametersError,
     PolysyncError,
@@ -363,8 +365,12 @@ class PolysyncSageMakerHook(AwsBaseHook):
             operation = error.operation_name
             details = error.response.get("Error", {})
             code, said = details.get("Code", "Unknown"), details.get("Message", "")
+            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+            passing = status == 429 or status >= 500
         else:
             code, said = type(error).__name__, str(error)
+            # What botocore itself repeats: no answer came, or not a whole one.
+            passing = isinstance(error, (NoConnectionError, HTTPClientError))
         hint = hint_for(code)
         cure = hint.cure.format(**self._circumstances(operation, request, said))
         if request.get("RoleArn") and hint is hint_for("AccessDeniedException"):
@@ -374,6 +380,8 @@ class PolysyncSageMakerHook(AwsBaseHook):
             error_code=code,
             operation=operation,
             lasting=hint.lasting,
+            # A code that we know tells more than the status that it came with.
+            passing=passing if hint is UNKNOWN_HINT else hint.passing,
         )
 
     def _circumstances(self, operation: str, request: dict[str, Any], said: str) -> dict[str, str]:

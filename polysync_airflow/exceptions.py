@@ -8,6 +8,7 @@ Owns the error tree and the table of hints: what each refusal means and how to c
      ├─ ParametersError                     an argument is not legal; nothing was started
      ├─ SageMakerApiError                   AWS answered with an error, or did not answer
      ├─ TriggerEventError                   what came back from the triggerer is not an event of ours
+     ├─ StoredRecordError                   what earlier tries stored about their execution is damaged
      └─ PipelineExecutionError              the execution did not do what the task was for
          ├─ PipelineExecutionFailedError
          ├─ PipelineExecutionCancelledError
@@ -59,6 +60,10 @@ class TriggerEventError(PolysyncError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, lasting=False)
+
+
+class StoredRecordError(PolysyncError):
+    """What earlier tries stored about their execution is damaged. Nothing was started; says how to go on."""
 
 
 class SageMakerApiError(PolysyncError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from airflow.models.taskinstance import TaskInstance
@@ -105,10 +105,10 @@ def test_the_error_decides(
 
 
 def test_no_task_at_hand_is_no_hindrance() -> None:
-    """Airflow may ask without a context: then the table's delay is all there is."""
-    decided = PolysyncRetryPolicy().evaluate(refused("ThrottlingException"), 1, RETRIES)
-
-    assert decided.retry_delay == MINUTE
+    """Without a context, or with one that names no task, the table's delay is all there is."""
+    for context in (None, {}):
+        error, no_task = refused("ThrottlingException"), cast("Any", context)
+        assert PolysyncRetryPolicy().evaluate(error, 1, RETRIES, no_task).retry_delay == MINUTE
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from airflow.models.taskinstance import TaskInstance
@@ -106,9 +106,10 @@ def test_the_error_decides(
 
 def test_no_task_at_hand_is_no_hindrance() -> None:
     """Without a context, or with one that names no task, the table's delay is all there is."""
-    for context in (None, {}):
-        error, no_task = refused("ThrottlingException"), cast("Any", context)
-        assert PolysyncRetryPolicy().evaluate(error, 1, RETRIES, no_task).retry_delay == MINUTE
+    nothing: Any = {}
+    for context in (None, nothing):
+        decided = PolysyncRetryPolicy().evaluate(refused("ThrottlingException"), 1, RETRIES, context)
+        assert decided.retry_delay == MINUTE
 
 
 @pytest.mark.parametrize(

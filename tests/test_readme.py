@@ -26,7 +26,10 @@ from polysync_airflow.states import STATE_OF_STATUS
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout"
 REQUEST = StartRequest(
-    pipeline_name="fanout", execution_display_name="x", client_request_token=f"polysync-{'0' * 36}"
+    pipeline_name="fanout",
+    pipeline_parameters={},
+    execution_display_name="x",
+    client_request_token=f"polysync-{'0' * 36}",
 )
 README = (Path(__file__).parents[1] / "README.md").read_text()
 

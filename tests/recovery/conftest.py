@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import pytest
+from botocore.loaders import JSONFileLoader
 
 from polysync_airflow.emulator import EmulatorServer
 from tests.recovery.ground import Ledger, Task, Wire
 from tests.tasks import EmulatedTime
 
 MakeTask = Callable[..., Task]
+
+
+@pytest.fixture(autouse=True, scope="package")
+def _read_the_service_model_once() -> Iterator[None]:
+    """Every try signs in anew, and botocore would read megabytes of JSON for each."""
+    with pytest.MonkeyPatch.context() as patch:
+        load = cache(JSONFileLoader().load_file)
+        patch.setattr(JSONFileLoader, "load_file", lambda _, path: load(path))
+        yield
 
 
 @pytest.fixture(params=[False, True], ids=["here", "deferred"])

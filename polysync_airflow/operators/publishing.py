@@ -35,6 +35,7 @@ def publish_start(context: Context, stored: StoredExecution) -> None:
             pipeline_name=request.pipeline_name,
             state=PolysyncState.RUNNING.value,
             parameters=request.pipeline_parameters,
+            resumes=stored.resumes,
         ),
     )
 

@@ -28,6 +28,7 @@ from polysync_airflow.models import (
     StartRequest,
     region_of,
 )
+from polysync_airflow.operators.abandoning import stop_abandoned
 from polysync_airflow.operators.acquiring import Acquired, Acquisition
 from polysync_airflow.operators.publishing import publish_end, publish_start
 from polysync_airflow.operators.remembering import ExecutionStore
@@ -66,7 +67,7 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
 
     Pushes the XComs ``execution_arn`` and ``console_url`` the moment the execution exists, and ``state`` (a
     Polysync state) and ``run`` (a dict: execution_arn, pipeline_name, state, status, message, started_at,
-    ended_at, seconds, parameters, failed_steps) at its end, also when the task then fails.
+    ended_at, seconds, parameters, resumes, failed_steps) at its end, also when the task then fails.
     API: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StartPipelineExecution.html
 
     :param pipeline_name: the pipeline's name or ARN (templated).
@@ -163,6 +164,7 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
         self.on_completed_with_failures = on_completed_with_failures
         self.on_cancelled = on_cancelled
         self.retry_mode = retry_mode
+        self.on_failure_callback = [*self.on_failure_callback, stop_abandoned]
         self._acquisition: Acquisition | None = None
         self._killed = False
 

@@ -201,7 +201,9 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
         self._acquisition = None
         stopped = None if end.outcome == "ended" else self._stop(end.execution_arn, end.attempt)
         failed_steps, unlisted = self._failed_steps(end)
-        publish_end(context, end, pipeline_name=self.pipeline_name, failed_steps=failed_steps)
+        # The name that was sent: the template may give another one by now.
+        sent_name = end.pipeline_name or self.pipeline_name
+        publish_end(context, end, pipeline_name=sent_name, failed_steps=failed_steps)
         story = story_of(end, failed_steps=failed_steps, remarks=(unlisted, stopped))
         if end.outcome == "refused":
             raise refusal_of(end, story)

@@ -233,6 +233,7 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
             self._check_over(
                 self._wait_for_end(watch, then="execute_after_end", stop_on_kill=self.stop_on_kill)
             )
+            acquisition.until = time.time() + self._limit
             found = acquisition.acquire(make_request)
         self._check_killed()
         return found

@@ -62,8 +62,17 @@ ParameterValue = Annotated[
     str, StringConstraints(min_length=1, max_length=1024), BeforeValidator(_parameter_text)
 ]
 RoleArn = Annotated[str, StringConstraints(min_length=20, max_length=2048, pattern=ROLE_ARN_PATTERN)]
+
+
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except (OverflowError, ValueError):
+        raise ValueError("is beyond the calendar") from None
+
+
 # botocore gives times in the host's zone; what we pass on is UTC.
-UtcTime = Annotated[datetime, AfterValidator(lambda moment: moment.astimezone(UTC))]
+UtcTime = Annotated[datetime, AfterValidator(_in_utc)]
 ExecutionArn = Annotated[str, StringConstraints(max_length=2048, pattern=EXECUTION_ARN_PATTERN)]
 RequestToken = Annotated[str, StringConstraints(min_length=32, max_length=128)]
 

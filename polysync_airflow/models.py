@@ -168,6 +168,13 @@ class StoredExecution(BaseModel):
     resume_token: RequestToken | None = None
     resumed_at: UtcTime | None = None
 
+    @model_validator(mode="after")
+    def _resumes_have_a_token(self) -> StoredExecution:
+        # The count names the attempt in a stop's token: with a wrong one, AWS would take the stop for done.
+        if (self.resumes == 0) != (self.resume_token is None):
+            raise ValueError("resumes and resume_token do not go together")
+        return self
+
     @property
     def arn(self) -> str:
         """The execution's ARN, where it is known."""

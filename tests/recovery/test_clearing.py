@@ -26,7 +26,6 @@ from tests.recovery.ground import (
 from tests.tasks import EmulatedTime
 
 
-
 def die_waiting(task: Task, time: EmulatedTime, **arguments: Any) -> None:
     """Let a try die in its wait."""
     time.after(100, die)
@@ -53,7 +52,11 @@ def test_what_runs_is_stopped_and_its_end_awaited(
 
 @pytest.mark.parametrize(
     ("scenario", "ends"),
-    [({}, "Succeeded"), (MERGE_FAILS, "Failed"), ({"end_as": "CompletedWithFailures"}, "CompletedWithFailures")],
+    [
+        ({}, "Succeeded"),
+        (MERGE_FAILS, "Failed"),
+        ({"end_as": "CompletedWithFailures"}, "CompletedWithFailures"),
+    ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 @pytest.mark.parametrize("retry_mode", ["new", "resume"])
@@ -223,9 +226,7 @@ def test_an_end_that_does_not_come_ends_the_try(
     make_task: MakeTask, ledger: Ledger, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
     """A step that cannot be interrupted holds the stop up beyond ``timeout``: an error says whose fault it is."""
-    task = make_task(
-        pipeline_name="callback-lambda", pipeline_parameters={"Approver": "me"}, timeout=1800
-    )
+    task = make_task(pipeline_name="callback-lambda", pipeline_parameters={"Approver": "me"}, timeout=1800)
     emulated_time.after(400, die)
     task.next_try()
     task.clear()

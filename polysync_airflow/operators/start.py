@@ -40,7 +40,7 @@ from polysync_airflow.operators.waiting import (
     ExecutionOperator,
 )
 from polysync_airflow.parameters import build_start_request, display_name_for
-from polysync_airflow.patience import STOP_PATIENCE_SECONDS, persist
+from polysync_airflow.patience import REASONS_PATIENCE_SECONDS, STOP_PATIENCE_SECONDS, persist
 from polysync_airflow.recovery import RetryMode
 from polysync_airflow.report import parse_event, refusal_of, story_of
 from polysync_airflow.states import (
@@ -201,9 +201,7 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
         self._acquisition = None
         stopped = None if end.outcome == "ended" else self._stop(end.execution_arn, end.attempt)
         failed_steps, unlisted = self._failed_steps(end)
-        # The name that was sent: the template may give another one by now.
-        sent_name = end.pipeline_name or self.pipeline_name
-        publish_end(context, end, pipeline_name=sent_name, failed_steps=failed_steps)
+        publish_end(context, end, failed_steps)
         story = story_of(end, failed_steps=failed_steps, remarks=(unlisted, stopped))
         if end.outcome == "refused":
             raise refusal_of(end, story)
@@ -247,6 +245,7 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
             step = watch.decide(found.seen, time.time())
             if isinstance(step, Finish):
                 return step.event
+        self._check_killed()
         return self._wait_for_end(watch, stop_on_kill=self.stop_on_kill)
 
     def _check_over(self, end: ExecutionEvent) -> None:
@@ -300,7 +299,7 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
             try:
                 # AWS knows the token if there is an execution; if not, one is started to be stopped.
                 arn = persist(
-                    partial(self.hook.start_pipeline_execution, held.request),
+                    partial(self.hook_in(held.region_name).start_pipeline_execution, held.request),
                     until=time.time() + STOP_PATIENCE_SECONDS,
                     warn=self.log.warning,
                 )
@@ -372,8 +371,11 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
         if end.outcome != "ended" or state_of(end.status) is not PolysyncState.FAILED:
             return [], None
         try:
-            steps = self.hook_in(region_of(end.execution_arn)).list_pipeline_execution_steps(
-                end.execution_arn
+            hook = self.hook_in(region_of(end.execution_arn))
+            steps = persist(
+                partial(hook.list_pipeline_execution_steps, end.execution_arn),
+                until=time.time() + REASONS_PATIENCE_SECONDS,
+                warn=self.log.warning,
             )
         except PolysyncError as error:
             return [], f"The failed steps' own reasons could not be listed: {error}"

@@ -18,6 +18,7 @@ FLOORS = {
     "models": 1,
     "retrying": 1,
     "redaction": 0,
+    "pacing": 1,
     "patience": 1,
     "tokens": 1,
     "states": 2,
@@ -47,6 +48,7 @@ FLOORS = {
 }
 NO_AIRFLOW = (
     "iam",
+    "pacing",
     "redaction",
     "models",
     "tokens",
@@ -63,6 +65,7 @@ NO_AIRFLOW = (
 )
 NO_AWS = (
     "iam",
+    "pacing",
     "tokens",
     "probe",
     "entra",

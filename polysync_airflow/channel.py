@@ -1,4 +1,4 @@
-"""Owns the connection that all waits of a process share: one client, kept up with the connection's changes."""
+"""Owns the connection that all waits of a process share: one client, which follows its changes."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Channel:
         self._lock = threading.Lock()
         self._hook: PolysyncSageMakerHook | None = None
         self._checked_at = 0.0
-        self.pace = pace_of((connection_id, region_name), time.time())
+        self.pace = pace_of((connection_id, region_name), time.monotonic())
         self.may_list = True
 
     @property
@@ -86,7 +86,7 @@ class Channel:
             return call(hook)
         except PolysyncError as error:
             if is_throttling(error):
-                self.pace.throttled(time.time())
+                self.pace.throttled(time.monotonic())
             # Whoever mends or rotates a connection expects that those who wait go on with it.
             if error.passing or not self._has_changed_from(hook):
                 raise

@@ -1,9 +1,10 @@
 """
 Owns the looking of a whole process: one poller per connection and region, however many tasks wait.
 
-A poller has one client, one schedule in a thread of its own, and a few threads that call AWS. Waits subscribe
-with what they know (a ``Watch``), and are told of decisions that have something to say: a change of status, the
-end. It begins with the first subscription and ends with the last. Subscribers may live in different event loops.
+A poller has one client, one schedule in a thread of its own, and a few threads that call AWS. Waits
+subscribe with what they know (a ``Watch``), and are told of decisions that have something to say: a change
+of status, the end. It begins with the first subscription and ends with the last. Subscribers may live in
+different event loops.
 """
 
 from __future__ import annotations
@@ -66,7 +67,6 @@ class Poller:
         self._under_way = 0
         self._subscriptions: set[Subscription] = set()
         self._closed = False
-        self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="polysync-look")
         name = f"polysync-poller-{key[0]}"
         threading.Thread(target=self._run, name=name, daemon=True).start()
 
@@ -92,15 +92,15 @@ class Poller:
             if not self._subscriptions:
                 self._closed = True
                 self._changed.notify_all()
-                self._pool.shutdown(wait=False)
             return self._closed
 
     # ---- the schedule
 
     def _run(self) -> None:
         try:
-            while job := self._next_job():
-                self._pool.submit(self._do, job)
+            with ThreadPoolExecutor(WORKERS, thread_name_prefix="polysync-look") as pool:
+                while job := self._next_job():
+                    pool.submit(self._do, job)
         except Exception as error:
             # Nobody may wait for a schedule that has ended.
             log.exception("The poller has failed")
@@ -115,7 +115,7 @@ class Poller:
                 wait = self._seconds_to_wait(now)
                 if wait is not None and wait <= 0:
                     self._under_way += 1
-                    self.channel.pace.take(now)
+                    self.channel.pace.take(time.monotonic())
                     return self._take(now)
                 pause(self._changed, wait, idle=not self._under_way)
             return None
@@ -127,7 +127,7 @@ class Poller:
         if self._under_way >= WORKERS or not (self._urgent or self._heap):
             return None
         ready = now if self._urgent else self._heap[0][0]
-        return max(ready - now, self.channel.pace.delay(now))
+        return max(ready - now, self.channel.pace.delay(time.monotonic()))
 
     def _take(self, now: float) -> Job:
         if self._urgent:
@@ -208,24 +208,23 @@ class Poller:
             self._urgent.extend(each for group in missing.values() for each in group if not each.over)
 
     def _wait_for_turn(self) -> None:
-        while seconds := self.channel.pace.delay(time.time()):
+        while seconds := self.channel.pace.claim(time.monotonic()):
             time.sleep(seconds)
-        self.channel.pace.take(time.time())
 
     def _listing_failed(
         self, pipeline: Pipeline, subscriptions: Sequence[Subscription], error: PolysyncError
     ) -> None:
-        refused = isinstance(error, SageMakerApiError) and error.lasting
+        refused = error.error_code if isinstance(error, SageMakerApiError) and error.lasting else None
         with self._changed:
             for subscription in subscriptions:
-                if not refused:
+                if refused is None:
                     self._settle(subscription, error)
                 elif not subscription.over:
                     self._push(subscription, time.time())
-            if not refused:
+            if refused is None:
                 return
             pipeline.may_list = False
-            if hint_for(error.error_code) is hint_for("AccessDeniedException") and self.channel.may_list:
+            if hint_for(refused) is hint_for("AccessDeniedException") and self.channel.may_list:
                 self.channel.may_list = False
                 log.warning("Every execution is looked at alone, which takes more calls. %s", error)
 
@@ -248,11 +247,11 @@ class Poller:
             return
         subscription.watch = watch = step.watch
         seconds = step.seconds
-        if is_throttling(answer):
-            seconds = min(seconds, THROTTLED_PAUSE_SECONDS * 2 ** min(watch.failures - 1, 10))
-        elif isinstance(answer, ExecutionDescription):
+        if isinstance(answer, ExecutionDescription):
             begun = answer.created_at.timestamp() if answer.created_at and not watch.attempt else watch.since
             seconds = min(seconds, subscription.pipeline.forecast.interval(now - begun, watch.poll_interval))
+        elif is_throttling(answer):
+            seconds = min(seconds, THROTTLED_PAUSE_SECONDS * 2 ** min(watch.failures - 1, 10))
         self._push(subscription, now + seconds)
         if step.notes:
             subscription.tell(step)
@@ -260,9 +259,9 @@ class Poller:
 
 def _learn(pipeline: Pipeline, end: Finish) -> None:
     event = end.event
-    if state_of(event.status) is PolysyncState.SUCCESS and event.started_at and event.ended_at:
-        if not event.attempt:
-            pipeline.forecast.learn((event.ended_at - event.started_at).total_seconds())
+    by_itself = state_of(event.status) is PolysyncState.SUCCESS and not event.attempt
+    if by_itself and event.started_at and event.ended_at:
+        pipeline.forecast.learn((event.ended_at - event.started_at).total_seconds())
 
 
 def pause(changed: threading.Condition, seconds: float | None, *, idle: bool) -> None:

@@ -350,7 +350,11 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
             return False
         if self.retry_policy is None:
             return True
-        decision = self.retry_policy.evaluate(error, ti.try_number, ti.max_tries, context)
+        try:
+            decision = self.retry_policy.evaluate(error, ti.try_number, ti.max_tries, context)
+        except Exception:
+            # Airflow falls back on the number of retries, too, and logs why.
+            return True
         return decision.action is not RetryAction.FAIL
 
     def _stop(self, execution_arn: str | None, attempt: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -141,8 +142,9 @@ class Task:
         policy = self.operator.retry_policy
         if retried and policy and not isinstance(run.error, DeathError):
             context: Any = {"task": self.operator}
-            decision = policy.evaluate(run.error, self.try_number, self.max_tries, context)
-            retried = decision.action is not RetryAction.FAIL
+            with suppress(LookupError):  # a policy that raises is as good as none
+                decision = policy.evaluate(run.error, self.try_number, self.max_tries, context)
+                retried = decision.action is not RetryAction.FAIL
         return "up_for_retry" if retried else "failed"
 
 

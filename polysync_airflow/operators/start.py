@@ -226,6 +226,7 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
         make_request = partial(self._request, context)
         found = acquisition.acquire(make_request)
         while found.blocked:
+            self._check_killed()
             stored = found.stored
             watch = self._watch(stored.arn, stored.request.pipeline_name, attempt=stored.resumes)
             self._check_over(

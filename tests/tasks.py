@@ -24,7 +24,12 @@ class EmulatedTime:
         self._emulator = emulator
         self.slept: list[float] = []
         self.at: list[tuple[float, Callable[[], Any]]] = []
-        self.asyncio = SimpleNamespace(sleep=self._asleep, to_thread=asyncio.to_thread)
+        self.asyncio = SimpleNamespace(
+            sleep=self._asleep,
+            to_thread=asyncio.to_thread,
+            shield=asyncio.shield,
+            wrap_future=asyncio.wrap_future,
+        )
 
     def time(self) -> float:
         """Return the emulated time."""

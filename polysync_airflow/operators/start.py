@@ -349,14 +349,15 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
         ti = context["ti"]
         if ti.try_number > ti.max_tries or isinstance(error, AirflowFailException):
             return False
-        if self.retry_policy is None:
-            return True
         try:
-            decision = self.retry_policy.evaluate(error, ti.try_number, ti.max_tries, context)
+            decision = self.retry_policy and self.retry_policy.evaluate(
+                error, ti.try_number, ti.max_tries, context
+            )
         except Exception:
-            # Airflow falls back on the number of retries, too, and logs why.
+            # Airflow goes by the task's retries then, and it is the error of the task that matters.
+            self.log.exception("The task's retry_policy failed")
             return True
-        return decision.action is not RetryAction.FAIL
+        return not decision or decision.action is not RetryAction.FAIL
 
     def _stop(self, execution_arn: str | None, attempt: int) -> str:
         """Ask for a stop if that is wanted; tell in a sentence what came of it."""

@@ -177,6 +177,10 @@ class Wire:
         """Do something, once, when the next such request has been answered, before the answer is read."""
         self._actions.setdefault(("after", operation), []).append(action)
 
+    def clear(self) -> None:
+        """Forget what was asked for and has not been done."""
+        self._actions.clear()
+
     def _do(self, moment: str, operation: str, body: dict[str, Any]) -> None:
         actions = self._actions.get((moment, operation))
         if actions:
@@ -208,6 +212,11 @@ class Ledger:
         monkeypatch.setattr(Execution, "__post_init__", created)
         monkeypatch.setattr(Execution, "retry", retried)
         monkeypatch.setattr(Execution, "_finish", finished)
+
+    def clear(self) -> None:
+        """Begin anew, after the emulator has."""
+        self.spans.clear()
+        self._began.clear()
 
     @property
     def executions(self) -> list[ExecutionRecord]:

@@ -137,7 +137,7 @@ class PolysyncPipelineExecutionTrigger(BaseTrigger):
                 key="run", dag_id=ti.dag_id, task_id=ti.task_id, run_id=ti.run_id, map_index=ti.map_index
             )
         except Exception as error:
-            # Airflow's errors are of many kinds, and none is a reason to leave it running: the task has ended.
+            # The task has ended, that is known: no error of Airflow's is a reason to leave it running.
             self.log.warning("Whether a later try has resumed the execution cannot be read: %s", error)
             return False
         same = isinstance(run, dict) and run.get("execution_arn") == self.execution_arn

@@ -23,7 +23,7 @@ TWINS: dict[str, list[dict[str, Any]]] = {
 }
 
 
-@pytest.fixture(params=TWINS.values(), ids=TWINS.keys())
+@pytest.fixture(params=list(TWINS.values()), ids=list(TWINS))
 def twins(request: pytest.FixtureRequest, deferrable: bool, emulated_time: EmulatedTime) -> list[Task]:
     """Tasks that start the same pipeline with the same parameters; Airflow gives each a store of its own."""
     return [Task(deferrable, {"pipeline_parameters": {"Shards": 4}}, **key) for key in request.param]

@@ -116,7 +116,18 @@ def test_a_task_that_is_still_deferred_keeps_its_execution(
 
 @pytest.mark.parametrize(
     "state",
-    ["failed", "success", "skipped", "removed", "scheduled", "queued", "running", "up_for_retry", None, MISSING],
+    [
+        "failed",
+        "success",
+        "skipped",
+        "removed",
+        "scheduled",
+        "queued",
+        "running",
+        "up_for_retry",
+        None,
+        MISSING,
+    ],
     ids=lambda state: "unknown to Airflow" if state is MISSING else str(state),
 )
 def test_a_task_that_is_no_longer_deferred_gives_its_execution_up(

@@ -355,7 +355,7 @@ def test_who_wants_no_stops_gets_none(
 def call_back(task: Task, ti: TaskInstance) -> None:
     """Do what Airflow does once a task has failed for good: on the worker, or for a dead one elsewhere."""
     context: Any = {"ti": ti, "task": task.operator, "dag": None, "params": {}}
-    for callback in task.operator.on_failure_callback:  # type: ignore[union-attr]
+    for callback in task.operator.on_failure_callback:
         callback(context)
 
 

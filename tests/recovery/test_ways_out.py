@@ -352,11 +352,10 @@ def test_who_wants_no_stops_gets_none(
 # ---- Airflow's callback for processes that died for good
 
 
-def call_back(task: Task, ti: TaskInstance) -> None:
-    """Do what Airflow does once a task has failed for good: on the worker, or for a dead one elsewhere."""
-    context: Any = {"ti": ti, "task": task.operator, "dag": None, "params": {}}
-    for callback in task.operator.on_failure_callback:
-        callback(context)
+def call_back(operator: Any, ti: TaskInstance) -> None:
+    """Do what Airflow does once a task has failed for good: on its worker, or for a dead one elsewhere."""
+    for callback in operator.on_failure_callback:
+        callback({"ti": ti, "task": operator, "dag": None, "params": {}})
 
 
 def test_a_resumed_execution_of_a_dead_task_is_stopped(
@@ -375,7 +374,7 @@ def test_a_resumed_execution_of_a_dead_task_is_stopped(
     assert task.state == "failed"
     assert ledger.statuses == ["Executing"]
 
-    call_back(task, run.ti)
+    call_back(task.begin(), run.ti)
     emulator.control.advance(60)
 
     assert ledger.statuses == ["Stopped"]
@@ -391,6 +390,6 @@ def test_a_timeout_is_not_told_as_a_death(
     assert task.state == "failed"
     emulator.control.clear_calls()
 
-    call_back(task, run.ti)
+    call_back(run.operator, run.ti)
 
     assert calls(emulator) == []

@@ -1,0 +1,99 @@
+"""
+Owns the command that lets chaos befall a real Airflow, and tells whether every promise held.
+
+``make chaos`` runs it. It starts everything it needs and leaves nothing running.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Final
+
+from tests.chaos.deployment import Deployment
+from tests.chaos.rows import AMAZONS, ROWS, Row
+from tests.chaos.run import Run
+from tests.chaos.suite import Suite
+from tests.chaos.table import details, table
+from tests.chaos.verdict import Outcome
+from tests.system.airflow_client import AirflowError
+from tests.system.interruption import InterruptedByPersonError, raise_when_interrupted
+from tests.system.processes import ProcessError
+
+INTERRUPTED: Final = 130
+
+
+def main() -> int:
+    """
+    Run the suite.
+
+    :returns: the exit status: 0, 1 if any run deviates or could not be made, 130 if it was interrupted.
+    """
+    options = _parser().parse_args()
+    rows = _rows(options.provider, options.rows)
+    raise_when_interrupted()
+    home = Path(tempfile.mkdtemp(prefix="polysync-chaos-"))
+    outcomes: dict[Row, list[Outcome]] = {row: [] for row in rows}
+    status = 0
+    begin = time.monotonic()
+
+    def report(row: Row, run: Run, outcome: Outcome) -> None:
+        outcomes[row].append(outcome)
+        print(f"[{time.monotonic() - begin:5.0f} s] {details(row, run.pipeline, outcome)}", flush=True)
+
+    print(f"Starting PostgreSQL, the emulator and Airflow with two triggerers; logs in {home}", flush=True)
+    try:
+        with Deployment(home, options.provider) as deployment:
+            suite = Suite(deployment, rows, runs=options.runs, at_once=options.at_once, report=report)
+            suite.run()
+    except InterruptedByPersonError:
+        print("Interrupted. Nothing is left running.")
+        status = INTERRUPTED
+    except (AirflowError, ProcessError) as error:
+        print(error)
+        status = 1
+    judged = options.provider == "polysync"
+    seen = {row: runs for row, runs in outcomes.items() if runs}
+    if seen:
+        print(f"\n{table(seen, judged=judged)}\n\nAll in {time.monotonic() - begin:.0f} s.")
+    if judged and any(outcome.problems for runs in seen.values() for outcome in runs):
+        status = status or 1
+    if status == 1 or options.keep:
+        print(f"Logs: {home}")
+    else:
+        shutil.rmtree(home)
+    return status
+
+
+def _rows(provider: str, wanted: str | None) -> list[Row]:
+    known = [row for row in ROWS if provider == "polysync" or row.number in AMAZONS]
+    if wanted is None:
+        return known
+    numbers = wanted.split(",")
+    unknown = [number for number in numbers if not any(_is(row, number) for row in known)]
+    if unknown:
+        raise SystemExit(f"{provider} has no rows {', '.join(unknown)}")
+    return [row for row in known if any(_is(row, number) for number in numbers)]
+
+
+def _is(row: Row, number: str) -> bool:
+    """Tell whether a row is meant: 8 means all of 8a to 8d."""
+    return number in (row.number, row.number.rstrip("abcd"))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--runs", type=int, default=5, help="how often each row is run (default: 5)")
+    parser.add_argument("--rows", help="only these, such as 1,2,8a (8 means all of 8a to 8d)")
+    parser.add_argument("--provider", choices=("polysync", "amazon"), default="polysync")
+    parser.add_argument("--at-once", type=int, default=12, help="runs side by side (default: 12)")
+    parser.add_argument("--keep", action="store_true", help="keep the logs")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

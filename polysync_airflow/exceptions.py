@@ -28,11 +28,14 @@ class PolysyncError(AirflowException):
 
     :param message: what happened, to which field or resource, and what to do about it.
     :param lasting: True if trying the same again cannot succeed, so that a wait should end rather than go on.
+    :param passing: True if the very same call may well succeed in a moment, so that it is worth repeating
+        before the task's try is given up. What lasts does not pass.
     """
 
-    def __init__(self, message: str, *, lasting: bool = True) -> None:
+    def __init__(self, message: str, *, lasting: bool = True, passing: bool = False) -> None:
         super().__init__(message)
         self.lasting = lasting
+        self.passing = passing and not lasting
 
 
 class CredentialsError(PolysyncError):
@@ -56,10 +59,13 @@ class SageMakerApiError(PolysyncError):
         where no answer came (``EndpointConnectionError``).
     :param operation: the API operation as AWS names it (``StartPipelineExecution``).
     :param lasting: False where time may cure it (throttling, network, expired credentials).
+    :param passing: True where moments may cure it (throttling, a conflict, HTTP 429 or 5xx, no answer).
     """
 
-    def __init__(self, message: str, *, error_code: str, operation: str, lasting: bool) -> None:
-        super().__init__(message, lasting=lasting)
+    def __init__(
+        self, message: str, *, error_code: str, operation: str, lasting: bool, passing: bool = False
+    ) -> None:
+        super().__init__(message, lasting=lasting, passing=passing)
         self.error_code = error_code
         self.operation = operation
 
@@ -102,10 +108,12 @@ class Hint:
 
     :param cure: what to do; may use ``{permission}``, ``{resource}``, ``{region}`` and ``{subject}``.
     :param lasting: True if waiting cannot cure it.
+    :param passing: True if moments may cure it.
     """
 
     cure: str
     lasting: bool
+    passing: bool = False
 
 
 # Codes: https://docs.aws.amazon.com/sagemaker/latest/APIReference/CommonErrors.html, each operation's own
@@ -134,10 +142,12 @@ HINTS: Final[dict[str, Hint]] = {
     "ThrottlingException": Hint(
         "The account's API rate in region {region} is used up: raise poll_interval, or spread the tasks.",
         lasting=False,
+        passing=True,
     ),
     "ConflictException": Hint(
         "Another change of {subject} is under way: try again in a moment.",
         lasting=False,
+        passing=True,
     ),
     "ExpiredTokenException": Hint(
         "The session token has expired: put fresh temporary keys into the connection, or use keys that do "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import cached_property
@@ -18,13 +19,15 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk.log import mask_secret
 from botocore import xform_name
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import ConnectionError as NoConnectionError
 
 from polysync_airflow import __version__, probe
 from polysync_airflow.connection import parse_credentials
 from polysync_airflow.credentials import BaseCredentials
 from polysync_airflow.exceptions import (
     CURE_WITH_ROLE,
+    UNKNOWN_HINT,
     CredentialsError,
     ParametersError,
     PolysyncError,
@@ -38,6 +41,7 @@ from polysync_airflow.models import (
     PipelineSummary,
     StartRequest,
     StepDescription,
+    StoredExecution,
 )
 
 if TYPE_CHECKING:
@@ -161,15 +165,35 @@ class PolysyncSageMakerHook(AwsBaseHook):
         answer = self.call("StartPipelineExecution", **request.to_aws())
         return str(answer["PipelineExecutionArn"])
 
-    def stop_pipeline_execution(self, execution_arn: str) -> None:
+    def retry_pipeline_execution(self, request: StoredExecution) -> None:
+        """
+        Let an execution that failed go on: what had succeeded is kept, the rest is run.
+
+        :param request: the execution and the resume's token, which makes a repeated request the same resume.
+        :raises SageMakerApiError: if AWS refuses.
+        """
+        steps = request.request.max_parallel_steps
+        # Left out, the pipeline's own limit would take the place of the one that this execution began with.
+        limit = {"ParallelismConfiguration": {"MaxParallelExecutionSteps": steps}} if steps else {}
+        self.call(
+            "RetryPipelineExecution",
+            PipelineExecutionArn=request.execution_arn,
+            ClientRequestToken=request.resume_token,
+            **limit,
+        )
+
+    def stop_pipeline_execution(self, execution_arn: str, *, attempt: int | None = None) -> None:
         """
         Ask for an execution to be stopped. It passes through Stopping and may still end otherwise.
 
         :param execution_arn: the execution.
+        :param attempt: which attempt of it (0 for its start, n for its n-th resume): however often one is
+            asked to stop, it is one stop. None for a stop of its own.
         :raises SageMakerApiError: if AWS refuses, as it does when the execution has ended already.
         """
-        # Derived from the ARN so that however many of us ask, it is one stop.
-        token = f"polysync-stop-{hashlib.sha256(execution_arn.encode()).hexdigest()}"
+        # Not by the ARN alone: the stop of a resumed execution would count as the one before the resume.
+        stopped = f"{execution_arn}#{uuid.uuid4() if attempt is None else attempt}"
+        token = f"polysync-stop-{hashlib.sha256(stopped.encode()).hexdigest()}"
         for attempt in range(1, STOP_ATTEMPTS + 1):
             try:
                 self.call(
@@ -341,8 +365,12 @@ class PolysyncSageMakerHook(AwsBaseHook):
             operation = error.operation_name
             details = error.response.get("Error", {})
             code, said = details.get("Code", "Unknown"), details.get("Message", "")
+            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+            passing = status == 429 or status >= 500
         else:
             code, said = type(error).__name__, str(error)
+            # What botocore itself repeats: no answer came, or not a whole one.
+            passing = isinstance(error, (NoConnectionError, HTTPClientError))
         hint = hint_for(code)
         cure = hint.cure.format(**self._circumstances(operation, request, said))
         if request.get("RoleArn") and hint is hint_for("AccessDeniedException"):
@@ -352,6 +380,8 @@ class PolysyncSageMakerHook(AwsBaseHook):
             error_code=code,
             operation=operation,
             lasting=hint.lasting,
+            # A code that we know tells more than the status that it came with.
+            passing=passing if hint is UNKNOWN_HINT else hint.passing,
         )
 
     def _circumstances(self, operation: str, request: dict[str, Any], said: str) -> dict[str, str]:

@@ -56,6 +56,7 @@ RoleArn = Annotated[str, StringConstraints(min_length=20, max_length=2048, patte
 # botocore gives times in the host's zone; what we pass on is UTC.
 UtcTime = Annotated[datetime, AfterValidator(lambda moment: moment.astimezone(UTC))]
 ExecutionArn = Annotated[str, StringConstraints(max_length=2048, pattern=EXECUTION_ARN_PATTERN)]
+RequestToken = Annotated[str, StringConstraints(min_length=32, max_length=128)]
 
 
 class StartRequest(BaseModel):
@@ -106,7 +107,7 @@ class StartRequest(BaseModel):
     pipeline_version_id: Annotated[
         int | None, Field(ge=1, description="Give a version's number from 1, or leave it out for the latest.")
     ] = None
-    client_request_token: Annotated[str, StringConstraints(min_length=32, max_length=128)]
+    client_request_token: RequestToken
 
     def to_aws(self) -> dict[str, Any]:
         """Return the keyword arguments of botocore's ``start_pipeline_execution``."""
@@ -123,6 +124,31 @@ class StartRequest(BaseModel):
             "RoleArn": self.execution_role_arn,
         }
         return {member: value for member, value in request.items() if value}
+
+
+class StoredExecution(BaseModel):
+    """
+    What a task's tries leave to each other in Airflow's task state store, where people can edit it.
+
+    :param epoch: ``max_tries`` of the tries that it belongs to; a user's clear makes a new one.
+    :param region_name: AWS region in which the start was asked for.
+    :param request: the start, with its token.
+    :param execution_arn: the execution, once AWS has answered.
+    :param resumes: how often a resume was asked for.
+    :param resume_token: the latest resume's token; None before the first.
+    :param resumed_at: when AWS granted it; None as long as it has not answered.
+    """
+
+    model_config = _STRICT
+
+    version: Literal[1] = 1
+    epoch: Annotated[int, Field(ge=0)]
+    region_name: Annotated[str, StringConstraints(min_length=1)]
+    request: StartRequest
+    execution_arn: ExecutionArn | None = None
+    resumes: Annotated[int, Field(ge=0)] = 0
+    resume_token: RequestToken | None = None
+    resumed_at: UtcTime | None = None
 
 
 class ExecutionDescription(_Frozen):
@@ -222,6 +248,7 @@ class ExecutionEvent(BaseModel):
     :param message: AWS's FailureReason, or why we could not look.
     :param started_at: AWS's creation time.
     :param ended_at: AWS's last change, once ended.
+    :param attempt: which attempt of the execution was awaited: 0 for its start, n for its n-th resume.
     """
 
     model_config = _STRICT
@@ -235,6 +262,7 @@ class ExecutionEvent(BaseModel):
     operation: str | None = None
     started_at: UtcTime | None
     ended_at: UtcTime | None
+    attempt: int = 0
 
     @model_validator(mode="after")
     def _ended_has_a_status(self) -> ExecutionEvent:

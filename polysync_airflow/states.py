@@ -134,6 +134,7 @@ class Watch:
     :param poll_interval: seconds between two looks.
     :param since: when the wait began (seconds since the epoch).
     :param deadline: when it ends at the latest (seconds since the epoch).
+    :param attempt: which attempt of the execution it is: 0 for its start, n for its n-th resume.
     """
 
     execution_arn: str
@@ -141,6 +142,7 @@ class Watch:
     poll_interval: float
     since: float
     deadline: float
+    attempt: int = 0
     last_answer: ExecutionDescription | None = None
     warned_of: frozenset[str] = frozenset()
     failures: int = 0
@@ -152,7 +154,8 @@ class Watch:
 
         :param now: seconds since the epoch.
         """
-        return self._wait(max(self.poll_interval, FIRST_LOOK_SECONDS), now)
+        # Also when the deadline has passed already, as it may have for a try that goes on with an execution.
+        return Wait(max(FIRST_LOOK_SECONDS, min(self.poll_interval, self.deadline - now)), self)
 
     def decide(self, answer: ExecutionDescription | PolysyncError, now: float) -> Wait | Finish:
         """
@@ -247,4 +250,5 @@ class Watch:
             operation=error.operation if isinstance(error, SageMakerApiError) else None,
             started_at=seen.created_at if seen else None,
             ended_at=seen.modified_at if seen and ended else None,
+            attempt=self.attempt,
         )

@@ -6,6 +6,17 @@ import json
 from typing import Any
 
 import pytest
+from botocore.exceptions import (
+    BotoCoreError,
+    ConnectionClosedError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    NoCredentialsError,
+    ParamValidationError,
+    ProxyConnectionError,
+    ReadTimeoutError,
+    SSLError,
+)
 
 from polysync_airflow import __version__
 from polysync_airflow.emulator import EmulatorServer
@@ -153,6 +164,79 @@ def test_no_answer_is_an_api_error_that_time_may_cure(emulator: EmulatorServer) 
 
     assert caught.value.error_code == "ConnectionClosedError"
     assert not caught.value.lasting
+
+
+def fault_of(kind: str, code: str = "", status: int = 400) -> dict[str, Any]:
+    """Describe one fault; what is not told does not matter to its kind."""
+    return {"kind": kind, "status": status, **({"code": code, "message": "no"} if code else {})}
+
+
+@pytest.mark.parametrize(
+    ("fault", "lasting", "passing"),
+    [
+        (fault_of("throttle"), False, True),
+        (fault_of("error", "Throttling"), False, True),
+        (fault_of("error", "RequestLimitExceeded", 503), False, True),
+        (fault_of("error", "TooManyRequestsException", 429), False, True),
+        (fault_of("error", "ConflictException"), False, True),
+        (fault_of("error", "InternalFailure", 500), False, True),
+        (fault_of("error", "ServiceUnavailable", 503), False, True),
+        (fault_of("http", status=502), False, True),
+        (fault_of("http", status=429), False, True),
+        (fault_of("dropped"), False, True),
+        (fault_of("lost_response"), False, True),
+        (fault_of("error", "ResourceLimitExceeded"), False, False),
+        (fault_of("error", "ResourceLimitExceeded", 503), False, False),
+        (fault_of("error", "ExpiredTokenException"), False, False),
+        (fault_of("error", "SomethingNew"), False, False),
+        (fault_of("http", status=407), False, False),
+        (fault_of("error", "AccessDeniedException"), True, False),
+        (fault_of("error", "AccessDeniedException", 500), True, False),
+        (fault_of("error", "ValidationException"), True, False),
+        (fault_of("error", "ResourceNotFound"), True, False),
+    ],
+    ids=lambda value: "-".join(map(str, value.values())) if isinstance(value, dict) else None,
+)
+def test_an_error_knows_whether_moments_may_cure_it(
+    fault: dict[str, Any], lasting: bool, passing: bool, emulator: EmulatorServer
+) -> None:
+    """By AWS's code where we know it, else by the HTTP status; no answer passes, what lasts never does."""
+    emulator.control.add_fault(operation="DescribePipelineExecution", **fault)
+
+    with pytest.raises(SageMakerApiError) as caught:
+        describe(PolysyncSageMakerHook())
+
+    assert (caught.value.lasting, caught.value.passing) == (lasting, passing)
+
+
+@pytest.mark.parametrize(
+    ("error", "passing"),
+    [
+        (EndpointConnectionError(endpoint_url="https://aws", error="refused"), True),
+        (ConnectTimeoutError(endpoint_url="https://aws", error="slow"), True),
+        (ReadTimeoutError(endpoint_url="https://aws", error="slow"), True),
+        (ConnectionClosedError(endpoint_url="https://aws", error="gone"), True),
+        (ProxyConnectionError(proxy_url="https://proxy", error="gone"), True),
+        (SSLError(endpoint_url="https://aws", error=OSError("reset in the handshake")), True),
+        (NoCredentialsError(), False),
+        (ParamValidationError(report="no"), False),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
+)
+def test_no_answer_may_pass_in_moments(
+    error: BotoCoreError, passing: bool, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that botocore itself calls transient; not what it refuses before anything is sent."""
+    hook = PolysyncSageMakerHook()
+
+    def fail(**_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(hook.conn, "describe_pipeline_execution", fail)
+    with pytest.raises(SageMakerApiError) as caught:
+        describe(hook)
+
+    assert caught.value.passing is passing
 
 
 def test_all_pages_are_read(emulator: EmulatorServer) -> None:

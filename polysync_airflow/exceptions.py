@@ -8,6 +8,7 @@ Owns the error tree and the table of hints: what each refusal means and how to c
      ├─ ParametersError                     an argument is not legal; nothing was started
      ├─ SageMakerApiError                   AWS answered with an error, or did not answer
      ├─ TriggerEventError                   what came back from the triggerer is not an event of ours
+     ├─ StoredRecordError                   what earlier tries stored about their execution is damaged
      └─ PipelineExecutionError              the execution did not do what the task was for
          ├─ PipelineExecutionFailedError
          ├─ PipelineExecutionCancelledError
@@ -17,6 +18,7 @@ Owns the error tree and the table of hints: what each refusal means and how to c
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final
 
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
@@ -27,7 +29,8 @@ class PolysyncError(AirflowException):
     Base of every error this provider raises.
 
     :param message: what happened, to which field or resource, and what to do about it.
-    :param lasting: True if trying the same again cannot succeed, so that a wait should end rather than go on.
+    :param lasting: True if trying the same again cannot succeed: a wait ends rather than goes on, and the
+        task's retries are not spent on it.
     :param passing: True if the very same call may well succeed in a moment, so that it is worth repeating
         before the task's try is given up. What lasts does not pass.
     """
@@ -47,7 +50,20 @@ class ParametersError(PolysyncError):
 
 
 class TriggerEventError(PolysyncError):
-    """The event that resumed a deferred task does not have the shape that our trigger sends."""
+    """
+    The event that resumed a deferred task does not have the shape that our trigger sends.
+
+    Not lasting, since the next try sends a new trigger.
+
+    :param message: what is wrong with it.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, lasting=False)
+
+
+class StoredRecordError(PolysyncError):
+    """What earlier tries stored about their execution is damaged. Nothing was started; says how to go on."""
 
 
 class SageMakerApiError(PolysyncError):
@@ -77,10 +93,13 @@ class PipelineExecutionError(PolysyncError):
     :param message: the outcome with its reasons.
     :param execution_arn: the execution.
     :param status: AWS's last known status, None if it was never seen.
+    :param lasting: False, since another execution may do better; True where the task is bound to this one.
     """
 
-    def __init__(self, message: str, *, execution_arn: str, status: str | None) -> None:
-        super().__init__(message)
+    def __init__(
+        self, message: str, *, execution_arn: str, status: str | None, lasting: bool = False
+    ) -> None:
+        super().__init__(message, lasting=lasting)
         self.execution_arn = execution_arn
         self.status = status
 
@@ -109,11 +128,13 @@ class Hint:
     :param cure: what to do; may use ``{permission}``, ``{resource}``, ``{region}`` and ``{subject}``.
     :param lasting: True if waiting cannot cure it.
     :param passing: True if moments may cure it.
+    :param retry_delay: how long the task's next try should wait at least; None: as its author says.
     """
 
     cure: str
     lasting: bool
     passing: bool = False
+    retry_delay: timedelta | None = None
 
 
 # Codes: https://docs.aws.amazon.com/sagemaker/latest/APIReference/CommonErrors.html, each operation's own
@@ -138,11 +159,15 @@ HINTS: Final[dict[str, Hint]] = {
         "An account quota is used up: wait for other executions to end, or ask for more under Service Quotas "
         "(Amazon SageMaker) in region {region}.",
         lasting=False,
+        # Executions take minutes to hours, and a quota is free again when one ends.
+        retry_delay=timedelta(minutes=10),
     ),
     "ThrottlingException": Hint(
         "The account's API rate in region {region} is used up: raise poll_interval, or spread the tasks.",
         lasting=False,
         passing=True,
+        # The rate is per second; botocore's own repeats have been refused for seconds before.
+        retry_delay=timedelta(minutes=1),
     ),
     "ConflictException": Hint(
         "Another change of {subject} is under way: try again in a moment.",

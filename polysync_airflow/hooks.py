@@ -19,15 +19,12 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk.log import mask_secret
 from botocore import xform_name
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
-from botocore.exceptions import ConnectionError as NoConnectionError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from polysync_airflow import __version__, probe
 from polysync_airflow.connection import parse_credentials
 from polysync_airflow.credentials import BaseCredentials
 from polysync_airflow.exceptions import (
-    CURE_WITH_ROLE,
-    UNKNOWN_HINT,
     CredentialsError,
     ParametersError,
     PolysyncError,
@@ -41,8 +38,8 @@ from polysync_airflow.models import (
     PipelineSummary,
     StartRequest,
     StepDescription,
-    StoredExecution,
 )
+from polysync_airflow.refusals import explain
 
 if TYPE_CHECKING:
     import boto3
@@ -165,21 +162,26 @@ class PolysyncSageMakerHook(AwsBaseHook):
         answer = self.call("StartPipelineExecution", **request.to_aws())
         return str(answer["PipelineExecutionArn"])
 
-    def retry_pipeline_execution(self, request: StoredExecution) -> None:
+    def retry_pipeline_execution(
+        self, execution_arn: str, *, token: str, max_parallel_steps: int | None = None
+    ) -> None:
         """
         Let an execution that failed go on: what had succeeded is kept, the rest is run.
 
-        :param request: the execution and the resume's token, which makes a repeated request the same resume.
+        https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_RetryPipelineExecution.html
+
+        :param execution_arn: the execution.
+        :param token: 32 to 128 characters; makes a repeated request the same resume.
+        :param max_parallel_steps: how many steps may run at once; None for the pipeline's own limit, whatever
+            the execution was started with.
         :raises SageMakerApiError: if AWS refuses.
         """
-        steps = request.request.max_parallel_steps
-        # Left out, the pipeline's own limit would take the place of the one that this execution began with.
-        limit = {"ParallelismConfiguration": {"MaxParallelExecutionSteps": steps}} if steps else {}
+        limit = {"MaxParallelExecutionSteps": max_parallel_steps}
         self.call(
             "RetryPipelineExecution",
-            PipelineExecutionArn=request.execution_arn,
-            ClientRequestToken=request.resume_token,
-            **limit,
+            PipelineExecutionArn=execution_arn,
+            ClientRequestToken=token,
+            **({"ParallelismConfiguration": limit} if max_parallel_steps else {}),
         )
 
     def stop_pipeline_execution(self, execution_arn: str, *, attempt: int | None = None) -> None:
@@ -194,14 +196,14 @@ class PolysyncSageMakerHook(AwsBaseHook):
         # Not by the ARN alone: the stop of a resumed execution would count as the one before the resume.
         stopped = f"{execution_arn}#{uuid.uuid4() if attempt is None else attempt}"
         token = f"polysync-stop-{hashlib.sha256(stopped.encode()).hexdigest()}"
-        for attempt in range(1, STOP_ATTEMPTS + 1):
+        for ask in range(1, STOP_ATTEMPTS + 1):
             try:
                 self.call(
                     "StopPipelineExecution", PipelineExecutionArn=execution_arn, ClientRequestToken=token
                 )
                 return
             except SageMakerApiError as error:
-                if error.error_code != "ConflictException" or attempt == STOP_ATTEMPTS:
+                if error.error_code != "ConflictException" or ask == STOP_ATTEMPTS:
                     raise
                 time.sleep(STOP_RETRY_SECONDS)
 
@@ -345,7 +347,9 @@ class PolysyncSageMakerHook(AwsBaseHook):
         try:
             answer: dict[str, Any] = getattr(client, xform_name(operation))(**request)
         except (ClientError, BotoCoreError) as error:
-            raise self._explained(error, operation, request) from error
+            raise explain(
+                error, operation, request, region=self.region_name, partition=client.meta.partition
+            ) from error
         return answer
 
     def _pages(self, operation: str, **request: Any) -> Iterator[dict[str, Any]]:
@@ -356,51 +360,3 @@ class PolysyncSageMakerHook(AwsBaseHook):
             if not page.get("NextToken"):
                 return
             token = {"NextToken": page["NextToken"]}
-
-    def _explained(
-        self, error: ClientError | BotoCoreError, operation: str, request: dict[str, Any]
-    ) -> SageMakerApiError:
-        if isinstance(error, ClientError):
-            # Signing in may need calls of its own (AssumeRole): the error knows which one it was.
-            operation = error.operation_name
-            details = error.response.get("Error", {})
-            code, said = details.get("Code", "Unknown"), details.get("Message", "")
-            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-            passing = status == 429 or status >= 500
-        else:
-            code, said = type(error).__name__, str(error)
-            # What botocore itself repeats: no answer came, or not a whole one.
-            passing = isinstance(error, (NoConnectionError, HTTPClientError))
-        hint = hint_for(code)
-        cure = hint.cure.format(**self._circumstances(operation, request, said))
-        if request.get("RoleArn") and hint is hint_for("AccessDeniedException"):
-            cure += CURE_WITH_ROLE.format(role=request["RoleArn"])
-        return SageMakerApiError(
-            f"{operation} failed: {code}: {said}" + (f" -- What to do: {cure}" if cure else ""),
-            error_code=code,
-            operation=operation,
-            lasting=hint.lasting,
-            # A code that we know tells more than the status that it came with.
-            passing=passing if hint is UNKNOWN_HINT else hint.passing,
-        )
-
-    def _circumstances(self, operation: str, request: dict[str, Any], said: str) -> dict[str, str]:
-        region = self.region_name or "of the session"
-        execution, pipeline = request.get("PipelineExecutionArn"), request.get("PipelineName")
-        if execution:
-            subject, resource = f"execution {execution}", execution
-        elif pipeline:
-            # IAM sees the name in lower case, as AWS writes it into ARNs.
-            prefix = f"arn:{self._client.meta.partition}:sagemaker:{region}:<account>"
-            arn = pipeline if pipeline.startswith("arn:") else f"{prefix}:pipeline/{pipeline.lower()}"
-            subject, resource = f"pipeline {pipeline!r}", arn
-        else:
-            subject, resource = "such resource", "*"
-        named = [p["Name"] for p in request.get("PipelineParameters", ()) if f"'{p['Name']}'" in said]
-        return {
-            "permission": f"{'sts' if operation.startswith('AssumeRole') else 'sagemaker'}:{operation}",
-            "resource": resource,
-            "region": region,
-            "subject": subject,
-            "parameter": f" (parameter {', '.join(named)})" if named else "",
-        }

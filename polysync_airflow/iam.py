@@ -24,8 +24,8 @@ REQUIRED: Final = (
     "DescribePipelineExecution",
     "StopPipelineExecution",
 )
-# Only better messages depend on these; without them the provider says what it could not find out.
-OPTIONAL: Final = ("ListPipelineExecutionSteps",)
+# Without these the provider does without, and says so.
+OPTIONAL: Final = ("ListPipelineExecutionSteps", "RetryPipelineExecution")
 
 ISSUER_V1: Final = "sts.windows.net/{tenant}/"
 ISSUER_V2: Final = "login.microsoftonline.com/{tenant}/v2.0"
@@ -48,7 +48,7 @@ def identity_policy(
     :param partition: ``aws``, ``aws-cn`` or ``aws-us-gov``.
     :param pipelines: only these pipelines; all of account and region if there are none.
     :param pass_roles: ARNs of roles that starts may name.
-    :param optional: also allow what only better messages depend on.
+    :param optional: also allow what the provider can do without: failed steps' reasons, resuming.
     """
     # AWS writes names into ARNs in lower case, whatever their owner wrote.
     names = sorted({name.lower() for name in pipelines}) or ["*"]
@@ -61,7 +61,7 @@ def identity_policy(
         _allow("RunPipelines", REQUIRED, resources),
     ]
     if optional:
-        statements.append(_allow("OptionalReasonsOfFailedSteps", OPTIONAL, resources))
+        statements.append(_allow("OptionalReasonsAndResume", OPTIONAL, resources))
     roles = sorted(set(pass_roles))
     if roles:
         passed = _allow("PassExecutionRole", (), roles)
@@ -145,7 +145,7 @@ def _parser() -> argparse.ArgumentParser:
     policy.add_argument("--pipeline", action="append", default=[], help="only this one; may be repeated")
     policy.add_argument("--pass-role", action="append", default=[], help="ARN of a role that starts may name")
     policy.add_argument(
-        "--required-only", action="store_true", help="leave out what only better messages depend on"
+        "--required-only", action="store_true", help="leave out what the provider can do without"
     )
     trust = documents.add_parser("trust", help="whom the role lets in: for its trust policy")
     trust.add_argument("--tenant", required=True, help="Microsoft Entra tenant id")

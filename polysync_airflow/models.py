@@ -31,6 +31,15 @@ EXECUTION_ARN_PATTERN = (
 ROLE_ARN_PATTERN = r"^arn:aws[a-z\-]*:iam::\d{12}:role/?[a-zA-Z_0-9+=,.@\-_/]+$"
 
 
+def region_of(execution_arn: str) -> str:
+    """
+    Return the AWS region that an execution runs in.
+
+    :param execution_arn: the execution.
+    """
+    return execution_arn.split(":")[3]
+
+
 # defer_build: operators import this room, and a DAG file is parsed every 30 seconds. Validators are built on
 # first use, which is on a worker.
 _STRICT = ConfigDict(frozen=True, extra="forbid", defer_build=True)
@@ -149,6 +158,18 @@ class StoredExecution(BaseModel):
     resumes: Annotated[int, Field(ge=0)] = 0
     resume_token: RequestToken | None = None
     resumed_at: UtcTime | None = None
+
+    @property
+    def arn(self) -> str:
+        """The execution's ARN, where it is known."""
+        if self.execution_arn is None:
+            raise LookupError("the execution's ARN is not known yet")
+        return self.execution_arn
+
+    @property
+    def resume_is_pending(self) -> bool:
+        """Whether a resume was asked for that AWS has not answered."""
+        return self.resume_token is not None and self.resumed_at is None
 
 
 class ExecutionDescription(_Frozen):

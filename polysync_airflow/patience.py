@@ -6,12 +6,14 @@ import time
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-from polysync_airflow.exceptions import PolysyncError
+from polysync_airflow.exceptions import PolysyncError, SageMakerApiError, hint_for
 
 Answer = TypeVar("Answer")
 
 SHORTEST_PAUSE_SECONDS: Final = 1.0
 LONGEST_PAUSE_SECONDS: Final = 60.0
+# A conflict lasts as long as AWS moves between two steps; one that does not end is about something else.
+CONFLICT_PATIENCE_SECONDS: Final = 60.0
 # A stop is worth some time: what is not stopped goes on costing money.
 STOP_PATIENCE_SECONDS: Final = 600.0
 
@@ -27,15 +29,22 @@ def persist(call: Callable[[], Answer], *, until: float, warn: Callable[[str], o
     :param warn: told once per new error.
     :raises PolysyncError: what cannot be waited out, or the last one when the time is up.
     """
+    conflicts_until = min(until, time.time() + CONFLICT_PATIENCE_SECONDS)
     pause, last = SHORTEST_PAUSE_SECONDS, ""
     while True:
         try:
             return call()
         except PolysyncError as error:
-            if not error.passing or time.time() + pause > until:
+            limit = conflicts_until if _is_conflict(error) else until
+            if not error.passing or time.time() + pause > limit:
                 raise
             if str(error) != last:
                 last = str(error)
                 warn(f"Will go on trying: {error}")
         time.sleep(pause)
         pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+
+
+def _is_conflict(error: PolysyncError) -> bool:
+    conflict = hint_for("ConflictException")
+    return isinstance(error, SageMakerApiError) and hint_for(error.error_code) is conflict

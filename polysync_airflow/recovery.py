@@ -18,7 +18,7 @@ Everything here is pure: the operator looks, asks and stores as it is told.
 from __future__ import annotations
 
 from enum import Enum, auto
-from typing import Final, Literal
+from typing import Literal
 
 from polysync_airflow.models import StoredExecution
 from polysync_airflow.states import (
@@ -30,9 +30,6 @@ from polysync_airflow.states import (
 )
 
 RetryMode = Literal["new", "resume"]
-
-# No status of AWS: AWS says that there is no such execution.
-GONE: Final = "(gone)"
 
 
 class Move(Enum):
@@ -66,9 +63,9 @@ def next_move(
     """
     Decide what a try does first.
 
-    :param stored: what earlier tries left; None if there were none.
+    :param stored: what earlier tries left; None if that is nothing, or nothing that exists.
     :param epoch: the try's epoch, Airflow's ``max_tries``.
-    :param status: the stored execution's AWS status; None if it was not looked at, ``GONE`` if AWS has none.
+    :param status: the stored execution's AWS status; None if it was not looked at.
     :param retry_mode: whether a failed execution is replaced or resumed.
     :param failures_succeed: CompletedWithFailures counts as a success.
     :param may_stop: executions may be stopped; if not, the end of one that runs is awaited.
@@ -79,10 +76,12 @@ def next_move(
         return Move.REPEAT_START
     if status is None:
         return Move.LOOK
-    if status == GONE:
-        return Move.START
     if stored.epoch != epoch:
         return _in_new_epoch(status, may_stop=may_stop)
+    return _in_same_epoch(status, retry_mode=retry_mode, failures_succeed=failures_succeed)
+
+
+def _in_same_epoch(status: str, *, retry_mode: RetryMode, failures_succeed: bool) -> Move:
     if status == STATUS_STOPPING:
         return Move.AWAIT_END
     if not has_ended(status) or state_of(status) is PolysyncState.SUCCESS:

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import time
 from collections.abc import AsyncIterator
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from typing import Any, Final
 
+from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.states import Finish, Wait, Watch
+from polysync_airflow.stopping import stop_and_tell
+
+DEFERRED: Final = "deferred"
+# Not the event loop's own pool, in which looks queue: a stop that AWS throttles may take minutes.
+_STOPPERS: Final = ThreadPoolExecutor(max_workers=8, thread_name_prefix="polysync-stop")
 
 
 class PolysyncPipelineExecutionTrigger(BaseTrigger):
     """
     Wait for a SageMaker pipeline execution to end, then fire one event.
 
-    Looks only; it starts and stops nothing, since it may run twice at once while triggerers change. Its
-    class path and arguments are stored in Airflow's database: they are public, and hold no credentials.
+    Its loop looks only, since it may run twice at once while triggers move between triggerers. Its class
+    path and arguments are stored in Airflow's database: they are public, and hold no credentials.
 
     :param execution_arn: the execution.
     :param pipeline_name: its pipeline, for log lines; None where only the ARN is known.
@@ -28,6 +37,8 @@ class PolysyncPipelineExecutionTrigger(BaseTrigger):
     :param since: when the wait began (seconds since the epoch).
     :param deadline: when it ends at the latest (seconds since the epoch). Absolute, so that a move to
         another triggerer does not begin it anew.
+    :param attempt: which attempt of the execution it is: 0 for its start, n for its n-th resume.
+    :param stop_on_kill: stop the execution when a user, or the DAG run, ends the deferred task.
     """
 
     def __init__(
@@ -40,6 +51,8 @@ class PolysyncPipelineExecutionTrigger(BaseTrigger):
         poll_interval: float,
         since: float,
         deadline: float,
+        attempt: int = 0,
+        stop_on_kill: bool = False,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow's has no annotations
         self.execution_arn = execution_arn
@@ -49,6 +62,8 @@ class PolysyncPipelineExecutionTrigger(BaseTrigger):
         self.poll_interval = poll_interval
         self.since = since
         self.deadline = deadline
+        self.attempt = attempt
+        self.stop_on_kill = stop_on_kill
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what Airflow stores: the class path and the arguments."""
@@ -62,20 +77,61 @@ class PolysyncPipelineExecutionTrigger(BaseTrigger):
                 "poll_interval": self.poll_interval,
                 "since": self.since,
                 "deadline": self.deadline,
+                "attempt": self.attempt,
+                "stop_on_kill": self.stop_on_kill,
             },
         )
 
+    @cached_property
+    def _hook(self) -> PolysyncSageMakerHook:
+        return PolysyncSageMakerHook(self.polysync_conn_id, self.region_name)
+
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Look until the decision core says that the wait is over; yield its event as JSON-able dict."""
-        hook = PolysyncSageMakerHook(self.polysync_conn_id, self.region_name)
-        watch = Watch(self.execution_arn, self.pipeline_name, self.poll_interval, self.since, self.deadline)
+        watch = Watch(
+            self.execution_arn,
+            self.pipeline_name,
+            self.poll_interval,
+            self.since,
+            self.deadline,
+            self.attempt,
+        )
         step: Wait | Finish = watch.begin(time.time())
         while isinstance(step, Wait):
             await asyncio.sleep(step.seconds)
             # boto3 blocks: a thread keeps it off the event loop that all triggers share.
-            answer = await asyncio.to_thread(hook.observe_pipeline_execution, self.execution_arn)
+            answer = await asyncio.to_thread(self._hook.observe_pipeline_execution, self.execution_arn)
             step = step.watch.decide(answer, time.time())
             for note in step.notes:
                 self.log.log(note.level, "%s", note.text)
         payload = step.event.model_dump(mode="json")
         yield TriggerEvent(payload)  # type: ignore[no-untyped-call]  # Airflow's has no annotations
+
+    async def on_kill(self) -> None:
+        """Stop the execution if the task was ended by a user or with its DAG run."""
+        if not self.stop_on_kill or self.task_instance is None:
+            return
+        stopping = _STOPPERS.submit(contextvars.copy_context().run, self._stop_unless_deferred)
+        # Airflow cancels this coroutine after about a second. The thread must not be cancelled with it.
+        await asyncio.shield(asyncio.wrap_future(stopping))
+
+    def _stop_unless_deferred(self) -> None:
+        # Airflow calls on_kill also when the trigger has only moved to another triggerer; then the task is
+        # still deferred. (A cleared task may be deferred anew: its new try has stopped this execution.)
+        state = self._task_state()
+        if state == DEFERRED:
+            self.log.info("The task is still deferred: its trigger has moved, and nothing is stopped.")
+            return
+        told = stop_and_tell(self._hook, self.execution_arn, attempt=self.attempt, warn=self.log.warning)
+        self.log.warning("The task was ended (it is %s). Execution %s: %s", state, self.execution_arn, told)
+
+    def _task_state(self) -> str | None:
+        ti = self.task_instance
+        if ti is None:
+            return None
+        states = RuntimeTaskInstance.get_task_states(
+            dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index
+        )
+        found: dict[str, str | None] = states.get(ti.run_id, {})
+        # A mapped task instance's key has its index at its end.
+        return next(iter(found.values()), None)

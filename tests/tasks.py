@@ -47,6 +47,26 @@ class EmulatedTime:
         self.sleep(seconds)
 
 
+class StateStore:
+    """Stands in for Airflow's task state store: JSON by key; outlives tries and clears."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, str] = {}
+        self.retentions: dict[str, Any] = {}
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return a value."""
+        return json.loads(self.values[key]) if key in self.values else default
+
+    def set(self, key: str, value: Any, *, retention: Any = None) -> None:
+        """Store a value; only JSON can be stored."""
+        self.values[key], self.retentions[key] = json.dumps(value), retention
+
+    def delete(self, key: str) -> None:
+        """Forget a value."""
+        self.values.pop(key, None)
+
+
 @dataclass
 class TaskInstance:
     """As much of a task instance as operators use; XComs survive a deferral, as in Airflow."""
@@ -56,7 +76,9 @@ class TaskInstance:
     run_id: str = "scheduled__2026-01-01T00:00:00+00:00"
     map_index: int = -1
     try_number: int = 1
+    max_tries: int = 0
     xcoms: dict[str, Any] = field(default_factory=dict)
+    store: StateStore = field(default_factory=StateStore)
 
     def xcom_push(self, key: str, value: Any) -> None:
         """Store an XCom; only JSON can be stored."""
@@ -92,19 +114,27 @@ def run_task(operator: BaseOperator, ti: TaskInstance | None = None) -> Run:
     :param ti: its task instance.
     """
     run = Run(ti or TaskInstance(operator.task_id))
-    context: Any = {"ti": run.ti}
+    context: Any = {"ti": run.ti, "task_state_store": run.ti.store}
     elsewhere = copy(operator)
     elsewhere.__dict__.pop("hook", None)
     try:
         try:
             run.result = operator.execute(context)
         except TaskDeferred as deferral:
-            run.trigger = deferral.trigger.serialize()
-            run.event = asyncio.run(fire(*run.trigger))
-            run.result = getattr(elsewhere, deferral.method_name)(context, run.event)
+            run.result = _resume(run, elsewhere, context, deferral)
     except Exception as error:
         run.error = error
     return run
+
+
+def _resume(run: Run, operator: BaseOperator, context: Any, deferral: TaskDeferred) -> Any:
+    run.trigger = deferral.trigger.serialize()
+    run.event = asyncio.run(fire(*run.trigger))
+    next_session = copy(operator)
+    try:
+        return getattr(operator, deferral.method_name)(context, run.event)
+    except TaskDeferred as again:
+        return _resume(run, next_session, context, again)
 
 
 async def fire(class_path: str, kwargs: dict[str, Any]) -> Any:

@@ -20,6 +20,8 @@ KWARGS = {
     "poll_interval": 30.0,
     "since": 1_750_000_000.0,
     "deadline": 1_750_003_600.0,
+    "attempt": 1,
+    "stop_on_kill": True,
 }
 
 

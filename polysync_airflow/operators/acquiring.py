@@ -1,81 +1,25 @@
-"""Owns how one try comes to its execution: started, asked for again, adopted, resumed, or blocked by another."""
+"""Owns how a try comes to its execution: started, asked for again, adopted, resumed, or behind another."""
 
 from __future__ import annotations
 
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow.sdk import NEVER_EXPIRE
-from pydantic import ValidationError
-
-from polysync_airflow.exceptions import PolysyncError, SageMakerApiError, StoredRecordError, hint_for
-from polysync_airflow.models import ExecutionDescription, StartRequest, StoredExecution
+from polysync_airflow.exceptions import PolysyncError, SageMakerApiError, hint_for
+from polysync_airflow.models import ExecutionDescription, StartRequest, StoredExecution, region_of
+from polysync_airflow.operators.remembering import ExecutionStore
 from polysync_airflow.patience import persist
-from polysync_airflow.recovery import GONE, Move, RetryMode, next_move
+from polysync_airflow.recovery import Move, RetryMode, next_move
 from polysync_airflow.states import has_ended
 
 if TYPE_CHECKING:
-    from logging import Logger
-
-    from airflow.sdk import Context
-
     from polysync_airflow.hooks import PolysyncSageMakerHook
 
-# The key is stored for tasks under way: renaming it would make them start anew.
-STORE_KEY: Final = "polysync_execution"
-
-
-class ExecutionStore:
-    """
-    The task's place in Airflow's task state store, which outlives tries, crashes, deferrals and clears.
-
-    https://airflow.apache.org/docs/apache-airflow/stable/core-concepts/task-and-asset-state-store.html
-
-    :param context: the task's context.
-    :param log: the task's log.
-    """
-
-    def __init__(self, context: Context, log: Logger) -> None:
-        self._store: Any = context.get("task_state_store")
-        if self._store is None:
-            log.warning("There is no task state store here: a crash of this process would lose its execution.")
-
-    def read(self) -> StoredExecution | None:
-        """
-        Return what earlier tries left.
-
-        :raises StoredRecordError: if it is damaged; people can edit it.
-        """
-        found = self._store.get(STORE_KEY) if self._store is not None else None
-        if found is None:
-            return None
-        try:
-            return StoredExecution.model_validate(found)
-        except ValidationError as error:
-            told = "; ".join(
-                f"{'.'.join(map(str, problem['loc'])) or 'the whole'}: {problem['msg']}"
-                for problem in error.errors(include_url=False)
-            )
-            raise StoredRecordError(
-                f"What earlier tries of this task stored about their execution is damaged ({told}). Nothing "
-                "was started, since that execution may still run: look for it in the SageMaker console. Then "
-                f"delete the key {STORE_KEY!r} in the tab Task State Store of the task instance, and clear "
-                "the task."
-            ) from None
-
-    def write(self, stored: StoredExecution) -> None:
-        """Store it for as long as the DAG run is kept: the default 30 days may end before an execution."""
-        if self._store is not None:
-            self._store.set(STORE_KEY, stored.model_dump(mode="json"), retention=NEVER_EXPIRE)
-
-    def delete(self) -> None:
-        """Forget it: it is certain that there is no execution."""
-        if self._store is not None:
-            self._store.delete(STORE_KEY)
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -84,31 +28,26 @@ class Acquired:
     What a try has come to.
 
     :param stored: the execution, whose ARN is known.
-    :param seen: what AWS last said of it; None for one that was just started.
+    :param seen: what AWS last said of it; None for one that was just started or resumed.
     :param blocked: it is not for this try: its end must be awaited, then decided again.
     """
 
     stored: StoredExecution
-    seen: ExecutionDescription | None
+    seen: ExecutionDescription | None = None
     blocked: bool = False
 
     @property
-    def arn(self) -> str:
-        """The execution's ARN."""
-        assert self.stored.execution_arn
-        return self.stored.execution_arn
-
-    @property
     def since(self) -> datetime | None:
-        """When this attempt of it began, as far as AWS has told."""
+        """When this attempt of it began; None for just now."""
         return self.stored.resumed_at or (self.seen.created_at if self.seen else None)
 
 
+@dataclass(kw_only=True)
 class Acquisition:
     """
     One try on its way to an execution. Does what ``recovery.next_move`` decides.
 
-    :param hook: the connection to AWS.
+    :param hook_in: gives the connection to AWS in a region; None for the task's own.
     :param store: where tries leave what they did.
     :param log: the task's log.
     :param epoch: the try's epoch, Airflow's ``max_tries``.
@@ -117,27 +56,19 @@ class Acquisition:
     :param failures_succeed: CompletedWithFailures counts as a success.
     :param may_stop: an execution of an earlier epoch may be stopped.
     :param check: called before anything is asked that costs money; raises if the task was killed.
+    :param held: what may run, or may be about to, because of this task.
     """
 
-    def __init__(
-        self,
-        hook: PolysyncSageMakerHook,
-        store: ExecutionStore,
-        log: Logger,
-        *,
-        epoch: int,
-        until: float,
-        retry_mode: RetryMode,
-        failures_succeed: bool,
-        may_stop: bool,
-        check: Callable[[], None],
-    ) -> None:
-        self._hook, self._store, self._log, self._check = hook, store, log, check
-        self._epoch, self._until = epoch, until
-        self._retry_mode: RetryMode = retry_mode
-        self._failures_succeed, self._may_stop = failures_succeed, may_stop
-        self.held: StoredExecution | None = None
-        """What may run, or may be about to, because of this task."""
+    hook_in: Callable[[str | None], PolysyncSageMakerHook]
+    store: ExecutionStore
+    log: Any
+    epoch: int
+    until: float
+    retry_mode: RetryMode
+    failures_succeed: bool
+    may_stop: bool
+    check: Callable[[], None]
+    held: StoredExecution | None = field(default=None, init=False)
 
     def acquire(self, request: StartRequest) -> Acquired:
         """
@@ -147,185 +78,177 @@ class Acquisition:
         :raises StoredRecordError: what is stored is damaged.
         :raises SageMakerApiError: AWS refused.
         """
-        self.held = self._store.read()
+        self.held = self.store.read()
         seen: ExecutionDescription | None = None
-        status: str | None = None
         while True:
-            move = next_move(
-                self.held,
-                self._epoch,
-                status,
-                retry_mode=self._retry_mode,
-                failures_succeed=self._failures_succeed,
-                may_stop=self._may_stop,
-            )
-            if move is Move.START:
-                return Acquired(self._start(request), None)
-            assert self.held
+            move = self._decide(seen)
+            if self.held is None or move is Move.START:
+                return self._start(request)
             if move is Move.REPEAT_START:
                 self._repeat_start(self.held)
-            elif move is Move.LOOK:
+            elif move is Move.LOOK or seen is None:
                 seen = self._look(self.held)
-                status = seen.status if seen else GONE
             elif move is Move.RESUME:
-                if self._resume(self.held):
-                    return Acquired(self.held, None)
-                seen, status = self._after_refused_resume(self.held)
+                resumed, seen = self._resume(self.held)
+                if resumed:
+                    return resumed
+            elif move is Move.ADOPT:
+                return self._adopt(self.held, seen)
             else:
-                assert seen
-                return self._go_on(move, self.held, seen)
+                return self._wait_for_its_end(move, self.held, seen)
 
-    def _persist(self, call: Callable[[], Any], warn: Callable[[str], object] | None = None) -> Any:
-        return persist(call, until=self._until, warn=warn or self._log.warning)
+    def _decide(self, seen: ExecutionDescription | None) -> Move:
+        return next_move(
+            self.held,
+            self.epoch,
+            seen.status if seen else None,
+            retry_mode=self.retry_mode,
+            failures_succeed=self.failures_succeed,
+            may_stop=self.may_stop,
+        )
 
-    def _keep(self, stored: StoredExecution) -> StoredExecution:
-        self.held = stored
-        self._store.write(stored)
-        return stored
-
-    def _start(self, request: StartRequest) -> StoredExecution:
-        self._check()
-        region = self._hook.region_name
-        assert region
-        stored = StoredExecution(epoch=self._epoch, region_name=region, request=request)
-        self._store.write(stored)
-        self._check()
+    def _start(self, request: StartRequest) -> Acquired:
+        self.check()
+        hook = self.hook_in(None)
+        # A hook without a region has refused before.
+        stored = StoredExecution(epoch=self.epoch, region_name=hook.region_name or "", request=request)
+        self.store.write(stored)
+        self.check()
         self.held = stored
         doubts: list[str] = []
-
-        def warn(text: str) -> None:
-            doubts.append(text)
-            self._log.warning(text)
-
         try:
-            arn = self._persist(lambda: self._hook.start_pipeline_execution(request), warn)
+            arn = self._persist(lambda: hook.start_pipeline_execution(request), doubts)
         except PolysyncError as error:
             if not error.passing and not doubts:
                 # AWS refused, so there is no execution, and what was refused must not be asked again.
-                self._store.delete()
-                self.held = None
+                self._forget()
             raise
-        self._log.info("Started pipeline %s, execution %s", request.pipeline_name, arn)
-        return self._keep(stored.model_copy(update={"execution_arn": arn}))
+        self.log.info("Started pipeline %s, execution %s", request.pipeline_name, arn)
+        return Acquired(self._keep(stored, execution_arn=arn))
 
     def _repeat_start(self, stored: StoredExecution) -> None:
-        self._check()
-        self._log.warning(
-            "An earlier try asked for an execution of pipeline %s and never learnt its ARN: asking again with "
-            "the same token, so that there is one.",
+        self.check()
+        self.log.warning(
+            "An earlier try asked for an execution of pipeline %s and never learnt its ARN: asking again, "
+            "with the same token, so that there is only one.",
             stored.request.pipeline_name,
         )
+        hook = self.hook_in(stored.region_name)
         try:
-            arn = self._persist(lambda: self._hook.start_pipeline_execution(stored.request))
+            arn = self._persist(lambda: hook.start_pipeline_execution(stored.request))
         except SageMakerApiError as error:
             if not _disproves_start(error):
                 raise
-            self._store.delete()
-            self.held = None
-            if stored.epoch == self._epoch:
+            self._forget()
+            if stored.epoch == self.epoch:
                 raise
-            self._log.warning("It was never started: %s", error)
+            self.log.warning("It was never started: %s", error)
             return
-        self._log.info("It is execution %s", arn)
-        self._keep(stored.model_copy(update={"execution_arn": arn}))
+        self.log.info("It is execution %s", arn)
+        self._keep(stored, execution_arn=arn)
 
     def _look(self, stored: StoredExecution) -> ExecutionDescription | None:
-        assert stored.execution_arn
-        arn = stored.execution_arn
+        hook = self.hook_in(region_of(stored.arn))
         try:
-            seen: ExecutionDescription = self._persist(lambda: self._hook.describe_pipeline_execution(arn))
+            return self._persist(lambda: hook.describe_pipeline_execution(stored.arn))
         except SageMakerApiError as error:
             if hint_for(error.error_code) is not hint_for("ResourceNotFound"):
                 raise
-            self._log.warning("An earlier try's execution %s no longer exists: %s", arn, error)
-            self.held = None
-            return None
-        return seen
+            self.log.warning("An earlier try's execution %s no longer exists: %s", stored.arn, error)
+        self.held = None
+        return None
 
-    def _go_on(self, move: Move, stored: StoredExecution, seen: ExecutionDescription) -> Acquired:
-        found = Acquired(stored, seen, blocked=move is not Move.ADOPT)
-        if move is Move.ADOPT:
-            if stored.resume_token and not stored.resumed_at:
-                # The resume was granted, though its answer never came.
-                found = Acquired(self._keep(_resumed(stored)), seen)
-            self._log.info(
-                "Going on with execution %s of an earlier try (AWS status %s); no other is started.",
-                found.arn,
-                seen.status,
-            )
-            return found
-        self._log.warning(
-            "An earlier execution is not over (AWS status %s): %s. A new one is started after its end.%s",
+    def _adopt(self, stored: StoredExecution, seen: ExecutionDescription) -> Acquired:
+        if stored.resume_is_pending:
+            # It was granted, though the answer never came.
+            stored = self._keep(stored, resumed_at=_now())
+        self.log.info(
+            "Going on with execution %s of an earlier try (AWS status %s); no other is started.",
+            stored.arn,
             seen.status,
-            found.arn,
-            "" if self._may_stop else " It is not stopped, as stop_on_kill=False asks.",
+        )
+        return Acquired(stored, seen)
+
+    def _wait_for_its_end(self, move: Move, stored: StoredExecution, seen: ExecutionDescription) -> Acquired:
+        self.log.warning(
+            "Execution %s of an earlier try is not over (AWS status %s); a new one starts after its end.%s",
+            stored.arn,
+            seen.status,
+            "" if self.may_stop else " It is not asked to stop, since stop_on_kill=False.",
         )
         if move is Move.STOP:
             from polysync_airflow.stopping import ask_to_stop
 
-            self._persist(lambda: ask_to_stop(self._hook, found.arn, attempt=stored.resumes))
-        return found
+            hook = self.hook_in(region_of(stored.arn))
+            self._persist(lambda: ask_to_stop(hook, stored.arn, attempt=stored.resumes))
+        return Acquired(stored, seen, blocked=True)
 
-    def _resume(self, stored: StoredExecution) -> bool:
-        """Ask for a resume, its token stored ahead; tell whether it was granted."""
-        assert stored.execution_arn
-        arn = stored.execution_arn
-        self._check()
-        if not stored.resume_token or stored.resumed_at:
-            stored = self._keep(
-                stored.model_copy(
-                    update={
-                        "resumes": stored.resumes + 1,
-                        "resume_token": f"polysync-{uuid.uuid4()}",
-                        "resumed_at": None,
-                    }
-                )
-            )
-        self._tell_steps(arn)
-        token = stored.resume_token
-        assert token
+    def _resume(self, stored: StoredExecution) -> tuple[Acquired | None, ExecutionDescription | None]:
+        """Ask for a resume, its token stored ahead; if it is refused, return what AWS says of it then."""
+        self.check()
+        if not stored.resume_is_pending:
+            token = f"polysync-{uuid.uuid4()}"
+            stored = self._keep(stored, resumes=stored.resumes + 1, resume_token=token, resumed_at=None)
+        hook = self.hook_in(region_of(stored.arn))
+        self._tell_steps(hook, stored.arn)
         try:
             self._persist(
-                lambda: self._hook.retry_pipeline_execution(
-                    arn, token=token, max_parallel_steps=stored.request.max_parallel_steps
+                lambda: hook.retry_pipeline_execution(
+                    stored.arn,
+                    token=stored.resume_token or "",
+                    max_parallel_steps=stored.request.max_parallel_steps,
                 )
             )
         except PolysyncError as error:
             if error.passing:
                 raise
-            self._log.warning("Execution %s cannot be resumed. %s", arn, error)
-            return False
-        self._log.info("Resumed execution %s", arn)
-        self._keep(_resumed(stored))
-        return True
-
-    def _after_refused_resume(self, stored: StoredExecution) -> tuple[ExecutionDescription | None, str]:
-        """Look again: a refusal may mean that the resume had been granted before, and nothing may double it."""
+            self.log.warning("Execution %s cannot be resumed: %s", stored.arn, error)
+        else:
+            self.log.info("Resumed execution %s", stored.arn)
+            return Acquired(self._keep(stored, resumed_at=_now())), None
+        # The refusal may mean that it was granted before: nothing may run beside it.
         seen = self._look(stored)
         if seen and not has_ended(seen.status):
-            return seen, seen.status
-        self._log.warning("A new execution is started instead, which runs every step again.")
+            return None, seen
+        self.log.warning("A new execution is started instead, which repeats every step.")
         self.held = None
-        return None, GONE
+        return None, None
 
-    def _tell_steps(self, arn: str) -> None:
+    def _tell_steps(self, hook: PolysyncSageMakerHook, arn: str) -> None:
         try:
-            steps = self._hook.list_pipeline_execution_steps(arn)
+            steps = hook.list_pipeline_execution_steps(arn)
         except PolysyncError as error:
-            self._log.warning("Which steps will be repeated could not be listed: %s", error)
+            self.log.warning("Which steps will be repeated could not be listed: %s", error)
             return
         kept = sorted(step.name for step in steps if step.status == "Succeeded")
         repeated = sorted(f"{step.name} ({step.status})" for step in steps if step.status != "Succeeded")
-        self._log.info(
-            "Resuming execution %s. Kept: %s. Repeated: %s, then what follows.",
+        self.log.info(
+            "Execution %s goes on from where it failed. Kept: %s. Repeated: %s; then what follows.",
             arn,
             ", ".join(kept) or "nothing",
             ", ".join(repeated) or "nothing",
         )
 
+    def _persist(self, call: Callable[[], Answer], doubts: list[str] | None = None) -> Answer:
+        def warn(text: str) -> None:
+            self.log.warning(text)
+            if doubts is not None:
+                doubts.append(text)
 
-def _resumed(stored: StoredExecution) -> StoredExecution:
-    return stored.model_copy(update={"resumed_at": datetime.fromtimestamp(time.time(), UTC)})
+        return persist(call, until=self.until, warn=warn)
+
+    def _keep(self, stored: StoredExecution, **changes: Any) -> StoredExecution:
+        self.held = stored.model_copy(update=changes)
+        self.store.write(self.held)
+        return self.held
+
+    def _forget(self) -> None:
+        self.store.delete()
+        self.held = None
+
+
+def _now() -> datetime:
+    return datetime.fromtimestamp(time.time(), UTC)
 
 
 def _disproves_start(error: SageMakerApiError) -> bool:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast, get_args
 
-from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk import RetryAction
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from polysync_airflow.exceptions import (
     ParametersError,
@@ -17,19 +21,34 @@ from polysync_airflow.exceptions import (
     PipelineExecutionTimeoutError,
     PolysyncError,
 )
-from polysync_airflow.links import CONSOLE_URL_XCOM_KEY, PolysyncPipelineExecutionLink, console_url
-from polysync_airflow.models import ExecutionEvent, ExecutionRecord, FailedStep, StartRequest
+from polysync_airflow.links import PolysyncPipelineExecutionLink
+from polysync_airflow.models import (
+    ExecutionEvent,
+    FailedStep,
+    StartRequest,
+    region_of,
+)
+from polysync_airflow.operators.acquiring import Acquired, Acquisition
+from polysync_airflow.operators.publishing import publish_end, publish_start
+from polysync_airflow.operators.remembering import ExecutionStore
 from polysync_airflow.operators.waiting import (
     DEFAULT_CONNECTION,
     DEFAULT_DEFERRABLE,
     DEFAULT_POLL_INTERVAL,
     DEFAULT_TIMEOUT,
     ExecutionOperator,
-    ask_to_stop,
 )
 from polysync_airflow.parameters import build_start_request, display_name_for
-from polysync_airflow.report import parse_event, record_of, refusal_of, story_of
-from polysync_airflow.states import STATUS_COMPLETED_WITH_FAILURES, PolysyncState, state_of
+from polysync_airflow.patience import STOP_PATIENCE_SECONDS, persist
+from polysync_airflow.recovery import RetryMode
+from polysync_airflow.report import parse_event, refusal_of, story_of
+from polysync_airflow.states import (
+    STATUS_COMPLETED_WITH_FAILURES,
+    Finish,
+    PolysyncState,
+    has_ended,
+    state_of,
+)
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
@@ -41,6 +60,9 @@ OnCancelled = Literal["fail", "skip", "retry"]
 class PolysyncStartPipelineOperator(ExecutionOperator):
     """
     Start an execution of a SageMaker pipeline and, by default, wait for its end.
+
+    At most one execution runs for one task instance: a retry goes on with the execution of the try before,
+    also if that died before it learnt the ARN; a cleared task stops the old one before it starts anew.
 
     Pushes the XComs ``execution_arn`` and ``console_url`` the moment the execution exists, and ``state`` (a
     Polysync state) and ``run`` (a dict: execution_arn, pipeline_name, state, status, message, started_at,
@@ -63,13 +85,17 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
     :param deferrable: wait in the triggerer, holding no worker. Default: ``[operators] default_deferrable``.
     :param poll_interval: seconds between two looks.
     :param timeout: seconds the execution may take, from its start; ``execution_timeout`` counts if shorter.
-    :param stop_on_kill: stop the execution when the task is killed or its time is up.
+    :param stop_on_kill: stop the execution when the task ends before it: killed, marked, cleared, failed with
+        its DAG run, or out of time.
     :param on_completed_with_failures: ``fail`` or ``succeed`` when AWS reports CompletedWithFailures.
     :param on_cancelled: when somebody stopped the execution: ``fail`` without using retries, ``skip``, or
         ``retry`` (an ordinary failure).
+    :param retry_mode: what a retry does about an execution that failed: ``new`` starts another, ``resume``
+        lets AWS go on from the steps that failed (RetryPipelineExecution).
     :return: the execution's ARN (XCom ``return_value``).
     :raises ParametersError: an argument is not legal; nothing was started.
     :raises CredentialsError: the connection is missing or unusable; nothing was started.
+    :raises StoredRecordError: what earlier tries stored is damaged; nothing was started.
     :raises SageMakerApiError: AWS refused.
     :raises PipelineExecutionFailedError: the execution failed; with the failed steps' reasons.
     :raises PipelineExecutionCancelledError: somebody stopped it.
@@ -110,6 +136,7 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
         stop_on_kill: bool = True,
         on_completed_with_failures: OnCompletedWithFailures = "fail",
         on_cancelled: OnCancelled = "fail",
+        retry_mode: RetryMode = "new",
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -123,6 +150,7 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
         )
         _require_one_of("on_completed_with_failures", on_completed_with_failures, OnCompletedWithFailures)
         _require_one_of("on_cancelled", on_cancelled, OnCancelled)
+        _require_one_of("retry_mode", retry_mode, RetryMode)
         # Airflow puts the rendered values in place of XComArgs before execute.
         self.pipeline_name = cast("str", pipeline_name)
         self.pipeline_parameters = pipeline_parameters
@@ -134,20 +162,32 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
         self.stop_on_kill = stop_on_kill
         self.on_completed_with_failures = on_completed_with_failures
         self.on_cancelled = on_cancelled
-        self._running_arn: str | None = None
+        self.retry_mode = retry_mode
+        self._acquisition: Acquisition | None = None
+        self._killed = False
 
     def execute(self, context: Context) -> str:
-        """Check, start, publish, and wait if asked to."""
+        """Check, come to an execution, publish it, and wait if asked to."""
         request = self._request(context)
         self.hook.check_supported(request)
-        arn = self._running_arn = self.hook.start_pipeline_execution(request)
-        self.log.info("Started pipeline %s, execution %s", request.pipeline_name, arn)
-        with self._stopped_on_error(arn):
-            self._publish_start(context, request, arn)
+        with self._accounted_for(context):
+            found = self._acquire(context, request)
+            publish_start(context, found.stored)
             if not self.wait_for_completion:
-                return arn
-            event = self._wait_for_end(arn, request.pipeline_name)
+                return found.stored.arn
+            event = self._end_of(found)
         return self.execute_complete(context, event.model_dump(mode="json"))
+
+    def execute_after_end(self, context: Context, event: dict[str, Any] | None = None) -> str:
+        """
+        Begin, now that an execution of an earlier try is over.
+
+        :param context: the task's context.
+        :param event: the trigger's event.
+        :raises TriggerEventError: if it is not one.
+        """
+        self._check_over(parse_event(event))
+        return self.execute(context)
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> str:
         """
@@ -158,10 +198,10 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
         :raises TriggerEventError: if it is not one.
         """
         end = parse_event(event)
-        self._running_arn = None
-        stopped = None if end.outcome == "ended" else self._stop(end.execution_arn)
+        self._acquisition = None
+        stopped = None if end.outcome == "ended" else self._stop(end.execution_arn, end.attempt)
         failed_steps, unlisted = self._failed_steps(end)
-        self._publish_end(context, end, failed_steps)
+        publish_end(context, end, pipeline_name=self.pipeline_name, failed_steps=failed_steps)
         story = story_of(end, failed_steps=failed_steps, remarks=(unlisted, stopped))
         if end.outcome == "refused":
             raise refusal_of(end, story)
@@ -170,10 +210,56 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
         self._judge(end, story)
         return end.execution_arn
 
+    def _acquire(self, context: Context, request: StartRequest) -> Acquired:
+        acquisition = self._acquisition = Acquisition(
+            hook_in=self.hook_in,
+            store=ExecutionStore(context),
+            log=self.log,
+            epoch=context["ti"].max_tries,
+            until=time.time() + self._limit,
+            retry_mode=self.retry_mode,
+            failures_succeed=self.on_completed_with_failures == "succeed",
+            may_stop=self.stop_on_kill,
+            check=self._check_killed,
+        )
+        found = acquisition.acquire(request)
+        while found.blocked:
+            stored = found.stored
+            watch = self._watch(stored.arn, stored.request.pipeline_name, attempt=stored.resumes)
+            self._check_over(
+                self._wait_for_end(watch, then="execute_after_end", stop_on_kill=self.stop_on_kill)
+            )
+            found = acquisition.acquire(request)
+        self._check_killed()
+        return found
+
+    def _end_of(self, found: Acquired) -> ExecutionEvent:
+        stored = found.stored
+        watch = self._watch(
+            stored.arn, stored.request.pipeline_name, since=found.since, attempt=stored.resumes
+        )
+        if found.seen and has_ended(found.seen.status):
+            step = watch.decide(found.seen, time.time())
+            if isinstance(step, Finish):
+                return step.event
+        return self._wait_for_end(watch, stop_on_kill=self.stop_on_kill)
+
+    def _check_over(self, end: ExecutionEvent) -> None:
+        """Refuse to begin while an execution of an earlier try may run."""
+        if end.outcome == "ended":
+            return
+        story = story_of(end, remarks=("It is of an earlier try; no other was started beside it.",))
+        if end.outcome == "refused":
+            raise refusal_of(end, story)
+        raise PipelineExecutionTimeoutError(story, execution_arn=end.execution_arn, status=end.status)
+
     def _judge(self, end: ExecutionEvent, story: str) -> None:
         state = state_of(end.status)
         if state is PolysyncState.SUCCESS:
             self.log.info("%s", story)
+        elif state is PolysyncState.CANCELLED and self._killed:
+            # Nobody decided to end it, as with a worker that is shut down: the task's retries count.
+            raise PipelineExecutionCancelledError(story, execution_arn=end.execution_arn, status=end.status)
         elif state is PolysyncState.CANCELLED and self.on_cancelled == "skip":
             raise AirflowSkipException(story)
         elif state is PolysyncState.CANCELLED:
@@ -186,9 +272,39 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
             raise PipelineExecutionFailedError(story, execution_arn=end.execution_arn, status=end.status)
 
     def on_kill(self) -> None:
-        """Stop the execution that this worker waits for, unless ``stop_on_kill=False``."""
-        if self._running_arn:
-            self.log.info("Task killed. %s", self._stop(self._running_arn))
+        """Stop the execution that this worker deals with, unless ``stop_on_kill=False``."""
+        self._killed = True
+        if self._acquisition is None or self._acquisition.held is None:
+            return
+        # This runs in a signal handler, amid whatever the process was doing: in a thread of its own, a lock
+        # that is held there costs the stop but does not hang the process.
+        stopping = threading.Thread(target=self._release, args=("Task killed.",), daemon=True)
+        stopping.start()
+        stopping.join(STOP_PATIENCE_SECONDS)
+
+    def _check_killed(self) -> None:
+        if self._killed:
+            raise PolysyncError("The task was killed.", lasting=False)
+
+    def _release(self, why: str) -> None:
+        """Stop what runs because of this try, even if its ARN was never learnt."""
+        held = self._acquisition.held if self._acquisition else None
+        if held is None:
+            return
+        if self.stop_on_kill and held.execution_arn is None:
+            try:
+                # AWS knows the token if there is an execution; if not, one is started to be stopped.
+                arn = persist(
+                    partial(self.hook.start_pipeline_execution, held.request),
+                    until=time.time() + STOP_PATIENCE_SECONDS,
+                    warn=self.log.warning,
+                )
+            except PolysyncError as error:
+                self.log.error("%s An execution may be running whose ARN cannot be learnt: %s", why, error)
+                return
+            held = held.model_copy(update={"execution_arn": arn})
+        told = held.execution_arn or "whose ARN is not known"
+        self.log.warning("%s Execution %s: %s", why, told, self._stop(held.execution_arn, held.resumes))
 
     def _request(self, context: Context) -> StartRequest:
         ti = context["ti"]
@@ -209,70 +325,53 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
         return request
 
     @contextmanager
-    def _stopped_on_error(self, execution_arn: str) -> Iterator[None]:
+    def _accounted_for(self, context: Context) -> Iterator[None]:
         # Between the start and the wait's end nothing may be lost from sight: an XCom that cannot be pushed
-        # fails the task, and a failed task must not leave a paid execution behind.
+        # fails the task, and a task that fails for good must not leave a paid execution behind.
         try:
             yield
-        except Exception:
-            self.log.error("Failing after the start of %s. %s", execution_arn, self._stop(execution_arn))
+        except Exception as error:
+            held = self._acquisition.held if self._acquisition else None
+            if held and self._will_be_retried(context, error) and not self._killed:
+                told = held.execution_arn or "that was asked for"
+                self.log.warning("The next try goes on with the execution %s.", told)
+            else:
+                self._release("The task fails.")
             raise
 
-    def _stop(self, execution_arn: str) -> str:
+    def _will_be_retried(self, context: Context, error: Exception) -> bool:
+        ti = context["ti"]
+        if ti.try_number > ti.max_tries or isinstance(error, AirflowFailException):
+            return False
+        if self.retry_policy is None:
+            return True
+        decision = self.retry_policy.evaluate(error, ti.try_number, ti.max_tries, context)
+        return decision.action is not RetryAction.FAIL
+
+    def _stop(self, execution_arn: str | None, attempt: int) -> str:
         """Ask for a stop if that is wanted; tell in a sentence what came of it."""
-        if not self.stop_on_kill:
+        if not self.stop_on_kill or execution_arn is None:
             return "The execution goes on running, as stop_on_kill=False asks."
-        try:
-            moot = ask_to_stop(self.hook, execution_arn)
-        except PolysyncError as error:
-            return f"The execution may still be running, its stop was refused: {error}"
-        if moot:
-            return f"No stop was needed: it had ended meanwhile, or was stopping (AWS status {moot})."
-        return "The execution was asked to stop."
+        from polysync_airflow.stopping import stop_and_tell
+
+        return stop_and_tell(
+            self.hook_in(region_of(execution_arn)),
+            execution_arn,
+            attempt=attempt,
+            warn=self.log.warning,
+        )
 
     def _failed_steps(self, end: ExecutionEvent) -> tuple[list[FailedStep], str | None]:
         """List the steps that failed, or tell why they cannot be listed: that permission is optional."""
         if end.outcome != "ended" or state_of(end.status) is not PolysyncState.FAILED:
             return [], None
         try:
-            steps = self.hook.list_pipeline_execution_steps(end.execution_arn)
+            steps = self.hook_in(region_of(end.execution_arn)).list_pipeline_execution_steps(
+                end.execution_arn
+            )
         except PolysyncError as error:
             return [], f"The failed steps' own reasons could not be listed: {error}"
         return [FailedStep(name=s.name, reason=s.failure_reason) for s in steps if s.status == "Failed"], None
-
-    def _publish_start(self, context: Context, request: StartRequest, execution_arn: str) -> None:
-        ti = context["ti"]
-        ti.xcom_push("execution_arn", execution_arn)
-        url = console_url(execution_arn, request.pipeline_name)
-        if url:
-            ti.xcom_push(CONSOLE_URL_XCOM_KEY, url)
-            # Airflow stores links only when a worker's session ends: too late for a synchronous wait.
-            ti.xcom_push(PolysyncPipelineExecutionLink().xcom_key, url)
-        self._push_record(
-            context,
-            ExecutionRecord(
-                execution_arn=execution_arn,
-                pipeline_name=request.pipeline_name,
-                state=PolysyncState.RUNNING.value,
-                parameters=request.pipeline_parameters,
-            ),
-        )
-
-    def _publish_end(self, context: Context, end: ExecutionEvent, failed_steps: list[FailedStep]) -> None:
-        ti = context["ti"]
-        # What was sent, not what the templates would give now: they may look at the clock.
-        sent = ti.xcom_pull(task_ids=ti.task_id, key="run", map_indexes=ti.map_index)
-        record = record_of(
-            end,
-            pipeline_name=self.pipeline_name,
-            parameters=(sent or {}).get("parameters", {}),
-            failed_steps=failed_steps,
-        )
-        self._push_record(context, record)
-
-    def _push_record(self, context: Context, record: ExecutionRecord) -> None:
-        context["ti"].xcom_push("state", record.state)
-        context["ti"].xcom_push("run", record.model_dump(mode="json"))
 
 
 def _require_one_of(name: str, value: str, choices: Any) -> None:

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from polysync_airflow.exceptions import PipelineExecutionError, PipelineExecutionTimeoutError
+from polysync_airflow.models import region_of
 from polysync_airflow.operators.waiting import (
     DEFAULT_CONNECTION,
     DEFAULT_DEFERRABLE,
     DEFAULT_POLL_INTERVAL,
     DEFAULT_TIMEOUT,
     ExecutionOperator,
-    ask_to_stop,
 )
 from polysync_airflow.parameters import check_execution_arn
 from polysync_airflow.report import parse_event, refusal_of, story_of
@@ -81,7 +81,7 @@ class PolysyncStopPipelineOperator(ExecutionOperator):
         status = self._ask()
         if has_ended(status) or not self.wait_for_completion:
             return state_of(status).value
-        event = self._wait_for_end(self.execution_arn, None)
+        event = self._wait_for_end(self._watch(self.execution_arn, None))
         return self.execute_complete(context, event.model_dump(mode="json"))
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> str:
@@ -103,9 +103,12 @@ class PolysyncStopPipelineOperator(ExecutionOperator):
 
     def _ask(self) -> str:
         """Ask for the stop unless that is moot; return the status seen last."""
-        status = self.hook.describe_pipeline_execution(self.execution_arn).status
+        from polysync_airflow.stopping import ask_to_stop
+
+        hook = self.hook_in(region_of(self.execution_arn))
+        status = self._persist(lambda: hook.describe_pipeline_execution(self.execution_arn)).status
         if is_stoppable(status):
-            moot = ask_to_stop(self.hook, self.execution_arn)
+            moot = self._persist(lambda: ask_to_stop(hook, self.execution_arn))
             status = moot or STATUS_STOPPING
             if not moot:
                 self.log.info("Execution %s was asked to stop", self.execution_arn)

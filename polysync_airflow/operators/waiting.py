@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
+from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from airflow.sdk import BaseOperator, conf
 from airflow.sdk.exceptions import AirflowTaskTimeout
 
-from polysync_airflow.exceptions import ParametersError, SageMakerApiError
-from polysync_airflow.models import ExecutionDescription, ExecutionEvent
-from polysync_airflow.states import Finish, Wait, Watch, is_stoppable
+from polysync_airflow.exceptions import ParametersError
+from polysync_airflow.models import ExecutionEvent, region_of
+from polysync_airflow.patience import persist
+from polysync_airflow.states import Finish, Wait, Watch
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from airflow.sdk import Context
 
     # Imported in the tasks alone, since it brings boto3: a DAG file is parsed every 30 seconds.
     from polysync_airflow.hooks import PolysyncSageMakerHook
+
+Answer = TypeVar("Answer")
 
 DEFAULT_CONNECTION: Final = "polysync_default"
 DEFAULT_POLL_INTERVAL: Final = 30.0
@@ -57,18 +63,53 @@ class ExecutionOperator(BaseOperator):
 
         return PolysyncSageMakerHook(self.polysync_conn_id, self.region_name)
 
-    def _wait_for_end(self, execution_arn: str, pipeline_name: str | None) -> ExecutionEvent:
-        now = time.time()
-        limit = self.timeout
-        if self.execution_timeout:
-            # Airflow's own timer does not run while a task is deferred.
-            limit = min(limit, self.execution_timeout.total_seconds())
-        watch = Watch(execution_arn, pipeline_name, self.poll_interval, since=now, deadline=now + limit)
+    def hook_in(self, region_name: str | None) -> PolysyncSageMakerHook:
+        """
+        Return the hook for a region: executions stay in theirs, whatever the task's arguments say later.
+
+        :param region_name: AWS region; None for the task's own.
+        """
+        from polysync_airflow.hooks import PolysyncSageMakerHook
+
+        if region_name in (None, self.hook.region_name):
+            return self.hook
+        return PolysyncSageMakerHook(self.polysync_conn_id, region_name)
+
+    @property
+    def _limit(self) -> float:
+        # Airflow's own timer does not run while a task is deferred.
+        airflows = self.execution_timeout.total_seconds() if self.execution_timeout else self.timeout
+        return min(self.timeout, airflows)
+
+    def _persist(self, call: Callable[[], Answer]) -> Answer:
+        return persist(call, until=time.time() + self._limit, warn=self.log.warning)
+
+    def _watch(
+        self,
+        execution_arn: str,
+        pipeline_name: str | None,
+        *,
+        since: datetime | None = None,
+        attempt: int = 0,
+    ) -> Watch:
+        begun = since.timestamp() if since else time.time()
+        return Watch(
+            execution_arn, pipeline_name, self.poll_interval, begun, begun + self._limit, attempt=attempt
+        )
+
+    def _wait_for_end(
+        self, watch: Watch, *, then: str = "execute_complete", stop_on_kill: bool = False
+    ) -> ExecutionEvent:
+        """
+        Wait on the worker, or defer to a trigger and be resumed in the method ``then``.
+
+        :param stop_on_kill: whether the trigger stops the execution when the task is killed.
+        """
         if self.deferrable:
-            self._defer_until_end(watch)
+            self._defer_until_end(watch, then, stop_on_kill=stop_on_kill)
         return self._wait_here(watch)
 
-    def _defer_until_end(self, watch: Watch) -> None:
+    def _defer_until_end(self, watch: Watch, then: str, *, stop_on_kill: bool) -> None:
         from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger
 
         self.defer(
@@ -76,20 +117,23 @@ class ExecutionOperator(BaseOperator):
                 execution_arn=watch.execution_arn,
                 pipeline_name=watch.pipeline_name,
                 polysync_conn_id=self.polysync_conn_id,
-                region_name=self.region_name,
+                region_name=region_of(watch.execution_arn),
                 poll_interval=watch.poll_interval,
                 since=watch.since,
                 deadline=watch.deadline,
+                attempt=watch.attempt,
+                stop_on_kill=stop_on_kill,
             ),
-            method_name="execute_complete",
+            method_name=then,
         )
 
     def _wait_here(self, watch: Watch) -> ExecutionEvent:
+        hook = self.hook_in(region_of(watch.execution_arn))
         step: Wait | Finish = watch.begin(time.time())
         try:
             while isinstance(step, Wait):
                 time.sleep(step.seconds)
-                answer = self.hook.observe_pipeline_execution(watch.execution_arn)
+                answer = hook.observe_pipeline_execution(watch.execution_arn)
                 step = step.watch.decide(answer, time.time())
                 for note in step.notes:
                     self.log.log(note.level, "%s", note.text)
@@ -109,26 +153,6 @@ class ExecutionOperator(BaseOperator):
         :param event: the trigger's event, a JSON-able dict.
         :raises TriggerEventError: if it is not one.
         """
-
-
-def ask_to_stop(hook: PolysyncSageMakerHook, execution_arn: str) -> str | None:
-    """
-    Ask for an execution to be stopped.
-
-    :param hook: the connection to AWS.
-    :param execution_arn: the execution.
-    :return: None if it was asked; the AWS status that makes it moot if it has ended, or is stopping, already.
-    :raises SageMakerApiError: if AWS refuses though it runs.
-    """
-    try:
-        hook.stop_pipeline_execution(execution_arn)
-    except SageMakerApiError:
-        # A look tells more than the refusal's text, which AWS may reword.
-        seen = hook.observe_pipeline_execution(execution_arn)
-        if isinstance(seen, ExecutionDescription) and not is_stoppable(seen.status):
-            return seen.status
-        raise
-    return None
 
 
 def _require_positive(name: str, value: float) -> None:

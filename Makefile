@@ -10,7 +10,8 @@
 #   make lint                 formatting, rules, types
 #   make import-cost          what importing the operators costs each time a DAG file is parsed
 #   make chaos                kills and restarts befall a real Airflow on PostgreSQL, each of them five times
-#                             (make chaos ARGS="--runs 1 --rows 1,8a" for less; installs PostgreSQL if it must)
+#                             (ARGS="--short" or ARGS="--runs 1 --rows 1,8a" for less; it installs PostgreSQL
+#                             if there is none)
 #   make chaos-amazon         the same for the amazon provider's operators, as measured
 #   make compare              our outcomes beside the amazon provider's, as both run
 #   make bench-sign-in        how long 200 triggers that sign in at once hold up a triggerer, beside the amazon's

@@ -25,6 +25,8 @@ from tests.system.interruption import InterruptedByPersonError, raise_when_inter
 from tests.system.processes import ProcessError
 
 INTERRUPTED: Final = 130
+# They take a minute or more each, and no other can run beside them.
+SLOW: Final = ("6a", "6b", "13", "14")
 
 
 def main() -> int:
@@ -34,7 +36,7 @@ def main() -> int:
     :returns: the exit status: 0, 1 if any run deviates or could not be made, 130 if it was interrupted.
     """
     options = _parser().parse_args()
-    rows = _rows(options.provider, options.rows)
+    rows = _rows(options.provider, options.rows, short=options.short)
     raise_when_interrupted()
     home = Path(tempfile.mkdtemp(prefix="polysync-chaos-"))
     outcomes: dict[Row, list[Outcome]] = {row: [] for row in rows}
@@ -48,7 +50,13 @@ def main() -> int:
     print(f"Starting PostgreSQL, the emulator and Airflow with two triggerers; logs in {home}", flush=True)
     try:
         with Deployment(home, options.provider) as deployment:
-            suite = Suite(deployment, rows, runs=options.runs, at_once=options.at_once, report=report)
+            suite = Suite(
+                deployment,
+                rows,
+                runs=1 if options.short else options.runs,
+                at_once=options.at_once,
+                report=report,
+            )
             suite.run()
     except InterruptedByPersonError:
         print("Interrupted. Nothing is left running.")
@@ -69,10 +77,10 @@ def main() -> int:
     return status
 
 
-def _rows(provider: str, wanted: str | None) -> list[Row]:
+def _rows(provider: str, wanted: str | None, *, short: bool) -> list[Row]:
     known = [row for row in ROWS if provider == "polysync" or row.number in AMAZONS]
     if wanted is None:
-        return known
+        return [row for row in known if not (short and row.number in SLOW)]
     numbers = wanted.split(",")
     unknown = [number for number in numbers if not any(_is(row, number) for row in known)]
     if unknown:
@@ -88,6 +96,9 @@ def _is(row: Row, number: str) -> bool:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--runs", type=int, default=5, help="how often each row is run (default: 5)")
+    parser.add_argument(
+        "--short", action="store_true", help=f"each row once, all but {', '.join(SLOW)}: a few minutes"
+    )
     parser.add_argument("--rows", help="only these, such as 1,2,8a (8 means all of 8a to 8d)")
     parser.add_argument("--provider", choices=("polysync", "amazon"), default="polysync")
     parser.add_argument("--at-once", type=int, default=12, help="runs side by side (default: 12)")

@@ -55,6 +55,7 @@ class Deployment:
 
     def __init__(self, home: Path, provider: str) -> None:
         self.provider = provider
+        self.logs = home / "logs"
         self.marks = home / "marks"
         self.marks.mkdir()
         self._stack = ExitStack()

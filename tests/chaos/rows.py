@@ -41,7 +41,8 @@ class Row:
     :param script: how.
     :param expected: what must come of it.
     :param seconds: how long each of the pipeline's three steps takes.
-    :param alone: whether it befalls what all tasks share, so that its runs go one after the other.
+    :param alone: whether it befalls what all tasks share, so that its runs go one after the other; then the
+        executions end when the script says so.
     """
 
     number: str
@@ -78,7 +79,7 @@ ROWS: Final = (
         "kill -9 of the triggerer that polls",
         scripts.triggerer_signalled(signal.SIGKILL),
         Expected(),
-        seconds=15,
+        seconds=1,
         alone=True,
     ),
     Row(
@@ -86,10 +87,10 @@ ROWS: Final = (
         "SIGTERM of the triggerer that polls",
         scripts.triggerer_signalled(signal.SIGTERM),
         Expected(),
-        seconds=12,
+        seconds=1,
         alone=True,
     ),
-    Row("7", "triggerer frozen, then thawed", scripts.triggerer_frozen, Expected(), seconds=20, alone=True),
+    Row("7", "triggerer frozen, then thawed", scripts.triggerer_frozen, Expected(), seconds=1, alone=True),
     Row("8a", "user fails it while deferred", _says("failed"), Expected(STOPPED, "failed", stops=True), LONG),
     Row("8b", "user marks it success while deferred", _says("success"), Expected(STOPPED, stops=True), LONG),
     Row("8c", "user clears it while deferred", scripts.user_clears, REPLACED, LONG),
@@ -135,7 +136,7 @@ ROWS: Final = (
         "all calls throttled for 2 min, 50 wait",
         scripts.everything_throttled,
         Expected(("Succeeded",) * 50),
-        seconds=50,
+        seconds=1,
         alone=True,
     ),
     Row(
@@ -143,10 +144,17 @@ ROWS: Final = (
         "API server restarted, 20 wait",
         scripts.api_server_restarted,
         Expected(("Succeeded",) * 20),
-        seconds=40,
+        seconds=1,
         alone=True,
     ),
     Row("15a", "worker dies, retries=0; user clears", scripts.worker_killed_and_cleared, REPLACED, LONG),
     Row("15b", "task dies after Start; user clears", scripts.killed_and_cleared, REPLACED, LONG),
+    Row(
+        "16",
+        "worker dies, retries=0, nobody clears",
+        scripts.worker_killed,
+        Expected(STOPPED, "failed", stops=True),
+        LONG,
+    ),
 )
 AMAZONS: Final = ("2", "6a", "6b", "8a", "8b", "8c", "8d", "9a", "9b", "9c")

@@ -16,6 +16,7 @@ from tests.system.airflow_client import AirflowError
 
 TASK: Final = "start"
 STEPS: Final = ("First", "Second", "Third")
+QUEUE_URL: Final = "https://sqs.us-east-1.amazonaws.com/123456789012/held"
 # A script's progress: each ``yield`` lets the other runs go on.
 Steps = Generator[None, None, None]
 # How long to wait for anything to happen on a machine that others use as well.
@@ -49,15 +50,20 @@ class Run:
     :param row: its number in the table.
     :param number: which repeat.
     :param seconds: how long each of the pipeline's three steps takes, unless ``seconds`` is set anew.
+    :param held: whether the third step waits for `release`, however long that takes.
     """
 
-    def __init__(self, deployment: Deployment, row: str, number: int, seconds: float) -> None:
+    def __init__(
+        self, deployment: Deployment, row: str, number: int, *, seconds: float, held: bool = False
+    ) -> None:
         self.deployment = deployment
         self.dag_id = f"{deployment.provider}_{row}"
         self.pipeline = f"row-{row}-{number}"
         self.problems: list[str] = []
         self.remarks: list[str] = []
         self.seconds = seconds
+        self._last_step = "Callback" if held else "Processing"
+        self._held: dict[str, str] = {}
         self._run_id = ""
 
     def begin(self, **failing: dict[str, Any]) -> None:
@@ -67,7 +73,9 @@ class Run:
         :param failing: members of steps' scenarios, by step.
         """
         text = definition(
-            *(step(name, "Processing", *STEPS[:index][-1:]) for index, name in enumerate(STEPS)),
+            step("First"),
+            step("Second", "Processing", "First"),
+            step("Third", self._last_step, "Second", SqsQueueUrl=QUEUE_URL),
             parameters=({"Name": "Value", "Type": "String", "DefaultValue": "default"},),
         )
         self.deployment.sagemaker.create_pipeline(
@@ -80,7 +88,24 @@ class Run:
     def plan(self, **failing: dict[str, Any]) -> None:
         """Say how the pipeline's next execution goes: its steps take their time, and some fail."""
         steps = {name: {"duration": self.seconds, **failing.get(name, {})} for name in STEPS}
+        if self._last_step == "Callback":
+            del steps["Third"]
         self.deployment.emulator.control.put_scenario({"steps": steps}, self.pipeline)
+
+    def await_hold(self) -> Steps:
+        """Wait until each execution is held at its third step."""
+        arns = [execution.arn for execution in self.executions()]
+
+        def all_wait() -> bool:
+            self._held.update((arn, token) for arn in arns for token in self._callback(arn))
+            return len(self._held) == len(arns)
+
+        yield from self.until("the executions are held", all_wait)
+
+    def release(self) -> None:
+        """Let the executions that `await_hold` has seen come to their ends."""
+        for token in self._held.values():
+            self.deployment.sagemaker.send_pipeline_execution_step_success(CallbackToken=token)
 
     def until(self, what: str, condition: Callable[[], bool], timeout: float = PATIENCE) -> Steps:
         """
@@ -145,9 +170,18 @@ class Run:
         now = self.states()
         return bool(now) and set(now) <= set(states)
 
+    def dag_run_state(self) -> str:
+        """Tell the state of the DAG run."""
+        return self.deployment.client.run_state(self.dag_id, self._run_id)
+
     def triggerer(self) -> str | None:
         """Tell which triggerer has the trigger of the deferred task."""
         return self.deployment.triggerer_of((self.task().get("triggerer_job") or {}).get("id"))
+
+    def trigger_log_has(self, text: str) -> bool:
+        """Tell whether a triggerer logged a text about the task."""
+        logs = self.deployment.logs / f"dag_id={self.dag_id}" / f"run_id={self._run_id}"
+        return any(text in log.read_text(errors="replace") for log in logs.rglob("*.trigger.*.log"))
 
     def mark_task(self, state: str) -> None:
         """Set the task's state, as a person does."""
@@ -176,6 +210,11 @@ class Run:
         return {
             found["StepName"]: found["StartTime"].timestamp() for found in answer["PipelineExecutionSteps"]
         }
+
+    def _callback(self, arn: str) -> list[str]:
+        answer = self.deployment.sagemaker.list_pipeline_execution_steps(PipelineExecutionArn=arn)
+        metadata = [found.get("Metadata", {}).get("Callback") for found in answer["PipelineExecutionSteps"]]
+        return [callback["CallbackToken"] for callback in metadata if callback]
 
     def parameters(self, arn: str) -> dict[str, str]:
         """Return the values that an execution was given."""

@@ -25,7 +25,9 @@ ATTEMPTS: Final = 3
 # How long fifty tasks may take to start, or to be resumed, on a busy machine.
 CROWD_PATIENCE: Final = 600.0
 THROTTLED_SECONDS: Final = 120.0
+THAW_SECONDS: Final = 12.0
 API_PAUSE: Final = 5.0
+ON_KILL: Final = "invoking on_kill"
 # Of the execution that a cleared task starts; the one before it would not have ended by itself.
 SHORT_STEP: Final = 3.0
 
@@ -73,7 +75,7 @@ def worker_killed_and_cleared(run: Run) -> Steps:
     """As `worker_killed`, but without retries: the user clears the failed task."""
     run.begin()
     orphan = yield from _worker_killed(run)
-    yield from run.until("the task has failed", lambda: run.all_in("failed"))
+    yield from _failed(run)
     yield from _cleared(run)
     run.remarks.append(_fate_of(orphan))
 
@@ -82,7 +84,7 @@ def killed_and_cleared(run: Run) -> Steps:
     """The task's process is killed at its kill point, without retries: the user clears the failed task."""
     run.begin()
     yield from _killed(run)
-    yield from run.until("the task has failed", lambda: run.all_in("failed"))
+    yield from _failed(run)
     yield from _cleared(run)
 
 
@@ -95,6 +97,8 @@ def triggerer_signalled(number: signal.Signals) -> Script:
         triggerer = run.deployment.airflow.components[name]
         triggerer.signal(number)
         yield from _taken_over(run, name)
+        yield from run.await_hold()
+        run.release()
         yield from _ended(run)
         if number is signal.SIGTERM:
             yield from run.until("the triggerer has ended", lambda: not triggerer.members())
@@ -109,9 +113,14 @@ def triggerer_frozen(run: Run) -> Steps:
     triggerer = run.deployment.airflow.components[name]
     triggerer.signal(signal.SIGSTOP, session=True)
     yield from _taken_over(run, name)
-    run.require(run.all_in("deferred"), "the execution ended before the triggerer went on")
     triggerer.signal(signal.SIGCONT, session=True)
+    # Time for it to find that its trigger is gone, and for its on_kill.
+    yield from _pause(THAW_SECONDS)
+    yield from run.await_hold()
+    run.release()
     yield from _ended(run)
+    # Airflow lets the thawed triggerer believe that a user has ended the task.
+    run.remarks.append("on_kill called" if run.trigger_log_has(ON_KILL) else "on_kill not called")
 
 
 def user_says(action: Callable[[Run], None]) -> Script:
@@ -134,8 +143,8 @@ def user_clears(run: Run) -> Steps:
 def time_passes(run: Run) -> Steps:
     """A time limit of the DAG file ends the task."""
     run.begin()
-    yield from run.until("the execution is looked at", lambda: bool(run.calls(DESCRIBE)))
     yield from _ended(run)
+    run.require(bool(run.calls(DESCRIBE)), "the limit passed before the wait had begun")
 
 
 def fails_and_resumes(run: Run) -> Steps:
@@ -172,8 +181,11 @@ def everything_throttled(run: Run) -> Steps:
     run.begin()
     yield from run.until("all tasks are deferred", lambda: run.all_in("deferred"), CROWD_PATIENCE)
     calls = run.deployment.calls
+    yield from run.await_hold()
     before, begin = calls.throttled, time.monotonic()
-    run.deployment.emulator.control.add_fault("throttle")
+    # Each of their calls names the pipeline or an execution; what releases these does not.
+    run.deployment.emulator.control.add_fault("throttle", pipeline=run.pipeline)
+    run.release()
     yield from _pause(THROTTLED_SECONDS)
     calls.refresh()
     run.require(run.all_in("deferred"), "a task ended while everything was throttled")
@@ -197,6 +209,8 @@ def api_server_restarted(run: Run) -> Steps:
     yield from run.until("the API server answers", lambda: bool(deployment.client.health()))
     run.remarks.append(f"API server away for {time.monotonic() - begin:.0f} s")
     run.require(run.all_in("deferred"), "not all waited while the API server was away")
+    yield from run.await_hold()
+    run.release()
     yield from _ended(run, CROWD_PATIENCE)
 
 
@@ -204,6 +218,12 @@ def _killed(run: Run) -> Steps:
     yield from run.until("the process of the first try was killed", lambda: run.mark("killed") is not None)
     pid = (run.mark("killed") or {})["pid"]
     yield from run.until("the killed process is gone", lambda: not psutil.pid_exists(pid))
+
+
+def _failed(run: Run) -> Steps:
+    yield from run.until("the task has failed", lambda: run.all_in("failed"))
+    # Airflow loses a clear that comes while it still books the DAG run's own failure.
+    yield from run.until("the DAG run has failed", lambda: run.dag_run_state() == "failed")
 
 
 def _ended(run: Run, timeout: float | None = None) -> Steps:

@@ -80,7 +80,7 @@ class Suite:
 
     def _begin(self, runs: Iterable[tuple[Row, int]]) -> Iterator[_Going]:
         for row, number in runs:
-            run = Run(self._deployment, row.number, number + 1, row.seconds)
+            run = Run(self._deployment, row.number, number + 1, seconds=row.seconds, held=row.alone)
             yield _Going(row, run, _whole(row, run), time.monotonic())
 
     def _goes_on(self, one: _Going) -> bool:

@@ -1,6 +1,8 @@
 """
 Retrain a model every week, without holding a worker while SageMaker works.
 
+If a step fails, the retry goes on from there: what was prepared for hours is not paid for again.
+
 Needs a connection ``polysync_default`` and a pipeline ``churn-tuning``.
 """
 
@@ -34,6 +36,7 @@ with DAG(
         poll_interval=10,
         timeout=6 * 3600,
         retries=1,
+        retry_mode="resume",
         retry_delay=timedelta(minutes=5),
     )
 

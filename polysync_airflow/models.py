@@ -311,4 +311,5 @@ class ExecutionRecord(_Frozen):
     ended_at: UtcTime | None = None
     seconds: float | None = None
     parameters: Mapping[str, str]
+    resumes: int = 0
     failed_steps: list[FailedStep] = []

@@ -14,6 +14,7 @@ SHORTEST_PAUSE_SECONDS: Final = 1.0
 LONGEST_PAUSE_SECONDS: Final = 60.0
 # A conflict lasts as long as AWS moves between two steps; one that does not end is about something else.
 CONFLICT_PATIENCE_SECONDS: Final = 60.0
+REASONS_PATIENCE_SECONDS: Final = 60.0
 # A stop is worth some time: what is not stopped goes on costing money.
 STOP_PATIENCE_SECONDS: Final = 600.0
 

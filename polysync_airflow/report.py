@@ -54,6 +54,7 @@ def record_of(
         ended_at=end.ended_at,
         seconds=_seconds(end),
         parameters=parameters,
+        resumes=end.attempt,
         failed_steps=list(failed_steps),
     )
 

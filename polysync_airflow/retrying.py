@@ -64,7 +64,8 @@ class PolysyncRetryPolicy(RetryPolicy):
         # After the last try, a word of the next one would be false.
         if asked is None or try_number > max_tries:
             return RetryDecision.default()
-        delay = _stretched(asked, cast("BaseOperator", context["task"]), try_number) if context else asked
+        task = cast("BaseOperator | None", context.get("task")) if context else None
+        delay = _stretched(asked, task, try_number) if task else asked
         if delay is None:
             return RetryDecision.default()
         return RetryDecision.retry(delay, f"{name}: next try after {delay.total_seconds():.0f} s")

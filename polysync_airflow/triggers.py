@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any, Final
 
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+from airflow.sdk.execution_time.xcom import XCom
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from polysync_airflow.hooks import PolysyncSageMakerHook
@@ -122,8 +123,20 @@ class PolysyncPipelineExecutionTrigger(BaseTrigger):
         if state == DEFERRED:
             self.log.info("The task is still deferred: its trigger has moved, and nothing is stopped.")
             return
+        if self._is_superseded():
+            self.log.info("A later try has resumed the execution: nothing is stopped.")
+            return
         told = stop_and_tell(self._hook, self.execution_arn, attempt=self.attempt, warn=self.log.warning)
         self.log.warning("The task was ended (it is %s). Execution %s: %s", state, self.execution_arn, told)
+
+    def _is_superseded(self) -> bool:
+        # A triggerer that was suspended may learn only after the next try that its trigger has moved.
+        ti = self.task_instance
+        run: Any = ti and XCom.get_one(
+            key="run", dag_id=ti.dag_id, task_id=ti.task_id, run_id=ti.run_id, map_index=ti.map_index
+        )
+        same = isinstance(run, dict) and run.get("execution_arn") == self.execution_arn
+        return bool(same and run.get("resumes", 0) > self.attempt)
 
     def _task_state(self) -> str | None:
         ti = self.task_instance

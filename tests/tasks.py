@@ -114,7 +114,7 @@ def run_task(operator: BaseOperator, ti: TaskInstance | None = None) -> Run:
     :param ti: its task instance.
     """
     run = Run(ti or TaskInstance(operator.task_id))
-    context: Any = {"ti": run.ti, "task_state_store": run.ti.store}
+    context: Any = {"ti": run.ti, "task": operator, "task_state_store": run.ti.store}
     elsewhere = copy(operator)
     elsewhere.__dict__.pop("hook", None)
     try:

@@ -15,14 +15,22 @@ from polysync_airflow.credentials import DISCRIMINATORS
 from polysync_airflow.exceptions import HINTS
 from polysync_airflow.get_provider_info import get_provider_info
 from polysync_airflow.iam import identity_policy
-from polysync_airflow.models import ExecutionRecord, Job
+from polysync_airflow.models import ExecutionRecord, Job, StartRequest, StoredExecution
 from polysync_airflow.operators import (
     PolysyncListImportOperator,
     PolysyncStartPipelineOperator,
     PolysyncStopPipelineOperator,
 )
+from polysync_airflow.recovery import Move, next_move
 from polysync_airflow.states import STATE_OF_STATUS
 
+ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout"
+REQUEST = StartRequest(
+    pipeline_name="fanout",
+    pipeline_parameters={},
+    execution_display_name="x",
+    client_request_token=f"polysync-{'0' * 36}",
+)
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
 
@@ -62,6 +70,35 @@ def test_every_status_is_in_the_outcome_table() -> None:
     }
 
     assert {status: documented[status] for status in STATE_OF_STATUS} == STATE_OF_STATUS
+
+
+@pytest.mark.parametrize("status", [*STATE_OF_STATUS, "Pausing"])
+@pytest.mark.parametrize("cleared", [False, True], ids=["retry", "clear"])
+def test_what_becomes_of_an_earlier_execution_is_in_the_table(status: str, cleared: bool) -> None:
+    """The table of retries and clears says for each status what the code decides."""
+    documented = {
+        named: rest.split("|")[cleared].strip()
+        for statuses, rest in rows("One execution per task").items()
+        for named in statuses.replace(", or unknown", ", Pausing").split(", ")
+    }
+    told = documented[status]
+    if told == "the same":
+        told = rows("One execution per task")["Stopping"].split("|")[0].strip()
+    stored = StoredExecution(
+        epoch=0, region_name="us-east-1", request=REQUEST, execution_arn=f"{ARN}/execution/abcdefghijkl"
+    )
+
+    move = next_move(stored, int(cleared), status, retry_mode="resume")
+
+    words = {
+        Move.ADOPT: "takes its result" if status == "Succeeded" else "waits for its end",
+        Move.RESUME: "resumes it" if status == "Failed" else "the same; with",
+        Move.START: "starts a new one",
+        Move.STOP: "stops it, waits for its end, starts a new one",
+        Move.AWAIT_END: "waits for its end, then starts a new one",
+    }
+    assert words[move] in told
+    assert (move is Move.START) == (told == "starts a new one")
 
 
 def test_the_records_members_are_documented() -> None:

@@ -136,6 +136,7 @@ def test_the_run_record_tells_what_happened(
         "status": "Failed",
         "message": "Step failure: One or multiple steps failed.",
         "parameters": {"Shards": "4"},
+        "resumes": 0,
     }
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", value) for value in times.values())
     assert 200 < seconds < 400

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from airflow.sdk import BaseOperator
 
 from polysync_airflow.operators.waiting import DEFAULT_CONNECTION
+from polysync_airflow.retrying import PolysyncRetryPolicy
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
@@ -50,6 +51,7 @@ class PolysyncListImportOperator(BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.retry_policy = self.retry_policy or PolysyncRetryPolicy()
         self.pipeline_name_prefix = pipeline_name_prefix
         # Airflow puts the rendered list in place of an XComArg before execute.
         self.pipeline_names = cast("Sequence[str] | None", pipeline_names)

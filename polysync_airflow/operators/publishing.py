@@ -35,19 +35,17 @@ def publish_start(context: Context, stored: StoredExecution) -> None:
             pipeline_name=request.pipeline_name,
             state=PolysyncState.RUNNING.value,
             parameters=request.pipeline_parameters,
+            resumes=stored.resumes,
         ),
     )
 
 
-def publish_end(
-    context: Context, end: ExecutionEvent, *, pipeline_name: str, failed_steps: Sequence[FailedStep]
-) -> None:
+def publish_end(context: Context, end: ExecutionEvent, failed_steps: Sequence[FailedStep]) -> None:
     """
     Push ``state`` and ``run`` anew at the end.
 
     :param context: the task's context.
     :param end: how the wait ended.
-    :param pipeline_name: the pipeline.
     :param failed_steps: the steps that failed.
     """
     ti = context["ti"]
@@ -55,7 +53,7 @@ def publish_end(
     sent: Mapping[str, Any] = ti.xcom_pull(task_ids=ti.task_id, key="run", map_indexes=ti.map_index) or {}
     record = record_of(
         end,
-        pipeline_name=pipeline_name,
+        pipeline_name=sent.get("pipeline_name") or end.pipeline_name or "",
         parameters=sent.get("parameters", {}),
         failed_steps=failed_steps,
     )

@@ -28,6 +28,7 @@ from polysync_airflow.models import (
     StartRequest,
     region_of,
 )
+from polysync_airflow.operators.abandoning import stop_abandoned
 from polysync_airflow.operators.acquiring import Acquired, Acquisition
 from polysync_airflow.operators.publishing import publish_end, publish_start
 from polysync_airflow.operators.remembering import ExecutionStore
@@ -39,7 +40,7 @@ from polysync_airflow.operators.waiting import (
     ExecutionOperator,
 )
 from polysync_airflow.parameters import build_start_request, display_name_for
-from polysync_airflow.patience import STOP_PATIENCE_SECONDS, persist
+from polysync_airflow.patience import REASONS_PATIENCE_SECONDS, STOP_PATIENCE_SECONDS, persist
 from polysync_airflow.recovery import RetryMode
 from polysync_airflow.report import parse_event, refusal_of, story_of
 from polysync_airflow.states import (
@@ -66,7 +67,7 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
 
     Pushes the XComs ``execution_arn`` and ``console_url`` the moment the execution exists, and ``state`` (a
     Polysync state) and ``run`` (a dict: execution_arn, pipeline_name, state, status, message, started_at,
-    ended_at, seconds, parameters, failed_steps) at its end, also when the task then fails.
+    ended_at, seconds, parameters, resumes, failed_steps) at its end, also when the task then fails.
     API: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StartPipelineExecution.html
 
     :param pipeline_name: the pipeline's name or ARN (templated).
@@ -163,6 +164,7 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
         self.on_completed_with_failures = on_completed_with_failures
         self.on_cancelled = on_cancelled
         self.retry_mode = retry_mode
+        self.on_failure_callback = [*self.on_failure_callback, stop_abandoned]
         self._acquisition: Acquisition | None = None
         self._killed = False
 
@@ -201,7 +203,7 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
         self._acquisition = None
         stopped = None if end.outcome == "ended" else self._stop(end.execution_arn, end.attempt)
         failed_steps, unlisted = self._failed_steps(end)
-        publish_end(context, end, pipeline_name=self.pipeline_name, failed_steps=failed_steps)
+        publish_end(context, end, failed_steps)
         story = story_of(end, failed_steps=failed_steps, remarks=(unlisted, stopped))
         if end.outcome == "refused":
             raise refusal_of(end, story)
@@ -242,6 +244,7 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
             step = watch.decide(found.seen, time.time())
             if isinstance(step, Finish):
                 return step.event
+        self._check_killed()
         return self._wait_for_end(watch, stop_on_kill=self.stop_on_kill)
 
     def _check_over(self, end: ExecutionEvent) -> None:
@@ -295,7 +298,7 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
             try:
                 # AWS knows the token if there is an execution; if not, one is started to be stopped.
                 arn = persist(
-                    partial(self.hook.start_pipeline_execution, held.request),
+                    partial(self.hook_in(held.region_name).start_pipeline_execution, held.request),
                     until=time.time() + STOP_PATIENCE_SECONDS,
                     warn=self.log.warning,
                 )
@@ -366,8 +369,11 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
         if end.outcome != "ended" or state_of(end.status) is not PolysyncState.FAILED:
             return [], None
         try:
-            steps = self.hook_in(region_of(end.execution_arn)).list_pipeline_execution_steps(
-                end.execution_arn
+            hook = self.hook_in(region_of(end.execution_arn))
+            steps = persist(
+                partial(hook.list_pipeline_execution_steps, end.execution_arn),
+                until=time.time() + REASONS_PATIENCE_SECONDS,
+                warn=self.log.warning,
             )
         except PolysyncError as error:
             return [], f"The failed steps' own reasons could not be listed: {error}"

@@ -115,6 +115,8 @@ class PolysyncStopPipelineOperator(ExecutionOperator):
         if has_ended(status):
             said = f"Execution {self.execution_arn} had ended already (AWS status {status})."
             if self.fail_if_not_running:
-                raise PipelineExecutionError(said, execution_arn=self.execution_arn, status=status)
+                raise PipelineExecutionError(
+                    said, execution_arn=self.execution_arn, status=status, lasting=True
+                )
             self.log.info("%s", said)
         return status

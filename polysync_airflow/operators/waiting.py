@@ -14,6 +14,7 @@ from airflow.sdk.exceptions import AirflowTaskTimeout
 from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.models import ExecutionEvent, region_of
 from polysync_airflow.patience import persist
+from polysync_airflow.retrying import PolysyncRetryPolicy
 from polysync_airflow.states import Finish, Wait, Watch
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class ExecutionOperator(BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.retry_policy = self.retry_policy or PolysyncRetryPolicy()
         _require_positive("poll_interval", poll_interval)
         _require_positive("timeout", timeout)
         self.polysync_conn_id = polysync_conn_id

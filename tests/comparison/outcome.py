@@ -33,7 +33,8 @@ class Outcome:
 def outcome_of(task: BaseOperator, clock: Clock) -> Outcome:
     """Run a task to its end as Airflow does, through trigger and second worker session if it defers."""
     outcome, elsewhere = Outcome(), copy(task)
-    context: Any = {"ti": TaskInstance(task.task_id)}
+    ti = TaskInstance(task.task_id)
+    context: Any = {"ti": ti, "task": task, "task_state_store": ti.store}
     elsewhere.__dict__.pop("hook", None)
     where = "task fails"
     try:

@@ -26,6 +26,9 @@ SECRET = "emulated-secret-key"
 # Where either provider, or the AWS client under it, would really wait.
 SLEEPS = (
     "polysync_airflow.operators.waiting.time",
+    "polysync_airflow.operators.acquiring.time",
+    "polysync_airflow.operators.start.time",
+    "polysync_airflow.patience.time",
     "polysync_airflow.triggers.time",
     "polysync_airflow.hooks.time",
     "airflow.providers.amazon.aws.hooks.sagemaker.time",

@@ -1,4 +1,4 @@
-"""A task that is killed on its worker stops its execution, in a real worker under a real supervisor."""
+"""A task that is ended before its execution stops it, in a real worker and a real triggerer."""
 
 from __future__ import annotations
 
@@ -10,27 +10,38 @@ from tests.system.processes import wait_until
 
 pytestmark = pytest.mark.system
 
-DAG_ID, TASK = "retraining_on_the_worker", "retrain"
+TASK = "retrain"
 TIMEOUT = 60.0
 
 
-def test_marking_a_running_task_failed_stops_its_execution(
-    airflow: PrivateAirflow, emulator: LocalEmulator
+@pytest.mark.parametrize(
+    ("dag_id", "waiting"), [("retraining_on_the_worker", "running"), ("retraining_deferred", "deferred")]
+)
+def test_marking_a_task_failed_stops_its_execution(
+    dag_id: str, waiting: str, airflow: PrivateAirflow, emulator: LocalEmulator
 ) -> None:
-    """The supervisor ends the task's process, whose ``on_kill`` asks AWS for one stop of just this execution."""
+    """``on_kill``, the operator's or the trigger's, asks AWS for one stop of just this execution."""
     client = airflow.client
-    client.wait_for_dag(DAG_ID)
+    client.wait_for_dag(dag_id)
     before = len(emulator.control.calls("StopPipelineExecution"))
-    run_id = client.trigger(DAG_ID)
-    client.unpause(DAG_ID)
-    assert wait_until(lambda: client.xcom(DAG_ID, run_id, TASK, "run") is not None, timeout=TIMEOUT)
-    arn = client.xcom(DAG_ID, run_id, TASK, "execution_arn")
+    run_id = client.trigger(dag_id)
+    client.unpause(dag_id)
+    assert wait_until(lambda: client.xcom(dag_id, run_id, TASK, "run") is not None, timeout=TIMEOUT)
+    arn = client.xcom(dag_id, run_id, TASK, "execution_arn")
 
-    client.mark_task(DAG_ID, run_id, TASK, "failed")
+    def watched() -> bool:
+        looks = emulator.control.calls("DescribePipelineExecution")
+        return any(call["request"]["PipelineExecutionArn"] == arn for call in looks)
+
+    # Before a triggerer has begun to look, there is nobody whom Airflow could tell of the mark.
+    assert wait_until(watched, timeout=TIMEOUT)
+    assert client.task_states(dag_id, run_id)[TASK] == waiting
+
+    client.mark_task(dag_id, run_id, TASK, "failed")
 
     def stopped() -> bool:
         calls = emulator.control.calls("StopPipelineExecution")[before:]
         return [call["request"]["PipelineExecutionArn"] for call in calls] == [arn]
 
     assert wait_until(stopped, timeout=TIMEOUT)
-    assert client.task_states(DAG_ID, run_id)[TASK] == "failed"
+    assert client.task_states(dag_id, run_id)[TASK] == "failed"

@@ -1,0 +1,12 @@
+"""The retraining example with a wait in the triggerer, where a mark, a clear or a failing run finds it."""
+
+from __future__ import annotations
+
+from airflow.sdk import DAG
+
+from polysync_airflow.operators import PolysyncStartPipelineOperator
+
+with DAG(dag_id="retraining_deferred", schedule=None):
+    PolysyncStartPipelineOperator(
+        task_id="retrain", pipeline_name="churn-tuning", deferrable=True, poll_interval=1
+    )

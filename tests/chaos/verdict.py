@@ -23,7 +23,7 @@ class Outcome:
     :param left: how many still run.
     :param states: the tasks' final states.
     :param tries: the tasks' numbers of tries.
-    :param stops: how many requests to stop were accepted.
+    :param stops: how many stops were asked for and accepted.
     :param overlap: seconds for which two executions ran at once.
     :param remarks: what else there is to tell.
     :param problems: what is not as expected.
@@ -58,7 +58,9 @@ def judge(row: Row, run: Run, seconds: float) -> Outcome:
     """
     executions, tasks = run.executions(), run.tasks()
     run.deployment.calls.refresh()
-    stops = [call for call in run.calls("StopPipelineExecution") if call["status"] == 200]
+    accepted = [call["request"] for call in run.calls("StopPipelineExecution") if call["status"] == 200]
+    # To AWS, a request that is repeated with its token is one.
+    stops = {request.get("ClientRequestToken") for request in accepted}
     states = tuple(sorted(task["state"] or "none" for task in tasks))
     tries = tuple(sorted(task["try_number"] for task in tasks))
     left = sum(execution.running for execution in executions)

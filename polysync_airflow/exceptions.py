@@ -224,6 +224,7 @@ SIGN_IN_HINTS: Final[dict[tuple[str, str], Hint]] = {
     ("AssumeRoleWithWebIdentity", "IDPCommunicationError"): Hint(
         "AWS could not reach the identity provider for its keys: try again.",
         lasting=False,
+        passing=True,
     ),
     ("AssumeRole", "AccessDenied"): Hint(
         "The role does not exist, its trust policy does not let this identity in (with this external id), or "

@@ -19,12 +19,13 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk.log import mask_secret
 from botocore import xform_name
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
 from polysync_airflow import __version__, probe
 from polysync_airflow.connection import parse_credentials
 from polysync_airflow.credentials import BaseCredentials
 from polysync_airflow.exceptions import (
+    UNKNOWN_HINT,
     CredentialsError,
     ParametersError,
     PolysyncError,
@@ -39,7 +40,7 @@ from polysync_airflow.models import (
     StartRequest,
     StepDescription,
 )
-from polysync_airflow.refusals import explain
+from polysync_airflow.refusals import BOTO_ERRORS, BotoError, explain, passes
 
 if TYPE_CHECKING:
     import boto3
@@ -273,7 +274,7 @@ class PolysyncSageMakerHook(AwsBaseHook):
                 "sts", endpoint_url=endpoint, config=self._get_config(), verify=self.verify
             )
             answer: dict[str, Any] = sts.get_caller_identity()
-        except (ClientError, BotoCoreError) as error:
+        except BOTO_ERRORS as error:
             raise self._sign_in_failed(error) from error
         return answer
 
@@ -309,14 +310,17 @@ class PolysyncSageMakerHook(AwsBaseHook):
     def _signed_in_client(self) -> Any:
         try:
             return self._client
-        except (ClientError, BotoCoreError) as error:
+        except BOTO_ERRORS as error:
             raise self._sign_in_failed(error) from error
 
-    def _sign_in_failed(self, error: ClientError | BotoCoreError) -> CredentialsError:
-        code = error.response["Error"]["Code"] if isinstance(error, ClientError) else ""
+    def _sign_in_failed(self, error: BotoError) -> CredentialsError:
+        hint = UNKNOWN_HINT
+        if isinstance(error, ClientError):
+            hint = hint_for(error.response["Error"]["Code"], error.operation_name)
         return CredentialsError(
             f"Could not sign in with the connection {self.polysync_conn_id!r}: {error}",
-            lasting=hint_for(code).lasting,
+            lasting=hint.lasting,
+            passing=passes(error, hint),
         )
 
     def check_supported(self, request: StartRequest) -> None:
@@ -346,7 +350,7 @@ class PolysyncSageMakerHook(AwsBaseHook):
         client = self._signed_in_client
         try:
             answer: dict[str, Any] = getattr(client, xform_name(operation))(**request)
-        except (ClientError, BotoCoreError) as error:
+        except BOTO_ERRORS as error:
             raise explain(
                 error, operation, request, region=self.region_name, partition=client.meta.partition
             ) from error

@@ -62,8 +62,17 @@ ParameterValue = Annotated[
     str, StringConstraints(min_length=1, max_length=1024), BeforeValidator(_parameter_text)
 ]
 RoleArn = Annotated[str, StringConstraints(min_length=20, max_length=2048, pattern=ROLE_ARN_PATTERN)]
+
+
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except (OverflowError, ValueError):
+        raise ValueError("is beyond the calendar") from None
+
+
 # botocore gives times in the host's zone; what we pass on is UTC.
-UtcTime = Annotated[datetime, AfterValidator(lambda moment: moment.astimezone(UTC))]
+UtcTime = Annotated[datetime, AfterValidator(_in_utc)]
 ExecutionArn = Annotated[str, StringConstraints(max_length=2048, pattern=EXECUTION_ARN_PATTERN)]
 RequestToken = Annotated[str, StringConstraints(min_length=32, max_length=128)]
 
@@ -158,6 +167,13 @@ class StoredExecution(BaseModel):
     resumes: Annotated[int, Field(ge=0)] = 0
     resume_token: RequestToken | None = None
     resumed_at: UtcTime | None = None
+
+    @model_validator(mode="after")
+    def _resumes_have_a_token(self) -> StoredExecution:
+        # The count names the attempt in a stop's token: with a wrong one, AWS would take the stop for done.
+        if (self.resumes == 0) != (self.resume_token is None):
+            raise ValueError("resumes and resume_token do not go together")
+        return self
 
     @property
     def arn(self) -> str:

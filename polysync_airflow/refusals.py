@@ -7,12 +7,16 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from botocore.exceptions import ConnectionError as NoConnectionError
+from botocore.parsers import ResponseParserError
 
-from polysync_airflow.exceptions import CURE_WITH_ROLE, UNKNOWN_HINT, SageMakerApiError, hint_for
+from polysync_airflow.exceptions import CURE_WITH_ROLE, UNKNOWN_HINT, Hint, SageMakerApiError, hint_for
+
+BotoError = ClientError | BotoCoreError | ResponseParserError
+BOTO_ERRORS = (ClientError, BotoCoreError, ResponseParserError)
 
 
 def explain(
-    error: ClientError | BotoCoreError,
+    error: BotoError,
     operation: str,
     request: Mapping[str, Any],
     *,
@@ -33,13 +37,9 @@ def explain(
         operation = error.operation_name
         details = error.response.get("Error", {})
         code, said = details.get("Code", "Unknown"), details.get("Message", "")
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        passing = status == 429 or status >= 500
     else:
         code, said = type(error).__name__, str(error)
-        # What botocore itself repeats: no answer came, or not a whole one.
-        passing = isinstance(error, (NoConnectionError, HTTPClientError))
-    hint = hint_for(code)
+    hint = hint_for(code, operation)
     cure = hint.cure.format(**_circumstances(operation, request, said, region or "of the session", partition))
     if request.get("RoleArn") and hint is hint_for("AccessDeniedException"):
         cure += CURE_WITH_ROLE.format(role=request["RoleArn"])
@@ -48,9 +48,25 @@ def explain(
         error_code=code,
         operation=operation,
         lasting=hint.lasting,
-        # A code that we know tells more than the status that it came with.
-        passing=passing if hint is UNKNOWN_HINT else hint.passing,
+        passing=passes(error, hint),
     )
+
+
+def passes(error: BotoError, hint: Hint) -> bool:
+    """
+    Tell whether the very same call may well succeed in a moment.
+
+    :param error: what botocore raised.
+    :param hint: what its code means.
+    """
+    if hint is not UNKNOWN_HINT:
+        # A code that we know tells more than the status that it came with.
+        return hint.passing
+    if isinstance(error, ClientError):
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        return bool(status == 429 or status >= 500)
+    # What botocore itself repeats, no answer or not a whole one, and a proxy's page instead of an answer.
+    return isinstance(error, (NoConnectionError, HTTPClientError, ResponseParserError))
 
 
 def _circumstances(

@@ -25,9 +25,10 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.loaders import Loader
 from botocore.session import Session
 
-from polysync_airflow.exceptions import CredentialsError, hint_for
+from polysync_airflow.exceptions import UNKNOWN_HINT, CredentialsError, hint_for
 from polysync_airflow.iam import caller_trust, web_identity_trust
 from polysync_airflow.redaction import redact_wire_logs
+from polysync_airflow.refusals import passes
 from polysync_airflow.tokens import Claims, claims_of
 
 Exchange = Callable[[], Mapping[str, Any]]
@@ -101,7 +102,7 @@ class RenewingCredentials(DeferredRefreshableCredentials):
         if known is None or time.monotonic() >= self._paused_until:
             return None
         # A new one each time: an error that many threads raise collects all their tracebacks.
-        return CredentialsError(str(known), lasting=known.lasting)
+        return CredentialsError(str(known), lasting=known.lasting, passing=known.passing)
 
     def _renew(self) -> Mapping[str, Any]:
         # botocore calls this in one thread at a time; those who waited for a failed attempt come here next.
@@ -339,7 +340,8 @@ def _refusal(
     claims: Claims | None = None,
 ) -> CredentialsError:
     if not isinstance(error, ClientError):
-        return CredentialsError(f"AWS STS did not answer {operation}: {error}", lasting=False)
+        told = f"AWS STS did not answer {operation}: {error}"
+        return CredentialsError(told, lasting=False, passing=passes(error, UNKNOWN_HINT))
     details = error.response.get("Error", {})
     code, said = details.get("Code", "Unknown"), details.get("Message", "")
     hint = hint_for(code, operation)
@@ -353,4 +355,4 @@ def _refusal(
         lines.append(f"What to do: {cure}")
     if trust and code in ("AccessDenied", "InvalidIdentityToken"):
         lines.append(f"A trust policy that lets this identity in:\n{json.dumps(trust, indent=2)}")
-    return CredentialsError("\n".join(lines), lasting=hint.lasting)
+    return CredentialsError("\n".join(lines), lasting=hint.lasting, passing=passes(error, hint))

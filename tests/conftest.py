@@ -54,11 +54,11 @@ def emulator(_emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch) -> Emul
 @pytest.fixture
 def emulated_time(emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch) -> EmulatedTime:
     """Make every wait of the provider a step of the emulator's clock: eight hours pass in milliseconds."""
-    from polysync_airflow import patience, triggers
+    from polysync_airflow import hooks, patience, stopping, triggers
     from polysync_airflow.operators import acquiring, start
 
     clock = EmulatedTime(emulator)
-    for module in (acquiring, patience, start):
+    for module in (acquiring, hooks, patience, start, stopping):
         monkeypatch.setattr(module, "time", clock)
     monkeypatch.setattr(waiting, "time", clock)
     monkeypatch.setattr(triggers, "time", clock)

@@ -24,7 +24,7 @@ FLOORS = {
     "parameters": 2,
     "probe": 2,
     "recovery": 3,
-    "refusals": 3,
+    "refusals": 1,
     "report": 3,
     "entra": 3,
     "renewal": 4,

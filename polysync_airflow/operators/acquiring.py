@@ -70,12 +70,13 @@ class Acquisition:
     check: Callable[[], None]
     held: StoredExecution | None = field(default=None, init=False)
 
-    def acquire(self, request: StartRequest) -> Acquired:
+    def acquire(self, make_request: Callable[[], StartRequest]) -> Acquired:
         """
         Come to an execution.
 
-        :param request: what to start if a new one is to be.
+        :param make_request: gives what to start, if a new one is to be.
         :raises StoredRecordError: what is stored is damaged.
+        :raises ParametersError: what is to be started is not legal.
         :raises SageMakerApiError: AWS refused.
         """
         self.held = self.store.read()
@@ -83,7 +84,9 @@ class Acquisition:
         while True:
             move = self._decide(seen)
             if self.held is None or move is Move.START:
-                return self._start(request)
+                # What earlier tries had, if anything, has ended.
+                self.held = None
+                return self._start(make_request())
             if move is Move.REPEAT_START:
                 self._repeat_start(self.held)
             elif move is Move.LOOK or seen is None:

@@ -169,11 +169,9 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
         self._killed = False
 
     def execute(self, context: Context) -> str:
-        """Check, come to an execution, publish it, and wait if asked to."""
-        request = self._request(context)
-        self.hook.check_supported(request)
+        """Come to an execution, publish it, and wait if asked to."""
         with self._accounted_for(context):
-            found = self._acquire(context, request)
+            found = self._acquire(context)
             publish_start(context, found.stored)
             if not self.wait_for_completion:
                 return found.stored.arn
@@ -212,7 +210,7 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
         self._judge(end, story)
         return end.execution_arn
 
-    def _acquire(self, context: Context, request: StartRequest) -> Acquired:
+    def _acquire(self, context: Context) -> Acquired:
         acquisition = self._acquisition = Acquisition(
             hook_in=self.hook_in,
             store=ExecutionStore(context),
@@ -224,14 +222,17 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
             may_stop=self.stop_on_kill,
             check=self._check_killed,
         )
-        found = acquisition.acquire(request)
+        # Only if it is needed: what has become illegal must not keep a try from the execution that runs.
+        make_request = partial(self._request, context)
+        found = acquisition.acquire(make_request)
         while found.blocked:
             stored = found.stored
             watch = self._watch(stored.arn, stored.request.pipeline_name, attempt=stored.resumes)
             self._check_over(
                 self._wait_for_end(watch, then="execute_after_end", stop_on_kill=self.stop_on_kill)
             )
-            found = acquisition.acquire(request)
+            acquisition.until = time.time() + self._limit
+            found = acquisition.acquire(make_request)
         self._check_killed()
         return found
 
@@ -325,6 +326,7 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
         if request.execution_role_arn is None and self.hook.credentials:
             role = self.hook.credentials.execution_role_arn
             request = request.model_copy(update={"execution_role_arn": role})
+        self.hook.check_supported(request)
         return request
 
     @contextmanager
@@ -346,10 +348,15 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
         ti = context["ti"]
         if ti.try_number > ti.max_tries or isinstance(error, AirflowFailException):
             return False
-        if self.retry_policy is None:
+        try:
+            decision = self.retry_policy and self.retry_policy.evaluate(
+                error, ti.try_number, ti.max_tries, context
+            )
+        except Exception:
+            # Airflow goes by the task's retries then, and it is the error of the task that matters.
+            self.log.exception("The task's retry_policy failed")
             return True
-        decision = self.retry_policy.evaluate(error, ti.try_number, ti.max_tries, context)
-        return decision.action is not RetryAction.FAIL
+        return not decision or decision.action is not RetryAction.FAIL
 
     def _stop(self, execution_arn: str | None, attempt: int) -> str:
         """Ask for a stop if that is wanted; tell in a sentence what came of it."""

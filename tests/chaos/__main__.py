@@ -14,6 +14,8 @@ import time
 from pathlib import Path
 from typing import Final
 
+import httpx
+
 from tests.chaos.deployment import Deployment
 from tests.chaos.rows import AMAZONS, ROWS, Row
 from tests.chaos.run import Run
@@ -39,42 +41,55 @@ def main() -> int:
     rows = _rows(options.provider, options.rows, short=options.short)
     raise_when_interrupted()
     home = Path(tempfile.mkdtemp(prefix="polysync-chaos-"))
-    outcomes: dict[Row, list[Outcome]] = {row: [] for row in rows}
-    status = 0
-    begin = time.monotonic()
-
-    def report(row: Row, run: Run, outcome: Outcome) -> None:
-        outcomes[row].append(outcome)
-        print(f"[{time.monotonic() - begin:5.0f} s] {details(row, run.pipeline, outcome)}", flush=True)
-
     print(f"Starting PostgreSQL, the emulator and Airflow with two triggerers; logs in {home}", flush=True)
+    outcomes = _Outcomes(judged=options.provider == "polysync")
+    status = 0
     try:
         with Deployment(home, options.provider) as deployment:
-            suite = Suite(
-                deployment,
-                rows,
-                runs=1 if options.short else options.runs,
-                at_once=options.at_once,
-                report=report,
-            )
-            suite.run()
+            runs = 1 if options.short else options.runs
+            Suite(deployment, rows, runs=runs, at_once=options.at_once, report=outcomes.add).run()
     except InterruptedByPersonError:
         print("Interrupted. Nothing is left running.")
         status = INTERRUPTED
-    except (AirflowError, ProcessError) as error:
+    except (AirflowError, ProcessError, httpx.HTTPError) as error:
         print(error)
         status = 1
-    judged = options.provider == "polysync"
-    seen = {row: runs for row, runs in outcomes.items() if runs}
-    if seen:
-        print(f"\n{table(seen, judged=judged)}\n\nAll in {time.monotonic() - begin:.0f} s.")
-    if judged and any(outcome.problems for runs in seen.values() for outcome in runs):
+    outcomes.tell()
+    if outcomes.deviate():
         status = status or 1
     if status == 1 or options.keep:
         print(f"Logs: {home}")
     else:
         shutil.rmtree(home)
     return status
+
+
+class _Outcomes:
+    """What came of all runs so far, and when."""
+
+    def __init__(self, *, judged: bool) -> None:
+        self._judged = judged
+        self._begin = time.monotonic()
+        self._seen: dict[Row, list[Outcome]] = {}
+
+    def add(self, row: Row, run: Run, outcome: Outcome) -> None:
+        """Note a run, and tell of it at once."""
+        self._seen.setdefault(row, []).append(outcome)
+        told = details(row, run.pipeline, outcome, judged=self._judged)
+        print(f"[{self._seconds():5.0f} s] {told}", flush=True)
+
+    def tell(self) -> None:
+        """Print the table."""
+        if self._seen:
+            ordered = {row: self._seen[row] for row in ROWS if row in self._seen}
+            print(f"\n{table(ordered, judged=self._judged)}\n\nAll in {self._seconds():.0f} s.")
+
+    def deviate(self) -> bool:
+        """Tell whether a run came to anything but what is promised."""
+        return self._judged and any(outcome.problems for runs in self._seen.values() for outcome in runs)
+
+    def _seconds(self) -> float:
+        return time.monotonic() - self._begin
 
 
 def _rows(provider: str, wanted: str | None, *, short: bool) -> list[Row]:

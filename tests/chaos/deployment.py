@@ -12,7 +12,7 @@ import boto3
 
 from tests.chaos import marks
 from tests.chaos.calls import CallMirror
-from tests.chaos.postgres import Postgres
+from tests.chaos.postgres import private_postgres
 from tests.system.airflow_client import AirflowError
 from tests.system.local_emulator import REGION, SECRET_ACCESS_KEY, LocalEmulator
 from tests.system.private_airflow import PrivateAirflow
@@ -64,11 +64,11 @@ class Deployment:
 
     def __enter__(self) -> Deployment:
         with ExitStack() as stack:
-            database = stack.enter_context(Postgres())
+            database = stack.enter_context(private_postgres())
             self.emulator = stack.enter_context(
                 LocalEmulator(self._home, speed=SPEED, definitions=self._none())
             )
-            self.airflow = stack.enter_context(self._airflow(database.url))
+            self.airflow = stack.enter_context(self._airflow(database))
             self.client = self.airflow.client
             self._jobs[FIRST] = self._only_new(set())
             self.start_triggerer(SECOND)

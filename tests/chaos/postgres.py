@@ -7,9 +7,9 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Final
 
 from tests.system.processes import OwnedProcess, ProcessError, end_all, wait_until
@@ -24,84 +24,64 @@ INSTALL_TIMEOUT: Final = 600.0
 CONNECTIONS: Final = 300
 
 
-class Postgres:
+@contextmanager
+def private_postgres() -> Iterator[str]:
     """
-    A PostgreSQL server while its context is open; only root and its own account can reach it.
+    Run a PostgreSQL server while the context is open; only root and its own account can reach it.
 
     It listens on no network, just on a socket in a folder of its own.
+
+    :returns: the address of its empty database, as SQLAlchemy writes it.
+    :raises ProcessError: if PostgreSQL cannot be installed or does not start.
     """
-
-    def __init__(self) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="polysync-pg-"))
-        self._user = ACCOUNT if os.geteuid() == 0 else None
-        self._programs = Path()
-        self._process: OwnedProcess | None = None
-
-    @property
-    def url(self) -> str:
-        """Its empty database, as SQLAlchemy writes an address."""
-        return f"postgresql+psycopg2://{DATABASE_USER}@/postgres?host={self._folder}"
-
-    def start(self) -> None:
-        """
-        Make a database in the folder and serve it.
-
-        :raises ProcessError: if PostgreSQL cannot be installed or does not start.
-        """
-        programs = self._programs = find_programs() or install()
-        if self._user:
-            shutil.chown(self._folder, self._user)
-        data = self._folder / "data"
-        self._run(
-            *(str(programs / "initdb"), "--pgdata", str(data), "--username", DATABASE_USER),
-            *("--auth", "trust", "--encoding", "UTF8", "--no-locale", "--no-sync"),
-        )
-        # Nobody needs this data after a crash of the machine.
-        options = {
-            "listen_addresses": "",
-            "unix_socket_directories": str(self._folder),
-            "max_connections": str(CONNECTIONS),
-            "fsync": "off",
-            "synchronous_commit": "off",
-            "full_page_writes": "off",
-        }
-        command = [str(programs / "postgres"), "-D", str(data)]
-        command += [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
-        log = self._folder / "postgres.log"
-        self._process = OwnedProcess("PostgreSQL", command, env=os.environ, log=log, user=self._user)
-        if not wait_until(self._answers, timeout=START_TIMEOUT):
-            raise ProcessError(f"PostgreSQL does not answer.\n{self._process.log_tail()}")
-
-    def stop(self) -> None:
-        """End it and remove its data."""
-        if self._process:
-            # "Fast": it ends its own children, which are in sessions of their own, and waits for no client.
-            self._process.signal(signal.SIGINT)
-            wait_until(lambda: not self._process or not self._process.members(), timeout=START_TIMEOUT)
-            end_all([self._process])
-        shutil.rmtree(self._folder)
-
-    def __enter__(self) -> Postgres:
+    programs = find_programs() or install()
+    user = ACCOUNT if os.geteuid() == 0 else None
+    folder = Path(tempfile.mkdtemp(prefix="polysync-pg-"))
+    try:
+        if user:
+            shutil.chown(folder, user)
+        server = _serve(programs, folder, user)
         try:
-            self.start()
-        except BaseException:
-            self.stop()
-            raise
-        return self
+            _await_answer(server, programs, folder)
+            yield f"postgresql+psycopg2://{DATABASE_USER}@/postgres?host={folder}"
+        finally:
+            # "Fast": it ends its own children, which are in sessions of their own, and waits for no client.
+            server.signal(signal.SIGINT)
+            wait_until(lambda: not server.members(), timeout=START_TIMEOUT)
+            end_all([server])
+    finally:
+        shutil.rmtree(folder)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
-    def _answers(self) -> bool:
-        assert self._process
-        self._process.check_alive()
-        asked = (str(self._programs / "pg_isready"), "--quiet", "--host", str(self._folder))
+def _serve(programs: Path, folder: Path, user: str | None) -> OwnedProcess:
+    """Make a database in a folder and begin to serve it."""
+    data = folder / "data"
+    made = (str(programs / "initdb"), "--pgdata", str(data), "--username", DATABASE_USER)
+    options = ("--auth", "trust", "--encoding", "UTF8", "--no-locale", "--no-sync")
+    _run((*made, *options), user=user, timeout=START_TIMEOUT, env=os.environ, cwd=folder)
+    # Nobody needs this data after a crash of the machine.
+    settings = {
+        "listen_addresses": "",
+        "unix_socket_directories": str(folder),
+        "max_connections": str(CONNECTIONS),
+        "fsync": "off",
+        "synchronous_commit": "off",
+        "full_page_writes": "off",
+    }
+    command = [str(programs / "postgres"), "-D", str(data)]
+    command += [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+    return OwnedProcess("PostgreSQL", command, env=os.environ, log=folder / "postgres.log", user=user)
+
+
+def _await_answer(server: OwnedProcess, programs: Path, folder: Path) -> None:
+    asked = (str(programs / "pg_isready"), "--quiet", "--host", str(folder))
+
+    def answers() -> bool:
+        server.check_alive()
         return subprocess.run(asked, timeout=START_TIMEOUT, check=False).returncode == 0
 
-    def _run(self, *command: str) -> None:
-        _run(command, user=self._user, timeout=START_TIMEOUT, env=os.environ, cwd=self._folder)
+    if not wait_until(answers, timeout=START_TIMEOUT):
+        raise ProcessError(f"PostgreSQL does not answer.\n{server.log_tail()}")
 
 
 def find_programs() -> Path | None:

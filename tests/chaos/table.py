@@ -40,16 +40,18 @@ def table(outcomes: Mapping[Row, Sequence[Outcome]], *, judged: bool) -> str:
     return "\n".join(line.rstrip() for line in written)
 
 
-def details(row: Row, run: str, outcome: Outcome) -> str:
+def details(row: Row, run: str, outcome: Outcome, *, judged: bool) -> str:
     """
     Tell of one run in a line, and what deviated in further ones.
 
     :param row: its row.
     :param run: its name.
     :param outcome: what came of it.
+    :param judged: whether there is something to be expected.
     """
     remarks = f" ({'; '.join(outcome.remarks)})" if outcome.remarks else ""
-    line = f"{run}: {row.what}: {'NOT OK' if outcome.problems else 'ok'} in {outcome.seconds:.0f} s{remarks}"
+    verdict = "NOT OK" if outcome.problems else "ok"
+    line = f"{run}: {row.what}: {verdict if judged else 'measured'} in {outcome.seconds:.0f} s{remarks}"
     return "\n".join([line, *(f"    {problem}" for problem in outcome.problems)])
 
 

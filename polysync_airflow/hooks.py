@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -47,9 +47,26 @@ if TYPE_CHECKING:
     from airflow.sdk import Connection
 
 PAGE_SIZE: Final = 100
+# Connections that a client keeps open for its next calls, and so how many threads can share it. They are
+# made when they are needed; a connection of type aws may name another number.
+MOST_CONNECTIONS: Final = 32
 # StopPipelineExecution answers ConflictException for a moment while an execution moves between two steps.
 STOP_ATTEMPTS: Final = 5
 STOP_RETRY_SECONDS: Final = 0.3
+
+
+Answer = dict[str, Any]
+# Makes a call that it is given: at once, when there is room, again after an error that passes.
+Through = Callable[[Callable[[], Answer]], Answer]
+
+
+def at_once(call: Callable[[], Answer]) -> Answer:
+    """
+    Make a call.
+
+    :param call: the call.
+    """
+    return call()
 
 
 def allowed_identity_folders() -> tuple[Path, ...]:
@@ -134,7 +151,11 @@ class PolysyncSageMakerHook(AwsBaseHook):
                     "verify": self.credentials.verify,
                 },
             )
-        ours = Config(retries={"mode": "standard"}, user_agent_extra=f"polysync-airflow/{__version__}")
+        ours = Config(
+            retries={"mode": "standard"},
+            user_agent_extra=f"polysync-airflow/{__version__}",
+            max_pool_connections=MOST_CONNECTIONS,
+        )
         wrapper.botocore_config = ours.merge(wrapper.botocore_config) if wrapper.botocore_config else ours
         return wrapper
 
@@ -239,17 +260,20 @@ class PolysyncSageMakerHook(AwsBaseHook):
         pages = self._pages("ListPipelineExecutionSteps", PipelineExecutionArn=execution_arn)
         return [StepDescription.model_validate(s) for page in pages for s in page["PipelineExecutionSteps"]]
 
-    def list_pipelines(self, name_prefix: str | None = None) -> Iterator[PipelineSummary]:
+    def list_pipelines(
+        self, name_prefix: str | None = None, *, through: Through = at_once
+    ) -> Iterator[PipelineSummary]:
         """
         List the account's pipelines in this region by name, page by page.
 
         :param name_prefix: only those whose names begin so.
+        :param through: makes each page's call.
         :raises SageMakerApiError: if AWS refuses.
         """
         request = {"SortBy": "Name", "SortOrder": "Ascending"}
         if name_prefix:
             request["PipelineNamePrefix"] = name_prefix
-        for page in self._pages("ListPipelines", **request):
+        for page in self._pages("ListPipelines", through, **request):
             yield from (PipelineSummary.model_validate(summary) for summary in page["PipelineSummaries"])
 
     def describe_pipeline(self, pipeline_name: str) -> PipelineDescription:
@@ -304,6 +328,12 @@ class PolysyncSageMakerHook(AwsBaseHook):
         partition = self._signed_in_client.meta.partition
         return f"arn:{partition}:sagemaker:{self.region_name}:{account}:pipeline/*"
 
+    @property
+    def most_connections(self) -> int:
+        """How many calls can be under way at once without connecting anew for each."""
+        config = self._signed_in_client.meta.config
+        return int(config.max_pool_connections)
+
     # ---- how every operation is called
 
     @property
@@ -356,10 +386,10 @@ class PolysyncSageMakerHook(AwsBaseHook):
             ) from error
         return answer
 
-    def _pages(self, operation: str, **request: Any) -> Iterator[dict[str, Any]]:
+    def _pages(self, operation: str, through: Through = at_once, **request: Any) -> Iterator[dict[str, Any]]:
         token: dict[str, str] = {}
         while True:
-            page = self.call(operation, MaxResults=PAGE_SIZE, **request, **token)
+            page = through(partial(self.call, operation, MaxResults=PAGE_SIZE, **request, **token))
             yield page
             if not page.get("NextToken"):
                 return

@@ -32,7 +32,8 @@ FLOORS = {
     "credentials": 5,
     "connection": 6,
     "hooks": 7,
-    "catalog": 8,
+    "lane": 8,
+    "catalog": 9,
     "stopping": 8,
     "links": 9,
     "triggers": 9,
@@ -65,6 +66,8 @@ NO_AIRFLOW = (
 )
 NO_AWS = (
     "iam",
+    "lane",
+    "catalog",
     "pacing",
     "tokens",
     "probe",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from airflow.providers.amazon.aws.utils.connection_wrapper import AwsConnectionWrapper
@@ -25,6 +25,10 @@ from polysync_airflow.refusals import BOTO_ERRORS, BotoError, passes
 if TYPE_CHECKING:
     import boto3
     from airflow.sdk import Connection
+
+# Connections that a client keeps open for its next calls, and so how many threads can share it. They are
+# made when they are needed; a connection of type aws may name another number.
+MOST_CONNECTIONS: Final = 32
 
 
 def allowed_identity_folders() -> tuple[Path, ...]:
@@ -113,7 +117,11 @@ class ConnectedHook(AwsBaseHook):
                     "verify": self.credentials.verify,
                 },
             )
-        ours = Config(retries={"mode": "standard"}, user_agent_extra=f"polysync-airflow/{__version__}")
+        ours = Config(
+            retries={"mode": "standard"},
+            user_agent_extra=f"polysync-airflow/{__version__}",
+            max_pool_connections=MOST_CONNECTIONS,
+        )
         for theirs in (wrapper.botocore_config, self._overrides):
             ours = ours.merge(theirs) if theirs else ours
         wrapper.botocore_config = ours
@@ -170,6 +178,11 @@ class ConnectedHook(AwsBaseHook):
         found = self.get_session(self.region_name).get_credentials()
         expiry: datetime | None = getattr(found, "_expiry_time", None)
         return expiry.astimezone(UTC) if expiry else None
+
+    @property
+    def most_connections(self) -> int:
+        """How many calls can be under way at once without connecting anew for each."""
+        return int(self._signed_in_client.meta.config.max_pool_connections)
 
     @property
     def _signed_in_client(self) -> Any:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
+from functools import partial
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -29,6 +30,19 @@ PAGE_SIZE: Final = 100
 # StopPipelineExecution answers ConflictException for a moment while an execution moves between two steps.
 STOP_ATTEMPTS: Final = 5
 STOP_RETRY_SECONDS: Final = 0.3
+
+Answer = dict[str, Any]
+# Makes a call that it is given: at once, when there is room, again after an error that passes.
+Through = Callable[[Callable[[], Answer]], Answer]
+
+
+def at_once(call: Callable[[], Answer]) -> Answer:
+    """
+    Make a call.
+
+    :param call: the call.
+    """
+    return call()
 
 
 class PolysyncSageMakerHook(ConnectedHook):
@@ -152,17 +166,20 @@ class PolysyncSageMakerHook(ConnectedHook):
         pages = self._pages("ListPipelineExecutionSteps", PipelineExecutionArn=execution_arn)
         return [StepDescription.model_validate(s) for page in pages for s in page["PipelineExecutionSteps"]]
 
-    def list_pipelines(self, name_prefix: str | None = None) -> Iterator[PipelineSummary]:
+    def list_pipelines(
+        self, name_prefix: str | None = None, *, through: Through = at_once
+    ) -> Iterator[PipelineSummary]:
         """
         List the account's pipelines in this region by name, page by page.
 
         :param name_prefix: only those whose names begin so.
+        :param through: makes each page's call.
         :raises SageMakerApiError: if AWS refuses.
         """
         request = {"SortBy": "Name", "SortOrder": "Ascending"}
         if name_prefix:
             request["PipelineNamePrefix"] = name_prefix
-        for page in self._pages("ListPipelines", **request):
+        for page in self._pages("ListPipelines", through, **request):
             yield from (PipelineSummary.model_validate(summary) for summary in page["PipelineSummaries"])
 
     def describe_pipeline(self, pipeline_name: str) -> PipelineDescription:
@@ -223,10 +240,10 @@ class PolysyncSageMakerHook(ConnectedHook):
             ) from error
         return answer
 
-    def _pages(self, operation: str, **request: Any) -> Iterator[dict[str, Any]]:
+    def _pages(self, operation: str, through: Through = at_once, **request: Any) -> Iterator[dict[str, Any]]:
         token: dict[str, str] = {}
         while True:
-            page = self.call(operation, MaxResults=PAGE_SIZE, **request, **token)
+            page = through(partial(self.call, operation, MaxResults=PAGE_SIZE, **request, **token))
             yield page
             if not page.get("NextToken"):
                 return

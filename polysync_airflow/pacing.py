@@ -7,13 +7,13 @@ from typing import Final
 
 # Calls per second. AWS publishes no rate for SageMaker's pipeline operations; what an account has is shared
 # with everything else in it, so the first ThrottlingException tells more than any figure here could.
-FULL_RATE: Final = 200.0
+FULL_RATE: Final = 600.0
 # Never slower: at one call in two seconds AWS's own buckets fill faster than we empty them, and a pace that
 # fell further would take no notice of their having filled.
 LOWEST_RATE: Final = 0.5
 # What may be saved up, in seconds at the present rate: a burst of 20 calls at the full rate. AWS's buckets
 # allow bursts too, but smaller ones when others in the account are busy, as throttling shows them to be.
-BURST_SECONDS: Final = 0.1
+BURST_SECONDS: Final = 1 / 30
 # Calls per second, gained each second. Doubling back would meet the limit again at once, and every meeting
 # costs calls; one more each second meets a limit of 50 calls per second every 25 seconds only.
 RECOVERY: Final = 1.0

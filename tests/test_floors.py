@@ -34,6 +34,7 @@ FLOORS = {
     "connection": 6,
     "connected": 7,
     "hooks": 8,
+    "lane": 9,
     "catalog": 10,
     "channel": 9,
     "stopping": 9,
@@ -70,6 +71,7 @@ NO_AIRFLOW = (
 )
 NO_AWS = (
     "iam",
+    "catalog",
     "pacing",
     "tokens",
     "probe",

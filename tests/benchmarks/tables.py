@@ -37,14 +37,14 @@ def compare(columns: Mapping[str, Figures]) -> str:
 
     :param columns: figures by provider.
     """
-    first, *_, last = columns.values()
+    shown = list(columns.values())
     names = dict.fromkeys(name for figures in columns.values() for name in figures.values)
     head = ["", *columns, *(["ratio"] if len(columns) > 1 else [])]
     rows = [head, ["---", *["---:"] * (len(head) - 1)]]
     for name in names:
         cells = [_number(figures.values.get(name)) for figures in columns.values()]
         if len(columns) > 1:
-            cells.append(_ratio(first.values.get(name), last.values.get(name)))
+            cells.append(_ratio(shown[0].values.get(name), shown[-1].values.get(name)))
         rows.append([name, *cells])
     notes = [f"\n{name}: {figures.note}" for name, figures in columns.items() if figures.note]
     return "\n".join([*aligned(rows), *notes])

@@ -40,8 +40,8 @@ OPERATIONS: Final = (
     "AssumeRole",
 )
 
-# Seconds until the first trigger starts: thousands of arguments have to be read before.
-LEAD: Final = 3.0
+# Seconds until the first trigger starts: thousands of arguments have to be read before, the probe calibrated.
+LEAD: Final = 5.0
 # Beyond the limit, for a process that its triggers hold up.
 GRACE: Final = 60.0
 

@@ -347,3 +347,49 @@ def test_who_wants_no_stops_gets_none(
     assert "The execution goes on running, as stop_on_kill=False asks." in str(run.error)
     assert calls(emulator, STOP) == []
     assert ledger.statuses == 3 * ["Executing"]
+
+
+# ---- Airflow's callback for processes that died for good
+
+
+def call_back(operator: Any, ti: TaskInstance) -> None:
+    """Do what Airflow does once a task has failed for good: on its worker, or for a dead one elsewhere."""
+    for callback in operator.on_failure_callback:
+        callback({"ti": ti, "task": operator, "dag": None, "params": {}})
+
+
+def test_a_resumed_execution_of_a_dead_task_is_stopped(
+    ledger: Ledger, emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """The stop is the resumed attempt's, although the attempt before was stopped too."""
+    emulator.control.put_scenario({"steps": {"Merge": {"fail": {"times": 1}, "duration": 230}}})
+    task = Task(arguments={"retry_mode": "resume", "poll_interval": 20}, retries=1)
+    task.begin()
+    # Too late: the last step fails while the stop is under way.
+    emulated_time.after(460, task.operator.on_kill)
+    task.go()
+    emulator.control.put_scenario(NEVER_ENDS)
+    emulated_time.after(100, die)
+    run = task.next_try()
+    assert task.state == "failed"
+    assert ledger.statuses == ["Executing"]
+
+    call_back(task.begin(), run.ti)
+    emulator.control.advance(60)
+
+    assert ledger.statuses == ["Stopped"]
+
+
+def test_a_timeout_is_not_told_as_a_death(
+    make_task: MakeTask, ledger: Ledger, emulator: EmulatorServer
+) -> None:
+    """The try itself has asked for the stop: the callback that follows has nothing to do, and nothing to say."""
+    emulator.control.put_scenario(NEVER_ENDS)
+    task = make_task(timeout=3600, retries=0)
+    run = task.next_try()
+    assert task.state == "failed"
+    emulator.control.clear_calls()
+
+    call_back(run.operator, run.ti)
+
+    assert calls(emulator) == []

@@ -14,6 +14,8 @@
 #                             if there is none)
 #   make chaos-amazon         the same for the amazon provider's operators, as measured
 #   make compare              our outcomes beside the amazon provider's, as both run
+#   make bench                what everything costs, beside the amazon provider's (two hours; see tests/benchmarks)
+#   make bench ARGS="triggers --executions 1000 --pipelines 20"      one part of it (make bench ARGS=-h)
 #   make bench-sign-in        how long 200 triggers that sign in at once hold up a triggerer, beside the amazon's
 #   make constraints          constraints.txt anew, from the newest releases
 #   make clean                remove the virtual environments
@@ -32,7 +34,7 @@ PROJECT := -e '.[emulator,entra]' --group test --group chaos
 INSTALLED_BY := constraints.txt pyproject.toml polysync_airflow/__init__.py Makefile
 
 .PHONY: demo test test-system test-sdk test-aiobotocore lint import-cost chaos chaos-amazon compare \
-        bench-sign-in constraints clean
+        bench bench-sign-in constraints clean
 .DEFAULT_GOAL := test
 .SUFFIXES:
 
@@ -68,8 +70,11 @@ chaos-amazon: .venv-aiobotocore/.ready
 compare: .venv-aiobotocore/.ready
 	@.venv-aiobotocore/bin/python -m tests.comparison.amazon_outcomes
 
+bench: .venv-aiobotocore/.ready
+	@.venv-aiobotocore/bin/python -m tests.benchmarks $(ARGS)
+
 bench-sign-in: .venv-aiobotocore/.ready
-	@.venv-aiobotocore/bin/python -m tests.benchmarks.sign_in_stall
+	@.venv-aiobotocore/bin/python -m tests.benchmarks sign-in $(ARGS)
 
 # Python's venv brings a pip too old to know dependency groups, so pip is the first thing to be installed.
 define make_venv
@@ -88,7 +93,7 @@ endef
 	$(make_venv)
 	@grep -v -E '^(aiobotocore|boto3|botocore|s3transfer)==' constraints.txt > $(@D)/constraints.txt
 	@$(@D)/bin/python -m pip install --quiet --constraint $(@D)/constraints.txt pip
-	@$(@D)/bin/python -m pip install --quiet --constraint $(@D)/constraints.txt $(PROJECT) \
+	@$(@D)/bin/python -m pip install --quiet --constraint $(@D)/constraints.txt $(PROJECT) --group bench \
 	    'apache-airflow-providers-amazon[aiobotocore]' aiobotocore==$(AIOBOTOCORE)
 	@touch $@
 
@@ -103,7 +108,7 @@ constraints:
 	rm -rf .venv-constraints
 	$(PYTHON) -m venv .venv-constraints
 	.venv-constraints/bin/python -m pip install --quiet --upgrade pip
-	.venv-constraints/bin/python -m pip install --quiet $(PROJECT) --group lint
+	.venv-constraints/bin/python -m pip install --quiet $(PROJECT) --group lint --group bench
 	.venv-constraints/bin/python -m pip list --format freeze --exclude polysync-airflow --exclude setuptools \
 	    > constraints.txt
 	rm -rf .venv-constraints

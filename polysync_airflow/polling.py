@@ -101,8 +101,8 @@ class Poller:
             with ThreadPoolExecutor(WORKERS, thread_name_prefix="polysync-look") as pool:
                 while job := self._next_job():
                     pool.submit(self._do, job)
-        except Exception as error:
-            # Nobody may wait for a schedule that has ended.
+        except BaseException as error:
+            # Whatever it was, nobody may wait for a schedule that has ended.
             log.exception("The poller has failed")
             with self._changed:
                 for subscription in self._subscriptions:
@@ -170,7 +170,7 @@ class Poller:
                 self._list(job.pipeline, job.subscriptions)
             else:
                 self._look(job.subscriptions[0])
-        except Exception as error:
+        except BaseException as error:
             log.exception("A look has failed")
             for subscription in job.subscriptions:
                 subscription.tell(error)

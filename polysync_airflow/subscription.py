@@ -29,19 +29,19 @@ class Subscription:
     due: float = 0.0
     entry: int | None = None
     over: bool = False
-    _news: asyncio.Queue[Wait | Finish | Exception] = field(default_factory=asyncio.Queue)
+    _news: asyncio.Queue[Wait | Finish | BaseException] = field(default_factory=asyncio.Queue)
 
     async def steps(self) -> AsyncIterator[Wait | Finish]:
         """Give every decision that has something to tell, the end last."""
         while True:
             step = await self._news.get()
-            if isinstance(step, Exception):
+            if isinstance(step, BaseException):
                 raise step
             yield step
             if isinstance(step, Finish):
                 return
 
-    def tell(self, step: Wait | Finish | Exception) -> None:
+    def tell(self, step: Wait | Finish | BaseException) -> None:
         """
         Pass on a decision, from any thread.
 

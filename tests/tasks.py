@@ -18,7 +18,7 @@ from polysync_airflow.emulator import EmulatorServer
 
 
 class EmulatedTime:
-    """Stands in for the modules ``time`` and ``asyncio`` where the provider waits."""
+    """Stands in for the module ``time`` where the provider waits."""
 
     def __init__(self, emulator: EmulatorServer) -> None:
         self._emulator = emulator

@@ -51,7 +51,9 @@ def test_first_looks_are_spread_even_if_looks_are_close_together() -> None:
 
 
 @given(st.floats(-1000, 1000), st.floats(1, 600))
-def test_who_joins_a_watched_pipeline_is_looked_at_in_one_of_its_rounds(ahead: float, interval: float) -> None:
+def test_who_joins_a_watched_pipeline_is_looked_at_in_one_of_its_rounds(
+    ahead: float, interval: float
+) -> None:
     """Never before the first pause, and no later than one interval after it."""
     due = first_look(watch(poll_interval=interval), NOW, NOW + ahead)
 
@@ -96,9 +98,7 @@ def test_looks_come_closer_together_around_the_expected_end(age: float, interval
     assert forecast.interval(age, 30) == interval
 
 
-@given(
-    st.lists(st.floats(0, 100_000), min_size=3, max_size=30), st.floats(0, 200_000), st.floats(0.5, 3600)
-)
+@given(st.lists(st.floats(0, 100_000), min_size=3, max_size=30), st.floats(0, 200_000), st.floats(0.5, 3600))
 def test_a_forecast_keeps_between_the_floor_and_the_tasks_interval(
     known: list[float], age: float, poll_interval: float
 ) -> None:

@@ -1,0 +1,98 @@
+"""
+Owns the command line of the benchmarks: both providers, in fresh processes, on the same endpoint.
+
+::
+
+    python -m tests.benchmarks triggers --executions 1000 --pipelines 20
+
+The amazon provider's triggers need ``apache-airflow-providers-amazon[aiobotocore]``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tests.benchmarks import imports, triggers
+from tests.benchmarks.bench import Bench
+from tests.benchmarks.capacity import capacity
+from tests.benchmarks.endpoint.running import RunningEndpoint
+from tests.benchmarks.files import raise_file_limit
+from tests.benchmarks.notebook import Notebook
+from tests.benchmarks.providers import providers
+from tests.benchmarks.tables import machine
+
+WAITING = triggers.Workload()
+THROTTLED = replace(WAITING, quota=50.0, grace=120.0)
+# All sign in at once, while STS is slow.
+SIGN_IN = replace(
+    WAITING,
+    executions=200,
+    pipelines=1,
+    seconds=8,
+    per_second=0,
+    credentials="role",
+    sts_latency=0.5,
+    grace=32,
+)
+
+
+def show_capacity(options: argparse.Namespace, bench: Bench) -> None:
+    """Print what the endpoint can serve."""
+    rates = [f"{rate:,.0f} calls of {name}" for name, rate in capacity(bench.endpoint).items()]
+    print(f"The endpoint serves, a second, {' or '.join(rates)}.", flush=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--providers", choices=("ours", "amazon", "both"), default="both")
+    common.add_argument("--runs", type=int, default=1, help="show medians of so many (default: %(default)s)")
+    common.add_argument(
+        "--notebook", type=Path, help="a file that keeps figures, so that none is measured twice"
+    )
+    parts = parser.add_subparsers(required=True, metavar="part")
+
+    def part(name: str, show: Callable[[argparse.Namespace, Bench], None], about: str | None) -> Any:
+        added = parts.add_parser(
+            name,
+            help=(about or "").strip().splitlines()[0],
+            parents=[common],
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        )
+        added.set_defaults(show=show)
+        return added
+
+    triggers.add_options(part("triggers", triggers.show, triggers.__doc__), WAITING)
+    triggers.add_options(part("throttled", triggers.show, "The same, while AWS throttles."), THROTTLED)
+    triggers.add_options(
+        part("sign-in", triggers.show, "Many that sign in at once, while STS is slow."), SIGN_IN
+    )
+    part("imports", imports.show, imports.__doc__)
+    part("capacity", show_capacity, show_capacity.__doc__)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """
+    Measure and print.
+
+    :param arguments: the command line; None for the process's own.
+    :returns: the exit status.
+    """
+    options = _parser().parse_args(arguments)
+    raise_file_limit()
+    print(machine(), flush=True)
+    with RunningEndpoint() as endpoint:
+        bench = Bench(endpoint, providers(options.providers), options.runs, Notebook(options.notebook))
+        options.show(options, bench)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

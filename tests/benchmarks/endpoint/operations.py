@@ -1,0 +1,191 @@
+"""
+Owns the answers, in the shapes that botocore expects.
+
+Reference: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribePipelineExecution.html and its
+siblings, https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from math import inf
+from typing import Any, Final
+
+from tests.benchmarks.endpoint.account import ACCOUNT_ID, ROLE_ARN, Account, Execution, Pipeline
+
+LARGEST_PAGE: Final = 100
+CREDENTIALS_LAST: Final = 3600.0
+Operation = Callable[[Account, Mapping[str, Any], float], Any]
+
+DEFINITION: Final = json.dumps(
+    {
+        "Version": "2020-12-01",
+        "Parameters": [
+            {"Name": "InputDataUrl", "Type": "String", "DefaultValue": "s3://ml-bucket/abalone.csv"},
+            {"Name": "InstanceCount", "Type": "Integer", "DefaultValue": 1},
+            {"Name": "LearningRate", "Type": "Float", "DefaultValue": 0.1},
+            {
+                "Name": "Approval",
+                "Type": "String",
+                "DefaultValue": "Manual",
+                "EnumValues": ["Manual", "Auto"],
+            },
+        ],
+        # Real definitions are tens of kilobytes.
+        "Steps": [
+            {"Name": f"Step{number}", "Type": "Processing", "Arguments": {"AppSpecification": "x" * 400}}
+            for number in range(20)
+        ],
+    }
+)
+_ASSUMED: Final = """\
+<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult><AssumedRoleUser>\
+<AssumedRoleId>AROAEXAMPLE:benchmark</AssumedRoleId><Arn>arn:aws:sts::{account}:assumed-role/polysync/benchmark</Arn>\
+</AssumedRoleUser><Credentials><AccessKeyId>ASIAIOSFODNN7EXAMPLE</AccessKeyId><SecretAccessKey>{secret}\
+</SecretAccessKey><SessionToken>{secret}</SessionToken><Expiration>{expiry}</Expiration></Credentials>\
+</AssumeRoleResult><ResponseMetadata><RequestId>0</RequestId></ResponseMetadata></AssumeRoleResponse>"""
+
+
+class Refused(Exception):
+    """
+    An error of the API.
+
+    :param code: AWS's.
+    :param message: AWS's.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code, self.message = code, message
+
+
+def assume_role(now: float) -> str:
+    """
+    Return STS's answer to AssumeRole.
+
+    :param now: seconds since the epoch.
+    """
+    expiry = datetime.fromtimestamp(now + CREDENTIALS_LAST, UTC)
+    return _ASSUMED.format(account=ACCOUNT_ID, secret="x" * 40, expiry=f"{expiry:%Y-%m-%dT%H:%M:%SZ}")
+
+
+def describe_pipeline_execution(account: Account, request: Mapping[str, Any], now: float) -> Any:
+    """Describe an execution."""
+    execution = _execution(account, request)
+    execution.look(now)
+    return {
+        "PipelineArn": execution.arn.partition("/execution/")[0],
+        "PipelineExecutionArn": execution.arn,
+        "PipelineExecutionDisplayName": "benchmark",
+        "PipelineExecutionStatus": execution.status(now),
+        "CreationTime": execution.begins,
+        "LastModifiedTime": execution.ends if now >= execution.ends else execution.begins,
+        "CreatedBy": {},
+        "LastModifiedBy": {},
+        "PipelineVersionId": 1,
+    }
+
+
+def list_pipeline_executions(account: Account, request: Mapping[str, Any], now: float) -> Any:
+    """List a pipeline's executions by their creation, the newest first unless it is asked otherwise."""
+    executions = _pipeline(account, request).executions
+    after, before = request.get("CreatedAfter", -inf), request.get("CreatedBefore", inf)
+    first, end = _pipeline(account, request).created_within(after, min(before, now))
+    size = request.get("MaxResults", LARGEST_PAGE)
+    # A token is the place of the next one among the oldest first, which does not move as others begin.
+    if request.get("SortOrder") == "Ascending":
+        first = int(request.get("NextToken", first))
+        page, following = executions[first : min(first + size, end)], first + size
+        more = following < end
+    else:
+        end = int(request.get("NextToken", end))
+        following = max(first, end - size)
+        page, more = executions[following:end][::-1], following > first
+    for execution in page:
+        execution.look(now)
+    summaries = [_summary(execution, now) for execution in page]
+    return {"PipelineExecutionSummaries": summaries, **({"NextToken": str(following)} if more else {})}
+
+
+def _summary(execution: Execution, now: float) -> dict[str, Any]:
+    return {
+        "PipelineExecutionArn": execution.arn,
+        "StartTime": execution.begins,
+        "PipelineExecutionStatus": execution.status(now),
+        "PipelineExecutionDisplayName": "benchmark",
+    }
+
+
+def list_pipeline_execution_steps(account: Account, request: Mapping[str, Any], now: float) -> Any:
+    """List an execution's steps: the one that it has."""
+    execution = _execution(account, request)
+    step = {"StepName": "Only", "StepStatus": execution.status(now), "StartTime": execution.begins}
+    step |= {"AttemptCount": 1, "Metadata": {}}
+    return {"PipelineExecutionSteps": [step | ({"EndTime": execution.ends} if now >= execution.ends else {})]}
+
+
+def start_pipeline_execution(account: Account, request: Mapping[str, Any], now: float) -> Any:
+    """Start an execution, once for each token."""
+    token = request.get("ClientRequestToken")
+    execution = account.start(_pipeline(account, request), now, account.seconds, token)
+    return {"PipelineExecutionArn": execution.arn}
+
+
+def list_pipelines(account: Account, request: Mapping[str, Any], now: float) -> Any:
+    """List the pipelines by their names."""
+    prefix, size = request.get("PipelineNamePrefix", ""), request.get("MaxResults", LARGEST_PAGE)
+    found = [pipeline for name, pipeline in sorted(account.pipelines.items()) if name.startswith(prefix)]
+    if request.get("SortOrder") != "Ascending":
+        found.reverse()
+    first = int(request.get("NextToken", 0))
+    summaries = [_facts(pipeline) for pipeline in found[first : first + size]]
+    more = first + size < len(found)
+    return {"PipelineSummaries": summaries, **({"NextToken": str(first + size)} if more else {})}
+
+
+def describe_pipeline(account: Account, request: Mapping[str, Any], now: float) -> Any:
+    """Describe a pipeline with its definition."""
+    return {
+        **_facts(_pipeline(account, request)),
+        "PipelineDefinition": DEFINITION,
+        "PipelineStatus": "Active",
+        "CreatedBy": {},
+        "LastModifiedBy": {},
+    }
+
+
+def _facts(pipeline: Pipeline) -> dict[str, Any]:
+    return {
+        "PipelineArn": pipeline.arn,
+        "PipelineName": pipeline.name,
+        "PipelineDisplayName": pipeline.name,
+        "RoleArn": ROLE_ARN,
+        "CreationTime": 1_700_000_000.0,
+        "LastModifiedTime": 1_700_000_000.0,
+    }
+
+
+def _pipeline(account: Account, request: Mapping[str, Any]) -> Pipeline:
+    pipeline = account.pipeline(request["PipelineName"])
+    if pipeline is None:
+        raise Refused("ResourceNotFound", f"Pipeline {request['PipelineName']!r} does not exist.")
+    return pipeline
+
+
+def _execution(account: Account, request: Mapping[str, Any]) -> Execution:
+    execution = account.executions.get(request["PipelineExecutionArn"])
+    if execution is None:
+        raise Refused("ResourceNotFound", f"Execution {request['PipelineExecutionArn']!r} does not exist.")
+    return execution
+
+
+OPERATIONS: Final[Mapping[str, Operation]] = {
+    "DescribePipelineExecution": describe_pipeline_execution,
+    "ListPipelineExecutions": list_pipeline_executions,
+    "ListPipelineExecutionSteps": list_pipeline_execution_steps,
+    "StartPipelineExecution": start_pipeline_execution,
+    "ListPipelines": list_pipelines,
+    "DescribePipeline": describe_pipeline,
+}

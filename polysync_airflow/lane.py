@@ -26,7 +26,7 @@ Answer = TypeVar("Answer")
 ONE_ATTEMPT: Final = Config(retries={"total_max_attempts": 1})
 # A call costs this process 1 to 2 ms of computing, which threads of one process cannot share, and tens of
 # milliseconds of waiting for AWS, which they can: many more threads would wait for each other.
-WORKERS: Final = 12
+WORKERS: Final = 14
 # For each thread so many items are begun, or done and not fetched yet: work enough while the next page of a
 # list is read, or the item whose turn it is takes longer than others.
 AHEAD_PER_WORKER: Final = 4

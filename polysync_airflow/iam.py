@@ -48,7 +48,7 @@ def identity_policy(
     :param partition: ``aws``, ``aws-cn`` or ``aws-us-gov``.
     :param pipelines: only these pipelines; all of account and region if there are none.
     :param pass_roles: ARNs of roles that starts may name.
-    :param optional: also allow what the provider can do without: failed steps' reasons, resuming, fewer calls.
+    :param optional: also allow what the provider can do without: failed steps' reasons, resumes, listings.
     """
     # AWS writes names into ARNs in lower case, whatever their owner wrote.
     names = sorted({name.lower() for name in pipelines}) or ["*"]

@@ -9,6 +9,10 @@
 #   make test-aiobotocore     the default suite on the older botocore that aiobotocore asks for
 #   make lint                 formatting, rules, types
 #   make import-cost          what importing the operators costs each time a DAG file is parsed
+#   make chaos                kills and restarts befall a real Airflow on PostgreSQL, each of them five times
+#                             (ARGS="--short" or ARGS="--runs 1 --rows 1,8a" for less; it installs PostgreSQL
+#                             if there is none)
+#   make chaos-amazon         the same for the amazon provider's operators, as measured
 #   make compare              our outcomes beside the amazon provider's, as both run
 #   make bench-sign-in        how long 200 triggers that sign in at once hold up a triggerer, beside the amazon's
 #   make constraints          constraints.txt anew, from the newest releases
@@ -24,10 +28,11 @@ AIOBOTOCORE := 3.10.0
 SAGEMAKER_SDK := sagemaker<3
 
 # The wheel is built by one of the tests, with no package index at hand.
-PROJECT := -e '.[emulator,entra]' --group test
+PROJECT := -e '.[emulator,entra]' --group test --group chaos
 INSTALLED_BY := constraints.txt pyproject.toml polysync_airflow/__init__.py Makefile
 
-.PHONY: demo test test-system test-sdk test-aiobotocore lint import-cost compare bench-sign-in constraints clean
+.PHONY: demo test test-system test-sdk test-aiobotocore lint import-cost chaos chaos-amazon compare \
+        bench-sign-in constraints clean
 .DEFAULT_GOAL := test
 .SUFFIXES:
 
@@ -53,6 +58,12 @@ lint: .venv/.ready
 
 import-cost: .venv/.ready
 	@.venv/bin/python -m tests.packaging.import_cost
+
+chaos: .venv/.ready
+	@.venv/bin/python -m tests.chaos $(ARGS)
+
+chaos-amazon: .venv-aiobotocore/.ready
+	@.venv-aiobotocore/bin/python -m tests.chaos --provider amazon $(ARGS)
 
 compare: .venv-aiobotocore/.ready
 	@.venv-aiobotocore/bin/python -m tests.comparison.amazon_outcomes

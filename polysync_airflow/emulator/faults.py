@@ -9,6 +9,7 @@ As JSON::
            | "latency"        answered after "delay" real seconds
            | "dropped"        the connection ends before the request is processed
            | "lost_response"  the connection ends after it, without an answer
+     "pipeline": "churn",  only requests that name this pipeline or one of its executions (default: any)
      "skip": 0,      let so many requests pass first
      "count": 2,     then hit so many (default: no limit)
      "seconds": 60}  and only so long, in emulated seconds from now (default: no limit)
@@ -27,7 +28,7 @@ from typing import Any
 from polysync_airflow.emulator.errors import ApiError
 
 KINDS = ("throttle", "error", "http", "latency", "dropped", "lost_response")
-_MEMBERS = {"operation", "kind", "code", "message", "status", "delay", "skip", "count", "seconds"}
+_MEMBERS = {"operation", "kind", "code", "message", "status", "delay", "pipeline", "skip", "count", "seconds"}
 
 
 class FaultError(ValueError):
@@ -45,9 +46,15 @@ class Fault:
     message: str
     status: int
     delay: float
+    pipeline: str | None
     skip: float
     count: float
     until: float
+
+    def fits(self, operation: str, pipeline: str | None) -> bool:
+        """Return whether a request is of the kind that is to be hit; SageMaker ignores the case of names."""
+        wanted = self.pipeline and self.pipeline.lower()
+        return self.operation in ("*", operation) and wanted in (None, pipeline)
 
     def error(self) -> ApiError:
         """Return the AWS error of a ``throttle`` or ``error`` fault."""
@@ -84,6 +91,7 @@ class Faults:
                 message=body.get("message", "Rate exceeded"),
                 status=int(_number(body, "status", 503 if kind == "http" else 400)),
                 delay=_number(body, "delay", 0),
+                pipeline=body.get("pipeline"),
                 skip=_number(body, "skip", 0),
                 count=_number(body, "count", inf),
                 until=now + _number(body, "seconds", inf),
@@ -91,12 +99,17 @@ class Faults:
             self._faults.append(fault)
         return fault
 
-    def take(self, operation: str, now: float) -> Fault | None:
-        """Return the fault that hits a request, and count it."""
+    def take(self, operation: str, now: float, pipeline: str | None = None) -> Fault | None:
+        """Return the fault that hits a request, and count it.
+
+        :param operation: the operation that is asked for.
+        :param now: the present, in emulated seconds since the epoch.
+        :param pipeline: the pipeline that the request names, in lower case.
+        """
         with self._lock:
             self._faults = [fault for fault in self._faults if fault.count > 0 and now < fault.until]
             for fault in self._faults:
-                if fault.operation not in ("*", operation):
+                if not fault.fits(operation, pipeline):
                     continue
                 if fault.skip > 0:
                     fault.skip -= 1
@@ -127,7 +140,7 @@ def _checked(document: Any) -> Mapping[str, Any]:
     kind = document.get("kind")
     if kind not in KINDS:
         raise FaultError(f"kind is {kind!r}, not one of {list(KINDS)}")
-    for name in ("operation", "code", "message"):
+    for name in ("operation", "code", "message", "pipeline"):
         if name in document and not isinstance(document[name], str):
             raise FaultError(f"{name} is not a string")
     if kind == "error" and not document.keys() >= {"code", "message"}:

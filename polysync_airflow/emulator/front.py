@@ -59,7 +59,7 @@ class Front:
             return self._control.answer(request)(environ, start_response)
         aws = read(request)
         entry = self._entry(aws)
-        fault = self._faults.take(aws.operation, entry.time)
+        fault = self._faults.take(aws.operation, entry.time, aws.pipeline)
         entry.fault = fault.kind if fault else None
         if fault and fault.kind == "latency":
             time.sleep(fault.delay)

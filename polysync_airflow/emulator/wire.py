@@ -17,6 +17,9 @@ from polysync_airflow.emulator.errors import ApiError
 _SCOPE = re.compile(r"Credential=([^/,\s]+)/\d{8}/([^/,\s]+)/([^/,\s]+)/aws4_request")
 _JSON = "application/x-amz-json-1.1"
 _TARGET = re.compile(r"(\w+)\.(\w+)")
+# Where a name may be given, an ARN may be, too.
+_PIPELINE = re.compile(r"(?:arn:.+:pipeline/)?([^/]+)")
+_PIPELINE_MEMBERS = ("PipelineName", "PipelineArn", "PipelineExecutionArn", "ResourceArn")
 
 
 @dataclass
@@ -40,6 +43,19 @@ class AwsRequest:
     def protocol(self) -> str:
         """Return ``json``, ``query`` or ``rest``."""
         return "json" if self.target else "query" if self.form else "rest"
+
+    @property
+    def pipeline(self) -> str | None:
+        """The name, in lower case, of the pipeline that a SageMaker request is about, if it names one."""
+        try:
+            body = json.loads(self.body) if self.target == "SageMaker" else None
+        except ValueError:
+            return None
+        if not isinstance(body, dict):
+            return None
+        named = next((body[name] for name in _PIPELINE_MEMBERS if isinstance(body.get(name), str)), "")
+        found = _PIPELINE.match(named.lower())
+        return found[1] if found else None
 
 
 def read(request: Request) -> AwsRequest:

@@ -114,6 +114,27 @@ def test_faults_skip_count_and_end(server: EmulatorServer, sagemaker: Any) -> No
     assert sagemaker.list_pipelines()["PipelineSummaries"] == []
 
 
+@pytest.mark.parametrize("by_arn", [False, True])
+def test_a_fault_of_one_pipeline_spares_the_others(
+    server: EmulatorServer,
+    create: Callable[..., str],
+    start: Callable[..., str],
+    sagemaker: Any,
+    by_arn: bool,
+) -> None:
+    """A fault with a pipeline hits what names it or its executions, by name or ARN, and nothing else."""
+    for name in ("Demo", "Other"):
+        create(chain("A"), name)
+    hit, spared = start("Demo"), start("Other")
+    server.control.add_fault("throttle", pipeline="Demo")
+    assert refusal(sagemaker.describe_pipeline_execution, PipelineExecutionArn=hit)[1] == "Rate exceeded"
+    named = hit.rpartition("/execution/")[0] if by_arn else "DEMO"
+    assert refusal(sagemaker.start_pipeline_execution, PipelineName=named)[1] == "Rate exceeded"
+    assert sagemaker.describe_pipeline_execution(PipelineExecutionArn=spared)
+    assert sagemaker.start_pipeline_execution(PipelineName="Other")
+    assert sagemaker.list_pipelines()
+
+
 def test_faults_are_listed_and_removed(server: EmulatorServer, sagemaker: Any) -> None:
     """A fault without limit holds until it is removed."""
     first = server.control.add_fault("throttle", count=5)

@@ -125,6 +125,20 @@ class AirflowClient:
         path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}"
         self._answer(self._http.patch(path, json={"new_state": state}))
 
+    def clear_task(self, dag_id: str, run_id: str, task_id: str) -> None:
+        """Have a task executed again, whatever its state, as a person does in the UI."""
+        body = {"dry_run": False, "only_failed": False, "dag_run_id": run_id, "task_ids": [task_id]}
+        self._answer(self._http.post(f"/api/v2/dags/{dag_id}/clearTaskInstances", json=body))
+
+    def mark_run(self, dag_id: str, run_id: str, state: str) -> None:
+        """Set a run's state, as a person does in the UI."""
+        self._answer(self._http.patch(f"/api/v2/dags/{dag_id}/dagRuns/{run_id}", json={"state": state}))
+
+    def jobs(self, job_type: str) -> set[int]:
+        """Tell the ids of the components of a type that are alive."""
+        found = self.get("/api/v2/jobs", job_type=job_type, is_alive=True)["jobs"]
+        return {job["id"] for job in found}
+
     def xcom(self, dag_id: str, run_id: str, task_id: str, key: str) -> Any:
         """Return a value that a task pushed; None if it has not."""
         path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/{key}"

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import signal
 import sys
 import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import httpx
 from botocore.exceptions import BotoCoreError, ClientError
@@ -22,6 +21,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from tests.system.airflow_client import AirflowClient, AirflowError
 from tests.system.demo_screen import Screen
 from tests.system.foreground import in_foreground
+from tests.system.interruption import InterruptedByPersonError, raise_when_interrupted
 from tests.system.local_emulator import LocalEmulator
 from tests.system.private_airflow import PrivateAirflow
 from tests.system.processes import ProcessError
@@ -45,10 +45,6 @@ class DemoFailedError(RuntimeError):
     """The run did not end as it should."""
 
 
-class InterruptedByPersonError(BaseException):
-    """Somebody asked for the end. No Exception, as nobody but the demo itself may catch it."""
-
-
 def main() -> int:
     """
     Run the demo.
@@ -56,8 +52,7 @@ def main() -> int:
     :returns: the exit status: 0, 1 if it failed, 130 if it was interrupted before its end.
     """
     options = _parser().parse_args()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
+    raise_when_interrupted()
     home = Path(tempfile.mkdtemp(prefix="polysync-demo-"))
     screen = Screen()
     try:
@@ -166,13 +161,6 @@ def _steps(sagemaker: Any, execution_arn: str) -> list[dict[str, Any]]:
         PipelineExecutionArn=execution_arn, SortOrder="Ascending"
     )
     return list(answer["PipelineExecutionSteps"])
-
-
-def _interrupt(*_: object) -> NoReturn:
-    # The first one only: the clean end that it begins takes seconds, and must not be interrupted itself.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    raise InterruptedByPersonError
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -39,7 +39,7 @@ _FOREIGN_PREFIXES: Final = ("AIRFLOW", "AWS_", "_AIRFLOW", "PYTEST_")
 
 class PrivateAirflow:
     """
-    An Airflow on the loopback interface (SQLite, LocalExecutor, a triggerer) while its context is open.
+    An Airflow on the loopback interface (LocalExecutor, a triggerer) while its context is open.
 
     Everybody who can reach its port is its administrator.
 
@@ -47,6 +47,8 @@ class PrivateAirflow:
     :param dag_folders: where its DAGs lie.
     :param connections: content by connection id, as in a connection's JSON form.
     :param settings: further environment variables.
+    :param components: what to start, in this order; several of a kind have numbers, as ``triggerer-2``.
+    :param database: address of an empty database, as SQLAlchemy writes it; by default SQLite in ``home``.
     """
 
     def __init__(
@@ -56,14 +58,18 @@ class PrivateAirflow:
         dag_folders: Sequence[Path],
         connections: Mapping[str, Mapping[str, Any]],
         settings: Mapping[str, str] | None = None,
+        components: Sequence[str] = tuple(COMPONENTS),
+        database: str | None = None,
     ) -> None:
         self.home = home
+        self._first_components = components
         port = free_port()
         self.url = f"http://{HOST}:{port}"
         self.env = {
             **_own_environment(),
             **_settings(home, port, dag_folders),
             **{f"AIRFLOW_CONN_{name.upper()}": json.dumps(content) for name, content in connections.items()},
+            **({"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database} if database else {}),
             **(settings or {}),
         }
         self.client = AirflowClient(self.url)
@@ -80,7 +86,7 @@ class PrivateAirflow:
             migration.wait(MIGRATION_TIMEOUT)
         finally:
             end_all([migration])
-        for name in COMPONENTS:
+        for name in self._first_components:
             self.start_component(name)
         if not wait_until(self._healthy, timeout=START_TIMEOUT, interval=0.5):
             raise ProcessError(
@@ -89,8 +95,10 @@ class PrivateAirflow:
             )
 
     def start_component(self, name: str) -> OwnedProcess:
-        """Start one component, at first or after its end."""
-        component = self.components[name] = self._spawn(name, COMPONENTS[name])
+        """Start one component, at first or after its end; what is left of an earlier one is ended."""
+        if name in self.components:
+            self.components[name].kill()
+        component = self.components[name] = self._spawn(name, COMPONENTS[_kind(name)])
         return component
 
     def stop(self) -> None:
@@ -165,6 +173,10 @@ def free_port() -> int:
         found.bind((HOST, 0))
         port: int = found.getsockname()[1]
         return port
+
+
+def _kind(component: str) -> str:
+    return component if component in COMPONENTS else component.rpartition("-")[0]
 
 
 def _airflow(arguments: Sequence[str]) -> list[str]:

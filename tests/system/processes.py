@@ -30,9 +30,12 @@ class OwnedProcess:
     :param command: program and arguments.
     :param env: the whole environment.
     :param log: where its output goes, appended.
+    :param user: whose process it is, if not ours; that takes root.
     """
 
-    def __init__(self, name: str, command: Sequence[str], *, env: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self, name: str, command: Sequence[str], *, env: Mapping[str, str], log: Path, user: str | None = None
+    ) -> None:
         self.name = name
         self.log = log
         with log.open("ab") as output:
@@ -43,6 +46,7 @@ class OwnedProcess:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                user=user,
             )
 
     @property
@@ -82,6 +86,15 @@ class OwnedProcess:
         """The last lines of its log, with the log's place."""
         lines = self.log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:]
         return "\n".join([f"The end of {self.log}:", *(f"  {line}" for line in lines)])
+
+    def signal(self, number: signal.Signals, *, session: bool = False) -> None:
+        """
+        Send a signal to the first process, if it still runs.
+
+        :param number: the signal.
+        :param session: to everything that it started as well.
+        """
+        _signal([self.pid], number) if session else self._process.send_signal(number)
 
     def kill(self) -> None:
         """End the whole session at once, as a crash of the machine would."""

@@ -1,0 +1,40 @@
+"""One DAG for each row of the table that the amazon provider is measured on, with its own operator."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.providers.amazon.aws.operators.sagemaker import SageMakerStartPipelineOperator
+from airflow.sdk import DAG
+
+from tests.chaos.kills import on_wire
+
+# The operator's arguments, by row.
+ROWS: dict[str, dict[str, Any]] = {
+    "2": {"pre_execute": on_wire("StartPipelineExecution", answered=True)},
+    "6a": {},
+    "6b": {},
+    "8a": {},
+    "8b": {},
+    "8c": {},
+    "8d": {},
+    "9a": {"execution_timeout": timedelta(seconds=30), "retries": 0},
+    "9b": {"execution_timeout": timedelta(seconds=30), "retries": 0, "deferrable": False},
+    "9c": {},
+}
+DAGRUN_TIMEOUT = {"9c": timedelta(seconds=75)}
+
+COMMON: dict[str, Any] = {
+    "task_id": "start",
+    "pipeline_name": "{{ dag_run.conf['pipeline'] }}",
+    "deferrable": True,
+    "wait_for_completion": True,
+    "check_interval": 2,
+    "retries": 2,
+    "retry_delay": timedelta(seconds=2),
+}
+
+for row, options in ROWS.items():
+    with DAG(dag_id=f"amazon_{row}", schedule=None, dagrun_timeout=DAGRUN_TIMEOUT.get(row)):
+        SageMakerStartPipelineOperator(**{**COMMON, **options})

@@ -1,0 +1,63 @@
+"""One DAG for each row of the table, with the operators of this provider."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import DAG
+
+from polysync_airflow.operators import PolysyncStartPipelineOperator
+from tests.chaos.kills import at_deferral, on_wire, tell_process
+
+START = "StartPipelineExecution"
+BEFORE_START = on_wire(START, answered=False)
+AFTER_START = on_wire(START, answered=True)
+
+# The operator's arguments, by row.
+ROWS: dict[str, dict[str, Any]] = {
+    "1": {"pre_execute": BEFORE_START},
+    "2": {"pre_execute": AFTER_START},
+    "3a": {},
+    "3b": {},
+    "4": {"pre_execute": at_deferral()},
+    "5": {"pre_execute": tell_process(), "deferrable": False},
+    "6a": {},
+    "6b": {},
+    "7": {},
+    "8a": {},
+    "8b": {},
+    "8c": {},
+    "8d": {},
+    "9a": {"execution_timeout": timedelta(seconds=30), "retries": 0},
+    "9b": {"execution_timeout": timedelta(seconds=30), "retries": 0, "deferrable": False},
+    "9c": {},
+    "10": {"retry_mode": "resume"},
+    "11": {"retry_mode": "new"},
+    "12": {"pre_execute": AFTER_START, "pipeline_parameters": {"Value": "try-{{ ti.try_number }}"}},
+    "15a": {"pre_execute": tell_process(), "deferrable": False, "retries": 0},
+    "15b": {"pre_execute": AFTER_START, "retries": 0},
+    "16": {"pre_execute": tell_process(), "deferrable": False, "retries": 0},
+}
+# The tasks of a row that has many at once.
+MAPPED = {"13": 50, "14": 20}
+DAGRUN_TIMEOUT = {"9c": timedelta(seconds=75)}
+
+COMMON: dict[str, Any] = {
+    "task_id": "start",
+    "pipeline_name": "{{ dag_run.conf['pipeline'] }}",
+    "deferrable": True,
+    "poll_interval": 2,
+    "retries": 2,
+    "retry_delay": timedelta(seconds=2),
+}
+
+for row, options in ROWS.items():
+    with DAG(dag_id=f"polysync_{row}", schedule=None, dagrun_timeout=DAGRUN_TIMEOUT.get(row)):
+        PolysyncStartPipelineOperator(**{**COMMON, **options})
+
+for row, tasks in MAPPED.items():
+    with DAG(dag_id=f"polysync_{row}", schedule=None):
+        PolysyncStartPipelineOperator.partial(**COMMON).expand(
+            pipeline_parameters=[{"Value": str(number)} for number in range(tasks)]
+        )

@@ -40,10 +40,11 @@ FLOORS = {
     "operators.publishing": 10,
     "operators.abandoning": 10,
     "operators.acquiring": 11,
-    "operators.start": 12,
-    "operators.stop": 12,
-    "operators.list_import": 12,
-    "operators": 13,
+    "operators.owning": 12,
+    "operators.start": 13,
+    "operators.stop": 13,
+    "operators.list_import": 13,
+    "operators": 14,
 }
 NO_AIRFLOW = (
     "iam",
@@ -79,6 +80,7 @@ NO_AWS = (
     "triggers",
     "operators.abandoning",
     "operators.acquiring",
+    "operators.owning",
     "operators.publishing",
     "operators.remembering",
     "operators.waiting",

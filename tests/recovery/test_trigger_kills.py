@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 from airflow.sdk.execution_time import task_runner
-from airflow.sdk.execution_time.comms import GetXCom
+from airflow.sdk.execution_time.comms import GetTaskStates, GetXCom
+from structlog.testing import capture_logs
 
+from polysync_airflow import triggers
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger
@@ -374,3 +376,36 @@ def test_cleaning_up_stops_nothing(arn: str, supervise: MakeSupervisor, emulator
     asyncio.run(trigger_of(arn).cleanup())
 
     assert calls(emulator, STOP) == []
+
+
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_an_airflow_that_does_not_tell_the_state_is_asked_again(
+    comes_back: bool,
+    arn: str,
+    supervise: MakeSupervisor,
+    emulator: EmulatorServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It stops once Airflow tells; if it never does, nothing is stopped, and an error names the execution."""
+    supervisor = supervise("failed")
+    supervisor.errors[GetTaskStates] = ConnectionError("no API server")
+    trigger = trigger_of(arn)
+    monkeypatch.setattr(triggers, "STATE_PAUSES", (0.01, 0.01))
+    pauses: list[float] = []
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if comes_back and len(pauses) == 2:
+            supervisor.errors.clear()
+
+    monkeypatch.setattr(triggers, "time", SimpleNamespace(sleep=pause))
+
+    with capture_logs() as logs:
+        if comes_back:
+            on_kill(trigger)
+        else:
+            with pytest.raises(ConnectionError):
+                on_kill(trigger)
+
+    assert len(calls(emulator, STOP)) == comes_back
+    assert any(arn in line["event"] for line in logs if line["log_level"] == "error") is not comes_back

@@ -132,9 +132,14 @@ class PolysyncPipelineExecutionTrigger(BaseTrigger):
     def _is_superseded(self) -> bool:
         # A triggerer that was suspended may learn only after the next try that its trigger has moved.
         ti = self.task_instance
-        run: Any = ti and XCom.get_one(
-            key="run", dag_id=ti.dag_id, task_id=ti.task_id, run_id=ti.run_id, map_index=ti.map_index
-        )
+        try:
+            run: Any = ti and XCom.get_one(
+                key="run", dag_id=ti.dag_id, task_id=ti.task_id, run_id=ti.run_id, map_index=ti.map_index
+            )
+        except Exception as error:
+            # The task has ended, that is known: no error of Airflow's is a reason to leave it running.
+            self.log.warning("Whether a later try has resumed the execution cannot be read: %s", error)
+            return False
         same = isinstance(run, dict) and run.get("execution_arn") == self.execution_arn
         return bool(same and run.get("resumes", 0) > self.attempt)
 

@@ -24,7 +24,12 @@ class EmulatedTime:
         self._emulator = emulator
         self.slept: list[float] = []
         self.at: list[tuple[float, Callable[[], Any]]] = []
-        self.asyncio = SimpleNamespace(sleep=self._asleep, to_thread=asyncio.to_thread)
+        self.asyncio = SimpleNamespace(
+            sleep=self._asleep,
+            to_thread=asyncio.to_thread,
+            shield=asyncio.shield,
+            wrap_future=asyncio.wrap_future,
+        )
 
     def time(self) -> float:
         """Return the emulated time."""
@@ -92,13 +97,14 @@ class TaskInstance:
 
 @dataclass
 class Run:
-    """What came of a task: a result or an error, its XComs, and the trigger if it deferred."""
+    """What came of a task: a result or an error, its XComs, its trigger if it deferred, its last session's operator."""
 
     ti: TaskInstance
     result: Any = None
     error: BaseException | None = None
     trigger: tuple[str, dict[str, Any]] | None = None
     event: Any = None
+    operator: Any = None
 
     @property
     def xcoms(self) -> dict[str, Any]:
@@ -113,7 +119,7 @@ def run_task(operator: BaseOperator, ti: TaskInstance | None = None) -> Run:
     :param operator: the task; the second session gets a copy made before the first, as another worker would.
     :param ti: its task instance.
     """
-    run = Run(ti or TaskInstance(operator.task_id))
+    run = Run(ti or TaskInstance(operator.task_id), operator=operator)
     context: Any = {"ti": run.ti, "task": operator, "task_state_store": run.ti.store}
     elsewhere = copy(operator)
     elsewhere.__dict__.pop("hook", None)
@@ -130,7 +136,7 @@ def run_task(operator: BaseOperator, ti: TaskInstance | None = None) -> Run:
 def _resume(run: Run, operator: BaseOperator, context: Any, deferral: TaskDeferred) -> Any:
     run.trigger = deferral.trigger.serialize()
     run.event = asyncio.run(fire(*run.trigger))
-    next_session = copy(operator)
+    run.operator, next_session = operator, copy(operator)
     try:
         return getattr(operator, deferral.method_name)(context, run.event)
     except TaskDeferred as again:

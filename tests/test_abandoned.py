@@ -95,3 +95,17 @@ def test_the_authors_own_callbacks_are_kept() -> None:
 
     assert [by_default.on_failure_callback[0], given.on_failure_callback[0]] == [mine, mine]
     assert len(by_default.on_failure_callback) == len(given.on_failure_callback) == 2
+
+
+def test_what_the_task_has_stopped_itself_is_not_stopped_again(
+    emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """A task whose time is up leaves an execution that is still stopping; that was seen to."""
+    emulator.control.put_scenario({"steps": {"Merge": {"duration": None}}})
+    task = train(timeout=3600)
+    run = run_task(task)
+
+    call_back(task, run.ti)
+
+    assert run.xcoms["state"] == "Running"
+    assert len(emulator.control.calls("StopPipelineExecution")) == 1

@@ -27,7 +27,7 @@ def stop_abandoned(context: Context) -> None:
     ti = context["ti"]
     task: Any = context["task"]
     run: Mapping[str, Any] = ti.xcom_pull(task_ids=ti.task_id, key="run", map_indexes=ti.map_index) or {}
-    if not task.stop_on_kill or run.get("state") != PolysyncState.RUNNING.value:
+    if task.let_go or not task.stop_on_kill or run.get("state") != PolysyncState.RUNNING.value:
         return
     # They bring boto3, and a DAG file is parsed every 30 seconds.
     from polysync_airflow.hooks import PolysyncSageMakerHook

@@ -167,6 +167,8 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
         self.on_failure_callback = [*self.on_failure_callback, stop_abandoned]
         self._acquisition: Acquisition | None = None
         self._killed = False
+        # This object has seen to the execution itself: its end, its stop, or a next try.
+        self.let_go = False
 
     def execute(self, context: Context) -> str:
         """Come to an execution, publish it, and wait if asked to."""
@@ -198,7 +200,7 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
         :raises TriggerEventError: if it is not one.
         """
         end = parse_event(event)
-        self._acquisition = None
+        self._acquisition, self.let_go = None, True
         stopped = None if end.outcome == "ended" else self._stop(end.execution_arn, end.attempt)
         failed_steps, unlisted = self._failed_steps(end)
         publish_end(context, end, failed_steps)
@@ -226,6 +228,7 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
         make_request = partial(self._request, context)
         found = acquisition.acquire(make_request)
         while found.blocked:
+            self._check_killed()
             stored = found.stored
             watch = self._watch(stored.arn, stored.request.pipeline_name, attempt=stored.resumes)
             self._check_over(
@@ -342,6 +345,7 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
                 self.log.warning("The next try goes on with the execution %s.", told)
             else:
                 self._release("The task fails.")
+            self.let_go = True
             raise
 
     def _will_be_retried(self, context: Context, error: Exception) -> bool:

@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 import pytest
+from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from botocore.loaders import JSONFileLoader
 
 from polysync_airflow.emulator import EmulatorServer
@@ -17,11 +18,12 @@ MakeTask = Callable[..., Task]
 
 
 @pytest.fixture(autouse=True, scope="package")
-def _read_the_service_model_once() -> Iterator[None]:
-    """Every try signs in anew, and botocore would read megabytes of JSON for each."""
+def _sign_in_quickly() -> Iterator[None]:
+    """Every try signs in anew: botocore would read megabytes of JSON, and the hook every frame's source."""
     with pytest.MonkeyPatch.context() as patch:
         load = cache(JSONFileLoader().load_file)
         patch.setattr(JSONFileLoader, "load_file", lambda _, path: load(path))
+        patch.setattr(AwsBaseHook, "_get_caller", lambda *_: "Unknown")  # of the user agent
         yield
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -141,8 +142,9 @@ class Task:
         policy = self.operator.retry_policy
         if retried and policy and not isinstance(run.error, DeathError):
             context: Any = {"task": self.operator}
-            decision = policy.evaluate(run.error, self.try_number, self.max_tries, context)
-            retried = decision.action is not RetryAction.FAIL
+            with suppress(LookupError):  # a policy that raises is as good as none
+                decision = policy.evaluate(run.error, self.try_number, self.max_tries, context)
+                retried = decision.action is not RetryAction.FAIL
         return "up_for_retry" if retried else "failed"
 
 
@@ -175,6 +177,10 @@ class Wire:
         """Do something, once, when the next such request has been answered, before the answer is read."""
         self._actions.setdefault(("after", operation), []).append(action)
 
+    def clear(self) -> None:
+        """Forget what was asked for and has not been done."""
+        self._actions.clear()
+
     def _do(self, moment: str, operation: str, body: dict[str, Any]) -> None:
         actions = self._actions.get((moment, operation))
         if actions:
@@ -206,6 +212,11 @@ class Ledger:
         monkeypatch.setattr(Execution, "__post_init__", created)
         monkeypatch.setattr(Execution, "retry", retried)
         monkeypatch.setattr(Execution, "_finish", finished)
+
+    def clear(self) -> None:
+        """Begin anew, after the emulator has."""
+        self.spans.clear()
+        self._began.clear()
 
     @property
     def executions(self) -> list[ExecutionRecord]:

@@ -13,6 +13,7 @@ from tests.recovery.conftest import MakeTask
 from tests.recovery.ground import (
     LIST_STEPS,
     MERGE_FAILS_ONCE,
+    MERGE_FAILS_TWICE,
     RETRY,
     START,
     DeathError,
@@ -183,6 +184,7 @@ def test_one_resume_whenever_the_process_dies(
     task.next_try()
     death.stage(task, wire, emulated_time)
     assert isinstance(task.next_try().error, DeathError)
+    left = task.record
 
     run = task.next_try()
 
@@ -190,7 +192,8 @@ def test_one_resume_whenever_the_process_dies(
     assert ledger.statuses == ["Succeeded"]
     assert run.result == ledger.arns[0]
     assert attempts(ledger.executions[0])["Merge"] == 2
-    assert len(set(tokens(emulator, RETRY))) == 1
+    assert set(tokens(emulator, RETRY)) == {left["resume_token"]}
+    assert task.record["resumes"] == left["resumes"] == 1
     assert len(ledger.spans) == 2
 
 
@@ -210,6 +213,23 @@ def test_a_granted_resume_that_ended_while_nobody_looked_is_adopted(
     assert run.error is None
     assert run.xcoms["state"] == "Success"
     assert len(tokens(emulator, RETRY)) == 1
+
+
+def test_a_granted_resume_that_failed_while_nobody_looked_is_told_of(
+    make_task: MakeTask, wire: Wire, ledger: Ledger, emulator: EmulatorServer
+) -> None:
+    """The same, but it failed again: that try fails without running anything, and the next one resumes anew."""
+    emulator.control.put_scenario(MERGE_FAILS_TWICE)
+    task = make_task(retry_mode="resume", retries=3)
+    task.next_try()
+    wire.after(RETRY, die)
+    task.next_try()
+    emulator.control.advance(7200)
+
+    assert "AlgorithmError" in str(task.next_try().error)
+    assert attempts(ledger.executions[0])["Merge"] == 2
+    assert task.next_try().error is None
+    assert attempts(ledger.executions[0])["Merge"] == 3
 
 
 def test_a_task_deferred_behind_another_epochs_execution_may_die_there(

@@ -49,7 +49,10 @@ FAILURES = ("succeed", "fail")
 MAY_STOP = ("yes", "no")
 
 REQUEST = StartRequest(
-    pipeline_name="fanout", execution_display_name="nightly", client_request_token="polysync-".ljust(40, "0")
+    pipeline_name="fanout",
+    pipeline_parameters={},
+    execution_display_name="nightly",
+    client_request_token="polysync-".ljust(40, "0"),
 )
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout/execution/abcdefghijkl"
 

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from airflow.sdk import ExceptionRetryPolicy
 from botocore.awsrequest import AWSResponse
+from botocore.httpsession import URLLib3Session
 
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import SageMakerApiError
 from tests.recovery.conftest import MakeTask
 from tests.recovery.ground import START, STOP, Ledger, Wire, calls, die, tokens
-from tests.tasks import EmulatedTime
 
 
 @dataclass
@@ -67,7 +67,7 @@ def test_what_aws_refuses_is_forgotten(
 
     first = task.next_try(pipeline_parameters={"Shards": 4})
     assert isinstance(first.error, SageMakerApiError)
-    assert task.record is None
+    assert task.store.values == {}
     second = task.next_try(pipeline_parameters={"Shards": 3})
 
     assert second.error is None
@@ -198,22 +198,17 @@ def test_a_request_that_was_never_legal_is_forgotten(
 
 
 def test_an_answer_that_is_no_answer_is_a_doubt(
-    make_task: MakeTask,
-    ledger: Ledger,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    monkeypatch: pytest.MonkeyPatch,
+    make_task: MakeTask, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A proxy answers 200 with a page of its own while AWS starts the execution: the next try finds it."""
-    from botocore.httpsession import URLLib3Session
-
-    send, garbled = URLLib3Session.send, []
+    send = URLLib3Session.send
+    garbled: list[Any] = []
 
     def proxy(session: Any, request: Any) -> Any:
-        answer = send(session, request)
+        answer: Any = send(session, request)
         if START in str(request.headers.get("X-Amz-Target")) and not garbled:
             garbled.append(answer)
-            page = AWSResponse(request.url, 200, {"Content-Type": "text/html"}, None)
+            page: Any = AWSResponse(request.url, 200, answer.headers, None)
             page._content = b"<html>Please sign in</html>"
             return page
         return answer

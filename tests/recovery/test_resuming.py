@@ -244,6 +244,25 @@ def test_passing_faults_do_not_turn_a_resume_into_a_new_execution(
     assert attempts(ledger.executions[0])["Merge"] == 2
 
 
+@pytest.mark.parametrize("kind", ["throttle", "http", "dropped", "lost_response"])
+@pytest.mark.usefixtures("fails_once")
+def test_a_try_without_an_answer_leaves_the_resume_to_the_next_one(
+    kind: str, make_task: MakeTask, ledger: Ledger, emulator: EmulatorServer
+) -> None:
+    """No answer for longer than a try may take is no refusal: that try fails, and the next one asks again."""
+    task = make_task(retry_mode="resume")
+    task.next_try()
+    # A patience of 10 s ends with the fourth call.
+    emulator.control.add_fault(kind, RETRY, count=4)
+
+    assert isinstance(task.next_try(timeout=10).error, SageMakerApiError)
+    run = task.next_try()
+
+    assert run.error is None
+    assert ledger.statuses == ["Succeeded"]
+    assert attempts(ledger.executions[0])["Merge"] == 2
+
+
 @pytest.mark.parametrize(("code", "message"), REFUSALS, ids=[code for code, _ in REFUSALS])
 @pytest.mark.usefixtures("fails_once")
 def test_a_refusal_of_what_was_granted_before_starts_nothing_beside_it(

@@ -109,7 +109,7 @@ def test_nothing_is_sent_that_could_not_be_stored(make_task: MakeTask, emulator:
     """If Airflow cannot be reached, no execution is started that nobody would know of."""
     task = make_task()
     task.begin()
-    task.store.set = die  # type: ignore[method-assign]
+    task.store.set = die  # type: ignore[method-assign,assignment]
 
     task.go()
 
@@ -121,7 +121,7 @@ def test_no_resume_is_sent_that_could_not_be_stored(make_task: MakeTask, emulato
     emulator.control.put_scenario(MERGE_FAILS_ONCE)
     task = make_task(retry_mode="resume")
     task.next_try()
-    task.store.set = die  # type: ignore[method-assign]
+    task.store.set = die  # type: ignore[method-assign,assignment]
 
     task.next_try()
 

@@ -38,6 +38,8 @@ ROWS: dict[str, dict[str, Any]] = {
     "15a": {"pre_execute": tell_process(), "deferrable": False, "retries": 0},
     "15b": {"pre_execute": AFTER_START, "retries": 0},
     "16": {"pre_execute": tell_process(), "deferrable": False, "retries": 0},
+    "17a": {},
+    "17b": {"deferrable": False},
 }
 # The tasks of a row that has many at once.
 MAPPED = {"13": 50, "14": 20}

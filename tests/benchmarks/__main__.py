@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks import imports, triggers
+from tests.benchmarks import importing, imports, starts, triggers
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.capacity import capacity
 from tests.benchmarks.endpoint.running import RunningEndpoint
@@ -73,6 +73,8 @@ def _parser() -> argparse.ArgumentParser:
     triggers.add_options(
         part("sign-in", triggers.show, "Many that sign in at once, while STS is slow."), SIGN_IN
     )
+    importing.add_options(part("list-import", importing.show, importing.__doc__))
+    part("starts", starts.show, starts.__doc__)
     part("imports", imports.show, imports.__doc__)
     part("capacity", show_capacity, show_capacity.__doc__)
     return parser

@@ -23,8 +23,8 @@ from airflow.sdk.log import configure_logging
 
 from tests.benchmarks.lag import LagProbe, cost_of_a_tick
 from tests.benchmarks.memory import peak_memory
+from tests.benchmarks.process import READY
 
-READY: Final = "ready"
 # Seconds between two looks at the limits.
 GUARD_INTERVAL: Final = 0.5
 # Seconds that an event loop has to see for itself that the time is over.

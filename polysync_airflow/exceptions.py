@@ -254,6 +254,16 @@ CURE_WITH_ROLE: Final = " The start names a role, so iam:PassRole on {role} is n
 UNKNOWN_HINT: Final = Hint("", lasting=False)
 
 
+def is_throttling(error: BaseException) -> bool:
+    """
+    Tell whether AWS refused a call for coming too soon after others.
+
+    :param error: what was raised.
+    """
+    throttling = HINTS["ThrottlingException"]
+    return isinstance(error, SageMakerApiError) and hint_for(error.error_code) is throttling
+
+
 def hint_for(error_code: str, operation: str = "") -> Hint:
     """
     Look up what an AWS error code means.

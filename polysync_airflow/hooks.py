@@ -5,60 +5,47 @@ from __future__ import annotations
 import hashlib
 import time
 import uuid
-from collections.abc import Iterator
-from datetime import UTC, datetime
-from functools import cached_property
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from functools import partial
 from importlib.metadata import version
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
-from airflow.providers.amazon.aws.utils.connection_wrapper import AwsConnectionWrapper
-from airflow.sdk import conf
-from airflow.sdk.exceptions import AirflowNotFoundException
-from airflow.sdk.log import mask_secret
 from botocore import xform_name
-from botocore.config import Config
-from botocore.exceptions import ClientError
 
-from polysync_airflow import __version__, probe
-from polysync_airflow.connection import parse_credentials
-from polysync_airflow.credentials import BaseCredentials
-from polysync_airflow.exceptions import (
-    UNKNOWN_HINT,
-    CredentialsError,
-    ParametersError,
-    PolysyncError,
-    SageMakerApiError,
-    hint_for,
-)
-from polysync_airflow.get_provider_info import ALLOWED_IDENTITY_FOLDERS, DEFAULT_IDENTITY_FOLDERS
+from polysync_airflow import probe
+from polysync_airflow.connected import ConnectedHook
+from polysync_airflow.exceptions import ParametersError, PolysyncError, SageMakerApiError
 from polysync_airflow.models import (
     ExecutionDescription,
+    ExecutionSummary,
     PipelineDescription,
     PipelineSummary,
     StartRequest,
     StepDescription,
 )
-from polysync_airflow.refusals import BOTO_ERRORS, BotoError, explain, passes
-
-if TYPE_CHECKING:
-    import boto3
-    from airflow.sdk import Connection
+from polysync_airflow.refusals import BOTO_ERRORS, explain
 
 PAGE_SIZE: Final = 100
 # StopPipelineExecution answers ConflictException for a moment while an execution moves between two steps.
 STOP_ATTEMPTS: Final = 5
 STOP_RETRY_SECONDS: Final = 0.3
 
-
-def allowed_identity_folders() -> tuple[Path, ...]:
-    """The folders under which a connection may name files: tokens, certificates, authorities."""
-    told = conf.get(*ALLOWED_IDENTITY_FOLDERS, fallback=DEFAULT_IDENTITY_FOLDERS)
-    return tuple(Path(folder.strip()) for folder in told.split(",") if folder.strip())
+Answer = dict[str, Any]
+# Makes a call that it is given: at once, when there is room, again after an error that passes.
+Through = Callable[[Callable[[], Answer]], Answer]
 
 
-class PolysyncSageMakerHook(AwsBaseHook):
+def at_once(call: Callable[[], Answer]) -> Answer:
+    """
+    Make a call.
+
+    :param call: the call.
+    """
+    return call()
+
+
+class PolysyncSageMakerHook(ConnectedHook):
     """
     Talk to Amazon SageMaker Pipelines through a Polysync connection.
 
@@ -66,91 +53,8 @@ class PolysyncSageMakerHook(AwsBaseHook):
 
     :param polysync_conn_id: Airflow connection of type ``polysync_sagemaker`` or ``aws``.
     :param region_name: AWS region; goes before the connection's.
+    :param config: settings of botocore; each goes before the connection's.
     """
-
-    conn_name_attr = "polysync_conn_id"
-    default_conn_name = "polysync_default"
-    conn_type = "polysync_sagemaker"
-    hook_name = "Polysync SageMaker"
-
-    def __init__(self, polysync_conn_id: str = default_conn_name, region_name: str | None = None) -> None:
-        super().__init__(aws_conn_id=polysync_conn_id, region_name=region_name, client_type="sagemaker")
-        self.polysync_conn_id = polysync_conn_id
-
-    # ---- sign-in
-
-    @cached_property
-    def _connection(self) -> Connection:
-        if not self.polysync_conn_id or not isinstance(self.polysync_conn_id, str):
-            raise CredentialsError(
-                f"polysync_conn_id = {self.polysync_conn_id!r} names no connection: give the id of a "
-                "polysync_sagemaker or aws connection. The host's own credentials are never used by default."
-            )
-        try:
-            connection = self.get_connection(self.polysync_conn_id)
-        except AirflowNotFoundException as error:
-            # Not lasting: a secrets backend that does not answer looks just the same.
-            raise CredentialsError(
-                f"polysync_conn_id = {self.polysync_conn_id!r}: there is no such connection. Add it under "
-                "Admin > Connections with the type Polysync SageMaker, or correct the id.",
-                lasting=False,
-            ) from error
-        if connection.conn_type not in (self.conn_type, AwsBaseHook.conn_type):
-            raise CredentialsError(
-                f"polysync_conn_id = {self.polysync_conn_id!r} is a connection of type "
-                f"{connection.conn_type!r}; it must be {self.conn_type!r} or {AwsBaseHook.conn_type!r}."
-            )
-        return connection
-
-    @cached_property
-    def credentials(self) -> BaseCredentials | None:
-        """The connection's checked content; None for an ``aws`` connection."""
-        connection = self._connection
-        if connection.conn_type == AwsBaseHook.conn_type:
-            return None
-        fields = {
-            **connection.extra_dejson,
-            "access_key_id": connection.login,
-            "secret_access_key": connection.password,
-        }
-        if self._region_name:
-            fields["region_name"] = self._region_name
-        credentials = parse_credentials(fields, connection_id=self.polysync_conn_id)
-        for secret in credentials.secrets:
-            mask_secret(secret)
-        return credentials
-
-    @cached_property
-    def conn_config(self) -> AwsConnectionWrapper:
-        """What the amazon provider's base hook reads; unlike there, a missing connection raises."""
-        if self.credentials is None:
-            wrapper = AwsConnectionWrapper(conn=self._connection, region_name=self._region_name)
-        else:
-            wrapper = AwsConnectionWrapper.from_connection_metadata(
-                conn_id=self.polysync_conn_id,
-                extra={
-                    "region_name": self.credentials.region_name,
-                    "endpoint_url": self.credentials.endpoint_url,
-                    "verify": self.credentials.verify,
-                },
-            )
-        ours = Config(retries={"mode": "standard"}, user_agent_extra=f"polysync-airflow/{__version__}")
-        wrapper.botocore_config = ours.merge(wrapper.botocore_config) if wrapper.botocore_config else ours
-        return wrapper
-
-    def get_session(self, region_name: str | None = None, deferrable: bool = False) -> boto3.session.Session:
-        """Return the one boto3 session of this hook's connection."""
-        if self.credentials is not None:
-            return self.credentials.session(allowed_identity_folders())
-        session = super().get_session(region_name=region_name, deferrable=deferrable)
-        if not session.region_name:
-            raise CredentialsError(
-                f"No region: set region_name in the extra of connection {self.polysync_conn_id!r}, or "
-                "give the operator a region_name."
-            )
-        return session
-
-    # ---- one method per operation
 
     def start_pipeline_execution(self, request: StartRequest) -> str:
         """
@@ -229,6 +133,29 @@ class PolysyncSageMakerHook(AwsBaseHook):
         except PolysyncError as error:
             return error
 
+    def list_pipeline_executions(
+        self, pipeline_name: str, *, created_after: datetime | None = None, page_token: str | None = None
+    ) -> tuple[list[ExecutionSummary], str | None]:
+        """
+        List a page of a pipeline's executions, the newest first.
+
+        :param pipeline_name: name or ARN.
+        :param created_after: leave out those that began before.
+        :param page_token: what the page before gave; None for the first.
+        :return: at most a hundred, and what gives the next page; None after the last.
+        :raises SageMakerApiError: if AWS refuses.
+        """
+        request = {"PipelineName": pipeline_name, "SortBy": "CreationTime", "SortOrder": "Descending"}
+        more = {"CreatedAfter": created_after, "NextToken": page_token}
+        page = self.call(
+            "ListPipelineExecutions",
+            MaxResults=PAGE_SIZE,
+            **request,
+            **{member: value for member, value in more.items() if value},
+        )
+        rows = [ExecutionSummary.model_validate(row) for row in page["PipelineExecutionSummaries"]]
+        return rows, page.get("NextToken")
+
     def list_pipeline_execution_steps(self, execution_arn: str) -> list[StepDescription]:
         """
         List an execution's steps, all pages.
@@ -239,17 +166,20 @@ class PolysyncSageMakerHook(AwsBaseHook):
         pages = self._pages("ListPipelineExecutionSteps", PipelineExecutionArn=execution_arn)
         return [StepDescription.model_validate(s) for page in pages for s in page["PipelineExecutionSteps"]]
 
-    def list_pipelines(self, name_prefix: str | None = None) -> Iterator[PipelineSummary]:
+    def list_pipelines(
+        self, name_prefix: str | None = None, *, through: Through = at_once
+    ) -> Iterator[PipelineSummary]:
         """
         List the account's pipelines in this region by name, page by page.
 
         :param name_prefix: only those whose names begin so.
+        :param through: makes each page's call.
         :raises SageMakerApiError: if AWS refuses.
         """
         request = {"SortBy": "Name", "SortOrder": "Ascending"}
         if name_prefix:
             request["PipelineNamePrefix"] = name_prefix
-        for page in self._pages("ListPipelines", **request):
+        for page in self._pages("ListPipelines", through, **request):
             yield from (PipelineSummary.model_validate(summary) for summary in page["PipelineSummaries"])
 
     def describe_pipeline(self, pipeline_name: str) -> PipelineDescription:
@@ -261,41 +191,12 @@ class PolysyncSageMakerHook(AwsBaseHook):
         """
         return PipelineDescription.model_validate(self.call("DescribePipeline", PipelineName=pipeline_name))
 
-    def get_caller_identity(self) -> dict[str, Any]:
-        """
-        Ask AWS who signs in.
-
-        :raises CredentialsError: if signing in fails, or STS does not answer.
-        """
-        own = self.credentials
-        endpoint = own.sts_endpoint_url if own else self.conn_config.get_service_endpoint_url("sts")
-        try:
-            sts = self.get_session(self.region_name).client(
-                "sts", endpoint_url=endpoint, config=self._get_config(), verify=self.verify
-            )
-            answer: dict[str, Any] = sts.get_caller_identity()
-        except BOTO_ERRORS as error:
-            raise self._sign_in_failed(error) from error
-        return answer
-
     def test_connection(self) -> tuple[bool, str]:
         """Tell who signs in and what is permitted: the button "Test" of the connection form."""
         try:
             return probe.report(self)
         except PolysyncError as error:
             return False, str(error)
-
-    @property
-    def way(self) -> str:
-        """How this connection signs in."""
-        return self.credentials.way if self.credentials else "an aws connection"
-
-    @property
-    def credentials_expire_at(self) -> datetime | None:
-        """When the credentials in use expire, if they do; they are renewed before."""
-        found = self.get_session(self.region_name).get_credentials()
-        expiry: datetime | None = getattr(found, "_expiry_time", None)
-        return expiry.astimezone(UTC) if expiry else None
 
     @property
     def pipelines_arn(self) -> str:
@@ -305,23 +206,6 @@ class PolysyncSageMakerHook(AwsBaseHook):
         return f"arn:{partition}:sagemaker:{self.region_name}:{account}:pipeline/*"
 
     # ---- how every operation is called
-
-    @property
-    def _signed_in_client(self) -> Any:
-        try:
-            return self._client
-        except BOTO_ERRORS as error:
-            raise self._sign_in_failed(error) from error
-
-    def _sign_in_failed(self, error: BotoError) -> CredentialsError:
-        hint = UNKNOWN_HINT
-        if isinstance(error, ClientError):
-            hint = hint_for(error.response["Error"]["Code"], error.operation_name)
-        return CredentialsError(
-            f"Could not sign in with the connection {self.polysync_conn_id!r}: {error}",
-            lasting=hint.lasting,
-            passing=passes(error, hint),
-        )
 
     def check_supported(self, request: StartRequest) -> None:
         """
@@ -356,10 +240,10 @@ class PolysyncSageMakerHook(AwsBaseHook):
             ) from error
         return answer
 
-    def _pages(self, operation: str, **request: Any) -> Iterator[dict[str, Any]]:
+    def _pages(self, operation: str, through: Through = at_once, **request: Any) -> Iterator[dict[str, Any]]:
         token: dict[str, str] = {}
         while True:
-            page = self.call(operation, MaxResults=PAGE_SIZE, **request, **token)
+            page = through(partial(self.call, operation, MaxResults=PAGE_SIZE, **request, **token))
             yield page
             if not page.get("NextToken"):
                 return

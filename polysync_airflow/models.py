@@ -202,6 +202,24 @@ class ExecutionDescription(_Frozen):
     modified_at: UtcTime | None = Field(None, validation_alias="LastModifiedTime")
 
 
+class ExecutionSummary(_Frozen):
+    """
+    One row of ListPipelineExecutions: less than a description tells.
+
+    https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_PipelineExecutionSummary.html
+    """
+
+    execution_arn: str = Field(validation_alias="PipelineExecutionArn")
+    status: str = Field(validation_alias="PipelineExecutionStatus")
+    created_at: UtcTime | None = Field(None, validation_alias="StartTime")
+
+    def describe(self) -> ExecutionDescription:
+        """Return what it tells as a description: enough while the execution runs."""
+        return ExecutionDescription.model_construct(
+            execution_arn=self.execution_arn, status=self.status, created_at=self.created_at
+        )
+
+
 class StepDescription(_Frozen):
     """
     One step of an execution.

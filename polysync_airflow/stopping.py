@@ -24,11 +24,14 @@ def ask_to_stop(hook: PolysyncSageMakerHook, execution_arn: str, *, attempt: int
     """
     try:
         hook.stop_pipeline_execution(execution_arn, attempt=attempt)
-    except SageMakerApiError:
+    except SageMakerApiError as error:
         # A look tells more than the refusal's text, which AWS may reword.
         seen = hook.observe_pipeline_execution(execution_arn)
         if isinstance(seen, ExecutionDescription) and not is_stoppable(seen.status):
             return seen.status
+        if isinstance(seen, PolysyncError) and seen.passing:
+            # Whether the stop is moot will be known in a moment.
+            raise seen from error
         raise
     return None
 

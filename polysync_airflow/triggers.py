@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
 from typing import Any, Final
 
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 from airflow.sdk.execution_time.xcom import XCom
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from polysync_airflow.hooks import PolysyncSageMakerHook
-from polysync_airflow.states import Finish, Wait, Watch
+from polysync_airflow.channel import Channel
+from polysync_airflow.polling import watching
+from polysync_airflow.states import Finish, Watch
 from polysync_airflow.stopping import stop_and_tell
 
 DEFERRED: Final = "deferred"
@@ -65,6 +64,7 @@ class PolysyncPipelineExecutionTrigger(BaseTrigger):
         self.deadline = deadline
         self.attempt = attempt
         self.stop_on_kill = stop_on_kill
+        self._channel = Channel(polysync_conn_id, region_name)
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what Airflow stores: the class path and the arguments."""
@@ -83,12 +83,8 @@ class PolysyncPipelineExecutionTrigger(BaseTrigger):
             },
         )
 
-    @cached_property
-    def _hook(self) -> PolysyncSageMakerHook:
-        return PolysyncSageMakerHook(self.polysync_conn_id, self.region_name)
-
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Look until the decision core says that the wait is over; yield its event as JSON-able dict."""
+        """Wait until the decision core says that the wait is over; yield its event as JSON-able dict."""
         watch = Watch(
             self.execution_arn,
             self.pipeline_name,
@@ -97,16 +93,15 @@ class PolysyncPipelineExecutionTrigger(BaseTrigger):
             self.deadline,
             self.attempt,
         )
-        step: Wait | Finish = watch.begin(time.time())
-        while isinstance(step, Wait):
-            await asyncio.sleep(step.seconds)
-            # boto3 blocks: a thread keeps it off the event loop that all triggers share.
-            answer = await asyncio.to_thread(self._hook.observe_pipeline_execution, self.execution_arn)
-            step = step.watch.decide(answer, time.time())
-            for note in step.notes:
-                self.log.log(note.level, "%s", note.text)
-        payload = step.event.model_dump(mode="json")
-        yield TriggerEvent(payload)  # type: ignore[no-untyped-call]  # Airflow's has no annotations
+        with watching(self.polysync_conn_id, self.region_name, watch) as subscription:
+            self._channel = subscription.channel
+            async for step in subscription.steps():
+                for note in step.notes:
+                    # From here, so that it reaches the log of this task and of no other.
+                    self.log.log(note.level, "%s", note.text)
+                if isinstance(step, Finish):
+                    payload = step.event.model_dump(mode="json")
+                    yield TriggerEvent(payload)  # type: ignore[no-untyped-call]  # Airflow's has no annotations
 
     async def on_kill(self) -> None:
         """Stop the execution if the task was ended by a user or with its DAG run."""
@@ -126,7 +121,9 @@ class PolysyncPipelineExecutionTrigger(BaseTrigger):
         if self._is_superseded():
             self.log.info("A later try has resumed the execution: nothing is stopped.")
             return
-        told = stop_and_tell(self._hook, self.execution_arn, attempt=self.attempt, warn=self.log.warning)
+        told = stop_and_tell(
+            self._channel.hook, self.execution_arn, attempt=self.attempt, warn=self.log.warning
+        )
         self.log.warning("The task was ended (it is %s). Execution %s: %s", state, self.execution_arn, told)
 
     def _is_superseded(self) -> bool:

@@ -54,15 +54,14 @@ def emulator(_emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch) -> Emul
 @pytest.fixture
 def emulated_time(emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch) -> EmulatedTime:
     """Make every wait of the provider a step of the emulator's clock: eight hours pass in milliseconds."""
-    from polysync_airflow import hooks, patience, stopping, triggers
+    from polysync_airflow import channel, hooks, pacing, patience, polling, stopping
     from polysync_airflow.operators import acquiring, start
 
     clock = EmulatedTime(emulator)
-    for module in (acquiring, hooks, patience, start, stopping):
+    for module in (acquiring, channel, hooks, patience, polling, start, stopping, waiting):
         monkeypatch.setattr(module, "time", clock)
-    monkeypatch.setattr(waiting, "time", clock)
-    monkeypatch.setattr(triggers, "time", clock)
-    monkeypatch.setattr(triggers, "asyncio", clock.asyncio)
+    monkeypatch.setattr(polling, "pause", clock.pause)
+    monkeypatch.setattr(pacing, "_PACES", {})
     return clock
 
 

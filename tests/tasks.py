@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+import threading
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any
 
 from airflow.sdk import BaseOperator
@@ -18,38 +18,41 @@ from polysync_airflow.emulator import EmulatorServer
 
 
 class EmulatedTime:
-    """Stands in for the modules ``time`` and ``asyncio`` where the provider waits."""
+    """Stands in for the module ``time`` where the provider waits."""
 
     def __init__(self, emulator: EmulatorServer) -> None:
         self._emulator = emulator
         self.slept: list[float] = []
         self.at: list[tuple[float, Callable[[], Any]]] = []
-        self.asyncio = SimpleNamespace(
-            sleep=self._asleep,
-            to_thread=asyncio.to_thread,
-            shield=asyncio.shield,
-            wrap_future=asyncio.wrap_future,
-        )
 
     def time(self) -> float:
         """Return the emulated time."""
         return float(self._emulator.clock.now())
 
+    def monotonic(self) -> float:
+        """Return the emulated time."""
+        return self.time()
+
+    def pause(self, changed: threading.Condition, seconds: float | None, *, idle: bool) -> None:
+        """Do as ``polling.pause``: time passes while nothing is under way."""
+        if idle and seconds is not None:
+            self.sleep(seconds)
+        else:
+            changed.wait()
+
     def sleep(self, seconds: float) -> None:
         """Move the emulated clock, and do what was asked to be done meanwhile."""
         self.slept.append(seconds)
-        self._emulator.control.advance(seconds)
-        due = [entry for entry in self.at if entry[0] <= self.time()]
-        for entry in due:
+        end = self.time() + seconds
+        while entry := min((e for e in self.at if e[0] <= end), key=lambda e: e[0], default=None):
             self.at.remove(entry)
+            self._emulator.control.advance(max(0.0, entry[0] - self.time()))
             entry[1]()
+        self._emulator.control.advance(max(0.0, end - self.time()))
 
     def after(self, seconds: float, action: Callable[[], Any]) -> None:
         """Do something once so much time has passed."""
         self.at.append((self.time() + seconds, action))
-
-    async def _asleep(self, seconds: float) -> None:
-        self.sleep(seconds)
 
 
 class StateStore:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
+from polysync_airflow import lane, pacing
 from polysync_airflow.catalog import import_jobs
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import ParametersError, SageMakerApiError
@@ -17,6 +21,14 @@ from polysync_airflow.parameters import declared_parameters
 from tests.tasks import run_task
 
 ROLE = "arn:aws:iam::123456789012:role/SageMakerRole"
+PLAIN = {"Version": "2020-12-01", "Steps": [{"Name": "A", "Type": "Processing", "Arguments": {}}]}
+
+
+@pytest.fixture(autouse=True)
+def fresh_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no test's throttling slow the next one down, and make the pause before a repeat short."""
+    monkeypatch.setattr(pacing, "_PACES", {})
+    monkeypatch.setattr(lane, "SHORTEST_PAUSE_SECONDS", 0.05)
 
 
 def imported(**arguments: Any) -> Any:
@@ -34,6 +46,25 @@ def create(name: str, definition: Any, **members: Any) -> None:
     client.create_pipeline(
         PipelineName=name, PipelineDefinition=text, RoleArn=ROLE, ClientRequestToken=f"{name:0>40}", **members
     )
+
+
+def create_many(emulator: EmulatorServer, count: int) -> list[str]:
+    """Create pipelines without HTTP; return the names of all that exist then, sorted."""
+    for number in range(count):
+        request = {
+            "PipelineName": f"many-{number:04d}",
+            "PipelineDefinition": json.dumps(PLAIN),
+            "RoleArn": ROLE,
+            "ClientRequestToken": f"{number:0>40}",
+        }
+        emulator.sagemaker.call("CreatePipeline", "us-east-1", request)
+    return sorted(emulator.pipelines["us-east-1"])
+
+
+def most_at_once(calls: Sequence[dict[str, Any]], seconds: float) -> int:
+    """Return how many calls were under way at once at most, if each took so long and not longer."""
+    begun = sorted(datetime.fromisoformat(call["wall_time"]).timestamp() for call in calls)
+    return max(sum(first <= one < first + seconds for one in begun) for first in begun)
 
 
 def test_all_pipelines_are_imported_by_name(emulator: EmulatorServer) -> None:
@@ -99,10 +130,7 @@ def test_a_job_tells_everything_polysync_shows(emulator: EmulatorServer) -> None
 )
 def test_a_prefix_narrows_the_import(prefix: str, names: list[str], emulator: EmulatorServer) -> None:
     """Also one that ends in a hyphen, which AWS itself does not take."""
-    create(
-        "churnless",
-        {"Version": "2020-12-01", "Steps": [{"Name": "A", "Type": "Processing", "Arguments": {}}]},
-    )
+    create("churnless", PLAIN)
 
     assert [job["name"] for job in imported(pipeline_name_prefix=prefix)] == names
 
@@ -170,9 +198,9 @@ def test_a_pipeline_deleted_meanwhile_is_skipped_with_a_line(emulator: EmulatorS
     with capture_logs() as logs:
         jobs = imported()
 
-    assert "abalone" not in [job["name"] for job in jobs]
-    assert len(jobs) == 4
-    assert any("abalone was deleted" in entry["event"] for entry in logs)
+    (gone,) = set(emulator.pipelines["us-east-1"]) - {job["name"] for job in jobs}
+    told = [entry["event"] for entry in logs if "was deleted" in entry["event"]]
+    assert told == [f"Pipeline {gone} was deleted while the list was read: skipped."]
 
 
 def test_a_refused_describe_fails_the_import(emulator: EmulatorServer) -> None:
@@ -197,3 +225,100 @@ def test_illegal_names_are_refused_before_any_call(arguments: Any, emulator: Emu
     assert isinstance(run.error, ParametersError)
     assert "letters, digits and hyphens" in str(run.error)
     assert emulator.control.calls() == []
+
+
+def test_a_thousand_pipelines_are_imported_in_order(
+    emulator: EmulatorServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each is described once; pages are read as describing goes on; no connection has to be thrown away."""
+    names = create_many(emulator, 1_000)
+    emulator.control.clear_calls()
+
+    with caplog.at_level(logging.WARNING, "urllib3"):
+        assert [job["name"] for job in imported()] == names
+
+    asked = [call["operation"] for call in emulator.control.calls()]
+    assert asked.count("DescribePipeline") == len(names)
+    pages = [place for place, operation in enumerate(asked) if operation == "ListPipelines"]
+    assert len(pages) == 11
+    ahead = lane.WORKERS * lane.AHEAD_PER_WORKER
+    for page, place in enumerate(pages):
+        assert asked[:place].count("DescribePipeline") >= 100 * page - ahead
+    assert caplog.records == []
+
+
+def test_pipelines_are_described_side_by_side_but_not_all_at_once(emulator: EmulatorServer) -> None:
+    """As many calls are under way as there are threads, however many pipelines there are."""
+    create_many(emulator, 60)
+    emulator.control.clear_calls()
+    emulator.control.add_fault("latency", "DescribePipeline", delay=0.2)
+
+    imported()
+
+    found = most_at_once(emulator.control.calls("DescribePipeline"), 0.2)
+    assert lane.WORKERS / 2 < found <= lane.WORKERS
+
+
+def test_a_slow_answer_changes_no_order(emulator: EmulatorServer) -> None:
+    """Jobs come by name, not as they are described, by a list of names as well."""
+    names = create_many(emulator, 30)
+    for arguments in ({}, {"pipeline_names": names[::-1]}):
+        emulator.control.add_fault("latency", "DescribePipeline", delay=0.3, count=3)
+        assert [job["name"] for job in imported(**arguments)] == names
+
+
+def test_throttling_slows_an_import_down_and_does_not_end_it(emulator: EmulatorServer) -> None:
+    """Lists and descriptions are asked for again, at half the pace, with a line in the log."""
+    names = create_many(emulator, 20)
+    emulator.control.add_fault("throttle", "ListPipelines", count=2)
+    emulator.control.add_fault("throttle", "DescribePipeline", skip=5, count=8)
+
+    with capture_logs() as logs:
+        assert [job["name"] for job in imported()] == names
+
+    (pace,) = pacing._PACES.values()
+    assert pacing.FULL_RATE / 8 <= pace.rate <= pacing.FULL_RATE / 2 + 5
+    told = [entry["event"] for entry in logs if "Will go on trying" in entry["event"]]
+    assert len(told) == 2
+    assert all("ThrottlingException" in line for line in told)
+
+
+@pytest.mark.parametrize("fault", [{"kind": "dropped"}, {"kind": "http", "status": 503}])
+def test_an_import_outlasts_a_network_that_fails(fault: dict[str, Any], emulator: EmulatorServer) -> None:
+    """A lost connection or a 503 costs a repeat, not the import."""
+    emulator.control.add_fault(**fault, operation="*", count=4)
+
+    assert len(imported()) == 5
+
+
+def test_after_a_refusal_only_calls_under_way_are_finished(emulator: EmulatorServer) -> None:
+    """A permission that is missing is asked for once or by all threads, not a thousand times."""
+    create_many(emulator, 300)
+    emulator.control.clear_calls()
+    emulator.control.add_fault(
+        "error", "DescribePipeline", code="AccessDeniedException", message="no", skip=40
+    )
+
+    run = run_task(PolysyncListImportOperator(task_id="t"))
+
+    assert isinstance(run.error, SageMakerApiError)
+    assert run.error.error_code == "AccessDeniedException"
+    assert len(emulator.control.calls("DescribePipeline")) <= 40 + lane.WORKERS
+    assert len(emulator.control.calls("ListPipelines")) == 1
+
+
+def test_a_refused_page_ends_the_import(emulator: EmulatorServer) -> None:
+    """Half a list is no list."""
+    create_many(emulator, 150)
+    emulator.control.add_fault("error", "ListPipelines", code="AccessDeniedException", message="no", skip=1)
+
+    run = run_task(PolysyncListImportOperator(task_id="t"))
+
+    assert isinstance(run.error, SageMakerApiError)
+    assert "sagemaker:ListPipelines" in str(run.error)
+
+
+def test_an_empty_account_is_an_empty_list(emulator: EmulatorServer) -> None:
+    """Nothing to import is no error."""
+    assert imported(region_name="eu-central-1") == []
+    assert imported(pipeline_names=[]) == []

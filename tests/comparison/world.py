@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -29,13 +30,13 @@ SLEEPS = (
     "polysync_airflow.operators.acquiring.time",
     "polysync_airflow.operators.start.time",
     "polysync_airflow.patience.time",
-    "polysync_airflow.triggers.time",
+    "polysync_airflow.channel.time",
+    "polysync_airflow.polling.time",
     "polysync_airflow.hooks.time",
     "airflow.providers.amazon.aws.hooks.sagemaker.time",
     "botocore.endpoint.time",
 )
 ASYNC_SLEEPS = (
-    "polysync_airflow.triggers.asyncio",
     "airflow.providers.amazon.aws.triggers.sagemaker.asyncio",
     "aiobotocore.endpoint.asyncio",
 )
@@ -55,6 +56,10 @@ class Clock(EmulatedTime):
     looks = 0
     alarm: float | None = None
 
+    def __init__(self, emulator: EmulatorServer) -> None:
+        super().__init__(emulator)
+        self.asyncio = SimpleNamespace(sleep=self._asleep)
+
     def begin(self) -> None:
         """Forget what was counted and planned."""
         self.at.clear()
@@ -69,6 +74,9 @@ class Clock(EmulatedTime):
             raise AirflowTaskTimeout("Timeout")
         if self.looks >= MOST_LOOKS:
             raise StillWaitingError
+
+    async def _asleep(self, seconds: float) -> None:
+        self.sleep(seconds)
 
 
 @dataclass
@@ -105,6 +113,7 @@ def emulated() -> Iterator[World]:
         clock = Clock(emulator)
         for target in SLEEPS:
             patches.enter_context(patch(target, clock))
+        patches.enter_context(patch("polysync_airflow.polling.pause", clock.pause))
         for target in ASYNC_SLEEPS:
             patches.enter_context(patch(target, clock.asyncio))
         place = {"region_name": "us-east-1", "endpoint_url": emulator.endpoint_url}

@@ -242,7 +242,7 @@ def test_what_was_stopping_may_succeed_after_all(
 ) -> None:
     """A stop can come too late; then the result is adopted and nothing is done twice."""
     task = make_task()
-    emulated_time.after(475, die)
+    emulated_time.after(480, die)
     # The last step ends before the stop interrupts it.
     emulator.control.put_scenario({"steps": {"Merge": {"duration": 258}}})
     task.next_try()

@@ -72,7 +72,7 @@ DEATHS = [
     Death("once the ARN is stored", after_write(2), 1),
     Death("while waiting for the first look", lambda _, __, time: time.after(0, die), 1),
     Death("while waiting", lambda _, __, time: time.after(300, die), 1),
-    Death("when it has ended", lambda _, __, time: time.after(3000, die), 1),
+    Death("when it has ended", lambda _, __, time: time.after(600, die), 1),
 ]
 
 

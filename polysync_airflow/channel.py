@@ -1,0 +1,114 @@
+"""Owns the connection that all waits of a process share: one client, which follows its changes."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, Final, TypeVar
+
+from botocore.config import Config
+
+from polysync_airflow.exceptions import PolysyncError, is_throttling
+from polysync_airflow.hooks import PolysyncSageMakerHook
+from polysync_airflow.models import ExecutionDescription
+from polysync_airflow.pacing import pace_of
+
+log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+# How many calls may be under way at once, and so how many connections to AWS there are.
+WORKERS: Final = 8
+# How often a connection is read again that gives no trouble.
+CHECK_SECONDS: Final = 300.0
+# And at most how often because of trouble, however many waits have it.
+SHORTEST_CHECK_SECONDS: Final = 5.0
+# Repeats are the schedule's: botocore's own would hide from it that AWS throttles.
+_CONFIG: Final = Config(retries={"total_max_attempts": 1}, max_pool_connections=WORKERS)
+
+
+class Channel:
+    """
+    The way to AWS of one connection and region. May be used by several threads.
+
+    :param connection_id: Airflow connection.
+    :param region_name: AWS region; None for the connection's.
+    """
+
+    def __init__(self, connection_id: str, region_name: str | None) -> None:
+        self._connection_id, self._region_name = connection_id, region_name
+        self._lock = threading.Lock()
+        self._hook: PolysyncSageMakerHook | None = None
+        self._checked_at = 0.0
+        self.pace = pace_of((connection_id, region_name), time.monotonic())
+        self.may_list = True
+
+    @property
+    def hook(self) -> PolysyncSageMakerHook:
+        """The hook; anew if the connection has changed."""
+        with self._lock:
+            if self._hook is None:
+                self._hook, self._checked_at = self._make(), time.time()
+            elif time.time() - self._checked_at > CHECK_SECONDS:
+                self._renew(self._hook)
+            return self._hook
+
+    def observe(self, execution_arn: str) -> ExecutionDescription | PolysyncError:
+        """
+        Look at an execution.
+
+        :param execution_arn: the execution.
+        """
+        try:
+            return self._ask(lambda hook: hook.describe_pipeline_execution(execution_arn))
+        except PolysyncError as error:
+            return error
+
+    def list_executions(self, pipeline: str, since: datetime, page_token: str | None) -> Any:
+        """
+        List a page of a pipeline's executions, the newest first.
+
+        :param pipeline: the pipeline's name or ARN.
+        :param since: leave out those that began before.
+        :param page_token: what the page before gave; None for the first.
+        :raises PolysyncError: if AWS refuses.
+        """
+        return self._ask(
+            lambda hook: hook.list_pipeline_executions(pipeline, created_after=since, page_token=page_token)
+        )
+
+    def _ask(self, call: Callable[[PolysyncSageMakerHook], Result]) -> Result:
+        hook = self.hook
+        try:
+            return call(hook)
+        except PolysyncError as error:
+            if is_throttling(error):
+                self.pace.throttled(time.monotonic())
+            # Whoever mends or rotates a connection expects that those who wait go on with it.
+            if error.passing or not self._has_changed_from(hook):
+                raise
+        return call(self.hook)
+
+    def _has_changed_from(self, hook: PolysyncSageMakerHook) -> bool:
+        with self._lock:
+            if self._hook is hook and time.time() - self._checked_at > SHORTEST_CHECK_SECONDS:
+                self._renew(hook)
+            return self._hook is not hook
+
+    def _renew(self, hook: PolysyncSageMakerHook) -> None:
+        self._checked_at = time.time()
+        anew = self._make()
+        try:
+            changed = not anew.same_connection_as(hook)
+        except PolysyncError as error:
+            log.warning("The connection %r cannot be read again: %s", self._connection_id, error)
+            return
+        if changed:
+            log.info("The connection %r has changed; looks go on with it as it is now.", self._connection_id)
+            self._hook, self.may_list = anew, True
+
+    def _make(self) -> PolysyncSageMakerHook:
+        return PolysyncSageMakerHook(self._connection_id, self._region_name, config=_CONFIG)

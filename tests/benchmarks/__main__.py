@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks import bars, importing, imports, starts, triggers, workload
+from tests.benchmarks import bars, importing, imports, picture, starts, triggers, workload
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.capacity import capacity
 from tests.benchmarks.endpoint.running import RunningEndpoint
@@ -62,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     importing.add_options(part("list-import", importing.show, importing.__doc__))
     part("starts", starts.show, starts.__doc__)
     part("imports", imports.show, imports.__doc__)
+    picture.add_options(part("picture", picture.show, picture.__doc__))
     part("bars", bars.show, bars.__doc__)
     part("capacity", show_capacity, show_capacity.__doc__)
     return parser

@@ -11,7 +11,7 @@ from tests.benchmarks import importing, imports, triggers
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.notebook import Figures
 from tests.benchmarks.providers import OURS
-from tests.benchmarks.tables import aligned, shown
+from tests.benchmarks.tables import aligned, as_text
 from tests.benchmarks.triggers import UNDONE
 from tests.benchmarks.workload import Workload
 from tests.benchmarks.works import CROWDED, FEW, MANY, THROTTLED, WAITING, WAITING_ROLE
@@ -157,7 +157,7 @@ def show(options: argparse.Namespace, bench: Bench) -> None:
     before = ""
     for row in found:
         work, before = "" if row.work == before else row.work, row.work
-        shown = [shown(row.values.get(name)) for name in names]
+        shown = [as_text(row.values.get(name)) for name in names]
         lines.append([work, row.what, row.bar, *shown, "yes" if row.met else "NO"])
     print(f"\n### The bars (medians of {bench.runs})\n\n{chr(10).join(aligned(lines))}", flush=True)
     if not all(row.met for row in found):

@@ -43,7 +43,7 @@ def compare(columns: Mapping[str, Figures]) -> str:
     head = ["", *columns, *(["ratio"] if len(columns) > 1 else [])]
     rows = [head, ["---", *["---:"] * (len(head) - 1)]]
     for name in names:
-        cells = [shown(figures.values.get(name)) for figures in columns.values()]
+        cells = [as_text(figures.values.get(name)) for figures in columns.values()]
         if len(columns) > 1:
             cells.append(_ratio(shown[0].values.get(name), shown[-1].values.get(name)))
         rows.append([name, *cells])
@@ -71,7 +71,7 @@ def _line(row: Sequence[str], rule: Sequence[str], widths: Sequence[int]) -> str
     return f"| {' | '.join(cells)} |"
 
 
-def shown(value: float | None) -> str:
+def as_text(value: float | None) -> str:
     """
     Return a figure with as many digits as matter.
 

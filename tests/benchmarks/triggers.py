@@ -17,7 +17,7 @@ from tests.benchmarks.endpoint.running import Seen, Started
 from tests.benchmarks.lag import percentile
 from tests.benchmarks.notebook import Figures, median
 from tests.benchmarks.providers import Provider
-from tests.benchmarks.tables import aligned, compare, shown
+from tests.benchmarks.tables import aligned, as_text, compare
 from tests.benchmarks.triggerer import Measured
 from tests.benchmarks.workload import Workload, workloads
 
@@ -194,7 +194,7 @@ def show_together(found: Mapping[Workload, Mapping[str, Figures]]) -> None:
     ]
     for work, providers in found.items():
         for name, figures in providers.items():
-            cells = [shown(figures.values[each]) for each in names]
+            cells = [as_text(figures.values[each]) for each in names]
             cut = "*" if figures.note else ""
             lines.append(
                 [f"{work.executions:,}", f"{work.pipelines:,}", work.credentials, name + cut, *cells]

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger
 from tests.conftest import connection
-from tests.tasks import EmulatedTime
+from tests.tasks import RECEIVE, EmulatedTime
 
 LOOK, LISTING = "DescribePipelineExecution", "ListPipelineExecutions"
 
@@ -44,15 +45,14 @@ def trigger(arn: str, now: float, **arguments: Any) -> PolysyncPipelineExecution
 def gate(emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     """Time stands still until this is set, so that all waits have begun."""
     opened = threading.Event()
-    plain = emulated_time.pause
+    plain = emulated_time.receive
 
-    def pause(changed: threading.Condition, seconds: float | None, *, idle: bool) -> None:
+    def receive(inbox: SimpleQueue[Any], seconds: float | None, *, idle: bool) -> Any:
         if opened.is_set():
-            plain(changed, seconds, idle=idle)
-        else:
-            changed.wait(0.01)
+            return plain(inbox, seconds, idle=idle)
+        return RECEIVE(inbox, 0.01, idle=idle)
 
-    monkeypatch.setattr(polling, "pause", pause)
+    monkeypatch.setattr(polling, "receive", receive)
     return opened
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from threading import Lock
 from typing import Final
 
-# Calls per second: what one process comes to at most, at 1.2 ms of computing for a call. AWS publishes no
-# rate for SageMaker's pipeline operations, and an account's is shared with everything else in it: its first
+# Calls per second: all that one process can make, at 1.2 ms of computing for each. AWS publishes no rate for
+# SageMaker's pipeline operations, and an account's is shared with everything else in it: its first
 # ThrottlingException tells more than any lower figure here could.
 FULL_RATE: Final = 800.0
 # Never slower: at one call in two seconds AWS's own buckets fill faster than we empty them, and a pace that

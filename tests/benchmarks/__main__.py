@@ -19,6 +19,7 @@ from typing import Any
 from tests.benchmarks import bars, importing, imports, picture, starts, triggers, workload
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.capacity import capacity
+from tests.benchmarks.deployment import measuring as deployment
 from tests.benchmarks.endpoint.running import RunningEndpoint
 from tests.benchmarks.files import raise_file_limit
 from tests.benchmarks.notebook import Notebook
@@ -63,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     part("starts", starts.show, starts.__doc__)
     part("imports", imports.show, imports.__doc__)
     picture.add_options(part("picture", picture.show, picture.__doc__))
+    deployment.add_options(part("triggerer", deployment.show, deployment.__doc__))
     part("bars", bars.show, bars.__doc__)
     part("capacity", show_capacity, show_capacity.__doc__)
     return parser

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 import time
 from collections import Counter
@@ -261,7 +262,7 @@ def test_a_poller_ends_with_its_last_wait_and_the_next_begins_in_another_loop(
 
         assert polling._POLLERS == {}
         deadline = time.monotonic() + 10
-        while any("polysync-" in thread.name for thread in threading.enumerate()):
+        while any(re.match("polysync-(poller|look)", each.name) for each in threading.enumerate()):
             assert time.monotonic() < deadline
             time.sleep(0.01)
 

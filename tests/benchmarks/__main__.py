@@ -46,28 +46,46 @@ def _parser() -> argparse.ArgumentParser:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parts = parser.add_subparsers(required=True, metavar="part")
     waits = {
-        "triggers": (triggers.__doc__, WAITING),
+        "triggers": ("Many waits at once, each for an execution of its own.", WAITING),
         "throttled": ("The same, while AWS throttles.", THROTTLED),
         "crowded": ("More executions than the account's quota allows to look at in time.", CROWDED),
         "sign-in": ("Many that sign in at once, while STS is slow.", SIGN_IN),
     }
     for name, (about, default) in waits.items():
         workload.add_options(_part(parts, name, triggers.show, about), default)
-    importing.add_options(_part(parts, "list-import", importing.show, importing.__doc__))
-    _part(parts, "imports", imports.show, imports.__doc__)
-    _part(parts, "starts", starts.show, starts.__doc__)
-    picture.add_options(_part(parts, "picture", picture.show, picture.__doc__))
-    deployment.add_options(_part(parts, "triggerer", deployment.show, deployment.__doc__))
-    _part(parts, "capacity", capacity.show, capacity.__doc__)
-    _part(parts, "bars", bars.show, bars.__doc__, runs=RUNS)
-    everything.add_options(_part(parts, "everything", everything.show, everything.__doc__, runs=RUNS))
+    importing.add_options(
+        _part(
+            parts,
+            "list-import",
+            importing.show,
+            "ListImport, beside pipelines that are described one by one.",
+        )
+    )
+    _part(parts, "imports", imports.show, "What importing the operators costs.")
+    _part(parts, "starts", starts.show, "A start without a wait, in a fresh process and once more.")
+    picture.add_options(
+        _part(
+            parts,
+            "picture",
+            picture.show,
+            "The picture of what waiting costs against the number of executions.",
+        )
+    )
+    deployment.add_options(
+        _part(parts, "triggerer", deployment.show, "Waits in a real triggerer, on PostgreSQL.")
+    )
+    _part(parts, "capacity", capacity.show, "How many calls a second the endpoint serves.")
+    _part(parts, "bars", bars.show, "What each piece of work may cost, and whether it is met.", runs=RUNS)
+    everything.add_options(
+        _part(parts, "everything", everything.show, "All but the real triggerer: some hours.", runs=RUNS)
+    )
     return parser
 
 
-def _part(parts: Any, name: str, show: Show, about: str | None, *, runs: int = 1) -> argparse.ArgumentParser:
+def _part(parts: Any, name: str, show: Show, about: str, *, runs: int = 1) -> argparse.ArgumentParser:
     added: argparse.ArgumentParser = parts.add_parser(
         name,
-        help=(about or "").strip().splitlines()[0],
+        help=about,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = added.add_argument

@@ -14,8 +14,8 @@
 #                             if there is none)
 #   make chaos-amazon         the same for the amazon provider's operators, as measured
 #   make compare              our outcomes beside the amazon provider's, as both run
-#   make bench                what everything costs, beside the amazon provider's (two hours; see tests/benchmarks)
-#   make bench ARGS="triggers --executions 1000 --pipelines 20"      one part of it (make bench ARGS=-h)
+#   make bench                what everything costs, beside the amazon provider's: some hours, and only one part
+#                             of it with ARGS="triggers --executions 1000 --pipelines 20" (ARGS=-h for all parts)
 #   make bench-sign-in        how long 200 triggers that sign in at once hold up a triggerer, beside the amazon's
 #   make constraints          constraints.txt anew, from the newest releases
 #   make clean                remove the virtual environments
@@ -71,7 +71,7 @@ compare: .venv-aiobotocore/.ready
 	@.venv-aiobotocore/bin/python -m tests.comparison.amazon_outcomes
 
 bench: .venv-aiobotocore/.ready
-	@.venv-aiobotocore/bin/python -m tests.benchmarks $(ARGS)
+	@.venv-aiobotocore/bin/python -m tests.benchmarks $(or $(ARGS),everything)
 
 bench-sign-in: .venv-aiobotocore/.ready
 	@.venv-aiobotocore/bin/python -m tests.benchmarks sign-in $(ARGS)

@@ -14,60 +14,86 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from tests.benchmarks import bars, importing, imports, picture, starts, triggers, workload
+from tests.benchmarks import (
+    bars,
+    capacity,
+    everything,
+    importing,
+    imports,
+    picture,
+    starts,
+    triggers,
+    workload,
+)
 from tests.benchmarks.bench import Bench
-from tests.benchmarks.capacity import capacity
 from tests.benchmarks.deployment import measuring as deployment
 from tests.benchmarks.endpoint.running import RunningEndpoint
 from tests.benchmarks.files import raise_file_limit
 from tests.benchmarks.notebook import Notebook
 from tests.benchmarks.providers import providers
 from tests.benchmarks.tables import machine
-from tests.benchmarks.works import SIGN_IN, THROTTLED, WAITING
+from tests.benchmarks.works import CROWDED, SIGN_IN, THROTTLED, WAITING
 
-
-def show_capacity(options: argparse.Namespace, bench: Bench) -> None:
-    """Print what the endpoint can serve."""
-    rates = [f"{rate:,.0f} calls of {name}" for name, rate in capacity(bench.endpoint).items()]
-    print(f"The endpoint serves, a second, {' or '.join(rates)}.", flush=True)
+Show = Callable[[argparse.Namespace, Bench], None]
+# Of those figures that are held against a limit.
+RUNS: Final = 3
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--providers", choices=("ours", "amazon", "both"), default="both")
-    common.add_argument("--runs", type=int, default=1, help="show medians of so many (default: %(default)s)")
-    common.add_argument(
-        "--notebook", type=Path, help="a file that keeps figures, so that none is measured twice"
-    )
     parts = parser.add_subparsers(required=True, metavar="part")
-
-    def part(name: str, show: Callable[[argparse.Namespace, Bench], None], about: str | None) -> Any:
-        added = parts.add_parser(
-            name,
-            help=(about or "").strip().splitlines()[0],
-            parents=[common],
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    waits = {
+        "triggers": ("Many waits at once, each for an execution of its own.", WAITING),
+        "throttled": ("The same, while AWS throttles.", THROTTLED),
+        "crowded": ("More executions than the account's quota allows to look at in time.", CROWDED),
+        "sign-in": ("Many that sign in at once, while STS is slow.", SIGN_IN),
+    }
+    for name, (about, default) in waits.items():
+        workload.add_options(_part(parts, name, triggers.show, about), default)
+    importing.add_options(
+        _part(
+            parts,
+            "list-import",
+            importing.show,
+            "ListImport, beside pipelines that are described one by one.",
         )
-        added.set_defaults(show=show)
-        return added
-
-    workload.add_options(part("triggers", triggers.show, triggers.__doc__), WAITING)
-    workload.add_options(part("throttled", triggers.show, "The same, while AWS throttles."), THROTTLED)
-    workload.add_options(
-        part("sign-in", triggers.show, "Many that sign in at once, while STS is slow."), SIGN_IN
     )
-    importing.add_options(part("list-import", importing.show, importing.__doc__))
-    part("starts", starts.show, starts.__doc__)
-    part("imports", imports.show, imports.__doc__)
-    picture.add_options(part("picture", picture.show, picture.__doc__))
-    deployment.add_options(part("triggerer", deployment.show, deployment.__doc__))
-    part("bars", bars.show, bars.__doc__)
-    part("capacity", show_capacity, show_capacity.__doc__)
+    _part(parts, "imports", imports.show, "What importing the operators costs.")
+    _part(parts, "starts", starts.show, "A start without a wait, in a fresh process and once more.")
+    picture.add_options(
+        _part(
+            parts,
+            "picture",
+            picture.show,
+            "The picture of what waiting costs against the number of executions.",
+        )
+    )
+    deployment.add_options(
+        _part(parts, "triggerer", deployment.show, "Waits in a real triggerer, on PostgreSQL.")
+    )
+    _part(parts, "capacity", capacity.show, "How many calls a second the endpoint serves.")
+    _part(parts, "bars", bars.show, "What each piece of work may cost, and whether it is met.", runs=RUNS)
+    everything.add_options(
+        _part(parts, "everything", everything.show, "All but the real triggerer: some hours.", runs=RUNS)
+    )
     return parser
+
+
+def _part(parts: Any, name: str, show: Show, about: str, *, runs: int = 1) -> argparse.ArgumentParser:
+    added: argparse.ArgumentParser = parts.add_parser(
+        name,
+        help=about,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = added.add_argument
+    add("--providers", choices=("ours", "amazon", "both"), default="both", help="whose work is measured")
+    add("--runs", type=int, default=runs, help="how often; medians are shown")
+    add("--notebook", type=Path, help="a file that keeps figures, so that none is measured twice")
+    added.set_defaults(show=show)
+    return added
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

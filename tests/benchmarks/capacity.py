@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import time
 from typing import Any, Final
 
+from tests.benchmarks.bench import Bench
 from tests.benchmarks.endpoint.running import RunningEndpoint
 
 CONNECTIONS: Final = 8
@@ -48,3 +50,14 @@ async def _call(url: str, call: bytes, until: float) -> int:
         served += 1
     writer.close()
     return served
+
+
+def show(options: argparse.Namespace, bench: Bench) -> None:
+    """
+    Measure and print.
+
+    :param options: the command line.
+    :param bench: where.
+    """
+    rates = [f"{rate:,.0f} calls of {name}" for name, rate in capacity(bench.endpoint).items()]
+    print(f"The endpoint serves, a second, {' or '.join(rates)}.", flush=True)

@@ -165,12 +165,22 @@ def measure(work: Workload, bench: Bench) -> dict[str, Figures]:
 
 def show(options: argparse.Namespace, bench: Bench) -> None:
     """
-    Measure and print, one table for each workload.
+    Measure and print what was asked for.
 
     :param options: the command line.
     :param bench: where.
     """
-    found = {work: _shown(work, bench) for work in workloads(options)}
+    show_all(workloads(options), bench)
+
+
+def show_all(works: Sequence[Workload], bench: Bench) -> None:
+    """
+    Measure and print, one table for each workload, and one for all.
+
+    :param works: what is waited for.
+    :param bench: where.
+    """
+    found = {work: _shown(work, bench) for work in works}
     if len(found) > 1:
         show_together(found)
 

@@ -33,6 +33,8 @@ DAG: Final = "benchmark_waits"
 TASKS_PER_RUN: Final = 20
 SLEEPING: Final = "tests.benchmarks.deployment.sleeping.SleepTrigger"
 ASLEEP: Final = "Airflow alone"
+CPU: Final = "CPU of the triggerer, s"
+MEMORY: Final = "peak memory above the start, MiB"
 TRIGGERER: Final = "triggerer"
 # Nothing else is to be done while it is measured.
 IDLE: Final = ("scheduler", "dag-processor")
@@ -190,8 +192,8 @@ def run(waiting: Waiting, options: argparse.Namespace, place: Deployment, bench:
     seen = bench.endpoint.seen()
     return Figures(
         {
-            "CPU of the triggerer, s": after - cpu,
-            "its peak memory above the start, MiB": peak - memory,
+            CPU: after - cpu,
+            MEMORY: peak - memory,
             "connections to AWS, open at once": seen.peak_connections,
             "calls per execution": sum(seen.calls.values()) / options.executions,
             "from the last end until no task is deferred, s": ended - last_end,
@@ -209,14 +211,16 @@ def _waiting(provider: Provider, poll: float, execution: Started, end: float) ->
     return provider.trigger, provider.arguments(execution, poll)
 
 
-def _without(airflow: Figures, found: Figures) -> Figures:
-    names = ("CPU of the triggerer, s", "its peak memory above the start, MiB")
-    own = {
-        f"{name.rpartition(',')[0]}, without Airflow's{name[name.rindex(',') :]}": found.values[name]
-        - airflow.values[name]
-        for name in names
-    }
-    return Figures({**own, **found.values}, found.note, found.at)
+def _told_apart(airflow: Figures, found: Figures) -> Figures:
+    values: dict[str, float] = {}
+    for name in (CPU, MEMORY):
+        alone, all_of_it = airflow.values[name], found.values[name]
+        values |= {
+            name: all_of_it,
+            f"{name}: Airflow's": alone,
+            f"{name}: the triggers' own": all_of_it - alone,
+        }
+    return Figures({**values, **found.values}, found.note, found.at)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -255,10 +259,7 @@ def show(options: argparse.Namespace, bench: Bench) -> None:
                 runs[name].append(bench.notebook.figures(key, partial(run, who, options, place, bench)))
     found = {name: median(each) for name, each in runs.items()}
     airflow = found.pop(ASLEEP)
-    shown = {
-        ASLEEP: _without(airflow, airflow),
-        **{name: _without(airflow, each) for name, each in found.items()},
-    }
+    shown = {name: _told_apart(airflow, each) for name, each in found.items()}
     title = f"In a real triggerer: {_name(options)}"
     print(f"\n### {title}\n\n{compare(shown)}", flush=True)
 

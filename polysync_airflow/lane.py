@@ -81,7 +81,7 @@ class Lane:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._over.set()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool.shutdown(wait=False)
         if kind is None or issubclass(kind, Exception):
             # The pool's own wait has no limit.
             waiter = Thread(target=self._pool.shutdown, daemon=True)

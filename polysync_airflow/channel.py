@@ -5,15 +5,17 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from botocore.config import Config
 
 from polysync_airflow.exceptions import PolysyncError, is_throttling
 from polysync_airflow.hooks import PolysyncSageMakerHook
-from polysync_airflow.models import ExecutionDescription
+from polysync_airflow.models import ExecutionDescription, ExecutionSummary
 from polysync_airflow.pacing import pace_of
 
 log = logging.getLogger(__name__)
@@ -28,6 +30,21 @@ CHECK_SECONDS: Final = 300.0
 SHORTEST_CHECK_SECONDS: Final = 5.0
 # Repeats are the schedule's: botocore's own would hide from it that AWS throttles.
 _CONFIG: Final = Config(retries={"total_max_attempts": 1}, max_pool_connections=WORKERS)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """
+    What a listing showed.
+
+    :param found: of the executions that were wanted, by ARN.
+    :param pages: how many calls it took.
+    :param error: what ended it early.
+    """
+
+    found: Mapping[str, ExecutionDescription]
+    pages: int
+    error: PolysyncError | None = None
 
 
 class Channel:
@@ -67,18 +84,34 @@ class Channel:
         except PolysyncError as error:
             return error
 
-    def list_executions(self, pipeline: str, since: datetime, page_token: str | None) -> Any:
+    def list_executions(self, pipeline: str, since: datetime, wanted: Collection[str]) -> Listing:
         """
-        List a page of a pipeline's executions, the newest first.
+        List a pipeline's executions, the newest first, until all that are wanted have been found.
+
+        Further pages keep to the pace; there are no more of them than looks at each would take.
 
         :param pipeline: the pipeline's name or ARN.
         :param since: leave out those that began before.
-        :param page_token: what the page before gave; None for the first.
-        :raises PolysyncError: if AWS refuses.
+        :param wanted: the executions' ARNs.
         """
-        return self._ask(
-            lambda hook: hook.list_pipeline_executions(pipeline, created_after=since, page_token=page_token)
-        )
+        found: dict[str, ExecutionDescription] = {}
+        pages, token = 0, None
+        try:
+            while len(found) < len(wanted) and pages < len(wanted) and (token or not pages):
+                if pages:
+                    self._wait_for_turn()
+                rows, token = self._ask(
+                    partial(_list_page, pipeline=pipeline, created_after=since, page_token=token)
+                )
+                pages += 1
+                found |= {row.execution_arn: row.describe() for row in rows if row.execution_arn in wanted}
+        except PolysyncError as error:
+            return Listing(found, pages, error)
+        return Listing(found, pages)
+
+    def _wait_for_turn(self) -> None:
+        while seconds := self.pace.claim(time.monotonic()):
+            time.sleep(seconds)
 
     def _ask(self, call: Callable[[PolysyncSageMakerHook], Result]) -> Result:
         hook = self.hook
@@ -112,3 +145,7 @@ class Channel:
 
     def _make(self) -> PolysyncSageMakerHook:
         return PolysyncSageMakerHook(self._connection_id, self._region_name, config=_CONFIG)
+
+
+def _list_page(hook: PolysyncSageMakerHook, **request: Any) -> tuple[list[ExecutionSummary], str | None]:
+    return hook.list_pipeline_executions(request.pop("pipeline"), **request)

@@ -65,7 +65,17 @@ class PolysyncSageMakerHook(ConnectedHook):
         :raises SageMakerApiError: if AWS refuses.
         """
         answer = self.call("StartPipelineExecution", **request.to_aws())
-        return str(answer["PipelineExecutionArn"])
+        arn = answer.get("PipelineExecutionArn")
+        if not arn:
+            raise SageMakerApiError(
+                "StartPipelineExecution was answered without an execution's ARN, as by a proxy that answers "
+                "in AWS's place.",
+                error_code="ResponseParserError",
+                operation="StartPipelineExecution",
+                lasting=False,
+                passing=True,
+            )
+        return str(arn)
 
     def retry_pipeline_execution(
         self, execution_arn: str, *, token: str, max_parallel_steps: int | None = None

@@ -25,7 +25,7 @@ REQUIRED: Final = (
     "StopPipelineExecution",
 )
 # Without these the provider does without, and says so.
-OPTIONAL: Final = ("ListPipelineExecutionSteps", "RetryPipelineExecution")
+OPTIONAL: Final = ("ListPipelineExecutionSteps", "RetryPipelineExecution", "ListPipelineExecutions")
 
 ISSUER_V1: Final = "sts.windows.net/{tenant}/"
 ISSUER_V2: Final = "login.microsoftonline.com/{tenant}/v2.0"
@@ -48,7 +48,7 @@ def identity_policy(
     :param partition: ``aws``, ``aws-cn`` or ``aws-us-gov``.
     :param pipelines: only these pipelines; all of account and region if there are none.
     :param pass_roles: ARNs of roles that starts may name.
-    :param optional: also allow what the provider can do without: failed steps' reasons, resuming.
+    :param optional: also allow what the provider can do without: failed steps' reasons, resumes, listings.
     """
     # AWS writes names into ARNs in lower case, whatever their owner wrote.
     names = sorted({name.lower() for name in pipelines}) or ["*"]
@@ -61,7 +61,7 @@ def identity_policy(
         _allow("RunPipelines", REQUIRED, resources),
     ]
     if optional:
-        statements.append(_allow("OptionalReasonsAndResume", OPTIONAL, resources))
+        statements.append(_allow("Optional", OPTIONAL, resources))
     roles = sorted(set(pass_roles))
     if roles:
         passed = _allow("PassExecutionRole", (), roles)

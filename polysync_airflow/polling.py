@@ -5,6 +5,9 @@ A poller has one client, one schedule in a thread of its own, and a few threads 
 subscribe with what they know (a ``Watch``), and are told of decisions that have something to say: a change
 of status, the end. It begins with the first subscription and ends with the last. Subscribers may live in
 different event loops.
+
+What a poller knows belongs to the thread of its schedule alone. Everybody else puts messages into its inbox:
+an event loop that had to wait for a lock would hold up every trigger of the process.
 """
 
 from __future__ import annotations
@@ -16,13 +19,15 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from queue import Empty, SimpleQueue
 from typing import Final
 
-from polysync_airflow.channel import WORKERS, Channel
+from polysync_airflow.channel import WORKERS, Channel, Listing
 from polysync_airflow.exceptions import PolysyncError, SageMakerApiError, hint_for, is_throttling
 from polysync_airflow.models import ExecutionDescription
 from polysync_airflow.rounds import Pipeline, first_look, list_from, listing_pays, pipeline_of
@@ -32,6 +37,7 @@ from polysync_airflow.subscription import Subscription
 log = logging.getLogger(__name__)
 
 Key = tuple[str, str | None]
+Message = Callable[[], None]
 # A look that AWS throttled comes again after so long at first; the pace of all has slowed down already.
 THROTTLED_PAUSE_SECONDS: Final = 1.0
 
@@ -58,7 +64,8 @@ class Poller:
 
     def __init__(self, key: Key) -> None:
         self.channel = Channel(*key)
-        self._changed = threading.Condition()
+        self.users = 0
+        self._inbox: SimpleQueue[Message | None] = SimpleQueue()
         self._pipelines: dict[str, Pipeline] = {}
         self._heap: list[tuple[float, int, Subscription]] = []
         self._order = itertools.count()
@@ -66,68 +73,52 @@ class Poller:
         self._urgent: deque[Subscription] = deque()
         self._under_way = 0
         self._subscriptions: set[Subscription] = set()
-        self._closed = False
-        name = f"polysync-poller-{key[0]}"
-        threading.Thread(target=self._run, name=name, daemon=True).start()
+        threading.Thread(target=self._run, name=f"polysync-poller-{key[0]}", daemon=True).start()
 
     def add(self, subscription: Subscription) -> None:
         """Begin to look for a subscription."""
-        with self._changed:
-            now, watch = time.time(), subscription.watch
-            arn = pipeline_of(watch.execution_arn)
-            pipeline = self._pipelines.setdefault(arn, Pipeline(arn))
-            subscription.pipeline = pipeline
-            subscription.not_before = now + FIRST_LOOK_SECONDS
-            due = first_look(watch, now, pipeline.next_round)
-            pipeline.members.add(subscription)
-            self._subscriptions.add(subscription)
-            self._push(subscription, due)
-            self._changed.notify()
+        self._inbox.put(partial(self._add, subscription))
 
-    def remove(self, subscription: Subscription) -> bool:
-        """End it; tell whether it was the last."""
-        with self._changed:
-            self._drop(subscription)
-            self._subscriptions.discard(subscription)
-            if not self._subscriptions:
-                self._closed = True
-                self._changed.notify_all()
-            return self._closed
+    def remove(self, subscription: Subscription) -> None:
+        """End it."""
+        subscription.over = True
+        self._inbox.put(partial(self._drop, subscription))
+
+    def close(self) -> None:
+        """End the poller, when nobody waits any more."""
+        self._inbox.put(None)
 
     # ---- the schedule
 
     def _run(self) -> None:
         try:
             with ThreadPoolExecutor(WORKERS, thread_name_prefix="polysync-look") as pool:
-                while job := self._next_job():
-                    pool.submit(self._do, job)
+                while True:
+                    message = receive(self._inbox, self._begin_jobs(pool), idle=not self._under_way)
+                    if message is None:
+                        return
+                    message()
         except BaseException as error:
             # Whatever it was, nobody may wait for a schedule that has ended.
             log.exception("The poller has failed")
-            with self._changed:
-                for subscription in self._subscriptions:
-                    subscription.tell(error)
+            self._fail(list(self._subscriptions), error)
 
-    def _next_job(self) -> Job | None:
-        with self._changed:
-            while not self._closed:
-                now = time.time()
-                wait = self._seconds_to_wait(now)
-                if wait is not None and wait <= 0:
-                    self._under_way += 1
-                    self.channel.pace.take(time.monotonic())
-                    return self._take(now)
-                pause(self._changed, wait, idle=not self._under_way)
-            return None
-
-    def _seconds_to_wait(self, now: float) -> float | None:
-        """Return how long nothing is to be done; None if that depends on others."""
-        while self._heap and self._heap[0][2].entry != self._heap[0][1]:
-            heapq.heappop(self._heap)
-        if self._under_way >= WORKERS or not (self._urgent or self._heap):
-            return None
-        ready = now if self._urgent else self._heap[0][0]
-        return max(ready - now, self.channel.pace.delay(time.monotonic()))
+    def _begin_jobs(self, pool: ThreadPoolExecutor) -> float | None:
+        """Begin what is due; return how long nothing else will be, None if that depends on others."""
+        while self._under_way < WORKERS:
+            while self._heap and self._heap[0][2].entry != self._heap[0][1]:
+                heapq.heappop(self._heap)
+            if not (self._urgent or self._heap):
+                return None
+            now = time.time()
+            ready = now if self._urgent else self._heap[0][0]
+            wait = max(ready - now, self.channel.pace.delay(time.monotonic()))
+            if wait > 0:
+                return wait
+            self._under_way += 1
+            self.channel.pace.take(time.monotonic())
+            pool.submit(self._do, self._take(now))
+        return None
 
     def _take(self, now: float) -> Job:
         if self._urgent:
@@ -137,11 +128,13 @@ class Poller:
         together = [first]
         if self.channel.may_list and pipeline.may_list:
             until = now + first.watch.poll_interval
-            together = [
+            together += [
                 other
                 for other in pipeline.members
-                if other is first
-                or (other.entry is not None and other.not_before <= now and other.due <= until)
+                if other is not first
+                and other.entry is not None
+                and other.not_before <= now
+                and other.due <= until
             ]
         executions = {subscription.watch.execution_arn for subscription in together}
         if not listing_pays(pipeline.pages, len(executions)):
@@ -150,6 +143,18 @@ class Poller:
             subscription.entry = None
         return Job(together, pipeline if len(together) > 1 else None)
 
+    def _add(self, subscription: Subscription) -> None:
+        if subscription.over:
+            return
+        now, watch = time.time(), subscription.watch
+        arn = pipeline_of(watch.execution_arn)
+        pipeline = subscription.pipeline = self._pipelines.setdefault(arn, Pipeline(arn))
+        subscription.not_before = now + FIRST_LOOK_SECONDS
+        due = first_look(watch, now, pipeline.next_round)
+        pipeline.members.add(subscription)
+        self._subscriptions.add(subscription)
+        self._push(subscription, due)
+
     def _push(self, subscription: Subscription, due: float) -> None:
         """Have it looked at; an entry of before in the heap no longer counts."""
         subscription.due, subscription.entry = due, next(self._order)
@@ -157,83 +162,74 @@ class Poller:
         subscription.pipeline.expect(due, time.time())
 
     def _drop(self, subscription: Subscription) -> None:
-        subscription.entry, subscription.over = None, True
-        pipeline = subscription.pipeline
-        pipeline.members.discard(subscription)
-        # What was learnt of it is kept while anybody waits at all.
+        if subscription in self._subscriptions:
+            # What was learnt of its pipeline is kept while anybody waits at all.
+            self._subscriptions.discard(subscription)
+            subscription.pipeline.members.discard(subscription)
+            subscription.entry, subscription.over = None, True
 
-    # ---- what the threads do
+    def _fail(self, subscriptions: Sequence[Subscription], error: BaseException) -> None:
+        for subscription in subscriptions:
+            self._drop(subscription)
+            subscription.tell(error)
+
+    # ---- what the threads do, and what becomes of it
 
     def _do(self, job: Job) -> None:
+        """Call AWS in a thread of the pool; the answer goes to the schedule's."""
+        told: Message
         try:
             if job.pipeline:
-                self._list(job.pipeline, job.subscriptions)
+                watches = {each.watch.execution_arn: each.watch for each in job.subscriptions}
+                since = list_from(watches.values())
+                listing = self.channel.list_executions(job.pipeline.arn, since, watches.keys())
+                told = partial(self._settle_listing, job.pipeline, job.subscriptions, listing)
             else:
-                self._look(job.subscriptions[0])
+                (subscription,) = job.subscriptions
+                answer = self.channel.observe(subscription.watch.execution_arn)
+                told = partial(self._settle, subscription, answer)
         except BaseException as error:
             log.exception("A look has failed")
-            for subscription in job.subscriptions:
-                subscription.tell(error)
-        finally:
-            with self._changed:
-                self._under_way -= 1
-                self._changed.notify()
+            told = partial(self._fail, job.subscriptions, error)
+        self._inbox.put(partial(self._done, told))
 
-    def _look(self, subscription: Subscription) -> None:
-        answer = self.channel.observe(subscription.watch.execution_arn)
-        with self._changed:
-            self._settle(subscription, answer)
+    def _done(self, told: Message) -> None:
+        self._under_way -= 1
+        told()
 
-    def _list(self, pipeline: Pipeline, subscriptions: Sequence[Subscription]) -> None:
-        missing: dict[str, list[Subscription]] = {}
+    def _settle_listing(
+        self, pipeline: Pipeline, subscriptions: Sequence[Subscription], listing: Listing
+    ) -> None:
+        found: Mapping[str, ExecutionDescription] = listing.found
+        missing = [each for each in subscriptions if each.watch.execution_arn not in found]
         for subscription in subscriptions:
-            missing.setdefault(subscription.watch.execution_arn, []).append(subscription)
-        most, pages, token = len(missing), 0, None
-        since = list_from([subscription.watch for subscription in subscriptions])
-        try:
-            while missing and pages < most and (token or not pages):
-                if pages:
-                    self._wait_for_turn()
-                rows, token = self.channel.list_executions(pipeline.arn, since, token)
-                pages += 1
-                with self._changed:
-                    for row in rows:
-                        for subscription in missing.pop(row.execution_arn, ()):
-                            self._settle_listed(subscription, row.describe())
-        except PolysyncError as error:
-            self._listing_failed(pipeline, [each for group in missing.values() for each in group], error)
-            return
-        with self._changed:
-            pipeline.pages = pages + bool(missing)
-            self._urgent.extend(each for group in missing.values() for each in group if not each.over)
+            seen = found.get(subscription.watch.execution_arn)
+            if seen and has_ended(seen.status):
+                # Its reason and its end are not in the listing.
+                self._urgent.append(subscription)
+            elif seen:
+                self._settle(subscription, seen)
+        if listing.error:
+            self._settle_failed_listing(pipeline, missing, listing.error)
+        else:
+            pipeline.pages = listing.pages + bool(missing)
+            self._urgent.extend(each for each in missing if not each.over)
 
-    def _wait_for_turn(self) -> None:
-        while seconds := self.channel.pace.claim(time.monotonic()):
-            time.sleep(seconds)
-
-    def _listing_failed(
+    def _settle_failed_listing(
         self, pipeline: Pipeline, subscriptions: Sequence[Subscription], error: PolysyncError
     ) -> None:
         refused = error.error_code if isinstance(error, SageMakerApiError) and error.lasting else None
-        with self._changed:
-            for subscription in subscriptions:
-                if refused is None:
-                    self._settle(subscription, error)
-                elif not subscription.over:
-                    self._push(subscription, time.time())
+        for subscription in subscriptions:
             if refused is None:
-                return
-            pipeline.may_list = False
-            if hint_for(refused) is hint_for("AccessDeniedException") and self.channel.may_list:
-                self.channel.may_list = False
-                log.warning("Every execution is looked at alone, which takes more calls. %s", error)
-
-    def _settle_listed(self, subscription: Subscription, seen: ExecutionDescription) -> None:
-        if has_ended(seen.status):
-            # Its reason and its end are not in the listing.
-            self._urgent.append(subscription)
-        else:
-            self._settle(subscription, seen)
+                self._settle(subscription, error)
+            elif not subscription.over:
+                self._push(subscription, time.time())
+        if refused is None:
+            return
+        pipeline.may_list = False
+        if hint_for(refused) is hint_for("AccessDeniedException") and self.channel.may_list:
+            self.channel.may_list = False
+            log.warning("Every execution is looked at alone, which takes more calls. %s", error)
 
     def _settle(self, subscription: Subscription, answer: ExecutionDescription | PolysyncError) -> None:
         if subscription.over:
@@ -264,15 +260,23 @@ def _learn(pipeline: Pipeline, end: Finish) -> None:
         pipeline.forecast.learn((event.ended_at - event.started_at).total_seconds())
 
 
-def pause(changed: threading.Condition, seconds: float | None, *, idle: bool) -> None:
-    """
-    Let time pass until something changes.
+def _nothing() -> None:
+    """What happens when time has passed."""
 
-    :param changed: is notified of changes.
+
+def receive(inbox: SimpleQueue[Message | None], seconds: float | None, *, idle: bool) -> Message | None:
+    """
+    Wait for a message.
+
+    :param inbox: where it comes.
     :param seconds: at most so long; None for no limit.
     :param idle: no call is under way. Where time is emulated, it stands still while one is.
+    :return: the message; None to end.
     """
-    changed.wait(seconds)
+    try:
+        return inbox.get(timeout=seconds)
+    except Empty:
+        return _nothing
 
 
 _LOCK: Final = threading.Lock()
@@ -291,14 +295,18 @@ def watching(connection_id: str, region_name: str | None, watch: Watch) -> Itera
     key = (connection_id, region_name)
     loop = asyncio.get_running_loop()
     with _LOCK:
-        poller = _POLLERS.get(key)
-        if poller is None:
-            poller = _POLLERS[key] = Poller(key)
-        subscription = Subscription(watch, poller.channel, loop)
-        poller.add(subscription)
+        if key not in _POLLERS:
+            _POLLERS[key] = Poller(key)
+        poller = _POLLERS[key]
+        poller.users += 1
+    subscription = Subscription(watch, poller.channel, loop)
+    poller.add(subscription)
     try:
         yield subscription
     finally:
+        poller.remove(subscription)
         with _LOCK:
-            if poller.remove(subscription) and _POLLERS.get(key) is poller:
+            poller.users -= 1
+            if not poller.users:
                 del _POLLERS[key]
+                poller.close()

@@ -105,6 +105,7 @@ def _calls(hook: Connected) -> Mapping[str, Callable[[], Any]]:
         "DescribePipelineExecution": {"PipelineExecutionArn": execution},
         "StopPipelineExecution": {"PipelineExecutionArn": execution, "ClientRequestToken": token},
         "ListPipelineExecutionSteps": {"PipelineExecutionArn": execution},
+        "ListPipelineExecutions": {"PipelineName": nobody},
         "RetryPipelineExecution": {"PipelineExecutionArn": execution, "ClientRequestToken": token},
     }
     return {name: partial(hook.call, name, **calls[name]) for name in (*LISTING, *REQUIRED, *OPTIONAL)}

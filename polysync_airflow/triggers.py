@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
@@ -18,6 +19,8 @@ from polysync_airflow.states import Finish, Watch
 from polysync_airflow.stopping import stop_and_tell
 
 DEFERRED: Final = "deferred"
+# Seconds between questions for the task's state, should Airflow not answer.
+STATE_PAUSES: Final = (1.0, 4.0, 15.0)
 # Not the event loop's own pool, in which looks queue: a stop that AWS throttles may take minutes.
 _STOPPERS: Final = ThreadPoolExecutor(max_workers=8, thread_name_prefix="polysync-stop")
 
@@ -114,7 +117,16 @@ class PolysyncPipelineExecutionTrigger(BaseTrigger):
     def _stop_unless_deferred(self) -> None:
         # Airflow calls on_kill also when the trigger has only moved to another triggerer; then the task is
         # still deferred. (A cleared task may be deferred anew: its new try has stopped this execution.)
-        state = self._task_state()
+        try:
+            state = self._task_state()
+        except Exception as error:
+            self.log.error(
+                "Execution %s may be running on: it is to be stopped if its task was ended, and Airflow does "
+                "not tell whether it was: %s",
+                self.execution_arn,
+                error,
+            )
+            raise
         if state == DEFERRED:
             self.log.info("The task is still deferred: its trigger has moved, and nothing is stopped.")
             return
@@ -144,9 +156,21 @@ class PolysyncPipelineExecutionTrigger(BaseTrigger):
         ti = self.task_instance
         if ti is None:
             return None
-        states = RuntimeTaskInstance.get_task_states(
-            dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index
-        )
+        for pause in STATE_PAUSES:
+            try:
+                states = self._ask_for_state(ti)
+                break
+            except Exception as error:
+                self.log.warning("Airflow does not tell the task's state: %s", error)
+                time.sleep(pause)
+        else:
+            states = self._ask_for_state(ti)
         found: dict[str, str | None] = states.get(ti.run_id, {})
         # A mapped task instance's key has its index at its end.
         return next(iter(found.values()), None)
+
+    @staticmethod
+    def _ask_for_state(ti: Any) -> dict[str, dict[str, str | None]]:
+        return RuntimeTaskInstance.get_task_states(
+            dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index
+        )

@@ -60,7 +60,7 @@ def emulated_time(emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch) -> 
     clock = EmulatedTime(emulator)
     for module in (acquiring, channel, hooks, patience, polling, start, stopping, waiting):
         monkeypatch.setattr(module, "time", clock)
-    monkeypatch.setattr(polling, "pause", clock.pause)
+    monkeypatch.setattr(polling, "receive", clock.receive)
     monkeypatch.setattr(pacing, "_PACES", {})
     return clock
 

@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
-import threading
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, field
+from queue import SimpleQueue
 from typing import Any
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import TaskDeferred
 
+from polysync_airflow import polling
 from polysync_airflow.emulator import EmulatorServer
+
+# The one that is replaced where time is emulated.
+RECEIVE = polling.receive
 
 
 class EmulatedTime:
@@ -33,12 +37,13 @@ class EmulatedTime:
         """Return the emulated time."""
         return self.time()
 
-    def pause(self, changed: threading.Condition, seconds: float | None, *, idle: bool) -> None:
-        """Do as ``polling.pause``: time passes while nothing is under way."""
-        if idle and seconds is not None:
+    def receive(self, inbox: SimpleQueue[Any], seconds: float | None, *, idle: bool) -> Any:
+        """Do as ``polling.receive``: time passes while nothing is under way, and nobody has anything to say."""
+        if not idle or seconds is None:
+            return inbox.get()
+        if inbox.empty():
             self.sleep(seconds)
-        else:
-            changed.wait()
+        return RECEIVE(inbox, 0, idle=idle)
 
     def sleep(self, seconds: float) -> None:
         """Move the emulated clock, and do what was asked to be done meanwhile."""

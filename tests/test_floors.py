@@ -47,10 +47,11 @@ FLOORS = {
     "operators.publishing": 13,
     "operators.abandoning": 13,
     "operators.acquiring": 14,
-    "operators.start": 15,
-    "operators.stop": 15,
-    "operators.list_import": 15,
-    "operators": 16,
+    "operators.owning": 15,
+    "operators.start": 16,
+    "operators.stop": 16,
+    "operators.list_import": 16,
+    "operators": 17,
 }
 NO_AIRFLOW = (
     "iam",
@@ -92,6 +93,7 @@ NO_AWS = (
     "triggers",
     "operators.abandoning",
     "operators.acquiring",
+    "operators.owning",
     "operators.publishing",
     "operators.remembering",
     "operators.waiting",

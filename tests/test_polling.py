@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -18,7 +20,7 @@ from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger
 from tests.conftest import connection
-from tests.tasks import EmulatedTime
+from tests.tasks import RECEIVE, EmulatedTime
 
 LOOK, LISTING = "DescribePipelineExecution", "ListPipelineExecutions"
 
@@ -44,15 +46,14 @@ def trigger(arn: str, now: float, **arguments: Any) -> PolysyncPipelineExecution
 def gate(emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     """Time stands still until this is set, so that all waits have begun."""
     opened = threading.Event()
-    plain = emulated_time.pause
+    plain = emulated_time.receive
 
-    def pause(changed: threading.Condition, seconds: float | None, *, idle: bool) -> None:
+    def receive(inbox: SimpleQueue[Any], seconds: float | None, *, idle: bool) -> Any:
         if opened.is_set():
-            plain(changed, seconds, idle=idle)
-        else:
-            changed.wait(0.01)
+            return plain(inbox, seconds, idle=idle)
+        return RECEIVE(inbox, 0.01, idle=idle)
 
-    monkeypatch.setattr(polling, "pause", pause)
+    monkeypatch.setattr(polling, "receive", receive)
     return opened
 
 
@@ -261,7 +262,7 @@ def test_a_poller_ends_with_its_last_wait_and_the_next_begins_in_another_loop(
 
         assert polling._POLLERS == {}
         deadline = time.monotonic() + 10
-        while any("polysync-" in thread.name for thread in threading.enumerate()):
+        while any(re.match("polysync-(poller|look)", each.name) for each in threading.enumerate()):
             assert time.monotonic() < deadline
             time.sleep(0.01)
 

@@ -116,7 +116,12 @@ class Acquisition:
         # A hook without a region has refused before.
         stored = StoredExecution(epoch=self.epoch, region_name=hook.region_name or "", request=request)
         self.store.write(stored)
-        self.check()
+        try:
+            self.check()
+        except PolysyncError:
+            # Killed meanwhile: what was never asked for needs no answer.
+            self._forget()
+            raise
         self.held = stored
         doubts: list[str] = []
         try:

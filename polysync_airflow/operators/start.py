@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast, get_args
 
-from airflow.sdk import RetryAction
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowSkipException
 
 from polysync_airflow.exceptions import (
     ParametersError,
@@ -28,8 +25,8 @@ from polysync_airflow.models import (
     StartRequest,
     region_of,
 )
-from polysync_airflow.operators.abandoning import stop_abandoned
 from polysync_airflow.operators.acquiring import Acquired, Acquisition
+from polysync_airflow.operators.owning import OwningOperator
 from polysync_airflow.operators.publishing import publish_end, publish_start
 from polysync_airflow.operators.remembering import ExecutionStore
 from polysync_airflow.operators.waiting import (
@@ -37,10 +34,9 @@ from polysync_airflow.operators.waiting import (
     DEFAULT_DEFERRABLE,
     DEFAULT_POLL_INTERVAL,
     DEFAULT_TIMEOUT,
-    ExecutionOperator,
 )
 from polysync_airflow.parameters import build_start_request, display_name_for
-from polysync_airflow.patience import REASONS_PATIENCE_SECONDS, STOP_PATIENCE_SECONDS, persist
+from polysync_airflow.patience import REASONS_PATIENCE_SECONDS, persist
 from polysync_airflow.recovery import RetryMode
 from polysync_airflow.report import parse_event, refusal_of, story_of
 from polysync_airflow.states import (
@@ -58,7 +54,7 @@ OnCompletedWithFailures = Literal["fail", "succeed"]
 OnCancelled = Literal["fail", "skip", "retry"]
 
 
-class PolysyncStartPipelineOperator(ExecutionOperator):
+class PolysyncStartPipelineOperator(OwningOperator):
     """
     Start an execution of a SageMaker pipeline and, by default, wait for its end.
 
@@ -147,6 +143,7 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
             deferrable=deferrable,
             poll_interval=poll_interval,
             timeout=timeout,
+            stop_on_kill=stop_on_kill,
             **kwargs,
         )
         _require_one_of("on_completed_with_failures", on_completed_with_failures, OnCompletedWithFailures)
@@ -160,15 +157,9 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
         self.max_parallel_steps = max_parallel_steps
         self.execution_role_arn = execution_role_arn
         self.pipeline_version_id = pipeline_version_id
-        self.stop_on_kill = stop_on_kill
         self.on_completed_with_failures = on_completed_with_failures
         self.on_cancelled = on_cancelled
         self.retry_mode = retry_mode
-        self.on_failure_callback = [*self.on_failure_callback, stop_abandoned]
-        self._acquisition: Acquisition | None = None
-        self._killed = False
-        # This object has seen to the execution itself: its end, its stop, or a next try.
-        self.let_go = False
 
     def execute(self, context: Context) -> str:
         """Come to an execution, publish it, and wait if asked to."""
@@ -278,41 +269,6 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
         else:
             raise PipelineExecutionFailedError(story, execution_arn=end.execution_arn, status=end.status)
 
-    def on_kill(self) -> None:
-        """Stop the execution that this worker deals with, unless ``stop_on_kill=False``."""
-        self._killed = True
-        if self._acquisition is None or self._acquisition.held is None:
-            return
-        # This runs in a signal handler, amid whatever the process was doing: in a thread of its own, a lock
-        # that is held there costs the stop but does not hang the process.
-        stopping = threading.Thread(target=self._release, args=("Task killed.",), daemon=True)
-        stopping.start()
-        stopping.join(STOP_PATIENCE_SECONDS)
-
-    def _check_killed(self) -> None:
-        if self._killed:
-            raise PolysyncError("The task was killed.", lasting=False)
-
-    def _release(self, why: str) -> None:
-        """Stop what runs because of this try, even if its ARN was never learnt."""
-        held = self._acquisition.held if self._acquisition else None
-        if held is None:
-            return
-        if self.stop_on_kill and held.execution_arn is None:
-            try:
-                # AWS knows the token if there is an execution; if not, one is started to be stopped.
-                arn = persist(
-                    partial(self.hook_in(held.region_name).start_pipeline_execution, held.request),
-                    until=time.time() + STOP_PATIENCE_SECONDS,
-                    warn=self.log.warning,
-                )
-            except PolysyncError as error:
-                self.log.error("%s An execution may be running whose ARN cannot be learnt: %s", why, error)
-                return
-            held = held.model_copy(update={"execution_arn": arn})
-        told = held.execution_arn or "whose ARN is not known"
-        self.log.warning("%s Execution %s: %s", why, told, self._stop(held.execution_arn, held.resumes))
-
     def _request(self, context: Context) -> StartRequest:
         ti = context["ti"]
         key = (ti.dag_id, ti.task_id, ti.run_id, ti.map_index, ti.try_number)
@@ -331,49 +287,6 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
             request = request.model_copy(update={"execution_role_arn": role})
         self.hook.check_supported(request)
         return request
-
-    @contextmanager
-    def _accounted_for(self, context: Context) -> Iterator[None]:
-        # Between the start and the wait's end nothing may be lost from sight: an XCom that cannot be pushed
-        # fails the task, and a task that fails for good must not leave a paid execution behind.
-        try:
-            yield
-        except Exception as error:
-            held = self._acquisition.held if self._acquisition else None
-            if held and self._will_be_retried(context, error) and not self._killed:
-                told = held.execution_arn or "that was asked for"
-                self.log.warning("The next try goes on with the execution %s.", told)
-            else:
-                self._release("The task fails.")
-            self.let_go = True
-            raise
-
-    def _will_be_retried(self, context: Context, error: Exception) -> bool:
-        ti = context["ti"]
-        if ti.try_number > ti.max_tries or isinstance(error, AirflowFailException):
-            return False
-        try:
-            decision = self.retry_policy and self.retry_policy.evaluate(
-                error, ti.try_number, ti.max_tries, context
-            )
-        except Exception:
-            # Airflow goes by the task's retries then, and it is the error of the task that matters.
-            self.log.exception("The task's retry_policy failed")
-            return True
-        return not decision or decision.action is not RetryAction.FAIL
-
-    def _stop(self, execution_arn: str | None, attempt: int) -> str:
-        """Ask for a stop if that is wanted; tell in a sentence what came of it."""
-        if not self.stop_on_kill or execution_arn is None:
-            return "The execution goes on running, as stop_on_kill=False asks."
-        from polysync_airflow.stopping import stop_and_tell
-
-        return stop_and_tell(
-            self.hook_in(region_of(execution_arn)),
-            execution_arn,
-            attempt=attempt,
-            warn=self.log.warning,
-        )
 
     def _failed_steps(self, end: ExecutionEvent) -> tuple[list[FailedStep], str | None]:
         """List the steps that failed, or tell why they cannot be listed: that permission is optional."""

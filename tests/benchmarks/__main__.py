@@ -13,32 +13,19 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks import imports, triggers
+from tests.benchmarks import bars, importing, imports, picture, starts, triggers, workload
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.capacity import capacity
+from tests.benchmarks.deployment import measuring as deployment
 from tests.benchmarks.endpoint.running import RunningEndpoint
 from tests.benchmarks.files import raise_file_limit
 from tests.benchmarks.notebook import Notebook
 from tests.benchmarks.providers import providers
 from tests.benchmarks.tables import machine
-
-WAITING = triggers.Workload()
-THROTTLED = replace(WAITING, quota=50.0, grace=120.0)
-# All sign in at once, while STS is slow.
-SIGN_IN = replace(
-    WAITING,
-    executions=200,
-    pipelines=1,
-    seconds=8,
-    per_second=0,
-    credentials="role",
-    sts_latency=0.5,
-    grace=32,
-)
+from tests.benchmarks.works import SIGN_IN, THROTTLED, WAITING
 
 
 def show_capacity(options: argparse.Namespace, bench: Bench) -> None:
@@ -68,12 +55,17 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(show=show)
         return added
 
-    triggers.add_options(part("triggers", triggers.show, triggers.__doc__), WAITING)
-    triggers.add_options(part("throttled", triggers.show, "The same, while AWS throttles."), THROTTLED)
-    triggers.add_options(
+    workload.add_options(part("triggers", triggers.show, triggers.__doc__), WAITING)
+    workload.add_options(part("throttled", triggers.show, "The same, while AWS throttles."), THROTTLED)
+    workload.add_options(
         part("sign-in", triggers.show, "Many that sign in at once, while STS is slow."), SIGN_IN
     )
+    importing.add_options(part("list-import", importing.show, importing.__doc__))
+    part("starts", starts.show, starts.__doc__)
     part("imports", imports.show, imports.__doc__)
+    picture.add_options(part("picture", picture.show, picture.__doc__))
+    deployment.add_options(part("triggerer", deployment.show, deployment.__doc__))
+    part("bars", bars.show, bars.__doc__)
     part("capacity", show_capacity, show_capacity.__doc__)
     return parser
 

@@ -11,8 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from tests.benchmarks.triggerer import READY
-
+READY: Final = "ready"
 _FOREIGN: Final = ("AWS_", "AIRFLOW", "_AIRFLOW", "PYTEST_")
 _OWN: Final = {
     "AWS_CONFIG_FILE": os.devnull,

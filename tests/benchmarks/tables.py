@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -42,7 +43,7 @@ def compare(columns: Mapping[str, Figures]) -> str:
     head = ["", *columns, *(["ratio"] if len(columns) > 1 else [])]
     rows = [head, ["---", *["---:"] * (len(head) - 1)]]
     for name in names:
-        cells = [_number(figures.values.get(name)) for figures in columns.values()]
+        cells = [as_text(figures.values.get(name)) for figures in columns.values()]
         if len(columns) > 1:
             cells.append(_ratio(shown[0].values.get(name), shown[-1].values.get(name)))
         rows.append([name, *cells])
@@ -70,9 +71,16 @@ def _line(row: Sequence[str], rule: Sequence[str], widths: Sequence[int]) -> str
     return f"| {' | '.join(cells)} |"
 
 
-def _number(value: float | None) -> str:
+def as_text(value: float | None) -> str:
+    """
+    Return a figure with as many digits as matter.
+
+    :param value: None if there is none.
+    """
     if value is None:
         return "-"
+    if not math.isfinite(value):
+        return str(value)
     if value == int(value) or abs(value) >= 1000:
         return f"{value:,.0f}"
     return f"{value:.1f}" if abs(value) >= 100 else f"{value:.2f}" if abs(value) >= 0.1 else f"{value:.3f}"

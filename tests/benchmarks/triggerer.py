@@ -16,12 +16,15 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Final
+
+from airflow.sdk.log import configure_logging
 
 from tests.benchmarks.lag import LagProbe, cost_of_a_tick
 from tests.benchmarks.memory import peak_memory
+from tests.benchmarks.process import READY
 
-READY: Final = "ready"
 # Seconds between two looks at the limits.
 GUARD_INTERVAL: Final = 0.5
 # Seconds that an event loop has to see for itself that the time is over.
@@ -137,6 +140,13 @@ def main(class_path: str, *modules: str) -> None:
     :param class_path: the class of the triggers.
     :param modules: modules to import beforehand, as what is imported later counts as the triggers' own.
     """
+    # As the triggerer's process logs, with nobody at the other end.
+    with Path(os.devnull).open("wb", buffering=0) as nowhere:
+        configure_logging(json_output=True, output=nowhere, sending_to_supervisor=True)
+        _main(class_path, modules)
+
+
+def _main(class_path: str, modules: Sequence[str]) -> None:
     module, _, name = class_path.rpartition(".")
     make = getattr(importlib.import_module(module), name)
     for each in modules:

@@ -6,19 +6,20 @@ import argparse
 import statistics
 import time
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
 from tests.benchmarks import process
 from tests.benchmarks.bench import Bench
-from tests.benchmarks.endpoint.running import CREDENTIALS, Seen, Started
+from tests.benchmarks.endpoint.running import Seen, Started
 from tests.benchmarks.lag import percentile
 from tests.benchmarks.notebook import Figures, median
 from tests.benchmarks.providers import Provider
-from tests.benchmarks.tables import compare
+from tests.benchmarks.tables import aligned, as_text, compare
 from tests.benchmarks.triggerer import Measured
+from tests.benchmarks.workload import Workload, workloads
 
 # Names of figures that other parts look up.
 CPU: Final = "CPU, s"
@@ -30,6 +31,7 @@ STALL: Final = "event loop: longest stall, ms"
 DETECTION: Final = "from an execution's end to its event, p99, s"
 GAP_MEDIAN: Final = "longest time without a look, median execution, s"
 GAP_MOST: Final = "longest time without a look, worst execution, s"
+UNSEEN: Final = "executions that were never looked at"
 FAILED: Final = "failed tasks"
 UNDONE: Final = "tasks that were not done in time"
 STS_CALLS: Final = "calls of AssumeRole"
@@ -44,58 +46,6 @@ OPERATIONS: Final = (
 LEAD: Final = 5.0
 # Beyond the limit, for a process that its triggers hold up.
 GRACE: Final = 60.0
-
-
-@dataclass(frozen=True)
-class Workload:
-    """
-    What is waited for.
-
-    :param executions: how many.
-    :param pipelines: of how many pipelines, in turn.
-    :param seconds: how long each execution takes.
-    :param poll: seconds between two looks.
-    :param per_second: how many begin each second, each with its trigger; 0 for all at once.
-    :param credentials: ``key`` for an access key, ``role`` for one that assumes a role.
-    :param quota: calls a second that AWS grants; 0 for no limit.
-    :param latency: seconds until AWS answers.
-    :param sts_latency: seconds until STS answers; None for the same.
-    :param grace: seconds from the last execution's end until the triggers are cancelled.
-    :param memory: GiB above the start at which the triggers are cancelled.
-    """
-
-    executions: int = 1000
-    pipelines: int = 20
-    seconds: float = 60.0
-    poll: float = 5.0
-    per_second: float = 100.0
-    credentials: str = "key"
-    quota: float = 0.0
-    latency: float = 0.02
-    sts_latency: float | None = None
-    grace: float = 60.0
-    memory: float = 6.0
-
-    @property
-    def limit(self) -> float:
-        """Seconds from the first trigger's start until they are cancelled."""
-        beginning = self.executions / self.per_second if self.per_second else 0.0
-        return beginning + self.seconds + self.grace
-
-    def __str__(self) -> str:
-        begin = f"{self.per_second:g} a second" if self.per_second else "all at once"
-        parts = [
-            f"{self.executions:,} executions of {self.pipelines:,} pipelines",
-            f"{self.seconds:g} s each, begun {begin}",
-            f"poll {self.poll:g} s",
-            {"key": "access key", "role": "assumed role"}[self.credentials],
-            f"AWS answers after {1000 * self.latency:g} ms",
-        ]
-        if self.sts_latency is not None:
-            parts.append(f"STS after {1000 * self.sts_latency:g} ms")
-        if self.quota:
-            parts.append(f"and grants {self.quota:g} calls a second")
-        return ", ".join(parts)
 
 
 @dataclass(frozen=True)
@@ -146,7 +96,7 @@ class Outcome:
             "from an execution's end to its event, p50, s": percentile(detected, 50),
             DETECTION: percentile(detected, 99),
             "from an execution's beginning to its first look, longest, s": max(first, default=0.0),
-            "executions that were never looked at": len(looked) - len(first),
+            UNSEEN: len(looked) - len(first),
             GAP_MEDIAN: statistics.median(gaps) if gaps else 0.0,
             GAP_MOST: max(gaps, default=0.0),
         }
@@ -213,60 +163,6 @@ def measure(work: Workload, bench: Bench) -> dict[str, Figures]:
     return {name: median(figures) for name, figures in runs.items()}
 
 
-def add_options(parser: argparse.ArgumentParser, default: Workload) -> None:
-    """
-    Add the options of a workload.
-
-    :param parser: the part's.
-    :param default: the part's workload.
-    """
-    add = parser.add_argument
-    add("--executions", default=str(default.executions), help="how many, or several numbers with commas")
-    add(
-        "--pipelines",
-        default=str(default.pipelines),
-        help="of how many pipelines; N for one each; or several",
-    )
-    add("--credentials", default=default.credentials, help="key, role, or key,role")
-    add("--seconds", type=float, default=default.seconds, help="how long each execution takes")
-    add("--poll", type=float, default=default.poll, help="seconds between two looks")
-    add(
-        "--per-second",
-        type=float,
-        default=default.per_second,
-        help="how many begin each second; 0: all at once",
-    )
-    add("--quota", type=float, default=default.quota, help="calls a second that AWS grants; 0: no limit")
-    add("--latency", type=float, default=default.latency, help="seconds until AWS answers")
-    add("--sts-latency", type=float, default=default.sts_latency, help="the same for STS, if it is another")
-    add(
-        "--grace",
-        type=float,
-        default=default.grace,
-        help="seconds from the last end until triggers are cancelled",
-    )
-    add("--memory", type=float, default=default.memory, help="GiB at which triggers are cancelled")
-
-
-def workloads(options: argparse.Namespace) -> list[Workload]:
-    """
-    Return the workloads that were asked for.
-
-    :param options: the command line.
-    """
-    names = ("seconds", "poll", "per_second", "quota", "latency", "sts_latency", "grace", "memory")
-    common = Workload(**{name: getattr(options, name) for name in names})
-    found = []
-    for credentials in options.credentials.split(","):
-        if credentials not in CREDENTIALS:
-            raise SystemExit(f"--credentials {credentials}: give {' or '.join(CREDENTIALS)}.")
-        for count in map(int, options.executions.split(",")):
-            for pipelines in options.pipelines.split(","):
-                of = count if pipelines == "N" else min(int(pipelines), count)
-                found.append(replace(common, credentials=credentials, executions=count, pipelines=of))
-    return list(dict.fromkeys(found))
-
-
 def show(options: argparse.Namespace, bench: Bench) -> None:
     """
     Measure and print, one table for each workload.
@@ -274,6 +170,36 @@ def show(options: argparse.Namespace, bench: Bench) -> None:
     :param options: the command line.
     :param bench: where.
     """
-    for work in workloads(options):
-        found = measure(work, bench)
-        print(f"\n### {work}\n\n{compare(found)}", flush=True)
+    found = {work: _shown(work, bench) for work in workloads(options)}
+    if len(found) > 1:
+        show_together(found)
+
+
+def _shown(work: Workload, bench: Bench) -> dict[str, Figures]:
+    found = measure(work, bench)
+    print(f"\n### {work}\n\n{compare(found)}", flush=True)
+    return found
+
+
+def show_together(found: Mapping[Workload, Mapping[str, Figures]]) -> None:
+    """
+    Print the most telling figures of several workloads, a line for each.
+
+    :param found: figures by workload and provider.
+    """
+    names = (CPU, MEMORY, PEAK_CONNECTIONS, CALLS_EACH, STALL, DETECTION, FAILED, UNDONE)
+    lines = [
+        ["executions", "pipelines", "signs in by", "provider", *names],
+        [*["---:"] * 2, "---", "---", *["---:"] * 8],
+    ]
+    for work, providers in found.items():
+        for name, figures in providers.items():
+            cells = [as_text(figures.values[each]) for each in names]
+            cut = "*" if figures.note else ""
+            lines.append(
+                [f"{work.executions:,}", f"{work.pipelines:,}", work.credentials, name + cut, *cells]
+            )
+    print(
+        f"\n### All together (* with failures, or stopped before the end)\n\n{chr(10).join(aligned(lines))}",
+        flush=True,
+    )

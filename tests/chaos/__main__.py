@@ -28,7 +28,7 @@ from tests.system.processes import ProcessError
 
 INTERRUPTED: Final = 130
 # They take a minute or more each, and no other can run beside them.
-SLOW: Final = ("6a", "6b", "13", "14")
+SLOW: Final = ("6a", "6b", "13", "14", "17a", "17b")
 
 
 def main() -> int:

@@ -107,6 +107,11 @@ class Deployment:
                 self.start_triggerer(name)
         self.emulator.control.remove_faults()
 
+    def replace_scheduler(self) -> None:
+        """Kill the scheduler and all its workers, and start another, as after a crash of their host."""
+        self.airflow.components["scheduler"].kill()
+        self.airflow.start_component("scheduler")
+
     def stop_api_server(self) -> None:
         """End Airflow's API server, as for an upgrade."""
         self.airflow.components["api-server"].signal(signal.SIGTERM)

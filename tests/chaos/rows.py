@@ -156,5 +156,21 @@ ROWS: Final = (
         Expected(STOPPED, "failed", stops=True),
         LONG,
     ),
+    Row(
+        "17a",
+        "scheduler and workers die while deferred",
+        scripts.scheduler_killed_while_deferred,
+        Expected(),
+        seconds=1,
+        alone=True,
+    ),
+    Row(
+        "17b",
+        "scheduler and workers die, one waiting",
+        scripts.scheduler_killed_while_working,
+        BY_RETRY,
+        seconds=1,
+        alone=True,
+    ),
 )
 AMAZONS: Final = ("2", "6a", "6b", "8a", "8b", "8c", "8d", "9a", "9b", "9c")

@@ -149,9 +149,9 @@ class Run:
         ]
         return [self._describe(arn) for arn in arns]
 
-    def running(self) -> int:
-        """Tell how many of the pipeline's executions run, those that are being stopped included."""
-        return sum(execution.running for execution in self.executions())
+    def unfinished(self) -> list[str]:
+        """Tell the statuses of the executions that run, those that are being stopped included."""
+        return [execution.status for execution in self.executions() if execution.running]
 
     def tasks(self) -> list[dict[str, Any]]:
         """List the task instances."""

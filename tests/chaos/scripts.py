@@ -123,6 +123,28 @@ def triggerer_frozen(run: Run) -> Steps:
     run.remarks.append("on_kill called" if run.trigger_log_has(ON_KILL) else "on_kill not called")
 
 
+def scheduler_killed_while_deferred(run: Run) -> Steps:
+    """The scheduler dies with all its workers while the task is deferred, and another takes its place."""
+    yield from _deferred(run)
+    run.deployment.replace_scheduler()
+    yield from run.await_hold()
+    run.release()
+    yield from _ended(run)
+
+
+def scheduler_killed_while_working(run: Run) -> Steps:
+    """The scheduler dies with all its workers, the waiting one as well, and another takes its place."""
+    run.begin()
+    yield from run.until("the task waits in its worker", lambda: bool(run.calls(DESCRIBE)))
+    run.deployment.replace_scheduler()
+    yield from run.until(
+        "the second try runs", lambda: run.task()["try_number"] == 2 and run.all_in("running")
+    )
+    yield from run.await_hold()
+    run.release()
+    yield from _ended(run)
+
+
 def user_says(action: Callable[[Run], None]) -> Script:
     """A person acts on the deferred task, which ends it."""
 

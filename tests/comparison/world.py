@@ -113,7 +113,7 @@ def emulated() -> Iterator[World]:
         clock = Clock(emulator)
         for target in SLEEPS:
             patches.enter_context(patch(target, clock))
-        patches.enter_context(patch("polysync_airflow.polling.pause", clock.pause))
+        patches.enter_context(patch("polysync_airflow.polling.receive", clock.receive))
         for target in ASYNC_SLEEPS:
             patches.enter_context(patch(target, clock.asyncio))
         place = {"region_name": "us-east-1", "endpoint_url": emulator.endpoint_url}

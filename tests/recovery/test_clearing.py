@@ -132,6 +132,22 @@ def test_what_is_stopping_already_is_waited_for(
     assert ledger.most_at_once == 1
 
 
+def test_what_ends_between_the_look_and_the_stop_is_no_hindrance(
+    make_task: MakeTask, wire: Wire, ledger: Ledger, emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """AWS refuses to stop what is over: a look behind the refusal tells, and the new one starts."""
+    task = make_task()
+    die_waiting(task, emulated_time)
+    task.clear()
+    wire.before(STOP, lambda _: emulator.control.advance(3600))
+
+    run = task.next_try()
+
+    assert run.error is None
+    assert ledger.statuses == ["Succeeded", "Succeeded"]
+    assert run.result == ledger.arns[1]
+
+
 def test_without_stopping_the_natural_end_is_awaited(
     make_task: MakeTask, ledger: Ledger, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:

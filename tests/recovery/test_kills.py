@@ -10,6 +10,7 @@ import pytest
 
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import PipelineExecutionCancelledError, PolysyncError
+from polysync_airflow.operators import owning
 from tests.recovery.ground import (
     DESCRIBE,
     MERGE_FAILS_ONCE,
@@ -324,3 +325,52 @@ def test_stop_on_kill_false_during_the_wait(
     assert task.go().error is None
     assert calls(emulator, STOP) == []
     assert ledger.statuses == ["Succeeded"]
+
+
+def test_a_worker_that_comes_back_does_not_stop_what_a_later_try_goes_on_with(
+    emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """A retry has a new task instance, so the old process finds its record no more; its kill stops nothing."""
+    task = Task(deferrable=False)
+
+    def come_back() -> None:
+        task.store.values.clear()
+        task.operator.on_kill()
+
+    emulated_time.after(200, come_back)
+
+    run = task.next_try()
+
+    assert run.xcoms["state"] == "Success"
+    assert calls(emulator, STOP) == []
+
+
+@pytest.mark.parametrize("trouble", ["fails", "hangs"])
+def test_a_store_that_does_not_answer_is_no_reason_to_leave_it_running(
+    trouble: str,
+    ledger: Ledger,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whether a later try goes on with it cannot be read: the killed task stops its execution."""
+    monkeypatch.setattr(owning, "OWNER_PATIENCE_SECONDS", 0.2)
+    released = threading.Event()
+    task = Task(deferrable=False)
+
+    def broken(key: str, default: Any = None) -> Any:
+        if trouble == "fails":
+            raise ConnectionError("no API server")
+        released.wait(30)
+
+    def kill_without_store() -> None:
+        task.store.get = broken  # type: ignore[method-assign]
+        task.operator.on_kill()
+
+    emulated_time.after(200, kill_without_store)
+
+    run = task.next_try()
+    released.set()
+
+    assert isinstance(run.error, PipelineExecutionCancelledError)
+    assert ledger.statuses == ["Stopped"]

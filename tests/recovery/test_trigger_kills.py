@@ -11,45 +11,16 @@ from typing import Any
 
 import pytest
 from airflow.sdk.execution_time import task_runner
-from airflow.sdk.execution_time.comms import GetTaskStates, GetXCom, TaskStatesResult, XComResult
+from airflow.sdk.execution_time.comms import GetTaskStates, GetXCom
+from structlog.testing import capture_logs
 
+from polysync_airflow import triggers
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger
-from tests.recovery.ground import DESCRIBE, STOP, Ledger, Task, calls, die, tokens
+from tests.recovery.ground import DESCRIBE, NEVER_ENDS, STOP, Ledger, Task, calls, die, tokens
+from tests.recovery.supervisor import DAG, MISSING, RUN, TASK, Supervisor
 from tests.tasks import EmulatedTime, run_task
-
-DAG, RUN, TASK = "retraining", "scheduled__2026-01-01T00:00:00+00:00", "group.train"
-MISSING: Any = object()
-
-
-class Supervisor:
-    """
-    Stands in for the triggerer's way to Airflow's API: answers what a task's state is, and its XComs.
-
-    :param state: the task's; MISSING if Airflow knows no such task.
-    :param map_index: the task's; -1 if it is not mapped.
-    """
-
-    def __init__(self, state: Any, map_index: int = -1) -> None:
-        self.state, self.map_index = state, map_index
-        self.run: Any = None
-        self.asked: list[GetTaskStates] = []
-        self.errors: dict[type, Exception] = {}
-
-    def send(self, msg: Any) -> Any:
-        """Answer as the API server does."""
-        if type(msg) in self.errors:
-            raise self.errors[type(msg)]
-        if isinstance(msg, GetXCom):
-            assert (msg.key, msg.task_id, msg.run_id, msg.map_index) == ("run", TASK, RUN, self.map_index)
-            return XComResult(key=msg.key, value=self.run)
-        self.asked.append(msg)
-        # As ``get_task_instance_states`` in airflow/api_fastapi/execution_api/routes/task_instances.py.
-        key = TASK if self.map_index < 0 else f"{TASK}_{self.map_index}"
-        states = {} if self.state is MISSING else {RUN: {key: self.state}}
-        return TaskStatesResult(task_states=states)
-
 
 MakeSupervisor = Callable[..., Supervisor]
 
@@ -291,6 +262,31 @@ def test_a_resumed_execution_is_not_stopped_by_the_trigger_of_an_earlier_try(
     assert calls(emulator, STOP) == [STOP]
 
 
+def test_a_resumed_attempt_is_stopped_though_the_first_one_was(
+    supervise: MakeSupervisor, ledger: Ledger, emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """The trigger's stop is its own attempt's: with the first one's token, AWS would take it for done."""
+    emulator.control.put_scenario({"steps": {"Merge": {"fail": {"times": 1}, "duration": 230}}})
+    task = Task(deferrable=True, arguments={"retry_mode": "resume", "poll_interval": 20})
+    emulated_time.after(460, die)
+    task.next_try()
+    # Too late: the last step fails while the stop is under way.
+    (arn,) = ledger.arns
+    supervise("failed")
+    on_kill(trigger_of(arn))
+    emulator.control.advance(60)
+    emulator.control.put_scenario(NEVER_ENDS)
+    emulated_time.after(100, die)
+    task.next_try()
+    assert [status for *_, status in ledger.spans] == ["Failed"]
+    assert ledger.statuses == ["Executing"]
+
+    on_kill(trigger_of(arn, attempt=1))
+    emulator.control.advance(60)
+
+    assert ledger.statuses == ["Stopped"]
+
+
 def test_xcoms_that_cannot_be_read_do_not_keep_it_running(
     arn: str, supervise: MakeSupervisor, emulator: EmulatorServer
 ) -> None:
@@ -380,3 +376,36 @@ def test_cleaning_up_stops_nothing(arn: str, supervise: MakeSupervisor, emulator
     asyncio.run(trigger_of(arn).cleanup())
 
     assert calls(emulator, STOP) == []
+
+
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_an_airflow_that_does_not_tell_the_state_is_asked_again(
+    comes_back: bool,
+    arn: str,
+    supervise: MakeSupervisor,
+    emulator: EmulatorServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It stops once Airflow tells; if it never does, nothing is stopped, and an error names the execution."""
+    supervisor = supervise("failed")
+    supervisor.errors[GetTaskStates] = ConnectionError("no API server")
+    trigger = trigger_of(arn)
+    monkeypatch.setattr(triggers, "STATE_PAUSES", (0.01, 0.01))
+    pauses: list[float] = []
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if comes_back and len(pauses) == 2:
+            supervisor.errors.clear()
+
+    monkeypatch.setattr(triggers, "time", SimpleNamespace(sleep=pause))
+
+    with capture_logs() as logs:
+        if comes_back:
+            on_kill(trigger)
+        else:
+            with pytest.raises(ConnectionError):
+                on_kill(trigger)
+
+    assert len(calls(emulator, STOP)) == comes_back
+    assert any(arn in line["event"] for line in logs if line["log_level"] == "error") is not comes_back

@@ -169,7 +169,7 @@ def test_the_test_button_tells_what_is_missing(user: Account, emulator: Emulator
     assert "DescribePipeline: could not be told: ThrottlingException" in message
     statement = json.loads(message[message.index("{") : message.rindex("}") + 1])
     assert statement == iam.missing_statement(
-        ["StopPipelineExecution", "ListPipelineExecutionSteps", "RetryPipelineExecution"],
+        ["StopPipelineExecution", *iam.OPTIONAL],
         f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:pipeline/*",
     )
 

@@ -19,11 +19,11 @@ ROWS: dict[str, dict[str, Any]] = {
     "8b": {},
     "8c": {},
     "8d": {},
-    "9a": {"execution_timeout": timedelta(seconds=30), "retries": 0},
-    "9b": {"execution_timeout": timedelta(seconds=30), "retries": 0, "deferrable": False},
+    "9a": {"execution_timeout": timedelta(seconds=60), "retries": 0},
+    "9b": {"execution_timeout": timedelta(seconds=60), "retries": 0, "deferrable": False},
     "9c": {},
 }
-DAGRUN_TIMEOUT = {"9c": timedelta(seconds=75)}
+DAGRUN_TIMEOUT = {"9c": timedelta(seconds=90)}
 
 COMMON: dict[str, Any] = {
     "task_id": "start",

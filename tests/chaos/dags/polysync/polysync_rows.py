@@ -29,8 +29,8 @@ ROWS: dict[str, dict[str, Any]] = {
     "8b": {},
     "8c": {},
     "8d": {},
-    "9a": {"execution_timeout": timedelta(seconds=30), "retries": 0},
-    "9b": {"execution_timeout": timedelta(seconds=30), "retries": 0, "deferrable": False},
+    "9a": {"execution_timeout": timedelta(seconds=60), "retries": 0},
+    "9b": {"execution_timeout": timedelta(seconds=60), "retries": 0, "deferrable": False},
     "9c": {},
     "10": {"retry_mode": "resume"},
     "11": {"retry_mode": "new"},
@@ -38,10 +38,12 @@ ROWS: dict[str, dict[str, Any]] = {
     "15a": {"pre_execute": tell_process(), "deferrable": False, "retries": 0},
     "15b": {"pre_execute": AFTER_START, "retries": 0},
     "16": {"pre_execute": tell_process(), "deferrable": False, "retries": 0},
+    "17a": {},
+    "17b": {"deferrable": False},
 }
 # The tasks of a row that has many at once.
 MAPPED = {"13": 50, "14": 20}
-DAGRUN_TIMEOUT = {"9c": timedelta(seconds=75)}
+DAGRUN_TIMEOUT = {"9c": timedelta(seconds=90)}
 
 COMMON: dict[str, Any] = {
     "task_id": "start",

@@ -1,0 +1,10 @@
+"""Tasks to be deferred by the benchmark; no worker ever runs them."""
+
+from __future__ import annotations
+
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.sdk import DAG
+
+with DAG("benchmark_waits", schedule=None, max_active_runs=1000):
+    for number in range(20):
+        EmptyOperator(task_id=f"wait_{number}")

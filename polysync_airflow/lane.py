@@ -105,6 +105,8 @@ class Lane:
                 with self._blame():
                     room = 0 if self._over.is_set() else self._workers * AHEAD_PER_WORKER - len(turns)
                     turns.extend(self._pool.submit(self._run, function, i) for i in islice(source, room))
+                    if not turns and self._over.is_set():
+                        raise CancelledError
                     if not turns:
                         return
                     answer = turns.popleft().result()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
 from threading import Event
 
 import pytest
@@ -46,6 +47,26 @@ def test_who_lists_waits_for_no_page_that_an_error_has_made_idle(open_lane: Call
         list(lane.map(Calls(work), items()))
 
     assert caught.value is DENIED
+
+
+def test_a_lane_that_is_over_gives_no_answers(open_lane: Callable[..., Lane]) -> None:
+    """Items that will never be called are an error, not an empty answer."""
+
+    def deny(item: int) -> None:
+        raise DENIED
+
+    with open_lane() as lane:
+        for function in (deny, Calls()):
+            with pytest.raises(SageMakerApiError):
+                list(lane.map(function, [1]))
+        left = lane.map(Calls(), [])
+
+    with pytest.raises(SageMakerApiError):
+        list(left)
+    with open_lane() as lane:
+        left = lane.map(Calls(), [1])
+    with pytest.raises(CancelledError):
+        list(left)
 
 
 def test_who_stops_fetching_stops_the_calls(open_lane: Callable[..., Lane]) -> None:

@@ -81,7 +81,7 @@ class Lane:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._over.set()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool.shutdown(wait=False)
         if kind is None or issubclass(kind, Exception):
             # The pool's own wait has no limit.
             waiter = Thread(target=self._pool.shutdown, daemon=True)
@@ -105,6 +105,8 @@ class Lane:
                 with self._blame():
                     room = 0 if self._over.is_set() else self._workers * AHEAD_PER_WORKER - len(turns)
                     turns.extend(self._pool.submit(self._run, function, i) for i in islice(source, room))
+                    if not turns and self._over.is_set():
+                        raise CancelledError
                     if not turns:
                         return
                     answer = turns.popleft().result()

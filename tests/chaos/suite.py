@@ -58,8 +58,10 @@ class Suite:
                 self._alone(row, number)
 
     def _side_by_side(self, rows: Iterable[Row]) -> None:
-        # Each row's first run, then each row's second: no two of a row begin together.
-        waiting = iter([(row, number) for number in range(self._runs) for row in rows])
+        # Each row's first run, then each row's second: no two of a row begin together. The table's last rows
+        # take longest, so they begin first.
+        ordered = tuple(rows)[::-1]
+        waiting = iter([(row, number) for number in range(self._runs) for row in ordered])
         going: list[_Going] = []
         while True:
             going += self._begin(islice(waiting, self._at_once - len(going)))

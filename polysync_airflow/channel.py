@@ -68,6 +68,9 @@ class Channel:
         """The hook; anew if the connection has changed."""
         with self._lock:
             if self._hook is None:
+                # Older pydantics let threads that are the first to use a model meet it half built.
+                for model in (ExecutionDescription, ExecutionSummary):
+                    model.model_rebuild()
                 self._hook, self._checked_at = self._make(), time.time()
             elif time.time() - self._checked_at > CHECK_SECONDS:
                 self._renew(self._hook)

@@ -21,7 +21,7 @@ from polysync_airflow.stopping import stop_and_tell
 DEFERRED: Final = "deferred"
 # Seconds between questions for the task's state, should Airflow not answer.
 STATE_PAUSES: Final = (1.0, 4.0, 15.0)
-# Not the event loop's own pool, in which looks queue: a stop that AWS throttles may take minutes.
+# Not the event loop's own pool, which all triggers share: a stop that AWS throttles may take minutes.
 _STOPPERS: Final = ThreadPoolExecutor(max_workers=8, thread_name_prefix="polysync-stop")
 
 

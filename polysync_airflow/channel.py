@@ -15,7 +15,7 @@ from botocore.config import Config
 
 from polysync_airflow.exceptions import PolysyncError, is_throttling
 from polysync_airflow.hooks import PolysyncSageMakerHook
-from polysync_airflow.models import ExecutionDescription, ExecutionSummary
+from polysync_airflow.models import ExecutionDescription
 from polysync_airflow.pacing import pace_of
 
 log = logging.getLogger(__name__)
@@ -28,8 +28,11 @@ WORKERS: Final = 8
 CHECK_SECONDS: Final = 300.0
 # And at most how often because of trouble, however many waits have it.
 SHORTEST_CHECK_SECONDS: Final = 5.0
-# Repeats are the schedule's: botocore's own would hide from it that AWS throttles.
-_CONFIG: Final = Config(retries={"total_max_attempts": 1}, max_pool_connections=WORKERS)
+# Repeats are the schedule's: botocore's own would hide from it that AWS throttles. What is sent are ARNs that
+# AWS gave: to check them at each call again would be a twentieth of its CPU.
+_CONFIG: Final = Config(
+    retries={"total_max_attempts": 1}, max_pool_connections=WORKERS, parameter_validation=False
+)
 
 
 @dataclass(frozen=True)
@@ -68,9 +71,8 @@ class Channel:
         """The hook; anew if the connection has changed."""
         with self._lock:
             if self._hook is None:
-                # Older pydantics let threads that are the first to use a model meet it half built.
-                for model in (ExecutionDescription, ExecutionSummary):
-                    model.model_rebuild()
+                # Older pydantics let threads that are the first to use the model meet it half built.
+                ExecutionDescription.model_rebuild()
                 self._hook, self._checked_at = self._make(), time.time()
             elif time.time() - self._checked_at > CHECK_SECONDS:
                 self._renew(self._hook)
@@ -107,7 +109,7 @@ class Channel:
                     partial(_list_page, pipeline=pipeline, created_after=since, page_token=token)
                 )
                 pages += 1
-                found |= {row.execution_arn: row.describe() for row in rows if row.execution_arn in wanted}
+                found |= {row.execution_arn: row for row in rows if row.execution_arn in wanted}
         except PolysyncError as error:
             return Listing(found, pages, error)
         return Listing(found, pages)
@@ -150,5 +152,5 @@ class Channel:
         return PolysyncSageMakerHook(self._connection_id, self._region_name, config=_CONFIG)
 
 
-def _list_page(hook: PolysyncSageMakerHook, **request: Any) -> tuple[list[ExecutionSummary], str | None]:
+def _list_page(hook: PolysyncSageMakerHook, **request: Any) -> tuple[list[ExecutionDescription], str | None]:
     return hook.list_pipeline_executions(request.pop("pipeline"), **request)

@@ -26,8 +26,8 @@ from polysync_airflow.renewal import (
     assume_role,
     assume_role_with_web_identity,
     host_role,
-    session_of,
 )
+from polysync_airflow.sessions import session_of
 from polysync_airflow.tokens import allowed_path, read_token_file
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=2048)]

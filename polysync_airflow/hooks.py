@@ -18,7 +18,6 @@ from polysync_airflow.connected import ConnectedHook
 from polysync_airflow.exceptions import ParametersError, PolysyncError, SageMakerApiError
 from polysync_airflow.models import (
     ExecutionDescription,
-    ExecutionSummary,
     PipelineDescription,
     PipelineSummary,
     StartRequest,
@@ -145,7 +144,7 @@ class PolysyncSageMakerHook(ConnectedHook):
 
     def list_pipeline_executions(
         self, pipeline_name: str, *, created_after: datetime | None = None, page_token: str | None = None
-    ) -> tuple[list[ExecutionSummary], str | None]:
+    ) -> tuple[list[ExecutionDescription], str | None]:
         """
         List a page of a pipeline's executions, the newest first.
 
@@ -163,7 +162,7 @@ class PolysyncSageMakerHook(ConnectedHook):
             **request,
             **{member: value for member, value in more.items() if value},
         )
-        rows = [ExecutionSummary.model_validate(row) for row in page["PipelineExecutionSummaries"]]
+        rows = [ExecutionDescription.model_validate(row) for row in page["PipelineExecutionSummaries"]]
         return rows, page.get("NextToken")
 
     def list_pipeline_execution_steps(self, execution_arn: str) -> list[StepDescription]:

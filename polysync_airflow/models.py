@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
+    AliasChoices,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -190,34 +191,17 @@ class StoredExecution(BaseModel):
 
 class ExecutionDescription(_Frozen):
     """
-    What DescribePipelineExecution said.
+    What DescribePipelineExecution said; or a row of ListPipelineExecutions, which gives no reason.
 
-    https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribePipelineExecution.html
+    https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribePipelineExecution.html and
+    API_PipelineExecutionSummary.html
     """
 
     execution_arn: str = Field(validation_alias="PipelineExecutionArn")
     status: str = Field(validation_alias="PipelineExecutionStatus")
     failure_reason: str | None = Field(None, validation_alias="FailureReason")
-    created_at: UtcTime | None = Field(None, validation_alias="CreationTime")
+    created_at: UtcTime | None = Field(None, validation_alias=AliasChoices("CreationTime", "StartTime"))
     modified_at: UtcTime | None = Field(None, validation_alias="LastModifiedTime")
-
-
-class ExecutionSummary(_Frozen):
-    """
-    One row of ListPipelineExecutions: less than a description tells.
-
-    https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_PipelineExecutionSummary.html
-    """
-
-    execution_arn: str = Field(validation_alias="PipelineExecutionArn")
-    status: str = Field(validation_alias="PipelineExecutionStatus")
-    created_at: UtcTime | None = Field(None, validation_alias="StartTime")
-
-    def describe(self) -> ExecutionDescription:
-        """Return what it tells as a description: enough while the execution runs."""
-        return ExecutionDescription.model_construct(
-            execution_arn=self.execution_arn, status=self.status, created_at=self.created_at
-        )
 
 
 class StepDescription(_Frozen):

@@ -9,26 +9,22 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-import boto3
 from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.credentials import (
     AssumeRoleCredentialFetcher,
     AssumeRoleWithWebIdentityCredentialFetcher,
-    CredentialProvider,
-    CredentialResolver,
     Credentials,
     DeferredRefreshableCredentials,
     create_credential_resolver,
 )
 from botocore.exceptions import BotoCoreError, ClientError
-from botocore.loaders import Loader
 from botocore.session import Session
 
 from polysync_airflow.exceptions import UNKNOWN_HINT, CredentialsError, hint_for
 from polysync_airflow.iam import caller_trust, web_identity_trust
-from polysync_airflow.redaction import redact_wire_logs
 from polysync_airflow.refusals import passes
+from polysync_airflow.sessions import client_creator
 from polysync_airflow.tokens import Claims, claims_of
 
 Exchange = Callable[[], Mapping[str, Any]]
@@ -60,9 +56,6 @@ HOST_ASKED_AGAIN_SECONDS: Final = 4 * 60
 
 # botocore's fetchers keep an answer until so many seconds before its end; renewals are decided here alone.
 NEVER_FROM_CACHE: Final = 10**9
-
-# Service models are read once per process, not once per session.
-_LOADER: Final = Loader()
 
 
 class RenewingCredentials(DeferredRefreshableCredentials):
@@ -147,20 +140,6 @@ class SharedCredentials:
             return self._known[way]
 
 
-def session_of(credentials: Credentials, region_name: str) -> boto3.session.Session:
-    """
-    Make a boto3 session that uses these credentials and no others.
-
-    :param credentials: the credentials.
-    :param region_name: AWS region.
-    """
-    redact_wire_logs()
-    session = Session()
-    session.register_component("data_loader", _LOADER)
-    session.register_component("credential_provider", CredentialResolver([_Ready(credentials)]))
-    return boto3.session.Session(botocore_session=session, region_name=region_name)
-
-
 def assume_role(
     source: Credentials,
     role_arn: str,
@@ -182,7 +161,7 @@ def assume_role(
     :param verify: botocore's ``verify``.
     :param arguments: further members of the request.
     """
-    creator = _client_creator(region_name, endpoint_url, verify, _PATIENT)
+    creator = client_creator(_PATIENT, region_name=region_name, endpoint_url=endpoint_url, verify=verify)
     fetcher = AssumeRoleCredentialFetcher(
         creator, source, role_arn, extra_args=arguments, expiry_window_seconds=NEVER_FROM_CACHE
     )
@@ -230,7 +209,7 @@ def assume_role_with_web_identity(
         return found
 
     fetcher = AssumeRoleWithWebIdentityCredentialFetcher(
-        _client_creator(region_name, endpoint_url, verify, config),
+        client_creator(config, region_name=region_name, endpoint_url=endpoint_url, verify=verify),
         load,
         role_arn,
         extra_args=arguments,
@@ -287,36 +266,6 @@ def _host_credentials() -> Any:
         # Not lasting: a metadata service that does not answer looks just the same.
         raise CredentialsError(_NO_HOST_CREDENTIALS, lasting=False)
     return found
-
-
-class _Ready(CredentialProvider):
-    METHOD = "polysync"
-
-    def __init__(self, credentials: Credentials) -> None:
-        super().__init__()
-        self._credentials = credentials
-
-    def load(self) -> Credentials:
-        return self._credentials
-
-
-def _client_creator(
-    region_name: str, endpoint_url: str | None, verify: Any, config: Config
-) -> Callable[..., Any]:
-    def create(service: str, **arguments: Any) -> Any:
-        session = Session()
-        session.register_component("data_loader", _LOADER)
-        own = arguments.pop("config", None)
-        return session.create_client(
-            service,
-            region_name=region_name,
-            endpoint_url=endpoint_url,
-            verify=verify,
-            config=config.merge(own) if own else config,
-            **arguments,
-        )
-
-    return create
 
 
 def _trust_for(claims: Claims | None, role_arn: str) -> Mapping[str, Any] | None:

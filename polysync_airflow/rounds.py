@@ -53,6 +53,8 @@ class Forecast:
     """How long executions of one pipeline took, as far as it was seen."""
 
     _seconds: deque[float] = field(default_factory=lambda: deque(maxlen=DURATIONS_KEPT))
+    # The middle of what was seen, and how far the end may be from it.
+    _expected: tuple[float, float] | None = None
 
     def learn(self, seconds: float) -> None:
         """
@@ -61,6 +63,10 @@ class Forecast:
         :param seconds: how long it took.
         """
         self._seconds.append(seconds)
+        known = sorted(self._seconds)
+        if len(known) >= DURATIONS_NEEDED:
+            middle = known[len(known) // 2]
+            self._expected = middle, max((known[-1] - known[0]) / 2, LEAST_SPREAD * middle)
 
     def interval(self, age: float, poll_interval: float) -> float:
         """
@@ -69,11 +75,9 @@ class Forecast:
         :param age: seconds since the execution began.
         :param poll_interval: the longest that its task allows.
         """
-        if len(self._seconds) < DURATIONS_NEEDED:
+        if self._expected is None:
             return poll_interval
-        known = sorted(self._seconds)
-        middle = known[len(known) // 2]
-        spread = max((known[-1] - known[0]) / 2, LEAST_SPREAD * middle)
+        middle, spread = self._expected
         opens, closes = middle - spread, middle + spread
         # A wide window is not searched more closely than a narrow one: that would take too many looks.
         closer = max(SHORTEST_INTERVAL_SECONDS, poll_interval / CLOSER, spread / CLOSER)

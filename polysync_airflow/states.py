@@ -173,6 +173,10 @@ class Watch:
         return Finish(self._event("timed_out"))
 
     def _after_description(self, answer: ExecutionDescription, now: float) -> Wait | Finish:
+        before = self.last_answer
+        if before and before.status == answer.status and not self.failures and now < self.deadline:
+            # By far the commonest answer, and it changes nothing of what is known.
+            return self._wait(self.poll_interval, now)
         notes = self._notes_on(answer, now)
         known = replace(
             self,

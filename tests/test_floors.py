@@ -29,6 +29,7 @@ FLOORS = {
     "refusals": 1,
     "report": 3,
     "entra": 3,
+    "sessions": 3,
     "renewal": 4,
     "credentials": 5,
     "connection": 6,
@@ -69,6 +70,7 @@ NO_AIRFLOW = (
     "renewal",
     "credentials",
     "connection",
+    "sessions",
 )
 NO_AWS = (
     "iam",

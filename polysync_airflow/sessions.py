@@ -1,0 +1,107 @@
+"""Owns how botocore's sessions are made: what those of one process share, and how they read AWS's times."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import boto3
+from botocore.config import Config
+from botocore.credentials import CredentialProvider, CredentialResolver, Credentials
+from botocore.loaders import JSONFileLoader, Loader
+from botocore.session import Session
+from botocore.utils import parse_timestamp
+
+from polysync_airflow.redaction import redact_wire_logs
+
+
+def session_of(credentials: Credentials, region_name: str) -> boto3.session.Session:
+    """
+    Make a boto3 session that uses these credentials and no others.
+
+    :param credentials: the credentials.
+    :param region_name: AWS region.
+    """
+    redact_wire_logs()
+    session = _session()
+    session.register_component("credential_provider", CredentialResolver([_Ready(credentials)]))
+    return boto3.session.Session(botocore_session=session, region_name=region_name)
+
+
+def client_creator(config: Config, **settings: Any) -> Callable[..., Any]:
+    """
+    Return what botocore's fetchers of credentials make their clients with.
+
+    :param config: settings; the fetcher's own go before them.
+    :param settings: of botocore's ``create_client``.
+    """
+
+    def create(service: str, **arguments: Any) -> Any:
+        own = arguments.pop("config", None)
+        merged = config.merge(own) if own else config
+        return _session().create_client(service, config=merged, **settings, **arguments)
+
+    return create
+
+
+def _session() -> Session:
+    session = Session()
+    session.register_component("data_loader", _LOADER)
+    session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_in_utc)
+    return session
+
+
+def _in_utc(value: Any) -> datetime:
+    # AWS's JSON gives seconds since the epoch. botocore reads them by way of the host's time zone, which is a
+    # third of all CPU that a list of executions takes.
+    if isinstance(value, (int, float)):
+        try:
+            return datetime.fromtimestamp(value, UTC)
+        except (ValueError, OverflowError, OSError):
+            pass
+    found: datetime = parse_timestamp(value)
+    return found
+
+
+class _Ready(CredentialProvider):
+    METHOD = "polysync"
+
+    def __init__(self, credentials: Credentials) -> None:
+        super().__init__()
+        self._credentials = credentials
+
+    def load(self) -> Credentials:
+        return self._credentials
+
+
+class _Reader(JSONFileLoader):
+    """Reads service models, which stay as long as the process: nobody need look for garbage in them."""
+
+    def load_file(self, file_path: str) -> Any:
+        with _nothing_collected():
+            return super().load_file(file_path)
+
+
+@contextmanager
+def _nothing_collected() -> Iterator[None]:
+    """Have what is made meanwhile count as old, unseen by the garbage collector."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        # SageMaker's model is a hundred thousand objects: so many new ones let Python go through all that a
+        # process has, which holds up each of its threads for a tenth of a second. Who keeps objects frozen
+        # (before a fork) wants them to stay so.
+        if not gc.get_freeze_count():
+            gc.freeze()
+            gc.unfreeze()
+        if enabled:
+            gc.enable()
+
+
+# Service models are read once per process, not once per session.
+_LOADER: Final = Loader(file_loader=_Reader())

@@ -17,6 +17,7 @@ from polysync_airflow.exceptions import PolysyncError, is_throttling
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.models import ExecutionDescription
 from polysync_airflow.pacing import pace_of
+from polysync_airflow.sessions import PACED
 
 log = logging.getLogger(__name__)
 
@@ -28,11 +29,8 @@ WORKERS: Final = 8
 CHECK_SECONDS: Final = 300.0
 # And at most how often because of trouble, however many waits have it.
 SHORTEST_CHECK_SECONDS: Final = 5.0
-# Repeats are the schedule's: botocore's own would hide from it that AWS throttles. What is sent are ARNs that
-# AWS gave: to check them at each call again would be a twentieth of its CPU.
-_CONFIG: Final = Config(
-    retries={"total_max_attempts": 1}, max_pool_connections=WORKERS, parameter_validation=False
-)
+# What is sent are ARNs that AWS gave: to check them again at each call would be a twentieth of its CPU.
+_CONFIG: Final = PACED.merge(Config(max_pool_connections=WORKERS, parameter_validation=False))
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk.log import mask_secret
 from botocore.config import Config
 from botocore.exceptions import ClientError
-from botocore.session import Session
 
 from polysync_airflow import __version__
 from polysync_airflow.connection import parse_credentials
@@ -120,8 +119,6 @@ class ConnectedHook(AwsBaseHook):
             )
         ours = Config(
             retries={"mode": "standard"},
-            # botocore would put it together anew for every call, which is a tenth of the call's CPU.
-            user_agent=Session().user_agent(),
             user_agent_extra=f"polysync-airflow/{__version__}",
             max_pool_connections=MOST_CONNECTIONS,
         )

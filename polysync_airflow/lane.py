@@ -12,8 +12,6 @@ from threading import Event, Lock, Thread
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
-from botocore.config import Config
-
 from polysync_airflow.exceptions import PolysyncError, is_throttling
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.pacing import Pace
@@ -22,8 +20,6 @@ from polysync_airflow.patience import LONGEST_PAUSE_SECONDS, SHORTEST_PAUSE_SECO
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
-# For the hook of a lane. botocore's own repeats would go past the pace, and hide from it that AWS throttles.
-ONE_ATTEMPT: Final = Config(retries={"total_max_attempts": 1})
 # A call costs this process 1 to 2 ms of computing, which threads of one process cannot share, and tens of
 # milliseconds of waiting for AWS, which they can: many more threads would wait for each other.
 WORKERS: Final = 14
@@ -44,7 +40,7 @@ class Lane:
     begins after it. On leaving, threads end with the call that they are in. That is waited for, but not by
     who was interrupted (``AirflowTaskTimeout``, ``KeyboardInterrupt``), nor longer than ``GRACE_SECONDS``.
 
-    :param hook: the connection to AWS, best with the config ``ONE_ATTEMPT``.
+    :param hook: the connection to AWS, best with the config ``sessions.PACED``.
     :param pace: what the calls keep to; its clock is ``time.monotonic()``.
     :param workers: threads; fewer are used if the client keeps fewer connections open
         (``max_pool_connections``), as one more would connect anew for every call.

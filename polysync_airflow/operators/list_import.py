@@ -62,8 +62,8 @@ class PolysyncListImportOperator(BaseOperator):
         """List, describe, and return the jobs."""
         from polysync_airflow.catalog import import_jobs
         from polysync_airflow.hooks import PolysyncSageMakerHook
-        from polysync_airflow.lane import ONE_ATTEMPT
+        from polysync_airflow.sessions import PACED
 
-        hook = PolysyncSageMakerHook(self.polysync_conn_id, self.region_name, config=ONE_ATTEMPT)
+        hook = PolysyncSageMakerHook(self.polysync_conn_id, self.region_name, config=PACED)
         jobs = import_jobs(hook, name_prefix=self.pipeline_name_prefix, names=self.pipeline_names)
         return [job.model_dump(mode="json") for job in jobs]

@@ -10,8 +10,9 @@ import pytest
 from polysync_airflow import lane as room
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.hooks import PolysyncSageMakerHook
-from polysync_airflow.lane import ONE_ATTEMPT, Lane
+from polysync_airflow.lane import Lane
 from polysync_airflow.pacing import Pace
+from polysync_airflow.sessions import PACED
 from tests.lane.calls import WORKERS
 
 
@@ -30,5 +31,5 @@ def pace() -> Pace:
 @pytest.fixture
 def open_lane(emulator: EmulatorServer, pace: Pace) -> Callable[..., Lane]:
     """Return a lane to the emulator."""
-    hook = PolysyncSageMakerHook(config=ONE_ATTEMPT)
+    hook = PolysyncSageMakerHook(config=PACED)
     return lambda **settings: Lane(hook, pace, **{"workers": WORKERS, **settings})

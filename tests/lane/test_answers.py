@@ -16,8 +16,9 @@ from structlog.testing import capture_logs
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import SageMakerApiError
 from polysync_airflow.hooks import PolysyncSageMakerHook
-from polysync_airflow.lane import ONE_ATTEMPT, Lane
+from polysync_airflow.lane import Lane
 from polysync_airflow.pacing import Pace
+from polysync_airflow.sessions import PACED
 from tests.lane.calls import (
     AHEAD,
     DENIED,
@@ -191,7 +192,7 @@ def test_no_more_calls_than_the_client_has_connections(
     key = {"login": "AKIAIOSFODNN7EXAMPLE", "password": "emulated-secret-key"}
     monkeypatch.setenv("AIRFLOW_CONN_OWN", json.dumps({"conn_type": "aws", **key, "extra": extra}))
     emulator.control.add_fault("latency", "DescribePipeline", delay=0.02)
-    hook = PolysyncSageMakerHook("own", config=ONE_ATTEMPT)
+    hook = PolysyncSageMakerHook("own", config=PACED)
     calls = Calls(lambda item: hook.describe_pipeline("abalone"))
 
     with caplog.at_level(logging.WARNING, "urllib3"), Lane(hook, pace, workers=4) as lane:

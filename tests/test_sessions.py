@@ -1,0 +1,145 @@
+"""Sessions with AWS: what they share, how they read times, what they leave to the garbage collector."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from botocore.credentials import Credentials
+from botocore.loaders import Loader
+from botocore.parsers import ResponseParserFactory
+from botocore.session import Session
+
+from polysync_airflow import __version__, sessions
+from polysync_airflow.channel import Channel
+from polysync_airflow.emulator.server import EmulatorServer
+from polysync_airflow.models import ExecutionDescription
+from polysync_airflow.sessions import session_of
+
+ARN = "arn:aws:sagemaker:eu-west-1:123456789012:pipeline/p/execution/abcdefghijkl"
+
+
+def client() -> Any:
+    return session_of(Credentials("AKIAIOSFODNN7EXAMPLE", "secret"), "eu-west-1").client("sagemaker")
+
+
+def parsed(factory: ResponseParserFactory, moment: Any) -> Any:
+    """Return what a parser makes of a time in AWS's answer, or the error that it raises."""
+    model = client().meta.service_model
+    body = f'{{"CreationTime": {moment}}}'.encode()
+    shape = model.operation_model("DescribePipelineExecution").output_shape
+    answer = {"body": body, "headers": {}, "status_code": 200}
+    try:
+        return factory.create_parser(model.metadata["protocol"]).parse(answer, shape)["CreationTime"]
+    except (ValueError, RuntimeError) as error:
+        return repr(error)
+
+
+@pytest.fixture
+def ours() -> Any:
+    return sessions._session().get_component("response_parser_factory")
+
+
+@pytest.mark.parametrize("moment", [0, 1700000000, 1700000000.123, -1.5, '"2026-01-01T12:00:00+02:00"'])
+def test_times_are_the_moments_that_botocore_reads(ours: ResponseParserFactory, moment: Any) -> None:
+    found = parsed(ours, moment)
+
+    assert isinstance(found, datetime)
+    assert found == parsed(ResponseParserFactory(), moment)
+
+
+@pytest.mark.parametrize("moment", [1700000000, 1700000000.5])
+def test_seconds_are_read_in_utc(ours: ResponseParserFactory, moment: float) -> None:
+    assert parsed(ours, moment) == datetime.fromtimestamp(moment, UTC)
+    assert parsed(ours, moment).tzinfo is UTC
+
+
+@pytest.mark.parametrize("moment", ["1e300", "NaN", '"soon"'])
+def test_what_is_no_time_is_refused_as_botocore_refuses_it(ours: ResponseParserFactory, moment: str) -> None:
+    found = parsed(ours, moment)
+
+    assert isinstance(found, str)
+    assert found == parsed(ResponseParserFactory(), moment)
+
+
+@pytest.fixture
+def collected() -> Iterator[list[int]]:
+    """The generations of the collections that were made meanwhile."""
+    seen: list[int] = []
+
+    def note(phase: str, info: dict[str, int]) -> None:
+        seen.append(info["generation"])
+
+    gc.callbacks.append(note)
+    yield seen
+    gc.callbacks.remove(note)
+
+
+def test_reading_a_model_holds_up_nobody_by_a_collection(collected: list[int]) -> None:
+    model = Loader(file_loader=sessions._Reader()).load_service_model("sagemaker", "service-2")
+
+    assert model["operations"]
+    assert 2 not in collected
+    assert gc.isenabled()
+    # What was read is old already: no later collection of the young looks at it.
+    young = {id(found) for generation in (0, 1) for found in gc.get_objects(generation)}
+    assert id(model["operations"]["DescribePipelineExecution"]) not in young
+
+
+def test_who_has_switched_collections_off_finds_them_off() -> None:
+    gc.disable()
+    try:
+        Loader(file_loader=sessions._Reader()).load_service_model("sts", "service-2")
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+
+
+def test_what_somebody_has_frozen_stays_frozen() -> None:
+    gc.freeze()
+    try:
+        before = gc.get_freeze_count()
+        Loader(file_loader=sessions._Reader()).load_service_model("sts", "service-2")
+        assert gc.get_freeze_count() >= before > 0
+    finally:
+        gc.unfreeze()
+
+
+def test_a_model_that_cannot_be_read_leaves_collections_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("botocore.loaders.json.loads", lambda *a, **k: 1 / 0)
+
+    with pytest.raises(ZeroDivisionError):
+        Loader(file_loader=sessions._Reader()).load_service_model("sts", "service-2")
+
+    assert gc.isenabled()
+
+
+def test_models_are_read_once_in_a_process() -> None:
+    one, other = client().meta.service_model, client().meta.service_model
+
+    assert one.metadata is other.metadata
+    assert one.metadata is not Session().create_client("sts", "eu-west-1").meta.service_model.metadata
+
+
+def test_calls_of_waits_tell_who_makes_them(emulator: EmulatorServer) -> None:
+    Channel("polysync_default", None).observe(ARN)
+
+    (call,) = emulator.control.calls("DescribePipelineExecution")
+    for part in ("Boto3/", "Botocore/", "Airflow/", f"polysync-airflow/{__version__}"):
+        assert part in call["user_agent"]
+
+
+def test_rows_of_a_listing_are_read_as_descriptions() -> None:
+    row = {
+        "PipelineExecutionArn": ARN,
+        "PipelineExecutionStatus": "Executing",
+        "StartTime": datetime.now(UTC),
+    }
+
+    found = ExecutionDescription.model_validate(row)
+
+    assert (found.execution_arn, found.status, found.created_at) == (ARN, "Executing", row["StartTime"])
+    assert (found.failure_reason, found.modified_at) == (None, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -89,6 +90,17 @@ def test_reading_a_model_holds_up_nobody_by_a_collection(collected: list[int]) -
     assert id(model["operations"]["DescribePipelineExecution"]) not in young
 
 
+@pytest.mark.parametrize("service", ["sagemaker", "sts"])
+@pytest.mark.parametrize("kind", ["service-2", "endpoint-rule-set-1", "paginators-1"])
+def test_models_are_what_botocore_reads_in_its_order(service: str, kind: str) -> None:
+    found, theirs = (
+        loader.load_service_model(service, kind)
+        for loader in (Loader(file_loader=sessions._Reader()), Loader())
+    )
+
+    assert json.dumps(found) == json.dumps(theirs)
+
+
 def test_who_has_switched_collections_off_finds_them_off() -> None:
     gc.disable()
     try:
@@ -109,7 +121,7 @@ def test_what_somebody_has_frozen_stays_frozen() -> None:
 
 
 def test_a_model_that_cannot_be_read_leaves_collections_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("botocore.loaders.json.loads", lambda *a, **k: 1 / 0)
+    monkeypatch.setattr(json, "loads", lambda *a, **k: 1 / 0)
 
     with pytest.raises(ZeroDivisionError):
         Loader(file_loader=sessions._Reader()).load_service_model("sts", "service-2")

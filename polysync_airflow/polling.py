@@ -24,11 +24,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from queue import Empty, SimpleQueue
+from queue import Empty
 from typing import Final
 
 from polysync_airflow.channel import WORKERS, Channel, Listing
 from polysync_airflow.exceptions import PolysyncError, SageMakerApiError, hint_for, is_throttling
+from polysync_airflow.inbox import Inbox
 from polysync_airflow.models import ExecutionDescription
 from polysync_airflow.rounds import Pipeline, first_look, list_from, listing_pays, pipeline_of
 from polysync_airflow.states import FIRST_LOOK_SECONDS, Finish, PolysyncState, Watch, has_ended, state_of
@@ -65,7 +66,7 @@ class Poller:
     def __init__(self, key: Key) -> None:
         self.channel = Channel(*key)
         self.users = 0
-        self._inbox: SimpleQueue[Message | None] = SimpleQueue()
+        self._inbox: Inbox[Message | None] = Inbox()
         self._pipelines: dict[str, Pipeline] = {}
         self._heap: list[tuple[float, int, Subscription]] = []
         self._order = itertools.count()
@@ -264,7 +265,7 @@ def _nothing() -> None:
     """What happens when time has passed."""
 
 
-def receive(inbox: SimpleQueue[Message | None], seconds: float | None, *, idle: bool) -> Message | None:
+def receive(inbox: Inbox[Message | None], seconds: float | None, *, idle: bool) -> Message | None:
     """
     Wait for a message.
 
@@ -274,12 +275,13 @@ def receive(inbox: SimpleQueue[Message | None], seconds: float | None, *, idle: 
     :return: the message; None to end.
     """
     try:
-        return inbox.get(timeout=seconds)
+        return inbox.get(seconds)
     except Empty:
         return _nothing
 
 
-_LOCK: Final = threading.Lock()
+# Reentrant: the garbage collector may end a subscription while another one begins.
+_LOCK: Final = threading.RLock()
 _POLLERS: Final[dict[Key, Poller]] = {}
 
 

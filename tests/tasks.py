@@ -8,7 +8,6 @@ import json
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, field
-from queue import SimpleQueue
 from typing import Any
 
 from airflow.sdk import BaseOperator
@@ -16,6 +15,7 @@ from airflow.sdk.exceptions import TaskDeferred
 
 from polysync_airflow import polling
 from polysync_airflow.emulator import EmulatorServer
+from polysync_airflow.inbox import Inbox
 
 # The one that is replaced where time is emulated.
 RECEIVE = polling.receive
@@ -37,7 +37,7 @@ class EmulatedTime:
         """Return the emulated time."""
         return self.time()
 
-    def receive(self, inbox: SimpleQueue[Any], seconds: float | None, *, idle: bool) -> Any:
+    def receive(self, inbox: Inbox[Any], seconds: float | None, *, idle: bool) -> Any:
         """Do as ``polling.receive``: time passes while nothing is under way, and nobody has anything to say."""
         if not idle or seconds is None:
             return inbox.get()

@@ -15,6 +15,7 @@ FLOORS = {
     "get_provider_info": 0,
     "exceptions": 0,
     "iam": 0,
+    "inbox": 0,
     "models": 1,
     "retrying": 1,
     "redaction": 0,
@@ -56,6 +57,7 @@ FLOORS = {
 }
 NO_AIRFLOW = (
     "iam",
+    "inbox",
     "pacing",
     "redaction",
     "models",
@@ -74,6 +76,7 @@ NO_AIRFLOW = (
 )
 NO_AWS = (
     "iam",
+    "inbox",
     "catalog",
     "pacing",
     "tokens",

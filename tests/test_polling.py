@@ -8,7 +8,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
-from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -18,6 +17,7 @@ from polysync_airflow import polling, rounds
 from polysync_airflow.channel import Channel
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.hooks import PolysyncSageMakerHook
+from polysync_airflow.inbox import Inbox
 from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger
 from tests.conftest import connection
 from tests.tasks import RECEIVE, EmulatedTime
@@ -48,7 +48,7 @@ def gate(emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch) -> thread
     opened = threading.Event()
     plain = emulated_time.receive
 
-    def receive(inbox: SimpleQueue[Any], seconds: float | None, *, idle: bool) -> Any:
+    def receive(inbox: Inbox[Any], seconds: float | None, *, idle: bool) -> Any:
         if opened.is_set():
             return plain(inbox, seconds, idle=idle)
         return RECEIVE(inbox, 0.01, idle=idle)

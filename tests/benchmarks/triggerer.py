@@ -95,8 +95,8 @@ class Run:
         try:
             async with asyncio.timeout(self._orders.limit):
                 for number, (at, arguments) in enumerate(self._orders.triggers):
-                    if (ahead := at - time.time()) > 0:
-                        await asyncio.sleep(ahead)
+                    # Also without a wait: Airflow, too, lets others have their turn between two triggers.
+                    await asyncio.sleep(max(0.0, at - time.time()))
                     tasks.add(asyncio.create_task(self._fire(number, arguments)))
                 await asyncio.wait(tasks)
         except TimeoutError:

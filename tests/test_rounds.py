@@ -146,3 +146,12 @@ def test_the_next_round_is_the_earliest_that_is_still_to_come() -> None:
     pipeline.expect(NOW + 40, NOW + 15)
 
     assert (first, pipeline.next_round) == (NOW + 10, NOW + 40)
+
+
+def test_a_forecast_follows_what_was_seen_last() -> None:
+    forecast = Forecast()
+    for seconds in [100.0] * 3 + [1000.0] * 20:
+        forecast.learn(seconds)
+
+    assert forecast.interval(100.0, 60.0) == 60.0
+    assert forecast.interval(1000.0, 60.0) < 60.0

@@ -6,8 +6,10 @@ import gc
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+import botocore
 import pytest
 from botocore.credentials import Credentials
 from botocore.loaders import Loader
@@ -99,6 +101,17 @@ def test_models_are_what_botocore_reads_in_its_order(service: str, kind: str) ->
     )
 
     assert json.dumps(found) == json.dumps(theirs)
+
+
+def test_nothing_is_collected_while_a_model_is_read(collected: list[int]) -> None:
+    path = Path(botocore.__file__).parent / "data" / "sagemaker" / "2017-07-24" / "service-2"
+    reader = sessions._Reader()
+    collected.clear()
+
+    model = reader.load_file(str(path))
+
+    assert collected == []
+    assert len(model["shapes"]) > 1000
 
 
 def test_who_has_switched_collections_off_finds_them_off() -> None:

@@ -158,3 +158,26 @@ def test_every_new_trouble_is_told_once() -> None:
     other = same.watch.decide(trouble(text="B"), 60)
 
     assert [len(step.notes) for step in (first, same, other)] == [1, 0, 1]
+
+
+def test_after_trouble_the_same_status_is_news() -> None:
+    known = watch().decide(seen("Executing"), 1.0)
+    assert isinstance(known, Wait)
+    troubled = known.watch.decide(trouble(), 2.0)
+    assert isinstance(troubled, Wait)
+
+    again = troubled.watch.decide(seen("Executing"), 3.0)
+
+    assert isinstance(again, Wait)
+    assert (again.watch.failures, again.watch.last_error) == (0, None)
+    assert ["can be seen again" in note.text for note in again.notes] == [True]
+
+
+def test_the_same_status_ends_a_wait_at_its_deadline() -> None:
+    known = watch().decide(seen("Executing"), 1.0)
+    assert isinstance(known, Wait)
+
+    end = known.watch.decide(seen("Executing"), known.watch.deadline)
+
+    assert isinstance(end, Finish)
+    assert end.event.outcome == "timed_out"

@@ -57,11 +57,11 @@ class Channel:
     """
 
     def __init__(self, connection_id: str, region_name: str | None) -> None:
-        self._connection_id, self._region_name = connection_id, region_name
+        self.key = connection_id, region_name
         self._lock = threading.Lock()
         self._hook: PolysyncSageMakerHook | None = None
         self._checked_at = 0.0
-        self.pace = pace_of((connection_id, region_name), time.monotonic())
+        self.pace = pace_of(self.key, time.monotonic())
         self.may_list = True
 
     @property
@@ -140,14 +140,14 @@ class Channel:
         try:
             changed = not anew.same_connection_as(hook)
         except PolysyncError as error:
-            log.warning("The connection %r cannot be read again: %s", self._connection_id, error)
+            log.warning("The connection %r cannot be read again: %s", self.key[0], error)
             return
         if changed:
-            log.info("The connection %r has changed; looks go on with it as it is now.", self._connection_id)
+            log.info("The connection %r has changed; looks go on with it as it is now.", self.key[0])
             self._hook, self.may_list = anew, True
 
     def _make(self) -> PolysyncSageMakerHook:
-        return PolysyncSageMakerHook(self._connection_id, self._region_name, config=_CONFIG)
+        return PolysyncSageMakerHook(*self.key, config=_CONFIG)
 
 
 def _list_page(hook: PolysyncSageMakerHook, **request: Any) -> tuple[list[ExecutionDescription], str | None]:

@@ -19,9 +19,8 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from queue import Empty
@@ -34,6 +33,7 @@ from polysync_airflow.models import ExecutionDescription
 from polysync_airflow.rounds import Pipeline, first_look, list_from, listing_pays, pipeline_of
 from polysync_airflow.states import FIRST_LOOK_SECONDS, Finish, PolysyncState, Watch, has_ended, state_of
 from polysync_airflow.subscription import Subscription
+from polysync_airflow.tenure import tenure
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +41,9 @@ Key = tuple[str, str | None]
 Message = Callable[[], None]
 # A look that AWS throttled comes again after so long at first; the pace of all has slowed down already.
 THROTTLED_PAUSE_SECONDS: Final = 1.0
+# So many more waits than ever before are counted as old together: about 20 objects each, which the garbage
+# collector would otherwise look at with all others soon.
+TENURED_TOGETHER: Final = 100
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,7 @@ class Poller:
         self._urgent: deque[Subscription] = deque()
         self._under_way = 0
         self._subscriptions: set[Subscription] = set()
+        self._tenured = 0
         threading.Thread(target=self._run, name=f"polysync-poller-{key[0]}", daemon=True).start()
 
     def add(self, subscription: Subscription) -> None:
@@ -92,17 +96,21 @@ class Poller:
     # ---- the schedule
 
     def _run(self) -> None:
+        with ThreadPoolExecutor(WORKERS, thread_name_prefix="polysync-look") as pool:
+            while self._go_on(pool):
+                pass
+
+    def _go_on(self, pool: ThreadPoolExecutor) -> bool:
         try:
-            with ThreadPoolExecutor(WORKERS, thread_name_prefix="polysync-look") as pool:
-                while True:
-                    message = receive(self._inbox, self._begin_jobs(pool), idle=not self._under_way)
-                    if message is None:
-                        return
-                    message()
+            message = receive(self._inbox, self._begin_jobs(pool), idle=not self._under_way)
+            if message is None:
+                return False
+            message()
         except BaseException as error:
-            # Whatever it was, nobody may wait for a schedule that has ended.
+            # Whatever it was, nobody may wait in vain: neither who waits now, nor who comes next.
             log.exception("The poller has failed")
             self._fail(list(self._subscriptions), error)
+        return True
 
     def _begin_jobs(self, pool: ThreadPoolExecutor) -> float | None:
         """Begin what is due; return how long nothing else will be, None if that depends on others."""
@@ -116,9 +124,9 @@ class Poller:
             wait = max(ready - now, self.channel.pace.delay(time.monotonic()))
             if wait > 0:
                 return wait
-            self._under_way += 1
             self.channel.pace.take(time.monotonic())
             pool.submit(self._do, self._take(now))
+            self._under_way += 1
         return None
 
     def _take(self, now: float) -> Job:
@@ -155,6 +163,9 @@ class Poller:
         pipeline.members.add(subscription)
         self._subscriptions.add(subscription)
         self._push(subscription, due)
+        if len(self._subscriptions) >= self._tenured + TENURED_TOGETHER:
+            self._tenured = len(self._subscriptions)
+            tenure()
 
     def _push(self, subscription: Subscription, due: float) -> None:
         """Have it looked at; an entry of before in the heap no longer counts."""
@@ -285,10 +296,9 @@ _LOCK: Final = threading.RLock()
 _POLLERS: Final[dict[Key, Poller]] = {}
 
 
-@contextmanager
-def watching(connection_id: str, region_name: str | None, watch: Watch) -> Iterator[Subscription]:
+def subscribe(connection_id: str, region_name: str | None, watch: Watch) -> Subscription:
     """
-    Subscribe a wait of the running event loop, until the context ends.
+    Begin a wait of the running event loop. It has to be ended by ``unsubscribe``.
 
     :param connection_id: Airflow connection.
     :param region_name: AWS region; None for the connection's.
@@ -303,12 +313,20 @@ def watching(connection_id: str, region_name: str | None, watch: Watch) -> Itera
         poller.users += 1
     subscription = Subscription(watch, poller.channel, loop)
     poller.add(subscription)
-    try:
-        yield subscription
-    finally:
+    return subscription
+
+
+def unsubscribe(subscription: Subscription) -> None:
+    """
+    End a wait, from any thread.
+
+    :param subscription: the wait.
+    """
+    key = subscription.channel.key
+    with _LOCK:
+        poller = _POLLERS[key]
         poller.remove(subscription)
-        with _LOCK:
-            poller.users -= 1
-            if not poller.users:
-                del _POLLERS[key]
-                poller.close()
+        poller.users -= 1
+        if not poller.users:
+            del _POLLERS[key]
+            poller.close()

@@ -17,7 +17,6 @@ Everything here is pure: the clock is an argument.
 from __future__ import annotations
 
 import zlib
-from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -52,7 +51,7 @@ def pipeline_of(execution_arn: str) -> str:
 class Forecast:
     """How long executions of one pipeline took, as far as it was seen."""
 
-    _seconds: deque[float] = field(default_factory=lambda: deque(maxlen=DURATIONS_KEPT))
+    _seconds: tuple[float, ...] = ()
     # The middle of what was seen, and how far the end may be from it.
     _expected: tuple[float, float] | None = None
 
@@ -62,7 +61,7 @@ class Forecast:
 
         :param seconds: how long it took.
         """
-        self._seconds.append(seconds)
+        self._seconds = (*self._seconds, seconds)[-DURATIONS_KEPT:]
         known = sorted(self._seconds)
         if len(known) >= DURATIONS_NEEDED:
             middle = known[len(known) // 2]

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import gzip
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +17,7 @@ from botocore.session import Session
 from botocore.utils import parse_timestamp
 
 from polysync_airflow.redaction import redact_wire_logs
+from polysync_airflow.tenure import tenured
 
 # For clients that call often, at a pace that others share. botocore's own repeats would go past the pace, and
 # hide from it that AWS throttles. Its own user agent is put together anew for each call, which is a tenth of
@@ -85,34 +84,21 @@ class _Ready(CredentialProvider):
         return self._credentials
 
 
+_SUFFIXES: Final[dict[str, Callable[[bytes], bytes]]] = {".json": bytes, ".json.gz": gzip.decompress}
+
+
 class _Reader(JSONFileLoader):
     """Reads service models, which stay as long as the process: nobody need look for garbage in them."""
 
     def load_file(self, file_path: str) -> Any:
-        with _nothing_collected():
-            packed = Path(f"{file_path}.json.gz")
-            if packed.is_file():
-                # As plain dicts, which keep their order too: botocore's OrderedDicts take half as much again.
-                return json.loads(gzip.decompress(packed.read_bytes()))
-            return super().load_file(file_path)
-
-
-@contextmanager
-def _nothing_collected() -> Iterator[None]:
-    """Have what is made meanwhile count as old, unseen by the garbage collector."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        # SageMaker's model is a hundred thousand objects: so many new ones let Python go through all that a
-        # process has, which holds up each of its threads for a tenth of a second. Who keeps objects frozen
-        # (before a fork) wants them to stay so.
-        if not gc.get_freeze_count():
-            gc.freeze()
-            gc.unfreeze()
-        if enabled:
-            gc.enable()
+        with tenured():
+            for suffix, unpack in _SUFFIXES.items():
+                found = Path(f"{file_path}{suffix}")
+                if found.is_file():
+                    # As plain dicts, which keep their order too: botocore's OrderedDicts take half as much
+                    # again, and the garbage collector goes through each of them for ever.
+                    return json.loads(unpack(found.read_bytes()))
+            return None
 
 
 # Service models are read once per process, not once per session.

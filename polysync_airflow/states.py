@@ -178,13 +178,9 @@ class Watch:
             # By far the commonest answer, and it changes nothing of what is known.
             return self._wait(self.poll_interval, now)
         notes = self._notes_on(answer, now)
-        known = replace(
-            self,
-            last_answer=answer,
-            warned_of=self.warned_of | ({answer.status} - STATE_OF_STATUS.keys()),
-            failures=0,
-            last_error=None,
-        )
+        known = replace(self, last_answer=answer, failures=0, last_error=None)
+        if answer.status not in STATE_OF_STATUS:
+            known = replace(known, warned_of=self.warned_of | {answer.status})
         if has_ended(answer.status):
             return Finish(known._event("ended"), notes)
         if now >= self.deadline:

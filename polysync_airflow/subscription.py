@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 from polysync_airflow.channel import Channel
@@ -29,17 +28,20 @@ class Subscription:
     due: float = 0.0
     entry: int | None = None
     over: bool = False
-    _news: asyncio.Queue[Wait | Finish | BaseException] = field(default_factory=asyncio.Queue)
+    # Not an ``asyncio.Queue``: seven objects for each of thousands of waits, through all of which the garbage
+    # collector goes while the event loop stands still.
+    _news: list[Wait | Finish | BaseException] = field(default_factory=list)
+    _arrival: asyncio.Future[None] | None = None
 
-    async def steps(self) -> AsyncIterator[Wait | Finish]:
-        """Give every decision that has something to tell, the end last."""
-        while True:
-            step = await self._news.get()
-            if isinstance(step, BaseException):
-                raise step
-            yield step
-            if isinstance(step, Finish):
-                return
+    async def next_step(self) -> Wait | Finish:
+        """Wait for the next decision that has something to tell; the end is the last one."""
+        while not self._news:
+            self._arrival = self.loop.create_future()
+            await self._arrival
+        step = self._news.pop(0)
+        if isinstance(step, BaseException):
+            raise step
+        return step
 
     def tell(self, step: Wait | Finish | BaseException) -> None:
         """
@@ -48,7 +50,12 @@ class Subscription:
         :param step: the decision, or what went wrong.
         """
         try:
-            self.loop.call_soon_threadsafe(self._news.put_nowait, step)
+            self.loop.call_soon_threadsafe(self._arrive, step)
         except RuntimeError:
             # Its event loop has been closed without a word: nobody waits there any more.
             self.over = True
+
+    def _arrive(self, step: Wait | Finish | BaseException) -> None:
+        self._news.append(step)
+        if self._arrival and not self._arrival.done():
+            self._arrival.set_result(None)

@@ -14,8 +14,8 @@ from airflow.sdk.execution_time.xcom import XCom
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from polysync_airflow.channel import Channel
-from polysync_airflow.polling import watching
-from polysync_airflow.states import Finish, Watch
+from polysync_airflow.polling import subscribe, unsubscribe
+from polysync_airflow.states import Finish, Wait, Watch
 from polysync_airflow.stopping import stop_and_tell
 
 DEFERRED: Final = "deferred"
@@ -67,7 +67,7 @@ class PolysyncPipelineExecutionTrigger(BaseTrigger):
         self.deadline = deadline
         self.attempt = attempt
         self.stop_on_kill = stop_on_kill
-        self._channel = Channel(polysync_conn_id, region_name)
+        self._channel: Channel | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what Airflow stores: the class path and the arguments."""
@@ -88,7 +88,18 @@ class PolysyncPipelineExecutionTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait until the decision core says that the wait is over; yield its event as JSON-able dict."""
-        watch = Watch(
+        subscription = subscribe(self.polysync_conn_id, self.region_name, self._watch())
+        self._channel = subscription.channel
+        payload = None
+        try:
+            while payload is None:
+                payload = self._report(await subscription.next_step())
+            yield TriggerEvent(payload)  # type: ignore[no-untyped-call]  # Airflow's has no annotations
+        finally:
+            unsubscribe(subscription)
+
+    def _watch(self) -> Watch:
+        return Watch(
             self.execution_arn,
             self.pipeline_name,
             self.poll_interval,
@@ -96,15 +107,14 @@ class PolysyncPipelineExecutionTrigger(BaseTrigger):
             self.deadline,
             self.attempt,
         )
-        with watching(self.polysync_conn_id, self.region_name, watch) as subscription:
-            self._channel = subscription.channel
-            async for step in subscription.steps():
-                for note in step.notes:
-                    # From here, so that it reaches the log of this task and of no other.
-                    self.log.log(note.level, "%s", note.text)
-                if isinstance(step, Finish):
-                    payload = step.event.model_dump(mode="json")
-                    yield TriggerEvent(payload)  # type: ignore[no-untyped-call]  # Airflow's has no annotations
+
+    def _report(self, step: Wait | Finish) -> dict[str, Any] | None:
+        # From here, so that it reaches the log of this task and of no other: Airflow tells lines apart by the
+        # context that they are written in. By the class's logger, as one for each trigger is twenty objects.
+        log = self.logger()
+        for note in step.notes:
+            log.log(note.level, "%s", note.text)
+        return step.event.model_dump(mode="json") if isinstance(step, Finish) else None
 
     async def on_kill(self) -> None:
         """Stop the execution if the task was ended by a user or with its DAG run."""
@@ -133,9 +143,8 @@ class PolysyncPipelineExecutionTrigger(BaseTrigger):
         if self._is_superseded():
             self.log.info("A later try has resumed the execution: nothing is stopped.")
             return
-        told = stop_and_tell(
-            self._channel.hook, self.execution_arn, attempt=self.attempt, warn=self.log.warning
-        )
+        channel = self._channel or Channel(self.polysync_conn_id, self.region_name)
+        told = stop_and_tell(channel.hook, self.execution_arn, attempt=self.attempt, warn=self.log.warning)
         self.log.warning("The task was ended (it is %s). Execution %s: %s", state, self.execution_arn, told)
 
     def _is_superseded(self) -> bool:

@@ -16,6 +16,7 @@ FLOORS = {
     "exceptions": 0,
     "iam": 0,
     "inbox": 0,
+    "tenure": 0,
     "models": 1,
     "retrying": 1,
     "redaction": 0,
@@ -58,6 +59,7 @@ FLOORS = {
 NO_AIRFLOW = (
     "iam",
     "inbox",
+    "tenure",
     "pacing",
     "redaction",
     "models",
@@ -77,6 +79,7 @@ NO_AIRFLOW = (
 NO_AWS = (
     "iam",
     "inbox",
+    "tenure",
     "catalog",
     "pacing",
     "tokens",

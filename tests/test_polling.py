@@ -214,6 +214,45 @@ def test_an_error_of_one_call_is_not_the_end_of_others(
     assert events[3][0]["status"] == "Succeeded"
 
 
+def test_an_error_of_the_schedule_fails_who_waits_and_not_who_comes_next(
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+    gate: threading.Event,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever goes wrong in the poller itself, nobody waits for one that no longer looks."""
+    first, second, late = started(emulator, 3)
+    plain, mistakes = rounds.first_look, iter([ZeroDivisionError("a mistake")])
+
+    def first_look(*arguments: Any) -> float:
+        for mistake in mistakes:
+            raise mistake
+        return plain(*arguments)
+
+    async def one(arn: str) -> Any:
+        return [event.payload async for event in trigger(arn, emulated_time.time()).run()]
+
+    async def story() -> list[Any]:
+        holder = asyncio.create_task(one(first))
+        await asyncio.sleep(0.05)
+        # While this one has not left yet, the poller is the one that has made the mistake.
+        monkeypatch.setattr(polling, "first_look", first_look)
+        kept = polling.subscribe("polysync_default", None, trigger(second, 0)._watch())
+        await asyncio.wait([holder], timeout=10)
+        others = [asyncio.create_task(one(late))]
+        await asyncio.sleep(0.05)
+        gate.set()
+        try:
+            return await asyncio.wait_for(asyncio.gather(holder, *others, return_exceptions=True), 30)
+        finally:
+            polling.unsubscribe(kept)
+
+    failed, (event,) = asyncio.run(story())
+
+    assert isinstance(failed, ZeroDivisionError)
+    assert event["status"] == "Succeeded"
+
+
 def test_a_rotated_key_is_picked_up_while_waiting(
     emulator: EmulatorServer,
     emulated_time: EmulatedTime,

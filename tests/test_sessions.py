@@ -1,4 +1,4 @@
-"""Sessions with AWS: what they share, how they read times, what they leave to the garbage collector."""
+"""Sessions with AWS: what they share, how they read times, and models."""
 
 from __future__ import annotations
 
@@ -112,35 +112,6 @@ def test_nothing_is_collected_while_a_model_is_read(collected: list[int]) -> Non
 
     assert collected == []
     assert len(model["shapes"]) > 1000
-
-
-def test_who_has_switched_collections_off_finds_them_off() -> None:
-    gc.disable()
-    try:
-        Loader(file_loader=sessions._Reader()).load_service_model("sts", "service-2")
-        assert not gc.isenabled()
-    finally:
-        gc.enable()
-
-
-def test_what_somebody_has_frozen_stays_frozen() -> None:
-    gc.freeze()
-    try:
-        before = gc.get_freeze_count()
-        Loader(file_loader=sessions._Reader()).load_service_model("sts", "service-2")
-        # Some of what was frozen goes by itself, when nobody refers to it any more.
-        assert gc.get_freeze_count() > before // 2 > 0
-    finally:
-        gc.unfreeze()
-
-
-def test_a_model_that_cannot_be_read_leaves_collections_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(json, "loads", lambda *a, **k: 1 / 0)
-
-    with pytest.raises(ZeroDivisionError):
-        Loader(file_loader=sessions._Reader()).load_service_model("sts", "service-2")
-
-    assert gc.isenabled()
 
 
 def test_models_are_read_once_in_a_process() -> None:

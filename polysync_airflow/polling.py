@@ -19,8 +19,9 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from queue import Empty
@@ -31,7 +32,15 @@ from polysync_airflow.exceptions import PolysyncError, SageMakerApiError, hint_f
 from polysync_airflow.inbox import Inbox
 from polysync_airflow.models import ExecutionDescription
 from polysync_airflow.rounds import Pipeline, first_look, list_from, listing_pays, pipeline_of
-from polysync_airflow.states import FIRST_LOOK_SECONDS, Finish, PolysyncState, Watch, has_ended, state_of
+from polysync_airflow.states import (
+    FIRST_LOOK_SECONDS,
+    Finish,
+    PolysyncState,
+    Wait,
+    Watch,
+    has_ended,
+    state_of,
+)
 from polysync_airflow.subscription import Subscription
 from polysync_airflow.tenure import tenure
 
@@ -68,7 +77,7 @@ class Poller:
 
     def __init__(self, key: Key) -> None:
         self.channel = Channel(*key)
-        self.users = 0
+        self.users: set[Subscription] = set()
         self._inbox: Inbox[Message | None] = Inbox()
         self._pipelines: dict[str, Pipeline] = {}
         self._heap: list[tuple[float, int, Subscription]] = []
@@ -183,7 +192,12 @@ class Poller:
     def _fail(self, subscriptions: Sequence[Subscription], error: BaseException) -> None:
         for subscription in subscriptions:
             self._drop(subscription)
-            subscription.tell(error)
+            self._tell(subscription, error)
+
+    def _tell(self, subscription: Subscription, step: Wait | Finish | BaseException) -> None:
+        if not subscription.tell(step):
+            self._drop(subscription)
+            _leave(self, subscription)
 
     # ---- what the threads do, and what becomes of it
 
@@ -251,7 +265,7 @@ class Poller:
         if isinstance(step, Finish):
             _learn(subscription.pipeline, step)
             self._drop(subscription)
-            subscription.tell(step)
+            self._tell(subscription, step)
             return
         subscription.watch = watch = step.watch
         seconds = step.seconds
@@ -262,7 +276,7 @@ class Poller:
             seconds = min(seconds, THROTTLED_PAUSE_SECONDS * 2 ** min(watch.failures - 1, 10))
         self._push(subscription, now + seconds)
         if step.notes:
-            subscription.tell(step)
+            self._tell(subscription, step)
 
 
 def _learn(pipeline: Pipeline, end: Finish) -> None:
@@ -296,9 +310,10 @@ _LOCK: Final = threading.RLock()
 _POLLERS: Final[dict[Key, Poller]] = {}
 
 
-def subscribe(connection_id: str, region_name: str | None, watch: Watch) -> Subscription:
+@contextmanager
+def watching(connection_id: str, region_name: str | None, watch: Watch) -> Iterator[Subscription]:
     """
-    Begin a wait of the running event loop. It has to be ended by ``unsubscribe``.
+    Subscribe a wait of the running event loop, until the context ends.
 
     :param connection_id: Airflow connection.
     :param region_name: AWS region; None for the connection's.
@@ -310,23 +325,19 @@ def subscribe(connection_id: str, region_name: str | None, watch: Watch) -> Subs
         if key not in _POLLERS:
             _POLLERS[key] = Poller(key)
         poller = _POLLERS[key]
-        poller.users += 1
-    subscription = Subscription(watch, poller.channel, loop)
+        subscription = Subscription(watch, poller.channel, loop)
+        poller.users.add(subscription)
     poller.add(subscription)
-    return subscription
-
-
-def unsubscribe(subscription: Subscription) -> None:
-    """
-    End a wait, from any thread.
-
-    :param subscription: the wait.
-    """
-    key = subscription.channel.key
-    with _LOCK:
-        poller = _POLLERS[key]
+    try:
+        yield subscription
+    finally:
         poller.remove(subscription)
-        poller.users -= 1
-        if not poller.users:
-            del _POLLERS[key]
+        _leave(poller, subscription)
+
+
+def _leave(poller: Poller, subscription: Subscription) -> None:
+    with _LOCK:
+        poller.users.discard(subscription)
+        if not poller.users and _POLLERS.get(poller.channel.key) is poller:
+            del _POLLERS[poller.channel.key]
             poller.close()

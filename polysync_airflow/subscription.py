@@ -43,17 +43,18 @@ class Subscription:
             raise step
         return step
 
-    def tell(self, step: Wait | Finish | BaseException) -> None:
+    def tell(self, step: Wait | Finish | BaseException) -> bool:
         """
         Pass on a decision, from any thread.
 
         :param step: the decision, or what went wrong.
+        :return: False if its event loop has been closed without a word: nobody waits there any more.
         """
         try:
             self.loop.call_soon_threadsafe(self._arrive, step)
         except RuntimeError:
-            # Its event loop has been closed without a word: nobody waits there any more.
-            self.over = True
+            return False
+        return True
 
     def _arrive(self, step: Wait | Finish | BaseException) -> None:
         self._news.append(step)

@@ -14,7 +14,7 @@ from airflow.sdk.execution_time.xcom import XCom
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from polysync_airflow.channel import Channel
-from polysync_airflow.polling import subscribe, unsubscribe
+from polysync_airflow.polling import watching
 from polysync_airflow.states import Finish, Wait, Watch
 from polysync_airflow.stopping import stop_and_tell
 
@@ -88,15 +88,12 @@ class PolysyncPipelineExecutionTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait until the decision core says that the wait is over; yield its event as JSON-able dict."""
-        subscription = subscribe(self.polysync_conn_id, self.region_name, self._watch())
-        self._channel = subscription.channel
-        payload = None
-        try:
+        with watching(self.polysync_conn_id, self.region_name, self._watch()) as subscription:
+            self._channel = subscription.channel
+            payload = None
             while payload is None:
                 payload = self._report(await subscription.next_step())
             yield TriggerEvent(payload)  # type: ignore[no-untyped-call]  # Airflow's has no annotations
-        finally:
-            unsubscribe(subscription)
 
     def _watch(self) -> Watch:
         return Watch(

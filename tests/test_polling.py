@@ -237,15 +237,13 @@ def test_an_error_of_the_schedule_fails_who_waits_and_not_who_comes_next(
         await asyncio.sleep(0.05)
         # While this one has not left yet, the poller is the one that has made the mistake.
         monkeypatch.setattr(polling, "first_look", first_look)
-        kept = polling.subscribe("polysync_default", None, trigger(second, 0)._watch())
-        await asyncio.wait([holder], timeout=10)
-        others = [asyncio.create_task(one(late))]
-        await asyncio.sleep(0.05)
-        gate.set()
-        try:
-            return await asyncio.wait_for(asyncio.gather(holder, *others, return_exceptions=True), 30)
-        finally:
-            polling.unsubscribe(kept)
+        with polling.watching("polysync_default", None, trigger(second, 0)._watch()):
+            await asyncio.wait([holder], timeout=10)
+            newcomer = asyncio.create_task(one(late))
+            await asyncio.sleep(0.05)
+            gate.set()
+            async with asyncio.timeout(30):
+                return [*await asyncio.gather(holder, newcomer, return_exceptions=True)]
 
     failed, (event,) = asyncio.run(story())
 
@@ -360,6 +358,8 @@ def test_a_loop_that_was_closed_without_a_word_hinders_nobody(
     (event,) = all_events([trigger(alive, emulated_time.time())], gate)
 
     assert event[0]["status"] == "Succeeded"
+    # The dead one does not keep the poller.
+    assert polling._POLLERS == {}
 
 
 def test_the_shared_client_asks_no_more_at_once_than_it_has_connections(emulator: EmulatorServer) -> None:

@@ -21,6 +21,7 @@ from polysync_airflow.credentials import BaseCredentials
 from polysync_airflow.exceptions import UNKNOWN_HINT, CredentialsError, hint_for
 from polysync_airflow.get_provider_info import ALLOWED_IDENTITY_FOLDERS, DEFAULT_IDENTITY_FOLDERS
 from polysync_airflow.refusals import BOTO_ERRORS, BotoError, passes
+from polysync_airflow.sessions import read_cheaply
 
 if TYPE_CHECKING:
     import boto3
@@ -148,6 +149,8 @@ class ConnectedHook(AwsBaseHook):
                 f"No region: set region_name in the extra of connection {self.polysync_conn_id!r}, or "
                 "give the operator a region_name."
             )
+        # boto3 has no public way to the session that it wraps; the amazon provider takes this one too.
+        read_cheaply(session._session)
         return session
 
     def get_caller_identity(self) -> dict[str, Any]:

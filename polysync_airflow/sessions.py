@@ -57,8 +57,19 @@ def client_creator(config: Config, **settings: Any) -> Callable[..., Any]:
 def _session() -> Session:
     session = Session()
     session.register_component("data_loader", _LOADER)
-    session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_in_utc)
+    read_cheaply(session)
     return session
+
+
+def read_cheaply(session: Session) -> None:
+    """
+    Have a session spare its process most of what reading service models and answers costs.
+
+    :param session: whose clients are made later.
+    """
+    # Only how files are read: who has made the session may have told it where they lie.
+    session.get_component("data_loader").file_loader = _Reader()
+    session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_in_utc)
 
 
 def _in_utc(value: Any) -> datetime:
@@ -102,4 +113,4 @@ class _Reader(JSONFileLoader):
 
 
 # Service models are read once per process, not once per session.
-_LOADER: Final = Loader(file_loader=_Reader())
+_LOADER: Final = Loader()

@@ -19,6 +19,7 @@ from botocore.session import Session
 from polysync_airflow import __version__, sessions
 from polysync_airflow.channel import Channel
 from polysync_airflow.emulator.server import EmulatorServer
+from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.models import ExecutionDescription
 from polysync_airflow.sessions import session_of
 
@@ -112,6 +113,23 @@ def test_nothing_is_collected_while_a_model_is_read(collected: list[int]) -> Non
 
     assert collected == []
     assert len(model["shapes"]) > 1000
+
+
+def test_an_aws_connection_reads_as_cheaply_and_from_where_it_was_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, collected: list[int]
+) -> None:
+    extra = {"region_name": "eu-west-1"}
+    monkeypatch.setenv("AWS_DATA_PATH", str(tmp_path))
+    monkeypatch.setenv("AIRFLOW_CONN_MY_AWS", json.dumps({"conn_type": "aws", "login": "A", "extra": extra}))
+    session = PolysyncSageMakerHook("my_aws").get_session()._session
+    loader, factory = (session.get_component(name) for name in ("data_loader", "response_parser_factory"))
+
+    model = loader.load_service_model("sagemaker", "service-2")
+
+    assert type(model) is dict
+    assert 2 not in collected
+    assert str(tmp_path) in loader.search_paths
+    assert parsed(factory, 1700000000).tzinfo is UTC
 
 
 def test_models_are_read_once_in_a_process() -> None:

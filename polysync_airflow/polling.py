@@ -13,8 +13,6 @@ an event loop that had to wait for a lock would hold up every trigger of the pro
 from __future__ import annotations
 
 import asyncio
-import heapq
-import itertools
 import logging
 import threading
 import time
@@ -27,6 +25,7 @@ from functools import partial
 from queue import Empty
 from typing import Final
 
+from polysync_airflow.agenda import Agenda
 from polysync_airflow.channel import WORKERS, Channel, Listing
 from polysync_airflow.exceptions import PolysyncError, SageMakerApiError, hint_for, is_throttling
 from polysync_airflow.inbox import Inbox
@@ -50,8 +49,8 @@ Key = tuple[str, str | None]
 Message = Callable[[], None]
 # A look that AWS throttled comes again after so long at first; the pace of all has slowed down already.
 THROTTLED_PAUSE_SECONDS: Final = 1.0
-# So many more waits than ever before are counted as old together: about 20 objects each, which the garbage
-# collector would otherwise look at with all others soon.
+# What waits hold is counted as old for so many together: about 20 objects that come with a wait, and 10 with
+# the first answer.
 TENURED_TOGETHER: Final = 100
 
 
@@ -80,12 +79,12 @@ class Poller:
         self.users: set[Subscription] = set()
         self._inbox: Inbox[Message | None] = Inbox()
         self._pipelines: dict[str, Pipeline] = {}
-        self._heap: list[tuple[float, int, Subscription]] = []
-        self._order = itertools.count()
+        self._agenda: Agenda[Subscription] = Agenda()
         # Those whose end a listing has shown, or that were missing in it.
         self._urgent: deque[Subscription] = deque()
         self._under_way = 0
         self._subscriptions: set[Subscription] = set()
+        self._seen = 0
         self._tenured = 0
         threading.Thread(target=self._run, name=f"polysync-poller-{key[0]}", daemon=True).start()
 
@@ -124,12 +123,10 @@ class Poller:
     def _begin_jobs(self, pool: ThreadPoolExecutor) -> float | None:
         """Begin what is due; return how long nothing else will be, None if that depends on others."""
         while self._under_way < WORKERS:
-            while self._heap and self._heap[0][2].entry != self._heap[0][1]:
-                heapq.heappop(self._heap)
-            if not (self._urgent or self._heap):
-                return None
             now = time.time()
-            ready = now if self._urgent else self._heap[0][0]
+            ready = now if self._urgent else self._agenda.next_due
+            if ready is None:
+                return None
             wait = max(ready - now, self.channel.pace.delay(time.monotonic()))
             if wait > 0:
                 return wait
@@ -141,7 +138,7 @@ class Poller:
     def _take(self, now: float) -> Job:
         if self._urgent:
             return Job([self._urgent.popleft()])
-        first = heapq.heappop(self._heap)[2]
+        first = self._agenda.pop()
         pipeline = first.pipeline
         together = [first]
         if self.channel.may_list and pipeline.may_list:
@@ -150,7 +147,7 @@ class Poller:
                 other
                 for other in pipeline.members
                 if other is not first
-                and other.entry is not None
+                and other in self._agenda
                 and other.not_before <= now
                 and other.due <= until
             ]
@@ -158,7 +155,7 @@ class Poller:
         if not listing_pays(pipeline.pages, len(executions)):
             together = [first]
         for subscription in together:
-            subscription.entry = None
+            self._agenda.drop(subscription)
         return Job(together, pipeline if len(together) > 1 else None)
 
     def _add(self, subscription: Subscription) -> None:
@@ -167,27 +164,32 @@ class Poller:
         now, watch = time.time(), subscription.watch
         arn = pipeline_of(watch.execution_arn)
         pipeline = subscription.pipeline = self._pipelines.setdefault(arn, Pipeline(arn))
-        subscription.not_before = now + FIRST_LOOK_SECONDS
-        due = first_look(watch, now, pipeline.next_round)
         pipeline.members.add(subscription)
         self._subscriptions.add(subscription)
-        self._push(subscription, due)
-        if len(self._subscriptions) >= self._tenured + TENURED_TOGETHER:
-            self._tenured = len(self._subscriptions)
+        subscription.not_before = now + FIRST_LOOK_SECONDS
+        self._push(subscription, first_look(watch, now, pipeline.next_round))
+        self._keep()
+
+    def _keep(self) -> None:
+        """Have what waits hold count as old, as far as it is more than ever before."""
+        kept = len(self._subscriptions) + self._seen
+        if kept >= self._tenured + TENURED_TOGETHER:
+            self._tenured = kept
             tenure()
 
     def _push(self, subscription: Subscription, due: float) -> None:
-        """Have it looked at; an entry of before in the heap no longer counts."""
-        subscription.due, subscription.entry = due, next(self._order)
-        heapq.heappush(self._heap, (due, subscription.entry, subscription))
+        subscription.due = due
+        self._agenda.put(subscription, due)
         subscription.pipeline.expect(due, time.time())
 
     def _drop(self, subscription: Subscription) -> None:
         if subscription in self._subscriptions:
             # What was learnt of its pipeline is kept while anybody waits at all.
             self._subscriptions.discard(subscription)
+            self._seen -= subscription.watch.last_answer is not None
             subscription.pipeline.members.discard(subscription)
-            subscription.entry, subscription.over = None, True
+            self._agenda.drop(subscription)
+            subscription.over = True
 
     def _fail(self, subscriptions: Sequence[Subscription], error: BaseException) -> None:
         for subscription in subscriptions:
@@ -267,6 +269,7 @@ class Poller:
             self._drop(subscription)
             self._tell(subscription, step)
             return
+        self._seen += subscription.watch.last_answer is None and step.watch.last_answer is not None
         subscription.watch = watch = step.watch
         seconds = step.seconds
         if isinstance(answer, ExecutionDescription):
@@ -277,6 +280,7 @@ class Poller:
         self._push(subscription, now + seconds)
         if step.notes:
             self._tell(subscription, step)
+        self._keep()
 
 
 def _learn(pipeline: Pipeline, end: Finish) -> None:

@@ -26,7 +26,6 @@ class Subscription:
     pipeline: Pipeline = field(init=False)
     not_before: float = 0.0
     due: float = 0.0
-    entry: int | None = None
     over: bool = False
     # Not an ``asyncio.Queue``: seven objects for each of thousands of waits, through all of which the garbage
     # collector goes while the event loop stands still.

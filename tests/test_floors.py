@@ -15,6 +15,7 @@ FLOORS = {
     "get_provider_info": 0,
     "exceptions": 0,
     "iam": 0,
+    "agenda": 0,
     "inbox": 0,
     "tenure": 0,
     "models": 1,
@@ -58,6 +59,7 @@ FLOORS = {
 }
 NO_AIRFLOW = (
     "iam",
+    "agenda",
     "inbox",
     "tenure",
     "pacing",
@@ -78,6 +80,7 @@ NO_AIRFLOW = (
 )
 NO_AWS = (
     "iam",
+    "agenda",
     "inbox",
     "tenure",
     "catalog",

@@ -235,20 +235,41 @@ def test_an_error_of_the_schedule_fails_who_waits_and_not_who_comes_next(
     async def story() -> list[Any]:
         holder = asyncio.create_task(one(first))
         await asyncio.sleep(0.05)
-        # While this one has not left yet, the poller is the one that has made the mistake.
         monkeypatch.setattr(polling, "first_look", first_look)
-        with polling.watching("polysync_default", None, trigger(second, 0)._watch()):
+        with polling.watching("polysync_default", None, trigger(second, 0)._watch()) as culprit:
             await asyncio.wait([holder], timeout=10)
+            # While this one has not left yet, the poller is the one that has made the mistake.
             newcomer = asyncio.create_task(one(late))
             await asyncio.sleep(0.05)
             gate.set()
             async with asyncio.timeout(30):
-                return [*await asyncio.gather(holder, newcomer, return_exceptions=True)]
+                waits = (holder, culprit.next_step(), newcomer)
+                return [*await asyncio.gather(*waits, return_exceptions=True)]
 
-    failed, (event,) = asyncio.run(story())
+    *failed, (event,) = asyncio.run(story())
 
-    assert isinstance(failed, ZeroDivisionError)
+    assert [type(each) for each in failed] == 2 * [ZeroDivisionError]
     assert event["status"] == "Succeeded"
+
+
+def test_first_answers_count_as_old_with_their_waits_and_go_with_them(
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+    gate: threading.Event,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What a wait comes to hold is spared as well, once; nothing of it is left when all have ended."""
+    found: list[int] = []
+    monkeypatch.setattr(polling, "TENURED_TOGETHER", 10)
+    monkeypatch.setattr(polling, "tenure", lambda: found.append(1))
+    arns = started(emulator, 40)
+    pollers: list[polling.Poller] = []
+    emulated_time.after(100, lambda: pollers.extend(polling._POLLERS.values()))
+
+    all_events([trigger(arn, emulated_time.time()) for arn in arns], gate)
+
+    assert len(found) == 8
+    assert [poller._seen for poller in pollers] == [0]
 
 
 def test_a_rotated_key_is_picked_up_while_waiting(

@@ -45,3 +45,7 @@ def test_marking_a_task_failed_stops_its_execution(
 
     assert wait_until(stopped, timeout=TIMEOUT)
     assert client.task_states(dag_id, run_id)[TASK] == "failed"
+    # Whoever else waits in the same process, its log tells of its own execution.
+    looks = [line for line in client.log(dag_id, run_id, TASK) if line.startswith("Executing after")]
+    assert len(looks) == 1
+    assert arn in looks[0]

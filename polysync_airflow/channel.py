@@ -57,6 +57,7 @@ class Channel:
     """
 
     def __init__(self, connection_id: str, region_name: str | None) -> None:
+        # Who has the same key shares a poller, and a pace.
         self.key = connection_id, region_name
         self._lock = threading.Lock()
         self._hook: PolysyncSageMakerHook | None = None

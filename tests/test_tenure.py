@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 from collections.abc import Iterator, Sized
 from contextlib import AbstractContextManager, ExitStack
 
 import pytest
 
 from polysync_airflow import polling
+from polysync_airflow.states import Note, Wait
 from polysync_airflow.subscription import Subscription
 from polysync_airflow.tenure import tenure, tenured
 from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger
@@ -153,6 +155,21 @@ def test_a_wait_keeps_few_objects() -> None:
         return after - before
 
     assert asyncio.run(kept()) / count < 25
+
+
+def test_a_line_in_its_log_leaves_a_wait_nothing_to_keep() -> None:
+    """Every wait writes one with its first look; a logger for each trigger would be twenty objects."""
+    waits = [trigger(number) for number in range(200)]
+    step = Wait(60.0, waits[0]._watch(), (Note(logging.INFO, "Executing"),))
+    waits[0]._report(step)
+    gc.collect()
+    before = len(gc.get_objects())
+
+    for wait in waits:
+        wait._report(step)
+    gc.collect()
+
+    assert (len(gc.get_objects()) - before) / len(waits) < 0.5
 
 
 def test_waits_count_as_old_where_there_are_more_than_ever_and_not_where_they_come_and_go(

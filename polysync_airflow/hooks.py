@@ -13,17 +13,17 @@ from typing import Any, Final
 
 from botocore import xform_name
 
-from polysync_airflow import probe
-from polysync_airflow.connected import ConnectedHook
+from polysync_airflow.auth import connection_test
+from polysync_airflow.auth.base_hook import PolysyncBaseHook
+from polysync_airflow.aws.error_mapping import BOTO_ERRORS, map_error
 from polysync_airflow.exceptions import ParametersError, PolysyncError, SageMakerApiError
-from polysync_airflow.models import (
+from polysync_airflow.execution.models import (
     ExecutionDescription,
     PipelineDescription,
     PipelineSummary,
     StartRequest,
     StepDescription,
 )
-from polysync_airflow.refusals import BOTO_ERRORS, explain
 
 PAGE_SIZE: Final = 100
 # StopPipelineExecution answers ConflictException for a moment while an execution moves between two steps.
@@ -44,7 +44,7 @@ def at_once(call: Callable[[], Answer]) -> Answer:
     return call()
 
 
-class PolysyncSageMakerHook(ConnectedHook):
+class PolysyncSageMakerHook(PolysyncBaseHook):
     """
     Talk to Amazon SageMaker Pipelines through a Polysync connection.
 
@@ -71,8 +71,8 @@ class PolysyncSageMakerHook(ConnectedHook):
                 "in AWS's place.",
                 error_code="ResponseParserError",
                 operation="StartPipelineExecution",
-                lasting=False,
-                passing=True,
+                permanent=False,
+                transient=True,
             )
         return str(arn)
 
@@ -131,7 +131,7 @@ class PolysyncSageMakerHook(ConnectedHook):
         answer = self.call("DescribePipelineExecution", PipelineExecutionArn=execution_arn)
         return ExecutionDescription.model_validate(answer)
 
-    def observe_pipeline_execution(self, execution_arn: str) -> ExecutionDescription | PolysyncError:
+    def poll_pipeline_execution(self, execution_arn: str) -> ExecutionDescription | PolysyncError:
         """
         Look at an execution as a wait does: a refusal is an answer to decide on, not the end.
 
@@ -203,7 +203,7 @@ class PolysyncSageMakerHook(ConnectedHook):
     def test_connection(self) -> tuple[bool, str]:
         """Tell who signs in and what is permitted: the button "Test" of the connection form."""
         try:
-            return probe.report(self)
+            return connection_test.report(self)
         except PolysyncError as error:
             return False, str(error)
 
@@ -244,7 +244,7 @@ class PolysyncSageMakerHook(ConnectedHook):
         try:
             answer: dict[str, Any] = getattr(client, xform_name(operation))(**request)
         except BOTO_ERRORS as error:
-            raise explain(
+            raise map_error(
                 error, operation, request, region=self.region_name, partition=client.meta.partition
             ) from error
         return answer

@@ -21,7 +21,7 @@ class PolysyncRetryPolicy(RetryPolicy):
     Spend no retries on what trying again cannot cure, and wait long enough for what it can.
 
     What our operators use if ``retry_policy`` is not given to them, as an argument or in ``default_args``.
-    It judges by the error's ``lasting`` and the table of hints. A foreign error, and an execution that
+    It judges by the error's ``permanent`` and the table of hints. A foreign error, and an execution that
     failed, was cancelled or took too long, are left to the task's ``retries`` and ``retry_delay``.
     Airflow's side: https://airflow.apache.org/docs/apache-airflow/3.3.2/core-concepts/tasks.html and
     ``_handle_current_task_failed`` in airflow/sdk/execution_time/task_runner.py.
@@ -59,7 +59,7 @@ class PolysyncRetryPolicy(RetryPolicy):
             return RetryDecision.default()
         name = exception.error_code if isinstance(exception, SageMakerApiError) else type(exception).__name__
         asked = self._delay_after(exception)
-        if asked is None and exception.lasting:
+        if asked is None and exception.permanent:
             return RetryDecision.fail(f"{name}: trying again cannot cure it")
         # After the last try, a word of the next one would be false.
         if asked is None or try_number > max_tries:

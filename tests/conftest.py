@@ -31,7 +31,7 @@ for _name in (
 import pytest  # noqa: E402
 
 from polysync_airflow.emulator import EmulatorServer, VirtualClock  # noqa: E402
-from polysync_airflow.operators import waiting  # noqa: E402
+from polysync_airflow.operators import base  # noqa: E402
 from tests.tasks import EmulatedTime  # noqa: E402
 
 DEFINITIONS = Path(__file__).parents[1] / "example_dags" / "definitions"
@@ -54,14 +54,16 @@ def emulator(_emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch) -> Emul
 @pytest.fixture
 def emulated_time(emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch) -> EmulatedTime:
     """Make every wait of the provider a step of the emulator's clock: eight hours pass in milliseconds."""
-    from polysync_airflow import channel, hooks, pacing, patience, polling, stopping
-    from polysync_airflow.operators import acquiring, start
+    from polysync_airflow import hooks
+    from polysync_airflow.aws import rate_limiter, retry, stop
+    from polysync_airflow.operators import start, starter
+    from polysync_airflow.triggers import poller, shared_client
 
     clock = EmulatedTime(emulator)
-    for module in (acquiring, channel, hooks, patience, polling, start, stopping, waiting):
+    for module in (starter, shared_client, hooks, retry, poller, start, stop, base):
         monkeypatch.setattr(module, "time", clock)
-    monkeypatch.setattr(polling, "receive", clock.receive)
-    monkeypatch.setattr(pacing, "_PACES", {})
+    monkeypatch.setattr(poller, "receive", clock.receive)
+    monkeypatch.setattr(rate_limiter, "_RATE_LIMITERS", {})
     return clock
 
 

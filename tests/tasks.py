@@ -13,12 +13,12 @@ from typing import Any
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import TaskDeferred
 
-from polysync_airflow import polling
 from polysync_airflow.emulator import EmulatorServer
-from polysync_airflow.inbox import Inbox
+from polysync_airflow.triggers import poller
+from polysync_airflow.triggers.message_queue import MessageQueue
 
 # The one that is replaced where time is emulated.
-RECEIVE = polling.receive
+RECEIVE = poller.receive
 
 
 class EmulatedTime:
@@ -37,7 +37,7 @@ class EmulatedTime:
         """Return the emulated time."""
         return self.time()
 
-    def receive(self, inbox: Inbox[Any], seconds: float | None, *, idle: bool) -> Any:
+    def receive(self, inbox: MessageQueue[Any], seconds: float | None, *, idle: bool) -> Any:
         """Do as ``polling.receive``: time passes while nothing is under way, and nobody has anything to say."""
         if not idle or seconds is None:
             return inbox.get()

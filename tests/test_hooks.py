@@ -21,8 +21,8 @@ from botocore.exceptions import (
 from polysync_airflow import __version__
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import HINTS, CredentialsError, SageMakerApiError
+from polysync_airflow.execution.parameters import build_start_request
 from polysync_airflow.hooks import PolysyncSageMakerHook
-from polysync_airflow.parameters import build_start_request
 from tests.conftest import connection
 
 EXECUTION = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout/execution/abcdefghijkl"
@@ -64,7 +64,7 @@ def describe(hook: PolysyncSageMakerHook) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("operation", "code", "call", "says", "lasting"),
+    ("operation", "code", "call", "says", "permanent"),
     [
         (
             "StartPipelineExecution",
@@ -105,14 +105,14 @@ def describe(hook: PolysyncSageMakerHook) -> Any:
     ],
 )
 def test_every_refusal_says_what_to_do(
-    operation: str, code: str, call: Any, says: list[str], lasting: bool, emulator: EmulatorServer
+    operation: str, code: str, call: Any, says: list[str], permanent: bool, emulator: EmulatorServer
 ) -> None:
     """AWS's code, operation and words are kept; the cure names permission, resource and region."""
     error = refusal(emulator, operation, code, call)
 
     for text in says:
         assert text in str(error)
-    assert error.lasting is lasting
+    assert error.permanent is permanent
 
 
 def test_a_refused_start_with_a_role_names_pass_role(emulator: EmulatorServer) -> None:
@@ -163,7 +163,7 @@ def test_no_answer_is_an_api_error_that_time_may_cure(emulator: EmulatorServer) 
         describe(PolysyncSageMakerHook())
 
     assert caught.value.error_code == "ConnectionClosedError"
-    assert not caught.value.lasting
+    assert not caught.value.permanent
 
 
 def fault_of(kind: str, code: str = "", status: int = 400) -> dict[str, Any]:
@@ -172,7 +172,7 @@ def fault_of(kind: str, code: str = "", status: int = 400) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("fault", "lasting", "passing"),
+    ("fault", "permanent", "transient"),
     [
         (fault_of("throttle"), False, True),
         (fault_of("error", "Throttling"), False, True),
@@ -198,7 +198,7 @@ def fault_of(kind: str, code: str = "", status: int = 400) -> dict[str, Any]:
     ids=lambda value: "-".join(map(str, value.values())) if isinstance(value, dict) else None,
 )
 def test_an_error_knows_whether_moments_may_cure_it(
-    fault: dict[str, Any], lasting: bool, passing: bool, emulator: EmulatorServer
+    fault: dict[str, Any], permanent: bool, transient: bool, emulator: EmulatorServer
 ) -> None:
     """By AWS's code where we know it, else by the HTTP status; no answer passes, what lasts never does."""
     emulator.control.add_fault(operation="DescribePipelineExecution", **fault)
@@ -206,11 +206,11 @@ def test_an_error_knows_whether_moments_may_cure_it(
     with pytest.raises(SageMakerApiError) as caught:
         describe(PolysyncSageMakerHook())
 
-    assert (caught.value.lasting, caught.value.passing) == (lasting, passing)
+    assert (caught.value.permanent, caught.value.transient) == (permanent, transient)
 
 
 @pytest.mark.parametrize(
-    ("error", "passing"),
+    ("error", "transient"),
     [
         (EndpointConnectionError(endpoint_url="https://aws", error="refused"), True),
         (ConnectTimeoutError(endpoint_url="https://aws", error="slow"), True),
@@ -224,7 +224,7 @@ def test_an_error_knows_whether_moments_may_cure_it(
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
 )
 def test_no_answer_may_pass_in_moments(
-    error: BotoCoreError, passing: bool, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+    error: BotoCoreError, transient: bool, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All that botocore itself calls transient; not what it refuses before anything is sent."""
     hook = PolysyncSageMakerHook()
@@ -236,7 +236,7 @@ def test_no_answer_may_pass_in_moments(
     with pytest.raises(SageMakerApiError) as caught:
         describe(hook)
 
-    assert caught.value.passing is passing
+    assert caught.value.transient is transient
 
 
 def test_all_pages_are_read(emulator: EmulatorServer) -> None:

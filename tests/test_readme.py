@@ -10,18 +10,18 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.connection import choices_of
-from polysync_airflow.credentials import DISCRIMINATORS
+from polysync_airflow.auth.connection import choices_of
+from polysync_airflow.auth.credentials import DISCRIMINATORS
+from polysync_airflow.auth.iam_policies import identity_policy
 from polysync_airflow.exceptions import HINTS
+from polysync_airflow.execution.models import ExecutionRecord, Job, StartRequest, StoredExecution
+from polysync_airflow.execution.recovery import Action, next_action
 from polysync_airflow.get_provider_info import get_provider_info
-from polysync_airflow.iam import identity_policy
-from polysync_airflow.models import ExecutionRecord, Job, StartRequest, StoredExecution
 from polysync_airflow.operators import (
     PolysyncListImportOperator,
     PolysyncStartPipelineOperator,
     PolysyncStopPipelineOperator,
 )
-from polysync_airflow.recovery import Move, next_move
 from polysync_airflow.states import STATE_OF_STATUS
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout"
@@ -88,17 +88,17 @@ def test_what_becomes_of_an_earlier_execution_is_in_the_table(status: str, clear
         epoch=0, region_name="us-east-1", request=REQUEST, execution_arn=f"{ARN}/execution/abcdefghijkl"
     )
 
-    move = next_move(stored, int(cleared), status, retry_mode="resume")
+    move = next_action(stored, int(cleared), status, retry_mode="resume")
 
     words = {
-        Move.ADOPT: "takes its result" if status == "Succeeded" else "waits for its end",
-        Move.RESUME: "resumes it" if status == "Failed" else "the same; with",
-        Move.START: "starts a new one",
-        Move.STOP: "stops it, waits for its end, starts a new one",
-        Move.AWAIT_END: "waits for its end, then starts a new one",
+        Action.REATTACH: "takes its result" if status == "Succeeded" else "waits for its end",
+        Action.RESUME: "resumes it" if status == "Failed" else "the same; with",
+        Action.START: "starts a new one",
+        Action.STOP: "stops it, waits for its end, starts a new one",
+        Action.WAIT_FOR_END: "waits for its end, then starts a new one",
     }
     assert words[move] in told
-    assert (move is Move.START) == (told == "starts a new one")
+    assert (move is Action.START) == (told == "starts a new one")
 
 
 def test_the_records_members_are_documented() -> None:

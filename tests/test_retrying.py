@@ -33,7 +33,7 @@ SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
 
 def refused(code: str, operation: str = "StartPipelineExecution") -> SageMakerApiError:
     """Make the error that the hook makes of a code."""
-    return SageMakerApiError("no", error_code=code, operation=operation, lasting=hint_for(code).lasting)
+    return SageMakerApiError("no", error_code=code, operation=operation, permanent=hint_for(code).permanent)
 
 
 def decision(
@@ -68,7 +68,7 @@ FAIL, RETRY, DEFAULT = RetryAction.FAIL, RetryAction.RETRY, RetryAction.DEFAULT
         (ParametersError("no"), FAIL, None, "ParametersError: trying again cannot cure it"),
         (CredentialsError("no"), FAIL, None, "CredentialsError: trying again cannot cure it"),
         (
-            execution_error(PipelineExecutionError, lasting=True),
+            execution_error(PipelineExecutionError, permanent=True),
             FAIL,
             None,
             "PipelineExecutionError: trying again cannot cure it",
@@ -85,7 +85,7 @@ FAIL, RETRY, DEFAULT = RetryAction.FAIL, RetryAction.RETRY, RetryAction.DEFAULT
         (refused("ExpiredTokenException"), DEFAULT, None, None),
         (refused("EndpointConnectionError"), DEFAULT, None, None),
         (refused("SomethingNew"), DEFAULT, None, None),
-        (CredentialsError("no answer", lasting=False), DEFAULT, None, None),
+        (CredentialsError("no answer", permanent=False), DEFAULT, None, None),
         (TriggerEventError("no"), DEFAULT, None, None),
         (execution_error(PipelineExecutionFailedError), DEFAULT, None, None),
         (execution_error(PipelineExecutionTimeoutError), DEFAULT, None, None),
@@ -231,6 +231,8 @@ def test_a_policy_survives_json(policy: PolysyncRetryPolicy) -> None:
 def test_the_table_of_hints_does_not_contradict_itself() -> None:
     """What lasts neither passes nor is worth a delay, and every alias leads to an entry."""
     for hint in (*HINTS.values(), *SIGN_IN_HINTS.values()):
-        assert not hint.lasting or (not hint.passing and hint.retry_delay is None)
+        assert not hint.permanent or (not hint.transient and hint.retry_delay is None)
     assert set(ALIASES.values()) <= set(HINTS)
-    assert not SageMakerApiError("no", error_code="x", operation="y", lasting=True, passing=True).passing
+    assert not SageMakerApiError(
+        "no", error_code="x", operation="y", permanent=True, transient=True
+    ).transient

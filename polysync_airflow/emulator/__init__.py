@@ -3,8 +3,8 @@
 See `server` for its use from Python, `control` for that over HTTP and ``__main__`` for the command line.
 """
 
-from polysync_airflow.emulator.client import ControlClient, ControlRefused
-from polysync_airflow.emulator.clock import RealClock, VirtualClock
-from polysync_airflow.emulator.server import EmulatorServer
+from polysync_airflow.emulator.engine.clock import RealClock, VirtualClock
+from polysync_airflow.emulator.server.client import ControlClient, ControlRefused
+from polysync_airflow.emulator.server.server import EmulatorServer
 
 __all__ = ["ControlClient", "ControlRefused", "EmulatorServer", "RealClock", "VirtualClock"]

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from threading import Event
 
-from polysync_airflow.emulator.control import PREFIX
-from polysync_airflow.emulator.definition import DefinitionError
-from polysync_airflow.emulator.server import EmulatorServer
+from polysync_airflow.emulator.engine.definition import DefinitionError
+from polysync_airflow.emulator.server.control import PREFIX
+from polysync_airflow.emulator.server.server import EmulatorServer
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from airflow.sdk import BaseOperator
 
-from polysync_airflow.operators.waiting import DEFAULT_CONNECTION
+from polysync_airflow.operators.base import DEFAULT_CONNECTION
 from polysync_airflow.retrying import PolysyncRetryPolicy
 
 if TYPE_CHECKING:
@@ -60,10 +60,10 @@ class PolysyncListImportOperator(BaseOperator):
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """List, describe, and return the jobs."""
-        from polysync_airflow.catalog import import_jobs
+        from polysync_airflow.aws.sessions import RATE_LIMITED_CONFIG
         from polysync_airflow.hooks import PolysyncSageMakerHook
-        from polysync_airflow.sessions import PACED
+        from polysync_airflow.jobs.importer import import_jobs
 
-        hook = PolysyncSageMakerHook(self.polysync_conn_id, self.region_name, config=PACED)
+        hook = PolysyncSageMakerHook(self.polysync_conn_id, self.region_name, config=RATE_LIMITED_CONFIG)
         jobs = import_jobs(hook, name_prefix=self.pipeline_name_prefix, names=self.pipeline_names)
         return [job.model_dump(mode="json") for job in jobs]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast, get_args
 
 from airflow.sdk.exceptions import AirflowSkipException
 
+from polysync_airflow.aws.retry import STEP_LISTING_TIMEOUT_SECONDS, call_with_retry
 from polysync_airflow.exceptions import (
     ParametersError,
     PipelineExecutionCancelledError,
@@ -18,34 +19,28 @@ from polysync_airflow.exceptions import (
     PipelineExecutionTimeoutError,
     PolysyncError,
 )
-from polysync_airflow.links import PolysyncPipelineExecutionLink
-from polysync_airflow.models import (
+from polysync_airflow.execution.models import (
     ExecutionEvent,
     FailedStep,
     StartRequest,
-    region_of,
+    region_from_arn,
 )
-from polysync_airflow.operators.acquiring import Acquired, Acquisition
-from polysync_airflow.operators.owning import OwningOperator
-from polysync_airflow.operators.publishing import publish_end, publish_start
-from polysync_airflow.operators.remembering import ExecutionStore
-from polysync_airflow.operators.waiting import (
+from polysync_airflow.execution.outcome import outcome_message, parse_event, refusal_error
+from polysync_airflow.execution.parameters import build_start_request, default_display_name
+from polysync_airflow.execution.recovery import RetryMode
+from polysync_airflow.execution.waiter import Finish
+from polysync_airflow.links import PolysyncPipelineExecutionLink
+from polysync_airflow.operators.base import (
     DEFAULT_CONNECTION,
     DEFAULT_DEFERRABLE,
     DEFAULT_POLL_INTERVAL,
     DEFAULT_TIMEOUT,
 )
-from polysync_airflow.parameters import build_start_request, display_name_for
-from polysync_airflow.patience import REASONS_PATIENCE_SECONDS, persist
-from polysync_airflow.recovery import RetryMode
-from polysync_airflow.report import parse_event, refusal_of, story_of
-from polysync_airflow.states import (
-    STATUS_COMPLETED_WITH_FAILURES,
-    Finish,
-    PolysyncState,
-    has_ended,
-    state_of,
-)
+from polysync_airflow.operators.on_kill import StopOnKillOperator
+from polysync_airflow.operators.record_store import RecordStore
+from polysync_airflow.operators.starter import ExecutionStarter, StartResult
+from polysync_airflow.operators.xcoms import push_ended, push_started
+from polysync_airflow.states import STATUS_COMPLETED_WITH_FAILURES, PolysyncState, has_ended, state_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
@@ -54,7 +49,7 @@ OnCompletedWithFailures = Literal["fail", "succeed"]
 OnCancelled = Literal["fail", "skip", "retry"]
 
 
-class PolysyncStartPipelineOperator(OwningOperator):
+class PolysyncStartPipelineOperator(StopOnKillOperator):
     """
     Start an execution of a SageMaker pipeline and, by default, wait for its end.
 
@@ -165,7 +160,7 @@ class PolysyncStartPipelineOperator(OwningOperator):
         """Come to an execution, publish it, and wait if asked to."""
         with self._accounted_for(context):
             found = self._acquire(context)
-            publish_start(context, found.stored)
+            push_started(context, found.stored)
             if not self.wait_for_completion:
                 return found.stored.arn
             event = self._end_of(found)
@@ -191,22 +186,22 @@ class PolysyncStartPipelineOperator(OwningOperator):
         :raises TriggerEventError: if it is not one.
         """
         end = parse_event(event)
-        self._acquisition, self.let_go = None, True
+        self._acquisition, self.released = None, True
         stopped = None if end.outcome == "ended" else self._stop(end.execution_arn, end.attempt)
         failed_steps, unlisted = self._failed_steps(end)
-        publish_end(context, end, failed_steps)
-        story = story_of(end, failed_steps=failed_steps, remarks=(unlisted, stopped))
+        push_ended(context, end, failed_steps)
+        story = outcome_message(end, failed_steps=failed_steps, remarks=(unlisted, stopped))
         if end.outcome == "refused":
-            raise refusal_of(end, story)
+            raise refusal_error(end, story)
         if end.outcome == "timed_out":
             raise PipelineExecutionTimeoutError(story, execution_arn=end.execution_arn, status=end.status)
         self._judge(end, story)
         return end.execution_arn
 
-    def _acquire(self, context: Context) -> Acquired:
-        acquisition = self._acquisition = Acquisition(
+    def _acquire(self, context: Context) -> StartResult:
+        acquisition = self._acquisition = ExecutionStarter(
             hook_in=self.hook_in,
-            store=ExecutionStore(context),
+            store=RecordStore(context),
             log=self.log,
             epoch=context["ti"].max_tries,
             until=time.time() + self._limit,
@@ -217,7 +212,7 @@ class PolysyncStartPipelineOperator(OwningOperator):
         )
         # Only if it is needed: what has become illegal must not keep a try from the execution that runs.
         make_request = partial(self._request, context)
-        found = acquisition.acquire(make_request)
+        found = acquisition.start_or_reattach(make_request)
         while found.blocked:
             self._check_killed()
             stored = found.stored
@@ -226,11 +221,11 @@ class PolysyncStartPipelineOperator(OwningOperator):
                 self._wait_for_end(watch, then="execute_after_end", stop_on_kill=self.stop_on_kill)
             )
             acquisition.until = time.time() + self._limit
-            found = acquisition.acquire(make_request)
+            found = acquisition.start_or_reattach(make_request)
         self._check_killed()
         return found
 
-    def _end_of(self, found: Acquired) -> ExecutionEvent:
+    def _end_of(self, found: StartResult) -> ExecutionEvent:
         stored = found.stored
         watch = self._watch(
             stored.arn, stored.request.pipeline_name, since=found.since, attempt=stored.resumes
@@ -246,9 +241,9 @@ class PolysyncStartPipelineOperator(OwningOperator):
         """Refuse to begin while an execution of an earlier try may run."""
         if end.outcome == "ended":
             return
-        story = story_of(end, remarks=("It is of an earlier try; no other was started beside it.",))
+        story = outcome_message(end, remarks=("It is of an earlier try; no other was started beside it.",))
         if end.outcome == "refused":
-            raise refusal_of(end, story)
+            raise refusal_error(end, story)
         raise PipelineExecutionTimeoutError(story, execution_arn=end.execution_arn, status=end.status)
 
     def _judge(self, end: ExecutionEvent, story: str) -> None:
@@ -275,7 +270,7 @@ class PolysyncStartPipelineOperator(OwningOperator):
         request = build_start_request(
             pipeline_name=self.pipeline_name,
             pipeline_parameters={} if self.pipeline_parameters is None else self.pipeline_parameters,
-            execution_display_name=self.execution_display_name or display_name_for(*key),
+            execution_display_name=self.execution_display_name or default_display_name(*key),
             execution_description=self.execution_description or None,
             max_parallel_steps=self.max_parallel_steps,
             execution_role_arn=self.execution_role_arn,
@@ -293,10 +288,10 @@ class PolysyncStartPipelineOperator(OwningOperator):
         if end.outcome != "ended" or state_of(end.status) is not PolysyncState.FAILED:
             return [], None
         try:
-            hook = self.hook_in(region_of(end.execution_arn))
-            steps = persist(
+            hook = self.hook_in(region_from_arn(end.execution_arn))
+            steps = call_with_retry(
                 partial(hook.list_pipeline_execution_steps, end.execution_arn),
-                until=time.time() + REASONS_PATIENCE_SECONDS,
+                until=time.time() + STEP_LISTING_TIMEOUT_SECONDS,
                 warn=self.log.warning,
             )
         except PolysyncError as error:

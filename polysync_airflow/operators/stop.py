@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from polysync_airflow.exceptions import PipelineExecutionError, PipelineExecutionTimeoutError
-from polysync_airflow.models import region_of
-from polysync_airflow.operators.waiting import (
+from polysync_airflow.execution.models import region_from_arn
+from polysync_airflow.execution.outcome import outcome_message, parse_event, refusal_error
+from polysync_airflow.execution.parameters import check_execution_arn
+from polysync_airflow.operators.base import (
     DEFAULT_CONNECTION,
     DEFAULT_DEFERRABLE,
     DEFAULT_POLL_INTERVAL,
     DEFAULT_TIMEOUT,
     ExecutionOperator,
 )
-from polysync_airflow.parameters import check_execution_arn
-from polysync_airflow.report import parse_event, refusal_of, story_of
 from polysync_airflow.states import STATUS_STOPPING, has_ended, is_stoppable, state_of
 
 if TYPE_CHECKING:
@@ -94,21 +94,21 @@ class PolysyncStopPipelineOperator(ExecutionOperator):
         """
         end = parse_event(event)
         if end.outcome == "ended":
-            self.log.info("%s", story_of(end))
+            self.log.info("%s", outcome_message(end))
             return state_of(end.status).value
-        story = story_of(end, remarks=("It was asked to stop, and may still be running.",))
+        story = outcome_message(end, remarks=("It was asked to stop, and may still be running.",))
         if end.outcome == "refused":
-            raise refusal_of(end, story)
+            raise refusal_error(end, story)
         raise PipelineExecutionTimeoutError(story, execution_arn=end.execution_arn, status=end.status)
 
     def _ask(self) -> str:
         """Ask for the stop unless that is moot; return the status seen last."""
-        from polysync_airflow.stopping import ask_to_stop
+        from polysync_airflow.aws.stop import request_stop
 
-        hook = self.hook_in(region_of(self.execution_arn))
-        status = self._persist(lambda: hook.describe_pipeline_execution(self.execution_arn)).status
+        hook = self.hook_in(region_from_arn(self.execution_arn))
+        status = self._call_with_retry(lambda: hook.describe_pipeline_execution(self.execution_arn)).status
         if is_stoppable(status):
-            moot = self._persist(lambda: ask_to_stop(hook, self.execution_arn))
+            moot = self._call_with_retry(lambda: request_stop(hook, self.execution_arn))
             status = moot or STATUS_STOPPING
             if not moot:
                 self.log.info("Execution %s was asked to stop", self.execution_arn)
@@ -116,7 +116,7 @@ class PolysyncStopPipelineOperator(ExecutionOperator):
             said = f"Execution {self.execution_arn} had ended already (AWS status {status})."
             if self.fail_if_not_running:
                 raise PipelineExecutionError(
-                    said, execution_arn=self.execution_arn, status=status, lasting=True
+                    said, execution_arn=self.execution_arn, status=status, permanent=True
                 )
             self.log.info("%s", said)
         return status

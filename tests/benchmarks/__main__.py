@@ -28,7 +28,7 @@ from tests.benchmarks import (
     workload,
 )
 from tests.benchmarks.bench import Bench
-from tests.benchmarks.deployment import measuring as deployment
+from tests.benchmarks.deployment import measuring
 from tests.benchmarks.endpoint.running import RunningEndpoint
 from tests.benchmarks.files import raise_file_limit
 from tests.benchmarks.notebook import Notebook
@@ -71,8 +71,8 @@ def _parser() -> argparse.ArgumentParser:
             "The picture of what waiting costs against the number of executions.",
         )
     )
-    deployment.add_options(
-        _part(parts, "triggerer", deployment.show, "Waits in a real triggerer, on PostgreSQL.")
+    measuring.add_options(
+        _part(parts, "triggerer", measuring.show, "Waits in a real triggerer, on PostgreSQL.")
     )
     _part(parts, "capacity", capacity.show, "How many calls a second the endpoint serves.")
     _part(parts, "bars", bars.show, "What each piece of work may cost, and whether it is met.", runs=RUNS)

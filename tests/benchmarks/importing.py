@@ -27,7 +27,12 @@ OPERATORS: Final = {
     OURS: ("polysync_airflow.operators.PolysyncListImportOperator", {"task_id": "import"}),
     SEQUENTIAL: ("tests.benchmarks.importing.OneByOne", {}),
 }
-WARMED: Final = ("polysync_airflow.operators", "polysync_airflow.catalog", "polysync_airflow.hooks", "boto3")
+WARMED: Final = (
+    "polysync_airflow.operators",
+    "polysync_airflow.jobs.importer",
+    "polysync_airflow.hooks",
+    "boto3",
+)
 
 
 class OneByOne:
@@ -69,8 +74,8 @@ class Catalogue:
 
 def workers() -> int:
     """Return how many calls ListImport makes at once."""
-    if find_spec("polysync_airflow.lane"):
-        return int(importlib.import_module("polysync_airflow.lane").WORKERS)
+    if find_spec("polysync_airflow.aws.concurrent_calls"):
+        return int(importlib.import_module("polysync_airflow.aws.concurrent_calls").WORKERS)
     return 1
 
 

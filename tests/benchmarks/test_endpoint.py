@@ -117,7 +117,7 @@ def test_counts_calls_looks_and_connections(running: RunningEndpoint) -> None:
     )
     assert (seen.connections, seen.peak_connections) == (1, 1)
     assert seen.executions[ended.arn].longest_gap == pytest.approx(5, abs=1)
-    assert seen.executions[never.arn].first_look is None
+    assert seen.executions[never.arn].first_poll is None
 
 
 def test_lends_a_role(running: RunningEndpoint) -> None:

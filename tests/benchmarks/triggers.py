@@ -90,8 +90,8 @@ class Outcome:
         looked = [self.seen.executions[execution.arn] for execution in self.started]
         ends = [execution.ends for execution in looked]
         detected = [at - ends[number] for number, at, _ in self.measured.fired]
-        gaps = [execution.longest_gap for execution in looked if execution.first_look is not None]
-        first = [each.first_look - each.begins for each in looked if each.first_look is not None]
+        gaps = [execution.longest_gap for execution in looked if execution.first_poll is not None]
+        first = [each.first_poll - each.begins for each in looked if each.first_poll is not None]
         return {
             "from an execution's end to its event, p50, s": percentile(detected, 50),
             DETECTION: percentile(detected, 99),

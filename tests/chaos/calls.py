@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
-from polysync_airflow.emulator.client import ControlClient
+from polysync_airflow.emulator.server.client import ControlClient
 
 
 class CallMirror:

@@ -26,12 +26,12 @@ SECRET = "emulated-secret-key"
 
 # Where either provider, or the AWS client under it, would really wait.
 SLEEPS = (
-    "polysync_airflow.operators.waiting.time",
-    "polysync_airflow.operators.acquiring.time",
+    "polysync_airflow.operators.base.time",
+    "polysync_airflow.operators.starter.time",
     "polysync_airflow.operators.start.time",
-    "polysync_airflow.patience.time",
-    "polysync_airflow.channel.time",
-    "polysync_airflow.polling.time",
+    "polysync_airflow.aws.retry.time",
+    "polysync_airflow.triggers.shared_client.time",
+    "polysync_airflow.triggers.poller.time",
     "polysync_airflow.hooks.time",
     "airflow.providers.amazon.aws.hooks.sagemaker.time",
     "botocore.endpoint.time",
@@ -113,7 +113,7 @@ def emulated() -> Iterator[World]:
         clock = Clock(emulator)
         for target in SLEEPS:
             patches.enter_context(patch(target, clock))
-        patches.enter_context(patch("polysync_airflow.polling.receive", clock.receive))
+        patches.enter_context(patch("polysync_airflow.triggers.poller.receive", clock.receive))
         for target in ASYNC_SLEEPS:
             patches.enter_context(patch(target, clock.asyncio))
         place = {"region_name": "us-east-1", "endpoint_url": emulator.endpoint_url}

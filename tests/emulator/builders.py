@@ -6,10 +6,10 @@ import json
 from math import inf
 from typing import Any
 
-from polysync_airflow.emulator import scenarios
-from polysync_airflow.emulator.definition import parse
-from polysync_airflow.emulator.engine import Execution
-from polysync_airflow.emulator.expressions import Scope
+from polysync_airflow.emulator.engine import scenarios
+from polysync_airflow.emulator.engine.definition import parse
+from polysync_airflow.emulator.engine.execution import Execution
+from polysync_airflow.emulator.engine.expressions import Scope
 
 ROLE = "arn:aws:iam::123456789012:role/SageMakerRole"
 #: Longer than anything that ends by itself, in seconds.

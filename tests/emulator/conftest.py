@@ -11,9 +11,8 @@ import pytest
 from botocore.config import Config
 
 from polysync_airflow.emulator import EmulatorServer, VirtualClock
-
-from .builders import ROLE
-from .issuer import Issuer, certificates, running
+from tests.emulator.builders import ROLE
+from tests.emulator.sign_in.issuer import Issuer, certificates, running
 
 ClientOf = Callable[..., Any]
 
@@ -63,7 +62,7 @@ def client_of(server: EmulatorServer) -> ClientOf:
 
 
 @pytest.fixture
-def session_of(client_of: ClientOf) -> Callable[..., Any]:
+def create_session(client_of: ClientOf) -> Callable[..., Any]:
     """Make a boto3 client with the credentials of an STS answer."""
 
     def make(service: str, answer: dict[str, Any], region: str = "us-east-1") -> Any:

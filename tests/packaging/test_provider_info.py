@@ -14,7 +14,7 @@ import pytest
 from airflow.providers_manager import ProvidersManager
 
 from polysync_airflow import __version__
-from polysync_airflow.connection import ways
+from polysync_airflow.auth.connection import ways
 from polysync_airflow.get_provider_info import get_provider_info
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.links import PolysyncPipelineExecutionLink

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.iam import caller_trust
-from tests.endpoints.certificates import Pki
-from tests.endpoints.conftest import cluster, pki  # noqa: F401 # fixtures
-from tests.endpoints.ecs import ContainerCredentials
-from tests.endpoints.supply import issued_by
-from tests.signin.conftest import ACCOUNT, Account
+from polysync_airflow.auth.iam_policies import caller_trust
+from tests.auth.endpoint_tests.conftest import cluster, pki  # noqa: F401 # fixtures
+from tests.auth.endpoints.certificates import Pki
+from tests.auth.endpoints.ecs import ContainerCredentials
+from tests.auth.endpoints.supply import issued_by
+from tests.auth.sign_in.conftest import ACCOUNT, Account
 from tests.system.local_emulator import REGION, LocalEmulator
 from tests.system.private_airflow import PrivateAirflow
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import boto3
 
-from polysync_airflow.emulator.client import ControlClient
+from polysync_airflow.emulator.server.client import ControlClient
 from tests.system.processes import OwnedProcess, ProcessError, end_all, wait_until
 
 REGION: Final = "us-east-1"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.endpoints.ecs import ContainerCredentials
+from tests.auth.endpoints.ecs import ContainerCredentials
 from tests.system.local_emulator import LocalEmulator
 from tests.system.private_airflow import PrivateAirflow
 

@@ -13,9 +13,9 @@ from urllib.parse import quote, urlencode
 
 import pytest
 
-from polysync_airflow.iam import caller_trust, web_identity_trust
-from tests.endpoints.cluster import Cluster
-from tests.signin.conftest import ACCOUNT, Account
+from polysync_airflow.auth.iam_policies import caller_trust, web_identity_trust
+from tests.auth.endpoints.cluster import Cluster
+from tests.auth.sign_in.conftest import ACCOUNT, Account
 from tests.system.local_emulator import REGION, LocalEmulator
 from tests.system.private_airflow import PrivateAirflow
 

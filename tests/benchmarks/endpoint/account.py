@@ -26,7 +26,7 @@ class Execution:
     arn: str
     begins: float
     ends: float
-    first_look: float | None = None
+    first_poll: float | None = None
     longest_gap: float = 0.0
     seen_ended: float | None = None
     _last_look: float = 0.0
@@ -39,8 +39,8 @@ class Execution:
         """Take note that somebody saw it. The first gap begins with the execution."""
         if self.seen_ended is not None:
             return
-        if self.first_look is None:
-            self.first_look, self._last_look = now, self.begins
+        if self.first_poll is None:
+            self.first_poll, self._last_look = now, self.begins
         self.longest_gap = max(self.longest_gap, now - self._last_look)
         self._last_look = now
         if now >= self.ends:

@@ -41,13 +41,13 @@ class SeenExecution:
 
     :param begins: when it began.
     :param ends: when it ended, or will.
-    :param first_look: when it was looked at first; None if never.
+    :param first_poll: when it was looked at first; None if never.
     :param longest_gap: the longest time without a look, in seconds, from its beginning on.
     """
 
     begins: float
     ends: float
-    first_look: float | None
+    first_poll: float | None
     longest_gap: float
 
 

@@ -121,7 +121,7 @@ class Endpoint:
             "connections": self.connections.total,
             "cpu": time.process_time() - self._cpu,
             "executions": {
-                execution.arn: [execution.begins, execution.ends, execution.first_look, execution.longest_gap]
+                execution.arn: [execution.begins, execution.ends, execution.first_poll, execution.longest_gap]
                 for execution in self._account.executions.values()
             },
         }

@@ -1,0 +1,74 @@
+"""A condition step's outcome.
+
+The rules are those of https://docs.aws.amazon.com/sagemaker/latest/dg/build-and-manage-steps.html (condition
+step) and of the condition classes of AWS's Python SDK: the conditions of a step are joined by "and".
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from polysync_airflow.emulator.engine.expressions import ExpressionError, Scope, Unknown, evaluate
+
+_COMPARISONS: Mapping[str, Callable[[Any, Any], Any]] = {
+    "Equals": operator.eq,
+    "GreaterThan": operator.gt,
+    "GreaterThanOrEqualTo": operator.ge,
+    "LessThan": operator.lt,
+    "LessThanOrEqualTo": operator.le,
+}
+
+
+def outcome(conditions: list[Any], scope: Scope) -> bool:
+    """Return whether the ``IfSteps`` are taken.
+
+    A comparison with a value that the emulator cannot know (see `expressions`) is itself unknown; if that
+    leaves the whole outcome open, the outcome is true, so that a definition without a scenario takes its
+    ``IfSteps``.
+
+    :raises ExpressionError: if a condition is malformed or compares what cannot be compared.
+    """
+    result = _all(conditions, scope)
+    return True if result is None else result
+
+
+def _truth(condition: Any, scope: Scope) -> bool | None:
+    if not isinstance(condition, dict) or "Type" not in condition:
+        raise ExpressionError(f"{condition!r} is not a condition")
+    kind = condition["Type"]
+    if kind == "Not":
+        inner = _truth(condition.get("Condition", condition.get("Expression")), scope)
+        return None if inner is None else not inner
+    if kind == "And":
+        return _all(condition.get("Conditions") or [], scope)
+    if kind == "Or":
+        return _any(condition.get("Conditions") or [], scope)
+    if kind == "In":
+        query, values = condition.get("QueryValue"), condition.get("Values") or []
+        return _any([{"Type": "Equals", "LeftValue": query, "RightValue": value} for value in values], scope)
+    return _compare(kind, condition, scope)
+
+
+def _compare(kind: str, condition: Mapping[str, Any], scope: Scope) -> bool | None:
+    if kind not in _COMPARISONS:
+        raise ExpressionError(f"'{kind}' is not a type of condition")
+    left = evaluate(condition.get("LeftValue"), scope)
+    right = evaluate(condition.get("RightValue"), scope)
+    if isinstance(left, Unknown) or isinstance(right, Unknown):
+        return None
+    try:
+        return bool(_COMPARISONS[kind](left, right))
+    except TypeError as error:
+        raise ExpressionError(f"Cannot compare {left!r} with {right!r} by '{kind}'") from error
+
+
+def _all(conditions: list[Any], scope: Scope) -> bool | None:
+    truths = [_truth(condition, scope) for condition in conditions]
+    return False if False in truths else None if None in truths else True
+
+
+def _any(conditions: list[Any], scope: Scope) -> bool | None:
+    truths = [_truth(condition, scope) for condition in conditions]
+    return True if True in truths else None if None in truths else False

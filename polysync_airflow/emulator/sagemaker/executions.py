@@ -1,0 +1,264 @@
+"""The API operations on executions.
+
+Reference: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StartPipelineExecution.html and its
+siblings. AWS documents neither the texts of most refusals nor which executions can be retried; here those
+that have ended without success can.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from math import inf
+from typing import Any
+
+from polysync_airflow.emulator.engine.execution import Execution, StateError
+from polysync_airflow.emulator.engine.expressions import Scope, evaluate, text
+from polysync_airflow.emulator.engine.parameters import ParameterError, resolve
+from polysync_airflow.emulator.errors import conflict, invalid, not_found
+from polysync_airflow.emulator.sagemaker.calls import (
+    Call,
+    Operation,
+    parallelism,
+    parallelism_answer,
+    present,
+)
+from polysync_airflow.emulator.sagemaker.pagination import page
+from polysync_airflow.emulator.sagemaker.pipelines import created_within
+from polysync_airflow.emulator.sagemaker.selective_execution import select
+from polysync_airflow.emulator.sagemaker.step_answers import step_answer
+from polysync_airflow.emulator.sagemaker.store import ExecutionRecord, Pipeline
+
+_EXPERIMENT_NAME_LENGTH = 120
+
+
+def start_pipeline_execution(call: Call) -> dict[str, Any]:
+    """Start an execution, once for each ClientRequestToken."""
+    return call.region.once("StartPipelineExecution", call.request, lambda: _start(call))
+
+
+def _start(call: Call) -> dict[str, Any]:
+    request, region = call.request, call.region
+    pipeline = region.pipeline(request["PipelineName"])
+    if "RoleArn" in request:
+        raise invalid(
+            "RoleArn can't be specified for a pipeline that you created: "
+            "its executions use the pipeline's role."
+        )
+    if "PipelineVersionId" in request and "PipelineVersionAlias" in request:
+        raise invalid("Specify either PipelineVersionId or PipelineVersionAlias, not both.")
+    version = pipeline.version(request.get("PipelineVersionId"), request.get("PipelineVersionAlias"))
+    try:
+        values = resolve(version.definition, request.get("PipelineParameters", ()))
+    except ParameterError as error:
+        raise invalid(str(error)) from error
+    selection = select(call, pipeline, version)
+    identifier = region.identifier(12, pipeline.arn, region.started)
+    arn = f"{pipeline.arn}/execution/{identifier}"
+    engine = Execution(
+        seed=region.identifier(12, arn, "engine"),
+        definition=version.definition,
+        scope=_scope(pipeline, arn, identifier, values, call.now),
+        scenario=call.scenario_of(pipeline.name),
+        created_at=call.now,
+        max_parallel=parallelism(request) or pipeline.max_parallel or inf,
+        selection=selection,
+    )
+    pipeline.executions[arn] = ExecutionRecord(
+        arn=arn,
+        id=identifier,
+        pipeline=pipeline,
+        version=version,
+        engine=engine,
+        request=request,
+        display_name=request.get("PipelineExecutionDisplayName"),
+        description=request.get("PipelineExecutionDescription"),
+    )
+    region.started += 1
+    pipeline.last_run_at, version.last_execution_arn = call.now, arn
+    return {"PipelineExecutionArn": arn}
+
+
+def _scope(pipeline: Pipeline, arn: str, identifier: str, values: dict[str, Any], now: float) -> Scope:
+    start = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    names = {
+        "PipelineName": pipeline.name,
+        "PipelineArn": pipeline.arn,
+        "PipelineExecutionId": identifier,
+        "PipelineExecutionArn": arn,
+        "StartDateTime": start,
+        "CurrentDateTime": start,
+    }
+    return Scope(parameters=values, execution=names)
+
+
+def stop_pipeline_execution(call: Call) -> dict[str, Any]:
+    """Ask an execution to stop; refused unless it is Executing."""
+    return call.region.once("StopPipelineExecution", call.request, lambda: _stop(call))
+
+
+def _stop(call: Call) -> dict[str, Any]:
+    record = call.execution(call.request["PipelineExecutionArn"])
+    try:
+        record.engine.stop(call.now)
+    except StateError as error:
+        raise invalid(str(error)) from error
+    return {"PipelineExecutionArn": record.arn}
+
+
+def retry_pipeline_execution(call: Call) -> dict[str, Any]:
+    """Run again what has not succeeded, in the same execution."""
+    return call.region.once("RetryPipelineExecution", call.request, lambda: _retry(call))
+
+
+def _retry(call: Call) -> dict[str, Any]:
+    record = call.execution(call.request["PipelineExecutionArn"])
+    limit = parallelism(call.request) or record.engine.max_parallel
+    try:
+        record.engine.retry(call.now, call.scenario_of(record.pipeline.name), limit)
+    except StateError as error:
+        raise invalid(str(error)) from error
+    return {"PipelineExecutionArn": record.arn}
+
+
+def update_pipeline_execution(call: Call) -> dict[str, Any]:
+    """Change an execution's display name, description or parallelism."""
+    request = call.request
+    record = call.execution(request["PipelineExecutionArn"])
+    record.display_name = request.get("PipelineExecutionDisplayName", record.display_name)
+    record.description = request.get("PipelineExecutionDescription", record.description)
+    record.engine.limit(call.now, parallelism(request) or record.engine.max_parallel)
+    return {"PipelineExecutionArn": record.arn}
+
+
+def describe_pipeline_execution(call: Call) -> dict[str, Any]:
+    """Describe an execution."""
+    record = call.execution(call.request["PipelineExecutionArn"])
+    engine, request = record.engine, record.request
+    mlflow = request.get("MlflowExperimentName")
+    return present(
+        PipelineArn=record.pipeline.arn,
+        PipelineExecutionArn=record.arn,
+        PipelineExecutionDisplayName=_display_name(record),
+        PipelineExecutionStatus=engine.shown_status(call.now),
+        PipelineExecutionDescription=record.description,
+        PipelineExperimentConfig=_experiment(record),
+        FailureReason=engine.failure_reason,
+        CreationTime=engine.created_at,
+        LastModifiedTime=engine.last_modified,
+        CreatedBy={},
+        LastModifiedBy={},
+        ParallelismConfiguration=parallelism_answer(engine.max_parallel),
+        SelectiveExecutionConfig=request.get("SelectiveExecutionConfig"),
+        PipelineVersionId=record.version.id,
+        PipelineVersionAliases=sorted(record.version.aliases) or None,
+        MLflowConfig={"MlflowExperimentName": mlflow} if mlflow else None,
+    )
+
+
+def describe_pipeline_definition_for_execution(call: Call) -> dict[str, Any]:
+    """Return the definition an execution runs, even if the pipeline has changed since."""
+    record = call.execution(call.request["PipelineExecutionArn"])
+    return {"PipelineDefinition": record.version.definition.text, "CreationTime": record.version.created_at}
+
+
+def list_pipeline_executions(call: Call) -> dict[str, Any]:
+    """List a pipeline's executions."""
+    request = call.request
+    pipeline = call.region.pipeline(request["PipelineName"])
+    alias = request.get("PipelineVersionAlias")
+    version = pipeline.version(alias=alias) if alias else None
+    found = [
+        call.execution(record.arn)
+        for record in pipeline.executions.values()
+        if created_within(record.engine.created_at, request) and version in (None, record.version)
+    ]
+    by_arn = request.get("SortBy") == "PipelineExecutionArn"
+    shown, token = page(found, lambda r: (r.arn,) if by_arn else (r.engine.created_at, r.arn), request)
+    return {"PipelineExecutionSummaries": [_summary(record, call.now) for record in shown], **token}
+
+
+def list_pipeline_execution_steps(call: Call) -> dict[str, Any]:
+    """List the steps that have started; those of a branch that was not taken never appear."""
+    arn = call.request.get("PipelineExecutionArn")
+    if arn is None:
+        raise invalid("PipelineExecutionArn is required.")
+    record = call.execution(arn)
+    shown, token = page(record.engine.runs.values(), lambda run: (run.order,), call.request)
+    return {"PipelineExecutionSteps": [step_answer(call.region, record, run) for run in shown], **token}
+
+
+def list_pipeline_parameters_for_execution(call: Call) -> dict[str, Any]:
+    """List the values of all parameters, defaults included, in the order of the definition."""
+    record = call.execution(call.request["PipelineExecutionArn"])
+    values = {name: text(value) for name, value in record.engine.scope.parameters.items()}
+    # What was sent is shown as it was sent: "True", "1e-3".
+    values |= {sent["Name"]: sent["Value"] for sent in record.request.get("PipelineParameters", ())}
+    entries = [{"Name": name, "Value": value} for name, value in values.items()]
+    in_order = {"SortOrder": "Ascending", **call.request}
+    shown, token = page(enumerate(entries), lambda entry: (entry[0],), in_order)
+    return {"PipelineParameters": [entry for _, entry in shown], **token}
+
+
+def send_pipeline_execution_step_success(call: Call) -> dict[str, Any]:
+    """Let a callback step succeed."""
+    outputs = {entry["Name"]: entry["Value"] for entry in call.request.get("OutputParameters", ())}
+    name = "SendPipelineExecutionStepSuccess"
+    return call.region.once(name, call.request, lambda: _answer(call, outputs, None))
+
+
+def send_pipeline_execution_step_failure(call: Call) -> dict[str, Any]:
+    """Let a callback step fail."""
+    name, failure = "SendPipelineExecutionStepFailure", call.request.get("FailureReason")
+    return call.region.once(name, call.request, lambda: _answer(call, None, failure))
+
+
+def _answer(call: Call, outputs: dict[str, str] | None, failure: str | None) -> dict[str, Any]:
+    token = call.request["CallbackToken"]
+    for record in call.region.executions():
+        record.engine.advance(call.now)
+        if any(run.callback_token == token for run in record.engine.runs.values()):
+            try:
+                record.engine.answer(call.now, token, outputs, failure)
+            except StateError as error:
+                raise conflict(str(error)) from error
+            return {"PipelineExecutionArn": record.arn}
+    raise not_found(f"Callback token '{token}' does not exist.")
+
+
+def _display_name(record: ExecutionRecord) -> str:
+    return record.display_name or f"execution-{int(record.engine.created_at * 1000)}"
+
+
+def _experiment(record: ExecutionRecord) -> dict[str, Any] | None:
+    config = record.version.definition.experiment or {}
+    names = {member: text(evaluate(value, record.engine.scope)) for member, value in config.items()}
+    # A pipeline's name may be longer than an experiment's.
+    return {member: name for member, name in names.items() if len(name) <= _EXPERIMENT_NAME_LENGTH} or None
+
+
+def _summary(record: ExecutionRecord, now: float) -> dict[str, Any]:
+    return present(
+        PipelineExecutionArn=record.arn,
+        StartTime=record.engine.created_at,
+        PipelineExecutionStatus=record.engine.shown_status(now),
+        PipelineExecutionDescription=record.description,
+        PipelineExecutionDisplayName=_display_name(record),
+        PipelineExecutionFailureReason=record.engine.failure_reason,
+        PipelineVersionAliases=sorted(record.version.aliases) or None,
+    )
+
+
+OPERATIONS: Mapping[str, Operation] = {
+    "StartPipelineExecution": start_pipeline_execution,
+    "StopPipelineExecution": stop_pipeline_execution,
+    "RetryPipelineExecution": retry_pipeline_execution,
+    "UpdatePipelineExecution": update_pipeline_execution,
+    "DescribePipelineExecution": describe_pipeline_execution,
+    "DescribePipelineDefinitionForExecution": describe_pipeline_definition_for_execution,
+    "ListPipelineExecutions": list_pipeline_executions,
+    "ListPipelineExecutionSteps": list_pipeline_execution_steps,
+    "ListPipelineParametersForExecution": list_pipeline_parameters_for_execution,
+    "SendPipelineExecutionStepSuccess": send_pipeline_execution_step_success,
+    "SendPipelineExecutionStepFailure": send_pipeline_execution_step_failure,
+}

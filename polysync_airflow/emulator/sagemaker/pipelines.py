@@ -1,0 +1,232 @@
+"""The API operations on pipelines and their versions.
+
+Reference: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreatePipeline.html and its siblings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from polysync_airflow.emulator.engine.definition import Definition, DefinitionError, parse
+from polysync_airflow.emulator.errors import conflict, invalid
+from polysync_airflow.emulator.sagemaker.calls import (
+    Call,
+    Operation,
+    parallelism,
+    parallelism_answer,
+    present,
+)
+from polysync_airflow.emulator.sagemaker.pagination import page
+from polysync_airflow.emulator.sagemaker.store import Pipeline, Version
+
+_RUNNING = ("Executing", "Stopping")
+
+
+def create_pipeline(call: Call) -> dict[str, Any]:
+    """Create a pipeline with version 1."""
+    return call.region.once("CreatePipeline", call.request, lambda: _create(call))
+
+
+def _create(call: Call) -> dict[str, Any]:
+    request, region = call.request, call.region
+    name = request["PipelineName"]
+    if name.lower() in region.pipelines:
+        raise invalid(
+            "Pipeline names must be unique within an AWS account and region. "
+            f"Pipeline with name ({name}) already exists."
+        )
+    definition = _definition(call)
+    if definition is None:
+        raise invalid("Either PipelineDefinition or PipelineDefinitionS3Location is required.")
+    pipeline = Pipeline(
+        name=name,
+        arn=region.arn("pipeline", name.lower()),
+        role_arn=request["RoleArn"],
+        created_at=call.now,
+        versions=[],
+        display_name=request.get("PipelineDisplayName"),
+        description=request.get("PipelineDescription"),
+        max_parallel=parallelism(request),
+        modified_at=call.now,
+        tags={tag["Key"]: tag["Value"] for tag in request.get("Tags", ())},
+    )
+    _add_version(pipeline, definition, request, call.now)
+    region.pipelines[name.lower()] = pipeline
+    return {"PipelineArn": pipeline.arn}
+
+
+def update_pipeline(call: Call) -> dict[str, Any]:
+    """Update a pipeline; another definition makes a new version (the same one does not)."""
+    request = call.request
+    pipeline = call.region.pipeline(request["PipelineName"])
+    definition = _definition(call)
+    if definition is not None and definition.text != pipeline.version().definition.text:
+        _add_version(pipeline, definition, request, call.now)
+    elif request.get("PipelineVersionAliases"):
+        raise invalid("PipelineVersionAliases can be specified only when the pipeline definition changes.")
+    pipeline.role_arn = request.get("RoleArn", pipeline.role_arn)
+    pipeline.display_name = request.get("PipelineDisplayName", pipeline.display_name)
+    pipeline.description = request.get("PipelineDescription", pipeline.description)
+    pipeline.max_parallel = parallelism(request) or pipeline.max_parallel
+    pipeline.modified_at = call.now
+    return {"PipelineArn": pipeline.arn, "PipelineVersionId": pipeline.version().id}
+
+
+def delete_pipeline(call: Call) -> dict[str, Any]:
+    """Delete a pipeline and its executions, unless one of them runs."""
+    return call.region.once("DeletePipeline", call.request, lambda: _delete(call))
+
+
+def _delete(call: Call) -> dict[str, Any]:
+    pipeline = call.region.pipeline(call.request["PipelineName"])
+    for record in pipeline.executions.values():
+        record.engine.advance(call.now)
+        if record.engine.status in _RUNNING:
+            raise conflict(f"Pipeline '{pipeline.arn}' has running executions: stop them first.")
+    del call.region.pipelines[pipeline.name.lower()]
+    return {"PipelineArn": pipeline.arn}
+
+
+def describe_pipeline(call: Call) -> dict[str, Any]:
+    """Describe a pipeline, always with its whole definition."""
+    request = call.request
+    pipeline = call.region.pipeline(request["PipelineName"])
+    version = pipeline.version(request.get("PipelineVersionId"), request.get("PipelineVersionAlias"))
+    return present(
+        PipelineArn=pipeline.arn,
+        PipelineName=pipeline.name,
+        PipelineDisplayName=pipeline.display_name or pipeline.name,
+        PipelineDefinition=version.definition.text,
+        PipelineDescription=pipeline.description,
+        RoleArn=pipeline.role_arn,
+        PipelineStatus="Active",
+        CreationTime=pipeline.created_at,
+        LastModifiedTime=pipeline.modified_at,
+        LastRunTime=pipeline.last_run_at,
+        CreatedBy={},
+        LastModifiedBy={},
+        ParallelismConfiguration=parallelism_answer(pipeline.max_parallel),
+        PipelineVersionAliases=sorted(version.aliases) or None,
+    )
+
+
+def list_pipelines(call: Call) -> dict[str, Any]:
+    """List pipelines; those that AWS manages do not exist here."""
+    request = call.request
+    prefix = request.get("PipelineNamePrefix", "")
+    found = [
+        pipeline
+        for pipeline in call.region.pipelines.values()
+        if pipeline.name.startswith(prefix)
+        and created_within(pipeline.created_at, request)
+        and request.get("ManagedBy") != "AWS"
+    ]
+    by_name = request.get("SortBy") == "Name"
+    shown, token = page(
+        found, lambda p: (p.name, p.created_at) if by_name else (p.created_at, p.name), request
+    )
+    return {"PipelineSummaries": list(map(_summary, shown)), **token}
+
+
+def list_pipeline_versions(call: Call) -> dict[str, Any]:
+    """List a pipeline's versions."""
+    pipeline = call.region.pipeline(call.request["PipelineName"])
+    found: Iterable[Version] = (v for v in pipeline.versions if created_within(v.created_at, call.request))
+    shown, token = page(found, lambda version: (version.id,), call.request)
+    summaries = [
+        present(
+            PipelineArn=pipeline.arn,
+            PipelineVersionId=version.id,
+            CreationTime=version.created_at,
+            LastExecutionPipelineExecutionArn=version.last_execution_arn,
+            PipelineVersionAliases=sorted(version.aliases) or None,
+        )
+        for version in shown
+    ]
+    return {"PipelineVersionSummaries": summaries, **token}
+
+
+def add_tags(call: Call) -> dict[str, Any]:
+    """Add tags to a pipeline, or give them new values."""
+    pipeline = call.region.pipeline(call.request["ResourceArn"])
+    pipeline.tags |= {tag["Key"]: tag["Value"] for tag in call.request["Tags"]}
+    return {"Tags": _tags(pipeline)}
+
+
+def delete_tags(call: Call) -> dict[str, Any]:
+    """Remove tags from a pipeline."""
+    pipeline = call.region.pipeline(call.request["ResourceArn"])
+    for key in call.request["TagKeys"]:
+        pipeline.tags.pop(key, None)
+    return {}
+
+
+def list_tags(call: Call) -> dict[str, Any]:
+    """List the tags of a pipeline; as there are at most fifty, always in one page."""
+    return {"Tags": _tags(call.region.pipeline(call.request["ResourceArn"]))}
+
+
+def _tags(pipeline: Pipeline) -> list[dict[str, str]]:
+    return [{"Key": key, "Value": value} for key, value in sorted(pipeline.tags.items())]
+
+
+def created_within(created_at: float, request: Mapping[str, Any]) -> bool:
+    """Return whether a time lies between ``CreatedAfter`` and ``CreatedBefore``, as far as they are given."""
+    earliest, latest = request.get("CreatedAfter"), request.get("CreatedBefore")
+    return (earliest is None or created_at > earliest) and (latest is None or created_at < latest)
+
+
+def _summary(pipeline: Pipeline) -> dict[str, Any]:
+    return present(
+        PipelineArn=pipeline.arn,
+        PipelineName=pipeline.name,
+        PipelineDisplayName=pipeline.display_name or pipeline.name,
+        PipelineDescription=pipeline.description,
+        RoleArn=pipeline.role_arn,
+        CreationTime=pipeline.created_at,
+        LastModifiedTime=pipeline.modified_at,
+        LastExecutionTime=pipeline.last_run_at,
+    )
+
+
+def _definition(call: Call) -> Definition | None:
+    inline: str | None = call.request.get("PipelineDefinition")
+    location = call.request.get("PipelineDefinitionS3Location")
+    if inline is not None and location is not None:
+        raise invalid("Specify either PipelineDefinition or PipelineDefinitionS3Location, not both.")
+    if location is not None:
+        version = location.get("VersionId")
+        inline = call.read_object(location["Bucket"], location["ObjectKey"], version).decode()
+    if inline is None:
+        return None
+    try:
+        return parse(inline)
+    except DefinitionError as error:
+        raise invalid(f"Unable to parse pipeline definition: {error}") from error
+
+
+def _add_version(pipeline: Pipeline, definition: Definition, request: Mapping[str, Any], now: float) -> None:
+    aliases = set(request.get("PipelineVersionAliases", ()))
+    taken = {alias for version in pipeline.versions for alias in version.aliases & aliases}
+    if taken:
+        raise conflict(f"Pipeline '{pipeline.arn}' already has the version aliases {sorted(taken)}.")
+    if any(alias.isdigit() for alias in aliases):
+        raise invalid("A pipeline version alias can't consist of numbers only.")
+    pipeline.versions.append(Version(len(pipeline.versions) + 1, definition, now, aliases))
+
+
+OPERATIONS: Mapping[str, Operation] = {
+    "CreatePipeline": create_pipeline,
+    "UpdatePipeline": update_pipeline,
+    "DeletePipeline": delete_pipeline,
+    "DescribePipeline": describe_pipeline,
+    "ListPipelines": list_pipelines,
+    "ListPipelineVersions": list_pipeline_versions,
+}
+# These exist for all resources of SageMaker; here they are those of pipelines.
+TAG_OPERATIONS: Mapping[str, Operation] = {
+    "AddTags": add_tags,
+    "DeleteTags": delete_tags,
+    "ListTags": list_tags,
+}

@@ -1,0 +1,74 @@
+"""A selective execution's steps: which ones run and which take their results from another execution.
+
+The rules are those of https://docs.aws.amazon.com/sagemaker/latest/dg/pipelines-selective-ex.html: selected
+steps must be connected, and what they depend on must have succeeded in a source execution of the pipeline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from polysync_airflow.emulator.engine.definition import Step
+from polysync_airflow.emulator.engine.execution import Selection
+from polysync_airflow.emulator.errors import ApiError, invalid
+from polysync_airflow.emulator.sagemaker.calls import Call
+from polysync_airflow.emulator.sagemaker.store import Pipeline, Version
+
+
+def select(call: Call, pipeline: Pipeline, version: Version) -> Selection | None:
+    """Return the selection a StartPipelineExecution request asks for, or None.
+
+    :raises ApiError: ValidationException if it breaks a rule, ResourceNotFound if the source does not exist.
+    """
+    config = call.request.get("SelectiveExecutionConfig")
+    if config is None:
+        return None
+    steps = version.definition.steps
+    selected = frozenset(entry["StepName"] for entry in config["SelectedSteps"])
+    if unknown := sorted(selected - steps.keys()):
+        raise invalid(f"SelectedSteps contains steps that are not in the pipeline: {unknown}")
+    above = {name: _above(steps, name) for name in steps}
+    for name in selected:
+        for middle in above[name] - selected:
+            if above[middle] & selected:
+                raise invalid(
+                    f"Step '{middle}' lies between two selected steps: "
+                    "all steps in all paths between two selected steps must be selected."
+                )
+    reused = frozenset(name for step in selected for name in above[step]) - selected
+    source = config.get("SourcePipelineExecutionArn")
+    if reused:
+        if source is None:
+            raise invalid(
+                f"SourcePipelineExecutionArn is required: the selected steps depend on {sorted(reused)}."
+            )
+        _check_source(call, pipeline, source, reused)
+    return Selection(selected, reused, source)
+
+
+def _check_source(call: Call, pipeline: Pipeline, arn: str, reused: Iterable[str]) -> None:
+    record = call.execution(arn)
+    if record.pipeline is not pipeline:
+        raise invalid(f"Execution '{arn}' is not one of pipeline '{pipeline.arn}'.")
+    if record.engine.status not in ("Failed", "Succeeded"):
+        raise _not_usable(arn, f"its status is '{record.engine.status}', neither Failed nor Succeeded")
+    for name in sorted(reused):
+        run = record.engine.runs.get(name)
+        if run is None or run.status != "Succeeded":
+            raise _not_usable(arn, f"its step '{name}' has not succeeded")
+
+
+def _not_usable(arn: str, why: str) -> ApiError:
+    return invalid(f"Execution '{arn}' can't be the source of a selective execution: {why}.")
+
+
+def _above(steps: Mapping[str, Step], name: str) -> set[str]:
+    """Return all steps that a step depends on, directly or not."""
+    found: set[str] = set()
+    pending = [name]
+    while pending:
+        step = steps[pending.pop()]
+        new = ({*step.waits_for} | ({step.condition} if step.condition else set())) - found
+        found |= new
+        pending += new
+    return found

@@ -1,0 +1,184 @@
+"""The control API: everything a test or a demo may change or look at, under ``/_emulator`` on the same port.
+
+JSON in and out, no credentials; a mistake is answered by HTTP 400 (404, 405) with ``{"error": "..."}``.
+
+=====================================  ======================================================================
+``GET /health``                        ``{"status": "ok", "pipelines": {region: [name]}, "versions": {...}}``
+``GET /clock``                         ``{"now": seconds since the epoch, "iso": "...", "speed": 30 or null}``
+``POST /clock/advance``                ``{"seconds": 3600}``: move a virtual clock; answers as ``GET /clock``
+``GET /scenarios``                     ``{"default": {...} or null, "pipelines": {name: {...}}}``
+``PUT, DELETE /scenarios``             the default scenario; see `scenarios` for its form
+``PUT, DELETE /scenarios/PIPELINE``    the scenario of one pipeline, instead of the default
+``GET, PUT /sign-in``                  who may sign in and for how long; see `sign_in` for its form
+``GET /faults``                        ``{"faults": [...]}``, with what is left of their limits
+``POST /faults``                       set a fault; see `faults`; answers with the fault and its id
+``DELETE /faults``, ``/faults/ID``     remove all faults or one
+``GET /calls?operation=X&after=ID``    ``{"calls": [...]}``; see `calllog` for the form of an entry
+``DELETE /calls``                      empty the call log
+``POST /reset``                        forget everything (moto's services too) but the clock, then create the
+                                       pipelines of ``--definitions`` anew
+=====================================  ======================================================================
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+from werkzeug.exceptions import HTTPException
+from werkzeug.routing import Map, Rule
+from werkzeug.wrappers import Request, Response
+
+from polysync_airflow.emulator.engine import scenarios
+from polysync_airflow.emulator.engine.clock import VirtualClock
+from polysync_airflow.emulator.sagemaker.api import SageMaker
+from polysync_airflow.emulator.server.call_log import CallLog
+from polysync_airflow.emulator.server.faults import FaultError, Faults
+from polysync_airflow.emulator.sign_in.settings import SignIn, SignInError
+
+PREFIX = "/_emulator"
+
+
+class ControlError(ValueError):
+    """A request that the control API cannot follow."""
+
+
+class Control:
+    """The control API over the parts of an emulator.
+
+    :param reset: brings everything back to the beginning.
+    """
+
+    def __init__(
+        self,
+        sagemaker: SageMaker,
+        faults: Faults,
+        calls: CallLog,
+        sign_in: SignIn,
+        reset: Callable[[], None],
+    ) -> None:
+        self._sagemaker = sagemaker
+        self._sign_in = sign_in
+        self._faults = faults
+        self._calls = calls
+        self._reset = reset
+        # The JSON form of a scenario is kept for whoever asks for it.
+        self._scenarios: dict[str | None, Any] = {}
+        self._routes = Map(
+            [
+                Rule(f"{PREFIX}/{path}", methods=[method], endpoint=endpoint)
+                for method, path, endpoint in self._table()
+            ]
+        )
+
+    def _table(self) -> list[tuple[str, str, Callable[..., Any]]]:
+        return [
+            ("GET", "health", self._health),
+            ("GET", "clock", self._clock),
+            ("POST", "clock/advance", self._advance),
+            ("GET", "scenarios", self._get_scenarios),
+            ("PUT", "scenarios", self._put_scenario),
+            ("DELETE", "scenarios", self._delete_scenario),
+            ("PUT", "scenarios/<pipeline>", self._put_scenario),
+            ("DELETE", "scenarios/<pipeline>", self._delete_scenario),
+            ("GET", "sign-in", lambda request: self._sign_in.as_json()),
+            ("PUT", "sign-in", self._put_sign_in),
+            ("GET", "faults", lambda request: {"faults": self._faults.as_json()}),
+            ("POST", "faults", self._add_fault),
+            ("DELETE", "faults", lambda request: {"removed": self._faults.remove()}),
+            ("DELETE", "faults/<int:fault_id>", self._remove_fault),
+            ("GET", "calls", self._get_calls),
+            ("DELETE", "calls", lambda request: self._calls.clear()),
+            ("POST", "reset", lambda request: self.reset()),
+        ]
+
+    def answer(self, request: Request) -> Response:
+        """Answer a request to the control API."""
+        try:
+            endpoint, arguments = self._routes.bind_to_environ(request.environ).match()
+            body, status = endpoint(request, **arguments), 200
+        except HTTPException as error:
+            body, status = {"error": f"{request.method} {request.path}: {error.name}"}, error.code or 500
+        except (ControlError, FaultError, SignInError, scenarios.ScenarioError) as error:
+            body, status = {"error": str(error)}, 400
+        return Response(json.dumps(body or {}), status, content_type="application/json")
+
+    def reset(self) -> None:
+        """Forget everything but the clock."""
+        self._scenarios.clear()
+        self._faults.remove()
+        self._calls.clear()
+        self._sign_in.reset()
+        self._reset()
+
+    def _health(self, request: Request) -> dict[str, Any]:
+        pipelines = self._sagemaker.pipeline_names()
+        return {
+            "status": "ok",
+            "pipelines": pipelines,
+            "versions": {name: version(name) for name in ("botocore", "moto")},
+        }
+
+    def _clock(self, request: Request) -> dict[str, Any]:
+        clock = self._sagemaker.clock
+        now = clock.now()
+        return {"now": now, "iso": datetime.fromtimestamp(now, UTC).isoformat(), "speed": clock.speed}
+
+    def _advance(self, request: Request) -> dict[str, Any]:
+        clock = self._sagemaker.clock
+        if not isinstance(clock, VirtualClock):
+            raise ControlError("only a virtual clock can be advanced; this one follows real time")
+        seconds = _body(request, {"seconds"}).get("seconds")
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+            raise ControlError(f"seconds is {seconds!r}, not a number")
+        try:
+            clock.advance(seconds)
+        except ValueError as error:
+            raise ControlError(str(error)) from error
+        return self._clock(request)
+
+    def _get_scenarios(self, request: Request) -> dict[str, Any]:
+        named = {name: body for name, body in self._scenarios.items() if name is not None}
+        return {"default": self._scenarios.get(None), "pipelines": named}
+
+    def _put_scenario(self, request: Request, pipeline: str | None = None) -> None:
+        body = _body(request, None)
+        self._sagemaker.set_scenario(pipeline, scenarios.parse(body))
+        self._scenarios[pipeline] = body
+
+    def _delete_scenario(self, request: Request, pipeline: str | None = None) -> None:
+        self._sagemaker.set_scenario(pipeline, None)
+        self._scenarios.pop(pipeline, None)
+
+    def _put_sign_in(self, request: Request) -> dict[str, Any]:
+        self._sign_in.update(_body(request, None))
+        return self._sign_in.as_json()
+
+    def _add_fault(self, request: Request) -> dict[str, Any]:
+        return self._faults.add(_body(request, None), self._sagemaker.clock.now()).as_json()
+
+    def _remove_fault(self, request: Request, fault_id: int) -> dict[str, Any]:
+        if not self._faults.remove(fault_id):
+            raise ControlError(f"there is no fault {fault_id}")
+        return {"removed": 1}
+
+    def _get_calls(self, request: Request) -> dict[str, Any]:
+        after = request.args.get("after", "0")
+        if not after.isdecimal():
+            raise ControlError(f"after is {after!r}, not the id of an entry")
+        return {"calls": self._calls.entries(request.args.get("operation"), int(after))}
+
+
+def _body(request: Request, allowed: set[str] | None) -> dict[str, Any]:
+    try:
+        body = json.loads(request.get_data())
+    except ValueError as error:
+        raise ControlError(f"the body is not JSON: {error}") from error
+    if not isinstance(body, dict):
+        raise ControlError("the body is not a JSON object")
+    if allowed is not None and (unknown := sorted(body.keys() - allowed)):
+        raise ControlError(f"unknown members {unknown}; known are {sorted(allowed)}")
+    return body

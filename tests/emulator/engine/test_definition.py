@@ -1,0 +1,63 @@
+"""Which pipeline definitions are refused, and why."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from polysync_airflow.emulator.engine.definition import DefinitionError, parse
+from tests.emulator.builders import condition, definition, fail, step
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("{", "not JSON"),
+        ("[]", "not a JSON object"),
+        ('{"Steps": [{}]}', "'Version'"),
+        ('{"Version": "2020-12-01"}', "'Steps'"),
+        ('{"Version": "2020-12-01", "Steps": []}', "'Steps'"),
+        (definition({"Name": "A"}), "no 'Type'"),
+        (definition(step("A b")), "'A b' does not match"),
+        (definition(step("A"), step("A")), "'A' is not unique"),
+        (definition(step("A", "Processing", "B")), "depends on 'B', which does not exist"),
+        (definition(step("A", "Processing", "B"), step("B", "Processing", "A")), "cycle"),
+        (definition(fail("F", "x"), step("A", "Model", "F")), "A can not depends on F"),
+        (definition({"Name": "C", "Type": "Condition", "Arguments": {}}), "no 'Conditions'"),
+        (definition(step("A", DependsOn="B")), "'DependsOn'"),
+        (definition(step("A", Arguments=[])), "'Arguments'"),
+        (definition(step("A", Arguments={"x": {"Get": "Parameters.X"}})), "'Parameters.X' is to a parameter"),
+        (definition(step("A", Arguments={"x": {"Get": "Somewhere.X"}})), "'Somewhere.X'"),
+        (definition(step("A"), parameters=({"Name": "P", "Type": "Text"},)), "type 'Text'"),
+        (definition(step("A"), parameters=({"Type": "String"},)), "no 'Name'"),
+        (definition(step("A"), parameters=({"Name": "P", "Type": "String"},) * 2), "'P' is not unique"),
+        (definition(condition("C", [], [step("A", "Processing", "B")], [])), "depends on 'B'"),
+    ],
+)
+def test_a_wrong_definition_is_refused(text: str, reason: str) -> None:
+    """Each mistake is named."""
+    with pytest.raises(DefinitionError) as error:
+        parse(text)
+    assert reason in str(error.value)
+
+
+def test_nested_steps_are_found() -> None:
+    """Steps of branches are steps of the pipeline, after their condition step."""
+    text = definition(condition("C", [], [step("A")], [condition("D", [], [], [step("B")])]))
+    parsed = parse(text)
+    assert [(s.name, s.condition, s.branch) for s in parsed.steps.values()] == [
+        ("C", None, None),
+        ("A", "C", True),
+        ("D", "C", False),
+        ("B", "D", False),
+    ]
+
+
+def test_parameters_are_read() -> None:
+    """A parameter has a type, perhaps a default and perhaps an enum."""
+    entry: dict[str, Any] = {"Name": "P", "Type": "Integer", "DefaultValue": 1, "EnumValues": [1, 2]}
+    parsed = parse(json.dumps({"Version": "2020-12-01", "Parameters": [entry], "Steps": [step("A")]}))
+    assert parsed.parameters["P"].enum == (1, 2)
+    assert parsed.parameters["P"].default == 1

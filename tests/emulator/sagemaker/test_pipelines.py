@@ -1,0 +1,329 @@
+"""Pipelines and their versions, through boto3."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Any
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+
+from polysync_airflow.emulator import EmulatorServer, VirtualClock
+from polysync_airflow.emulator.sagemaker.api import SageMaker
+from tests.emulator.builders import ROLE, chain
+from tests.emulator.conftest import ClientOf
+
+HAS_ALIASES = "PipelineVersionAlias" in (
+    boto3.client("sagemaker", region_name="us-east-1")
+    .meta.service_model.operation_model("StartPipelineExecution")
+    .input_shape.members
+)
+
+
+def refusal(call: Callable[..., Any], **request: Any) -> tuple[str, str]:
+    """Return the code and message of the error that a call ends in."""
+    with pytest.raises(ClientError) as error:
+        call(**request)
+    return error.value.response["Error"]["Code"], error.value.response["Error"]["Message"]
+
+
+def test_a_pipeline_is_described_as_it_was_created(sagemaker: Any, server: EmulatorServer) -> None:
+    """DescribePipeline returns what CreatePipeline was given, and the ARN has the name in lower case."""
+    text = chain("A")
+    created = sagemaker.create_pipeline(
+        PipelineName="MyPipeline",
+        PipelineDisplayName="Shown",
+        PipelineDescription="Why",
+        PipelineDefinition=text,
+        RoleArn=ROLE,
+        ParallelismConfiguration={"MaxParallelExecutionSteps": 3},
+    )
+    assert created["PipelineArn"] == "arn:aws:sagemaker:us-east-1:123456789012:pipeline/mypipeline"
+    described = sagemaker.describe_pipeline(PipelineName="MyPipeline")
+    assert described["PipelineName"] == "MyPipeline"
+    assert described["PipelineDisplayName"] == "Shown"
+    assert described["PipelineDescription"] == "Why"
+    assert described["PipelineDefinition"] == text
+    assert described["ParallelismConfiguration"] == {"MaxParallelExecutionSteps": 3}
+    assert described["PipelineStatus"] == "Active"
+    assert described["CreationTime"] == datetime.fromtimestamp(server.clock.now(), UTC)
+    assert "LastRunTime" not in described
+
+
+@pytest.mark.parametrize("name", ["Demo", "arn:aws:sagemaker:us-east-1:123456789012:pipeline/demo"])
+def test_a_pipeline_is_found_by_name_or_arn(create: Callable[..., str], sagemaker: Any, name: str) -> None:
+    """Where the API says so, an ARN is as good as a name."""
+    create(chain("A"))
+    assert sagemaker.describe_pipeline(PipelineName=name)["PipelineName"] == "Demo"
+    assert sagemaker.list_pipeline_versions(PipelineName=name)["PipelineVersionSummaries"]
+    arn = sagemaker.start_pipeline_execution(PipelineName=name)["PipelineExecutionArn"]
+    found = sagemaker.list_pipeline_executions(PipelineName=name)["PipelineExecutionSummaries"]
+    assert [entry["PipelineExecutionArn"] for entry in found] == [arn]
+
+
+def test_an_unknown_pipeline_is_not_found(sagemaker: Any) -> None:
+    """The error names the ARN of what does not exist."""
+    assert refusal(sagemaker.describe_pipeline, PipelineName="Nope") == (
+        "ResourceNotFound",
+        "Pipeline 'arn:aws:sagemaker:us-east-1:123456789012:pipeline/nope' does not exist.",
+    )
+
+
+def test_a_name_can_be_used_once(create: Callable[..., str], sagemaker: Any) -> None:
+    """A second pipeline of the same name is refused with the text that AWS's SDK looks for."""
+    create(chain("A"))
+    code, message = refusal(
+        sagemaker.create_pipeline, PipelineName="Demo", PipelineDefinition=chain("A"), RoleArn=ROLE
+    )
+    assert code == "ValidationException"
+    assert "Pipeline names must be unique within an AWS account and region" in message
+
+
+def test_a_wrong_definition_is_refused(sagemaker: Any) -> None:
+    """CreatePipeline says what is wrong with a definition."""
+    code, message = refusal(
+        sagemaker.create_pipeline, PipelineName="Demo", PipelineDefinition="{}", RoleArn=ROLE
+    )
+    assert (code, message) == (
+        "ValidationException",
+        "Unable to parse pipeline definition: 'Version' is missing or not a string",
+    )
+
+
+def test_a_definition_can_lie_in_s3(client_of: ClientOf, sagemaker: Any) -> None:
+    """CreatePipeline reads a definition from moto's S3, and says so if it is not there."""
+    s3 = client_of("s3")
+    s3.create_bucket(Bucket="bucket")
+    s3.put_object(Bucket="bucket", Key="a/b.json", Body=chain("A").encode())
+    location = {"Bucket": "bucket", "ObjectKey": "a/b.json"}
+    sagemaker.create_pipeline(PipelineName="Demo", PipelineDefinitionS3Location=location, RoleArn=ROLE)
+    assert sagemaker.describe_pipeline(PipelineName="Demo")["PipelineDefinition"] == chain("A")
+    location["ObjectKey"] = "missing"
+    code, message = refusal(
+        sagemaker.create_pipeline, PipelineName="Other", PipelineDefinitionS3Location=location, RoleArn=ROLE
+    )
+    assert (code, "s3://bucket/missing" in message) == ("ValidationException", True)
+
+
+def test_a_new_definition_is_a_new_version(create: Callable[..., str], sagemaker: Any) -> None:
+    """Updating the definition makes a version; updating anything else does not."""
+    create(chain("A"))
+    assert sagemaker.update_pipeline(PipelineName="Demo", PipelineDescription="x")["PipelineVersionId"] == 1
+    assert (
+        sagemaker.update_pipeline(PipelineName="Demo", PipelineDefinition=chain("A"))["PipelineVersionId"]
+        == 1
+    )
+    assert (
+        sagemaker.update_pipeline(PipelineName="Demo", PipelineDefinition=chain("B"))["PipelineVersionId"]
+        == 2
+    )
+    versions = sagemaker.list_pipeline_versions(PipelineName="Demo")["PipelineVersionSummaries"]
+    assert [version["PipelineVersionId"] for version in versions] == [2, 1]
+    old = sagemaker.describe_pipeline(PipelineName="Demo", PipelineVersionId=1)
+    assert old["PipelineDefinition"] == chain("A")
+    assert sagemaker.describe_pipeline(PipelineName="Demo")["PipelineDefinition"] == chain("B")
+    assert (
+        refusal(sagemaker.describe_pipeline, PipelineName="Demo", PipelineVersionId=3)[0]
+        == "ResourceNotFound"
+    )
+
+
+@pytest.mark.skipif(not HAS_ALIASES, reason="this botocore knows no version aliases")
+def test_versions_have_aliases(create: Callable[..., str], sagemaker: Any) -> None:
+    """An alias stands for one version when describing, starting and listing."""
+    create(chain("A"), PipelineVersionAliases=["prod"])
+    sagemaker.update_pipeline(
+        PipelineName="Demo", PipelineDefinition=chain("B"), PipelineVersionAliases=["next"]
+    )
+    described = sagemaker.describe_pipeline(PipelineName="Demo", PipelineVersionAlias="prod")
+    assert (described["PipelineDefinition"], described["PipelineVersionAliases"]) == (chain("A"), ["prod"])
+    arn = sagemaker.start_pipeline_execution(PipelineName="Demo", PipelineVersionAlias="prod")
+    sagemaker.start_pipeline_execution(PipelineName="Demo")
+    found = sagemaker.list_pipeline_executions(PipelineName="Demo", PipelineVersionAlias="prod")
+    assert [e["PipelineExecutionArn"] for e in found["PipelineExecutionSummaries"]] == [
+        arn["PipelineExecutionArn"]
+    ]
+    for alias, text, code in (
+        ("prod", chain("C"), "ConflictException"),
+        ("123", chain("C"), "ValidationException"),
+        ("new", chain("B"), "ValidationException"),
+    ):
+        request = {"PipelineDefinition": text, "PipelineVersionAliases": [alias]}
+        assert refusal(sagemaker.update_pipeline, PipelineName="Demo", **request)[0] == code
+
+
+def test_a_pipeline_with_running_executions_is_not_deleted(
+    create: Callable[..., str], start: Callable[..., str], sagemaker: Any, server: EmulatorServer
+) -> None:
+    """DeletePipeline waits for executions to end, and then removes them as well."""
+    create(chain("A"))
+    arn = start()
+    assert refusal(sagemaker.delete_pipeline, PipelineName="Demo")[0] == "ConflictException"
+    server.control.advance(3600)
+    sagemaker.delete_pipeline(PipelineName="Demo")
+    assert refusal(sagemaker.describe_pipeline, PipelineName="Demo")[0] == "ResourceNotFound"
+    assert refusal(sagemaker.describe_pipeline_execution, PipelineExecutionArn=arn)[0] == "ResourceNotFound"
+
+
+@pytest.mark.parametrize(
+    ("region", "partition"),
+    [("eu-west-1", "aws"), ("cn-north-1", "aws-cn"), ("us-gov-west-1", "aws-us-gov")],
+)
+def test_regions_are_separate(
+    create: Callable[..., str], client_of: ClientOf, region: str, partition: str
+) -> None:
+    """Each region has its own pipelines, with ARNs of its partition."""
+    create(chain("A"))
+    other = client_of("sagemaker", region)
+    assert other.list_pipelines()["PipelineSummaries"] == []
+    arn = other.create_pipeline(PipelineName="Demo", PipelineDefinition=chain("A"), RoleArn=ROLE)[
+        "PipelineArn"
+    ]
+    assert arn == f"arn:{partition}:sagemaker:{region}:123456789012:pipeline/demo"
+    execution = other.start_pipeline_execution(PipelineName="Demo")["PipelineExecutionArn"]
+    assert execution.startswith(f"{arn}/execution/")
+
+
+def names(answer: dict[str, Any]) -> list[str]:
+    """Return the names in a ListPipelines answer."""
+    return [entry["PipelineName"] for entry in answer["PipelineSummaries"]]
+
+
+@pytest.fixture
+def three(create: Callable[..., str], server: EmulatorServer) -> None:
+    """Three pipelines, created ten seconds apart."""
+    for name in ("b-one", "a-two", "b-three"):
+        create(chain("A"), name)
+        server.control.advance(10)
+
+
+@pytest.mark.usefixtures("three")
+@pytest.mark.parametrize(
+    ("request_", "expected"),
+    [
+        ({}, ["b-three", "a-two", "b-one"]),
+        ({"SortOrder": "Ascending"}, ["b-one", "a-two", "b-three"]),
+        ({"SortBy": "Name", "SortOrder": "Ascending"}, ["a-two", "b-one", "b-three"]),
+        ({"PipelineNamePrefix": "b"}, ["b-three", "b-one"]),
+    ],
+)
+def test_pipelines_are_sorted_and_filtered(
+    sagemaker: Any, request_: dict[str, Any], expected: list[str]
+) -> None:
+    """ListPipelines sorts by creation (newest first) or name and filters by prefix."""
+    assert names(sagemaker.list_pipelines(**request_)) == expected
+
+
+@pytest.mark.usefixtures("three")
+def test_pipelines_are_filtered_by_creation(sagemaker: Any) -> None:
+    """CreatedAfter and CreatedBefore are exclusive bounds."""
+    times = {e["PipelineName"]: e["CreationTime"] for e in sagemaker.list_pipelines()["PipelineSummaries"]}
+    assert names(sagemaker.list_pipelines(CreatedAfter=times["a-two"])) == ["b-three"]
+    assert names(sagemaker.list_pipelines(CreatedBefore=times["a-two"])) == ["b-one"]
+
+
+@pytest.mark.skipif(not HAS_ALIASES, reason="this botocore knows no ManagedBy")
+@pytest.mark.usefixtures("three")
+def test_no_pipeline_is_managed_by_aws(sagemaker: Any) -> None:
+    """All pipelines of an emulator are the customer's own."""
+    assert names(sagemaker.list_pipelines(ManagedBy="AWS")) == []
+    assert len(names(sagemaker.list_pipelines(ManagedBy="CUSTOMER"))) == 3
+
+
+@pytest.mark.usefixtures("three")
+def test_pages_neither_repeat_nor_lose_anything(sagemaker: Any, create: Callable[..., str]) -> None:
+    """A pipeline that is created between two pages does not disturb them."""
+    first = sagemaker.list_pipelines(MaxResults=2)
+    create(chain("A"), "newest")
+    second = sagemaker.list_pipelines(MaxResults=2, NextToken=first["NextToken"])
+    assert names(first) + names(second) == ["b-three", "a-two", "b-one"]
+    assert "NextToken" not in second
+
+
+@pytest.mark.usefixtures("three")
+def test_a_page_token_belongs_to_its_request(sagemaker: Any) -> None:
+    """A made-up token and one of another list are refused."""
+    token = sagemaker.list_pipelines(MaxResults=1)["NextToken"]
+    for request in ({"NextToken": "AAAA"}, {"NextToken": token, "PipelineNamePrefix": "b"}):
+        code, message = refusal(sagemaker.list_pipelines, **request)
+        assert (code, "pagination token" in message) == ("ValidationException", True)
+
+
+def test_a_page_holds_at_most_a_hundred(sagemaker: Any, create: Callable[..., str]) -> None:
+    """Without MaxResults a page has a hundred entries, and botocore's paginator finds the rest."""
+    for index in range(101):
+        create(chain("A"), f"p{index}")
+    assert len(names(sagemaker.list_pipelines())) == 100
+    pages = sagemaker.get_paginator("list_pipelines").paginate()
+    assert len({name for page in pages for name in names(page)}) == 101
+
+
+def test_a_pipeline_has_tags(create: Callable[..., str], sagemaker: Any) -> None:
+    """Tags of pipelines are added, replaced, removed and listed here; those of other resources by moto."""
+    create(chain("A"), Tags=[{"Key": "team", "Value": "a"}, {"Key": "cost", "Value": "1"}])
+    arn = sagemaker.describe_pipeline(PipelineName="Demo")["PipelineArn"]
+    sagemaker.add_tags(ResourceArn=arn, Tags=[{"Key": "team", "Value": "b"}])
+    sagemaker.delete_tags(ResourceArn=arn, TagKeys=["cost", "none"])
+    assert sagemaker.list_tags(ResourceArn=arn)["Tags"] == [{"Key": "team", "Value": "b"}]
+    group = sagemaker.create_model_package_group(ModelPackageGroupName="g", Tags=[{"Key": "x", "Value": "y"}])
+    assert sagemaker.list_tags(ResourceArn=group["ModelPackageGroupArn"])["Tags"] == [
+        {"Key": "x", "Value": "y"}
+    ]
+
+
+def test_what_is_not_emulated_says_so(create: Callable[..., str], sagemaker: Any) -> None:
+    """UpdatePipelineVersion is an error, not a success without effect."""
+    create(chain("A"))
+    arn = sagemaker.describe_pipeline(PipelineName="Demo")["PipelineArn"]
+    code, _ = refusal(sagemaker.update_pipeline_version, PipelineArn=arn, PipelineVersionId=1)
+    assert code == "UnknownOperationException"
+
+
+def test_a_definition_may_be_as_large_as_aws_allows(sagemaker: Any, server: EmulatorServer) -> None:
+    """A definition of 1 MiB is kept whole, one of more is refused; neither floods error or log."""
+    text = chain("A").ljust(1024 * 1024)
+    request = {"PipelineName": "Demo", "RoleArn": ROLE}
+    sagemaker.create_pipeline(PipelineDefinition=text, **request)
+    assert sagemaker.describe_pipeline(PipelineName="Demo")["PipelineDefinition"] == text
+    _, message = refusal(sagemaker.update_pipeline, PipelineDefinition=text + " ", **request)
+    assert "length less than or equal to 1048576" in message
+    assert len(message) < 5000
+    assert len(server.control.calls("CreatePipeline")[0]["request"]["PipelineDefinition"]) < 5000
+
+
+def test_a_pipeline_that_is_created_again_has_new_executions(
+    create: Callable[..., str], start: Callable[..., str], sagemaker: Any, server: EmulatorServer
+) -> None:
+    """An execution's ARN is never used twice, even if its pipeline was deleted."""
+    create(chain("A"))
+    first = start()
+    server.control.advance(3600)
+    sagemaker.delete_pipeline(PipelineName="Demo")
+    create(chain("A"))
+    assert start() != first
+
+
+def test_requests_are_answered_one_at_a_time() -> None:
+    """Two requests with one token that arrive together are one piece of work."""
+    reads = []
+
+    def read_slowly(bucket: str, key: str, version: str | None) -> bytes:
+        reads.append(key)
+        time.sleep(0.2)
+        return chain("A").encode()
+
+    sagemaker = SageMaker(VirtualClock(), read_slowly, "seed")
+    request = {
+        "PipelineName": "Demo",
+        "PipelineDefinitionS3Location": {"Bucket": "bucket", "ObjectKey": "key"},
+        "RoleArn": ROLE,
+        "ClientRequestToken": "t" * 32,
+    }
+    with ThreadPoolExecutor(2) as pool:
+        answers = list(pool.map(lambda _: sagemaker.call("CreatePipeline", "us-east-1", request), range(2)))
+    assert reads == ["key"]
+    assert answers[0] == answers[1]

@@ -1,0 +1,161 @@
+"""Who may assume which role."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from polysync_airflow.emulator.sign_in.trust import allows
+from tests.emulator.conftest import ClientOf
+from tests.emulator.sagemaker.test_pipelines import refusal
+
+ACCOUNT = "123456789012"
+ROLE = f"arn:aws:iam::{ACCOUNT}:role/R"
+
+
+def policy(principal: Any, condition: Any = None, action: str = "sts:AssumeRole") -> dict[str, Any]:
+    """Return a trust policy of one statement."""
+    statement = {"Effect": "Allow", "Principal": principal, "Action": action, "Condition": condition or {}}
+    return {"Version": "2012-10-17", "Statement": [statement]}
+
+
+@pytest.fixture
+def role(client_of: ClientOf) -> Callable[[dict[str, Any]], None]:
+    """Create the role R with a trust policy."""
+
+    def make(trust: dict[str, Any]) -> None:
+        client_of("iam").create_role(RoleName="R", AssumeRolePolicyDocument=json.dumps(trust))
+
+    return make
+
+
+def test_a_role_that_does_not_exist_is_refused(client_of: ClientOf) -> None:
+    """AssumeRole needs a role in IAM."""
+    found = refusal(client_of("sts").assume_role, RoleArn=ROLE, RoleSessionName="me")
+    assert found == (
+        "AccessDenied",
+        f"User: arn:aws:iam::{ACCOUNT}:root is not authorized to perform: sts:AssumeRole on resource: {ROLE}",
+    )
+
+
+@pytest.mark.parametrize(
+    "principal",
+    ["*", {"AWS": "*"}, {"AWS": ACCOUNT}, {"AWS": ["arn:aws:iam::1:root", f"arn:aws:iam::{ACCOUNT}:root"]}],
+)
+def test_the_account_is_let_in(
+    client_of: ClientOf,
+    role: Callable[[dict[str, Any]], None],
+    create_session: Callable[..., Any],
+    principal: Any,
+) -> None:
+    """A trust policy that names everybody or the account lets its keys in, and the session works."""
+    role(policy(principal))
+    answer = client_of("sts").assume_role(RoleArn=ROLE, RoleSessionName="me")
+    me = create_session("sts", answer).get_caller_identity()
+    assert me["Arn"] == answer["AssumedRoleUser"]["Arn"] == f"arn:aws:sts::{ACCOUNT}:assumed-role/R/me"
+    assert me["UserId"] == answer["AssumedRoleUser"]["AssumedRoleId"]
+    assert me["Account"] == ACCOUNT
+
+
+@pytest.mark.parametrize(
+    "trust",
+    [
+        policy({"AWS": "arn:aws:iam::999999999999:root"}),
+        policy({"AWS": f"arn:aws:iam::{ACCOUNT}:user/somebody"}),
+        policy({"Service": "sagemaker.amazonaws.com"}),
+        policy("*", action="sts:TagSession"),
+        policy("*", {"StringEquals": {"sts:ExternalId": "e"}}),
+        policy("*", {"NumericLessThan": {"aws:MultiFactorAuthAge": "1"}}),
+    ],
+)
+def test_others_are_refused(
+    client_of: ClientOf, role: Callable[[dict[str, Any]], None], trust: dict[str, Any]
+) -> None:
+    """A trust policy that means somebody else, or wants more, is AccessDenied."""
+    role(trust)
+    assert refusal(client_of("sts").assume_role, RoleArn=ROLE, RoleSessionName="me")[0] == "AccessDenied"
+
+
+def test_an_external_id_must_match(client_of: ClientOf, role: Callable[[dict[str, Any]], None]) -> None:
+    """A role with an external id is only assumed with that one."""
+    role(policy("*", {"StringEquals": {"sts:ExternalId": "right"}}))
+    request = {"RoleArn": ROLE, "RoleSessionName": "me"}
+    assert client_of("sts").assume_role(ExternalId="right", **request)["Credentials"]
+    assert refusal(client_of("sts").assume_role, ExternalId="wrong", **request)[0] == "AccessDenied"
+
+
+def test_a_user_or_a_role_can_be_named(
+    client_of: ClientOf,
+    role: Callable[[dict[str, Any]], None],
+    user: Callable[..., Any],
+    create_session: Callable[..., Any],
+) -> None:
+    """A trust policy may name one user or one role, and then means nobody else."""
+    sts = user("sts")
+    role(policy({"AWS": f"arn:aws:iam::{ACCOUNT}:user/airflow"}))
+    trust = json.dumps(policy({"AWS": ROLE}))
+    client_of("iam").create_role(RoleName="S", AssumeRolePolicyDocument=trust)
+    second = {"RoleArn": f"arn:aws:iam::{ACCOUNT}:role/S", "RoleSessionName": "me"}
+    assert refusal(client_of("sts").assume_role, RoleArn=ROLE, RoleSessionName="me")[0] == "AccessDenied"
+    assert refusal(sts.assume_role, **second)[0] == "AccessDenied"
+    session = create_session("sts", sts.assume_role(RoleArn=ROLE, RoleSessionName="me"))
+    assert session.assume_role(**second)["Credentials"]
+
+
+CALLER = {"AWS": {"arn:aws:iam::1:user/u", "1"}}
+
+
+@pytest.mark.parametrize(
+    ("condition", "context", "expected"),
+    [
+        ({"StringLike": {"k": "a*"}}, {"K": ["abc"]}, True),
+        ({"StringLike": {"k": "a[b]c"}}, {"k": ["abc"]}, False),
+        ({"StringNotEquals": {"k": "a"}}, {"k": ["b"]}, True),
+        ({"StringNotEquals": {"k": "a"}}, {"k": ["a"]}, False),
+        ({"StringEqualsIfExists": {"k": "a"}}, {}, True),
+        ({"StringEquals": {"k": "a"}}, {}, False),
+        ({"StringEquals": {"k": ["a", "b"]}}, {"k": ["b"]}, True),
+        ({"ForAnyValue:StringEquals": {"k": "b"}}, {"k": ["a", "b"]}, True),
+        ({"StringEquals": {"k": "${x}!"}}, {"k": ["a!"], "X": ["a"]}, True),
+        ({"StringEquals": {"k": "${x}!"}}, {"k": ["a!"], "X": ["b"]}, False),
+        ({"StringNotEquals": {"k": "${x}"}}, {"k": ["a"]}, False),
+        ({"StringNotEquals": {"k": ["${x}", "b"]}}, {"k": ["a"], "x": ["c"]}, True),
+        ({"Null": {"k": "true"}}, {}, True),
+        ({"Null": {"k": "false"}}, {}, False),
+        ({"Bool": {"k": True}}, {"k": ["true"]}, True),
+        ({"StringEquals": {"k": "a"}, "IpAddress": {"aws:SourceIp": "0.0.0.0/0"}}, {"k": ["a"]}, False),
+    ],
+)
+def test_conditions(condition: dict[str, Any], context: dict[str, list[str]], expected: bool) -> None:
+    """Condition operators have IAM's meaning; an unknown one opens no door."""
+    assert allows(policy({"AWS": "1"}, condition), "sts:AssumeRole", CALLER, context) is expected
+
+
+@pytest.mark.parametrize("condition", [{}, {"IpAddress": {"aws:SourceIp": "0.0.0.0/0"}}])
+def test_a_deny_wins(condition: dict[str, Any]) -> None:
+    """A Deny that applies, or might, is stronger than any Allow."""
+    trust = policy("*")
+    trust["Statement"].append({"Effect": "Deny", "Principal": "*", "Action": "sts:*", "Condition": condition})
+    assert not allows(trust, "sts:AssumeRole", CALLER, {})
+    trust["Statement"][1]["Condition"] = {"StringEquals": {"k": "x"}}
+    assert allows(trust, "sts:AssumeRole", CALLER, {"k": ["y"]})
+
+
+@pytest.mark.parametrize(
+    ("effect", "spared", "expected"),
+    [
+        ("Deny", {"AWS": "1"}, True),
+        ("Deny", {"AWS": ["arn:aws:iam::1:user/u", "2"]}, True),
+        ("Deny", {"AWS": "2"}, False),
+        ("Allow", "*", False),
+    ],
+)
+def test_all_but_some_are_meant(effect: str, spared: Any, expected: bool) -> None:
+    """A statement with NotPrincipal is about everybody whom it does not name."""
+    trust = policy("*")
+    named = {"Effect": effect, "NotPrincipal": spared, "Action": "sts:*"}
+    trust["Statement"] = [*(trust["Statement"] if effect == "Deny" else []), named]
+    assert allows(trust, "sts:AssumeRole", CALLER, {}) is expected

@@ -1,95 +1,113 @@
-# Everything that a person or CI runs, on a machine with Python 3.11 and git. Each target first makes .venv, or
-# refreshes it when constraints.txt or pyproject.toml changed.
+# The commands for developers and CI. They need git and Python 3.11, 3.12 or 3.13. Each target first creates the
+# virtual environment that it needs, or refreshes it if constraints.txt or pyproject.toml has changed. Add
+# PYTHON=python3.12 to use another Python version; each version has a virtual environment of its own.
 #
-#   make demo                 a SageMaker pipeline run from a private Airflow, against the local emulator
-#   make demo KEEP=1          the same, then Airflow's UI stays open until Ctrl-C
-#   make test                 the default test suite         (make test ARGS="-k stop -x" passes options on)
-#   make test-system          the tests that start an Airflow of their own
-#   make test-sdk             the tests that drive the emulator with the SageMaker Python SDK
-#   make test-aiobotocore     the default suite on the older botocore that aiobotocore asks for
-#   make lint                 formatting, rules, types
-#   make import-cost          what importing the operators costs each time a DAG file is parsed
-#   make chaos                kills and restarts befall a real Airflow on PostgreSQL, each of them five times
-#                             (ARGS="--short" or ARGS="--runs 1 --rows 1,8a" for less; it installs PostgreSQL
-#                             if there is none)
-#   make chaos-amazon         the same for the amazon provider's operators, as measured
-#   make compare              our outcomes beside the amazon provider's, as both run
-#   make bench                what everything costs, beside the amazon provider's: some hours, and only one part
-#                             of it with ARGS="triggers --executions 1000 --pipelines 20" (ARGS=-h for all parts)
-#   make bench-sign-in        how long 200 triggers that sign in at once hold up a triggerer, beside the amazon's
-#   make constraints          constraints.txt anew, from the newest releases
+#   make demo                 run a SageMaker pipeline from a private Airflow, against the local emulator
+#   make demo KEEP=1          the same; the Airflow UI stays available until Ctrl-C
+#   make test                 the default test suite (make test ARGS="-k stop -x" passes options to pytest)
+#   make test-system          the tests that start an Airflow deployment
+#   make test-sdk             the tests that use the emulator with the SageMaker Python SDK
+#   make test-aiobotocore     the default test suite with the older botocore that aiobotocore requires
+#   make lint                 check formatting, lint rules and types
+#   make import-cost          measure what an import of the operators costs each time a DAG file is parsed
+#   make chaos                kill and restart processes of a real Airflow on PostgreSQL; each case runs five times
+#                             (ARGS="--short" or ARGS="--runs 1 --rows 1,8a" runs less). Installs PostgreSQL if it
+#                             is missing.
+#   make chaos-amazon         the same for the operators of the Amazon provider
+#   make compare              run our operators and those of the Amazon provider through the same cases
+#   make bench                run all benchmarks, compared with the Amazon provider; takes some hours.
+#                             ARGS="triggers --executions 1000 --pipelines 20" runs one part; ARGS=-h lists the parts
+#   make bench-sign-in        measure how long 200 triggers that sign in at the same time stall a triggerer, compared
+#                             with the Amazon provider
+#   make constraints          write constraints.txt again, from the newest releases
 #   make clean                remove the virtual environments
 
 PYTHON ?= python3
 ARGS ?=
 KEEP ?=
 
-# The newest aiobotocore; it pins botocore, so that boto3 and s3transfer follow from it.
+# pyenv's command for a version that is not selected only prints an error. Then ask pyenv which version has it.
+EXECUTABLE := 'import sys; print(sys.executable)'
+INTERPRETER := $(shell $(PYTHON) -c $(EXECUTABLE) 2>/dev/null || \
+    PYENV_VERSION="$$(pyenv whence $(PYTHON) 2>/dev/null | tail -1)" $(PYTHON) -c $(EXECUTABLE) 2>/dev/null)
+$(if $(INTERPRETER),,$(error PYTHON=$(PYTHON) does not run. Name another one: make PYTHON=python3.11))
+
+# One virtual environment for each Python version, such as .venv-3.12.
+VERSION := $(shell $(INTERPRETER) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+VENV := .venv-$(VERSION)
+AIOBOTOCORE_VENV := $(VENV)-aiobotocore
+SDK_VENV := $(VENV)-sdk
+
+# The newest aiobotocore. It requires an exact botocore, from which the versions of boto3 and s3transfer follow.
 AIOBOTOCORE := 3.10.0
-# The last line of the SDK whose pipelines are started through boto3.
+# The last line of the SDK that starts pipelines with boto3.
 SAGEMAKER_SDK := sagemaker<3
 
-# The wheel is built by one of the tests, with no package index at hand.
+# One of the tests builds the wheel, without access to a package index.
 PROJECT := -e '.[emulator,entra]' --group test --group chaos
 INSTALLED_BY := constraints.txt pyproject.toml polysync_airflow/__init__.py Makefile
 
-.PHONY: demo test test-system test-sdk test-aiobotocore lint import-cost chaos chaos-amazon compare \
-        bench bench-sign-in constraints clean
+.PHONY: install install-aiobotocore install-sdk demo test test-system test-sdk test-aiobotocore lint import-cost \
+        chaos chaos-amazon compare bench bench-sign-in constraints clean
 .DEFAULT_GOAL := test
 .SUFFIXES:
 
-demo: .venv/.ready
-	@.venv/bin/python -m tests.system.demo $(if $(KEEP),--keep)
+install: $(VENV)/.ready
+install-aiobotocore: $(AIOBOTOCORE_VENV)/.ready
+install-sdk: $(SDK_VENV)/.ready
 
-test: .venv/.ready
-	.venv/bin/python -m pytest $(ARGS)
+demo: $(VENV)/.ready
+	@$(VENV)/bin/python -m tests.system.demo $(if $(KEEP),--keep)
 
-test-system: .venv/.ready
-	.venv/bin/python -m pytest -m system tests/system $(ARGS)
+test: $(VENV)/.ready
+	$(VENV)/bin/python -m pytest $(ARGS)
 
-test-sdk: .venv/.ready .venv-sdk/.ready
-	POLYSYNC_SDK_PYTHON="$(CURDIR)/.venv-sdk/bin/python" .venv/bin/python -m pytest -m sdk tests/emulator $(ARGS)
+test-system: $(VENV)/.ready
+	$(VENV)/bin/python -m pytest -m system tests/system $(ARGS)
 
-test-aiobotocore: .venv-aiobotocore/.ready
-	.venv-aiobotocore/bin/python -m pytest $(ARGS)
+test-sdk: $(VENV)/.ready $(SDK_VENV)/.ready
+	POLYSYNC_SDK_PYTHON="$(CURDIR)/$(SDK_VENV)/bin/python" $(VENV)/bin/python -m pytest -m sdk tests/emulator $(ARGS)
 
-lint: .venv/.ready
-	.venv/bin/ruff format --check
-	.venv/bin/ruff check
-	.venv/bin/mypy
+test-aiobotocore: $(AIOBOTOCORE_VENV)/.ready
+	$(AIOBOTOCORE_VENV)/bin/python -m pytest $(ARGS)
 
-import-cost: .venv/.ready
-	@.venv/bin/python -m tests.packaging.import_cost
+lint: $(VENV)/.ready
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/mypy
 
-chaos: .venv/.ready
-	@.venv/bin/python -m tests.chaos $(ARGS)
+import-cost: $(VENV)/.ready
+	@$(VENV)/bin/python -m tests.packaging.import_cost
 
-chaos-amazon: .venv-aiobotocore/.ready
-	@.venv-aiobotocore/bin/python -m tests.chaos --provider amazon $(ARGS)
+chaos: $(VENV)/.ready
+	@$(VENV)/bin/python -m tests.chaos $(ARGS)
 
-compare: .venv-aiobotocore/.ready
-	@.venv-aiobotocore/bin/python -m tests.comparison.amazon_outcomes
+chaos-amazon: $(AIOBOTOCORE_VENV)/.ready
+	@$(AIOBOTOCORE_VENV)/bin/python -m tests.chaos --provider amazon $(ARGS)
 
-bench: .venv-aiobotocore/.ready
-	@.venv-aiobotocore/bin/python -m tests.benchmarks $(or $(ARGS),everything)
+compare: $(AIOBOTOCORE_VENV)/.ready
+	@$(AIOBOTOCORE_VENV)/bin/python -m tests.comparison.amazon_outcomes
 
-bench-sign-in: .venv-aiobotocore/.ready
-	@.venv-aiobotocore/bin/python -m tests.benchmarks sign-in $(ARGS)
+bench: $(AIOBOTOCORE_VENV)/.ready
+	@$(AIOBOTOCORE_VENV)/bin/python -m tests.benchmarks $(or $(ARGS),everything)
 
-# Python's venv brings a pip too old to know dependency groups, so pip is the first thing to be installed.
+bench-sign-in: $(AIOBOTOCORE_VENV)/.ready
+	@$(AIOBOTOCORE_VENV)/bin/python -m tests.benchmarks sign-in $(ARGS)
+
+# Python's venv installs a pip that is too old for dependency groups, so pip is upgraded first.
 define make_venv
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; v >= (3, 11) or sys.exit("Python 3.11 or newer is needed, but $(PYTHON) is %d.%d. Name another: make PYTHON=python3.11" % v)'
-	@echo "Making $(@D), which takes about a minute ..."
-	@test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	@$(INTERPRETER) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed, but $(PYTHON) is $(VERSION). Name another one: make PYTHON=python3.11")'
+	@echo "Creating $(@D), which takes about a minute ..."
+	@test -x $(@D)/bin/python || $(INTERPRETER) -m venv $(@D)
 endef
 
-.venv/.ready: $(INSTALLED_BY)
+$(VENV)/.ready: $(INSTALLED_BY)
 	$(make_venv)
-	@.venv/bin/python -m pip install --quiet --constraint constraints.txt pip
-	@.venv/bin/python -m pip install --quiet --constraint constraints.txt $(PROJECT) --group lint
+	@$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt pip
+	@$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt $(PROJECT) --group lint
 	@touch $@
 
-.venv-aiobotocore/.ready: $(INSTALLED_BY)
+$(AIOBOTOCORE_VENV)/.ready: $(INSTALLED_BY)
 	$(make_venv)
 	@grep -v -E '^(aiobotocore|boto3|botocore|s3transfer)==' constraints.txt > $(@D)/constraints.txt
 	@$(@D)/bin/python -m pip install --quiet --constraint $(@D)/constraints.txt pip
@@ -97,8 +115,8 @@ endef
 	    'apache-airflow-providers-amazon[aiobotocore]' aiobotocore==$(AIOBOTOCORE)
 	@touch $@
 
-# The SDK's pins and Airflow's do not go together.
-.venv-sdk/.ready: Makefile
+# The SDK's dependencies conflict with Airflow's.
+$(SDK_VENV)/.ready: Makefile
 	$(make_venv)
 	@$(@D)/bin/python -m pip install --quiet --upgrade pip
 	@$(@D)/bin/python -m pip install --quiet '$(SAGEMAKER_SDK)'
@@ -106,7 +124,7 @@ endef
 
 constraints:
 	rm -rf .venv-constraints
-	$(PYTHON) -m venv .venv-constraints
+	$(INTERPRETER) -m venv .venv-constraints
 	.venv-constraints/bin/python -m pip install --quiet --upgrade pip
 	.venv-constraints/bin/python -m pip install --quiet $(PROJECT) --group lint --group bench
 	.venv-constraints/bin/python -m pip list --format freeze --exclude polysync-airflow --exclude setuptools \
@@ -114,4 +132,4 @@ constraints:
 	rm -rf .venv-constraints
 
 clean:
-	rm -rf .venv .venv-aiobotocore .venv-sdk .venv-constraints
+	rm -rf .venv .venv-*

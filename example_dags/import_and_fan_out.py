@@ -1,7 +1,7 @@
 """
-Import pipelines as jobs and start each of them with the defaults that it declares.
+Import pipelines as jobs, and start each pipeline with the default parameter values that it declares.
 
-The imported jobs map straight onto Start: one mapped task for each.
+The imported jobs are mapped to start tasks: one mapped task for each job.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from polysync_airflow.operators import PolysyncListImportOperator, PolysyncStart
 
 
 def start_arguments(job: dict[str, Any]) -> dict[str, Any]:
-    """Choose a start's arguments from an imported job: every declared default, spelled out."""
+    """Return the arguments of the start task for an imported job, with every declared default value."""
     defaults = {p["name"]: p["default"] for p in job["parameters"] if p["default"] is not None}
     return {"pipeline_name": job["name"], "pipeline_parameters": defaults}
 

@@ -1,9 +1,10 @@
 """
-Retrain a model every week, without holding a worker while SageMaker works.
+Retrain a model every week, without holding a worker slot while SageMaker runs the pipeline.
 
-If a step fails, the retry goes on from there: what was prepared for hours is not paid for again.
+If a step fails, the retry resumes the execution: the steps that have succeeded are not repeated, and are not
+paid for again.
 
-Needs a connection ``polysync_default`` and a pipeline ``churn-tuning``.
+This DAG needs a connection ``polysync_default`` and a pipeline ``churn-tuning``.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ with DAG(
 
     @task
     def report(run: Any) -> str:
-        """Pass on what happened; ``run`` is what the retraining pushed."""
+        """Return a summary of the execution; ``run`` is the XCom that the task ``retrain`` pushes."""
         return f"{run['pipeline_name']} ended as {run['state']} after {run['seconds']:.0f} s"
 
     report(XComArg(retrain, key="run"))

@@ -1,7 +1,7 @@
 """
 Start an execution without waiting for it, and stop it from another task.
 
-Useful where the decision to stop is made elsewhere: a budget, a deadline, a newer dataset.
+Use this pattern if something else decides when to stop: a budget, a deadline, a newer dataset.
 """
 
 from __future__ import annotations

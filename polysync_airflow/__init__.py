@@ -1,3 +1,3 @@
-"""Apache Airflow provider for Polysync's Amazon SageMaker integration."""
+"""Polysync: an Apache Airflow provider for Amazon SageMaker Pipelines."""
 
 __version__ = "0.1.0"

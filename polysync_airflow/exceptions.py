@@ -1,18 +1,22 @@
 """
-Owns the error tree and the table of hints: what each refusal means and how to cure it.
+The error classes of the provider, and the table that says what each AWS error code means and how to fix it.
 
 ::
 
     PolysyncError
      ├─ CredentialsError                    the connection is missing, incomplete or cannot sign in
-     ├─ ParametersError                     an argument is not legal; nothing was started
-     ├─ SageMakerApiError                   AWS answered with an error, or did not answer
-     ├─ TriggerEventError                   what came back from the triggerer is not an event of ours
-     ├─ StoredRecordError                   what earlier tries stored about their execution is damaged
-     └─ PipelineExecutionError              the execution did not do what the task was for
+     ├─ ParametersError                     an argument is not valid; nothing was started
+     ├─ SageMakerApiError                   AWS returned an error, or no response
+     ├─ TriggerEventError                   a deferred task was resumed with an event of another form
+     ├─ StoredRecordError                   the record of the earlier tries is damaged
+     └─ PipelineExecutionError              the execution ended, or timed out, in a way that fails the task
          ├─ PipelineExecutionFailedError
          ├─ PipelineExecutionCancelledError
          └─ PipelineExecutionTimeoutError
+
+Every error has two attributes that decide about retries. A *permanent* error is one where trying again cannot
+succeed. A *transient* error is one where the same call may succeed within moments. An error that is neither
+may be cured by time, for example when an expired session token is replaced. No error is both.
 """
 
 from __future__ import annotations
@@ -26,13 +30,12 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 class PolysyncError(AirflowException):
     """
-    Base of every error this provider raises.
+    Base class of all errors that this provider raises.
 
-    :param message: what happened, to which field or resource, and what to do about it.
-    :param permanent: True if trying the same again cannot succeed: a wait ends rather than goes on, and the
-        task's retries are not spent on it.
-    :param transient: True if the very same call may well succeed in a moment, so that it is worth repeating
-        before the task's try is given up. What lasts does not pass.
+    :param message: what happened, to which field or resource, and what to do.
+    :param permanent: True if trying again cannot succeed. A wait then ends, and the task uses no retries.
+    :param transient: True if the same call may succeed within moments. It is then repeated before the task's
+        try fails. Ignored if ``permanent`` is True.
     """
 
     def __init__(self, message: str, *, permanent: bool = True, transient: bool = False) -> None:
@@ -42,20 +45,20 @@ class PolysyncError(AirflowException):
 
 
 class CredentialsError(PolysyncError):
-    """The connection does not exist, is incomplete, or does not yield AWS credentials."""
+    """Raised when the connection does not exist, is incomplete, or cannot sign in to AWS."""
 
 
 class ParametersError(PolysyncError):
-    """One or more arguments are not legal. Raised before anything is started in AWS; names them all."""
+    """Raised when arguments are not valid, before anything is started in AWS. The message lists them all."""
 
 
 class TriggerEventError(PolysyncError):
     """
-    The event that resumed a deferred task does not have the shape that our trigger sends.
+    Raised when Airflow resumes a deferred task with an event that is not one of this provider's trigger.
 
-    Not permanent, since the next try sends a new trigger.
+    Not permanent, because the next try defers with a new trigger.
 
-    :param message: what is wrong with it.
+    :param message: what is wrong with the event.
     """
 
     def __init__(self, message: str) -> None:
@@ -63,19 +66,21 @@ class TriggerEventError(PolysyncError):
 
 
 class StoredRecordError(PolysyncError):
-    """What earlier tries stored about their execution is damaged. Nothing was started; says how to go on."""
+    """Raised when the record of the execution that earlier tries stored is damaged. Nothing was started."""
 
 
 class SageMakerApiError(PolysyncError):
     """
-    An AWS call failed.
+    Raised when a call to AWS fails.
 
-    :param message: AWS's own words and the cure.
-    :param error_code: AWS's error code (``AccessDeniedException``), or the botocore exception's class name
-        where no answer came (``EndpointConnectionError``).
-    :param operation: the API operation as AWS names it (``StartPipelineExecution``).
-    :param permanent: False where time may cure it (throttling, network, expired credentials).
-    :param transient: True where moments may cure it (throttling, a conflict, HTTP 429 or 5xx, no answer).
+    :param message: AWS's message, and what to do.
+    :param error_code: AWS's error code (``AccessDeniedException``), or the class name of botocore's exception
+        if there was no response (``EndpointConnectionError``).
+    :param operation: the API operation, as AWS names it (``StartPipelineExecution``).
+    :param permanent: True if trying again cannot succeed; False for example for throttling, network errors
+        and expired credentials.
+    :param transient: True if the same call may succeed within moments: throttling, a conflict, HTTP 429 or
+        5xx, no response.
     """
 
     def __init__(
@@ -88,12 +93,13 @@ class SageMakerApiError(PolysyncError):
 
 class PipelineExecutionError(PolysyncError):
     """
-    The execution ended, or was given up on, in a way that fails the task.
+    Raised when the execution ended, or timed out, in a way that fails the task.
 
-    :param message: the outcome with its reasons.
-    :param execution_arn: the execution.
-    :param status: AWS's last known status, None if it was never seen.
-    :param permanent: False, since another execution may do better; True where the task is bound to this one.
+    :param message: the outcome and the reasons.
+    :param execution_arn: ARN of the execution.
+    :param status: AWS's last known status of the execution; None if no poll succeeded.
+    :param permanent: False if a retry may succeed, because it can start another execution; True if the task
+        is about this execution only.
     """
 
     def __init__(
@@ -105,30 +111,32 @@ class PipelineExecutionError(PolysyncError):
 
 
 class PipelineExecutionFailedError(PipelineExecutionError):
-    """The execution ended as Failed or CompletedWithFailures; the message has the failed steps' reasons."""
+    """Raised when the execution ended as Failed or CompletedWithFailures. The message names failed steps."""
 
 
 class PipelineExecutionCancelledError(PipelineExecutionError):
-    """The execution was stopped by somebody."""
+    """Raised when somebody stopped the execution."""
 
 
 class PipelineExecutionCancelledFailError(PipelineExecutionCancelledError, AirflowFailException):
-    """The execution was stopped by somebody, and the task must fail without using its retries."""
+    """Raised when somebody stopped the execution and the task must fail without using its retries."""
 
 
 class PipelineExecutionTimeoutError(PipelineExecutionError):
-    """The execution had not ended when the task's time was up."""
+    """Raised when the execution did not end before the task's timeout."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hint:
     """
-    What an AWS error code means here.
+    What an AWS error code means.
 
-    :param cure: what to do; may use ``{permission}``, ``{resource}``, ``{region}`` and ``{subject}``.
-    :param permanent: True if waiting cannot cure it.
-    :param transient: True if moments may cure it.
-    :param retry_delay: how long the task's next try should wait at least; None: as its author says.
+    :param cure: what to do. A format string with the fields ``{permission}``, ``{resource}``, ``{region}``,
+        ``{subject}`` and ``{parameter}``.
+    :param permanent: True if trying again cannot succeed.
+    :param transient: True if the same call may succeed within moments.
+    :param retry_delay: the minimum time until the next try of the task; None for the task's own
+        ``retry_delay``.
     """
 
     cure: str
@@ -141,101 +149,102 @@ class Hint:
 # page, and https://docs.aws.amazon.com/STS/latest/APIReference/CommonErrors.html.
 HINTS: Final[dict[str, Hint]] = {
     "AccessDeniedException": Hint(
-        "Allow {permission} on {resource} in the identity's IAM policy, and look for an explicit Deny or a "
-        "service control policy.",
+        "Allow {permission} on {resource} in the IAM policy of the identity. If it is allowed there, look "
+        "for an explicit Deny or a service control policy.",
         permanent=True,
     ),
     "ResourceNotFound": Hint(
-        "There is no {subject} in region {region} for this account: check the name's spelling, the region, "
-        "and that the connection signs in to the account that owns it.",
+        "There is no {subject} in region {region} of this account: check the spelling of the name, the "
+        "region, and that the connection signs in to the account that owns it.",
         permanent=True,
     ),
     "ValidationException": Hint(
-        "AWS refused the request's content{parameter}: check the task's arguments, and a start's parameters "
-        "against the pipeline's definition.",
+        "AWS refused the request's content{parameter}: check the arguments of the task, and compare the "
+        "parameters of a start with the definition of the pipeline.",
         permanent=True,
     ),
     "ResourceLimitExceeded": Hint(
-        "An account quota is used up: wait for other executions to end, or ask for more under Service Quotas "
-        "(Amazon SageMaker) in region {region}.",
+        "A quota of the account is used up: wait for other executions to end, or request a higher limit "
+        "under Service Quotas (Amazon SageMaker) in region {region}.",
         permanent=False,
-        # Executions take minutes to hours, and a quota is free again when one ends.
+        # Executions take minutes to hours, and the quota is free again only when one of them ends.
         retry_delay=timedelta(minutes=10),
     ),
     "ThrottlingException": Hint(
-        "The account's API rate in region {region} is used up: raise poll_interval, or spread the tasks.",
+        "The API rate of the account in region {region} is used up: raise poll_interval, or spread the tasks "
+        "over time.",
         permanent=False,
         transient=True,
-        # The rate is per second; botocore's own repeats have been refused for seconds before.
+        # The rate is per second, and botocore's own retries have already been throttled for some seconds.
         retry_delay=timedelta(minutes=1),
     ),
     "ConflictException": Hint(
-        "Another change of {subject} is under way: try again in a moment.",
+        "Another change of {subject} is in progress: try again in a moment.",
         permanent=False,
         transient=True,
     ),
     "ExpiredTokenException": Hint(
-        "The session token has expired: put fresh temporary keys into the connection, or use keys that do "
-        "not expire.",
+        "The session token has expired: put new temporary keys into the connection, or use keys that do not "
+        "expire.",
         permanent=False,
     ),
     "UnrecognizedClientException": Hint(
-        "AWS does not know the access key: it was deleted, deactivated, or lacks its session token. Check "
-        "the connection's access key ID and session token.",
+        "AWS does not know the access key: it was deleted or deactivated, or its session token is missing. "
+        "Check the access key ID and the session token of the connection.",
         permanent=True,
     ),
     "InvalidSignatureException": Hint(
-        "The secret access key does not belong to the access key ID, or this host's clock is wrong.",
+        "The secret access key does not belong to the access key ID, or the clock of this host is wrong.",
         permanent=True,
     ),
     "InvalidIdentityToken": Hint(
-        "AWS could not accept the web identity token: the role's account needs an IAM OIDC provider for the "
-        "token's issuer, and the token's audience must be among that provider's.",
+        "AWS did not accept the web identity token: the account of the role needs an IAM OIDC provider for "
+        "the token's issuer, and the token's audience must be one of that provider's audiences.",
         permanent=True,
     ),
     "ParamValidationError": Hint(
-        "The request does not fit the API: check the types of the arguments.",
+        "An argument has a type that the API does not accept: check the types of the arguments.",
         permanent=True,
     ),
 }
 
-_ILLEGAL_SESSION: Final = Hint(
-    "Compare duration_seconds with the role's maximum session duration, and role_arn with the role.",
+_INVALID_SESSION: Final = Hint(
+    "Compare duration_seconds with the maximum session duration of the role, and role_arn with its ARN.",
     permanent=True,
 )
-# What a code means when STS is asked for a role's credentials, by operation.
+# The meaning of error codes in requests to STS for the credentials of a role, by operation and code.
 SIGN_IN_HINTS: Final[dict[tuple[str, str], Hint]] = {
     ("AssumeRoleWithWebIdentity", "InvalidIdentityToken"): Hint(
-        "The role's account needs an IAM OIDC provider for the token's issuer, with the token's audience "
-        "among its own; AWS must reach the issuer's published keys; and a token from the future means that a "
-        "clock is wrong.",
+        "The account of the role needs an IAM OIDC provider for the token's issuer, and the token's "
+        "audience must be one of that provider's audiences. AWS must be able to download the issuer's "
+        "public keys. If the token was issued in the future, a clock is wrong.",
         permanent=True,
     ),
     ("AssumeRoleWithWebIdentity", "AccessDenied"): Hint(
-        "The role does not exist, or its trust policy does not let this token in: compare the policy's "
-        "Federated principal with the token's issuer, and its conditions with audience and subject.",
+        "The role does not exist, or its trust policy does not allow this token: compare the Federated "
+        "principal of the policy with the token's issuer, and the conditions with its audience and subject.",
         permanent=True,
     ),
     ("AssumeRoleWithWebIdentity", "ExpiredTokenException"): Hint(
-        "AWS finds the identity provider's token expired: if it was just issued, this host's clock or the "
-        "provider's is wrong; if it lies in a file, the platform has stopped to renew it.",
+        "The token of the identity provider has expired. If it was just issued, the clock of this host or "
+        "of the provider is wrong. If it is in a file, the platform no longer refreshes the file.",
         permanent=False,
     ),
     ("AssumeRoleWithWebIdentity", "IDPCommunicationError"): Hint(
-        "AWS could not reach the identity provider for its keys: try again.",
+        "AWS could not download the public keys of the identity provider: try again.",
         permanent=False,
         transient=True,
     ),
     ("AssumeRole", "AccessDenied"): Hint(
-        "The role does not exist, its trust policy does not let this identity in (with this external id), or "
-        "the identity lacks {permission} on {resource}.",
+        "The role does not exist, its trust policy does not allow this identity (with this external id), or "
+        "the identity does not have {permission} on {resource}.",
         permanent=True,
     ),
-    ("AssumeRole", "ValidationError"): _ILLEGAL_SESSION,
-    ("AssumeRoleWithWebIdentity", "ValidationError"): _ILLEGAL_SESSION,
+    ("AssumeRole", "ValidationError"): _INVALID_SESSION,
+    ("AssumeRoleWithWebIdentity", "ValidationError"): _INVALID_SESSION,
 }
 
-# The same refusal under the names that other AWS services and older protocols give it.
+# Error codes with the same meaning, as other AWS services and older protocols spell them.
 ALIASES: Final[dict[str, str]] = {
     "AccessDenied": "AccessDeniedException",
     "ExpiredToken": "ExpiredTokenException",
@@ -248,17 +257,18 @@ ALIASES: Final[dict[str, str]] = {
     "ValidationError": "ValidationException",
 }
 
-CURE_WITH_ROLE: Final = " The start names a role, so iam:PassRole on {role} is needed as well."
+CURE_WITH_ROLE: Final = " The start names a role, so the identity needs iam:PassRole on {role} too."
 
-# No hint of ours: the network, a 5xx, or a code AWS added later. Time may cure it; a wait goes on.
+# The hint for all other errors: the network, HTTP 5xx, or a code that AWS added later. Not permanent, so that
+# a wait goes on.
 UNKNOWN_HINT: Final = Hint("", permanent=False)
 
 
 def is_throttling(error: BaseException) -> bool:
     """
-    Tell whether AWS refused a call for coming too soon after others.
+    Return whether an error says that AWS throttled a call.
 
-    :param error: what was raised.
+    :param error: the error.
     """
     throttling = HINTS["ThrottlingException"]
     return isinstance(error, SageMakerApiError) and hint_for(error.error_code) is throttling
@@ -266,12 +276,12 @@ def is_throttling(error: BaseException) -> bool:
 
 def hint_for(error_code: str, operation: str = "") -> Hint:
     """
-    Look up what an AWS error code means.
+    Return the hint for an AWS error code, ``UNKNOWN_HINT`` if there is none.
 
-    :param error_code: AWS's error code, in any of the spellings its services use.
-    :param operation: the operation, where the code means something else there.
+    :param error_code: AWS's error code, in any spelling that is in ``ALIASES``.
+    :param operation: the API operation; for some operations of STS, a code has another meaning.
     """
-    special = SIGN_IN_HINTS.get((operation, error_code))
-    if special:
-        return special
+    sign_in_hint = SIGN_IN_HINTS.get((operation, error_code))
+    if sign_in_hint:
+        return sign_in_hint
     return HINTS.get(ALIASES.get(error_code, error_code), UNKNOWN_HINT)

@@ -1,12 +1,13 @@
-"""Owns what Airflow is told about this provider: its classes, connection type and form fields."""
+"""The provider information that Airflow reads: modules, connection type, form fields and config options."""
 
 from collections.abc import Mapping
 from typing import Any
 
 INTEGRATION = "Polysync for Amazon SageMaker"
 
-# Where a connection may name files. Narrow by default: next to these lie tokens, such as the cluster's own
-# API token, that an editor of connections must not be able to send anywhere.
+# The config option (section, name) with the folders in which a connection may name files. The default is
+# narrow: other folders beside these contain tokens, such as the API token of the cluster, and users who may
+# edit connections must not be able to send those to another host.
 ALLOWED_IDENTITY_FOLDERS = ("polysync_sagemaker", "allowed_identity_folders")
 DEFAULT_IDENTITY_FOLDERS = ",".join(
     (
@@ -19,15 +20,15 @@ DEFAULT_IDENTITY_FOLDERS = ",".join(
 
 def get_provider_info() -> dict[str, Any]:
     """
-    Describe the provider to Airflow's ProvidersManager.
+    Return the provider information for Airflow's ProvidersManager.
 
-    ``package-name`` must equal the distribution's name: Airflow refuses the provider otherwise.
-    Format: Airflow's ``provider_info.schema.json``.
+    ``package-name`` must be the name of the distribution; otherwise Airflow refuses the provider. The format
+    is Airflow's ``provider_info.schema.json``.
     """
     return {
         "package-name": "polysync-airflow",
         "name": INTEGRATION,
-        "description": "Start, watch, stop and import Amazon SageMaker pipelines.",
+        "description": "Start, wait for, stop and import Amazon SageMaker pipelines.",
         "integrations": [
             {
                 "integration-name": INTEGRATION,
@@ -52,8 +53,9 @@ def _config() -> dict[str, Any]:
             "options": {
                 option: {
                     "description": (
-                        "Folders, separated by commas, under which a connection may name files: projected "
-                        "tokens, certificates, certificate authorities. Symbolic links are followed first."
+                        "Folders, separated by commas, in which a connection may name files: projected "
+                        "tokens, certificates, certificate authorities. Symbolic links are resolved before "
+                        "the check."
                     ),
                     "version_added": "0.1.0",
                     "type": "string",
@@ -66,14 +68,14 @@ def _config() -> dict[str, Any]:
 
 
 def _choice(label: str, description: str, *, default: str | None = None, **choices: str) -> dict[str, Any]:
-    # ``values_display`` is what the UI shows instead of a value; it would show the absent one as "null".
-    shown = choices if default else {**choices, "null": "not used"}
+    # The UI shows the texts of ``values_display`` in place of the values. It would show None as "null".
+    labels = choices if default else {**choices, "null": "not used"}
     values = list(choices) if default else [*choices, None]
-    kind: Any = "string" if default else ["string", "null"]
+    json_type: Any = "string" if default else ["string", "null"]
     schema = {
-        "type": kind,
+        "type": json_type,
         "enum": values,
-        "values_display": shown,
+        "values_display": labels,
         **({"default": default} if default else {}),
     }
     return {"label": label, "schema": schema, "description": description}
@@ -84,7 +86,7 @@ def _text(label: str, description: str, **schema: Any) -> dict[str, Any]:
 
 
 def _in_section(title: str, fields: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
-    # The UI folds the fields of a section under its title; those of none stand under "Extra Fields".
+    # The UI shows the fields of a section under its title, and fields without a section under "Extra Fields".
     return {
         name: {**field, "schema": {**field["schema"], "section": title}} for name, field in fields.items()
     }
@@ -103,8 +105,8 @@ def _main_fields() -> dict[str, Any]:
         "auth_method": _choice(
             "Authentication method",
             "Web Identity: a token instead of a long-lived secret; see the section Web Identity below. "
-            "Access Key: the key under Standard Fields. Assume Role: that key, and a role it may assume. "
-            "Instance Profile: what the EC2, ECS or EKS host has.",
+            "Access Key: the key under Standard Fields. Assume Role: that key, and a role that it may "
+            "assume. Instance Profile: the credentials of the EC2, ECS or EKS host.",
             web_identity="Web Identity (recommended)",
             access_key="Access Key",
             assume_role="Assume Role",
@@ -114,15 +116,15 @@ def _main_fields() -> dict[str, Any]:
         "region_name": {
             "label": "AWS region",
             "schema": {"type": "string", "minLength": 1},
-            "description": "For example eu-central-1. An operator's region_name goes before it.",
+            "description": "For example eu-central-1. The region_name of an operator overrides it.",
         },
         "role_arn": _text(
             "Role ARN",
-            "The role to sign in as, arn:aws:iam::...:role/.... Needed by Web Identity and Assume Role, "
-            "possible with Instance Profile.",
+            "The role to sign in as, arn:aws:iam::...:role/.... Required for Web Identity and Assume Role, "
+            "optional for Instance Profile.",
         ),
         "external_id": _text(
-            "External ID", "Assume Role, Instance Profile: if the role's trust policy asks for one."
+            "External ID", "Assume Role, Instance Profile: if the role's trust policy requires one."
         ),
         "session_token": _text("Session token", "Access Key: only with temporary keys.", format="password"),
     }
@@ -132,16 +134,16 @@ def _web_identity_fields() -> dict[str, Any]:
     return {
         "identity_source": _choice(
             "Token source",
-            "Where the token comes from. Needed by Web Identity.",
+            "Where the token comes from. Required for Web Identity.",
             entra="Microsoft Entra ID",
             file="File",
         ),
         "identity_file": _text(
-            "Token file", "File: path of the projected token, under a folder that the deployment allows."
+            "Token file", "File: path of the projected token, in a folder that the deployment allows."
         ),
         "entra_credential": _choice(
             "Entra ID credential",
-            "Microsoft Entra ID: how this host, or an app registration, proves that it is itself.",
+            "Microsoft Entra ID: how this host, or an app registration, authenticates.",
             managed_identity="Managed identity",
             workload_identity="Workload identity (AKS)",
             client_secret="Client secret",  # noqa: S106 # a label
@@ -149,25 +151,28 @@ def _web_identity_fields() -> dict[str, Any]:
         ),
         "application_id_uri": _text(
             "Entra ID application",
-            "Microsoft Entra ID: the application (or scope) that the token is for, such as api://polysync-aws.",
+            "Microsoft Entra ID: the application (or scope) for which the token is issued, such as "
+            "api://polysync-aws.",
         ),
         "tenant_id": _text(
             "Entra ID tenant",
-            "Client secret, Client certificate: directory (tenant) ID. Workload identity: if AKS tells none.",
+            "Client secret, Client certificate: directory (tenant) ID. Workload identity: only if AKS does "
+            "not provide it.",
         ),
         "client_id": _text(
             "Entra ID client",
-            "The same: application (client) ID. Managed identity: only of a user-assigned one.",
+            "Client secret, Client certificate: application (client) ID. Workload identity: only if AKS "
+            "does not provide it. Managed identity: only if it is user-assigned.",
         ),
         "client_secret": _text(
-            "Entra ID client secret", "Client secret: its value, not its ID.", format="password"
+            "Entra ID client secret", "Client secret: the value of the secret, not its ID.", format="password"
         ),
         "client_certificate": _text(
             "Entra ID certificate",
-            "Client certificate: path of a PEM or PKCS12 file with its private key, under an allowed folder.",
+            "Client certificate: path of a PEM or PKCS12 file with its private key, in an allowed folder.",
         ),
         "federated_identity_file": _text(
-            "Service account token", "Workload identity: path, if it is not the one that AKS projects."
+            "Service account token", "Workload identity: path, if it is not the token that AKS projects."
         ),
     }
 
@@ -175,26 +180,23 @@ def _web_identity_fields() -> dict[str, Any]:
 def _options() -> dict[str, Any]:
     return {
         "session_name": _text(
-            "Session name", "How CloudTrail shows the role's session. Empty: polysync-airflow."
+            "Session name", "The name of the role session in CloudTrail. Empty: polysync-airflow."
         ),
         "duration_seconds": {
             "label": "Session duration",
             "schema": {"type": ["integer", "null"], "minimum": 900, "maximum": 43200},
-            "description": "Of the role's session: 900 to 43200 seconds; it is renewed before its end. "
-            "Empty: one hour.",
+            "description": "Duration of the role session: 900 to 43200 seconds. The session is refreshed "
+            "before it expires. Empty: one hour.",
         },
         "execution_role_arn": _text(
-            "Default execution role ARN", "The role an execution runs under, where the operator names none."
+            "Default execution role ARN", "The role of an execution, if the operator names none."
         ),
-        "endpoint_url": _text(
-            "SageMaker endpoint URL", "Only for a VPC endpoint of your own, or the emulator."
-        ),
-        "sts_endpoint_url": _text(
-            "STS endpoint URL", "Only for a VPC endpoint of your own, or the emulator."
-        ),
+        "endpoint_url": _text("SageMaker endpoint URL", "Only for your own VPC endpoint, or the emulator."),
+        "sts_endpoint_url": _text("STS endpoint URL", "Only for your own VPC endpoint, or the emulator."),
         "verify": _text(
             "Verify TLS",
-            "true, false, or the path of a file of authorities, under an allowed folder. Empty: true.",
+            "true, false, or the path of a file with certificate authorities, in an allowed folder. "
+            "Empty: true.",
             examples=["true", "false"],
         ),
     }
@@ -210,7 +212,7 @@ def _connection_type() -> dict[str, Any]:
             "hidden-fields": ["host", "schema", "port", "extra"],
             "relabeling": {"login": "Access key ID", "password": "Secret access key"},
             "placeholders": {
-                "login": "AKIA...; only for Access Key and Assume Role. How to sign in: Extra Fields"
+                "login": "AKIA...; only for Access Key and Assume Role. See Extra Fields for other methods"
             },
         },
     }

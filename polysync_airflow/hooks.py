@@ -1,4 +1,8 @@
-"""Owns the border between Airflow and AWS: a connection in, one method per AWS operation, models out."""
+"""
+The hook for Amazon SageMaker Pipelines: one method for each AWS operation, which takes and returns models.
+
+``auth/base_hook.py`` has the connection and the sign-in, ``aws/error_mapping.py`` the errors.
+"""
 
 from __future__ import annotations
 
@@ -26,18 +30,18 @@ from polysync_airflow.execution.models import (
 )
 
 PAGE_SIZE: Final = 100
-# StopPipelineExecution answers ConflictException for a moment while an execution moves between two steps.
+# StopPipelineExecution returns ConflictException for a moment while an execution moves between two steps.
 STOP_ATTEMPTS: Final = 5
 STOP_RETRY_SECONDS: Final = 0.3
 
-Answer = dict[str, Any]
-# Makes a call that it is given: at once, when there is room, again after an error that passes.
-Through = Callable[[Callable[[], Answer]], Answer]
+Response = dict[str, Any]
+# Makes a call and returns its response, for example under a rate limiter and with retries.
+Caller = Callable[[Callable[[], Response]], Response]
 
 
-def at_once(call: Callable[[], Answer]) -> Answer:
+def call_directly(call: Callable[[], Response]) -> Response:
     """
-    Make a call.
+    Make a call at once, without a rate limiter and without retries.
 
     :param call: the call.
     """
@@ -46,29 +50,32 @@ def at_once(call: Callable[[], Answer]) -> Answer:
 
 class PolysyncSageMakerHook(PolysyncBaseHook):
     """
-    Talk to Amazon SageMaker Pipelines through a Polysync connection.
+    Interact with Amazon SageMaker Pipelines.
 
-    An ordinary ``aws`` connection is accepted too and goes through the amazon provider unchanged.
+    With a connection of type ``aws``, the hook of the amazon provider signs in.
 
-    :param polysync_conn_id: Airflow connection of type ``polysync_sagemaker`` or ``aws``.
-    :param region_name: AWS region; goes before the connection's.
-    :param config: settings of botocore; each goes before the connection's.
+    :param polysync_conn_id: id of an Airflow connection of type ``polysync_sagemaker`` or ``aws``.
+    :param region_name: AWS region; overrides the region of the connection.
+    :param config: botocore settings; each overrides the setting of the connection.
     """
 
     def start_pipeline_execution(self, request: StartRequest) -> str:
         """
         Start an execution.
 
-        :param request: what to start; its token makes a repeated request the same execution.
-        :return: the execution's ARN.
-        :raises SageMakerApiError: if AWS refuses.
+        https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StartPipelineExecution.html
+
+        :param request: the request. If it is sent again with the same client token, AWS returns the execution
+            that it has already started.
+        :return: ARN of the execution.
+        :raises SageMakerApiError: the call failed.
         """
-        answer = self.call("StartPipelineExecution", **request.to_aws())
-        arn = answer.get("PipelineExecutionArn")
+        response = self.call("StartPipelineExecution", **request.to_aws())
+        arn = response.get("PipelineExecutionArn")
         if not arn:
             raise SageMakerApiError(
-                "StartPipelineExecution was answered without an execution's ARN, as by a proxy that answers "
-                "in AWS's place.",
+                "The response of StartPipelineExecution has no ARN of an execution. Perhaps a proxy has "
+                "responded in place of AWS.",
                 error_code="ResponseParserError",
                 operation="StartPipelineExecution",
                 permanent=False,
@@ -80,15 +87,16 @@ class PolysyncSageMakerHook(PolysyncBaseHook):
         self, execution_arn: str, *, token: str, max_parallel_steps: int | None = None
     ) -> None:
         """
-        Let an execution that failed go on: what had succeeded is kept, the rest is run.
+        Resume a failed execution: AWS keeps the steps that have succeeded, and runs the others.
 
         https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_RetryPipelineExecution.html
 
-        :param execution_arn: the execution.
-        :param token: 32 to 128 characters; makes a repeated request the same resume.
-        :param max_parallel_steps: how many steps may run at once; None for the pipeline's own limit, whatever
-            the execution was started with.
-        :raises SageMakerApiError: if AWS refuses.
+        :param execution_arn: ARN of the execution.
+        :param token: client request token of 32 to 128 characters. If the request is sent again with the same
+            token, AWS does not resume a second time.
+        :param max_parallel_steps: number of steps that may run at the same time; None for the limit of the
+            pipeline, even if the execution was started with another one.
+        :raises SageMakerApiError: the call failed.
         """
         limit = {"MaxParallelExecutionSteps": max_parallel_steps}
         self.call(
@@ -100,42 +108,47 @@ class PolysyncSageMakerHook(PolysyncBaseHook):
 
     def stop_pipeline_execution(self, execution_arn: str, *, attempt: int | None = None) -> None:
         """
-        Ask for an execution to be stopped. It passes through Stopping and may still end otherwise.
+        Request a stop of an execution. Its status becomes Stopping first, and it may still succeed or fail.
 
-        :param execution_arn: the execution.
-        :param attempt: which attempt of it (0 for its start, n for its n-th resume): however often one is
-            asked to stop, it is one stop. None for a stop of its own.
-        :raises SageMakerApiError: if AWS refuses, as it does when the execution has ended already.
+        https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StopPipelineExecution.html
+
+        :param execution_arn: ARN of the execution.
+        :param attempt: the attempt of the execution: 0 for its start, n for its n-th resume. All requests for
+            the same attempt have the same client token, so that AWS stops it once. None for a new token.
+        :raises SageMakerApiError: the call failed, for example because the execution has already ended.
         """
-        # Not by the ARN alone: the stop of a resumed execution would count as the one before the resume.
+        # The ARN alone is not enough: AWS would take the stop of a resumed execution for the one before the
+        # resume.
         stopped = f"{execution_arn}#{uuid.uuid4() if attempt is None else attempt}"
         token = f"polysync-stop-{hashlib.sha256(stopped.encode()).hexdigest()}"
-        for ask in range(1, STOP_ATTEMPTS + 1):
+        for call_number in range(1, STOP_ATTEMPTS + 1):
             try:
                 self.call(
                     "StopPipelineExecution", PipelineExecutionArn=execution_arn, ClientRequestToken=token
                 )
                 return
             except SageMakerApiError as error:
-                if error.error_code != "ConflictException" or ask == STOP_ATTEMPTS:
+                if error.error_code != "ConflictException" or call_number == STOP_ATTEMPTS:
                     raise
                 time.sleep(STOP_RETRY_SECONDS)
 
     def describe_pipeline_execution(self, execution_arn: str) -> ExecutionDescription:
         """
-        Look at an execution.
+        Describe an execution.
 
-        :param execution_arn: the execution.
-        :raises SageMakerApiError: if AWS refuses.
+        https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribePipelineExecution.html
+
+        :param execution_arn: ARN of the execution.
+        :raises SageMakerApiError: the call failed.
         """
-        answer = self.call("DescribePipelineExecution", PipelineExecutionArn=execution_arn)
-        return ExecutionDescription.model_validate(answer)
+        response = self.call("DescribePipelineExecution", PipelineExecutionArn=execution_arn)
+        return ExecutionDescription.model_validate(response)
 
     def poll_pipeline_execution(self, execution_arn: str) -> ExecutionDescription | PolysyncError:
         """
-        Look at an execution as a wait does: a refusal is an answer to decide on, not the end.
+        Describe an execution, and return an error instead of raising it. ``Waiter.decide`` takes both.
 
-        :param execution_arn: the execution.
+        :param execution_arn: ARN of the execution.
         """
         try:
             return self.describe_pipeline_execution(execution_arn)
@@ -146,44 +159,50 @@ class PolysyncSageMakerHook(PolysyncBaseHook):
         self, pipeline_name: str, *, created_after: datetime | None = None, page_token: str | None = None
     ) -> tuple[list[ExecutionDescription], str | None]:
         """
-        List a page of a pipeline's executions, the newest first.
+        List one page of a pipeline's executions, sorted by creation time, the newest first.
 
-        :param pipeline_name: name or ARN.
-        :param created_after: leave out those that began before.
-        :param page_token: what the page before gave; None for the first.
-        :return: at most a hundred, and what gives the next page; None after the last.
-        :raises SageMakerApiError: if AWS refuses.
+        https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ListPipelineExecutions.html
+
+        :param pipeline_name: name or ARN of the pipeline.
+        :param created_after: list only executions that were created after this time.
+        :param page_token: token of this page, which the page before returned; None for the first page.
+        :return: at most 100 executions, and the token of the next page; None after the last page.
+        :raises SageMakerApiError: the call failed.
         """
         request = {"PipelineName": pipeline_name, "SortBy": "CreationTime", "SortOrder": "Descending"}
-        more = {"CreatedAfter": created_after, "NextToken": page_token}
+        optional = {"CreatedAfter": created_after, "NextToken": page_token}
         page = self.call(
             "ListPipelineExecutions",
             MaxResults=PAGE_SIZE,
             **request,
-            **{member: value for member, value in more.items() if value},
+            **{member: value for member, value in optional.items() if value},
         )
         rows = [ExecutionDescription.model_validate(row) for row in page["PipelineExecutionSummaries"]]
         return rows, page.get("NextToken")
 
     def list_pipeline_execution_steps(self, execution_arn: str) -> list[StepDescription]:
         """
-        List an execution's steps, all pages.
+        List all steps of an execution.
 
-        :param execution_arn: the execution.
-        :raises SageMakerApiError: if AWS refuses.
+        https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ListPipelineExecutionSteps.html
+
+        :param execution_arn: ARN of the execution.
+        :raises SageMakerApiError: a call failed.
         """
         pages = self._pages("ListPipelineExecutionSteps", PipelineExecutionArn=execution_arn)
         return [StepDescription.model_validate(s) for page in pages for s in page["PipelineExecutionSteps"]]
 
     def list_pipelines(
-        self, name_prefix: str | None = None, *, through: Through = at_once
+        self, name_prefix: str | None = None, *, through: Caller = call_directly
     ) -> Iterator[PipelineSummary]:
         """
-        List the account's pipelines in this region by name, page by page.
+        Iterate over the pipelines of the account and region, sorted by name. Pages are listed when needed.
 
-        :param name_prefix: only those whose names begin so.
-        :param through: makes each page's call.
-        :raises SageMakerApiError: if AWS refuses.
+        https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ListPipelines.html
+
+        :param name_prefix: list only pipelines whose names begin with it.
+        :param through: function that makes the call for each page, such as ``ConcurrentCalls.call``.
+        :raises SageMakerApiError: a call failed.
         """
         request = {"SortBy": "Name", "SortOrder": "Ascending"}
         if name_prefix:
@@ -193,15 +212,21 @@ class PolysyncSageMakerHook(PolysyncBaseHook):
 
     def describe_pipeline(self, pipeline_name: str) -> PipelineDescription:
         """
-        Describe a pipeline with its definition.
+        Describe a pipeline, with its definition.
 
-        :param pipeline_name: name or ARN.
-        :raises SageMakerApiError: if AWS refuses.
+        https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribePipeline.html
+
+        :param pipeline_name: name or ARN of the pipeline.
+        :raises SageMakerApiError: the call failed.
         """
         return PipelineDescription.model_validate(self.call("DescribePipeline", PipelineName=pipeline_name))
 
     def test_connection(self) -> tuple[bool, str]:
-        """Tell who signs in and what is permitted: the button "Test" of the connection form."""
+        """
+        Test the connection. The button "Test" of the connection form calls this method.
+
+        :return: whether the connection can be used, and a report about its identity and permissions.
+        """
         try:
             return connection_test.report(self)
         except PolysyncError as error:
@@ -209,47 +234,48 @@ class PolysyncSageMakerHook(PolysyncBaseHook):
 
     @property
     def pipelines_arn(self) -> str:
-        """The pattern of all pipelines of account and region."""
+        """The ARN pattern of all pipelines of the account and region."""
         account = self.get_caller_identity()["Account"]
         partition = self._signed_in_client.meta.partition
         return f"arn:{partition}:sagemaker:{self.region_name}:{account}:pipeline/*"
 
-    # ---- how every operation is called
+    # ---- the calls of all operations
 
     def check_supported(self, request: StartRequest) -> None:
         """
-        Refuse a request that the installed botocore cannot send, before it is sent.
+        Check that the installed botocore can send a start request.
 
-        :param request: what is to be started.
-        :raises ParametersError: naming the argument and the version that can.
+        :param request: the request.
+        :raises ParametersError: a field of the request needs a newer boto3.
         """
-        api = self._signed_in_client.meta.service_model
-        known = api.operation_model("StartPipelineExecution").input_shape.members
-        if request.execution_role_arn and "RoleArn" not in known:
+        service_model = self._signed_in_client.meta.service_model
+        members = service_model.operation_model("StartPipelineExecution").input_shape.members
+        if request.execution_role_arn and "RoleArn" not in members:
             raise ParametersError(
                 f"execution_role_arn = {request.execution_role_arn!r} needs boto3 1.44 or newer; this "
-                f"deployment has boto3 {version('boto3')}. Upgrade it, or leave the role out."
+                f"deployment has boto3 {version('boto3')}. Upgrade boto3, or leave the role out."
             )
 
     def call(self, operation: str, **request: Any) -> dict[str, Any]:
         """
-        Call an operation of SageMaker.
+        Call a SageMaker operation.
 
-        :param operation: its name as AWS writes it.
-        :param request: its request's members.
-        :raises SageMakerApiError: if AWS refuses, with a hint.
-        :raises CredentialsError: if signing in fails.
+        :param operation: name of the operation as AWS spells it, such as ``DescribePipeline``.
+        :param request: the members of the request.
+        :return: the response.
+        :raises SageMakerApiError: the call failed. The message says what to do.
+        :raises CredentialsError: the connection cannot sign in.
         """
         client = self._signed_in_client
         try:
-            answer: dict[str, Any] = getattr(client, xform_name(operation))(**request)
+            response: Response = getattr(client, xform_name(operation))(**request)
         except BOTO_ERRORS as error:
             raise map_error(
                 error, operation, request, region=self.region_name, partition=client.meta.partition
             ) from error
-        return answer
+        return response
 
-    def _pages(self, operation: str, through: Through = at_once, **request: Any) -> Iterator[dict[str, Any]]:
+    def _pages(self, operation: str, through: Caller = call_directly, **request: Any) -> Iterator[Response]:
         token: dict[str, str] = {}
         while True:
             page = through(partial(self.call, operation, MaxResults=PAGE_SIZE, **request, **token))

@@ -1,4 +1,4 @@
-"""Owns the way from an execution to its page in the SageMaker console, and the button that leads there."""
+"""The URL of an execution in the SageMaker console, and the button in the Airflow UI that opens it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 CONSOLE_URL_XCOM_KEY: Final = "console_url"
 
-# Partitions without an entry (the isolated ones) have no console that could be named here.
+# The isolated partitions have no public console, so they have no entry.
 _CONSOLE_DOMAINS: Final = {
     "aws": "console.aws.amazon.com",
     "aws-cn": "console.amazonaws.cn",
@@ -22,10 +22,10 @@ _CONSOLE_DOMAINS: Final = {
 
 def console_url(execution_arn: str, pipeline_name: str) -> str | None:
     """
-    Return the address of an execution's page in the AWS console; None in partitions without a public one.
+    Return the URL of an execution in the AWS console; None in partitions without a public console.
 
-    :param execution_arn: the execution; tells partition and region.
-    :param pipeline_name: the pipeline's name as its owner spells it (an ARN has it in lower case), or ARN.
+    :param execution_arn: ARN of the execution, with its partition and region.
+    :param pipeline_name: name (as the owner of the pipeline spells it; ARNs have it in lower case) or ARN.
     """
     _, partition, _, region, *_ = execution_arn.split(":")
     domain = _CONSOLE_DOMAINS.get(partition)
@@ -39,13 +39,13 @@ def console_url(execution_arn: str, pipeline_name: str) -> str | None:
 
 
 class PolysyncPipelineExecutionLink(BaseOperatorLink):
-    """The button "SageMaker Console" on a task that started an execution."""
+    """The button "SageMaker Console" of a task that has started an execution."""
 
     name = "SageMaker Console"
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
         """
-        Return the address that the task pushed when the execution began; empty if there is none.
+        Return the URL that the task pushed to XCom when the execution began; empty if there is none.
 
         :param operator: the task's operator.
         :param ti_key: the task instance.

@@ -1,4 +1,8 @@
-"""Owns the answer to "this try has failed: is another one worth it, and when?"."""
+"""
+The default retry policy of the operators: whether Airflow retries a failed task, and after which delay.
+
+``aws/retry.py`` is something else: it repeats single calls to AWS within a try.
+"""
 
 from __future__ import annotations
 
@@ -18,17 +22,19 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True)
 class PolysyncRetryPolicy(RetryPolicy):
     """
-    Spend no retries on what trying again cannot cure, and wait long enough for what it can.
+    Fail the task without retries after a permanent error, and delay the retry after some other errors of AWS.
 
-    What our operators use if ``retry_policy`` is not given to them, as an argument or in ``default_args``.
-    It judges by the error's ``permanent`` and the table of hints. A foreign error, and an execution that
-    failed, was cancelled or took too long, are left to the task's ``retries`` and ``retry_delay``.
-    Airflow's side: https://airflow.apache.org/docs/apache-airflow/3.3.2/core-concepts/tasks.html and
+    The operators use this policy unless they get another ``retry_policy``, as an argument or in
+    ``default_args``. It decides by the error's attribute ``permanent`` and by ``exceptions.HINTS``. For
+    errors of other libraries, and for executions that failed, were cancelled or timed out, the task's
+    ``retries`` and ``retry_delay`` apply.
+
+    In Airflow, see https://airflow.apache.org/docs/apache-airflow/3.3.2/core-concepts/tasks.html and
     ``_handle_current_task_failed`` in airflow/sdk/execution_time/task_runner.py.
 
-    :param retry_after: how long to wait after these AWS error codes, instead of what the table says. Codes
-        named here are tried again even if the table says that it cannot cure them.
-    :raises ParametersError: a value is not a timedelta of zero or more.
+    :param retry_after: delays of the retry by AWS error code; they override those of ``exceptions.HINTS``.
+        After an error with one of these codes the task is retried even if the error is permanent.
+    :raises ParametersError: a delay is not a timedelta, or is negative.
     """
 
     retry_after: Mapping[str, timedelta] = field(default_factory=dict)
@@ -37,7 +43,7 @@ class PolysyncRetryPolicy(RetryPolicy):
         for code, delay in self.retry_after.items():
             if not isinstance(delay, timedelta) or delay < timedelta(0):
                 raise ParametersError(
-                    f"retry_after[{code!r}] = {delay!r} is not legal: give a timedelta of zero or more."
+                    f"retry_after[{code!r}] = {delay!r} is not valid: give a timedelta of zero or more."
                 )
 
     def evaluate(
@@ -48,24 +54,24 @@ class PolysyncRetryPolicy(RetryPolicy):
         context: Context | None = None,
     ) -> RetryDecision:
         """
-        Decide after a failed try, in the task's own process.
+        Return the decision after a failed try. Airflow calls this in the task's process.
 
-        :param exception: what ended the try.
-        :param try_number: which one it was, from 1.
-        :param max_tries: how many retries the task has.
-        :param context: the task's context; its task knows the delays that the DAG's author asks for.
+        :param exception: the error that ended the try.
+        :param try_number: number of the failed try, from 1.
+        :param max_tries: number of retries of the task.
+        :param context: the task's context; its task has the DAG author's ``retry_delay`` and backoff.
         """
         if not isinstance(exception, PolysyncError):
             return RetryDecision.default()
         name = exception.error_code if isinstance(exception, SageMakerApiError) else type(exception).__name__
-        asked = self._delay_after(exception)
-        if asked is None and exception.permanent:
-            return RetryDecision.fail(f"{name}: trying again cannot cure it")
-        # After the last try, a word of the next one would be false.
-        if asked is None or try_number > max_tries:
+        min_delay = self._delay_after(exception)
+        if min_delay is None and exception.permanent:
+            return RetryDecision.fail(f"{name}: permanent error, a retry cannot succeed")
+        # After the last try there is no next one, so its delay must not be logged.
+        if min_delay is None or try_number > max_tries:
             return RetryDecision.default()
         task = cast("BaseOperator | None", context.get("task")) if context else None
-        delay = _stretched(asked, task, try_number) if task else asked
+        delay = _combine_with_task_delay(min_delay, task, try_number) if task else min_delay
         if delay is None:
             return RetryDecision.default()
         return RetryDecision.retry(delay, f"{name}: next try after {delay.total_seconds():.0f} s")
@@ -79,32 +85,36 @@ class PolysyncRetryPolicy(RetryPolicy):
         return hint_for(error.error_code, error.operation).retry_delay
 
     def serialize(self) -> dict[str, Any]:
-        """Return this policy as a JSON-able dict."""
+        """Return this policy as a dict that can be stored as JSON."""
         seconds = {code: delay.total_seconds() for code, delay in self.retry_after.items()}
         return {"__type": type(self).__name__, "retry_after": seconds}
 
     @classmethod
     def deserialize(cls, data: dict[str, Any]) -> PolysyncRetryPolicy:
         """
-        Make a policy of what ``serialize`` returned.
+        Return the policy that ``serialize`` returned as a dict.
 
         :param data: the dict.
         """
-        given = data["retry_after"].items()
-        return cls(retry_after={code: timedelta(seconds=seconds) for code, seconds in given})
+        delays = data["retry_after"].items()
+        return cls(retry_after={code: timedelta(seconds=seconds) for code, seconds in delays})
 
 
-def _stretched(delay: timedelta, task: BaseOperator, try_number: int) -> timedelta | None:
-    """Stretch a delay to the task's own; None if Airflow waits that long by itself."""
-    # As ``next_retry_datetime`` in airflow/models/taskinstance.py, which spreads a backoff over once to
-    # twice its length. True is Airflow 2's word for a factor of 2.
+def _combine_with_task_delay(min_delay: timedelta, task: BaseOperator, try_number: int) -> timedelta | None:
+    """
+    Return a delay that is at least ``min_delay`` and the task's own, but at most its ``max_retry_delay``.
+
+    :return: the delay; None if the task's own delay is long enough, so that Airflow's default applies.
+    """
+    # Like ``next_retry_datetime`` in airflow/models/taskinstance.py, which adds a jitter of up to the length
+    # of the backoff. The value True comes from Airflow 2 and means a factor of 2.
     factor = 2.0 if task.retry_exponential_backoff is True else task.retry_exponential_backoff or 1.0
-    longest = cast("timedelta | None", task.max_retry_delay) or timedelta.max
-    delay = min(delay, longest)
+    max_delay = cast("timedelta | None", task.max_retry_delay) or timedelta.max
+    min_delay = min(min_delay, max_delay)
     if factor == 1:
-        return delay if delay > task.retry_delay else None
+        return min_delay if min_delay > task.retry_delay else None
     try:
-        own = task.retry_delay * factor ** (try_number - 1)
+        task_delay = task.retry_delay * factor ** (try_number - 1)
     except OverflowError:
         return None
-    return min(max(delay, 2 * own), longest) if own < delay else None
+    return min(max(min_delay, 2 * task_delay), max_delay) if task_delay < min_delay else None

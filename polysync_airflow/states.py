@@ -1,8 +1,8 @@
 """
-The states of an execution, and the one table that maps AWS's statuses to them.
+The states of an execution, and the table that maps AWS's statuses to them.
 
-AWS has *statuses* (``Executing``, ``CompletedWithFailures``); Polysync has *states* (``Running``, ``Failed``).
-How a wait reacts to a status is decided in ``execution/waiter.py``.
+AWS has *statuses* (``Executing``, ``CompletedWithFailures``); Polysync has *states* (``Running``,
+``Failed``). ``execution/waiter.py`` decides what a wait does after each status.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 
 
 class PolysyncState(StrEnum):
-    """What Polysync calls the condition of an execution."""
+    """The state of an execution."""
 
     RUNNING = "Running"
     SUCCESS = "Success"
@@ -37,25 +37,25 @@ STATUS_COMPLETED_WITH_FAILURES: Final = "CompletedWithFailures"
 
 def state_of(status: str | None) -> PolysyncState:
     """
-    Map an AWS status to a Polysync state.
+    Return the Polysync state for an AWS status.
 
-    :param status: AWS's ``PipelineExecutionStatus``; None if it was never seen.
+    :param status: AWS's ``PipelineExecutionStatus``; None if it is not known.
     """
     return STATE_OF_STATUS.get(status or "", PolysyncState.UNKNOWN)
 
 
 def has_ended(status: str | None) -> bool:
     """
-    Tell whether an execution with this status will not change any more by itself.
+    Return whether an execution with this status has ended, so that its status changes only by a resume.
 
-    :param status: AWS's ``PipelineExecutionStatus``.
+    :param status: AWS's ``PipelineExecutionStatus``; None if it is not known.
     """
     return state_of(status) not in (PolysyncState.RUNNING, PolysyncState.UNKNOWN)
 
 
 def is_stoppable(status: str) -> bool:
     """
-    Tell whether asking for a stop makes sense: the execution has not ended and is not stopping yet.
+    Return whether a stop can be requested: the execution has not ended and is not stopping yet.
 
     :param status: AWS's ``PipelineExecutionStatus``.
     """

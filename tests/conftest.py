@@ -1,4 +1,4 @@
-"""Owns what every test runs in: a private AIRFLOW_HOME, an emulator, and emulated time."""
+"""The environment of all tests: a private AIRFLOW_HOME, an emulator, and emulated time."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-# Before the first import of Airflow, which reads them once.
+# Set before the first import of Airflow, which reads these variables only once.
 os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="polysync-tests-")
 atexit.register(shutil.rmtree, os.environ["AIRFLOW_HOME"], ignore_errors=True)
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 os.environ["AIRFLOW__CORE__DAGS_FOLDER"] = str(Path(__file__).parents[1] / "example_dags")
 os.environ["AIRFLOW__CORE__UNIT_TEST_MODE"] = "False"
-# No test may reach for credentials, or wait for retries, that it did not ask for.
+# Tests must not use credentials of this host, and must not wait for retries of botocore.
 os.environ["AWS_MAX_ATTEMPTS"] = "1"
 os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
 for _name in (
@@ -45,7 +45,7 @@ def _emulator() -> Iterator[EmulatorServer]:
 
 @pytest.fixture
 def emulator(_emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch) -> EmulatorServer:
-    """An emulator with the example pipelines, and ``polysync_default`` as a connection to it."""
+    """Return an emulator with the example pipelines; the connection ``polysync_default`` leads to it."""
     _emulator.control.reset()
     monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=_emulator.endpoint_url))
     return _emulator
@@ -53,7 +53,7 @@ def emulator(_emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch) -> Emul
 
 @pytest.fixture
 def emulated_time(emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch) -> EmulatedTime:
-    """Make every wait of the provider a step of the emulator's clock: eight hours pass in milliseconds."""
+    """Let each wait of the provider advance the emulator's clock, so that hours take milliseconds."""
     from polysync_airflow import hooks
     from polysync_airflow.aws import rate_limiter, retry, stop
     from polysync_airflow.operators import start, starter
@@ -70,7 +70,7 @@ def emulated_time(emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch) -> 
 def connection(
     *, login: str = "AKIAIOSFODNN7EXAMPLE", password: str = "emulated-secret-key", **extra: object
 ) -> str:
-    """Return a Polysync connection as Airflow reads it from the environment."""
+    """Return a Polysync connection as JSON, as Airflow reads it from an environment variable."""
     extra = {"auth_method": "access_key", "region_name": "us-east-1", **extra}
     return json.dumps(
         {"conn_type": "polysync_sagemaker", "login": login, "password": password, "extra": extra}

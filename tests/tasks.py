@@ -1,4 +1,4 @@
-"""Owns how tests run one task as Airflow does: in one session, or deferred and resumed in another."""
+"""Runs a task in tests as Airflow does: in one worker session, or deferred and resumed in another session."""
 
 from __future__ import annotations
 
@@ -17,12 +17,16 @@ from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.triggers import poller
 from polysync_airflow.triggers.message_queue import MessageQueue
 
-# The one that is replaced where time is emulated.
+# The original function, which ``emulated_time`` replaces in the poller.
 RECEIVE = poller.receive
 
 
 class EmulatedTime:
-    """Stands in for the module ``time`` where the provider waits."""
+    """
+    Replaces the module ``time`` where the provider waits.
+
+    ``slept`` lists the seconds of each wait; ``at`` lists the times and actions that ``after`` has scheduled.
+    """
 
     def __init__(self, emulator: EmulatorServer) -> None:
         self._emulator = emulator
@@ -37,16 +41,16 @@ class EmulatedTime:
         """Return the emulated time."""
         return self.time()
 
-    def receive(self, inbox: MessageQueue[Any], seconds: float | None, *, idle: bool) -> Any:
-        """Do as ``polling.receive``: time passes while nothing is under way, and nobody has anything to say."""
+    def receive(self, messages: MessageQueue[Any], seconds: float | None, *, idle: bool) -> Any:
+        """Replace ``poller.receive``: time passes only while no call is running and the queue is empty."""
         if not idle or seconds is None:
-            return inbox.get()
-        if inbox.empty():
+            return messages.get()
+        if messages.empty():
             self.sleep(seconds)
-        return RECEIVE(inbox, 0, idle=idle)
+        return RECEIVE(messages, 0, idle=idle)
 
     def sleep(self, seconds: float) -> None:
-        """Move the emulated clock, and do what was asked to be done meanwhile."""
+        """Advance the emulated clock, and run the scheduled actions that are due meanwhile."""
         self.slept.append(seconds)
         end = self.time() + seconds
         while entry := min((e for e in self.at if e[0] <= end), key=lambda e: e[0], default=None):
@@ -56,12 +60,12 @@ class EmulatedTime:
         self._emulator.control.advance(max(0.0, end - self.time()))
 
     def after(self, seconds: float, action: Callable[[], Any]) -> None:
-        """Do something once so much time has passed."""
+        """Schedule an action that runs when this time has passed."""
         self.at.append((self.time() + seconds, action))
 
 
 class StateStore:
-    """Stands in for Airflow's task state store: JSON by key; outlives tries and clears."""
+    """Replaces Airflow's task state store: JSON values by key, which are kept after retries and clears."""
 
     def __init__(self) -> None:
         self.values: dict[str, str] = {}
@@ -76,13 +80,13 @@ class StateStore:
         self.values[key], self.retentions[key] = json.dumps(value), retention
 
     def delete(self, key: str) -> None:
-        """Forget a value."""
+        """Delete a value."""
         self.values.pop(key, None)
 
 
 @dataclass
 class TaskInstance:
-    """As much of a task instance as operators use; XComs survive a deferral, as in Airflow."""
+    """The part of a task instance that operators use. XComs are kept during a deferral, as in Airflow."""
 
     task_id: str
     dag_id: str = "retraining"
@@ -105,7 +109,16 @@ class TaskInstance:
 
 @dataclass
 class Run:
-    """What came of a task: a result or an error, its XComs, its trigger if it deferred, its last session's operator."""
+    """
+    The outcome of a task.
+
+    :param ti: the task instance, with its XComs.
+    :param result: the return value.
+    :param error: the error that ended the task.
+    :param trigger: the serialized trigger of the last deferral; None if the task did not defer.
+    :param event: the payload of its event.
+    :param operator: the operator of the last worker session.
+    """
 
     ti: TaskInstance
     result: Any = None
@@ -116,26 +129,26 @@ class Run:
 
     @property
     def xcoms(self) -> dict[str, Any]:
-        """The XComs that were pushed."""
+        """The XComs of the task."""
         return self.ti.xcoms
 
 
 def run_task(operator: BaseOperator, ti: TaskInstance | None = None) -> Run:
     """
-    Execute a task to its end, through a trigger and a second worker session if it defers.
+    Run a task to its end. If it defers, run its trigger and then another worker session.
 
-    :param operator: the task; the second session gets a copy made before the first, as another worker would.
-    :param ti: its task instance.
+    :param operator: the task. The next session gets a copy from before the first one, as another worker does.
+    :param ti: the task instance; None for a new one.
     """
     run = Run(ti or TaskInstance(operator.task_id), operator=operator)
     context: Any = {"ti": run.ti, "task": operator, "task_state_store": run.ti.store}
-    elsewhere = copy(operator)
-    elsewhere.__dict__.pop("hook", None)
+    next_session = copy(operator)
+    next_session.__dict__.pop("hook", None)
     try:
         try:
             run.result = operator.execute(context)
         except TaskDeferred as deferral:
-            run.result = _resume(run, elsewhere, context, deferral)
+            run.result = _resume(run, next_session, context, deferral)
     except Exception as error:
         run.error = error
     return run
@@ -152,7 +165,7 @@ def _resume(run: Run, operator: BaseOperator, context: Any, deferral: TaskDeferr
 
 
 async def fire(class_path: str, kwargs: dict[str, Any]) -> Any:
-    """Rebuild a trigger from what Airflow stores, run it, and return its one event's payload through JSON."""
+    """Create a trigger from its serialized form, run it, and return the payload of its only event."""
     module, _, name = class_path.rpartition(".")
     trigger = getattr(importlib.import_module(module), name)(**json.loads(json.dumps(kwargs)))
     events = [event async for event in trigger.run()]

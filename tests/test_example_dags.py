@@ -1,4 +1,4 @@
-"""Every example DAG parses, and runs to its end in Airflow itself against the emulator."""
+"""Every example DAG can be parsed, and runs in Airflow against the emulator."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from polysync_airflow.emulator import EmulatorServer, RealClock
 from tests.conftest import DEFINITIONS, connection
 
 EXAMPLES = Path(__file__).parents[1] / "example_dags"
-# Fast enough for a two-hour retraining to take seconds.
+# A retraining of two hours takes 12 seconds.
 SPEED = 600.0
 
 
 @pytest.fixture(scope="module")
 def _database() -> None:
-    """Airflow's database, made by its own command in the tests' AIRFLOW_HOME."""
+    """Create Airflow's database in the AIRFLOW_HOME of the tests."""
     subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True)
 
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[EmulatorServer]:
-    """An emulator in real, but fast, time: these runs wait by Airflow's own means."""
+    """Start an emulator with a clock that runs fast but by itself, because Airflow itself waits here."""
     with EmulatorServer(clock=RealClock(SPEED), definitions=DEFINITIONS) as server:
         yield server
 
 
 @pytest.fixture
 def example(_database: None, endpoint: EmulatorServer, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Run an example by its DAG id and return the finished DAG run."""
+    """Return a function that runs an example DAG by its id and returns the finished DAG run."""
     endpoint.control.reset()
     monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=endpoint.endpoint_url))
 
@@ -45,7 +45,7 @@ def example(_database: None, endpoint: EmulatorServer, monkeypatch: pytest.Monke
 
 
 def dag_of(dag_id: str) -> Any:
-    """Parse the example of that name."""
+    """Parse the file of an example and return its DAG."""
     from airflow.dag_processing.dagbag import DagBag
 
     bag = DagBag(EXAMPLES / f"{dag_id}.py")
@@ -56,7 +56,7 @@ def dag_of(dag_id: str) -> Any:
 
 
 def test_all_examples_are_covered() -> None:
-    """A new example without a test fails here."""
+    """Each example DAG is in this list, so that a new one without a test fails."""
     assert {path.stem for path in EXAMPLES.glob("*.py")} == {
         "quickstart",
         "scheduled_retraining",
@@ -72,12 +72,12 @@ def xcom(run: Any, task_id: str, key: str) -> Any:
 
 
 def states_of(run: Any) -> list[tuple[str, int, str]]:
-    """Return (task, map index, state) of every task instance."""
+    """Return (task id, map index, state) of every task instance."""
     return sorted((ti.task_id, ti.map_index, str(ti.state)) for ti in run.get_task_instances())
 
 
-def test_the_readmes_first_dag_is_the_quickstart_and_runs(example: Any) -> None:
-    """What a reader copies first is what is tested here, to the letter."""
+def test_quickstart_runs_and_is_in_the_readme(example: Any) -> None:
+    """The first DAG in the README is the file quickstart.py, and it runs to success."""
     readme = (EXAMPLES.parent / "README.md").read_text()
 
     run = example("quickstart")
@@ -88,7 +88,7 @@ def test_the_readmes_first_dag_is_the_quickstart_and_runs(example: Any) -> None:
 
 
 def test_scheduled_retraining_runs_to_success(example: Any, endpoint: EmulatorServer) -> None:
-    """Templates are rendered into parameters, the wait is deferred, and the report gets the record."""
+    """Parameters are rendered from templates, the wait is deferred, and the report task gets the record."""
     run = example("scheduled_retraining")
 
     assert states_of(run) == [("report", -1, "success"), ("retrain", -1, "success")]
@@ -102,12 +102,12 @@ def test_scheduled_retraining_runs_to_success(example: Any, endpoint: EmulatorSe
     assert xcom(run, "retrain", "run")["parameters"] == sent
     assert xcom(run, "retrain", "state") == "Success"
     assert xcom(run, "report", "return_value").startswith("churn-tuning ended as Success after ")
-    # Airflow stores the button's address itself at the end of each worker session.
+    # Airflow stores the URL of the button itself at the end of each worker session.
     assert xcom(run, "retrain", "_link_PolysyncPipelineExecutionLink") == xcom(run, "retrain", "console_url")
 
 
 def test_start_and_stop_cancels_the_execution(example: Any, endpoint: EmulatorServer) -> None:
-    """The ARN that Start returns is what Stop takes."""
+    """The stop task gets the ARN that the start task returns, and stops the execution."""
     run = example("start_and_stop")
 
     assert states_of(run) == [("start", -1, "success"), ("stop", -1, "success")]
@@ -115,8 +115,8 @@ def test_start_and_stop_cancels_the_execution(example: Any, endpoint: EmulatorSe
     assert xcom(run, "stop", "return_value") == "Cancelled"
 
 
-def test_imported_jobs_fan_out_to_one_start_each(example: Any, endpoint: EmulatorServer) -> None:
-    """A job's declared defaults become a start's parameters, one mapped task for each job."""
+def test_import_and_fan_out_starts_one_execution_per_job(example: Any, endpoint: EmulatorServer) -> None:
+    """One mapped task for each job starts its pipeline with the default values of the declared parameters."""
     run = example("import_and_fan_out")
 
     assert states_of(run) == [

@@ -1,4 +1,4 @@
-"""The hook: how it signs in, what it tells AWS of itself, how it reads pages, and how it explains refusals."""
+"""The hook: sign-in, user agent, pagination, and the mapping of errors."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ROLE = "arn:aws:iam::123456789012:role/Execution"
 
 
 def request(**arguments: Any) -> Any:
-    """Build a legal start."""
+    """Return a valid start request."""
     return build_start_request(
         **{
             "pipeline_name": "Fanout",
@@ -41,10 +41,10 @@ def request(**arguments: Any) -> Any:
     )
 
 
-def refusal(
+def error_from_aws(
     emulator: EmulatorServer, operation: str, code: str, call: Any, message: str = "no"
 ) -> SageMakerApiError:
-    """Provoke an error of AWS and return ours."""
+    """Make the emulator return an error, and return the error that the hook raises."""
     emulator.control.add_fault("error", operation, code=code, message=message)
     with pytest.raises(SageMakerApiError) as caught:
         call(PolysyncSageMakerHook())
@@ -54,17 +54,17 @@ def refusal(
 
 
 def start(hook: PolysyncSageMakerHook) -> Any:
-    """Start without a role."""
+    """Start an execution without a role."""
     return hook.start_pipeline_execution(request())
 
 
 def describe(hook: PolysyncSageMakerHook) -> Any:
-    """Look at some execution."""
+    """Describe an execution."""
     return hook.describe_pipeline_execution(EXECUTION)
 
 
 @pytest.mark.parametrize(
-    ("operation", "code", "call", "says", "permanent"),
+    ("operation", "code", "call", "texts", "permanent"),
     [
         (
             "StartPipelineExecution",
@@ -104,28 +104,28 @@ def describe(hook: PolysyncSageMakerHook) -> Any:
         ("DescribePipelineExecution", "SomethingNew", describe, [], False),
     ],
 )
-def test_every_refusal_says_what_to_do(
-    operation: str, code: str, call: Any, says: list[str], permanent: bool, emulator: EmulatorServer
+def test_error_says_what_to_do(
+    operation: str, code: str, call: Any, texts: list[str], permanent: bool, emulator: EmulatorServer
 ) -> None:
-    """AWS's code, operation and words are kept; the cure names permission, resource and region."""
-    error = refusal(emulator, operation, code, call)
+    """The error has AWS's code, operation and message, and names the permission, resource or region."""
+    error = error_from_aws(emulator, operation, code, call)
 
-    for text in says:
+    for text in texts:
         assert text in str(error)
     assert error.permanent is permanent
 
 
-def test_a_refused_start_with_a_role_names_pass_role(emulator: EmulatorServer) -> None:
-    """AWS words a missing iam:PassRole as AccessDenied of the start itself."""
+def test_access_denied_of_a_start_with_a_role_names_pass_role(emulator: EmulatorServer) -> None:
+    """The error names iam:PassRole, because AWS reports its absence as AccessDenied of the start."""
     hook = PolysyncSageMakerHook()
     client: Any = hook.conn
-    known = client.meta.service_model.operation_model("StartPipelineExecution").input_shape.members
+    members = client.meta.service_model.operation_model("StartPipelineExecution").input_shape.members
     with_role = request(execution_role_arn=ROLE)
-    if "RoleArn" not in known:
-        # What a newer botocore sends, this one refuses by itself: the explanation is what is tested.
-        known["RoleArn"] = known["PipelineName"]
+    if "RoleArn" not in members:
+        # An older botocore refuses the member before it sends the request. This test is about AWS's error.
+        members["RoleArn"] = members["PipelineName"]
 
-    error = refusal(
+    error = error_from_aws(
         emulator,
         "StartPipelineExecution",
         "AccessDeniedException",
@@ -135,9 +135,9 @@ def test_a_refused_start_with_a_role_names_pass_role(emulator: EmulatorServer) -
     assert f"iam:PassRole on {ROLE}" in str(error)
 
 
-def test_a_refused_parameter_is_named(emulator: EmulatorServer) -> None:
-    """Where AWS's text names one of the parameters that were sent, so does the hint."""
-    error = refusal(
+def test_hint_names_the_invalid_parameter(emulator: EmulatorServer) -> None:
+    """If AWS's message names a parameter of the request, the hint names it too."""
+    error = error_from_aws(
         emulator,
         "StartPipelineExecution",
         "ValidationException",
@@ -148,15 +148,15 @@ def test_a_refused_parameter_is_named(emulator: EmulatorServer) -> None:
     assert "(parameter Shards)" in str(error)
 
 
-def test_every_hint_can_be_filled_in(emulator: EmulatorServer) -> None:
-    """No entry of the table asks for a fact that the hook does not have."""
+def test_every_hint_can_be_formatted(emulator: EmulatorServer) -> None:
+    """The hook has a value for each placeholder in the texts of ``HINTS``."""
     for code in HINTS:
         emulator.control.remove_faults()
-        refusal(emulator, "DescribePipelineExecution", code, describe)
+        error_from_aws(emulator, "DescribePipelineExecution", code, describe)
 
 
-def test_no_answer_is_an_api_error_that_time_may_cure(emulator: EmulatorServer) -> None:
-    """A dropped connection is told by botocore's name for it, and a wait goes on."""
+def test_missing_response_is_not_a_permanent_error(emulator: EmulatorServer) -> None:
+    """The error code of a dropped connection is the name of botocore's exception, and it is not permanent."""
     emulator.control.add_fault("dropped", "DescribePipelineExecution")
 
     with pytest.raises(SageMakerApiError) as caught:
@@ -167,7 +167,7 @@ def test_no_answer_is_an_api_error_that_time_may_cure(emulator: EmulatorServer) 
 
 
 def fault_of(kind: str, code: str = "", status: int = 400) -> dict[str, Any]:
-    """Describe one fault; what is not told does not matter to its kind."""
+    """Return a fault for the emulator. The default values have no effect on faults of other kinds."""
     return {"kind": kind, "status": status, **({"code": code, "message": "no"} if code else {})}
 
 
@@ -197,10 +197,10 @@ def fault_of(kind: str, code: str = "", status: int = 400) -> dict[str, Any]:
     ],
     ids=lambda value: "-".join(map(str, value.values())) if isinstance(value, dict) else None,
 )
-def test_an_error_knows_whether_moments_may_cure_it(
+def test_error_is_permanent_or_transient(
     fault: dict[str, Any], permanent: bool, transient: bool, emulator: EmulatorServer
 ) -> None:
-    """By AWS's code where we know it, else by the HTTP status; no answer passes, what lasts never does."""
+    """The hint of the error code decides, otherwise the HTTP status; a missing response is transient."""
     emulator.control.add_fault(operation="DescribePipelineExecution", **fault)
 
     with pytest.raises(SageMakerApiError) as caught:
@@ -223,10 +223,10 @@ def test_an_error_knows_whether_moments_may_cure_it(
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
 )
-def test_no_answer_may_pass_in_moments(
+def test_connection_errors_are_transient(
     error: BotoCoreError, transient: bool, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All that botocore itself calls transient; not what it refuses before anything is sent."""
+    """Errors that botocore itself retries are transient; errors before a request is sent are not."""
     hook = PolysyncSageMakerHook()
 
     def fail(**_: Any) -> None:
@@ -239,8 +239,8 @@ def test_no_answer_may_pass_in_moments(
     assert caught.value.transient is transient
 
 
-def test_all_pages_are_read(emulator: EmulatorServer) -> None:
-    """Lists go on to the last page, a hundred a page."""
+def test_list_reads_all_pages(emulator: EmulatorServer) -> None:
+    """The hook lists all pages, with a hundred entries on each."""
     hook = PolysyncSageMakerHook()
     client: Any = hook.conn
     definition = json.dumps({"Version": "2020-12-01", "Steps": [{"Name": "A", "Type": "Processing"}]})
@@ -261,8 +261,8 @@ def test_all_pages_are_read(emulator: EmulatorServer) -> None:
     assert all(call["request"]["PipelineNamePrefix"] == "p" for call in calls)
 
 
-def test_calls_tell_who_makes_them_and_retry_in_standard_mode(emulator: EmulatorServer) -> None:
-    """Account owners find the provider and its version in CloudTrail."""
+def test_user_agent_and_retry_mode(emulator: EmulatorServer) -> None:
+    """The user agent, which CloudTrail shows, has the provider's version; the retry mode is standard."""
     with pytest.raises(SageMakerApiError):
         describe(PolysyncSageMakerHook())
 
@@ -271,10 +271,10 @@ def test_calls_tell_who_makes_them_and_retry_in_standard_mode(emulator: Emulator
     assert "cfg/retry-mode#standard" in call["user_agent"]
 
 
-def test_keys_region_and_endpoint_are_the_connections(
+def test_keys_region_and_endpoint_come_from_the_connection(
     emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing of the host's own AWS settings is used."""
+    """The hook does not use AWS settings of the host."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAHOSTHOSTHOSTHOST")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
     list(PolysyncSageMakerHook().list_pipelines())
@@ -287,10 +287,8 @@ def test_keys_region_and_endpoint_are_the_connections(
     ]
 
 
-def test_an_ordinary_aws_connection_goes_through_the_amazon_provider(
-    emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Existing ``aws`` connections work as they are, their botocore settings before ours."""
+def test_aws_connection_keeps_its_settings(emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connections of type ``aws`` work without changes, and their botocore settings override the defaults."""
     extra = {
         "region_name": "eu-west-1",
         "endpoint_url": emulator.endpoint_url,
@@ -309,10 +307,10 @@ def test_an_ordinary_aws_connection_goes_through_the_amazon_provider(
     assert f"polysync-airflow/{__version__}" in call["user_agent"]
 
 
-def test_a_session_token_is_sent_and_masked(
+def test_session_token_is_used_and_masked(
     emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Temporary keys work, and their secrets are known to Airflow's masker."""
+    """The session of temporary keys has the session token, and Airflow masks the secrets."""
     from airflow.sdk._shared.secrets_masker import redact
 
     monkeypatch.setenv(
@@ -333,10 +331,10 @@ def test_a_session_token_is_sent_and_masked(
     assert "the-se" not in repr(hook.credentials)
 
 
-def test_a_sign_in_that_fails_is_told_as_such(
+def test_failed_sign_in_names_the_connection(
     emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An ``aws`` connection whose profile is missing names the connection, not a stack of botocore."""
+    """An ``aws`` connection with a missing profile raises an error that names the connection."""
     monkeypatch.setenv(
         "AIRFLOW_CONN_MY_AWS",
         json.dumps({"conn_type": "aws", "extra": {"region_name": "eu-west-1", "profile_name": "no-such"}}),

@@ -1,4 +1,4 @@
-"""The console link: right in every partition, and never an erased button."""
+"""The URL of an execution in the console of each AWS partition."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from polysync_airflow.links import console_url
         ("arn:aws-iso:sagemaker:us-iso-east-1:123456789012:pipeline/churn/execution/abc", None),
     ],
 )
-def test_the_link_leads_to_the_partitions_own_console(arn: str, url: str | None) -> None:
-    """Region and domain come from the ARN, the name from the pipeline's owner."""
+def test_url_has_the_domain_of_the_partition(arn: str, url: str | None) -> None:
+    """Region and domain come from the ARN, and the name of the pipeline keeps its spelling."""
     assert console_url(arn, "Churn") == url
 
 
-def test_a_pipeline_given_by_arn_is_linked_by_its_name() -> None:
-    """The console's address wants a name."""
+def test_url_has_the_pipeline_name_if_an_arn_is_given() -> None:
+    """The URL contains the name of the pipeline, even if the operator got the pipeline's ARN."""
     arn = "arn:aws:sagemaker:eu-central-1:123456789012:pipeline/churn"
 
     assert "#/pipelines/churn/executions/" in str(console_url(f"{arn}/execution/abc", arn))

@@ -1,4 +1,4 @@
-"""The README tells what the code does: its tables are held against the tables they describe."""
+"""The tables of the README, compared with the code that they describe."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ README = (Path(__file__).parents[1] / "README.md").read_text()
 
 
 def rows(heading: str) -> dict[str, str]:
-    """Return the table rows under a heading by their first cell."""
+    """Return the table rows under a heading, by the text of their first cell."""
     section = re.split(r"^#+ ", README.split(f"# {heading}\n", 1)[1], maxsplit=1, flags=re.MULTILINE)[0]
     lines = re.findall(r"^\| ([^|]+?) \| (.*)\|$", section, re.MULTILINE)
     return {first.replace("`", ""): rest for first, rest in lines}
@@ -45,7 +45,7 @@ def rows(heading: str) -> dict[str, str]:
     "operator", [PolysyncStartPipelineOperator, PolysyncStopPipelineOperator, PolysyncListImportOperator]
 )
 def test_every_argument_is_documented(operator: Any) -> None:
-    """An argument that is added without a word in README and docstring fails here."""
+    """Each argument of an operator is in the README and in the operator's docstring."""
     documented = ", ".join(rows(operator.__name__))
     common = {"self", "kwargs", "polysync_conn_id", "region_name"}
     arguments = set(inspect.signature(operator.__init__).parameters) - common
@@ -55,14 +55,14 @@ def test_every_argument_is_documented(operator: Any) -> None:
 
 
 def test_every_hint_is_in_the_troubleshooting_table() -> None:
-    """Who searches the README for an error code finds it, and no code is there in vain."""
+    """The troubleshooting table has exactly the error codes of ``HINTS``."""
     codes = {code for code in rows("Troubleshooting") if re.fullmatch(r"[A-Z]\w+", code)}
 
     assert codes == set(HINTS)
 
 
 def test_every_status_is_in_the_outcome_table() -> None:
-    """Each status of AWS stands beside the state that the code gives it."""
+    """The table has each status of AWS, with the state to which the code maps it."""
     documented = {
         status: rest.split("|")[0].strip()
         for statuses, rest in rows("Outcomes").items()
@@ -74,35 +74,35 @@ def test_every_status_is_in_the_outcome_table() -> None:
 
 @pytest.mark.parametrize("status", [*STATE_OF_STATUS, "Pausing"])
 @pytest.mark.parametrize("cleared", [False, True], ids=["retry", "clear"])
-def test_what_becomes_of_an_earlier_execution_is_in_the_table(status: str, cleared: bool) -> None:
-    """The table of retries and clears says for each status what the code decides."""
+def test_every_action_of_a_new_try_is_in_the_table(status: str, cleared: bool) -> None:
+    """The table of retries and clears has the action of the code for each status."""
     documented = {
-        named: rest.split("|")[cleared].strip()
+        name: rest.split("|")[cleared].strip()
         for statuses, rest in rows("One execution per task").items()
-        for named in statuses.replace(", or unknown", ", Pausing").split(", ")
+        for name in statuses.replace(", or unknown", ", Pausing").split(", ")
     }
-    told = documented[status]
-    if told == "the same":
-        told = rows("One execution per task")["Stopping"].split("|")[0].strip()
+    text = documented[status]
+    if text == "the same":
+        text = rows("One execution per task")["Stopping"].split("|")[0].strip()
     stored = StoredExecution(
         epoch=0, region_name="us-east-1", request=REQUEST, execution_arn=f"{ARN}/execution/abcdefghijkl"
     )
 
-    move = next_action(stored, int(cleared), status, retry_mode="resume")
+    action = next_action(stored, int(cleared), status, retry_mode="resume")
 
-    words = {
+    phrases = {
         Action.REATTACH: "takes its result" if status == "Succeeded" else "waits for its end",
         Action.RESUME: "resumes it" if status == "Failed" else "the same; with",
         Action.START: "starts a new one",
         Action.STOP: "stops it, waits for its end, starts a new one",
         Action.WAIT_FOR_END: "waits for its end, then starts a new one",
     }
-    assert words[move] in told
-    assert (move is Action.START) == (told == "starts a new one")
+    assert phrases[action] in text
+    assert (action is Action.START) == (text == "starts a new one")
 
 
-def test_the_records_members_are_documented() -> None:
-    """The XCom ``run`` and the jobs have just the members that the README lists."""
+def test_fields_of_records_and_jobs_are_documented() -> None:
+    """The README lists each field of the XCom ``run`` and of a job."""
     listed = re.findall(r"`(\w+)`", rows("PolysyncStartPipelineOperator")["run"])
     job = re.findall(r"`(\w+)`", README.split("A job: ", 1)[1].split("\n", 1)[0])
 
@@ -111,25 +111,25 @@ def test_the_records_members_are_documented() -> None:
 
 
 def test_every_connection_field_is_documented() -> None:
-    """The form's labels and the JSON names are those of the provider info."""
-    (kind,) = get_provider_info()["connection-types"]
+    """The README has each field of the connection form, with the same label and JSON name."""
+    (connection_type,) = get_provider_info()["connection-types"]
     documented = rows("Connection")
 
-    for name, field in kind["conn-fields"].items():
+    for name, field in connection_type["conn-fields"].items():
         assert f"`extra.{name}`" in documented[field["label"]]
-    for name, label in kind["ui-field-behaviour"]["relabeling"].items():
+    for name, label in connection_type["ui-field-behaviour"]["relabeling"].items():
         assert f"`{name}`" in documented[label]
 
 
-def test_the_policy_is_the_one_that_the_command_prints() -> None:
-    """The least-privilege policy can be pasted, and is the one that the provider's own command makes."""
+def test_policy_is_the_one_that_the_command_prints() -> None:
+    """The least-privilege policy in the README is the output of ``python -m polysync_airflow.iam policy``."""
     policy = json.loads(README.split("```json\n", 1)[1].split("```", 1)[0])
 
     assert policy == identity_policy()
 
 
-def test_every_way_to_sign_in_is_documented() -> None:
-    """Each value that the connection's discriminators take stands in the README."""
-    ways = {way for name in DISCRIMINATORS for way in choices_of(name)}
+def test_every_sign_in_method_is_documented() -> None:
+    """The README has each value of the connection fields that select the sign-in method."""
+    methods = {method for name in DISCRIMINATORS for method in choices_of(name)}
 
-    assert {way for way in ways if f"`{way}`" not in README} == set()
+    assert {method for method in methods if f"`{method}`" not in README} == set()

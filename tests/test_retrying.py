@@ -1,4 +1,4 @@
-"""The retry policy: what it decides by the error and the task's own delays, and that it can be stored."""
+"""The retry policy: its decisions by error and by the task's own delays, and its serialization."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ RETRIES = 3
 SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
 
 
-def refused(code: str, operation: str = "StartPipelineExecution") -> SageMakerApiError:
-    """Make the error that the hook makes of a code."""
+def api_error(code: str, operation: str = "StartPipelineExecution") -> SageMakerApiError:
+    """Return the error that the hook raises for an error code."""
     return SageMakerApiError("no", error_code=code, operation=operation, permanent=hint_for(code).permanent)
 
 
@@ -43,14 +43,14 @@ def decision(
     try_number: int = 1,
     **task: Any,
 ) -> RetryDecision:
-    """Ask a policy, the default one if none is given, about a task whose own delay is a second by default."""
+    """Return the decision of a policy for a task; its ``retry_delay`` is a second unless another is given."""
     operator = BaseOperator(task_id="t", retries=RETRIES, **{"retry_delay": SECOND, **task})
     context: Any = {"task": operator}
     return (policy or PolysyncRetryPolicy()).evaluate(error, try_number, RETRIES, context)
 
 
 def execution_error(kind: type[PipelineExecutionError], **members: Any) -> PipelineExecutionError:
-    """Make an error about an execution."""
+    """Return an error about an execution."""
     return kind("no", execution_arn="arn", status=None, **members)
 
 
@@ -60,31 +60,51 @@ FAIL, RETRY, DEFAULT = RetryAction.FAIL, RetryAction.RETRY, RetryAction.DEFAULT
 @pytest.mark.parametrize(
     ("error", "action", "delay", "reason"),
     [
-        (refused("AccessDeniedException"), FAIL, None, "AccessDeniedException: trying again cannot cure it"),
-        (refused("AccessDenied"), FAIL, None, "AccessDenied: trying again cannot cure it"),
-        (refused("ValidationException"), FAIL, None, "ValidationException: trying again cannot cure it"),
-        (refused("ResourceNotFound"), FAIL, None, "ResourceNotFound: trying again cannot cure it"),
-        (refused("ParamValidationError"), FAIL, None, "ParamValidationError: trying again cannot cure it"),
-        (ParametersError("no"), FAIL, None, "ParametersError: trying again cannot cure it"),
-        (CredentialsError("no"), FAIL, None, "CredentialsError: trying again cannot cure it"),
+        (
+            api_error("AccessDeniedException"),
+            FAIL,
+            None,
+            "AccessDeniedException: permanent error, a retry cannot succeed",
+        ),
+        (api_error("AccessDenied"), FAIL, None, "AccessDenied: permanent error, a retry cannot succeed"),
+        (
+            api_error("ValidationException"),
+            FAIL,
+            None,
+            "ValidationException: permanent error, a retry cannot succeed",
+        ),
+        (
+            api_error("ResourceNotFound"),
+            FAIL,
+            None,
+            "ResourceNotFound: permanent error, a retry cannot succeed",
+        ),
+        (
+            api_error("ParamValidationError"),
+            FAIL,
+            None,
+            "ParamValidationError: permanent error, a retry cannot succeed",
+        ),
+        (ParametersError("no"), FAIL, None, "ParametersError: permanent error, a retry cannot succeed"),
+        (CredentialsError("no"), FAIL, None, "CredentialsError: permanent error, a retry cannot succeed"),
         (
             execution_error(PipelineExecutionError, permanent=True),
             FAIL,
             None,
-            "PipelineExecutionError: trying again cannot cure it",
+            "PipelineExecutionError: permanent error, a retry cannot succeed",
         ),
         (
-            refused("ResourceLimitExceeded"),
+            api_error("ResourceLimitExceeded"),
             RETRY,
             10 * MINUTE,
             "ResourceLimitExceeded: next try after 600 s",
         ),
-        (refused("ThrottlingException"), RETRY, MINUTE, "ThrottlingException: next try after 60 s"),
-        (refused("Throttling"), RETRY, MINUTE, "Throttling: next try after 60 s"),
-        (refused("ConflictException"), DEFAULT, None, None),
-        (refused("ExpiredTokenException"), DEFAULT, None, None),
-        (refused("EndpointConnectionError"), DEFAULT, None, None),
-        (refused("SomethingNew"), DEFAULT, None, None),
+        (api_error("ThrottlingException"), RETRY, MINUTE, "ThrottlingException: next try after 60 s"),
+        (api_error("Throttling"), RETRY, MINUTE, "Throttling: next try after 60 s"),
+        (api_error("ConflictException"), DEFAULT, None, None),
+        (api_error("ExpiredTokenException"), DEFAULT, None, None),
+        (api_error("EndpointConnectionError"), DEFAULT, None, None),
+        (api_error("SomethingNew"), DEFAULT, None, None),
         (CredentialsError("no answer", permanent=False), DEFAULT, None, None),
         (TriggerEventError("no"), DEFAULT, None, None),
         (execution_error(PipelineExecutionFailedError), DEFAULT, None, None),
@@ -97,19 +117,19 @@ FAIL, RETRY, DEFAULT = RetryAction.FAIL, RetryAction.RETRY, RetryAction.DEFAULT
         getattr(value, "error_code", type(value).__name__) if isinstance(value, BaseException) else None
     ),
 )
-def test_the_error_decides(
+def test_decision_depends_on_the_error(
     error: BaseException, action: RetryAction, delay: timedelta | None, reason: str | None
 ) -> None:
-    """What lasts fails, what has a delay worth waiting waits for it, all else is the task's own retries."""
+    """Permanent errors fail the task, errors with a delay use it, and others use the task's own retries."""
     assert decision(error) == RetryDecision(action, delay, reason)
 
 
-def test_no_task_at_hand_is_no_hindrance() -> None:
-    """Without a context, or with one that names no task, the table's delay is all there is."""
-    nothing: Any = {}
-    for context in (None, nothing):
-        decided = PolysyncRetryPolicy().evaluate(refused("ThrottlingException"), 1, RETRIES, context)
-        assert decided.retry_delay == MINUTE
+def test_delay_of_the_hint_is_used_without_a_task() -> None:
+    """Without a context, or with a context without a task, the delay is that of the hint."""
+    empty_context: Any = {}
+    for context in (None, empty_context):
+        result = PolysyncRetryPolicy().evaluate(api_error("ThrottlingException"), 1, RETRIES, context)
+        assert result.retry_delay == MINUTE
 
 
 @pytest.mark.parametrize(
@@ -120,7 +140,7 @@ def test_no_task_at_hand_is_no_hindrance() -> None:
         ({"retry_delay": 5 * MINUTE}, 1, None),
         ({"retry_delay": SECOND, "max_retry_delay": 30 * SECOND}, 1, 30 * SECOND),
         ({"retry_delay": 30.0, "max_retry_delay": 30.0}, 1, None),
-        # Airflow waits from 10 to 20 s, 20 to 40, 40 to 80, 80 to 160.
+        # Airflow waits 10 to 20 s, 20 to 40 s, 40 to 80 s, 80 to 160 s.
         ({"retry_delay": 10 * SECOND, "retry_exponential_backoff": 2}, 1, MINUTE),
         ({"retry_delay": 10 * SECOND, "retry_exponential_backoff": 2}, 2, MINUTE),
         ({"retry_delay": 10 * SECOND, "retry_exponential_backoff": 2}, 3, 80 * SECOND),
@@ -134,32 +154,32 @@ def test_no_task_at_hand_is_no_hindrance() -> None:
         ({"retry_delay": SECOND, "retry_exponential_backoff": 1e200}, 3, None),
     ],
 )
-def test_no_delay_is_shorter_than_the_tasks_own(
+def test_delay_is_not_shorter_than_the_tasks_own(
     task: dict[str, Any], try_number: int, delay: timedelta | None
 ) -> None:
-    """None leaves it to Airflow, which waits longer; ``max_retry_delay`` has the last word."""
-    decided = decision(refused("ThrottlingException"), try_number=try_number, **task)
+    """If Airflow's own delay is longer, it applies (None); no delay is longer than ``max_retry_delay``."""
+    result = decision(api_error("ThrottlingException"), try_number=try_number, **task)
 
-    assert decided.retry_delay == delay
-    assert decided.action is (RETRY if delay else DEFAULT)
+    assert result.retry_delay == delay
+    assert result.action is (RETRY if delay else DEFAULT)
 
 
 @pytest.mark.parametrize("factor", [0, 1, 1.5, 2, 10])
 @pytest.mark.parametrize("longest", [None, 45 * SECOND, 5 * MINUTE])
 @pytest.mark.parametrize("own", [SECOND, 20 * SECOND, 2 * MINUTE])
-def test_airflows_own_reckoning_is_never_undercut(
+def test_delay_is_at_least_the_one_that_airflow_calculates(
     own: timedelta, longest: timedelta | None, factor: float
 ) -> None:
-    """Beside ``next_retry_datetime`` itself: at least as long as it, and as the table, or the author's longest."""
+    """The delay is at least that of ``next_retry_datetime`` and that of the hint (or ``max_retry_delay``)."""
     task: dict[str, Any] = {
         "retry_delay": own,
         "retry_exponential_backoff": factor,
         "max_retry_delay": longest,
     }
     now = datetime.now(UTC)
-    reckon: Any = TaskInstance.next_retry_datetime
+    next_retry_datetime: Any = TaskInstance.next_retry_datetime
     for try_number in range(1, RETRIES + 1):
-        decided = decision(refused("ThrottlingException"), try_number=try_number, **task).retry_delay
+        delay = decision(api_error("ThrottlingException"), try_number=try_number, **task).retry_delay
         ti: Any = SimpleNamespace(
             retry_delay_override=None,
             task=BaseOperator(task_id="t", **task),
@@ -169,16 +189,16 @@ def test_airflows_own_reckoning_is_never_undercut(
             task_id="t",
             logical_date=now,
         )
-        airflows = reckon(ti) - now
+        airflow_delay = next_retry_datetime(ti) - now
 
-        assert (decided or airflows) >= airflows
-        assert (decided or airflows) >= min(MINUTE, longest or MINUTE)
+        assert (delay or airflow_delay) >= airflow_delay
+        assert (delay or airflow_delay) >= min(MINUTE, longest or MINUTE)
 
 
-def test_the_last_try_speaks_of_no_next_one() -> None:
-    """With no retries left only what cannot be cured is told as such."""
-    assert decision(refused("ThrottlingException"), try_number=RETRIES + 1) == RetryDecision.default()
-    assert decision(refused("ValidationException"), try_number=RETRIES + 1).action is FAIL
+def test_no_delay_after_the_last_try() -> None:
+    """After the last try the decision has no delay; a permanent error still fails the task."""
+    assert decision(api_error("ThrottlingException"), try_number=RETRIES + 1) == RetryDecision.default()
+    assert decision(api_error("ValidationException"), try_number=RETRIES + 1).action is FAIL
 
 
 @pytest.mark.parametrize(
@@ -192,11 +212,14 @@ def test_the_last_try_speaks_of_no_next_one() -> None:
         ("AccessDeniedException", RetryDecision.retry(MINUTE, "AccessDeniedException: next try after 60 s")),
         ("ResourceNotFound", RetryDecision.default()),
         ("SomethingNew", RetryDecision.retry(MINUTE, "SomethingNew: next try after 60 s")),
-        ("ValidationException", RetryDecision.fail("ValidationException: trying again cannot cure it")),
+        (
+            "ValidationException",
+            RetryDecision.fail("ValidationException: permanent error, a retry cannot succeed"),
+        ),
     ],
 )
-def test_an_author_knows_better(code: str, expected: RetryDecision) -> None:
-    """A delay of one's own goes before the table's, under any of a code's names, also for what lasts."""
+def test_retry_after_overrides_the_hint(code: str, expected: RetryDecision) -> None:
+    """``retry_after`` overrides the hint of a code and its aliases, even for permanent errors."""
     policy = PolysyncRetryPolicy(
         retry_after={
             "ResourceLimitExceeded": 2 * SECOND,
@@ -207,12 +230,12 @@ def test_an_author_knows_better(code: str, expected: RetryDecision) -> None:
         }
     )
 
-    assert decision(refused(code), policy) == expected
+    assert decision(api_error(code), policy) == expected
 
 
 @pytest.mark.parametrize("delay", [60, None, "60", timedelta(seconds=-1)])
-def test_a_delay_is_a_timedelta(delay: Any) -> None:
-    """A bare number could mean anything; the error names the code."""
+def test_retry_after_accepts_only_timedeltas(delay: Any) -> None:
+    """A value of another type, or a negative one, raises an error that names the error code."""
     with pytest.raises(ParametersError, match=r"retry_after\['ThrottlingException'\] = "):
         PolysyncRetryPolicy(retry_after={"ThrottlingException": delay})
 
@@ -220,16 +243,16 @@ def test_a_delay_is_a_timedelta(delay: Any) -> None:
 @pytest.mark.parametrize(
     "policy", [PolysyncRetryPolicy(), PolysyncRetryPolicy(retry_after={"SomethingNew": 1.5 * MINUTE})]
 )
-def test_a_policy_survives_json(policy: PolysyncRetryPolicy) -> None:
-    """What ``serialize`` returns is JSON, and makes the same policy again."""
+def test_policy_can_be_stored_as_json(policy: PolysyncRetryPolicy) -> None:
+    """``serialize`` returns JSON, from which ``deserialize`` makes an equal policy."""
     stored = json.loads(json.dumps(policy.serialize()))
 
     assert stored["__type"] == "PolysyncRetryPolicy"
     assert PolysyncRetryPolicy.deserialize(stored) == policy
 
 
-def test_the_table_of_hints_does_not_contradict_itself() -> None:
-    """What lasts neither passes nor is worth a delay, and every alias leads to an entry."""
+def test_hints_are_consistent() -> None:
+    """A permanent error is neither transient nor has a retry delay, and every alias has a hint."""
     for hint in (*HINTS.values(), *SIGN_IN_HINTS.values()):
         assert not hint.permanent or (not hint.transient and hint.retry_delay is None)
     assert set(ALIASES.values()) <= set(HINTS)

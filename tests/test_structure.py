@@ -32,9 +32,10 @@ FOLDER_LAYERS = {
         {"__init__"},
     ),
     "auth": (
-        {"allowed_files", "iam_policies", "entra"},
+        {"allowed_files", "iam_policies", "entra", "secret_masking"},
         {"connection_test", "web_identity_token"},
         {"refresh"},
+        {"sts"},
         {"credentials"},
         {"connection"},
         {"base_hook"},
@@ -42,7 +43,7 @@ FOLDER_LAYERS = {
     ),
     "jobs": ({"importer"}, {"__init__"}),
     "triggers": (
-        {"due_queue", "message_queue", "schedule", "shared_client"},
+        {"due_queue", "message_queue", "schedule", "shared_client", "stop_threads"},
         {"subscription"},
         {"poller"},
         {"pipeline_execution"},
@@ -56,8 +57,8 @@ FOLDER_LAYERS = {
         {"__init__"},
     ),
     "emulator": (
-        {"errors", "protocol"},
-        {"engine"},
+        {"errors"},
+        {"protocol", "engine"},
         {"sagemaker"},
         {"sign_in"},
         {"server"},
@@ -106,6 +107,7 @@ NO_AIRFLOW_IN_AUTH = {
     "entra",
     "iam_policies",
     "refresh",
+    "sts",
 }
 NO_BOTOCORE = ("execution", "jobs", "operators", "exceptions", "iam", "links", "retrying", "states")
 PURE = ("emulator.engine",)
@@ -126,9 +128,15 @@ def imports_of(path: Path) -> set[str]:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            found.add(node.module or "")
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+            # ``from package import module`` imports the module; any other name comes from ``package`` itself.
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if _is_own_module(name) else str(node.module) for name in names}
     return found
+
+
+def _is_own_module(name: str) -> bool:
+    path = PACKAGE.parent.joinpath(*name.split("."))
+    return path.with_suffix(".py").exists()
 
 
 def own_imports_of(path: Path) -> set[str]:

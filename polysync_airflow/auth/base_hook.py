@@ -1,4 +1,8 @@
-"""Owns how an Airflow connection becomes a client that is signed in to AWS."""
+"""
+The base hook: reads an Airflow connection and creates boto3 sessions and clients that are signed in with it.
+
+``hooks`` adds the SageMaker operations.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,7 @@ from polysync_airflow import __version__
 from polysync_airflow.auth.connection import parse_credentials
 from polysync_airflow.auth.credentials import BaseCredentials
 from polysync_airflow.aws.error_mapping import BOTO_ERRORS, BotoError, is_transient
-from polysync_airflow.aws.sessions import optimize_parsing
+from polysync_airflow.aws.sessions import optimize_parsing, reduce_models
 from polysync_airflow.exceptions import UNKNOWN_HINT, CredentialsError, hint_for
 from polysync_airflow.get_provider_info import ALLOWED_IDENTITY_FOLDERS, DEFAULT_IDENTITY_FOLDERS
 
@@ -27,30 +31,33 @@ if TYPE_CHECKING:
     import boto3
     from airflow.sdk import Connection
 
-# Connections that a client keeps open for its next calls, and so how many threads can share it. They are
-# made when they are needed; a connection of type aws may name another number.
+# Size of botocore's HTTP connection pool, and so the number of threads that can share a client. HTTP
+# connections are opened when they are needed. An Airflow connection of type aws can set another size.
 MAX_POOL_CONNECTIONS: Final = 32
 
 
 def allowed_identity_folders() -> tuple[Path, ...]:
-    """The folders under which a connection may name files: tokens, certificates, authorities."""
-    told = conf.get(*ALLOWED_IDENTITY_FOLDERS, fallback=DEFAULT_IDENTITY_FOLDERS)
-    return tuple(Path(folder.strip()) for folder in told.split(",") if folder.strip())
+    """Return the folders in which a connection may name files: tokens, certificates, CA bundles."""
+    setting = conf.get(*ALLOWED_IDENTITY_FOLDERS, fallback=DEFAULT_IDENTITY_FOLDERS)
+    return tuple(Path(folder.strip()) for folder in setting.split(",") if folder.strip())
 
 
 class PolysyncBaseHook(AwsBaseHook):
     """
-    The part of the hook that knows connections.
+    Base class of ``PolysyncSageMakerHook``: the connection, its sign-in method, and the client.
 
-    :param polysync_conn_id: Airflow connection of type ``polysync_sagemaker`` or ``aws``.
-    :param region_name: AWS region; goes before the connection's.
-    :param config: settings of botocore; each goes before the connection's.
+    :param polysync_conn_id: id of an Airflow connection of type ``polysync_sagemaker`` or ``aws``.
+    :param region_name: AWS region; overrides the region of the connection.
+    :param config: botocore settings; each overrides the setting of the connection.
     """
 
     conn_name_attr = "polysync_conn_id"
     default_conn_name = "polysync_default"
     conn_type = "polysync_sagemaker"
     hook_name = "Polysync SageMaker"
+
+    # The operations of SageMaker that the client must have; empty for all of them.
+    client_operations: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -61,19 +68,19 @@ class PolysyncBaseHook(AwsBaseHook):
     ) -> None:
         super().__init__(aws_conn_id=polysync_conn_id, region_name=region_name, client_type="sagemaker")
         self.polysync_conn_id = polysync_conn_id
-        self._overrides = config
+        self._config_overrides = config
 
     @cached_property
     def _connection(self) -> Connection:
         if not self.polysync_conn_id or not isinstance(self.polysync_conn_id, str):
             raise CredentialsError(
-                f"polysync_conn_id = {self.polysync_conn_id!r} names no connection: give the id of a "
-                "polysync_sagemaker or aws connection. The host's own credentials are never used by default."
+                f"polysync_conn_id = {self.polysync_conn_id!r} is not a connection id: give the id of a "
+                "polysync_sagemaker or aws connection. The credentials of the host are never used by default."
             )
         try:
             connection = self.get_connection(self.polysync_conn_id)
         except AirflowNotFoundException as error:
-            # Not permanent: a secrets backend that does not answer looks just the same.
+            # Not permanent: Airflow raises the same error if a secrets backend does not respond.
             raise CredentialsError(
                 f"polysync_conn_id = {self.polysync_conn_id!r}: there is no such connection. Add it under "
                 "Admin > Connections with the type Polysync SageMaker, or correct the id.",
@@ -88,7 +95,7 @@ class PolysyncBaseHook(AwsBaseHook):
 
     @cached_property
     def credentials(self) -> BaseCredentials | None:
-        """The connection's checked content; None for an ``aws`` connection."""
+        """The parsed fields of the connection; None for an ``aws`` connection."""
         connection = self._connection
         if connection.conn_type == AwsBaseHook.conn_type:
             return None
@@ -106,7 +113,7 @@ class PolysyncBaseHook(AwsBaseHook):
 
     @cached_property
     def conn_config(self) -> AwsConnectionWrapper:
-        """What the amazon provider's base hook reads; unlike there, a missing connection raises."""
+        """The settings of the amazon provider's base hook. A missing connection is an error, unlike there."""
         if self.credentials is None:
             wrapper = AwsConnectionWrapper(conn=self._connection, region_name=self._region_name)
         else:
@@ -118,73 +125,79 @@ class PolysyncBaseHook(AwsBaseHook):
                     "verify": self.credentials.verify,
                 },
             )
-        ours = Config(
+        config = Config(
             retries={"mode": "standard"},
             user_agent_extra=f"polysync-airflow/{__version__}",
             max_pool_connections=MAX_POOL_CONNECTIONS,
         )
-        for theirs in (wrapper.botocore_config, self._overrides):
-            ours = ours.merge(theirs) if theirs else ours
-        wrapper.botocore_config = ours
+        for overrides in (wrapper.botocore_config, self._config_overrides):
+            config = config.merge(overrides) if overrides else config
+        wrapper.botocore_config = config
         return wrapper
 
     def has_same_connection(self, other: PolysyncBaseHook) -> bool:
         """
-        Tell whether the connection says the same as when another hook read it.
+        Return whether the connection has the same content as when another hook read it.
 
-        :param other: a hook of the same connection.
-        :raises CredentialsError: if it cannot be read.
+        :param other: a hook with the same connection id.
+        :raises CredentialsError: if the connection cannot be read.
         """
-        mine, theirs = self._connection, other._connection
-        parts = ("conn_type", "login", "password", "extra", "host", "port", "schema")
-        return all(getattr(mine, part) == getattr(theirs, part) for part in parts)
+        fields = ("conn_type", "login", "password", "extra", "host", "port", "schema")
+        return all(getattr(self._connection, name) == getattr(other._connection, name) for name in fields)
 
     def get_session(self, region_name: str | None = None, deferrable: bool = False) -> boto3.session.Session:
-        """Return the one boto3 session of this hook's connection."""
+        """Return a boto3 session that is signed in with the connection."""
         if self.credentials is not None:
-            return self.credentials.session(allowed_identity_folders())
-        session = super().get_session(region_name=region_name, deferrable=deferrable)
+            session = self.credentials.session(allowed_identity_folders())
+        else:
+            session = super().get_session(region_name=region_name, deferrable=deferrable)
+            # boto3 has no public attribute for the botocore session. The amazon provider uses this one too.
+            optimize_parsing(session._session)
         if not session.region_name:
             raise CredentialsError(
-                f"No region: set region_name in the extra of connection {self.polysync_conn_id!r}, or "
-                "give the operator a region_name."
+                f"No region: set region_name in the extra of the connection {self.polysync_conn_id!r}, or "
+                "pass region_name to the operator."
             )
-        # boto3 has no public way to the session that it wraps; the amazon provider takes this one too.
-        optimize_parsing(session._session)
+        if self.client_operations:
+            reduce_models(session._session, {"sagemaker": self.client_operations})
         return session
 
     def get_caller_identity(self) -> dict[str, Any]:
         """
-        Ask AWS who signs in.
+        Call STS GetCallerIdentity.
 
-        :raises CredentialsError: if signing in fails, or STS does not answer.
+        https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html
+
+        :raises CredentialsError: if the sign-in fails, or STS does not respond.
         """
-        own = self.credentials
-        endpoint = own.sts_endpoint_url if own else self.conn_config.get_service_endpoint_url("sts")
+        if self.credentials:
+            endpoint = self.credentials.sts_endpoint_url
+        else:
+            endpoint = self.conn_config.get_service_endpoint_url("sts")
         try:
             sts = self.get_session(self.region_name).client(
                 "sts", endpoint_url=endpoint, config=self._get_config(), verify=self.verify
             )
-            answer: dict[str, Any] = sts.get_caller_identity()
+            response: dict[str, Any] = sts.get_caller_identity()
         except BOTO_ERRORS as error:
             raise self._sign_in_failed(error) from error
-        return answer
+        return response
 
     @property
-    def way(self) -> str:
-        """How this connection signs in."""
-        return self.credentials.way if self.credentials else "an aws connection"
+    def auth_description(self) -> str:
+        """The sign-in method of the connection, for messages."""
+        return self.credentials.auth_description if self.credentials else "an aws connection"
 
     @property
     def credentials_expire_at(self) -> datetime | None:
-        """When the credentials in use expire, if they do; they are renewed before."""
-        found = self.get_session(self.region_name).get_credentials()
-        expiry: datetime | None = getattr(found, "_expiry_time", None)
+        """The time at which the current credentials expire, unless refreshed; None if it is not known."""
+        credentials = self.get_session(self.region_name).get_credentials()
+        expiry: datetime | None = getattr(credentials, "_expiry_time", None)
         return expiry.astimezone(UTC) if expiry else None
 
     @property
     def max_pool_connections(self) -> int:
-        """How many calls can be under way at once without connecting anew for each."""
+        """The number of calls that can run at the same time and reuse HTTP connections."""
         return int(self._signed_in_client.meta.config.max_pool_connections)
 
     @property

@@ -1,4 +1,9 @@
-"""Owns a connection's content: checked field by field, and told in a person's words where it is wrong."""
+"""
+Checks the fields of a ``polysync_sagemaker`` connection and parses them into the model of its sign-in method.
+
+The models are in ``credentials``. This module words the validation errors for the user who edits the
+connection.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +13,11 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from polysync_airflow.auth.credentials import CREDENTIALS, DISCRIMINATORS, BaseCredentials
+from polysync_airflow.auth.credentials import CREDENTIALS_ADAPTER, DISCRIMINATORS, BaseCredentials
 from polysync_airflow.exceptions import CredentialsError
 
-# Where a person finds each field in the connection form.
-_FORM_NAMES: Final = {
+# Fields that have another name in the connection form.
+_FORM_LABELS: Final = {
     "access_key_id": "access_key_id (login)",
     "secret_access_key": "secret_access_key (password)",
 }
@@ -20,16 +25,17 @@ _FORM_NAMES: Final = {
 
 def parse_credentials(fields: Mapping[str, Any], *, connection_id: str) -> BaseCredentials:
     """
-    Check a connection's fields.
+    Check and parse the fields of a connection.
 
-    :param fields: the connection's content by field name; None and empty text count as not given, as the
-        connection form sends them so.
-    :param connection_id: for the error.
-    :raises CredentialsError: naming every missing, unknown or illegal field; never quoting a secret.
+    :param fields: the fields of the connection by name. None and empty strings count as missing, because the
+        connection form sends empty strings for empty fields.
+    :param connection_id: id of the connection, for the error message.
+    :raises CredentialsError: if a field is missing, unknown or malformed. The message names every such field
+        and never contains a secret.
     """
     given = {name: value for name, value in fields.items() if value not in (None, "")}
     try:
-        credentials: BaseCredentials = CREDENTIALS.validate_python(given)
+        credentials: BaseCredentials = CREDENTIALS_ADAPTER.validate_python(given)
     except ValidationError as error:
         problems = "\n".join(f"- {problem}" for problem in _problems(error, given))
         raise CredentialsError(
@@ -40,58 +46,61 @@ def parse_credentials(fields: Mapping[str, Any], *, connection_id: str) -> BaseC
 
 def _problems(error: ValidationError, given: Mapping[str, Any]) -> Iterable[str]:
     for problem in error.errors(include_url=False, include_input=False):
-        kind = problem["type"]
-        if kind in ("union_tag_invalid", "union_tag_not_found"):
+        error_type = problem["type"]
+        if error_type in ("union_tag_invalid", "union_tag_not_found"):
             name = str(problem["ctx"]["discriminator"]).strip("'")
-            tags = ", ".join(choices_of(name))
-            yield f"{name}: give one of {tags}."
+            yield f"{name}: give one of {', '.join(choices_of(name))}."
             continue
         name = str(problem["loc"][-1])
-        shown = _FORM_NAMES.get(name, name)
-        if kind == "missing":
-            yield f"{shown}: Field required; fill it in."
-        elif kind == "extra_forbidden":
-            cure = _nearest(name, problem["loc"][:-1], given)
-            yield f"{shown}: this way to sign in has no such field; {cure}."
+        label = _FORM_LABELS.get(name, name)
+        if error_type == "missing":
+            yield f"{label}: Field required; fill it in."
+        elif error_type == "extra_forbidden":
+            cure = _suggestion(name, problem["loc"][:-1], given)
+            yield f"{label}: this sign-in method has no such field; {cure}."
         else:
-            yield f"{shown}: {problem['msg']}; correct it."
+            yield f"{label}: {problem['msg']}; correct it."
 
 
-def _nearest(name: str, way: tuple[int | str, ...], given: Mapping[str, Any]) -> str:
-    free = [field for field in _fields_of(way) if field not in given]
-    near = difflib.get_close_matches(name, free, n=1, cutoff=0.75)
-    return f"did you mean {near[0]}" if near else "remove it, or correct auth_method"
+def _suggestion(name: str, tags: tuple[int | str, ...], given: Mapping[str, Any]) -> str:
+    unused = [field for field in _fields_of(tags) if field not in given]
+    matches = difflib.get_close_matches(name, unused, n=1, cutoff=0.75)
+    return f"did you mean {matches[0]}" if matches else "remove it, or correct auth_method"
 
 
-def _fields_of(way: tuple[int | str, ...]) -> Iterable[str]:
-    """Return the fields of the way that pydantic's location names by its discriminators' values."""
-    for kind in ways():
-        tags = [
+def _fields_of(tags: tuple[int | str, ...]) -> Iterable[str]:
+    """Return the fields of a sign-in method; ``tags`` are its discriminator values in pydantic's location."""
+    for credentials_class in ways():
+        values = [
             field.annotation.__args__[0]
-            for name, field in kind.model_fields.items()
+            for name, field in credentials_class.model_fields.items()
             if name in DISCRIMINATORS
         ]
-        if tags == list(way):
-            return list(kind.model_fields)
+        if values == list(tags):
+            return list(credentials_class.model_fields)
     return ()
 
 
 def choices_of(discriminator: str) -> list[str]:
     """
-    Return the values that a discriminating field can have.
+    Return the allowed values of a discriminator field.
 
     :param discriminator: ``auth_method``, ``identity_source`` or ``entra_credential``.
     """
-    found = [
+    values = [
         field.annotation.__args__[0]
-        for kind in ways()
-        for name, field in kind.model_fields.items()
+        for credentials_class in ways()
+        for name, field in credentials_class.model_fields.items()
         if name == discriminator
     ]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(values))
 
 
-def ways(kind: Any = BaseCredentials) -> list[Any]:
-    """Return the classes of all ways to sign in, in the order in which they are written."""
-    children = kind.__subclasses__()
-    return [way for child in children for way in ways(child)] if children else [kind]
+def ways(base: Any = BaseCredentials) -> list[Any]:
+    """
+    Return the credentials classes of all sign-in methods, in the order of their definition.
+
+    :param base: the class whose leaf subclasses are returned.
+    """
+    subclasses = base.__subclasses__()
+    return [leaf for subclass in subclasses for leaf in ways(subclass)] if subclasses else [base]

@@ -1,4 +1,8 @@
-"""Owns the test of a connection: who one is there, and which of the provider's actions one may use."""
+"""
+Tests a connection: reports the identity that signs in, and which of the provider's IAM actions are granted.
+
+``PolysyncSageMakerHook.test_connection`` calls it for the "Test" button of the connection form.
+"""
 
 from __future__ import annotations
 
@@ -9,21 +13,26 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Final, Protocol
 
-from polysync_airflow.auth.iam_policies import LISTING, OPTIONAL, REQUIRED, missing_statement
+from polysync_airflow.auth.iam_policies import (
+    LIST_OPERATIONS,
+    OPTIONAL_OPERATIONS,
+    REQUIRED_OPERATIONS,
+    missing_statement,
+)
 from polysync_airflow.exceptions import PolysyncError, SageMakerApiError
 
-GRANTED, DENIED, UNTOLD = "granted", "denied", "could not be told"
-# AWS looks at permissions before it looks for the resource, so these answers mean that the call was allowed.
-_ALLOWED_CODES: Final = ("ResourceNotFound", "ValidationException")
-_DENIED_CODES: Final = ("AccessDeniedException", "AccessDenied")
+GRANTED, DENIED, UNKNOWN = "granted", "denied", "unknown"
+# AWS checks the permissions before it looks for the resource, so these errors mean that the call was allowed.
+_GRANTED_ERROR_CODES: Final = ("ResourceNotFound", "ValidationException")
+_DENIED_ERROR_CODES: Final = ("AccessDeniedException", "AccessDenied")
 
 
-class Connected(Protocol):
-    """What is tested: somebody who can call AWS. The hook is."""
+class HookUnderTest(Protocol):
+    """The part of ``PolysyncSageMakerHook`` that a connection test uses."""
 
     @property
-    def way(self) -> str:
-        """How it signs in."""
+    def auth_description(self) -> str:
+        """The sign-in method of the connection."""
 
     @property
     def region_name(self) -> str | None:
@@ -31,95 +40,104 @@ class Connected(Protocol):
 
     @property
     def pipelines_arn(self) -> str:
-        """The pattern of all pipelines of account and region."""
+        """The ARN pattern of all pipelines of the account and region."""
 
     @property
     def credentials_expire_at(self) -> datetime | None:
-        """When the credentials in use expire."""
+        """The time at which the current credentials expire; None if it is not known."""
 
     def get_caller_identity(self) -> dict[str, Any]:
-        """Ask STS who signs in."""
+        """Call STS GetCallerIdentity."""
 
     def call(self, operation: str, **request: Any) -> dict[str, Any]:
-        """Call an operation of SageMaker."""
+        """Call a SageMaker operation."""
 
 
-def describe_identity(hook: Connected) -> str:
+def describe_identity(hook: HookUnderTest) -> str:
     """
-    Tell who signs in: ARN, account, region, way, expiry.
+    Describe the identity that signs in: ARN, account, region, sign-in method, expiry.
 
     https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html needs no permission.
 
-    :param hook: the connection.
-    :raises PolysyncError: if it cannot sign in.
+    :param hook: hook of the connection.
+    :raises PolysyncError: if the connection cannot sign in.
     """
     identity = hook.get_caller_identity()
-    expiry = hook.credentials_expire_at
-    until = f"until {expiry:%Y-%m-%d %H:%M:%SZ}, renewed before" if expiry else "without expiry"
-    who = f"{identity['Arn']} (account {identity['Account']})"
-    return f"Signed in as {who} in {hook.region_name} by {hook.way}, {until}."
+    expires_at = hook.credentials_expire_at
+    expiry = (
+        f"credentials expire at {expires_at:%Y-%m-%d %H:%M:%SZ} and are refreshed before"
+        if expires_at
+        else "credentials have no known expiry"
+    )
+    return (
+        f"Signed in as {identity['Arn']} (account {identity['Account']}) in {hook.region_name} "
+        f"with {hook.auth_description}; {expiry}."
+    )
 
 
-def check_permissions(hook: Connected) -> Mapping[str, str]:
+def check_permissions(hook: HookUnderTest) -> Mapping[str, str]:
     """
-    Tell for each operation whether it is granted, by calls that can change nothing.
+    Check for each SageMaker operation whether it is granted, with calls that cannot change anything.
 
-    Names and ARNs are ones that cannot exist, so nothing is started, stopped, or seen.
+    The calls use names and ARNs that cannot exist, so they start, stop and return nothing.
 
-    :param hook: the connection.
-    :return: ``granted``, ``denied`` or ``could not be told: why``, by operation.
+    :param hook: hook of the connection.
+    :return: ``granted``, ``denied`` or ``unknown: <reason>`` by operation.
     """
-    return {operation: _probe(call) for operation, call in _calls(hook).items()}
+    return {operation: _check(call) for operation, call in _calls(hook).items()}
 
 
-def report(hook: Connected) -> tuple[bool, str]:
+def report(hook: HookUnderTest) -> tuple[bool, str]:
     """
     Test a connection.
 
-    :param hook: the connection.
-    :return: whether all that is required is granted, and the report.
+    :param hook: hook of the connection.
+    :return: whether no required operation is denied, and the report.
     """
     try:
         lines = [describe_identity(hook)]
     except PolysyncError as error:
         return False, str(error)
-    found = check_permissions(hook)
-    lines += [f"{operation}: {result}" for operation, result in found.items()]
-    denied = [operation for operation, result in found.items() if result == DENIED]
+    results = check_permissions(hook)
+    lines += [f"{operation}: {result}" for operation, result in results.items()]
+    denied = [operation for operation, result in results.items() if result == DENIED]
     if denied:
         lines.append(
-            "Denied for a pipeline that does not exist; a policy that names pipelines denies this too. To "
-            f"allow it for all: {json.dumps(missing_statement(denied, hook.pipelines_arn))}"
+            "The test used a pipeline that does not exist. A policy that allows only certain pipelines "
+            "denies such calls too. To allow the denied operations for all pipelines, add this statement: "
+            f"{json.dumps(missing_statement(denied, hook.pipelines_arn))}"
         )
-    return not any(found[operation] == DENIED for operation in (*LISTING, *REQUIRED)), " -- ".join(lines)
+    usable = not any(operation in denied for operation in (*LIST_OPERATIONS, *REQUIRED_OPERATIONS))
+    return usable, " -- ".join(lines)
 
 
-def _calls(hook: Connected) -> Mapping[str, Callable[[], Any]]:
-    nobody = f"polysync-permission-probe-{uuid.uuid4().hex[:12]}"
-    execution = f"{hook.pipelines_arn.removesuffix('*')}{nobody}/execution/000000000000"
-    token = f"{nobody}-{'0' * 32}"[:128]
-    calls: dict[str, Mapping[str, Any]] = {
+def _calls(hook: HookUnderTest) -> Mapping[str, Callable[[], Any]]:
+    pipeline_name = f"polysync-permission-probe-{uuid.uuid4().hex[:12]}"
+    execution_arn = f"{hook.pipelines_arn.removesuffix('*')}{pipeline_name}/execution/000000000000"
+    token = f"{pipeline_name}-{'0' * 32}"[:128]
+    requests: dict[str, Mapping[str, Any]] = {
         "ListPipelines": {"MaxResults": 1},
-        "DescribePipeline": {"PipelineName": nobody},
-        "StartPipelineExecution": {"PipelineName": nobody, "ClientRequestToken": token},
-        "DescribePipelineExecution": {"PipelineExecutionArn": execution},
-        "StopPipelineExecution": {"PipelineExecutionArn": execution, "ClientRequestToken": token},
-        "ListPipelineExecutionSteps": {"PipelineExecutionArn": execution},
-        "ListPipelineExecutions": {"PipelineName": nobody},
-        "RetryPipelineExecution": {"PipelineExecutionArn": execution, "ClientRequestToken": token},
+        "DescribePipeline": {"PipelineName": pipeline_name},
+        "StartPipelineExecution": {"PipelineName": pipeline_name, "ClientRequestToken": token},
+        "DescribePipelineExecution": {"PipelineExecutionArn": execution_arn},
+        "StopPipelineExecution": {"PipelineExecutionArn": execution_arn, "ClientRequestToken": token},
+        "ListPipelineExecutionSteps": {"PipelineExecutionArn": execution_arn},
+        "ListPipelineExecutions": {"PipelineName": pipeline_name},
+        "RetryPipelineExecution": {"PipelineExecutionArn": execution_arn, "ClientRequestToken": token},
     }
-    return {name: partial(hook.call, name, **calls[name]) for name in (*LISTING, *REQUIRED, *OPTIONAL)}
+    operations = (*LIST_OPERATIONS, *REQUIRED_OPERATIONS, *OPTIONAL_OPERATIONS)
+    return {operation: partial(hook.call, operation, **requests[operation]) for operation in operations}
 
 
-def _probe(call: Callable[[], Any]) -> str:
+def _check(call: Callable[[], Any]) -> str:
     try:
         call()
     except SageMakerApiError as error:
-        if error.error_code in _DENIED_CODES:
+        if error.error_code in _DENIED_ERROR_CODES:
             return DENIED
-        if error.error_code in _ALLOWED_CODES:
+        if error.error_code in _GRANTED_ERROR_CODES:
             return GRANTED
-        return f"{UNTOLD}: {error.error_code}"
+        return f"{UNKNOWN}: {error.error_code}"
     except PolysyncError as error:
-        return f"{UNTOLD}: {error}"
+        return f"{UNKNOWN}: {error}"
     return GRANTED

@@ -1,4 +1,9 @@
-"""Owns the four ways to sign in: what each needs, and how it comes to AWS credentials. Knows no Airflow."""
+"""
+The sign-in methods: the connection fields that each method needs, and how it gets AWS credentials.
+
+Each method is a pydantic model. ``connection`` parses connections into these models. Nothing here needs
+Airflow.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +25,9 @@ from pydantic import (
 )
 
 from polysync_airflow.auth.allowed_files import allowed_path
-from polysync_airflow.auth.entra import EntraIdentity, token_source
-from polysync_airflow.auth.refresh import (
-    SharedCredentials,
-    assume_role,
-    assume_role_with_web_identity,
-    host_role,
-)
+from polysync_airflow.auth.entra import EntraIdentity, entra_token_loader
+from polysync_airflow.auth.refresh import SharedCredentials
+from polysync_airflow.auth.sts import assume_role, assume_role_with_web_identity, host_role
 from polysync_airflow.auth.web_identity_token import read_token_file
 from polysync_airflow.aws.sessions import create_session
 from polysync_airflow.execution.models import RoleArn
@@ -42,72 +43,74 @@ ExternalId = Annotated[str, StringConstraints(min_length=2, max_length=1224, pat
 Duration = Annotated[int, Field(ge=900, le=43200)]
 
 
-def _verify(value: Any) -> Any:
-    # The form and URIs give text.
+def _parse_verify(value: Any) -> Any:
+    # The connection form and URIs contain strings only.
     return {"true": True, "false": False}.get(value.lower(), value) if isinstance(value, str) else value
 
 
 class BaseCredentials(BaseModel):
     """
-    What all ways to sign in have in common.
+    The fields that all sign-in methods have.
 
     :param region_name: AWS region, such as ``eu-central-1``.
-    :param execution_role_arn: role for executions whose start names none.
-    :param endpoint_url: SageMaker's address; only for VPC endpoints of one's own or an emulator.
-    :param sts_endpoint_url: the same for STS.
-    :param verify: whether TLS certificates are checked, or a file of authorities to check them with.
+    :param execution_role_arn: role for executions whose start names no role.
+    :param endpoint_url: URL of the SageMaker endpoint; only for your own VPC endpoints or an emulator.
+    :param sts_endpoint_url: URL of the STS endpoint; as ``endpoint_url``.
+    :param verify: whether to verify TLS certificates, or the path of a CA bundle to verify them with.
     """
 
-    # Connection editors are trusted less than DAG authors: what is not named here is refused.
+    # Users who edit connections are trusted less than DAG authors: fields that are not defined here are
+    # errors.
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     region_name: Region
     execution_role_arn: RoleArn | None = None
     endpoint_url: Url | None = None
     sts_endpoint_url: Url | None = None
-    verify: Annotated[bool | str, BeforeValidator(_verify)] = True
+    verify: Annotated[bool | str, BeforeValidator(_parse_verify)] = True
 
     @property
-    def way(self) -> str:
-        """How it signs in, in the connection's words."""
+    def auth_description(self) -> str:
+        """The sign-in method in the values of the connection, such as ``web_identity / file``."""
         tags = (getattr(self, name, None) for name in DISCRIMINATORS)
         return " / ".join(tag for tag in tags if tag)
 
     @property
     def secrets(self) -> list[str]:
-        """What must not appear in any log."""
+        """The values that must not appear in any log."""
         values = (getattr(self, name) for name in type(self).model_fields)
         return [value.get_secret_value() for value in values if isinstance(value, SecretStr)]
 
-    def session(self, allowed: Sequence[Path] = ()) -> boto3.session.Session:
+    def session(self, allowed_folders: Sequence[Path] = ()) -> boto3.session.Session:
         """
-        Make a boto3 session that uses these credentials and no others.
+        Create a boto3 session that uses these credentials and no others.
 
-        :param allowed: folders under which the connection may name files.
-        :raises CredentialsError: if it names one elsewhere.
+        :param allowed_folders: folders in which the connection may name files.
+        :raises CredentialsError: if the connection names a file outside these folders.
         """
-        self.check_files(allowed)
-        shared = _SHARED.get((self, tuple(allowed)), lambda: self._aws_credentials(allowed))
+        self.check_files(allowed_folders)
+        key = (self, tuple(allowed_folders))
+        shared = _SHARED_CREDENTIALS.get(key, lambda: self._aws_credentials(allowed_folders))
         return create_session(shared, self.region_name)
 
-    def check_files(self, allowed: Sequence[Path]) -> None:
+    def check_files(self, allowed_folders: Sequence[Path]) -> None:
         """
-        Make sure that the deployment allows every file that the connection names.
+        Check that the deployment allows every file that the connection names.
 
-        :param allowed: folders under which the connection may name files.
-        :raises CredentialsError: if it names one elsewhere.
+        :param allowed_folders: folders in which the connection may name files.
+        :raises CredentialsError: if the connection names a file outside these folders.
         """
         for name in ("verify", "identity_file", "client_certificate", "federated_identity_file"):
             path = getattr(self, name, None)
             if isinstance(path, str):
-                allowed_path(path, allowed, field=name)
+                allowed_path(path, allowed_folders, field=name)
 
     @abstractmethod
-    def _aws_credentials(self, allowed: Sequence[Path]) -> AwsCredentials:
-        """Make the credentials, without asking the network."""
+    def _aws_credentials(self, allowed_folders: Sequence[Path]) -> AwsCredentials:
+        """Create the credentials object, without network calls."""
 
     @property
-    def _sts(self) -> dict[str, Any]:
+    def _sts_settings(self) -> dict[str, Any]:
         return {
             "region_name": self.region_name,
             "endpoint_url": self.sts_endpoint_url,
@@ -117,28 +120,33 @@ class BaseCredentials(BaseModel):
 
 class RoleSession(BaseModel):
     """
-    How a role's session is called and how long it lasts.
+    The name and the duration of the session of an assumed role.
 
-    :param session_name: appears in CloudTrail; 2 to 64 characters.
-    :param duration_seconds: 900 to 43,200; the role's own maximum counts as well. Default: AWS's, one hour.
+    :param session_name: 2 to 64 characters; CloudTrail shows it.
+    :param duration_seconds: 900 to 43,200, and at most the maximum session duration of the role. The default
+        is that of AWS, one hour.
     """
 
     session_name: SessionName = "polysync-airflow"
     duration_seconds: Duration | None = None
 
-    def request(self, **more: Any) -> dict[str, Any]:
-        """Return the members of an STS request that are given."""
-        members = {"RoleSessionName": self.session_name, "DurationSeconds": self.duration_seconds, **more}
-        return {name: value for name, value in members.items() if value is not None}
+    def request_parameters(self, **more: Any) -> dict[str, Any]:
+        """Return the parameters of the STS request, without those that are None."""
+        parameters = {
+            "RoleSessionName": self.session_name,
+            "DurationSeconds": self.duration_seconds,
+            **more,
+        }
+        return {name: value for name, value in parameters.items() if value is not None}
 
 
 class AccessKeyCredentials(BaseCredentials):
     """
-    Sign in with an access key of an IAM user, or with temporary keys and their session token.
+    Sign in with an access key of an IAM user, or with temporary credentials and their session token.
 
-    :param access_key_id: the connection's login.
-    :param secret_access_key: the connection's password.
-    :param session_token: only with temporary keys.
+    :param access_key_id: the login of the connection.
+    :param secret_access_key: the password of the connection.
+    :param session_token: for temporary credentials only.
     """
 
     auth_method: Literal["access_key"]
@@ -146,7 +154,7 @@ class AccessKeyCredentials(BaseCredentials):
     secret_access_key: Secret
     session_token: SecretStr | None = None
 
-    def _aws_credentials(self, allowed: Sequence[Path]) -> AwsCredentials:
+    def _aws_credentials(self, allowed_folders: Sequence[Path]) -> AwsCredentials:
         token = self.session_token.get_secret_value() if self.session_token else None
         return AwsCredentials(
             self.access_key_id, self.secret_access_key.get_secret_value(), token, "access-key"
@@ -155,12 +163,12 @@ class AccessKeyCredentials(BaseCredentials):
 
 class AssumeRoleCredentials(BaseCredentials, RoleSession):
     """
-    Sign in with a bootstrap access key that may do nothing but assume a role.
+    Sign in with the access key of a bootstrap user, whose only permission is to assume a role.
 
-    :param access_key_id: the bootstrap user's, the connection's login.
-    :param secret_access_key: the bootstrap user's, the connection's password.
-    :param role_arn: the role.
-    :param external_id: what the role's trust policy asks for, if anything.
+    :param access_key_id: access key id of the bootstrap user; the login of the connection.
+    :param secret_access_key: secret access key of the bootstrap user; the password of the connection.
+    :param role_arn: ARN of the role to assume.
+    :param external_id: external id, if the trust policy of the role requires one.
     """
 
     auth_method: Literal["assume_role"]
@@ -169,71 +177,71 @@ class AssumeRoleCredentials(BaseCredentials, RoleSession):
     role_arn: RoleArn
     external_id: ExternalId | None = None
 
-    def _aws_credentials(self, allowed: Sequence[Path]) -> AwsCredentials:
+    def _aws_credentials(self, allowed_folders: Sequence[Path]) -> AwsCredentials:
         bootstrap = AwsCredentials(self.access_key_id, self.secret_access_key.get_secret_value())
-        request = self.request(ExternalId=self.external_id)
-        return assume_role(bootstrap, self.role_arn, **self._sts, **request)
+        parameters = self.request_parameters(ExternalId=self.external_id)
+        return assume_role(bootstrap, self.role_arn, **self._sts_settings, **parameters)
 
 
 class InstanceProfileCredentials(BaseCredentials, RoleSession):
     """
-    Sign in as the host: its EC2 instance profile (IMDSv2), ECS task role, or EKS pod identity.
+    Sign in as the host: with its EC2 instance profile (IMDSv2), ECS task role, or EKS pod identity.
 
-    :param role_arn: a role to assume from there, if any.
-    :param external_id: what that role's trust policy asks for, if anything.
+    :param role_arn: ARN of a role to assume with the credentials of the host; None to use them directly.
+    :param external_id: external id, if the trust policy of that role requires one.
     """
 
     auth_method: Literal["instance_profile"]
     role_arn: RoleArn | None = None
     external_id: ExternalId | None = None
 
-    def _aws_credentials(self, allowed: Sequence[Path]) -> AwsCredentials:
+    def _aws_credentials(self, allowed_folders: Sequence[Path]) -> AwsCredentials:
         host = host_role()
         if self.role_arn is None:
             return host
-        return assume_role(host, self.role_arn, **self._sts, **self.request(ExternalId=self.external_id))
+        parameters = self.request_parameters(ExternalId=self.external_id)
+        return assume_role(host, self.role_arn, **self._sts_settings, **parameters)
 
 
 class WebIdentityCredentials(BaseCredentials, RoleSession):
     """
-    Sign in with a token of an OIDC provider; no long-lived secret of AWS anywhere.
+    Sign in with a token of an OIDC provider, without any long-lived AWS secret.
 
-    :param role_arn: the role that the token may assume.
+    :param role_arn: ARN of the role that the token may assume.
     """
 
     auth_method: Literal["web_identity"]
     role_arn: RoleArn
 
     @abstractmethod
-    def token(self, allowed: Sequence[Path]) -> Callable[[], str]:
-        """Return the function that gets a valid token."""
+    def token_loader(self, allowed_folders: Sequence[Path]) -> Callable[[], str]:
+        """Return a function that returns a valid token."""
 
-    def _aws_credentials(self, allowed: Sequence[Path]) -> AwsCredentials:
-        return assume_role_with_web_identity(
-            self.token(allowed), self.role_arn, **self._sts, **self.request()
-        )
+    def _aws_credentials(self, allowed_folders: Sequence[Path]) -> AwsCredentials:
+        loader, parameters = self.token_loader(allowed_folders), self.request_parameters()
+        return assume_role_with_web_identity(loader, self.role_arn, **self._sts_settings, **parameters)
 
 
-# No field that is not a secret may have "token" or "secret" in its name: Airflow would mask its value
-# everywhere, in the form and in our own errors.
+# Only secret fields may have "token" or "secret" in their names: Airflow masks the values of such fields
+# everywhere, in the form and in our error messages.
 class FileCredentials(WebIdentityCredentials):
     """
-    The token is projected into a file by the platform, and read afresh at each exchange.
+    Sign in with a token that the platform projects into a file. Each request reads the file again.
 
-    :param identity_file: the file, under a folder that the deployment allows.
+    :param identity_file: path of the file, in a folder that the deployment allows.
     """
 
     identity_source: Literal["file"]
     identity_file: Text
 
-    def token(self, allowed: Sequence[Path]) -> Callable[[], str]:
-        """Return the function that reads the file."""
-        return lambda: read_token_file(self.identity_file, allowed)
+    def token_loader(self, allowed_folders: Sequence[Path]) -> Callable[[], str]:
+        """Return a function that reads the file."""
+        return lambda: read_token_file(self.identity_file, allowed_folders)
 
 
 class EntraCredentials(WebIdentityCredentials):
     """
-    Microsoft Entra ID issues the token.
+    Sign in with a token of Microsoft Entra ID.
 
     :param application_id_uri: the application that the token is for, or its scope.
     """
@@ -241,20 +249,20 @@ class EntraCredentials(WebIdentityCredentials):
     identity_source: Literal["entra"]
     application_id_uri: Text
 
-    def token(self, allowed: Sequence[Path]) -> Callable[[], str]:
-        """Return the function that asks Entra ID."""
-        return token_source(self._identity())
+    def token_loader(self, allowed_folders: Sequence[Path]) -> Callable[[], str]:
+        """Return a function that requests a token from Entra ID."""
+        return entra_token_loader(self._identity())
 
     @abstractmethod
     def _identity(self) -> EntraIdentity:
-        """Return who asks."""
+        """Return the identity that requests the token."""
 
 
 class ManagedIdentity(EntraCredentials):
     """
-    The host's managed identity.
+    Use a managed identity of the host.
 
-    :param client_id: the user-assigned identity; None for the system-assigned one.
+    :param client_id: client id of a user-assigned identity; None for the system-assigned identity.
     """
 
     entra_credential: Literal["managed_identity"]
@@ -266,11 +274,12 @@ class ManagedIdentity(EntraCredentials):
 
 class WorkloadIdentity(EntraCredentials):
     """
-    A Kubernetes service account that is federated with an app registration.
+    Use a Kubernetes service account that is federated with an app registration.
 
-    :param tenant_id: the tenant; None for the one that AKS tells.
-    :param client_id: the app registration's; None for the one that AKS tells.
-    :param federated_identity_file: the service account's token; None for the one that AKS projects.
+    :param tenant_id: id of the tenant; None for the tenant that AKS sets in the environment.
+    :param client_id: client id of the app registration; None for the one that AKS sets in the environment.
+    :param federated_identity_file: path of the token of the service account; None for the file that AKS
+        projects.
     """
 
     entra_credential: Literal["workload_identity"]
@@ -290,11 +299,11 @@ class WorkloadIdentity(EntraCredentials):
 
 class ClientSecret(EntraCredentials):
     """
-    An app registration with a secret.
+    Use an app registration with a client secret.
 
-    :param tenant_id: the tenant.
-    :param client_id: the app registration's.
-    :param client_secret: one of its secrets.
+    :param tenant_id: id of the tenant.
+    :param client_id: client id of the app registration.
+    :param client_secret: value of one of its client secrets.
     """
 
     entra_credential: Literal["client_secret"]
@@ -314,12 +323,12 @@ class ClientSecret(EntraCredentials):
 
 class ClientCertificate(EntraCredentials):
     """
-    An app registration with a certificate.
+    Use an app registration with a certificate.
 
-    :param tenant_id: the tenant.
-    :param client_id: the app registration's.
-    :param client_certificate: PEM or PKCS12 file with its private key, under a folder that the deployment
-        allows.
+    :param tenant_id: id of the tenant.
+    :param client_id: client id of the app registration.
+    :param client_certificate: path of a PEM or PKCS12 file with the certificate and its private key, in a
+        folder that the deployment allows.
     """
 
     entra_credential: Literal["client_certificate"]
@@ -343,7 +352,9 @@ Entra = Annotated[
 ]
 WebIdentity = Annotated[Entra | FileCredentials, Field(discriminator="identity_source")]
 Credentials = AccessKeyCredentials | AssumeRoleCredentials | InstanceProfileCredentials | WebIdentity
-CREDENTIALS: TypeAdapter[Any] = TypeAdapter(Annotated[Credentials, Field(discriminator="auth_method")])
-# The fields by whose values pydantic, and a person, tell the ways to sign in apart.
+CREDENTIALS_ADAPTER: TypeAdapter[Any] = TypeAdapter(
+    Annotated[Credentials, Field(discriminator="auth_method")]
+)
+# The fields whose values select the sign-in method. pydantic calls such a field a discriminator.
 DISCRIMINATORS: Final = ("auth_method", "identity_source", "entra_credential")
-_SHARED: Final = SharedCredentials()
+_SHARED_CREDENTIALS: Final = SharedCredentials()

@@ -1,4 +1,9 @@
-"""Owns a Microsoft Entra ID token: which identity asks for it, and what a refusal means. Knows no AWS."""
+"""
+Gets access tokens from Microsoft Entra ID through azure-identity, and maps its errors to
+``CredentialsError``.
+
+This module knows nothing about AWS. ``sts`` exchanges the tokens for AWS credentials.
+"""
 
 from __future__ import annotations
 
@@ -14,48 +19,49 @@ from pydantic import SecretStr
 
 from polysync_airflow.exceptions import CredentialsError
 
-Kind = Literal["managed_identity", "workload_identity", "client_secret", "client_certificate"]
+CredentialType = Literal["managed_identity", "workload_identity", "client_secret", "client_certificate"]
 
 # https://learn.microsoft.com/entra/identity-platform/reference-error-codes
 _CURES: Final[dict[str, str]] = {
-    "AADSTS7000215": "The client secret is wrong: take its value, not its id, from the app registration.",
-    "AADSTS7000222": "The client secret has expired: make a new one in the app registration.",
+    "AADSTS7000215": "The client secret is wrong: use its value from the app registration, not its id.",
+    "AADSTS7000222": "The client secret has expired: create a new one in the app registration.",
     "AADSTS700016": "The tenant has no application with this client_id: check client_id and tenant_id.",
-    "AADSTS90002": "There is no such tenant: check tenant_id.",
+    "AADSTS90002": "The tenant does not exist: check tenant_id.",
     "AADSTS500011": "The tenant has no application with this application_id_uri: check its spelling, and "
     "that the application has a service principal in the tenant.",
-    "AADSTS700027": "The certificate is not the one that the app registration has: upload it there.",
+    "AADSTS700027": "The certificate is not registered in the app registration: upload it there.",
     "AADSTS70021": "The app registration has no federated credential for this token's issuer and subject.",
     "AADSTS700213": "The app registration has no federated credential for this token's subject.",
     "AADSTS700211": "The app registration has no federated credential for this token's issuer.",
 }
-# Seconds. Others may be waiting for the token, and who waits longest tries again anyhow: azure-identity's own
-# 300 seconds and several retries would hold them all up.
-_PATIENCE: Final[dict[str, Any]] = {"connection_timeout": 10, "read_timeout": 10, "retry_total": 1}
-_CODE: Final = re.compile(r"AADSTS\d+")
-# Entra's own trouble, told with a code all the same.
-_PASSING: Final = ("AADSTS90033", "AADSTS50196", "AADSTS90055")
-_UNAVAILABLE: Final = (
-    "This host has no such identity, or its endpoint does not answer: assign the managed identity to the "
-    "host (and name its client_id if it is user-assigned), or choose another entra_credential."
+# Timeouts in seconds. Other threads may wait for the same token, and the callers retry with backoff in any
+# case. With azure-identity's defaults, 300 seconds and several retries, one slow request would block all of
+# them.
+_CLIENT_OPTIONS: Final[dict[str, Any]] = {"connection_timeout": 10, "read_timeout": 10, "retry_total": 1}
+_ERROR_CODE: Final = re.compile(r"AADSTS\d+")
+# Errors of Entra ID itself. They have an AADSTS code, but they are not permanent.
+_TRANSIENT_ERROR_CODES: Final = ("AADSTS90033", "AADSTS50196", "AADSTS90055")
+_UNAVAILABLE_CURE: Final = (
+    "This host has no such identity, or the endpoint for it does not respond: assign the managed identity to "
+    "the host (and set client_id if it is user-assigned), or choose another entra_credential."
 )
 
 
 @dataclass(frozen=True, slots=True)
 class EntraIdentity:
     """
-    Who asks Entra ID for a token, and for which audience.
+    The identity that requests a token from Entra ID, and the application that the token is for.
 
-    :param kind: how the identity proves itself.
+    :param credential_type: how the identity authenticates.
     :param application_id_uri: the application that the token is for, such as ``api://polysync``.
-    :param tenant_id: the tenant; None where the host knows it.
-    :param client_id: the identity's client id; None for the host's system-assigned or only identity.
-    :param client_secret: with ``client_secret``.
-    :param certificate: PEM or PKCS12 file with its private key, with ``client_certificate``.
-    :param token_file: projected token, with ``workload_identity``; None for the one that the host names.
+    :param tenant_id: id of the tenant; None if the host provides it.
+    :param client_id: client id of the identity; None for the system-assigned or only identity of the host.
+    :param client_secret: for ``client_secret``.
+    :param certificate: PEM or PKCS12 file with the private key, for ``client_certificate``.
+    :param token_file: projected token, for ``workload_identity``; None for the file that the host names.
     """
 
-    kind: Kind
+    credential_type: CredentialType
     application_id_uri: str
     tenant_id: str | None = None
     client_id: str | None = None
@@ -65,17 +71,17 @@ class EntraIdentity:
 
     @property
     def scope(self) -> str:
-        """The scope that yields a token for the application."""
+        """The scope of a token request for the application."""
         uri = self.application_id_uri
         return uri if uri.endswith("/.default") else f"{uri}/.default"
 
 
-def token_source(identity: EntraIdentity) -> Callable[[], str]:
+def entra_token_loader(identity: EntraIdentity) -> Callable[[], str]:
     """
-    Make a function that returns a fresh token of an identity.
+    Return a function that requests a new token for an identity.
 
-    :param identity: who asks.
-    :return: raises `CredentialsError` if Entra ID gives no token.
+    :param identity: the identity that requests the token.
+    :return: the function; it raises ``CredentialsError`` if Entra ID issues no token.
     :raises CredentialsError: if azure-identity is not installed.
     """
     try:
@@ -86,25 +92,27 @@ def token_source(identity: EntraIdentity) -> Callable[[], str]:
             "workers and triggerers."
         ) from None
 
-    def token() -> str:
+    def load_token() -> str:
         try:
-            # A new credential for each token, one an hour: azure-identity's objects remember failures for a
-            # minute and a projected token file for ten.
-            with _credential(identity) as credential:
+            # A new credential object for each token, about one per hour: azure-identity's objects cache
+            # failures for one minute, and the content of a projected token file for ten minutes.
+            with _azure_credential(identity) as credential:
                 return str(credential.get_token(identity.scope).token)
         except AzureError as error:
-            raise _refusal(error, identity) from error
+            raise _map_error(error, identity) from error
         except (ValueError, OSError) as error:
-            # A malformed id, a file that is no certificate or not there yet, an endpoint that speaks no JSON.
-            passing = isinstance(error, (OSError, json.JSONDecodeError))
+            # ValueError: a malformed id, or a file that is not a certificate. Not permanent: a file that does
+            # not exist yet, or a response that is not JSON.
+            temporary = isinstance(error, (OSError, json.JSONDecodeError))
             raise CredentialsError(
-                f"entra_credential = {identity.kind!r} cannot be used: {error}", permanent=not passing
+                f"entra_credential = {identity.credential_type!r} cannot be used: {error}",
+                permanent=not temporary,
             ) from error
 
-    return token
+    return load_token
 
 
-def _credential(identity: EntraIdentity) -> Any:
+def _azure_credential(identity: EntraIdentity) -> Any:
     from azure.identity import (
         CertificateCredential,
         ClientSecretCredential,
@@ -112,52 +120,58 @@ def _credential(identity: EntraIdentity) -> Any:
         WorkloadIdentityCredential,
     )
 
-    if identity.kind == "managed_identity":
-        return ManagedIdentityCredential(client_id=identity.client_id, **_PATIENCE)
-    if identity.kind == "workload_identity":
+    if identity.credential_type == "managed_identity":
+        return ManagedIdentityCredential(client_id=identity.client_id, **_CLIENT_OPTIONS)
+    if identity.credential_type == "workload_identity":
         return WorkloadIdentityCredential(
             tenant_id=identity.tenant_id,
             client_id=identity.client_id,
             token_file_path=str(identity.token_file) if identity.token_file else None,
-            **_PATIENCE,
+            **_CLIENT_OPTIONS,
         )
-    who: dict[str, Any] = {
+    arguments: dict[str, Any] = {
         "tenant_id": str(identity.tenant_id),
         "client_id": str(identity.client_id),
-        # Whether an authority is genuine is asked of the public cloud, which knows no private one. One
-        # is named by the deployment, not by a connection.
+        # With instance discovery, MSAL asks the public cloud whether the authority exists, and the public
+        # cloud does not know a private authority. Only the deployment can set one; a connection cannot.
         "disable_instance_discovery": bool(os.environ.get("AZURE_AUTHORITY_HOST")),
-        **_PATIENCE,
+        **_CLIENT_OPTIONS,
     }
-    if identity.kind == "client_secret":
+    if identity.credential_type == "client_secret":
         secret = identity.client_secret.get_secret_value() if identity.client_secret else ""
-        return ClientSecretCredential(**who, client_secret=secret)
-    return CertificateCredential(**who, certificate_path=str(identity.certificate))
+        return ClientSecretCredential(**arguments, client_secret=secret)
+    return CertificateCredential(**arguments, certificate_path=str(identity.certificate))
 
 
-def _refusal(error: Exception, identity: EntraIdentity) -> CredentialsError:
+def _map_error(error: Exception, identity: EntraIdentity) -> CredentialsError:
     from azure.core.exceptions import ClientAuthenticationError
     from azure.identity import CredentialUnavailableError
 
-    said = str(error).splitlines()[0]
-    # MSAL keeps the code of an unknown tenant to the error behind the error.
-    code = next(iter(_CODE.findall(" ".join(str(link) for link in _chain(error)))), None)
-    cure = _CURES.get(code or "", "")
+    message = str(error).splitlines()[0]
+    # For an unknown tenant, only the cause of MSAL's error contains the error code.
+    all_messages = " ".join(str(each) for each in _with_causes(error))
+    error_code = next(iter(_ERROR_CODE.findall(all_messages)), None)
+    cure = _CURES.get(error_code or "", "")
     if isinstance(error, CredentialUnavailableError):
-        cure = cure or _UNAVAILABLE
-    elif code and code not in said:
-        said = f"{code}: {said}"
-    # azure-identity calls a 503 a ClientAuthenticationError too: only what Entra gave a code is an answer.
-    permanent = isinstance(error, ClientAuthenticationError) and code is not None and code not in _PASSING
-    told = f"tenant {identity.tenant_id or 'of the host'}, client {identity.client_id or 'of the host'}"
+        cure = cure or _UNAVAILABLE_CURE
+    elif error_code and error_code not in message:
+        message = f"{error_code}: {message}"
+    # azure-identity raises ClientAuthenticationError for an HTTP 503 too. Only an error with an AADSTS code
+    # is a decision of Entra ID.
+    permanent = (
+        isinstance(error, ClientAuthenticationError)
+        and error_code is not None
+        and error_code not in _TRANSIENT_ERROR_CODES
+    )
+    tenant, client = identity.tenant_id or "of the host", identity.client_id or "of the host"
     return CredentialsError(
-        f"Microsoft Entra ID gave no token ({identity.kind}, {told}, scope {identity.scope}): {said}"
-        + (f" -- What to do: {cure}" if cure else ""),
+        f"Microsoft Entra ID issued no token ({identity.credential_type}, tenant {tenant}, client {client}, "
+        f"scope {identity.scope}): {message}" + (f" -- What to do: {cure}" if cure else ""),
         permanent=permanent,
     )
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
+def _with_causes(error: BaseException | None) -> Iterator[BaseException]:
     while error:
         yield error
         error = error.__cause__ or error.__context__

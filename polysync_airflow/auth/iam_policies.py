@@ -1,12 +1,10 @@
 """
-Owns the IAM documents: what the provider's identity may do, and whom its role lets in.
+Builds the IAM policies that the provider needs: the identity policy of its identity, and trust policies of
+roles.
 
-Run it to have them printed::
+``python -m polysync_airflow.iam`` prints them.
 
-    python -m polysync_airflow.iam policy --account 123456789012 --region eu-central-1 --pipeline Churn
-    python -m polysync_airflow.iam trust --tenant 11111111-2222-... --audience api://polysync --subject 4...
-
-Pure but for printing: https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonsagemaker.html
+https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonsagemaker.html
 """
 
 from __future__ import annotations
@@ -14,16 +12,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-# The operations that the provider calls, by what they are for. Each is also the name of its IAM action.
-LISTING: Final = ("ListPipelines",)
-REQUIRED: Final = (
+# The SageMaker operations that the provider calls. Each operation has the same name as its IAM action.
+LIST_OPERATIONS: Final = ("ListPipelines",)
+REQUIRED_OPERATIONS: Final = (
     "DescribePipeline",
     "StartPipelineExecution",
     "DescribePipelineExecution",
     "StopPipelineExecution",
 )
-# Without these the provider does without, and says so.
-OPTIONAL: Final = ("ListPipelineExecutionSteps", "RetryPipelineExecution", "ListPipelineExecutions")
+# If one of these is denied, the provider works without it and says so in its messages.
+OPTIONAL_OPERATIONS: Final = (
+    "ListPipelineExecutionSteps",
+    "RetryPipelineExecution",
+    "ListPipelineExecutions",
+)
 
 ISSUER_V1: Final = "sts.windows.net/{tenant}/"
 ISSUER_V2: Final = "login.microsoftonline.com/{tenant}/v2.0"
@@ -39,42 +41,48 @@ def identity_policy(
     optional: bool = True,
 ) -> dict[str, Any]:
     """
-    Write the least that the provider's identity must be allowed.
+    Return the identity policy with the least privileges that the provider needs.
 
     :param account: 12-digit AWS account id.
     :param region: AWS region.
     :param partition: ``aws``, ``aws-cn`` or ``aws-us-gov``.
-    :param pipelines: only these pipelines; all of account and region if there are none.
-    :param pass_roles: ARNs of roles that starts may name.
-    :param optional: also allow what the provider can do without: failed steps' reasons, resumes, listings.
+    :param pipelines: names of the allowed pipelines; empty for all pipelines of the account and region.
+    :param pass_roles: ARNs of the roles that a start may name.
+    :param optional: also allow the operations that the provider can work without. They give the reasons of
+        failed steps, resume executions, and list executions.
     """
-    # AWS writes names into ARNs in lower case, whatever their owner wrote.
+    # AWS writes pipeline names into ARNs in lower case.
     names = sorted({name.lower() for name in pipelines}) or ["*"]
     prefix = f"arn:{partition}:sagemaker:{region}:{account}:pipeline"
     resources = [arn for name in names for arn in (f"{prefix}/{name}", f"{prefix}/{name}/execution/*")]
     if names == ["*"]:
         resources = [f"{prefix}/*"]
     statements = [
-        _allow("ListPipelines", LISTING, ["*"]),
-        _allow("RunPipelines", REQUIRED, resources),
+        _allow("ListPipelines", LIST_OPERATIONS, ["*"]),
+        _allow("RunPipelines", REQUIRED_OPERATIONS, resources),
     ]
     if optional:
-        statements.append(_allow("Optional", OPTIONAL, resources))
+        statements.append(_allow("Optional", OPTIONAL_OPERATIONS, resources))
     roles = sorted(set(pass_roles))
     if roles:
-        passed = _allow("PassExecutionRole", (), roles)
-        passed["Action"] = ["iam:PassRole"]
-        passed["Condition"] = {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
-        statements.append(passed)
+        statements.append(
+            {
+                "Sid": "PassExecutionRole",
+                "Effect": "Allow",
+                "Action": ["iam:PassRole"],
+                "Resource": roles,
+                "Condition": {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}},
+            }
+        )
     return {"Version": "2012-10-17", "Statement": statements}
 
 
 def missing_statement(operations: Iterable[str], resource: str) -> dict[str, Any]:
     """
-    Write the statement that would allow what was denied.
+    Return the policy statement that would allow denied operations.
 
-    :param operations: AWS's names of the denied operations.
-    :param resource: ARN or pattern they were denied on.
+    :param operations: names of the denied SageMaker operations.
+    :param resource: ARN, or ARN pattern, of the resource on which they were denied.
     """
     return {
         "Effect": "Allow",
@@ -87,14 +95,14 @@ def web_identity_trust(
     *, account: str, issuer: str, audience: str, subject: str, partition: str = "aws"
 ) -> dict[str, Any]:
     """
-    Write the trust policy of a role that a web identity token may assume.
+    Return the trust policy of a role that a web identity token may assume.
 
     https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_create_for-idp_oidc.html
 
-    :param account: 12-digit id of the account that has the role and the OIDC provider.
-    :param issuer: the token's ``iss``; ``https://`` may be left out, a slash at its end may not.
-    :param audience: the token's ``azp`` if it has one, else its ``aud``.
-    :param subject: the token's ``sub``.
+    :param account: 12-digit id of the AWS account that has the role and the OIDC provider.
+    :param issuer: ``iss`` of the token. ``https://`` may be left out, a slash at the end may not.
+    :param audience: ``azp`` of the token if it has one, otherwise ``aud``.
+    :param subject: ``sub`` of the token.
     :param partition: ``aws``, ``aws-cn`` or ``aws-us-gov``.
     """
     provider = issuer.removeprefix("https://")
@@ -109,10 +117,10 @@ def web_identity_trust(
 
 def caller_trust(*, principal: str, external_id: str | None = None) -> dict[str, Any]:
     """
-    Write the trust policy of a role that an AWS identity may assume.
+    Return the trust policy of a role that an AWS identity may assume.
 
-    :param principal: ARN of the user or role that assumes it.
-    :param external_id: what it must tell, if anything.
+    :param principal: ARN of the user or role that assumes the role.
+    :param external_id: external id that the caller must send; None if none is required.
     """
     statement: dict[str, Any] = {
         "Effect": "Allow",
@@ -124,9 +132,9 @@ def caller_trust(*, principal: str, external_id: str | None = None) -> dict[str,
     return {"Version": "2012-10-17", "Statement": [statement]}
 
 
-def _allow(name: str, operations: Sequence[str], resources: list[str]) -> dict[str, Any]:
+def _allow(statement_id: str, operations: Sequence[str], resources: list[str]) -> dict[str, Any]:
     return {
-        "Sid": name,
+        "Sid": statement_id,
         "Effect": "Allow",
         "Action": [f"sagemaker:{operation}" for operation in operations],
         "Resource": resources,

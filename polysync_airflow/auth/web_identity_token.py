@@ -1,4 +1,8 @@
-"""Owns what can be known of a web identity token without trusting it, and tokens that lie in files."""
+"""
+Decodes the claims of web identity tokens, without verifying them, and reads tokens from files.
+
+The claims are used in error messages only. AWS verifies the token and its signature.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +21,14 @@ from polysync_airflow.exceptions import CredentialsError
 @dataclass(frozen=True, slots=True)
 class Claims:
     """
-    What a token says of itself. For messages only: its signature is for AWS to check.
+    The unverified claims of a token, for error messages.
 
     :param issuer: ``iss``.
     :param audience: ``aud``.
-    :param authorized_party: ``azp``; AWS looks at it instead of ``aud`` where a token has it, as tokens of
-        Entra's version 2 do
+    :param authorized_party: ``azp``. If a token has it, as tokens of Entra's version 2 do, AWS compares it
+        with the allowed audiences instead of ``aud``
         (https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_iam-condition-keys.html).
-    :param subject: ``sub``; for an Entra service principal the same as its object id.
+    :param subject: ``sub``. For an Entra service principal it is the object id.
     :param expires_at: ``exp``.
     """
 
@@ -36,11 +40,11 @@ class Claims:
 
     @property
     def audience_for_aws(self) -> str | None:
-        """What AWS compares with the OIDC provider's audiences and the trust policy's ``aud``."""
+        """The value that AWS compares with the OIDC provider's audiences and the trust policy's ``aud``."""
         return self.authorized_party or self.audience
 
     def __str__(self) -> str:
-        expiry = f"{self.expires_at:%Y-%m-%dT%H:%M:%SZ}" if self.expires_at else "never told"
+        expiry = f"{self.expires_at:%Y-%m-%dT%H:%M:%SZ}" if self.expires_at else "at an unknown time"
         party = f", authorized party {self.authorized_party}" if self.authorized_party else ""
         return (
             f"issuer {self.issuer or 'none'}, audience {self.audience or 'none'}{party}, "
@@ -50,10 +54,10 @@ class Claims:
 
 def decode_claims(token: str) -> Claims | None:
     """
-    Decode a token's claims.
+    Decode the claims of a token without verifying it.
 
-    :param token: a JWT.
-    :return: None if it is none.
+    :param token: a JSON Web Token (JWT).
+    :return: None if ``token`` is not a JWT.
     """
     try:
         payload = token.split(".")[1]
@@ -67,33 +71,34 @@ def decode_claims(token: str) -> Claims | None:
         audience=_text(claims.get("aud")),
         authorized_party=_text(claims.get("azp")),
         subject=_text(claims.get("sub")),
-        expires_at=_moment(claims.get("exp")),
+        expires_at=_datetime(claims.get("exp")),
     )
 
 
-def read_token_file(path: str, allowed: Sequence[Path]) -> str:
+def read_token_file(path: str, allowed_folders: Sequence[Path]) -> str:
     """
-    Read a projected token, afresh at each call since the platform replaces it.
+    Read a projected token. Every call reads the file again, because the platform replaces the token.
 
-    Who may edit connections must not be able to make a worker send any file to AWS: the path must lie under
-    a folder that the deployment allows, with symbolic links and ``..`` resolved.
-
-    :param path: the file.
-    :param allowed: the folders that the deployment allows.
-    :raises CredentialsError: if it is elsewhere, cannot be read, or holds no JWT. Lasting only if it is
-        elsewhere: a file may still be projected.
+    :param path: path of the file; must be in an allowed folder (see ``allowed_files``).
+    :param allowed_folders: the folders that the deployment allows.
+    :raises CredentialsError: if the file is outside the allowed folders (permanent), cannot be read, or does
+        not contain a JWT (not permanent: the platform may project the token later).
     """
-    resolved = allowed_path(path, allowed, field="identity_file")
+    resolved = allowed_path(path, allowed_folders, field="identity_file")
     try:
         token = resolved.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise CredentialsError(
-            f"identity_file = {path!r} cannot be read: {type(error).__name__}. Is the token projected into "
-            "worker and triggerer alike?",
+            f"identity_file = {path!r} cannot be read: {type(error).__name__}. Check that the token is "
+            "projected into both the workers and the triggerers.",
             permanent=False,
         ) from None
     if decode_claims(token) is None:
-        raise CredentialsError(f"identity_file = {path!r} holds no JSON web token.", permanent=False)
+        raise CredentialsError(
+            f"identity_file = {path!r} does not contain a JSON Web Token (JWT). Check that the path is "
+            "that of the projected token.",
+            permanent=False,
+        )
     return token
 
 
@@ -103,7 +108,7 @@ def _text(value: Any) -> str | None:
     return None if value is None else str(value)
 
 
-def _moment(value: Any) -> datetime | None:
+def _datetime(value: Any) -> datetime | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     try:

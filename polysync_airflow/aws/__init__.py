@@ -1,0 +1,1 @@
+"""How the provider calls AWS: sessions, retries with backoff, the rate limiter, and the mapping of errors."""

@@ -1,4 +1,4 @@
-"""Owns calls side by side: the threads in which one connection and region is called, under one pace."""
+"""Makes many calls to AWS at the same time, in a few threads, under one rate limiter and with retries."""
 
 from __future__ import annotations
 
@@ -13,153 +13,149 @@ from types import TracebackType
 from typing import Final, Self, TypeVar
 
 from polysync_airflow.aws.rate_limiter import RateLimiter
-from polysync_airflow.aws.retry import MAX_BACKOFF_SECONDS, MIN_BACKOFF_SECONDS
+from polysync_airflow.aws.retry import call_with_retry
 from polysync_airflow.exceptions import PolysyncError, is_throttling
-from polysync_airflow.hooks import PolysyncSageMakerHook
 
 Item = TypeVar("Item")
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
-# A call costs this process 1 to 2 ms of computing, which threads of one process cannot share, and tens of
-# milliseconds of waiting for AWS, which they can: many more threads would wait for each other.
+# A call takes 1 to 2 ms of CPU, which the threads of one process cannot share, and tens of milliseconds of
+# waiting for AWS, which they can. Many more threads would only wait for each other.
 WORKERS: Final = 14
-# For each thread so many items are begun, or done and not fetched yet: work enough while the next page of a
-# list is read, or the item whose turn it is takes longer than others.
+# Items for each thread that are in progress, or done and not yet fetched. They keep the threads busy while
+# the next page of a list is read, or while the item whose turn it is takes longer than others.
 PREFETCH_PER_WORKER: Final = 4
-# Seconds for which one call is repeated while AWS throttles, fails or is not reached.
+# How long one call is retried while AWS throttles, fails, or cannot be reached.
 RETRY_TIMEOUT_SECONDS: Final = 600.0
-# Seconds for which the end waits for calls under way.
+# How long the end of the context waits for calls in progress.
 SHUTDOWN_TIMEOUT_SECONDS: Final = 5.0
 
 
 class ConcurrentCalls:
     """
-    Call one connection and region in several threads, no faster than its pace. A context manager.
+    A context in which calls run in several threads, no faster than a rate limiter allows.
 
-    What passes (throttling, 5xx, lost connections) is waited out; any other error ends the lane: no call
-    begins after it. On leaving, threads end with the call that they are in. That is waited for, but not by
-    who was interrupted (``AirflowTaskTimeout``, ``KeyboardInterrupt``), nor longer than ``SHUTDOWN_TIMEOUT_SECONDS``.
+    Transient errors are retried. After any other error no further call begins. When the context ends, each
+    thread ends with the call that it is in. The end waits for that, for ``SHUTDOWN_TIMEOUT_SECONDS`` at most;
+    it does not wait after an interruption (``AirflowTaskTimeout``, ``KeyboardInterrupt``).
 
-    :param hook: the connection to AWS, best with the config ``sessions.RATE_LIMITED_CONFIG``.
-    :param pace: what the calls keep to; its clock is ``time.monotonic()``.
-    :param workers: threads; fewer are used if the client keeps fewer connections open
-        (``max_pool_connections``), as one more would connect anew for every call.
-    :param patience: how long one call is repeated, in seconds.
-    :raises CredentialsError: on entering, if the connection cannot be used.
+    Not ``ThreadPoolExecutor.map``: that reads all items at once, keeps all results, and waits without a
+    limit.
+
+    :param limiter: the rate limiter. Its clock is ``time.monotonic()``.
+    :param warn: called with a message once for each new transient error.
+    :param workers: number of threads.
+    :param retry_timeout: how long one call is retried, in seconds.
     """
 
     def __init__(
         self,
-        hook: PolysyncSageMakerHook,
-        pace: RateLimiter,
+        limiter: RateLimiter,
+        warn: Callable[[str], object],
         *,
         workers: int = WORKERS,
-        patience: float = RETRY_TIMEOUT_SECONDS,
+        retry_timeout: float = RETRY_TIMEOUT_SECONDS,
     ) -> None:
-        self._hook = hook
-        self._pace = pace
+        self._limiter = limiter
+        self._warn = warn
         self._workers = workers
-        self._patience = patience
-        self._over = Event()
-        # Who holds it calls next: one thread watches the pace, the others sleep.
+        self._retry_timeout = retry_timeout
+        self._closed = Event()
+        # Its holder makes the next call: one thread waits for the rate limiter, the others sleep.
         self._turn = Lock()
         self._error: Exception | None = None
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
 
     def __enter__(self) -> Self:
-        # The hook makes its client here, once, and not in several threads at a time. One connection is for
-        # calls of the thread that fetches the answers.
-        self._workers = max(1, min(self._workers, self._hook.max_pool_connections - 1))
-        self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="polysync-lane")
+        self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="polysync-calls")
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._over.set()
+        self._closed.set()
         self._pool.shutdown(wait=False)
         if kind is None or issubclass(kind, Exception):
-            # The pool's own wait has no limit.
+            # The pool's own wait has no timeout.
             waiter = Thread(target=self._pool.shutdown, daemon=True)
             waiter.start()
             waiter.join(SHUTDOWN_TIMEOUT_SECONDS)
 
-    def map(self, function: Callable[[Item], Answer], items: Iterable[Item]) -> Iterator[Answer]:
+    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """
-        Apply a function to every item, side by side, and yield the answers in the items' order.
+        Apply a function to every item, and yield the results in the order of the items.
 
-        Only so many items are taken, and so many answers kept, ahead of the one that is fetched.
+        Items are read, and results kept, only ``PREFETCH_PER_WORKER`` for each thread ahead of the result
+        that is fetched.
 
-        :param function: makes one call to AWS, which must be harmless to repeat.
-        :param items: taken in the thread that fetches the answers.
-        :raises PolysyncError: the first error that does not pass, when its item's turn comes.
+        :param function: makes one call to AWS, which must be safe to repeat.
+        :param items: read in the thread that fetches the results.
+        :raises PolysyncError: the first error that is not transient, when its item's turn comes.
         """
         source = iter(items)
-        turns: deque[Future[Answer]] = deque()
+        futures: deque[Future[Result]] = deque()
         try:
             while True:
-                with self._blame():
-                    room = 0 if self._over.is_set() else self._workers * PREFETCH_PER_WORKER - len(turns)
-                    turns.extend(self._pool.submit(self._run, function, i) for i in islice(source, room))
-                    if not turns and self._over.is_set():
+                with self._raise_first_error():
+                    room = 0 if self._closed.is_set() else self._workers * PREFETCH_PER_WORKER - len(futures)
+                    futures.extend(self._pool.submit(self._run, function, i) for i in islice(source, room))
+                    if not futures and self._closed.is_set():
                         raise CancelledError
-                    if not turns:
+                    if not futures:
                         return
-                    answer = turns.popleft().result()
-                yield answer
+                    result = futures.popleft().result()
+                yield result
         finally:
-            for future in turns:
+            for future in futures:
                 future.cancel()
 
-    def call(self, function: Callable[[], Answer]) -> Answer:
+    def call(self, function: Callable[[], Result]) -> Result:
         """
-        Make a call in this thread when the pace allows it, and repeat it as long as its error passes.
+        Make a call in this thread as soon as the rate limiter allows it, and retry transient errors.
 
-        :param function: makes one call to AWS, which must be harmless to repeat.
-        :raises PolysyncError: what cannot be waited out, or the last error when the patience is at its end.
+        :param function: makes one call to AWS, which must be safe to repeat.
+        :raises PolysyncError: an error that is not transient, or the last error when the time is up.
         """
-        until, pause = time.monotonic() + self._patience, MIN_BACKOFF_SECONDS
-        while True:
-            self._await_turn()
+
+        def limited_call() -> Result:
+            with self._turn:
+                self._sleep(0)
+                self._limiter.acquire(self._sleep)
             try:
                 return function()
             except PolysyncError as error:
                 if is_throttling(error):
-                    self._pace.throttled(time.monotonic())
-                if not error.transient or time.monotonic() + pause > until:
-                    raise
-                self._tell(error)
-            self._over.wait(pause)
-            pause = min(pause * 2, MAX_BACKOFF_SECONDS)
+                    self._limiter.throttled(time.monotonic())
+                raise
 
-    def _run(self, function: Callable[[Item], Answer], item: Item) -> Answer:
+        return call_with_retry(
+            limited_call, until=time.time() + self._retry_timeout, warn=self._warn_once, sleep=self._sleep
+        )
+
+    def _run(self, function: Callable[[Item], Result], item: Item) -> Result:
         try:
             return self.call(lambda: function(item))
         except CancelledError:
             raise
         except Exception as error:
             self._error = self._error or error
-            self._over.set()
+            self._closed.set()
             raise
 
-    def _await_turn(self) -> None:
-        with self._turn:
-            while not self._over.is_set():
-                wait = self._pace.try_acquire(time.monotonic())
-                if not wait:
-                    return
-                self._over.wait(wait)
-        raise CancelledError
+    def _sleep(self, seconds: float) -> None:
+        """Sleep, but raise ``CancelledError`` as soon as no further call may begin."""
+        if self._closed.wait(seconds):
+            raise CancelledError
 
-    def _tell(self, error: PolysyncError) -> None:
-        # Many calls meet the same trouble at once, and one line tells it.
-        if str(error) not in self._told:
-            self._told.add(str(error))
-            self._hook.log.warning("Will go on trying: %s", error)
+    def _warn_once(self, message: str) -> None:
+        # Many calls fail with the same error at the same time.
+        if message not in self._warned:
+            self._warned.add(message)
+            self._warn(message)
 
     @contextmanager
-    def _blame(self) -> Iterator[None]:
-        """Raise the error for which a call was given up, in place of the news that it was."""
+    def _raise_first_error(self) -> Iterator[None]:
+        """Raise the error because of which calls were cancelled, in place of ``CancelledError``."""
         try:
             yield
         except CancelledError:

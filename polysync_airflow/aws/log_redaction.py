@@ -1,57 +1,53 @@
-"""Owns what botocore's debug log must not show: the keys and tokens that come and go on the wire."""
+"""
+Keeps secrets out of botocore's debug log, where botocore writes requests and responses.
+
+The values that botocore logs show ``***`` instead of their content. The loggers themselves are left as they
+are: they belong to every user of botocore in the process.
+"""
 
 from __future__ import annotations
 
-import logging
-import re
-from typing import Final
+from collections.abc import Mapping
+from typing import Any
 
-# Where botocore writes out requests and answers at DEBUG.
-LOGGERS: Final = (
-    "botocore.auth",
-    "botocore.credentials",
-    "botocore.endpoint",
-    "botocore.hooks",
-    "botocore.httpchecksum",
-    "botocore.parsers",
-    "botocore.utils",
-    "urllib3.connectionpool",
-)
-_SECRETS: Final = re.compile(
-    r"""(?ix)
-    (   security-token ['"]? \s* [:=,] \s* (?:b?['"])?        # header, canonical request
-      | <(?:SecretAccessKey|SessionToken)>                    # STS's answer
-      | ['"](?:SecretAccessKey|SessionToken|Token|WebIdentityToken)['"] \s* : \s* (?:b?['"])
-      | WebIdentityToken=                                     # a form
-    )
-    [^\s'"<&,;)]+
-    """
-)
-_REDACTED: Final = r"\1***"
+from botocore.parsers import ResponseParser, ResponseParserFactory
+
+REDACTED = "***"
 
 
-class BotocoreLogFilter(logging.Filter):
-    """Puts ``***`` in the place of keys and tokens in a log line."""
+class RedactedStr(str):
+    """A text whose ``repr``, which is what botocore logs of a request's parameters, does not show it."""
 
-    def filter(self, record: logging.LogRecord) -> bool:
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return repr(REDACTED)
+
+
+class RedactedBytes(bytes):
+    """Bytes whose ``repr``, which is what botocore logs of a response's body, does not show them."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return repr(REDACTED.encode())
+
+
+class RedactingParserFactory(ResponseParserFactory):
+    """Makes parsers that do not log the body of a response, for sessions whose responses hold credentials."""
+
+    def create_parser(self, protocol_name: str) -> ResponseParser:
         """
-        Redact a record.
+        Make a parser.
 
-        :param record: the record, changed if it shows a secret.
-        :return: True: every record is kept.
+        :param protocol_name: the protocol, as botocore names it.
         """
-        said = record.getMessage()
-        shown = _SECRETS.sub(_REDACTED, said)
-        if shown != said:
-            record.msg, record.args = shown, ()
-        return True
+        parser = super().create_parser(protocol_name)
+        parse = parser.parse
 
+        def parse_without_logging(response: Mapping[str, Any], shape: Any) -> Any:
+            return parse({**response, "body": RedactedBytes(response["body"])}, shape)
 
-_FILTER: Final = BotocoreLogFilter()
-
-
-def redact_botocore_logs() -> None:
-    """Redact what botocore logs from now on, in this process. Any number of calls is one."""
-    for name in LOGGERS:
-        # addFilter adds the same filter once.
-        logging.getLogger(name).addFilter(_FILTER)
+        # On this parser only: its class depends on the protocol, and belongs to botocore.
+        parser.parse = parse_without_logging  # type: ignore[method-assign]
+        return parser

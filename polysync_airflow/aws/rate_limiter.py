@@ -1,122 +1,139 @@
-"""Owns how fast one process calls AWS: a token bucket that halves when AWS throttles, and recovers."""
+"""
+Limits how fast this process calls AWS, with one token bucket for each connection and region.
+
+The rate follows AWS's responses: it is halved when AWS throttles a call, and grows again slowly (additive
+increase, multiplicative decrease).
+"""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from threading import Lock
 from typing import Final
 
-# Calls per second: all that one process can make, at 1.2 ms of computing for each. AWS publishes no rate for
-# SageMaker's pipeline operations, and an account's is shared with everything else in it: its first
-# ThrottlingException tells more than any lower figure here could.
+# Calls per second: the most that one process can make, at 1.2 ms of CPU for each. AWS publishes no rate for
+# SageMaker's pipeline operations, and an account shares its rate with everything else in it. The first
+# ThrottlingException tells more than any lower number here could.
 MAX_RATE: Final = 800.0
-# Never slower: at one call in two seconds AWS's own buckets fill faster than we empty them, and a pace that
-# fell further would take no notice of their having filled.
+# At one call in two seconds, AWS's own token buckets fill faster than this process empties them. A lower rate
+# would only notice later that they are full again.
 MIN_RATE: Final = 0.5
-# What may be saved up, in seconds at the present rate: 20 calls at the full rate, and fewer after throttling,
-# which shows that others in the account are busy. One call always.
+# The bucket's size, in seconds at the current rate: 20 calls at the full rate, fewer after throttling, which
+# shows that other callers in the account are busy. The bucket always has room for one call.
 BURST_SECONDS: Final = 0.025
-# Calls per second, gained each second. Doubling back would meet AWS's limit again at once, and every meeting
-# costs calls; one more each second meets a limit of 50 calls per second every 25 seconds only.
+# Calls per second that the rate gains each second. Doubling would reach AWS's limit again at once, and
+# reaching it costs calls. A gain of one reaches a limit of 50 calls per second once in 25 seconds.
 RATE_INCREASE: Final = 1.0
-# This much of a call may be lacking: who sleeps until a call is due wakes up to find a rounding error left.
+# Part of a token that may be missing: a thread that sleeps until a token is due wakes up with a rounding
+# error.
 ROUNDING: Final = 1e-3
-# Seconds. Calls that were under way together are throttled together: that is one message, not many.
+# Calls that run at the same time are throttled together. Within this time they count as one throttling.
 THROTTLING_WINDOW_SECONDS: Final = 1.0
 
 
 class RateLimiter:
     """
-    The pace of all calls to one connection and region; safe to share between threads.
+    A token bucket for all calls with one connection to one region. Threads may share it.
 
-    The clock is the caller's, the same one for all who share a pace: seconds that only differences are taken
-    of, best ``time.monotonic()``. Should it step back, it goes on counting from there.
+    The caller passes the time, in seconds of one monotonic clock that all callers share
+    (``time.monotonic()``). If that clock steps back, the limiter goes on counting from there.
 
-    :param now: the present, in seconds of that clock.
-    :param rate: calls per second when nothing is throttled.
+    :param now: the current time.
+    :param rate: calls per second while AWS throttles nothing.
     """
 
     def __init__(self, now: float, *, rate: float = MAX_RATE) -> None:
         self._lock = Lock()
-        self._full = rate
-        self._seen = now
-        # How far the clock has gone forwards since the beginning; everything below is counted in it.
+        self._max_rate = rate
+        self._last_now = now
+        # Seconds that the clock has moved forward since the limiter was made.
         self._elapsed = 0.0
         self._rate = rate
-        self._halved_at = -THROTTLING_WINDOW_SECONDS
-        self._saved = self._most_saved
+        self._throttled_at = -THROTTLING_WINDOW_SECONDS
+        self._tokens = self._capacity
 
     def delay(self, now: float) -> float:
         """
-        Return the seconds until a call may be made, 0.0 if at once; takes nothing.
+        Return the seconds until a call may be made, 0.0 if one may be made now. Takes no token.
 
-        :param now: the present, in seconds.
+        :param now: the current time.
         """
         with self._lock:
-            self._move_to(now)
+            self._advance(now)
             return self._wait
 
     def take(self, now: float) -> None:
         """
-        Count a call that is made now. What was not due yet delays those after it.
+        Take a token for a call that is made now. If no token is left, later calls wait longer.
 
-        :param now: the present, in seconds.
+        :param now: the current time.
         """
         with self._lock:
-            self._move_to(now)
-            self._saved -= 1
+            self._advance(now)
+            self._tokens -= 1
 
     def try_acquire(self, now: float) -> float:
         """
-        Take a call if one may be made now: ``delay`` and ``take`` in one, for threads that compete.
+        Take a token if there is one: ``delay`` and ``take`` in one step, for threads that compete.
 
-        :param now: the present, in seconds.
-        :return: 0.0 if the call may be made, and is counted; otherwise the seconds after which to ask again.
+        :param now: the current time.
+        :return: 0.0 if a token was taken, else the seconds after which to try again.
         """
         with self._lock:
-            self._move_to(now)
+            self._advance(now)
             wait = self._wait
             if not wait:
-                self._saved -= 1
+                self._tokens -= 1
             return wait
+
+    def acquire(self, sleep: Callable[[float], object] | None = None) -> None:
+        """
+        Wait for a token and take it.
+
+        :param sleep: waits for a number of seconds; may raise to give up. Default: ``time.sleep``.
+        """
+        while seconds := self.try_acquire(time.monotonic()):
+            (sleep or time.sleep)(seconds)
 
     def throttled(self, now: float) -> None:
         """
-        Halve the rate, since AWS said ThrottlingException; again only after a second.
+        Halve the rate because AWS throttled a call, at most once in ``THROTTLING_WINDOW_SECONDS``.
 
-        :param now: when it said so, in seconds.
+        :param now: the current time.
         """
         with self._lock:
-            self._move_to(now)
-            if self._elapsed - self._halved_at < THROTTLING_WINDOW_SECONDS:
+            self._advance(now)
+            if self._elapsed - self._throttled_at < THROTTLING_WINDOW_SECONDS:
                 return
-            self._halved_at = self._elapsed
-            self._rate = max(self._rate / 2, min(MIN_RATE, self._full))
-            # AWS's bucket is empty: what we thought was saved up is not there.
-            self._saved = min(self._saved, 0.0)
+            self._throttled_at = self._elapsed
+            self._rate = max(self._rate / 2, min(MIN_RATE, self._max_rate))
+            # AWS's bucket is empty, so the tokens that were counted here do not exist.
+            self._tokens = min(self._tokens, 0.0)
 
     @property
     def rate(self) -> float:
-        """Calls per second at present, as of the last time that was told."""
+        """Calls per second, as of the last call of a method."""
         with self._lock:
             return self._rate
 
     @property
-    def _most_saved(self) -> float:
+    def _capacity(self) -> float:
         return max(1.0, self._rate * BURST_SECONDS)
 
     @property
     def _wait(self) -> float:
-        lacking = 1 - self._saved
-        # A recovering rate makes it shorter than this, never longer.
-        return lacking / self._rate if lacking > ROUNDING else 0.0
+        missing = 1 - self._tokens
+        # While the rate grows, the true wait is shorter than this, never longer.
+        return missing / self._rate if missing > ROUNDING else 0.0
 
-    def _move_to(self, now: float) -> None:
-        passed = max(0.0, now - self._seen)
-        self._seen = now
+    def _advance(self, now: float) -> None:
+        passed = max(0.0, now - self._last_now)
+        self._last_now = now
         self._elapsed += passed
-        # At the rate before: less than what the recovery would give, so never too much.
-        self._saved = min(self._saved + passed * self._rate, self._most_saved)
-        self._rate = min(self._rate + passed * RATE_INCREASE, self._full)
+        # At the old rate, which gives fewer tokens than the growing one: never too many.
+        self._tokens = min(self._tokens + passed * self._rate, self._capacity)
+        self._rate = min(self._rate + passed * RATE_INCREASE, self._max_rate)
 
 
 _RATE_LIMITERS: Final[dict[tuple[str, str | None], RateLimiter]] = {}
@@ -125,10 +142,10 @@ _RATE_LIMITERS_LOCK: Final = Lock()
 
 def rate_limiter_for(key: tuple[str, str | None], now: float) -> RateLimiter:
     """
-    Return the one pace that this process keeps with a connection and region.
+    Return the rate limiter that this process uses for a connection and region.
 
-    :param key: the connection's id, and the region's name; None for the connection's own.
-    :param now: the present, in seconds of ``time.monotonic()``.
+    :param key: the connection id, and the region name or None for the connection's own region.
+    :param now: the current time, in seconds of ``time.monotonic()``.
     """
     with _RATE_LIMITERS_LOCK:
         if key not in _RATE_LIMITERS:

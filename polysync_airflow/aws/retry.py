@@ -1,4 +1,9 @@
-"""Owns how long a call to AWS is repeated when only its way there, or AWS's haste, was at fault."""
+"""
+Retries calls to AWS that fail with a transient error: throttling, a conflict, HTTP 5xx, a lost connection.
+
+These retries come on top of botocore's own, which end after seconds. ``retrying.py`` at the top of the
+package is something else: it decides about Airflow's retries of the whole task.
+"""
 
 from __future__ import annotations
 
@@ -6,46 +11,66 @@ import time
 from collections.abc import Callable
 from typing import Final, TypeVar
 
+from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponential
+
 from polysync_airflow.exceptions import PolysyncError, SageMakerApiError, hint_for
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 MIN_BACKOFF_SECONDS: Final = 1.0
 MAX_BACKOFF_SECONDS: Final = 60.0
-# A conflict lasts as long as AWS moves between two steps; one that does not end is about something else.
+# AWS reports a conflict while an execution moves between two steps. A conflict that lasts has another cause.
 CONFLICT_TIMEOUT_SECONDS: Final = 60.0
 STEP_LISTING_TIMEOUT_SECONDS: Final = 60.0
-# A stop is worth some time: what is not stopped goes on costing money.
+# Longer than the others: an execution that is not stopped goes on costing money.
 STOP_TIMEOUT_SECONDS: Final = 600.0
 
 
-def call_with_retry(call: Callable[[], Answer], *, until: float, warn: Callable[[str], object]) -> Answer:
+def call_with_retry(
+    call: Callable[[], Result],
+    *,
+    until: float,
+    warn: Callable[[str], object],
+    sleep: Callable[[float], None] | None = None,
+) -> Result:
     """
-    Call until there is an answer: throttling, 5xx and lost connections are waited out.
+    Make a call, and repeat it with exponential backoff while it fails with a transient error.
 
-    On top of botocore's own few repeats within each call, which end after seconds.
-
-    :param call: the call; it must be harmless to repeat, as one with a token of its own is.
-    :param until: when to give up (seconds since the epoch).
-    :param warn: told once per new error.
-    :raises PolysyncError: what cannot be waited out, or the last one when the time is up.
+    :param call: the call. It must be safe to repeat, for example because it sends a client request token.
+    :param until: when to give up, in seconds since the epoch.
+    :param warn: called with a message once for each new error.
+    :param sleep: waits for a number of seconds between two attempts. Default: ``time.sleep``.
+    :raises PolysyncError: an error that is not transient, or the last error when the time is up.
     """
-    conflicts_until = min(until, time.time() + CONFLICT_TIMEOUT_SECONDS)
-    pause, last = MIN_BACKOFF_SECONDS, ""
-    while True:
-        try:
-            return call()
-        except PolysyncError as error:
-            limit = conflicts_until if _is_conflict(error) else until
-            if not error.transient or time.time() + pause > limit:
-                raise
-            if str(error) != last:
-                last = str(error)
-                warn(f"Will go on trying: {error}")
-        time.sleep(pause)
-        pause = min(pause * 2, MAX_BACKOFF_SECONDS)
+    conflict_until = min(until, time.time() + CONFLICT_TIMEOUT_SECONDS)
+    last_message = ""
+
+    def give_up(state: RetryCallState) -> bool:
+        limit = conflict_until if _is_conflict(_error_of(state)) else until
+        return time.time() + state.upcoming_sleep > limit
+
+    def warn_once(state: RetryCallState) -> None:
+        nonlocal last_message
+        message = str(_error_of(state))
+        if message != last_message:
+            last_message = message
+            warn(f"Transient error, retrying: {message}")
+
+    retrying = Retrying(
+        retry=retry_if_exception(lambda error: isinstance(error, PolysyncError) and error.transient),
+        wait=wait_exponential(multiplier=MIN_BACKOFF_SECONDS, max=MAX_BACKOFF_SECONDS),
+        stop=give_up,
+        before_sleep=warn_once,
+        sleep=sleep or time.sleep,
+        reraise=True,
+    )
+    return retrying(call)
 
 
-def _is_conflict(error: PolysyncError) -> bool:
+def _error_of(state: RetryCallState) -> BaseException | None:
+    return state.outcome.exception() if state.outcome else None
+
+
+def _is_conflict(error: BaseException | None) -> bool:
     conflict = hint_for("ConflictException")
     return isinstance(error, SageMakerApiError) and hint_for(error.error_code) is conflict

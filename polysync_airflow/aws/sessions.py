@@ -1,30 +1,34 @@
-"""Owns how botocore's sessions are made: what those of one process share, and how they read AWS's times."""
+"""
+Makes botocore sessions: with given credentials only, or for the clients that get credentials from STS.
+
+What is changed here is changed on one session, never on botocore itself, which the process shares with
+others.
+"""
 
 from __future__ import annotations
 
-import gzip
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from pathlib import Path
+from functools import cache
 from typing import Any, Final
 
 import boto3
 from botocore.config import Config
 from botocore.credentials import CredentialProvider, CredentialResolver, Credentials
-from botocore.loaders import JSONFileLoader, Loader
+from botocore.loaders import Loader
 from botocore.session import Session
 from botocore.utils import parse_timestamp
 
-from polysync_airflow.aws.log_redaction import redact_botocore_logs
-from polysync_airflow.tenure import tenured
+from polysync_airflow.aws.log_redaction import RedactingParserFactory
+from polysync_airflow.aws.service_models import PlainDictLoader, ReducedModelLoader
 
-# For clients that call often, at a pace that others share. botocore's own repeats would go past the pace, and
-# hide from it that AWS throttles. Its own user agent is put together anew for each call, which is a tenth of
-# the call's CPU.
+# For clients that call often, under a rate limiter. botocore's own retries would bypass the limiter and hide
+# from it that AWS throttles. botocore builds its user agent again for each call, which takes a tenth of the
+# call's CPU.
 RATE_LIMITED_CONFIG: Final = Config(
     retries={"total_max_attempts": 1}, user_agent=f"Boto3/{boto3.__version__}"
 )
+_STS_OPERATIONS: Final = ("AssumeRole", "AssumeRoleWithWebIdentity")
 
 
 def create_session(credentials: Credentials, region_name: str) -> boto3.session.Session:
@@ -34,59 +38,87 @@ def create_session(credentials: Credentials, region_name: str) -> boto3.session.
     :param credentials: the credentials.
     :param region_name: AWS region.
     """
-    redact_botocore_logs()
-    session = _session()
-    session.register_component("credential_provider", CredentialResolver([_Ready(credentials)]))
+    session = Session()
+    session.register_component("data_loader", _LOADER)
+    optimize_parsing(session)
+    session.register_component("credential_provider", CredentialResolver([_Provider(credentials)]))
     return boto3.session.Session(botocore_session=session, region_name=region_name)
+
+
+def create_sts_session() -> Session:
+    """Make a botocore session without credentials whose STS responses do not appear in the debug log."""
+    session = Session()
+    session.register_component("response_parser_factory", RedactingParserFactory())
+    optimize_parsing(session)
+    reduce_models(session, {"sts": _STS_OPERATIONS})
+    return session
 
 
 def client_creator(config: Config, **settings: Any) -> Callable[..., Any]:
     """
-    Return what botocore's fetchers of credentials make their clients with.
+    Return the function with which botocore's credential fetchers make their STS client.
 
-    :param config: settings; the fetcher's own go before them.
-    :param settings: of botocore's ``create_client``.
+    :param config: settings; the fetcher's own settings take precedence.
+    :param settings: arguments of botocore's ``create_client``.
     """
 
     def create(service: str, **arguments: Any) -> Any:
         own = arguments.pop("config", None)
         merged = config.merge(own) if own else config
-        return _session().create_client(service, config=merged, **settings, **arguments)
+        return create_sts_session().create_client(service, config=merged, **settings, **arguments)
 
     return create
 
 
-def _session() -> Session:
-    session = Session()
-    session.register_component("data_loader", _LOADER)
-    optimize_parsing(session)
-    return session
-
-
 def optimize_parsing(session: Session) -> None:
     """
-    Have a session spare its process most of what reading service models and answers costs.
+    Make a session read data files and timestamps with less CPU and memory.
 
-    :param session: whose clients are made later.
+    :param session: a session that has made no client yet.
     """
-    # Only how files are read: who has made the session may have told it where they lie.
-    session.get_component("data_loader").file_loader = _Reader()
-    session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_in_utc)
+    # Only the way in which files are read: the session's owner may have set where they are searched for.
+    session.get_component("data_loader").file_loader = PlainDictLoader()
+    parsers = session.get_component("response_parser_factory")
+    parsers.set_parser_defaults(timestamp_parser=_parse_timestamp)
+    # botocore makes a new parser for each response. Parsers have no state, and each leaves a reference cycle
+    # for the garbage collector.
+    parsers.create_parser = cache(parsers.create_parser)
 
 
-def _in_utc(value: Any) -> datetime:
-    # AWS's JSON gives seconds since the epoch. botocore reads them by way of the host's time zone, which is a
-    # third of all CPU that a list of executions takes.
+def reduce_models(session: Session, operations: Mapping[str, tuple[str, ...]]) -> None:
+    """
+    Make a session read only some operations of some services.
+
+    :param session: a session that has made no client yet. It can make clients for these services only.
+    :param operations: the operations, by service name.
+    """
+    search_paths = tuple(session.get_component("data_loader").search_paths)
+    session.register_component("data_loader", _reduced_loader(tuple(operations.items()), search_paths))
+
+
+@cache
+def _reduced_loader(
+    operations: tuple[tuple[str, tuple[str, ...]], ...], search_paths: tuple[str, ...]
+) -> Loader:
+    # A loader keeps what it has read: each reduced model is read once per process.
+    loader = Loader(extra_search_paths=list(search_paths), include_default_search_paths=False)
+    loader.file_loader = ReducedModelLoader(dict(operations))
+    return loader
+
+
+def _parse_timestamp(value: Any) -> datetime:
+    # AWS's JSON has seconds since the epoch. botocore converts them by way of the host's time zone, which
+    # takes a third of the CPU of reading a list of executions.
     if isinstance(value, (int, float)):
         try:
             return datetime.fromtimestamp(value, UTC)
         except (ValueError, OverflowError, OSError):
             pass
-    found: datetime = parse_timestamp(value)
-    return found
+    parsed: datetime = parse_timestamp(value)
+    return parsed
 
 
-class _Ready(CredentialProvider):
+class _Provider(CredentialProvider):
     METHOD = "polysync"
 
     def __init__(self, credentials: Credentials) -> None:
@@ -97,22 +129,5 @@ class _Ready(CredentialProvider):
         return self._credentials
 
 
-_SUFFIXES: Final[dict[str, Callable[[bytes], bytes]]] = {".json": bytes, ".json.gz": gzip.decompress}
-
-
-class _Reader(JSONFileLoader):
-    """Reads service models, which stay as long as the process: nobody need look for garbage in them."""
-
-    def load_file(self, file_path: str) -> Any:
-        with tenured():
-            for suffix, unpack in _SUFFIXES.items():
-                found = Path(f"{file_path}{suffix}")
-                if found.is_file():
-                    # As plain dicts, which keep their order too: botocore's OrderedDicts take half as much
-                    # again, and the garbage collector goes through each of them for ever.
-                    return json.loads(unpack(found.read_bytes()))
-            return None
-
-
-# Service models are read once per process, not once per session.
+# Data files are read once per process, not once per session.
 _LOADER: Final = Loader()

@@ -1,6 +1,8 @@
-"""A local SageMaker endpoint that behaves over time.
+"""
+An emulator of the SageMaker API: a local HTTP endpoint whose pipeline executions progress over time.
 
-See `server` for its use from Python, `control` for that over HTTP and ``__main__`` for the command line.
+`server.server` starts the emulator from Python, `server.control` describes the control API over HTTP, and
+``__main__`` is the command line.
 """
 
 from polysync_airflow.emulator.engine.clock import RealClock, VirtualClock

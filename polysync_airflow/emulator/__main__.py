@@ -1,4 +1,4 @@
-"""The emulator's command line: ``python -m polysync_airflow.emulator``."""
+"""The command line of the emulator: ``python -m polysync_airflow.emulator``."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from polysync_airflow.emulator.server.server import EmulatorServer
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run an emulator until SIGINT or SIGTERM.
+    """
+    Run an emulator until SIGINT or SIGTERM.
 
-    :returns: the exit status: 0, or 2 if it cannot start.
+    :param arguments: the command-line arguments; None for those of the process.
+    :return: the exit status: 0, or 2 if the emulator cannot start.
     """
     options = _parser().parse_args(arguments)
     try:
@@ -32,16 +34,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (DefinitionError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    ended = Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ended.set())
+    shutdown = Event()
+    for signal_number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signal_number, lambda *_: shutdown.set())
     with server:
         print(f"SageMaker emulator on {server.endpoint_url} (control API: {server.endpoint_url}{PREFIX}/)")
         print(f"Use it with: AWS_ENDPOINT_URL={server.endpoint_url}; speed: {options.speed:g}")
         for region, names in server.pipelines.items():
             print(f"Pipelines in {region}: {', '.join(names)}")
         sys.stdout.flush()
-        ended.wait()
+        shutdown.wait()
     return 0
 
 
@@ -62,12 +64,30 @@ def _port(text: str) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m polysync_airflow.emulator", description=__doc__)
     add = parser.add_argument
-    add("--port", type=_port, default=4599, help="on 127.0.0.1; 0 takes a free one (default: %(default)s)")
+    add(
+        "--port",
+        type=_port,
+        default=4599,
+        help="port on 127.0.0.1; 0 selects a free port (default: %(default)s)",
+    )
     add("--speed", type=_speed, default=1.0, help="emulated seconds per real second (default: 1)")
-    add("--definitions", type=Path, help="folder of *.json definitions; each becomes a pipeline")
-    add("--region", default="us-east-1", help="region of those pipelines (default: %(default)s)")
-    add("--issuer-ca", type=Path, metavar="FILE", help="PEM: trust it for the issuers of web identity tokens")
-    add("--enforce-iam", action="store_true", help="let IAM's policies decide on pipeline operations")
+    add(
+        "--definitions",
+        type=Path,
+        help="folder of *.json pipeline definitions; one pipeline is created from each",
+    )
+    add(
+        "--region",
+        default="us-east-1",
+        help="region of the pipelines of --definitions (default: %(default)s)",
+    )
+    add(
+        "--issuer-ca",
+        type=Path,
+        metavar="FILE",
+        help="PEM file with CA certificates to trust for the issuers of web identity tokens",
+    )
+    add("--enforce-iam", action="store_true", help="enforce the policies in IAM on pipeline operations")
     return parser
 
 

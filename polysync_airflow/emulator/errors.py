@@ -1,15 +1,17 @@
-"""An error answer of the AWS API."""
+"""The errors of the AWS API."""
 
 from __future__ import annotations
 
 
 class ApiError(Exception):
-    """What a client gets instead of an answer.
+    """
+    Raised when the emulator responds to a request with an AWS error.
 
-    :param code: AWS's error code, such as ``ValidationException``.
-    :param message: the text for people.
-    :param status: HTTP status.
-    :param detail: what AWS does not tell the client; the call log shows it. Never a secret.
+    :param code: the AWS error code, such as ``ValidationException``.
+    :param message: the error message.
+    :param status: the HTTP status.
+    :param detail: a reason that AWS does not include in its response. Only the call log shows it. It must not
+        contain a secret.
     """
 
     def __init__(self, code: str, message: str, status: int = 400, detail: str | None = None) -> None:
@@ -31,5 +33,5 @@ def conflict(message: str) -> ApiError:
 
 
 def not_found(message: str) -> ApiError:
-    """Return a ResourceNotFound."""
+    """Return a ResourceNotFound error."""
     return ApiError("ResourceNotFound", message)

@@ -1,4 +1,6 @@
-"""An AWS request on the wire: who asks for what, and what an error looks like in its protocol."""
+"""
+The AWS wire protocols: parses HTTP requests, and builds responses and errors in the protocol of the request.
+"""
 
 from __future__ import annotations
 
@@ -14,19 +16,20 @@ from werkzeug.wrappers import Request, Response
 
 from polysync_airflow.emulator.errors import ApiError
 
-_SCOPE = re.compile(r"Credential=([^/,\s]+)/\d{8}/([^/,\s]+)/([^/,\s]+)/aws4_request")
+_CREDENTIAL_SCOPE = re.compile(r"Credential=([^/,\s]+)/\d{8}/([^/,\s]+)/([^/,\s]+)/aws4_request")
 _JSON = "application/x-amz-json-1.1"
 _TARGET = re.compile(r"(\w+)\.(\w+)")
-# Where a name may be given, an ARN may be, too.
+# The API accepts an ARN wherever it accepts a pipeline name.
 _PIPELINE = re.compile(r"(?:arn:.+:pipeline/)?([^/]+)")
 _PIPELINE_MEMBERS = ("PipelineName", "PipelineArn", "PipelineExecutionArn", "ResourceArn")
 
 
 @dataclass
 class AwsRequest:
-    """The parts of a request that the emulator looks at.
+    """
+    The parts of an AWS request that the emulator uses.
 
-    ``body`` is filled for the JSON and query protocols, ``form`` for the query protocol only.
+    ``body`` is set for the JSON and the query protocol only, ``form`` for the query protocol only.
     """
 
     service: str
@@ -41,38 +44,38 @@ class AwsRequest:
 
     @property
     def protocol(self) -> str:
-        """Return ``json``, ``query`` or ``rest``."""
+        """The protocol: ``json``, ``query`` or ``rest``."""
         return "json" if self.target else "query" if self.form else "rest"
 
     @property
     def pipeline(self) -> str | None:
-        """The name, in lower case, of the pipeline that a SageMaker request is about, if it names one."""
+        """The pipeline name in a SageMaker request, in lower case; None if the request names no pipeline."""
         try:
             body = json.loads(self.body) if self.target == "SageMaker" else None
         except ValueError:
             return None
         if not isinstance(body, dict):
             return None
-        named = next((body[name] for name in _PIPELINE_MEMBERS if isinstance(body.get(name), str)), "")
-        found = _PIPELINE.match(named.lower())
-        return found[1] if found else None
+        name_or_arn = next((body[name] for name in _PIPELINE_MEMBERS if isinstance(body.get(name), str)), "")
+        match = _PIPELINE.match(name_or_arn.lower())
+        return match[1] if match else None
 
 
-def read(request: Request) -> AwsRequest:
-    """Read a request; its body can be read again, and its signature is not checked."""
-    scope = _SCOPE.search(request.headers.get("Authorization", ""))
+def parse_request(request: Request) -> AwsRequest:
+    """Parse a request. The body stays readable for moto, and the signature is not verified."""
+    scope = _CREDENTIAL_SCOPE.search(request.headers.get("Authorization", ""))
     target = _TARGET.fullmatch(request.headers.get("X-Amz-Target", ""))
     query = request.mimetype == "application/x-www-form-urlencoded" and request.path == "/"
     body = b""
     if target or query:
         body = request.get_data()
-        # moto reads the body as well.
+        # moto reads the body of the same request again.
         request.environ["wsgi.input"] = io.BytesIO(body)
     form = dict(parse_qsl(body.decode(), keep_blank_values=True)) if query else {}
     operation = target[2] if target else form.get("Action", f"{request.method} {request.path}")
-    unsigned = "sts" if operation.startswith("AssumeRoleWith") else ""
+    unsigned_service = "sts" if operation.startswith("AssumeRoleWith") else ""
     return AwsRequest(
-        service=scope[3] if scope else unsigned,
+        service=scope[3] if scope else unsigned_service,
         operation=operation,
         region=scope[2] if scope else "us-east-1",
         access_key_id=scope[1] if scope else "",
@@ -84,15 +87,15 @@ def read(request: Request) -> AwsRequest:
     )
 
 
-def answer(body: dict[str, Any], request_id: str) -> Response:
-    """Return a successful answer in the JSON protocol."""
+def json_response(body: dict[str, Any], request_id: str) -> Response:
+    """Return a successful response in the JSON protocol."""
     response = Response(json.dumps(body), content_type=_JSON)
     response.headers["x-amzn-RequestId"] = request_id
     return response
 
 
-def sts_answer(operation: str, result: dict[str, Any], request_id: str) -> Response:
-    """Return a successful answer of STS, in the query protocol."""
+def sts_response(operation: str, result: dict[str, Any], request_id: str) -> Response:
+    """Return a successful STS response in the query protocol."""
     body = (
         f'<{operation}Response xmlns="https://sts.amazonaws.com/doc/2011-06-15/">'
         f"<{operation}Result>{_xml(result)}</{operation}Result>"
@@ -110,16 +113,22 @@ def _xml(members: dict[str, Any]) -> str:
     )
 
 
-def error_answer(error: ApiError, protocol: str, request_id: str) -> Response:
-    """Return an error in the protocol of the request it answers."""
+def error_response(error: ApiError, protocol: str, request_id: str) -> Response:
+    """
+    Return an error response.
+
+    :param error: the error.
+    :param protocol: the protocol of the request: ``json``, ``query`` or ``rest``.
+    :param request_id: the request id of the response.
+    """
     if protocol == "json":
         body = json.dumps({"__type": error.code, "message": error.message})
-        kind = _JSON
+        content_type = _JSON
     else:
         inner = f"<Code>{escape(error.code)}</Code><Message>{escape(error.message)}</Message>"
-        body, kind = f"<Error>{inner}</Error>", "application/xml"
+        body, content_type = f"<Error>{inner}</Error>", "application/xml"
         if protocol == "query":
             body = f"<ErrorResponse>{body}<RequestId>{request_id}</RequestId></ErrorResponse>"
-    response = Response(body, error.status, content_type=kind)
+    response = Response(body, error.status, content_type=content_type)
     response.headers["x-amzn-RequestId"] = request_id
     return response

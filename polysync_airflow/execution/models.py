@@ -1,4 +1,8 @@
-"""Owns the shapes that cross a border: requests to AWS, its answers, the trigger's event, XCom records."""
+"""
+The data models of an execution: requests to AWS, AWS's responses, the trigger's event, and stored records.
+
+Pydantic validates everything that comes from outside of the process.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +24,7 @@ from pydantic import (
 
 # Limits: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StartPipelineExecution.html and
 # API_Parameter.html. botocore checks types, required members and minimum lengths only. A field's
-# ``description`` says what is legal; ``parameters.build_start_request`` quotes it as the cure.
+# ``description`` says which values are valid; ``parameters.build_start_request`` quotes it in error messages.
 MAX_PARAMETERS = 200
 PIPELINE_NAME_PATTERN = r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,255}"
 DISPLAY_NAME_PATTERN = r"^[a-zA-Z0-9](-*[a-zA-Z0-9]){0,81}$"
@@ -34,15 +38,15 @@ ROLE_ARN_PATTERN = r"^arn:aws[a-z\-]*:iam::\d{12}:role/?[a-zA-Z_0-9+=,.@\-_/]+$"
 
 def region_from_arn(execution_arn: str) -> str:
     """
-    Return the AWS region that an execution runs in.
+    Return the AWS region in which an execution runs.
 
-    :param execution_arn: the execution.
+    :param execution_arn: ARN of the execution.
     """
     return execution_arn.split(":")[3]
 
 
-# defer_build: operators import this room, and a DAG file is parsed every 30 seconds. Validators are built on
-# first use, which is on a worker.
+# defer_build: the operators import this module, and Airflow parses a DAG file every 30 seconds. Pydantic
+# builds the validators on first use, which is on a worker.
 _STRICT = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
@@ -50,8 +54,8 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
 
-def _parameter_text(value: Any) -> Any:
-    # The API takes strings only; str() is what AWS's own Python SDK sends (True, not true).
+def _number_to_text(value: Any) -> Any:
+    # The API accepts strings only. AWS's own Python SDK sends str(value) too: True, not true.
     if isinstance(value, Number):
         return str(value)
     return value
@@ -60,27 +64,27 @@ def _parameter_text(value: Any) -> Any:
 PipelineName = Annotated[str, StringConstraints(max_length=256, pattern=f"^{PIPELINE_NAME_PATTERN}$")]
 ParameterName = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[A-Za-z0-9\-_]+$")]
 ParameterValue = Annotated[
-    str, StringConstraints(min_length=1, max_length=1024), BeforeValidator(_parameter_text)
+    str, StringConstraints(min_length=1, max_length=1024), BeforeValidator(_number_to_text)
 ]
 RoleArn = Annotated[str, StringConstraints(min_length=20, max_length=2048, pattern=ROLE_ARN_PATTERN)]
 
 
-def _in_utc(moment: datetime) -> datetime:
+def _to_utc(time: datetime) -> datetime:
     try:
-        return moment.astimezone(UTC)
+        return time.astimezone(UTC)
     except (OverflowError, ValueError):
-        raise ValueError("is beyond the calendar") from None
+        raise ValueError("is out of range for a time in UTC") from None
 
 
-# botocore gives times in the host's zone; what we pass on is UTC.
-UtcTime = Annotated[datetime, AfterValidator(_in_utc)]
+# botocore returns times in the host's time zone; the provider passes them on in UTC.
+UtcTime = Annotated[datetime, AfterValidator(_to_utc)]
 ExecutionArn = Annotated[str, StringConstraints(max_length=2048, pattern=EXECUTION_ARN_PATTERN)]
 RequestToken = Annotated[str, StringConstraints(min_length=32, max_length=128)]
 
 
 class StartRequest(BaseModel):
     """
-    One StartPipelineExecution call, named as the operator's arguments are.
+    The request of StartPipelineExecution. Its fields have the names of the operator's arguments.
 
     https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StartPipelineExecution.html
     """
@@ -110,7 +114,7 @@ class StartRequest(BaseModel):
         StringConstraints(min_length=1, max_length=DISPLAY_NAME_MAX, pattern=DISPLAY_NAME_PATTERN),
         Field(
             description=f"Use 1 to {DISPLAY_NAME_MAX} letters, digits and hyphens, beginning and ending with "
-            "a letter or digit, or leave it out to have one made."
+            "a letter or digit, or leave it out: the operator makes a unique name."
         ),
     ]
     execution_description: Annotated[
@@ -121,10 +125,11 @@ class StartRequest(BaseModel):
     ] = None
     execution_role_arn: Annotated[
         RoleArn | None,
-        Field(description="Give a role's ARN, arn:aws:iam::<12-digit account>:role/<name>, or leave it out."),
+        Field(description="Give a role ARN, arn:aws:iam::<12-digit account>:role/<name>, or leave it out."),
     ] = None
     pipeline_version_id: Annotated[
-        int | None, Field(ge=1, description="Give a version's number from 1, or leave it out for the latest.")
+        int | None,
+        Field(ge=1, description="Give a version number from 1, or leave it out for the latest version."),
     ] = None
     client_request_token: RequestToken
 
@@ -147,15 +152,16 @@ class StartRequest(BaseModel):
 
 class StoredExecution(BaseModel):
     """
-    What a task's tries leave to each other in Airflow's task state store, where people can edit it.
+    The record that the tries of a task share in Airflow's task state store, where users can edit it.
 
-    :param epoch: ``max_tries`` of the tries that it belongs to; a user's clear makes a new one.
-    :param region_name: AWS region in which the start was asked for.
-    :param request: the start, with its token.
-    :param execution_arn: the execution, once AWS has answered.
-    :param resumes: how often a resume was asked for.
-    :param resume_token: the latest resume's token; None before the first.
-    :param resumed_at: when AWS granted it; None as long as it has not answered.
+    :param version: version of this format.
+    :param epoch: ``max_tries`` of the tries that the record belongs to; clearing the task begins a new epoch.
+    :param region_name: AWS region to which the start request was sent.
+    :param request: the start request, with its client request token.
+    :param execution_arn: ARN of the execution; None until AWS has responded.
+    :param resumes: number of resumes that were requested.
+    :param resume_token: client request token of the last resume; None before the first one.
+    :param resumed_at: when AWS accepted the last resume; None until AWS has responded.
     """
 
     model_config = _STRICT
@@ -171,27 +177,32 @@ class StoredExecution(BaseModel):
 
     @model_validator(mode="after")
     def _resumes_have_a_token(self) -> StoredExecution:
-        # The count names the attempt in a stop's token: with a wrong one, AWS would take the stop for done.
+        # The number of resumes is part of a stop's client token. With a wrong number, AWS would take the stop
+        # for one that it has already made.
         if (self.resumes == 0) != (self.resume_token is None):
-            raise ValueError("resumes and resume_token do not go together")
+            raise ValueError("resume_token must be set if resumes is not 0, and only then")
         return self
 
     @property
     def arn(self) -> str:
-        """The execution's ARN, where it is known."""
+        """
+        The ARN of the execution.
+
+        :raises LookupError: AWS has not responded to the start request yet.
+        """
         if self.execution_arn is None:
-            raise LookupError("the execution's ARN is not known yet")
+            raise LookupError("the ARN of the execution is not known yet")
         return self.execution_arn
 
     @property
     def resume_is_pending(self) -> bool:
-        """Whether a resume was asked for that AWS has not answered."""
+        """Whether a resume was requested to which AWS has not responded."""
         return self.resume_token is not None and self.resumed_at is None
 
 
 class ExecutionDescription(_Frozen):
     """
-    What DescribePipelineExecution said; or a row of ListPipelineExecutions, which gives no reason.
+    The response of DescribePipelineExecution, or an entry of ListPipelineExecutions, which has no reason.
 
     https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribePipelineExecution.html and
     API_PipelineExecutionSummary.html
@@ -220,14 +231,14 @@ class StepDescription(_Frozen):
 
 
 class PipelineSummary(_Frozen):
-    """One row of ListPipelines."""
+    """One entry of ListPipelines."""
 
     name: str = Field(validation_alias="PipelineName")
 
 
 class PipelineDescription(_Frozen):
     """
-    What DescribePipeline said.
+    The response of DescribePipeline.
 
     https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribePipeline.html
     """
@@ -264,7 +275,7 @@ class DeclaredParameter(_Frozen):
 
 
 class Job(_Frozen):
-    """An imported pipeline, as ListImport returns it: times in ISO 8601 UTC once dumped to JSON."""
+    """An imported pipeline, as PolysyncListImportOperator returns it. In JSON, times are ISO 8601 in UTC."""
 
     name: str
     arn: str
@@ -281,13 +292,19 @@ class Job(_Frozen):
 
 class ExecutionEvent(BaseModel):
     """
-    How a wait ended: the one shape in which both modes hand it to ``execute_complete``.
+    How a wait ended. Both modes, deferred and on a worker, pass it to ``execute_complete``.
 
-    :param outcome: ``ended`` (AWS says so), ``timed_out`` (our deadline), ``refused`` (AWS will not tell).
-    :param message: AWS's FailureReason, or why we could not look.
-    :param started_at: AWS's creation time.
-    :param ended_at: AWS's last change, once ended.
-    :param attempt: which attempt of the execution was awaited: 0 for its start, n for its n-th resume.
+    :param outcome: ``ended`` (the execution has ended), ``timed_out`` (the deadline of the wait was reached),
+        or ``refused`` (the polls fail with a permanent error).
+    :param execution_arn: ARN of the execution.
+    :param pipeline_name: name of its pipeline; None where only the ARN is known.
+    :param status: AWS's last known status of the execution; None if no poll has succeeded.
+    :param message: AWS's FailureReason, or why the wait ended before the execution.
+    :param error_code: error code of the last poll, if it failed with a ``SageMakerApiError``.
+    :param operation: the API operation of that error.
+    :param started_at: AWS's CreationTime of the execution.
+    :param ended_at: AWS's LastModifiedTime, if the execution has ended.
+    :param attempt: the attempt of the execution: 0 for its start, n for its n-th resume.
     """
 
     model_config = _STRICT
@@ -306,19 +323,19 @@ class ExecutionEvent(BaseModel):
     @model_validator(mode="after")
     def _ended_has_a_status(self) -> ExecutionEvent:
         if self.outcome == "ended" and not self.status:
-            raise ValueError("an execution that has ended has a status")
+            raise ValueError("status is required if the outcome is 'ended'")
         return self
 
 
 class FailedStep(_Frozen):
-    """A step that failed, as the ``run`` record lists it."""
+    """A failed step in the XCom ``run``."""
 
     name: str
     reason: str | None
 
 
 class ExecutionRecord(_Frozen):
-    """The XCom ``run``: what happened, JSON-able, times in ISO 8601 UTC."""
+    """The XCom ``run``: the outcome of an execution. In JSON, times are ISO 8601 in UTC."""
 
     execution_arn: str
     pipeline_name: str

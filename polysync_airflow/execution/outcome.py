@@ -1,4 +1,4 @@
-"""Owns how the end of an execution is told: the ``run`` record, the message a person reads, the error."""
+"""Reports the end of a wait: the XCom ``run``, the message for the log or the error, and the error itself."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from polysync_airflow.states import PolysyncState, state_of
 
 def parse_event(event: Mapping[str, Any] | None) -> ExecutionEvent:
     """
-    Check what came back from the wait.
+    Validate the payload of the event with which Airflow resumes a deferred task.
 
-    :param event: the event's payload; None if Airflow resumed the task without one.
-    :raises TriggerEventError: if it is not an event of ours.
+    :param event: the payload; None if Airflow resumed the task without an event.
+    :raises TriggerEventError: the payload is not an event of this provider's trigger.
     """
     try:
         return ExecutionEvent.model_validate(event)
     except ValidationError as error:
         raise TriggerEventError(
-            f"The task was resumed with something that is not this provider's event: {error}. If the "
-            "provider was up- or downgraded meanwhile, clear the task; the execution itself may still be "
+            f"Airflow resumed the task with an event that is not this provider's event: {error}. If another "
+            "version of the provider was installed meanwhile, clear the task. The execution may still be "
             "running."
         ) from None
 
@@ -37,12 +37,12 @@ def build_record(
     failed_steps: Sequence[FailedStep],
 ) -> ExecutionRecord:
     """
-    Make the ``run`` record of an execution.
+    Make the XCom ``run`` of an execution.
 
-    :param end: how the wait ended.
-    :param pipeline_name: the pipeline.
-    :param parameters: the values that were sent.
-    :param failed_steps: the steps that failed.
+    :param end: the event that ended the wait.
+    :param pipeline_name: name of the pipeline.
+    :param parameters: the parameter values of the start request.
+    :param failed_steps: the failed steps.
     """
     return ExecutionRecord(
         execution_arn=end.execution_arn,
@@ -60,46 +60,47 @@ def build_record(
 
 
 def outcome_message(
-    end: ExecutionEvent, *, failed_steps: Sequence[FailedStep] = (), remarks: Sequence[str | None] = ()
+    end: ExecutionEvent, *, failed_steps: Sequence[FailedStep] = (), notes: Sequence[str | None] = ()
 ) -> str:
     """
-    Tell in a few lines how the wait ended.
+    Return a message of a few lines that says how the wait ended and why.
 
-    :param end: how the wait ended.
-    :param failed_steps: the steps that failed; AWS's own reason is often only that there are some.
-    :param remarks: further lines, the empty ones left out.
+    :param end: the event that ended the wait.
+    :param failed_steps: the failed steps. AWS's own reason often says only that some steps failed.
+    :param notes: lines that are appended; None and empty ones are left out.
     """
     pipeline = f"Pipeline {end.pipeline_name}, execution" if end.pipeline_name else "Execution"
     seconds = _seconds(end)
     after = f" after {seconds:.0f} s" if seconds is not None else ""
-    what = {
-        "ended": f"{_ENDED_AS.get(state_of(end.status), 'ended')}{after} (AWS status {end.status})",
-        "timed_out": f"had not ended when the time was up (last AWS status: {end.status or 'never seen'})",
-        "refused": f"can no longer be watched (last AWS status: {end.status or 'never seen'})",
+    last_status = f"last AWS status: {end.status or 'none received'}"
+    outcome = {
+        "ended": f"{_VERBS.get(state_of(end.status), 'ended')}{after} (AWS status {end.status})",
+        "timed_out": f"did not end before the timeout ({last_status})",
+        "refused": f"can no longer be polled ({last_status})",
     }[end.outcome]
-    lines = [f"{pipeline} {end.execution_arn} {what}."]
+    lines = [f"{pipeline} {end.execution_arn} {outcome}."]
     if end.message:
         lines.append(f"Reason: {end.message}")
     if failed_steps:
         lines.append("Failed steps:")
-        lines.extend(f"- {step.name}: {step.reason or 'AWS gives no reason'}" for step in failed_steps)
-    lines.extend(remark for remark in remarks if remark)
+        lines.extend(f"- {step.name}: {step.reason or 'AWS returned no reason'}" for step in failed_steps)
+    lines.extend(note for note in notes if note)
     return "\n".join(lines)
 
 
-def refusal_error(end: ExecutionEvent, story: str) -> PolysyncError:
+def refusal_error(end: ExecutionEvent, message: str) -> PolysyncError:
     """
-    Make the error for a wait that AWS, or the connection, put an end to.
+    Return the error for a wait that ended with a permanent error of AWS or of the connection.
 
-    :param end: how the wait ended; ``outcome`` is ``refused``.
-    :param story: its message.
+    :param end: the event that ended the wait; its ``outcome`` is ``refused``.
+    :param message: the message of the error.
     """
     if end.error_code and end.operation:
-        return SageMakerApiError(story, error_code=end.error_code, operation=end.operation, permanent=True)
-    return CredentialsError(story)
+        return SageMakerApiError(message, error_code=end.error_code, operation=end.operation, permanent=True)
+    return CredentialsError(message)
 
 
-_ENDED_AS = {
+_VERBS = {
     PolysyncState.SUCCESS: "succeeded",
     PolysyncState.FAILED: "failed",
     PolysyncState.CANCELLED: "was stopped",

@@ -1,18 +1,20 @@
 """
-Owns the answer to "a try of a task begins: what becomes of the execution that earlier tries dealt with?".
+Decides what a new try of a task does with the execution of the earlier tries.
 
 Rules:
 
-1. Before AWS is asked for anything that costs money, what is asked and the token it is asked with are
-   stored; afterwards the ARN. A try that finds a request without an ARN asks again, byte for byte: AWS
-   answers a token it knows with the execution it already has.
-2. An *epoch* lasts until a user clears the task: Airflow's ``max_tries`` grows then, and not by a retry.
-3. In the same epoch a try goes on with the stored execution: it waits for one that runs, adopts the result
-   of one that succeeded, resumes or replaces one that failed, replaces one that was stopped.
-4. In a new epoch the user wants a new execution; the stored one is stopped first if it still runs.
-5. Never two at once: nothing new is started before the stored execution has ended.
+1. A try stores the request and its client request token before it sends a request that costs money, and the
+   ARN afterwards. A try that finds a stored request without an ARN sends the same request again, byte for
+   byte: if AWS knows the token, it returns the execution that it has already started.
+2. An *epoch* lasts until a user clears the task. A clear raises Airflow's ``max_tries``; a retry does not.
+3. In the same epoch, a try continues with the stored execution. If the execution runs, the try waits for its
+   end. If it succeeded, the try takes its result. If it failed, the try resumes or replaces it. If it was
+   stopped, the try replaces it.
+4. In a new epoch, the user wants a new execution. If the stored execution still runs, the try stops it first.
+5. Two executions of a task never run at the same time: a try starts a new one only after the end of the
+   stored one.
 
-Everything here is pure: the operator looks, asks and stores as it is told.
+Everything here is pure. ``operators/starter.py`` makes the calls to AWS and updates the record.
 """
 
 from __future__ import annotations
@@ -33,22 +35,22 @@ RetryMode = Literal["new", "resume"]
 
 
 class Action(Enum):
-    """What to do next."""
+    """The next action of a try."""
 
     START = auto()
     """Start a new execution."""
     RESEND_START = auto()
-    """Send the stored start again, to learn its execution's ARN."""
+    """Send the stored start request again, to get the ARN of its execution."""
     DESCRIBE = auto()
-    """Look at the stored execution."""
+    """Describe the stored execution, to get its status."""
     REATTACH = auto()
-    """Go on with it as it is: wait for its end, or take its result."""
+    """Continue with the stored execution: wait for its end, or take its result."""
     RESUME = auto()
-    """Let AWS go on from where it failed."""
+    """Resume the stored execution from its failed steps (RetryPipelineExecution)."""
     STOP = auto()
-    """Ask for its stop, then wait for its end."""
+    """Request a stop of the stored execution, then wait for its end."""
     WAIT_FOR_END = auto()
-    """Wait for its end, then decide again."""
+    """Wait for the end of the stored execution, then decide again."""
 
 
 def next_action(
@@ -61,14 +63,15 @@ def next_action(
     may_stop: bool = True,
 ) -> Action:
     """
-    Decide what a try does first.
+    Return the next action of a try.
 
-    :param stored: what earlier tries left; None if that is nothing, or nothing that exists.
-    :param epoch: the try's epoch, Airflow's ``max_tries``.
-    :param status: the stored execution's AWS status; None if it was not looked at.
-    :param retry_mode: whether a failed execution is replaced or resumed.
-    :param failures_succeed: CompletedWithFailures counts as a success.
-    :param may_stop: executions may be stopped; if not, the end of one that runs is awaited.
+    :param stored: the record of the earlier tries; None if there is none or its execution no longer exists.
+    :param epoch: the epoch of this try, which is Airflow's ``max_tries``.
+    :param status: AWS status of the stored execution; None if it was not described yet.
+    :param retry_mode: whether a failed execution is replaced (``new``) or resumed (``resume``).
+    :param failures_succeed: whether CompletedWithFailures counts as a success.
+    :param may_stop: whether a running execution of an earlier epoch may be stopped; if not, the try waits for
+        its end.
     """
     if stored is None:
         return Action.START

@@ -1,33 +1,34 @@
 """
-Owns the answer to "given what AWS just said about an execution, what next?".
+The decision core of a wait: what to do after each poll of an execution.
 
 Rules:
 
-1. AWS's *status* maps to a Polysync *state* by ``STATE_OF_STATUS`` alone; a status that is not in it is
-   ``Unknown``.
-2. An execution has ended when its state is Success, Failed or Cancelled. Anything else waits.
-3. An unheard-of status is warned about once and waited through.
-4. A failed look that time may cure (throttling, network, expired credentials) is retried with backoff; a
-   lasting refusal finishes the wait.
-5. The deadline ends the wait whatever was seen, but only after one last look: an execution that ended in
-   time counts as ended.
+1. AWS's *status* maps to a Polysync *state* by ``STATE_OF_STATUS`` alone. A status that is not in the table
+   is ``Unknown``.
+2. An execution has ended when its state is Success, Failed or Cancelled. In any other state the wait goes on.
+3. An unknown status is logged as a warning once, and the wait goes on.
+4. After a permanent error the wait ends. After any other error (throttling, network, expired credentials) it
+   goes on with backoff.
+5. The deadline ends the wait in any state, but only after one last poll: an execution that ended in time
+   counts as ended.
 
-Everything here is pure: the clock is an argument, logging is a value. The synchronous wait and the trigger
-only do what ``Waiter.decide`` returns.
+Everything here is pure: the time is an argument, and log lines are values. The wait on a worker
+(``operators/base.py``) and the trigger (``triggers/``) only do what ``Waiter.decide`` returns.
 """
 
 from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Final
 
 from polysync_airflow.exceptions import PolysyncError, SageMakerApiError
 from polysync_airflow.execution.models import ExecutionDescription, ExecutionEvent
 from polysync_airflow.states import STATE_OF_STATUS, PolysyncState, has_ended, state_of
 
-# The scheduler may fail a task that is resumed while it still books the deferral ("finished with state
-# success, but ... queued"), so no wait looks sooner than this.
+# The scheduler may fail a task that is resumed while the scheduler still records the deferral ("finished with
+# state success, but ... queued"). No wait polls earlier than this.
 FIRST_POLL_DELAY_SECONDS: float = 5.0
 MAX_BACKOFF_SECONDS: Final = 300.0
 
@@ -48,42 +49,49 @@ class LogLine:
 @dataclass(frozen=True, slots=True)
 class Wait:
     """
-    Instruction: sleep, look again, and hand the answer to ``watch.decide``.
+    Instruction: write the log lines, sleep, poll again, and pass the response to ``waiter.decide``.
 
     :param seconds: how long to sleep.
-    :param watch: what is known by now.
-    :param notes: log lines to write first.
+    :param waiter: the new state of the wait.
+    :param log_lines: lines for the task's log.
     """
 
     seconds: float
-    watch: Waiter
-    notes: tuple[LogLine, ...] = ()
+    waiter: Waiter
+    log_lines: tuple[LogLine, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Finish:
     """
-    Instruction: the wait is over.
+    Instruction: write the log lines; the wait is over.
 
     :param event: how it ended.
-    :param notes: log lines to write first.
+    :param log_lines: lines for the task's log.
     """
 
     event: ExecutionEvent
-    notes: tuple[LogLine, ...] = ()
+    log_lines: tuple[LogLine, ...] = ()
 
 
+# A triggerer holds thousands of waiters for hours. They keep the values that they need rather than AWS's
+# whole response: each object that stays makes Python's full garbage collections longer.
 @dataclass(frozen=True, slots=True)
 class Waiter:
     """
-    What is known about one awaited execution.
+    The state of a wait for one execution.
 
     :param execution_arn: the execution.
     :param pipeline_name: its pipeline, for log lines; None where only the ARN is known.
-    :param poll_interval: seconds between two looks.
-    :param since: when the wait began (seconds since the epoch).
-    :param deadline: when it ends at the latest (seconds since the epoch).
-    :param attempt: which attempt of the execution it is: 0 for its start, n for its n-th resume.
+    :param poll_interval: seconds between two polls.
+    :param since: when the wait began, in seconds since the epoch.
+    :param deadline: when it ends at the latest, in seconds since the epoch.
+    :param attempt: the attempt of the execution: 0 for its start, n for its n-th resume.
+    :param last_status: AWS's last known status.
+    :param started_at: AWS's creation time of the execution.
+    :param warned_statuses: the unknown statuses that were logged.
+    :param consecutive_failures: the number of polls that have failed since the last successful one.
+    :param last_error: the last of these errors.
     """
 
     execution_arn: str
@@ -92,114 +100,123 @@ class Waiter:
     since: float
     deadline: float
     attempt: int = 0
-    last_description: ExecutionDescription | None = None
+    last_status: str | None = None
+    started_at: datetime | None = None
     warned_statuses: frozenset[str] = frozenset()
-    failures: int = 0
+    consecutive_failures: int = 0
     last_error: str | None = None
 
-    def begin(self, now: float) -> Wait:
+    def first_wait(self, now: float) -> Wait:
         """
-        Tell how long to sleep before the first look.
+        Return the instruction before the first poll.
 
         :param now: seconds since the epoch.
         """
-        # Also when the deadline has passed already, as it may have for a try that goes on with an execution.
+        # Also when the deadline has passed already, as it may have for a try that reattaches to an execution.
         return Wait(max(FIRST_POLL_DELAY_SECONDS, min(self.poll_interval, self.deadline - now)), self)
 
-    def decide(self, answer: ExecutionDescription | PolysyncError, now: float) -> Wait | Finish:
+    def decide(self, response: ExecutionDescription | PolysyncError, now: float) -> Wait | Finish:
         """
-        Tell what to do after a look.
+        Return the instruction after a poll.
 
-        :param answer: what DescribePipelineExecution said, or how it failed.
+        :param response: the response of DescribePipelineExecution, or the error.
         :param now: seconds since the epoch.
         """
-        if isinstance(answer, PolysyncError):
-            return self._after_error(answer, now)
-        return self._after_description(answer, now)
+        if isinstance(response, PolysyncError):
+            return self._after_error(response, now)
+        return self._after_description(response, now)
 
     def time_out(self) -> Finish:
-        """Give up now: somebody else's clock (Airflow's ``execution_timeout``) ran out before ours."""
+        """End the wait before its deadline, because Airflow's ``execution_timeout`` has ended it."""
         return Finish(self._event("timed_out"))
 
-    def _after_description(self, answer: ExecutionDescription, now: float) -> Wait | Finish:
-        before = self.last_description
-        if before and before.status == answer.status and not self.failures and now < self.deadline:
-            # By far the commonest answer, and it changes nothing of what is known.
+    def _after_description(self, description: ExecutionDescription, now: float) -> Wait | Finish:
+        status = description.status
+        if status == self.last_status and not self.consecutive_failures and now < self.deadline:
+            # By far the most frequent case: the state of the wait stays the same.
             return self._wait(self.poll_interval, now)
-        notes = self._notes_on(answer, now)
-        known = replace(self, last_description=answer, failures=0, last_error=None)
-        if answer.status not in STATE_OF_STATUS:
-            known = replace(known, warned_statuses=self.warned_statuses | {answer.status})
-        if has_ended(answer.status):
-            return Finish(known._event("ended"), notes)
+        lines = self._log_lines(status, now)
+        updated = replace(
+            self,
+            last_status=status,
+            started_at=description.created_at or self.started_at,
+            consecutive_failures=0,
+            last_error=None,
+        )
+        if status not in STATE_OF_STATUS:
+            updated = replace(updated, warned_statuses=self.warned_statuses | {status})
+        if has_ended(status):
+            return Finish(updated._event("ended", description), lines)
         if now >= self.deadline:
-            return Finish(known._event("timed_out"), notes)
-        return known._wait(self.poll_interval, now, notes)
+            return Finish(updated._event("timed_out"), lines)
+        return updated._wait(self.poll_interval, now, lines)
 
     def _after_error(self, error: PolysyncError, now: float) -> Wait | Finish:
-        known = replace(self, failures=self.failures + 1, last_error=str(error))
+        updated = replace(self, consecutive_failures=self.consecutive_failures + 1, last_error=str(error))
         if error.permanent:
-            return Finish(known._event("refused", error))
+            return Finish(updated._event("refused", error=error))
         if now >= self.deadline:
-            return Finish(known._event("timed_out", error))
-        notes: tuple[LogLine, ...] = ()
-        if known.last_error != self.last_error:
-            notes = (
-                LogLine(logging.WARNING, f"Could not look at {self._label}, will go on trying: {error}"),
-            )
-        backoff = min(self.poll_interval * 2 ** min(self.failures, 16), MAX_BACKOFF_SECONDS)
-        return known._wait(max(self.poll_interval, backoff), now, notes)
+            return Finish(updated._event("timed_out", error=error))
+        lines: tuple[LogLine, ...] = ()
+        if updated.last_error != self.last_error:
+            lines = (LogLine(logging.WARNING, f"{self._label}: poll failed, retrying: {error}"),)
+        backoff = min(self.poll_interval * 2 ** min(self.consecutive_failures, 16), MAX_BACKOFF_SECONDS)
+        return updated._wait(max(self.poll_interval, backoff), now, lines)
 
-    def _notes_on(self, answer: ExecutionDescription, now: float) -> tuple[LogLine, ...]:
-        notes = []
-        if self.failures:
-            notes.append(LogLine(logging.INFO, f"{self._label} can be seen again."))
-        before = self.last_description.status if self.last_description else None
-        if answer.status != before:
-            change = f"{before} -> {answer.status}" if before else answer.status
-            # Status first: the UI cuts long lines off at the right, and an ARN is long.
-            notes.append(LogLine(logging.INFO, f"{change} after {now - self.since:.0f} s: {self._label}"))
-        if state_of(answer.status) is PolysyncState.UNKNOWN and answer.status not in self.warned_statuses:
-            notes.append(
+    def _log_lines(self, status: str, now: float) -> tuple[LogLine, ...]:
+        lines = []
+        if self.consecutive_failures:
+            lines.append(LogLine(logging.INFO, f"{self._label}: polls succeed again."))
+        if status != self.last_status:
+            change = f"{self.last_status} -> {status}" if self.last_status else status
+            # The status comes first: the UI cuts long lines off at the right, and an ARN is long.
+            lines.append(LogLine(logging.INFO, f"{change} after {now - self.since:.0f} s: {self._label}"))
+        if state_of(status) is PolysyncState.UNKNOWN and status not in self.warned_statuses:
+            lines.append(
                 LogLine(
                     logging.WARNING,
-                    f"{self._label} has the status {answer.status!r}, which this version does not know; "
-                    "waiting on, until the timeout at the latest.",
+                    f"{self._label}: status {status!r} is unknown to this version; the wait goes on, until "
+                    "the timeout at the latest.",
                 )
             )
-        return tuple(notes)
+        return tuple(lines)
 
     @property
     def _label(self) -> str:
         pipeline = f"Pipeline {self.pipeline_name}, execution" if self.pipeline_name else "Execution"
         return f"{pipeline} {self.execution_arn}"
 
-    def _wait(self, seconds: float, now: float, notes: tuple[LogLine, ...] = ()) -> Wait:
-        return Wait(max(0.0, min(seconds, self.deadline - now)), self, notes)
+    def _wait(self, seconds: float, now: float, log_lines: tuple[LogLine, ...] = ()) -> Wait:
+        return Wait(max(0.0, min(seconds, self.deadline - now)), self, log_lines)
 
-    def _message(self, outcome: str, error: PolysyncError | None) -> str | None:
+    def _message(
+        self, outcome: str, description: ExecutionDescription | None, error: PolysyncError | None
+    ) -> str | None:
         if outcome == "timed_out":
             limit = (
                 f"the limit of {self.deadline - self.since:.0f} s (timeout or execution_timeout) was reached"
             )
-            return f"{limit}; the last look failed: {error}" if error else limit
+            return f"{limit}; the last poll failed: {error}" if error else limit
         if error:
             return str(error)
-        return self.last_description.failure_reason if self.last_description else None
+        return description.failure_reason if description else None
 
-    def _event(self, outcome: str, error: PolysyncError | None = None) -> ExecutionEvent:
-        seen = self.last_description
-        status = seen.status if seen else None
-        ended = seen is not None and has_ended(status)
+    def _event(
+        self,
+        outcome: str,
+        description: ExecutionDescription | None = None,
+        *,
+        error: PolysyncError | None = None,
+    ) -> ExecutionEvent:
         return ExecutionEvent(
             outcome=outcome,
             execution_arn=self.execution_arn,
             pipeline_name=self.pipeline_name,
-            status=status,
-            message=self._message(outcome, error),
+            status=self.last_status,
+            message=self._message(outcome, description, error),
             error_code=error.error_code if isinstance(error, SageMakerApiError) else None,
             operation=error.operation if isinstance(error, SageMakerApiError) else None,
-            started_at=seen.created_at if seen else None,
-            ended_at=seen.modified_at if seen and ended else None,
+            started_at=self.started_at,
+            ended_at=description.modified_at if description else None,
             attempt=self.attempt,
         )

@@ -1,0 +1,1 @@
+"""Polysync jobs: SageMaker pipelines with the parameters that they declare."""

@@ -1,4 +1,4 @@
-"""Owns the import: the account's pipelines as Polysync jobs."""
+"""Imports the pipelines of an account and region as jobs."""
 
 from __future__ import annotations
 
@@ -7,96 +7,100 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
-from polysync_airflow.aws.concurrent_calls import ConcurrentCalls
+from polysync_airflow.aws.concurrent_calls import WORKERS, ConcurrentCalls
 from polysync_airflow.aws.rate_limiter import rate_limiter_for
 from polysync_airflow.exceptions import ParametersError, SageMakerApiError
 from polysync_airflow.execution.models import DeclaredParameter, Job, PipelineDescription
 from polysync_airflow.execution.parameters import check_pipeline_names, declared_parameters
 from polysync_airflow.hooks import PolysyncSageMakerHook
 
-# A pipeline's name, and None if there is no such pipeline. A definition can have 1 MiB: only what a job
-# tells of it is kept.
-Found = tuple[str, Job | None]
+# A pipeline's name and its job; None if there is no such pipeline. The definition, which can have 1 MiB, is
+# not kept.
+NamedJob = tuple[str, Job | None]
 
 
 def import_jobs(
     hook: PolysyncSageMakerHook, *, name_prefix: str | None = None, names: Sequence[str] | None = None
 ) -> list[Job]:
     """
-    Describe pipelines as jobs, sorted by name: several at a time, at the connection's pace.
+    Describe pipelines as jobs, several at the same time, under the connection's rate limiter.
 
-    :param hook: the connection to AWS.
-    :param name_prefix: only pipelines whose names begin so.
-    :param names: only these; each must exist.
+    :param hook: the hook, best with the config ``aws.sessions.RATE_LIMITED_CONFIG``.
+    :param name_prefix: only pipelines whose names begin with it.
+    :param names: only these pipelines; each must exist.
+    :return: the jobs, sorted by name.
     :raises ParametersError: if both are given, or a name does not exist.
-    :raises SageMakerApiError: if AWS refuses.
+    :raises SageMakerApiError: if AWS refuses a call.
     """
     if names is None:
-        jobs = _all(hook, name_prefix or "")
+        jobs = _import_by_prefix(hook, name_prefix or "")
     elif name_prefix:
         raise ParametersError("pipeline_name_prefix and pipeline_names are both given: give one of them.")
     else:
-        jobs = _named(hook, check_pipeline_names(names))
+        jobs = _import_by_name(hook, check_pipeline_names(names))
     return sorted(jobs, key=lambda job: job.name)
 
 
-def _all(hook: PolysyncSageMakerHook, prefix: str) -> list[Job]:
-    # AWS takes only what could be a whole name, as "churn-" could not: it gets "churn", and we look closer.
-    asked = prefix.rstrip("-")
-    check_pipeline_names([asked] if asked else [])
+def _import_by_prefix(hook: PolysyncSageMakerHook, prefix: str) -> list[Job]:
+    # AWS accepts only a prefix that could be a whole name, which "churn-" could not: it gets "churn", and the
+    # names that it returns are filtered here.
+    aws_prefix = prefix.rstrip("-")
+    check_pipeline_names([aws_prefix] if aws_prefix else [])
     jobs = []
-    with _lane(hook) as lane:
-        listed = hook.list_pipelines(asked or None, through=lane.call)
+    with _concurrent_calls(hook) as calls:
+        listed = hook.list_pipelines(aws_prefix or None, through=calls.call)
         names = (summary.name for summary in listed if summary.name.startswith(prefix))
-        for name, job in _described(hook, lane, names):
+        for name, job in _describe_all(hook, calls, names):
             if job is None:
-                hook.log.info("Pipeline %s was deleted while the list was read: skipped.", name)
+                hook.log.info("Pipeline %s was deleted during the import: skipped.", name)
             else:
                 jobs.append(job)
     return jobs
 
 
-def _named(hook: PolysyncSageMakerHook, names: Sequence[str]) -> list[Job]:
-    with _lane(hook) as lane:
-        found = dict(_described(hook, lane, names))
-        missing = [name for name, job in found.items() if job is None]
+def _import_by_name(hook: PolysyncSageMakerHook, names: Sequence[str]) -> list[Job]:
+    with _concurrent_calls(hook) as calls:
+        jobs = dict(_describe_all(hook, calls, names))
+        missing = [name for name, job in jobs.items() if job is None]
         if missing:
-            existing = [summary.name for summary in hook.list_pipelines(through=lane.call)]
-            raise ParametersError(_not_found(missing, existing, hook))
-    return [job for job in found.values() if job]
+            existing = [summary.name for summary in hook.list_pipelines(through=calls.call)]
+            raise ParametersError(_missing_message(missing, existing, hook))
+    return [job for job in jobs.values() if job]
 
 
-def _not_found(missing: Sequence[str], existing: Sequence[str], hook: PolysyncSageMakerHook) -> str:
+def _missing_message(missing: Sequence[str], existing: Sequence[str], hook: PolysyncSageMakerHook) -> str:
     lines = [f"These pipeline_names do not exist in region {hook.region_name}:"]
     folded = {name.casefold(): name for name in existing}
     for name in missing:
-        near = difflib.get_close_matches(name.casefold(), folded, n=3)
-        found = f"near it: {', '.join(folded[match] for match in near)}" if near else "nothing near it"
-        lines.append(f"- {name!r} ({found})")
+        matches = difflib.get_close_matches(name.casefold(), folded, n=3)
+        similar = ", ".join(folded[match] for match in matches)
+        lines.append(f"- {name!r} ({f'similar names: {similar}' if similar else 'no similar name'})")
     return "\n".join(lines)
 
 
-def _lane(hook: PolysyncSageMakerHook) -> ConcurrentCalls:
-    # pydantic builds a model when it is first used, and threads that use it first at the same time can meet
-    # it half built.
+def _concurrent_calls(hook: PolysyncSageMakerHook) -> ConcurrentCalls:
+    # pydantic builds a model on first use. Threads that use it for the first time at the same time can see it
+    # half built.
     for model in (PipelineDescription, Job):
         model.model_rebuild()
     declared_parameters("{}")
-    return ConcurrentCalls(
-        hook, rate_limiter_for((hook.polysync_conn_id, hook.region_name), time.monotonic())
-    )
+    limiter = rate_limiter_for((hook.polysync_conn_id, hook.region_name), time.monotonic())
+    # More threads than connections would connect anew for each call, and one connection is for this thread,
+    # which lists the pipelines. Reading the number makes the hook's client here, before the threads share it.
+    workers = max(1, min(WORKERS, hook.max_pool_connections - 1))
+    return ConcurrentCalls(limiter, hook.log.warning, workers=workers)
 
 
-def _described(hook: PolysyncSageMakerHook, lane: ConcurrentCalls, names: Iterable[str]) -> Iterator[Found]:
-    for name, job in lane.map(partial(_describe, hook), names):
+def _describe_all(
+    hook: PolysyncSageMakerHook, calls: ConcurrentCalls, names: Iterable[str]
+) -> Iterator[NamedJob]:
+    for name, job in calls.map(partial(_describe, hook), names):
         if job and job.parameters_error:
-            hook.log.warning(
-                "The parameters of pipeline %s could not be read: %s", job.name, job.parameters_error
-            )
+            hook.log.warning("Pipeline %s: its parameters cannot be read: %s", job.name, job.parameters_error)
         yield name, job
 
 
-def _describe(hook: PolysyncSageMakerHook, name: str) -> Found:
+def _describe(hook: PolysyncSageMakerHook, name: str) -> NamedJob:
     try:
         pipeline = hook.describe_pipeline(name)
     except SageMakerApiError as error:
@@ -108,10 +112,10 @@ def _describe(hook: PolysyncSageMakerHook, name: str) -> Found:
 
 def _job(pipeline: PipelineDescription) -> Job:
     parameters: list[DeclaredParameter] = []
-    problem = None
+    parameters_error = None
     try:
         parameters = declared_parameters(pipeline.definition)
     except ParametersError as error:
-        problem = str(error)
+        parameters_error = str(error)
     facts = pipeline.model_dump(exclude={"definition"})
-    return Job(**facts, parameters=parameters, parameters_error=problem)
+    return Job(**facts, parameters=parameters, parameters_error=parameters_error)

@@ -1,4 +1,4 @@
-"""The three tasks of a DAG: start a pipeline's execution, stop one, import pipelines."""
+"""The operators: start an execution of a pipeline, stop an execution, and import pipelines as jobs."""
 
 from polysync_airflow.operators.list_import import PolysyncListImportOperator
 from polysync_airflow.operators.start import PolysyncStartPipelineOperator

@@ -1,4 +1,8 @@
-"""Owns a task's wait for an execution: whether, how and how long, the same for Start and Stop."""
+"""
+The base operator of Start and Stop: it waits for the end of an execution, on the worker or in the triggerer.
+
+When to poll again and when the wait is over is decided in ``execution/waiter.py``.
+"""
 
 from __future__ import annotations
 
@@ -22,10 +26,10 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
-    # Imported in the tasks alone, since it brings boto3: a DAG file is parsed every 30 seconds.
+    # Imported when a task runs, because it imports boto3: Airflow parses a DAG file every 30 seconds.
     from polysync_airflow.hooks import PolysyncSageMakerHook
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 DEFAULT_CONNECTION: Final = "polysync_default"
 DEFAULT_POLL_INTERVAL: Final = 30.0
@@ -34,7 +38,11 @@ DEFAULT_DEFERRABLE: Final = conf.getboolean("operators", "default_deferrable", f
 
 
 class ExecutionOperator(BaseOperator):
-    """What Start and Stop share: a connection, and a wait in either mode, ended by ``execute_complete``."""
+    """
+    Base of the Start and Stop operators: the connection, and the wait for the end of an execution.
+
+    The task waits on the worker or defers to a trigger. Both modes end in ``execute_complete``.
+    """
 
     def __init__(
         self,
@@ -60,16 +68,19 @@ class ExecutionOperator(BaseOperator):
 
     @cached_property
     def hook(self) -> PolysyncSageMakerHook:
-        """The hook of this task's connection."""
+        """The hook for the task's connection and region."""
         from polysync_airflow.hooks import PolysyncSageMakerHook
 
         return PolysyncSageMakerHook(self.polysync_conn_id, self.region_name)
 
-    def hook_in(self, region_name: str | None) -> PolysyncSageMakerHook:
+    def hook_for_region(self, region_name: str | None) -> PolysyncSageMakerHook:
         """
-        Return the hook for a region: executions stay in theirs, whatever the task's arguments say later.
+        Return the hook for the task's connection in a region.
 
-        :param region_name: AWS region; None for the task's own.
+        An execution stays in the region where it was started, even if ``region_name`` of a later try renders
+        to another value.
+
+        :param region_name: AWS region; None for the task's own region.
         """
         from polysync_airflow.hooks import PolysyncSageMakerHook
 
@@ -78,85 +89,92 @@ class ExecutionOperator(BaseOperator):
         return PolysyncSageMakerHook(self.polysync_conn_id, region_name)
 
     @property
-    def _limit(self) -> float:
-        # Airflow's own timer does not run while a task is deferred.
-        airflows = self.execution_timeout.total_seconds() if self.execution_timeout else self.timeout
-        return min(self.timeout, airflows)
+    def _timeout_seconds(self) -> float:
+        # Airflow's timer for execution_timeout does not run while a task is deferred.
+        airflow_timeout = self.execution_timeout.total_seconds() if self.execution_timeout else self.timeout
+        return min(self.timeout, airflow_timeout)
 
-    def _call_with_retry(self, call: Callable[[], Answer]) -> Answer:
-        return call_with_retry(call, until=time.time() + self._limit, warn=self.log.warning)
+    def _call_with_retry(self, call: Callable[[], Result]) -> Result:
+        return call_with_retry(call, until=time.time() + self._timeout_seconds, warn=self.log.warning)
 
-    def _watch(
+    def _make_waiter(
         self,
         execution_arn: str,
         pipeline_name: str | None,
         *,
-        since: datetime | None = None,
+        started_at: datetime | None = None,
         attempt: int = 0,
     ) -> Waiter:
-        begun = since.timestamp() if since else time.time()
+        since = started_at.timestamp() if started_at else time.time()
         return Waiter(
-            execution_arn, pipeline_name, self.poll_interval, begun, begun + self._limit, attempt=attempt
+            execution_arn,
+            pipeline_name,
+            self.poll_interval,
+            since,
+            since + self._timeout_seconds,
+            attempt=attempt,
         )
 
     def _wait_for_end(
-        self, watch: Waiter, *, then: str = "execute_complete", stop_on_kill: bool = False
+        self, waiter: Waiter, *, method_name: str = "execute_complete", stop_on_kill: bool = False
     ) -> ExecutionEvent:
         """
-        Wait on the worker, or defer to a trigger and be resumed in the method ``then``.
+        Wait on the worker and return the event, or defer the task.
 
+        :param waiter: the state of the wait.
+        :param method_name: the method in which Airflow resumes a deferred task.
         :param stop_on_kill: whether the trigger stops the execution when the task is killed.
         """
         if self.deferrable:
-            self._defer_until_end(watch, then, stop_on_kill=stop_on_kill)
-        return self._wait_here(watch)
+            self._defer_until_end(waiter, method_name, stop_on_kill=stop_on_kill)
+        return self._wait_on_worker(waiter)
 
-    def _defer_until_end(self, watch: Waiter, then: str, *, stop_on_kill: bool) -> None:
+    def _defer_until_end(self, waiter: Waiter, method_name: str, *, stop_on_kill: bool) -> None:
         from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger
 
         self.defer(
             trigger=PolysyncPipelineExecutionTrigger(
-                execution_arn=watch.execution_arn,
-                pipeline_name=watch.pipeline_name,
+                execution_arn=waiter.execution_arn,
+                pipeline_name=waiter.pipeline_name,
                 polysync_conn_id=self.polysync_conn_id,
-                region_name=region_from_arn(watch.execution_arn),
-                poll_interval=watch.poll_interval,
-                since=watch.since,
-                deadline=watch.deadline,
-                attempt=watch.attempt,
+                region_name=region_from_arn(waiter.execution_arn),
+                poll_interval=waiter.poll_interval,
+                since=waiter.since,
+                deadline=waiter.deadline,
+                attempt=waiter.attempt,
                 stop_on_kill=stop_on_kill,
             ),
-            method_name=then,
+            method_name=method_name,
         )
 
-    def _wait_here(self, watch: Waiter) -> ExecutionEvent:
-        hook = self.hook_in(region_from_arn(watch.execution_arn))
-        step: Wait | Finish = watch.begin(time.time())
+    def _wait_on_worker(self, waiter: Waiter) -> ExecutionEvent:
+        hook = self.hook_for_region(region_from_arn(waiter.execution_arn))
+        step: Wait | Finish = waiter.first_wait(time.time())
         try:
             while isinstance(step, Wait):
                 time.sleep(step.seconds)
-                answer = hook.poll_pipeline_execution(watch.execution_arn)
-                step = step.watch.decide(answer, time.time())
-                for note in step.notes:
-                    self.log.log(note.level, "%s", note.text)
+                result = hook.poll_pipeline_execution(waiter.execution_arn)
+                step = step.waiter.decide(result, time.time())
+                for line in step.log_lines:
+                    self.log.log(line.level, "%s", line.text)
         except AirflowTaskTimeout:
-            # execution_timeout counts from the task's start, so it fires just before our own deadline; the
-            # outcome must be the same as when the task is deferred.
+            # Airflow counts execution_timeout from the start of the task, so its timer fires just before the
+            # waiter's deadline. The outcome must be the same as that of a deferred task.
             if isinstance(step, Wait):
-                step = step.watch.time_out()
+                step = step.waiter.time_out()
         return step.event
 
     @abstractmethod
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> str:
         """
-        Act on the end of the wait, in either mode.
+        Finish the task when the wait has ended, in either mode.
 
         :param context: the task's context.
-        :param event: the trigger's event, a JSON-able dict.
-        :raises TriggerEventError: if it is not one.
+        :param event: the payload of the trigger's event, a JSON-able dict.
+        :raises TriggerEventError: ``event`` is not an event of this provider's trigger.
         """
 
 
 def _require_positive(name: str, value: float) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-        raise ParametersError(f"{name} = {value!r} is not legal: give a number of seconds above 0.")
+        raise ParametersError(f"{name} = {value!r} is not valid: give a number of seconds greater than 0.")

@@ -1,4 +1,4 @@
-"""Owns what is done for an execution whose task's process died and will not be followed by another try."""
+"""The failure callback of the Start operator: it stops the execution of a task whose process has died."""
 
 from __future__ import annotations
 
@@ -17,25 +17,26 @@ log = logging.getLogger(__name__)
 
 def stop_orphaned_execution(context: Context) -> None:
     """
-    Stop an execution that nobody waits for any more: an ``on_failure_callback`` of every Start.
+    Stop an execution that no task waits for any more: an ``on_failure_callback`` of every Start task.
 
-    Where a task's process dies (out of memory, a lost host) Airflow has this run by its DAG processor, once
-    no try will follow. After an ordinary failure there is nothing left to do.
+    When the process of a task has died (out of memory, lost host) and no retry follows, Airflow's DAG
+    processor runs this callback. After an ordinary failure the try itself has dealt with the execution, and
+    the callback does nothing.
 
     :param context: the task's context.
     """
     ti = context["ti"]
     task: Any = context["task"]
     run: Mapping[str, Any] = ti.xcom_pull(task_ids=ti.task_id, key="run", map_indexes=ti.map_index) or {}
-    if task.released or not task.stop_on_kill or run.get("state") != PolysyncState.RUNNING.value:
+    if task.execution_handled or not task.stop_on_kill or run.get("state") != PolysyncState.RUNNING.value:
         return
-    # They bring boto3, and a DAG file is parsed every 30 seconds.
+    # These modules import boto3, and Airflow parses a DAG file every 30 seconds.
     from polysync_airflow.aws.stop import stop_execution
     from polysync_airflow.hooks import PolysyncSageMakerHook
 
     arn = run["execution_arn"]
-    # Nobody has rendered the task's templates here.
+    # The DAG processor does not render the task's templates.
     conn_id = task.render_template(task.polysync_conn_id, context)
     hook = PolysyncSageMakerHook(conn_id, region_from_arn(arn))
-    told = stop_execution(hook, arn, attempt=run["resumes"], warn=log.warning)
-    log.warning("The process that waited for execution %s has died. %s", arn, told)
+    result = stop_execution(hook, arn, attempt=run["resumes"], warn=log.warning)
+    log.warning("Execution %s: the process of its task has died. %s", arn, result)

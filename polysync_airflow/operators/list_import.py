@@ -1,4 +1,4 @@
-"""Owns the task that imports pipelines as jobs."""
+"""The operator that imports pipelines as jobs. The import itself is in ``jobs/importer.py``."""
 
 from __future__ import annotations
 
@@ -16,21 +16,22 @@ if TYPE_CHECKING:
 
 class PolysyncListImportOperator(BaseOperator):
     """
-    Import SageMaker pipelines as Polysync jobs: their facts and the parameters that they declare.
+    Import SageMaker pipelines as Polysync jobs: the pipelines' properties and their declared parameters.
 
     Each job is a dict: name, arn, role_arn, display_name, description, created_at, modified_at, last_run_at
     (ISO 8601 UTC), max_parallel_steps, parameters (name, type, default, enum_values), parameters_error.
     API: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ListPipelines.html and
     API_DescribePipeline.html
 
-    :param pipeline_name_prefix: only pipelines whose names begin so (templated). Default: all of the region.
-    :param pipeline_names: only these, each must exist (templated).
-    :param polysync_conn_id: Airflow connection, type ``polysync_sagemaker`` or ``aws`` (templated).
-    :param region_name: AWS region; goes before the connection's (templated).
+    :param pipeline_name_prefix: import only pipelines whose names begin with this prefix (templated).
+        Default: all pipelines of the region.
+    :param pipeline_names: import only these pipelines; each must exist (templated).
+    :param polysync_conn_id: Airflow connection of type ``polysync_sagemaker`` or ``aws`` (templated).
+    :param region_name: AWS region; overrides the region of the connection (templated).
     :return: the jobs, sorted by name (XCom ``return_value``).
-    :raises ParametersError: contradictory arguments, or a name that does not exist.
+    :raises ParametersError: the arguments contradict each other, or a name does not exist.
     :raises CredentialsError: the connection is missing or unusable.
-    :raises SageMakerApiError: AWS refused.
+    :raises SageMakerApiError: AWS refused a call.
     """
 
     template_fields: Sequence[str] = (
@@ -53,13 +54,13 @@ class PolysyncListImportOperator(BaseOperator):
         super().__init__(**kwargs)
         self.retry_policy = self.retry_policy or PolysyncRetryPolicy()
         self.pipeline_name_prefix = pipeline_name_prefix
-        # Airflow puts the rendered list in place of an XComArg before execute.
+        # Airflow replaces an XComArg by the rendered list before it calls execute.
         self.pipeline_names = cast("Sequence[str] | None", pipeline_names)
         self.polysync_conn_id = polysync_conn_id
         self.region_name = region_name
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
-        """List, describe, and return the jobs."""
+        """List and describe the pipelines, and return the jobs."""
         from polysync_airflow.aws.sessions import RATE_LIMITED_CONFIG
         from polysync_airflow.hooks import PolysyncSageMakerHook
         from polysync_airflow.jobs.importer import import_jobs

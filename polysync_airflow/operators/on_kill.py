@@ -1,4 +1,9 @@
-"""Owns how a try lets go of its execution: killed, failing, or out of time."""
+"""
+The part of the Start operator that stops the execution when its task is killed or fails without another try.
+
+A task whose process has died cannot run this code; for such tasks there is ``failure_callback.py``. For
+deferred tasks, ``on_kill`` of the trigger stops the execution.
+"""
 
 from __future__ import annotations
 
@@ -23,91 +28,112 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
-# The supervisor kills for good five seconds after it has asked.
+# Airflow's supervisor sends SIGKILL five seconds after SIGTERM, so the stop request must leave before that.
 SUPERSEDED_CHECK_TIMEOUT_SECONDS: Final = 2.0
 
 
 class StopOnKillOperator(ExecutionOperator):
-    """What a task owes to its execution: it is stopped with the task, and only then."""
+    """
+    Base of the Start operator: stop the execution when the task ends before it.
+
+    The execution is not stopped if the next try continues with it, or with ``stop_on_kill=False``.
+    """
 
     def __init__(self, *, stop_on_kill: bool, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.stop_on_kill = stop_on_kill
         self.on_failure_callback = [*self.on_failure_callback, stop_orphaned_execution]
-        self._acquisition: ExecutionStarter | None = None
+        self._starter: ExecutionStarter | None = None
         self._killed = False
-        # This object has seen to the execution itself: its end, its stop, or a next try.
-        self.released = False
+        # True once this process has dealt with the execution: it has ended, it was stopped, or the next try
+        # continues with it. The failure callback has nothing to do then.
+        self.execution_handled = False
 
     def on_kill(self) -> None:
-        """Stop the execution that this worker deals with, unless ``stop_on_kill=False``."""
+        """Stop the execution that this process started or waits for, unless ``stop_on_kill=False``."""
         self._killed = True
-        if self._acquisition is None or self._acquisition.held is None:
+        if self._starter is None or self._starter.record is None:
             return
-        # This runs in a signal handler, amid whatever the process was doing: in a thread of its own, a lock
-        # that is held there costs the stop but does not hang the process.
-        stopping = threading.Thread(target=self._release_if_mine, daemon=True)
-        stopping.start()
-        stopping.join(STOP_TIMEOUT_SECONDS)
+        # Airflow calls this in a signal handler, at any point of the main thread's code. The stop runs in
+        # another thread: if the main thread holds a lock that the stop needs, the stop fails, but the process
+        # does not hang.
+        thread = threading.Thread(target=self._stop_unless_superseded, daemon=True)
+        thread.start()
+        thread.join(STOP_TIMEOUT_SECONDS)
 
-    def _release_if_mine(self) -> None:
-        # A worker that was cut off for long is killed when it comes back: a later try may have gone on with
-        # the execution by then. Airflow has given the task instance a new id for it, so that this one's
-        # record is not found any more. (After a mark, a clear or an eviction it is.)
-        answer: list[bool] = []
-        asking = threading.Thread(target=self._ask_if_superseded, args=(answer,), daemon=True)
-        asking.start()
-        asking.join(SUPERSEDED_CHECK_TIMEOUT_SECONDS)
-        if answer == [True]:
-            self.log.warning("Task killed. A later try goes on with the execution: nothing is stopped.")
+    def _stop_unless_superseded(self) -> None:
+        # Airflow kills a worker process that comes back after it was disconnected for long. A later try may
+        # have reattached to the execution by then. Airflow has given the task instance a new id for that try,
+        # so this process no longer finds the record in the store. (After a mark, a clear or an eviction it
+        # does find it.)
+        result: list[bool] = []
+        thread = threading.Thread(target=self._check_superseded, args=(result,), daemon=True)
+        thread.start()
+        thread.join(SUPERSEDED_CHECK_TIMEOUT_SECONDS)
+        if result == [True]:
+            self.log.warning("Task killed. A later try continues with the execution, so it is not stopped.")
         else:
-            self._release("Task killed.")
+            self._stop_own_execution("the task was killed")
 
-    def _ask_if_superseded(self, answer: list[bool]) -> None:
+    def _check_superseded(self, result: list[bool]) -> None:
         try:
-            answer.append(self._acquisition is not None and self._acquisition.store.read() is None)
+            result.append(self._starter is not None and self._starter.store.read() is None)
         except Exception as error:
-            # Whatever it is, it does not say that somebody else sees to the execution.
-            self.log.warning("Whether a later try goes on with the execution cannot be read: %s", error)
+            # No error proves that a later try continues with the execution, so the execution is stopped.
+            self.log.warning("Whether a later try continues with the execution cannot be read: %s", error)
 
-    def _check_killed(self) -> None:
+    def _raise_if_killed(self) -> None:
         if self._killed:
             raise PolysyncError("The task was killed.", permanent=False)
 
-    def _release(self, why: str) -> None:
-        """Stop what runs because of this try, even if its ARN was never learnt."""
-        held = self._acquisition.held if self._acquisition else None
-        if held is None:
+    def _stop_own_execution(self, reason: str) -> None:
+        """Stop the execution that runs, or may run, because of this try, even if its ARN is not known."""
+        record = self._starter.record if self._starter else None
+        if record is None:
             return
-        if self.stop_on_kill and held.execution_arn is None:
+        if self.stop_on_kill and record.execution_arn is None:
             try:
-                # AWS knows the token if there is an execution; if not, one is started to be stopped.
+                # AWS returns the ARN if it knows the client token. If not, this starts an execution, which is
+                # then stopped.
                 arn = call_with_retry(
-                    partial(self.hook_in(held.region_name).start_pipeline_execution, held.request),
+                    partial(
+                        self.hook_for_region(record.region_name).start_pipeline_execution, record.request
+                    ),
                     until=time.time() + STOP_TIMEOUT_SECONDS,
                     warn=self.log.warning,
                 )
             except PolysyncError as error:
-                self.log.error("%s An execution may be running whose ARN cannot be learnt: %s", why, error)
+                self.log.error(
+                    "Pipeline %s: %s. An execution may be running, but its ARN is not known: %s",
+                    record.request.pipeline_name,
+                    reason,
+                    error,
+                )
                 return
-            held = held.model_copy(update={"execution_arn": arn})
-        told = held.execution_arn or "whose ARN is not known"
-        self.log.warning("%s Execution %s: %s", why, told, self._stop(held.execution_arn, held.resumes))
+            record = record.model_copy(update={"execution_arn": arn})
+        self.log.warning(
+            "Execution %s: %s. %s",
+            record.execution_arn or "with unknown ARN",
+            reason,
+            self._stop_if_allowed(record.execution_arn, record.resumes),
+        )
 
     @contextmanager
-    def _accounted_for(self, context: Context) -> Iterator[None]:
-        # Between the start and the wait's end nothing may be lost from sight: an XCom that cannot be pushed
-        # fails the task, and a task that fails for good must not leave a paid execution behind.
+    def _stop_on_final_failure(self, context: Context) -> Iterator[None]:
+        # Any error between the start and the end of the wait fails the task, for example an XCom that cannot
+        # be pushed. If no try follows, the execution must not keep running at the user's expense.
         try:
             yield
         except Exception as error:
-            held = self._acquisition.held if self._acquisition else None
-            if held and self._will_be_retried(context, error) and not self._killed:
-                told = held.execution_arn or "that was asked for"
-                self.log.warning("The next try goes on with the execution %s.", told)
+            record = self._starter.record if self._starter else None
+            if record and self._will_be_retried(context, error) and not self._killed:
+                self.log.warning(
+                    "Execution %s: the task failed. The next try continues with the execution.",
+                    record.execution_arn or "with unknown ARN",
+                )
             else:
-                self._release("The task fails.")
-            self.released = True
+                self._stop_own_execution("the task failed")
+            self.execution_handled = True
             raise
 
     def _will_be_retried(self, context: Context, error: Exception) -> bool:
@@ -119,19 +145,20 @@ class StopOnKillOperator(ExecutionOperator):
                 error, ti.try_number, ti.max_tries, context
             )
         except Exception:
-            # Airflow goes by the task's retries then, and it is the error of the task that matters.
-            self.log.exception("The task's retry_policy failed")
+            # Airflow ignores a retry policy that raises and uses the task's retries. The task must end with
+            # its own error, not with the policy's.
+            self.log.exception("The task's retry_policy raised an error")
             return True
         return not decision or decision.action is not RetryAction.FAIL
 
-    def _stop(self, execution_arn: str | None, attempt: int) -> str:
-        """Ask for a stop if that is wanted; tell in a sentence what came of it."""
+    def _stop_if_allowed(self, execution_arn: str | None, attempt: int) -> str:
+        """Request a stop unless ``stop_on_kill=False``; return the result as a sentence for people."""
         if not self.stop_on_kill or execution_arn is None:
-            return "The execution goes on running, as stop_on_kill=False asks."
+            return "The execution keeps running because stop_on_kill=False."
         from polysync_airflow.aws.stop import stop_execution
 
         return stop_execution(
-            self.hook_in(region_from_arn(execution_arn)),
+            self.hook_for_region(region_from_arn(execution_arn)),
             execution_arn,
             attempt=attempt,
             warn=self.log.warning,

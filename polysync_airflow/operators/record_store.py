@@ -1,4 +1,8 @@
-"""Owns what a task's tries leave to each other: one record in Airflow's task state store."""
+"""
+The record store: the record of a task's execution, kept in Airflow's task state store between the tries.
+
+The fields of the record are defined by ``StoredExecution`` in ``execution/models.py``.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +16,14 @@ from polysync_airflow.execution.models import StoredExecution
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-# Tasks that are under way have it stored: under another name, they would start anew.
+# Running tasks have stored their record under this key. With another key, their next try would not find the
+# record and would start a second execution.
 STORE_KEY: Final = "polysync_execution"
 
 
 class RecordStore:
     """
-    The record of a task's execution; it outlives tries, crashes, deferrals and a user's clear.
+    Read and write the record of a task's execution. The record outlives tries, crashes, deferrals and clears.
 
     https://airflow.apache.org/docs/apache-airflow/stable/core-concepts/task-and-asset-state-store.html
 
@@ -30,37 +35,38 @@ class RecordStore:
 
     def read(self) -> StoredExecution | None:
         """
-        Return what earlier tries left.
+        Return the record that earlier tries stored; None if there is no record.
 
-        :raises StoredRecordError: if it is damaged; people can edit it.
+        :raises StoredRecordError: the record is damaged, for example because somebody edited it.
         """
-        found = self._store.get(STORE_KEY)
-        if found is None:
+        value = self._store.get(STORE_KEY)
+        if value is None:
             return None
         try:
-            return StoredExecution.model_validate(found)
+            return StoredExecution.model_validate(value)
         except ValidationError as error:
-            told = "; ".join(
-                f"{'.'.join(map(str, problem['loc'])) or 'all of it'}: {problem['msg']}"
+            problems = "; ".join(
+                f"{'.'.join(map(str, problem['loc'])) or 'the whole record'}: {problem['msg']}"
                 for problem in error.errors(include_url=False)
             )
         raise StoredRecordError(
-            f"What earlier tries of this task stored about their execution is damaged ({told}). Nothing was "
-            "started, since that execution may still run: look for it in the SageMaker console, and stop it "
-            f"there if it does. Then delete the key {STORE_KEY!r} on the tab Task State Store of the task "
-            "instance, and clear the task."
+            "The record that earlier tries of this task stored about their execution is damaged "
+            f"({problems}). Nothing was started, because that execution may still be running. Look for it in "
+            "the SageMaker console, and stop it there if it is running. Then delete the key "
+            f"{STORE_KEY!r} on the tab Task State Store of the task instance, and clear the task."
         )
 
-    def write(self, stored: StoredExecution) -> None:
+    def write(self, record: StoredExecution) -> None:
         """
-        Store it for as long as its DAG run is kept: Airflow's default of 30 days may be over too soon.
+        Store the record. It is kept until Airflow deletes the DAG run.
 
-        :param stored: the record.
+        :param record: the record.
         """
         from airflow.sdk import NEVER_EXPIRE  # type: ignore[attr-defined] # missing in its stubs
 
-        self._store.set(STORE_KEY, stored.model_dump(mode="json"), retention=NEVER_EXPIRE)
+        # An execution may take longer than Airflow's default retention of 30 days.
+        self._store.set(STORE_KEY, record.model_dump(mode="json"), retention=NEVER_EXPIRE)
 
     def delete(self) -> None:
-        """Forget it: there certainly is no execution."""
+        """Delete the record. Only correct if AWS has certainly not started an execution."""
         self._store.delete(STORE_KEY)

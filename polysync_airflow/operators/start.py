@@ -1,4 +1,9 @@
-"""Owns the task that starts an execution of a pipeline."""
+"""
+The operator that starts an execution of a pipeline.
+
+How a try gets its execution is in ``starter.py``, the wait in ``base.py``, the stop of the execution in
+``on_kill.py``.
+"""
 
 from __future__ import annotations
 
@@ -51,47 +56,51 @@ OnCancelled = Literal["fail", "skip", "retry"]
 
 class PolysyncStartPipelineOperator(StopOnKillOperator):
     """
-    Start an execution of a SageMaker pipeline and, by default, wait for its end.
+    Start an execution of a SageMaker pipeline and, by default, wait until it has ended.
 
-    At most one execution runs for one task instance: a retry goes on with the execution of the try before,
-    also if that died before it learnt the ARN; a cleared task stops the old one before it starts anew.
+    At most one execution runs for one task instance. A retry continues with the execution of the previous
+    try, even if that try died before it received the ARN. After a clear, the next try stops the old
+    execution before it starts a new one.
 
-    Pushes the XComs ``execution_arn`` and ``console_url`` the moment the execution exists, and ``state`` (a
-    Polysync state) and ``run`` (a dict: execution_arn, pipeline_name, state, status, message, started_at,
-    ended_at, seconds, parameters, resumes, failed_steps) at its end, also when the task then fails.
+    The task pushes the XComs ``execution_arn``, ``console_url``, ``state`` (a Polysync state) and ``run`` as
+    soon as the execution exists. It pushes ``state`` and ``run`` again when the wait has ended, even if the
+    task then fails. ``run`` is a dict: execution_arn, pipeline_name, state, status, message, started_at,
+    ended_at, seconds, parameters, resumes, failed_steps.
     API: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StartPipelineExecution.html
 
-    :param pipeline_name: the pipeline's name or ARN (templated).
-    :param pipeline_parameters: values by parameter name: strings, numbers or booleans, sent as ``str(value)``
+    :param pipeline_name: the name or ARN of the pipeline (templated).
+    :param pipeline_parameters: parameter values by name: strings, numbers or booleans, sent as ``str(value)``
         (templated).
-    :param execution_display_name: 1 to 82 letters, digits and hyphens (templated). Default: made from dag,
-        task, run and try, unique.
+    :param execution_display_name: 1 to 82 letters, digits and hyphens (templated). Default: a unique name
+        made from DAG, task, run and try.
     :param execution_description: at most 3,072 characters (templated).
-    :param max_parallel_steps: how many steps may run at once, from 1 (templated).
-    :param execution_role_arn: role that the execution runs under (templated); needs boto3 1.44, and AWS
-        accepts it for pipelines that AWS manages. Default: the connection's.
-    :param pipeline_version_id: which version to run, from 1 (templated). Default: the latest.
-    :param polysync_conn_id: Airflow connection, type ``polysync_sagemaker`` or ``aws`` (templated).
-    :param region_name: AWS region; goes before the connection's (templated).
-    :param wait_for_completion: whether to wait for the end.
-    :param deferrable: wait in the triggerer, holding no worker. Default: ``[operators] default_deferrable``.
-    :param poll_interval: seconds between two looks.
-    :param timeout: seconds the execution may take, from its start; ``execution_timeout`` counts if shorter.
-    :param stop_on_kill: stop the execution when the task ends before it: killed, marked, cleared, failed with
-        its DAG run, or out of time.
+    :param max_parallel_steps: how many steps may run at the same time, at least 1 (templated).
+    :param execution_role_arn: the role under which the execution runs (templated). Needs boto3 1.44; AWS
+        accepts it only for pipelines that AWS manages. Default: the role of the connection.
+    :param pipeline_version_id: the pipeline version to run, at least 1 (templated). Default: the latest.
+    :param polysync_conn_id: Airflow connection of type ``polysync_sagemaker`` or ``aws`` (templated).
+    :param region_name: AWS region; overrides the region of the connection (templated).
+    :param wait_for_completion: whether to wait for the end of the execution.
+    :param deferrable: wait in the triggerer instead of on a worker.
+        Default: ``[operators] default_deferrable``.
+    :param poll_interval: seconds between two polls.
+    :param timeout: seconds that the execution may take, counted from its start; ``execution_timeout`` applies
+        if it is shorter.
+    :param stop_on_kill: stop the execution when the task ends before it: the task is killed, marked as
+        success or failed, cleared, failed with its DAG run, or out of time.
     :param on_completed_with_failures: ``fail`` or ``succeed`` when AWS reports CompletedWithFailures.
-    :param on_cancelled: when somebody stopped the execution: ``fail`` without using retries, ``skip``, or
-        ``retry`` (an ordinary failure).
-    :param retry_mode: what a retry does about an execution that failed: ``new`` starts another, ``resume``
-        lets AWS go on from the steps that failed (RetryPipelineExecution).
-    :return: the execution's ARN (XCom ``return_value``).
-    :raises ParametersError: an argument is not legal; nothing was started.
-    :raises CredentialsError: the connection is missing or unusable; nothing was started.
-    :raises StoredRecordError: what earlier tries stored is damaged; nothing was started.
-    :raises SageMakerApiError: AWS refused.
-    :raises PipelineExecutionFailedError: the execution failed; with the failed steps' reasons.
-    :raises PipelineExecutionCancelledError: somebody stopped it.
-    :raises PipelineExecutionTimeoutError: it took too long.
+    :param on_cancelled: when somebody else stopped the execution: ``fail`` without using retries, ``skip``,
+        or ``retry`` (an ordinary failure, which uses retries).
+    :param retry_mode: what a retry does when the previous execution failed: ``new`` starts another execution,
+        ``resume`` continues the execution from the failed steps (RetryPipelineExecution).
+    :return: the ARN of the execution (XCom ``return_value``).
+    :raises ParametersError: an argument is not valid; no execution was started.
+    :raises CredentialsError: the connection is missing or unusable; no execution was started.
+    :raises StoredRecordError: the record that earlier tries stored is damaged; no execution was started.
+    :raises SageMakerApiError: AWS refused a call.
+    :raises PipelineExecutionFailedError: the execution failed; the message has the failed steps' reasons.
+    :raises PipelineExecutionCancelledError: somebody stopped the execution.
+    :raises PipelineExecutionTimeoutError: the execution did not end in time.
     """
 
     template_fields: Sequence[str] = (
@@ -144,7 +153,7 @@ class PolysyncStartPipelineOperator(StopOnKillOperator):
         _require_one_of("on_completed_with_failures", on_completed_with_failures, OnCompletedWithFailures)
         _require_one_of("on_cancelled", on_cancelled, OnCancelled)
         _require_one_of("retry_mode", retry_mode, RetryMode)
-        # Airflow puts the rendered values in place of XComArgs before execute.
+        # Airflow replaces XComArgs by the rendered values before it calls execute.
         self.pipeline_name = cast("str", pipeline_name)
         self.pipeline_parameters = pipeline_parameters
         self.execution_display_name = execution_display_name
@@ -157,114 +166,123 @@ class PolysyncStartPipelineOperator(StopOnKillOperator):
         self.retry_mode = retry_mode
 
     def execute(self, context: Context) -> str:
-        """Come to an execution, publish it, and wait if asked to."""
-        with self._accounted_for(context):
-            found = self._acquire(context)
-            push_started(context, found.stored)
+        """Start or reattach to an execution, push its XComs and, by default, wait for its end."""
+        with self._stop_on_final_failure(context):
+            result = self._start_or_reattach(context)
+            push_started(context, result.record)
             if not self.wait_for_completion:
-                return found.stored.arn
-            event = self._end_of(found)
+                return result.record.arn
+            event = self._wait_for_execution(result)
         return self.execute_complete(context, event.model_dump(mode="json"))
 
     def execute_after_end(self, context: Context, event: dict[str, Any] | None = None) -> str:
         """
-        Begin, now that an execution of an earlier try is over.
+        Execute the task now that the execution of an earlier try has ended.
 
         :param context: the task's context.
-        :param event: the trigger's event.
-        :raises TriggerEventError: if it is not one.
+        :param event: the payload of the trigger's event.
+        :raises TriggerEventError: ``event`` is not an event of this provider's trigger.
         """
-        self._check_over(parse_event(event))
+        self._raise_unless_ended(parse_event(event))
         return self.execute(context)
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> str:
         """
-        Publish how the execution ended and succeed, fail or skip accordingly.
+        Push the outcome of the execution, and succeed, fail or skip accordingly.
 
         :param context: the task's context.
-        :param event: the trigger's event.
-        :raises TriggerEventError: if it is not one.
+        :param event: the payload of the trigger's event.
+        :raises TriggerEventError: ``event`` is not an event of this provider's trigger.
         """
         end = parse_event(event)
-        self._acquisition, self.released = None, True
-        stopped = None if end.outcome == "ended" else self._stop(end.execution_arn, end.attempt)
-        failed_steps, unlisted = self._failed_steps(end)
+        self._starter, self.execution_handled = None, True
+        stop_result = (
+            None if end.outcome == "ended" else self._stop_if_allowed(end.execution_arn, end.attempt)
+        )
+        failed_steps, listing_error = self._list_failed_steps(end)
         push_ended(context, end, failed_steps)
-        story = outcome_message(end, failed_steps=failed_steps, remarks=(unlisted, stopped))
+        message = outcome_message(end, failed_steps=failed_steps, notes=(listing_error, stop_result))
         if end.outcome == "refused":
-            raise refusal_error(end, story)
+            raise refusal_error(end, message)
         if end.outcome == "timed_out":
-            raise PipelineExecutionTimeoutError(story, execution_arn=end.execution_arn, status=end.status)
-        self._judge(end, story)
+            raise PipelineExecutionTimeoutError(message, execution_arn=end.execution_arn, status=end.status)
+        self._raise_for_outcome(end, message)
         return end.execution_arn
 
-    def _acquire(self, context: Context) -> StartResult:
-        acquisition = self._acquisition = ExecutionStarter(
-            hook_in=self.hook_in,
+    def _start_or_reattach(self, context: Context) -> StartResult:
+        starter = self._starter = ExecutionStarter(
+            hook_for_region=self.hook_for_region,
             store=RecordStore(context),
             log=self.log,
             epoch=context["ti"].max_tries,
-            until=time.time() + self._limit,
+            deadline=time.time() + self._timeout_seconds,
             retry_mode=self.retry_mode,
             failures_succeed=self.on_completed_with_failures == "succeed",
-            may_stop=self.stop_on_kill,
-            check=self._check_killed,
+            stop_on_kill=self.stop_on_kill,
+            raise_if_killed=self._raise_if_killed,
         )
-        # Only if it is needed: what has become illegal must not keep a try from the execution that runs.
-        make_request = partial(self._request, context)
-        found = acquisition.start_or_reattach(make_request)
-        while found.blocked:
-            self._check_killed()
-            stored = found.stored
-            watch = self._watch(stored.arn, stored.request.pipeline_name, attempt=stored.resumes)
-            self._check_over(
-                self._wait_for_end(watch, then="execute_after_end", stop_on_kill=self.stop_on_kill)
+        # The request is made only if a new execution is needed: arguments that are no longer valid must not
+        # keep a try from reattaching to the running execution.
+        make_request = partial(self._build_request, context)
+        result = starter.start_or_reattach(make_request)
+        while result.blocked:
+            self._raise_if_killed()
+            record = result.record
+            waiter = self._make_waiter(record.arn, record.request.pipeline_name, attempt=record.resumes)
+            self._raise_unless_ended(
+                self._wait_for_end(waiter, method_name="execute_after_end", stop_on_kill=self.stop_on_kill)
             )
-            acquisition.until = time.time() + self._limit
-            found = acquisition.start_or_reattach(make_request)
-        self._check_killed()
-        return found
+            starter.deadline = time.time() + self._timeout_seconds
+            result = starter.start_or_reattach(make_request)
+        self._raise_if_killed()
+        return result
 
-    def _end_of(self, found: StartResult) -> ExecutionEvent:
-        stored = found.stored
-        watch = self._watch(
-            stored.arn, stored.request.pipeline_name, since=found.since, attempt=stored.resumes
+    def _wait_for_execution(self, result: StartResult) -> ExecutionEvent:
+        record = result.record
+        waiter = self._make_waiter(
+            record.arn,
+            record.request.pipeline_name,
+            started_at=result.attempt_started_at,
+            attempt=record.resumes,
         )
-        if found.seen and has_ended(found.seen.status):
-            step = watch.decide(found.seen, time.time())
+        if result.description and has_ended(result.description.status):
+            step = waiter.decide(result.description, time.time())
             if isinstance(step, Finish):
                 return step.event
-        self._check_killed()
-        return self._wait_for_end(watch, stop_on_kill=self.stop_on_kill)
+        self._raise_if_killed()
+        return self._wait_for_end(waiter, stop_on_kill=self.stop_on_kill)
 
-    def _check_over(self, end: ExecutionEvent) -> None:
-        """Refuse to begin while an execution of an earlier try may run."""
+    def _raise_unless_ended(self, end: ExecutionEvent) -> None:
+        """Raise an error if the execution of an earlier try may still be running."""
         if end.outcome == "ended":
             return
-        story = outcome_message(end, remarks=("It is of an earlier try; no other was started beside it.",))
+        note = "This is the execution of an earlier try. No new execution was started beside it."
+        message = outcome_message(end, notes=(note,))
         if end.outcome == "refused":
-            raise refusal_error(end, story)
-        raise PipelineExecutionTimeoutError(story, execution_arn=end.execution_arn, status=end.status)
+            raise refusal_error(end, message)
+        raise PipelineExecutionTimeoutError(message, execution_arn=end.execution_arn, status=end.status)
 
-    def _judge(self, end: ExecutionEvent, story: str) -> None:
+    def _raise_for_outcome(self, end: ExecutionEvent, message: str) -> None:
+        """Log the message if the task succeeds; otherwise raise the error that fails or skips the task."""
         state = state_of(end.status)
         if state is PolysyncState.SUCCESS:
-            self.log.info("%s", story)
+            self.log.info("%s", message)
         elif state is PolysyncState.CANCELLED and self._killed:
-            # Nobody decided to end it, as with a worker that is shut down: the task's retries count.
-            raise PipelineExecutionCancelledError(story, execution_arn=end.execution_arn, status=end.status)
+            # This task stopped the execution because its process was killed, for example when a worker shuts
+            # down. That is not a user's decision to cancel the execution, so the task's retries apply.
+            raise PipelineExecutionCancelledError(message, execution_arn=end.execution_arn, status=end.status)
         elif state is PolysyncState.CANCELLED and self.on_cancelled == "skip":
-            raise AirflowSkipException(story)
+            raise AirflowSkipException(message)
         elif state is PolysyncState.CANCELLED:
-            retries = self.on_cancelled == "retry"
-            error = PipelineExecutionCancelledError if retries else PipelineExecutionCancelledFailError
-            raise error(story, execution_arn=end.execution_arn, status=end.status)
+            retry = self.on_cancelled == "retry"
+            error = PipelineExecutionCancelledError if retry else PipelineExecutionCancelledFailError
+            raise error(message, execution_arn=end.execution_arn, status=end.status)
         elif end.status == STATUS_COMPLETED_WITH_FAILURES and self.on_completed_with_failures == "succeed":
-            self.log.warning("%s", story)
+            self.log.warning("%s", message)
         else:
-            raise PipelineExecutionFailedError(story, execution_arn=end.execution_arn, status=end.status)
+            raise PipelineExecutionFailedError(message, execution_arn=end.execution_arn, status=end.status)
 
-    def _request(self, context: Context) -> StartRequest:
+    def _build_request(self, context: Context) -> StartRequest:
         ti = context["ti"]
         key = (ti.dag_id, ti.task_id, ti.run_id, ti.map_index, ti.try_number)
         request = build_start_request(
@@ -283,22 +301,26 @@ class PolysyncStartPipelineOperator(StopOnKillOperator):
         self.hook.check_supported(request)
         return request
 
-    def _failed_steps(self, end: ExecutionEvent) -> tuple[list[FailedStep], str | None]:
-        """List the steps that failed, or tell why they cannot be listed: that permission is optional."""
+    def _list_failed_steps(self, end: ExecutionEvent) -> tuple[list[FailedStep], str | None]:
+        """
+        Return the failed steps and, if they cannot be listed, the reason as a sentence.
+
+        An error is not raised, because the permission ListPipelineExecutionSteps is optional.
+        """
         if end.outcome != "ended" or state_of(end.status) is not PolysyncState.FAILED:
             return [], None
         try:
-            hook = self.hook_in(region_from_arn(end.execution_arn))
+            hook = self.hook_for_region(region_from_arn(end.execution_arn))
             steps = call_with_retry(
                 partial(hook.list_pipeline_execution_steps, end.execution_arn),
                 until=time.time() + STEP_LISTING_TIMEOUT_SECONDS,
                 warn=self.log.warning,
             )
         except PolysyncError as error:
-            return [], f"The failed steps' own reasons could not be listed: {error}"
+            return [], f"The reasons of the failed steps could not be listed: {error}"
         return [FailedStep(name=s.name, reason=s.failure_reason) for s in steps if s.status == "Failed"], None
 
 
 def _require_one_of(name: str, value: str, choices: Any) -> None:
     if value not in get_args(choices):
-        raise ParametersError(f"{name} = {value!r} is not legal: give one of {', '.join(get_args(choices))}.")
+        raise ParametersError(f"{name} = {value!r} is not valid: give one of {', '.join(get_args(choices))}.")

@@ -1,4 +1,10 @@
-"""Owns how a try comes to its execution: started, asked for again, adopted, resumed, or behind another."""
+"""
+How one task try gets its execution.
+
+The try starts a new execution, resends a stored start request, or reattaches to, resumes or waits behind the
+execution of an earlier try. ``execution/recovery.py`` decides which of these comes next; this module makes
+the AWS calls and updates the record store.
+"""
 
 from __future__ import annotations
 
@@ -24,249 +30,274 @@ from polysync_airflow.states import has_ended
 if TYPE_CHECKING:
     from polysync_airflow.hooks import PolysyncSageMakerHook
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class StartResult:
     """
-    What a try has come to.
+    The execution that a try starts, resumes, reattaches to or has to wait for.
 
-    :param stored: the execution, whose ARN is known.
-    :param seen: what AWS last said of it; None for one that was just started or resumed.
-    :param blocked: it is not for this try: its end must be awaited, then decided again.
+    :param record: the record of the execution; its ARN is known.
+    :param description: the latest DescribePipelineExecution response; None if the execution was just
+        started or resumed.
+    :param blocked: True if this is an execution that the try must not continue with: the try waits for its
+        end and then calls ``start_or_reattach`` again.
     """
 
-    stored: StoredExecution
-    seen: ExecutionDescription | None = None
+    record: StoredExecution
+    description: ExecutionDescription | None = None
     blocked: bool = False
 
     @property
-    def since(self) -> datetime | None:
-        """When this attempt of it began; None for just now."""
-        return self.stored.resumed_at or (self.seen.created_at if self.seen else None)
+    def attempt_started_at(self) -> datetime | None:
+        """When this attempt of the execution began; None if it has just begun."""
+        return self.record.resumed_at or (self.description.created_at if self.description else None)
 
 
 @dataclass(kw_only=True)
 class ExecutionStarter:
     """
-    One try on its way to an execution. Does what ``recovery.next_action`` decides.
+    Start or reattach to the execution of one task try, as ``recovery.next_action`` decides.
 
-    :param hook_in: gives the connection to AWS in a region; None for the task's own.
-    :param store: where tries leave what they did.
-    :param log: the task's log.
-    :param epoch: the try's epoch, Airflow's ``max_tries``.
-    :param until: when to give up on an AWS that does not answer (seconds since the epoch).
+    :param hook_for_region: returns the hook for a region; None is the task's own region.
+    :param store: the record store that the tries of the task share.
+    :param log: the task's logger.
+    :param epoch: the try's epoch, which is Airflow's ``max_tries``.
+    :param deadline: when to stop retrying calls that fail with transient errors (seconds since the Unix
+        epoch).
     :param retry_mode: whether a failed execution is replaced or resumed.
-    :param failures_succeed: CompletedWithFailures counts as a success.
-    :param may_stop: an execution of an earlier epoch may be stopped.
-    :param check: called before anything is asked that costs money; raises if the task was killed.
-    :param held: what may run, or may be about to, because of this task.
+    :param failures_succeed: whether CompletedWithFailures counts as a success.
+    :param stop_on_kill: whether a running execution of an earlier epoch may be stopped.
+    :param raise_if_killed: called before every request that costs money; raises if the task was killed.
+    :param record: the record of the execution that runs, or may run, for this task; None if there is none.
     """
 
-    hook_in: Callable[[str | None], PolysyncSageMakerHook]
+    hook_for_region: Callable[[str | None], PolysyncSageMakerHook]
     store: RecordStore
     log: Any
     epoch: int
-    until: float
+    deadline: float
     retry_mode: RetryMode
     failures_succeed: bool
-    may_stop: bool
-    check: Callable[[], None]
-    held: StoredExecution | None = field(default=None, init=False)
+    stop_on_kill: bool
+    raise_if_killed: Callable[[], None]
+    record: StoredExecution | None = field(default=None, init=False)
 
     def start_or_reattach(self, make_request: Callable[[], StartRequest]) -> StartResult:
         """
-        Come to an execution.
+        Start an execution, or continue with the execution of an earlier try.
 
-        :param make_request: gives what to start, if a new one is to be.
-        :raises StoredRecordError: what is stored is damaged.
-        :raises ParametersError: what is to be started is not legal.
-        :raises SageMakerApiError: AWS refused.
+        :param make_request: returns the request for a new execution; called only if one must be started.
+        :raises StoredRecordError: the stored record is damaged.
+        :raises ParametersError: the request for a new execution is not valid.
+        :raises SageMakerApiError: AWS refused a call.
         """
-        self.held = self.store.read()
-        seen: ExecutionDescription | None = None
+        self.record = self.store.read()
+        description: ExecutionDescription | None = None
         while True:
-            move = self._decide(seen)
-            if self.held is None or move is Action.START:
-                # What earlier tries had, if anything, has ended.
-                self.held = None
+            action = self._next_action(description)
+            if self.record is None or action is Action.START:
+                # If earlier tries had an execution, it has ended.
+                self.record = None
                 return self._start(make_request())
-            if move is Action.RESEND_START:
-                self._repeat_start(self.held)
-            elif move is Action.DESCRIBE or seen is None:
-                seen = self._look(self.held)
-            elif move is Action.RESUME:
-                resumed, seen = self._resume(self.held)
+            if action is Action.RESEND_START:
+                self._resend_start(self.record)
+            elif action is Action.DESCRIBE or description is None:
+                description = self._describe(self.record)
+            elif action is Action.RESUME:
+                resumed, description = self._resume(self.record)
                 if resumed:
                     return resumed
-            elif move is Action.REATTACH:
-                return self._adopt(self.held, seen)
+            elif action is Action.REATTACH:
+                return self._reattach(self.record, description)
             else:
-                return self._wait_for_its_end(move, self.held, seen)
+                return self._blocked_by(self.record, description, action)
 
-    def _decide(self, seen: ExecutionDescription | None) -> Action:
+    def _next_action(self, description: ExecutionDescription | None) -> Action:
         return next_action(
-            self.held,
+            self.record,
             self.epoch,
-            seen.status if seen else None,
+            description.status if description else None,
             retry_mode=self.retry_mode,
             failures_succeed=self.failures_succeed,
-            may_stop=self.may_stop,
+            may_stop=self.stop_on_kill,
         )
 
     def _start(self, request: StartRequest) -> StartResult:
-        self.check()
-        hook = self.hook_in(None)
-        # A hook without a region has refused before.
-        stored = StoredExecution(epoch=self.epoch, region_name=hook.region_name or "", request=request)
-        self.store.write(stored)
+        self.raise_if_killed()
+        hook = self.hook_for_region(None)
+        # Never empty: without a region, the hook has raised an error while the request was made.
+        record = StoredExecution(epoch=self.epoch, region_name=hook.region_name or "", request=request)
+        self.store.write(record)
         try:
-            self.check()
+            self.raise_if_killed()
         except PolysyncError:
-            # Killed meanwhile: what was never asked for needs no answer.
-            self._forget()
+            # The task was killed while the record was being stored. The request was not sent, so the next try
+            # must not resend it.
+            self._delete_record()
             raise
-        self.held = stored
-        doubts: list[str] = []
+        self.record = record
+        transient_errors: list[str] = []
         try:
-            arn = self._call_with_retry(lambda: hook.start_pipeline_execution(request), doubts)
+            arn = self._call_with_retry(lambda: hook.start_pipeline_execution(request), transient_errors)
         except PolysyncError as error:
-            if not error.transient and not doubts:
-                # AWS refused, so there is no execution, and what was refused must not be asked again.
-                self._forget()
+            if not error.transient and not transient_errors:
+                # AWS refused the only request, so there is no execution, and the next try must not resend it.
+                self._delete_record()
             raise
-        self.log.info("Started pipeline %s, execution %s", request.pipeline_name, arn)
-        return StartResult(self._keep(stored, execution_arn=arn))
+        self.log.info("Execution %s: started (pipeline %s)", arn, request.pipeline_name)
+        return StartResult(self._update_record(record, execution_arn=arn))
 
-    def _repeat_start(self, stored: StoredExecution) -> None:
-        self.check()
+    def _resend_start(self, record: StoredExecution) -> None:
+        self.raise_if_killed()
         self.log.warning(
-            "An earlier try asked for an execution of pipeline %s and never learnt its ARN: asking again, "
-            "with the same token, so that there is only one.",
-            stored.request.pipeline_name,
+            "Pipeline %s: an earlier try sent a start request and did not receive the ARN. Sending the same "
+            "request again with the same client token, so that AWS starts no second execution.",
+            record.request.pipeline_name,
         )
-        hook = self.hook_in(stored.region_name)
+        hook = self.hook_for_region(record.region_name)
         try:
-            arn = self._call_with_retry(lambda: hook.start_pipeline_execution(stored.request))
+            arn = self._call_with_retry(lambda: hook.start_pipeline_execution(record.request))
         except SageMakerApiError as error:
-            if not _disproves_start(error):
+            if not _proves_not_started(error):
                 raise
-            self._forget()
-            if stored.epoch == self.epoch:
+            self._delete_record()
+            if record.epoch == self.epoch:
                 raise
-            self.log.warning("It was never started: %s", error)
+            self.log.warning(
+                "Pipeline %s: the earlier request did not start an execution: %s",
+                record.request.pipeline_name,
+                error,
+            )
             return
-        self.log.info("It is execution %s", arn)
-        self._keep(stored, execution_arn=arn)
+        self.log.info("Execution %s: this is the execution of the earlier start request", arn)
+        self._update_record(record, execution_arn=arn)
 
-    def _look(self, stored: StoredExecution) -> ExecutionDescription | None:
-        hook = self.hook_in(region_from_arn(stored.arn))
+    def _describe(self, record: StoredExecution) -> ExecutionDescription | None:
+        hook = self.hook_for_region(region_from_arn(record.arn))
         try:
-            return self._call_with_retry(lambda: hook.describe_pipeline_execution(stored.arn))
+            return self._call_with_retry(lambda: hook.describe_pipeline_execution(record.arn))
         except SageMakerApiError as error:
             if hint_for(error.error_code) is not hint_for("ResourceNotFound"):
                 raise
-            self.log.warning("An earlier try's execution %s no longer exists: %s", stored.arn, error)
-        self.held = None
+            self.log.warning("Execution %s of an earlier try no longer exists: %s", record.arn, error)
+        self.record = None
         return None
 
-    def _adopt(self, stored: StoredExecution, seen: ExecutionDescription) -> StartResult:
-        if stored.resume_is_pending:
-            # It was granted, though the answer never came.
-            stored = self._keep(stored, resumed_at=_now())
+    def _reattach(self, record: StoredExecution, description: ExecutionDescription) -> StartResult:
+        if record.resume_is_pending:
+            # AWS has accepted the resume of an earlier try, although that try did not receive the response.
+            record = self._update_record(record, resumed_at=_now())
         self.log.info(
-            "Going on with execution %s of an earlier try (AWS status %s); no other is started.",
-            stored.arn,
-            seen.status,
+            "Execution %s: reattached to the execution of an earlier try (AWS status %s). No new execution "
+            "is started.",
+            record.arn,
+            description.status,
         )
-        return StartResult(stored, seen)
+        return StartResult(record, description)
 
-    def _wait_for_its_end(
-        self, move: Action, stored: StoredExecution, seen: ExecutionDescription
+    def _blocked_by(
+        self, record: StoredExecution, description: ExecutionDescription, action: Action
     ) -> StartResult:
         self.log.warning(
-            "Execution %s of an earlier try is not over (AWS status %s); a new one starts after its end.%s",
-            stored.arn,
-            seen.status,
-            "" if self.may_stop else " It is not asked to stop, since stop_on_kill=False.",
+            "Execution %s of an earlier try has not ended (AWS status %s). A new execution is started after "
+            "its end.%s",
+            record.arn,
+            description.status,
+            "" if self.stop_on_kill else " It is not stopped because stop_on_kill=False.",
         )
-        if move is Action.STOP:
+        if action is Action.STOP:
             from polysync_airflow.aws.stop import request_stop
 
-            hook = self.hook_in(region_from_arn(stored.arn))
-            self._call_with_retry(lambda: request_stop(hook, stored.arn, attempt=stored.resumes))
-        return StartResult(stored, seen, blocked=True)
+            hook = self.hook_for_region(region_from_arn(record.arn))
+            self._call_with_retry(lambda: request_stop(hook, record.arn, attempt=record.resumes))
+        return StartResult(record, description, blocked=True)
 
-    def _resume(self, stored: StoredExecution) -> tuple[StartResult | None, ExecutionDescription | None]:
-        """Ask for a resume, its token stored ahead; if it is refused, return what AWS says of it then."""
-        self.check()
-        if not stored.resume_is_pending:
+    def _resume(self, record: StoredExecution) -> tuple[StartResult | None, ExecutionDescription | None]:
+        """
+        Store a token and request the resume with it.
+
+        :return: the resumed execution and None; if AWS refuses, None and the execution's description if it
+            runs all the same.
+        """
+        self.raise_if_killed()
+        if not record.resume_is_pending:
             token = f"polysync-{uuid.uuid4()}"
-            stored = self._keep(stored, resumes=stored.resumes + 1, resume_token=token, resumed_at=None)
-        hook = self.hook_in(region_from_arn(stored.arn))
-        self._tell_steps(hook, stored.arn)
+            record = self._update_record(
+                record, resumes=record.resumes + 1, resume_token=token, resumed_at=None
+            )
+        hook = self.hook_for_region(region_from_arn(record.arn))
+        self._log_steps(hook, record.arn)
         try:
             self._call_with_retry(
                 lambda: hook.retry_pipeline_execution(
-                    stored.arn,
-                    token=stored.resume_token or "",
-                    max_parallel_steps=stored.request.max_parallel_steps,
+                    record.arn,
+                    token=record.resume_token or "",
+                    max_parallel_steps=record.request.max_parallel_steps,
                 )
             )
         except PolysyncError as error:
             if error.transient:
                 raise
-            self.log.warning("Execution %s cannot be resumed: %s", stored.arn, error)
+            self.log.warning("Execution %s cannot be resumed: %s", record.arn, error)
         else:
-            self.log.info("Resumed execution %s", stored.arn)
-            return StartResult(self._keep(stored, resumed_at=_now())), None
-        # The refusal may mean that it was granted before: nothing may run beside it.
-        seen = self._look(stored)
-        if seen and not has_ended(seen.status):
-            return None, seen
-        self.log.warning("A new execution is started instead, which repeats every step.")
-        self.held = None
+            self.log.info("Execution %s: resumed", record.arn)
+            return StartResult(self._update_record(record, resumed_at=_now())), None
+        # AWS may refuse because it has already accepted an earlier request for the same resume. Then the
+        # execution runs, and no new one may be started beside it.
+        description = self._describe(record)
+        if description and not has_ended(description.status):
+            return None, description
+        self.log.warning(
+            "Execution %s: a new execution is started instead, which repeats every step.", record.arn
+        )
+        self.record = None
         return None, None
 
-    def _tell_steps(self, hook: PolysyncSageMakerHook, arn: str) -> None:
+    def _log_steps(self, hook: PolysyncSageMakerHook, arn: str) -> None:
         try:
             steps = hook.list_pipeline_execution_steps(arn)
         except PolysyncError as error:
-            self.log.warning("Which steps will be repeated could not be listed: %s", error)
+            self.log.warning(
+                "Execution %s: the steps that will be repeated could not be listed: %s", arn, error
+            )
             return
         kept = sorted(step.name for step in steps if step.status == "Succeeded")
         repeated = sorted(f"{step.name} ({step.status})" for step in steps if step.status != "Succeeded")
         self.log.info(
-            "Execution %s goes on from where it failed. Kept: %s. Repeated: %s; then what follows.",
+            "Execution %s: resuming from the failed steps. Kept: %s. Repeated: %s, and all steps after.",
             arn,
-            ", ".join(kept) or "nothing",
-            ", ".join(repeated) or "nothing",
+            ", ".join(kept) or "none",
+            ", ".join(repeated) or "none",
         )
 
-    def _call_with_retry(self, call: Callable[[], Answer], doubts: list[str] | None = None) -> Answer:
-        def warn(text: str) -> None:
-            self.log.warning(text)
-            if doubts is not None:
-                doubts.append(text)
+    def _call_with_retry(
+        self, call: Callable[[], Result], transient_errors: list[str] | None = None
+    ) -> Result:
+        def warn(message: str) -> None:
+            self.log.warning(message)
+            if transient_errors is not None:
+                transient_errors.append(message)
 
-        return call_with_retry(call, until=self.until, warn=warn)
+        return call_with_retry(call, until=self.deadline, warn=warn)
 
-    def _keep(self, stored: StoredExecution, **changes: Any) -> StoredExecution:
-        self.held = stored.model_copy(update=changes)
-        self.store.write(self.held)
-        return self.held
+    def _update_record(self, record: StoredExecution, **changes: Any) -> StoredExecution:
+        self.record = record.model_copy(update=changes)
+        self.store.write(self.record)
+        return self.record
 
-    def _forget(self) -> None:
+    def _delete_record(self) -> None:
         self.store.delete()
-        self.held = None
+        self.record = None
 
 
 def _now() -> datetime:
     return datetime.fromtimestamp(time.time(), UTC)
 
 
-def _disproves_start(error: SageMakerApiError) -> bool:
-    # AWS answers a token that it knows with its execution, so what it finds wrong with the request it has
-    # never accepted. A refusal of the asker (AccessDenied) or for a quota proves nothing.
+def _proves_not_started(error: SageMakerApiError) -> bool:
+    # If AWS knows the client token, it returns the token's execution and does not check the request. So an
+    # error about the request itself proves that AWS has never accepted it. AccessDenied or a used-up quota
+    # prove nothing.
     return hint_for(error.error_code) in (hint_for("ValidationException"), hint_for("ResourceNotFound"))

@@ -1,4 +1,4 @@
-"""Owns the task that stops an execution."""
+"""The operator that stops an execution."""
 
 from __future__ import annotations
 
@@ -26,24 +26,26 @@ class PolysyncStopPipelineOperator(ExecutionOperator):
     """
     Stop an execution of a SageMaker pipeline and, by default, wait until it has ended.
 
-    Content with an execution that had ended already. A stop passes through Stopping; a running callback step
-    holds it up, a lambda step runs to its end, and the execution may still end as Success or Failed.
+    An execution that has already ended is not an error by default. A stopped execution first gets the AWS
+    status Stopping. A running callback step delays the stop, a Lambda step runs to its end, and the execution
+    may still end as Success or Failed.
     API: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StopPipelineExecution.html
 
-    :param execution_arn: the execution (templated).
-    :param fail_if_not_running: fail if it had ended before this task asked.
-    :param wait_for_completion: whether to wait for the end.
-    :param deferrable: wait in the triggerer, holding no worker. Default: ``[operators] default_deferrable``.
-    :param poll_interval: seconds between two looks.
-    :param timeout: seconds to wait for the end; ``execution_timeout`` counts if shorter.
-    :param polysync_conn_id: Airflow connection, type ``polysync_sagemaker`` or ``aws`` (templated).
-    :param region_name: AWS region; goes before the connection's (templated).
-    :return: the execution's Polysync state (XCom ``return_value``): the final one if waited for.
-    :raises ParametersError: ``execution_arn`` is not an execution's ARN.
+    :param execution_arn: the ARN of the execution (templated).
+    :param fail_if_not_running: fail if the execution has ended before this task requests the stop.
+    :param wait_for_completion: whether to wait for the end of the execution.
+    :param deferrable: wait in the triggerer instead of on a worker.
+        Default: ``[operators] default_deferrable``.
+    :param poll_interval: seconds between two polls.
+    :param timeout: seconds to wait for the end; ``execution_timeout`` applies if it is shorter.
+    :param polysync_conn_id: Airflow connection of type ``polysync_sagemaker`` or ``aws`` (templated).
+    :param region_name: AWS region; overrides the region of the connection (templated).
+    :return: the Polysync state of the execution (XCom ``return_value``): the final state if the task waits.
+    :raises ParametersError: ``execution_arn`` is not the ARN of an execution.
     :raises CredentialsError: the connection is missing or unusable.
-    :raises SageMakerApiError: AWS refused.
-    :raises PipelineExecutionError: it had ended already, and ``fail_if_not_running`` is set.
-    :raises PipelineExecutionTimeoutError: it had not ended in time; it may still be running.
+    :raises SageMakerApiError: AWS refused a call.
+    :raises PipelineExecutionError: the execution had already ended, and ``fail_if_not_running`` is set.
+    :raises PipelineExecutionTimeoutError: the execution did not end in time; it may still be running.
     """
 
     template_fields: Sequence[str] = ("execution_arn", "polysync_conn_id", "region_name")
@@ -71,52 +73,53 @@ class PolysyncStopPipelineOperator(ExecutionOperator):
             timeout=timeout,
             **kwargs,
         )
-        # Airflow puts the rendered text in place of an XComArg before execute.
+        # Airflow replaces an XComArg by the rendered text before it calls execute.
         self.execution_arn = cast("str", execution_arn)
         self.fail_if_not_running = fail_if_not_running
 
     def execute(self, context: Context) -> str:
-        """Ask for the stop, and wait for the end if asked to."""
+        """Request the stop and, if ``wait_for_completion`` is set, wait for the end of the execution."""
         check_execution_arn(self.execution_arn)
-        status = self._ask()
+        status = self._request_stop()
         if has_ended(status) or not self.wait_for_completion:
             return state_of(status).value
-        event = self._wait_for_end(self._watch(self.execution_arn, None))
+        event = self._wait_for_end(self._make_waiter(self.execution_arn, None))
         return self.execute_complete(context, event.model_dump(mode="json"))
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> str:
         """
-        Return the state that the execution ended in.
+        Return the state in which the execution ended.
 
         :param context: the task's context.
-        :param event: the trigger's event.
-        :raises TriggerEventError: if it is not one.
+        :param event: the payload of the trigger's event.
+        :raises TriggerEventError: ``event`` is not an event of this provider's trigger.
         """
         end = parse_event(event)
         if end.outcome == "ended":
             self.log.info("%s", outcome_message(end))
             return state_of(end.status).value
-        story = outcome_message(end, remarks=("It was asked to stop, and may still be running.",))
+        message = outcome_message(end, notes=("Its stop was requested, but it may still be running.",))
         if end.outcome == "refused":
-            raise refusal_error(end, story)
-        raise PipelineExecutionTimeoutError(story, execution_arn=end.execution_arn, status=end.status)
+            raise refusal_error(end, message)
+        raise PipelineExecutionTimeoutError(message, execution_arn=end.execution_arn, status=end.status)
 
-    def _ask(self) -> str:
-        """Ask for the stop unless that is moot; return the status seen last."""
+    def _request_stop(self) -> str:
+        """Request a stop if the execution can be stopped; return its latest known AWS status."""
         from polysync_airflow.aws.stop import request_stop
 
-        hook = self.hook_in(region_from_arn(self.execution_arn))
+        hook = self.hook_for_region(region_from_arn(self.execution_arn))
         status = self._call_with_retry(lambda: hook.describe_pipeline_execution(self.execution_arn)).status
         if is_stoppable(status):
-            moot = self._call_with_retry(lambda: request_stop(hook, self.execution_arn))
-            status = moot or STATUS_STOPPING
-            if not moot:
-                self.log.info("Execution %s was asked to stop", self.execution_arn)
+            # None if AWS accepted the stop; otherwise the status because of which no stop is needed.
+            other_status = self._call_with_retry(lambda: request_stop(hook, self.execution_arn))
+            status = other_status or STATUS_STOPPING
+            if not other_status:
+                self.log.info("Execution %s: stop requested", self.execution_arn)
         if has_ended(status):
-            said = f"Execution {self.execution_arn} had ended already (AWS status {status})."
+            message = f"Execution {self.execution_arn} had already ended (AWS status {status})."
             if self.fail_if_not_running:
                 raise PipelineExecutionError(
-                    said, execution_arn=self.execution_arn, status=status, permanent=True
+                    message, execution_arn=self.execution_arn, status=status, permanent=True
                 )
-            self.log.info("%s", said)
+            self.log.info("%s", message)
         return status

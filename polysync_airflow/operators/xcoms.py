@@ -1,4 +1,4 @@
-"""Owns what a Start publishes of its execution: XComs that people, buttons and later tasks read."""
+"""The XComs of the Start operator, for users, the SageMaker Console button and downstream tasks."""
 
 from __future__ import annotations
 
@@ -14,52 +14,54 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
-def push_started(context: Context, stored: StoredExecution) -> None:
+def push_started(context: Context, record: StoredExecution) -> None:
     """
-    Push ``execution_arn``, ``console_url``, ``state`` and ``run`` the moment the execution exists.
+    Push ``execution_arn``, ``console_url``, ``state`` and ``run`` as soon as the execution exists.
 
     :param context: the task's context.
-    :param stored: the execution, with the request that was sent for it, maybe by an earlier try.
+    :param record: the execution, with the request that started it. An earlier try may have sent the request.
     """
-    ti, request = context["ti"], stored.request
-    ti.xcom_push("execution_arn", stored.arn)
-    url = console_url(stored.arn, request.pipeline_name)
+    ti, request = context["ti"], record.request
+    ti.xcom_push("execution_arn", record.arn)
+    url = console_url(record.arn, request.pipeline_name)
     if url:
         ti.xcom_push(CONSOLE_URL_XCOM_KEY, url)
-        # Airflow stores links only when a worker's session ends: too late for a synchronous wait.
+        # Airflow itself stores extra links only when the worker finishes the task. That is too late for a
+        # task that waits on the worker.
         ti.xcom_push(PolysyncPipelineExecutionLink().xcom_key, url)
-    _push(
+    _push_run(
         context,
         ExecutionRecord(
-            execution_arn=stored.arn,
+            execution_arn=record.arn,
             pipeline_name=request.pipeline_name,
             state=PolysyncState.RUNNING.value,
             parameters=request.pipeline_parameters,
-            resumes=stored.resumes,
+            resumes=record.resumes,
         ),
     )
 
 
 def push_ended(context: Context, end: ExecutionEvent, failed_steps: Sequence[FailedStep]) -> None:
     """
-    Push ``state`` and ``run`` anew at the end.
+    Push ``state`` and ``run`` again when the wait has ended.
 
     :param context: the task's context.
     :param end: how the wait ended.
     :param failed_steps: the steps that failed.
     """
     ti = context["ti"]
-    # What was sent, not what the templates would give now: they may look at the clock.
-    sent: Mapping[str, Any] = ti.xcom_pull(task_ids=ti.task_id, key="run", map_indexes=ti.map_index) or {}
-    record = build_record(
+    # The values that were sent. The templates may render to other values now, for example if they use the
+    # current time.
+    started: Mapping[str, Any] = ti.xcom_pull(task_ids=ti.task_id, key="run", map_indexes=ti.map_index) or {}
+    run = build_record(
         end,
-        pipeline_name=sent.get("pipeline_name") or end.pipeline_name or "",
-        parameters=sent.get("parameters", {}),
+        pipeline_name=started.get("pipeline_name") or end.pipeline_name or "",
+        parameters=started.get("parameters", {}),
         failed_steps=failed_steps,
     )
-    _push(context, record)
+    _push_run(context, run)
 
 
-def _push(context: Context, record: ExecutionRecord) -> None:
-    context["ti"].xcom_push("state", record.state)
-    context["ti"].xcom_push("run", record.model_dump(mode="json"))
+def _push_run(context: Context, run: ExecutionRecord) -> None:
+    context["ti"].xcom_push("state", run.state)
+    context["ti"].xcom_push("run", run.model_dump(mode="json"))

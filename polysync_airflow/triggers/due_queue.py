@@ -1,4 +1,4 @@
-"""Owns what is due when: the next of many things, each with one time that may change."""
+"""A priority queue of items by due time, in which the due time of an item can change."""
 
 from __future__ import annotations
 
@@ -10,33 +10,40 @@ Item = TypeVar("Item")
 
 
 class DueQueue(Generic[Item]):
-    """Things by the time that they are due at. Not safe to share between threads."""
+    """
+    Items by due time. Not thread-safe.
+
+    ``sched.scheduler`` and ``queue.PriorityQueue`` are no replacement: the former needs linear time to cancel
+    an entry, the latter cannot. This is the recipe of heapq's documentation: a removed entry stays in the
+    heap until it comes to the front.
+    """
 
     def __init__(self) -> None:
-        # Numbers, not the things themselves: tuples of numbers are none that the garbage collector keeps in
-        # view, and thousands of them are made anew in each round.
+        # Entries are pairs of numbers. The garbage collector does not track these, as it does tuples that
+        # hold the item, and a poller with thousands of executions makes thousands of entries in each poll
+        # interval.
         self._heap: list[tuple[float, int]] = []
         self._items: dict[int, Item] = {}
         self._numbers: dict[Item, int] = {}
-        self._count = itertools.count()
+        self._counter = itertools.count()
 
     def put(self, item: Item, due: float) -> None:
         """
-        Have something due at a time; it no longer is at the time of before.
+        Add an item, or change its due time.
 
-        :param item: the thing.
-        :param due: its time.
+        :param item: the item; hashable.
+        :param due: its due time.
         """
-        self.drop(item)
-        number = self._numbers[item] = next(self._count)
+        self.discard(item)
+        number = self._numbers[item] = next(self._counter)
         self._items[number] = item
         heapq.heappush(self._heap, (due, number))
 
-    def drop(self, item: Item) -> None:
+    def discard(self, item: Item) -> None:
         """
-        Have it due no longer, if it is.
+        Remove an item if it is in the queue.
 
-        :param item: the thing.
+        :param item: the item.
         """
         number = self._numbers.pop(item, None)
         if number is not None:
@@ -44,21 +51,22 @@ class DueQueue(Generic[Item]):
 
     @property
     def next_due(self) -> float | None:
-        """When the first thing is due; None if there is none."""
+        """The due time of the first item; None if the queue is empty."""
         while self._heap and self._heap[0][1] not in self._items:
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else None
 
     def pop(self) -> Item:
         """
-        Take out what is due first; of things due at the same time the one that was put in first.
+        Remove and return the item that is due first; of items with the same due time, the one that was put
+        first.
 
-        :raises IndexError: if there is nothing.
+        :raises IndexError: if the queue is empty.
         """
         if self.next_due is None:
-            raise IndexError("nothing is due")
+            raise IndexError("the queue is empty")
         item = self._items[self._heap[0][1]]
-        self.drop(item)
+        self.discard(item)
         heapq.heappop(self._heap)
         return item
 

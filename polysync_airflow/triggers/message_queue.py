@@ -1,4 +1,4 @@
-"""Owns how other threads, and event loops, tell one thread something: messages, in order."""
+"""A queue by which event loops and threads send messages to one thread."""
 
 from __future__ import annotations
 
@@ -14,45 +14,47 @@ Message = TypeVar("Message")
 
 class MessageQueue(Generic[Message]):
     """
-    A queue with one reader. To put something in waits for nothing, not even for a lock.
+    An unbounded queue with one reader. ``put`` never blocks and is reentrant.
 
-    Not ``queue.SimpleQueue``: CPython's waits for ever if a short timeout runs out at the wrong moment (seen
-    with 3.11). Not ``queue.Queue``: it has a lock, which an event loop would wait for.
+    ``queue.SimpleQueue`` is no replacement: its ``get`` can wait for ever if a short timeout ends at the
+    wrong moment (seen with CPython 3.11). ``queue.Queue`` is none either: its ``put`` takes a lock, for which
+    an event loop would wait, and which deadlocks if the garbage collector closes a trigger's generator in the
+    thread that holds it.
     """
 
     def __init__(self) -> None:
         self._messages: deque[Message] = deque()
-        # Released: there may be something new.
-        self._news = threading.Lock()
+        # Not held: there may be a new message.
+        self._empty = threading.Lock()
 
     def put(self, message: Message) -> None:
         """
-        Put a message in, from any thread.
+        Add a message, from any thread.
 
         :param message: the message.
         """
         self._messages.append(message)
-        # If it is released already, the reader has not looked since.
+        # The lock is not held if the reader has not read since the last message.
         with suppress(RuntimeError):
-            self._news.release()
+            self._empty.release()
 
     def get(self, timeout: float | None = None) -> Message:
         """
-        Take the oldest message; wait for it if there is none.
+        Remove and return the oldest message; wait for one if there is none.
 
         :param timeout: seconds; None for no limit.
-        :raises queue.Empty: if there was none in that time.
+        :raises queue.Empty: if no message came in that time.
         """
-        until = None if timeout is None else time.monotonic() + timeout
+        deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             try:
                 return self._messages.popleft()
             except IndexError:
                 pass
-            left = -1.0 if until is None else max(0.0, until - time.monotonic())
-            if not self._news.acquire(timeout=left):
+            remaining = -1.0 if deadline is None else max(0.0, deadline - time.monotonic())
+            if not self._empty.acquire(timeout=remaining):
                 raise Empty
 
     def empty(self) -> bool:
-        """Tell whether there is nothing to take."""
+        """Return whether the queue is empty."""
         return not self._messages

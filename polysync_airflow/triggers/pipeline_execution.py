@@ -1,4 +1,9 @@
-"""Owns the wait that holds no worker: what is stored while a task is deferred, and the loop behind it."""
+"""
+The trigger that waits for an execution without a worker.
+
+It polls nothing itself: the poller of its connection and region does. What it decides is decided in
+``execution/waiter.py``, as for a wait on a worker.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +11,6 @@ import asyncio
 import contextvars
 import time
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
@@ -14,35 +18,39 @@ from airflow.sdk.execution_time.xcom import XCom
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from polysync_airflow.aws.stop import stop_execution
-from polysync_airflow.execution.waiter import Finish, Wait, Waiter
+from polysync_airflow.execution.waiter import Finish, Waiter
 from polysync_airflow.triggers.poller import subscribe
 from polysync_airflow.triggers.shared_client import SharedClient
+from polysync_airflow.triggers.stop_threads import submit_stop
+from polysync_airflow.triggers.subscription import Step, Subscription
 
 DEFERRED: Final = "deferred"
-# Seconds between questions for the task's state, should Airflow not answer.
-STATE_PAUSES: Final = (1.0, 4.0, 15.0)
-# Not the event loop's own pool, which all triggers share: a stop that AWS throttles may take minutes.
-_STOPPERS: Final = ThreadPoolExecutor(max_workers=8, thread_name_prefix="polysync-stop")
+# Seconds between the requests for the task's state, when Airflow does not return it.
+STATE_RETRY_SECONDS: Final = (1.0, 4.0, 15.0)
 
 
 class PolysyncPipelineExecutionTrigger(BaseTrigger):
     """
     Wait for a SageMaker pipeline execution to end, then fire one event.
 
-    Its loop looks only, since it may run twice at once while triggers move between triggerers. Its class
-    path and arguments are stored in Airflow's database: they are public, and hold no credentials.
+    ``run`` only polls, since Airflow may run a trigger twice at the same time while triggers move between
+    triggerers. The class path and the arguments are stored in Airflow's database: they are public, and hold
+    no credentials.
 
     :param execution_arn: the execution.
     :param pipeline_name: its pipeline, for log lines; None where only the ARN is known.
     :param polysync_conn_id: Airflow connection.
-    :param region_name: AWS region; None for the connection's.
-    :param poll_interval: seconds between two looks.
-    :param since: when the wait began (seconds since the epoch).
-    :param deadline: when it ends at the latest (seconds since the epoch). Absolute, so that a move to
-        another triggerer does not begin it anew.
-    :param attempt: which attempt of the execution it is: 0 for its start, n for its n-th resume.
+    :param region_name: AWS region; None for the connection's own.
+    :param poll_interval: seconds between two polls.
+    :param since: when the wait began, in seconds since the epoch.
+    :param deadline: when it ends at the latest, in seconds since the epoch. It is absolute, so that it stays
+        the same when the trigger moves to another triggerer.
+    :param attempt: the attempt of the execution: 0 for its start, n for its n-th resume.
     :param stop_on_kill: stop the execution when a user, or the DAG run, ends the deferred task.
     """
+
+    # The class path that Airflow stores is the public one, wherever this module is.
+    __module__ = "polysync_airflow.triggers"
 
     def __init__(
         self,
@@ -67,7 +75,7 @@ class PolysyncPipelineExecutionTrigger(BaseTrigger):
         self.deadline = deadline
         self.attempt = attempt
         self.stop_on_kill = stop_on_kill
-        self._channel: SharedClient | None = None
+        self._subscription: Subscription | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what Airflow stores: the class path and the arguments."""
@@ -87,15 +95,17 @@ class PolysyncPipelineExecutionTrigger(BaseTrigger):
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Wait until the decision core says that the wait is over; yield its event as JSON-able dict."""
-        with subscribe(self.polysync_conn_id, self.region_name, self._watch()) as subscription:
-            self._channel = subscription.channel
+        """Wait until the decision core ends the wait; yield its event as a JSON-able dict."""
+        subscription = self._subscription = subscribe(self.polysync_conn_id, self.region_name, self._waiter())
+        try:
             payload = None
             while payload is None:
-                payload = self._report(await subscription.next_step())
+                payload = self._handle(await subscription.next_step())
             yield TriggerEvent(payload)  # type: ignore[no-untyped-call]  # Airflow's has no annotations
+        finally:
+            subscription.poller.unsubscribe(subscription)
 
-    def _watch(self) -> Waiter:
+    def _waiter(self) -> Waiter:
         return Waiter(
             self.execution_arn,
             self.pipeline_name,
@@ -105,44 +115,54 @@ class PolysyncPipelineExecutionTrigger(BaseTrigger):
             self.attempt,
         )
 
-    def _report(self, step: Wait | Finish) -> dict[str, Any] | None:
-        # From here, so that it reaches the log of this task and of no other: Airflow tells lines apart by the
-        # context that they are written in. By the class's logger, as one for each trigger is twenty objects.
+    def _handle(self, step: Step) -> dict[str, Any] | None:
+        # Logged here, in the trigger's own context: by that, Airflow writes the line to the log of this task
+        # only. With the logger of the class, since a logger for each trigger has twenty objects.
         log = self.logger()
-        for note in step.notes:
-            log.log(note.level, "%s", note.text)
+        for line in step.log_lines:
+            log.log(line.level, "%s", line.text)
         return step.event.model_dump(mode="json") if isinstance(step, Finish) else None
 
     async def on_kill(self) -> None:
-        """Stop the execution if the task was ended by a user or with its DAG run."""
+        """Stop the execution if a user, or the DAG run, has ended the task."""
         if not self.stop_on_kill or self.task_instance is None:
             return
-        stopping = _STOPPERS.submit(contextvars.copy_context().run, self._stop_unless_deferred)
+        stopping = submit_stop(contextvars.copy_context().run, self._stop_unless_deferred)
         # Airflow cancels this coroutine after about a second. The thread must not be cancelled with it.
         await asyncio.shield(asyncio.wrap_future(stopping))
 
     def _stop_unless_deferred(self) -> None:
-        # Airflow calls on_kill also when the trigger has only moved to another triggerer; then the task is
-        # still deferred. (A cleared task may be deferred anew: its new try has stopped this execution.)
+        # Airflow also calls on_kill when the trigger has only moved to another triggerer. The task is then
+        # still deferred. (A task that was cleared may be deferred again: its new try has stopped this
+        # execution.)
         try:
             state = self._task_state()
         except Exception as error:
             self.log.error(
-                "Execution %s may be running on: it is to be stopped if its task was ended, and Airflow does "
-                "not tell whether it was: %s",
+                "Execution %s may still be running: Airflow does not return the task's state, so it is "
+                "unknown whether the task was ended: %s",
                 self.execution_arn,
                 error,
             )
             raise
         if state == DEFERRED:
-            self.log.info("The task is still deferred: its trigger has moved, and nothing is stopped.")
+            self.log.info(
+                "Trigger moved to another triggerer, the task is still deferred: nothing is stopped."
+            )
             return
         if self._is_superseded():
             self.log.info("A later try has resumed the execution: nothing is stopped.")
             return
-        channel = self._channel or SharedClient(self.polysync_conn_id, self.region_name)
-        told = stop_execution(channel.hook, self.execution_arn, attempt=self.attempt, warn=self.log.warning)
-        self.log.warning("The task was ended (it is %s). Execution %s: %s", state, self.execution_arn, told)
+        result = stop_execution(
+            self._client.hook, self.execution_arn, attempt=self.attempt, warn=self.log.warning
+        )
+        self.log.warning("Task was ended (state %s). Execution %s: %s", state, self.execution_arn, result)
+
+    @property
+    def _client(self) -> SharedClient:
+        if self._subscription:
+            return self._subscription.poller.client
+        return SharedClient(self.polysync_conn_id, self.region_name)
 
     def _is_superseded(self) -> bool:
         # A triggerer that was suspended may learn only after the next try that its trigger has moved.
@@ -152,8 +172,8 @@ class PolysyncPipelineExecutionTrigger(BaseTrigger):
                 key="run", dag_id=ti.dag_id, task_id=ti.task_id, run_id=ti.run_id, map_index=ti.map_index
             )
         except Exception as error:
-            # The task has ended, that is known: no error of Airflow's is a reason to leave it running.
-            self.log.warning("Whether a later try has resumed the execution cannot be read: %s", error)
+            # The task has ended. No error of Airflow's is a reason to leave its execution running.
+            self.log.warning("XCom 'run' cannot be read, so the execution counts as not resumed: %s", error)
             return False
         same = isinstance(run, dict) and run.get("execution_arn") == self.execution_arn
         return bool(same and run.get("resumes", 0) > self.attempt)
@@ -162,21 +182,23 @@ class PolysyncPipelineExecutionTrigger(BaseTrigger):
         ti = self.task_instance
         if ti is None:
             return None
-        for pause in STATE_PAUSES:
+        for seconds in STATE_RETRY_SECONDS:
             try:
-                states = self._ask_for_state(ti)
+                states = self._request_states(ti)
                 break
             except Exception as error:
-                self.log.warning("Airflow does not tell the task's state: %s", error)
-                time.sleep(pause)
+                self.log.warning(
+                    "Airflow does not return the task's state, retrying in %s s: %s", seconds, error
+                )
+                time.sleep(seconds)
         else:
-            states = self._ask_for_state(ti)
-        found: dict[str, str | None] = states.get(ti.run_id, {})
-        # A mapped task instance's key has its index at its end.
-        return next(iter(found.values()), None)
+            states = self._request_states(ti)
+        of_run: dict[str, str | None] = states.get(ti.run_id, {})
+        # The key of a mapped task instance ends with its map index.
+        return next(iter(of_run.values()), None)
 
     @staticmethod
-    def _ask_for_state(ti: Any) -> dict[str, dict[str, str | None]]:
+    def _request_states(ti: Any) -> dict[str, dict[str, str | None]]:
         return RuntimeTaskInstance.get_task_states(
             dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index
         )

@@ -1,17 +1,18 @@
 """
-Owns the schedule of looks: when an execution is looked at next, and whether one listing is cheaper.
+The schedule of a poller: when an execution is polled next, and whether one listing is cheaper than many
+descriptions.
 
 Rules:
 
-1. First looks are spread over the interval by the pipeline's name, so that a triggerer that starts with
-   thousands of waits does not ask for all of them at once, and none comes within the first seconds.
-2. Who joins a pipeline that is watched already is looked at in its next round.
-3. One call lists a hundred executions of a pipeline: they are listed whenever that takes fewer calls than a
-   look at each one that would be due before the next round.
-4. Where earlier executions of the pipeline tell when this one will end, looks come closer together then;
-   never further apart than ``poll_interval``.
+1. The first polls are spread over the poll interval by the pipeline's name, so that a triggerer that starts
+   with thousands of triggers does not poll all of them at once. No poll comes within the first seconds.
+2. An execution whose pipeline is polled already is polled first in that pipeline's next poll.
+3. One ListPipelineExecutions call returns a hundred executions of a pipeline. A listing is used whenever it
+   takes fewer calls than DescribePipelineExecution for each execution that is due before the next poll.
+4. When earlier executions of the pipeline show when this one will end, polls come closer together around that
+   time. They are never further apart than ``poll_interval``.
 
-Everything here is pure: the clock is an argument.
+Everything here is pure: the time is an argument.
 """
 
 from __future__ import annotations
@@ -24,137 +25,153 @@ from typing import Any, Final
 
 from polysync_airflow.execution.waiter import FIRST_POLL_DELAY_SECONDS, Waiter
 
-# https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ListPipelineExecutions.html
-EXECUTIONS_PER_PAGE: Final = 100
-# A closer look costs calls of others, for a second that nobody misses.
-SHORTEST_INTERVAL_SECONDS: Final = 1.0
-# How much closer together looks come around the expected end.
-CLOSER: Final = 4
+# A shorter interval would take calls from others, to save a second that nobody notices.
+MIN_INTERVAL_SECONDS: Final = 1.0
+# How many times closer together polls come around the expected end.
+DENSITY: Final = 4
 DURATIONS_KEPT: Final = 20
 DURATIONS_NEEDED: Final = 3
-# How uncertain even an exact forecast is.
-LEAST_SPREAD: Final = 0.05
-# Our clock may differ from AWS's where only ours has told when an execution began.
-SKEW_SECONDS: Final = 300.0
+# The smallest spread of a forecast, as a part of the expected duration.
+MIN_SPREAD: Final = 0.05
+# The host's clock may differ from AWS's, where only the host has recorded when an execution started.
+CLOCK_SKEW_SECONDS: Final = 300.0
 
 
 def pipeline_arn_of(execution_arn: str) -> str:
     """
-    Return the ARN of an execution's pipeline, which AWS takes wherever it takes a name.
+    Return the ARN of an execution's pipeline, which AWS accepts in place of its name.
 
     :param execution_arn: the execution.
     """
     return execution_arn.rpartition("/execution/")[0]
 
 
-@dataclass
+@dataclass(slots=True)
 class Forecast:
-    """How long executions of one pipeline took, as far as it was seen."""
+    """The durations of a pipeline's executions, and the poll interval that follows from them."""
 
-    _seconds: tuple[float, ...] = ()
-    # The middle of what was seen, and how far the end may be from it.
+    _durations: tuple[float, ...] = ()
+    # The median duration, and how far the end may be from it.
     _expected: tuple[float, float] | None = None
 
-    def learn(self, seconds: float) -> None:
+    def add(self, seconds: float) -> None:
         """
-        Add an execution that has ended by itself.
+        Add the duration of an execution that has succeeded.
 
-        :param seconds: how long it took.
+        :param seconds: its duration.
         """
-        self._seconds = (*self._seconds, seconds)[-DURATIONS_KEPT:]
-        known = sorted(self._seconds)
-        if len(known) >= DURATIONS_NEEDED:
-            middle = known[len(known) // 2]
-            self._expected = middle, max((known[-1] - known[0]) / 2, LEAST_SPREAD * middle)
+        self._durations = (*self._durations, seconds)[-DURATIONS_KEPT:]
+        ordered = sorted(self._durations)
+        if len(ordered) >= DURATIONS_NEEDED:
+            median = ordered[len(ordered) // 2]
+            self._expected = median, max((ordered[-1] - ordered[0]) / 2, MIN_SPREAD * median)
 
     def interval(self, age: float, poll_interval: float) -> float:
         """
-        Return how many seconds to wait until the next look.
+        Return the seconds until the next poll.
 
-        :param age: seconds since the execution began.
-        :param poll_interval: the longest that its task allows.
+        :param age: seconds since the execution started.
+        :param poll_interval: the longest interval that its task allows, in seconds.
         """
         if self._expected is None:
             return poll_interval
-        middle, spread = self._expected
-        opens, closes = middle - spread, middle + spread
-        # A wide window is not searched more closely than a narrow one: that would take too many looks.
-        closer = max(SHORTEST_INTERVAL_SECONDS, poll_interval / CLOSER, spread / CLOSER)
-        if age > closes:
+        median, spread = self._expected
+        earliest, latest = median - spread, median + spread
+        # A long span is polled no more often in total than a short one.
+        dense = max(MIN_INTERVAL_SECONDS, poll_interval / DENSITY, spread / DENSITY)
+        if age > latest:
             return poll_interval
-        if age < opens:
-            return min(poll_interval, max(opens - age, closer))
-        return min(poll_interval, closer)
+        if age < earliest:
+            return min(poll_interval, max(earliest - age, dense))
+        return min(poll_interval, dense)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Pipeline:
     """
-    What is known of a pipeline whose executions are awaited.
+    What a poller knows of a pipeline whose executions it polls.
 
     :param arn: the pipeline.
-    :param members: who waits.
-    :param pages: how many calls a listing took, as far as it went.
-    :param can_list: it can be listed.
+    :param subscriptions: the subscriptions to its executions.
+    :param forecast: from its executions that have succeeded; None before the first.
+    :param pages: the number of calls that the last listing took.
+    :param can_list: whether its executions can be listed.
+    :param next_poll: when one of its executions is polled next, in seconds since the epoch.
     """
 
     arn: str
-    members: set[Any] = field(default_factory=set)
-    forecast: Forecast = field(default_factory=Forecast)
+    subscriptions: set[Any] = field(default_factory=set)
+    forecast: Forecast | None = None
     pages: int = 1
     can_list: bool = True
     next_poll: float | None = None
 
-    def expect(self, due: float, now: float) -> None:
+    def schedule(self, due: float, now: float) -> None:
         """
-        Take note of when it is looked at.
+        Record that one of its executions will be polled.
 
-        :param due: when one of its executions is (seconds since the epoch).
+        :param due: when, in seconds since the epoch.
         :param now: seconds since the epoch.
         """
         if self.next_poll is None or self.next_poll <= now or due < self.next_poll:
             self.next_poll = due
 
+    def add_duration(self, seconds: float) -> None:
+        """
+        Record the duration of an execution that has succeeded.
 
-def first_poll(watch: Waiter, now: float, next_poll: float | None) -> float:
+        :param seconds: its duration.
+        """
+        self.forecast = self.forecast or Forecast()
+        self.forecast.add(seconds)
+
+    def interval(self, age: float, poll_interval: float) -> float:
+        """
+        Return the seconds until the next poll of one of its executions.
+
+        :param age: seconds since the execution started.
+        :param poll_interval: the longest interval that its task allows, in seconds.
+        """
+        return self.forecast.interval(age, poll_interval) if self.forecast else poll_interval
+
+
+def first_poll(waiter: Waiter, now: float, next_poll: float | None) -> float:
     """
-    Return when an execution is looked at first (seconds since the epoch).
+    Return when an execution is polled first, in seconds since the epoch.
 
-    :param watch: its wait.
+    :param waiter: its wait.
     :param now: seconds since the epoch.
-    :param next_poll: when its pipeline is looked at next; None if it is not watched yet.
+    :param next_poll: when its pipeline is polled next; None if it is not polled yet.
     """
-    earliest, interval = now + FIRST_POLL_DELAY_SECONDS, watch.poll_interval
+    earliest, interval = now + FIRST_POLL_DELAY_SECONDS, waiter.poll_interval
     if next_poll is None:
-        share = zlib.crc32(pipeline_arn_of(watch.execution_arn).encode()) / 2**32
+        share = zlib.crc32(pipeline_arn_of(waiter.execution_arn).encode()) / 2**32
         due = earliest + share * max(interval - FIRST_POLL_DELAY_SECONDS, FIRST_POLL_DELAY_SECONDS)
     elif next_poll >= earliest:
         due = min(next_poll, earliest + interval)
     else:
         due = next_poll + interval * -(-(earliest - next_poll) // interval)
-    return max(earliest, min(due, watch.deadline))
+    return max(earliest, min(due, waiter.deadline))
 
 
 def listing_is_cheaper(pages: int, due: int) -> bool:
     """
-    Tell whether to list a pipeline's executions rather than to look at each.
+    Return whether to list a pipeline's executions rather than to describe each one.
 
-    :param pages: how many calls the last listing took.
-    :param due: how many looks it would save.
+    :param pages: the number of calls that the last listing took.
+    :param due: the number of descriptions that a listing replaces.
     """
     return pages < due
 
 
-def list_created_after(watches: Collection[Waiter]) -> datetime:
+def list_created_after(waiters: Collection[Waiter]) -> datetime:
     """
-    Return from when on executions have to be listed to find all that are awaited.
+    Return the creation time from which executions must be listed to find all that are awaited.
 
-    :param watches: the waits.
+    :param waiters: the waits.
     """
-    return min(_begun(watch) for watch in watches) - timedelta(seconds=1)
+    return min(_started_at(waiter) for waiter in waiters) - timedelta(seconds=1)
 
 
-def _begun(watch: Waiter) -> datetime:
-    if watch.last_description and watch.last_description.created_at:
-        return watch.last_description.created_at
-    return datetime.fromtimestamp(watch.since - SKEW_SECONDS, UTC)
+def _started_at(waiter: Waiter) -> datetime:
+    return waiter.started_at or datetime.fromtimestamp(waiter.since - CLOCK_SKEW_SECONDS, UTC)

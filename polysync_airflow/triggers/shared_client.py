@@ -1,4 +1,4 @@
-"""Owns the connection that all waits of a process share: one client, which follows its changes."""
+"""The SageMaker client that all waits of a process with the same connection and region share."""
 
 from __future__ import annotations
 
@@ -23,132 +23,142 @@ log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-# How many calls may be under way at once, and so how many connections to AWS there are.
+# How many calls run at the same time, and so the number of connections to AWS.
 WORKERS: Final = 8
-# How often a connection is read again that gives no trouble.
-CHECK_SECONDS: Final = 300.0
-# And at most how often because of trouble, however many waits have it.
-SHORTEST_CHECK_SECONDS: Final = 5.0
-# What is sent are ARNs that AWS gave: to check them again at each call would be a twentieth of its CPU.
+# How often the Airflow connection is read again while its calls succeed.
+RELOAD_SECONDS: Final = 300.0
+# How often at most it is read again because of failed calls, however many waits have them.
+MIN_RELOAD_SECONDS: Final = 5.0
+# Requests hold ARNs that AWS returned. To validate them for each call would take a twentieth of its CPU.
 _CONFIG: Final = RATE_LIMITED_CONFIG.merge(Config(max_pool_connections=WORKERS, parameter_validation=False))
+
+
+class PollingHook(PolysyncSageMakerHook):
+    """The hook of a poller. Its client has only the operations that a poller and a stop need."""
+
+    client_operations = (
+        "DescribePipelineExecution",
+        "ListPipelineExecutions",
+        "ListPipelineExecutionSteps",
+        "StopPipelineExecution",
+    )
 
 
 @dataclass(frozen=True)
 class Listing:
     """
-    What a listing showed.
+    The result of a listing.
 
-    :param found: of the executions that were wanted, by ARN.
-    :param pages: how many calls it took.
-    :param error: what ended it early.
+    :param executions: those of the requested executions that were listed, by ARN.
+    :param pages: the number of calls that it took.
+    :param error: the error that ended it early.
     """
 
-    found: Mapping[str, ExecutionDescription]
+    executions: Mapping[str, ExecutionDescription]
     pages: int
     error: PolysyncError | None = None
 
 
 class SharedClient:
     """
-    The way to AWS of one connection and region. May be used by several threads.
+    Calls AWS with one connection in one region, and follows changes of the Airflow connection. Thread-safe.
 
     :param connection_id: Airflow connection.
-    :param region_name: AWS region; None for the connection's.
+    :param region_name: AWS region; None for the connection's own.
     """
 
     def __init__(self, connection_id: str, region_name: str | None) -> None:
-        # Who has the same key shares a poller, and a pace.
+        # Clients with the same key share a poller and a rate limiter.
         self.key = connection_id, region_name
         self._lock = threading.Lock()
-        self._hook: PolysyncSageMakerHook | None = None
-        self._checked_at = 0.0
-        self.pace = rate_limiter_for(self.key, time.monotonic())
+        self._hook: PollingHook | None = None
+        self._loaded_at = 0.0
+        self.limiter = rate_limiter_for(self.key, time.monotonic())
         self.can_list = True
 
     @property
     def hook(self) -> PolysyncSageMakerHook:
-        """The hook; anew if the connection has changed."""
+        """The hook; a new one if the connection has changed."""
         with self._lock:
             if self._hook is None:
-                # Older pydantics let threads that are the first to use the model meet it half built.
+                # Older pydantic versions let threads that use a model for the first time see it half built.
                 ExecutionDescription.model_rebuild()
-                self._hook, self._checked_at = self._make(), time.time()
-            elif time.time() - self._checked_at > CHECK_SECONDS:
-                self._renew(self._hook)
+                self._hook, self._loaded_at = self._make_hook(), time.time()
+            elif time.time() - self._loaded_at > RELOAD_SECONDS:
+                self._reload(self._hook)
             return self._hook
 
     def describe(self, execution_arn: str) -> ExecutionDescription | PolysyncError:
         """
-        Look at an execution.
+        Describe an execution; return an error instead of raising it.
 
         :param execution_arn: the execution.
         """
         try:
-            return self._ask(lambda hook: hook.describe_pipeline_execution(execution_arn))
+            return self._call(lambda hook: hook.describe_pipeline_execution(execution_arn))
         except PolysyncError as error:
             return error
 
     def list_executions(self, pipeline: str, since: datetime, wanted: Collection[str]) -> Listing:
         """
-        List a pipeline's executions, the newest first, until all that are wanted have been found.
+        List a pipeline's executions, the newest first, until all wanted ones are found.
 
-        Further pages keep to the pace; there are no more of them than looks at each would take.
+        The pages after the first wait for the rate limiter. There are no more pages than descriptions of each
+        wanted execution would take calls.
 
         :param pipeline: the pipeline's name or ARN.
-        :param since: leave out those that began before.
-        :param wanted: the executions' ARNs.
+        :param since: leave out executions that were created before.
+        :param wanted: the ARNs of the wanted executions.
         """
-        found: dict[str, ExecutionDescription] = {}
+        executions: dict[str, ExecutionDescription] = {}
         pages, token = 0, None
         try:
-            while len(found) < len(wanted) and pages < len(wanted) and (token or not pages):
+            while len(executions) < len(wanted) and pages < len(wanted) and (token or not pages):
                 if pages:
-                    self._wait_for_turn()
-                rows, token = self._ask(
+                    self.limiter.acquire()
+                rows, token = self._call(
                     partial(_list_page, pipeline=pipeline, created_after=since, page_token=token)
                 )
                 pages += 1
-                found |= {row.execution_arn: row for row in rows if row.execution_arn in wanted}
+                executions |= {row.execution_arn: row for row in rows if row.execution_arn in wanted}
         except PolysyncError as error:
-            return Listing(found, pages, error)
-        return Listing(found, pages)
+            return Listing(executions, pages, error)
+        return Listing(executions, pages)
 
-    def _wait_for_turn(self) -> None:
-        while seconds := self.pace.try_acquire(time.monotonic()):
-            time.sleep(seconds)
-
-    def _ask(self, call: Callable[[PolysyncSageMakerHook], Result]) -> Result:
+    def _call(self, call: Callable[[PolysyncSageMakerHook], Result]) -> Result:
         hook = self.hook
         try:
             return call(hook)
         except PolysyncError as error:
             if is_throttling(error):
-                self.pace.throttled(time.monotonic())
-            # Whoever mends or rotates a connection expects that those who wait go on with it.
+                self.limiter.throttled(time.monotonic())
+            # A person who repairs or rotates a connection expects that running waits use it.
             if error.transient or not self._has_changed_from(hook):
                 raise
         return call(self.hook)
 
     def _has_changed_from(self, hook: PolysyncSageMakerHook) -> bool:
         with self._lock:
-            if self._hook is hook and time.time() - self._checked_at > SHORTEST_CHECK_SECONDS:
-                self._renew(hook)
+            if self._hook is hook and time.time() - self._loaded_at > MIN_RELOAD_SECONDS:
+                self._reload(hook)
             return self._hook is not hook
 
-    def _renew(self, hook: PolysyncSageMakerHook) -> None:
-        self._checked_at = time.time()
-        anew = self._make()
+    def _reload(self, hook: PolysyncSageMakerHook) -> None:
+        self._loaded_at = time.time()
+        new_hook = self._make_hook()
         try:
-            changed = not anew.has_same_connection(hook)
+            changed = not new_hook.has_same_connection(hook)
         except PolysyncError as error:
-            log.warning("The connection %r cannot be read again: %s", self.key[0], error)
+            log.warning(
+                "Connection %r cannot be read again, polling goes on with the old one: %s", self.key[0], error
+            )
             return
         if changed:
-            log.info("The connection %r has changed; looks go on with it as it is now.", self.key[0])
-            self._hook, self.can_list = anew, True
+            log.info("Connection %r has changed: polling uses the new one.", self.key[0])
+            self._hook, self.can_list = new_hook, True
 
-    def _make(self) -> PolysyncSageMakerHook:
-        return PolysyncSageMakerHook(*self.key, config=_CONFIG)
+    def _make_hook(self) -> PollingHook:
+        return PollingHook(*self.key, config=_CONFIG)
 
 
 def _list_page(hook: PolysyncSageMakerHook, **request: Any) -> tuple[list[ExecutionDescription], str | None]:

@@ -1,61 +1,82 @@
-"""Owns one wait's place in a poller: what is known of it, and the way to the event loop that waits."""
+"""A trigger's subscription to a poller: the state of its wait, and the way into its event loop."""
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from polysync_airflow.execution.waiter import Finish, Wait, Waiter
 from polysync_airflow.triggers.schedule import Pipeline
 from polysync_airflow.triggers.shared_client import SharedClient
 
+Step = Wait | Finish
 
-@dataclass(eq=False)
+
+class Publisher(Protocol):
+    """The part of a poller that a subscriber uses."""
+
+    client: SharedClient
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """End a subscription."""
+
+
+# A triggerer may hold thousands of subscriptions, and the garbage collector goes through all of their objects
+# while every thread of the process stands still. So there are few: slots, a future that is awaited as it is,
+# and no ``asyncio.Queue``, which has seven objects.
+@dataclass(eq=False, slots=True)
 class Subscription:
     """
     One wait.
 
-    :param watch: what is known of it.
-    :param channel: the connection that it is looked at by.
-    :param loop: the event loop that waits.
+    :param waiter: the state of the wait.
+    :param poller: the poller.
+    :param loop: the subscriber's event loop.
     """
 
-    watch: Waiter
-    channel: SharedClient
+    waiter: Waiter
+    poller: Publisher
     loop: asyncio.AbstractEventLoop
     pipeline: Pipeline = field(init=False)
     earliest_poll: float = 0.0
     due: float = 0.0
-    over: bool = False
-    # Not an ``asyncio.Queue``: seven objects for each of thousands of waits, through all of which the garbage
-    # collector goes while the event loop stands still.
-    _news: list[Wait | Finish | BaseException] = field(default_factory=list)
-    _arrival: asyncio.Future[None] | None = None
+    ended: bool = False
+    # Steps that came while nobody awaited one.
+    _steps: list[Step | BaseException] | None = None
+    _future: asyncio.Future[Step] | None = None
 
-    async def next_step(self) -> Wait | Finish:
-        """Wait for the next decision that has something to tell; the end is the last one."""
-        while not self._news:
-            self._arrival = self.loop.create_future()
-            await self._arrival
-        step = self._news.pop(0)
-        if isinstance(step, BaseException):
-            raise step
-        return step
+    def next_step(self) -> asyncio.Future[Step]:
+        """Return a future of the next step that has log lines, or the end. Call it in the event loop."""
+        self._future = future = self.loop.create_future()
+        if self._steps:
+            self._resolve(self._steps.pop(0))
+        return future
 
-    def tell(self, step: Wait | Finish | BaseException) -> bool:
+    def send(self, step: Step | BaseException) -> bool:
         """
-        Pass on a decision, from any thread.
+        Send a step to the subscriber, from any thread.
 
-        :param step: the decision, or what went wrong.
-        :return: False if its event loop has been closed without a word: nobody waits there any more.
+        :param step: the step, or an error of the poller.
+        :return: False if the event loop is closed, so that no subscriber exists any more.
         """
         try:
-            self.loop.call_soon_threadsafe(self._arrive, step)
+            self.loop.call_soon_threadsafe(self._receive, step)
         except RuntimeError:
             return False
         return True
 
-    def _arrive(self, step: Wait | Finish | BaseException) -> None:
-        self._news.append(step)
-        if self._arrival and not self._arrival.done():
-            self._arrival.set_result(None)
+    def _receive(self, step: Step | BaseException) -> None:
+        if self._future and not self._future.done():
+            self._resolve(step)
+        else:
+            self._steps = [*(self._steps or ()), step]
+
+    def _resolve(self, step: Step | BaseException) -> None:
+        future, self._future = self._future, None
+        if future is None:
+            return
+        if isinstance(step, BaseException):
+            future.set_exception(step)
+        else:
+            future.set_result(step)

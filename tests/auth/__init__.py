@@ -1,0 +1,1 @@
+"""Tests of connections, authentication methods and credentials, with fake identity providers."""

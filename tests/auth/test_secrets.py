@@ -1,4 +1,4 @@
-"""Secrets stay where they are: in no log, XCom, error, repr, link, or stored trigger."""
+"""Secrets of a connection do not appear in logs, XComs, errors, reprs, links or stored triggers."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def test_no_secret_leaves_the_connection(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A whole run, good or bad, in either mode, shows no secret anywhere a person can look."""
-    # botocore's own debug log prints signed requests; what is ours, and everything above debug, must not.
+    """A successful or failed run, deferred or not, shows no secret in its logs, XComs, error and trigger."""
+    # botocore logs signed requests at the level DEBUG. Our own loggers, and all others above DEBUG, must not.
     caplog.set_level(logging.INFO)
     caplog.set_level(logging.DEBUG, "polysync_airflow")
     monkeypatch.setenv(
@@ -57,7 +57,7 @@ def test_no_secret_leaves_the_connection(
 def test_a_refused_connection_does_not_quote_its_secrets(
     emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also a secret under a misspelt name is not repeated in the error."""
+    """The error for a wrong connection does not contain its secrets, not even one in a misspelt field."""
     monkeypatch.setenv(
         "AIRFLOW_CONN_POLYSYNC_DEFAULT",
         connection(password=SECRETS[0], sesion_token=SECRETS[1], region_name=SECRETS[0]),

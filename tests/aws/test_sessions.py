@@ -1,146 +1,163 @@
-"""Sessions with AWS: what they share, how they read times, and models."""
+"""Sessions: which credentials and data files they use, how they parse timestamps, and the user agent."""
 
 from __future__ import annotations
 
-import gc
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import botocore
+import boto3
 import pytest
+from botocore.config import Config
 from botocore.credentials import Credentials
-from botocore.loaders import Loader
 from botocore.parsers import ResponseParserFactory
 from botocore.session import Session
 
 from polysync_airflow import __version__
-from polysync_airflow.aws import sessions
-from polysync_airflow.aws.sessions import create_session
-from polysync_airflow.emulator.server.server import EmulatorServer
+from polysync_airflow.aws.sessions import (
+    client_creator,
+    create_session,
+    create_sts_session,
+    optimize_parsing,
+    reduce_models,
+)
+from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.execution.models import ExecutionDescription
 from polysync_airflow.hooks import PolysyncSageMakerHook
-from polysync_airflow.triggers.shared_client import SharedClient
+from polysync_airflow.triggers.shared_client import PollingHook, SharedClient
 
 ARN = "arn:aws:sagemaker:eu-west-1:123456789012:pipeline/p/execution/abcdefghijkl"
 
 
-def client() -> Any:
+def make_client() -> Any:
+    """Return a SageMaker client of a new session."""
     return create_session(Credentials("AKIAIOSFODNN7EXAMPLE", "secret"), "eu-west-1").client("sagemaker")
 
 
-def parsed(factory: ResponseParserFactory, moment: Any) -> Any:
-    """Return what a parser makes of a time in AWS's answer, or the error that it raises."""
-    model = client().meta.service_model
-    body = f'{{"CreationTime": {moment}}}'.encode()
+def parse_timestamp(factory: ResponseParserFactory, value: Any) -> Any:
+    """Return how a parser reads a timestamp in a response of AWS, or the error that it raises."""
+    model = make_client().meta.service_model
+    body = f'{{"CreationTime": {value}}}'.encode()
     shape = model.operation_model("DescribePipelineExecution").output_shape
-    answer = {"body": body, "headers": {}, "status_code": 200}
+    response = {"body": body, "headers": {}, "status_code": 200}
     try:
-        return factory.create_parser(model.metadata["protocol"]).parse(answer, shape)["CreationTime"]
+        return factory.create_parser(model.metadata["protocol"]).parse(response, shape)["CreationTime"]
     except (ValueError, RuntimeError) as error:
         return repr(error)
 
 
 @pytest.fixture
-def ours() -> Any:
-    return sessions._session().get_component("response_parser_factory")
+def factory() -> ResponseParserFactory:
+    """The parser factory of a session of this provider."""
+    session = Session()
+    optimize_parsing(session)
+    factory: ResponseParserFactory = session.get_component("response_parser_factory")
+    return factory
 
 
-@pytest.mark.parametrize("moment", [0, 1700000000, 1700000000.123, -1.5, '"2026-01-01T12:00:00+02:00"'])
-def test_times_are_the_moments_that_botocore_reads(ours: ResponseParserFactory, moment: Any) -> None:
-    found = parsed(ours, moment)
+@pytest.mark.parametrize("value", [0, 1700000000, 1700000000.123, -1.5, '"2026-01-01T12:00:00+02:00"'])
+def test_timestamps_are_those_that_botocore_reads(factory: ResponseParserFactory, value: Any) -> None:
+    """A timestamp is the same moment that botocore's own parser reads."""
+    parsed = parse_timestamp(factory, value)
 
-    assert isinstance(found, datetime)
-    assert found == parsed(ResponseParserFactory(), moment)
-
-
-@pytest.mark.parametrize("moment", [1700000000, 1700000000.5])
-def test_seconds_are_read_in_utc(ours: ResponseParserFactory, moment: float) -> None:
-    assert parsed(ours, moment) == datetime.fromtimestamp(moment, UTC)
-    assert parsed(ours, moment).tzinfo is UTC
+    assert isinstance(parsed, datetime)
+    assert parsed == parse_timestamp(ResponseParserFactory(), value)
 
 
-@pytest.mark.parametrize("moment", ["1e300", "NaN", '"soon"'])
-def test_what_is_no_time_is_refused_as_botocore_refuses_it(ours: ResponseParserFactory, moment: str) -> None:
-    found = parsed(ours, moment)
-
-    assert isinstance(found, str)
-    assert found == parsed(ResponseParserFactory(), moment)
-
-
-@pytest.fixture
-def collected() -> Iterator[list[int]]:
-    """The generations of the collections that were made meanwhile."""
-    seen: list[int] = []
-
-    def note(phase: str, info: dict[str, int]) -> None:
-        seen.append(info["generation"])
-
-    gc.callbacks.append(note)
-    yield seen
-    gc.callbacks.remove(note)
+@pytest.mark.parametrize("value", [1700000000, 1700000000.5])
+def test_seconds_are_read_in_utc(factory: ResponseParserFactory, value: float) -> None:
+    """Seconds since the epoch become a datetime in UTC, not in the time zone of the host."""
+    assert parse_timestamp(factory, value) == datetime.fromtimestamp(value, UTC)
+    assert parse_timestamp(factory, value).tzinfo is UTC
 
 
-def test_reading_a_model_holds_up_nobody_by_a_collection(collected: list[int]) -> None:
-    model = Loader(file_loader=sessions._Reader()).load_service_model("sagemaker", "service-2")
+@pytest.mark.parametrize("value", ["1e300", "NaN", '"soon"'])
+def test_invalid_timestamps_have_the_error_of_botocore(factory: ResponseParserFactory, value: str) -> None:
+    """A value that is no timestamp raises the same error as in botocore's own parser."""
+    error = parse_timestamp(factory, value)
 
-    assert model["operations"]
-    assert 2 not in collected
-    assert gc.isenabled()
-    # What was read is old already: no later collection of the young looks at it.
-    young = {id(found) for generation in (0, 1) for found in gc.get_objects(generation)}
-    assert id(model["operations"]["DescribePipelineExecution"]) not in young
+    assert isinstance(error, str)
+    assert error == parse_timestamp(ResponseParserFactory(), value)
 
 
-@pytest.mark.parametrize("service", ["sagemaker", "sts"])
-@pytest.mark.parametrize("kind", ["service-2", "endpoint-rule-set-1", "paginators-1"])
-def test_models_are_what_botocore_reads_in_its_order(service: str, kind: str) -> None:
-    found, theirs = (
-        loader.load_service_model(service, kind)
-        for loader in (Loader(file_loader=sessions._Reader()), Loader())
-    )
+def test_session_uses_the_given_credentials_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Access keys in the environment are not used instead of the given credentials."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAOFTHEENVIRONMENT")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "other")
+    credentials = Credentials("AKIAIOSFODNN7EXAMPLE", "secret")
 
-    assert json.dumps(found) == json.dumps(theirs)
+    session = create_session(credentials, "eu-west-1")
 
-
-def test_nothing_is_collected_while_a_model_is_read(collected: list[int]) -> None:
-    path = Path(botocore.__file__).parent / "data" / "sagemaker" / "2017-07-24" / "service-2"
-    reader = sessions._Reader()
-    collected.clear()
-
-    model = reader.load_file(str(path))
-
-    assert collected == []
-    assert len(model["shapes"]) > 1000
+    assert session.get_credentials() is credentials
+    assert session.region_name == "eu-west-1"
 
 
-def test_an_aws_connection_reads_as_cheaply_and_from_where_it_was_told(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, collected: list[int]
+@pytest.mark.parametrize("hook_class", [PolysyncSageMakerHook, PollingHook])
+def test_aws_connection_uses_the_data_path_of_its_session(
+    hook_class: type[PolysyncSageMakerHook], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    """A session of the amazon provider reads plain dicts and UTC timestamps, and its data path is kept."""
     extra = {"region_name": "eu-west-1"}
     monkeypatch.setenv("AWS_DATA_PATH", str(tmp_path))
     monkeypatch.setenv("AIRFLOW_CONN_MY_AWS", json.dumps({"conn_type": "aws", "login": "A", "extra": extra}))
-    session = PolysyncSageMakerHook("my_aws").get_session()._session
+    session = hook_class("my_aws").get_session()._session
     loader, factory = (session.get_component(name) for name in ("data_loader", "response_parser_factory"))
 
     model = loader.load_service_model("sagemaker", "service-2")
 
     assert type(model) is dict
-    assert 2 not in collected
     assert str(tmp_path) in loader.search_paths
-    assert parsed(factory, 1700000000).tzinfo is UTC
+    assert loader.search_paths == boto3.Session()._session.get_component("data_loader").search_paths
+    assert parse_timestamp(factory, 1700000000).tzinfo is UTC
 
 
-def test_models_are_read_once_in_a_process() -> None:
-    one, other = client().meta.service_model, client().meta.service_model
+def test_models_are_read_once_per_process() -> None:
+    """Two sessions share what was read from the data files; another user's sessions read their own."""
+    one, other = make_client().meta.service_model, make_client().meta.service_model
 
     assert one.metadata is other.metadata
-    assert one.metadata is not Session().create_client("sts", "eu-west-1").meta.service_model.metadata
+    assert one.metadata is not Session().create_client("sagemaker", "eu-west-1").meta.service_model.metadata
 
 
-def test_calls_of_waits_tell_who_makes_them(emulator: EmulatorServer) -> None:
+def test_reduced_models_are_read_once_per_process() -> None:
+    """Sessions with the same reduction share one loader; sessions with another one do not."""
+    loaders = []
+    for operations in (("DescribePipeline",), ("DescribePipeline",), ("ListPipelines",)):
+        session = Session()
+        reduce_models(session, {"sagemaker": operations})
+        loaders.append(session.get_component("data_loader"))
+
+    assert loaders[0] is loaders[1]
+    assert loaders[0] is not loaders[2]
+    models = [loader.load_service_model("sagemaker", "service-2") for loader in loaders]
+    assert models[0] is models[1]
+    assert [list(model["operations"]) for model in models[1:]] == [["DescribePipeline"], ["ListPipelines"]]
+
+
+def test_sts_sessions_have_two_operations() -> None:
+    """A client of an STS session can only assume roles."""
+    client = create_sts_session().create_client("sts", "eu-west-1")
+
+    assert set(client.meta.method_to_api_mapping) == {"assume_role", "assume_role_with_web_identity"}
+
+
+def test_settings_of_the_fetcher_take_precedence() -> None:
+    """The function merges the settings that a fetcher of botocore passes into the given ones."""
+    create = client_creator(
+        Config(connect_timeout=7, read_timeout=8), region_name="eu-west-1", endpoint_url="http://127.0.0.1:1"
+    )
+
+    plain, merged = create("sts"), create("sts", config=Config(read_timeout=9))
+
+    assert (plain.meta.config.connect_timeout, plain.meta.config.read_timeout) == (7, 8)
+    assert (merged.meta.config.connect_timeout, merged.meta.config.read_timeout) == (7, 9)
+    assert merged.meta.endpoint_url == "http://127.0.0.1:1"
+    assert merged.meta.region_name == "eu-west-1"
+
+
+def test_polls_have_the_user_agent_of_the_provider(emulator: EmulatorServer) -> None:
+    """The user agent of a poll names boto3, botocore, Airflow and this provider with its version."""
     SharedClient("polysync_default", None).describe(ARN)
 
     (call,) = emulator.control.calls("DescribePipelineExecution")
@@ -148,14 +165,16 @@ def test_calls_of_waits_tell_who_makes_them(emulator: EmulatorServer) -> None:
         assert part in call["user_agent"]
 
 
-def test_rows_of_a_listing_are_read_as_descriptions() -> None:
+def test_rows_of_a_listing_are_parsed_as_descriptions() -> None:
+    """A row of ListPipelineExecutions, whose members have other names, becomes an ``ExecutionDescription``."""
     row = {
         "PipelineExecutionArn": ARN,
         "PipelineExecutionStatus": "Executing",
         "StartTime": datetime.now(UTC),
     }
 
-    found = ExecutionDescription.model_validate(row)
+    description = ExecutionDescription.model_validate(row)
 
-    assert (found.execution_arn, found.status, found.created_at) == (ARN, "Executing", row["StartTime"])
-    assert (found.failure_reason, found.modified_at) == (None, None)
+    assert (description.execution_arn, description.status) == (ARN, "Executing")
+    assert description.created_at == row["StartTime"]
+    assert (description.failure_reason, description.modified_at) == (None, None)

@@ -1,6 +1,6 @@
 """
-Owns the benchmarks: each is run by hand, measures in fresh processes, and prints what it saw.
+Benchmarks of this provider and of the amazon provider. They are run by hand and print Markdown tables.
 
-``python -m tests.benchmarks`` is their command line, and ``make bench`` runs it in an environment in which the
-amazon provider's triggers run, too.
+``python -m tests.benchmarks`` is the command line. ``make bench`` runs it in an environment that has aiobotocore,
+which the amazon provider's triggers need. Everything is measured in fresh processes.
 """

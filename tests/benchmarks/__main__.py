@@ -1,5 +1,5 @@
 """
-Owns the command line of the benchmarks: both providers, in fresh processes, on the same endpoint.
+Command line of the benchmarks. Both providers run in fresh processes, against the same AWS test server.
 
 ::
 
@@ -16,28 +16,28 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from tests.benchmarks import (
-    bars,
-    capacity,
+from tests.benchmarks import workload
+from tests.benchmarks.context import BenchmarkContext
+from tests.benchmarks.deployment import real_triggerer
+from tests.benchmarks.endpoint.endpoint_process import EndpointProcess
+from tests.benchmarks.measure.file_limit import raise_file_limit
+from tests.benchmarks.parts import (
+    cost_picture,
+    endpoint_capacity,
     everything,
-    importing,
-    imports,
-    picture,
-    starts,
+    import_cost,
+    limits,
+    list_import,
+    start,
     triggers,
-    workload,
 )
-from tests.benchmarks.bench import Bench
-from tests.benchmarks.deployment import measuring
-from tests.benchmarks.endpoint.running import RunningEndpoint
-from tests.benchmarks.files import raise_file_limit
-from tests.benchmarks.notebook import Notebook
 from tests.benchmarks.providers import providers
+from tests.benchmarks.results_cache import ResultsCache
 from tests.benchmarks.tables import machine
-from tests.benchmarks.works import CROWDED, SIGN_IN, THROTTLED, WAITING
+from tests.benchmarks.workload_presets import CROWDED, SIGN_IN, THROTTLED, WAITING
 
-Show = Callable[[argparse.Namespace, Bench], None]
-# Of those figures that are held against a limit.
+Show = Callable[[argparse.Namespace, BenchmarkContext], None]
+# Default number of runs for the parts that compare metrics with limits.
 RUNS: Final = 3
 
 
@@ -45,70 +45,79 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parts = parser.add_subparsers(required=True, metavar="part")
-    waits = {
-        "triggers": ("Many waits at once, each for an execution of its own.", WAITING),
-        "throttled": ("The same, while AWS throttles.", THROTTLED),
-        "crowded": ("More executions than the account's quota allows to look at in time.", CROWDED),
-        "sign-in": ("Many that sign in at once, while STS is slow.", SIGN_IN),
+    trigger_parts = {
+        "triggers": ("Many triggers in one event loop; each waits for one execution.", WAITING),
+        "throttled": ("The same as triggers, while AWS throttles.", THROTTLED),
+        "crowded": ("More executions than the account's quota allows to poll in time.", CROWDED),
+        "sign-in": ("Many triggers that sign in at the same time, while STS is slow.", SIGN_IN),
     }
-    for name, (about, default) in waits.items():
-        workload.add_options(_part(parts, name, triggers.show, about), default)
-    importing.add_options(
+    for name, (description, default) in trigger_parts.items():
+        workload.add_options(_part(parts, name, triggers.show, description), default)
+    list_import.add_options(
         _part(
             parts,
             "list-import",
-            importing.show,
-            "ListImport, beside pipelines that are described one by one.",
+            list_import.show,
+            "ListImport, compared with describing the pipelines one by one.",
         )
     )
-    _part(parts, "imports", imports.show, "What importing the operators costs.")
-    _part(parts, "starts", starts.show, "A start without a wait, in a fresh process and once more.")
-    picture.add_options(
+    _part(parts, "imports", import_cost.show, "CPU time and modules that importing the operators adds.")
+    _part(
+        parts,
+        "starts",
+        start.show,
+        "Start without waiting, in a fresh process and again in the same process.",
+    )
+    cost_picture.add_options(
         _part(
             parts,
             "picture",
-            picture.show,
-            "The picture of what waiting costs against the number of executions.",
+            cost_picture.show,
+            "Draw the CPU and memory of a triggerer against the number of executions.",
         )
     )
-    measuring.add_options(
-        _part(parts, "triggerer", measuring.show, "Waits in a real triggerer, on PostgreSQL.")
+    real_triggerer.add_options(
+        _part(parts, "triggerer", real_triggerer.show, "Deferred tasks in a real triggerer, on PostgreSQL.")
     )
-    _part(parts, "capacity", capacity.show, "How many calls a second the endpoint serves.")
-    _part(parts, "bars", bars.show, "What each piece of work may cost, and whether it is met.", runs=RUNS)
+    _part(parts, "capacity", endpoint_capacity.show, "Calls per second that the AWS test server can serve.")
+    _part(
+        parts, "bars", limits.show, "Measure the metrics that have limits, and check the limits.", runs=RUNS
+    )
     everything.add_options(
-        _part(parts, "everything", everything.show, "All but the real triggerer: some hours.", runs=RUNS)
+        _part(parts, "everything", everything.show, "All parts except triggerer. Takes hours.", runs=RUNS)
     )
     return parser
 
 
-def _part(parts: Any, name: str, show: Show, about: str, *, runs: int = 1) -> argparse.ArgumentParser:
-    added: argparse.ArgumentParser = parts.add_parser(
+def _part(parts: Any, name: str, show: Show, description: str, *, runs: int = 1) -> argparse.ArgumentParser:
+    part: argparse.ArgumentParser = parts.add_parser(
         name,
-        help=about,
+        help=description,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    add = added.add_argument
-    add("--providers", choices=("ours", "amazon", "both"), default="both", help="whose work is measured")
-    add("--runs", type=int, default=runs, help="how often; medians are shown")
-    add("--notebook", type=Path, help="a file that keeps figures, so that none is measured twice")
-    added.set_defaults(show=show)
-    return added
+    add = part.add_argument
+    add("--providers", choices=("ours", "amazon", "both"), default="both", help="providers to measure")
+    add("--runs", type=int, default=runs, help="number of runs; the medians are shown")
+    add("--notebook", type=Path, help="file that caches results; a result in it is not measured again")
+    part.set_defaults(show=show)
+    return part
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """
-    Measure and print.
+    Run one part of the benchmarks and print its results.
 
-    :param arguments: the command line; None for the process's own.
-    :returns: the exit status.
+    :param arguments: the command line arguments; None for those of this process.
+    :return: the exit status.
     """
     options = _parser().parse_args(arguments)
     raise_file_limit()
     print(machine(), flush=True)
-    with RunningEndpoint() as endpoint:
-        bench = Bench(endpoint, providers(options.providers), options.runs, Notebook(options.notebook))
-        options.show(options, bench)
+    with EndpointProcess() as endpoint:
+        context = BenchmarkContext(
+            endpoint, providers(options.providers), options.runs, ResultsCache(options.notebook)
+        )
+        options.show(options, context)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Owns the two providers whose triggers are measured: ours, and amazon's."""
+"""The two providers whose triggers are measured: this one and the amazon provider."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from importlib.util import find_spec
 from typing import Any, Final
 
 from tests.benchmarks.endpoint.account import REGION
-from tests.benchmarks.endpoint.running import Started
+from tests.benchmarks.endpoint.endpoint_process import StartedExecution
 
-# A time that no execution of a benchmark takes.
-LONG: Final = 24 * 3600
+# A timeout, in seconds, that no execution of a benchmark reaches.
+TIMEOUT: Final = 24 * 3600
 
 
 @dataclass(frozen=True)
@@ -19,38 +19,38 @@ class Provider:
     """
     A provider.
 
-    :param name: the column's.
+    :param name: the heading of its column.
     :param trigger: the class path of its trigger.
-    :param modules: what the trigger imports as it runs.
-    :param arguments: the trigger's, for an execution and the seconds between two looks.
-    :param success: the status in a success's event.
+    :param modules: modules that the trigger imports when it runs.
+    :param trigger_arguments: returns the trigger's arguments for an execution and a poll interval in seconds.
+    :param success: the status in the event of an execution that succeeded.
     """
 
     name: str
     trigger: str
     modules: tuple[str, ...]
-    arguments: Callable[[Started, float], dict[str, Any]]
+    trigger_arguments: Callable[[StartedExecution, float], dict[str, Any]]
     success: str
 
 
-def _ours(execution: Started, poll: float) -> dict[str, Any]:
+def _our_arguments(execution: StartedExecution, poll_interval: float) -> dict[str, Any]:
     return {
         "execution_arn": execution.arn,
         "pipeline_name": execution.pipeline,
         "polysync_conn_id": "polysync_default",
         "region_name": REGION,
-        "poll_interval": poll,
-        "since": execution.begins,
-        "deadline": execution.begins + LONG,
+        "poll_interval": poll_interval,
+        "since": execution.start,
+        "deadline": execution.start + TIMEOUT,
     }
 
 
-def _amazon(execution: Started, poll: float) -> dict[str, Any]:
+def _amazon_arguments(execution: StartedExecution, poll_interval: float) -> dict[str, Any]:
     return {
         "waiter_type": 1,
         "pipeline_execution_arn": execution.arn,
-        "waiter_delay": int(poll),
-        "waiter_max_attempts": int(LONG / poll),
+        "waiter_delay": int(poll_interval),
+        "waiter_max_attempts": int(TIMEOUT / poll_interval),
         "aws_conn_id": "aws_default",
         "region_name": REGION,
     }
@@ -60,23 +60,23 @@ OURS: Final = Provider(
     name="ours",
     trigger="polysync_airflow.triggers.PolysyncPipelineExecutionTrigger",
     modules=("boto3", "botocore.credentials"),
-    arguments=_ours,
+    trigger_arguments=_our_arguments,
     success="Succeeded",
 )
 AMAZON: Final = Provider(
     name="amazon provider",
     trigger="airflow.providers.amazon.aws.triggers.sagemaker.SageMakerPipelineTrigger",
     modules=("aiobotocore.session", "aiobotocore.credentials"),
-    arguments=_amazon,
+    trigger_arguments=_amazon_arguments,
     success="success",
 )
 
 
 def providers(names: str) -> list[Provider]:
     """
-    Return the providers to measure. The amazon provider's triggers cannot run without aiobotocore.
+    Return the providers to measure; the amazon provider only if aiobotocore, which its triggers need, is installed.
 
     :param names: ``ours``, ``amazon`` or ``both``.
     """
-    found = {"ours": [OURS], "amazon": [AMAZON], "both": [OURS, AMAZON]}[names]
-    return [provider for provider in found if provider is OURS or find_spec("aiobotocore")]
+    selected = {"ours": [OURS], "amazon": [AMAZON], "both": [OURS, AMAZON]}[names]
+    return [provider for provider in selected if provider is OURS or find_spec("aiobotocore")]

@@ -1,114 +1,153 @@
-"""Owns what is waited for: executions of pipelines, and how AWS answers; as a value, and as options."""
+"""Workloads: how many executions the triggers wait for and how AWS responds, and the command line options for it."""
 
 from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass, replace
 
-from tests.benchmarks.endpoint.running import CREDENTIALS
+from tests.benchmarks.endpoint.endpoint_process import CREDENTIALS
 
 
 @dataclass(frozen=True)
 class Workload:
     """
-    What is waited for.
+    A workload: executions to wait for, and the behaviour of the AWS test server.
 
-    :param executions: how many.
-    :param pipelines: of how many pipelines, in turn.
-    :param seconds: how long each execution takes.
-    :param poll: seconds between two looks.
-    :param per_second: how many begin each second, each with its trigger; 0 for all at once.
-    :param credentials: ``key`` for an access key, ``role`` for one that assumes a role.
-    :param quota: calls a second that AWS grants; 0 for no limit.
-    :param latency: seconds until AWS answers.
-    :param sts_latency: seconds until STS answers; None for the same.
-    :param grace: seconds from the last execution's end until the triggers are cancelled.
-    :param memory: GiB above the start at which the triggers are cancelled.
+    :param executions: number of executions.
+    :param pipelines: number of pipelines that the executions are spread over.
+    :param seconds: how long each execution takes, in seconds.
+    :param poll_interval: seconds between two polls of the same execution.
+    :param starts_per_second: executions that start per second, each with its trigger; 0 for all at once.
+    :param credentials: ``key`` for an access key, ``role`` for an access key that assumes a role.
+    :param quota: SageMaker calls per second that AWS allows; 0 for no limit.
+    :param latency: seconds until SageMaker responds.
+    :param sts_latency: seconds until STS responds; None for the same as ``latency``.
+    :param grace: seconds between the end of the last execution and the cancellation of the triggers.
+    :param memory_limit: GiB above the start at which the triggers are cancelled.
     """
 
     executions: int = 1000
     pipelines: int = 20
     seconds: float = 60.0
-    poll: float = 5.0
-    per_second: float = 100.0
+    poll_interval: float = 5.0
+    starts_per_second: float = 100.0
     credentials: str = "key"
     quota: float = 0.0
     latency: float = 0.02
     sts_latency: float | None = None
     grace: float = 60.0
-    memory: float = 6.0
+    memory_limit: float = 6.0
 
     @property
-    def limit(self) -> float:
-        """Seconds from the first trigger's start until they are cancelled."""
-        beginning = self.executions / self.per_second if self.per_second else 0.0
-        return beginning + self.seconds + self.grace
+    def time_limit(self) -> float:
+        """Seconds between the start of the first trigger and the cancellation of the triggers."""
+        start_time = self.executions / self.starts_per_second if self.starts_per_second else 0.0
+        return start_time + self.seconds + self.grace
 
     def __str__(self) -> str:
-        begin = f"{self.per_second:g} a second" if self.per_second else "all at once"
+        starts = f"{self.starts_per_second:g} per second" if self.starts_per_second else "all at once"
         parts = [
             f"{self.executions:,} executions of {self.pipelines:,} pipelines",
-            f"{self.seconds:g} s each, begun {begin}",
-            f"poll {self.poll:g} s",
+            f"{self.seconds:g} s each, started {starts}",
+            f"poll interval {self.poll_interval:g} s",
             {"key": "access key", "role": "assumed role"}[self.credentials],
-            f"AWS answers after {1000 * self.latency:g} ms",
+            f"AWS responds after {1000 * self.latency:g} ms",
         ]
         if self.sts_latency is not None:
             parts.append(f"STS after {1000 * self.sts_latency:g} ms")
         if self.quota:
-            parts.append(f"and grants {self.quota:g} calls a second")
+            parts.append(f"quota of {self.quota:g} calls per second")
         return ", ".join(parts)
 
 
 def add_options(parser: argparse.ArgumentParser, default: Workload) -> None:
     """
-    Add the options of a workload.
+    Add the options that describe a workload.
 
-    :param parser: the part's.
-    :param default: the part's workload.
+    :param parser: the parser of a part.
+    :param default: the workload that the part measures without options.
     """
     add = parser.add_argument
-    add("--executions", default=str(default.executions), help="how many, or several numbers with commas")
+    add(
+        "--executions",
+        default=str(default.executions),
+        help="number of executions, or several numbers separated by commas",
+    )
     add(
         "--pipelines",
         default=str(default.pipelines),
-        help="of how many pipelines; N for one each; or several",
+        help="number of pipelines, or several numbers separated by commas; N for one pipeline per execution",
     )
     add("--credentials", default=default.credentials, help="key, role, or key,role")
-    add("--seconds", type=float, default=default.seconds, help="how long each execution takes")
-    add("--poll", type=float, default=default.poll, help="seconds between two looks")
+    add("--seconds", type=float, default=default.seconds, help="how long each execution takes, in seconds")
+    add(
+        "--poll",
+        dest="poll_interval",
+        type=float,
+        default=default.poll_interval,
+        help="seconds between two polls of the same execution",
+    )
     add(
         "--per-second",
+        dest="starts_per_second",
         type=float,
-        default=default.per_second,
-        help="how many begin each second; 0: all at once",
+        default=default.starts_per_second,
+        help="executions that start per second; 0 for all at once",
     )
-    add("--quota", type=float, default=default.quota, help="calls a second that AWS grants; 0: no limit")
-    add("--latency", type=float, default=default.latency, help="seconds until AWS answers")
-    add("--sts-latency", type=float, default=default.sts_latency, help="the same for STS, if it is another")
+    add(
+        "--quota",
+        type=float,
+        default=default.quota,
+        help="SageMaker calls per second that AWS allows; 0 for no limit",
+    )
+    add("--latency", type=float, default=default.latency, help="seconds until SageMaker responds")
+    add(
+        "--sts-latency",
+        type=float,
+        default=default.sts_latency,
+        help="seconds until STS responds; by default the same as --latency",
+    )
     add(
         "--grace",
         type=float,
         default=default.grace,
-        help="seconds from the last end until triggers are cancelled",
+        help="seconds between the end of the last execution and the cancellation of the triggers",
     )
-    add("--memory", type=float, default=default.memory, help="GiB at which triggers are cancelled")
+    add(
+        "--memory",
+        dest="memory_limit",
+        type=float,
+        default=default.memory_limit,
+        help="GiB above the start at which the triggers are cancelled",
+    )
 
 
 def workloads(options: argparse.Namespace) -> list[Workload]:
     """
-    Return the workloads that were asked for.
+    Return the workloads that the command line describes.
 
-    :param options: the command line.
+    :param options: the parsed command line.
+    :raises SystemExit: if ``--credentials`` has an unknown value.
     """
-    names = ("seconds", "poll", "per_second", "quota", "latency", "sts_latency", "grace", "memory")
+    names = (
+        "seconds",
+        "poll_interval",
+        "starts_per_second",
+        "quota",
+        "latency",
+        "sts_latency",
+        "grace",
+        "memory_limit",
+    )
     common = Workload(**{name: getattr(options, name) for name in names})
-    found = []
+    selected = []
     for credentials in options.credentials.split(","):
         if credentials not in CREDENTIALS:
-            raise SystemExit(f"--credentials {credentials}: give {' or '.join(CREDENTIALS)}.")
-        for count in map(int, options.executions.split(",")):
-            for pipelines in options.pipelines.split(","):
-                of = count if pipelines == "N" else min(int(pipelines), count)
-                found.append(replace(common, credentials=credentials, executions=count, pipelines=of))
-    return list(dict.fromkeys(found))
+            raise SystemExit(f"--credentials {credentials}: use {' or '.join(CREDENTIALS)}.")
+        for executions in map(int, options.executions.split(",")):
+            for text in options.pipelines.split(","):
+                pipelines = executions if text == "N" else min(int(text), executions)
+                selected.append(
+                    replace(common, credentials=credentials, executions=executions, pipelines=pipelines)
+                )
+    return list(dict.fromkeys(selected))

@@ -1,1 +1,1 @@
-"""Proves on real processes that nothing is started twice and nothing is left running, whatever dies."""
+"""Kills and restarts in a real Airflow: no execution may be started twice, and none may run on after its task."""

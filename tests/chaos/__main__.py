@@ -1,7 +1,7 @@
 """
-Owns the command that lets chaos befall a real Airflow, and tells whether every promise held.
+Command line of the chaos suite: kills and restarts processes of a real Airflow, and checks the executions.
 
-``make chaos`` runs it. It starts everything it needs and leaves nothing running.
+``make chaos`` runs it. It starts everything that it needs, and stops it at the end.
 """
 
 from __future__ import annotations
@@ -16,46 +16,46 @@ from typing import Final
 
 import httpx
 
-from tests.chaos.deployment import Deployment
-from tests.chaos.rows import AMAZONS, ROWS, Row
+from tests.chaos.cases import AMAZON_CASES, CASES, Case
+from tests.chaos.checks import Outcome
+from tests.chaos.deployment.airflow_deployment import AirflowDeployment
+from tests.chaos.report import details, table
 from tests.chaos.run import Run
-from tests.chaos.suite import Suite
-from tests.chaos.table import details, table
-from tests.chaos.verdict import Outcome
-from tests.system.airflow_client import AirflowError
-from tests.system.interruption import InterruptedByPersonError, raise_when_interrupted
-from tests.system.processes import ProcessError
+from tests.chaos.runner import Runner
+from tests.system.airflow.client import AirflowError
+from tests.system.process.sessions import ProcessError
+from tests.system.process.signals import InterruptedByUserError, raise_on_signals
 
 INTERRUPTED: Final = 130
-# They take a minute or more each, and no other can run beside them.
+# These cases take a minute or more each, and no other case can run at the same time.
 SLOW: Final = ("6a", "6b", "13", "14", "17a", "17b")
 
 
 def main() -> int:
     """
-    Run the suite.
+    Run the chaos suite.
 
-    :returns: the exit status: 0, 1 if any run deviates or could not be made, 130 if it was interrupted.
+    :return: the exit status: 0; 1 if a run failed a check or could not be made; 130 if a signal interrupted the suite.
     """
     options = _parser().parse_args()
-    rows = _rows(options.provider, options.rows, short=options.short)
-    raise_when_interrupted()
+    cases = _selected_cases(options.provider, options.rows, short=options.short)
+    raise_on_signals()
     home = Path(tempfile.mkdtemp(prefix="polysync-chaos-"))
     print(f"Starting PostgreSQL, the emulator and Airflow with two triggerers; logs in {home}", flush=True)
-    outcomes = _Outcomes(judged=options.provider == "polysync")
+    outcomes = _Outcomes(checked=options.provider == "polysync")
     status = 0
     try:
-        with Deployment(home, options.provider) as deployment:
+        with AirflowDeployment(home, options.provider) as deployment:
             runs = 1 if options.short else options.runs
-            Suite(deployment, rows, runs=runs, at_once=options.at_once, report=outcomes.add).run()
-    except InterruptedByPersonError:
-        print("Interrupted. Nothing is left running.")
+            Runner(deployment, cases, runs=runs, at_once=options.at_once, report=outcomes.add).run()
+    except InterruptedByUserError:
+        print("Interrupted. All processes were stopped.")
         status = INTERRUPTED
     except (AirflowError, ProcessError, httpx.HTTPError) as error:
         print(error)
         status = 1
-    outcomes.tell()
-    if outcomes.deviate():
+    outcomes.print_table()
+    if outcomes.have_problems():
         status = status or 1
     if status == 1 or options.keep:
         print(f"Logs: {home}")
@@ -65,58 +65,69 @@ def main() -> int:
 
 
 class _Outcomes:
-    """What came of all runs so far, and when."""
+    """
+    The outcomes of all runs so far.
 
-    def __init__(self, *, judged: bool) -> None:
-        self._judged = judged
-        self._begin = time.monotonic()
-        self._seen: dict[Row, list[Outcome]] = {}
+    :param checked: whether the outcomes were checked, or only measured.
+    """
 
-    def add(self, row: Row, run: Run, outcome: Outcome) -> None:
-        """Note a run, and tell of it at once."""
-        self._seen.setdefault(row, []).append(outcome)
-        told = details(row, run.pipeline, outcome, judged=self._judged)
-        print(f"[{self._seconds():5.0f} s] {told}", flush=True)
+    def __init__(self, *, checked: bool) -> None:
+        self._checked = checked
+        self._start = time.monotonic()
+        self._by_case: dict[Case, list[Outcome]] = {}
 
-    def tell(self) -> None:
-        """Print the table."""
-        if self._seen:
-            ordered = {row: self._seen[row] for row in ROWS if row in self._seen}
-            print(f"\n{table(ordered, judged=self._judged)}\n\nAll in {self._seconds():.0f} s.")
+    def add(self, case: Case, run: Run, outcome: Outcome) -> None:
+        """Add the outcome of a run, and print it."""
+        self._by_case.setdefault(case, []).append(outcome)
+        text = details(case, run.pipeline, outcome, checked=self._checked)
+        print(f"[{self._seconds():5.0f} s] {text}", flush=True)
 
-    def deviate(self) -> bool:
-        """Tell whether a run came to anything but what is promised."""
-        return self._judged and any(outcome.problems for runs in self._seen.values() for outcome in runs)
+    def print_table(self) -> None:
+        """Print the table of all outcomes."""
+        if self._by_case:
+            ordered = {case: self._by_case[case] for case in CASES if case in self._by_case}
+            print(f"\n{table(ordered, checked=self._checked)}\n\nTotal time: {self._seconds():.0f} s.")
+
+    def have_problems(self) -> bool:
+        """Return whether a run failed a check."""
+        return self._checked and any(outcome.problems for runs in self._by_case.values() for outcome in runs)
 
     def _seconds(self) -> float:
-        return time.monotonic() - self._begin
+        return time.monotonic() - self._start
 
 
-def _rows(provider: str, wanted: str | None, *, short: bool) -> list[Row]:
-    known = [row for row in ROWS if provider == "polysync" or row.number in AMAZONS]
-    if wanted is None:
-        return [row for row in known if not (short and row.number in SLOW)]
-    numbers = wanted.split(",")
-    unknown = [number for number in numbers if not any(_is(row, number) for row in known)]
+def _selected_cases(provider: str, selection: str | None, *, short: bool) -> list[Case]:
+    available = [case for case in CASES if provider == "polysync" or case.number in AMAZON_CASES]
+    if selection is None:
+        return [case for case in available if not (short and case.number in SLOW)]
+    numbers = selection.split(",")
+    unknown = [number for number in numbers if not any(_matches(case, number) for case in available)]
     if unknown:
-        raise SystemExit(f"{provider} has no rows {', '.join(unknown)}")
-    return [row for row in known if any(_is(row, number) for number in numbers)]
+        raise SystemExit(f"--rows: the provider {provider} has no test cases {', '.join(unknown)}")
+    return [case for case in available if any(_matches(case, number) for number in numbers)]
 
 
-def _is(row: Row, number: str) -> bool:
-    """Tell whether a row is meant: 8 means all of 8a to 8d."""
-    return number in (row.number, row.number.rstrip("abcd"))
+def _matches(case: Case, number: str) -> bool:
+    """Return whether a number selects a case; 8 selects 8a to 8d."""
+    return number in (case.number, case.number.rstrip("abcd"))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
-    parser.add_argument("--runs", type=int, default=5, help="how often each row is run (default: 5)")
+    parser.add_argument("--runs", type=int, default=5, help="number of runs of each test case (default: 5)")
     parser.add_argument(
-        "--short", action="store_true", help=f"each row once, all but {', '.join(SLOW)}: a few minutes"
+        "--short",
+        action="store_true",
+        help=f"run each test case once, without {', '.join(SLOW)}; takes a few minutes",
     )
-    parser.add_argument("--rows", help="only these, such as 1,2,8a (8 means all of 8a to 8d)")
-    parser.add_argument("--provider", choices=("polysync", "amazon"), default="polysync")
-    parser.add_argument("--at-once", type=int, default=12, help="runs side by side (default: 12)")
+    parser.add_argument("--rows", help="test cases to run, for example 1,2,8a (8 selects 8a to 8d)")
+    parser.add_argument(
+        "--provider",
+        choices=("polysync", "amazon"),
+        default="polysync",
+        help="the provider to run; the amazon provider is measured, but not checked (default: polysync)",
+    )
+    parser.add_argument("--at-once", type=int, default=12, help="number of concurrent runs (default: 12)")
     parser.add_argument("--keep", action="store_true", help="keep the logs")
     return parser
 

@@ -1,4 +1,4 @@
-"""Owns one run of a row: one DAG run with a pipeline of its own, what is done to it and what is seen of it."""
+"""One run of a test case: a DAG run with a pipeline of its own, and the operations on both."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from typing import Any, Final
 
 import httpx
 
-from tests.chaos import marks
-from tests.chaos.deployment import Deployment
+from tests.chaos import markers
+from tests.chaos.deployment.airflow_deployment import AirflowDeployment
 from tests.emulator.builders import ROLE, definition, step
-from tests.system.airflow_client import AirflowError
+from tests.system.airflow.client import AirflowError
 
 TASK: Final = "start"
 STEPS: Final = ("First", "Second", "Third")
 QUEUE_URL: Final = "https://sqs.us-east-1.amazonaws.com/123456789012/held"
-# A script's progress: each ``yield`` lets the other runs go on.
+# The progress of a scenario: at each ``yield`` the runner continues the other runs.
 Steps = Generator[None, None, None]
-# How long to wait for anything to happen on a machine that others use as well.
-PATIENCE: Final = 180.0
+# Seconds to wait for a condition. Long, because the machine may be busy.
+DEFAULT_TIMEOUT: Final = 180.0
 
 
-class DeviationError(Exception):
-    """Something did not happen that the row is about, or that it takes for granted."""
+class UnexpectedStateError(Exception):
+    """Raised when a condition that the test case requires does not become true in time."""
 
 
 @dataclass(frozen=True)
 class Execution:
-    """One execution as the emulator tells it; times are in seconds since the epoch."""
+    """An execution as the emulator describes it. Times are in seconds since the epoch."""
 
     arn: str
     status: str
@@ -38,39 +38,39 @@ class Execution:
 
     @property
     def running(self) -> bool:
-        """Whether it costs money."""
+        """Whether the execution still runs, and therefore costs money."""
         return self.ended is None
 
 
 class Run:
     """
-    One run of a row.
+    One run of a test case.
 
-    :param deployment: where.
-    :param row: its number in the table.
-    :param number: which repeat.
-    :param seconds: how long each of the pipeline's three steps takes, unless ``seconds`` is set anew.
-    :param held: whether the third step waits for `release`, however long that takes.
+    :param deployment: the deployment.
+    :param case: the number of the test case.
+    :param number: the number of the run.
+    :param seconds: how long each of the pipeline's three steps takes; a scenario may change `seconds` later.
+    :param hold: whether the third step waits until `release` is called.
     """
 
     def __init__(
-        self, deployment: Deployment, row: str, number: int, *, seconds: float, held: bool = False
+        self, deployment: AirflowDeployment, case: str, number: int, *, seconds: float, hold: bool = False
     ) -> None:
         self.deployment = deployment
-        self.dag_id = f"{deployment.provider}_{row}"
-        self.pipeline = f"row-{row}-{number}"
+        self.dag_id = f"{deployment.provider}_{case}"
+        self.pipeline = f"case-{case}-{number}"
         self.problems: list[str] = []
         self.remarks: list[str] = []
         self.seconds = seconds
-        self._last_step = "Callback" if held else "Processing"
-        self._held: dict[str, str] = {}
+        self._last_step = "Callback" if hold else "Processing"
+        self._callback_tokens: dict[str, str] = {}
         self._run_id = ""
 
-    def begin(self, **failing: dict[str, Any]) -> None:
+    def start(self, **failing: dict[str, Any]) -> None:
         """
-        Make the pipeline and trigger the DAG.
+        Create the pipeline and trigger the DAG.
 
-        :param failing: members of steps' scenarios, by step.
+        :param failing: members to add to the emulator's scenario of a step, by step.
         """
         text = definition(
             step("First"),
@@ -81,38 +81,44 @@ class Run:
         self.deployment.sagemaker.create_pipeline(
             PipelineName=self.pipeline, PipelineDefinition=text, RoleArn=ROLE
         )
-        self.plan(**failing)
+        self.set_steps(**failing)
         conf = {"pipeline": self.pipeline}
         self._run_id = self.deployment.client.trigger(self.dag_id, conf=conf)
 
-    def plan(self, **failing: dict[str, Any]) -> None:
-        """Say how the pipeline's next execution goes: its steps take their time, and some fail."""
+    def set_steps(self, **failing: dict[str, Any]) -> None:
+        """
+        Set how the steps of the pipeline's next execution behave: their duration, and which of them fail.
+
+        :param failing: members to add to the emulator's scenario of a step, by step.
+        """
         steps = {name: {"duration": self.seconds, **failing.get(name, {})} for name in STEPS}
         if self._last_step == "Callback":
             del steps["Third"]
         self.deployment.emulator.control.put_scenario({"steps": steps}, self.pipeline)
 
-    def await_hold(self) -> Steps:
-        """Wait until each execution is held at its third step."""
+    def wait_for_hold(self) -> Steps:
+        """Wait until each execution waits in its third step."""
         arns = [execution.arn for execution in self.executions()]
 
         def all_wait() -> bool:
-            self._held.update((arn, token) for arn in arns for token in self._callback(arn))
-            return len(self._held) == len(arns)
+            self._callback_tokens.update((arn, token) for arn in arns for token in self._tokens(arn))
+            return len(self._callback_tokens) == len(arns)
 
-        yield from self.until("the executions are held", all_wait)
+        yield from self.until("all executions wait in their third step", all_wait)
 
     def release(self) -> None:
-        """Let the executions that `await_hold` has seen come to their ends."""
-        for token in self._held.values():
+        """Complete the third step of the executions that `wait_for_hold` waited for."""
+        for token in self._callback_tokens.values():
             self.deployment.sagemaker.send_pipeline_execution_step_success(CallbackToken=token)
 
-    def until(self, what: str, condition: Callable[[], bool], timeout: float = PATIENCE) -> Steps:
+    def until(self, name: str, condition: Callable[[], bool], timeout: float = DEFAULT_TIMEOUT) -> Steps:
         """
-        Wait, while others go on.
+        Wait for a condition, while the runner continues other runs.
 
-        :param what: what is waited for, for the message.
-        :raises DeviationError: if it does not come to be so.
+        :param name: describes the condition in the error message.
+        :param condition: the condition.
+        :param timeout: seconds to wait.
+        :raises UnexpectedStateError: if the condition does not become true in time.
         """
         deadline = time.monotonic() + timeout
         while True:
@@ -120,118 +126,122 @@ class Run:
                 if condition():
                     return
             except (httpx.TransportError, AirflowError):
-                if time.monotonic() > deadline:  # the API server may be down for a while
+                # The API server may be down for some time.
+                if time.monotonic() > deadline:
                     raise
             if time.monotonic() > deadline:
-                raise DeviationError(f"after {timeout:.0f} s still not so: {what}; {self.state_line()}")
+                raise UnexpectedStateError(f"not true after {timeout:.0f} s: {name}; {self.state_line()}")
             yield
 
-    def require(self, fact: bool, otherwise: str) -> None:
-        """Note a problem unless something is so."""
-        if not fact:
-            self.problems.append(otherwise)
+    def require(self, condition: bool, problem: str) -> None:
+        """Record a problem if a condition is false."""
+        if not condition:
+            self.problems.append(problem)
 
-    def mark(self, name: str) -> dict[str, Any] | None:
-        """Return a mark that the task's process left."""
-        return marks.find(self.deployment.marks, self.pipeline, name)
+    def marker(self, name: str) -> dict[str, Any] | None:
+        """Return the content of a marker file that the task's process wrote."""
+        return markers.read(self.deployment.markers, self.pipeline, name)
 
     def calls(self, operation: str) -> list[dict[str, Any]]:
-        """List the requests about this run's pipeline."""
+        """Return the calls of an operation about this run's pipeline."""
         return self.deployment.calls.of(self.pipeline, operation)
 
     def executions(self) -> list[Execution]:
-        """List the pipeline's executions, oldest first."""
+        """Return the executions of the pipeline, oldest first."""
         pages = self.deployment.sagemaker.get_paginator("list_pipeline_executions").paginate(
             PipelineName=self.pipeline, SortOrder="Ascending", PaginationConfig={"PageSize": 100}
         )
         arns = [
-            entry["PipelineExecutionArn"] for page in pages for entry in page["PipelineExecutionSummaries"]
+            summary["PipelineExecutionArn"]
+            for page in pages
+            for summary in page["PipelineExecutionSummaries"]
         ]
         return [self._describe(arn) for arn in arns]
 
-    def unfinished(self) -> list[str]:
-        """Tell the statuses of the executions that run, those that are being stopped included."""
+    def running_statuses(self) -> list[str]:
+        """Return the statuses of the executions that still run, including those that are stopping."""
         return [execution.status for execution in self.executions() if execution.running]
 
     def tasks(self) -> list[dict[str, Any]]:
-        """List the task instances."""
+        """Return the task instances."""
         return self.deployment.client.tasks(self.dag_id, self._run_id)
 
     def task(self) -> dict[str, Any]:
-        """Return the one task instance; empty if it is not yet there."""
+        """Return the only task instance; empty if it does not exist yet."""
         return next(iter(self.tasks()), {})
 
     def states(self) -> list[str]:
-        """Tell each task instance's state."""
+        """Return the state of each task instance."""
         return [task["state"] or "none" for task in self.tasks()]
 
     def all_in(self, *states: str) -> bool:
-        """Tell whether there are task instances, and all are in one of the states."""
-        now = self.states()
-        return bool(now) and set(now) <= set(states)
+        """Return whether task instances exist and all of them are in one of the given states."""
+        current = self.states()
+        return bool(current) and set(current) <= set(states)
 
     def dag_run_state(self) -> str:
-        """Tell the state of the DAG run."""
+        """Return the state of the DAG run."""
         return self.deployment.client.run_state(self.dag_id, self._run_id)
 
     def triggerer(self) -> str | None:
-        """Tell which triggerer has the trigger of the deferred task."""
+        """Return the triggerer that runs the trigger of the deferred task; None if there is none."""
         return self.deployment.triggerer_of((self.task().get("triggerer_job") or {}).get("id"))
 
     def trigger_log_has(self, text: str) -> bool:
-        """Tell whether a triggerer logged a text about the task."""
+        """Return whether a triggerer wrote a text to the task's log."""
         logs = self.deployment.logs / f"dag_id={self.dag_id}" / f"run_id={self._run_id}"
         return any(text in log.read_text(errors="replace") for log in logs.rglob("*.trigger.*.log"))
 
     def mark_task(self, state: str) -> None:
-        """Set the task's state, as a person does."""
+        """Set the task's state, as a user does in the UI."""
         self.deployment.client.mark_task(self.dag_id, self._run_id, TASK, state)
 
     def clear(self) -> None:
-        """Have the task executed again, as a person does."""
+        """Clear the task, as a user does in the UI."""
         self.deployment.client.clear_task(self.dag_id, self._run_id, TASK)
 
     def fail_dag_run(self) -> None:
-        """Set the DAG run's state to failed, as a person does."""
+        """Mark the DAG run as failed, as a user does in the UI."""
         self.deployment.client.mark_run(self.dag_id, self._run_id, "failed")
 
     def state_line(self) -> str:
-        """Tell in a line how things are."""
+        """Return one line with the states of the tasks and the statuses of the executions."""
         try:
             tasks = ", ".join(f"{task['state']} (try {task['try_number']})" for task in self.tasks())
         except (httpx.TransportError, AirflowError) as error:
-            tasks = f"unknown, as Airflow's API says {error}"
+            tasks = f"unknown (Airflow's API: {error})"
         executions = ", ".join(execution.status for execution in self.executions())
-        return f"task {tasks or 'absent'}; executions {executions or 'none'}"
+        return f"tasks: {tasks or 'none'}; executions: {executions or 'none'}"
 
     def step_starts(self, arn: str) -> dict[str, float]:
-        """Tell when each step of an execution was last started."""
-        answer = self.deployment.sagemaker.list_pipeline_execution_steps(PipelineExecutionArn=arn)
+        """Return when each step of an execution started last (seconds since the epoch)."""
+        response = self.deployment.sagemaker.list_pipeline_execution_steps(PipelineExecutionArn=arn)
         return {
-            found["StepName"]: found["StartTime"].timestamp() for found in answer["PipelineExecutionSteps"]
+            each["StepName"]: each["StartTime"].timestamp() for each in response["PipelineExecutionSteps"]
         }
 
-    def _callback(self, arn: str) -> list[str]:
-        answer = self.deployment.sagemaker.list_pipeline_execution_steps(PipelineExecutionArn=arn)
-        metadata = [found.get("Metadata", {}).get("Callback") for found in answer["PipelineExecutionSteps"]]
-        return [callback["CallbackToken"] for callback in metadata if callback]
-
     def parameters(self, arn: str) -> dict[str, str]:
-        """Return the values that an execution was given."""
-        answer = self.deployment.sagemaker.list_pipeline_parameters_for_execution(PipelineExecutionArn=arn)
-        return {entry["Name"]: entry["Value"] for entry in answer["PipelineParameters"]}
+        """Return the parameters of an execution."""
+        response = self.deployment.sagemaker.list_pipeline_parameters_for_execution(PipelineExecutionArn=arn)
+        return {entry["Name"]: entry["Value"] for entry in response["PipelineParameters"]}
+
+    def _tokens(self, arn: str) -> list[str]:
+        """Return the callback tokens of an execution's steps."""
+        response = self.deployment.sagemaker.list_pipeline_execution_steps(PipelineExecutionArn=arn)
+        callbacks = [each.get("Metadata", {}).get("Callback") for each in response["PipelineExecutionSteps"]]
+        return [callback["CallbackToken"] for callback in callbacks if callback]
 
     def _describe(self, arn: str) -> Execution:
-        seen = self.deployment.sagemaker.describe_pipeline_execution(PipelineExecutionArn=arn)
-        status = str(seen["PipelineExecutionStatus"])
-        ended = None if status in ("Executing", "Stopping") else seen["LastModifiedTime"].timestamp()
-        return Execution(arn, status, seen["CreationTime"].timestamp(), ended)
+        response = self.deployment.sagemaker.describe_pipeline_execution(PipelineExecutionArn=arn)
+        status = str(response["PipelineExecutionStatus"])
+        ended = None if status in ("Executing", "Stopping") else response["LastModifiedTime"].timestamp()
+        return Execution(arn, status, response["CreationTime"].timestamp(), ended)
 
 
 def overlap(executions: Sequence[Execution]) -> float:
-    """Return the longest time, in seconds, for which two executions ran at once; both are as of now."""
+    """Return the longest time, in seconds, for which two executions ran at the same time until now."""
     now = time.time()
     ordered = sorted(executions, key=lambda execution: execution.started)
-    pairs = [(one, two) for index, one in enumerate(ordered) for two in ordered[index + 1 :]]
-    shared = (min(one.ended or now, two.ended or now) - two.started for one, two in pairs)
-    return max(0.0, *shared) if pairs else 0.0
+    pairs = [(one, other) for index, one in enumerate(ordered) for other in ordered[index + 1 :]]
+    times = (min(one.ended or now, other.ended or now) - other.started for one, other in pairs)
+    return max(0.0, *times) if pairs else 0.0

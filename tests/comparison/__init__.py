@@ -1,6 +1,7 @@
-"""Owns the environment that comparisons run in, set before the first import of Airflow, which reads it once.
+"""
+Comparison of this provider with the amazon provider. It is run by hand and prints a Markdown table.
 
-Comparisons are no tests: each is run by hand and prints what it saw.
+This module sets the environment variables before the first import of Airflow, which reads them only once.
 """
 
 from __future__ import annotations
@@ -11,6 +12,6 @@ import tempfile
 _home = tempfile.TemporaryDirectory(prefix="polysync-comparison-")
 os.environ["AIRFLOW_HOME"] = _home.name
 for _name in [name for name in os.environ if name.startswith("AWS_")]:
-    # No operator may find credentials, or retry settings, that its row did not give it.
+    # Operators must use only the credentials and retry settings of their test case.
     del os.environ[_name]
 os.environ["AWS_EC2_METADATA_DISABLED"] = "true"

@@ -1,12 +1,13 @@
-"""Owns the comparison of outcomes: our operators and the amazon provider's, through the same rows.
+"""
+Compares the outcomes of this provider's operators with those of the amazon provider, in the same test cases.
 
 ::
 
     python -m tests.comparison.amazon_outcomes > outcomes.md
 
-Runs the real operators and triggers of both against our emulator, and prints a Markdown table of what was
-seen. Needs ``apache-airflow-providers-amazon[aiobotocore]``, ``moto[server]`` and an installed Polysync. Time
-is emulated, in botocore's own retries too, so that hours of waiting take seconds.
+It runs the real operators and triggers of both providers against the emulator, and prints a Markdown table of the
+outcomes. It needs ``apache-airflow-providers-amazon[aiobotocore]``, ``moto[server]`` and the installed provider. Time
+is emulated, including the backoff of botocore's retries, so that hours take seconds.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ from airflow.sdk import BaseOperator
 from structlog.testing import capture_logs
 
 from polysync_airflow.operators import PolysyncStartPipelineOperator, PolysyncStopPipelineOperator
+from tests.comparison.cases import CASES, Case
+from tests.comparison.environment import INTERVAL, MAX_POLLS, Environment, emulated
 from tests.comparison.outcome import outcome_of
-from tests.comparison.rows import ROWS, Row
-from tests.comparison.world import INTERVAL, MOST_LOOKS, World, emulated
 
 ENDED = ("Succeeded", "Failed", "Stopped", "CompletedWithFailures")
 PACKAGES = (
@@ -42,100 +43,108 @@ PACKAGES = (
 )
 
 
-def ours(row: Row, arn: str | None, deferrable: bool) -> BaseOperator:
-    """Return our task for a row."""
+def ours(case: Case, arn: str | None, deferrable: bool) -> BaseOperator:
+    """Return this provider's task for a test case."""
     arguments = {
         "task_id": "compared",
         "poll_interval": INTERVAL,
         "deferrable": deferrable,
-        **row.both,
-        **row.ours,
+        **case.both,
+        **case.ours,
     }
     if arn:
         return PolysyncStopPipelineOperator(execution_arn=arn, **arguments)
-    return PolysyncStartPipelineOperator(pipeline_name=row.pipeline, **arguments)
+    return PolysyncStartPipelineOperator(pipeline_name=case.pipeline, **arguments)
 
 
-def amazon(row: Row, arn: str | None, deferrable: bool) -> BaseOperator:
-    """Return the amazon provider's task for a row."""
+def amazon(case: Case, arn: str | None, deferrable: bool) -> BaseOperator:
+    """Return the amazon provider's task for a test case."""
     arguments = {
         "task_id": "compared",
         "check_interval": INTERVAL,
         "deferrable": deferrable,
         "wait_for_completion": True,
-        **row.both,
-        **row.amazon,
+        **case.both,
+        **case.amazon,
     }
     operator: BaseOperator = (
         SageMakerStopPipelineOperator(pipeline_exec_arn=arn, **arguments)
         if arn
-        else SageMakerStartPipelineOperator(pipeline_name=row.pipeline, **arguments)
+        else SageMakerStartPipelineOperator(pipeline_name=case.pipeline, **arguments)
     )
     return operator
 
 
 def cell(
-    row: Row, side: Callable[[Row, str | None, bool], BaseOperator], deferrable: bool, world: World
+    case: Case,
+    operator: Callable[[Case, str | None, bool], BaseOperator],
+    deferrable: bool,
+    environment: Environment,
 ) -> str:
-    """Let a row happen to one operator in one mode, and say what was seen."""
-    control = world.emulator.control
+    """Run a test case with one operator in one mode, and return the outcome as text."""
+    control = environment.emulator.control
     control.reset()
-    world.clock.begin()
-    for stage in row.stages:
-        stage(world)
+    environment.clock.reset()
+    for preparation in case.preparations:
+        preparation(environment)
     arn = None
-    if row.stop_after is not None:
-        sent = [{"Name": name, "Value": value} for name, value in row.parameters.items()]
-        started = world.client.start_pipeline_execution(PipelineName=row.pipeline, PipelineParameters=sent)
+    if case.stop_after is not None:
+        parameters = [{"Name": name, "Value": value} for name, value in case.parameters.items()]
+        started = environment.client.start_pipeline_execution(
+            PipelineName=case.pipeline, PipelineParameters=parameters
+        )
         arn = started["PipelineExecutionArn"]
-        world.clock.sleep(row.stop_after)
-        world.clock.looks = 0
+        environment.clock.sleep(case.stop_after)
+        environment.clock.polls = 0
         control.clear_calls()
-    with patch.dict(os.environ, row.host), capture_logs():
-        outcome = outcome_of(side(row, arn, deferrable), world.clock)
-    facts = [fact(world, outcome) for fact in row.facts]
+    with patch.dict(os.environ, case.host), capture_logs():
+        outcome = outcome_of(operator(case, arn, deferrable), environment.clock)
+    observations = [observe(environment, outcome) for observe in case.observations]
     control.remove_faults()
-    return "; ".join([outcome.ending, left_behind(world.execution(row.pipeline)), *facts])
+    return "; ".join([outcome.ending, execution_outcome(environment.execution(case.pipeline)), *observations])
 
 
-def left_behind(execution: dict[str, Any] | None) -> str:
-    """Say what the task left in AWS."""
+def execution_outcome(execution: dict[str, Any] | None) -> str:
+    """Describe the state of the execution after the task."""
     if execution is None:
         return "nothing started"
     status = execution["PipelineExecutionStatus"]
     if status in ENDED:
         return f"execution {status}"
     if status == "Stopping":
-        return "execution asked to stop"
+        return "stop of the execution requested"
     return f"**execution left running** ({status})"
 
 
-def line(row: Row, world: World) -> str:
-    """Return a row of the table."""
-    here, deferred = (cell(row, ours, deferrable, world) for deferrable in (False, True))
-    both = here if here == deferred else f"sync: {here}<br>deferred: {deferred}"
-    cells = [row.name, both, *(cell(row, amazon, deferrable, world) for deferrable in (False, True))]
+def line(case: Case, environment: Environment) -> str:
+    """Return a line of the table."""
+    synchronous, deferred = (cell(case, ours, deferrable, environment) for deferrable in (False, True))
+    both = synchronous if synchronous == deferred else f"sync: {synchronous}<br>deferred: {deferred}"
+    cells = [case.name, both, *(cell(case, amazon, deferrable, environment) for deferrable in (False, True))]
     return f"| {' | '.join(cells)} |"
 
 
 def main() -> int:
-    """Print the table."""
+    """Print the table; return the exit status."""
     try:
         versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     except PackageNotFoundError as error:
         print(f"Not installed: {error}", file=sys.stderr)
         return 1
     logging.disable(logging.CRITICAL)
-    began = time.monotonic()
+    start = time.monotonic()
     print(
-        f"{versions}. A look every {INTERVAL} emulated seconds, a wait is cut off after {MOST_LOOKS}; ARN is "
-        "the execution's ARN; what no row names has its default, but wait_for_completion is True.\n"
+        f"{versions}. The poll interval is {INTERVAL} emulated seconds; a wait is cut off after {MAX_POLLS} polls. "
+        "ARN is the execution's ARN. Arguments have their defaults unless the test case names them, except that "
+        "wait_for_completion is True.\n"
     )
-    print("| row | ours (both modes alike unless told) | amazon sync | amazon deferred |\n|---|---|---|---|")
-    with emulated() as world:
-        for row in ROWS:
-            print(line(row, world), flush=True)
-    print(f"\n{len(ROWS)} rows took {time.monotonic() - began:.0f} s.")
+    print(
+        "| test case | ours (one text if both modes are equal) | amazon sync | amazon deferred |\n|---|---|---|---|"
+    )
+    with emulated() as environment:
+        for case in CASES:
+            print(line(case, environment), flush=True)
+    print(f"\n{len(CASES)} test cases took {time.monotonic() - start:.0f} s.")
     return 0
 
 

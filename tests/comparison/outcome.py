@@ -1,4 +1,4 @@
-"""Owns the outcome of a task: how a worker and a triggerer run it, and how it ended, in words."""
+"""Runs a task as worker and triggerer do, and describes its outcome as text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowTaskTimeout, TaskDeferred
 
-from tests.comparison.world import INTERVAL, Clock, KilledError, StillWaitingError
+from tests.comparison.environment import INTERVAL, Clock, EndlessWaitError, KilledError
 from tests.tasks import TaskInstance
 
 MESSAGE_LENGTH = 240
@@ -23,7 +23,13 @@ MESSAGE_LENGTH = 240
 
 @dataclass
 class Outcome:
-    """What came of a task."""
+    """
+    The outcome of a task.
+
+    :param ending: how the task ended, as text.
+    :param error: the exception that failed the task; None if it did not fail.
+    :param deferred: whether the task was deferred.
+    """
 
     ending: str = ""
     error: BaseException | None = None
@@ -31,48 +37,48 @@ class Outcome:
 
 
 def outcome_of(task: BaseOperator, clock: Clock) -> Outcome:
-    """Run a task to its end as Airflow does, through trigger and second worker session if it defers."""
-    outcome, elsewhere = Outcome(), copy(task)
+    """Run a task to its end as Airflow does; if it defers, in the trigger and then in a second worker process."""
+    outcome, resumed_task = Outcome(), copy(task)
     ti = TaskInstance(task.task_id)
     context: Any = {"ti": ti, "task": task, "task_state_store": ti.store}
-    elsewhere.__dict__.pop("hook", None)
-    where = "task fails"
+    resumed_task.__dict__.pop("hook", None)
+    failure = "task fails"
     try:
         try:
             result = in_worker(task, clock, lambda: task.execute(context))
         except TaskDeferred as deferral:
-            outcome.deferred, where = True, "trigger raises, so the task fails"
-            limit: timedelta | None = deferral.timeout
-            clock.alarm = clock.time() + limit.total_seconds() if limit else None
+            outcome.deferred, failure = True, "trigger raises, so the task fails"
+            timeout: timedelta | None = deferral.timeout
+            clock.timeout_at = clock.time() + timeout.total_seconds() if timeout else None
             event = asyncio.run(in_triggerer(deferral))
-            where, method = "task fails", deferral.method_name
-            result = in_worker(elsewhere, clock, lambda: getattr(elsewhere, method)(context, event))
+            failure, method = "task fails", deferral.method_name
+            result = in_worker(resumed_task, clock, lambda: getattr(resumed_task, method)(context, event))
         outcome.ending = f"task succeeds, returns {brief(str(result))}"
     except KilledError:
         outcome.ending = "task killed"
-    except StillWaitingError:
-        outcome.ending = f"still waiting after {clock.looks} looks, {INTERVAL} s apart"
+    except EndlessWaitError:
+        outcome.ending = f"still waiting after {clock.polls} polls, {INTERVAL} s apart"
     except (Exception, AirflowTaskTimeout) as error:
         outcome.error = error
-        outcome.ending = f"{where}: {type(error).__name__}: {brief(str(error))}"
+        outcome.ending = f"{failure}: {type(error).__name__}: {brief(str(error))}"
     return outcome
 
 
-def in_worker(task: BaseOperator, clock: Clock, session: Callable[[], Any]) -> Any:
-    """Run one worker session under ``execution_timeout``; a timeout and a kill call ``on_kill``."""
-    limit = task.execution_timeout
-    clock.alarm = clock.time() + limit.total_seconds() if limit else None
+def in_worker(task: BaseOperator, clock: Clock, method: Callable[[], Any]) -> Any:
+    """Run a method of a task with ``execution_timeout``; a timeout and a kill call ``on_kill``."""
+    timeout = task.execution_timeout
+    clock.timeout_at = clock.time() + timeout.total_seconds() if timeout else None
     try:
-        return session()
+        return method()
     except (AirflowTaskTimeout, KilledError):
         task.on_kill()
         raise
     finally:
-        clock.alarm = None
+        clock.timeout_at = None
 
 
 async def in_triggerer(deferral: TaskDeferred) -> Any:
-    """Rebuild the trigger from what Airflow stores and return its event; a kill calls its ``on_kill``."""
+    """Create the trigger from its serialized form, and return the payload of its event; a kill calls ``on_kill``."""
     class_path, kwargs = json.loads(json.dumps(deferral.trigger.serialize()))
     module, _, name = class_path.rpartition(".")
     trigger = getattr(importlib.import_module(module), name)(**kwargs)
@@ -84,6 +90,6 @@ async def in_triggerer(deferral: TaskDeferred) -> Any:
 
 
 def brief(text: str) -> str:
-    """Return a message as it fits into a cell."""
+    """Return a message in a form that fits into a table cell."""
     text = re.sub(r"arn:aws:sagemaker:\S+/execution/\w+", "ARN", " ".join(text.split())).replace("|", r"\|")
     return text if len(text) <= MESSAGE_LENGTH else f"{text[:MESSAGE_LENGTH]}…"

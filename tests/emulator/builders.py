@@ -1,4 +1,4 @@
-"""Short ways to write pipeline definitions and executions in tests."""
+"""Builders of pipeline definitions and executions for tests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from polysync_airflow.emulator.engine.execution import Execution
 from polysync_airflow.emulator.engine.expressions import Scope
 
 ROLE = "arn:aws:iam::123456789012:role/SageMakerRole"
-#: Longer than anything that ends by itself, in seconds.
+#: A time in seconds that is longer than everything that ends by itself.
 FOREVER = 30 * 24 * 3600.0
 
 
@@ -22,7 +22,7 @@ def definition(*steps: dict[str, Any], parameters: tuple[dict[str, Any], ...] = 
 
 
 def step(name: str, kind: str = "Processing", *after: str, **more: Any) -> dict[str, Any]:
-    """Return a step that waits for the steps ``after``."""
+    """Return a step that depends on the steps ``after``."""
     return {"Name": name, "Type": kind, "Arguments": {}, "DependsOn": list(after), **more}
 
 
@@ -52,5 +52,5 @@ def execution(
 
 
 def timeline(engine: Execution) -> dict[str, tuple[float, float | None, str]]:
-    """Return start, end and status of each step."""
+    """Return the start, the end and the status of each step."""
     return {name: (run.started_at, run.ended_at, run.status) for name, run in engine.runs.items()}

@@ -1,4 +1,4 @@
-"""Fixtures of the emulator's tests: one server for all, brought back to the beginning before each test."""
+"""Fixtures of the emulator's tests: all tests share one server, which is reset before each test."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ClientOf = Callable[..., Any]
 
 @pytest.fixture(scope="session")
 def issuer_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """The certificate authority that the emulator trusts, and the certificate of the issuer of tokens."""
+    """The files of the CA that the emulator trusts, and of the certificate of the token issuer."""
     return certificates(tmp_path_factory.mktemp("issuer"))
 
 
@@ -31,24 +31,24 @@ def _server(issuer_files: tuple[Path, Path]) -> Iterator[EmulatorServer]:
 
 @pytest.fixture
 def issuer(issuer_files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[Issuer]:
-    """A running issuer of web identity tokens, named as Microsoft Entra's v2 issuers are."""
+    """A running issuer of web identity tokens, with a URL like the v2 issuers of Microsoft Entra."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with running("/tenant/v2.0", issuer_files[1]) as found:
-        yield found
+    with running("/tenant/v2.0", issuer_files[1]) as running_issuer:
+        yield running_issuer
 
 
 @pytest.fixture
 def server(_server: EmulatorServer) -> EmulatorServer:
-    """An empty emulator with a virtual clock."""
+    """An emulator without pipelines and with a virtual clock."""
     _server.control.reset()
     return _server
 
 
 @pytest.fixture
 def client_of(server: EmulatorServer) -> ClientOf:
-    """Make boto3 clients of the emulator, without retries of their own."""
+    """Create boto3 clients of the emulator, by default without retries."""
 
-    # The stubs of boto3.client have one overload per literal service name.
+    # The type stubs of boto3.client have one overload for each literal service name.
     factory: Any = boto3.client
 
     def make(service: str, region: str = "us-east-1", retries: int = 0, **credentials: str) -> Any:
@@ -63,16 +63,16 @@ def client_of(server: EmulatorServer) -> ClientOf:
 
 @pytest.fixture
 def create_session(client_of: ClientOf) -> Callable[..., Any]:
-    """Make a boto3 client with the credentials of an STS answer."""
+    """Create a boto3 client with the credentials in an STS response."""
 
-    def make(service: str, answer: dict[str, Any], region: str = "us-east-1") -> Any:
-        given = answer["Credentials"]
+    def make(service: str, response: dict[str, Any], region: str = "us-east-1") -> Any:
+        credentials = response["Credentials"]
         return client_of(
             service,
             region,
-            aws_access_key_id=given["AccessKeyId"],
-            aws_secret_access_key=given["SecretAccessKey"],
-            aws_session_token=given["SessionToken"],
+            aws_access_key_id=credentials["AccessKeyId"],
+            aws_secret_access_key=credentials["SecretAccessKey"],
+            aws_session_token=credentials["SessionToken"],
         )
 
     return make
@@ -80,18 +80,18 @@ def create_session(client_of: ClientOf) -> Callable[..., Any]:
 
 @pytest.fixture
 def user(client_of: ClientOf) -> Callable[..., Any]:
-    """Make an IAM user, and boto3 clients with its access key."""
+    """Create an IAM user, and boto3 clients with its access key."""
 
     def make(service: str, name: str = "airflow") -> Any:
         iam = client_of("iam")
         if name not in keys:
             iam.create_user(UserName=name)
             keys[name] = iam.create_access_key(UserName=name)["AccessKey"]
-        given = keys[name]
+        access_key = keys[name]
         return client_of(
             service,
-            aws_access_key_id=given["AccessKeyId"],
-            aws_secret_access_key=given["SecretAccessKey"],
+            aws_access_key_id=access_key["AccessKeyId"],
+            aws_secret_access_key=access_key["SecretAccessKey"],
         )
 
     keys: dict[str, Any] = {}
@@ -106,7 +106,7 @@ def sagemaker(client_of: ClientOf) -> Any:
 
 @pytest.fixture
 def create(sagemaker: Any) -> Callable[..., str]:
-    """Create a pipeline from a definition's text and return its name."""
+    """Create a pipeline from the text of a definition, and return its name."""
 
     def make(text: str, name: str = "Demo", **more: Any) -> str:
         sagemaker.create_pipeline(PipelineName=name, PipelineDefinition=text, RoleArn=ROLE, **more)
@@ -117,19 +117,19 @@ def create(sagemaker: Any) -> Callable[..., str]:
 
 @pytest.fixture
 def start(sagemaker: Any) -> Callable[..., str]:
-    """Start an execution and return its ARN; keyword arguments are pipeline parameters."""
+    """Start an execution and return its ARN. The keyword arguments are pipeline parameters."""
 
     def make(pipeline: str = "Demo", **parameters: str) -> str:
         values = [{"Name": name, "Value": value} for name, value in parameters.items()]
-        answer = sagemaker.start_pipeline_execution(PipelineName=pipeline, PipelineParameters=values)
-        return str(answer["PipelineExecutionArn"])
+        response = sagemaker.start_pipeline_execution(PipelineName=pipeline, PipelineParameters=values)
+        return str(response["PipelineExecutionArn"])
 
     return make
 
 
 @pytest.fixture
 def status_of(sagemaker: Any) -> Callable[[str], str]:
-    """Return an execution's status."""
+    """Return the status of an execution."""
 
     def read(arn: str) -> str:
         return str(sagemaker.describe_pipeline_execution(PipelineExecutionArn=arn)["PipelineExecutionStatus"])
@@ -139,16 +139,16 @@ def status_of(sagemaker: Any) -> Callable[[str], str]:
 
 @pytest.fixture
 def steps_of(sagemaker: Any) -> Callable[[str], dict[str, dict[str, Any]]]:
-    """Return an execution's steps by name, in the order in which they started."""
+    """Return the steps of an execution by name, in the order of their starts."""
 
     def read(arn: str) -> dict[str, dict[str, Any]]:
-        answer = sagemaker.list_pipeline_execution_steps(PipelineExecutionArn=arn, SortOrder="Ascending")
-        return {entry["StepName"]: entry for entry in answer["PipelineExecutionSteps"]}
+        response = sagemaker.list_pipeline_execution_steps(PipelineExecutionArn=arn, SortOrder="Ascending")
+        return {entry["StepName"]: entry for entry in response["PipelineExecutionSteps"]}
 
     return read
 
 
 @pytest.fixture
 def shared_definitions() -> Path:
-    """The definitions that come with the example DAGs."""
+    """The folder of the definitions of the example DAGs."""
     return Path(__file__).parents[2] / "example_dags" / "definitions"

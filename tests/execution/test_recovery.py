@@ -1,4 +1,4 @@
-"""The decision table of recovery, every combination of what is stored, seen and asked for."""
+"""The decision core of a new try: a table of all combinations of record, epoch, status and arguments."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from polysync_airflow.execution.models import StartRequest, StoredExecution
 from polysync_airflow.execution.recovery import Action, RetryMode, next_action
 from polysync_airflow.states import STATE_OF_STATUS
 
-# "*" is any; status "-" is one that was not looked at; "Pausing" is one that AWS may invent.
+# "*" matches any value. Status "-" was not described yet; "Pausing" is not known to this version.
 TABLE = """
-record  epoch  status                 retry_mode  failures  may_stop  move
+record  epoch  status                 retry_mode  failures  may_stop  action
 
 none    *      *                      *           *         *         START
 no-arn  *      *                      *           *         *         RESEND_START
@@ -58,21 +58,23 @@ ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout/execution/abcdef
 
 
 def row_of(*case: str) -> tuple[str, ...]:
-    """Return the one row of the table that speaks of a case."""
-    (row,) = [row for row in ROWS if all(said in ("*", is_) for said, is_ in zip(row, case, strict=False))]
+    """Return the only row of the table that matches a case."""
+    (row,) = [
+        row for row in ROWS if all(cell in ("*", value) for cell, value in zip(row, case, strict=False))
+    ]
     return row
 
 
 @pytest.mark.parametrize("status", STATUSES)
 @pytest.mark.parametrize("epoch", EPOCHS)
 @pytest.mark.parametrize("record", RECORDS)
-def test_every_case_is_decided_as_the_table_says(record: str, epoch: str, status: str) -> None:
-    """Each combination is in the table exactly once, and decided so."""
+def test_action_is_the_one_in_the_table(record: str, epoch: str, status: str) -> None:
+    """Exactly one row of the table matches each combination, and ``next_action`` returns its action."""
     stored = StoredExecution(
         epoch=2, region_name="us-east-1", request=REQUEST, execution_arn=ARN if record == "arn" else None
     )
     for retry_mode, failures, may_stop in product(RETRY_MODES, FAILURES, MAY_STOP):
-        move = next_action(
+        action = next_action(
             None if record == "none" else stored,
             2 if epoch == "same" else 3,
             None if status == "-" else status,
@@ -82,19 +84,19 @@ def test_every_case_is_decided_as_the_table_says(record: str, epoch: str, status
         )
 
         case = (record, epoch, status, retry_mode, failures, may_stop)
-        assert move.name == row_of(*case)[-1], case
+        assert action.name == row_of(*case)[-1], case
 
 
-def test_the_table_has_no_row_that_speaks_of_nothing() -> None:
-    """Every row is some case's: a status that AWS renames leaves none behind."""
+def test_every_row_matches_a_case() -> None:
+    """The table has no row without a case, for example of a status that no longer exists."""
     cases = product(RECORDS, EPOCHS, STATUSES, RETRY_MODES, FAILURES, MAY_STOP)
 
     assert {row_of(*case) for case in cases} == set(ROWS)
-    assert {row[-1] for row in ROWS} == {move.name for move in Action}
+    assert {row[-1] for row in ROWS} == {action.name for action in Action}
 
 
-def test_an_epoch_is_another_also_if_it_is_smaller() -> None:
-    """Whoever lowers ``retries`` and clears gets a new execution, too."""
+def test_smaller_epoch_is_a_new_epoch() -> None:
+    """A user who lowers ``retries`` and clears the task gets a new execution too."""
     stored = StoredExecution(epoch=2, region_name="us-east-1", request=REQUEST, execution_arn=ARN)
 
     assert next_action(stored, 1, "Succeeded") is Action.START

@@ -1,10 +1,9 @@
-"""The decision core: the status table against AWS's own list, backoff, deadlines."""
+"""The decision core of a wait: intervals, backoff, deadlines and log lines."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import botocore.session
 import pytest
 
 from polysync_airflow.exceptions import SageMakerApiError
@@ -16,13 +15,12 @@ from polysync_airflow.execution.waiter import (
     Wait,
     Waiter,
 )
-from polysync_airflow.states import STATE_OF_STATUS, PolysyncState, has_ended, is_stoppable, state_of
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/churn/execution/abcdefghijkl"
 
 
-def watch(**members: Any) -> Waiter:
-    """Make a watch that began at 0 and ends at 3,600."""
+def make_waiter(**fields: Any) -> Waiter:
+    """Return the state of a wait that began at 0 and has its deadline at 3,600."""
     return Waiter(
         **{
             "execution_arn": ARN,
@@ -30,63 +28,34 @@ def watch(**members: Any) -> Waiter:
             "poll_interval": 30,
             "since": 0,
             "deadline": 3600,
-            **members,
+            **fields,
         }
     )
 
 
-def seen(status: str) -> ExecutionDescription:
-    """Make an answer of AWS."""
+def described(status: str) -> ExecutionDescription:
+    """Return a DescribePipelineExecution response with a status."""
     return ExecutionDescription.model_validate(
         {"PipelineExecutionArn": ARN, "PipelineExecutionStatus": status}
     )
 
 
-def trouble(permanent: bool = False, text: str = "Rate exceeded") -> SageMakerApiError:
-    """Make a failed look."""
+def api_error(permanent: bool = False, message: str = "Rate exceeded") -> SageMakerApiError:
+    """Return the error of a failed poll."""
     return SageMakerApiError(
-        text, error_code="ThrottlingException", operation="Describe", permanent=permanent
+        message, error_code="ThrottlingException", operation="Describe", permanent=permanent
     )
 
 
-def test_the_table_knows_every_status_of_aws() -> None:
-    """A status that AWS adds to its own list fails here until the table has it."""
-    model: Any = botocore.session.get_session().get_service_model("sagemaker")
-    listed = set(model.shape_for("PipelineExecutionStatus").enum)
-
-    assert listed <= STATE_OF_STATUS.keys()
-    # botocore before 1.43 does not list CompletedWithFailures; nothing else may be ours alone.
-    assert STATE_OF_STATUS.keys() - listed <= {"CompletedWithFailures"}
-
-
-@pytest.mark.parametrize(
-    ("status", "state", "ended", "stoppable"),
-    [
-        ("Executing", "Running", False, True),
-        ("Stopping", "Running", False, False),
-        ("Succeeded", "Success", True, False),
-        ("Failed", "Failed", True, False),
-        ("Stopped", "Cancelled", True, False),
-        ("CompletedWithFailures", "Failed", True, False),
-        ("Pausing", "Unknown", False, True),
-        ("succeeded", "Unknown", False, True),
-    ],
-)
-def test_every_status_has_one_state(status: str, state: str, ended: bool, stoppable: bool) -> None:
-    """The mapping, whether it is final, and whether a stop makes sense."""
-    assert (state_of(status), has_ended(status), is_stoppable(status)) == (state, ended, stoppable)
-    assert state_of(None) is PolysyncState.UNKNOWN
-
-
 @pytest.mark.parametrize(("interval", "first"), [(1, FIRST_POLL_DELAY_SECONDS), (30, 30), (600, 600)])
-def test_the_first_look_is_never_within_the_first_seconds(interval: float, first: float) -> None:
-    """A task resumed at once after deferring can be failed by the scheduler."""
-    assert watch(poll_interval=interval).begin(0).seconds == first
+def test_first_poll_is_not_within_the_first_seconds(interval: float, first: float) -> None:
+    """The first poll is delayed: the scheduler may fail a task that resumes right after its deferral."""
+    assert make_waiter(poll_interval=interval).first_wait(0).seconds == first
 
 
-def test_no_sleep_goes_past_the_deadline() -> None:
-    """The last look comes at the deadline, not an interval later."""
-    step = watch(poll_interval=600).decide(seen("Executing"), 3300)
+def test_no_sleep_lasts_longer_than_the_deadline() -> None:
+    """The last poll is at the deadline, even if the poll interval ends later."""
+    step = make_waiter(poll_interval=600).decide(described("Executing"), 3300)
 
     assert isinstance(step, Wait)
     assert step.seconds == 300
@@ -95,25 +64,25 @@ def test_no_sleep_goes_past_the_deadline() -> None:
 @pytest.mark.parametrize(
     ("status", "outcome"), [("Executing", "timed_out"), ("Succeeded", "ended"), ("New", "timed_out")]
 )
-def test_the_deadline_gives_one_last_look(status: str, outcome: str) -> None:
-    """An execution that ended in time counts as ended even if it is seen only at the deadline."""
-    step = watch().decide(seen(status), 3600)
+def test_last_poll_at_the_deadline_decides(status: str, outcome: str) -> None:
+    """An execution that ended in time counts as ended, even if only the last poll shows its end."""
+    step = make_waiter().decide(described(status), 3600)
 
     assert isinstance(step, Finish)
     assert step.event.outcome == outcome
 
 
-def test_failed_looks_back_off_and_recover() -> None:
-    """Intervals double up to the longest, one warning tells of it, and a good look begins anew."""
-    step = watch().begin(0)
+def test_failed_polls_back_off_until_one_succeeds() -> None:
+    """Intervals double up to the maximum, one warning is logged, and a successful poll resets the backoff."""
+    step = make_waiter().first_wait(0)
     sleeps, warnings = [], 0
     for _ in range(7):
-        following = step.watch.decide(trouble(), 100)
-        assert isinstance(following, Wait)
-        sleeps.append(following.seconds)
-        warnings += len(following.notes)
-        step = following
-    recovered = step.watch.decide(seen("Executing"), 200)
+        next_step = step.waiter.decide(api_error(), 100)
+        assert isinstance(next_step, Wait)
+        sleeps.append(next_step.seconds)
+        warnings += len(next_step.log_lines)
+        step = next_step
+    recovered = step.waiter.decide(described("Executing"), 200)
 
     assert sleeps == [
         30,
@@ -127,55 +96,57 @@ def test_failed_looks_back_off_and_recover() -> None:
     assert warnings == 1
     assert isinstance(recovered, Wait)
     assert recovered.seconds == 30
-    assert any("can be seen again" in note.text for note in recovered.notes)
+    assert any("polls succeed again" in line.text for line in recovered.log_lines)
 
 
-def test_backoff_never_looks_more_often_than_asked() -> None:
-    """A poll interval above the longest backoff stays what it is."""
-    step = watch(poll_interval=900).decide(trouble(), 0)
+def test_backoff_is_not_shorter_than_the_poll_interval() -> None:
+    """A poll interval above the maximum backoff is used unchanged."""
+    step = make_waiter(poll_interval=900).decide(api_error(), 0)
 
     assert isinstance(step, Wait)
     assert step.seconds == 900
 
 
-def test_a_lasting_refusal_ends_the_wait_at_once() -> None:
-    """What time cannot cure is not waited for; the event says which call was refused."""
-    step = watch().decide(trouble(permanent=True, text="not you"), 10)
+def test_permanent_error_ends_the_wait() -> None:
+    """A permanent error ends the wait at once, and the event has its message, error code and operation."""
+    step = make_waiter().decide(api_error(permanent=True, message="not you"), 10)
 
     assert isinstance(step, Finish)
     assert (step.event.outcome, step.event.message) == ("refused", "not you")
     assert (step.event.error_code, step.event.operation) == ("ThrottlingException", "Describe")
 
 
-def test_every_new_trouble_is_told_once() -> None:
-    """Another kind of trouble is news, the same is not."""
-    first = watch().decide(trouble(text="A"), 0)
+def test_each_new_error_is_logged_once() -> None:
+    """Another error is logged, and a repetition of the same error is not."""
+    first = make_waiter().decide(api_error(message="A"), 0)
     assert isinstance(first, Wait)
-    same = first.watch.decide(trouble(text="A"), 30)
+    same = first.waiter.decide(api_error(message="A"), 30)
     assert isinstance(same, Wait)
-    other = same.watch.decide(trouble(text="B"), 60)
+    other = same.waiter.decide(api_error(message="B"), 60)
 
-    assert [len(step.notes) for step in (first, same, other)] == [1, 0, 1]
-
-
-def test_after_trouble_the_same_status_is_news() -> None:
-    known = watch().decide(seen("Executing"), 1.0)
-    assert isinstance(known, Wait)
-    troubled = known.watch.decide(trouble(), 2.0)
-    assert isinstance(troubled, Wait)
-
-    again = troubled.watch.decide(seen("Executing"), 3.0)
-
-    assert isinstance(again, Wait)
-    assert (again.watch.failures, again.watch.last_error) == (0, None)
-    assert ["can be seen again" in note.text for note in again.notes] == [True]
+    assert [len(step.log_lines) for step in (first, same, other)] == [1, 0, 1]
 
 
-def test_the_same_status_ends_a_wait_at_its_deadline() -> None:
-    known = watch().decide(seen("Executing"), 1.0)
-    assert isinstance(known, Wait)
+def test_same_status_after_an_error_is_logged() -> None:
+    """A successful poll after an error is logged and resets the error, even if the status is the same."""
+    before = make_waiter().decide(described("Executing"), 1.0)
+    assert isinstance(before, Wait)
+    failed = before.waiter.decide(api_error(), 2.0)
+    assert isinstance(failed, Wait)
 
-    end = known.watch.decide(seen("Executing"), known.watch.deadline)
+    recovered = failed.waiter.decide(described("Executing"), 3.0)
+
+    assert isinstance(recovered, Wait)
+    assert (recovered.waiter.consecutive_failures, recovered.waiter.last_error) == (0, None)
+    assert ["polls succeed again" in line.text for line in recovered.log_lines] == [True]
+
+
+def test_same_status_at_the_deadline_ends_the_wait() -> None:
+    """The deadline ends the wait, even if the status has not changed since the poll before."""
+    before = make_waiter().decide(described("Executing"), 1.0)
+    assert isinstance(before, Wait)
+
+    end = before.waiter.decide(described("Executing"), before.waiter.deadline)
 
     assert isinstance(end, Finish)
     assert end.event.outcome == "timed_out"

@@ -1,4 +1,4 @@
-"""What a DAG author can get wrong is refused before any call to AWS, naming the field, the value and the cure."""
+"""Invalid arguments and connections are refused before any call to AWS, with field, value and cure."""
 
 from __future__ import annotations
 
@@ -16,10 +16,15 @@ from polysync_airflow.operators import (
 from tests.conftest import connection
 from tests.tasks import run_task
 
-ILLEGAL_STARTS = {
+INVALID_STARTS = {
     "83-character display name": (
         {"execution_display_name": "a" * 83},
-        ["execution_display_name = 'aaa", "(83 characters)", "at most 82", "leave it out to have one made"],
+        [
+            "execution_display_name = 'aaa",
+            "(83 characters)",
+            "at most 82",
+            "the operator makes a unique name",
+        ],
     ),
     "display name with a space": (
         {"execution_display_name": "my run"},
@@ -50,7 +55,7 @@ ILLEGAL_STARTS = {
         {"pipeline_parameters": {"n" * 257: "x"}},
         ["pipeline_parameters['nnn", "256"],
     ),
-    "parameters as text": (
+    "parameters as a string": (
         {"pipeline_parameters": "{'X': 1}"},
         ["pipeline_parameters = \"{'X': 1}\"", "mapping"],
     ),
@@ -60,7 +65,7 @@ ILLEGAL_STARTS = {
     ),
     "no pipeline name": ({"pipeline_name": ""}, ["pipeline_name = ''"]),
     "max_parallel_steps=0": ({"max_parallel_steps": 0}, ["max_parallel_steps = 0", "whole number from 1"]),
-    "a role that is no ARN": (
+    "role that is not an ARN": (
         {"execution_role_arn": "SageMakerRole-for-executions"},
         [
             "execution_role_arn = 'SageMakerRole-for-executions'",
@@ -72,22 +77,22 @@ ILLEGAL_STARTS = {
 }
 
 
-@pytest.mark.parametrize(("arguments", "says"), ILLEGAL_STARTS.values(), ids=ILLEGAL_STARTS.keys())
-def test_an_illegal_start_is_refused_before_any_call(
-    arguments: dict[str, Any], says: list[str], emulator: EmulatorServer
+@pytest.mark.parametrize(("arguments", "texts"), INVALID_STARTS.values(), ids=INVALID_STARTS.keys())
+def test_invalid_start_is_refused_before_any_call(
+    arguments: dict[str, Any], texts: list[str], emulator: EmulatorServer
 ) -> None:
-    """The error names field, value and cure, and AWS was not called."""
+    """The error names the field, the value and the cure, and AWS is not called."""
     run = run_task(PolysyncStartPipelineOperator(task_id="t", **{"pipeline_name": "fanout", **arguments}))
 
     assert isinstance(run.error, ParametersError)
-    for text in says:
+    for text in texts:
         assert text in str(run.error)
     assert emulator.control.calls() == []
     assert run.xcoms == {}
 
 
-def test_all_problems_come_in_one_message(emulator: EmulatorServer) -> None:
-    """A DAG author corrects everything in one round."""
+def test_all_invalid_arguments_are_in_one_message(emulator: EmulatorServer) -> None:
+    """The error lists all invalid arguments, so that a DAG author can correct them at once."""
     run = run_task(
         PolysyncStartPipelineOperator(
             task_id="t",
@@ -98,15 +103,15 @@ def test_all_problems_come_in_one_message(emulator: EmulatorServer) -> None:
         )
     )
 
-    text = str(run.error)
+    message = str(run.error)
     for field in ("pipeline_name", "['A']", "['B']", "execution_display_name", "max_parallel_steps"):
-        assert field in text
-    assert "'C'" not in text
+        assert field in message
+    assert "'C'" not in message
     assert emulator.control.calls() == []
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "text"),
     [
         ({"poll_interval": 0}, "poll_interval = 0"),
         ({"poll_interval": "30"}, "poll_interval = '30'"),
@@ -116,14 +121,14 @@ def test_all_problems_come_in_one_message(emulator: EmulatorServer) -> None:
         ({"on_completed_with_failures": "skip"}, "one of fail, succeed"),
     ],
 )
-def test_an_illegal_setting_is_refused_when_the_dag_is_parsed(arguments: dict[str, Any], says: str) -> None:
-    """What is no template fails as an import error of the DAG, the earliest a person can see it."""
-    with pytest.raises(ParametersError, match=says):
+def test_invalid_setting_is_refused_when_the_dag_is_parsed(arguments: dict[str, Any], text: str) -> None:
+    """An invalid argument that is not templated raises an error when Airflow parses the DAG."""
+    with pytest.raises(ParametersError, match=text):
         PolysyncStartPipelineOperator(task_id="t", pipeline_name="fanout", **arguments)
 
 
 @pytest.mark.parametrize(
-    ("conn", "says"),
+    ("conn", "texts"),
     [
         (None, ["polysync_conn_id = 'polysync_default'", "no such connection", "Admin > Connections"]),
         (connection(region_name=""), ["region_name", "Field required", "fill it in"]),
@@ -142,10 +147,10 @@ def test_an_illegal_setting_is_refused_when_the_dag_is_parsed(arguments: dict[st
         ),
     ],
 )
-def test_an_unusable_connection_is_refused_before_any_call(
-    conn: str | None, says: list[str], emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+def test_unusable_connection_is_refused_before_any_call(
+    conn: str | None, texts: list[str], emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing falls back to the host's credentials; the error names the field and never a secret."""
+    """The host's credentials are not used instead, and the error names the field but no secret."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAHOSTHOSTHOSTHOST")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "host-secret")
     if conn is None:
@@ -156,15 +161,15 @@ def test_an_unusable_connection_is_refused_before_any_call(
     run = run_task(PolysyncStartPipelineOperator(task_id="t", pipeline_name="fanout"))
 
     assert isinstance(run.error, CredentialsError)
-    for text in says:
+    for text in texts:
         assert text in str(run.error)
     assert "emulated-secret-key" not in str(run.error)
     assert emulator.control.calls() == []
 
 
 @pytest.mark.parametrize("conn_id", [None, "", 7])
-def test_no_connection_id_never_means_the_hosts_credentials(conn_id: Any, emulator: EmulatorServer) -> None:
-    """The amazon hook treats None as "whatever the host has"; ours refuses it."""
+def test_missing_connection_id_is_refused(conn_id: Any, emulator: EmulatorServer) -> None:
+    """With None, the amazon hook uses the host's credentials; this provider raises an error."""
     run = run_task(
         PolysyncStartPipelineOperator(task_id="t", pipeline_name="fanout", polysync_conn_id=conn_id)
     )
@@ -176,8 +181,8 @@ def test_no_connection_id_never_means_the_hosts_credentials(conn_id: Any, emulat
 @pytest.mark.parametrize(
     "arn", ["", None, "fanout", "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout"]
 )
-def test_stop_refuses_what_is_not_an_executions_arn(arn: Any, emulator: EmulatorServer) -> None:
-    """An empty XCom, a name or a pipeline's ARN is told apart from an execution's ARN without AWS."""
+def test_stop_refuses_values_that_are_not_execution_arns(arn: Any, emulator: EmulatorServer) -> None:
+    """An empty XCom, a name or a pipeline's ARN is refused without a call to AWS."""
     run = run_task(PolysyncStopPipelineOperator(task_id="t", execution_arn=arn))
 
     assert isinstance(run.error, ParametersError)
@@ -186,7 +191,7 @@ def test_stop_refuses_what_is_not_an_executions_arn(arn: Any, emulator: Emulator
 
 
 def test_import_refuses_contradictory_arguments(emulator: EmulatorServer) -> None:
-    """A prefix and names at once say two different things."""
+    """A prefix and a list of names cannot be given together."""
     run = run_task(
         PolysyncListImportOperator(task_id="t", pipeline_name_prefix="a", pipeline_names=["abalone"])
     )

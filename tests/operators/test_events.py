@@ -1,4 +1,4 @@
-"""The event that resumes a task is checked before anything is decided by it."""
+"""The operators validate the event that resumes a deferred task."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from polysync_airflow.operators import PolysyncStartPipelineOperator, PolysyncSt
 from tests.tasks import TaskInstance
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout/execution/abcdefghijkl"
-GOOD = {
+VALID_EVENT = {
     "outcome": "ended",
     "execution_arn": ARN,
     "pipeline_name": "fanout",
@@ -36,14 +36,14 @@ GOOD = {
         None,
         {},
         {"status": "success", "value": ARN},
-        {**GOOD, "outcome": "finished"},
-        {**GOOD, "status": None},
-        {**GOOD, "execution_arn": "fanout"},
-        {**GOOD, "surprise": 1},
+        {**VALID_EVENT, "outcome": "finished"},
+        {**VALID_EVENT, "status": None},
+        {**VALID_EVENT, "execution_arn": "fanout"},
+        {**VALID_EVENT, "surprise": 1},
     ],
 )
-def test_what_is_no_event_of_ours_is_refused(operator: Any, event: Any) -> None:
-    """A missing, foreign, incomplete or contradictory event fails the task instead of passing as success."""
+def test_invalid_event_is_refused(operator: Any, event: Any) -> None:
+    """A missing, foreign, incomplete or contradictory event fails the task."""
     context = {"ti": TaskInstance("t")}
 
     with pytest.raises(TriggerEventError, match="not this provider's event"):

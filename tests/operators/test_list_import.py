@@ -1,4 +1,4 @@
-"""ListImport: which pipelines become jobs, what a job tells, and what happens to the odd ones."""
+"""ListImport: which pipelines are imported, the content of the jobs, and errors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from polysync_airflow.aws import concurrent_calls, rate_limiter
+from polysync_airflow.aws import concurrent_calls, rate_limiter, retry
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import ParametersError, SageMakerApiError
 from polysync_airflow.execution.parameters import declared_parameters
@@ -25,22 +25,22 @@ PLAIN = {"Version": "2020-12-01", "Steps": [{"Name": "A", "Type": "Processing", 
 
 
 @pytest.fixture(autouse=True)
-def fresh_pace(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no test's throttling slow the next one down, and make the pause before a repeat short."""
+def new_rate_limiters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give each test a new rate limiter, and make the first backoff short."""
     monkeypatch.setattr(rate_limiter, "_RATE_LIMITERS", {})
-    monkeypatch.setattr(concurrent_calls, "MIN_BACKOFF_SECONDS", 0.05)
+    monkeypatch.setattr(retry, "MIN_BACKOFF_SECONDS", 0.05)
 
 
-def imported(**arguments: Any) -> Any:
+def run_import(**arguments: Any) -> Any:
     """Run an import and return its jobs."""
     run = run_task(PolysyncListImportOperator(task_id="import", **arguments))
     assert run.error is None, run.error
-    # What Airflow stores as XCom must survive JSON.
+    # Airflow stores the result as an XCom, in JSON.
     return json.loads(json.dumps(run.result))
 
 
-def create(name: str, definition: Any, **members: Any) -> None:
-    """Create a pipeline by other hands."""
+def create_pipeline(name: str, definition: Any, **members: Any) -> None:
+    """Create a pipeline with the API."""
     text = definition if isinstance(definition, str) else json.dumps(definition)
     client: Any = PolysyncSageMakerHook().conn
     client.create_pipeline(
@@ -48,8 +48,8 @@ def create(name: str, definition: Any, **members: Any) -> None:
     )
 
 
-def create_many(emulator: EmulatorServer, count: int) -> list[str]:
-    """Create pipelines without HTTP; return the names of all that exist then, sorted."""
+def create_pipelines(emulator: EmulatorServer, count: int) -> list[str]:
+    """Create pipelines without HTTP; return the sorted names of all pipelines of the region."""
     for number in range(count):
         request = {
             "PipelineName": f"many-{number:04d}",
@@ -61,15 +61,15 @@ def create_many(emulator: EmulatorServer, count: int) -> list[str]:
     return sorted(emulator.pipelines["us-east-1"])
 
 
-def most_at_once(calls: Sequence[dict[str, Any]], seconds: float) -> int:
-    """Return how many calls were under way at once at most, if each took so long and not longer."""
-    begun = sorted(datetime.fromisoformat(call["wall_time"]).timestamp() for call in calls)
-    return max(sum(first <= one < first + seconds for one in begun) for first in begun)
+def max_concurrent_calls(calls: Sequence[dict[str, Any]], seconds: float) -> int:
+    """Return the highest number of calls at the same time, if each call took so many seconds."""
+    starts = sorted(datetime.fromisoformat(call["wall_time"]).timestamp() for call in calls)
+    return max(sum(first <= start < first + seconds for start in starts) for first in starts)
 
 
-def test_all_pipelines_are_imported_by_name(emulator: EmulatorServer) -> None:
-    """Without a choice every pipeline of the region comes, sorted."""
-    assert [job["name"] for job in imported()] == [
+def test_all_pipelines_are_imported_in_order(emulator: EmulatorServer) -> None:
+    """Without arguments, all pipelines of the region are imported, sorted by name."""
+    assert [job["name"] for job in run_import()] == [
         "abalone",
         "callback-lambda",
         "churn-tuning",
@@ -78,9 +78,9 @@ def test_all_pipelines_are_imported_by_name(emulator: EmulatorServer) -> None:
     ]
 
 
-def test_a_job_tells_everything_polysync_shows(emulator: EmulatorServer) -> None:
-    """All facts and the declared parameters with type, default and enum values."""
-    create(
+def test_job_has_all_properties(emulator: EmulatorServer) -> None:
+    """A job has all properties of its pipeline, and its parameters with type, default and enum values."""
+    create_pipeline(
         "Tuned",
         {
             "Version": "2020-12-01",
@@ -97,7 +97,7 @@ def test_a_job_tells_everything_polysync_shows(emulator: EmulatorServer) -> None
         ParallelismConfiguration={"MaxParallelExecutionSteps": 3},
     )
 
-    (job,) = imported(pipeline_names=["Tuned"])
+    (job,) = run_import(pipeline_names=["Tuned"])
 
     assert job.pop("created_at").endswith("Z")
     assert job.pop("modified_at").endswith("Z")
@@ -128,35 +128,35 @@ def test_a_job_tells_everything_polysync_shows(emulator: EmulatorServer) -> None
         ("x", []),
     ],
 )
-def test_a_prefix_narrows_the_import(prefix: str, names: list[str], emulator: EmulatorServer) -> None:
-    """Also one that ends in a hyphen, which AWS itself does not take."""
-    create("churnless", PLAIN)
+def test_prefix_limits_the_import(prefix: str, names: list[str], emulator: EmulatorServer) -> None:
+    """A prefix may also end in a hyphen, which AWS itself does not accept."""
+    create_pipeline("churnless", PLAIN)
 
-    assert [job["name"] for job in imported(pipeline_name_prefix=prefix)] == names
+    assert [job["name"] for job in run_import(pipeline_name_prefix=prefix)] == names
 
 
 def test_names_are_described_without_listing(emulator: EmulatorServer) -> None:
-    """Who knows the names needs no ListPipelines permission; a name given twice is one job."""
-    jobs = imported(pipeline_names=["fanout", "abalone", "fanout"])
+    """An import by name does not call ListPipelines, and a repeated name is one job."""
+    jobs = run_import(pipeline_names=["fanout", "abalone", "fanout"])
 
     assert [job["name"] for job in jobs] == ["abalone", "fanout"]
     assert [c["operation"] for c in emulator.control.calls()] == ["DescribePipeline", "DescribePipeline"]
 
 
-def test_names_that_do_not_exist_are_an_error_that_helps(emulator: EmulatorServer) -> None:
-    """All missing names come in one message, each with what was found near it."""
+def test_missing_names_are_in_one_error_with_similar_names(emulator: EmulatorServer) -> None:
+    """The error lists all missing names, each with the similar names that exist."""
     run = run_task(PolysyncListImportOperator(task_id="t", pipeline_names=["Abalon", "fanout", "zzz"]))
 
     assert isinstance(run.error, ParametersError)
-    assert "'Abalon' (near it: abalone)" in str(run.error)
-    assert "'zzz' (nothing near it)" in str(run.error)
+    assert "'Abalon' (similar names: abalone)" in str(run.error)
+    assert "'zzz' (no similar name)" in str(run.error)
     assert "'fanout'" not in str(run.error)
 
 
-def test_a_definition_that_cannot_be_read_is_a_job_with_its_error(emulator: EmulatorServer) -> None:
-    """Such a pipeline is imported all the same, never silently skipped."""
+def test_unreadable_definition_is_a_job_with_an_error(emulator: EmulatorServer) -> None:
+    """A pipeline whose definition cannot be read is imported with ``parameters_error``, not skipped."""
     hook = PolysyncSageMakerHook()
-    # SageMaker checks definitions when they are created: only its answer can be made unreadable.
+    # SageMaker validates definitions when pipelines are created, so the test changes the response instead.
     client: Any = hook.conn
     client.meta.events.register(
         "after-call.sagemaker.DescribePipeline",
@@ -170,7 +170,7 @@ def test_a_definition_that_cannot_be_read_is_a_job_with_its_error(emulator: Emul
 
 
 @pytest.mark.parametrize(
-    ("definition", "says"),
+    ("definition", "text"),
     [
         (None, "not JSON"),
         ("", "not JSON"),
@@ -180,31 +180,31 @@ def test_a_definition_that_cannot_be_read_is_a_job_with_its_error(emulator: Emul
         ('{"Parameters": {"A": "String"}}', "Parameters"),
     ],
 )
-def test_every_unreadable_definition_says_why(definition: str | None, says: str) -> None:
-    """The error names the place in the definition."""
-    with pytest.raises(ParametersError, match=says):
+def test_error_names_the_invalid_part_of_a_definition(definition: str | None, text: str) -> None:
+    """The error names the invalid part of the definition."""
+    with pytest.raises(ParametersError, match=text):
         declared_parameters(definition)
 
 
-def test_a_definition_may_declare_nothing() -> None:
-    """No ``Parameters`` is no parameters, not an error."""
+def test_definition_without_parameters() -> None:
+    """A definition without ``Parameters`` has no parameters and is not an error."""
     assert declared_parameters('{"Version": "2020-12-01", "Steps": []}') == []
 
 
-def test_a_pipeline_deleted_meanwhile_is_skipped_with_a_line(emulator: EmulatorServer) -> None:
-    """Between ListPipelines and DescribePipeline a pipeline can go."""
+def test_pipeline_deleted_during_the_import_is_skipped(emulator: EmulatorServer) -> None:
+    """A pipeline that is deleted between ListPipelines and DescribePipeline is skipped with a log line."""
     emulator.control.add_fault("error", "DescribePipeline", code="ResourceNotFound", message="gone", count=1)
 
     with capture_logs() as logs:
-        jobs = imported()
+        jobs = run_import()
 
-    (gone,) = set(emulator.pipelines["us-east-1"]) - {job["name"] for job in jobs}
-    told = [entry["event"] for entry in logs if "was deleted" in entry["event"]]
-    assert told == [f"Pipeline {gone} was deleted while the list was read: skipped."]
+    (deleted,) = set(emulator.pipelines["us-east-1"]) - {job["name"] for job in jobs}
+    messages = [entry["event"] for entry in logs if "was deleted" in entry["event"]]
+    assert messages == [f"Pipeline {deleted} was deleted during the import: skipped."]
 
 
-def test_a_refused_describe_fails_the_import(emulator: EmulatorServer) -> None:
-    """A permission that is missing is no deleted pipeline."""
+def test_refused_describe_fails_the_import(emulator: EmulatorServer) -> None:
+    """A missing permission fails the import; the pipeline does not count as deleted."""
     emulator.control.add_fault(
         "error", "DescribePipeline", code="AccessDeniedException", message="no", skip=2
     )
@@ -218,8 +218,8 @@ def test_a_refused_describe_fails_the_import(emulator: EmulatorServer) -> None:
 @pytest.mark.parametrize(
     "arguments", [{"pipeline_names": "abalone"}, {"pipeline_names": ["a b"]}, {"pipeline_name_prefix": "a b"}]
 )
-def test_illegal_names_are_refused_before_any_call(arguments: Any, emulator: EmulatorServer) -> None:
-    """A string is no list, and a name with a space cannot exist."""
+def test_invalid_names_are_refused_before_any_call(arguments: Any, emulator: EmulatorServer) -> None:
+    """A string instead of a list, or a name with a space, is refused."""
     run = run_task(PolysyncListImportOperator(task_id="t", **arguments))
 
     assert isinstance(run.error, ParametersError)
@@ -227,73 +227,73 @@ def test_illegal_names_are_refused_before_any_call(arguments: Any, emulator: Emu
     assert emulator.control.calls() == []
 
 
-def test_a_thousand_pipelines_are_imported_in_order(
+def test_thousand_pipelines_are_imported_in_order(
     emulator: EmulatorServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Each is described once; pages are read as describing goes on; no connection has to be thrown away."""
-    names = create_many(emulator, 1_000)
+    """Each pipeline is described once, pages are read as needed, and no connection is discarded."""
+    names = create_pipelines(emulator, 1_000)
     emulator.control.clear_calls()
 
     with caplog.at_level(logging.WARNING, "urllib3"):
-        assert [job["name"] for job in imported()] == names
+        assert [job["name"] for job in run_import()] == names
 
-    asked = [call["operation"] for call in emulator.control.calls()]
-    assert asked.count("DescribePipeline") == len(names)
-    pages = [place for place, operation in enumerate(asked) if operation == "ListPipelines"]
+    operations = [call["operation"] for call in emulator.control.calls()]
+    assert operations.count("DescribePipeline") == len(names)
+    pages = [index for index, operation in enumerate(operations) if operation == "ListPipelines"]
     assert len(pages) == 11
-    ahead = concurrent_calls.WORKERS * concurrent_calls.PREFETCH_PER_WORKER
-    for page, place in enumerate(pages):
-        assert asked[:place].count("DescribePipeline") >= 100 * page - ahead
+    prefetched = concurrent_calls.WORKERS * concurrent_calls.PREFETCH_PER_WORKER
+    for page, index in enumerate(pages):
+        assert operations[:index].count("DescribePipeline") >= 100 * page - prefetched
     assert caplog.records == []
 
 
-def test_pipelines_are_described_side_by_side_but_not_all_at_once(emulator: EmulatorServer) -> None:
-    """As many calls are under way as there are threads, however many pipelines there are."""
-    create_many(emulator, 60)
+def test_pipelines_are_described_concurrently(emulator: EmulatorServer) -> None:
+    """There are at most as many concurrent calls as threads, however many pipelines there are."""
+    create_pipelines(emulator, 60)
     emulator.control.clear_calls()
     emulator.control.add_fault("latency", "DescribePipeline", delay=0.2)
 
-    imported()
+    run_import()
 
-    found = most_at_once(emulator.control.calls("DescribePipeline"), 0.2)
-    assert concurrent_calls.WORKERS / 2 < found <= concurrent_calls.WORKERS
+    concurrent = max_concurrent_calls(emulator.control.calls("DescribePipeline"), 0.2)
+    assert concurrent_calls.WORKERS / 2 < concurrent <= concurrent_calls.WORKERS
 
 
-def test_a_slow_answer_changes_no_order(emulator: EmulatorServer) -> None:
-    """Jobs come by name, not as they are described, by a list of names as well."""
-    names = create_many(emulator, 30)
+def test_slow_response_does_not_change_the_order(emulator: EmulatorServer) -> None:
+    """Jobs are sorted by name, not by the order of the responses, also for a list of names."""
+    names = create_pipelines(emulator, 30)
     for arguments in ({}, {"pipeline_names": names[::-1]}):
         emulator.control.add_fault("latency", "DescribePipeline", delay=0.3, count=3)
-        assert [job["name"] for job in imported(**arguments)] == names
+        assert [job["name"] for job in run_import(**arguments)] == names
 
 
-def test_throttling_slows_an_import_down_and_does_not_end_it(emulator: EmulatorServer) -> None:
-    """Lists and descriptions are asked for again, at half the pace, with a line in the log."""
-    names = create_many(emulator, 20)
+def test_throttled_import_slows_down_and_continues(emulator: EmulatorServer) -> None:
+    """Throttled calls are repeated at half the rate, with a log line."""
+    names = create_pipelines(emulator, 20)
     emulator.control.add_fault("throttle", "ListPipelines", count=2)
     emulator.control.add_fault("throttle", "DescribePipeline", skip=5, count=8)
 
     with capture_logs() as logs:
-        assert [job["name"] for job in imported()] == names
+        assert [job["name"] for job in run_import()] == names
 
-    (pace,) = rate_limiter._RATE_LIMITERS.values()
-    assert rate_limiter.MAX_RATE / 8 <= pace.rate <= rate_limiter.MAX_RATE / 2 + 5
-    told = [entry["event"] for entry in logs if "Will go on trying" in entry["event"]]
-    assert len(told) == 2
-    assert all("ThrottlingException" in line for line in told)
+    (limiter,) = rate_limiter._RATE_LIMITERS.values()
+    assert rate_limiter.MAX_RATE / 8 <= limiter.rate <= rate_limiter.MAX_RATE / 2 + 5
+    messages = [entry["event"] for entry in logs if "Transient error, retrying" in entry["event"]]
+    assert len(messages) == 2
+    assert all("ThrottlingException" in line for line in messages)
 
 
 @pytest.mark.parametrize("fault", [{"kind": "dropped"}, {"kind": "http", "status": 503}])
-def test_an_import_outlasts_a_network_that_fails(fault: dict[str, Any], emulator: EmulatorServer) -> None:
-    """A lost connection or a 503 costs a repeat, not the import."""
+def test_network_errors_are_retried(fault: dict[str, Any], emulator: EmulatorServer) -> None:
+    """A lost connection or a 503 is retried and does not fail the import."""
     emulator.control.add_fault(**fault, operation="*", count=4)
 
-    assert len(imported()) == 5
+    assert len(run_import()) == 5
 
 
-def test_after_a_refusal_only_calls_under_way_are_finished(emulator: EmulatorServer) -> None:
-    """A permission that is missing is asked for once or by all threads, not a thousand times."""
-    create_many(emulator, 300)
+def test_refusal_ends_the_import_after_the_current_calls(emulator: EmulatorServer) -> None:
+    """After a refusal, no further calls are made than those that the threads have already begun."""
+    create_pipelines(emulator, 300)
     emulator.control.clear_calls()
     emulator.control.add_fault(
         "error", "DescribePipeline", code="AccessDeniedException", message="no", skip=40
@@ -307,9 +307,9 @@ def test_after_a_refusal_only_calls_under_way_are_finished(emulator: EmulatorSer
     assert len(emulator.control.calls("ListPipelines")) == 1
 
 
-def test_a_refused_page_ends_the_import(emulator: EmulatorServer) -> None:
-    """Half a list is no list."""
-    create_many(emulator, 150)
+def test_refused_page_fails_the_import(emulator: EmulatorServer) -> None:
+    """If a page of ListPipelines is refused, the import fails instead of returning a part of the list."""
+    create_pipelines(emulator, 150)
     emulator.control.add_fault("error", "ListPipelines", code="AccessDeniedException", message="no", skip=1)
 
     run = run_task(PolysyncListImportOperator(task_id="t"))
@@ -318,7 +318,7 @@ def test_a_refused_page_ends_the_import(emulator: EmulatorServer) -> None:
     assert "sagemaker:ListPipelines" in str(run.error)
 
 
-def test_an_empty_account_is_an_empty_list(emulator: EmulatorServer) -> None:
-    """Nothing to import is no error."""
-    assert imported(region_name="eu-central-1") == []
-    assert imported(pipeline_names=[]) == []
+def test_import_without_pipelines_is_empty(emulator: EmulatorServer) -> None:
+    """If there are no pipelines to import, the result is an empty list."""
+    assert run_import(region_name="eu-central-1") == []
+    assert run_import(pipeline_names=[]) == []

@@ -1,4 +1,4 @@
-"""The operators' retry policy: who may replace it, and what becomes of errors in both modes."""
+"""The retry policy of the operators: how it is replaced, and its decisions in both modes."""
 
 from __future__ import annotations
 
@@ -23,72 +23,78 @@ from tests.conftest import connection
 from tests.tasks import EmulatedTime, Run, TaskInstance, run_task
 
 RETRIES = 3
-OFF = ExceptionRetryPolicy(rules=[])
-OURS = PolysyncRetryPolicy()
+DISABLED = ExceptionRetryPolicy(rules=[])
+DEFAULT = PolysyncRetryPolicy()
 OPERATORS: list[tuple[type[BaseOperator], dict[str, Any]]] = [
     (PolysyncStartPipelineOperator, {"pipeline_name": "fanout"}),
     (PolysyncStopPipelineOperator, {"execution_arn": "arn"}),
     (PolysyncListImportOperator, {"pipeline_names": ["fanout"]}),
 ]
-each_operator = pytest.mark.parametrize(("operator", "arguments"), OPERATORS)
-each_mode = pytest.mark.parametrize("deferrable", [False, True], ids=["sync", "deferred"])
+for_each_operator = pytest.mark.parametrize(("operator", "arguments"), OPERATORS)
+in_both_modes = pytest.mark.parametrize("deferrable", [False, True], ids=["sync", "deferred"])
 
 
-def decided(task: BaseOperator, run: Run) -> RetryDecision:
-    """Ask the task's policy about the error that ended its first try."""
+def decide(task: BaseOperator, run: Run) -> RetryDecision:
+    """Return the decision of the task's policy about the error of its first try."""
     assert task.retry_policy
     assert run.error
     context: Any = {"task": task, "ti": run.ti}
     return task.retry_policy.evaluate(run.error, 1, RETRIES, context)
 
 
-def as_mapped(operator: type[BaseOperator], arguments: dict[str, Any], **given: Any) -> BaseOperator:
-    """Map an operator over its argument, and return one of its tasks as the worker makes it."""
+def make_mapped(operator: type[BaseOperator], arguments: dict[str, Any], **given: Any) -> BaseOperator:
+    """Map an operator over its argument, and return one of its tasks as the worker creates it."""
     ((name, value),) = arguments.items()
     mapped = operator.partial(task_id="mapped", **given).expand(**{name: [value]})
     task: BaseOperator = mapped.unmap({name: value})
     return task
 
 
-@each_operator
-def test_without_a_word_the_policy_is_ours(operator: type[BaseOperator], arguments: dict[str, Any]) -> None:
-    """Plain and mapped, in a DAG or in none."""
+@for_each_operator
+def test_default_policy_is_polysync_retry_policy(
+    operator: type[BaseOperator], arguments: dict[str, Any]
+) -> None:
+    """Plain and mapped tasks, in a DAG or in none, have the provider's policy by default."""
     with DAG("d"):
-        plain, mapped = operator(task_id="plain", **arguments), as_mapped(operator, arguments)
+        plain, mapped = operator(task_id="plain", **arguments), make_mapped(operator, arguments)
 
-    assert plain.retry_policy == mapped.retry_policy == OURS
-    assert operator(task_id="alone", **arguments).retry_policy == OURS
-
-
-@each_operator
-def test_the_argument_replaces_it(operator: type[BaseOperator], arguments: dict[str, Any]) -> None:
-    """A policy given to the task, or to ``partial``, is the task's."""
-    with DAG("d", default_args={"retry_policy": OURS}):
-        plain = operator(task_id="plain", retry_policy=OFF, **arguments)
-        mapped = as_mapped(operator, arguments, retry_policy=OFF)
-
-    assert plain.retry_policy is mapped.retry_policy is OFF
+    assert plain.retry_policy == mapped.retry_policy == DEFAULT
+    assert operator(task_id="alone", **arguments).retry_policy == DEFAULT
 
 
-@each_operator
-def test_default_args_replace_it(operator: type[BaseOperator], arguments: dict[str, Any]) -> None:
-    """So does one in the DAG's ``default_args``, or in those of a task group, which go before them."""
-    with DAG("d", default_args={"retry_policy": OFF}):
-        of_dag = operator(task_id="plain", **arguments), as_mapped(operator, arguments)
+@for_each_operator
+def test_argument_replaces_the_default_policy(
+    operator: type[BaseOperator], arguments: dict[str, Any]
+) -> None:
+    """A policy that is given to the operator, or to ``partial``, replaces the default policy."""
+    with DAG("d", default_args={"retry_policy": DEFAULT}):
+        plain = operator(task_id="plain", retry_policy=DISABLED, **arguments)
+        mapped = make_mapped(operator, arguments, retry_policy=DISABLED)
+
+    assert plain.retry_policy is mapped.retry_policy is DISABLED
+
+
+@for_each_operator
+def test_default_args_replace_the_default_policy(
+    operator: type[BaseOperator], arguments: dict[str, Any]
+) -> None:
+    """A policy in ``default_args`` of the DAG, or first of a task group, replaces the default policy."""
+    with DAG("d", default_args={"retry_policy": DISABLED}):
+        of_dag = operator(task_id="plain", **arguments), make_mapped(operator, arguments)
         other = PolysyncRetryPolicy(retry_after={"SomethingNew": timedelta(minutes=1)})
         group_args: Any = {"retry_policy": other}
         with TaskGroup("g", default_args=group_args):
-            of_group = operator(task_id="plain", **arguments), as_mapped(operator, arguments)
+            of_group = operator(task_id="plain", **arguments), make_mapped(operator, arguments)
 
-    assert all(task.retry_policy is OFF for task in of_dag)
+    assert all(task.retry_policy is DISABLED for task in of_dag)
     assert all(task.retry_policy == other for task in of_group)
 
 
-def test_a_dag_with_it_can_be_stored() -> None:
-    """Airflow stores that there is a policy, never the policy, and the same at every parse."""
+def test_dag_with_the_policy_can_be_serialized() -> None:
+    """Airflow serializes only that there is a policy, not the policy, and the same at every parse."""
 
-    def stored() -> dict[str, Any]:
-        with DAG("d", schedule=None, default_args={"retry_policy": OURS}) as by_default_args:
+    def serialize_dags() -> dict[str, Any]:
+        with DAG("d", schedule=None, default_args={"retry_policy": DEFAULT}) as by_default_args:
             PolysyncStartPipelineOperator(task_id="plain", pipeline_name="fanout")
             PolysyncStartPipelineOperator.partial(task_id="mapped").expand(pipeline_name=["a", "b"])
         with DAG("e", schedule=None) as by_default:
@@ -97,23 +103,23 @@ def test_a_dag_with_it_can_be_stored() -> None:
             PolysyncStartPipelineOperator.partial(task_id="mapped").expand(pipeline_name=["a", "b"])
         return {dag.dag_id: DagSerialization.to_dict(dag) for dag in (by_default_args, by_default)}
 
-    text = json.dumps(stored(), sort_keys=True)
+    text = json.dumps(serialize_dags(), sort_keys=True)
     dags = {name: DagSerialization.from_dict(dag) for name, dag in json.loads(text).items()}
 
-    assert text == json.dumps(stored(), sort_keys=True)
+    assert text == json.dumps(serialize_dags(), sort_keys=True)
     assert "PolysyncRetryPolicy" not in text
     assert all(task.has_retry_policy for task in dags["d"].tasks)
     assert all(task.has_retry_policy for task in dags["e"].tasks if task.task_id != "mapped")
 
 
-@each_mode
+@in_both_modes
 @pytest.mark.parametrize(
     ("operation", "code", "expected"),
     [
         (
             "StartPipelineExecution",
             "AccessDeniedException",
-            RetryDecision.fail("AccessDeniedException: trying again cannot cure it"),
+            RetryDecision.fail("AccessDeniedException: permanent error, a retry cannot succeed"),
         ),
         (
             "StartPipelineExecution",
@@ -124,16 +130,16 @@ def test_a_dag_with_it_can_be_stored() -> None:
         (
             "DescribePipelineExecution",
             "AccessDeniedException",
-            RetryDecision.fail("AccessDeniedException: trying again cannot cure it"),
+            RetryDecision.fail("AccessDeniedException: permanent error, a retry cannot succeed"),
         ),
         (
             "DescribePipelineExecution",
             "ResourceNotFound",
-            RetryDecision.fail("ResourceNotFound: trying again cannot cure it"),
+            RetryDecision.fail("ResourceNotFound: permanent error, a retry cannot succeed"),
         ),
     ],
 )
-def test_a_refusal_is_decided_the_same_in_both_modes(
+def test_refusal_has_the_same_decision_in_both_modes(
     operation: str,
     code: str,
     expected: RetryDecision,
@@ -141,7 +147,7 @@ def test_a_refusal_is_decided_the_same_in_both_modes(
     emulator: EmulatorServer,
     emulated_time: EmulatedTime,
 ) -> None:
-    """At the start and in the wait, whose refusal comes back from the triggerer as JSON."""
+    """A refusal of the start or of a poll, which the triggerer returns as JSON, gets the same decision."""
     emulator.control.add_fault("error", operation, code=code, message="no")
     task = PolysyncStartPipelineOperator(
         task_id="t", pipeline_name="fanout", deferrable=deferrable, retries=RETRIES
@@ -150,10 +156,10 @@ def test_a_refusal_is_decided_the_same_in_both_modes(
     run = run_task(task)
 
     assert bool(run.trigger) is (deferrable and operation == "DescribePipelineExecution")
-    assert decided(task, run) == expected
+    assert decide(task, run) == expected
 
 
-@each_mode
+@in_both_modes
 @pytest.mark.parametrize(
     ("scenario", "arguments", "error"),
     [
@@ -161,7 +167,7 @@ def test_a_refusal_is_decided_the_same_in_both_modes(
         ({"steps": {"Merge": {"duration": None}}}, {"timeout": 3600}, "PipelineExecutionTimeoutError"),
     ],
 )
-def test_an_execution_that_went_wrong_is_the_tasks_own_retries(
+def test_failed_execution_uses_the_retries_of_the_task(
     scenario: dict[str, Any],
     arguments: dict[str, Any],
     error: str,
@@ -169,7 +175,7 @@ def test_an_execution_that_went_wrong_is_the_tasks_own_retries(
     emulator: EmulatorServer,
     emulated_time: EmulatedTime,
 ) -> None:
-    """Another execution may do better: the policy has no opinion on failed or timed-out ones."""
+    """The policy has no decision for failed or timed-out executions, as another one may succeed."""
     emulator.control.put_scenario(scenario)
     task = PolysyncStartPipelineOperator(
         task_id="t", pipeline_name="fanout", deferrable=deferrable, retries=RETRIES, **arguments
@@ -178,7 +184,7 @@ def test_an_execution_that_went_wrong_is_the_tasks_own_retries(
     run = run_task(task)
 
     assert type(run.error).__name__ == error
-    assert decided(task, run) == RetryDecision.default()
+    assert decide(task, run) == RetryDecision.default()
 
 
 @pytest.mark.parametrize(
@@ -188,45 +194,45 @@ def test_an_execution_that_went_wrong_is_the_tasks_own_retries(
         (connection(region_name=None), RetryAction.FAIL),
         (connection(auth_method="password"), RetryAction.FAIL),
     ],
-    ids=["missing", "incomplete", "illegal"],
+    ids=["missing", "incomplete", "invalid"],
 )
-def test_a_bad_connection_fails_at_once_a_missing_one_is_tried_again(
+def test_invalid_connection_fails_and_missing_one_is_retried(
     conn: str | None, action: RetryAction, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A secrets backend that does not answer looks like a missing connection, so that may pass."""
+    """A missing connection may be a secrets backend that does not respond, so the task is retried."""
     if conn is None:
         monkeypatch.delenv("AIRFLOW_CONN_POLYSYNC_DEFAULT")
     else:
         monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", conn)
     task = PolysyncListImportOperator(task_id="t", retries=RETRIES)
 
-    assert decided(task, run_task(task)).action is action
+    assert decide(task, run_task(task)).action is action
 
 
-def test_bad_input_fails_at_once(emulator: EmulatorServer) -> None:
-    """An argument that is not legal stays so."""
+def test_invalid_argument_fails_without_retry(emulator: EmulatorServer) -> None:
+    """An invalid argument is the same in every try, so the task fails without a retry."""
     task = PolysyncStartPipelineOperator(task_id="t", pipeline_name="not legal!", retries=RETRIES)
 
-    reason = "ParametersError: trying again cannot cure it"
-    assert decided(task, run_task(task)) == RetryDecision.fail(reason)
+    reason = "ParametersError: permanent error, a retry cannot succeed"
+    assert decide(task, run_task(task)) == RetryDecision.fail(reason)
 
 
-def test_an_event_that_is_not_ours_is_tried_again(emulator: EmulatorServer) -> None:
-    """The next try sends a trigger of its own."""
+def test_unknown_event_is_retried(emulator: EmulatorServer) -> None:
+    """An event that is not of this provider's trigger is retried, as the next try sends a new trigger."""
     task = PolysyncStartPipelineOperator(task_id="t", pipeline_name="fanout", retries=RETRIES)
     ti = TaskInstance("t")
     context: Any = {"ti": ti}
 
     with pytest.raises(TriggerEventError) as caught:
-        task.execute_complete(context, {"outcome": "dunno"})
+        task.execute_complete(context, {"outcome": "other"})
 
-    assert decided(task, Run(ti, error=caught.value)) == RetryDecision.default()
+    assert decide(task, Run(ti, error=caught.value)) == RetryDecision.default()
 
 
-def test_nothing_that_has_ended_can_be_stopped_by_another_try(
+def test_stop_of_an_ended_execution_fails_without_retry(
     emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """``fail_if_not_running`` is bound to one execution, which never runs again."""
+    """With ``fail_if_not_running`` the task depends on one execution, which does not run again."""
     started = run_task(PolysyncStartPipelineOperator(task_id="t", pipeline_name="fanout"))
     task = PolysyncStopPipelineOperator(
         task_id="stop", execution_arn=started.result, fail_if_not_running=True, retries=RETRIES
@@ -235,4 +241,4 @@ def test_nothing_that_has_ended_can_be_stopped_by_another_try(
     run = run_task(task)
 
     assert not isinstance(run.error, AirflowFailException)
-    assert decided(task, run).action is RetryAction.FAIL
+    assert decide(task, run).action is RetryAction.FAIL

@@ -1,4 +1,4 @@
-"""Start: what is sent, what is published and when, and what happens on the ways out."""
+"""The Start operator: the request, the XComs and when they are pushed, kills, timeouts and errors."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from tests.tasks import EmulatedTime, TaskInstance, run_task
 ROLE = "arn:aws:iam::123456789012:role/Other"
 
 
-def start(**arguments: Any) -> PolysyncStartPipelineOperator:
-    """Make a Start of the quickest example pipeline."""
+def make_task(**arguments: Any) -> PolysyncStartPipelineOperator:
+    """Create a Start task for the shortest example pipeline."""
     return PolysyncStartPipelineOperator(
         **{"task_id": "train", "pipeline_name": "fanout", "poll_interval": 60, **arguments}
     )
 
 
-def sent(emulator: EmulatorServer) -> dict[str, Any]:
-    """Return the one StartPipelineExecution request that the emulator received."""
+def sent_request(emulator: EmulatorServer) -> dict[str, Any]:
+    """Return the only StartPipelineExecution request that the emulator received."""
     (call,) = emulator.control.calls("StartPipelineExecution")
     request: dict[str, Any] = call["request"]
     return request
 
 
-def test_every_argument_reaches_aws(emulator: EmulatorServer) -> None:
-    """Arguments go out under the API's names, values as str() makes them, templated numbers as numbers."""
+def test_every_argument_is_sent(emulator: EmulatorServer) -> None:
+    """Arguments have the API's names, values are strings made by str(), and templated numbers are numbers."""
     run = run_task(
-        start(
+        make_task(
             pipeline_name="churn-tuning",
             pipeline_parameters={"MaxJobs": 3, "AucThreshold": 0.5, "DryRun": True, "InputData": "s3://b/k"},
             execution_display_name="nightly-7",
@@ -48,7 +48,7 @@ def test_every_argument_reaches_aws(emulator: EmulatorServer) -> None:
         )
     )
 
-    request = sent(emulator)
+    request = sent_request(emulator)
     token = request.pop("ClientRequestToken")
     assert run.error is None
     assert request == {
@@ -67,49 +67,53 @@ def test_every_argument_reaches_aws(emulator: EmulatorServer) -> None:
     assert re.fullmatch(r"polysync-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", token)
 
 
-def test_a_start_that_says_nothing_sends_nothing_else(emulator: EmulatorServer) -> None:
-    """Absent arguments are absent from the request, not empty."""
-    run_task(start(wait_for_completion=False))
+def test_absent_arguments_are_not_sent(emulator: EmulatorServer) -> None:
+    """An absent argument is not in the request, not even as an empty value."""
+    run_task(make_task(wait_for_completion=False))
 
-    assert sent(emulator).keys() == {"PipelineName", "PipelineExecutionDisplayName", "ClientRequestToken"}
+    assert sent_request(emulator).keys() == {
+        "PipelineName",
+        "PipelineExecutionDisplayName",
+        "ClientRequestToken",
+    }
 
 
-def test_a_lost_response_starts_no_second_execution(
+def test_lost_response_starts_no_second_execution(
     emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """botocore's own repeat of a request carries the same token, so AWS sees one start."""
+    """botocore repeats the request with the same token, so AWS starts one execution."""
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "3")
     emulator.control.add_fault("lost_response", "StartPipelineExecution", count=1)
 
-    run = run_task(start(wait_for_completion=False))
+    run = run_task(make_task(wait_for_completion=False))
 
     calls = emulator.control.calls("StartPipelineExecution")
     assert run.error is None
     assert len(calls) == 2
     assert calls[0]["request"] == calls[1]["request"]
-    client: Any = start().hook.conn
+    client: Any = make_task().hook.conn
     assert len(client.list_pipeline_executions(PipelineName="fanout")["PipelineExecutionSummaries"]) == 1
 
 
 @pytest.mark.parametrize("deferrable", [False, True])
-def test_arn_link_and_button_are_there_before_any_waiting(
+def test_xcoms_and_link_are_pushed_before_the_wait(
     deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """Who opens the task while it runs finds the execution: XComs and button come before the first sleep."""
+    """XComs and the extra link exist before the first poll, so that users find the running execution."""
     ti = TaskInstance("train")
-    during: list[dict[str, Any]] = []
-    emulated_time.after(0, lambda: during.append(dict(ti.xcoms)))
+    snapshots: list[dict[str, Any]] = []
+    emulated_time.after(0, lambda: snapshots.append(dict(ti.xcoms)))
 
-    run = run_task(start(deferrable=deferrable, pipeline_parameters={"Shards": 4}), ti)
+    run = run_task(make_task(deferrable=deferrable, pipeline_parameters={"Shards": 4}), ti)
 
     arn = run.result
     url = (
         "https://us-east-1.console.aws.amazon.com/sagemaker/home?region=us-east-1"
         f"#/pipelines/fanout/executions/{arn}"
     )
-    assert during[0]["execution_arn"] == arn
-    assert during[0]["console_url"] == during[0][PolysyncPipelineExecutionLink().xcom_key] == url
-    assert during[0]["state"] == "Running"
+    assert snapshots[0]["execution_arn"] == arn
+    assert snapshots[0]["console_url"] == snapshots[0][PolysyncPipelineExecutionLink().xcom_key] == url
+    assert snapshots[0]["state"] == "Running"
     assert {key: run.xcoms[key] for key in ("execution_arn", "console_url")} == {
         "execution_arn": arn,
         "console_url": url,
@@ -117,13 +121,13 @@ def test_arn_link_and_button_are_there_before_any_waiting(
 
 
 @pytest.mark.parametrize("deferrable", [False, True])
-def test_the_run_record_tells_what_happened(
+def test_run_xcom_describes_the_execution(
     deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """``run`` has the facts of the execution in JSON, times in ISO 8601 UTC, seconds between them."""
+    """The XCom ``run`` describes the execution in JSON, with times in ISO 8601 UTC and the duration."""
     emulator.control.put_scenario({"steps": {"Shard1": {"fail": {"reason": "no data"}}}})
 
-    run = run_task(start(deferrable=deferrable, pipeline_parameters={"Shards": 4}))
+    run = run_task(make_task(deferrable=deferrable, pipeline_parameters={"Shards": 4}))
 
     record = run.xcoms["run"]
     times = {key: record.pop(key) for key in ("started_at", "ended_at")}
@@ -142,8 +146,8 @@ def test_the_run_record_tells_what_happened(
     assert 200 < seconds < 400
 
 
-def test_made_display_names_are_legal_unique_and_readable() -> None:
-    """Run ids are no legal names, long ids are cut, and still no two tries of anything share a name."""
+def test_default_display_names_are_valid_and_unique() -> None:
+    """Run ids are not valid names and long ids are cut, but no two tries have the same name."""
     keys = [
         ("retraining", "train", "scheduled__2026-01-01T00:00:00+00:00", -1, 1),
         ("retraining", "train", "scheduled__2026-01-01T00:00:00+00:00", -1, 2),
@@ -161,16 +165,18 @@ def test_made_display_names_are_legal_unique_and_readable() -> None:
     assert names[0].startswith("retraining-train-scheduled-2026-01-01T00-00-00")
 
 
-def test_the_made_display_name_is_accepted(emulator: EmulatorServer) -> None:
-    """A start without a display name carries one that AWS's own pattern accepts."""
-    assert run_task(start(wait_for_completion=False)).error is None
-    assert sent(emulator)["PipelineExecutionDisplayName"].startswith("retraining-train-scheduled-2026")
+def test_default_display_name_is_accepted(emulator: EmulatorServer) -> None:
+    """A start without a display name sends a default name that matches AWS's pattern."""
+    assert run_task(make_task(wait_for_completion=False)).error is None
+    assert sent_request(emulator)["PipelineExecutionDisplayName"].startswith(
+        "retraining-train-scheduled-2026"
+    )
 
 
-def test_a_killed_worker_stops_its_execution(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
-    """``on_kill`` during a synchronous wait asks AWS for a stop, once however often it is called."""
+def test_on_kill_stops_the_execution(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
+    """During a wait on the worker, two calls of ``on_kill`` request the same stop."""
     emulator.control.put_scenario({"steps": {"Merge": {"duration": None}}})
-    operator = start()
+    operator = make_task()
     emulated_time.after(300, operator.on_kill)
     emulated_time.after(300, operator.on_kill)
 
@@ -182,11 +188,9 @@ def test_a_killed_worker_stops_its_execution(emulator: EmulatorServer, emulated_
     }
 
 
-def test_a_killed_worker_leaves_it_running_if_told_to(
-    emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
-    """``stop_on_kill=False`` keeps the execution."""
-    operator = start(stop_on_kill=False)
+def test_on_kill_with_stop_on_kill_false(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
+    """With ``stop_on_kill=False`` the execution keeps running."""
+    operator = make_task(stop_on_kill=False)
     emulated_time.after(120, operator.on_kill)
 
     run = run_task(operator)
@@ -195,11 +199,11 @@ def test_a_killed_worker_leaves_it_running_if_told_to(
     assert emulator.control.calls("StopPipelineExecution") == []
 
 
-def test_a_kill_before_the_start_or_after_the_end_stops_nothing(
+def test_on_kill_without_an_execution_stops_nothing(
     emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """There is nothing to stop before there is an execution, nor once it has ended."""
-    operator = start()
+    """Before the start and after the end of the execution, ``on_kill`` requests no stop."""
+    operator = make_task()
     operator.on_kill()
     run_task(operator)
     operator.on_kill()
@@ -207,17 +211,17 @@ def test_a_kill_before_the_start_or_after_the_end_stops_nothing(
     assert emulator.control.calls("StopPipelineExecution") == []
 
 
-def test_airflows_own_timer_ends_a_synchronous_wait_as_our_deadline_does(
+def test_execution_timeout_on_the_worker_is_a_timeout(
     emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """``execution_timeout`` counts from the task's start and fires first; the outcome is the same."""
+    """Airflow's timer fires before the operator's deadline, and the outcome is the same."""
 
-    def alarm() -> None:
+    def raise_task_timeout() -> None:
         raise AirflowTaskTimeout("Timeout")
 
-    emulated_time.after(300, alarm)
+    emulated_time.after(300, raise_task_timeout)
 
-    run = run_task(start())
+    run = run_task(make_task())
 
     assert isinstance(run.error, PipelineExecutionTimeoutError)
     assert "last AWS status: Executing" in str(run.error)
@@ -225,45 +229,45 @@ def test_airflows_own_timer_ends_a_synchronous_wait_as_our_deadline_does(
     assert len(emulator.control.calls("StopPipelineExecution")) == 1
 
 
-def test_an_error_after_the_start_leaves_nothing_running(emulator: EmulatorServer) -> None:
-    """If the ARN cannot be published the task fails, and the execution is stopped rather than lost."""
+def test_error_after_the_start_stops_the_execution(emulator: EmulatorServer) -> None:
+    """If the ARN cannot be pushed, the task fails and the execution is stopped."""
 
-    class Unreachable(TaskInstance):
+    class UnreachableTaskInstance(TaskInstance):
         def xcom_push(self, key: str, value: Any) -> None:
             raise ConnectionError("no API server")
 
-    run = run_task(start(), Unreachable("train"))
+    run = run_task(make_task(), UnreachableTaskInstance("train"))
 
     assert isinstance(run.error, ConnectionError)
     assert len(emulator.control.calls("StopPipelineExecution")) == 1
 
 
-def test_a_role_goes_from_the_operator_else_the_connection(
+def test_role_of_the_operator_overrides_the_connection(
     emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Order of the execution role: the operator's, the connection's default, none."""
-    client: Any = start().hook.conn
+    """The execution role is that of the operator, else that of the connection."""
+    client: Any = make_task().hook.conn
     api = client.meta.service_model
-    known = "RoleArn" in api.operation_model("StartPipelineExecution").input_shape.members
+    supported = "RoleArn" in api.operation_model("StartPipelineExecution").input_shape.members
     monkeypatch.setenv(
         "AIRFLOW_CONN_POLYSYNC_DEFAULT",
         connection(endpoint_url=emulator.endpoint_url, execution_role_arn=ROLE.replace("Other", "Default")),
     )
 
-    errors = [run_task(start(**arguments)).error for arguments in ({}, {"execution_role_arn": ROLE})]
+    errors = [run_task(make_task(**arguments)).error for arguments in ({}, {"execution_role_arn": ROLE})]
 
-    # AWS accepts a role for pipelines that it manages itself, and no others; older botocores know no role.
-    assert [type(error) for error in errors] == 2 * [SageMakerApiError if known else ParametersError]
+    # AWS accepts a role only for pipelines that it manages itself. Older botocores do not support a role.
+    assert [type(error) for error in errors] == 2 * [SageMakerApiError if supported else ParametersError]
     sent_roles = [c["request"]["RoleArn"] for c in emulator.control.calls("StartPipelineExecution")]
-    named = sent_roles if known else [re.search(r"'(arn:.*?)'", str(error))[1] for error in errors]  # type: ignore[index]
-    assert named == [ROLE.replace("Other", "Default"), ROLE]
+    roles = sent_roles if supported else [re.search(r"'(arn:.*?)'", str(error))[1] for error in errors]  # type: ignore[index]
+    assert roles == [ROLE.replace("Other", "Default"), ROLE]
 
 
-def test_a_role_that_this_botocore_cannot_send_is_refused(
+def test_role_with_an_older_botocore_is_refused(
     emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Before 1.44 botocore would drop or refuse the member; the error names the version that is needed."""
-    operator = start(execution_role_arn=ROLE)
+    """With a botocore before 1.44, which cannot send a role, the error names the needed version."""
+    operator = make_task(execution_role_arn=ROLE)
     client: Any = operator.hook.conn
     shape = client.meta.service_model.operation_model("StartPipelineExecution").input_shape
     monkeypatch.delitem(shape.members, "RoleArn", raising=False)
@@ -275,14 +279,14 @@ def test_a_role_that_this_botocore_cannot_send_is_refused(
     assert emulator.control.calls() == []
 
 
-def test_times_are_utc_wherever_the_worker_is(
+def test_times_are_utc_in_every_time_zone(
     emulator: EmulatorServer, emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """botocore gives times in the host's zone; two workers in two zones must write the same."""
+    """botocore returns times in the host's time zone; the XCom has UTC."""
     monkeypatch.setenv("TZ", "Asia/Tokyo")
     time.tzset()
     try:
-        run = run_task(start())
+        run = run_task(make_task())
     finally:
         monkeypatch.undo()
         time.tzset()

@@ -1,1 +1,1 @@
-"""Tests of the distribution: what Airflow is told, what the wheel holds, what an import costs."""
+"""Tests of the distribution: provider information, wheel, constraints, and the cost of an import."""

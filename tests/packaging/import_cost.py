@@ -1,5 +1,5 @@
 """
-Owns the measurement of what importing an operator module costs; Airflow pays it at every parse of a DAG file.
+Measures what importing an operator module costs each time Airflow parses a DAG file.
 
 ``make import-cost`` runs it.
 """
@@ -15,7 +15,7 @@ from typing import Final
 
 OURS: Final = "polysync_airflow.operators"
 MODULES: Final = (OURS, "airflow.providers.amazon.aws.operators.sagemaker")
-# Both bring the whole of AWS's service models along.
+# Both load AWS's service models.
 HEAVY: Final = ("boto3", "botocore")
 RUNS: Final = 7
 
@@ -32,11 +32,11 @@ print(json.dumps([seconds, added, [name for name in sys.argv[2:] if name in sys.
 @dataclass(frozen=True)
 class ImportCost:
     """
-    What importing a module adds to ``import airflow.sdk``.
+    The cost of importing a module after ``import airflow.sdk``.
 
     :param seconds: CPU seconds, the median of several interpreters.
-    :param modules: number of modules.
-    :param heavy: which of `HEAVY` it imports.
+    :param modules: number of modules that are imported.
+    :param heavy: the packages of ``HEAVY`` that are imported.
     """
 
     seconds: float
@@ -46,25 +46,25 @@ class ImportCost:
 
 def measure(module: str, *, runs: int = RUNS) -> ImportCost:
     """
-    Import a module in fresh interpreters.
+    Import a module in new interpreters, and return the cost.
 
-    :param module: its full name.
-    :param runs: in how many.
+    :param module: full name of the module.
+    :param runs: number of interpreters.
     """
-    answers = [_import_once(module) for _ in range(runs)]
-    _, modules, heavy = answers[0]
-    return ImportCost(statistics.median(answer[0] for answer in answers), modules, tuple(heavy))
+    results = [_import_once(module) for _ in range(runs)]
+    _, modules, heavy = results[0]
+    return ImportCost(statistics.median(result[0] for result in results), modules, tuple(heavy))
 
 
 def main() -> int:
     """
-    Print the costs, ours and the amazon provider's.
+    Print the costs of this provider and of the amazon provider.
 
-    :returns: the exit status: 1 if ours imports boto3 or botocore.
+    :return: the exit status: 1 if this provider imports boto3 or botocore.
     """
     costs = {module: measure(module) for module in MODULES}
     width = max(len(module) for module in MODULES)
-    print(f"What an import adds to `import airflow.sdk`, median of {RUNS} fresh interpreters:\n")
+    print(f"Cost of an import after `import airflow.sdk`, median of {RUNS} new interpreters:\n")
     print(f"{'module':{width}}  CPU seconds  modules  boto3 or botocore")
     for module, cost in costs.items():
         heavy = ", ".join(cost.heavy) or "neither"
@@ -73,10 +73,10 @@ def main() -> int:
 
 
 def _import_once(module: str) -> tuple[float, int, list[str]]:
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", _PROGRAM, module, *HEAVY], capture_output=True, text=True, check=True
     )
-    seconds, modules, heavy = json.loads(done.stdout.splitlines()[-1])
+    seconds, modules, heavy = json.loads(process.stdout.splitlines()[-1])
     return seconds, modules, heavy
 
 

@@ -1,4 +1,4 @@
-"""What the virtual environment is made from."""
+"""constraints.txt, which pins the packages of the virtual environment."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ LINES = (ROOT / "constraints.txt").read_text().splitlines()
 
 
 def canonical(name: str) -> str:
-    """Return a distribution's name as the index knows it."""
+    """Return the normalized name of a distribution."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def test_constraints_are_plain_pins() -> None:
-    """Each line is ``name==version``, once: no address, no hash, nothing of one machine."""
+    """Each line is ``name==version``, without URLs and hashes, and no name is pinned twice."""
     pins = [re.fullmatch(r"([A-Za-z0-9._-]+)==[A-Za-z0-9.!]+", line) for line in LINES]
 
     assert [line for line, pin in zip(LINES, pins, strict=True) if not pin] == []
@@ -26,16 +26,16 @@ def test_constraints_are_plain_pins() -> None:
     assert "polysync-airflow" not in names
 
 
-def test_constraints_pin_all_that_the_project_asks_for() -> None:
-    """Every direct requirement, with those of the emulator, the tests and the linters, has a pin."""
+def test_constraints_pin_every_requirement() -> None:
+    """Every direct requirement is pinned, including those of the extras and dependency groups."""
     config = tomllib.loads((ROOT / "pyproject.toml").read_text())
     groups = (
         config["project"]["dependencies"],
         *config["project"]["optional-dependencies"].values(),
         *config["dependency-groups"].values(),
     )
-    asked = {canonical(re.split(r"[\[<>=;~! ]", entry)[0]) for entry in chain(*groups)}
+    required = {canonical(re.split(r"[\[<>=;~! ]", entry)[0]) for entry in chain(*groups)}
 
     pinned = {canonical(line.split("==")[0]) for line in LINES}
 
-    assert asked - pinned == {"polysync-airflow"}
+    assert required - pinned == {"polysync-airflow"}

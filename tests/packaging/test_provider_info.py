@@ -1,4 +1,4 @@
-"""What Airflow is told about the provider, from the installed distribution, through Airflow's own manager."""
+"""The provider information, as Airflow's ProvidersManager reads it from the installed distribution."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from polysync_airflow.links import PolysyncPipelineExecutionLink
 DISTRIBUTION = "polysync-airflow"
 CONNECTION_TYPE = PolysyncSageMakerHook.conn_type
 
-# Where the standard fields of a connection go.
+# The fields of the credentials that are standard fields of an Airflow connection.
 STANDARD_FIELDS = {"access_key_id": "login", "secret_access_key": "password"}
-# In the extras, what the credentials take beyond the connection's own columns.
-EXTRA_FIELDS = {name for way in ways() for name in way.model_fields} - set(STANDARD_FIELDS)
+# All other fields of the credentials are in the extra of the connection.
+EXTRA_FIELDS = {name for method in ways() for name in method.model_fields} - set(STANDARD_FIELDS)
 
 
 @pytest.fixture(scope="module")
 def manager() -> ProvidersManager:
-    """Airflow's own view of all installed providers."""
+    """Return Airflow's manager of the installed providers."""
     return ProvidersManager()  # type: ignore[no-untyped-call]  # Airflow's has no annotations
 
 
 @pytest.fixture(scope="module")
 def schema() -> dict[str, Any]:
-    """Airflow's own schema; for connection types the stricter one that its own providers are held to."""
+    """Return Airflow's schema, with the stricter one of Airflow's own providers for connection types."""
     info, yaml = (
         json.loads((files("airflow") / name).read_text())
         for name in ("provider_info.schema.json", "provider.yaml.schema.json")
@@ -46,7 +46,7 @@ def schema() -> dict[str, Any]:
 
 
 def unknown_keys(value: Any, schema: dict[str, Any], path: str = "") -> Iterator[str]:
-    """Find keys that a schema does not name, which Airflow would pass over in silence."""
+    """Yield the keys that are not in a schema. Airflow ignores such keys without a warning."""
     if isinstance(value, list):
         for item in value:
             yield from unknown_keys(item, schema.get("items", {}), f"{path}[]")
@@ -59,16 +59,16 @@ def unknown_keys(value: Any, schema: dict[str, Any], path: str = "") -> Iterator
 
 
 def test_airflow_finds_the_installed_provider(manager: ProvidersManager) -> None:
-    """The entry point of the distribution brings the provider, with the version that the package tells."""
+    """Airflow finds the provider by its entry point, with the version of the package."""
     assert manager.providers[DISTRIBUTION].version == __version__
 
 
-def test_package_name_is_the_distributions_name() -> None:
-    """The two names are equal: otherwise every ``airflow`` command of the deployment fails."""
+def test_package_name_is_the_name_of_the_distribution() -> None:
+    """The two names are equal; otherwise every ``airflow`` command of the deployment fails."""
     [entry_point] = [
-        found
-        for found in importlib.metadata.entry_points(group="apache_airflow_provider")
-        if found.value.startswith("polysync_airflow.")
+        entry_point
+        for entry_point in importlib.metadata.entry_points(group="apache_airflow_provider")
+        if entry_point.value.startswith("polysync_airflow.")
     ]
 
     assert entry_point.dist is not None
@@ -77,7 +77,7 @@ def test_package_name_is_the_distributions_name() -> None:
 
 
 def test_every_entry_is_valid(schema: dict[str, Any]) -> None:
-    """The information matches Airflow's schema, and has no key that the schema does not know."""
+    """The provider information is valid by Airflow's schema, and has no key that is not in the schema."""
     info = get_provider_info()
 
     jsonschema.validate(info, schema)
@@ -85,8 +85,8 @@ def test_every_entry_is_valid(schema: dict[str, Any]) -> None:
     assert list(unknown_keys(info, schema)) == []
 
 
-def test_a_misspelt_key_would_be_found(schema: dict[str, Any]) -> None:
-    """The check above sees a key at any depth, so it is no empty one."""
+def test_unknown_keys_finds_misspelt_keys(schema: dict[str, Any]) -> None:
+    """The helper of the test above finds misspelt keys at any depth."""
     info = {"extra_links": [], "connection-types": [{"hook-clas-name": "x"}]}
 
     assert list(unknown_keys(info, schema)) == [".extra_links", ".connection-types[].hook-clas-name"]
@@ -94,7 +94,7 @@ def test_a_misspelt_key_would_be_found(schema: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("kind", ["operators", "hooks", "triggers"])
 def test_every_module_exists(kind: str) -> None:
-    """Each module named to Airflow can be imported."""
+    """Each module in the provider information can be imported."""
     for entry in get_provider_info()[kind]:
         for module in entry["python-modules"]:
             importlib.import_module(module)
@@ -102,7 +102,7 @@ def test_every_module_exists(kind: str) -> None:
 
 @pytest.mark.filterwarnings("ignore:ProvidersManager.hooks is deprecated")  # the connection form uses it
 def test_airflow_knows_the_hook(manager: ProvidersManager) -> None:
-    """The connection type leads to the hook class, with the names that operators use."""
+    """Airflow finds the hook class by the connection type, with the argument name of the connection id."""
     hook = manager.hooks[CONNECTION_TYPE]
 
     assert hook is not None
@@ -112,28 +112,28 @@ def test_airflow_knows_the_hook(manager: ProvidersManager) -> None:
 
 
 def test_airflow_knows_the_button(manager: ProvidersManager) -> None:
-    """The button's class is registered, or Airflow would not show the button."""
+    """The class of the button is registered; Airflow shows only registered buttons."""
     link = PolysyncPipelineExecutionLink
 
     assert f"{link.__module__}.{link.__qualname__}" in manager.extra_links_class_names
 
 
-def test_the_form_offers_what_the_credentials_take(manager: ProvidersManager) -> None:
-    """Every field of the form is one that a connection may have, and none is missing."""
+def test_form_has_the_fields_of_the_credentials(manager: ProvidersManager) -> None:
+    """The connection form has exactly the extra fields that the credentials accept."""
     prefix = f"extra__{CONNECTION_TYPE}__"
     manager.initialize_providers_hooks()
 
-    offered = {
+    form_fields = {
         name.removeprefix(prefix)
         for name in manager._connection_form_widgets_from_metadata
         if name.startswith(prefix)
     }
 
-    assert offered == EXTRA_FIELDS
+    assert form_fields == EXTRA_FIELDS
 
 
-def test_the_form_hides_what_a_connection_must_not_have() -> None:
-    """Of the standard fields only those remain that the credentials read."""
+def test_form_hides_unused_standard_fields() -> None:
+    """The form shows only the standard fields that the credentials use."""
     behaviour = get_provider_info()["connection-types"][0]["ui-field-behaviour"]
 
     shown = {"host", "schema", "login", "password", "port"} - set(behaviour["hidden-fields"])
@@ -142,15 +142,15 @@ def test_the_form_hides_what_a_connection_must_not_have() -> None:
 
 
 def test_secrets_are_masked_in_the_form() -> None:
-    """Each extra field that the credentials hold as a secret is a password field of the form."""
+    """Each extra field that is a secret in the credentials is a password field in the form."""
     fields = get_provider_info()["connection-types"][0]["conn-fields"]
-    secret = {
+    secrets = {
         name
-        for way in ways()
-        for name, field in way.model_fields.items()
+        for method in ways()
+        for name, field in method.model_fields.items()
         if "Secret" in str(field.annotation) and name in EXTRA_FIELDS
     }
 
     masked = {name for name, field in fields.items() if field["schema"].get("format") == "password"}
 
-    assert masked == secret == {"session_token", "client_secret"}
+    assert masked == secrets == {"session_token", "client_secret"}

@@ -1,4 +1,4 @@
-"""What a person gets who installs the wheel."""
+"""The contents and the metadata of the wheel."""
 
 from __future__ import annotations
 
@@ -15,41 +15,41 @@ from polysync_airflow import __version__
 
 ROOT = Path(__file__).parents[2]
 
-# By the build backend itself, in a process of its own since it looks at the working folder.
+# Calls the build backend directly, in a separate process because the backend uses the working directory.
 _BUILD = "import sys; from hatchling.build import build_wheel; print(build_wheel(sys.argv[1]))"
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
-    """The wheel of this checkout."""
+    """Build the wheel of this checkout."""
     folder = tmp_path_factory.mktemp("wheel")
     subprocess.run([sys.executable, "-c", _BUILD, str(folder)], cwd=ROOT, check=True)
-    [built] = folder.glob("*.whl")
-    return zipfile.ZipFile(built)
+    [path] = folder.glob("*.whl")
+    return zipfile.ZipFile(path)
 
 
 def metadata_file(wheel: zipfile.ZipFile, name: str) -> str:
-    """Return a file of the wheel's metadata."""
-    [path] = [found for found in wheel.namelist() if found.endswith(f".dist-info/{name}")]
+    """Return the text of a metadata file in the wheel."""
+    [path] = [path for path in wheel.namelist() if path.endswith(f".dist-info/{name}")]
     return wheel.read(path).decode()
 
 
-def test_the_wheel_holds_the_whole_package_and_nothing_else(wheel: zipfile.ZipFile) -> None:
-    """Each file of the package is in the wheel, the emulator and the typing marker too; tests are not."""
+def test_wheel_contains_the_package_only(wheel: zipfile.ZipFile) -> None:
+    """The wheel contains every file of the package, with the emulator and ``py.typed``, and no tests."""
     package = {
         str(file.relative_to(ROOT))
         for file in (ROOT / "polysync_airflow").rglob("*")
         if file.is_file() and "__pycache__" not in file.parts
     }
 
-    held = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    files = {name for name in wheel.namelist() if ".dist-info/" not in name}
 
-    assert held == package
-    assert {"polysync_airflow/py.typed", "polysync_airflow/emulator/__main__.py"} <= held
+    assert files == package
+    assert {"polysync_airflow/py.typed", "polysync_airflow/emulator/__main__.py"} <= files
 
 
-def test_the_version_is_in_one_place(wheel: zipfile.ZipFile) -> None:
-    """The wheel's version is the one that the package tells; pyproject.toml has none of its own."""
+def test_version_is_defined_once(wheel: zipfile.ZipFile) -> None:
+    """The version of the wheel is ``polysync_airflow.__version__``; pyproject.toml has no version."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
     assert HeaderParser().parsestr(metadata_file(wheel, "METADATA"))["Version"] == __version__
@@ -57,8 +57,8 @@ def test_the_version_is_in_one_place(wheel: zipfile.ZipFile) -> None:
     assert "version" in project["dynamic"]
 
 
-def test_requirements_have_no_caps(wheel: zipfile.ZipFile) -> None:
-    """No requirement has an upper bound, so that a deployment's own choice of botocore can be installed."""
+def test_requirements_have_no_upper_bounds(wheel: zipfile.ZipFile) -> None:
+    """No requirement has an upper bound, so that a deployment can choose its version of botocore."""
     required = HeaderParser().parsestr(metadata_file(wheel, "METADATA")).get_all("Requires-Dist") or []
 
     versions = [requirement.split(";")[0] for requirement in required]
@@ -67,6 +67,6 @@ def test_requirements_have_no_caps(wheel: zipfile.ZipFile) -> None:
     assert [version for version in versions if "<" in version or "==" in version or "~=" in version] == []
 
 
-def test_the_wheel_registers_the_provider(wheel: zipfile.ZipFile) -> None:
-    """Airflow finds the provider by the wheel's entry point."""
+def test_wheel_registers_the_provider(wheel: zipfile.ZipFile) -> None:
+    """The wheel has the entry point by which Airflow finds providers."""
     assert "[apache_airflow_provider]" in metadata_file(wheel, "entry_points.txt")

@@ -1,1 +1,1 @@
-"""Tests, and the demo, with a whole Airflow of their own."""
+"""System tests and the demo. Both start a whole Airflow of their own."""

@@ -1,4 +1,4 @@
-"""Owns the one emulator and the one private Airflow that all system tests share, as each takes seconds."""
+"""Fixtures of the system tests. All tests share one emulator and one Airflow, because both are slow to start."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ import pytest
 from polysync_airflow.auth.iam_policies import caller_trust
 from tests.auth.endpoint_tests.conftest import cluster, pki  # noqa: F401 # fixtures
 from tests.auth.endpoints.certificates import Pki
+from tests.auth.endpoints.credential_sources import issued_by
 from tests.auth.endpoints.ecs import ContainerCredentials
-from tests.auth.endpoints.supply import issued_by
 from tests.auth.sign_in.conftest import ACCOUNT, Account
-from tests.system.local_emulator import REGION, LocalEmulator
-from tests.system.private_airflow import PrivateAirflow
+from tests.system.airflow.private_airflow import PrivateAirflow
+from tests.system.emulator_process import REGION, EmulatorProcess
 
 HERE = Path(__file__).parent
 EXAMPLES = HERE.parents[1] / "example_dags"
 
-# The 38 minutes of churn-tuning take 25 s: time to look at a task while it waits.
+# The pipeline churn-tuning takes 25 s instead of 38 minutes: long enough to inspect a task that waits.
 SPEED = 90
 
 
 @pytest.fixture(scope="session")
-def emulator(tmp_path_factory: pytest.TempPathFactory, pki: Pki) -> Iterator[LocalEmulator]:  # noqa: F811
-    """An emulator with the example pipelines, whose STS trusts the loopback issuers' certificates."""
+def emulator(tmp_path_factory: pytest.TempPathFactory, pki: Pki) -> Iterator[EmulatorProcess]:  # noqa: F811
+    """An emulator with the example pipelines. Its STS trusts the certificates of the test token issuers."""
     home = tmp_path_factory.mktemp("emulator")
-    with LocalEmulator(
+    with EmulatorProcess(
         home, speed=SPEED, definitions=EXAMPLES / "definitions", issuer_ca=pki.ca_file
     ) as running:
         yield running
@@ -36,13 +36,13 @@ def emulator(tmp_path_factory: pytest.TempPathFactory, pki: Pki) -> Iterator[Loc
 
 @pytest.fixture(scope="session")
 def identity_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder in which connections may name files."""
+    """The folder from which connections may read token files."""
     return tmp_path_factory.mktemp("identity")
 
 
 @pytest.fixture(scope="session")
-def host(emulator: LocalEmulator) -> Iterator[ContainerCredentials]:
-    """The task role of the container that the private Airflow believes to run in."""
+def host(emulator: EmulatorProcess) -> Iterator[ContainerCredentials]:
+    """An ECS credentials endpoint that gives the private Airflow the credentials of a task role."""
     server: Any = emulator
     account = Account(server)
     account.role(caller_trust(principal="*"), "host")
@@ -54,12 +54,12 @@ def host(emulator: LocalEmulator) -> Iterator[ContainerCredentials]:
 
 @pytest.fixture(scope="session")
 def airflow(
-    emulator: LocalEmulator,
+    emulator: EmulatorProcess,
     host: ContainerCredentials,
     identity_folder: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[PrivateAirflow]:
-    """A private Airflow whose ``polysync_default`` leads to the emulator, and that tests connections."""
+    """A private Airflow with connections to the emulator and with Test Connection enabled."""
     with PrivateAirflow(
         tmp_path_factory.mktemp("airflow"),
         dag_folders=[EXAMPLES, HERE / "dags"],

@@ -1,7 +1,7 @@
 """
-Owns the demo: one SageMaker pipeline run from a private Airflow, against the local emulator.
+Demo: a private Airflow runs one SageMaker pipeline on the local emulator.
 
-``make demo`` runs it. It needs no AWS account and leaves nothing behind.
+``make demo`` runs it. It needs no AWS account, and it removes all its processes and files at the end.
 """
 
 from __future__ import annotations
@@ -18,48 +18,48 @@ from typing import Any, Final
 import httpx
 from botocore.exceptions import BotoCoreError, ClientError
 
-from tests.system.airflow_client import AirflowClient, AirflowError
-from tests.system.demo_screen import Screen
-from tests.system.foreground import in_foreground
-from tests.system.interruption import InterruptedByPersonError, raise_when_interrupted
-from tests.system.local_emulator import LocalEmulator
-from tests.system.private_airflow import PrivateAirflow
-from tests.system.processes import ProcessError
+from tests.system.airflow.client import AirflowClient, AirflowError
+from tests.system.airflow.private_airflow import PrivateAirflow
+from tests.system.demo_output import DemoOutput
+from tests.system.emulator_process import EmulatorProcess
+from tests.system.process.sessions import ProcessError
+from tests.system.process.signals import InterruptedByUserError, raise_on_signals
+from tests.system.process.terminal import in_foreground
 
 EXAMPLES: Final = Path(__file__).parents[2] / "example_dags"
 DAG: Final = "scheduled_retraining"
 TASK: Final = "retrain"
 
-# The pipeline's 38 minutes in 19 seconds, so that the task is deferred for two looks.
+# The pipeline takes 19 s instead of 38 minutes, so that the trigger polls twice.
 SPEED: Final = 120.0
 RUN_TIMEOUT: Final = 180.0
-LOOK_INTERVAL: Final = 0.5
+POLL_INTERVAL: Final = 0.5
 ENDED: Final = ("success", "failed")
-# A task to be tried again counts: its retry is minutes away.
+# A task that is up for retry counts as failed, because its retry starts only minutes later.
 FAILED: Final = ("failed", "up_for_retry")
 LOG_TAIL: Final = 5
-REMARKS: Final = {"deferred": "it waits in the triggerer and holds no worker"}
+EXPLANATIONS: Final = {"deferred": "waits in the triggerer without using a worker"}
 
 
 class DemoFailedError(RuntimeError):
-    """The run did not end as it should."""
+    """Raised when the DAG run or the execution does not succeed."""
 
 
 def main() -> int:
     """
     Run the demo.
 
-    :returns: the exit status: 0, 1 if it failed, 130 if it was interrupted before its end.
+    :return: the exit status: 0 on success, 1 on failure, 130 if a signal interrupted the demo.
     """
     options = _parser().parse_args()
-    raise_when_interrupted()
+    raise_on_signals()
     home = Path(tempfile.mkdtemp(prefix="polysync-demo-"))
-    screen = Screen()
+    output = DemoOutput()
     try:
         with in_foreground() if options.keep else ExitStack():
-            _run(home, screen, keep=options.keep)
-    except InterruptedByPersonError:
-        screen.say("Interrupted. Nothing is left running.")
+            _run(home, output, keep=options.keep)
+    except InterruptedByUserError:
+        output.progress("Interrupted. All processes were stopped.")
         shutil.rmtree(home)
         return 130
     except (
@@ -70,102 +70,108 @@ def main() -> int:
         BotoCoreError,
         ClientError,
     ) as error:
-        screen.failure(f"{error}", logs=home)
+        output.failure(f"{error}", logs=home)
         return 1
     shutil.rmtree(home)
-    screen.say("Done. Nothing is left running.")
+    output.progress("Done. All processes were stopped.")
     return 0
 
 
-def _run(home: Path, screen: Screen, *, keep: bool) -> None:
-    screen.say("Starting the SageMaker emulator")
+def _run(home: Path, output: DemoOutput, *, keep: bool) -> None:
+    output.progress("Starting the SageMaker emulator")
     with ExitStack() as stack:
         definitions = EXAMPLES / "definitions"
-        emulator = stack.enter_context(LocalEmulator(home, speed=SPEED, definitions=definitions))
-        screen.say(f"The emulator answers at {emulator.endpoint_url}; its time is {SPEED:g} times as fast")
-        screen.say("Starting a private Airflow: database, API server, DAG processor, scheduler, triggerer")
+        emulator = stack.enter_context(EmulatorProcess(home, speed=SPEED, definitions=definitions))
+        output.progress(
+            f"The emulator is ready at {emulator.endpoint_url}; emulated time runs {SPEED:g} times as fast"
+        )
+        output.progress(
+            "Starting a private Airflow: database, API server, DAG processor, scheduler, triggerer"
+        )
         airflow = stack.enter_context(
             PrivateAirflow(
                 home, dag_folders=[EXAMPLES], connections={"polysync_default": emulator.connection}
             )
         )
-        screen.say(f"Airflow is ready at {airflow.url}")
-        run_id = _trigger(airflow.client, screen)
-        _watch(airflow, emulator, screen, run_id)
-        _tell(airflow.client, emulator, screen, run_id)
+        output.progress(f"Airflow is ready at {airflow.url}")
+        run_id = _trigger(airflow.client, output)
+        _poll(airflow, emulator, output, run_id)
+        _show_results(airflow.client, emulator, output, run_id)
         if keep:
-            _keep(airflow, screen, run_id)
-        screen.say("Ending Airflow and the emulator")
+            _keep_open(airflow, output, run_id)
+        output.progress("Stopping Airflow and the emulator")
 
 
-def _trigger(client: AirflowClient, screen: Screen) -> str:
+def _trigger(client: AirflowClient, output: DemoOutput) -> str:
     client.wait_for_dag(DAG)
     run_id = client.trigger(DAG)
     client.unpause(DAG)
-    screen.say(f"Triggered the DAG {DAG}")
+    output.progress(f"Triggered the DAG {DAG}")
     return run_id
 
 
-def _watch(airflow: PrivateAirflow, emulator: LocalEmulator, screen: Screen, run_id: str) -> None:
-    """Tell every change until the run has ended."""
+def _poll(airflow: PrivateAirflow, emulator: EmulatorProcess, output: DemoOutput, run_id: str) -> None:
+    """Print every change of state until the DAG run ends."""
     sagemaker = emulator.client()
     deadline = time.monotonic() + RUN_TIMEOUT
     state, arn = "queued", None
     while state not in ENDED:
         if time.monotonic() > deadline:
-            raise DemoFailedError(f"The run is still {state} after {RUN_TIMEOUT:.0f} s")
+            raise DemoFailedError(f"The DAG run is still {state} after {RUN_TIMEOUT:.0f} s")
         airflow.check_alive()
         state = airflow.client.run_state(DAG, run_id)
         for task, task_state in airflow.client.task_states(DAG, run_id).items():
-            screen.change(f"Task {task}", task_state, remarks=REMARKS)
+            output.state(f"Task {task}", task_state, explanations=EXPLANATIONS)
             if task_state in FAILED:
                 raise DemoFailedError(_failure(airflow.client, run_id, task))
         if arn is None:
             arn = airflow.client.xcom(DAG, run_id, TASK, "execution_arn")
             if arn:
-                screen.say(f"  Execution {arn.rsplit('/')[-1]} exists; the task has its console button")
+                output.progress(
+                    f"  Execution {arn.rsplit('/')[-1]} started; the task has the SageMaker Console link"
+                )
         for step in _steps(sagemaker, arn) if arn else ():
-            screen.change(f"  Step {step['StepName']}", step["StepStatus"])
-        time.sleep(LOOK_INTERVAL)
+            output.state(f"  Step {step['StepName']}", step["StepStatus"])
+        time.sleep(POLL_INTERVAL)
     if state != "success":
-        raise DemoFailedError(f"The run ended as {state}")
+        raise DemoFailedError(f"The DAG run ended as {state}")
 
 
 def _failure(client: AirflowClient, run_id: str, task: str) -> str:
     messages = [line for line in client.log(DAG, run_id, task) if not line.startswith("::")]
-    return "\n".join([f"The task {task} failed. The end of its log:", *messages[-LOG_TAIL:]])
+    return "\n".join([f"The task {task} failed. Last messages of its log:", *messages[-LOG_TAIL:]])
 
 
-def _tell(client: AirflowClient, emulator: LocalEmulator, screen: Screen, run_id: str) -> None:
+def _show_results(client: AirflowClient, emulator: EmulatorProcess, output: DemoOutput, run_id: str) -> None:
     run = client.xcom(DAG, run_id, TASK, "run")
-    screen.tasks(client.tasks(DAG, run_id))
-    screen.execution(run, console_url=client.links(DAG, run_id, TASK)["SageMaker Console"])
-    screen.steps(_steps(emulator.client(), run["execution_arn"]))
+    output.tasks(client.tasks(DAG, run_id))
+    output.execution(run, console_url=client.links(DAG, run_id, TASK)["SageMaker Console"])
+    output.steps(_steps(emulator.client(), run["execution_arn"]))
     if run["state"] != "Success":
-        raise DemoFailedError(f"The execution ended as {run['state']}, though its task succeeded")
+        raise DemoFailedError(f"The execution ended as {run['state']}, although the task succeeded")
 
 
-def _keep(airflow: PrivateAirflow, screen: Screen, run_id: str) -> None:
-    screen.say(f"Airflow stays at {airflow.url} until Ctrl-C. The task with its button:")
-    screen.line(f"{airflow.url}/dags/{DAG}/runs/{run_id}/tasks/{TASK}/details")
+def _keep_open(airflow: PrivateAirflow, output: DemoOutput, run_id: str) -> None:
+    output.progress(f"Airflow is open at {airflow.url} until you press Ctrl-C. The task with its link:")
+    output.line(f"{airflow.url}/dags/{DAG}/runs/{run_id}/tasks/{TASK}/details")
     try:
         while True:
             airflow.check_alive()
             time.sleep(1)
-    except InterruptedByPersonError:
-        screen.line("")
+    except InterruptedByUserError:
+        output.line("")
 
 
 def _steps(sagemaker: Any, execution_arn: str) -> list[dict[str, Any]]:
-    answer = sagemaker.list_pipeline_execution_steps(
+    response = sagemaker.list_pipeline_execution_steps(
         PipelineExecutionArn=execution_arn, SortOrder="Ascending"
     )
-    return list(answer["PipelineExecutionSteps"])
+    return list(response["PipelineExecutionSteps"])
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.system.demo", description=__doc__)
-    parser.add_argument("--keep", action="store_true", help="keep Airflow's UI open until Ctrl-C")
+    parser.add_argument("--keep", action="store_true", help="keep Airflow's UI open until you press Ctrl-C")
     return parser
 
 

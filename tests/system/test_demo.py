@@ -1,4 +1,4 @@
-"""That the demo leaves nothing behind when a person does not wait for its end; CI runs it to its end."""
+"""Tests that Ctrl-C ends the demo cleanly. CI also runs the complete demo."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.system.processes import OwnedProcess, ProcessError, wait_until
+from tests.system.process.sessions import ProcessError, ProcessSession, wait_until
 
 pytestmark = pytest.mark.system
 
@@ -19,36 +19,38 @@ ROOT = Path(__file__).parents[2]
 
 
 def processes_of(folder: Path) -> list[int]:
-    """All processes whose temporary files go to a folder."""
-    found = []
+    """Return the ids of all processes that use a folder as ``TMPDIR``."""
+    pids = []
     for process in psutil.process_iter():
         try:
             if process.environ().get("TMPDIR") == str(folder):
-                found.append(process.pid)
+                pids.append(process.pid)
         except psutil.Error:
-            continue  # ended meanwhile, or another user's
-    return found
+            continue  # the process ended meanwhile, or belongs to another user
+    return pids
 
 
-@pytest.mark.parametrize("moment", ["Starting a private Airflow", "Airflow is ready"])
-def test_ctrl_c_leaves_nothing_behind(tmp_path: Path, moment: str) -> None:
-    """Ctrl-C ends the demo with status 130, all its processes, and its temporary folder."""
+@pytest.mark.parametrize("progress", ["Starting a private Airflow", "Airflow is ready"])
+def test_ctrl_c_removes_processes_and_files(tmp_path: Path, progress: str) -> None:
+    """After Ctrl-C the demo exits with status 130, and its processes and its temporary folder are gone."""
     folder = tmp_path / "temporary"
     folder.mkdir()
-    demo = OwnedProcess(
+    demo = ProcessSession(
         "the demo",
         [sys.executable, "-m", "tests.system.demo"],
         env={**os.environ, "TMPDIR": str(folder), "PYTHONPATH": str(ROOT)},
         log=tmp_path / "demo.log",
     )
     try:
-        assert wait_until(lambda: moment in demo.log.read_text(), timeout=120)
+        assert wait_until(lambda: progress in demo.log.read_text(), timeout=120)
         assert len(processes_of(folder)) > 1
         assert list(folder.iterdir())
 
         os.kill(demo.pid, signal.SIGINT)
 
-        with pytest.raises(ProcessError, match=r"status 130(?s:.*)Interrupted\. Nothing is left running\."):
+        with pytest.raises(
+            ProcessError, match=r"status 130(?s:.*)Interrupted\. All processes were stopped\."
+        ):
             demo.wait(timeout=60)
         assert processes_of(folder) == []
         assert list(folder.iterdir()) == []

@@ -1,4 +1,4 @@
-"""What a person who has installed the provider sees of it in Airflow's commands and connection form."""
+"""Tests of the installed provider: Airflow's commands, and the connection form in the UI."""
 
 from __future__ import annotations
 
@@ -7,32 +7,32 @@ import json
 import psutil
 import pytest
 
-from tests.system.private_airflow import HOST, PrivateAirflow
+from tests.system.airflow.private_airflow import HOST, PrivateAirflow
 
 pytestmark = pytest.mark.system
 
 
-def test_providers_list_shows_us(airflow: PrivateAirflow) -> None:
-    """``airflow providers list`` shows the distribution with its version."""
+def test_providers_list_shows_the_provider(airflow: PrivateAirflow) -> None:
+    """``airflow providers list`` shows the package with its version."""
     from polysync_airflow import __version__
 
-    listed = json.loads(airflow.command("providers", "list", "--output", "json"))
+    listing = json.loads(airflow.command("providers", "list", "--output", "json"))
 
-    ours = [provider for provider in listed if provider["package_name"] == "polysync-airflow"]
+    ours = [provider for provider in listing if provider["package_name"] == "polysync-airflow"]
     assert [provider["version"] for provider in ours] == [__version__]
 
 
 def test_providers_hooks_shows_the_connection_type(airflow: PrivateAirflow) -> None:
-    """``airflow providers hooks`` shows our connection type with a hook that can be imported."""
-    listed = json.loads(airflow.command("providers", "hooks", "--output", "json"))
+    """``airflow providers hooks`` shows the connection type with the class path of its hook."""
+    listing = json.loads(airflow.command("providers", "hooks", "--output", "json"))
 
-    ours = [hook for hook in listed if hook["connection_type"] == "polysync_sagemaker"]
+    ours = [hook for hook in listing if hook["connection_type"] == "polysync_sagemaker"]
     assert [hook["class"] for hook in ours] == ["polysync_airflow.hooks.PolysyncSageMakerHook"]
     assert [hook["conn_id_attribute_name"] for hook in ours] == ["polysync_conn_id"]
 
 
-def test_the_connection_form_has_our_fields(airflow: PrivateAirflow) -> None:
-    """The UI is told our fields' labels, which are secret, and that a host or a port make no sense."""
+def test_connection_form_has_the_fields(airflow: PrivateAirflow) -> None:
+    """The form has the provider's fields and labels, masks the secret ones, and hides host, port and schema."""
     form = airflow.client.connection_form("polysync_sagemaker")
 
     fields, standard = form["extra_fields"], form["standard_fields"]
@@ -44,8 +44,8 @@ def test_the_connection_form_has_our_fields(airflow: PrivateAirflow) -> None:
     assert all(standard[name]["hidden"] for name in ("host", "port", "url_schema"))
 
 
-def test_every_choice_of_the_form_has_words(airflow: PrivateAirflow) -> None:
-    """The UI is told words for each value of a choice, the absent one included, and the form's sections."""
+def test_every_choice_of_the_form_has_a_label(airflow: PrivateAirflow) -> None:
+    """Each value of a choice, including the empty one, has a label, and the fields are grouped in sections."""
     fields = airflow.client.connection_form("polysync_sagemaker")["extra_fields"]
     schemas = {name: field["schema"] for name, field in fields.items()}
 
@@ -57,14 +57,14 @@ def test_every_choice_of_the_form_has_words(airflow: PrivateAirflow) -> None:
     assert "section" not in schemas["auth_method"]
 
 
-def test_nothing_listens_beyond_this_machine(airflow: PrivateAirflow) -> None:
-    """Everybody is the private Airflow's administrator, so each of its ports is on the loopback interface."""
-    ours = {pid for component in airflow.components.values() for pid in component.members()}
+def test_airflow_listens_on_loopback_only(airflow: PrivateAirflow) -> None:
+    """All ports are on the loopback interface, because every user of the private Airflow is an administrator."""
+    pids = {pid for component in airflow.components.values() for pid in component.members()}
 
-    listening = [
+    addresses = [
         connection.laddr.ip
         for connection in psutil.net_connections("inet")
-        if connection.pid in ours and connection.status == psutil.CONN_LISTEN and connection.laddr
+        if connection.pid in pids and connection.status == psutil.CONN_LISTEN and connection.laddr
     ]
 
-    assert set(listening) == {HOST}
+    assert set(addresses) == {HOST}

@@ -1,4 +1,4 @@
-"""Refused starts in a real Airflow: which of them use up retries, and how long it waits between the tries."""
+"""Tests of the retry policy in a real Airflow: which errors of a start are retried, and after which delay."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from typing import Any
 
 import pytest
 
-from tests.system.local_emulator import LocalEmulator
-from tests.system.private_airflow import PrivateAirflow
+from tests.system.airflow.private_airflow import PrivateAirflow
+from tests.system.emulator_process import EmulatorProcess
 
 pytestmark = pytest.mark.system
 
-DAG_ID, SOON_AGAIN, TASK = "refused_starts", "refused_starts_soon_again", "start"
+DAG_ID, OWN_POLICY_DAG_ID, TASK = "rejected_starts", "rejected_starts_own_policy", "start"
 TIMEOUT = 60.0
 
 
 @pytest.fixture(autouse=True)
-def _faultless_afterwards(emulator: LocalEmulator) -> Iterator[None]:
+def _remove_faults(emulator: EmulatorProcess) -> Iterator[None]:
     yield
     emulator.control.remove_faults()
 
 
-def refuse(emulator: LocalEmulator, code: str, **members: Any) -> None:
-    """Let AWS refuse starts."""
+def reject_starts(emulator: EmulatorProcess, code: str, **members: Any) -> None:
+    """Let the emulator respond to StartPipelineExecution with an error."""
     emulator.control.add_fault("error", "StartPipelineExecution", code=code, message="no", **members)
 
 
-def begin(airflow: PrivateAirflow, dag_id: str) -> str:
-    """Begin a run and return its id."""
+def trigger(airflow: PrivateAirflow, dag_id: str) -> str:
+    """Trigger a DAG run and return its id."""
     airflow.client.wait_for_dag(dag_id)
     run_id = airflow.client.trigger(dag_id)
     airflow.client.unpause(dag_id)
@@ -38,20 +38,18 @@ def begin(airflow: PrivateAirflow, dag_id: str) -> str:
 
 
 def next_try(airflow: PrivateAirflow, run_id: str) -> tuple[float | None, str | None]:
-    """Tell what the policy decided on the next try; Airflow keeps it in its database and shows it nowhere."""
+    """Return delay and reason of the next try. Airflow stores them in its database, but the REST API lacks them."""
     query = "SELECT retry_delay_override, retry_reason FROM task_instance WHERE run_id = ?"
     with closing(sqlite3.connect(airflow.home / "airflow.db")) as database:
         delay, reason = database.execute(query, (run_id,)).fetchone()
     return delay, reason
 
 
-def test_a_start_that_is_not_permitted_is_not_repeated(
-    airflow: PrivateAirflow, emulator: LocalEmulator
-) -> None:
-    """The task fails after one try of four, after one call, and its log says why."""
-    refuse(emulator, "AccessDeniedException")
+def test_access_denied_is_not_retried(airflow: PrivateAirflow, emulator: EmulatorProcess) -> None:
+    """The task fails after one call in the first of four tries, and its log has the reason."""
+    reject_starts(emulator, "AccessDeniedException")
     before = len(emulator.control.calls("StartPipelineExecution"))
-    run_id = begin(airflow, DAG_ID)
+    run_id = trigger(airflow, DAG_ID)
 
     state = airflow.client.wait_for_run(DAG_ID, run_id, timeout=TIMEOUT)
 
@@ -62,13 +60,15 @@ def test_a_start_that_is_not_permitted_is_not_repeated(
     path = f"/api/v2/dags/{DAG_ID}/dagRuns/{run_id}/taskInstances/{TASK}/logs/1"
     lines = airflow.client.get(path, full_content=True)["content"]
     reasons = [line["reason"] for line in lines if line["event"] == "Retry policy decision"]
-    assert reasons == ["AccessDeniedException: trying again cannot cure it"]
+    assert reasons == ["AccessDeniedException: permanent error, a retry cannot succeed"]
 
 
-def test_a_used_up_quota_is_worth_ten_minutes(airflow: PrivateAirflow, emulator: LocalEmulator) -> None:
-    """The task is up for retry, ten minutes from now though its own delay is a second."""
-    refuse(emulator, "ResourceLimitExceeded")
-    run_id = begin(airflow, DAG_ID)
+def test_exceeded_quota_is_retried_after_ten_minutes(
+    airflow: PrivateAirflow, emulator: EmulatorProcess
+) -> None:
+    """The next try starts after ten minutes, although the task's ``retry_delay`` is one second."""
+    reject_starts(emulator, "ResourceLimitExceeded")
+    run_id = trigger(airflow, DAG_ID)
 
     airflow.client.wait_for_task(DAG_ID, run_id, TASK, "up_for_retry", timeout=TIMEOUT)
 
@@ -77,13 +77,13 @@ def test_a_used_up_quota_is_worth_ten_minutes(airflow: PrivateAirflow, emulator:
     airflow.client.wait_for_run(DAG_ID, run_id, timeout=TIMEOUT)
 
 
-def test_the_authors_own_delay_is_kept(airflow: PrivateAirflow, emulator: LocalEmulator) -> None:
-    """With two seconds in the DAG's policy, the second try comes at once and succeeds."""
-    refuse(emulator, "ResourceLimitExceeded", count=1)
-    run_id = begin(airflow, SOON_AGAIN)
+def test_retry_policy_of_the_dag_author_is_used(airflow: PrivateAirflow, emulator: EmulatorProcess) -> None:
+    """With a delay of two seconds in the DAG's retry policy, the second try starts soon and succeeds."""
+    reject_starts(emulator, "ResourceLimitExceeded", count=1)
+    run_id = trigger(airflow, OWN_POLICY_DAG_ID)
 
-    state = airflow.client.wait_for_run(SOON_AGAIN, run_id, timeout=TIMEOUT)
+    state = airflow.client.wait_for_run(OWN_POLICY_DAG_ID, run_id, timeout=TIMEOUT)
 
-    (task,) = airflow.client.tasks(SOON_AGAIN, run_id)
+    (task,) = airflow.client.tasks(OWN_POLICY_DAG_ID, run_id)
     assert (state, task["state"], task["try_number"]) == ("success", "success", 2)
-    assert "ResourceLimitExceeded" in "\n".join(airflow.client.log(SOON_AGAIN, run_id, TASK))
+    assert "ResourceLimitExceeded" in "\n".join(airflow.client.log(OWN_POLICY_DAG_ID, run_id, TASK))

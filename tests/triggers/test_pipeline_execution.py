@@ -1,4 +1,4 @@
-"""The trigger: what Airflow stores of it is public, and running it twice harms nothing."""
+"""The trigger: what Airflow stores of it is stable, and it may run twice at the same time."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ KWARGS = {
 }
 
 
-def test_what_is_stored_is_stable_and_holds_no_credentials() -> None:
-    """Tasks that were deferred by this version must be resumable by the next: path and names are fixed."""
+def test_stored_trigger_is_stable_and_has_no_credentials() -> None:
+    """The class path and the names of the arguments are fixed, so that later versions can resume the task."""
     path, kwargs = PolysyncPipelineExecutionTrigger(**KWARGS).serialize()  # type: ignore[arg-type]
 
     assert path == "polysync_airflow.triggers.PolysyncPipelineExecutionTrigger"
@@ -35,10 +35,10 @@ def test_what_is_stored_is_stable_and_holds_no_credentials() -> None:
     assert BaseSerialization.deserialize(stored) == kwargs
 
 
-def test_two_triggerers_at_once_see_the_same_and_change_nothing(
+def test_two_triggerers_get_the_same_event_and_only_poll(
     emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """During a failover a trigger runs twice: one event each, the same, and no call but looks."""
+    """During a failover a trigger runs twice: both fire the same event, and make no calls other than polls."""
     arn = run_task(
         PolysyncStartPipelineOperator(task_id="t", pipeline_name="fanout", wait_for_completion=False)
     ).result
@@ -57,8 +57,8 @@ def test_two_triggerers_at_once_see_the_same_and_change_nothing(
     assert {call["operation"] for call in emulator.control.calls()} == {"DescribePipelineExecution"}
 
 
-def test_a_deadline_is_absolute(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
-    """A trigger that moves to another triggerer does not begin its time anew."""
+def test_deadline_is_absolute(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
+    """A trigger that moves to another triggerer keeps its deadline."""
     emulator.control.put_scenario({"steps": {"Merge": {"duration": None}}})
     arn = run_task(
         PolysyncStartPipelineOperator(task_id="t", pipeline_name="fanout", wait_for_completion=False)

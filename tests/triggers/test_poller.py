@@ -1,4 +1,4 @@
-"""The poller, at the wire: many waits, few calls, and what it must survive."""
+"""The poller with the emulator: how many calls many waits take, and how errors of a call, loop or thread end."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from polysync_airflow.triggers.shared_client import SharedClient
 from tests.conftest import connection
 from tests.tasks import RECEIVE, EmulatedTime
 
-LOOK, LISTING = "DescribePipelineExecution", "ListPipelineExecutions"
+DESCRIBE, LIST = "DescribePipelineExecution", "ListPipelineExecutions"
 
 
-def started(emulator: EmulatorServer, count: int, pipeline: str = "fanout") -> list[str]:
-    """Start executions by other hands; leave no trace in the call log."""
+def start_executions(emulator: EmulatorServer, count: int, pipeline: str = "fanout") -> list[str]:
+    """Start executions and return their ARNs; afterwards the emulator's call log is empty."""
     client: Any = PolysyncSageMakerHook().conn
     arns = [
         client.start_pipeline_execution(PipelineName=pipeline)["PipelineExecutionArn"] for _ in range(count)
@@ -34,8 +34,8 @@ def started(emulator: EmulatorServer, count: int, pipeline: str = "fanout") -> l
     return arns
 
 
-def trigger(arn: str, now: float, **arguments: Any) -> PolysyncPipelineExecutionTrigger:
-    """Make the trigger of a wait that begins now."""
+def make_trigger(arn: str, now: float, **arguments: Any) -> PolysyncPipelineExecutionTrigger:
+    """Return the trigger of a wait that begins now."""
     kwargs = {"pipeline_name": None, "polysync_conn_id": "polysync_default", "region_name": None}
     times = {"poll_interval": 60.0, "since": now, "deadline": now + 7 * 3600}
     return PolysyncPipelineExecutionTrigger(execution_arn=arn, **{**kwargs, **times, **arguments})
@@ -43,347 +43,329 @@ def trigger(arn: str, now: float, **arguments: Any) -> PolysyncPipelineExecution
 
 @pytest.fixture
 def gate(emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """Time stands still until this is set, so that all waits have begun."""
+    """An event; time stands still until it is set, so that all waits can begin before that."""
     opened = threading.Event()
-    plain = emulated_time.receive
+    receive_in_emulated_time = emulated_time.receive
 
-    def receive(inbox: MessageQueue[Any], seconds: float | None, *, idle: bool) -> Any:
+    def receive(messages: MessageQueue[Any], seconds: float | None, *, idle: bool) -> Any:
         if opened.is_set():
-            return plain(inbox, seconds, idle=idle)
-        return RECEIVE(inbox, 0.01, idle=idle)
+            return receive_in_emulated_time(messages, seconds, idle=idle)
+        return RECEIVE(messages, 0.01, idle=idle)
 
     monkeypatch.setattr(poller, "receive", receive)
     return opened
 
 
+async def events_of(trigger: PolysyncPipelineExecutionTrigger) -> list[Any]:
+    """Run a trigger and return its events."""
+    return [event.payload async for event in trigger.run()]
+
+
 def all_events(triggers: Sequence[Any], gate: threading.Event) -> list[Any]:
-    """Run triggers in one event loop, as a triggerer does, until each has fired."""
+    """Run triggers in one event loop, as a triggerer does; return the events, or the error, of each."""
 
-    async def one(each: Any) -> Any:
-        return [event.payload async for event in each.run()]
-
-    async def together() -> list[Any]:
-        tasks = [asyncio.create_task(one(each)) for each in triggers]
+    async def run_all() -> list[Any]:
+        tasks = [asyncio.create_task(events_of(trigger)) for trigger in triggers]
         await asyncio.sleep(0.05)
         gate.set()
         return await asyncio.gather(*tasks, return_exceptions=True)
 
-    return asyncio.run(together())
+    return asyncio.run(run_all())
 
 
-def calls(emulator: EmulatorServer) -> Counter[str]:
-    """Count the calls by operation."""
+def count_calls(emulator: EmulatorServer) -> Counter[str]:
+    """Return the number of calls by operation."""
     return Counter(call["operation"] for call in emulator.control.calls())
 
 
 def test_executions_of_one_pipeline_are_listed_together(
     emulator: EmulatorServer, emulated_time: EmulatedTime, gate: threading.Event
 ) -> None:
-    """Forty waits for one pipeline take one listing each round, and one look each at their end."""
-    arns = started(emulator, 40)
+    """40 waits for one pipeline take one listing per poll interval, and one description each at their end."""
+    arns = start_executions(emulator, 40)
 
-    events = all_events([trigger(arn, emulated_time.time()) for arn in arns], gate)
+    events = all_events([make_trigger(arn, emulated_time.time()) for arn in arns], gate)
 
     assert [event[0]["status"] for event in events] == 40 * ["Succeeded"]
     assert [event[0]["execution_arn"] for event in events] == arns
     assert all(event[0]["ended_at"] and event[0]["started_at"] for event in events)
-    assert calls(emulator)[LOOK] == 40
-    assert calls(emulator)[LISTING] < 20
+    assert count_calls(emulator)[DESCRIBE] == 40
+    assert count_calls(emulator)[LIST] < 20
 
 
-def test_one_execution_alone_is_looked_at(
+def test_single_execution_is_described(
     emulator: EmulatorServer, emulated_time: EmulatedTime, gate: threading.Event
 ) -> None:
-    """A listing would not take fewer calls, and tells less."""
-    (arn,) = started(emulator, 1)
+    """A listing would not take fewer calls, and has fewer details."""
+    (arn,) = start_executions(emulator, 1)
 
-    all_events([trigger(arn, emulated_time.time())], gate)
+    all_events([make_trigger(arn, emulated_time.time())], gate)
 
-    assert calls(emulator).keys() == {LOOK}
+    assert count_calls(emulator).keys() == {DESCRIBE}
 
 
-def test_a_listing_goes_no_further_back_than_the_oldest_that_waits(
+def test_listing_begins_with_the_oldest_awaited_execution(
     emulator: EmulatorServer, emulated_time: EmulatedTime, gate: threading.Event
 ) -> None:
-    """What ended before does not have to be read through: AWS is told from when on to list."""
-    started(emulator, 5)
+    """The request says from which creation time AWS lists, so that old executions are not listed."""
+    start_executions(emulator, 5)
     emulated_time.sleep(7200)
-    arns = started(emulator, 3)
+    arns = start_executions(emulator, 3)
     now = emulated_time.time()
 
-    all_events([trigger(arn, now) for arn in arns], gate)
+    all_events([make_trigger(arn, now) for arn in arns], gate)
 
-    asked = [c["request"] for c in emulator.control.calls(LISTING)]
-    assert {request["SortOrder"] for request in asked} == {"Descending"}
-    assert asked[0]["CreatedAfter"] == pytest.approx(now - schedule.SKEW_SECONDS - 1, abs=2)
-    assert asked[-1]["CreatedAfter"] == pytest.approx(now - 1, abs=2)
+    requests = [call["request"] for call in emulator.control.calls(LIST)]
+    assert {request["SortOrder"] for request in requests} == {"Descending"}
+    assert requests[0]["CreatedAfter"] == pytest.approx(now - schedule.CLOCK_SKEW_SECONDS - 1, abs=2)
+    assert requests[-1]["CreatedAfter"] == pytest.approx(now - 1, abs=2)
 
 
-def test_what_a_listing_lacks_is_looked_at_and_never_assumed(
+def test_execution_that_a_listing_lacks_is_described(
     emulator: EmulatorServer, emulated_time: EmulatedTime, gate: threading.Event
 ) -> None:
-    """A host whose clock is an hour ahead asks for too little; every execution is still found."""
-    arns = started(emulator, 4)
+    """If the host's clock is an hour ahead, the listings are too short; every execution is still polled."""
+    arns = start_executions(emulator, 4)
     ahead = emulated_time.time() + 3600
 
-    events = all_events([trigger(arn, ahead) for arn in arns], gate)
+    events = all_events([make_trigger(arn, ahead) for arn in arns], gate)
 
     assert [event[0]["status"] for event in events] == 4 * ["Succeeded"]
 
 
-def test_without_the_permission_to_list_each_is_looked_at_and_it_is_said_once(
+def test_without_the_permission_to_list_each_execution_is_described(
     emulator: EmulatorServer, emulated_time: EmulatedTime, gate: threading.Event, caplog: Any
 ) -> None:
-    """One refused listing, one warning with the permission's name, then looks; nobody's wait ends."""
-    emulator.control.add_fault("error", LISTING, code="AccessDeniedException", message="not you")
-    arns = started(emulator, 6) + started(emulator, 6, "churn-tuning")
+    """After one denied listing there is one warning that names the permission, and the waits go on."""
+    emulator.control.add_fault("error", LIST, code="AccessDeniedException", message="not allowed")
+    arns = start_executions(emulator, 6) + start_executions(emulator, 6, "churn-tuning")
 
-    events = all_events([trigger(arn, emulated_time.time()) for arn in arns], gate)
+    events = all_events([make_trigger(arn, emulated_time.time()) for arn in arns], gate)
 
     assert [event[0]["status"] for event in events] == 12 * ["Succeeded"]
-    assert calls(emulator)[LISTING] == 1
-    told = [
+    assert count_calls(emulator)[LIST] == 1
+    warnings = [
         record.getMessage()
         for record in caplog.records
         if "sagemaker:ListPipelineExecutions" in record.getMessage()
     ]
-    assert len(told) == 1
+    assert len(warnings) == 1
 
 
-def test_a_task_is_told_of_its_own_execution_only(
+def test_status_changes_are_logged_by_their_own_trigger(
     emulator: EmulatorServer, emulated_time: EmulatedTime, gate: threading.Event
 ) -> None:
-    """Changes of status are logged by the trigger that they concern, which Airflow routes to its task's log."""
-    arns = started(emulator, 3)
-    waits = [trigger(arn, emulated_time.time()) for arn in arns]
+    """Each trigger logs the status changes of its own execution, so that they are in the log of its task."""
+    arns = start_executions(emulator, 3)
+    triggers = [make_trigger(arn, emulated_time.time()) for arn in arns]
 
     with capture_logs() as logs:
-        all_events(waits, gate)
+        all_events(triggers, gate)
 
-    about = [[arn for arn in arns if arn in entry["event"]] for entry in logs]
-    assert all(len(each) <= 1 for each in about)
-    assert Counter(each[0] for each in about if each) == dict.fromkeys(arns, 2)
+    arns_in_lines = [[arn for arn in arns if arn in entry["event"]] for entry in logs]
+    assert all(len(in_line) <= 1 for in_line in arns_in_lines)
+    assert Counter(in_line[0] for in_line in arns_in_lines if in_line) == dict.fromkeys(arns, 2)
 
 
-def test_two_who_wait_for_one_execution_are_both_told(
+def test_two_waits_for_one_execution_both_end(
     emulator: EmulatorServer, emulated_time: EmulatedTime, gate: threading.Event
 ) -> None:
-    """A Start and a Stop may wait for the same."""
-    (arn,) = started(emulator, 1)
+    """A Start task and a Stop task may wait for the same execution."""
+    (arn,) = start_executions(emulator, 1)
 
-    events = all_events([trigger(arn, emulated_time.time()) for _ in range(2)], gate)
+    events = all_events([make_trigger(arn, emulated_time.time()) for _ in range(2)], gate)
 
     assert [event[0]["status"] for event in events] == ["Succeeded", "Succeeded"]
 
 
-def test_throttling_slows_all_down_and_fails_nobody(
+def test_throttling_slows_polls_down_and_fails_no_wait(
     emulator: EmulatorServer, emulated_time: EmulatedTime, gate: threading.Event
 ) -> None:
-    """A hundred throttled calls halve the pace of the whole process; every wait ends well."""
-    arns = started(emulator, 10) + started(emulator, 1, "churn-tuning")
+    """After a hundred throttled calls, every wait still ends with the status of its execution."""
+    arns = start_executions(emulator, 10) + start_executions(emulator, 1, "churn-tuning")
     emulator.control.add_fault("throttle", count=100)
 
-    events = all_events([trigger(arn, emulated_time.time()) for arn in arns], gate)
+    events = all_events([make_trigger(arn, emulated_time.time()) for arn in arns], gate)
 
     assert [event[0]["status"] for event in events] == 11 * ["Succeeded"]
 
 
-@pytest.mark.parametrize("broken", [LOOK, LISTING])
-def test_an_error_of_one_call_is_not_the_end_of_others(
+@pytest.mark.parametrize("broken", [DESCRIBE, LIST])
+def test_unexpected_error_of_a_call_fails_only_its_waits(
     broken: str,
     emulator: EmulatorServer,
     emulated_time: EmulatedTime,
     gate: threading.Event,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A mistake of ours in one answer fails those whom it concerns, and the poller goes on."""
-    arns = started(emulator, 3) + started(emulator, 1, "churn-tuning")
-    plain = PolysyncSageMakerHook.call
+    """A bug in the handling of one call fails the waits that it polls for, and the poller goes on."""
+    arns = start_executions(emulator, 3) + start_executions(emulator, 1, "churn-tuning")
+    original_call = PolysyncSageMakerHook.call
 
     def call(self: PolysyncSageMakerHook, operation: str, **request: Any) -> Any:
         if operation == broken and "fanout" in str(request):
-            raise ZeroDivisionError("a mistake")
-        return plain(self, operation, **request)
+            raise ZeroDivisionError("a bug")
+        return original_call(self, operation, **request)
 
     monkeypatch.setattr(PolysyncSageMakerHook, "call", call)
 
-    events = all_events([trigger(arn, emulated_time.time()) for arn in arns], gate)
+    events = all_events([make_trigger(arn, emulated_time.time()) for arn in arns], gate)
 
     assert [type(event) for event in events[:3]] == 3 * [ZeroDivisionError]
     assert events[3][0]["status"] == "Succeeded"
 
 
-def test_an_error_of_the_schedule_fails_who_waits_and_not_who_comes_next(
+def test_unexpected_error_of_the_schedule_fails_the_current_waits_only(
     emulator: EmulatorServer,
     emulated_time: EmulatedTime,
     gate: threading.Event,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Whatever goes wrong in the poller itself, nobody waits for one that no longer looks."""
-    first, second, late = started(emulator, 3)
-    plain, mistakes = schedule.first_poll, iter([ZeroDivisionError("a mistake")])
+    """After a bug in the schedule's thread, the current waits fail, and later waits are polled."""
+    first, second, later = start_executions(emulator, 3)
+    original_first_poll, errors = schedule.first_poll, iter([ZeroDivisionError("a bug")])
 
     def first_poll(*arguments: Any) -> float:
-        for mistake in mistakes:
-            raise mistake
-        return plain(*arguments)
+        for error in errors:
+            raise error
+        return original_first_poll(*arguments)
 
-    async def one(arn: str) -> Any:
-        return [event.payload async for event in trigger(arn, emulated_time.time()).run()]
-
-    async def story() -> list[Any]:
-        holder = asyncio.create_task(one(first))
+    async def run_waits() -> list[Any]:
+        first_wait = asyncio.create_task(events_of(make_trigger(first, emulated_time.time())))
         await asyncio.sleep(0.05)
         monkeypatch.setattr(poller, "first_poll", first_poll)
-        with poller.subscribe("polysync_default", None, trigger(second, 0)._watch()) as culprit:
-            await asyncio.wait([holder], timeout=10)
-            # While this one has not left yet, the poller is the one that has made the mistake.
-            newcomer = asyncio.create_task(one(late))
-            await asyncio.sleep(0.05)
-            gate.set()
-            async with asyncio.timeout(30):
-                waits = (holder, culprit.next_step(), newcomer)
-                return [*await asyncio.gather(*waits, return_exceptions=True)]
+        waiter = make_trigger(second, emulated_time.time())._waiter()
+        subscription = poller.subscribe("polysync_default", None, waiter)
+        await asyncio.wait([first_wait], timeout=10)
+        # Until the second wait unsubscribes, the poller in which the error occurred is in use.
+        later_wait = asyncio.create_task(events_of(make_trigger(later, emulated_time.time())))
+        await asyncio.sleep(0.05)
+        gate.set()
+        async with asyncio.timeout(30):
+            waits = (first_wait, subscription.next_step(), later_wait)
+            results = await asyncio.gather(*waits, return_exceptions=True)
+        subscription.poller.unsubscribe(subscription)
+        return [*results]
 
-    *failed, (event,) = asyncio.run(story())
+    *errors_of_waits, (event,) = asyncio.run(run_waits())
 
-    assert [type(each) for each in failed] == 2 * [ZeroDivisionError]
+    assert [type(error) for error in errors_of_waits] == 2 * [ZeroDivisionError]
     assert event["status"] == "Succeeded"
+    assert poller._POLLERS == {}
 
 
-def test_first_answers_count_as_old_with_their_waits_and_go_with_them(
+def test_rotated_key_is_used_by_running_waits(
     emulator: EmulatorServer,
     emulated_time: EmulatedTime,
     gate: threading.Event,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What a wait comes to hold is spared as well, once; nothing of it is left when all have ended."""
-    found: list[int] = []
-    monkeypatch.setattr(poller, "TENURED_TOGETHER", 10)
-    monkeypatch.setattr(poller, "tenure", lambda: found.append(1))
-    arns = started(emulator, 40)
-    pollers: list[poller.Poller] = []
-    emulated_time.after(100, lambda: pollers.extend(poller._POLLERS.values()))
-
-    all_events([trigger(arn, emulated_time.time()) for arn in arns], gate)
-
-    assert len(found) == 8
-    assert [poller._seen for poller in pollers] == [0]
-
-
-def test_a_rotated_key_is_picked_up_while_waiting(
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    gate: threading.Event,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Whoever deactivates a key after changing the connection ends no wait: looks go on with the new one."""
-    arns = started(emulator, 3)
+    """If a key is replaced in the connection and then deactivated, the polls go on with the new key."""
+    arns = start_executions(emulator, 3)
 
     def rotate() -> None:
         emulator.control.add_fault(
             "error", code="UnrecognizedClientException", message="The security token is invalid.", count=2
         )
-        anew = connection(login="AKIAROTATEDEXAMPLE00", endpoint_url=emulator.endpoint_url)
-        monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", anew)
+        rotated = connection(login="AKIAROTATEDEXAMPLE00", endpoint_url=emulator.endpoint_url)
+        monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", rotated)
 
     emulated_time.after(100, rotate)
 
-    events = all_events([trigger(arn, emulated_time.time()) for arn in arns], gate)
+    events = all_events([make_trigger(arn, emulated_time.time()) for arn in arns], gate)
 
     assert [event[0]["status"] for event in events] == 3 * ["Succeeded"]
     keys = [call["access_key_id"] for call in emulator.control.calls()]
     assert keys[-1] == "AKIAROTATEDEXAMPLE00"
 
 
-def test_a_refusal_that_no_change_of_the_connection_cures_ends_the_waits(
+def test_permanent_error_ends_the_waits(
     emulator: EmulatorServer, emulated_time: EmulatedTime, gate: threading.Event
 ) -> None:
-    """The connection is read again once, is the same, and each task is told."""
-    arns = started(emulator, 2)
+    """If the connection is read again and has not changed, each wait ends with the error."""
+    arns = start_executions(emulator, 2)
     emulator.control.add_fault("error", code="UnrecognizedClientException", message="invalid")
 
-    events = all_events([trigger(arn, emulated_time.time()) for arn in arns], gate)
+    events = all_events([make_trigger(arn, emulated_time.time()) for arn in arns], gate)
 
     assert [event[0]["outcome"] for event in events] == ["refused", "refused"]
 
 
-def test_a_poller_ends_with_its_last_wait_and_the_next_begins_in_another_loop(
+def test_poller_ends_with_its_last_wait(
     emulator: EmulatorServer, emulated_time: EmulatedTime, gate: threading.Event
 ) -> None:
-    """``dag.test()`` makes an event loop for each run; no thread and no client outlives the waits."""
+    """No thread is left after the last wait; the next wait, in another event loop, begins a new poller."""
     for _ in range(2):
-        (arn,) = started(emulator, 1)
-        (event,) = all_events([trigger(arn, emulated_time.time())], gate)
+        (arn,) = start_executions(emulator, 1)
+        (event,) = all_events([make_trigger(arn, emulated_time.time())], gate)
         assert event[0]["status"] == "Succeeded"
 
         assert poller._POLLERS == {}
         deadline = time.monotonic() + 10
-        while any(re.match("polysync-(poller|look)", each.name) for each in threading.enumerate()):
+        while any(re.match("polysync-poll", thread.name) for thread in threading.enumerate()):
             assert time.monotonic() < deadline
             time.sleep(0.01)
 
 
-def test_a_wait_that_is_cancelled_leaves_the_others(
+def test_cancelled_wait_does_not_affect_the_others(
     emulator: EmulatorServer, emulated_time: EmulatedTime, gate: threading.Event
 ) -> None:
-    """A trigger that moves to another triggerer, or whose task is killed, takes nobody with it."""
-    arns = started(emulator, 3)
-    waits = [trigger(arn, emulated_time.time()) for arn in arns]
+    """If a trigger moves to another triggerer, or its task is killed, only its own execution is no longer polled."""
+    arns = start_executions(emulator, 3)
+    triggers = [make_trigger(arn, emulated_time.time()) for arn in arns]
 
-    async def one(each: Any) -> Any:
-        return [event.payload async for event in each.run()]
-
-    async def together() -> list[Any]:
-        tasks = [asyncio.create_task(one(each)) for each in waits]
+    async def run_all() -> list[Any]:
+        tasks = [asyncio.create_task(events_of(trigger)) for trigger in triggers]
         await asyncio.sleep(0.05)
         tasks[0].cancel()
         await asyncio.sleep(0.05)
         gate.set()
         return await asyncio.gather(*tasks, return_exceptions=True)
 
-    first, *others = asyncio.run(together())
+    first, *others = asyncio.run(run_all())
 
     assert isinstance(first, asyncio.CancelledError)
     assert [event[0]["status"] for event in others] == ["Succeeded", "Succeeded"]
-    assert arns[0] not in {c["request"].get("PipelineExecutionArn") for c in emulator.control.calls(LOOK)}
+    described = {call["request"]["PipelineExecutionArn"] for call in emulator.control.calls(DESCRIBE)}
+    assert arns[0] not in described
 
 
-def test_a_loop_that_was_closed_without_a_word_hinders_nobody(
+def test_closed_event_loop_does_not_affect_other_loops(
     emulator: EmulatorServer, emulated_time: EmulatedTime, gate: threading.Event
 ) -> None:
-    """What is told to a dead loop is dropped; the waits of other loops go on."""
-    dead, alive = started(emulator, 2)
+    """A subscription whose event loop was closed is dropped; the waits of other loops go on."""
+    abandoned, awaited = start_executions(emulator, 2)
     subscribed = threading.Event()
 
     def other_loop() -> None:
         loop = asyncio.new_event_loop()
 
         async def begin() -> None:
-            steps = trigger(dead, emulated_time.time()).run()
-            leak.append(steps)
-            asyncio.ensure_future(anext(steps))  # noqa: RUF006 # it is to be abandoned
+            events = make_trigger(abandoned, emulated_time.time()).run()
+            references.append(events)
+            asyncio.ensure_future(anext(events))  # noqa: RUF006 # never awaited, as the loop is closed
             await asyncio.sleep(0.05)
 
         loop.run_until_complete(begin())
         loop.close()
         subscribed.set()
 
-    leak: list[Any] = []
+    # Without a reference, the generator would end its subscription.
+    references: list[Any] = []
     thread = threading.Thread(target=other_loop)
     thread.start()
     assert subscribed.wait(10)
     thread.join()
 
-    (event,) = all_events([trigger(alive, emulated_time.time())], gate)
+    (event,) = all_events([make_trigger(awaited, emulated_time.time())], gate)
 
     assert event[0]["status"] == "Succeeded"
-    # The dead one does not keep the poller.
+    # The abandoned subscription does not keep the poller.
     assert poller._POLLERS == {}
 
 
-def test_the_shared_client_asks_no_more_at_once_than_it_has_connections(emulator: EmulatorServer) -> None:
-    """Repeats are left to the schedule, which hears of each throttling; the pool is as large as the threads."""
+def test_shared_client_has_a_connection_for_each_thread(emulator: EmulatorServer) -> None:
+    """The connection pool is as large as the thread pool, and botocore retries nothing: the poller does."""
     client: Any = SharedClient("polysync_default", None).hook.conn
     config = client.meta.config
 

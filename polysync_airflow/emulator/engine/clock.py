@@ -1,4 +1,4 @@
-"""Emulated time: the only room that reads the host's clock."""
+"""The clocks of the emulator. In the engine, only this module reads the time of the host."""
 
 from __future__ import annotations
 
@@ -8,22 +8,23 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Where the emulator gets its time from."""
+    """The source of the emulated time."""
 
     @property
     def speed(self) -> float | None:
-        """Emulated seconds per real second, or None if time moves only when told to."""
+        """Emulated seconds per real second; None if the time changes only when the clock is advanced."""
         ...
 
     def now(self) -> float:
-        """Return the emulated time in seconds since the epoch; it never goes backwards."""
+        """Return the emulated time in seconds since the epoch. The time never decreases."""
         ...
 
 
 class RealClock:
-    """Emulated time that runs ``speed`` times as fast as real time, from the real time at its creation.
+    """
+    A clock that starts at the current time and runs ``speed`` times as fast as real time.
 
-    With a speed other than 1 the timestamps in answers drift ahead of the client's clock.
+    With a speed above 1, the timestamps in responses get further and further ahead of the client's clock.
 
     :param speed: emulated seconds per real second.
     :raises ValueError: if ``speed`` is not positive.
@@ -31,11 +32,12 @@ class RealClock:
 
     def __init__(self, speed: float = 1.0) -> None:
         if not speed > 0:
-            raise ValueError(f"speed must be greater than 0, not {speed}")
+            raise ValueError(f"speed is {speed}; it must be greater than 0")
         self._speed = speed
         self._start = time.time()
-        # The monotonic clock measures progress, so that a correction of the host's clock is no time travel.
-        self._origin = time.monotonic()
+        # Progress is measured with the monotonic clock, so an adjustment of the host's clock does not change
+        # the emulated time.
+        self._monotonic_start = time.monotonic()
 
     @property
     def speed(self) -> float | None:
@@ -44,13 +46,14 @@ class RealClock:
 
     def now(self) -> float:
         """Return the emulated time in seconds since the epoch."""
-        return self._start + (time.monotonic() - self._origin) * self._speed
+        return self._start + (time.monotonic() - self._monotonic_start) * self._speed
 
 
 class VirtualClock:
-    """Emulated time that stands still until it is advanced.
+    """
+    A clock that changes only when `advance` is called.
 
-    :param start: the first emulated time, in seconds since the epoch.
+    :param start: the initial time, in seconds since the epoch.
     """
 
     speed: float | None = None
@@ -64,14 +67,15 @@ class VirtualClock:
         return self._now
 
     def advance(self, seconds: float) -> float:
-        """Move time forward.
+        """
+        Advance the clock.
 
-        :param seconds: how far, in emulated seconds.
-        :returns: the new time, in seconds since the epoch.
+        :param seconds: the number of emulated seconds.
+        :return: the new time, in seconds since the epoch.
         :raises ValueError: if ``seconds`` is negative or not finite.
         """
         if not 0 <= seconds < float("inf"):
-            raise ValueError(f"seconds must be a finite number of at least 0, not {seconds}")
+            raise ValueError(f"seconds is {seconds}; it must be a finite number of at least 0")
         with self._lock:
             self._now += seconds
             return self._now

@@ -1,7 +1,8 @@
-"""A condition step's outcome.
+"""
+Evaluates the conditions of a condition step.
 
 The rules are those of https://docs.aws.amazon.com/sagemaker/latest/dg/build-and-manage-steps.html (condition
-step) and of the condition classes of AWS's Python SDK: the conditions of a step are joined by "and".
+step) and of the condition classes of the SageMaker Python SDK: all conditions of a step must be true.
 """
 
 from __future__ import annotations
@@ -22,24 +23,27 @@ _COMPARISONS: Mapping[str, Callable[[Any, Any], Any]] = {
 
 
 def outcome(conditions: list[Any], scope: Scope) -> bool:
-    """Return whether the ``IfSteps`` are taken.
+    """
+    Return whether the step runs its ``IfSteps``.
 
-    A comparison with a value that the emulator cannot know (see `expressions`) is itself unknown; if that
-    leaves the whole outcome open, the outcome is true, so that a definition without a scenario takes its
+    A comparison with a value that is unknown to the emulator (see `expressions`) has an unknown result. If
+    the whole outcome is unknown, it counts as true, so that a pipeline without a scenario runs its
     ``IfSteps``.
 
-    :raises ExpressionError: if a condition is malformed or compares what cannot be compared.
+    :param conditions: the ``Conditions`` of the step.
+    :param scope: the values that the conditions can refer to.
+    :raises ExpressionError: if a condition is malformed, or if its two values cannot be compared.
     """
     result = _all(conditions, scope)
     return True if result is None else result
 
 
-def _truth(condition: Any, scope: Scope) -> bool | None:
+def _evaluate(condition: Any, scope: Scope) -> bool | None:
     if not isinstance(condition, dict) or "Type" not in condition:
         raise ExpressionError(f"{condition!r} is not a condition")
     kind = condition["Type"]
     if kind == "Not":
-        inner = _truth(condition.get("Condition", condition.get("Expression")), scope)
+        inner = _evaluate(condition.get("Condition", condition.get("Expression")), scope)
         return None if inner is None else not inner
     if kind == "And":
         return _all(condition.get("Conditions") or [], scope)
@@ -53,7 +57,7 @@ def _truth(condition: Any, scope: Scope) -> bool | None:
 
 def _compare(kind: str, condition: Mapping[str, Any], scope: Scope) -> bool | None:
     if kind not in _COMPARISONS:
-        raise ExpressionError(f"'{kind}' is not a type of condition")
+        raise ExpressionError(f"'{kind}' is not a condition type")
     left = evaluate(condition.get("LeftValue"), scope)
     right = evaluate(condition.get("RightValue"), scope)
     if isinstance(left, Unknown) or isinstance(right, Unknown):
@@ -61,14 +65,16 @@ def _compare(kind: str, condition: Mapping[str, Any], scope: Scope) -> bool | No
     try:
         return bool(_COMPARISONS[kind](left, right))
     except TypeError as error:
-        raise ExpressionError(f"Cannot compare {left!r} with {right!r} by '{kind}'") from error
+        raise ExpressionError(
+            f"Cannot compare {left!r} with {right!r} in a condition of type '{kind}'"
+        ) from error
 
 
 def _all(conditions: list[Any], scope: Scope) -> bool | None:
-    truths = [_truth(condition, scope) for condition in conditions]
-    return False if False in truths else None if None in truths else True
+    results = [_evaluate(condition, scope) for condition in conditions]
+    return False if False in results else None if None in results else True
 
 
 def _any(conditions: list[Any], scope: Scope) -> bool | None:
-    truths = [_truth(condition, scope) for condition in conditions]
-    return True if True in truths else None if None in truths else False
+    results = [_evaluate(condition, scope) for condition in conditions]
+    return True if True in results else None if None in results else False

@@ -1,4 +1,5 @@
-"""A pipeline definition: its parameters, its steps and what each step waits for.
+"""
+Parses and validates pipeline definitions: the parameters, the steps and the dependencies of each step.
 
 The format is AWS's JSON schema for pipeline definitions, version 2020-12-01; see
 https://docs.aws.amazon.com/sagemaker/latest/dg/pipelines-overview.html and
@@ -20,12 +21,12 @@ _STEP_REFERENCE = re.compile(r"Steps\.([A-Za-z0-9\-_]+)(?:\.|\[|$)")
 
 
 class DefinitionError(ValueError):
-    """A definition that SageMaker would not accept."""
+    """Raised when SageMaker would reject a pipeline definition."""
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One declared pipeline parameter."""
+    """A declared pipeline parameter."""
 
     name: str
     type: str
@@ -35,33 +36,40 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Step:
-    """One step, with the names of all steps it waits for.
+    """
+    A step and the names of all steps that it depends on.
 
-    ``condition`` and ``branch`` name the condition step (and which outcome of it) a nested step belongs to.
+    :param condition: the condition step that contains this step; None for a step at the top level.
+    :param branch: True for a step in ``IfSteps``, False for a step in ``ElseSteps``, None at the top level.
     """
 
     name: str
     type: str
     body: Mapping[str, Any]
-    waits_for: frozenset[str]
+    depends_on: frozenset[str]
     condition: str | None = None
     branch: bool | None = None
 
     @property
     def arguments(self) -> Mapping[str, Any]:
-        """The step's arguments, unevaluated."""
+        """The ``Arguments`` of the step, with expressions that are not evaluated."""
         arguments: Mapping[str, Any] = self.body.get("Arguments") or {}
         return arguments
 
     @property
     def property_files(self) -> tuple[str, ...]:
-        """Names of the property files that the step declares."""
+        """The names of the property files that the step declares."""
         return tuple(entry["PropertyFileName"] for entry in self.body.get("PropertyFiles") or ())
 
 
 @dataclass(frozen=True)
 class Definition:
-    """A parsed definition; ``steps`` is flat, in document order, nested steps after their condition step."""
+    """
+    A parsed definition.
+
+    ``steps`` contains the steps of all levels in document order. The steps of a branch follow their condition
+    step.
+    """
 
     parameters: Mapping[str, Parameter]
     steps: Mapping[str, Step]
@@ -70,17 +78,18 @@ class Definition:
 
 
 def parse(text: str) -> Definition:
-    """Parse and check the JSON text of a pipeline definition.
+    """
+    Parse and validate a pipeline definition.
 
-    :param text: the definition as it was given to CreatePipeline.
-    :raises DefinitionError: if it is not a legal definition; the message says where.
+    :param text: the JSON text that was passed to CreatePipeline or UpdatePipeline.
+    :raises DefinitionError: if the definition is invalid; the message names the invalid element.
     """
     try:
         document = json.loads(text)
     except json.JSONDecodeError as error:
-        raise DefinitionError(f"it is not JSON: {error}") from error
+        raise DefinitionError(f"the text is not JSON: {error}") from error
     if not isinstance(document, dict):
-        raise DefinitionError("it is not a JSON object")
+        raise DefinitionError("the text is not a JSON object")
     if not isinstance(document.get("Version"), str):
         raise DefinitionError("'Version' is missing or not a string")
     if not isinstance(document.get("Steps"), list) or not document["Steps"]:
@@ -97,7 +106,7 @@ def parse(text: str) -> Definition:
 
 
 def references(value: Any) -> Iterator[str]:
-    """Yield every ``Get`` reference found anywhere in ``value``, such as ``Steps.Train.ModelArtifacts``."""
+    """Yield every ``Get`` reference in ``value``, at any depth, such as ``Steps.Train.ModelArtifacts``."""
     if isinstance(value, dict):
         reference = value.get("Get")
         if isinstance(reference, str) and len(value) == 1:
@@ -133,7 +142,7 @@ def _steps(entries: Any, condition: str | None, branch: bool | None) -> Iterator
         if not isinstance(kind, str):
             raise DefinitionError(f"step '{name}' has no 'Type'")
         _objects(body.get("PropertyFiles") or [], f"PropertyFiles of step '{name}'", "PropertyFileName")
-        yield Step(name, kind, body, _waits_for(name, body), condition, branch)
+        yield Step(name, kind, body, _dependencies(name, body), condition, branch)
         if kind == "Condition":
             arguments = body.get("Arguments") or {}
             if not isinstance(arguments.get("Conditions"), list):
@@ -142,42 +151,50 @@ def _steps(entries: Any, condition: str | None, branch: bool | None) -> Iterator
             yield from _steps(arguments.get("ElseSteps") or [], name, False)
 
 
-def _waits_for(name: str, body: Mapping[str, Any]) -> frozenset[str]:
-    """Explicit ``DependsOn`` plus every step whose properties are used; nested steps speak for themselves."""
+def _dependencies(name: str, body: Mapping[str, Any]) -> frozenset[str]:
+    """
+    Return the steps in ``DependsOn`` and all steps whose properties the step uses.
+
+    The nested steps of a condition step are not included: they have dependencies of their own.
+    """
     depends_on = body.get("DependsOn") or []
     if not isinstance(depends_on, list) or not all(isinstance(item, str) for item in depends_on):
         raise DefinitionError(f"'DependsOn' of step '{name}' is not a list of step names")
     arguments = body.get("Arguments", {})
     if not isinstance(arguments, dict):
         raise DefinitionError(f"'Arguments' of step '{name}' is not an object")
-    own = {key: value for key, value in body.items() if key != "Arguments"}
-    own["Arguments"] = {k: v for k, v in arguments.items() if k not in ("IfSteps", "ElseSteps")}
-    used = (match[1] for reference in references(own) if (match := _STEP_REFERENCE.match(reference)))
-    return frozenset(depends_on) | frozenset(used)
+    own_body = {key: value for key, value in body.items() if key != "Arguments"}
+    own_body["Arguments"] = {k: v for k, v in arguments.items() if k not in ("IfSteps", "ElseSteps")}
+    referenced = (
+        match[1] for reference in references(own_body) if (match := _STEP_REFERENCE.match(reference))
+    )
+    return frozenset(depends_on) | frozenset(referenced)
 
 
 def _check_references(steps: Any, parameters: Mapping[str, Parameter]) -> None:
     for reference in references(steps):
         root, _, name = reference.partition(".")
         if root not in ("Parameters", "Steps", "Execution"):
-            raise DefinitionError(f"reference '{reference}' is neither to Parameters, Steps nor Execution")
+            raise DefinitionError(
+                f"reference '{reference}' does not start with Parameters, Steps or Execution"
+            )
         if root == "Parameters" and name not in parameters:
-            raise DefinitionError(f"reference '{reference}' is to a parameter that is not declared")
+            raise DefinitionError(f"reference '{reference}' names a parameter that is not declared")
 
 
 def _check_graph(steps: Mapping[str, Step]) -> None:
     graph: dict[str, set[str]] = {}
     for step in steps.values():
-        for other in step.waits_for:
+        for other in step.depends_on:
             if other not in steps:
                 raise DefinitionError(f"step '{step.name}' depends on '{other}', which does not exist")
             if steps[other].type == "Fail":
                 raise DefinitionError(f"{step.name} can not depends on {other}, which is a Fail step")
-        graph[step.name] = {*step.waits_for, *([step.condition] if step.condition else [])}
+        graph[step.name] = {*step.depends_on, *([step.condition] if step.condition else [])}
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
-        raise DefinitionError(f"its steps depend on each other in a cycle: {error.args[1]}") from error
+        raise DefinitionError(f"the dependencies of the steps form a cycle: {error.args[1]}") from error
 
 
 def _objects(entries: Any, where: str, *required: str) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Durations: how long everything takes in emulated seconds, unless a scenario says otherwise."""
+"""The default durations, in emulated seconds. A scenario can replace the duration of a step."""
 
 from __future__ import annotations
 
@@ -6,48 +6,54 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf
 
-#: From StartPipelineExecution (or a retry) to the first step.
+#: The time from StartPipelineExecution or RetryPipelineExecution to the first step.
 EXECUTION_START = 2.0
-#: How long a job takes to stop, and how long an execution is at least seen as Stopping.
+#: The time that a job takes to stop, and the minimum time that an execution is Stopping.
 STOPPING = 20.0
-#: A Lambda step fails after ten minutes, the longest time AWS allows it.
+#: A Lambda step fails after ten minutes, the longest timeout that AWS allows.
 LAMBDA_TIMEOUT = 600.0
-#: A Callback step that nobody answers fails after seven days.
+#: A Callback step fails if it receives no result within seven days.
 CALLBACK_TIMEOUT = 7 * 24 * 3600.0
 
 
 @dataclass(frozen=True)
-class StepTiming:
-    """Seconds a step is shown as Starting and seconds it takes in all; whether a stop interrupts it."""
+class StepDuration:
+    """
+    The default duration of a step type.
+
+    :param starting: seconds in the status Starting, which are part of ``total``.
+    :param total: seconds from the start to the end of the step.
+    :param interruptible: whether StopPipelineExecution interrupts a running step.
+    """
 
     starting: float
     total: float
     interruptible: bool = True
 
 
-DEFAULTS: Mapping[str, StepTiming] = {
-    "Processing": StepTiming(30, 240),
-    "Training": StepTiming(60, 600),
-    "Tuning": StepTiming(60, 1800),
-    "Transform": StepTiming(60, 420),
-    "AutoML": StepTiming(60, 3600),
-    "EMR": StepTiming(60, 900),
-    "EMRServerless": StepTiming(30, 600),
-    "ClarifyCheck": StepTiming(30, 300),
-    "QualityCheck": StepTiming(30, 300),
-    "NotebookJob": StepTiming(30, 300),
-    "Endpoint": StepTiming(10, 300),
-    "EndpointConfig": StepTiming(0, 3, interruptible=False),
-    "Model": StepTiming(0, 3, interruptible=False),
-    "RegisterModel": StepTiming(0, 3, interruptible=False),
-    "Condition": StepTiming(0, 1, interruptible=False),
-    "Fail": StepTiming(0, 1, interruptible=False),
-    "Lambda": StepTiming(0, 15, interruptible=False),
-    "Callback": StepTiming(0, inf, interruptible=False),
+_DEFAULTS: Mapping[str, StepDuration] = {
+    "Processing": StepDuration(30, 240),
+    "Training": StepDuration(60, 600),
+    "Tuning": StepDuration(60, 1800),
+    "Transform": StepDuration(60, 420),
+    "AutoML": StepDuration(60, 3600),
+    "EMR": StepDuration(60, 900),
+    "EMRServerless": StepDuration(30, 600),
+    "ClarifyCheck": StepDuration(30, 300),
+    "QualityCheck": StepDuration(30, 300),
+    "NotebookJob": StepDuration(30, 300),
+    "Endpoint": StepDuration(10, 300),
+    "EndpointConfig": StepDuration(0, 3, interruptible=False),
+    "Model": StepDuration(0, 3, interruptible=False),
+    "RegisterModel": StepDuration(0, 3, interruptible=False),
+    "Condition": StepDuration(0, 1, interruptible=False),
+    "Fail": StepDuration(0, 1, interruptible=False),
+    "Lambda": StepDuration(0, 15, interruptible=False),
+    "Callback": StepDuration(0, inf, interruptible=False),
 }
-OTHER = StepTiming(30, 240)
+_OTHER = StepDuration(30, 240)
 
 
-def timing(step_type: str) -> StepTiming:
-    """Return the default timing of a type of step."""
-    return DEFAULTS.get(step_type, OTHER)
+def default_duration(step_type: str) -> StepDuration:
+    """Return the default duration of a step type."""
+    return _DEFAULTS.get(step_type, _OTHER)

@@ -1,21 +1,22 @@
-"""An execution: what each of its steps does, and when.
+"""
+Simulates one pipeline execution: the status of the execution and of each step over time.
 
-A discrete-event state machine. Time is passed in; nothing here reads a clock, a file or a random number.
-The rules:
+The simulation is a discrete-event state machine. The caller passes the current time; this module reads no
+clock, no file and no random number. The rules are:
 
-1. Every change has its own time. `Execution.advance` applies all changes that are due, in order, each at its
-   own time, so it does not matter how often or when anybody looks.
-2. A step runs when all steps it waits for have succeeded, its condition step (if any) took its branch and
-   fewer than ``max_parallel`` steps run; earlier steps of the definition go first. Steps of a branch that is
-   not taken never appear.
-3. When a step fails, those that run finish and no other starts; then the execution is Failed. (AWS does not
-   document what happens to the siblings.) If the scenario ends as CompletedWithFailures, only steps that
-   depend on the failed one are left out.
-4. A stop interrupts jobs, but waits for Lambda steps and for the answer to Callback steps
-   (https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StopPipelineExecution.html). A step that
-   ends by itself before it is interrupted ends as it would have, so a stopped execution can still end as
-   Succeeded or Failed.
-5. A retry keeps what succeeded and runs everything else again, in the same execution.
+1. Every event has a time. `Execution.advance` processes all events that are due, in order and with their own
+   times, so the result does not depend on when and how often it is called.
+2. A step starts when all steps that it depends on have succeeded, its condition step (if any) has selected
+   its branch, and fewer than ``max_parallel`` steps run. Steps that come first in the definition start first.
+   The steps of a branch that is not selected never appear.
+3. When a step fails, running steps finish and no other step starts. Then the execution is Failed. AWS does
+   not document what happens to the running steps. If ``end_as`` of the scenario is CompletedWithFailures,
+   only the steps that depend on the failed step do not start.
+4. A stop interrupts jobs, but waits until running Lambda steps end and running Callback steps receive a
+   result (https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StopPipelineExecution.html). A step
+   that ends before it is interrupted keeps its status, so a stopped execution can still end as Succeeded or
+   Failed.
+5. A retry keeps the succeeded steps and runs all other steps again, in the same execution.
 """
 
 from __future__ import annotations
@@ -36,24 +37,24 @@ from polysync_airflow.emulator.engine.durations import (
     EXECUTION_START,
     LAMBDA_TIMEOUT,
     STOPPING,
-    timing,
+    default_duration,
 )
 from polysync_airflow.emulator.engine.expressions import ExpressionError, Scope, evaluate, text
 from polysync_airflow.emulator.engine.scenarios import FAILURE_REASON_LENGTH, Scenario
 
 STEP_FAILURE = "Step failure: One or multiple steps failed."
-CALLBACK_FAILURE = "The callback step was not answered in time."
+CALLBACK_FAILURE = "The callback step received no result in time."
 LAMBDA_FAILURE = "The Lambda function did not finish in time."
-RETRIABLE = ("Failed", "Stopped", "CompletedWithFailures")
+_RETRIABLE = ("Failed", "Stopped", "CompletedWithFailures")
 
 
 class StateError(Exception):
-    """Something that is refused in the execution's present status."""
+    """Raised when the status of the execution does not allow the operation."""
 
 
 @dataclass
 class StepRun:
-    """The latest attempt of one step; times are in seconds since the epoch."""
+    """The latest attempt of a step. Times are in seconds since the epoch."""
 
     step: Step
     attempt: int
@@ -65,18 +66,24 @@ class StepRun:
     outcome: bool | None = None
     error_message: str | None = None
     callback_token: str | None = None
-    answered: bool = False
+    callback_completed: bool = False
     reused_from: str | None = None
 
     @property
     def running(self) -> bool:
-        """Whether the step has not ended."""
+        """Whether the attempt has not ended."""
         return self.ended_at is None
 
 
 @dataclass(frozen=True)
 class Selection:
-    """A selective execution: the steps to run, and those whose results come from another execution."""
+    """
+    The steps of a selective execution.
+
+    :param selected: the steps to run.
+    :param reused: the steps whose results come from the source execution.
+    :param source_arn: the ARN of the source execution.
+    """
 
     selected: frozenset[str]
     reused: frozenset[str]
@@ -85,12 +92,17 @@ class Selection:
 
 @dataclass
 class Execution:
-    """One execution; call `advance` before reading anything.
+    """
+    One execution. Call `advance` before you read an attribute.
 
-    :param seed: text from which callback tokens are derived.
-    :param scope: what the definition's expressions may refer to; the engine adds what steps produce.
-    :param created_at: seconds since the epoch.
-    :param max_parallel: how many steps may run at once.
+    :param seed: the text from which the callback tokens are derived.
+    :param definition: the pipeline definition.
+    :param scope: the values that the expressions in the definition can refer to. The execution adds the
+        results of its steps.
+    :param scenario: the behaviour of the steps.
+    :param created_at: the start time, in seconds since the epoch.
+    :param max_parallel: the maximum number of steps that run at the same time.
+    :param selection: the steps of a selective execution; None to run all steps.
     """
 
     seed: str
@@ -106,25 +118,26 @@ class Execution:
 
     def __post_init__(self) -> None:
         self._events: list[tuple[float, int, Callable[[float], None]]] = []
-        self._sequence = count()
-        self._order = count(1)
+        self._event_numbers = count()
+        self._step_order = count(1)
         self._attempts: dict[str, int] = {}
-        self._blocked_stop = False
+        self._stop_waits_for_step = False
         self._ready = False
-        self._settles_at = 0.0
-        self.last_modified = self.began_at = self.created_at
+        self._stopping_until = 0.0
+        self.last_modified = self.attempt_started_at = self.created_at
         self._read_property_files()
         for name in self._reused():
             step = self.definition.steps[name]
-            run = StepRun(step, 0, next(self._order), self.created_at, "Succeeded", self.created_at)
+            run = StepRun(step, 0, next(self._step_order), self.created_at, "Succeeded", self.created_at)
             run.reused_from = self.selection.source_arn if self.selection else None
             self.runs[name] = run
-        self._at(self.created_at + EXECUTION_START, self._begin)
+        self._add_event(self.created_at + EXECUTION_START, self._set_ready)
 
     def advance(self, now: float) -> None:
-        """Apply every change that is due.
+        """
+        Process all events that are due.
 
-        :param now: the present, in seconds since the epoch.
+        :param now: the current time, in seconds since the epoch.
         """
         while self._events and self._events[0][0] <= now:
             at, _, change = heapq.heappop(self._events)
@@ -132,16 +145,18 @@ class Execution:
             self._schedule(at)
 
     def shown_status(self, now: float) -> str:
-        """Return the status to show, which a scenario may replace for a while."""
+        """Return the status for API responses, which the scenario can replace for some time."""
         for window in self.scenario.statuses:
-            if window.after <= now - self.began_at < window.until:
+            if window.after <= now - self.attempt_started_at < window.until:
                 return window.status
         return self.status
 
     def stop(self, now: float) -> None:
-        """Ask for a stop.
+        """
+        Request a stop.
 
-        :raises StateError: unless the execution is Executing.
+        :param now: the current time, in seconds since the epoch.
+        :raises StateError: if the status is not Executing.
         """
         self.advance(now)
         if self.status != "Executing":
@@ -150,22 +165,26 @@ class Execution:
                 "Only pipelines with 'Executing' status can be stopped."
             )
         self.status, self.last_modified = "Stopping", now
-        self._settles_at = now + STOPPING
-        self._at(self._settles_at, lambda at: None)
+        self._stopping_until = now + STOPPING
+        self._add_event(self._stopping_until, lambda at: None)
         for run in self._running():
-            if timing(run.step.type).interruptible:
+            if default_duration(run.step.type).interruptible:
                 run.status = "Stopping"
-                self._at(self._settles_at, partial(self._end, run, status="Stopped"))
+                self._add_event(self._stopping_until, partial(self._end, run, status="Stopped"))
             elif run.step.type in ("Lambda", "Callback"):
-                self._blocked_stop = True
+                self._stop_waits_for_step = True
 
     def retry(self, now: float, scenario: Scenario, max_parallel: float) -> None:
-        """Run again what has not succeeded.
+        """
+        Run all steps again that have not succeeded.
 
-        :raises StateError: unless the execution has ended without success.
+        :param now: the current time, in seconds since the epoch.
+        :param scenario: the behaviour of the steps in this retry.
+        :param max_parallel: the maximum number of steps that run at the same time.
+        :raises StateError: if the execution has not ended, or has succeeded.
         """
         self.advance(now)
-        if self.status not in RETRIABLE:
+        if self.status not in _RETRIABLE:
             raise StateError(
                 f"The pipeline execution has status '{self.status}'. "
                 "Only pipelines with 'Failed' or 'Stopped' status can be retried."
@@ -173,28 +192,33 @@ class Execution:
         self.runs = {name: run for name, run in self.runs.items() if run.status == "Succeeded"}
         self.status, self.failure_reason = "Executing", None
         self.scenario, self.max_parallel = scenario, max_parallel
-        self.began_at = self.last_modified = now
-        self._ready = self._blocked_stop = False
+        self.attempt_started_at = self.last_modified = now
+        self._ready = self._stop_waits_for_step = False
         self._read_property_files()
-        self._at(now + EXECUTION_START, self._begin)
+        self._add_event(now + EXECUTION_START, self._set_ready)
 
-    def limit(self, now: float, max_parallel: float) -> None:
-        """Change how many steps may run at once."""
+    def set_max_parallel(self, now: float, max_parallel: float) -> None:
+        """Change the maximum number of steps that run at the same time."""
         self.advance(now)
         self.max_parallel, self.last_modified = max_parallel, now
         self._schedule(now)
 
-    def answer(self, now: float, token: str, outputs: Mapping[str, str] | None, failure: str | None) -> None:
-        """Answer a callback step.
+    def complete_callback(
+        self, now: float, token: str, outputs: Mapping[str, str] | None, failure: str | None
+    ) -> None:
+        """
+        End a running callback step.
 
-        :param outputs: the step's output parameters if it succeeded, else None.
-        :param failure: why it failed, if it failed.
+        :param now: the current time, in seconds since the epoch.
+        :param token: the callback token of the step.
+        :param outputs: the output parameters of the step if it succeeds; None if it fails.
+        :param failure: the failure reason if it fails.
         :raises StateError: if no running callback step has this token.
         """
         self.advance(now)
         for run in self._running():
             if run.callback_token == token:
-                run.answered = True
+                run.callback_completed = True
                 if outputs is not None:
                     self.scope.outputs[run.step.name] = dict(outputs)
                     self._end(run, now, "Succeeded")
@@ -202,13 +226,13 @@ class Execution:
                     self._end(run, now, "Failed", failure)
                 self._schedule(now)
                 return
-        raise StateError("The callback step of this token has already ended.")
+        raise StateError("The callback step with this token has already ended.")
 
-    def _at(self, time: float, change: Callable[[float], None]) -> None:
+    def _add_event(self, time: float, change: Callable[[float], None]) -> None:
         if time < inf:
-            heapq.heappush(self._events, (time, next(self._sequence), change))
+            heapq.heappush(self._events, (time, next(self._event_numbers), change))
 
-    def _begin(self, at: float) -> None:
+    def _set_ready(self, at: float) -> None:
         self._ready = True
 
     def _running(self) -> list[StepRun]:
@@ -226,7 +250,7 @@ class Execution:
         }
 
     def _schedule(self, at: float) -> None:
-        """Start what can start; end the execution when nothing runs and nothing can start."""
+        """Start all steps that can start. End the execution if no step runs and none can start."""
         if self._ready and self.status == "Executing":
             running = len(self._running())
             for step in self.definition.steps.values():
@@ -236,7 +260,7 @@ class Execution:
         if self._running():
             return
         if (self.status == "Executing" and self._ready) or (
-            self.status == "Stopping" and at >= self._settles_at
+            self.status == "Stopping" and at >= self._stopping_until
         ):
             self._finish(at)
 
@@ -244,14 +268,15 @@ class Execution:
         if step.name in self.runs or (self._failed() and self.scenario.end_as != "CompletedWithFailures"):
             return False
         if self.selection is not None:
-            # What is not selected counts as done: its results come from the source execution or are not used.
+            # A step that is not selected counts as done: its results come from the source execution or are
+            # not used.
             if step.name not in self.selection.selected:
                 return False
-            needed = step.waits_for & (self.selection.selected | self.selection.reused)
+            needed = step.depends_on & (self.selection.selected | self.selection.reused)
             return all(self._succeeded(name) for name in needed) and (
                 step.condition not in self.selection.selected or self._branch_taken(step)
             )
-        return all(self._succeeded(name) for name in step.waits_for) and self._branch_taken(step)
+        return all(self._succeeded(name) for name in step.depends_on) and self._branch_taken(step)
 
     def _branch_taken(self, step: Step) -> bool:
         if step.condition is None:
@@ -266,33 +291,37 @@ class Execution:
 
     def _start(self, step: Step, at: float) -> None:
         attempt = self._attempts[step.name] = self._attempts.get(step.name, 0) + 1
-        run = self.runs[step.name] = StepRun(step, attempt, next(self._order), at)
+        run = self.runs[step.name] = StepRun(step, attempt, next(self._step_order), at)
         self.last_modified = at
-        default, wanted = timing(step.type), self.scenario.step(step.name).duration
-        total = default.total if wanted is None else wanted
+        default, duration = default_duration(step.type), self.scenario.step(step.name).duration
+        total = default.total if duration is None else duration
         if step.type == "Callback":
             digest = hashlib.sha256(f"{self.seed}/{step.name}/{attempt}".encode()).hexdigest()
             run.callback_token = digest[:10]
-            self._at(at + CALLBACK_TIMEOUT, partial(self._end, run, status="Failed", reason=CALLBACK_FAILURE))
+            self._add_event(
+                at + CALLBACK_TIMEOUT, partial(self._end, run, status="Failed", reason=CALLBACK_FAILURE)
+            )
         if step.type == "Lambda":
-            self._at(at + LAMBDA_TIMEOUT, partial(self._end, run, status="Failed", reason=LAMBDA_FAILURE))
+            self._add_event(
+                at + LAMBDA_TIMEOUT, partial(self._end, run, status="Failed", reason=LAMBDA_FAILURE)
+            )
         starting = min(default.starting, total)
         if starting:
             run.status = "Starting"
-            self._at(at + starting, partial(self._execute, run))
-        self._at(at + total, partial(self._complete, run))
+            self._add_event(at + starting, partial(self._execute, run))
+        self._add_event(at + total, partial(self._complete, run))
 
     def _execute(self, run: StepRun, at: float) -> None:
         if run.status == "Starting":
             run.status = "Executing"
 
     def _complete(self, run: StepRun, at: float) -> None:
-        """Let a step end by itself."""
+        """End a step whose duration is over."""
         if not run.running:
             return
-        wanted = self.scenario.step(run.step.name)
-        if run.attempt <= wanted.failing_attempts:
-            self._end(run, at, "Failed", wanted.failure)
+        step_scenario = self.scenario.step(run.step.name)
+        if run.attempt <= step_scenario.failing_attempts:
+            self._end(run, at, "Failed", step_scenario.failure)
             return
         try:
             self._evaluate(run)
@@ -302,8 +331,8 @@ class Execution:
         if run.step.type == "Fail":
             self._end(run, at, "Failed", run.error_message or None)
             return
-        if wanted.outputs:
-            self.scope.outputs[run.step.name] = dict(wanted.outputs)
+        if step_scenario.outputs:
+            self.scope.outputs[run.step.name] = dict(step_scenario.outputs)
         self._end(run, at, "Succeeded")
 
     def _evaluate(self, run: StepRun) -> None:
@@ -322,26 +351,26 @@ class Execution:
     def _finish(self, at: float) -> None:
         self.last_modified = at
         self._events.clear()
-        status = self._outcome_of_stop() if self.status == "Stopping" else None
+        status = self._status_after_stop() if self.status == "Stopping" else None
         if status is None:
             status = self.scenario.end_as or ("Failed" if self._failed() else "Succeeded")
         self.status = status
         if status in ("Failed", "CompletedWithFailures"):
             self.failure_reason = self.scenario.failure_reason or STEP_FAILURE
 
-    def _outcome_of_stop(self) -> str | None:
-        """Return Stopped, or None if everything had ended by itself before the stop took effect."""
+    def _status_after_stop(self) -> str | None:
+        """Return Stopped, or None if all steps had ended before the stop took effect."""
         runs = self.runs.values()
-        if any(run.status == "Failed" and not run.answered for run in runs):
+        if any(run.status == "Failed" and not run.callback_completed for run in runs):
             return None
-        left = any(run.status != "Succeeded" for run in runs) or any(map(self._can_start, self.steps))
-        return "Stopped" if left or self._blocked_stop or not self._ready else None
+        unfinished = any(run.status != "Succeeded" for run in runs) or any(map(self._can_start, self.steps))
+        return "Stopped" if unfinished or self._stop_waits_for_step or not self._ready else None
 
     @property
     def steps(self) -> list[Step]:
-        """The definition's steps."""
+        """The steps of the definition."""
         return list(self.definition.steps.values())
 
     def properties(self, name: str) -> dict[str, Any]:
-        """Return the output parameters that a step has produced."""
+        """Return the output parameters of a step."""
         return self.scope.outputs.get(name, {})

@@ -1,7 +1,8 @@
-"""An expression's value: ``Get``, ``Std:Join`` and ``Std:JsonGet`` as far as the emulator can know it.
+"""
+Evaluates the expressions ``Get``, ``Std:Join`` and ``Std:JsonGet``.
 
-No job really runs, so most step properties and property files have no value unless a scenario gives one.
-Such a value is `Unknown`; it carries the reference it stands for, which is also its text in a join.
+The emulator runs no jobs, so most step properties and property files have no value unless a scenario sets
+one. The result is then `Unknown`, with the reference that has no value. In a join, the reference is its text.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ _OUTCOME = re.compile(r"Steps\.([A-Za-z0-9\-_]+)\.Outcome")
 
 
 class ExpressionError(ValueError):
-    """An expression that fails the step that uses it."""
+    """Raised when an expression cannot be evaluated. The step that uses the expression fails."""
 
 
 @dataclass(frozen=True)
 class Unknown:
-    """A value only a real job could have made."""
+    """A value that only a real job could produce."""
 
     reference: str
 
@@ -34,7 +35,7 @@ class Unknown:
 
 @dataclass
 class Scope:
-    """What an execution's expressions may refer to, by name."""
+    """The values that the expressions of an execution can refer to, by name."""
 
     parameters: Mapping[str, Any] = field(default_factory=dict)
     execution: Mapping[str, Any] = field(default_factory=dict)
@@ -44,9 +45,13 @@ class Scope:
 
 
 def evaluate(value: Any, scope: Scope) -> Any:
-    """Return the value of an expression; anything that is no expression is returned as it is.
+    """
+    Return the value of an expression. A value that is not an expression is returned unchanged.
 
-    :raises ExpressionError: if a JSON path does not exist in a property file whose contents are known.
+    :param value: the expression or value.
+    :param scope: the values that the expression can refer to.
+    :raises ExpressionError: if the expression is malformed, or if its JSON path does not exist in a property
+        file whose content is known.
     """
     if isinstance(value, dict) and len(value) == 1:
         ((key, operand),) = value.items()
@@ -60,7 +65,7 @@ def evaluate(value: Any, scope: Scope) -> Any:
 
 
 def text(value: Any) -> str:
-    """Return a value as SageMaker writes it into a string: booleans in lower case."""
+    """Return a value as SageMaker writes it into a string, with booleans in lower case."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -104,7 +109,7 @@ def _walk(content: Any, path: str, file: str) -> Any:
     while position < len(path):
         part = _PATH_PART.match(path, position)
         if part is None:
-            raise ExpressionError(f"Path '{path}' of property file '{file}' is not a JSON path")
+            raise ExpressionError(f"Path '{path}' of property file '{file}' is not a valid JSON path")
         try:
             content = content[int(part[2])] if part[2] else content[part[1] or part[4]]
         except (KeyError, IndexError, TypeError) as error:

@@ -1,7 +1,10 @@
-"""The parameter values of one execution: declared types, defaults and enums applied to what was sent.
+"""
+Determines the parameter values of an execution from the declared types, defaults and enums and from the
+request.
 
-Values arrive as strings (https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_Parameter.html). The
-messages are those of the local mode of AWS's Python SDK; what the service itself says is not documented.
+The request contains the values as strings
+(https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_Parameter.html). The error messages are those
+of the local mode of the SageMaker Python SDK, because the messages of the service are not documented.
 """
 
 from __future__ import annotations
@@ -18,23 +21,25 @@ _FLOAT = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 
 
 class ParameterError(ValueError):
-    """Values that StartPipelineExecution refuses."""
+    """Raised when StartPipelineExecution rejects the parameter values."""
 
 
-def resolve(definition: Definition, given: Iterable[Mapping[str, str]]) -> dict[str, Any]:
-    """Return the typed value of every declared parameter.
+def resolve(definition: Definition, request_parameters: Iterable[Mapping[str, str]]) -> dict[str, Any]:
+    """
+    Return the typed value of every declared parameter.
 
-    :param given: the request's ``PipelineParameters``, each with ``Name`` and ``Value``.
-    :raises ParameterError: for an unknown, repeated or missing name, a wrong type, an empty value or one
-        that is not in the parameter's enum.
+    :param definition: the pipeline definition.
+    :param request_parameters: the ``PipelineParameters`` of the request, each with ``Name`` and ``Value``.
+    :raises ParameterError: if a name is unknown, repeated or missing, or if a value is empty, has the wrong
+        type or is not in the enum of the parameter.
     """
     sent: dict[str, str] = {}
-    for entry in given:
+    for entry in request_parameters:
         name = entry["Name"]
         if name not in definition.parameters:
             raise ParameterError(f"Unknown parameter '{name}'")
         if name in sent:
-            raise ParameterError(f"Parameter '{name}' is given more than once.")
+            raise ParameterError(f"Parameter '{name}' is specified more than once.")
         sent[name] = entry["Value"]
     values: dict[str, Any] = {}
     for name, parameter in definition.parameters.items():
@@ -55,9 +60,9 @@ def _typed(parameter: Parameter, raw: str) -> Any:
     value = _parse(parameter.type, raw)
     if value is None:
         kinds = ("Integer", "Float", "Boolean", "String")
-        found = next(kind for kind in kinds if _parse(kind, raw) is not None)
+        actual = next(kind for kind in kinds if _parse(kind, raw) is not None)
         raise ParameterError(
-            f"Unexpected type for parameter '{parameter.name}'. Expected {parameter.type} but found {found}."
+            f"Unexpected type for parameter '{parameter.name}'. Expected {parameter.type} but found {actual}."
         )
     if parameter.enum and value not in parameter.enum:
         allowed = ", ".join(map(str, parameter.enum))
@@ -68,7 +73,7 @@ def _typed(parameter: Parameter, raw: str) -> Any:
 
 
 def _parse(kind: str, raw: str) -> Any:
-    """Return the value of ``raw`` as ``kind``, or None if it has no such value."""
+    """Return ``raw`` as a value of type ``kind``, or None if it is not of that type."""
     if kind == "Integer":
         return int(raw) if _INTEGER.fullmatch(raw) else None
     if kind == "Float":

@@ -1,20 +1,21 @@
-"""A scenario: how the executions of a pipeline shall go, where that is not how they go by default.
+"""
+Scenarios: configure how the executions of a pipeline behave where that differs from the default.
 
-As JSON (all members optional)::
+As JSON (all members are optional)::
 
-    {"steps": {"Train": {"duration": 30,            seconds; null: the step never ends by itself
+    {"steps": {"Train": {"duration": 30,            seconds; null: the step runs until it is stopped
                          "fail": {"reason": "...",  default: a text that names the step
-                                  "times": 2},      only the first n attempts; default: all
+                                  "times": 2},      only the first two attempts fail; default: all
                          "outputs": {"ok": "yes"},  output parameters of a Lambda or Callback step
                          "property_files": {"Eval": {"auc": 0.9}}}},
-     "end_as": "CompletedWithFailures",   instead of Succeeded or Failed; failed steps stop no other branch
-     "failure_reason": "...",             the execution's own FailureReason, if it has one
+     "end_as": "CompletedWithFailures",   instead of Succeeded or Failed; a failed step stops no other branch
+     "failure_reason": "...",             the FailureReason of the execution, if its status has one
      "statuses": [{"status": "Pausing", "after": 10, "until": 60}]}   seconds since the start (or retry)
 
-``statuses`` replaces the status that is shown for a while (``until`` null: for ever) by any other text and
-has no effect on what happens. A Callback step with a ``duration`` is answered after it, with success unless
-it shall fail. A scenario holds for executions and retries that start after it was set, never for one that
-already runs.
+``statuses`` replaces the status in API responses with any other text, from ``after`` to ``until`` (null:
+without end). It does not change what the execution does. A Callback step with a ``duration`` ends by itself
+after that time, and succeeds unless ``fail`` applies. A scenario applies to executions and retries that start
+after it was set, not to executions that are already running.
 """
 
 from __future__ import annotations
@@ -29,12 +30,14 @@ EXECUTION_FAILURE_REASON_LENGTH = 1300
 
 
 class ScenarioError(ValueError):
-    """A scenario that cannot be understood; the message says which member."""
+    """Raised when a scenario is invalid; the message names the member."""
 
 
 @dataclass(frozen=True)
 class StepScenario:
-    """How one step shall go; ``duration`` None is the default of its type and infinity is for ever."""
+    """
+    The behaviour of one step. A ``duration`` of None is the default of the step type; infinity means no end.
+    """
 
     duration: float | None = None
     failure: str | None = None
@@ -45,7 +48,7 @@ class StepScenario:
 
 @dataclass(frozen=True)
 class StatusWindow:
-    """A status shown instead of the real one, in seconds after the start of the execution or its retry."""
+    """A status that replaces the real one, in seconds after the start of the execution or its retry."""
 
     status: str
     after: float
@@ -54,7 +57,7 @@ class StatusWindow:
 
 @dataclass(frozen=True)
 class Scenario:
-    """How an execution shall go."""
+    """The behaviour of an execution."""
 
     steps: Mapping[str, StepScenario] = field(default_factory=dict)
     end_as: str | None = None
@@ -62,21 +65,25 @@ class Scenario:
     statuses: tuple[StatusWindow, ...] = ()
 
     def step(self, name: str) -> StepScenario:
-        """Return how the step called ``name`` shall go."""
+        """Return the behaviour of the step ``name``."""
         return self.steps.get(name, StepScenario())
 
 
 def parse(document: Any) -> Scenario:
-    """Read a scenario from its JSON form.
+    """
+    Parse a scenario in its JSON form.
 
-    :raises ScenarioError: if a member is unknown or has a wrong type.
+    :param document: the parsed JSON.
+    :raises ScenarioError: if a member is unknown or has the wrong type.
     """
     where = "scenario"
     body = _object(document, where, {"steps", "end_as", "failure_reason", "statuses"})
     steps = _object(body.get("steps", {}), f"{where}.steps", None)
     end_as = body.get("end_as")
     if end_as not in (None, "CompletedWithFailures", "Succeeded", "Failed"):
-        raise ScenarioError(f"{where}.end_as is {end_as!r}, not an AWS status that an execution ends in")
+        raise ScenarioError(
+            f"{where}.end_as is {end_as!r}, not one of Succeeded, Failed and CompletedWithFailures"
+        )
     reason = _text(body, "failure_reason", where, EXECUTION_FAILURE_REASON_LENGTH)
     if reason and not reason.isprintable():
         raise ScenarioError(f"{where}.failure_reason must be one line of printable text")
@@ -124,7 +131,7 @@ def _object(document: Any, where: str, allowed: set[str] | None) -> dict[str, An
     if not isinstance(document, dict):
         raise ScenarioError(f"{where} is not an object")
     if allowed is not None and (unknown := sorted(document.keys() - allowed)):
-        raise ScenarioError(f"{where} has unknown members {unknown}; known are {sorted(allowed)}")
+        raise ScenarioError(f"{where} has unknown members {unknown}; allowed are {sorted(allowed)}")
     return document
 
 

@@ -1,4 +1,7 @@
-"""The emulated SageMaker API: regions, time and scenarios behind one lock; no HTTP."""
+"""
+The entry point of the emulated SageMaker API: dispatches operations, and keeps regions and scenarios. It
+knows no HTTP.
+"""
 
 from __future__ import annotations
 
@@ -15,32 +18,34 @@ from polysync_airflow.emulator.engine.scenarios import Scenario
 from polysync_airflow.emulator.sagemaker import executions, pipelines
 from polysync_airflow.emulator.sagemaker.calls import Call, Operation, ReadObject
 from polysync_airflow.emulator.sagemaker.store import Region
-from polysync_airflow.emulator.sagemaker.validation import check_answer, check_request
+from polysync_airflow.emulator.sagemaker.validation import check_request, check_response
 
 OPERATIONS: Mapping[str, Operation] = {
     **pipelines.OPERATIONS,
     **executions.OPERATIONS,
     **pipelines.TAG_OPERATIONS,
 }
-# A scenario may show a status that AWS does not have yet; nothing else in an answer may break its shape.
-_FREE_ENUMS = frozenset({"PipelineExecutionStatus"})
+# A scenario can show a status that AWS does not have. Everything else in a response must match its shape.
+_UNCHECKED_ENUMS = frozenset({"PipelineExecutionStatus"})
 
 
 class EmulatorBug(Exception):
-    """An answer that AWS could not have given."""
+    """Raised when the emulator produces a response that AWS could not return."""
 
 
-def emulates(operation: str, body: bytes) -> bool:
-    """Return whether a SageMaker request is answered here, and not by moto."""
+def is_emulated(operation: str, body: bytes) -> bool:
+    """Return whether the emulator handles a SageMaker request; moto handles all others."""
     return operation in OPERATIONS and (operation not in pipelines.TAG_OPERATIONS or b":pipeline/" in body)
 
 
 class SageMaker:
-    """The pipeline operations of the SageMaker API, in all regions.
+    """
+    The pipeline operations of the SageMaker API in all regions. Thread-safe: it processes one request at a
+    time.
 
-    :param clock: what time it is.
-    :param read_object: reads a pipeline definition that lies in S3.
-    :param seed: from which all ids are derived.
+    :param clock: the emulated time.
+    :param read_object: reads a pipeline definition from S3.
+    :param seed: the text from which all ids are derived.
     """
 
     def __init__(self, clock: Clock, read_object: ReadObject, seed: str) -> None:
@@ -51,18 +56,23 @@ class SageMaker:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Remove all pipelines and scenarios."""
         with self._lock:
             self.regions: dict[str, Region] = {}
             self.default_scenario = Scenario()
             self.scenarios: dict[str, Scenario] = {}
 
     def scenario_of(self, pipeline_name: str) -> Scenario:
-        """Return the scenario of a pipeline's next execution."""
+        """Return the scenario for the next execution of a pipeline."""
         return self.scenarios.get(pipeline_name.lower(), self.default_scenario)
 
     def set_scenario(self, pipeline_name: str | None, scenario: Scenario | None) -> None:
-        """Set (or with None: remove) the scenario of a pipeline, or with no name the default."""
+        """
+        Set or remove a scenario.
+
+        :param pipeline_name: the pipeline; None for the default scenario.
+        :param scenario: the scenario; None to remove it.
+        """
         with self._lock:
             if pipeline_name is None:
                 self.default_scenario = scenario or Scenario()
@@ -80,12 +90,15 @@ class SageMaker:
             }
 
     def call(self, operation: str, region: str, body: Any) -> tuple[dict[str, Any], list[str]]:
-        """Answer a request.
+        """
+        Perform an operation.
 
-        :param body: the request as it came from JSON.
-        :returns: the answer, and the paths of the request's members that were ignored.
-        :raises ApiError: what AWS would answer instead.
-        :raises EmulatorBug: if the answer does not match its shape.
+        :param operation: the name of the operation, such as ``StartPipelineExecution``.
+        :param region: the AWS region.
+        :param body: the request, parsed from JSON.
+        :return: the response, and the paths of the request members that were ignored.
+        :raises ApiError: if AWS would respond with an error.
+        :raises EmulatorBug: if the response does not match its shape.
         """
         model = _service_model().operation_model(operation)
         request, ignored = check_request(model.input_shape, body)
@@ -93,10 +106,10 @@ class SageMaker:
             if region not in self.regions:
                 self.regions[region] = Region(region, self._seed)
             call = Call(request, self.regions[region], self.clock.now(), self.scenario_of, self._read_object)
-            answer = OPERATIONS[operation](call)
-        if wrong := check_answer(model.output_shape, answer, _FREE_ENUMS):
-            raise EmulatorBug(f"{operation}: {'; '.join(wrong)}")
-        return answer, ignored
+            response = OPERATIONS[operation](call)
+        if violations := check_response(model.output_shape, response, _UNCHECKED_ENUMS):
+            raise EmulatorBug(f"{operation}: {'; '.join(violations)}")
+        return response, ignored
 
 
 @cache

@@ -1,4 +1,4 @@
-"""One API call: the request and everything an operation may touch while it answers."""
+"""An API call: the validated request, and what an operation needs to perform it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,21 @@ from typing import Any
 from polysync_airflow.emulator.engine.scenarios import Scenario
 from polysync_airflow.emulator.sagemaker.store import ExecutionRecord, Region
 
-#: Reads an S3 object: bucket, key, version (or None) to contents.
+#: Reads an S3 object. The arguments are the bucket, the key and the version id (or None).
 ReadObject = Callable[[str, str, str | None], bytes]
 
 
 @dataclass(frozen=True)
 class Call:
-    """A checked request, with the time it is answered at in seconds since the epoch."""
+    """
+    A validated request.
+
+    :param request: the request members.
+    :param region: the region of the request.
+    :param now: the time of the request, in seconds since the epoch.
+    :param scenario_of: returns the scenario of a pipeline, by its name.
+    :param read_object: reads an S3 object.
+    """
 
     request: Mapping[str, Any]
     region: Region
@@ -24,9 +32,11 @@ class Call:
     read_object: ReadObject
 
     def execution(self, arn: str) -> ExecutionRecord:
-        """Find an execution, with everything applied that was due.
+        """
+        Return an execution in its state at the time of the request.
 
-        :raises ApiError: ResourceNotFound.
+        :param arn: the ARN of the execution.
+        :raises ApiError: ResourceNotFound if it does not exist.
         """
         record = self.region.execution(arn)
         record.engine.advance(self.now)
@@ -36,19 +46,19 @@ class Call:
 Operation = Callable[[Call], dict[str, Any]]
 
 
-def present(**members: Any) -> dict[str, Any]:
-    """Return an answer without the members that have no value; AWS leaves them out."""
+def omit_none(**members: Any) -> dict[str, Any]:
+    """Return the members that are not None. AWS omits members without a value."""
     return {name: value for name, value in members.items() if value is not None}
 
 
-def parallelism(request: Mapping[str, Any]) -> int | None:
-    """Return the ``MaxParallelExecutionSteps`` of a request, or None."""
+def max_parallel_steps(request: Mapping[str, Any]) -> int | None:
+    """Return ``MaxParallelExecutionSteps`` of a request, or None."""
     limit: int | None = request.get("ParallelismConfiguration", {}).get("MaxParallelExecutionSteps")
     return limit
 
 
-def parallelism_answer(limit: float | None) -> dict[str, Any] | None:
-    """Return a ``ParallelismConfiguration``, or None without a limit."""
+def parallelism_configuration(limit: float | None) -> dict[str, Any] | None:
+    """Return a ``ParallelismConfiguration``, or None if there is no limit."""
     if limit is None or limit == float("inf"):
         return None
     return {"MaxParallelExecutionSteps": int(limit)}

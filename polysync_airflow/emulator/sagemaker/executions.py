@@ -1,8 +1,9 @@
-"""The API operations on executions.
+"""
+The API operations on executions.
 
-Reference: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StartPipelineExecution.html and its
-siblings. AWS documents neither the texts of most refusals nor which executions can be retried; here those
-that have ended without success can.
+Reference: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StartPipelineExecution.html and the
+related pages. AWS does not document most of the error messages, and not which executions can be retried. In
+the emulator, an execution can be retried if it has ended without success.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ from polysync_airflow.emulator.errors import conflict, invalid, not_found
 from polysync_airflow.emulator.sagemaker.calls import (
     Call,
     Operation,
-    parallelism,
-    parallelism_answer,
-    present,
+    max_parallel_steps,
+    omit_none,
+    parallelism_configuration,
 )
 from polysync_airflow.emulator.sagemaker.pagination import page
 from polysync_airflow.emulator.sagemaker.pipelines import created_within
 from polysync_airflow.emulator.sagemaker.selective_execution import select
-from polysync_airflow.emulator.sagemaker.step_answers import step_answer
+from polysync_airflow.emulator.sagemaker.step_answers import step_summary
 from polysync_airflow.emulator.sagemaker.store import ExecutionRecord, Pipeline
 
 _EXPERIMENT_NAME_LENGTH = 120
@@ -34,7 +35,7 @@ _EXPERIMENT_NAME_LENGTH = 120
 
 def start_pipeline_execution(call: Call) -> dict[str, Any]:
     """Start an execution, once for each ClientRequestToken."""
-    return call.region.once("StartPipelineExecution", call.request, lambda: _start(call))
+    return call.region.run_idempotently("StartPipelineExecution", call.request, lambda: _start(call))
 
 
 def _start(call: Call) -> dict[str, Any]:
@@ -61,7 +62,7 @@ def _start(call: Call) -> dict[str, Any]:
         scope=_scope(pipeline, arn, identifier, values, call.now),
         scenario=call.scenario_of(pipeline.name),
         created_at=call.now,
-        max_parallel=parallelism(request) or pipeline.max_parallel or inf,
+        max_parallel=max_parallel_steps(request) or pipeline.max_parallel or inf,
         selection=selection,
     )
     pipeline.executions[arn] = ExecutionRecord(
@@ -81,7 +82,7 @@ def _start(call: Call) -> dict[str, Any]:
 
 def _scope(pipeline: Pipeline, arn: str, identifier: str, values: dict[str, Any], now: float) -> Scope:
     start = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    names = {
+    execution_variables = {
         "PipelineName": pipeline.name,
         "PipelineArn": pipeline.arn,
         "PipelineExecutionId": identifier,
@@ -89,12 +90,12 @@ def _scope(pipeline: Pipeline, arn: str, identifier: str, values: dict[str, Any]
         "StartDateTime": start,
         "CurrentDateTime": start,
     }
-    return Scope(parameters=values, execution=names)
+    return Scope(parameters=values, execution=execution_variables)
 
 
 def stop_pipeline_execution(call: Call) -> dict[str, Any]:
-    """Ask an execution to stop; refused unless it is Executing."""
-    return call.region.once("StopPipelineExecution", call.request, lambda: _stop(call))
+    """Request the stop of an execution. It is rejected unless the status is Executing."""
+    return call.region.run_idempotently("StopPipelineExecution", call.request, lambda: _stop(call))
 
 
 def _stop(call: Call) -> dict[str, Any]:
@@ -107,13 +108,13 @@ def _stop(call: Call) -> dict[str, Any]:
 
 
 def retry_pipeline_execution(call: Call) -> dict[str, Any]:
-    """Run again what has not succeeded, in the same execution."""
-    return call.region.once("RetryPipelineExecution", call.request, lambda: _retry(call))
+    """Run the steps that have not succeeded again, in the same execution."""
+    return call.region.run_idempotently("RetryPipelineExecution", call.request, lambda: _retry(call))
 
 
 def _retry(call: Call) -> dict[str, Any]:
     record = call.execution(call.request["PipelineExecutionArn"])
-    limit = parallelism(call.request) or record.engine.max_parallel
+    limit = max_parallel_steps(call.request) or record.engine.max_parallel
     try:
         record.engine.retry(call.now, call.scenario_of(record.pipeline.name), limit)
     except StateError as error:
@@ -122,21 +123,21 @@ def _retry(call: Call) -> dict[str, Any]:
 
 
 def update_pipeline_execution(call: Call) -> dict[str, Any]:
-    """Change an execution's display name, description or parallelism."""
+    """Change the display name, the description or the parallelism of an execution."""
     request = call.request
     record = call.execution(request["PipelineExecutionArn"])
     record.display_name = request.get("PipelineExecutionDisplayName", record.display_name)
     record.description = request.get("PipelineExecutionDescription", record.description)
-    record.engine.limit(call.now, parallelism(request) or record.engine.max_parallel)
+    record.engine.set_max_parallel(call.now, max_parallel_steps(request) or record.engine.max_parallel)
     return {"PipelineExecutionArn": record.arn}
 
 
 def describe_pipeline_execution(call: Call) -> dict[str, Any]:
-    """Describe an execution."""
+    """Return the details of an execution."""
     record = call.execution(call.request["PipelineExecutionArn"])
     engine, request = record.engine, record.request
     mlflow = request.get("MlflowExperimentName")
-    return present(
+    return omit_none(
         PipelineArn=record.pipeline.arn,
         PipelineExecutionArn=record.arn,
         PipelineExecutionDisplayName=_display_name(record),
@@ -148,7 +149,7 @@ def describe_pipeline_execution(call: Call) -> dict[str, Any]:
         LastModifiedTime=engine.last_modified,
         CreatedBy={},
         LastModifiedBy={},
-        ParallelismConfiguration=parallelism_answer(engine.max_parallel),
+        ParallelismConfiguration=parallelism_configuration(engine.max_parallel),
         SelectiveExecutionConfig=request.get("SelectiveExecutionConfig"),
         PipelineVersionId=record.version.id,
         PipelineVersionAliases=sorted(record.version.aliases) or None,
@@ -157,43 +158,43 @@ def describe_pipeline_execution(call: Call) -> dict[str, Any]:
 
 
 def describe_pipeline_definition_for_execution(call: Call) -> dict[str, Any]:
-    """Return the definition an execution runs, even if the pipeline has changed since."""
+    """Return the definition that an execution uses, even if the pipeline has changed since its start."""
     record = call.execution(call.request["PipelineExecutionArn"])
     return {"PipelineDefinition": record.version.definition.text, "CreationTime": record.version.created_at}
 
 
 def list_pipeline_executions(call: Call) -> dict[str, Any]:
-    """List a pipeline's executions."""
+    """List the executions of a pipeline."""
     request = call.request
     pipeline = call.region.pipeline(request["PipelineName"])
     alias = request.get("PipelineVersionAlias")
     version = pipeline.version(alias=alias) if alias else None
-    found = [
+    matching = [
         call.execution(record.arn)
         for record in pipeline.executions.values()
         if created_within(record.engine.created_at, request) and version in (None, record.version)
     ]
     by_arn = request.get("SortBy") == "PipelineExecutionArn"
-    shown, token = page(found, lambda r: (r.arn,) if by_arn else (r.engine.created_at, r.arn), request)
+    shown, token = page(matching, lambda r: (r.arn,) if by_arn else (r.engine.created_at, r.arn), request)
     return {"PipelineExecutionSummaries": [_summary(record, call.now) for record in shown], **token}
 
 
 def list_pipeline_execution_steps(call: Call) -> dict[str, Any]:
-    """List the steps that have started; those of a branch that was not taken never appear."""
+    """List the steps that have started. The steps of a branch that was not selected never appear."""
     arn = call.request.get("PipelineExecutionArn")
     if arn is None:
         raise invalid("PipelineExecutionArn is required.")
     record = call.execution(arn)
     shown, token = page(record.engine.runs.values(), lambda run: (run.order,), call.request)
-    return {"PipelineExecutionSteps": [step_answer(call.region, record, run) for run in shown], **token}
+    return {"PipelineExecutionSteps": [step_summary(call.region, record, run) for run in shown], **token}
 
 
 def list_pipeline_parameters_for_execution(call: Call) -> dict[str, Any]:
-    """List the values of all parameters, defaults included, in the order of the definition."""
+    """List the values of all parameters, including defaults, in the order of the definition."""
     record = call.execution(call.request["PipelineExecutionArn"])
     values = {name: text(value) for name, value in record.engine.scope.parameters.items()}
-    # What was sent is shown as it was sent: "True", "1e-3".
-    values |= {sent["Name"]: sent["Value"] for sent in record.request.get("PipelineParameters", ())}
+    # AWS shows a value as it was sent, such as "True" or "1e-3".
+    values |= {entry["Name"]: entry["Value"] for entry in record.request.get("PipelineParameters", ())}
     entries = [{"Name": name, "Value": value} for name, value in values.items()]
     in_order = {"SortOrder": "Ascending", **call.request}
     shown, token = page(enumerate(entries), lambda entry: (entry[0],), in_order)
@@ -201,25 +202,25 @@ def list_pipeline_parameters_for_execution(call: Call) -> dict[str, Any]:
 
 
 def send_pipeline_execution_step_success(call: Call) -> dict[str, Any]:
-    """Let a callback step succeed."""
+    """End a callback step with success."""
     outputs = {entry["Name"]: entry["Value"] for entry in call.request.get("OutputParameters", ())}
     name = "SendPipelineExecutionStepSuccess"
-    return call.region.once(name, call.request, lambda: _answer(call, outputs, None))
+    return call.region.run_idempotently(name, call.request, lambda: _complete_callback(call, outputs, None))
 
 
 def send_pipeline_execution_step_failure(call: Call) -> dict[str, Any]:
-    """Let a callback step fail."""
+    """End a callback step with a failure."""
     name, failure = "SendPipelineExecutionStepFailure", call.request.get("FailureReason")
-    return call.region.once(name, call.request, lambda: _answer(call, None, failure))
+    return call.region.run_idempotently(name, call.request, lambda: _complete_callback(call, None, failure))
 
 
-def _answer(call: Call, outputs: dict[str, str] | None, failure: str | None) -> dict[str, Any]:
+def _complete_callback(call: Call, outputs: dict[str, str] | None, failure: str | None) -> dict[str, Any]:
     token = call.request["CallbackToken"]
     for record in call.region.executions():
         record.engine.advance(call.now)
         if any(run.callback_token == token for run in record.engine.runs.values()):
             try:
-                record.engine.answer(call.now, token, outputs, failure)
+                record.engine.complete_callback(call.now, token, outputs, failure)
             except StateError as error:
                 raise conflict(str(error)) from error
             return {"PipelineExecutionArn": record.arn}
@@ -233,12 +234,12 @@ def _display_name(record: ExecutionRecord) -> str:
 def _experiment(record: ExecutionRecord) -> dict[str, Any] | None:
     config = record.version.definition.experiment or {}
     names = {member: text(evaluate(value, record.engine.scope)) for member, value in config.items()}
-    # A pipeline's name may be longer than an experiment's.
+    # The name of a pipeline can be longer than the name of an experiment.
     return {member: name for member, name in names.items() if len(name) <= _EXPERIMENT_NAME_LENGTH} or None
 
 
 def _summary(record: ExecutionRecord, now: float) -> dict[str, Any]:
-    return present(
+    return omit_none(
         PipelineExecutionArn=record.arn,
         StartTime=record.engine.created_at,
         PipelineExecutionStatus=record.engine.shown_status(now),

@@ -1,4 +1,4 @@
-"""A page of a sorted list, and the opaque token of the next one."""
+"""Pagination of list operations: sorts the items, selects a page, and encodes the token of the next page."""
 
 from __future__ import annotations
 
@@ -12,26 +12,29 @@ from typing import Any, TypeVar
 from polysync_airflow.emulator.errors import invalid
 
 Item = TypeVar("Item")
-_NOT_A_FILTER = ("NextToken", "MaxResults")
-_LARGEST_PAGE = 100
+_PAGINATION_MEMBERS = ("NextToken", "MaxResults")
+_MAX_PAGE_SIZE = 100
 
 
 def page(
     items: Iterable[Item], key: Callable[[Item], tuple[Any, ...]], request: Mapping[str, Any]
 ) -> tuple[list[Item], dict[str, str]]:
-    """Sort and cut a list.
+    """
+    Return one page of a list.
 
-    The token names the last item of the page, so that items which come or go between two calls neither
-    repeat nor hide others. AWS documents no default order; newest first is what it does.
+    The token contains the sort key of the last item on the page. So an item that is added or removed between
+    two calls causes no other item to be repeated or skipped. AWS does not document a default order, but lists
+    the newest first.
 
-    :param key: a unique, JSON-able sort key.
-    :param request: the list request, with ``NextToken``, ``MaxResults`` and ``SortOrder`` where it has them.
-    :returns: the page, and ``{"NextToken": ...}`` or an empty dict.
-    :raises ApiError: ValidationException if the token is not one of this list.
+    :param items: all items.
+    :param key: returns a unique sort key that can be encoded as JSON.
+    :param request: the list request, with ``NextToken``, ``MaxResults`` and ``SortOrder`` if it has them.
+    :return: the items of the page, and ``{"NextToken": ...}`` or an empty dict.
+    :raises ApiError: ValidationException if the token does not belong to this list.
     """
     descending = request.get("SortOrder", "Descending") == "Descending"
     ordered = sorted(items, key=key, reverse=descending)
-    filters = {k: v for k, v in request.items() if k not in _NOT_A_FILTER}
+    filters = {k: v for k, v in request.items() if k not in _PAGINATION_MEMBERS}
     digest = hashlib.sha256(json.dumps(filters, sort_keys=True, default=str).encode()).hexdigest()[:16]
     if "NextToken" in request:
         last = _decode(request["NextToken"], digest)
@@ -39,7 +42,7 @@ def page(
             ordered = [item for item in ordered if (key(item) < last if descending else key(item) > last)]
         except TypeError as error:
             raise invalid("Invalid pagination token.") from error
-    size = request.get("MaxResults", _LARGEST_PAGE)
+    size = request.get("MaxResults", _MAX_PAGE_SIZE)
     if len(ordered) <= size:
         return ordered, {}
     token = json.dumps([digest, *key(ordered[size - 1])]).encode()
@@ -48,9 +51,9 @@ def page(
 
 def _decode(token: str, digest: str) -> tuple[Any, ...]:
     try:
-        found, *last = json.loads(base64.urlsafe_b64decode(token.encode()))
+        token_digest, *last = json.loads(base64.urlsafe_b64decode(token.encode()))
     except (ValueError, TypeError, binascii.Error) as error:
         raise invalid("Invalid pagination token.") from error
-    if found != digest:
+    if token_digest != digest:
         raise invalid("Invalid pagination token: it belongs to another request.")
     return tuple(last)

@@ -1,6 +1,8 @@
-"""The API operations on pipelines and their versions.
+"""
+The API operations on pipelines, their versions and their tags.
 
-Reference: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreatePipeline.html and its siblings.
+Reference: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreatePipeline.html and the related
+pages.
 """
 
 from __future__ import annotations
@@ -13,9 +15,9 @@ from polysync_airflow.emulator.errors import conflict, invalid
 from polysync_airflow.emulator.sagemaker.calls import (
     Call,
     Operation,
-    parallelism,
-    parallelism_answer,
-    present,
+    max_parallel_steps,
+    omit_none,
+    parallelism_configuration,
 )
 from polysync_airflow.emulator.sagemaker.pagination import page
 from polysync_airflow.emulator.sagemaker.store import Pipeline, Version
@@ -25,7 +27,7 @@ _RUNNING = ("Executing", "Stopping")
 
 def create_pipeline(call: Call) -> dict[str, Any]:
     """Create a pipeline with version 1."""
-    return call.region.once("CreatePipeline", call.request, lambda: _create(call))
+    return call.region.run_idempotently("CreatePipeline", call.request, lambda: _create(call))
 
 
 def _create(call: Call) -> dict[str, Any]:
@@ -47,7 +49,7 @@ def _create(call: Call) -> dict[str, Any]:
         versions=[],
         display_name=request.get("PipelineDisplayName"),
         description=request.get("PipelineDescription"),
-        max_parallel=parallelism(request),
+        max_parallel=max_parallel_steps(request),
         modified_at=call.now,
         tags={tag["Key"]: tag["Value"] for tag in request.get("Tags", ())},
     )
@@ -57,7 +59,7 @@ def _create(call: Call) -> dict[str, Any]:
 
 
 def update_pipeline(call: Call) -> dict[str, Any]:
-    """Update a pipeline; another definition makes a new version (the same one does not)."""
+    """Update a pipeline. A definition that differs from the latest one creates a new version."""
     request = call.request
     pipeline = call.region.pipeline(request["PipelineName"])
     definition = _definition(call)
@@ -68,14 +70,14 @@ def update_pipeline(call: Call) -> dict[str, Any]:
     pipeline.role_arn = request.get("RoleArn", pipeline.role_arn)
     pipeline.display_name = request.get("PipelineDisplayName", pipeline.display_name)
     pipeline.description = request.get("PipelineDescription", pipeline.description)
-    pipeline.max_parallel = parallelism(request) or pipeline.max_parallel
+    pipeline.max_parallel = max_parallel_steps(request) or pipeline.max_parallel
     pipeline.modified_at = call.now
     return {"PipelineArn": pipeline.arn, "PipelineVersionId": pipeline.version().id}
 
 
 def delete_pipeline(call: Call) -> dict[str, Any]:
-    """Delete a pipeline and its executions, unless one of them runs."""
-    return call.region.once("DeletePipeline", call.request, lambda: _delete(call))
+    """Delete a pipeline and its executions, unless one of them is running."""
+    return call.region.run_idempotently("DeletePipeline", call.request, lambda: _delete(call))
 
 
 def _delete(call: Call) -> dict[str, Any]:
@@ -89,11 +91,11 @@ def _delete(call: Call) -> dict[str, Any]:
 
 
 def describe_pipeline(call: Call) -> dict[str, Any]:
-    """Describe a pipeline, always with its whole definition."""
+    """Return the details of a pipeline, always with its full definition."""
     request = call.request
     pipeline = call.region.pipeline(request["PipelineName"])
     version = pipeline.version(request.get("PipelineVersionId"), request.get("PipelineVersionAlias"))
-    return present(
+    return omit_none(
         PipelineArn=pipeline.arn,
         PipelineName=pipeline.name,
         PipelineDisplayName=pipeline.display_name or pipeline.name,
@@ -106,16 +108,16 @@ def describe_pipeline(call: Call) -> dict[str, Any]:
         LastRunTime=pipeline.last_run_at,
         CreatedBy={},
         LastModifiedBy={},
-        ParallelismConfiguration=parallelism_answer(pipeline.max_parallel),
+        ParallelismConfiguration=parallelism_configuration(pipeline.max_parallel),
         PipelineVersionAliases=sorted(version.aliases) or None,
     )
 
 
 def list_pipelines(call: Call) -> dict[str, Any]:
-    """List pipelines; those that AWS manages do not exist here."""
+    """List the pipelines. The emulator has no pipelines that AWS manages."""
     request = call.request
     prefix = request.get("PipelineNamePrefix", "")
-    found = [
+    matching = [
         pipeline
         for pipeline in call.region.pipelines.values()
         if pipeline.name.startswith(prefix)
@@ -124,18 +126,18 @@ def list_pipelines(call: Call) -> dict[str, Any]:
     ]
     by_name = request.get("SortBy") == "Name"
     shown, token = page(
-        found, lambda p: (p.name, p.created_at) if by_name else (p.created_at, p.name), request
+        matching, lambda p: (p.name, p.created_at) if by_name else (p.created_at, p.name), request
     )
     return {"PipelineSummaries": list(map(_summary, shown)), **token}
 
 
 def list_pipeline_versions(call: Call) -> dict[str, Any]:
-    """List a pipeline's versions."""
+    """List the versions of a pipeline."""
     pipeline = call.region.pipeline(call.request["PipelineName"])
-    found: Iterable[Version] = (v for v in pipeline.versions if created_within(v.created_at, call.request))
-    shown, token = page(found, lambda version: (version.id,), call.request)
+    matching: Iterable[Version] = (v for v in pipeline.versions if created_within(v.created_at, call.request))
+    shown, token = page(matching, lambda version: (version.id,), call.request)
     summaries = [
-        present(
+        omit_none(
             PipelineArn=pipeline.arn,
             PipelineVersionId=version.id,
             CreationTime=version.created_at,
@@ -148,7 +150,7 @@ def list_pipeline_versions(call: Call) -> dict[str, Any]:
 
 
 def add_tags(call: Call) -> dict[str, Any]:
-    """Add tags to a pipeline, or give them new values."""
+    """Add tags to a pipeline, or replace their values."""
     pipeline = call.region.pipeline(call.request["ResourceArn"])
     pipeline.tags |= {tag["Key"]: tag["Value"] for tag in call.request["Tags"]}
     return {"Tags": _tags(pipeline)}
@@ -163,7 +165,7 @@ def delete_tags(call: Call) -> dict[str, Any]:
 
 
 def list_tags(call: Call) -> dict[str, Any]:
-    """List the tags of a pipeline; as there are at most fifty, always in one page."""
+    """List the tags of a pipeline. A pipeline has at most fifty tags, so they always fit on one page."""
     return {"Tags": _tags(call.region.pipeline(call.request["ResourceArn"]))}
 
 
@@ -172,13 +174,15 @@ def _tags(pipeline: Pipeline) -> list[dict[str, str]]:
 
 
 def created_within(created_at: float, request: Mapping[str, Any]) -> bool:
-    """Return whether a time lies between ``CreatedAfter`` and ``CreatedBefore``, as far as they are given."""
+    """
+    Return whether a time is between ``CreatedAfter`` and ``CreatedBefore`` of a request, if it has them.
+    """
     earliest, latest = request.get("CreatedAfter"), request.get("CreatedBefore")
     return (earliest is None or created_at > earliest) and (latest is None or created_at < latest)
 
 
 def _summary(pipeline: Pipeline) -> dict[str, Any]:
-    return present(
+    return omit_none(
         PipelineArn=pipeline.arn,
         PipelineName=pipeline.name,
         PipelineDisplayName=pipeline.display_name or pipeline.name,
@@ -208,9 +212,9 @@ def _definition(call: Call) -> Definition | None:
 
 def _add_version(pipeline: Pipeline, definition: Definition, request: Mapping[str, Any], now: float) -> None:
     aliases = set(request.get("PipelineVersionAliases", ()))
-    taken = {alias for version in pipeline.versions for alias in version.aliases & aliases}
-    if taken:
-        raise conflict(f"Pipeline '{pipeline.arn}' already has the version aliases {sorted(taken)}.")
+    used_aliases = {alias for version in pipeline.versions for alias in version.aliases & aliases}
+    if used_aliases:
+        raise conflict(f"Pipeline '{pipeline.arn}' already has the version aliases {sorted(used_aliases)}.")
     if any(alias.isdigit() for alias in aliases):
         raise invalid("A pipeline version alias can't consist of numbers only.")
     pipeline.versions.append(Version(len(pipeline.versions) + 1, definition, now, aliases))
@@ -224,7 +228,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "ListPipelines": list_pipelines,
     "ListPipelineVersions": list_pipeline_versions,
 }
-# These exist for all resources of SageMaker; here they are those of pipelines.
+# All SageMaker resources have these operations. The emulator handles them for pipelines, moto for the others.
 TAG_OPERATIONS: Mapping[str, Operation] = {
     "AddTags": add_tags,
     "DeleteTags": delete_tags,

@@ -1,7 +1,9 @@
-"""A selective execution's steps: which ones run and which take their results from another execution.
+"""
+Selective execution: determines which steps run, and which steps take their results from a source execution.
 
-The rules are those of https://docs.aws.amazon.com/sagemaker/latest/dg/pipelines-selective-ex.html: selected
-steps must be connected, and what they depend on must have succeeded in a source execution of the pipeline.
+The rules are those of https://docs.aws.amazon.com/sagemaker/latest/dg/pipelines-selective-ex.html: the
+selected steps must be connected, and the steps that they depend on must have succeeded in an earlier
+execution of the pipeline.
 """
 
 from __future__ import annotations
@@ -16,9 +18,14 @@ from polysync_airflow.emulator.sagemaker.store import Pipeline, Version
 
 
 def select(call: Call, pipeline: Pipeline, version: Version) -> Selection | None:
-    """Return the selection a StartPipelineExecution request asks for, or None.
+    """
+    Return the selection of a StartPipelineExecution request, or None if the request has none.
 
-    :raises ApiError: ValidationException if it breaks a rule, ResourceNotFound if the source does not exist.
+    :param call: the request.
+    :param pipeline: the pipeline.
+    :param version: the version of the pipeline to run.
+    :raises ApiError: ValidationException if the selection breaks a rule, ResourceNotFound if the source
+        execution does not exist.
     """
     config = call.request.get("SelectiveExecutionConfig")
     if config is None:
@@ -27,15 +34,15 @@ def select(call: Call, pipeline: Pipeline, version: Version) -> Selection | None
     selected = frozenset(entry["StepName"] for entry in config["SelectedSteps"])
     if unknown := sorted(selected - steps.keys()):
         raise invalid(f"SelectedSteps contains steps that are not in the pipeline: {unknown}")
-    above = {name: _above(steps, name) for name in steps}
+    upstream = {name: _upstream(steps, name) for name in steps}
     for name in selected:
-        for middle in above[name] - selected:
-            if above[middle] & selected:
+        for between in upstream[name] - selected:
+            if upstream[between] & selected:
                 raise invalid(
-                    f"Step '{middle}' lies between two selected steps: "
+                    f"Step '{between}' is between two selected steps: "
                     "all steps in all paths between two selected steps must be selected."
                 )
-    reused = frozenset(name for step in selected for name in above[step]) - selected
+    reused = frozenset(name for step in selected for name in upstream[step]) - selected
     source = config.get("SourcePipelineExecutionArn")
     if reused:
         if source is None:
@@ -49,26 +56,26 @@ def select(call: Call, pipeline: Pipeline, version: Version) -> Selection | None
 def _check_source(call: Call, pipeline: Pipeline, arn: str, reused: Iterable[str]) -> None:
     record = call.execution(arn)
     if record.pipeline is not pipeline:
-        raise invalid(f"Execution '{arn}' is not one of pipeline '{pipeline.arn}'.")
+        raise invalid(f"Execution '{arn}' does not belong to pipeline '{pipeline.arn}'.")
     if record.engine.status not in ("Failed", "Succeeded"):
-        raise _not_usable(arn, f"its status is '{record.engine.status}', neither Failed nor Succeeded")
+        raise _source_error(arn, f"its status is '{record.engine.status}', neither Failed nor Succeeded")
     for name in sorted(reused):
         run = record.engine.runs.get(name)
         if run is None or run.status != "Succeeded":
-            raise _not_usable(arn, f"its step '{name}' has not succeeded")
+            raise _source_error(arn, f"its step '{name}' has not succeeded")
 
 
-def _not_usable(arn: str, why: str) -> ApiError:
-    return invalid(f"Execution '{arn}' can't be the source of a selective execution: {why}.")
+def _source_error(arn: str, reason: str) -> ApiError:
+    return invalid(f"Execution '{arn}' can't be the source of a selective execution: {reason}.")
 
 
-def _above(steps: Mapping[str, Step], name: str) -> set[str]:
-    """Return all steps that a step depends on, directly or not."""
-    found: set[str] = set()
+def _upstream(steps: Mapping[str, Step], name: str) -> set[str]:
+    """Return all steps that a step depends on, directly or indirectly."""
+    upstream: set[str] = set()
     pending = [name]
     while pending:
         step = steps[pending.pop()]
-        new = ({*step.waits_for} | ({step.condition} if step.condition else set())) - found
-        found |= new
+        new = ({*step.depends_on} | ({step.condition} if step.condition else set())) - upstream
+        upstream |= new
         pending += new
-    return found
+    return upstream

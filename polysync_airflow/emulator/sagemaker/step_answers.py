@@ -1,4 +1,5 @@
-"""A step as ListPipelineExecutionSteps shows it.
+"""
+Builds the entries of ListPipelineExecutionSteps.
 
 Reference: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_PipelineExecutionStep.html
 """
@@ -9,10 +10,10 @@ from typing import Any
 
 from polysync_airflow.emulator.engine.execution import StepRun
 from polysync_airflow.emulator.engine.expressions import evaluate, text
-from polysync_airflow.emulator.sagemaker.calls import present
+from polysync_airflow.emulator.sagemaker.calls import omit_none
 from polysync_airflow.emulator.sagemaker.store import ExecutionRecord, Region
 
-# Type of step: member of the metadata, kind of resource in its ARN.
+# For each step type: the member of ``Metadata``, and the resource type in the ARN of the job.
 _JOBS = {
     "Processing": ("ProcessingJob", "processing-job"),
     "Training": ("TrainingJob", "training-job"),
@@ -24,14 +25,14 @@ _JOBS = {
     "Endpoint": ("Endpoint", "endpoint"),
     "EndpointConfig": ("EndpointConfig", "endpoint-config"),
 }
-# The longest job name that still fits AWS's pattern for job ARNs.
-_JOB_NAME_LENGTH = 63
+# The maximum length of a job name in AWS's pattern for job ARNs.
+_MAX_JOB_NAME_LENGTH = 63
 
 
-def step_answer(region: Region, record: ExecutionRecord, run: StepRun) -> dict[str, Any]:
-    """Return one entry of ``PipelineExecutionSteps``."""
+def step_summary(region: Region, record: ExecutionRecord, run: StepRun) -> dict[str, Any]:
+    """Return the entry of one step in ``PipelineExecutionSteps``."""
     body = run.step.body
-    return present(
+    return omit_none(
         StepName=run.step.name,
         StepDisplayName=body.get("DisplayName"),
         StepDescription=body.get("Description"),
@@ -56,19 +57,21 @@ def _metadata(region: Region, record: ExecutionRecord, run: StepRun) -> dict[str
         return {"Fail": {"ErrorMessage": run.error_message or ""}}
     outputs = [{"Name": k, "Value": text(v)} for k, v in record.engine.properties(run.step.name).items()]
     if kind == "Lambda":
-        return {"Lambda": present(Arn=_string(record, run, "FunctionArn"), OutputParameters=outputs)}
+        return {
+            "Lambda": omit_none(Arn=_evaluated_member(record, run, "FunctionArn"), OutputParameters=outputs)
+        }
     if kind == "Callback":
         return {
-            "Callback": present(
+            "Callback": omit_none(
                 CallbackToken=run.callback_token,
-                SqsQueueUrl=_string(record, run, "SqsQueueUrl"),
+                SqsQueueUrl=_evaluated_member(record, run, "SqsQueueUrl"),
                 OutputParameters=outputs,
             )
         }
     return {}
 
 
-def _string(record: ExecutionRecord, run: StepRun, member: str) -> str | None:
+def _evaluated_member(record: ExecutionRecord, run: StepRun, member: str) -> str | None:
     value = run.step.body.get(member)
     return None if value is None else text(evaluate(value, record.engine.scope))[:256]
 
@@ -79,4 +82,4 @@ def _job_name(region: Region, record: ExecutionRecord, run: StepRun) -> str:
         group = evaluate(run.step.arguments.get("ModelPackageGroupName", "emulated"), record.engine.scope)
         return f"{text(group).lower()}/{run.attempt or 1}"[:128]
     start = f"pipelines-{record.id}-{run.step.name}".replace("_", "-")
-    return f"{start[: _JOB_NAME_LENGTH - 11].rstrip('-')}-{suffix}"
+    return f"{start[: _MAX_JOB_NAME_LENGTH - 11].rstrip('-')}-{suffix}"

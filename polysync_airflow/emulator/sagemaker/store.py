@@ -1,8 +1,9 @@
-"""The pipelines of one region: their versions, executions and the request tokens already used.
+"""
+The state of a region: its pipelines with their versions and executions, and the used ClientRequestTokens.
 
-ARNs carry the pipeline name in lower case, so names are compared without regard to case. How long AWS keeps
-a ClientRequestToken, and what it answers when one comes again with another request, is not documented: here
-tokens are kept for ever and the second request is a ConflictException.
+ARNs contain the pipeline name in lower case, so pipeline names are case-insensitive. AWS does not document
+how long it keeps a ClientRequestToken, and how it responds to a token that is used for a different request.
+The emulator keeps tokens without limit and responds with ConflictException.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ def partition(region: str) -> str:
 
 
 def resource_arn(region: str, kind: str, name: str) -> str:
-    """Return the ARN of a SageMaker resource, whether it exists or not."""
+    """Return the ARN of a SageMaker resource. The resource does not have to exist."""
     return f"arn:{partition(region)}:sagemaker:{region}:{ACCOUNT}:{kind}/{name}"
 
 
 @dataclass
 class Version:
-    """One version of a pipeline."""
+    """A version of a pipeline."""
 
     id: int
     definition: Definition
@@ -44,7 +45,7 @@ class Version:
 
 @dataclass
 class Pipeline:
-    """One pipeline; times are in seconds since the epoch."""
+    """A pipeline. Times are in seconds since the epoch."""
 
     name: str
     arn: str
@@ -60,22 +61,25 @@ class Pipeline:
     tags: dict[str, str] = field(default_factory=dict)
 
     def version(self, version_id: int | None = None, alias: str | None = None) -> Version:
-        """Return the latest version, or the one with an id or alias.
+        """
+        Return a version of the pipeline: the one with the id or the alias, or the latest one.
 
-        :raises ApiError: ResourceNotFound if there is none.
+        :param version_id: the version id.
+        :param alias: the version alias.
+        :raises ApiError: ResourceNotFound if it does not exist.
         """
         if version_id is None and alias is None:
             return self.versions[-1]
         for version in self.versions:
             if version.id == version_id or alias in version.aliases:
                 return version
-        wanted = f"alias '{alias}'" if version_id is None else f"id '{version_id}'"
-        raise not_found(f"Pipeline '{self.arn}' has no version with {wanted}.")
+        requested = f"alias '{alias}'" if version_id is None else f"id '{version_id}'"
+        raise not_found(f"Pipeline '{self.arn}' has no version with {requested}.")
 
 
 @dataclass
 class ExecutionRecord:
-    """One execution as the API sees it, around the engine's."""
+    """An execution as the API knows it. ``engine`` simulates it."""
 
     arn: str
     id: str
@@ -88,45 +92,52 @@ class ExecutionRecord:
 
 
 class Region:
-    """Everything one region knows.
+    """
+    The pipelines and the used ClientRequestTokens of one region.
 
-    :param name: such as ``us-east-1``.
-    :param seed: from which ids are derived, so that the same requests give the same ids.
+    :param name: the name of the region, such as ``us-east-1``.
+    :param seed: the text from which ids are derived, so that the same requests create the same ids.
     """
 
     def __init__(self, name: str, seed: str) -> None:
         self.name = name
         self._seed = seed
         self.pipelines: dict[str, Pipeline] = {}
-        #: How many executions have been started, those of deleted pipelines included.
+        #: The number of started executions, including those of deleted pipelines.
         self.started = 0
         self._tokens: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {}
 
     def arn(self, kind: str, name: str) -> str:
-        """Return the ARN of a SageMaker resource of this region."""
+        """Return the ARN of a SageMaker resource in this region."""
         return resource_arn(self.name, kind, name)
 
     def identifier(self, length: int, *parts: object) -> str:
-        """Return an id of lower-case letters and digits that depends only on the seed and ``parts``."""
+        """
+        Return an id of lower-case letters and digits that depends only on the seed, the region and ``parts``.
+        """
         digest = hashlib.sha256("/".join(map(str, (self._seed, self.name, *parts))).encode()).digest()
         number, letters = int.from_bytes(digest, "big"), "abcdefghijklmnopqrstuvwxyz0123456789"
         return "".join(letters[number // 36**place % 36] for place in range(length))
 
     def pipeline(self, name_or_arn: str) -> Pipeline:
-        """Find a pipeline.
-
-        :raises ApiError: ResourceNotFound.
         """
-        wanted = name_or_arn if name_or_arn.startswith("arn:") else self.arn("pipeline", name_or_arn.lower())
+        Return a pipeline.
+
+        :param name_or_arn: the name or the ARN of the pipeline.
+        :raises ApiError: ResourceNotFound if it does not exist.
+        """
+        arn = name_or_arn if name_or_arn.startswith("arn:") else self.arn("pipeline", name_or_arn.lower())
         for pipeline in self.pipelines.values():
-            if pipeline.arn == wanted:
+            if pipeline.arn == arn:
                 return pipeline
-        raise not_found(f"Pipeline '{wanted}' does not exist.")
+        raise not_found(f"Pipeline '{arn}' does not exist.")
 
     def execution(self, arn: str) -> ExecutionRecord:
-        """Find an execution.
+        """
+        Return an execution.
 
-        :raises ApiError: ResourceNotFound.
+        :param arn: the ARN of the execution.
+        :raises ApiError: ResourceNotFound if it does not exist.
         """
         for pipeline in self.pipelines.values():
             if arn in pipeline.executions:
@@ -137,24 +148,28 @@ class Region:
         """Return all executions of all pipelines."""
         return [record for pipeline in self.pipelines.values() for record in pipeline.executions.values()]
 
-    def once(
+    def run_idempotently(
         self, operation: str, request: Mapping[str, Any], perform: Callable[[], dict[str, Any]]
     ) -> dict[str, Any]:
-        """Perform a request unless its token has been used; then return the first answer.
+        """
+        Perform a request, or return the first response if its ClientRequestToken has been used.
 
-        A request that was refused leaves no trace: its token can be used again.
+        A token of a request that failed is not used: another request can use it.
 
-        :raises ApiError: ConflictException if the token was used for another request.
+        :param operation: the name of the operation.
+        :param request: the request, with or without a ``ClientRequestToken``.
+        :param perform: performs the request and returns the response.
+        :raises ApiError: ConflictException if the token was used for a different request.
         """
         token = request.get("ClientRequestToken")
         if token is None:
             return perform()
         fingerprint = json.dumps(request, sort_keys=True, default=str)
-        known = self._tokens.get((operation, token))
-        if known is None:
-            answer = perform()
-            self._tokens[operation, token] = (fingerprint, answer)
-            return answer
-        if known[0] != fingerprint:
+        first = self._tokens.get((operation, token))
+        if first is None:
+            response = perform()
+            self._tokens[operation, token] = (fingerprint, response)
+            return response
+        if first[0] != fingerprint:
             raise conflict(f"ClientRequestToken '{token}' was already used for another {operation} request.")
-        return known[1]
+        return first[1]

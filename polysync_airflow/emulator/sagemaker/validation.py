@@ -1,7 +1,8 @@
-"""A message checked against its shape in botocore's service model: requests and, before they leave, answers.
+"""
+Validates requests, and responses before they are sent, against the shapes in botocore's service model.
 
-The wording of violations is AWS's own. Members that the installed botocore does not know are ignored, as AWS
-services do; the call log names them.
+The messages are those of AWS. Request members that the installed botocore does not know are ignored, as AWS
+services do; the call log lists them.
 """
 
 from __future__ import annotations
@@ -26,45 +27,56 @@ _JSON_TYPES: dict[str, tuple[type, ...]] = {
     "timestamp": (int, float),
     "boolean": (bool,),
 }
-# A definition may have a million characters: an error does not repeat them all.
-_SHOWN_LENGTH = 4096
-# Unicode properties that Python's re does not know; each is only used inside a character class.
+# A definition can have a million characters. An error message does not repeat all of them.
+_MAX_VALUE_LENGTH = 4096
+# Unicode properties that Python's re does not support. The service model uses each of them only inside a
+# character class.
 _PROPERTIES = {r"\p{L}": r"\w", r"\p{N}": r"\d", r"\p{Z}": r"\s"}
 
 
 def check_request(shape: Shape | None, request: Any) -> tuple[dict[str, Any], list[str]]:
-    """Check a request.
+    """
+    Validate a request.
 
-    :returns: the request without unknown members, and the paths of those.
-    :raises ApiError: SerializationException for a wrong JSON type, ValidationException for anything else.
+    :param shape: the input shape of the operation.
+    :param request: the request, parsed from JSON.
+    :return: the request without unknown members, and the paths of the unknown members.
+    :raises ApiError: SerializationException for a wrong JSON type, ValidationException for any other
+        violation.
     """
     if shape is None:
         return {}, []
-    known, ignored = _known(shape, request, "")
-    violations = list(_violations(shape, known, "", skip_enums_of=frozenset()))
+    cleaned, ignored = _without_unknown_members(shape, request, "")
+    violations = list(_violations(shape, cleaned, "", skip_enums_of=frozenset()))
     if violations:
         noun = "error" if len(violations) == 1 else "errors"
         raise invalid(f"{len(violations)} validation {noun} detected: {'; '.join(violations)}")
-    return known, ignored
+    return cleaned, ignored
 
 
-def check_answer(shape: Shape | None, answer: dict[str, Any], free_enums: frozenset[str]) -> list[str]:
-    """Return everything that is wrong with an answer.
+def check_response(
+    shape: Shape | None, response: dict[str, Any], unchecked_enums: frozenset[str]
+) -> list[str]:
+    """
+    Return all violations in a response.
 
-    :param free_enums: names of enum shapes whose values are free, because a scenario replaces them.
+    :param shape: the output shape of the operation.
+    :param response: the response.
+    :param unchecked_enums: the names of enum shapes whose values are not checked, because a scenario can
+        replace them.
     """
     if shape is None:
-        return [f"no answer was expected, not {answer}"] if answer else []
+        return [f"the operation has no response members, but the response is {response}"] if response else []
     try:
-        _, unknown = _known(shape, answer, "")
+        _, unknown = _without_unknown_members(shape, response, "")
     except ApiError as error:
         return [error.message]
-    wrong = [f"'{path}' is not part of {shape.name}" for path in unknown]
-    return wrong + list(_violations(shape, answer, "", free_enums))
+    violations = [f"'{path}' is not part of {shape.name}" for path in unknown]
+    return violations + list(_violations(shape, response, "", unchecked_enums))
 
 
-def _known(shape: Shape, value: Any, path: str) -> tuple[Any, list[str]]:
-    """Return ``value`` without unknown and null members, and the paths of the unknown ones."""
+def _without_unknown_members(shape: Shape, value: Any, path: str) -> tuple[Any, list[str]]:
+    """Return ``value`` without unknown and null members, and the paths of the unknown members."""
     _check_type(shape, value, path)
     ignored: list[str] = []
     if isinstance(shape, StructureShape):
@@ -74,22 +86,25 @@ def _known(shape: Shape, value: Any, path: str) -> tuple[Any, list[str]]:
             if member is None:
                 ignored.append(_join(path, key))
             elif item is not None:
-                result[key], more = _known(member, item, _join(path, key))
+                result[key], more = _without_unknown_members(member, item, _join(path, key))
                 ignored += more
         return result, ignored
     if isinstance(shape, ListShape):
-        items = [_known(shape.member, item, f"{path}.{i}.member") for i, item in enumerate(value, 1)]
+        items = [
+            _without_unknown_members(shape.member, item, f"{path}.{i}.member")
+            for i, item in enumerate(value, 1)
+        ]
         return [item for item, _ in items], [path for _, more in items for path in more]
     return value, ignored
 
 
 def _check_type(shape: Shape, value: Any, path: str) -> None:
     expected = _JSON_TYPES[shape.type_name]
-    # bool is an int in Python but not in JSON.
+    # In Python, bool is a subclass of int; in JSON, a boolean is not a number.
     if isinstance(value, expected) and (bool in expected or not isinstance(value, bool)):
         return
-    found = {dict: "START_OBJECT", list: "START_ARRAY", str: "STRING_VALUE", bool: "BOOLEAN_VALUE"}
-    token = "VALUE_NULL" if value is None else found.get(type(value), "NUMBER_VALUE")
+    json_types = {dict: "START_OBJECT", list: "START_ARRAY", str: "STRING_VALUE", bool: "BOOLEAN_VALUE"}
+    token = "VALUE_NULL" if value is None else json_types.get(type(value), "NUMBER_VALUE")
     where = f" at '{path}'" if path else ""
     raise ApiError("SerializationException", f"{token} can not be converted to {shape.type_name}{where}")
 
@@ -124,23 +139,23 @@ def _scalar_constraints(shape: Shape, value: Any, skip_enums_of: frozenset[str])
         yield f"Member must satisfy enum value set: [{', '.join(enum)}]"
 
 
-def _out_of_bounds(shape: Shape, number: float, what: str) -> Iterator[str]:
+def _out_of_bounds(shape: Shape, number: float, measure: str) -> Iterator[str]:
     least, most = shape.metadata.get("min"), shape.metadata.get("max")
     if least is not None and number < least:
-        yield f"Member must have {what} greater than or equal to {least}"
+        yield f"Member must have {measure} greater than or equal to {least}"
     if most is not None and number > most:
-        yield f"Member must have {what} less than or equal to {most}"
+        yield f"Member must have {measure} less than or equal to {most}"
 
 
 def _violation(value: Any, path: str, constraint: str) -> str:
     shown = str(value)
-    if len(shown) > _SHOWN_LENGTH:
-        shown = f"{shown[:_SHOWN_LENGTH]}..."
+    if len(shown) > _MAX_VALUE_LENGTH:
+        shown = f"{shown[:_MAX_VALUE_LENGTH]}..."
     return f"Value '{shown}' at '{path}' failed to satisfy constraint: {constraint}"
 
 
 def _join(path: str, name: str) -> str:
-    """Append a member's name in AWS's spelling, which starts in lower case."""
+    """Append the name of a member in AWS's spelling, which starts in lower case."""
     name = name[:1].lower() + name[1:]
     return f"{path}.{name}" if path else name
 

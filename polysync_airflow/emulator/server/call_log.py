@@ -1,13 +1,15 @@
-"""The call log: what was asked, by whom, and how it went; never a secret.
+"""
+The call log: records every AWS request with its caller and its result. It never contains a secret.
 
-One entry per AWS request, as JSON: ``id`` (1, 2, ...), ``time`` (emulated seconds since the epoch),
-``wall_time`` (ISO 8601, real), ``service``, ``operation``, ``region``, ``access_key_id``, ``caller`` (whose
-key that is: the ARN of a user, of a role session or of the account's root; null without a signature),
-``user_agent``, ``request`` (of pipeline operations the parameters, long texts cut; of STS the role, session
-name and duration; of others none), ``issued`` (the access key id that STS gave out), ``ignored`` (members
-that the installed botocore does not know), ``status`` (HTTP; 0 if no answer was sent), ``error_code``,
-``error_message``, ``detail`` (why a request was refused, where AWS does not say) and ``fault`` (the kind that
-hit, if any).
+Each request is one entry. As JSON, an entry has the members ``id`` (1, 2, ...), ``time`` (emulated seconds
+since the epoch), ``wall_time`` (real time, ISO 8601), ``service``, ``operation``, ``region``,
+``access_key_id``, ``caller`` (the ARN of the user, the role session or the account's root user that the key
+belongs to; null for an unsigned request), ``user_agent``, ``request`` (for pipeline operations the
+parameters, with long texts truncated; for STS the role, the session name and the duration; otherwise empty),
+``issued`` (the access key id that STS issued), ``ignored`` (request members that the installed botocore does
+not know), ``status`` (HTTP; 0 if no response was sent), ``error_code``, ``error_message``, ``detail`` (the
+reason of an error where the AWS error does not contain it) and ``fault`` (the kind of the fault that was
+injected, if any).
 """
 
 from __future__ import annotations
@@ -17,13 +19,13 @@ from dataclasses import asdict, dataclass, field
 from threading import Lock
 from typing import Any
 
-_ENTRIES_KEPT = 10_000
-_TEXT_LENGTH = 4096
+_MAX_ENTRIES = 10_000
+_MAX_TEXT_LENGTH = 4096
 
 
 @dataclass
 class Entry:
-    """One request."""
+    """One request. The module describes the fields."""
 
     time: float
     wall_time: str
@@ -45,36 +47,41 @@ class Entry:
 
 
 class CallLog:
-    """The latest requests, in the order in which they were answered."""
+    """The latest 10,000 requests, in the order of their responses."""
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._entries: deque[Entry] = deque(maxlen=_ENTRIES_KEPT)
+        self._entries: deque[Entry] = deque(maxlen=_MAX_ENTRIES)
         self._last_id = 0
 
     def add(self, entry: Entry) -> None:
-        """Append a request that has been dealt with."""
-        entry.request = {name: _cut(value) for name, value in entry.request.items()}
+        """Append the entry of a request that was processed."""
+        entry.request = {name: _truncate(value) for name, value in entry.request.items()}
         with self._lock:
             self._last_id += 1
             entry.id = self._last_id
             self._entries.append(entry)
 
     def entries(self, operation: str | None = None, after: int = 0) -> list[dict[str, Any]]:
-        """Return the log as JSON.
+        """
+        Return the entries as JSON objects, oldest first.
 
-        :param operation: only requests for this operation.
-        :param after: only entries with a greater id.
+        :param operation: return only the requests for this operation.
+        :param after: return only the entries with a greater id.
         """
         with self._lock:
             entries = list(self._entries)
         return [asdict(e) for e in entries if e.id > after and operation in (None, e.operation)]
 
     def clear(self) -> None:
-        """Forget all entries."""
+        """Remove all entries. The ids continue."""
         with self._lock:
             self._entries.clear()
 
 
-def _cut(value: Any) -> Any:
-    return f"{value[:_TEXT_LENGTH]}..." if isinstance(value, str) and len(value) > _TEXT_LENGTH else value
+def _truncate(value: Any) -> Any:
+    return (
+        f"{value[:_MAX_TEXT_LENGTH]}..."
+        if isinstance(value, str) and len(value) > _MAX_TEXT_LENGTH
+        else value
+    )

@@ -1,4 +1,4 @@
-"""A client of the control API, for other processes and for tests; it needs the standard library only."""
+"""The client of the control API, for tests and other processes. It uses the standard library only."""
 
 from __future__ import annotations
 
@@ -9,32 +9,34 @@ from urllib.parse import quote, urlencode, urlsplit
 
 
 class ControlRefused(Exception):
-    """The control API could not follow a request."""
+    """Raised when the control API responds with an error."""
 
 
 class ControlClient:
-    """The control API of an emulator; see `polysync_airflow.emulator.server.control` for what each call means.
+    """
+    Calls the control API of an emulator. `polysync_airflow.emulator.server.control` describes each request.
 
-    :param endpoint_url: where the emulator listens, such as ``http://127.0.0.1:4599``.
-    :param timeout: how long to wait for an answer, in seconds.
+    :param endpoint_url: the URL of the emulator, such as ``http://127.0.0.1:4599``.
+    :param timeout: the timeout of a request, in seconds.
+    :raises ValueError: if ``endpoint_url`` is not an ``http://`` URL.
     """
 
     def __init__(self, endpoint_url: str, timeout: float = 30.0) -> None:
         parts = urlsplit(endpoint_url)
         if parts.scheme != "http" or not parts.hostname:
-            raise ValueError(f"{endpoint_url!r} is not the http:// address of an emulator")
+            raise ValueError(f"{endpoint_url!r} is not the http:// URL of an emulator")
         self._host, self._port, self._timeout = parts.hostname, parts.port, timeout
 
     def health(self) -> dict[str, Any]:
-        """Return what runs."""
+        """Return the pipelines, and the versions of botocore and moto."""
         return self._send("GET", "/health")
 
     def clock(self) -> dict[str, Any]:
-        """Return the emulated time."""
+        """Return the emulated time and the speed of the clock."""
         return self._send("GET", "/clock")
 
     def advance(self, seconds: float) -> dict[str, Any]:
-        """Move a virtual clock forward, by emulated seconds."""
+        """Advance the virtual clock by a number of emulated seconds, and return the new time."""
         return self._send("POST", "/clock/advance", {"seconds": seconds})
 
     def scenarios(self) -> dict[str, Any]:
@@ -42,11 +44,11 @@ class ControlClient:
         return self._send("GET", "/scenarios")
 
     def put_scenario(self, scenario: dict[str, Any], pipeline: str | None = None) -> None:
-        """Set the scenario of a pipeline, or the default."""
+        """Set the scenario of a pipeline, or the default scenario."""
         self._send("PUT", _scenario_path(pipeline), scenario)
 
     def delete_scenario(self, pipeline: str | None = None) -> None:
-        """Remove the scenario of a pipeline, or the default."""
+        """Remove the scenario of a pipeline, or the default scenario."""
         self._send("DELETE", _scenario_path(pipeline))
 
     def sign_in(self) -> dict[str, Any]:
@@ -54,49 +56,61 @@ class ControlClient:
         return self._send("GET", "/sign-in")
 
     def set_sign_in(self, **members: Any) -> dict[str, Any]:
-        """Change the sign-in settings: ``enforce_iam``, ``sts``, ``issuers``; return what they are then."""
+        """Change the sign-in settings ``enforce_iam``, ``sts`` or ``issuers``, and return all settings."""
         return self._send("PUT", "/sign-in", members)
 
     def faults(self) -> list[dict[str, Any]]:
-        """Return the faults that are set."""
+        """Return the active faults."""
         faults: list[dict[str, Any]] = self._send("GET", "/faults")["faults"]
         return faults
 
     def add_fault(self, kind: str, operation: str = "*", **members: Any) -> int:
-        """Set a fault and return its id."""
+        """
+        Add a fault.
+
+        :param kind: the kind of the fault, such as ``throttle``.
+        :param operation: the AWS operation; ``*`` for all operations.
+        :param members: the other members of the fault; see `polysync_airflow.emulator.server.faults`.
+        :return: the id of the fault.
+        """
         body = {"kind": kind, "operation": operation, **members}
         return int(self._send("POST", "/faults", body)["id"])
 
     def remove_faults(self, fault_id: int | None = None) -> None:
-        """Remove one fault, or all."""
+        """Remove one fault, or all faults."""
         self._send("DELETE", "/faults" if fault_id is None else f"/faults/{fault_id}")
 
     def calls(self, operation: str | None = None, after: int = 0) -> list[dict[str, Any]]:
-        """Return the call log, oldest entry first."""
+        """
+        Return the entries of the call log, oldest first.
+
+        :param operation: return only the requests for this operation.
+        :param after: return only the entries with a greater id.
+        """
         query = {"after": str(after), **({"operation": operation} if operation else {})}
         calls: list[dict[str, Any]] = self._send("GET", f"/calls?{urlencode(query)}")["calls"]
         return calls
 
     def clear_calls(self) -> None:
-        """Empty the call log."""
+        """Remove all entries from the call log."""
         self._send("DELETE", "/calls")
 
     def reset(self) -> None:
-        """Bring everything but the clock back to the beginning."""
+        """Restore the initial state of everything except the clock."""
         self._send("POST", "/reset")
 
     def _send(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        # http.client knows no proxies: the emulator is always on this host.
+        # http.client uses no proxy, and the emulator always runs on this host.
         connection = HTTPConnection(self._host, self._port, timeout=self._timeout)
         try:
             connection.request(method, f"/_emulator{path}", None if body is None else json.dumps(body))
             response = connection.getresponse()
-            answer: dict[str, Any] = json.loads(response.read())
+            document: dict[str, Any] = json.loads(response.read())
         finally:
             connection.close()
         if response.status != 200:
-            raise ControlRefused(answer.get("error", f"HTTP {response.status}"))
-        return answer
+            raise ControlRefused(document.get("error", f"HTTP {response.status}"))
+        return document
 
 
 def _scenario_path(pipeline: str | None) -> str:

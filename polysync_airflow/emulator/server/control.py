@@ -1,22 +1,26 @@
-"""The control API: everything a test or a demo may change or look at, under ``/_emulator`` on the same port.
+"""
+The control API under ``/_emulator``, with which tests and demos control and inspect the emulator.
 
-JSON in and out, no credentials; a mistake is answered by HTTP 400 (404, 405) with ``{"error": "..."}``.
+Requests and responses are JSON, without credentials. The response to an invalid request has HTTP status 400
+(or 404, 405) and the body ``{"error": "..."}``.
 
 =====================================  ======================================================================
 ``GET /health``                        ``{"status": "ok", "pipelines": {region: [name]}, "versions": {...}}``
 ``GET /clock``                         ``{"now": seconds since the epoch, "iso": "...", "speed": 30 or null}``
-``POST /clock/advance``                ``{"seconds": 3600}``: move a virtual clock; answers as ``GET /clock``
+``POST /clock/advance``                ``{"seconds": 3600}``: advances a virtual clock; responds like
+                                       ``GET /clock``
 ``GET /scenarios``                     ``{"default": {...} or null, "pipelines": {name: {...}}}``
-``PUT, DELETE /scenarios``             the default scenario; see `scenarios` for its form
-``PUT, DELETE /scenarios/PIPELINE``    the scenario of one pipeline, instead of the default
-``GET, PUT /sign-in``                  who may sign in and for how long; see `sign_in` for its form
-``GET /faults``                        ``{"faults": [...]}``, with what is left of their limits
-``POST /faults``                       set a fault; see `faults`; answers with the fault and its id
-``DELETE /faults``, ``/faults/ID``     remove all faults or one
-``GET /calls?operation=X&after=ID``    ``{"calls": [...]}``; see `calllog` for the form of an entry
-``DELETE /calls``                      empty the call log
-``POST /reset``                        forget everything (moto's services too) but the clock, then create the
-                                       pipelines of ``--definitions`` anew
+``PUT, DELETE /scenarios``             the default scenario; see `engine.scenarios` for its form
+``PUT, DELETE /scenarios/PIPELINE``    the scenario of one pipeline, which replaces the default scenario
+``GET, PUT /sign-in``                  how strictly callers are checked, and how long credentials are valid;
+                                       see `sign_in.settings` for the form
+``GET /faults``                        ``{"faults": [...]}``, with the remaining ``skip`` and ``count``
+``POST /faults``                       adds a fault; see `server.faults`; responds with the fault and its id
+``DELETE /faults``, ``/faults/ID``     removes all faults or one fault
+``GET /calls?operation=X&after=ID``    ``{"calls": [...]}``; see `server.call_log` for the form of an entry
+``DELETE /calls``                      removes all entries from the call log
+``POST /reset``                        restores the initial state of everything except the clock (including
+                                       moto's services), and creates the pipelines of ``--definitions`` again
 =====================================  ======================================================================
 """
 
@@ -37,19 +41,24 @@ from polysync_airflow.emulator.engine.clock import VirtualClock
 from polysync_airflow.emulator.sagemaker.api import SageMaker
 from polysync_airflow.emulator.server.call_log import CallLog
 from polysync_airflow.emulator.server.faults import FaultError, Faults
-from polysync_airflow.emulator.sign_in.settings import SignIn, SignInError
+from polysync_airflow.emulator.sign_in.settings import SignInError, SignInSettings
 
 PREFIX = "/_emulator"
 
 
 class ControlError(ValueError):
-    """A request that the control API cannot follow."""
+    """Raised when a request to the control API is invalid."""
 
 
-class Control:
-    """The control API over the parts of an emulator.
+class ControlApi:
+    """
+    Handles the requests to the control API.
 
-    :param reset: brings everything back to the beginning.
+    :param sagemaker: the emulated SageMaker API.
+    :param faults: the active faults.
+    :param calls: the call log.
+    :param sign_in: the sign-in settings.
+    :param reset: restores the initial state of the other parts of the emulator.
     """
 
     def __init__(
@@ -57,7 +66,7 @@ class Control:
         sagemaker: SageMaker,
         faults: Faults,
         calls: CallLog,
-        sign_in: SignIn,
+        sign_in: SignInSettings,
         reset: Callable[[], None],
     ) -> None:
         self._sagemaker = sagemaker
@@ -65,16 +74,16 @@ class Control:
         self._faults = faults
         self._calls = calls
         self._reset = reset
-        # The JSON form of a scenario is kept for whoever asks for it.
+        # GET /scenarios returns the scenarios in the JSON form in which they were set.
         self._scenarios: dict[str | None, Any] = {}
         self._routes = Map(
             [
                 Rule(f"{PREFIX}/{path}", methods=[method], endpoint=endpoint)
-                for method, path, endpoint in self._table()
+                for method, path, endpoint in self._endpoints()
             ]
         )
 
-    def _table(self) -> list[tuple[str, str, Callable[..., Any]]]:
+    def _endpoints(self) -> list[tuple[str, str, Callable[..., Any]]]:
         return [
             ("GET", "health", self._health),
             ("GET", "clock", self._clock),
@@ -95,8 +104,8 @@ class Control:
             ("POST", "reset", lambda request: self.reset()),
         ]
 
-    def answer(self, request: Request) -> Response:
-        """Answer a request to the control API."""
+    def handle(self, request: Request) -> Response:
+        """Handle a request to the control API."""
         try:
             endpoint, arguments = self._routes.bind_to_environ(request.environ).match()
             body, status = endpoint(request, **arguments), 200
@@ -107,7 +116,7 @@ class Control:
         return Response(json.dumps(body or {}), status, content_type="application/json")
 
     def reset(self) -> None:
-        """Forget everything but the clock."""
+        """Restore the initial state of everything except the clock."""
         self._scenarios.clear()
         self._faults.remove()
         self._calls.clear()
@@ -130,10 +139,10 @@ class Control:
     def _advance(self, request: Request) -> dict[str, Any]:
         clock = self._sagemaker.clock
         if not isinstance(clock, VirtualClock):
-            raise ControlError("only a virtual clock can be advanced; this one follows real time")
+            raise ControlError("only a virtual clock can be advanced; this clock follows real time")
         seconds = _body(request, {"seconds"}).get("seconds")
         if isinstance(seconds, bool) or not isinstance(seconds, int | float):
-            raise ControlError(f"seconds is {seconds!r}, not a number")
+            raise ControlError(f"seconds is {seconds!r}; it must be a number")
         try:
             clock.advance(seconds)
         except ValueError as error:
@@ -141,8 +150,8 @@ class Control:
         return self._clock(request)
 
     def _get_scenarios(self, request: Request) -> dict[str, Any]:
-        named = {name: body for name, body in self._scenarios.items() if name is not None}
-        return {"default": self._scenarios.get(None), "pipelines": named}
+        by_pipeline = {name: body for name, body in self._scenarios.items() if name is not None}
+        return {"default": self._scenarios.get(None), "pipelines": by_pipeline}
 
     def _put_scenario(self, request: Request, pipeline: str | None = None) -> None:
         body = _body(request, None)
@@ -168,7 +177,7 @@ class Control:
     def _get_calls(self, request: Request) -> dict[str, Any]:
         after = request.args.get("after", "0")
         if not after.isdecimal():
-            raise ControlError(f"after is {after!r}, not the id of an entry")
+            raise ControlError(f"after is {after!r}; it must be the id of an entry")
         return {"calls": self._calls.entries(request.args.get("operation"), int(after))}
 
 
@@ -180,5 +189,5 @@ def _body(request: Request, allowed: set[str] | None) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise ControlError("the body is not a JSON object")
     if allowed is not None and (unknown := sorted(body.keys() - allowed)):
-        raise ControlError(f"unknown members {unknown}; known are {sorted(allowed)}")
+        raise ControlError(f"unknown members {unknown}; allowed are {sorted(allowed)}")
     return body

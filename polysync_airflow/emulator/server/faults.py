@@ -1,20 +1,21 @@
-"""A fault: how a request shall go wrong on its way, instead of or after being answered.
+"""
+Fault injection: makes AWS requests fail, or delays or drops their responses.
 
 As JSON::
 
-    {"operation": "DescribePipelineExecution",   or any other AWS operation; "*" (default): all of them
+    {"operation": "DescribePipelineExecution",   or any other AWS operation; "*" (default): all operations
      "kind": "throttle"       ThrottlingException: Rate exceeded
-           | "error"          AWS error "code" with "message" (and HTTP "status", default 400)
+           | "error"          the AWS error "code" with "message" (and HTTP "status", default 400)
            | "http"           HTTP "status" (default 503) without an AWS error
-           | "latency"        answered after "delay" real seconds
-           | "dropped"        the connection ends before the request is processed
-           | "lost_response"  the connection ends after it, without an answer
-     "pipeline": "churn",  only requests that name this pipeline or one of its executions (default: any)
-     "skip": 0,      let so many requests pass first
-     "count": 2,     then hit so many (default: no limit)
-     "seconds": 60}  and only so long, in emulated seconds from now (default: no limit)
+           | "latency"        the response is delayed by "delay" real seconds
+           | "dropped"        the connection is closed before the request is processed
+           | "lost_response"  the connection is closed after the request was processed, without a response
+     "pipeline": "churn",  only requests that name this pipeline or one of its executions (default: all)
+     "skip": 0,      the number of matching requests that are not affected at first
+     "count": 2,     the number of requests that are affected after that (default: no limit)
+     "seconds": 60}  how long the fault is active, in emulated seconds from now (default: no limit)
 
-If several faults fit, the oldest one hits.
+If several faults match a request, the oldest fault is applied.
 """
 
 from __future__ import annotations
@@ -32,12 +33,19 @@ _MEMBERS = {"operation", "kind", "code", "message", "status", "delay", "pipeline
 
 
 class FaultError(ValueError):
-    """A fault that cannot be understood."""
+    """Raised when the JSON form of a fault is invalid; the message names the member."""
 
 
 @dataclass
 class Fault:
-    """One fault; ``until`` is in emulated seconds since the epoch."""
+    """
+    One fault.
+
+    :param delay: the delay of a ``latency`` fault, in real seconds.
+    :param skip: the remaining number of requests that are not affected.
+    :param count: the remaining number of requests that are affected.
+    :param until: the time at which the fault ends, in emulated seconds since the epoch.
+    """
 
     id: int
     operation: str
@@ -51,22 +59,24 @@ class Fault:
     count: float
     until: float
 
-    def fits(self, operation: str, pipeline: str | None) -> bool:
-        """Return whether a request is of the kind that is to be hit; SageMaker ignores the case of names."""
-        wanted = self.pipeline and self.pipeline.lower()
-        return self.operation in ("*", operation) and wanted in (None, pipeline)
+    def matches(self, operation: str, pipeline: str | None) -> bool:
+        """
+        Return whether the fault matches a request. Like SageMaker, it ignores the case of pipeline names.
+        """
+        expected = self.pipeline and self.pipeline.lower()
+        return self.operation in ("*", operation) and expected in (None, pipeline)
 
     def error(self) -> ApiError:
         """Return the AWS error of a ``throttle`` or ``error`` fault."""
         return ApiError(self.code, self.message, self.status)
 
     def as_json(self) -> dict[str, Any]:
-        """Return what the control API shows."""
+        """Return the fault in the JSON form of the control API."""
         return {name: None if value == inf else value for name, value in vars(self).items()}
 
 
 class Faults:
-    """The faults that are set."""
+    """The active faults."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -74,12 +84,14 @@ class Faults:
         self._last_id = 0
 
     def add(self, document: Any, now: float) -> Fault:
-        """Set a fault from its JSON form.
-
-        :param now: the present, in emulated seconds since the epoch.
-        :raises FaultError: if it cannot be understood.
         """
-        body = _checked(document)
+        Add a fault from its JSON form.
+
+        :param document: the parsed JSON.
+        :param now: the current time, in emulated seconds since the epoch.
+        :raises FaultError: if the document is invalid.
+        """
+        body = _validated(document)
         kind = body["kind"]
         with self._lock:
             self._last_id += 1
@@ -100,16 +112,17 @@ class Faults:
         return fault
 
     def take(self, operation: str, now: float, pipeline: str | None = None) -> Fault | None:
-        """Return the fault that hits a request, and count it.
+        """
+        Return the fault to apply to a request, if any, and update its counters.
 
-        :param operation: the operation that is asked for.
-        :param now: the present, in emulated seconds since the epoch.
+        :param operation: the requested operation.
+        :param now: the current time, in emulated seconds since the epoch.
         :param pipeline: the pipeline that the request names, in lower case.
         """
         with self._lock:
             self._faults = [fault for fault in self._faults if fault.count > 0 and now < fault.until]
             for fault in self._faults:
-                if not fault.fits(operation, pipeline):
+                if not fault.matches(operation, pipeline):
                     continue
                 if fault.skip > 0:
                     fault.skip -= 1
@@ -119,7 +132,7 @@ class Faults:
         return None
 
     def remove(self, fault_id: int | None = None) -> int:
-        """Remove one fault, or all of them; return how many there were."""
+        """Remove one fault, or all faults. Return the number of removed faults."""
         with self._lock:
             kept = [f for f in self._faults if fault_id is not None and f.id != fault_id]
             removed = len(self._faults) - len(kept)
@@ -127,16 +140,16 @@ class Faults:
         return removed
 
     def as_json(self) -> list[dict[str, Any]]:
-        """Return all faults, with what is left of their limits."""
+        """Return all faults, with their remaining counts."""
         with self._lock:
             return [fault.as_json() for fault in self._faults]
 
 
-def _checked(document: Any) -> Mapping[str, Any]:
+def _validated(document: Any) -> Mapping[str, Any]:
     if not isinstance(document, dict):
-        raise FaultError("a fault is a JSON object")
+        raise FaultError("the fault is not a JSON object")
     if unknown := sorted(document.keys() - _MEMBERS):
-        raise FaultError(f"a fault has no members {unknown}; it has {sorted(_MEMBERS)}")
+        raise FaultError(f"the fault has unknown members {unknown}; allowed are {sorted(_MEMBERS)}")
     kind = document.get("kind")
     if kind not in KINDS:
         raise FaultError(f"kind is {kind!r}, not one of {list(KINDS)}")
@@ -144,9 +157,9 @@ def _checked(document: Any) -> Mapping[str, Any]:
         if name in document and not isinstance(document[name], str):
             raise FaultError(f"{name} is not a string")
     if kind == "error" and not document.keys() >= {"code", "message"}:
-        raise FaultError("a fault of kind 'error' needs 'code' and 'message'")
+        raise FaultError("a fault of kind 'error' requires 'code' and 'message'")
     if kind == "latency" and "delay" not in document:
-        raise FaultError("a fault of kind 'latency' needs 'delay'")
+        raise FaultError("a fault of kind 'latency' requires 'delay'")
     if not 400 <= _number(document, "status", 400) <= 599:
         raise FaultError("status is not between 400 and 599")
     return document

@@ -1,4 +1,6 @@
-"""moto behind the emulator: its unmodified app, and the S3 objects the emulator reads from it."""
+"""
+Runs moto behind the emulator: its unmodified WSGI app, and reads of S3 objects for pipeline definitions.
+"""
 
 from __future__ import annotations
 
@@ -14,31 +16,35 @@ from polysync_airflow.emulator.errors import invalid
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-# moto finds the service by the credential scope and does not check the signature.
+# moto selects the service by the credential scope and does not verify the signature.
 _S3_AUTHORIZATION = (
     "AWS4-HMAC-SHA256 Credential=emulator/20000101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0"
 )
 
 
 class Moto:
-    """moto's app. Its state belongs to the process, not to this object: run one emulator per process."""
+    """moto's WSGI app. moto keeps its state in the process, so run only one emulator per process."""
 
     def __init__(self) -> None:
         self._app = DomainDispatcherApplication(create_backend_app)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer a request, as WSGI."""
-        answer: Iterable[bytes] = self._app(environ, start_response)
-        return answer
+        """Handle a request as a WSGI app."""
+        response_body: Iterable[bytes] = self._app(environ, start_response)
+        return response_body
 
     def reset(self) -> None:
-        """Forget everything in every service."""
+        """Remove all resources of all services."""
         Client(self._app).post("/moto-api/reset").close()
 
     def read_object(self, bucket: str, key: str, version: str | None) -> bytes:
-        """Return the contents of an S3 object.
+        """
+        Return the content of an S3 object.
 
-        :raises ApiError: ValidationException if there is none.
+        :param bucket: the bucket.
+        :param key: the key of the object.
+        :param version: the version id; None for the latest version.
+        :raises ApiError: ValidationException if the object cannot be read.
         """
         query = {"versionId": version} if version else {}
         path = f"/{quote(bucket)}/{quote(key)}"

@@ -1,7 +1,9 @@
-"""The emulator's front: one WSGI app that sends each request where it belongs, with faults and call log.
+"""
+Routes each request: the control API, the emulated SageMaker and STS operations, or moto.
 
-The pipeline operations of SageMaker are answered here, ``/_emulator`` by the control API, everything else by
-moto; what STS does with credentials is answered here, too.
+This WSGI app handles ``/_emulator`` with the control API, and the pipeline operations of SageMaker and some
+operations of STS with the emulator. All other requests go to moto. It also applies the faults and writes the
+call log.
 """
 
 from __future__ import annotations
@@ -20,29 +22,39 @@ from typing import TYPE_CHECKING, Any
 from werkzeug.wrappers import Request, Response
 
 from polysync_airflow.emulator.errors import ApiError
-from polysync_airflow.emulator.protocol import AwsRequest, answer, error_answer, read, sts_answer
-from polysync_airflow.emulator.sagemaker.api import SageMaker, emulates
+from polysync_airflow.emulator.protocol import (
+    AwsRequest,
+    error_response,
+    json_response,
+    parse_request,
+    sts_response,
+)
+from polysync_airflow.emulator.sagemaker.api import SageMaker, is_emulated
 from polysync_airflow.emulator.server.call_log import CallLog, Entry
-from polysync_airflow.emulator.server.control import PREFIX, Control
+from polysync_airflow.emulator.server.control import PREFIX, ControlApi
 from polysync_airflow.emulator.server.faults import Fault, Faults
 from polysync_airflow.emulator.server.moto_app import Moto
 from polysync_airflow.emulator.sign_in import authorization, callers
-from polysync_airflow.emulator.sign_in.sts import LOGGED, Sts
+from polysync_airflow.emulator.sign_in.sts import LOGGED_MEMBERS, Sts
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 
-class Front:
-    """The WSGI app.
+class Router:
+    """
+    The WSGI app of the emulator.
 
-    :param sts: the operations of STS that are emulated, with the sessions and the settings of sign-in.
+    :param sagemaker: the emulated SageMaker API.
+    :param sts: the emulated STS operations, with the sessions and the sign-in settings.
+    :param moto: handles all requests that are not emulated.
     :param control: the control API.
-    :param moto: what answers everything that is not emulated here.
+    :param faults: the active faults.
+    :param calls: the call log.
     """
 
     def __init__(
-        self, sagemaker: SageMaker, sts: Sts, moto: Moto, control: Control, faults: Faults, calls: CallLog
+        self, sagemaker: SageMaker, sts: Sts, moto: Moto, control: ControlApi, faults: Faults, calls: CallLog
     ) -> None:
         self._sagemaker = sagemaker
         self._sts = sts
@@ -53,11 +65,11 @@ class Front:
         self._request_ids = count(1)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer a request, as WSGI."""
+        """Handle a request as a WSGI app."""
         request = Request(environ)
         if request.path == PREFIX or request.path.startswith(f"{PREFIX}/"):
-            return self._control.answer(request)(environ, start_response)
-        aws = read(request)
+            return self._control.handle(request)(environ, start_response)
+        aws = parse_request(request)
         entry = self._entry(aws)
         fault = self._faults.take(aws.operation, entry.time, aws.pipeline)
         entry.fault = fault.kind if fault else None
@@ -65,19 +77,19 @@ class Front:
             time.sleep(fault.delay)
         if fault and fault.kind == "dropped":
             self._calls.add(entry)
-            _drop(environ)
-        app = self._app(aws, entry, fault)
+            _close_connection(environ)
+        app = self._route(aws, entry, fault)
         if fault and fault.kind == "lost_response":
-            # What moto answers must be run to its end before it can be lost.
+            # Read the whole response, so that moto has processed the request before the response is lost.
             Response.from_app(app, environ, buffered=True)
             entry.status = 0
             self._calls.add(entry)
-            _drop(environ)
-        return self._logged(app, environ, start_response, entry)
+            _close_connection(environ)
+        return self._respond(app, environ, start_response, entry)
 
     def _entry(self, aws: AwsRequest) -> Entry:
         caller = callers.identify(aws, self._sts.sessions)
-        shown = {name: aws.form[name] for name in LOGGED if name in aws.form}
+        logged_members = {name: aws.form[name] for name in LOGGED_MEMBERS if name in aws.form}
         return Entry(
             time=self._sagemaker.clock.now(),
             wall_time=datetime.now(UTC).isoformat(),
@@ -87,43 +99,43 @@ class Front:
             access_key_id=aws.access_key_id,
             caller=caller.arn if caller else None,
             user_agent=aws.user_agent,
-            request=shown if aws.service == "sts" else {},
+            request=logged_members if aws.service == "sts" else {},
         )
 
-    def _app(self, aws: AwsRequest, entry: Entry, fault: Fault | None) -> WSGIApplication:
-        """Return what answers a request: an answer of the emulator, or moto."""
+    def _route(self, aws: AwsRequest, entry: Entry, fault: Fault | None) -> WSGIApplication:
+        """Return the WSGI app that responds to a request: a response of the emulator, or moto."""
         request_id = f"emulated-{next(self._request_ids)}"
         try:
             if fault and fault.kind == "http":
                 return Response("", fault.status)
             if fault and fault.kind in ("throttle", "error"):
                 raise fault.error()
-            if aws.target == "SageMaker" and emulates(aws.operation, aws.body):
-                return answer(self._sagemaker_answer(aws, entry), request_id)
-            if aws.service == "sts" and (given := self._sts.answer(aws)) is not None:
-                entry.issued = given.issued
-                return sts_answer(aws.operation, given.result, request_id)
+            if aws.target == "SageMaker" and is_emulated(aws.operation, aws.body):
+                return json_response(self._call_sagemaker(aws, entry), request_id)
+            if aws.service == "sts" and (sts_result := self._sts.handle(aws)) is not None:
+                entry.issued = sts_result.issued
+                return sts_response(aws.operation, sts_result.result, request_id)
         except ApiError as error:
             entry.error_code, entry.error_message, entry.detail = error.code, error.message, error.detail
-            return error_answer(error, aws.protocol, request_id)
+            return error_response(error, aws.protocol, request_id)
         except Exception as error:
-            # A bug of the emulator must be seen: by the client, in the call log and on the terminal.
+            # A bug in the emulator is reported to the client, in the call log and on the terminal.
             traceback.print_exc(file=sys.stderr)
-            failure = ApiError("InternalFailure", f"{type(error).__name__}: {error}", 500)
-            entry.error_code, entry.error_message = failure.code, failure.message
-            return error_answer(failure, aws.protocol, request_id)
-        return partial(self._moto_answer, protocol=aws.protocol, request_id=request_id)
+            internal_failure = ApiError("InternalFailure", f"{type(error).__name__}: {error}", 500)
+            entry.error_code, entry.error_message = internal_failure.code, internal_failure.message
+            return error_response(internal_failure, aws.protocol, request_id)
+        return partial(self._call_moto, protocol=aws.protocol, request_id=request_id)
 
-    def _moto_answer(
+    def _call_moto(
         self, environ: WSGIEnvironment, start_response: StartResponse, *, protocol: str, request_id: str
     ) -> Iterable[bytes]:
         try:
             return self._moto(environ, start_response)
         except NotImplementedError as error:
-            refusal = ApiError("UnknownOperationException", str(error))
-            return error_answer(refusal, protocol, request_id)(environ, start_response)
+            unknown_operation = ApiError("UnknownOperationException", str(error))
+            return error_response(unknown_operation, protocol, request_id)(environ, start_response)
 
-    def _sagemaker_answer(self, aws: AwsRequest, entry: Entry) -> dict[str, Any]:
+    def _call_sagemaker(self, aws: AwsRequest, entry: Entry) -> dict[str, Any]:
         caller = callers.identify(aws, self._sts.sessions)
         if caller is None:
             raise ApiError("MissingAuthenticationTokenException", "Missing Authentication Token", 403)
@@ -138,10 +150,10 @@ class Front:
         result, entry.ignored = self._sagemaker.call(aws.operation, aws.region, body)
         return result
 
-    def _logged(
+    def _respond(
         self, app: WSGIApplication, environ: WSGIEnvironment, start_response: StartResponse, entry: Entry
     ) -> Iterable[bytes]:
-        """Run an app and log its status before the first byte of the answer leaves."""
+        """Run a WSGI app, and add the entry to the call log before the first byte of the response is sent."""
 
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
             entry.status = int(status.partition(" ")[0])
@@ -151,8 +163,8 @@ class Front:
         return app(environ, start)
 
 
-def _drop(environ: WSGIEnvironment) -> None:
-    """End the connection without an answer."""
+def _close_connection(environ: WSGIEnvironment) -> None:
+    """Close the connection without a response."""
     connection: socket.socket = environ["werkzeug.socket"]
     connection.shutdown(socket.SHUT_RDWR)
-    raise ConnectionAbortedError("a fault ended the connection")
+    raise ConnectionAbortedError("the connection was closed by an injected fault")

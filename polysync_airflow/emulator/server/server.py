@@ -1,4 +1,5 @@
-"""A running emulator: all its parts on one port of the loopback interface.
+"""
+Runs the emulator: combines its parts into one HTTP server on a port of the loopback interface.
 
 ::
 
@@ -26,13 +27,13 @@ from polysync_airflow.emulator.sagemaker.api import SageMaker
 from polysync_airflow.emulator.sagemaker.store import ACCOUNT
 from polysync_airflow.emulator.server.call_log import CallLog
 from polysync_airflow.emulator.server.client import ControlClient
-from polysync_airflow.emulator.server.control import Control
+from polysync_airflow.emulator.server.control import ControlApi
 from polysync_airflow.emulator.server.faults import Faults
 from polysync_airflow.emulator.server.moto_app import Moto
-from polysync_airflow.emulator.server.router import Front
+from polysync_airflow.emulator.server.router import Router
 from polysync_airflow.emulator.sign_in.issuers import Issuers
 from polysync_airflow.emulator.sign_in.sessions import Sessions
-from polysync_airflow.emulator.sign_in.settings import SignIn
+from polysync_airflow.emulator.sign_in.settings import SignInSettings
 from polysync_airflow.emulator.sign_in.sts import Sts
 
 HOST = "127.0.0.1"
@@ -41,28 +42,30 @@ _NAME_LENGTH = 256
 
 
 class _QuietHandler(MotoRequestHandler):
-    """The call log replaces the access log."""
+    """A request handler without an access log, because the emulator has a call log."""
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         """Log nothing."""
 
 
 class EmulatorServer:
-    """An emulator that runs in threads of this process while the context is open.
+    """
+    Context manager that runs an emulator in threads of this process.
 
-    Only one may run per process at a time, since moto keeps its state in the process.
+    Run only one emulator at a time in a process, because moto keeps its state in the process.
 
-    :param port: TCP port on 127.0.0.1; 0 takes a free one.
-    :param speed: emulated seconds per real second, if no ``clock`` is given.
-    :param clock: where emulated time comes from, such as a `VirtualClock`.
-    :param definitions: a folder; each ``*.json`` file in it becomes a pipeline.
-    :param region: the region those pipelines are created in.
-    :param seed: from which all ids are derived.
-    :param issuer_ca: a PEM file with certificate authorities to trust, besides the host's, when the keys of a
-        web identity token's issuer are fetched; see `issuers`.
-    :param enforce_iam: let IAM's policies decide who may do what with pipelines; see `access`.
-    :raises DefinitionError: if a file of ``definitions`` is not a pipeline definition.
-    :raises OSError: if the port is taken or ``issuer_ca`` cannot be used.
+    :param port: the TCP port on 127.0.0.1; 0 selects a free port.
+    :param speed: emulated seconds per real second, if ``clock`` is None.
+    :param clock: the source of the emulated time, such as a `VirtualClock`; None for a `RealClock`.
+    :param definitions: a folder; one pipeline is created from each ``*.json`` file in it.
+    :param region: the region of these pipelines.
+    :param seed: the text from which all ids are derived.
+    :param issuer_ca: a PEM file with CA certificates to trust, in addition to those of the host, when the
+        emulator requests the keys of the issuer of a web identity token; see `sign_in.issuers`.
+    :param enforce_iam: enforce the policies in IAM on pipeline operations; see `sign_in.authorization`.
+    :raises DefinitionError: if ``definitions`` is not a folder, or if a file in it is not a valid pipeline
+        definition.
+    :raises OSError: if the port is in use, or if ``issuer_ca`` cannot be loaded.
     """
 
     def __init__(
@@ -83,15 +86,16 @@ class EmulatorServer:
         self.moto = Moto()
         self.sagemaker = SageMaker(self.clock, self.moto.read_object, seed)
         self.faults, self.calls = Faults(), CallLog()
-        self.sign_in = SignIn(enforce_iam)
+        self.sign_in = SignInSettings(enforce_iam)
         self._issuers, self._sessions = Issuers(issuer_ca), Sessions(self.clock, self.sign_in)
-        controls = Control(self.sagemaker, self.faults, self.calls, self.sign_in, self._reset)
+        control_api = ControlApi(self.sagemaker, self.faults, self.calls, self.sign_in, self._reset)
         sts = Sts(self._sessions, self._issuers, self.sign_in)
-        front = Front(self.sagemaker, sts, self.moto, controls, self.faults, self.calls)
-        # werkzeug would end the process if the port were taken; a socket of our own raises OSError.
+        router = Router(self.sagemaker, sts, self.moto, control_api, self.faults, self.calls)
+        # werkzeug ends the process if the port is in use. A socket that this module creates raises OSError
+        # instead.
         with socket.create_server((HOST, port), backlog=_BACKLOG) as listener:
             self._server = make_server(
-                HOST, port, front, threaded=True, request_handler=_QuietHandler, fd=listener.fileno()
+                HOST, port, router, threaded=True, request_handler=_QuietHandler, fd=listener.fileno()
             )
         self._thread = Thread(target=self._server.serve_forever, name="emulator", daemon=True)
         self.port: int = self._server.socket.getsockname()[1]
@@ -101,15 +105,15 @@ class EmulatorServer:
 
     @property
     def pipelines(self) -> dict[str, list[str]]:
-        """Names of all pipelines, by region."""
+        """The names of all pipelines, by region."""
         return self.sagemaker.pipeline_names()
 
     def start(self) -> None:
-        """Begin to answer, in threads of its own."""
+        """Start the server in a thread of its own."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop answering and give the port back."""
+        """Stop the server and close its port."""
         if self._thread.is_alive():
             self._server.shutdown()
             self._thread.join()
@@ -140,14 +144,17 @@ class EmulatorServer:
 
 
 def read_definitions(folder: Path) -> dict[str, str]:
-    """Read the pipeline definitions of a folder.
+    """
+    Read the pipeline definitions in a folder.
 
-    :returns: the text of each, by pipeline name.
-    :raises DefinitionError: naming the file, if one is no definition or two have the same pipeline name.
+    :param folder: the folder; only its ``*.json`` files are read.
+    :return: the text of each definition, by pipeline name.
+    :raises DefinitionError: if a file is not a valid pipeline definition, or if two files have the same
+        pipeline name; the message names the file.
     """
     if not folder.is_dir():
         raise DefinitionError(f"{folder} is not a folder")
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for file in sorted(folder.glob("*.json")):
         name = pipeline_name(file.stem)
         try:
@@ -155,12 +162,14 @@ def read_definitions(folder: Path) -> dict[str, str]:
             parse(text)
         except (DefinitionError, UnicodeDecodeError) as error:
             raise DefinitionError(f"{file}: not a pipeline definition: {error}") from error
-        if not name or name in found:
-            raise DefinitionError(f"{file}: its name makes no unique pipeline name ({name!r})")
-        found[name] = text
-    return found
+        if not name or name in texts:
+            raise DefinitionError(
+                f"{file}: the pipeline name {name!r} made from the file name is empty or not unique"
+            )
+        texts[name] = text
+    return texts
 
 
 def pipeline_name(stem: str) -> str:
-    """Return the legal pipeline name nearest to a file name: ``churn-tuning`` for ``churn_tuning``."""
+    """Return a valid pipeline name for a file name, such as ``churn-tuning`` for ``churn_tuning``."""
     return re.sub(r"[^a-zA-Z0-9]+", "-", stem)[:_NAME_LENGTH].strip("-")

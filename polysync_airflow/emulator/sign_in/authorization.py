@@ -1,12 +1,15 @@
-"""Access: whether IAM's policies let a caller do what it asks for.
+"""
+Authorizes requests: decides whether the policies in IAM allow the caller to perform an operation.
 
-Evaluated are identity policies (inline, attached, those of a user's groups) and session policies, by
-https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html. Not evaluated are
-permissions boundaries, an organization's policies and condition keys about tags. The account's root may do
-all. All pipelines are in the emulator's own account, whichever account a caller is from.
+It evaluates identity-based policies (inline, attached, and those of a user's groups) and session policies, by
+the rules of https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html. It
+does not evaluate permissions boundaries, the policies of an organization and condition keys for tags. The
+account's root user may perform every operation. All pipelines are in the emulator's own account, even if the
+caller is in another account.
 
-As AWS does, a caller is refused before the request is looked at any further: one that may not is told so even
-for a pipeline that does not exist, and only one that may hears ResourceNotFound.
+Like AWS, the emulator authorizes a request before it validates it. A caller without permission gets
+AccessDeniedException even for a pipeline that does not exist; only a caller with permission gets
+ResourceNotFound.
 """
 
 from __future__ import annotations
@@ -18,20 +21,25 @@ from polysync_airflow.emulator.errors import ApiError
 from polysync_airflow.emulator.sagemaker.store import resource_arn
 from polysync_airflow.emulator.sign_in import iam
 from polysync_airflow.emulator.sign_in.iam import Caller
-from polysync_airflow.emulator.sign_in.policies import Context, Question, Verdict, judge
+from polysync_airflow.emulator.sign_in.policies import AuthorizationRequest, Context, Decision, evaluate
 
-# The resource of each action is that of
-# https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonsagemaker.html.
-# SendPipelineExecutionStepSuccess and -Failure name a callback token only, and are asked about "*".
-_MEMBERS = ("PipelineName", "PipelineArn", "PipelineExecutionArn", "ResourceArn")
+# https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonsagemaker.html lists the
+# resource of each action. SendPipelineExecutionStepSuccess and SendPipelineExecutionStepFailure contain only
+# a callback token, so their resource is "*".
+_RESOURCE_MEMBERS = ("PipelineName", "PipelineArn", "PipelineExecutionArn", "ResourceArn")
 _WILDCARD_ONLY = frozenset({"ListPipelines"})
-_PASSED_TO = "sagemaker.amazonaws.com"
+_PASSED_TO_SERVICE = "sagemaker.amazonaws.com"
 
 
 def check_pipeline_operation(caller: Caller, operation: str, region: str, body: Any) -> None:
-    """Check that a caller may perform a pipeline operation, and pass the role the request may name.
+    """
+    Check that a caller may perform a pipeline operation, and may pass the role that the request names, if
+    any.
 
-    :param body: the request as it came from JSON, not yet validated.
+    :param caller: the caller.
+    :param operation: the name of the operation.
+    :param region: the AWS region of the request.
+    :param body: the request, parsed from JSON and not validated.
     :raises ApiError: AccessDeniedException.
     """
     request: Mapping[str, Any] = body if isinstance(body, dict) else {}
@@ -39,44 +47,56 @@ def check_pipeline_operation(caller: Caller, operation: str, region: str, body: 
     _require(caller, f"sagemaker:{operation}", _resource(operation, region, request), context)
     role_arn = request.get("RoleArn")
     if isinstance(role_arn, str):
-        _require(caller, "iam:PassRole", role_arn, {**context, "iam:PassedToService": [_PASSED_TO]})
+        _require(caller, "iam:PassRole", role_arn, {**context, "iam:PassedToService": [_PASSED_TO_SERVICE]})
 
 
-def may(caller: Caller, action: str, resource: str, context: Context) -> Verdict:
-    """Return what a caller's policies say, all kinds together."""
+def decide(caller: Caller, action: str, resource: str, context: Context) -> Decision:
+    """
+    Return the decision of all policies of a caller.
+
+    :param caller: the caller.
+    :param action: the action, such as ``sts:AssumeRole``.
+    :param resource: the ARN of the resource, or ``*``.
+    :param context: the values of the condition keys.
+    """
     return _decide(caller, action, resource, context)[0]
 
 
 def _resource(operation: str, region: str, request: Mapping[str, Any]) -> str:
-    named = next((request[name] for name in _MEMBERS if isinstance(request.get(name), str)), None)
-    if named is None or operation in _WILDCARD_ONLY:
+    name_or_arn = next(
+        (request[name] for name in _RESOURCE_MEMBERS if isinstance(request.get(name), str)), None
+    )
+    if name_or_arn is None or operation in _WILDCARD_ONLY:
         return "*"
-    # Where a name may be given, an ARN may be, too.
-    return named if named.startswith("arn:") else resource_arn(region, "pipeline", named.lower())
+    # The API accepts an ARN wherever it accepts a pipeline name.
+    is_arn = name_or_arn.startswith("arn:")
+    return name_or_arn if is_arn else resource_arn(region, "pipeline", name_or_arn.lower())
 
 
 def _require(caller: Caller, action: str, resource: str, context: Context) -> None:
-    verdict, kind = _decide(caller, action, resource, context)
-    if verdict is Verdict.ALLOWED:
+    decision, policy_type = _decide(caller, action, resource, context)
+    if decision is Decision.ALLOWED:
         return
     text = f"User: {caller.arn} is not authorized to perform: {action} on resource: {resource} "
-    if verdict is Verdict.DENIED:
-        text += f"with an explicit deny in {'an' if kind.startswith('i') else 'a'} {kind} policy"
+    if decision is Decision.EXPLICIT_DENY:
+        text += (
+            f"with an explicit deny in {'an' if policy_type.startswith('i') else 'a'} {policy_type} policy"
+        )
     else:
-        text += f"because no {kind} policy allows the {action} action"
+        text += f"because no {policy_type} policy allows the {action} action"
     raise ApiError("AccessDeniedException", text)
 
 
-def _decide(caller: Caller, action: str, resource: str, context: Context) -> tuple[Verdict, str]:
-    """Return the verdict and the kind of policy that it comes from."""
-    question = Question(action, resource, context)
-    verdicts: list[tuple[Verdict, str]] = []
+def _decide(caller: Caller, action: str, resource: str, context: Context) -> tuple[Decision, str]:
+    """Return the decision, and the type of the policy that it comes from."""
+    request = AuthorizationRequest(action, resource, context)
+    decisions: list[tuple[Decision, str]] = []
     if not caller.is_root:
-        verdicts.append((judge(iam.identity_policies(caller), question), "identity-based"))
+        decisions.append((evaluate(iam.identity_policies(caller), request), "identity-based"))
     if caller.session_policies:
-        verdicts.append((judge(caller.session_policies, question), "session"))
-    for wanted in (Verdict.DENIED, Verdict.SILENT):
-        for verdict, kind in verdicts:
-            if verdict is wanted:
-                return verdict, kind
-    return Verdict.ALLOWED, "identity-based"
+        decisions.append((evaluate(caller.session_policies, request), "session"))
+    for denial in (Decision.EXPLICIT_DENY, Decision.IMPLICIT_DENY):
+        for decision, policy_type in decisions:
+            if decision is denial:
+                return decision, policy_type
+    return Decision.ALLOWED, "identity-based"

@@ -1,6 +1,7 @@
-"""IAM as moto keeps it: the users, roles, policies and identity providers the emulator looks up.
+"""
+Reads users, roles, policies and identity providers from moto's IAM.
 
-moto's state belongs to the process, so these are functions.
+moto keeps its state in the process, so this module has functions instead of a class.
 """
 
 from __future__ import annotations
@@ -18,14 +19,18 @@ from polysync_airflow.emulator.sign_in.policies import Policy
 
 @dataclass(frozen=True)
 class Caller:
-    """Who sent a request.
+    """
+    The identity that sent a request.
 
-    :param arn: of the user, the role session or the account's root, as GetCallerIdentity shows it.
-    :param principal_arn: of the user or role behind it, as the condition key ``aws:PrincipalArn`` has it.
-    :param user_name: None unless it is an IAM user.
-    :param role_arn: None unless it is a role session.
+    :param arn: the ARN of the user, the role session or the account's root user, as in GetCallerIdentity.
+    :param account: the account id.
+    :param user_id: the unique id, as in GetCallerIdentity.
+    :param principal_arn: the ARN of the user or role, as in the condition key ``aws:PrincipalArn``.
+    :param user_name: the name of the IAM user; None for other callers.
+    :param role_arn: the ARN of the role of a role session; None for other callers.
     :param temporary: whether STS issued the credentials.
-    :param session_policies: given when the session was made; they only ever take permissions away.
+    :param session_policies: the policies that were passed when the session was created. They only restrict
+        the permissions.
     """
 
     arn: str
@@ -39,26 +44,27 @@ class Caller:
 
     @property
     def is_root(self) -> bool:
-        """Return whether it is the account's root, whom no identity policy binds."""
+        """Whether the caller is the account's root user, to whom identity-based policies do not apply."""
         return self.user_name is None and self.role_arn is None
 
     @property
-    def place(self) -> str:
-        """Return the AWS partition."""
+    def aws_partition(self) -> str:
+        """The AWS partition of the caller."""
         return self.arn.split(":")[1]
 
     @property
-    def names(self) -> frozenset[str]:
-        """Return the names by which a trust policy means this caller and nobody else."""
+    def own_principals(self) -> frozenset[str]:
+        """The ARNs with which a trust policy names only this caller."""
         return frozenset({self.arn, self.principal_arn})
 
     @property
-    def account_names(self) -> frozenset[str]:
-        """Return the names by which a trust policy means everybody in the caller's account."""
-        return frozenset({self.account, f"arn:{self.place}:iam::{self.account}:root"})
+    def account_principals(self) -> frozenset[str]:
+        """The names with which a trust policy names all principals in the caller's account."""
+        return frozenset({self.account, f"arn:{self.aws_partition}:iam::{self.account}:root"})
 
     def context(self, region: str) -> dict[str, list[str]]:
-        """Return the condition keys that every request of this caller has.
+        """
+        Return the condition keys that every request of this caller has.
 
         Reference: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-keys.html
         """
@@ -73,7 +79,7 @@ class Caller:
 
 @dataclass(frozen=True)
 class Role:
-    """A role; ``max_session`` is in seconds."""
+    """A role. ``max_session`` is the maximum session duration in seconds."""
 
     arn: str
     name: str
@@ -83,10 +89,10 @@ class Role:
     max_session: int
 
     def session(self, name: str, policies: tuple[Policy, ...]) -> Caller:
-        """Return who a session of this role is."""
-        place = self.arn.split(":")[1]
+        """Return the caller identity of a session of this role."""
+        aws_partition = self.arn.split(":")[1]
         return Caller(
-            arn=f"arn:{place}:sts::{self.account}:assumed-role/{self.name}/{name}",
+            arn=f"arn:{aws_partition}:sts::{self.account}:assumed-role/{self.name}/{name}",
             account=self.account,
             user_id=f"{self.id}:{name}",
             principal_arn=self.arn,
@@ -98,20 +104,22 @@ class Role:
 
 @dataclass(frozen=True)
 class TemporaryKey:
-    """A new access key whose account moto knows; the secret is for its owner only."""
+    """An access key that moto created, so that moto knows its account."""
 
     access_key_id: str
     secret_access_key: str
 
 
 def root(region: str) -> Caller:
-    """Return the root of the emulator's account."""
+    """Return the root user of the emulator's account."""
     arn = f"arn:{partition(region)}:iam::{ACCOUNT}:root"
     return Caller(arn, ACCOUNT, user_id=ACCOUNT, principal_arn=arn)
 
 
 def user(access_key_id: str, region: str) -> tuple[Caller, bool] | None:
-    """Return whose access key it is and whether the key is active, or None if it is no IAM user's."""
+    """
+    Return the IAM user that owns an access key and whether the key is active, or None if no user owns it.
+    """
     for account, backends in [*get_backend("iam").items()]:
         for owner in [*backends[partition(region)].users.values()]:
             for key in owner.access_keys:
@@ -123,49 +131,49 @@ def user(access_key_id: str, region: str) -> tuple[Caller, bool] | None:
 
 def role(arn: str) -> Role | None:
     """Return a role, or None if it does not exist."""
-    account, place = account_and_partition(arn)
-    for found in [*get_backend("iam")[account][place].get_roles()]:
-        if found.arn == arn:
-            trust = json.loads(found.assume_role_policy_document)
-            return Role(arn, found.name, found.id, account, trust, int(found.max_session_duration or 3600))
+    account, aws_partition = account_and_partition(arn)
+    for entry in [*get_backend("iam")[account][aws_partition].get_roles()]:
+        if entry.arn == arn:
+            trust = json.loads(entry.assume_role_policy_document)
+            return Role(arn, entry.name, entry.id, account, trust, int(entry.max_session_duration or 3600))
     return None
 
 
 def oidc_audiences(provider_arn: str) -> list[str] | None:
-    """Return the client ids of an OpenID Connect provider in IAM, or None if it does not exist."""
-    account, place = account_and_partition(provider_arn)
-    provider = get_backend("iam")[account][place].open_id_providers.get(provider_arn)
+    """Return the client ids of an OpenID Connect provider in IAM, or None if the provider does not exist."""
+    account, aws_partition = account_and_partition(provider_arn)
+    provider = get_backend("iam")[account][aws_partition].open_id_providers.get(provider_arn)
     return None if provider is None else list(provider.client_id_list)
 
 
 def identity_policies(caller: Caller) -> list[Policy]:
-    """Return all policies of a user (with those of its groups) or of a session's role."""
-    backend = get_backend("iam")[caller.account][caller.place]
+    """Return all policies of a user, including those of its groups, or of the role of a session."""
+    backend = get_backend("iam")[caller.account][caller.aws_partition]
     owners: list[Any] = []
     if caller.user_name is not None and caller.user_name in backend.users:
         owner = backend.users[caller.user_name]
         owners = [owner, *(group for group in [*backend.groups.values()] if owner in group.users)]
     elif caller.role_arn is not None:
-        owners = [found for found in [*backend.get_roles()] if found.arn == caller.role_arn]
-    found = [policy for owner in owners for policy in owner.policies.values()]
+        owners = [role for role in [*backend.get_roles()] if role.arn == caller.role_arn]
+    inline = [policy for owner in owners for policy in owner.policies.values()]
     attached = (policy for owner in owners for policy in owner.managed_policies.values())
-    return [json.loads(text) for text in (*found, *map(_default_document, attached))]
+    return [json.loads(text) for text in (*inline, *map(_default_document, attached))]
 
 
-def managed_policies(arns: Iterable[str], account: str, place: str) -> list[Policy]:
-    """Return the managed policies with these ARNs; those that do not exist are left out."""
-    known = get_backend("iam")[account][place].managed_policies
-    return [json.loads(_default_document(known[arn])) for arn in arns if arn in known]
+def managed_policies(arns: Iterable[str], account: str, aws_partition: str) -> list[Policy]:
+    """Return the managed policies with these ARNs. ARNs that do not exist are ignored."""
+    policies = get_backend("iam")[account][aws_partition].managed_policies
+    return [json.loads(_default_document(policies[arn])) for arn in arns if arn in policies]
 
 
-def temporary_key(account: str, place: str) -> TemporaryKey:
-    """Make a new access key of an account, for a session."""
-    key = get_backend("iam")[account][place].create_temp_access_key()
+def create_temporary_key(account: str, aws_partition: str) -> TemporaryKey:
+    """Create an access key in an account, for a session."""
+    key = get_backend("iam")[account][aws_partition].create_temp_access_key()
     return TemporaryKey(key.access_key_id, key.secret_access_key)
 
 
 def account_and_partition(arn: str) -> tuple[str, str]:
-    """Return the account and the partition in an ARN, or those of the emulator if it is none."""
+    """Return the account and the partition in an ARN, or those of the emulator if the ARN has none."""
     parts = arn.split(":")
     return (parts[4], parts[1]) if len(parts) > 5 and parts[4].isdigit() else (ACCOUNT, "aws")
 

@@ -1,12 +1,15 @@
-"""An issuer of web identity tokens: the keys it publishes, and which of them signed a token.
+"""
+Verifies the signatures of web identity tokens with the keys that their issuers publish.
 
-The keys are found by OpenID Connect discovery (https://openid.net/specs/openid-connect-discovery-1_0.html):
-``<issuer>/.well-known/openid-configuration`` names the ``jwks_uri``. They are kept for five minutes, and
-fetched anew at once when a token names a key that is not among them. Proxies are those of the environment.
+The emulator gets the keys by OpenID Connect discovery
+(https://openid.net/specs/openid-connect-discovery-1_0.html): ``<issuer>/.well-known/openid-configuration``
+contains the ``jwks_uri``. It caches the keys for five minutes, and requests them again at once if a token
+names a key that is not in the cache. It uses the proxies of the environment.
 
-This is the only traffic the emulator ever sends, and it goes only to issuers that IAM has a provider for.
-Without a network, tokens of issuers that cannot be reached are refused as AWS refuses them (the call log's
-``detail`` says why), and nothing else is affected; `sign_in` can be given an issuer's keys instead.
+These requests are the only network traffic of the emulator, and they go only to issuers that have a provider
+in IAM. If an issuer cannot be reached, the emulator rejects its tokens with the error that AWS uses;
+``detail`` in the call log contains the reason. Everything else works without a network. Alternatively,
+`settings` can contain the keys of an issuer.
 """
 
 from __future__ import annotations
@@ -24,17 +27,19 @@ from jwt.exceptions import PyJWTError
 
 from polysync_airflow.emulator.errors import ApiError
 
-#: What https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_providers_create_oidc.html lets an issuer
-#: sign with, and the type of key each of them needs.
+#: The signature algorithms that
+#: https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_providers_create_oidc.html allows, with the key
+#: type of each.
 ALGORITHMS = {"RS256": "RSA", "RS384": "RSA", "RS512": "RSA", "ES256": "EC", "ES384": "EC", "ES512": "EC"}
 _TIMEOUT = 5.0
 
 
 class Issuers:
-    """The issuers met so far.
+    """
+    The issuers of web identity tokens, with a cache of their keys.
 
-    :param ca: a PEM file with certificate authorities to trust besides the host's.
-    :raises OSError: naming the file, if it cannot be read or holds no certificate.
+    :param ca: a PEM file with CA certificates to trust in addition to those of the host.
+    :raises OSError: if the file cannot be read or contains no certificate; the message names the file.
     """
 
     def __init__(self, ca: Path | None = None) -> None:
@@ -48,43 +53,53 @@ class Issuers:
         self._clients: dict[str, PyJWKClient] = {}
 
     def reset(self) -> None:
-        """Forget all keys."""
+        """Remove all cached keys."""
         with self._lock:
             self._clients.clear()
 
-    def verify(self, token: str, header: dict[str, Any], issuer: str, given: PyJWKSet | None) -> None:
-        """Check a token's signature.
+    def verify(
+        self, token: str, header: dict[str, Any], issuer: str, configured_keys: PyJWKSet | None
+    ) -> None:
+        """
+        Verify the signature of a token.
 
-        :param header: the token's own.
-        :param given: the issuer's keys, if they are not to be fetched.
+        :param token: the token.
+        :param header: the decoded header of the token.
+        :param issuer: the URL of the issuer.
+        :param configured_keys: the keys of the issuer if the settings contain them; None to request them from
+            the issuer.
         :raises ApiError: InvalidIdentityToken.
         """
         algorithm, kid = header.get("alg"), header.get("kid")
         if algorithm not in ALGORITHMS:
-            raise not_valid(f"the token's alg is {algorithm!r}, not one of {', '.join(ALGORITHMS)}")
+            raise invalid_token_error(f"the token's alg is {algorithm!r}, not one of {', '.join(ALGORITHMS)}")
         if not isinstance(kid, str):
-            raise _no_key(f"the token's header names no key (kid) of {issuer}")
-        key = self._key(issuer, kid, given)
+            raise _no_key_error(f"the token's header has no kid (the id of a key of {issuer})")
+        key = self._key(issuer, kid, configured_keys)
         if key.key_type != ALGORITHMS[algorithm]:
-            raise not_valid(f"the token's alg is {algorithm}, but key {kid!r} of {issuer} is {key.key_type}")
+            raise invalid_token_error(
+                f"the token's alg is {algorithm}, but key {kid!r} of {issuer} is {key.key_type}"
+            )
         try:
             PyJWS().decode(token, key.key, algorithms=[algorithm])
         except PyJWTError as error:
-            raise not_valid(f"the signature is not by key {kid!r} of {issuer}: {error}") from error
+            raise invalid_token_error(
+                f"the signature does not match key {kid!r} of {issuer}: {error}"
+            ) from error
 
-    def _key(self, issuer: str, kid: str, given: PyJWKSet | None) -> PyJWK:
+    def _key(self, issuer: str, kid: str, configured_keys: PyJWKSet | None) -> PyJWK:
         try:
-            if given is not None:
-                key = PyJWKClient.match_kid(given.keys, kid)
+            if configured_keys is not None:
+                key = PyJWKClient.match_kid(configured_keys.keys, kid)
             else:
                 client = self._client(issuer)
                 key = PyJWKClient.match_kid(client.get_signing_keys(), kid)
-                # Not get_signing_key(): it waits a while before it looks for a new key.
+                # Not get_signing_key(): it does not request the keys again until some time has passed.
                 key = key or PyJWKClient.match_kid(client.get_signing_keys(refresh=True), kid)
         except (PyJWTError, OSError, ValueError) as error:
-            raise _no_key(f"the keys of {issuer} could not be fetched: {error}") from error
+            raise _no_key_error(f"the keys of {issuer} could not be retrieved: {error}") from error
         if key is None:
-            raise _no_key(f"{issuer} publishes no key {kid!r}")
+            raise _no_key_error(f"{issuer} does not publish a key {kid!r}")
         return key
 
     def _client(self, issuer: str) -> PyJWKClient:
@@ -109,10 +124,14 @@ class Issuers:
         return uri
 
 
-def not_valid(detail: str) -> ApiError:
-    """Return the error for a token that is not what it says.
+def invalid_token_error(detail: str) -> ApiError:
+    """
+    Return the error for a token that is not valid.
 
-    The text is that of https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html
+    The message is that of
+    https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html
+
+    :param detail: the reason, for the call log.
     """
     text = (
         "The web identity token that was passed could not be validated by AWS. Get a new identity token from "
@@ -121,8 +140,8 @@ def not_valid(detail: str) -> ApiError:
     return ApiError("InvalidIdentityToken", text, detail=detail)
 
 
-def _no_key(detail: str) -> ApiError:
-    # The two spaces are AWS's.
+def _no_key_error(detail: str) -> ApiError:
+    # AWS's message contains the two spaces, too.
     text = (
         "Couldn't retrieve verification key from your identity provider,  please reference "
         "AssumeRoleWithWebIdentity documentation for requirements"

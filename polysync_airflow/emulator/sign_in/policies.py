@@ -1,10 +1,13 @@
-"""A policy: what its statements say about a request, in identity, session and trust policies alike.
+"""
+Evaluates IAM policies: identity-based policies, session policies and trust policies.
 
-The rules are those of https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html
-and https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements.html. What is not understood
-never opens a door: an Allow with a condition operator or a policy variable that is not known here does not
-hold, and a Deny with one does. (moto's own evaluation knows no condition in identity policies, takes every
-resource pattern for a regular expression and cannot say which statement it was, so it is not used.)
+The rules are those of
+https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html and
+https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements.html. Unsupported elements never
+grant access: with a condition operator or a policy variable that this module does not support, an Allow
+statement does not apply, and a Deny statement does. moto's own evaluation is not used: it ignores conditions
+in identity-based policies, treats every resource pattern as a regular expression, and does not report which
+statement was decisive.
 """
 
 from __future__ import annotations
@@ -17,28 +20,29 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 Policy = Mapping[str, Any]
-#: Values of condition keys, by key.
+#: The values of the condition keys.
 Context = Mapping[str, Iterable[str]]
 
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")
 
 
-class Verdict(Enum):
-    """What policies say: no statement may apply at all."""
+class Decision(Enum):
+    """The result of a policy evaluation. IMPLICIT_DENY means that no statement applies."""
 
     ALLOWED = "allowed"
-    DENIED = "denied"
-    SILENT = "silent"
+    EXPLICIT_DENY = "explicitDeny"
+    IMPLICIT_DENY = "implicitDeny"
 
 
 @dataclass(frozen=True)
-class Question:
-    """What the policies are asked.
+class AuthorizationRequest:
+    """
+    The request that policies are evaluated for.
 
-    :param action: such as ``sagemaker:StartPipelineExecution``.
-    :param resource: an ARN or ``*``; None in a trust policy, which has no resource.
+    :param action: the action, such as ``sagemaker:StartPipelineExecution``.
+    :param resource: an ARN or ``*``; None for a trust policy, which has no resource.
     :param context: the values of the condition keys.
-    :param principals: in a trust policy, all names the caller goes by, by kind (``AWS``, ``Federated``).
+    :param principals: for a trust policy, all names of the caller by principal type (``AWS``, ``Federated``).
     """
 
     action: str
@@ -47,73 +51,83 @@ class Question:
     principals: Mapping[str, Iterable[str]] | None = None
 
 
-def judge(policies: Iterable[Policy], question: Question) -> Verdict:
-    """Return what all policies of one kind say together: an explicit Deny is stronger than any Allow."""
-    verdict = Verdict.SILENT
-    facts = {key.lower(): [*values] for key, values in question.context.items()}
-    for statement in (entry for policy in policies for entry in _listed(policy.get("Statement"))):
-        applies = _applies(statement, question, facts)
+def evaluate(policies: Iterable[Policy], request: AuthorizationRequest) -> Decision:
+    """
+    Return the decision of all policies of one type. An explicit Deny overrides every Allow.
+
+    :param policies: the policies.
+    :param request: the request.
+    """
+    decision = Decision.IMPLICIT_DENY
+    context = {key.lower(): [*values] for key, values in request.context.items()}
+    for statement in (entry for policy in policies for entry in _as_list(policy.get("Statement"))):
+        applies = _applies(statement, request, context)
         if statement.get("Effect") == "Deny" and applies is not False:
-            return Verdict.DENIED
+            return Decision.EXPLICIT_DENY
         if statement.get("Effect") == "Allow" and applies is True:
-            verdict = Verdict.ALLOWED
-    return verdict
+            decision = Decision.ALLOWED
+    return decision
 
 
-def _applies(statement: Policy, question: Question, facts: Mapping[str, list[str]]) -> bool | None:
-    """Return whether a statement is about the question, or None if that cannot be told."""
+def _applies(
+    statement: Policy, request: AuthorizationRequest, context: Mapping[str, list[str]]
+) -> bool | None:
+    """Return whether a statement applies to the request, or None if this module cannot decide it."""
     parts = [
-        _named(statement, "Action", question.action, facts, str.lower),
-        _conditions_hold(statement.get("Condition") or {}, facts),
+        _element_matches(statement, "Action", request.action, context, str.lower),
+        _conditions_met(statement.get("Condition") or {}, context),
     ]
-    if question.resource is not None:
-        parts.append(_named(statement, "Resource", question.resource, facts, str))
-    if question.principals is not None:
-        parts.append(_principal_named(statement, question.principals))
+    if request.resource is not None:
+        parts.append(_element_matches(statement, "Resource", request.resource, context, str))
+    if request.principals is not None:
+        parts.append(_principal_matches(statement, request.principals))
     return False if False in parts else None if None in parts else True
 
 
-def _named(
-    statement: Policy, element: str, value: str, facts: Mapping[str, list[str]], fold: Callable[[str], str]
+def _element_matches(
+    statement: Policy, element: str, value: str, context: Mapping[str, list[str]], fold: Callable[[str], str]
 ) -> bool | None:
-    """Return whether ``Action`` or ``Resource`` (or the ``Not`` form of it) covers a value."""
+    """
+    Return whether ``Action`` or ``Resource`` of a statement (or ``NotAction``, ``NotResource``) matches a
+    value.
+    """
     inverted = f"Not{element}" in statement
-    patterns = _listed(statement.get(f"Not{element}" if inverted else element))
-    hit: bool | None = False
+    patterns = _as_list(statement.get(f"Not{element}" if inverted else element))
+    matched: bool | None = False
     for pattern in patterns:
-        expanded = _expanded(str(pattern), facts)
+        expanded = _replace_variables(str(pattern), context)
         if expanded is None:
-            hit = None
-        elif _like(fold(expanded), fold(value)):
+            matched = None
+        elif _pattern_matches(fold(expanded), fold(value)):
             return not inverted
-    return hit if hit is None else inverted
+    return matched if matched is None else inverted
 
 
-def _principal_named(statement: Policy, principals: Mapping[str, Iterable[str]]) -> bool:
+def _principal_matches(statement: Policy, principals: Mapping[str, Iterable[str]]) -> bool:
     inverted = "NotPrincipal" in statement
-    named = statement.get("NotPrincipal" if inverted else "Principal")
-    if not isinstance(named, dict):
-        return (named == "*") is not inverted
-    wanted_by_kind = {kind: set(map(str, _listed(names))) for kind, names in named.items()}
-    hit = any(
-        "*" in wanted_by_kind.get(kind, ()) or not wanted_by_kind.get(kind, set()).isdisjoint(names)
+    element = statement.get("NotPrincipal" if inverted else "Principal")
+    if not isinstance(element, dict):
+        return (element == "*") is not inverted
+    allowed = {kind: set(map(str, _as_list(names))) for kind, names in element.items()}
+    matched = any(
+        "*" in allowed.get(kind, ()) or not allowed.get(kind, set()).isdisjoint(names)
         for kind, names in principals.items()
     )
-    return hit is not inverted
+    return matched is not inverted
 
 
-def _like(pattern: str, text: str) -> bool:
-    # IAM knows * and ?, but no sets of characters.
+def _pattern_matches(pattern: str, text: str) -> bool:
+    # IAM supports * and ?, but no character sets.
     return fnmatchcase(text, pattern.replace("[", "[[]"))
 
 
 _OPERATORS: Mapping[str, Callable[[str, str], bool]] = {
-    "StringEquals": lambda wanted, found: wanted == found,
-    "StringEqualsIgnoreCase": lambda wanted, found: wanted.lower() == found.lower(),
-    "StringLike": _like,
-    "ArnEquals": _like,
-    "ArnLike": _like,
-    "Bool": lambda wanted, found: wanted.lower() == found.lower(),
+    "StringEquals": lambda expected, actual: expected == actual,
+    "StringEqualsIgnoreCase": lambda expected, actual: expected.lower() == actual.lower(),
+    "StringLike": _pattern_matches,
+    "ArnEquals": _pattern_matches,
+    "ArnLike": _pattern_matches,
+    "Bool": lambda expected, actual: expected.lower() == actual.lower(),
 }
 _NEGATED = {
     "StringNotEquals": "StringEquals",
@@ -124,47 +138,49 @@ _NEGATED = {
 }
 
 
-def _conditions_hold(conditions: Mapping[str, Any], facts: Mapping[str, list[str]]) -> bool | None:
-    """Return whether all conditions hold, or None if one of them is not understood."""
+def _conditions_met(conditions: Mapping[str, Any], context: Mapping[str, list[str]]) -> bool | None:
+    """Return whether all conditions are met, or None if one of them is not supported."""
     result: bool | None = True
     for operator, keys in conditions.items():
-        for key, wanted in keys.items():
-            holds = _holds(operator, _listed(wanted), facts.get(key.lower(), []), facts)
-            if holds is False:
+        for key, expected in keys.items():
+            met = _condition_met(operator, _as_list(expected), context.get(key.lower(), []), context)
+            if met is False:
                 return False
-            result = result if holds else None
+            result = result if met else None
     return result
 
 
-def _holds(operator: str, wanted: list[Any], found: list[str], facts: Mapping[str, list[str]]) -> bool | None:
+def _condition_met(
+    operator: str, expected: list[Any], actual: list[str], context: Mapping[str, list[str]]
+) -> bool | None:
     name = operator.removeprefix("ForAnyValue:")
     optional = name.endswith("IfExists")
     name = name.removesuffix("IfExists")
     if name == "Null":
-        return (not found) is (str(wanted[0]).lower() == "true") if wanted else None
+        return (not actual) is (str(expected[0]).lower() == "true") if expected else None
     matches = _OPERATORS.get(_NEGATED.get(name, name))
     if matches is None:
         return None
-    if not found:
+    if not actual:
         return optional or name in _NEGATED
-    expanded = [_expanded(_text(item), facts) for item in wanted]
-    hit = any(matches(item, value) for item in expanded if item is not None for value in found)
-    if not hit and None in expanded:
+    expanded = [_replace_variables(_text(item), context) for item in expected]
+    matched = any(matches(item, value) for item in expanded if item is not None for value in actual)
+    if not matched and None in expanded:
         return None
-    return hit is not (name in _NEGATED)
+    return matched is not (name in _NEGATED)
 
 
-def _expanded(text: str, facts: Mapping[str, list[str]]) -> str | None:
-    """Return a text with its policy variables filled in, or None if one of them is not known."""
+def _replace_variables(text: str, context: Mapping[str, list[str]]) -> str | None:
+    """Return a text with its policy variables replaced, or None if a variable has no single value."""
     names = [name.lower() for name in _VARIABLE.findall(text)]
-    if any(len(facts.get(name, ())) != 1 for name in names):
+    if any(len(context.get(name, ())) != 1 for name in names):
         return None
-    return _VARIABLE.sub(lambda match: facts[match[1].lower()][0], text)
+    return _VARIABLE.sub(lambda match: context[match[1].lower()][0], text)
 
 
 def _text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _listed(value: Any) -> list[Any]:
+def _as_list(value: Any) -> list[Any]:
     return [] if value is None else value if isinstance(value, list) else [value]

@@ -1,4 +1,4 @@
-"""A session: credentials that STS issued, whose they are and when they end."""
+"""The sessions that STS has issued: their credentials, their caller and their expiration."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from threading import Lock
 from polysync_airflow.emulator.engine.clock import Clock
 from polysync_airflow.emulator.sign_in import iam
 from polysync_airflow.emulator.sign_in.iam import Caller
-from polysync_airflow.emulator.sign_in.settings import SignIn
+from polysync_airflow.emulator.sign_in.settings import SignInSettings
 
 
 @dataclass(frozen=True)
 class Session:
-    """One session.
+    """
+    A session.
 
-    :param expires_at: in seconds since the epoch, by ``clock``: ``real`` or ``emulated``.
+    :param expires_at: the expiration, in seconds since the epoch.
+    :param clock: the clock of ``expires_at``: ``real`` or ``emulated``.
     """
 
     caller: Caller
@@ -30,7 +32,7 @@ class Session:
     clock: str
 
     def credentials(self) -> dict[str, str]:
-        """Return what STS answers with."""
+        """Return the ``Credentials`` of an STS response."""
         expiration = datetime.fromtimestamp(self.expires_at, UTC)
         precision = "milliseconds" if expiration.microsecond else "seconds"
         return {
@@ -42,32 +44,36 @@ class Session:
 
 
 class Sessions:
-    """All sessions since the last reset.
+    """
+    All sessions since the last reset.
 
-    :param clock: the emulator's.
+    :param clock: the clock of the emulator.
+    :param settings: the sign-in settings.
     """
 
-    def __init__(self, clock: Clock, settings: SignIn) -> None:
+    def __init__(self, clock: Clock, settings: SignInSettings) -> None:
         self._clock = clock
         self._settings = settings
         self._lock = Lock()
         self._sessions: dict[str, Session] = {}
 
     def reset(self) -> None:
-        """Forget all sessions."""
+        """Remove all sessions."""
         with self._lock:
             self._sessions.clear()
 
     def issue(self, caller: Caller, duration: float) -> Session:
-        """Make new credentials.
+        """
+        Create a session with new credentials.
 
-        :param duration: in seconds, unless the settings say otherwise.
+        :param caller: the caller identity of the session.
+        :param duration: the session duration in seconds, which the settings can override.
         """
         values = self._settings.values
         now = self._now(values.clock)
-        # AWS shows whole seconds; a lifetime of a few seconds has to be exact.
+        # AWS uses whole seconds. A lifetime of a few seconds, as tests set it, must be exact.
         expires_at = math.floor(now + duration) if values.lifetime is None else now + values.lifetime
-        key = iam.temporary_key(caller.account, caller.place)
+        key = iam.create_temporary_key(caller.account, caller.aws_partition)
         session = Session(
             caller=caller,
             access_key_id=key.access_key_id,
@@ -81,11 +87,11 @@ class Sessions:
         return session
 
     def find(self, access_key_id: str) -> Session | None:
-        """Return the session with this access key, whether it has ended or not."""
+        """Return the session with this access key, even if it has expired; None if there is none."""
         with self._lock:
             return self._sessions.get(access_key_id)
 
-    def ended(self, session: Session) -> bool:
+    def has_expired(self, session: Session) -> bool:
         """Return whether a session has expired."""
         return self._now(session.clock) >= session.expires_at
 

@@ -1,18 +1,20 @@
-"""The sign-in settings: how strict the emulator is with its callers, and how long its credentials live.
+"""
+The sign-in settings: how strictly callers are checked, and how long issued credentials are valid.
 
-As JSON (a member that is left out stays as it is; a reset restores what the emulator was started with)::
+As JSON (a member that is omitted keeps its value; a reset restores the values at the start of the emulator)::
 
-    {"enforce_iam": true,       IAM's policies decide who may do what with pipelines; see `access`
-     "sts": {"lifetime": 3,     how long credentials issued from now on live, in seconds, although AWS grants
-                                no less than 900; null (default): as long as was asked for
-             "clock": "real"},  or "emulated": the clock that their Expiration is shown and enforced by
+    {"enforce_iam": true,       enforce the policies in IAM on pipeline operations; see `authorization`
+     "sts": {"lifetime": 3,     the lifetime of credentials that are issued from now on, in seconds;
+                                may be below AWS's minimum of 900; null (default): as requested
+             "clock": "real"},  or "emulated": the clock by which their Expiration is set and enforced
      "issuers": {"https://login.example/": {"keys": [...]}}}
-                                a JSON Web Key Set, used instead of what that issuer publishes; null: no more
+                                a JSON Web Key Set that replaces the keys that the issuer publishes;
+                                null removes it
 
-Credentials expire by the host's clock unless told otherwise, whatever the emulator's own clock is: botocore
-and every other AWS client compare an Expiration with the host's clock, so that with any other one they would
-renew too late, never, or before every request. ``"clock": "emulated"`` is for clients under test whose own
-idea of the time follows the emulator's.
+By default, credentials expire by the host's clock, whatever the emulator's clock is. botocore and all other
+AWS clients compare the Expiration with the host's clock. With any other clock they would refresh the
+credentials too late, never, or before every request. ``"clock": "emulated"`` is for tests of clients whose
+own clock follows the emulator's.
 """
 
 from __future__ import annotations
@@ -29,12 +31,12 @@ CLOCKS = ("real", "emulated")
 
 
 class SignInError(ValueError):
-    """Settings that cannot be understood; the message says which member."""
+    """Raised when sign-in settings are invalid; the message names the member."""
 
 
 @dataclass(frozen=True)
-class Values:
-    """One state of the settings; ``lifetime`` is in seconds."""
+class SettingValues:
+    """The values of all settings at one time. ``lifetime`` is in seconds."""
 
     enforce_iam: bool = False
     lifetime: float | None = None
@@ -42,38 +44,41 @@ class Values:
     issuers: Mapping[str, PyJWKSet] = field(default_factory=dict)
 
 
-class SignIn:
-    """The settings of a running emulator.
+class SignInSettings:
+    """
+    The settings of a running emulator.
 
-    :param enforce_iam: what to start with, and to go back to on a reset.
+    :param enforce_iam: the initial value of ``enforce_iam``, which a reset restores.
     """
 
     def __init__(self, enforce_iam: bool = False) -> None:
-        self._first = Values(enforce_iam)
-        self.values = self._first
+        self._initial = SettingValues(enforce_iam)
+        self.values = self._initial
 
     def reset(self) -> None:
-        """Go back to the beginning."""
-        self.values = self._first
+        """Restore the initial values."""
+        self.values = self._initial
 
     def as_json(self) -> dict[str, Any]:
-        """Return the settings; of the keys only whose they are."""
-        now = self.values
-        sts = {"lifetime": now.lifetime, "clock": now.clock}
-        return {"enforce_iam": now.enforce_iam, "sts": sts, "issuers": sorted(now.issuers)}
+        """Return the settings in their JSON form. Of the issuers, it contains only the names."""
+        values = self.values
+        sts = {"lifetime": values.lifetime, "clock": values.clock}
+        return {"enforce_iam": values.enforce_iam, "sts": sts, "issuers": sorted(values.issuers)}
 
     def update(self, document: Mapping[str, Any]) -> None:
-        """Change what a document names.
-
-        :raises SignInError: if a member is unknown or has a wrong type; then nothing is changed.
         """
-        _known(document, "the document", {"enforce_iam", "sts", "issuers"})
+        Change the settings that a document contains.
+
+        :param document: the settings in their JSON form.
+        :raises SignInError: if a member is unknown or has the wrong type. No setting is changed then.
+        """
+        _checked_object(document, "the document", {"enforce_iam", "sts", "issuers"})
         changed = self.values
         if "enforce_iam" in document:
             if not isinstance(document["enforce_iam"], bool):
-                raise SignInError(f"enforce_iam is {document['enforce_iam']!r}, neither true nor false")
+                raise SignInError(f"enforce_iam is {document['enforce_iam']!r}; it must be true or false")
             changed = replace(changed, enforce_iam=document["enforce_iam"])
-        sts = _known(document.get("sts", {}), "sts", {"lifetime", "clock"})
+        sts = _checked_object(document.get("sts", {}), "sts", {"lifetime", "clock"})
         if "lifetime" in sts:
             changed = replace(changed, lifetime=_lifetime(sts["lifetime"]))
         if "clock" in sts:
@@ -85,11 +90,11 @@ class SignIn:
         self.values = changed
 
 
-def _known(document: Any, where: str, allowed: set[str] | None) -> Mapping[str, Any]:
+def _checked_object(document: Any, where: str, allowed: set[str] | None) -> Mapping[str, Any]:
     if not isinstance(document, dict):
         raise SignInError(f"{where} is not a JSON object")
     if allowed is not None and (unknown := sorted(document.keys() - allowed)):
-        raise SignInError(f"{where} has unknown members {unknown}; known are {sorted(allowed)}")
+        raise SignInError(f"{where} has unknown members {unknown}; allowed are {sorted(allowed)}")
     return document
 
 
@@ -97,18 +102,18 @@ def _lifetime(value: Any) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value) or value <= 0:
-        raise SignInError(f"sts.lifetime is {value!r}, not a number of seconds greater than 0")
+        raise SignInError(f"sts.lifetime is {value!r}; it must be a number of seconds greater than 0")
     return float(value)
 
 
 def _issuers(before: Mapping[str, PyJWKSet], document: Any) -> dict[str, PyJWKSet]:
     after = dict(before)
-    for issuer, keys in _known(document, "issuers", None).items():
+    for issuer, keys in _checked_object(document, "issuers", None).items():
         if keys is None:
             after.pop(issuer, None)
             continue
         try:
-            after[issuer] = PyJWKSet.from_dict(dict(_known(keys, f"issuers[{issuer!r}]", None)))
+            after[issuer] = PyJWKSet.from_dict(dict(_checked_object(keys, f"issuers[{issuer!r}]", None)))
         except PyJWTError as error:
-            raise SignInError(f"issuers[{issuer!r}] is no JSON Web Key Set: {error}") from error
+            raise SignInError(f"issuers[{issuer!r}] is not a JSON Web Key Set: {error}") from error
     return after

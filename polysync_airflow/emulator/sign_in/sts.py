@@ -1,8 +1,9 @@
-"""STS: who may have credentials of whom, and for how long.
+"""
+The emulated STS operations, which issue credentials and report the caller.
 
-AssumeRole, AssumeRoleWithWebIdentity, GetSessionToken and GetCallerIdentity are answered here, the other
-operations by moto, whose credentials have no end here and count as the account's root. References:
-https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html,
+The emulator handles AssumeRole, AssumeRoleWithWebIdentity, GetSessionToken and GetCallerIdentity. moto
+handles the other operations; credentials that moto issues never expire and belong to the account's root user.
+References: https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html,
 https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html and
 https://docs.aws.amazon.com/STS/latest/APIReference/API_GetSessionToken.html
 """
@@ -19,45 +20,59 @@ from typing import Any
 from polysync_airflow.emulator.errors import ApiError
 from polysync_airflow.emulator.protocol import AwsRequest
 from polysync_airflow.emulator.sign_in import callers, iam, web_identity
-from polysync_airflow.emulator.sign_in.authorization import may
+from polysync_airflow.emulator.sign_in.authorization import decide
 from polysync_airflow.emulator.sign_in.iam import Caller, Role
 from polysync_airflow.emulator.sign_in.issuers import Issuers
-from polysync_airflow.emulator.sign_in.policies import Policy, Verdict
+from polysync_airflow.emulator.sign_in.policies import Decision, Policy
 from polysync_airflow.emulator.sign_in.sessions import Session, Sessions
-from polysync_airflow.emulator.sign_in.settings import SignIn
+from polysync_airflow.emulator.sign_in.settings import SignInSettings
 from polysync_airflow.emulator.sign_in.trust import allows
 
-#: What the call log may show of an STS request.
-LOGGED = ("RoleArn", "RoleSessionName", "DurationSeconds")
+#: The members of an STS request that the call log contains. None of them is a secret.
+LOGGED_MEMBERS = ("RoleArn", "RoleSessionName", "DurationSeconds")
 
 _SESSION_NAME = re.compile(r"[\w+=,.@-]{2,64}", re.ASCII)
-_CHAINED = 3600
-_LEAST = 900
+_MAX_CHAINED_SECONDS = 3600
+_MIN_SECONDS = 900
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What STS answers, and the access key id that is in it, if one was issued."""
+class StsResult:
+    """
+    The result of an STS operation.
+
+    :param result: the members of the response.
+    :param issued: the access key id of the issued credentials, if any.
+    """
 
     result: dict[str, Any]
     issued: str | None = None
 
 
 class Sts:
-    """The operations of STS that are answered here."""
+    """
+    Handles the STS operations that are emulated.
 
-    def __init__(self, sessions: Sessions, issuers: Issuers, settings: SignIn) -> None:
+    :param sessions: the sessions that STS has issued.
+    :param issuers: verifies the signatures of web identity tokens.
+    :param settings: the sign-in settings.
+    """
+
+    def __init__(self, sessions: Sessions, issuers: Issuers, settings: SignInSettings) -> None:
         self.sessions = sessions
         self.settings = settings
         self._issuers = issuers
 
-    def answer(self, request: AwsRequest) -> Answer | None:
-        """Answer a request, or return None if that is for moto to do.
+    def handle(self, request: AwsRequest) -> StsResult | None:
+        """
+        Handle a request.
 
-        :raises ApiError: what AWS would answer instead.
+        :param request: the request.
+        :return: the result, or None if moto must handle the request.
+        :raises ApiError: if AWS would respond with an error.
         """
         if request.operation == "AssumeRoleWithWebIdentity":
-            # It is not signed: the token is the credential.
+            # This request is not signed: the token is the credential.
             return self._assume_role_with_web_identity(request)
         if request.operation.startswith("AssumeRoleWith"):
             return None
@@ -72,58 +87,62 @@ class Sts:
         if request.operation == "GetSessionToken":
             return self._get_session_token(request, caller)
         if request.operation == "GetCallerIdentity":
-            # Nobody needs a permission for this one.
-            return Answer({"Arn": caller.arn, "UserId": caller.user_id, "Account": caller.account})
+            # AWS requires no permission for GetCallerIdentity.
+            return StsResult({"Arn": caller.arn, "UserId": caller.user_id, "Account": caller.account})
         return None
 
-    def _assume_role(self, request: AwsRequest, caller: Caller) -> Answer:
+    def _assume_role(self, request: AwsRequest, caller: Caller) -> StsResult:
         form, role_arn = request.form, request.form.get("RoleArn", "")
         name = _session_name(form)
-        duration = _duration(form, default=3600, most=43200)
+        duration = _duration(form, default=3600, maximum=43200)
         context = {
             **caller.context(request.region),
             "sts:ExternalId": [form["ExternalId"]] if "ExternalId" in form else [],
             "sts:RoleSessionName": [name],
         }
         role = iam.role(role_arn)
-        if role is None or not self._lets_in(role, caller, context):
-            # AWS does not tell a missing role from one that does not let the caller in.
+        if role is None or not self._may_assume(role, caller, context):
+            # AWS returns the same error for a role that does not exist and for a role that the caller may not
+            # assume.
             raise ApiError(
                 "AccessDenied",
                 f"User: {caller.arn} is not authorized to perform: sts:AssumeRole on resource: {role_arn}",
                 403,
             )
-        _check_longest(duration, role, chained=caller.role_arn is not None)
+        _check_maximum(duration, role, chained=caller.role_arn is not None)
         return _assumed(self.sessions.issue(role.session(name, _session_policies(form, role)), duration))
 
-    def _lets_in(self, role: Role, caller: Caller, context: Mapping[str, list[str]]) -> bool:
-        """Return whether the trust policy and, if IAM is enforced, the caller's own policies agree.
+    def _may_assume(self, role: Role, caller: Caller, context: Mapping[str, list[str]]) -> bool:
+        """
+        Return whether the trust policy and, if IAM is enforced, the policies of the caller allow AssumeRole.
 
-        A caller of the role's account that the trust policy names needs no permission of its own. One that
-        it only means by naming the account does, and so does everybody from another account; a Deny holds
-        in any case. Reference:
+        A caller in the role's account that the trust policy names needs no permission of its own. A caller
+        needs one if the trust policy names only its account, or if it is in another account. A Deny always
+        applies. Reference:
         https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic-cross-account.html
         """
         action = "sts:AssumeRole"
-        named = allows(role.trust_policy, action, {"AWS": caller.names}, context)
-        everybody = {"AWS": caller.names | caller.account_names}
-        if not allows(role.trust_policy, action, everybody, context):
+        named_in_policy = allows(role.trust_policy, action, {"AWS": caller.own_principals}, context)
+        account_principals = {"AWS": caller.own_principals | caller.account_principals}
+        if not allows(role.trust_policy, action, account_principals, context):
             return False
         if not self.settings.values.enforce_iam:
             return True
-        verdict = may(caller, action, role.arn, context)
-        # What a session was not given, no trust policy gives it back.
-        suffices = named and caller.account == role.account and not caller.session_policies
-        return verdict is Verdict.ALLOWED or (verdict is Verdict.SILENT and suffices)
+        decision = decide(caller, action, role.arn, context)
+        # A trust policy cannot grant what a session policy excludes.
+        trust_is_sufficient = (
+            named_in_policy and caller.account == role.account and not caller.session_policies
+        )
+        return decision is Decision.ALLOWED or (decision is Decision.IMPLICIT_DENY and trust_is_sufficient)
 
-    def _assume_role_with_web_identity(self, request: AwsRequest) -> Answer:
+    def _assume_role_with_web_identity(self, request: AwsRequest) -> StsResult:
         form, role_arn = request.form, request.form.get("RoleArn", "")
         name = _session_name(form)
-        duration = _duration(form, default=3600, most=43200)
+        duration = _duration(form, default=3600, maximum=43200)
         token = form.get("WebIdentityToken", "")
-        identity = web_identity.read(token, role_arn, time.time())
-        given = self.settings.values.issuers.get(identity.issuer)
-        self._issuers.verify(token, identity.header, identity.issuer, given)
+        identity = web_identity.parse_token(token, role_arn, time.time())
+        configured_keys = self.settings.values.issuers.get(identity.issuer)
+        self._issuers.verify(token, identity.header, identity.issuer, configured_keys)
         context = {
             **identity.context(),
             "sts:RoleSessionName": [name],
@@ -134,55 +153,61 @@ class Sts:
         principals = {"Federated": [identity.provider]}
         if role is None or not allows(role.trust_policy, action, principals, context):
             detail = (
-                "the role does not exist" if role is None else f"its trust policy is asked with {context}"
+                "the role does not exist"
+                if role is None
+                else f"the trust policy does not allow a request with {context}"
             )
             raise ApiError("AccessDenied", f"Not authorized to perform {action}", 403, detail)
-        _check_longest(duration, role, chained=False)
-        answer = _assumed(self.sessions.issue(role.session(name, _session_policies(form, role)), duration))
-        more = {
+        _check_maximum(duration, role, chained=False)
+        result = _assumed(self.sessions.issue(role.session(name, _session_policies(form, role)), duration))
+        details = {
             "SubjectFromWebIdentityToken": identity.subject,
             "Audience": identity.audience[0],
             "Provider": identity.provider,
         }
-        return replace(answer, result={**answer.result, **more})
+        return replace(result, result={**result.result, **details})
 
-    def _get_session_token(self, request: AwsRequest, caller: Caller) -> Answer:
+    def _get_session_token(self, request: AwsRequest, caller: Caller) -> StsResult:
         if caller.temporary:
             text = "Cannot call GetSessionToken with session credentials"
             raise ApiError("AccessDenied", text, 403)
-        duration = _duration(request.form, default=43200, most=129600)
+        duration = _duration(request.form, default=43200, maximum=129600)
         session = self.sessions.issue(replace(caller, temporary=True), duration)
-        return Answer({"Credentials": session.credentials()}, session.access_key_id)
+        return StsResult({"Credentials": session.credentials()}, session.access_key_id)
 
 
-def _assumed(session: Session) -> Answer:
-    who = {"Arn": session.caller.arn, "AssumedRoleId": session.caller.user_id}
-    return Answer({"Credentials": session.credentials(), "AssumedRoleUser": who}, session.access_key_id)
+def _assumed(session: Session) -> StsResult:
+    assumed_role_user = {"Arn": session.caller.arn, "AssumedRoleId": session.caller.user_id}
+    return StsResult(
+        {"Credentials": session.credentials(), "AssumedRoleUser": assumed_role_user}, session.access_key_id
+    )
 
 
 def _session_name(form: Mapping[str, str]) -> str:
     name = form.get("RoleSessionName")
     if name is None:
-        raise _wrong("null", "roleSessionName", "Member must not be null")
+        raise _validation_error("null", "roleSessionName", "Member must not be null")
     if not _SESSION_NAME.fullmatch(name):
-        raise _wrong(
+        raise _validation_error(
             f"'{name}'", "roleSessionName", "Member must satisfy regular expression pattern: [\\w+=,.@-]*"
         )
     return name
 
 
-def _duration(form: Mapping[str, str], default: int, most: int) -> int:
+def _duration(form: Mapping[str, str], default: int, maximum: int) -> int:
     text = form.get("DurationSeconds", str(default))
-    if not text.isdecimal() or int(text) < _LEAST:
-        least = f"Member must have value greater than or equal to {_LEAST}"
-        raise _wrong(f"'{text}'", "durationSeconds", least)
-    if int(text) > most:
-        raise _wrong(f"'{text}'", "durationSeconds", f"Member must have value less than or equal to {most}")
+    if not text.isdecimal() or int(text) < _MIN_SECONDS:
+        constraint = f"Member must have value greater than or equal to {_MIN_SECONDS}"
+        raise _validation_error(f"'{text}'", "durationSeconds", constraint)
+    if int(text) > maximum:
+        raise _validation_error(
+            f"'{text}'", "durationSeconds", f"Member must have value less than or equal to {maximum}"
+        )
     return int(text)
 
 
-def _check_longest(duration: int, role: Role, *, chained: bool) -> None:
-    if chained and duration > _CHAINED:
+def _check_maximum(duration: int, role: Role, *, chained: bool) -> None:
+    if chained and duration > _MAX_CHAINED_SECONDS:
         limit = "the 1 hour session limit for roles assumed by role chaining"
         raise ApiError("ValidationError", f"The requested DurationSeconds exceeds {limit}")
     if duration > role.max_session:
@@ -192,16 +217,16 @@ def _check_longest(duration: int, role: Role, *, chained: bool) -> None:
 
 def _session_policies(form: Mapping[str, str], role: Role) -> tuple[Policy, ...]:
     arns = [value for name, value in form.items() if re.fullmatch(r"PolicyArns\.member\.\d+\.arn", name)]
-    found = iam.managed_policies(arns, role.account, role.arn.split(":")[1])
+    policies = iam.managed_policies(arns, role.account, role.arn.split(":")[1])
     if "Policy" in form:
         try:
-            found.append(json.loads(form["Policy"]))
+            policies.append(json.loads(form["Policy"]))
         except ValueError as error:
             raise ApiError("MalformedPolicyDocument", f"Syntax errors in policy: {error}") from error
-    # A policy that does not exist must not leave the session without any limit.
-    return tuple(found) or (({},) if arns else ())
+    # A session policy that does not exist must not leave the session unrestricted.
+    return tuple(policies) or (({},) if arns else ())
 
 
-def _wrong(value: str, member: str, rule: str) -> ApiError:
+def _validation_error(value: str, member: str, rule: str) -> ApiError:
     text = f"1 validation error detected: Value {value} at '{member}' failed to satisfy constraint: {rule}"
     return ApiError("ValidationError", text)

@@ -1,17 +1,25 @@
-"""A trust policy: whom a role lets in."""
+"""Evaluates the trust policy of a role."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from polysync_airflow.emulator.sign_in.policies import Context, Policy, Question, Verdict, judge
+from polysync_airflow.emulator.sign_in.policies import (
+    AuthorizationRequest,
+    Context,
+    Decision,
+    Policy,
+    evaluate,
+)
 
 
 def allows(policy: Policy, action: str, principals: Mapping[str, Iterable[str]], context: Context) -> bool:
-    """Return whether a trust policy allows an action.
+    """
+    Return whether a trust policy allows an action.
 
-    :param action: such as ``sts:AssumeRole``.
-    :param principals: all names the caller goes by, by kind of principal (``AWS`` or ``Federated``).
+    :param policy: the trust policy.
+    :param action: the action, such as ``sts:AssumeRole``.
+    :param principals: all names of the caller, by principal type (``AWS`` or ``Federated``).
     :param context: the values of the condition keys.
     """
-    return judge([policy], Question(action, None, context, principals)) is Verdict.ALLOWED
+    return evaluate([policy], AuthorizationRequest(action, None, context, principals)) is Decision.ALLOWED

@@ -1,8 +1,10 @@
-"""A web identity token: who it says its bearer is, and whether that may be believed.
+"""
+Parses web identity tokens and validates their claims.
 
 Reference: https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html. AWS does
-not say in which order it checks. Here the claims come first, so that only tokens of an issuer that IAM knows,
-for an audience that IAM lists, make the emulator ask that issuer for its keys.
+not document the order of its checks. The emulator validates the claims before the signature. So it requests
+keys only from an issuer that has a provider in IAM, and only for a token whose audience the provider lists.
+`issuers` verifies the signature.
 """
 
 from __future__ import annotations
@@ -17,19 +19,25 @@ from jwt.exceptions import PyJWTError
 
 from polysync_airflow.emulator.errors import ApiError
 from polysync_airflow.emulator.sign_in import iam
-from polysync_airflow.emulator.sign_in.issuers import not_valid
+from polysync_airflow.emulator.sign_in.issuers import invalid_token_error
 
 _HTTPS = "https://"
 _REQUIRED = ("exp", "iss", "aud", "sub")
-# How far an issuer's clock may be ahead. AWS does not say; this is what it grants a request's own signature.
+# The allowed difference between the clock of an issuer and that of AWS, in seconds. AWS does not document it;
+# five minutes is what AWS allows for request signatures.
 _LEEWAY = 300.0
 
 
 @dataclass(frozen=True)
 class WebIdentity:
-    """A token whose claims are in order; only `Issuers.verify` tells whether they are true.
+    """
+    A token with valid claims. `Issuers.verify` must verify its signature.
 
-    :param audience: what AWS takes for the audience: ``azp`` if the token has one, else ``aud``.
+    :param header: the decoded header of the token.
+    :param issuer: the URL of the issuer.
+    :param subject: the claim ``sub``.
+    :param audience: the audience that AWS uses: ``azp`` if the token has this claim, else ``aud``.
+    :param audience_claim: the claim ``aud``.
     :param provider: the ARN of the issuer's provider in IAM.
     """
 
@@ -41,10 +49,12 @@ class WebIdentity:
     provider: str
 
     def context(self) -> dict[str, list[str]]:
-        """Return the condition keys that a trust policy may ask for.
+        """
+        Return the condition keys that a trust policy can use.
 
-        The issuer is written as in the provider's ARN: without ``https://``, but with a trailing slash if it
-        has one, as Microsoft Entra's v1 issuer does: ``sts.windows.net/<tenant>/:sub``. Reference:
+        The keys begin with the issuer as it is in the ARN of the provider: without ``https://``, but with a
+        trailing slash if it has one. The v1 issuer of Microsoft Entra has one:
+        ``sts.windows.net/<tenant>/:sub``. Reference:
         https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_iam-condition-keys.html#condition-keys-wif
         """
         name = self.issuer.removeprefix(_HTTPS)
@@ -55,11 +65,13 @@ class WebIdentity:
         }
 
 
-def read(token: str, role_arn: str, now: float) -> WebIdentity:
-    """Read a token and check its claims against IAM's provider.
+def parse_token(token: str, role_arn: str, now: float) -> WebIdentity:
+    """
+    Parse a token and validate its claims against its provider in IAM.
 
-    :param role_arn: the role that is to be assumed; the provider must be in its account.
-    :param now: in seconds since the epoch, real time: the issuer lives outside the emulator.
+    :param token: the token.
+    :param role_arn: the role to assume. The provider must be in the account of the role.
+    :param now: the current real time, in seconds since the epoch. The issuer does not use the emulated time.
     :raises ApiError: InvalidIdentityToken or ExpiredTokenException.
     """
     try:
@@ -75,17 +87,17 @@ def read(token: str, role_arn: str, now: float) -> WebIdentity:
         if not claims.get(name):
             raise ApiError("InvalidIdentityToken", f"Missing a required claim: {name}")
     issuer = str(claims["iss"])
-    account, place = iam.account_and_partition(role_arn)
-    provider = f"arn:{place}:iam::{account}:oidc-provider/{issuer.removeprefix(_HTTPS)}"
-    known = iam.oidc_audiences(provider) if issuer.startswith(_HTTPS) else None
-    if known is None:
+    account, aws_partition = iam.account_and_partition(role_arn)
+    provider = f"arn:{aws_partition}:iam::{account}:oidc-provider/{issuer.removeprefix(_HTTPS)}"
+    client_ids = iam.oidc_audiences(provider) if issuer.startswith(_HTTPS) else None
+    if client_ids is None:
         text = f"No OpenIDConnect provider found in your account for {issuer}"
         raise ApiError("InvalidIdentityToken", text)
     audience_claim = list(map(str, claims["aud"] if isinstance(claims["aud"], list) else [claims["aud"]]))
     audience = [str(claims["azp"])] if claims.get("azp") else audience_claim
-    if not set(known) & set(audience):
-        which = "azp" if claims.get("azp") else "aud"
-        detail = f"the token's {which} is {audience}; the provider's client ids are {known}"
+    if not set(client_ids) & set(audience):
+        claim = "azp" if claims.get("azp") else "aud"
+        detail = f"the token's {claim} is {audience}; the provider's client ids are {client_ids}"
         raise ApiError("InvalidIdentityToken", "Incorrect token audience", detail=detail)
     return WebIdentity(decoded["header"], issuer, str(claims["sub"]), audience, audience_claim, provider)
 
@@ -95,13 +107,17 @@ def _check_times(claims: Mapping[str, Any], now: float) -> None:
     if expires is None:
         raise ApiError("InvalidIdentityToken", "Missing a required claim: exp")
     if expires <= now:
-        when, end = (datetime.fromtimestamp(t, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") for t in (now, expires))
-        text = f"Token expired: current date/time {when} must be before the expiration date/time {end}"
+        current, expiration = (
+            datetime.fromtimestamp(t, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") for t in (now, expires)
+        )
+        text = (
+            f"Token expired: current date/time {current} must be before the expiration date/time {expiration}"
+        )
         raise ApiError("ExpiredTokenException", text)
     for name in ("nbf", "iat"):
-        begins = _time(claims, name)
-        if begins is not None and begins > now + _LEEWAY:
-            raise not_valid(f"the token's {name} is {begins - now:.0f} s in the future")
+        valid_from = _time(claims, name)
+        if valid_from is not None and valid_from > now + _LEEWAY:
+            raise invalid_token_error(f"the token's {name} is {valid_from - now:.0f} s in the future")
 
 
 def _time(claims: Mapping[str, Any], name: str) -> float | None:

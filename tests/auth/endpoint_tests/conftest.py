@@ -1,4 +1,4 @@
-"""Owns the fixtures of the stand-ins' own tests: one authority, tenant and cluster, well-behaved at each start."""
+"""Fixtures for the tests of the fake servers: certificate authority, Entra tenant, Kubernetes cluster."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tests.auth.endpoints.certificates import Pki
 from tests.auth.endpoints.cluster import Cluster
 from tests.auth.endpoints.entra import Entra
 
-#: What would send a client elsewhere than to the endpoint that a test sets up.
-_ELSEWHERE = (
+# Variables that would make a client use another server than the one that a test starts.
+_IDENTITY_VARIABLES = (
     "AZURE_AUTHORITY_HOST",
     "AZURE_POD_IDENTITY_AUTHORITY_HOST",
     "IDENTITY_ENDPOINT",
@@ -31,16 +31,16 @@ _ELSEWHERE = (
 
 
 class Environ(Protocol):
-    """Sets variables for the length of a test."""
+    """Sets environment variables until the end of the test."""
 
     def __call__(self, variables: Mapping[str, str]) -> None:
-        """Set them."""
+        """Set the variables."""
 
 
 @pytest.fixture
 def environ(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Environ:
-    """An environment without a trace of the host's identities, and a way to add to it."""
-    for name in _ELSEWHERE:
+    """Remove the identities of the host from the environment, and return a function that sets variables."""
+    for name in _IDENTITY_VARIABLES:
         monkeypatch.delenv(name, raising=False)
     for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
         monkeypatch.setenv(name, str(tmp_path / "absent"))
@@ -54,7 +54,7 @@ def environ(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Environ:
 
 @pytest.fixture(scope="session")
 def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
-    """The authority that all https stand-ins hang from."""
+    """The certificate authority of all fake https servers."""
     return Pki(tmp_path_factory.mktemp("pki"))
 
 
@@ -66,7 +66,7 @@ def _entra(pki: Pki) -> Iterator[Entra]:
 
 @pytest.fixture
 def entra(_entra: Entra) -> Entra:
-    """A tenant without faults and with an empty call log."""
+    """A fake Entra tenant without faults and with an empty call log."""
     _entra.faults.clear()
     _entra.calls.clear()
     return _entra
@@ -74,6 +74,6 @@ def entra(_entra: Entra) -> Entra:
 
 @pytest.fixture(scope="session")
 def cluster(pki: Pki) -> Iterator[Cluster]:
-    """A Kubernetes cluster's token issuer."""
+    """The token issuer of a fake Kubernetes cluster."""
     with Cluster(pki) as cluster:
         yield cluster

@@ -1,1 +1,6 @@
-"""Owns the services that hand out identities, as stand-ins on the loopback interface that real clients use."""
+"""
+Fake servers of the identity providers that the provider signs in with: Entra ID, Kubernetes, and host
+metadata.
+
+They listen on the loopback interface. The real clients, botocore and azure-identity, use them unmodified.
+"""

@@ -1,4 +1,4 @@
-"""Owns the private certificate authority that the https stand-ins and the client certificates hang from."""
+"""A private certificate authority that issues the certificates of the fake https servers and of clients."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generat
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from tests.auth.endpoints.loopback import HOST
+from tests.auth.endpoints.fake_server import HOST
 
 
 def new_key() -> RSAPrivateKey:
-    """Return a fresh RSA key."""
+    """Return a new RSA key."""
     return generate_private_key(public_exponent=65537, key_size=2048)
 
 
@@ -32,18 +32,19 @@ def _pem(key: RSAPrivateKey) -> bytes:
 
 @dataclass(frozen=True)
 class ClientCertificate:
-    """A certificate with its key, as an app registration and its client share it."""
+    """A certificate with its key: the app registration has the certificate, its client has both."""
 
     certificate: x509.Certificate
     key: RSAPrivateKey = field(repr=False)
-    #: PEM of key and certificate, as azure-identity reads it.
+    # PEM file with key and certificate, as azure-identity reads it.
     path: Path
 
 
 class Pki:
-    """A certificate authority, made afresh, that nobody trusts but who is given `ca_file`.
+    """
+    A new certificate authority, which only clients with its ``ca_file`` trust.
 
-    :param directory: where the PEM files go.
+    :param directory: directory for the PEM files.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -53,7 +54,7 @@ class Pki:
         builder = self._builder("Loopback test CA", self._key).add_extension(constraints, critical=True)
         usage = x509.KeyUsage(True, False, False, False, False, True, True, False, False)
         certificate = builder.add_extension(usage, critical=True).sign(self._key, hashes.SHA256())
-        #: What ``REQUESTS_CA_BUNDLE``, ``verify`` and the like take.
+        # CA bundle for ``REQUESTS_CA_BUNDLE``, ``verify`` and similar settings.
         self.ca_file = directory / "ca.pem"
         self.ca_file.write_bytes(certificate.public_bytes(Encoding.PEM))
 
@@ -68,7 +69,7 @@ class Pki:
         return context
 
     def client_certificate(self, name: str = "client") -> ClientCertificate:
-        """Return a certificate that an application may sign assertions with."""
+        """Return a certificate with which an application can sign assertions."""
         key = new_key()
         certificate = self._builder(name, key).sign(self._key, hashes.SHA256())
         return ClientCertificate(certificate, key, self._write(name, key, certificate))

@@ -1,7 +1,8 @@
-"""Owns a Kubernetes cluster's service account issuer: projected token files and the keys that prove them.
+"""
+A fake Kubernetes cluster: its service account issuer, with projected token files and published keys.
 
-The token that a kubelet projects serves two ends: as the federated assertion of a workload identity towards
-Entra, and as the web identity of the ``file`` token source, straight towards STS.
+A projected token has two uses: as the federated assertion of a workload identity at Entra ID, and, with the
+``file`` token source, as the web identity token at STS.
 """
 
 from __future__ import annotations
@@ -12,17 +13,20 @@ from pathlib import Path
 from uuid import uuid4
 
 from tests.auth.endpoints.certificates import Pki
+from tests.auth.endpoints.fake_server import FakeServer, Request, Response, Route
 from tests.auth.endpoints.keyring import Keyring
-from tests.auth.endpoints.loopback import Answer, Endpoint, Request, Route
 
-#: What an assertion for Entra is addressed to.
+# The audience of an assertion for Entra ID.
 ENTRA_AUDIENCE = "api://AzureADTokenExchange"
 
 
-class Cluster(Endpoint):
-    """An https service with the cluster's discovery document and keys; ``url`` is the issuer.
+class Cluster(FakeServer):
+    """
+    An https server with the discovery document and the keys of the cluster. Its ``url`` is the issuer.
 
     Routes: ``discovery``, ``jwks``.
+
+    :param pki: the authority that issues the server certificate.
     """
 
     def __init__(self, pki: Pki) -> None:
@@ -30,10 +34,10 @@ class Cluster(Endpoint):
         self.keyring = Keyring()
 
     def routes(self) -> Sequence[Route]:
-        """Return what the API server of a cluster answers to anybody."""
+        """Return the routes of the API server that need no authentication."""
         return (
             Route("discovery", "GET", "/.well-known/openid-configuration", self._discovery),
-            Route("jwks", "GET", "/openid/v1/jwks", lambda _: Answer(body=self.keyring.jwks())),
+            Route("jwks", "GET", "/openid/v1/jwks", lambda _: Response(body=self.keyring.jwks())),
         )
 
     def token(
@@ -45,7 +49,15 @@ class Cluster(Endpoint):
         issuer: str | None = None,
         forged: bool = False,
     ) -> str:
-        """Return a service account's token, such as of ``system:serviceaccount:airflow:worker``."""
+        """
+        Return a token of a service account.
+
+        :param subject: the service account, such as ``system:serviceaccount:airflow:worker``.
+        :param audience: ``aud``.
+        :param lifetime: seconds.
+        :param issuer: ``iss``; None for the URL of this server.
+        :param forged: sign with a key that is not published.
+        """
         now = int(time.time())
         claims = {
             "aud": [audience],
@@ -59,13 +71,13 @@ class Cluster(Endpoint):
         return self.keyring.sign(claims, forged=forged)
 
     def project(self, path: Path, token: str) -> Path:
-        """Put a token into a file as a kubelet does: the file changes in one step."""
-        fresh = path.with_name(f".{path.name}.new")
-        fresh.touch(mode=0o600)
-        fresh.write_text(token)
-        return fresh.replace(path)
+        """Write a token to a file as the kubelet does: the file is replaced in one step."""
+        new = path.with_name(f".{path.name}.new")
+        new.touch(mode=0o600)
+        new.write_text(token)
+        return new.replace(path)
 
-    def _discovery(self, _: Request) -> Answer:
+    def _discovery(self, _: Request) -> Response:
         document = {
             "issuer": self.url,
             "jwks_uri": f"{self.url}/openid/v1/jwks",
@@ -73,4 +85,4 @@ class Cluster(Endpoint):
             "subject_types_supported": ["public"],
             "id_token_signing_alg_values_supported": ["RS256"],
         }
-        return Answer(body=document)
+        return Response(body=document)

@@ -1,9 +1,10 @@
-"""Owns the credentials endpoint of a container, as the ECS agent and EKS Pod Identity offer it.
+"""
+A fake credentials endpoint of a container, as the ECS agent and EKS Pod Identity provide it.
 
-botocore comes here by ``AWS_CONTAINER_CREDENTIALS_FULL_URI``, with a header from
+botocore uses it with ``AWS_CONTAINER_CREDENTIALS_FULL_URI``. It sends an authorization header from
 ``AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE`` (read at each request; no newline at its end) or else
-``AWS_CONTAINER_AUTHORIZATION_TOKEN``. It takes plain http only from loopback and link-local hosts, waits two
-seconds and tries three times, a second apart.
+``AWS_CONTAINER_AUTHORIZATION_TOKEN``. botocore allows plain http for loopback and link-local hosts only, and
+tries three times, one second apart, with a timeout of two seconds.
 """
 
 from __future__ import annotations
@@ -13,42 +14,48 @@ from collections.abc import Sequence
 from pathlib import Path
 from uuid import uuid4
 
-from tests.auth.endpoints.loopback import Answer, Endpoint, Fault, Request, Route
-from tests.auth.endpoints.supply import Source, Supply, made_up
+from tests.auth.endpoints.credential_sources import CachedCredentials, CredentialsSource, random_credentials
+from tests.auth.endpoints.fake_server import FakeServer, Fault, Request, Response, Route
 
 _ROLE_ARN = "arn:aws:iam::123456789012:role/airflow-worker"
-#: What the agent answers about a task without a role: a fault for the route.
+# The response of the agent for a task without a role, as a fault for the route.
 NOT_FOUND = Fault(
     404, {"code": "InvalidIdInRequest", "message": "Credentials not found", "HTTPErrorCode": 404}
 )
 
 
-class ContainerCredentials(Endpoint):
-    """The endpoint of one container, over http.
+class ContainerCredentials(FakeServer):
+    """
+    The credentials endpoint of one container, over http.
 
-    Route: ``credentials``.
+    Route: ``credentials``. Log field: ``access_key``.
 
-    :param source: where credentials come from; made up if None.
-    :param authorization: what clients must send; made up if None, and open to all if empty.
-    :param renew_before: seconds before their end at which credentials are replaced.
+    :param source: source of the credentials; None for random credentials.
+    :param authorization: the authorization header that clients must send; None for a random one, empty for
+        none.
+    :param refresh_before: seconds before their expiry at which credentials are replaced.
     """
 
     def __init__(
-        self, source: Source | None = None, *, authorization: str | None = None, renew_before: float = 300
+        self,
+        source: CredentialsSource | None = None,
+        *,
+        authorization: str | None = None,
+        refresh_before: float = 300,
     ) -> None:
         super().__init__()
-        self.supply = Supply(source or made_up(), renew_before)
+        self.credentials = CachedCredentials(source or random_credentials(), refresh_before)
         self._authorization = uuid4().hex if authorization is None else authorization
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables that bring botocore here, with the authorization in the environment as in ECS."""
+        """Variables that make botocore use this server, with the authorization in a variable as in ECS."""
         uri = {"AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{self.url}/v1/credentials"}
         token = {"AWS_CONTAINER_AUTHORIZATION_TOKEN": self._authorization} if self._authorization else {}
         return uri | token
 
     def pod_environment(self, token_file: Path) -> dict[str, str]:
-        """Return the variables that bring botocore here, with the authorization in a file as in EKS."""
+        """Return variables that make botocore use this server, with the authorization in a file as in EKS."""
         self.rotate(token_file, self._authorization)
         return {
             "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{self.url}/v1/credentials",
@@ -56,19 +63,25 @@ class ContainerCredentials(Endpoint):
         }
 
     def rotate(self, token_file: Path, authorization: str) -> None:
-        """Demand another authorization from now on, and project it into a file."""
+        """Require another authorization from now on, and write it to a file."""
         token_file.touch(mode=0o600)
         token_file.write_text(authorization)
         self._authorization = authorization
 
     def routes(self) -> Sequence[Route]:
-        """Return what the agent answers."""
+        """Return the routes of the agent."""
         return (Route("credentials", "GET", "/v1/credentials", self._credentials),)
 
-    def _credentials(self, request: Request) -> Answer:
-        sent = request.headers.get("authorization", "")
-        if self._authorization and not hmac.compare_digest(sent.encode(), self._authorization.encode()):
+    def _credentials(self, request: Request) -> Response:
+        authorization = request.headers.get("authorization", "")
+        if self._authorization and not hmac.compare_digest(
+            authorization.encode(), self._authorization.encode()
+        ):
             text = "Access denied: the authorization token is invalid"
-            return Answer(401, {"code": "AccessDeniedException", "message": text}, note={"error": text})
-        current = self.supply.current()
-        return Answer(body={"RoleArn": _ROLE_ARN, **current}, note={"access_key": current["AccessKeyId"]})
+            return Response(
+                401, {"code": "AccessDeniedException", "message": text}, log_fields={"error": text}
+            )
+        current = self.credentials.current()
+        return Response(
+            body={"RoleArn": _ROLE_ARN, **current}, log_fields={"access_key": current["AccessKeyId"]}
+        )

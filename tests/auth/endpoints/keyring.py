@@ -1,4 +1,4 @@
-"""Owns the signing keys of one token issuer: RS256 signatures and the JWKS document that proves them."""
+"""The signing keys of one token issuer: RS256 signatures, and the JWKS document to verify them with."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from tests.auth.endpoints.certificates import new_key
 
 
 class Keyring:
-    """The newest key signs, all published keys verify."""
+    """Signing keys: tokens are signed with the newest key, and verified with any published key."""
 
     def __init__(self) -> None:
         self._keys = {self._new_id(): new_key()}
-        self._foreign = new_key()
+        self._unpublished = new_key()
 
     @staticmethod
     def _new_id() -> str:
         return uuid4().hex
 
     def rotate(self, *, retire: bool = False) -> None:
-        """Sign with a new key from now on; with ``retire`` the older ones are published no longer."""
+        """Sign with a new key from now on. With ``retire``, the older keys are no longer published."""
         older = {} if retire else self._keys
         self._keys = {**older, self._new_id(): new_key()}
 
     def sign(self, claims: Mapping[str, Any], *, forged: bool = False) -> str:
-        """Return a JWT; a forged one names a published key but is signed with another."""
+        """Return a JWT. A forged JWT names a published key, but is signed with an unpublished key."""
         kid, key = list(self._keys.items())[-1]
         headers = {"kid": kid, "x5t": kid}
-        return jwt.encode(dict(claims), self._foreign if forged else key, "RS256", headers)
+        return jwt.encode(dict(claims), self._unpublished if forged else key, "RS256", headers)
 
     def verify(self, token: str, *, audience: str, leeway: float = 0.0) -> dict[str, Any]:
-        """Return the claims of a token of this issuer, as whoever reads the JWKS would."""
+        """Verify a token of this issuer, as a client with the JWKS document does, and return its claims."""
         key = self._keys.get(jwt.get_unverified_header(token).get("kid", ""))
         if key is None:
             raise jwt.InvalidSignatureError("no such key")
@@ -46,7 +46,7 @@ class Keyring:
         return claims
 
     def jwks(self) -> dict[str, Any]:
-        """Return the document that an issuer publishes at its ``jwks_uri``."""
+        """Return the JWKS document that the issuer publishes at its ``jwks_uri``."""
         keys = []
         for kid, key in self._keys.items():
             public = json.loads(RSAAlgorithm.to_jwk(key.public_key()))

@@ -1,4 +1,4 @@
-"""Owns the account that the sign-in tests sign in to: its users, roles, identity providers, and its hosts."""
+"""Fixtures for the sign-in tests: an emulated AWS account, its administration, and connections to it."""
 
 from __future__ import annotations
 
@@ -8,55 +8,79 @@ import os
 import re
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
+from botocore.session import Session
 
 from polysync_airflow.auth.iam_policies import caller_trust, web_identity_trust
+from polysync_airflow.aws.log_redaction import RedactingParserFactory
 from polysync_airflow.emulator import EmulatorServer, VirtualClock
 from tests.auth.endpoint_tests.conftest import _entra, cluster, entra, environ, pki  # noqa: F401 # fixtures
 from tests.auth.endpoints.certificates import Pki
+from tests.auth.endpoints.client_authentication import Application
+from tests.auth.endpoints.cluster import Cluster
+from tests.auth.endpoints.entra import Entra
 from tests.conftest import DEFINITIONS
 
 ACCOUNT = "123456789012"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/polysync"
 JWT = re.compile(r"eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]{8,}")
-FOLDERS = "AIRFLOW__POLYSYNC_SAGEMAKER__ALLOWED_IDENTITY_FOLDERS"
+ALLOWED_FOLDERS_VARIABLE = "AIRFLOW__POLYSYNC_SAGEMAKER__ALLOWED_IDENTITY_FOLDERS"
 
 
 @pytest.fixture(scope="session")
-def _account(pki: Pki) -> Iterator[EmulatorServer]:  # noqa: F811
+def _sts_emulator(pki: Pki) -> Iterator[EmulatorServer]:  # noqa: F811
     with EmulatorServer(clock=VirtualClock(), definitions=DEFINITIONS, issuer_ca=pki.ca_file) as server:
         yield server
 
 
 @pytest.fixture
-def emulator(_account: EmulatorServer, monkeypatch: pytest.MonkeyPatch, environ: Any) -> EmulatorServer:  # noqa: F811
-    """An emulator whose STS trusts the loopback issuers' certificates, in a host without identities."""
-    _account.control.reset()
+def emulator(
+    _sts_emulator: EmulatorServer,
+    monkeypatch: pytest.MonkeyPatch,
+    environ: Any,  # noqa: F811
+) -> EmulatorServer:
+    """An emulator whose STS trusts the fake token issuers, on a host without an identity of its own."""
+    _sts_emulator.control.reset()
     monkeypatch.delenv("AWS_EC2_METADATA_DISABLED", raising=False)
-    return _account
+    return _sts_emulator
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_shown(
-    _account: EmulatorServer, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+def no_secret_in_output(
+    _sts_emulator: EmulatorServer, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> Iterator[None]:
-    """After each test of this folder: no log line at any level, and nothing printed, has a secret or a token."""
+    """Check after each test of this folder that its output has no secret."""
     caplog.set_level(logging.DEBUG)
     yield
-    shown = "".join([caplog.text, *capfd.readouterr(), *sys.argv])
-    assert not JWT.search(shown)
-    sessions = _account._sessions._sessions.values()
-    secrets = {text for session in sessions for text in (session.secret_access_key, session.token)}
+    output = "".join([*capfd.readouterr(), *sys.argv])
+    assert not JWT.search(output)
+    assert [secret for secret in all_secrets(_sts_emulator) if secret in output] == []
+
+
+def secret_keys(emulator: EmulatorServer) -> set[str]:
+    """Return the secret access keys of all STS sessions of the emulator."""
+    return {session.secret_access_key for session in emulator._sessions._sessions.values()}
+
+
+def all_secrets(emulator: EmulatorServer) -> set[str]:
+    """Return the secrets of all STS sessions of the emulator, and of the connection ``polysync_default``."""
+    secrets = secret_keys(emulator) | {session.token for session in emulator._sessions._sessions.values()}
     connection = os.environ.get("AIRFLOW_CONN_POLYSYNC_DEFAULT", "")
     secrets |= set(re.findall(r'"(?:password|client_secret|session_token)": "([^"]+)"', connection))
-    assert [secret for secret in secrets if secret in shown] == []
+    return secrets
 
 
 class Account:
-    """What an administrator does in IAM."""
+    """
+    Administration of the emulated AWS account.
+
+    :param emulator: the emulator, with an ``endpoint_url``.
+    """
 
     def __init__(self, emulator: EmulatorServer) -> None:
         self.endpoint_url = emulator.endpoint_url
@@ -64,9 +88,11 @@ class Account:
         self.sts = self.client("sts")
 
     def client(self, service: str) -> Any:
-        """Return a client of the account's root."""
-        make: Any = boto3.client
-        return make(
+        """Return a boto3 client of the root user."""
+        # The fake hosts get their credentials with this client while a test reads botocore's log.
+        session = Session()
+        session.register_component("response_parser_factory", RedactingParserFactory())
+        return session.create_client(
             service,
             region_name="us-east-1",
             endpoint_url=self.endpoint_url,
@@ -75,22 +101,22 @@ class Account:
         )
 
     def user(self, name: str = "bootstrap") -> tuple[str, str]:
-        """Make a user and return its access key."""
+        """Create a user, and return an access key of it: id and secret."""
         self.iam.create_user(UserName=name)
         key = self.iam.create_access_key(UserName=name)["AccessKey"]
         return key["AccessKeyId"], key["SecretAccessKey"]
 
     def role(self, trust: dict[str, Any], name: str = "polysync") -> str:
-        """Make a role and return its ARN."""
-        made = self.iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(trust))
-        return str(made["Role"]["Arn"])
+        """Create a role with a trust policy, and return its ARN."""
+        response = self.iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(trust))
+        return str(response["Role"]["Arn"])
 
     def role_for_caller(self, external_id: str | None = None) -> str:
-        """Make a role that everybody in the account may assume."""
+        """Create a role that every identity of the account may assume, and return its ARN."""
         return self.role(caller_trust(principal=f"arn:aws:iam::{ACCOUNT}:root", external_id=external_id))
 
     def role_for_token(self, issuer: str, audience: str, subject: str) -> str:
-        """Make an OIDC provider, and a role with the trust policy that our own command prints."""
+        """Create an OIDC provider, and a role with the trust policy of our command; return the role's ARN."""
         self.iam.create_open_id_connect_provider(
             Url=issuer, ClientIDList=[audience], ThumbprintList=["0" * 40]
         )
@@ -108,7 +134,7 @@ def account(emulator: EmulatorServer) -> Account:
 def use_connection(
     monkeypatch: pytest.MonkeyPatch, endpoint_url: str, *, login: str = "", password: str = "", **extra: Any
 ) -> None:
-    """Make ``polysync_default`` a connection with these fields."""
+    """Set the connection ``polysync_default``, with these extra fields."""
     content = {
         "conn_type": "polysync_sagemaker",
         "login": login,
@@ -121,3 +147,61 @@ def use_connection(
         },
     }
     monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", json.dumps(content))
+
+
+@dataclass
+class SignInContext:
+    """
+    What the setup functions of the authentication methods need.
+
+    :param account: the emulated AWS account.
+    :param entra: the fake Entra tenant.
+    :param cluster: the fake Kubernetes cluster.
+    :param pki: the authority that issues client certificates.
+    :param environ: sets environment variables for the test.
+    :param folder: folder in which connections may name files.
+    :param monkeypatch: the fixture of the test.
+    :param stack: closes fake servers at the end of the test.
+    """
+
+    account: Account
+    entra: Entra
+    cluster: Cluster
+    pki: Pki
+    environ: Any
+    folder: Path
+    monkeypatch: pytest.MonkeyPatch
+    stack: ExitStack
+
+    def connect(self, **fields: Any) -> None:
+        """Set the connection ``polysync_default``."""
+        self.monkeypatch.setenv(ALLOWED_FOLDERS_VARIABLE, str(self.folder))
+        use_connection(self.monkeypatch, self.account.endpoint_url, **fields)
+
+    def connect_entra(self, application: Application, credential: str, **fields: Any) -> None:
+        """Set a connection with Entra ID, and create a role that the tokens of the application may assume."""
+        self.environ(self.entra.environment)
+        self.account.role_for_token(self.entra.issuer, self.entra.audience, application.principal.object_id)
+        self.connect(
+            auth_method="web_identity",
+            role_arn=ROLE,
+            identity_source="entra",
+            entra_credential=credential,
+            application_id_uri=self.entra.api.identifier_uri,
+            **fields,
+        )
+
+
+@pytest.fixture
+def context(
+    account: Account,
+    entra: Entra,  # noqa: F811
+    cluster: Cluster,  # noqa: F811
+    pki: Pki,  # noqa: F811
+    environ: Any,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[SignInContext]:
+    """The context of a sign-in test; its fake servers run until the end of the test."""
+    with ExitStack() as stack:
+        yield SignInContext(account, entra, cluster, pki, environ, tmp_path, monkeypatch, stack)

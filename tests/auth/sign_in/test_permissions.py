@@ -1,4 +1,4 @@
-"""What the provider may do: the policy it prints is enough and no more, and the Test button tells the rest."""
+"""Permissions: the printed policies are sufficient, and the connection test reports missing permissions."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from polysync_airflow.operators import (
     PolysyncStartPipelineOperator,
     PolysyncStopPipelineOperator,
 )
-from tests.auth.sign_in.conftest import ACCOUNT, FOLDERS, Account, use_connection
+from tests.auth.sign_in.conftest import ACCOUNT, ALLOWED_FOLDERS_VARIABLE, Account, use_connection
 from tests.tasks import EmulatedTime, run_task
 
 EXECUTION_ROLE = f"arn:aws:iam::{ACCOUNT}:role/Execution"
 
 
-def printed(*arguments: str) -> dict[str, Any]:
-    """Run the command and return the document that it prints."""
+def printed_document(*arguments: str) -> dict[str, Any]:
+    """Run the command, and return the policy document that it prints."""
     command = [sys.executable, "-m", "polysync_airflow.iam", *arguments]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    document: dict[str, Any] = json.loads(done.stdout)
+    process = subprocess.run(command, check=True, capture_output=True, text=True)
+    document: dict[str, Any] = json.loads(process.stdout)
     return document
 
 
@@ -37,9 +37,9 @@ def printed(*arguments: str) -> dict[str, Any]:
 def user(
     account: Account, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> Account:
-    """A user without any permission as ``polysync_default``, in an account that enforces IAM's policies."""
+    """A user without permissions as ``polysync_default``, in an account that enforces IAM policies."""
     login, password = account.user()
-    monkeypatch.setenv(FOLDERS, str(tmp_path))
+    monkeypatch.setenv(ALLOWED_FOLDERS_VARIABLE, str(tmp_path))
     use_connection(
         monkeypatch, emulator.endpoint_url, auth_method="access_key", login=login, password=password
     )
@@ -48,36 +48,39 @@ def user(
 
 
 def grant(account: Account, policy: dict[str, Any]) -> None:
-    """Give the user a policy."""
+    """Attach a policy to the user."""
     account.iam.put_user_policy(UserName="bootstrap", PolicyName="granted", PolicyDocument=json.dumps(policy))
 
 
-def test_the_printed_policy_is_enough_for_everything(
+def test_printed_policy_is_sufficient(
     user: Account, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """Import, start, wait, the failed steps' reasons and a stop work with it, and nothing works without."""
+    """With the printed policy, import, start, wait and stop work; without it, a start is denied."""
     emulator.control.put_scenario({"steps": {"Shard1": {"fail": {"reason": "no data"}}}})
     start: dict[str, Any] = {"pipeline_name": "fanout", "poll_interval": 60}
-    refused = run_task(PolysyncStartPipelineOperator(task_id="t", **start))
-    grant(user, printed("policy", "--account", ACCOUNT, "--region", "us-east-1"))
+    denied = run_task(PolysyncStartPipelineOperator(task_id="t", **start))
+    grant(user, printed_document("policy", "--account", ACCOUNT, "--region", "us-east-1"))
 
     jobs = run_task(PolysyncListImportOperator(task_id="t"))
     failed = run_task(PolysyncStartPipelineOperator(task_id="t", **start))
     running = run_task(PolysyncStartPipelineOperator(task_id="t", wait_for_completion=False, **start))
     stopped = run_task(PolysyncStopPipelineOperator(task_id="t", execution_arn=running.result))
 
-    assert isinstance(refused.error, SageMakerApiError)
-    assert "Allow sagemaker:StartPipelineExecution on arn:aws:sagemaker:us-east-1:" in str(refused.error)
+    assert isinstance(denied.error, SageMakerApiError)
+    assert "Allow sagemaker:StartPipelineExecution on arn:aws:sagemaker:us-east-1:" in str(denied.error)
     assert len(jobs.result) == 5
     assert re.search(r"Shard1: .*no data", str(failed.error))
     assert stopped.result == "Cancelled"
 
 
-def test_a_policy_for_some_pipelines_allows_no_others(
+def test_policy_for_one_pipeline_allows_no_other(
     user: Account, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """Names are written in lower case, executions are included, and other pipelines stay closed."""
-    grant(user, printed("policy", "--account", ACCOUNT, "--region", "us-east-1", "--pipeline", "FanOut"))
+    """A policy for one pipeline, named in any case, allows it with its executions and no other pipeline."""
+    grant(
+        user,
+        printed_document("policy", "--account", ACCOUNT, "--region", "us-east-1", "--pipeline", "FanOut"),
+    )
 
     allowed = run_task(PolysyncStartPipelineOperator(task_id="t", pipeline_name="fanout", poll_interval=60))
     other = run_task(PolysyncStartPipelineOperator(task_id="t", pipeline_name="churn-tuning"))
@@ -87,12 +90,12 @@ def test_a_policy_for_some_pipelines_allows_no_others(
     assert other.error.error_code == "AccessDeniedException"
 
 
-def test_what_is_optional_is_only_missed_in_messages(
+def test_required_permissions_are_sufficient_without_step_reasons(
     user: Account, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """With the required actions alone a failure is told without the steps' own reasons."""
+    """With the required actions only, the error of a failed execution lacks the reasons of the steps."""
     emulator.control.put_scenario({"steps": {"Shard1": {"fail": {"reason": "no data"}}}})
-    grant(user, printed("policy", "--account", ACCOUNT, "--region", "us-east-1", "--required-only"))
+    grant(user, printed_document("policy", "--account", ACCOUNT, "--region", "us-east-1", "--required-only"))
 
     run = run_task(PolysyncStartPipelineOperator(task_id="t", pipeline_name="fanout", poll_interval=60))
 
@@ -100,13 +103,13 @@ def test_what_is_optional_is_only_missed_in_messages(
     assert "sagemaker:ListPipelineExecutionSteps" in str(run.error)
 
 
-def test_pass_role_is_granted_on_request_only() -> None:
-    """A role is passed to SageMaker and to nobody else, and only if it was named."""
+def test_pass_role_is_granted_for_named_roles_only() -> None:
+    """The policy allows iam:PassRole for named roles only, and to SageMaker only."""
     without = iam_policies.identity_policy()
-    passing = iam_policies.identity_policy(pass_roles=[EXECUTION_ROLE])
+    with_role = iam_policies.identity_policy(pass_roles=[EXECUTION_ROLE])
 
     assert "PassRole" not in json.dumps(without)
-    assert passing["Statement"][-1] == {
+    assert with_role["Statement"][-1] == {
         "Sid": "PassExecutionRole",
         "Effect": "Allow",
         "Action": ["iam:PassRole"],
@@ -119,9 +122,9 @@ def test_pass_role_is_granted_on_request_only() -> None:
     ("version", "provider"),
     [("v1", "sts.windows.net/TENANT/"), ("v2", "login.microsoftonline.com/TENANT/v2.0")],
 )
-def test_the_trust_policy_names_the_tenants_issuer(version: str, provider: str) -> None:
-    """Entra's two token versions have two issuers, one of them with a slash at its end."""
-    document = printed(
+def test_trust_policy_has_the_issuer_of_the_tenant(version: str, provider: str) -> None:
+    """The two token versions of Entra ID have different issuers, one with a slash at the end."""
+    document = printed_document(
         *("trust", "--account", ACCOUNT, "--tenant", "TENANT", "--audience", "api://polysync"),
         *("--subject", "SUBJECT", "--entra-version", version),
     )
@@ -133,56 +136,60 @@ def test_the_trust_policy_names_the_tenants_issuer(version: str, provider: str) 
     }
 
 
-def test_the_test_button_tells_who_and_what_is_granted(user: Account, emulator: EmulatorServer) -> None:
-    """Identity, account, region, way and expiry; then each action; nothing is started, stopped or changed."""
+def test_connection_test_reports_identity_and_permissions(user: Account, emulator: EmulatorServer) -> None:
+    """The connection test reports the identity and each permission, and changes nothing."""
     grant(user, iam_policies.identity_policy(account=ACCOUNT, region="us-east-1"))
     emulator.control.clear_calls()
 
-    good, message = PolysyncSageMakerHook().test_connection()
+    success, message = PolysyncSageMakerHook().test_connection()
 
-    assert good, message
+    assert success, message
     assert f"arn:aws:iam::{ACCOUNT}:user/bootstrap" in message
-    assert "us-east-1 by access_key, without expiry" in message
-    for operation in (*iam_policies.LISTING, *iam_policies.REQUIRED, *iam_policies.OPTIONAL):
+    assert "us-east-1 with access_key; credentials have no known expiry" in message
+    for operation in (
+        *iam_policies.LIST_OPERATIONS,
+        *iam_policies.REQUIRED_OPERATIONS,
+        *iam_policies.OPTIONAL_OPERATIONS,
+    ):
         assert f"{operation}: granted" in message
-    changed = [
+    successful = [
         call["operation"]
         for call in emulator.control.calls()
         if call["status"] == 200 and call["operation"] not in ("GetCallerIdentity", "ListPipelines")
     ]
-    assert changed == []
+    assert successful == []
 
 
-def test_the_test_button_tells_what_is_missing(user: Account, emulator: EmulatorServer) -> None:
-    """Denied actions come with the statement that would allow them; trouble is no denial."""
+def test_connection_test_reports_missing_permissions(user: Account, emulator: EmulatorServer) -> None:
+    """Denied operations are reported with a statement that allows them; other errors are not a denial."""
     policy = iam_policies.identity_policy(account=ACCOUNT, region="us-east-1", optional=False)
     policy["Statement"][1]["Action"].remove("sagemaker:StopPipelineExecution")
     grant(user, policy)
     emulator.control.add_fault("throttle", "DescribePipeline")
 
-    good, message = PolysyncSageMakerHook().test_connection()
+    success, message = PolysyncSageMakerHook().test_connection()
 
-    assert not good
+    assert not success
     assert "StopPipelineExecution: denied" in message
     assert "ListPipelineExecutionSteps: denied" in message
     assert "StartPipelineExecution: granted" in message
-    assert "DescribePipeline: could not be told: ThrottlingException" in message
+    assert "DescribePipeline: unknown: ThrottlingException" in message
     statement = json.loads(message[message.index("{") : message.rindex("}") + 1])
     assert statement == iam_policies.missing_statement(
-        ["StopPipelineExecution", *iam_policies.OPTIONAL],
+        ["StopPipelineExecution", *iam_policies.OPTIONAL_OPERATIONS],
         f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:pipeline/*",
     )
 
 
-def test_the_test_button_tells_why_signing_in_fails(
+def test_connection_test_reports_failed_sign_in(
     user: Account, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A key that AWS does not take, or a connection that is not complete, is the whole report."""
+    """If the key is invalid or the connection is incomplete, the report is the error only."""
     emulator.control.add_fault("error", "GetCallerIdentity", code="InvalidClientTokenId", message="invalid")
-    good, message = PolysyncSageMakerHook().test_connection()
+    success, message = PolysyncSageMakerHook().test_connection()
     use_connection(monkeypatch, emulator.endpoint_url, auth_method="assume_role")
-    incomplete, missing = PolysyncSageMakerHook().test_connection()
+    incomplete_success, incomplete_message = PolysyncSageMakerHook().test_connection()
 
-    assert (good, incomplete) == (False, False)
+    assert (success, incomplete_success) == (False, False)
     assert "InvalidClientTokenId" in message
-    assert "role_arn: Field required" in missing
+    assert "role_arn: Field required" in incomplete_message

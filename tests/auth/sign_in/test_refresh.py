@@ -1,4 +1,4 @@
-"""Renewal: early enough, once for all who use the credentials, and patient when nobody answers."""
+"""The refresh of credentials: in time, once for all threads, and with backoff after an error."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from polysync_airflow.exceptions import CredentialsError
 
 
 class Issuer:
-    """Hands out numbered credentials of a given life, on a clock that tests move."""
+    """Issues numbered credentials with a given lifetime, on a clock that the tests advance."""
 
     def __init__(self, lifetime: float) -> None:
         self.now = datetime(2026, 1, 1, tzinfo=UTC)
         self.lifetime = lifetime
         self.issued = 0
-        self.refusal: CredentialsError | None = None
+        self.error: CredentialsError | None = None
         self.attempts = 0
 
-    def exchange(self) -> Mapping[str, Any]:
-        """Issue the next credentials, or refuse."""
+    def fetch(self) -> Mapping[str, Any]:
+        """Return the next credentials, or raise the error that is set."""
         self.attempts += 1
-        if self.refusal:
-            raise self.refusal
+        if self.error:
+            raise self.error
         self.issued += 1
         return {
             "access_key": f"KEY{self.issued}",
@@ -39,92 +39,93 @@ class Issuer:
         }
 
     def credentials(self) -> RefreshingCredentials:
-        """Return credentials that renew here."""
-        return RefreshingCredentials(self.exchange, "test", now=lambda: self.now)
+        """Return credentials that are refreshed with ``fetch``."""
+        return RefreshingCredentials(self.fetch, "test", now=lambda: self.now)
 
-    def pass_time(self, seconds: float) -> None:
-        """Move the clock."""
+    def advance_clock(self, seconds: float) -> None:
+        """Advance the clock."""
         self.now += timedelta(seconds=seconds)
 
 
-def key(credentials: RefreshingCredentials) -> str:
-    """Use the credentials once."""
+def use(credentials: RefreshingCredentials) -> str:
+    """Use the credentials once, and return their access key."""
     return str(credentials.get_frozen_credentials().access_key)
 
 
 @pytest.mark.parametrize("lifetime", [900, 3600, 43200, 8])
-def test_eight_hours_of_use_renew_once_per_life(lifetime: float) -> None:
-    """Looks every 30 s for eight hours take one exchange per three quarters of a life, and none expires."""
+def test_credentials_are_refreshed_once_per_lifetime(lifetime: float) -> None:
+    """Eight hours of use every 30 seconds cause one refresh per lifetime, and no credentials expire."""
     issuer = Issuer(lifetime)
     credentials = issuer.credentials()
     step = min(30.0, lifetime / 20)
-    looks = int(8 * 3600 / step) if lifetime > 60 else 2000
+    uses = int(8 * 3600 / step) if lifetime > 60 else 2000
 
-    for _ in range(looks):
-        key(credentials)
-        issuer.pass_time(step)
+    for _ in range(uses):
+        use(credentials)
+        issuer.advance_clock(step)
 
-    used = lifetime - min(refresh.ADVISORY_REFRESH_SECONDS, lifetime / 4)
-    assert issuer.issued == pytest.approx(looks * step / used, abs=max(2, looks * step / used * 0.1))
+    refresh_period = lifetime - min(refresh.ADVISORY_REFRESH_SECONDS, lifetime / 4)
+    expected = uses * step / refresh_period
+    assert issuer.issued == pytest.approx(expected, abs=max(2, expected * 0.1))
 
 
-def test_200_threads_at_once_make_one_exchange() -> None:
-    """Whoever comes first asks, all others get the same credentials: at the beginning and at each expiry."""
+def test_200_threads_cause_one_refresh() -> None:
+    """200 threads get the same credentials from one request: at the first use and after each expiry."""
     issuer = Issuer(3600)
-    gate = threading.Barrier(200)
+    barrier = threading.Barrier(200)
     credentials = issuer.credentials()
 
-    def use(_: int) -> str:
-        gate.wait()
-        return key(credentials)
+    def use_together(_: int) -> str:
+        barrier.wait()
+        return use(credentials)
 
     with ThreadPoolExecutor(200) as pool:
-        for life in (1, 2, 3):
-            assert set(pool.map(use, range(200))) == {f"KEY{life}"}
-            issuer.pass_time(3600)
+        for number in (1, 2, 3):
+            assert set(pool.map(use_together, range(200))) == {f"KEY{number}"}
+            issuer.advance_clock(3600)
 
     assert issuer.issued == 3
 
 
-def test_old_credentials_serve_on_while_nobody_answers() -> None:
-    """An outage in the renewal's window is not noticed until the last minute of the old credentials."""
+def test_old_credentials_are_used_while_the_refresh_fails() -> None:
+    """A failed refresh is not an error before the last minute of the old credentials."""
     issuer = Issuer(3600)
     credentials = issuer.credentials()
-    key(credentials)
-    issuer.refusal = CredentialsError("STS did not answer", permanent=False)
+    use(credentials)
+    issuer.error = CredentialsError("STS did not respond", permanent=False)
 
-    issuer.pass_time(3600 - 500)
-    assert key(credentials) == "KEY1"
+    issuer.advance_clock(3600 - 500)
+    assert use(credentials) == "KEY1"
 
-    issuer.pass_time(480)
-    with pytest.raises(CredentialsError, match="did not answer"):
-        key(credentials)
+    issuer.advance_clock(480)
+    with pytest.raises(CredentialsError, match="did not respond"):
+        use(credentials)
 
 
-def test_an_outage_is_asked_about_once_by_all_and_ends_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a failure everybody gets its error until the pause is over; pauses double, and a success ends them."""
+def test_failed_refresh_is_retried_with_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a failed refresh all uses get its error until the backoff ends; the backoff doubles each time."""
     clock = [0.0]
     monkeypatch.setattr("polysync_airflow.auth.refresh.time.monotonic", lambda: clock[0])
     issuer = Issuer(3600)
     credentials = issuer.credentials()
-    issuer.refusal = CredentialsError("no", permanent=False)
+    issuer.error = CredentialsError("no", permanent=False)
 
     attempts = []
     for second in range(20):
         clock[0] = second + 0.5
         for _ in range(50):
             with pytest.raises(CredentialsError):
-                key(credentials)
+                use(credentials)
         attempts.append(issuer.attempts)
-    issuer.refusal = None
+    issuer.error = None
     clock[0] = 100.0
 
     assert attempts[-1] == 5, "after 0, 1, 3, 7 and 15 seconds"
-    assert key(credentials) == "KEY1"
+    assert use(credentials) == "KEY1"
 
 
-def test_one_way_to_sign_in_shares_its_credentials_and_another_does_not() -> None:
-    """A trigger per task is no exchange per task; an edited connection is a new way."""
+def test_equal_keys_share_credentials() -> None:
+    """Equal keys get the same credentials object, and another key gets another object."""
     shared = SharedCredentials()
     issuer = Issuer(3600)
 

@@ -1,9 +1,7 @@
-"""The lane's answers: their order, how much goes on at once, and what is waited out."""
+"""Results of concurrent calls: their order, how many calls run at the same time, and which errors are retried."""
 
 from __future__ import annotations
 
-import json
-import logging
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -11,15 +9,11 @@ from threading import Event
 
 import pytest
 from airflow.sdk.exceptions import AirflowTaskTimeout
-from structlog.testing import capture_logs
 
 from polysync_airflow.aws.concurrent_calls import ConcurrentCalls
 from polysync_airflow.aws.rate_limiter import RateLimiter
-from polysync_airflow.aws.sessions import RATE_LIMITED_CONFIG
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import SageMakerApiError
-from polysync_airflow.hooks import PolysyncSageMakerHook
-from tests.aws.concurrent.calls import (
+from tests.aws.concurrent.recording import (
     AHEAD,
     DENIED,
     THROTTLED,
@@ -27,118 +21,123 @@ from tests.aws.concurrent.calls import (
     Calls,
     Items,
     raised_when,
-    refusal,
+    sagemaker_error,
     threads,
     wait_until,
 )
 
 
-def test_answers_come_in_order_however_long_each_takes(open_lane: Callable[..., ConcurrentCalls]) -> None:
-    """The threads are as many as asked for, all of them work, and none is left."""
-    chance = random.Random(1)
+def test_results_come_in_the_order_of_the_items(open_calls: Callable[..., ConcurrentCalls]) -> None:
+    """Results keep the items' order whatever each call takes; all threads work, and none is left at the end."""
+    numbers = random.Random(1)
 
     def work(item: int) -> int:
-        time.sleep(chance.random() / 200)
+        time.sleep(numbers.random() / 200)
         return item * 2
 
     calls = Calls(work)
 
-    with open_lane() as lane:
-        assert list(lane.map(calls, range(200))) == [item * 2 for item in range(200)]
+    with open_calls() as concurrent:
+        assert list(concurrent.map(calls, range(200))) == [item * 2 for item in range(200)]
 
     assert calls.most_at_once == WORKERS
     assert threads() == []
 
 
-def test_items_are_taken_and_answers_kept_only_a_little_ahead(
-    open_lane: Callable[..., ConcurrentCalls],
+def test_only_a_bounded_number_of_items_is_read_ahead(
+    open_calls: Callable[..., ConcurrentCalls],
 ) -> None:
-    """However many items there are, no more than a bounded number is in memory."""
+    """The number of items and results in memory does not depend on the number of items."""
     items, calls = Items(), Calls()
 
-    with open_lane() as lane:
-        answers = lane.map(calls, items)
+    with open_calls() as concurrent:
+        results = concurrent.map(calls, items)
         for fetched in range(1, 101):
-            next(answers)
-            assert items.taken <= fetched - 1 + AHEAD
-        wait_until(lambda: len(calls.begun) == items.taken)
+            next(results)
+            assert items.read <= fetched - 1 + AHEAD
+        wait_until(lambda: len(calls.begun) == items.read)
 
     assert threads() == []
 
 
-def test_an_answer_that_takes_long_lets_no_others_pile_up(open_lane: Callable[..., ConcurrentCalls]) -> None:
-    """While the first is awaited, the others are done so far ahead and no further."""
+def test_a_slow_call_does_not_let_results_pile_up(open_calls: Callable[..., ConcurrentCalls]) -> None:
+    """While the first result is awaited, the other calls run only as far ahead as the bound allows."""
     free, items = Event(), Items()
     calls = Calls(lambda item: item or free.wait(10))
 
-    with open_lane() as lane:
-        answers = lane.map(calls, items)
+    with open_calls() as concurrent:
+        results = concurrent.map(calls, items)
         with (
             raised_when(lambda: len(calls.begun) == AHEAD, AirflowTaskTimeout()),
             pytest.raises(AirflowTaskTimeout),
         ):
-            next(answers)
-        assert items.taken == AHEAD
+            next(results)
+        assert items.read == AHEAD
         free.set()
 
 
-def test_throttling_is_waited_out_at_half_the_pace(
-    open_lane: Callable[..., ConcurrentCalls], pace: RateLimiter
+def test_throttled_calls_are_retried_at_half_the_rate(
+    open_calls: Callable[..., ConcurrentCalls], limiter: RateLimiter, warnings: list[str]
 ) -> None:
-    """Several throttled calls halve the pace once, are repeated, and are told of in one line."""
-    refused: set[int] = set()
+    """Calls that are throttled together halve the rate once, are retried, and are logged in one line."""
+    throttled: set[int] = set()
 
     def work(item: int) -> int:
-        if item < 3 and item not in refused:
-            refused.add(item)
+        if item < 3 and item not in throttled:
+            throttled.add(item)
             raise THROTTLED
         return item
 
-    with capture_logs() as logs, open_lane() as lane:
-        assert list(lane.map(Calls(work), range(50))) == list(range(50))
+    with open_calls() as concurrent:
+        assert list(concurrent.map(Calls(work), range(50))) == list(range(50))
 
-    assert pace.rate == pytest.approx(50_000, rel=0.01)
-    assert [entry["event"] for entry in logs].count("Will go on trying: ThrottlingException: no") == 1
+    assert limiter.rate == pytest.approx(50_000, rel=0.01)
+    assert warnings == ["Transient error, retrying: ThrottlingException: no"]
 
 
-def test_patience_has_an_end(open_lane: Callable[..., ConcurrentCalls]) -> None:
-    """What passes is waited out only so long; then it is an error like any other."""
+def test_retries_end_at_the_timeout(open_calls: Callable[..., ConcurrentCalls]) -> None:
+    """A transient error that outlasts the timeout is raised."""
 
     def work(item: int) -> int:
-        raise refusal("InternalFailure", transient=True)
+        raise sagemaker_error("InternalFailure", transient=True)
 
     calls, begun = Calls(work), time.monotonic()
-    with open_lane(patience=0.3) as lane, pytest.raises(SageMakerApiError, match="InternalFailure"):
-        list(lane.map(calls, range(100)))
+    with (
+        open_calls(retry_timeout=0.3) as concurrent,
+        pytest.raises(SageMakerApiError, match="InternalFailure"),
+    ):
+        list(concurrent.map(calls, range(100)))
 
     assert time.monotonic() - begun < 20
-    # Each pause is twice as long as the one before.
+    # Each backoff is twice as long as the one before.
     assert 1 < calls.begun.count(0) < 10
     assert set(calls.begun) == set(range(WORKERS))
 
 
-def test_the_first_error_comes_in_its_turn_and_nothing_begins_after_it(
-    open_lane: Callable[..., ConcurrentCalls],
+def test_no_call_begins_after_an_error(
+    open_calls: Callable[..., ConcurrentCalls],
 ) -> None:
-    """What was begun before is fetched; what had not begun is never called."""
+    """The error is raised when its item's turn comes: earlier results are fetched, later calls never begin."""
 
     free = Event()
     fetched: list[int] = []
 
     def work(item: int) -> int:
         if item == 20:
+            # Calls for earlier items may still wait for the rate limiter. They would be cancelled.
+            wait_until(lambda: calls.begun_before(20))
             raise DENIED
         if item > 20:
             free.wait(10)
         return item
 
-    def fetch(lane: ConcurrentCalls) -> None:
-        fetched.extend(lane.map(calls, range(1_000)))
+    def fetch(concurrent: ConcurrentCalls) -> None:
+        fetched.extend(concurrent.map(calls, range(1_000)))
 
     calls = Calls(work)
-    with open_lane() as lane:
+    with open_calls() as concurrent:
         with pytest.raises(SageMakerApiError) as caught:
-            fetch(lane)
+            fetch(concurrent)
         free.set()
 
     assert caught.value is DENIED
@@ -147,63 +146,36 @@ def test_the_first_error_comes_in_its_turn_and_nothing_begins_after_it(
     assert threads() == []
 
 
-def test_no_item_is_taken_after_an_error(open_lane: Callable[..., ConcurrentCalls]) -> None:
-    """Answers from before it are still fetched, but no further page of a list is read."""
+def test_no_item_is_read_after_an_error(open_calls: Callable[..., ConcurrentCalls]) -> None:
+    """Earlier results are still fetched, but no further page of a list is read."""
 
     def work(item: int) -> int:
         if item == 10:
+            wait_until(lambda: calls.begun_before(10))
             raise DENIED
         return item
 
     items, calls = Items(), Calls(work)
-    with open_lane() as lane:
-        answers = lane.map(calls, items)
-        assert next(answers) == 0
-        wait_until(lane._over.is_set)
-        taken = items.taken
-        assert [next(answers) for _ in range(9)] == list(range(1, 10))
+    with open_calls() as concurrent:
+        results = concurrent.map(calls, items)
+        assert next(results) == 0
+        wait_until(concurrent._closed.is_set)
+        read = items.read
+        assert [next(results) for _ in range(9)] == list(range(1, 10))
         with pytest.raises(SageMakerApiError):
-            next(answers)
+            next(results)
 
-    assert items.taken == taken == AHEAD
+    assert items.read == read == AHEAD
 
 
-def test_an_error_of_the_items_is_the_lanes_too(open_lane: Callable[..., ConcurrentCalls]) -> None:
-    """A list whose next page is refused ends the work on the pages before."""
+def test_an_error_of_the_items_is_raised(open_calls: Callable[..., ConcurrentCalls]) -> None:
+    """If the next page of a list cannot be read, the calls for the earlier pages end."""
 
     def items() -> Iterator[int]:
         yield from range(10)
         raise DENIED
 
-    with open_lane() as lane, pytest.raises(SageMakerApiError):
-        list(lane.map(Calls(), items()))
+    with open_calls() as concurrent, pytest.raises(SageMakerApiError):
+        list(concurrent.map(Calls(), items()))
 
     assert threads() == []
-
-
-@pytest.mark.parametrize(("connections", "workers"), [(None, 4), (3, 2), (1, 1), (50, 4)])
-def test_no_more_calls_than_the_client_has_connections(
-    connections: int | None,
-    workers: int,
-    emulator: EmulatorServer,
-    pace: RateLimiter,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """A connection's own max_pool_connections counts, and urllib3 never has to throw a connection away."""
-    config = {} if connections is None else {"config_kwargs": {"max_pool_connections": connections}}
-    extra = {"region_name": "us-east-1", "endpoint_url": emulator.endpoint_url, **config}
-    key = {"login": "AKIAIOSFODNN7EXAMPLE", "password": "emulated-secret-key"}
-    monkeypatch.setenv("AIRFLOW_CONN_OWN", json.dumps({"conn_type": "aws", **key, "extra": extra}))
-    emulator.control.add_fault("latency", "DescribePipeline", delay=0.02)
-    hook = PolysyncSageMakerHook("own", config=RATE_LIMITED_CONFIG)
-    calls = Calls(lambda item: hook.describe_pipeline("abalone"))
-
-    with caplog.at_level(logging.WARNING, "urllib3"), ConcurrentCalls(hook, pace, workers=4) as lane:
-        for _ in lane.map(calls, range(20)):
-            lane.call(lambda: next(hook.list_pipelines()))
-
-    assert calls.most_at_once == workers
-    assert hook.max_pool_connections == (connections or 32)
-    if connections != 1:
-        assert [record for record in caplog.records if "pool is full" in record.getMessage()] == []

@@ -1,5 +1,5 @@
 """
-The benchmark in a real triggerer: Airflow with PostgreSQL, its REST API, and tasks that are deferred.
+Benchmark of deferred tasks in a real triggerer, in an Airflow deployment with PostgreSQL.
 
-What Airflow itself costs is told apart by as many triggers that only sleep.
+The costs of Airflow itself are measured with the same number of triggers that only sleep.
 """

@@ -1,7 +1,7 @@
 """
-The endpoint of the benchmarks: as much of SageMaker's and STS's API as they call, and fast.
+The AWS test server of the benchmarks: the operations of SageMaker and STS that the providers call.
 
-The emulator behaves as AWS does, at a few dozen calls per second; to judge thousands of waits, the endpoint must
-not be what is slow. It runs in a process of its own, on the loopback interface: ``python -m
-tests.benchmarks.endpoint``. Signatures are not checked.
+It is faster than the emulator, which behaves like AWS but serves only a few dozen calls per second. A benchmark of
+thousands of executions must not be limited by the server. ``python -m tests.benchmarks.endpoint`` runs it in a
+process of its own, on the loopback interface. It does not check signatures.
 """

@@ -1,4 +1,4 @@
-"""Owns the endpoint's process: two ports of the loopback interface, told in its first line of output."""
+"""Runs the AWS test server on two loopback ports: one for AWS's API, and one for control commands."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ import gc
 import json
 import sys
 
-from tests.benchmarks.endpoint.http import Connections, HttpProtocol
+from tests.benchmarks.endpoint.http_protocol import Connections, HttpProtocol
 from tests.benchmarks.endpoint.server import Endpoint
-from tests.benchmarks.files import raise_file_limit
+from tests.benchmarks.measure.file_limit import raise_file_limit
 
 HOST = "127.0.0.1"
-# Thousands of clients may connect in the same moment.
+# Thousands of clients may connect at the same time.
 BACKLOG = 8192
 
 
 async def main() -> None:
-    """Serve until the standard input is closed."""
-    loop, endpoint, unseen = asyncio.get_running_loop(), Endpoint(), Connections()
-    served = await loop.create_server(
+    """Print the URLs of both ports as JSON in the first line of output, then serve until standard input closes."""
+    loop, endpoint, control_connections = asyncio.get_running_loop(), Endpoint(), Connections()
+    api = await loop.create_server(
         lambda: HttpProtocol(endpoint.serve, endpoint.connections), HOST, 0, backlog=BACKLOG
     )
-    ordered = await loop.create_server(lambda: HttpProtocol(endpoint.obey, unseen), HOST, 0)
-    ports = [server.sockets[0].getsockname()[1] for server in (served, ordered)]
+    control = await loop.create_server(lambda: HttpProtocol(endpoint.control, control_connections), HOST, 0)
+    ports = [server.sockets[0].getsockname()[1] for server in (api, control)]
     print(json.dumps([f"http://{HOST}:{port}" for port in ports]), flush=True)
     await loop.run_in_executor(None, sys.stdin.read)
 
 
 if __name__ == "__main__":
     raise_file_limit()
-    # Everything here lives as long as the process, and a collection would be taken for latency.
+    # All objects live as long as the process, and a garbage collection would show up as latency.
     gc.disable()
     asyncio.run(main())

@@ -1,4 +1,4 @@
-"""Owns what the account has: pipelines, executions that end at set times, and how each was looked at."""
+"""The AWS account of the test server: pipelines, executions that end at a set time, and statistics of the polls."""
 
 from __future__ import annotations
 
@@ -10,49 +10,51 @@ from typing import Final
 ACCOUNT_ID: Final = "123456789012"
 REGION: Final = "us-east-1"
 ROLE_ARN: Final = f"arn:aws:iam::{ACCOUNT_ID}:role/polysync"
-_PIPELINES: Final = f"arn:aws:sagemaker:{REGION}:{ACCOUNT_ID}:pipeline/"
+_PIPELINE_ARN_PREFIX: Final = f"arn:aws:sagemaker:{REGION}:{ACCOUNT_ID}:pipeline/"
 
 
 @dataclass(slots=True, eq=False)
 class Execution:
     """
-    One execution, and the looks at it: descriptions, and listings with it on the page.
+    An execution, and statistics of its polls.
 
-    :param arn: its ARN.
-    :param begins: when it begins (seconds since the epoch).
-    :param ends: when it ends.
+    A poll is a response that contains the execution: its description, or a page of a listing.
+
+    :param arn: the ARN.
+    :param start: when it starts (seconds since the epoch).
+    :param end: when it ends (seconds since the epoch).
     """
 
     arn: str
-    begins: float
-    ends: float
+    start: float
+    end: float
     first_poll: float | None = None
     longest_gap: float = 0.0
-    seen_ended: float | None = None
-    _last_look: float = 0.0
+    end_polled: float | None = None
+    _last_poll: float = 0.0
 
     def status(self, now: float) -> str:
-        """Return AWS's word for how it is."""
-        return "Executing" if now < self.ends else "Succeeded"
+        """Return the execution's status as AWS names it."""
+        return "Executing" if now < self.end else "Succeeded"
 
-    def look(self, now: float) -> None:
-        """Take note that somebody saw it. The first gap begins with the execution."""
-        if self.seen_ended is not None:
+    def record_poll(self, now: float) -> None:
+        """Record a poll. The first gap begins at the start of the execution; polls after the end do not count."""
+        if self.end_polled is not None:
             return
         if self.first_poll is None:
-            self.first_poll, self._last_look = now, self.begins
-        self.longest_gap = max(self.longest_gap, now - self._last_look)
-        self._last_look = now
-        if now >= self.ends:
-            self.seen_ended = now
+            self.first_poll, self._last_poll = now, self.start
+        self.longest_gap = max(self.longest_gap, now - self._last_poll)
+        self._last_poll = now
+        if now >= self.end:
+            self.end_polled = now
 
 
 @dataclass(eq=False)
 class Pipeline:
     """
-    One pipeline with its executions, the oldest first.
+    A pipeline with its executions, oldest first.
 
-    :param name: its name.
+    :param name: the pipeline's name.
     """
 
     name: str
@@ -60,76 +62,78 @@ class Pipeline:
 
     @property
     def arn(self) -> str:
-        """Its ARN, in lower case as AWS has it."""
-        return f"{_PIPELINES}{self.name.lower()}"
+        """The ARN. As in AWS, it contains the name in lower case."""
+        return f"{_PIPELINE_ARN_PREFIX}{self.name.lower()}"
 
-    def created_within(self, after: float, before: float) -> tuple[int, int]:
-        """Return the first of the executions that were created so, and the one after the last."""
+    def created_between(self, after: float, before: float) -> tuple[int, int]:
+        """Return the slice of `executions` (start and stop index) that was created between two times."""
         return (
-            bisect_left(self.executions, after, key=lambda execution: execution.begins),
-            bisect_right(self.executions, before, key=lambda execution: execution.begins),
+            bisect_left(self.executions, after, key=lambda execution: execution.start),
+            bisect_right(self.executions, before, key=lambda execution: execution.start),
         )
 
 
 class Account:
-    """An account in one region."""
+    """An AWS account in one region."""
 
     def __init__(self) -> None:
         self.pipelines: dict[str, Pipeline] = {}
         self.executions: dict[str, Execution] = {}
-        # How long executions take that StartPipelineExecution begins, in seconds.
+        # Duration, in seconds, of the executions that StartPipelineExecution starts.
         self.seconds = 60.0
         self._by_arn: dict[str, Pipeline] = {}
         self._by_token: dict[str, Execution] = {}
 
     def add_pipelines(self, count: int) -> list[Pipeline]:
         """
-        Add pipelines, unless they are there.
+        Add pipelines until the account has a given number, and return all pipelines.
 
-        :param count: how many there are afterwards.
+        :param count: the number of pipelines that the account must have.
         """
         for number in range(len(self.pipelines), count):
-            # Whoever reads a name from an ARN, which is in lower case, is found out.
+            # The name has a capital letter, so that a client that takes the name from the ARN fails.
             pipeline = Pipeline(f"Benchmark-{number:05d}")
             self.pipelines[pipeline.name] = self._by_arn[pipeline.arn] = pipeline
         return list(self.pipelines.values())
 
     def pipeline(self, name_or_arn: str) -> Pipeline | None:
-        """Find a pipeline."""
+        """Return a pipeline by its name or ARN; None if there is none."""
         return self.pipelines.get(name_or_arn) or self._by_arn.get(name_or_arn)
 
-    def start(self, pipeline: Pipeline, begins: float, seconds: float, token: str | None = None) -> Execution:
+    def start(self, pipeline: Pipeline, start: float, seconds: float, token: str | None = None) -> Execution:
         """
-        Start an execution, or return the one that this token started. Later ones begin no earlier.
+        Start an execution, or return the execution that the same token started.
 
-        :param pipeline: of which pipeline.
-        :param begins: when (seconds since the epoch).
+        The executions of a pipeline must be added in the order of their start.
+
+        :param pipeline: the pipeline.
+        :param start: when the execution starts (seconds since the epoch).
         :param seconds: how long it takes.
-        :param token: ClientRequestToken.
+        :param token: the ClientRequestToken.
         """
         if token and token in self._by_token:
             return self._by_token[token]
         arn = f"{pipeline.arn}/execution/e{len(self.executions):011d}"
-        execution = self.executions[arn] = Execution(arn, begins, begins + seconds)
+        execution = self.executions[arn] = Execution(arn, start, start + seconds)
         pipeline.executions.append(execution)
         if token:
             self._by_token[token] = execution
         return execution
 
     def start_many(
-        self, count: int, pipelines: int, *, begin: float, per_second: float, seconds: float
+        self, count: int, pipelines: int, *, start: float, per_second: float, seconds: float
     ) -> Iterator[tuple[Pipeline, Execution]]:
         """
-        Start executions of several pipelines in turn.
+        Start executions, taking the pipelines in turn.
 
-        :param count: how many.
-        :param pipelines: of how many pipelines.
-        :param begin: when the first begins (seconds since the epoch).
-        :param per_second: how many begin each second; 0 for all at once.
-        :param seconds: how long each takes.
+        :param count: number of executions.
+        :param pipelines: number of pipelines.
+        :param start: when the first execution starts (seconds since the epoch).
+        :param per_second: executions that start per second; 0 for all at once.
+        :param seconds: how long each execution takes.
         """
-        found = self.add_pipelines(pipelines)[:pipelines]
+        selected = self.add_pipelines(pipelines)[:pipelines]
         for number in range(count):
-            pipeline = found[number % pipelines]
-            begins = begin + (number / per_second if per_second else 0.0)
-            yield pipeline, self.start(pipeline, begins, seconds)
+            pipeline = selected[number % pipelines]
+            execution_start = start + (number / per_second if per_second else 0.0)
+            yield pipeline, self.start(pipeline, execution_start, seconds)

@@ -1,8 +1,8 @@
 """
-Owns the answers, in the shapes that botocore expects.
+The operations of the AWS test server, with responses in the format that botocore parses.
 
-Reference: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribePipelineExecution.html and its
-siblings, https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
+Reference: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribePipelineExecution.html and the other
+operations of the same API, https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Final
 from tests.benchmarks.endpoint.account import ACCOUNT_ID, ROLE_ARN, Account, Execution, Pipeline
 
 LARGEST_PAGE: Final = 100
-CREDENTIALS_LAST: Final = 3600.0
+SESSION_SECONDS: Final = 3600.0
 Operation = Callable[[Account, Mapping[str, Any], float], Any]
 
 DEFINITION: Final = json.dumps(
@@ -33,14 +33,14 @@ DEFINITION: Final = json.dumps(
                 "EnumValues": ["Manual", "Auto"],
             },
         ],
-        # Real definitions are tens of kilobytes.
+        # Real definitions have tens of kilobytes.
         "Steps": [
             {"Name": f"Step{number}", "Type": "Processing", "Arguments": {"AppSpecification": "x" * 400}}
             for number in range(20)
         ],
     }
 )
-_ASSUMED: Final = """\
+_ASSUME_ROLE_RESPONSE: Final = """\
 <AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult><AssumedRoleUser>\
 <AssumedRoleId>AROAEXAMPLE:benchmark</AssumedRoleId><Arn>arn:aws:sts::{account}:assumed-role/polysync/benchmark</Arn>\
 </AssumedRoleUser><Credentials><AccessKeyId>ASIAIOSFODNN7EXAMPLE</AccessKeyId><SecretAccessKey>{secret}\
@@ -48,12 +48,12 @@ _ASSUMED: Final = """\
 </AssumeRoleResult><ResponseMetadata><RequestId>0</RequestId></ResponseMetadata></AssumeRoleResponse>"""
 
 
-class Refused(Exception):
+class ApiError(Exception):
     """
-    An error of the API.
+    An error response of AWS.
 
-    :param code: AWS's.
-    :param message: AWS's.
+    :param code: the error code.
+    :param message: the error message.
     """
 
     def __init__(self, code: str, message: str) -> None:
@@ -63,25 +63,27 @@ class Refused(Exception):
 
 def assume_role(now: float) -> str:
     """
-    Return STS's answer to AssumeRole.
+    Return the response of AssumeRole (XML).
 
-    :param now: seconds since the epoch.
+    :param now: the time in seconds since the epoch.
     """
-    expiry = datetime.fromtimestamp(now + CREDENTIALS_LAST, UTC)
-    return _ASSUMED.format(account=ACCOUNT_ID, secret="x" * 40, expiry=f"{expiry:%Y-%m-%dT%H:%M:%SZ}")
+    expiry = datetime.fromtimestamp(now + SESSION_SECONDS, UTC)
+    return _ASSUME_ROLE_RESPONSE.format(
+        account=ACCOUNT_ID, secret="x" * 40, expiry=f"{expiry:%Y-%m-%dT%H:%M:%SZ}"
+    )
 
 
 def describe_pipeline_execution(account: Account, request: Mapping[str, Any], now: float) -> Any:
-    """Describe an execution."""
+    """Return the description of an execution, and record the poll."""
     execution = _execution(account, request)
-    execution.look(now)
+    execution.record_poll(now)
     return {
         "PipelineArn": execution.arn.partition("/execution/")[0],
         "PipelineExecutionArn": execution.arn,
         "PipelineExecutionDisplayName": "benchmark",
         "PipelineExecutionStatus": execution.status(now),
-        "CreationTime": execution.begins,
-        "LastModifiedTime": execution.ends if now >= execution.ends else execution.begins,
+        "CreationTime": execution.start,
+        "LastModifiedTime": execution.end if now >= execution.end else execution.start,
         "CreatedBy": {},
         "LastModifiedBy": {},
         "PipelineVersionId": 1,
@@ -89,12 +91,12 @@ def describe_pipeline_execution(account: Account, request: Mapping[str, Any], no
 
 
 def list_pipeline_executions(account: Account, request: Mapping[str, Any], now: float) -> Any:
-    """List a pipeline's executions by their creation, the newest first unless it is asked otherwise."""
+    """Return a page of a pipeline's executions by creation time, by default newest first; record the polls."""
     executions = _pipeline(account, request).executions
     after, before = request.get("CreatedAfter", -inf), request.get("CreatedBefore", inf)
-    first, end = _pipeline(account, request).created_within(after, min(before, now))
+    first, end = _pipeline(account, request).created_between(after, min(before, now))
     size = request.get("MaxResults", LARGEST_PAGE)
-    # A token is the place of the next one among the oldest first, which does not move as others begin.
+    # The token is an index in the list that has the oldest first: new executions do not change it.
     if request.get("SortOrder") == "Ascending":
         first = int(request.get("NextToken", first))
         page, following = executions[first : min(first + size, end)], first + size
@@ -104,51 +106,51 @@ def list_pipeline_executions(account: Account, request: Mapping[str, Any], now: 
         following = max(first, end - size)
         page, more = executions[following:end][::-1], following > first
     for execution in page:
-        execution.look(now)
-    summaries = [_summary(execution, now) for execution in page]
+        execution.record_poll(now)
+    summaries = [_execution_summary(execution, now) for execution in page]
     return {"PipelineExecutionSummaries": summaries, **({"NextToken": str(following)} if more else {})}
 
 
-def _summary(execution: Execution, now: float) -> dict[str, Any]:
+def _execution_summary(execution: Execution, now: float) -> dict[str, Any]:
     return {
         "PipelineExecutionArn": execution.arn,
-        "StartTime": execution.begins,
+        "StartTime": execution.start,
         "PipelineExecutionStatus": execution.status(now),
         "PipelineExecutionDisplayName": "benchmark",
     }
 
 
 def list_pipeline_execution_steps(account: Account, request: Mapping[str, Any], now: float) -> Any:
-    """List an execution's steps: the one that it has."""
+    """Return the steps of an execution. Every execution has one step."""
     execution = _execution(account, request)
-    step = {"StepName": "Only", "StepStatus": execution.status(now), "StartTime": execution.begins}
+    step = {"StepName": "Only", "StepStatus": execution.status(now), "StartTime": execution.start}
     step |= {"AttemptCount": 1, "Metadata": {}}
-    return {"PipelineExecutionSteps": [step | ({"EndTime": execution.ends} if now >= execution.ends else {})]}
+    return {"PipelineExecutionSteps": [step | ({"EndTime": execution.end} if now >= execution.end else {})]}
 
 
 def start_pipeline_execution(account: Account, request: Mapping[str, Any], now: float) -> Any:
-    """Start an execution, once for each token."""
+    """Start an execution; a repeated token returns the same execution."""
     token = request.get("ClientRequestToken")
     execution = account.start(_pipeline(account, request), now, account.seconds, token)
     return {"PipelineExecutionArn": execution.arn}
 
 
 def list_pipelines(account: Account, request: Mapping[str, Any], now: float) -> Any:
-    """List the pipelines by their names."""
+    """Return a page of the pipelines, sorted by name."""
     prefix, size = request.get("PipelineNamePrefix", ""), request.get("MaxResults", LARGEST_PAGE)
-    found = [pipeline for name, pipeline in sorted(account.pipelines.items()) if name.startswith(prefix)]
+    pipelines = [pipeline for name, pipeline in sorted(account.pipelines.items()) if name.startswith(prefix)]
     if request.get("SortOrder") != "Ascending":
-        found.reverse()
+        pipelines.reverse()
     first = int(request.get("NextToken", 0))
-    summaries = [_facts(pipeline) for pipeline in found[first : first + size]]
-    more = first + size < len(found)
+    summaries = [_pipeline_summary(pipeline) for pipeline in pipelines[first : first + size]]
+    more = first + size < len(pipelines)
     return {"PipelineSummaries": summaries, **({"NextToken": str(first + size)} if more else {})}
 
 
 def describe_pipeline(account: Account, request: Mapping[str, Any], now: float) -> Any:
-    """Describe a pipeline with its definition."""
+    """Return the description of a pipeline, with its definition."""
     return {
-        **_facts(_pipeline(account, request)),
+        **_pipeline_summary(_pipeline(account, request)),
         "PipelineDefinition": DEFINITION,
         "PipelineStatus": "Active",
         "CreatedBy": {},
@@ -156,7 +158,7 @@ def describe_pipeline(account: Account, request: Mapping[str, Any], now: float) 
     }
 
 
-def _facts(pipeline: Pipeline) -> dict[str, Any]:
+def _pipeline_summary(pipeline: Pipeline) -> dict[str, Any]:
     return {
         "PipelineArn": pipeline.arn,
         "PipelineName": pipeline.name,
@@ -170,14 +172,14 @@ def _facts(pipeline: Pipeline) -> dict[str, Any]:
 def _pipeline(account: Account, request: Mapping[str, Any]) -> Pipeline:
     pipeline = account.pipeline(request["PipelineName"])
     if pipeline is None:
-        raise Refused("ResourceNotFound", f"Pipeline {request['PipelineName']!r} does not exist.")
+        raise ApiError("ResourceNotFound", f"Pipeline {request['PipelineName']!r} does not exist.")
     return pipeline
 
 
 def _execution(account: Account, request: Mapping[str, Any]) -> Execution:
     execution = account.executions.get(request["PipelineExecutionArn"])
     if execution is None:
-        raise Refused("ResourceNotFound", f"Execution {request['PipelineExecutionArn']!r} does not exist.")
+        raise ApiError("ResourceNotFound", f"Execution {request['PipelineExecutionArn']!r} does not exist.")
     return execution
 
 

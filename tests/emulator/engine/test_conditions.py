@@ -1,4 +1,4 @@
-"""Conditions and expressions."""
+"""Tests of conditions and expressions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from polysync_airflow.emulator.engine.expressions import ExpressionError, Scope,
 
 YES = {"Type": "Equals", "LeftValue": 1, "RightValue": 1}
 NO = {"Type": "Equals", "LeftValue": 1, "RightValue": 2}
-OPEN = {"Type": "Equals", "LeftValue": {"Get": "Steps.A.ModelArtifacts"}, "RightValue": 2}
+UNKNOWN = {"Type": "Equals", "LeftValue": {"Get": "Steps.A.ModelArtifacts"}, "RightValue": 2}
 
 
 def compare(kind: str, left: Any, right: Any) -> dict[str, Any]:
@@ -39,22 +39,22 @@ def compare(kind: str, left: Any, right: Any) -> dict[str, Any]:
         ([{"Type": "And", "Conditions": [NO, YES]}], False),
         ([YES, NO], False),
         ([], True),
-        ([OPEN], True),
-        ([OPEN, NO], False),
-        ([{"Type": "Or", "Conditions": [OPEN, YES]}], True),
-        ([{"Type": "Not", "Condition": OPEN}], True),
+        ([UNKNOWN], True),
+        ([UNKNOWN, NO], False),
+        ([{"Type": "Or", "Conditions": [UNKNOWN, YES]}], True),
+        ([{"Type": "Not", "Condition": UNKNOWN}], True),
     ],
 )
-def test_outcome(conditions: list[Any], expected: bool) -> None:
-    """Each type of condition has AWS's meaning, and what stays open is true."""
+def test_condition_outcome(conditions: list[Any], expected: bool) -> None:
+    """Each condition type evaluates as in AWS, and an unknown outcome counts as true."""
     assert outcome(conditions, Scope(parameters={"Flag": True, "Rate": 0.5})) is expected
 
 
 @pytest.mark.parametrize(
     "condition", [compare("LessThan", "a", 1), compare("Resembles", 1, 1), {"LeftValue": 1}, "text"]
 )
-def test_nonsense_is_an_error(condition: Any) -> None:
-    """A condition that cannot be decided fails its step instead of being true."""
+def test_invalid_condition_raises_expression_error(condition: Any) -> None:
+    """A condition that cannot be evaluated is an error and does not count as true."""
     with pytest.raises(ExpressionError):
         outcome([condition], Scope())
 
@@ -64,19 +64,19 @@ def test_nonsense_is_an_error(condition: Any) -> None:
     [("a.b[1]", 2), ("$.a.b[0]", 1), ("['x y'].z", "deep"), ('["x y"]["z"]', "deep"), ("a['b'][1]", 2)],
 )
 def test_json_paths(path: str, expected: Any) -> None:
-    """Property files are read by dotted, indexed and quoted paths."""
+    """JSON paths can be dotted, indexed and quoted."""
     scope = Scope(property_files={("S", "F"): {"a": {"b": [1, 2]}, "x y": {"z": "deep"}}})
     expression = {"Std:JsonGet": {"PropertyFile": {"Get": "Steps.S.PropertyFiles.F"}, "Path": path}}
     assert evaluate(expression, scope) == expected
 
 
-def test_join_writes_values_as_sagemaker_does() -> None:
-    """A join writes booleans in lower case and an unknown value as its reference."""
+def test_join_formats_values_like_sagemaker() -> None:
+    """A join writes booleans in lower case, and an unknown value as its reference."""
     values = [True, 1.5, {"Get": "Execution.PipelineName"}, {"Get": "Steps.A.Arn"}]
     joined = evaluate({"Std:Join": {"On": "-", "Values": values}}, Scope(execution={"PipelineName": "P"}))
     assert joined == "true-1.5-P-Steps.A.Arn"
 
 
-def test_what_no_job_made_is_unknown() -> None:
-    """A step's property has no value in the emulator."""
+def test_step_property_is_unknown() -> None:
+    """A property of a step has no value in the emulator."""
     assert evaluate({"Get": "Steps.A.ModelArtifacts"}, Scope()) == Unknown("Steps.A.ModelArtifacts")

@@ -1,4 +1,4 @@
-"""Which pipeline definitions are refused, and why."""
+"""Tests of the validation of pipeline definitions."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.emulator.builders import condition, definition, fail, step
         (definition({"Name": "C", "Type": "Condition", "Arguments": {}}), "no 'Conditions'"),
         (definition(step("A", DependsOn="B")), "'DependsOn'"),
         (definition(step("A", Arguments=[])), "'Arguments'"),
-        (definition(step("A", Arguments={"x": {"Get": "Parameters.X"}})), "'Parameters.X' is to a parameter"),
+        (definition(step("A", Arguments={"x": {"Get": "Parameters.X"}})), "'Parameters.X' names a parameter"),
         (definition(step("A", Arguments={"x": {"Get": "Somewhere.X"}})), "'Somewhere.X'"),
         (definition(step("A"), parameters=({"Name": "P", "Type": "Text"},)), "type 'Text'"),
         (definition(step("A"), parameters=({"Type": "String"},)), "no 'Name'"),
@@ -36,15 +36,15 @@ from tests.emulator.builders import condition, definition, fail, step
         (definition(condition("C", [], [step("A", "Processing", "B")], [])), "depends on 'B'"),
     ],
 )
-def test_a_wrong_definition_is_refused(text: str, reason: str) -> None:
-    """Each mistake is named."""
+def test_invalid_definition_is_rejected(text: str, reason: str) -> None:
+    """The error message names what is invalid in the definition."""
     with pytest.raises(DefinitionError) as error:
         parse(text)
     assert reason in str(error.value)
 
 
-def test_nested_steps_are_found() -> None:
-    """Steps of branches are steps of the pipeline, after their condition step."""
+def test_nested_steps_are_listed_after_their_condition_step() -> None:
+    """The steps of all branches are in the definition, after their condition step."""
     text = definition(condition("C", [], [step("A")], [condition("D", [], [], [step("B")])]))
     parsed = parse(text)
     assert [(s.name, s.condition, s.branch) for s in parsed.steps.values()] == [
@@ -55,8 +55,8 @@ def test_nested_steps_are_found() -> None:
     ]
 
 
-def test_parameters_are_read() -> None:
-    """A parameter has a type, perhaps a default and perhaps an enum."""
+def test_parameters_are_parsed() -> None:
+    """A parameter has a type, and optionally a default and an enum."""
     entry: dict[str, Any] = {"Name": "P", "Type": "Integer", "DefaultValue": 1, "EnumValues": [1, 2]}
     parsed = parse(json.dumps({"Version": "2020-12-01", "Parameters": [entry], "Steps": [step("A")]}))
     assert parsed.parameters["P"].enum == (1, 2)

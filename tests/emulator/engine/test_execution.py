@@ -1,4 +1,4 @@
-"""How an execution goes over time, asked of the engine directly."""
+"""Tests of the simulated execution over time, without the API."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from polysync_airflow.emulator.engine.execution import StateError
 from tests.emulator.builders import FOREVER, chain, condition, definition, execution, fail, step, timeline
 
 
-def test_steps_wait_for_what_they_depend_on() -> None:
-    """A step starts the moment its last dependency succeeds, and independent steps start together."""
+def test_step_starts_when_its_dependencies_have_succeeded() -> None:
+    """A step starts as soon as its last dependency succeeds, and independent steps start together."""
     engine = execution(definition(step("A"), step("B", "Training"), step("C", "Model", "A", "B")))
     engine.advance(FOREVER)
     assert timeline(engine) == {
@@ -33,15 +33,15 @@ def test_steps_wait_for_what_they_depend_on() -> None:
         {"deep": [{"Std:JsonGet": {"PropertyFile": {"Get": "Steps.A.PropertyFiles.F"}, "Path": "x"}}]},
     ],
 )
-def test_a_reference_is_a_dependency(use: Any) -> None:
-    """Using a step's property anywhere in the arguments waits for that step."""
+def test_reference_is_a_dependency(use: Any) -> None:
+    """A step that uses a property of another step in its arguments waits for that step."""
     engine = execution(definition(step("A"), {"Name": "B", "Type": "Model", "Arguments": {"x": use}}))
     engine.advance(FOREVER)
     assert timeline(engine)["B"][0] == 242
 
 
-def test_a_reference_in_a_condition_is_a_dependency_of_the_condition_only() -> None:
-    """A condition waits for the steps its conditions use, not for those its branches use."""
+def test_condition_step_does_not_depend_on_references_in_its_branches() -> None:
+    """A condition step waits for the steps that its conditions use, not for those that its branches use."""
     compare = {"Type": "Equals", "LeftValue": {"Get": "Steps.A.X"}, "RightValue": 1}
     nested = {"Name": "N", "Type": "Model", "Arguments": {"x": {"Get": "Steps.B.Y"}}}
     engine = execution(definition(step("A"), step("B", "Training"), condition("C", [compare], [nested], [])))
@@ -50,8 +50,8 @@ def test_a_reference_in_a_condition_is_a_dependency_of_the_condition_only() -> N
     assert timeline(engine)["N"][0] == 602
 
 
-def test_steps_are_shown_as_starting_first() -> None:
-    """A job is Starting before it is Executing."""
+def test_job_is_starting_before_executing() -> None:
+    """The status of a job is Starting before it is Executing."""
     engine = execution(chain("A"))
     engine.advance(31.9)
     assert engine.runs["A"].status == "Starting"
@@ -60,34 +60,34 @@ def test_steps_are_shown_as_starting_first() -> None:
 
 
 def test_parallelism_is_limited() -> None:
-    """No more than max_parallel steps run at once, and earlier ones go first."""
+    """At most max_parallel steps run at the same time, in the order of the definition."""
     engine = execution(definition(*(step(name) for name in "ABCDE")), limit=2)
     engine.advance(FOREVER)
     assert [run.started_at for run in engine.runs.values()] == [2, 2, 242, 242, 482]
 
 
-def test_parallelism_can_be_raised_while_running() -> None:
-    """A higher limit lets waiting steps start at once."""
+def test_parallelism_can_be_increased_while_running() -> None:
+    """When the limit is increased, waiting steps start at once."""
     engine = execution(definition(step("A"), step("B")), limit=1)
-    engine.limit(100, 2)
+    engine.set_max_parallel(100, 2)
     assert engine.runs["B"].started_at == 100
 
 
-@pytest.mark.parametrize(("score", "taken", "left"), [(0.9, "Good", "Bad"), (0.1, "Bad", "Good")])
-def test_only_the_branch_taken_runs(score: float, taken: str, left: str) -> None:
-    """The steps of the other branch never appear."""
+@pytest.mark.parametrize(("score", "selected", "skipped"), [(0.9, "Good", "Bad"), (0.1, "Bad", "Good")])
+def test_only_the_selected_branch_runs(score: float, selected: str, skipped: str) -> None:
+    """The steps of the branch that is not selected never appear."""
     compare = {"Type": "GreaterThan", "LeftValue": {"Get": "Parameters.Score"}, "RightValue": 0.5}
     parameter = {"Name": "Score", "Type": "Float"}
     branches = condition("Check", [compare], [step("Good")], [step("Bad")])
     engine = execution(definition(branches, parameters=(parameter,)), Score=score)
     engine.advance(FOREVER)
     assert engine.status == "Succeeded"
-    assert taken in engine.runs
-    assert left not in engine.runs
+    assert selected in engine.runs
+    assert skipped not in engine.runs
 
 
-def test_conditions_nest() -> None:
-    """A condition step in a branch decides about its own branches."""
+def test_nested_condition_steps() -> None:
+    """A condition step in a branch selects one of its own branches."""
     yes = {"Type": "Equals", "LeftValue": 1, "RightValue": 1}
     no = {"Type": "Equals", "LeftValue": 1, "RightValue": 2}
     inner = condition("Inner", [no], [step("A")], [step("B")])
@@ -96,8 +96,8 @@ def test_conditions_nest() -> None:
     assert list(engine.runs) == ["Outer", "Inner", "B"]
 
 
-def test_a_step_that_waits_for_an_untaken_branch_never_runs() -> None:
-    """Depending on a step that is not reached means not being reached."""
+def test_step_that_depends_on_an_unselected_branch_never_runs() -> None:
+    """A step does not run if it depends on a step in a branch that is not selected."""
     yes = {"Type": "Equals", "LeftValue": 1, "RightValue": 1}
     engine = execution(definition(condition("C", [yes], [], [step("No")]), step("After", "Model", "No")))
     engine.advance(FOREVER)
@@ -106,8 +106,10 @@ def test_a_step_that_waits_for_an_untaken_branch_never_runs() -> None:
 
 
 @pytest.mark.parametrize(("auc", "outcome"), [(0.9, True), (0.75, False)])
-def test_property_files_come_from_the_scenario(shared_definitions: Path, auc: float, outcome: bool) -> None:
-    """A condition on a property file reads the contents that the scenario gives."""
+def test_property_file_content_comes_from_the_scenario(
+    shared_definitions: Path, auc: float, outcome: bool
+) -> None:
+    """A condition on a property file uses the content that the scenario sets."""
     text = (shared_definitions / "churn_tuning.json").read_text()
     files = {"Eval": {"classification_metrics": {"auc": {"value": auc}}}}
     scenario = {"steps": {"ChurnEvaluate": {"property_files": files}}}
@@ -117,8 +119,8 @@ def test_property_files_come_from_the_scenario(shared_definitions: Path, auc: fl
     assert engine.status == ("Succeeded" if outcome else "Failed")
 
 
-def test_a_missing_path_fails_the_condition() -> None:
-    """A JSON path that is not in the given contents fails the step that uses it."""
+def test_missing_json_path_fails_the_condition_step() -> None:
+    """A condition step fails if its JSON path does not exist in the content of the property file."""
     get = {"Std:JsonGet": {"PropertyFile": {"Get": "Steps.A.PropertyFiles.F"}, "Path": "a.b"}}
     compare = {"Type": "Equals", "LeftValue": get, "RightValue": 1}
     scenario: dict[str, Any] = {"steps": {"A": {"property_files": {"F": {"a": {}}}}}}
@@ -127,8 +129,8 @@ def test_a_missing_path_fails_the_condition() -> None:
     assert engine.runs["C"].failure_reason == "Path 'a.b' does not exist in property file 'F'"
 
 
-def test_without_contents_the_if_branch_is_taken(shared_definitions: Path) -> None:
-    """A condition on a property file nobody has written is true."""
+def test_unknown_condition_selects_the_if_branch(shared_definitions: Path) -> None:
+    """A condition on a property file without content is true."""
     text = (shared_definitions / "abalone.json").read_text()
     engine = execution(text, MseThreshold=6.0)
     engine.advance(FOREVER)
@@ -136,8 +138,8 @@ def test_without_contents_the_if_branch_is_taken(shared_definitions: Path) -> No
     assert "AbaloneTransform" in engine.runs
 
 
-def test_a_fail_step_gives_its_message_as_reason() -> None:
-    """A fail step's evaluated message is its failure reason; the execution's is the general one."""
+def test_fail_step_uses_its_message_as_failure_reason() -> None:
+    """The evaluated message of a fail step is its failure reason; the execution has the general reason."""
     message = {
         "Std:Join": {"On": " ", "Values": ["Score is", {"Get": "Parameters.P"}, {"Get": "Steps.C.Outcome"}]}
     }
@@ -151,8 +153,8 @@ def test_a_fail_step_gives_its_message_as_reason() -> None:
     assert (engine.status, engine.failure_reason) == ("Failed", "Step failure: One or multiple steps failed.")
 
 
-def test_after_a_failure_running_steps_finish_and_no_other_starts() -> None:
-    """One failed step lets its siblings finish, then the execution fails."""
+def test_running_steps_finish_after_a_failure() -> None:
+    """After a step fails, running steps finish, no other step starts, and then the execution fails."""
     scenario = {"steps": {"A": {"fail": {"reason": "No data"}}}}
     engine = execution(definition(step("A"), step("B", "Training"), step("C", "Model", "B")), scenario)
     engine.advance(601)
@@ -163,8 +165,8 @@ def test_after_a_failure_running_steps_finish_and_no_other_starts() -> None:
     assert engine.runs["A"].failure_reason == "No data"
 
 
-def test_completed_with_failures_runs_what_does_not_depend_on_the_failure() -> None:
-    """With that end, a failed step only keeps those from running that depend on it."""
+def test_completed_with_failures_runs_independent_steps() -> None:
+    """With CompletedWithFailures, only the steps that depend on the failed step do not run."""
     scenario: dict[str, Any] = {"end_as": "CompletedWithFailures", "steps": {"A": {"fail": {}}}}
     text = definition(step("A"), step("B", "Training"), step("C", "Model", "B"), step("D", "Model", "A"))
     engine = execution(text, scenario)
@@ -173,8 +175,8 @@ def test_completed_with_failures_runs_what_does_not_depend_on_the_failure() -> N
     assert engine.status == "CompletedWithFailures"
 
 
-def test_a_stop_interrupts_jobs_after_some_seconds() -> None:
-    """A stopped execution is Stopping for a while, as are its running jobs, and starts nothing more."""
+def test_stop_interrupts_jobs_after_some_seconds() -> None:
+    """The execution and its running jobs are Stopping for some seconds, and no other step starts."""
     engine = execution(chain("A", "B"))
     engine.stop(100)
     assert (engine.status, engine.runs["A"].status) == ("Stopping", "Stopping")
@@ -184,16 +186,16 @@ def test_a_stop_interrupts_jobs_after_some_seconds() -> None:
     assert (engine.status, timeline(engine)) == ("Stopped", {"A": (2, 120, "Stopped")})
 
 
-def test_a_job_that_is_stopped_while_it_starts_stays_stopping() -> None:
-    """A Stopping step does not become Executing."""
+def test_job_that_is_stopped_while_starting_stays_stopping() -> None:
+    """A job in the status Stopping does not become Executing."""
     engine = execution(chain("A"))
     engine.stop(20)
     engine.advance(33)
     assert engine.runs["A"].status == "Stopping"
 
 
-def test_a_stop_before_the_first_step_stops() -> None:
-    """An execution can be stopped before anything has started."""
+def test_stop_before_the_first_step() -> None:
+    """An execution can be stopped before its first step has started."""
     engine = execution(chain("A"))
     engine.stop(1)
     engine.advance(FOREVER)
@@ -201,16 +203,16 @@ def test_a_stop_before_the_first_step_stops() -> None:
 
 
 @pytest.mark.parametrize(("scenario", "end"), [({}, "Succeeded"), ({"steps": {"A": {"fail": {}}}}, "Failed")])
-def test_a_step_that_ends_first_ends_the_execution_its_own_way(scenario: dict[str, Any], end: str) -> None:
-    """If the last step ends by itself before the stop reaches it, the execution is not Stopped."""
+def test_execution_is_not_stopped_if_its_last_step_ends_first(scenario: dict[str, Any], end: str) -> None:
+    """If the last step ends before the stop interrupts it, the execution ends as Succeeded or Failed."""
     engine = execution(chain("A"), scenario)
     engine.stop(230)
     engine.advance(FOREVER)
     assert (engine.status, engine.runs["A"].ended_at) == (end, 242)
 
 
-def test_a_stop_waits_for_a_lambda_step() -> None:
-    """A Lambda step runs to its end while the execution is Stopping, and then it is Stopped."""
+def test_stop_waits_for_a_lambda_step() -> None:
+    """The execution is Stopping until its Lambda step has ended, and then Stopped."""
     engine = execution(definition(step("L", "Lambda")), {"steps": {"L": {"duration": 300}}})
     engine.stop(10)
     engine.advance(301)
@@ -219,8 +221,8 @@ def test_a_stop_waits_for_a_lambda_step() -> None:
     assert (engine.status, engine.runs["L"].status) == ("Stopped", "Succeeded")
 
 
-def test_a_lambda_step_that_times_out_fails_the_stop() -> None:
-    """If the Lambda function exceeds its ten minutes, the stopped execution is Failed."""
+def test_execution_fails_if_a_lambda_step_times_out_during_a_stop() -> None:
+    """If a Lambda step reaches its timeout of ten minutes during a stop, the execution is Failed."""
     engine = execution(definition(step("L", "Lambda")), {"steps": {"L": {"duration": None}}})
     engine.stop(10)
     engine.advance(FOREVER)
@@ -228,37 +230,37 @@ def test_a_lambda_step_that_times_out_fails_the_stop() -> None:
 
 
 @pytest.mark.parametrize("outputs", [{"ok": "yes"}, None])
-def test_a_stop_waits_for_a_callback(outputs: dict[str, str] | None) -> None:
-    """Only the answer to a running callback step, whichever it is, lets the execution stop."""
+def test_stop_waits_for_a_callback_step(outputs: dict[str, str] | None) -> None:
+    """The execution is Stopping until its callback step receives a result, either success or failure."""
     engine = execution(definition(step("C", "Callback"), step("B", "Model", "C")))
     engine.stop(10)
     engine.advance(3 * 24 * 3600)
     assert engine.status == "Stopping"
     token = engine.runs["C"].callback_token
     assert token is not None
-    engine.answer(3 * 24 * 3600, token, outputs, None)
+    engine.complete_callback(3 * 24 * 3600, token, outputs, None)
     assert engine.status == "Stopped"
     assert "B" not in engine.runs
 
 
-def test_a_callback_nobody_answers_fails_after_seven_days() -> None:
-    """A callback step ends by itself after a week."""
+def test_callback_step_without_result_fails_after_seven_days() -> None:
+    """A callback step that receives no result fails after seven days."""
     engine = execution(definition(step("C", "Callback")))
     engine.advance(FOREVER)
     assert (engine.status, engine.runs["C"].ended_at) == ("Failed", 2 + 7 * 24 * 3600)
 
 
-def test_a_callback_hands_its_outputs_on() -> None:
-    """The output parameters of a callback answer can be used by a later step."""
+def test_callback_outputs_are_available_to_later_steps() -> None:
+    """A later step can use the output parameters of a callback step."""
     message = {"Get": "Steps.C.OutputParameters['why']"}
     engine = execution(definition(step("C", "Callback"), fail("F", message)))
     engine.advance(10)
-    engine.answer(10, str(engine.runs["C"].callback_token), {"why": "not approved"}, None)
+    engine.complete_callback(10, str(engine.runs["C"].callback_token), {"why": "not approved"}, None)
     engine.advance(20)
     assert engine.runs["F"].failure_reason == "not approved"
 
 
-def test_a_never_ending_step_only_ends_by_a_stop() -> None:
+def test_step_of_infinite_duration_ends_only_by_a_stop() -> None:
     """A step of infinite duration runs until it is stopped."""
     engine = execution(chain("A"), {"steps": {"A": {"duration": None}}})
     engine.advance(FOREVER)
@@ -269,7 +271,7 @@ def test_a_never_ending_step_only_ends_by_a_stop() -> None:
 
 
 def test_only_an_executing_execution_can_be_stopped() -> None:
-    """A stop is refused when one is under way and when the execution has ended."""
+    """A stop is rejected while another stop is in progress, and after the execution has ended."""
     engine = execution(chain("A"))
     engine.stop(10)
     with pytest.raises(
@@ -280,8 +282,8 @@ def test_only_an_executing_execution_can_be_stopped() -> None:
         engine.stop(FOREVER)
 
 
-def test_a_retry_repeats_only_what_has_not_succeeded() -> None:
-    """A retry keeps succeeded steps and counts the attempts of the others."""
+def test_retry_runs_only_steps_that_have_not_succeeded() -> None:
+    """A retry keeps succeeded steps, and increments the attempt of the other steps."""
     scenario = {"steps": {"B": {"fail": {"times": 2}}}}
     engine = execution(chain("A", "B", "C"), scenario)
     for retried_at in (1000, 2000):
@@ -295,21 +297,21 @@ def test_a_retry_repeats_only_what_has_not_succeeded() -> None:
     assert [run.started_at for run in engine.runs.values()] == [2, 2002, 2242]
 
 
-def test_a_retry_takes_a_moment_to_start() -> None:
-    """Nothing starts in the first seconds of a retry, whatever else happens."""
+def test_retry_has_a_start_delay() -> None:
+    """No step starts in the first seconds of a retry, even if the parallelism changes."""
     engine = execution(chain("A"))
     engine.stop(100)
     engine.advance(200)
     engine.retry(200, engine.scenario, inf)
-    engine.limit(201, 5)
+    engine.set_max_parallel(201, 5)
     assert engine.runs == {}
     engine.advance(202)
     assert list(engine.runs) == ["A"]
 
 
 @pytest.mark.parametrize("duration", [60, 30])
-def test_a_callback_step_can_answer_itself(duration: float) -> None:
-    """A callback step to which a scenario gives a duration needs nobody to answer it."""
+def test_callback_step_with_a_duration_ends_by_itself(duration: float) -> None:
+    """A callback step whose scenario sets a duration ends without a result from outside."""
     engine = execution(definition(step("C", "Callback")), {"steps": {"C": {"duration": duration}}})
     engine.advance(FOREVER)
     assert (engine.status, engine.last_modified) == ("Succeeded", 2 + duration)
@@ -317,7 +319,7 @@ def test_a_callback_step_can_answer_itself(duration: float) -> None:
 
 @pytest.mark.parametrize("now", [10, 100, FOREVER])
 def test_only_an_execution_that_ended_without_success_can_be_retried(now: float) -> None:
-    """A retry is refused while the execution runs or stops and after it has succeeded."""
+    """A retry is rejected while the execution is running or stopping, and after it has succeeded."""
     engine = execution(chain("A"))
     if now == 100:
         engine.stop(100)
@@ -325,8 +327,8 @@ def test_only_an_execution_that_ended_without_success_can_be_retried(now: float)
         engine.retry(now, engine.scenario, inf)
 
 
-def test_a_stopped_execution_can_be_retried() -> None:
-    """A retry of a stopped execution starts the interrupted step again."""
+def test_stopped_execution_can_be_retried() -> None:
+    """A retry of a stopped execution runs the interrupted step again."""
     engine = execution(chain("A", "B"))
     engine.stop(100)
     engine.advance(200)
@@ -336,8 +338,8 @@ def test_a_stopped_execution_can_be_retried() -> None:
     assert timeline(engine)["A"] == (202, 442, "Succeeded")
 
 
-def test_a_scenario_can_show_any_status_for_a_while() -> None:
-    """A status window changes what is shown, not what happens."""
+def test_scenario_can_replace_the_shown_status() -> None:
+    """A status window changes the status that is shown, but not the execution."""
     engine = execution(chain("A"), {"statuses": [{"status": "Pausing", "after": 10, "until": 60}]})
     assert [engine.shown_status(t) for t in (9.9, 10, 59.9, 60)] == [
         "Executing", "Pausing", "Pausing", "Executing",
@@ -346,8 +348,8 @@ def test_a_scenario_can_show_any_status_for_a_while() -> None:
 
 
 @pytest.mark.parametrize("name", ["abalone", "churn_tuning", "fanout", "scoring_required_params"])
-def test_the_example_pipelines_succeed(shared_definitions: Path, name: str) -> None:
-    """Each real definition without a callback runs to success by default."""
+def test_example_pipelines_succeed(shared_definitions: Path, name: str) -> None:
+    """By default, each example definition without a callback step succeeds."""
     text = (shared_definitions / f"{name}.json").read_text()
     values = {key: value.default for key, value in parse(text).parameters.items()}
     engine = execution(text, **values)

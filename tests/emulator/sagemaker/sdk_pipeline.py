@@ -1,6 +1,7 @@
-"""A program that uses the real SageMaker Python SDK as people do; test_sagemaker_sdk runs it.
+"""
+A program that uses the SageMaker Python SDK as users do. ``test_sagemaker_sdk`` runs it.
 
-Its arguments are the emulator's address and a folder for files; it prints what it saw as JSON.
+Its arguments are the URL of the emulator and a folder for files. It prints its results as JSON.
 """
 
 # The SDK is installed in that environment only.
@@ -29,7 +30,7 @@ BUCKET = "sdk-bucket"
 
 
 def build(session: PipelineSession, folder: Path) -> Pipeline:
-    """Return a pipeline of two processing steps and a check that fails for a low score."""
+    """Return a pipeline with two processing steps and a condition that fails for a low score."""
     script = folder / "prepare.py"
     script.write_text("print('never run')")
     source = ParameterString("Source", default_value="s3://sdk-bucket/in")
@@ -52,7 +53,7 @@ def build(session: PipelineSession, folder: Path) -> Pipeline:
 
 
 def main(endpoint_url: str, folder: Path) -> None:
-    """Create, update, run, fail and stop the pipeline."""
+    """Create, update, start and stop the pipeline; one execution succeeds and one fails."""
     boto_session = boto3.Session(region_name="us-east-1")
     boto_session.client("s3", endpoint_url=endpoint_url).create_bucket(Bucket=BUCKET)
     session = PipelineSession(
@@ -61,33 +62,33 @@ def main(endpoint_url: str, folder: Path) -> None:
         default_bucket=BUCKET,
     )
     pipeline = build(session, folder)
-    seen: dict[str, object] = {"created": pipeline.upsert(ROLE)["PipelineArn"]}
-    seen["updated"] = pipeline.upsert(ROLE, description="again")["PipelineArn"]
+    results: dict[str, object] = {"created": pipeline.upsert(ROLE)["PipelineArn"]}
+    results["updated"] = pipeline.upsert(ROLE, description="again")["PipelineArn"]
 
     succeeded = pipeline.start(parameters={"Source": "s3://other"}, execution_display_name="first")
     succeeded.wait(delay=1, max_attempts=60)
-    seen["succeeded"] = succeeded.describe()["PipelineExecutionStatus"]
-    seen["steps"] = sorted(entry["StepName"] for entry in succeeded.list_steps())
+    results["succeeded"] = succeeded.describe()["PipelineExecutionStatus"]
+    results["steps"] = sorted(entry["StepName"] for entry in succeeded.list_steps())
     parameters = succeeded.list_parameters()["PipelineParameters"]
-    seen["parameters"] = {entry["Name"]: entry["Value"] for entry in parameters}
+    results["parameters"] = {entry["Name"]: entry["Value"] for entry in parameters}
 
     failed = pipeline.start(parameters={"Score": 0.1})
     try:
         failed.wait(delay=1, max_attempts=60)
     except WaiterError:
-        seen["failed"] = failed.describe()["FailureReason"]
-    seen["reasons"] = [
+        results["failed"] = failed.describe()["FailureReason"]
+    results["reasons"] = [
         entry.get("FailureReason") for entry in failed.list_steps() if "FailureReason" in entry
     ]
 
     stopped = pipeline.start()
     stopped.stop()
-    seen["stopping"] = stopped.describe()["PipelineExecutionStatus"]
+    results["stopping"] = stopped.describe()["PipelineExecutionStatus"]
     try:
         pipeline.start(parameters={"Nonsense": "x"})
     except ClientError as error:
-        seen["refused"] = error.response["Error"]["Code"]
-    print(json.dumps(seen))
+        results["refused"] = error.response["Error"]["Code"]
+    print(json.dumps(results))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Executions, through boto3."""
+"""Tests of the operations on executions, through boto3."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from botocore.exceptions import ClientError
 from polysync_airflow.emulator import EmulatorServer
 from tests.emulator.builders import chain, condition, definition, fail, step
 from tests.emulator.conftest import ClientOf
-from tests.emulator.sagemaker.test_pipelines import refusal
+from tests.emulator.sagemaker.test_pipelines import error_of
 
 Steps = Callable[[str], dict[str, dict[str, Any]]]
 TOKEN = "t" * 32
 
 
-def test_an_execution_goes_from_executing_to_succeeded(
+def test_execution_succeeds(
     create: Callable[..., str],
     start: Callable[..., str],
     status_of: Callable[[str], str],
@@ -27,7 +27,9 @@ def test_an_execution_goes_from_executing_to_succeeded(
     server: EmulatorServer,
     sagemaker: Any,
 ) -> None:
-    """A started execution executes, its steps appear one after the other, and it succeeds in its time."""
+    """
+    An execution is Executing, its steps appear one after the other, and it succeeds at the expected time.
+    """
     create(chain("A", "B"))
     arn = start()
     assert re.fullmatch(r"arn:aws:sagemaker:us-east-1:123456789012:pipeline/demo/execution/[a-z0-9]{12}", arn)
@@ -44,10 +46,10 @@ def test_an_execution_goes_from_executing_to_succeeded(
     assert sagemaker.describe_pipeline(PipelineName="Demo")["LastRunTime"] == described["CreationTime"]
 
 
-def test_an_execution_remembers_its_request(
+def test_describe_returns_the_start_request(
     shared_definitions: Path, sagemaker: Any, create: Callable[..., str]
 ) -> None:
-    """DescribePipelineExecution returns what StartPipelineExecution was given."""
+    """DescribePipelineExecution returns what was passed to StartPipelineExecution."""
     create((shared_definitions / "fanout.json").read_text())
     arn = sagemaker.start_pipeline_execution(
         PipelineName="Demo",
@@ -74,21 +76,21 @@ def test_an_execution_remembers_its_request(
     assert described["ParallelismConfiguration"] == {"MaxParallelExecutionSteps": 5}
 
 
-def test_steps_have_the_metadata_of_their_type(
+def test_step_metadata(
     shared_definitions: Path,
     create: Callable[..., str],
     start: Callable[..., str],
     steps_of: Steps,
     server: EmulatorServer,
 ) -> None:
-    """Jobs have ARNs, conditions outcomes; every type of step of the examples has what AWS says."""
+    """Jobs have ARNs and conditions have outcomes, for every step type in the example pipelines."""
     for name in ("abalone", "churn_tuning"):
         create((shared_definitions / f"{name}.json").read_text(), name.replace("_", "-"))
-    found = start("abalone", InputDataUrl="s3://x"), start("churn-tuning")
+    abalone, churn_tuning = start("abalone", InputDataUrl="s3://x"), start("churn-tuning")
     server.control.advance(24 * 3600)
-    steps = {**steps_of(found[0]), **steps_of(found[1])}
+    steps = {**steps_of(abalone), **steps_of(churn_tuning)}
     account = "arn:aws:sagemaker:us-east-1:123456789012"
-    job = rf"pipelines-{found[0].rpartition('/')[2]}-\w+-[a-z0-9]{{10}}"
+    job = rf"pipelines-{abalone.rpartition('/')[2]}-\w+-[a-z0-9]{{10}}"
     arns = {
         "AbaloneProcess": ("ProcessingJob", rf"{account}:processing-job/{job}"),
         "AbaloneTrain": ("TrainingJob", rf"{account}:training-job/{job}"),
@@ -104,10 +106,10 @@ def test_steps_have_the_metadata_of_their_type(
     assert {entry["AttemptCount"] for entry in steps.values()} == {1}
 
 
-def test_a_long_step_name_makes_a_legal_job_name(
+def test_long_step_name_results_in_a_valid_job_name(
     create: Callable[..., str], start: Callable[..., str], steps_of: Steps, server: EmulatorServer
 ) -> None:
-    """A step's name may be longer than, and have characters that, a job's name may not."""
+    """A step name can be longer than a job name, and contain characters that a job name cannot."""
     name = "A_" + "b" * 62
     create(definition(step(name)))
     arn = start()
@@ -116,14 +118,16 @@ def test_a_long_step_name_makes_a_legal_job_name(
     assert re.fullmatch(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}", job)
 
 
-def test_a_failed_step_says_why_and_the_execution_does_not(
+def test_failure_reasons_of_step_and_execution(
     create: Callable[..., str],
     start: Callable[..., str],
     steps_of: Steps,
     server: EmulatorServer,
     sagemaker: Any,
 ) -> None:
-    """The execution's reason is the general one; the step's own is in ListPipelineExecutionSteps."""
+    """
+    The execution has the general reason; only ListPipelineExecutionSteps returns the reason of the step.
+    """
     create(chain("A"))
     server.control.put_scenario({"steps": {"A": {"fail": {"reason": "ClientError: no data"}}}})
     arn = start()
@@ -137,14 +141,14 @@ def test_a_failed_step_says_why_and_the_execution_does_not(
 
 
 @pytest.mark.parametrize("message", ["Too low", ""])
-def test_a_fail_step_shows_its_message(
+def test_fail_step_message(
     create: Callable[..., str],
     start: Callable[..., str],
     steps_of: Steps,
     server: EmulatorServer,
     message: str,
 ) -> None:
-    """A fail step's message is in its metadata and, unless it is empty, is its failure reason."""
+    """The message of a fail step is in its metadata, and it is the failure reason unless it is empty."""
     create(definition(fail("F", message)))
     arn = start()
     server.control.advance(60)
@@ -153,14 +157,14 @@ def test_a_fail_step_shows_its_message(
     assert shown.get("FailureReason") == (message or None)
 
 
-def test_a_stop_goes_through_stopping(
+def test_stop_takes_some_time(
     create: Callable[..., str],
     start: Callable[..., str],
     status_of: Callable[[str], str],
     server: EmulatorServer,
     sagemaker: Any,
 ) -> None:
-    """A stop takes some time, and a second one (with another token) is refused in AWS's words."""
+    """A stopped execution is Stopping for some time, and a second stop is rejected with AWS's message."""
     create(chain("A"))
     arn = start()
     server.control.advance(10)
@@ -168,12 +172,12 @@ def test_a_stop_goes_through_stopping(
     assert status_of(arn) == "Stopping"
     server.control.advance(20)
     assert status_of(arn) == "Stopped"
-    code, message = refusal(sagemaker.stop_pipeline_execution, PipelineExecutionArn=arn)
+    code, message = error_of(sagemaker.stop_pipeline_execution, PipelineExecutionArn=arn)
     assert code == "ValidationException"
     assert "Only pipelines with 'Executing' status can be stopped" in message
 
 
-def test_a_failed_execution_is_retried_in_place(
+def test_failed_execution_is_retried(
     create: Callable[..., str],
     start: Callable[..., str],
     status_of: Callable[[str], str],
@@ -181,11 +185,11 @@ def test_a_failed_execution_is_retried_in_place(
     server: EmulatorServer,
     sagemaker: Any,
 ) -> None:
-    """RetryPipelineExecution repeats the failed step of the same execution, with the scenario of now."""
+    """RetryPipelineExecution runs the failed step of the same execution again, with the current scenario."""
     create(chain("A", "B"))
     server.control.put_scenario({"steps": {"B": {"fail": {}}}}, pipeline="Demo")
     arn = start()
-    assert refusal(sagemaker.retry_pipeline_execution, PipelineExecutionArn=arn)[0] == "ValidationException"
+    assert error_of(sagemaker.retry_pipeline_execution, PipelineExecutionArn=arn)[0] == "ValidationException"
     server.control.advance(3600)
     before = steps_of(arn)
     assert status_of(arn) == "Failed"
@@ -199,8 +203,8 @@ def test_a_failed_execution_is_retried_in_place(
     assert (before["B"]["AttemptCount"], after["B"]["AttemptCount"]) == (1, 2)
 
 
-@pytest.mark.parametrize(("answer", "end"), [("success", "Succeeded"), ("failure", "Failed")])
-def test_a_callback_is_answered_by_its_token(
+@pytest.mark.parametrize(("result", "expected_status"), [("success", "Succeeded"), ("failure", "Failed")])
+def test_callback_step_receives_its_result(
     shared_definitions: Path,
     create: Callable[..., str],
     start: Callable[..., str],
@@ -208,10 +212,10 @@ def test_a_callback_is_answered_by_its_token(
     steps_of: Steps,
     server: EmulatorServer,
     sagemaker: Any,
-    answer: str,
-    end: str,
+    result: str,
+    expected_status: str,
 ) -> None:
-    """A callback step waits for its token; the answer lets the pipeline go on or fail."""
+    """A callback step waits until its token is used, and then succeeds or fails."""
     create((shared_definitions / "callback_lambda.json").read_text())
     arn = start("Demo", Approver="me")
     server.control.advance(24 * 3600)
@@ -220,7 +224,7 @@ def test_a_callback_is_answered_by_its_token(
     assert (status_of(arn), shown["StepStatus"]) == ("Executing", "Executing")
     assert callback["SqsQueueUrl"].endswith("/123456789012/approvals")
     token = {"CallbackToken": callback["CallbackToken"]}
-    if answer == "success":
+    if result == "success":
         outputs = [{"Name": "ok", "Value": "yes"}]
         sagemaker.send_pipeline_execution_step_success(**token, OutputParameters=outputs)
         assert steps_of(arn)["WaitForApproval"]["Metadata"]["Callback"]["OutputParameters"] == outputs
@@ -228,16 +232,16 @@ def test_a_callback_is_answered_by_its_token(
         sagemaker.send_pipeline_execution_step_failure(**token, FailureReason="Not approved")
         assert steps_of(arn)["WaitForApproval"]["FailureReason"] == "Not approved"
     server.control.advance(24 * 3600)
-    assert status_of(arn) == end
-    assert refusal(sagemaker.send_pipeline_execution_step_success, **token)[0] == "ConflictException"
-    unknown = refusal(sagemaker.send_pipeline_execution_step_success, CallbackToken="abcdefghij")
+    assert status_of(arn) == expected_status
+    assert error_of(sagemaker.send_pipeline_execution_step_success, **token)[0] == "ConflictException"
+    unknown = error_of(sagemaker.send_pipeline_execution_step_success, CallbackToken="abcdefghij")
     assert unknown[0] == "ResourceNotFound"
 
 
 def test_executions_are_listed(
     create: Callable[..., str], start: Callable[..., str], server: EmulatorServer, sagemaker: Any
 ) -> None:
-    """Executions are listed newest first, in pages, and by creation time."""
+    """Executions are listed newest first, in pages, and can be filtered by creation time."""
     create(chain("A"))
     arns = []
     for _ in range(3):
@@ -259,7 +263,7 @@ def test_executions_are_listed(
 def test_steps_are_listed_in_pages(
     create: Callable[..., str], start: Callable[..., str], server: EmulatorServer, sagemaker: Any
 ) -> None:
-    """Steps are listed latest first, over as many pages as it takes."""
+    """Steps are listed latest first, on several pages."""
     names = [f"S{index:03}" for index in range(120)]
     create(definition(*(step(name) for name in names)))
     arn = start()
@@ -270,14 +274,14 @@ def test_steps_are_listed_in_pages(
     assert [e["StepName"] for page in pages for e in page["PipelineExecutionSteps"]] == names[::-1]
 
 
-def test_the_parallelism_of_an_execution_comes_before_the_pipelines(
+def test_parallelism_of_an_execution_overrides_that_of_the_pipeline(
     create: Callable[..., str],
     start: Callable[..., str],
     steps_of: Steps,
     server: EmulatorServer,
     sagemaker: Any,
 ) -> None:
-    """The pipeline's limit holds unless the execution has its own."""
+    """The limit of the pipeline applies unless the execution has a limit of its own."""
     create(
         definition(step("A"), step("B"), step("C")),
         ParallelismConfiguration={"MaxParallelExecutionSteps": 1},
@@ -290,10 +294,10 @@ def test_the_parallelism_of_an_execution_comes_before_the_pipelines(
     assert (len(steps_of(default)), len(steps_of(own))) == (1, 2)
 
 
-def test_a_condition_step_waits_for_its_outcome(
+def test_condition_step_shows_its_outcome(
     create: Callable[..., str], start: Callable[..., str], steps_of: Steps, server: EmulatorServer
 ) -> None:
-    """A condition that is false shows it and takes the other branch."""
+    """A condition step whose condition is false has that outcome and selects the other branch."""
     no = {"Type": "Equals", "LeftValue": 1, "RightValue": 2}
     create(definition(condition("C", [no], [step("Yes")], [step("No")])))
     arn = start()
@@ -302,10 +306,10 @@ def test_a_condition_step_waits_for_its_outcome(
     assert list(steps_of(arn)) == ["C", "No"]
 
 
-def test_an_execution_of_another_region_is_not_found(
+def test_execution_of_another_region_is_not_found(
     create: Callable[..., str], start: Callable[..., str], client_of: ClientOf
 ) -> None:
-    """An ARN is only known in its own region."""
+    """An execution exists only in its own region."""
     create(chain("A"))
     arn = start()
     with pytest.raises(ClientError, match="does not exist"):

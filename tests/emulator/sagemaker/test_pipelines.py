@@ -1,4 +1,4 @@
-"""Pipelines and their versions, through boto3."""
+"""Tests of the operations on pipelines and their versions, through boto3."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ HAS_ALIASES = "PipelineVersionAlias" in (
 )
 
 
-def refusal(call: Callable[..., Any], **request: Any) -> tuple[str, str]:
-    """Return the code and message of the error that a call ends in."""
+def error_of(call: Callable[..., Any], **request: Any) -> tuple[str, str]:
+    """Make a call that must fail, and return the code and the message of its error."""
     with pytest.raises(ClientError) as error:
         call(**request)
     return error.value.response["Error"]["Code"], error.value.response["Error"]["Message"]
 
 
-def test_a_pipeline_is_described_as_it_was_created(sagemaker: Any, server: EmulatorServer) -> None:
-    """DescribePipeline returns what CreatePipeline was given, and the ARN has the name in lower case."""
+def test_describe_returns_the_create_request(sagemaker: Any, server: EmulatorServer) -> None:
+    """DescribePipeline returns what was passed to CreatePipeline, and the ARN has the name in lower case."""
     text = chain("A")
     created = sagemaker.create_pipeline(
         PipelineName="MyPipeline",
@@ -55,37 +55,40 @@ def test_a_pipeline_is_described_as_it_was_created(sagemaker: Any, server: Emula
 
 
 @pytest.mark.parametrize("name", ["Demo", "arn:aws:sagemaker:us-east-1:123456789012:pipeline/demo"])
-def test_a_pipeline_is_found_by_name_or_arn(create: Callable[..., str], sagemaker: Any, name: str) -> None:
-    """Where the API says so, an ARN is as good as a name."""
+def test_pipeline_is_found_by_name_or_arn(create: Callable[..., str], sagemaker: Any, name: str) -> None:
+    """The operations accept an ARN instead of a pipeline name."""
     create(chain("A"))
     assert sagemaker.describe_pipeline(PipelineName=name)["PipelineName"] == "Demo"
     assert sagemaker.list_pipeline_versions(PipelineName=name)["PipelineVersionSummaries"]
     arn = sagemaker.start_pipeline_execution(PipelineName=name)["PipelineExecutionArn"]
-    found = sagemaker.list_pipeline_executions(PipelineName=name)["PipelineExecutionSummaries"]
-    assert [entry["PipelineExecutionArn"] for entry in found] == [arn]
+    summaries = sagemaker.list_pipeline_executions(PipelineName=name)["PipelineExecutionSummaries"]
+    assert [entry["PipelineExecutionArn"] for entry in summaries] == [arn]
 
 
-def test_an_unknown_pipeline_is_not_found(sagemaker: Any) -> None:
-    """The error names the ARN of what does not exist."""
-    assert refusal(sagemaker.describe_pipeline, PipelineName="Nope") == (
+def test_unknown_pipeline_is_not_found(sagemaker: Any) -> None:
+    """The error contains the ARN of the pipeline that does not exist."""
+    assert error_of(sagemaker.describe_pipeline, PipelineName="Nope") == (
         "ResourceNotFound",
         "Pipeline 'arn:aws:sagemaker:us-east-1:123456789012:pipeline/nope' does not exist.",
     )
 
 
-def test_a_name_can_be_used_once(create: Callable[..., str], sagemaker: Any) -> None:
-    """A second pipeline of the same name is refused with the text that AWS's SDK looks for."""
+def test_pipeline_name_must_be_unique(create: Callable[..., str], sagemaker: Any) -> None:
+    """
+    A second pipeline with the same name is rejected with the message that the SageMaker Python SDK checks
+    for.
+    """
     create(chain("A"))
-    code, message = refusal(
+    code, message = error_of(
         sagemaker.create_pipeline, PipelineName="Demo", PipelineDefinition=chain("A"), RoleArn=ROLE
     )
     assert code == "ValidationException"
     assert "Pipeline names must be unique within an AWS account and region" in message
 
 
-def test_a_wrong_definition_is_refused(sagemaker: Any) -> None:
-    """CreatePipeline says what is wrong with a definition."""
-    code, message = refusal(
+def test_invalid_definition_is_rejected(sagemaker: Any) -> None:
+    """The error of CreatePipeline says what is invalid in the definition."""
+    code, message = error_of(
         sagemaker.create_pipeline, PipelineName="Demo", PipelineDefinition="{}", RoleArn=ROLE
     )
     assert (code, message) == (
@@ -94,8 +97,8 @@ def test_a_wrong_definition_is_refused(sagemaker: Any) -> None:
     )
 
 
-def test_a_definition_can_lie_in_s3(client_of: ClientOf, sagemaker: Any) -> None:
-    """CreatePipeline reads a definition from moto's S3, and says so if it is not there."""
+def test_definition_in_s3(client_of: ClientOf, sagemaker: Any) -> None:
+    """CreatePipeline reads a definition from moto's S3, and returns an error if the object does not exist."""
     s3 = client_of("s3")
     s3.create_bucket(Bucket="bucket")
     s3.put_object(Bucket="bucket", Key="a/b.json", Body=chain("A").encode())
@@ -103,14 +106,14 @@ def test_a_definition_can_lie_in_s3(client_of: ClientOf, sagemaker: Any) -> None
     sagemaker.create_pipeline(PipelineName="Demo", PipelineDefinitionS3Location=location, RoleArn=ROLE)
     assert sagemaker.describe_pipeline(PipelineName="Demo")["PipelineDefinition"] == chain("A")
     location["ObjectKey"] = "missing"
-    code, message = refusal(
+    code, message = error_of(
         sagemaker.create_pipeline, PipelineName="Other", PipelineDefinitionS3Location=location, RoleArn=ROLE
     )
     assert (code, "s3://bucket/missing" in message) == ("ValidationException", True)
 
 
-def test_a_new_definition_is_a_new_version(create: Callable[..., str], sagemaker: Any) -> None:
-    """Updating the definition makes a version; updating anything else does not."""
+def test_new_definition_creates_a_new_version(create: Callable[..., str], sagemaker: Any) -> None:
+    """An update creates a version only if the definition changes."""
     create(chain("A"))
     assert sagemaker.update_pipeline(PipelineName="Demo", PipelineDescription="x")["PipelineVersionId"] == 1
     assert (
@@ -127,14 +130,14 @@ def test_a_new_definition_is_a_new_version(create: Callable[..., str], sagemaker
     assert old["PipelineDefinition"] == chain("A")
     assert sagemaker.describe_pipeline(PipelineName="Demo")["PipelineDefinition"] == chain("B")
     assert (
-        refusal(sagemaker.describe_pipeline, PipelineName="Demo", PipelineVersionId=3)[0]
+        error_of(sagemaker.describe_pipeline, PipelineName="Demo", PipelineVersionId=3)[0]
         == "ResourceNotFound"
     )
 
 
-@pytest.mark.skipif(not HAS_ALIASES, reason="this botocore knows no version aliases")
-def test_versions_have_aliases(create: Callable[..., str], sagemaker: Any) -> None:
-    """An alias stands for one version when describing, starting and listing."""
+@pytest.mark.skipif(not HAS_ALIASES, reason="this botocore does not support version aliases")
+def test_version_aliases(create: Callable[..., str], sagemaker: Any) -> None:
+    """An alias selects a version when a pipeline is described or started and when executions are listed."""
     create(chain("A"), PipelineVersionAliases=["prod"])
     sagemaker.update_pipeline(
         PipelineName="Demo", PipelineDefinition=chain("B"), PipelineVersionAliases=["next"]
@@ -143,8 +146,8 @@ def test_versions_have_aliases(create: Callable[..., str], sagemaker: Any) -> No
     assert (described["PipelineDefinition"], described["PipelineVersionAliases"]) == (chain("A"), ["prod"])
     arn = sagemaker.start_pipeline_execution(PipelineName="Demo", PipelineVersionAlias="prod")
     sagemaker.start_pipeline_execution(PipelineName="Demo")
-    found = sagemaker.list_pipeline_executions(PipelineName="Demo", PipelineVersionAlias="prod")
-    assert [e["PipelineExecutionArn"] for e in found["PipelineExecutionSummaries"]] == [
+    listed = sagemaker.list_pipeline_executions(PipelineName="Demo", PipelineVersionAlias="prod")
+    assert [e["PipelineExecutionArn"] for e in listed["PipelineExecutionSummaries"]] == [
         arn["PipelineExecutionArn"]
     ]
     for alias, text, code in (
@@ -153,20 +156,20 @@ def test_versions_have_aliases(create: Callable[..., str], sagemaker: Any) -> No
         ("new", chain("B"), "ValidationException"),
     ):
         request = {"PipelineDefinition": text, "PipelineVersionAliases": [alias]}
-        assert refusal(sagemaker.update_pipeline, PipelineName="Demo", **request)[0] == code
+        assert error_of(sagemaker.update_pipeline, PipelineName="Demo", **request)[0] == code
 
 
-def test_a_pipeline_with_running_executions_is_not_deleted(
+def test_pipeline_with_running_executions_is_not_deleted(
     create: Callable[..., str], start: Callable[..., str], sagemaker: Any, server: EmulatorServer
 ) -> None:
-    """DeletePipeline waits for executions to end, and then removes them as well."""
+    """DeletePipeline is rejected while an execution is running, and later removes the executions too."""
     create(chain("A"))
     arn = start()
-    assert refusal(sagemaker.delete_pipeline, PipelineName="Demo")[0] == "ConflictException"
+    assert error_of(sagemaker.delete_pipeline, PipelineName="Demo")[0] == "ConflictException"
     server.control.advance(3600)
     sagemaker.delete_pipeline(PipelineName="Demo")
-    assert refusal(sagemaker.describe_pipeline, PipelineName="Demo")[0] == "ResourceNotFound"
-    assert refusal(sagemaker.describe_pipeline_execution, PipelineExecutionArn=arn)[0] == "ResourceNotFound"
+    assert error_of(sagemaker.describe_pipeline, PipelineName="Demo")[0] == "ResourceNotFound"
+    assert error_of(sagemaker.describe_pipeline_execution, PipelineExecutionArn=arn)[0] == "ResourceNotFound"
 
 
 @pytest.mark.parametrize(
@@ -176,7 +179,7 @@ def test_a_pipeline_with_running_executions_is_not_deleted(
 def test_regions_are_separate(
     create: Callable[..., str], client_of: ClientOf, region: str, partition: str
 ) -> None:
-    """Each region has its own pipelines, with ARNs of its partition."""
+    """Each region has its own pipelines, with ARNs in its partition."""
     create(chain("A"))
     other = client_of("sagemaker", region)
     assert other.list_pipelines()["PipelineSummaries"] == []
@@ -188,20 +191,20 @@ def test_regions_are_separate(
     assert execution.startswith(f"{arn}/execution/")
 
 
-def names(answer: dict[str, Any]) -> list[str]:
-    """Return the names in a ListPipelines answer."""
-    return [entry["PipelineName"] for entry in answer["PipelineSummaries"]]
+def names(response: dict[str, Any]) -> list[str]:
+    """Return the pipeline names in a ListPipelines response."""
+    return [entry["PipelineName"] for entry in response["PipelineSummaries"]]
 
 
 @pytest.fixture
-def three(create: Callable[..., str], server: EmulatorServer) -> None:
-    """Three pipelines, created ten seconds apart."""
+def three_pipelines(create: Callable[..., str], server: EmulatorServer) -> None:
+    """Three pipelines that were created ten seconds apart."""
     for name in ("b-one", "a-two", "b-three"):
         create(chain("A"), name)
         server.control.advance(10)
 
 
-@pytest.mark.usefixtures("three")
+@pytest.mark.usefixtures("three_pipelines")
 @pytest.mark.parametrize(
     ("request_", "expected"),
     [
@@ -214,29 +217,29 @@ def three(create: Callable[..., str], server: EmulatorServer) -> None:
 def test_pipelines_are_sorted_and_filtered(
     sagemaker: Any, request_: dict[str, Any], expected: list[str]
 ) -> None:
-    """ListPipelines sorts by creation (newest first) or name and filters by prefix."""
+    """ListPipelines sorts by creation time (newest first) or by name, and filters by prefix."""
     assert names(sagemaker.list_pipelines(**request_)) == expected
 
 
-@pytest.mark.usefixtures("three")
-def test_pipelines_are_filtered_by_creation(sagemaker: Any) -> None:
+@pytest.mark.usefixtures("three_pipelines")
+def test_pipelines_are_filtered_by_creation_time(sagemaker: Any) -> None:
     """CreatedAfter and CreatedBefore are exclusive bounds."""
     times = {e["PipelineName"]: e["CreationTime"] for e in sagemaker.list_pipelines()["PipelineSummaries"]}
     assert names(sagemaker.list_pipelines(CreatedAfter=times["a-two"])) == ["b-three"]
     assert names(sagemaker.list_pipelines(CreatedBefore=times["a-two"])) == ["b-one"]
 
 
-@pytest.mark.skipif(not HAS_ALIASES, reason="this botocore knows no ManagedBy")
-@pytest.mark.usefixtures("three")
+@pytest.mark.skipif(not HAS_ALIASES, reason="this botocore does not support ManagedBy")
+@pytest.mark.usefixtures("three_pipelines")
 def test_no_pipeline_is_managed_by_aws(sagemaker: Any) -> None:
-    """All pipelines of an emulator are the customer's own."""
+    """All pipelines in the emulator are managed by the customer."""
     assert names(sagemaker.list_pipelines(ManagedBy="AWS")) == []
     assert len(names(sagemaker.list_pipelines(ManagedBy="CUSTOMER"))) == 3
 
 
-@pytest.mark.usefixtures("three")
-def test_pages_neither_repeat_nor_lose_anything(sagemaker: Any, create: Callable[..., str]) -> None:
-    """A pipeline that is created between two pages does not disturb them."""
+@pytest.mark.usefixtures("three_pipelines")
+def test_pages_do_not_repeat_or_skip_pipelines(sagemaker: Any, create: Callable[..., str]) -> None:
+    """A pipeline that is created between two list calls does not change the second page."""
     first = sagemaker.list_pipelines(MaxResults=2)
     create(chain("A"), "newest")
     second = sagemaker.list_pipelines(MaxResults=2, NextToken=first["NextToken"])
@@ -244,17 +247,17 @@ def test_pages_neither_repeat_nor_lose_anything(sagemaker: Any, create: Callable
     assert "NextToken" not in second
 
 
-@pytest.mark.usefixtures("three")
-def test_a_page_token_belongs_to_its_request(sagemaker: Any) -> None:
-    """A made-up token and one of another list are refused."""
+@pytest.mark.usefixtures("three_pipelines")
+def test_page_token_belongs_to_its_request(sagemaker: Any) -> None:
+    """An invalid token and the token of another request are rejected."""
     token = sagemaker.list_pipelines(MaxResults=1)["NextToken"]
     for request in ({"NextToken": "AAAA"}, {"NextToken": token, "PipelineNamePrefix": "b"}):
-        code, message = refusal(sagemaker.list_pipelines, **request)
+        code, message = error_of(sagemaker.list_pipelines, **request)
         assert (code, "pagination token" in message) == ("ValidationException", True)
 
 
-def test_a_page_holds_at_most_a_hundred(sagemaker: Any, create: Callable[..., str]) -> None:
-    """Without MaxResults a page has a hundred entries, and botocore's paginator finds the rest."""
+def test_page_has_at_most_a_hundred_entries(sagemaker: Any, create: Callable[..., str]) -> None:
+    """Without MaxResults a page has a hundred entries, and botocore's paginator gets the other pages."""
     for index in range(101):
         create(chain("A"), f"p{index}")
     assert len(names(sagemaker.list_pipelines())) == 100
@@ -262,8 +265,8 @@ def test_a_page_holds_at_most_a_hundred(sagemaker: Any, create: Callable[..., st
     assert len({name for page in pages for name in names(page)}) == 101
 
 
-def test_a_pipeline_has_tags(create: Callable[..., str], sagemaker: Any) -> None:
-    """Tags of pipelines are added, replaced, removed and listed here; those of other resources by moto."""
+def test_tags(create: Callable[..., str], sagemaker: Any) -> None:
+    """The emulator adds, replaces, removes and lists tags of pipelines; moto does so for other resources."""
     create(chain("A"), Tags=[{"Key": "team", "Value": "a"}, {"Key": "cost", "Value": "1"}])
     arn = sagemaker.describe_pipeline(PipelineName="Demo")["PipelineArn"]
     sagemaker.add_tags(ResourceArn=arn, Tags=[{"Key": "team", "Value": "b"}])
@@ -275,30 +278,30 @@ def test_a_pipeline_has_tags(create: Callable[..., str], sagemaker: Any) -> None
     ]
 
 
-def test_what_is_not_emulated_says_so(create: Callable[..., str], sagemaker: Any) -> None:
-    """UpdatePipelineVersion is an error, not a success without effect."""
+def test_operation_that_is_not_emulated_is_an_error(create: Callable[..., str], sagemaker: Any) -> None:
+    """UpdatePipelineVersion returns an error and not a success without effect."""
     create(chain("A"))
     arn = sagemaker.describe_pipeline(PipelineName="Demo")["PipelineArn"]
-    code, _ = refusal(sagemaker.update_pipeline_version, PipelineArn=arn, PipelineVersionId=1)
+    code, _ = error_of(sagemaker.update_pipeline_version, PipelineArn=arn, PipelineVersionId=1)
     assert code == "UnknownOperationException"
 
 
-def test_a_definition_may_be_as_large_as_aws_allows(sagemaker: Any, server: EmulatorServer) -> None:
-    """A definition of 1 MiB is kept whole, one of more is refused; neither floods error or log."""
+def test_maximum_size_of_a_definition(sagemaker: Any, server: EmulatorServer) -> None:
+    """A definition of 1 MiB is stored, a larger one is rejected, and errors and the call log truncate it."""
     text = chain("A").ljust(1024 * 1024)
     request = {"PipelineName": "Demo", "RoleArn": ROLE}
     sagemaker.create_pipeline(PipelineDefinition=text, **request)
     assert sagemaker.describe_pipeline(PipelineName="Demo")["PipelineDefinition"] == text
-    _, message = refusal(sagemaker.update_pipeline, PipelineDefinition=text + " ", **request)
+    _, message = error_of(sagemaker.update_pipeline, PipelineDefinition=text + " ", **request)
     assert "length less than or equal to 1048576" in message
     assert len(message) < 5000
     assert len(server.control.calls("CreatePipeline")[0]["request"]["PipelineDefinition"]) < 5000
 
 
-def test_a_pipeline_that_is_created_again_has_new_executions(
+def test_recreated_pipeline_has_new_execution_arns(
     create: Callable[..., str], start: Callable[..., str], sagemaker: Any, server: EmulatorServer
 ) -> None:
-    """An execution's ARN is never used twice, even if its pipeline was deleted."""
+    """The ARN of an execution is never used again, even after its pipeline was deleted."""
     create(chain("A"))
     first = start()
     server.control.advance(3600)
@@ -307,8 +310,8 @@ def test_a_pipeline_that_is_created_again_has_new_executions(
     assert start() != first
 
 
-def test_requests_are_answered_one_at_a_time() -> None:
-    """Two requests with one token that arrive together are one piece of work."""
+def test_requests_are_processed_one_at_a_time() -> None:
+    """Two concurrent requests with the same token are performed once."""
     reads = []
 
     def read_slowly(bucket: str, key: str, version: str | None) -> bytes:
@@ -324,6 +327,6 @@ def test_requests_are_answered_one_at_a_time() -> None:
         "ClientRequestToken": "t" * 32,
     }
     with ThreadPoolExecutor(2) as pool:
-        answers = list(pool.map(lambda _: sagemaker.call("CreatePipeline", "us-east-1", request), range(2)))
+        responses = list(pool.map(lambda _: sagemaker.call("CreatePipeline", "us-east-1", request), range(2)))
     assert reads == ["key"]
-    assert answers[0] == answers[1]
+    assert responses[0] == responses[1]

@@ -1,4 +1,4 @@
-"""That looking at an execution never changes it."""
+"""A property-based test that polling does not change an execution."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ KINDS = ("Processing", "Training", "Lambda", "Callback", "Model", "Fail")
 
 @st.composite
 def pipelines(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
-    """Return a random definition and scenario."""
+    """Return a random definition and a random scenario."""
     steps: list[dict[str, Any]] = []
     scenario: dict[str, Any] = {}
     for index in range(draw(st.integers(1, 6))):
@@ -31,33 +31,33 @@ def pipelines(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
     return definition(*steps), {"steps": scenario, "end_as": end}
 
 
-MUTATIONS = st.sampled_from(["stop", "retry", "answer", "refuse", "limit"])
+MUTATIONS = st.sampled_from(["stop", "retry", "complete", "fail", "limit"])
 TIMES = st.integers(0, 2000).map(float)
 
 
-def play(
-    pipeline: tuple[str, dict[str, Any]], actions: Sequence[tuple[float, str]], looks: Sequence[float]
+def run_execution(
+    pipeline: tuple[str, dict[str, Any]], actions: Sequence[tuple[float, str]], polls: Sequence[float]
 ) -> list[Any]:
-    """Run an execution through mutations, looking at it at other times too; return everything that happened."""
+    """Apply actions to an execution, poll it at other times, and return its history."""
     engine = execution(*pipeline, limit=2)
-    happened: list[Any] = []
-    watching = [(time, "look") for time in looks]
-    # At equal times there is a look on either side of the mutation.
-    pending = sorted([*watching, *actions, *watching], key=lambda item: item[0])
+    history: list[Any] = []
+    poll_actions = [(time, "poll") for time in polls]
+    # At equal times there is a poll before and after the mutation.
+    pending = sorted([*poll_actions, *actions, *poll_actions], key=lambda item: item[0])
     for now, action in pending:
-        if action == "look":
+        if action == "poll":
             engine.advance(now)
             engine.shown_status(now)
             continue
         try:
             mutate(engine, now, action)
-            refused = None
+            error_message = None
         except StateError as error:
-            refused = str(error)
-        happened.append((now, action, refused, engine.status, timeline(engine)))
+            error_message = str(error)
+        history.append((now, action, error_message, engine.status, timeline(engine)))
     engine.advance(FOREVER)
     runs = [(name, vars(run)) for name, run in engine.runs.items()]
-    return [happened, engine.status, engine.failure_reason, engine.last_modified, runs]
+    return [history, engine.status, engine.failure_reason, engine.last_modified, runs]
 
 
 def mutate(engine: Execution, now: float, action: str) -> None:
@@ -67,17 +67,19 @@ def mutate(engine: Execution, now: float, action: str) -> None:
     elif action == "retry":
         engine.retry(now, engine.scenario, 2)
     elif action == "limit":
-        engine.limit(now, 3)
+        engine.set_max_parallel(now, 3)
     else:
         engine.advance(now)
         tokens = [run.callback_token for run in engine.runs.values() if run.callback_token and run.running]
-        engine.answer(now, (tokens or ["none"])[0] or "", {} if action == "answer" else None, "no")
+        engine.complete_callback(
+            now, (tokens or ["none"])[0] or "", {} if action == "complete" else None, "no"
+        )
 
 
 @settings(max_examples=300, deadline=None)
 @given(pipelines(), st.lists(st.tuples(TIMES, MUTATIONS), max_size=6), st.lists(TIMES, max_size=30))
-def test_looking_changes_nothing(
-    pipeline: tuple[str, dict[str, Any]], actions: list[tuple[float, str]], looks: list[float]
+def test_polling_does_not_change_an_execution(
+    pipeline: tuple[str, dict[str, Any]], actions: list[tuple[float, str]], polls: list[float]
 ) -> None:
-    """However often and whenever an execution is looked at, the same happens at the same times."""
-    assert play(pipeline, actions, looks) == play(pipeline, actions, [])
+    """The same events happen at the same times, no matter when and how often the execution is polled."""
+    assert run_execution(pipeline, actions, polls) == run_execution(pipeline, actions, [])

@@ -1,7 +1,8 @@
-"""The real SageMaker Python SDK against the emulator.
+"""
+Test of the emulator with the SageMaker Python SDK.
 
-It needs an environment of its own. ``POLYSYNC_SDK_PYTHON`` names the Python of one that has ``sagemaker<3``; without
-it, one is built once and kept in pytest's cache.
+The SDK needs a virtual environment of its own. ``POLYSYNC_SDK_PYTHON`` is the Python of an environment that
+has ``sagemaker<3``. Without it, the test creates an environment once and keeps it in pytest's cache.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ NO_TELEMETRY = "{SchemaVersion: '1.0', SageMaker: {PythonSDK: {Modules: {Telemet
 @pytest.fixture(scope="module")
 def sdk_python(pytestconfig: pytest.Config) -> str:
     """The Python of an environment that has the SDK."""
-    if given := os.environ.get("POLYSYNC_SDK_PYTHON"):
-        return given
+    if configured := os.environ.get("POLYSYNC_SDK_PYTHON"):
+        return configured
     folder = pytestconfig.cache.mkdir("sagemaker-sdk")
     python = folder / "bin" / "python"
     ready = folder / "ready"
@@ -36,8 +37,8 @@ def sdk_python(pytestconfig: pytest.Config) -> str:
 
 
 @pytest.mark.sdk
-def test_the_sdk_runs_a_pipeline(sdk_python: str, tmp_path: Path) -> None:
-    """The SDK creates, updates, runs, fails and stops a pipeline as it does with AWS."""
+def test_sdk_runs_a_pipeline(sdk_python: str, tmp_path: Path) -> None:
+    """The SDK creates, updates, starts and stops a pipeline as with AWS, and one execution fails."""
     config = tmp_path / "config.yaml"
     config.write_text(NO_TELEMETRY)
     with EmulatorServer(clock=RealClock(speed=300)) as server:
@@ -52,14 +53,14 @@ def test_the_sdk_runs_a_pipeline(sdk_python: str, tmp_path: Path) -> None:
             "SAGEMAKER_USER_CONFIG_OVERRIDE": str(config),
         }
         command = [sdk_python, str(PROGRAM), server.endpoint_url, str(tmp_path)]
-        done = subprocess.run(
+        process = subprocess.run(
             command, env=environment, capture_output=True, text=True, timeout=300, check=False
         )
-        assert done.returncode == 0, done.stderr
+        assert process.returncode == 0, process.stderr
         failures = [call for call in server.control.calls() if call["status"] == 500]
-    seen = json.loads(done.stdout.splitlines()[-1])
+    results = json.loads(process.stdout.splitlines()[-1])
     arn = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/sdkpipeline"
-    assert seen == {
+    assert results == {
         "created": arn,
         "updated": arn,
         "succeeded": "Succeeded",

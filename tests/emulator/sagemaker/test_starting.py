@@ -1,4 +1,6 @@
-"""What StartPipelineExecution accepts, refuses and does once, through boto3."""
+"""
+Tests of StartPipelineExecution: parameters, idempotency, versions and selective execution, through boto3.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ import pytest
 
 from polysync_airflow.emulator import EmulatorServer
 from tests.emulator.builders import ROLE, chain, definition, step
-from tests.emulator.sagemaker.test_pipelines import HAS_ALIASES, refusal
+from tests.emulator.sagemaker.test_pipelines import HAS_ALIASES, error_of
 
 Steps = Callable[[str], dict[str, dict[str, Any]]]
 TOKEN = "t" * 32
@@ -27,7 +29,7 @@ PARAMETERS = (
 
 @pytest.fixture
 def parameterised(create: Callable[..., str]) -> str:
-    """A pipeline with one parameter of each type; only Text has no default."""
+    """A pipeline with a parameter of each type. Only Text has no default."""
     return create(definition(step("A"), parameters=PARAMETERS))
 
 
@@ -68,11 +70,13 @@ def parameterised(create: Callable[..., str]) -> str:
         ),
     ],
 )
-def test_wrong_parameters_are_refused(sagemaker: Any, values: dict[str, str], message: str) -> None:
-    """Each wrong value is a ValidationException that names the parameter, and nothing is started."""
-    given = [{"Name": name, "Value": value} for name, value in values.items()]
-    found = refusal(sagemaker.start_pipeline_execution, PipelineName="Demo", PipelineParameters=given)
-    assert found == ("ValidationException", message)
+def test_invalid_parameters_are_rejected(sagemaker: Any, values: dict[str, str], message: str) -> None:
+    """An invalid value is a ValidationException that names the parameter, and no execution starts."""
+    request_parameters = [{"Name": name, "Value": value} for name, value in values.items()]
+    error = error_of(
+        sagemaker.start_pipeline_execution, PipelineName="Demo", PipelineParameters=request_parameters
+    )
+    assert error == ("ValidationException", message)
     assert sagemaker.list_pipeline_executions(PipelineName="Demo")["PipelineExecutionSummaries"] == []
 
 
@@ -84,7 +88,9 @@ def test_wrong_parameters_are_refused(sagemaker: Any, values: dict[str, str], me
 def test_parameters_are_listed_with_defaults(
     sagemaker: Any, start: Callable[..., str], values: dict[str, str]
 ) -> None:
-    """ListPipelineParametersForExecution shows what was sent, as it was sent, and the defaults of the rest."""
+    """
+    ListPipelineParametersForExecution returns the values as they were sent, and the defaults of the others.
+    """
     arn = start("Demo", Text="x", **values)
     pages = sagemaker.get_paginator("list_pipeline_parameters_for_execution").paginate(
         PipelineExecutionArn=arn, PaginationConfig={"PageSize": 2}
@@ -95,22 +101,26 @@ def test_parameters_are_listed_with_defaults(
 
 
 @pytest.mark.usefixtures("parameterised")
-def test_a_parameter_is_given_once(sagemaker: Any) -> None:
-    """The same name twice is refused."""
-    given = [{"Name": "Text", "Value": "x"}] * 2
-    code, _ = refusal(sagemaker.start_pipeline_execution, PipelineName="Demo", PipelineParameters=given)
+def test_repeated_parameter_is_rejected(sagemaker: Any) -> None:
+    """A parameter that is specified twice is rejected."""
+    request_parameters = [{"Name": "Text", "Value": "x"}] * 2
+    code, _ = error_of(
+        sagemaker.start_pipeline_execution, PipelineName="Demo", PipelineParameters=request_parameters
+    )
     assert code == "ValidationException"
 
 
-@pytest.mark.skipif(not HAS_ALIASES, reason="this botocore knows no RoleArn at start")
-def test_a_role_at_start_is_refused(create: Callable[..., str], sagemaker: Any) -> None:
-    """A pipeline one created oneself runs with its own role."""
+@pytest.mark.skipif(
+    not HAS_ALIASES, reason="this botocore does not support RoleArn in StartPipelineExecution"
+)
+def test_role_in_a_start_request_is_rejected(create: Callable[..., str], sagemaker: Any) -> None:
+    """A pipeline that the customer created uses its own role."""
     create(chain("A"))
-    code, message = refusal(sagemaker.start_pipeline_execution, PipelineName="Demo", RoleArn=ROLE)
+    code, message = error_of(sagemaker.start_pipeline_execution, PipelineName="Demo", RoleArn=ROLE)
     assert (code, "RoleArn can't be specified" in message) == ("ValidationException", True)
 
 
-def test_the_same_start_token_starts_once(
+def test_same_token_starts_one_execution(
     create: Callable[..., str], sagemaker: Any, server: EmulatorServer
 ) -> None:
     """The same request with the same token returns the same execution, even much later."""
@@ -121,17 +131,22 @@ def test_the_same_start_token_starts_once(
     assert sagemaker.start_pipeline_execution(**request)["PipelineExecutionArn"] == first
     assert len(sagemaker.list_pipeline_executions(PipelineName="Demo")["PipelineExecutionSummaries"]) == 1
     request["PipelineExecutionDisplayName"] = "y"
-    assert refusal(sagemaker.start_pipeline_execution, **request)[0] == "ConflictException"
+    assert error_of(sagemaker.start_pipeline_execution, **request)[0] == "ConflictException"
     request["ClientRequestToken"] = "u" * 32
     assert sagemaker.start_pipeline_execution(**request)["PipelineExecutionArn"] != first
 
 
-def test_a_refused_start_leaves_its_token_free(create: Callable[..., str], sagemaker: Any) -> None:
-    """A token that came with a refused request can be used again."""
+def test_token_of_a_rejected_start_can_be_used_again(create: Callable[..., str], sagemaker: Any) -> None:
+    """The token of a rejected request can be used for another request."""
     create(chain("A"))
-    wrong = {"PipelineParameters": [{"Name": "X", "Value": "1"}]}
+    invalid_request = {"PipelineParameters": [{"Name": "X", "Value": "1"}]}
     assert (
-        refusal(sagemaker.start_pipeline_execution, PipelineName="Demo", ClientRequestToken=TOKEN, **wrong)[0]
+        error_of(
+            sagemaker.start_pipeline_execution,
+            PipelineName="Demo",
+            ClientRequestToken=TOKEN,
+            **invalid_request,
+        )[0]
         == "ValidationException"
     )
     assert sagemaker.start_pipeline_execution(PipelineName="Demo", ClientRequestToken=TOKEN)
@@ -144,7 +159,7 @@ def test_create_stop_and_retry_are_idempotent(
     server: EmulatorServer,
     sagemaker: Any,
 ) -> None:
-    """Repeating a request with its token is answered as the first time and does nothing."""
+    """A repeated request with the same token returns the first response and has no effect."""
     create(chain("A"), ClientRequestToken=TOKEN)
     create(chain("A"), ClientRequestToken=TOKEN)
     arn = start()
@@ -160,14 +175,14 @@ def test_create_stop_and_retry_are_idempotent(
     assert status_of(arn) == "Executing"
 
 
-def test_an_execution_keeps_its_version(
+def test_execution_keeps_its_version(
     create: Callable[..., str],
     start: Callable[..., str],
     steps_of: Steps,
     server: EmulatorServer,
     sagemaker: Any,
 ) -> None:
-    """An update does not touch running executions, and an old version can be started."""
+    """An update does not change running executions, and an earlier version can be started."""
     create(chain("A"))
     running = start()
     sagemaker.update_pipeline(PipelineName="Demo", PipelineDefinition=chain("B"))
@@ -184,14 +199,16 @@ def test_an_execution_keeps_its_version(
     ]
 
 
-def test_a_selective_execution_reuses_what_is_not_selected(
+def test_selective_execution_reuses_earlier_steps(
     create: Callable[..., str],
     start: Callable[..., str],
     steps_of: Steps,
     server: EmulatorServer,
     sagemaker: Any,
 ) -> None:
-    """Only selected steps run; those before them are taken from the source, those after them are left out."""
+    """
+    Only selected steps run: steps before them are reused from the source, and steps after them do not run.
+    """
     create(chain("A", "B", "C"))
     source = start()
     server.control.advance(3600)
@@ -213,11 +230,11 @@ def test_a_selective_execution_reuses_what_is_not_selected(
     [
         (["X"], False, "not in the pipeline: ['X']"),
         (["B"], False, "SourcePipelineExecutionArn is required"),
-        (["A", "C"], False, "'B' lies between two selected steps"),
+        (["A", "C"], False, "'B' is between two selected steps"),
         (["B"], True, "its status is 'Executing'"),
     ],
 )
-def test_a_wrong_selection_is_refused(
+def test_invalid_selection_is_rejected(
     create: Callable[..., str],
     start: Callable[..., str],
     sagemaker: Any,
@@ -225,40 +242,47 @@ def test_a_wrong_selection_is_refused(
     with_source: bool,
     reason: str,
 ) -> None:
-    """A selection needs known, connected steps and a finished source for what comes before them."""
+    """
+    A selection requires known, connected steps, and a finished source execution for the steps before them.
+    """
     create(chain("A", "B", "C"))
     config: dict[str, Any] = {"SelectedSteps": [{"StepName": name} for name in selected]}
     if with_source:
         config["SourcePipelineExecutionArn"] = start()
-    code, message = refusal(
+    code, message = error_of(
         sagemaker.start_pipeline_execution, PipelineName="Demo", SelectiveExecutionConfig=config
     )
     assert (code, reason in message) == ("ValidationException", True)
 
 
-def test_a_source_must_have_what_is_reused(
+def test_source_execution_must_have_the_reused_results(
     create: Callable[..., str], start: Callable[..., str], server: EmulatorServer, sagemaker: Any
 ) -> None:
-    """Results are only taken from steps that succeeded in an execution of the same pipeline."""
+    """Results are reused only from steps that succeeded in an execution of the same pipeline."""
     create(chain("A", "B"))
     create(chain("A", "B"), "Other")
     other = start("Other")
     server.control.put_scenario({"steps": {"A": {"fail": {}}}})
     failed = start()
     server.control.advance(3600)
-    for source, reason in ((other, "is not one of pipeline"), (failed, "its step 'A' has not succeeded")):
+    for source, reason in (
+        (other, "does not belong to pipeline"),
+        (failed, "its step 'A' has not succeeded"),
+    ):
         config = {"SelectedSteps": [{"StepName": "B"}], "SourcePipelineExecutionArn": source}
-        _, message = refusal(
+        _, message = error_of(
             sagemaker.start_pipeline_execution, PipelineName="Demo", SelectiveExecutionConfig=config
         )
         assert reason in message
 
 
-def test_many_starts_at_once_with_one_token_start_once(create: Callable[..., str], sagemaker: Any) -> None:
-    """Concurrent requests with the same token all get the same execution."""
+def test_concurrent_starts_with_one_token_start_one_execution(
+    create: Callable[..., str], sagemaker: Any
+) -> None:
+    """Concurrent requests with the same token all return the same execution."""
     create(chain("A"))
     request = {"PipelineName": "Demo", "ClientRequestToken": TOKEN}
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda _: sagemaker.start_pipeline_execution(**request), range(32)))
-    assert len({answer["PipelineExecutionArn"] for answer in answers}) == 1
+        responses = list(pool.map(lambda _: sagemaker.start_pipeline_execution(**request), range(32)))
+    assert len({response["PipelineExecutionArn"] for response in responses}) == 1
     assert len(sagemaker.list_pipeline_executions(PipelineName="Demo")["PipelineExecutionSummaries"]) == 1

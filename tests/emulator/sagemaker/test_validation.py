@@ -1,4 +1,4 @@
-"""What a request and an answer may look like."""
+"""Tests of the validation of requests and responses."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from botocore.exceptions import ClientError
 
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.emulator.sagemaker import api
-from polysync_airflow.emulator.sagemaker.validation import check_answer
+from polysync_airflow.emulator.sagemaker.validation import check_response
 from tests.emulator.builders import ROLE, chain
-from tests.emulator.sagemaker.test_pipelines import refusal
+from tests.emulator.sagemaker.test_pipelines import error_of
 
 SCOPE = "AWS4-HMAC-SHA256 Credential=AKIATEST/20250101/us-east-1/sagemaker/aws4_request, Signature=0"
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/demo/execution/abc"
 
 
 def post(server: EmulatorServer, operation: str, body: str, **headers: str) -> tuple[int, dict[str, Any]]:
-    """Send a request past boto3, which refuses some mistakes itself."""
+    """Send a request without boto3, whose own validation rejects some requests."""
     connection = HTTPConnection("127.0.0.1", server.port, timeout=10)
     target = {"X-Amz-Target": f"SageMaker.{operation}", "Content-Type": "application/x-amz-json-1.1"}
     connection.request("POST", "/", body, {**target, **headers})
     response = connection.getresponse()
-    answer: dict[str, Any] = json.loads(response.read())
+    document: dict[str, Any] = json.loads(response.read())
     connection.close()
-    return response.status, answer
+    return response.status, document
 
 
 @pytest.mark.parametrize(
@@ -74,34 +74,36 @@ def post(server: EmulatorServer, operation: str, body: str, **headers: str) -> t
         ),
     ],
 )
-def test_a_request_is_checked_in_awss_words(
+def test_violation_has_the_message_of_aws(
     sagemaker: Any, operation: str, request_: dict[str, Any], message: str
 ) -> None:
-    """A value that breaks its shape is refused with the text AWS uses."""
+    """A value that does not match its shape is rejected with AWS's message."""
     expected = ("ValidationException", f"1 validation error detected: {message}")
-    assert refusal(getattr(sagemaker, operation), **request_) == expected
+    assert error_of(getattr(sagemaker, operation), **request_) == expected
 
 
 def test_all_violations_are_listed(sagemaker: Any) -> None:
-    """Two mistakes are two violations of one error."""
+    """An error lists all violations."""
     request = {"PipelineExecutionDisplayName": "_", "PipelineExecutionDescription": "x" * 3073}
-    _, message = refusal(sagemaker.start_pipeline_execution, PipelineName="Demo", **request)
+    _, message = error_of(sagemaker.start_pipeline_execution, PipelineName="Demo", **request)
     assert message.startswith("2 validation errors detected: Value '_' at 'pipelineExecutionDisplayName'")
     assert "; Value 'xxx" in message
 
 
-def test_a_list_can_be_too_long(sagemaker: Any) -> None:
-    """No more than 200 parameters are accepted."""
-    given = [{"Name": f"p{index}", "Value": "x"} for index in range(201)]
-    _, message = refusal(sagemaker.start_pipeline_execution, PipelineName="Demo", PipelineParameters=given)
+def test_too_long_list_is_rejected(sagemaker: Any) -> None:
+    """A request can contain at most 200 parameters."""
+    parameters = [{"Name": f"p{index}", "Value": "x"} for index in range(201)]
+    _, message = error_of(
+        sagemaker.start_pipeline_execution, PipelineName="Demo", PipelineParameters=parameters
+    )
     assert message.endswith("'pipelineParameters' failed to satisfy constraint: "
                             "Member must have length less than or equal to 200")  # fmt: skip
 
 
-def test_required_members_are_required(server: EmulatorServer) -> None:
-    """A missing name and a missing token are each a violation."""
-    status, answer = post(server, "StartPipelineExecution", "{}", Authorization=SCOPE)
-    assert (status, answer) == (
+def test_missing_members_are_violations(server: EmulatorServer) -> None:
+    """A missing pipeline name and a missing token are violations."""
+    status, response = post(server, "StartPipelineExecution", "{}", Authorization=SCOPE)
+    assert (status, response) == (
         400,
         {
             "__type": "ValidationException",
@@ -122,20 +124,22 @@ def test_required_members_are_required(server: EmulatorServer) -> None:
         ("[]", "START_ARRAY can not be converted to structure"),
     ],
 )
-def test_a_wrong_json_type_is_no_serialisation(server: EmulatorServer, body: str, message: str) -> None:
+def test_wrong_json_type_is_a_serialization_exception(
+    server: EmulatorServer, body: str, message: str
+) -> None:
     """A value of the wrong JSON type is a SerializationException."""
-    status, answer = post(server, "DescribePipeline", body, Authorization=SCOPE)
-    assert (status, answer) == (400, {"__type": "SerializationException", "message": message})
+    status, response = post(server, "DescribePipeline", body, Authorization=SCOPE)
+    assert (status, response) == (400, {"__type": "SerializationException", "message": message})
 
 
-def test_a_body_must_be_json(server: EmulatorServer) -> None:
+def test_body_must_be_json(server: EmulatorServer) -> None:
     """A body that is not JSON is a SerializationException."""
-    _, answer = post(server, "DescribePipeline", "{", Authorization=SCOPE)
-    assert answer["__type"] == "SerializationException"
+    _, response = post(server, "DescribePipeline", "{", Authorization=SCOPE)
+    assert response["__type"] == "SerializationException"
 
 
-def test_an_unknown_member_is_ignored_and_logged(server: EmulatorServer, create: Callable[..., str]) -> None:
-    """A member of a newer API is no error, but the call log tells."""
+def test_unknown_member_is_ignored_and_logged(server: EmulatorServer, create: Callable[..., str]) -> None:
+    """A member that botocore does not know is not an error, and the call log lists it."""
     create(chain("A"))
     body = json.dumps({"PipelineName": "Demo", "Novelty": {"x": 1}, "PipelineVersionId": None})
     status, _ = post(server, "DescribePipeline", body, Authorization=SCOPE)
@@ -143,14 +147,14 @@ def test_an_unknown_member_is_ignored_and_logged(server: EmulatorServer, create:
     assert server.control.calls("DescribePipeline")[-1]["ignored"] == ["novelty"]
 
 
-def test_an_unsigned_request_is_refused(server: EmulatorServer) -> None:
-    """Without credentials there is no answer."""
-    status, answer = post(server, "ListPipelines", "{}")
-    assert (status, answer["__type"]) == (403, "MissingAuthenticationTokenException")
+def test_unsigned_request_is_rejected(server: EmulatorServer) -> None:
+    """A request without credentials is rejected."""
+    status, response = post(server, "ListPipelines", "{}")
+    assert (status, response["__type"]) == (403, "MissingAuthenticationTokenException")
 
 
 @pytest.mark.parametrize(
-    ("answer", "wrong"),
+    ("response", "violation"),
     [
         ({"Novelty": 1}, "'novelty' is not part of"),
         ({"CreationTime": "today"}, "STRING_VALUE can not be converted to timestamp"),
@@ -160,20 +164,20 @@ def test_an_unsigned_request_is_refused(server: EmulatorServer) -> None:
         ({"PipelineExecutionStatus": "Pausing"}, "enum value set"),
     ],
 )
-def test_an_answer_is_checked(answer: dict[str, Any], wrong: str) -> None:
-    """Every kind of mistake in an answer is found."""
+def test_response_is_validated(response: dict[str, Any], violation: str) -> None:
+    """Every kind of violation in a response is reported."""
     model = botocore.session.get_session().get_service_model("sagemaker")
     shape = model.operation_model("DescribePipelineExecution").output_shape
-    (found,) = check_answer(shape, answer, frozenset())
-    assert wrong in found
+    (actual,) = check_response(shape, response, frozenset())
+    assert violation in actual
 
 
-def test_a_wrong_answer_is_a_loud_error(
+def test_invalid_response_is_an_internal_failure(
     server: EmulatorServer, sagemaker: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A bug of the emulator is HTTP 500 with its reason, for the client and in the call log."""
-    wrong: dict[str, Any] = {**api.OPERATIONS, "ListPipelines": lambda call: {"Nonsense": 1}}
-    monkeypatch.setattr(api, "OPERATIONS", wrong)
+    """A bug in the emulator is reported as HTTP 500 with its reason, to the client and in the call log."""
+    operations: dict[str, Any] = {**api.OPERATIONS, "ListPipelines": lambda call: {"Nonsense": 1}}
+    monkeypatch.setattr(api, "OPERATIONS", operations)
     with pytest.raises(ClientError) as error:
         sagemaker.list_pipelines()
     assert error.value.response["ResponseMetadata"]["HTTPStatusCode"] == 500
@@ -182,21 +186,21 @@ def test_a_wrong_answer_is_a_loud_error(
     assert "ListPipelines: 'nonsense' is not part of ListPipelinesResponse" in last["error_message"]
 
 
-def test_tags_may_have_letters_of_any_script(sagemaker: Any) -> None:
-    """Patterns with Unicode properties work."""
+def test_tags_can_contain_unicode_letters(sagemaker: Any) -> None:
+    """Patterns with Unicode properties are supported."""
     tags = [{"Key": "Größe", "Value": "日本 1"}]
     assert sagemaker.create_pipeline(
         PipelineName="Demo", PipelineDefinition=chain("A"), RoleArn=ROLE, Tags=tags
     )
     tags = [{"Key": "a*b", "Value": "x"}]
-    code, _ = refusal(
+    code, _ = error_of(
         sagemaker.create_pipeline, PipelineName="B", PipelineDefinition=chain("A"), RoleArn=ROLE, Tags=tags
     )
     assert code == "ValidationException"
 
 
-def test_an_unknown_execution_is_not_found(sagemaker: Any) -> None:
-    """A well-formed ARN that does not exist is ResourceNotFound for all operations on executions."""
+def test_unknown_execution_is_not_found(sagemaker: Any) -> None:
+    """All operations on executions return ResourceNotFound for a valid ARN of an execution that does not exist."""
     for operation in (
         "describe_pipeline_execution",
         "describe_pipeline_definition_for_execution",
@@ -206,5 +210,5 @@ def test_an_unknown_execution_is_not_found(sagemaker: Any) -> None:
         "retry_pipeline_execution",
         "update_pipeline_execution",
     ):
-        found = refusal(getattr(sagemaker, operation), PipelineExecutionArn=ARN)
-        assert found == ("ResourceNotFound", f"Pipeline execution '{ARN}' does not exist.")
+        error = error_of(getattr(sagemaker, operation), PipelineExecutionArn=ARN)
+        assert error == ("ResourceNotFound", f"Pipeline execution '{ARN}' does not exist.")

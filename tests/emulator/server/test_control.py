@@ -1,4 +1,4 @@
-"""The control API."""
+"""Tests of the control API."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from polysync_airflow.emulator.sagemaker.api import SageMaker
 from tests.emulator.builders import ROLE, chain
 
 
-def ask(
+def send(
     server: EmulatorServer, method: str, path: str, body: str | None = None
 ) -> tuple[int, dict[str, Any]]:
-    """Send a request as any program would."""
+    """Send a request without the control client."""
     connection = HTTPConnection("127.0.0.1", server.port, timeout=10)
     connection.request(method, f"/_emulator{path}", body)
     response = connection.getresponse()
-    answer: dict[str, Any] = json.loads(response.read())
+    document: dict[str, Any] = json.loads(response.read())
     connection.close()
-    return response.status, answer
+    return response.status, document
 
 
 def test_health(server: EmulatorServer, create: Callable[..., str]) -> None:
-    """Health tells which pipelines there are and which botocore and moto answer."""
+    """The health response lists the pipelines and the versions of botocore and moto."""
     create(chain("A"))
     health = server.control.health()
     assert (health["status"], health["pipelines"]) == ("ok", {"us-east-1": ["Demo"]})
     assert health["versions"].keys() == {"botocore", "moto"}
 
 
-def test_a_virtual_clock_is_advanced(server: EmulatorServer) -> None:
-    """Time moves by exactly what it is told to."""
+def test_virtual_clock_is_advanced(server: EmulatorServer) -> None:
+    """The clock advances by exactly the requested time."""
     before = server.control.clock()
     after = server.control.advance(8 * 3600)
     assert after["now"] - before["now"] == 8 * 3600
@@ -43,8 +43,8 @@ def test_a_virtual_clock_is_advanced(server: EmulatorServer) -> None:
     assert (after["speed"], after["iso"][:5]) == (None, "2025-")
 
 
-def test_scenarios_are_kept(server: EmulatorServer) -> None:
-    """What was set can be read, and is gone when it is deleted."""
+def test_scenarios_can_be_read_and_deleted(server: EmulatorServer) -> None:
+    """A scenario that was set can be read, until it is deleted."""
     one, two = {"end_as": "Failed"}, {"steps": {"A": {"duration": 1}}}
     server.control.put_scenario(one)
     server.control.put_scenario(two, pipeline="Demo")
@@ -54,13 +54,13 @@ def test_scenarios_are_kept(server: EmulatorServer) -> None:
     assert server.control.scenarios() == {"default": None, "pipelines": {}}
 
 
-def test_a_pipelines_scenario_comes_before_the_default(
+def test_scenario_of_a_pipeline_overrides_the_default(
     server: EmulatorServer,
     create: Callable[..., str],
     start: Callable[..., str],
     status_of: Callable[[str], str],
 ) -> None:
-    """The default scenario holds for pipelines that have none of their own, from their next execution on."""
+    """The default scenario applies to new executions of pipelines that have no scenario of their own."""
     create(chain("A"))
     create(chain("A"), "Other")
     before = start()
@@ -73,14 +73,14 @@ def test_a_pipelines_scenario_comes_before_the_default(
     assert [status_of(arn) for arn in (before, own, default)] == ["Succeeded", "Succeeded", "Failed"]
 
 
-def test_an_unheard_of_status_reaches_the_client(
+def test_unknown_status_reaches_the_client(
     server: EmulatorServer,
     create: Callable[..., str],
     start: Callable[..., str],
     status_of: Callable[[str], str],
     sagemaker: Any,
 ) -> None:
-    """A status that AWS does not have yet is shown by Describe and List alike."""
+    """DescribePipelineExecution and ListPipelineExecutions return a status that AWS does not have."""
     create(chain("A"))
     server.control.put_scenario({"statuses": [{"status": "Pausing", "after": 10, "until": 60}]})
     arn = start()
@@ -95,7 +95,7 @@ def test_an_unheard_of_status_reaches_the_client(
 def test_completed_with_failures(
     server: EmulatorServer, create: Callable[..., str], start: Callable[..., str], sagemaker: Any
 ) -> None:
-    """A scenario can end an execution this way, with its own reason."""
+    """A scenario can end an execution as CompletedWithFailures, with its own failure reason."""
     create(chain("A"))
     server.control.put_scenario({"end_as": "CompletedWithFailures", "failure_reason": "Some items failed"})
     arn = start()
@@ -113,15 +113,15 @@ def test_completed_with_failures(
         ("POST", "/faults", "{", 400, "the body is not JSON"),
         ("POST", "/faults", "[]", 400, "the body is not a JSON object"),
         ("POST", "/faults", "{}", 400, "kind is None, not one of"),
-        ("POST", "/faults", '{"kind": "throttle", "often": 1}', 400, "no members ['often']"),
-        ("POST", "/faults", '{"kind": "error"}', 400, "needs 'code' and 'message'"),
-        ("POST", "/faults", '{"kind": "latency"}', 400, "needs 'delay'"),
+        ("POST", "/faults", '{"kind": "throttle", "often": 1}', 400, "unknown members ['often']"),
+        ("POST", "/faults", '{"kind": "error"}', 400, "requires 'code' and 'message'"),
+        ("POST", "/faults", '{"kind": "latency"}', 400, "requires 'delay'"),
         ("POST", "/faults", '{"kind": "throttle", "count": -1}', 400, "count is not a number of at least 0"),
         ("POST", "/faults", '{"kind": "throttle", "count": NaN}', 400, "count is not a number of at least 0"),
         ("POST", "/faults", '{"kind": "http", "status": 200}', 400, "status is not between 400 and 599"),
         ("POST", "/faults", '{"kind": "http", "operation": 1}', 400, "operation is not a string"),
         ("DELETE", "/faults/99", None, 400, "there is no fault 99"),
-        ("POST", "/clock/advance", '{"seconds": "1"}', 400, "seconds is '1', not a number"),
+        ("POST", "/clock/advance", '{"seconds": "1"}', 400, "seconds is '1'; it must be a number"),
         ("POST", "/clock/advance", '{"seconds": -1}', 400, "at least 0"),
         ("POST", "/clock/advance", '{"hours": 1}', 400, "unknown members ['hours']"),
         ("GET", "/calls?after=x", None, 400, "after is 'x'"),
@@ -136,32 +136,32 @@ def test_completed_with_failures(
         ("PUT", "/scenarios/P", '{"steps": {"A": {"outputs": {"x": 1}}}}', 400, "scenario.steps.A.outputs"),
     ],
 )
-def test_a_mistake_is_explained(
+def test_invalid_request_is_explained(
     server: EmulatorServer, method: str, path: str, body: str | None, status: int, error: str
 ) -> None:
-    """Wrong control input is refused with a message that says what is wrong."""
-    found, answer = ask(server, method, path, body)
-    assert found == status
-    assert error in answer["error"]
+    """An invalid request is rejected with a message that says what is invalid."""
+    actual_status, response = send(server, method, path, body)
+    assert actual_status == status
+    assert error in response["error"]
 
 
-def test_the_client_raises_what_it_is_told(server: EmulatorServer) -> None:
-    """A refusal is an exception of the control client."""
+def test_client_raises_an_error_response(server: EmulatorServer) -> None:
+    """The control client raises an error response as an exception."""
     with pytest.raises(ControlRefused, match="kind is 'x', not one of"):
         server.control.add_fault("x")
 
 
 @pytest.mark.parametrize("url", ["https://127.0.0.1:1", "127.0.0.1:1", "http://"])
-def test_the_client_needs_the_address_of_an_emulator(url: str) -> None:
-    """An address that cannot be an emulator's is refused at once."""
-    with pytest.raises(ValueError, match="not the http:// address of an emulator"):
+def test_client_requires_an_http_url(url: str) -> None:
+    """The control client rejects a URL that cannot be an emulator's."""
+    with pytest.raises(ValueError, match="not the http:// URL of an emulator"):
         ControlClient(url)
 
 
-def test_reset_forgets_everything_but_the_clock(
+def test_reset_removes_everything_except_the_clock(
     server: EmulatorServer, create: Callable[..., str], client_of: Callable[..., Any], sagemaker: Any
 ) -> None:
-    """After a reset there are no pipelines, faults, calls or scenarios, and moto is empty too."""
+    """After a reset there are no pipelines, faults, calls and scenarios, and moto is empty."""
     create(chain("A"))
     client_of("s3").create_bucket(Bucket="bucket")
     server.control.put_scenario({"end_as": "Failed"})
@@ -176,24 +176,24 @@ def test_reset_forgets_everything_but_the_clock(
     assert server.control.clock() == now
 
 
-def run_twice(seed: str, look: bool) -> list[str]:
-    """Return the ARNs of two executions of an emulated API of its own."""
+def start_twice(seed: str, list_between: bool) -> list[str]:
+    """Return the ARNs of two executions in a new SageMaker API, optionally with list requests in between."""
     sagemaker = SageMaker(VirtualClock(), lambda *location: b"", seed)
     create = {"PipelineName": "Demo", "PipelineDefinition": chain("A"), "RoleArn": ROLE}
     sagemaker.call("CreatePipeline", "us-east-1", {**create, "ClientRequestToken": "c" * 32})
     arns = []
     for token in ("a" * 32, "b" * 32):
         request = {"PipelineName": "Demo", "ClientRequestToken": token}
-        answer, _ = sagemaker.call("StartPipelineExecution", "us-east-1", request)
-        arns.append(answer["PipelineExecutionArn"])
-        if look:
+        response, _ = sagemaker.call("StartPipelineExecution", "us-east-1", request)
+        arns.append(response["PipelineExecutionArn"])
+        if list_between:
             sagemaker.call("ListPipelineExecutions", "us-east-1", {"PipelineName": "Demo"})
     return arns
 
 
-def test_the_same_requests_give_the_same_ids() -> None:
-    """Ids follow from the seed, the time and the requests alone; looking in between changes none."""
-    first = run_twice("seed", look=False)
-    assert first == run_twice("seed", look=True)
+def test_same_requests_create_the_same_ids() -> None:
+    """Ids depend only on the seed and on the requests that create something; list requests change no id."""
+    first = start_twice("seed", list_between=False)
+    assert first == start_twice("seed", list_between=True)
     assert first[0] != first[1]
-    assert set(first).isdisjoint(run_twice("other seed", look=False))
+    assert set(first).isdisjoint(start_twice("other seed", list_between=False))

@@ -1,4 +1,4 @@
-"""Faults and the call log, as a client meets them."""
+"""Tests of fault injection and of the call log, through boto3."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError, ConnectionClosedError
 from polysync_airflow.emulator import EmulatorServer
 from tests.emulator.builders import chain
 from tests.emulator.conftest import ClientOf
-from tests.emulator.sagemaker.test_pipelines import refusal
+from tests.emulator.sagemaker.test_pipelines import error_of
 
 
 @pytest.mark.parametrize(
@@ -29,39 +29,39 @@ from tests.emulator.sagemaker.test_pipelines import refusal
         ),
     ],
 )
-def test_an_aws_error_is_answered(
+def test_fault_returns_an_aws_error(
     server: EmulatorServer, sagemaker: Any, fault: dict[str, Any], expected: tuple[str, str]
 ) -> None:
-    """A throttle or error fault is the AWS error it names, for that operation only, and then it is over."""
+    """A throttle or error fault returns the AWS error for the given operation and number of requests only."""
     server.control.add_fault(operation="ListPipelines", count=1, **fault)
-    assert refusal(sagemaker.describe_pipeline, PipelineName="x")[0] == "ResourceNotFound"
-    assert refusal(sagemaker.list_pipelines) == expected
+    assert error_of(sagemaker.describe_pipeline, PipelineName="x")[0] == "ResourceNotFound"
+    assert error_of(sagemaker.list_pipelines) == expected
     assert sagemaker.list_pipelines()["PipelineSummaries"] == []
     logged = [(c["status"], c["error_code"], c["fault"]) for c in server.control.calls("ListPipelines")]
     assert logged == [(fault.get("status", 400), expected[0], fault["kind"]), (200, None, None)]
 
 
 @pytest.mark.parametrize("status", [500, 503])
-def test_a_http_error_has_no_aws_error(server: EmulatorServer, sagemaker: Any, status: int) -> None:
-    """A http fault is a bare status."""
+def test_http_fault_returns_a_bare_status(server: EmulatorServer, sagemaker: Any, status: int) -> None:
+    """An http fault returns an HTTP status without an AWS error."""
     server.control.add_fault("http", count=1, status=status)
     with pytest.raises(ClientError) as error:
         sagemaker.list_pipelines()
     assert error.value.response["ResponseMetadata"]["HTTPStatusCode"] == status
 
 
-def test_latency_only_delays(server: EmulatorServer, sagemaker: Any) -> None:
-    """A latency fault answers late, and other requests in the meantime."""
+def test_latency_fault_delays_the_response(server: EmulatorServer, sagemaker: Any) -> None:
+    """A latency fault delays the response and does not change it."""
     server.control.add_fault("latency", "ListPipelines", delay=0.3, count=1)
     begin = time.monotonic()
     assert sagemaker.list_pipelines()["PipelineSummaries"] == []
     assert time.monotonic() - begin >= 0.3
 
 
-def test_a_lost_response_was_processed(
+def test_request_with_a_lost_response_is_processed(
     server: EmulatorServer, create: Callable[..., str], sagemaker: Any
 ) -> None:
-    """After a lost response the execution exists; the same token finds it again."""
+    """After a lost response the execution exists, and a request with the same token returns it."""
     create(chain("A"))
     server.control.add_fault("lost_response", "StartPipelineExecution", count=1)
     request = {"PipelineName": "Demo", "ClientRequestToken": "t" * 32}
@@ -74,10 +74,10 @@ def test_a_lost_response_was_processed(
     assert (first["fault"], first["status"]) == ("lost_response", 0)
 
 
-def test_a_dropped_request_was_not_processed(
+def test_dropped_request_is_not_processed(
     server: EmulatorServer, create: Callable[..., str], sagemaker: Any
 ) -> None:
-    """After a dropped request nothing has happened."""
+    """A dropped request starts no execution."""
     create(chain("A"))
     server.control.add_fault("dropped", "StartPipelineExecution", count=1)
     with pytest.raises(ConnectionClosedError):
@@ -85,10 +85,10 @@ def test_a_dropped_request_was_not_processed(
     assert sagemaker.list_pipeline_executions(PipelineName="Demo")["PipelineExecutionSummaries"] == []
 
 
-def test_botocores_own_retries_start_one_execution(
+def test_retries_of_botocore_start_one_execution(
     server: EmulatorServer, create: Callable[..., str], client_of: ClientOf, sagemaker: Any
 ) -> None:
-    """botocore repeats a lost request with the same token, so that there is one execution."""
+    """botocore repeats a request with the same token, so only one execution starts."""
     create(chain("A"))
     server.control.add_fault("lost_response", "StartPipelineExecution", count=1)
     client_of("sagemaker", retries=2).start_pipeline_execution(PipelineName="Demo")
@@ -96,8 +96,11 @@ def test_botocores_own_retries_start_one_execution(
     assert len(sagemaker.list_pipeline_executions(PipelineName="Demo")["PipelineExecutionSummaries"]) == 1
 
 
-def test_faults_skip_count_and_end(server: EmulatorServer, sagemaker: Any) -> None:
-    """A fault lets the first requests pass, hits so many and ends after its emulated seconds."""
+def test_fault_limits(server: EmulatorServer, sagemaker: Any) -> None:
+    """
+    A fault skips the first requests, affects the given number of requests, and ends after its emulated
+    seconds.
+    """
     server.control.add_fault("throttle", "ListPipelines", skip=1, count=2)
     outcomes = []
     for _ in range(4):
@@ -108,34 +111,38 @@ def test_faults_skip_count_and_end(server: EmulatorServer, sagemaker: Any) -> No
             outcomes.append("throttled")
     assert outcomes == ["ok", "throttled", "throttled", "ok"]
     server.control.add_fault("throttle", seconds=60)
-    assert refusal(sagemaker.list_pipelines)[0] == "ThrottlingException"
+    assert error_of(sagemaker.list_pipelines)[0] == "ThrottlingException"
     server.control.advance(60)
     assert sagemaker.list_pipelines()["PipelineSummaries"] == []
 
 
 @pytest.mark.parametrize("by_arn", [False, True])
-def test_a_fault_of_one_pipeline_spares_the_others(
+def test_fault_for_one_pipeline_does_not_affect_others(
     server: EmulatorServer,
     create: Callable[..., str],
     start: Callable[..., str],
     sagemaker: Any,
     by_arn: bool,
 ) -> None:
-    """A fault with a pipeline hits what names it or its executions, by name or ARN, and nothing else."""
+    """
+    A fault for a pipeline affects only requests that name the pipeline or its executions, by name or ARN.
+    """
     for name in ("Demo", "Other"):
         create(chain("A"), name)
-    hit, spared = start("Demo"), start("Other")
+    affected, unaffected = start("Demo"), start("Other")
     server.control.add_fault("throttle", pipeline="Demo")
-    assert refusal(sagemaker.describe_pipeline_execution, PipelineExecutionArn=hit)[1] == "Rate exceeded"
-    named = hit.rpartition("/execution/")[0] if by_arn else "DEMO"
-    assert refusal(sagemaker.start_pipeline_execution, PipelineName=named)[1] == "Rate exceeded"
-    assert sagemaker.describe_pipeline_execution(PipelineExecutionArn=spared)
+    assert (
+        error_of(sagemaker.describe_pipeline_execution, PipelineExecutionArn=affected)[1] == "Rate exceeded"
+    )
+    name_or_arn = affected.rpartition("/execution/")[0] if by_arn else "DEMO"
+    assert error_of(sagemaker.start_pipeline_execution, PipelineName=name_or_arn)[1] == "Rate exceeded"
+    assert sagemaker.describe_pipeline_execution(PipelineExecutionArn=unaffected)
     assert sagemaker.start_pipeline_execution(PipelineName="Other")
     assert sagemaker.list_pipelines()
 
 
 def test_faults_are_listed_and_removed(server: EmulatorServer, sagemaker: Any) -> None:
-    """A fault without limit holds until it is removed."""
+    """A fault without a limit is active until it is removed."""
     first = server.control.add_fault("throttle", count=5)
     second = server.control.add_fault("http", "GetCallerIdentity")
     with pytest.raises(ClientError):
@@ -147,17 +154,17 @@ def test_faults_are_listed_and_removed(server: EmulatorServer, sagemaker: Any) -
     assert server.control.faults() == []
 
 
-def test_other_services_have_faults_too(server: EmulatorServer, client_of: ClientOf) -> None:
-    """A fault for an operation of moto's is answered in that service's protocol."""
+def test_fault_for_another_service(server: EmulatorServer, client_of: ClientOf) -> None:
+    """A fault for an operation of another service is returned in the protocol of that service."""
     error = {"code": "AccessDenied", "message": "No <entry>", "status": 403}
     server.control.add_fault("error", "GetCallerIdentity", count=1, **error)
     server.control.add_fault("error", "GET /bucket/key", count=1, **error)
-    assert refusal(client_of("sts").get_caller_identity) == ("AccessDenied", "No <entry>")
-    assert refusal(client_of("s3").get_object, Bucket="bucket", Key="key") == ("AccessDenied", "No <entry>")
+    assert error_of(client_of("sts").get_caller_identity) == ("AccessDenied", "No <entry>")
+    assert error_of(client_of("s3").get_object, Bucket="bucket", Key="key") == ("AccessDenied", "No <entry>")
 
 
-def test_a_lost_response_of_moto_was_processed(server: EmulatorServer, client_of: ClientOf) -> None:
-    """moto has done its work before its answer is lost."""
+def test_moto_request_with_a_lost_response_is_processed(server: EmulatorServer, client_of: ClientOf) -> None:
+    """moto processes a request before its response is lost."""
     server.control.add_fault("lost_response", "PUT /bucket", count=1)
     s3 = client_of("s3")
     with pytest.raises(ConnectionClosedError):
@@ -165,13 +172,11 @@ def test_a_lost_response_of_moto_was_processed(server: EmulatorServer, client_of
     assert [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]] == ["bucket"]
 
 
-def test_the_call_log_tells_who_asked_what(
-    server: EmulatorServer, create: Callable[..., str], client_of: ClientOf
-) -> None:
-    """An entry has the request, its caller and its outcome."""
+def test_call_log_entry(server: EmulatorServer, create: Callable[..., str], client_of: ClientOf) -> None:
+    """An entry contains the request, its caller and its result."""
     create(chain("A"))
     client = client_of("sagemaker", "eu-west-1", aws_access_key_id="AKIAOTHER", aws_secret_access_key="hush")
-    refusal(client.describe_pipeline, PipelineName="Demo")
+    error_of(client.describe_pipeline, PipelineName="Demo")
     (entry,) = server.control.calls("DescribePipeline")
     assert entry["request"] == {"PipelineName": "Demo"}
     assert (entry["service"], entry["region"], entry["access_key_id"]) == (
@@ -187,15 +192,15 @@ def test_the_call_log_tells_who_asked_what(
     assert server.control.calls() == []
 
 
-def test_the_call_log_has_no_secrets(server: EmulatorServer, client_of: ClientOf) -> None:
-    """Neither keys nor tokens nor passwords are logged."""
+def test_call_log_contains_no_secrets(server: EmulatorServer, client_of: ClientOf) -> None:
+    """The call log contains no keys, tokens and passwords."""
     keys = {"aws_secret_access_key": "s3cret-key", "aws_session_token": "s3cret-session"}
     sts = client_of("sts", aws_access_key_id="AKIATEST", **keys)
     sts.get_caller_identity()
     role = "arn:aws:iam::123456789012:role/R"
     token = {"RoleArn": role, "RoleSessionName": "me", "WebIdentityToken": "s3cret-token"}
-    refusal(sts.assume_role_with_web_identity, **token)
-    refusal(sts.assume_role, RoleArn=role, RoleSessionName="me", ExternalId="s3cret-external")
+    error_of(sts.assume_role_with_web_identity, **token)
+    error_of(sts.assume_role, RoleArn=role, RoleSessionName="me", ExternalId="s3cret-external")
     client_of("iam").create_user(UserName="bob")
     client_of("iam").create_login_profile(UserName="bob", Password="s3cret-password")
     client_of("secretsmanager").create_secret(Name="n", SecretString="s3cret-string")

@@ -1,4 +1,4 @@
-"""The emulator as a program, and the clock it runs by."""
+"""Tests of the command line, the server and the clocks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COMMAND = [sys.executable, "-m", "polysync_airflow.emulator"]
 
 @contextmanager
 def program(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
-    """Run the emulator as a program; give its process and the lines it printed first."""
+    """Run the emulator as a program. Yield its process and the first lines of its output."""
     process = subprocess.Popen(
         [*COMMAND, "--port", "0", *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True, bufsize=1
     )
@@ -39,24 +39,24 @@ def program(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], list[str]]
 
 
 def url_in(lines: list[str]) -> str:
-    """Return the address in the program's first line."""
+    """Return the URL in the first line of the output."""
     match = re.search(r"on (http://127\.0\.0\.1:\d+) ", lines[0])
     assert match is not None
     return match[1]
 
 
-def test_the_program_serves_a_folder_of_definitions(shared_definitions: Path) -> None:
-    """Each definition is a pipeline; time runs at the given speed; SIGTERM ends it cleanly."""
+def test_program_creates_pipelines_from_a_folder(shared_definitions: Path) -> None:
+    """Each definition becomes a pipeline, time runs at the given speed, and SIGTERM ends the program."""
     with program("--definitions", str(shared_definitions), "--speed", "500") as (process, lines):
         names = "abalone, callback-lambda, churn-tuning, fanout, scoring-required-params"
         assert lines[2] == f"Pipelines in us-east-1: {names}"
         control = ControlClient(url_in(lines))
         assert control.health()["pipelines"] == {"us-east-1": names.split(", ")}
-        real = time.monotonic()
+        real_start = time.monotonic()
         before = control.clock()["now"]
         time.sleep(0.2)
-        passed = control.clock()["now"] - before
-        assert 100 <= passed <= 500 * (time.monotonic() - real)
+        elapsed = control.clock()["now"] - before
+        assert 100 <= elapsed <= 500 * (time.monotonic() - real_start)
         with pytest.raises(ControlRefused, match="only a virtual clock can be advanced"):
             control.advance(1)
         control.reset()
@@ -65,8 +65,8 @@ def test_the_program_serves_a_folder_of_definitions(shared_definitions: Path) ->
         assert process.wait(timeout=20) == 0
 
 
-def test_the_program_listens_on_loopback_only_and_ends_by_interrupt() -> None:
-    """The port cannot be reached by any other address of the host, and Ctrl-C ends the program cleanly."""
+def test_program_listens_on_loopback_only_and_ends_by_interrupt() -> None:
+    """The port is closed on other addresses of the host, and SIGINT ends the program with status 0."""
     with program() as (process, lines):
         port = int(url_in(lines).rpartition(":")[2])
         with pytest.raises(OSError, match="refused"):
@@ -78,20 +78,23 @@ def test_the_program_listens_on_loopback_only_and_ends_by_interrupt() -> None:
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"a.json": "{"}, "a.json: not a pipeline definition: it is not JSON"),
+        ({"a.json": "{"}, "a.json: not a pipeline definition: the text is not JSON"),
         ({"a.json": '{"Version": "1"}'}, "a.json: not a pipeline definition: 'Steps' is missing"),
-        ({"___.json": None}, "___.json: its name makes no unique pipeline name"),
-        ({"a_b.json": None, "a-b.json": None}, "a_b.json: its name makes no unique pipeline name"),
+        ({"___.json": None}, "___.json: the pipeline name '' made from the file name is empty or not unique"),
+        (
+            {"a_b.json": None, "a-b.json": None},
+            "a_b.json: the pipeline name 'a-b' made from the file name is empty or not unique",
+        ),
     ],
 )
-def test_a_wrong_file_is_named(
+def test_error_names_an_invalid_definition_file(
     tmp_path: Path,
     shared_definitions: Path,
     capsys: pytest.CaptureFixture[str],
     files: dict[str, str | None],
     message: str,
 ) -> None:
-    """A definition that is not valid keeps the program from starting, and its error names the file."""
+    """The program does not start with an invalid definition, and its error names the file."""
     for name, text in files.items():
         (tmp_path / name).write_text(text or (shared_definitions / "fanout.json").read_text())
     assert main(["--port", "0", "--definitions", str(tmp_path)]) == 2
@@ -99,15 +102,15 @@ def test_a_wrong_file_is_named(
 
 
 @pytest.mark.parametrize("arguments", [["--speed", "0"], ["--speed", "nan"], ["--port", "70000"]])
-def test_wrong_arguments_are_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """Arguments that make no sense end the program at once with status 2."""
-    with pytest.raises(SystemExit) as ended:
+def test_invalid_arguments_are_rejected(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """The program exits with status 2 if an argument is invalid."""
+    with pytest.raises(SystemExit) as exit_info:
         main(arguments)
-    assert ended.value.code == 2
+    assert exit_info.value.code == 2
     assert f"argument {arguments[0]}: invalid" in capsys.readouterr().err
 
 
-def test_a_missing_folder_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+def test_error_names_a_missing_folder(capsys: pytest.CaptureFixture[str]) -> None:
     """A folder of definitions that does not exist is an error."""
     assert main(["--port", "0", "--definitions", "nowhere"]) == 2
     assert capsys.readouterr().err == "error: nowhere is not a folder\n"
@@ -123,42 +126,42 @@ def test_a_missing_folder_is_named(capsys: pytest.CaptureFixture[str]) -> None:
         ("_", ""),
     ],
 )
-def test_pipeline_names_are_legal(stem: str, name: str) -> None:
-    """A file name becomes the nearest name that AWS accepts."""
+def test_pipeline_name_of_a_file_name(stem: str, name: str) -> None:
+    """A file name is converted to a pipeline name that AWS accepts."""
     assert pipeline_name(stem) == name
 
 
 @pytest.mark.parametrize("speed", [0, -1])
-def test_time_only_runs_forward(speed: float) -> None:
-    """A clock has a positive speed."""
+def test_clock_speed_must_be_positive(speed: float) -> None:
+    """A RealClock requires a positive speed."""
     with pytest.raises(ValueError, match="greater than 0"):
         RealClock(speed)
 
 
-def test_a_real_clock_begins_now() -> None:
-    """Without a speed, emulated time is real time."""
+def test_real_clock_starts_at_the_current_time() -> None:
+    """Without a speed, the emulated time is the real time."""
     assert abs(RealClock().now() - time.time()) < 1
 
 
 @pytest.mark.parametrize("seconds", [-1, float("inf"), float("nan")])
-def test_a_virtual_clock_is_only_advanced_by_real_numbers(seconds: float) -> None:
-    """A virtual clock goes neither back nor to infinity."""
+def test_virtual_clock_rejects_negative_and_infinite_steps(seconds: float) -> None:
+    """A virtual clock cannot go backwards or to infinity."""
     clock = VirtualClock(5)
     with pytest.raises(ValueError, match="finite"):
         clock.advance(seconds)
     assert clock.now() == 5
 
 
-def test_a_taken_port_is_an_error(server: EmulatorServer, capsys: pytest.CaptureFixture[str]) -> None:
-    """The program says that its port is taken, and a script gets an exception."""
+def test_port_in_use_is_an_error(server: EmulatorServer, capsys: pytest.CaptureFixture[str]) -> None:
+    """If its port is in use, the program prints an error, and EmulatorServer raises an exception."""
     with pytest.raises(OSError, match="in use"):
         EmulatorServer(server.port)
     assert main(["--port", str(server.port)]) == 2
     assert "in use" in capsys.readouterr().err
 
 
-def test_the_program_enforces_from_the_start(issuer_files: tuple[Path, Path]) -> None:
-    """What the command line asked for holds after a reset, too, until the control API is told otherwise."""
+def test_enforce_iam_option_survives_a_reset(issuer_files: tuple[Path, Path]) -> None:
+    """A reset restores the value of --enforce-iam after the control API has changed it."""
     with program("--enforce-iam", "--issuer-ca", str(issuer_files[0])) as (process, lines):
         control = ControlClient(url_in(lines))
         assert control.sign_in()["enforce_iam"] is True
@@ -170,10 +173,10 @@ def test_the_program_enforces_from_the_start(issuer_files: tuple[Path, Path]) ->
 
 
 @pytest.mark.parametrize("text", [None, "no certificate"])
-def test_a_wrong_authority_is_named(
+def test_error_names_an_invalid_ca_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str | None
 ) -> None:
-    """A file that holds no certificate authority keeps the program from starting, and its error names it."""
+    """The program does not start with an invalid CA file, and its error names the file."""
     file = tmp_path / "ca.pem"
     if text:
         file.write_text(text)

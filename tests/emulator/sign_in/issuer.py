@@ -1,4 +1,4 @@
-"""An issuer of web identity tokens on the loopback interface, with certificates of a CA of its own."""
+"""A test issuer of web identity tokens on the loopback interface, with certificates of its own CA."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ Key = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 
 @cache
 def key(name: str) -> Key:
-    """Return a signing key; its name is its kid. Those called EC... are on the curve P-256."""
+    """
+    Return a signing key, whose kid is its name. The keys whose names start with EC are on the curve P-256.
+    """
     if name.startswith("EC"):
         return ec.generate_private_key(ec.SECP256R1())
     return rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -43,59 +45,67 @@ def published(*names: str) -> dict[str, Any]:
             entry = RSAAlgorithm.to_jwk(secret.public_key(), as_dict=True)
         else:
             entry = ECAlgorithm.to_jwk(secret.public_key(), as_dict=True)
-        # Microsoft's key set has no alg either.
+        # Microsoft's key set has no alg.
         entry.pop("key_ops", None)
         keys.append({**entry, "kid": name, "use": "sig"})
     return {"keys": keys}
 
 
 def token(issuer: str, *, kid: str | None = "RSA1", alg: str = "RS256", **claims: Any) -> str:
-    """Return a signed token that is good for ten minutes; a claim of None is left out."""
+    """Return a signed token that is valid for ten minutes. A claim of None is omitted."""
     now = time.time()
     body = {"iss": issuer, "aud": "app", "sub": "airflow", "iat": now, "nbf": now, "exp": now + 600, **claims}
     headers = {} if kid is None else {"kid": kid}
-    kept = {name: value for name, value in body.items() if value is not None}
-    return jwt.encode(kept, key(kid or "RSA1"), algorithm=alg, headers=headers)
+    claims_to_send = {name: value for name, value in body.items() if value is not None}
+    return jwt.encode(claims_to_send, key(kid or "RSA1"), algorithm=alg, headers=headers)
 
 
 @dataclass
 class Issuer:
-    """A running issuer; what it publishes may be changed at any time."""
+    """
+    A running issuer. Tests can change what it publishes at any time.
+
+    :param url: the URL of the issuer.
+    :param keys: the JSON Web Key Set.
+    :param published_issuer: the issuer in the discovery document; None for ``url``.
+    :param requests: the paths of the requests.
+    """
 
     url: str
     keys: dict[str, Any] = field(default_factory=lambda: published("RSA1", "EC1"))
-    named: str | None = None
+    published_issuer: str | None = None
     requests: list[str] = field(default_factory=list)
 
     @property
     def name(self) -> str:
-        """The issuer as IAM writes it."""
+        """The issuer as in the ARN of its provider in IAM."""
         return self.url.removeprefix("https://")
 
-    def answer(self, path: str) -> dict[str, Any] | None:
-        """Return what is at a path, or None if nothing is."""
+    def document_at(self, path: str) -> dict[str, Any] | None:
+        """Return the document at a path, or None if there is none."""
         self.requests.append(path)
         base = self.url.rstrip("/")
         address = "/".join(self.url.split("/")[:3]) + path
         if address == f"{base}/.well-known/openid-configuration":
-            return {"issuer": self.named or self.url, "jwks_uri": f"{base}/keys"}
+            return {"issuer": self.published_issuer or self.url, "jwks_uri": f"{base}/keys"}
         return self.keys if address == f"{base}/keys" else None
 
 
 @contextmanager
 def running(path: str, certificate: Path) -> Iterator[Issuer]:
-    """Run an issuer.
+    """
+    Run an issuer.
 
-    :param path: what follows host and port in its name, such as ``/tenant/v2.0``.
-    :param certificate: a PEM file with key and certificate for 127.0.0.1.
+    :param path: the path in the URL of the issuer, such as ``/tenant/v2.0``.
+    :param certificate: a PEM file with the key and the certificate for 127.0.0.1.
     """
     issuer = Issuer("")
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            found = issuer.answer(self.path)
-            body = json.dumps(found or {}).encode()
-            self.send_response(200 if found else 404)
+            document = issuer.document_at(self.path)
+            body = json.dumps(document or {}).encode()
+            self.send_response(200 if document else 404)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
@@ -106,7 +116,7 @@ def running(path: str, certificate: Path) -> Iterator[Issuer]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
-    # The handshake is the connection's own thread's, so that one that fails does not end the server.
+    # The handshake runs in the thread of the connection, so a failed handshake does not end the server.
     server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     issuer.url = f"https://127.0.0.1:{server.server_address[1]}{path}"
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
@@ -120,7 +130,7 @@ def running(path: str, certificate: Path) -> Iterator[Issuer]:
 
 
 def certificates(folder: Path) -> tuple[Path, Path]:
-    """Make a certificate authority and a certificate for 127.0.0.1; return the files of both."""
+    """Create a CA and a certificate for 127.0.0.1, and return the files of both."""
     root, leaf = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     authority = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Test CA")])
     usage = {name: name in ("key_cert_sign", "crl_sign") for name in _USAGES}

@@ -1,4 +1,4 @@
-"""How long credentials live, and what becomes of requests with those that do not hold."""
+"""Tests of the lifetime of credentials, and of requests with invalid credentials."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from botocore.config import Config
 
 from polysync_airflow.emulator import ControlRefused, EmulatorServer, VirtualClock
 from tests.emulator.conftest import ClientOf
-from tests.emulator.sagemaker.test_pipelines import refusal
+from tests.emulator.sagemaker.test_pipelines import error_of
 from tests.emulator.sign_in.issuer import Issuer, token
 from tests.emulator.sign_in.test_sts import ACCOUNT, ROLE, policy
 from tests.emulator.sign_in.test_web_identity import ACTION
@@ -23,24 +23,27 @@ ROOT = f"arn:aws:iam::{ACCOUNT}:root"
 SESSION = f"arn:aws:sts::{ACCOUNT}:assumed-role/R/me"
 EXPIRED = "The security token included in the request is expired"
 INVALID = "The security token included in the request is invalid"
-Exchange = Callable[..., dict[str, Any]]
+GetCredentials = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture
-def assume(client_of: ClientOf) -> Exchange:
-    """Assume the role R, which lets everybody in, for up to two hours."""
+def assume(client_of: ClientOf) -> GetCredentials:
+    """Assume the role R, which trusts everyone, for up to two hours."""
     trust = json.dumps(policy("*"))
     client_of("iam").create_role(RoleName="R", AssumeRolePolicyDocument=trust, MaxSessionDuration=7200)
 
     def make(**more: Any) -> dict[str, Any]:
-        answer: dict[str, Any] = client_of("sts").assume_role(RoleArn=ROLE, RoleSessionName="me", **more)
-        return answer
+        response: dict[str, Any] = client_of("sts").assume_role(RoleArn=ROLE, RoleSessionName="me", **more)
+        return response
 
     return make
 
 
-def federation(iam: Any, issuer: Issuer) -> None:
-    """Make IAM know the issuer, and a role R that lets in its subject airflow and everybody who signs."""
+def create_federated_role(iam: Any, issuer: Issuer) -> None:
+    """
+    Create a provider for the issuer in IAM, and a role R that trusts its subject airflow and every AWS
+    caller.
+    """
     provider = iam.create_open_id_connect_provider(Url=issuer.url, ClientIDList=["app"])
     federated = {"Federated": provider["OpenIDConnectProviderArn"]}
     trust = policy(federated, {"StringEquals": {f"{issuer.name}:sub": "airflow"}}, ACTION)
@@ -49,104 +52,113 @@ def federation(iam: Any, issuer: Issuer) -> None:
 
 
 @pytest.fixture
-def exchanges(client_of: ClientOf, user: Callable[..., Any], issuer: Issuer) -> dict[str, Exchange]:
-    """The ways to credentials of a session, by name."""
-    federation(client_of("iam"), issuer)
-    who = {"RoleArn": ROLE, "RoleSessionName": "me"}
+def credential_sources(
+    client_of: ClientOf, user: Callable[..., Any], issuer: Issuer
+) -> dict[str, GetCredentials]:
+    """The ways to get session credentials, by name."""
+    create_federated_role(client_of("iam"), issuer)
+    role_arguments = {"RoleArn": ROLE, "RoleSessionName": "me"}
     return {
-        "assumed": lambda: client_of("sts").assume_role(**who),
+        "assumed": lambda: client_of("sts").assume_role(**role_arguments),
         "federated": lambda: client_of("sts").assume_role_with_web_identity(
-            WebIdentityToken=token(issuer.url), **who
+            WebIdentityToken=token(issuer.url), **role_arguments
         ),
         "user's": lambda: user("sts").get_session_token(),
     }
 
 
-def seconds_left(answer: dict[str, Any], now: float) -> float:
-    """Return for how long credentials are good."""
-    return float(answer["Credentials"]["Expiration"].timestamp()) - now
+def seconds_left(response: dict[str, Any], now: float) -> float:
+    """Return the number of seconds until credentials expire."""
+    return float(response["Credentials"]["Expiration"].timestamp()) - now
 
 
 @pytest.mark.parametrize(
     ("kind", "caller"),
     [("assumed", SESSION), ("federated", SESSION), ("user's", f"arn:aws:iam::{ACCOUNT}:user/airflow")],
 )
-def test_expired_credentials_are_refused(
-    exchanges: dict[str, Exchange],
+def test_expired_credentials_are_rejected(
+    credential_sources: dict[str, GetCredentials],
     create_session: Callable[..., Any],
     server: EmulatorServer,
     kind: str,
     caller: str,
 ) -> None:
-    """Credentials work for as many real seconds as a test says, and then no more, in the words of each service."""
+    """
+    Credentials work until the configured lifetime in real seconds is over; then each service returns its own
+    error.
+    """
     server.control.set_sign_in(sts={"lifetime": 1.5})
-    answer = exchanges[kind]()
-    assert 0 < seconds_left(answer, time.time()) <= 1.5
-    sagemaker, sts = create_session("sagemaker", answer), create_session("sts", answer)
+    response = credential_sources[kind]()
+    assert 0 < seconds_left(response, time.time()) <= 1.5
+    sagemaker, sts = create_session("sagemaker", response), create_session("sts", response)
     assert sagemaker.list_pipelines()["PipelineSummaries"] == []
     assert sts.get_caller_identity()["Arn"] == caller
     assert [call["caller"] for call in server.control.calls()[-2:]] == [caller, caller]
-    time.sleep(max(0.0, seconds_left(answer, time.time())) + 0.05)
-    assert refusal(sagemaker.list_pipelines) == ("ExpiredTokenException", EXPIRED)
-    assert refusal(sts.get_caller_identity) == ("ExpiredToken", EXPIRED)
-    assert refusal(sts.assume_role, RoleArn=ROLE, RoleSessionName="me") == ("ExpiredToken", EXPIRED)
+    time.sleep(max(0.0, seconds_left(response, time.time())) + 0.05)
+    assert error_of(sagemaker.list_pipelines) == ("ExpiredTokenException", EXPIRED)
+    assert error_of(sts.get_caller_identity) == ("ExpiredToken", EXPIRED)
+    assert error_of(sts.assume_role, RoleArn=ROLE, RoleSessionName="me") == ("ExpiredToken", EXPIRED)
     assert {call["caller"] for call in server.control.calls()[-3:]} == {caller}
-    # Others live as long as they were issued for.
+    # Without the setting, new credentials are valid for the requested duration.
     server.control.set_sign_in(sts={"lifetime": None})
-    assert create_session("sagemaker", exchanges[kind]()).list_pipelines()["PipelineSummaries"] == []
+    assert create_session("sagemaker", credential_sources[kind]()).list_pipelines()["PipelineSummaries"] == []
 
 
-@pytest.mark.parametrize("given", [None, "another"])
-def test_a_session_token_belongs_to_its_key(assume: Exchange, client_of: ClientOf, given: str | None) -> None:
-    """A session's key without its own session token is worth nothing."""
+@pytest.mark.parametrize("token_of", [None, "another"])
+def test_session_token_must_match_the_access_key(
+    assume: GetCredentials, client_of: ClientOf, token_of: str | None
+) -> None:
+    """The access key of a session is rejected without its own session token."""
     keys = assume()["Credentials"]
-    other = assume()["Credentials"]["SessionToken"] if given else None
+    other = assume()["Credentials"]["SessionToken"] if token_of else None
     more = {"aws_session_token": other} if other else {}
     pair = {
         "aws_access_key_id": keys["AccessKeyId"],
         "aws_secret_access_key": keys["SecretAccessKey"],
         **more,
     }
-    assert refusal(client_of("sagemaker", **pair).list_pipelines) == (
+    assert error_of(client_of("sagemaker", **pair).list_pipelines) == (
         "UnrecognizedClientException",
         f"{INVALID}.",
     )
-    assert refusal(client_of("sts", **pair).get_caller_identity) == ("InvalidClientTokenId", INVALID)
+    assert error_of(client_of("sts", **pair).get_caller_identity) == ("InvalidClientTokenId", INVALID)
 
 
-def test_a_temporary_key_of_another_origin_needs_a_session_token(client_of: ClientOf) -> None:
-    """Temporary keys that were made up elsewhere count as the account's root, but not without a token."""
+def test_unknown_temporary_key_requires_a_session_token(client_of: ClientOf) -> None:
+    """
+    A temporary key that the emulator did not issue belongs to the root user, but only with a session token.
+    """
     pair = {"aws_access_key_id": "ASIAELSEWHERE0000000", "aws_secret_access_key": "secret"}
-    assert refusal(client_of("sts", **pair).get_caller_identity)[0] == "InvalidClientTokenId"
-    whole = client_of("sts", aws_session_token="token", **pair)
-    assert whole.get_caller_identity()["Arn"] == ROOT
+    assert error_of(client_of("sts", **pair).get_caller_identity)[0] == "InvalidClientTokenId"
+    with_token = client_of("sts", aws_session_token="token", **pair)
+    assert with_token.get_caller_identity()["Arn"] == ROOT
 
 
-def test_a_users_key_has_no_session_token(
+def test_key_of_a_user_must_be_used_without_session_token(
     user: Callable[..., Any], client_of: ClientOf, server: EmulatorServer
 ) -> None:
-    """A user's key is good as it is, as long as it is active."""
+    """The key of a user works without a session token, as long as the key is active."""
     sts = user("sts")
     me = sts.get_caller_identity()
     assert (me["Arn"], me["Account"]) == (f"arn:aws:iam::{ACCOUNT}:user/airflow", ACCOUNT)
     key = client_of("iam").list_access_keys(UserName="airflow")["AccessKeyMetadata"][0]["AccessKeyId"]
     pair = {"aws_access_key_id": key, "aws_secret_access_key": "secret", "aws_session_token": "token"}
-    assert refusal(client_of("sts", **pair).get_caller_identity)[0] == "InvalidClientTokenId"
+    assert error_of(client_of("sts", **pair).get_caller_identity)[0] == "InvalidClientTokenId"
     client_of("iam").update_access_key(UserName="airflow", AccessKeyId=key, Status="Inactive")
-    assert refusal(sts.get_caller_identity)[0] == "InvalidClientTokenId"
-    assert refusal(user("sagemaker").list_pipelines)[0] == "UnrecognizedClientException"
+    assert error_of(sts.get_caller_identity)[0] == "InvalidClientTokenId"
+    assert error_of(user("sagemaker").list_pipelines)[0] == "UnrecognizedClientException"
     assert server.control.calls()[-1]["detail"] == "the access key is inactive"
 
 
-def test_made_up_keys_are_the_root(client_of: ClientOf, server: EmulatorServer) -> None:
-    """Without any user in IAM the emulator works with whatever keys one has."""
+def test_invented_keys_belong_to_the_root_user(client_of: ClientOf, server: EmulatorServer) -> None:
+    """Without users in IAM, the emulator accepts every key."""
     me = client_of("sts").get_caller_identity()
     assert (me["Arn"], me["UserId"], me["Account"]) == (ROOT, ACCOUNT, ACCOUNT)
     assert server.control.calls()[-1]["caller"] == ROOT
 
 
-def test_a_duration_is_granted(assume: Exchange) -> None:
-    """Credentials live for an hour, or as long as was asked for, by the clock that AWS clients look at."""
+def test_session_duration(assume: GetCredentials) -> None:
+    """By the host's clock, credentials are valid for an hour or for the requested duration."""
     now = time.time()
     assert 3598 <= seconds_left(assume(), now) <= 3602
     assert 898 <= seconds_left(assume(DurationSeconds=900), now) <= 902
@@ -173,17 +185,17 @@ def test_a_duration_is_granted(assume: Exchange) -> None:
         ),
     ],
 )
-def test_a_wrong_request_is_refused(
-    assume: Exchange, client_of: ClientOf, request_members: dict[str, Any], message: str
+def test_invalid_request_is_rejected(
+    assume: GetCredentials, client_of: ClientOf, request_members: dict[str, Any], message: str
 ) -> None:
-    """STS checks the duration and the session's name as AWS does."""
+    """STS validates the duration and the session name like AWS."""
     assume()
     request = {"RoleArn": ROLE, "RoleSessionName": "me", **request_members}
-    assert refusal(client_of("sts").assume_role, **request) == ("ValidationError", message)
+    assert error_of(client_of("sts").assume_role, **request) == ("ValidationError", message)
 
 
-def test_a_duration_is_a_quarter_of_an_hour_at_least(assume: Exchange, server: EmulatorServer) -> None:
-    """Less than AWS's minimum is refused by STS as well, where a client does not do so itself."""
+def test_minimum_duration(assume: GetCredentials, server: EmulatorServer) -> None:
+    """STS rejects a duration below AWS's minimum, and a missing session name, if the client does not."""
     assume()
     factory: Any = boto3.client
     sts = factory(
@@ -194,76 +206,85 @@ def test_a_duration_is_a_quarter_of_an_hour_at_least(assume: Exchange, server: E
         aws_secret_access_key="secret",
         config=Config(parameter_validation=False),
     )
-    found = refusal(sts.assume_role, RoleArn=ROLE, RoleSessionName="me", DurationSeconds=899)
-    assert found == (
+    error = error_of(sts.assume_role, RoleArn=ROLE, RoleSessionName="me", DurationSeconds=899)
+    assert error == (
         "ValidationError",
         "1 validation error detected: Value '899' at 'durationSeconds' failed to satisfy constraint: "
         "Member must have value greater than or equal to 900",
     )
-    assert refusal(sts.assume_role, RoleArn=ROLE) == (
+    assert error_of(sts.assume_role, RoleArn=ROLE) == (
         "ValidationError",
         "1 validation error detected: Value null at 'roleSessionName' failed to satisfy constraint: "
         "Member must not be null",
     )
 
 
-def test_a_chain_of_roles_is_short(assume: Exchange, create_session: Callable[..., Any]) -> None:
-    """A role session may assume another role for an hour at most."""
+def test_maximum_duration_of_role_chaining(
+    assume: GetCredentials, create_session: Callable[..., Any]
+) -> None:
+    """A role session can assume another role for at most an hour."""
     sts = create_session("sts", assume())
     request = {"RoleArn": ROLE, "RoleSessionName": "chained"}
     assert sts.assume_role(DurationSeconds=3600, **request)["Credentials"]
-    assert refusal(sts.assume_role, DurationSeconds=3601, **request) == (
+    assert error_of(sts.assume_role, DurationSeconds=3601, **request) == (
         "ValidationError",
         "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining",
     )
 
 
-def test_a_session_gets_no_session_token(assume: Exchange, create_session: Callable[..., Any]) -> None:
-    """GetSessionToken is for users: temporary credentials cannot be prolonged by it."""
-    found = refusal(create_session("sts", assume()).get_session_token)
-    assert found == ("AccessDenied", "Cannot call GetSessionToken with session credentials")
-
-
-def test_credentials_may_live_by_the_emulated_clock(
-    assume: Exchange, create_session: Callable[..., Any], server: EmulatorServer
+def test_session_cannot_call_get_session_token(
+    assume: GetCredentials, create_session: Callable[..., Any]
 ) -> None:
-    """On request an Expiration is shown and enforced in emulated time; by default that clock means nothing."""
+    """GetSessionToken is for users: temporary credentials cannot be extended with it."""
+    error = error_of(create_session("sts", assume()).get_session_token)
+    assert error == ("AccessDenied", "Cannot call GetSessionToken with session credentials")
+
+
+def test_credentials_can_expire_by_the_emulated_clock(
+    assume: GetCredentials, create_session: Callable[..., Any], server: EmulatorServer
+) -> None:
+    """
+    With this setting, the Expiration is set and enforced in emulated time; by default that time has no
+    effect.
+    """
     clock = server.clock
     assert isinstance(clock, VirtualClock)
     before = create_session("sagemaker", assume())
     server.control.set_sign_in(sts={"clock": "emulated"})
-    answer = assume()
+    response = assume()
     expected = datetime.fromtimestamp(int(clock.now() + 3600), UTC)
-    assert answer["Credentials"]["Expiration"] == expected
-    sagemaker = create_session("sagemaker", answer)
+    assert response["Credentials"]["Expiration"] == expected
+    sagemaker = create_session("sagemaker", response)
     clock.advance(3599)
     assert sagemaker.list_pipelines()["PipelineSummaries"] == []
     clock.advance(1)
-    assert refusal(sagemaker.list_pipelines)[0] == "ExpiredTokenException"
+    assert error_of(sagemaker.list_pipelines)[0] == "ExpiredTokenException"
     assert before.list_pipelines()["PipelineSummaries"] == []
 
 
-def test_a_reset_forgets_sessions_and_keys(
-    exchanges: dict[str, Exchange],
+def test_reset_removes_sessions_and_issuer_keys(
+    credential_sources: dict[str, GetCredentials],
     client_of: ClientOf,
     create_session: Callable[..., Any],
     server: EmulatorServer,
     issuer: Issuer,
 ) -> None:
-    """After a reset a session is no more than a made-up key, and an issuer is asked for its keys again."""
-    sts = create_session("sts", exchanges["federated"]())
-    exchanges["federated"]()
+    """
+    After a reset, the key of a session is an unknown key, and the keys of an issuer are requested again.
+    """
+    sts = create_session("sts", credential_sources["federated"]())
+    credential_sources["federated"]()
     assert sts.get_caller_identity()["Arn"] == SESSION
     assert len(issuer.requests) == 2
     server.control.reset()
     assert sts.get_caller_identity()["Arn"] == ROOT
-    federation(client_of("iam"), issuer)
-    exchanges["federated"]()
+    create_federated_role(client_of("iam"), issuer)
+    credential_sources["federated"]()
     assert len(issuer.requests) == 4
 
 
-def test_a_reset_forgets_the_settings(server: EmulatorServer) -> None:
-    """Settings of one test do not reach the next."""
+def test_reset_restores_the_settings(server: EmulatorServer) -> None:
+    """A reset restores the initial sign-in settings."""
     first = server.control.sign_in()
     assert first == {"enforce_iam": False, "sts": {"lifetime": None, "clock": "real"}, "issuers": []}
     server.control.set_sign_in(enforce_iam=True, sts={"lifetime": 3, "clock": "emulated"})
@@ -281,7 +302,7 @@ def test_a_reset_forgets_the_settings(server: EmulatorServer) -> None:
     [
         ({"enforce": True}, "the document has unknown members"),
         ({"enforce_iam": "yes"}, "enforce_iam is 'yes'"),
-        ({"sts": {"lifetime": 0}}, "sts.lifetime is 0, not a number of seconds greater than 0"),
+        ({"sts": {"lifetime": 0}}, "sts.lifetime is 0; it must be a number of seconds greater than 0"),
         ({"sts": {"lifetime": True}}, "sts.lifetime is True"),
         ({"sts": {"life": 3}}, "sts has unknown members"),
         ({"sts": 3}, "sts is not a JSON object"),
@@ -289,8 +310,10 @@ def test_a_reset_forgets_the_settings(server: EmulatorServer) -> None:
         ({"issuers": {"https://x": 1}}, "is not a JSON object"),
     ],
 )
-def test_wrong_settings_are_refused(server: EmulatorServer, settings: dict[str, Any], message: str) -> None:
-    """Settings that cannot be understood change nothing, and the answer says which member it is."""
+def test_invalid_settings_are_rejected(
+    server: EmulatorServer, settings: dict[str, Any], message: str
+) -> None:
+    """Invalid settings change nothing, and the error names the member."""
     with pytest.raises(ControlRefused, match=message):
         server.control.set_sign_in(**{"sts": {"lifetime": 3}, **settings})
     assert server.control.sign_in()["sts"]["lifetime"] is None

@@ -1,4 +1,4 @@
-"""Who may assume which role."""
+"""Tests of trust policies: which callers may assume which role."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import pytest
 
 from polysync_airflow.emulator.sign_in.trust import allows
 from tests.emulator.conftest import ClientOf
-from tests.emulator.sagemaker.test_pipelines import refusal
+from tests.emulator.sagemaker.test_pipelines import error_of
 
 ACCOUNT = "123456789012"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/R"
 
 
 def policy(principal: Any, condition: Any = None, action: str = "sts:AssumeRole") -> dict[str, Any]:
-    """Return a trust policy of one statement."""
+    """Return a trust policy with one statement."""
     statement = {"Effect": "Allow", "Principal": principal, "Action": action, "Condition": condition or {}}
     return {"Version": "2012-10-17", "Statement": [statement]}
 
@@ -32,10 +32,10 @@ def role(client_of: ClientOf) -> Callable[[dict[str, Any]], None]:
     return make
 
 
-def test_a_role_that_does_not_exist_is_refused(client_of: ClientOf) -> None:
-    """AssumeRole needs a role in IAM."""
-    found = refusal(client_of("sts").assume_role, RoleArn=ROLE, RoleSessionName="me")
-    assert found == (
+def test_role_that_does_not_exist_is_rejected(client_of: ClientOf) -> None:
+    """AssumeRole requires that the role exists in IAM."""
+    error = error_of(client_of("sts").assume_role, RoleArn=ROLE, RoleSessionName="me")
+    assert error == (
         "AccessDenied",
         f"User: arn:aws:iam::{ACCOUNT}:root is not authorized to perform: sts:AssumeRole on resource: {ROLE}",
     )
@@ -45,18 +45,21 @@ def test_a_role_that_does_not_exist_is_refused(client_of: ClientOf) -> None:
     "principal",
     ["*", {"AWS": "*"}, {"AWS": ACCOUNT}, {"AWS": ["arn:aws:iam::1:root", f"arn:aws:iam::{ACCOUNT}:root"]}],
 )
-def test_the_account_is_let_in(
+def test_trust_policy_that_names_the_account(
     client_of: ClientOf,
     role: Callable[[dict[str, Any]], None],
     create_session: Callable[..., Any],
     principal: Any,
 ) -> None:
-    """A trust policy that names everybody or the account lets its keys in, and the session works."""
+    """
+    If the trust policy names everyone or the account, the keys of the account can assume the role, and the
+    session works.
+    """
     role(policy(principal))
-    answer = client_of("sts").assume_role(RoleArn=ROLE, RoleSessionName="me")
-    me = create_session("sts", answer).get_caller_identity()
-    assert me["Arn"] == answer["AssumedRoleUser"]["Arn"] == f"arn:aws:sts::{ACCOUNT}:assumed-role/R/me"
-    assert me["UserId"] == answer["AssumedRoleUser"]["AssumedRoleId"]
+    response = client_of("sts").assume_role(RoleArn=ROLE, RoleSessionName="me")
+    me = create_session("sts", response).get_caller_identity()
+    assert me["Arn"] == response["AssumedRoleUser"]["Arn"] == f"arn:aws:sts::{ACCOUNT}:assumed-role/R/me"
+    assert me["UserId"] == response["AssumedRoleUser"]["AssumedRoleId"]
     assert me["Account"] == ACCOUNT
 
 
@@ -71,36 +74,36 @@ def test_the_account_is_let_in(
         policy("*", {"NumericLessThan": {"aws:MultiFactorAuthAge": "1"}}),
     ],
 )
-def test_others_are_refused(
+def test_caller_that_the_trust_policy_does_not_match_is_rejected(
     client_of: ClientOf, role: Callable[[dict[str, Any]], None], trust: dict[str, Any]
 ) -> None:
-    """A trust policy that means somebody else, or wants more, is AccessDenied."""
+    """A trust policy for another principal, or with a condition that is not met, results in AccessDenied."""
     role(trust)
-    assert refusal(client_of("sts").assume_role, RoleArn=ROLE, RoleSessionName="me")[0] == "AccessDenied"
+    assert error_of(client_of("sts").assume_role, RoleArn=ROLE, RoleSessionName="me")[0] == "AccessDenied"
 
 
-def test_an_external_id_must_match(client_of: ClientOf, role: Callable[[dict[str, Any]], None]) -> None:
-    """A role with an external id is only assumed with that one."""
+def test_external_id_must_match(client_of: ClientOf, role: Callable[[dict[str, Any]], None]) -> None:
+    """A role with an external id can be assumed only with this external id."""
     role(policy("*", {"StringEquals": {"sts:ExternalId": "right"}}))
     request = {"RoleArn": ROLE, "RoleSessionName": "me"}
     assert client_of("sts").assume_role(ExternalId="right", **request)["Credentials"]
-    assert refusal(client_of("sts").assume_role, ExternalId="wrong", **request)[0] == "AccessDenied"
+    assert error_of(client_of("sts").assume_role, ExternalId="wrong", **request)[0] == "AccessDenied"
 
 
-def test_a_user_or_a_role_can_be_named(
+def test_trust_policy_that_names_a_user_or_a_role(
     client_of: ClientOf,
     role: Callable[[dict[str, Any]], None],
     user: Callable[..., Any],
     create_session: Callable[..., Any],
 ) -> None:
-    """A trust policy may name one user or one role, and then means nobody else."""
+    """If the trust policy names a user or a role, no other caller can assume the role."""
     sts = user("sts")
     role(policy({"AWS": f"arn:aws:iam::{ACCOUNT}:user/airflow"}))
     trust = json.dumps(policy({"AWS": ROLE}))
     client_of("iam").create_role(RoleName="S", AssumeRolePolicyDocument=trust)
     second = {"RoleArn": f"arn:aws:iam::{ACCOUNT}:role/S", "RoleSessionName": "me"}
-    assert refusal(client_of("sts").assume_role, RoleArn=ROLE, RoleSessionName="me")[0] == "AccessDenied"
-    assert refusal(sts.assume_role, **second)[0] == "AccessDenied"
+    assert error_of(client_of("sts").assume_role, RoleArn=ROLE, RoleSessionName="me")[0] == "AccessDenied"
+    assert error_of(sts.assume_role, **second)[0] == "AccessDenied"
     session = create_session("sts", sts.assume_role(RoleArn=ROLE, RoleSessionName="me"))
     assert session.assume_role(**second)["Credentials"]
 
@@ -130,13 +133,13 @@ CALLER = {"AWS": {"arn:aws:iam::1:user/u", "1"}}
     ],
 )
 def test_conditions(condition: dict[str, Any], context: dict[str, list[str]], expected: bool) -> None:
-    """Condition operators have IAM's meaning; an unknown one opens no door."""
+    """Condition operators work as in IAM, and an unknown operator never grants access."""
     assert allows(policy({"AWS": "1"}, condition), "sts:AssumeRole", CALLER, context) is expected
 
 
 @pytest.mark.parametrize("condition", [{}, {"IpAddress": {"aws:SourceIp": "0.0.0.0/0"}}])
-def test_a_deny_wins(condition: dict[str, Any]) -> None:
-    """A Deny that applies, or might, is stronger than any Allow."""
+def test_deny_overrides_allow(condition: dict[str, Any]) -> None:
+    """A Deny that applies or might apply overrides every Allow."""
     trust = policy("*")
     trust["Statement"].append({"Effect": "Deny", "Principal": "*", "Action": "sts:*", "Condition": condition})
     assert not allows(trust, "sts:AssumeRole", CALLER, {})
@@ -145,7 +148,7 @@ def test_a_deny_wins(condition: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("effect", "spared", "expected"),
+    ("effect", "excluded", "expected"),
     [
         ("Deny", {"AWS": "1"}, True),
         ("Deny", {"AWS": ["arn:aws:iam::1:user/u", "2"]}, True),
@@ -153,9 +156,9 @@ def test_a_deny_wins(condition: dict[str, Any]) -> None:
         ("Allow", "*", False),
     ],
 )
-def test_all_but_some_are_meant(effect: str, spared: Any, expected: bool) -> None:
-    """A statement with NotPrincipal is about everybody whom it does not name."""
+def test_not_principal(effect: str, excluded: Any, expected: bool) -> None:
+    """A statement with NotPrincipal applies to every principal that it does not name."""
     trust = policy("*")
-    named = {"Effect": effect, "NotPrincipal": spared, "Action": "sts:*"}
-    trust["Statement"] = [*(trust["Statement"] if effect == "Deny" else []), named]
+    statement = {"Effect": effect, "NotPrincipal": excluded, "Action": "sts:*"}
+    trust["Statement"] = [*(trust["Statement"] if effect == "Deny" else []), statement]
     assert allows(trust, "sts:AssumeRole", CALLER, {}) is expected

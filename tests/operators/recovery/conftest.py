@@ -1,4 +1,6 @@
-"""Owns what recovery tests share: both modes, the wire, the ledger, and one task."""
+"""
+Fixtures of the recovery tests: both modes, the request interceptor, the execution log, the task factory.
+"""
 
 from __future__ import annotations
 
@@ -8,48 +10,78 @@ from typing import Any
 
 import pytest
 from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
+from airflow.sdk.execution_time import task_runner
 from botocore.loaders import JSONFileLoader
 
 from polysync_airflow.emulator import EmulatorServer
-from tests.operators.recovery.histories import Ledger, Task, Wire
-from tests.tasks import EmulatedTime
+from polysync_airflow.operators import PolysyncStartPipelineOperator
+from tests.operators.recovery.fake_triggerer import FakeSupervisor
+from tests.operators.recovery.harness import ExecutionLog, RequestInterceptor, Task
+from tests.tasks import EmulatedTime, run_task
 
 MakeTask = Callable[..., Task]
+MakeSupervisor = Callable[..., FakeSupervisor]
 
 
 @pytest.fixture(autouse=True, scope="package")
 def _sign_in_quickly() -> Iterator[None]:
-    """Every try signs in anew: botocore would read megabytes of JSON, and the hook every frame's source."""
+    """
+    Make the sign-in fast: every try creates new clients.
+
+    Without this, botocore reads megabytes of JSON and the amazon provider's hook reads the source of
+    every frame.
+    """
     with pytest.MonkeyPatch.context() as patch:
         load = cache(JSONFileLoader().load_file)
         patch.setattr(JSONFileLoader, "load_file", lambda _, path: load(path))
-        patch.setattr(AwsBaseHook, "_get_caller", lambda *_: "Unknown")  # of the user agent
+        patch.setattr(AwsBaseHook, "_get_caller", lambda *_: "Unknown")  # only used in the user agent
         yield
 
 
-@pytest.fixture(params=[False, True], ids=["here", "deferred"])
+@pytest.fixture(params=[False, True], ids=["sync", "deferred"])
 def deferrable(request: pytest.FixtureRequest) -> bool:
-    """Each test runs in both modes: the wait on a worker, and the wait in the triggerer."""
+    """Run each test in both modes: waiting on the worker, and waiting in the triggerer."""
     return bool(request.param)
 
 
 @pytest.fixture
-def wire(monkeypatch: pytest.MonkeyPatch) -> Wire:
-    """Where requests can be looked at, and processes can die."""
-    return Wire(monkeypatch)
+def interceptor(monkeypatch: pytest.MonkeyPatch) -> RequestInterceptor:
+    """A request interceptor, with which a test can inspect requests or crash the process."""
+    return RequestInterceptor(monkeypatch)
 
 
 @pytest.fixture
-def ledger(emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch) -> Ledger:
-    """Which executions ran when."""
-    return Ledger(emulator, monkeypatch)
+def execution_log(emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch) -> ExecutionLog:
+    """The log of the executions that ran in the emulator."""
+    return ExecutionLog(emulator, monkeypatch)
 
 
 @pytest.fixture
 def make_task(deferrable: bool, emulated_time: EmulatedTime) -> MakeTask:
-    """Make a task in the test's mode, in emulated time."""
+    """A factory of simulated tasks that run in the test's mode and in emulated time."""
 
     def make(*, retries: int = 2, **arguments: Any) -> Task:
         return Task(deferrable, arguments, retries)
 
     return make
+
+
+@pytest.fixture
+def make_supervisor(monkeypatch: pytest.MonkeyPatch) -> MakeSupervisor:
+    """A factory of fake supervisors, which the triggerer then uses."""
+
+    def make(state: Any, map_index: int = -1) -> FakeSupervisor:
+        supervisor = FakeSupervisor(state, map_index)
+        monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", supervisor, raising=False)
+        return supervisor
+
+    return make
+
+
+@pytest.fixture
+def arn(execution_log: ExecutionLog) -> str:
+    """The ARN of a running execution, which the execution log has recorded."""
+    operator = PolysyncStartPipelineOperator(
+        task_id="train", pipeline_name="fanout", wait_for_completion=False
+    )
+    return str(run_task(operator).result)

@@ -1,4 +1,4 @@
-"""A new epoch, after a user's clear: a new execution, and never two at once."""
+"""Clearing: in a new epoch a new execution starts, after the old one has ended."""
 
 from __future__ import annotations
 
@@ -9,49 +9,51 @@ import pytest
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import PipelineExecutionTimeoutError, SageMakerApiError
 from tests.operators.recovery.conftest import MakeTask
-from tests.operators.recovery.histories import (
+from tests.operators.recovery.harness import (
     DESCRIBE,
     MERGE_FAILS,
     NEVER_ENDS,
     RETRY,
     START,
     STOP,
-    DeathError,
-    Ledger,
+    CrashError,
+    ExecutionLog,
+    RequestInterceptor,
     Task,
-    Wire,
     calls,
-    die,
+    crash,
 )
 from tests.tasks import EmulatedTime
 
 
-def die_waiting(task: Task, time: EmulatedTime, **arguments: Any) -> None:
-    """Let a try die in its wait."""
-    time.after(100, die)
-    assert isinstance(task.next_try(**arguments).error, DeathError)
+def crash_while_waiting(task: Task, time: EmulatedTime, **arguments: Any) -> None:
+    """Let a try crash while it waits."""
+    time.after(100, crash)
+    assert isinstance(task.next_try(**arguments).error, CrashError)
 
 
-def test_what_runs_is_stopped_and_its_end_awaited(
-    make_task: MakeTask, ledger: Ledger, emulator: EmulatorServer, emulated_time: EmulatedTime
+def test_running_execution_is_stopped_before_a_new_one_starts(
+    make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """The user wants it anew: the old execution is stopped, and only after its end the new one starts."""
+    """The running execution is stopped, and the new one starts only after its end."""
     task = make_task()
-    die_waiting(task, emulated_time, pipeline_parameters={"Shards": 4})
+    crash_while_waiting(task, emulated_time, pipeline_parameters={"Shards": 4})
     task.clear()
 
     run = task.next_try(pipeline_parameters={"Shards": 3})
 
     assert run.error is None
-    assert ledger.statuses == ["Stopped", "Succeeded"]
-    assert ledger.most_at_once == 1
-    assert run.result == run.xcoms["execution_arn"] == run.xcoms["run"]["execution_arn"] == ledger.arns[1]
+    assert execution_log.statuses == ["Stopped", "Succeeded"]
+    assert execution_log.max_concurrent == 1
+    assert (
+        run.result == run.xcoms["execution_arn"] == run.xcoms["run"]["execution_arn"] == execution_log.arns[1]
+    )
     assert run.xcoms["run"]["parameters"] == {"Shards": "3"}
-    assert (task.record["epoch"], task.record["execution_arn"]) == (task.max_tries, ledger.arns[1])
+    assert (task.record["epoch"], task.record["execution_arn"]) == (task.max_tries, execution_log.arns[1])
 
 
 @pytest.mark.parametrize(
-    ("scenario", "ends"),
+    ("scenario", "status"),
     [
         ({}, "Succeeded"),
         (MERGE_FAILS, "Failed"),
@@ -60,15 +62,15 @@ def test_what_runs_is_stopped_and_its_end_awaited(
     ids=lambda value: value if isinstance(value, str) else "",
 )
 @pytest.mark.parametrize("retry_mode", ["new", "resume"])
-def test_what_has_ended_is_neither_adopted_nor_resumed(
+def test_ended_execution_is_neither_reattached_nor_resumed(
     retry_mode: str,
     scenario: dict[str, Any],
-    ends: str,
+    status: str,
     make_task: MakeTask,
-    ledger: Ledger,
+    execution_log: ExecutionLog,
     emulator: EmulatorServer,
 ) -> None:
-    """Whatever came of the old one, a clear runs the pipeline again, from its first step."""
+    """However the old execution ended, a clear runs the whole pipeline again."""
     emulator.control.put_scenario(scenario)
     task = make_task(retry_mode=retry_mode, on_completed_with_failures="succeed", retries=0)
     task.next_try()
@@ -79,48 +81,50 @@ def test_what_has_ended_is_neither_adopted_nor_resumed(
     run = task.next_try()
 
     assert run.error is None
-    assert ledger.statuses == [ends, "Succeeded"]
+    assert execution_log.statuses == [status, "Succeeded"]
     assert calls(emulator, START, STOP, RETRY) == [START]
 
 
-def test_a_clear_of_a_clear(make_task: MakeTask, ledger: Ledger, emulated_time: EmulatedTime) -> None:
-    """Impatient users clear twice: three executions, one after the other."""
+def test_two_clears_run_three_executions_in_sequence(
+    make_task: MakeTask, execution_log: ExecutionLog, emulated_time: EmulatedTime
+) -> None:
+    """After two clears, three executions have run, one after the other."""
     task = make_task()
-    die_waiting(task, emulated_time)
+    crash_while_waiting(task, emulated_time)
     task.clear()
-    die_waiting(task, emulated_time)
+    crash_while_waiting(task, emulated_time)
     task.clear()
 
     run = task.next_try()
 
     assert run.error is None
-    assert ledger.statuses == ["Stopped", "Stopped", "Succeeded"]
-    assert ledger.most_at_once == 1
+    assert execution_log.statuses == ["Stopped", "Stopped", "Succeeded"]
+    assert execution_log.max_concurrent == 1
 
 
-def test_the_retry_of_a_cleared_try_adopts_the_new_one(
-    make_task: MakeTask, ledger: Ledger, emulated_time: EmulatedTime
+def test_retry_after_a_clear_reattaches_to_the_new_execution(
+    make_task: MakeTask, execution_log: ExecutionLog, emulated_time: EmulatedTime
 ) -> None:
-    """The clear counts once: the next retry is in the same epoch again."""
+    """A retry after a clear is in the same epoch as the cleared try and reattaches to its execution."""
     task = make_task()
-    die_waiting(task, emulated_time)
+    crash_while_waiting(task, emulated_time)
     task.clear()
-    emulated_time.after(200, die)
-    assert isinstance(task.next_try().error, DeathError)
+    emulated_time.after(200, crash)
+    assert isinstance(task.next_try().error, CrashError)
 
     run = task.next_try()
 
     assert run.error is None
-    assert ledger.statuses == ["Stopped", "Succeeded"]
+    assert execution_log.statuses == ["Stopped", "Succeeded"]
 
 
-def test_what_is_stopping_already_is_waited_for(
-    make_task: MakeTask, ledger: Ledger, emulator: EmulatorServer, emulated_time: EmulatedTime
+def test_stopping_execution_is_not_stopped_again(
+    make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """A second stop would be refused; there is nothing to do but wait."""
+    """If the old execution is stopping already, the try only waits for its end."""
     task = make_task()
-    die_waiting(task, emulated_time)
-    task.operator.hook.stop_pipeline_execution(ledger.arns[0])
+    crash_while_waiting(task, emulated_time)
+    task.operator.hook.stop_pipeline_execution(execution_log.arns[0])
     emulator.control.clear_calls()
     task.clear()
 
@@ -128,72 +132,85 @@ def test_what_is_stopping_already_is_waited_for(
 
     assert run.error is None
     assert calls(emulator, START, STOP) == [START]
-    assert ledger.statuses == ["Stopped", "Succeeded"]
-    assert ledger.most_at_once == 1
+    assert execution_log.statuses == ["Stopped", "Succeeded"]
+    assert execution_log.max_concurrent == 1
 
 
-def test_what_ends_between_the_look_and_the_stop_is_no_hindrance(
-    make_task: MakeTask, wire: Wire, ledger: Ledger, emulator: EmulatorServer, emulated_time: EmulatedTime
+def test_execution_that_ends_before_the_stop_is_replaced(
+    make_task: MakeTask,
+    interceptor: RequestInterceptor,
+    execution_log: ExecutionLog,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
 ) -> None:
-    """AWS refuses to stop what is over: a look behind the refusal tells, and the new one starts."""
+    """If AWS refuses the stop because the execution has just ended, the new one starts."""
     task = make_task()
-    die_waiting(task, emulated_time)
+    crash_while_waiting(task, emulated_time)
     task.clear()
-    wire.before(STOP, lambda _: emulator.control.advance(3600))
+    interceptor.before(STOP, lambda _: emulator.control.advance(3600))
 
     run = task.next_try()
 
     assert run.error is None
-    assert ledger.statuses == ["Succeeded", "Succeeded"]
-    assert run.result == ledger.arns[1]
+    assert execution_log.statuses == ["Succeeded", "Succeeded"]
+    assert run.result == execution_log.arns[1]
 
 
-def test_without_stopping_the_natural_end_is_awaited(
-    make_task: MakeTask, ledger: Ledger, emulator: EmulatorServer, emulated_time: EmulatedTime
+def test_stop_on_kill_false_waits_for_the_end(
+    make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """``stop_on_kill=False`` holds for a clear, too: the old execution runs to its end, then the new one starts."""
+    """With ``stop_on_kill=False``, the old execution runs to its own end before the new one starts."""
     task = make_task(stop_on_kill=False)
-    die_waiting(task, emulated_time)
+    crash_while_waiting(task, emulated_time)
     task.clear()
 
     run = task.next_try()
 
     assert run.error is None
     assert calls(emulator, STOP) == []
-    assert ledger.statuses == ["Succeeded", "Succeeded"]
-    assert run.result == ledger.arns[1]
-    assert ledger.most_at_once == 1
+    assert execution_log.statuses == ["Succeeded", "Succeeded"]
+    assert run.result == execution_log.arns[1]
+    assert execution_log.max_concurrent == 1
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
-def test_an_unknown_arn_is_learnt_before_anything_is_started(
-    moment: str, make_task: MakeTask, wire: Wire, ledger: Ledger, emulator: EmulatorServer
+def test_unknown_arn_is_requested_before_a_new_start(
+    moment: str,
+    make_task: MakeTask,
+    interceptor: RequestInterceptor,
+    execution_log: ExecutionLog,
+    emulator: EmulatorServer,
 ) -> None:
     """
-    The old try died around its start: AWS is asked again with the old token, and what it has is stopped.
+    If the old try crashed around its start, the request is resent to get the ARN, and that execution is
+    stopped.
 
-    If there was nothing, there is now, for a moment: that is the price of being sure.
+    If AWS had not received the request, the resend starts an execution, which is then stopped too.
     """
     task = make_task()
-    (wire.before if moment == "before" else wire.after)(START, die)
+    (interceptor.before if moment == "before" else interceptor.after)(START, crash)
     task.next_try(pipeline_parameters={"Shards": 4})
     task.clear()
 
     run = task.next_try(pipeline_parameters={"Shards": 3})
 
     assert run.error is None
-    assert ledger.statuses == ["Stopped", "Succeeded"]
-    assert ledger.most_at_once == 1
+    assert execution_log.statuses == ["Stopped", "Succeeded"]
+    assert execution_log.max_concurrent == 1
     assert run.xcoms["run"]["parameters"] == {"Shards": "3"}
 
 
 @pytest.mark.parametrize("code", ["ValidationException", "ResourceNotFound"])
-def test_a_start_that_aws_finds_impossible_was_never_made(
-    code: str, make_task: MakeTask, wire: Wire, ledger: Ledger, emulator: EmulatorServer
+def test_old_request_refused_for_its_content_is_dropped(
+    code: str,
+    make_task: MakeTask,
+    interceptor: RequestInterceptor,
+    execution_log: ExecutionLog,
+    emulator: EmulatorServer,
 ) -> None:
-    """The old request is refused for its content: no execution bears its token, and the new one may start."""
+    """If AWS refuses the old request for its content, no execution has its token, and the new one starts."""
     task = make_task()
-    wire.before(START, die)
+    interceptor.before(START, crash)
     task.next_try()
     task.clear()
     emulator.control.add_fault("error", START, code=code, message="no", count=1)
@@ -201,16 +218,19 @@ def test_a_start_that_aws_finds_impossible_was_never_made(
     run = task.next_try()
 
     assert run.error is None
-    assert ledger.statuses == ["Succeeded"]
+    assert execution_log.statuses == ["Succeeded"]
     assert task.record["epoch"] == task.max_tries
 
 
-def test_an_unknown_arn_that_cannot_be_learnt_holds_everything_up(
-    make_task: MakeTask, wire: Wire, ledger: Ledger, emulator: EmulatorServer
+def test_unknown_arn_that_cannot_be_read_blocks_the_start(
+    make_task: MakeTask,
+    interceptor: RequestInterceptor,
+    execution_log: ExecutionLog,
+    emulator: EmulatorServer,
 ) -> None:
-    """If AWS will not say whether the old one runs (AccessDenied), nothing is started beside it."""
+    """If AWS does not tell whether the old execution runs (AccessDenied), no new one is started."""
     task = make_task()
-    wire.after(START, die)
+    interceptor.after(START, crash)
     task.next_try()
     record = task.record
     task.clear()
@@ -219,64 +239,66 @@ def test_an_unknown_arn_that_cannot_be_learnt_holds_everything_up(
     run = task.next_try()
 
     assert isinstance(run.error, SageMakerApiError)
-    assert len(ledger.arns) == 1
+    assert len(execution_log.arns) == 1
     assert task.record == record
 
 
-def test_a_stop_that_is_refused_holds_everything_up(
-    make_task: MakeTask, ledger: Ledger, emulator: EmulatorServer, emulated_time: EmulatedTime
+def test_refused_stop_blocks_the_start(
+    make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """The old one runs and may not be stopped: the error says so, and no other is started beside it."""
+    """If the old execution runs and cannot be stopped, the task fails and no new one is started."""
     task = make_task()
-    die_waiting(task, emulated_time)
+    crash_while_waiting(task, emulated_time)
     task.clear()
     emulator.control.add_fault("error", STOP, code="AccessDeniedException", message="not you")
 
     run = task.next_try()
 
     assert "sagemaker:StopPipelineExecution" in str(run.error)
-    assert ledger.statuses == ["Executing"]
+    assert execution_log.statuses == ["Executing"]
 
 
-def test_an_end_that_does_not_come_ends_the_try(
-    make_task: MakeTask, ledger: Ledger, emulator: EmulatorServer, emulated_time: EmulatedTime
+def test_old_execution_that_does_not_end_fails_the_try(
+    make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """A step that cannot be interrupted holds the stop up beyond ``timeout``: an error says whose fault it is."""
+    """If a callback step delays the stop beyond ``timeout``, the error names the old execution."""
     task = make_task(pipeline_name="callback-lambda", pipeline_parameters={"Approver": "me"}, timeout=1800)
-    emulated_time.after(400, die)
+    emulated_time.after(400, crash)
     task.next_try()
     task.clear()
 
     run = task.next_try()
 
     assert isinstance(run.error, PipelineExecutionTimeoutError)
-    assert "It is of an earlier try; no other was started beside it." in str(run.error)
+    assert "This is the execution of an earlier try. No new execution was started beside it." in str(
+        run.error
+    )
     assert task.state == "up_for_retry"
-    assert ledger.statuses == ["Stopping"]
+    assert execution_log.statuses == ["Stopping"]
 
 
-def test_time_spent_behind_the_old_one_is_not_taken_from_the_new_one(
-    make_task: MakeTask, ledger: Ledger, emulator: EmulatorServer, emulated_time: EmulatedTime
+def test_wait_behind_the_old_execution_does_not_use_the_timeout(
+    make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """The new execution has its whole ``timeout``, and the start its whole patience with AWS."""
+    """After the wait behind the old execution, the start and the wait have the whole ``timeout``."""
     task = make_task(stop_on_kill=False, timeout=550)
-    die_waiting(task, emulated_time)
+    crash_while_waiting(task, emulated_time)
     task.clear()
-    # Throttled for longer than would be left after a wait of 400 s behind the old execution.
+    # The throttling lasts longer than the time that a wait of 400 s behind the old execution would leave.
     emulator.control.add_fault("throttle", START, count=9)
 
     run = task.next_try()
 
     assert run.error is None
-    assert ledger.statuses == ["Succeeded", "Succeeded"]
+    assert execution_log.statuses == ["Succeeded", "Succeeded"]
 
 
-def test_passing_faults_behind_the_old_one_pass(
-    make_task: MakeTask, ledger: Ledger, emulator: EmulatorServer, emulated_time: EmulatedTime
+def test_transient_errors_after_a_clear_are_retried(
+    make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """Throttling and lost answers on each call of a clear are waited out."""
+    """Throttling and lost responses are retried for each call that follows a clear."""
     task = make_task()
-    die_waiting(task, emulated_time)
+    crash_while_waiting(task, emulated_time)
     task.clear()
     for operation in (DESCRIBE, STOP, START):
         emulator.control.add_fault("throttle", operation, count=2)
@@ -285,17 +307,17 @@ def test_passing_faults_behind_the_old_one_pass(
     run = task.next_try()
 
     assert run.error is None
-    assert ledger.statuses == ["Stopped", "Succeeded"]
-    assert ledger.most_at_once == 1
+    assert execution_log.statuses == ["Stopped", "Succeeded"]
+    assert execution_log.max_concurrent == 1
 
 
-def test_an_old_execution_that_is_gone_is_no_hindrance(
-    make_task: MakeTask, ledger: Ledger, emulator: EmulatorServer, emulated_time: EmulatedTime
+def test_deleted_old_execution_is_replaced(
+    make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """What AWS no longer knows neither runs nor needs a stop."""
+    """If AWS no longer knows the old execution, the new one starts without a stop."""
     task = make_task()
-    die_waiting(task, emulated_time)
-    (record,) = ledger.executions
+    crash_while_waiting(task, emulated_time)
+    (record,) = execution_log.executions
     record.pipeline.executions.clear()
     task.clear()
 
@@ -303,13 +325,13 @@ def test_an_old_execution_that_is_gone_is_no_hindrance(
 
     assert run.error is None
     assert calls(emulator, STOP) == []
-    assert ledger.statuses == ["Succeeded"]
+    assert execution_log.statuses == ["Succeeded"]
 
 
-def test_who_does_not_wait_still_waits_behind_the_old_one(
-    make_task: MakeTask, ledger: Ledger, emulator: EmulatorServer, emulated_time: EmulatedTime
+def test_clear_without_waiting_still_waits_for_the_old_execution(
+    make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """``wait_for_completion=False``: the old execution is stopped and its end awaited, the new one is not."""
+    """With ``wait_for_completion=False``, the try waits for the end of the old execution only."""
     task = make_task(wait_for_completion=False)
     task.next_try()
     task.clear()
@@ -317,32 +339,32 @@ def test_who_does_not_wait_still_waits_behind_the_old_one(
     run = task.next_try()
 
     assert run.error is None
-    assert ledger.statuses == ["Stopped", "Executing"]
-    assert ledger.most_at_once == 1
-    assert run.result == ledger.arns[1]
+    assert execution_log.statuses == ["Stopped", "Executing"]
+    assert execution_log.max_concurrent == 1
+    assert run.result == execution_log.arns[1]
 
 
-def test_a_resumed_execution_is_stopped_though_it_was_stopped_before(
-    make_task: MakeTask, ledger: Ledger, emulator: EmulatorServer, emulated_time: EmulatedTime
+def test_resumed_execution_is_stopped_with_its_own_token(
+    make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """A stop token is an attempt's: with the first attempt's, AWS would take the stop for done already."""
+    """The stop token names the attempt: with the first attempt's token, AWS would not stop the second."""
     emulator.control.put_scenario({"steps": {"Merge": {"fail": {"times": 1}, "duration": 230}}})
     task = make_task(retry_mode="resume", poll_interval=20)
-    emulated_time.after(460, die)
+    emulated_time.after(460, crash)
     task.next_try()
-    # The first attempt's stop comes too late: the last step fails while it is under way.
-    task.operator.hook.stop_pipeline_execution(ledger.arns[0], attempt=0)
+    # The stop of the first attempt comes too late: the last step fails while the execution is stopping.
+    task.operator.hook.stop_pipeline_execution(execution_log.arns[0], attempt=0)
     emulator.control.advance(60)
-    assert ledger.statuses == ["Failed"]
+    assert execution_log.statuses == ["Failed"]
     emulator.control.put_scenario(NEVER_ENDS)
-    die_waiting(task, emulated_time)
+    crash_while_waiting(task, emulated_time)
     assert calls(emulator, RETRY) == [RETRY]
-    assert ledger.statuses == ["Executing"]
+    assert execution_log.statuses == ["Executing"]
     emulator.control.put_scenario({})
     task.clear()
 
     run = task.next_try()
 
     assert run.error is None
-    assert [status for *_, status in ledger.spans] == ["Failed", "Stopped", "Succeeded"]
-    assert ledger.statuses == ["Stopped", "Succeeded"]
+    assert [status for *_, status in execution_log.finished_attempts] == ["Failed", "Stopped", "Succeeded"]
+    assert execution_log.statuses == ["Stopped", "Succeeded"]

@@ -1,4 +1,4 @@
-"""A damaged record: people can edit it, so nothing is believed, nothing is started, and the cure is told."""
+"""A damaged record, for example edited by a user: nothing is started, and the error says how to repair it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import StoredRecordError
 from polysync_airflow.operators.record_store import STORE_KEY
 from tests.operators.recovery.conftest import MakeTask
-from tests.operators.recovery.histories import CHANGES, MERGE_FAILS_ONCE, Ledger, Task, calls, die
+from tests.operators.recovery.harness import CHANGES, MERGE_FAILS_ONCE, ExecutionLog, Task, calls, crash
 from tests.tasks import EmulatedTime, StateStore
 
 Damage = Callable[[dict[str, Any]], Any]
@@ -39,8 +39,8 @@ RECORD: dict[str, Any] = {
     "resume_token": "polysync-11111111-1111-4111-8111-111111111111",
     "resumed_at": "2026-01-01T00:00:00Z",
 }
-# What no edit may put there; ABSENT where the field must be given.
-BAD: dict[str, list[Any]] = {
+# Invalid values of each field; ABSENT if the field is required.
+INVALID: dict[str, list[Any]] = {
     "version": [2, "one", None, [1]],
     "epoch": [ABSENT, None, -1, 1.5, "two", [2]],
     "region_name": [ABSENT, None, "", 7, ["us-east-1"]],
@@ -67,11 +67,11 @@ BAD: dict[str, list[Any]] = {
     "surprise": [1],
     "request.surprise": [1],
 }
-CASES = [(field, value) for field, values in BAD.items() for value in values]
+CASES = [(field, value) for field, values in INVALID.items() for value in values]
 
 
 def damaged(field: str, value: Any) -> dict[str, Any]:
-    """Return the record with one field as somebody left it."""
+    """Return the record with one field changed or removed."""
     record = deepcopy(RECORD)
     *path, name = field.split(".")
     part = record[path[0]] if path else record
@@ -82,96 +82,96 @@ def damaged(field: str, value: Any) -> dict[str, Any]:
     return record
 
 
-def refuse(found: Any, task: Task, emulator: EmulatorServer) -> str:
-    """Let a try find this; assert that it asks AWS for nothing that changes anything; return what it says."""
-    task.store.set(STORE_KEY, found)
+def assert_refused(value: Any, task: Task, emulator: EmulatorServer) -> str:
+    """Assert that a try with this record fails and changes nothing in AWS; return the error message."""
+    task.store.set(STORE_KEY, value)
 
     run = task.next_try()
 
-    assert isinstance(run.error, StoredRecordError), found
+    assert isinstance(run.error, StoredRecordError), value
     assert run.error.permanent
     assert calls(emulator, *CHANGES) == []
-    assert task.record == found, "what is found is evidence"
+    assert task.record == value, "a user needs the damaged record to find the execution"
     return str(run.error)
 
 
-def name(case: Any) -> str:
-    """Return a short name of a value."""
-    return "absent" if case is ABSENT else str(case)[:20]
+def case_id(value: Any) -> str:
+    """Return a short name of a value for the test id."""
+    return "absent" if value is ABSENT else str(value)[:20]
 
 
-@pytest.mark.parametrize(("field", "value"), CASES, ids=name)
-def test_every_bad_field_is_named_and_nothing_is_started(
+@pytest.mark.parametrize(("field", "value"), CASES, ids=case_id)
+def test_invalid_field_is_named_and_nothing_is_started(
     field: str, value: Any, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """Whatever a field is made into, the error names it, and says how to go on."""
-    told = refuse(damaged(field, value), Task(), emulator)
+    """The error names the invalid field and says how to repair the record."""
+    message = assert_refused(damaged(field, value), Task(), emulator)
 
-    assert field in told.partition("(")[2]
-    assert "look for it in the SageMaker console, and stop it there if it does" in told
-    assert f"Then delete the key {STORE_KEY!r} on the tab Task State Store" in told
-    assert "clear the task" in told
+    assert field in message.partition("(")[2]
+    assert "Look for it in the SageMaker console, and stop it there if it is running" in message
+    assert f"Then delete the key {STORE_KEY!r} on the tab Task State Store" in message
+    assert "clear the task" in message
 
 
-@pytest.mark.parametrize("found", [[], "polysync", 7, True, {}, [RECORD]], ids=str)
-def test_what_is_no_record_at_all_is_refused(
-    found: Any, emulator: EmulatorServer, emulated_time: EmulatedTime
+@pytest.mark.parametrize("value", [[], "polysync", 7, True, {}, [RECORD]], ids=str)
+def test_other_value_under_the_key_is_refused(
+    value: Any, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """Anything else under our key is damage, too: not a reason to start."""
-    told = refuse(found, Task(), emulator)
+    """A value that is not a record at all is damage too, and no execution is started."""
+    message = assert_refused(value, Task(), emulator)
 
-    assert "all of it" in told or "epoch: Field required" in told
+    assert "the whole record" in message or "epoch: Field required" in message
 
 
 @pytest.mark.parametrize("field", ["resumed_at"])
 @pytest.mark.parametrize("value", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
-def test_a_time_beyond_the_calendar_is_damage(
+def test_time_that_utc_cannot_express_is_refused(
     field: str, value: str, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """Such a time cannot be told in UTC; the error is the usual one."""
-    assert field in refuse(damaged(field, value), Task(), emulator)
+    """A time that is out of range in UTC raises the usual error."""
+    assert field in assert_refused(damaged(field, value), Task(), emulator)
 
 
-def test_a_resume_that_does_not_add_up_is_damage(
+def test_inconsistent_resume_fields_are_refused(
     emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """A count without a token, or a token without a count, would stop the wrong attempt: it would not stop."""
+    """A count without a token, or the reverse, is refused: the stop token would name the wrong attempt."""
     for field, value in (("resumes", 0), ("resume_token", None)):
-        assert "resume" in refuse(damaged(field, value), Task(), emulator)
+        assert "resume" in assert_refused(damaged(field, value), Task(), emulator)
 
 
-def test_damage_is_refused_in_a_new_epoch_and_in_both_modes(
+def test_damage_is_refused_after_a_clear(
     deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """A clear alone does not cure it: the old execution may run."""
+    """A clear alone does not repair the record, because the old execution may still be running."""
     task = Task(deferrable)
-    refuse(damaged("epoch", "two"), task, emulator)
+    assert_refused(damaged("epoch", "two"), task, emulator)
     task.clear()
 
-    refuse(damaged("epoch", "two"), task, emulator)
+    assert_refused(damaged("epoch", "two"), task, emulator)
 
 
-def test_deleting_the_key_and_clearing_is_the_cure(
-    make_task: MakeTask, ledger: Ledger, emulator: EmulatorServer
+def test_deleting_the_key_and_clearing_repairs_the_task(
+    make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
 ) -> None:
-    """What the message says to do works."""
+    """After the steps that the error message names, the task runs again."""
     task = make_task()
-    refuse(damaged("epoch", None), task, emulator)
+    assert_refused(damaged("epoch", None), task, emulator)
     task.store.delete(STORE_KEY)
     task.clear()
 
     assert task.next_try().error is None
-    assert ledger.statuses == ["Succeeded"]
+    assert execution_log.statuses == ["Succeeded"]
 
 
-def test_the_order_of_keys_means_nothing(
-    make_task: MakeTask, ledger: Ledger, emulator: EmulatorServer, emulated_time: EmulatedTime
+def test_order_of_json_keys_is_ignored(
+    make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """Databases and people reorder JSON: the same record is the same record."""
+    """A record with its JSON keys in another order is the same record."""
     emulator.control.put_scenario(MERGE_FAILS_ONCE)
     task = make_task(retry_mode="resume")
     task.next_try()
-    emulated_time.after(100, die)
+    emulated_time.after(100, crash)
     task.next_try()
     task.store.values[STORE_KEY] = json.dumps(task.record, sort_keys=True)
     reordered = {key: task.record[key] for key in reversed(list(task.record))}
@@ -179,11 +179,11 @@ def test_the_order_of_keys_means_nothing(
     task.store.values[STORE_KEY] = json.dumps(reordered)
 
     assert task.next_try().error is None
-    assert ledger.statuses == ["Succeeded"]
+    assert execution_log.statuses == ["Succeeded"]
 
 
-def test_no_secret_is_in_the_record(make_task: MakeTask) -> None:
-    """Everybody who may read the task's state may read it: it holds a request and names, no credentials."""
+def test_record_contains_no_credentials(make_task: MakeTask) -> None:
+    """The record holds no credentials, because every user who may read the task's state can read it."""
     task = make_task()
 
     task.next_try()
@@ -192,10 +192,8 @@ def test_no_secret_is_in_the_record(make_task: MakeTask) -> None:
     assert "AKIAIOSFODNN7EXAMPLE" not in json.dumps(task.record)
 
 
-def test_a_record_with_everything_is_a_good_one(
-    emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
-    """The ground on which each case above changes one thing."""
+def test_complete_record_is_valid(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
+    """The record that the tests above damage is itself valid."""
     task = Task(store=StateStore())
     task.store.set(STORE_KEY, RECORD)
 

@@ -1,4 +1,4 @@
-"""Isolation: whatever looks alike to AWS (pipeline, parameters) belongs to one task instance each."""
+"""Isolation: each task instance has its own execution, even if pipeline and parameters are the same."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from typing import Any
 import pytest
 
 from polysync_airflow.emulator import EmulatorServer
-from tests.operators.recovery.histories import (
+from tests.operators.recovery.harness import (
     NEVER_ENDS,
     START,
     STOP,
-    DeathError,
-    Ledger,
+    CrashError,
+    ExecutionLog,
+    RequestInterceptor,
     Task,
-    Wire,
-    die,
+    crash,
     tokens,
 )
 from tests.tasks import EmulatedTime
 
-# Pairs of task instances that differ in one thing only.
-TWINS: dict[str, list[dict[str, Any]]] = {
+# Groups of task instances that differ in one property only.
+SIMILAR_TASKS: dict[str, list[dict[str, Any]]] = {
     "mapped indices": [{"map_index": index} for index in range(3)],
     "two tasks of one DAG": [{"task_id": "train"}, {"task_id": "train_again"}],
     "task groups": [{"task_id": "north.train"}, {"task_id": "south.train"}],
@@ -33,56 +33,66 @@ TWINS: dict[str, list[dict[str, Any]]] = {
 }
 
 
-@pytest.fixture(params=list(TWINS.values()), ids=list(TWINS))
-def twins(request: pytest.FixtureRequest, deferrable: bool, emulated_time: EmulatedTime) -> list[Task]:
-    """Tasks that start the same pipeline with the same parameters; Airflow gives each a store of its own."""
+@pytest.fixture(params=list(SIMILAR_TASKS.values()), ids=list(SIMILAR_TASKS))
+def similar_tasks(
+    request: pytest.FixtureRequest, deferrable: bool, emulated_time: EmulatedTime
+) -> list[Task]:
+    """Tasks that start the same pipeline with the same parameters; each has its own task state store."""
     return [Task(deferrable, {"pipeline_parameters": {"Shards": 4}}, **key) for key in request.param]
 
 
-def test_each_has_its_own_execution(twins: list[Task], ledger: Ledger, emulator: EmulatorServer) -> None:
-    """As many executions, tokens and display names as task instances; each result is its own."""
-    runs = [task.next_try() for task in twins]
-
-    assert [run.error for run in runs] == [None] * len(twins)
-    assert sorted(run.result for run in runs) == sorted(ledger.arns)
-    assert len(set(ledger.arns)) == len(set(tokens(emulator, START))) == len(twins)
-    names = {call["request"]["PipelineExecutionDisplayName"] for call in emulator.control.calls(START)}
-    assert len(names) == len(twins)
-
-
-def test_each_adopts_its_own_after_a_common_death(
-    twins: list[Task], wire: Wire, ledger: Ledger, emulator: EmulatorServer
+def test_each_task_instance_has_its_own_execution(
+    similar_tasks: list[Task], execution_log: ExecutionLog, emulator: EmulatorServer
 ) -> None:
-    """A host dies with all of them amid their starts: every next try comes to its own execution."""
-    for task in twins:
-        wire.after(START, die)
-        assert isinstance(task.next_try().error, DeathError)
-    started = ledger.arns
+    """Each task instance has its own execution, client token, display name and result."""
+    runs = [task.next_try() for task in similar_tasks]
 
-    runs = [task.next_try() for task in reversed(twins)]
+    assert [run.error for run in runs] == [None] * len(similar_tasks)
+    assert sorted(run.result for run in runs) == sorted(execution_log.arns)
+    assert len(set(execution_log.arns)) == len(set(tokens(emulator, START))) == len(similar_tasks)
+    names = {call["request"]["PipelineExecutionDisplayName"] for call in emulator.control.calls(START)}
+    assert len(names) == len(similar_tasks)
 
-    assert [run.error for run in runs] == [None] * len(twins)
-    mine = {call["request"]["ClientRequestToken"] for call in emulator.control.calls(START)}
-    assert len(mine) == len(twins)
+
+def test_each_task_instance_reattaches_to_its_own_execution(
+    similar_tasks: list[Task],
+    interceptor: RequestInterceptor,
+    execution_log: ExecutionLog,
+    emulator: EmulatorServer,
+) -> None:
+    """After a host crash during the starts of all tasks, each next try reattaches to its own execution."""
+    for task in similar_tasks:
+        interceptor.after(START, crash)
+        assert isinstance(task.next_try().error, CrashError)
+    started = execution_log.arns
+
+    runs = [task.next_try() for task in reversed(similar_tasks)]
+
+    assert [run.error for run in runs] == [None] * len(similar_tasks)
+    start_tokens = {call["request"]["ClientRequestToken"] for call in emulator.control.calls(START)}
+    assert len(start_tokens) == len(similar_tasks)
     assert sorted(run.result for run in runs) == sorted(started)
-    by_token = {record.request["ClientRequestToken"]: record.arn for record in ledger.executions}
-    assert [task.record["execution_arn"] for task in twins] == [
-        by_token[task.record["request"]["client_request_token"]] for task in twins
+    by_token = {record.request["ClientRequestToken"]: record.arn for record in execution_log.executions}
+    assert [task.record["execution_arn"] for task in similar_tasks] == [
+        by_token[task.record["request"]["client_request_token"]] for task in similar_tasks
     ]
 
 
-def test_a_clear_of_one_leaves_the_others_alone(
-    twins: list[Task], ledger: Ledger, emulator: EmulatorServer, emulated_time: EmulatedTime
+def test_clear_of_one_task_does_not_affect_the_others(
+    similar_tasks: list[Task],
+    execution_log: ExecutionLog,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
 ) -> None:
-    """Only the cleared task's execution is stopped and started anew."""
-    for task in twins:
-        emulated_time.after(100, die)
+    """Only the execution of the cleared task is stopped and replaced."""
+    for task in similar_tasks:
+        emulated_time.after(100, crash)
         task.next_try()
-    others = [task.record["execution_arn"] for task in twins[1:]]
-    twins[0].clear()
+    others = [task.record["execution_arn"] for task in similar_tasks[1:]]
+    similar_tasks[0].clear()
 
-    twins[0].next_try()
-    runs = [task.next_try() for task in twins[1:]]
+    similar_tasks[0].next_try()
+    runs = [task.next_try() for task in similar_tasks[1:]]
 
     assert [run.result for run in runs] == others
     stopped = {call["request"]["PipelineExecutionArn"] for call in emulator.control.calls(STOP)}
@@ -90,17 +100,17 @@ def test_a_clear_of_one_leaves_the_others_alone(
     assert stopped.isdisjoint(others)
 
 
-def test_a_kill_of_one_leaves_the_others_alone(
-    twins: list[Task], ledger: Ledger, emulator: EmulatorServer
+def test_timeout_of_one_task_does_not_stop_the_others(
+    similar_tasks: list[Task], execution_log: ExecutionLog, emulator: EmulatorServer
 ) -> None:
-    """The stop that follows a timeout names one execution."""
+    """The stop after a timeout stops one execution only."""
     emulator.control.put_scenario(NEVER_ENDS)
-    twins[0].arguments["timeout"] = 1000
-    for task in twins[1:]:
+    similar_tasks[0].arguments["timeout"] = 1000
+    for task in similar_tasks[1:]:
         task.next_try(wait_for_completion=False)
 
-    twins[0].next_try()
+    similar_tasks[0].next_try()
     emulator.control.advance(60)
 
-    assert sorted(ledger.statuses) == ["Executing"] * (len(twins) - 1) + ["Stopped"]
+    assert sorted(execution_log.statuses) == ["Executing"] * (len(similar_tasks) - 1) + ["Stopped"]
     assert len(tokens(emulator, STOP)) == 1

@@ -1,4 +1,4 @@
-"""Everything at once: drawn faults, deaths, kills and clears, and the promise that holds through all of them."""
+"""Random histories of a task: faults, crashes, kills and clears, drawn by Hypothesis."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ from hypothesis import strategies as st
 
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import PipelineExecutionCancelledError, PipelineExecutionFailedError
-from tests.operators.recovery.histories import (
+from tests.operators.recovery.harness import (
     DESCRIBE,
     MERGE_FAILS,
     MERGE_FAILS_ONCE,
     RETRY,
     START,
     STOP,
-    DeathError,
-    Ledger,
+    CrashError,
+    ExecutionLog,
+    RequestInterceptor,
     Task,
-    Wire,
-    die,
+    crash,
 )
 from tests.tasks import EmulatedTime, Run
 
-# More of them, and others each time, for a longer search: POLYSYNC_STORIES=2000.
-STORIES = int(os.environ.get("POLYSYNC_STORIES", "0"))
+# For a longer search with other histories in each run, set for example POLYSYNC_HISTORIES=2000.
+HISTORIES = int(os.environ.get("POLYSYNC_HISTORIES", "0"))
 
-HIDES = "has a status that AWS invented"
+UNKNOWN_STATUS = "has an unknown status"
 SCENARIOS: dict[str, dict[str, Any]] = {
     "succeeds": {},
     "fails": MERGE_FAILS,
     "fails once": MERGE_FAILS_ONCE,
     "completes with failures": {"end_as": "CompletedWithFailures", **MERGE_FAILS},
-    HIDES: {"statuses": [{"status": "Pausing", "after": 50, "until": 300}]},
+    UNKNOWN_STATUS: {"statuses": [{"status": "Pausing", "after": 50, "until": 300}]},
 }
 
 
 @dataclass(frozen=True)
 class Fault:
-    """How calls go wrong: all of them pass."""
+    """A fault of the emulator; all faults here are transient."""
 
     kind: str
     operation: str
@@ -51,30 +51,30 @@ class Fault:
 
 
 @dataclass(frozen=True)
-class Blow:
+class Disruption:
     """
-    What befalls a try.
+    What happens to the process of a try.
 
-    :param what: ``dies`` or ``is killed``.
+    :param kind: ``crash`` or ``kill``.
     :param when: ``before`` or ``after`` a request, or ``waiting``.
-    :param at: the request's operation, or the seconds.
+    :param at: the operation of the request, or the seconds of waiting.
     """
 
-    what: str
+    kind: str
     when: str
     at: Any
 
 
 @dataclass(frozen=True)
-class Story:
-    """One task's life."""
+class History:
+    """Everything that happens to one task instance."""
 
     deferrable: bool
     executions: str
     retries: int
     arguments: dict[str, Any]
     faults: tuple[Fault, ...]
-    tries: tuple[Blow | None, ...]
+    tries: tuple[Disruption | None, ...]
     clears: int
 
 
@@ -85,24 +85,26 @@ faults = st.builds(
     skip=st.integers(0, 3),
     count=st.integers(1, 5),
 )
-in_flight = st.tuples(st.sampled_from(["before", "after"]), st.sampled_from([START, STOP, RETRY, DESCRIBE]))
+during_a_request = st.tuples(
+    st.sampled_from(["before", "after"]), st.sampled_from([START, STOP, RETRY, DESCRIBE])
+)
 waiting = st.tuples(st.just("waiting"), st.integers(1, 600))
-deaths = st.one_of(in_flight, waiting).map(lambda moment: Blow("dies", *moment))
+crashes = st.one_of(during_a_request, waiting).map(lambda moment: Disruption("crash", *moment))
 
 
-def kills(deferrable: bool) -> st.SearchStrategy[Blow]:
-    """Draw a kill on the worker: while the wait is in the triggerer there is none."""
-    flying = st.tuples(st.sampled_from(["before", "after"]), st.sampled_from([START, RETRY]))
-    moments = flying if deferrable else st.one_of(flying, waiting)
-    return moments.map(lambda moment: Blow("is killed", *moment))
+def kills(deferrable: bool) -> st.SearchStrategy[Disruption]:
+    """Draw a kill on the worker; there is none during a wait in the triggerer."""
+    during_requests = st.tuples(st.sampled_from(["before", "after"]), st.sampled_from([START, RETRY]))
+    moments = during_requests if deferrable else st.one_of(during_requests, waiting)
+    return moments.map(lambda moment: Disruption("kill", *moment))
 
 
 @st.composite
-def stories(draw: st.DrawFn) -> Story:
-    """Draw a life."""
+def histories(draw: st.DrawFn) -> History:
+    """Draw a history."""
     deferrable = draw(st.booleans())
-    blow = st.one_of(st.none(), deaths, kills(deferrable))
-    return Story(
+    disruption = st.one_of(st.none(), crashes, kills(deferrable))
+    return History(
         deferrable=deferrable,
         executions=draw(st.sampled_from(list(SCENARIOS))),
         retries=draw(st.integers(0, 3)),
@@ -118,146 +120,162 @@ def stories(draw: st.DrawFn) -> Story:
             )
         ),
         faults=tuple(draw(st.lists(faults, max_size=4))),
-        tries=tuple(draw(st.lists(blow, min_size=1, max_size=4))),
+        tries=tuple(draw(st.lists(disruption, min_size=1, max_size=4))),
         clears=draw(st.integers(0, 2)),
     )
 
 
-class Life:
-    """A story as it happens; what happened is told if the promise is broken."""
+class HistoryRun:
+    """Runs a history and records its events, which are part of every assertion message."""
 
     def __init__(
-        self, story: Story, emulator: EmulatorServer, ledger: Ledger, wire: Wire, clock: EmulatedTime
+        self,
+        history: History,
+        emulator: EmulatorServer,
+        execution_log: ExecutionLog,
+        interceptor: RequestInterceptor,
+        clock: EmulatedTime,
     ) -> None:
-        self.story, self.emulator, self.ledger, self.wire, self.clock = story, emulator, ledger, wire, clock
+        self.history = history
+        self.emulator = emulator
+        self.execution_log = execution_log
+        self.interceptor = interceptor
+        self.clock = clock
         emulator.control.reset()
-        for part in (ledger, wire, clock.at, clock.slept):
+        for part in (execution_log, interceptor, clock.at, clock.slept):
             part.clear()
-        emulator.control.put_scenario(SCENARIOS[story.executions])
-        for fault in story.faults:
+        emulator.control.put_scenario(SCENARIOS[history.executions])
+        for fault in history.faults:
             emulator.control.add_fault(fault.kind, fault.operation, skip=fault.skip, count=fault.count)
-        arguments = {"poll_interval": 120, **story.arguments}
-        self.task = Task(story.deferrable, arguments, story.retries)
-        self.runs: list[tuple[Blow | None, Run]] = []
-        self.told: list[str] = []
+        arguments = {"poll_interval": 120, **history.arguments}
+        self.task = Task(history.deferrable, arguments, history.retries)
+        self.runs: list[tuple[Disruption | None, Run]] = []
+        self.events: list[str] = []
 
-    def live(self) -> None:
-        """Try and clear until the task has ended, and let its stops take effect."""
-        blows, clears = list(self.story.tries), self.story.clears
+    def run(self) -> None:
+        """Run all tries and clears to the end of the task, and let its stops take effect."""
+        disruptions, clears = list(self.history.tries), self.history.clears
         while True:
-            self._try(blows.pop(0) if blows else None)
-            if self.task.ended and not clears:
+            self._run_try(disruptions.pop(0) if disruptions else None)
+            if self.task.finished and not clears:
                 break
-            # A user may clear a task that waits for its retry, too.
-            if clears and (self.task.ended or clears > 1):
+            # A user may also clear a task that waits for its retry.
+            if clears and (self.task.finished or clears > 1):
                 clears -= 1
                 self.task.clear()
-                self.told.append("is cleared")
+                self.events.append("the task is cleared")
         self.emulator.control.advance(120)
 
-    def _try(self, blow: Blow | None) -> None:
-        self.wire.clear()
+    def _run_try(self, disruption: Disruption | None) -> None:
+        self.interceptor.clear()
         self.clock.at.clear()
-        operator = self.task.begin()
-        action: Any = die if blow and blow.what == "dies" else lambda *_: operator.on_kill()
-        if blow and blow.when == "waiting":
-            self.clock.after(blow.at, action)
-        elif blow:
-            (self.wire.before if blow.when == "before" else self.wire.after)(blow.at, action)
-        run = self.task.go()
-        self.runs.append((blow, run))
-        self.told.append(
-            f"try {self.task.try_number} ({blow}): {type(run.error).__name__ if run.error else 'succeeds'}"
-            f" -> {self.task.state}; executions {self.ledger.statuses}"
+        operator = self.task.prepare_try()
+        action: Any = crash if disruption and disruption.kind == "crash" else lambda *_: operator.on_kill()
+        if disruption and disruption.when == "waiting":
+            self.clock.after(disruption.at, action)
+        elif disruption:
+            (self.interceptor.before if disruption.when == "before" else self.interceptor.after)(
+                disruption.at, action
+            )
+        run = self.task.run_prepared_try()
+        self.runs.append((disruption, run))
+        self.events.append(
+            f"try {self.task.try_number} ({disruption}): {type(run.error).__name__ if run.error else 'succeeds'}"
+            f" -> {self.task.state}; executions {self.execution_log.statuses}"
         )
 
     def __str__(self) -> str:
-        stops = [
+        requests = [
             f"{call['operation']} {call['request'].get('ClientRequestToken', '')[-8:]} {call['fault'] or ''}"
             for call in self.emulator.control.calls()
             if call["operation"] != DESCRIBE
         ]
-        return "\n".join(["", *self.told, f"executions: {self.ledger.statuses}", *stops])
+        return "\n".join(["", *self.events, f"executions: {self.execution_log.statuses}", *requests])
 
 
-def check_executions(life: Life) -> None:
-    """Assert that there never were two at once, and that none is left when nobody waits any more."""
-    arguments, ledger, task = life.story.arguments, life.ledger, life.task
-    assert ledger.most_at_once <= 1, f"two executions ran at once{life}"
-    lives_on = task.state == "success" and not arguments.get("wait_for_completion", True)
-    died = isinstance(life.runs[-1][1].error, DeathError)
-    if not lives_on and not died and arguments.get("stop_on_kill", True):
-        assert ledger.running == [], f"an execution runs on after its task has ended{life}"
+def check_executions(history_run: HistoryRun) -> None:
+    """Assert that no two executions ran at once, and that none runs after the task has ended."""
+    arguments = history_run.history.arguments
+    execution_log, task = history_run.execution_log, history_run.task
+    assert execution_log.max_concurrent <= 1, f"two executions ran at the same time{history_run}"
+    left_running = task.state == "success" and not arguments.get("wait_for_completion", True)
+    crashed = isinstance(history_run.runs[-1][1].error, CrashError)
+    if not left_running and not crashed and arguments.get("stop_on_kill", True):
+        assert execution_log.running == [], f"an execution runs after its task has ended{history_run}"
 
 
-def check_errors(life: Life) -> None:
-    """Assert that each try that failed had a reason: no fault that passes is one."""
+def check_errors(history_run: HistoryRun) -> None:
+    """Assert that each failed try had a reason; a transient fault is not a reason."""
     killed = False
-    for blow, run in life.runs:
+    for disruption, run in history_run.runs:
         reasons = [run.error is None]
-        # The invented status also hides that an execution is stopping.
-        if killed and life.story.executions == HIDES:
+        # While the emulator shows the unknown status, a try cannot see that an execution is stopping.
+        if killed and history_run.history.executions == UNKNOWN_STATUS:
             reasons += [isinstance(run.error, PipelineExecutionCancelledError)]
-        if "fail" in life.story.executions:
+        if "fail" in history_run.history.executions:
             reasons += [isinstance(run.error, PipelineExecutionFailedError)]
-        if blow and blow.what == "dies":
-            reasons += [isinstance(run.error, DeathError)]
-        if blow and blow.what == "is killed":
+        if disruption and disruption.kind == "crash":
+            reasons += [isinstance(run.error, CrashError)]
+        if disruption and disruption.kind == "kill":
             killed = True
             reasons += [str(run.error) == "The task was killed."]
             reasons += [isinstance(run.error, PipelineExecutionCancelledError)]
-        assert any(reasons), f"a try failed without a reason: {run.error!r}{life}"
+        assert any(reasons), f"a try failed without a reason: {run.error!r}{history_run}"
 
 
-def check_stops(life: Life) -> None:
-    """Assert that an attempt was stopped once, however many asked for it."""
+def check_stops(history_run: HistoryRun) -> None:
+    """Assert that each attempt was stopped with one token, however many stops were requested."""
     stops: dict[str, set[str]] = {}
-    for call in life.emulator.control.calls(STOP):
+    for call in history_run.emulator.control.calls(STOP):
         if request := call["request"]:
             stops.setdefault(request["PipelineExecutionArn"], set()).add(request["ClientRequestToken"])
     attempts = {
         record.arn: max((run.attempt for run in record.engine.runs.values()), default=1)
-        for record in life.ledger.executions
+        for record in history_run.execution_log.executions
     }
-    resumes = life.story.arguments.get("retry_mode") == "resume"
+    resumes = history_run.history.arguments.get("retry_mode") == "resume"
     for arn, tokens in stops.items():
-        # A resume may be given up before AWS hears of it.
-        assert len(tokens) <= (1 + attempts[arn] if resumes else 1), f"more stops than attempts{life}"
+        # A try may be killed before it sends the resume that it has stored.
+        assert len(tokens) <= (1 + attempts[arn] if resumes else 1), f"more stops than attempts{history_run}"
         assert arn in attempts
 
 
-def check_result(life: Life) -> None:
-    """Assert that a success is the last execution's."""
-    last, ledger = life.runs[-1][1], life.ledger
-    if life.task.state != "success":
+def check_result(history_run: HistoryRun) -> None:
+    """Assert that the result of a successful task is that of the last execution."""
+    last, execution_log = history_run.runs[-1][1], history_run.execution_log
+    if history_run.task.state != "success":
         return
-    assert last.result == ledger.arns[-1], f"the result is not the last execution's{life}"
+    assert last.result == execution_log.arns[-1], f"the result is not the last execution's{history_run}"
     assert last.xcoms["execution_arn"] == last.xcoms["run"]["execution_arn"] == last.result
-    if life.story.arguments.get("wait_for_completion", True):
-        assert ledger.statuses[-1] in ("Succeeded", "CompletedWithFailures"), str(life)
+    if history_run.history.arguments.get("wait_for_completion", True):
+        assert execution_log.statuses[-1] in ("Succeeded", "CompletedWithFailures"), str(history_run)
 
 
 @settings(
     deadline=None,
-    max_examples=STORIES or 30,
-    derandomize=not STORIES,
+    max_examples=HISTORIES or 30,
+    derandomize=not HISTORIES,
     database=None,
     phases=[Phase.generate, Phase.shrink],
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-@given(story=stories())
+@given(history=histories())
 @pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
-def test_the_promise_holds_whatever_happens(
-    emulator: EmulatorServer, ledger: Ledger, wire: Wire, emulated_time: EmulatedTime, story: Story
+def test_guarantees_hold_in_random_histories(
+    emulator: EmulatorServer,
+    execution_log: ExecutionLog,
+    interceptor: RequestInterceptor,
+    emulated_time: EmulatedTime,
+    history: History,
 ) -> None:
     """
-    At most one execution runs for a task instance, whatever dies when, and none after the task has ended.
+    At most one execution runs at any time, and none runs after the task has ended.
 
-    Passing faults fail no try, and however many ask for the stop of an attempt, it is one stop.
+    Transient faults fail no try, and all stops of one attempt have the same token.
     """
-    life = Life(story, emulator, ledger, wire, emulated_time)
+    history_run = HistoryRun(history, emulator, execution_log, interceptor, emulated_time)
 
-    life.live()
+    history_run.run()
 
     for check in (check_executions, check_errors, check_stops, check_result):
-        check(life)
+        check(history_run)

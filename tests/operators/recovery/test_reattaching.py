@@ -1,4 +1,4 @@
-"""The next try of the same epoch: it goes on with the execution of the tries before."""
+"""Reattaching: a retry continues with the execution of the earlier tries."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.links import PolysyncPipelineExecutionLink
 from tests.operators.recovery.conftest import MakeTask
-from tests.operators.recovery.histories import (
+from tests.operators.recovery.harness import (
     DESCRIBE,
     MERGE_FAILS,
     MERGE_FAILS_ONCE,
@@ -20,13 +20,13 @@ from tests.operators.recovery.histories import (
     RETRY,
     START,
     STOP,
-    DeathError,
-    Ledger,
+    CrashError,
+    ExecutionLog,
+    RequestInterceptor,
     Task,
-    Wire,
-    attempts,
     calls,
-    die,
+    crash,
+    step_attempts,
 )
 from tests.tasks import EmulatedTime
 
@@ -34,31 +34,36 @@ MUCH_LATER = 7200
 COMPLETED = {"end_as": "CompletedWithFailures", **MERGE_FAILS}
 
 
-def leave_behind(task: Task, time: EmulatedTime, emulator: EmulatorServer, *, later: float = 0) -> None:
-    """Let a try die in its wait, and time pass until the next one."""
-    time.after(100, die)
-    assert isinstance(task.next_try().error, DeathError)
+def crash_while_waiting(
+    task: Task, time: EmulatedTime, emulator: EmulatorServer, *, later: float = 0
+) -> None:
+    """Let a try crash while it waits, and let time pass until the next try."""
+    time.after(100, crash)
+    assert isinstance(task.next_try().error, CrashError)
     emulator.control.advance(later)
 
 
-def stopped_by_hand(ledger: Ledger) -> None:
-    """Stop the execution, as somebody does in the console."""
-    PolysyncSageMakerHook().stop_pipeline_execution(ledger.arns[-1])
+def stop_by_user(execution_log: ExecutionLog) -> None:
+    """Stop the latest execution, as a user does in the console."""
+    PolysyncSageMakerHook().stop_pipeline_execution(execution_log.arns[-1])
 
 
 @dataclass
-class Row:
+class Case:
     """
-    A row of the decision table as what it does.
+    A status of the earlier execution, and what the next try does.
 
-    :param found: the status in which the next try finds the execution.
-    :param ends: the statuses in which all executions end.
-    :param moves: what the next try asks of AWS besides looks.
+    :param status: the AWS status of the execution when the next try begins.
+    :param final_statuses: the statuses in which all executions end.
+    :param requests: the requests of the next try that change something in AWS.
+    :param later: seconds between the crash and the next try.
+    :param stopped: seconds between a user's stop and the next try; None without a stop.
+    :param state: the Polysync state that the next try pushes at the end.
     """
 
-    found: str
-    ends: list[str]
-    moves: list[str]
+    status: str
+    final_statuses: list[str]
+    requests: list[str]
     scenario: dict[str, Any] = field(default_factory=dict)
     arguments: dict[str, Any] = field(default_factory=dict)
     later: float = 0
@@ -67,13 +72,13 @@ class Row:
     name: str = ""
 
 
-ROWS = [
-    Row("Executing", ["Succeeded"], []),
-    Row("Executing", ["Succeeded"], [], arguments={"retry_mode": "resume"}, name="Executing, resume"),
-    Row("Succeeded", ["Succeeded"], [], later=MUCH_LATER),
-    Row("Stopping", ["Stopped", "Succeeded"], [START], stopped=0),
-    Row("Stopped", ["Stopped", "Succeeded"], [START], stopped=60),
-    Row(
+CASES = [
+    Case("Executing", ["Succeeded"], []),
+    Case("Executing", ["Succeeded"], [], arguments={"retry_mode": "resume"}, name="Executing, resume"),
+    Case("Succeeded", ["Succeeded"], [], later=MUCH_LATER),
+    Case("Stopping", ["Stopped", "Succeeded"], [START], stopped=0),
+    Case("Stopped", ["Stopped", "Succeeded"], [START], stopped=60),
+    Case(
         "Stopped",
         ["Stopped", "Succeeded"],
         [START],
@@ -81,8 +86,8 @@ ROWS = [
         arguments={"retry_mode": "resume"},
         name="Stopped, resume",
     ),
-    Row("Failed", ["Failed", "Succeeded"], [START], scenario=MERGE_FAILS, later=MUCH_LATER),
-    Row(
+    Case("Failed", ["Failed", "Succeeded"], [START], scenario=MERGE_FAILS, later=MUCH_LATER),
+    Case(
         "Failed",
         ["Succeeded"],
         [RETRY],
@@ -91,14 +96,14 @@ ROWS = [
         later=MUCH_LATER,
         name="Failed, resume",
     ),
-    Row(
+    Case(
         "CompletedWithFailures",
         ["CompletedWithFailures", "Succeeded"],
         [START],
         scenario=COMPLETED,
         later=MUCH_LATER,
     ),
-    Row(
+    Case(
         "CompletedWithFailures",
         ["Succeeded"],
         [RETRY],
@@ -107,7 +112,7 @@ ROWS = [
         later=MUCH_LATER,
         name="CompletedWithFailures, resume",
     ),
-    Row(
+    Case(
         "CompletedWithFailures",
         ["CompletedWithFailures"],
         [],
@@ -115,57 +120,61 @@ ROWS = [
         arguments={"on_completed_with_failures": "succeed", "retry_mode": "resume"},
         later=MUCH_LATER,
         state="Failed",
-        name="CompletedWithFailures, which succeeds",
+        name="CompletedWithFailures, succeed",
     ),
-    Row(
+    Case(
         "Pausing",
         ["Succeeded"],
         [],
         scenario={"statuses": [{"status": "Pausing", "after": 50, "until": 400}]},
-        name="a status that AWS invented",
+        name="unknown status",
     ),
 ]
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name or row.found)
-def test_the_next_try_does_what_its_row_says(
-    row: Row, make_task: MakeTask, ledger: Ledger, emulator: EmulatorServer, emulated_time: EmulatedTime
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name or case.status)
+def test_next_try_per_status(
+    case: Case,
+    make_task: MakeTask,
+    execution_log: ExecutionLog,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
 ) -> None:
-    """Each status that a retry may find, to the end: which executions there are, and what AWS was asked."""
-    emulator.control.put_scenario(row.scenario)
-    task = make_task(**row.arguments)
-    leave_behind(task, emulated_time, emulator, later=row.later)
-    if row.stopped is not None:
-        stopped_by_hand(ledger)
-        emulator.control.advance(row.stopped)
-    found = ledger.executions[0].engine.shown_status(emulator.clock.now())
-    assert found == row.found
+    """For each status of the earlier execution, the next try does what the test case says."""
+    emulator.control.put_scenario(case.scenario)
+    task = make_task(**case.arguments)
+    crash_while_waiting(task, emulated_time, emulator, later=case.later)
+    if case.stopped is not None:
+        stop_by_user(execution_log)
+        emulator.control.advance(case.stopped)
+    status = execution_log.executions[0].engine.shown_status(emulator.clock.now())
+    assert status == case.status
     emulator.control.put_scenario({})
     emulator.control.clear_calls()
 
     run = task.next_try()
 
     assert run.error is None
-    assert calls(emulator, START, STOP, RETRY) == row.moves
-    assert ledger.statuses == row.ends
-    assert ledger.most_at_once == 1
-    assert run.result == ledger.arns[-1]
-    assert run.xcoms["state"] == run.xcoms["run"]["state"] == row.state
+    assert calls(emulator, START, STOP, RETRY) == case.requests
+    assert execution_log.statuses == case.final_statuses
+    assert execution_log.max_concurrent == 1
+    assert run.result == execution_log.arns[-1]
+    assert run.xcoms["state"] == run.xcoms["run"]["state"] == case.state
 
 
 @pytest.mark.parametrize("status", ["Succeeded", "CompletedWithFailures"])
-def test_what_has_ended_is_adopted_at_once_with_all_its_xcoms(
+def test_ended_execution_is_reattached_without_waiting(
     status: str,
     make_task: MakeTask,
-    ledger: Ledger,
+    execution_log: ExecutionLog,
     emulator: EmulatorServer,
     emulated_time: EmulatedTime,
 ) -> None:
-    """No wait, no trigger, one look; and later tasks find every XCom that an ordinary end leaves."""
+    """An ended execution needs one poll and no wait, and the try pushes the same XComs as an ordinary one."""
     emulator.control.put_scenario({} if status == "Succeeded" else COMPLETED)
     task = make_task(on_completed_with_failures="succeed", pipeline_parameters={"Shards": 4})
-    usual = make_task(on_completed_with_failures="succeed", pipeline_parameters={"Shards": 4}).next_try()
-    leave_behind(task, emulated_time, emulator, later=MUCH_LATER)
+    ordinary = make_task(on_completed_with_failures="succeed", pipeline_parameters={"Shards": 4}).next_try()
+    crash_while_waiting(task, emulated_time, emulator, later=MUCH_LATER)
     emulated_time.slept.clear()
     emulator.control.clear_calls()
 
@@ -174,108 +183,111 @@ def test_what_has_ended_is_adopted_at_once_with_all_its_xcoms(
     assert emulated_time.slept == []
     assert run.trigger is None
     assert calls(emulator, DESCRIBE, START, STOP, RETRY) == [DESCRIBE]
-    assert run.result == run.xcoms["execution_arn"] == ledger.arns[-1]
-    assert run.xcoms.keys() == usual.xcoms.keys() >= {"console_url", PolysyncPipelineExecutionLink().xcom_key}
-    mine, theirs = dict(run.xcoms["run"]), dict(usual.xcoms["run"])
-    for facts in (mine, theirs):
-        assert facts.pop("started_at") < facts.pop("ended_at")
-        assert facts.pop("execution_arn") in ledger.arns
-    assert mine == theirs
-    assert mine["status"] == status
-    assert mine["parameters"] == {"Shards": "4"}
+    assert run.result == run.xcoms["execution_arn"] == execution_log.arns[-1]
+    assert (
+        run.xcoms.keys() == ordinary.xcoms.keys() >= {"console_url", PolysyncPipelineExecutionLink().xcom_key}
+    )
+    record, ordinary_record = dict(run.xcoms["run"]), dict(ordinary.xcoms["run"])
+    for values in (record, ordinary_record):
+        assert values.pop("started_at") < values.pop("ended_at")
+        assert values.pop("execution_arn") in execution_log.arns
+    assert record == ordinary_record
+    assert record["status"] == status
+    assert record["parameters"] == {"Shards": "4"}
 
 
-def test_reattaching_says_so(
-    make_task: MakeTask, ledger: Ledger, emulator: EmulatorServer, emulated_time: EmulatedTime
+def test_reattaching_is_logged(
+    make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """Who reads the log of a retry learns that nothing new was started, and which execution it is about."""
+    """The log of a retry says that no new execution is started and which execution it continues with."""
     task = make_task()
-    leave_behind(task, emulated_time, emulator)
+    crash_while_waiting(task, emulated_time, emulator)
 
     with capture_logs() as logs:
         task.next_try()
 
     lines = [entry["event"] % entry.get("positional_args", ()) for entry in logs]
-    (line,) = [line for line in lines if "no other is started" in line]
+    (line,) = [line for line in lines if "reattached" in line]
     assert line == (
-        f"Going on with execution {ledger.arns[0]} of an earlier try (AWS status Executing); "
-        "no other is started."
+        f"Execution {execution_log.arns[0]}: reattached to the execution of an earlier try (AWS status "
+        "Executing). No new execution is started."
     )
 
 
-def test_time_spent_by_earlier_tries_counts(
-    make_task: MakeTask, ledger: Ledger, emulator: EmulatorServer, emulated_time: EmulatedTime
+def test_timeout_counts_from_the_start_of_the_execution(
+    make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """``timeout`` is the execution's from its start: a retry does not give it as long again."""
+    """``timeout`` counts from the start of the execution, so that a retry does not extend it."""
     emulator.control.put_scenario(NEVER_ENDS)
     task = make_task(timeout=3600)
-    leave_behind(task, emulated_time, emulator, later=3000)
+    crash_while_waiting(task, emulated_time, emulator, later=3000)
 
     run = task.next_try()
 
-    created = ledger.executions[0].engine.created_at
-    assert "had not ended when the time was up" in str(run.error)
-    assert 3600 <= emulated_time.time() - created < 3700
+    created = execution_log.executions[0].engine.created_at
+    assert "did not end before the timeout" in str(run.error)
+    # Rounded, because the response has the creation time in microseconds only.
+    assert 3600 <= round(emulated_time.time() - created, 3) < 3700
     assert calls(emulator, STOP) == [STOP]
 
 
-def test_a_retry_after_a_timeout_starts_anew_once_the_old_one_has_ended(
-    make_task: MakeTask, ledger: Ledger, emulator: EmulatorServer
+def test_retry_after_a_timeout_waits_for_the_stop(
+    make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
 ) -> None:
-    """The timeout asked for a stop; the retry comes at once, waits for the end, and then starts its own."""
+    """The retry after a timeout waits for the end of the stopped execution and then starts a new one."""
     emulator.control.put_scenario(NEVER_ENDS)
     task = make_task(timeout=3600)
     task.next_try()
     assert task.state == "up_for_retry"
-    assert ledger.statuses == ["Stopping"]
+    assert execution_log.statuses == ["Stopping"]
     emulator.control.put_scenario({})
 
     run = task.next_try()
 
     assert run.error is None
-    assert ledger.statuses == ["Stopped", "Succeeded"]
-    assert ledger.most_at_once == 1
+    assert execution_log.statuses == ["Stopped", "Succeeded"]
+    assert execution_log.max_concurrent == 1
 
 
-def test_what_was_stopping_may_succeed_after_all(
-    make_task: MakeTask, ledger: Ledger, emulator: EmulatorServer, emulated_time: EmulatedTime
+def test_stopping_execution_that_succeeds_is_reattached(
+    make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """A stop can come too late; then the result is adopted and nothing is done twice."""
+    """If a stopping execution still succeeds, the retry takes its result and starts nothing."""
     task = make_task()
-    emulated_time.after(480, die)
+    emulated_time.after(480, crash)
     # The last step ends before the stop interrupts it.
     emulator.control.put_scenario({"steps": {"Merge": {"duration": 258}}})
     task.next_try()
-    stopped_by_hand(ledger)
-    assert ledger.statuses == ["Stopping"]
+    stop_by_user(execution_log)
+    assert execution_log.statuses == ["Stopping"]
 
     run = task.next_try()
 
     assert run.error is None
-    assert ledger.statuses == ["Succeeded"]
+    assert execution_log.statuses == ["Succeeded"]
 
 
-def test_an_execution_that_no_longer_exists_is_replaced(
-    make_task: MakeTask, ledger: Ledger, emulator: EmulatorServer, emulated_time: EmulatedTime
+def test_deleted_execution_is_replaced(
+    make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """If somebody deleted the pipeline and made it anew, its executions are gone: a new one is started."""
+    """If the pipeline was deleted and created again, its executions are gone, and a new one is started."""
     task = make_task()
-    leave_behind(task, emulated_time, emulator)
-    (record,) = ledger.executions
+    crash_while_waiting(task, emulated_time, emulator)
+    (record,) = execution_log.executions
     record.pipeline.executions.clear()
 
     run = task.next_try()
 
     assert run.error is None
-    assert record.arn not in ledger.arns
-    assert ledger.statuses == ["Succeeded"]
+    assert record.arn not in execution_log.arns
+    assert execution_log.statuses == ["Succeeded"]
     assert task.record["execution_arn"] == run.result
 
 
-def test_an_ordinary_retry_starts_anew_with_todays_values(
-    make_task: MakeTask, ledger: Ledger, emulator: EmulatorServer
+def test_retry_after_a_failure_sends_its_own_arguments(
+    make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
 ) -> None:
-    """After an execution has failed and been told of, the next try's own values are sent."""
+    """After a failed execution, the next try starts a new one with its own arguments."""
     emulator.control.put_scenario(MERGE_FAILS)
     task = make_task()
     task.next_try(pipeline_parameters={"Shards": 4})
@@ -289,28 +301,35 @@ def test_an_ordinary_retry_starts_anew_with_todays_values(
     assert run.xcoms["run"]["parameters"] == {"Shards": "3"}
 
 
-def test_who_does_not_wait_is_content_with_what_runs(
-    make_task: MakeTask, wire: Wire, ledger: Ledger, emulator: EmulatorServer, emulated_time: EmulatedTime
+def test_reattaching_without_waiting(
+    make_task: MakeTask,
+    interceptor: RequestInterceptor,
+    execution_log: ExecutionLog,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
 ) -> None:
-    """``wait_for_completion=False``: a try that died after the start is followed by one that only tells of it."""
+    """With ``wait_for_completion=False``, the try after a crash only pushes XComs."""
     task = make_task(wait_for_completion=False)
-    wire.after(START, die)
-    assert isinstance(task.next_try().error, DeathError)
+    interceptor.after(START, crash)
+    assert isinstance(task.next_try().error, CrashError)
 
     run = task.next_try()
 
     assert run.error is None
-    assert run.result == ledger.arns[0]
+    assert run.result == execution_log.arns[0]
     assert run.xcoms["state"] == "Running"
     assert calls(emulator, START, STOP) == [START, START]
-    assert ledger.statuses == ["Executing"]
+    assert execution_log.statuses == ["Executing"]
     assert emulated_time.slept == []
 
 
-def test_a_result_that_could_not_be_published_is_adopted_by_the_next_try(
-    make_task: MakeTask, ledger: Ledger, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+def test_result_is_reattached_if_pushing_xcoms_failed(
+    make_task: MakeTask,
+    execution_log: ExecutionLog,
+    emulator: EmulatorServer,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """If Airflow's API server is away at the very end, hours of training are not done again."""
+    """If the API server is down at the end of the wait, the next try takes the result of the execution."""
     from tests.tasks import TaskInstance
 
     push = TaskInstance.xcom_push
@@ -327,14 +346,14 @@ def test_a_result_that_could_not_be_published_is_adopted_by_the_next_try(
     run = task.next_try()
 
     assert run.error is None
-    assert ledger.statuses == ["Succeeded"]
-    assert attempts(ledger.executions[0])["Merge"] == 1
+    assert execution_log.statuses == ["Succeeded"]
+    assert step_attempts(execution_log.executions[0])["Merge"] == 1
 
 
-def test_failing_once_and_resuming_is_not_adopting(
-    make_task: MakeTask, ledger: Ledger, emulator: EmulatorServer
+def test_failed_execution_is_replaced_by_default(
+    make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
 ) -> None:
-    """With ``retry_mode=new`` a failed execution is left as it is."""
+    """With ``retry_mode=new``, a failed execution is neither reattached nor resumed."""
     emulator.control.put_scenario(MERGE_FAILS_ONCE)
     task = make_task()
 
@@ -342,4 +361,4 @@ def test_failing_once_and_resuming_is_not_adopting(
     task.next_try()
 
     assert calls(emulator, RETRY) == []
-    assert ledger.statuses == ["Failed", "Failed"]
+    assert execution_log.statuses == ["Failed", "Failed"]

@@ -1,4 +1,4 @@
-"""``retry_mode="resume"``: AWS goes on from what failed; if it will not, a new execution and the reason why."""
+"""``retry_mode="resume"``: AWS continues an execution from its failed steps, or a new execution starts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import PipelineExecutionTimeoutError, SageMakerApiError
 from tests.conftest import connection
 from tests.operators.recovery.conftest import MakeTask
-from tests.operators.recovery.histories import (
+from tests.operators.recovery.harness import (
     DESCRIBE,
     LIST_STEPS,
     MERGE_FAILS,
@@ -21,12 +21,12 @@ from tests.operators.recovery.histories import (
     RETRY,
     START,
     STOP,
-    DeathError,
-    Ledger,
+    CrashError,
+    ExecutionLog,
     Task,
-    attempts,
     calls,
-    die,
+    crash,
+    step_attempts,
     tokens,
 )
 from tests.tasks import EmulatedTime, Run
@@ -34,14 +34,14 @@ from tests.tasks import EmulatedTime, Run
 SHARDS = [f"Shard{i}" for i in range(5)]
 
 
-def said(logs: list[Any], level: str = "") -> list[str]:
-    """Return the lines of a log, as people read them."""
+def log_lines(logs: list[Any], level: str = "") -> list[str]:
+    """Return the log lines, with their arguments filled in."""
     lines = [entry for entry in logs if level in ("", entry["log_level"])]
     return [line["event"] % line.get("positional_args", ()) for line in lines]
 
 
 def fail_then_retry(task: Task, emulator: EmulatorServer, **arguments: Any) -> tuple[Run, list[Any]]:
-    """Let the first try's execution fail; return the second try and its log."""
+    """Let the execution of the first try fail; return the second try and its log."""
     assert "AlgorithmError" in str(task.next_try().error)
     emulator.control.clear_calls()
     with capture_logs() as logs:
@@ -56,45 +56,45 @@ def fails_once(emulator: EmulatorServer) -> None:
 
 
 @pytest.mark.usefixtures("fails_once")
-def test_what_had_succeeded_is_not_done_again(
-    make_task: MakeTask, ledger: Ledger, emulator: EmulatorServer
+def test_succeeded_steps_are_not_repeated(
+    make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
 ) -> None:
-    """One execution, five steps run once, the failed one twice; result and XComs as usual."""
+    """In the same execution, the five succeeded steps run once and the failed step runs twice."""
     task = make_task(retry_mode="resume")
 
     run, _ = fail_then_retry(task, emulator)
 
     assert run.error is None
-    assert run.result == run.xcoms["execution_arn"] == ledger.arns[0]
-    assert ledger.statuses == ["Succeeded"]
-    assert attempts(ledger.executions[0]) == {**dict.fromkeys(SHARDS, 1), "Merge": 2}
+    assert run.result == run.xcoms["execution_arn"] == execution_log.arns[0]
+    assert execution_log.statuses == ["Succeeded"]
+    assert step_attempts(execution_log.executions[0]) == {**dict.fromkeys(SHARDS, 1), "Merge": 2}
     assert run.xcoms["state"] == "Success"
     assert run.xcoms["run"]["resumes"] == 1
 
 
 @pytest.mark.usefixtures("fails_once")
-def test_the_log_names_what_is_kept_and_what_is_repeated(
-    make_task: MakeTask, ledger: Ledger, emulator: EmulatorServer
+def test_kept_and_repeated_steps_are_logged(
+    make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
 ) -> None:
-    """Who pays for the steps can read which ones are paid for again."""
+    """The log names the steps that are kept and the steps that run, and cost money, again."""
     task = make_task(retry_mode="resume")
 
     _, logs = fail_then_retry(task, emulator)
 
-    arn = ledger.arns[0]
+    arn = execution_log.arns[0]
     assert (
-        f"Execution {arn} goes on from where it failed. Kept: Shard0, Shard1, Shard2, Shard3, Shard4. "
-        "Repeated: Merge (Failed); then what follows."
-    ) in said(logs)
-    assert f"Resumed execution {arn}" in said(logs)
+        f"Execution {arn}: resuming from the failed steps. Kept: Shard0, Shard1, Shard2, Shard3, Shard4. "
+        "Repeated: Merge (Failed), and all steps after."
+    ) in log_lines(logs)
+    assert f"Execution {arn}: resumed" in log_lines(logs)
 
 
 @pytest.mark.parametrize("limit", [2, None])
 @pytest.mark.usefixtures("fails_once")
-def test_the_limit_of_parallel_steps_is_sent_along(
-    limit: int | None, make_task: MakeTask, ledger: Ledger, emulator: EmulatorServer
+def test_resume_sends_max_parallel_steps(
+    limit: int | None, make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
 ) -> None:
-    """AWS forgets the start's limit at a retry, so that it goes along; the first try's, not today's."""
+    """The resume sends the first try's ``max_parallel_steps``, because AWS does not keep it for a retry."""
     task = make_task(retry_mode="resume", max_parallel_steps=limit)
 
     fail_then_retry(task, emulator, max_parallel_steps=7)
@@ -102,13 +102,13 @@ def test_the_limit_of_parallel_steps_is_sent_along(
     (call,) = emulator.control.calls(RETRY)
     expected = {"MaxParallelExecutionSteps": limit} if limit else None
     assert call["request"].get("ParallelismConfiguration") == expected
-    assert call["request"]["PipelineExecutionArn"] == ledger.arns[0]
+    assert call["request"]["PipelineExecutionArn"] == execution_log.arns[0]
 
 
-def test_the_deadline_counts_from_the_resume(
-    make_task: MakeTask, ledger: Ledger, emulator: EmulatorServer, emulated_time: EmulatedTime
+def test_timeout_counts_from_the_resume(
+    make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """An execution that failed after hours has its whole ``timeout`` again; and no more."""
+    """A resumed execution has the whole ``timeout`` again, counted from the resume."""
     emulator.control.put_scenario(MERGE_FAILS_ONCE)
     task = make_task(retry_mode="resume", timeout=600)
     task.next_try()
@@ -123,18 +123,18 @@ def test_the_deadline_counts_from_the_resume(
     assert emulated_time.time() - resumed_at == pytest.approx(600, abs=1)
 
 
-def test_the_deadline_of_a_resume_survives_a_death(
-    make_task: MakeTask, ledger: Ledger, emulator: EmulatorServer, emulated_time: EmulatedTime
+def test_timeout_after_a_crash_counts_from_the_resume(
+    make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """The try after a death counts from the same resume: neither from the start, nor anew."""
+    """After a crash, ``timeout`` still counts from the resume, not from the new try."""
     emulator.control.put_scenario(MERGE_FAILS_ONCE)
     task = make_task(retry_mode="resume", timeout=600)
     task.next_try()
     emulator.control.advance(5000)
     emulator.control.put_scenario({"steps": {"Merge": {"duration": None}}})
     resumed_at = emulated_time.time()
-    emulated_time.after(300, die)
-    assert isinstance(task.next_try().error, DeathError)
+    emulated_time.after(300, crash)
+    assert isinstance(task.next_try().error, CrashError)
 
     run = task.next_try()
 
@@ -146,10 +146,10 @@ REFUSALS = [("AccessDeniedException", "not you"), ("ValidationException", "too o
 
 
 @pytest.mark.parametrize(("code", "message"), REFUSALS, ids=[code for code, _ in REFUSALS])
-def test_if_aws_refuses_a_new_execution_is_started_and_the_log_says_why(
-    code: str, message: str, make_task: MakeTask, ledger: Ledger, emulator: EmulatorServer
+def test_refused_resume_starts_a_new_execution(
+    code: str, message: str, make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
 ) -> None:
-    """A retry must not be lost because it cannot be a cheap one."""
+    """If AWS refuses the resume, the retry starts a new execution and logs the reason."""
     emulator.control.put_scenario(MERGE_FAILS)
     emulator.control.add_fault("error", RETRY, code=code, message=message)
     task = make_task(retry_mode="resume")
@@ -160,20 +160,23 @@ def test_if_aws_refuses_a_new_execution_is_started_and_the_log_says_why(
         run = task.next_try(pipeline_parameters={"Shards": 3})
 
     assert run.error is None
-    assert ledger.statuses == ["Failed", "Succeeded"]
+    assert execution_log.statuses == ["Failed", "Succeeded"]
     assert run.xcoms["run"]["parameters"] == {"Shards": "3"}
     assert run.xcoms["run"]["resumes"] == 0
-    warnings = "\n".join(said(logs, "warning"))
+    warnings = "\n".join(log_lines(logs, "warning"))
     assert f"cannot be resumed: RetryPipelineExecution failed: {code}: {message}" in warnings
-    assert "A new execution is started instead, which repeats every step." in warnings
+    assert "a new execution is started instead, which repeats every step." in warnings
     if code == "AccessDeniedException":
         assert "Allow sagemaker:RetryPipelineExecution" in warnings
 
 
-def test_a_policy_without_retry_still_lets_a_task_go_on(
-    make_task: MakeTask, ledger: Ledger, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+def test_resume_without_permission_starts_a_new_execution(
+    make_task: MakeTask,
+    execution_log: ExecutionLog,
+    emulator: EmulatorServer,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """An identity that IAM gives no RetryPipelineExecution gets a new execution: judged by a real policy."""
+    """Without the permission RetryPipelineExecution in the IAM policy, a new execution starts."""
     import boto3
 
     client: Any = boto3.client(
@@ -207,15 +210,15 @@ def test_a_policy_without_retry_still_lets_a_task_go_on(
     run = task.next_try()
 
     assert run.error is None
-    assert ledger.statuses == ["Failed", "Succeeded"]
+    assert execution_log.statuses == ["Failed", "Succeeded"]
     assert [call["error_code"] for call in emulator.control.calls(RETRY)] == ["AccessDeniedException"]
 
 
 @pytest.mark.usefixtures("fails_once")
-def test_a_lost_answer_is_still_one_resume(
-    make_task: MakeTask, ledger: Ledger, emulator: EmulatorServer
+def test_lost_response_leaves_one_resume(
+    make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
 ) -> None:
-    """The repeat carries the same token: AWS sees one retry, and so does the log of attempts."""
+    """The repeated request has the same token, so AWS resumes once."""
     emulator.control.add_fault("lost_response", RETRY, count=1)
     task = make_task(retry_mode="resume")
 
@@ -224,15 +227,15 @@ def test_a_lost_answer_is_still_one_resume(
     assert run.error is None
     assert len(tokens(emulator, RETRY)) == 2
     assert len(set(tokens(emulator, RETRY)) - {""}) == 1
-    assert attempts(ledger.executions[0])["Merge"] == 2
-    assert ledger.statuses == ["Succeeded"]
+    assert step_attempts(execution_log.executions[0])["Merge"] == 2
+    assert execution_log.statuses == ["Succeeded"]
 
 
 @pytest.mark.usefixtures("fails_once")
-def test_passing_faults_do_not_turn_a_resume_into_a_new_execution(
-    make_task: MakeTask, ledger: Ledger, emulator: EmulatorServer
+def test_transient_errors_do_not_start_a_new_execution(
+    make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
 ) -> None:
-    """Throttling, a 503 or a dropped connection on the retry is no refusal."""
+    """Throttling, a 503 or a dropped connection is not a refusal of the resume."""
     for kind in ("throttle", "http", "dropped"):
         emulator.control.add_fault(kind, RETRY, count=2)
     task = make_task(retry_mode="resume")
@@ -240,35 +243,35 @@ def test_passing_faults_do_not_turn_a_resume_into_a_new_execution(
     run, _ = fail_then_retry(task, emulator)
 
     assert run.error is None
-    assert ledger.statuses == ["Succeeded"]
-    assert attempts(ledger.executions[0])["Merge"] == 2
+    assert execution_log.statuses == ["Succeeded"]
+    assert step_attempts(execution_log.executions[0])["Merge"] == 2
 
 
 @pytest.mark.parametrize("kind", ["throttle", "http", "dropped", "lost_response"])
 @pytest.mark.usefixtures("fails_once")
-def test_a_try_without_an_answer_leaves_the_resume_to_the_next_one(
-    kind: str, make_task: MakeTask, ledger: Ledger, emulator: EmulatorServer
+def test_next_try_repeats_a_resume_without_response(
+    kind: str, make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
 ) -> None:
-    """No answer for longer than a try may take is no refusal: that try fails, and the next one asks again."""
+    """If a try ends without a response to its resume, it fails, and the next try repeats the resume."""
     task = make_task(retry_mode="resume")
     task.next_try()
-    # A patience of 10 s ends with the fourth call.
+    # With a timeout of 10 s, the try gives up after the fourth call.
     emulator.control.add_fault(kind, RETRY, count=4)
 
     assert isinstance(task.next_try(timeout=10).error, SageMakerApiError)
     run = task.next_try()
 
     assert run.error is None
-    assert ledger.statuses == ["Succeeded"]
-    assert attempts(ledger.executions[0])["Merge"] == 2
+    assert execution_log.statuses == ["Succeeded"]
+    assert step_attempts(execution_log.executions[0])["Merge"] == 2
 
 
 @pytest.mark.parametrize(("code", "message"), REFUSALS, ids=[code for code, _ in REFUSALS])
 @pytest.mark.usefixtures("fails_once")
-def test_a_refusal_of_what_was_granted_before_starts_nothing_beside_it(
-    code: str, message: str, make_task: MakeTask, ledger: Ledger, emulator: EmulatorServer
+def test_refusal_of_an_accepted_resume_reattaches(
+    code: str, message: str, make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
 ) -> None:
-    """Granted, the answer lost, then refused: the execution runs, so it is adopted."""
+    """If AWS accepted the resume, the response was lost and the repeat is refused, the try reattaches."""
     emulator.control.add_fault("lost_response", RETRY, count=1)
     emulator.control.add_fault("error", RETRY, code=code, message=message)
     task = make_task(retry_mode="resume")
@@ -277,16 +280,16 @@ def test_a_refusal_of_what_was_granted_before_starts_nothing_beside_it(
 
     assert run.error is None
     assert calls(emulator, START) == []
-    assert ledger.statuses == ["Succeeded"]
+    assert execution_log.statuses == ["Succeeded"]
     assert task.record["resumed_at"] is not None
-    assert attempts(ledger.executions[0])["Merge"] == 2
+    assert step_attempts(execution_log.executions[0])["Merge"] == 2
 
 
 @pytest.mark.usefixtures("fails_once")
-def test_a_refusal_that_cannot_be_looked_behind_starts_nothing(
-    make_task: MakeTask, ledger: Ledger, emulator: EmulatorServer
+def test_refused_resume_with_unknown_status_starts_nothing(
+    make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
 ) -> None:
-    """Refused, and AWS will not say whether it runs: an error, and no second execution."""
+    """If the resume is refused and the status cannot be read, the try fails and starts nothing."""
     task = make_task(retry_mode="resume")
     task.next_try()
     emulator.control.add_fault("error", RETRY, code="ValidationException", message="no")
@@ -295,14 +298,14 @@ def test_a_refusal_that_cannot_be_looked_behind_starts_nothing(
     run = task.next_try()
 
     assert isinstance(run.error, SageMakerApiError)
-    assert len(ledger.arns) == 1
+    assert len(execution_log.arns) == 1
 
 
 @pytest.mark.usefixtures("fails_once")
-def test_steps_that_may_not_be_listed_are_resumed_all_the_same(
-    make_task: MakeTask, ledger: Ledger, emulator: EmulatorServer
+def test_resume_without_permission_to_list_steps(
+    make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
 ) -> None:
-    """ListPipelineExecutionSteps is for the log only."""
+    """Without the permission ListPipelineExecutionSteps, which only the log needs, the resume still works."""
     task = make_task(retry_mode="resume")
     task.next_try()
     emulator.control.add_fault("error", LIST_STEPS, code="AccessDeniedException", message="not you")
@@ -311,14 +314,16 @@ def test_steps_that_may_not_be_listed_are_resumed_all_the_same(
         run = task.next_try()
 
     assert run.error is None
-    assert ledger.statuses == ["Succeeded"]
-    (warning,) = [line for line in said(logs, "warning") if line.startswith("Which steps")]
-    assert warning.startswith("Which steps will be repeated could not be listed: ")
+    assert execution_log.statuses == ["Succeeded"]
+    (warning,) = [line for line in log_lines(logs, "warning") if "could not be listed" in line]
+    assert "the steps that will be repeated could not be listed: " in warning
     assert "sagemaker:ListPipelineExecutionSteps" in warning
 
 
-def test_each_retry_resumes_again(make_task: MakeTask, ledger: Ledger, emulator: EmulatorServer) -> None:
-    """Two failures, two resumes, one execution."""
+def test_each_retry_resumes_again(
+    make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
+) -> None:
+    """Two failures lead to two resumes of one execution."""
     emulator.control.put_scenario(MERGE_FAILS_TWICE)
     task = make_task(retry_mode="resume")
 
@@ -326,15 +331,15 @@ def test_each_retry_resumes_again(make_task: MakeTask, ledger: Ledger, emulator:
 
     assert [run.error is None for run in runs] == [False, False, True]
     assert [run.xcoms["run"]["resumes"] for run in runs] == [0, 1, 2]
-    assert ledger.statuses == ["Succeeded"]
-    assert attempts(ledger.executions[0]) == {**dict.fromkeys(SHARDS, 1), "Merge": 3}
+    assert execution_log.statuses == ["Succeeded"]
+    assert step_attempts(execution_log.executions[0]) == {**dict.fromkeys(SHARDS, 1), "Merge": 3}
 
 
 @pytest.mark.usefixtures("fails_once")
-def test_what_is_resumed_is_stopped_at_its_deadline(
-    make_task: MakeTask, ledger: Ledger, emulator: EmulatorServer
+def test_resumed_execution_is_stopped_after_its_timeout(
+    make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
 ) -> None:
-    """Nothing runs on after its task has given up, resumed or not."""
+    """A resumed execution is stopped when its time is up, like any other."""
     task = make_task(retry_mode="resume", timeout=700)
     task.next_try()
     emulator.control.put_scenario({"steps": {"Merge": {"duration": None}}})
@@ -343,5 +348,5 @@ def test_what_is_resumed_is_stopped_at_its_deadline(
     emulator.control.advance(60)
 
     assert isinstance(run.error, PipelineExecutionTimeoutError)
-    assert ledger.statuses == ["Stopped"]
+    assert execution_log.statuses == ["Stopped"]
     assert len(tokens(emulator, STOP)) == 1

@@ -1,4 +1,4 @@
-"""Write-ahead: what costs money is on record before AWS hears of it, judged at the moment it leaves."""
+"""Write-ahead: each request that costs money is stored before it is sent to AWS."""
 
 from __future__ import annotations
 
@@ -10,60 +10,62 @@ from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.execution.models import StartRequest
 from polysync_airflow.operators.record_store import STORE_KEY
 from tests.operators.recovery.conftest import MakeTask
-from tests.operators.recovery.histories import (
+from tests.operators.recovery.harness import (
     MERGE_FAILS_ONCE,
     MERGE_FAILS_TWICE,
     RETRY,
     START,
-    Ledger,
+    ExecutionLog,
+    RequestInterceptor,
     Task,
-    Wire,
-    die,
+    crash,
     tokens,
 )
 
 
-def photograph(task: Task, album: list[Any]) -> Any:
-    """Return an action that keeps what is on the wire, beside what is in the store at that moment."""
-    return lambda body: album.append((body, task.record))
+def save_request_and_record(task: Task, saved: list[Any]) -> Any:
+    """Return an action that saves a request together with the record that is stored at that moment."""
+    return lambda body: saved.append((body, task.record))
 
 
-def test_a_start_is_on_record_before_it_leaves(make_task: MakeTask, wire: Wire) -> None:
-    """When StartPipelineExecution leaves, its very token and all of its content are stored, and no ARN yet."""
-    task, album = make_task(pipeline_parameters={"Shards": 4}, max_parallel_steps=2), []  # type: ignore[var-annotated]
-    wire.before(START, photograph(task, album))
+def test_start_request_is_stored_before_it_is_sent(
+    make_task: MakeTask, interceptor: RequestInterceptor
+) -> None:
+    """Before StartPipelineExecution is sent, the record has the same token and content, and no ARN."""
+    task, saved = make_task(pipeline_parameters={"Shards": 4}, max_parallel_steps=2), []  # type: ignore[var-annotated]
+    interceptor.before(START, save_request_and_record(task, saved))
 
     task.next_try()
 
-    ((sent, stored),) = album
-    assert StartRequest.model_validate(stored["request"]).to_aws() == sent
-    assert stored["request"]["client_request_token"] == sent["ClientRequestToken"]
-    assert stored["epoch"] == task.max_tries
-    assert stored["region_name"] == "us-east-1"
-    assert stored["execution_arn"] is None
+    ((request, record),) = saved
+    assert StartRequest.model_validate(record["request"]).to_aws() == request
+    assert record["request"]["client_request_token"] == request["ClientRequestToken"]
+    assert record["epoch"] == task.max_tries
+    assert record["region_name"] == "us-east-1"
+    assert record["execution_arn"] is None
 
 
-def test_the_arn_is_on_record_before_anything_is_published(make_task: MakeTask, ledger: Ledger) -> None:
-    """Once AWS has answered, the ARN is stored first: XComs die with the try, the record does not."""
+def test_arn_is_stored_before_xcoms_are_pushed(make_task: MakeTask, execution_log: ExecutionLog) -> None:
+    """The ARN is stored before any XCom is pushed: a new try has the record but no XComs."""
     task = make_task()
-    task.begin()
+    task.prepare_try()
     pushed: list[Any] = []
     writes: list[Any] = []
     store_set = task.store.set
 
-    def watched(key: str, value: Any, *, retention: Any = None) -> None:
+    def recording_set(key: str, value: Any, *, retention: Any = None) -> None:
         writes.append((value["execution_arn"], list(pushed), retention))
         store_set(key, value, retention=retention)
 
-    task.store.set = watched  # type: ignore[method-assign]
+    task.store.set = recording_set  # type: ignore[method-assign]
 
-    task.go()
+    task.run_prepared_try()
 
-    assert writes == [(None, [], NEVER_EXPIRE), (ledger.arns[0], [], NEVER_EXPIRE)]
+    assert writes == [(None, [], NEVER_EXPIRE), (execution_log.arns[0], [], NEVER_EXPIRE)]
 
 
 def test_the_record_does_not_expire(make_task: MakeTask) -> None:
-    """Airflow forgets task state after 30 days by default; an execution may be waited for longer."""
+    """The record never expires: Airflow's default retention is 30 days, but a task may wait longer."""
     task = make_task()
 
     task.next_try()
@@ -71,57 +73,61 @@ def test_the_record_does_not_expire(make_task: MakeTask) -> None:
     assert task.store.retentions == {STORE_KEY: NEVER_EXPIRE}
 
 
-def test_a_resume_is_on_record_before_it_leaves(
-    make_task: MakeTask, wire: Wire, emulator: EmulatorServer
+def test_resume_is_stored_before_it_is_sent(
+    make_task: MakeTask, interceptor: RequestInterceptor, emulator: EmulatorServer
 ) -> None:
-    """When RetryPipelineExecution leaves, its very token is stored, and that no answer has come yet."""
+    """Before RetryPipelineExecution is sent, the record has the same token and no time of the resume."""
     emulator.control.put_scenario(MERGE_FAILS_ONCE)
-    task, album = make_task(retry_mode="resume"), []  # type: ignore[var-annotated]
-    wire.before(RETRY, photograph(task, album))
+    task, saved = make_task(retry_mode="resume"), []  # type: ignore[var-annotated]
+    interceptor.before(RETRY, save_request_and_record(task, saved))
 
     task.next_try()
     task.next_try()
 
-    ((sent, stored),) = album
-    assert stored["resume_token"] == sent["ClientRequestToken"]
-    assert (stored["resumes"], stored["resumed_at"]) == (1, None)
+    ((request, record),) = saved
+    assert record["resume_token"] == request["ClientRequestToken"]
+    assert (record["resumes"], record["resumed_at"]) == (1, None)
     assert task.record["resumed_at"] is not None
 
 
-def test_each_resume_has_a_token_of_its_own(
-    make_task: MakeTask, wire: Wire, emulator: EmulatorServer
+def test_each_resume_has_its_own_token(
+    make_task: MakeTask, interceptor: RequestInterceptor, emulator: EmulatorServer
 ) -> None:
-    """A second resume with the first one's token would be no resume at all."""
+    """A second resume has a new token: with the first token, AWS would not resume again."""
     emulator.control.put_scenario(MERGE_FAILS_TWICE)
-    task, album = make_task(retry_mode="resume"), []  # type: ignore[var-annotated]
+    task, saved = make_task(retry_mode="resume"), []  # type: ignore[var-annotated]
     for _ in range(2):
-        wire.before(RETRY, photograph(task, album))
+        interceptor.before(RETRY, save_request_and_record(task, saved))
 
     runs = [task.next_try() for _ in range(3)]
 
     assert [bool(run.error) for run in runs] == [True, True, False]
     assert len(set(tokens(emulator, RETRY))) == 2
-    assert [(stored["resumes"], stored["resumed_at"]) for _, stored in album] == [(1, None), (2, None)]
-    assert all(sent["ClientRequestToken"] == stored["resume_token"] for sent, stored in album)
+    assert [(record["resumes"], record["resumed_at"]) for _, record in saved] == [(1, None), (2, None)]
+    assert all(request["ClientRequestToken"] == record["resume_token"] for request, record in saved)
 
 
-def test_nothing_is_sent_that_could_not_be_stored(make_task: MakeTask, emulator: EmulatorServer) -> None:
-    """If Airflow cannot be reached, no execution is started that nobody would know of."""
+def test_start_is_not_sent_if_the_record_cannot_be_stored(
+    make_task: MakeTask, emulator: EmulatorServer
+) -> None:
+    """If Airflow cannot be reached, no execution is started."""
     task = make_task()
-    task.begin()
-    task.store.set = die  # type: ignore[method-assign,assignment]
+    task.prepare_try()
+    task.store.set = crash  # type: ignore[method-assign,assignment]
 
-    task.go()
+    task.run_prepared_try()
 
     assert tokens(emulator, START) == []
 
 
-def test_no_resume_is_sent_that_could_not_be_stored(make_task: MakeTask, emulator: EmulatorServer) -> None:
-    """The same for a resume."""
+def test_resume_is_not_sent_if_the_record_cannot_be_stored(
+    make_task: MakeTask, emulator: EmulatorServer
+) -> None:
+    """If Airflow cannot be reached, no resume is requested."""
     emulator.control.put_scenario(MERGE_FAILS_ONCE)
     task = make_task(retry_mode="resume")
     task.next_try()
-    task.store.set = die  # type: ignore[method-assign,assignment]
+    task.store.set = crash  # type: ignore[method-assign,assignment]
 
     task.next_try()
 

@@ -1,4 +1,4 @@
-"""One run of a pipeline as the host that Airflow runs on, with and without holding the worker."""
+"""Runs a pipeline with the credentials of the host, in the deferred and in the synchronous mode."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The retraining example with a wait in the triggerer, where a mark, a clear or a failing run finds it."""
+"""The retraining example in the deferred mode: the triggerer waits for the execution."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The retraining example with a synchronous wait: it holds its worker until the execution has ended."""
+"""The retraining example in the synchronous mode: the worker waits for the execution."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One run of a pipeline by each way to sign in that asks STS, with and without holding the worker."""
+"""Runs a pipeline with each authentication method that uses STS, in the deferred and in the synchronous mode."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from airflow.sdk import DAG
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 
 with DAG(dag_id="sign_in", schedule=None):
-    for way in ("assume_role", "web_identity"):
+    for method in ("assume_role", "web_identity"):
         for mode in ("deferred", "synchronous"):
             PolysyncStartPipelineOperator(
-                task_id=f"{way}_{mode}",
-                polysync_conn_id=f"sign_in_{way}",
+                task_id=f"{method}_{mode}",
+                polysync_conn_id=f"sign_in_{method}",
                 pipeline_name="fanout",
-                execution_display_name=f"{way}-{mode}".replace("_", "-"),
+                execution_display_name=f"{method}-{mode}".replace("_", "-"),
                 deferrable=mode == "deferred",
                 poll_interval=1,
             )

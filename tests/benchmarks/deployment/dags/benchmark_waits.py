@@ -1,4 +1,4 @@
-"""Tasks to be deferred by the benchmark; no worker ever runs them."""
+"""Tasks that the benchmark defers in the database; no worker executes them."""
 
 from __future__ import annotations
 

@@ -1,0 +1,236 @@
+"""
+Requests credentials from AWS STS (AssumeRole, AssumeRoleWithWebIdentity) and from the host (EC2, ECS, EKS).
+
+Maps the errors of these requests to ``CredentialsError``, with a hint and a trust policy that would allow the
+sign-in. ``refresh`` decides when a request is made.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from botocore import UNSIGNED
+from botocore.config import Config
+from botocore.credentials import (
+    AssumeRoleCredentialFetcher,
+    AssumeRoleWithWebIdentityCredentialFetcher,
+    AssumeRoleWithWebIdentityProvider,
+    Credentials,
+    create_credential_resolver,
+)
+from botocore.exceptions import BotoCoreError, ClientError
+from botocore.utils import FileWebIdentityTokenLoader
+
+from polysync_airflow.auth.iam_policies import caller_trust, web_identity_trust
+from polysync_airflow.auth.refresh import RefreshingCredentials
+from polysync_airflow.auth.web_identity_token import Claims, decode_claims
+from polysync_airflow.aws.error_mapping import is_transient
+from polysync_airflow.aws.log_redaction import RedactedStr
+from polysync_airflow.aws.sessions import client_creator, create_sts_session
+from polysync_airflow.exceptions import UNKNOWN_HINT, CredentialsError, hint_for
+
+# Providers in botocore's chain that use the identity of the host: EKS (IRSA), ECS and EKS Pod Identity, EC2.
+HOST_METHODS: Final = ("assume-role-with-web-identity", "container-role", "iam-role")
+# botocore moves the expiry time of EC2 credentials that expire soon to 17 to 25 minutes from now. An expiry
+# time in less than this is therefore not trusted, and the host is asked again after the recheck interval: EC2
+# provides the next credentials five minutes before the real expiry time.
+MIN_TRUSTED_EXPIRY_SECONDS: Final = 30 * 60
+HOST_RECHECK_SECONDS: Final = 4 * 60
+# botocore's fetchers cache a response until this many seconds before its expiry time. This window is longer
+# than any lifetime, which disables the cache: only ``RefreshingCredentials`` decides when to refresh.
+DISABLED_CACHE_WINDOW_SECONDS: Final = 10**9
+
+# Timeouts in seconds. They are short because other threads may wait for the same credentials, and the callers
+# retry with backoff in any case.
+_STS_CONFIG: Final = Config(retries={"mode": "standard"}, connect_timeout=10, read_timeout=20)
+
+_NO_HOST_CREDENTIALS: Final = (
+    "auth_method = 'instance_profile', but neither EC2 (IMDSv2), ECS nor EKS provides credentials on this "
+    "host: attach an instance profile, task role or pod identity, make the metadata service reachable (hop "
+    "limit 2 for containers), or choose another auth_method."
+)
+
+
+def assume_role(
+    source: Credentials,
+    role_arn: str,
+    *,
+    region_name: str,
+    endpoint_url: str | None,
+    verify: Any,
+    **parameters: Any,
+) -> RefreshingCredentials:
+    """
+    Return credentials of a role that an AWS identity assumes. The first use sends the request.
+
+    https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
+
+    :param source: credentials of the identity that assumes the role.
+    :param role_arn: ARN of the role.
+    :param region_name: AWS region of the STS endpoint.
+    :param endpoint_url: URL of the STS endpoint; None for the endpoint of AWS.
+    :param verify: botocore's ``verify``.
+    :param parameters: further parameters of the request.
+    """
+    creator = client_creator(_STS_CONFIG, region_name=region_name, endpoint_url=endpoint_url, verify=verify)
+    fetcher = AssumeRoleCredentialFetcher(
+        creator, source, role_arn, extra_args=parameters, expiry_window_seconds=DISABLED_CACHE_WINDOW_SECONDS
+    )
+
+    def fetch() -> Mapping[str, Any]:
+        try:
+            return dict(fetcher.fetch_credentials())
+        except (ClientError, BotoCoreError) as error:
+            trust_policy = caller_trust(
+                principal="<ARN of the identity that assumes the role>",
+                external_id=parameters.get("ExternalId"),
+            )
+            raise _map_error(error, "AssumeRole", role_arn, trust_policy) from error
+
+    return RefreshingCredentials(fetch, "assume-role")
+
+
+def assume_role_with_web_identity(
+    token_loader: Callable[[], str],
+    role_arn: str,
+    *,
+    region_name: str,
+    endpoint_url: str | None,
+    verify: Any,
+    **parameters: Any,
+) -> RefreshingCredentials:
+    """
+    Return credentials of a role that a web identity token may assume. The first use sends the request.
+
+    https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html
+
+    :param token_loader: returns a valid token.
+    :param role_arn: ARN of the role.
+    :param region_name: AWS region of the STS endpoint.
+    :param endpoint_url: URL of the STS endpoint; None for the endpoint of AWS.
+    :param verify: botocore's ``verify``.
+    :param parameters: further parameters of the request.
+    """
+    config = _STS_CONFIG.merge(Config(signature_version=UNSIGNED))
+    claims: Claims | None = None
+
+    def load_token() -> str:
+        nonlocal claims
+        token = token_loader()
+        claims = decode_claims(token)
+        return RedactedStr(token)
+
+    fetcher = AssumeRoleWithWebIdentityCredentialFetcher(
+        client_creator(config, region_name=region_name, endpoint_url=endpoint_url, verify=verify),
+        load_token,
+        role_arn,
+        extra_args=parameters,
+        expiry_window_seconds=DISABLED_CACHE_WINDOW_SECONDS,
+    )
+
+    def fetch() -> Mapping[str, Any]:
+        try:
+            return dict(fetcher.fetch_credentials())
+        except (ClientError, BotoCoreError) as error:
+            trust_policy = _trust_policy(claims, role_arn)
+            raise _map_error(error, "AssumeRoleWithWebIdentity", role_arn, trust_policy, claims) from error
+
+    return RefreshingCredentials(fetch, "assume-role-with-web-identity")
+
+
+def host_role() -> RefreshingCredentials:
+    """
+    Return credentials of the host that runs this process: EC2 (IMDSv2), ECS or EKS. The first use fetches
+    them.
+
+    Access keys in environment variables and in files such as ``~/.aws/credentials`` are not used.
+    """
+
+    def fetch() -> Mapping[str, Any]:
+        credentials = _load_host_credentials()
+        frozen = credentials.get_frozen_credentials()
+        # botocore has no public attribute for the expiry time of the credentials that its providers load.
+        expiry = credentials._expiry_time
+        now = datetime.now(UTC)
+        if expiry < now + timedelta(seconds=MIN_TRUSTED_EXPIRY_SECONDS):
+            expiry = min(expiry, now + timedelta(seconds=HOST_RECHECK_SECONDS))
+        return {
+            "access_key": frozen.access_key,
+            "secret_key": frozen.secret_key,
+            "token": frozen.token,
+            "expiry_time": expiry.isoformat(),
+        }
+
+    return RefreshingCredentials(fetch, "host")
+
+
+class RedactingTokenLoader(FileWebIdentityTokenLoader):
+    """Loads the token of a service account (EKS) so that botocore's debug log does not show it."""
+
+    def __call__(self) -> str:
+        return RedactedStr(super().__call__())
+
+
+def _load_host_credentials() -> Any:
+    session = create_sts_session()
+    session.set_config_variable("ec2_metadata_v1_disabled", True)
+    resolver = create_credential_resolver(session)
+    resolver.providers = [provider for provider in resolver.providers if provider.METHOD in HOST_METHODS]
+    for provider in resolver.providers:
+        if isinstance(provider, AssumeRoleWithWebIdentityProvider):
+            # botocore has no public argument for it where it creates its chain of providers.
+            provider._token_loader_cls = RedactingTokenLoader  # type: ignore[attr-defined]
+    try:
+        credentials = resolver.load_credentials()
+    except (ClientError, BotoCoreError) as error:
+        raise CredentialsError(f"{_NO_HOST_CREDENTIALS} ({error})", permanent=False) from error
+    if credentials is None:
+        # Not permanent: botocore also returns None if the metadata service does not respond for a moment.
+        raise CredentialsError(_NO_HOST_CREDENTIALS, permanent=False)
+    return credentials
+
+
+def _trust_policy(claims: Claims | None, role_arn: str) -> Mapping[str, Any] | None:
+    """Return a trust policy that allows a token to assume a role; None if the token lacks a claim for it."""
+    if claims is None or not (claims.issuer and claims.audience_for_aws and claims.subject):
+        return None
+    _, partition, _, _, account, *_ = role_arn.split(":")
+    return web_identity_trust(
+        account=account,
+        issuer=claims.issuer,
+        audience=claims.audience_for_aws,
+        subject=claims.subject,
+        partition=partition,
+    )
+
+
+def _map_error(
+    error: ClientError | BotoCoreError,
+    operation: str,
+    role_arn: str,
+    trust_policy: Mapping[str, Any] | None,
+    claims: Claims | None = None,
+) -> CredentialsError:
+    if not isinstance(error, ClientError):
+        return CredentialsError(
+            f"AWS STS did not respond to {operation} for {role_arn}: {error}",
+            permanent=False,
+            transient=is_transient(error, UNKNOWN_HINT),
+        )
+    details = error.response.get("Error", {})
+    error_code, aws_message = details.get("Code", "Unknown"), details.get("Message", "")
+    hint = hint_for(error_code, operation)
+    lines = [f"AWS STS: {operation} for {role_arn} failed: {error_code}: {aws_message}"]
+    if claims:
+        lines.append(f"Claims of the token: {claims}.")
+    cure = hint.cure.format(
+        permission=f"sts:{operation}", resource=role_arn, region="", subject=role_arn, parameter=""
+    )
+    if cure:
+        lines.append(f"What to do: {cure}")
+    if trust_policy and error_code in ("AccessDenied", "InvalidIdentityToken"):
+        lines.append(f"A trust policy that allows this sign-in:\n{json.dumps(trust_policy, indent=2)}")
+    return CredentialsError("\n".join(lines), permanent=hint.permanent, transient=is_transient(error, hint))

@@ -1,0 +1,168 @@
+"""The fields of a connection: each sign-in method has its own, and an error names every wrong field."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+
+from polysync_airflow.auth.connection import parse_credentials, ways
+from polysync_airflow.exceptions import CredentialsError
+from polysync_airflow.get_provider_info import get_provider_info
+from polysync_airflow.hooks import PolysyncSageMakerHook
+
+REGION = {"region_name": "eu-central-1"}
+ROLE = {"role_arn": "arn:aws:iam::123456789012:role/polysync"}
+KEY = {"access_key_id": "AKIAIOSFODNN7EXAMPLE", "secret_access_key": "the-secret"}
+APP = {"application_id_uri": "api://polysync", "tenant_id": "tenant", "client_id": "client"}
+
+COMPLETE: dict[str, dict[str, Any]] = {
+    "access_key": {"auth_method": "access_key", **REGION, **KEY},
+    "assume_role": {"auth_method": "assume_role", **REGION, **KEY, **ROLE, "external_id": "x7"},
+    "instance_profile": {"auth_method": "instance_profile", **REGION},
+    "web_identity / file": {
+        "auth_method": "web_identity", "identity_source": "file", "identity_file": "/x/token", **REGION, **ROLE,
+    },
+    "web_identity / entra / managed_identity": {
+        "auth_method": "web_identity", "identity_source": "entra", "entra_credential": "managed_identity",
+        "application_id_uri": "api://polysync", **REGION, **ROLE,
+    },
+    "web_identity / entra / workload_identity": {
+        "auth_method": "web_identity", "identity_source": "entra", "entra_credential": "workload_identity",
+        "application_id_uri": "api://polysync", **REGION, **ROLE,
+    },
+    "web_identity / entra / client_secret": {
+        "auth_method": "web_identity", "identity_source": "entra", "entra_credential": "client_secret",
+        "client_secret": "the-secret", **APP, **REGION, **ROLE,
+    },
+    "web_identity / entra / client_certificate": {
+        "auth_method": "web_identity", "identity_source": "entra", "entra_credential": "client_certificate",
+        "client_certificate": "/x/pem", **APP, **REGION, **ROLE,
+    },
+}  # fmt: skip
+
+
+def error_message(fields: dict[str, Any]) -> str:
+    """Return the error message for the fields of a connection."""
+    with pytest.raises(CredentialsError) as caught:
+        parse_credentials(fields, connection_id="mine")
+    assert "'mine'" in str(caught.value)
+    assert "the-secret" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("method", COMPLETE)
+def test_complete_connection_is_accepted(method: str) -> None:
+    """A connection with all fields of its method is valid, describes its method, and shows no secret."""
+    credentials = parse_credentials(COMPLETE[method], connection_id="mine")
+
+    assert credentials.auth_description == method
+    assert "the-secret" not in repr(credentials) + str(credentials)
+    assert credentials.secrets == (["the-secret"] if "the-secret" in COMPLETE[method].values() else [])
+
+
+@pytest.mark.parametrize("method", COMPLETE)
+def test_missing_field_is_named(method: str) -> None:
+    """A connection without a required field is an error that names the field."""
+    for name in COMPLETE[method].keys() - {"external_id"}:
+        fields = {field: value for field, value in COMPLETE[method].items() if field != name}
+        assert f"- {name}" in error_message(fields)
+
+
+@pytest.mark.parametrize("method", COMPLETE)
+def test_fields_of_other_methods_are_named(method: str) -> None:
+    """A field of another method is not ignored: it is an error that names the field."""
+    all_fields = {name: value for fields in COMPLETE.values() for name, value in fields.items()}
+    tags = ("auth_method", "identity_source", "entra_credential")
+    own_fields = type(parse_credentials(COMPLETE[method], connection_id="mine")).model_fields
+    other_fields = {
+        name: value for name, value in all_fields.items() if name not in own_fields and name not in tags
+    }
+
+    message = error_message({**COMPLETE[method], **other_fields})
+
+    for name in other_fields:
+        assert f"- {name}" in message
+    assert other_fields
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"region_name": None}, ["- region_name: Field required; fill it in"]),
+        ({"region_name": "Frankfurt"}, ["- region_name: String should match"]),
+        ({"auth_method": "saml"}, ["- auth_method: give one of access_key, assume_role"]),
+        ({"role_arn": "polysync"}, ["- role_arn: String should"]),
+        ({"role_arn": "arn:aws:iam::123456789012:user/polysync"}, ["- role_arn: String should match"]),
+        (
+            {"access_key_id": "", "secret_access_key": ""},
+            ["access_key_id (login)", "secret_access_key (password)"],
+        ),
+        ({"profile_name": "prod"}, ["- profile_name", "remove it"]),
+        ({"aws_session_token": "x"}, ["- aws_session_token"]),
+        ({"externalid": "x"}, ["- externalid", "did you mean external_id"]),
+        ({"sesion_name": "x"}, ["- sesion_name", "did you mean session_name"]),
+        ({"duration_seconds": 60}, ["- duration_seconds", "900"]),
+        ({"duration_seconds": "an hour"}, ["- duration_seconds"]),
+        ({"session_name": "with space"}, ["- session_name"]),
+        ({"endpoint_url": "sagemaker.local"}, ["- endpoint_url"]),
+        ({"sts_endpoint_url": "file:///etc/passwd"}, ["- sts_endpoint_url"]),
+    ],
+)
+def test_wrong_field_is_named_with_a_cure(change: dict[str, Any], expected: list[str]) -> None:
+    """The error names the wrong field, the reason, and the field that was probably meant."""
+    fields = {name: value for name, value in COMPLETE["assume_role"].items() if name != "external_id"}
+
+    message = error_message({**fields, **change})
+
+    for text in expected:
+        assert text in message
+
+
+@pytest.mark.parametrize("method", COMPLETE)
+@pytest.mark.parametrize("form", ["json", "uri"])
+def test_json_and_uri_forms_are_equal(method: str, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection stored as JSON gives the same credentials as one stored as a URI."""
+    fields = dict(COMPLETE[method])
+    login, password = fields.pop("access_key_id", ""), fields.pop("secret_access_key", "")
+    if form == "json":
+        content: dict[str, Any] = {"conn_type": "polysync_sagemaker", "extra": fields}
+        text = json.dumps({**content, "login": login, "password": password})
+    else:
+        text = f"polysync-sagemaker://{login}:{password}@/?{urlencode({**fields, 'duration_seconds': ''})}"
+    monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", text)
+
+    credentials = PolysyncSageMakerHook().credentials
+
+    assert credentials == parse_credentials(COMPLETE[method], connection_id="polysync_default")
+
+
+def test_numbers_and_booleans_can_be_strings() -> None:
+    """Numbers and booleans can be strings, because a URI contains strings only."""
+    fields = {**COMPLETE["assume_role"], "duration_seconds": "1800", "verify": "False"}
+
+    credentials: Any = parse_credentials(fields, connection_id="mine")
+
+    assert (credentials.duration_seconds, credentials.verify) == (1800, False)
+
+
+def test_ca_bundle_must_be_in_an_allowed_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If ``verify`` is a path, it must be in an allowed folder as every other path."""
+    fields = {**COMPLETE["instance_profile"], "verify": "/etc/shadow"}
+    credentials = parse_credentials(fields, connection_id="mine")
+
+    with pytest.raises(CredentialsError, match="verify = '/etc/shadow' is outside"):
+        credentials.session(())
+
+
+def test_form_has_exactly_the_fields_of_the_methods() -> None:
+    """The connection form has exactly the fields of the sign-in methods, and masks the secret ones."""
+    (connection_type,) = get_provider_info()["connection-types"]
+    form_fields = connection_type["conn-fields"]
+
+    method_fields = {name for cls in ways() for name in cls.model_fields}
+    masked = {name for name, field in form_fields.items() if field["schema"].get("format") == "password"}
+    assert set(form_fields) == method_fields - {"access_key_id", "secret_access_key"}
+    assert masked == {"session_token", "client_secret"}

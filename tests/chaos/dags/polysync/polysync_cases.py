@@ -1,0 +1,65 @@
+"""One DAG for each test case, with the operators of this provider."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import DAG
+
+from polysync_airflow.operators import PolysyncStartPipelineOperator
+from tests.chaos.kill_points import kill_at_call, kill_at_deferral, record_process
+
+START = "StartPipelineExecution"
+BEFORE_START = kill_at_call(START, after_response=False)
+AFTER_START = kill_at_call(START, after_response=True)
+
+# The operator's arguments, by test case.
+CASES: dict[str, dict[str, Any]] = {
+    "1": {"pre_execute": BEFORE_START},
+    "2": {"pre_execute": AFTER_START},
+    "3a": {},
+    "3b": {},
+    "4": {"pre_execute": kill_at_deferral()},
+    "5": {"pre_execute": record_process(), "deferrable": False},
+    "6a": {},
+    "6b": {},
+    "7": {},
+    "8a": {},
+    "8b": {},
+    "8c": {},
+    "8d": {},
+    "9a": {"execution_timeout": timedelta(seconds=60), "retries": 0},
+    "9b": {"execution_timeout": timedelta(seconds=60), "retries": 0, "deferrable": False},
+    "9c": {},
+    "10": {"retry_mode": "resume"},
+    "11": {"retry_mode": "new"},
+    "12": {"pre_execute": AFTER_START, "pipeline_parameters": {"Value": "try-{{ ti.try_number }}"}},
+    "15a": {"pre_execute": record_process(), "deferrable": False, "retries": 0},
+    "15b": {"pre_execute": AFTER_START, "retries": 0},
+    "16": {"pre_execute": record_process(), "deferrable": False, "retries": 0},
+    "17a": {},
+    "17b": {"deferrable": False},
+}
+# The number of mapped tasks, by test case.
+MAPPED_TASKS = {"13": 50, "14": 20}
+DAGRUN_TIMEOUT = {"9c": timedelta(seconds=90)}
+
+COMMON: dict[str, Any] = {
+    "task_id": "start",
+    "pipeline_name": "{{ dag_run.conf['pipeline'] }}",
+    "deferrable": True,
+    "poll_interval": 2,
+    "retries": 2,
+    "retry_delay": timedelta(seconds=2),
+}
+
+for case, options in CASES.items():
+    with DAG(dag_id=f"polysync_{case}", schedule=None, dagrun_timeout=DAGRUN_TIMEOUT.get(case)):
+        PolysyncStartPipelineOperator(**{**COMMON, **options})
+
+for case, tasks in MAPPED_TASKS.items():
+    with DAG(dag_id=f"polysync_{case}", schedule=None):
+        PolysyncStartPipelineOperator.partial(**COMMON).expand(
+            pipeline_parameters=[{"Value": str(number)} for number in range(tasks)]
+        )

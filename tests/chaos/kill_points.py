@@ -1,0 +1,90 @@
+"""
+Kill points: places in a task's process at which the process kills itself with SIGKILL.
+
+Each kill point is a ``pre_execute`` of an operator, so that the operator itself is unchanged. It is active in the first
+try only. Before the kill it writes the marker ``killed``, which proves to the suite that the kill happened.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from tests.chaos import markers
+
+PreExecute = Callable[[Any], None]
+
+
+def kill_at_call(operation: str, *, after_response: bool) -> PreExecute:
+    """
+    Kill the process at a call of SageMaker.
+
+    :param operation: the operation, for example ``StartPipelineExecution``.
+    :param after_response: True to kill after the response has arrived, but before botocore returns it; False to kill
+        before the request is sent.
+    """
+
+    def install(context: Any) -> None:
+        from botocore.httpsession import URLLib3Session
+
+        if not _is_first_try(context):
+            return
+        pipeline, send = _pipeline(context), URLLib3Session.send
+
+        def send_and_kill(session: URLLib3Session, request: Any) -> Any:
+            if _text(request.headers.get("X-Amz-Target", "")) != f"SageMaker.{operation}":
+                return send(session, request)
+            if after_response:
+                send(session, request)
+            body = json.loads(_text(request.body))
+            _kill_own_process(pipeline, operation=operation, token=body.get("ClientRequestToken"))
+
+        URLLib3Session.send = send_and_kill  # type: ignore[method-assign, assignment]
+
+    return install
+
+
+def kill_at_deferral() -> PreExecute:
+    """Kill the process when the operator calls ``defer``."""
+
+    def install(context: Any) -> None:
+        if not _is_first_try(context):
+            return
+
+        def kill(operator: Any, **arguments: Any) -> NoReturn:
+            _kill_own_process(_pipeline(context), operation="defer")
+
+        type(context["task"]).defer = kill
+
+    return install
+
+
+def record_process() -> PreExecute:
+    """Record the process id of each try and of its parent, so that the suite can kill these processes."""
+
+    def record(context: Any) -> None:
+        name = f"try-{context['ti'].try_number}"
+        markers.write(_pipeline(context), name, pid=os.getpid(), parent=os.getppid())
+
+    return record
+
+
+def _is_first_try(context: Any) -> bool:
+    return bool(context["ti"].try_number == 1)
+
+
+def _pipeline(context: Any) -> str:
+    return str(context["dag_run"].conf["pipeline"])
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def _kill_own_process(pipeline: str, **facts: Any) -> NoReturn:
+    markers.write(pipeline, "killed", pid=os.getpid(), **facts)
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("The process runs on after SIGKILL")

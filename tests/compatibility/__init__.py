@@ -1,0 +1,1 @@
+"""Tests that this version reads what earlier versions stored in Airflow's database."""

@@ -1,0 +1,285 @@
+"""Test harness for recovery: a simulated task instance, a request interceptor and an execution log."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from airflow.sdk import RetryAction
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, AirflowTaskTimeout
+from botocore.httpsession import URLLib3Session
+
+from polysync_airflow.emulator import EmulatorServer
+from polysync_airflow.emulator.engine.execution import Execution
+from polysync_airflow.emulator.sagemaker.store import ExecutionRecord
+from polysync_airflow.operators import PolysyncStartPipelineOperator
+from polysync_airflow.operators.record_store import STORE_KEY
+from polysync_airflow.states import has_ended
+from tests.tasks import Run, StateStore, TaskInstance, run_task
+
+NEVER_ENDS = {"steps": {"Merge": {"duration": None}}}
+MERGE_FAILS = {"steps": {"Merge": {"fail": {"reason": "AlgorithmError: no data"}}}}
+MERGE_FAILS_ONCE = {"steps": {"Merge": {"fail": {"reason": "AlgorithmError: no data", "times": 1}}}}
+MERGE_FAILS_TWICE = {"steps": {"Merge": {"fail": {"reason": "AlgorithmError: no data", "times": 2}}}}
+
+START, RETRY, STOP = "StartPipelineExecution", "RetryPipelineExecution", "StopPipelineExecution"
+DESCRIBE, LIST_STEPS = "DescribePipelineExecution", "ListPipelineExecutionSteps"
+CHANGES = (START, RETRY, STOP)
+
+
+class CrashError(BaseException):
+    """Simulates that the task's process ends at once: no ``except Exception`` of its own code runs."""
+
+
+def crash(*_: Any) -> None:
+    """End the task's process at once."""
+    raise CrashError
+
+
+@dataclass
+class Task:
+    """
+    Simulates one task instance over several tries, in the way that Airflow runs it.
+
+    :param deferrable: whether the task defers or waits on the worker.
+    :param arguments: the operator's arguments in the DAG.
+    :param retries: the task's retries in the DAG.
+    """
+
+    deferrable: bool = False
+    arguments: dict[str, Any] = field(default_factory=dict)
+    retries: int = 2
+    task_id: str = "train"
+    dag_id: str = "retraining"
+    run_id: str = "scheduled__2026-01-01T00:00:00+00:00"
+    map_index: int = -1
+    store: StateStore = field(default_factory=StateStore)
+    try_number: int = 0
+    state: str = "scheduled"
+
+    def __post_init__(self) -> None:
+        self.max_tries = self.retries
+        self.operator = self._make_operator({})
+
+    @property
+    def finished(self) -> bool:
+        """Whether the task instance is in a final state."""
+        return self.state in ("success", "failed", "skipped")
+
+    @property
+    def record(self) -> Any:
+        """The record that the tries have stored."""
+        return self.store.get(STORE_KEY)
+
+    def prepare_try(self, **arguments: Any) -> PolysyncStartPipelineOperator:
+        """
+        Create the operator of the next try, which ``run_prepared_try`` then runs.
+
+        :param arguments: arguments that replace those of the DAG, as templates may render differently in each
+            try.
+        """
+        self.operator = self._make_operator(arguments)
+        return self.operator
+
+    def run_prepared_try(self) -> Run:
+        """
+        Run the operator that ``prepare_try`` created, to the end of the try.
+
+        The new try has no XComs of earlier tries, but the task state store is kept.
+        """
+        self.try_number += 1
+        self.state = "running"
+        ti = TaskInstance(
+            self.task_id,
+            self.dag_id,
+            self.run_id,
+            self.map_index,
+            self.try_number,
+            self.max_tries,
+            store=self.store,
+        )
+        try:
+            run = run_task(self.operator, ti)
+        except CrashError as crash_error:
+            run = Run(ti, error=crash_error)
+        except AirflowTaskTimeout as timeout:
+            # Like ``_execute_task`` in airflow/sdk/execution_time/task_runner.py.
+            self.operator.on_kill()
+            run = Run(ti, error=timeout)
+        self.state = self._state_after(run)
+        return run
+
+    def next_try(self, **arguments: Any) -> Run:
+        """
+        Create the operator of the next try and run it to the end of the try.
+
+        :param arguments: arguments that replace those of the DAG.
+        """
+        self.prepare_try(**arguments)
+        return self.run_prepared_try()
+
+    def clear(self) -> None:
+        """Clear the task, as ``clear_task_instances`` in airflow/models/taskinstance.py does for a user."""
+        self.max_tries = self.try_number + self.retries
+        self.state = "scheduled"
+
+    def _make_operator(self, changes: dict[str, Any]) -> PolysyncStartPipelineOperator:
+        return PolysyncStartPipelineOperator(
+            **{
+                "task_id": self.task_id,
+                "pipeline_name": "fanout",
+                "poll_interval": 60,
+                "deferrable": self.deferrable,
+                "retries": self.retries,
+                **self.arguments,
+                **changes,
+            }
+        )
+
+    def _state_after(self, run: Run) -> str:
+        # Like ``_run_task_and_map_outcome`` and ``_handle_current_task_failed`` in task_runner.py. A crashed
+        # process cannot report its state, so the scheduler sets the state to failed.
+        if run.error is None:
+            return "success"
+        if isinstance(run.error, AirflowSkipException):
+            return "skipped"
+        retried = self.try_number <= self.max_tries and not isinstance(run.error, AirflowFailException)
+        policy = self.operator.retry_policy
+        if retried and policy and not isinstance(run.error, CrashError):
+            context: Any = {"task": self.operator}
+            with suppress(LookupError):  # Airflow ignores a policy that raises
+                decision = policy.evaluate(run.error, self.try_number, self.max_tries, context)
+                retried = decision.action is not RetryAction.FAIL
+        return "up_for_retry" if retried else "failed"
+
+
+Action = Callable[[dict[str, Any]], Any]
+
+
+class RequestInterceptor:
+    """Runs actions just before a request leaves botocore, or when its response has arrived."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._actions: dict[tuple[str, str], list[Action]] = {}
+        send = URLLib3Session.send
+
+        def intercepted_send(session: URLLib3Session, request: Any) -> Any:
+            target = request.headers.get("X-Amz-Target", b"")
+            operation = (target.decode() if isinstance(target, bytes) else target).rpartition(".")[2]
+            body = json.loads(request.body or b"{}")
+            self._run_actions("before", operation, body)
+            response = send(session, request)
+            self._run_actions("after", operation, body)
+            return response
+
+        monkeypatch.setattr(URLLib3Session, "send", intercepted_send)
+
+    def before(self, operation: str, action: Action) -> None:
+        """Run an action once, just before the next request of this operation is sent."""
+        self._actions.setdefault(("before", operation), []).append(action)
+
+    def after(self, operation: str, action: Action) -> None:
+        """Run an action once, when the next such request has a response that botocore has not read."""
+        self._actions.setdefault(("after", operation), []).append(action)
+
+    def clear(self) -> None:
+        """Remove all actions that have not run."""
+        self._actions.clear()
+
+    def _run_actions(self, moment: str, operation: str, body: dict[str, Any]) -> None:
+        actions = self._actions.get((moment, operation))
+        if actions:
+            actions.pop(0)(body)
+
+
+class ExecutionLog:
+    """
+    Records from the emulator's engine which executions ran at which times.
+
+    It does not depend on any API response, so it also sees executions of which the task does not know.
+    """
+
+    def __init__(self, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._emulator = emulator
+        self.finished_attempts: list[tuple[float, float, str]] = []
+        running_since: dict[str, float] = {}
+        create, retry, finish = Execution.__post_init__, Execution.retry, Execution._finish
+
+        def created(engine: Execution) -> None:
+            create(engine)
+            running_since[engine.seed] = engine.created_at
+
+        def retried(engine: Execution, now: float, *arguments: Any) -> None:
+            retry(engine, now, *arguments)
+            running_since[engine.seed] = now
+
+        def finished(engine: Execution, at: float) -> None:
+            finish(engine, at)
+            self.finished_attempts.append((running_since.pop(engine.seed), at, engine.status))
+
+        self._running_since = running_since
+        monkeypatch.setattr(Execution, "__post_init__", created)
+        monkeypatch.setattr(Execution, "retry", retried)
+        monkeypatch.setattr(Execution, "_finish", finished)
+
+    def clear(self) -> None:
+        """Forget everything; called after the emulator was reset."""
+        self.finished_attempts.clear()
+        self._running_since.clear()
+
+    @property
+    def executions(self) -> list[ExecutionRecord]:
+        """All executions in their current state, in the order of their starts."""
+        regions = self._emulator.sagemaker.regions.values()
+        records = [record for region in regions for record in region.executions()]
+        for record in records:
+            record.engine.advance(self._emulator.clock.now())
+        return sorted(records, key=lambda record: record.engine.created_at)
+
+    @property
+    def arns(self) -> list[str]:
+        """The ARNs of all executions, in the order of their starts."""
+        return [record.arn for record in self.executions]
+
+    @property
+    def statuses(self) -> list[str]:
+        """The AWS statuses of all executions, in the order of their starts."""
+        return [record.engine.status for record in self.executions]
+
+    @property
+    def running(self) -> list[str]:
+        """The ARNs of the executions that have not finished, including those that are stopping."""
+        return [record.arn for record in self.executions if not has_ended(record.engine.status)]
+
+    @property
+    def max_concurrent(self) -> int:
+        """The highest number of executions that ran at the same time."""
+        assert self.executions is not None  # advances the engine, which adds to finished_attempts
+        changes = [(end, -1) for _, end, _ in self.finished_attempts]
+        changes += [(start, 1) for start, _, _ in self.finished_attempts]
+        changes += [(start, 1) for start in self._running_since.values()]
+        running = maximum = 0
+        for _, change in sorted(changes):
+            running += change
+            maximum = max(maximum, running)
+        return maximum
+
+
+def calls(emulator: EmulatorServer, *operations: str) -> list[str]:
+    """Return the operations that were called, in order; only the given operations if there are any."""
+    called = [call["operation"] for call in emulator.control.calls()]
+    return [operation for operation in called if not operations or operation in operations]
+
+
+def tokens(emulator: EmulatorServer, operation: str) -> list[str]:
+    """Return the client tokens of all calls of an operation, including calls that were not processed."""
+    return [call["request"].get("ClientRequestToken", "") for call in emulator.control.calls(operation)]
+
+
+def step_attempts(record: ExecutionRecord) -> dict[str, int]:
+    """Return how often each step of an execution ran, as ``AttemptCount`` of ListPipelineExecutionSteps."""
+    return {name: run.attempt for name, run in record.engine.runs.items()}

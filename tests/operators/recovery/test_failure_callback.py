@@ -1,0 +1,59 @@
+"""The failure callback after resumes and timeouts. Its basic behaviour is tested one folder above."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from polysync_airflow.emulator import EmulatorServer
+from tests.operators.recovery.conftest import MakeTask
+from tests.operators.recovery.harness import (
+    NEVER_ENDS,
+    ExecutionLog,
+    Task,
+    calls,
+    crash,
+)
+from tests.tasks import EmulatedTime, TaskInstance
+
+
+def run_failure_callbacks(operator: Any, ti: TaskInstance) -> None:
+    """Run the failure callbacks, as Airflow does on the worker or in the DAG processor."""
+    for callback in operator.on_failure_callback:
+        callback({"ti": ti, "task": operator, "dag": None, "params": {}})
+
+
+def test_failure_callback_stops_a_resumed_execution(
+    execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """The failure callback stops the resumed attempt, even if the attempt before was stopped too."""
+    emulator.control.put_scenario({"steps": {"Merge": {"fail": {"times": 1}, "duration": 230}}})
+    task = Task(arguments={"retry_mode": "resume", "poll_interval": 20}, retries=1)
+    task.prepare_try()
+    # The stop comes too late: the last step fails while the execution is stopping.
+    emulated_time.after(460, task.operator.on_kill)
+    task.run_prepared_try()
+    emulator.control.put_scenario(NEVER_ENDS)
+    emulated_time.after(100, crash)
+    run = task.next_try()
+    assert task.state == "failed"
+    assert execution_log.statuses == ["Executing"]
+
+    run_failure_callbacks(task.prepare_try(), run.ti)
+    emulator.control.advance(60)
+
+    assert execution_log.statuses == ["Stopped"]
+
+
+def test_failure_callback_does_nothing_after_a_timeout(
+    make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
+) -> None:
+    """The try itself has requested the stop, so the failure callback that follows makes no call."""
+    emulator.control.put_scenario(NEVER_ENDS)
+    task = make_task(timeout=3600, retries=0)
+    run = task.next_try()
+    assert task.state == "failed"
+    emulator.control.clear_calls()
+
+    run_failure_callbacks(run.operator, run.ti)
+
+    assert calls(emulator) == []

@@ -1,0 +1,350 @@
+"""``on_kill`` on a worker: Airflow calls it in a signal handler, at any moment of the try."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from polysync_airflow.emulator import EmulatorServer
+from polysync_airflow.exceptions import PipelineExecutionCancelledError, PolysyncError
+from tests.operators.recovery.harness import (
+    DESCRIBE,
+    MERGE_FAILS_ONCE,
+    NEVER_ENDS,
+    RETRY,
+    START,
+    STOP,
+    ExecutionLog,
+    RequestInterceptor,
+    Task,
+    calls,
+    crash,
+    tokens,
+)
+from tests.tasks import EmulatedTime
+
+# A deferrable task runs on a worker, too, until it defers.
+BOTH_MODES = pytest.mark.parametrize("deferrable", [False, True], ids=["sync", "deferred"])
+
+
+def kill(task: Task) -> Callable[[Any], None]:
+    """Return an action that kills the current try, as Airflow's signal handler does."""
+    return lambda _: task.operator.on_kill()
+
+
+def let_stop_take_effect(emulator: EmulatorServer) -> None:
+    """Advance the clock until a stop has taken effect."""
+    emulator.control.advance(60)
+
+
+@BOTH_MODES
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_kill_during_the_start(
+    moment: str,
+    deferrable: bool,
+    interceptor: RequestInterceptor,
+    execution_log: ExecutionLog,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+) -> None:
+    """The ARN is not known yet: the request is resent with the same token, and the execution is stopped."""
+    task = Task(deferrable)
+    (interceptor.before if moment == "before" else interceptor.after)(START, kill(task))
+
+    run = task.next_try()
+    let_stop_take_effect(emulator)
+
+    assert str(run.error) == "The task was killed."
+    assert task.state == "up_for_retry"
+    assert run.trigger is None
+    assert execution_log.statuses == ["Stopped"]
+    assert len(set(tokens(emulator, START))) == len(set(tokens(emulator, STOP))) == 1
+
+
+@BOTH_MODES
+def test_retry_after_a_kill_starts_a_new_execution(
+    deferrable: bool,
+    interceptor: RequestInterceptor,
+    execution_log: ExecutionLog,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+) -> None:
+    """After a worker shutdown, the next try starts a new execution once the stopped one has ended."""
+    task = Task(deferrable)
+    interceptor.before(START, kill(task))
+    task.next_try()
+
+    run = task.next_try()
+
+    assert run.error is None
+    assert execution_log.statuses == ["Stopped", "Succeeded"]
+    assert execution_log.max_concurrent == 1
+
+
+@BOTH_MODES
+def test_kill_before_the_start(
+    deferrable: bool, execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """A try that is killed before its start sends nothing, and the next try starts normally."""
+    task = Task(deferrable)
+    task.prepare_try().on_kill()
+
+    run = task.run_prepared_try()
+
+    assert isinstance(run.error, PolysyncError)
+    assert not run.error.permanent
+    assert calls(emulator) == []
+    assert task.next_try().error is None
+    assert execution_log.statuses == ["Succeeded"]
+
+
+@BOTH_MODES
+def test_kill_while_the_request_is_stored(
+    deferrable: bool, execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """A try that is killed while its request is stored does not send the request."""
+    task = Task(deferrable)
+    task.prepare_try()
+    store_set = task.store.set
+
+    def set_and_kill(key: str, value: Any, *, retention: Any = None) -> None:
+        store_set(key, value, retention=retention)
+        task.operator.on_kill()
+
+    task.store.set = set_and_kill  # type: ignore[method-assign]
+
+    task.run_prepared_try()
+
+    assert execution_log.arns == []
+    task.store.set = store_set  # type: ignore[method-assign]
+    assert task.next_try().error is None
+    assert execution_log.statuses == ["Succeeded"]
+
+
+def test_kill_during_the_wait_uses_retries(
+    execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """An execution that a kill has stopped is an ordinary failure, which uses the task's retries."""
+    emulator.control.put_scenario(NEVER_ENDS)
+    task = Task()
+    task.prepare_try()
+    emulated_time.after(300, task.operator.on_kill)
+
+    run = task.run_prepared_try()
+
+    assert type(run.error) is PipelineExecutionCancelledError
+    assert task.state == "up_for_retry"
+    assert run.xcoms["state"] == "Cancelled"
+    assert execution_log.statuses == ["Stopped"]
+
+
+def test_kill_during_the_wait_ignores_on_cancelled(
+    execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """``on_cancelled`` is for executions that a user stops, not for a worker that shuts down."""
+    emulator.control.put_scenario(NEVER_ENDS)
+    task = Task(arguments={"on_cancelled": "skip"})
+    task.prepare_try()
+    emulated_time.after(300, task.operator.on_kill)
+
+    assert type(task.run_prepared_try().error) is PipelineExecutionCancelledError
+
+
+def test_kill_during_the_wait_for_a_resumed_execution(
+    execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """The stop of a resumed attempt has its own token, even if the attempt before was stopped too."""
+    emulator.control.put_scenario({"steps": {"Merge": {"fail": {"times": 1}, "duration": 230}}})
+    task = Task(arguments={"retry_mode": "resume", "poll_interval": 20})
+    task.prepare_try()
+    # The stop comes too late: the last step fails while the execution is stopping.
+    emulated_time.after(460, task.operator.on_kill)
+    task.run_prepared_try()
+    assert execution_log.statuses == ["Failed"]
+    emulator.control.put_scenario(NEVER_ENDS)
+    task.prepare_try()
+    emulated_time.after(100, task.operator.on_kill)
+
+    task.run_prepared_try()
+
+    assert calls(emulator, RETRY) == [RETRY]
+    assert execution_log.statuses == ["Stopped"]
+    assert len(set(tokens(emulator, STOP))) == 2
+
+
+@BOTH_MODES
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_kill_during_the_resume(
+    moment: str,
+    deferrable: bool,
+    interceptor: RequestInterceptor,
+    execution_log: ExecutionLog,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+) -> None:
+    """The execution is stopped if the kill comes just before or just after AWS resumes it."""
+    emulator.control.put_scenario(MERGE_FAILS_ONCE)
+    task = Task(deferrable, {"retry_mode": "resume"})
+    task.next_try()
+    (interceptor.before if moment == "before" else interceptor.after)(RETRY, kill(task))
+
+    run = task.next_try()
+    let_stop_take_effect(emulator)
+
+    assert str(run.error) == "The task was killed."
+    assert execution_log.statuses == ["Stopped"]
+
+
+@BOTH_MODES
+def test_kill_during_the_poll_before_reattaching(
+    deferrable: bool,
+    interceptor: RequestInterceptor,
+    execution_log: ExecutionLog,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+) -> None:
+    """The execution of the earlier try is stopped, and the killed try does not reattach to it."""
+    task = Task(deferrable)
+    emulated_time.after(100, crash)
+    task.next_try()
+    interceptor.before(DESCRIBE, kill(task))
+
+    run = task.next_try()
+    let_stop_take_effect(emulator)
+
+    assert run.error is not None
+    assert run.trigger is None
+    assert execution_log.statuses == ["Stopped"]
+
+
+def test_kill_while_waiting_behind_an_earlier_epoch(
+    execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """A try that is killed while it waits for an old execution's end does not start a new one."""
+    task = Task()
+    emulated_time.after(100, crash)
+    task.next_try()
+    task.clear()
+    task.prepare_try()
+    emulated_time.after(1, task.operator.on_kill)
+
+    run = task.run_prepared_try()
+
+    assert str(run.error) == "The task was killed."
+    assert execution_log.statuses == ["Stopped"]
+
+
+def test_kill_while_the_start_hangs(
+    interceptor: RequestInterceptor,
+    execution_log: ExecutionLog,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+) -> None:
+    """The kill uses a connection of its own and does not wait for the start request that hangs."""
+    emulator.control.add_fault("latency", START, delay=0.6, count=1)
+    task = Task()
+    task.prepare_try()
+    stopped: list[list[str]] = []
+
+    def kill_now() -> None:
+        task.operator.on_kill()
+        stopped.append(calls(emulator, START, STOP))
+
+    killer = threading.Timer(0.2, kill_now)
+    interceptor.before(START, lambda _: killer.start())
+
+    run = task.run_prepared_try()
+    killer.join()
+    let_stop_take_effect(emulator)
+
+    assert str(run.error) == "The task was killed."
+    assert stopped == [[START, STOP]], (
+        "the kill has a response to its own start while the task's start still hangs"
+    )
+    assert execution_log.statuses == ["Stopped"]
+    assert len(set(tokens(emulator, START))) == 1
+
+
+def test_kill_during_transient_errors(
+    interceptor: RequestInterceptor,
+    execution_log: ExecutionLog,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+) -> None:
+    """The kill retries throttled requests and lost responses until the execution is stopped."""
+    emulator.control.add_fault("lost_response", START, count=5)
+    emulator.control.add_fault("throttle", STOP, count=3)
+    task = Task(retries=0)
+    interceptor.after(START, kill(task))
+
+    run = task.next_try()
+    let_stop_take_effect(emulator)
+
+    assert run.error is not None
+    assert execution_log.statuses == ["Stopped"]
+
+
+def test_two_kills_send_the_same_stop(
+    execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """Airflow sends SIGTERM again if a task does not end: the second stop has the same token."""
+    emulator.control.put_scenario(NEVER_ENDS)
+    task = Task()
+    task.prepare_try()
+    for _ in range(2):
+        emulated_time.after(300, task.operator.on_kill)
+
+    task.run_prepared_try()
+
+    assert len(tokens(emulator, STOP)) == 2
+    assert len(set(tokens(emulator, STOP))) == 1
+
+
+def test_kill_without_permission_to_stop(
+    execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """If the stop is refused, the worker does not hang, and the task ends with the execution."""
+    emulator.control.add_fault("error", STOP, code="AccessDeniedException", message="not you")
+    task = Task()
+    task.prepare_try()
+    emulated_time.after(200, task.operator.on_kill)
+
+    assert task.run_prepared_try().error is None
+    assert execution_log.statuses == ["Succeeded"]
+
+
+@BOTH_MODES
+def test_stop_on_kill_false_during_the_start(
+    deferrable: bool,
+    interceptor: RequestInterceptor,
+    execution_log: ExecutionLog,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+) -> None:
+    """The killed task ends, the execution keeps running, and the next try reattaches to it."""
+    task = Task(deferrable, {"stop_on_kill": False})
+    interceptor.before(START, kill(task))
+
+    first = task.next_try()
+    assert str(first.error) == "The task was killed."
+    second = task.next_try()
+
+    assert second.error is None
+    assert calls(emulator, STOP) == []
+    assert execution_log.statuses == ["Succeeded"]
+
+
+def test_stop_on_kill_false_during_the_wait(
+    execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """The task waits until Airflow ends the process, and nothing is stopped."""
+    task = Task(arguments={"stop_on_kill": False})
+    task.prepare_try()
+    emulated_time.after(100, task.operator.on_kill)
+
+    assert task.run_prepared_try().error is None
+    assert calls(emulator, STOP) == []
+    assert execution_log.statuses == ["Succeeded"]

@@ -1,0 +1,352 @@
+"""Task failures: the execution keeps running if a next try can reattach to it; otherwise it is stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from airflow.sdk import RetryDecision, RetryPolicy
+from airflow.sdk.exceptions import AirflowFailException, AirflowTaskTimeout
+
+from polysync_airflow.emulator import EmulatorServer
+from polysync_airflow.exceptions import (
+    PipelineExecutionTimeoutError,
+    SageMakerApiError,
+)
+from tests.operators.recovery.conftest import MakeTask
+from tests.operators.recovery.harness import (
+    DESCRIBE,
+    NEVER_ENDS,
+    START,
+    STOP,
+    ExecutionLog,
+    RequestInterceptor,
+    Task,
+    calls,
+    crash,
+    tokens,
+)
+from tests.tasks import EmulatedTime, TaskInstance
+
+FailPush = Callable[[BaseException], None]
+
+
+@pytest.fixture
+def fail_first_push(monkeypatch: pytest.MonkeyPatch) -> FailPush:
+    """Let the first try fail when it pushes the XCom ``execution_arn``."""
+    push = TaskInstance.xcom_push
+
+    def fail_with(error: BaseException) -> None:
+        def failing_push(self: TaskInstance, key: str, value: Any) -> None:
+            if self.try_number == 1 and key == "execution_arn":
+                raise error
+            push(self, key, value)
+
+        monkeypatch.setattr(TaskInstance, "xcom_push", failing_push)
+
+    return fail_with
+
+
+class FixedPolicy(RetryPolicy):
+    """A retry policy of the DAG's author."""
+
+    def __init__(self, decide: Callable[[], RetryDecision]) -> None:
+        self.decide = decide
+
+    def evaluate(self, *_: Any, **__: Any) -> RetryDecision:
+        """Return the decision."""
+        return self.decide()
+
+
+def raise_in_policy() -> RetryDecision:
+    """Raise an error, as a policy with a bug does."""
+    raise LookupError("a bug in the policy")
+
+
+def test_error_with_a_retry_left_keeps_the_execution(
+    make_task: MakeTask, fail_first_push: FailPush, execution_log: ExecutionLog, emulator: EmulatorServer
+) -> None:
+    """If a retry is left, an error after the start does not stop the execution, and the retry reattaches."""
+    fail_first_push(ConnectionError("no API server"))
+    task = make_task(retries=1)
+
+    first = task.next_try()
+    assert isinstance(first.error, ConnectionError)
+    assert execution_log.statuses == ["Executing"]
+    second = task.next_try()
+
+    assert second.error is None
+    assert execution_log.statuses == ["Succeeded"]
+    assert calls(emulator, START, STOP) == [START]
+
+
+@pytest.mark.parametrize(
+    ("error", "retries", "policy"),
+    [
+        (ConnectionError("no API server"), 0, None),
+        (AirflowFailException("no retries, please"), 2, None),
+        (ConnectionError("no API server"), 2, FixedPolicy(RetryDecision.fail)),
+    ],
+    ids=["no retries left", "AirflowFailException", "retry_policy decides FAIL"],
+)
+def test_final_error_stops_the_execution(
+    error: Exception,
+    retries: int,
+    policy: RetryPolicy | None,
+    make_task: MakeTask,
+    fail_first_push: FailPush,
+    execution_log: ExecutionLog,
+    emulator: EmulatorServer,
+) -> None:
+    """If no try follows, an error stops the execution, and the task fails with that error."""
+    fail_first_push(error)
+    task = make_task(retries=retries, retry_policy=policy)
+
+    run = task.next_try()
+    emulator.control.advance(60)
+
+    assert task.state == "failed"
+    assert run.error is error
+    assert execution_log.statuses == ["Stopped"]
+    assert len(tokens(emulator, STOP)) == 1
+
+
+def test_retry_policy_that_raises_keeps_the_execution(
+    make_task: MakeTask, fail_first_push: FailPush, execution_log: ExecutionLog
+) -> None:
+    """Airflow retries if the policy raises, so the execution keeps running; the task's error is kept."""
+    error = ConnectionError("no API server")
+    fail_first_push(error)
+    task = make_task(retries=1, retry_policy=FixedPolicy(raise_in_policy))
+
+    run = task.next_try()
+
+    assert run.error is error
+    assert task.state == "up_for_retry"
+    assert execution_log.statuses == ["Executing"]
+
+
+def test_last_try_stops_the_execution_of_an_earlier_try(
+    make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """An execution that the last try has reattached to is stopped when that try fails."""
+    emulator.control.put_scenario(NEVER_ENDS)
+    task = make_task(retries=1, timeout=3600)
+    emulated_time.after(100, crash)
+    task.next_try()
+
+    run = task.next_try()
+    emulator.control.advance(60)
+
+    assert isinstance(run.error, PipelineExecutionTimeoutError)
+    assert task.state == "failed"
+    assert execution_log.statuses == ["Stopped"]
+
+
+@pytest.mark.parametrize("limit", [{"timeout": 3600}, {"execution_timeout": timedelta(hours=1)}], ids=str)
+def test_timeout_stops_the_execution_even_with_retries_left(
+    limit: dict[str, Any], make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
+) -> None:
+    """After a timeout the execution is stopped, and the next try starts a new one."""
+    emulator.control.put_scenario(NEVER_ENDS)
+    task = make_task(**limit)
+
+    run = task.next_try()
+    emulator.control.advance(60)
+
+    assert isinstance(run.error, PipelineExecutionTimeoutError)
+    assert task.state == "up_for_retry"
+    assert execution_log.statuses == ["Stopped"]
+
+
+def test_refused_poll_stops_the_execution(
+    make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """A retry that has no permission to poll fails permanently, so the execution is stopped."""
+    task = make_task()
+    emulated_time.after(100, crash)
+    task.next_try()
+    emulator.control.add_fault("error", DESCRIBE, code="AccessDeniedException", message="not you")
+
+    run = task.next_try()
+    emulator.control.advance(60)
+
+    assert isinstance(run.error, SageMakerApiError)
+    assert task.state == "failed"
+    assert execution_log.statuses == ["Stopped"]
+
+
+def test_refused_stop_is_in_the_error(
+    make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
+) -> None:
+    """If the stop is refused, the error says that the execution may still be running."""
+    emulator.control.put_scenario(NEVER_ENDS)
+    emulator.control.add_fault("error", STOP, code="AccessDeniedException", message="not you")
+    task = make_task(timeout=3600)
+
+    run = task.next_try()
+
+    assert "The execution may still be running: its stop failed" in str(run.error)
+    assert "sagemaker:StopPipelineExecution" in str(run.error)
+
+
+@pytest.mark.parametrize("kind", ["throttle", "http", "dropped", "lost_response"])
+def test_stop_is_retried_after_transient_errors(
+    kind: str, make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
+) -> None:
+    """Throttling, a 503, a dropped connection or a lost response is retried with the same token."""
+    emulator.control.put_scenario(NEVER_ENDS)
+    emulator.control.add_fault(kind, STOP, count=6)
+    task = make_task(timeout=3600)
+
+    task.next_try()
+    emulator.control.advance(60)
+
+    assert execution_log.statuses == ["Stopped"]
+    assert len(set(tokens(emulator, STOP)) - {""}) <= 1
+
+
+def test_stop_is_retried_after_a_conflict(
+    make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
+) -> None:
+    """AWS returns ConflictException for a moment between two steps: the stop is retried."""
+    emulator.control.put_scenario(NEVER_ENDS)
+    emulator.control.add_fault("error", STOP, code="ConflictException", message="between steps", count=9)
+    task = make_task(timeout=3600)
+
+    run = task.next_try()
+    emulator.control.advance(60)
+
+    assert "was asked to stop" in str(run.error)
+    assert execution_log.statuses == ["Stopped"]
+
+
+# ---- executions with an unknown ARN
+
+
+def try_without_response(task: Task, emulator: EmulatorServer, **arguments: Any) -> Any:
+    """Run a try whose start gets no response; with a timeout of 10 s it ends after the fourth call."""
+    emulator.control.add_fault("lost_response", START, count=4)
+    return task.next_try(timeout=10, **arguments)
+
+
+def test_final_try_without_response_stops_the_execution(
+    make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
+) -> None:
+    """If no try follows, the request is resent with the same token, and the execution is stopped."""
+    task = make_task(retries=0)
+
+    run = try_without_response(task, emulator)
+    emulator.control.advance(60)
+
+    assert isinstance(run.error, SageMakerApiError)
+    assert task.state == "failed"
+    assert execution_log.statuses == ["Stopped"]
+
+
+def test_try_without_response_leaves_the_execution_to_the_retry(
+    make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
+) -> None:
+    """The execution keeps running until the next try reattaches to it."""
+    task = make_task(retries=1)
+    try_without_response(task, emulator)
+    assert execution_log.statuses == ["Executing"]
+
+    assert task.next_try().error is None
+    assert execution_log.statuses == ["Succeeded"]
+
+
+def test_unknown_execution_is_stopped_in_its_own_region(
+    make_task: MakeTask,
+    interceptor: RequestInterceptor,
+    execution_log: ExecutionLog,
+    emulator: EmulatorServer,
+) -> None:
+    """If ``region_name`` renders differently, the resend and the stop still go to the execution's region."""
+    task = make_task(retries=1)
+    interceptor.after(START, crash)
+    task.next_try()
+
+    try_without_response(task, emulator, region_name="eu-west-1")
+    emulator.control.advance(60)
+
+    assert execution_log.statuses == ["Stopped"]
+    assert {call["region"] for call in emulator.control.calls(START)} == {"us-east-1"}
+
+
+def test_reattaching_uses_the_region_of_the_execution(
+    make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """If ``region_name`` renders differently, all calls still go to the region of the known execution."""
+    task = make_task()
+    emulated_time.after(100, crash)
+    task.next_try()
+
+    run = task.next_try(region_name="eu-west-1")
+
+    assert run.error is None
+    assert {call["region"] for call in emulator.control.calls()} == {"us-east-1"}
+
+
+# ---- execution_timeout
+
+
+def raise_task_timeout() -> None:
+    """Raise the error that Airflow's timer raises in a task on a worker."""
+    raise AirflowTaskTimeout("Timeout")
+
+
+def test_execution_timeout_during_the_start(
+    execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """Airflow calls ``on_kill``: the request is resent to get the ARN, and the execution is stopped."""
+    task = Task(arguments={"execution_timeout": timedelta(minutes=1)}, retries=0)
+    emulator.control.add_fault("lost_response", START, count=8)
+    emulated_time.after(30, raise_task_timeout)
+
+    task.next_try()
+    emulator.control.advance(60)
+
+    assert task.state == "failed"
+    assert execution_log.statuses == ["Stopped"]
+
+
+def test_execution_timeout_while_waiting_behind_an_earlier_epoch(
+    execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """The timer ends the wait for the old execution, and no new one is started."""
+    task = Task()
+    emulated_time.after(100, crash)
+    task.next_try()
+    task.clear()
+    emulated_time.after(1, raise_task_timeout)
+
+    run = task.next_try()
+    emulator.control.advance(60)
+
+    assert isinstance(run.error, PipelineExecutionTimeoutError)
+    assert execution_log.statuses == ["Stopped"]
+
+
+# ---- stop_on_kill=False
+
+
+def test_stop_on_kill_false_never_stops(
+    make_task: MakeTask, fail_first_push: FailPush, execution_log: ExecutionLog, emulator: EmulatorServer
+) -> None:
+    """An error, a timeout or a start without response leaves the execution running, and the error says so."""
+    emulator.control.put_scenario(NEVER_ENDS)
+    fail_first_push(ConnectionError("no API server"))
+    tasks = [make_task(retries=0, stop_on_kill=False) for _ in range(2)]
+
+    tasks[0].next_try()
+    tasks[1].try_number = 1
+    tasks[1].max_tries = 1
+    run = tasks[1].next_try(timeout=3600)
+    try_without_response(make_task(retries=0, stop_on_kill=False), emulator)
+
+    assert "The execution keeps running because stop_on_kill=False." in str(run.error)
+    assert calls(emulator, STOP) == []
+    assert execution_log.statuses == 3 * ["Executing"]

@@ -1,0 +1,200 @@
+"""``on_kill`` of the trigger: it stops the execution of an ended task, not that of a deferred one."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from airflow.sdk.execution_time.comms import GetTaskStates, GetXCom
+from structlog.testing import capture_logs
+
+from polysync_airflow.emulator import EmulatorServer
+from polysync_airflow.operators import PolysyncStartPipelineOperator
+from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger, pipeline_execution
+from tests.operators.recovery.conftest import MakeSupervisor
+from tests.operators.recovery.fake_triggerer import DAG, MISSING, RUN, TASK, call_on_kill, make_trigger
+from tests.operators.recovery.harness import (
+    STOP,
+    ExecutionLog,
+    Task,
+    calls,
+    crash,
+    tokens,
+)
+from tests.tasks import EmulatedTime
+
+
+def test_deferred_task_keeps_its_execution(
+    arn: str, make_supervisor: MakeSupervisor, emulator: EmulatorServer
+) -> None:
+    """Airflow also calls ``on_kill`` when a trigger moves to another triggerer: nothing is stopped then."""
+    supervisor = make_supervisor("deferred")
+
+    call_on_kill(make_trigger(arn))
+
+    assert calls(emulator, STOP) == []
+    (request,) = supervisor.requests
+    assert (request.dag_id, request.task_ids, request.run_ids, request.map_index) == (DAG, [TASK], [RUN], -1)
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        "failed",
+        "success",
+        "skipped",
+        "removed",
+        "scheduled",
+        "queued",
+        "running",
+        "up_for_retry",
+        None,
+        MISSING,
+    ],
+    ids=lambda state: "not found" if state is MISSING else str(state),
+)
+def test_task_in_another_state_loses_its_execution(
+    state: Any,
+    arn: str,
+    make_supervisor: MakeSupervisor,
+    execution_log: ExecutionLog,
+    emulator: EmulatorServer,
+) -> None:
+    """If the task was marked, cleared, deleted or failed with its DAG run, its execution is stopped once."""
+    make_supervisor(state)
+
+    call_on_kill(make_trigger(arn))
+    emulator.control.advance(60)
+
+    assert len(tokens(emulator, STOP)) == 1
+    assert execution_log.statuses == ["Stopped"]
+
+
+@pytest.mark.parametrize(("state", "stops"), [("deferred", 0), ("failed", 1)])
+def test_mapped_task_is_requested_by_its_map_index(
+    state: str, stops: int, arn: str, make_supervisor: MakeSupervisor, emulator: EmulatorServer
+) -> None:
+    """The state of a mapped task is read by its map index, which the keys of the response end with."""
+    supervisor = make_supervisor(state, map_index=7)
+
+    call_on_kill(make_trigger(arn, map_index=7))
+
+    assert len(tokens(emulator, STOP)) == stops
+    assert supervisor.requests[0].map_index == 7
+
+
+def test_stop_on_kill_false_stops_nothing(
+    arn: str, make_supervisor: MakeSupervisor, emulator: EmulatorServer
+) -> None:
+    """With ``stop_on_kill=False``, the trigger does not read the task's state and stops nothing."""
+    supervisor = make_supervisor("failed")
+
+    call_on_kill(make_trigger(arn, stop_on_kill=False))
+
+    assert calls(emulator, STOP) == []
+    assert supervisor.requests == []
+
+
+def test_trigger_without_task_instance_stops_nothing(arn: str, emulator: EmulatorServer) -> None:
+    """``dag.test()`` gives triggers no task instance, so the reason for the kill is not known."""
+    trigger = make_trigger(arn)
+    trigger.task_instance = None
+
+    call_on_kill(trigger)
+
+    assert calls(emulator, STOP) == []
+
+
+def test_execution_is_stopped_if_xcoms_cannot_be_read(
+    arn: str, make_supervisor: MakeSupervisor, emulator: EmulatorServer
+) -> None:
+    """If the XCom with the number of resumes cannot be read, the execution of the ended task is stopped."""
+    supervisor = make_supervisor("failed")
+    supervisor.errors[GetXCom] = ConnectionError("no API server")
+
+    call_on_kill(make_trigger(arn))
+
+    assert calls(emulator, STOP) == [STOP]
+
+
+def test_trigger_stored_by_an_older_version_loads(
+    arn: str, make_supervisor: MakeSupervisor, emulator: EmulatorServer
+) -> None:
+    """Triggers that were stored before ``on_kill`` existed still load, and stop nothing."""
+    make_supervisor("failed")
+    kwargs = make_trigger(arn).serialize()[1]
+    old_kwargs = {key: value for key, value in kwargs.items() if key not in ("attempt", "stop_on_kill")}
+    trigger = PolysyncPipelineExecutionTrigger(**old_kwargs)
+    trigger.task_instance = make_trigger(arn).task_instance
+
+    call_on_kill(trigger)
+
+    assert trigger.serialize()[1] == {**old_kwargs, "attempt": 0, "stop_on_kill": False}
+    assert calls(emulator, STOP) == []
+
+
+@pytest.mark.parametrize("stop_on_kill", [True, False])
+def test_start_passes_stop_on_kill_to_its_triggers(
+    stop_on_kill: bool, emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The triggers of both waits, for the old and for the new execution, have the task's ``stop_on_kill``."""
+    task = Task(deferrable=True, arguments={"stop_on_kill": stop_on_kill})
+    emulated_time.after(100, crash)
+    task.next_try()
+    task.clear()
+    deferred: list[tuple[str, bool]] = []
+    defer = PolysyncStartPipelineOperator.defer
+
+    def recording_defer(self: Any, **arguments: Any) -> None:
+        deferred.append((arguments["method_name"], arguments["trigger"].stop_on_kill))
+        defer(self, **arguments)
+
+    monkeypatch.setattr(PolysyncStartPipelineOperator, "defer", recording_defer)
+
+    task.next_try()
+
+    assert deferred == [("execute_after_end", stop_on_kill), ("execute_complete", stop_on_kill)]
+
+
+def test_cleanup_stops_nothing(arn: str, make_supervisor: MakeSupervisor, emulator: EmulatorServer) -> None:
+    """Airflow calls ``cleanup`` whenever a trigger leaves a triggerer, also at the triggerer's shutdown."""
+    make_supervisor("failed")
+
+    asyncio.run(make_trigger(arn).cleanup())
+
+    assert calls(emulator, STOP) == []
+
+
+@pytest.mark.parametrize("recovers", [True, False])
+def test_unreadable_task_state_is_retried(
+    recovers: bool,
+    arn: str,
+    make_supervisor: MakeSupervisor,
+    emulator: EmulatorServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The stop follows once the state can be read; if it never can, an error names the execution."""
+    supervisor = make_supervisor("failed")
+    supervisor.errors[GetTaskStates] = ConnectionError("no API server")
+    trigger = make_trigger(arn)
+    monkeypatch.setattr(pipeline_execution, "STATE_RETRY_SECONDS", (0.01, 0.01))
+    sleeps: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        sleeps.append(seconds)
+        if recovers and len(sleeps) == 2:
+            supervisor.errors.clear()
+
+    monkeypatch.setattr(pipeline_execution, "time", SimpleNamespace(sleep=sleep))
+
+    with capture_logs() as logs:
+        if recovers:
+            call_on_kill(trigger)
+        else:
+            with pytest.raises(ConnectionError):
+                call_on_kill(trigger)
+
+    assert len(calls(emulator, STOP)) == recovers
+    assert any(arn in line["event"] for line in logs if line["log_level"] == "error") is not recovers

@@ -1,0 +1,203 @@
+"""The stop that ``on_kill`` of the trigger requests: threads, cancellation, tokens and transient errors."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from polysync_airflow.emulator import EmulatorServer
+from polysync_airflow.operators import PolysyncStartPipelineOperator
+from tests.operators.recovery.conftest import MakeSupervisor
+from tests.operators.recovery.fake_triggerer import call_on_kill, make_trigger
+from tests.operators.recovery.harness import (
+    DESCRIBE,
+    NEVER_ENDS,
+    STOP,
+    ExecutionLog,
+    Task,
+    calls,
+    crash,
+    tokens,
+)
+from tests.tasks import EmulatedTime, run_task
+
+
+def test_stop_continues_after_on_kill_is_cancelled(
+    arn: str, make_supervisor: MakeSupervisor, execution_log: ExecutionLog, emulator: EmulatorServer
+) -> None:
+    """Airflow cancels ``on_kill`` after about a second; a stop request to a slow AWS is still sent."""
+    make_supervisor("failed")
+    emulator.control.add_fault("latency", STOP, delay=0.4)
+
+    async def cancel_on_kill() -> None:
+        killing = asyncio.create_task(make_trigger(arn).on_kill())
+        await asyncio.sleep(0.05)
+        killing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await killing
+
+    asyncio.run(cancel_on_kill())
+    assert calls(emulator, STOP) == [], "the cancellation comes before the response"
+
+    until = time.monotonic() + 10
+    while not calls(emulator, STOP) and time.monotonic() < until:
+        time.sleep(0.02)
+    emulator.control.advance(60)
+    assert execution_log.statuses == ["Stopped"]
+
+
+def test_queued_stops_continue_after_on_kill_is_cancelled(
+    arn: str, make_supervisor: MakeSupervisor, execution_log: ExecutionLog, emulator: EmulatorServer
+) -> None:
+    """With more kills than threads, the queued kills still stop their executions when cancelled."""
+    make_supervisor("failed")
+    emulator.control.add_fault("latency", STOP, delay=0.2)
+    arns = [arn]
+    for number in range(11):
+        operator = PolysyncStartPipelineOperator(
+            task_id=f"t{number}", pipeline_name="fanout", wait_for_completion=False
+        )
+        arns.append(run_task(operator).result)
+
+    async def cancel_all() -> None:
+        killing = [asyncio.create_task(make_trigger(each).on_kill()) for each in arns]
+        await asyncio.sleep(0.05)
+        for each in killing:
+            each.cancel()
+        await asyncio.gather(*killing, return_exceptions=True)
+
+    asyncio.run(cancel_all())
+
+    until = time.monotonic() + 20
+    while len(calls(emulator, STOP)) < len(arns) and time.monotonic() < until:
+        time.sleep(0.05)
+    emulator.control.advance(60)
+    assert set(execution_log.statuses) == {"Stopped"}
+
+
+def test_stop_does_not_wait_for_the_default_executor(
+    arn: str, make_supervisor: MakeSupervisor, emulator: EmulatorServer
+) -> None:
+    """The threads of the event loop are busy with polls: a stop does not queue behind them."""
+    make_supervisor("failed")
+
+    async def kill_beside_polls() -> None:
+        loop = asyncio.get_running_loop()
+        polls = [loop.run_in_executor(None, time.sleep, 0.5) for _ in range(64)]
+        start = time.monotonic()
+        await make_trigger(arn).on_kill()
+        assert time.monotonic() - start < 0.5
+        assert calls(emulator, STOP) == [STOP]
+        for poll in polls:
+            poll.cancel()
+
+    asyncio.run(kill_beside_polls())
+
+
+def test_two_triggerers_send_the_same_stop(
+    arn: str, make_supervisor: MakeSupervisor, emulator: EmulatorServer
+) -> None:
+    """During a failover two triggerers may call ``on_kill``: both stops have the same token."""
+    make_supervisor("failed")
+
+    call_on_kill(make_trigger(arn))
+    call_on_kill(make_trigger(arn))
+
+    assert len(tokens(emulator, STOP)) == 2
+    assert len(set(tokens(emulator, STOP))) == 1
+
+
+def test_worker_and_triggerer_send_the_same_stop(
+    make_supervisor: MakeSupervisor,
+    execution_log: ExecutionLog,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+) -> None:
+    """After a clear, the new try and the old trigger stop the old execution with the same token."""
+    make_supervisor("deferred")
+    task = Task(deferrable=True)
+    emulated_time.after(100, crash)
+    task.next_try()
+    (arn,) = execution_log.arns
+    task.clear()
+    task.next_try()
+    make_supervisor("running")
+
+    call_on_kill(make_trigger(arn))
+
+    assert execution_log.statuses == ["Stopped", "Succeeded"]
+    assert len(set(tokens(emulator, STOP))) == 1
+
+
+def test_trigger_of_an_earlier_try_does_not_stop_a_resumed_execution(
+    arn: str, make_supervisor: MakeSupervisor, emulator: EmulatorServer
+) -> None:
+    """A triggerer that was suspended may call ``on_kill`` after a later try has resumed the execution."""
+    supervisor = make_supervisor("running")
+    supervisor.run = {"execution_arn": arn, "resumes": 1}
+
+    call_on_kill(make_trigger(arn, attempt=0))
+    assert calls(emulator, STOP) == []
+    call_on_kill(make_trigger(arn, attempt=1))
+    assert calls(emulator, STOP) == [STOP]
+
+
+def test_resumed_attempt_is_stopped_with_its_own_token(
+    make_supervisor: MakeSupervisor,
+    execution_log: ExecutionLog,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+) -> None:
+    """The stop token names the attempt: with the first attempt's token, AWS would not stop the second."""
+    emulator.control.put_scenario({"steps": {"Merge": {"fail": {"times": 1}, "duration": 230}}})
+    task = Task(deferrable=True, arguments={"retry_mode": "resume", "poll_interval": 20})
+    emulated_time.after(460, crash)
+    task.next_try()
+    # The stop comes too late: the last step fails while the execution is stopping.
+    (arn,) = execution_log.arns
+    make_supervisor("failed")
+    call_on_kill(make_trigger(arn))
+    emulator.control.advance(60)
+    emulator.control.put_scenario(NEVER_ENDS)
+    emulated_time.after(100, crash)
+    task.next_try()
+    assert [status for *_, status in execution_log.finished_attempts] == ["Failed"]
+    assert execution_log.statuses == ["Executing"]
+
+    call_on_kill(make_trigger(arn, attempt=1))
+    emulator.control.advance(60)
+
+    assert execution_log.statuses == ["Stopped"]
+
+
+def test_refused_stop_of_an_ended_execution_is_no_error(
+    arn: str, make_supervisor: MakeSupervisor, emulator: EmulatorServer
+) -> None:
+    """If AWS refuses the stop because the execution has ended, ``on_kill`` raises no error."""
+    make_supervisor("failed")
+    emulator.control.advance(3600)
+
+    call_on_kill(make_trigger(arn))
+
+    assert calls(emulator, STOP, DESCRIBE) == [STOP, DESCRIBE]
+
+
+@pytest.mark.parametrize("kind", ["throttle", "http", "dropped", "lost_response"])
+def test_stop_is_retried_after_transient_errors(
+    kind: str,
+    arn: str,
+    make_supervisor: MakeSupervisor,
+    execution_log: ExecutionLog,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+) -> None:
+    """The thread keeps retrying for minutes after Airflow has cancelled ``on_kill``."""
+    make_supervisor("failed")
+    emulator.control.add_fault(kind, STOP, count=5)
+
+    call_on_kill(make_trigger(arn))
+    emulator.control.advance(60)
+
+    assert execution_log.statuses == ["Stopped"]

@@ -1,0 +1,252 @@
+"""The outcomes of the Start operator: each test case runs in both modes against the emulator."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from structlog.testing import capture_logs
+
+from polysync_airflow import exceptions
+from polysync_airflow.emulator import EmulatorServer
+from polysync_airflow.operators import PolysyncStartPipelineOperator
+from tests.operators.outcome_cases import (
+    FAILED_STEP,
+    MINUTES,
+    Case,
+    comparable_log,
+    fault,
+    run_in_both_modes,
+    scenario,
+)
+from tests.tasks import EmulatedTime, Run, run_task
+
+
+def stop_by_user(emulator: EmulatorServer, clock: EmulatedTime) -> None:
+    """Stop the running execution after a minute, as a user does."""
+
+    def stop() -> None:
+        from polysync_airflow.hooks import PolysyncSageMakerHook
+
+        started = [c for c in emulator.control.calls("StartPipelineExecution") if c["status"] == 200]
+        assert started
+        hook = PolysyncSageMakerHook()
+        client: Any = hook.conn
+        page = client.list_pipeline_executions(PipelineName="fanout")
+        hook.stop_pipeline_execution(page["PipelineExecutionSummaries"][0]["PipelineExecutionArn"])
+
+    clock.after(60, stop)
+
+
+CASES = [
+    Case("Succeeded", "Success"),
+    Case(
+        "Failed",
+        "Failed",
+        (scenario(**FAILED_STEP),),
+        error=exceptions.PipelineExecutionFailedError,
+        texts=("One or multiple steps failed", "Shard3: ", "AlgorithmError: no data in shard 3"),
+    ),
+    Case(
+        "Failed, steps cannot be listed",
+        "Failed",
+        (
+            scenario(**FAILED_STEP),
+            fault("error", "ListPipelineExecutionSteps", code="AccessDeniedException", message="not you"),
+        ),
+        error=exceptions.PipelineExecutionFailedError,
+        texts=("One or multiple steps failed", "could not be listed", "sagemaker:ListPipelineExecutionSteps"),
+    ),
+    Case(
+        "Stopped",
+        "Cancelled",
+        (stop_by_user,),
+        error=exceptions.PipelineExecutionCancelledFailError,
+        texts=("was stopped",),
+        stops=1,
+    ),
+    Case(
+        "Stopped, skip",
+        "Cancelled",
+        (stop_by_user,),
+        {"on_cancelled": "skip"},
+        AirflowSkipException,
+        stops=1,
+    ),
+    Case(
+        "Stopped, retry",
+        "Cancelled",
+        (stop_by_user,),
+        {"on_cancelled": "retry"},
+        exceptions.PipelineExecutionCancelledError,
+        stops=1,
+    ),
+    Case(
+        "CompletedWithFailures",
+        "Failed",
+        (scenario(end_as="CompletedWithFailures", **FAILED_STEP),),
+        error=exceptions.PipelineExecutionFailedError,
+        texts=("CompletedWithFailures", "AlgorithmError: no data in shard 3"),
+    ),
+    Case(
+        "CompletedWithFailures, succeed",
+        "Failed",
+        (scenario(end_as="CompletedWithFailures", **FAILED_STEP),),
+        {"on_completed_with_failures": "succeed"},
+    ),
+    Case(
+        "unknown status for some time",
+        "Success",
+        (scenario(statuses=[{"status": "Pausing", "after": 20, "until": 200}]),),
+    ),
+    Case(
+        "unknown status until the timeout",
+        "Unknown",
+        (
+            scenario(
+                statuses=[{"status": "Pausing", "after": 20, "until": None}],
+                steps={"Merge": {"duration": None}},
+            ),
+        ),
+        {"timeout": 30 * MINUTES},
+        exceptions.PipelineExecutionTimeoutError,
+        ("Pausing", "asked to stop"),
+        stops=1,
+    ),
+    Case(
+        "timeout",
+        "Running",
+        (scenario(steps={"Merge": {"duration": None}}),),
+        {"timeout": 8 * 60 * MINUTES},
+        exceptions.PipelineExecutionTimeoutError,
+        ("Executing", "the limit of 28800 s", "asked to stop"),
+        stops=1,
+    ),
+    Case(
+        "timeout, stop_on_kill=False",
+        "Running",
+        (scenario(steps={"Merge": {"duration": None}}),),
+        {"timeout": 8 * 60 * MINUTES, "stop_on_kill": False},
+        exceptions.PipelineExecutionTimeoutError,
+        ("keeps running",),
+    ),
+    Case(
+        "execution_timeout before timeout",
+        "Running",
+        (scenario(steps={"Merge": {"duration": None}}),),
+        {"timeout": 8 * 60 * MINUTES, "execution_timeout": timedelta(minutes=40)},
+        exceptions.PipelineExecutionTimeoutError,
+        ("the limit of 2400 s", "asked to stop"),
+        stops=1,
+    ),
+    Case(
+        "timeout, but the execution had ended",
+        "Unknown",
+        (fault("throttle", seconds=60 * MINUTES + 0.5),),
+        {"timeout": 60 * MINUTES},
+        exceptions.PipelineExecutionTimeoutError,
+        ("has ended or is stopping", "Succeeded"),
+        stops=2,
+    ),
+    Case("throttled for some time", "Success", (fault("throttle", count=5),)),
+    Case("connections dropped for some time", "Success", (fault("dropped", count=4),)),
+    Case(
+        "credentials expired for some time",
+        "Success",
+        (fault("error", code="ExpiredTokenException", message="expired", count=3),),
+    ),
+    Case(
+        "throttled until the timeout",
+        "Unknown",
+        (fault("throttle"), scenario(steps={"Merge": {"duration": None}})),
+        {"timeout": 60 * MINUTES},
+        exceptions.PipelineExecutionTimeoutError,
+        ("none received", "Rate exceeded", "asked to stop"),
+        stops=1,
+    ),
+    Case(
+        "poll refused permanently",
+        "Unknown",
+        (fault("error", code="AccessDeniedException", message="not you"),),
+        error=exceptions.SageMakerApiError,
+        texts=("sagemaker:DescribePipelineExecution", "asked to stop"),
+        stops=1,
+    ),
+    Case(
+        "execution deleted",
+        "Running",
+        (fault("error", code="ResourceNotFound", message="no such execution", skip=3),),
+        error=exceptions.SageMakerApiError,
+        texts=("no such execution",),
+        stops=1,
+    ),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_outcome_of_start(case: Case, emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
+    """Result, XComs, error, log and calls are as expected and the same in both modes, except for the polls."""
+
+    def run(deferrable: bool) -> tuple[Run, Any]:
+        emulator.control.reset()
+        emulated_time.at.clear()
+        for stage in case.stages:
+            stage(emulator, emulated_time)
+        operator = PolysyncStartPipelineOperator(
+            task_id="train", pipeline_name="fanout", deferrable=deferrable, poll_interval=60, **case.arguments
+        )
+        with capture_logs() as logs:
+            outcome = run_task(operator)
+        return outcome, (_calls_without_polls(emulator), comparable_log(logs))
+
+    outcome = run_in_both_modes(run)
+
+    assert type(outcome.error) is (case.error or type(None)), outcome.error
+    for text in case.texts:
+        assert text in str(outcome.error)
+    assert outcome.xcoms["state"] == outcome.xcoms["run"]["state"] == case.state
+    if case.error is None:
+        assert outcome.result == outcome.xcoms["execution_arn"]
+    stops = emulator.control.calls("StopPipelineExecution")
+    assert len(stops) == case.stops
+
+
+def _calls_without_polls(emulator: EmulatorServer) -> list[str]:
+    polls = ("DescribePipelineExecution", "ListPipelineExecutions")
+    return [call["operation"] for call in emulator.control.calls() if call["operation"] not in polls]
+
+
+def test_execution_stopped_by_a_user_does_not_use_retries() -> None:
+    """The error of ``on_cancelled="fail"`` is an AirflowFailException and a PipelineExecutionCancelledError."""
+    assert issubclass(exceptions.PipelineExecutionCancelledFailError, AirflowFailException)
+    assert not issubclass(exceptions.PipelineExecutionCancelledError, AirflowFailException)
+
+
+def test_changes_of_the_status_are_logged_once(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
+    """A wait of many polls logs one line per change, with pipeline, ARN, status and seconds."""
+    emulator.control.put_scenario({"statuses": [{"status": "Pausing", "after": 100, "until": 400}]})
+    operator = PolysyncStartPipelineOperator(task_id="train", pipeline_name="fanout", poll_interval=30)
+
+    with capture_logs() as logs:
+        arn = run_task(operator).result
+
+    lines = [line.replace(arn, "ARN") for line in (f"{e['log_level']}: {e['event']}" for e in logs)]
+    label = "Pipeline fanout, execution ARN"
+    assert [line for line in lines if label in line][:5] == [
+        f"info: Executing after 30 s: {label}",
+        f"info: Executing -> Pausing after 120 s: {label}",
+        f"warning: {label}: status 'Pausing' is unknown to this version; the wait goes on, until the timeout "
+        "at the latest.",
+        f"info: Pausing -> Executing after 420 s: {label}",
+        f"info: Executing -> Succeeded after {_seconds(lines)} s: {label}",
+    ]
+    assert len(emulator.control.calls("DescribePipelineExecution")) > 10
+
+
+def _seconds(lines: list[str]) -> str:
+    match = re.search(r"-> Succeeded after (\d+) s", "\n".join(lines))
+    assert match
+    return match[1]

@@ -1,0 +1,1 @@
+"""An Airflow that only the tests use, and a client of its REST API."""

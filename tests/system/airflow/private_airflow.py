@@ -1,0 +1,231 @@
+"""Runs an Airflow deployment that only the tests use: its home folder, settings, database, and components."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+
+import httpx
+
+from tests.system.airflow.client import AirflowClient
+from tests.system.process.sessions import ProcessError, ProcessSession, end_all, wait_until
+
+HOST: Final = "127.0.0.1"
+
+# The components that `airflow standalone` starts. They are started one by one, because the log servers of `standalone`
+# listen on all interfaces (it has no option --skip-serve-logs; the API server reads the logs from the folder anyway),
+# and because a test must be able to end a single component.
+COMPONENTS: Final = {
+    "api-server": ("api-server",),
+    "dag-processor": ("dag-processor",),
+    "scheduler": ("scheduler", "--skip-serve-logs"),
+    "triggerer": ("triggerer", "--skip-serve-logs"),
+}
+MIGRATION_TIMEOUT: Final = 120.0
+START_TIMEOUT: Final = 150.0
+# Short, because a worker that has just finished a task may take long to end after TERM, and its work is not needed.
+STOP_GRACE: Final = 5.0
+
+# Environment variables with these prefixes are not inherited: the user's own Airflow must not influence the private one,
+# and the private one must not reach an AWS account.
+_EXCLUDED_PREFIXES: Final = ("AIRFLOW", "AWS_", "_AIRFLOW", "PYTEST_")
+
+
+class PrivateAirflow:
+    """
+    Context manager that runs an Airflow on the loopback interface, with LocalExecutor and a triggerer.
+
+    It requires no authentication: every user who can reach its port is an administrator.
+
+    :param home: an empty folder for its database, settings and logs.
+    :param dag_folders: the folders with its DAG files.
+    :param connections: connections by connection id, in Airflow's JSON format.
+    :param settings: further environment variables.
+    :param components: the components to start, in this order; a number distinguishes components of the same kind
+        (``triggerer-1``, ``triggerer-2``).
+    :param database: the SQLAlchemy URL of an empty database; by default SQLite in ``home``.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        *,
+        dag_folders: Sequence[Path],
+        connections: Mapping[str, Mapping[str, Any]],
+        settings: Mapping[str, str] | None = None,
+        components: Sequence[str] = tuple(COMPONENTS),
+        database: str | None = None,
+    ) -> None:
+        self.home = home
+        self._initial_components = components
+        port = free_port()
+        self.url = f"http://{HOST}:{port}"
+        self.env = {
+            **_base_environment(),
+            **_settings(home, port, dag_folders),
+            **{f"AIRFLOW_CONN_{name.upper()}": json.dumps(content) for name, content in connections.items()},
+            **({"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database} if database else {}),
+            **(settings or {}),
+        }
+        self.client = AirflowClient(self.url)
+        self.components: dict[str, ProcessSession] = {}
+
+    def start(self) -> None:
+        """
+        Create the database, start all components, and wait until all are healthy.
+
+        :raises ProcessError: if a component ends, or is not healthy in time; the message has the end of its log.
+        """
+        migration = self._spawn("db-migrate", ("db", "migrate"))
+        try:
+            migration.wait(MIGRATION_TIMEOUT)
+        finally:
+            end_all([migration])
+        for name in self._initial_components:
+            self.start_component(name)
+        if not wait_until(self._healthy, timeout=START_TIMEOUT, interval=0.5):
+            raise ProcessError(
+                f"Airflow was not healthy in {START_TIMEOUT:.0f} s: {self._health()}\n"
+                + "\n".join(component.log_tail() for component in self.components.values())
+            )
+
+    def start_component(self, name: str) -> ProcessSession:
+        """Start or restart a component. Processes that remain of the previous one are killed."""
+        if name in self.components:
+            self.components[name].kill()
+        component = self.components[name] = self._spawn(name, COMPONENTS[_kind(name)])
+        return component
+
+    def stop(self) -> None:
+        """
+        End all components and their descendants.
+
+        :raises ProcessError: if a process still runs.
+        """
+        self.client.close()
+        end_all(self.components.values(), grace=STOP_GRACE)
+
+    def command(
+        self, *arguments: str, settings: Mapping[str, str] | None = None, timeout: float = 120
+    ) -> str:
+        """
+        Run a command of Airflow's command line, and return its output.
+
+        :param arguments: the arguments of ``airflow``.
+        :param settings: further environment variables for this command only.
+        :param timeout: seconds that the command may take.
+        :raises subprocess.SubprocessError: if the command fails.
+        """
+        completed = subprocess.run(
+            _airflow(arguments),
+            env={**self.env, **(settings or {})},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=True,
+        )
+        return completed.stdout
+
+    def check_alive(self) -> None:
+        """
+        Check that all components run.
+
+        :raises ProcessError: if a component ended; the message has its name and the end of its log.
+        """
+        for component in self.components.values():
+            component.check_alive()
+
+    def __enter__(self) -> PrivateAirflow:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _spawn(self, name: str, arguments: Sequence[str]) -> ProcessSession:
+        return ProcessSession(
+            f"airflow {name}", _airflow(arguments), env=self.env, log=self.home / f"{name}.log"
+        )
+
+    def _health(self) -> dict[str, str]:
+        try:
+            return self.client.health()
+        except httpx.HTTPError as error:
+            return {"api-server": str(error)}
+
+    def _healthy(self) -> bool:
+        self.check_alive()
+        return set(self._health().values()) == {"healthy"}
+
+
+def free_port() -> int:
+    """Return a free TCP port of the loopback interface."""
+    with socket.socket() as server:
+        server.bind((HOST, 0))
+        port: int = server.getsockname()[1]
+        return port
+
+
+def _kind(component: str) -> str:
+    return component if component in COMPONENTS else component.rpartition("-")[0]
+
+
+def _airflow(arguments: Sequence[str]) -> list[str]:
+    return [sys.executable, "-m", "airflow", *arguments]
+
+
+def _base_environment() -> dict[str, str]:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(_EXCLUDED_PREFIXES)}
+    return {
+        **inherited,
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "NO_PROXY": f"{HOST},localhost",
+        "NO_COLOR": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+
+
+def _settings(home: Path, port: int, dag_folders: Sequence[Path]) -> dict[str, str]:
+    bundles = [
+        {
+            "name": f"folder-{folder.name}",  # example_dags is a reserved name
+            "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
+            "kwargs": {"path": str(folder), "refresh_interval": 5},
+        }
+        for folder in dag_folders
+    ]
+    options = {
+        "core": {
+            "executor": "LocalExecutor",
+            "parallelism": "4",
+            "load_examples": "False",
+            "simple_auth_manager_all_admins": "True",
+            "execution_api_server_url": f"http://{HOST}:{port}/execution/",
+        },
+        "api": {"host": HOST, "port": str(port), "base_url": f"http://{HOST}:{port}", "workers": "1"},
+        "database": {"load_default_connections": "False"},
+        "dag_processor": {"dag_bundle_config_list": json.dumps(bundles), "min_file_process_interval": "5"},
+        # Ignore the schedules of the DAGs: only the runs that a test triggers may start.
+        "scheduler": {"scheduler_heartbeat_sec": "1", "use_job_schedule": "False"},
+        "usage_data_collection": {"enabled": "False"},
+    }
+    return {"AIRFLOW_HOME": str(home)} | {
+        f"AIRFLOW__{section}__{name}".upper(): value
+        for section, values in options.items()
+        for name, value in values.items()
+    }

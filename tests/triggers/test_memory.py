@@ -1,0 +1,107 @@
+"""How many objects a wait keeps: the garbage collector goes through all of them, 5,000 times in a large triggerer."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+from collections.abc import Sized
+
+from polysync_airflow.execution.waiter import LogLine, Wait
+from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger, poller
+
+ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout/execution/e{:011d}"
+
+
+def make_trigger(number: int) -> PolysyncPipelineExecutionTrigger:
+    """Return the trigger of a wait whose first poll is not due while a test runs."""
+    return PolysyncPipelineExecutionTrigger(
+        execution_arn=ARN.format(number),
+        pipeline_name="fanout",
+        polysync_conn_id="polysync_default",
+        region_name=None,
+        poll_interval=3600.0,
+        since=0.0,
+        deadline=2.0**40,
+    )
+
+
+async def run(number: int) -> None:
+    """Run a trigger, as a triggerer does."""
+    async for _ in make_trigger(number).run():
+        pass
+
+
+async def wait_for_size(collection: Sized, size: int) -> None:
+    """Wait until a collection has a number of members."""
+    async with asyncio.timeout(30):
+        while len(collection) != size:
+            await asyncio.sleep(0.01)
+
+
+def test_a_wait_keeps_few_objects() -> None:
+    """A deferred task keeps so few objects that thousands of them do not slow down garbage collections."""
+    count = 200
+
+    async def count_objects() -> int:
+        tasks = [asyncio.create_task(run(count))]
+        await asyncio.sleep(0)
+        subscriptions = poller._POLLERS["polysync_default", None]._subscriptions
+        await wait_for_size(subscriptions, 1)
+        gc.collect()
+        before = len(gc.get_objects())
+        tasks += [asyncio.create_task(run(number)) for number in range(count)]
+        await wait_for_size(subscriptions, count + 1)
+        gc.collect()
+        after = len(gc.get_objects())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return after - before
+
+    assert asyncio.run(count_objects()) / count <= 14
+
+
+def test_no_object_of_a_wait_is_left() -> None:
+    """When its waits have ended, a poller keeps nothing of them, although other waits go on."""
+    count = 200
+
+    async def count_objects() -> list[int]:
+        last = asyncio.create_task(run(count))
+        await asyncio.sleep(0)
+        subscriptions = poller._POLLERS["polysync_default", None]._subscriptions
+        counts = []
+        for _ in range(3):
+            tasks = [asyncio.create_task(run(number)) for number in range(count)]
+            await wait_for_size(subscriptions, count + 1)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            del tasks, task
+            await wait_for_size(subscriptions, 1)
+            # Until its next step, the event loop itself refers to the tasks that were gathered.
+            await asyncio.sleep(0.01)
+            gc.collect()
+            counts.append(len(gc.get_objects()))
+        last.cancel()
+        await asyncio.gather(last, return_exceptions=True)
+        return counts
+
+    counts = asyncio.run(count_objects())
+
+    assert counts[-1] - counts[0] < count / 10
+
+
+def test_a_log_line_leaves_no_objects() -> None:
+    """Each wait logs a line after its first poll; a logger for each trigger would be twenty objects."""
+    triggers = [make_trigger(number) for number in range(200)]
+    step = Wait(60.0, triggers[0]._waiter(), (LogLine(logging.INFO, "Executing"),))
+    triggers[0]._handle(step)
+    gc.collect()
+    before = len(gc.get_objects())
+
+    for trigger in triggers:
+        trigger._handle(step)
+    gc.collect()
+
+    assert (len(gc.get_objects()) - before) / len(triggers) < 0.5

@@ -1,0 +1,147 @@
+"""The threads in which triggers stop executions: they end with their work, and their number is limited."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from threading import Barrier, Event, Lock
+
+import pytest
+
+from polysync_airflow.triggers.stop_threads import MAX_THREADS, StopThreads, submit_stop
+
+# Seconds. No step of these tests may take this long, even on a busy machine.
+LONG = 20.0
+
+
+def stop_threads() -> set[threading.Thread]:
+    """Return the threads of this module that are alive."""
+    return {thread for thread in threading.enumerate() if thread.name.startswith("polysync-stop")}
+
+
+def wait_until_no_thread_is_left() -> None:
+    """Wait until all threads have ended."""
+    deadline = time.monotonic() + LONG
+    while stop_threads():
+        assert time.monotonic() < deadline, stop_threads()
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def threads() -> Iterator[StopThreads]:
+    """A thread pool; afterwards, none of its threads may be left."""
+    wait_until_no_thread_is_left()
+    yield StopThreads()
+    wait_until_no_thread_is_left()
+
+
+def test_result_reaches_the_future_and_no_thread_is_left(threads: StopThreads) -> None:
+    """A function gets its arguments, its result is in the future, and its thread ends."""
+    future = threads.submit(divmod, 17, 5)
+
+    assert future.result(LONG) == (3, 2)
+    wait_until_no_thread_is_left()
+
+
+def test_functions_run_in_threads_with_the_name_of_this_provider(threads: StopThreads) -> None:
+    """A function runs in a thread of its own, whose name shows its purpose."""
+    name = threads.submit(lambda: threading.current_thread().name).result(LONG)
+
+    assert name.startswith("polysync-stop")
+
+
+def test_at_most_eight_functions_run_at_the_same_time(threads: StopThreads) -> None:
+    """Of 30 functions, eight run at the same time, the others wait, and all of them are called."""
+    lock, free = Lock(), Event()
+    running = most = 0
+    called: list[int] = []
+
+    def work(number: int) -> int:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+            called.append(number)
+        free.wait(LONG)
+        with lock:
+            running -= 1
+        return number
+
+    futures = [threads.submit(work, number) for number in range(30)]
+    deadline = time.monotonic() + LONG
+    while len(called) < MAX_THREADS and time.monotonic() < deadline:
+        time.sleep(0.005)
+    time.sleep(0.05)
+
+    assert len(called) == len(stop_threads()) == MAX_THREADS == 8
+    free.set()
+    assert [future.result(LONG) for future in futures] == list(range(30))
+    assert sorted(called) == list(range(30))
+    assert most == MAX_THREADS
+
+
+def test_error_reaches_the_future(threads: StopThreads) -> None:
+    """The error of a function is raised by its future only, and its thread ends as well."""
+    error = ZeroDivisionError("no")
+
+    def fail() -> None:
+        raise error
+
+    failed, succeeded = threads.submit(fail), threads.submit(int, "7")
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        failed.result(LONG)
+    assert caught.value is error
+    assert succeeded.result(LONG) == 7
+
+
+def test_submit_works_again_after_an_idle_time(threads: StopThreads) -> None:
+    """After all threads have ended, the next function gets a new thread."""
+    for number in range(3):
+        assert threads.submit(abs, -number).result(LONG) == number
+        wait_until_no_thread_is_left()
+
+
+def test_submit_while_the_last_function_ends(threads: StopThreads) -> None:
+    """A function that is submitted at the moment when the last one ends is called in any case."""
+    results: list[int] = []
+
+    def submit_many(first: int) -> None:
+        barrier.wait()
+        for number in range(first, first + 100):
+            results.append(threads.submit(int, number).result(LONG))
+
+    barrier = Barrier(4)
+    submitters = [threading.Thread(target=submit_many, args=(k * 100,)) for k in range(4)]
+    for submitter in submitters:
+        submitter.start()
+    for submitter in submitters:
+        submitter.join(LONG)
+
+    assert sorted(results) == list(range(400))
+
+
+def test_cancelled_function_is_not_called_and_leaves_no_thread(threads: StopThreads) -> None:
+    """If a waiting function is cancelled, it is never called, and the threads end with the others."""
+    free = Event()
+    running = [threads.submit(free.wait, LONG) for _ in range(MAX_THREADS)]
+    waiting = threads.submit(pytest.fail, "a cancelled function was called")
+
+    assert waiting.cancel()
+    free.set()
+
+    assert all(future.result(LONG) for future in running)
+
+
+def test_function_may_submit_another_one(threads: StopThreads) -> None:
+    """A function that submits another one while it runs does not block."""
+    inner = threads.submit(lambda: threads.submit(int, "7")).result(LONG)
+
+    assert inner.result(LONG) == 7
+
+
+def test_all_triggers_share_the_threads() -> None:
+    """``submit_stop`` uses the thread pool of the process, and leaves no thread behind."""
+    assert submit_stop(int, "7").result(LONG) == 7
+    wait_until_no_thread_is_left()

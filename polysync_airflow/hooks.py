@@ -16,6 +16,7 @@ from importlib.metadata import version
 from typing import Any, Final
 
 from botocore import xform_name
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_fixed
 
 from polysync_airflow.auth import connection_test
 from polysync_airflow.auth.base_hook import PolysyncBaseHook
@@ -121,16 +122,19 @@ class PolysyncSageMakerHook(PolysyncBaseHook):
         # resume.
         stopped = f"{execution_arn}#{uuid.uuid4() if attempt is None else attempt}"
         token = f"polysync-stop-{hashlib.sha256(stopped.encode()).hexdigest()}"
-        for call_number in range(1, STOP_ATTEMPTS + 1):
-            try:
-                self.call(
-                    "StopPipelineExecution", PipelineExecutionArn=execution_arn, ClientRequestToken=token
-                )
-                return
-            except SageMakerApiError as error:
-                if error.error_code != "ConflictException" or call_number == STOP_ATTEMPTS:
-                    raise
-                time.sleep(STOP_RETRY_SECONDS)
+        conflict = retry_if_exception(
+            lambda error: isinstance(error, SageMakerApiError) and error.error_code == "ConflictException"
+        )
+        retrying = Retrying(
+            retry=conflict,
+            stop=stop_after_attempt(STOP_ATTEMPTS),
+            wait=wait_fixed(STOP_RETRY_SECONDS),
+            sleep=time.sleep,
+            reraise=True,
+        )
+        retrying(
+            self.call, "StopPipelineExecution", PipelineExecutionArn=execution_arn, ClientRequestToken=token
+        )
 
     def describe_pipeline_execution(self, execution_arn: str) -> ExecutionDescription:
         """

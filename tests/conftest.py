@@ -55,12 +55,14 @@ def emulator(_emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch) -> Emul
 def emulated_time(emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch) -> EmulatedTime:
     """Let each wait of the provider advance the emulator's clock, so that hours take milliseconds."""
     from polysync_airflow import hooks
-    from polysync_airflow.aws import rate_limiter, retry, stop
+    from polysync_airflow.aws import concurrent_calls, rate_limiter, retry, stop
+    from polysync_airflow.jobs import importer
     from polysync_airflow.operators import start, starter
     from polysync_airflow.triggers import poller, shared_client
 
     clock = EmulatedTime(emulator)
-    for module in (starter, shared_client, hooks, retry, poller, start, stop, base):
+    aws = (concurrent_calls, rate_limiter, retry, stop)
+    for module in (*aws, hooks, importer, poller, shared_client, base, start, starter):
         monkeypatch.setattr(module, "time", clock)
     monkeypatch.setattr(poller, "receive", clock.receive)
     monkeypatch.setattr(rate_limiter, "_RATE_LIMITERS", {})

@@ -303,8 +303,8 @@ def test_missing_files_have_no_content(loader: PlainDictLoader, tmp_path: Path) 
 
 @pytest.mark.parametrize("suffix", [".json", ".json.gz"])
 def test_plain_and_compressed_files_are_read(suffix: str, tmp_path: Path) -> None:
-    """A user's own data file may be compressed or not; UTF-8 is read in any locale."""
-    content = {"operations": {"Y": {"name": "ä"}, "Z": {}}, "shapes": {}}
+    """A user's own data file may be compressed or not; it is UTF-8 in any locale."""
+    content = {"operations": {"Y": {"name": "Y", "documentation": "ä"}, "Z": {}}, "shapes": {}}
     folder = tmp_path / "x" / "2020-01-01"
     folder.mkdir(parents=True)
     text = json.dumps(content, ensure_ascii=False).encode()
@@ -313,7 +313,31 @@ def test_plain_and_compressed_files_are_read(suffix: str, tmp_path: Path) -> Non
 
     assert PlainDictLoader().load_file(path) == content
     assert ReducedModelLoader({"w": ["Y"]}).load_file(path) == content
-    assert ReducedModelLoader({"x": ["Y"]}).load_file(path)["operations"] == {"Y": {"name": "ä"}}
+    reduced = ReducedModelLoader({"x": ["Y"]}).load_file(path)
+    assert reduced["operations"] == {"Y": {"name": "Y", "documentation": ""}}
+
+
+def without_documentation(part: Any) -> Any:
+    """Return a part of a data file without the texts for people, which no client uses."""
+    if isinstance(part, dict):
+        return {
+            name: without_documentation(member) for name, member in part.items() if name != "documentation"
+        }
+    return [without_documentation(item) for item in part] if isinstance(part, list) else part
+
+
+def test_only_documentation_is_not_ascii(
+    sagemaker_path: str, full: dict[str, Any], reduced: dict[str, Any]
+) -> None:
+    """The loader drops characters other than ASCII, which occur only in texts that no client uses."""
+    loader = ReducedModelLoader(POLLING)
+
+    assert json.dumps(without_documentation(full), ensure_ascii=False).isascii()
+    assert data_file("endpoints").isascii()
+    loaded = loader.load_file(str(DATA / sagemaker_path))
+    assert without_documentation(loaded) == without_documentation(reduced)
+    endpoints = loader.load_file(str(DATA / "endpoints"))
+    assert endpoints == reduce_endpoints(data_file("endpoints"), POLLING)
 
 
 def make_client(

@@ -81,6 +81,17 @@ def test_invalid_timestamps_have_the_error_of_botocore(factory: ResponseParserFa
     assert error == parse_timestamp(ResponseParserFactory(), value)
 
 
+def test_session_makes_one_parser_per_protocol(factory: ResponseParserFactory) -> None:
+    """A session uses the same parser for all responses of a protocol; other sessions have their own."""
+    other_session = Session()
+    optimize_parsing(other_session)
+    other: ResponseParserFactory = other_session.get_component("response_parser_factory")
+
+    assert factory.create_parser("json") is factory.create_parser("json")
+    assert factory.create_parser("json") is not factory.create_parser("query")
+    assert factory.create_parser("json") is not other.create_parser("json")
+
+
 def test_session_uses_the_given_credentials_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """Access keys in the environment are not used instead of the given credentials."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAOFTHEENVIRONMENT")

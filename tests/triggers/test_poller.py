@@ -68,7 +68,7 @@ def all_events(triggers: Sequence[Any], gate: threading.Event) -> list[Any]:
         tasks = [asyncio.create_task(events_of(trigger)) for trigger in triggers]
         await asyncio.sleep(0.05)
         gate.set()
-        return await asyncio.gather(*tasks, return_exceptions=True)
+        return [*await asyncio.gather(*tasks, return_exceptions=True)]
 
     return asyncio.run(run_all())
 
@@ -320,7 +320,7 @@ def test_cancelled_wait_does_not_affect_the_others(
         tasks[0].cancel()
         await asyncio.sleep(0.05)
         gate.set()
-        return await asyncio.gather(*tasks, return_exceptions=True)
+        return [*await asyncio.gather(*tasks, return_exceptions=True)]
 
     first, *others = asyncio.run(run_all())
 

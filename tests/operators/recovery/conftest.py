@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from airflow.sdk.execution_time import task_runner
-from botocore.loaders import JSONFileLoader
 
+from polysync_airflow.aws.service_models import PlainDictLoader
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from tests.operators.recovery.fake_triggerer import FakeSupervisor
@@ -32,8 +32,8 @@ def _sign_in_quickly() -> Iterator[None]:
     every frame.
     """
     with pytest.MonkeyPatch.context() as patch:
-        load = cache(JSONFileLoader().load_file)
-        patch.setattr(JSONFileLoader, "load_file", lambda _, path: load(path))
+        load = cache(PlainDictLoader().load_file)
+        patch.setattr(PlainDictLoader, "load_file", lambda _, path: load(path))
         patch.setattr(AwsBaseHook, "_get_caller", lambda *_: "Unknown")  # only used in the user agent
         yield
 

@@ -12,7 +12,7 @@ from polysync_airflow.auth.iam_policies import caller_trust
 from tests.auth.endpoint_tests.conftest import cluster, pki  # noqa: F401 # fixtures
 from tests.auth.endpoints.certificates import Pki
 from tests.auth.endpoints.credential_sources import issued_by
-from tests.auth.endpoints.ecs import ContainerCredentials
+from tests.auth.endpoints.metadata.ecs import ContainerCredentials
 from tests.auth.sign_in.conftest import ACCOUNT, Account
 from tests.system.airflow.private_airflow import PrivateAirflow
 from tests.system.emulator_process import REGION, EmulatorProcess

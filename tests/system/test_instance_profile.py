@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.auth.endpoints.ecs import ContainerCredentials
+from tests.auth.endpoints.metadata.ecs import ContainerCredentials
 from tests.system.airflow.private_airflow import PrivateAirflow
 from tests.system.emulator_process import EmulatorProcess
 

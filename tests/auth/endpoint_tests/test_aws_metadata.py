@@ -20,9 +20,9 @@ from botocore.utils import ContainerMetadataFetcher
 from polysync_airflow.emulator import EmulatorServer
 from tests.auth.endpoint_tests.conftest import Environ
 from tests.auth.endpoints.credential_sources import issued_by, random_credentials
-from tests.auth.endpoints.ecs import NOT_FOUND, ContainerCredentials
 from tests.auth.endpoints.fake_server import FakeServer, Fault
-from tests.auth.endpoints.imds import InstanceMetadata
+from tests.auth.endpoints.metadata.ecs import NOT_FOUND, ContainerCredentials
+from tests.auth.endpoints.metadata.imds import InstanceMetadata
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from azure.identity import CredentialUnavailableError, ManagedIdentityCredential
 from tests.auth.endpoint_tests.conftest import Environ
 from tests.auth.endpoints.entra import Entra
 from tests.auth.endpoints.fake_server import Fault
-from tests.auth.endpoints.managed_identity import (
+from tests.auth.endpoints.metadata.managed_identity import (
     IDENTITY_NOT_FOUND,
     ManagedIdentity,
     app_service_error,

@@ -11,9 +11,9 @@ from typing import Any
 
 from tests.auth.endpoints.client_authentication import Application, FederatedCredential
 from tests.auth.endpoints.credential_sources import issued_by
-from tests.auth.endpoints.ecs import ContainerCredentials
-from tests.auth.endpoints.imds import InstanceMetadata
-from tests.auth.endpoints.managed_identity import ManagedIdentity
+from tests.auth.endpoints.metadata.ecs import ContainerCredentials
+from tests.auth.endpoints.metadata.imds import InstanceMetadata
+from tests.auth.endpoints.metadata.managed_identity import ManagedIdentity
 from tests.auth.sign_in.conftest import ROLE, SignInContext
 
 SECRET = "entra-client-secret-of-the-tests"

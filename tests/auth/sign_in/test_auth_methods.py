@@ -18,7 +18,7 @@ from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from tests.auth.endpoints.credential_sources import random_credentials
-from tests.auth.endpoints.imds import InstanceMetadata
+from tests.auth.endpoints.metadata.imds import InstanceMetadata
 from tests.auth.sign_in import auth_methods
 from tests.auth.sign_in.auth_methods import AUTH_METHODS
 from tests.auth.sign_in.conftest import JWT, SignInContext, all_secrets, secret_keys

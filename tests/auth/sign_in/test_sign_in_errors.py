@@ -16,8 +16,8 @@ from polysync_airflow.hooks import PolysyncSageMakerHook
 from tests.auth.endpoints.client_authentication import Application
 from tests.auth.endpoints.entra_errors import entra_error_fault
 from tests.auth.endpoints.fake_server import Fault
-from tests.auth.endpoints.imds import InstanceMetadata
-from tests.auth.endpoints.managed_identity import IDENTITY_NOT_FOUND, ManagedIdentity
+from tests.auth.endpoints.metadata.imds import InstanceMetadata
+from tests.auth.endpoints.metadata.managed_identity import IDENTITY_NOT_FOUND, ManagedIdentity
 from tests.auth.sign_in import auth_methods
 from tests.auth.sign_in.auth_methods import SECRET, SUBJECT
 from tests.auth.sign_in.conftest import JWT, ROLE, SignInContext

@@ -14,55 +14,17 @@ from tests.emulator.builders import ROLE as PIPELINE_ROLE
 from tests.emulator.builders import chain
 from tests.emulator.conftest import ClientOf
 from tests.emulator.sagemaker.test_pipelines import error_of
+from tests.emulator.sign_in.conftest import Grant
+from tests.emulator.sign_in.policies import PIPELINES, SESSION, USER, access_denied, document, statement
 from tests.emulator.sign_in.test_sts import ACCOUNT, policy
 
-PIPELINES = f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:pipeline"
-USER = f"arn:aws:iam::{ACCOUNT}:user/airflow"
 HAS_START_ROLE = "RoleArn" in (
     boto3.client("sagemaker", region_name="us-east-1")
     .meta.service_model.operation_model("StartPipelineExecution")
     .input_shape.members
 )
-Grant = Callable[..., None]
 
-
-@pytest.fixture(autouse=True)
-def _enforced(server: EmulatorServer) -> None:
-    server.control.set_sign_in(enforce_iam=True)
-
-
-def statement(action: Any, resource: Any = "*", effect: str = "Allow", **more: Any) -> dict[str, Any]:
-    """Return a statement of an identity-based policy."""
-    return {"Effect": effect, "Action": action, "Resource": resource, **more}
-
-
-def document(*statements: dict[str, Any]) -> str:
-    """Return the text of a policy."""
-    return json.dumps({"Version": "2012-10-17", "Statement": statements})
-
-
-@pytest.fixture
-def sagemaker_of_user(user: Callable[..., Any]) -> Any:
-    """A SageMaker client of the user airflow, who has no policy yet."""
-    return user("sagemaker")
-
-
-@pytest.fixture
-def grant(client_of: ClientOf, sagemaker_of_user: Any) -> Grant:
-    """Give the user airflow an inline policy."""
-
-    def make(*statements: dict[str, Any]) -> None:
-        client_of("iam").put_user_policy(
-            UserName="airflow", PolicyName="p", PolicyDocument=document(*statements)
-        )
-
-    return make
-
-
-def access_denied(action: str, resource: str, caller: str = USER) -> tuple[str, str]:
-    """Return AWS's error for an action that no policy allows."""
-    text = f"User: {caller} is not authorized to perform: {action} on resource: {resource} "
-    return "AccessDeniedException", f"{text}because no identity-based policy allows the {action} action"
+pytestmark = pytest.mark.usefixtures("_enforced")
 
 
 def test_nothing_is_allowed_without_a_policy(sagemaker_of_user: Any, create: Callable[..., str]) -> None:
@@ -224,99 +186,6 @@ def test_default_version_of_a_managed_policy_applies(client_of: ClientOf, sagema
     assert sagemaker_of_user.list_pipelines()["PipelineSummaries"] == []
     iam.create_policy_version(PolicyArn=arn, PolicyDocument=document(statement("s3:*")), SetAsDefault=True)
     assert error_of(sagemaker_of_user.list_pipelines)[0] == "AccessDeniedException"
-
-
-@pytest.fixture
-def session(client_of: ClientOf, create_session: Callable[..., Any]) -> Callable[..., Any]:
-    """Create a SageMaker client with a session of the role R, which has the given policy statements."""
-
-    def make(*statements: dict[str, Any], **more: Any) -> Any:
-        iam = client_of("iam")
-        iam.create_role(RoleName="R", AssumeRolePolicyDocument=json.dumps(policy("*")))
-        iam.put_role_policy(RoleName="R", PolicyName="inline", PolicyDocument=document(statements[0]))
-        for number, entry in enumerate(statements[1:]):
-            created = iam.create_policy(PolicyName=f"p{number}", PolicyDocument=document(entry))
-            iam.attach_role_policy(RoleName="R", PolicyArn=created["Policy"]["Arn"])
-        role = f"arn:aws:iam::{ACCOUNT}:role/R"
-        response = client_of("sts").assume_role(RoleArn=role, RoleSessionName="me", **more)
-        return create_session("sagemaker", response)
-
-    return make
-
-
-SESSION = f"arn:aws:sts::{ACCOUNT}:assumed-role/R/me"
-
-
-def test_session_has_the_permissions_of_its_role(session: Callable[..., Any]) -> None:
-    """
-    A role session has the permissions of the role's inline and attached policies, and errors name the
-    session.
-    """
-    client = session(statement("sagemaker:ListPipelines"), statement("sagemaker:DescribePipeline"))
-    assert client.list_pipelines()["PipelineSummaries"] == []
-    assert error_of(client.describe_pipeline, PipelineName="x")[0] == "ResourceNotFound"
-    assert error_of(client.delete_pipeline, PipelineName="x") == access_denied(
-        "sagemaker:DeletePipeline", f"{PIPELINES}/x", SESSION
-    )
-
-
-def test_session_policy_restricts_permissions(session: Callable[..., Any]) -> None:
-    """A session may do only what both its role and its session policy allow."""
-    client = session(
-        statement("sagemaker:ListPipelines"),
-        statement("sagemaker:DescribePipeline"),
-        Policy=document(statement(["sagemaker:ListPipelines", "sagemaker:DeletePipeline"])),
-    )
-    assert client.list_pipelines()["PipelineSummaries"] == []
-    action = "sagemaker:DescribePipeline"
-    assert error_of(client.describe_pipeline, PipelineName="x") == (
-        "AccessDeniedException",
-        f"User: {SESSION} is not authorized to perform: {action} on resource: {PIPELINES}/x "
-        f"because no session policy allows the {action} action",
-    )
-    assert error_of(client.delete_pipeline, PipelineName="x") == access_denied(
-        "sagemaker:DeletePipeline", f"{PIPELINES}/x", SESSION
-    )
-
-
-@pytest.mark.parametrize(
-    ("roles", "sessions", "where"),
-    [
-        ("Deny", "Allow", "an identity-based"),
-        ("Deny", None, "an identity-based"),
-        ("Allow", "Deny", "a session"),
-        (None, "Deny", "a session"),
-    ],
-)
-def test_error_reports_a_deny_before_a_missing_permission(
-    session: Callable[..., Any], roles: str | None, sessions: str | None, where: str
-) -> None:
-    """The error names the policy type that denies, even if another policy type does not allow the action."""
-    action = "sagemaker:ListPipelines"
-    both = [statement(action, "*", effect) if effect else statement("s3:*") for effect in (roles, sessions)]
-    client = session(both[0], Policy=document(both[1]))
-    assert error_of(client.list_pipelines)[1] == (
-        f"User: {SESSION} is not authorized to perform: {action} on resource: * "
-        f"with an explicit deny in {where} policy"
-    )
-
-
-def test_session_policy_restricts_assume_role(
-    session: Callable[..., Any], client_of: ClientOf, create_session: Callable[..., Any]
-) -> None:
-    """A session policy also restricts AssumeRole, even if the trust policy names the role of the session."""
-    session(statement("sts:AssumeRole"))
-    request = {"RoleArn": f"arn:aws:iam::{ACCOUNT}:role/R", "RoleSessionName": "me"}
-    sts = client_of("sts")
-    bound = create_session("sts", sts.assume_role(Policy=document(statement("sagemaker:*")), **request))
-    assert error_of(bound.assume_role, **request)[0] == "AccessDenied"
-    assert create_session("sts", sts.assume_role(**request)).assume_role(**request)["Credentials"]
-
-
-def test_managed_session_policy(client_of: ClientOf, session: Callable[..., Any]) -> None:
-    """A session has no permissions if its session policy is a managed policy that does not exist."""
-    nothing = session(statement("*"), PolicyArns=[{"arn": f"arn:aws:iam::{ACCOUNT}:policy/none"}])
-    assert error_of(nothing.list_pipelines)[0] == "AccessDeniedException"
 
 
 def test_passing_a_role_requires_a_permission(sagemaker_of_user: Any, grant: Grant) -> None:

@@ -1,4 +1,4 @@
-"""The failure callback after resumes and timeouts. Its basic behaviour is tested one folder above."""
+"""The failure callback after resumes and timeouts. ``tests/operators/test_failure_callback.py`` has its basic tests."""
 
 from __future__ import annotations
 

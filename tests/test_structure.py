@@ -76,7 +76,7 @@ FOLDER_LAYERS = {
     "emulator.sagemaker": (
         {"pagination", "validation", "store"},
         {"calls"},
-        {"pipelines", "selective_execution", "step_answers"},
+        {"pipelines", "selective_execution", "step_summaries"},
         {"executions"},
         {"api"},
         {"__init__"},

@@ -70,7 +70,7 @@ def _suggestion(name: str, tags: tuple[int | str, ...], given: Mapping[str, Any]
 
 def _fields_of(tags: tuple[int | str, ...]) -> Iterable[str]:
     """Return the fields of a sign-in method; ``tags`` are its discriminator values in pydantic's location."""
-    for credentials_class in ways():
+    for credentials_class in credentials_classes():
         values = [
             field.annotation.__args__[0]
             for name, field in credentials_class.model_fields.items()
@@ -89,18 +89,20 @@ def choices_of(discriminator: str) -> list[str]:
     """
     values = [
         field.annotation.__args__[0]
-        for credentials_class in ways()
+        for credentials_class in credentials_classes()
         for name, field in credentials_class.model_fields.items()
         if name == discriminator
     ]
     return list(dict.fromkeys(values))
 
 
-def ways(base: Any = BaseCredentials) -> list[Any]:
+def credentials_classes(base: Any = BaseCredentials) -> list[Any]:
     """
     Return the credentials classes of all sign-in methods, in the order of their definition.
 
     :param base: the class whose leaf subclasses are returned.
     """
     subclasses = base.__subclasses__()
-    return [leaf for subclass in subclasses for leaf in ways(subclass)] if subclasses else [base]
+    return (
+        [leaf for subclass in subclasses for leaf in credentials_classes(subclass)] if subclasses else [base]
+    )

@@ -14,7 +14,7 @@ import pytest
 from airflow.providers_manager import ProvidersManager
 
 from polysync_airflow import __version__
-from polysync_airflow.auth.connection import ways
+from polysync_airflow.auth.connection import credentials_classes
 from polysync_airflow.get_provider_info import get_provider_info
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.links import PolysyncPipelineExecutionLink
@@ -25,7 +25,9 @@ CONNECTION_TYPE = PolysyncSageMakerHook.conn_type
 # The fields of the credentials that are standard fields of an Airflow connection.
 STANDARD_FIELDS = {"access_key_id": "login", "secret_access_key": "password"}
 # All other fields of the credentials are in the extra of the connection.
-EXTRA_FIELDS = {name for method in ways() for name in method.model_fields} - set(STANDARD_FIELDS)
+EXTRA_FIELDS = {name for method in credentials_classes() for name in method.model_fields} - set(
+    STANDARD_FIELDS
+)
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +148,7 @@ def test_secrets_are_masked_in_the_form() -> None:
     fields = get_provider_info()["connection-types"][0]["conn-fields"]
     secrets = {
         name
-        for method in ways()
+        for method in credentials_classes()
         for name, field in method.model_fields.items()
         if "Secret" in str(field.annotation) and name in EXTRA_FIELDS
     }

@@ -27,7 +27,7 @@ from polysync_airflow.emulator.sagemaker.calls import (
 from polysync_airflow.emulator.sagemaker.pagination import page
 from polysync_airflow.emulator.sagemaker.pipelines import created_within
 from polysync_airflow.emulator.sagemaker.selective_execution import select
-from polysync_airflow.emulator.sagemaker.step_answers import step_summary
+from polysync_airflow.emulator.sagemaker.step_summaries import step_summary
 from polysync_airflow.emulator.sagemaker.store import ExecutionRecord, Pipeline
 
 _EXPERIMENT_NAME_LENGTH = 120

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from polysync_airflow.auth.connection import parse_credentials, ways
+from polysync_airflow.auth.connection import credentials_classes, parse_credentials
 from polysync_airflow.exceptions import CredentialsError
 from polysync_airflow.get_provider_info import get_provider_info
 from polysync_airflow.hooks import PolysyncSageMakerHook
@@ -162,7 +162,7 @@ def test_form_has_exactly_the_fields_of_the_methods() -> None:
     (connection_type,) = get_provider_info()["connection-types"]
     form_fields = connection_type["conn-fields"]
 
-    method_fields = {name for cls in ways() for name in cls.model_fields}
+    method_fields = {name for cls in credentials_classes() for name in cls.model_fields}
     masked = {name for name, field in form_fields.items() if field["schema"].get("format") == "password"}
     assert set(form_fields) == method_fields - {"access_key_id", "secret_access_key"}
     assert masked == {"session_token", "client_secret"}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from botocore.exceptions import (
     ReadTimeoutError,
     SSLError,
 )
+from botocore.session import Session
 
 from polysync_airflow import __version__
 from polysync_airflow.emulator import EmulatorServer
@@ -342,3 +345,25 @@ def test_failed_sign_in_names_the_connection(
 
     with pytest.raises(CredentialsError, match=r"connection 'my_aws'.*no-such"):
         list(PolysyncSageMakerHook("my_aws").list_pipelines())
+
+
+def test_threads_that_share_a_hook_share_its_client(
+    emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eight threads that use a hook for the first time at the same time make one client."""
+    create_client = Session.create_client
+    created: list[str] = []
+
+    def create_slowly(session: Session, service: str, *arguments: Any, **settings: Any) -> Any:
+        created.append(service)
+        time.sleep(0.1)
+        return create_client(session, service, *arguments, **settings)
+
+    monkeypatch.setattr(Session, "create_client", create_slowly)
+    hook = PolysyncSageMakerHook()
+
+    with ThreadPoolExecutor(8) as pool:
+        names = list(pool.map(lambda _: hook.describe_pipeline("fanout").name, range(8)))
+
+    assert names == ["fanout"] * 8
+    assert created == ["sagemaker"]

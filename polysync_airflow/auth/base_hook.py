@@ -6,6 +6,7 @@ The base hook: reads an Airflow connection and creates boto3 sessions and client
 
 from __future__ import annotations
 
+import threading
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -69,6 +70,7 @@ class PolysyncBaseHook(AwsBaseHook):
         super().__init__(aws_conn_id=polysync_conn_id, region_name=region_name, client_type="sagemaker")
         self.polysync_conn_id = polysync_conn_id
         self._config_overrides = config
+        self._client_lock = threading.Lock()
 
     @cached_property
     def _connection(self) -> Connection:
@@ -203,7 +205,10 @@ class PolysyncBaseHook(AwsBaseHook):
     @property
     def _signed_in_client(self) -> Any:
         try:
-            return self._client
+            # Since Python 3.12, cached_property has no lock: each thread that uses the hook for the first
+            # time would make a client of its own.
+            with self._client_lock:
+                return self._client
         except BOTO_ERRORS as error:
             raise self._sign_in_failed(error) from error
 

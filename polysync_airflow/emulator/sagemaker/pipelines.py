@@ -43,7 +43,7 @@ def _create(call: Call) -> dict[str, Any]:
         raise invalid("Either PipelineDefinition or PipelineDefinitionS3Location is required.")
     pipeline = Pipeline(
         name=name,
-        arn=region.arn("pipeline", name.lower()),
+        arn=region.arn("pipeline", name),
         role_arn=request["RoleArn"],
         created_at=call.now,
         versions=[],

@@ -1,8 +1,9 @@
 """
 The state of a region: its pipelines with their versions and executions, and the used ClientRequestTokens.
 
-ARNs contain the pipeline name in lower case, so pipeline names are case-insensitive. AWS does not document
-how long it keeps a ClientRequestToken, and how it responds to a token that is used for a different request.
+ARNs contain the pipeline name as it was written, like those of AWS since about 2023. AWS does not document
+whether it finds pipelines by a name in another case; the emulator does. Nor does it document how long it
+keeps a ClientRequestToken, and how it responds to a token that is used for a different request.
 The emulator keeps tokens without limit and responds with ConflictException.
 """
 
@@ -126,9 +127,9 @@ class Region:
         :param name_or_arn: the name or the ARN of the pipeline.
         :raises ApiError: ResourceNotFound if it does not exist.
         """
-        arn = name_or_arn if name_or_arn.startswith("arn:") else self.arn("pipeline", name_or_arn.lower())
+        arn = name_or_arn if name_or_arn.startswith("arn:") else self.arn("pipeline", name_or_arn)
         for pipeline in self.pipelines.values():
-            if pipeline.arn == arn:
+            if pipeline.arn.lower() == arn.lower():
                 return pipeline
         raise not_found(f"Pipeline '{arn}' does not exist.")
 

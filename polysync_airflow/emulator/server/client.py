@@ -103,7 +103,8 @@ class ControlClient:
         # http.client uses no proxy, and the emulator always runs on this host.
         connection = HTTPConnection(self._host, self._port, timeout=self._timeout)
         try:
-            connection.request(method, f"/_emulator{path}", None if body is None else json.dumps(body))
+            content = None if body is None else json.dumps(body)
+            connection.request(method, f"/_emulator{path}", content, {"Content-Type": "application/json"})
             response = connection.getresponse()
             document: dict[str, Any] = json.loads(response.read())
         finally:

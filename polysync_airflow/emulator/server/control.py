@@ -1,8 +1,9 @@
 """
 The control API under ``/_emulator``, with which tests and demos control and inspect the emulator.
 
-Requests and responses are JSON, without credentials. The response to an invalid request has HTTP status 400
-(or 404, 405) and the body ``{"error": "..."}``.
+Requests and responses are JSON, without credentials. POST and PUT need the header ``Content-Type:
+application/json``, also without content, so that no web page can send them. The response to an invalid
+request has HTTP status 400 (or 404, 405) and the body ``{"error": "..."}``.
 
 =====================================  ======================================================================
 ``GET /health``                        ``{"status": "ok", "pipelines": {region: [name]}, "versions": {...}}``

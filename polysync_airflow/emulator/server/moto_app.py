@@ -16,6 +16,9 @@ from polysync_airflow.emulator.errors import invalid
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
+# The services that a pipeline or its test needs. Other services of moto do more than to keep state: its
+# Lambda, for example, runs containers.
+MOTO_SERVICES = frozenset({"iam", "logs", "s3", "sagemaker", "sts"})
 # moto selects the service by the credential scope and does not verify the signature.
 _S3_AUTHORIZATION = (
     "AWS4-HMAC-SHA256 Credential=emulator/20000101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0"

@@ -2,8 +2,8 @@
 Routes each request: the control API, the emulated SageMaker and STS operations, or moto.
 
 This WSGI app handles ``/_emulator`` with the control API, and the pipeline operations of SageMaker and some
-operations of STS with the emulator. All other requests go to moto. It also applies the faults and writes the
-call log.
+operations of STS with the emulator. Requests to some other services go to moto. It also applies the faults
+and writes the call log.
 """
 
 from __future__ import annotations
@@ -30,10 +30,11 @@ from polysync_airflow.emulator.protocol import (
     sts_response,
 )
 from polysync_airflow.emulator.sagemaker.api import SageMaker, is_emulated
+from polysync_airflow.emulator.server.browser_guard import refuse
 from polysync_airflow.emulator.server.call_log import CallLog, Entry
 from polysync_airflow.emulator.server.control import PREFIX, ControlApi
 from polysync_airflow.emulator.server.faults import Fault, Faults
-from polysync_airflow.emulator.server.moto_app import Moto
+from polysync_airflow.emulator.server.moto_app import MOTO_SERVICES, Moto
 from polysync_airflow.emulator.sign_in import authorization, callers
 from polysync_airflow.emulator.sign_in.sts import LOGGED_MEMBERS, Sts
 
@@ -67,7 +68,11 @@ class Router:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Handle a request as a WSGI app."""
         request = Request(environ)
-        if request.path == PREFIX or request.path.startswith(f"{PREFIX}/"):
+        control = request.path == PREFIX or request.path.startswith(f"{PREFIX}/")
+        refused = refuse(request, control=control)
+        if refused:
+            return refused(environ, start_response)
+        if control:
             return self._control.handle(request)(environ, start_response)
         aws = parse_request(request)
         entry = self._entry(aws)
@@ -115,6 +120,9 @@ class Router:
             if aws.service == "sts" and (sts_result := self._sts.handle(aws)) is not None:
                 entry.issued = sts_result.issued
                 return sts_response(aws.operation, sts_result.result, request_id)
+            if aws.service not in MOTO_SERVICES:
+                service = aws.service or "without a signature"
+                raise ApiError("UnknownOperationException", f"The emulator has no service {service}.")
         except ApiError as error:
             entry.error_code, entry.error_message, entry.detail = error.code, error.message, error.detail
             return error_response(error, aws.protocol, request_id)

@@ -70,7 +70,7 @@ def _resource(operation: str, region: str, request: Mapping[str, Any]) -> str:
         return "*"
     # The API accepts an ARN wherever it accepts a pipeline name.
     is_arn = name_or_arn.startswith("arn:")
-    return name_or_arn if is_arn else resource_arn(region, "pipeline", name_or_arn.lower())
+    return name_or_arn if is_arn else resource_arn(region, "pipeline", name_or_arn)
 
 
 def _require(caller: Caller, action: str, resource: str, context: Context) -> None:

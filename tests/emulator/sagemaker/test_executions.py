@@ -32,7 +32,7 @@ def test_execution_succeeds(
     """
     create(chain("A", "B"))
     arn = start()
-    assert re.fullmatch(r"arn:aws:sagemaker:us-east-1:123456789012:pipeline/demo/execution/[a-z0-9]{12}", arn)
+    assert re.fullmatch(r"arn:aws:sagemaker:us-east-1:123456789012:pipeline/Demo/execution/[a-z0-9]{12}", arn)
     assert (status_of(arn), steps_of(arn)) == ("Executing", {})
     server.control.advance(241)
     assert list(steps_of(arn)) == ["A"]

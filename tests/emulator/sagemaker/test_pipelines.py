@@ -32,7 +32,7 @@ def error_of(call: Callable[..., Any], **request: Any) -> tuple[str, str]:
 
 
 def test_describe_returns_the_create_request(sagemaker: Any, server: EmulatorServer) -> None:
-    """DescribePipeline returns what was passed to CreatePipeline, and the ARN has the name in lower case."""
+    """DescribePipeline returns what was passed to CreatePipeline, and the ARN has the name as it was written."""
     text = chain("A")
     created = sagemaker.create_pipeline(
         PipelineName="MyPipeline",
@@ -42,7 +42,7 @@ def test_describe_returns_the_create_request(sagemaker: Any, server: EmulatorSer
         RoleArn=ROLE,
         ParallelismConfiguration={"MaxParallelExecutionSteps": 3},
     )
-    assert created["PipelineArn"] == "arn:aws:sagemaker:us-east-1:123456789012:pipeline/mypipeline"
+    assert created["PipelineArn"] == "arn:aws:sagemaker:us-east-1:123456789012:pipeline/MyPipeline"
     described = sagemaker.describe_pipeline(PipelineName="MyPipeline")
     assert described["PipelineName"] == "MyPipeline"
     assert described["PipelineDisplayName"] == "Shown"
@@ -69,7 +69,7 @@ def test_unknown_pipeline_is_not_found(sagemaker: Any) -> None:
     """The error contains the ARN of the pipeline that does not exist."""
     assert error_of(sagemaker.describe_pipeline, PipelineName="Nope") == (
         "ResourceNotFound",
-        "Pipeline 'arn:aws:sagemaker:us-east-1:123456789012:pipeline/nope' does not exist.",
+        "Pipeline 'arn:aws:sagemaker:us-east-1:123456789012:pipeline/Nope' does not exist.",
     )
 
 
@@ -186,7 +186,7 @@ def test_regions_are_separate(
     arn = other.create_pipeline(PipelineName="Demo", PipelineDefinition=chain("A"), RoleArn=ROLE)[
         "PipelineArn"
     ]
-    assert arn == f"arn:{partition}:sagemaker:{region}:123456789012:pipeline/demo"
+    assert arn == f"arn:{partition}:sagemaker:{region}:123456789012:pipeline/Demo"
     execution = other.start_pipeline_execution(PipelineName="Demo")["PipelineExecutionArn"]
     assert execution.startswith(f"{arn}/execution/")
 

@@ -19,7 +19,7 @@ def send(
 ) -> tuple[int, dict[str, Any]]:
     """Send a request without the control client."""
     connection = HTTPConnection("127.0.0.1", server.port, timeout=10)
-    connection.request(method, f"/_emulator{path}", body)
+    connection.request(method, f"/_emulator{path}", body, {"Content-Type": "application/json"})
     response = connection.getresponse()
     document: dict[str, Any] = json.loads(response.read())
     connection.close()

@@ -28,28 +28,25 @@ pytestmark = pytest.mark.usefixtures("_enforced")
 
 
 def test_nothing_is_allowed_without_a_policy(sagemaker_of_user: Any, create: Callable[..., str]) -> None:
-    """
-    A user without policies may do nothing, and the error contains the action and the ARN with the name in
-    lower case.
-    """
+    """A user without policies may do nothing, and the error contains the action and the ARN."""
     create(chain("A"), "MyPipeline")
     start = sagemaker_of_user.start_pipeline_execution
-    expected = access_denied("sagemaker:StartPipelineExecution", f"{PIPELINES}/mypipeline")
+    expected = access_denied("sagemaker:StartPipelineExecution", f"{PIPELINES}/MyPipeline")
     assert error_of(start, PipelineName="MyPipeline") == expected
-    assert error_of(start, PipelineName=f"{PIPELINES}/mypipeline") == expected
+    assert error_of(start, PipelineName=f"{PIPELINES}/MyPipeline") == expected
     assert error_of(sagemaker_of_user.list_pipelines) == access_denied("sagemaker:ListPipelines", "*")
 
 
-EXECUTION = f"{PIPELINES}/mypipeline/execution/abcdefghijkl"
+EXECUTION = f"{PIPELINES}/MyPipeline/execution/abcdefghijkl"
 
 
 @pytest.mark.parametrize(
     ("operation", "request_members", "resource"),
     [
-        ("DescribePipeline", {"PipelineName": "MyPipeline"}, f"{PIPELINES}/mypipeline"),
-        ("DeletePipeline", {"PipelineName": "MyPipeline"}, f"{PIPELINES}/mypipeline"),
-        ("UpdatePipeline", {"PipelineName": "MyPipeline"}, f"{PIPELINES}/mypipeline"),
-        ("ListPipelineExecutions", {"PipelineName": "MyPipeline"}, f"{PIPELINES}/mypipeline"),
+        ("DescribePipeline", {"PipelineName": "MyPipeline"}, f"{PIPELINES}/MyPipeline"),
+        ("DeletePipeline", {"PipelineName": "MyPipeline"}, f"{PIPELINES}/MyPipeline"),
+        ("UpdatePipeline", {"PipelineName": "MyPipeline"}, f"{PIPELINES}/MyPipeline"),
+        ("ListPipelineExecutions", {"PipelineName": "MyPipeline"}, f"{PIPELINES}/MyPipeline"),
         ("DescribePipelineExecution", {"PipelineExecutionArn": EXECUTION}, EXECUTION),
         ("StopPipelineExecution", {"PipelineExecutionArn": EXECUTION}, EXECUTION),
         ("RetryPipelineExecution", {"PipelineExecutionArn": EXECUTION}, EXECUTION),
@@ -57,7 +54,7 @@ EXECUTION = f"{PIPELINES}/mypipeline/execution/abcdefghijkl"
         ("ListPipelineExecutionSteps", {"PipelineExecutionArn": EXECUTION}, EXECUTION),
         ("ListPipelineParametersForExecution", {"PipelineExecutionArn": EXECUTION}, EXECUTION),
         ("DescribePipelineDefinitionForExecution", {"PipelineExecutionArn": EXECUTION}, EXECUTION),
-        ("ListTags", {"ResourceArn": f"{PIPELINES}/mypipeline"}, f"{PIPELINES}/mypipeline"),
+        ("ListTags", {"ResourceArn": f"{PIPELINES}/MyPipeline"}, f"{PIPELINES}/MyPipeline"),
         ("ListPipelines", {"PipelineNamePrefix": "MyPipeline"}, "*"),
     ],
 )
@@ -93,11 +90,11 @@ def test_permission_is_checked_before_validation(sagemaker_of_user: Any, create:
 @pytest.mark.parametrize(
     ("statements", "allowed"),
     [
-        ([statement("sagemaker:StartPipelineExecution", f"{PIPELINES}/demo")], True),
-        ([statement("SageMaker:Start*", f"{PIPELINES}/d?mo")], True),
+        ([statement("sagemaker:StartPipelineExecution", f"{PIPELINES}/Demo")], True),
+        ([statement("SageMaker:Start*", f"{PIPELINES}/D?mo")], True),
         ([statement(["s3:*", "sagemaker:*"], ["arn:aws:s3:::x", f"{PIPELINES}/*"])], True),
-        ([statement("sagemaker:StartPipelineExecution", f"{PIPELINES}/Demo")], False),
-        ([statement("sagemaker:StartPipelineExecution", f"{PIPELINES}/demo/*")], False),
+        ([statement("sagemaker:StartPipelineExecution", f"{PIPELINES}/demo")], False),
+        ([statement("sagemaker:StartPipelineExecution", f"{PIPELINES}/Demo/*")], False),
         ([statement("sagemaker:StopPipelineExecution")], False),
         ([{"Effect": "Allow", "NotAction": "iam:*", "NotResource": f"{PIPELINES}/other"}], True),
         ([{"Effect": "Allow", "NotAction": "sagemaker:*", "Resource": "*"}], False),
@@ -124,13 +121,13 @@ def test_allow_statement(
         assert sagemaker_of_user.start_pipeline_execution(PipelineName="Demo")["PipelineExecutionArn"]
     else:
         error = error_of(sagemaker_of_user.start_pipeline_execution, PipelineName="Demo")
-        assert error == access_denied("sagemaker:StartPipelineExecution", f"{PIPELINES}/demo")
+        assert error == access_denied("sagemaker:StartPipelineExecution", f"{PIPELINES}/Demo")
 
 
 @pytest.mark.parametrize(
     "effective",
     [
-        statement("sagemaker:*", f"{PIPELINES}/demo", "Deny"),
+        statement("sagemaker:*", f"{PIPELINES}/Demo", "Deny"),
         statement("sagemaker:*", "*", "Deny", Condition={"IpAddress": {"aws:SourceIp": "0.0.0.0/0"}}),
         statement("sagemaker:*", f"{PIPELINES}/${{aws:SourceIp}}", "Deny"),
     ],
@@ -144,7 +141,7 @@ def test_deny_overrides_allow(
     action = "sagemaker:StartPipelineExecution"
     assert error_of(sagemaker_of_user.start_pipeline_execution, PipelineName="Demo") == (
         "AccessDeniedException",
-        f"User: {USER} is not authorized to perform: {action} on resource: {PIPELINES}/demo "
+        f"User: {USER} is not authorized to perform: {action} on resource: {PIPELINES}/Demo "
         "with an explicit deny in an identity-based policy",
     )
 
@@ -192,7 +189,7 @@ def test_passing_a_role_requires_a_permission(sagemaker_of_user: Any, grant: Gra
     """A caller that names a role in a request needs the permission to pass it to SageMaker."""
     request = {"PipelineName": "P", "PipelineDefinition": chain("A"), "RoleArn": PIPELINE_ROLE}
     create = sagemaker_of_user.create_pipeline
-    assert error_of(create, **request) == access_denied("sagemaker:CreatePipeline", f"{PIPELINES}/p")
+    assert error_of(create, **request) == access_denied("sagemaker:CreatePipeline", f"{PIPELINES}/P")
     grant(statement("sagemaker:*"))
     assert error_of(create, **request) == access_denied("iam:PassRole", PIPELINE_ROLE)
     passed = {"StringEquals": {"iam:PassedToService": "lambda.amazonaws.com"}}
@@ -200,7 +197,7 @@ def test_passing_a_role_requires_a_permission(sagemaker_of_user: Any, grant: Gra
     assert error_of(create, **request) == access_denied("iam:PassRole", PIPELINE_ROLE)
     passed["StringEquals"]["iam:PassedToService"] = "sagemaker.amazonaws.com"
     grant(statement("sagemaker:*"), statement("iam:PassRole", PIPELINE_ROLE, Condition=passed))
-    assert create(**request)["PipelineArn"] == f"{PIPELINES}/p"
+    assert create(**request)["PipelineArn"] == f"{PIPELINES}/P"
 
 
 @pytest.mark.skipif(

@@ -1,0 +1,104 @@
+"""Requests of web pages: the emulator refuses them before it does anything."""
+
+from __future__ import annotations
+
+import json
+from http.client import HTTPConnection
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from polysync_airflow.emulator import EmulatorServer
+from tests.emulator.conftest import ClientOf
+
+RESET = ("POST", "/_emulator/reset")
+LIST = ("POST", "/")
+HEALTH = ("GET", "/_emulator/health")
+MOTO = ("GET", "/moto-api/data.json")
+JSON = {"Content-Type": "application/json"}
+
+
+def send(server: EmulatorServer, request: tuple[str, str], headers: dict[str, str]) -> tuple[int, Any]:
+    """Send a request; return the status of the response, and the response."""
+    connection = HTTPConnection("127.0.0.1", server.port, timeout=10)
+    method, path = request
+    connection.putrequest(method, path, skip_host="Host" in headers)
+    for name, value in headers.items():
+        connection.putheader(name, value)
+    connection.endheaders()
+    response = connection.getresponse()
+    body = response.read()
+    connection.close()
+    return response.status, (response, body)
+
+
+@pytest.mark.parametrize("request_", [RESET, LIST, HEALTH, MOTO], ids=lambda request: request[1])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "evil.example"},
+        {"Host": "evil.example:4599"},
+        {"Host": "127.0.0.1.evil.example"},
+        {"Host": ""},
+        {"Host": "localhost.evil.example"},
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://127.0.0.1:8080"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+    ],
+    ids=str,
+)
+def test_requests_of_other_sites_are_refused(
+    server: EmulatorServer, request_: tuple[str, str], headers: dict[str, str]
+) -> None:
+    """Another host name, an Origin, or a browser's mark of another site: HTTP 403, without any CORS header."""
+    server.control.put_scenario({"end_as": "Failed"})
+
+    status, (response, body) = send(server, request_, {**JSON, **headers})
+
+    assert status == 403
+    assert json.loads(body)["error"]
+    assert not [name for name, _ in response.getheaders() if name.lower().startswith("access-control")]
+    assert server.control.scenarios()["default"] == {"end_as": "Failed"}
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", None])
+def test_control_calls_need_json_content(server: EmulatorServer, content_type: str | None) -> None:
+    """A page can send a form or a text without asking first, but no JSON."""
+    headers = {"Content-Type": content_type} if content_type else {}
+
+    assert send(server, RESET, headers)[0] == 403
+    assert send(server, RESET, JSON)[0] == 200
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1:1", "localhost", "LOCALHOST:80", "[::1]:80", "bucket.localhost:80", "127.1.2.3"]
+)
+def test_names_of_this_machine_are_accepted(server: EmulatorServer, host: str) -> None:
+    """The emulator can be addressed by every name of the loopback interface."""
+    assert send(server, HEALTH, {"Host": host})[0] == 200
+
+
+def test_only_the_services_that_a_pipeline_needs_are_served(client_of: ClientOf) -> None:
+    """moto's Lambda would run containers: it is not reachable, and neither is moto's own control API."""
+    assert client_of("iam").list_roles()["Roles"] == []
+    assert client_of("s3").list_buckets()["Buckets"] == []
+    assert client_of("logs").describe_log_groups()["logGroups"] == []
+    assert client_of("sagemaker").list_models()["Models"] == []
+    for service, operation in (
+        ("lambda", "list_functions"),
+        ("ec2", "describe_instances"),
+        ("batch", "describe_jobs"),
+    ):
+        arguments = {"jobs": ["x"]} if service == "batch" else {}
+        call = getattr(client_of(service), operation)
+        with pytest.raises(ClientError, match="UnknownOperationException"):
+            call(**arguments)
+
+
+def test_control_api_of_moto_is_not_reachable(server: EmulatorServer) -> None:
+    """Without a signature, moto would show and reset all of its state."""
+    for request in (MOTO, ("POST", "/moto-api/reset"), ("GET", "/")):
+        assert send(server, request, JSON)[0] in (400, 403, 404)

@@ -7,18 +7,11 @@ The imported jobs are mapped to start tasks: one mapped task for each job.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
 
 from airflow.sdk import DAG
 
+from polysync_airflow.jobs import start_arguments
 from polysync_airflow.operators import PolysyncListImportOperator, PolysyncStartPipelineOperator
-
-
-def start_arguments(job: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments of the start task for an imported job, with every declared default value."""
-    defaults = {p["name"]: p["default"] for p in job["parameters"] if p["default"] is not None}
-    return {"pipeline_name": job["name"], "pipeline_parameters": defaults}
-
 
 with DAG(
     dag_id="import_and_fan_out",

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
@@ -42,6 +42,14 @@ class PolysyncError(AirflowException):
         super().__init__(message)
         self.permanent = permanent
         self.transient = transient and not permanent
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Pickle would call the class with the message alone, and most classes need more.
+        return _restore, (type(self), self.args), self.__dict__
+
+
+def _restore(error_class: type[PolysyncError], arguments: tuple[Any, ...]) -> PolysyncError:
+    return error_class.__new__(error_class, *arguments)
 
 
 class CredentialsError(PolysyncError):

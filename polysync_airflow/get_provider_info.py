@@ -5,10 +5,13 @@ from typing import Any
 
 INTEGRATION = "Polysync for Amazon SageMaker"
 
-# The config option (section, name) with the folders in which a connection may name files. The default is
+# The config options (section, name) that say what a connection may name. The default of the folders is
 # narrow: other folders beside these contain tokens, such as the API token of the cluster, and users who may
 # edit connections must not be able to send those to another host.
-ALLOWED_IDENTITY_FOLDERS = ("polysync_sagemaker", "allowed_identity_folders")
+CONFIG_SECTION = "polysync_sagemaker"
+ALLOWED_IDENTITY_FOLDERS = (CONFIG_SECTION, "allowed_identity_folders")
+ALLOWED_ENDPOINT_HOSTS = (CONFIG_SECTION, "allowed_endpoint_hosts")
+ALLOWED_APPLICATIONS = (CONFIG_SECTION, "allowed_applications")
 DEFAULT_IDENTITY_FOLDERS = ",".join(
     (
         "/var/run/secrets/azure/tokens",
@@ -46,24 +49,40 @@ def get_provider_info() -> dict[str, Any]:
 
 
 def _config() -> dict[str, Any]:
-    section, option = ALLOWED_IDENTITY_FOLDERS
+    options = {
+        ALLOWED_IDENTITY_FOLDERS: _option(
+            "Folders, separated by commas, in which a connection may name files: projected tokens, "
+            "certificates, certificate authorities. Symbolic links are resolved before the check.",
+            example=DEFAULT_IDENTITY_FOLDERS,
+            default=DEFAULT_IDENTITY_FOLDERS,
+        ),
+        ALLOWED_ENDPOINT_HOSTS: _option(
+            "Host names, separated by commas, that a connection may name in endpoint_url and "
+            "sts_endpoint_url, besides the endpoints of AWS and this machine. *.example.com allows all "
+            "hosts of a domain.",
+            example="sagemaker.example.com,*.vpce.example.com",
+        ),
+        ALLOWED_APPLICATIONS: _option(
+            "Entra ID applications, separated by commas, that a connection may name in application_id_uri, "
+            "besides those of the form api://...",
+            example="https://polysync.example.com",
+        ),
+    }
     return {
-        section: {
+        CONFIG_SECTION: {
             "description": "Settings of Polysync for Amazon SageMaker.",
-            "options": {
-                option: {
-                    "description": (
-                        "Folders, separated by commas, in which a connection may name files: projected "
-                        "tokens, certificates, certificate authorities. Symbolic links are resolved before "
-                        "the check."
-                    ),
-                    "version_added": "0.1.0",
-                    "type": "string",
-                    "example": DEFAULT_IDENTITY_FOLDERS,
-                    "default": DEFAULT_IDENTITY_FOLDERS,
-                }
-            },
+            "options": {name: option for (_, name), option in options.items()},
         }
+    }
+
+
+def _option(description: str, *, example: str, default: str = "") -> dict[str, Any]:
+    return {
+        "description": description,
+        "version_added": "0.1.0",
+        "type": "string",
+        "example": example,
+        "default": default,
     }
 
 

@@ -10,25 +10,28 @@ import hashlib
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from importlib.metadata import version
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from botocore import xform_name
+from pydantic import BaseModel, ValidationError
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_fixed
 
 from polysync_airflow.auth import connection_test
 from polysync_airflow.auth.base_hook import PolysyncBaseHook
-from polysync_airflow.aws.error_mapping import BOTO_ERRORS, map_error
-from polysync_airflow.exceptions import ParametersError, PolysyncError, SageMakerApiError
-from polysync_airflow.execution.models import (
-    ExecutionDescription,
-    PipelineDescription,
-    PipelineSummary,
-    StartRequest,
-    StepDescription,
+from polysync_airflow.aws.error_mapping import (
+    BOTO_ERRORS,
+    invalid_response_error,
+    is_invalid_value,
+    map_error,
 )
+from polysync_airflow.exceptions import ParametersError, PolysyncError, SageMakerApiError
+from polysync_airflow.execution.models import ExecutionDescription, StartRequest, StepDescription
+from polysync_airflow.execution.parameters import check_execution_arn
+from polysync_airflow.execution.pipeline_models import PipelineDescription, PipelineSummary
 
 PAGE_SIZE: Final = 100
 # StopPipelineExecution returns ConflictException for a moment while an execution moves between two steps.
@@ -36,6 +39,7 @@ STOP_ATTEMPTS: Final = 5
 STOP_RETRY_SECONDS: Final = 0.3
 
 Response = dict[str, Any]
+Model = TypeVar("Model", bound=BaseModel)
 # Makes a call and returns its response, for example under a rate limiter and with retries.
 Caller = Callable[[Callable[[], Response]], Response]
 
@@ -71,18 +75,16 @@ class PolysyncSageMakerHook(PolysyncBaseHook):
         :return: ARN of the execution.
         :raises SageMakerApiError: the call failed.
         """
-        response = self.call("StartPipelineExecution", **request.to_aws())
-        arn = response.get("PipelineExecutionArn")
-        if not arn:
-            raise SageMakerApiError(
-                "The response of StartPipelineExecution has no ARN of an execution. Perhaps a proxy has "
-                "responded in place of AWS.",
-                error_code="ResponseParserError",
-                operation="StartPipelineExecution",
-                permanent=False,
-                transient=True,
-            )
-        return str(arn)
+        operation = "StartPipelineExecution"
+        arn = self._arn_in(operation, self.call(operation, **request.to_aws()))
+        _, _, _, region, account, _ = arn.split(":", 5)
+        expected = {"region": (region, self.region_name)}
+        if request.pipeline_name.startswith("arn:"):
+            expected["account"] = (account, request.pipeline_name.split(":")[4])
+        for part, (actual, wanted) in expected.items():
+            if actual != wanted:
+                raise invalid_response_error(operation, f"the execution's {part} is {actual}, not {wanted}")
+        return arn
 
     def retry_pipeline_execution(
         self, execution_arn: str, *, token: str, max_parallel_steps: int | None = None
@@ -100,9 +102,9 @@ class PolysyncSageMakerHook(PolysyncBaseHook):
         :raises SageMakerApiError: the call failed.
         """
         limit = {"MaxParallelExecutionSteps": max_parallel_steps}
-        self.call(
+        self._call_on(
+            execution_arn,
             "RetryPipelineExecution",
-            PipelineExecutionArn=execution_arn,
             ClientRequestToken=token,
             **({"ParallelismConfiguration": limit} if max_parallel_steps else {}),
         )
@@ -132,9 +134,7 @@ class PolysyncSageMakerHook(PolysyncBaseHook):
             sleep=time.sleep,
             reraise=True,
         )
-        retrying(
-            self.call, "StopPipelineExecution", PipelineExecutionArn=execution_arn, ClientRequestToken=token
-        )
+        retrying(self._call_on, execution_arn, "StopPipelineExecution", ClientRequestToken=token)
 
     def describe_pipeline_execution(self, execution_arn: str) -> ExecutionDescription:
         """
@@ -145,8 +145,8 @@ class PolysyncSageMakerHook(PolysyncBaseHook):
         :param execution_arn: ARN of the execution.
         :raises SageMakerApiError: the call failed.
         """
-        response = self.call("DescribePipelineExecution", PipelineExecutionArn=execution_arn)
-        return ExecutionDescription.model_validate(response)
+        operation = "DescribePipelineExecution"
+        return _parse(ExecutionDescription, operation, self._call_on(execution_arn, operation))
 
     def poll_pipeline_execution(self, execution_arn: str) -> ExecutionDescription | PolysyncError:
         """
@@ -170,18 +170,24 @@ class PolysyncSageMakerHook(PolysyncBaseHook):
         :param pipeline_name: name or ARN of the pipeline.
         :param created_after: list only executions that were created after this time.
         :param page_token: token of this page, which the page before returned; None for the first page.
-        :return: at most 100 executions, and the token of the next page; None after the last page.
+        :return: at most 100 executions, and the token of the next page; None after the last page. Entries
+            that are not valid are left out.
         :raises SageMakerApiError: the call failed.
         """
+        operation = "ListPipelineExecutions"
         request = {"PipelineName": pipeline_name, "SortBy": "CreationTime", "SortOrder": "Descending"}
         optional = {"CreatedAfter": created_after, "NextToken": page_token}
         page = self.call(
-            "ListPipelineExecutions",
+            operation,
             MaxResults=PAGE_SIZE,
             **request,
             **{member: value for member, value in optional.items() if value},
         )
-        rows = [ExecutionDescription.model_validate(row) for row in page["PipelineExecutionSummaries"]]
+        rows = []
+        for entry in _entries(page, operation, "PipelineExecutionSummaries"):
+            # One damaged entry must not fail the waits for all the others.
+            with suppress(ValidationError):
+                rows.append(ExecutionDescription.model_validate(entry))
         return rows, page.get("NextToken")
 
     def list_pipeline_execution_steps(self, execution_arn: str) -> list[StepDescription]:
@@ -193,8 +199,10 @@ class PolysyncSageMakerHook(PolysyncBaseHook):
         :param execution_arn: ARN of the execution.
         :raises SageMakerApiError: a call failed.
         """
-        pages = self._pages("ListPipelineExecutionSteps", PipelineExecutionArn=execution_arn)
-        return [StepDescription.model_validate(s) for page in pages for s in page["PipelineExecutionSteps"]]
+        operation, member = "ListPipelineExecutionSteps", "PipelineExecutionSteps"
+        pages = self._pages(operation, PipelineExecutionArn=execution_arn)
+        entries = (entry for page in pages for entry in _entries(page, operation, member))
+        return [_parse(StepDescription, operation, entry) for entry in entries]
 
     def list_pipelines(
         self, name_prefix: str | None = None, *, through: Caller = call_directly
@@ -208,11 +216,13 @@ class PolysyncSageMakerHook(PolysyncBaseHook):
         :param through: function that makes the call for each page, such as ``ConcurrentCalls.call``.
         :raises SageMakerApiError: a call failed.
         """
+        operation = "ListPipelines"
         request = {"SortBy": "Name", "SortOrder": "Ascending"}
         if name_prefix:
             request["PipelineNamePrefix"] = name_prefix
-        for page in self._pages("ListPipelines", through, **request):
-            yield from (PipelineSummary.model_validate(summary) for summary in page["PipelineSummaries"])
+        for page in self._pages(operation, through, **request):
+            for entry in _entries(page, operation, "PipelineSummaries"):
+                yield _parse(PipelineSummary, operation, entry)
 
     def describe_pipeline(self, pipeline_name: str) -> PipelineDescription:
         """
@@ -223,7 +233,8 @@ class PolysyncSageMakerHook(PolysyncBaseHook):
         :param pipeline_name: name or ARN of the pipeline.
         :raises SageMakerApiError: the call failed.
         """
-        return PipelineDescription.model_validate(self.call("DescribePipeline", PipelineName=pipeline_name))
+        operation = "DescribePipeline"
+        return _parse(PipelineDescription, operation, self.call(operation, PipelineName=pipeline_name))
 
     def test_connection(self) -> tuple[bool, str]:
         """
@@ -274,10 +285,29 @@ class PolysyncSageMakerHook(PolysyncBaseHook):
         try:
             response: Response = getattr(client, xform_name(operation))(**request)
         except BOTO_ERRORS as error:
-            raise map_error(
+            mapped = map_error(
                 error, operation, request, region=self.region_name, partition=client.meta.partition
-            ) from error
+            )
+            # botocore's own error quotes the value, which may be a secret.
+            raise mapped from (None if is_invalid_value(error) else error)
         return response
+
+    def _call_on(self, execution_arn: str, operation: str, **request: Any) -> Response:
+        """Call an operation on an execution, and check that the response is about this execution."""
+        response = self.call(operation, PipelineExecutionArn=execution_arn, **request)
+        arn = self._arn_in(operation, response)
+        if arn.lower() != execution_arn.lower():
+            raise invalid_response_error(operation, f"it is about {arn}")
+        return response
+
+    @staticmethod
+    def _arn_in(operation: str, response: Response) -> str:
+        arn = response.get("PipelineExecutionArn")
+        try:
+            check_execution_arn(arn)
+        except ParametersError:
+            raise invalid_response_error(operation, f"its PipelineExecutionArn is {arn!r}") from None
+        return str(arn)
 
     def _pages(self, operation: str, through: Caller = call_directly, **request: Any) -> Iterator[Response]:
         token: dict[str, str] = {}
@@ -287,3 +317,19 @@ class PolysyncSageMakerHook(PolysyncBaseHook):
             if not page.get("NextToken"):
                 return
             token = {"NextToken": page["NextToken"]}
+
+
+def _parse(model: type[Model], operation: str, response: Any) -> Model:
+    try:
+        return model.model_validate(response)
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_input=False)[0]
+        name = ".".join(str(part) for part in problem["loc"])
+        raise invalid_response_error(operation, f"{name}: {problem['msg']}") from None
+
+
+def _entries(page: Response, operation: str, member: str) -> list[Any]:
+    entries = page.get(member)
+    if not isinstance(entries, list):
+        raise invalid_response_error(operation, f"it has no list {member}")
+    return entries

@@ -13,10 +13,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from polysync_airflow.auth.iam_policies import ISSUER_V1, ISSUER_V2, identity_policy, web_identity_trust
+
+_ACCOUNT: Final = re.compile(r"[0-9]{12}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -52,7 +55,27 @@ def _parser() -> argparse.ArgumentParser:
     for document in (policy, trust):
         document.add_argument("--account", required=True, help="12-digit AWS account id")
         document.add_argument("--partition", default="aws", choices=("aws", "aws-cn", "aws-us-gov"))
+        document.add_argument(
+            "--allow-wildcards", action="store_true", help="accept * and ? in the values, which allow more"
+        )
     return parser
+
+
+def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """End with an error if a value would allow more than it seems to."""
+    for name, value in vars(options).items():
+        for text in value if isinstance(value, list) else [value]:
+            if not isinstance(text, str):
+                continue
+            option = f"--{name.replace('_', '-')}"
+            if not text.strip():
+                parser.error(f"{option} is empty: give a value")
+            if not options.allow_wildcards and ("*" in text or "?" in text):
+                parser.error(
+                    f"{option} {text!r} has a wildcard, which allows more than one: add --allow-wildcards"
+                )
+            if name == "account" and not options.allow_wildcards and not _ACCOUNT.fullmatch(text):
+                parser.error(f"{option} {text!r} is not an AWS account id of 12 digits")
 
 
 def _document(options: argparse.Namespace) -> Mapping[str, Any]:
@@ -81,7 +104,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     :param arguments: the arguments; None for those of the process.
     """
-    print(json.dumps(_document(_parser().parse_args(arguments)), indent=2))  # noqa: T201 # the output of the command
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    _check(parser, options)
+    print(json.dumps(_document(options), indent=2))  # noqa: T201 # the output of the command
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from polysync_airflow.emulator import EmulatorServer, RealClock
+from polysync_airflow.hooks import PolysyncSageMakerHook
 from tests.conftest import DEFINITIONS, connection
 
 EXAMPLES = Path(__file__).parents[1] / "example_dags"
@@ -116,7 +118,17 @@ def test_start_and_stop_cancels_the_execution(example: Any, endpoint: EmulatorSe
 
 
 def test_import_and_fan_out_starts_one_execution_per_job(example: Any, endpoint: EmulatorServer) -> None:
-    """One mapped task for each job starts its pipeline with the default values of the declared parameters."""
+    """
+    One mapped task for each job starts its pipeline with the default values of the declared parameters.
+
+    A default value that is a template is not rendered: it reaches AWS as its author wrote it.
+    """
+    definition = json.loads((DEFINITIONS / "fanout.json").read_text())
+    note = {"Name": "Note", "Type": "String", "DefaultValue": "{{ conn.polysync_default.password }}"}
+    definition["Parameters"].append(note)
+    client: Any = PolysyncSageMakerHook().conn
+    client.update_pipeline(PipelineName="fanout", PipelineDefinition=json.dumps(definition))
+
     run = example("import_and_fan_out")
 
     assert states_of(run) == [
@@ -137,5 +149,5 @@ def test_import_and_fan_out_starts_one_execution_per_job(example: Any, endpoint:
             "AucThreshold": "0.75",
             "DryRun": "False",
         },
-        "fanout": {"Shards": "5"},
+        "fanout": {"Shards": "5", "Note": note["DefaultValue"]},
     }

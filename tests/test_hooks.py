@@ -73,7 +73,10 @@ def describe(hook: PolysyncSageMakerHook) -> Any:
             "StartPipelineExecution",
             "AccessDeniedException",
             start,
-            ["sagemaker:StartPipelineExecution on arn:aws:sagemaker:us-east-1:<account>:pipeline/fanout "],
+            [
+                "sagemaker:StartPipelineExecution on arn:aws:sagemaker:us-east-1:<account>:pipeline/Fanout and "
+                "arn:aws:sagemaker:us-east-1:<account>:pipeline/fanout in",
+            ],
             True,
         ),
         (

@@ -26,7 +26,14 @@ LAYERS = (
 )
 # The order inside the folders whose modules build on each other, lowest layer first.
 FOLDER_LAYERS = {
-    "execution": ({"models"}, {"parameters", "recovery", "waiter"}, {"outcome"}, {"__init__"}),
+    "execution": (
+        {"texts"},
+        {"models"},
+        {"pipeline_models"},
+        {"parameters", "recovery", "waiter"},
+        {"outcome"},
+        {"__init__"},
+    ),
     "aws": (
         {"error_mapping", "log_redaction", "rate_limiter", "service_models"},
         {"retry", "sessions"},
@@ -34,7 +41,7 @@ FOLDER_LAYERS = {
         {"__init__"},
     ),
     "auth": (
-        {"allowed_files", "iam_policies", "entra", "secret_masking"},
+        {"allow_list", "iam_policies", "entra", "secret_masking"},
         {"connection_test", "web_identity_token"},
         {"refresh"},
         {"sts"},
@@ -43,7 +50,7 @@ FOLDER_LAYERS = {
         {"base_hook"},
         {"__init__"},
     ),
-    "jobs": ({"importer"}, {"__init__"}),
+    "jobs": ({"arguments", "importer"}, {"__init__"}),
     "triggers": (
         {"due_queue", "message_queue", "schedule", "shared_client", "stop_threads"},
         {"subscription"},
@@ -52,8 +59,8 @@ FOLDER_LAYERS = {
         {"__init__"},
     ),
     "operators": (
-        {"base", "failure_callback", "record_store", "xcoms"},
-        {"starter"},
+        {"base", "record_store", "xcoms"},
+        {"failure_callback", "starter"},
         {"on_kill"},
         {"list_import", "start", "stop"},
         {"__init__"},
@@ -90,7 +97,7 @@ FOLDER_LAYERS = {
         {"__init__"},
     ),
     "emulator.server": (
-        {"call_log", "client", "faults", "moto_app"},
+        {"browser_guard", "call_log", "client", "faults", "moto_app"},
         {"control"},
         {"router"},
         {"server"},
@@ -102,7 +109,7 @@ MAX_MODULES_PER_FOLDER = 12
 MAX_LINES = 400
 NO_AIRFLOW = ("execution", "aws", "iam", "states", "emulator")
 NO_AIRFLOW_IN_AUTH = {
-    "allowed_files",
+    "allow_list",
     "connection",
     "connection_test",
     "credentials",

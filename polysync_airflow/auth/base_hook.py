@@ -21,12 +21,25 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from polysync_airflow import __version__
+from polysync_airflow.auth.allow_list import AllowList
 from polysync_airflow.auth.connection import parse_credentials
 from polysync_airflow.auth.credentials import BaseCredentials
-from polysync_airflow.aws.error_mapping import BOTO_ERRORS, BotoError, is_transient
+from polysync_airflow.aws.error_mapping import (
+    BOTO_ERRORS,
+    BotoError,
+    invalid_value_error,
+    is_invalid_value,
+    is_transient,
+)
 from polysync_airflow.aws.sessions import optimize_parsing, reduce_models
 from polysync_airflow.exceptions import UNKNOWN_HINT, CredentialsError, hint_for
-from polysync_airflow.get_provider_info import ALLOWED_IDENTITY_FOLDERS, DEFAULT_IDENTITY_FOLDERS
+from polysync_airflow.execution.texts import clean_text
+from polysync_airflow.get_provider_info import (
+    ALLOWED_APPLICATIONS,
+    ALLOWED_ENDPOINT_HOSTS,
+    ALLOWED_IDENTITY_FOLDERS,
+    DEFAULT_IDENTITY_FOLDERS,
+)
 
 if TYPE_CHECKING:
     import boto3
@@ -37,10 +50,20 @@ if TYPE_CHECKING:
 MAX_POOL_CONNECTIONS: Final = 32
 
 
-def allowed_identity_folders() -> tuple[Path, ...]:
-    """Return the folders in which a connection may name files: tokens, certificates, CA bundles."""
-    setting = conf.get(*ALLOWED_IDENTITY_FOLDERS, fallback=DEFAULT_IDENTITY_FOLDERS)
-    return tuple(Path(folder.strip()) for folder in setting.split(",") if folder.strip())
+def allow_list() -> AllowList:
+    """Return what the deployment allows connections to name."""
+    return AllowList(
+        folders=tuple(
+            Path(folder) for folder in _entries(ALLOWED_IDENTITY_FOLDERS, DEFAULT_IDENTITY_FOLDERS)
+        ),
+        hosts=_entries(ALLOWED_ENDPOINT_HOSTS),
+        applications=_entries(ALLOWED_APPLICATIONS),
+    )
+
+
+def _entries(option: tuple[str, str], default: str = "") -> tuple[str, ...]:
+    setting = conf.get(*option, fallback=default)
+    return tuple(entry.strip() for entry in setting.split(",") if entry.strip())
 
 
 class PolysyncBaseHook(AwsBaseHook):
@@ -101,8 +124,14 @@ class PolysyncBaseHook(AwsBaseHook):
         connection = self._connection
         if connection.conn_type == AwsBaseHook.conn_type:
             return None
+        extra = connection.extra_dejson
+        if not isinstance(extra, dict):
+            raise CredentialsError(
+                f"The extra of the connection {self.polysync_conn_id!r} is a JSON {type(extra).__name__}: "
+                "give a JSON object with the fields of the sign-in method."
+            )
         fields = {
-            **connection.extra_dejson,
+            **extra,
             "access_key_id": connection.login,
             "secret_access_key": connection.password,
         }
@@ -117,7 +146,10 @@ class PolysyncBaseHook(AwsBaseHook):
     def conn_config(self) -> AwsConnectionWrapper:
         """The settings of the amazon provider's base hook. A missing connection is an error, unlike there."""
         if self.credentials is None:
-            wrapper = AwsConnectionWrapper(conn=self._connection, region_name=self._region_name)
+            try:
+                wrapper = AwsConnectionWrapper(conn=self._connection, region_name=self._region_name)
+            except (AttributeError, TypeError, ValueError) as error:
+                raise self._unusable(error) from None
         else:
             wrapper = AwsConnectionWrapper.from_connection_metadata(
                 conn_id=self.polysync_conn_id,
@@ -150,7 +182,7 @@ class PolysyncBaseHook(AwsBaseHook):
     def get_session(self, region_name: str | None = None, deferrable: bool = False) -> boto3.session.Session:
         """Return a boto3 session that is signed in with the connection."""
         if self.credentials is not None:
-            session = self.credentials.session(allowed_identity_folders())
+            session = self.credentials.session(allow_list())
         else:
             session = super().get_session(region_name=region_name, deferrable=deferrable)
             # boto3 has no public attribute for the botocore session. The amazon provider uses this one too.
@@ -182,7 +214,7 @@ class PolysyncBaseHook(AwsBaseHook):
             )
             response: dict[str, Any] = sts.get_caller_identity()
         except BOTO_ERRORS as error:
-            raise self._sign_in_failed(error) from error
+            raise self._sign_in_failed(error) from (None if is_invalid_value(error) else error)
         return response
 
     @property
@@ -210,14 +242,28 @@ class PolysyncBaseHook(AwsBaseHook):
             with self._client_lock:
                 return self._client
         except BOTO_ERRORS as error:
-            raise self._sign_in_failed(error) from error
+            raise self._sign_in_failed(error) from (None if is_invalid_value(error) else error)
+        except (AttributeError, TypeError, ValueError) as error:
+            # botocore and the amazon provider do not check the settings of aws connections.
+            raise self._unusable(error) from None
+
+    def _unusable(self, error: Exception) -> CredentialsError:
+        return CredentialsError(
+            f"The connection {self.polysync_conn_id!r} has a setting that is not valid: "
+            f"{type(error).__name__}: {clean_text(str(error))}. Correct its extra."
+        )
 
     def _sign_in_failed(self, error: BotoError) -> CredentialsError:
         hint = UNKNOWN_HINT
+        if is_invalid_value(error):
+            return CredentialsError(
+                f"Could not sign in with the connection {self.polysync_conn_id!r}: "
+                f"{invalid_value_error('The sign-in')}"
+            )
         if isinstance(error, ClientError):
             hint = hint_for(error.response["Error"]["Code"], error.operation_name)
         return CredentialsError(
-            f"Could not sign in with the connection {self.polysync_conn_id!r}: {error}",
+            f"Could not sign in with the connection {self.polysync_conn_id!r}: {clean_text(str(error))}",
             permanent=hint.permanent,
             transient=is_transient(error, hint),
         )

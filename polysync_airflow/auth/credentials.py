@@ -8,13 +8,14 @@ Airflow.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any, Final, Literal
 
 import boto3
 from botocore.credentials import Credentials as AwsCredentials
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -24,7 +25,7 @@ from pydantic import (
     TypeAdapter,
 )
 
-from polysync_airflow.auth.allowed_files import allowed_path
+from polysync_airflow.auth.allow_list import AllowList, split_endpoint
 from polysync_airflow.auth.entra import EntraIdentity, entra_token_loader
 from polysync_airflow.auth.refresh import SharedCredentials
 from polysync_airflow.auth.sts import assume_role, assume_role_with_web_identity, host_role
@@ -32,14 +33,31 @@ from polysync_airflow.auth.web_identity_token import read_token_file
 from polysync_airflow.aws.sessions import create_session
 from polysync_airflow.execution.models import RoleArn
 
-Text = Annotated[str, StringConstraints(min_length=1, max_length=2048)]
-Url = Annotated[str, StringConstraints(pattern=r"^https?://\S+$")]
-Region = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,}(-[a-z]+)+-\d+$")]
-AccessKeyId = Annotated[str, StringConstraints(min_length=16, max_length=128, pattern=r"^\w+$")]
-Secret = Annotated[SecretStr, Field(min_length=1)]
+
+def _check_url(url: str) -> str:
+    split_endpoint(url)
+    return url
+
+
+def _check_secret(secret: SecretStr) -> SecretStr:
+    # A line break, often pasted by mistake, would put the secret into the log: the masker and the HTTP
+    # library do not see the same text.
+    text = secret.get_secret_value()
+    if not (text.isascii() and text.isprintable()) or " " in text:
+        raise ValueError("has a space, a line break or another character that is not printable ASCII")
+    return secret
+
+
+Text = Annotated[str, StringConstraints(min_length=1, max_length=2048, pattern=r"^[^\x00-\x1f\x7f]*$")]
+Url = Annotated[str, StringConstraints(max_length=2048), AfterValidator(_check_url)]
+Region = Annotated[str, StringConstraints(max_length=64, pattern=r"^[a-z]{2,}(-[a-z]+)+-[0-9]+$")]
+AccessKeyId = Annotated[str, StringConstraints(min_length=16, max_length=128, pattern=r"^[A-Za-z0-9_]+$")]
+Secret = Annotated[SecretStr, Field(min_length=1, max_length=65536), AfterValidator(_check_secret)]
 # https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
-SessionName = Annotated[str, StringConstraints(min_length=2, max_length=64, pattern=r"^[\w+=,.@-]*$")]
-ExternalId = Annotated[str, StringConstraints(min_length=2, max_length=1224, pattern=r"^[\w+=,.@:\/-]*$")]
+SessionName = Annotated[str, StringConstraints(min_length=2, max_length=64, pattern=r"^[A-Za-z0-9_+=,.@-]*$")]
+ExternalId = Annotated[
+    str, StringConstraints(min_length=2, max_length=1224, pattern=r"^[A-Za-z0-9_+=,.@:\/-]*$")
+]
 Duration = Annotated[int, Field(ge=900, le=43200)]
 
 
@@ -81,32 +99,37 @@ class BaseCredentials(BaseModel):
         values = (getattr(self, name) for name in type(self).model_fields)
         return [value.get_secret_value() for value in values if isinstance(value, SecretStr)]
 
-    def session(self, allowed_folders: Sequence[Path] = ()) -> boto3.session.Session:
+    def session(self, allowed: AllowList) -> boto3.session.Session:
         """
         Create a boto3 session that uses these credentials and no others.
 
-        :param allowed_folders: folders in which the connection may name files.
-        :raises CredentialsError: if the connection names a file outside these folders.
+        :param allowed: what the deployment allows connections to name.
+        :raises CredentialsError: if the connection names a file, host or application that is not allowed.
         """
-        self.check_files(allowed_folders)
-        key = (self, tuple(allowed_folders))
-        shared = _SHARED_CREDENTIALS.get(key, lambda: self._aws_credentials(allowed_folders))
+        self.check_allowed(allowed)
+        shared = _SHARED_CREDENTIALS.get((self, allowed), lambda: self._aws_credentials(allowed))
         return create_session(shared, self.region_name)
 
-    def check_files(self, allowed_folders: Sequence[Path]) -> None:
+    def check_allowed(self, allowed: AllowList) -> None:
         """
-        Check that the deployment allows every file that the connection names.
+        Check that the deployment allows every file, host and application that the connection names.
 
-        :param allowed_folders: folders in which the connection may name files.
-        :raises CredentialsError: if the connection names a file outside these folders.
+        :param allowed: what the deployment allows connections to name.
+        :raises CredentialsError: if one of them is not allowed.
         """
-        for name in ("verify", "identity_file", "client_certificate", "federated_identity_file"):
-            path = getattr(self, name, None)
-            if isinstance(path, str):
-                allowed_path(path, allowed_folders, field=name)
+        checks = {
+            allowed.check_file: ("verify", "identity_file", "client_certificate", "federated_identity_file"),
+            allowed.check_endpoint: ("endpoint_url", "sts_endpoint_url"),
+            allowed.check_application: ("application_id_uri",),
+        }
+        for check, names in checks.items():
+            for name in names:
+                value = getattr(self, name, None)
+                if isinstance(value, str):
+                    check(value, field=name)
 
     @abstractmethod
-    def _aws_credentials(self, allowed_folders: Sequence[Path]) -> AwsCredentials:
+    def _aws_credentials(self, allowed: AllowList) -> AwsCredentials:
         """Create the credentials object, without network calls."""
 
     @property
@@ -152,9 +175,9 @@ class AccessKeyCredentials(BaseCredentials):
     auth_method: Literal["access_key"]
     access_key_id: AccessKeyId
     secret_access_key: Secret
-    session_token: SecretStr | None = None
+    session_token: Secret | None = None
 
-    def _aws_credentials(self, allowed_folders: Sequence[Path]) -> AwsCredentials:
+    def _aws_credentials(self, allowed: AllowList) -> AwsCredentials:
         token = self.session_token.get_secret_value() if self.session_token else None
         return AwsCredentials(
             self.access_key_id, self.secret_access_key.get_secret_value(), token, "access-key"
@@ -177,7 +200,7 @@ class AssumeRoleCredentials(BaseCredentials, RoleSession):
     role_arn: RoleArn
     external_id: ExternalId | None = None
 
-    def _aws_credentials(self, allowed_folders: Sequence[Path]) -> AwsCredentials:
+    def _aws_credentials(self, allowed: AllowList) -> AwsCredentials:
         bootstrap = AwsCredentials(self.access_key_id, self.secret_access_key.get_secret_value())
         parameters = self.request_parameters(ExternalId=self.external_id)
         return assume_role(bootstrap, self.role_arn, **self._sts_settings, **parameters)
@@ -195,7 +218,7 @@ class InstanceProfileCredentials(BaseCredentials, RoleSession):
     role_arn: RoleArn | None = None
     external_id: ExternalId | None = None
 
-    def _aws_credentials(self, allowed_folders: Sequence[Path]) -> AwsCredentials:
+    def _aws_credentials(self, allowed: AllowList) -> AwsCredentials:
         host = host_role()
         if self.role_arn is None:
             return host
@@ -214,11 +237,11 @@ class WebIdentityCredentials(BaseCredentials, RoleSession):
     role_arn: RoleArn
 
     @abstractmethod
-    def token_loader(self, allowed_folders: Sequence[Path]) -> Callable[[], str]:
+    def token_loader(self, allowed: AllowList) -> Callable[[], str]:
         """Return a function that returns a valid token."""
 
-    def _aws_credentials(self, allowed_folders: Sequence[Path]) -> AwsCredentials:
-        loader, parameters = self.token_loader(allowed_folders), self.request_parameters()
+    def _aws_credentials(self, allowed: AllowList) -> AwsCredentials:
+        loader, parameters = self.token_loader(allowed), self.request_parameters()
         return assume_role_with_web_identity(loader, self.role_arn, **self._sts_settings, **parameters)
 
 
@@ -234,9 +257,9 @@ class FileCredentials(WebIdentityCredentials):
     identity_source: Literal["file"]
     identity_file: Text
 
-    def token_loader(self, allowed_folders: Sequence[Path]) -> Callable[[], str]:
+    def token_loader(self, allowed: AllowList) -> Callable[[], str]:
         """Return a function that reads the file."""
-        return lambda: read_token_file(self.identity_file, allowed_folders)
+        return lambda: read_token_file(self.identity_file, allowed)
 
 
 class EntraCredentials(WebIdentityCredentials):
@@ -249,12 +272,12 @@ class EntraCredentials(WebIdentityCredentials):
     identity_source: Literal["entra"]
     application_id_uri: Text
 
-    def token_loader(self, allowed_folders: Sequence[Path]) -> Callable[[], str]:
+    def token_loader(self, allowed: AllowList) -> Callable[[], str]:
         """Return a function that requests a token from Entra ID."""
-        return entra_token_loader(self._identity())
+        return entra_token_loader(self._identity(allowed))
 
     @abstractmethod
-    def _identity(self) -> EntraIdentity:
+    def _identity(self, allowed: AllowList) -> EntraIdentity:
         """Return the identity that requests the token."""
 
 
@@ -268,7 +291,7 @@ class ManagedIdentity(EntraCredentials):
     entra_credential: Literal["managed_identity"]
     client_id: Text | None = None
 
-    def _identity(self) -> EntraIdentity:
+    def _identity(self, allowed: AllowList) -> EntraIdentity:
         return EntraIdentity("managed_identity", self.application_id_uri, client_id=self.client_id)
 
 
@@ -287,13 +310,16 @@ class WorkloadIdentity(EntraCredentials):
     client_id: Text | None = None
     federated_identity_file: Text | None = None
 
-    def _identity(self) -> EntraIdentity:
+    def _identity(self, allowed: AllowList) -> EntraIdentity:
+        path = self.federated_identity_file
         return EntraIdentity(
             "workload_identity",
             self.application_id_uri,
             tenant_id=self.tenant_id,
             client_id=self.client_id,
-            token_file=Path(self.federated_identity_file) if self.federated_identity_file else None,
+            read_assertion=partial(read_token_file, path, allowed, field="federated_identity_file")
+            if path
+            else None,
         )
 
 
@@ -311,7 +337,7 @@ class ClientSecret(EntraCredentials):
     client_id: Text
     client_secret: Secret
 
-    def _identity(self) -> EntraIdentity:
+    def _identity(self, allowed: AllowList) -> EntraIdentity:
         return EntraIdentity(
             "client_secret",
             self.application_id_uri,
@@ -336,13 +362,13 @@ class ClientCertificate(EntraCredentials):
     client_id: Text
     client_certificate: Text
 
-    def _identity(self) -> EntraIdentity:
+    def _identity(self, allowed: AllowList) -> EntraIdentity:
         return EntraIdentity(
             "client_certificate",
             self.application_id_uri,
             tenant_id=self.tenant_id,
             client_id=self.client_id,
-            certificate=Path(self.client_certificate),
+            read_certificate=partial(allowed.read_file, self.client_certificate, field="client_certificate"),
         )
 
 

@@ -12,12 +12,12 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, Literal
 
 from pydantic import SecretStr
 
 from polysync_airflow.exceptions import CredentialsError
+from polysync_airflow.execution.texts import clean_text
 
 CredentialType = Literal["managed_identity", "workload_identity", "client_secret", "client_certificate"]
 
@@ -57,8 +57,9 @@ class EntraIdentity:
     :param tenant_id: id of the tenant; None if the host provides it.
     :param client_id: client id of the identity; None for the system-assigned or only identity of the host.
     :param client_secret: for ``client_secret``.
-    :param certificate: PEM or PKCS12 file with the private key, for ``client_certificate``.
-    :param token_file: projected token, for ``workload_identity``; None for the file that the host names.
+    :param read_certificate: reads a PEM or PKCS12 file with the private key, for ``client_certificate``.
+    :param read_assertion: reads a projected token, for ``workload_identity``; None for the file that the host
+        names.
     """
 
     credential_type: CredentialType
@@ -66,8 +67,8 @@ class EntraIdentity:
     tenant_id: str | None = None
     client_id: str | None = None
     client_secret: SecretStr | None = None
-    certificate: Path | None = None
-    token_file: Path | None = None
+    read_certificate: Callable[[], bytes] | None = None
+    read_assertion: Callable[[], str] | None = None
 
     @property
     def scope(self) -> str:
@@ -105,7 +106,7 @@ def entra_token_loader(identity: EntraIdentity) -> Callable[[], str]:
             # not exist yet, or a response that is not JSON.
             temporary = isinstance(error, (OSError, json.JSONDecodeError))
             raise CredentialsError(
-                f"entra_credential = {identity.credential_type!r} cannot be used: {error}",
+                f"entra_credential = {identity.credential_type!r} cannot be used: {clean_text(str(error))}",
                 permanent=not temporary,
             ) from error
 
@@ -115,6 +116,7 @@ def entra_token_loader(identity: EntraIdentity) -> Callable[[], str]:
 def _azure_credential(identity: EntraIdentity) -> Any:
     from azure.identity import (
         CertificateCredential,
+        ClientAssertionCredential,
         ClientSecretCredential,
         ManagedIdentityCredential,
         WorkloadIdentityCredential,
@@ -123,10 +125,15 @@ def _azure_credential(identity: EntraIdentity) -> Any:
     if identity.credential_type == "managed_identity":
         return ManagedIdentityCredential(client_id=identity.client_id, **_CLIENT_OPTIONS)
     if identity.credential_type == "workload_identity":
-        return WorkloadIdentityCredential(
-            tenant_id=identity.tenant_id,
-            client_id=identity.client_id,
-            token_file_path=str(identity.token_file) if identity.token_file else None,
+        if identity.read_assertion is None:
+            return WorkloadIdentityCredential(
+                tenant_id=identity.tenant_id, client_id=identity.client_id, **_CLIENT_OPTIONS
+            )
+        # What WorkloadIdentityCredential is made of, but with a reader that checks the file at each use.
+        return ClientAssertionCredential(
+            identity.tenant_id or os.environ.get("AZURE_TENANT_ID", ""),
+            identity.client_id or os.environ.get("AZURE_CLIENT_ID", ""),
+            identity.read_assertion,
             **_CLIENT_OPTIONS,
         )
     arguments: dict[str, Any] = {
@@ -140,14 +147,15 @@ def _azure_credential(identity: EntraIdentity) -> Any:
     if identity.credential_type == "client_secret":
         secret = identity.client_secret.get_secret_value() if identity.client_secret else ""
         return ClientSecretCredential(**arguments, client_secret=secret)
-    return CertificateCredential(**arguments, certificate_path=str(identity.certificate))
+    certificate = identity.read_certificate() if identity.read_certificate else b""
+    return CertificateCredential(**arguments, certificate_data=certificate)
 
 
 def _map_error(error: Exception, identity: EntraIdentity) -> CredentialsError:
     from azure.core.exceptions import ClientAuthenticationError
     from azure.identity import CredentialUnavailableError
 
-    message = str(error).splitlines()[0]
+    message = clean_text(str(error).split("\n")[0])
     # For an unknown tenant, only the cause of MSAL's error contains the error code.
     all_messages = " ".join(str(each) for each in _with_causes(error))
     error_code = next(iter(_ERROR_CODE.findall(all_messages)), None)

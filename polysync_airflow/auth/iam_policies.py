@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
+from polysync_airflow.execution.models import pipeline_arns
+
 # The SageMaker operations that the provider calls. Each operation has the same name as its IAM action.
 LIST_OPERATIONS: Final = ("ListPipelines",)
 REQUIRED_OPERATIONS: Final = (
@@ -51,12 +53,9 @@ def identity_policy(
     :param optional: also allow the operations that the provider can work without. They give the reasons of
         failed steps, resume executions, and list executions.
     """
-    # AWS writes pipeline names into ARNs in lower case.
-    names = sorted({name.lower() for name in pipelines}) or ["*"]
-    prefix = f"arn:{partition}:sagemaker:{region}:{account}:pipeline"
-    resources = [arn for name in names for arn in (f"{prefix}/{name}", f"{prefix}/{name}/execution/*")]
-    if names == ["*"]:
-        resources = [f"{prefix}/*"]
+    prefix = f"arn:{partition}:sagemaker:{region}:{account}:pipeline/"
+    arns = sorted({arn for name in pipelines for arn in pipeline_arns(prefix, name)})
+    resources = [resource for arn in arns for resource in (arn, f"{arn}/execution/*")] or [f"{prefix}*"]
     statements = [
         _allow("ListPipelines", LIST_OPERATIONS, ["*"]),
         _allow("RunPipelines", REQUIRED_OPERATIONS, resources),

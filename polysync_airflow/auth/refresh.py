@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -30,6 +31,8 @@ MANDATORY_REFRESH_SECONDS: Final = 60.0
 # Backoff after a failed refresh: one thread asks again after this time, for all threads that wait.
 MIN_BACKOFF_SECONDS: Final = 1.0
 MAX_BACKOFF_SECONDS: Final = 60.0
+# How many sign-ins a process remembers. Each rotation of a connection's secret is a new one.
+MAX_SIGN_INS: Final = 64
 
 
 class RefreshingCredentials(DeferredRefreshableCredentials):
@@ -109,14 +112,14 @@ class RefreshingCredentials(DeferredRefreshableCredentials):
 
 class SharedCredentials:
     """
-    Keeps one credentials object per sign-in for the lifetime of the process.
+    Keeps one credentials object per sign-in, for the ``MAX_SIGN_INS`` sign-ins that were used last.
 
     The key is the content of the connection, not its id. An edited connection therefore gets new credentials.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._credentials: dict[Any, Credentials] = {}
+        self._credentials: OrderedDict[Any, Credentials] = OrderedDict()
 
     def get(self, key: Any, create: Callable[[], Credentials]) -> Credentials:
         """
@@ -128,4 +131,8 @@ class SharedCredentials:
         with self._lock:
             if key not in self._credentials:
                 self._credentials[key] = create()
+                if len(self._credentials) > MAX_SIGN_INS:
+                    # Sessions that still use it keep it.
+                    self._credentials.popitem(last=False)
+            self._credentials.move_to_end(key)
             return self._credentials[key]

@@ -27,10 +27,11 @@ from botocore.utils import FileWebIdentityTokenLoader
 from polysync_airflow.auth.iam_policies import caller_trust, web_identity_trust
 from polysync_airflow.auth.refresh import RefreshingCredentials
 from polysync_airflow.auth.web_identity_token import Claims, decode_claims
-from polysync_airflow.aws.error_mapping import is_transient
+from polysync_airflow.aws.error_mapping import invalid_value_error, is_invalid_value, is_transient
 from polysync_airflow.aws.log_redaction import RedactedStr
 from polysync_airflow.aws.sessions import client_creator, create_sts_session
 from polysync_airflow.exceptions import UNKNOWN_HINT, CredentialsError, hint_for
+from polysync_airflow.execution.texts import clean_text
 
 # Providers in botocore's chain that use the identity of the host: EKS (IRSA), ECS and EKS Pod Identity, EC2.
 HOST_METHODS: Final = ("assume-role-with-web-identity", "container-role", "iam-role")
@@ -186,7 +187,9 @@ def _load_host_credentials() -> Any:
     try:
         credentials = resolver.load_credentials()
     except (ClientError, BotoCoreError) as error:
-        raise CredentialsError(f"{_NO_HOST_CREDENTIALS} ({error})", permanent=False) from error
+        raise CredentialsError(
+            f"{_NO_HOST_CREDENTIALS} ({clean_text(str(error))})", permanent=False
+        ) from error
     if credentials is None:
         # Not permanent: botocore also returns None if the metadata service does not respond for a moment.
         raise CredentialsError(_NO_HOST_CREDENTIALS, permanent=False)
@@ -214,14 +217,17 @@ def _map_error(
     trust_policy: Mapping[str, Any] | None,
     claims: Claims | None = None,
 ) -> CredentialsError:
+    if is_invalid_value(error):
+        return CredentialsError(str(invalid_value_error(operation)))
     if not isinstance(error, ClientError):
         return CredentialsError(
-            f"AWS STS did not respond to {operation} for {role_arn}: {error}",
+            f"AWS STS did not respond to {operation} for {role_arn}: {clean_text(str(error))}",
             permanent=False,
             transient=is_transient(error, UNKNOWN_HINT),
         )
     details = error.response.get("Error", {})
-    error_code, aws_message = details.get("Code", "Unknown"), details.get("Message", "")
+    error_code = clean_text(str(details.get("Code", "Unknown")), 128)
+    aws_message = clean_text(str(details.get("Message", "")))
     hint = hint_for(error_code, operation)
     lines = [f"AWS STS: {operation} for {role_arn} failed: {error_code}: {aws_message}"]
     if claims:

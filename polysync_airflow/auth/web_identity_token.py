@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Sequence
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from polysync_airflow.auth.allowed_files import allowed_path
+from polysync_airflow.auth.allow_list import AllowList
 from polysync_airflow.exceptions import CredentialsError
+from polysync_airflow.execution.texts import clean_text
+
+# The characters of a JWT. A token is sent in a request, and other characters could end up in a log.
+_TOKEN: Final = re.compile(r"[A-Za-z0-9_.=-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,7 @@ def decode_claims(token: str) -> Claims | None:
     try:
         payload = token.split(".")[1]
         claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-    except (IndexError, ValueError):
+    except (IndexError, ValueError, RecursionError):
         return None
     if not isinstance(claims, dict):
         return None
@@ -75,27 +78,27 @@ def decode_claims(token: str) -> Claims | None:
     )
 
 
-def read_token_file(path: str, allowed_folders: Sequence[Path]) -> str:
+def read_token_file(path: str, allowed: AllowList, *, field: str = "identity_file") -> str:
     """
     Read a projected token. Every call reads the file again, because the platform replaces the token.
 
-    :param path: path of the file; must be in an allowed folder (see ``allowed_files``).
-    :param allowed_folders: the folders that the deployment allows.
+    :param path: path of the file; must be in an allowed folder.
+    :param allowed: what the deployment allows connections to name.
+    :param field: name of the connection field, for the error message.
     :raises CredentialsError: if the file is outside the allowed folders (permanent), cannot be read, or does
         not contain a JWT (not permanent: the platform may project the token later).
     """
-    resolved = allowed_path(path, allowed_folders, field="identity_file")
     try:
-        token = resolved.read_text(encoding="utf-8").strip()
+        token = allowed.read_file(path, field=field).decode().strip()
     except (OSError, UnicodeDecodeError) as error:
         raise CredentialsError(
-            f"identity_file = {path!r} cannot be read: {type(error).__name__}. Check that the token is "
+            f"{field} = {path!r} cannot be read: {type(error).__name__}. Check that the token is "
             "projected into both the workers and the triggerers.",
             permanent=False,
         ) from None
-    if decode_claims(token) is None:
+    if decode_claims(token) is None or not _TOKEN.fullmatch(token):
         raise CredentialsError(
-            f"identity_file = {path!r} does not contain a JSON Web Token (JWT). Check that the path is "
+            f"{field} = {path!r} does not contain a JSON Web Token (JWT). Check that the path is "
             "that of the projected token.",
             permanent=False,
         )
@@ -104,8 +107,8 @@ def read_token_file(path: str, allowed_folders: Sequence[Path]) -> str:
 
 def _text(value: Any) -> str | None:
     if isinstance(value, list):
-        return ", ".join(str(item) for item in value)
-    return None if value is None else str(value)
+        value = ", ".join(str(item) for item in value)
+    return None if value is None else clean_text(str(value))
 
 
 def _datetime(value: Any) -> datetime | None:

@@ -8,16 +8,20 @@ error is permanent or transient. This module adds the operation, the resource an
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from http.client import InvalidURL
+from typing import Any, Final
 
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from botocore.exceptions import ConnectionError as BotoConnectionError
 from botocore.parsers import ResponseParserError
 
 from polysync_airflow.exceptions import CURE_WITH_ROLE, UNKNOWN_HINT, Hint, SageMakerApiError, hint_for
+from polysync_airflow.execution.models import pipeline_arns
+from polysync_airflow.execution.texts import clean_text
 
 BotoError = ClientError | BotoCoreError | ResponseParserError
 BOTO_ERRORS = (ClientError, BotoCoreError, ResponseParserError)
+_MAX_CODE: Final = 128
 
 
 def map_error(
@@ -44,6 +48,9 @@ def map_error(
         code, message = details.get("Code", "Unknown"), details.get("Message", "")
     else:
         code, message = type(error).__name__, str(error)
+    code, message = clean_text(str(code), _MAX_CODE), clean_text(str(message))
+    if is_invalid_value(error):
+        return invalid_value_error(operation)
     hint = hint_for(code, operation)
     fields = _hint_fields(operation, request, message, region or "of the session", partition)
     cure = hint.cure.format(**fields)
@@ -55,6 +62,50 @@ def map_error(
         operation=operation,
         permanent=hint.permanent,
         transient=is_transient(error, hint),
+    )
+
+
+def is_invalid_value(error: BaseException) -> bool:
+    """
+    Return whether botocore could not send a request because a value in it is not valid in a header or URL.
+
+    :param error: the error that botocore raised.
+    """
+    cause = error.kwargs.get("error") if isinstance(error, HTTPClientError) else None
+    return isinstance(cause, (ValueError, InvalidURL))
+
+
+def invalid_value_error(operation: str) -> SageMakerApiError:
+    """
+    Return the error for a request that could not be sent because of a value in it.
+
+    :param operation: the operation, as AWS names it.
+    """
+    # Neither botocore's text nor its error is passed on: they quote the value, which may be a secret.
+    return SageMakerApiError(
+        f"{operation} failed: a value cannot be sent in a header or URL. -- What to do: check the session "
+        "token, the keys and the endpoint_url of the connection for line breaks and other invisible "
+        "characters.",
+        error_code="InvalidHeaderValue",
+        operation=operation,
+        permanent=True,
+    )
+
+
+def invalid_response_error(operation: str, problem: str) -> SageMakerApiError:
+    """
+    Return the error for a response that AWS would not send. It counts as no response at all.
+
+    :param operation: the operation that was called, as AWS names it.
+    :param problem: what is wrong with the response.
+    """
+    return SageMakerApiError(
+        f"{operation} failed: the response is not one of AWS's: {clean_text(problem)}. -- What to do: "
+        "check whether a proxy responds in place of AWS.",
+        error_code="ResponseParserError",
+        operation=operation,
+        permanent=False,
+        transient=True,
     )
 
 
@@ -83,10 +134,9 @@ def _hint_fields(
     if execution:
         subject, resource = f"execution {execution}", execution
     elif pipeline:
-        # IAM policies match the pipeline name in lower case, as AWS writes it into ARNs.
-        prefix = f"arn:{partition}:sagemaker:{region}:<account>"
-        arn = pipeline if pipeline.startswith("arn:") else f"{prefix}:pipeline/{pipeline.lower()}"
-        subject, resource = f"pipeline {pipeline!r}", arn
+        prefix = f"arn:{partition}:sagemaker:{region}:<account>:pipeline/"
+        arns = [pipeline] if pipeline.startswith("arn:") else pipeline_arns(prefix, pipeline)
+        subject, resource = f"pipeline {pipeline!r}", " and ".join(arns)
     else:
         subject, resource = "such resource", "*"
     named = [p["Name"] for p in request.get("PipelineParameters", ()) if f"'{p['Name']}'" in message]

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from typing import Any, Final
 
 import boto3
 from botocore.config import Config
 from botocore.credentials import CredentialProvider, CredentialResolver, Credentials
 from botocore.loaders import Loader
+from botocore.parsers import ResponseParser, ResponseParserError
 from botocore.session import Session
 from botocore.utils import parse_timestamp
 
@@ -82,7 +83,26 @@ def optimize_parsing(session: Session) -> None:
     parsers.set_parser_defaults(timestamp_parser=_parse_timestamp)
     # botocore makes a new parser for each response. Parsers have no state, and each leaves a reference cycle
     # for the garbage collector.
-    parsers.create_parser = cache(parsers.create_parser)
+    parsers.create_parser = cache(partial(_create_parser, parsers.create_parser))
+
+
+def _create_parser(create: Callable[[str], ResponseParser], protocol_name: str) -> ResponseParser:
+    parser = create(protocol_name)
+    parse = parser.parse
+
+    def parse_or_raise(response: Mapping[str, Any], shape: Any) -> Any:
+        # botocore checks no types: a JSON list in place of an object ends in an AttributeError.
+        try:
+            parsed = parse(response, shape)
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise ResponseParserError(f"{type(error).__name__}: {error}") from error
+        if not isinstance(parsed, dict):
+            raise ResponseParserError(f"{type(parsed).__name__} in place of an object")
+        return parsed
+
+    # On this parser only: its class depends on the protocol, and belongs to botocore.
+    parser.parse = parse_or_raise  # type: ignore[method-assign]
+    return parser
 
 
 def reduce_models(session: Session, operations: Mapping[str, tuple[str, ...]]) -> None:

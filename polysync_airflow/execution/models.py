@@ -22,10 +22,17 @@ from pydantic import (
     model_validator,
 )
 
+from polysync_airflow.execution.texts import (
+    NameText,
+    ReasonText,
+)
+
 # Limits: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StartPipelineExecution.html and
 # API_Parameter.html. botocore checks types, required members and minimum lengths only. A field's
 # ``description`` says which values are valid; ``parameters.build_start_request`` quotes it in error messages.
 MAX_PARAMETERS = 200
+MAX_VALUE_LENGTH = 1024
+MAX_INTEGER = 2**31 - 1
 PIPELINE_NAME_PATTERN = r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,255}"
 DISPLAY_NAME_PATTERN = r"^[a-zA-Z0-9](-*[a-zA-Z0-9]){0,81}$"
 DISPLAY_NAME_MAX = 82
@@ -33,7 +40,13 @@ PIPELINE_ARN_PATTERN = r"arn:aws[a-z\-]*:sagemaker:[a-z0-9\-]*:([0-9]{12}|aws):p
 EXECUTION_ARN_PATTERN = (
     r"^arn:aws[a-z\-]*:sagemaker:[a-z0-9\-]+:[0-9]{12}:pipeline/[a-zA-Z0-9\-]+/execution/[a-zA-Z0-9]+$"
 )
-ROLE_ARN_PATTERN = r"^arn:aws[a-z\-]*:iam::\d{12}:role/?[a-zA-Z_0-9+=,.@\-_/]+$"
+ROLE_ARN_PATTERN = r"^arn:aws[a-z\-]*:iam::[0-9]{12}:role/?[a-zA-Z_0-9+=,.@\-_/]+$"
+REGION_PATTERN = r"^[a-z]{2,}(-[a-z]+)+-[0-9]+$"
+# A shorter poll interval takes calls from others in the account; a longer one is a mistake.
+MIN_POLL_INTERVAL = 1.0
+MAX_POLL_INTERVAL = 24 * 3600.0
+# AWS's statuses are names such as CompletedWithFailures. A response with another text is not one of AWS's.
+STATUS_PATTERN = r"^[A-Za-z]{1,64}$"
 
 
 def region_from_arn(execution_arn: str) -> str:
@@ -45,12 +58,26 @@ def region_from_arn(execution_arn: str) -> str:
     return execution_arn.split(":")[3]
 
 
+def pipeline_arns(prefix: str, pipeline_name: str) -> list[str]:
+    """
+    Return the ARNs that a pipeline may have.
+
+    AWS keeps the case of the name in the ARNs of newer pipelines. ARNs of older ones have it in lower case.
+
+    :param prefix: the ARN up to the name, such as ``arn:aws:sagemaker:<region>:<account>:pipeline/``.
+    :param pipeline_name: name of the pipeline.
+    """
+    return [prefix + name for name in sorted({pipeline_name, pipeline_name.lower()})]
+
+
 # defer_build: the operators import this module, and Airflow parses a DAG file every 30 seconds. Pydantic
 # builds the validators on first use, which is on a worker.
 _STRICT = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
-class _Frozen(BaseModel):
+class FrozenModel(BaseModel):
+    """Base class of models of responses, whose unknown members are ignored."""
+
     model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
 
@@ -64,7 +91,7 @@ def _number_to_text(value: Any) -> Any:
 PipelineName = Annotated[str, StringConstraints(max_length=256, pattern=f"^{PIPELINE_NAME_PATTERN}$")]
 ParameterName = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[A-Za-z0-9\-_]+$")]
 ParameterValue = Annotated[
-    str, StringConstraints(min_length=1, max_length=1024), BeforeValidator(_number_to_text)
+    str, StringConstraints(min_length=1, max_length=MAX_VALUE_LENGTH), BeforeValidator(_number_to_text)
 ]
 RoleArn = Annotated[str, StringConstraints(min_length=20, max_length=2048, pattern=ROLE_ARN_PATTERN)]
 
@@ -118,10 +145,12 @@ class StartRequest(BaseModel):
         ),
     ]
     execution_description: Annotated[
-        str | None, Field(max_length=3072, description="Use at most 3,072 characters, or leave it out.")
+        Annotated[str, StringConstraints(max_length=3072, pattern=r"^[^\x00\r\n]*$")] | None,
+        Field(description="Use at most 3,072 characters without line breaks, or leave it out."),
     ] = None
     max_parallel_steps: Annotated[
-        int | None, Field(ge=1, description="Give a whole number from 1, or leave it out for no limit.")
+        int | None,
+        Field(ge=1, le=MAX_INTEGER, description="Give a whole number from 1, or leave it out for no limit."),
     ] = None
     execution_role_arn: Annotated[
         RoleArn | None,
@@ -129,7 +158,11 @@ class StartRequest(BaseModel):
     ] = None
     pipeline_version_id: Annotated[
         int | None,
-        Field(ge=1, description="Give a version number from 1, or leave it out for the latest version."),
+        Field(
+            ge=1,
+            le=MAX_INTEGER,
+            description="Give a version number from 1, or leave it out for the latest version.",
+        ),
     ] = None
     client_request_token: RequestToken
 
@@ -200,7 +233,27 @@ class StoredExecution(BaseModel):
         return self.resume_token is not None and self.resumed_at is None
 
 
-class ExecutionDescription(_Frozen):
+# Seconds since the epoch: from 2001 to 2286, so that they can be added up and converted to dates.
+Timestamp = Annotated[float, Field(strict=True, ge=1e9, le=1e10, allow_inf_nan=False)]
+
+
+class TriggerArguments(BaseModel):
+    """The arguments of a stored trigger, which anybody with access to Airflow's database can edit."""
+
+    model_config = _STRICT
+
+    execution_arn: ExecutionArn
+    pipeline_name: Annotated[str, StringConstraints(max_length=2048)] | None
+    polysync_conn_id: Annotated[str, StringConstraints(min_length=1, max_length=250)]
+    region_name: Annotated[str, StringConstraints(max_length=64, pattern=REGION_PATTERN)] | None
+    poll_interval: Annotated[float, Field(strict=True, gt=0, le=MAX_POLL_INTERVAL, allow_inf_nan=False)]
+    since: Timestamp
+    deadline: Timestamp
+    attempt: Annotated[int, Field(strict=True, ge=0)]
+    stop_on_kill: Annotated[bool, Field(strict=True)]
+
+
+class ExecutionDescription(FrozenModel):
     """
     The response of DescribePipelineExecution, or an entry of ListPipelineExecutions, which has no reason.
 
@@ -208,86 +261,26 @@ class ExecutionDescription(_Frozen):
     API_PipelineExecutionSummary.html
     """
 
-    execution_arn: str = Field(validation_alias="PipelineExecutionArn")
-    status: str = Field(validation_alias="PipelineExecutionStatus")
-    failure_reason: str | None = Field(None, validation_alias="FailureReason")
+    execution_arn: ExecutionArn = Field(validation_alias="PipelineExecutionArn")
+    status: str = Field(validation_alias="PipelineExecutionStatus", pattern=STATUS_PATTERN)
+    failure_reason: ReasonText | None = Field(None, validation_alias="FailureReason")
     created_at: UtcTime | None = Field(None, validation_alias=AliasChoices("CreationTime", "StartTime"))
     modified_at: UtcTime | None = Field(None, validation_alias="LastModifiedTime")
 
 
-class StepDescription(_Frozen):
+class StepDescription(FrozenModel):
     """
     One step of an execution.
 
     https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_PipelineExecutionStep.html
     """
 
-    name: str = Field(validation_alias="StepName")
-    status: str | None = Field(None, validation_alias="StepStatus")
-    failure_reason: str | None = Field(None, validation_alias="FailureReason")
+    name: NameText = Field(validation_alias="StepName")
+    status: str | None = Field(None, validation_alias="StepStatus", pattern=STATUS_PATTERN)
+    failure_reason: ReasonText | None = Field(None, validation_alias="FailureReason")
     attempt_count: int | None = Field(None, validation_alias="AttemptCount")
     started_at: UtcTime | None = Field(None, validation_alias="StartTime")
     ended_at: UtcTime | None = Field(None, validation_alias="EndTime")
-
-
-class PipelineSummary(_Frozen):
-    """One entry of ListPipelines."""
-
-    name: str = Field(validation_alias="PipelineName")
-
-
-class PipelineDescription(_Frozen):
-    """
-    The response of DescribePipeline.
-
-    https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribePipeline.html
-    """
-
-    name: str = Field(validation_alias="PipelineName")
-    arn: str = Field(validation_alias="PipelineArn")
-    role_arn: str | None = Field(None, validation_alias="RoleArn")
-    display_name: str | None = Field(None, validation_alias="PipelineDisplayName")
-    description: str | None = Field(None, validation_alias="PipelineDescription")
-    created_at: UtcTime | None = Field(None, validation_alias="CreationTime")
-    modified_at: UtcTime | None = Field(None, validation_alias="LastModifiedTime")
-    last_run_at: UtcTime | None = Field(None, validation_alias="LastRunTime")
-    max_parallel_steps: int | None = None
-    definition: str | None = Field(None, validation_alias="PipelineDefinition")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _flatten_parallelism(cls, data: dict[str, Any]) -> dict[str, Any]:
-        parallelism = data.get("ParallelismConfiguration") or {}
-        return {"max_parallel_steps": parallelism.get("MaxParallelExecutionSteps"), **data}
-
-
-class DeclaredParameter(_Frozen):
-    """
-    A parameter that a pipeline's definition declares.
-
-    https://docs.aws.amazon.com/sagemaker/latest/dg/build-and-manage-parameters.html
-    """
-
-    name: str = Field(validation_alias="Name")
-    type: Literal["String", "Integer", "Float", "Boolean"] = Field(validation_alias="Type")
-    default: str | int | float | bool | None = Field(None, validation_alias="DefaultValue")
-    enum_values: list[str] | None = Field(None, validation_alias="EnumValues")
-
-
-class Job(_Frozen):
-    """An imported pipeline, as PolysyncListImportOperator returns it. In JSON, times are ISO 8601 in UTC."""
-
-    name: str
-    arn: str
-    role_arn: str | None
-    display_name: str | None
-    description: str | None
-    created_at: UtcTime | None
-    modified_at: UtcTime | None
-    last_run_at: UtcTime | None
-    max_parallel_steps: int | None
-    parameters: list[DeclaredParameter]
-    parameters_error: str | None
 
 
 class ExecutionEvent(BaseModel):
@@ -327,17 +320,17 @@ class ExecutionEvent(BaseModel):
         return self
 
 
-class FailedStep(_Frozen):
+class FailedStep(FrozenModel):
     """A failed step in the XCom ``run``."""
 
     name: str
     reason: str | None
 
 
-class ExecutionRecord(_Frozen):
+class ExecutionRecord(FrozenModel):
     """The XCom ``run``: the outcome of an execution. In JSON, times are ISO 8601 in UTC."""
 
-    execution_arn: str
+    execution_arn: ExecutionArn
     pipeline_name: str
     state: str
     status: str | None = None
@@ -346,5 +339,5 @@ class ExecutionRecord(_Frozen):
     ended_at: UtcTime | None = None
     seconds: float | None = None
     parameters: Mapping[str, str]
-    resumes: int = 0
+    resumes: Annotated[int, Field(ge=0)] = 0
     failed_steps: list[FailedStep] = []

@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Any, Final
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -16,13 +17,19 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution.models import (
     DISPLAY_NAME_MAX,
-    DeclaredParameter,
+    MAX_PARAMETERS,
     ExecutionArn,
     PipelineName,
     StartRequest,
+    TriggerArguments,
 )
+from polysync_airflow.execution.pipeline_models import DeclaredParameter
+from polysync_airflow.execution.texts import clean_text
 
 _MAX_VALUE_CHARACTERS: Final = 60
+# How many problems a message lists.
+_MAX_PROBLEMS: Final = 20
+_NOT_STARTED: Final = "Nothing was started, because these arguments are not valid:"
 # Pydantic builds the validators on first use, which is on a worker: Airflow parses a DAG file every
 # 30 seconds.
 _DEFER_BUILD = ConfigDict(defer_build=True)
@@ -38,18 +45,25 @@ def build_start_request(**arguments: Any) -> StartRequest:
     :param arguments: the fields of ``StartRequest``.
     :raises ParametersError: lists each invalid field with its value and what is valid.
     """
+    values = arguments.get("pipeline_parameters")
+    if isinstance(values, Mapping) and len(values) > MAX_PARAMETERS:
+        # Checked first: each of them could have a problem of its own.
+        cure = StartRequest.model_fields["pipeline_parameters"].description
+        raise ParametersError(f"{_NOT_STARTED}\n- pipeline_parameters = {_shorten(values)}. {cure}")
     try:
         return StartRequest(**arguments)
     except ValidationError as error:
-        raise ParametersError(
-            "Nothing was started, because these arguments are not valid:\n" + "\n".join(_problems(error))
-        ) from None
+        problems = list(islice(_problems(error), _MAX_PROBLEMS))
+        more = error.error_count() - len(problems)
+        if more:
+            problems.append(f"- and {more} more")
+        raise ParametersError("\n".join((_NOT_STARTED, *problems))) from None
 
 
 def _problems(error: ValidationError) -> Iterable[str]:
     for problem in error.errors(include_url=False):
         field, *path = (str(part) for part in problem["loc"])
-        name = field + "".join(f"[{part!r}]" for part in path if part != "[key]")
+        name = field + "".join(f"[{_shorten(part)}]" for part in path if part != "[key]")
         cure = StartRequest.model_fields[field].description
         yield f"- {name} = {_shorten(problem['input'])}: {problem['msg']}. {cure}"
 
@@ -60,7 +74,11 @@ def _shorten(value: Any) -> str:
         return f"{value[:_MAX_VALUE_CHARACTERS]!r}... ({len(value):,} characters)"
     if isinstance(value, (Mapping, list, tuple, set)):
         return f"a {type(value).__name__} of {len(value):,}"
-    return repr(value)[: 2 * _MAX_VALUE_CHARACTERS]
+    try:
+        return repr(value)[: 2 * _MAX_VALUE_CHARACTERS]
+    except ValueError:
+        # Python refuses to write integers of more than 4,300 digits.
+        return f"a very large {type(value).__name__}"
 
 
 def default_display_name(*key: str | int | None) -> str:
@@ -90,12 +108,15 @@ def declared_parameters(definition: str | None) -> list[DeclaredParameter]:
         if not isinstance(parsed, dict):
             raise ParametersError(f"the definition is a JSON {type(parsed).__name__}, not an object")
         return _DECLARED_PARAMETERS.validate_python(parsed.get("Parameters") or [])
-    except json.JSONDecodeError as error:
-        raise ParametersError(f"the definition is not JSON: {error}") from None
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         path = ".".join(str(part) for part in first["loc"])
-        raise ParametersError(f"the definition's Parameters.{path}: {first['msg']}") from None
+        raise ParametersError(clean_text(f"the definition's Parameters.{path}: {first['msg']}")) from None
+    except ValueError as error:
+        # Not only JSONDecodeError: Python refuses numbers with more than 4,300 digits.
+        raise ParametersError(clean_text(f"the definition is not JSON: {error}")) from None
+    except RecursionError:
+        raise ParametersError("the definition is nested too deeply to be read") from None
 
 
 def check_pipeline_names(names: object) -> list[str]:
@@ -131,3 +152,41 @@ def check_execution_arn(execution_arn: object) -> None:
             "arn:aws:sagemaker:<region>:<account>:pipeline/<name>/execution/<id>, such as the XCom "
             "'execution_arn' of the task that started it."
         ) from None
+
+
+def check_trigger_arguments(arguments: Mapping[str, Any]) -> TriggerArguments:
+    """
+    Validate the arguments of a stored trigger.
+
+    :param arguments: the arguments by name.
+    :raises ParametersError: an argument is not valid.
+    """
+    try:
+        return TriggerArguments.model_validate(arguments)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{problem['loc'][0]} = {_shorten(problem['input'])}: {problem['msg']}"
+            for problem in error.errors(include_url=False)
+        )
+        raise ParametersError(
+            f"The trigger that is stored for this task has arguments that are not valid ({problems}). Clear "
+            "the task. The execution may still be running."
+        ) from None
+
+
+def check_seconds(name: str, value: object, *, minimum: float, maximum: float) -> None:
+    """
+    Validate an argument that is a number of seconds.
+
+    :param name: name of the argument.
+    :param value: its value.
+    :param minimum: the least valid number.
+    :param maximum: the greatest valid number.
+    :raises ParametersError: the value is not such a number.
+    """
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not minimum <= value <= maximum:  # type: ignore[operator]
+        raise ParametersError(
+            f"{name} = {_shorten(value)} is not valid: give a number of seconds from {minimum:g} to "
+            f"{maximum:,.0f}."
+        )

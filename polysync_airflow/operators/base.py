@@ -16,8 +16,13 @@ from airflow.sdk import BaseOperator, conf
 from airflow.sdk.exceptions import AirflowTaskTimeout
 
 from polysync_airflow.aws.retry import call_with_retry
-from polysync_airflow.exceptions import ParametersError
-from polysync_airflow.execution.models import ExecutionEvent, region_from_arn
+from polysync_airflow.execution.models import (
+    MAX_POLL_INTERVAL,
+    MIN_POLL_INTERVAL,
+    ExecutionEvent,
+    region_from_arn,
+)
+from polysync_airflow.execution.parameters import check_seconds
 from polysync_airflow.execution.waiter import Finish, Wait, Waiter
 from polysync_airflow.retrying import PolysyncRetryPolicy
 
@@ -34,6 +39,7 @@ Result = TypeVar("Result")
 DEFAULT_CONNECTION: Final = "polysync_default"
 DEFAULT_POLL_INTERVAL: Final = 30.0
 DEFAULT_TIMEOUT: Final = 7 * 24 * 3600.0
+MAX_TIMEOUT: Final = 10 * 365 * 24 * 3600.0
 DEFAULT_DEFERRABLE: Final = conf.getboolean("operators", "default_deferrable", fallback=False)
 
 
@@ -57,8 +63,8 @@ class ExecutionOperator(BaseOperator):
     ) -> None:
         super().__init__(**kwargs)
         self.retry_policy = self.retry_policy or PolysyncRetryPolicy()
-        _require_positive("poll_interval", poll_interval)
-        _require_positive("timeout", timeout)
+        check_seconds("poll_interval", poll_interval, minimum=MIN_POLL_INTERVAL, maximum=MAX_POLL_INTERVAL)
+        check_seconds("timeout", timeout, minimum=1, maximum=MAX_TIMEOUT)
         self.polysync_conn_id = polysync_conn_id
         self.region_name = region_name
         self.wait_for_completion = wait_for_completion
@@ -173,8 +179,3 @@ class ExecutionOperator(BaseOperator):
         :param event: the payload of the trigger's event, a JSON-able dict.
         :raises TriggerEventError: ``event`` is not an event of this provider's trigger.
         """
-
-
-def _require_positive(name: str, value: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-        raise ParametersError(f"{name} = {value!r} is not valid: give a number of seconds greater than 0.")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from polysync_airflow.execution.models import region_from_arn
+from polysync_airflow.operators.xcoms import pull_run
 from polysync_airflow.states import PolysyncState
 
 if TYPE_CHECKING:
@@ -25,18 +25,19 @@ def stop_orphaned_execution(context: Context) -> None:
 
     :param context: the task's context.
     """
-    ti = context["ti"]
     task: Any = context["task"]
-    run: Mapping[str, Any] = ti.xcom_pull(task_ids=ti.task_id, key="run", map_indexes=ti.map_index) or {}
-    if task.execution_handled or not task.stop_on_kill or run.get("state") != PolysyncState.RUNNING.value:
+    if task.execution_handled or not task.stop_on_kill:
+        return
+    run = pull_run(context)
+    if run is None or run.state != PolysyncState.RUNNING.value:
         return
     # These modules import boto3, and Airflow parses a DAG file every 30 seconds.
     from polysync_airflow.aws.stop import stop_execution
     from polysync_airflow.hooks import PolysyncSageMakerHook
 
-    arn = run["execution_arn"]
+    arn = run.execution_arn
     # The DAG processor does not render the task's templates.
     conn_id = task.render_template(task.polysync_conn_id, context)
     hook = PolysyncSageMakerHook(conn_id, region_from_arn(arn))
-    result = stop_execution(hook, arn, attempt=run["resumes"], warn=log.warning)
+    result = stop_execution(hook, arn, attempt=run.resumes, warn=log.warning)
     log.warning("Execution %s: the process of its task has died. %s", arn, result)

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from polysync_airflow.exceptions import PipelineExecutionError, PipelineExecutionTimeoutError
+from polysync_airflow.exceptions import (
+    ParametersError,
+    PipelineExecutionError,
+    PipelineExecutionTimeoutError,
+)
 from polysync_airflow.execution.models import region_from_arn
 from polysync_airflow.execution.outcome import outcome_message, parse_event, refusal_error
 from polysync_airflow.execution.parameters import check_execution_arn
@@ -41,7 +45,8 @@ class PolysyncStopPipelineOperator(ExecutionOperator):
     :param polysync_conn_id: Airflow connection of type ``polysync_sagemaker`` or ``aws`` (templated).
     :param region_name: AWS region; overrides the region of the connection (templated).
     :return: the Polysync state of the execution (XCom ``return_value``): the final state if the task waits.
-    :raises ParametersError: ``execution_arn`` is not the ARN of an execution.
+    :raises ParametersError: ``execution_arn`` is not the ARN of an execution, or is in another region than
+        ``region_name``.
     :raises CredentialsError: the connection is missing or unusable.
     :raises SageMakerApiError: AWS refused a call.
     :raises PipelineExecutionError: the execution had already ended, and ``fail_if_not_running`` is set.
@@ -80,6 +85,12 @@ class PolysyncStopPipelineOperator(ExecutionOperator):
     def execute(self, context: Context) -> str:
         """Request the stop and, if ``wait_for_completion`` is set, wait for the end of the execution."""
         check_execution_arn(self.execution_arn)
+        region = region_from_arn(self.execution_arn)
+        if self.region_name and self.region_name != region:
+            raise ParametersError(
+                f"region_name = {self.region_name!r:.100} is not the region of the execution, {region}: "
+                "correct region_name, or leave it out."
+            )
         status = self._request_stop()
         if has_ended(status) or not self.wait_for_completion:
             return state_of(status).value

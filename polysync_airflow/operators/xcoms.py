@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
 
 from polysync_airflow.execution.models import ExecutionEvent, ExecutionRecord, FailedStep, StoredExecution
 from polysync_airflow.execution.outcome import build_record
@@ -12,6 +15,8 @@ from polysync_airflow.states import PolysyncState
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+log = logging.getLogger(__name__)
 
 
 def push_started(context: Context, record: StoredExecution) -> None:
@@ -49,17 +54,31 @@ def push_ended(context: Context, end: ExecutionEvent, failed_steps: Sequence[Fai
     :param end: how the wait ended.
     :param failed_steps: the steps that failed.
     """
-    ti = context["ti"]
     # The values that were sent. The templates may render to other values now, for example if they use the
     # current time.
-    started: Mapping[str, Any] = ti.xcom_pull(task_ids=ti.task_id, key="run", map_indexes=ti.map_index) or {}
+    started = pull_run(context)
     run = build_record(
         end,
-        pipeline_name=started.get("pipeline_name") or end.pipeline_name or "",
-        parameters=started.get("parameters", {}),
+        pipeline_name=(started and started.pipeline_name) or end.pipeline_name or "",
+        parameters=started.parameters if started else {},
         failed_steps=failed_steps,
     )
     _push_run(context, run)
+
+
+def pull_run(context: Context) -> ExecutionRecord | None:
+    """
+    Return this task's XCom ``run``; None if there is none, or if somebody has changed it to something else.
+
+    :param context: the task's context.
+    """
+    ti = context["ti"]
+    value = ti.xcom_pull(task_ids=ti.task_id, key="run", map_indexes=ti.map_index)
+    try:
+        return None if value is None else ExecutionRecord.model_validate(value)
+    except ValidationError as error:
+        log.warning("XCom 'run' is ignored, because it is not the record of an execution: %s", error)
+        return None
 
 
 def _push_run(context: Context, run: ExecutionRecord) -> None:

@@ -18,6 +18,8 @@ from airflow.sdk.execution_time.xcom import XCom
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from polysync_airflow.aws.stop import stop_execution
+from polysync_airflow.execution.models import MIN_POLL_INTERVAL
+from polysync_airflow.execution.parameters import check_trigger_arguments
 from polysync_airflow.execution.waiter import Finish, Waiter
 from polysync_airflow.triggers.poller import subscribe
 from polysync_airflow.triggers.shared_client import SharedClient
@@ -95,7 +97,12 @@ class PolysyncPipelineExecutionTrigger(BaseTrigger):
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Wait until the decision core ends the wait; yield its event as a JSON-able dict."""
+        """
+        Wait until the decision core ends the wait; yield its event as a JSON-able dict.
+
+        :raises ParametersError: an argument of the stored trigger is not valid. Not raised by ``__init__``,
+            where Airflow expects a TypeError only: any other error there ends the triggerer.
+        """
         subscription = self._subscription = subscribe(self.polysync_conn_id, self.region_name, self._waiter())
         try:
             payload = None
@@ -106,13 +113,14 @@ class PolysyncPipelineExecutionTrigger(BaseTrigger):
             subscription.poller.unsubscribe(subscription)
 
     def _waiter(self) -> Waiter:
+        arguments = check_trigger_arguments(self.serialize()[1])
         return Waiter(
-            self.execution_arn,
-            self.pipeline_name,
-            self.poll_interval,
-            self.since,
-            self.deadline,
-            self.attempt,
+            arguments.execution_arn,
+            arguments.pipeline_name,
+            max(arguments.poll_interval, MIN_POLL_INTERVAL),
+            arguments.since,
+            arguments.deadline,
+            arguments.attempt,
         )
 
     def _handle(self, step: Step) -> dict[str, Any] | None:
@@ -127,7 +135,9 @@ class PolysyncPipelineExecutionTrigger(BaseTrigger):
         """Stop the execution if a user, or the DAG run, has ended the task."""
         if not self.stop_on_kill or self.task_instance is None:
             return
-        stopping = submit_stop(contextvars.copy_context().run, self._stop_unless_deferred)
+        stopping = submit_stop(
+            self.polysync_conn_id, contextvars.copy_context().run, self._stop_unless_deferred
+        )
         # Airflow cancels this coroutine after about a second. The thread must not be cancelled with it.
         await asyncio.shield(asyncio.wrap_future(stopping))
 

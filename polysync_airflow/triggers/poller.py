@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from queue import Empty
-from typing import Final
+from typing import Any, Final
 
 from polysync_airflow.exceptions import PolysyncError, SageMakerApiError, hint_for, is_throttling
 from polysync_airflow.execution.models import ExecutionDescription
@@ -87,7 +87,7 @@ class Poller:
 
         :param subscription: the subscription.
         """
-        self._messages.put(partial(self._add, subscription))
+        self._messages.put(partial(self._isolated, subscription, self._add, subscription))
 
     def unsubscribe(self, subscription: Subscription) -> None:
         """
@@ -185,6 +185,14 @@ class Poller:
             self._due.discard(subscription)
             subscription.ended = True
 
+    def _isolated(self, subscription: Subscription, function: Callable[..., None], *arguments: Any) -> None:
+        """Call a function for one subscription. An error fails this subscription only."""
+        try:
+            function(*arguments)
+        except Exception as error:
+            log.exception("Execution %s: its wait failed", subscription.waiter.execution_arn)
+            self._fail([subscription], error)
+
     def _fail(self, subscriptions: Sequence[Subscription], error: BaseException) -> None:
         for subscription in subscriptions:
             self._remove(subscription)
@@ -209,7 +217,7 @@ class Poller:
             else:
                 (subscription,) = job.subscriptions
                 response = self.client.describe(subscription.waiter.execution_arn)
-                message = partial(self._handle_response, subscription, response)
+                message = partial(self._isolated, subscription, self._handle_response, subscription, response)
         except BaseException as error:
             log.exception("A poll failed with an unexpected error; the tasks that wait for it fail")
             message = partial(self._fail, job.subscriptions, error)
@@ -229,7 +237,7 @@ class Poller:
                 # A listing has neither the reason nor the time of the end.
                 self._urgent.append(subscription)
             elif row:
-                self._handle_response(subscription, row)
+                self._isolated(subscription, self._handle_response, subscription, row)
         if listing.error:
             self._handle_failed_listing(pipeline, missing, listing.error)
         else:
@@ -242,7 +250,7 @@ class Poller:
         code = error.error_code if isinstance(error, SageMakerApiError) and error.permanent else None
         for subscription in subscriptions:
             if code is None:
-                self._handle_response(subscription, error)
+                self._isolated(subscription, self._handle_response, subscription, error)
             elif not subscription.ended:
                 self._schedule(subscription, time.time())
         if code is None:

@@ -5,41 +5,47 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any, Final
 
-# Not the event loop's own thread pool, which all triggers share: a stop that AWS throttles may take minutes.
+# For each connection. Not the event loop's own thread pool, which all triggers share, and not one pool for
+# all connections: a stop that AWS throttles, or whose endpoint does not respond, may take minutes.
 MAX_THREADS: Final = 8
 
 
 class StopThreads:
-    """A thread pool that exists only while it has work, so that no idle thread is left in the triggerer."""
+    """Thread pools, one for each connection, that exist only while they have work."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._pool: ThreadPoolExecutor | None = None
-        self._running = 0
+        self._pools: dict[str, ThreadPoolExecutor] = {}
+        self._running: dict[str, int] = {}
 
-    def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+    def submit(self, connection_id: str, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
         """
         Call a function in a thread.
 
+        :param connection_id: the connection that the function uses. It waits for functions with the same
+            connection only.
         :param function: the function.
         :param arguments: its arguments.
         """
         with self._lock:
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="polysync-stop")
-            self._running += 1
-            future = self._pool.submit(function, *arguments)
-        future.add_done_callback(self._done)
+            if connection_id not in self._pools:
+                self._pools[connection_id] = ThreadPoolExecutor(
+                    MAX_THREADS, thread_name_prefix="polysync-stop"
+                )
+            self._running[connection_id] = self._running.get(connection_id, 0) + 1
+            future = self._pools[connection_id].submit(function, *arguments)
+        future.add_done_callback(partial(self._done, connection_id))
         return future
 
-    def _done(self, _: Future[Any]) -> None:
+    def _done(self, connection_id: str, _: Future[Any]) -> None:
         with self._lock:
-            self._running -= 1
-            if not self._running and self._pool:
-                self._pool.shutdown(wait=False)
-                self._pool = None
+            self._running[connection_id] -= 1
+            if not self._running[connection_id]:
+                del self._running[connection_id]
+                self._pools.pop(connection_id).shutdown(wait=False)
 
 
 _STOP_THREADS: Final = StopThreads()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -74,6 +75,21 @@ INVALID_STARTS = {
     ),
     "version 0": ({"pipeline_version_id": 0}, ["pipeline_version_id = 0", "from 1"]),
     "long description": ({"execution_description": "d" * 3073}, ["(3,073 characters)", "at most 3,072"]),
+    "description with a line break": (
+        {"execution_description": "first\nsecond"},
+        ["execution_description = 'first\\nsecond'", "without line breaks"],
+    ),
+    "number with 5,001 digits": (
+        {"pipeline_parameters": {"X": 10**5000}},
+        ["pipeline_parameters['X'] = a very large int", "1 to 1,024 characters"],
+    ),
+    "half a surrogate pair": ({"pipeline_parameters": {"X": "\ud800"}}, ["pipeline_parameters['X']"]),
+    "huge max_parallel_steps": ({"max_parallel_steps": 10**30}, ["max_parallel_steps = 1000"]),
+    "huge version": ({"pipeline_version_id": 10**5000}, ["pipeline_version_id = a very large int"]),
+    "role with Arabic digits": (
+        {"execution_role_arn": "arn:aws:iam::١٢٣٤٥٦٧٨٩٠١٢:role/x"},
+        ["execution_role_arn = 'arn:aws:iam::"],
+    ),
 }
 
 
@@ -89,6 +105,47 @@ def test_invalid_start_is_refused_before_any_call(
         assert text in str(run.error)
     assert emulator.control.calls() == []
     assert run.xcoms == {}
+
+
+def test_message_about_100_000_parameters_is_short(emulator: EmulatorServer) -> None:
+    """The number of parameters is checked first, and at most 20 problems are listed."""
+    messages = [
+        str(
+            run_task(
+                PolysyncStartPipelineOperator(
+                    task_id="t",
+                    pipeline_name="fanout",
+                    pipeline_parameters={"x" * 300 + str(n): "" for n in range(count)},
+                )
+            ).error
+        )
+        for count in (100_000, 200)
+    ]
+
+    assert "a dict of 100,000" in messages[0]
+    assert "and 380 more" in messages[1]
+    assert all(len(message) < 20_000 for message in messages)
+    assert emulator.control.calls() == []
+
+
+def test_stop_refuses_an_execution_of_another_region(emulator: EmulatorServer) -> None:
+    """A given region_name must be that of the execution."""
+    arn = "arn:aws:sagemaker:eu-west-1:123456789012:pipeline/fanout/execution/abcdefghijkl"
+
+    run = run_task(PolysyncStopPipelineOperator(task_id="t", execution_arn=arn, region_name="us-east-1"))
+
+    assert isinstance(run.error, ParametersError)
+    assert "region_name = 'us-east-1' is not the region of the execution, eu-west-1" in str(run.error)
+    assert emulator.control.calls() == []
+
+
+@pytest.mark.parametrize("prefix", [5, ["x"], {"x": 1}])
+def test_import_refuses_a_prefix_that_is_no_text(prefix: Any, emulator: EmulatorServer) -> None:
+    """The error names the argument."""
+    run = run_task(PolysyncListImportOperator(task_id="t", pipeline_name_prefix=prefix))
+
+    assert isinstance(run.error, ParametersError)
+    assert "pipeline_name_prefix" in str(run.error)
 
 
 def test_all_invalid_arguments_are_in_one_message(emulator: EmulatorServer) -> None:
@@ -115,6 +172,14 @@ def test_all_invalid_arguments_are_in_one_message(emulator: EmulatorServer) -> N
     [
         ({"poll_interval": 0}, "poll_interval = 0"),
         ({"poll_interval": "30"}, "poll_interval = '30'"),
+        ({"poll_interval": True}, "poll_interval = True"),
+        ({"poll_interval": 0.5}, "from 1 to 86,400"),
+        ({"poll_interval": 1e-300}, "poll_interval = 1e-300"),
+        ({"poll_interval": 1e300}, "poll_interval = 1e.300"),
+        ({"poll_interval": float("inf")}, "poll_interval = inf"),
+        ({"poll_interval": 10**5000}, "poll_interval = a very large int"),
+        ({"timeout": float("inf")}, "timeout = inf"),
+        ({"timeout": 1e300}, "timeout = 1e.300"),
         ({"timeout": -1}, "timeout = -1"),
         ({"timeout": float("nan")}, "timeout = nan"),
         ({"on_cancelled": "ignore"}, "one of fail, skip, retry"),
@@ -138,6 +203,14 @@ def test_invalid_setting_is_refused_when_the_dag_is_parsed(arguments: dict[str, 
         (connection(auth_method=""), ["auth_method", "one of access_key, assume_role"]),
         (connection(auth_method="saml"), ["auth_method", "access_key"]),
         (connection(profile_name="prod"), ["profile_name", "remove it"]),
+        (connection(endpoint_url="https://evil.example"), ["endpoint_url", "allowed_endpoint_hosts"]),
+        (connection(sts_endpoint_url="https://evil.example"), ["sts_endpoint_url", "allowed_endpoint_hosts"]),
+        (connection(endpoint_url="http://["), ["endpoint_url", "correct it"]),
+        (connection(endpoint_url="https://sts.amazonaws.com/x"), ["endpoint_url", "path", "correct it"]),
+        (connection(password="a\nb"), ["secret_access_key", "line break"]),
+        (connection(session_token="a b"), ["session_token", "line break"]),
+        (json.dumps({"conn_type": "polysync_sagemaker", "extra": [1]}), ["extra", "JSON object"]),
+        (connection(verify="/a\x00b"), ["verify", "Correct it"]),
         (connection(endpoint_url="ftp://x"), ["endpoint_url"]),
         (connection(execution_role_arn="role"), ["execution_role_arn"]),
         ('{"conn_type": "http"}', ["type 'http'", "polysync_sagemaker", "aws"]),

@@ -103,7 +103,7 @@ def test_job_has_all_properties(emulator: EmulatorServer) -> None:
     assert job.pop("modified_at").endswith("Z")
     assert job == {
         "name": "Tuned",
-        "arn": "arn:aws:sagemaker:us-east-1:123456789012:pipeline/tuned",
+        "arn": "arn:aws:sagemaker:us-east-1:123456789012:pipeline/Tuned",
         "role_arn": ROLE,
         "display_name": "Tuned-One",
         "description": "For tests",
@@ -141,6 +141,17 @@ def test_names_are_described_without_listing(emulator: EmulatorServer) -> None:
 
     assert [job["name"] for job in jobs] == ["abalone", "fanout"]
     assert [c["operation"] for c in emulator.control.calls()] == ["DescribePipeline", "DescribePipeline"]
+
+
+def test_error_about_many_missing_names_is_short(emulator: EmulatorServer) -> None:
+    """Of a thousand missing names, 20 are listed, and for five of them similar names are searched."""
+    names = [f"Abalon{number}" for number in range(1000)]
+
+    message = str(run_task(PolysyncListImportOperator(task_id="t", pipeline_names=names)).error)
+
+    assert message.count("similar name") == 5
+    assert message.count("\n- ") == 21
+    assert message.endswith("- and 980 more")
 
 
 def test_missing_names_are_in_one_error_with_similar_names(emulator: EmulatorServer) -> None:

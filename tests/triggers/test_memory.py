@@ -21,8 +21,8 @@ def make_trigger(number: int) -> PolysyncPipelineExecutionTrigger:
         polysync_conn_id="polysync_default",
         region_name=None,
         poll_interval=3600.0,
-        since=0.0,
-        deadline=2.0**40,
+        since=1e9,
+        deadline=1e10,
     )
 
 

@@ -219,23 +219,19 @@ def test_unexpected_error_of_the_schedule_fails_the_current_waits_only(
     emulator: EmulatorServer,
     emulated_time: EmulatedTime,
     gate: threading.Event,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """After a bug in the schedule's thread, the current waits fail, and later waits are polled."""
     first, second, later = start_executions(emulator, 3)
-    original_first_poll, errors = schedule.first_poll, iter([ZeroDivisionError("a bug")])
 
-    def first_poll(*arguments: Any) -> float:
-        for error in errors:
-            raise error
-        return original_first_poll(*arguments)
+    def fail() -> None:
+        raise ZeroDivisionError("a bug")
 
     async def run_waits() -> list[Any]:
         first_wait = asyncio.create_task(events_of(make_trigger(first, emulated_time.time())))
         await asyncio.sleep(0.05)
-        monkeypatch.setattr(poller, "first_poll", first_poll)
         waiter = make_trigger(second, emulated_time.time())._waiter()
-        subscription = poller.subscribe("polysync_default", None, waiter)
+        subscription: Any = poller.subscribe("polysync_default", None, waiter)
+        subscription.poller._messages.put(fail)
         await asyncio.wait([first_wait], timeout=10)
         # Until the second wait unsubscribes, the poller in which the error occurred is in use.
         later_wait = asyncio.create_task(events_of(make_trigger(later, emulated_time.time())))

@@ -38,7 +38,7 @@ def threads() -> Iterator[StopThreads]:
 
 def test_result_reaches_the_future_and_no_thread_is_left(threads: StopThreads) -> None:
     """A function gets its arguments, its result is in the future, and its thread ends."""
-    future = threads.submit(divmod, 17, 5)
+    future = threads.submit("c", divmod, 17, 5)
 
     assert future.result(LONG) == (3, 2)
     wait_until_no_thread_is_left()
@@ -46,7 +46,7 @@ def test_result_reaches_the_future_and_no_thread_is_left(threads: StopThreads) -
 
 def test_functions_run_in_threads_with_the_name_of_this_provider(threads: StopThreads) -> None:
     """A function runs in a thread of its own, whose name shows its purpose."""
-    name = threads.submit(lambda: threading.current_thread().name).result(LONG)
+    name = threads.submit("c", lambda: threading.current_thread().name).result(LONG)
 
     assert name.startswith("polysync-stop")
 
@@ -68,7 +68,7 @@ def test_at_most_eight_functions_run_at_the_same_time(threads: StopThreads) -> N
             running -= 1
         return number
 
-    futures = [threads.submit(work, number) for number in range(30)]
+    futures = [threads.submit("c", work, number) for number in range(30)]
     deadline = time.monotonic() + LONG
     while len(called) < MAX_THREADS and time.monotonic() < deadline:
         time.sleep(0.005)
@@ -88,7 +88,7 @@ def test_error_reaches_the_future(threads: StopThreads) -> None:
     def fail() -> None:
         raise error
 
-    failed, succeeded = threads.submit(fail), threads.submit(int, "7")
+    failed, succeeded = threads.submit("c", fail), threads.submit("c", int, "7")
 
     with pytest.raises(ZeroDivisionError) as caught:
         failed.result(LONG)
@@ -99,7 +99,7 @@ def test_error_reaches_the_future(threads: StopThreads) -> None:
 def test_submit_works_again_after_an_idle_time(threads: StopThreads) -> None:
     """After all threads have ended, the next function gets a new thread."""
     for number in range(3):
-        assert threads.submit(abs, -number).result(LONG) == number
+        assert threads.submit("c", abs, -number).result(LONG) == number
         wait_until_no_thread_is_left()
 
 
@@ -110,7 +110,7 @@ def test_submit_while_the_last_function_ends(threads: StopThreads) -> None:
     def submit_many(first: int) -> None:
         barrier.wait()
         for number in range(first, first + 100):
-            results.append(threads.submit(int, number).result(LONG))
+            results.append(threads.submit("c", int, number).result(LONG))
 
     barrier = Barrier(4)
     submitters = [threading.Thread(target=submit_many, args=(k * 100,)) for k in range(4)]
@@ -125,8 +125,8 @@ def test_submit_while_the_last_function_ends(threads: StopThreads) -> None:
 def test_cancelled_function_is_not_called_and_leaves_no_thread(threads: StopThreads) -> None:
     """If a waiting function is cancelled, it is never called, and the threads end with the others."""
     free = Event()
-    running = [threads.submit(free.wait, LONG) for _ in range(MAX_THREADS)]
-    waiting = threads.submit(pytest.fail, "a cancelled function was called")
+    running = [threads.submit("c", free.wait, LONG) for _ in range(MAX_THREADS)]
+    waiting = threads.submit("c", pytest.fail, "a cancelled function was called")
 
     assert waiting.cancel()
     free.set()
@@ -136,12 +136,23 @@ def test_cancelled_function_is_not_called_and_leaves_no_thread(threads: StopThre
 
 def test_function_may_submit_another_one(threads: StopThreads) -> None:
     """A function that submits another one while it runs does not block."""
-    inner = threads.submit(lambda: threads.submit(int, "7")).result(LONG)
+    inner = threads.submit("c", lambda: threads.submit("c", int, "7")).result(LONG)
 
     assert inner.result(LONG) == 7
 
 
 def test_all_triggers_share_the_threads() -> None:
     """``submit_stop`` uses the thread pool of the process, and leaves no thread behind."""
-    assert submit_stop(int, "7").result(LONG) == 7
+    assert submit_stop("c", int, "7").result(LONG) == 7
     wait_until_no_thread_is_left()
+
+
+def test_stops_that_hang_do_not_block_other_connections(threads: StopThreads) -> None:
+    """Eight stops with a connection whose endpoint does not respond leave the stops of others alone."""
+    free = Event()
+    hanging = [threads.submit("broken", free.wait, LONG) for _ in range(2 * MAX_THREADS)]
+
+    assert threads.submit("other", abs, -7).result(LONG) == 7
+    assert not any(future.done() for future in hanging)
+    free.set()
+    assert all(future.result(LONG) for future in hanging)

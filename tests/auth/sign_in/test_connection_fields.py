@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 
 import pytest
 
+from polysync_airflow.auth.allow_list import AllowList
 from polysync_airflow.auth.connection import credentials_classes, parse_credentials
 from polysync_airflow.exceptions import CredentialsError
 from polysync_airflow.get_provider_info import get_provider_info
@@ -154,7 +155,7 @@ def test_ca_bundle_must_be_in_an_allowed_folder(monkeypatch: pytest.MonkeyPatch)
     credentials = parse_credentials(fields, connection_id="mine")
 
     with pytest.raises(CredentialsError, match="verify = '/etc/shadow' is outside"):
-        credentials.session(())
+        credentials.session(AllowList())
 
 
 def test_form_has_exactly_the_fields_of_the_methods() -> None:

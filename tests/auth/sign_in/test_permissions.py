@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from polysync_airflow import iam
 from polysync_airflow.auth import iam_policies
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import SageMakerApiError
@@ -101,6 +102,45 @@ def test_required_permissions_are_sufficient_without_step_reasons(
 
     assert "could not be listed" in str(run.error)
     assert "sagemaker:ListPipelineExecutionSteps" in str(run.error)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("policy", "--account", "*", "--region", "us-east-1"),
+        ("policy", "--account", "12345", "--region", "us-east-1"),
+        ("policy", "--account", ACCOUNT, "--region", "us-east-1", "--pipeline", "churn*"),
+        ("policy", "--account", ACCOUNT, "--region", "us-east-1", "--pipeline", ""),
+        ("policy", "--account", ACCOUNT, "--region", "us-east-1", "--pass-role", "arn:aws:iam::*:role/x"),
+        ("trust", "--account", ACCOUNT, "--tenant", "T", "--audience", "a", "--subject", ""),
+        ("trust", "--account", ACCOUNT, "--tenant", "T", "--audience", "a", "--subject", "*"),
+    ],
+    ids=" ".join,
+)
+def test_command_refuses_values_that_allow_too_much(
+    arguments: tuple[str, ...], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Wildcards and empty values are errors; wildcards are accepted with --allow-wildcards."""
+    with pytest.raises(SystemExit) as caught:
+        iam.main(arguments)
+
+    assert caught.value.code == 2
+    assert "error: --" in capfd.readouterr().err
+    if "" not in arguments:
+        iam.main((*arguments, "--allow-wildcards"))
+        assert "Statement" in capfd.readouterr().out
+
+
+def test_policy_has_both_spellings_of_a_name() -> None:
+    """AWS keeps the case of a name in newer ARNs; older ARNs have it in lower case."""
+    resources = iam_policies.identity_policy(account=ACCOUNT, region="r", pipelines=["Fraud", "old"])[
+        "Statement"
+    ][1]["Resource"]
+
+    prefix = f"arn:aws:sagemaker:r:{ACCOUNT}:pipeline/"
+    assert [arn.removeprefix(prefix) for arn in resources] == [
+        "Fraud", "Fraud/execution/*", "fraud", "fraud/execution/*", "old", "old/execution/*",
+    ]  # fmt: skip
 
 
 def test_pass_role_is_granted_for_named_roles_only() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from polysync_airflow.auth import refresh
-from polysync_airflow.auth.refresh import RefreshingCredentials, SharedCredentials
+from polysync_airflow.auth.refresh import MAX_SIGN_INS, RefreshingCredentials, SharedCredentials
 from polysync_airflow.exceptions import CredentialsError
 
 
@@ -122,6 +122,16 @@ def test_failed_refresh_is_retried_with_backoff(monkeypatch: pytest.MonkeyPatch)
 
     assert attempts[-1] == 5, "after 0, 1, 3, 7 and 15 seconds"
     assert use(credentials) == "KEY1"
+
+
+def test_credentials_of_old_rotations_are_forgotten() -> None:
+    """Of 200 rotations of a connection's secret, a process remembers the last 64."""
+    shared = SharedCredentials()
+    first = [shared.get(key, object) for key in range(200)]  # type: ignore[arg-type]
+
+    assert shared.get(199, object) is first[199]  # type: ignore[arg-type]
+    assert shared.get(0, object) is not first[0]  # type: ignore[arg-type]
+    assert len(shared._credentials) == MAX_SIGN_INS == 64
 
 
 def test_equal_keys_share_credentials() -> None:

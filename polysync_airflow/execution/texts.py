@@ -1,0 +1,52 @@
+"""
+Cleans texts that others have written, before they get into logs, errors, XComs and databases.
+
+Every user who may create a pipeline writes texts that the provider shows: names, definitions, reasons of
+failures. PostgreSQL stores neither NUL nor half a surrogate pair, and control characters change what a
+terminal shows of a log.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Final
+
+from pydantic import BeforeValidator
+
+# How much of a foreign text a message quotes.
+MAX_QUOTED: Final = 500
+# All control characters except tab and newline; surrogates; characters that change the direction of a text.
+_UNSAFE: Final = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u200e\u200f\u2028-\u202e\u2066-\u2069]"
+)
+_REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
+
+
+def clean_text(text: str, max_length: int = MAX_QUOTED) -> str:
+    """
+    Return a text that every log and database accepts, with at most ``max_length`` characters.
+
+    :param text: the text. Unsafe characters are replaced by U+FFFD.
+    :param max_length: where to cut it. A text that was cut ends with an ellipsis.
+    """
+    text = text.replace("\r\n", "\n")
+    if len(text) > max_length:
+        text = text[: max_length - 3] + "..."
+    return _UNSAFE.sub(_REPLACEMENT, text)
+
+
+def _cleaner(max_length: int) -> Any:
+    return BeforeValidator(
+        lambda value: clean_text(value, max_length) if isinstance(value, str) else value,
+    )
+
+
+# Types of fields for texts from AWS. Limits:
+# https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribePipelineExecution.html,
+# API_PipelineExecutionStep.html and API_DescribePipeline.html
+NameText = Annotated[str, _cleaner(256)]
+ReasonText = Annotated[str, _cleaner(1300)]
+DescriptionText = Annotated[str, _cleaner(3072)]
+ArnText = Annotated[str, _cleaner(2048)]
+# https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_Parameter.html
+ValueText = Annotated[str, _cleaner(1024)]

@@ -1,0 +1,34 @@
+"""Makes the arguments of a Start task from an imported job, so that Airflow renders none of its texts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from airflow.sdk import literal
+
+
+def start_arguments(job: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    Return the arguments that start the pipeline of an imported job with its declared default values.
+
+    ::
+
+        jobs = PolysyncListImportOperator(task_id="import_jobs")
+        PolysyncStartPipelineOperator.partial(task_id="start").expand_kwargs(jobs.output.map(start_arguments))
+
+    Every user who may create a pipeline writes its default values, and Airflow renders the arguments of
+    mapped tasks as templates: a default value such as ``{{ conn.other.password }}`` would send that password
+    to AWS. The values are therefore marked with ``airflow.sdk.literal``. Do the same with every
+    text of a job that you pass to a task yourself.
+    https://airflow.apache.org/docs/apache-airflow/stable/core-concepts/operators.html
+
+    :param job: a job, as ``PolysyncListImportOperator`` returns it.
+    :return: ``pipeline_name`` and ``pipeline_parameters``, for ``expand_kwargs``.
+    """
+    defaults = {
+        parameter["name"]: literal(parameter["default"])
+        for parameter in job["parameters"]
+        if parameter["default"] is not None
+    }
+    return {"pipeline_name": literal(job["name"]), "pipeline_parameters": defaults}

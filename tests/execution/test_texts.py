@@ -1,0 +1,83 @@
+"""Texts from AWS: whatever they contain, logs and databases accept what the provider makes of them."""
+
+from __future__ import annotations
+
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from polysync_airflow.execution.models import ExecutionDescription, StepDescription
+from polysync_airflow.execution.pipeline_models import DeclaredParameter
+from polysync_airflow.execution.texts import MAX_QUOTED, clean_text
+
+ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout/execution/abcdefghijkl"
+# Characters that st.text() leaves out or rarely draws.
+DANGEROUS = st.sampled_from(
+    ["\x00", "\ud800", "\udfff", "\x1b[31m", "\r\n", "\r", "\u202e", "\u2066", "\x85"]
+)
+texts = st.lists(st.text() | DANGEROUS, max_size=8).map("".join)
+
+
+@given(texts, st.integers(3, 50))
+def test_every_text_becomes_printable_and_short(text: str, length: int) -> None:
+    """A cleaned text can be encoded, has no control character except tab and newline, and is not too long."""
+    cleaned = clean_text(text, length)
+
+    assert len(cleaned) <= length
+    cleaned.encode()
+    assert all(
+        character in "\t\n" or unicodedata.category(character) not in ("Cc", "Cs") for character in cleaned
+    )
+
+
+@pytest.mark.parametrize(
+    "text", ["No data in s3://bucket/train", "Zeile 1\nZeile 2\tend", "データがありません", "🚀"]
+)
+def test_ordinary_texts_stay_as_they_are(text: str) -> None:
+    """Letters of all languages, tabs and newlines are kept."""
+    assert clean_text(text) == text
+
+
+def test_long_texts_are_cut_with_an_ellipsis() -> None:
+    """A text of a megabyte becomes one of 500 characters."""
+    cut = clean_text("x" * 1_000_000)
+
+    assert len(cut) == MAX_QUOTED == 500
+    assert cut.endswith("x...")
+
+
+def test_reasons_are_cleaned_where_responses_become_models() -> None:
+    """A NUL or half a surrogate pair in a reason does not get past the models."""
+    execution = ExecutionDescription.model_validate(
+        {"PipelineExecutionArn": ARN, "PipelineExecutionStatus": "Failed", "FailureReason": "a\x00b\ud800c"}
+    )
+    step = StepDescription.model_validate(
+        {"StepName": "Train\x00", "StepStatus": "Failed", "FailureReason": "x" * 5000}
+    )
+
+    assert execution.failure_reason == "a\N{REPLACEMENT CHARACTER}b\N{REPLACEMENT CHARACTER}c"
+    assert step.name == "Train\N{REPLACEMENT CHARACTER}"
+    assert step.failure_reason
+    assert len(step.failure_reason) == 1300
+
+
+@pytest.mark.parametrize("status", ["", "Exec\x00uting", "x" * 65, "<html>", 5, None])
+def test_no_status_of_aws_is_not_a_response(status: object) -> None:
+    """A status that is not a word makes the whole response invalid."""
+    with pytest.raises(ValidationError):
+        ExecutionDescription.model_validate({"PipelineExecutionArn": ARN, "PipelineExecutionStatus": status})
+
+
+@pytest.mark.parametrize(
+    ("given", "default"),
+    [("5", "5"), (5, 5), (True, True), (0.5, 0.5), ("a\x00", "a\N{REPLACEMENT CHARACTER}"), (None, None)],
+)
+def test_declared_defaults_keep_their_type(given: object, default: object) -> None:
+    """Cleaning does not turn a text into a number, or a number into a text."""
+    parameter = DeclaredParameter.model_validate({"Name": "P", "Type": "String", "DefaultValue": given})
+
+    assert parameter.default == default
+    assert type(parameter.default) is type(default)

@@ -1,0 +1,101 @@
+"""Stored triggers that somebody has edited: each fails on its own, and never the waits of others."""
+
+from __future__ import annotations
+
+import math
+import threading
+from typing import Any
+
+import pytest
+
+from polysync_airflow.emulator import EmulatorServer
+from polysync_airflow.exceptions import ParametersError
+from polysync_airflow.triggers import poller, schedule
+from tests.tasks import EmulatedTime
+from tests.triggers.test_poller import all_events, gate, make_trigger, start_executions  # noqa: F401 # fixture
+
+INVALID: list[dict[str, Any]] = [
+    {"execution_arn": "foo"},
+    {"execution_arn": None},
+    {"execution_arn": "arn:aws:sagemaker:us-east-1:123456789012:pipeline/x/execution/{{ conn.x.password }}"},
+    {"poll_interval": "30"},
+    {"poll_interval": 0},
+    {"poll_interval": -1.0},
+    {"poll_interval": math.nan},
+    {"poll_interval": math.inf},
+    {"poll_interval": 1e300},
+    {"since": math.nan},
+    {"since": "yesterday"},
+    {"since": 1e300},
+    {"deadline": math.inf},
+    {"deadline": None},
+    {"attempt": -1},
+    {"attempt": "1"},
+    {"stop_on_kill": "yes"},
+    {"region_name": "us east"},
+    {"region_name": 5},
+    {"pipeline_name": ["x"]},
+    {"polysync_conn_id": ""},
+    {"polysync_conn_id": 5},
+]
+
+
+@pytest.mark.parametrize("arguments", INVALID, ids=str)
+def test_invalid_arguments_fail_their_own_wait_only(
+    arguments: dict[str, Any],
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+    gate: threading.Event,  # noqa: F811
+) -> None:
+    """A trigger with an invalid argument raises ParametersError; a wait beside it ends as it should."""
+    (arn,) = start_executions(emulator, 1)
+    now = emulated_time.time()
+    bad = make_trigger(
+        arn, now, **{name: value for name, value in arguments.items() if name != "execution_arn"}
+    )
+    bad.execution_arn = arguments.get("execution_arn", arn)
+
+    error, events = all_events([bad, make_trigger(arn, now)], gate)
+
+    assert isinstance(error, ParametersError), error
+    assert next(iter(arguments)) in str(error)
+    assert [event["outcome"] for event in events] == ["ended"]
+    assert poller._POLLERS == {}
+
+
+def test_error_in_the_schedule_of_one_wait_fails_this_wait_only(
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+    gate: threading.Event,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Even an unforeseen error is that of its own subscription."""
+    first, second = start_executions(emulator, 2)
+    now = emulated_time.time()
+
+    def fail_for_first(waiter: Any, *arguments: Any) -> float:
+        if waiter.execution_arn == first:
+            raise ZeroDivisionError
+        return schedule.first_poll(waiter, *arguments)
+
+    monkeypatch.setattr(poller, "first_poll", fail_for_first)
+
+    error, events = all_events([make_trigger(first, now), make_trigger(second, now)], gate)
+
+    assert isinstance(error, ZeroDivisionError)
+    assert [event["outcome"] for event in events] == ["ended"]
+
+
+def test_short_intervals_of_earlier_versions_are_raised(
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+    gate: threading.Event,  # noqa: F811
+) -> None:
+    """An earlier version accepted any interval above zero: such a task is finished, with one poll per second."""
+    (arn,) = start_executions(emulator, 1)
+
+    ((event,),) = all_events([make_trigger(arn, emulated_time.time(), poll_interval=1e-300)], gate)
+
+    assert event["outcome"] == "ended"
+    seconds = sum(emulated_time.slept)
+    assert len(emulator.control.calls("DescribePipelineExecution")) <= seconds + 2

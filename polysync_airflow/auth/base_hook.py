@@ -19,6 +19,7 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk.log import mask_secret
 from botocore.config import Config
 from botocore.exceptions import ClientError
+from botocore.parsers import ResponseParserError
 
 from polysync_airflow import __version__
 from polysync_airflow.auth.allow_list import AllowList
@@ -215,6 +216,8 @@ class PolysyncBaseHook(AwsBaseHook):
             response: dict[str, Any] = sts.get_caller_identity()
         except BOTO_ERRORS as error:
             raise self._sign_in_failed(error) from (None if is_invalid_value(error) else error)
+        if not all(isinstance(response.get(member), str) for member in ("Arn", "Account")):
+            raise self._sign_in_failed(ResponseParserError("the response of STS has no identity"))
         return response
 
     @property

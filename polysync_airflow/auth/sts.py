@@ -22,12 +22,19 @@ from botocore.credentials import (
     create_credential_resolver,
 )
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 from botocore.utils import FileWebIdentityTokenLoader
 
 from polysync_airflow.auth.iam_policies import caller_trust, web_identity_trust
 from polysync_airflow.auth.refresh import RefreshingCredentials
 from polysync_airflow.auth.web_identity_token import Claims, decode_claims
-from polysync_airflow.aws.error_mapping import invalid_value_error, is_invalid_value, is_transient
+from polysync_airflow.aws.error_mapping import (
+    BOTO_ERRORS,
+    BotoError,
+    invalid_value_error,
+    is_invalid_value,
+    is_transient,
+)
 from polysync_airflow.aws.log_redaction import RedactedStr
 from polysync_airflow.aws.sessions import client_creator, create_sts_session
 from polysync_airflow.exceptions import UNKNOWN_HINT, CredentialsError, hint_for
@@ -48,6 +55,7 @@ DISABLED_CACHE_WINDOW_SECONDS: Final = 10**9
 # retry with backoff in any case.
 _STS_CONFIG: Final = Config(retries={"mode": "standard"}, connect_timeout=10, read_timeout=20)
 
+_FETCH_ERRORS: Final = (*BOTO_ERRORS, KeyError, TypeError)
 _NO_HOST_CREDENTIALS: Final = (
     "auth_method = 'instance_profile', but neither EC2 (IMDSv2), ECS nor EKS provides credentials on this "
     "host: attach an instance profile, task role or pod identity, make the metadata service reachable (hop "
@@ -84,7 +92,7 @@ def assume_role(
     def fetch() -> Mapping[str, Any]:
         try:
             return dict(fetcher.fetch_credentials())
-        except (ClientError, BotoCoreError) as error:
+        except _FETCH_ERRORS as error:
             trust_policy = caller_trust(
                 principal="<ARN of the identity that assumes the role>",
                 external_id=parameters.get("ExternalId"),
@@ -135,7 +143,7 @@ def assume_role_with_web_identity(
     def fetch() -> Mapping[str, Any]:
         try:
             return dict(fetcher.fetch_credentials())
-        except (ClientError, BotoCoreError) as error:
+        except _FETCH_ERRORS as error:
             trust_policy = _trust_policy(claims, role_arn)
             raise _map_error(error, "AssumeRoleWithWebIdentity", role_arn, trust_policy, claims) from error
 
@@ -211,7 +219,7 @@ def _trust_policy(claims: Claims | None, role_arn: str) -> Mapping[str, Any] | N
 
 
 def _map_error(
-    error: ClientError | BotoCoreError,
+    error: BotoError | KeyError | TypeError,
     operation: str,
     role_arn: str,
     trust_policy: Mapping[str, Any] | None,
@@ -219,6 +227,9 @@ def _map_error(
 ) -> CredentialsError:
     if is_invalid_value(error):
         return CredentialsError(str(invalid_value_error(operation)))
+    if isinstance(error, (KeyError, TypeError)):
+        # botocore's fetchers read the response without checks.
+        error = ResponseParserError(f"the response has no {error}")
     if not isinstance(error, ClientError):
         return CredentialsError(
             f"AWS STS did not respond to {operation} for {role_arn}: {clean_text(str(error))}",

@@ -16,7 +16,8 @@ from werkzeug.wrappers import Request, Response
 
 from polysync_airflow.emulator.errors import ApiError
 
-_CREDENTIAL_SCOPE = re.compile(r"Credential=([^/,\s]+)/\d{8}/([^/,\s]+)/([^/,\s]+)/aws4_request")
+# In the Authorization header, or in the query of a presigned URL.
+_CREDENTIAL_SCOPE = re.compile(r"(?:Credential=|^)([^/,\s]+)/\d{8}/([^/,\s]+)/([^/,\s]+)/aws4_request")
 _JSON = "application/x-amz-json-1.1"
 _TARGET = re.compile(r"(\w+)\.(\w+)")
 # The API accepts an ARN wherever it accepts a pipeline name.
@@ -63,7 +64,8 @@ class AwsRequest:
 
 def parse_request(request: Request) -> AwsRequest:
     """Parse a request. The body stays readable for moto, and the signature is not verified."""
-    scope = _CREDENTIAL_SCOPE.search(request.headers.get("Authorization", ""))
+    credential = request.headers.get("Authorization") or request.args.get("X-Amz-Credential", "")
+    scope = _CREDENTIAL_SCOPE.search(credential)
     target = _TARGET.fullmatch(request.headers.get("X-Amz-Target", ""))
     query = request.mimetype == "application/x-www-form-urlencoded" and request.path == "/"
     body = b""
@@ -73,9 +75,8 @@ def parse_request(request: Request) -> AwsRequest:
         request.environ["wsgi.input"] = io.BytesIO(body)
     form = dict(parse_qsl(body.decode(), keep_blank_values=True)) if query else {}
     operation = target[2] if target else form.get("Action", f"{request.method} {request.path}")
-    unsigned_service = "sts" if operation.startswith("AssumeRoleWith") else ""
     return AwsRequest(
-        service=scope[3] if scope else unsigned_service,
+        service=scope[3] if scope else _service_without_scope(request, operation),
         operation=operation,
         region=scope[2] if scope else "us-east-1",
         access_key_id=scope[1] if scope else "",
@@ -85,6 +86,13 @@ def parse_request(request: Request) -> AwsRequest:
         body=body,
         form=form if "Action" in form else {},
     )
+
+
+def _service_without_scope(request: Request, operation: str) -> str:
+    if operation.startswith("AssumeRoleWith"):
+        return "sts"
+    # A presigned URL with the older signature, which boto3 makes for S3 by default.
+    return "s3" if "AWSAccessKeyId" in request.args else ""
 
 
 def json_response(body: dict[str, Any], request_id: str) -> Response:

@@ -45,6 +45,9 @@ REGION_PATTERN = r"^[a-z]{2,}(-[a-z]+)+-[0-9]+$"
 # A shorter poll interval takes calls from others in the account; a longer one is a mistake.
 MIN_POLL_INTERVAL = 1.0
 MAX_POLL_INTERVAL = 24 * 3600.0
+# Seconds since the epoch, from 2001 to 2286: numbers that can be added up and converted to dates.
+MIN_TIMESTAMP = 1e9
+MAX_TIMESTAMP = 1e10
 # AWS's statuses are names such as CompletedWithFailures. A response with another text is not one of AWS's.
 STATUS_PATTERN = r"^[A-Za-z]{1,64}$"
 
@@ -233,12 +236,13 @@ class StoredExecution(BaseModel):
         return self.resume_token is not None and self.resumed_at is None
 
 
-# Seconds since the epoch: from 2001 to 2286, so that they can be added up and converted to dates.
-Timestamp = Annotated[float, Field(strict=True, ge=1e9, le=1e10, allow_inf_nan=False)]
-
-
 class TriggerArguments(BaseModel):
-    """The arguments of a stored trigger, which anybody with access to Airflow's database can edit."""
+    """
+    The arguments of a stored trigger, which others can edit in Airflow's database.
+
+    An earlier version accepted every positive ``poll_interval`` and ``timeout``. So these are not limited
+    here; the trigger uses the nearest value that is valid now.
+    """
 
     model_config = _STRICT
 
@@ -246,9 +250,9 @@ class TriggerArguments(BaseModel):
     pipeline_name: Annotated[str, StringConstraints(max_length=2048)] | None
     polysync_conn_id: Annotated[str, StringConstraints(min_length=1, max_length=250)]
     region_name: Annotated[str, StringConstraints(max_length=64, pattern=REGION_PATTERN)] | None
-    poll_interval: Annotated[float, Field(strict=True, gt=0, le=MAX_POLL_INTERVAL, allow_inf_nan=False)]
-    since: Timestamp
-    deadline: Timestamp
+    poll_interval: Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
+    since: Annotated[float, Field(strict=True, ge=MIN_TIMESTAMP, le=MAX_TIMESTAMP, allow_inf_nan=False)]
+    deadline: Annotated[float, Field(strict=True, ge=MIN_TIMESTAMP, allow_inf_nan=False)]
     attempt: Annotated[int, Field(strict=True, ge=0)]
     stop_on_kill: Annotated[bool, Field(strict=True)]
 

@@ -18,7 +18,7 @@ from airflow.sdk.execution_time.xcom import XCom
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from polysync_airflow.aws.stop import stop_execution
-from polysync_airflow.execution.models import MIN_POLL_INTERVAL
+from polysync_airflow.execution.models import MAX_POLL_INTERVAL, MAX_TIMESTAMP, MIN_POLL_INTERVAL
 from polysync_airflow.execution.parameters import check_trigger_arguments
 from polysync_airflow.execution.waiter import Finish, Waiter
 from polysync_airflow.triggers.poller import subscribe
@@ -117,9 +117,9 @@ class PolysyncPipelineExecutionTrigger(BaseTrigger):
         return Waiter(
             arguments.execution_arn,
             arguments.pipeline_name,
-            max(arguments.poll_interval, MIN_POLL_INTERVAL),
+            min(max(arguments.poll_interval, MIN_POLL_INTERVAL), MAX_POLL_INTERVAL),
             arguments.since,
-            arguments.deadline,
+            min(arguments.deadline, MAX_TIMESTAMP),
             arguments.attempt,
         )
 

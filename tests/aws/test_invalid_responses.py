@@ -177,3 +177,31 @@ def test_wrong_settings_of_aws_connections_are_credentials_errors(
 
     with pytest.raises(CredentialsError, match="'aws'"):
         PolysyncSageMakerHook("aws").describe_pipeline("fanout")
+
+
+STS_BODIES = [
+    b"",
+    b"{}",
+    b"<html>",
+    b"<AssumeRoleResponse/>",
+    b"<a><AssumeRoleResult><Credentials/></AssumeRoleResult></a>",
+]
+
+
+@pytest.mark.parametrize("body", STS_BODIES)
+@pytest.mark.parametrize("call", ["describe", "identity"])
+def test_invalid_responses_of_sts_are_temporary_credentials_errors(
+    monkeypatch: pytest.MonkeyPatch, body: bytes, call: str
+) -> None:
+    """A sign-in that gets no response of AWS fails with a CredentialsError, and later tries may succeed."""
+    fields: dict[str, Any] = {}
+    if call == "describe":
+        fields = {"auth_method": "assume_role", "role_arn": "arn:aws:iam::123456789012:role/x"}
+    with responding(body) as (url, _):
+        value = connection(endpoint_url=url, sts_endpoint_url=url, **fields)
+        monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", value)
+        hook = PolysyncSageMakerHook()
+        with pytest.raises(CredentialsError) as caught:
+            hook.describe_pipeline("fanout") if call == "describe" else hook.get_caller_identity()
+
+    assert not caught.value.permanent

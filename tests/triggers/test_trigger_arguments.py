@@ -23,7 +23,6 @@ INVALID: list[dict[str, Any]] = [
     {"poll_interval": -1.0},
     {"poll_interval": math.nan},
     {"poll_interval": math.inf},
-    {"poll_interval": 1e300},
     {"since": math.nan},
     {"since": "yesterday"},
     {"since": 1e300},
@@ -84,6 +83,21 @@ def test_error_in_the_schedule_of_one_wait_fails_this_wait_only(
 
     assert isinstance(error, ZeroDivisionError)
     assert [event["outcome"] for event in events] == ["ended"]
+
+
+def test_long_times_of_earlier_versions_are_limited(
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+    gate: threading.Event,  # noqa: F811
+) -> None:
+    """An earlier version accepted intervals and timeouts of any length: such a task is finished."""
+    (arn,) = start_executions(emulator, 1)
+
+    trigger = make_trigger(arn, emulated_time.time(), poll_interval=1e300, deadline=1e300)
+    ((event,),) = all_events([trigger], gate)
+
+    assert event["outcome"] == "ended"
+    assert sum(emulated_time.slept) <= 24 * 3600
 
 
 def test_short_intervals_of_earlier_versions_are_raised(

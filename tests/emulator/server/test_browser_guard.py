@@ -102,3 +102,15 @@ def test_control_api_of_moto_is_not_reachable(server: EmulatorServer) -> None:
     """Without a signature, moto would show and reset all of its state."""
     for request in (MOTO, ("POST", "/moto-api/reset"), ("GET", "/")):
         assert send(server, request, JSON)[0] in (400, 403, 404)
+
+
+def test_presigned_urls_work(server: EmulatorServer, client_of: ClientOf) -> None:
+    """A presigned URL names its service in the query, and is served without a header."""
+    s3 = client_of("s3")
+    s3.create_bucket(Bucket="models")
+    s3.put_object(Bucket="models", Key="model.tar.gz", Body=b"weights")
+    url = s3.generate_presigned_url("get_object", Params={"Bucket": "models", "Key": "model.tar.gz"})
+
+    path = url.split(f":{server.port}", 1)[1]
+
+    assert send(server, ("GET", path), {})[1][1] == b"weights"

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from polysync_airflow.exceptions import CredentialsError, PolysyncError, SageMakerApiError, TriggerEventError
 from polysync_airflow.execution.models import ExecutionEvent, ExecutionRecord, FailedStep
+from polysync_airflow.execution.texts import describe_validation_error
 from polysync_airflow.states import PolysyncState, state_of
 
 
@@ -23,9 +24,9 @@ def parse_event(event: Mapping[str, Any] | None) -> ExecutionEvent:
         return ExecutionEvent.model_validate(event)
     except ValidationError as error:
         raise TriggerEventError(
-            f"Airflow resumed the task with an event that is not this provider's event: {error}. If another "
-            "version of the provider was installed meanwhile, clear the task. The execution may still be "
-            "running."
+            "Airflow resumed the task with an event that is not this provider's event "
+            f"({describe_validation_error(error)}). If another version of the provider was installed "
+            "meanwhile, clear the task. The execution may still be running."
         ) from None
 
 

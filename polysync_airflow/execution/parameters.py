@@ -24,11 +24,9 @@ from polysync_airflow.execution.models import (
     TriggerArguments,
 )
 from polysync_airflow.execution.pipeline_models import DeclaredParameter
-from polysync_airflow.execution.texts import clean_text
+from polysync_airflow.execution.texts import MAX_PROBLEMS, clean_text, describe_validation_error
 
 _MAX_VALUE_CHARACTERS: Final = 60
-# How many problems a message lists.
-_MAX_PROBLEMS: Final = 20
 _NOT_STARTED: Final = "Nothing was started, because these arguments are not valid:"
 # Pydantic builds the validators on first use, which is on a worker: Airflow parses a DAG file every
 # 30 seconds.
@@ -53,7 +51,7 @@ def build_start_request(**arguments: Any) -> StartRequest:
     try:
         return StartRequest(**arguments)
     except ValidationError as error:
-        problems = list(islice(_problems(error), _MAX_PROBLEMS))
+        problems = list(islice(_problems(error), MAX_PROBLEMS))
         more = error.error_count() - len(problems)
         if more:
             problems.append(f"- and {more} more")
@@ -164,13 +162,9 @@ def check_trigger_arguments(arguments: Mapping[str, Any]) -> TriggerArguments:
     try:
         return TriggerArguments.model_validate(arguments)
     except ValidationError as error:
-        problems = "; ".join(
-            f"{problem['loc'][0]} = {_shorten(problem['input'])}: {problem['msg']}"
-            for problem in error.errors(include_url=False)
-        )
         raise ParametersError(
-            f"The trigger that is stored for this task has arguments that are not valid ({problems}). Clear "
-            "the task. The execution may still be running."
+            "The trigger that is stored for this task has arguments that are not valid "
+            f"({describe_validation_error(error)}). Clear the task. The execution may still be running."
         ) from None
 
 

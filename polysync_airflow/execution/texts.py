@@ -11,10 +11,12 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Final
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, ValidationError
 
 # How much of a foreign text a message quotes.
 MAX_QUOTED: Final = 500
+# How many problems a message lists.
+MAX_PROBLEMS: Final = 20
 # All control characters except tab and newline; surrogates; characters that change the direction of a text.
 _UNSAFE: Final = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u200e\u200f\u2028-\u202e\u2066-\u2069]"
@@ -33,6 +35,22 @@ def clean_text(text: str, max_length: int = MAX_QUOTED) -> str:
     if len(text) > max_length:
         text = text[: max_length - 3] + "..."
     return _UNSAFE.sub(_REPLACEMENT, text)
+
+
+def describe_validation_error(error: ValidationError) -> str:
+    """
+    Return the problems that pydantic found as one line: the name of each field and what is wrong with it.
+
+    The values are left out, since they may be secret or long.
+
+    :param error: the error.
+    """
+    problems = [
+        f"{'.'.join(map(str, problem['loc'])) or 'the whole value'}: {problem['msg']}"
+        for problem in error.errors(include_url=False, include_input=False, include_context=False)
+    ]
+    more = f"; and {len(problems) - MAX_PROBLEMS} more" if len(problems) > MAX_PROBLEMS else ""
+    return "; ".join(clean_text(problem) for problem in problems[:MAX_PROBLEMS]).replace("\n", " ") + more
 
 
 def _cleaner(max_length: int) -> Any:

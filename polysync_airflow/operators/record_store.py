@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from polysync_airflow.exceptions import StoredRecordError
 from polysync_airflow.execution.models import StoredExecution
+from polysync_airflow.execution.texts import describe_validation_error
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -45,10 +46,7 @@ class RecordStore:
         try:
             return StoredExecution.model_validate(value)
         except ValidationError as error:
-            problems = "; ".join(
-                f"{'.'.join(map(str, problem['loc'])) or 'the whole record'}: {problem['msg']}"
-                for problem in error.errors(include_url=False)
-            )
+            problems = describe_validation_error(error)
         raise StoredRecordError(
             "The record that earlier tries of this task stored about their execution is damaged "
             f"({problems}). Nothing was started, because that execution may still be running. Look for it in "

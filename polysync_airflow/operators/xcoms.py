@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from polysync_airflow.execution.models import ExecutionEvent, ExecutionRecord, FailedStep, StoredExecution
 from polysync_airflow.execution.outcome import build_record
+from polysync_airflow.execution.texts import describe_validation_error
 from polysync_airflow.links import CONSOLE_URL_XCOM_KEY, PolysyncPipelineExecutionLink, console_url
 from polysync_airflow.states import PolysyncState
 
@@ -77,7 +78,8 @@ def pull_run(context: Context) -> ExecutionRecord | None:
     try:
         return None if value is None else ExecutionRecord.model_validate(value)
     except ValidationError as error:
-        log.warning("XCom 'run' is ignored, because it is not the record of an execution: %s", error)
+        problems = describe_validation_error(error)
+        log.warning("XCom 'run' is ignored, because it is not the record of an execution: %s", problems)
         return None
 
 

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
 
+@dataclass
+class Body:
+    """What the server responds with; it can be changed while the server runs."""
+
+    content: bytes
+    status: int = 200
+
+
 @contextmanager
-def responding(body: bytes, status: int = 200) -> Iterator[tuple[str, list[str]]]:
+def responding(body: bytes | Body, status: int = 200) -> Iterator[tuple[str, list[str]]]:
     """
     Run the server.
 
@@ -17,6 +26,7 @@ def responding(body: bytes, status: int = 200) -> Iterator[tuple[str, list[str]]
     :param status: its HTTP status.
     :return: the URL, and the operations that were called.
     """
+    response = body if isinstance(body, Body) else Body(body, status)
     operations: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -26,10 +36,10 @@ def responding(body: bytes, status: int = 200) -> Iterator[tuple[str, list[str]]
             """Respond with the body."""
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
             operations.append(self.headers.get("X-Amz-Target", "").rpartition(".")[2])
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
+            self.send_response(response.status)
+            self.send_header("Content-Length", str(len(response.content)))
             self.end_headers()
-            self.wfile.write(body)
+            self.wfile.write(response.content)
 
         def log_message(self, *_: object) -> None:
             """Log nothing."""

@@ -120,7 +120,7 @@ def test_other_value_under_the_key_is_refused(
     """A value that is not a record at all is damage too, and no execution is started."""
     message = assert_refused(value, Task(), emulator)
 
-    assert "the whole record" in message or "epoch: Field required" in message
+    assert "the whole value" in message or "epoch: Field required" in message
 
 
 @pytest.mark.parametrize("field", ["resumed_at"])

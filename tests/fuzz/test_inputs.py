@@ -1,0 +1,226 @@
+"""Random connections, arguments, records, XComs, trigger rows, events and definitions."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from polysync_airflow.exceptions import (
+    CredentialsError,
+    ParametersError,
+    StoredRecordError,
+    TriggerEventError,
+)
+from polysync_airflow.execution.models import StoredExecution
+from polysync_airflow.execution.outcome import parse_event
+from polysync_airflow.execution.parameters import (
+    build_start_request,
+    check_execution_arn,
+    check_pipeline_names,
+    check_trigger_arguments,
+    declared_parameters,
+)
+from polysync_airflow.get_provider_info import get_provider_info
+from polysync_airflow.hooks import PolysyncSageMakerHook
+from polysync_airflow.operators.record_store import STORE_KEY, RecordStore
+from polysync_airflow.operators.xcoms import pull_run
+from tests.fuzz.strategies import FUZZ, json_values, scalars, texts, values, variations
+from tests.tasks import TaskInstance
+
+ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/x/execution/abcdefghijkl"
+TOKEN = "polysync-" + "0" * 32
+(CONNECTION_TYPE,) = get_provider_info()["connection-types"]
+FIELDS = sorted(CONNECTION_TYPE["conn-fields"])
+EXTRA = {
+    "auth_method": "access_key",
+    "region_name": "us-east-1",
+    "endpoint_url": "http://127.0.0.1:9",
+}
+REQUEST = {
+    "pipeline_name": "x",
+    "pipeline_parameters": {"A": "1"},
+    "execution_display_name": "x",
+    "execution_description": "d",
+    "max_parallel_steps": 2,
+    "execution_role_arn": "arn:aws:iam::123456789012:role/x",
+    "pipeline_version_id": 1,
+    "client_request_token": TOKEN,
+}
+RECORD = {
+    "version": 1,
+    "epoch": 0,
+    "region_name": "us-east-1",
+    "request": REQUEST,
+    "execution_arn": ARN,
+    "resumes": 1,
+    "resume_token": TOKEN,
+    "resumed_at": "2026-01-01T00:00:00Z",
+}
+RUN = {
+    "execution_arn": ARN,
+    "pipeline_name": "x",
+    "state": "Running",
+    "status": "Executing",
+    "started_at": "2026-01-01T00:00:00Z",
+    "seconds": 5.0,
+    "parameters": {"A": "1"},
+    "resumes": 0,
+    "failed_steps": [{"name": "x", "reason": None}],
+}
+TRIGGER = {
+    "execution_arn": ARN,
+    "pipeline_name": "x",
+    "polysync_conn_id": "c",
+    "region_name": "us-east-1",
+    "poll_interval": 30.0,
+    "since": 1.75e9,
+    "deadline": 1.76e9,
+    "attempt": 0,
+    "stop_on_kill": True,
+}
+EVENT = {
+    "outcome": "ended",
+    "execution_arn": ARN,
+    "pipeline_name": "x",
+    "status": "Failed",
+    "message": "m",
+    "error_code": None,
+    "operation": None,
+    "started_at": "2026-01-01T00:00:00Z",
+    "ended_at": "2026-01-01T00:00:00Z",
+    "attempt": 0,
+}
+
+
+def check_message(error: Exception) -> None:
+    """An error has a message that is short, and that logs and databases accept."""
+    message = str(error)
+    assert message
+    assert len(message) < 20_000
+    message.encode()
+    assert "\x00" not in message
+
+
+@FUZZ
+@given(variations({**EXTRA, **dict.fromkeys(FIELDS)}, scalars) | json_values, scalars, scalars)
+def test_connections(extra: Any, login: Any, password: Any) -> None:
+    """A connection gives a session, or a CredentialsError; AWS is not called."""
+    fields = {"conn_type": "polysync_sagemaker", "login": login, "password": password, "extra": extra}
+    try:
+        content = json.dumps(fields)
+    except ValueError:
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        try:
+            patch.setenv("AIRFLOW_CONN_FUZZ", content)
+        except (UnicodeEncodeError, ValueError):
+            return
+        hook = PolysyncSageMakerHook("fuzz")
+        try:
+            connection = hook.get_connection("fuzz")
+        except Exception:
+            # Airflow itself does not accept this connection.
+            return
+        assert connection
+        try:
+            assert hook.get_session().region_name
+        except CredentialsError as error:
+            check_message(error)
+
+
+@FUZZ
+@given(variations(REQUEST, values))
+def test_start_arguments(arguments: dict[str, Any]) -> None:
+    """The arguments of a start give a request that botocore can send, or a ParametersError."""
+    known = {name: value for name, value in arguments.items() if name in REQUEST}
+    try:
+        request = build_start_request(**known)
+    except ParametersError as error:
+        check_message(error)
+    else:
+        json.dumps(request.to_aws()).encode()
+
+
+@FUZZ
+@given(values)
+def test_arns_and_names(value: Any) -> None:
+    """Other values in place of an ARN or of names are ParametersErrors."""
+    for check in (check_execution_arn, check_pipeline_names):
+        try:
+            check(value)
+        except ParametersError as error:
+            check_message(error)
+
+
+@FUZZ
+@given(variations(RECORD, json_values) | json_values)
+def test_stored_records(value: Any) -> None:
+    """A stored record is valid, or a StoredRecordError."""
+
+    class Store:
+        def get(self, key: str) -> Any:
+            assert key == STORE_KEY
+            return value
+
+    try:
+        record = RecordStore({"task_state_store": Store()}).read()  # type: ignore[typeddict-item]
+    except StoredRecordError as error:
+        check_message(error)
+    else:
+        assert record is None or isinstance(record, StoredExecution)
+
+
+@FUZZ
+@given(variations(RUN, json_values) | json_values)
+def test_edited_xcoms(value: Any) -> None:
+    """An edited XCom is the record of an execution, or ignored."""
+    ti = TaskInstance("t", xcoms={"run": value})
+
+    run = pull_run({"ti": ti})  # type: ignore[typeddict-item]
+
+    assert run is None or run.execution_arn
+
+
+@FUZZ
+@given(variations(TRIGGER, values))
+def test_trigger_rows(arguments: dict[str, Any]) -> None:
+    """The arguments of a stored trigger are valid, or a ParametersError."""
+    try:
+        check_trigger_arguments(arguments)
+    except ParametersError as error:
+        check_message(error)
+
+
+@FUZZ
+@given(variations(EVENT, json_values) | json_values)
+def test_events(event: Any) -> None:
+    """An event is one of this provider's trigger, or a TriggerEventError."""
+    try:
+        parse_event(event)
+    except TriggerEventError as error:
+        check_message(error)
+
+
+@FUZZ
+@given(
+    texts
+    | json_values.map(json.dumps)
+    | st.lists(
+        variations({"Name": "P", "Type": "String", "DefaultValue": "x", "EnumValues": ["x"]}, json_values),
+        max_size=3,
+    ).map(lambda parameters: json.dumps({"Parameters": parameters}))
+)
+def test_definitions(definition: str) -> None:
+    """A definition declares parameters that can be stored as JSON, or is a ParametersError."""
+    try:
+        parameters = declared_parameters(definition)
+    except ParametersError as error:
+        check_message(error)
+    else:
+        stored = json.dumps([parameter.model_dump(mode="json") for parameter in parameters], allow_nan=False)
+        assert "\\u0000" not in stored
+        assert "\\ud800" not in stored

@@ -1,0 +1,73 @@
+"""Random responses of AWS: a value, or an error of this provider."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from polysync_airflow.exceptions import PolysyncError
+from polysync_airflow.hooks import PolysyncSageMakerHook
+from tests.aws.fake_sagemaker import Body, responding
+from tests.aws.test_invalid_responses import ARN, CALLS
+from tests.conftest import connection
+from tests.fuzz.strategies import FUZZ, json_values, variations
+
+TIME = 1.75e9
+MEMBERS = {
+    "PipelineExecutionArn": ARN,
+    "PipelineExecutionStatus": "Failed",
+    "FailureReason": "r",
+    "CreationTime": TIME,
+    "LastModifiedTime": TIME,
+    "LastRunTime": TIME,
+    "PipelineName": "fanout",
+    "PipelineArn": "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout",
+    "PipelineDescription": "d",
+    "PipelineDefinition": "{}",
+    "RoleArn": "arn:aws:iam::123456789012:role/x",
+    "ParallelismConfiguration": {"MaxParallelExecutionSteps": 1},
+    "PipelineExecutionSummaries": [
+        {"PipelineExecutionArn": ARN, "PipelineExecutionStatus": "Failed", "StartTime": TIME}
+    ],
+    "PipelineExecutionSteps": [
+        {"StepName": "x", "StepStatus": "Failed", "FailureReason": "r", "AttemptCount": 1, "StartTime": TIME}
+    ],
+    "PipelineSummaries": [{"PipelineName": "fanout"}],
+}
+bodies = (variations(MEMBERS, json_values) | json_values).map(
+    lambda value: json.dumps(value).encode()
+) | st.binary(max_size=200)
+
+
+@pytest.fixture
+def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Body, PolysyncSageMakerHook]]:
+    """A server whose response can be changed, and a hook that calls it."""
+    body = Body(b"{}")
+    with responding(body) as (url, _):
+        monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=url))
+        yield body, PolysyncSageMakerHook()
+
+
+@pytest.mark.parametrize("operation", CALLS)
+@FUZZ
+@given(content=bodies, status=st.sampled_from([200, 200, 200, 400, 403, 429, 500, 503]))
+def test_responses(
+    operation: str, endpoint: tuple[Body, PolysyncSageMakerHook], content: bytes, status: int
+) -> None:
+    """Each operation returns clean values, or raises an error of this provider with a short message."""
+    body, hook = endpoint
+    body.content, body.status = content, status
+    try:
+        result: Any = CALLS[operation](hook)
+    except PolysyncError as error:
+        message = str(error)
+        assert len(message) < 5000
+        message.encode()
+        assert "\x00" not in message
+    else:
+        repr(result).encode()

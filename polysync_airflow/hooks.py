@@ -14,7 +14,7 @@ from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from importlib.metadata import version
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from botocore import xform_name
 from pydantic import BaseModel, ValidationError
@@ -31,7 +31,10 @@ from polysync_airflow.aws.error_mapping import (
 from polysync_airflow.exceptions import ParametersError, PolysyncError, SageMakerApiError
 from polysync_airflow.execution.models import ExecutionDescription, StartRequest, StepDescription
 from polysync_airflow.execution.parameters import check_execution_arn
-from polysync_airflow.execution.pipeline_models import PipelineDescription, PipelineSummary
+
+if TYPE_CHECKING:
+    # Imported when they are used: a triggerer, which does not use them, keeps few objects.
+    from polysync_airflow.execution.pipeline_models import PipelineDescription, PipelineSummary
 
 PAGE_SIZE: Final = 100
 # StopPipelineExecution returns ConflictException for a moment while an execution moves between two steps.
@@ -216,6 +219,8 @@ class PolysyncSageMakerHook(PolysyncBaseHook):
         :param through: function that makes the call for each page, such as ``ConcurrentCalls.call``.
         :raises SageMakerApiError: a call failed.
         """
+        from polysync_airflow.execution.pipeline_models import PipelineSummary
+
         operation = "ListPipelines"
         request = {"SortBy": "Name", "SortOrder": "Ascending"}
         if name_prefix:
@@ -233,6 +238,8 @@ class PolysyncSageMakerHook(PolysyncBaseHook):
         :param pipeline_name: name or ARN of the pipeline.
         :raises SageMakerApiError: the call failed.
         """
+        from polysync_airflow.execution.pipeline_models import PipelineDescription
+
         operation = "DescribePipeline"
         return _parse(PipelineDescription, operation, self.call(operation, PipelineName=pipeline_name))
 

@@ -7,7 +7,6 @@ connection.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -63,6 +62,9 @@ def _problems(error: ValidationError, given: Mapping[str, Any]) -> Iterable[str]
 
 
 def _suggestion(name: str, tags: tuple[int | str, ...], given: Mapping[str, Any]) -> str:
+    # Only for this message. A triggerer keeps what it imports, for the garbage collector to go through.
+    import difflib
+
     unused = [field for field in _fields_of(tags) if field not in given]
     matches = difflib.get_close_matches(name, unused, n=1, cutoff=0.75)
     return f"did you mean {matches[0]}" if matches else "remove it, or correct auth_method"

@@ -1,12 +1,8 @@
-"""
-Validates the arguments of operators before AWS is called, and reads the parameters that a pipeline's
-definition declares.
-"""
+"""Validates the arguments of operators and of stored triggers before AWS is called."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Iterable, Mapping
 from itertools import islice
@@ -23,15 +19,13 @@ from polysync_airflow.execution.models import (
     StartRequest,
     TriggerArguments,
 )
-from polysync_airflow.execution.pipeline_models import DeclaredParameter
-from polysync_airflow.execution.texts import MAX_PROBLEMS, clean_text, describe_validation_error
+from polysync_airflow.execution.texts import MAX_PROBLEMS, describe_validation_error
 
 _MAX_VALUE_CHARACTERS: Final = 60
 _NOT_STARTED: Final = "Nothing was started, because these arguments are not valid:"
 # Pydantic builds the validators on first use, which is on a worker: Airflow parses a DAG file every
 # 30 seconds.
 _DEFER_BUILD = ConfigDict(defer_build=True)
-_DECLARED_PARAMETERS = TypeAdapter(list[DeclaredParameter], config=_DEFER_BUILD)
 _PIPELINE_NAMES: TypeAdapter[list[str]] = TypeAdapter(list[PipelineName], config=_DEFER_BUILD)
 _EXECUTION_ARN: TypeAdapter[str] = TypeAdapter(ExecutionArn, config=_DEFER_BUILD)
 
@@ -92,29 +86,6 @@ def default_display_name(*key: str | int | None) -> str:
     digest = hashlib.sha256(text.encode()).hexdigest()[:10]
     readable = re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-")[: DISPLAY_NAME_MAX - len(digest) - 1]
     return f"{readable.rstrip('-')}-{digest}".lstrip("-")
-
-
-def declared_parameters(definition: str | None) -> list[DeclaredParameter]:
-    """
-    Return the parameters that a pipeline definition declares.
-
-    :param definition: the definition, as JSON text.
-    :raises ParametersError: the text is not a definition with valid ``Parameters``.
-    """
-    try:
-        parsed = json.loads(definition or "")
-        if not isinstance(parsed, dict):
-            raise ParametersError(f"the definition is a JSON {type(parsed).__name__}, not an object")
-        return _DECLARED_PARAMETERS.validate_python(parsed.get("Parameters") or [])
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        path = ".".join(str(part) for part in first["loc"])
-        raise ParametersError(clean_text(f"the definition's Parameters.{path}: {first['msg']}")) from None
-    except ValueError as error:
-        # Not only JSONDecodeError: Python refuses numbers with more than 4,300 digits.
-        raise ParametersError(clean_text(f"the definition is not JSON: {error}")) from None
-    except RecursionError:
-        raise ParametersError("the definition is nested too deeply to be read") from None
 
 
 def check_pipeline_names(names: object) -> list[str]:

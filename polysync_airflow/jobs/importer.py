@@ -11,7 +11,8 @@ from typing import Final
 from polysync_airflow.aws.concurrent_calls import WORKERS, ConcurrentCalls
 from polysync_airflow.aws.rate_limiter import rate_limiter_for
 from polysync_airflow.exceptions import ParametersError, SageMakerApiError
-from polysync_airflow.execution.parameters import check_pipeline_names, declared_parameters
+from polysync_airflow.execution.definition import declared_parameters
+from polysync_airflow.execution.parameters import check_pipeline_names
 from polysync_airflow.execution.pipeline_models import DeclaredParameter, Job, PipelineDescription
 from polysync_airflow.hooks import PolysyncSageMakerHook
 

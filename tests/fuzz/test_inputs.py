@@ -15,6 +15,7 @@ from polysync_airflow.exceptions import (
     StoredRecordError,
     TriggerEventError,
 )
+from polysync_airflow.execution.definition import declared_parameters
 from polysync_airflow.execution.models import StoredExecution
 from polysync_airflow.execution.outcome import parse_event
 from polysync_airflow.execution.parameters import (
@@ -22,7 +23,6 @@ from polysync_airflow.execution.parameters import (
     check_execution_arn,
     check_pipeline_names,
     check_trigger_arguments,
-    declared_parameters,
 )
 from polysync_airflow.get_provider_info import get_provider_info
 from polysync_airflow.hooks import PolysyncSageMakerHook

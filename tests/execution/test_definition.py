@@ -7,7 +7,7 @@ import json
 import pytest
 
 from polysync_airflow.exceptions import ParametersError
-from polysync_airflow.execution.parameters import declared_parameters
+from polysync_airflow.execution.definition import declared_parameters
 
 
 @pytest.mark.parametrize(

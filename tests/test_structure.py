@@ -30,7 +30,7 @@ FOLDER_LAYERS = {
         {"texts"},
         {"models"},
         {"pipeline_models"},
-        {"parameters", "recovery", "waiter"},
+        {"definition", "parameters", "recovery", "waiter"},
         {"outcome"},
         {"__init__"},
     ),

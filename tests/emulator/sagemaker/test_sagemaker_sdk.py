@@ -59,7 +59,7 @@ def test_sdk_runs_a_pipeline(sdk_python: str, tmp_path: Path) -> None:
         assert process.returncode == 0, process.stderr
         failures = [call for call in server.control.calls() if call["status"] == 500]
     results = json.loads(process.stdout.splitlines()[-1])
-    arn = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/sdkpipeline"
+    arn = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/SdkPipeline"
     assert results == {
         "created": arn,
         "updated": arn,

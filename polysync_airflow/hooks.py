@@ -31,6 +31,7 @@ from polysync_airflow.aws.error_mapping import (
 from polysync_airflow.exceptions import ParametersError, PolysyncError, SageMakerApiError
 from polysync_airflow.execution.models import ExecutionDescription, StartRequest, StepDescription
 from polysync_airflow.execution.parameters import check_execution_arn
+from polysync_airflow.execution.texts import describe_validation_error
 
 if TYPE_CHECKING:
     # Imported when they are used: a triggerer, which does not use them, keeps few objects.
@@ -330,9 +331,7 @@ def _parse(model: type[Model], operation: str, response: Any) -> Model:
     try:
         return model.model_validate(response)
     except ValidationError as error:
-        problem = error.errors(include_url=False, include_input=False)[0]
-        name = ".".join(str(part) for part in problem["loc"])
-        raise invalid_response_error(operation, f"{name}: {problem['msg']}") from None
+        raise invalid_response_error(operation, describe_validation_error(error)) from None
 
 
 def _entries(page: Response, operation: str, member: str) -> list[Any]:

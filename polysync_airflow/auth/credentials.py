@@ -31,7 +31,7 @@ from polysync_airflow.auth.refresh import SharedCredentials
 from polysync_airflow.auth.sts import assume_role, assume_role_with_web_identity, host_role
 from polysync_airflow.auth.web_identity_token import read_token_file
 from polysync_airflow.aws.sessions import create_session
-from polysync_airflow.execution.models import RoleArn
+from polysync_airflow.execution.models import REGION_PATTERN, RoleArn
 
 
 def _check_url(url: str) -> str:
@@ -50,7 +50,7 @@ def _check_secret(secret: SecretStr) -> SecretStr:
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=2048, pattern=r"^[^\x00-\x1f\x7f]*$")]
 Url = Annotated[str, StringConstraints(max_length=2048), AfterValidator(_check_url)]
-Region = Annotated[str, StringConstraints(max_length=64, pattern=r"^[a-z]{2,}(-[a-z]+)+-[0-9]+$")]
+Region = Annotated[str, StringConstraints(max_length=64, pattern=REGION_PATTERN)]
 AccessKeyId = Annotated[str, StringConstraints(min_length=16, max_length=128, pattern=r"^[A-Za-z0-9_]+$")]
 Secret = Annotated[SecretStr, Field(min_length=1, max_length=65536), AfterValidator(_check_secret)]
 # https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html

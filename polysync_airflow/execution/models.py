@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 from polysync_airflow.execution.texts import (
+    MAX_VALUE_LENGTH,
     NameText,
     ReasonText,
 )
@@ -31,7 +32,6 @@ from polysync_airflow.execution.texts import (
 # API_Parameter.html. botocore checks types, required members and minimum lengths only. A field's
 # ``description`` says which values are valid; ``parameters.build_start_request`` quotes it in error messages.
 MAX_PARAMETERS = 200
-MAX_VALUE_LENGTH = 1024
 MAX_INTEGER = 2**31 - 1
 PIPELINE_NAME_PATTERN = r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,255}"
 DISPLAY_NAME_PATTERN = r"^[a-zA-Z0-9](-*[a-zA-Z0-9]){0,81}$"

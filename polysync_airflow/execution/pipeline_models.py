@@ -7,8 +7,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from polysync_airflow.execution.models import MAX_VALUE_LENGTH, FrozenModel, PipelineName, UtcTime
-from polysync_airflow.execution.texts import ArnText, DescriptionText, NameText, ValueText, clean_text
+from polysync_airflow.execution.models import FrozenModel, PipelineName, UtcTime
+from polysync_airflow.execution.texts import (
+    MAX_VALUE_LENGTH,
+    ArnText,
+    DescriptionText,
+    NameText,
+    ValueText,
+    clean_text,
+)
 
 
 class PipelineSummary(FrozenModel):

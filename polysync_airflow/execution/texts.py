@@ -67,4 +67,5 @@ ReasonText = Annotated[str, _cleaner(1300)]
 DescriptionText = Annotated[str, _cleaner(3072)]
 ArnText = Annotated[str, _cleaner(2048)]
 # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_Parameter.html
-ValueText = Annotated[str, _cleaner(1024)]
+MAX_VALUE_LENGTH: Final = 1024
+ValueText = Annotated[str, _cleaner(MAX_VALUE_LENGTH)]

@@ -12,6 +12,7 @@ CONFIG_SECTION = "polysync_sagemaker"
 ALLOWED_IDENTITY_FOLDERS = (CONFIG_SECTION, "allowed_identity_folders")
 ALLOWED_ENDPOINT_HOSTS = (CONFIG_SECTION, "allowed_endpoint_hosts")
 ALLOWED_APPLICATIONS = (CONFIG_SECTION, "allowed_applications")
+ACCEPT_UNSIGNED_RECORDS = (CONFIG_SECTION, "accept_unsigned_records")
 DEFAULT_IDENTITY_FOLDERS = ",".join(
     (
         "/var/run/secrets/azure/tokens",
@@ -67,6 +68,14 @@ def _config() -> dict[str, Any]:
             "besides those of the form api://...",
             example="https://polysync.example.com",
         ),
+        ACCEPT_UNSIGNED_RECORDS: _option(
+            "Whether a retry believes a record of an execution that has no signature, if it is about the "
+            "task's own pipeline, region, account and role. Set it while tasks that an earlier version "
+            "started are running. Without a [core] fernet_key, such records are always believed.",
+            example="True",
+            default="False",
+            type_="boolean",
+        ),
     }
     return {
         CONFIG_SECTION: {
@@ -76,11 +85,11 @@ def _config() -> dict[str, Any]:
     }
 
 
-def _option(description: str, *, example: str, default: str = "") -> dict[str, Any]:
+def _option(description: str, *, example: str, default: str = "", type_: str = "string") -> dict[str, Any]:
     return {
         "description": description,
         "version_added": "0.1.0",
-        "type": "string",
+        "type": type_,
         "example": example,
         "default": default,
     }

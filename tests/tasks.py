@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import TaskDeferred
+from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType, TaskDeferred
+from airflow.sdk.execution_time.comms import ErrorResponse
 
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.triggers import poller
@@ -65,11 +66,20 @@ class EmulatedTime:
 
 
 class StateStore:
-    """Replaces Airflow's task state store: JSON values by key, which are kept after retries and clears."""
+    """
+    Replaces Airflow's task state store: JSON values by key, which are kept after retries and clears.
+
+    ``task_instance_id`` counts how often Airflow has given the task instance a new id.
+    """
 
     def __init__(self) -> None:
         self.values: dict[str, str] = {}
         self.retentions: dict[str, Any] = {}
+        self.task_instance_id = 0
+
+    def replace_task_instance(self) -> None:
+        """Give the task instance a new id, as ``TaskInstance.prepare_db_for_next_try`` does."""
+        self.task_instance_id += 1
 
     def get(self, key: str, default: Any = None) -> Any:
         """Return a value."""
@@ -84,9 +94,61 @@ class StateStore:
         self.values.pop(key, None)
 
 
+class StateStoreOfTry:
+    """
+    The task state store as one try reaches it: only while the task instance has the id that the try knows.
+
+    Its errors are those of ``TaskStateStoreAccessor`` in airflow/sdk/execution_time/context.py.
+
+    :param store: the store of the task.
+    """
+
+    def __init__(self, store: StateStore) -> None:
+        self._store = store
+        self._id = store.task_instance_id
+        self.status_code: int | None = None
+
+    def fail_with(self, status_code: int) -> None:
+        """Let every request fail, as with 403 after the token of the try has expired."""
+        self.status_code = status_code
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return a value; the default if the task instance has another id."""
+        self._raise_if_failing()
+        return self._store.get(key, default) if self._id == self._store.task_instance_id else default
+
+    def set(self, key: str, value: Any, *, retention: Any = None) -> None:
+        """Store a value."""
+        self._raise_if_replaced()
+        self._store.set(key, value, retention=retention)
+
+    def delete(self, key: str) -> None:
+        """Delete a value."""
+        self._raise_if_replaced()
+        self._store.delete(key)
+
+    def _raise_if_replaced(self) -> None:
+        self._raise_if_failing()
+        if self._id != self._store.task_instance_id:
+            raise _api_error(404)
+
+    def _raise_if_failing(self) -> None:
+        if self.status_code:
+            raise _api_error(self.status_code)
+
+
+def _api_error(status_code: int) -> AirflowRuntimeError:
+    detail = {"status_code": status_code, "message": "Server returned error"}
+    return AirflowRuntimeError(ErrorResponse(error=ErrorType.API_SERVER_ERROR, detail=detail))
+
+
 @dataclass
 class TaskInstance:
-    """The part of a task instance that operators use. XComs are kept during a deferral, as in Airflow."""
+    """
+    The part of a task instance that operators use. XComs are kept during a deferral, as in Airflow.
+
+    :param latest: returns the task instance of the latest try, which has the XComs of all tries that are alive.
+    """
 
     task_id: str
     dag_id: str = "retraining"
@@ -95,16 +157,21 @@ class TaskInstance:
     try_number: int = 1
     max_tries: int = 0
     xcoms: dict[str, Any] = field(default_factory=dict)
-    store: StateStore = field(default_factory=StateStore)
+    store: Any = field(default_factory=StateStore)
+    latest: Callable[[], TaskInstance] | None = None
 
     def xcom_push(self, key: str, value: Any) -> None:
         """Store an XCom; only JSON can be stored."""
-        self.xcoms[key] = json.loads(json.dumps(value))
+        self._current.xcoms[key] = json.loads(json.dumps(value))
 
     def xcom_pull(self, *, task_ids: str, key: str, map_indexes: int) -> Any:
         """Return an XCom of this task instance."""
         assert (task_ids, map_indexes) == (self.task_id, self.map_index)
-        return self.xcoms.get(key)
+        return self._current.xcoms.get(key)
+
+    @property
+    def _current(self) -> TaskInstance:
+        return self.latest() if self.latest else self
 
 
 @dataclass

@@ -4,12 +4,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from polysync_airflow.aws.retry import STOP_TIMEOUT_SECONDS, call_with_retry
 from polysync_airflow.exceptions import PolysyncError, SageMakerApiError
 from polysync_airflow.execution.models import ExecutionDescription
 from polysync_airflow.states import is_stoppable
+
+
+@dataclass(frozen=True)
+class StopResult:
+    """
+    What became of a stop.
+
+    :param failed: whether the execution may still be running although it should be stopped.
+    :param text: a sentence about the result, for the log or an error.
+    """
+
+    failed: bool
+    text: str
 
 
 class StoppingHook(Protocol):
@@ -50,7 +64,7 @@ def request_stop(hook: StoppingHook, execution_arn: str, *, attempt: int | None 
 
 def stop_execution(
     hook: StoppingHook, execution_arn: str, *, attempt: int, warn: Callable[[str], object]
-) -> str:
+) -> StopResult:
     """
     Stop an execution that its task no longer needs. Raises no ``PolysyncError``.
 
@@ -58,7 +72,6 @@ def stop_execution(
     :param execution_arn: the execution.
     :param attempt: the attempt of the execution.
     :param warn: called with a message when the request is retried.
-    :return: a sentence about the result, for the log or an error.
     """
     try:
         status = call_with_retry(
@@ -67,7 +80,8 @@ def stop_execution(
             warn=warn,
         )
     except PolysyncError as error:
-        return f"The execution may still be running: its stop failed: {error}"
+        return StopResult(True, f"The execution may still be running: its stop failed: {error}")
     if status:
-        return f"No stop was needed: the execution has ended or is stopping (AWS status {status})."
-    return "The execution was asked to stop."
+        text = f"No stop was needed: the execution has ended or is stopping (AWS status {status})."
+        return StopResult(False, text)
+    return StopResult(False, "The execution was asked to stop.")

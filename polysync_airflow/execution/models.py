@@ -198,6 +198,9 @@ class StoredExecution(BaseModel):
     :param resumes: number of resumes that were requested.
     :param resume_token: client request token of the last resume; None before the first one.
     :param resumed_at: when AWS accepted the last resume; None until AWS has responded.
+    :param try_number: the try that wrote the record last; 0 in records of an earlier version.
+    :param stop_requested_by: the try that has asked AWS to stop this attempt of the execution; None if no try
+        has.
     """
 
     model_config = _STRICT
@@ -210,6 +213,8 @@ class StoredExecution(BaseModel):
     resumes: Annotated[int, Field(ge=0)] = 0
     resume_token: RequestToken | None = None
     resumed_at: UtcTime | None = None
+    try_number: Annotated[int, Field(ge=0)] = 0
+    stop_requested_by: Annotated[int, Field(ge=0)] | None = None
 
     @model_validator(mode="after")
     def _resumes_have_a_token(self) -> StoredExecution:

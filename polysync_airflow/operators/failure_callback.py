@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from polysync_airflow.execution.models import region_from_arn
-from polysync_airflow.operators.xcoms import pull_run
-from polysync_airflow.states import PolysyncState
+from airflow.sdk.definitions.mappedoperator import MappedOperator
+
+from polysync_airflow.records.proof import OwnTarget
+from polysync_airflow.records.store import pull_copy
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from polysync_airflow.hooks import PolysyncSageMakerHook
 
 log = logging.getLogger(__name__)
 
@@ -23,21 +26,54 @@ def stop_orphaned_execution(context: Context) -> None:
     processor runs this callback. After an ordinary failure the try itself has dealt with the execution, and
     the callback does nothing.
 
+    The DAG processor cannot read the task state store, so the callback reads the copy of the record in the
+    XComs. It stops only what the failed try itself has written there.
+
     :param context: the task's context.
     """
+    is_rendered = getattr(context["task"], "executes_here", False)
+    if isinstance(context["task"], MappedOperator):
+        # Only in the DAG processor. Airflow replaces the task in the context by that of this map index, with
+        # rendered templates.
+        context["task"].render_template_fields(context)
+        is_rendered = True
     task: Any = context["task"]
     if task.execution_handled or not task.stop_on_kill:
         return
-    run = pull_run(context)
-    if run is None or run.state != PolysyncState.RUNNING.value:
+    ti = context["ti"]
+    orphan = _Orphan(task, context, is_rendered)
+    record = pull_copy(ti, orphan.own_target)
+    if record is None or record.try_number != ti.try_number:
         return
-    # These modules import boto3, and Airflow parses a DAG file every 30 seconds.
-    from polysync_airflow.aws.stop import stop_execution
-    from polysync_airflow.hooks import PolysyncSageMakerHook
+    # This module imports boto3, and Airflow parses a DAG file every 30 seconds.
+    from polysync_airflow.operators.stopping import stop_recorded_execution
 
-    arn = run.execution_arn
-    # The DAG processor does not render the task's templates.
-    conn_id = task.render_template(task.polysync_conn_id, context)
-    hook = PolysyncSageMakerHook(conn_id, region_from_arn(arn))
-    result = stop_execution(hook, arn, attempt=run.resumes, warn=log.warning)
-    log.warning("Execution %s: the process of its task has died. %s", arn, result)
+    arn, result = stop_recorded_execution(record, orphan.hook, log.warning)
+    log.warning("Execution %s: the process of its task has died. %s", arn, result.text)
+
+
+class _Orphan:
+    """The task of a dead process. The DAG processor does not render its templates."""
+
+    def __init__(self, task: Any, context: Context, is_rendered: bool) -> None:
+        self._task, self._context, self._is_rendered = task, context, is_rendered
+
+    def hook(self, region_name: str | None) -> PolysyncSageMakerHook:
+        from polysync_airflow.hooks import PolysyncSageMakerHook
+
+        return PolysyncSageMakerHook(self._argument("polysync_conn_id"), region_name)
+
+    def own_target(self) -> OwnTarget:
+        from polysync_airflow.operators.own_target import own_target
+
+        return own_target(
+            self.hook(self._argument("region_name")),
+            self._argument("pipeline_name"),
+            self._argument("execution_role_arn"),
+            log.warning,
+        )
+
+    def _argument(self, name: str) -> Any:
+        value = getattr(self._task, name)
+        # Rendered a second time, a text from outside could read connections and variables.
+        return value if self._is_rendered else self._task.render_template(value, self._context)

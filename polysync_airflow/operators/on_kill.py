@@ -3,33 +3,46 @@ The part of the Start operator that stops the execution when its task is killed 
 
 A task whose process has died cannot run this code; for such tasks there is ``failure_callback.py``. For
 deferred tasks, ``on_kill`` of the trigger stops the execution.
+
+Before each stop, the try asks Airflow whether the execution is still its own to stop (``Owner`` in
+``records/store.py``). Where Airflow does not say, the execution is left to the next try or to the failure
+callback, which know: a process that was frozen or cut off must not stop what a later try has gone on with.
 """
 
 from __future__ import annotations
 
 import threading
-import time
+from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow.sdk import RetryAction
 from airflow.sdk.exceptions import AirflowFailException
 
-from polysync_airflow.aws.retry import STOP_TIMEOUT_SECONDS, call_with_retry
+from polysync_airflow.aws.retry import STOP_TIMEOUT_SECONDS
 from polysync_airflow.exceptions import PolysyncError
-from polysync_airflow.execution.models import region_from_arn
 from polysync_airflow.operators.base import ExecutionOperator
 from polysync_airflow.operators.failure_callback import stop_orphaned_execution
 from polysync_airflow.operators.starter import ExecutionStarter
+from polysync_airflow.records.proof import OwnTarget
+from polysync_airflow.records.store import Owner, RecordStore
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+    from airflow.sdk.definitions.mappedoperator import OperatorPartial
 
+    from polysync_airflow.execution.models import StoredExecution
 
 # Airflow's supervisor sends SIGKILL five seconds after SIGTERM, so the stop request must leave before that.
-SUPERSEDED_CHECK_TIMEOUT_SECONDS: Final = 2.0
+OWNER_TIMEOUT_SECONDS: Final = 2.0
+
+_KEPT: Final = "The execution keeps running because stop_on_kill=False."
+_NOT_STOPPED: Final = {
+    Owner.LATER_TRY: "A later try continues with the execution, so it is not stopped.",
+    Owner.UNKNOWN: "It is not stopped, because Airflow does not say whether a later try has it. The next "
+    "try, or the failure callback in the DAG processor, decides.",
+}
 
 
 class StopOnKillOperator(ExecutionOperator):
@@ -42,12 +55,25 @@ class StopOnKillOperator(ExecutionOperator):
     def __init__(self, *, stop_on_kill: bool, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.stop_on_kill = stop_on_kill
-        self.on_failure_callback = [*self.on_failure_callback, stop_orphaned_execution]
+        self.on_failure_callback = _with_own_callback(self.on_failure_callback)
         self._starter: ExecutionStarter | None = None
         self._killed = False
+        # Whether this process executes the task, so that its templates are rendered.
+        self.executes_here = False
         # True once this process has dealt with the execution: it has ended, it was stopped, or the next try
         # continues with it. The failure callback has nothing to do then.
         self.execution_handled = False
+
+    @classmethod
+    def partial(cls, **kwargs: Any) -> OperatorPartial:
+        """Add the failure callback to a mapped task, too: the DAG processor does not create its operators."""
+        made = super().partial(**kwargs)
+        made.kwargs["on_failure_callback"] = _with_own_callback(made.kwargs.get("on_failure_callback"))
+        return made
+
+    @abstractmethod
+    def own_target(self) -> OwnTarget:
+        """Return what the task would start, to compare a record without a signature with it."""
 
     def on_kill(self) -> None:
         """Stop the execution that this process started or waits for, unless ``stop_on_kill=False``."""
@@ -57,66 +83,54 @@ class StopOnKillOperator(ExecutionOperator):
         # Airflow calls this in a signal handler, at any point of the main thread's code. The stop runs in
         # another thread: if the main thread holds a lock that the stop needs, the stop fails, but the process
         # does not hang.
-        thread = threading.Thread(target=self._stop_unless_superseded, daemon=True)
+        answered = threading.Event()
+        thread = threading.Thread(
+            target=self._stop_own_execution, args=("the task was killed", answered), daemon=True
+        )
         thread.start()
-        thread.join(STOP_TIMEOUT_SECONDS)
-
-    def _stop_unless_superseded(self) -> None:
-        # Airflow kills a worker process that comes back after it was disconnected for long. A later try may
-        # have reattached to the execution by then. Airflow has given the task instance a new id for that try,
-        # so this process no longer finds the record in the store. (After a mark, a clear or an eviction it
-        # does find it.)
-        result: list[bool] = []
-        thread = threading.Thread(target=self._check_superseded, args=(result,), daemon=True)
-        thread.start()
-        thread.join(SUPERSEDED_CHECK_TIMEOUT_SECONDS)
-        if result == [True]:
-            self.log.warning("Task killed. A later try continues with the execution, so it is not stopped.")
-        else:
-            self._stop_own_execution("the task was killed")
-
-    def _check_superseded(self, result: list[bool]) -> None:
-        try:
-            result.append(self._starter is not None and self._starter.store.read() is None)
-        except Exception as error:
-            # No error proves that a later try continues with the execution, so the execution is stopped.
-            self.log.warning("Whether a later try continues with the execution cannot be read: %s", error)
+        # The main thread may hold Airflow's channel itself. Then it must go on before there can be an answer;
+        # the thread waits for that, and the main thread asks again when it fails.
+        if answered.wait(OWNER_TIMEOUT_SECONDS):
+            thread.join(STOP_TIMEOUT_SECONDS)
 
     def _raise_if_killed(self) -> None:
         if self._killed:
             raise PolysyncError("The task was killed.", permanent=False)
 
-    def _stop_own_execution(self, reason: str) -> None:
-        """Stop the execution that runs, or may run, because of this try, even if its ARN is not known."""
-        record = self._starter.record if self._starter else None
-        if record is None:
-            return
-        if self.stop_on_kill and record.execution_arn is None:
-            try:
-                # AWS returns the ARN if it knows the client token. If not, this starts an execution, which is
-                # then stopped.
-                arn = call_with_retry(
-                    partial(
-                        self.hook_for_region(record.region_name).start_pipeline_execution, record.request
-                    ),
-                    until=time.time() + STOP_TIMEOUT_SECONDS,
-                    warn=self.log.warning,
-                )
-            except PolysyncError as error:
-                self.log.error(
-                    "Pipeline %s: %s. An execution may be running, but its ARN is not known: %s",
-                    record.request.pipeline_name,
-                    reason,
-                    error,
-                )
-                return
-            record = record.model_copy(update={"execution_arn": arn})
+    def _stop_own_execution(self, reason: str, answered: threading.Event | None = None) -> bool:
+        """
+        Stop the execution that runs, or may run, because of this try, if it is this try's to stop.
+
+        :param reason: why the execution is stopped, for the log.
+        :param answered: set when Airflow has said whose execution it is.
+        :return: False if the failure callback must decide about the execution.
+        """
+        starter = self._starter
+        if starter is None or starter.record is None:
+            return True
+        owner = starter.store.announce_stop(starter.record) if self.stop_on_kill else Owner.THIS_TRY
+        if answered:
+            answered.set()
         self.log.warning(
             "Execution %s: %s. %s",
-            record.execution_arn or "with unknown ARN",
+            starter.record.execution_arn or "with unknown ARN",
             reason,
-            self._stop_if_allowed(record.execution_arn, record.resumes),
+            self._stop_if_owned(starter.store, starter.record, owner),
         )
+        return owner is not Owner.UNKNOWN
+
+    def _stop_if_owned(self, store: RecordStore, record: StoredExecution, owner: Owner) -> str:
+        """Stop the execution of a record if it is this try's to stop; return the result as a sentence."""
+        if not self.stop_on_kill:
+            return _KEPT
+        if owner in _NOT_STOPPED:
+            return _NOT_STOPPED[owner]
+        from polysync_airflow.operators.stopping import stop_recorded_execution
+
+        arn, result = stop_recorded_execution(record, self.hook_for_region, self.log.warning)
+        if result.failed and owner is Owner.THIS_TRY:
+            store.withdraw_stop(record)
+        return result.text if record.execution_arn else f"Execution {arn}: {result.text}"
 
     @contextmanager
     def _stop_on_final_failure(self, context: Context) -> Iterator[None]:
@@ -125,16 +139,28 @@ class StopOnKillOperator(ExecutionOperator):
         try:
             yield
         except Exception as error:
-            record = self._starter.record if self._starter else None
-            if record and self._will_be_retried(context, error) and not self._killed:
-                self.log.warning(
-                    "Execution %s: the task failed. The next try continues with the execution.",
-                    record.execution_arn or "with unknown ARN",
-                )
-            else:
-                self._stop_own_execution("the task failed")
-            self.execution_handled = True
+            self.execution_handled = self._leave_or_stop(context, error)
             raise
+
+    def _leave_or_stop(self, context: Context, error: Exception) -> bool:
+        """Decide about the execution after an error; return False if the failure callback must decide."""
+        starter = self._starter
+        if starter is None or starter.record is None:
+            return True
+        if self._killed or not self._will_be_retried(context, error):
+            return self._stop_own_execution("the task failed")
+        record = starter.record
+        # The error may be that Airflow no longer knows this try, because a user has cleared the running task.
+        cleared = starter.store.owner(record) is Owner.NOBODY
+        result = (
+            self._stop_if_owned(starter.store, record, Owner.NOBODY)
+            if cleared
+            else "The next try continues with the execution."
+        )
+        self.log.warning(
+            "Execution %s: the task failed. %s", record.execution_arn or "with unknown ARN", result
+        )
+        return True
 
     def _will_be_retried(self, context: Context, error: Exception) -> bool:
         ti = context["ti"]
@@ -151,15 +177,7 @@ class StopOnKillOperator(ExecutionOperator):
             return True
         return not decision or decision.action is not RetryAction.FAIL
 
-    def _stop_if_allowed(self, execution_arn: str | None, attempt: int) -> str:
-        """Request a stop unless ``stop_on_kill=False``; return the result as a sentence for people."""
-        if not self.stop_on_kill or execution_arn is None:
-            return "The execution keeps running because stop_on_kill=False."
-        from polysync_airflow.aws.stop import stop_execution
 
-        return stop_execution(
-            self.hook_for_region(region_from_arn(execution_arn)),
-            execution_arn,
-            attempt=attempt,
-            warn=self.log.warning,
-        )
+def _with_own_callback(callbacks: Any) -> list[Any]:
+    others = [] if not callbacks else list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
+    return others if stop_orphaned_execution in others else [*others, stop_orphaned_execution]

@@ -23,11 +23,13 @@ from polysync_airflow.exceptions import (
     PipelineExecutionFailedError,
     PipelineExecutionTimeoutError,
     PolysyncError,
+    StoredRecordError,
 )
 from polysync_airflow.execution.models import (
     ExecutionEvent,
     FailedStep,
     StartRequest,
+    StoredExecution,
     region_from_arn,
 )
 from polysync_airflow.execution.outcome import outcome_message, parse_event, refusal_error
@@ -42,9 +44,10 @@ from polysync_airflow.operators.base import (
     DEFAULT_TIMEOUT,
 )
 from polysync_airflow.operators.on_kill import StopOnKillOperator
-from polysync_airflow.operators.record_store import RecordStore
 from polysync_airflow.operators.starter import ExecutionStarter, StartResult
 from polysync_airflow.operators.xcoms import push_ended, push_started
+from polysync_airflow.records.proof import OwnTarget
+from polysync_airflow.records.store import Owner, RecordStore, pull_copy
 from polysync_airflow.states import STATUS_COMPLETED_WITH_FAILURES, PolysyncState, has_ended, state_of
 
 if TYPE_CHECKING:
@@ -96,7 +99,8 @@ class PolysyncStartPipelineOperator(StopOnKillOperator):
     :return: the ARN of the execution (XCom ``return_value``).
     :raises ParametersError: an argument is not valid; no execution was started.
     :raises CredentialsError: the connection is missing or unusable; no execution was started.
-    :raises StoredRecordError: the record that earlier tries stored is damaged; no execution was started.
+    :raises StoredRecordError: the record that earlier tries stored is damaged, or was not written by this
+        task; no execution was started, stopped or continued.
     :raises SageMakerApiError: AWS refused a call.
     :raises PipelineExecutionFailedError: the execution failed; the message has the failed steps' reasons.
     :raises PipelineExecutionCancelledError: somebody stopped the execution.
@@ -167,6 +171,7 @@ class PolysyncStartPipelineOperator(StopOnKillOperator):
 
     def execute(self, context: Context) -> str:
         """Start or reattach to an execution, push its XComs and, by default, wait for its end."""
+        self.executes_here = True
         with self._stop_on_final_failure(context):
             result = self._start_or_reattach(context)
             push_started(context, result.record)
@@ -194,11 +199,14 @@ class PolysyncStartPipelineOperator(StopOnKillOperator):
         :param event: the payload of the trigger's event.
         :raises TriggerEventError: ``event`` is not an event of this provider's trigger.
         """
+        self.executes_here = True
         end = parse_event(event)
-        self._starter, self.execution_handled = None, True
-        stop_result = (
-            None if end.outcome == "ended" else self._stop_if_allowed(end.execution_arn, end.attempt)
-        )
+        if self._was_stopped_by_earlier_try(context, end):
+            return self.execute(context)
+        self.execution_handled = end.outcome == "ended"
+        stop_result = None if self.execution_handled else self._stop_after_wait(context, end)
+        # From here on, a kill has nothing to stop.
+        self._starter = None
         failed_steps, listing_error = self._list_failed_steps(end)
         push_ended(context, end, failed_steps)
         message = outcome_message(end, failed_steps=failed_steps, notes=(listing_error, stop_result))
@@ -209,10 +217,63 @@ class PolysyncStartPipelineOperator(StopOnKillOperator):
         self._raise_for_outcome(end, message)
         return end.execution_arn
 
+    def own_target(self) -> OwnTarget:
+        """Return what the task would start, to compare a record without a signature with it."""
+        from polysync_airflow.operators.own_target import own_target
+
+        return own_target(self.hook, self.pipeline_name, self.execution_role_arn, self.log.warning)
+
+    def _own_record(self, context: Context) -> tuple[RecordStore, StoredExecution | None]:
+        """
+        Return the record of this try's execution; after a deferral, it is read again.
+
+        :raises StoredRecordError: the record is damaged, or was not written by this task.
+        """
+        if self._starter:
+            return self._starter.store, self._starter.record
+        store = RecordStore(context, self.own_target)
+        return store, store.read() or pull_copy(context["ti"], self.own_target)
+
+    def _was_stopped_by_earlier_try(self, context: Context, end: ExecutionEvent) -> bool:
+        """
+        Return whether an earlier try of this task stopped the execution, after this try had gone on with it.
+
+        That try may have been cut off from Airflow between its decision and its request. It is no decision of
+        a user, so the task goes on with a new execution.
+        """
+        if end.outcome != "ended" or state_of(end.status) is not PolysyncState.CANCELLED:
+            return False
+        store, record = self._own_record(context)
+        stopped_by = record.stop_requested_by if record else None
+        if stopped_by is None or stopped_by >= store.try_number:
+            return False
+        self.log.warning(
+            "Execution %s: try %s of this task had requested its stop before try %s reattached to it. A new "
+            "execution is started.",
+            end.execution_arn,
+            stopped_by,
+            store.try_number,
+        )
+        return True
+
+    def _stop_after_wait(self, context: Context, end: ExecutionEvent) -> str:
+        """Stop the execution because the wait ended before it did; return the result as a sentence."""
+        try:
+            store, record = self._own_record(context)
+        except StoredRecordError as error:
+            return f"The execution was not stopped: {error}"
+        if record is None or record.execution_arn != end.execution_arn:
+            return (
+                "The execution was not stopped, because the record of this task is missing or names another."
+            )
+        owner = store.announce_stop(record) if self.stop_on_kill else Owner.THIS_TRY
+        self.execution_handled = owner is not Owner.UNKNOWN
+        return self._stop_if_owned(store, record, owner)
+
     def _start_or_reattach(self, context: Context) -> StartResult:
         starter = self._starter = ExecutionStarter(
             hook_for_region=self.hook_for_region,
-            store=RecordStore(context),
+            store=RecordStore(context, self.own_target),
             log=self.log,
             epoch=context["ti"].max_tries,
             deadline=time.time() + self._timeout_seconds,

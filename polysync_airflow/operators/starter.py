@@ -24,7 +24,7 @@ from polysync_airflow.execution.models import (
     region_from_arn,
 )
 from polysync_airflow.execution.recovery import Action, RetryMode, next_action
-from polysync_airflow.operators.record_store import RecordStore
+from polysync_airflow.records.store import RecordStore
 from polysync_airflow.states import has_ended
 
 if TYPE_CHECKING:
@@ -89,11 +89,13 @@ class ExecutionStarter:
         Start an execution, or continue with the execution of an earlier try.
 
         :param make_request: returns the request for a new execution; called only if one must be started.
-        :raises StoredRecordError: the stored record is damaged.
+        :raises StoredRecordError: the stored record is damaged, or is not one of this task.
         :raises ParametersError: the request for a new execution is not valid.
         :raises SageMakerApiError: AWS refused a call.
         """
-        self.record = self.store.read()
+        record = self.store.read()
+        if record is not None:
+            self._take_over(record)
         description: ExecutionDescription | None = None
         while True:
             action = self._next_action(description)
@@ -114,6 +116,13 @@ class ExecutionStarter:
             else:
                 return self._blocked_by(self.record, description, action)
 
+    def _take_over(self, record: StoredExecution) -> None:
+        # Before anything else: from now on an earlier try that is still alive must not stop the execution,
+        # and if this process dies, the failure callback finds the record.
+        self.record = record
+        if record.try_number != self.store.try_number:
+            self._update_record(record)
+
     def _next_action(self, description: ExecutionDescription | None) -> Action:
         return next_action(
             self.record,
@@ -128,7 +137,12 @@ class ExecutionStarter:
         self.raise_if_killed()
         hook = self.hook_for_region(None)
         # Never empty: without a region, the hook has raised an error while the request was made.
-        record = StoredExecution(epoch=self.epoch, region_name=hook.region_name or "", request=request)
+        record = StoredExecution(
+            epoch=self.epoch,
+            region_name=hook.region_name or "",
+            request=request,
+            try_number=self.store.try_number,
+        )
         self.store.write(record)
         try:
             self.raise_if_killed()
@@ -225,7 +239,11 @@ class ExecutionStarter:
         if not record.resume_is_pending:
             token = f"polysync-{uuid.uuid4()}"
             record = self._update_record(
-                record, resumes=record.resumes + 1, resume_token=token, resumed_at=None
+                record,
+                resumes=record.resumes + 1,
+                resume_token=token,
+                resumed_at=None,
+                stop_requested_by=None,
             )
         hook = self.hook_for_region(region_from_arn(record.arn))
         self._log_steps(hook, record.arn)
@@ -283,7 +301,7 @@ class ExecutionStarter:
         return call_with_retry(call, until=self.deadline, warn=warn)
 
     def _update_record(self, record: StoredExecution, **changes: Any) -> StoredExecution:
-        self.record = record.model_copy(update=changes)
+        self.record = record.model_copy(update={**changes, "try_number": self.store.try_number})
         self.store.write(self.record)
         return self.record
 

@@ -11,9 +11,8 @@ import asyncio
 import contextvars
 import time
 from collections.abc import AsyncIterator
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 from airflow.sdk.execution_time.xcom import XCom
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
@@ -21,12 +20,17 @@ from polysync_airflow.aws.stop import stop_execution
 from polysync_airflow.execution.models import MAX_POLL_INTERVAL, MAX_TIMESTAMP, MIN_POLL_INTERVAL
 from polysync_airflow.execution.parameters import check_trigger_arguments
 from polysync_airflow.execution.waiter import Finish, Waiter
+from polysync_airflow.records.task_state import read_state
 from polysync_airflow.triggers.poller import subscribe
 from polysync_airflow.triggers.shared_client import SharedClient
 from polysync_airflow.triggers.stop_threads import submit_stop
 from polysync_airflow.triggers.subscription import Step, Subscription
 
+if TYPE_CHECKING:
+    from polysync_airflow.execution.models import StoredExecution
+
 DEFERRED: Final = "deferred"
+RUNNING: Final = "running"
 # Seconds between the requests for the task's state, when Airflow does not return it.
 STATE_RETRY_SECONDS: Final = (1.0, 4.0, 15.0)
 
@@ -160,13 +164,15 @@ class PolysyncPipelineExecutionTrigger(BaseTrigger):
                 "Trigger moved to another triggerer, the task is still deferred: nothing is stopped."
             )
             return
-        if self._is_superseded():
-            self.log.info("A later try has resumed the execution: nothing is stopped.")
+        if self._has_later_try(state):
+            self.log.info("A later try has the execution: nothing is stopped.")
             return
         result = stop_execution(
             self._client.hook, self.execution_arn, attempt=self.attempt, warn=self.log.warning
         )
-        self.log.warning("Task was ended (state %s). Execution %s: %s", state, self.execution_arn, result)
+        self.log.warning(
+            "Task was ended (state %s). Execution %s: %s", state, self.execution_arn, result.text
+        )
 
     @property
     def _client(self) -> SharedClient:
@@ -174,41 +180,38 @@ class PolysyncPipelineExecutionTrigger(BaseTrigger):
             return self._subscription.poller.client
         return SharedClient(self.polysync_conn_id, self.region_name)
 
-    def _is_superseded(self) -> bool:
+    def _has_later_try(self, state: str | None) -> bool:
         # A triggerer that was suspended may learn only after the next try that its trigger has moved.
-        ti = self.task_instance
+        ti: Any = self.task_instance
         try:
-            run: Any = ti and XCom.get_one(
-                key="run", dag_id=ti.dag_id, task_id=ti.task_id, run_id=ti.run_id, map_index=ti.map_index
-            )
+            copy = self._copy_of_record(ti)
         except Exception as error:
-            # The task has ended. No error of Airflow's is a reason to leave its execution running.
-            self.log.warning("XCom 'run' cannot be read, so the execution counts as not resumed: %s", error)
-            return False
-        same = isinstance(run, dict) and run.get("execution_arn") == self.execution_arn
-        return bool(same and run.get("resumes", 0) > self.attempt)
+            self.log.warning("The record of the task cannot be read: %s", error)
+            copy = None
+        if copy is not None:
+            return bool(copy.try_number > ti.try_number)
+        # Airflow deletes the XComs when a try begins. A try that is at work reads the record itself; if none
+        # is, nobody else stops the execution.
+        return state == RUNNING
+
+    def _copy_of_record(self, ti: Any) -> StoredExecution | None:
+        # Imported here, because only few triggers are killed.
+        from polysync_airflow.records.proof import RECORD_KEY, OwnTarget
+        from polysync_airflow.records.store import proven_copy
+
+        value = XCom.get_one(
+            key=RECORD_KEY, dag_id=ti.dag_id, task_id=ti.task_id, run_id=ti.run_id, map_index=ti.map_index
+        )
+        return proven_copy(value, ti, lambda: OwnTarget.of_execution(self.execution_arn))
 
     def _task_state(self) -> str | None:
         ti = self.task_instance
-        if ti is None:
-            return None
         for seconds in STATE_RETRY_SECONDS:
             try:
-                states = self._request_states(ti)
-                break
+                return read_state(ti)
             except Exception as error:
                 self.log.warning(
                     "Airflow does not return the task's state, retrying in %s s: %s", seconds, error
                 )
                 time.sleep(seconds)
-        else:
-            states = self._request_states(ti)
-        of_run: dict[str, str | None] = states.get(ti.run_id, {})
-        # The key of a mapped task instance ends with its map index.
-        return next(iter(of_run.values()), None)
-
-    @staticmethod
-    def _request_states(ti: Any) -> dict[str, dict[str, str | None]]:
-        return RuntimeTaskInstance.get_task_states(
-            dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index
-        )
+        return read_state(ti)

@@ -39,6 +39,12 @@ def stored(arn: str) -> dict[str, Any]:
     return content
 
 
+@pytest.fixture
+def accept_unsigned_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The deployment is being upgraded, as the changelog describes it."""
+    monkeypatch.setenv("AIRFLOW__POLYSYNC_SAGEMAKER__ACCEPT_UNSIGNED_RECORDS", "True")
+
+
 def retry_with(record: dict[str, Any]) -> TaskInstance:
     """Return the task instance of a second try that finds a record in the task state store."""
     ti = TaskInstance("train", try_number=2)
@@ -47,13 +53,18 @@ def retry_with(record: dict[str, Any]) -> TaskInstance:
 
 
 @pytest.mark.parametrize("deferrable", [False, True])
+@pytest.mark.usefixtures("accept_unsigned_records")
 def test_a_stored_request_without_an_arn_is_sent_again(
     deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
     """The retry sends the stored request with the stored token, and waits for that execution."""
     record = json.loads(STORED)["records"]["asked"]
     operator = PolysyncStartPipelineOperator(
-        task_id="train", pipeline_name="another", deferrable=deferrable, poll_interval=60
+        task_id="train",
+        pipeline_name="fanout",
+        pipeline_parameters={"Shards": 9},
+        deferrable=deferrable,
+        poll_interval=60,
     )
 
     run = run_task(operator, retry_with(record))
@@ -69,6 +80,7 @@ def test_a_stored_request_without_an_arn_is_sent_again(
 
 @pytest.mark.parametrize("deferrable", [False, True])
 @pytest.mark.parametrize("name", ["started", "resumed"])
+@pytest.mark.usefixtures("accept_unsigned_records")
 def test_a_retry_reattaches_to_the_stored_execution(
     name: str, deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:

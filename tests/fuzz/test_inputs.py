@@ -26,8 +26,10 @@ from polysync_airflow.execution.parameters import (
 )
 from polysync_airflow.get_provider_info import get_provider_info
 from polysync_airflow.hooks import PolysyncSageMakerHook
-from polysync_airflow.operators.record_store import STORE_KEY, RecordStore
 from polysync_airflow.operators.xcoms import pull_run
+from polysync_airflow.records.proof import RECORD_KEY, OwnTarget
+from polysync_airflow.records.signature import TaskKey, signed, signing_keys
+from polysync_airflow.records.store import RecordStore, pull_copy
 from tests.fuzz.strategies import FUZZ, json_values, scalars, texts, values, variations
 from tests.tasks import TaskInstance
 
@@ -156,22 +158,29 @@ def test_arns_and_names(value: Any) -> None:
             check_message(error)
 
 
+def own_target() -> OwnTarget:
+    """Return the target of a task, with which records without a signature are compared."""
+    return OwnTarget.of_execution(ARN)
+
+
 @FUZZ
-@given(variations(RECORD, json_values) | json_values)
-def test_stored_records(value: Any) -> None:
-    """A stored record is valid, or a StoredRecordError."""
-
-    class Store:
-        def get(self, key: str) -> Any:
-            assert key == STORE_KEY
-            return value
-
+@given(variations(RECORD, json_values) | json_values, st.booleans())
+def test_stored_records(value: Any, is_signed: bool) -> None:
+    """A stored record is one that the task has signed, or a StoredRecordError; a copy is that, or ignored."""
+    ti = TaskInstance("t")
+    if is_signed and isinstance(value, dict):
+        value = signed(value, TaskKey.of(ti), signing_keys()[0])
+    ti.store.set(RECORD_KEY, value)
+    ti.xcoms[RECORD_KEY] = value
+    context: Any = {"ti": ti, "task_state_store": ti.store}
     try:
-        record = RecordStore({"task_state_store": Store()}).read()  # type: ignore[typeddict-item]
+        record = RecordStore(context, own_target).read()
     except StoredRecordError as error:
         check_message(error)
+        assert pull_copy(ti, own_target) is None
     else:
-        assert record is None or isinstance(record, StoredExecution)
+        assert record is None or (isinstance(record, StoredExecution) and is_signed)
+        assert pull_copy(ti, own_target) == record
 
 
 @FUZZ

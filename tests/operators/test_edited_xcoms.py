@@ -9,6 +9,7 @@ import pytest
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from polysync_airflow.operators.failure_callback import stop_orphaned_execution
+from polysync_airflow.records.proof import RECORD_KEY
 from tests.tasks import EmulatedTime, TaskInstance, run_task
 
 EDITED: list[Any] = [
@@ -37,15 +38,67 @@ def test_task_succeeds_with_an_edited_run(
     assert run.xcoms["run"]["state"] == "Success"
 
 
-@pytest.mark.parametrize("value", EDITED, ids=str)
-def test_failure_callback_stops_nothing_that_is_no_record(
-    value: Any, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The failure callback calls AWS only for a valid record."""
+def unfinished_task() -> TaskInstance:
+    """Return a task instance whose execution runs, with the XComs that the task pushed."""
     ti = TaskInstance("t")
-    monkeypatch.setattr(ti, "xcom_pull", lambda **_: value)
-    task = PolysyncStartPipelineOperator(task_id="t", pipeline_name="fanout")
+    run_task(
+        PolysyncStartPipelineOperator(task_id="t", pipeline_name="fanout", wait_for_completion=False), ti
+    )
+    return ti
 
+
+def call_failure_callback(ti: TaskInstance) -> None:
+    """Call the failure callback as the DAG processor does."""
+    task = PolysyncStartPipelineOperator(task_id="t", pipeline_name="fanout")
     stop_orphaned_execution({"ti": ti, "task": task})  # type: ignore[typeddict-item]
+
+
+ANOTHER = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/abalone/execution/abcdefghijkl"
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        *(lambda _, value=value: value for value in EDITED),
+        lambda copy: {**copy, "execution_arn": ANOTHER},
+        lambda copy: {
+            **copy,
+            "execution_arn": None,
+            "request": {**copy["request"], "pipeline_name": "abalone"},
+        },
+        lambda copy: {name: value for name, value in copy.items() if name != "signature"},
+        lambda copy: {**copy, "try_number": 0},
+    ],
+)
+def test_failure_callback_believes_only_the_task_itself(edit: Any, emulator: EmulatorServer) -> None:
+    """The failure callback calls AWS only for a record that the failed try has signed."""
+    ti = unfinished_task()
+    ti.xcoms[RECORD_KEY] = edit(ti.xcoms[RECORD_KEY])
+    emulator.control.clear_calls()
+
+    call_failure_callback(ti)
+
+    assert emulator.control.calls() == []
+
+
+def test_edited_run_changes_nothing(emulator: EmulatorServer) -> None:
+    """The XCom ``run`` is for users. Whatever it says, the callback stops the task's own execution."""
+    ti = unfinished_task()
+    arn = ti.xcoms["execution_arn"]
+    ti.xcoms["run"] = {**ti.xcoms["run"], "execution_arn": ANOTHER, "state": "Success"}
+
+    call_failure_callback(ti)
+
+    (stop,) = emulator.control.calls("StopPipelineExecution")
+    assert stop["request"]["PipelineExecutionArn"] == arn
+
+
+def test_failure_callback_leaves_a_later_try_alone(emulator: EmulatorServer) -> None:
+    """The DAG processor may run the callback when a user has cleared the task and the next try has begun."""
+    ti = unfinished_task()
+    emulator.control.clear_calls()
+    ti.try_number = 0
+
+    call_failure_callback(ti)
 
     assert emulator.control.calls() == []

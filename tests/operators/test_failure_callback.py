@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from airflow.sdk import DAG
 
 from polysync_airflow.emulator import EmulatorServer
+from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.operators import PolysyncStartPipelineOperator
+from tests.operators.recovery.harness import RequestInterceptor
 from tests.tasks import EmulatedTime, TaskInstance, run_task
 
 
@@ -16,7 +19,7 @@ class CrashError(BaseException):
     """Simulates that the process ends at once; no further code of the operator runs."""
 
 
-def crash() -> None:
+def crash(*_: Any) -> None:
     """End the process at once."""
     raise CrashError
 
@@ -47,7 +50,7 @@ def run_failure_callbacks(task: Any, ti: TaskInstance) -> None:
 def test_execution_of_a_dead_process_is_stopped(
     emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """The callback finds the execution by the XCom ``run``, renders the connection id, and stops it once."""
+    """The callback finds the execution by the record in the XComs, renders the connection id, and stops it once."""
     ti = crash_while_waiting(emulated_time)
     task = make_task(polysync_conn_id="{{ 'polysync' }}_default")
     assert emulator.control.calls("StopPipelineExecution") == []
@@ -83,6 +86,92 @@ def test_callback_does_nothing_after_an_ordinary_failure(
 
     assert run.xcoms["state"] == "Failed"
     assert len(emulator.control.calls()) == calls
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_process_that_died_around_the_start(
+    moment: str, emulator: EmulatorServer, emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ARN is not known: the callback sends the stored request again to get it, and stops that execution."""
+    interceptor, ti = RequestInterceptor(monkeypatch), TaskInstance("train")
+    (interceptor.before if moment == "before" else interceptor.after)("StartPipelineExecution", crash)
+    with pytest.raises(CrashError):
+        run_task(make_task(), ti)
+
+    run_failure_callbacks(make_task(), ti)
+    emulator.control.advance(60)
+
+    ((execution,), _) = PolysyncSageMakerHook().list_pipeline_executions("fanout")
+    assert execution.status == "Stopped"
+
+
+@pytest.mark.parametrize("key_is_configured", [True, False])
+def test_mapped_task_of_a_dead_process(
+    key_is_configured: bool,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The DAG processor has only the mapped task; the callback stops the execution of the map index that failed."""
+    if not key_is_configured:
+        monkeypatch.delenv("AIRFLOW__CORE__FERNET_KEY")
+    with DAG("retraining") as dag:
+        mapped: Any = PolysyncStartPipelineOperator.partial(
+            task_id="train", polysync_conn_id="{{ 'polysync' }}_default", poll_interval=30
+        ).expand(pipeline_name=["abalone", "fanout"])
+    # As Airflow serializes the DAG: the scheduler asks whether there is a callback to run.
+    assert mapped.has_on_failure_callback
+    ti = TaskInstance("train", map_index=1)
+    operator = PolysyncStartPipelineOperator(
+        task_id="train", pipeline_name="fanout", wait_for_completion=False
+    )
+    arn = run_task(operator, ti).result
+    context: Any = {"ti": ti, "task": mapped, "dag": dag, "params": {}, "expanded_ti_count": 2}
+    context["dag_run"] = SimpleNamespace(conf={})
+
+    for callback in mapped.on_failure_callback:
+        callback(context)
+
+    (stop,) = emulator.control.calls("StopPipelineExecution")
+    assert stop["request"]["PipelineExecutionArn"] == arn
+
+
+def test_values_in_a_worker_are_not_rendered_again(
+    emulator: EmulatorServer, emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a worker the templates are rendered. A second time, a text from outside would be taken for a template."""
+    monkeypatch.delenv("AIRFLOW__CORE__FERNET_KEY")
+    task = make_task(wait_for_completion=False)
+    run = run_task(task)
+    task.execution_handled = False
+
+    def render_template(value: Any, context: Any) -> None:
+        pytest.fail(f"rendered again: {value}")
+
+    monkeypatch.setattr(task, "render_template", render_template)
+
+    run_failure_callbacks(task, run.ti)
+
+    assert len(emulator.control.calls("StopPipelineExecution")) == 1
+
+
+def test_callbacks_of_a_mapped_task_are_kept() -> None:
+    """The callback of the DAG's author comes first, and ours is added once."""
+
+    def author_callback(context: Any) -> None:
+        """A callback of the DAG's author."""
+
+    with DAG("retraining"):
+        mapped: Any = PolysyncStartPipelineOperator.partial(
+            task_id="train", on_failure_callback=author_callback
+        ).expand(pipeline_name=["abalone", "fanout"])
+    task = mapped.unmap({"pipeline_name": "fanout"})
+
+    assert mapped.on_failure_callback == task.on_failure_callback
+    assert [callback.__name__ for callback in task.on_failure_callback] == [
+        "author_callback",
+        "stop_orphaned_execution",
+    ]
 
 
 def test_callbacks_of_the_dag_author_are_kept() -> None:

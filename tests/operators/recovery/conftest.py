@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from tests.operators.recovery.harness import ExecutionLog, RequestInterceptor, T
 from tests.tasks import EmulatedTime, run_task
 
 MakeTask = Callable[..., Task]
+AnswerStates = Callable[[Task], None]
 MakeSupervisor = Callable[..., FakeSupervisor]
 
 
@@ -76,6 +78,17 @@ def make_supervisor(monkeypatch: pytest.MonkeyPatch) -> MakeSupervisor:
         return supervisor
 
     return make
+
+
+@pytest.fixture
+def answer_states(monkeypatch: pytest.MonkeyPatch) -> AnswerStates:
+    """Let Airflow's API server answer a worker's request for the state of a task."""
+
+    def use(task: Task) -> None:
+        supervisor = SimpleNamespace(send=task.answer_state)
+        monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", supervisor, raising=False)
+
+    return use
 
 
 @pytest.fixture

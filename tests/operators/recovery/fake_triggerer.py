@@ -9,6 +9,7 @@ from typing import Any
 
 from airflow.sdk.execution_time.comms import GetTaskStates, GetXCom, TaskStatesResult, XComResult
 
+from polysync_airflow.records.proof import RECORD_KEY
 from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger
 
 DAG, RUN, TASK = "retraining", "scheduled__2026-01-01T00:00:00+00:00", "group.train"
@@ -25,7 +26,7 @@ class FakeSupervisor:
 
     def __init__(self, state: Any, map_index: int = -1) -> None:
         self.state, self.map_index = state, map_index
-        self.run: Any = None
+        self.copy: Any = None
         self.requests: list[GetTaskStates] = []
         self.errors: dict[type, Exception] = {}
 
@@ -34,8 +35,13 @@ class FakeSupervisor:
         if type(msg) in self.errors:
             raise self.errors[type(msg)]
         if isinstance(msg, GetXCom):
-            assert (msg.key, msg.task_id, msg.run_id, msg.map_index) == ("run", TASK, RUN, self.map_index)
-            return XComResult(key=msg.key, value=self.run)
+            assert (msg.key, msg.task_id, msg.run_id, msg.map_index) == (
+                RECORD_KEY,
+                TASK,
+                RUN,
+                self.map_index,
+            )
+            return XComResult(key=msg.key, value=self.copy)
         self.requests.append(msg)
         # Like ``get_task_instance_states`` in airflow/api_fastapi/execution_api/routes/task_instances.py.
         key = TASK if self.map_index < 0 else f"{TASK}_{self.map_index}"
@@ -43,7 +49,9 @@ class FakeSupervisor:
         return TaskStatesResult(task_states=states)
 
 
-def make_trigger(arn: str, *, map_index: int = -1, **changes: Any) -> PolysyncPipelineExecutionTrigger:
+def make_trigger(
+    arn: str, *, map_index: int = -1, try_number: int = 1, **changes: Any
+) -> PolysyncPipelineExecutionTrigger:
     """Return the trigger as a triggerer creates it: from JSON, with its task instance."""
     kwargs = {
         "execution_arn": arn,
@@ -59,7 +67,7 @@ def make_trigger(arn: str, *, map_index: int = -1, **changes: Any) -> PolysyncPi
     }
     trigger = PolysyncPipelineExecutionTrigger(**json.loads(json.dumps(kwargs)))
     trigger.task_instance = SimpleNamespace(  # type: ignore[assignment]
-        dag_id=DAG, task_id=TASK, run_id=RUN, map_index=map_index
+        dag_id=DAG, task_id=TASK, run_id=RUN, map_index=map_index, try_number=try_number
     )
     return trigger
 

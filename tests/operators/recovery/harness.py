@@ -11,15 +11,17 @@ from typing import Any
 import pytest
 from airflow.sdk import RetryAction
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, AirflowTaskTimeout
+from airflow.sdk.execution_time.comms import GetTaskStates, TaskStatesResult
 from botocore.httpsession import URLLib3Session
 
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.emulator.engine.execution import Execution
 from polysync_airflow.emulator.sagemaker.store import ExecutionRecord
 from polysync_airflow.operators import PolysyncStartPipelineOperator
-from polysync_airflow.operators.record_store import STORE_KEY
+from polysync_airflow.records.proof import RECORD_KEY
+from polysync_airflow.records.signature import TaskKey
 from polysync_airflow.states import has_ended
-from tests.tasks import Run, StateStore, TaskInstance, run_task
+from tests.tasks import Run, StateStore, StateStoreOfTry, TaskInstance, run_task
 
 NEVER_ENDS = {"steps": {"Merge": {"duration": None}}}
 MERGE_FAILS = {"steps": {"Merge": {"fail": {"reason": "AlgorithmError: no data"}}}}
@@ -64,6 +66,7 @@ class Task:
     def __post_init__(self) -> None:
         self.max_tries = self.retries
         self.operator = self._make_operator({})
+        self.ti = TaskInstance(self.task_id)
 
     @property
     def finished(self) -> bool:
@@ -73,7 +76,12 @@ class Task:
     @property
     def record(self) -> Any:
         """The record that the tries have stored."""
-        return self.store.get(STORE_KEY)
+        return self.store.get(RECORD_KEY)
+
+    @property
+    def key(self) -> TaskKey:
+        """What identifies the task instance."""
+        return TaskKey(self.dag_id, self.run_id, self.task_id, self.map_index)
 
     def prepare_try(self, **arguments: Any) -> PolysyncStartPipelineOperator:
         """
@@ -91,26 +99,30 @@ class Task:
 
         The new try has no XComs of earlier tries, but the task state store is kept.
         """
+        operator = self.operator
         self.try_number += 1
         self.state = "running"
-        ti = TaskInstance(
+        self.store.replace_task_instance()
+        ti = self.ti = TaskInstance(
             self.task_id,
             self.dag_id,
             self.run_id,
             self.map_index,
             self.try_number,
             self.max_tries,
-            store=self.store,
+            store=StateStoreOfTry(self.store),
+            latest=lambda: self.ti,
         )
         try:
-            run = run_task(self.operator, ti)
+            run = run_task(operator, ti)
         except CrashError as crash_error:
             run = Run(ti, error=crash_error)
         except AirflowTaskTimeout as timeout:
             # Like ``_execute_task`` in airflow/sdk/execution_time/task_runner.py.
-            self.operator.on_kill()
+            operator.on_kill()
             run = Run(ti, error=timeout)
-        self.state = self._state_after(run)
+        if ti is self.ti and self.state == "running":
+            self.state = self._state_after(run)
         return run
 
     def next_try(self, **arguments: Any) -> Run:
@@ -126,6 +138,26 @@ class Task:
         """Clear the task, as ``clear_task_instances`` in airflow/models/taskinstance.py does for a user."""
         self.max_tries = self.try_number + self.retries
         self.state = "scheduled"
+        self.store.replace_task_instance()
+
+    def clear_while_running(self) -> None:
+        """Clear the running task: ``clear_task_instances`` then leaves ``max_tries`` as it was."""
+        self.state = "restarting"
+        self.store.replace_task_instance()
+
+    def lose_heartbeat(self) -> None:
+        """Let the scheduler replace a try that sends no heartbeats, while its process may still be alive."""
+        self.state = "up_for_retry"
+        self.store.replace_task_instance()
+
+    def answer_state(self, message: GetTaskStates) -> TaskStatesResult:
+        """Answer a request for the task's state, as Airflow's API server does."""
+        assert (message.dag_id, message.task_ids, message.run_ids) == (
+            self.dag_id,
+            [self.task_id],
+            [self.run_id],
+        )
+        return TaskStatesResult(task_states={self.run_id: {self.task_id: self.state}})
 
     def _make_operator(self, changes: dict[str, Any]) -> PolysyncStartPipelineOperator:
         return PolysyncStartPipelineOperator(

@@ -1,68 +1,323 @@
-"""``on_kill`` on a worker that was disconnected: a later try may have reattached to the execution."""
+"""A process that was cut off from Airflow, and comes back when a later try has its execution or the user has cleared."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from polysync_airflow.emulator import EmulatorServer
-from polysync_airflow.exceptions import PipelineExecutionCancelledError
+from polysync_airflow.exceptions import PipelineExecutionCancelledFailError
+from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.operators import on_kill
+from tests.operators.recovery.conftest import AnswerStates
 from tests.operators.recovery.harness import (
+    NEVER_ENDS,
+    START,
     STOP,
+    CrashError,
     ExecutionLog,
+    RequestInterceptor,
     Task,
     calls,
+    crash,
 )
-from tests.tasks import EmulatedTime
+from tests.tasks import EmulatedTime, Run
+
+BOTH_MODES = pytest.mark.parametrize("deferrable", [False, True], ids=["sync", "deferred"])
 
 
-def test_kill_of_a_superseded_try_stops_nothing(
-    emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
-    """A process that no longer finds its record stops nothing, as a later try has the execution."""
+@pytest.fixture
+def task(answer_states: AnswerStates, emulated_time: EmulatedTime) -> Task:
+    """A task that waits on the worker; Airflow answers requests for its state."""
     task = Task(deferrable=False)
+    answer_states(task)
+    return task
 
-    def reconnect_and_kill() -> None:
-        task.store.values.clear()
-        task.operator.on_kill()
 
-    emulated_time.after(200, reconnect_and_kill)
+def go_on_in_a_later_try(task: Task, runs: list[Run]) -> Callable[..., None]:
+    """Return an action: the process is frozen, a later try runs to its end, and the process comes back."""
+
+    def run_later_try(*_: Any) -> None:
+        task.lose_heartbeat()
+        runs.append(task.next_try())
+
+    return run_later_try
+
+
+def stop_now(arn: str) -> None:
+    """Let a stop request arrive that another process sent."""
+    PolysyncSageMakerHook().stop_pipeline_execution(arn, attempt=0)
+
+
+def test_kill_during_the_wait_of_a_later_try(
+    task: Task, execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """The killed process finds that a later try has the execution, and stops nothing."""
+    emulated_time.after(100, crash)
+    task.next_try()
+    first = task.operator
+    emulated_time.after(100, first.on_kill)
 
     run = task.next_try()
 
-    assert run.xcoms["state"] == "Success"
+    assert (run.error, run.xcoms["state"]) == (None, "Success")
+    assert calls(emulator, STOP) == []
+    assert execution_log.statuses == ["Succeeded"]
+
+
+@pytest.mark.parametrize("killed", [True, False])
+@pytest.mark.parametrize("moment", ["before", "after"])
+@BOTH_MODES
+def test_cut_off_while_the_start_is_in_flight(
+    deferrable: bool,
+    moment: str,
+    killed: bool,
+    answer_states: AnswerStates,
+    interceptor: RequestInterceptor,
+    execution_log: ExecutionLog,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+) -> None:
+    """A later try gets the execution by the stored token; the first process stops it neither when it is killed nor
+    when it fails to store the ARN."""
+    task, runs = Task(deferrable), list[Run]()
+    answer_states(task)
+    first = task.prepare_try()
+    later_try = go_on_in_a_later_try(task, runs)
+
+    def come_back(*_: Any) -> None:
+        later_try()
+        if killed:
+            first.on_kill()
+
+    (interceptor.before if moment == "before" else interceptor.after)(START, come_back)
+
+    late = task.run_prepared_try()
+
+    assert late.error is not None
+    assert (runs[0].error, task.state) == (None, "success")
+    assert calls(emulator, STOP) == []
+    assert execution_log.statuses == ["Succeeded"]
+
+
+@pytest.mark.parametrize("last_try", [True, False])
+def test_process_that_comes_back_after_its_deadline(
+    last_try: bool,
+    task: Task,
+    execution_log: ExecutionLog,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+) -> None:
+    """A process that was frozen past its timeout does not stop the execution of a later try."""
+    emulator.control.put_scenario(NEVER_ENDS)
+    task.arguments = {"timeout": 3600}
+    task.retries = task.max_tries = 1 if last_try else 3
+    first_ended = threading.Event()
+
+    def freeze() -> None:
+        task.lose_heartbeat()
+        emulated_time.after(7200, crash)
+        task.next_try(timeout=7 * 24 * 3600)
+        first_ended.set()
+
+    emulated_time.after(100, freeze)
+
+    late = task.next_try()
+
+    assert first_ended.is_set()
+    assert "PipelineExecutionTimeoutError" in repr(late.error)
+    assert "A later try continues with the execution" in str(late.error)
+    assert calls(emulator, STOP) == []
+    assert execution_log.statuses == ["Executing"]
+
+
+@pytest.mark.parametrize("state", ["restarting", "failed", None])
+def test_clear_of_the_running_task(
+    state: str | None,
+    task: Task,
+    execution_log: ExecutionLog,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+) -> None:
+    """Airflow gives a cleared task a new id at once: the killed process stops its execution all the same, since no
+    try may follow if the DAG run is failed too."""
+    emulator.control.put_scenario(NEVER_ENDS)
+    task.prepare_try()
+
+    def clear_and_kill() -> None:
+        task.clear_while_running()
+        task.state = state or task.state
+        task.operator.on_kill()
+
+    emulated_time.after(200, clear_and_kill)
+
+    task.run_prepared_try()
+
+    assert execution_log.statuses == ["Stopped"]
+    emulator.control.put_scenario({})
+    run = task.next_try()
+    assert run.error is None
+    assert execution_log.statuses == ["Stopped", "Succeeded"]
+    assert execution_log.max_concurrent == 1
+
+
+@BOTH_MODES
+def test_clear_while_the_start_is_in_flight(
+    deferrable: bool,
+    answer_states: AnswerStates,
+    interceptor: RequestInterceptor,
+    execution_log: ExecutionLog,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+) -> None:
+    """The try fails because it cannot store the ARN; it has retries, but the user wanted its execution gone."""
+    task = Task(deferrable)
+    answer_states(task)
+    interceptor.after(START, lambda _: task.clear_while_running())
+
+    task.next_try()
+    emulator.control.advance(60)
+
+    assert execution_log.statuses == ["Stopped"]
+
+
+@pytest.mark.parametrize("status_code", [401, 403, 500])
+def test_kill_after_the_token_has_expired(
+    status_code: int,
+    task: Task,
+    execution_log: ExecutionLog,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+) -> None:
+    """If Airflow does not answer, the execution is left to the try that can know: the next one."""
+
+    def expire_and_kill() -> None:
+        task.ti.store.fail_with(status_code)
+        task.operator.on_kill()
+
+    emulated_time.after(100, expire_and_kill)
+    emulated_time.after(200, crash)
+    task.next_try()
     assert calls(emulator, STOP) == []
 
+    assert task.next_try().error is None
 
-@pytest.mark.parametrize("failure", ["fails", "hangs"])
-def test_kill_stops_the_execution_if_the_store_cannot_be_read(
-    failure: str,
+    assert execution_log.statuses == ["Succeeded"]
+
+
+def test_last_try_whose_token_has_expired_is_left_to_the_failure_callback(
+    execution_log: ExecutionLog,
+    answer_states: AnswerStates,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+) -> None:
+    """No try follows: Airflow's DAG processor runs the failure callback, which stops the execution."""
+    emulator.control.put_scenario(NEVER_ENDS)
+    task = Task(retries=0)
+    answer_states(task)
+
+    def expire_and_kill() -> None:
+        task.ti.store.fail_with(403)
+        task.operator.on_kill()
+        crash()
+
+    emulated_time.after(100, expire_and_kill)
+    run = task.next_try()
+    assert isinstance(run.error, CrashError)
+    assert calls(emulator, STOP) == []
+
+    for callback in task.prepare_try().on_failure_callback:
+        callback({"ti": run.ti, "task": task.operator, "params": {}})  # type: ignore[typeddict-item]
+    emulator.control.advance(60)
+
+    assert execution_log.statuses == ["Stopped"]
+
+
+def test_kill_while_the_main_thread_holds_the_channel_to_airflow(
+    task: Task,
     execution_log: ExecutionLog,
     emulator: EmulatorServer,
     emulated_time: EmulatedTime,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """If the store cannot say whether a later try has the execution, the killed task stops the execution."""
-    monkeypatch.setattr(on_kill, "SUPERSEDED_CHECK_TIMEOUT_SECONDS", 0.2)
-    test_ended = threading.Event()
-    task = Task(deferrable=False)
+    """The handler does not wait for an answer that cannot come; the interrupted code asks again and stops."""
+    monkeypatch.setattr(on_kill, "OWNER_TIMEOUT_SECONDS", 0.1)
+    channel = threading.Lock()
+    task.prepare_try()
+    store_set, killed = task.store.set, list[bool]()
 
-    def broken_get(key: str, default: Any = None) -> Any:
-        if failure == "fails":
-            raise ConnectionError("no API server")
-        test_ended.wait(30)
+    def set_with_channel(key: str, value: Any, *, retention: Any = None) -> None:
+        with channel:
+            store_set(key, value, retention=retention)
+            if value["execution_arn"] and not killed:
+                killed.append(True)
+                task.operator.on_kill()
+                assert calls(emulator, STOP) == []
 
-    def kill_without_store() -> None:
-        task.store.get = broken_get  # type: ignore[method-assign]
-        task.operator.on_kill()
+    monkeypatch.setattr(task.store, "set", set_with_channel)
 
-    emulated_time.after(200, kill_without_store)
+    run = task.run_prepared_try()
+    emulator.control.advance(60)
+
+    assert str(run.error) == "The task was killed."
+    assert execution_log.statuses == ["Stopped"]
+
+
+@BOTH_MODES
+def test_stop_of_a_superseded_try_is_not_a_cancellation(
+    deferrable: bool,
+    answer_states: AnswerStates,
+    interceptor: RequestInterceptor,
+    execution_log: ExecutionLog,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+) -> None:
+    """The first process is frozen between its decision and its request. The stop arrives when the last try has gone
+    on with the execution: that try starts a new one, and the task does not fail."""
+    task = Task(deferrable=False, retries=1)
+    answer_states(task)
+    later: list[Run] = []
+    task.prepare_try()
+    emulated_time.after(100, task.operator.on_kill)
+
+    def freeze(_: Any) -> None:
+        task.lose_heartbeat()
+        emulated_time.after(100, lambda: stop_now(execution_log.arns[0]))
+        task.deferrable = deferrable
+        later.append(task.next_try())
+
+    interceptor.before(STOP, freeze)
+
+    task.run_prepared_try()
+
+    (run,) = later
+    assert (run.error, task.state) == (None, "success")
+    assert execution_log.statuses == ["Stopped", "Succeeded"]
+    assert run.result == execution_log.arns[1]
+    assert execution_log.max_concurrent == 1
+
+
+@BOTH_MODES
+def test_cancellation_after_a_failed_stop_is_that_of_a_user(
+    deferrable: bool,
+    execution_log: ExecutionLog,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+) -> None:
+    """The stop of the first try fails for good, and a user stops the execution that the second try waits for."""
+    emulator.control.add_fault("error", STOP, code="AccessDeniedException", message="not you", count=1)
+    task = Task()
+    emulated_time.after(100, task.prepare_try().on_kill)
+    emulated_time.after(110, crash)
+    task.run_prepared_try()
+    assert execution_log.statuses == ["Executing"]
+    emulated_time.after(100, lambda: stop_now(execution_log.arns[0]))
+    task.deferrable = deferrable
 
     run = task.next_try()
-    test_ended.set()
 
-    assert isinstance(run.error, PipelineExecutionCancelledError)
+    assert isinstance(run.error, PipelineExecutionCancelledFailError)
     assert execution_log.statuses == ["Stopped"]

@@ -48,7 +48,6 @@ def test_deferred_task_keeps_its_execution(
         "removed",
         "scheduled",
         "queued",
-        "running",
         "up_for_retry",
         None,
         MISSING,
@@ -107,16 +106,25 @@ def test_trigger_without_task_instance_stops_nothing(arn: str, emulator: Emulato
     assert calls(emulator, STOP) == []
 
 
-def test_execution_is_stopped_if_xcoms_cannot_be_read(
-    arn: str, make_supervisor: MakeSupervisor, emulator: EmulatorServer
+@pytest.mark.parametrize("copy", ["cannot be read", None, "a text", {"execution_arn": "x"}])
+@pytest.mark.parametrize(("state", "stops"), [("failed", [STOP]), ("running", [])])
+def test_without_a_proven_record_the_state_decides(
+    state: str,
+    stops: list[str],
+    copy: Any,
+    arn: str,
+    make_supervisor: MakeSupervisor,
+    emulator: EmulatorServer,
 ) -> None:
-    """If the XCom with the number of resumes cannot be read, the execution of the ended task is stopped."""
-    supervisor = make_supervisor("failed")
-    supervisor.errors[GetXCom] = ConnectionError("no API server")
+    """Nobody else stops the execution of a task that has ended; a try that is at work decides itself."""
+    supervisor = make_supervisor(state)
+    supervisor.copy = copy
+    if copy == "cannot be read":
+        supervisor.errors[GetXCom] = ConnectionError("no API server")
 
     call_on_kill(make_trigger(arn))
 
-    assert calls(emulator, STOP) == [STOP]
+    assert calls(emulator, STOP) == stops
 
 
 def test_trigger_stored_by_an_older_version_loads(

@@ -10,8 +10,9 @@ import pytest
 
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.operators import PolysyncStartPipelineOperator
+from polysync_airflow.records.proof import RECORD_KEY
 from tests.operators.recovery.conftest import MakeSupervisor
-from tests.operators.recovery.fake_triggerer import call_on_kill, make_trigger
+from tests.operators.recovery.fake_triggerer import TASK, call_on_kill, make_trigger
 from tests.operators.recovery.harness import (
     DESCRIBE,
     NEVER_ENDS,
@@ -126,7 +127,7 @@ def test_worker_and_triggerer_send_the_same_stop(
     (arn,) = execution_log.arns
     task.clear()
     task.next_try()
-    make_supervisor("running")
+    make_supervisor("failed")
 
     call_on_kill(make_trigger(arn))
 
@@ -134,16 +135,47 @@ def test_worker_and_triggerer_send_the_same_stop(
     assert len(set(tokens(emulator, STOP))) == 1
 
 
-def test_trigger_of_an_earlier_try_does_not_stop_a_resumed_execution(
-    arn: str, make_supervisor: MakeSupervisor, emulator: EmulatorServer
+@pytest.mark.parametrize("state", ["running", "failed"])
+@pytest.mark.parametrize("key_is_configured", [True, False])
+def test_trigger_of_an_earlier_try_stops_nothing(
+    state: str,
+    key_is_configured: bool,
+    make_supervisor: MakeSupervisor,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A triggerer that was suspended may call ``on_kill`` after a later try has resumed the execution."""
-    supervisor = make_supervisor("running")
-    supervisor.run = {"execution_arn": arn, "resumes": 1}
+    """A triggerer that was suspended may call ``on_kill`` after a later try has gone on with the execution."""
+    if not key_is_configured:
+        monkeypatch.delenv("AIRFLOW__CORE__FERNET_KEY")
+    task = Task(deferrable=True, task_id=TASK)
+    emulated_time.after(100, crash)
+    task.next_try()
+    supervisor = make_supervisor(state)
+    supervisor.copy = task.ti.xcoms[RECORD_KEY]
+    arn = supervisor.copy["execution_arn"]
+    emulated_time.after(100, crash)
+    task.next_try()
+    supervisor.copy = task.ti.xcoms[RECORD_KEY]
 
-    call_on_kill(make_trigger(arn, attempt=0))
+    call_on_kill(make_trigger(arn))
     assert calls(emulator, STOP) == []
-    call_on_kill(make_trigger(arn, attempt=1))
+    call_on_kill(make_trigger(arn, try_number=2))
+    assert calls(emulator, STOP) == [STOP]
+
+
+def test_edited_copy_does_not_suppress_the_stop(
+    make_supervisor: MakeSupervisor, emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """A copy that somebody edited to look like that of a later try is ignored."""
+    task = Task(deferrable=True, task_id=TASK)
+    emulated_time.after(100, crash)
+    task.next_try()
+    supervisor = make_supervisor("failed")
+    supervisor.copy = {**task.ti.xcoms[RECORD_KEY], "try_number": 9}
+
+    call_on_kill(make_trigger(supervisor.copy["execution_arn"]))
+
     assert calls(emulator, STOP) == [STOP]
 
 

@@ -11,7 +11,8 @@ import pytest
 
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import StoredRecordError
-from polysync_airflow.operators.record_store import STORE_KEY
+from polysync_airflow.records.proof import RECORD_KEY
+from polysync_airflow.records.signature import signed, signing_keys
 from tests.operators.recovery.conftest import MakeTask
 from tests.operators.recovery.harness import CHANGES, MERGE_FAILS_ONCE, ExecutionLog, Task, calls, crash
 from tests.tasks import EmulatedTime, StateStore
@@ -84,7 +85,7 @@ def damaged(field: str, value: Any) -> dict[str, Any]:
 
 def assert_refused(value: Any, task: Task, emulator: EmulatorServer) -> str:
     """Assert that a try with this record fails and changes nothing in AWS; return the error message."""
-    task.store.set(STORE_KEY, value)
+    task.store.set(RECORD_KEY, value)
 
     run = task.next_try()
 
@@ -109,7 +110,7 @@ def test_invalid_field_is_named_and_nothing_is_started(
 
     assert field in message.partition("(")[2]
     assert "Look for it in the SageMaker console, and stop it there if it is running" in message
-    assert f"Then delete the key {STORE_KEY!r} on the tab Task State Store" in message
+    assert f"Then delete the key {RECORD_KEY!r} on the tab Task State Store" in message
     assert "clear the task" in message
 
 
@@ -157,7 +158,7 @@ def test_deleting_the_key_and_clearing_repairs_the_task(
     """After the steps that the error message names, the task runs again."""
     task = make_task()
     assert_refused(damaged("epoch", None), task, emulator)
-    task.store.delete(STORE_KEY)
+    task.store.delete(RECORD_KEY)
     task.clear()
 
     assert task.next_try().error is None
@@ -173,10 +174,10 @@ def test_order_of_json_keys_is_ignored(
     task.next_try()
     emulated_time.after(100, crash)
     task.next_try()
-    task.store.values[STORE_KEY] = json.dumps(task.record, sort_keys=True)
+    task.store.values[RECORD_KEY] = json.dumps(task.record, sort_keys=True)
     reordered = {key: task.record[key] for key in reversed(list(task.record))}
     assert reordered == task.record
-    task.store.values[STORE_KEY] = json.dumps(reordered)
+    task.store.values[RECORD_KEY] = json.dumps(reordered)
 
     assert task.next_try().error is None
     assert execution_log.statuses == ["Succeeded"]
@@ -195,6 +196,6 @@ def test_record_contains_no_credentials(make_task: MakeTask) -> None:
 def test_complete_record_is_valid(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
     """The record that the tests above damage is itself valid."""
     task = Task(store=StateStore())
-    task.store.set(STORE_KEY, RECORD)
+    task.store.set(RECORD_KEY, signed(RECORD, task.key, signing_keys()[0]))
 
     assert task.next_try().error is None

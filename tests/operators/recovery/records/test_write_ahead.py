@@ -8,7 +8,7 @@ from airflow.sdk import NEVER_EXPIRE  # type: ignore[attr-defined] # missing in 
 
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.execution.models import StartRequest
-from polysync_airflow.operators.record_store import STORE_KEY
+from polysync_airflow.records.proof import RECORD_KEY
 from tests.operators.recovery.conftest import MakeTask
 from tests.operators.recovery.harness import (
     MERGE_FAILS_ONCE,
@@ -70,7 +70,7 @@ def test_the_record_does_not_expire(make_task: MakeTask) -> None:
 
     task.next_try()
 
-    assert task.store.retentions == {STORE_KEY: NEVER_EXPIRE}
+    assert task.store.retentions == {RECORD_KEY: NEVER_EXPIRE}
 
 
 def test_resume_is_stored_before_it_is_sent(

@@ -1,4 +1,4 @@
-"""Random histories of a task: faults, crashes, kills and clears, drawn by Hypothesis."""
+"""Random histories of a task: faults, crashes, kills, clears and frozen processes, drawn by Hypothesis."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import PipelineExecutionCancelledError, PipelineExecutionFailedError
+from tests.operators.recovery.conftest import AnswerStates
 from tests.operators.recovery.harness import (
     DESCRIBE,
     MERGE_FAILS,
@@ -55,7 +56,8 @@ class Disruption:
     """
     What happens to the process of a try.
 
-    :param kind: ``crash`` or ``kill``.
+    :param kind: ``crash``, ``kill``, ``clear`` (a user clears the running task, and Airflow kills the process), or
+        ``freeze`` (a later try runs to its end before the process goes on; ``freeze and kill``: then it is killed).
     :param when: ``before`` or ``after`` a request, or ``waiting``.
     :param at: the operation of the request, or the seconds of waiting.
     """
@@ -92,18 +94,19 @@ waiting = st.tuples(st.just("waiting"), st.integers(1, 600))
 crashes = st.one_of(during_a_request, waiting).map(lambda moment: Disruption("crash", *moment))
 
 
-def kills(deferrable: bool) -> st.SearchStrategy[Disruption]:
-    """Draw a kill on the worker; there is none during a wait in the triggerer."""
+def on_the_worker(deferrable: bool) -> st.SearchStrategy[Disruption]:
+    """Draw what happens to the process on the worker; that is not so during a wait in the triggerer."""
+    kinds = st.sampled_from(["kill", "clear", "freeze", "freeze and kill"])
     during_requests = st.tuples(st.sampled_from(["before", "after"]), st.sampled_from([START, RETRY]))
     moments = during_requests if deferrable else st.one_of(during_requests, waiting)
-    return moments.map(lambda moment: Disruption("kill", *moment))
+    return st.builds(lambda kind, moment: Disruption(kind, *moment), kinds, moments)
 
 
 @st.composite
 def histories(draw: st.DrawFn) -> History:
     """Draw a history."""
     deferrable = draw(st.booleans())
-    disruption = st.one_of(st.none(), crashes, kills(deferrable))
+    disruption = st.one_of(st.none(), crashes, on_the_worker(deferrable))
     return History(
         deferrable=deferrable,
         executions=draw(st.sampled_from(list(SCENARIOS))),
@@ -141,6 +144,7 @@ class HistoryRun:
         self.execution_log = execution_log
         self.interceptor = interceptor
         self.clock = clock
+        self._disruptions, self._clears = list(history.tries), history.clears
         emulator.control.reset()
         for part in (execution_log, interceptor, clock.at, clock.slept):
             part.clear()
@@ -154,35 +158,50 @@ class HistoryRun:
 
     def run(self) -> None:
         """Run all tries and clears to the end of the task, and let its stops take effect."""
-        disruptions, clears = list(self.history.tries), self.history.clears
         while True:
-            self._run_try(disruptions.pop(0) if disruptions else None)
-            if self.task.finished and not clears:
+            self._run_try()
+            if self.task.finished and not self._clears:
                 break
             # A user may also clear a task that waits for its retry.
-            if clears and (self.task.finished or clears > 1):
-                clears -= 1
+            if self._clears and (self.task.finished or self._clears > 1):
+                self._clears -= 1
                 self.task.clear()
                 self.events.append("the task is cleared")
         self.emulator.control.advance(120)
 
-    def _run_try(self, disruption: Disruption | None) -> None:
+    def _run_try(self) -> None:
+        disruption = self._disruptions.pop(0) if self._disruptions else None
         self.interceptor.clear()
         self.clock.at.clear()
-        operator = self.task.prepare_try()
-        action: Any = crash if disruption and disruption.kind == "crash" else lambda *_: operator.on_kill()
+        operator, index = self.task.prepare_try(), len(self.runs)
+        action = self._action(disruption.kind, operator) if disruption else crash
         if disruption and disruption.when == "waiting":
             self.clock.after(disruption.at, action)
         elif disruption:
             (self.interceptor.before if disruption.when == "before" else self.interceptor.after)(
                 disruption.at, action
             )
+        number = self.task.try_number + 1
         run = self.task.run_prepared_try()
-        self.runs.append((disruption, run))
+        # If the process was frozen, later tries have ended before it.
+        self.runs.insert(index, (disruption, run))
         self.events.append(
-            f"try {self.task.try_number} ({disruption}): {type(run.error).__name__ if run.error else 'succeeds'}"
+            f"try {number} ({disruption}): {type(run.error).__name__ if run.error else 'succeeds'}"
             f" -> {self.task.state}; executions {self.execution_log.statuses}"
         )
+
+    def _action(self, kind: str, operator: Any) -> Any:
+        def disrupt(*_: Any) -> None:
+            if kind == "clear":
+                self.task.clear_while_running()
+                self.events.append("the running task is cleared")
+            elif kind.startswith("freeze") and self.task.try_number <= self.task.max_tries:
+                self.task.lose_heartbeat()
+                self._run_try()
+            if kind != "freeze":
+                operator.on_kill()
+
+        return crash if kind == "crash" else disrupt
 
     def __str__(self) -> str:
         requests = [
@@ -220,6 +239,10 @@ def check_errors(history_run: HistoryRun) -> None:
             killed = True
             reasons += [str(run.error) == "The task was killed."]
             reasons += [isinstance(run.error, PipelineExecutionCancelledError)]
+        # Airflow no longer knows a try that was cleared while it ran, or frozen.
+        if disruption and disruption.kind in ("clear", "freeze", "freeze and kill"):
+            killed = True
+            reasons += [True]
         assert any(reasons), f"a try failed without a reason: {run.error!r}{history_run}"
 
 
@@ -266,6 +289,7 @@ def test_guarantees_hold_in_random_histories(
     execution_log: ExecutionLog,
     interceptor: RequestInterceptor,
     emulated_time: EmulatedTime,
+    answer_states: AnswerStates,
     history: History,
 ) -> None:
     """
@@ -274,6 +298,7 @@ def test_guarantees_hold_in_random_histories(
     Transient faults fail no try, and all stops of one attempt have the same token.
     """
     history_run = HistoryRun(history, emulator, execution_log, interceptor, emulated_time)
+    answer_states(history_run.task)
 
     history_run.run()
 

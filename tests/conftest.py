@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 # Set before the first import of Airflow, which reads these variables only once.
 os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="polysync-tests-")
@@ -67,7 +68,7 @@ def emulated_time(emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch) -> 
     for module in (*aws, hooks, importer, poller, shared_client, base, start, starter):
         monkeypatch.setattr(module, "time", clock)
     monkeypatch.setattr(poller, "receive", clock.receive)
-    monkeypatch.setattr(rate_limiter, "_RATE_LIMITERS", {})
+    monkeypatch.setattr(rate_limiter, "_RATE_LIMITERS", WeakValueDictionary())
     return clock
 
 

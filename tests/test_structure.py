@@ -53,7 +53,8 @@ FOLDER_LAYERS = {
     "records": ({"signature", "task_state"}, {"proof"}, {"store"}, {"__init__"}),
     "jobs": ({"arguments", "importer"}, {"__init__"}),
     "triggers": (
-        {"due_queue", "message_queue", "schedule", "shared_client", "stop_threads"},
+        {"connection_lookup", "due_queue", "message_queue", "schedule", "stop_threads"},
+        {"shared_client"},
         {"subscription"},
         {"poller"},
         {"pipeline_execution"},

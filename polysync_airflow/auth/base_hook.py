@@ -170,15 +170,18 @@ class PolysyncBaseHook(AwsBaseHook):
         wrapper.botocore_config = config
         return wrapper
 
-    def has_same_connection(self, other: PolysyncBaseHook) -> bool:
+    def has_same_connection(self, other: PolysyncBaseHook | None) -> bool:
         """
-        Return whether the connection has the same content as when another hook read it.
+        Read the connection, and return whether it has the same content as when another hook read it.
 
-        :param other: a hook with the same connection id.
+        :param other: a hook with the same connection id; None if no hook has read it.
         :raises CredentialsError: if the connection cannot be read.
         """
+        mine = self._connection
         fields = ("conn_type", "login", "password", "extra", "host", "port", "schema")
-        return all(getattr(self._connection, name) == getattr(other._connection, name) for name in fields)
+        return other is not None and all(
+            getattr(mine, name) == getattr(other._connection, name) for name in fields
+        )
 
     def get_session(self, region_name: str | None = None, deferrable: bool = False) -> boto3.session.Session:
         """Return a boto3 session that is signed in with the connection."""

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from threading import Lock
 from typing import Final
+from weakref import WeakValueDictionary
 
 # Calls per second: the most that one process can make, at 1.2 ms of CPU for each. AWS publishes no rate for
 # SageMaker's pipeline operations, and an account shares its rate with everything else in it. The first
@@ -136,7 +137,9 @@ class RateLimiter:
         self._rate = min(self._rate + passed * RATE_INCREASE, self._max_rate)
 
 
-_RATE_LIMITERS: Final[dict[tuple[str, str | None], RateLimiter]] = {}
+# Only the limiters that are in use, so that a process that sees many connections does not keep one for each.
+# The learnt rate is lost with the last user: the next one may be throttled once more.
+_RATE_LIMITERS: Final[WeakValueDictionary[tuple[str, str | None], RateLimiter]] = WeakValueDictionary()
 _RATE_LIMITERS_LOCK: Final = Lock()
 
 
@@ -144,10 +147,14 @@ def rate_limiter_for(key: tuple[str, str | None], now: float) -> RateLimiter:
     """
     Return the rate limiter that this process uses for a connection and region.
 
+    It is shared as long as a caller keeps it. So a caller keeps it for all of its calls.
+
     :param key: the connection id, and the region name or None for the connection's own region.
     :param now: the current time, in seconds of ``time.monotonic()``.
     """
     with _RATE_LIMITERS_LOCK:
-        if key not in _RATE_LIMITERS:
-            _RATE_LIMITERS[key] = RateLimiter(now)
-        return _RATE_LIMITERS[key]
+        # One look-up: between two, the last user could let go of the limiter.
+        limiter = _RATE_LIMITERS.get(key)
+        if limiter is None:
+            limiter = _RATE_LIMITERS[key] = RateLimiter(now)
+        return limiter

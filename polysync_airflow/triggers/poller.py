@@ -3,7 +3,7 @@ Polls executions for all triggers of a process: one poller for each connection a
 
 A poller begins with its first subscription and ends with its last. Its schedule runs in a thread of its own,
 and its calls to AWS in a few more. Subscribers, which may be in different event loops, receive the steps that
-have something for the task: a change of status, the end.
+have something for the task: a change of status, the end. A deleted connection ends all subscriptions.
 
 Only the schedule's thread reads and changes what a poller knows. All others put messages into its queue. So
 no event loop waits for a lock, which would delay every trigger of the process.
@@ -23,7 +23,13 @@ from functools import partial
 from queue import Empty
 from typing import Any, Final
 
-from polysync_airflow.exceptions import PolysyncError, SageMakerApiError, hint_for, is_throttling
+from polysync_airflow.exceptions import (
+    CredentialsError,
+    PolysyncError,
+    SageMakerApiError,
+    hint_for,
+    is_throttling,
+)
 from polysync_airflow.execution.models import ExecutionDescription
 from polysync_airflow.execution.waiter import FIRST_POLL_DELAY_SECONDS, Finish, Waiter
 from polysync_airflow.states import PolysyncState, has_ended, state_of
@@ -46,6 +52,9 @@ Message = Callable[[], None]
 # The first backoff after a throttled poll. It can be short, since the rate limiter has slowed down all calls
 # already.
 THROTTLING_BACKOFF_SECONDS: Final = 1.0
+# How many pipelines a poller knows before it forgets those that it does not poll. A deployment may create a
+# pipeline for each run, and a poller may live for months.
+MAX_PIPELINES: Final = 1000
 
 
 @dataclass(frozen=True)
@@ -78,6 +87,7 @@ class Poller:
         # Executions to describe next: a listing has shown their end, or did not contain them.
         self._urgent: deque[Subscription] = deque()
         self._running_jobs = 0
+        self._reads_connection = False
         self._subscriptions: set[Subscription] = set()
         threading.Thread(target=self._run, name=f"polysync-poller-{key[0]}", daemon=True).start()
 
@@ -106,13 +116,16 @@ class Poller:
     # ---- the schedule
 
     def _run(self) -> None:
-        with ThreadPoolExecutor(WORKERS, thread_name_prefix="polysync-poll") as pool:
+        # One more thread than there are polls at a time: however slow AWS is, the connection is read in time.
+        with ThreadPoolExecutor(WORKERS + 1, thread_name_prefix="polysync-poll") as pool:
             while self._handle_next_message(pool):
                 pass
 
     def _handle_next_message(self, pool: ThreadPoolExecutor) -> bool:
         try:
-            message = receive(self._messages, self._submit_jobs(pool), idle=not self._running_jobs)
+            waits = [wait for wait in (self._submit_jobs(pool), self._submit_read(pool)) if wait is not None]
+            idle = not self._running_jobs and not self._reads_connection
+            message = receive(self._messages, min(waits, default=None), idle=idle)
             if message is None:
                 return False
             message()
@@ -136,6 +149,17 @@ class Poller:
             self.client.limiter.take(time.monotonic())
             pool.submit(self._do, self._next_job(now))
             self._running_jobs += 1
+        return None
+
+    def _submit_read(self, pool: ThreadPoolExecutor) -> float | None:
+        """Submit the read of the connection if it is due; return the seconds as ``_submit_jobs`` does."""
+        if self._reads_connection or not self._subscriptions:
+            return None
+        wait = self.client.seconds_until_read
+        if wait > 0:
+            return wait
+        self._reads_connection = True
+        pool.submit(self._read_connection)
         return None
 
     def _next_job(self, now: float) -> Job:
@@ -166,6 +190,8 @@ class Poller:
             return
         now, waiter = time.time(), subscription.waiter
         arn = pipeline_arn_of(waiter.execution_arn)
+        if arn not in self._pipelines and len(self._pipelines) >= MAX_PIPELINES:
+            self._pipelines = {arn: each for arn, each in self._pipelines.items() if each.subscriptions}
         pipeline = subscription.pipeline = self._pipelines.setdefault(arn, Pipeline(arn))
         pipeline.subscriptions.add(subscription)
         self._subscriptions.add(subscription)
@@ -179,7 +205,7 @@ class Poller:
 
     def _remove(self, subscription: Subscription) -> None:
         if subscription in self._subscriptions:
-            # Its pipeline, with the forecast, is kept as long as the poller.
+            # Its pipeline, with the forecast, is kept for the next execution.
             self._subscriptions.discard(subscription)
             subscription.pipeline.subscriptions.discard(subscription)
             self._due.discard(subscription)
@@ -222,6 +248,21 @@ class Poller:
             log.exception("A poll failed with an unexpected error; the tasks that wait for it fail")
             message = partial(self._fail, job.subscriptions, error)
         self._messages.put(partial(self._finish_job, message))
+
+    def _read_connection(self) -> None:
+        """Read the connection, in a thread of the pool."""
+        deletion = None
+        try:
+            deletion = self.client.read_connection()
+        except BaseException:
+            log.exception("Connection %r could not be read", self.client.key[0])
+        self._messages.put(partial(self._finish_read, deletion))
+
+    def _finish_read(self, deletion: CredentialsError | None) -> None:
+        self._reads_connection = False
+        if deletion:
+            for subscription in list(self._subscriptions):
+                self._isolated(subscription, self._handle_response, subscription, deletion)
 
     def _finish_job(self, message: Message) -> None:
         self._running_jobs -= 1

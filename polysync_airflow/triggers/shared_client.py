@@ -9,15 +9,18 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
+from airflow.sdk.exceptions import AirflowNotFoundException
 from botocore.config import Config
 
 from polysync_airflow.aws.rate_limiter import rate_limiter_for
 from polysync_airflow.aws.sessions import RATE_LIMITED_CONFIG
-from polysync_airflow.exceptions import PolysyncError, is_throttling
+from polysync_airflow.exceptions import CredentialsError, PolysyncError, is_throttling
 from polysync_airflow.execution.models import ExecutionDescription
+from polysync_airflow.execution.texts import clean_text
 from polysync_airflow.hooks import PolysyncSageMakerHook
+from polysync_airflow.triggers.connection_lookup import is_missing
 
 log = logging.getLogger(__name__)
 
@@ -25,10 +28,15 @@ Result = TypeVar("Result")
 
 # How many calls run at the same time, and so the number of connections to AWS.
 WORKERS: Final = 8
-# How often the Airflow connection is read again while its calls succeed.
-RELOAD_SECONDS: Final = 300.0
-# How often at most it is read again because of failed calls, however many waits have them.
-MIN_RELOAD_SECONDS: Final = 5.0
+# How often the Airflow connection is read, and how soon again after a read that failed.
+READ_SECONDS: Final = 20.0
+READ_RETRY_SECONDS: Final = 7.0
+# How often at most it is read because of failed calls, however many waits have them.
+MIN_READ_SECONDS: Final = 5.0
+# The connection counts as deleted if no read has found it for this long. A single "not found" proves nothing:
+# Airflow says the same if its database does not respond. With the times above, this takes four reads, and
+# waits end 41 s after the deletion, so within a minute even if Airflow responds slowly.
+DELETED_AFTER_SECONDS: Final = 20.0
 # Requests hold ARNs that AWS returned. To validate them for each call would take a twentieth of its CPU.
 _CONFIG: Final = RATE_LIMITED_CONFIG.merge(Config(max_pool_connections=WORKERS, parameter_validation=False))
 
@@ -63,6 +71,9 @@ class SharedClient:
     """
     Calls AWS with one connection in one region, and follows changes of the Airflow connection. Thread-safe.
 
+    Its user calls ``read_connection`` when it is due. While the connection cannot be read, calls use what was
+    read last: Airflow's API server may be restarted without any effect on polls.
+
     :param connection_id: Airflow connection.
     :param region_name: AWS region; None for the connection's own.
     """
@@ -70,23 +81,46 @@ class SharedClient:
     def __init__(self, connection_id: str, region_name: str | None) -> None:
         # Clients with the same key share a poller and a rate limiter.
         self.key = connection_id, region_name
+        # Held while the connection is read. Calls do not take it: a slow read does not delay them.
         self._lock = threading.Lock()
         self._hook: PollingHook | None = None
-        self._loaded_at = 0.0
+        self._read_at = time.monotonic()
+        # Of the last read, if it failed.
+        self._error: PolysyncError | None = None
+        # The first of the reads since which the connection has not been found; None if the last one found it.
+        self._missing_since: float | None = None
         self.limiter = rate_limiter_for(self.key, time.monotonic())
         self.can_list = True
 
     @property
     def hook(self) -> PolysyncSageMakerHook:
-        """The hook; a new one if the connection has changed."""
+        """
+        The hook; a new one if the connection has changed.
+
+        :raises PolysyncError: if the connection has never been read.
+        """
+        return self._hook or self._first_hook()
+
+    @property
+    def seconds_until_read(self) -> float:
+        """The seconds until ``read_connection`` is due; negative if it is overdue."""
+        return (READ_RETRY_SECONDS if self._error else READ_SECONDS) - self._seconds_since_read
+
+    def read_connection(self) -> CredentialsError | None:
+        """
+        Read the connection, and use it for the next calls if it has changed. Not for an event loop.
+
+        :return: a permanent error if the connection has been deleted.
+        """
         with self._lock:
-            if self._hook is None:
-                # Older pydantic versions let threads that use a model for the first time see it half built.
-                ExecutionDescription.model_rebuild()
-                self._hook, self._loaded_at = self._make_hook(), time.time()
-            elif time.time() - self._loaded_at > RELOAD_SECONDS:
-                self._reload(self._hook)
-            return self._hook
+            self._read()
+            if self._missing_since is None or self._read_at - self._missing_since < DELETED_AFTER_SECONDS:
+                return None
+            return CredentialsError(
+                f"polysync_conn_id = {self.key[0]!r}: the connection was deleted or renamed. Airflow has not "
+                f"found it for {self._read_at - self._missing_since:.0f} s. Add it again under Admin > "
+                "Connections, then clear the task."
+            )
 
     def describe(self, execution_arn: str) -> ExecutionDescription | PolysyncError:
         """
@@ -137,28 +171,65 @@ class SharedClient:
                 raise
         return call(self.hook)
 
+    def _first_hook(self) -> PollingHook:
+        with self._lock:
+            # All waits share a read that fails, too.
+            recent = self._error and self._seconds_since_read <= MIN_READ_SECONDS
+            if self._hook is None and not recent:
+                self._read()
+            if self._hook is None:
+                raise cast("PolysyncError", self._error).with_traceback(None)
+            return self._hook
+
     def _has_changed_from(self, hook: PolysyncSageMakerHook) -> bool:
         with self._lock:
-            if self._hook is hook and time.time() - self._loaded_at > MIN_RELOAD_SECONDS:
-                self._reload(hook)
+            if self._hook is hook and self._seconds_since_read > MIN_READ_SECONDS:
+                self._read()
             return self._hook is not hook
 
-    def _reload(self, hook: PolysyncSageMakerHook) -> None:
-        self._loaded_at = time.time()
-        new_hook = self._make_hook()
-        try:
-            changed = not new_hook.has_same_connection(hook)
-        except PolysyncError as error:
-            log.warning(
-                "Connection %r cannot be read again, polling goes on with the old one: %s", self.key[0], error
-            )
-            return
-        if changed:
-            log.info("Connection %r has changed: polling uses the new one.", self.key[0])
-            self._hook, self.can_list = new_hook, True
+    @property
+    def _seconds_since_read(self) -> float:
+        return time.monotonic() - self._read_at
 
-    def _make_hook(self) -> PollingHook:
-        return PollingHook(*self.key, config=_CONFIG)
+    def _read(self) -> None:
+        error = self._try_to_read()
+        missing = error is not None and isinstance(error.__cause__, AirflowNotFoundException)
+        missing = missing and is_missing(self.key[0])
+        self._read_at = time.monotonic()
+        if not missing:
+            self._missing_since = None
+        elif self._missing_since is None:
+            self._missing_since = self._read_at
+        # One line for an outage, not one for each read.
+        if error and not self._error:
+            log.warning("Connection %r cannot be read now, retrying: %s", self.key[0], error)
+        elif self._error and not error:
+            log.info("Connection %r can be read again.", self.key[0])
+        self._error = error
+
+    def _try_to_read(self) -> PolysyncError | None:
+        hook = PollingHook(*self.key, config=_CONFIG)
+        try:
+            if not hook.has_same_connection(self._hook):
+                self._replace_hook(hook)
+        except PolysyncError as error:
+            return error
+        except Exception as error:
+            # For example, the API server refuses the request. Whatever it is, the next read may succeed.
+            return CredentialsError(
+                f"polysync_conn_id = {self.key[0]!r}: Airflow does not return the connection: "
+                f"{type(error).__name__}: {clean_text(str(error))}",
+                permanent=False,
+            )
+        return None
+
+    def _replace_hook(self, hook: PollingHook) -> None:
+        if self._hook is None:
+            # Older pydantic versions let threads that use a model for the first time see it half built.
+            ExecutionDescription.model_rebuild()
+        else:
+            log.info("Connection %r has changed: polling uses the new one.", self.key[0])
+        self._hook, self.can_list = hook, True
 
 
 def _list_page(hook: PolysyncSageMakerHook, **request: Any) -> tuple[list[ExecutionDescription], str | None]:

@@ -7,16 +7,18 @@ import gc
 import logging
 from collections.abc import Sized
 
+import pytest
+
 from polysync_airflow.execution.waiter import LogLine, Wait
 from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger, poller
 
-ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout/execution/e{:011d}"
+ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/{}/execution/e{:011d}"
 
 
-def make_trigger(number: int) -> PolysyncPipelineExecutionTrigger:
+def make_trigger(number: int, pipeline: str = "fanout") -> PolysyncPipelineExecutionTrigger:
     """Return the trigger of a wait whose first poll is not due while a test runs."""
     return PolysyncPipelineExecutionTrigger(
-        execution_arn=ARN.format(number),
+        execution_arn=ARN.format(pipeline, number),
         pipeline_name="fanout",
         polysync_conn_id="polysync_default",
         region_name=None,
@@ -26,9 +28,9 @@ def make_trigger(number: int) -> PolysyncPipelineExecutionTrigger:
     )
 
 
-async def run(number: int) -> None:
+async def run(number: int, pipeline: str = "fanout") -> None:
     """Run a trigger, as a triggerer does."""
-    async for _ in make_trigger(number).run():
+    async for _ in make_trigger(number, pipeline).run():
         pass
 
 
@@ -90,6 +92,31 @@ def test_no_object_of_a_wait_is_left() -> None:
     counts = asyncio.run(count_objects())
 
     assert counts[-1] - counts[0] < count / 10
+
+
+def test_pipelines_that_are_not_polled_any_more_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A poller that lives for months does not keep every pipeline that it has polled, only some for their forecasts."""
+    monkeypatch.setattr(poller, "MAX_PIPELINES", 3)
+
+    async def names_at_the_end() -> list[str]:
+        last = asyncio.create_task(run(0))
+        await asyncio.sleep(0)
+        user = poller._POLLERS["polysync_default", None]
+        for number in range(10):
+            task = asyncio.create_task(run(0, f"pipeline-{number}"))
+            await wait_for_size(user._subscriptions, 2)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await wait_for_size(user._subscriptions, 1)
+        names = [arn.rpartition("/")[2] for arn in user._pipelines]
+        last.cancel()
+        await asyncio.gather(last, return_exceptions=True)
+        return names
+
+    names = asyncio.run(names_at_the_end())
+
+    assert len(names) <= 3
+    assert {"fanout", "pipeline-9"} <= set(names)
 
 
 def test_a_log_line_leaves_no_objects() -> None:

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.hooks import PolysyncSageMakerHook
-from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger, poller, schedule
+from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger, poller, schedule, shared_client
 from polysync_airflow.triggers.message_queue import MessageQueue
 from polysync_airflow.triggers.shared_client import SharedClient
 from tests.conftest import connection
@@ -256,7 +256,8 @@ def test_rotated_key_is_used_by_running_waits(
     gate: threading.Event,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """If a key is replaced in the connection and then deactivated, the polls go on with the new key."""
+    """If a key is replaced in the connection and then deactivated, the polls go on with the new key at once."""
+    monkeypatch.setattr(shared_client, "READ_SECONDS", 7200)
     arns = start_executions(emulator, 3)
 
     def rotate() -> None:

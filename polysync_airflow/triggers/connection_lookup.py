@@ -1,0 +1,44 @@
+"""Tells a connection that does not exist from one for which Airflow could not look."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def is_missing(connection_id: str) -> bool:
+    """
+    Return whether every place where Airflow looks for connections responds that it has no such connection.
+
+    Airflow raises ``AirflowNotFoundException`` also if a place does not respond (``_get_connection`` in
+    airflow/sdk/execution_time/context.py). So this function asks each place again, and an error means that it
+    may have the connection.
+
+    The answer is not certain: behind the API server, Airflow handles errors of the database in the same way.
+
+    :param connection_id: the connection.
+    """
+    # Imported here, since operators import the triggers, and Airflow's supervisor is large. A triggerer has
+    # imported it anyway.
+    try:
+        from airflow.sdk.execution_time.supervisor import ensure_secrets_backend_loaded
+    except ImportError:
+        # Another version of Airflow: without this check, only time tells.
+        return True
+    try:
+        return not any(_may_have(backend, connection_id) for backend in ensure_secrets_backend_loaded())
+    except Exception:
+        return False
+
+
+def _may_have(backend: Any, connection_id: str) -> bool:
+    from airflow.sdk.exceptions import ErrorType
+    from airflow.sdk.execution_time import task_runner
+    from airflow.sdk.execution_time.comms import ErrorResponse, GetConnection
+    from airflow.sdk.execution_time.secrets import ExecutionAPISecretsBackend
+
+    if not isinstance(backend, ExecutionAPISecretsBackend):
+        return backend.get_connection(conn_id=connection_id) is not None
+    # This backend returns None for all errors, so its request is made here. ``send`` raises the API server's
+    # errors, except "not found".
+    response = task_runner.SUPERVISOR_COMMS.send(GetConnection(conn_id=connection_id))
+    return not (isinstance(response, ErrorResponse) and response.error is ErrorType.CONNECTION_NOT_FOUND)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 # Airflow's supervisor sends SIGKILL five seconds after SIGTERM, so the stop request must leave before that.
 OWNER_TIMEOUT_SECONDS: Final = 2.0
 
-_KEPT: Final = "The execution keeps running because stop_on_kill=False."
+KEPT: Final = "The execution keeps running because stop_on_kill=False."
 _NOT_STOPPED: Final = {
     Owner.LATER_TRY: "A later try continues with the execution, so it is not stopped.",
     Owner.UNKNOWN: "It is not stopped, because Airflow does not say whether a later try has it. The next "
@@ -122,7 +122,7 @@ class StopOnKillOperator(ExecutionOperator):
     def _stop_if_owned(self, store: RecordStore, record: StoredExecution, owner: Owner) -> str:
         """Stop the execution of a record if it is this try's to stop; return the result as a sentence."""
         if not self.stop_on_kill:
-            return _KEPT
+            return KEPT
         if owner in _NOT_STOPPED:
             return _NOT_STOPPED[owner]
         from polysync_airflow.operators.stopping import stop_recorded_execution

@@ -43,7 +43,7 @@ from polysync_airflow.operators.base import (
     DEFAULT_POLL_INTERVAL,
     DEFAULT_TIMEOUT,
 )
-from polysync_airflow.operators.on_kill import StopOnKillOperator
+from polysync_airflow.operators.on_kill import KEPT, StopOnKillOperator
 from polysync_airflow.operators.starter import ExecutionStarter, StartResult
 from polysync_airflow.operators.xcoms import push_ended, push_started
 from polysync_airflow.records.proof import OwnTarget
@@ -258,6 +258,9 @@ class PolysyncStartPipelineOperator(StopOnKillOperator):
 
     def _stop_after_wait(self, context: Context, end: ExecutionEvent) -> str:
         """Stop the execution because the wait ended before it did; return the result as a sentence."""
+        if not self.stop_on_kill:
+            self.execution_handled = True
+            return KEPT
         try:
             store, record = self._own_record(context)
         except StoredRecordError as error:
@@ -266,7 +269,7 @@ class PolysyncStartPipelineOperator(StopOnKillOperator):
             return (
                 "The execution was not stopped, because the record of this task is missing or names another."
             )
-        owner = store.announce_stop(record) if self.stop_on_kill else Owner.THIS_TRY
+        owner = store.announce_stop(record)
         self.execution_handled = owner is not Owner.UNKNOWN
         return self._stop_if_owned(store, record, owner)
 

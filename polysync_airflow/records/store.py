@@ -17,7 +17,7 @@ from polysync_airflow.exceptions import StoredRecordError
 from polysync_airflow.execution.models import StoredExecution
 from polysync_airflow.records.proof import RECORD_KEY, OwnTarget, from_stored, to_stored
 from polysync_airflow.records.signature import TaskKey
-from polysync_airflow.records.task_state import read_state
+from polysync_airflow.records.task_state import DELETED, read_state
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -36,7 +36,9 @@ class Owner(Enum):
     THIS_TRY = auto()
     """The task instance is still that of this try."""
     NOBODY = auto()
-    """A user has cleared or ended the task, and no later try has begun: only this try knows the execution."""
+    """
+    A user has cleared, ended or deleted the task, and no later try has begun. Only this try can stop it.
+    """
     LATER_TRY = auto()
     """A later try decides."""
     UNKNOWN = auto()
@@ -140,6 +142,8 @@ class RecordStore:
             state = read_state(self._ti)
             if state in _WITH_LATER_TRY:
                 return Owner.LATER_TRY
+            if state == DELETED:
+                return Owner.NOBODY
             copy = pull_copy(self._ti, self._own_target)
         except Exception as error:
             return self._unknown(error)

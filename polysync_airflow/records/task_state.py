@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
+
+# Not a state of Airflow's.
+DELETED: Final = "deleted"
 
 
 def read_state(ti: Any) -> str | None:
     """
-    Return the state of a task instance; None if it has no state, or does not exist.
+    Return the state of a task instance; ``DELETED`` if it was deleted, for example with its DAG run.
 
     The state is that of the latest try, whichever try asks.
 
@@ -21,4 +24,4 @@ def read_state(ti: Any) -> str | None:
         dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index
     )
     # The key of a mapped task instance ends with its map index.
-    return next(iter(states.get(ti.run_id, {}).values()), None)
+    return next(iter(states.get(ti.run_id, {}).values()), DELETED)

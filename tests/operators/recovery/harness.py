@@ -20,6 +20,7 @@ from polysync_airflow.emulator.sagemaker.store import ExecutionRecord
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from polysync_airflow.records.proof import RECORD_KEY
 from polysync_airflow.records.signature import TaskKey
+from polysync_airflow.records.task_state import DELETED
 from polysync_airflow.states import has_ended
 from tests.tasks import Run, StateStore, StateStoreOfTry, TaskInstance, run_task
 
@@ -145,6 +146,13 @@ class Task:
         self.state = "restarting"
         self.store.replace_task_instance()
 
+    def delete(self) -> None:
+        """Delete the task instance, as with its DAG run."""
+        self.state = DELETED
+        self.store.values.clear()
+        self.store.replace_task_instance()
+        self.ti.xcoms.clear()
+
     def lose_heartbeat(self) -> None:
         """Let the scheduler replace a try that sends no heartbeats, while its process may still be alive."""
         self.state = "up_for_retry"
@@ -157,7 +165,8 @@ class Task:
             [self.task_id],
             [self.run_id],
         )
-        return TaskStatesResult(task_states={self.run_id: {self.task_id: self.state}})
+        states = {} if self.state == DELETED else {self.run_id: {self.task_id: self.state}}
+        return TaskStatesResult(task_states=states)
 
     def _make_operator(self, changes: dict[str, Any]) -> PolysyncStartPipelineOperator:
         return PolysyncStartPipelineOperator(

@@ -164,6 +164,24 @@ def test_clear_of_the_running_task(
     assert execution_log.max_concurrent == 1
 
 
+def test_deletion_of_the_dag_run(
+    task: Task, execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """Airflow deletes task instance, XComs and record: no other process can stop the execution."""
+    emulator.control.put_scenario(NEVER_ENDS)
+    task.prepare_try()
+
+    def delete_and_kill() -> None:
+        task.delete()
+        task.operator.on_kill()
+
+    emulated_time.after(200, delete_and_kill)
+
+    task.run_prepared_try()
+
+    assert execution_log.statuses == ["Stopped"]
+
+
 @BOTH_MODES
 def test_clear_while_the_start_is_in_flight(
     deferrable: bool,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from polysync_airflow.exceptions import ParametersError, PipelineExecutionTimeou
 from polysync_airflow.execution.parameters import default_display_name
 from polysync_airflow.links import PolysyncPipelineExecutionLink
 from polysync_airflow.operators import PolysyncStartPipelineOperator
+from polysync_airflow.records.proof import RECORD_KEY
 from tests.conftest import connection
 from tests.tasks import EmulatedTime, TaskInstance, run_task
 
@@ -229,17 +231,33 @@ def test_execution_timeout_on_the_worker_is_a_timeout(
     assert len(emulator.control.calls("StopPipelineExecution")) == 1
 
 
+@dataclass
+class UnreachableTaskInstance(TaskInstance):
+    """A task instance that cannot push one of its XComs."""
+
+    unreachable: str = ""
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        """Fail as Airflow does when its API server does not respond."""
+        if key == self.unreachable:
+            raise ConnectionError("no API server")
+        super().xcom_push(key, value)
+
+
 def test_error_after_the_start_stops_the_execution(emulator: EmulatorServer) -> None:
     """If the ARN cannot be pushed, the task fails and the execution is stopped."""
-
-    class UnreachableTaskInstance(TaskInstance):
-        def xcom_push(self, key: str, value: Any) -> None:
-            raise ConnectionError("no API server")
-
-    run = run_task(make_task(), UnreachableTaskInstance("train"))
+    run = run_task(make_task(), UnreachableTaskInstance("train", unreachable="execution_arn"))
 
     assert isinstance(run.error, ConnectionError)
     assert len(emulator.control.calls("StopPipelineExecution")) == 1
+
+
+def test_nothing_is_started_if_the_record_cannot_be_copied(emulator: EmulatorServer) -> None:
+    """Without the copy in the XComs, the failure callback would not find the execution."""
+    run = run_task(make_task(), UnreachableTaskInstance("train", unreachable=RECORD_KEY))
+
+    assert isinstance(run.error, ConnectionError)
+    assert emulator.control.calls() == []
 
 
 def test_role_of_the_operator_overrides_the_connection(

@@ -16,9 +16,10 @@ from typing import Final
 
 import httpx
 
-from tests.chaos.cases import AMAZON_CASES, CASES, Case
+from tests.chaos.case import Case
+from tests.chaos.cases import AMAZON_CASES, CASES
 from tests.chaos.checks import Outcome
-from tests.chaos.deployment.airflow_deployment import AirflowDeployment
+from tests.chaos.deployment.airflow_deployment import CELERY, EXECUTORS, LOCAL, AirflowDeployment
 from tests.chaos.report import details, table
 from tests.chaos.run import Run
 from tests.chaos.runner import Runner
@@ -27,8 +28,10 @@ from tests.system.process.sessions import ProcessError
 from tests.system.process.signals import InterruptedByUserError, raise_on_signals
 
 INTERRUPTED: Final = 130
-# These cases take a minute or more each, and no other case can run at the same time.
-SLOW: Final = ("6a", "6b", "13", "14", "17a", "17b")
+DESCRIPTIONS: Final = {
+    LOCAL: "PostgreSQL, the emulator and Airflow with LocalExecutor and two triggerers",
+    CELERY: "PostgreSQL, Redis, the emulator and Airflow with two Celery workers and two triggerers",
+}
 
 
 def main() -> int:
@@ -38,14 +41,14 @@ def main() -> int:
     :return: the exit status: 0; 1 if a run failed a check or could not be made; 130 if a signal interrupted the suite.
     """
     options = _parser().parse_args()
-    cases = _selected_cases(options.provider, options.rows, short=options.short)
+    cases = _selected_cases(options.provider, options.executor, options.rows, short=options.short)
     raise_on_signals()
     home = Path(tempfile.mkdtemp(prefix="polysync-chaos-"))
-    print(f"Starting PostgreSQL, the emulator and Airflow with two triggerers; logs in {home}", flush=True)
+    print(f"Starting {DESCRIPTIONS[options.executor]}; logs in {home}", flush=True)
     outcomes = _Outcomes(checked=options.provider == "polysync")
     status = 0
     try:
-        with AirflowDeployment(home, options.provider) as deployment:
+        with AirflowDeployment(home, options.provider, options.executor) as deployment:
             runs = 1 if options.short else options.runs
             Runner(deployment, cases, runs=runs, at_once=options.at_once, report=outcomes.add).run()
     except InterruptedByUserError:
@@ -96,14 +99,18 @@ class _Outcomes:
         return time.monotonic() - self._start
 
 
-def _selected_cases(provider: str, selection: str | None, *, short: bool) -> list[Case]:
-    available = [case for case in CASES if provider == "polysync" or case.number in AMAZON_CASES]
+def _selected_cases(provider: str, executor: str, selection: str | None, *, short: bool) -> list[Case]:
+    available = [
+        case
+        for case in CASES
+        if executor in case.executors and (provider == "polysync" or case.number in AMAZON_CASES)
+    ]
     if selection is None:
-        return [case for case in available if not (short and case.number in SLOW)]
+        return [case for case in available if not (short and case.slow)]
     numbers = selection.split(",")
     unknown = [number for number in numbers if not any(_matches(case, number) for case in available)]
     if unknown:
-        raise SystemExit(f"--rows: the provider {provider} has no test cases {', '.join(unknown)}")
+        raise SystemExit(f"--rows: no test cases {', '.join(unknown)} for {provider} with {executor}")
     return [case for case in available if any(_matches(case, number) for number in numbers)]
 
 
@@ -113,12 +120,13 @@ def _matches(case: Case, number: str) -> bool:
 
 
 def _parser() -> argparse.ArgumentParser:
+    slow = [case.number for case in CASES if case.slow]
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--runs", type=int, default=5, help="number of runs of each test case (default: 5)")
     parser.add_argument(
         "--short",
         action="store_true",
-        help=f"run each test case once, without {', '.join(SLOW)}; takes a few minutes",
+        help=f"run each test case once, without {', '.join(slow)}; takes a few minutes",
     )
     parser.add_argument("--rows", help="test cases to run, for example 1,2,8a (8 selects 8a to 8d)")
     parser.add_argument(
@@ -126,6 +134,9 @@ def _parser() -> argparse.ArgumentParser:
         choices=("polysync", "amazon"),
         default="polysync",
         help="the provider to run; the amazon provider is measured, but not checked (default: polysync)",
+    )
+    parser.add_argument(
+        "--executor", choices=EXECUTORS, default=LOCAL, help=f"Airflow's executor (default: {LOCAL})"
     )
     parser.add_argument("--at-once", type=int, default=12, help="number of concurrent runs (default: 12)")
     parser.add_argument("--keep", action="store_true", help="keep the logs")

@@ -3,108 +3,73 @@
 from __future__ import annotations
 
 import signal
-from dataclasses import dataclass
 from typing import Final
 
-from tests.chaos import scenarios
+from tests.chaos.case import (
+    FAILED_AND_STOPPED,
+    LONG,
+    ONLY_LOCAL,
+    REPLACED,
+    STOPPED,
+    SUCCESS_AFTER_RETRY,
+    Case,
+    Expected,
+)
 from tests.chaos.run import Run
-from tests.chaos.scenarios import Scenario
-
-# Step duration, in seconds, of executions that do not end during the test unless they are stopped.
-LONG: Final = 200.0
-
-
-@dataclass(frozen=True)
-class Expected:
-    """
-    The expected outcome of each run of a test case.
-
-    :param statuses: the final statuses of the pipeline's executions, in the order of their start.
-    :param state: the final state of each task.
-    :param tries: the number of tries of each task; None if it does not matter.
-    :param stops: whether the executions were stopped by request.
-    """
-
-    statuses: tuple[str, ...] = ("Succeeded",)
-    state: str = "success"
-    tries: int | None = 1
-    stops: bool = False
-
-
-@dataclass(frozen=True)
-class Case:
-    """
-    A test case.
-
-    :param number: the number in the table, also used in the DAG id.
-    :param title: the failure that happens.
-    :param scenario: how the run goes.
-    :param expected: the expected outcome.
-    :param seconds: how long each of the pipeline's three steps takes.
-    :param exclusive: whether the case affects components that all tasks share. Its runs are made one after the other,
-        and their executions end only when the scenario releases them.
-    """
-
-    number: str
-    title: str
-    scenario: Scenario
-    expected: Expected
-    seconds: float = 5.0
-    exclusive: bool = False
-
-
-SUCCESS_AFTER_RETRY: Final = Expected(tries=2)
-STOPPED: Final = ("Stopped",)
-REPLACED: Final = Expected(("Stopped", "Succeeded"), tries=2, stops=True)
+from tests.chaos.scenarios import components, executions, users, workers
+from tests.chaos.scenarios.shared import Scenario
+from tests.chaos.worker_cases import WORKER_CASES
 
 
 def _user_marks(state: str) -> Scenario:
-    return scenarios.user_ends_task(lambda run: run.mark_task(state))
+    return users.user_ends_task(lambda run: run.mark_task(state))
 
 
-CASES: Final = (
+_TASK_CASES: Final = (
     Case(
         "1",
         "kill -9 of the task before StartPipelineExecution is sent",
-        scenarios.killed_before_start,
+        executions.killed_before_start,
         SUCCESS_AFTER_RETRY,
     ),
-    Case("2", "kill -9 after AWS processed the start", scenarios.killed_at_kill_point, SUCCESS_AFTER_RETRY),
-    Case("3a", "response to the start lost once", scenarios.response_lost(1), Expected()),
+    Case("2", "kill -9 after AWS processed the start", executions.killed_at_kill_point, SUCCESS_AFTER_RETRY),
+    Case("3a", "response to the start lost once", executions.response_lost(1), Expected()),
     Case(
         "3b",
         "response to the start lost in every attempt of botocore",
-        scenarios.response_lost(scenarios.ATTEMPTS),
+        executions.response_lost(executions.ATTEMPTS),
         Expected(tries=None),
     ),
-    Case("4", "kill -9 before the deferral", scenarios.killed_at_kill_point, SUCCESS_AFTER_RETRY),
+    Case("4", "kill -9 before the deferral", executions.killed_at_kill_point, SUCCESS_AFTER_RETRY),
     Case(
         "5",
-        "kill -9 of the worker in the synchronous mode",
-        scenarios.worker_killed,
+        "kill -9 of the worker process that runs the task, synchronous mode",
+        workers.worker_killed,
         SUCCESS_AFTER_RETRY,
         seconds=20,
     ),
     Case(
         "6a",
         "kill -9 of the triggerer that polls",
-        scenarios.triggerer_signalled(signal.SIGKILL),
+        components.triggerer_signalled(signal.SIGKILL),
         Expected(),
         seconds=1,
         exclusive=True,
+        slow=True,
     ),
     Case(
         "6b",
         "SIGTERM to the triggerer that polls",
-        scenarios.triggerer_signalled(signal.SIGTERM),
+        components.triggerer_signalled(signal.SIGTERM),
         Expected(),
         seconds=1,
         exclusive=True,
+        slow=True,
     ),
     Case(
         "7",
         "triggerer suspended, then continued",
-        scenarios.triggerer_suspended,
+        components.triggerer_suspended,
         Expected(),
         seconds=1,
         exclusive=True,
@@ -113,7 +78,7 @@ CASES: Final = (
         "8a",
         "user marks the deferred task failed",
         _user_marks("failed"),
-        Expected(STOPPED, "failed", stops=True),
+        FAILED_AND_STOPPED,
         LONG,
     ),
     Case(
@@ -123,108 +88,114 @@ CASES: Final = (
         Expected(STOPPED, stops=True),
         LONG,
     ),
-    Case("8c", "user clears the deferred task", scenarios.user_clears, REPLACED, LONG),
+    Case("8c", "user clears the deferred task", users.user_clears, REPLACED, LONG),
     Case(
         "8d",
         "user fails the DAG run of the deferred task",
-        scenarios.user_ends_task(Run.fail_dag_run),
-        Expected(STOPPED, "failed", stops=True),
+        users.user_ends_task(Run.fail_dag_run),
+        FAILED_AND_STOPPED,
         LONG,
     ),
     Case(
         "9a",
         "execution_timeout in the deferred mode",
-        scenarios.timeout_passes,
-        Expected(STOPPED, "failed", stops=True),
+        executions.timeout_passes,
+        FAILED_AND_STOPPED,
         LONG,
     ),
     Case(
         "9b",
         "execution_timeout in the synchronous mode",
-        scenarios.timeout_passes,
-        Expected(STOPPED, "failed", stops=True),
+        executions.timeout_passes,
+        FAILED_AND_STOPPED,
         LONG,
     ),
     Case(
         "9c",
         "dagrun_timeout in the deferred mode",
-        scenarios.timeout_passes,
+        executions.timeout_passes,
         Expected(STOPPED, "skipped", stops=True),
         LONG,
     ),
     Case(
         "10",
         "third step fails, retry_mode=resume",
-        scenarios.failed_and_resumed,
+        executions.failed_and_resumed,
         SUCCESS_AFTER_RETRY,
         seconds=3,
     ),
     Case(
         "11",
         "third step fails, retry_mode=new",
-        scenarios.failed_and_started_again,
+        executions.failed_and_started_again,
         Expected(("Failed", "Succeeded"), tries=2),
         3,
     ),
     Case(
         "12",
         "as 2, with other template values in the retry",
-        scenarios.killed_with_other_values,
+        executions.killed_with_other_values,
         SUCCESS_AFTER_RETRY,
     ),
     Case(
         "13",
         "all calls throttled for 2 min, 50 deferred tasks",
-        scenarios.all_calls_throttled,
+        executions.all_calls_throttled,
         Expected(("Succeeded",) * 50),
         seconds=1,
         exclusive=True,
+        slow=True,
     ),
     Case(
         "14",
         "API server restarted, 20 deferred tasks",
-        scenarios.api_server_restarted,
+        components.api_server_restarted,
         Expected(("Succeeded",) * 20),
         seconds=1,
         exclusive=True,
+        slow=True,
     ),
     Case(
         "15a",
-        "worker killed, retries=0, user clears the task",
-        scenarios.worker_killed_and_cleared,
+        "as 5, retries=0, user clears the task",
+        workers.worker_killed_and_cleared,
         REPLACED,
         LONG,
     ),
     Case(
         "15b",
         "task killed after the start, retries=0, user clears the task",
-        scenarios.killed_and_cleared,
+        executions.killed_and_cleared,
         REPLACED,
         LONG,
     ),
     Case(
         "16",
-        "worker killed, retries=0, task not cleared",
-        scenarios.worker_killed,
-        Expected(STOPPED, "failed", stops=True),
+        "as 5, retries=0, task not cleared",
+        workers.worker_killed,
+        FAILED_AND_STOPPED,
         LONG,
     ),
     Case(
         "17a",
-        "scheduler and workers killed, deferred mode",
-        scenarios.scheduler_killed_while_deferred,
+        "scheduler and LocalExecutor's workers killed, deferred mode",
+        components.scheduler_killed_while_deferred,
         Expected(),
         seconds=1,
         exclusive=True,
+        slow=True,
     ),
     Case(
         "17b",
-        "scheduler and workers killed, synchronous mode",
-        scenarios.scheduler_killed_while_running,
+        "scheduler and LocalExecutor's workers killed, synchronous mode",
+        components.scheduler_killed_while_running,
         SUCCESS_AFTER_RETRY,
         seconds=1,
         exclusive=True,
+        slow=True,
+        executors=ONLY_LOCAL,
     ),
 )
+CASES: Final = (*_TASK_CASES, *WORKER_CASES)
 # The test cases that the amazon provider's operators are measured in.
 AMAZON_CASES: Final = ("2", "6a", "6b", "8a", "8b", "8c", "8d", "9a", "9b", "9c")

@@ -1,8 +1,10 @@
 """
-Kill points: places in a task's process at which the process kills itself with SIGKILL.
+Kill points: places in a task's process at which the process kills itself, or its whole worker, with SIGKILL.
 
 Each kill point is a ``pre_execute`` of an operator, so that the operator itself is unchanged. It is active in the first
 try only. Before the kill it writes the marker ``killed``, which proves to the suite that the kill happened.
+
+`announce_call` and `record_process` kill nothing: they write markers, so that the suite can kill or freeze the process.
 """
 
 from __future__ import annotations
@@ -14,37 +16,41 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from tests.chaos import markers
+from tests.system.process.sessions import session_members
 
 PreExecute = Callable[[Any], None]
 
 
-def kill_at_call(operation: str, *, after_response: bool) -> PreExecute:
+def kill_at_call(operation: str, *, after_response: bool, whole_worker: bool = False) -> PreExecute:
     """
     Kill the process at a call of SageMaker.
 
     :param operation: the operation, for example ``StartPipelineExecution``.
     :param after_response: True to kill after the response has arrived, but before botocore returns it; False to kill
         before the request is sent.
+    :param whole_worker: whether all processes of the Celery worker are killed.
     """
 
-    def install(context: Any) -> None:
-        from botocore.httpsession import URLLib3Session
+    def at_call(pipeline: str, token: str | None, send: Callable[[], Any]) -> NoReturn:
+        if after_response:
+            send()
+        _kill_own_process(pipeline, whole_worker=whole_worker, operation=operation, token=token)
 
-        if not _is_first_try(context):
-            return
-        pipeline, send = _pipeline(context), URLLib3Session.send
+    return _at_call(operation, at_call)
 
-        def send_and_kill(session: URLLib3Session, request: Any) -> Any:
-            if _text(request.headers.get("X-Amz-Target", "")) != f"SageMaker.{operation}":
-                return send(session, request)
-            if after_response:
-                send(session, request)
-            body = json.loads(_text(request.body))
-            _kill_own_process(pipeline, operation=operation, token=body.get("ClientRequestToken"))
 
-        URLLib3Session.send = send_and_kill  # type: ignore[method-assign, assignment]
+def announce_call(operation: str) -> PreExecute:
+    """
+    Record the process in the marker ``calling`` just before a request is sent.
 
-    return install
+    :param operation: the operation, for example ``StartPipelineExecution``.
+    """
+
+    def at_call(pipeline: str, _token: str | None, send: Callable[[], Any]) -> Any:
+        markers.write(pipeline, "calling", pid=os.getpid(), parent=os.getppid())
+        return send()
+
+    return _at_call(operation, at_call)
 
 
 def kill_at_deferral() -> PreExecute:
@@ -72,6 +78,27 @@ def record_process() -> PreExecute:
     return record
 
 
+def _at_call(operation: str, action: Callable[[str, str | None, Callable[[], Any]], Any]) -> PreExecute:
+    """Return a hook that puts an action in place of a request; the action gets the function that sends it."""
+
+    def install(context: Any) -> None:
+        from botocore.httpsession import URLLib3Session
+
+        if not _is_first_try(context):
+            return
+        pipeline, send = _pipeline(context), URLLib3Session.send
+
+        def send_or_act(session: URLLib3Session, request: Any) -> Any:
+            if _text(request.headers.get("X-Amz-Target", "")) != f"SageMaker.{operation}":
+                return send(session, request)
+            token = json.loads(_text(request.body)).get("ClientRequestToken")
+            return action(pipeline, token, lambda: send(session, request))
+
+        URLLib3Session.send = send_or_act  # type: ignore[method-assign, assignment]
+
+    return install
+
+
 def _is_first_try(context: Any) -> bool:
     return bool(context["ti"].try_number == 1)
 
@@ -84,7 +111,13 @@ def _text(value: bytes | str) -> str:
     return value.decode() if isinstance(value, bytes) else value
 
 
-def _kill_own_process(pipeline: str, **facts: Any) -> NoReturn:
+def _kill_own_process(pipeline: str, *, whole_worker: bool = False, **facts: Any) -> NoReturn:
     markers.write(pipeline, "killed", pid=os.getpid(), **facts)
+    if whole_worker:
+        # All processes of a component are in one session.
+        own = os.getpid()
+        for pid in session_members([os.getsid(own)]):
+            if pid != own:
+                os.kill(pid, signal.SIGKILL)
     os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError("The process runs on after SIGKILL")

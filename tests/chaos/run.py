@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import httpx
@@ -97,11 +98,11 @@ class Run:
         self.deployment.emulator.control.put_scenario({"steps": steps}, self.pipeline)
 
     def wait_for_hold(self) -> Steps:
-        """Wait until each execution waits in its third step."""
-        arns = [execution.arn for execution in self.executions()]
+        """Wait until each running execution waits in its third step."""
+        arns = [execution.arn for execution in self.executions() if execution.status == "Executing"]
 
         def all_wait() -> bool:
-            self._callback_tokens.update((arn, token) for arn in arns for token in self._tokens(arn))
+            self._callback_tokens = {arn: token for arn in arns for token in self._tokens(arn)}
             return len(self._callback_tokens) == len(arns)
 
         yield from self.until("all executions wait in their third step", all_wait)
@@ -189,8 +190,27 @@ class Run:
 
     def trigger_log_has(self, text: str) -> bool:
         """Return whether a triggerer wrote a text to the task's log."""
-        logs = self.deployment.logs / f"dag_id={self.dag_id}" / f"run_id={self._run_id}"
-        return any(text in log.read_text(errors="replace") for log in logs.rglob("*.trigger.*.log"))
+        return self._has(self._logs(), "*.trigger.*.log", text)
+
+    def task_log_has(self, text: str, *, try_number: int) -> bool:
+        """Return whether a worker wrote a text to the task's log."""
+        return self._has(self._logs(), f"attempt={try_number}.log", text)
+
+    def callback_log_has(self, text: str) -> bool:
+        """Return whether the DAG processor, which runs the callbacks of dead tasks, wrote a text to a log."""
+        return self._has(self.deployment.logs / "dag_processor", "*.log", text)
+
+    def deliveries(self) -> int:
+        """Return how many times Celery workers received the message with the run's task."""
+        lines = self.deployment.worker_log().splitlines()
+        return sum("Executing workload in Celery" in line and self._run_id in line for line in lines)
+
+    def _logs(self) -> Path:
+        return self.deployment.logs / f"dag_id={self.dag_id}" / f"run_id={self._run_id}"
+
+    @staticmethod
+    def _has(folder: Path, pattern: str, text: str) -> bool:
+        return any(text in log.read_text(errors="replace") for log in folder.rglob(pattern))
 
     def mark_task(self, state: str) -> None:
         """Set the task's state, as a user does in the UI."""

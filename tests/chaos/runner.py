@@ -10,7 +10,7 @@ from typing import Final
 
 import httpx
 
-from tests.chaos.cases import Case
+from tests.chaos.case import Case
 from tests.chaos.checks import Outcome, check, wait_for_executions
 from tests.chaos.deployment.airflow_deployment import AirflowDeployment
 from tests.chaos.run import Run, Steps, UnexpectedStateError

@@ -125,7 +125,7 @@ def triggerer_deployment() -> Iterator[TriggererDeployment]:
             dag_folders=[HERE / "dags"],
             connections={},
             settings={**SETTINGS, "PYTHONPATH": str(HERE.parents[2])},
-            database=database,
+            database=database.url,
         ) as airflow,
     ):
         airflow.client.wait_for_dag(DAG)

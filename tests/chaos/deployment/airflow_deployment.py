@@ -1,8 +1,13 @@
-"""The deployment whose processes the suite kills: PostgreSQL, the emulator, and an Airflow with two triggerers."""
+"""
+The deployment whose processes the suite kills: PostgreSQL, the emulator, and an Airflow with two triggerers.
+
+With CeleryExecutor, Redis and two Celery workers are added.
+"""
 
 from __future__ import annotations
 
 import signal
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -13,14 +18,17 @@ import boto3
 from tests.chaos import markers
 from tests.chaos.deployment.call_log import CallLog
 from tests.chaos.deployment.postgres import private_postgres
+from tests.chaos.deployment.redis import RedisServer, private_redis
 from tests.system.airflow.client import AirflowError
 from tests.system.airflow.private_airflow import PrivateAirflow
 from tests.system.emulator_process import REGION, SECRET_ACCESS_KEY, EmulatorProcess
-from tests.system.process.sessions import ProcessError, wait_until
+from tests.system.process.sessions import ProcessError, ProcessSession, wait_until
 
 DAG_FOLDERS: Final = Path(__file__).parents[1] / "dags"
 REPOSITORY: Final = Path(__file__).parents[3]
+LOCAL, CELERY = EXECUTORS = ("local", "celery")
 FIRST, SECOND = TRIGGERERS = ("triggerer-1", "triggerer-2")
+WORKERS: Final = ("worker-1", "worker-2")
 # Emulated time is real time, because deadlines and overlapping executions are checked in real seconds.
 SPEED: Final = 1.0
 # Distinguishes the suite's own calls from those of the provider.
@@ -43,6 +51,17 @@ SETTINGS: Final = {
     "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
     "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": f"{TRIGGERER_THRESHOLD}",
 }
+# Processes of each Celery worker, of which each runs one task. Enough for the tasks that wait in a worker.
+WORKER_CONCURRENCY: Final = 8
+# What a Celery worker writes to its log when it can run tasks.
+WORKER_READY: Final = "ready."
+# Seconds after which the broker sends a message again if no worker has confirmed the end of its task. Kombu then
+# looks for such messages every two seconds, instead of every hundred.
+SHORT_VISIBILITY: Final = {
+    "AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT": "20",
+    "AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__UNACKED_RESTORE_INTERVAL": "2",
+    "AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__UNACKED_RESTORE_THROTTLE": "1",
+}
 
 
 class AirflowDeployment:
@@ -51,27 +70,35 @@ class AirflowDeployment:
 
     :param home: an empty folder for logs, settings and marker files.
     :param provider: the provider whose operators run: ``polysync`` or ``amazon``.
+    :param executor: Airflow's executor: ``local`` or ``celery``.
     """
 
-    def __init__(self, home: Path, provider: str) -> None:
+    def __init__(self, home: Path, provider: str, executor: str) -> None:
         self.provider = provider
+        self.executor = executor
+        self.workers = WORKERS if executor == CELERY else ()
         self.logs = home / "logs"
         self.markers = home / "markers"
         self.markers.mkdir()
         self._stack = ExitStack()
         self._home = home
         self._jobs: dict[str, int] = {}
+        self._broker: RedisServer | None = None
+        self._workers_changed = False
 
     def __enter__(self) -> AirflowDeployment:
         with ExitStack() as stack:
-            database = stack.enter_context(private_postgres())
+            self.database = stack.enter_context(private_postgres())
+            if self.executor == CELERY:
+                self._broker = stack.enter_context(private_redis())
             self.emulator = stack.enter_context(
                 EmulatorProcess(self._home, speed=SPEED, definitions=self._empty_folder())
             )
-            self.airflow = stack.enter_context(self._airflow(database))
+            self.airflow = stack.enter_context(self._airflow(self.database.url))
             self.client = self.airflow.client
             self._jobs[FIRST] = self._new_job(set())
             self.start_triggerer(SECOND)
+            self._start_workers()
             self.calls = CallLog(self.emulator.control, ignored_key=SUITE_ACCESS_KEY_ID)
             self.sagemaker = self._suite_client()
             self._stack = stack.pop_all()
@@ -97,19 +124,57 @@ class AirflowDeployment:
         """Return the triggerer with a job id; None if there is none, or if it was restarted."""
         return next((name for name, job in self._jobs.items() if job == job_id), None)
 
-    def repair(self) -> None:
-        """Restart or continue the triggerers that a test case killed or stopped, and remove its faults."""
-        for name in TRIGGERERS:
-            triggerer = self.airflow.components[name]
-            triggerer.signal(signal.SIGCONT, session=True)
-            try:
-                triggerer.check_alive()
-            except ProcessError:
+    @property
+    def broker(self) -> RedisServer:
+        """The broker of the Celery workers."""
+        assert self._broker, "LocalExecutor has no broker"
+        return self._broker
+
+    def worker_of(self, pid: int) -> ProcessSession:
+        """
+        Return the component to which the process of a task belongs: a Celery worker, or LocalExecutor's scheduler.
+
+        :param pid: the id of the process.
+        :raises ProcessError: if the process has ended, or belongs to another component.
+        """
+        for name in self.workers or ("scheduler",):
+            component = self.airflow.components[name]
+            if pid in component.members():
+                return component
+        raise ProcessError(f"Process {pid} does not belong to a worker")
+
+    def restart_ended(self) -> list[str]:
+        """Restart the components that have ended, as a service manager does, and return their names."""
+        ended = [name for name in self.airflow.components if not self._runs(name)]
+        self._start_workers([name for name in ended if name in WORKERS])
+        for name in ended:
+            if name in TRIGGERERS:
                 self.start_triggerer(name)
+            elif name not in WORKERS:
+                self.airflow.start_component(name)
+        return ended
+
+    def repair(self) -> None:
+        """Restart or continue the components that a test case killed or stopped, and remove its faults."""
+        for component in self.airflow.components.values():
+            component.signal(signal.SIGCONT, session=True)
+        self.restart_ended()
+        if self._workers_changed:
+            self._start_workers(self.workers)
+            self._workers_changed = False
         self.emulator.control.remove_faults()
 
+    def restart_workers_with_short_visibility(self) -> None:
+        """Restart the Celery workers, so that the broker sends the messages of long tasks again."""
+        self._workers_changed = True
+        self._start_workers(self.workers, SHORT_VISIBILITY)
+
+    def worker_log(self) -> str:
+        """Return the logs of all Celery workers."""
+        return "".join(self.airflow.components[name].log.read_text(errors="replace") for name in self.workers)
+
     def replace_scheduler(self) -> None:
-        """Kill the scheduler and all its workers, as in a crash of their host, and start a new scheduler."""
+        """Kill the scheduler and the workers of LocalExecutor, as in a crash of the host, and start a new scheduler."""
         self.airflow.components["scheduler"].kill()
         self.airflow.start_component("scheduler")
 
@@ -120,6 +185,34 @@ class AirflowDeployment:
     def api_server_runs(self) -> bool:
         """Return whether a process of Airflow's API server runs."""
         return bool(self.airflow.components["api-server"].members())
+
+    def _runs(self, name: str) -> bool:
+        try:
+            self.airflow.components[name].check_alive()
+        except ProcessError:
+            return False
+        return True
+
+    def _start_workers(
+        self, names: Sequence[str] | None = None, settings: Mapping[str, str] | None = None
+    ) -> None:
+        """Start or restart Celery workers, all at once, and wait until they can run tasks."""
+        names = self.workers if names is None else names
+        logs = {name: self.airflow.home / f"{name}.log" for name in names}
+        sizes = {name: log.stat().st_size if log.exists() else 0 for name, log in logs.items()}
+        for name in names:
+            self.airflow.start_component(name, settings)
+
+        def ready() -> bool:
+            self.airflow.check_alive()
+            return all(
+                WORKER_READY in logs[name].read_text(errors="replace")[sizes[name] :] for name in names
+            )
+
+        if not wait_until(ready, timeout=START_TIMEOUT, interval=0.5):
+            raise ProcessError(
+                f"The Celery workers {', '.join(names)} were not ready in {START_TIMEOUT:.0f} s"
+            )
 
     def _new_job(self, before: set[int]) -> int:
         new: set[int] = set()
@@ -148,10 +241,26 @@ class AirflowDeployment:
                 "polysync_default": emulator,
                 "aws_default": {**emulator, "conn_type": "aws", "extra": extra},
             },
-            settings={**SETTINGS, markers.FOLDER_VARIABLE: str(self.markers), "PYTHONPATH": str(REPOSITORY)},
+            settings={
+                **SETTINGS,
+                **self._executor_settings(database),
+                markers.FOLDER_VARIABLE: str(self.markers),
+                "PYTHONPATH": str(REPOSITORY),
+            },
             components=("api-server", "dag-processor", "scheduler", FIRST),
             database=database,
         )
+
+    def _executor_settings(self, database: str) -> dict[str, str]:
+        if self.executor == LOCAL:
+            return {}
+        return {
+            "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
+            "AIRFLOW__CELERY__BROKER_URL": self.broker.url,
+            "AIRFLOW__CELERY__RESULT_BACKEND": f"db+{database}",
+            "AIRFLOW__CELERY__WORKER_CONCURRENCY": f"{WORKER_CONCURRENCY}",
+            "C_FORCE_ROOT": "true",  # without it, Celery warns about root at each start
+        }
 
     def _suite_client(self) -> Any:
         return boto3.client(

@@ -7,11 +7,14 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+import psutil
+
+from tests.chaos.deployment.packages import PackageInstaller, run
 from tests.system.process.sessions import ProcessError, ProcessSession, end_all, wait_until
 
 # PostgreSQL does not run as root. Debian's packages create this account.
@@ -19,19 +22,88 @@ ACCOUNT: Final = "postgres"
 DATABASE_USER: Final = "airflow"
 DEBIAN_FOLDER: Final = Path("/usr/lib/postgresql")
 START_TIMEOUT: Final = 60.0
-INSTALL_TIMEOUT: Final = 600.0
-# Each component of Airflow opens up to fifteen connections.
+# Each component of Airflow opens up to fifteen connections, and each process of a Celery worker opens one.
 MAX_CONNECTIONS: Final = 300
 
 
+class PostgresServer:
+    """
+    A PostgreSQL server with an empty database. It listens only on a Unix socket.
+
+    :param programs: the folder with PostgreSQL's programs.
+    :param folder: the folder for its data, its log and its socket.
+    :param user: the account that runs the server, if not the current one.
+    """
+
+    def __init__(self, programs: Path, folder: Path, user: str | None) -> None:
+        self.url = f"postgresql+psycopg2://{DATABASE_USER}@/postgres?host={folder}"
+        self._programs, self._folder, self._user = programs, folder, user
+        self._data = folder / "data"
+        initdb = (str(programs / "initdb"), "--pgdata", str(self._data), "--username", DATABASE_USER)
+        options = ("--auth", "trust", "--encoding", "UTF8", "--no-locale", "--no-sync")
+        run((*initdb, *options), user=user, timeout=START_TIMEOUT, env=os.environ, cwd=folder)
+        self._server = self._serve()
+
+    def wait_until_ready(self) -> None:
+        """
+        Wait until the server accepts connections.
+
+        :raises ProcessError: if it does not start in time.
+        """
+        command = (str(self._programs / "pg_isready"), "--quiet", "--host", str(self._folder))
+
+        def ready() -> bool:
+            self._server.check_alive()
+            return subprocess.run(command, timeout=START_TIMEOUT, check=False).returncode == 0
+
+        if not wait_until(ready, timeout=START_TIMEOUT):
+            raise ProcessError(
+                f"PostgreSQL was not ready in {START_TIMEOUT:.0f} s.\n{self._server.log_tail()}"
+            )
+
+    def kill(self) -> None:
+        """Kill all processes of the server with SIGKILL. Committed data survives, because the machine runs on."""
+        # Each child process of the server is in a session of its own.
+        children = psutil.Process(self._server.pid).children(recursive=True)
+        self._server.kill()
+        for child in children:
+            child.kill()
+        psutil.wait_procs(children, timeout=START_TIMEOUT)
+
+    def restart(self) -> None:
+        """Start the server again, after a kill, with the same data."""
+        self._server = self._serve()
+        self.wait_until_ready()
+
+    def stop(self) -> None:
+        """End the server."""
+        # SIGINT is PostgreSQL's fast shutdown: it does not wait for clients, and it ends the server's child processes.
+        self._server.signal(signal.SIGINT)
+        wait_until(lambda: not self._server.members(), timeout=START_TIMEOUT)
+        end_all([self._server])
+
+    def _serve(self) -> ProcessSession:
+        # Faster without fsync: the data need not survive a crash of the machine.
+        settings = {
+            "listen_addresses": "",
+            "unix_socket_directories": str(self._folder),
+            "max_connections": str(MAX_CONNECTIONS),
+            "fsync": "off",
+            "full_page_writes": "off",
+        }
+        command = [str(self._programs / "postgres"), "-D", str(self._data)]
+        command += [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        log = self._folder / "postgres.log"
+        return ProcessSession("PostgreSQL", command, env=os.environ, log=log, user=self._user)
+
+
 @contextmanager
-def private_postgres() -> Iterator[str]:
+def private_postgres() -> Iterator[PostgresServer]:
     """
     Run a PostgreSQL server for the time of the context.
 
     It listens only on a Unix socket in a private folder, which only root and the server's account can access.
 
-    :return: the SQLAlchemy URL of its empty database.
     :raises ProcessError: if PostgreSQL cannot be installed or does not start.
     """
     programs = find_programs() or install()
@@ -40,49 +112,14 @@ def private_postgres() -> Iterator[str]:
     try:
         if user:
             shutil.chown(folder, user)
-        server = _serve(programs, folder, user)
+        server = PostgresServer(programs, folder, user)
         try:
-            _wait_until_ready(server, programs, folder)
-            yield f"postgresql+psycopg2://{DATABASE_USER}@/postgres?host={folder}"
+            server.wait_until_ready()
+            yield server
         finally:
-            # SIGINT is PostgreSQL's fast shutdown: it does not wait for clients, and it ends the server's child
-            # processes, which are in sessions of their own.
-            server.signal(signal.SIGINT)
-            wait_until(lambda: not server.members(), timeout=START_TIMEOUT)
-            end_all([server])
+            server.stop()
     finally:
         shutil.rmtree(folder)
-
-
-def _serve(programs: Path, folder: Path, user: str | None) -> ProcessSession:
-    """Create a database in a folder, and start the server."""
-    data = folder / "data"
-    initdb = (str(programs / "initdb"), "--pgdata", str(data), "--username", DATABASE_USER)
-    options = ("--auth", "trust", "--encoding", "UTF8", "--no-locale", "--no-sync")
-    _run((*initdb, *options), user=user, timeout=START_TIMEOUT, env=os.environ, cwd=folder)
-    # Faster without durability: the data need not survive a crash of the machine.
-    settings = {
-        "listen_addresses": "",
-        "unix_socket_directories": str(folder),
-        "max_connections": str(MAX_CONNECTIONS),
-        "fsync": "off",
-        "synchronous_commit": "off",
-        "full_page_writes": "off",
-    }
-    command = [str(programs / "postgres"), "-D", str(data)]
-    command += [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-    return ProcessSession("PostgreSQL", command, env=os.environ, log=folder / "postgres.log", user=user)
-
-
-def _wait_until_ready(server: ProcessSession, programs: Path, folder: Path) -> None:
-    command = (str(programs / "pg_isready"), "--quiet", "--host", str(folder))
-
-    def ready() -> bool:
-        server.check_alive()
-        return subprocess.run(command, timeout=START_TIMEOUT, check=False).returncode == 0
-
-    if not wait_until(ready, timeout=START_TIMEOUT):
-        raise ProcessError(f"PostgreSQL was not ready in {START_TIMEOUT:.0f} s.\n{server.log_tail()}")
 
 
 def find_programs() -> Path | None:
@@ -100,43 +137,14 @@ def install() -> Path:
     :return: the folder with its programs.
     :raises ProcessError: if the installation fails; it requires root and apt-get.
     """
-    apt = shutil.which("apt-get")
-    if not apt or os.geteuid() != 0:
-        raise ProcessError("The PostgreSQL server is not installed. Install it, or run as root with apt-get.")
-    quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    get = (apt, "install", "--yes", "--quiet", "--no-install-recommends")
-    _run((apt, "update", "--quiet"), timeout=INSTALL_TIMEOUT, env=quiet)
+    installer = PackageInstaller("The PostgreSQL server")
     # The server's package would create a database cluster and start it; this setting of postgresql-common prevents it.
-    _run((*get, "postgresql-common"), timeout=INSTALL_TIMEOUT, env=quiet)
+    installer.install("postgresql-common")
     settings = Path("/etc/postgresql-common/createcluster.conf")
     with settings.open("a") as file:
         file.write("create_main_cluster = false\n")
-    _run((*get, "postgresql"), timeout=INSTALL_TIMEOUT, env=quiet)
+    installer.install("postgresql")
     programs = find_programs()
     if programs is None:
         raise ProcessError(f"apt-get installed PostgreSQL, but {DEBIAN_FOLDER} contains no server")
     return programs
-
-
-def _run(
-    command: Sequence[str],
-    *,
-    timeout: float,
-    env: Mapping[str, str],
-    user: str | None = None,
-    cwd: Path | None = None,
-) -> None:
-    completed = subprocess.run(
-        command,
-        timeout=timeout,
-        env=dict(env),
-        user=user,
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if completed.returncode:
-        raise ProcessError(
-            f"{' '.join(command)} exited with status {completed.returncode}:\n{completed.stdout}{completed.stderr}"
-        )

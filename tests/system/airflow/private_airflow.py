@@ -19,15 +19,17 @@ from tests.system.process.sessions import ProcessError, ProcessSession, end_all,
 
 HOST: Final = "127.0.0.1"
 
-# The components that `airflow standalone` starts. They are started one by one, because the log servers of `standalone`
-# listen on all interfaces (it has no option --skip-serve-logs; the API server reads the logs from the folder anyway),
-# and because a test must be able to end a single component.
+# The commands of the components. They are started one by one instead of with `airflow standalone`, because the log
+# servers of `standalone` listen on all interfaces (it has no option --skip-serve-logs; the API server reads the logs from
+# the folder anyway), and because a test must be able to end a single component.
 COMPONENTS: Final = {
     "api-server": ("api-server",),
     "dag-processor": ("dag-processor",),
     "scheduler": ("scheduler", "--skip-serve-logs"),
     "triggerer": ("triggerer", "--skip-serve-logs"),
+    "worker": ("celery", "worker", "--skip-serve-logs"),
 }
+STANDALONE: Final = ("api-server", "dag-processor", "scheduler", "triggerer")
 MIGRATION_TIMEOUT: Final = 120.0
 START_TIMEOUT: Final = 150.0
 # Short, because a worker that has just finished a task may take long to end after TERM, and its work is not needed.
@@ -40,7 +42,7 @@ _EXCLUDED_PREFIXES: Final = ("AIRFLOW", "AWS_", "_AIRFLOW", "PYTEST_")
 
 class PrivateAirflow:
     """
-    Context manager that runs an Airflow on the loopback interface, with LocalExecutor and a triggerer.
+    Context manager that runs an Airflow on the loopback interface, by default with LocalExecutor and a triggerer.
 
     It requires no authentication: every user who can reach its port is an administrator.
 
@@ -60,7 +62,7 @@ class PrivateAirflow:
         dag_folders: Sequence[Path],
         connections: Mapping[str, Mapping[str, Any]],
         settings: Mapping[str, str] | None = None,
-        components: Sequence[str] = tuple(COMPONENTS),
+        components: Sequence[str] = STANDALONE,
         database: str | None = None,
     ) -> None:
         self.home = home
@@ -96,11 +98,19 @@ class PrivateAirflow:
                 + "\n".join(component.log_tail() for component in self.components.values())
             )
 
-    def start_component(self, name: str) -> ProcessSession:
-        """Start or restart a component. Processes that remain of the previous one are killed."""
+    def start_component(self, name: str, settings: Mapping[str, str] | None = None) -> ProcessSession:
+        """
+        Start or restart a component. Processes that remain of the previous one are killed.
+
+        :param name: the name of the component.
+        :param settings: further environment variables for this component only.
+        """
         if name in self.components:
             self.components[name].kill()
-        component = self.components[name] = self._spawn(name, COMPONENTS[_kind(name)])
+        kind = _kind(name)
+        # Celery workers of the same machine must have different names.
+        options = ("--celery-hostname", name) if kind == "worker" else ()
+        component = self.components[name] = self._spawn(name, (*COMPONENTS[kind], *options), settings)
         return component
 
     def stop(self) -> None:
@@ -155,10 +165,11 @@ class PrivateAirflow:
     ) -> None:
         self.stop()
 
-    def _spawn(self, name: str, arguments: Sequence[str]) -> ProcessSession:
-        return ProcessSession(
-            f"airflow {name}", _airflow(arguments), env=self.env, log=self.home / f"{name}.log"
-        )
+    def _spawn(
+        self, name: str, arguments: Sequence[str], settings: Mapping[str, str] | None = None
+    ) -> ProcessSession:
+        env = {**self.env, **(settings or {})}
+        return ProcessSession(f"airflow {name}", _airflow(arguments), env=env, log=self.home / f"{name}.log")
 
     def _health(self) -> dict[str, str]:
         try:

@@ -8,11 +8,14 @@ from typing import Any
 from airflow.sdk import DAG
 
 from polysync_airflow.operators import PolysyncStartPipelineOperator
-from tests.chaos.kill_points import kill_at_call, kill_at_deferral, record_process
+from tests.chaos.kill_points import announce_call, kill_at_call, kill_at_deferral, record_process
 
 START = "StartPipelineExecution"
 BEFORE_START = kill_at_call(START, after_response=False)
 AFTER_START = kill_at_call(START, after_response=True)
+
+# The task waits in its worker, and records its processes.
+SYNCHRONOUS: dict[str, Any] = {"pre_execute": record_process(), "deferrable": False}
 
 # The operator's arguments, by test case.
 CASES: dict[str, dict[str, Any]] = {
@@ -21,7 +24,7 @@ CASES: dict[str, dict[str, Any]] = {
     "3a": {},
     "3b": {},
     "4": {"pre_execute": kill_at_deferral()},
-    "5": {"pre_execute": record_process(), "deferrable": False},
+    "5": SYNCHRONOUS,
     "6a": {},
     "6b": {},
     "7": {},
@@ -35,14 +38,32 @@ CASES: dict[str, dict[str, Any]] = {
     "10": {"retry_mode": "resume"},
     "11": {"retry_mode": "new"},
     "12": {"pre_execute": AFTER_START, "pipeline_parameters": {"Value": "try-{{ ti.try_number }}"}},
-    "15a": {"pre_execute": record_process(), "deferrable": False, "retries": 0},
+    "15a": {**SYNCHRONOUS, "retries": 0},
     "15b": {"pre_execute": AFTER_START, "retries": 0},
-    "16": {"pre_execute": record_process(), "deferrable": False, "retries": 0},
+    "16": {**SYNCHRONOUS, "retries": 0},
     "17a": {},
     "17b": {"deferrable": False},
+    "17c": {"deferrable": False},
+    "18a": {**SYNCHRONOUS, "pre_execute": announce_call(START)},
+    "18b": {**SYNCHRONOUS, "pre_execute": kill_at_call(START, after_response=True, whole_worker=True)},
+    "19a": SYNCHRONOUS,
+    "19b": {**SYNCHRONOUS, "retries": 0},
+    "20a": SYNCHRONOUS,
+    "20b": SYNCHRONOUS,
+    "21a": {**SYNCHRONOUS, "pre_execute": announce_call(START)},
+    "21b": {"pre_execute": announce_call(START)},
+    "21c": SYNCHRONOUS,
+    "22a": SYNCHRONOUS,
+    "22b": SYNCHRONOUS,
+    "23a": {},
+    "23b": SYNCHRONOUS,
+    "24": SYNCHRONOUS,
+    "25a": {},
+    "25b": SYNCHRONOUS,
+    "26": {},
 }
 # The number of mapped tasks, by test case.
-MAPPED_TASKS = {"13": 50, "14": 20}
+MAPPED_TASKS = {"13": 50, "14": 20, "27": 50}
 DAGRUN_TIMEOUT = {"9c": timedelta(seconds=90)}
 
 COMMON: dict[str, Any] = {

@@ -1,0 +1,63 @@
+"""What a test case of the suite is, and the outcome that it expects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from tests.chaos.deployment.airflow_deployment import CELERY, EXECUTORS, LOCAL
+from tests.chaos.scenarios.shared import Scenario
+
+# Step duration, in seconds, of executions that do not end during the test unless they are stopped.
+LONG: Final = 200.0
+
+
+@dataclass(frozen=True)
+class Expected:
+    """
+    The expected outcome of each run of a test case.
+
+    :param statuses: the final statuses of the pipeline's executions, in the order of their start.
+    :param state: the final state of each task.
+    :param tries: the number of tries of each task; None if it does not matter.
+    :param stops: whether the executions were stopped by request.
+    """
+
+    statuses: tuple[str, ...] = ("Succeeded",)
+    state: str = "success"
+    tries: int | None = 1
+    stops: bool = False
+
+
+@dataclass(frozen=True)
+class Case:
+    """
+    A test case.
+
+    :param number: the number in the table, also used in the DAG id.
+    :param title: the failure that happens.
+    :param scenario: how the run goes.
+    :param expected: the expected outcome.
+    :param seconds: how long each of the pipeline's three steps takes.
+    :param exclusive: whether the case affects components that all tasks share. Its runs are made one after the other,
+        and their executions end only when the scenario releases them.
+    :param slow: whether the option ``--short`` skips the case.
+    :param executors: the executors with which the case runs.
+    """
+
+    number: str
+    title: str
+    scenario: Scenario
+    expected: Expected
+    seconds: float = 5.0
+    exclusive: bool = False
+    slow: bool = False
+    executors: tuple[str, ...] = EXECUTORS
+
+
+SUCCESS_AFTER_RETRY: Final = Expected(tries=2)
+STOPPED: Final = ("Stopped",)
+FAILED_AND_STOPPED: Final = Expected(STOPPED, "failed", stops=True)
+REPLACED: Final = Expected(("Stopped", "Succeeded"), tries=2, stops=True)
+ONLY_LOCAL: Final = (LOCAL,)
+ONLY_CELERY: Final = (CELERY,)

@@ -1,0 +1,227 @@
+"""Scenarios in which the worker of a task is killed, shut down or frozen, or gets the task's message again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import psutil
+
+from tests.chaos.deployment.airflow_deployment import CELERY
+from tests.chaos.run import Run, Steps, UnexpectedStateError
+from tests.chaos.scenarios.shared import (
+    DESCRIBE,
+    START,
+    alive,
+    clear,
+    sleep,
+    wait_for_end,
+    wait_for_failure,
+    wait_for_kill,
+)
+from tests.system.process.sessions import ProcessSession
+
+# Seconds for which the emulator holds the request to start, so that the worker can be killed or frozen meanwhile.
+REQUEST_SECONDS: Final = 10.0
+# Seconds in which a worker that continues notices that it no longer owns the task, and calls on_kill.
+SECONDS_AFTER_THAW: Final = 15.0
+# Seconds for which a worker that shuts down must go on with its task.
+WARM_SECONDS: Final = 10.0
+CALLBACK: Final = "the process of its task has died"
+SUPERSEDED: Final = "A later try continues with the execution"
+REDELIVERED: Final = "ignoring redelivered message"
+
+
+def worker_killed(run: Run) -> Steps:
+    """The worker process that runs the task, the parent of the task's process, is killed in the synchronous mode."""
+    run.start()
+    orphan = yield from _kill_worker(run)
+    yield from wait_for_end(run)
+    run.remarks.append(_state_of(orphan))
+
+
+def worker_killed_and_cleared(run: Run) -> Steps:
+    """As `worker_killed`, but without retries. The user clears the failed task."""
+    run.start()
+    orphan = yield from _kill_worker(run)
+    yield from wait_for_failure(run)
+    yield from clear(run)
+    run.remarks.append(_state_of(orphan))
+
+
+def worker_killed_during_start(run: Run) -> Steps:
+    """The whole Celery worker is killed while the request to start is in flight. AWS processes it all the same."""
+    _delay_start(run)
+    run.start()
+    marker = yield from _marker(run, "calling")
+    yield from _end_worker(run, marker, lambda worker: worker.kill())
+    yield from _end_in_second_try(run)
+
+
+def worker_killed_after_start(run: Run) -> Steps:
+    """The whole Celery worker is killed, by the kill point, when AWS has processed the start."""
+    run.start()
+    yield from wait_for_kill(run)
+    yield from _end_in_second_try(run)
+
+
+def whole_worker_killed(run: Run) -> Steps:
+    """All processes of the Celery worker are killed in the synchronous mode. The task is retried."""
+    run.start()
+    marker = yield from _polling(run)
+    yield from _end_worker(run, marker, lambda worker: worker.kill())
+    yield from _end_in_second_try(run)
+
+
+def whole_worker_killed_without_retries(run: Run) -> Steps:
+    """As `whole_worker_killed`, but without retries: the failure callback must stop the execution."""
+    run.start()
+    marker = yield from _polling(run)
+    yield from _end_worker(run, marker, lambda worker: worker.kill())
+    yield from wait_for_failure(run)
+    yield from run.until("the failure callback has run", lambda: run.callback_log_has(CALLBACK))
+    run.remarks.append("stopped by the failure callback in the DAG processor")
+
+
+def worker_shut_down_warm(run: Run) -> Steps:
+    """The Celery worker gets TERM in the synchronous mode: it takes no new tasks, and ends when its tasks have ended."""
+    run.start()
+    marker = yield from _polling(run)
+    worker = run.deployment.worker_of(marker["pid"])
+    worker.signal(signal.SIGTERM)
+    yield from sleep(WARM_SECONDS)
+    run.require(marker["pid"] in worker.members(), "the worker ended its task at once")
+    yield from _release(run)
+    yield from run.until("the worker has ended", lambda: not worker.members())
+
+
+def worker_shut_down_cold(run: Run) -> Steps:
+    """The Celery worker gets QUIT in the synchronous mode: it ends its tasks, and gives their messages back."""
+    run.start()
+    marker = yield from _polling(run)
+    yield from run.wait_for_hold()
+    yield from _end_worker(run, marker, lambda worker: worker.signal(signal.SIGQUIT))
+    yield from _end_in_second_try(run)
+    run.remarks.append(f"message received {run.deliveries()} times")
+
+
+def frozen_during_start(run: Run) -> Steps:
+    """The worker is frozen while the request to start is in flight, and continues when the next try has taken over."""
+    _delay_start(run)
+    run.start()
+    marker = yield from _marker(run, "calling")
+    yield from _freeze(run, marker)
+
+
+def frozen_during_wait(run: Run) -> Steps:
+    """The worker is frozen in the synchronous mode, and continues when the next try has taken over."""
+    run.start()
+    marker = yield from _polling(run)
+    yield from _freeze(run, marker)
+
+
+def message_redelivered(run: Run) -> Steps:
+    """The broker sends the message of the running task again, because the visibility timeout has passed."""
+    run.deployment.restart_workers_with_short_visibility()
+    run.start()
+    yield from _polling(run)
+    start = time.monotonic()
+    yield from run.until("a worker received the message again", lambda: run.deliveries() > 1)
+    run.remarks.append(
+        f"message received {run.deliveries()} times, again after {time.monotonic() - start:.0f} s"
+    )
+    yield from run.until(
+        "the second worker refused the task", lambda: REDELIVERED in run.deployment.worker_log()
+    )
+    yield from _release(run)
+
+
+def _delay_start(run: Run) -> None:
+    control = run.deployment.emulator.control
+    control.add_fault("latency", START, pipeline=run.pipeline, count=1, delay=REQUEST_SECONDS)
+
+
+def _marker(run: Run, name: str) -> Any:
+    yield from run.until(f"the task wrote the marker {name!r}", lambda: run.marker(name) is not None)
+    return run.marker(name)
+
+
+def _polling(run: Run) -> Any:
+    """Wait until the first try polls in its worker; return its marker."""
+    marker = yield from _marker(run, "try-1")
+    yield from run.until("the task polls in its worker", lambda: bool(run.calls(DESCRIBE)))
+    return marker
+
+
+def _end_worker(run: Run, marker: Any, end: Callable[[ProcessSession], None]) -> Steps:
+    worker = run.deployment.worker_of(marker["pid"])
+    end(worker)
+    yield from run.until("the worker has ended", lambda: not worker.members())
+
+
+def _end_in_second_try(run: Run) -> Steps:
+    """Let the execution end when the second try waits for it."""
+    yield from _wait_for_second_try(run)
+    yield from _release(run)
+
+
+def _wait_for_second_try(run: Run) -> Steps:
+    start = time.monotonic()
+    yield from run.until(
+        "the second try runs",
+        lambda: run.task()["try_number"] == 2 and run.all_in("running", "deferred"),
+    )
+    polls = len(run.calls(DESCRIBE))
+    yield from run.until("the second try polls", lambda: len(run.calls(DESCRIBE)) > polls)
+    run.remarks.append(f"second try polls after {time.monotonic() - start:.0f} s")
+
+
+def _release(run: Run) -> Steps:
+    yield from run.wait_for_hold()
+    run.release()
+    yield from wait_for_end(run)
+
+
+def _freeze(run: Run, marker: Any) -> Steps:
+    """Freeze the worker until the second try has taken over, and let the execution end some time after the thaw."""
+    processes = _worker_processes(run, marker)
+    _signal(processes, signal.SIGSTOP)
+    yield from _wait_for_second_try(run)
+    _signal(processes, signal.SIGCONT)
+    yield from run.until("the first try has ended", lambda: not alive(marker["pid"]))
+    yield from sleep(SECONDS_AFTER_THAW)
+    superseded = run.task_log_has(SUPERSEDED, try_number=1)
+    run.remarks.append("on_kill: later try noticed" if superseded else "on_kill: no later try noticed")
+    yield from _release(run)
+
+
+def _worker_processes(run: Run, marker: Any) -> Sequence[int]:
+    """Return the processes to freeze: all of the Celery worker; of LocalExecutor's workers, only the task's."""
+    worker = run.deployment.worker_of(marker["pid"])
+    return worker.members() if run.deployment.executor == CELERY else (marker["parent"], marker["pid"])
+
+
+def _signal(processes: Sequence[int], number: signal.Signals) -> None:
+    for pid in processes:
+        os.kill(pid, number)
+
+
+def _kill_worker(run: Run) -> Any:
+    """Kill the parent of the task's process: a process of LocalExecutor or of a Celery worker; return the orphan."""
+    yield from run.until(
+        "the task polls in its worker", lambda: bool(run.marker("try-1") and run.calls(DESCRIBE))
+    )
+    marker = run.marker("try-1") or {}
+    if marker["parent"] == run.deployment.worker_of(marker["parent"]).pid:
+        raise UnexpectedStateError(f"process {marker['parent']} is not a process that runs tasks")
+    orphan = psutil.Process(marker["pid"])
+    os.kill(marker["parent"], signal.SIGKILL)
+    yield from run.until("the worker is gone", lambda: not alive(marker["parent"]))
+    return orphan
+
+
+def _state_of(orphan: psutil.Process) -> str:
+    return "orphan still runs" if orphan.is_running() and alive(orphan.pid) else "orphan has ended"

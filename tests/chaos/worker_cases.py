@@ -1,0 +1,143 @@
+"""The test cases about workers that die, freeze or shut down, and about outages of what all components share."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.chaos.case import (
+    FAILED_AND_STOPPED,
+    LONG,
+    ONLY_CELERY,
+    REPLACED,
+    STOPPED,
+    SUCCESS_AFTER_RETRY,
+    Case,
+    Expected,
+)
+from tests.chaos.deployment.airflow_deployment import EXECUTORS
+from tests.chaos.scenarios import components, users, workers
+from tests.chaos.scenarios.shared import Scenario
+
+
+def _alone(
+    number: str,
+    title: str,
+    scenario: Scenario,
+    expected: Expected,
+    *,
+    executors: tuple[str, ...] = ONLY_CELERY,
+    slow: bool = True,
+) -> Case:
+    """Return a test case that affects what all tasks share, and therefore runs alone."""
+    return Case(number, title, scenario, expected, seconds=1, exclusive=True, slow=slow, executors=executors)
+
+
+WORKER_CASES: Final = (
+    _alone(
+        "17c",
+        "scheduler killed, task waits in a Celery worker",
+        components.scheduler_killed_while_celery_runs,
+        Expected(),
+    ),
+    _alone(
+        "18a",
+        "whole worker killed while the start is in flight",
+        workers.worker_killed_during_start,
+        SUCCESS_AFTER_RETRY,
+    ),
+    _alone(
+        "18b",
+        "whole worker killed after AWS processed the start",
+        workers.worker_killed_after_start,
+        SUCCESS_AFTER_RETRY,
+    ),
+    _alone(
+        "19a",
+        "whole worker killed, synchronous mode",
+        workers.whole_worker_killed,
+        SUCCESS_AFTER_RETRY,
+    ),
+    _alone(
+        "19b",
+        "as 19a, retries=0",
+        workers.whole_worker_killed_without_retries,
+        FAILED_AND_STOPPED,
+    ),
+    _alone(
+        "20a",
+        "warm shutdown (SIGTERM) of the worker, synchronous mode",
+        workers.worker_shut_down_warm,
+        Expected(),
+    ),
+    _alone(
+        "20b",
+        "cold shutdown (SIGQUIT) of the worker, synchronous mode",
+        workers.worker_shut_down_cold,
+        REPLACED,
+    ),
+    _alone(
+        "21a",
+        "worker frozen while the start is in flight, synchronous mode",
+        workers.frozen_during_start,
+        SUCCESS_AFTER_RETRY,
+        executors=EXECUTORS,
+    ),
+    _alone(
+        "21b",
+        "worker frozen while the start is in flight, deferred mode",
+        workers.frozen_during_start,
+        SUCCESS_AFTER_RETRY,
+        executors=EXECUTORS,
+    ),
+    _alone(
+        "21c",
+        "worker frozen in the wait, synchronous mode",
+        workers.frozen_during_wait,
+        SUCCESS_AFTER_RETRY,
+        executors=EXECUTORS,
+    ),
+    Case("22a", "user clears the running task, synchronous mode", users.user_clears_running, REPLACED, LONG),
+    Case(
+        "22b",
+        "as 22a, and fails the DAG run at once",
+        users.user_clears_running_and_fails_run,
+        Expected(STOPPED, "failed", tries=None, stops=True),
+        LONG,
+    ),
+    _alone("23a", "broker killed and restarted, deferred mode", components.broker_killed, Expected()),
+    _alone("23b", "broker killed and restarted, synchronous mode", components.broker_killed, Expected()),
+    _alone(
+        "24",
+        "message redelivered after the visibility timeout",
+        workers.message_redelivered,
+        Expected(),
+    ),
+    _alone(
+        "25a",
+        "database away for 20 s, deferred mode",
+        components.database_killed,
+        Expected(),
+        executors=EXECUTORS,
+    ),
+    _alone(
+        "25b",
+        "database away for 20 s, synchronous mode",
+        components.database_killed,
+        Expected(tries=None),
+        executors=EXECUTORS,
+    ),
+    _alone(
+        "26",
+        "both triggerers dead for 60 s",
+        components.triggerers_dead,
+        Expected(),
+        executors=EXECUTORS,
+    ),
+    _alone(
+        "27",
+        "fan-out of 50 deferred tasks",
+        components.many_tasks,
+        Expected(("Succeeded",) * 50),
+        executors=EXECUTORS,
+    ),
+)

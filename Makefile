@@ -11,8 +11,9 @@
 #   make lint                 check formatting, lint rules and types
 #   make import-cost          measure what an import of the operators costs each time a DAG file is parsed
 #   make chaos                kill and restart processes of a real Airflow on PostgreSQL; each case runs five times
-#                             (ARGS="--short" or ARGS="--runs 1 --rows 1,8a" runs less). Installs PostgreSQL if it
-#                             is missing.
+#                             (ARGS="--short" or ARGS="--runs 1 --rows 1,8a" runs less). ARGS="--executor celery" takes
+#                             CeleryExecutor, with Redis and two workers, instead of LocalExecutor. Installs PostgreSQL
+#                             and Redis if they are missing.
 #   make chaos-amazon         the same for the operators of the Amazon provider
 #   make compare              run our operators and those of the Amazon provider through the same cases
 #   make bench                run all benchmarks, compared with the Amazon provider; takes some hours.

@@ -101,7 +101,7 @@ WORKER_CASES: Final = (
         "22b",
         "as 22a, and fails the DAG run at once",
         users.user_clears_running_and_fails_run,
-        Expected(STOPPED, "failed", tries=None, stops=True),
+        Expected(STOPPED, "skipped", tries=None, stops=True),
         LONG,
     ),
     _alone("23a", "broker killed and restarted, deferred mode", components.broker_killed, Expected()),

@@ -39,8 +39,9 @@ class Case:
     :param scenario: how the run goes.
     :param expected: the expected outcome.
     :param seconds: how long each of the pipeline's three steps takes.
-    :param exclusive: whether the case affects components that all tasks share. Its runs are made one after the other,
-        and their executions end only when the scenario releases them.
+    :param exclusive: whether the case affects components that all tasks share, so that no other case can run.
+    :param together: whether the runs of an exclusive case go through one outage together. Otherwise they are made one
+        after the other.
     :param slow: whether the option ``--short`` skips the case.
     :param executors: the executors with which the case runs.
     """
@@ -51,8 +52,14 @@ class Case:
     expected: Expected
     seconds: float = 5.0
     exclusive: bool = False
+    together: bool = False
     slow: bool = False
     executors: tuple[str, ...] = EXECUTORS
+
+    @property
+    def hold(self) -> bool:
+        """Whether the executions end only when the scenario releases them, which also prevents their stop."""
+        return self.exclusive and not self.expected.stops
 
 
 SUCCESS_AFTER_RETRY: Final = Expected(tries=2)

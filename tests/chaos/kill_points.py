@@ -1,10 +1,10 @@
 """
-Kill points: places in a task's process at which the process kills itself, or its whole worker, with SIGKILL.
+Kill points: places in a task's process at which the process kills itself with SIGKILL.
 
 Each kill point is a ``pre_execute`` of an operator, so that the operator itself is unchanged. It is active in the first
 try only. Before the kill it writes the marker ``killed``, which proves to the suite that the kill happened.
 
-`announce_call` and `record_process` kill nothing: they write markers, so that the suite can kill or freeze the process.
+The other hooks kill nothing: they write markers, so that the suite can kill or freeze the process or its worker.
 """
 
 from __future__ import annotations
@@ -16,25 +16,23 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from tests.chaos import markers
-from tests.system.process.sessions import session_members
 
 PreExecute = Callable[[Any], None]
 
 
-def kill_at_call(operation: str, *, after_response: bool, whole_worker: bool = False) -> PreExecute:
+def kill_at_call(operation: str, *, after_response: bool) -> PreExecute:
     """
     Kill the process at a call of SageMaker.
 
     :param operation: the operation, for example ``StartPipelineExecution``.
     :param after_response: True to kill after the response has arrived, but before botocore returns it; False to kill
         before the request is sent.
-    :param whole_worker: whether all processes of the Celery worker are killed.
     """
 
     def at_call(pipeline: str, token: str | None, send: Callable[[], Any]) -> NoReturn:
         if after_response:
             send()
-        _kill_own_process(pipeline, whole_worker=whole_worker, operation=operation, token=token)
+        _kill_own_process(pipeline, operation=operation, token=token)
 
     return _at_call(operation, at_call)
 
@@ -47,8 +45,24 @@ def announce_call(operation: str) -> PreExecute:
     """
 
     def at_call(pipeline: str, _token: str | None, send: Callable[[], Any]) -> Any:
-        markers.write(pipeline, "calling", pid=os.getpid(), parent=os.getppid())
+        _record_process(pipeline, "calling")
         return send()
+
+    return _at_call(operation, at_call)
+
+
+def hang_after_call(operation: str) -> PreExecute:
+    """
+    Record the process in the marker ``answered`` when a response has arrived, and never return it to botocore.
+
+    :param operation: the operation, for example ``StartPipelineExecution``.
+    """
+
+    def at_call(pipeline: str, _token: str | None, send: Callable[[], Any]) -> NoReturn:
+        send()
+        _record_process(pipeline, "answered")
+        while True:
+            signal.pause()
 
     return _at_call(operation, at_call)
 
@@ -73,7 +87,7 @@ def record_process() -> PreExecute:
 
     def record(context: Any) -> None:
         name = f"try-{context['ti'].try_number}"
-        markers.write(_pipeline(context), name, pid=os.getpid(), parent=os.getppid())
+        _record_process(_pipeline(context), name)
 
     return record
 
@@ -99,6 +113,10 @@ def _at_call(operation: str, action: Callable[[str, str | None, Callable[[], Any
     return install
 
 
+def _record_process(pipeline: str, name: str) -> None:
+    markers.write(pipeline, name, pid=os.getpid(), parent=os.getppid())
+
+
 def _is_first_try(context: Any) -> bool:
     return bool(context["ti"].try_number == 1)
 
@@ -111,13 +129,7 @@ def _text(value: bytes | str) -> str:
     return value.decode() if isinstance(value, bytes) else value
 
 
-def _kill_own_process(pipeline: str, *, whole_worker: bool = False, **facts: Any) -> NoReturn:
+def _kill_own_process(pipeline: str, **facts: Any) -> NoReturn:
     markers.write(pipeline, "killed", pid=os.getpid(), **facts)
-    if whole_worker:
-        # All processes of a component are in one session.
-        own = os.getpid()
-        for pid in session_members([os.getsid(own)]):
-            if pid != own:
-                os.kill(pid, signal.SIGKILL)
     os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError("The process runs on after SIGKILL")

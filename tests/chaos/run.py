@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
@@ -12,12 +13,17 @@ import httpx
 
 from tests.chaos import markers
 from tests.chaos.deployment.airflow_deployment import AirflowDeployment
+from tests.chaos.group import Group
 from tests.emulator.builders import ROLE, definition, step
 from tests.system.airflow.client import AirflowError
 
 TASK: Final = "start"
 STEPS: Final = ("First", "Second", "Third")
 QUEUE_URL: Final = "https://sqs.us-east-1.amazonaws.com/123456789012/held"
+# What a Celery worker writes to its log about the message of a task: that it received it, and that it refuses it.
+RECEIVED: Final = "Executing workload in Celery"
+REFUSED: Final = "Task already running elsewhere, ignoring redelivered message"
+CELERY_ID: Final = re.compile(r"\[([0-9a-f]{8}-[0-9a-f-]{27})\]")
 # The progress of a scenario: at each ``yield`` the runner continues the other runs.
 Steps = Generator[None, None, None]
 # Seconds to wait for a condition. Long, because the machine may be busy.
@@ -52,14 +58,24 @@ class Run:
     :param number: the number of the run.
     :param seconds: how long each of the pipeline's three steps takes; a scenario may change `seconds` later.
     :param hold: whether the third step waits until `release` is called.
+    :param group: the runs of the test case that run at the same time, if they go through an outage together.
     """
 
     def __init__(
-        self, deployment: AirflowDeployment, case: str, number: int, *, seconds: float, hold: bool = False
+        self,
+        deployment: AirflowDeployment,
+        case: str,
+        number: int,
+        *,
+        seconds: float,
+        hold: bool = False,
+        group: Group | None = None,
     ) -> None:
         self.deployment = deployment
         self.dag_id = f"{deployment.provider}_{case}"
         self.pipeline = f"case-{case}-{number}"
+        self.group = group or Group()
+        self.group.join(self.pipeline)
         self.problems: list[str] = []
         self.remarks: list[str] = []
         self.seconds = seconds
@@ -134,6 +150,15 @@ class Run:
                 raise UnexpectedStateError(f"not true after {timeout:.0f} s: {name}; {self.state_line()}")
             yield
 
+    def meet(self, point: str, then: Callable[[], None] | None = None) -> Steps:
+        """
+        Wait until all runs of the group have arrived at a point.
+
+        :param point: the name of the point.
+        :param then: an action that only one of the runs takes, when all have arrived.
+        """
+        yield from self.group.meet(self.pipeline, point, then)
+
     def require(self, condition: bool, problem: str) -> None:
         """Record a problem if a condition is false."""
         if not condition:
@@ -201,9 +226,22 @@ class Run:
         return self._has(self.deployment.logs / "dag_processor", "*.log", text)
 
     def deliveries(self) -> int:
-        """Return how many times Celery workers received the message with the run's task."""
+        """Return how many times Celery workers received the message with the run's task; of several tries, the most."""
+        return max((self._worker_lines(RECEIVED, celery_id) for celery_id in self._celery_ids()), default=0)
+
+    def refusals(self) -> int:
+        """Return how many times a Celery worker refused the run's task, because it runs in another process."""
+        return sum(self._worker_lines(REFUSED, celery_id) for celery_id in self._celery_ids())
+
+    def _celery_ids(self) -> set[str]:
         lines = self.deployment.worker_log().splitlines()
-        return sum("Executing workload in Celery" in line and self._run_id in line for line in lines)
+        # Celery names the message by an id of its own, and the run only in its content.
+        found = (CELERY_ID.search(line) for line in lines if RECEIVED in line and self._run_id in line)
+        return {match[1] for match in found if match}
+
+    def _worker_lines(self, text: str, celery_id: str) -> int:
+        lines = self.deployment.worker_log().splitlines()
+        return sum(text in line and celery_id in line for line in lines)
 
     def _logs(self) -> Path:
         return self.deployment.logs / f"dag_id={self.dag_id}" / f"run_id={self._run_id}"

@@ -1,4 +1,4 @@
-"""Schedules the runs: concurrently if a test case affects only its own task, otherwise one after the other."""
+"""Schedules the runs: all at once if a test case affects only its own task, otherwise one test case after the other."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import httpx
 from tests.chaos.case import Case
 from tests.chaos.checks import Outcome, check, wait_for_executions
 from tests.chaos.deployment.airflow_deployment import AirflowDeployment
+from tests.chaos.group import Group
 from tests.chaos.run import Run, Steps, UnexpectedStateError
 from tests.system.airflow.client import AirflowError
 
@@ -54,8 +55,8 @@ class Runner:
             self._deployment.client.wait_for_dag(f"{self._deployment.provider}_{case.number}")
         self._run_concurrently([case for case in self._cases if not case.exclusive])
         for case in self._cases:
-            for number in range(self._runs if case.exclusive else 0):
-                self._run_exclusively(case, number)
+            if case.exclusive:
+                self._run_exclusively(case)
 
     def _run_concurrently(self, cases: Iterable[Case]) -> None:
         # The first run of each case, then the second run of each case, so that runs of a case do not start together.
@@ -72,17 +73,21 @@ class Runner:
             active = [run for run in active if self._advance(run)]
             time.sleep(TICK)
 
-    def _run_exclusively(self, case: Case, number: int) -> None:
-        (run,) = self._start([(case, number)])
-        self._deployment.calls.refresh()
-        while self._advance(run):
-            time.sleep(TICK)
-            self._deployment.calls.refresh()
-        self._deployment.repair()
+    def _run_exclusively(self, case: Case) -> None:
+        numbers = range(self._runs)
+        for group in [numbers] if case.together else [[number] for number in numbers]:
+            active = list(self._start(((case, number) for number in group), Group()))
+            while active:
+                self._deployment.calls.refresh()
+                active = [run for run in active if self._advance(run)]
+                time.sleep(TICK)
+            self._deployment.repair()
 
-    def _start(self, runs: Iterable[tuple[Case, int]]) -> Iterator[_ActiveRun]:
+    def _start(self, runs: Iterable[tuple[Case, int]], group: Group | None = None) -> Iterator[_ActiveRun]:
         for case, number in runs:
-            run = Run(self._deployment, case.number, number + 1, seconds=case.seconds, hold=case.exclusive)
+            run = Run(
+                self._deployment, case.number, number + 1, seconds=case.seconds, hold=case.hold, group=group
+            )
             yield _ActiveRun(case, run, _all_steps(case, run), time.monotonic())
 
     def _advance(self, active: _ActiveRun) -> bool:
@@ -101,4 +106,5 @@ def _all_steps(case: Case, run: Run) -> Steps:
         yield from case.scenario(run)
     except (UnexpectedStateError, AirflowError, httpx.HTTPError) as error:
         run.problems.append(str(error))
+    run.group.leave(run.pipeline)
     yield from wait_for_executions(run)

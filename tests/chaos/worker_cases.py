@@ -27,8 +27,10 @@ def _alone(
     *,
     executors: tuple[str, ...] = ONLY_CELERY,
     slow: bool = True,
+    together: bool = True,
+    seconds: float = 1,
 ) -> Case:
-    """Return a test case that affects what all tasks share, and therefore runs alone."""
+    """Return a test case that affects what all tasks share."""
     return Case(number, title, scenario, expected, seconds=1, exclusive=True, slow=slow, executors=executors)
 
 
@@ -62,6 +64,7 @@ WORKER_CASES: Final = (
         "as 19a, retries=0",
         workers.whole_worker_killed_without_retries,
         FAILED_AND_STOPPED,
+        seconds=LONG,
     ),
     _alone(
         "20a",
@@ -74,6 +77,7 @@ WORKER_CASES: Final = (
         "cold shutdown (SIGQUIT) of the worker, synchronous mode",
         workers.worker_shut_down_cold,
         REPLACED,
+        seconds=LONG,
     ),
     _alone(
         "21a",
@@ -139,5 +143,6 @@ WORKER_CASES: Final = (
         components.many_tasks,
         Expected(("Succeeded",) * 50),
         executors=EXECUTORS,
+        together=False,
     ),
 )

@@ -7,6 +7,7 @@ With CeleryExecutor, Redis and two Celery workers are added.
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -55,6 +56,8 @@ SETTINGS: Final = {
 WORKER_CONCURRENCY: Final = 8
 # What a Celery worker writes to its log when it can run tasks.
 WORKER_READY: Final = "ready."
+# Seconds after which a worker's request for a message expires in the broker, and some time more.
+BROKER_REQUEST_SECONDS: Final = 2.0
 # Seconds after which the broker sends a message again if no worker has confirmed the end of its task. Kombu then
 # looks for such messages every two seconds, instead of every hundred.
 SHORT_VISIBILITY: Final = {
@@ -120,6 +123,16 @@ class AirflowDeployment:
         self.airflow.start_component(name)
         self._jobs[name] = self._new_job(before)
 
+    def kill_triggerers(self) -> None:
+        """Kill both triggerers with SIGKILL."""
+        for name in TRIGGERERS:
+            self.airflow.components[name].kill()
+
+    def start_triggerers(self) -> None:
+        """Start both triggerers again."""
+        for name in TRIGGERERS:
+            self.start_triggerer(name)
+
     def triggerer_of(self, job_id: int | None) -> str | None:
         """Return the triggerer with a job id; None if there is none, or if it was restarted."""
         return next((name for name, job in self._jobs.items() if job == job_id), None)
@@ -163,6 +176,18 @@ class AirflowDeployment:
             self._start_workers(self.workers)
             self._workers_changed = False
         self.emulator.control.remove_faults()
+
+    def pause_second_worker(self) -> None:
+        """Freeze the second Celery worker, so that the first one gets all tasks."""
+        for name in self.workers[1:]:
+            self.airflow.components[name].signal(signal.SIGSTOP, session=True)
+            # A message that the broker still sends in answer to the worker's last request would be delayed.
+            time.sleep(BROKER_REQUEST_SECONDS)
+
+    def resume_second_worker(self) -> None:
+        """Let the second Celery worker continue."""
+        for name in self.workers[1:]:
+            self.airflow.components[name].signal(signal.SIGCONT, session=True)
 
     def restart_workers_with_short_visibility(self) -> None:
         """Restart the Celery workers, so that the broker sends the messages of long tasks again."""

@@ -6,7 +6,7 @@ import signal
 import time
 from typing import Final
 
-from tests.chaos.deployment.airflow_deployment import FIRST, SECOND, TRIGGERERS
+from tests.chaos.deployment.airflow_deployment import FIRST, SECOND
 from tests.chaos.run import Run, Steps, UnexpectedStateError
 from tests.chaos.scenarios.shared import (
     DESCRIBE,
@@ -110,7 +110,7 @@ def api_server_restarted(run: Run) -> Steps:
 def scheduler_killed_while_celery_runs(run: Run) -> Steps:
     """The scheduler is killed while the task waits in a Celery worker. A new scheduler adopts the task."""
     yield from _start_and_wait(run)
-    run.deployment.replace_scheduler()
+    yield from run.meet("the scheduler is replaced", run.deployment.replace_scheduler)
     yield from sleep(ADOPTION_SECONDS)
     run.release()
     yield from wait_for_end(run)
@@ -120,30 +120,29 @@ def triggerers_dead(run: Run) -> Steps:
     """Both triggerers are killed while the task is deferred, and start again after a minute."""
     yield from start_and_defer(run)
     yield from run.wait_for_hold()
-    for name in TRIGGERERS:
-        run.deployment.airflow.components[name].kill()
+    yield from run.meet("both triggerers end", run.deployment.kill_triggerers)
     run.release()
     yield from sleep(TRIGGERERS_DEAD_SECONDS)
     run.require(run.all_in("deferred"), "the task did not stay deferred while no triggerer ran")
-    run.deployment.restart_ended()
+    yield from run.meet("the triggerers start", run.deployment.start_triggerers)
     yield from wait_for_end(run)
 
 
 def broker_killed(run: Run) -> Steps:
     """The broker is killed while the task waits, and comes back with its data."""
     yield from _start_and_wait(run)
-    run.deployment.broker.kill()
+    yield from run.meet("the broker ends", run.deployment.broker.kill)
     yield from sleep(BROKER_AWAY_SECONDS)
-    run.deployment.broker.restart()
+    yield from run.meet("the broker starts", run.deployment.broker.restart)
     yield from _end_under_supervision(run)
 
 
 def database_killed(run: Run) -> Steps:
     """The database is killed while the task waits, and comes back with its data."""
     yield from _start_and_wait(run)
-    run.deployment.database.kill()
+    yield from run.meet("the database ends", run.deployment.database.kill)
     yield from sleep(DATABASE_AWAY_SECONDS)
-    run.deployment.database.restart()
+    yield from run.meet("the database starts", run.deployment.database.restart)
     yield from _end_under_supervision(run)
 
 

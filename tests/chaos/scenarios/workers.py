@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import psutil
@@ -14,25 +15,24 @@ from tests.chaos.deployment.airflow_deployment import CELERY
 from tests.chaos.run import Run, Steps, UnexpectedStateError
 from tests.chaos.scenarios.shared import (
     DESCRIBE,
+    SHORT_STEP,
     START,
     alive,
     clear,
     sleep,
     wait_for_end,
     wait_for_failure,
-    wait_for_kill,
 )
 from tests.system.process.sessions import ProcessSession
 
 # Seconds for which the emulator holds the request to start, so that the worker can be killed or frozen meanwhile.
-REQUEST_SECONDS: Final = 10.0
+REQUEST_SECONDS: Final = 30.0
 # Seconds in which a worker that continues notices that it no longer owns the task, and calls on_kill.
 SECONDS_AFTER_THAW: Final = 15.0
 # Seconds for which a worker that shuts down must go on with its task.
 WARM_SECONDS: Final = 10.0
 CALLBACK: Final = "the process of its task has died"
 SUPERSEDED: Final = "A later try continues with the execution"
-REDELIVERED: Final = "ignoring redelivered message"
 
 
 def worker_killed(run: Run) -> Steps:
@@ -54,44 +54,42 @@ def worker_killed_and_cleared(run: Run) -> Steps:
 
 def worker_killed_during_start(run: Run) -> Steps:
     """The whole Celery worker is killed while the request to start is in flight. AWS processes it all the same."""
-    _delay_start(run)
-    run.start()
-    marker = yield from _marker(run, "calling")
-    yield from _end_worker(run, marker, lambda worker: worker.kill())
+    marker = yield from _start_slowly(run)
+    yield from _end_worker(run, marker, ProcessSession.kill)
     yield from _end_in_second_try(run)
 
 
 def worker_killed_after_start(run: Run) -> Steps:
-    """The whole Celery worker is killed, by the kill point, when AWS has processed the start."""
-    run.start()
-    yield from wait_for_kill(run)
+    """The whole Celery worker is killed when AWS has processed the start."""
+    marker = yield from _start_on_one_worker(run, "answered")
+    yield from _end_worker(run, marker, ProcessSession.kill)
     yield from _end_in_second_try(run)
 
 
 def whole_worker_killed(run: Run) -> Steps:
     """All processes of the Celery worker are killed in the synchronous mode. The task is retried."""
-    run.start()
-    marker = yield from _polling(run)
-    yield from _end_worker(run, marker, lambda worker: worker.kill())
+    marker = yield from _start_and_poll(run)
+    yield from _end_worker(run, marker, ProcessSession.kill)
     yield from _end_in_second_try(run)
 
 
 def whole_worker_killed_without_retries(run: Run) -> Steps:
     """As `whole_worker_killed`, but without retries: the failure callback must stop the execution."""
-    run.start()
-    marker = yield from _polling(run)
-    yield from _end_worker(run, marker, lambda worker: worker.kill())
+    marker = yield from _start_and_poll(run)
+    yield from _end_worker(run, marker, ProcessSession.kill)
     yield from wait_for_failure(run)
-    yield from run.until("the failure callback has run", lambda: run.callback_log_has(CALLBACK))
+    (execution,) = run.executions()
+    yield from run.until(
+        "the failure callback has run", lambda: run.callback_log_has(f"{execution.arn}: {CALLBACK}")
+    )
     run.remarks.append("stopped by the failure callback in the DAG processor")
 
 
 def worker_shut_down_warm(run: Run) -> Steps:
     """The Celery worker gets TERM in the synchronous mode: it takes no new tasks, and ends when its tasks have ended."""
-    run.start()
-    marker = yield from _polling(run)
+    marker = yield from _start_and_poll(run)
     worker = run.deployment.worker_of(marker["pid"])
-    worker.signal(signal.SIGTERM)
+    yield from run.meet("the worker shuts down", lambda: worker.signal(signal.SIGTERM))
     yield from sleep(WARM_SECONDS)
     run.require(marker["pid"] in worker.members(), "the worker ended its task at once")
     yield from _release(run)
@@ -100,48 +98,60 @@ def worker_shut_down_warm(run: Run) -> Steps:
 
 def worker_shut_down_cold(run: Run) -> Steps:
     """The Celery worker gets QUIT in the synchronous mode: it ends its tasks, and gives their messages back."""
-    run.start()
-    marker = yield from _polling(run)
-    yield from run.wait_for_hold()
+    marker = yield from _start_and_poll(run)
+    run.seconds = SHORT_STEP
+    run.set_steps()
     yield from _end_worker(run, marker, lambda worker: worker.signal(signal.SIGQUIT))
-    yield from _end_in_second_try(run)
-    run.remarks.append(f"message received {run.deliveries()} times")
+    yield from wait_for_end(run)
+    run.remarks.append(f"message of a try received {run.deliveries()} times at most")
 
 
 def frozen_during_start(run: Run) -> Steps:
     """The worker is frozen while the request to start is in flight, and continues when the next try has taken over."""
-    _delay_start(run)
-    run.start()
-    marker = yield from _marker(run, "calling")
+    marker = yield from _start_slowly(run)
     yield from _freeze(run, marker)
 
 
 def frozen_during_wait(run: Run) -> Steps:
     """The worker is frozen in the synchronous mode, and continues when the next try has taken over."""
-    run.start()
-    marker = yield from _polling(run)
+    marker = yield from _start_and_poll(run)
     yield from _freeze(run, marker)
 
 
 def message_redelivered(run: Run) -> Steps:
     """The broker sends the message of the running task again, because the visibility timeout has passed."""
-    run.deployment.restart_workers_with_short_visibility()
+    yield from run.meet("the workers restart", run.deployment.restart_workers_with_short_visibility)
     run.start()
-    yield from _polling(run)
+    yield from _polling(run, "try-1")
     start = time.monotonic()
     yield from run.until("a worker received the message again", lambda: run.deliveries() > 1)
+    yield from run.until("the worker refused the task", lambda: run.refusals() > 0)
+    seconds = time.monotonic() - start
     run.remarks.append(
-        f"message received {run.deliveries()} times, again after {time.monotonic() - start:.0f} s"
-    )
-    yield from run.until(
-        "the second worker refused the task", lambda: REDELIVERED in run.deployment.worker_log()
+        f"message received {run.deliveries()} times, refused {run.refusals()} times; {seconds:.0f} s"
     )
     yield from _release(run)
 
 
-def _delay_start(run: Run) -> None:
+def _start_slowly(run: Run) -> Any:
+    """Start the task, and wait until its request to start is in flight; return the marker with its processes."""
     control = run.deployment.emulator.control
     control.add_fault("latency", START, pipeline=run.pipeline, count=1, delay=REQUEST_SECONDS)
+    return (yield from _start_on_one_worker(run, "calling"))
+
+
+def _start_and_poll(run: Run) -> Any:
+    """Start the task, and wait until it polls in its worker; return the marker with its processes."""
+    return (yield from _start_on_one_worker(run, "try-1", polling=True))
+
+
+def _start_on_one_worker(run: Run, name: str, *, polling: bool = False) -> Any:
+    """Start the tasks of the group on the first Celery worker; return the marker with the processes of the run's task."""
+    yield from run.meet("the second worker pauses", run.deployment.pause_second_worker)
+    run.start()
+    marker = yield from (_polling(run, name) if polling else _marker(run, name))
+    yield from run.meet("the second worker continues", run.deployment.resume_second_worker)
+    return marker
 
 
 def _marker(run: Run, name: str) -> Any:
@@ -149,16 +159,15 @@ def _marker(run: Run, name: str) -> Any:
     return run.marker(name)
 
 
-def _polling(run: Run) -> Any:
-    """Wait until the first try polls in its worker; return its marker."""
-    marker = yield from _marker(run, "try-1")
+def _polling(run: Run, name: str) -> Any:
+    marker = yield from _marker(run, name)
     yield from run.until("the task polls in its worker", lambda: bool(run.calls(DESCRIBE)))
     return marker
 
 
 def _end_worker(run: Run, marker: Any, end: Callable[[ProcessSession], None]) -> Steps:
     worker = run.deployment.worker_of(marker["pid"])
-    end(worker)
+    yield from run.meet("the worker ends", lambda: end(worker))
     yield from run.until("the worker has ended", lambda: not worker.members())
 
 
@@ -188,10 +197,12 @@ def _release(run: Run) -> Steps:
 def _freeze(run: Run, marker: Any) -> Steps:
     """Freeze the worker until the second try has taken over, and let the execution end some time after the thaw."""
     processes = _worker_processes(run, marker)
+    yield from run.meet("the worker freezes")
     _signal(processes, signal.SIGSTOP)
     yield from _wait_for_second_try(run)
+    yield from run.meet("the worker continues")
     _signal(processes, signal.SIGCONT)
-    yield from run.until("the first try has ended", lambda: not alive(marker["pid"]))
+    yield from run.until("the process of the first try has ended", lambda: not alive(marker["pid"]))
     yield from sleep(SECONDS_AFTER_THAW)
     superseded = run.task_log_has(SUPERSEDED, try_number=1)
     run.remarks.append("on_kill: later try noticed" if superseded else "on_kill: no later try noticed")
@@ -206,7 +217,8 @@ def _worker_processes(run: Run, marker: Any) -> Sequence[int]:
 
 def _signal(processes: Sequence[int], number: signal.Signals) -> None:
     for pid in processes:
-        os.kill(pid, number)
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def _kill_worker(run: Run) -> Any:

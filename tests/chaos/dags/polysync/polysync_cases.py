@@ -8,7 +8,13 @@ from typing import Any
 from airflow.sdk import DAG
 
 from polysync_airflow.operators import PolysyncStartPipelineOperator
-from tests.chaos.kill_points import announce_call, kill_at_call, kill_at_deferral, record_process
+from tests.chaos.kill_points import (
+    announce_call,
+    hang_after_call,
+    kill_at_call,
+    kill_at_deferral,
+    record_process,
+)
 
 START = "StartPipelineExecution"
 BEFORE_START = kill_at_call(START, after_response=False)
@@ -45,7 +51,7 @@ CASES: dict[str, dict[str, Any]] = {
     "17b": {"deferrable": False},
     "17c": {"deferrable": False},
     "18a": {**SYNCHRONOUS, "pre_execute": announce_call(START)},
-    "18b": {**SYNCHRONOUS, "pre_execute": kill_at_call(START, after_response=True, whole_worker=True)},
+    "18b": {**SYNCHRONOUS, "pre_execute": hang_after_call(START)},
     "19a": SYNCHRONOUS,
     "19b": {**SYNCHRONOUS, "retries": 0},
     "20a": SYNCHRONOUS,

@@ -183,6 +183,7 @@ _TASK_CASES: Final = (
         Expected(),
         seconds=1,
         exclusive=True,
+        together=True,
         slow=True,
     ),
     Case(
@@ -192,6 +193,7 @@ _TASK_CASES: Final = (
         SUCCESS_AFTER_RETRY,
         seconds=1,
         exclusive=True,
+        together=True,
         slow=True,
         executors=ONLY_LOCAL,
     ),

@@ -31,7 +31,17 @@ def _alone(
     seconds: float = 1,
 ) -> Case:
     """Return a test case that affects what all tasks share."""
-    return Case(number, title, scenario, expected, seconds=1, exclusive=True, slow=slow, executors=executors)
+    return Case(
+        number,
+        title,
+        scenario,
+        expected,
+        seconds,
+        exclusive=True,
+        together=together,
+        slow=slow,
+        executors=executors,
+    )
 
 
 WORKER_CASES: Final = (
@@ -58,6 +68,7 @@ WORKER_CASES: Final = (
         "whole worker killed, synchronous mode",
         workers.whole_worker_killed,
         SUCCESS_AFTER_RETRY,
+        slow=False,
     ),
     _alone(
         "19b",
@@ -71,6 +82,7 @@ WORKER_CASES: Final = (
         "warm shutdown (SIGTERM) of the worker, synchronous mode",
         workers.worker_shut_down_warm,
         Expected(),
+        slow=False,
     ),
     _alone(
         "20b",

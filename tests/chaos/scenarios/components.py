@@ -70,7 +70,7 @@ def triggerer_suspended(run: Run) -> Steps:
 def scheduler_killed_while_deferred(run: Run) -> Steps:
     """The scheduler and all its workers are killed while the task is deferred. A new scheduler starts."""
     yield from start_and_defer(run)
-    run.deployment.replace_scheduler()
+    yield from run.meet("the scheduler is replaced", run.deployment.replace_scheduler)
     yield from run.wait_for_hold()
     run.release()
     yield from wait_for_end(run)
@@ -80,7 +80,7 @@ def scheduler_killed_while_running(run: Run) -> Steps:
     """The scheduler and all its workers are killed, including the one that waits. A new scheduler starts."""
     run.start()
     yield from run.until("the task polls in its worker", lambda: bool(run.calls(DESCRIBE)))
-    run.deployment.replace_scheduler()
+    yield from run.meet("the scheduler is replaced", run.deployment.replace_scheduler)
     yield from run.until(
         "the second try runs", lambda: run.task()["try_number"] == 2 and run.all_in("running")
     )

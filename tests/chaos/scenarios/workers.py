@@ -97,7 +97,7 @@ def worker_shut_down_warm(run: Run) -> Steps:
 
 
 def worker_shut_down_cold(run: Run) -> Steps:
-    """The Celery worker gets QUIT in the synchronous mode: it ends its tasks, and gives their messages back."""
+    """The Celery worker gets QUIT in the synchronous mode: it sends TERM to its tasks, and ends."""
     marker = yield from _start_and_poll(run)
     run.seconds = SHORT_STEP
     run.set_steps()

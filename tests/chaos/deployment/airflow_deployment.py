@@ -99,7 +99,7 @@ class AirflowDeployment:
             )
             self.airflow = stack.enter_context(self._airflow(self.database.url))
             self.client = self.airflow.client
-            self._jobs[FIRST] = self._new_job(set())
+            self._jobs[FIRST] = self._new_job(FIRST, set())
             self.start_triggerer(SECOND)
             self._start_workers()
             self.calls = CallLog(self.emulator.control, ignored_key=SUITE_ACCESS_KEY_ID)
@@ -121,7 +121,7 @@ class AirflowDeployment:
         """
         before = self.client.jobs("TriggererJob")
         self.airflow.start_component(name)
-        self._jobs[name] = self._new_job(before)
+        self._jobs[name] = self._new_job(name, before)
 
     def kill_triggerers(self) -> None:
         """Kill both triggerers with SIGKILL."""
@@ -159,22 +159,23 @@ class AirflowDeployment:
     def restart_ended(self) -> list[str]:
         """Restart the components that have ended, as a service manager does, and return their names."""
         ended = [name for name in self.airflow.components if not self._runs(name)]
-        self._start_workers([name for name in ended if name in WORKERS])
         for name in ended:
-            if name in TRIGGERERS:
-                self.start_triggerer(name)
-            elif name not in WORKERS:
-                self.airflow.start_component(name)
+            self.airflow.start_component(name)
+            self._jobs.pop(name, None)
         return ended
 
     def repair(self) -> None:
         """Restart or continue the components that a test case killed or stopped, and remove its faults."""
         for component in self.airflow.components.values():
             component.signal(signal.SIGCONT, session=True)
+        changed = [name for name in self.workers if self._workers_changed or not self._runs(name)]
+        self._start_workers(changed)
+        self._workers_changed = False
         self.restart_ended()
-        if self._workers_changed:
-            self._start_workers(self.workers)
-            self._workers_changed = False
+        self.airflow.wait_until_healthy()
+        for name in TRIGGERERS:
+            if name not in self._jobs:
+                self.start_triggerer(name)
         self.emulator.control.remove_faults()
 
     def pause_second_worker(self) -> None:
@@ -229,7 +230,8 @@ class AirflowDeployment:
             self.airflow.start_component(name, settings)
 
         def ready() -> bool:
-            self.airflow.check_alive()
+            for name in names:
+                self.airflow.components[name].check_alive()
             return all(
                 WORKER_READY in logs[name].read_text(errors="replace")[sizes[name] :] for name in names
             )
@@ -239,16 +241,16 @@ class AirflowDeployment:
                 f"The Celery workers {', '.join(names)} were not ready in {START_TIMEOUT:.0f} s"
             )
 
-    def _new_job(self, before: set[int]) -> int:
+    def _new_job(self, name: str, before: set[int]) -> int:
         new: set[int] = set()
 
         def registered() -> bool:
-            self.airflow.check_alive()
+            self.airflow.components[name].check_alive()
             new.update(self.client.jobs("TriggererJob") - before)
             return bool(new)
 
         if not wait_until(registered, timeout=START_TIMEOUT, interval=0.5):
-            raise AirflowError(f"The triggerer did not register a job in {START_TIMEOUT:.0f} s")
+            raise AirflowError(f"{name} did not register a job in {START_TIMEOUT:.0f} s")
         return max(new)
 
     def _empty_folder(self) -> Path:

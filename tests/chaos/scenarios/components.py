@@ -135,6 +135,7 @@ def broker_killed(run: Run) -> Steps:
     yield from sleep(BROKER_AWAY_SECONDS)
     yield from run.meet("the broker starts", run.deployment.broker.restart)
     yield from _end_under_supervision(run)
+    run.remarks.append(f"message of a try received {run.deliveries()} times at most")
 
 
 def database_killed(run: Run) -> Steps:

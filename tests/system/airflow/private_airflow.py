@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import httpx
 
-from tests.system.airflow.client import AirflowClient
+from tests.system.airflow.client import AirflowClient, AirflowError
 from tests.system.process.sessions import ProcessError, ProcessSession, end_all, wait_until
 
 HOST: Final = "127.0.0.1"
@@ -92,6 +92,14 @@ class PrivateAirflow:
             end_all([migration])
         for name in self._initial_components:
             self.start_component(name)
+        self.wait_until_healthy()
+
+    def wait_until_healthy(self) -> None:
+        """
+        Wait until all components are healthy.
+
+        :raises ProcessError: if a component ends, or is not healthy in time; the message has the end of its log.
+        """
         if not wait_until(self._healthy, timeout=START_TIMEOUT, interval=0.5):
             raise ProcessError(
                 f"Airflow was not healthy in {START_TIMEOUT:.0f} s: {self._health()}\n"
@@ -174,7 +182,7 @@ class PrivateAirflow:
     def _health(self) -> dict[str, str]:
         try:
             return self.client.health()
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, AirflowError) as error:
             return {"api-server": str(error)}
 
     def _healthy(self) -> bool:

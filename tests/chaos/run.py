@@ -114,12 +114,12 @@ class Run:
         self.deployment.emulator.control.put_scenario({"steps": steps}, self.pipeline)
 
     def wait_for_hold(self) -> Steps:
-        """Wait until each running execution waits in its third step."""
-        arns = [execution.arn for execution in self.executions() if execution.status == "Executing"]
+        """Wait until each execution waits in its third step; one that is being stopped may be in any step."""
 
         def all_wait() -> bool:
-            self._callback_tokens = {arn: token for arn in arns for token in self._tokens(arn)}
-            return len(self._callback_tokens) == len(arns)
+            running = [execution for execution in self.executions() if execution.running]
+            self._callback_tokens = {each.arn: token for each in running for token in self._tokens(each.arn)}
+            return all(each.arn in self._callback_tokens or each.status == "Stopping" for each in running)
 
         yield from self.until("all executions wait in their third step", all_wait)
 

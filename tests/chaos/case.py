@@ -42,7 +42,7 @@ class Case:
     :param exclusive: whether the case affects components that all tasks share, so that no other case can run.
     :param together: whether the runs of an exclusive case go through one outage together. Otherwise they are made one
         after the other.
-    :param slow: whether the option ``--short`` skips the case.
+    :param short: the executors with which the option ``--short`` includes the case.
     :param executors: the executors with which the case runs.
     """
 
@@ -53,7 +53,7 @@ class Case:
     seconds: float = 5.0
     exclusive: bool = False
     together: bool = False
-    slow: bool = False
+    short: tuple[str, ...] = EXECUTORS
     executors: tuple[str, ...] = EXECUTORS
 
     @property

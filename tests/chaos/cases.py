@@ -25,6 +25,7 @@ def _user_marks(state: str) -> Scenario:
     return users.user_ends_task(lambda run: run.mark_task(state))
 
 
+# CeleryExecutor makes no difference in the cases that its short run skips.
 _TASK_CASES: Final = (
     Case(
         "1",
@@ -33,14 +34,21 @@ _TASK_CASES: Final = (
         SUCCESS_AFTER_RETRY,
     ),
     Case("2", "kill -9 after AWS processed the start", executions.killed_at_kill_point, SUCCESS_AFTER_RETRY),
-    Case("3a", "response to the start lost once", executions.response_lost(1), Expected()),
+    Case("3a", "response to the start lost once", executions.response_lost(1), Expected(), short=ONLY_LOCAL),
     Case(
         "3b",
         "response to the start lost in every attempt of botocore",
         executions.response_lost(executions.ATTEMPTS),
         Expected(tries=None),
+        short=ONLY_LOCAL,
     ),
-    Case("4", "kill -9 before the deferral", executions.killed_at_kill_point, SUCCESS_AFTER_RETRY),
+    Case(
+        "4",
+        "kill -9 before the deferral",
+        executions.killed_at_kill_point,
+        SUCCESS_AFTER_RETRY,
+        short=ONLY_LOCAL,
+    ),
     Case(
         "5",
         "kill -9 of the worker process that runs the task, synchronous mode",
@@ -55,7 +63,7 @@ _TASK_CASES: Final = (
         Expected(),
         seconds=1,
         exclusive=True,
-        slow=True,
+        short=(),
     ),
     Case(
         "6b",
@@ -64,7 +72,7 @@ _TASK_CASES: Final = (
         Expected(),
         seconds=1,
         exclusive=True,
-        slow=True,
+        short=(),
     ),
     Case(
         "7",
@@ -73,6 +81,7 @@ _TASK_CASES: Final = (
         Expected(),
         seconds=1,
         exclusive=True,
+        short=ONLY_LOCAL,
     ),
     Case(
         "8a",
@@ -80,6 +89,7 @@ _TASK_CASES: Final = (
         _user_marks("failed"),
         FAILED_AND_STOPPED,
         LONG,
+        short=ONLY_LOCAL,
     ),
     Case(
         "8b",
@@ -87,6 +97,7 @@ _TASK_CASES: Final = (
         _user_marks("success"),
         Expected(STOPPED, stops=True),
         LONG,
+        short=ONLY_LOCAL,
     ),
     Case("8c", "user clears the deferred task", users.user_clears, REPLACED, LONG),
     Case(
@@ -95,6 +106,7 @@ _TASK_CASES: Final = (
         users.user_ends_task(Run.fail_dag_run),
         FAILED_AND_STOPPED,
         LONG,
+        short=ONLY_LOCAL,
     ),
     Case(
         "9a",
@@ -102,6 +114,7 @@ _TASK_CASES: Final = (
         executions.timeout_passes,
         FAILED_AND_STOPPED,
         LONG,
+        short=ONLY_LOCAL,
     ),
     Case(
         "9b",
@@ -116,6 +129,7 @@ _TASK_CASES: Final = (
         executions.timeout_passes,
         Expected(STOPPED, "skipped", stops=True),
         LONG,
+        short=ONLY_LOCAL,
     ),
     Case(
         "10",
@@ -123,6 +137,7 @@ _TASK_CASES: Final = (
         executions.failed_and_resumed,
         SUCCESS_AFTER_RETRY,
         seconds=3,
+        short=ONLY_LOCAL,
     ),
     Case(
         "11",
@@ -130,12 +145,14 @@ _TASK_CASES: Final = (
         executions.failed_and_started_again,
         Expected(("Failed", "Succeeded"), tries=2),
         3,
+        short=ONLY_LOCAL,
     ),
     Case(
         "12",
         "as 2, with other template values in the retry",
         executions.killed_with_other_values,
         SUCCESS_AFTER_RETRY,
+        short=ONLY_LOCAL,
     ),
     Case(
         "13",
@@ -144,7 +161,7 @@ _TASK_CASES: Final = (
         Expected(("Succeeded",) * 50),
         seconds=1,
         exclusive=True,
-        slow=True,
+        short=(),
     ),
     Case(
         "14",
@@ -153,7 +170,7 @@ _TASK_CASES: Final = (
         Expected(("Succeeded",) * 20),
         seconds=1,
         exclusive=True,
-        slow=True,
+        short=(),
     ),
     Case(
         "15a",
@@ -168,6 +185,7 @@ _TASK_CASES: Final = (
         executions.killed_and_cleared,
         REPLACED,
         LONG,
+        short=ONLY_LOCAL,
     ),
     Case(
         "16",
@@ -184,7 +202,7 @@ _TASK_CASES: Final = (
         seconds=1,
         exclusive=True,
         together=True,
-        slow=True,
+        short=(),
     ),
     Case(
         "17b",
@@ -194,7 +212,7 @@ _TASK_CASES: Final = (
         seconds=1,
         exclusive=True,
         together=True,
-        slow=True,
+        short=(),
         executors=ONLY_LOCAL,
     ),
 )

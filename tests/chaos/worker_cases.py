@@ -26,7 +26,7 @@ def _alone(
     expected: Expected,
     *,
     executors: tuple[str, ...] = ONLY_CELERY,
-    slow: bool = True,
+    short: tuple[str, ...] = (),
     together: bool = True,
     seconds: float = 1,
 ) -> Case:
@@ -39,7 +39,7 @@ def _alone(
         seconds,
         exclusive=True,
         together=together,
-        slow=slow,
+        short=short,
         executors=executors,
     )
 
@@ -68,7 +68,7 @@ WORKER_CASES: Final = (
         "whole worker killed, synchronous mode",
         workers.whole_worker_killed,
         SUCCESS_AFTER_RETRY,
-        slow=False,
+        short=ONLY_CELERY,
     ),
     _alone(
         "19b",
@@ -82,7 +82,7 @@ WORKER_CASES: Final = (
         "warm shutdown (SIGTERM) of the worker, synchronous mode",
         workers.worker_shut_down_warm,
         Expected(),
-        slow=False,
+        short=ONLY_CELERY,
     ),
     _alone(
         "20b",

@@ -1,7 +1,8 @@
 """
 Command line of the chaos suite: kills and restarts processes of a real Airflow, and checks the executions.
 
-``make chaos`` runs it. It starts everything that it needs, and stops it at the end.
+``make chaos`` runs it. It starts everything that it needs, and stops it at the end. The option ``--executor celery``
+runs the test cases with CeleryExecutor, which has a broker and workers of its own that can fail as well.
 """
 
 from __future__ import annotations

@@ -35,6 +35,7 @@ SPEED: Final = 1.0
 # Distinguishes the suite's own calls from those of the provider.
 SUITE_ACCESS_KEY_ID: Final = "AKIACHAOSCHAOSCHAOS0"
 START_TIMEOUT: Final = 90.0
+REPAIR_TIMEOUT: Final = 180.0
 # Seconds without a heartbeat after which the other triggerer takes over a triggerer's triggers.
 TRIGGERER_THRESHOLD: Final = 10
 # Seconds without a heartbeat after which a task counts as dead. Long, because the machine may be busy.
@@ -171,8 +172,10 @@ class AirflowDeployment:
         changed = [name for name in self.workers if self._workers_changed or not self._runs(name)]
         self._start_workers(changed)
         self._workers_changed = False
-        self.restart_ended()
-        self.airflow.wait_until_healthy()
+        if not wait_until(self._runs_again, timeout=REPAIR_TIMEOUT, interval=1):
+            raise ProcessError(
+                f"Airflow was not healthy again in {REPAIR_TIMEOUT:.0f} s: {self.airflow.health()}"
+            )
         for name in TRIGGERERS:
             if name not in self._jobs:
                 self.start_triggerer(name)
@@ -211,6 +214,11 @@ class AirflowDeployment:
     def api_server_runs(self) -> bool:
         """Return whether a process of Airflow's API server runs."""
         return bool(self.airflow.components["api-server"].members())
+
+    def _runs_again(self) -> bool:
+        # After an outage of the database, the scheduler with LocalExecutor ends only when its tasks have ended.
+        self.restart_ended()
+        return self.airflow.healthy()
 
     def _runs(self, name: str) -> bool:
         try:

@@ -92,17 +92,9 @@ class PrivateAirflow:
             end_all([migration])
         for name in self._initial_components:
             self.start_component(name)
-        self.wait_until_healthy()
-
-    def wait_until_healthy(self) -> None:
-        """
-        Wait until all components are healthy.
-
-        :raises ProcessError: if a component ends, or is not healthy in time; the message has the end of its log.
-        """
         if not wait_until(self._healthy, timeout=START_TIMEOUT, interval=0.5):
             raise ProcessError(
-                f"Airflow was not healthy in {START_TIMEOUT:.0f} s: {self._health()}\n"
+                f"Airflow was not healthy in {START_TIMEOUT:.0f} s: {self.health()}\n"
                 + "\n".join(component.log_tail() for component in self.components.values())
             )
 
@@ -160,6 +152,17 @@ class PrivateAirflow:
         for component in self.components.values():
             component.check_alive()
 
+    def health(self) -> dict[str, str]:
+        """Return the status of each component, for example ``healthy``; an error if the API server does not respond."""
+        try:
+            return self.client.health()
+        except (httpx.HTTPError, AirflowError) as error:
+            return {"api-server": str(error)}
+
+    def healthy(self) -> bool:
+        """Return whether all components are healthy."""
+        return set(self.health().values()) == {"healthy"}
+
     def __enter__(self) -> PrivateAirflow:
         try:
             self.start()
@@ -179,15 +182,9 @@ class PrivateAirflow:
         env = {**self.env, **(settings or {})}
         return ProcessSession(f"airflow {name}", _airflow(arguments), env=env, log=self.home / f"{name}.log")
 
-    def _health(self) -> dict[str, str]:
-        try:
-            return self.client.health()
-        except (httpx.HTTPError, AirflowError) as error:
-            return {"api-server": str(error)}
-
     def _healthy(self) -> bool:
         self.check_alive()
-        return set(self._health().values()) == {"healthy"}
+        return self.healthy()
 
 
 def free_port() -> int:

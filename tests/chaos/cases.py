@@ -188,12 +188,13 @@ _TASK_CASES: Final = (
         short=ONLY_LOCAL,
     ),
     Case(
-        "16",
+        "16a",
         "as 5, retries=0, task not cleared",
         workers.worker_killed,
         FAILED_AND_STOPPED,
         LONG,
     ),
+    Case("16b", "as 16a, a mapped task", workers.worker_killed, FAILED_AND_STOPPED, LONG),
     Case(
         "17a",
         "scheduler and LocalExecutor's workers killed, deferred mode",

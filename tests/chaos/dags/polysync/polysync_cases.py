@@ -46,7 +46,7 @@ CASES: dict[str, dict[str, Any]] = {
     "12": {"pre_execute": AFTER_START, "pipeline_parameters": {"Value": "try-{{ ti.try_number }}"}},
     "15a": {**SYNCHRONOUS, "retries": 0},
     "15b": {"pre_execute": AFTER_START, "retries": 0},
-    "16": {**SYNCHRONOUS, "retries": 0},
+    "16a": {**SYNCHRONOUS, "retries": 0},
     "17a": {},
     "17b": {"deferrable": False},
     "17c": {"deferrable": False},
@@ -68,8 +68,13 @@ CASES: dict[str, dict[str, Any]] = {
     "25b": SYNCHRONOUS,
     "26": {},
 }
-# The number of mapped tasks, by test case.
-MAPPED_TASKS = {"13": 50, "14": 20, "27": 50}
+# The number of mapped tasks and their arguments, by test case.
+MAPPED_TASKS: dict[str, tuple[int, dict[str, Any]]] = {
+    "13": (50, {}),
+    "14": (20, {}),
+    "16b": (1, CASES["16a"]),
+    "27": (50, {}),
+}
 DAGRUN_TIMEOUT = {"9c": timedelta(seconds=90)}
 
 COMMON: dict[str, Any] = {
@@ -85,8 +90,8 @@ for case, options in CASES.items():
     with DAG(dag_id=f"polysync_{case}", schedule=None, dagrun_timeout=DAGRUN_TIMEOUT.get(case)):
         PolysyncStartPipelineOperator(**{**COMMON, **options})
 
-for case, tasks in MAPPED_TASKS.items():
+for case, (tasks, options) in MAPPED_TASKS.items():
     with DAG(dag_id=f"polysync_{case}", schedule=None):
-        PolysyncStartPipelineOperator.partial(**COMMON).expand(
+        PolysyncStartPipelineOperator.partial(**{**COMMON, **options}).expand(
             pipeline_parameters=[{"Value": str(number)} for number in range(tasks)]
         )

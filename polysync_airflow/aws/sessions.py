@@ -43,7 +43,11 @@ def create_session(credentials: Credentials, region_name: str) -> boto3.session.
     session.register_component("data_loader", _LOADER)
     optimize_parsing(session)
     session.register_component("credential_provider", CredentialResolver([_Provider(credentials)]))
-    return boto3.session.Session(botocore_session=session, region_name=region_name)
+    boto3_session = boto3.session.Session(botocore_session=session, region_name=region_name)
+    # Each boto3 session appends boto3's folder to the loader, which all sessions share. Only repetitions are
+    # removed, so a thread that goes through the list meanwhile misses nothing.
+    _LOADER.search_paths[:] = dict.fromkeys(_LOADER.search_paths)
+    return boto3_session
 
 
 def create_sts_session() -> Session:
@@ -112,7 +116,8 @@ def reduce_models(session: Session, operations: Mapping[str, tuple[str, ...]]) -
     :param session: a session that has made no client yet. It can make clients for these services only.
     :param operations: the operations, by service name.
     """
-    search_paths = tuple(session.get_component("data_loader").search_paths)
+    # Without repetitions, which differ from session to session while other threads make sessions.
+    search_paths = tuple(dict.fromkeys(session.get_component("data_loader").search_paths))
     session.register_component("data_loader", _reduced_loader(tuple(operations.items()), search_paths))
 
 

@@ -26,6 +26,7 @@ from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.execution.models import ExecutionDescription
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.triggers.shared_client import PollingHook, SharedClient
+from tests.conftest import connection
 
 ARN = "arn:aws:sagemaker:eu-west-1:123456789012:pipeline/p/execution/abcdefghijkl"
 
@@ -139,6 +140,20 @@ def test_reduced_models_are_read_once_per_process() -> None:
     models = [loader.load_service_model("sagemaker", "service-2") for loader in loaders]
     assert models[0] is models[1]
     assert [list(model["operations"]) for model in models[1:]] == [["DescribePipeline"], ["ListPipelines"]]
+
+
+def test_rotated_keys_leave_no_models(monkeypatch: pytest.MonkeyPatch, emulator: EmulatorServer) -> None:
+    """However many keys a process has seen, it has read SageMaker's model once."""
+    loaders = set()
+    for number in range(5):
+        rotated = connection(login=f"AKIAROTATEDEXAMPLE0{number}", endpoint_url=emulator.endpoint_url)
+        monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", rotated)
+        SharedClient("polysync_default", None).describe(ARN)
+        session = PollingHook("polysync_default").get_session()._session
+        loaders.add(session.get_component("data_loader"))
+
+    assert len({call["access_key_id"] for call in emulator.control.calls()}) == 5
+    assert len(loaders) == 1
 
 
 def test_sts_sessions_have_two_operations() -> None:

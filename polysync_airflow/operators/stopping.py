@@ -29,19 +29,23 @@ def stop_recorded_execution(
     :param warn: called with a message when a request is retried.
     :return: the ARN of the execution, or a text in its place, and what became of the stop.
     """
-    arn = record.execution_arn
-    if arn is None:
-        try:
-            # AWS returns the ARN if it knows the client token. If not, this starts an execution, which is
-            # then stopped.
-            arn = call_with_retry(
-                partial(hook_for_region(record.region_name).start_pipeline_execution, record.request),
-                until=time.time() + STOP_TIMEOUT_SECONDS,
-                warn=warn,
-            )
-        except PolysyncError as error:
-            name = record.request.pipeline_name
-            text = f"An execution of the pipeline {name} may be running, but its ARN is not known: {error}"
-            return "with unknown ARN", StopResult(True, text)
-    hook = hook_for_region(region_from_arn(arn))
+    try:
+        arn = record.execution_arn or _arn_of_request(record, hook_for_region(record.region_name), warn)
+        # The connection may have been deleted meanwhile.
+        hook = hook_for_region(region_from_arn(arn))
+    except PolysyncError as error:
+        text = f"The execution may still be running: it cannot be stopped: {error}"
+        return record.execution_arn or "with unknown ARN", StopResult(True, text)
     return arn, stop_execution(hook, arn, attempt=record.resumes, warn=warn)
+
+
+def _arn_of_request(
+    record: StoredExecution, hook: PolysyncSageMakerHook, warn: Callable[[str], object]
+) -> str:
+    # AWS returns the ARN if it knows the client token. If not, this starts an execution, which is then
+    # stopped.
+    return call_with_retry(
+        partial(hook.start_pipeline_execution, record.request),
+        until=time.time() + STOP_TIMEOUT_SECONDS,
+        warn=warn,
+    )

@@ -11,7 +11,12 @@ import pytest
 from airflow.sdk.exceptions import AirflowTaskTimeout
 
 from polysync_airflow.emulator import EmulatorServer
-from polysync_airflow.exceptions import ParametersError, PipelineExecutionTimeoutError, SageMakerApiError
+from polysync_airflow.exceptions import (
+    CredentialsError,
+    ParametersError,
+    PipelineExecutionTimeoutError,
+    SageMakerApiError,
+)
 from polysync_airflow.execution.parameters import default_display_name
 from polysync_airflow.links import PolysyncPipelineExecutionLink
 from polysync_airflow.operators import PolysyncStartPipelineOperator
@@ -229,6 +234,22 @@ def test_execution_timeout_on_the_worker_is_a_timeout(
     assert "last AWS status: Executing" in str(run.error)
     assert run.xcoms["run"]["status"] == "Executing"
     assert len(emulator.control.calls("StopPipelineExecution")) == 1
+
+
+def test_deleted_connection_of_a_deferred_task(
+    emulator: EmulatorServer, emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The task ends with the error of the wait, says that the execution may still run, and pushes its XComs."""
+    emulator.control.put_scenario({"steps": {"Merge": {"duration": None}}})
+    emulated_time.after(100, lambda: monkeypatch.delenv("AIRFLOW_CONN_POLYSYNC_DEFAULT"))
+
+    run = run_task(make_task(deferrable=True))
+
+    assert isinstance(run.error, CredentialsError)
+    assert run.error.permanent
+    assert "the connection was deleted or renamed" in str(run.error)
+    assert "The execution may still be running" in str(run.error)
+    assert (run.xcoms["state"], run.xcoms["run"]["status"]) == ("Running", "Executing")
 
 
 @dataclass

@@ -316,7 +316,7 @@ def test_no_rate_limiter_is_left_of_connections_that_are_not_used_any_more(
 
 def count_rate_limiters() -> int:
     """Return the number of rate limiters in the process."""
-    return sum(isinstance(each, RateLimiter) for each in gc.get_objects())
+    return sum(type(each) is RateLimiter for each in gc.get_objects())
 
 
 def test_rate_limiter_is_shared_while_a_wait_uses_it(

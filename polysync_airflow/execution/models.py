@@ -61,6 +61,15 @@ def region_from_arn(execution_arn: str) -> str:
     return execution_arn.split(":")[3]
 
 
+def account_from_arn(arn: str) -> str:
+    """
+    Return the AWS account of a pipeline or execution; ``aws`` for a pipeline that AWS manages.
+
+    :param arn: ARN of the pipeline or execution.
+    """
+    return arn.split(":")[4]
+
+
 def pipeline_arns(prefix: str, pipeline_name: str) -> list[str]:
     """
     Return the ARNs that a pipeline may have.

@@ -9,14 +9,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from polysync_airflow.aws.retry import call_with_retry
+from polysync_airflow.execution.models import PIPELINE_ARN_PATTERN, account_from_arn
 from polysync_airflow.records.proof import OwnTarget
 
 if TYPE_CHECKING:
     from polysync_airflow.hooks import PolysyncSageMakerHook
 
 DESCRIBE_TIMEOUT_SECONDS: Final = 60.0
-# Pipelines that AWS manages have "aws" in place of an account.
-_ACCOUNT: Final = re.compile(r"arn:[^:]+:sagemaker:[^:]*:([0-9]{12}):pipeline/")
 
 
 def own_target(
@@ -44,13 +43,13 @@ def own_target(
 
 
 def _account_of(hook: PolysyncSageMakerHook, pipeline_name: str, warn: Callable[[str], object]) -> str:
-    account = _ACCOUNT.match(pipeline_name)
-    if not account:
+    arn = pipeline_name
+    if not re.match(PIPELINE_ARN_PATTERN, arn):
         # DescribePipeline, because STS may not be reachable from a private network.
-        pipeline = call_with_retry(
+        arn = call_with_retry(
             partial(hook.describe_pipeline, pipeline_name),
             until=time.time() + DESCRIBE_TIMEOUT_SECONDS,
             warn=warn,
-        )
-        account = _ACCOUNT.match(pipeline.arn)
-    return account[1] if account else str(hook.get_caller_identity()["Account"])
+        ).arn
+    account = account_from_arn(arn)
+    return account if account.isdigit() else str(hook.get_caller_identity()["Account"])

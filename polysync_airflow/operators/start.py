@@ -243,7 +243,12 @@ class PolysyncStartPipelineOperator(StopOnKillOperator):
         """
         if end.outcome != "ended" or state_of(end.status) is not PolysyncState.CANCELLED:
             return False
-        store, record = self._own_record(context)
+        try:
+            store, record = self._own_record(context)
+        except StoredRecordError as error:
+            # Only a proven record lets a new execution start. Without one, the cancellation is somebody's.
+            self.log.warning("%s", error)
+            return False
         stopped_by = record.stop_requested_by if record else None
         if stopped_by is None or stopped_by >= store.try_number:
             return False

@@ -15,7 +15,7 @@ from airflow.sdk import conf
 from pydantic import ValidationError
 
 from polysync_airflow.exceptions import StoredRecordError
-from polysync_airflow.execution.models import StoredExecution, region_from_arn
+from polysync_airflow.execution.models import StoredExecution, account_from_arn, region_from_arn
 from polysync_airflow.execution.texts import clean_text, describe_validation_error
 from polysync_airflow.get_provider_info import ACCEPT_UNSIGNED_RECORDS
 from polysync_airflow.records.signature import SIGNATURE, TaskKey, is_genuine, signed, signing_keys
@@ -51,7 +51,7 @@ class OwnTarget:
         :param execution_arn: ARN of the execution, from a source that is proven.
         """
         pipeline, region = execution_arn.partition("/execution/")[0], region_from_arn(execution_arn)
-        return cls(pipeline, region, execution_arn.split(":")[4], role_is_known=False)
+        return cls(pipeline, region, account_from_arn(execution_arn), role_is_known=False)
 
 
 def to_stored(record: StoredExecution, task: TaskKey) -> dict[str, Any]:
@@ -123,7 +123,7 @@ def _difference(record: StoredExecution, own: OwnTarget) -> str | None:
         comparisons += [
             ("pipeline of the execution", _name(arn.partition("/execution/")[0]), _name(own.pipeline_name)),
             ("region of the execution", region_from_arn(arn), own.region_name),
-            ("account of the execution", arn.split(":")[4], own.account_id),
+            ("account of the execution", account_from_arn(arn), own.account_id),
         ]
     for name, stored, mine in comparisons:
         if stored != mine:

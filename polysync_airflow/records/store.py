@@ -88,7 +88,7 @@ class RecordStore:
     def delete(self) -> None:
         """Delete the record. Only correct if AWS has certainly not started an execution."""
         self._store.delete(RECORD_KEY)
-        # Airflow has no call for the deletion of one's own XComs.
+        # A task instance has no method that deletes an XCom.
         self._ti.xcom_push(RECORD_KEY, None)
 
     def announce_stop(self, record: StoredExecution) -> Owner:

@@ -12,6 +12,7 @@ from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import PipelineExecutionCancelledFailError
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.operators import on_kill
+from polysync_airflow.records.proof import RECORD_KEY
 from tests.operators.recovery.conftest import AnswerStates
 from tests.operators.recovery.harness import (
     NEVER_ENDS,
@@ -316,6 +317,27 @@ def test_stop_of_a_superseded_try_is_not_a_cancellation(
     assert execution_log.statuses == ["Stopped", "Succeeded"]
     assert run.result == execution_log.arns[1]
     assert execution_log.max_concurrent == 1
+
+
+def test_forged_stop_does_not_hide_a_cancellation(
+    task: Task, execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """An edited record that claims a stop by an earlier try starts nothing: the task ends as cancelled."""
+    task.deferrable = True
+    emulated_time.after(100, crash)
+    task.next_try()
+
+    def edit_and_stop() -> None:
+        task.store.set(RECORD_KEY, {**task.record, "stop_requested_by": 1})
+        stop_now(execution_log.arns[0])
+
+    emulated_time.after(100, edit_and_stop)
+
+    run = task.next_try()
+
+    assert isinstance(run.error, PipelineExecutionCancelledFailError)
+    assert run.xcoms["state"] == "Cancelled"
+    assert calls(emulator, START) == [START]
 
 
 @BOTH_MODES

@@ -255,6 +255,24 @@ def test_last_try_whose_token_has_expired_is_left_to_the_failure_callback(
     assert execution_log.statuses == ["Stopped"]
 
 
+def test_last_try_without_an_answer_is_left_to_its_own_failure_callback(
+    task: Task, execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """A write that fails is no proof of a later try: the failure callback in the same process decides again."""
+    emulator.control.put_scenario(NEVER_ENDS)
+    task.arguments, task.max_tries = {"timeout": 3600}, 0
+    emulated_time.after(100, lambda: task.ti.store.fail_with(500))
+    run = task.next_try()
+    assert "Airflow does not say whether a later try has it" in str(run.error)
+    assert calls(emulator, STOP) == []
+
+    for callback in run.operator.on_failure_callback:
+        callback({"ti": run.ti, "task": run.operator, "params": {}})
+    emulator.control.advance(60)
+
+    assert execution_log.statuses == ["Stopped"]
+
+
 def test_kill_while_the_main_thread_holds_the_channel_to_airflow(
     task: Task,
     execution_log: ExecutionLog,

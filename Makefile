@@ -46,6 +46,8 @@ SAGEMAKER_SDK := sagemaker<3
 
 # One of the tests builds the wheel, without access to a package index.
 PROJECT := -e '.[emulator,entra]' --group test --group chaos
+# One process of tests for each core.
+IN_PARALLEL := --numprocesses logical --dist worksteal
 INSTALLED_BY := constraints.txt pyproject.toml polysync_airflow/__init__.py Makefile
 
 .PHONY: install install-aiobotocore install-sdk demo test test-system test-sdk test-aiobotocore lint import-cost \
@@ -61,7 +63,7 @@ demo: $(VENV)/.ready
 	@$(VENV)/bin/python -m tests.system.demo $(if $(KEEP),--keep)
 
 test: $(VENV)/.ready
-	$(VENV)/bin/python -m pytest $(ARGS)
+	$(VENV)/bin/python -m pytest $(IN_PARALLEL) $(ARGS)
 
 test-system: $(VENV)/.ready
 	$(VENV)/bin/python -m pytest -m system tests/system $(ARGS)
@@ -70,7 +72,7 @@ test-sdk: $(VENV)/.ready $(SDK_VENV)/.ready
 	POLYSYNC_SDK_PYTHON="$(CURDIR)/$(SDK_VENV)/bin/python" $(VENV)/bin/python -m pytest -m sdk tests/emulator $(ARGS)
 
 test-aiobotocore: $(AIOBOTOCORE_VENV)/.ready
-	$(AIOBOTOCORE_VENV)/bin/python -m pytest $(ARGS)
+	$(AIOBOTOCORE_VENV)/bin/python -m pytest $(IN_PARALLEL) $(ARGS)
 
 lint: $(VENV)/.ready
 	$(VENV)/bin/ruff format --check

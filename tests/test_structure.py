@@ -50,7 +50,7 @@ FOLDER_LAYERS = {
         {"base_hook"},
         {"__init__"},
     ),
-    "records": ({"signature", "task_state"}, {"proof"}, {"store"}, {"__init__"}),
+    "records": ({"signature", "task_state"}, {"ownership", "proof"}, {"store"}, {"__init__"}),
     "jobs": ({"arguments", "importer"}, {"__init__"}),
     "triggers": (
         {"connection_lookup", "due_queue", "message_queue", "schedule", "stop_threads"},

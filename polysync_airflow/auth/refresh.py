@@ -95,6 +95,7 @@ class RefreshingCredentials(DeferredRefreshableCredentials):
             raise recent_error
         try:
             metadata = self._fetch_credentials()
+            lifetime = self._remaining_seconds(metadata["expiry_time"])
         except CredentialsError as error:
             self._backoff_seconds = min(
                 max(2 * self._backoff_seconds, MIN_BACKOFF_SECONDS), MAX_BACKOFF_SECONDS
@@ -104,10 +105,20 @@ class RefreshingCredentials(DeferredRefreshableCredentials):
             raise
         mask_temporary_secrets(metadata["secret_key"], metadata["token"])
         self._backoff_seconds, self._last_error = 0.0, None
-        lifetime = (datetime.fromisoformat(metadata["expiry_time"]) - self._now()).total_seconds()
         self._advisory_refresh_timeout = min(ADVISORY_REFRESH_SECONDS, lifetime / 4)
         self._mandatory_refresh_timeout = min(MANDATORY_REFRESH_SECONDS, lifetime / 20)
         return metadata
+
+    def _remaining_seconds(self, expiry_time: str) -> float:
+        now = self._now()
+        remaining = (datetime.fromisoformat(expiry_time) - now).total_seconds()
+        if remaining <= 0:
+            raise CredentialsError(
+                f"The new AWS credentials ({self.method}) have expired at {expiry_time}, but the clock of "
+                f"this machine shows {now.isoformat(timespec='seconds')}. Check the clock of this machine.",
+                permanent=False,
+            )
+        return remaining
 
 
 class SharedCredentials:

@@ -25,8 +25,9 @@ from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.operators.base import ExecutionOperator
 from polysync_airflow.operators.failure_callback import stop_orphaned_execution
 from polysync_airflow.operators.starter import ExecutionStarter
+from polysync_airflow.records.ownership import Owner
 from polysync_airflow.records.proof import OwnTarget
-from polysync_airflow.records.store import Owner, RecordStore
+from polysync_airflow.records.store import RecordStore
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

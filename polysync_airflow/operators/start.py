@@ -46,8 +46,9 @@ from polysync_airflow.operators.base import (
 from polysync_airflow.operators.on_kill import KEPT, StopOnKillOperator
 from polysync_airflow.operators.starter import ExecutionStarter, StartResult
 from polysync_airflow.operators.xcoms import push_ended, push_started
+from polysync_airflow.records.ownership import Owner
 from polysync_airflow.records.proof import OwnTarget
-from polysync_airflow.records.store import Owner, RecordStore, pull_copy
+from polysync_airflow.records.store import RecordStore, pull_copy
 from polysync_airflow.states import STATUS_COMPLETED_WITH_FAILURES, PolysyncState, has_ended, state_of
 
 if TYPE_CHECKING:

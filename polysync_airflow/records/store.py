@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow.sdk.exceptions import AirflowRuntimeError
 
 from polysync_airflow.exceptions import StoredRecordError
 from polysync_airflow.execution.models import StoredExecution
+from polysync_airflow.records.ownership import Owner, has_later_try, owner_of_replaced
 from polysync_airflow.records.proof import RECORD_KEY, OwnTarget, from_stored, to_stored
 from polysync_airflow.records.signature import TaskKey
-from polysync_airflow.records.task_state import DELETED, read_state
+from polysync_airflow.records.task_state import read_state
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -25,24 +25,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 NOT_FOUND: Final = 404
-# States of a task instance that has a later try, or gets one. In all other states, a user has cleared or
-# ended the task.
-_WITH_LATER_TRY: Final = ("scheduled", "queued", "running", "deferred", "up_for_retry", "up_for_reschedule")
-
-
-class Owner(Enum):
-    """Who decides about the execution of a try."""
-
-    THIS_TRY = auto()
-    """The task instance is still that of this try."""
-    NOBODY = auto()
-    """
-    A user has cleared, ended or deleted the task, and no later try has begun. Only this try can stop it.
-    """
-    LATER_TRY = auto()
-    """A later try decides."""
-    UNKNOWN = auto()
-    """Airflow does not say, for example because the process was away for longer than its token is valid."""
 
 
 class RecordStore:
@@ -140,19 +122,11 @@ class RecordStore:
         # Airflow deletes when a later try begins.
         try:
             state = read_state(self._ti)
-            if state in _WITH_LATER_TRY:
-                return Owner.LATER_TRY
-            if state == DELETED:
-                return Owner.NOBODY
-            copy = pull_copy(self._ti, self._own_target)
+            # An early answer spares a request.
+            copy = None if has_later_try(state) else pull_copy(self._ti, self._own_target)
         except Exception as error:
             return self._unknown(error)
-        is_own = (
-            copy is not None
-            and copy.try_number == self.try_number
-            and copy.request.client_request_token == record.request.client_request_token
-        )
-        return Owner.NOBODY if is_own else Owner.LATER_TRY
+        return owner_of_replaced(record, self.try_number, state, copy)
 
     def _unknown(self, error: Exception) -> Owner:
         log.warning("Whether a later try has the execution cannot be read from Airflow: %s", error)

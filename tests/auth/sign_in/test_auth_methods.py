@@ -116,11 +116,11 @@ def test_wait_continues_after_sts_outage(
 ) -> None:
     """A deferred task succeeds although STS is down for longer than the credentials are valid."""
     auth_methods.assume_role(context)
-    emulator.control.set_sign_in(sts={"lifetime": 0.5})
+    emulator.control.set_sign_in(sts={"lifetime": 2})
     emulator.control.put_scenario({"steps": {"Merge": {"duration": 3600}}})
 
     def start_outage() -> None:
-        time.sleep(0.6)
+        time.sleep(2.1)
         emulator.control.add_fault("http", "AssumeRole", status=503)
 
     def end_outage() -> None:

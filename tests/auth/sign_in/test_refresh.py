@@ -52,6 +52,19 @@ def use(credentials: RefreshingCredentials) -> str:
     return str(credentials.get_frozen_credentials().access_key)
 
 
+def test_credentials_that_have_expired_already_are_an_error_of_ours() -> None:
+    """The clock of the machine is ahead: the error names both times, and waits go on."""
+    issuer = Issuer(lifetime=-30)
+    credentials = issuer.credentials()
+
+    with pytest.raises(
+        CredentialsError, match=r"expired at 2025-12-31T23:59:30.*shows 2026-01-01T00:00:00"
+    ) as caught:
+        use(credentials)
+
+    assert not caught.value.permanent
+
+
 @pytest.mark.parametrize("lifetime", [900, 3600, 43200, 8])
 def test_credentials_are_refreshed_once_per_lifetime(lifetime: float) -> None:
     """Eight hours of use every 30 seconds cause one refresh per lifetime, and no credentials expire."""

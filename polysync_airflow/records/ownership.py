@@ -1,0 +1,64 @@
+"""Who may act on the execution of a try whose task instance Airflow has replaced."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from typing import Final
+
+from polysync_airflow.execution.models import StoredExecution
+from polysync_airflow.records.task_state import DELETED
+
+# States of a task instance that has a later try, or gets one. In all other states, a user has cleared or
+# ended the task.
+_WITH_LATER_TRY: Final = ("scheduled", "queued", "running", "deferred", "up_for_retry", "up_for_reschedule")
+
+
+class Owner(Enum):
+    """Who decides about the execution of a try."""
+
+    THIS_TRY = auto()
+    """The task instance is still that of this try."""
+    NOBODY = auto()
+    """
+    A user has cleared, ended or deleted the task, and no later try has begun. Only this try can stop it.
+    """
+    LATER_TRY = auto()
+    """A later try decides."""
+    UNKNOWN = auto()
+    """Airflow does not say, for example because the process was away for longer than its token is valid."""
+
+
+def has_later_try(state: str | None) -> bool:
+    """
+    Return whether a task instance in this state has a later try, or gets one.
+
+    :param state: the state of the task instance; None if it has been cleared.
+    """
+    return state in _WITH_LATER_TRY
+
+
+def owner_of_replaced(
+    record: StoredExecution, try_number: int, state: str | None, copy: StoredExecution | None
+) -> Owner:
+    """
+    Return who decides about the execution of a try whose task instance has a new id.
+
+    For a later try, and at once when a running task is cleared, Airflow gives the task instance a new id.
+    The process of the former try then no longer reaches the task state store. It still reaches the XComs,
+    which Airflow deletes when a later try begins.
+
+    :param record: the record that the try holds.
+    :param try_number: the number of the try.
+    :param state: the state of the task instance now; None if it has been cleared.
+    :param copy: the proven record in the XComs of the task instance; None if there is none.
+    """
+    if has_later_try(state):
+        return Owner.LATER_TRY
+    if state == DELETED:
+        return Owner.NOBODY
+    is_own = (
+        copy is not None
+        and copy.try_number == try_number
+        and copy.request.client_request_token == record.request.client_request_token
+    )
+    return Owner.NOBODY if is_own else Owner.LATER_TRY

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from polysync_airflow.airflow_compat.sdk import AirflowException, AirflowFailException
 
 
 class PolysyncError(AirflowException):

@@ -6,17 +6,19 @@ The default retry policy of the operators: whether Airflow retries a failed task
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
-from airflow.sdk import RetryDecision, RetryPolicy
-
+from polysync_airflow.airflow_compat.sdk import RetryAction, RetryDecision, RetryPolicy
 from polysync_airflow.exceptions import ALIASES, ParametersError, PolysyncError, SageMakerApiError, hint_for
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator, Context
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +29,8 @@ class PolysyncRetryPolicy(RetryPolicy):
     The operators use this policy unless they get another ``retry_policy``, as an argument or in
     ``default_args``. It decides by the error's attribute ``permanent`` and by ``exceptions.HINTS``. For
     errors of other libraries, and for executions that failed, were cancelled or timed out, the task's
-    ``retries`` and ``retry_delay`` apply.
+    ``retries`` and ``retry_delay`` apply. Before Airflow 3.3, a policy cannot change the delay, and the
+    operators apply it: a permanent error becomes the cause of an ``AirflowFailException``.
 
     In Airflow, see https://airflow.apache.org/docs/apache-airflow/3.3.2/core-concepts/tasks.html and
     ``_handle_current_task_failed`` in airflow/sdk/execution_time/task_runner.py.
@@ -98,6 +101,25 @@ class PolysyncRetryPolicy(RetryPolicy):
         """
         delays = data["retry_after"].items()
         return cls(retry_after={code: timedelta(seconds=seconds) for code, seconds in delays})
+
+
+def forbids_retry(policy: RetryPolicy | None, error: Exception, context: Context) -> bool:
+    """
+    Return whether a policy says that a task must not be retried.
+
+    :param policy: the task's policy.
+    :param error: the error that ended the try.
+    :param context: the task's context.
+    """
+    ti = context["ti"]
+    try:
+        decision = policy.evaluate(error, ti.try_number, ti.max_tries, context) if policy else None
+    except Exception:
+        # Airflow ignores a retry policy that raises and uses the task's retries. The task must end with its
+        # own error, not with the policy's.
+        log.exception("The task's retry_policy raised an error")
+        return False
+    return decision is not None and decision.action is RetryAction.FAIL
 
 
 def _combine_with_task_delay(min_delay: timedelta, task: BaseOperator, try_number: int) -> timedelta | None:

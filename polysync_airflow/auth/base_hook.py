@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from airflow.providers.amazon.aws.utils.connection_wrapper import AwsConnectionWrapper
-from airflow.sdk import conf
-from airflow.sdk.exceptions import AirflowNotFoundException
-from airflow.sdk.log import mask_secret
 from botocore.config import Config
 from botocore.exceptions import ClientError
 from botocore.parsers import ResponseParserError
 
 from polysync_airflow import __version__
+from polysync_airflow.airflow_compat import connection_form
+from polysync_airflow.airflow_compat.sdk import AirflowNotFoundException, conf
+from polysync_airflow.airflow_compat.supervisor import mask_secret
 from polysync_airflow.auth.allow_list import AllowList
 from polysync_airflow.auth.connection import parse_credentials
 from polysync_airflow.auth.credentials import BaseCredentials
@@ -40,6 +40,7 @@ from polysync_airflow.get_provider_info import (
     ALLOWED_ENDPOINT_HOSTS,
     ALLOWED_IDENTITY_FOLDERS,
     DEFAULT_IDENTITY_FOLDERS,
+    get_provider_info,
 )
 
 if TYPE_CHECKING:
@@ -65,6 +66,11 @@ def allow_list() -> AllowList:
 def _entries(option: tuple[str, str], default: str = "") -> tuple[str, ...]:
     setting = conf.get(*option, fallback=default)
     return tuple(entry.strip() for entry in setting.split(",") if entry.strip())
+
+
+def _own_connection_type() -> dict[str, Any]:
+    (connection_type,) = get_provider_info()["connection-types"]
+    return dict(connection_type)
 
 
 class PolysyncBaseHook(AwsBaseHook):
@@ -169,6 +175,16 @@ class PolysyncBaseHook(AwsBaseHook):
             config = config.merge(overrides) if overrides else config
         wrapper.botocore_config = config
         return wrapper
+
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """Return the fields of the connection form of Airflow 2."""
+        return connection_form.form_widgets(_own_connection_type()["conn-fields"])
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """Return which standard fields the form of Airflow 2 hides, and how it labels the others."""
+        return connection_form.ui_field_behaviour(_own_connection_type()["ui-field-behaviour"])
 
     def has_same_connection(self, other: PolysyncBaseHook | None) -> bool:
         """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from airflow.sdk.log import mask_secret
+from polysync_airflow.airflow_compat.supervisor import mask_secret
 
 
 def mask_temporary_secrets(*secrets: str | None) -> None:

@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
@@ -155,3 +155,16 @@ def check_seconds(name: str, value: object, *, minimum: float, maximum: float) -
             f"{name} = {_shorten(value)} is not valid: give a number of seconds from {minimum:g} to "
             f"{maximum:,.0f}."
         )
+
+
+def check_choice(name: str, value: str, choices: Any) -> None:
+    """
+    Check that an argument has one of the values that are allowed.
+
+    :param name: the name of the argument.
+    :param value: its value.
+    :param choices: a ``Literal`` type of the allowed values.
+    :raises ParametersError: it has another value.
+    """
+    if value not in get_args(choices):
+        raise ParametersError(f"{name} = {value!r} is not valid: give one of {', '.join(get_args(choices))}.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from airflow.sdk import literal
+from polysync_airflow.airflow_compat.sdk import literal
 
 
 def start_arguments(job: Mapping[str, Any]) -> dict[str, Any]:

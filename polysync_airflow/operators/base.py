@@ -9,12 +9,18 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from collections.abc import Callable
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from functools import cached_property, wraps
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
-from airflow.sdk import BaseOperator, conf
-from airflow.sdk.exceptions import AirflowTaskTimeout
-
+from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
+from polysync_airflow.airflow_compat.sdk import (
+    AirflowFailException,
+    AirflowSkipException,
+    AirflowTaskTimeout,
+    BaseOperator,
+    RetryPolicy,
+    conf,
+)
 from polysync_airflow.aws.retry import call_with_retry
 from polysync_airflow.execution.models import (
     MAX_POLL_INTERVAL,
@@ -24,7 +30,7 @@ from polysync_airflow.execution.models import (
 )
 from polysync_airflow.execution.parameters import check_seconds
 from polysync_airflow.execution.waiter import Finish, Wait, Waiter
-from polysync_airflow.retrying import PolysyncRetryPolicy
+from polysync_airflow.retrying import PolysyncRetryPolicy, forbids_retry
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -35,6 +41,7 @@ if TYPE_CHECKING:
     from polysync_airflow.hooks import PolysyncSageMakerHook
 
 Result = TypeVar("Result")
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 DEFAULT_CONNECTION: Final = "polysync_default"
 DEFAULT_POLL_INTERVAL: Final = 30.0
@@ -43,7 +50,48 @@ MAX_TIMEOUT: Final = 10 * 365 * 24 * 3600.0
 DEFAULT_DEFERRABLE: Final = conf.getboolean("operators", "default_deferrable", fallback=False)
 
 
-class ExecutionOperator(BaseOperator):
+class PolysyncOperator(BaseOperator):
+    """
+    Base of all operators: the retry policy.
+
+    :param retry_policy: decides whether a failed try is followed by another one.
+        Default: ``PolysyncRetryPolicy``.
+    """
+
+    def __init__(self, *, retry_policy: RetryPolicy | None = None, **kwargs: Any) -> None:
+        if CAPABILITIES.retry_policy:
+            kwargs["retry_policy"] = retry_policy
+        super().__init__(**kwargs)
+        self.retry_policy = retry_policy or PolysyncRetryPolicy()
+
+
+def apply_retry_policy(method: Method) -> Method:
+    """
+    Decorate a method that Airflow calls to run a task: the task's retry policy decides about retries.
+
+    From Airflow 3.3 on, Airflow itself asks the policy. Before, an error that must not be retried becomes the
+    cause of an ``AirflowFailException``.
+
+    :param method: a method of ``PolysyncOperator`` whose first argument is the context.
+    """
+    if CAPABILITIES.retry_policy:
+        return method
+
+    @wraps(method)
+    def run(task: PolysyncOperator, context: Context, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return method(task, context, *args, **kwargs)
+        except (AirflowFailException, AirflowSkipException):
+            raise
+        except Exception as error:
+            if not forbids_retry(task.retry_policy, error, context):
+                raise
+            raise AirflowFailException(f"{type(error).__name__}: {error}") from error
+
+    return cast("Method", run)
+
+
+class ExecutionOperator(PolysyncOperator):
     """
     Base of the Start and Stop operators: the connection, and the wait for the end of an execution.
 
@@ -62,7 +110,6 @@ class ExecutionOperator(BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.retry_policy = self.retry_policy or PolysyncRetryPolicy()
         check_seconds("poll_interval", poll_interval, minimum=MIN_POLL_INTERVAL, maximum=MAX_POLL_INTERVAL)
         check_seconds("timeout", timeout, minimum=1, maximum=MAX_TIMEOUT)
         self.polysync_conn_id = polysync_conn_id

@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk.definitions.mappedoperator import MappedOperator
-
+from polysync_airflow.airflow_compat.sdk import is_mapped
+from polysync_airflow.records.copies import pull_copy
 from polysync_airflow.records.proof import OwnTarget
-from polysync_airflow.records.store import pull_copy
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -32,7 +31,7 @@ def stop_orphaned_execution(context: Context) -> None:
     :param context: the task's context.
     """
     is_rendered = getattr(context["task"], "executes_here", False)
-    if isinstance(context["task"], MappedOperator):
+    if is_mapped(context["task"]):
         # Only in the DAG processor. Airflow replaces the task in the context by that of this map index, with
         # rendered templates.
         context["task"].render_template_fields(context)

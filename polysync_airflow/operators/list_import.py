@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from airflow.sdk import BaseOperator
-
-from polysync_airflow.operators.base import DEFAULT_CONNECTION
-from polysync_airflow.retrying import PolysyncRetryPolicy
+from polysync_airflow.operators.base import DEFAULT_CONNECTION, PolysyncOperator, apply_retry_policy
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
 
 
-class PolysyncListImportOperator(BaseOperator):
+class PolysyncListImportOperator(PolysyncOperator):
     """
     Import SageMaker pipelines as Polysync jobs: the pipelines' properties and their declared parameters.
 
@@ -52,13 +49,13 @@ class PolysyncListImportOperator(BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.retry_policy = self.retry_policy or PolysyncRetryPolicy()
         self.pipeline_name_prefix = pipeline_name_prefix
         # Airflow replaces an XComArg by the rendered list before it calls execute.
         self.pipeline_names = cast("Sequence[str] | None", pipeline_names)
         self.polysync_conn_id = polysync_conn_id
         self.region_name = region_name
 
+    @apply_retry_policy
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """List and describe the pipelines, and return the jobs."""
         from polysync_airflow.aws.sessions import RATE_LIMITED_CONFIG

@@ -17,17 +17,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow.sdk import RetryAction
-from airflow.sdk.exceptions import AirflowFailException
-
+from polysync_airflow.airflow_compat.sdk import AirflowFailException
 from polysync_airflow.aws.retry import STOP_TIMEOUT_SECONDS
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.operators.base import ExecutionOperator
 from polysync_airflow.operators.failure_callback import stop_orphaned_execution
 from polysync_airflow.operators.starter import ExecutionStarter
 from polysync_airflow.records.ownership import Owner
+from polysync_airflow.records.port import RecordStore
 from polysync_airflow.records.proof import OwnTarget
-from polysync_airflow.records.store import RecordStore
+from polysync_airflow.retrying import forbids_retry
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -167,16 +166,7 @@ class StopOnKillOperator(ExecutionOperator):
         ti = context["ti"]
         if ti.try_number > ti.max_tries or isinstance(error, AirflowFailException):
             return False
-        try:
-            decision = self.retry_policy and self.retry_policy.evaluate(
-                error, ti.try_number, ti.max_tries, context
-            )
-        except Exception:
-            # Airflow ignores a retry policy that raises and uses the task's retries. The task must end with
-            # its own error, not with the policy's.
-            self.log.exception("The task's retry_policy raised an error")
-            return True
-        return not decision or decision.action is not RetryAction.FAIL
+        return not forbids_retry(self.retry_policy, error, context)
 
 
 def _with_own_callback(callbacks: Any) -> list[Any]:

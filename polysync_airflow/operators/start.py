@@ -11,13 +11,11 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
-from airflow.sdk.exceptions import AirflowSkipException
-
+from polysync_airflow.airflow_compat.sdk import AirflowSkipException
 from polysync_airflow.aws.retry import STEP_LISTING_TIMEOUT_SECONDS, call_with_retry
 from polysync_airflow.exceptions import (
-    ParametersError,
     PipelineExecutionCancelledError,
     PipelineExecutionCancelledFailError,
     PipelineExecutionFailedError,
@@ -33,7 +31,7 @@ from polysync_airflow.execution.models import (
     region_from_arn,
 )
 from polysync_airflow.execution.outcome import outcome_message, parse_event, refusal_error
-from polysync_airflow.execution.parameters import build_start_request, default_display_name
+from polysync_airflow.execution.parameters import build_start_request, check_choice, default_display_name
 from polysync_airflow.execution.recovery import RetryMode
 from polysync_airflow.execution.waiter import Finish
 from polysync_airflow.links import PolysyncPipelineExecutionLink
@@ -42,13 +40,16 @@ from polysync_airflow.operators.base import (
     DEFAULT_DEFERRABLE,
     DEFAULT_POLL_INTERVAL,
     DEFAULT_TIMEOUT,
+    apply_retry_policy,
 )
 from polysync_airflow.operators.on_kill import KEPT, StopOnKillOperator
 from polysync_airflow.operators.starter import ExecutionStarter, StartResult
 from polysync_airflow.operators.xcoms import push_ended, push_started
+from polysync_airflow.records.copies import pull_copy
 from polysync_airflow.records.ownership import Owner
+from polysync_airflow.records.port import RecordStore
 from polysync_airflow.records.proof import OwnTarget
-from polysync_airflow.records.store import RecordStore, pull_copy
+from polysync_airflow.records.store import record_store
 from polysync_airflow.states import STATUS_COMPLETED_WITH_FAILURES, PolysyncState, has_ended, state_of
 
 if TYPE_CHECKING:
@@ -155,9 +156,9 @@ class PolysyncStartPipelineOperator(StopOnKillOperator):
             stop_on_kill=stop_on_kill,
             **kwargs,
         )
-        _require_one_of("on_completed_with_failures", on_completed_with_failures, OnCompletedWithFailures)
-        _require_one_of("on_cancelled", on_cancelled, OnCancelled)
-        _require_one_of("retry_mode", retry_mode, RetryMode)
+        check_choice("on_completed_with_failures", on_completed_with_failures, OnCompletedWithFailures)
+        check_choice("on_cancelled", on_cancelled, OnCancelled)
+        check_choice("retry_mode", retry_mode, RetryMode)
         # Airflow replaces XComArgs by the rendered values before it calls execute.
         self.pipeline_name = cast("str", pipeline_name)
         self.pipeline_parameters = pipeline_parameters
@@ -170,6 +171,7 @@ class PolysyncStartPipelineOperator(StopOnKillOperator):
         self.on_cancelled = on_cancelled
         self.retry_mode = retry_mode
 
+    @apply_retry_policy
     def execute(self, context: Context) -> str:
         """Start or reattach to an execution, push its XComs and, by default, wait for its end."""
         self.executes_here = True
@@ -181,6 +183,7 @@ class PolysyncStartPipelineOperator(StopOnKillOperator):
             event = self._wait_for_execution(result)
         return self.execute_complete(context, event.model_dump(mode="json"))
 
+    @apply_retry_policy
     def execute_after_end(self, context: Context, event: dict[str, Any] | None = None) -> str:
         """
         Execute the task now that the execution of an earlier try has ended.
@@ -192,6 +195,7 @@ class PolysyncStartPipelineOperator(StopOnKillOperator):
         self._raise_unless_ended(parse_event(event))
         return self.execute(context)
 
+    @apply_retry_policy
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> str:
         """
         Push the outcome of the execution, and succeed, fail or skip accordingly.
@@ -232,7 +236,7 @@ class PolysyncStartPipelineOperator(StopOnKillOperator):
         """
         if self._starter:
             return self._starter.store, self._starter.record
-        store = RecordStore(context, self.own_target)
+        store = record_store(context, self.own_target)
         return store, store.read() or pull_copy(context["ti"], self.own_target)
 
     def _was_stopped_by_earlier_try(self, context: Context, end: ExecutionEvent) -> bool:
@@ -282,7 +286,7 @@ class PolysyncStartPipelineOperator(StopOnKillOperator):
     def _start_or_reattach(self, context: Context) -> StartResult:
         starter = self._starter = ExecutionStarter(
             hook_for_region=self.hook_for_region,
-            store=RecordStore(context, self.own_target),
+            store=record_store(context, self.own_target),
             log=self.log,
             epoch=context["ti"].max_tries,
             deadline=time.time() + self._timeout_seconds,
@@ -389,8 +393,3 @@ class PolysyncStartPipelineOperator(StopOnKillOperator):
         except PolysyncError as error:
             return [], f"The reasons of the failed steps could not be listed: {error}"
         return [FailedStep(name=s.name, reason=s.failure_reason) for s in steps if s.status == "Failed"], None
-
-
-def _require_one_of(name: str, value: str, choices: Any) -> None:
-    if value not in get_args(choices):
-        raise ParametersError(f"{name} = {value!r} is not valid: give one of {', '.join(get_args(choices))}.")

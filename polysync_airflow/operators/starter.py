@@ -24,7 +24,7 @@ from polysync_airflow.execution.models import (
     region_from_arn,
 )
 from polysync_airflow.execution.recovery import Action, RetryMode, next_action
-from polysync_airflow.records.store import RecordStore
+from polysync_airflow.records.port import RecordStore
 from polysync_airflow.states import has_ended
 
 if TYPE_CHECKING:
@@ -161,7 +161,9 @@ class ExecutionStarter:
                 self._delete_record()
             raise
         self.log.info("Execution %s: started (pipeline %s)", arn, request.pipeline_name)
-        return StartResult(self._update_record(record, execution_arn=arn))
+        result = StartResult(self._update_record(record, execution_arn=arn))
+        self.store.delete_leftovers()
+        return result
 
     def _resend_start(self, record: StoredExecution) -> None:
         self.raise_if_killed()

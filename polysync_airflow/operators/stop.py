@@ -19,6 +19,7 @@ from polysync_airflow.operators.base import (
     DEFAULT_POLL_INTERVAL,
     DEFAULT_TIMEOUT,
     ExecutionOperator,
+    apply_retry_policy,
 )
 from polysync_airflow.states import STATUS_STOPPING, has_ended, is_stoppable, state_of
 
@@ -82,6 +83,7 @@ class PolysyncStopPipelineOperator(ExecutionOperator):
         self.execution_arn = cast("str", execution_arn)
         self.fail_if_not_running = fail_if_not_running
 
+    @apply_retry_policy
     def execute(self, context: Context) -> str:
         """Request the stop and, if ``wait_for_completion`` is set, wait for the end of the execution."""
         check_execution_arn(self.execution_arn)
@@ -97,6 +99,7 @@ class PolysyncStopPipelineOperator(ExecutionOperator):
         event = self._wait_for_end(self._make_waiter(self.execution_arn, None))
         return self.execute_complete(context, event.model_dump(mode="json"))
 
+    @apply_retry_policy
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> str:
         """
         Return the state in which the execution ended.

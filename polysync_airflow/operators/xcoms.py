@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.execution.models import ExecutionEvent, ExecutionRecord, FailedStep, StoredExecution
 from polysync_airflow.execution.outcome import build_record
 from polysync_airflow.execution.texts import describe_validation_error
@@ -32,9 +33,10 @@ def push_started(context: Context, record: StoredExecution) -> None:
     url = console_url(record.arn, request.pipeline_name)
     if url:
         ti.xcom_push(CONSOLE_URL_XCOM_KEY, url)
-        # Airflow itself stores extra links only when the worker finishes the task. That is too late for a
-        # task that waits on the worker.
-        ti.xcom_push(PolysyncPipelineExecutionLink().xcom_key, url)
+        if CAPABILITIES.links_are_xcoms:
+            # Airflow itself stores extra links only when the worker finishes the task. That is too late for a
+            # task that waits on the worker.
+            ti.xcom_push(PolysyncPipelineExecutionLink().xcom_key, url)
     _push_run(
         context,
         ExecutionRecord(

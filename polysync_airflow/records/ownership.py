@@ -5,12 +5,13 @@ from __future__ import annotations
 from enum import Enum, auto
 from typing import Final
 
+from polysync_airflow.airflow_compat.task_instances import DELETED
 from polysync_airflow.execution.models import StoredExecution
-from polysync_airflow.records.task_state import DELETED
 
 # States of a task instance that has a later try, or gets one. In all other states, a user has cleared or
 # ended the task.
-_WITH_LATER_TRY: Final = ("scheduled", "queued", "running", "deferred", "up_for_retry", "up_for_reschedule")
+_RUNNING: Final = "running"
+_WITH_LATER_TRY: Final = ("scheduled", "queued", _RUNNING, "deferred", "up_for_retry", "up_for_reschedule")
 
 
 class Owner(Enum):
@@ -56,9 +57,38 @@ def owner_of_replaced(
         return Owner.LATER_TRY
     if state == DELETED:
         return Owner.NOBODY
-    is_own = (
-        copy is not None
-        and copy.try_number == try_number
-        and copy.request.client_request_token == record.request.client_request_token
+    return Owner.NOBODY if _is_of_same_try(copy, record, try_number) else Owner.LATER_TRY
+
+
+def owner_by_record(
+    record: StoredExecution,
+    try_number: int,
+    state: str | None,
+    stored: StoredExecution | None,
+    copy: StoredExecution | None,
+) -> Owner:
+    """
+    Return who decides about the execution of a try, where the record store accepts the writes of every try.
+
+    A try that has gone on with the execution has written its number into the stored record. One that has
+    begun, but has not come so far, has caused that Airflow deleted the XComs.
+
+    :param record: the record that the try holds.
+    :param try_number: the number of the try.
+    :param state: the state of the task instance now; None if it has been cleared.
+    :param stored: the proven record in the store; None if there is none.
+    :param copy: the proven record in the XComs of the task instance; None if there is none.
+    """
+    if stored and not _is_of_same_try(stored, record, try_number):
+        return Owner.LATER_TRY
+    if state == _RUNNING:
+        return Owner.THIS_TRY if _is_of_same_try(copy, record, try_number) else Owner.LATER_TRY
+    return owner_of_replaced(record, try_number, state, copy)
+
+
+def _is_of_same_try(other: StoredExecution | None, record: StoredExecution, try_number: int) -> bool:
+    return (
+        other is not None
+        and other.try_number == try_number
+        and other.request.client_request_token == record.request.client_request_token
     )
-    return Owner.NOBODY if is_own else Owner.LATER_TRY

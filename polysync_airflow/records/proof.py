@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from airflow.sdk import conf
 from pydantic import ValidationError
 
+from polysync_airflow.airflow_compat.sdk import conf
 from polysync_airflow.exceptions import StoredRecordError
 from polysync_airflow.execution.models import StoredExecution, account_from_arn, region_from_arn
 from polysync_airflow.execution.texts import clean_text, describe_validation_error
@@ -66,13 +66,16 @@ def to_stored(record: StoredExecution, task: TaskKey) -> dict[str, Any]:
     return signed(values, task, keys[0]) if keys else values
 
 
-def from_stored(value: Any, task: TaskKey, own_target: Callable[[], OwnTarget]) -> StoredExecution:
+def from_stored(
+    value: Any, task: TaskKey, own_target: Callable[[], OwnTarget], *, place: str
+) -> StoredExecution:
     """
     Return the record that a stored value holds.
 
     :param value: what was read.
     :param task: the task instance that reads it.
     :param own_target: returns what the task would start; called only for a record without a signature.
+    :param place: where the value is, and what a user must delete if it is refused.
     :raises StoredRecordError: the value is not a record of this task instance.
     """
     values = dict(value) if isinstance(value, Mapping) else value
@@ -81,20 +84,21 @@ def from_stored(value: Any, task: TaskKey, own_target: Callable[[], OwnTarget]) 
         record = StoredExecution.model_validate(values)
     except ValidationError as error:
         problems = describe_validation_error(error)
-        raise _refused(f"is damaged ({problems})") from None
+        raise _refused(f"is damaged ({problems})", place) from None
     keys = signing_keys()
     if keys and not (signature is None and _unsigned_is_accepted()):
         if not is_genuine(values, signature, task, keys):
-            raise _refused(f"is not proven: {_why_not_genuine(signature)}")
+            raise _refused(f"is not proven: {_why_not_genuine(signature)}", place)
     elif difference := _difference(record, own_target()):
         raise _refused(
-            f"is not proven: it has no signature, and it is not about what this task starts: {difference}"
+            f"is not proven: it has no signature, and it is not about what this task starts: {difference}",
+            place,
         )
     return record
 
 
 def _unsigned_is_accepted() -> bool:
-    return conf.getboolean(*ACCEPT_UNSIGNED_RECORDS, fallback=False)
+    return bool(conf.getboolean(*ACCEPT_UNSIGNED_RECORDS, fallback=False))
 
 
 def _why_not_genuine(signature: Any) -> str:
@@ -136,10 +140,9 @@ def _name(pipeline: str) -> str:
     return pipeline.rpartition(":pipeline/")[2].lower()
 
 
-def _refused(problem: str) -> StoredRecordError:
+def _refused(problem: str, place: str) -> StoredRecordError:
     return StoredRecordError(
         f"The record that earlier tries of this task stored about their execution {problem}. Nothing was "
         "started, stopped or continued, because that execution may still be running. Look for it in the "
-        "SageMaker console, and stop it there if it is running. Then delete the key "
-        f"{RECORD_KEY!r} on the tab Task State Store of the task instance, and clear the task."
+        f"SageMaker console, and stop it there if it is running. Then delete {place}, and clear the task."
     )

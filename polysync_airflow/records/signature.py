@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 from typing import Any, Final
 
-from airflow.sdk import conf
+from polysync_airflow.airflow_compat.sdk import conf
 
 SIGNATURE: Final = "signature"
 # Keeps this HMAC apart from every other use of the Fernet key.

@@ -13,14 +13,15 @@ import time
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow.sdk.execution_time.xcom import XCom
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
+from polysync_airflow.airflow_compat.supervisor import call_airflow, use_event_loop
+from polysync_airflow.airflow_compat.task_instances import read_state, read_xcom
 from polysync_airflow.aws.stop import stop_execution
 from polysync_airflow.execution.models import MAX_POLL_INTERVAL, MAX_TIMESTAMP, MIN_POLL_INTERVAL
 from polysync_airflow.execution.parameters import check_trigger_arguments
 from polysync_airflow.execution.waiter import Finish, Waiter
-from polysync_airflow.records.task_state import read_state
 from polysync_airflow.triggers.poller import subscribe
 from polysync_airflow.triggers.shared_client import SharedClient
 from polysync_airflow.triggers.stop_threads import submit_stop
@@ -107,12 +108,17 @@ class PolysyncPipelineExecutionTrigger(BaseTrigger):
         :raises ParametersError: an argument of the stored trigger is not valid. Not raised by ``__init__``,
             where Airflow expects a TypeError only: any other error there ends the triggerer.
         """
+        use_event_loop()
         subscription = self._subscription = subscribe(self.polysync_conn_id, self.region_name, self._waiter())
         try:
             payload = None
             while payload is None:
                 payload = self._handle(await subscription.next_step())
             yield TriggerEvent(payload)  # type: ignore[no-untyped-call]  # Airflow's has no annotations
+        except asyncio.CancelledError:
+            if not CAPABILITIES.trigger_on_kill:
+                await self.on_kill()
+            raise
         finally:
             subscription.poller.unsubscribe(subscription)
 
@@ -196,22 +202,20 @@ class PolysyncPipelineExecutionTrigger(BaseTrigger):
 
     def _copy_of_record(self, ti: Any) -> StoredExecution | None:
         # Imported here, because only few triggers are killed.
+        from polysync_airflow.records.copies import proven_copy
         from polysync_airflow.records.proof import RECORD_KEY, OwnTarget
-        from polysync_airflow.records.store import proven_copy
 
-        value = XCom.get_one(
-            key=RECORD_KEY, dag_id=ti.dag_id, task_id=ti.task_id, run_id=ti.run_id, map_index=ti.map_index
-        )
+        value = call_airflow(lambda: read_xcom(ti, RECORD_KEY))
         return proven_copy(value, ti, lambda: OwnTarget.of_execution(self.execution_arn))
 
     def _task_state(self) -> str | None:
         ti = self.task_instance
         for seconds in STATE_RETRY_SECONDS:
             try:
-                return read_state(ti)
+                return call_airflow(lambda: read_state(ti))
             except Exception as error:
                 self.log.warning(
                     "Airflow does not return the task's state, retrying in %s s: %s", seconds, error
                 )
                 time.sleep(seconds)
-        return read_state(ti)
+        return call_airflow(lambda: read_state(ti))

@@ -11,16 +11,17 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Final, TypeVar, cast
 
-from airflow.sdk.exceptions import AirflowNotFoundException
 from botocore.config import Config
 
+from polysync_airflow.airflow_compat.connections import is_missing
+from polysync_airflow.airflow_compat.sdk import AirflowNotFoundException
+from polysync_airflow.airflow_compat.supervisor import call_airflow
 from polysync_airflow.aws.rate_limiter import rate_limiter_for
 from polysync_airflow.aws.sessions import RATE_LIMITED_CONFIG
 from polysync_airflow.exceptions import CredentialsError, PolysyncError, is_throttling
 from polysync_airflow.execution.models import ExecutionDescription
 from polysync_airflow.execution.texts import clean_text
 from polysync_airflow.hooks import PolysyncSageMakerHook
-from polysync_airflow.triggers.connection_lookup import is_missing
 
 log = logging.getLogger(__name__)
 
@@ -194,7 +195,7 @@ class SharedClient:
     def _read(self) -> None:
         error = self._try_to_read()
         missing = error is not None and isinstance(error.__cause__, AirflowNotFoundException)
-        missing = missing and is_missing(self.key[0])
+        missing = missing and call_airflow(lambda: is_missing(self.key[0]))
         self._read_at = time.monotonic()
         if not missing:
             self._missing_since = None
@@ -210,7 +211,7 @@ class SharedClient:
     def _try_to_read(self) -> PolysyncError | None:
         hook = PollingHook(*self.key, config=_CONFIG)
         try:
-            if not hook.has_same_connection(self._hook):
+            if not call_airflow(lambda: hook.has_same_connection(self._hook)):
                 self._replace_hook(hook)
         except PolysyncError as error:
             return error

@@ -27,9 +27,10 @@ from polysync_airflow.execution.parameters import (
 from polysync_airflow.get_provider_info import get_provider_info
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.operators.xcoms import pull_run
+from polysync_airflow.records.copies import pull_copy
 from polysync_airflow.records.proof import RECORD_KEY, OwnTarget
 from polysync_airflow.records.signature import TaskKey, signed, signing_keys
-from polysync_airflow.records.store import RecordStore, pull_copy
+from polysync_airflow.records.store import record_store
 from tests.fuzz.strategies import FUZZ, json_values, scalars, texts, values, variations
 from tests.tasks import TaskInstance
 
@@ -174,7 +175,7 @@ def test_stored_records(value: Any, is_signed: bool) -> None:
     ti.xcoms[RECORD_KEY] = value
     context: Any = {"ti": ti, "task_state_store": ti.store}
     try:
-        record = RecordStore(context, own_target).read()
+        record = record_store(context, own_target).read()
     except StoredRecordError as error:
         check_message(error)
         assert pull_copy(ti, own_target) is None

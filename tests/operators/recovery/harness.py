@@ -14,13 +14,13 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, A
 from airflow.sdk.execution_time.comms import GetTaskStates, TaskStatesResult
 from botocore.httpsession import URLLib3Session
 
+from polysync_airflow.airflow_compat.task_instances import DELETED
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.emulator.engine.execution import Execution
 from polysync_airflow.emulator.sagemaker.store import ExecutionRecord
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from polysync_airflow.records.proof import RECORD_KEY
 from polysync_airflow.records.signature import TaskKey
-from polysync_airflow.records.task_state import DELETED
 from polysync_airflow.states import has_ended
 from tests.tasks import Run, StateStore, StateStoreOfTry, TaskInstance, run_task
 

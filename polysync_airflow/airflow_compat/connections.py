@@ -4,33 +4,42 @@ from __future__ import annotations
 
 from typing import Any
 
+from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
+
 
 def is_missing(connection_id: str) -> bool:
     """
     Return whether every place where Airflow looks for connections responds that it has no such connection.
 
     Airflow raises ``AirflowNotFoundException`` also if a place does not respond (``_get_connection`` in
-    airflow/sdk/execution_time/context.py). So this function asks each place again, and an error means that it
-    may have the connection.
+    airflow/sdk/execution_time/context.py, ``get_connection_from_secrets`` in airflow/models/connection.py of
+    Airflow 2). So this function asks each place again, and an error means that it may have the connection.
 
     The answer is not certain: behind the API server, Airflow handles errors of the database in the same way.
 
     :param connection_id: the connection.
     """
-    # Imported here, since operators import the triggers, and Airflow's supervisor is large. A triggerer has
-    # imported it anyway.
     try:
-        from airflow.sdk.execution_time.supervisor import ensure_secrets_backend_loaded
-    except ImportError:
-        # Another version of Airflow: without this check, only time tells.
-        return True
-    try:
-        return not any(_may_have(backend, connection_id) for backend in ensure_secrets_backend_loaded())
+        return not any(_may_have(backend, connection_id) for backend in _secrets_backends())
     except Exception:
         return False
 
 
+def _secrets_backends() -> list[Any]:
+    # Imported here, since operators import the triggers, and Airflow's supervisor is large. A triggerer has
+    # imported it anyway.
+    if CAPABILITIES.task_sdk:
+        from airflow.sdk.execution_time.supervisor import ensure_secrets_backend_loaded
+
+        return list(ensure_secrets_backend_loaded())
+    from airflow.configuration import ensure_secrets_loaded
+
+    return list(ensure_secrets_loaded())
+
+
 def _may_have(backend: Any, connection_id: str) -> bool:
+    if not CAPABILITIES.task_sdk:
+        return backend.get_connection(conn_id=connection_id) is not None
     from airflow.sdk.exceptions import ErrorType
     from airflow.sdk.execution_time import task_runner
     from airflow.sdk.execution_time.comms import ErrorResponse, GetConnection

@@ -1,0 +1,90 @@
+"""Which features the running Airflow has. The rest of the package asks for these, not for versions."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+import airflow
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """
+    The features of a version of Airflow on which this provider depends.
+
+    :param task_sdk: tasks, triggers and callbacks reach Airflow through its API server and have no access to
+        its database.
+    :param task_state_store: a task can store values that its retries read (``task_state_store`` in the
+        context).
+    :param retry_policy: an operator has a ``retry_policy``, which decides after a failure whether and when
+        Airflow retries the task.
+    :param trigger_on_kill: Airflow calls ``on_kill`` of a trigger when a user ends its task.
+    :param links_are_xcoms: the UI shows the extra link that the task has pushed as an XCom.
+    :param form_from_provider_info: the connection form is made from ``conn-fields`` of the provider
+        information, not from the widgets of the hook.
+    """
+
+    task_sdk: bool
+    task_state_store: bool
+    retry_policy: bool
+    trigger_on_kill: bool
+    links_are_xcoms: bool
+    form_from_provider_info: bool
+
+
+# By the first version that has them, the newest first.
+_CAPABILITIES: Final = {
+    (3, 3): Capabilities(
+        task_sdk=True,
+        task_state_store=True,
+        retry_policy=True,
+        trigger_on_kill=True,
+        links_are_xcoms=True,
+        form_from_provider_info=True,
+    ),
+    (3, 2): Capabilities(
+        task_sdk=True,
+        task_state_store=False,
+        retry_policy=False,
+        trigger_on_kill=False,
+        links_are_xcoms=True,
+        form_from_provider_info=True,
+    ),
+    (2, 11): Capabilities(
+        task_sdk=False,
+        task_state_store=False,
+        retry_policy=False,
+        trigger_on_kill=False,
+        links_are_xcoms=False,
+        form_from_provider_info=False,
+    ),
+}
+_UNSUPPORTED: Final = {
+    (3, 0): "its triggerer loses the triggers of all tasks when a trigger's thread reads a connection, and "
+    "its scheduler does not retry a task whose process was killed",
+    (3, 1): "its triggerer loses the triggers of all tasks when a trigger's thread reads a connection",
+}
+
+
+def capabilities_of(version: str) -> Capabilities:
+    """
+    Return the features of a version of Airflow.
+
+    :param version: the version, such as ``3.3.1`` or ``3.4.0rc1``.
+    :raises ImportError: this provider does not support the version.
+    """
+    match = re.match(r"(\d+)\.(\d+)", version)
+    release = (int(match[1]), int(match[2])) if match else (0, 0)
+    found = next((found for first, found in _CAPABILITIES.items() if release >= first), None)
+    reason = _UNSUPPORTED.get(release, None if found else "it is too old")
+    if reason or found is None:
+        raise ImportError(
+            f"polysync-airflow does not support Airflow {version}: {reason}. Install Airflow 2.11, or 3.2 or "
+            "newer."
+        )
+    return found
+
+
+CAPABILITIES: Final = capabilities_of(airflow.__version__)

@@ -1,0 +1,64 @@
+"""The classes and functions of Airflow that have other places, or do not exist, in some versions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import (
+    AirflowException,
+    AirflowFailException,
+    AirflowNotFoundException,
+    AirflowSkipException,
+    AirflowTaskTimeout,
+    BaseOperator,
+    BaseOperatorLink,
+    conf,
+    literal,
+)
+
+from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
+
+if TYPE_CHECKING or CAPABILITIES.retry_policy:
+    from airflow.sdk import RetryAction, RetryDecision, RetryPolicy
+else:
+    from polysync_airflow.airflow_compat.retry_policy import RetryAction, RetryDecision, RetryPolicy
+
+__all__ = [
+    "AirflowException",
+    "AirflowFailException",
+    "AirflowNotFoundException",
+    "AirflowSkipException",
+    "AirflowTaskTimeout",
+    "BaseOperator",
+    "BaseOperatorLink",
+    "RetryAction",
+    "RetryDecision",
+    "RetryPolicy",
+    "api_status_code",
+    "conf",
+    "is_mapped",
+    "literal",
+]
+
+
+def is_mapped(task: Any) -> bool:
+    """
+    Return whether a task is still mapped: not yet that of one map index.
+
+    :param task: the ``task`` of a context.
+    """
+    # Imported here, because Airflow parses a DAG file every 30 seconds.
+    from airflow.providers.common.compat.sdk import MappedOperator
+
+    return isinstance(task, MappedOperator)
+
+
+def api_status_code(error: Exception) -> Any:
+    """
+    Return the HTTP status with which Airflow's API server refused a request; None for other errors.
+
+    :param error: the error that a call of Airflow raised.
+    """
+    response = getattr(error, "error", None)
+    detail = getattr(response, "detail", None)
+    return detail.get("status_code") if isinstance(detail, dict) else None

@@ -1,0 +1,77 @@
+"""
+Calls of Airflow that go through the supervisor of a task or of a triggerer.
+
+Before Airflow 3.2.2, the channel from a triggerer to its supervisor belongs to the event loop: a request from
+a thread that does not know the loop corrupts the channel and ends all triggers of the triggerer. asgiref's
+threads know it. Later versions accept requests from any thread, and Airflow 2 has no supervisor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from functools import cache
+from importlib import import_module
+from typing import Final, TypeVar
+
+from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
+
+Result = TypeVar("Result")
+
+# Airflow's own requests take at most about this long. A triggerer that ends does not respond at all.
+TIMEOUT_SECONDS: Final = 60.0
+
+_MASKER: Final = "airflow.sdk.log" if CAPABILITIES.task_sdk else "airflow.utils.log.secrets_masker"
+
+_event_loop: asyncio.AbstractEventLoop | None = None
+_inside = threading.local()
+
+
+@cache
+def _channel_needs_event_loop() -> bool:
+    if not CAPABILITIES.task_sdk:
+        return False
+    from airflow.jobs.triggerer_job_runner import TriggerCommsDecoder
+
+    return not hasattr(TriggerCommsDecoder, "start_reader")
+
+
+def use_event_loop() -> None:
+    """Remember the running event loop as that of the triggerer."""
+    global _event_loop  # noqa: PLW0603 # a triggerer has one event loop
+    if _channel_needs_event_loop():
+        _event_loop = asyncio.get_running_loop()
+
+
+def call_airflow(function: Callable[[], Result]) -> Result:
+    """
+    Call a function that may send requests to the supervisor. For any thread, but not for an event loop.
+
+    :param function: the function.
+    :raises TimeoutError: the event loop of the triggerer does not run any more.
+    """
+    loop = _event_loop
+    if loop is None or loop.is_closed() or getattr(_inside, "called", False):
+        return function()
+    from asgiref.sync import sync_to_async
+
+    def call() -> Result:
+        _inside.called = True
+        try:
+            return function()
+        finally:
+            _inside.called = False
+
+    in_thread_of_loop = sync_to_async(call, thread_sensitive=False)
+    return asyncio.run_coroutine_threadsafe(in_thread_of_loop(), loop).result(TIMEOUT_SECONDS)
+
+
+def mask_secret(secret: str) -> None:
+    """
+    Register a secret with Airflow's secrets masker, which replaces it in log lines by ``***``.
+
+    :param secret: the secret.
+    """
+    mask = import_module(_MASKER).mask_secret
+    call_airflow(lambda: mask(secret))

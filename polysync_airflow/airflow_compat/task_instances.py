@@ -1,0 +1,80 @@
+"""Reads the present state of a task instance and its XComs from Airflow, in a worker or in a triggerer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
+
+# Not a state of Airflow's.
+DELETED: Final = "deleted"
+
+
+def read_state(ti: Any) -> str | None:
+    """
+    Return the state of a task instance; ``DELETED`` if it was deleted, for example with its DAG run.
+
+    The state is that of the latest try, whichever try asks.
+
+    :param ti: the task instance.
+    :raises Exception: Airflow's API server or database does not respond, or refuses the request.
+    """
+    # Imported here, because Airflow parses a DAG file every 30 seconds.
+    if not CAPABILITIES.task_sdk:
+        return _state_in_database(ti)
+    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+    states: dict[str, dict[str, str | None]] = RuntimeTaskInstance.get_task_states(
+        dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index
+    )
+    # The key of a mapped task instance ends with its map index.
+    return next(iter(states.get(ti.run_id, {}).values()), DELETED)
+
+
+def _state_in_database(ti: Any) -> str | None:
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.session import create_session
+
+    key = {name: getattr(ti, name) for name in ("dag_id", "run_id", "task_id", "map_index")}
+    with create_session() as session:
+        row = session.query(TaskInstance.state).filter_by(**key).one_or_none()
+    return DELETED if row is None else row[0]
+
+
+def read_xcom(ti: Any, key: str) -> Any:
+    """
+    Return the value of an XCom of a task instance; None if there is none. For a triggerer.
+
+    :param ti: the task instance.
+    :param key: the key of the XCom.
+    """
+    from airflow.providers.common.compat.sdk import XCom
+
+    return XCom.get_one(
+        key=key, dag_id=ti.dag_id, task_id=ti.task_id, run_id=ti.run_id, map_index=ti.map_index
+    )
+
+
+@dataclass(frozen=True)
+class PreviousRun:
+    """
+    The DAG run before that of a task instance.
+
+    :param run_id: its id.
+    :param has_ended: whether it has succeeded or failed.
+    """
+
+    run_id: str
+    has_ended: bool
+
+
+def previous_run(ti: Any) -> PreviousRun | None:
+    """
+    Return the DAG run before that of a task instance; None if there is none. For a worker.
+
+    :param ti: the task instance.
+    :raises Exception: Airflow does not respond.
+    """
+    run = ti.get_previous_dagrun()
+    return PreviousRun(run.run_id, str(run.state) in ("success", "failed")) if run else None

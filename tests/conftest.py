@@ -33,10 +33,15 @@ for _name in (
 
 import pytest  # noqa: E402
 
+from polysync_airflow.airflow_compat.capabilities import CAPABILITIES  # noqa: E402
 from polysync_airflow.emulator import EmulatorServer, VirtualClock  # noqa: E402
 from polysync_airflow.operators import base  # noqa: E402
+from tests import airflow_service  # noqa: E402
+from tests.simulated_airflow import AIRFLOW, SimulatedAirflow  # noqa: E402
 from tests.tasks import EmulatedTime  # noqa: E402
 
+# Outside of the recovery tests, the record store is that of the running version of Airflow.
+_NEEDS_SIMULATED_AIRFLOW = not CAPABILITIES.task_state_store
 DEFINITIONS = Path(__file__).parents[1] / "example_dags" / "definitions"
 
 
@@ -44,6 +49,15 @@ DEFINITIONS = Path(__file__).parents[1] / "example_dags" / "definitions"
 def _emulator() -> Iterator[EmulatorServer]:
     with EmulatorServer(clock=VirtualClock(), definitions=DEFINITIONS) as server:
         yield server
+
+
+@pytest.fixture(autouse=True)
+def simulated_airflow(monkeypatch: pytest.MonkeyPatch) -> SimulatedAirflow:
+    """Return what knows the task instances of a test; where records are Variables, Airflow's client asks it."""
+    AIRFLOW.clear()
+    if _NEEDS_SIMULATED_AIRFLOW:
+        airflow_service.install(monkeypatch, AIRFLOW)
+    return AIRFLOW
 
 
 @pytest.fixture

@@ -10,13 +10,14 @@ from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType, TaskDeferred
-from airflow.sdk.execution_time.comms import ErrorResponse
+from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator, TaskDeferred
 
+from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.triggers import poller
 from polysync_airflow.triggers.message_queue import MessageQueue
+from tests.simulated_airflow import AIRFLOW
+from tests.state_store import StateStore, StateStoreOfTry
 
 # The original function, which ``emulated_time`` replaces in the poller.
 RECEIVE = poller.receive
@@ -65,89 +66,13 @@ class EmulatedTime:
         self.at.append((self.time() + seconds, action))
 
 
-class StateStore:
-    """
-    Replaces Airflow's task state store: JSON values by key, which are kept after retries and clears.
-
-    ``task_instance_id`` counts how often Airflow has given the task instance a new id.
-    """
-
-    def __init__(self) -> None:
-        self.values: dict[str, str] = {}
-        self.retentions: dict[str, Any] = {}
-        self.task_instance_id = 0
-
-    def replace_task_instance(self) -> None:
-        """Give the task instance a new id, as ``TaskInstance.prepare_db_for_next_try`` does."""
-        self.task_instance_id += 1
-
-    def get(self, key: str, default: Any = None) -> Any:
-        """Return a value."""
-        return json.loads(self.values[key]) if key in self.values else default
-
-    def set(self, key: str, value: Any, *, retention: Any = None) -> None:
-        """Store a value; only JSON can be stored."""
-        self.values[key], self.retentions[key] = json.dumps(value), retention
-
-    def delete(self, key: str) -> None:
-        """Delete a value."""
-        self.values.pop(key, None)
-
-
-class StateStoreOfTry:
-    """
-    The task state store as one try reaches it: only while the task instance has the id that the try knows.
-
-    Its errors are those of ``TaskStateStoreAccessor`` in airflow/sdk/execution_time/context.py.
-
-    :param store: the store of the task.
-    """
-
-    def __init__(self, store: StateStore) -> None:
-        self._store = store
-        self._id = store.task_instance_id
-        self.status_code: int | None = None
-
-    def fail_with(self, status_code: int) -> None:
-        """Let every request fail, as with 403 after the token of the try has expired."""
-        self.status_code = status_code
-
-    def get(self, key: str, default: Any = None) -> Any:
-        """Return a value; the default if the task instance has another id."""
-        self._raise_if_failing()
-        return self._store.get(key, default) if self._id == self._store.task_instance_id else default
-
-    def set(self, key: str, value: Any, *, retention: Any = None) -> None:
-        """Store a value."""
-        self._raise_if_replaced()
-        self._store.set(key, value, retention=retention)
-
-    def delete(self, key: str) -> None:
-        """Delete a value."""
-        self._raise_if_replaced()
-        self._store.delete(key)
-
-    def _raise_if_replaced(self) -> None:
-        self._raise_if_failing()
-        if self._id != self._store.task_instance_id:
-            raise _api_error(404)
-
-    def _raise_if_failing(self) -> None:
-        if self.status_code:
-            raise _api_error(self.status_code)
-
-
-def _api_error(status_code: int) -> AirflowRuntimeError:
-    detail = {"status_code": status_code, "message": "Server returned error"}
-    return AirflowRuntimeError(ErrorResponse(error=ErrorType.API_SERVER_ERROR, detail=detail))
-
-
 @dataclass
 class TaskInstance:
     """
     The part of a task instance that operators use. XComs are kept during a deferral, as in Airflow.
 
     :param latest: returns the task instance of the latest try, which has the XComs of all tries that are alive.
+    :param state: returns the state of the task instance.
     """
 
     task_id: str
@@ -159,6 +84,21 @@ class TaskInstance:
     xcoms: dict[str, Any] = field(default_factory=dict)
     store: Any = field(default_factory=StateStore)
     latest: Callable[[], TaskInstance] | None = None
+    state: Callable[[], str | None] = lambda: "running"
+    previous_run: Any = None
+
+    def __post_init__(self) -> None:
+        AIRFLOW.instances.append(self)
+
+    @property
+    def all_tries_store(self) -> StateStore:
+        """The store that all tries share, whether Airflow still lets this try reach it or not."""
+        store = self.store
+        return store.of_task if isinstance(store, StateStoreOfTry) else store
+
+    def get_previous_dagrun(self) -> Any:
+        """Return the previous DAG run; None if there is none."""
+        return self.previous_run
 
     def xcom_push(self, key: str, value: Any) -> None:
         """Store an XCom; only JSON can be stored."""
@@ -211,14 +151,25 @@ def run_task(operator: BaseOperator, ti: TaskInstance | None = None) -> Run:
     context: Any = {"ti": run.ti, "task": operator, "task_state_store": run.ti.store}
     next_session = copy(operator)
     next_session.__dict__.pop("hook", None)
-    try:
+    with AIRFLOW.process(run.ti):
         try:
-            run.result = operator.execute(context)
-        except TaskDeferred as deferral:
-            run.result = _resume(run, next_session, context, deferral)
-    except Exception as error:
-        run.error = error
+            try:
+                run.result = operator.execute(context)
+            except TaskDeferred as deferral:
+                run.result = _resume(run, next_session, context, deferral)
+        except Exception as error:
+            run.error = cause_of(error)
     return run
+
+
+def cause_of(error: Exception) -> BaseException:
+    """
+    Return the error of the provider that ended a task.
+
+    Before Airflow 3.3, an error that must not be retried is the cause of an ``AirflowFailException``.
+    """
+    wrapped = type(error) is AirflowFailException and not CAPABILITIES.retry_policy
+    return error.__cause__ if wrapped and error.__cause__ else error
 
 
 def _resume(run: Run, operator: BaseOperator, context: Any, deferral: TaskDeferred) -> Any:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 
 import pytest
-from structlog.testing import capture_logs
 
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import CredentialsError
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from tests.conftest import connection
+from tests.log_capture import capture_logs
 from tests.tasks import EmulatedTime, run_task
 
 SECRETS = ("very-secret-key", "very-secret-token")

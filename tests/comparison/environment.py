@@ -13,7 +13,7 @@ from typing import Any
 from unittest.mock import patch
 
 import boto3
-from airflow.sdk.exceptions import AirflowTaskTimeout
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
 from polysync_airflow.emulator import EmulatorServer, VirtualClock
 from tests.tasks import EmulatedTime

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow.sdk import DAG
+from airflow.providers.common.compat.sdk import DAG
 
 from polysync_airflow.jobs import start_arguments
 from polysync_airflow.operators import PolysyncStartPipelineOperator

@@ -7,12 +7,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
-from structlog.testing import capture_logs
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
 
 from polysync_airflow import exceptions
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.operators import PolysyncStartPipelineOperator
+from tests.log_capture import capture_logs
 from tests.operators.outcome_cases import (
     FAILED_STEP,
     MINUTES,

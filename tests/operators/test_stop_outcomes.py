@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from structlog.testing import capture_logs
 
 from polysync_airflow import exceptions
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.operators import PolysyncStartPipelineOperator, PolysyncStopPipelineOperator
+from tests.log_capture import capture_logs
 from tests.operators.outcome_cases import (
     FAILED_STEP,
     MINUTES,

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from structlog.testing import capture_logs
 
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.hooks import PolysyncSageMakerHook
@@ -19,6 +18,7 @@ from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger, poller, 
 from polysync_airflow.triggers.message_queue import MessageQueue
 from polysync_airflow.triggers.shared_client import SharedClient
 from tests.conftest import connection
+from tests.log_capture import capture_logs
 from tests.tasks import RECEIVE, EmulatedTime
 
 DESCRIBE, LIST = "DescribePipelineExecution", "ListPipelineExecutions"

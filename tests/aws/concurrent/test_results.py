@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from threading import Event
 
 import pytest
-from airflow.sdk.exceptions import AirflowTaskTimeout
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
 from polysync_airflow.aws.concurrent_calls import ConcurrentCalls
 from polysync_airflow.aws.rate_limiter import RateLimiter

@@ -8,7 +8,7 @@ from concurrent.futures import CancelledError
 from threading import Event
 
 import pytest
-from airflow.sdk.exceptions import AirflowTaskTimeout
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
 from polysync_airflow.aws import concurrent_calls, retry
 from polysync_airflow.aws.concurrent_calls import ConcurrentCalls

@@ -5,23 +5,27 @@ Fixtures of the recovery tests: both modes, the request interceptor, the executi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cache
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
-from airflow.sdk.execution_time import task_runner
 
+from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.aws.service_models import PlainDictLoader
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.operators import PolysyncStartPipelineOperator
+from polysync_airflow.records import store
+from tests import airflow_service
 from tests.operators.recovery.fake_triggerer import FakeSupervisor
 from tests.operators.recovery.harness import ExecutionLog, RequestInterceptor, Task
+from tests.simulated_airflow import SimulatedAirflow
 from tests.tasks import EmulatedTime, run_task
 
+TASK_STATE_STORE, VARIABLES = "task state store", "variables"
+RECORD_STORES = [TASK_STATE_STORE, VARIABLES] if CAPABILITIES.task_state_store else [VARIABLES]
 MakeTask = Callable[..., Task]
-AnswerStates = Callable[[Task], None]
 MakeSupervisor = Callable[..., FakeSupervisor]
 
 
@@ -38,6 +42,24 @@ def _sign_in_quickly() -> Iterator[None]:
         patch.setattr(PlainDictLoader, "load_file", lambda _, path: load(path))
         patch.setattr(AwsBaseHook, "_get_caller", lambda *_: "Unknown")  # only used in the user agent
         yield
+
+
+@pytest.fixture(autouse=True, params=RECORD_STORES)
+def record_store(
+    request: pytest.FixtureRequest, simulated_airflow: SimulatedAirflow, monkeypatch: pytest.MonkeyPatch
+) -> str:
+    """Run each test with both record stores, as far as the running version of Airflow has them."""
+    uses_task_state = request.param == TASK_STATE_STORE
+    monkeypatch.setattr(store, "CAPABILITIES", replace(CAPABILITIES, task_state_store=uses_task_state))
+    airflow_service.install(monkeypatch, simulated_airflow)
+    return str(request.param)
+
+
+@pytest.fixture
+def needs_task_state_store(record_store: str) -> None:
+    """For tests of what only the task state store does."""
+    if record_store != TASK_STATE_STORE:
+        pytest.skip("only the task state store does this")
 
 
 @pytest.fixture(params=[False, True], ids=["sync", "deferred"])
@@ -74,21 +96,10 @@ def make_supervisor(monkeypatch: pytest.MonkeyPatch) -> MakeSupervisor:
 
     def make(state: Any, map_index: int = -1) -> FakeSupervisor:
         supervisor = FakeSupervisor(state, map_index)
-        monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", supervisor, raising=False)
+        airflow_service.install(monkeypatch, supervisor)
         return supervisor
 
     return make
-
-
-@pytest.fixture
-def answer_states(monkeypatch: pytest.MonkeyPatch) -> AnswerStates:
-    """Let Airflow's API server answer a worker's request for the state of a task."""
-
-    def use(task: Task) -> None:
-        supervisor = SimpleNamespace(send=task.answer_state)
-        monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", supervisor, raising=False)
-
-    return use
 
 
 @pytest.fixture

@@ -7,46 +7,44 @@ import json
 from types import SimpleNamespace
 from typing import Any
 
-from airflow.sdk.execution_time.comms import GetTaskStates, GetXCom, TaskStatesResult, XComResult
-
 from polysync_airflow.records.proof import RECORD_KEY
 from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger
+from tests.simulated_airflow import AIRFLOW, SimulatedAirflow
 
 DAG, RUN, TASK = "retraining", "scheduled__2026-01-01T00:00:00+00:00", "group.train"
-MISSING: Any = object()
 
 
-class FakeSupervisor:
+class FakeSupervisor(SimulatedAirflow):
     """
-    Answers the triggerer's requests for a task instance's state and XComs.
+    Answers requests for one task instance's state and XComs, and those for the Variables of all simulated tasks.
 
     :param state: the state of the task instance; MISSING if Airflow does not know the task instance.
     :param map_index: the map index of the task instance; -1 if the task is not mapped.
     """
 
     def __init__(self, state: Any, map_index: int = -1) -> None:
+        super().__init__()
+        self.instances = AIRFLOW.instances
         self.state, self.map_index = state, map_index
         self.copy: Any = None
-        self.requests: list[GetTaskStates] = []
-        self.errors: dict[type, Exception] = {}
+        # The keys of the task instances whose states were requested.
+        self.requests: list[tuple[str, str, str, int]] = []
+        self.state_error: Exception | None = None
+        self.xcom_error: Exception | None = None
 
-    def send(self, msg: Any) -> Any:
-        """Return the response of the API server."""
-        if type(msg) in self.errors:
-            raise self.errors[type(msg)]
-        if isinstance(msg, GetXCom):
-            assert (msg.key, msg.task_id, msg.run_id, msg.map_index) == (
-                RECORD_KEY,
-                TASK,
-                RUN,
-                self.map_index,
-            )
-            return XComResult(key=msg.key, value=self.copy)
-        self.requests.append(msg)
-        # Like ``get_task_instance_states`` in airflow/api_fastapi/execution_api/routes/task_instances.py.
-        key = TASK if self.map_index < 0 else f"{TASK}_{self.map_index}"
-        states = {} if self.state is MISSING else {RUN: {key: self.state}}
-        return TaskStatesResult(task_states=states)
+    def task_state(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> Any:
+        """Return the state, or raise an error of Airflow's."""
+        if self.state_error:
+            raise self.state_error
+        self.requests.append((dag_id, run_id, task_id, map_index))
+        return self.state
+
+    def xcom(self, dag_id: str, run_id: str, task_id: str, map_index: int, key: str) -> Any:
+        """Return the copy of the record, or raise an error of Airflow's."""
+        if self.xcom_error:
+            raise self.xcom_error
+        assert (dag_id, run_id, task_id, map_index, key) == (DAG, RUN, TASK, self.map_index, RECORD_KEY)
+        return self.copy
 
 
 def make_trigger(

@@ -9,11 +9,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from airflow.sdk import RetryAction
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, AirflowTaskTimeout
-from airflow.sdk.execution_time.comms import GetTaskStates, TaskStatesResult
+from airflow.providers.common.compat.sdk import (
+    AirflowFailException,
+    AirflowSkipException,
+    AirflowTaskTimeout,
+)
 from botocore.httpsession import URLLib3Session
 
+from polysync_airflow.airflow_compat.sdk import RetryAction, RetryDecision, RetryPolicy
 from polysync_airflow.airflow_compat.task_instances import DELETED
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.emulator.engine.execution import Execution
@@ -22,7 +25,8 @@ from polysync_airflow.operators import PolysyncStartPipelineOperator
 from polysync_airflow.records.proof import RECORD_KEY
 from polysync_airflow.records.signature import TaskKey
 from polysync_airflow.states import has_ended
-from tests.tasks import Run, StateStore, StateStoreOfTry, TaskInstance, run_task
+from tests.state_store import StateStore, StateStoreOfTry
+from tests.tasks import Run, TaskInstance, run_task
 
 NEVER_ENDS = {"steps": {"Merge": {"duration": None}}}
 MERGE_FAILS = {"steps": {"Merge": {"fail": {"reason": "AlgorithmError: no data"}}}}
@@ -41,6 +45,14 @@ class CrashError(BaseException):
 def crash(*_: Any) -> None:
     """End the task's process at once."""
     raise CrashError
+
+
+class RetryEverything(RetryPolicy):
+    """The policy of a DAG author who wants retries after every error."""
+
+    def evaluate(self, *_: Any, **__: Any) -> RetryDecision:
+        """Return Airflow's own decision."""
+        return RetryDecision.default()
 
 
 @dataclass
@@ -113,6 +125,7 @@ class Task:
             self.max_tries,
             store=StateStoreOfTry(self.store),
             latest=lambda: self.ti,
+            state=lambda: self.state,
         )
         try:
             run = run_task(operator, ti)
@@ -157,16 +170,6 @@ class Task:
         """Let the scheduler replace a try that sends no heartbeats, while its process may still be alive."""
         self.state = "up_for_retry"
         self.store.replace_task_instance()
-
-    def answer_state(self, message: GetTaskStates) -> TaskStatesResult:
-        """Answer a request for the task's state, as Airflow's API server does."""
-        assert (message.dag_id, message.task_ids, message.run_ids) == (
-            self.dag_id,
-            [self.task_id],
-            [self.run_id],
-        )
-        states = {} if self.state == DELETED else {self.run_id: {self.task_id: self.state}}
-        return TaskStatesResult(task_states=states)
 
     def _make_operator(self, changes: dict[str, Any]) -> PolysyncStartPipelineOperator:
         return PolysyncStartPipelineOperator(

@@ -24,7 +24,8 @@ from tests.operators.recovery.harness import (
     step_attempts,
     tokens,
 )
-from tests.tasks import EmulatedTime, StateStore
+from tests.state_store import StateStore
+from tests.tasks import EmulatedTime
 
 
 @dataclass

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import PipelineExecutionCancelledError, PipelineExecutionFailedError
-from tests.operators.recovery.conftest import AnswerStates
 from tests.operators.recovery.harness import (
     DESCRIBE,
     MERGE_FAILS,
@@ -289,7 +288,6 @@ def test_guarantees_hold_in_random_histories(
     execution_log: ExecutionLog,
     interceptor: RequestInterceptor,
     emulated_time: EmulatedTime,
-    answer_states: AnswerStates,
     history: History,
 ) -> None:
     """
@@ -298,7 +296,6 @@ def test_guarantees_hold_in_random_histories(
     Transient faults fail no try, and all stops of one attempt have the same token.
     """
     history_run = HistoryRun(history, emulator, execution_log, interceptor, emulated_time)
-    answer_states(history_run.task)
 
     history_run.run()
 

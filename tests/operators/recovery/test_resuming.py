@@ -6,11 +6,11 @@ import json
 from typing import Any
 
 import pytest
-from structlog.testing import capture_logs
 
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import PipelineExecutionTimeoutError, SageMakerApiError
 from tests.conftest import connection
+from tests.log_capture import capture_logs
 from tests.operators.recovery.conftest import MakeTask
 from tests.operators.recovery.harness import (
     DESCRIBE,

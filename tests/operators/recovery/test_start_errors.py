@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from airflow.sdk import ExceptionRetryPolicy
 from botocore.awsrequest import AWSResponse
 from botocore.httpsession import URLLib3Session
 
@@ -18,6 +17,7 @@ from tests.operators.recovery.harness import (
     STOP,
     ExecutionLog,
     RequestInterceptor,
+    RetryEverything,
     calls,
     crash,
     tokens,
@@ -62,7 +62,7 @@ AMBIGUOUS_FAULTS = [
 SHORT_TIMEOUT: dict[str, Any] = {"timeout": 10}
 CALLS = 4
 # The setting of a DAG author who wants retries after every error.
-RETRY_EVERYTHING: dict[str, Any] = {"retry_policy": ExceptionRetryPolicy(rules=[])}
+RETRY_EVERYTHING: dict[str, Any] = {"retry_policy": RetryEverything()}
 
 
 @pytest.mark.parametrize("fault", REFUSALS, ids=str)

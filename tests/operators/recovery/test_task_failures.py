@@ -7,9 +7,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from airflow.sdk import RetryDecision, RetryPolicy
-from airflow.sdk.exceptions import AirflowFailException, AirflowTaskTimeout
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTaskTimeout
 
+from polysync_airflow.airflow_compat.sdk import RetryDecision, RetryPolicy
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import (
     PipelineExecutionTimeoutError,

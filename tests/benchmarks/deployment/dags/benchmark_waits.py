@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from airflow.providers.common.compat.sdk import DAG
 from airflow.providers.standard.operators.empty import EmptyOperator
-from airflow.sdk import DAG
 
 with DAG("benchmark_waits", schedule=None, max_active_runs=1000):
     for number in range(20):

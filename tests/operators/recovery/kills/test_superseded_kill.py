@@ -13,7 +13,6 @@ from polysync_airflow.exceptions import PipelineExecutionCancelledFailError
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.operators import on_kill
 from polysync_airflow.records.proof import RECORD_KEY
-from tests.operators.recovery.conftest import AnswerStates
 from tests.operators.recovery.harness import (
     NEVER_ENDS,
     START,
@@ -31,11 +30,9 @@ BOTH_MODES = pytest.mark.parametrize("deferrable", [False, True], ids=["sync", "
 
 
 @pytest.fixture
-def task(answer_states: AnswerStates, emulated_time: EmulatedTime) -> Task:
+def task(emulated_time: EmulatedTime) -> Task:
     """A task that waits on the worker; Airflow answers requests for its state."""
-    task = Task(deferrable=False)
-    answer_states(task)
-    return task
+    return Task(deferrable=False)
 
 
 def go_on_in_a_later_try(task: Task, runs: list[Run]) -> Callable[..., None]:
@@ -76,7 +73,6 @@ def test_cut_off_while_the_start_is_in_flight(
     deferrable: bool,
     moment: str,
     killed: bool,
-    answer_states: AnswerStates,
     interceptor: RequestInterceptor,
     execution_log: ExecutionLog,
     emulator: EmulatorServer,
@@ -85,7 +81,6 @@ def test_cut_off_while_the_start_is_in_flight(
     """A later try gets the execution by the stored token; the first process stops it neither when it is killed nor
     when it fails to store the ARN."""
     task, runs = Task(deferrable), list[Run]()
-    answer_states(task)
     first = task.prepare_try()
     later_try = go_on_in_a_later_try(task, runs)
 
@@ -183,10 +178,10 @@ def test_deletion_of_the_dag_run(
     assert execution_log.statuses == ["Stopped"]
 
 
+@pytest.mark.usefixtures("needs_task_state_store")
 @BOTH_MODES
 def test_clear_while_the_start_is_in_flight(
     deferrable: bool,
-    answer_states: AnswerStates,
     interceptor: RequestInterceptor,
     execution_log: ExecutionLog,
     emulator: EmulatorServer,
@@ -194,7 +189,6 @@ def test_clear_while_the_start_is_in_flight(
 ) -> None:
     """The try fails because it cannot store the ARN; it has retries, but the user wanted its execution gone."""
     task = Task(deferrable)
-    answer_states(task)
     interceptor.after(START, lambda _: task.clear_while_running())
 
     task.next_try()
@@ -229,14 +223,12 @@ def test_kill_after_the_token_has_expired(
 
 def test_last_try_whose_token_has_expired_is_left_to_the_failure_callback(
     execution_log: ExecutionLog,
-    answer_states: AnswerStates,
     emulator: EmulatorServer,
     emulated_time: EmulatedTime,
 ) -> None:
     """No try follows: Airflow's DAG processor runs the failure callback, which stops the execution."""
     emulator.control.put_scenario(NEVER_ENDS)
     task = Task(retries=0)
-    answer_states(task)
 
     def expire_and_kill() -> None:
         task.ti.store.fail_with(403)
@@ -306,7 +298,6 @@ def test_kill_while_the_main_thread_holds_the_channel_to_airflow(
 @BOTH_MODES
 def test_stop_of_a_superseded_try_is_not_a_cancellation(
     deferrable: bool,
-    answer_states: AnswerStates,
     interceptor: RequestInterceptor,
     execution_log: ExecutionLog,
     emulator: EmulatorServer,
@@ -315,7 +306,6 @@ def test_stop_of_a_superseded_try_is_not_a_cancellation(
     """The first process is frozen between its decision and its request. The stop arrives when the last try has gone
     on with the execution: that try starts a new one, and the task does not fail."""
     task = Task(deferrable=False, retries=1)
-    answer_states(task)
     later: list[Run] = []
     task.prepare_try()
     emulated_time.after(100, task.operator.on_kill)

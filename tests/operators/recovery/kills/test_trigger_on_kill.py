@@ -7,14 +7,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.sdk.execution_time.comms import GetTaskStates, GetXCom
-from structlog.testing import capture_logs
 
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger, pipeline_execution
+from tests.airflow_service import MISSING
+from tests.log_capture import capture_logs
 from tests.operators.recovery.conftest import MakeSupervisor
-from tests.operators.recovery.fake_triggerer import DAG, MISSING, RUN, TASK, call_on_kill, make_trigger
+from tests.operators.recovery.fake_triggerer import DAG, RUN, TASK, call_on_kill, make_trigger
 from tests.operators.recovery.harness import (
     STOP,
     ExecutionLog,
@@ -35,8 +35,7 @@ def test_deferred_task_keeps_its_execution(
     call_on_kill(make_trigger(arn))
 
     assert calls(emulator, STOP) == []
-    (request,) = supervisor.requests
-    assert (request.dag_id, request.task_ids, request.run_ids, request.map_index) == (DAG, [TASK], [RUN], -1)
+    assert supervisor.requests == [(DAG, RUN, TASK, -1)]
 
 
 @pytest.mark.parametrize(
@@ -81,7 +80,7 @@ def test_mapped_task_is_requested_by_its_map_index(
     call_on_kill(make_trigger(arn, map_index=7))
 
     assert len(tokens(emulator, STOP)) == stops
-    assert supervisor.requests[0].map_index == 7
+    assert supervisor.requests == [(DAG, RUN, TASK, 7)]
 
 
 def test_stop_on_kill_false_stops_nothing(
@@ -120,7 +119,7 @@ def test_without_a_proven_record_the_state_decides(
     supervisor = make_supervisor(state)
     supervisor.copy = copy
     if copy == "cannot be read":
-        supervisor.errors[GetXCom] = ConnectionError("no API server")
+        supervisor.xcom_error = ConnectionError("no API server")
 
     call_on_kill(make_trigger(arn))
 
@@ -185,7 +184,7 @@ def test_unreadable_task_state_is_retried(
 ) -> None:
     """The stop follows once the state can be read; if it never can, an error names the execution."""
     supervisor = make_supervisor("failed")
-    supervisor.errors[GetTaskStates] = ConnectionError("no API server")
+    supervisor.state_error = ConnectionError("no API server")
     trigger = make_trigger(arn)
     monkeypatch.setattr(pipeline_execution, "STATE_RETRY_SECONDS", (0.01, 0.01))
     sleeps: list[float] = []
@@ -193,7 +192,7 @@ def test_unreadable_task_state_is_retried(
     def sleep(seconds: float) -> None:
         sleeps.append(seconds)
         if recovers and len(sleeps) == 2:
-            supervisor.errors.clear()
+            supervisor.state_error = None
 
     monkeypatch.setattr(pipeline_execution, "time", SimpleNamespace(sleep=sleep))
 

@@ -13,9 +13,11 @@ from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import StoredRecordError
 from polysync_airflow.records.proof import RECORD_KEY
 from polysync_airflow.records.signature import signed, signing_keys
-from tests.operators.recovery.conftest import MakeTask
+from polysync_airflow.records.variable_store import variable_key
+from tests.operators.recovery.conftest import TASK_STATE_STORE, VARIABLES, MakeTask
 from tests.operators.recovery.harness import CHANGES, MERGE_FAILS_ONCE, ExecutionLog, Task, calls, crash
-from tests.tasks import EmulatedTime, StateStore
+from tests.state_store import StateStore
+from tests.tasks import EmulatedTime
 
 Damage = Callable[[dict[str, Any]], Any]
 ABSENT: Any = object()
@@ -96,6 +98,12 @@ def assert_refused(value: Any, task: Task, emulator: EmulatorServer) -> str:
     return str(run.error)
 
 
+PLACES = {
+    TASK_STATE_STORE: f"the key {RECORD_KEY!r} on the tab Task State Store of the task instance",
+    VARIABLES: f"the Variable {variable_key(Task().key)!r} under Admin > Variables",
+}
+
+
 def case_id(value: Any) -> str:
     """Return a short name of a value for the test id."""
     return "absent" if value is ABSENT else str(value)[:20]
@@ -103,14 +111,14 @@ def case_id(value: Any) -> str:
 
 @pytest.mark.parametrize(("field", "value"), CASES, ids=case_id)
 def test_invalid_field_is_named_and_nothing_is_started(
-    field: str, value: Any, emulator: EmulatorServer, emulated_time: EmulatedTime
+    field: str, value: Any, record_store: str, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
     """The error names the invalid field and says how to repair the record."""
     message = assert_refused(damaged(field, value), Task(), emulator)
 
     assert field in message.partition("(")[2]
     assert "Look for it in the SageMaker console, and stop it there if it is running" in message
-    assert f"Then delete the key {RECORD_KEY!r} on the tab Task State Store" in message
+    assert f"Then delete {PLACES[record_store]}" in message
     assert "clear the task" in message
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow.sdk import NEVER_EXPIRE  # type: ignore[attr-defined] # missing in its stubs
+import pytest
 
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.execution.models import StartRequest
@@ -54,18 +54,21 @@ def test_arn_is_stored_before_xcoms_are_pushed(make_task: MakeTask, execution_lo
     store_set = task.store.set
 
     def recording_set(key: str, value: Any, *, retention: Any = None) -> None:
-        writes.append((value["execution_arn"], list(pushed), retention))
+        writes.append((value["execution_arn"], list(pushed)))
         store_set(key, value, retention=retention)
 
     task.store.set = recording_set  # type: ignore[method-assign]
 
     task.run_prepared_try()
 
-    assert writes == [(None, [], NEVER_EXPIRE), (execution_log.arns[0], [], NEVER_EXPIRE)]
+    assert writes == [(None, []), (execution_log.arns[0], [])]
 
 
+@pytest.mark.usefixtures("needs_task_state_store")
 def test_the_record_does_not_expire(make_task: MakeTask) -> None:
     """The record never expires: Airflow's default retention is 30 days, but a task may wait longer."""
+    from airflow.sdk import NEVER_EXPIRE  # type: ignore[attr-defined] # missing in its stubs
+
     task = make_task()
 
     task.next_try()

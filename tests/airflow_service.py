@@ -1,0 +1,156 @@
+"""
+The part of Airflow that a worker or a triggerer asks: the states of tasks, XComs and Variables.
+
+On Airflow 3, it is behind the channel to the supervisor; on Airflow 2, it is the database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
+
+MISSING: Any = object()
+
+
+class AirflowService:
+    """What answers the requests. Each method may raise an error in place of Airflow."""
+
+    def task_state(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> Any:
+        """Return the state of a task instance; MISSING if there is no such task instance."""
+        raise NotImplementedError
+
+    def xcom(self, dag_id: str, run_id: str, task_id: str, map_index: int, key: str) -> Any:
+        """Return the value of an XCom."""
+        raise NotImplementedError
+
+    def variable(self, key: str) -> str | None:
+        """Return the value of a Variable; None if there is none."""
+        raise NotImplementedError
+
+    def put_variable(self, key: str, value: str, description: str) -> None:
+        """Store a Variable."""
+        raise NotImplementedError
+
+    def delete_variable(self, key: str) -> None:
+        """Delete a Variable."""
+        raise NotImplementedError
+
+
+def install(monkeypatch: pytest.MonkeyPatch, service: AirflowService) -> None:
+    """
+    Let Airflow's client code ask a service.
+
+    :param monkeypatch: removes it again.
+    :param service: the service.
+    """
+    if CAPABILITIES.task_sdk:
+        from airflow.sdk.execution_time import task_runner
+
+        monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", _Channel(service), raising=False)
+    else:
+        _install_in_airflow_2(monkeypatch, service)
+
+
+class _Channel:
+    """The channel to the supervisor. Its answers are those of the routes in airflow/api_fastapi/execution_api."""
+
+    def __init__(self, service: AirflowService) -> None:
+        self._service = service
+
+    def send(self, msg: Any) -> Any:
+        """Return the response to a request."""
+        answer = getattr(self, f"_answer_{type(msg).__name__}", None)
+        assert answer, msg
+        return answer(msg)
+
+    def _answer_GetTaskStates(self, msg: Any) -> Any:  # the name of the message
+        from airflow.sdk.execution_time.comms import TaskStatesResult
+
+        (task_id,), (run_id,) = msg.task_ids, msg.run_ids
+        map_index = -1 if msg.map_index is None else msg.map_index
+        state = self._service.task_state(msg.dag_id, run_id, task_id, map_index)
+        key = task_id if map_index < 0 else f"{task_id}_{map_index}"
+        return TaskStatesResult(task_states={} if state is MISSING else {run_id: {key: state}})
+
+    def _answer_GetXCom(self, msg: Any) -> Any:
+        from airflow.sdk.execution_time.comms import XComResult
+
+        value = self._service.xcom(msg.dag_id, msg.run_id, msg.task_id, msg.map_index, msg.key)
+        return XComResult(key=msg.key, value=value)
+
+    def _answer_GetVariable(self, msg: Any) -> Any:
+        from airflow.sdk.exceptions import ErrorType
+        from airflow.sdk.execution_time.comms import ErrorResponse, VariableResult
+
+        value = self._service.variable(msg.key)
+        if value is None:
+            return ErrorResponse(error=ErrorType.VARIABLE_NOT_FOUND, detail={"key": msg.key})
+        return VariableResult(key=msg.key, value=value)
+
+    def _answer_PutVariable(self, msg: Any) -> Any:
+        from airflow.sdk.execution_time.comms import OKResponse
+
+        self._service.put_variable(msg.key, msg.value, msg.description)
+        return OKResponse(ok=True)
+
+    def _answer_DeleteVariable(self, msg: Any) -> Any:
+        from airflow.sdk.execution_time.comms import OKResponse
+
+        self._service.delete_variable(msg.key)
+        return OKResponse(ok=True)
+
+    def _answer_MaskSecret(self, msg: Any) -> None:
+        """Nothing is returned for this message."""
+
+
+class _Session:
+    """A session of the database that knows the states of task instances only."""
+
+    def __init__(self, service: AirflowService) -> None:
+        self._service = service
+        self._key: dict[str, Any] = {}
+
+    def query(self, *_: Any) -> _Session:
+        """Return the query for the state."""
+        return self
+
+    def filter_by(self, **key: Any) -> _Session:
+        """Take the key of the task instance."""
+        self._key = key
+        return self
+
+    def one_or_none(self) -> Any:
+        """Return the row with the state; None if there is none."""
+        state = self._service.task_state(**self._key)
+        return None if state is MISSING else (state,)
+
+
+def _install_in_airflow_2(monkeypatch: pytest.MonkeyPatch, service: AirflowService) -> None:
+    from airflow.models.variable import Variable
+    from airflow.models.xcom import XCom
+    from airflow.utils import session as airflow_session
+
+    @contextmanager
+    def create_session() -> Iterator[Any]:
+        yield _Session(service)
+
+    def get_one(*, key: str, dag_id: str, run_id: str, task_id: str, map_index: int) -> Any:
+        return service.xcom(dag_id, run_id, task_id, map_index, key)
+
+    def set_variable(key: str, value: str, description: str | None = None) -> None:
+        service.put_variable(key, value, description or "")
+
+    monkeypatch.setattr(airflow_session, "create_session", create_session)
+    monkeypatch.setattr(XCom, "get_one", get_one)
+    monkeypatch.setattr(Variable, "get", lambda key, default_var: _or(service.variable(key), default_var))
+    monkeypatch.setattr(Variable, "set", set_variable)
+    monkeypatch.setattr(Variable, "delete", service.delete_variable)
+
+
+def _or(value: str | None, default: Any) -> Any:
+    return default if value is None else value

@@ -1,0 +1,88 @@
+"""Answers what the processes of simulated tasks ask Airflow: states, XComs, and the Variables of their records."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from polysync_airflow.airflow_compat.task_instances import DELETED
+from polysync_airflow.records.proof import RECORD_KEY
+from polysync_airflow.records.signature import TaskKey
+from polysync_airflow.records.variable_store import RECORD, TASK, variable_key
+from tests.airflow_service import MISSING, AirflowService
+from tests.state_store import AirflowApiError, StateStoreOfTry
+
+if TYPE_CHECKING:
+    from tests.tasks import TaskInstance
+
+
+class SimulatedAirflow(AirflowService):
+    """
+    Knows the task instances of a test, by their tries.
+
+    A record in a Variable is the same value that the task state store would hold, so tests look for it, and edit
+    it, in one place.
+    """
+
+    def __init__(self) -> None:
+        self.instances: list[TaskInstance] = []
+        self._processes: list[TaskInstance] = []
+
+    def clear(self) -> None:
+        """Forget all task instances."""
+        self.instances.clear()
+        self._processes.clear()
+
+    @contextmanager
+    def process(self, ti: TaskInstance) -> Iterator[None]:
+        """Run the process of a try. While it is frozen, that of another try may run."""
+        self._processes.append(ti)
+        try:
+            yield
+        finally:
+            self._processes.pop()
+
+    def task_state(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> Any:
+        """Return the state of a task instance; MISSING if there is no such task instance."""
+        self._raise_if_cut_off()
+        state = self._find(TaskKey(dag_id, run_id, task_id, map_index)).state()
+        return MISSING if state == DELETED else state
+
+    def xcom(self, dag_id: str, run_id: str, task_id: str, map_index: int, key: str) -> Any:
+        """Return the value of an XCom."""
+        return self._find(TaskKey(dag_id, run_id, task_id, map_index)).xcoms.get(key)
+
+    def variable(self, key: str) -> str | None:
+        """Return the value of a Variable; None if there is none."""
+        self._raise_if_cut_off()
+        ti = self._find_by_variable(key)
+        value = ti.all_tries_store.get(RECORD_KEY)
+        return None if value is None else json.dumps({TASK: asdict(TaskKey.of(ti)), RECORD: value})
+
+    def put_variable(self, key: str, value: str, description: str) -> None:
+        """Store a Variable."""
+        self._raise_if_cut_off()
+        assert description
+        self._find_by_variable(key).all_tries_store.set(RECORD_KEY, json.loads(value)[RECORD])
+
+    def delete_variable(self, key: str) -> None:
+        """Delete a Variable."""
+        self._raise_if_cut_off()
+        self._find_by_variable(key).all_tries_store.delete(RECORD_KEY)
+
+    def _raise_if_cut_off(self) -> None:
+        store = self._processes[-1].store if self._processes else None
+        if isinstance(store, StateStoreOfTry) and store.status_code:
+            raise AirflowApiError(store.status_code)
+
+    def _find(self, key: TaskKey) -> TaskInstance:
+        return next(ti for ti in reversed(self.instances) if TaskKey.of(ti) == key)
+
+    def _find_by_variable(self, key: str) -> TaskInstance:
+        return next(ti for ti in reversed(self.instances) if variable_key(TaskKey.of(ti)) == key)
+
+
+AIRFLOW = SimulatedAirflow()

@@ -36,8 +36,8 @@ import pytest  # noqa: E402
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES  # noqa: E402
 from polysync_airflow.emulator import EmulatorServer, VirtualClock  # noqa: E402
 from polysync_airflow.operators import base  # noqa: E402
-from tests import airflow_service  # noqa: E402
-from tests.simulated_airflow import AIRFLOW, SimulatedAirflow  # noqa: E402
+from tests.fakes import airflow_service  # noqa: E402
+from tests.fakes.simulated_airflow import AIRFLOW, SimulatedAirflow  # noqa: E402
 from tests.tasks import EmulatedTime  # noqa: E402
 
 # Outside of the recovery tests, the record store is that of the running version of Airflow.

@@ -16,8 +16,8 @@ from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.triggers import poller
 from polysync_airflow.triggers.message_queue import MessageQueue
-from tests.simulated_airflow import AIRFLOW
-from tests.state_store import StateStore, StateStoreOfTry
+from tests.fakes.simulated_airflow import AIRFLOW
+from tests.fakes.state_store import StateStore, StateStoreOfTry
 
 # The original function, which ``emulated_time`` replaces in the poller.
 RECEIVE = poller.receive

@@ -11,7 +11,7 @@ from polysync_airflow.exceptions import CredentialsError
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from tests.conftest import connection
-from tests.log_capture import capture_logs
+from tests.fakes.log_capture import capture_logs
 from tests.tasks import EmulatedTime, run_task
 
 SECRETS = ("very-secret-key", "very-secret-token")

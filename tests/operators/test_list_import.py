@@ -17,7 +17,7 @@ from polysync_airflow.execution.definition import declared_parameters
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.jobs.importer import import_jobs
 from polysync_airflow.operators import PolysyncListImportOperator
-from tests.log_capture import capture_logs
+from tests.fakes.log_capture import capture_logs
 from tests.tasks import run_task
 
 ROLE = "arn:aws:iam::123456789012:role/SageMakerRole"

@@ -12,7 +12,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSki
 from polysync_airflow import exceptions
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.operators import PolysyncStartPipelineOperator
-from tests.log_capture import capture_logs
+from tests.fakes.log_capture import capture_logs
 from tests.operators.outcome_cases import (
     FAILED_STEP,
     MINUTES,

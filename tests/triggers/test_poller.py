@@ -18,7 +18,7 @@ from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger, poller, 
 from polysync_airflow.triggers.message_queue import MessageQueue
 from polysync_airflow.triggers.shared_client import SharedClient
 from tests.conftest import connection
-from tests.log_capture import capture_logs
+from tests.fakes.log_capture import capture_logs
 from tests.tasks import RECEIVE, EmulatedTime
 
 DESCRIBE, LIST = "DescribePipelineExecution", "ListPipelineExecutions"

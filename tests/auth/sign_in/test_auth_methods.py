@@ -21,7 +21,7 @@ from tests.auth.endpoints.metadata.imds import InstanceMetadata
 from tests.auth.sign_in import auth_methods
 from tests.auth.sign_in.auth_methods import AUTH_METHODS
 from tests.auth.sign_in.conftest import JWT, SignInContext, all_secrets, secret_keys
-from tests.log_capture import capture_logs
+from tests.fakes.log_capture import capture_logs
 from tests.tasks import EmulatedTime, run_task
 
 AuthMethod = Callable[[SignInContext], None]

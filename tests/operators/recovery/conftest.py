@@ -17,10 +17,10 @@ from polysync_airflow.aws.service_models import PlainDictLoader
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from polysync_airflow.records import store
-from tests import airflow_service
+from tests.fakes import airflow_service
+from tests.fakes.simulated_airflow import SimulatedAirflow
 from tests.operators.recovery.fake_triggerer import FakeSupervisor
 from tests.operators.recovery.harness import ExecutionLog, RequestInterceptor, Task
-from tests.simulated_airflow import SimulatedAirflow
 from tests.tasks import EmulatedTime, run_task
 
 TASK_STATE_STORE, VARIABLES = "task state store", "variables"

@@ -9,7 +9,7 @@ from typing import Any
 
 from polysync_airflow.records.proof import RECORD_KEY
 from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger
-from tests.simulated_airflow import AIRFLOW, SimulatedAirflow
+from tests.fakes.simulated_airflow import AIRFLOW, SimulatedAirflow
 
 DAG, RUN, TASK = "retraining", "scheduled__2026-01-01T00:00:00+00:00", "group.train"
 

@@ -25,7 +25,7 @@ from polysync_airflow.operators import PolysyncStartPipelineOperator
 from polysync_airflow.records.proof import RECORD_KEY
 from polysync_airflow.records.signature import TaskKey
 from polysync_airflow.states import has_ended
-from tests.state_store import StateStore, StateStoreOfTry
+from tests.fakes.state_store import StateStore, StateStoreOfTry
 from tests.tasks import Run, TaskInstance, run_task
 
 NEVER_ENDS = {"steps": {"Merge": {"duration": None}}}

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from polysync_airflow.emulator import EmulatorServer
+from tests.fakes.state_store import StateStore
 from tests.operators.recovery.conftest import MakeTask
 from tests.operators.recovery.harness import (
     LIST_STEPS,
@@ -24,7 +25,6 @@ from tests.operators.recovery.harness import (
     step_attempts,
     tokens,
 )
-from tests.state_store import StateStore
 from tests.tasks import EmulatedTime
 
 

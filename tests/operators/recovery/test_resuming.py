@@ -10,7 +10,7 @@ import pytest
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import PipelineExecutionTimeoutError, SageMakerApiError
 from tests.conftest import connection
-from tests.log_capture import capture_logs
+from tests.fakes.log_capture import capture_logs
 from tests.operators.recovery.conftest import MakeTask
 from tests.operators.recovery.harness import (
     DESCRIBE,

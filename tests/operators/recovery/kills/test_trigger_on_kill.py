@@ -11,8 +11,8 @@ import pytest
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger, pipeline_execution
-from tests.airflow_service import MISSING
-from tests.log_capture import capture_logs
+from tests.fakes.airflow_service import MISSING
+from tests.fakes.log_capture import capture_logs
 from tests.operators.recovery.conftest import MakeSupervisor
 from tests.operators.recovery.fake_triggerer import DAG, RUN, TASK, call_on_kill, make_trigger
 from tests.operators.recovery.harness import (

@@ -14,9 +14,9 @@ from polysync_airflow.exceptions import StoredRecordError
 from polysync_airflow.records.proof import RECORD_KEY
 from polysync_airflow.records.signature import signed, signing_keys
 from polysync_airflow.records.variable_store import variable_key
+from tests.fakes.state_store import StateStore
 from tests.operators.recovery.conftest import TASK_STATE_STORE, VARIABLES, MakeTask
 from tests.operators.recovery.harness import CHANGES, MERGE_FAILS_ONCE, ExecutionLog, Task, calls, crash
-from tests.state_store import StateStore
 from tests.tasks import EmulatedTime
 
 Damage = Callable[[dict[str, Any]], Any]

@@ -12,8 +12,8 @@ from polysync_airflow.airflow_compat.task_instances import DELETED
 from polysync_airflow.records.proof import RECORD_KEY
 from polysync_airflow.records.signature import TaskKey
 from polysync_airflow.records.variable_store import RECORD, TASK, variable_key
-from tests.airflow_service import MISSING, AirflowService
-from tests.state_store import AirflowApiError, StateStoreOfTry
+from tests.fakes.airflow_service import MISSING, AirflowService
+from tests.fakes.state_store import AirflowApiError, StateStoreOfTry
 
 if TYPE_CHECKING:
     from tests.tasks import TaskInstance

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 
@@ -17,7 +17,7 @@ def capture_logs() -> Iterator[list[dict[str, Any]]]:
         from structlog.testing import capture_logs as capture
 
         with capture() as lines:
-            yield lines
+            yield cast("list[dict[str, Any]]", lines)
         return
     handler = _Handler()
     loggers = [logging.getLogger(name) for name in ("airflow.task", "polysync_airflow")]

@@ -1,0 +1,1 @@
+"""Fakes of what Airflow offers to workers and triggerers."""

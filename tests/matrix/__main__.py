@@ -1,0 +1,94 @@
+"""
+Runs the checks on each version of Airflow and prints a table: ``make matrix``.
+
+Each check is a command of its own, so it can be repeated in the environment that the first step creates.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import time
+from collections.abc import Callable
+from typing import Final
+
+from tests.matrix.environment import Environment
+
+VERSIONS: Final = ("2.11.2", "3.2.1", "3.3.1")
+# The tables of outcomes and of recovery, and whatever else asks Airflow for something.
+TABLES: Final = (
+    "tests/operators",
+    "tests/triggers",
+    "tests/jobs",
+    "tests/test_hooks.py",
+    "tests/test_example_dags.py",
+    "tests/test_links.py",
+    "tests/packaging/test_provider_info.py",
+)
+CHAOS_ROWS: Final = "2,4,5,6,8,9,15"
+
+
+def install(environment: Environment) -> str:
+    """Install the wheel under the pins."""
+    environment.install()
+    return "no resolution error"
+
+
+def provider(environment: Environment) -> str:
+    """Let Airflow list the provider."""
+    return f"listed with version {environment.provider_version()}"
+
+
+def tables(environment: Environment) -> str:
+    """Run the tests of outcomes, recovery, triggers and example DAGs."""
+    environment.run("-m", "pytest", "-q", "--numprocesses", "logical", "--dist", "worksteal", *TABLES)
+    return "passed"
+
+
+def system(environment: Environment) -> str:
+    """Run the tests that start a whole Airflow."""
+    environment.run("-m", "pytest", "-q", "-m", "system", "tests/system")
+    return "passed"
+
+
+def chaos(environment: Environment) -> str:
+    """Kill and restart processes of a whole Airflow on PostgreSQL."""
+    environment.run("-m", "tests.chaos", "--runs", "1", "--rows", CHAOS_ROWS)
+    return f"rows {CHAOS_ROWS} as expected"
+
+
+STEPS: Final[dict[str, Callable[[Environment], str]]] = {
+    step.__name__: step for step in (install, provider, tables, system, chaos)
+}
+
+
+def main() -> int:
+    """Run the steps for each version, and return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tests.matrix", description=__doc__)
+    parser.add_argument("--versions", default=",".join(VERSIONS), help="default: %(default)s")
+    parser.add_argument("--steps", default=",".join(STEPS), help="default: %(default)s")
+    arguments = parser.parse_args()
+    rows = [
+        _run(Environment(version), step)
+        for version in arguments.versions.split(",")
+        for step in arguments.steps.split(",")
+    ]
+    print("\n| Airflow | step | seconds | result |\n| --- | --- | ---: | --- |")
+    for _, row in rows:
+        print(row)
+    return 0 if all(passed for passed, _ in rows) else 1
+
+
+def _run(environment: Environment, step: str) -> tuple[bool, str]:
+    start, passed = time.monotonic(), True
+    print(f"\n=== Airflow {environment.version}: {step}", flush=True)
+    try:
+        result = STEPS[step](environment)
+    except (LookupError, subprocess.CalledProcessError) as error:
+        passed, result = False, f"FAILED: {error}"
+    seconds = time.monotonic() - start
+    return passed, f"| {environment.version} | {step} | {seconds:.0f} | {result} |"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,98 @@
+"""The virtual environment of one version of Airflow, with the pins of a managed service."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).parents[2]
+# Amazon MWAA's Python for all of these versions.
+PYTHON: Final = "python3.12"
+# What the tests need besides the provider. Its versions are pinned by the same file.
+TEST_PACKAGES: Final = ("pytest", "pytest-xdist", "hypothesis", "hatchling", "cryptography")
+DEPLOYMENT_PACKAGES: Final = ("psycopg2-binary", "asyncpg", "psutil")
+
+
+class Environment:
+    """
+    The environment of a version, in a folder of the repository.
+
+    :param version: the version of Airflow; ``airflow-<version>.txt`` has its pins.
+    """
+
+    def __init__(self, version: str) -> None:
+        self.version = version
+        self.constraints = Path(__file__).parent / f"airflow-{version}.txt"
+        self.folder = ROOT / f".venv-airflow-{version}"
+        self.python = self.folder / "bin" / "python"
+
+    def install(self) -> None:
+        """Create the environment, and install the wheel of the provider under the pins."""
+        wheel = self._build_wheel()
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self._call(find_python(), "-m", "venv", str(self.folder))
+        pip = (str(self.python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+        self._call(*pip, "--upgrade", "pip")
+        pinned = (*pip, "--constraint", str(self.constraints))
+        airflow = f"apache-airflow=={self.version}"
+        # At first as a user installs it, so that the pins and what the provider requires must agree.
+        self._call(*pinned, airflow, f"{wheel}[emulator,entra]")
+        self._call(*pinned, airflow, *TEST_PACKAGES, *DEPLOYMENT_PACKAGES)
+
+    def run(self, *arguments: str) -> None:
+        """
+        Run Python in the environment.
+
+        :param arguments: Python's arguments.
+        :raises subprocess.CalledProcessError: it fails.
+        """
+        self._call(str(self.python), *arguments)
+
+    def provider_version(self) -> str:
+        """
+        Return the version with which ``airflow providers list`` shows the provider.
+
+        :raises LookupError: it does not.
+        """
+        command = [str(self.folder / "bin" / "airflow"), "providers", "list", "--output", "plain"]
+        home = self.folder / "airflow"
+        output = subprocess.run(
+            command, check=True, capture_output=True, text=True, env={**os.environ, "AIRFLOW_HOME": str(home)}
+        ).stdout
+        for line in output.splitlines():
+            if line.startswith("polysync-airflow"):
+                return line.split()[-1]
+        raise LookupError(f"airflow providers list does not show polysync-airflow:\n{output}")
+
+    def _build_wheel(self) -> Path:
+        folder = ROOT / "dist"
+        shutil.rmtree(folder, ignore_errors=True)
+        self._call(sys.executable, "-m", "hatchling", "build", "--target", "wheel")
+        (wheel,) = folder.glob("*.whl")
+        return wheel
+
+    @staticmethod
+    def _call(*command: str) -> None:
+        subprocess.run(command, check=True, cwd=ROOT)
+
+
+def find_python() -> str:
+    """
+    Return the interpreter that the environments use; that of this process if ``PYTHON`` is not installed.
+
+    pyenv's command for a version that is not selected only prints an error, so pyenv's own folders come first.
+    """
+    versions = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    candidates = [*sorted(versions.glob(f"*/bin/{PYTHON}")), shutil.which(PYTHON)]
+    for candidate in candidates:
+        if (
+            candidate
+            and subprocess.run([str(candidate), "--version"], capture_output=True, check=False).returncode
+            == 0
+        ):
+            return str(candidate)
+    return sys.executable

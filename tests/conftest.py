@@ -7,6 +7,8 @@ import base64
 import json
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,16 +48,24 @@ DEFINITIONS = Path(__file__).parents[1] / "example_dags" / "definitions"
 
 
 @pytest.fixture(scope="session")
+def airflow_database() -> None:
+    """Create Airflow's database in the AIRFLOW_HOME of the tests."""
+    subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True)
+
+
+@pytest.fixture(scope="session")
 def _emulator() -> Iterator[EmulatorServer]:
     with EmulatorServer(clock=VirtualClock(), definitions=DEFINITIONS) as server:
         yield server
 
 
 @pytest.fixture(autouse=True)
-def simulated_airflow(monkeypatch: pytest.MonkeyPatch) -> SimulatedAirflow:
+def simulated_airflow(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> SimulatedAirflow:
     """Return what knows the task instances of a test; where records are Variables, Airflow's client asks it."""
     AIRFLOW.clear()
-    if _NEEDS_SIMULATED_AIRFLOW:
+    if _NEEDS_SIMULATED_AIRFLOW and "airflow_database" not in request.fixturenames:
         airflow_service.install(monkeypatch, AIRFLOW)
     return AIRFLOW
 

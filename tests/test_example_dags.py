@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from polysync_airflow.airflow_compat.database import dag_run_state
 from polysync_airflow.emulator import EmulatorServer, RealClock
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from tests.conftest import DEFINITIONS, connection
@@ -22,12 +21,6 @@ SPEED = 600.0
 
 
 @pytest.fixture(scope="module")
-def _database() -> None:
-    """Create Airflow's database in the AIRFLOW_HOME of the tests."""
-    subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True)
-
-
-@pytest.fixture(scope="module")
 def endpoint() -> Iterator[EmulatorServer]:
     """Start an emulator with a clock that runs fast but by itself, because Airflow itself waits here."""
     with EmulatorServer(clock=RealClock(SPEED), definitions=DEFINITIONS) as server:
@@ -35,7 +28,7 @@ def endpoint() -> Iterator[EmulatorServer]:
 
 
 @pytest.fixture
-def example(_database: None, endpoint: EmulatorServer, monkeypatch: pytest.MonkeyPatch) -> Any:
+def example(airflow_database: None, endpoint: EmulatorServer, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return a function that runs an example DAG by its id and returns the finished DAG run."""
     endpoint.control.reset()
     monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=endpoint.endpoint_url))
@@ -87,6 +80,7 @@ def test_quickstart_runs_and_is_in_the_readme(example: Any) -> None:
     assert f"```python\n{(EXAMPLES / 'quickstart.py').read_text()}```" in readme
     assert states_of(run) == [("train", -1, "success")]
     assert xcom(run, "train", "run")["parameters"] == {"InputDataUrl": "s3://ml-bucket/abalone.csv"}
+    assert dag_run_state("quickstart", run.run_id) == "success"
 
 
 def test_scheduled_retraining_runs_to_success(example: Any, endpoint: EmulatorServer) -> None:

@@ -29,7 +29,7 @@ LAYERS = (
 FOLDER_LAYERS = {
     "airflow_compat": (
         {"capabilities", "connection_form", "retry_policy"},
-        {"connections", "sdk", "supervisor", "task_instances", "variables"},
+        {"connections", "database", "sdk", "supervisor", "task_instances", "variables"},
         {"__init__"},
     ),
     "execution": (
@@ -63,6 +63,7 @@ FOLDER_LAYERS = {
         {"task_state_store", "variable_store"},
         {"store"},
         {"__init__"},
+        {"__main__"},
     ),
     "jobs": ({"arguments", "importer"}, {"__init__"}),
     "triggers": (

@@ -13,8 +13,16 @@ ROOT: Final = Path(__file__).parents[2]
 # Amazon MWAA's Python for all of these versions.
 PYTHON: Final = "python3.12"
 # What the tests need besides the provider. Its versions are pinned by the same file.
-TEST_PACKAGES: Final = ("pytest", "pytest-xdist", "hypothesis", "hatchling", "cryptography")
-DEPLOYMENT_PACKAGES: Final = ("psycopg2-binary", "asyncpg", "psutil")
+TEST_PACKAGES: Final = (
+    "pytest",
+    "pytest-xdist",
+    "hypothesis",
+    "hatchling",
+    "cryptography",
+    "psycopg2-binary",
+    "asyncpg",
+    "psutil",
+)
 
 
 class Environment:
@@ -36,12 +44,9 @@ class Environment:
         shutil.rmtree(self.folder, ignore_errors=True)
         self._call(find_python(), "-m", "venv", str(self.folder))
         pip = (str(self.python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
-        self._call(*pip, "--upgrade", "pip")
-        pinned = (*pip, "--constraint", str(self.constraints))
-        airflow = f"apache-airflow=={self.version}"
-        # At first as a user installs it, so that the pins and what the provider requires must agree.
-        self._call(*pinned, airflow, f"{wheel}[emulator,entra]")
-        self._call(*pinned, airflow, *TEST_PACKAGES, *DEPLOYMENT_PACKAGES)
+        packages = (f"apache-airflow=={self.version}", f"{wheel}[emulator,entra]")
+        # In one command: the pins and what the provider requires must agree.
+        self._call(*pip, "--constraint", str(self.constraints), *packages, *TEST_PACKAGES)
 
     def run(self, *arguments: str) -> None:
         """

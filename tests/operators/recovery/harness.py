@@ -75,6 +75,7 @@ class Task:
     store: StateStore = field(default_factory=StateStore)
     try_number: int = 0
     state: str = "scheduled"
+    previous_run: Any = None
 
     def __post_init__(self) -> None:
         self.max_tries = self.retries
@@ -126,6 +127,7 @@ class Task:
             store=StateStoreOfTry(self.store),
             latest=lambda: self.ti,
             state=lambda: self.state,
+            previous_run=self.previous_run,
         )
         try:
             run = run_task(operator, ti)

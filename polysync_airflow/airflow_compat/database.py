@@ -1,0 +1,50 @@
+"""Reads Airflow's database, for commands that run beside the scheduler. Tasks and triggers do not use it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def variables_with_prefix(prefix: str) -> list[tuple[str, str]]:
+    """
+    Return the keys and values of the Variables whose keys begin with a prefix, sorted by key.
+
+    :param prefix: the prefix.
+    """
+    from airflow.models.variable import Variable
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    with create_session() as session:
+        found = session.scalars(select(Variable).where(Variable.key.startswith(prefix, autoescape=True)))
+        return sorted((variable.key, variable.val or "") for variable in found)
+
+
+def dag_run_state(dag_id: str, run_id: str) -> str | None:
+    """
+    Return the state of a DAG run; None if there is no such DAG run.
+
+    :param dag_id: the DAG.
+    :param run_id: the DAG run.
+    """
+    from airflow.models.dagrun import DagRun
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    with create_session() as session:
+        state = session.scalar(select(DagRun.state).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id))
+        return None if state is None else str(state)
+
+
+def delete_variables(keys: Sequence[str]) -> None:
+    """
+    Delete Variables.
+
+    :param keys: their keys.
+    """
+    from airflow.models.variable import Variable
+    from airflow.utils.session import create_session
+    from sqlalchemy import delete
+
+    with create_session() as session:
+        session.execute(delete(Variable).where(Variable.key.in_(keys)))

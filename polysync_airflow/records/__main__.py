@@ -1,0 +1,52 @@
+"""
+Lists, and deletes, the Variables that hold records of executions whose DAG runs have ended.
+
+Only for versions of Airflow without a task state store. A task deletes the record of the previous DAG run
+when it starts, so only those of the latest DAG run remain, and those of tasks that no longer exist.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+
+from polysync_airflow.airflow_compat.database import dag_run_state, delete_variables, variables_with_prefix
+from polysync_airflow.records.variable_store import KEY_PREFIX, TASK
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """
+    Run the command, and return its exit code.
+
+    :param arguments: the command line; None for that of the process.
+    """
+    parser = argparse.ArgumentParser(prog="python -m polysync_airflow.records", description=__doc__)
+    parser.add_argument("--dag-id", help="only those of one DAG; default: of all DAGs")
+    parser.add_argument("--delete", action="store_true", help="delete them; default: only list them")
+    options = parser.parse_args(arguments)
+    found = list(_leftovers(options.dag_id))
+    for key, state in found:
+        print(f"{key}  (DAG run: {state})")
+    if options.delete and found:
+        delete_variables([key for key, _ in found])
+    print(f"{len(found)} Variables{' deleted' if options.delete else ''}.")
+    return 0
+
+
+def _leftovers(dag_id: str | None) -> Iterator[tuple[str, str]]:
+    for key, value in variables_with_prefix(KEY_PREFIX):
+        try:
+            task = json.loads(value)[TASK]
+            dag, run = str(task["dag_id"]), str(task["run_id"])
+        except (KeyError, TypeError, ValueError):
+            # Whoever wrote it, it is not a record, and may be needed.
+            continue
+        if dag_id in (None, dag):
+            state = dag_run_state(dag, run) or "deleted"
+            if state in ("success", "failed", "deleted"):
+                yield key, state
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,1 @@
+"""The seam between the provider and the versions of Airflow."""

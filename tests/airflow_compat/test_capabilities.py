@@ -1,0 +1,72 @@
+"""Which versions of Airflow are supported, and what each of them has."""
+
+from __future__ import annotations
+
+from dataclasses import astuple
+from importlib.metadata import requires
+
+import pytest
+from packaging.requirements import Requirement
+
+from polysync_airflow.airflow_compat.capabilities import CAPABILITIES, capabilities_of
+from polysync_airflow.airflow_compat.sdk import BaseOperator
+
+
+@pytest.mark.parametrize(
+    ("version", "features"),
+    [
+        ("2.11.0", 0),
+        ("2.11.2", 0),
+        ("2.12.0", 0),
+        ("3.2.0", 3),
+        ("3.2.2", 3),
+        ("3.3.0b1", 6),
+        ("3.3.2", 6),
+        ("3.10.0", 6),
+        ("4.0.0", 6),
+    ],
+)
+def test_supported_versions(version: str, features: int) -> None:
+    """A version has the features of the newest line that is not newer than itself."""
+    assert sum(astuple(capabilities_of(version))) == features
+
+
+@pytest.mark.parametrize(
+    ("version", "reason"),
+    [
+        ("2.10.5", "it is too old"),
+        ("1.10.15", "it is too old"),
+        ("3.0.6", "loses the triggers of all tasks"),
+        ("3.1.8", "loses the triggers of all tasks"),
+        ("unknown", "it is too old"),
+    ],
+)
+def test_other_versions_are_refused_by_name(version: str, reason: str) -> None:
+    """The error names the version, the reason, and the versions that can be installed."""
+    with pytest.raises(
+        ImportError, match=f"does not support Airflow {version}: .*{reason}.*Install Airflow 2.11"
+    ):
+        capabilities_of(version)
+
+
+def test_pip_refuses_the_same_versions() -> None:
+    """What the package requires and what it supports are the same."""
+    required = [Requirement(text) for text in requires("polysync-airflow") or ()]
+    (airflow,) = [requirement for requirement in required if requirement.name == "apache-airflow"]
+    versions = ("2.10.5", "2.11.0", "2.11.2", "3.0.6", "3.1.8", "3.2.0", "3.3.2", "3.4.0")
+
+    def is_supported(version: str) -> bool:
+        try:
+            return bool(capabilities_of(version))
+        except ImportError:
+            return False
+
+    assert [version in airflow.specifier for version in versions] == [is_supported(v) for v in versions]
+
+
+def test_the_running_version_has_the_features() -> None:
+    """The table is true for the version on which the tests run."""
+    from airflow.triggers.base import BaseTrigger
+
+    assert hasattr(BaseTrigger, "on_kill") is CAPABILITIES.trigger_on_kill
+    assert hasattr(BaseOperator(task_id="t"), "retry_policy") is CAPABILITIES.retry_policy

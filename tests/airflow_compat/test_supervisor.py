@@ -1,0 +1,104 @@
+"""Requests to the supervisor of a triggerer whose channel belongs to the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from asgiref.sync import async_to_sync
+
+from polysync_airflow.airflow_compat import supervisor
+from polysync_airflow.airflow_compat.supervisor import call_airflow, use_event_loop
+
+
+@pytest.fixture(autouse=True)
+def _channel_of_an_event_loop(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Behave as with Airflow 3.2.1, whichever version runs the tests."""
+    monkeypatch.setattr(supervisor, "_channel_needs_event_loop", lambda: True)
+    monkeypatch.setattr(supervisor, "_event_loop", None)
+    return
+    return
+
+
+class Channel:
+    """Like ``TriggerCommsDecoder`` of Airflow 3.2.1: every request must run in the loop of the triggerer."""
+
+    def __init__(self) -> None:
+        self.threads: list[int] = []
+
+    async def _asend(self, message: Any) -> Any:
+        self.threads.append(threading.get_ident())
+        return message
+
+    def send(self, message: Any) -> Any:
+        """Send a request from any thread."""
+        return async_to_sync(self._asend)(message)
+
+
+def test_request_of_a_foreign_thread_runs_in_the_event_loop() -> None:
+    """Without the detour, the request would run in an event loop of the thread, and corrupt the channel."""
+    channel, results = Channel(), list[Any]()
+
+    def poll() -> None:
+        results.append(call_airflow(lambda: channel.send("question")))
+
+    async def run_triggerer() -> int:
+        use_event_loop()
+        thread = threading.Thread(target=poll)
+        thread.start()
+        while thread.is_alive():
+            await asyncio.sleep(0.01)
+        return threading.get_ident()
+
+    loop_thread = asyncio.run(run_triggerer())
+
+    assert results == ["question"]
+    assert channel.threads == [loop_thread]
+
+
+def test_nested_requests_use_the_same_thread() -> None:
+    """A function that itself calls Airflow, as the read of a connection masks its secrets, needs no second thread."""
+    threads: list[int] = []
+
+    def inner() -> None:
+        threads.append(threading.get_ident())
+
+    def outer() -> None:
+        threads.append(threading.get_ident())
+        call_airflow(inner)
+
+    async def run_triggerer() -> None:
+        use_event_loop()
+        await asyncio.to_thread(call_airflow, outer)
+
+    asyncio.run(run_triggerer())
+
+    assert threads[0] == threads[1]
+
+
+def test_error_is_passed_on() -> None:
+    """The error of the function is that of the call."""
+
+    def fail() -> None:
+        raise ConnectionError("no API server")
+
+    async def run_triggerer() -> None:
+        use_event_loop()
+        await asyncio.to_thread(call_airflow, fail)
+
+    with pytest.raises(ConnectionError, match="no API server"):
+        asyncio.run(run_triggerer())
+
+
+def test_worker_calls_directly() -> None:
+    """Where no trigger runs, nothing is in between; the same after the event loop has ended."""
+
+    async def run_triggerer() -> None:
+        use_event_loop()
+
+    assert call_airflow(threading.get_ident) == threading.get_ident()
+    asyncio.run(run_triggerer())
+    assert call_airflow(threading.get_ident) == threading.get_ident()

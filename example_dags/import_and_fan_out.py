@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from airflow.sdk import DAG
+from airflow.providers.common.compat.sdk import DAG
 
 from polysync_airflow.jobs import start_arguments
 from polysync_airflow.operators import PolysyncListImportOperator, PolysyncStartPipelineOperator

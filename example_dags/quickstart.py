@@ -1,4 +1,4 @@
-from airflow.sdk import DAG
+from airflow.providers.common.compat.sdk import DAG
 
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 

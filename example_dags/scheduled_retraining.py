@@ -12,7 +12,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from airflow.sdk import DAG, XComArg, task
+from airflow.providers.common.compat.sdk import DAG, XComArg, task
 
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 
@@ -28,7 +28,7 @@ with DAG(
         task_id="retrain",
         pipeline_name="churn-tuning",
         pipeline_parameters={
-            "InputData": "s3://ml-bucket/churn/raw/{{ dag_run.run_after | ds }}",
+            "InputData": "s3://ml-bucket/churn/raw/{{ data_interval_end | ds }}",
             "MaxJobs": 8,
             "AucThreshold": "{{ params.auc_threshold }}",
         },

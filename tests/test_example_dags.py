@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.database import dag_run_state
 from polysync_airflow.emulator import EmulatorServer, RealClock
 from polysync_airflow.hooks import PolysyncSageMakerHook
@@ -41,9 +43,8 @@ def example(airflow_database: None, endpoint: EmulatorServer, monkeypatch: pytes
 
 def dag_of(dag_id: str) -> Any:
     """Parse the file of an example and return its DAG."""
-    from airflow.dag_processing.dagbag import DagBag
-
-    bag = DagBag(EXAMPLES / f"{dag_id}.py")
+    module = "airflow.dag_processing.dagbag" if CAPABILITIES.task_sdk else "airflow.models.dagbag"
+    bag = import_module(module).DagBag(EXAMPLES / f"{dag_id}.py")
     assert bag.import_errors == {}
     (dag,) = bag.dags.values()
     assert dag.dag_id == dag_id
@@ -91,7 +92,7 @@ def test_scheduled_retraining_runs_to_success(example: Any, endpoint: EmulatorSe
     (call,) = endpoint.control.calls("StartPipelineExecution")
     sent = {p["Name"]: p["Value"] for p in call["request"]["PipelineParameters"]}
     assert sent == {
-        "InputData": f"s3://ml-bucket/churn/raw/{run.run_after:%Y-%m-%d}",
+        "InputData": f"s3://ml-bucket/churn/raw/{run.data_interval_end:%Y-%m-%d}",
         "MaxJobs": "8",
         "AucThreshold": "0.75",
     }

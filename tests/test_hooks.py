@@ -317,7 +317,7 @@ def test_session_token_is_used_and_masked(
     emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The session of temporary keys has the session token, and Airflow masks the secrets."""
-    from airflow.sdk._shared.secrets_masker import redact
+    from airflow.providers.common.compat.sdk import redact
 
     monkeypatch.setenv(
         "AIRFLOW_CONN_POLYSYNC_DEFAULT",

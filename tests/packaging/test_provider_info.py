@@ -14,6 +14,7 @@ import pytest
 from airflow.providers_manager import ProvidersManager
 
 from polysync_airflow import __version__
+from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.auth.connection import credentials_classes
 from polysync_airflow.get_provider_info import get_provider_info
 from polysync_airflow.hooks import PolysyncSageMakerHook
@@ -34,6 +35,11 @@ EXTRA_FIELDS = {name for method in credentials_classes() for name in method.mode
 def manager() -> ProvidersManager:
     """Return Airflow's manager of the installed providers."""
     return ProvidersManager()  # type: ignore[no-untyped-call]  # Airflow's has no annotations
+
+
+needs_form_in_provider_info = pytest.mark.skipif(
+    not CAPABILITIES.form_from_provider_info, reason="this Airflow makes the form from the hook"
+)
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +84,7 @@ def test_package_name_is_the_name_of_the_distribution() -> None:
     assert entry_point.load()()["package-name"] == DISTRIBUTION
 
 
+@needs_form_in_provider_info
 def test_every_entry_is_valid(schema: dict[str, Any]) -> None:
     """The provider information is valid by Airflow's schema, and has no key that is not in the schema."""
     info = get_provider_info()
@@ -87,6 +94,7 @@ def test_every_entry_is_valid(schema: dict[str, Any]) -> None:
     assert list(unknown_keys(info, schema)) == []
 
 
+@needs_form_in_provider_info
 def test_unknown_keys_finds_misspelt_keys(schema: dict[str, Any]) -> None:
     """The helper of the test above finds misspelt keys at any depth."""
     info = {"extra_links": [], "connection-types": [{"hook-clas-name": "x"}]}
@@ -127,11 +135,39 @@ def test_form_has_the_fields_of_the_credentials(manager: ProvidersManager) -> No
 
     form_fields = {
         name.removeprefix(prefix)
-        for name in manager._connection_form_widgets_from_metadata
+        for name in (
+            manager._connection_form_widgets_from_metadata
+            if CAPABILITIES.form_from_provider_info
+            else manager.connection_form_widgets
+        )
         if name.startswith(prefix)
     }
 
     assert form_fields == EXTRA_FIELDS
+
+
+@pytest.mark.skipif(CAPABILITIES.form_from_provider_info, reason="only Airflow 2 makes widgets from the hook")
+def test_widgets_of_airflow_2() -> None:
+    """The widgets have the labels, choices and defaults of the fields; secrets are password fields."""
+    from wtforms import Form
+
+    fields = get_provider_info()["connection-types"][0]["conn-fields"]
+    form = type("ConnectionForm", (Form,), PolysyncSageMakerHook.get_connection_form_widgets())()
+
+    assert {name: field.label.text for name, field in form._fields.items()} == {
+        name: field["label"] for name, field in fields.items()
+    }
+    assert form.auth_method.data == "access_key"
+    assert [value for value, *_ in form.identity_source.iter_choices()] == ["entra", "file", ""]
+    assert form.duration_seconds.type == "IntegerField"
+    passwords = {name for name, field in form._fields.items() if field.type == "PasswordField"}
+    assert passwords == {"session_token", "client_secret"}
+    assert PolysyncSageMakerHook.get_ui_field_behaviour()["hidden_fields"] == [
+        "host",
+        "schema",
+        "port",
+        "extra",
+    ]
 
 
 def test_form_hides_unused_standard_fields() -> None:

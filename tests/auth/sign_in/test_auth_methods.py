@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from airflow.sdk._shared.secrets_masker import redact
+from airflow.providers.common.compat.sdk import redact
 
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.hooks import PolysyncSageMakerHook

@@ -14,7 +14,8 @@ from typing import Any, Final
 
 import httpx
 
-from tests.system.airflow.client import AirflowClient, AirflowError
+from tests.system.airflow.client import AirflowError
+from tests.system.airflow.versions import INSTALLED, environment
 from tests.system.process.sessions import ProcessError, ProcessSession, end_all, wait_until
 
 HOST: Final = "127.0.0.1"
@@ -28,6 +29,7 @@ COMPONENTS: Final = {
     "scheduler": ("scheduler", "--skip-serve-logs"),
     "triggerer": ("triggerer", "--skip-serve-logs"),
     "worker": ("celery", "worker", "--skip-serve-logs"),
+    **INSTALLED.commands,
 }
 STANDALONE: Final = ("api-server", "dag-processor", "scheduler", "triggerer")
 MIGRATION_TIMEOUT: Final = 120.0
@@ -44,12 +46,13 @@ class PrivateAirflow:
     """
     Context manager that runs an Airflow on the loopback interface, by default with LocalExecutor and a triggerer.
 
-    It requires no authentication: every user who can reach its port is an administrator.
+    It requires no authentication: every user who can reach its port is an administrator. Its version is the one that is
+    installed.
 
     :param home: an empty folder for its database, settings and logs.
     :param dag_folders: the folders with its DAG files.
     :param connections: connections by connection id, in Airflow's JSON format.
-    :param settings: further environment variables.
+    :param settings: further environment variables. Options have the names of the newest version of Airflow.
     :param components: the components to start, in this order; a number distinguishes components of the same kind
         (``triggerer-1``, ``triggerer-2``).
     :param database: the SQLAlchemy URL of an empty database; by default SQLite in ``home``.
@@ -69,14 +72,14 @@ class PrivateAirflow:
         self._initial_components = components
         port = free_port()
         self.url = f"http://{HOST}:{port}"
+        database = database or f"sqlite:///{home}/airflow.db"
         self.env = {
             **_base_environment(),
-            **_settings(home, port, dag_folders),
+            **environment(INSTALLED.dag_options(home, dag_folders)),
+            **INSTALLED.rename({**_settings(home, port, database), **(settings or {})}),
             **{f"AIRFLOW_CONN_{name.upper()}": json.dumps(content) for name, content in connections.items()},
-            **({"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database} if database else {}),
-            **(settings or {}),
         }
-        self.client = AirflowClient(self.url)
+        self.client = INSTALLED.client(self.url, database)
         self.components: dict[str, ProcessSession] = {}
 
     def start(self) -> None:
@@ -135,7 +138,7 @@ class PrivateAirflow:
         """
         completed = subprocess.run(
             _airflow(arguments),
-            env={**self.env, **(settings or {})},
+            env={**self.env, **INSTALLED.rename(settings or {})},
             capture_output=True,
             text=True,
             timeout=timeout,
@@ -179,7 +182,7 @@ class PrivateAirflow:
     def _spawn(
         self, name: str, arguments: Sequence[str], settings: Mapping[str, str] | None = None
     ) -> ProcessSession:
-        env = {**self.env, **(settings or {})}
+        env = {**self.env, **INSTALLED.rename(settings or {})}
         return ProcessSession(f"airflow {name}", _airflow(arguments), env=env, log=self.home / f"{name}.log")
 
     def _healthy(self) -> bool:
@@ -207,6 +210,8 @@ def _base_environment() -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(_EXCLUDED_PREFIXES)}
     return {
         **inherited,
+        # Airflow 2 starts programs of its environment by their names.
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         "AWS_EC2_METADATA_DISABLED": "true",
@@ -216,15 +221,7 @@ def _base_environment() -> dict[str, str]:
     }
 
 
-def _settings(home: Path, port: int, dag_folders: Sequence[Path]) -> dict[str, str]:
-    bundles = [
-        {
-            "name": f"folder-{folder.name}",  # example_dags is a reserved name
-            "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
-            "kwargs": {"path": str(folder), "refresh_interval": 5},
-        }
-        for folder in dag_folders
-    ]
+def _settings(home: Path, port: int, database: str) -> dict[str, str]:
     options = {
         "core": {
             "executor": "LocalExecutor",
@@ -234,14 +231,10 @@ def _settings(home: Path, port: int, dag_folders: Sequence[Path]) -> dict[str, s
             "execution_api_server_url": f"http://{HOST}:{port}/execution/",
         },
         "api": {"host": HOST, "port": str(port), "base_url": f"http://{HOST}:{port}", "workers": "1"},
-        "database": {"load_default_connections": "False"},
-        "dag_processor": {"dag_bundle_config_list": json.dumps(bundles), "min_file_process_interval": "5"},
+        "database": {"load_default_connections": "False", "sql_alchemy_conn": database},
+        "dag_processor": {"min_file_process_interval": "5"},
         # Ignore the schedules of the DAGs: only the runs that a test triggers may start.
         "scheduler": {"scheduler_heartbeat_sec": "1", "use_job_schedule": "False"},
         "usage_data_collection": {"enabled": "False"},
     }
-    return {"AIRFLOW_HOME": str(home)} | {
-        f"AIRFLOW__{section}__{name}".upper(): value
-        for section, values in options.items()
-        for name, value in values.items()
-    }
+    return {"AIRFLOW_HOME": str(home), **environment(INSTALLED.options), **environment(options)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from airflow.sdk import DAG
+from airflow.providers.common.compat.sdk import DAG
 
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from polysync_airflow.retrying import PolysyncRetryPolicy

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from airflow.providers.amazon.aws.operators.sagemaker import SageMakerStartPipelineOperator
-from airflow.sdk import DAG
+from airflow.providers.common.compat.sdk import DAG
 
 from tests.chaos.kill_points import kill_at_call
 

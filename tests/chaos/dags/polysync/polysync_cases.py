@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import DAG
+from airflow.providers.common.compat.sdk import DAG
 
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from tests.chaos.kill_points import (

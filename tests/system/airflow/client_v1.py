@@ -1,0 +1,68 @@
+"""The client of version 1 of the REST API, which Airflow 2 has."""
+
+from __future__ import annotations
+
+import ast
+import re
+from contextlib import closing
+from typing import Any, ClassVar, Final, NoReturn
+
+from sqlalchemy import create_engine, text
+
+from tests.system.airflow.client import AirflowClient, AirflowError
+from tests.system.process.sessions import wait_until
+
+RUN_ENDED: Final = ("success", "failed")
+# Airflow 2 returns a log as text. Each message begins with time, file and level.
+PREFIX: Final = re.compile(r"^\[\S+\] \{\S+\} [A-Z]+ - ", re.MULTILINE)
+RUNNING_JOBS: Final = text("SELECT id FROM job WHERE state = 'running' AND job_type = :job_type")
+
+
+class ClientV1(AirflowClient):
+    """
+    Client of the web server of Airflow 2.
+
+    :param url: the address of the web server.
+    :param database: the SQLAlchemy URL of Airflow's database, because this version of the REST API has no jobs.
+    """
+
+    api = "/api/v1"
+    health_path = "/api/v1/health"
+    new_run: ClassVar = {}
+    marking: ClassVar = {"dry_run": False}
+    native_xcom: ClassVar = {"stringify": False}
+
+    def __init__(self, url: str, database: str) -> None:
+        super().__init__(url)
+        self._database = create_engine(database)
+
+    def close(self) -> None:
+        """Close the connections."""
+        super().close()
+        self._database.dispose()
+
+    def wait_for_run(self, dag_id: str, run_id: str, *, timeout: float, interval: float = 1) -> str:
+        """See `AirflowClient.wait_for_run`."""
+        if not wait_until(
+            lambda: self.run_state(dag_id, run_id) in RUN_ENDED, timeout=timeout, interval=interval
+        ):
+            state = self.run_state(dag_id, run_id)
+            raise AirflowError(f"The DAG run {run_id} is still {state} after {timeout:.0f} s")
+        return self.run_state(dag_id, run_id)
+
+    def jobs(self, job_type: str) -> set[int]:
+        """See `AirflowClient.jobs`. A job that was killed remains among them for some time."""
+        with closing(self._database.connect()) as connection:
+            return set(connection.execute(RUNNING_JOBS, {"job_type": job_type}).scalars())
+
+    def connection_form(self, connection_type: str) -> NoReturn:
+        """See `AirflowClient.connection_form`. Airflow 2 has the form only in its HTML pages."""
+        raise AirflowError(f"Airflow 2 does not return the form of {connection_type!r}")
+
+    def _links(self, response: Any) -> dict[str, str | None]:
+        return dict(response)
+
+    def _messages(self, content: Any) -> list[str]:
+        # The content is the text of a Python list: of each host, its name and its part of the log.
+        parts = (PREFIX.split(part) for _host, part in ast.literal_eval(content))
+        return [message.rstrip("\n") for messages in parts for message in messages]

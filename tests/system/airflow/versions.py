@@ -1,0 +1,143 @@
+"""What differs between the Airflow versions that the tests can run: the client, the commands, and the settings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+from tests.system.airflow.client import AirflowClient
+from tests.system.airflow.client_v1 import ClientV1
+from tests.system.airflow.client_v2 import ClientV2
+
+Options = dict[str, dict[str, str]]
+
+# Gives every user the rights of an administrator, without a login.
+_WEBSERVER_CONFIG: Final = 'AUTH_ROLE_PUBLIC = "Admin"\n'
+
+
+@dataclass(frozen=True)
+class AirflowVersion:
+    """
+    The differences of a version.
+
+    :param client: returns the client, from the address of the API server and the SQLAlchemy URL of the database.
+    :param commands: the arguments of ``airflow`` that start a component, by kind, where they are not its name.
+    :param dag_options: prepares the home folder for the folders with DAG files, and returns options.
+    :param options: further options.
+    :param renamed: the names of environment variables with options that have other names than in the newest version;
+        None if the version has no such option.
+    :param connection_forms: whether the API server returns the definitions of connection forms.
+    :param tests_stored_connections: whether a connection is tested with the secrets that Airflow has stored.
+    """
+
+    client: Callable[[str, str], AirflowClient]
+    commands: Mapping[str, tuple[str, ...]]
+    dag_options: Callable[[Path, Sequence[Path]], Options]
+    options: Options
+    renamed: Mapping[str, str | None]
+    connection_forms: bool
+    tests_stored_connections: bool
+
+    def rename(self, settings: Mapping[str, str]) -> dict[str, str]:
+        """
+        Return environment variables with the names of their options in this version, without those that it lacks.
+
+        :param settings: environment variables with the names of the newest version.
+        """
+        names = {name: self.renamed.get(name, name) for name in settings}
+        return {new: settings[name] for name, new in names.items() if new is not None}
+
+
+def environment(options: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """Return the environment variables that set options, given by section and name."""
+    return {
+        _variable(section, name): value
+        for section, values in options.items()
+        for name, value in values.items()
+    }
+
+
+def _variable(section: str, name: str) -> str:
+    return f"AIRFLOW__{section}__{name}".upper()
+
+
+def _bundles(_home: Path, folders: Sequence[Path]) -> Options:
+    bundles = [
+        {
+            "name": f"folder-{folder.name}",  # example_dags is a reserved name
+            "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
+            "kwargs": {"path": str(folder), "refresh_interval": 5},
+        }
+        for folder in folders
+    ]
+    return {"dag_processor": {"dag_bundle_config_list": json.dumps(bundles)}}
+
+
+def _linked_folders(home: Path, folders: Sequence[Path]) -> Options:
+    """Airflow 2 has one folder with DAG files, and its web server reads its security settings from a file."""
+    dags = home / "dags"
+    dags.mkdir()
+    for folder in folders:
+        (dags / folder.name).symlink_to(folder, target_is_directory=True)
+    settings = home / "webserver_config.py"
+    settings.write_text(_WEBSERVER_CONFIG)
+    return {
+        "core": {"dags_folder": str(dags)},
+        "webserver": {"config_file": str(settings)},
+        # Airflow 3 has the logs of the callbacks in this folder.
+        "scheduler": {"child_process_log_directory": str(home / "logs" / "dag_processor")},
+    }
+
+
+def _renamed(names: Mapping[tuple[str, str], tuple[str, str] | None]) -> dict[str, str | None]:
+    return {_variable(*name): new and _variable(*new) for name, new in names.items()}
+
+
+_THREE: Final = AirflowVersion(
+    client=lambda url, _database: ClientV2(url),
+    commands={},
+    dag_options=_bundles,
+    options={},
+    renamed={},
+    connection_forms=True,
+    tests_stored_connections=True,
+)
+_TWO: Final = AirflowVersion(
+    client=ClientV1,
+    commands={"api-server": ("webserver",)},
+    dag_options=_linked_folders,
+    options={"scheduler": {"standalone_dag_processor": "True", "dag_dir_list_interval": "5"}},
+    renamed=_renamed(
+        {
+            ("core", "simple_auth_manager_all_admins"): None,
+            ("core", "execution_api_server_url"): None,
+            ("api", "host"): ("webserver", "web_server_host"),
+            ("api", "port"): ("webserver", "web_server_port"),
+            ("api", "base_url"): ("webserver", "base_url"),
+            ("api", "workers"): ("webserver", "workers"),
+            ("dag_processor", "min_file_process_interval"): ("scheduler", "min_file_process_interval"),
+            ("dag_processor", "print_stats_interval"): ("scheduler", "print_stats_interval"),
+            ("scheduler", "task_instance_heartbeat_timeout"): (
+                "scheduler",
+                "scheduler_zombie_task_threshold",
+            ),
+            ("scheduler", "task_instance_heartbeat_timeout_detection_interval"): (
+                "scheduler",
+                "zombie_detection_interval",
+            ),
+        }
+    ),
+    connection_forms=False,
+    tests_stored_connections=False,
+)
+
+
+def _installed() -> AirflowVersion:
+    return _TWO if version("apache-airflow").startswith("2.") else _THREE
+
+
+INSTALLED: Final = _installed()

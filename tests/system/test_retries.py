@@ -57,8 +57,7 @@ def test_access_denied_is_not_retried(airflow: PrivateAirflow, emulator: Emulato
     assert (state, task["state"], task["try_number"], task["max_tries"]) == ("failed", "failed", 1, 3)
     assert len(emulator.control.calls("StartPipelineExecution")) == before + 1
     assert "sagemaker:StartPipelineExecution" in "\n".join(airflow.client.log(DAG_ID, run_id, TASK))
-    path = f"/api/v2/dags/{DAG_ID}/dagRuns/{run_id}/taskInstances/{TASK}/logs/1"
-    lines = airflow.client.get(path, full_content=True)["content"]
+    lines = airflow.client.log_content(DAG_ID, run_id, TASK)
     reasons = [line["reason"] for line in lines if line["event"] == "Retry policy decision"]
     assert reasons == ["AccessDeniedException: permanent error, a retry cannot succeed"]
 

@@ -125,10 +125,9 @@ _TWO: Final = AirflowVersion(
                 "scheduler",
                 "scheduler_zombie_task_threshold",
             ),
-            ("scheduler", "task_instance_heartbeat_timeout_detection_interval"): (
-                "scheduler",
-                "zombie_detection_interval",
-            ),
+            # The default remains. Airflow 2 reports a dead task again at each detection until the callback of the first
+            # report has ended, and a report that comes after a clear fails the next try.
+            ("scheduler", "task_instance_heartbeat_timeout_detection_interval"): None,
         }
     ),
     connection_forms=False,

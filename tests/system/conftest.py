@@ -14,7 +14,9 @@ from tests.auth.endpoints.certificates import Pki
 from tests.auth.endpoints.credential_sources import issued_by
 from tests.auth.endpoints.metadata.ecs import ContainerCredentials
 from tests.auth.sign_in.conftest import ACCOUNT, Account
+from tests.chaos.deployment.postgres import private_postgres
 from tests.system.airflow.private_airflow import PrivateAirflow
+from tests.system.airflow.versions import INSTALLED
 from tests.system.emulator_process import REGION, EmulatorProcess
 
 HERE = Path(__file__).parent
@@ -53,10 +55,21 @@ def host(emulator: EmulatorProcess) -> Iterator[ContainerCredentials]:
 
 
 @pytest.fixture(scope="session")
+def database() -> Iterator[str | None]:
+    """The URL of a PostgreSQL database if Airflow cannot use SQLite; otherwise None."""
+    if INSTALLED.sqlite:
+        yield None
+    else:
+        with private_postgres() as server:
+            yield server.url
+
+
+@pytest.fixture(scope="session")
 def airflow(
     emulator: EmulatorProcess,
     host: ContainerCredentials,
     identity_folder: Path,
+    database: str | None,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[PrivateAirflow]:
     """A private Airflow with connections to the emulator and with Test Connection enabled."""
@@ -79,5 +92,6 @@ def airflow(
             "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
             **host.environment,
         },
+        database=database,
     ) as running:
         yield running

@@ -30,8 +30,9 @@ class AirflowVersion:
     :param options: further options.
     :param renamed: the names of environment variables with options that have other names than in the newest version;
         None if the version has no such option.
+    :param sqlite: whether LocalExecutor can use a database of SQLite.
     :param connection_forms: whether the API server returns the definitions of connection forms.
-    :param tests_stored_connections: whether a connection is tested with the secrets that Airflow has stored.
+    :param stored_secrets: whether Airflow tests a connection with the secrets that it has stored, which its API hides.
     """
 
     client: Callable[[str, str], AirflowClient]
@@ -39,8 +40,9 @@ class AirflowVersion:
     dag_options: Callable[[Path, Sequence[Path]], Options]
     options: Options
     renamed: Mapping[str, str | None]
+    sqlite: bool
     connection_forms: bool
-    tests_stored_connections: bool
+    stored_secrets: bool
 
     def rename(self, settings: Mapping[str, str]) -> dict[str, str]:
         """
@@ -103,8 +105,9 @@ _THREE: Final = AirflowVersion(
     dag_options=_bundles,
     options={},
     renamed={},
+    sqlite=True,
     connection_forms=True,
-    tests_stored_connections=True,
+    stored_secrets=True,
 )
 _TWO: Final = AirflowVersion(
     client=ClientV1,
@@ -130,8 +133,9 @@ _TWO: Final = AirflowVersion(
             ("scheduler", "task_instance_heartbeat_timeout_detection_interval"): None,
         }
     ),
+    sqlite=False,
     connection_forms=False,
-    tests_stored_connections=False,
+    stored_secrets=False,
 )
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from polysync_airflow.links import PolysyncPipelineExecutionLink, console_url
 from tests.system.airflow.private_airflow import PrivateAirflow
+from tests.system.airflow.versions import INSTALLED
 from tests.system.process.sessions import wait_until
 
 pytestmark = pytest.mark.system
@@ -99,5 +100,5 @@ def test_triggerer_writes_to_the_log_of_the_deferred_task(runs: dict[str, Run]) 
 
     deferred = next(n for n, line in enumerate(log) if "DEFERRED" in line)
     ended = next(n for n, line in enumerate(log) if "Executing -> Succeeded" in line)
-    resumed = next(n for n, line in enumerate(log) if "Trigger fired event" in line)
+    resumed = next(n for n, line in enumerate(log) if INSTALLED.trigger_fired in line)
     assert deferred < ended < resumed

@@ -135,8 +135,9 @@ def as_uri(content: dict[str, Any]) -> str:
 def run(airflow: PrivateAirflow, emulator: EmulatorProcess, sign_in: SignIn) -> Run:
     """One DAG run with all methods and modes. One connection is added as JSON, the other as a URI."""
     forms = {
-        "assume_role": ("--conn-json", json.dumps(sign_in.connections["assume_role"])),
-        "web_identity": ("--conn-uri", as_uri(sign_in.connections["web_identity"])),
+        # The command line of Airflow 2 accepts only URIs with a password.
+        "assume_role": ("--conn-uri", as_uri(sign_in.connections["assume_role"])),
+        "web_identity": ("--conn-json", json.dumps(sign_in.connections["web_identity"])),
     }
     with ThreadPoolExecutor() as pool:
         list(
@@ -198,9 +199,9 @@ def test_bootstrap_key_is_used_for_assume_role_only(run: Run, sign_in: SignIn) -
 
 def test_connections_get_shows_the_connection(run: Run, sign_in: SignIn) -> None:
     """``airflow connections get`` shows the type and the fields of a connection that was added as a URI."""
-    (stored,) = json.loads(run.airflow.command("connections", "get", "sign_in_web_identity", "-o", "json"))
+    (stored,) = json.loads(run.airflow.command("connections", "get", "sign_in_assume_role", "-o", "json"))
 
-    fields = sign_in.connections["web_identity"]["extra"]
+    fields = sign_in.connections["assume_role"]["extra"]
     assert stored["conn_type"] == "polysync_sagemaker"
     assert stored["extra_dejson"] == {name: str(value) for name, value in fields.items()}
 

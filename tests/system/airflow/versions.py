@@ -30,6 +30,7 @@ class AirflowVersion:
     :param options: further options.
     :param renamed: the names of environment variables with options that have other names than in the newest version;
         None if the version has no such option.
+    :param trigger_fired: what a triggerer writes to a task's log when the task's trigger has fired.
     :param sqlite: whether LocalExecutor can use a database of SQLite.
     :param connection_forms: whether the API server returns the definitions of connection forms.
     :param stored_secrets: whether Airflow tests a connection with the secrets that it has stored, which its API hides.
@@ -40,6 +41,7 @@ class AirflowVersion:
     dag_options: Callable[[Path, Sequence[Path]], Options]
     options: Options
     renamed: Mapping[str, str | None]
+    trigger_fired: str
     sqlite: bool
     connection_forms: bool
     stored_secrets: bool
@@ -105,6 +107,7 @@ _THREE: Final = AirflowVersion(
     dag_options=_bundles,
     options={},
     renamed={},
+    trigger_fired="Trigger fired event",
     sqlite=True,
     connection_forms=True,
     stored_secrets=True,
@@ -113,7 +116,11 @@ _TWO: Final = AirflowVersion(
     client=ClientV1,
     commands={"api-server": ("webserver",)},
     dag_options=_linked_folders,
-    options={"scheduler": {"standalone_dag_processor": "True", "dag_dir_list_interval": "5"}},
+    options={
+        "scheduler": {"standalone_dag_processor": "True", "dag_dir_list_interval": "5"},
+        # No timeout: the web server also ends if it counts the processes of gunicorn wrongly for so long.
+        "webserver": {"web_server_master_timeout": "0"},
+    },
     renamed=_renamed(
         {
             ("core", "simple_auth_manager_all_admins"): None,
@@ -133,6 +140,7 @@ _TWO: Final = AirflowVersion(
             ("scheduler", "task_instance_heartbeat_timeout_detection_interval"): None,
         }
     ),
+    trigger_fired=" fired: TriggerEvent",
     sqlite=False,
     connection_forms=False,
     stored_secrets=False,

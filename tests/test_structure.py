@@ -29,7 +29,7 @@ LAYERS = (
 FOLDER_LAYERS = {
     "airflow_compat": (
         {"capabilities", "connection_form", "retry_policy"},
-        {"connections", "database", "sdk", "supervisor", "task_instances", "variables"},
+        {"connections", "database", "sdk", "supervisor", "task_instances", "task_process", "variables"},
         {"__init__"},
     ),
     "execution": (

@@ -21,7 +21,7 @@ from botocore.parsers import ResponseParserError
 from polysync_airflow import __version__
 from polysync_airflow.airflow_compat import connection_form
 from polysync_airflow.airflow_compat.sdk import AirflowNotFoundException, conf
-from polysync_airflow.airflow_compat.supervisor import mask_secret
+from polysync_airflow.airflow_compat.supervisor import call_airflow, mask_secret
 from polysync_airflow.auth.allow_list import AllowList
 from polysync_airflow.auth.connection import parse_credentials
 from polysync_airflow.auth.credentials import BaseCredentials
@@ -131,7 +131,8 @@ class PolysyncBaseHook(AwsBaseHook):
         connection = self._connection
         if connection.conn_type == AwsBaseHook.conn_type:
             return None
-        extra = connection.extra_dejson
+        # Airflow masks the secrets in it.
+        extra = call_airflow(lambda: connection.extra_dejson)
         if not isinstance(extra, dict):
             raise CredentialsError(
                 f"The extra of the connection {self.polysync_conn_id!r} is a JSON {type(extra).__name__}: "
@@ -154,7 +155,7 @@ class PolysyncBaseHook(AwsBaseHook):
         """The settings of the amazon provider's base hook. A missing connection is an error, unlike there."""
         if self.credentials is None:
             try:
-                wrapper = AwsConnectionWrapper(conn=self._connection, region_name=self._region_name)
+                wrapper = call_airflow(self._read_aws_connection)
             except (AttributeError, TypeError, ValueError) as error:
                 raise self._unusable(error) from None
         else:
@@ -175,6 +176,9 @@ class PolysyncBaseHook(AwsBaseHook):
             config = config.merge(overrides) if overrides else config
         wrapper.botocore_config = config
         return wrapper
+
+    def _read_aws_connection(self) -> AwsConnectionWrapper:
+        return AwsConnectionWrapper(conn=self._connection, region_name=self._region_name)
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:

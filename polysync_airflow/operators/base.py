@@ -21,6 +21,7 @@ from polysync_airflow.airflow_compat.sdk import (
     RetryPolicy,
     conf,
 )
+from polysync_airflow.airflow_compat.task_process import exit_if_orphaned, parent_process
 from polysync_airflow.aws.retry import call_with_retry
 from polysync_airflow.execution.models import (
     MAX_POLL_INTERVAL,
@@ -203,10 +204,12 @@ class ExecutionOperator(PolysyncOperator):
     def _wait_on_worker(self, waiter: Waiter) -> ExecutionEvent:
         hook = self.hook_for_region(region_from_arn(waiter.execution_arn))
         step: Wait | Finish = waiter.first_wait(time.time())
+        parent = parent_process()
         try:
             while isinstance(step, Wait):
                 time.sleep(step.seconds)
                 result = hook.poll_pipeline_execution(waiter.execution_arn)
+                exit_if_orphaned(parent, self.log.warning)
                 step = step.waiter.decide(result, time.time())
                 for line in step.log_lines:
                     self.log.log(line.level, "%s", line.text)

@@ -20,7 +20,7 @@ def test_variables_are_found_by_prefix_and_deleted() -> None:
     values = {"a_b.1": "one", "a_b.2": "two", "axb.3": "three", "a%b.4": "four"}
     with create_session() as session:
         for key, value in values.items():
-            session.add(Variable(key=key, val=value))
+            session.add(Variable(key=key, val=value))  # type: ignore[no-untyped-call]
 
     assert variables_with_prefix("a_b.") == [("a_b.1", "one"), ("a_b.2", "two")]
     assert variables_with_prefix("a%") == [("a%b.4", "four")]

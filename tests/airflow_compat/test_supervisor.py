@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,7 +14,7 @@ from polysync_airflow.airflow_compat.supervisor import call_airflow, use_event_l
 
 
 @pytest.fixture(autouse=True)
-def _channel_of_an_event_loop(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _channel_of_an_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     """Behave as with Airflow 3.2.1, whichever version runs the tests."""
     monkeypatch.setattr(supervisor, "_channel_needs_event_loop", lambda: True)
     monkeypatch.setattr(supervisor, "_event_loop", None)

@@ -1,0 +1,66 @@
+"""The process of a task whose supervisor has died."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+
+from polysync_airflow.airflow_compat import task_process
+from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
+from polysync_airflow.airflow_compat.task_process import exit_if_orphaned, parent_process
+
+# A supervisor that forks the process of a task, as Airflow 2 does. The task says each time that it goes on.
+SUPERVISOR = """
+import os, sys, time
+from dataclasses import replace
+from polysync_airflow.airflow_compat import task_process
+task_process.CAPABILITIES = replace(task_process.CAPABILITIES, task_sdk={task_sdk})
+if os.fork():
+    time.sleep(60)
+parent = task_process.parent_process()
+end = time.monotonic() + 20
+while time.monotonic() < end:
+    task_process.exit_if_orphaned(parent, lambda text: print("warning", flush=True))
+    print("goes on", flush=True)
+    time.sleep(0.1)
+"""
+
+
+@pytest.mark.parametrize("task_sdk", [False, True])
+def test_process_without_supervisor(task_sdk: bool) -> None:
+    """On Airflow 2, the process ends after a warning; later, it goes on until Airflow ends it."""
+    supervisor = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", SUPERVISOR.format(task_sdk=task_sdk)],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert supervisor.stdout
+    while "goes on" not in supervisor.stdout.readline():
+        pass
+
+    supervisor.kill()
+    supervisor.wait()
+    time.sleep(1)
+    if task_sdk:
+        os.killpg(supervisor.pid, signal.SIGKILL)
+    lines = supervisor.stdout.read().splitlines()
+
+    assert (lines[-1] == "warning") is not task_sdk
+    assert lines.count("warning") == (not task_sdk)
+
+
+def test_process_with_supervisor_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing happens while the supervisor lives."""
+    monkeypatch.setattr(task_process, "CAPABILITIES", replace(CAPABILITIES, task_sdk=False))
+    warnings: list[str] = []
+
+    exit_if_orphaned(parent_process(), warnings.append)
+
+    assert warnings == []

@@ -20,6 +20,8 @@
 #                             ARGS="triggers --executions 1000 --pipelines 20" runs one part; ARGS=-h lists the parts
 #   make bench-sign-in        measure how long 200 triggers that sign in at the same time stall a triggerer, compared
 #                             with the Amazon provider
+#   make matrix               the same package on Airflow 2.11, 3.2 and 3.3, each with the pins of a managed service.
+#                             ARGS="--versions 2.11.2 --steps install,tables" runs less
 #   make constraints          write constraints.txt again, from the newest releases
 #   make clean                remove the virtual environments
 
@@ -51,7 +53,7 @@ IN_PARALLEL := --numprocesses logical --dist worksteal
 INSTALLED_BY := constraints.txt pyproject.toml polysync_airflow/__init__.py Makefile
 
 .PHONY: install install-aiobotocore install-sdk demo test test-system test-sdk test-aiobotocore lint import-cost \
-        chaos chaos-amazon compare bench bench-sign-in constraints clean
+        matrix chaos chaos-amazon compare bench bench-sign-in constraints clean
 .DEFAULT_GOAL := test
 .SUFFIXES:
 
@@ -81,6 +83,9 @@ lint: $(VENV)/.ready
 
 import-cost: $(VENV)/.ready
 	@$(VENV)/bin/python -m tests.packaging.import_cost
+
+matrix: $(VENV)/.ready
+	$(VENV)/bin/python -m tests.matrix $(ARGS)
 
 chaos: $(VENV)/.ready
 	@$(VENV)/bin/python -m tests.chaos $(ARGS)

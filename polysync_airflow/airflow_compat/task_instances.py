@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 
@@ -56,8 +55,7 @@ def read_xcom(ti: Any, key: str) -> Any:
     )
 
 
-@dataclass(frozen=True)
-class PreviousRun:
+class PreviousRun(NamedTuple):
     """
     The DAG run before that of a task instance.
 

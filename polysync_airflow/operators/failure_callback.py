@@ -6,13 +6,12 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from polysync_airflow.airflow_compat.sdk import is_mapped
-from polysync_airflow.records.copies import pull_copy
-from polysync_airflow.records.proof import OwnTarget
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from polysync_airflow.hooks import PolysyncSageMakerHook
+    from polysync_airflow.records.proof import OwnTarget
 
 log = logging.getLogger(__name__)
 
@@ -39,12 +38,14 @@ def stop_orphaned_execution(context: Context) -> None:
     task: Any = context["task"]
     if task.execution_handled or not task.stop_on_kill:
         return
+    # Imported here, because Airflow parses a DAG file every 30 seconds.
+    from polysync_airflow.records.copies import pull_copy
+
     ti = context["ti"]
     orphan = _Orphan(task, context, is_rendered)
     record = pull_copy(ti, orphan.own_target)
     if record is None or record.try_number != ti.try_number:
         return
-    # This module imports boto3, and Airflow parses a DAG file every 30 seconds.
     from polysync_airflow.operators.stopping import stop_recorded_execution
 
     arn, result = stop_recorded_execution(record, orphan.hook, log.warning)

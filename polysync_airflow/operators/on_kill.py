@@ -22,10 +22,7 @@ from polysync_airflow.aws.retry import STOP_TIMEOUT_SECONDS
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.operators.base import ExecutionOperator
 from polysync_airflow.operators.failure_callback import stop_orphaned_execution
-from polysync_airflow.operators.starter import ExecutionStarter
 from polysync_airflow.records.ownership import Owner
-from polysync_airflow.records.port import RecordStore
-from polysync_airflow.records.proof import OwnTarget
 from polysync_airflow.retrying import forbids_retry
 
 if TYPE_CHECKING:
@@ -33,6 +30,9 @@ if TYPE_CHECKING:
     from airflow.sdk.definitions.mappedoperator import OperatorPartial
 
     from polysync_airflow.execution.models import StoredExecution
+    from polysync_airflow.operators.starter import ExecutionStarter
+    from polysync_airflow.records.port import RecordStore
+    from polysync_airflow.records.proof import OwnTarget
 
 # Airflow's supervisor sends SIGKILL five seconds after SIGTERM, so the stop request must leave before that.
 OWNER_TIMEOUT_SECONDS: Final = 2.0

@@ -43,17 +43,17 @@ from polysync_airflow.operators.base import (
     apply_retry_policy,
 )
 from polysync_airflow.operators.on_kill import KEPT, StopOnKillOperator
-from polysync_airflow.operators.starter import ExecutionStarter, StartResult
 from polysync_airflow.operators.xcoms import push_ended, push_started
-from polysync_airflow.records.copies import pull_copy
 from polysync_airflow.records.ownership import Owner
-from polysync_airflow.records.port import RecordStore
-from polysync_airflow.records.proof import OwnTarget
-from polysync_airflow.records.store import record_store
 from polysync_airflow.states import STATUS_COMPLETED_WITH_FAILURES, PolysyncState, has_ended, state_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
+
+    # Imported when a task runs: Airflow parses a DAG file every 30 seconds.
+    from polysync_airflow.operators.starter import StartResult
+    from polysync_airflow.records.port import RecordStore
+    from polysync_airflow.records.proof import OwnTarget
 
 OnCompletedWithFailures = Literal["fail", "succeed"]
 OnCancelled = Literal["fail", "skip", "retry"]
@@ -236,8 +236,9 @@ class PolysyncStartPipelineOperator(StopOnKillOperator):
         """
         if self._starter:
             return self._starter.store, self._starter.record
-        store = record_store(context, self.own_target)
-        return store, store.read() or pull_copy(context["ti"], self.own_target)
+        from polysync_airflow.records.store import own_record
+
+        return own_record(context, self.own_target)
 
     def _was_stopped_by_earlier_try(self, context: Context, end: ExecutionEvent) -> bool:
         """
@@ -284,6 +285,9 @@ class PolysyncStartPipelineOperator(StopOnKillOperator):
         return self._stop_if_owned(store, record, owner)
 
     def _start_or_reattach(self, context: Context) -> StartResult:
+        from polysync_airflow.operators.starter import ExecutionStarter
+        from polysync_airflow.records.store import record_store
+
         starter = self._starter = ExecutionStarter(
             hook_for_region=self.hook_for_region,
             store=record_store(context, self.own_target),

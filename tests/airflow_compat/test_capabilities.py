@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple
 from importlib.metadata import requires
 
 import pytest
@@ -28,7 +27,7 @@ from polysync_airflow.airflow_compat.sdk import BaseOperator
 )
 def test_supported_versions(version: str, features: int) -> None:
     """A version has the features of the newest line that is not newer than itself."""
-    assert sum(astuple(capabilities_of(version))) == features
+    assert sum(capabilities_of(version)) == features
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 
 import pytest
 
@@ -18,9 +17,8 @@ from polysync_airflow.airflow_compat.task_process import exit_if_orphaned, paren
 # A supervisor that forks the process of a task, as Airflow 2 does. The task says each time that it goes on.
 SUPERVISOR = """
 import os, sys, time
-from dataclasses import replace
 from polysync_airflow.airflow_compat import task_process
-task_process.CAPABILITIES = replace(task_process.CAPABILITIES, task_sdk={task_sdk})
+task_process.CAPABILITIES = task_process.CAPABILITIES._replace(task_sdk={task_sdk})
 if os.fork():
     time.sleep(60)
 parent = task_process.parent_process()
@@ -58,7 +56,7 @@ def test_process_without_supervisor(task_sdk: bool) -> None:
 
 def test_process_with_supervisor_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing happens while the supervisor lives."""
-    monkeypatch.setattr(task_process, "CAPABILITIES", replace(CAPABILITIES, task_sdk=False))
+    monkeypatch.setattr(task_process, "CAPABILITIES", CAPABILITIES._replace(task_sdk=False))
     warnings: list[str] = []
 
     exit_if_orphaned(parent_process(), warnings.append)

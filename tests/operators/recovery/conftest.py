@@ -5,7 +5,6 @@ Fixtures of the recovery tests: both modes, the request interceptor, the executi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -50,7 +49,7 @@ def record_store(
 ) -> str:
     """Run each test with both record stores, as far as the running version of Airflow has them."""
     uses_task_state = request.param == TASK_STATE_STORE
-    monkeypatch.setattr(store, "CAPABILITIES", replace(CAPABILITIES, task_state_store=uses_task_state))
+    monkeypatch.setattr(store, "CAPABILITIES", CAPABILITIES._replace(task_state_store=uses_task_state))
     airflow_service.install(monkeypatch, simulated_airflow)
     return str(request.param)
 

@@ -244,7 +244,7 @@ def test_kill_while_the_start_hangs(
     emulated_time: EmulatedTime,
 ) -> None:
     """The kill uses a connection of its own and does not wait for the start request that hangs."""
-    emulator.control.add_fault("latency", START, delay=0.6, count=1)
+    emulator.control.add_fault("latency", START, delay=2.5, count=1)
     task = Task()
     task.prepare_try()
     stopped: list[list[str]] = []

@@ -117,7 +117,7 @@ class PolysyncPipelineExecutionTrigger(BaseTrigger):
             yield TriggerEvent(payload)  # type: ignore[no-untyped-call]  # Airflow's has no annotations
         except asyncio.CancelledError:
             if not CAPABILITIES.trigger_on_kill:
-                await self.on_kill()
+                await self._kill_without_error()
             raise
         finally:
             subscription.poller.unsubscribe(subscription)
@@ -150,6 +150,13 @@ class PolysyncPipelineExecutionTrigger(BaseTrigger):
         )
         # Airflow cancels this coroutine after about a second. The thread must not be cancelled with it.
         await asyncio.shield(asyncio.wrap_future(stopping))
+
+    async def _kill_without_error(self) -> None:
+        # In place of the cancellation, an error would fail the task, which may only change its triggerer.
+        try:
+            await self.on_kill()
+        except Exception as error:
+            self.log.warning("Execution %s: nothing was stopped: %s", self.execution_arn, error)
 
     def _stop_unless_deferred(self) -> None:
         # Airflow also calls on_kill when the trigger has only moved to another triggerer. The task is then

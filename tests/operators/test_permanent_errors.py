@@ -1,0 +1,72 @@
+"""Errors that no retry cures, where Airflow has no retry policies: the operators apply them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
+from polysync_airflow.emulator import EmulatorServer
+from polysync_airflow.exceptions import (
+    ParametersError,
+    PipelineExecutionFailedError,
+    PolysyncError,
+    SageMakerApiError,
+)
+from polysync_airflow.operators import (
+    PolysyncListImportOperator,
+    PolysyncStartPipelineOperator,
+    PolysyncStopPipelineOperator,
+)
+from tests.operators.recovery.harness import MERGE_FAILS, RetryEverything
+from tests.tasks import EmulatedTime, TaskInstance
+
+pytestmark = pytest.mark.skipif(CAPABILITIES.retry_policy, reason="this Airflow applies retry policies")
+
+PERMANENT: list[tuple[Any, type[PolysyncError]]] = [
+    (PolysyncStartPipelineOperator(task_id="t", pipeline_name="missing"), SageMakerApiError),
+    (PolysyncStartPipelineOperator(task_id="t", pipeline_name="no spaces"), ParametersError),
+    (PolysyncStopPipelineOperator(task_id="t", execution_arn="x"), ParametersError),
+    (PolysyncListImportOperator(task_id="t", pipeline_names=["missing"]), ParametersError),
+]
+
+
+def error_of(operator: Any) -> Exception:
+    """Execute a task that has retries, and return its error as Airflow gets it."""
+    ti = TaskInstance("t", max_tries=3)
+    context: Any = {"ti": ti, "task": operator, "task_state_store": ti.store}
+    with pytest.raises(Exception) as caught:  # noqa: PT011 # the tests look at it
+        operator.execute(context)
+    return caught.value
+
+
+@pytest.mark.parametrize(("operator", "cause"), PERMANENT)
+def test_permanent_error_uses_no_retries(
+    operator: Any, cause: type[PolysyncError], emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """The error that Airflow gets forbids retries, and has the message and the error itself as its cause."""
+    error = error_of(operator)
+
+    assert type(error) is AirflowFailException
+    assert isinstance(error.__cause__, cause)
+    assert str(error) == f"{cause.__name__}: {error.__cause__}"
+
+
+def test_failed_execution_uses_retries(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
+    """A retry may cure it."""
+    emulator.control.put_scenario(MERGE_FAILS)
+
+    error = error_of(PolysyncStartPipelineOperator(task_id="t", pipeline_name="fanout"))
+
+    assert type(error) is PipelineExecutionFailedError
+
+
+def test_policy_of_the_author_decides(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
+    """A policy that asks for retries replaces that of the provider."""
+    error = error_of(
+        PolysyncStartPipelineOperator(task_id="t", pipeline_name="missing", retry_policy=RetryEverything())
+    )
+
+    assert type(error) is SageMakerApiError

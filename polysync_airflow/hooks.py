@@ -20,6 +20,8 @@ from botocore import xform_name
 from pydantic import BaseModel, ValidationError
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_fixed
 
+from polysync_airflow.airflow_compat import connection_form
+from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.auth import connection_test
 from polysync_airflow.auth.base_hook import PolysyncBaseHook
 from polysync_airflow.aws.error_mapping import (
@@ -32,6 +34,7 @@ from polysync_airflow.exceptions import ParametersError, PolysyncError, SageMake
 from polysync_airflow.execution.models import ExecutionDescription, StartRequest, StepDescription
 from polysync_airflow.execution.parameters import check_execution_arn
 from polysync_airflow.execution.texts import describe_validation_error
+from polysync_airflow.get_provider_info import get_provider_info
 
 if TYPE_CHECKING:
     # Imported when they are used: a triggerer, which does not use them, keeps few objects.
@@ -67,6 +70,21 @@ class PolysyncSageMakerHook(PolysyncBaseHook):
     :param region_name: AWS region; overrides the region of the connection.
     :param config: botocore settings; each overrides the setting of the connection.
     """
+
+    # Airflow 2 looks for these methods in this class only, not in its base classes. Later versions do not
+    # need them, and do not install the packages that make widgets.
+    if not CAPABILITIES.form_from_provider_info:
+
+        @classmethod
+        def get_connection_form_widgets(cls) -> dict[str, Any]:
+            """Return the fields of the connection form."""
+            return connection_form.form_widgets(get_provider_info()["connection-types"][0]["conn-fields"])
+
+        @classmethod
+        def get_ui_field_behaviour(cls) -> dict[str, Any]:
+            """Return which standard fields the form hides, and how it labels the others."""
+            behaviour = get_provider_info()["connection-types"][0]["ui-field-behaviour"]
+            return connection_form.ui_field_behaviour(behaviour)
 
     def start_pipeline_execution(self, request: StartRequest) -> str:
         """

@@ -27,16 +27,19 @@ def ui_field_behaviour(behaviour: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _widget(field: Mapping[str, Any]) -> Any:
-    # Only Airflow 2 installs these packages.
-    from flask_appbuilder.fieldwidgets import BS3PasswordFieldWidget, BS3TextFieldWidget, Select2Widget
-    from wtforms import IntegerField, PasswordField, SelectField, StringField
-    from wtforms.validators import NumberRange, Optional
+    # Only Airflow 2 installs these packages. It accepts no other classes of fields than these, so a choice is
+    # a text with a check.
+    from flask_appbuilder.fieldwidgets import BS3PasswordFieldWidget, BS3TextFieldWidget
+    from wtforms import IntegerField, PasswordField, StringField
+    from wtforms.validators import AnyOf, NumberRange, Optional
 
-    schema, label, description = field["schema"], field["label"], field["description"]
-    texts = {"description": description, "default": schema.get("default")}
+    schema, label = field["schema"], field["label"]
+    texts = {"description": field["description"], "default": schema.get("default")}
     if "enum" in schema:
-        choices = [(value or "", schema["values_display"][value or "null"]) for value in schema["enum"]]
-        return SelectField(label, choices=choices, validators=[Optional()], widget=Select2Widget(), **texts)
+        choices = [value for value in schema["enum"] if value]
+        texts["description"] += f" One of: {', '.join(choices)}."
+        validators = [Optional(), AnyOf(choices)]
+        return StringField(label, validators=validators, widget=BS3TextFieldWidget(), **texts)
     if schema.get("format") == "password":
         return PasswordField(label, widget=BS3PasswordFieldWidget(), **texts)
     if "minimum" in schema:

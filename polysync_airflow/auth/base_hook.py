@@ -19,7 +19,6 @@ from botocore.exceptions import ClientError
 from botocore.parsers import ResponseParserError
 
 from polysync_airflow import __version__
-from polysync_airflow.airflow_compat import connection_form
 from polysync_airflow.airflow_compat.sdk import AirflowNotFoundException, conf
 from polysync_airflow.airflow_compat.supervisor import call_airflow, mask_secret
 from polysync_airflow.auth.allow_list import AllowList
@@ -40,7 +39,6 @@ from polysync_airflow.get_provider_info import (
     ALLOWED_ENDPOINT_HOSTS,
     ALLOWED_IDENTITY_FOLDERS,
     DEFAULT_IDENTITY_FOLDERS,
-    get_provider_info,
 )
 
 if TYPE_CHECKING:
@@ -66,11 +64,6 @@ def allow_list() -> AllowList:
 def _entries(option: tuple[str, str], default: str = "") -> tuple[str, ...]:
     setting = conf.get(*option, fallback=default)
     return tuple(entry.strip() for entry in setting.split(",") if entry.strip())
-
-
-def _own_connection_type() -> dict[str, Any]:
-    (connection_type,) = get_provider_info()["connection-types"]
-    return dict(connection_type)
 
 
 class PolysyncBaseHook(AwsBaseHook):
@@ -179,16 +172,6 @@ class PolysyncBaseHook(AwsBaseHook):
 
     def _read_aws_connection(self) -> AwsConnectionWrapper:
         return AwsConnectionWrapper(conn=self._connection, region_name=self._region_name)
-
-    @classmethod
-    def get_connection_form_widgets(cls) -> dict[str, Any]:
-        """Return the fields of the connection form of Airflow 2."""
-        return connection_form.form_widgets(_own_connection_type()["conn-fields"])
-
-    @classmethod
-    def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """Return which standard fields the form of Airflow 2 hides, and how it labels the others."""
-        return connection_form.ui_field_behaviour(_own_connection_type()["ui-field-behaviour"])
 
     def has_same_connection(self, other: PolysyncBaseHook | None) -> bool:
         """

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from polysync_airflow.execution.models import StoredExecution
 from polysync_airflow.records.ownership import Owner
@@ -34,7 +34,7 @@ class RecordStore(ABC):
     """
 
     # Where a user finds the record, and deletes it.
-    place: ClassVar[str]
+    place: str
 
     def __init__(self, context: Context, own_target: Callable[[], OwnTarget]) -> None:
         self._ti: Any = context["ti"]

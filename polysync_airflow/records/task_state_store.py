@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from polysync_airflow.airflow_compat.sdk import api_status_code
 from polysync_airflow.airflow_compat.task_instances import read_state
@@ -30,7 +30,7 @@ class TaskStateRecordStore(RecordStore):
     :param own_target: returns what the task would start now.
     """
 
-    place: ClassVar[str] = f"the key {RECORD_KEY!r} on the tab Task State Store of the task instance"
+    place = f"the key {RECORD_KEY!r} on the tab Task State Store of the task instance"
 
     def __init__(self, context: Context, own_target: Callable[[], OwnTarget]) -> None:
         super().__init__(context, own_target)

@@ -8,7 +8,7 @@ import logging
 import re
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from polysync_airflow.airflow_compat.task_instances import DELETED, previous_run, read_state
 from polysync_airflow.airflow_compat.variables import delete_variable, get_variable, set_variable
@@ -63,12 +63,10 @@ class VariableRecordStore(RecordStore):
     :param own_target: returns what the task would start now.
     """
 
-    place: ClassVar[str] = "its Variable"
-
     def __init__(self, context: Context, own_target: Callable[[], OwnTarget]) -> None:
         super().__init__(context, own_target)
         self._key = variable_key(self._task)
-        self.place = f"the Variable {self._key!r} under Admin > Variables"  # type: ignore[misc]
+        self.place = f"the Variable {self._key!r} under Admin > Variables"
 
     def announce_stop(self, record: StoredExecution) -> Owner:
         """
@@ -114,8 +112,10 @@ class VariableRecordStore(RecordStore):
         try:
             value = json.loads(text)
         except ValueError:
-            return text
-        return value.get(RECORD) if isinstance(value, dict) else value
+            value = None
+        record = value.get(RECORD) if isinstance(value, dict) else value
+        # A Variable without a record in it is damaged, which is not the same as no record.
+        return text if record is None else record
 
     def _set(self, record: StoredExecution) -> dict[str, Any]:
         stored = self._read_if_proven()

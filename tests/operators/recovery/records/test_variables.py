@@ -66,10 +66,19 @@ def test_variable_names_its_task_and_try(
     assert value[RECORD][SIGNATURE]
 
 
-def test_text_that_is_no_json_is_damaged(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
+@pytest.mark.parametrize(
+    "text", ["typed by a person", "{}", "[]", "null", '{"record": {}}', '{"record": null}']
+)
+def test_damaged_variable_is_refused(
+    text: str,
+    simulated_airflow: SimulatedAirflow,
+    monkeypatch: pytest.MonkeyPatch,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+) -> None:
     """Somebody has typed into the Variable: nothing is started, and the error names the Variable."""
     task = Task()
-    task.store.values["polysync_execution"] = json.dumps("typed by a person")
+    monkeypatch.setattr(simulated_airflow, "variable", lambda _: text)
 
     run = task.next_try()
 

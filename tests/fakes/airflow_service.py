@@ -133,6 +133,7 @@ class _Session:
 def _install_in_airflow_2(monkeypatch: pytest.MonkeyPatch, service: AirflowService) -> None:
     from airflow.models.variable import Variable
     from airflow.models.xcom import XCom
+    from airflow.secrets.metastore import MetastoreBackend
     from airflow.utils import session as airflow_session
 
     @contextmanager
@@ -145,6 +146,8 @@ def _install_in_airflow_2(monkeypatch: pytest.MonkeyPatch, service: AirflowServi
     def set_variable(key: str, value: str, description: str | None = None) -> None:
         service.put_variable(key, value, description or "")
 
+    # The connections of the tests are environment variables; the database has none.
+    monkeypatch.setattr(MetastoreBackend, "_fetch_connection", lambda *_, **__: None)
     monkeypatch.setattr(airflow_session, "create_session", create_session)
     monkeypatch.setattr(XCom, "get_one", get_one)
     monkeypatch.setattr(Variable, "get", lambda key, default_var: _or(service.variable(key), default_var))

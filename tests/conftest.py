@@ -47,8 +47,7 @@ _NEEDS_SIMULATED_AIRFLOW = not CAPABILITIES.task_state_store
 # What these tests are about does not exist in all versions of Airflow.
 collect_ignore = [
     *([] if CAPABILITIES.retry_policy else ["operators/test_retry_policy.py", "test_retrying.py"]),
-    *([] if CAPABILITIES.task_sdk else ["triggers/test_connection_changes.py"]),
-    *([] if CAPABILITIES.task_state_store else ["compatibility"]),
+    *([] if CAPABILITIES.task_state_store else ["compatibility", "triggers/test_connection_changes.py"]),
 ]
 DEFINITIONS = Path(__file__).parents[1] / "example_dags" / "definitions"
 

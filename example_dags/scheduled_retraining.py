@@ -28,7 +28,9 @@ with DAG(
         task_id="retrain",
         pipeline_name="churn-tuning",
         pipeline_parameters={
-            "InputData": "s3://ml-bucket/churn/raw/{{ data_interval_end | ds }}",
+            # A run that the REST API triggers may have no data interval.
+            "InputData": "s3://ml-bucket/churn/raw/"
+            "{{ (data_interval_end if data_interval_end is defined else dag_run.run_after) | ds }}",
             "MaxJobs": 8,
             "AucThreshold": "{{ params.auc_threshold }}",
         },

@@ -75,4 +75,4 @@ def previous_run(ti: Any) -> PreviousRun | None:
     :raises Exception: Airflow does not respond.
     """
     run = ti.get_previous_dagrun()
-    return PreviousRun(run.run_id, str(run.state) in ("success", "failed")) if run else None
+    return PreviousRun(run.run_id, run.state in ("success", "failed")) if run else None

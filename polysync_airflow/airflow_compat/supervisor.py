@@ -9,9 +9,9 @@ threads know it. Later versions accept requests from any thread, and Airflow 2 h
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections.abc import Callable
-from functools import cache
 from importlib import import_module
 from typing import Final, TypeVar
 
@@ -28,13 +28,12 @@ _event_loop: asyncio.AbstractEventLoop | None = None
 _inside = threading.local()
 
 
-@cache
 def _channel_needs_event_loop() -> bool:
-    if not CAPABILITIES.task_sdk:
-        return False
-    from airflow.jobs.triggerer_job_runner import TriggerCommsDecoder
-
-    return not hasattr(TriggerCommsDecoder, "start_reader")
+    # A triggerer has imported this module. Where nobody has, there is no such channel, and its import would
+    # cost a worker or a test a second.
+    triggerer = sys.modules.get("airflow.jobs.triggerer_job_runner")
+    decoder = getattr(triggerer, "TriggerCommsDecoder", None)
+    return decoder is not None and not hasattr(decoder, "start_reader")
 
 
 def use_event_loop() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -101,3 +103,23 @@ def test_worker_calls_directly() -> None:
     assert call_airflow(threading.get_ident) == threading.get_ident()
     asyncio.run(run_triggerer())
     assert call_airflow(threading.get_ident) == threading.get_ident()
+
+
+@pytest.mark.parametrize(
+    ("module", "needed"),
+    [
+        (None, False),
+        (SimpleNamespace(), False),
+        (SimpleNamespace(TriggerCommsDecoder=object), True),
+        (SimpleNamespace(TriggerCommsDecoder=SimpleNamespace(start_reader=None)), False),
+    ],
+    ids=["no triggerer", "Airflow 2", "Airflow 3.2.1", "Airflow 3.2.2"],
+)
+def test_which_channels_need_the_event_loop(
+    module: Any, needed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The channel of a triggerer is looked at only in a triggerer; nothing is imported for it."""
+    monkeypatch.undo()
+    monkeypatch.setitem(sys.modules, "airflow.jobs.triggerer_job_runner", module)
+
+    assert supervisor._channel_needs_event_loop() is needed

@@ -83,6 +83,13 @@ class _Channel:
         value = self._service.xcom(msg.dag_id, msg.run_id, msg.task_id, msg.map_index, msg.key)
         return XComResult(key=msg.key, value=value)
 
+    def _answer_GetConnection(self, msg: Any) -> Any:
+        # The connections of the tests are environment variables.
+        from airflow.sdk.exceptions import ErrorType
+        from airflow.sdk.execution_time.comms import ErrorResponse
+
+        return ErrorResponse(error=ErrorType.CONNECTION_NOT_FOUND, detail={"conn_id": msg.conn_id})
+
     def _answer_GetVariable(self, msg: Any) -> Any:
         from airflow.sdk.exceptions import ErrorType
         from airflow.sdk.execution_time.comms import ErrorResponse, VariableResult

@@ -43,7 +43,10 @@ def get_provider_info() -> dict[str, Any]:
         "operators": [{"integration-name": INTEGRATION, "python-modules": ["polysync_airflow.operators"]}],
         "hooks": [{"integration-name": INTEGRATION, "python-modules": ["polysync_airflow.hooks"]}],
         "triggers": [{"integration-name": INTEGRATION, "python-modules": ["polysync_airflow.triggers"]}],
-        "extra-links": ["polysync_airflow.links.PolysyncPipelineExecutionLink"],
+        "extra-links": [
+            "polysync_airflow.links.PolysyncPipelineExecutionLink",
+            "polysync_airflow.links.PolysyncFailedStepLogLink",
+        ],
         "connection-types": [_connection_type()],
         "config": _config(),
     }

@@ -29,10 +29,14 @@ from polysync_airflow.aws.error_mapping import (
     invalid_response_error,
     is_invalid_value,
     map_error,
+    map_log_error,
 )
+from polysync_airflow.aws.job_logs import read_tail
 from polysync_airflow.exceptions import ParametersError, PolysyncError, SageMakerApiError
-from polysync_airflow.execution.models import ExecutionDescription, StartRequest, StepDescription
+from polysync_airflow.execution.definition import DeclaredStep, declared_steps
+from polysync_airflow.execution.models import ExecutionDescription, StartRequest
 from polysync_airflow.execution.parameters import check_execution_arn
+from polysync_airflow.execution.steps.rows import StepDescription, log_source
 from polysync_airflow.execution.texts import describe_validation_error
 from polysync_airflow.get_provider_info import get_provider_info
 
@@ -225,6 +229,42 @@ class PolysyncSageMakerHook(PolysyncBaseHook):
         pages = self._pages(operation, PipelineExecutionArn=execution_arn)
         entries = (entry for page in pages for entry in _entries(page, operation, member))
         return [_parse(StepDescription, operation, entry) for entry in entries]
+
+    def describe_pipeline_definition_for_execution(self, execution_arn: str) -> list[DeclaredStep]:
+        """
+        Return the steps of the definition that an execution runs, in its order.
+
+        https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribePipelineDefinitionForExecution.html
+
+        :param execution_arn: ARN of the execution.
+        :raises SageMakerApiError: the call failed.
+        """
+        operation = "DescribePipelineDefinitionForExecution"
+        definition = self.call(operation, PipelineExecutionArn=execution_arn).get("PipelineDefinition")
+        return declared_steps(definition if isinstance(definition, str) else None)
+
+    def read_step_log(self, step: StepDescription, limit: int) -> list[str]:
+        """
+        Return the last lines of the log of a step's job.
+
+        https://docs.aws.amazon.com/sagemaker/latest/dg/logging-cloudwatch.html
+
+        :param step: the step.
+        :param limit: how many lines.
+        :return: no lines if the kind of the step writes no log, or the job has written none.
+        :raises SageMakerApiError: a call failed.
+        """
+        source = log_source(step)
+        if source is None:
+            return []
+        try:
+            return read_tail(
+                self.logs_client, *source, limit=limit, since=step.started_at, until=step.ended_at
+            )
+        except self.logs_client.exceptions.ResourceNotFoundException:
+            return []
+        except BOTO_ERRORS as error:
+            raise map_log_error(error, source[0]) from error
 
     def list_pipelines(
         self, name_prefix: str | None = None, *, through: Caller = call_directly

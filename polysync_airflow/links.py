@@ -1,45 +1,23 @@
-"""The URL of an execution in the SageMaker console, and the button in the Airflow UI that opens it."""
+"""The buttons of a task in the Airflow UI: its execution in the SageMaker console, a failed step's log."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.sdk import BaseOperatorLink
+from polysync_airflow.execution.console import is_console_url
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
     from airflow.sdk.types import TaskInstanceKey
 
 CONSOLE_URL_XCOM_KEY: Final = "console_url"
-
-# The isolated partitions have no public console, so they have no entry.
-_CONSOLE_DOMAINS: Final = {
-    "aws": "console.aws.amazon.com",
-    "aws-cn": "console.amazonaws.cn",
-    "aws-us-gov": "console.amazonaws-us-gov.com",
-}
-
-
-def console_url(execution_arn: str, pipeline_name: str) -> str | None:
-    """
-    Return the URL of an execution in the AWS console; None in partitions without a public console.
-
-    :param execution_arn: ARN of the execution, with its partition and region.
-    :param pipeline_name: name (as the owner of the pipeline spells it; ARNs have it in lower case) or ARN.
-    """
-    _, partition, _, region, *_ = execution_arn.split(":")
-    domain = _CONSOLE_DOMAINS.get(partition)
-    if domain is None:
-        return None
-    name = pipeline_name.rsplit("/", 1)[-1]
-    return (
-        f"https://{region}.{domain}/sagemaker/home?region={region}"
-        f"#/pipelines/{name}/executions/{execution_arn}"
-    )
+LOG_URL_XCOM_KEY: Final = "failed_step_log_url"
 
 
 class PolysyncPipelineExecutionLink(BaseOperatorLink):
-    """The button "SageMaker Console" of a task that has started an execution."""
+    """The button "SageMaker Console" of a task that has started or stopped an execution."""
 
     name = "SageMaker Console"
 
@@ -50,6 +28,45 @@ class PolysyncPipelineExecutionLink(BaseOperatorLink):
         :param operator: the task's operator.
         :param ti_key: the task instance.
         """
-        from airflow.providers.common.compat.sdk import XCom
+        return _url_in_xcom(ti_key, CONSOLE_URL_XCOM_KEY)
 
-        return XCom.get_value(ti_key=ti_key, key=CONSOLE_URL_XCOM_KEY) or ""
+
+class PolysyncFailedStepLogLink(BaseOperatorLink):
+    """The button "Failed step's log" of a task whose execution has failed."""
+
+    name = "Failed step's log"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
+        """
+        Return the URL of the log of the first failed step; empty if there is none.
+
+        :param operator: the task's operator.
+        :param ti_key: the task instance.
+        """
+        return _url_in_xcom(ti_key, LOG_URL_XCOM_KEY)
+
+
+def push_url(ti: Any, key: str, url: str | None, link: BaseOperatorLink) -> None:
+    """
+    Push the URL behind a button, so that the button works while the task is running.
+
+    :param ti: the task instance.
+    :param key: the key of the XCom.
+    :param url: the URL; None if there is none.
+    :param link: the button.
+    """
+    if not url:
+        return
+    ti.xcom_push(key, url)
+    if CAPABILITIES.links_are_xcoms:
+        # Airflow itself stores extra links only when the worker finishes the task. That is too late for a
+        # task that waits on the worker.
+        ti.xcom_push(link.xcom_key, url)
+
+
+def _url_in_xcom(ti_key: TaskInstanceKey, key: str) -> str:
+    from airflow.providers.common.compat.sdk import XCom
+
+    url = XCom.get_value(ti_key=ti_key, key=key)
+    # Others can edit XComs, and a person clicks the button.
+    return url if is_console_url(url) else ""

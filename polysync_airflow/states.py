@@ -44,6 +44,17 @@ def state_of(status: str | None) -> PolysyncState:
     return STATE_OF_STATUS.get(status or "", PolysyncState.UNKNOWN)
 
 
+def state_of_step(status: str | None) -> PolysyncState:
+    """
+    Return the Polysync state for the status of a step.
+
+    :param status: AWS's ``StepStatus``; None if it is not known.
+    """
+    # Otherwise, steps have the statuses of executions:
+    # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_PipelineExecutionStep.html
+    return PolysyncState.RUNNING if status == "Starting" else state_of(status)
+
+
 def has_ended(status: str | None) -> bool:
     """
     Return whether an execution with this status has ended, so that its status changes only by a resume.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from polysync_airflow.links import console_url
+from polysync_airflow.execution.console import execution_url
 
 
 @pytest.mark.parametrize(
@@ -31,11 +31,11 @@ from polysync_airflow.links import console_url
 )
 def test_url_has_the_domain_of_the_partition(arn: str, url: str | None) -> None:
     """Region and domain come from the ARN, and the name of the pipeline keeps its spelling."""
-    assert console_url(arn, "Churn") == url
+    assert execution_url(arn, "Churn") == url
 
 
 def test_url_has_the_pipeline_name_if_an_arn_is_given() -> None:
     """The URL contains the name of the pipeline, even if the operator got the pipeline's ARN."""
     arn = "arn:aws:sagemaker:eu-central-1:123456789012:pipeline/churn"
 
-    assert "#/pipelines/churn/executions/" in str(console_url(f"{arn}/execution/abc", arn))
+    assert "#/pipelines/churn/executions/" in str(execution_url(f"{arn}/execution/abc", arn))

@@ -55,6 +55,26 @@ def read_xcom(ti: Any, key: str) -> Any:
     )
 
 
+def write_xcom(ti: Any, key: str, value: Any) -> None:
+    """
+    Store an XCom of a task instance. For a triggerer.
+
+    :param ti: the task instance.
+    :param key: the key of the XCom.
+    :param value: its value, as JSON.
+    """
+    from airflow.providers.common.compat.sdk import XCom
+
+    XCom.set(
+        key=key,
+        value=value,
+        dag_id=ti.dag_id,
+        task_id=ti.task_id,
+        run_id=ti.run_id,
+        map_index=ti.map_index,
+    )
+
+
 class PreviousRun(NamedTuple):
     """
     The DAG run before that of a task instance.

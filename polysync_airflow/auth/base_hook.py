@@ -21,7 +21,7 @@ from botocore.parsers import ResponseParserError
 from polysync_airflow import __version__
 from polysync_airflow.airflow_compat.sdk import AirflowNotFoundException, conf
 from polysync_airflow.airflow_compat.supervisor import call_airflow, mask_secret
-from polysync_airflow.auth.allow_list import AllowList
+from polysync_airflow.auth.allow_list import AllowList, is_loopback, split_endpoint
 from polysync_airflow.auth.connection import parse_credentials
 from polysync_airflow.auth.credentials import BaseCredentials
 from polysync_airflow.aws.error_mapping import (
@@ -225,6 +225,27 @@ class PolysyncBaseHook(AwsBaseHook):
         if not all(isinstance(response.get(member), str) for member in ("Arn", "Account")):
             raise self._sign_in_failed(ResponseParserError("the response of STS has no identity"))
         return response
+
+    @cached_property
+    def logs_client(self) -> Any:
+        """
+        A client for CloudWatch Logs, signed in with the connection.
+
+        :raises CredentialsError: if the sign-in fails.
+        """
+        if self.credentials is None:
+            endpoint = self.conn_config.get_service_endpoint_url("logs")
+        else:
+            # Of the endpoints that a connection can name, only the emulator's serves the logs too.
+            endpoint = self.credentials.endpoint_url
+            if endpoint and not is_loopback(split_endpoint(endpoint).hostname or ""):
+                endpoint = None
+        try:
+            return self.get_session(self.region_name).client(
+                "logs", endpoint_url=endpoint, config=self._get_config(), verify=self.verify
+            )
+        except BOTO_ERRORS as error:
+            raise self._sign_in_failed(error) from (None if is_invalid_value(error) else error)
 
     @property
     def auth_description(self) -> str:

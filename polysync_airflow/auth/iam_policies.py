@@ -25,9 +25,13 @@ REQUIRED_OPERATIONS: Final = (
 # If one of these is denied, the provider works without it and says so in its messages.
 OPTIONAL_OPERATIONS: Final = (
     "ListPipelineExecutionSteps",
+    "DescribePipelineDefinitionForExecution",
     "RetryPipelineExecution",
     "ListPipelineExecutions",
 )
+# For the last lines of the log of a failed step. A Lambda step's function has a log group of its own.
+LOG_OPERATIONS: Final = ("DescribeLogStreams", "GetLogEvents")
+SAGEMAKER_LOG_GROUPS: Final = "/aws/sagemaker/*"
 
 ISSUER_V1: Final = "sts.windows.net/{tenant}/"
 ISSUER_V2: Final = "login.microsoftonline.com/{tenant}/v2.0"
@@ -50,8 +54,8 @@ def identity_policy(
     :param partition: ``aws``, ``aws-cn`` or ``aws-us-gov``.
     :param pipelines: names of the allowed pipelines; empty for all pipelines of the account and region.
     :param pass_roles: ARNs of the roles that a start may name.
-    :param optional: also allow the operations that the provider can work without. They give the reasons of
-        failed steps, resume executions, and list executions.
+    :param optional: also allow the operations that the provider can work without. They list steps and
+        executions, resume executions, and read the logs of failed steps.
     """
     prefix = f"arn:{partition}:sagemaker:{region}:{account}:pipeline/"
     arns = sorted({arn for name in pipelines for arn in pipeline_arns(prefix, name)})
@@ -62,6 +66,8 @@ def identity_policy(
     ]
     if optional:
         statements.append(_allow("Optional", OPTIONAL_OPERATIONS, resources))
+        groups = f"arn:{partition}:logs:{region}:{account}:log-group:{SAGEMAKER_LOG_GROUPS}"
+        statements.append(_allow("ReadLogs", LOG_OPERATIONS, [groups], service="logs"))
     roles = sorted(set(pass_roles))
     if roles:
         statements.append(
@@ -131,10 +137,12 @@ def caller_trust(*, principal: str, external_id: str | None = None) -> dict[str,
     return {"Version": "2012-10-17", "Statement": [statement]}
 
 
-def _allow(statement_id: str, operations: Sequence[str], resources: list[str]) -> dict[str, Any]:
+def _allow(
+    statement_id: str, operations: Sequence[str], resources: list[str], *, service: str = "sagemaker"
+) -> dict[str, Any]:
     return {
         "Sid": statement_id,
         "Effect": "Allow",
-        "Action": [f"sagemaker:{operation}" for operation in operations],
+        "Action": [f"{service}:{operation}" for operation in operations],
         "Resource": resources,
     }

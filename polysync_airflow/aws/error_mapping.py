@@ -65,6 +65,29 @@ def map_error(
     )
 
 
+def map_log_error(error: BotoError, log_group: str) -> SageMakerApiError:
+    """
+    Map an error of CloudWatch Logs, whose use is optional.
+
+    :param error: the error that botocore raised.
+    :param log_group: the log group.
+    """
+    if isinstance(error, ClientError):
+        operation, code = error.operation_name, str(error.response.get("Error", {}).get("Code", "Unknown"))
+        message = str(error.response.get("Error", {}).get("Message", ""))
+    else:
+        operation, code, message = "CloudWatch Logs", type(error).__name__, str(error)
+    hint = hint_for(clean_text(code, _MAX_CODE))
+    return SageMakerApiError(
+        f"{operation} failed on the log group {clean_text(log_group)}: {clean_text(code, _MAX_CODE)}: "
+        f"{clean_text(message)}",
+        error_code=clean_text(code, _MAX_CODE),
+        operation=operation,
+        permanent=hint.permanent,
+        transient=is_transient(error, hint),
+    )
+
+
 def is_invalid_value(error: BaseException) -> bool:
     """
     Return whether botocore could not send a request because a value in it is not valid in a header or URL.

@@ -1,8 +1,14 @@
-"""Reads the parameters that a pipeline's definition declares. Any user of the account may have written it."""
+"""
+Reads the parameters and steps that a pipeline's definition declares.
+
+Any user of the account may have written it.
+"""
 
 from __future__ import annotations
 
 import json
+from collections import deque
+from typing import Any, Final, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -10,6 +16,8 @@ from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution.pipeline_models import DeclaredParameter
 from polysync_airflow.execution.texts import clean_text
 
+# More than AWS allows in a pipeline.
+MAX_STEPS: Final = 500
 _DECLARED_PARAMETERS = TypeAdapter(list[DeclaredParameter])
 
 
@@ -34,3 +42,50 @@ def declared_parameters(definition: str | None) -> list[DeclaredParameter]:
         raise ParametersError(clean_text(f"the definition is not JSON: {error}")) from None
     except RecursionError:
         raise ParametersError("the definition is nested too deeply to be read") from None
+
+
+class DeclaredStep(NamedTuple):
+    """
+    A step that a pipeline's definition declares.
+
+    :param name: its name.
+    :param type: its type, such as ``Training``; None if the definition has none.
+    """
+
+    name: str
+    type: str | None
+
+
+def declared_steps(definition: str | None) -> list[DeclaredStep]:
+    """
+    Return the steps that a pipeline definition declares, in its order. A condition's branches follow it.
+
+    https://docs.aws.amazon.com/sagemaker/latest/dg/build-and-manage-steps-types.html
+
+    :param definition: the definition, as JSON text.
+    :return: at most ``MAX_STEPS``; none if the text is not a definition.
+    """
+    try:
+        parsed = json.loads(definition or "")
+    except (ValueError, RecursionError):
+        return []
+    found: list[DeclaredStep] = []
+    pending = deque(_steps_in(parsed))
+    while pending and len(found) < MAX_STEPS:
+        step = pending.popleft()
+        name, kind, arguments = step.get("Name"), step.get("Type"), step.get("Arguments")
+        if isinstance(name, str):
+            found.append(DeclaredStep(clean_text(name, 256), _text_or_none(kind)))
+        if isinstance(arguments, dict):
+            branches = [*_steps_in(arguments, "IfSteps"), *_steps_in(arguments, "ElseSteps")]
+            pending.extendleft(reversed(branches))
+    return found
+
+
+def _steps_in(parent: Any, member: str = "Steps") -> list[dict[str, Any]]:
+    steps = parent.get(member) if isinstance(parent, dict) else None
+    return [step for step in steps if isinstance(step, dict)] if isinstance(steps, list) else []
+
+
+def _text_or_none(value: Any) -> str | None:
+    return clean_text(value, 64) if isinstance(value, str) else None

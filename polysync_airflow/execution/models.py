@@ -24,7 +24,6 @@ from pydantic import (
 
 from polysync_airflow.execution.texts import (
     MAX_VALUE_LENGTH,
-    NameText,
     ReasonText,
 )
 
@@ -59,6 +58,15 @@ def region_from_arn(execution_arn: str) -> str:
     :param execution_arn: ARN of the execution.
     """
     return execution_arn.split(":")[3]
+
+
+def pipeline_name_from_arn(execution_arn: str) -> str:
+    """
+    Return the name of an execution's pipeline, in lower case for older pipelines.
+
+    :param execution_arn: ARN of the execution.
+    """
+    return execution_arn.split(":pipeline/", 1)[1].split("/", 1)[0]
 
 
 def account_from_arn(arn: str) -> str:
@@ -269,6 +277,7 @@ class TriggerArguments(BaseModel):
     deadline: Annotated[float, Field(strict=True, ge=MIN_TIMESTAMP, allow_inf_nan=False)]
     attempt: Annotated[int, Field(strict=True, ge=0)]
     stop_on_kill: Annotated[bool, Field(strict=True)]
+    progress_interval: Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)] | None = None
 
 
 class ExecutionDescription(FrozenModel):
@@ -284,21 +293,6 @@ class ExecutionDescription(FrozenModel):
     failure_reason: ReasonText | None = Field(None, validation_alias="FailureReason")
     created_at: UtcTime | None = Field(None, validation_alias=AliasChoices("CreationTime", "StartTime"))
     modified_at: UtcTime | None = Field(None, validation_alias="LastModifiedTime")
-
-
-class StepDescription(FrozenModel):
-    """
-    One step of an execution.
-
-    https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_PipelineExecutionStep.html
-    """
-
-    name: NameText = Field(validation_alias="StepName")
-    status: str | None = Field(None, validation_alias="StepStatus", pattern=STATUS_PATTERN)
-    failure_reason: ReasonText | None = Field(None, validation_alias="FailureReason")
-    attempt_count: int | None = Field(None, validation_alias="AttemptCount")
-    started_at: UtcTime | None = Field(None, validation_alias="StartTime")
-    ended_at: UtcTime | None = Field(None, validation_alias="EndTime")
 
 
 class ExecutionEvent(BaseModel):
@@ -359,3 +353,4 @@ class ExecutionRecord(FrozenModel):
     parameters: Mapping[str, str]
     resumes: Annotated[int, Field(ge=0)] = 0
     failed_steps: list[FailedStep] = []
+    steps_note: str | None = None

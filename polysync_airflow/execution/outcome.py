@@ -8,7 +8,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from polysync_airflow.exceptions import CredentialsError, PolysyncError, SageMakerApiError, TriggerEventError
+from polysync_airflow.execution.console import execution_url
 from polysync_airflow.execution.models import ExecutionEvent, ExecutionRecord, FailedStep
+from polysync_airflow.execution.steps.rows import StepRow
 from polysync_airflow.execution.texts import describe_validation_error
 from polysync_airflow.states import PolysyncState, state_of
 
@@ -36,6 +38,7 @@ def build_record(
     pipeline_name: str,
     parameters: Mapping[str, str],
     failed_steps: Sequence[FailedStep],
+    steps_note: str | None = None,
 ) -> ExecutionRecord:
     """
     Make the XCom ``run`` of an execution.
@@ -44,6 +47,7 @@ def build_record(
     :param pipeline_name: name of the pipeline.
     :param parameters: the parameter values of the start request.
     :param failed_steps: the failed steps.
+    :param steps_note: what the XComs ``steps`` and ``outputs`` lack, and why.
     """
     return ExecutionRecord(
         execution_arn=end.execution_arn,
@@ -57,20 +61,23 @@ def build_record(
         parameters=parameters,
         resumes=end.attempt,
         failed_steps=list(failed_steps),
+        steps_note=steps_note,
     )
 
 
 def outcome_message(
-    end: ExecutionEvent, *, failed_steps: Sequence[FailedStep] = (), notes: Sequence[str | None] = ()
+    end: ExecutionEvent, *, failed_steps: Sequence[StepRow] = (), notes: Sequence[str | None] = ()
 ) -> str:
     """
     Return a message of a few lines that says how the wait ended and why.
+
+    The verdict comes first. ARN and URLs have lines of their own: Airflow's log pane shows about 100
+    characters of a line.
 
     :param end: the event that ended the wait.
     :param failed_steps: the failed steps. AWS's own reason often says only that some steps failed.
     :param notes: lines that are appended; None and empty ones are left out.
     """
-    pipeline = f"Pipeline {end.pipeline_name}, execution" if end.pipeline_name else "Execution"
     seconds = _seconds(end)
     after = f" after {seconds:.0f} s" if seconds is not None else ""
     last_status = f"last AWS status: {end.status or 'none received'}"
@@ -79,14 +86,29 @@ def outcome_message(
         "timed_out": f"did not end before the timeout ({last_status})",
         "refused": f"can no longer be polled ({last_status})",
     }[end.outcome]
-    lines = [f"{pipeline} {end.execution_arn} {outcome}."]
+    subject = f"Pipeline {end.pipeline_name}" if end.pipeline_name else "The execution"
+    lines = [f"{subject} {outcome}."]
     if end.message:
         lines.append(f"Reason: {end.message}")
-    if failed_steps:
-        lines.append("Failed steps:")
-        lines.extend(f"- {step.name}: {step.reason or 'AWS returned no reason'}" for step in failed_steps)
+    for step in failed_steps:
+        lines.extend(_step_lines(step))
     lines.extend(note for note in notes if note)
+    lines.append(f"Execution: {end.execution_arn}")
+    url = execution_url(end.execution_arn, end.pipeline_name) if end.pipeline_name else None
+    if url:
+        lines.append(f"Console: {url}")
     return "\n".join(lines)
+
+
+def _step_lines(step: StepRow) -> list[str]:
+    attempt = f" (attempt {step.attempt})" if (step.attempt or 0) > 1 else ""
+    lines = [f"Step {step.name} failed{attempt}: {step.reason or 'AWS returned no reason'}"]
+    details = {"Job": step.job_name, "Log": step.log_url, "Job in the console": step.console_url}
+    lines.extend(f"  {label}: {value}" for label, value in details.items() if value)
+    if step.log_lines:
+        lines.append("  Last lines of the log:")
+        lines.extend(f"  | {line}" for line in step.log_lines)
+    return lines
 
 
 def refusal_error(end: ExecutionEvent, message: str) -> PolysyncError:

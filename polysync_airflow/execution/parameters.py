@@ -21,6 +21,9 @@ from polysync_airflow.execution.models import (
 )
 from polysync_airflow.execution.texts import MAX_PROBLEMS, describe_validation_error
 
+# A list of steps costs a call for each execution.
+MIN_PROGRESS_INTERVAL: Final = 10.0
+MAX_LOG_LINES: Final = 200
 _MAX_VALUE_CHARACTERS: Final = 60
 _NOT_STARTED: Final = "Nothing was started, because these arguments are not valid:"
 # Pydantic builds the validators on first use, which is on a worker: Airflow parses a DAG file every
@@ -154,6 +157,21 @@ def check_seconds(name: str, value: object, *, minimum: float, maximum: float) -
         raise ParametersError(
             f"{name} = {_shorten(value)} is not valid: give a number of seconds from {minimum:g} to "
             f"{maximum:,.0f}."
+        )
+
+
+def check_count(name: str, value: object, *, maximum: int) -> None:
+    """
+    Validate an argument that is a whole number from 0.
+
+    :param name: name of the argument.
+    :param value: its value.
+    :param maximum: the greatest valid number.
+    :raises ParametersError: the value is not such a number.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= maximum:
+        raise ParametersError(
+            f"{name} = {_shorten(value)} is not valid: give a whole number from 0 to {maximum}."
         )
 
 

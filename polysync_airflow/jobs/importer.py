@@ -69,6 +69,24 @@ def _import_by_prefix(hook: PolysyncSageMakerHook, prefix: str) -> list[Job]:
     return jobs
 
 
+def describe_import(jobs: Sequence[Job]) -> list[str]:
+    """
+    Return lines that say what an import has found, and which jobs cannot be started as they are.
+
+    :param jobs: the imported jobs.
+    """
+    lines = [f"Imported {len(jobs):,} job{'' if len(jobs) == 1 else 's'}."]
+    for job in jobs:
+        required = [parameter.name for parameter in job.parameters if parameter.default is None]
+        if job.parameters_error:
+            lines.append(f"{job.name} cannot be started by its defaults: {job.parameters_error}")
+        elif required:
+            lines.append(f"{job.name} needs a value for: {', '.join(required)}")
+    if len(lines) > MAX_NAMES:
+        lines[MAX_NAMES:] = [f"and {len(lines) - MAX_NAMES:,} more jobs that need values"]
+    return lines
+
+
 def _import_by_name(hook: PolysyncSageMakerHook, names: Sequence[str]) -> list[Job]:
     with _concurrent_calls(hook) as calls:
         jobs = dict(_describe_all(hook, calls, names))

@@ -23,9 +23,11 @@ from polysync_airflow.airflow_compat.sdk import (
 )
 from polysync_airflow.airflow_compat.task_process import exit_if_orphaned, parent_process
 from polysync_airflow.aws.retry import call_with_retry
+from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution.models import (
     MAX_POLL_INTERVAL,
     MIN_POLL_INTERVAL,
+    ExecutionDescription,
     ExecutionEvent,
     region_from_arn,
 )
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 Method = TypeVar("Method", bound=Callable[..., Any])
+AfterPoll = Callable[[ExecutionDescription | PolysyncError], None]
 
 DEFAULT_CONNECTION: Final = "polysync_default"
 DEFAULT_POLL_INTERVAL: Final = 30.0
@@ -170,7 +173,13 @@ class ExecutionOperator(PolysyncOperator):
         )
 
     def _wait_for_end(
-        self, waiter: Waiter, *, method_name: str = "execute_complete", stop_on_kill: bool = False
+        self,
+        waiter: Waiter,
+        *,
+        method_name: str = "execute_complete",
+        stop_on_kill: bool = False,
+        progress_interval: float | None = None,
+        after_poll: AfterPoll | None = None,
     ) -> ExecutionEvent:
         """
         Wait on the worker and return the event, or defer the task.
@@ -178,12 +187,16 @@ class ExecutionOperator(PolysyncOperator):
         :param waiter: the state of the wait.
         :param method_name: the method in which Airflow resumes a deferred task.
         :param stop_on_kill: whether the trigger stops the execution when the task is killed.
+        :param progress_interval: how often the trigger lists the steps, in seconds; None for never.
+        :param after_poll: called on the worker with the response of each poll.
         """
         if self.deferrable:
-            self._defer_until_end(waiter, method_name, stop_on_kill=stop_on_kill)
-        return self._wait_on_worker(waiter)
+            self._defer_until_end(
+                waiter, method_name, stop_on_kill=stop_on_kill, progress_interval=progress_interval
+            )
+        return self._wait_on_worker(waiter, after_poll)
 
-    def _defer_until_end(self, waiter: Waiter, method_name: str, *, stop_on_kill: bool) -> None:
+    def _defer_until_end(self, waiter: Waiter, method_name: str, **arguments: Any) -> None:
         from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger
 
         self.defer(
@@ -196,12 +209,12 @@ class ExecutionOperator(PolysyncOperator):
                 since=waiter.since,
                 deadline=waiter.deadline,
                 attempt=waiter.attempt,
-                stop_on_kill=stop_on_kill,
+                **arguments,
             ),
             method_name=method_name,
         )
 
-    def _wait_on_worker(self, waiter: Waiter) -> ExecutionEvent:
+    def _wait_on_worker(self, waiter: Waiter, after_poll: AfterPoll | None) -> ExecutionEvent:
         hook = self.hook_for_region(region_from_arn(waiter.execution_arn))
         step: Wait | Finish = waiter.first_wait(time.time())
         parent = parent_process()
@@ -213,6 +226,8 @@ class ExecutionOperator(PolysyncOperator):
                 step = step.waiter.decide(result, time.time())
                 for line in step.log_lines:
                     self.log.log(line.level, "%s", line.text)
+                if after_poll:
+                    after_poll(result)
         except AirflowTaskTimeout:
             # Airflow counts execution_timeout from the start of the task, so its timer fires just before the
             # waiter's deadline. The outcome must be the same as that of a deferred task.

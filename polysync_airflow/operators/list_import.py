@@ -60,8 +60,10 @@ class PolysyncListImportOperator(PolysyncOperator):
         """List and describe the pipelines, and return the jobs."""
         from polysync_airflow.aws.sessions import RATE_LIMITED_CONFIG
         from polysync_airflow.hooks import PolysyncSageMakerHook
-        from polysync_airflow.jobs.importer import import_jobs
+        from polysync_airflow.jobs.importer import describe_import, import_jobs
 
         hook = PolysyncSageMakerHook(self.polysync_conn_id, self.region_name, config=RATE_LIMITED_CONFIG)
         jobs = import_jobs(hook, name_prefix=self.pipeline_name_prefix, names=self.pipeline_names)
+        for line in describe_import(jobs):
+            self.log.info("%s", line)
         return [job.model_dump(mode="json") for job in jobs]

@@ -8,33 +8,29 @@ How a try gets its execution is in ``starter.py``, the wait in ``base.py``, the 
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
-from polysync_airflow.airflow_compat.sdk import AirflowSkipException
-from polysync_airflow.aws.retry import STEP_LISTING_TIMEOUT_SECONDS, call_with_retry
-from polysync_airflow.exceptions import (
-    PipelineExecutionCancelledError,
-    PipelineExecutionCancelledFailError,
-    PipelineExecutionFailedError,
-    PipelineExecutionTimeoutError,
-    PolysyncError,
-    StoredRecordError,
-)
+from polysync_airflow.exceptions import StoredRecordError
 from polysync_airflow.execution.models import (
+    MAX_POLL_INTERVAL,
     ExecutionEvent,
     FailedStep,
-    StartRequest,
     StoredExecution,
     region_from_arn,
 )
-from polysync_airflow.execution.outcome import outcome_message, parse_event, refusal_error
-from polysync_airflow.execution.parameters import build_start_request, check_choice, default_display_name
+from polysync_airflow.execution.outcome import outcome_message, parse_event
+from polysync_airflow.execution.parameters import (
+    MAX_LOG_LINES,
+    MIN_PROGRESS_INTERVAL,
+    check_choice,
+    check_count,
+    check_seconds,
+)
 from polysync_airflow.execution.recovery import RetryMode
 from polysync_airflow.execution.waiter import Finish
-from polysync_airflow.links import PolysyncPipelineExecutionLink
+from polysync_airflow.links import PolysyncFailedStepLogLink, PolysyncPipelineExecutionLink
 from polysync_airflow.operators.base import (
     DEFAULT_CONNECTION,
     DEFAULT_DEFERRABLE,
@@ -43,20 +39,31 @@ from polysync_airflow.operators.base import (
     apply_retry_policy,
 )
 from polysync_airflow.operators.on_kill import KEPT, StopOnKillOperator
-from polysync_airflow.operators.xcoms import push_ended, push_started
+from polysync_airflow.operators.outcome.errors import (
+    OnCancelled,
+    OnCompletedWithFailures,
+    OutcomeRules,
+    raise_unless_ended,
+)
+from polysync_airflow.operators.outcome.xcoms import push_ended, push_started
 from polysync_airflow.records.ownership import Owner
-from polysync_airflow.states import STATUS_COMPLETED_WITH_FAILURES, PolysyncState, has_ended, state_of
+from polysync_airflow.states import PolysyncState, has_ended, state_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
+    from airflow.sdk.definitions.mappedoperator import OperatorPartial
 
     # Imported when a task runs: Airflow parses a DAG file every 30 seconds.
+    from polysync_airflow.operators.outcome.steps import StepReport, StepReporter
     from polysync_airflow.operators.starter import StartResult
     from polysync_airflow.records.port import RecordStore
     from polysync_airflow.records.proof import OwnTarget
 
-OnCompletedWithFailures = Literal["fail", "succeed"]
-OnCancelled = Literal["fail", "skip", "retry"]
+
+DEFAULT_PROGRESS_INTERVAL: Final = 60.0
+DEFAULT_LOG_LINES: Final = 20
+# The pipeline's name, which is the end of its ARN.
+MAP_INDEX_TEMPLATE: Final = "{{ task.pipeline_name.rsplit('/')[-1] }}"
 
 
 class PolysyncStartPipelineOperator(StopOnKillOperator):
@@ -67,10 +74,9 @@ class PolysyncStartPipelineOperator(StopOnKillOperator):
     try, even if that try died before it received the ARN. After a clear, the next try stops the old
     execution before it starts a new one.
 
-    The task pushes the XComs ``execution_arn``, ``console_url``, ``state`` (a Polysync state) and ``run`` as
-    soon as the execution exists. It pushes ``state`` and ``run`` again when the wait has ended, even if the
-    task then fails. ``run`` is a dict: execution_arn, pipeline_name, state, status, message, started_at,
-    ended_at, seconds, parameters, resumes, failed_steps.
+    The task pushes the XComs ``execution_arn``, ``console_url``, ``state`` (a Polysync state), ``run`` and
+    ``steps`` as soon as the execution exists. It pushes the last three again when the wait has ended, even if
+    the task then fails, and ``outputs``: what each step made. README describes them.
     API: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StartPipelineExecution.html
 
     :param pipeline_name: the name or ARN of the pipeline (templated).
@@ -98,6 +104,9 @@ class PolysyncStartPipelineOperator(StopOnKillOperator):
         or ``retry`` (an ordinary failure, which uses retries).
     :param retry_mode: what a retry does when the previous execution failed: ``new`` starts another execution,
         ``resume`` continues the execution from the failed steps (RetryPipelineExecution).
+    :param progress_interval: seconds between two lists of the steps while the task waits, at least 10; None
+        for none. Their changes are written to the task's log.
+    :param failed_step_log_lines: how many lines of the log of a failed step the error shows; 0 for none.
     :return: the ARN of the execution (XCom ``return_value``).
     :raises ParametersError: an argument is not valid; no execution was started.
     :raises CredentialsError: the connection is missing or unusable; no execution was started.
@@ -121,7 +130,7 @@ class PolysyncStartPipelineOperator(StopOnKillOperator):
         "region_name",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"pipeline_parameters": "json"}
-    operator_extra_links = (PolysyncPipelineExecutionLink(),)
+    operator_extra_links = (PolysyncPipelineExecutionLink(), PolysyncFailedStepLogLink())
     ui_color = "#e5f1ff"
 
     def __init__(
@@ -144,6 +153,8 @@ class PolysyncStartPipelineOperator(StopOnKillOperator):
         on_completed_with_failures: OnCompletedWithFailures = "fail",
         on_cancelled: OnCancelled = "fail",
         retry_mode: RetryMode = "new",
+        progress_interval: float | None = DEFAULT_PROGRESS_INTERVAL,
+        failed_step_log_lines: int = DEFAULT_LOG_LINES,
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -159,6 +170,14 @@ class PolysyncStartPipelineOperator(StopOnKillOperator):
         check_choice("on_completed_with_failures", on_completed_with_failures, OnCompletedWithFailures)
         check_choice("on_cancelled", on_cancelled, OnCancelled)
         check_choice("retry_mode", retry_mode, RetryMode)
+        if progress_interval is not None:
+            check_seconds(
+                "progress_interval",
+                progress_interval,
+                minimum=MIN_PROGRESS_INTERVAL,
+                maximum=MAX_POLL_INTERVAL,
+            )
+        check_count("failed_step_log_lines", failed_step_log_lines, maximum=MAX_LOG_LINES)
         # Airflow replaces XComArgs by the rendered values before it calls execute.
         self.pipeline_name = cast("str", pipeline_name)
         self.pipeline_parameters = pipeline_parameters
@@ -170,6 +189,14 @@ class PolysyncStartPipelineOperator(StopOnKillOperator):
         self.on_completed_with_failures = on_completed_with_failures
         self.on_cancelled = on_cancelled
         self.retry_mode = retry_mode
+        self.progress_interval = progress_interval
+        self.failed_step_log_lines = failed_step_log_lines
+
+    @classmethod
+    def partial(cls, **kwargs: Any) -> OperatorPartial:
+        """Name the mapped tasks in the UI by their pipelines, unless the author has set another template."""
+        kwargs.setdefault("map_index_template", MAP_INDEX_TEMPLATE)
+        return super().partial(**kwargs)
 
     @apply_retry_policy
     def execute(self, context: Context) -> str:
@@ -177,10 +204,10 @@ class PolysyncStartPipelineOperator(StopOnKillOperator):
         self.executes_here = True
         with self._stop_on_final_failure(context):
             result = self._start_or_reattach(context)
-            push_started(context, result.record)
+            push_started(context, result.record, self.log)
             if not self.wait_for_completion:
                 return result.record.arn
-            event = self._wait_for_execution(result)
+            event = self._wait_for_execution(context, result)
         return self.execute_complete(context, event.model_dump(mode="json"))
 
     @apply_retry_policy
@@ -192,7 +219,7 @@ class PolysyncStartPipelineOperator(StopOnKillOperator):
         :param event: the payload of the trigger's event.
         :raises TriggerEventError: ``event`` is not an event of this provider's trigger.
         """
-        self._raise_unless_ended(parse_event(event))
+        raise_unless_ended(parse_event(event))
         return self.execute(context)
 
     @apply_retry_policy
@@ -212,14 +239,15 @@ class PolysyncStartPipelineOperator(StopOnKillOperator):
         stop_result = None if self.execution_handled else self._stop_after_wait(context, end)
         # From here on, a kill has nothing to stop.
         self._starter = None
-        failed_steps, listing_error = self._list_failed_steps(end)
-        push_ended(context, end, failed_steps)
-        message = outcome_message(end, failed_steps=failed_steps, notes=(listing_error, stop_result))
-        if end.outcome == "refused":
-            raise refusal_error(end, message)
-        if end.outcome == "timed_out":
-            raise PipelineExecutionTimeoutError(message, execution_arn=end.execution_arn, status=end.status)
-        self._raise_for_outcome(end, message)
+        report = self._report_steps(context, end)
+        failed_steps = [FailedStep(name=row.name, reason=row.reason) for row in report.failed]
+        push_ended(context, end, failed_steps, "\n".join(report.notes) or None)
+        failed = state_of(end.status) is PolysyncState.FAILED
+        message = outcome_message(
+            end, failed_steps=report.failed if failed else (), notes=(*report.notes, stop_result)
+        )
+        rules = OutcomeRules(self.on_completed_with_failures, self.on_cancelled, killed=self._killed)
+        rules.raise_for(end, message, self.log)
         return end.execution_arn
 
     def own_target(self) -> OwnTarget:
@@ -285,6 +313,7 @@ class PolysyncStartPipelineOperator(StopOnKillOperator):
         return self._stop_if_owned(store, record, owner)
 
     def _start_or_reattach(self, context: Context) -> StartResult:
+        from polysync_airflow.operators.request import build_request
         from polysync_airflow.operators.starter import ExecutionStarter
         from polysync_airflow.records.store import record_store
 
@@ -301,13 +330,13 @@ class PolysyncStartPipelineOperator(StopOnKillOperator):
         )
         # The request is made only if a new execution is needed: arguments that are no longer valid must not
         # keep a try from reattaching to the running execution.
-        make_request = partial(self._build_request, context)
+        make_request = partial(build_request, self, context)
         result = starter.start_or_reattach(make_request)
         while result.blocked:
             self._raise_if_killed()
             record = result.record
             waiter = self._make_waiter(record.arn, record.request.pipeline_name, attempt=record.resumes)
-            self._raise_unless_ended(
+            raise_unless_ended(
                 self._wait_for_end(waiter, method_name="execute_after_end", stop_on_kill=self.stop_on_kill)
             )
             starter.deadline = time.time() + self._timeout_seconds
@@ -315,8 +344,10 @@ class PolysyncStartPipelineOperator(StopOnKillOperator):
         self._raise_if_killed()
         return result
 
-    def _wait_for_execution(self, result: StartResult) -> ExecutionEvent:
+    def _wait_for_execution(self, context: Context, result: StartResult) -> ExecutionEvent:
         record = result.record
+        reporter = self._step_reporter(context, record.arn)
+        reporter.push_declared()
         waiter = self._make_waiter(
             record.arn,
             record.request.pipeline_name,
@@ -328,72 +359,25 @@ class PolysyncStartPipelineOperator(StopOnKillOperator):
             if isinstance(step, Finish):
                 return step.event
         self._raise_if_killed()
-        return self._wait_for_end(waiter, stop_on_kill=self.stop_on_kill)
-
-    def _raise_unless_ended(self, end: ExecutionEvent) -> None:
-        """Raise an error if the execution of an earlier try may still be running."""
-        if end.outcome == "ended":
-            return
-        note = "This is the execution of an earlier try. No new execution was started beside it."
-        message = outcome_message(end, notes=(note,))
-        if end.outcome == "refused":
-            raise refusal_error(end, message)
-        raise PipelineExecutionTimeoutError(message, execution_arn=end.execution_arn, status=end.status)
-
-    def _raise_for_outcome(self, end: ExecutionEvent, message: str) -> None:
-        """Log the message if the task succeeds; otherwise raise the error that fails or skips the task."""
-        state = state_of(end.status)
-        if state is PolysyncState.SUCCESS:
-            self.log.info("%s", message)
-        elif state is PolysyncState.CANCELLED and self._killed:
-            # This task stopped the execution because its process was killed, for example when a worker shuts
-            # down. That is not a user's decision to cancel the execution, so the task's retries apply.
-            raise PipelineExecutionCancelledError(message, execution_arn=end.execution_arn, status=end.status)
-        elif state is PolysyncState.CANCELLED and self.on_cancelled == "skip":
-            raise AirflowSkipException(message)
-        elif state is PolysyncState.CANCELLED:
-            retry = self.on_cancelled == "retry"
-            error = PipelineExecutionCancelledError if retry else PipelineExecutionCancelledFailError
-            raise error(message, execution_arn=end.execution_arn, status=end.status)
-        elif end.status == STATUS_COMPLETED_WITH_FAILURES and self.on_completed_with_failures == "succeed":
-            self.log.warning("%s", message)
-        else:
-            raise PipelineExecutionFailedError(message, execution_arn=end.execution_arn, status=end.status)
-
-    def _build_request(self, context: Context) -> StartRequest:
-        ti = context["ti"]
-        key = (ti.dag_id, ti.task_id, ti.run_id, ti.map_index, ti.try_number)
-        request = build_start_request(
-            pipeline_name=self.pipeline_name,
-            pipeline_parameters={} if self.pipeline_parameters is None else self.pipeline_parameters,
-            execution_display_name=self.execution_display_name or default_display_name(*key),
-            execution_description=self.execution_description or None,
-            max_parallel_steps=self.max_parallel_steps,
-            execution_role_arn=self.execution_role_arn,
-            pipeline_version_id=self.pipeline_version_id,
-            client_request_token=f"polysync-{uuid.uuid4()}",
+        return self._wait_for_end(
+            waiter,
+            stop_on_kill=self.stop_on_kill,
+            progress_interval=self.progress_interval,
+            after_poll=reporter.after_poll,
         )
-        if request.execution_role_arn is None and self.hook.credentials:
-            role = self.hook.credentials.execution_role_arn
-            request = request.model_copy(update={"execution_role_arn": role})
-        self.hook.check_supported(request)
-        return request
 
-    def _list_failed_steps(self, end: ExecutionEvent) -> tuple[list[FailedStep], str | None]:
-        """
-        Return the failed steps and, if they cannot be listed, the reason as a sentence.
+    def _step_reporter(self, context: Context, execution_arn: str) -> StepReporter:
+        from polysync_airflow.operators.outcome.steps import StepReporter
 
-        An error is not raised, because the permission ListPipelineExecutionSteps is optional.
-        """
-        if end.outcome != "ended" or state_of(end.status) is not PolysyncState.FAILED:
-            return [], None
-        try:
-            hook = self.hook_for_region(region_from_arn(end.execution_arn))
-            steps = call_with_retry(
-                partial(hook.list_pipeline_execution_steps, end.execution_arn),
-                until=time.time() + STEP_LISTING_TIMEOUT_SECONDS,
-                warn=self.log.warning,
-            )
-        except PolysyncError as error:
-            return [], f"The reasons of the failed steps could not be listed: {error}"
-        return [FailedStep(name=s.name, reason=s.failure_reason) for s in steps if s.status == "Failed"], None
+        hook = self.hook_for_region(region_from_arn(execution_arn))
+        return StepReporter(hook, execution_arn, context, self.log, interval=self.progress_interval)
+
+    def _report_steps(self, context: Context, end: ExecutionEvent) -> StepReport:
+        if end.outcome == "refused":
+            # Its calls would be refused as well.
+            from polysync_airflow.operators.outcome.steps import StepReport
+
+            return StepReport()
+        return self._step_reporter(context, end.execution_arn).report_end(
+            log_lines=self.failed_step_log_lines
+        )

@@ -10,9 +10,11 @@ from polysync_airflow.exceptions import (
     PipelineExecutionError,
     PipelineExecutionTimeoutError,
 )
-from polysync_airflow.execution.models import region_from_arn
+from polysync_airflow.execution.console import execution_url
+from polysync_airflow.execution.models import pipeline_name_from_arn, region_from_arn
 from polysync_airflow.execution.outcome import outcome_message, parse_event, refusal_error
 from polysync_airflow.execution.parameters import check_execution_arn
+from polysync_airflow.links import CONSOLE_URL_XCOM_KEY, PolysyncPipelineExecutionLink, push_url
 from polysync_airflow.operators.base import (
     DEFAULT_CONNECTION,
     DEFAULT_DEFERRABLE,
@@ -55,6 +57,7 @@ class PolysyncStopPipelineOperator(ExecutionOperator):
     """
 
     template_fields: Sequence[str] = ("execution_arn", "polysync_conn_id", "region_name")
+    operator_extra_links = (PolysyncPipelineExecutionLink(),)
     ui_color = "#fdeaea"
 
     def __init__(
@@ -93,6 +96,9 @@ class PolysyncStopPipelineOperator(ExecutionOperator):
                 f"region_name = {self.region_name!r:.100} is not the region of the execution, {region}: "
                 "correct region_name, or leave it out."
             )
+        name = pipeline_name_from_arn(self.execution_arn)
+        url = execution_url(self.execution_arn, name)
+        push_url(context["ti"], CONSOLE_URL_XCOM_KEY, url, PolysyncPipelineExecutionLink())
         status = self._request_stop()
         if has_ended(status) or not self.wait_for_completion:
             return state_of(status).value

@@ -20,12 +20,14 @@ from polysync_airflow.airflow_compat.supervisor import call_airflow, use_event_l
 from polysync_airflow.airflow_compat.task_instances import read_state, read_xcom
 from polysync_airflow.aws.stop import stop_execution
 from polysync_airflow.execution.models import MAX_POLL_INTERVAL, MAX_TIMESTAMP, MIN_POLL_INTERVAL
-from polysync_airflow.execution.parameters import check_trigger_arguments
+from polysync_airflow.execution.parameters import MIN_PROGRESS_INTERVAL, check_trigger_arguments
+from polysync_airflow.execution.steps.progress import Progress
 from polysync_airflow.execution.waiter import Finish, Waiter
-from polysync_airflow.triggers.poller import subscribe
+from polysync_airflow.triggers.registry import subscribe
 from polysync_airflow.triggers.shared_client import SharedClient
+from polysync_airflow.triggers.step_pusher import StepPusher
 from polysync_airflow.triggers.stop_threads import submit_stop
-from polysync_airflow.triggers.subscription import Step, Subscription
+from polysync_airflow.triggers.subscription import Step, StepChanges, Subscription
 
 if TYPE_CHECKING:
     from polysync_airflow.execution.models import StoredExecution
@@ -54,6 +56,7 @@ class PolysyncPipelineExecutionTrigger(BaseTrigger):
         the same when the trigger moves to another triggerer.
     :param attempt: the attempt of the execution: 0 for its start, n for its n-th resume.
     :param stop_on_kill: stop the execution when a user, or the DAG run, ends the deferred task.
+    :param progress_interval: seconds between two lists of the steps; None for none.
     """
 
     # The class path that Airflow stores is the public one, wherever this module is.
@@ -71,6 +74,7 @@ class PolysyncPipelineExecutionTrigger(BaseTrigger):
         deadline: float,
         attempt: int = 0,
         stop_on_kill: bool = False,
+        progress_interval: float | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow's has no annotations
         self.execution_arn = execution_arn
@@ -82,6 +86,7 @@ class PolysyncPipelineExecutionTrigger(BaseTrigger):
         self.deadline = deadline
         self.attempt = attempt
         self.stop_on_kill = stop_on_kill
+        self.progress_interval = progress_interval
         self._subscription: Subscription | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -98,6 +103,7 @@ class PolysyncPipelineExecutionTrigger(BaseTrigger):
                 "deadline": self.deadline,
                 "attempt": self.attempt,
                 "stop_on_kill": self.stop_on_kill,
+                "progress_interval": self.progress_interval,
             },
         )
 
@@ -109,17 +115,29 @@ class PolysyncPipelineExecutionTrigger(BaseTrigger):
             where Airflow expects a TypeError only: any other error there ends the triggerer.
         """
         use_event_loop()
-        subscription = self._subscription = subscribe(self.polysync_conn_id, self.region_name, self._waiter())
+        subscription = self._subscription = subscribe(
+            self.polysync_conn_id, self.region_name, self._waiter(), self._progress()
+        )
+        # Made when it is needed: a triggerer holds thousands of waits, and most of them have nothing to push.
+        pusher: StepPusher | None = None
         try:
             payload = None
             while payload is None:
-                payload = self._handle(await subscription.next_step())
+                step = await subscription.next_step()
+                payload = self._handle(step)
+                if isinstance(step, StepChanges) and step.steps and self.task_instance:
+                    pusher = pusher or StepPusher(self.task_instance, self.execution_arn, self.log.warning)
+                    pusher.push(step.steps)
+            if pusher:
+                await pusher.finish()
             yield TriggerEvent(payload)  # type: ignore[no-untyped-call]  # Airflow's has no annotations
         except asyncio.CancelledError:
             if not CAPABILITIES.trigger_on_kill:
                 await self._kill_without_error()
             raise
         finally:
+            if pusher:
+                pusher.cancel()
             subscription.poller.unsubscribe(subscription)
 
     def _waiter(self) -> Waiter:
@@ -132,6 +150,13 @@ class PolysyncPipelineExecutionTrigger(BaseTrigger):
             min(arguments.deadline, MAX_TIMESTAMP),
             arguments.attempt,
         )
+
+    def _progress(self) -> Progress | None:
+        interval = self.progress_interval
+        if interval is None:
+            return None
+        interval = min(max(interval, MIN_PROGRESS_INTERVAL), MAX_POLL_INTERVAL)
+        return Progress(interval, time.time() + interval)
 
     def _handle(self, step: Step) -> dict[str, Any] | None:
         # Logged here, in the trigger's own context: by that, Airflow writes the line to the log of this task

@@ -11,7 +11,6 @@ no event loop waits for a lock, which would delay every trigger of the process.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import threading
 import time
@@ -31,7 +30,8 @@ from polysync_airflow.exceptions import (
     is_throttling,
 )
 from polysync_airflow.execution.models import ExecutionDescription
-from polysync_airflow.execution.waiter import FIRST_POLL_DELAY_SECONDS, Finish, Waiter
+from polysync_airflow.execution.steps.rows import StepDescription
+from polysync_airflow.execution.waiter import FIRST_POLL_DELAY_SECONDS, Finish
 from polysync_airflow.states import PolysyncState, has_ended, state_of
 from polysync_airflow.triggers.due_queue import DueQueue
 from polysync_airflow.triggers.message_queue import MessageQueue
@@ -43,6 +43,7 @@ from polysync_airflow.triggers.schedule import (
     pipeline_arn_of,
 )
 from polysync_airflow.triggers.shared_client import WORKERS, Listing, SharedClient
+from polysync_airflow.triggers.step_lists import PAUSE_SECONDS, StepLists
 from polysync_airflow.triggers.subscription import Step, Subscription
 
 log = logging.getLogger(__name__)
@@ -75,17 +76,20 @@ class Poller:
     Polls executions with one connection in one region.
 
     :param key: connection and region.
+    :param release: called when a subscription does not use the poller any more.
     """
 
-    def __init__(self, key: Key) -> None:
+    def __init__(self, key: Key, release: Callable[[Poller, Subscription], None]) -> None:
         self.client = SharedClient(*key)
-        # Guarded by ``_LOCK``, unlike everything else: tells when the poller can end.
+        self._release = release
+        # Used by the registry only: tells when the poller can end.
         self.users: set[Subscription] = set()
         self._messages: MessageQueue[Message | None] = MessageQueue()
         self._pipelines: dict[str, Pipeline] = {}
         self._due: DueQueue[Subscription] = DueQueue()
         # Executions to describe next: a listing has shown their end, or did not contain them.
         self._urgent: deque[Subscription] = deque()
+        self._step_lists = StepLists()
         self._running_jobs = 0
         self._reads_connection = False
         self._subscriptions: set[Subscription] = set()
@@ -107,7 +111,7 @@ class Poller:
         """
         subscription.ended = True
         self._messages.put(partial(self._remove, subscription))
-        _release(self, subscription)
+        self._release(self, subscription)
 
     def close(self) -> None:
         """End the poller."""
@@ -123,7 +127,8 @@ class Poller:
 
     def _handle_next_message(self, pool: ThreadPoolExecutor) -> bool:
         try:
-            waits = [wait for wait in (self._submit_jobs(pool), self._submit_read(pool)) if wait is not None]
+            next_due = (self._submit_jobs(pool), self._submit_read(pool), self._submit_step_list(pool))
+            waits = [wait for wait in next_due if wait is not None]
             idle = not self._running_jobs and not self._reads_connection
             message = receive(self._messages, min(waits, default=None), idle=idle)
             if message is None:
@@ -150,6 +155,20 @@ class Poller:
             pool.submit(self._do, self._next_job(now))
             self._running_jobs += 1
         return None
+
+    def _submit_step_list(self, pool: ThreadPoolExecutor) -> float | None:
+        """Submit the next list of steps if it is due; return the seconds as ``_submit_jobs`` does."""
+        now = time.time()
+        wait = self._step_lists.seconds_until_next(now)
+        if wait is None or self._running_jobs >= WORKERS:
+            return None
+        wait = max(wait, self.client.limiter.delay(time.monotonic()))
+        if wait > 0:
+            return wait
+        self.client.limiter.take(time.monotonic())
+        pool.submit(self._list_steps, self._step_lists.take(now))
+        self._running_jobs += 1
+        return PAUSE_SECONDS
 
     def _submit_read(self, pool: ThreadPoolExecutor) -> float | None:
         """Submit the read of the connection if it is due; return the seconds as ``_submit_jobs`` does."""
@@ -227,7 +246,7 @@ class Poller:
     def _send(self, subscription: Subscription, step: Step | BaseException) -> None:
         if not subscription.send(step):
             self._remove(subscription)
-            _release(self, subscription)
+            self._release(self, subscription)
 
     # ---- the calls to AWS, and their results
 
@@ -248,6 +267,23 @@ class Poller:
             log.exception("A poll failed with an unexpected error; the tasks that wait for it fail")
             message = partial(self._fail, job.subscriptions, error)
         self._messages.put(partial(self._finish_job, message))
+
+    def _list_steps(self, subscription: Subscription) -> None:
+        """List steps, in a thread of the pool."""
+        result: Sequence[StepDescription] | PolysyncError = ()
+        try:
+            result = self.client.list_steps(subscription.waiter.execution_arn)
+        except BaseException:
+            log.exception("The steps of an execution could not be listed")
+        message = partial(self._isolated, subscription, self._handle_steps, subscription, result)
+        self._messages.put(partial(self._finish_job, message))
+
+    def _handle_steps(
+        self, subscription: Subscription, result: Sequence[StepDescription] | PolysyncError
+    ) -> None:
+        changes = self._step_lists.done(subscription, result, time.time())
+        if changes:
+            self._send(subscription, changes)
 
     def _read_connection(self) -> None:
         """Read the connection, in a thread of the pool."""
@@ -307,6 +343,7 @@ class Poller:
         if subscription.ended:
             return
         now = time.time()
+        self._step_lists.after_poll(subscription, response, now)
         step = subscription.waiter.decide(response, now)
         if isinstance(step, Finish):
             _add_duration(subscription.pipeline, step)
@@ -353,35 +390,3 @@ def receive(messages: MessageQueue[Message | None], seconds: float | None, *, id
         return messages.get(seconds)
     except Empty:
         return _do_nothing
-
-
-# Reentrant: the garbage collector may end a subscription while another one begins in the same thread.
-_LOCK: Final = threading.RLock()
-_POLLERS: Final[dict[Key, Poller]] = {}
-
-
-def subscribe(connection_id: str, region_name: str | None, waiter: Waiter) -> Subscription:
-    """
-    Subscribe the running event loop to the poll of an execution. The caller must unsubscribe.
-
-    :param connection_id: Airflow connection.
-    :param region_name: AWS region; None for the connection's own.
-    :param waiter: the state of the wait.
-    """
-    key = (connection_id, region_name)
-    with _LOCK:
-        if key not in _POLLERS:
-            _POLLERS[key] = Poller(key)
-        poller = _POLLERS[key]
-        subscription = Subscription(waiter, poller, asyncio.get_running_loop())
-        poller.users.add(subscription)
-    poller.subscribe(subscription)
-    return subscription
-
-
-def _release(poller: Poller, subscription: Subscription) -> None:
-    with _LOCK:
-        poller.users.discard(subscription)
-        if not poller.users and _POLLERS.get(poller.client.key) is poller:
-            del _POLLERS[poller.client.key]
-            poller.close()

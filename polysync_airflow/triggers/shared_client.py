@@ -20,6 +20,7 @@ from polysync_airflow.aws.rate_limiter import rate_limiter_for
 from polysync_airflow.aws.sessions import RATE_LIMITED_CONFIG
 from polysync_airflow.exceptions import CredentialsError, PolysyncError, is_throttling
 from polysync_airflow.execution.models import ExecutionDescription
+from polysync_airflow.execution.steps.rows import StepDescription
 from polysync_airflow.execution.texts import clean_text
 from polysync_airflow.hooks import PolysyncSageMakerHook
 
@@ -131,6 +132,17 @@ class SharedClient:
         """
         try:
             return self._call(lambda hook: hook.describe_pipeline_execution(execution_arn))
+        except PolysyncError as error:
+            return error
+
+    def list_steps(self, execution_arn: str) -> list[StepDescription] | PolysyncError:
+        """
+        List the steps of an execution; return an error instead of raising it.
+
+        :param execution_arn: the execution.
+        """
+        try:
+            return self._call(lambda hook: hook.list_pipeline_execution_steps(execution_arn))
         except PolysyncError as error:
             return error
 

@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from polysync_airflow.execution.waiter import Finish, Wait, Waiter
+from polysync_airflow.execution.steps.progress import Progress
+from polysync_airflow.execution.steps.rows import StepDescription
+from polysync_airflow.execution.waiter import Finish, LogLine, Wait, Waiter
 from polysync_airflow.triggers.schedule import Pipeline
 from polysync_airflow.triggers.shared_client import SharedClient
 
-Step = Wait | Finish
+
+@dataclass(frozen=True, slots=True)
+class StepChanges:
+    """
+    Steps of the execution have changed.
+
+    :param steps: AWS's list of its steps; empty if it cannot be listed.
+    :param log_lines: lines for the task's log.
+    """
+
+    steps: Sequence[StepDescription]
+    log_lines: Sequence[LogLine]
+
+
+Step = Wait | Finish | StepChanges
 
 
 class Publisher(Protocol):
@@ -33,11 +50,13 @@ class Subscription:
     :param waiter: the state of the wait.
     :param poller: the poller.
     :param loop: the subscriber's event loop.
+    :param progress: when the steps are listed; None for never.
     """
 
     waiter: Waiter
     poller: Publisher
     loop: asyncio.AbstractEventLoop
+    progress: Progress | None = None
     pipeline: Pipeline = field(init=False)
     earliest_poll: float = 0.0
     due: float = 0.0

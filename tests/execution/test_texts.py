@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from polysync_airflow.execution.models import ExecutionDescription, StepDescription
+from polysync_airflow.execution.models import ExecutionDescription
 from polysync_airflow.execution.pipeline_models import DeclaredParameter
+from polysync_airflow.execution.steps.rows import StepDescription
 from polysync_airflow.execution.texts import MAX_QUOTED, clean_text
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout/execution/abcdefghijkl"

@@ -26,7 +26,7 @@ from polysync_airflow.execution.parameters import (
 )
 from polysync_airflow.get_provider_info import get_provider_info
 from polysync_airflow.hooks import PolysyncSageMakerHook
-from polysync_airflow.operators.xcoms import pull_run
+from polysync_airflow.operators.outcome.xcoms import pull_run
 from polysync_airflow.records.copies import pull_copy
 from polysync_airflow.records.proof import RECORD_KEY, OwnTarget
 from polysync_airflow.records.signature import TaskKey, signed, signing_keys

@@ -142,7 +142,8 @@ def test_run_xcom_describes_the_execution(
     record = run.xcoms["run"]
     times = {key: record.pop(key) for key in ("started_at", "ended_at")}
     seconds = record.pop("seconds")
-    assert record.pop("failed_steps")[0]["name"] == "Shard1"
+    assert record.pop("failed_steps") == [{"name": "Shard1", "reason": "no data"}]
+    assert record.pop("steps_note") is None
     assert record == {
         "execution_arn": run.xcoms["execution_arn"],
         "pipeline_name": "fanout",

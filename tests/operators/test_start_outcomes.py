@@ -48,7 +48,7 @@ CASES = [
         "Failed",
         (scenario(**FAILED_STEP),),
         error=exceptions.PipelineExecutionFailedError,
-        texts=("One or multiple steps failed", "Shard3: ", "AlgorithmError: no data in shard 3"),
+        texts=("One or multiple steps failed", "Step Shard3 failed: AlgorithmError: no data in shard 3"),
     ),
     Case(
         "Failed, steps cannot be listed",

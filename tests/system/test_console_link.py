@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from polysync_airflow.links import PolysyncPipelineExecutionLink, console_url
+from polysync_airflow.execution.console import execution_url
+from polysync_airflow.links import PolysyncPipelineExecutionLink
 from tests.system.airflow.private_airflow import PrivateAirflow
 from tests.system.airflow.versions import INSTALLED
 from tests.system.process.sessions import wait_until
@@ -71,7 +72,7 @@ def test_link_appears_while_the_task_waits(runs: dict[str, Run], waiting_state: 
     assert state == waiting_state
     assert isinstance(arn, str)
     assert arn.startswith("arn:aws:sagemaker:us-east-1:")
-    assert link == url == console_url(arn, "churn-tuning")
+    assert link == url == execution_url(arn, "churn-tuning")
     assert isinstance(record, dict)
     assert record["state"] == "Running"
 
@@ -87,7 +88,7 @@ def test_link_remains_after_the_end(runs: dict[str, Run], waiting_state: str) ->
     assert ended == "success", log
     arn = run.xcom("execution_arn")
     assert run.xcom("return_value") == arn
-    assert run.link == run.xcom("console_url") == console_url(str(arn), "churn-tuning")
+    assert run.link == run.xcom("console_url") == execution_url(str(arn), "churn-tuning")
     assert run.xcom("state") == "Success"
 
 

@@ -20,7 +20,7 @@ from polysync_airflow.aws.rate_limiter import RateLimiter, rate_limiter_for
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import CredentialsError
 from polysync_airflow.operators import PolysyncStartPipelineOperator
-from polysync_airflow.triggers import poller
+from polysync_airflow.triggers import registry
 from polysync_airflow.triggers.shared_client import SharedClient
 from tests.conftest import connection
 from tests.tasks import EmulatedTime, run_task
@@ -219,7 +219,7 @@ def test_all_waits_share_one_read_and_one_client(
     clients: list[Any] = []
     for seconds in (100, 400):
         emulated_time.after(
-            seconds, lambda: clients.append(poller._POLLERS["polysync_default", None].client.hook.conn)
+            seconds, lambda: clients.append(registry._POLLERS["polysync_default", None].client.hook.conn)
         )
 
     events = all_events([make_trigger(arn, emulated_time.time()) for arn in arns], gate)

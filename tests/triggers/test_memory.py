@@ -11,7 +11,7 @@ import pytest
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.execution.waiter import LogLine, Wait
-from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger, poller
+from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger, poller, registry
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/{}/execution/e{:011d}"
 
@@ -49,7 +49,7 @@ def test_a_wait_keeps_few_objects() -> None:
     async def count_objects() -> int:
         tasks = [asyncio.create_task(run(count))]
         await asyncio.sleep(0)
-        subscriptions = poller._POLLERS["polysync_default", None]._subscriptions
+        subscriptions = registry._POLLERS["polysync_default", None]._subscriptions
         await wait_for_size(subscriptions, 1)
         gc.collect()
         before = len(gc.get_objects())
@@ -72,7 +72,7 @@ def test_no_object_of_a_wait_is_left() -> None:
     async def count_objects() -> list[int]:
         last = asyncio.create_task(run(count))
         await asyncio.sleep(0)
-        subscriptions = poller._POLLERS["polysync_default", None]._subscriptions
+        subscriptions = registry._POLLERS["polysync_default", None]._subscriptions
         counts = []
         for _ in range(3):
             tasks = [asyncio.create_task(run(number)) for number in range(count)]
@@ -102,7 +102,7 @@ def test_pipelines_that_are_not_polled_any_more_are_forgotten(monkeypatch: pytes
     async def names_at_the_end() -> list[str]:
         last = asyncio.create_task(run(0))
         await asyncio.sleep(0)
-        user = poller._POLLERS["polysync_default", None]
+        user = registry._POLLERS["polysync_default", None]
         for number in range(10):
             task = asyncio.create_task(run(0, f"pipeline-{number}"))
             await wait_for_size(user._subscriptions, 2)

@@ -14,7 +14,13 @@ import pytest
 
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.hooks import PolysyncSageMakerHook
-from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger, poller, schedule, shared_client
+from polysync_airflow.triggers import (
+    PolysyncPipelineExecutionTrigger,
+    poller,
+    registry,
+    schedule,
+    shared_client,
+)
 from polysync_airflow.triggers.message_queue import MessageQueue
 from polysync_airflow.triggers.shared_client import SharedClient
 from tests.conftest import connection
@@ -230,7 +236,7 @@ def test_unexpected_error_of_the_schedule_fails_the_current_waits_only(
         first_wait = asyncio.create_task(events_of(make_trigger(first, emulated_time.time())))
         await asyncio.sleep(0.05)
         waiter = make_trigger(second, emulated_time.time())._waiter()
-        subscription: Any = poller.subscribe("polysync_default", None, waiter)
+        subscription: Any = registry.subscribe("polysync_default", None, waiter)
         subscription.poller._messages.put(fail)
         await asyncio.wait([first_wait], timeout=10)
         # Until the second wait unsubscribes, the poller in which the error occurred is in use.
@@ -247,7 +253,7 @@ def test_unexpected_error_of_the_schedule_fails_the_current_waits_only(
 
     assert [type(error) for error in errors_of_waits] == 2 * [ZeroDivisionError]
     assert event["status"] == "Succeeded"
-    assert poller._POLLERS == {}
+    assert registry._POLLERS == {}
 
 
 def test_rotated_key_is_used_by_running_waits(
@@ -297,7 +303,7 @@ def test_poller_ends_with_its_last_wait(
         (event,) = all_events([make_trigger(arn, emulated_time.time())], gate)
         assert event[0]["status"] == "Succeeded"
 
-        assert poller._POLLERS == {}
+        assert registry._POLLERS == {}
         deadline = time.monotonic() + 10
         while any(re.match("polysync-poll", thread.name) for thread in threading.enumerate()):
             assert time.monotonic() < deadline
@@ -358,7 +364,7 @@ def test_closed_event_loop_does_not_affect_other_loops(
 
     assert event[0]["status"] == "Succeeded"
     # The abandoned subscription does not keep the poller.
-    assert poller._POLLERS == {}
+    assert registry._POLLERS == {}
 
 
 def test_shared_client_has_a_connection_for_each_thread(emulator: EmulatorServer) -> None:

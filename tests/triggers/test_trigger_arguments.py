@@ -10,7 +10,7 @@ import pytest
 
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import ParametersError
-from polysync_airflow.triggers import poller, schedule
+from polysync_airflow.triggers import poller, registry, schedule
 from tests.tasks import EmulatedTime
 from tests.triggers.test_poller import all_events, gate, make_trigger, start_executions  # noqa: F401 # fixture
 
@@ -59,7 +59,7 @@ def test_invalid_arguments_fail_their_own_wait_only(
     assert isinstance(error, ParametersError), error
     assert next(iter(arguments)) in str(error)
     assert [event["outcome"] for event in events] == ["ended"]
-    assert poller._POLLERS == {}
+    assert registry._POLLERS == {}
 
 
 def test_error_in_the_schedule_of_one_wait_fails_this_wait_only(

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
+from polysync_airflow.execution.console import execution_url
 from polysync_airflow.execution.models import ExecutionEvent, ExecutionRecord, FailedStep, StoredExecution
 from polysync_airflow.execution.outcome import build_record
-from polysync_airflow.execution.texts import describe_validation_error
-from polysync_airflow.links import CONSOLE_URL_XCOM_KEY, PolysyncPipelineExecutionLink, console_url
+from polysync_airflow.execution.texts import clean_text, describe_validation_error
+from polysync_airflow.links import CONSOLE_URL_XCOM_KEY, PolysyncPipelineExecutionLink, push_url
 from polysync_airflow.states import PolysyncState
 
 if TYPE_CHECKING:
@@ -21,22 +22,24 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def push_started(context: Context, record: StoredExecution) -> None:
+def push_started(context: Context, record: StoredExecution, task_log: Any) -> None:
     """
     Push ``execution_arn``, ``console_url``, ``state`` and ``run`` as soon as the execution exists.
 
     :param context: the task's context.
     :param record: the execution, with the request that started it. An earlier try may have sent the request.
+    :param task_log: the task's logger.
     """
     ti, request = context["ti"], record.request
     ti.xcom_push("execution_arn", record.arn)
-    url = console_url(record.arn, request.pipeline_name)
+    url = execution_url(record.arn, request.pipeline_name)
+    push_url(ti, CONSOLE_URL_XCOM_KEY, url, PolysyncPipelineExecutionLink())
+    # Lines of their own: Airflow's log pane shows about 100 characters of a line.
+    task_log.info("Execution: %s", record.arn)
     if url:
-        ti.xcom_push(CONSOLE_URL_XCOM_KEY, url)
-        if CAPABILITIES.links_are_xcoms:
-            # Airflow itself stores extra links only when the worker finishes the task. That is too late for a
-            # task that waits on the worker.
-            ti.xcom_push(PolysyncPipelineExecutionLink().xcom_key, url)
+        task_log.info("Console: %s", url)
+    if request.pipeline_parameters:
+        task_log.info("Parameters: %s", clean_text(json.dumps(dict(request.pipeline_parameters))))
     _push_run(
         context,
         ExecutionRecord(
@@ -49,13 +52,16 @@ def push_started(context: Context, record: StoredExecution) -> None:
     )
 
 
-def push_ended(context: Context, end: ExecutionEvent, failed_steps: Sequence[FailedStep]) -> None:
+def push_ended(
+    context: Context, end: ExecutionEvent, failed_steps: Sequence[FailedStep], steps_note: str | None
+) -> None:
     """
     Push ``state`` and ``run`` again when the wait has ended.
 
     :param context: the task's context.
     :param end: how the wait ended.
     :param failed_steps: the steps that failed.
+    :param steps_note: what the XComs ``steps`` and ``outputs`` lack, and why.
     """
     # The values that were sent. The templates may render to other values now, for example if they use the
     # current time.
@@ -65,8 +71,20 @@ def push_ended(context: Context, end: ExecutionEvent, failed_steps: Sequence[Fai
         pipeline_name=(started and started.pipeline_name) or end.pipeline_name or "",
         parameters=started.parameters if started else {},
         failed_steps=failed_steps,
+        steps_note=steps_note,
     )
     _push_run(context, run)
+
+
+def pull_own(context: Context, key: str) -> Any:
+    """
+    Return an XCom of this task instance; None if there is none.
+
+    :param context: the task's context.
+    :param key: the key.
+    """
+    ti = context["ti"]
+    return ti.xcom_pull(task_ids=ti.task_id, key=key, map_indexes=ti.map_index)
 
 
 def pull_run(context: Context) -> ExecutionRecord | None:
@@ -75,8 +93,7 @@ def pull_run(context: Context) -> ExecutionRecord | None:
 
     :param context: the task's context.
     """
-    ti = context["ti"]
-    value = ti.xcom_pull(task_ids=ti.task_id, key="run", map_indexes=ti.map_index)
+    value = pull_own(context, "run")
     try:
         return None if value is None else ExecutionRecord.model_validate(value)
     except ValidationError as error:

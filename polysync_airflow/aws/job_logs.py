@@ -1,0 +1,67 @@
+"""Reads the last lines of a job's log in CloudWatch Logs. Any user whose code runs in the job writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from polysync_airflow.execution.texts import clean_text
+
+MAX_LINE_LENGTH: Final = 500
+# CloudWatch Logs stores a line some seconds after the job wrote it, and the clocks of hosts differ.
+_MARGIN: Final = timedelta(minutes=2)
+_MAX_STREAMS: Final = 50
+
+
+def read_tail(
+    client: Any,
+    group: str,
+    stream_prefix: str,
+    *,
+    limit: int,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> list[str]:
+    """
+    Return the last lines of the log stream that was written to last.
+
+    https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_DescribeLogStreams.html and
+    API_GetLogEvents.html
+
+    :param client: boto3's client for CloudWatch Logs.
+    :param group: the log group.
+    :param stream_prefix: the beginning of the stream's name; empty for all streams of the group.
+    :param limit: how many lines.
+    :param since: leave out what was written before.
+    :param until: leave out what was written after.
+    :return: the lines, the oldest first: clean, and at most 500 characters each.
+    """
+    # AWS sorts by time or filters by prefix, not both.
+    order: dict[str, Any] = (
+        {"logStreamNamePrefix": stream_prefix}
+        if stream_prefix
+        else {"orderBy": "LastEventTime", "descending": True}
+    )
+    response = client.describe_log_streams(logGroupName=group, limit=_MAX_STREAMS, **order)
+    streams = [each for each in response.get("logStreams") or [] if isinstance(each, Mapping)]
+    if not streams:
+        return []
+    last = max(streams, key=lambda stream: _number(stream, "lastEventTimestamp"))
+    times = {"startTime": since and since - _MARGIN, "endTime": until and until + _MARGIN}
+    events = client.get_log_events(
+        logGroupName=group,
+        logStreamName=last.get("logStreamName", ""),
+        limit=limit,
+        startFromHead=False,
+        **{name: int(time.timestamp() * 1000) for name, time in times.items() if time},
+    ).get("events")
+    lines = [
+        str(event.get("message", "")).rstrip("\n") for event in events or [] if isinstance(event, Mapping)
+    ]
+    return [clean_text(line, MAX_LINE_LENGTH).replace("\n", " ") for line in lines[-limit:]]
+
+
+def _number(stream: Mapping[str, Any], member: str) -> int:
+    value = stream.get(member, 0)
+    return value if isinstance(value, int) else 0

@@ -1,0 +1,1 @@
+"""The steps of an execution: AWS's list of them, the XComs that are made of it, and their progress."""

@@ -1,0 +1,321 @@
+"""
+The steps of an execution: AWS's list of them, and the XComs ``steps`` and ``outputs`` that are made of it.
+
+Everything here is pure.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from math import isfinite
+from typing import Annotated, Any, Final
+
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
+
+from polysync_airflow.execution import console
+from polysync_airflow.execution.definition import DeclaredStep
+from polysync_airflow.execution.models import STATUS_PATTERN, ExecutionArn, FrozenModel, UtcTime
+from polysync_airflow.execution.steps.kinds import STEP_KINDS, StepKind, outputs_of
+from polysync_airflow.execution.texts import MAX_VALUE_LENGTH, ArnText, NameText, ReasonText, clean_text
+from polysync_airflow.states import state_of_step
+
+# Keys of XComs.
+STEPS_KEY: Final = "steps"
+OUTPUTS_KEY: Final = "outputs"
+NOT_STARTED: Final = "NotStarted"
+# Airflow's documentation asks for small XComs; MySQL's default column ends at 64 KiB.
+MAX_XCOM_BYTES: Final = 48 * 1024
+_MAX_ENTRIES: Final = 100
+_MAX_DEPTH: Final = 6
+_SHORT_REASON: Final = 200
+
+
+def _bounded(value: Any, depth: int = 0) -> Any:
+    """Return a part of AWS's metadata as JSON of limited size, with clean texts."""
+    if isinstance(value, Mapping) and depth < _MAX_DEPTH:
+        entries = list(value.items())[:_MAX_ENTRIES]
+        return {clean_text(str(name), 256): _bounded(each, depth + 1) for name, each in entries}
+    if isinstance(value, (list, tuple)) and depth < _MAX_DEPTH:
+        return [_bounded(each, depth + 1) for each in value[:_MAX_ENTRIES]]
+    if value is None or isinstance(value, (bool, int)) or (isinstance(value, float) and isfinite(value)):
+        return value
+    return clean_text(value.isoformat() if isinstance(value, datetime) else str(value), MAX_VALUE_LENGTH)
+
+
+class StepDescription(FrozenModel):
+    """
+    One step of an execution.
+
+    https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_PipelineExecutionStep.html
+    """
+
+    name: NameText = Field(validation_alias="StepName")
+    status: str | None = Field(None, validation_alias="StepStatus", pattern=STATUS_PATTERN)
+    failure_reason: ReasonText | None = Field(None, validation_alias="FailureReason")
+    attempt_count: int | None = Field(None, validation_alias="AttemptCount")
+    started_at: UtcTime | None = Field(None, validation_alias="StartTime")
+    ended_at: UtcTime | None = Field(None, validation_alias="EndTime")
+    cache_hit: bool = False
+    metadata: Annotated[dict[str, Any] | None, BeforeValidator(_bounded)] = Field(
+        None, validation_alias="Metadata"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _flatten(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        flat: dict[str, Any] = {**data, "cache_hit": bool(data.get("CacheHitResult"))}
+        iteration = data.get("IterationContext")
+        if isinstance(iteration, Mapping) and isinstance(iteration.get("Index"), int):
+            # The iterations of a ForEach step repeat the names of its steps.
+            flat["StepName"] = f"{data.get('StepName')}[{iteration['Index']}]"
+        return flat
+
+    @property
+    def kind(self) -> str | None:
+        """The member of the metadata that is set, which tells the kind of the step."""
+        return next((kind for kind, value in (self.metadata or {}).items() if isinstance(value, dict)), None)
+
+    @property
+    def job_arn(self) -> str | None:
+        """The ARN of what the step runs or makes; None if it has none."""
+        kind = self.kind
+        if kind is None or self.metadata is None:
+            return None
+        arn = self.metadata[kind].get(STEP_KINDS[kind].job_member if kind in STEP_KINDS else "Arn")
+        return arn if isinstance(arn, str) else None
+
+    @property
+    def seconds(self) -> float | None:
+        """How long the step took; None if it has not ended."""
+        if self.started_at is None or self.ended_at is None:
+            return None
+        return (self.ended_at - self.started_at).total_seconds()
+
+
+class StepRow(FrozenModel):
+    """An entry of the XCom ``steps``. In JSON, times are ISO 8601 in UTC."""
+
+    name: NameText
+    type: NameText | None = None
+    state: NameText
+    status: NameText | None = None
+    started_at: UtcTime | None = None
+    ended_at: UtcTime | None = None
+    seconds: float | None = None
+    attempt: int | None = None
+    cache_hit: bool = False
+    reason: ReasonText | None = None
+    job_arn: ArnText | None = None
+    job_name: NameText | None = None
+    console_url: ArnText | None = None
+    log_url: ArnText | None = None
+    log_lines: Sequence[ReasonText] = ()
+
+
+_ROWS: Final = TypeAdapter(Annotated[list[StepRow], Field(max_length=2000)])
+
+
+def parse_rows(value: Any) -> list[StepRow]:
+    """
+    Return the rows of an XCom ``steps``; none if there is no such XCom, or if somebody has changed it.
+
+    :param value: the value of the XCom.
+    """
+    try:
+        return _ROWS.validate_python(value or [])
+    except ValidationError:
+        return []
+
+
+def rows_of(
+    steps: Sequence[StepDescription],
+    order: Sequence[DeclaredStep | StepRow],
+    execution_arn: ExecutionArn,
+) -> list[StepRow]:
+    """
+    Return the rows of the XCom ``steps``: the steps that AWS has begun, and those that it has not.
+
+    :param steps: AWS's list.
+    :param order: the steps in the order of the definition, or the rows before. Steps that are not in it
+        follow in the order in which AWS began them.
+    :param execution_arn: the execution.
+    """
+    by_name = {step.name: step for step in steps}
+    rows = []
+    for declared in order:
+        step = by_name.pop(declared.name, None)
+        if step:
+            rows.append(_row_of(step, declared.type, execution_arn))
+        else:
+            rows.append(StepRow(name=declared.name, type=declared.type, state=NOT_STARTED))
+    # Those that have not begun have no time; they come last.
+    others = sorted(by_name.values(), key=lambda step: (not step.started_at, step.started_at, step.name))
+    return rows + [_row_of(step, None, execution_arn) for step in others]
+
+
+def outputs_by_step(steps: Sequence[StepDescription]) -> dict[str, dict[str, Any]]:
+    """
+    Return the XCom ``outputs``: what each step made, by the name of the step.
+
+    :param steps: AWS's list.
+    """
+    outputs = {}
+    for step in sorted(steps, key=lambda step: step.name):
+        if step.kind and step.metadata and (made := outputs_of(step.kind, step.metadata[step.kind])):
+            outputs[step.name] = made
+    return outputs
+
+
+def model_package_arns(outputs: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """
+    Return the ARNs of the model packages that an execution has registered.
+
+    :param outputs: the XCom ``outputs``.
+    """
+    arns = (made.get("model_package_arn") for made in outputs.values())
+    return [arn for arn in arns if isinstance(arn, str)]
+
+
+def log_source(step: StepDescription) -> tuple[str, str] | None:
+    """
+    Return the CloudWatch log group of a step's job, and the beginning of the names of its log streams.
+
+    :param step: the step.
+    :return: None if the kind of the step writes no log, or if it has no job yet.
+    """
+    kind, name = STEP_KINDS.get(step.kind or ""), job_name_of(step)
+    if kind is None or name is None or kind.log_group is None:
+        return None
+    return kind.log_group.format(name=name), kind.stream_prefix.format(name=name)
+
+
+def job_name_of(step: StepDescription) -> str | None:
+    """
+    Return the name of a step's job, which is the end of its ARN; None if it has no job yet.
+
+    :param step: the step.
+    """
+    arn = step.job_arn
+    if arn is None or not arn.startswith("arn:"):
+        return None
+    name = arn.split(":", 5)[-1]
+    # arn:aws:sagemaker:<region>:<account>:training-job/<name>
+    # arn:aws:lambda:<region>:<account>:function:<name>
+    return name.partition(":")[2] if name.startswith("function:") else name.partition("/")[2] or None
+
+
+def fit_rows(rows: Sequence[StepRow]) -> tuple[list[dict[str, Any]], str | None]:
+    """
+    Return rows as JSON of at most ``MAX_XCOM_BYTES``, and a note if something had to be left out.
+
+    :param rows: the rows.
+    """
+    fitted = _ROWS.dump_python(list(rows), mode="json")
+    for shorten in (_without_links, _without_jobs, _without_empty_members, _without_long_texts):
+        if _size(fitted) <= MAX_XCOM_BYTES:
+            break
+        fitted = [shorten(row) for row in fitted]
+    else:
+        fitted = fitted[: _count_that_fits([_size(row) for row in fitted])]
+    if len(fitted) < len(rows):
+        return (
+            fitted,
+            f"The XCom steps has the first {len(fitted)} of {len(rows)} steps: the rest is too long.",
+        )
+    return fitted, None
+
+
+def fit_outputs(outputs: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
+    """
+    Return outputs of at most ``MAX_XCOM_BYTES`` as JSON, and a note if something had to be left out.
+
+    :param outputs: the outputs.
+    """
+    # Model packages first: they are what the next task needs most.
+    names = sorted(outputs, key=lambda name: ("model_package_arn" not in outputs[name], name))
+    kept = names[: _count_that_fits([_size({name: outputs[name]}) for name in names])]
+    fitted = {name: outputs[name] for name in outputs if name in kept}
+    if len(kept) < len(names):
+        left_out = ", ".join(names[len(kept) :][:5])
+        return fitted, f"The XCom outputs has {len(kept)} of {len(names)} steps. Too long: {left_out}."
+    return fitted, None
+
+
+def _row_of(step: StepDescription, declared_type: str | None, execution_arn: str) -> StepRow:
+    kind = STEP_KINDS.get(step.kind or "")
+    name = job_name_of(step)
+    return StepRow(
+        name=step.name,
+        type=kind.type if kind else declared_type or step.kind,
+        state=state_of_step(step.status).value,
+        status=step.status,
+        started_at=step.started_at,
+        ended_at=step.ended_at,
+        seconds=step.seconds,
+        attempt=step.attempt_count,
+        cache_hit=step.cache_hit,
+        reason=step.failure_reason,
+        job_arn=step.job_arn,
+        job_name=name,
+        console_url=_job_url(kind, name, execution_arn),
+        log_url=log_url_of(step, execution_arn),
+    )
+
+
+def log_url_of(step: StepDescription, execution_arn: str) -> str | None:
+    """
+    Return the URL of a step's log in the console; None if it has none.
+
+    :param step: the step.
+    :param execution_arn: the execution.
+    """
+    source = log_source(step)
+    if source:
+        return console.log_url(execution_arn, *source)
+    # EMR and EMR Serverless write their logs to S3.
+    path = step.metadata[step.kind].get("LogFilePath") if step.metadata and step.kind else None
+    return console.bucket_url(execution_arn, path) if isinstance(path, str) else None
+
+
+def _job_url(kind: StepKind | None, name: str | None, execution_arn: str) -> str | None:
+    if kind is None or kind.console is None or name is None:
+        return None
+    service, page = kind.console
+    return console.service_url(execution_arn, service, page.format(name=name))
+
+
+def _without_links(row: dict[str, Any]) -> dict[str, Any]:
+    return row if row["state"] == "Failed" else {**row, "console_url": None, "log_url": None}
+
+
+def _without_jobs(row: dict[str, Any]) -> dict[str, Any]:
+    return row if row["state"] == "Failed" else {**row, "job_arn": None, "job_name": None}
+
+
+def _without_empty_members(row: dict[str, Any]) -> dict[str, Any]:
+    return {member: value for member, value in row.items() if value or member == "name"}
+
+
+def _without_long_texts(row: dict[str, Any]) -> dict[str, Any]:
+    reason = row.get("reason")
+    shortened = {"reason": clean_text(reason, _SHORT_REASON)} if reason else {}
+    return {**row, "log_lines": [], **shortened}
+
+
+def _size(value: Any) -> int:
+    # Two bytes for the separators around an entry.
+    return len(json.dumps(value).encode()) + 2
+
+
+def _count_that_fits(sizes: Sequence[int]) -> int:
+    total = count = 0
+    for size in sizes:
+        total += size
+        if total > MAX_XCOM_BYTES - 2:
+            break
+        count += 1
+    return count

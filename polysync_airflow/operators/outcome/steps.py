@@ -1,0 +1,166 @@
+"""
+Lists the steps of a task's execution: while the task waits on a worker, and when the wait has ended.
+
+No error of AWS's fails the task: what the report needs are optional permissions.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from polysync_airflow.aws.retry import STEP_LISTING_TIMEOUT_SECONDS, call_with_retry
+from polysync_airflow.exceptions import PolysyncError, is_throttling
+from polysync_airflow.execution.models import ExecutionDescription
+from polysync_airflow.execution.steps.progress import Progress, known_from
+from polysync_airflow.execution.steps.rows import (
+    OUTPUTS_KEY,
+    STEPS_KEY,
+    StepDescription,
+    StepRow,
+    fit_outputs,
+    fit_rows,
+    outputs_by_step,
+    parse_rows,
+    rows_of,
+)
+from polysync_airflow.links import LOG_URL_XCOM_KEY, PolysyncFailedStepLogLink, push_url
+from polysync_airflow.operators.outcome.xcoms import pull_own
+from polysync_airflow.states import PolysyncState, state_of_step
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from polysync_airflow.hooks import PolysyncSageMakerHook
+
+# A pipeline in which everything fails at once has the same cause everywhere.
+MAX_LOGS: Final = 5
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """
+    The steps when the wait has ended.
+
+    :param rows: the rows of the XCom ``steps``.
+    :param outputs: the XCom ``outputs``.
+    :param notes: what is missing and why, as sentences.
+    """
+
+    rows: Sequence[StepRow] = ()
+    outputs: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def failed(self) -> list[StepRow]:
+        """The rows of the steps that failed."""
+        return [row for row in self.rows if row.state == PolysyncState.FAILED.value]
+
+
+class StepReporter:
+    """
+    Lists the steps of an execution, writes their changes to the task's log and pushes the XComs.
+
+    :param hook: the hook for the execution's region.
+    :param execution_arn: the execution.
+    :param context: the task's context.
+    :param log: the task's logger.
+    :param interval: seconds between two lists while the task waits; None for no lists.
+    """
+
+    def __init__(
+        self,
+        hook: PolysyncSageMakerHook,
+        execution_arn: str,
+        context: Context,
+        log: Any,
+        *,
+        interval: float | None,
+    ) -> None:
+        self._hook = hook
+        self._arn = execution_arn
+        self._context = context
+        self._log = log
+        self._order: Sequence[Any] = ()
+        self._progress = Progress(interval, time.time() + interval) if interval else None
+
+    def push_declared(self) -> None:
+        """Push the steps that the execution's definition declares, before AWS has begun them."""
+        try:
+            self._order = self._hook.describe_pipeline_definition_for_execution(self._arn)
+        except PolysyncError as error:
+            self._log.info("The steps are shown as soon as they begin, not before: %s", error)
+        self._push_steps(rows_of((), self._order, self._arn))
+
+    def after_poll(self, response: ExecutionDescription | PolysyncError) -> None:
+        """
+        Report the steps if that is due.
+
+        :param response: the response of the last poll.
+        """
+        progress, now = self._progress, time.time()
+        status = response.status if isinstance(response, ExecutionDescription) else None
+        if progress is None or not progress.is_due(status, now):
+            return
+        progress.postpone(now)
+        try:
+            steps = self._hook.list_pipeline_execution_steps(self._arn)
+        except PolysyncError as error:
+            # The wait needs the calls more than the report does.
+            if not is_throttling(error) and not error.transient:
+                self._progress = None
+                self._log.warning("The log has no lines about steps: %s", error)
+            return
+        lines = progress.update(steps)
+        for line in lines:
+            self._log.log(line.level, "%s", line.text)
+        if lines:
+            self._push_steps(rows_of(steps, self._order, self._arn))
+
+    def report_end(self, *, log_lines: int) -> StepReport:
+        """
+        List the steps when the wait has ended, and push the XComs.
+
+        :param log_lines: how many lines of the log of each failed step to read.
+        """
+        before = parse_rows(pull_own(self._context, STEPS_KEY))
+        try:
+            steps = self._retry(partial(self._hook.list_pipeline_execution_steps, self._arn))
+        except PolysyncError as error:
+            return StepReport(before, notes=(f"The steps of the execution could not be listed: {error}",))
+        for line in Progress(0, 0, known_from(before)).update(steps):
+            self._log.log(line.level, "%s", line.text)
+        rows = rows_of(steps, before, self._arn)
+        rows, log_note = self._with_logs(rows, steps, log_lines)
+        log_url = next((row.log_url for row in rows if row.state == PolysyncState.FAILED.value), None)
+        push_url(self._context["ti"], LOG_URL_XCOM_KEY, log_url, PolysyncFailedStepLogLink())
+        outputs, outputs_note = fit_outputs(outputs_by_step(steps))
+        steps_note = self._push_steps(rows)
+        self._context["ti"].xcom_push(OUTPUTS_KEY, outputs)
+        notes = tuple(note for note in (log_note, steps_note, outputs_note) if note)
+        return StepReport(rows, outputs, notes)
+
+    def _push_steps(self, rows: Sequence[StepRow]) -> str | None:
+        value, note = fit_rows(rows)
+        self._context["ti"].xcom_push(STEPS_KEY, value)
+        return note
+
+    def _with_logs(
+        self, rows: Sequence[StepRow], steps: Sequence[StepDescription], limit: int
+    ) -> tuple[list[StepRow], str | None]:
+        failed = [step for step in steps if state_of_step(step.status) is PolysyncState.FAILED]
+        logs: dict[str, list[str]] = {}
+        note = None
+        for step in failed[:MAX_LOGS] if limit else ():
+            try:
+                logs[step.name] = self._retry(partial(self._hook.read_step_log, step, limit))
+            except PolysyncError as error:
+                note = f"The log of step {step.name} could not be read: {error}"
+                break
+        return [row.model_copy(update={"log_lines": logs.get(row.name, [])}) for row in rows], note
+
+    def _retry(self, call: Callable[[], Any]) -> Any:
+        return call_with_retry(call, until=time.time() + STEP_LISTING_TIMEOUT_SECONDS, warn=self._log.warning)

@@ -1,0 +1,83 @@
+"""Lines about steps, and when steps are listed."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from polysync_airflow.execution.steps.progress import Progress, known_from
+from polysync_airflow.execution.steps.rows import StepDescription, rows_of
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+EXECUTION = "arn:aws:sagemaker:eu-central-1:123456789012:pipeline/churn/execution/abc123"
+
+
+def step(name: str, status: str, seconds: float | None = None, **members: Any) -> StepDescription:
+    """Return a step as AWS lists it."""
+    end = {} if seconds is None else {"EndTime": START + timedelta(seconds=seconds)}
+    times = {"StartTime": START, **end}
+    return StepDescription.model_validate({"StepName": name, "StepStatus": status, **times, **members})
+
+
+@pytest.mark.parametrize(
+    ("changed", "line", "level"),
+    [
+        (step("Train", "Starting"), "Step Train started", logging.INFO),
+        (step("Train", "Succeeded", 61.2), "Step Train succeeded after 61 s", logging.INFO),
+        (step("Train", "Stopped", 9), "Step Train was stopped after 9 s", logging.INFO),
+        (step("Train", "Stopping"), "Step Train is stopping", logging.INFO),
+        (step("Train", "Melting"), "Step Train has the unknown status Melting", logging.INFO),
+        (
+            step("Train", "Failed", 5, FailureReason="no data", AttemptCount=2),
+            "Step Train failed after 5 s (attempt 2): no data",
+            logging.ERROR,
+        ),
+        (
+            step("Train", "Succeeded", 0, CacheHitResult={"SourcePipelineExecutionArn": EXECUTION}),
+            "Step Train succeeded: its result was in the cache",
+            logging.INFO,
+        ),
+    ],
+)
+def test_line_of_a_change(changed: StepDescription, line: str, level: int) -> None:
+    """The verdict comes first in the line, and each change is reported once."""
+    progress = Progress(60, 0)
+
+    (reported,) = progress.update([changed])
+
+    assert (reported.text, reported.level) == (line, level)
+    assert progress.update([changed]) == []
+
+
+def test_changes_are_in_the_order_of_time() -> None:
+    """AWS lists the newest step first."""
+    progress = Progress(60, 0)
+    lines = progress.update(
+        [step("C", "Executing", None), step("B", "Succeeded", 20), step("A", "Succeeded", 10)]
+    )
+    assert [line.text.split()[1] for line in lines] == ["C", "A", "B"]
+
+
+def test_what_the_rows_show_is_not_reported_again() -> None:
+    """After a deferral, the worker knows from the XCom what the trigger has logged."""
+    steps = [step("A", "Succeeded", 10, AttemptCount=1), step("B", "Executing")]
+    rows = rows_of(steps, (), EXECUTION)
+
+    lines = Progress(0, 0, known_from(rows)).update([steps[0], step("B", "Succeeded", 30)])
+
+    assert [line.text for line in lines] == ["Step B succeeded after 30 s"]
+
+
+def test_steps_are_listed_only_while_the_execution_runs() -> None:
+    """At most once in the interval."""
+    progress = Progress(60, due=1060)
+    assert not progress.is_due("Executing", 1059)
+    assert progress.is_due("Executing", 1060)
+    assert not progress.is_due("Stopping", 1060)
+    assert not progress.is_due(None, 1060)
+    progress.postpone(1065)
+    assert not progress.is_due("Executing", 1124)
+    assert progress.is_due("Executing", 1125)

@@ -1,0 +1,299 @@
+"""The XComs ``steps`` and ``outputs``: order, states, links, sizes, and what others may have written."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from botocore.session import Session
+
+from polysync_airflow.execution.definition import MAX_STEPS, DeclaredStep, declared_steps
+from polysync_airflow.execution.steps.kinds import STEP_KINDS, snake_case
+from polysync_airflow.execution.steps.rows import (
+    MAX_XCOM_BYTES,
+    NOT_STARTED,
+    StepDescription,
+    fit_outputs,
+    fit_rows,
+    log_source,
+    model_package_arns,
+    outputs_by_step,
+    parse_rows,
+    rows_of,
+)
+
+EXECUTION = "arn:aws:sagemaker:eu-central-1:123456789012:pipeline/churn/execution/abc123"
+JOB = "arn:aws:sagemaker:eu-central-1:123456789012:training-job/pipelines-abc-Train-x1"
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def step(name: str, status: str = "Succeeded", **members: Any) -> StepDescription:
+    """Return a step as AWS lists it."""
+    return StepDescription.model_validate({"StepName": name, "StepStatus": status, **members})
+
+
+def test_rows_are_in_the_order_of_the_definition() -> None:
+    """Steps that AWS has not begun are there, too; steps that are not in the definition come last."""
+    order = [
+        DeclaredStep("Prepare", "Processing"),
+        DeclaredStep("Train", "Training"),
+        DeclaredStep("Check", None),
+    ]
+    steps = [step("Extra", "Executing", StartTime=START), step("Train", "Starting"), step("Prepare")]
+
+    rows = rows_of(steps, order, EXECUTION)
+
+    assert [(row.name, row.type, row.state, row.status) for row in rows] == [
+        ("Prepare", "Processing", "Success", "Succeeded"),
+        ("Train", "Training", "Running", "Starting"),
+        ("Check", None, NOT_STARTED, None),
+        ("Extra", None, "Running", "Executing"),
+    ]
+    # The rows themselves give the same order again.
+    assert [row.name for row in rows_of((), rows, EXECUTION)] == ["Prepare", "Train", "Check", "Extra"]
+
+
+def test_row_of_a_failed_training_step() -> None:
+    """The row names the job and links to it and to its log, encoded as the console does."""
+    failed = step(
+        "Train",
+        "Failed",
+        FailureReason="AlgorithmError: no data\x1b[31m",
+        AttemptCount=2,
+        StartTime=START,
+        EndTime=START + timedelta(seconds=90.5),
+        Metadata={"TrainingJob": {"Arn": JOB}},
+    )
+
+    (row,) = rows_of([failed], (), EXECUTION)
+
+    home = "https://eu-central-1.console.aws.amazon.com"
+    assert row.model_dump(mode="json") == {
+        "name": "Train",
+        "type": "Training",
+        "state": "Failed",
+        "status": "Failed",
+        "started_at": "2026-01-01T00:00:00Z",
+        "ended_at": "2026-01-01T00:01:30.500000Z",
+        "seconds": 90.5,
+        "attempt": 2,
+        "cache_hit": False,
+        "reason": "AlgorithmError: no data\N{REPLACEMENT CHARACTER}[31m",
+        "job_arn": JOB,
+        "job_name": "pipelines-abc-Train-x1",
+        "console_url": f"{home}/sagemaker/home?region=eu-central-1#/jobs/pipelines-abc-Train-x1",
+        "log_url": f"{home}/cloudwatch/home?region=eu-central-1#logsV2:log-groups/log-group/"
+        "$252Faws$252Fsagemaker$252FTrainingJobs$3FlogStreamNameFilter$3Dpipelines-abc-Train-x1$252F",
+        "log_lines": [],
+    }
+
+
+def test_isolated_partition_has_no_links() -> None:
+    """There is no public console to link to."""
+    execution = EXECUTION.replace("arn:aws:", "arn:aws-iso:")
+
+    (row,) = rows_of([step("Train", Metadata={"TrainingJob": {"Arn": JOB}})], (), execution)
+
+    assert (row.console_url, row.log_url, row.job_name) == (None, None, "pipelines-abc-Train-x1")
+
+
+@pytest.mark.parametrize(
+    ("metadata", "outputs"),
+    [
+        ({"RegisterModel": {"Arn": "arn:mp"}}, {"model_package_arn": "arn:mp"}),
+        ({"Condition": {"Outcome": "True"}}, {"outcome": "True"}),
+        ({"TuningJob": {"Arn": "arn:t"}}, {"tuning_job_arn": "arn:t"}),
+        ({"AutoMLJob": {"Arn": "arn:a"}}, {"auto_ml_job_arn": "arn:a"}),
+        (
+            {"Lambda": {"Arn": "arn:l", "OutputParameters": [{"Name": "a", "Value": "1"}]}},
+            {"lambda_arn": "arn:l", "output_parameters": {"a": "1"}},
+        ),
+        (
+            {"Callback": {"CallbackToken": "secret", "SqsQueueUrl": "https://q", "OutputParameters": []}},
+            {"sqs_queue_url": "https://q", "output_parameters": {}},
+        ),
+        ({"EMR": {"ClusterId": "j-1", "StepId": "s-1"}}, {"cluster_id": "j-1", "step_id": "s-1"}),
+        (
+            {"QualityCheck": {"CheckType": "DATA", "CheckJobArn": "arn:c", "SkipCheck": False}},
+            {"check_type": "DATA", "check_job_arn": "arn:c", "skip_check": False},
+        ),
+        ({"Fail": {"ErrorMessage": "auc"}}, {"error_message": "auc"}),
+        ({"QuantumJob": {"Arn": "arn:q", "Qubits": 3}}, {"quantum_job_arn": "arn:q", "qubits": 3}),
+        ({"RegisterModel": {}}, None),
+        ({}, None),
+    ],
+)
+def test_outputs_of_each_kind(metadata: dict[str, Any], outputs: dict[str, Any] | None) -> None:
+    """An unknown kind is given as AWS gives it. The token of a callback is left out."""
+    assert outputs_by_step([step("It", Metadata=metadata)]) == ({"It": outputs} if outputs else {})
+
+
+def test_every_kind_with_a_job_is_in_the_table() -> None:
+    """A new kind in botocore that has an ARN of its own needs an entry."""
+    model = Session().get_service_model("sagemaker")
+    metadata: Any = model.shape_for("PipelineExecutionStepMetadata")
+    kinds = metadata.members
+    with_arn = {
+        name for name, shape in kinds.items() if "Arn" in shape.members or "CheckJobArn" in shape.members
+    }
+    assert with_arn - {"ForEach"} <= STEP_KINDS.keys()
+
+
+def test_model_packages_are_found() -> None:
+    """The asset event gets the ARNs of all registered models."""
+    steps = [
+        step("B", Metadata={"RegisterModel": {"Arn": "arn:2"}}),
+        step("A", Metadata={"Model": {"Arn": "arn:m"}}),
+    ]
+    assert model_package_arns(outputs_by_step(steps)) == ["arn:2"]
+
+
+@pytest.mark.parametrize(
+    ("metadata", "source"),
+    [
+        (
+            {"ProcessingJob": {"Arn": "arn:aws:sagemaker:r:1:processing-job/p"}},
+            ("/aws/sagemaker/ProcessingJobs", "p/"),
+        ),
+        (
+            {"TuningJob": {"Arn": "arn:aws:sagemaker:r:1:hyper-parameter-tuning-job/t"}},
+            ("/aws/sagemaker/TrainingJobs", "t-"),
+        ),
+        (
+            {"ClarifyCheck": {"CheckJobArn": "arn:aws:sagemaker:r:1:processing-job/c"}},
+            ("/aws/sagemaker/ProcessingJobs", "c/"),
+        ),
+        ({"Lambda": {"Arn": "arn:aws:lambda:r:1:function:notify"}}, ("/aws/lambda/notify", "")),
+        ({"RegisterModel": {"Arn": "arn:aws:sagemaker:r:1:model-package/g/1"}}, None),
+        ({"TrainingJob": {"Arn": "not an ARN"}}, None),
+        ({"TrainingJob": "not a dict"}, None),
+        (None, None),
+    ],
+)
+def test_log_source(metadata: Any, source: tuple[str, str] | None) -> None:
+    """Each kind of job has its log group and prefix."""
+    assert log_source(step("It", Metadata=metadata)) == source
+
+
+def test_emr_serverless_links_to_its_log_folder() -> None:
+    """EMR writes to S3."""
+    metadata = {"EMRServerless": {"JobRunId": "1", "LogFilePath": "s3://logs/emr run/1"}}
+
+    (row,) = rows_of([step("Spark", "Failed", Metadata=metadata)], (), EXECUTION)
+
+    assert row.log_url == (
+        "https://eu-central-1.console.aws.amazon.com/s3/buckets/logs?region=eu-central-1&prefix=emr%20run%2F1"
+    )
+
+
+def test_iterations_of_a_loop_have_names_of_their_own() -> None:
+    """ForEach repeats the names of its steps."""
+    steps = [step("Score", IterationContext={"ParentStepName": "Loop", "Index": index}) for index in (0, 1)]
+    assert [row.name for row in rows_of(steps, (), EXECUTION)] == ["Score[0]", "Score[1]"]
+
+
+@pytest.mark.parametrize("count", [60, 200, 1000])
+def test_rows_fit_into_an_xcom(count: int) -> None:
+    """Links go first, then names of jobs; 200 steps are complete apart from that."""
+    metadata = {"TrainingJob": {"Arn": JOB}}
+    times: dict[str, Any] = {"StartTime": START, "EndTime": START + timedelta(seconds=1)}
+    steps = [step(f"TrainTheModelNumber{n:04}", Metadata=metadata, **times) for n in range(count - 1)]
+    steps.append(step("Bad", "Failed", FailureReason="x" * 1300, Metadata=metadata))
+
+    fitted, note = fit_rows(rows_of(steps, (), EXECUTION))
+
+    assert len(json.dumps(fitted).encode()) <= MAX_XCOM_BYTES
+    if count <= 200:
+        assert (len(fitted), note) == (count, None)
+        assert next(row for row in fitted if row["name"] == "Bad")["log_url"]
+    else:
+        assert note == f"The XCom steps has the first {len(fitted)} of 1000 steps: the rest is too long."
+
+
+def test_outputs_fit_into_an_xcom() -> None:
+    """Model packages are kept; the note names what is left out."""
+    outputs: dict[str, Any] = {f"Call{n:02}": {"output_parameters": {"x": "y" * 1000}} for n in range(60)}
+    outputs["Register"] = {"model_package_arn": "arn:mp"}
+
+    fitted, note = fit_outputs(outputs)
+
+    assert len(json.dumps(fitted).encode()) <= MAX_XCOM_BYTES
+    assert "Register" in fitted
+    assert note is not None
+    assert note.startswith(f"The XCom outputs has {len(fitted)} of 61 steps. Too long: Call")
+
+
+@pytest.mark.parametrize("value", ["text", [{"name": 1}], {"a": 1}, [1], [{"name": "x" * 10, "state": None}]])
+def test_edited_xcom_counts_as_none(value: Any) -> None:
+    """Others can edit XComs."""
+    assert parse_rows(value) == []
+
+
+def test_metadata_is_bounded() -> None:
+    """Whatever a response holds, what is kept of it is JSON of limited size."""
+    deep: Any = "end"
+    for _ in range(50):
+        deep = {"x": deep}
+    metadata = {
+        "Lambda": {
+            "Arn": "a" * 9000,
+            "Deep": deep,
+            "Many": list(range(5000)),
+            "Bytes": b"x",
+            "Nan": float("nan"),
+        }
+    }
+
+    (made,) = outputs_by_step([step("It", Metadata=metadata)]).values()
+
+    assert len(json.dumps(made)) < 4000
+    assert len(made["lambda_arn"]) == 1024
+
+
+def test_declared_steps_with_branches() -> None:
+    """The steps of both branches of a condition follow it."""
+    definition = {
+        "Steps": [
+            {"Name": "Train", "Type": "Training"},
+            {
+                "Name": "Check",
+                "Type": "Condition",
+                "Arguments": {
+                    "IfSteps": [{"Name": "Register", "Type": "RegisterModel"}],
+                    "ElseSteps": [{"Name": "Fail", "Type": "Fail"}],
+                },
+            },
+            {"Name": "Notify", "Type": "Lambda"},
+        ]
+    }
+    names = [name for name, _ in declared_steps(json.dumps(definition))]
+    assert names == ["Train", "Check", "Register", "Fail", "Notify"]
+
+
+@pytest.mark.parametrize(
+    "definition",
+    [None, "", "[]", "{", '{"Steps": 3}', '{"Steps": [1, {"Name": 2}, {"Arguments": {"IfSteps": 7}}]}'],
+)
+def test_damaged_definition_declares_nothing(definition: str | None) -> None:
+    """Any user of the account may have written it."""
+    assert declared_steps(definition) == []
+
+
+def test_huge_definition_is_cut() -> None:
+    """A definition of a megabyte must not fill the database."""
+    steps = [{"Name": f"S{n}", "Type": "Training"} for n in range(MAX_STEPS + 100)]
+    assert len(declared_steps(json.dumps({"Steps": steps}))) == MAX_STEPS
+
+
+def test_snake_case() -> None:
+    """AWS's names in Python's spelling."""
+    assert [
+        snake_case(name) for name in ("SqsQueueUrl", "S3OutputLocation", "EMRServerless", "CheckJobArn")
+    ] == [
+        "sqs_queue_url",
+        "s3_output_location",
+        "emr_serverless",
+        "check_job_arn",
+    ]

@@ -310,6 +310,8 @@ class ExecutionEvent(BaseModel):
     :param started_at: AWS's CreationTime of the execution.
     :param ended_at: AWS's LastModifiedTime, if the execution has ended.
     :param attempt: the attempt of the execution: 0 for its start, n for its n-th resume.
+    :param attempt_started_at: when the attempt began, if it is a resume; None for the start, and in events of
+        an earlier version.
     """
 
     model_config = _STRICT
@@ -324,6 +326,7 @@ class ExecutionEvent(BaseModel):
     started_at: UtcTime | None
     ended_at: UtcTime | None
     attempt: int = 0
+    attempt_started_at: UtcTime | None = None
 
     @model_validator(mode="after")
     def _ended_has_a_status(self) -> ExecutionEvent:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
@@ -13,6 +13,9 @@ from polysync_airflow.execution.models import ExecutionEvent, ExecutionRecord, F
 from polysync_airflow.execution.steps.rows import StepRow
 from polysync_airflow.execution.texts import describe_validation_error
 from polysync_airflow.states import PolysyncState, state_of
+
+OnCompletedWithFailures = Literal["fail", "succeed"]
+OnCancelled = Literal["fail", "skip", "retry"]
 
 
 def parse_event(event: Mapping[str, Any] | None) -> ExecutionEvent:
@@ -131,6 +134,9 @@ _VERBS = {
 
 
 def _seconds(end: ExecutionEvent) -> float | None:
-    if end.started_at is None or end.ended_at is None:
+    # AWS keeps the creation time of a resumed execution, and a user may resume it days after it has failed.
+    started_at = end.attempt_started_at or end.started_at
+    if started_at is None or end.ended_at is None:
         return None
-    return (end.ended_at - end.started_at).total_seconds()
+    # The time of a resume is that of this host's clock.
+    return max(0.0, (end.ended_at - started_at).total_seconds())

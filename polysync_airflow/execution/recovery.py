@@ -10,8 +10,12 @@ Rules:
 3. In the same epoch, a try continues with the stored execution. If the execution runs, the try waits for its
    end. If it succeeded, the try takes its result. If it failed, the try resumes or replaces it. If it was
    stopped, the try replaces it.
-4. In a new epoch, the user wants a new execution. If the stored execution still runs, the try stops it first.
-5. Two executions of a task never run at the same time: a try starts a new one only after the end of the
+4. In a new epoch, ``on_clear`` decides: the user wants a new execution, or the rest of one that has failed.
+   If the stored execution still runs, the user wants a new one in its place, and the try stops it first.
+5. A resume belongs to the epoch of the try that requests it. Its token and its epoch are stored together,
+   before the request. While AWS has not responded to it, a retry sends the same request again, whatever
+   ``retry_mode`` says: AWS may still begin the resume, so nothing may be started beside it.
+6. Two executions of a task never run at the same time: a try starts a new one only after the end of the
    stored one.
 
 Everything here is pure. ``operators/starter.py`` makes the calls to AWS and updates the record.
@@ -22,7 +26,7 @@ from __future__ import annotations
 from enum import Enum, auto
 from typing import Literal
 
-from polysync_airflow.execution.models import StoredExecution
+from polysync_airflow.execution.models import StartRequest, StoredExecution
 from polysync_airflow.states import (
     STATUS_COMPLETED_WITH_FAILURES,
     STATUS_STOPPING,
@@ -32,6 +36,7 @@ from polysync_airflow.states import (
 )
 
 RetryMode = Literal["new", "resume"]
+OnClear = Literal["new", "resume"]
 
 
 class Action(Enum):
@@ -59,6 +64,7 @@ def next_action(
     status: str | None,
     *,
     retry_mode: RetryMode = "new",
+    on_clear: OnClear = "new",
     failures_succeed: bool = False,
     may_stop: bool = True,
 ) -> Action:
@@ -68,7 +74,8 @@ def next_action(
     :param stored: the record of the earlier tries; None if there is none or its execution no longer exists.
     :param epoch: the epoch of this try, which is Airflow's ``max_tries``.
     :param status: AWS status of the stored execution; None if it was not described yet.
-    :param retry_mode: whether a failed execution is replaced (``new``) or resumed (``resume``).
+    :param retry_mode: whether a retry replaces a failed execution (``new``) or resumes it (``resume``).
+    :param on_clear: the same for the first try after a clear.
     :param failures_succeed: whether CompletedWithFailures counts as a success.
     :param may_stop: whether a running execution of an earlier epoch may be stopped; if not, the try waits for
         its end.
@@ -80,11 +87,34 @@ def next_action(
     if status is None:
         return Action.DESCRIBE
     if stored.epoch != epoch:
-        return _in_new_epoch(status, may_stop=may_stop)
-    return _in_same_epoch(status, retry_mode=retry_mode, failures_succeed=failures_succeed)
+        resumes = on_clear == "resume" and not (status == STATUS_COMPLETED_WITH_FAILURES and failures_succeed)
+        return _in_new_epoch(status, resumes=resumes, may_stop=may_stop)
+    resumes = retry_mode == "resume" or stored.resume_is_pending
+    return _in_same_epoch(status, resumes=resumes, failures_succeed=failures_succeed)
 
 
-def _in_same_epoch(status: str, *, retry_mode: RetryMode, failures_succeed: bool) -> Action:
+def unused_arguments(sent: StartRequest, current: StartRequest) -> list[str]:
+    """
+    Return the arguments whose current values a resume does not use, since AWS keeps those of the start.
+
+    :param sent: the request that started the execution.
+    :param current: the request that would start an execution now. Its display name and its token are
+        different for each try, so they are not compared.
+    """
+    names = (
+        "pipeline_name",
+        "execution_description",
+        "max_parallel_steps",
+        "execution_role_arn",
+        "pipeline_version_id",
+    )
+    changed = [name for name in names if getattr(sent, name) != getattr(current, name)]
+    before, now = sent.pipeline_parameters, current.pipeline_parameters
+    parameters = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
+    return changed + [f"pipeline_parameters[{name!r}]" for name in parameters]
+
+
+def _in_same_epoch(status: str, *, resumes: bool, failures_succeed: bool) -> Action:
     if status == STATUS_STOPPING:
         return Action.WAIT_FOR_END
     if not has_ended(status) or state_of(status) is PolysyncState.SUCCESS:
@@ -93,12 +123,12 @@ def _in_same_epoch(status: str, *, retry_mode: RetryMode, failures_succeed: bool
         return Action.START
     if status == STATUS_COMPLETED_WITH_FAILURES and failures_succeed:
         return Action.REATTACH
-    return Action.RESUME if retry_mode == "resume" else Action.START
+    return Action.RESUME if resumes else Action.START
 
 
-def _in_new_epoch(status: str, *, may_stop: bool) -> Action:
+def _in_new_epoch(status: str, *, resumes: bool, may_stop: bool) -> Action:
     if has_ended(status):
-        return Action.START
+        return Action.RESUME if resumes and state_of(status) is PolysyncState.FAILED else Action.START
     if status == STATUS_STOPPING or not may_stop:
         return Action.WAIT_FOR_END
     return Action.STOP

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 
 from polysync_airflow.exceptions import PolysyncError, SageMakerApiError
@@ -84,8 +84,8 @@ class Waiter:
     :param execution_arn: the execution.
     :param pipeline_name: its pipeline, for log lines; None where only the ARN is known.
     :param poll_interval: seconds between two polls.
-    :param since: when the wait began, in seconds since the epoch.
-    :param deadline: when it ends at the latest, in seconds since the epoch.
+    :param since: when the attempt of the execution began, in seconds since the epoch.
+    :param deadline: when the wait ends at the latest, in seconds since the epoch.
     :param attempt: the attempt of the execution: 0 for its start, n for its n-th resume.
     :param last_status: AWS's last known status.
     :param started_at: AWS's creation time of the execution.
@@ -219,4 +219,5 @@ class Waiter:
             started_at=self.started_at,
             ended_at=description.modified_at if description else None,
             attempt=self.attempt,
+            attempt_started_at=datetime.fromtimestamp(self.since, UTC) if self.attempt else None,
         )

@@ -1,5 +1,6 @@
 """
-The part of the Start operator that stops the execution when its task is killed or fails without another try.
+The part of the Start operator that stops the execution when its task ends before it: when the task is killed,
+fails without another try, or does not wait any longer.
 
 A task whose process has died cannot run this code; for such tasks there is ``failure_callback.py``. For
 deferred tasks, ``on_kill`` of the trigger stops the execution.
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from polysync_airflow.airflow_compat.sdk import AirflowFailException
 from polysync_airflow.aws.retry import STOP_TIMEOUT_SECONDS
-from polysync_airflow.exceptions import PolysyncError
+from polysync_airflow.exceptions import PolysyncError, StoredRecordError
 from polysync_airflow.operators.base import ExecutionOperator
 from polysync_airflow.operators.failure_callback import stop_orphaned_execution
 from polysync_airflow.records.ownership import Owner
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
     from airflow.sdk.definitions.mappedoperator import OperatorPartial
 
-    from polysync_airflow.execution.models import StoredExecution
+    from polysync_airflow.execution.models import ExecutionEvent, StoredExecution
     from polysync_airflow.operators.starter import ExecutionStarter
     from polysync_airflow.records.port import RecordStore
     from polysync_airflow.records.proof import OwnTarget
@@ -131,6 +132,35 @@ class StopOnKillOperator(ExecutionOperator):
         if result.failed and owner is Owner.THIS_TRY:
             store.withdraw_stop(record)
         return result.text if record.execution_arn else f"Execution {arn}: {result.text}"
+
+    def _own_record(self, context: Context) -> tuple[RecordStore, StoredExecution | None]:
+        """
+        Return the record of this try's execution; after a deferral, it is read again.
+
+        :raises StoredRecordError: the record is damaged, or was not written by this task.
+        """
+        if self._starter:
+            return self._starter.store, self._starter.record
+        from polysync_airflow.records.store import own_record
+
+        return own_record(context, self.own_target)
+
+    def _stop_after_wait(self, context: Context, end: ExecutionEvent) -> str:
+        """Stop the execution because the wait ended before it did; return the result as a sentence."""
+        if not self.stop_on_kill:
+            self.execution_handled = True
+            return KEPT
+        try:
+            store, record = self._own_record(context)
+        except StoredRecordError as error:
+            return f"The execution was not stopped: {error}"
+        if record is None or record.execution_arn != end.execution_arn:
+            return (
+                "The execution was not stopped, because the record of this task is missing or names another."
+            )
+        owner = store.announce_stop(record)
+        self.execution_handled = owner is not Owner.UNKNOWN
+        return self._stop_if_owned(store, record, owner)
 
     @contextmanager
     def _stop_on_final_failure(self, context: Context) -> Iterator[None]:

@@ -17,10 +17,14 @@ from polysync_airflow.execution.models import (
     MAX_POLL_INTERVAL,
     ExecutionEvent,
     FailedStep,
-    StoredExecution,
     region_from_arn,
 )
-from polysync_airflow.execution.outcome import outcome_message, parse_event
+from polysync_airflow.execution.outcome import (
+    OnCancelled,
+    OnCompletedWithFailures,
+    outcome_message,
+    parse_event,
+)
 from polysync_airflow.execution.parameters import (
     MAX_LOG_LINES,
     MIN_PROGRESS_INTERVAL,
@@ -28,7 +32,7 @@ from polysync_airflow.execution.parameters import (
     check_count,
     check_seconds,
 )
-from polysync_airflow.execution.recovery import RetryMode
+from polysync_airflow.execution.recovery import OnClear, RetryMode
 from polysync_airflow.execution.waiter import Finish
 from polysync_airflow.links import PolysyncFailedStepLogLink, PolysyncPipelineExecutionLink
 from polysync_airflow.operators.base import (
@@ -38,15 +42,9 @@ from polysync_airflow.operators.base import (
     DEFAULT_TIMEOUT,
     apply_retry_policy,
 )
-from polysync_airflow.operators.on_kill import KEPT, StopOnKillOperator
-from polysync_airflow.operators.outcome.errors import (
-    OnCancelled,
-    OnCompletedWithFailures,
-    OutcomeRules,
-    raise_unless_ended,
-)
+from polysync_airflow.operators.on_kill import StopOnKillOperator
+from polysync_airflow.operators.outcome.errors import OutcomeRules, raise_unless_ended
 from polysync_airflow.operators.outcome.xcoms import push_ended, push_started
-from polysync_airflow.records.ownership import Owner
 from polysync_airflow.states import PolysyncState, has_ended, state_of
 
 if TYPE_CHECKING:
@@ -56,7 +54,6 @@ if TYPE_CHECKING:
     # Imported when a task runs: Airflow parses a DAG file every 30 seconds.
     from polysync_airflow.operators.outcome.steps import StepReport, StepReporter
     from polysync_airflow.operators.starter import StartResult
-    from polysync_airflow.records.port import RecordStore
     from polysync_airflow.records.proof import OwnTarget
 
 
@@ -72,7 +69,7 @@ class PolysyncStartPipelineOperator(StopOnKillOperator):
 
     At most one execution runs for one task instance. A retry continues with the execution of the previous
     try, even if that try died before it received the ARN. After a clear, the next try stops the old
-    execution before it starts a new one.
+    execution before it starts a new one, or resumes it if it has failed (``on_clear``).
 
     The task pushes the XComs ``execution_arn``, ``console_url``, ``state`` (a Polysync state), ``run`` and
     ``steps`` as soon as the execution exists. It pushes the last three again when the wait has ended, even if
@@ -104,6 +101,8 @@ class PolysyncStartPipelineOperator(StopOnKillOperator):
         or ``retry`` (an ordinary failure, which uses retries).
     :param retry_mode: what a retry does when the previous execution failed: ``new`` starts another execution,
         ``resume`` continues the execution from the failed steps (RetryPipelineExecution).
+    :param on_clear: what a cleared task does if its execution has failed: ``new`` or ``resume``. If the
+        execution runs, succeeded or was stopped, a new one starts (after the stop of the one that runs).
     :param progress_interval: seconds between two lists of the steps while the task waits, at least 10; None
         for none. Their changes are written to the task's log.
     :param failed_step_log_lines: how many lines of the log of a failed step the error shows; 0 for none.
@@ -153,6 +152,7 @@ class PolysyncStartPipelineOperator(StopOnKillOperator):
         on_completed_with_failures: OnCompletedWithFailures = "fail",
         on_cancelled: OnCancelled = "fail",
         retry_mode: RetryMode = "new",
+        on_clear: OnClear = "new",
         progress_interval: float | None = DEFAULT_PROGRESS_INTERVAL,
         failed_step_log_lines: int = DEFAULT_LOG_LINES,
         **kwargs: Any,
@@ -170,6 +170,7 @@ class PolysyncStartPipelineOperator(StopOnKillOperator):
         check_choice("on_completed_with_failures", on_completed_with_failures, OnCompletedWithFailures)
         check_choice("on_cancelled", on_cancelled, OnCancelled)
         check_choice("retry_mode", retry_mode, RetryMode)
+        check_choice("on_clear", on_clear, OnClear)
         if progress_interval is not None:
             check_seconds(
                 "progress_interval",
@@ -189,6 +190,7 @@ class PolysyncStartPipelineOperator(StopOnKillOperator):
         self.on_completed_with_failures = on_completed_with_failures
         self.on_cancelled = on_cancelled
         self.retry_mode = retry_mode
+        self.on_clear = on_clear
         self.progress_interval = progress_interval
         self.failed_step_log_lines = failed_step_log_lines
 
@@ -220,6 +222,7 @@ class PolysyncStartPipelineOperator(StopOnKillOperator):
         :raises TriggerEventError: ``event`` is not an event of this provider's trigger.
         """
         raise_unless_ended(parse_event(event))
+        self.on_clear = self._on_clear_after_wait
         return self.execute(context)
 
     @apply_retry_policy
@@ -256,18 +259,6 @@ class PolysyncStartPipelineOperator(StopOnKillOperator):
 
         return own_target(self.hook, self.pipeline_name, self.execution_role_arn, self.log.warning)
 
-    def _own_record(self, context: Context) -> tuple[RecordStore, StoredExecution | None]:
-        """
-        Return the record of this try's execution; after a deferral, it is read again.
-
-        :raises StoredRecordError: the record is damaged, or was not written by this task.
-        """
-        if self._starter:
-            return self._starter.store, self._starter.record
-        from polysync_airflow.records.store import own_record
-
-        return own_record(context, self.own_target)
-
     def _was_stopped_by_earlier_try(self, context: Context, end: ExecutionEvent) -> bool:
         """
         Return whether an earlier try of this task stopped the execution, after this try had gone on with it.
@@ -295,23 +286,6 @@ class PolysyncStartPipelineOperator(StopOnKillOperator):
         )
         return True
 
-    def _stop_after_wait(self, context: Context, end: ExecutionEvent) -> str:
-        """Stop the execution because the wait ended before it did; return the result as a sentence."""
-        if not self.stop_on_kill:
-            self.execution_handled = True
-            return KEPT
-        try:
-            store, record = self._own_record(context)
-        except StoredRecordError as error:
-            return f"The execution was not stopped: {error}"
-        if record is None or record.execution_arn != end.execution_arn:
-            return (
-                "The execution was not stopped, because the record of this task is missing or names another."
-            )
-        owner = store.announce_stop(record)
-        self.execution_handled = owner is not Owner.UNKNOWN
-        return self._stop_if_owned(store, record, owner)
-
     def _start_or_reattach(self, context: Context) -> StartResult:
         from polysync_airflow.operators.request import build_request
         from polysync_airflow.operators.starter import ExecutionStarter
@@ -324,6 +298,7 @@ class PolysyncStartPipelineOperator(StopOnKillOperator):
             epoch=context["ti"].max_tries,
             deadline=time.time() + self._timeout_seconds,
             retry_mode=self.retry_mode,
+            on_clear=self.on_clear,
             failures_succeed=self.on_completed_with_failures == "succeed",
             stop_on_kill=self.stop_on_kill,
             raise_if_killed=self._raise_if_killed,
@@ -340,9 +315,15 @@ class PolysyncStartPipelineOperator(StopOnKillOperator):
                 self._wait_for_end(waiter, method_name="execute_after_end", stop_on_kill=self.stop_on_kill)
             )
             starter.deadline = time.time() + self._timeout_seconds
+            starter.on_clear = self._on_clear_after_wait
             result = starter.start_or_reattach(make_request)
         self._raise_if_killed()
         return result
+
+    @property
+    def _on_clear_after_wait(self) -> OnClear:
+        # An execution that ran when its task was cleared is replaced, even if it fails while it is stopped.
+        return "new" if self.stop_on_kill else self.on_clear
 
     def _wait_for_execution(self, context: Context, result: StartResult) -> ExecutionEvent:
         record = result.record

@@ -23,9 +23,9 @@ from polysync_airflow.execution.models import (
     StoredExecution,
     region_from_arn,
 )
-from polysync_airflow.execution.recovery import Action, RetryMode, next_action
+from polysync_airflow.execution.recovery import Action, OnClear, RetryMode, next_action, unused_arguments
 from polysync_airflow.records.port import RecordStore
-from polysync_airflow.states import has_ended
+from polysync_airflow.states import PolysyncState, has_ended, state_of
 
 if TYPE_CHECKING:
     from polysync_airflow.hooks import PolysyncSageMakerHook
@@ -66,7 +66,8 @@ class ExecutionStarter:
     :param epoch: the try's epoch, which is Airflow's ``max_tries``.
     :param deadline: when to stop retrying calls that fail with transient errors (seconds since the Unix
         epoch).
-    :param retry_mode: whether a failed execution is replaced or resumed.
+    :param retry_mode: whether a retry replaces or resumes a failed execution.
+    :param on_clear: whether the first try after a clear replaces or resumes a failed execution.
     :param failures_succeed: whether CompletedWithFailures counts as a success.
     :param stop_on_kill: whether a running execution of an earlier epoch may be stopped.
     :param raise_if_killed: called before every request that costs money; raises if the task was killed.
@@ -79,6 +80,7 @@ class ExecutionStarter:
     epoch: int
     deadline: float
     retry_mode: RetryMode
+    on_clear: OnClear
     failures_succeed: bool
     stop_on_kill: bool
     raise_if_killed: Callable[[], None]
@@ -108,6 +110,7 @@ class ExecutionStarter:
             elif action is Action.DESCRIBE or description is None:
                 description = self._describe(self.record)
             elif action is Action.RESUME:
+                self._log_unused_arguments(self.record, make_request)
                 resumed, description = self._resume(self.record)
                 if resumed:
                     return resumed
@@ -129,6 +132,7 @@ class ExecutionStarter:
             self.epoch,
             description.status if description else None,
             retry_mode=self.retry_mode,
+            on_clear=self.on_clear,
             failures_succeed=self.failures_succeed,
             may_stop=self.stop_on_kill,
         )
@@ -238,15 +242,8 @@ class ExecutionStarter:
             runs all the same.
         """
         self.raise_if_killed()
-        if not record.resume_is_pending:
-            token = f"polysync-{uuid.uuid4()}"
-            record = self._update_record(
-                record,
-                resumes=record.resumes + 1,
-                resume_token=token,
-                resumed_at=None,
-                stop_requested_by=None,
-            )
+        is_of_earlier_epoch = record.resume_is_pending and record.epoch != self.epoch
+        record = self._store_resume(record)
         hook = self.hook_for_region(region_from_arn(record.arn))
         self._log_steps(hook, record.arn)
         try:
@@ -262,8 +259,13 @@ class ExecutionStarter:
                 raise
             self.log.warning("Execution %s cannot be resumed: %s", record.arn, error)
         else:
+            record = self._update_record(record, resumed_at=_now())
+            if is_of_earlier_epoch and self._has_failed(record):
+                # AWS had accepted the resume before the clear, and it has failed since. AWS does nothing for
+                # a token that it knows, but the user wants the failed steps to run now.
+                return self._resume(record)
             self.log.info("Execution %s: resumed", record.arn)
-            return StartResult(self._update_record(record, resumed_at=_now())), None
+            return StartResult(record), None
         # AWS may refuse because it has already accepted an earlier request for the same resume. Then the
         # execution runs, and no new one may be started beside it.
         description = self._describe(record)
@@ -274,6 +276,44 @@ class ExecutionStarter:
         )
         self.record = None
         return None, None
+
+    def _store_resume(self, record: StoredExecution) -> StoredExecution:
+        # Token and epoch in one write: before it, the next try decides as this one has. After it, the next
+        # try sends the same token, and the retries that follow are retries of this resume.
+        if record.resume_is_pending:
+            return record if record.epoch == self.epoch else self._update_record(record, epoch=self.epoch)
+        return self._update_record(
+            record,
+            epoch=self.epoch,
+            resumes=record.resumes + 1,
+            resume_token=f"polysync-{uuid.uuid4()}",
+            resumed_at=None,
+            stop_requested_by=None,
+        )
+
+    def _has_failed(self, record: StoredExecution) -> bool:
+        description = self._describe(record)
+        return description is not None and state_of(description.status) is PolysyncState.FAILED
+
+    def _log_unused_arguments(
+        self, record: StoredExecution, make_request: Callable[[], StartRequest]
+    ) -> None:
+        try:
+            unused = unused_arguments(record.request, make_request())
+        except PolysyncError as error:
+            self.log.warning(
+                "Execution %s: the arguments of this try are not valid, and are not used: %s",
+                record.arn,
+                error,
+            )
+            return
+        if unused:
+            self.log.warning(
+                "Execution %s: AWS resumes it with the values of its start. The arguments that have other "
+                "values now are not used: %s",
+                record.arn,
+                ", ".join(unused),
+            )
 
     def _log_steps(self, hook: PolysyncSageMakerHook, arn: str) -> None:
         try:

@@ -2,49 +2,64 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from itertools import product
 
 import pytest
 
 from polysync_airflow.execution.models import StartRequest, StoredExecution
-from polysync_airflow.execution.recovery import Action, RetryMode, next_action
+from polysync_airflow.execution.recovery import (
+    Action,
+    OnClear,
+    RetryMode,
+    next_action,
+    unused_arguments,
+)
 from polysync_airflow.states import STATE_OF_STATUS
 
-# "*" matches any value. Status "-" was not described yet; "Pausing" is not known to this version.
+# "*" matches any value. Status "-" was not described yet; "Pausing" is not known to this version. "resume" is "open"
+# if the last resume was stored and AWS has not responded.
 TABLE = """
-record  epoch  status                 retry_mode  failures  may_stop  action
+record  epoch  status                 resume  retry_mode  on_clear  failures  may_stop  action
 
-none    *      *                      *           *         *         START
-no-arn  *      *                      *           *         *         RESEND_START
-arn     *      -                      *           *         *         DESCRIBE
+none    *      *                      *       *           *         *         *         START
+no-arn  *      *                      *       *           *         *         *         RESEND_START
+arn     *      -                      *       *           *         *         *         DESCRIBE
 
-arn     same   Executing              *           *         *         REATTACH
-arn     same   Pausing                *           *         *         REATTACH
-arn     same   Succeeded              *           *         *         REATTACH
-arn     same   Stopping               *           *         *         WAIT_FOR_END
-arn     same   Stopped                *           *         *         START
-arn     same   Failed                 new         *         *         START
-arn     same   Failed                 resume      *         *         RESUME
-arn     same   CompletedWithFailures  *           succeed   *         REATTACH
-arn     same   CompletedWithFailures  new         fail      *         START
-arn     same   CompletedWithFailures  resume      fail      *         RESUME
+arn     same   Executing              *       *           *         *         *         REATTACH
+arn     same   Pausing                *       *           *         *         *         REATTACH
+arn     same   Succeeded              *       *           *         *         *         REATTACH
+arn     same   Stopping               *       *           *         *         *         WAIT_FOR_END
+arn     same   Stopped                *       *           *         *         *         START
+arn     same   Failed                 none    new         *         *         *         START
+arn     same   Failed                 none    resume      *         *         *         RESUME
+arn     same   Failed                 open    *           *         *         *         RESUME
+arn     same   CompletedWithFailures  *       *           *         succeed   *         REATTACH
+arn     same   CompletedWithFailures  none    new         *         fail      *         START
+arn     same   CompletedWithFailures  none    resume      *         fail      *         RESUME
+arn     same   CompletedWithFailures  open    *           *         fail      *         RESUME
 
-arn     new    Executing              *           *         yes       STOP
-arn     new    Executing              *           *         no        WAIT_FOR_END
-arn     new    Pausing                *           *         yes       STOP
-arn     new    Pausing                *           *         no        WAIT_FOR_END
-arn     new    Stopping               *           *         *         WAIT_FOR_END
-arn     new    Succeeded              *           *         *         START
-arn     new    Failed                 *           *         *         START
-arn     new    CompletedWithFailures  *           *         *         START
-arn     new    Stopped                *           *         *         START
+arn     new    Executing              *       *           *         *         yes       STOP
+arn     new    Executing              *       *           *         *         no        WAIT_FOR_END
+arn     new    Pausing                *       *           *         *         yes       STOP
+arn     new    Pausing                *       *           *         *         no        WAIT_FOR_END
+arn     new    Stopping               *       *           *         *         *         WAIT_FOR_END
+arn     new    Succeeded              *       *           *         *         *         START
+arn     new    Stopped                *       *           *         *         *         START
+arn     new    Failed                 *       *           new       *         *         START
+arn     new    Failed                 *       *           resume    *         *         RESUME
+arn     new    CompletedWithFailures  *       *           new       *         *         START
+arn     new    CompletedWithFailures  *       *           resume    succeed   *         START
+arn     new    CompletedWithFailures  *       *           resume    fail      *         RESUME
 """
 COLUMNS, *ROWS = [tuple(line.split()) for line in TABLE.splitlines() if line]
 
 RECORDS = ("none", "no-arn", "arn")
 EPOCHS = ("same", "new")
 STATUSES = ("-", "Pausing", *STATE_OF_STATUS)
+RESUMES = ("none", "open")
 RETRY_MODES: tuple[RetryMode, ...] = ("new", "resume")
+ON_CLEAR: tuple[OnClear, ...] = ("new", "resume")
 FAILURES = ("succeed", "fail")
 MAY_STOP = ("yes", "no")
 
@@ -70,26 +85,29 @@ def row_of(*case: str) -> tuple[str, ...]:
 @pytest.mark.parametrize("record", RECORDS)
 def test_action_is_the_one_in_the_table(record: str, epoch: str, status: str) -> None:
     """Exactly one row of the table matches each combination, and ``next_action`` returns its action."""
-    stored = StoredExecution(
-        epoch=2, region_name="us-east-1", request=REQUEST, execution_arn=ARN if record == "arn" else None
-    )
-    for retry_mode, failures, may_stop in product(RETRY_MODES, FAILURES, MAY_STOP):
+    execution_arn = ARN if record == "arn" else None
+    stored = StoredExecution(epoch=2, region_name="us-east-1", request=REQUEST, execution_arn=execution_arn)
+    token = "polysync-".ljust(40, "1")
+    resumed = stored.model_copy(update={"resumes": 1, "resume_token": token})
+    options = product(RESUMES, RETRY_MODES, ON_CLEAR, FAILURES, MAY_STOP)
+    for resume, retry_mode, on_clear, failures, may_stop in options:
         action = next_action(
-            None if record == "none" else stored,
+            None if record == "none" else resumed if resume == "open" else stored,
             2 if epoch == "same" else 3,
             None if status == "-" else status,
             retry_mode=retry_mode,
+            on_clear=on_clear,
             failures_succeed=failures == "succeed",
             may_stop=may_stop == "yes",
         )
 
-        case = (record, epoch, status, retry_mode, failures, may_stop)
+        case = (record, epoch, status, resume, retry_mode, on_clear, failures, may_stop)
         assert action.name == row_of(*case)[-1], case
 
 
 def test_every_row_matches_a_case() -> None:
     """The table has no row without a case, for example of a status that no longer exists."""
-    cases = product(RECORDS, EPOCHS, STATUSES, RETRY_MODES, FAILURES, MAY_STOP)
+    cases = product(RECORDS, EPOCHS, STATUSES, RESUMES, RETRY_MODES, ON_CLEAR, FAILURES, MAY_STOP)
 
     assert {row_of(*case) for case in cases} == set(ROWS)
     assert {row[-1] for row in ROWS} == {action.name for action in Action}
@@ -101,3 +119,40 @@ def test_smaller_epoch_is_a_new_epoch() -> None:
 
     assert next_action(stored, 1, "Succeeded") is Action.START
     assert next_action(stored, 1, "Executing") is Action.STOP
+
+
+def test_resume_with_response_is_no_longer_open() -> None:
+    """After AWS has responded to the resume, a retry does what ``retry_mode`` says."""
+    answered = StoredExecution(
+        epoch=2,
+        region_name="us-east-1",
+        request=REQUEST,
+        execution_arn=ARN,
+        resumes=1,
+        resume_token="polysync-".ljust(40, "1"),
+        resumed_at=datetime(2026, 1, 1, tzinfo=UTC),
+    )
+
+    assert next_action(answered, 2, "Failed") is Action.START
+    assert next_action(answered, 2, "Failed", retry_mode="resume") is Action.RESUME
+
+
+def test_unused_arguments_are_those_that_differ() -> None:
+    """The values that a resume ignores are named; what differs in each try is not compared."""
+    sent = REQUEST.model_copy(update={"pipeline_parameters": {"Day": "1", "Shards": "4", "Old": "x"}})
+    current = sent.model_copy(
+        update={
+            "pipeline_parameters": {"Day": "2", "Shards": "4", "New": "y"},
+            "max_parallel_steps": 3,
+            "execution_display_name": "other",
+            "client_request_token": "polysync-".ljust(40, "2"),
+        }
+    )
+
+    assert unused_arguments(sent, sent) == []
+    assert unused_arguments(sent, current) == [
+        "max_parallel_steps",
+        "pipeline_parameters['Day']",
+        "pipeline_parameters['New']",
+        "pipeline_parameters['Old']",
+    ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from polysync_airflow.airflow_compat.sdk import AirflowSkipException
 from polysync_airflow.exceptions import (
@@ -13,11 +13,13 @@ from polysync_airflow.exceptions import (
     PipelineExecutionTimeoutError,
 )
 from polysync_airflow.execution.models import ExecutionEvent
-from polysync_airflow.execution.outcome import outcome_message, refusal_error
+from polysync_airflow.execution.outcome import (
+    OnCancelled,
+    OnCompletedWithFailures,
+    outcome_message,
+    refusal_error,
+)
 from polysync_airflow.states import STATUS_COMPLETED_WITH_FAILURES, PolysyncState, state_of
-
-OnCompletedWithFailures = Literal["fail", "succeed"]
-OnCancelled = Literal["fail", "skip", "retry"]
 
 
 @dataclass(frozen=True)

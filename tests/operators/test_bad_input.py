@@ -183,6 +183,7 @@ def test_all_invalid_arguments_are_in_one_message(emulator: EmulatorServer) -> N
         ({"timeout": -1}, "timeout = -1"),
         ({"timeout": float("nan")}, "timeout = nan"),
         ({"on_cancelled": "ignore"}, "one of fail, skip, retry"),
+        ({"on_clear": "continue"}, "one of new, resume"),
         ({"on_completed_with_failures": "skip"}, "one of fail, succeed"),
     ],
 )

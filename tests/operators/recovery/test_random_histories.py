@@ -115,6 +115,7 @@ def histories(draw: st.DrawFn) -> History:
                 {},
                 optional={
                     "retry_mode": st.sampled_from(["new", "resume"]),
+                    "on_clear": st.sampled_from(["new", "resume"]),
                     "stop_on_kill": st.booleans(),
                     "wait_for_completion": st.booleans(),
                     "on_completed_with_failures": st.just("succeed"),
@@ -255,11 +256,23 @@ def check_stops(history_run: HistoryRun) -> None:
         record.arn: max((run.attempt for run in record.engine.runs.values()), default=1)
         for record in history_run.execution_log.executions
     }
-    resumes = history_run.history.arguments.get("retry_mode") == "resume"
+    arguments = history_run.history.arguments
+    resumes = "resume" in (arguments.get("retry_mode"), arguments.get("on_clear"))
     for arn, tokens in stops.items():
         # A try may be killed before it sends the resume that it has stored.
         assert len(tokens) <= (1 + attempts[arn] if resumes else 1), f"more stops than attempts{history_run}"
         assert arn in attempts
+
+
+def check_resumes(history_run: HistoryRun) -> None:
+    """Assert that each clear, and each retry, resumes at most once, however often the request was sent."""
+    history, task = history_run.history, history_run.task
+    calls = history_run.emulator.control.calls(RETRY)
+    tokens = {call["request"]["ClientRequestToken"] for call in calls if call["request"]}
+    limit = history.clears if history.arguments.get("on_clear") == "resume" else 0
+    if history.arguments.get("retry_mode") == "resume":
+        limit = task.try_number - 1
+    assert len(tokens) <= limit, f"more resumes than clears and retries{history_run}"
 
 
 def check_result(history_run: HistoryRun) -> None:
@@ -299,5 +312,5 @@ def test_guarantees_hold_in_random_histories(
 
     history_run.run()
 
-    for check in (check_executions, check_errors, check_stops, check_result):
+    for check in (check_executions, check_errors, check_stops, check_resumes, check_result):
         check(history_run)

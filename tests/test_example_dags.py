@@ -31,7 +31,7 @@ def endpoint() -> Iterator[EmulatorServer]:
 
 @pytest.fixture
 def example(airflow_database: None, endpoint: EmulatorServer, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Return a function that runs an example DAG by its id and returns the finished DAG run."""
+    """Return a function that runs a DAG by its id, by default of an example, and returns the finished DAG run."""
     endpoint.control.reset()
     monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=endpoint.endpoint_url))
     if CAPABILITIES.task_sdk:
@@ -40,16 +40,16 @@ def example(airflow_database: None, endpoint: EmulatorServer, monkeypatch: pytes
         monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", None, raising=False)
         monkeypatch.delattr(task_runner, "SUPERVISOR_COMMS")
 
-    def run(dag_id: str) -> Any:
-        return dag_of(dag_id).test()
+    def run(dag_id: str, folder: Path = EXAMPLES) -> Any:
+        return dag_of(dag_id, folder).test()
 
     return run
 
 
-def dag_of(dag_id: str) -> Any:
-    """Parse the file of an example and return its DAG."""
+def dag_of(dag_id: str, folder: Path) -> Any:
+    """Parse the file of a DAG and return the DAG."""
     module = "airflow.dag_processing.dagbag" if CAPABILITIES.task_sdk else "airflow.models.dagbag"
-    bag = import_module(module).DagBag(EXAMPLES / f"{dag_id}.py")
+    bag = import_module(module).DagBag(folder / f"{dag_id}.py")
     assert bag.import_errors == {}
     (dag,) = bag.dags.values()
     assert dag.dag_id == dag_id
@@ -70,6 +70,19 @@ def test_all_examples_are_covered() -> None:
 def xcom(run: Any, task_id: str, key: str) -> Any:
     """Read an XCom from Airflow's database."""
     return run.get_task_instance(task_id).xcom_pull(task_ids=task_id, key=key)
+
+
+def asset_events(dag_id: str) -> dict[str, tuple[str, Any]]:
+    """Read the asset events of a DAG from Airflow's database: by task id, the URI and the extra."""
+    from airflow.utils.session import create_session
+
+    names = ("asset", "AssetEvent") if CAPABILITIES.task_sdk else ("dataset", "DatasetEvent")
+    model = getattr(import_module(f"airflow.models.{names[0]}"), names[1])
+    with create_session() as session:
+        events = session.query(model).filter_by(source_dag_id=dag_id).all()
+        by_task = {event.source_task_id: (event.uri, event.extra) for event in events}
+    assert len(by_task) == len(events)
+    return by_task
 
 
 def states_of(run: Any) -> list[tuple[str, int, str]]:
@@ -154,3 +167,27 @@ def test_import_and_fan_out_starts_one_execution_per_job(example: Any, endpoint:
         },
         "fanout": {"Shards": "5", "Note": note["DefaultValue"]},
     }
+
+
+def test_asset_events_name_the_execution(example: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In each mode, the event of the task's asset has the ARN and the console link in Airflow's database."""
+    folder = Path(__file__).parent / "operators" / "asset_events" / "dags"
+    local = "airflow.dag_processing.bundles.local.LocalDagBundle"
+    bundle = {"name": "asset-events", "classpath": local, "kwargs": {"path": str(folder)}}
+    monkeypatch.setenv("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST", json.dumps([bundle]))
+
+    run = example("retrain_and_publish", folder)
+
+    tasks = ("deferred", "on_the_worker", "started")
+    assert states_of(run) == [(task, -1, "success") for task in tasks]
+    assert asset_events("retrain_and_publish") == {
+        task: (
+            f"s3://ml-bucket/models/{task}",
+            {
+                "execution_arn": xcom(run, task, "execution_arn"),
+                "console_url": xcom(run, task, "console_url"),
+            },
+        )
+        for task in tasks
+    }
+    assert [xcom(run, task, "state") for task in tasks] == ["Success", "Success", "Running"]

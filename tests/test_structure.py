@@ -29,7 +29,15 @@ LAYERS = (
 FOLDER_LAYERS = {
     "airflow_compat": (
         {"capabilities", "connection_form", "retry_policy"},
-        {"connections", "database", "sdk", "supervisor", "task_instances", "task_process", "variables"},
+        {
+            "connections",
+            "database",
+            "sdk",
+            "supervisor",
+            "task_instances",
+            "task_process",
+            "variables",
+        },
         {"__init__"},
     ),
     "execution": (
@@ -85,7 +93,7 @@ FOLDER_LAYERS = {
         {"list_import", "start", "stop"},
         {"__init__"},
     ),
-    "operators.outcome": ({"errors", "xcoms"}, {"steps"}, {"__init__"}),
+    "operators.outcome": ({"asset_events", "errors", "xcoms"}, {"steps"}, {"__init__"}),
     "emulator": (
         {"errors"},
         {"protocol", "engine"},

@@ -1,10 +1,14 @@
-"""Reads the present state of a task instance and its XComs from Airflow, in a worker or in a triggerer."""
+"""The state of a task instance, its XComs and its asset events, in a worker or in a triggerer."""
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
 
 # Not a state of Airflow's.
 DELETED: Final = "deleted"
@@ -96,3 +100,36 @@ def previous_run(ti: Any) -> PreviousRun | None:
     """
     run = ti.get_previous_dagrun()
     return PreviousRun(run.run_id, run.state in ("success", "failed")) if run else None
+
+
+def outlet_event_extras(context: Context, outlet: Any) -> Iterator[dict[str, Any]]:
+    """
+    Yield the dicts that become the ``extra`` of an outlet's events.
+
+    An asset has one event. An alias has one event for each asset that a hook of the task has added; its own
+    dict comes first, which is stored in no event, but which a later hook may pass on. Airflow also allows
+    outlets of other types, which have no events.
+    https://airflow.apache.org/docs/apache-airflow/stable/authoring-and-scheduling/asset-scheduling.html
+
+    :param context: the task's context.
+    :param outlet: one of the task's outlets.
+    """
+    from airflow.providers.common.compat.sdk import Asset, AssetAlias
+
+    if not isinstance(outlet, (Asset, AssetAlias, *_reference_types())):
+        return
+    accessors: Any = context["outlet_events"]
+    accessor = accessors[outlet]
+    yield accessor.extra
+    # Airflow 2 calls assets datasets, and an event of an alias is a dict there.
+    name = "asset_alias_events" if CAPABILITIES.task_sdk else "dataset_alias_events"
+    for event in getattr(accessor, name):
+        yield event["extra"] if isinstance(event, dict) else event.extra
+
+
+def _reference_types() -> tuple[type, ...]:
+    if not CAPABILITIES.task_sdk:
+        return ()
+    from airflow.sdk.definitions.asset import AssetRef
+
+    return (AssetRef,)

@@ -33,6 +33,7 @@ from polysync_airflow.execution.parameters import (
     check_seconds,
 )
 from polysync_airflow.execution.recovery import OnClear, RetryMode
+from polysync_airflow.execution.steps.rows import model_package_arns
 from polysync_airflow.execution.waiter import Finish
 from polysync_airflow.links import PolysyncFailedStepLogLink, PolysyncPipelineExecutionLink
 from polysync_airflow.operators.base import (
@@ -43,6 +44,7 @@ from polysync_airflow.operators.base import (
     apply_retry_policy,
 )
 from polysync_airflow.operators.on_kill import StopOnKillOperator
+from polysync_airflow.operators.outcome.asset_events import attach_to_outlets, execution_extra
 from polysync_airflow.operators.outcome.errors import OutcomeRules, raise_unless_ended
 from polysync_airflow.operators.outcome.xcoms import push_ended, push_started
 from polysync_airflow.states import PolysyncState, has_ended, state_of
@@ -73,7 +75,8 @@ class PolysyncStartPipelineOperator(StopOnKillOperator):
 
     The task pushes the XComs ``execution_arn``, ``console_url``, ``state`` (a Polysync state), ``run`` and
     ``steps`` as soon as the execution exists. It pushes the last three again when the wait has ended, even if
-    the task then fails, and ``outputs``: what each step made. README describes them.
+    the task then fails, and ``outputs``: what each step made. The events of assets in ``outlets`` get the
+    extra ``execution_arn``, ``console_url`` and ``model_package_arns``. README describes them.
     API: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StartPipelineExecution.html
 
     :param pipeline_name: the name or ARN of the pipeline (templated).
@@ -208,6 +211,8 @@ class PolysyncStartPipelineOperator(StopOnKillOperator):
             result = self._start_or_reattach(context)
             push_started(context, result.record, self.log)
             if not self.wait_for_completion:
+                pipeline_name = result.record.request.pipeline_name
+                attach_to_outlets(context, self.outlets, execution_extra(result.record.arn, pipeline_name))
                 return result.record.arn
             event = self._wait_for_execution(context, result)
         return self.execute_complete(context, event.model_dump(mode="json"))
@@ -251,6 +256,15 @@ class PolysyncStartPipelineOperator(StopOnKillOperator):
         )
         rules = OutcomeRules(self.on_completed_with_failures, self.on_cancelled, killed=self._killed)
         rules.raise_for(end, message, self.log)
+        attach_to_outlets(
+            context,
+            self.outlets,
+            execution_extra(
+                end.execution_arn,
+                end.pipeline_name,
+                model_package_arns=model_package_arns(report.outputs),
+            ),
+        )
         return end.execution_arn
 
     def own_target(self) -> OwnTarget:

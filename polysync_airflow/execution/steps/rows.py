@@ -12,7 +12,7 @@ from datetime import datetime
 from math import isfinite
 from typing import Annotated, Any, Final
 
-from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from polysync_airflow.execution import console
 from polysync_airflow.execution.definition import DeclaredStep
@@ -116,7 +116,10 @@ class StepRow(FrozenModel):
     log_lines: Sequence[ReasonText] = ()
 
 
-_ROWS: Final = TypeAdapter(Annotated[list[StepRow], Field(max_length=2000)])
+# Built on first use, which is on a worker: Airflow parses a DAG file every 30 seconds.
+_ROWS: Final = TypeAdapter(
+    Annotated[list[StepRow], Field(max_length=2000)], config=ConfigDict(defer_build=True)
+)
 
 
 def parse_rows(value: Any) -> list[StepRow]:

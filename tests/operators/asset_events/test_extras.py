@@ -10,7 +10,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowSkipException, Asset, AssetAlias
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.links import console_url
+from polysync_airflow.execution.console import execution_url
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from polysync_airflow.operators.outcome.asset_events import attach_to_outlets, execution_extra
 from tests.tasks import TaskInstance
@@ -18,7 +18,7 @@ from tests.tasks import TaskInstance
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout/execution/abcdefghijkl"
 MODELS = [f"arn:aws:sagemaker:us-east-1:123456789012:model-package/churn/{version}" for version in range(200)]
 MODEL_ASSET = Asset(uri="s3://ml-bucket/models/churn")
-EXTRA = {"execution_arn": ARN, "console_url": console_url(ARN, "fanout")}
+EXTRA = {"execution_arn": ARN, "console_url": execution_url(ARN, "fanout")}
 
 
 @pytest.fixture

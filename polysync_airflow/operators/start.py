@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
-from polysync_airflow.exceptions import StoredRecordError
+from polysync_airflow.exceptions import PolysyncError, StoredRecordError
 from polysync_airflow.execution.models import (
     MAX_POLL_INTERVAL,
     ExecutionEvent,
@@ -368,11 +368,14 @@ class PolysyncStartPipelineOperator(StopOnKillOperator):
         return StepReporter(hook, execution_arn, context, self.log, interval=self.progress_interval)
 
     def _report_steps(self, context: Context, end: ExecutionEvent) -> StepReport:
+        from polysync_airflow.operators.outcome.steps import StepReport
+
         if end.outcome == "refused":
             # Its calls would be refused as well.
-            from polysync_airflow.operators.outcome.steps import StepReport
-
             return StepReport()
-        return self._step_reporter(context, end.execution_arn).report_end(
-            log_lines=self.failed_step_log_lines
-        )
+        try:
+            reporter = self._step_reporter(context, end.execution_arn)
+        except PolysyncError as error:
+            # The connection may have been deleted meanwhile. The outcome is known without it.
+            return StepReport(notes=(f"The steps of the execution could not be listed: {error}",))
+        return reporter.report_end(log_lines=self.failed_step_log_lines)

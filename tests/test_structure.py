@@ -104,8 +104,9 @@ FOLDER_LAYERS = {
         {"__main__"},
     ),
     "emulator.engine": (
-        {"clock", "definition", "durations", "expressions", "scenarios"},
-        {"conditions", "parameters"},
+        {"clock", "definition", "durations", "expressions"},
+        {"caching", "conditions", "parameters", "retry_policies", "scenarios"},
+        {"step_runs"},
         {"execution"},
         {"__init__"},
     ),

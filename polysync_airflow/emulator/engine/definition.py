@@ -3,7 +3,9 @@ Parses and validates pipeline definitions: the parameters, the steps and the dep
 
 The format is AWS's JSON schema for pipeline definitions, version 2020-12-01; see
 https://docs.aws.amazon.com/sagemaker/latest/dg/pipelines-overview.html and
-https://docs.aws.amazon.com/sagemaker/latest/dg/build-and-manage-steps.html
+https://docs.aws.amazon.com/sagemaker/latest/dg/build-and-manage-steps.html. Dependencies with a trigger
+(``{"Step": ..., "Trigger": ...}``) and ForEach steps are described by the SageMaker Python SDK only, from
+version 3.26 on, in the classes ``StepDependency`` and ``ForEachStep``.
 """
 
 from __future__ import annotations
@@ -13,10 +15,41 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
+from math import inf
 from typing import Any
 
 PARAMETER_TYPES = ("String", "Integer", "Float", "Boolean")
+#: The trigger of a dependency that names no other: the step runs if the other step succeeds.
+COMPLETED = "Completed"
+TRIGGERS = (COMPLETED, "Failed", "Stopped", "Any")
+MAX_CONCURRENCY = 50
+#: The exception types of retry policies, and the limits of their members; see
+#: https://docs.aws.amazon.com/sagemaker/latest/dg/pipelines-retry-policy.html
+EXCEPTION_TYPES = (
+    "Step.SERVICE_FAULT",
+    "Step.THROTTLING",
+    "SageMaker.JOB_INTERNAL_ERROR",
+    "SageMaker.CAPACITY_ERROR",
+    "SageMaker.RESOURCE_LIMIT",
+)
+MAX_RETRIES = 20
+_RETRY_LIMITS = {
+    "IntervalSeconds": (0, 43_200),
+    "BackoffRate": (0, inf),
+    "MaxAttempts": (1, MAX_RETRIES),
+    "ExpireAfterMin": (0, 14_400),
+}
+# An ISO 8601 duration. AWS's examples also have no P and lower-case letters.
+_DURATION = re.compile(
+    r"P?(?:(\d{1,9})Y)?(?:(\d{1,9})M)?(?:(\d{1,9})W)?(?:(\d{1,9})D)?"
+    r"(?:T(?:(\d{1,9})H)?(?:(\d{1,9})M)?(?:(\d{1,9})S)?)?",
+    re.IGNORECASE,
+)
+_DAY = 86_400.0
+_DURATION_UNITS = (365 * _DAY, 30 * _DAY, 7 * _DAY, _DAY, 3600.0, 60.0, 1.0)
 _STEP_NAME = re.compile(r"[A-Za-z0-9\-_]{1,64}")
+# The name of an iteration is the name of the body step, a hyphen and the index.
+_BODY_STEP_NAME = re.compile(r"[A-Za-z0-9\-_]{1,58}")
 _STEP_REFERENCE = re.compile(r"Steps\.([A-Za-z0-9\-_]+)(?:\.|\[|$)")
 
 
@@ -35,12 +68,29 @@ class Parameter:
 
 
 @dataclass(frozen=True)
+class Iteration:
+    """
+    One iteration of a ForEach step.
+
+    :param parent: the name of the ForEach step.
+    :param index: the position of the item in the list.
+    :param item: the item.
+    """
+
+    parent: str
+    index: int
+    item: Any
+
+
+@dataclass(frozen=True)
 class Step:
     """
     A step and the names of all steps that it depends on.
 
     :param condition: the condition step that contains this step; None for a step at the top level.
     :param branch: True for a step in ``IfSteps``, False for a step in ``ElseSteps``, None at the top level.
+    :param triggers: the outcome of each dependency that lets this step run, where it is not ``Completed``.
+    :param iteration: the iteration of a ForEach step that runs this step; None for all other steps.
     """
 
     name: str
@@ -49,6 +99,8 @@ class Step:
     depends_on: frozenset[str]
     condition: str | None = None
     branch: bool | None = None
+    triggers: Mapping[str, str] = field(default_factory=dict)
+    iteration: Iteration | None = None
 
     @property
     def arguments(self) -> Mapping[str, Any]:
@@ -60,6 +112,20 @@ class Step:
     def property_files(self) -> tuple[str, ...]:
         """The names of the property files that the step declares."""
         return tuple(entry["PropertyFileName"] for entry in self.body.get("PropertyFiles") or ())
+
+    def iterations(self, items: list[Any]) -> list[Step]:
+        """Return the steps of a ForEach step, one for each item."""
+        (body,) = self.arguments["ForEachBody"]
+        return [
+            Step(
+                f"{body['Name']}-{index}",
+                body["Type"],
+                body,
+                frozenset(),
+                iteration=Iteration(self.name, index, item),
+            )
+            for index, item in enumerate(items)
+        ]
 
 
 @dataclass(frozen=True)
@@ -142,7 +208,12 @@ def _steps(entries: Any, condition: str | None, branch: bool | None) -> Iterator
         if not isinstance(kind, str):
             raise DefinitionError(f"step '{name}' has no 'Type'")
         _objects(body.get("PropertyFiles") or [], f"PropertyFiles of step '{name}'", "PropertyFileName")
-        yield Step(name, kind, body, _dependencies(name, body), condition, branch)
+        _check_cache_config(name, body.get("CacheConfig", {}))
+        _check_retry_policies(name, body.get("RetryPolicies", []))
+        triggers = _triggers(name, body)
+        yield Step(name, kind, body, _dependencies(name, body, triggers), condition, branch, triggers)
+        if kind == "ForEach":
+            _check_for_each(name, body)
         if kind == "Condition":
             arguments = body.get("Arguments") or {}
             if not isinstance(arguments.get("Conditions"), list):
@@ -151,15 +222,29 @@ def _steps(entries: Any, condition: str | None, branch: bool | None) -> Iterator
             yield from _steps(arguments.get("ElseSteps") or [], name, False)
 
 
-def _dependencies(name: str, body: Mapping[str, Any]) -> frozenset[str]:
+def _triggers(name: str, body: Mapping[str, Any]) -> dict[str, str]:
+    """Return the steps in ``DependsOn`` with their triggers."""
+    entries = body.get("DependsOn") or []
+    triggers: dict[str, str] = {}
+    for entry in entries if isinstance(entries, list) else [None]:
+        other, trigger = entry, COMPLETED
+        if isinstance(entry, dict) and entry.keys() <= {"Step", "Trigger"}:
+            other, trigger = entry.get("Step"), entry.get("Trigger", COMPLETED)
+        if not isinstance(other, str):
+            raise DefinitionError(f"'DependsOn' of step '{name}' is not a list of step names")
+        if trigger not in TRIGGERS:
+            raise DefinitionError(f"step '{name}' has trigger {trigger!r}, not one of {list(TRIGGERS)}")
+        if triggers.setdefault(other, trigger) != trigger:
+            raise DefinitionError(f"step '{name}' depends on step '{other}' with conflicting triggers")
+    return triggers
+
+
+def _dependencies(name: str, body: Mapping[str, Any], depends_on: Mapping[str, str]) -> frozenset[str]:
     """
     Return the steps in ``DependsOn`` and all steps whose properties the step uses.
 
     The nested steps of a condition step are not included: they have dependencies of their own.
     """
-    depends_on = body.get("DependsOn") or []
-    if not isinstance(depends_on, list) or not all(isinstance(item, str) for item in depends_on):
-        raise DefinitionError(f"'DependsOn' of step '{name}' is not a list of step names")
     arguments = body.get("Arguments", {})
     if not isinstance(arguments, dict):
         raise DefinitionError(f"'Arguments' of step '{name}' is not an object")
@@ -171,10 +256,60 @@ def _dependencies(name: str, body: Mapping[str, Any]) -> frozenset[str]:
     return frozenset(depends_on) | frozenset(referenced)
 
 
+def _check_for_each(name: str, body: Mapping[str, Any]) -> None:
+    arguments = body.get("Arguments") or {}
+    steps = _objects(arguments.get("ForEachBody"), f"ForEachBody of step '{name}'", "Name", "Type")
+    if len(steps) != 1 or steps[0]["Type"] in ("Condition", "Fail", "ForEach"):
+        raise DefinitionError(
+            f"'ForEachBody' of step '{name}' must be one step that is no Condition, Fail or ForEach step"
+        )
+    if not _BODY_STEP_NAME.fullmatch(steps[0]["Name"]):
+        raise DefinitionError(f"step name {steps[0]['Name']!r} does not match {_BODY_STEP_NAME.pattern}")
+    limit = arguments.get("MaxConcurrency")
+    if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= MAX_CONCURRENCY:
+        raise DefinitionError(f"'MaxConcurrency' of step '{name}' is not between 1 and {MAX_CONCURRENCY}")
+    if not isinstance(arguments.get("IterableItems"), dict):
+        raise DefinitionError(f"'IterableItems' of step '{name}' is not a reference")
+
+
+def duration_seconds(text: Any) -> float | None:
+    """Return the seconds of an ISO 8601 duration, such as ``P30D`` or ``T16m``; None if it is not one."""
+    match = _DURATION.fullmatch(text) if isinstance(text, str) else None
+    if match is None or not any(match.groups()):
+        return None
+    return sum(
+        int(number) * unit for number, unit in zip(match.groups(), _DURATION_UNITS, strict=True) if number
+    )
+
+
+def _check_cache_config(name: str, config: Any) -> None:
+    where = f"'CacheConfig' of step '{name}'"
+    if not isinstance(config, dict):
+        raise DefinitionError(f"{where} is not an object")
+    if not isinstance(config.get("Enabled", False), bool):
+        raise DefinitionError(f"{where}: 'Enabled' is not true or false")
+    expire_after = config.get("ExpireAfter")
+    if expire_after is not None and duration_seconds(expire_after) is None:
+        raise DefinitionError(f"{where}: {expire_after!r} is not an ISO 8601 duration")
+
+
+def _check_retry_policies(name: str, entries: Any) -> None:
+    where = f"RetryPolicies of step '{name}'"
+    for entry in _objects(entries, where):
+        types = entry.get("ExceptionType")
+        if not isinstance(types, list) or not types or not all(kind in EXCEPTION_TYPES for kind in types):
+            raise DefinitionError(f"'{where}': 'ExceptionType' is not a list of {list(EXCEPTION_TYPES)}")
+        for member, (least, most) in _RETRY_LIMITS.items():
+            value = entry.get(member, least)
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not is_number or not least <= value <= most:
+                raise DefinitionError(f"'{where}': '{member}' is not a number from {least} to {most}")
+
+
 def _check_references(steps: Any, parameters: Mapping[str, Parameter]) -> None:
     for reference in references(steps):
         root, _, name = reference.partition(".")
-        if root not in ("Parameters", "Steps", "Execution"):
+        if root not in ("Parameters", "Steps", "Execution", "ForEach", "ChildOutput"):
             raise DefinitionError(
                 f"reference '{reference}' does not start with Parameters, Steps or Execution"
             )

@@ -6,25 +6,28 @@ clock, no file and no random number. The rules are:
 
 1. Every event has a time. `Execution.advance` processes all events that are due, in order and with their own
    times, so the result does not depend on when and how often it is called.
-2. A step starts when all steps that it depends on have succeeded, its condition step (if any) has selected
-   its branch, and fewer than ``max_parallel`` steps run. Steps that come first in the definition start first.
-   The steps of a branch that is not selected never appear.
-3. When a step fails, running steps finish and no other step starts. Then the execution is Failed. AWS does
-   not document what happens to the running steps. If ``end_as`` of the scenario is CompletedWithFailures,
-   only the steps that depend on the failed step do not start.
-4. A stop interrupts jobs, but waits until running Lambda steps end and running Callback steps receive a
+2. A step starts when its dependencies are met (see `step_runs`), its condition step (if any) has selected its
+   branch, and fewer than ``max_parallel`` steps run. Steps that come first in the definition start first. The
+   steps of a branch that is not selected never appear. A ForEach step runs its body once for each item, and
+   does not count as a running step.
+3. When a step fails and no other step runs because of that, running steps finish and no other step starts.
+   Then the execution is Failed. AWS does not document what happens to the running steps. If ``end_as`` of the
+   scenario is CompletedWithFailures, only the steps that depend on the failed step do not start.
+4. If a retry policy matches a failure, the next attempt of the step starts after the delay of the policy. A
+   step that finds its results in the cache takes no time and starts no attempt.
+5. A stop interrupts jobs, but waits until running Lambda steps end and running Callback steps receive a
    result (https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StopPipelineExecution.html). A step
    that ends before it is interrupted keeps its status, so a stopped execution can still end as Succeeded or
    Failed.
-5. A retry keeps the succeeded steps and runs all other steps again, in the same execution.
+6. A retry keeps the succeeded steps and runs all other steps again, in the same execution.
 """
 
 from __future__ import annotations
 
 import hashlib
 import heapq
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
 from math import inf
@@ -40,54 +43,27 @@ from polysync_airflow.emulator.engine.durations import (
     default_duration,
 )
 from polysync_airflow.emulator.engine.expressions import ExpressionError, Scope, evaluate, text
-from polysync_airflow.emulator.engine.scenarios import FAILURE_REASON_LENGTH, Scenario
+from polysync_airflow.emulator.engine.scenarios import FAILURE_REASON_LENGTH, Scenario, StepScenario
+from polysync_airflow.emulator.engine.step_runs import (
+    Attempt,
+    FindCached,
+    Progress,
+    Selection,
+    StepRun,
+    loop_items,
+    loop_result,
+)
 
 STEP_FAILURE = "Step failure: One or multiple steps failed."
 CALLBACK_FAILURE = "The callback step received no result in time."
 LAMBDA_FAILURE = "The Lambda function did not finish in time."
+LOOP_FAILURE = "One or more steps of the ForEach step failed."
+_TIMEOUTS = {"Callback": (CALLBACK_TIMEOUT, CALLBACK_FAILURE), "Lambda": (LAMBDA_TIMEOUT, LAMBDA_FAILURE)}
 _RETRIABLE = ("Failed", "Stopped", "CompletedWithFailures")
 
 
 class StateError(Exception):
     """Raised when the status of the execution does not allow the operation."""
-
-
-@dataclass
-class StepRun:
-    """The latest attempt of a step. Times are in seconds since the epoch."""
-
-    step: Step
-    attempt: int
-    order: int
-    started_at: float
-    status: str = "Executing"
-    ended_at: float | None = None
-    failure_reason: str | None = None
-    outcome: bool | None = None
-    error_message: str | None = None
-    callback_token: str | None = None
-    callback_completed: bool = False
-    reused_from: str | None = None
-
-    @property
-    def running(self) -> bool:
-        """Whether the attempt has not ended."""
-        return self.ended_at is None
-
-
-@dataclass(frozen=True)
-class Selection:
-    """
-    The steps of a selective execution.
-
-    :param selected: the steps to run.
-    :param reused: the steps whose results come from the source execution.
-    :param source_arn: the ARN of the source execution.
-    """
-
-    selected: frozenset[str]
-    reused: frozenset[str]
-    source_arn: str | None
 
 
 @dataclass
@@ -103,6 +79,7 @@ class Execution:
     :param created_at: the start time, in seconds since the epoch.
     :param max_parallel: the maximum number of steps that run at the same time.
     :param selection: the steps of a selective execution; None to run all steps.
+    :param find_cached: finds the results of earlier executions; None if there is no cache.
     """
 
     seed: str
@@ -112,26 +89,36 @@ class Execution:
     created_at: float
     max_parallel: float = inf
     selection: Selection | None = None
+    find_cached: FindCached | None = None
     status: str = "Executing"
     failure_reason: str | None = None
-    runs: dict[str, StepRun] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._events: list[tuple[float, int, Callable[[float], None]]] = []
         self._event_numbers = count()
-        self._step_order = count(1)
         self._attempts: dict[str, int] = {}
         self._stop_waits_for_step = False
         self._ready = False
         self._stopping_until = 0.0
         self.last_modified = self.attempt_started_at = self.created_at
-        self._read_property_files()
-        for name in self._reused():
-            step = self.definition.steps[name]
-            run = StepRun(step, 0, next(self._step_order), self.created_at, "Succeeded", self.created_at)
-            run.reused_from = self.selection.source_arn if self.selection else None
-            self.runs[name] = run
+        self.scope.property_files = self.scenario.property_files
+        self._progress = Progress(self.definition, self.selection)
+        for step in self.steps:
+            if self.selection is not None and step.name in self.selection.reused:
+                run = self._progress.add(step, self.created_at)
+                run.status, run.ended_at = "Succeeded", self.created_at
+                run.reused_from = self.selection.source_arn
         self._add_event(self.created_at + EXECUTION_START, self._set_ready)
+
+    @property
+    def runs(self) -> dict[str, StepRun]:
+        """The latest run of each step that has started, in the order of the starts."""
+        return self._progress.runs
+
+    @property
+    def history(self) -> list[StepRun]:
+        """All runs since the start, oldest first, including those that a retry has replaced."""
+        return self._progress.history
 
     def advance(self, now: float) -> None:
         """
@@ -146,10 +133,7 @@ class Execution:
 
     def shown_status(self, now: float) -> str:
         """Return the status for API responses, which the scenario can replace for some time."""
-        for window in self.scenario.statuses:
-            if window.after <= now - self.attempt_started_at < window.until:
-                return window.status
-        return self.status
+        return self.scenario.shown_status(now - self.attempt_started_at) or self.status
 
     def stop(self, now: float) -> None:
         """
@@ -167,8 +151,10 @@ class Execution:
         self.status, self.last_modified = "Stopping", now
         self._stopping_until = now + STOPPING
         self._add_event(self._stopping_until, lambda at: None)
-        for run in self._running():
-            if default_duration(run.step.type).interruptible:
+        for run in self._progress.running():
+            if run.is_loop:
+                run.status = "Stopping"
+            elif run.waiting or default_duration(run.step.type).interruptible:
                 run.status = "Stopping"
                 self._add_event(self._stopping_until, partial(self._end, run, status="Stopped"))
             elif run.step.type in ("Lambda", "Callback"):
@@ -189,12 +175,12 @@ class Execution:
                 f"The pipeline execution has status '{self.status}'. "
                 "Only pipelines with 'Failed' or 'Stopped' status can be retried."
             )
-        self.runs = {name: run for name, run in self.runs.items() if run.status == "Succeeded"}
+        self._progress.keep_succeeded()
         self.status, self.failure_reason = "Executing", None
         self.scenario, self.max_parallel = scenario, max_parallel
         self.attempt_started_at = self.last_modified = now
         self._ready = self._stop_waits_for_step = False
-        self._read_property_files()
+        self.scope.property_files = self.scenario.property_files
         self._add_event(now + EXECUTION_START, self._set_ready)
 
     def set_max_parallel(self, now: float, max_parallel: float) -> None:
@@ -216,7 +202,7 @@ class Execution:
         :raises StateError: if no running callback step has this token.
         """
         self.advance(now)
-        for run in self._running():
+        for run in self._progress.running():
             if run.callback_token == token:
                 run.callback_completed = True
                 if outputs is not None:
@@ -235,79 +221,77 @@ class Execution:
     def _set_ready(self, at: float) -> None:
         self._ready = True
 
-    def _running(self) -> list[StepRun]:
-        return [run for run in self.runs.values() if run.running]
-
-    def _reused(self) -> Iterator[str]:
-        if self.selection is not None:
-            yield from (name for name in self.definition.steps if name in self.selection.reused)
-
-    def _read_property_files(self) -> None:
-        self.scope.property_files = {
-            (name, file): content
-            for name, step in self.scenario.steps.items()
-            for file, content in step.property_files.items()
-        }
-
     def _schedule(self, at: float) -> None:
         """Start all steps that can start. End the execution if no step runs and none can start."""
-        if self._ready and self.status == "Executing":
-            running = len(self._running())
-            for step in self.definition.steps.values():
-                if running < self.max_parallel and self._can_start(step):
-                    self._start(step, at)
-                    running += 1
-        if self._running():
+        self._end_loops(at)
+        # A step that reuses results ends at once, so that others can start.
+        while self._ready and self.status == "Executing" and self._start_steps(at):
+            self._end_loops(at)
+        if self._progress.running():
             return
-        if (self.status == "Executing" and self._ready) or (
+        if (self.status == "Executing" and self._ready and not self._startable()) or (
             self.status == "Stopping" and at >= self._stopping_until
         ):
             self._finish(at)
 
-    def _can_start(self, step: Step) -> bool:
-        if step.name in self.runs or (self._failed() and self.scenario.end_as != "CompletedWithFailures"):
-            return False
-        if self.selection is not None:
-            # A step that is not selected counts as done: its results come from the source execution or are
-            # not used.
-            if step.name not in self.selection.selected:
-                return False
-            needed = step.depends_on & (self.selection.selected | self.selection.reused)
-            return all(self._succeeded(name) for name in needed) and (
-                step.condition not in self.selection.selected or self._branch_taken(step)
-            )
-        return all(self._succeeded(name) for name in step.depends_on) and self._branch_taken(step)
+    def _start_steps(self, at: float) -> bool:
+        """Start the steps that can start. Return whether one of them makes a new decision necessary."""
+        again = False
+        running = sum(not run.is_loop for run in self._progress.running())
+        for step in self._startable():
+            if running >= self.max_parallel:
+                break
+            # A step that has just started can use up the concurrency of its ForEach step.
+            if (again or step.iteration) and step not in self._startable():
+                continue
+            if at < self._progress.dependencies_ended_at(step) + self.scenario.step_delay:
+                continue
+            run = self._start(step, at)
+            running += run.running and not run.is_loop
+            again |= run.is_loop or not run.running
+        return again
 
-    def _branch_taken(self, step: Step) -> bool:
-        if step.condition is None:
-            return True
-        return self._succeeded(step.condition) and self.runs[step.condition].outcome is step.branch
+    def _startable(self) -> list[Step]:
+        return self._progress.startable(self.scenario.any_failure_allowed)
 
-    def _succeeded(self, name: str) -> bool:
-        return name in self.runs and self.runs[name].status == "Succeeded"
-
-    def _failed(self) -> bool:
-        return any(run.status == "Failed" for run in self.runs.values())
-
-    def _start(self, step: Step, at: float) -> None:
-        attempt = self._attempts[step.name] = self._attempts.get(step.name, 0) + 1
-        run = self.runs[step.name] = StepRun(step, attempt, next(self._step_order), at)
+    def _start(self, step: Step, at: float) -> StepRun:
+        run = self._progress.add(step, at)
         self.last_modified = at
-        default, duration = default_duration(step.type), self.scenario.step(step.name).duration
+        if run.is_loop:
+            self._start_loop(run, at)
+        elif not self._reuse_cached(run, at):
+            self._start_attempt(run, at)
+        return run
+
+    def _reuse_cached(self, run: StepRun, at: float) -> bool:
+        if self.find_cached is None:
+            return False
+        run.cached = self._progress.cached(run, self.seed, self.scope_of(run.step), self.find_cached)
+        if run.cached is None:
+            return False
+        if run.cached.outputs:
+            self.scope.outputs[run.step.name] = dict(run.cached.outputs)
+        self._end(run, at, "Succeeded")
+        return True
+
+    def _start_attempt(self, run: StepRun, at: float) -> None:
+        if not run.running or run.status == "Stopping":
+            return
+        step = run.step
+        number = self._attempts[step.name] = self._attempts.get(step.name, 0) + 1
+        default, duration = default_duration(step.type), self._scenario_of(step).duration
         total = default.total if duration is None else duration
-        if step.type == "Callback":
-            digest = hashlib.sha256(f"{self.seed}/{step.name}/{attempt}".encode()).hexdigest()
-            run.callback_token = digest[:10]
-            self._add_event(
-                at + CALLBACK_TIMEOUT, partial(self._end, run, status="Failed", reason=CALLBACK_FAILURE)
-            )
-        if step.type == "Lambda":
-            self._add_event(
-                at + LAMBDA_TIMEOUT, partial(self._end, run, status="Failed", reason=LAMBDA_FAILURE)
-            )
         starting = min(default.starting, total)
+        run.attempts.append(Attempt(number, at, at + starting))
+        self.last_modified = at
+        if step.type == "Callback":
+            digest = hashlib.sha256(f"{self.seed}/{step.name}/{number}".encode()).hexdigest()
+            run.callback_token = digest[:10]
+        if step.type in _TIMEOUTS:
+            timeout, reason = _TIMEOUTS[step.type]
+            self._add_event(at + timeout, partial(self._end, run, status="Failed", reason=reason))
+        run.status = "Starting" if starting else "Executing"
         if starting:
-            run.status = "Starting"
             self._add_event(at + starting, partial(self._execute, run))
         self._add_event(at + total, partial(self._complete, run))
 
@@ -316,12 +300,12 @@ class Execution:
             run.status = "Executing"
 
     def _complete(self, run: StepRun, at: float) -> None:
-        """End a step whose duration is over."""
+        """End an attempt whose duration is over."""
         if not run.running:
             return
-        step_scenario = self.scenario.step(run.step.name)
+        step_scenario = self._scenario_of(run.step)
         if run.attempt <= step_scenario.failing_attempts:
-            self._end(run, at, "Failed", step_scenario.failure)
+            self._fail_attempt(run, at, step_scenario)
             return
         try:
             self._evaluate(run)
@@ -335,35 +319,66 @@ class Execution:
             self.scope.outputs[run.step.name] = dict(step_scenario.outputs)
         self._end(run, at, "Succeeded")
 
+    def _fail_attempt(self, run: StepRun, at: float, scenario: StepScenario) -> None:
+        run.attempts[-1].log_lines = scenario.log_lines
+        delay = None
+        if self.status == "Executing":
+            delay = run.retries.delay(scenario.exception_types, at - run.started_at)
+        if delay is None:
+            self._end(run, at, "Failed", scenario.failure)
+            return
+        run.attempts[-1].end(at, "Failed", scenario.failure)
+        run.status, self.last_modified = "Executing", at
+        self._add_event(at + delay, partial(self._start_attempt, run))
+
     def _evaluate(self, run: StepRun) -> None:
-        arguments = run.step.arguments
+        arguments, scope = run.step.arguments, self.scope_of(run.step)
         if run.step.type == "Condition":
-            run.outcome = outcome(arguments["Conditions"], self.scope)
+            run.outcome = outcome(arguments["Conditions"], scope)
             self.scope.outcomes[run.step.name] = run.outcome
         elif run.step.type == "Fail":
-            run.error_message = text(evaluate(arguments.get("ErrorMessage", ""), self.scope))
+            run.error_message = text(evaluate(arguments.get("ErrorMessage", ""), scope))
+
+    def _start_loop(self, run: StepRun, at: float) -> None:
+        try:
+            items = loop_items(evaluate(run.step.arguments["IterableItems"], self.scope))
+        except ExpressionError as error:
+            self._end(run, at, "Failed", str(error))
+            return
+        run.iterations = tuple(run.step.iterations(items))
+
+    def _end_loops(self, at: float) -> None:
+        for run, status in self._progress.ended_loops():
+            self._end(run, at, status, LOOP_FAILURE if status == "Failed" else None)
+            for name, value in {**self.loop_result(run), "Status": status}.items():
+                self.scope.properties[run.step.name, name] = value
 
     def _end(self, run: StepRun, at: float, status: str, reason: str | None = None) -> None:
-        if run.running:
-            run.status, run.ended_at, self.last_modified = status, at, at
-            run.failure_reason = reason[:FAILURE_REASON_LENGTH] if reason else None
+        if not run.running:
+            return
+        run.status, run.ended_at, self.last_modified = status, at, at
+        run.failure_reason = reason[:FAILURE_REASON_LENGTH] if reason else None
+        if run.attempts and run.attempts[-1].ended_at is None:
+            run.attempts[-1].end(at, status, run.failure_reason)
+        if self.scenario.step_delay:
+            # Time passes before the next step: look for it then.
+            self._add_event(at + self.scenario.step_delay, lambda at: None)
 
     def _finish(self, at: float) -> None:
         self.last_modified = at
         self._events.clear()
         status = self._status_after_stop() if self.status == "Stopping" else None
         if status is None:
-            status = self.scenario.end_as or ("Failed" if self._failed() else "Succeeded")
+            status = self.scenario.end_as or self._progress.status()
         self.status = status
         if status in ("Failed", "CompletedWithFailures"):
             self.failure_reason = self.scenario.failure_reason or STEP_FAILURE
 
     def _status_after_stop(self) -> str | None:
         """Return Stopped, or None if all steps had ended before the stop took effect."""
-        runs = self.runs.values()
-        if any(run.status == "Failed" and not run.callback_completed for run in runs):
+        if self._progress.failed_by_itself():
             return None
-        unfinished = any(run.status != "Succeeded" for run in runs) or any(map(self._can_start, self.steps))
+        unfinished = self._progress.has_unsuccessful() or bool(self._startable())
         return "Stopped" if unfinished or self._stop_waits_for_step or not self._ready else None
 
     @property
@@ -371,6 +386,14 @@ class Execution:
         """The steps of the definition."""
         return list(self.definition.steps.values())
 
-    def properties(self, name: str) -> dict[str, Any]:
-        """Return the output parameters of a step."""
-        return self.scope.outputs.get(name, {})
+    def scope_of(self, step: Step) -> Scope:
+        """Return the values that the arguments of a step can refer to."""
+        return self.scope if step.iteration is None else replace(self.scope, item=step.iteration.item)
+
+    def loop_result(self, run: StepRun) -> dict[str, Any]:
+        """Return the counts and the selection of a ForEach step."""
+        return loop_result(run, self._progress.children(run), self.scope.outputs)
+
+    def _scenario_of(self, step: Step) -> StepScenario:
+        body = () if step.iteration is None else (step.body["Name"],)
+        return self.scenario.step(step.name, *body)

@@ -16,6 +16,7 @@ from typing import Any
 _PATH_PART = re.compile(r"\.?([A-Za-z0-9_\-]+)|\[(\d+)\]|\[(['\"])(.*?)\3\]")
 _OUTPUT = re.compile(r"Steps\.([A-Za-z0-9\-_]+)\.OutputParameters\[(['\"])(.+)\2\]")
 _PROPERTY_FILE = re.compile(r"Steps\.([A-Za-z0-9\-_]+)\.PropertyFiles\.(.+)")
+_PROPERTY = re.compile(r"Steps\.([A-Za-z0-9\-_]+)\.([A-Za-z]+)")
 _OUTCOME = re.compile(r"Steps\.([A-Za-z0-9\-_]+)\.Outcome")
 
 
@@ -35,13 +36,20 @@ class Unknown:
 
 @dataclass
 class Scope:
-    """The values that the expressions of an execution can refer to, by name."""
+    """
+    The values that the expressions of an execution can refer to, by name.
+
+    :param properties: the known properties of steps, by step name and property name.
+    :param item: the item of the iteration, for the body of a ForEach step.
+    """
 
     parameters: Mapping[str, Any] = field(default_factory=dict)
     execution: Mapping[str, Any] = field(default_factory=dict)
     outputs: dict[str, dict[str, Any]] = field(default_factory=dict)
     outcomes: dict[str, bool] = field(default_factory=dict)
     property_files: Mapping[tuple[str, str], Any] = field(default_factory=dict)
+    properties: dict[tuple[str, str], Any] = field(default_factory=dict)
+    item: Any = None
 
 
 def evaluate(value: Any, scope: Scope) -> Any:
@@ -64,6 +72,24 @@ def evaluate(value: Any, scope: Scope) -> Any:
     return value
 
 
+def evaluate_all(value: Any, scope: Scope) -> Any:
+    """
+    Return a copy of a JSON value in which every expression is evaluated, at any depth.
+
+    :param value: the JSON value.
+    :param scope: the values that the expressions can refer to.
+    :raises ExpressionError: as `evaluate` does.
+    """
+    result = evaluate(value, scope)
+    if isinstance(result, Unknown):
+        return str(result)
+    if isinstance(result, dict):
+        return {key: evaluate_all(item, scope) for key, item in result.items()}
+    if isinstance(result, list):
+        return [evaluate_all(item, scope) for item in result]
+    return result
+
+
 def text(value: Any) -> str:
     """Return a value as SageMaker writes it into a string, with booleans in lower case."""
     return str(value).lower() if isinstance(value, bool) else str(value)
@@ -75,11 +101,31 @@ def _get(reference: str, scope: Scope) -> Any:
         return scope.parameters[rest]
     if root == "Execution":
         return scope.execution.get(rest, Unknown(reference))
+    if root == "ForEach":
+        return _current_item(rest, scope)
+    return _step_value(reference, scope)
+
+
+def _step_value(reference: str, scope: Scope) -> Any:
     if match := _OUTPUT.fullmatch(reference):
         return scope.outputs.get(match[1], {}).get(match[3], Unknown(reference))
     if match := _OUTCOME.fullmatch(reference):
         return scope.outcomes.get(match[1], Unknown(reference))
+    if match := _PROPERTY.fullmatch(reference):
+        return scope.properties.get((match[1], match[2]), Unknown(reference))
     return Unknown(reference)
+
+
+def _current_item(path: str, scope: Scope) -> Any:
+    """Return the item of an iteration, or one field of an item that is a JSON object."""
+    name, _, member = path.partition(".")
+    if name != "CurrentItem":
+        raise ExpressionError(f"ForEach.{path} is not ForEach.CurrentItem or one of its fields")
+    if not member:
+        return scope.item
+    if not isinstance(scope.item, dict) or member not in scope.item:
+        raise ExpressionError(f"The item of the iteration has no field '{member}'")
+    return scope.item[member]
 
 
 def _join(operand: Any, scope: Scope) -> str:

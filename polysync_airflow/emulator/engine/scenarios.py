@@ -5,10 +5,13 @@ As JSON (all members are optional)::
 
     {"steps": {"Train": {"duration": 30,            seconds; null: the step runs until it is stopped
                          "fail": {"reason": "...",  default: a text that names the step
-                                  "times": 2},      only the first two attempts fail; default: all
+                                  "times": 2,       only the first two attempts fail; default: all
+                                  "exception_type": "SageMaker.CAPACITY_ERROR",  for the retry policies
+                                  "log_lines": ["...", "..."]},  the last lines of the log of the job
                          "outputs": {"ok": "yes"},  output parameters of a Lambda or Callback step
                          "property_files": {"Eval": {"auc": 0.9}}}},
      "end_as": "CompletedWithFailures",   instead of Succeeded or Failed; a failed step stops no other branch
+     "step_delay": 1,                     seconds from the end of a step to the steps after it; default: 0
      "failure_reason": "...",             the FailureReason of the execution, if its status has one
      "statuses": [{"status": "Pausing", "after": 10, "until": 60}]}   seconds since the start (or retry)
 
@@ -16,6 +19,14 @@ As JSON (all members are optional)::
 without end). It does not change what the execution does. A Callback step with a ``duration`` ends by itself
 after that time, and succeeds unless ``fail`` applies. A scenario applies to executions and retries that start
 after it was set, not to executions that are already running.
+
+A step of a ForEach step has the scenario of its own name (``Body-0``), else that of its body step (``Body``).
+
+A failure is retried if a policy in the step's ``RetryPolicies`` lists its exception type. Without
+``exception_type``, a ``reason`` that contains InternalServerError, CapacityError, InsufficientCapacity,
+ResourceLimitExceeded or ThrottlingException has the type of that error, any other ``reason`` has none, and a
+failure without a ``reason`` has every type; see `engine.retry_policies`. Without ``log_lines``, the log ends
+with a traceback and the reason; see `sagemaker.job_logs`.
 """
 
 from __future__ import annotations
@@ -25,8 +36,21 @@ from dataclasses import dataclass, field
 from math import inf, isfinite
 from typing import Any
 
+from polysync_airflow.emulator.engine.definition import EXCEPTION_TYPES
+
 FAILURE_REASON_LENGTH = 1024
 EXECUTION_FAILURE_REASON_LENGTH = 1300
+MAX_LOG_LINES = 10_000
+LOG_LINE_LENGTH = 10_000
+# The errors in the failure reasons of jobs, and their exception types in
+# https://docs.aws.amazon.com/sagemaker/latest/dg/pipelines-retry-policy.html
+_ERRORS = (
+    ("InternalServerError", "SageMaker.JOB_INTERNAL_ERROR"),
+    ("CapacityError", "SageMaker.CAPACITY_ERROR"),
+    ("InsufficientCapacity", "SageMaker.CAPACITY_ERROR"),
+    ("ResourceLimitExceeded", "SageMaker.RESOURCE_LIMIT"),
+    ("ThrottlingException", "Step.THROTTLING"),
+)
 
 
 class ScenarioError(ValueError):
@@ -37,11 +61,16 @@ class ScenarioError(ValueError):
 class StepScenario:
     """
     The behaviour of one step. A ``duration`` of None is the default of the step type; infinity means no end.
+
+    :param exception_types: the exception types of the failure; see `retry_policies`.
+    :param log_lines: the last lines of the log of a job that fails; None for the default lines.
     """
 
     duration: float | None = None
     failure: str | None = None
     failing_attempts: float = 0
+    exception_types: tuple[str, ...] = ()
+    log_lines: tuple[str, ...] | None = None
     outputs: Mapping[str, str] = field(default_factory=dict)
     property_files: Mapping[str, Any] = field(default_factory=dict)
 
@@ -63,10 +92,29 @@ class Scenario:
     end_as: str | None = None
     failure_reason: str | None = None
     statuses: tuple[StatusWindow, ...] = ()
+    step_delay: float = 0.0
 
-    def step(self, name: str) -> StepScenario:
-        """Return the behaviour of the step ``name``."""
-        return self.steps.get(name, StepScenario())
+    def step(self, *names: str) -> StepScenario:
+        """Return the behaviour of the step with the first of these names that the scenario has."""
+        return next((self.steps[name] for name in names if name in self.steps), StepScenario())
+
+    @property
+    def any_failure_allowed(self) -> bool:
+        """Whether a failed step stops no other branch."""
+        return self.end_as == "CompletedWithFailures"
+
+    @property
+    def property_files(self) -> dict[tuple[str, str], Any]:
+        """The contents of the property files, by step name and file name."""
+        return {
+            (name, file): content
+            for name, step in self.steps.items()
+            for file, content in step.property_files.items()
+        }
+
+    def shown_status(self, elapsed: float) -> str | None:
+        """Return the status to show some seconds after the start or retry; None for the real one."""
+        return next((w.status for w in self.statuses if w.after <= elapsed < w.until), None)
 
 
 def parse(document: Any) -> Scenario:
@@ -77,7 +125,7 @@ def parse(document: Any) -> Scenario:
     :raises ScenarioError: if a member is unknown or has the wrong type.
     """
     where = "scenario"
-    body = _object(document, where, {"steps", "end_as", "failure_reason", "statuses"})
+    body = _object(document, where, {"steps", "end_as", "step_delay", "failure_reason", "statuses"})
     steps = _object(body.get("steps", {}), f"{where}.steps", None)
     end_as = body.get("end_as")
     if end_as not in (None, "CompletedWithFailures", "Succeeded", "Failed"):
@@ -95,28 +143,57 @@ def parse(document: Any) -> Scenario:
         end_as=end_as,
         failure_reason=reason,
         statuses=tuple(_window(entry, f"{where}.statuses[{i}]") for i, entry in enumerate(windows)),
+        step_delay=_seconds(body, "step_delay", where, 0),
     )
 
 
 def _step(document: Any, where: str) -> StepScenario:
     body = _object(document, where, {"duration", "fail", "outputs", "property_files"})
-    failure, attempts = None, 0.0
-    if body.get("fail") is not None:
-        fail = _object(body["fail"], f"{where}.fail", {"reason", "times"})
-        name = where.rpartition(".")[2]
-        failure = _text(fail, "reason", f"{where}.fail", FAILURE_REASON_LENGTH)
-        failure = failure if failure is not None else f"The emulated step {name} failed."
-        attempts = _seconds(fail, "times", f"{where}.fail", inf)
     outputs = _object(body.get("outputs", {}), f"{where}.outputs", None)
     if not all(isinstance(value, str) and len(value) <= 1024 for value in outputs.values()):
         raise ScenarioError(f"{where}.outputs must map names to strings of at most 1024 characters")
     return StepScenario(
         duration=_seconds(body, "duration", where, inf) if "duration" in body else None,
-        failure=failure,
-        failing_attempts=attempts,
         outputs=outputs,
         property_files=_object(body.get("property_files", {}), f"{where}.property_files", None),
+        **({} if body.get("fail") is None else _failure(body["fail"], f"{where}.fail")),
     )
+
+
+def _failure(document: Any, where: str) -> dict[str, Any]:
+    body = _object(document, where, {"reason", "times", "exception_type", "log_lines"})
+    reason = _text(body, "reason", where, FAILURE_REASON_LENGTH)
+    exception_type = body.get("exception_type")
+    if exception_type is not None and exception_type not in EXCEPTION_TYPES:
+        raise ScenarioError(
+            f"{where}.exception_type is {exception_type!r}, not one of {list(EXCEPTION_TYPES)}"
+        )
+    lines = body.get("log_lines")
+    if lines is not None and not (
+        isinstance(lines, list)
+        and len(lines) <= MAX_LOG_LINES
+        and all(isinstance(line, str) and len(line) <= LOG_LINE_LENGTH for line in lines)
+    ):
+        raise ScenarioError(
+            f"{where}.log_lines is not a list of at most {MAX_LOG_LINES} strings "
+            f"of at most {LOG_LINE_LENGTH} characters"
+        )
+    if exception_type is not None:
+        exception_types: tuple[str, ...] = (exception_type,)
+    else:
+        exception_types = EXCEPTION_TYPES if reason is None else types_in(reason)
+    name = where.split(".")[-2]
+    return {
+        "failure": f"The emulated step {name} failed." if reason is None else reason,
+        "failing_attempts": _seconds(body, "times", where, inf),
+        "exception_types": exception_types,
+        "log_lines": None if lines is None else tuple(lines),
+    }
+
+
+def types_in(reason: str) -> tuple[str, ...]:
+    """Return the exception types of the errors that a failure reason names."""
+    return tuple(kind for pattern, kind in _ERRORS if pattern in reason)
 
 
 def _window(document: Any, where: str) -> StatusWindow:

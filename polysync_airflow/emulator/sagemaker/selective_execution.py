@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from polysync_airflow.emulator.engine.definition import Step
-from polysync_airflow.emulator.engine.execution import Selection
+from polysync_airflow.emulator.engine.step_runs import Selection
 from polysync_airflow.emulator.errors import ApiError, invalid
 from polysync_airflow.emulator.sagemaker.calls import Call
 from polysync_airflow.emulator.sagemaker.store import Pipeline, Version

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from polysync_airflow.emulator.engine.execution import StepRun
 from polysync_airflow.emulator.engine.expressions import evaluate, text
+from polysync_airflow.emulator.engine.step_runs import StepRun
 from polysync_airflow.emulator.sagemaker.calls import omit_none
 from polysync_airflow.emulator.sagemaker.store import ExecutionRecord, Region
 
@@ -55,7 +55,9 @@ def _metadata(region: Region, record: ExecutionRecord, run: StepRun) -> dict[str
         return {"Condition": {} if run.outcome is None else {"Outcome": str(run.outcome)}}
     if kind == "Fail":
         return {"Fail": {"ErrorMessage": run.error_message or ""}}
-    outputs = [{"Name": k, "Value": text(v)} for k, v in record.engine.properties(run.step.name).items()]
+    outputs = [
+        {"Name": k, "Value": text(v)} for k, v in record.engine.scope.outputs.get(run.step.name, {}).items()
+    ]
     if kind == "Lambda":
         return {
             "Lambda": omit_none(Arn=_evaluated_member(record, run, "FunctionArn"), OutputParameters=outputs)

@@ -113,7 +113,8 @@ FOLDER_LAYERS = {
     "emulator.sagemaker": (
         {"pagination", "validation", "store"},
         {"calls"},
-        {"pipelines", "selective_execution", "step_summaries"},
+        {"jobs", "pipelines", "selective_execution"},
+        {"job_logs", "step_summaries"},
         {"executions"},
         {"api"},
         {"__init__"},

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from math import inf
 from typing import Any
 
@@ -10,10 +12,35 @@ from polysync_airflow.emulator.engine import scenarios
 from polysync_airflow.emulator.engine.definition import parse
 from polysync_airflow.emulator.engine.execution import Execution
 from polysync_airflow.emulator.engine.expressions import Scope
+from polysync_airflow.emulator.sagemaker.calls import LogStream
 
 ROLE = "arn:aws:iam::123456789012:role/SageMakerRole"
 #: A time in seconds that is longer than everything that ends by itself.
 FOREVER = 30 * 24 * 3600.0
+
+
+@dataclass
+class Services:
+    """The other services of AWS, for tests of the SageMaker API without a server."""
+
+    read: Callable[[str], bytes] = lambda key: b""
+    streams: dict[str, LogStream] = field(default_factory=dict)
+    packages: list[str] = field(default_factory=list)
+
+    def read_object(self, bucket: str, key: str, version: str | None) -> bytes:
+        """Return what ``read`` returns for the key."""
+        return self.read(key)
+
+    def create_model_package(self, region: str, request: Mapping[str, Any], created_at: float) -> str:
+        """Return an ARN with the number of packages as the version."""
+        group = request["ModelPackageGroupName"].lower()
+        arn = f"arn:aws:sagemaker:{region}:123456789012:model-package/{group}/{len(self.packages) + 1}"
+        self.packages.append(arn)
+        return arn
+
+    def put_log_events(self, region: str, stream: LogStream) -> None:
+        """Keep the stream by its name."""
+        self.streams[stream.name] = stream
 
 
 def definition(*steps: dict[str, Any], parameters: tuple[dict[str, Any], ...] = ()) -> str:

@@ -6,19 +6,17 @@ knows no HTTP.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
 from threading import RLock
 from typing import Any
-
-import botocore.session
-from botocore.model import ServiceModel
 
 from polysync_airflow.emulator.engine.clock import Clock
 from polysync_airflow.emulator.engine.scenarios import Scenario
 from polysync_airflow.emulator.sagemaker import executions, pipelines
-from polysync_airflow.emulator.sagemaker.calls import Call, Operation, ReadObject
+from polysync_airflow.emulator.sagemaker.calls import AwsServices, Call, Operation
+from polysync_airflow.emulator.sagemaker.job_logs import log_streams
+from polysync_airflow.emulator.sagemaker.jobs import register_model_packages
 from polysync_airflow.emulator.sagemaker.store import Region
-from polysync_airflow.emulator.sagemaker.validation import check_request, check_response
+from polysync_airflow.emulator.sagemaker.validation import check_request, check_response, service_model
 
 OPERATIONS: Mapping[str, Operation] = {
     **pipelines.OPERATIONS,
@@ -44,13 +42,13 @@ class SageMaker:
     time.
 
     :param clock: the emulated time.
-    :param read_object: reads a pipeline definition from S3.
+    :param services: the other services of AWS, which keep definitions, logs and model packages.
     :param seed: the text from which all ids are derived.
     """
 
-    def __init__(self, clock: Clock, read_object: ReadObject, seed: str) -> None:
+    def __init__(self, clock: Clock, services: AwsServices, seed: str) -> None:
         self.clock = clock
-        self._read_object = read_object
+        self._services = services
         self._seed = seed
         self._lock = RLock()
         self.reset()
@@ -100,18 +98,33 @@ class SageMaker:
         :raises ApiError: if AWS would respond with an error.
         :raises EmulatorBug: if the response does not match its shape.
         """
-        model = _service_model().operation_model(operation)
+        model = service_model().operation_model(operation)
         request, ignored = check_request(model.input_shape, body)
         with self._lock:
             if region not in self.regions:
                 self.regions[region] = Region(region, self._seed)
-            call = Call(request, self.regions[region], self.clock.now(), self.scenario_of, self._read_object)
+            if operation == "DeletePipeline":
+                # The logs of a pipeline's jobs stay.
+                self.publish(region)
+            call = Call(request, self.regions[region], self.clock.now(), self.scenario_of, self._services)
             response = OPERATIONS[operation](call)
         if violations := check_response(model.output_shape, response, _UNCHECKED_ENUMS):
             raise EmulatorBug(f"{operation}: {'; '.join(violations)}")
         return response, ignored
 
+    def publish(self, region_name: str) -> None:
+        """
+        Write to the other services what the steps have produced up to now: logs and model packages.
 
-@cache
-def _service_model() -> ServiceModel:
-    return botocore.session.get_session().get_service_model("sagemaker")
+        :param region_name: the AWS region.
+        """
+        with self._lock:
+            region = self.regions.get(region_name)
+            if region is None:
+                return
+            now = self.clock.now()
+            region.advance(now)
+            register_model_packages(region, self._services)
+            for record in region.executions():
+                for stream in log_streams(region, record, now):
+                    self._services.put_log_events(region_name, stream)

@@ -4,13 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from polysync_airflow.emulator.engine.scenarios import Scenario
 from polysync_airflow.emulator.sagemaker.store import ExecutionRecord, Region
 
-#: Reads an S3 object. The arguments are the bucket, the key and the version id (or None).
-ReadObject = Callable[[str, str, str | None], bytes]
+
+@dataclass(frozen=True)
+class LogStream:
+    """
+    The events of a log stream in CloudWatch Logs.
+
+    :param group: the name of the log group.
+    :param name: the name of the stream.
+    :param events: the times, in seconds since the epoch, and the messages, oldest first.
+    """
+
+    group: str
+    name: str
+    events: tuple[tuple[float, str], ...]
+
+
+class AwsServices(Protocol):
+    """The other services of AWS that pipelines use."""
+
+    def read_object(self, bucket: str, key: str, version: str | None) -> bytes:
+        """Read an S3 object; ``version`` is None for the latest version."""
+        ...
+
+    def create_model_package(self, region: str, request: Mapping[str, Any], created_at: float) -> str:
+        """Create a model package as CreateModelPackage does, and its group if necessary. Return the ARN."""
+        ...
+
+    def put_log_events(self, region: str, stream: LogStream) -> None:
+        """Write the events of a stream that it does not have yet."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -22,14 +50,14 @@ class Call:
     :param region: the region of the request.
     :param now: the time of the request, in seconds since the epoch.
     :param scenario_of: returns the scenario of a pipeline, by its name.
-    :param read_object: reads an S3 object.
+    :param services: the other services of AWS.
     """
 
     request: Mapping[str, Any]
     region: Region
     now: float
     scenario_of: Callable[[str], Scenario]
-    read_object: ReadObject
+    services: AwsServices
 
     def execution(self, arn: str) -> ExecutionRecord:
         """

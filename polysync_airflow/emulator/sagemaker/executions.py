@@ -10,12 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
+from itertools import takewhile
 from math import inf
 from typing import Any
 
 from polysync_airflow.emulator.engine.execution import Execution, StateError
 from polysync_airflow.emulator.engine.expressions import Scope, evaluate, text
 from polysync_airflow.emulator.engine.parameters import ParameterError, resolve
+from polysync_airflow.emulator.engine.step_runs import CacheHit
 from polysync_airflow.emulator.errors import conflict, invalid, not_found
 from polysync_airflow.emulator.sagemaker.calls import (
     Call,
@@ -24,6 +27,7 @@ from polysync_airflow.emulator.sagemaker.calls import (
     omit_none,
     parallelism_configuration,
 )
+from polysync_airflow.emulator.sagemaker.jobs import register_model_packages
 from polysync_airflow.emulator.sagemaker.pagination import page
 from polysync_airflow.emulator.sagemaker.pipelines import created_within
 from polysync_airflow.emulator.sagemaker.selective_execution import select
@@ -64,6 +68,7 @@ def _start(call: Call) -> dict[str, Any]:
         created_at=call.now,
         max_parallel=max_parallel_steps(request) or pipeline.max_parallel or inf,
         selection=selection,
+        find_cached=partial(_find_cached, pipeline, arn),
     )
     pipeline.executions[arn] = ExecutionRecord(
         arn=arn,
@@ -78,6 +83,25 @@ def _start(call: Call) -> dict[str, Any]:
     region.started += 1
     pipeline.last_run_at, version.last_execution_arn = call.now, arn
     return {"PipelineExecutionArn": arn}
+
+
+def _find_cached(
+    pipeline: Pipeline, arn: str, step_name: str, key: str, earliest: float, latest: float
+) -> CacheHit | None:
+    """Return the most recent run with a cache key in the executions before the one with the ARN."""
+    found: tuple[float, CacheHit] | None = None
+    for record in takewhile(lambda record: record.arn != arn, pipeline.executions.values()):
+        engine = record.engine
+        engine.advance(latest)
+        for run in engine.history:
+            if run.step.name != step_name or run.cache_key != key or run.status != "Succeeded":
+                continue
+            # A run without an attempt has reused the results of another one.
+            if run.attempts and run.ended_at is not None and earliest <= run.ended_at <= latest:
+                outputs = engine.scope.outputs.get(step_name, {})
+                if found is None or run.ended_at >= found[0]:
+                    found = (run.ended_at, CacheHit(record.arn, engine.seed, run, outputs))
+    return found[1] if found else None
 
 
 def _scope(pipeline: Pipeline, arn: str, identifier: str, values: dict[str, Any], now: float) -> Scope:
@@ -185,6 +209,10 @@ def list_pipeline_execution_steps(call: Call) -> dict[str, Any]:
     if arn is None:
         raise invalid("PipelineExecutionArn is required.")
     record = call.execution(arn)
+    if any(run.step.type == "RegisterModel" for run in record.engine.runs.values()):
+        # The version of a model package depends on those that other executions have created before.
+        call.region.advance(call.now)
+        register_model_packages(call.region, call.services)
     shown, token = page(record.engine.runs.values(), lambda run: (run.order,), call.request)
     return {"PipelineExecutionSteps": [step_summary(call.region, record, run) for run in shown], **token}
 

@@ -201,7 +201,7 @@ def _definition(call: Call) -> Definition | None:
         raise invalid("Specify either PipelineDefinition or PipelineDefinitionS3Location, not both.")
     if location is not None:
         version = location.get("VersionId")
-        inline = call.read_object(location["Bucket"], location["ObjectKey"], version).decode()
+        inline = call.services.read_object(location["Bucket"], location["ObjectKey"], version).decode()
     if inline is None:
         return None
     try:

@@ -1,87 +1,304 @@
 """
 Builds the entries of ListPipelineExecutionSteps.
 
-Reference: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_PipelineExecutionStep.html
+Reference: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_PipelineExecutionStep.html and
+https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_PipelineExecutionStepMetadata.html. Members that
+the installed botocore does not know are left out, as an older AWS SDK does. AWS does not document the
+AttemptCount of a step that reuses results; here it is 0.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-from polysync_airflow.emulator.engine.expressions import evaluate, text
+from botocore.model import StructureShape
+
+from polysync_airflow.emulator.engine.expressions import text
 from polysync_airflow.emulator.engine.step_runs import StepRun
 from polysync_airflow.emulator.sagemaker.calls import omit_none
-from polysync_airflow.emulator.sagemaker.store import ExecutionRecord, Region
+from polysync_airflow.emulator.sagemaker.jobs import arguments_of, job_arn, job_name, source_of, value_of
+from polysync_airflow.emulator.sagemaker.store import ACCOUNT, ExecutionRecord, Region, partition
+from polysync_airflow.emulator.sagemaker.validation import service_model
 
-# For each step type: the member of ``Metadata``, and the resource type in the ARN of the job.
+# For each step type with a job: the member of ``Metadata`` that has its ARN only.
 _JOBS = {
-    "Processing": ("ProcessingJob", "processing-job"),
-    "Training": ("TrainingJob", "training-job"),
-    "Transform": ("TransformJob", "transform-job"),
-    "Tuning": ("TuningJob", "hyper-parameter-tuning-job"),
-    "AutoML": ("AutoMLJob", "automl-job"),
-    "Model": ("Model", "model"),
-    "RegisterModel": ("RegisterModel", "model-package"),
-    "Endpoint": ("Endpoint", "endpoint"),
-    "EndpointConfig": ("EndpointConfig", "endpoint-config"),
+    "Processing": "ProcessingJob",
+    "Training": "TrainingJob",
+    "Transform": "TransformJob",
+    "Tuning": "TuningJob",
+    "AutoML": "AutoMLJob",
+    "Model": "Model",
+    "Endpoint": "Endpoint",
+    "EndpointConfig": "EndpointConfig",
+    "InferenceComponent": "InferenceComponent",
 }
-# The maximum length of a job name in AWS's pattern for job ARNs.
-_MAX_JOB_NAME_LENGTH = 63
+# For each step type of Amazon Bedrock: the resource type in the ARN.
+_BEDROCK = {
+    "BedrockCustomModel": "custom-model",
+    "BedrockCustomModelDeployment": "custom-model-deployment",
+    "BedrockProvisionedModelThroughput": "provisioned-model",
+    "BedrockModelImport": "model-import-job",
+}
+# For each entity of a Lineage step: the member of ``Metadata``, the member with its name, the resource type.
+_LINEAGE = {
+    "Actions": ("ActionArns", "ActionName", "action"),
+    "Artifacts": ("ArtifactArns", "ArtifactName", "artifact"),
+    "Contexts": ("ContextArns", "ContextName", "context"),
+}
+_TEXT_LENGTH = 256
+_URI_LENGTH = 1024
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A step of an execution, for the functions that build its metadata."""
+
+    region: Region
+    record: ExecutionRecord
+    run: StepRun
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        return arguments_of(self.record, self.run)
+
+    @property
+    def job_name(self) -> str:
+        record, run = source_of(self.record, self.run)
+        return job_name(self.region, record, run, run.attempt)
+
+    def identifier(self, length: int, kind: str) -> str:
+        """Return an id of what the current attempt has created."""
+        record, run = source_of(self.record, self.run)
+        return self.region.identifier(length, record.arn, run.step.name, run.attempt, kind)
+
+    def member(self, name: str, length: int = _TEXT_LENGTH) -> str | None:
+        """Return the text of a member of the step; None if it is absent."""
+        return self.text_of(self.run.step.body.get(name), length)
+
+    def text_of(self, value: Any, length: int = _TEXT_LENGTH) -> str | None:
+        """Return the evaluated text of a value; None for no value."""
+        evaluated = value_of(self.record, self.run, value)
+        return None if evaluated is None else text(evaluated)[:length]
+
+    @property
+    def outputs(self) -> list[dict[str, str]]:
+        """The output parameters of the step."""
+        outputs = self.record.engine.scope.outputs.get(self.run.step.name, {})
+        return [{"Name": name, "Value": text(value)} for name, value in outputs.items()]
 
 
 def step_summary(region: Region, record: ExecutionRecord, run: StepRun) -> dict[str, Any]:
     """Return the entry of one step in ``PipelineExecutionSteps``."""
-    body = run.step.body
-    return omit_none(
+    body, iteration = run.step.body, run.step.iteration
+    summary = omit_none(
         StepName=run.step.name,
         StepDisplayName=body.get("DisplayName"),
         StepDescription=body.get("Description"),
         StartTime=run.started_at,
         EndTime=run.ended_at,
         StepStatus=run.status,
+        CacheHitResult={"SourcePipelineExecutionArn": run.cached.execution_arn} if run.cached else None,
         FailureReason=run.failure_reason,
         AttemptCount=run.attempt,
-        Metadata=_metadata(region, record, run),
+        Metadata=_known("PipelineExecutionStepMetadata", _metadata(_Entry(region, record, run))),
         SelectiveExecutionResult={"SourcePipelineExecutionArn": run.reused_from} if run.reused_from else None,
     )
+    if iteration is not None:
+        item = iteration.item if isinstance(iteration.item, str) else json.dumps(iteration.item)
+        summary["IterationContext"] = {
+            "ParentStepName": iteration.parent,
+            "Index": iteration.index,
+            "Item": item,
+        }
+    return _known("PipelineExecutionStep", summary)
 
 
-def _metadata(region: Region, record: ExecutionRecord, run: StepRun) -> dict[str, Any]:
-    kind = run.step.type
+def _known(shape_name: str, members: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in members.items() if name in _member_names(shape_name)}
+
+
+@cache
+def _member_names(shape_name: str) -> frozenset[str]:
+    shape = service_model().shape_for(shape_name)
+    return frozenset(shape.members) if isinstance(shape, StructureShape) else frozenset()
+
+
+def _metadata(entry: _Entry) -> dict[str, Any]:
+    kind = entry.run.step.type
     if kind in _JOBS:
-        member, resource = _JOBS[kind]
-        return {member: {"Arn": region.arn(resource, _job_name(region, record, run))}}
-    if kind == "Condition":
-        return {"Condition": {} if run.outcome is None else {"Outcome": str(run.outcome)}}
-    if kind == "Fail":
-        return {"Fail": {"ErrorMessage": run.error_message or ""}}
-    outputs = [
-        {"Name": k, "Value": text(v)} for k, v in record.engine.scope.outputs.get(run.step.name, {}).items()
-    ]
-    if kind == "Lambda":
-        return {
-            "Lambda": omit_none(Arn=_evaluated_member(record, run, "FunctionArn"), OutputParameters=outputs)
-        }
-    if kind == "Callback":
-        return {
-            "Callback": omit_none(
-                CallbackToken=run.callback_token,
-                SqsQueueUrl=_evaluated_member(record, run, "SqsQueueUrl"),
-                OutputParameters=outputs,
-            )
-        }
+        return {_JOBS[kind]: {"Arn": job_arn(entry.region, entry.record, entry.run)}}
+    if kind in _BEDROCK:
+        prefix = f"arn:{partition(entry.region.name)}:bedrock:{entry.region.name}:{ACCOUNT}"
+        return {kind: {"Arn": f"{prefix}:{_BEDROCK[kind]}/{entry.identifier(12, 'bedrock')}"}}
+    if kind in _BUILDERS:
+        return {kind: _BUILDERS[kind](entry)}
     return {}
 
 
-def _evaluated_member(record: ExecutionRecord, run: StepRun, member: str) -> str | None:
-    value = run.step.body.get(member)
-    return None if value is None else text(evaluate(value, record.engine.scope))[:256]
+def _register_model(entry: _Entry) -> dict[str, Any]:
+    return omit_none(Arn=entry.record.model_packages.get(entry.run.step.name))
 
 
-def _job_name(region: Region, record: ExecutionRecord, run: StepRun) -> str:
-    suffix = region.identifier(10, record.arn, run.step.name, run.attempt)
-    if run.step.type == "RegisterModel":
-        group = evaluate(run.step.arguments.get("ModelPackageGroupName", "emulated"), record.engine.scope)
-        return f"{text(group).lower()}/{run.attempt or 1}"[:128]
-    start = f"pipelines-{record.id}-{run.step.name}".replace("_", "-")
-    return f"{start[: _MAX_JOB_NAME_LENGTH - 11].rstrip('-')}-{suffix}"
+def _condition(entry: _Entry) -> dict[str, Any]:
+    return {} if entry.run.outcome is None else {"Outcome": str(entry.run.outcome)}
+
+
+def _fail(entry: _Entry) -> dict[str, Any]:
+    return {"ErrorMessage": entry.run.error_message or ""}
+
+
+def _lambda(entry: _Entry) -> dict[str, Any]:
+    return omit_none(Arn=entry.member("FunctionArn"), OutputParameters=entry.outputs)
+
+
+def _callback(entry: _Entry) -> dict[str, Any]:
+    return omit_none(
+        CallbackToken=entry.run.callback_token,
+        SqsQueueUrl=entry.member("SqsQueueUrl"),
+        OutputParameters=entry.outputs,
+    )
+
+
+def _emr(entry: _Entry) -> dict[str, Any]:
+    cluster = (
+        entry.text_of(entry.arguments.get("ClusterId")) or f"j-{entry.identifier(13, 'cluster').upper()}"
+    )
+    step = f"s-{entry.identifier(13, 'step').upper()}"
+    logs = f"s3://aws-logs-{ACCOUNT}-{entry.region.name}/elasticmapreduce/{cluster}/steps/{step}/stderr.gz"
+    # The path of the log with the root cause of a failure.
+    failed = entry.run.status == "Failed"
+    return omit_none(
+        ClusterId=cluster,
+        StepId=step,
+        StepName=entry.job_name,
+        LogFilePath=logs if failed else None,
+    )
+
+
+def _emr_serverless(entry: _Entry) -> dict[str, Any]:
+    config = entry.arguments.get("JobConfig")
+    name = config.get("name") if isinstance(config, dict) else None
+    application = entry.text_of(entry.arguments.get("ApplicationId"), 64)
+    application = application or f"00{entry.identifier(14, 'application')}"
+    run = f"00{entry.identifier(14, 'run')}"
+    logs = f"s3://aws-logs-{ACCOUNT}-{entry.region.name}/applications/{application}/jobs/{run}/SPARK_DRIVER"
+    return omit_none(
+        ApplicationId=application,
+        JobRunId=run,
+        JobRunName=entry.text_of(name) or entry.job_name,
+        LogFilePath=f"{logs}/stderr.gz" if entry.run.status == "Failed" else None,
+    )
+
+
+def _check(entry: _Entry) -> dict[str, Any]:
+    """Return the common metadata of both types of check steps."""
+    body, folder = entry.run.step.body, _check_output(entry)
+    file = "constraints.json" if entry.run.step.type == "QualityCheck" else "analysis.json"
+    succeeded, failed = entry.run.status == "Succeeded", entry.run.status == "Failed"
+    calculated = f"{folder}/{file}" if succeeded else None
+    supplied = entry.member("SuppliedBaselineConstraints", _URI_LENGTH)
+    return omit_none(
+        CheckType=entry.member("CheckType"),
+        BaselineUsedForDriftCheckConstraints=supplied or calculated,
+        CalculatedBaselineConstraints=calculated,
+        ModelPackageGroupName=entry.member("ModelPackageGroupName"),
+        ViolationReport=f"{folder}/constraint_violations.json" if failed else None,
+        CheckJobArn=job_arn(entry.region, entry.record, entry.run),
+        SkipCheck=_flag(entry, body.get("SkipCheck")),
+        RegisterNewBaseline=_flag(entry, body.get("RegisterNewBaseline")),
+    )
+
+
+def _quality_check(entry: _Entry) -> dict[str, Any]:
+    calculated = f"{_check_output(entry)}/statistics.json" if entry.run.status == "Succeeded" else None
+    supplied = entry.member("SuppliedBaselineStatistics", _URI_LENGTH)
+    statistics = omit_none(
+        BaselineUsedForDriftCheckStatistics=supplied or calculated,
+        CalculatedBaselineStatistics=calculated,
+    )
+    return {**_check(entry), **statistics}
+
+
+def _check_output(entry: _Entry) -> str:
+    """Return the folder in S3 that the arguments name for the results of a check, or a default."""
+    try:
+        location = entry.arguments["ProcessingOutputConfig"]["Outputs"][0]["S3Output"]["S3Uri"]
+    except (KeyError, IndexError, TypeError):
+        location = f"s3://sagemaker-{entry.region.name}-{ACCOUNT}/{entry.job_name}/output"
+    return text(location).rstrip("/")[: _URI_LENGTH - 64]
+
+
+def _flag(entry: _Entry, value: Any) -> bool:
+    return text(value_of(entry.record, entry.run, value)).lower() == "true"
+
+
+def _lineage(entry: _Entry) -> dict[str, Any]:
+    if entry.run.status != "Succeeded":
+        return {}
+    metadata: dict[str, Any] = {}
+    for entities, (member, name_member, resource) in _LINEAGE.items():
+        names = [text(item.get(name_member) or "unnamed") for item in _objects(entry, entities)]
+        arns = {name: _lineage_arn(entry, resource, name) for name in names}
+        metadata |= {member: arns} if arns else {}
+    associations = [
+        {"SourceArn": _entity_arn(item, "Source"), "DestinationArn": _entity_arn(item, "Destination")}
+        for item in _objects(entry, "Associations")
+    ]
+    return metadata | ({"Associations": associations} if associations else {})
+
+
+def _objects(entry: _Entry, member: str) -> list[dict[str, Any]]:
+    items = entry.arguments.get(member)
+    return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
+
+
+def _lineage_arn(entry: _Entry, resource: str, name: str) -> str:
+    # AWS names an artifact by a hash.
+    is_artifact = resource == "artifact"
+    return entry.region.arn(resource, entry.identifier(32, name) if is_artifact else name)
+
+
+def _entity_arn(association: dict[str, Any], end: str) -> str:
+    entity = association.get(end)
+    return text(entity.get("Arn") if isinstance(entity, dict) else entity)
+
+
+def _for_each(entry: _Entry) -> dict[str, Any]:
+    result = entry.record.engine.loop_result(entry.run)
+    return result if entry.run.running else {"Status": entry.run.status, **result}
+
+
+def _athena(entry: _Entry) -> dict[str, Any]:
+    digits = entry.identifier(32, "query")
+    parts = (digits[a:b] for a, b in ((0, 8), (8, 12), (12, 16), (16, 20), (20, 32)))
+    return {"QueryExecutionId": "-".join(parts)}
+
+
+def _cleanup(entry: _Entry) -> dict[str, Any]:
+    resources = entry.arguments.get("Resources")
+    sources = resources.get("S3") if isinstance(resources, dict) else None
+    names = [source.get("StepName") for source in sources or () if isinstance(source, dict)]
+    succeeded = entry.run.status == "Succeeded"
+    return {"CleanedSteps": [text(name) for name in names if name]} if succeeded else {}
+
+
+# For each other step type: the function that builds the member of ``Metadata`` with the same name.
+_BUILDERS: dict[str, Callable[[_Entry], dict[str, Any]]] = {
+    "RegisterModel": _register_model,
+    "Condition": _condition,
+    "Fail": _fail,
+    "Lambda": _lambda,
+    "Callback": _callback,
+    "EMR": _emr,
+    "EMRServerless": _emr_serverless,
+    "QualityCheck": _quality_check,
+    "ClarifyCheck": _check,
+    "Lineage": _lineage,
+    "ForEach": _for_each,
+    "Athena": _athena,
+    "Cleanup": _cleanup,
+}

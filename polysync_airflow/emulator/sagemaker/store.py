@@ -80,7 +80,11 @@ class Pipeline:
 
 @dataclass
 class ExecutionRecord:
-    """An execution as the API knows it. ``engine`` simulates it."""
+    """
+    An execution as the API knows it. ``engine`` simulates it.
+
+    :param model_packages: the ARNs of the model packages that its steps have created, by step name.
+    """
 
     arn: str
     id: str
@@ -90,6 +94,7 @@ class ExecutionRecord:
     request: Mapping[str, Any]
     display_name: str | None = None
     description: str | None = None
+    model_packages: dict[str, str] = field(default_factory=dict)
 
 
 class Region:
@@ -106,6 +111,8 @@ class Region:
         self.pipelines: dict[str, Pipeline] = {}
         #: The number of started executions, including those of deleted pipelines.
         self.started = 0
+        #: The attempts whose logs are complete, by execution, step and number.
+        self.logged: set[tuple[str, str, int]] = set()
         self._tokens: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {}
 
     def arn(self, kind: str, name: str) -> str:
@@ -144,6 +151,11 @@ class Region:
             if arn in pipeline.executions:
                 return pipeline.executions[arn]
         raise not_found(f"Pipeline execution '{arn}' does not exist.")
+
+    def advance(self, now: float) -> None:
+        """Advance all executions to the present."""
+        for record in self.executions():
+            record.engine.advance(now)
 
     def executions(self) -> Iterable[ExecutionRecord]:
         """Return all executions of all pipelines."""

@@ -12,13 +12,15 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-from botocore.model import ListShape, Shape, StructureShape
+import botocore.session
+from botocore.model import ListShape, MapShape, ServiceModel, Shape, StructureShape
 
 from polysync_airflow.emulator.errors import ApiError, invalid
 
 _JSON_TYPES: dict[str, tuple[type, ...]] = {
     "structure": (dict,),
     "list": (list,),
+    "map": (dict,),
     "string": (str,),
     "integer": (int,),
     "long": (int,),
@@ -32,6 +34,12 @@ _MAX_VALUE_LENGTH = 4096
 # Unicode properties that Python's re does not support. The service model uses each of them only inside a
 # character class.
 _PROPERTIES = {r"\p{L}": r"\w", r"\p{N}": r"\d", r"\p{Z}": r"\s"}
+
+
+@cache
+def service_model() -> ServiceModel:
+    """Return the service model of SageMaker in the installed botocore."""
+    return botocore.session.get_session().get_service_model("sagemaker")
 
 
 def check_request(shape: Shape | None, request: Any) -> tuple[dict[str, Any], list[str]]:
@@ -122,9 +130,21 @@ def _violations(shape: Shape, value: Any, path: str, skip_enums_of: frozenset[st
             yield _violation(value, path, constraint)
         for index, item in enumerate(value, 1):
             yield from _violations(shape.member, item, f"{path}.{index}.member", skip_enums_of)
+    elif isinstance(shape, MapShape):
+        yield from _map_violations(shape, value, path, skip_enums_of)
     else:
         for constraint in _scalar_constraints(shape, value, skip_enums_of):
             yield _violation(value, path, constraint)
+
+
+def _map_violations(
+    shape: MapShape, value: dict[str, Any], path: str, skip_enums_of: frozenset[str]
+) -> Iterator[str]:
+    for constraint in _out_of_bounds(shape, len(value), "length"):
+        yield _violation(value, path, constraint)
+    for key, item in value.items():
+        yield from _violations(shape.key, key, path, skip_enums_of)
+        yield from _violations(shape.value, item, f"{path}.{key}", skip_enums_of)
 
 
 def _scalar_constraints(shape: Shape, value: Any, skip_enums_of: frozenset[str]) -> Iterator[str]:

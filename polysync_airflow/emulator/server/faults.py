@@ -4,6 +4,7 @@ Fault injection: makes AWS requests fail, or delays or drops their responses.
 As JSON::
 
     {"operation": "DescribePipelineExecution",   or any other AWS operation; "*" (default): all operations
+     "service": "logs",       only requests to this service, by its name in signatures (default: all)
      "kind": "throttle"       ThrottlingException: Rate exceeded
            | "error"          the AWS error "code" with "message" (and HTTP "status", default 400)
            | "http"           HTTP "status" (default 503) without an AWS error
@@ -29,7 +30,19 @@ from typing import Any
 from polysync_airflow.emulator.errors import ApiError
 
 KINDS = ("throttle", "error", "http", "latency", "dropped", "lost_response")
-_MEMBERS = {"operation", "kind", "code", "message", "status", "delay", "pipeline", "skip", "count", "seconds"}
+_MEMBERS = {
+    "operation",
+    "kind",
+    "code",
+    "message",
+    "status",
+    "delay",
+    "pipeline",
+    "service",
+    "skip",
+    "count",
+    "seconds",
+}
 
 
 class FaultError(ValueError):
@@ -55,16 +68,18 @@ class Fault:
     status: int
     delay: float
     pipeline: str | None
+    service: str | None
     skip: float
     count: float
     until: float
 
-    def matches(self, operation: str, pipeline: str | None) -> bool:
+    def matches(self, operation: str, pipeline: str | None, service: str | None) -> bool:
         """
         Return whether the fault matches a request. Like SageMaker, it ignores the case of pipeline names.
         """
-        expected = self.pipeline and self.pipeline.lower()
-        return self.operation in ("*", operation) and expected in (None, pipeline)
+        if self.operation not in ("*", operation) or self.service not in (None, service):
+            return False
+        return self.pipeline is None or self.pipeline.lower() == pipeline
 
     def error(self) -> ApiError:
         """Return the AWS error of a ``throttle`` or ``error`` fault."""
@@ -104,6 +119,7 @@ class Faults:
                 status=int(_number(body, "status", 503 if kind == "http" else 400)),
                 delay=_number(body, "delay", 0),
                 pipeline=body.get("pipeline"),
+                service=body.get("service"),
                 skip=_number(body, "skip", 0),
                 count=_number(body, "count", inf),
                 until=now + _number(body, "seconds", inf),
@@ -111,18 +127,21 @@ class Faults:
             self._faults.append(fault)
         return fault
 
-    def take(self, operation: str, now: float, pipeline: str | None = None) -> Fault | None:
+    def take(
+        self, operation: str, now: float, pipeline: str | None = None, service: str | None = None
+    ) -> Fault | None:
         """
         Return the fault to apply to a request, if any, and update its counters.
 
         :param operation: the requested operation.
         :param now: the current time, in emulated seconds since the epoch.
         :param pipeline: the pipeline that the request names, in lower case.
+        :param service: the service, by its name in signatures.
         """
         with self._lock:
             self._faults = [fault for fault in self._faults if fault.count > 0 and now < fault.until]
             for fault in self._faults:
-                if not fault.matches(operation, pipeline):
+                if not fault.matches(operation, pipeline, service):
                     continue
                 if fault.skip > 0:
                     fault.skip -= 1
@@ -153,7 +172,7 @@ def _validated(document: Any) -> Mapping[str, Any]:
     kind = document.get("kind")
     if kind not in KINDS:
         raise FaultError(f"kind is {kind!r}, not one of {list(KINDS)}")
-    for name in ("operation", "code", "message", "pipeline"):
+    for name in ("operation", "code", "message", "pipeline", "service"):
         if name in document and not isinstance(document[name], str):
             raise FaultError(f"{name} is not a string")
     if kind == "error" and not document.keys() >= {"code", "message"}:

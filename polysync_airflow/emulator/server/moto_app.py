@@ -1,17 +1,23 @@
 """
-Runs moto behind the emulator: its unmodified WSGI app, and reads of S3 objects for pipeline definitions.
+Runs moto behind the emulator: its unmodified WSGI app, and what pipelines read from and write to its services
+(S3 objects with definitions, log events, model packages).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from threading import Lock
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from moto.backends import get_backend
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.test import Client
 
 from polysync_airflow.emulator.errors import invalid
+from polysync_airflow.emulator.sagemaker.calls import LogStream
+from polysync_airflow.emulator.sagemaker.store import ACCOUNT
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -19,6 +25,28 @@ if TYPE_CHECKING:
 # The services that a pipeline or its test needs. Other services of moto do more than to keep state: its
 # Lambda, for example, runs containers.
 MOTO_SERVICES = frozenset({"iam", "logs", "s3", "sagemaker", "sts"})
+# The members of CreateModelPackage that moto keeps. A RegisterModel step has the same members.
+_MODEL_PACKAGE_MEMBERS = {
+    "model_package_name": "ModelPackageName",
+    "model_package_group_name": "ModelPackageGroupName",
+    "model_package_description": "ModelPackageDescription",
+    "inference_specification": "InferenceSpecification",
+    "validation_specification": "ValidationSpecification",
+    "source_algorithm_specification": "SourceAlgorithmSpecification",
+    "certify_for_marketplace": "CertifyForMarketplace",
+    "tags": "Tags",
+    "model_approval_status": "ModelApprovalStatus",
+    "metadata_properties": "MetadataProperties",
+    "model_metrics": "ModelMetrics",
+    "client_token": "ClientToken",
+    "customer_metadata_properties": "CustomerMetadataProperties",
+    "drift_check_baselines": "DriftCheckBaselines",
+    "domain": "Domain",
+    "task": "Task",
+    "sample_payload_url": "SamplePayloadUrl",
+    "additional_inference_specifications": "AdditionalInferenceSpecifications",
+}
+_APPROVAL_STATUSES = ("Approved", "Rejected", "PendingManualApproval")
 # moto selects the service by the credential scope and does not verify the signature.
 _S3_AUTHORIZATION = (
     "AWS4-HMAC-SHA256 Credential=emulator/20000101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0"
@@ -30,6 +58,9 @@ class Moto:
 
     def __init__(self) -> None:
         self._app = DomainDispatcherApplication(create_backend_app)
+        self._lock = Lock()
+        # The number of events that were written to each log stream.
+        self._written: dict[tuple[str, str, str], int] = {}
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Handle a request as a WSGI app."""
@@ -38,6 +69,8 @@ class Moto:
 
     def reset(self) -> None:
         """Remove all resources of all services."""
+        with self._lock:
+            self._written.clear()
         Client(self._app).post("/moto-api/reset").close()
 
     def read_object(self, bucket: str, key: str, version: str | None) -> bytes:
@@ -56,3 +89,52 @@ class Moto:
             if response.status_code != 200:
                 raise invalid(f"Unable to read s3://{bucket}/{key} (HTTP {response.status_code}).")
             return response.get_data()
+
+    def create_model_package(self, region: str, request: Mapping[str, Any], created_at: float) -> str:
+        """
+        Create a model package, and its group if it does not exist.
+
+        :param region: the AWS region.
+        :param request: the arguments of a RegisterModel step, which are those of CreateModelPackage.
+        :param created_at: the creation time, in seconds since the epoch.
+        :return: the ARN of the model package.
+        """
+        backend = get_backend("sagemaker")[ACCOUNT][region]
+        members: dict[str, Any] = {
+            name: request.get(member) for name, member in _MODEL_PACKAGE_MEMBERS.items()
+        }
+        if members["model_approval_status"] not in _APPROVAL_STATUSES:
+            members["model_approval_status"] = "PendingManualApproval"
+        group = members["model_package_group_name"]
+        if group and group not in backend.model_package_groups:
+            backend.create_model_package_group(group, "")
+        arn: str = backend.create_model_package(**members)
+        # moto knows the real time only.
+        backend.model_packages[arn].creation_time = datetime.fromtimestamp(created_at, UTC)
+        return arn
+
+    def put_log_events(self, region: str, stream: LogStream) -> None:
+        """
+        Write the events of a log stream that it does not have yet.
+
+        PutLogEvents refuses events that are more than two hours in the future or 14 days in the past of the
+        real time. Emulated times can be, so this method writes to moto's log group itself.
+
+        :param region: the AWS region.
+        :param stream: the stream with all its events so far.
+        """
+        key = (region, stream.group, stream.name)
+        with self._lock:
+            written = self._written.get(key, 0)
+            events = [
+                {"timestamp": int(time * 1000), "message": message}
+                for time, message in stream.events[written:]
+            ]
+            if not events:
+                return
+            self._written[key] = len(stream.events)
+            backend = get_backend("logs")[ACCOUNT][region]
+            if stream.group not in backend.groups:
+                backend.create_log_group(stream.group, {})
+            backend.ensure_log_stream(stream.group, stream.name)
+            backend.groups[stream.group].put_log_events(stream.name, events)

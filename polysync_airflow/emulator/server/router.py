@@ -40,6 +40,10 @@ from polysync_airflow.emulator.sign_in.sts import LOGGED_MEMBERS, Sts
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+# The services of moto that show what the steps of pipelines have written: logs and model packages.
+_WRITTEN_BY_STEPS = frozenset({"logs", "sagemaker"})
+# The members of requests to CloudWatch Logs that the call log shows.
+_LOG_NAMES = ("logGroupName", "logStreamName", "logStreamNamePrefix", "limit", "startFromHead")
 
 
 class Router:
@@ -76,7 +80,7 @@ class Router:
             return self._control.handle(request)(environ, start_response)
         aws = parse_request(request)
         entry = self._entry(aws)
-        fault = self._faults.take(aws.operation, entry.time, aws.pipeline)
+        fault = self._faults.take(aws.operation, entry.time, aws.pipeline, aws.service)
         entry.fault = fault.kind if fault else None
         if fault and fault.kind == "latency":
             time.sleep(fault.delay)
@@ -104,7 +108,7 @@ class Router:
             access_key_id=aws.access_key_id,
             caller=caller.arn if caller else None,
             user_agent=aws.user_agent,
-            request=logged_members if aws.service == "sts" else {},
+            request=logged_members if aws.service == "sts" else _log_names(aws),
         )
 
     def _route(self, aws: AwsRequest, entry: Entry, fault: Fault | None) -> WSGIApplication:
@@ -123,6 +127,8 @@ class Router:
             if aws.service not in MOTO_SERVICES:
                 service = aws.service or "without a signature"
                 raise ApiError("UnknownOperationException", f"The emulator has no service {service}.")
+            if aws.service in _WRITTEN_BY_STEPS:
+                self._sagemaker.publish(aws.region)
         except ApiError as error:
             entry.error_code, entry.error_message, entry.detail = error.code, error.message, error.detail
             return error_response(error, aws.protocol, request_id)
@@ -169,6 +175,15 @@ class Router:
             return start_response(status, headers, exc_info)
 
         return app(environ, start)
+
+
+def _log_names(aws: AwsRequest) -> dict[str, Any]:
+    """Return the names of the log group and the streams in a request to CloudWatch Logs."""
+    try:
+        body = json.loads(aws.body) if aws.service == "logs" else {}
+    except ValueError:
+        return {}
+    return {name: body[name] for name in _LOG_NAMES if name in body} if isinstance(body, dict) else {}
 
 
 def _close_connection(environ: WSGIEnvironment) -> None:

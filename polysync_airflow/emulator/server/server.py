@@ -84,7 +84,7 @@ class EmulatorServer:
         self._region = region
         self.clock = clock or RealClock(speed)
         self.moto = Moto()
-        self.sagemaker = SageMaker(self.clock, self.moto.read_object, seed)
+        self.sagemaker = SageMaker(self.clock, self.moto, seed)
         self.faults, self.calls = Faults(), CallLog()
         self.sign_in = SignInSettings(enforce_iam)
         self._issuers, self._sessions = Issuers(issuer_ca), Sessions(self.clock, self.sign_in)

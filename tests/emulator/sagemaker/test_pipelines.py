@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 
 from polysync_airflow.emulator import EmulatorServer, VirtualClock
 from polysync_airflow.emulator.sagemaker.api import SageMaker
-from tests.emulator.builders import ROLE, chain
+from tests.emulator.builders import ROLE, Services, chain
 from tests.emulator.conftest import ClientOf
 
 HAS_ALIASES = "PipelineVersionAlias" in (
@@ -314,12 +314,12 @@ def test_requests_are_processed_one_at_a_time() -> None:
     """Two concurrent requests with the same token are performed once."""
     reads = []
 
-    def read_slowly(bucket: str, key: str, version: str | None) -> bytes:
+    def read_slowly(key: str) -> bytes:
         reads.append(key)
         time.sleep(0.2)
         return chain("A").encode()
 
-    sagemaker = SageMaker(VirtualClock(), read_slowly, "seed")
+    sagemaker = SageMaker(VirtualClock(), Services(read_slowly), "seed")
     request = {
         "PipelineName": "Demo",
         "PipelineDefinitionS3Location": {"Bucket": "bucket", "ObjectKey": "key"},

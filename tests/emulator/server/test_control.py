@@ -11,7 +11,7 @@ import pytest
 
 from polysync_airflow.emulator import ControlClient, ControlRefused, EmulatorServer, VirtualClock
 from polysync_airflow.emulator.sagemaker.api import SageMaker
-from tests.emulator.builders import ROLE, chain
+from tests.emulator.builders import ROLE, Services, chain
 
 
 def send(
@@ -178,7 +178,7 @@ def test_reset_removes_everything_except_the_clock(
 
 def start_twice(seed: str, list_between: bool) -> list[str]:
     """Return the ARNs of two executions in a new SageMaker API, optionally with list requests in between."""
-    sagemaker = SageMaker(VirtualClock(), lambda *location: b"", seed)
+    sagemaker = SageMaker(VirtualClock(), Services(), seed)
     create = {"PipelineName": "Demo", "PipelineDefinition": chain("A"), "RoleArn": ROLE}
     sagemaker.call("CreatePipeline", "us-east-1", {**create, "ClientRequestToken": "c" * 32})
     arns = []

@@ -11,12 +11,15 @@ request has HTTP status 400 (or 404, 405) and the body ``{"error": "..."}``.
 ``POST /clock/advance``                ``{"seconds": 3600}``: advances a virtual clock; responds like
                                        ``GET /clock``
 ``GET /scenarios``                     ``{"default": {...} or null, "pipelines": {name: {...}}}``
-``PUT, DELETE /scenarios``             the default scenario; see `engine.scenarios` for its form
+``PUT, DELETE /scenarios``             the default scenario: durations, failures with their exception types
+                                       and log lines, outputs, the delay between steps, the final status; see
+                                       `engine.scenarios` for its form
 ``PUT, DELETE /scenarios/PIPELINE``    the scenario of one pipeline, which replaces the default scenario
 ``GET, PUT /sign-in``                  how strictly callers are checked, and how long credentials are valid;
                                        see `sign_in.settings` for the form
 ``GET /faults``                        ``{"faults": [...]}``, with the remaining ``skip`` and ``count``
-``POST /faults``                       adds a fault; see `server.faults`; responds with the fault and its id
+``POST /faults``                       adds a fault for SageMaker or another service, such as ``logs``; see
+                                       `server.faults`; responds with the fault and its id
 ``DELETE /faults``, ``/faults/ID``     removes all faults or one fault
 ``GET /calls?operation=X&after=ID``    ``{"calls": [...]}``; see `server.call_log` for the form of an entry
 ``DELETE /calls``                      removes all entries from the call log

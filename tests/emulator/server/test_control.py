@@ -133,6 +133,18 @@ def test_completed_with_failures(
         ("PUT", "/scenarios", '{"statuses": {}}', 400, "scenario.statuses is not a list"),
         ("PUT", "/scenarios/P", '{"steps": {"A": {"duration": "1"}}}', 400, "scenario.steps.A.duration"),
         ("PUT", "/scenarios/P", '{"steps": {"A": {"fail": {"reason": 1}}}}', 400, "A.fail.reason"),
+        (
+            "PUT",
+            "/scenarios/P",
+            '{"steps": {"A": {"fail": {"exception_type": "X"}}}}',
+            400,
+            "'X', not one of",
+        ),
+        ("PUT", "/scenarios/P", '{"steps": {"A": {"fail": {"log_lines": "x"}}}}', 400, "A.fail.log_lines"),
+        ("PUT", "/scenarios/P", '{"steps": {"A": {"fail": {"log_lines": [1]}}}}', 400, "A.fail.log_lines"),
+        ("PUT", "/scenarios/P", '{"steps": {"A": {"log_lines": []}}}', 400, "unknown members ['log_lines']"),
+        ("PUT", "/scenarios", '{"step_delay": -1}', 400, "scenario.step_delay"),
+        ("POST", "/faults", '{"kind": "throttle", "service": 1}', 400, "service is not a string"),
         ("PUT", "/scenarios/P", '{"steps": {"A": {"outputs": {"x": 1}}}}', 400, "scenario.steps.A.outputs"),
     ],
 )

@@ -83,7 +83,7 @@ _STEP_MEMBERS: Mapping[str, tuple[str, ...]] = {
     "Callback": ("SqsQueueUrl",),
 }
 _STEP_OF = re.compile(r"Steps\.([A-Za-z0-9\-_]+)\.(.+)")
-_PATH_PART = re.compile(r"\.?([A-Za-z0-9_]+)|\[(\d+)\]|\[(['\"])(.*?)\3\]")
+_PATH_PART = re.compile(r"\.?([A-Za-z0-9_]+)|\[(\d{1,9})\]|\[(['\"])(.*?)\3\]")
 
 
 def max_age(step: Step) -> float | None:

@@ -2,8 +2,10 @@
 The API operations on executions.
 
 Reference: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StartPipelineExecution.html and the
-related pages. AWS does not document most of the error messages, and not which executions can be retried. In
-the emulator, an execution can be retried if it has ended without success.
+related pages. AWS does not document most of the error messages, and not which executions can be retried, with
+which definition, and with which start times of the repeated steps. In the emulator, an execution can be
+retried if it has ended without success. It keeps its definition, also if the pipeline has been updated, and a
+repeated step has a new start time.
 """
 
 from __future__ import annotations

@@ -51,6 +51,11 @@ _LINEAGE = {
 }
 _TEXT_LENGTH = 256
 _URI_LENGTH = 1024
+_ITEM_LENGTH = 12_800
+# The maximum numbers of entries in lists and maps of ``Metadata``.
+_MAX_ENTITIES = 5
+_MAX_ASSOCIATIONS = 10
+_MAX_CLEANED_STEPS = 100
 
 
 @dataclass(frozen=True)
@@ -112,7 +117,7 @@ def step_summary(region: Region, record: ExecutionRecord, run: StepRun) -> dict[
         summary["IterationContext"] = {
             "ParentStepName": iteration.parent,
             "Index": iteration.index,
-            "Item": item,
+            "Item": item[:_ITEM_LENGTH],
         }
     return _known("PipelineExecutionStep", summary)
 
@@ -241,12 +246,13 @@ def _lineage(entry: _Entry) -> dict[str, Any]:
         return {}
     metadata: dict[str, Any] = {}
     for entities, (member, name_member, resource) in _LINEAGE.items():
-        names = [text(item.get(name_member) or "unnamed") for item in _objects(entry, entities)]
+        items = _objects(entry, entities)[:_MAX_ENTITIES]
+        names = [text(item.get(name_member) or "unnamed")[:_TEXT_LENGTH] for item in items]
         arns = {name: _lineage_arn(entry, resource, name) for name in names}
         metadata |= {member: arns} if arns else {}
     associations = [
         {"SourceArn": _entity_arn(item, "Source"), "DestinationArn": _entity_arn(item, "Destination")}
-        for item in _objects(entry, "Associations")
+        for item in _objects(entry, "Associations")[:_MAX_ASSOCIATIONS]
     ]
     return metadata | ({"Associations": associations} if associations else {})
 
@@ -264,7 +270,7 @@ def _lineage_arn(entry: _Entry, resource: str, name: str) -> str:
 
 def _entity_arn(association: dict[str, Any], end: str) -> str:
     entity = association.get(end)
-    return text(entity.get("Arn") if isinstance(entity, dict) else entity)
+    return text(entity.get("Arn") if isinstance(entity, dict) else entity)[:_URI_LENGTH]
 
 
 def _for_each(entry: _Entry) -> dict[str, Any]:
@@ -283,7 +289,8 @@ def _cleanup(entry: _Entry) -> dict[str, Any]:
     sources = resources.get("S3") if isinstance(resources, dict) else None
     names = [source.get("StepName") for source in sources or () if isinstance(source, dict)]
     succeeded = entry.run.status == "Succeeded"
-    return {"CleanedSteps": [text(name) for name in names if name]} if succeeded else {}
+    cleaned = [text(name) for name in names if name][:_MAX_CLEANED_STEPS]
+    return {"CleanedSteps": cleaned} if succeeded else {}
 
 
 # For each other step type: the function that builds the member of ``Metadata`` with the same name.

@@ -15,9 +15,10 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+from polysync_airflow.emulator.engine.expressions import text
 from polysync_airflow.emulator.engine.step_runs import Attempt, StepRun
 from polysync_airflow.emulator.sagemaker.calls import LogStream
-from polysync_airflow.emulator.sagemaker.jobs import arguments_of, job_name
+from polysync_airflow.emulator.sagemaker.jobs import arguments_of, job_name, value_of
 from polysync_airflow.emulator.sagemaker.store import ExecutionRecord, Region
 
 _GROUPS = {
@@ -68,7 +69,7 @@ def _streams(
     if attempt.ended_at is not None and attempt.ended_at < start:
         # The job was stopped before its container started.
         return
-    if kind == "Lambda" and (function := _function_name(run)):
+    if kind == "Lambda" and (function := _function_name(record, run)):
         yield _lambda_stream(region, record, run, attempt, function)
     if kind not in _GROUPS:
         return
@@ -110,9 +111,9 @@ def _training_jobs(record: ExecutionRecord, region: Region, run: StepRun, name: 
     return [f"{name}-{number:03}-{region.identifier(8, name, number)}" for number in range(1, count + 1)]
 
 
-def _function_name(run: StepRun) -> str | None:
+def _function_name(record: ExecutionRecord, run: StepRun) -> str | None:
     """Return the name in an ARN like ``arn:aws:lambda:us-east-1:123456789012:function:name:version``."""
-    parts = str(run.step.body.get("FunctionArn") or "").split(":")
+    parts = text(value_of(record, run, run.step.body.get("FunctionArn"))).split(":")
     return parts[6] if len(parts) > 6 and parts[5] == "function" else None
 
 

@@ -39,10 +39,13 @@ _DEFAULT_GROUP = "emulated"
 
 
 def source_of(record: ExecutionRecord, run: StepRun) -> tuple[ExecutionRecord, StepRun]:
-    """Return the execution and the run in which the job of a run ran: another one if the cache was hit."""
-    if run.cached is None:
+    """Return the execution and the run with the job of a run: earlier ones if it has reused results."""
+    arn = run.cached.execution_arn if run.cached else run.reused_from
+    source = record.pipeline.executions.get(arn or "")
+    if source is None:
         return record, run
-    return record.pipeline.executions[run.cached.execution_arn], run.cached.run
+    earlier = run.cached.run if run.cached else source.engine.runs.get(run.step.name)
+    return (record, run) if earlier is None else source_of(source, earlier)
 
 
 def job_name(region: Region, record: ExecutionRecord, run: StepRun, attempt: int) -> str:

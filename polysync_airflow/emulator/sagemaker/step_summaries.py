@@ -145,7 +145,8 @@ def _metadata(entry: _Entry) -> dict[str, Any]:
 
 
 def _register_model(entry: _Entry) -> dict[str, Any]:
-    return omit_none(Arn=entry.record.model_packages.get(entry.run.step.name))
+    record, run = source_of(entry.record, entry.run)
+    return omit_none(Arn=record.model_packages.get(run.step.name))
 
 
 def _condition(entry: _Entry) -> dict[str, Any]:

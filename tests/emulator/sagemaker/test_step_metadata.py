@@ -272,6 +272,28 @@ def test_attempts_of_a_step_with_a_retry_policy(
     assert steps_of(arn)["S"]["StepStatus"] == "Succeeded"
 
 
+def test_selective_execution_shows_the_jobs_of_its_source(
+    create: Callable[..., str],
+    start: Callable[..., str],
+    steps_of: Steps,
+    server: EmulatorServer,
+    sagemaker: Any,
+) -> None:
+    """A step whose results come from a source execution shows the job and the model package of that execution."""
+    create(definition(step("A"), step("B", "RegisterModel", "A"), step("C", "Processing", "B")))
+    first = start()
+    server.control.advance(1000)
+    config = {"SourcePipelineExecutionArn": first, "SelectedSteps": [{"StepName": "C"}]}
+    second = sagemaker.start_pipeline_execution(PipelineName="Demo", SelectiveExecutionConfig=config)
+    server.control.advance(60)
+    before, after = steps_of(first), steps_of(second["PipelineExecutionArn"])
+    for name in ("A", "B"):
+        assert after[name]["Metadata"] == before[name]["Metadata"]
+        assert after[name]["AttemptCount"] == 0
+    assert before["B"]["Metadata"]["RegisterModel"]["Arn"].endswith(":model-package/emulated/1")
+    assert after["C"]["Metadata"] != before["C"]["Metadata"]
+
+
 @pytest.mark.parametrize(("order", "reverse"), [(None, True), ("Descending", True), ("Ascending", False)])
 def test_order_of_the_steps(
     create: Callable[..., str],

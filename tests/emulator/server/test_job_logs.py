@@ -172,7 +172,9 @@ def test_log_of_a_lambda_function(
     create: Callable[..., str], start: Callable[..., str], server: EmulatorServer, logs: Any
 ) -> None:
     """A Lambda step logs in the group of its function; a failure is at the end."""
-    create(definition(step("S", "Lambda", FunctionArn=FUNCTION), step("None", "Lambda")))
+    lambda_step = step("S", "Lambda", FunctionArn={"Get": "Parameters.Function"})
+    parameter = {"Name": "Function", "Type": "String", "DefaultValue": FUNCTION}
+    create(definition(lambda_step, step("None", "Lambda"), parameters=(parameter,)))
     server.control.put_scenario({"steps": {"S": {"fail": {"log_lines": ["[ERROR] no"]}}}})
     start()
     server.control.advance(60)

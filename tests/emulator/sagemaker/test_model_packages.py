@@ -73,11 +73,12 @@ def test_versions_follow_the_ends_of_the_steps(
     create(definition(register(InferenceSpecification={}), parameters=(STATUS,)))
     sagemaker.create_model_package_group(ModelPackageGroupName="Churn")
     sagemaker.create_model_package(ModelPackageGroupName="Churn")
-    first = start()
-    server.control.advance(1)
-    second = start()
+    server.control.put_scenario({"steps": {"Register": {"duration": 30}}})
+    slow = start()
+    server.control.delete_scenario()
+    quick = start()
     server.control.advance(60)
-    arns = [steps_of(arn)["Register"]["Metadata"]["RegisterModel"]["Arn"] for arn in (second, first, second)]
+    arns = [steps_of(arn)["Register"]["Metadata"]["RegisterModel"]["Arn"] for arn in (slow, quick, slow)]
     assert arns == [f"{GROUP}/3", f"{GROUP}/2", f"{GROUP}/3"]
 
 

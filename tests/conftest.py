@@ -43,7 +43,6 @@ from tests.fakes.simulated_airflow import AIRFLOW, SimulatedAirflow  # noqa: E40
 from tests.tasks import EmulatedTime  # noqa: E402
 
 # Outside of the recovery tests, the record store is that of the running version of Airflow.
-_NEEDS_SIMULATED_AIRFLOW = not CAPABILITIES.task_state_store
 # What these tests are about does not exist in all versions of Airflow.
 collect_ignore = [
     *([] if CAPABILITIES.retry_policy else ["operators/test_retry_policy.py", "test_retrying.py"]),
@@ -66,9 +65,9 @@ def _emulator() -> Iterator[EmulatorServer]:
 
 @pytest.fixture(autouse=True)
 def simulated_airflow(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> SimulatedAirflow:
-    """Return what knows the task instances of a test; where records are Variables, Airflow's client asks it."""
+    """Return what knows the task instances of a test. Airflow's client asks it, unless there is a database."""
     AIRFLOW.clear()
-    if _NEEDS_SIMULATED_AIRFLOW and "airflow_database" not in request.fixturenames:
+    if "airflow_database" not in request.fixturenames:
         airflow_service.install(monkeypatch, AIRFLOW)
     return AIRFLOW
 
@@ -88,11 +87,12 @@ def emulated_time(emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch) -> 
     from polysync_airflow.aws import concurrent_calls, rate_limiter, retry, stop
     from polysync_airflow.jobs import importer
     from polysync_airflow.operators import start, starter
+    from polysync_airflow.operators.outcome import steps
     from polysync_airflow.triggers import poller, shared_client
 
     clock = EmulatedTime(emulator)
     aws = (concurrent_calls, rate_limiter, retry, stop)
-    for module in (*aws, hooks, importer, poller, shared_client, base, start, starter):
+    for module in (*aws, hooks, importer, poller, shared_client, base, start, starter, steps):
         monkeypatch.setattr(module, "time", clock)
     monkeypatch.setattr(poller, "receive", clock.receive)
     monkeypatch.setattr(rate_limiter, "_RATE_LIMITERS", WeakValueDictionary())

@@ -173,8 +173,8 @@ def cause_of(error: Exception) -> BaseException:
 
 
 def _resume(run: Run, operator: BaseOperator, context: Any, deferral: TaskDeferred) -> Any:
-    run.trigger = deferral.trigger.serialize()
-    run.event = asyncio.run(fire(*run.trigger))
+    class_path, kwargs = run.trigger = deferral.trigger.serialize()
+    run.event = asyncio.run(fire(class_path, kwargs, run.ti))
     run.operator, next_session = operator, copy(operator)
     try:
         return getattr(operator, deferral.method_name)(context, run.event)
@@ -182,10 +182,15 @@ def _resume(run: Run, operator: BaseOperator, context: Any, deferral: TaskDeferr
         return _resume(run, next_session, context, again)
 
 
-async def fire(class_path: str, kwargs: dict[str, Any]) -> Any:
-    """Create a trigger from its serialized form, run it, and return the payload of its only event."""
+async def fire(class_path: str, kwargs: dict[str, Any], ti: TaskInstance | None = None) -> Any:
+    """
+    Create a trigger from its serialized form, run it, and return the payload of its only event.
+
+    :param ti: the task instance, as a triggerer sets it; None outside of a triggerer.
+    """
     module, _, name = class_path.rpartition(".")
     trigger = getattr(importlib.import_module(module), name)(**json.loads(json.dumps(kwargs)))
+    trigger.task_instance = ti
     events = [event async for event in trigger.run()]
     assert len(events) == 1
     return json.loads(json.dumps(events[0].payload))

@@ -156,7 +156,8 @@ class PolysyncPipelineExecutionTrigger(BaseTrigger):
         if interval is None:
             return None
         interval = min(max(interval, MIN_PROGRESS_INTERVAL), MAX_POLL_INTERVAL)
-        return Progress(interval, time.time() + interval)
+        # The poller sets when it is due.
+        return Progress(interval, MAX_TIMESTAMP)
 
     def _handle(self, step: Step) -> dict[str, Any] | None:
         # Logged here, in the trigger's own context: by that, Airflow writes the line to the log of this task

@@ -215,6 +215,8 @@ class Poller:
         pipeline.subscriptions.add(subscription)
         self._subscriptions.add(subscription)
         subscription.earliest_poll = now + FIRST_POLL_DELAY_SECONDS
+        if subscription.progress:
+            subscription.progress.postpone(now)
         self._schedule(subscription, first_poll(waiter, now, pipeline.next_poll))
 
     def _schedule(self, subscription: Subscription, due: float) -> None:

@@ -28,6 +28,10 @@ class AirflowService:
         """Return the value of an XCom."""
         raise NotImplementedError
 
+    def put_xcom(self, dag_id: str, run_id: str, task_id: str, map_index: int, key: str, value: Any) -> None:
+        """Store an XCom."""
+        raise NotImplementedError
+
     def variable(self, key: str) -> str | None:
         """Return the value of a Variable; None if there is none."""
         raise NotImplementedError
@@ -82,6 +86,12 @@ class _Channel:
 
         value = self._service.xcom(msg.dag_id, msg.run_id, msg.task_id, msg.map_index, msg.key)
         return XComResult(key=msg.key, value=value)
+
+    def _answer_SetXCom(self, msg: Any) -> Any:
+        from airflow.sdk.execution_time.comms import OKResponse
+
+        self._service.put_xcom(msg.dag_id, msg.run_id, msg.task_id, msg.map_index, msg.key, msg.value)
+        return OKResponse(ok=True)
 
     def _answer_GetConnection(self, msg: Any) -> Any:
         # The connections of the tests are environment variables.
@@ -150,6 +160,9 @@ def _install_in_airflow_2(monkeypatch: pytest.MonkeyPatch, service: AirflowServi
     def get_one(*, key: str, dag_id: str, run_id: str, task_id: str, map_index: int) -> Any:
         return service.xcom(dag_id, run_id, task_id, map_index, key)
 
+    def set_xcom(key: str, value: Any, *, dag_id: str, run_id: str, task_id: str, map_index: int) -> None:
+        service.put_xcom(dag_id, run_id, task_id, map_index, key, value)
+
     def set_variable(key: str, value: str, description: str | None = None) -> None:
         service.put_variable(key, value, description or "")
 
@@ -157,6 +170,7 @@ def _install_in_airflow_2(monkeypatch: pytest.MonkeyPatch, service: AirflowServi
     monkeypatch.setattr(MetastoreBackend, "_fetch_connection", lambda *_, **__: None)
     monkeypatch.setattr(airflow_session, "create_session", create_session)
     monkeypatch.setattr(XCom, "get_one", get_one)
+    monkeypatch.setattr(XCom, "set", set_xcom)
     monkeypatch.setattr(Variable, "get", lambda key, default_var: _or(service.variable(key), default_var))
     monkeypatch.setattr(Variable, "set", set_variable)
     monkeypatch.setattr(Variable, "delete", service.delete_variable)

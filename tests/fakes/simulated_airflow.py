@@ -55,6 +55,11 @@ class SimulatedAirflow(AirflowService):
         """Return the value of an XCom."""
         return self._find(TaskKey(dag_id, run_id, task_id, map_index)).xcoms.get(key)
 
+    def put_xcom(self, dag_id: str, run_id: str, task_id: str, map_index: int, key: str, value: Any) -> None:
+        """Store an XCom."""
+        self._raise_if_cut_off()
+        self._find(TaskKey(dag_id, run_id, task_id, map_index)).xcoms[key] = json.loads(json.dumps(value))
+
     def variable(self, key: str) -> str | None:
         """Return the value of a Variable; None if there is none."""
         self._raise_if_cut_off()

@@ -61,7 +61,7 @@ class Progress:
         :param steps: AWS's list.
         """
         before: dict[str, str] = json.loads(self.known)
-        after = {step.name: _key(step) for step in steps}
+        after = {step.name: _key(step.status, step.attempt_count) for step in steps}
         self.known = json.dumps(after)
         changed = [step for step in steps if before.get(step.name) != after[step.name]]
         changed.sort(
@@ -76,11 +76,12 @@ def known_from(rows: Sequence[StepRow]) -> str:
 
     :param rows: the rows of the XCom.
     """
-    return json.dumps({row.name: f"{row.status} {row.attempt or 0}" for row in rows if row.status})
+    return json.dumps({row.name: _key(row.status, row.attempt) for row in rows if row.status})
 
 
-def _key(step: StepDescription) -> str:
-    return f"{step.status} {step.attempt_count or 0}"
+def _key(status: str | None, attempt: int | None) -> str:
+    # A step that is Starting is soon Executing, which is no news.
+    return f"{'Executing' if status == 'Starting' else status} {attempt or 0}"
 
 
 def _level(step: StepDescription) -> int:

@@ -1,0 +1,266 @@
+"""The steps of an execution in XComs and in the task's log, in both modes, and without the permissions for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from polysync_airflow.emulator import EmulatorServer
+from polysync_airflow.exceptions import ParametersError, PipelineExecutionFailedError
+from polysync_airflow.operators import PolysyncStartPipelineOperator, PolysyncStopPipelineOperator
+from polysync_airflow.operators.start import MAP_INDEX_TEMPLATE
+from tests.fakes.log_capture import capture_logs
+from tests.fakes.simulated_airflow import AIRFLOW
+from tests.tasks import EmulatedTime, Run, run_task
+
+LIST_STEPS = "ListPipelineExecutionSteps"
+BOTH_MODES = pytest.mark.parametrize("deferrable", [False, True], ids=["worker", "deferred"])
+CONSOLE = "https://us-east-1.console.aws.amazon.com"
+
+
+def run_churn(deferrable: bool, **arguments: Any) -> Run:
+    """Run a task that starts the retraining pipeline."""
+    task = PolysyncStartPipelineOperator(
+        task_id="train", pipeline_name="churn-tuning", deferrable=deferrable, **arguments
+    )
+    return run_task(task)
+
+
+def deny(emulator: EmulatorServer, operation: str, service: str = "sagemaker") -> None:
+    """Deny an operation."""
+    emulator.control.add_fault(
+        "error", operation, service=service, code="AccessDeniedException", message="not authorized"
+    )
+
+
+def texts_of(lines: list[dict[str, Any]], beginning: str) -> list[str]:
+    """Return the lines of the task's log that begin like this."""
+    texts = [
+        line["event"] % line.get("positional_args", ()) for line in lines if isinstance(line["event"], str)
+    ]
+    return [text for text in texts if text.startswith(beginning)]
+
+
+@BOTH_MODES
+def test_steps_and_outputs_of_a_success(
+    deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """Each change has one line, in both modes; the steps are in the order of the definition."""
+    with capture_logs() as log:
+        run = run_churn(deferrable)
+
+    assert run.error is None
+    steps = {row["name"]: row for row in run.xcoms["steps"]}
+    assert list(steps) == [
+        "ChurnPreprocess", "ChurnTune", "ChurnEvaluate", "AucCheck", "ChurnRegister", "ChurnFail"
+    ]  # fmt: skip
+    assert [row["state"] for row in run.xcoms["steps"]] == ["Success"] * 5 + ["NotStarted"]
+    assert steps["ChurnPreprocess"]["type"] == "Processing"
+    name = steps["ChurnPreprocess"]["job_name"]
+    assert steps["ChurnPreprocess"]["console_url"].endswith(f"#/processing-jobs/{name}")
+    assert run.xcoms["outputs"]["AucCheck"] == {"outcome": "True"}
+    arn = run.xcoms["outputs"]["ChurnRegister"]["model_package_arn"]
+    assert arn.startswith("arn:aws:sagemaker:us-east-1:123456789012:model-package/")
+    lines = texts_of(log, "Step ")
+    for step in list(steps)[:5]:
+        assert len([line for line in lines if line.startswith(f"Step {step} succeeded after")]) == 1
+    assert len(lines) == len(set(lines))
+    assert "Step ChurnTune started" in lines
+    assert run.xcoms["run"]["steps_note"] is None
+
+
+@BOTH_MODES
+def test_steps_are_updated_while_the_task_waits(
+    deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """Before the first list, the XCom has the steps of the definition; afterwards, what has changed."""
+    emulator.control.put_scenario({"steps": {"ChurnPreprocess": {"duration": 600}}})
+    seen: list[tuple[str, str]] = []
+    task = PolysyncStartPipelineOperator(
+        task_id="train", pipeline_name="churn-tuning", deferrable=deferrable, poll_interval=30
+    )
+
+    def look() -> None:
+        rows = AIRFLOW.instances[-1].xcoms["steps"]
+        seen.append((rows[0]["state"], rows[1]["state"]))
+
+    emulated_time.after(8, look)
+    emulated_time.after(200, look)
+    emulated_time.after(900, look)
+
+    run = run_task(task)
+
+    assert run.error is None
+    assert seen == [("NotStarted", "NotStarted"), ("Running", "NotStarted"), ("Success", "Running")]
+
+
+@BOTH_MODES
+def test_steps_are_listed_once_in_the_interval(
+    deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """However often the execution is polled: one call more for each minute, and one at the end."""
+    run = run_churn(deferrable, poll_interval=5)
+
+    minutes = run.xcoms["run"]["seconds"] / 60
+    calls = len(emulator.control.calls(LIST_STEPS))
+    assert minutes * 0.8 < calls <= minutes + 2
+    assert len(emulator.control.calls("DescribePipelineDefinitionForExecution")) == 1
+
+
+@BOTH_MODES
+def test_without_progress_steps_are_listed_at_the_end_only(
+    deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """``progress_interval=None`` saves the calls, not the XComs."""
+    run = run_churn(deferrable, progress_interval=None)
+
+    assert len(emulator.control.calls(LIST_STEPS)) == 1
+    assert len(run.xcoms["outputs"]) == 5
+
+
+@BOTH_MODES
+def test_error_leads_to_the_log_of_the_failed_step(
+    deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """The error has the verdict first, and for the failed step its job, links and the last lines of its log."""
+    emulator.control.put_scenario(
+        {
+            "steps": {
+                "ChurnPreprocess": {
+                    "fail": {
+                        "reason": "AlgorithmError: exit code 1",
+                        "log_lines": ["reading", "KeyError: '{{ x }}'\x1b[0m"],
+                    }
+                }
+            }
+        }
+    )
+
+    run = run_churn(deferrable, failed_step_log_lines=2)
+
+    assert isinstance(run.error, PipelineExecutionFailedError)
+    row = run.xcoms["steps"][0]
+    lines = str(run.error).splitlines()
+    assert lines[0].startswith("Pipeline churn-tuning failed after ")
+    at = lines.index("Step ChurnPreprocess failed: AlgorithmError: exit code 1")
+    assert lines[at + 1 : at + 7] == [
+        f"  Job: {row['job_name']}",
+        f"  Log: {CONSOLE}/cloudwatch/home?region=us-east-1#logsV2:log-groups/log-group/"
+        f"$252Faws$252Fsagemaker$252FProcessingJobs$3FlogStreamNameFilter$3D{row['job_name']}$252F",
+        f"  Job in the console: {CONSOLE}/sagemaker/home?region=us-east-1#/processing-jobs/{row['job_name']}",
+        "  Last lines of the log:",
+        "  | reading",
+        "  | KeyError: '{{ x }}'\N{REPLACEMENT CHARACTER}[0m",
+    ]
+    assert f"Execution: {run.xcoms['execution_arn']}" in lines
+    assert row["log_lines"] == ["reading", "KeyError: '{{ x }}'\N{REPLACEMENT CHARACTER}[0m"]
+    assert run.xcoms["failed_step_log_url"] == row["log_url"]
+    assert run.xcoms["steps"][1]["state"] == "NotStarted"
+
+
+def test_no_log_is_read_if_nobody_wants_it(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
+    """``failed_step_log_lines=0``."""
+    emulator.control.put_scenario({"steps": {"ChurnPreprocess": {"fail": {"reason": "x"}}}})
+
+    run = run_churn(False, failed_step_log_lines=0)
+
+    assert emulator.control.calls("DescribeLogStreams") == []
+    assert "Last lines" not in str(run.error)
+    assert run.xcoms["steps"][0]["log_url"]
+
+
+@BOTH_MODES
+@pytest.mark.parametrize(
+    ("operation", "service", "note"),
+    [
+        (
+            LIST_STEPS,
+            "sagemaker",
+            "The steps of the execution could not be listed: ListPipelineExecutionSteps failed",
+        ),
+        (
+            "DescribeLogStreams",
+            "logs",
+            "The log of step ChurnPreprocess could not be read: DescribeLogStreams failed",
+        ),
+        ("GetLogEvents", "logs", "The log of step ChurnPreprocess could not be read: GetLogEvents failed"),
+        ("DescribePipelineDefinitionForExecution", "sagemaker", None),
+    ],
+)
+def test_each_permission_is_optional(
+    deferrable: bool,
+    operation: str,
+    service: str,
+    note: str | None,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+) -> None:
+    """Without a permission, one line says what is missing, and everything else works."""
+    emulator.control.put_scenario({"steps": {"ChurnPreprocess": {"fail": {"reason": "no data"}}}})
+    deny(emulator, operation, service)
+
+    with capture_logs() as log:
+        run = run_churn(deferrable)
+
+    assert isinstance(run.error, PipelineExecutionFailedError)
+    if note is None:
+        assert [row["name"] for row in run.xcoms["steps"]] == ["ChurnPreprocess"]
+        assert run.xcoms["run"]["steps_note"] is None
+        assert len(texts_of(log, "The steps are shown as soon as they begin, not before: ")) == 1
+        return
+    assert note in run.xcoms["run"]["steps_note"]
+    assert len([line for line in str(run.error).splitlines() if line.startswith(note)]) == 1
+    if operation == LIST_STEPS:
+        assert {row["state"] for row in run.xcoms["steps"]} == {"NotStarted"}
+        assert len(texts_of(log, "The log has no lines about steps: ")) == 1
+    else:
+        assert "Step ChurnPreprocess failed: no data" in str(run.error)
+
+
+@BOTH_MODES
+def test_throttled_lists_do_not_disturb_the_wait(
+    deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """While AWS throttles the lists, the task waits and ends in time, without an error."""
+    emulator.control.add_fault("throttle", LIST_STEPS, count=5)
+
+    run = run_churn(deferrable)
+
+    assert run.error is None
+    assert len(run.xcoms["outputs"]) == 5
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"progress_interval": 5},
+        {"progress_interval": "60"},
+        {"progress_interval": True},
+        {"failed_step_log_lines": -1},
+        {"failed_step_log_lines": 1.5},
+        {"failed_step_log_lines": 201},
+    ],
+)
+def test_arguments_are_checked_when_the_dag_is_parsed(arguments: dict[str, Any]) -> None:
+    """The error names the argument, its value and what is valid."""
+    ((name, value),) = arguments.items()
+    with pytest.raises(ParametersError, match=f"{name} = {value!r} is not valid: give a "):
+        PolysyncStartPipelineOperator(task_id="t", pipeline_name="p", **arguments)
+
+
+def test_stop_has_the_console_button(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
+    """It leads to the execution that the task stops."""
+    arn = run_churn(False, wait_for_completion=False).xcoms["execution_arn"]
+
+    run = run_task(PolysyncStopPipelineOperator(task_id="stop", execution_arn=arn))
+
+    assert run.result == "Cancelled"
+    assert run.xcoms["console_url"].endswith(f"#/pipelines/churn-tuning/executions/{arn}")
+
+
+def test_mapped_tasks_are_named_by_their_pipelines() -> None:
+    """Unless the author has set another template."""
+    partial = PolysyncStartPipelineOperator.partial
+    assert partial(task_id="a").kwargs["map_index_template"] == MAP_INDEX_TEMPLATE
+    assert partial(task_id="b", map_index_template="{{ 1 }}").kwargs["map_index_template"] == "{{ 1 }}"

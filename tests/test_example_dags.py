@@ -39,6 +39,11 @@ def example(airflow_database: None, endpoint: EmulatorServer, monkeypatch: pytes
         task_runner = import_module("airflow.sdk.execution_time.task_runner")
         monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", None, raising=False)
         monkeypatch.delattr(task_runner, "SUPERVISOR_COMMS")
+    else:
+        # Airflow 2 keeps a session for whatever has rendered a mapped argument outside of a task, and then
+        # refuses to run a mapped task in the same process.
+        name = "airflow.utils.task_instance_session.__current_task_instance_session"
+        monkeypatch.setattr(name, None)
 
     def run(dag_id: str, folder: Path = EXAMPLES) -> Any:
         dag = dag_of(dag_id, folder)
@@ -120,8 +125,10 @@ def test_scheduled_retraining_runs_to_success(example: Any, endpoint: EmulatorSe
     assert xcom(run, "retrain", "run")["parameters"] == sent
     assert xcom(run, "retrain", "state") == "Success"
     assert xcom(run, "report", "return_value").startswith("churn-tuning ended as Success after ")
-    # Airflow stores the URL of the button itself at the end of each worker session.
-    assert xcom(run, "retrain", "_link_PolysyncPipelineExecutionLink") == xcom(run, "retrain", "console_url")
+    if CAPABILITIES.links_are_xcoms:
+        # Airflow stores the URL of the button itself at the end of each worker session.
+        url = xcom(run, "retrain", "_link_PolysyncPipelineExecutionLink")
+        assert url == xcom(run, "retrain", "console_url")
 
 
 def test_start_and_stop_cancels_the_execution(example: Any, endpoint: EmulatorServer) -> None:

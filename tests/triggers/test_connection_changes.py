@@ -90,7 +90,8 @@ def secrets_backend(
 ) -> Iterator[type[SecretsBackend]]:
     """Configure the secrets backend of the deployment."""
     monkeypatch.setenv("AIRFLOW__SECRETS__BACKEND", f"{__name__}.{SecretsBackend.__name__}")
-    monkeypatch.setattr(configuration, "_secrets_backend_cache", {})
+    # Airflow 3.3.1 has no such cache yet.
+    monkeypatch.setattr(configuration, "_secrets_backend_cache", {}, raising=False)
     yield SecretsBackend
     SecretsBackend.responds = True
 

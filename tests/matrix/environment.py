@@ -22,6 +22,7 @@ TEST_PACKAGES: Final = (
     "psycopg2-binary",
     "asyncpg",
     "psutil",
+    "redis",
 )
 
 

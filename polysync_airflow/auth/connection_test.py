@@ -122,6 +122,7 @@ def _calls(hook: HookUnderTest) -> Mapping[str, Callable[[], Any]]:
         "DescribePipelineExecution": {"PipelineExecutionArn": execution_arn},
         "StopPipelineExecution": {"PipelineExecutionArn": execution_arn, "ClientRequestToken": token},
         "ListPipelineExecutionSteps": {"PipelineExecutionArn": execution_arn},
+        "DescribePipelineDefinitionForExecution": {"PipelineExecutionArn": execution_arn},
         "ListPipelineExecutions": {"PipelineName": pipeline_name},
         "RetryPipelineExecution": {"PipelineExecutionArn": execution_arn, "ClientRequestToken": token},
     }

@@ -70,7 +70,7 @@ def test_printed_policy_is_sufficient(
     assert isinstance(denied.error, SageMakerApiError)
     assert "Allow sagemaker:StartPipelineExecution on arn:aws:sagemaker:us-east-1:" in str(denied.error)
     assert len(jobs.result) == 5
-    assert re.search(r"Shard1: .*no data", str(failed.error))
+    assert re.search(r"Step Shard1 failed: .*no data", str(failed.error))
     assert stopped.result == "Cancelled"
 
 

@@ -22,6 +22,7 @@ class Capabilities(NamedTuple):
     :param links_are_xcoms: the UI shows the extra link that the task has pushed as an XCom.
     :param form_from_provider_info: the connection form is made from ``conn-fields`` of the provider
         information, not from the widgets of the hook.
+    :param react_apps: a plugin can add a tab with a React component of its own to the page of a task instance.
     """
 
     task_sdk: bool
@@ -30,6 +31,7 @@ class Capabilities(NamedTuple):
     trigger_on_kill: bool
     links_are_xcoms: bool
     form_from_provider_info: bool
+    react_apps: bool
 
 
 # By the first version that has them, the newest first.
@@ -41,6 +43,7 @@ _CAPABILITIES: Final = {
         trigger_on_kill=True,
         links_are_xcoms=True,
         form_from_provider_info=True,
+        react_apps=True,
     ),
     (3, 2): Capabilities(
         task_sdk=True,
@@ -49,6 +52,7 @@ _CAPABILITIES: Final = {
         trigger_on_kill=False,
         links_are_xcoms=True,
         form_from_provider_info=True,
+        react_apps=True,
     ),
     (2, 11): Capabilities(
         task_sdk=False,
@@ -57,6 +61,7 @@ _CAPABILITIES: Final = {
         trigger_on_kill=False,
         links_are_xcoms=False,
         form_from_provider_info=False,
+        react_apps=False,
     ),
 }
 _UNSUPPORTED: Final = {

@@ -1,0 +1,142 @@
+// Reads a task instance and its XComs from Airflow's public REST API, with the session of the person who looks at
+// the page. https://airflow.apache.org/docs/apache-airflow/stable/stable-rest-api-ref.html
+import { countOmittedSteps, readRun, readSteps } from "./execution.js";
+import { property, readInteger, readText, readTime } from "./validation.js";
+
+// The XComs of 500 steps with all their log lines are smaller.
+const MAX_RESPONSE = 20_000_000;
+const TIMEOUT = 30_000;
+const ENDED_STATES = ["success", "failed", "skipped", "upstream_failed", "removed"];
+
+/** Raised when Airflow refuses a request, does not answer in time, or sends something else than JSON. */
+export class AirflowApiError extends Error {
+  /**
+   * @param {string} message what happened
+   * @param {number|null} status the HTTP status; null if there was no response
+   */
+  constructor(message, status) {
+    super(message);
+    this.name = "AirflowApiError";
+    this.status = status;
+  }
+}
+
+/**
+ * Reads what the tab shows.
+ *
+ * @param {{dagId: string, runId: string, taskId: string, mapIndex: number}} key the task instance
+ * @param {AbortSignal} signal ends the requests
+ * @returns the task instance, its execution or null, and whether the XComs may be read
+ * @throws {AirflowApiError} the task instance or an XCom cannot be read
+ */
+export async function readTask(key, signal) {
+  const timeLimit = AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT)]);
+  const [task, run] = await Promise.all([readTaskInstance(key, timeLimit), readXCom(key, "run", timeLimit)]);
+  const record = readRun(run.value);
+  const found = { task, forbidden: run.forbidden, execution: null, clockOffset: run.clockOffset };
+  if (record === null) {
+    return found;
+  }
+  const [steps, outputs, url] = await Promise.all(
+    ["steps", "outputs", "console_url"].map((name) => readXCom(key, name, timeLimit)),
+  );
+  found.execution = {
+    run: record,
+    steps: readSteps(steps.value, outputs.value),
+    omittedSteps: countOmittedSteps(steps.value),
+    consoleUrl: readText(url.value, 4096),
+    writtenAt: Math.max(run.writtenAt ?? 0, steps.writtenAt ?? 0) || null,
+  };
+  return found;
+}
+
+function pathOf(key) {
+  const [dag, run, task] = [key.dagId, key.runId, key.taskId].map(encodeURIComponent);
+  // Relative to the page's base URL, which contains the path of a reverse proxy.
+  return `api/v2/dags/${dag}/dagRuns/${run}/taskInstances/${task}`;
+}
+
+async function readTaskInstance(key, signal) {
+  const path = key.mapIndex < 0 ? pathOf(key) : `${pathOf(key)}/${key.mapIndex}`;
+  const { body } = await get(path, signal);
+  const state = readText(property(body, "state"), 64);
+  return {
+    state,
+    isEnded: ENDED_STATES.includes(state),
+    tryNumber: readInteger(property(body, "try_number"), 0, 1_000_000) ?? 0,
+    operator: readText(property(body, "operator_name"), 256) ?? readText(property(body, "operator"), 256),
+  };
+}
+
+async function readXCom(key, name, signal) {
+  const query = key.mapIndex < 0 ? "" : `?map_index=${key.mapIndex}`;
+  try {
+    const { body, clockOffset } = await get(`${pathOf(key)}/xcomEntries/${name}${query}`, signal);
+    const value = parsed(property(body, "value"));
+    return { value, writtenAt: readTime(property(body, "timestamp")), forbidden: false, clockOffset };
+  } catch (error) {
+    if (error instanceof AirflowApiError && (error.status === 404 || error.status === 403)) {
+      return { value: null, writtenAt: null, forbidden: error.status === 403, clockOffset: 0 };
+    }
+    throw error;
+  }
+}
+
+/** Returns an XCom's value. Airflow returns some values as the JSON text that its database holds. */
+function parsed(value) {
+  if (typeof value !== "string" || !/^[[{"]/.test(value)) {
+    return value;
+  }
+  try {
+    return JSON.parse(value);
+  } catch {
+    return value; // a text that only begins like JSON
+  }
+}
+
+async function get(path, signal) {
+  const { response, text } = await request(new URL(path, document.baseURI), signal);
+  if (!response.ok) {
+    throw new AirflowApiError(describe(response, text), response.status);
+  }
+  if (text.length > MAX_RESPONSE) {
+    throw new AirflowApiError("The response is too long.", response.status);
+  }
+  // The clock of this machine may differ from the server's.
+  const date = Date.parse(response.headers.get("Date") ?? "");
+  const clockOffset = Number.isNaN(date) || Math.abs(date - Date.now()) < 2000 ? 0 : date - Date.now();
+  try {
+    return { body: JSON.parse(text), clockOffset };
+  } catch {
+    throw new AirflowApiError("The response is not JSON.", response.status);
+  }
+}
+
+async function request(url, signal) {
+  try {
+    const response = await fetch(url, {
+      credentials: "same-origin",
+      headers: { Accept: "application/json" },
+      cache: "no-store",
+      signal,
+    });
+    return { response, text: await response.text() };
+  } catch (error) {
+    if (error instanceof DOMException && error.name === "AbortError") {
+      throw error;
+    }
+    const timedOut = error instanceof DOMException && error.name === "TimeoutError";
+    throw new AirflowApiError(timedOut ? "There was no response in 30 s." : "The server cannot be reached.", null);
+  }
+}
+
+/** Returns an HTTP status with the detail that Airflow sends as JSON. */
+function describe(response, text) {
+  let detail = null;
+  try {
+    detail = readText(property(JSON.parse(text), "detail"), 300);
+  } catch {
+    // A proxy in front of Airflow sends HTML.
+  }
+  return `HTTP status ${response.status}${detail === null ? "" : `: ${detail}`}`;
+}

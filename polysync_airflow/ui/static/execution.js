@@ -1,0 +1,149 @@
+// Turns the XComs of a task into what the tab shows. The shapes are described in the README: XComs of
+// PolysyncStartPipelineOperator.
+import {
+  property,
+  readChoice,
+  readEntries,
+  readInteger,
+  readList,
+  readNumber,
+  readScalar,
+  readText,
+  readTime,
+} from "./validation.js";
+
+export const RUN_STATES = ["Running", "Success", "Failed", "Cancelled", "Unknown"];
+export const STEP_STATES = ["NotStarted", ...RUN_STATES];
+
+const MAX_STEPS = 500;
+const MAX_LOG_LINES = 200;
+const MAX_PARAMETERS = 200;
+const MAX_OUTPUTS = 100;
+const MAX_DEPTH = 3;
+const MAX_SECONDS = 10 * 366 * 24 * 3600;
+const NAME = 256;
+const REASON = 1300;
+const MESSAGE = 8000;
+const ARN = 2048;
+const VALUE = 2048;
+const LOG_LINE = 2000;
+
+/** Returns the record of the execution (XCom `run`); null if there is none, or if it is no record. */
+export function readRun(value) {
+  const arn = readText(property(value, "execution_arn"), ARN);
+  if (arn === null) {
+    return null;
+  }
+  return {
+    arn,
+    pipeline: readText(property(value, "pipeline_name"), NAME),
+    state: readChoice(property(value, "state"), RUN_STATES, "Unknown"),
+    status: readText(property(value, "status"), NAME),
+    message: readText(property(value, "message"), MESSAGE),
+    startedAt: readTime(property(value, "started_at")),
+    endedAt: readTime(property(value, "ended_at")),
+    seconds: readNumber(property(value, "seconds"), 0, MAX_SECONDS),
+    resumes: readInteger(property(value, "resumes"), 0, 1_000_000) ?? 0,
+    stepsNote: readText(property(value, "steps_note"), REASON),
+    parameters: readEntries(property(value, "parameters"), MAX_PARAMETERS).map(([name, text]) => [
+      readText(name, NAME) ?? "",
+      readScalar(text, VALUE) ?? "",
+    ]),
+    failedSteps: readList(property(value, "failed_steps"), MAX_STEPS)
+      .map((step) => ({ name: readText(property(step, "name"), NAME), reason: readText(property(step, "reason"), REASON) }))
+      .filter((step) => step.name !== null),
+  };
+}
+
+/** Returns the steps (XCom `steps`) in their order, each with its outputs (XCom `outputs`). */
+export function readSteps(steps, outputs) {
+  return readList(steps, MAX_STEPS)
+    .map((step) => readStep(step, outputs))
+    .filter((step) => step !== null);
+}
+
+/** Returns how many steps the XCom has beyond those that `readSteps` returns. */
+export function countOmittedSteps(steps) {
+  return Array.isArray(steps) ? Math.max(0, steps.length - MAX_STEPS) : 0;
+}
+
+function readStep(value, outputs) {
+  const rawName = property(value, "name");
+  const name = readText(rawName, NAME);
+  if (name === null) {
+    return null;
+  }
+  const ownOutputs = property(outputs, rawName);
+  const type = readText(property(value, "type"), NAME);
+  return {
+    name,
+    type,
+    state: readChoice(property(value, "state"), STEP_STATES, "Unknown"),
+    status: readText(property(value, "status"), NAME),
+    startedAt: readTime(property(value, "started_at")),
+    endedAt: readTime(property(value, "ended_at")),
+    seconds: readNumber(property(value, "seconds"), 0, MAX_SECONDS),
+    attempt: readInteger(property(value, "attempt"), 1, 1_000_000),
+    cacheHit: property(value, "cache_hit") === true,
+    reason: readText(property(value, "reason"), REASON),
+    jobArn: readText(property(value, "job_arn"), ARN),
+    jobName: readText(property(value, "job_name"), NAME),
+    consoleUrl: readText(property(value, "console_url"), ARN),
+    logUrl: readText(property(value, "log_url"), ARN),
+    logLines: readList(property(value, "log_lines"), MAX_LOG_LINES)
+      .filter((line) => typeof line === "string")
+      .map((line) => readText(line, LOG_LINE) ?? ""),
+    outcome: type === "Condition" ? readScalar(property(ownOutputs, "outcome"), NAME) : null,
+    outputs: flatten(ownOutputs, "", 0).slice(0, MAX_OUTPUTS),
+  };
+}
+
+/** Returns the values of nested objects and lists as pairs of a dotted name and a text. */
+function flatten(value, name, depth) {
+  const text = readScalar(value, VALUE);
+  if (text !== null) {
+    return [[name, text]];
+  }
+  if (depth > MAX_DEPTH) {
+    return [[name, "…"]];
+  }
+  const entries = Array.isArray(value) ? [...value.slice(0, MAX_OUTPUTS).entries()] : readEntries(value, MAX_OUTPUTS);
+  return entries.flatMap(([key, item]) => {
+    const label = readText(String(key), NAME) ?? "";
+    return flatten(item, name === "" ? label : `${name}.${label}`, depth + 1);
+  });
+}
+
+/** Returns the first and the last moment of the time axis in milliseconds, or null if nothing has started. */
+export function timeSpan(run, steps, now) {
+  const starts = [run.startedAt, ...steps.map((step) => step.startedAt)].filter((time) => time !== null);
+  if (starts.length === 0) {
+    return null;
+  }
+  const start = Math.min(...starts);
+  const ends = [run.endedAt, ...steps.map((step) => step.endedAt)].filter((time) => time !== null);
+  const isRunning = run.state === "Running" || steps.some((step) => step.state === "Running");
+  const end = Math.max(start + 1000, ...ends, ...starts, isRunning ? now : start);
+  return { start, end };
+}
+
+/** Returns for how long a step or an execution has run, in seconds; null if it has not started. */
+export function secondsOf(item, now) {
+  if (item.seconds !== null && item.state !== "Running") {
+    return item.seconds;
+  }
+  if (item.startedAt === null) {
+    return item.seconds;
+  }
+  const end = item.endedAt ?? (item.state === "Running" ? now : null);
+  return end === null ? null : Math.max(0, (end - item.startedAt) / 1000);
+}
+
+/** Returns how many steps are in each state, by state. */
+export function countStates(steps) {
+  const counts = new Map(STEP_STATES.map((state) => [state, 0]));
+  for (const step of steps) {
+    counts.set(step.state, counts.get(step.state) + 1);
+  }
+  return counts;
+}

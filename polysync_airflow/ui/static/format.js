@@ -1,0 +1,79 @@
+// Texts for durations and times.
+
+// Where Airflow's UI keeps the time zone that a person has chosen.
+const TIME_ZONE_KEY = "timezone";
+
+/** Returns a duration such as "45 s", "3 min 20 s" or "2 h 5 min". */
+export function formatSeconds(seconds) {
+  if (seconds === null) {
+    return "";
+  }
+  if (seconds < 1) {
+    return seconds === 0 ? "0 s" : "< 1 s";
+  }
+  const whole = Math.round(seconds);
+  const [days, hours, minutes] = [Math.floor(whole / 86400), Math.floor(whole / 3600) % 24, Math.floor(whole / 60) % 60];
+  const parts = [
+    [days, "d"],
+    [hours, "h"],
+    [minutes, "min"],
+    [whole % 60, "s"],
+  ];
+  const first = parts.findIndex(([number]) => number > 0);
+  return parts
+    .slice(first, first + 2)
+    .filter(([number]) => number > 0)
+    .map(([number, unit]) => `${number} ${unit}`)
+    .join(" ");
+}
+
+/** Returns a time in the time zone of Airflow's UI, such as "2026-03-01 14:05:09 UTC". */
+export function formatTime(milliseconds) {
+  if (milliseconds === null) {
+    return "";
+  }
+  const zone = timeZone();
+  const parts = new Map(
+    new Intl.DateTimeFormat("en-CA", {
+      timeZone: zone,
+      year: "numeric",
+      month: "2-digit",
+      day: "2-digit",
+      hour: "2-digit",
+      minute: "2-digit",
+      second: "2-digit",
+      hourCycle: "h23",
+      timeZoneName: "short",
+    })
+      .formatToParts(milliseconds)
+      .map(({ type, value }) => [type, value]),
+  );
+  const [date, time] = [["year", "month", "day"], ["hour", "minute", "second"]].map((names) =>
+    names.map((name) => parts.get(name)),
+  );
+  return `${date.join("-")} ${time.join(":")} ${parts.get("timeZoneName")}`;
+}
+
+function timeZone() {
+  try {
+    const chosen = (localStorage.getItem(TIME_ZONE_KEY) ?? "UTC").replaceAll('"', "");
+    new Intl.DateTimeFormat("en", { timeZone: chosen }); // raises an error if the browser does not know it
+    return chosen;
+  } catch {
+    return "UTC";
+  }
+}
+
+const TICK_STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800, 604800];
+const MAX_TICKS = 6;
+
+/** Returns the marks of a time axis as pairs of a position (0 to 1) and a text. */
+export function axisTicks(span) {
+  const seconds = (span.end - span.start) / 1000;
+  const step = TICK_STEPS.find((each) => seconds / each <= MAX_TICKS) ?? Math.ceil(seconds / MAX_TICKS / 86400) * 86400;
+  const ticks = [];
+  for (let at = 0; at <= seconds; at += step) {
+    ticks.push([at / seconds, formatSeconds(at)]);
+  }
+  return ticks;
+}

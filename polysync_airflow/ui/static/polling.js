@@ -1,0 +1,102 @@
+// Keeps the data of a task instance up to date while somebody looks at the tab.
+import { readTask } from "./airflow_api.js";
+
+const { useCallback, useEffect, useRef, useState } = globalThis.React;
+
+const INTERVAL = 10_000;
+const MAX_INTERVAL = 300_000;
+// After these statuses, another request has no other answer, unless somebody acts.
+const FINAL_STATUSES = [401, 403, 404];
+
+/**
+ * Returns the data of a task instance, and a function that reads it at once.
+ *
+ * It is read every 10 s until the task has ended, and never while the page is hidden. After errors, the interval
+ * doubles up to 5 minutes, and the last data remain.
+ */
+export function useTask(key) {
+  const [state, setState] = useState(() => initialState(key));
+  const [attempt, setAttempt] = useState(0);
+  const failures = useRef(0);
+  const keyText = JSON.stringify(key);
+
+  useEffect(() => {
+    const abort = new AbortController();
+    let timer = null;
+    let isReading = false;
+
+    async function read() {
+      clearTimeout(timer);
+      if (isReading || document.hidden) {
+        return;
+      }
+      isReading = true;
+      setState((old) => ({ ...old, isReading: true, retryAt: null }));
+      const delay = await readOnce();
+      isReading = false;
+      if (delay !== null && !abort.signal.aborted) {
+        timer = setTimeout(read, delay);
+      }
+    }
+
+    async function readOnce() {
+      try {
+        const data = await readTask(JSON.parse(keyText), abort.signal);
+        failures.current = 0;
+        setState({ keyText, data, error: null, readAt: Date.now(), isReading: false, retryAt: null });
+        return data.task.isEnded ? null : INTERVAL;
+      } catch (error) {
+        if (abort.signal.aborted) {
+          return null;
+        }
+        failures.current += 1;
+        const isFinal = FINAL_STATUSES.includes(error.status);
+        const delay = isFinal ? null : Math.min(INTERVAL * 2 ** failures.current, MAX_INTERVAL);
+        const retryAt = isFinal ? null : Date.now() + delay;
+        setState((old) => ({ ...old, error, isReading: false, retryAt }));
+        return delay;
+      }
+    }
+
+    // Whoever comes back to the page sees the newest data, also of a task that was cleared meanwhile.
+    function onVisibilityChange() {
+      if (!document.hidden) {
+        void read();
+      }
+    }
+
+    setState((old) => (old.keyText === keyText ? old : initialState(key)));
+    document.addEventListener("visibilitychange", onVisibilityChange);
+    void read();
+    return () => {
+      abort.abort();
+      clearTimeout(timer);
+      document.removeEventListener("visibilitychange", onVisibilityChange);
+    };
+  }, [keyText, attempt]);
+
+  const refresh = useCallback(() => setAttempt((number) => number + 1), []);
+  // Until the effect has run, the state may still be that of another task instance.
+  return [state.keyText === keyText ? state : initialState(key), refresh];
+}
+
+/** Returns the time in milliseconds, and renders again every second while the page is visible. */
+export function useNow(isActive = true) {
+  const [now, setNow] = useState(Date.now);
+  useEffect(() => {
+    if (!isActive) {
+      return undefined;
+    }
+    const timer = setInterval(() => {
+      if (!document.hidden) {
+        setNow(Date.now());
+      }
+    }, 1000);
+    return () => clearInterval(timer);
+  }, [isActive]);
+  return now;
+}
+
+function initialState(key) {
+  return { keyText: JSON.stringify(key), data: null, error: null, readAt: null, isReading: true, retryAt: null };
+}

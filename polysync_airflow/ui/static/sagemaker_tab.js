@@ -1,0 +1,192 @@
+// The tab "SageMaker" of a task instance. Airflow's UI imports this module, and renders the function that it leaves
+// among the globals under the name of the tab, with the parameters of the page's route:
+// https://airflow.apache.org/docs/apache-airflow/stable/howto/custom-view-plugin.html
+import { Arn, Button, ConsoleLink, Disclosure, h, Notice, Stat, StateBadge, ValueTable } from "./components.js";
+import { countStates, secondsOf } from "./execution.js";
+import { formatSeconds, formatTime } from "./format.js";
+import { useNow, useTask } from "./polling.js";
+import { Timeline } from "./steps.js";
+import { STYLES } from "./styles.js";
+
+const TAB_NAME = "SageMaker";
+const START_OPERATOR = "PolysyncStartPipelineOperator";
+const WAITING_STATES = [null, "scheduled", "queued", "up_for_retry", "up_for_reschedule", "restarting"];
+
+function SageMakerTab({ dagId, runId, taskId, mapIndex }) {
+  const index = /^\d{1,9}$/.test(mapIndex ?? "") ? Number(mapIndex) : -1;
+  const [state, refresh] = useTask({ dagId, runId, taskId, mapIndex: index });
+  return h(
+    "div",
+    { className: "psm" },
+    h("style", null, STYLES),
+    state.error && h(ErrorNotice, { state, refresh }),
+    state.data ? h(Content, { state, refresh }) : !state.error && h("p", { role: "status" }, "Loading …"),
+  );
+}
+
+function Content({ state, refresh }) {
+  const { task, execution, forbidden, clockOffset } = state.data;
+  if (forbidden) {
+    const text = "You may see this task, but not its XComs. The tab shows only what the task has stored there.";
+    return h(Notice, { kind: "warning", title: "No permission to read XComs" }, text);
+  }
+  if (execution === null) {
+    return h(NoExecution, { task, action: h(Button, { onClick: refresh, isDisabled: state.isReading }, "Refresh") });
+  }
+  return [
+    h(TryNotice, { key: "try", task }),
+    h(Header, { key: "header", state, refresh }),
+    h(End, { key: "end", run: execution.run, hasSteps: execution.steps.length > 0 }),
+    h(StepsNotice, { key: "note", execution, task }),
+    execution.steps.length > 0 &&
+      h(Timeline, { key: "steps", run: execution.run, steps: execution.steps, clockOffset }),
+  ];
+}
+
+function ErrorNotice({ state, refresh }) {
+  const { error, data, readAt, retryAt } = state;
+  const now = useNow();
+  const texts = [error.message];
+  if (error.status === 401) {
+    texts.push("Your session has ended: reload the page to sign in.");
+  }
+  if (data !== null) {
+    texts.push(`What you see is ${formatSeconds(Math.max(1, (now - readAt) / 1000))} old.`);
+  }
+  if (retryAt !== null) {
+    texts.push(`Next attempt in ${formatSeconds(Math.max(1, Math.ceil((retryAt - now) / 1000)))}.`);
+  }
+  const action = h(Button, { onClick: refresh, isDisabled: state.isReading }, "Retry now");
+  const title = error.status === 404 ? "Airflow has no such task instance" : "Airflow's API cannot be read";
+  return h(Notice, { kind: "error", title, action }, texts.join(" "));
+}
+
+function NoExecution({ task, action }) {
+  const isStart = task.operator === START_OPERATOR;
+  const isOurs = isStart || (task.operator ?? "").startsWith("Polysync");
+  if (isStart && !task.isEnded) {
+    const isWaiting = WAITING_STATES.includes(task.state);
+    const title = isWaiting ? "The task has not started yet" : "The task has not started its execution yet";
+    return h(Notice, { kind: "info", title, action }, "The execution appears here as soon as it exists.");
+  }
+  if (isStart) {
+    const text = "The task ended before SageMaker started an execution. The task's log says why.";
+    return h(Notice, { kind: "info", title: "There is no execution", action }, text);
+  }
+  const text = `This tab shows SageMaker pipeline executions that ${START_OPERATOR} has started.`;
+  const operator = task.operator === null ? "" : ` This task is a ${task.operator}.`;
+  const title = isOurs ? "This task starts no execution" : "Not a task of Polysync";
+  return h(Notice, { kind: "info", title }, `${text}${operator}`);
+}
+
+function TryNotice({ task }) {
+  const selected = new URLSearchParams(globalThis.location.search).get("try_number");
+  if (task.tryNumber < 2 || selected === null || selected === String(task.tryNumber)) {
+    return null;
+  }
+  const text = "Airflow deletes the XComs of a task when its next try starts. The logs of earlier tries remain.";
+  return h(Notice, { kind: "info", title: `These are the data of try ${task.tryNumber}, the latest` }, text);
+}
+
+function Header({ state, refresh }) {
+  const { run, steps, consoleUrl } = state.data.execution;
+  const { task } = state.data;
+  return h(
+    "section",
+    { className: "psm-card", "aria-label": "Execution" },
+    h(
+      "div",
+      { className: "psm-title" },
+      h("span", { role: "status" }, h(StateBadge, { state: run.state, isLarge: true })),
+      h("h2", { className: "psm-name" }, run.pipeline ?? "Pipeline execution"),
+      h("span", { className: "psm-spacer" }),
+      consoleUrl && h(ConsoleLink, { url: consoleUrl, className: "psm-button" }, "SageMaker Console"),
+      h(Button, { onClick: refresh, isDisabled: state.isReading }, "Refresh"),
+    ),
+    h(
+      "dl",
+      { className: "psm-stats" },
+      run.status && h(Stat, { label: "AWS status" }, run.status),
+      h(Stat, { label: "Duration" }, h(Duration, { run, clockOffset: state.data.clockOffset })),
+      steps.length > 0 && h(Stat, { label: "Steps" }, describeSteps(steps)),
+      run.startedAt !== null && h(Stat, { label: "Started" }, formatTime(run.startedAt)),
+      run.endedAt !== null && h(Stat, { label: "Ended" }, formatTime(run.endedAt)),
+      run.resumes > 0 && h(Stat, { label: "Resumed" }, run.resumes === 1 ? "once" : `${run.resumes} times`),
+      task.tryNumber > 1 && h(Stat, { label: "Try of the task" }, task.tryNumber),
+    ),
+    h("div", { className: "psm-line" }, h(Arn, { arn: run.arn, label: "Copy the ARN of the execution" })),
+    h(
+      "div",
+      { className: "psm-footer" },
+      run.parameters.length > 0
+        ? h(
+            Disclosure,
+            { id: "psm-parameters", title: `Parameters (${run.parameters.length})` },
+            h(ValueTable, { rows: run.parameters, caption: "Parameters of the execution" }),
+          )
+        : h("span", { className: "psm-muted" }, "No parameters were sent."),
+      h(Freshness, { state }),
+    ),
+  );
+}
+
+function Duration({ run, clockOffset }) {
+  const now = useNow(run.state === "Running");
+  return formatSeconds(secondsOf(run, now + clockOffset)) || "–";
+}
+
+function describeSteps(steps) {
+  const counts = countStates(steps);
+  const parts = [`${counts.get("Success")} of ${steps.length} succeeded`];
+  for (const [state, label] of [["Running", "running"], ["Failed", "failed"], ["Cancelled", "cancelled"]]) {
+    if (counts.get(state) > 0) {
+      parts.push(`${counts.get(state)} ${label}`);
+    }
+  }
+  return parts.join(", ");
+}
+
+function Freshness({ state }) {
+  const now = useNow(!state.data.task.isEnded);
+  const { writtenAt } = state.data.execution;
+  const ago = (milliseconds) => formatSeconds(Math.max(1, milliseconds / 1000));
+  if (state.data.task.isEnded) {
+    return h("span", { className: "psm-muted" }, "The task has ended.");
+  }
+  const written = writtenAt === null ? "" : `, data from ${ago(now + state.data.clockOffset - writtenAt)} ago`;
+  return h("span", { className: "psm-muted" }, `Updated ${ago(now - state.readAt)} ago${written}`);
+}
+
+function End({ run, hasSteps }) {
+  const failed = hasSteps ? [] : run.failedSteps;
+  if (run.message === null && failed.length === 0) {
+    return null;
+  }
+  const kind = { Failed: "error", Cancelled: "warning", Unknown: "warning" }[run.state] ?? "info";
+  const items = failed.map((step, index) => h("li", { key: index }, `${step.name}: ${step.reason ?? "no reason"}`));
+  return h(
+    Notice,
+    { kind, title: { Failed: "The execution failed", Cancelled: "The execution was stopped" }[run.state] ?? "Message" },
+    run.message && h("div", { className: "psm-reason" }, run.message),
+    items.length > 0 && h("ul", { className: "psm-reason" }, items),
+  );
+}
+
+function StepsNotice({ execution, task }) {
+  const { run, steps, omittedSteps } = execution;
+  if (omittedSteps > 0) {
+    return h(Notice, { kind: "info" }, `The tab shows ${steps.length} steps. ${omittedSteps} more are in the XCom "steps".`);
+  }
+  if (run.stepsNote !== null) {
+    return h(Notice, { kind: "warning", title: steps.length > 0 ? "Steps are missing" : "No steps" }, run.stepsNote);
+  }
+  if (steps.length > 0) {
+    return null;
+  }
+  const text = task.isEnded ? "The task has stored no steps." : "The task has not stored the steps yet.";
+  return h(Notice, { kind: "info" }, text);
+}
+
+// Airflow 3.2 and 3.3 look for the name of the tab first, then for the name AirflowPlugin, which all plugins share.
+globalThis[TAB_NAME] = SageMakerTab;
+globalThis.AirflowPlugin = SageMakerTab;

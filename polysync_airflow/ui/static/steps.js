@@ -1,0 +1,159 @@
+// The steps of an execution, one row for each, with bars on a common time axis.
+import { Arn, Chevron, ConsoleLink, h, Mark, StateBadge, ValueTable } from "./components.js";
+import { secondsOf, timeSpan } from "./execution.js";
+import { axisTicks, formatSeconds, formatTime } from "./format.js";
+import { useNow } from "./polling.js";
+
+const { memo, useCallback, useState } = globalThis.React;
+
+/** The list of steps. Failed steps are open until somebody closes them. */
+export function Timeline({ run, steps, clockOffset }) {
+  const isRunning = run.state === "Running";
+  const now = useNow(isRunning) + clockOffset;
+  const span = timeSpan(run, steps, now);
+  const [choices, setChoices] = useState(() => new Map());
+  const toggle = useCallback((index, isOpen) => setChoices((old) => new Map(old).set(index, isOpen)), []);
+  return h(
+    "section",
+    { className: "psm-card psm-timeline", "aria-label": "Steps" },
+    span && h(Axis, { span }),
+    h(
+      "ol",
+      { className: "psm-steps" },
+      steps.map((step, index) =>
+        h(Step, {
+          key: index,
+          index,
+          step,
+          isOpen: choices.get(index) ?? step.state === "Failed",
+          toggle,
+          spanStart: span?.start ?? null,
+          spanEnd: span?.end ?? null,
+          // Rows of steps that do not run need no new time, so they are not rendered again.
+          now: step.state === "Running" ? now : 0,
+        }),
+      ),
+    ),
+  );
+}
+
+function Axis({ span }) {
+  return h(
+    "div",
+    { className: "psm-row psm-axis", "aria-hidden": true },
+    h("span", { className: "psm-axis-title" }, "Step"),
+    h("span", { className: "psm-axis-title" }, "State"),
+    h(
+      "div",
+      { className: "psm-track" },
+      axisTicks(span).map(([at, label]) =>
+        h("span", { key: label, className: "psm-tick", style: { left: `${at * 100}%` } }, label),
+      ),
+    ),
+    h("span", { className: "psm-axis-title psm-duration" }, "Duration"),
+  );
+}
+
+// React compares the properties by identity, and each refresh brings new objects. Most steps stay as they are.
+const Step = memo(StepRow, (old, next) =>
+  Object.keys(next).every((name) => old[name] === next[name] || (name === "step" && isSame(old.step, next.step))),
+);
+
+function isSame(one, other) {
+  return JSON.stringify(one) === JSON.stringify(other);
+}
+
+function StepRow({ index, step, isOpen, toggle, spanStart, spanEnd, now }) {
+  const seconds = secondsOf(step, now);
+  const details = detailsOf(step);
+  const content = [
+    h(
+      "span",
+      { key: "name", className: "psm-step-name" },
+      details.length > 0 ? h(Chevron, { isOpen }) : h("span", { className: "psm-chevron", "aria-hidden": true }),
+      h(
+        "span",
+        { className: "psm-step-title" },
+        h("span", { className: "psm-name" }, step.name),
+        h("span", { className: "psm-type" }, step.type ?? "", h(Marks, { step })),
+      ),
+    ),
+    h("span", { key: "state" }, h(StateBadge, { state: step.state })),
+    h(Bar, { key: "bar", step, spanStart, spanEnd, now }),
+    h("span", { key: "duration", className: "psm-duration" }, formatSeconds(seconds)),
+  ];
+  const className = `psm-step${step.state === "NotStarted" ? " psm-not-started" : ""}`;
+  if (details.length === 0) {
+    return h("li", { className }, h("div", { className: "psm-row" }, content));
+  }
+  const id = `psm-step-${index}`;
+  const props = {
+    type: "button",
+    className: "psm-row psm-row-button",
+    "aria-expanded": isOpen,
+    "aria-controls": id,
+    onClick: () => toggle(index, !isOpen),
+  };
+  return h(
+    "li",
+    { className },
+    h("button", props, content),
+    h("div", { id, hidden: !isOpen, className: "psm-details" }, isOpen && h("dl", null, details)),
+  );
+}
+
+function Marks({ step }) {
+  return h(
+    "span",
+    { className: "psm-marks" },
+    step.outcome !== null && h(Mark, { title: "The outcome of the condition" }, `outcome: ${step.outcome}`),
+    step.attempt !== null && step.attempt > 1 && h(Mark, null, `attempt ${step.attempt}`),
+    step.cacheHit && h(Mark, { title: "SageMaker reused the result of an earlier execution" }, "cache hit"),
+  );
+}
+
+function Bar({ step, spanStart, spanEnd, now }) {
+  if (step.startedAt === null || spanStart === null) {
+    return h("span", { className: "psm-track" });
+  }
+  const length = spanEnd - spanStart;
+  const end = step.endedAt ?? (step.state === "Running" ? now : step.startedAt + (step.seconds ?? 0) * 1000);
+  const left = Math.min(1, Math.max(0, (step.startedAt - spanStart) / length));
+  const width = Math.min(1 - left, Math.max(0, (end - step.startedAt) / length));
+  const style = { left: `${left * 100}%`, width: `${width * 100}%` };
+  const className = `psm-bar psm-state-${step.state}${step.cacheHit ? " psm-bar-cached" : ""}`;
+  return h("span", { className: "psm-track" }, h("span", { className, style }));
+}
+
+function detailsOf(step) {
+  const details = [
+    step.reason && ["Reason", h("span", { className: "psm-reason" }, step.reason)],
+    step.logLines.length > 0 && [
+      "End of the log",
+      h("pre", { className: "psm-log", tabIndex: 0, "aria-label": `Log of ${step.name}` }, step.logLines.join("\n")),
+    ],
+    step.logUrl && ["Log", h(ConsoleLink, { url: step.logUrl }, "Open the log in CloudWatch")],
+    (step.jobArn ?? step.jobName ?? step.consoleUrl) && ["Job", h(Job, { step })],
+    step.outputs.length > 0 && ["Outputs", h(ValueTable, { rows: step.outputs, caption: `Outputs of ${step.name}` })],
+    step.startedAt !== null && ["Time", timesOf(step)],
+    step.status && ["AWS status", step.status],
+  ].filter(Boolean);
+  return details.map(([name, value]) =>
+    h("div", { key: name, className: "psm-detail" }, h("dt", null, name), h("dd", null, value)),
+  );
+}
+
+function Job({ step }) {
+  return h(
+    "span",
+    { className: "psm-stack" },
+    step.consoleUrl && h(ConsoleLink, { url: step.consoleUrl }, step.jobName ?? "Open the job in the AWS console"),
+    !step.consoleUrl && step.jobName && h("span", { className: "psm-code" }, step.jobName),
+    step.jobArn && h(Arn, { arn: step.jobArn, label: `Copy the ARN of the job of ${step.name}` }),
+  );
+}
+
+function timesOf(step) {
+  const end = step.endedAt === null ? "" : ` to ${formatTime(step.endedAt)}`;
+  return `${step.endedAt === null ? "since " : ""}${formatTime(step.startedAt)}${end}`;
+}

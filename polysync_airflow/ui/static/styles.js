@@ -1,0 +1,108 @@
+// The styles of the tab. The colours are variables of Airflow's theme, so they follow its light and dark mode and
+// themes of the deployment. The values after the commas are only used if a version of Airflow has no such variable.
+export const STYLES = `
+.psm {
+  --psm-border: var(--chakra-colors-border-emphasized, #a1a1aa66);
+  --psm-muted: var(--chakra-colors-fg-muted, #71717a);
+  --psm-subtle: var(--chakra-colors-bg-muted, #8888881a);
+  --psm-link: var(--chakra-colors-fg-info, #2563eb);
+  container-type: inline-size;
+  display: flex; flex-direction: column; gap: 0.75rem;
+  padding: 0.5rem 0.25rem 2rem; font-size: 0.875rem; line-height: 1.35; text-align: left;
+  color: var(--chakra-colors-fg, inherit);
+}
+.psm-state-NotStarted { --psm-bg: var(--psm-subtle); --psm-fg: var(--psm-muted); }
+.psm-state-Running { --psm-bg: var(--chakra-colors-running-solid, #0e7490); --psm-fg: var(--chakra-colors-running-contrast, #fff); }
+.psm-state-Success { --psm-bg: var(--chakra-colors-success-solid, #15803d); --psm-fg: var(--chakra-colors-success-contrast, #fff); }
+.psm-state-Failed { --psm-bg: var(--chakra-colors-failed-solid, #b91c1c); --psm-fg: var(--chakra-colors-failed-contrast, #fff); }
+.psm-state-Cancelled { --psm-bg: var(--chakra-colors-upstream_failed-solid, #b45309); --psm-fg: var(--chakra-colors-upstream_failed-contrast, #fff); }
+.psm-state-Unknown { --psm-bg: var(--chakra-colors-none-solid, #52525b); --psm-fg: var(--chakra-colors-none-contrast, #fff); }
+.psm-card { border: 1px solid var(--psm-border); border-radius: 8px; padding: 0.75rem 1rem; }
+.psm-title { display: flex; flex-wrap: wrap; align-items: center; gap: 0.5rem 0.75rem; }
+.psm-title h2 { font-size: 1.125rem; font-weight: 600; margin: 0; }
+.psm-spacer { flex: 1; }
+.psm-name { overflow-wrap: anywhere; }
+.psm-stats { display: flex; flex-wrap: wrap; gap: 0.5rem 2rem; margin: 0.75rem 0; }
+.psm-stat dt, .psm-detail dt { color: var(--psm-muted); font-size: 0.75rem; font-weight: 600; }
+.psm-stat dd, .psm-detail dd { margin: 0; }
+.psm-line { margin: 0.5rem 0; }
+.psm-footer { display: flex; flex-wrap: wrap; align-items: flex-start; justify-content: space-between; gap: 0.5rem; }
+.psm-muted { color: var(--psm-muted); font-size: 0.75rem; font-variant-numeric: tabular-nums; }
+.psm-code { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; font-size: 0.8125rem; overflow-wrap: anywhere; }
+.psm-arn { display: flex; flex-wrap: wrap; align-items: center; gap: 0.25rem 0.5rem; }
+.psm-stack { display: flex; flex-direction: column; gap: 0.25rem; }
+.psm-badge {
+  display: inline-flex; align-items: center; gap: 0.3rem; padding: 0 0.5rem; border-radius: 999px;
+  background: var(--psm-bg); color: var(--psm-fg); font-size: 0.75rem; font-weight: 500; line-height: 1.375rem; white-space: nowrap;
+}
+.psm-badge-large { font-size: 0.875rem; line-height: 1.75rem; padding: 0 0.75rem; }
+.psm-badge-icon { font-size: 0.7em; }
+.psm-mark { border: 1px solid var(--psm-border); border-radius: 4px; padding: 0 0.3rem; font-size: 0.6875rem; white-space: nowrap; }
+.psm-marks { display: inline-flex; flex-wrap: wrap; gap: 0.25rem; margin-left: 0.375rem; }
+.psm-link { color: var(--psm-link); text-decoration: none; }
+.psm-link:hover { text-decoration: underline; }
+.psm-button {
+  border: 1px solid var(--psm-border); border-radius: 4px; padding: 0.25rem 0.75rem; background: transparent; color: inherit;
+  font: inherit; font-weight: 500; cursor: pointer; text-decoration: none; white-space: nowrap;
+}
+.psm-button:hover { background: var(--psm-subtle); }
+.psm-button:disabled { opacity: 0.5; cursor: default; }
+.psm-button-small { padding: 0 0.4rem; font-size: 0.75rem; }
+.psm :is(button, a, pre):focus-visible { outline: 2px solid var(--psm-link); outline-offset: 1px; }
+.psm-disclosure { display: flex; align-items: center; gap: 0.25rem; background: none; border: 0; padding: 0; font: inherit; font-weight: 500; color: inherit; cursor: pointer; }
+.psm-chevron { display: inline-block; flex: none; width: 0.875rem; text-align: center; transition: transform 0.15s; }
+.psm-chevron-open { transform: rotate(90deg); }
+.psm-table { border-collapse: collapse; margin: 0.25rem 0; }
+.psm-table th { text-align: left; font-weight: 500; padding: 0.125rem 1.5rem 0.125rem 0; vertical-align: top; overflow-wrap: anywhere; }
+.psm-table td { padding: 0.125rem 0; white-space: pre-wrap; }
+.psm-table tr + tr > * { border-top: 1px solid var(--psm-subtle); }
+.psm-hidden { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
+.psm-notice { display: flex; flex-wrap: wrap; align-items: center; gap: 0.5rem 1rem; border-radius: 6px; padding: 0.625rem 0.875rem; border-left: 4px solid; }
+.psm-notice-text { flex: 1 1 16rem; min-width: 0; overflow-wrap: anywhere; }
+.psm-notice-info { background: var(--chakra-colors-bg-info, #3b82f61a); border-color: var(--chakra-colors-info-solid, #2563eb); }
+.psm-notice-warning { background: var(--chakra-colors-bg-warning, #f59e0b1a); border-color: var(--chakra-colors-warning-solid, #b45309); }
+.psm-notice-error { background: var(--chakra-colors-bg-error, #ef44441a); border-color: var(--chakra-colors-error-solid, #b91c1c); }
+.psm-reason { white-space: pre-wrap; overflow-wrap: anywhere; }
+.psm-timeline { padding: 0; overflow: hidden; }
+.psm-steps { list-style: none; margin: 0; padding: 0; }
+.psm-step { border-top: 1px solid var(--psm-border); }
+.psm-row {
+  display: grid; grid-template-columns: minmax(10rem, 20rem) 7rem minmax(6rem, 1fr) 5.5rem; align-items: center; gap: 0 0.75rem;
+  width: 100%; padding: 0.375rem 1rem; text-align: left;
+}
+.psm-row-button { border: 0; background: none; color: inherit; font: inherit; cursor: pointer; }
+.psm-row-button:hover { background: var(--psm-subtle); }
+.psm-row-button:focus-visible { outline-offset: -2px; }
+.psm-axis { border: 0; padding-block: 0.375rem; color: var(--psm-muted); font-size: 0.75rem; }
+.psm-axis-title { font-weight: 600; }
+.psm-axis .psm-track { height: 1rem; }
+.psm-tick { position: absolute; white-space: nowrap; padding-left: 0.25rem; border-left: 1px solid var(--psm-border); font-variant-numeric: tabular-nums; }
+.psm-step-name { display: flex; align-items: center; gap: 0.25rem; min-width: 0; }
+.psm-step-title { display: flex; flex-direction: column; min-width: 0; }
+.psm-step-title .psm-name { font-weight: 500; }
+.psm-type { color: var(--psm-muted); font-size: 0.75rem; }
+.psm-not-started > .psm-row { color: var(--psm-muted); }
+.psm-track { position: relative; display: block; height: 0.875rem; min-width: 0; }
+.psm-bar { position: absolute; top: 0; bottom: 0; min-width: 3px; border-radius: 3px; background: var(--psm-bg); }
+.psm-bar-cached { background: transparent; border: 2px solid var(--psm-bg); }
+.psm-duration { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+.psm-details { padding: 0.25rem 1rem 0.75rem 2.125rem; }
+.psm-details dl { display: flex; flex-direction: column; gap: 0.5rem; margin: 0; }
+.psm-detail { display: grid; grid-template-columns: 7rem minmax(0, 1fr); gap: 0 0.75rem; align-items: baseline; }
+.psm-log {
+  margin: 0; padding: 0.5rem 0.75rem; max-height: 20rem; overflow: auto; border-radius: 4px; background: var(--psm-subtle);
+  font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; font-size: 0.75rem; line-height: 1.5; white-space: pre-wrap; overflow-wrap: anywhere;
+}
+@container (max-width: 44rem) {
+  .psm-row { grid-template-columns: minmax(0, 1fr) auto auto; }
+  .psm-row .psm-track { grid-row: 2; grid-column: 1 / -1; height: 0.5rem; margin-top: 0.25rem; }
+  .psm-row .psm-duration { grid-row: 1; grid-column: 3; }
+  .psm-axis { display: none; }
+  .psm-detail { grid-template-columns: minmax(0, 1fr); }
+  .psm-details { padding-left: 1rem; }
+}
+@media (prefers-reduced-motion: no-preference) {
+  .psm-bar.psm-state-Running { animation: psm-pulse 2s ease-in-out infinite; }
+  @keyframes psm-pulse { 50% { opacity: 0.6; } }
+}
+`;

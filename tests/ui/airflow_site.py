@@ -1,0 +1,124 @@
+"""An Airflow whose API server runs alone, and whose database has what tasks of the tests would have stored."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+
+from tests.system.airflow.private_airflow import PrivateAirflow
+from tests.ui.arranged import XComs
+
+DAG: Final = "churn_retraining"
+DAGS: Final = Path(__file__).parent / "dags"
+TAB: Final = "plugin/sagemaker"
+NOT_MAPPED: Final = -1
+
+
+class ApiServer(PrivateAirflow):
+    """
+    A private Airflow without scheduler, triggerer and DAG processor: nothing but the tests changes its database.
+
+    :param home: an empty folder.
+    :param settings: further environment variables.
+    """
+
+    def __init__(self, home: Path, settings: Mapping[str, str] | None = None) -> None:
+        super().__init__(
+            home, dag_folders=[DAGS], connections={}, settings=settings, components=["api-server"]
+        )
+
+    def healthy(self) -> bool:
+        """Return whether the API server reaches its database; the other components do not run."""
+        return self.health().get("metadatabase") == "healthy"
+
+
+@dataclass(frozen=True)
+class Task:
+    """
+    A task instance.
+
+    :param run_id: the id of its DAG run.
+    :param task_id: the id of its task.
+    :param map_index: its map index; -1 if the task is not mapped.
+    """
+
+    run_id: str
+    task_id: str = "train"
+    map_index: int = NOT_MAPPED
+
+    @property
+    def path(self) -> str:
+        """The path of the tab on the page of this task instance."""
+        mapped = "" if self.map_index == NOT_MAPPED else f"/mapped/{self.map_index}"
+        return f"dags/{DAG}/runs/{self.run_id}/tasks/{self.task_id}{mapped}"
+
+    @property
+    def api_path(self) -> str:
+        """The path of this task instance in the REST API."""
+        return f"/api/v2/dags/{DAG}/dagRuns/{self.run_id}/taskInstances/{self.task_id}"
+
+
+class Site:
+    """
+    Writes task instances and XComs.
+
+    :param airflow: an Airflow of which only the API server runs.
+    """
+
+    def __init__(self, airflow: ApiServer) -> None:
+        self.url = airflow.url
+        self._airflow = airflow
+        self._http = httpx.Client(base_url=airflow.url, trust_env=False, timeout=30)
+        airflow.command("dags", "reserialize")
+
+    def close(self) -> None:
+        """Close the HTTP connections."""
+        self._http.close()
+
+    def new_task(
+        self, state: str | None, task_id: str = "train", *, map_index: int = NOT_MAPPED, try_number: int = 1
+    ) -> Task:
+        """
+        Create a DAG run, and put one of its task instances into a state.
+
+        :param state: the state; None for a task that has not been scheduled.
+        :param task_id: the task.
+        :param map_index: the map index.
+        :param try_number: which try it is.
+        """
+        task = Task(self._airflow.client.trigger(DAG), task_id, map_index)
+        self.set_state(task, state, try_number)
+        return task
+
+    def set_state(self, task: Task, state: str | None, try_number: int = 1) -> None:
+        """Put a task instance into a state, as the scheduler and the task would."""
+        began = datetime.now(UTC).isoformat(sep=" ") if state else None
+        ended = began if state in ("success", "failed") else None
+        with closing(sqlite3.connect(self._airflow.home / "airflow.db", timeout=30)) as database, database:
+            changed = database.execute(
+                "UPDATE task_instance SET state = ?, try_number = ?, start_date = ?, end_date = ?"
+                " WHERE dag_id = ? AND run_id = ? AND task_id = ? AND map_index = ?",
+                (state, try_number, began, ended, DAG, task.run_id, task.task_id, task.map_index),
+            ).rowcount
+        assert changed == 1, f"{task} does not exist"
+
+    def publish(self, task: Task, xcoms: XComs) -> None:
+        """Write the XComs of a task, as its operator does."""
+        for key, value in xcoms.by_key().items():
+            self.write_xcom(task, key, value)
+
+    def write_xcom(self, task: Task, key: str, value: Any) -> None:
+        """Create or replace one XCom."""
+        path = f"{task.api_path}/xcomEntries"
+        body = {"key": key, "value": value, "map_index": task.map_index}
+        response = self._http.post(path, json=body)
+        if response.status_code == httpx.codes.CONFLICT:
+            response = self._http.patch(f"{path}/{key}", json={"value": value, "map_index": task.map_index})
+        response.raise_for_status()

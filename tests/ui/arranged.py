@@ -1,0 +1,194 @@
+"""The XComs that PolysyncStartPipelineOperator publishes, arranged for the tests. The README describes their shapes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+REGION: Final = "eu-central-1"
+ACCOUNT: Final = "123456789012"
+PIPELINE: Final = "churn-tuning"
+ARN: Final = f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:pipeline/{PIPELINE}/execution/k3m9x2p7q1ab"
+CONSOLE: Final = f"https://{REGION}.console.aws.amazon.com"
+CONSOLE_URL: Final = f"{CONSOLE}/sagemaker/home?region={REGION}#/pipelines/{PIPELINE}/executions/{ARN}"
+LOG_URL: Final = f"{CONSOLE}/cloudwatch/home?region={REGION}#logsV2:log-groups/log-group/TrainingJobs"
+
+Steps = list[dict[str, Any]]
+
+
+@dataclass
+class XComs:
+    """
+    The XComs of one task instance.
+
+    :param run: the record of the execution.
+    :param steps: its steps.
+    :param outputs: the outputs of its steps, by name.
+    :param console_url: the URL of the execution in the console.
+    """
+
+    run: dict[str, Any]
+    steps: Steps = field(default_factory=list)
+    outputs: dict[str, Any] = field(default_factory=dict)
+    console_url: str = CONSOLE_URL
+
+    def by_key(self) -> dict[str, Any]:
+        """Return the value of each XCom."""
+        return {
+            "execution_arn": self.run["execution_arn"],
+            "console_url": self.console_url,
+            "state": self.run["state"],
+            "run": self.run,
+            "steps": self.steps,
+            "outputs": self.outputs,
+        }
+
+
+def run(state: str, status: str, *, start: datetime, end: datetime | None = None, **fields: Any) -> dict[str, Any]:
+    """Return the record of an execution (XCom ``run``)."""
+    return {
+        "execution_arn": ARN,
+        "pipeline_name": PIPELINE,
+        "state": state,
+        "status": status,
+        "message": None,
+        "started_at": start.isoformat(),
+        "ended_at": end and end.isoformat(),
+        "seconds": end and (end - start).total_seconds(),
+        "parameters": {"InputDataUrl": "s3://ml-bucket/churn/2026-03.csv", "MaxDepth": "6", "Approve": "True"},
+        "resumes": 0,
+        "failed_steps": [],
+        "steps_note": None,
+        **fields,
+    }
+
+
+def step(
+    name: str, kind: str, state: str, start: datetime | None = None, seconds: float | None = None, **fields: Any
+) -> dict[str, Any]:
+    """Return one step (an item of the XCom ``steps``)."""
+    end = start + timedelta(seconds=seconds) if start and seconds is not None else None
+    status = {"Success": "Succeeded", "Running": "Executing", "Cancelled": "Stopped", "NotStarted": None}
+    return {
+        "name": name,
+        "type": kind,
+        "state": state,
+        "status": status.get(state, state),
+        "started_at": start and start.isoformat(),
+        "ended_at": end and end.isoformat(),
+        "seconds": seconds,
+        "attempt": 1 if start else None,
+        "cache_hit": False,
+        "reason": None,
+        "job_arn": None,
+        "job_name": None,
+        "console_url": None,
+        "log_url": None,
+        "log_lines": [],
+        **fields,
+    }
+
+
+def job(kind: str, name: str) -> dict[str, str]:
+    """Return the fields of a step that name its job."""
+    return {
+        "job_arn": f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:{kind}-job/{name}",
+        "job_name": name,
+        "console_url": f"{CONSOLE}/sagemaker/home?region={REGION}#/jobs/{name}",
+        "log_url": LOG_URL,
+    }
+
+
+def ago(seconds: float) -> datetime:
+    """Return a time in the past."""
+    return datetime.now(UTC) - timedelta(seconds=seconds)
+
+
+def running() -> XComs:
+    """An execution whose third step runs."""
+    start = ago(1000)
+    steps = [
+        step("Preprocess", "Processing", "Success", start, 240, cache_hit=True, **job("processing", "churn-prep-x1")),
+        step("Tune", "Tuning", "Success", start + timedelta(seconds=245), 400, attempt=2),
+        step("TrainBest", "Training", "Running", start + timedelta(seconds=650), **job("training", "churn-train-x1")),
+        step("CheckQuality", "Condition", "NotStarted"),
+        step("Register", "RegisterModel", "NotStarted"),
+    ]
+    return XComs(run("Running", "Executing", start=start), steps)
+
+
+def success() -> XComs:
+    """An execution that has succeeded, with a condition and a registered model."""
+    start = datetime(2026, 3, 1, 13, 0, tzinfo=UTC)
+    package = f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:model-package/churn/42"
+    steps = [
+        step("Preprocess", "Processing", "Success", start, 300, **job("processing", "churn-prep-x2")),
+        step("Train", "Training", "Success", start + timedelta(seconds=305), 1500, **job("training", "churn-train-x2")),
+        step("CheckQuality", "Condition", "Success", start + timedelta(seconds=1806), 0.6),
+        step("Register", "RegisterModel", "Success", start + timedelta(seconds=1808), 4),
+        step("Notify", "Lambda", "Success", start + timedelta(seconds=1813), 9),
+    ]
+    outputs = {
+        "CheckQuality": {"outcome": "True"},
+        "Register": {"model_package_arn": package},
+        "Notify": {"lambda_arn": f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:notify", "output_parameters": {"sent": "3"}},
+    }
+    end = start + timedelta(seconds=1823)
+    return XComs(run("Success", "Succeeded", start=start, end=end, resumes=1), steps, outputs)
+
+
+LOG_LINES: Final = [
+    "2026-03-01 13:12:40 INFO  Loading s3://ml-bucket/churn/2026-03.csv",
+    "2026-03-01 13:12:44 INFO  Rows: 184223, columns: 61",
+    "Traceback (most recent call last):",
+    '  File "/opt/ml/code/train.py", line 88, in <module>',
+    "    booster = train(frame[FEATURES], frame[TARGET])",
+    "KeyError: \"['tenure_months'] not in index\"",
+]
+REASON: Final = "AlgorithmError: ExecuteUserScriptError: ExitCode 1, ErrorMessage \"KeyError: 'tenure_months'\""
+
+
+def failure() -> XComs:
+    """An execution that has failed, with the last lines of the failed step's log."""
+    start = datetime(2026, 3, 1, 13, 0, tzinfo=UTC)
+    end = start + timedelta(seconds=770)
+    steps = [
+        step("Preprocess", "Processing", "Success", start, 300, **job("processing", "churn-prep-x3")),
+        step(
+            "Train",
+            "Training",
+            "Failed",
+            start + timedelta(seconds=305),
+            460,
+            reason=REASON,
+            log_lines=LOG_LINES,
+            **job("training", "churn-train-x3"),
+        ),
+        step("CheckQuality", "Condition", "NotStarted"),
+        step("Register", "RegisterModel", "NotStarted"),
+    ]
+    message = "Step failure: One or multiple steps failed."
+    failed = [{"name": "Train", "reason": REASON}]
+    return XComs(
+        run("Failed", "Failed", start=start, end=end, message=message, failed_steps=failed), steps
+    )
+
+
+def many_steps(number: int) -> XComs:
+    """An execution with many steps, of which the last quarter has not started."""
+    start = ago(3600)
+    kinds = ("Processing", "Training", "Model", "Transform", "RegisterModel")
+    done = number * 3 // 4
+    steps = []
+    for index in range(number):
+        kind = kinds[index % len(kinds)]
+        name = f"{kind}-segment-{index // len(kinds) + 1:02}"
+        began = start + timedelta(seconds=index * 3400 / done)
+        if index < done - 2:
+            steps.append(step(name, kind, "Success", began, 60 + 37 * (index % 7), cache_hit=index % 9 == 4))
+        elif index < done:
+            steps.append(step(name, kind, "Running", began))
+        else:
+            steps.append(step(name, kind, "NotStarted"))
+    return XComs(run("Running", "Executing", start=start), steps)

@@ -1,0 +1,16 @@
+"""The tasks whose pages the tests open. They never run: the tests write what such tasks would have stored."""
+
+from __future__ import annotations
+
+from airflow.providers.common.compat.sdk import DAG
+from airflow.providers.standard.operators.empty import EmptyOperator
+
+from polysync_airflow.operators import PolysyncListImportOperator, PolysyncStartPipelineOperator
+
+with DAG("churn_retraining", schedule=None):
+    PolysyncStartPipelineOperator(task_id="train", pipeline_name="churn-tuning", deferrable=True)
+    PolysyncStartPipelineOperator.partial(task_id="train_each", pipeline_name="churn-tuning").expand(
+        pipeline_parameters=[{"Region": "eu"}, {"Region": "us"}, {"Region": "apac"}]
+    )
+    PolysyncListImportOperator(task_id="import_jobs")
+    EmptyOperator(task_id="notify")

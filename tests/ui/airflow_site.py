@@ -17,7 +17,6 @@ from tests.ui.arranged import XComs
 
 DAG: Final = "churn_retraining"
 DAGS: Final = Path(__file__).parent / "dags"
-TAB: Final = "plugin/sagemaker"
 NOT_MAPPED: Final = -1
 
 
@@ -54,15 +53,15 @@ class Task:
     map_index: int = NOT_MAPPED
 
     @property
-    def path(self) -> str:
-        """The path of the tab on the page of this task instance."""
+    def page(self) -> str:
+        """The path of its page in the UI."""
         mapped = "" if self.map_index == NOT_MAPPED else f"/mapped/{self.map_index}"
         return f"dags/{DAG}/runs/{self.run_id}/tasks/{self.task_id}{mapped}"
 
     @property
-    def api_path(self) -> str:
-        """The path of this task instance in the REST API."""
-        return f"/api/v2/dags/{DAG}/dagRuns/{self.run_id}/taskInstances/{self.task_id}"
+    def api(self) -> str:
+        """Its path in the REST API."""
+        return f"api/v2/dags/{DAG}/dagRuns/{self.run_id}/taskInstances/{self.task_id}"
 
 
 class Site:
@@ -70,12 +69,17 @@ class Site:
     Writes task instances and XComs.
 
     :param airflow: an Airflow of which only the API server runs.
+    :param base_path: the path in its base URL.
+    :param login: a user and a password of an administrator, if Airflow requires them.
     """
 
-    def __init__(self, airflow: ApiServer) -> None:
-        self.url = airflow.url
-        self._airflow = airflow
-        self._http = httpx.Client(base_url=airflow.url, trust_env=False, timeout=30)
+    def __init__(self, airflow: ApiServer, base_path: str = "/", login: tuple[str, str] | None = None) -> None:
+        self.url = f"{airflow.url}{base_path}"
+        self._database = airflow.home / "airflow.db"
+        self._http = httpx.Client(base_url=self.url, trust_env=False, timeout=30)
+        if login:
+            token = self._post("auth/token", {"username": login[0], "password": login[1]})["access_token"]
+            self._http.headers["Authorization"] = f"Bearer {token}"
         airflow.command("dags", "reserialize")
 
     def close(self) -> None:
@@ -93,7 +97,8 @@ class Site:
         :param map_index: the map index.
         :param try_number: which try it is.
         """
-        task = Task(self._airflow.client.trigger(DAG), task_id, map_index)
+        run = self._post(f"api/v2/dags/{DAG}/dagRuns", {"logical_date": None})
+        task = Task(run["dag_run_id"], task_id, map_index)
         self.set_state(task, state, try_number)
         return task
 
@@ -101,7 +106,7 @@ class Site:
         """Put a task instance into a state, as the scheduler and the task would."""
         began = datetime.now(UTC).isoformat(sep=" ") if state else None
         ended = began if state in ("success", "failed") else None
-        with closing(sqlite3.connect(self._airflow.home / "airflow.db", timeout=30)) as database, database:
+        with closing(sqlite3.connect(self._database, timeout=30)) as database, database:
             changed = database.execute(
                 "UPDATE task_instance SET state = ?, try_number = ?, start_date = ?, end_date = ?"
                 " WHERE dag_id = ? AND run_id = ? AND task_id = ? AND map_index = ?",
@@ -116,9 +121,22 @@ class Site:
 
     def write_xcom(self, task: Task, key: str, value: Any) -> None:
         """Create or replace one XCom."""
-        path = f"{task.api_path}/xcomEntries"
+        path = f"{task.api}/xcomEntries"
         body = {"key": key, "value": value, "map_index": task.map_index}
         response = self._http.post(path, json=body)
         if response.status_code == httpx.codes.CONFLICT:
             response = self._http.patch(f"{path}/{key}", json={"value": value, "map_index": task.map_index})
         response.raise_for_status()
+
+    def status_of(self, path: str) -> int:
+        """Return the HTTP status of a request without credentials."""
+        return httpx.get(f"{self.url}{path}", trust_env=False).status_code
+
+    def bundle_path(self) -> str:
+        """Return the URL of the tab's module, as the UI receives it."""
+        plugins = self._http.get("api/v2/plugins").raise_for_status().json()["plugins"]
+        (url,) = [app["bundle_url"] for plugin in plugins for app in plugin["react_apps"]]
+        return str(url)
+
+    def _post(self, path: str, body: dict[str, Any]) -> Any:
+        return self._http.post(path, json=body).raise_for_status().json()

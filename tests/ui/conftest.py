@@ -1,13 +1,62 @@
-"""Fixtures of the tests in a browser. All tests share one API server and one browser, because both are slow to start."""
+"""Fixtures of the tests in a browser. They share one API server and one browser, because both are slow to start."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.ui.airflow_site import ApiServer, Site
 from tests.ui.chromium import find_chromium, install_chromium
+from tests.ui.tab_page import TabPage
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 WIDTH, HEIGHT = 1400, 900
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium, without a window."""
+    # Only these tests need it, and the environments of other versions of Airflow do not have it.
+    from playwright.sync_api import sync_playwright
+
+    program = find_chromium() or install_chromium()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """An Airflow that needs no login."""
+    with ApiServer(tmp_path_factory.mktemp("api_server")) as airflow:
+        site = Site(airflow)
+        yield site
+        site.close()
+
+
+@pytest.fixture
+def new_page(browser: Browser) -> Iterator[Callable[..., TabPage]]:
+    """Returns a function that opens a browser window of its own, and checks at the end that no script failed."""
+    pages: list[TabPage] = []
+
+    def open_page(site: Site, **options: Any) -> TabPage:
+        context = browser.new_context(**{"viewport": {"width": WIDTH, "height": HEIGHT}, **options})
+        context.set_default_timeout(20_000)
+        pages.append(TabPage(context.new_page(), site.url))
+        return pages[-1]
+
+    yield open_page
+    for page in pages:
+        page.page.context.close()
+    assert [error for page in pages for error in page.script_errors] == []
+
+
+@pytest.fixture
+def page(site: Site, new_page: Callable[..., TabPage]) -> TabPage:
+    """A browser window."""
+    return new_page(site)

@@ -66,13 +66,15 @@ function timeZone() {
 
 const TICK_STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800, 604800];
 const MAX_TICKS = 6;
+const LAST_TICK = 0.93;
 
 /** Returns the marks of a time axis as pairs of a position (0 to 1) and a text. */
 export function axisTicks(span) {
   const seconds = (span.end - span.start) / 1000;
   const step = TICK_STEPS.find((each) => seconds / each <= MAX_TICKS) ?? Math.ceil(seconds / MAX_TICKS / 86400) * 86400;
   const ticks = [];
-  for (let at = 0; at <= seconds; at += step) {
+  // A text that begins near the end would be cut.
+  for (let at = 0; at <= seconds * LAST_TICK; at += step) {
     ticks.push([at / seconds, formatSeconds(at)]);
   }
   return ticks;

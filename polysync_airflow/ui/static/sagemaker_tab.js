@@ -17,11 +17,18 @@ function SageMakerTab({ dagId, runId, taskId, mapIndex }) {
   const [state, refresh] = useTask({ dagId, runId, taskId, mapIndex: index });
   return h(
     "div",
-    { className: "psm" },
+    { className: "psm", onKeyDown },
     h("style", null, STYLES),
     state.error && h(ErrorNotice, { state, refresh }),
     state.data ? h(Content, { state, refresh }) : !state.error && h("p", { role: "status" }, "Loading …"),
   );
+}
+
+// A handler of Airflow's page cancels the space bar, which would press no button and scroll no log.
+function onKeyDown(event) {
+  if (event.key === " ") {
+    event.stopPropagation();
+  }
 }
 
 function Content({ state, refresh }) {
@@ -57,8 +64,7 @@ function ErrorNotice({ state, refresh }) {
     texts.push(`Next attempt in ${formatSeconds(Math.max(1, Math.ceil((retryAt - now) / 1000)))}.`);
   }
   const action = h(Button, { onClick: refresh, isDisabled: state.isReading }, "Retry now");
-  const title = error.status === 404 ? "Airflow has no such task instance" : "Airflow's API cannot be read";
-  return h(Notice, { kind: "error", title, action }, texts.join(" "));
+  return h(Notice, { kind: "error", title: "Airflow's API cannot be read", action }, texts.join(" "));
 }
 
 function NoExecution({ task, action }) {
@@ -74,8 +80,8 @@ function NoExecution({ task, action }) {
     return h(Notice, { kind: "info", title: "There is no execution", action }, text);
   }
   const text = `This tab shows SageMaker pipeline executions that ${START_OPERATOR} has started.`;
-  const operator = task.operator === null ? "" : ` This task is a ${task.operator}.`;
-  const title = isOurs ? "This task starts no execution" : "Not a task of Polysync";
+  const operator = task.operator === null ? "" : ` The operator of this task is ${task.operator}.`;
+  const title = isOurs ? "This task starts no execution" : "This task has no execution of Polysync";
   return h(Notice, { kind: "info", title }, `${text}${operator}`);
 }
 
@@ -153,7 +159,7 @@ function Freshness({ state }) {
   if (state.data.task.isEnded) {
     return h("span", { className: "psm-muted" }, "The task has ended.");
   }
-  const written = writtenAt === null ? "" : `, data from ${ago(now + state.data.clockOffset - writtenAt)} ago`;
+  const written = writtenAt === null ? "" : `; stored by the task ${ago(now + state.data.clockOffset - writtenAt)} ago`;
   return h("span", { className: "psm-muted" }, `Updated ${ago(now - state.readAt)} ago${written}`);
 }
 

@@ -1,5 +1,6 @@
 // The styles of the tab. The colours are variables of Airflow's theme, so they follow its light and dark mode and
 // themes of the deployment. The values after the commas are only used if a version of Airflow has no such variable.
+// The state Running is darker than in Airflow, whose white on cyan has too little contrast for a small text.
 export const STYLES = `
 .psm {
   --psm-border: var(--chakra-colors-border-emphasized, #a1a1aa66);
@@ -12,7 +13,7 @@ export const STYLES = `
   color: var(--chakra-colors-fg, inherit);
 }
 .psm-state-NotStarted { --psm-bg: var(--psm-subtle); --psm-fg: var(--psm-muted); }
-.psm-state-Running { --psm-bg: var(--chakra-colors-running-solid, #0e7490); --psm-fg: var(--chakra-colors-running-contrast, #fff); }
+.psm-state-Running { --psm-bg: var(--chakra-colors-cyan-700, #0e7490); --psm-fg: #fff; }
 .psm-state-Success { --psm-bg: var(--chakra-colors-success-solid, #15803d); --psm-fg: var(--chakra-colors-success-contrast, #fff); }
 .psm-state-Failed { --psm-bg: var(--chakra-colors-failed-solid, #b91c1c); --psm-fg: var(--chakra-colors-failed-contrast, #fff); }
 .psm-state-Cancelled { --psm-bg: var(--chakra-colors-upstream_failed-solid, #b45309); --psm-fg: var(--chakra-colors-upstream_failed-contrast, #fff); }
@@ -94,7 +95,7 @@ export const STYLES = `
   font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; font-size: 0.75rem; line-height: 1.5; white-space: pre-wrap; overflow-wrap: anywhere;
 }
 @container (max-width: 44rem) {
-  .psm-row { grid-template-columns: minmax(0, 1fr) auto auto; }
+  .psm-row { grid-template-columns: minmax(0, 1fr) 7rem 5rem; }
   .psm-row .psm-track { grid-row: 2; grid-column: 1 / -1; height: 0.5rem; margin-top: 0.25rem; }
   .psm-row .psm-duration { grid-row: 1; grid-column: 3; }
   .psm-axis { display: none; }

@@ -1,0 +1,132 @@
+"""What a person can see and do in the tab."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from tests.ui.airflow_site import Task
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Locator, Page, Route
+
+# Returns the contrast of a text with what is behind it, as WCAG 2 defines it. The canvas converts all notations of
+# colours into numbers.
+_CONTRAST: Final = """element => {
+  const context = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
+  const paint = colors => {
+    context.clearRect(0, 0, 1, 1);
+    for (const color of colors) { context.fillStyle = color; context.fillRect(0, 0, 1, 1); }
+    return context.getImageData(0, 0, 1, 1).data;
+  };
+  const behind = [];
+  for (let each = element; each; each = each.parentElement) {
+    behind.unshift(getComputedStyle(each).backgroundColor);
+  }
+  const luminance = ([red, green, blue]) => [red, green, blue]
+    .map(part => part / 255)
+    .map(part => part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, part, index) => sum + part * [0.2126, 0.7152, 0.0722][index], 0);
+  const text = luminance(paint([...behind, getComputedStyle(element).color]));
+  const ground = luminance(paint(behind));
+  return (Math.max(text, ground) + 0.05) / (Math.min(text, ground) + 0.05);
+}"""
+
+
+class TabPage:
+    """
+    A page of Airflow's UI with the tab.
+
+    :param page: the page of the browser.
+    :param url: the base URL of Airflow.
+    """
+
+    def __init__(self, page: Page, url: str) -> None:
+        self.page = page
+        self.script_errors: list[str] = []
+        self.api_requests: list[str] = []
+        self._url = url
+        page.on("pageerror", lambda error: self.script_errors.append(str(error)))
+        page.on("dialog", lambda dialog: self.script_errors.append(f"dialog: {dialog.message}"))
+        page.on("request", lambda request: self._record(request.url))
+
+    @property
+    def tab(self) -> Locator:
+        """The content of the tab."""
+        return self.page.locator(".psm")
+
+    def open(self, task: Task, query: str = "") -> None:
+        """Open the page of a task instance, and click the tab."""
+        self.page.goto(f"{self._url}{task.page}{query}")
+        self.page.get_by_role("link", name="SageMaker", exact=True).click()
+        self.tab.wait_for()
+
+    def wait_for(self, text: str) -> None:
+        """Wait until the tab shows a text."""
+        self.tab.get_by_text(text).first.wait_for()
+
+    def text(self) -> str:
+        """Return all that the tab shows as text."""
+        return self.tab.inner_text()
+
+    def button(self, name: str) -> Locator:
+        """Return a button of the tab, by the beginning of its text."""
+        return self.tab.get_by_role("button", name=re.compile(rf"^\W*{re.escape(name)}"))
+
+    def is_open(self, name: str) -> bool:
+        """Return whether the row of a step, or another button that opens something, is open."""
+        return self.button(name).get_attribute("aria-expanded") == "true"
+
+    def step_texts(self) -> list[str]:
+        """Return what the row of each step shows, in one line each."""
+        rows = self.tab.locator(".psm-step > .psm-row").all_inner_texts()
+        return [" | ".join(part for part in row.split("\n") if part.strip()) for row in rows]
+
+    def stat(self, label: str) -> str:
+        """Return a value in the header."""
+        return self.tab.locator(".psm-stat", has_text=label).locator("dd").inner_text()
+
+    def links(self) -> list[str]:
+        """Return the target of each link."""
+        return [link.get_attribute("href") or "" for link in self.tab.get_by_role("link").all()]
+
+    def contrast(self, element: Locator) -> float:
+        """Return the contrast of an element's text with its background, from 1 to 21."""
+        ratio: float = element.evaluate(_CONTRAST)
+        return ratio
+
+    def answer(self, pattern: str, status: int, body: Any) -> None:
+        """
+        Answer requests in the place of the API server.
+
+        :param pattern: a regular expression that finds the URLs.
+        :param status: the HTTP status.
+        :param body: what to send as JSON.
+        """
+
+        def respond(route: Route) -> None:
+            route.fulfill(status=status, json=body)
+
+        self.page.route(re.compile(pattern), respond)
+
+    def answer_no_more(self) -> None:
+        """Let all requests reach the API server again."""
+        self.page.unroute_all()
+
+    def hide(self, hidden: bool) -> None:
+        """Hide the page, as if another tab of the browser were selected, or show it again."""
+        self.page.evaluate(
+            """hidden => {
+              Object.defineProperty(document, "hidden", { configurable: true, get: () => hidden });
+              document.dispatchEvent(new Event("visibilitychange"));
+            }""",
+            hidden,
+        )
+
+    def reads_of_run(self) -> int:
+        """Return how often the page has read the XCom ``run``."""
+        return sum("/xcomEntries/run" in url for url in self.api_requests)
+
+    def _record(self, url: str) -> None:
+        if "/api/v2/" in url:
+            self.api_requests.append(url)

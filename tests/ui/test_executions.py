@@ -1,0 +1,198 @@
+"""What a person sees in the tab while an execution runs and after its end, in a browser, in a real Airflow."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.ui import arranged
+from tests.ui.airflow_site import Site
+from tests.ui.tab_page import TabPage
+
+pytestmark = pytest.mark.system
+
+
+def test_running(site: Site, page: TabPage) -> None:
+    """The header names the execution, and each step is shown in its order, with its state as a text."""
+    task = site.new_task("deferred")
+    site.publish(task, arranged.running())
+
+    page.open(task)
+    page.wait_for("TrainBest")
+
+    assert page.tab.get_by_role("heading").inner_text() == "churn-tuning"
+    assert page.tab.get_by_role("status").first.inner_text().split() == ["▶", "Running"]
+    assert page.stat("AWS status") == "Executing"
+    assert page.stat("Duration").startswith("16 min")
+    assert page.stat("Steps") == "2 of 5 succeeded, 1 running"
+    assert arranged.ARN in page.text()
+    assert page.links() == [arranged.CONSOLE_URL]
+    rows = page.step_texts()
+    assert [row.split(" | ")[1:-1] for row in rows[:2]] == [
+        ["Preprocess", "Processing", "cache hit", "✓", "Success"],
+        ["Tune", "Tuning", "attempt 2", "✓", "Success"],
+    ]
+    assert [row.split(" | ")[-1] for row in rows[:2]] == ["4 min", "6 min 40 s"]
+    assert rows[2].startswith("› | TrainBest | Training | ▶ | Running | 5 min")
+    assert rows[3:] == [
+        "CheckQuality | Condition | ○ | Not started",
+        "Register | RegisterModel | ○ | Not started",
+    ]
+
+
+def test_bars_have_one_time_axis(site: Site, page: TabPage) -> None:
+    """The bars begin where the steps began: the second step's begins where the first step's ends."""
+    task = site.new_task("success")
+    site.publish(task, arranged.success())
+
+    page.open(task)
+    page.wait_for("Notify")
+
+    boxes = [bar.bounding_box() for bar in page.tab.locator(".psm-bar").all()]
+    (first, second, *_), last = [box for box in boxes if box], boxes[-1]
+    track = page.tab.locator(".psm-step .psm-track").first.bounding_box()
+    assert track
+    assert last
+    assert first["x"] == pytest.approx(track["x"], abs=1)
+    assert first["width"] / track["width"] == pytest.approx(300 / 1823, abs=0.01)
+    assert second["x"] == pytest.approx(first["x"] + first["width"], abs=3)
+    assert last["x"] + last["width"] <= track["x"] + track["width"] + 3
+
+
+def test_success_with_the_keyboard(site: Site, page: TabPage) -> None:
+    """Steps and parameters are opened with the keyboard, and show outputs and values."""
+    task = site.new_task("success")
+    site.publish(task, arranged.success())
+    page.open(task)
+    page.wait_for("Register")
+    assert page.stat("Resumed") == "once"
+    assert "outcome: True" in page.step_texts()[2]
+    assert "model_package_arn" not in page.text()
+
+    page.button("Parameters (3)").focus()
+    page.page.keyboard.press("Enter")
+    page.button("Register").focus()
+    page.page.keyboard.press("Space")
+    page.page.keyboard.press("Tab")
+
+    page.wait_for("model_package_arn")
+    assert page.is_open("Register")
+    assert page.is_open("Parameters (3)")
+    assert "arn:aws:sagemaker:eu-central-1:123456789012:model-package/churn/42" in page.text()
+    assert "s3://ml-bucket/churn/2026-03.csv" in page.text()
+    assert "psm-row-button" in page.page.evaluate("document.activeElement.className")
+    assert page.page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    assert not page.is_open("Notify")
+    page.page.keyboard.press("Enter")
+    page.wait_for("output_parameters.sent")
+
+
+def test_failure(site: Site, page: TabPage) -> None:
+    """The failed step is open, with its reason, the end of its log, and links to its log and its job."""
+    task = site.new_task("failed")
+    site.publish(task, arranged.failure())
+
+    page.open(task)
+    page.wait_for("The execution failed")
+
+    assert page.is_open("Train")
+    assert not page.is_open("Preprocess")
+    assert arranged.REASON in page.text()
+    log = page.tab.locator("pre")
+    assert log.inner_text() == "\n".join(arranged.LOG_LINES)
+    assert "monospace" in log.evaluate("element => getComputedStyle(element).fontFamily")
+    job = arranged.job("training", "churn-train-x3")
+    assert page.links() == [arranged.CONSOLE_URL, job["log_url"], job["console_url"]]
+    page.button("Train").click()
+    page.tab.locator("pre").wait_for(state="detached")
+
+
+def test_arns_are_copied(site: Site, new_page: Callable[..., TabPage]) -> None:
+    """The button puts the ARN on the clipboard, and says so."""
+    task = site.new_task("success")
+    site.publish(task, arranged.success())
+    page = new_page(site, permissions=["clipboard-read", "clipboard-write"])
+    page.open(task)
+
+    page.tab.get_by_role("button", name="Copy the ARN of the execution").click()
+
+    page.wait_for("Copied")
+    assert page.page.evaluate("navigator.clipboard.readText()") == arranged.ARN
+
+
+@pytest.mark.parametrize("number", [60, 200])
+def test_many_steps(site: Site, page: TabPage, number: int) -> None:
+    """All steps are there, in their order, and a step opens at once."""
+    xcoms = arranged.many_steps(number)
+    task = site.new_task("deferred")
+    site.publish(task, xcoms)
+    page.open(task)
+    page.wait_for(xcoms.steps[-1]["name"])
+
+    assert page.tab.locator(".psm-step .psm-name").all_inner_texts() == [step["name"] for step in xcoms.steps]
+    began = time.monotonic()
+    page.button("Training-segment-03").click()
+    page.wait_for("AWS status")
+    assert page.is_open("Training-segment-03")
+    assert time.monotonic() - began < 2
+
+
+def test_mapped(site: Site, page: TabPage) -> None:
+    """Each map index shows its own execution, also after a change of the page without a reload."""
+    first = site.new_task("deferred", "train_each", map_index=0)
+    second = type(first)(first.run_id, first.task_id, 1)
+    site.set_state(second, "success")
+    site.publish(first, arranged.running())
+    site.publish(second, arranged.success())
+
+    page.open(first)
+    page.wait_for("TrainBest")
+    page.page.evaluate(
+        """path => { history.pushState(null, "", path); dispatchEvent(new PopStateEvent("popstate")); }""",
+        f"/{second.page}/plugin/sagemaker",
+    )
+
+    page.wait_for("Notify")
+    assert "TrainBest" not in page.text()
+    assert page.stat("AWS status") == "Succeeded"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("arrange", [arranged.running, arranged.failure, arranged.success])
+def test_texts_are_readable(
+    site: Site,
+    new_page: Callable[..., TabPage],
+    scheme: str,
+    arrange: Callable[[], arranged.XComs],
+) -> None:
+    """The colours follow Airflow's mode, and each text has the contrast that WCAG 2 asks of small texts (AA)."""
+    task = site.new_task("failed")
+    site.publish(task, arrange())
+    page = new_page(site, color_scheme=scheme)
+
+    page.open(task)
+    page.wait_for("Preprocess")
+
+    assert page.page.evaluate("document.documentElement.classList.contains('dark')") is (scheme == "dark")
+    texts = page.tab.locator(".psm-badge, .psm-name, .psm-type, .psm-reason, dt, dd, .psm-muted, a, pre, .psm-mark")
+    contrasts = {text.inner_text(): page.contrast(text) for text in texts.all() if text.is_visible()}
+    assert {text: ratio for text, ratio in contrasts.items() if ratio < 4.5} == {}
+
+
+def test_narrow(site: Site, new_page: Callable[..., TabPage]) -> None:
+    """In a narrow window, nothing of the tab is outside of it, and the bars are below the names."""
+    task = site.new_task("failed")
+    site.publish(task, arranged.failure())
+    page = new_page(site, viewport={"width": 1000, "height": 900})
+
+    page.open(task)
+    page.wait_for("Preprocess")
+
+    assert page.tab.evaluate("element => element.scrollWidth <= element.clientWidth")
+    name, bar = page.tab.locator(".psm-step .psm-name").first, page.tab.locator(".psm-bar").first
+    upper, lower = name.bounding_box(), bar.bounding_box()
+    assert upper
+    assert lower
+    assert lower["y"] >= upper["y"] + upper["height"]

@@ -1,0 +1,67 @@
+"""The tab in an Airflow that requires a login and runs under a path of a reverse proxy."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from polysync_airflow.ui.static_files import FILES
+from tests.ui import arranged
+from tests.ui.airflow_site import ApiServer, Site
+from tests.ui.tab_page import TabPage
+
+pytestmark = pytest.mark.system
+
+BASE_PATH = "/team/airflow/"
+PASSWORDS = {"ann": "ann-password", "vic": "vic-password"}
+
+
+@pytest.fixture(scope="module")
+def guarded_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """An Airflow with an administrator and a viewer."""
+    home = tmp_path_factory.mktemp("guarded")
+    passwords = home / "passwords.json"
+    passwords.write_text(json.dumps(PASSWORDS))
+    settings = {
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "False",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "ann:admin,vic:viewer",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
+    }
+    airflow = ApiServer(home, settings)
+    airflow.env["AIRFLOW__API__BASE_URL"] = f"{airflow.url}{BASE_PATH}"
+    with airflow:
+        site = Site(airflow, BASE_PATH, login=("ann", PASSWORDS["ann"]))
+        yield site
+        site.close()
+
+
+def test_viewer_sees_the_tab(guarded_site: Site, new_page: Callable[..., TabPage]) -> None:
+    """The session of a viewer is enough for the files of the tab and for its data."""
+    task = guarded_site.new_task("success")
+    guarded_site.publish(task, arranged.success())
+    page = new_page(guarded_site)
+    page.page.goto(guarded_site.url)
+    page.page.get_by_label("Username").fill("vic")
+    page.page.get_by_label("Password").fill(PASSWORDS["vic"])
+    page.page.get_by_role("button", name="Sign in").click()
+    page.page.wait_for_url(f"{guarded_site.url}**")
+    page.page.get_by_role("link", name="Home").first.wait_for()
+
+    page.open(task)
+
+    page.wait_for("Notify")
+    assert page.stat("AWS status") == "Succeeded"
+    assert all(f"{BASE_PATH}api/v2/" in url for url in page.api_requests)
+
+
+def test_files_need_a_login(guarded_site: Site) -> None:
+    """Without a session, no file is sent, and an unknown file looks the same as a known one."""
+    bundle = guarded_site.bundle_path()
+    assert bundle.startswith(f"{BASE_PATH}polysync-sagemaker/")
+    folder = bundle.removeprefix(BASE_PATH).rpartition("/")[0]
+
+    statuses = {name: guarded_site.status_of(f"{folder}/{name}") for name in [*FILES, "unknown.js"]}
+
+    assert set(statuses.values()) == {401}

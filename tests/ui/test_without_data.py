@@ -1,0 +1,164 @@
+"""What the tab says if it has nothing to show, or something that no task of Polysync has written."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.ui import arranged
+from tests.ui.airflow_site import Site
+from tests.ui.tab_page import TabPage
+
+pytestmark = pytest.mark.system
+
+
+@pytest.mark.parametrize(
+    ("task_id", "state", "expected"),
+    [
+        ("notify", "success", "The operator of this task is EmptyOperator."),
+        ("import_jobs", "success", "This task starts no execution"),
+        ("train", None, "The task has not started yet"),
+        ("train", "running", "The task has not started its execution yet"),
+        ("train", "failed", "The task ended before SageMaker started an execution."),
+    ],
+)
+def test_no_execution(site: Site, page: TabPage, task_id: str, state: str | None, expected: str) -> None:
+    """Each reason has a text of its own."""
+    page.open(site.new_task(state, task_id))
+
+    page.wait_for(expected)
+
+
+def test_no_permission(site: Site, page: TabPage) -> None:
+    """A person who may not read XComs learns just that."""
+    task = site.new_task("deferred")
+    site.publish(task, arranged.running())
+    page.answer("/xcomEntries/", 403, {"detail": "Forbidden"})
+
+    page.open(task)
+
+    page.wait_for("No permission to read XComs")
+    assert "churn-tuning" not in page.text()
+
+
+def test_missing_permission_of_the_task(site: Site, page: TabPage) -> None:
+    """If AWS does not let the task list steps, the reason takes their place, and the rest is shown."""
+    task = site.new_task("deferred")
+    note = "sagemaker:ListPipelineExecutionSteps is not allowed."
+    xcoms = arranged.running()
+    site.publish(task, arranged.XComs({**xcoms.run, "steps_note": note}))
+
+    page.open(task)
+
+    page.wait_for(note)
+    assert page.stat("AWS status") == "Executing"
+
+
+def test_earlier_tries(site: Site, page: TabPage) -> None:
+    """Whoever selects an earlier try learns that the data are those of the latest."""
+    task = site.new_task("success", try_number=3)
+    site.publish(task, arranged.success())
+
+    page.open(task, query="?try_number=1")
+
+    page.wait_for("These are the data of try 3, the latest")
+    assert page.stat("Try of the task") == "3"
+
+
+def test_missing_map_index(site: Site, page: TabPage) -> None:
+    """The page of a mapped task without a map index says what is missing."""
+    task = site.new_task("deferred", "train_each", map_index=0)
+
+    page.open(type(task)(task.run_id, task.task_id))
+
+    page.wait_for("HTTP status 404: Task instance is mapped")
+
+
+MARKUP = '<img src=x onerror="window.hacked = 1"><script>window.hacked = 1</script>'
+FOREIGN_URLS = [
+    "javascript:window.hacked=1",
+    "http://eu-central-1.console.aws.amazon.com/sagemaker",
+    "https://console.aws.amazon.com.example.org/",
+    "https://console.aws.amazon.com@example.org/",
+    "https://example.org/?console.aws.amazon.com",
+    "data:text/html,<script>window.hacked=1</script>",
+]
+
+
+def test_markup_stays_text(site: Site, page: TabPage) -> None:
+    """Names, reasons, logs, outputs and parameters with markup are shown as they are, and run nothing."""
+    start = arranged.ago(100)
+    url = "https://console.aws.amazon.com@example.org/"
+    steps = [
+        arranged.step(
+            f"{MARKUP}{number}",
+            MARKUP,
+            "Failed",
+            start,
+            10,
+            reason=MARKUP,
+            log_lines=[MARKUP],
+            job_arn=MARKUP,
+            job_name=MARKUP,
+            console_url=foreign,
+            log_url=foreign,
+        )
+        for number, foreign in enumerate(FOREIGN_URLS)
+    ]
+    outputs = {step["name"]: {MARKUP: MARKUP, "constructor": "c", "__proto__": {"a": "b"}} for step in steps}
+    fields = {"pipeline_name": MARKUP, "message": MARKUP, "parameters": {MARKUP: MARKUP}, "steps_note": MARKUP}
+    run = {**arranged.run("Failed", MARKUP, start=start), **fields, "execution_arn": MARKUP}
+    task = site.new_task("failed")
+    site.publish(task, arranged.XComs(run, steps, outputs, console_url=url))
+
+    page.open(task)
+    page.wait_for("The execution failed")
+    page.button("Parameters (1)").click()
+
+    assert page.text().count(MARKUP) > 6 * len(FOREIGN_URLS)
+    assert page.links() == []
+    assert all(foreign in page.text() for foreign in [*FOREIGN_URLS, url])
+    assert page.tab.locator("img, script, iframe").count() == 0
+    assert page.page.evaluate("window.hacked") is None
+    assert page.page.evaluate("({}).a") is None
+
+
+@pytest.mark.parametrize(
+    "value",
+    [7, "text", [1, 2], {"name": 1}, [None, 5, "x", {"name": ""}, {"name": "Good", "type": [], "log_lines": {}}]],
+    ids=lambda value: type(value).__name__,
+)
+def test_unknown_shapes_are_ignored(site: Site, page: TabPage, value: Any) -> None:
+    """XComs that have another shape, because somebody has edited them, break nothing."""
+    run = arranged.running().run
+    wrong = {"parameters": value, "seconds": "x", "started_at": "yesterday", "failed_steps": value, "resumes": -1}
+    task = site.new_task("deferred")
+    site.write_xcom(task, "run", {**run, **wrong, "state": "Exploded"})
+    site.write_xcom(task, "steps", value)
+    site.write_xcom(task, "outputs", value)
+    site.write_xcom(task, "console_url", value)
+
+    page.open(task)
+
+    page.wait_for("churn-tuning")
+    assert page.tab.get_by_role("status").first.inner_text().split() == ["?", "Unknown"]
+    good = isinstance(value, list) and len(value) > 2
+    assert page.step_texts() == (["Good | ? | Unknown"] if good else [])
+
+
+def test_long_and_invisible_texts(site: Site, page: TabPage) -> None:
+    """Long texts are cut, and characters that hide or turn a text are replaced."""
+    start = arranged.ago(100)
+    step = arranged.step("Train", "Training", "Failed", start, 10, reason="r" * 5000, log_lines=["l" * 9000] * 900)
+    turned = "safe\u202egnp.exe\u0007"
+    task = site.new_task("failed")
+    site.publish(task, arranged.XComs(arranged.run("Failed", turned, start=start), [step]))
+
+    page.open(task)
+    page.wait_for("Train")
+
+    assert page.stat("AWS status") == "safe\ufffdgnp.exe\ufffd"
+    assert "r" * 1299 + "…" in page.text()
+    log = page.tab.locator("pre").inner_text().split("\n")
+    assert [len(line) for line in log] == [2000] * 200

@@ -5,7 +5,7 @@
 #   make demo                 run a SageMaker pipeline from a private Airflow, against the local emulator
 #   make demo KEEP=1          the same; the Airflow UI stays available until Ctrl-C
 #   make test                 the default test suite (make test ARGS="-k stop -x" passes options to pytest)
-#   make test-system          the tests that start an Airflow deployment
+#   make test-system          the tests that start an Airflow deployment. Installs Chromium if it is missing.
 #   make test-sdk             the tests that use the emulator with the SageMaker Python SDK
 #   make test-aiobotocore     the default test suite with the older botocore that aiobotocore requires
 #   make lint                 check formatting, lint rules and types
@@ -68,7 +68,7 @@ test: $(VENV)/.ready
 	$(VENV)/bin/python -m pytest $(IN_PARALLEL) $(ARGS)
 
 test-system: $(VENV)/.ready
-	$(VENV)/bin/python -m pytest -m system tests/system $(ARGS)
+	$(VENV)/bin/python -m pytest -m system tests/system tests/ui $(ARGS)
 
 test-sdk: $(VENV)/.ready $(SDK_VENV)/.ready
 	POLYSYNC_SDK_PYTHON="$(CURDIR)/$(SDK_VENV)/bin/python" $(VENV)/bin/python -m pytest -m sdk tests/emulator $(ARGS)

@@ -18,7 +18,7 @@ LAYERS = (
     {"airflow_compat"},
     {"__init__", "exceptions", "states", "get_provider_info"},
     {"execution"},
-    {"aws", "links", "records", "retrying"},
+    {"aws", "links", "records", "retrying", "ui"},
     {"auth"},
     {"hooks", "iam"},
     {"jobs", "triggers"},
@@ -75,6 +75,7 @@ FOLDER_LAYERS = {
         {"__init__"},
         {"__main__"},
     ),
+    "ui": ({"static_files"}, {"plugin"}, {"__init__"}),
     "jobs": ({"arguments", "importer"}, {"__init__"}),
     "triggers": (
         {"due_queue", "message_queue", "schedule", "stop_threads"},
@@ -135,7 +136,7 @@ FOLDER_LAYERS = {
         {"__init__"},
     ),
 }
-MAX_AT_THE_TOP = 17
+MAX_AT_THE_TOP = 18
 MAX_MODULES_PER_FOLDER = 12
 MAX_LINES = 400
 NO_AIRFLOW = ("execution", "aws", "iam", "states", "emulator")
@@ -149,7 +150,7 @@ NO_AIRFLOW_IN_AUTH = {
     "refresh",
     "sts",
 }
-NO_BOTOCORE = ("execution", "jobs", "operators", "exceptions", "iam", "links", "retrying", "states")
+NO_BOTOCORE = ("execution", "jobs", "operators", "exceptions", "iam", "links", "retrying", "states", "ui")
 PURE = ("emulator.engine",)
 
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -22,7 +22,8 @@ class Capabilities(NamedTuple):
     :param links_are_xcoms: the UI shows the extra link that the task has pushed as an XCom.
     :param form_from_provider_info: the connection form is made from ``conn-fields`` of the provider
         information, not from the widgets of the hook.
-    :param react_apps: a plugin can add a tab with a React component of its own to the page of a task instance.
+    :param react_apps: a plugin can add a tab with a React component of its own to the page of a task
+        instance.
     """
 
     task_sdk: bool

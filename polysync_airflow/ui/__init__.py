@@ -1,1 +1,1 @@
-"""The tab "SageMaker" of a task instance in the Airflow UI: the plugin, its static files, and how they are served."""
+"""The tab "SageMaker" of a task instance in the Airflow UI: the plugin, and how its files are served."""

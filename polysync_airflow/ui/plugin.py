@@ -2,8 +2,8 @@
 The Airflow plugin that adds the tab "SageMaker" to the page of a task instance.
 
 Every component of Airflow imports its plugins: the scheduler, the DAG processor and workers, too. Therefore
-this module imports nothing heavy, and only the API server asks for the two attributes that need FastAPI and the
-static files. Airflow 2 has no such interface; there, the plugin has only its name.
+this module imports nothing heavy, and only the API server asks for the two attributes that need FastAPI and
+the static files. Airflow 2 has no such interface; there, the plugin has only its name.
 
 The interface: https://airflow.apache.org/docs/apache-airflow/stable/administration-and-deployment/plugins.html
 """
@@ -36,7 +36,13 @@ class PolysyncPlugin(AirflowPlugin):
             """The application with the static files, mounted under ``URL_PREFIX``."""
             from polysync_airflow.ui.static_files import create_app
 
-            return [{"app": create_app(), "url_prefix": URL_PREFIX, "name": "Polysync: files of the tab SageMaker"}]
+            return [
+                {
+                    "app": create_app(),
+                    "url_prefix": URL_PREFIX,
+                    "name": "Polysync: files of the tab SageMaker",
+                }
+            ]
 
         @cached_property
         def react_apps(self) -> list[dict[str, Any]]:  # type: ignore[override]
@@ -57,8 +63,8 @@ def _base_path() -> str:
     """
     Return the path under which a reverse proxy shows Airflow, without a slash at its end.
 
-    Airflow 3.2 resolves the URL of a bundle against that of its own script, Airflow 3.3 against the base URL of
-    the page. Only a path from the root is the same for both.
+    Airflow 3.2 resolves the URL of a bundle against that of its own script, Airflow 3.3 against the base URL
+    of the page. Only a path from the root is the same for both.
     """
     from airflow.providers.common.compat.sdk import conf
 

@@ -2,9 +2,9 @@
 Serves the JavaScript of the tab "SageMaker" to signed-in users, and nothing else.
 
 The browser's ``import()`` sends the session cookie of Airflow, so the files need no exception from Airflow's
-authentication, although they contain no data. The application reads its files once, from a fixed list: no part
-of a URL ever becomes a path of the file system, and there is no other input. The URL contains a digest of the
-files, so browsers can keep them for good, and an upgrade takes effect at once.
+authentication, although they contain no data. The application reads its files once, from a fixed list: no
+part of a URL ever becomes a path of the file system, and there is no other input. The URL contains a digest
+of the files, so browsers can keep them for good, and an upgrade takes effect at once.
 """
 
 from __future__ import annotations

@@ -17,12 +17,12 @@ from polysync_airflow.airflow_compat.sdk import BaseOperator
         ("2.11.0", 0),
         ("2.11.2", 0),
         ("2.12.0", 0),
-        ("3.2.0", 3),
-        ("3.2.2", 3),
-        ("3.3.0b1", 6),
-        ("3.3.2", 6),
-        ("3.10.0", 6),
-        ("4.0.0", 6),
+        ("3.2.0", 4),
+        ("3.2.2", 4),
+        ("3.3.0b1", 7),
+        ("3.3.2", 7),
+        ("3.10.0", 7),
+        ("4.0.0", 7),
     ],
 )
 def test_supported_versions(version: str, features: int) -> None:
@@ -65,7 +65,9 @@ def test_pip_refuses_the_same_versions() -> None:
 
 def test_the_running_version_has_the_features() -> None:
     """The table is true for the version on which the tests run."""
+    from airflow.plugins_manager import AirflowPlugin
     from airflow.triggers.base import BaseTrigger
 
     assert hasattr(BaseTrigger, "on_kill") is CAPABILITIES.trigger_on_kill
     assert hasattr(BaseOperator(task_id="t"), "retry_policy") is CAPABILITIES.retry_policy
+    assert hasattr(AirflowPlugin, "react_apps") is CAPABILITIES.react_apps

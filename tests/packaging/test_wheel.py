@@ -46,6 +46,7 @@ def test_wheel_contains_the_package_only(wheel: zipfile.ZipFile) -> None:
 
     assert files == package
     assert {"polysync_airflow/py.typed", "polysync_airflow/emulator/__main__.py"} <= files
+    assert "polysync_airflow/ui/static/sagemaker_tab.js" in files
 
 
 def test_version_is_defined_once(wheel: zipfile.ZipFile) -> None:
@@ -68,5 +69,7 @@ def test_requirements_have_no_upper_bounds(wheel: zipfile.ZipFile) -> None:
 
 
 def test_wheel_registers_the_provider(wheel: zipfile.ZipFile) -> None:
-    """The wheel has the entry point by which Airflow finds providers."""
-    assert "[apache_airflow_provider]" in metadata_file(wheel, "entry_points.txt")
+    """The wheel has the entry points by which Airflow finds providers and plugins."""
+    entry_points = metadata_file(wheel, "entry_points.txt")
+    assert "[apache_airflow_provider]" in entry_points
+    assert "[airflow.plugins]" in entry_points

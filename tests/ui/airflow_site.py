@@ -73,7 +73,9 @@ class Site:
     :param login: a user and a password of an administrator, if Airflow requires them.
     """
 
-    def __init__(self, airflow: ApiServer, base_path: str = "/", login: tuple[str, str] | None = None) -> None:
+    def __init__(
+        self, airflow: ApiServer, base_path: str = "/", login: tuple[str, str] | None = None
+    ) -> None:
         self.url = f"{airflow.url}{base_path}"
         self._database = airflow.home / "airflow.db"
         self._http = httpx.Client(base_url=self.url, trust_env=False, timeout=30)

@@ -45,7 +45,9 @@ class XComs:
         }
 
 
-def run(state: str, status: str, *, start: datetime, end: datetime | None = None, **fields: Any) -> dict[str, Any]:
+def run(
+    state: str, status: str, *, start: datetime, end: datetime | None = None, **fields: Any
+) -> dict[str, Any]:
     """Return the record of an execution (XCom ``run``)."""
     return {
         "execution_arn": ARN,
@@ -56,7 +58,11 @@ def run(state: str, status: str, *, start: datetime, end: datetime | None = None
         "started_at": start.isoformat(),
         "ended_at": end and end.isoformat(),
         "seconds": end and (end - start).total_seconds(),
-        "parameters": {"InputDataUrl": "s3://ml-bucket/churn/2026-03.csv", "MaxDepth": "6", "Approve": "True"},
+        "parameters": {
+            "InputDataUrl": "s3://ml-bucket/churn/2026-03.csv",
+            "MaxDepth": "6",
+            "Approve": "True",
+        },
         "resumes": 0,
         "failed_steps": [],
         "steps_note": None,
@@ -65,7 +71,12 @@ def run(state: str, status: str, *, start: datetime, end: datetime | None = None
 
 
 def step(
-    name: str, kind: str, state: str, start: datetime | None = None, seconds: float | None = None, **fields: Any
+    name: str,
+    kind: str,
+    state: str,
+    start: datetime | None = None,
+    seconds: float | None = None,
+    **fields: Any,
 ) -> dict[str, Any]:
     """Return one step (an item of the XCom ``steps``)."""
     end = start + timedelta(seconds=seconds) if start and seconds is not None else None
@@ -90,7 +101,7 @@ def step(
     }
 
 
-def job(kind: str, name: str) -> dict[str, str]:
+def job(kind: str, name: str) -> dict[str, Any]:
     """Return the fields of a step that name its job."""
     return {
         "job_arn": f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:{kind}-job/{name}",
@@ -109,9 +120,23 @@ def running() -> XComs:
     """An execution whose third step runs."""
     start = ago(1000)
     steps = [
-        step("Preprocess", "Processing", "Success", start, 240, cache_hit=True, **job("processing", "churn-prep-x1")),
+        step(
+            "Preprocess",
+            "Processing",
+            "Success",
+            start,
+            240,
+            cache_hit=True,
+            **job("processing", "churn-prep-x1"),
+        ),
         step("Tune", "Tuning", "Success", start + timedelta(seconds=245), 400, attempt=2),
-        step("TrainBest", "Training", "Running", start + timedelta(seconds=650), **job("training", "churn-train-x1")),
+        step(
+            "TrainBest",
+            "Training",
+            "Running",
+            start + timedelta(seconds=650),
+            **job("training", "churn-train-x1"),
+        ),
         step("CheckQuality", "Condition", "NotStarted"),
         step("Register", "RegisterModel", "NotStarted"),
     ]
@@ -124,7 +149,14 @@ def success() -> XComs:
     package = f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:model-package/churn/42"
     steps = [
         step("Preprocess", "Processing", "Success", start, 300, **job("processing", "churn-prep-x2")),
-        step("Train", "Training", "Success", start + timedelta(seconds=305), 1500, **job("training", "churn-train-x2")),
+        step(
+            "Train",
+            "Training",
+            "Success",
+            start + timedelta(seconds=305),
+            1500,
+            **job("training", "churn-train-x2"),
+        ),
         step("CheckQuality", "Condition", "Success", start + timedelta(seconds=1806), 0.6),
         step("Register", "RegisterModel", "Success", start + timedelta(seconds=1808), 4),
         step("Notify", "Lambda", "Success", start + timedelta(seconds=1813), 9),
@@ -132,7 +164,10 @@ def success() -> XComs:
     outputs = {
         "CheckQuality": {"outcome": "True"},
         "Register": {"model_package_arn": package},
-        "Notify": {"lambda_arn": f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:notify", "output_parameters": {"sent": "3"}},
+        "Notify": {
+            "lambda_arn": f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:notify",
+            "output_parameters": {"sent": "3"},
+        },
     }
     end = start + timedelta(seconds=1823)
     return XComs(run("Success", "Succeeded", start=start, end=end, resumes=1), steps, outputs)
@@ -146,7 +181,9 @@ LOG_LINES: Final = [
     "    booster = train(frame[FEATURES], frame[TARGET])",
     "KeyError: \"['tenure_months'] not in index\"",
 ]
-REASON: Final = "AlgorithmError: ExecuteUserScriptError: ExitCode 1, ErrorMessage \"KeyError: 'tenure_months'\""
+REASON: Final = (
+    "AlgorithmError: ExecuteUserScriptError: ExitCode 1, ErrorMessage \"KeyError: 'tenure_months'\""
+)
 
 
 def failure() -> XComs:
@@ -170,9 +207,7 @@ def failure() -> XComs:
     ]
     message = "Step failure: One or multiple steps failed."
     failed = [{"name": "Train", "reason": REASON}]
-    return XComs(
-        run("Failed", "Failed", start=start, end=end, message=message, failed_steps=failed), steps
-    )
+    return XComs(run("Failed", "Failed", start=start, end=end, message=message, failed_steps=failed), steps)
 
 
 def many_steps(number: int) -> XComs:

@@ -33,7 +33,8 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """An Airflow that needs no login."""
-    with ApiServer(tmp_path_factory.mktemp("api_server")) as airflow:
+    airflow = ApiServer(tmp_path_factory.mktemp("api_server"))
+    with airflow:
         site = Site(airflow)
         yield site
         site.close()

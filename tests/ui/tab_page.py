@@ -10,9 +10,9 @@ from tests.ui.airflow_site import Task
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page, Route
 
-# Returns the contrast of a text with what is behind it, as WCAG 2 defines it. The canvas converts all notations of
+# Returns the contrast of each text with what is behind it, as WCAG 2 defines it. The canvas converts all notations of
 # colours into numbers.
-_CONTRAST: Final = """element => {
+_CONTRASTS: Final = """elements => elements.map(element => {
   const context = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
   const paint = colors => {
     context.clearRect(0, 0, 1, 1);
@@ -29,8 +29,8 @@ _CONTRAST: Final = """element => {
     .reduce((sum, part, index) => sum + part * [0.2126, 0.7152, 0.0722][index], 0);
   const text = luminance(paint([...behind, getComputedStyle(element).color]));
   const ground = luminance(paint(behind));
-  return (Math.max(text, ground) + 0.05) / (Math.min(text, ground) + 0.05);
-}"""
+  return [element.innerText, (Math.max(text, ground) + 0.05) / (Math.min(text, ground) + 0.05)];
+})"""
 
 
 class TabPage:
@@ -55,19 +55,20 @@ class TabPage:
         """The content of the tab."""
         return self.page.locator(".psm")
 
-    def open(self, task: Task, query: str = "") -> None:
+    def open(self, task: Task) -> None:
         """Open the page of a task instance, and click the tab."""
-        self.page.goto(f"{self._url}{task.page}{query}")
+        self.page.goto(f"{self._url}{task.page}")
         self.page.get_by_role("link", name="SageMaker", exact=True).click()
         self.tab.wait_for()
 
-    def wait_for(self, text: str) -> None:
+    def wait_for(self, text: str | re.Pattern[str]) -> None:
         """Wait until the tab shows a text."""
         self.tab.get_by_text(text).first.wait_for()
 
     def text(self) -> str:
         """Return all that the tab shows as text."""
-        return self.tab.inner_text()
+        text: str = self.tab.inner_text()
+        return text
 
     def button(self, name: str) -> Locator:
         """Return a button of the tab, by the beginning of its text."""
@@ -75,7 +76,8 @@ class TabPage:
 
     def is_open(self, name: str) -> bool:
         """Return whether the row of a step, or another button that opens something, is open."""
-        return self.button(name).get_attribute("aria-expanded") == "true"
+        expanded: str | None = self.button(name).get_attribute("aria-expanded")
+        return expanded == "true"
 
     def step_texts(self) -> list[str]:
         """Return what the row of each step shows, in one line each."""
@@ -84,16 +86,16 @@ class TabPage:
 
     def stat(self, label: str) -> str:
         """Return a value in the header."""
-        return self.tab.locator(".psm-stat", has_text=label).locator("dd").inner_text()
+        value: str = self.tab.locator(".psm-stat", has_text=label).locator("dd").inner_text()
+        return value
 
     def links(self) -> list[str]:
         """Return the target of each link."""
         return [link.get_attribute("href") or "" for link in self.tab.get_by_role("link").all()]
 
-    def contrast(self, element: Locator) -> float:
-        """Return the contrast of an element's text with its background, from 1 to 21."""
-        ratio: float = element.evaluate(_CONTRAST)
-        return ratio
+    def contrasts(self, selector: str) -> dict[str, float]:
+        """Return the contrast of texts with their background, from 1 to 21."""
+        return dict(self.tab.locator(selector).evaluate_all(_CONTRASTS))
 
     def answer(self, pattern: str, status: int, body: Any) -> None:
         """

@@ -56,14 +56,14 @@ def test_missing_permission_of_the_task(site: Site, page: TabPage) -> None:
 
 
 def test_earlier_tries(site: Site, page: TabPage) -> None:
-    """Whoever selects an earlier try learns that the data are those of the latest."""
+    """The tab says of which try its data are, and that there are none of earlier tries."""
     task = site.new_task("success", try_number=3)
     site.publish(task, arranged.success())
 
-    page.open(task, query="?try_number=1")
+    page.open(task)
+    page.wait_for("Notify")
 
-    page.wait_for("These are the data of try 3, the latest")
-    assert page.stat("Try of the task") == "3"
+    assert page.stat("Try of the task") == "3; the data of earlier tries are not kept"
 
 
 def test_missing_map_index(site: Site, page: TabPage) -> None:
@@ -107,7 +107,12 @@ def test_markup_stays_text(site: Site, page: TabPage) -> None:
         for number, foreign in enumerate(FOREIGN_URLS)
     ]
     outputs = {step["name"]: {MARKUP: MARKUP, "constructor": "c", "__proto__": {"a": "b"}} for step in steps}
-    fields = {"pipeline_name": MARKUP, "message": MARKUP, "parameters": {MARKUP: MARKUP}, "steps_note": MARKUP}
+    fields = {
+        "pipeline_name": MARKUP,
+        "message": MARKUP,
+        "parameters": {MARKUP: MARKUP},
+        "steps_note": MARKUP,
+    }
     run = {**arranged.run("Failed", MARKUP, start=start), **fields, "execution_arn": MARKUP}
     task = site.new_task("failed")
     site.publish(task, arranged.XComs(run, steps, outputs, console_url=url))
@@ -126,13 +131,25 @@ def test_markup_stays_text(site: Site, page: TabPage) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [7, "text", [1, 2], {"name": 1}, [None, 5, "x", {"name": ""}, {"name": "Good", "type": [], "log_lines": {}}]],
+    [
+        7,
+        "text",
+        [1, 2],
+        {"name": 1},
+        [None, 5, "x", {"name": ""}, {"name": "Good", "type": [], "log_lines": {}}],
+    ],
     ids=lambda value: type(value).__name__,
 )
 def test_unknown_shapes_are_ignored(site: Site, page: TabPage, value: Any) -> None:
     """XComs that have another shape, because somebody has edited them, break nothing."""
     run = arranged.running().run
-    wrong = {"parameters": value, "seconds": "x", "started_at": "yesterday", "failed_steps": value, "resumes": -1}
+    wrong = {
+        "parameters": value,
+        "seconds": "x",
+        "started_at": "yesterday",
+        "failed_steps": value,
+        "resumes": -1,
+    }
     task = site.new_task("deferred")
     site.write_xcom(task, "run", {**run, **wrong, "state": "Exploded"})
     site.write_xcom(task, "steps", value)
@@ -150,7 +167,9 @@ def test_unknown_shapes_are_ignored(site: Site, page: TabPage, value: Any) -> No
 def test_long_and_invisible_texts(site: Site, page: TabPage) -> None:
     """Long texts are cut, and characters that hide or turn a text are replaced."""
     start = arranged.ago(100)
-    step = arranged.step("Train", "Training", "Failed", start, 10, reason="r" * 5000, log_lines=["l" * 9000] * 900)
+    step = arranged.step(
+        "Train", "Training", "Failed", start, 10, reason="r" * 5000, log_lines=["l" * 9000] * 900
+    )
     turned = "safe\u202egnp.exe\u0007"
     task = site.new_task("failed")
     site.publish(task, arranged.XComs(arranged.run("Failed", turned, start=start), [step]))

@@ -126,7 +126,10 @@ async function request(url, signal) {
       throw error;
     }
     const timedOut = error instanceof DOMException && error.name === "TimeoutError";
-    throw new AirflowApiError(timedOut ? "There was no response in 30 s." : "The server cannot be reached.", null);
+    throw new AirflowApiError(
+      timedOut ? "There was no response in 30 s." : "The server cannot be reached.",
+      null,
+    );
   }
 }
 

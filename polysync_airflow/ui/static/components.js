@@ -34,7 +34,13 @@ export function CopyButton({ text, label }) {
   const onClick = async () => setResult((await copy(text)) ? "Copied" : "Copy failed");
   return h(
     "button",
-    { type: "button", className: "psm-button psm-button-small", onClick, "aria-label": result ?? label, title: label },
+    {
+      type: "button",
+      className: "psm-button psm-button-small",
+      onClick,
+      "aria-label": result ?? label,
+      title: label,
+    },
     h("span", { "aria-live": "polite" }, result ?? "Copy"),
   );
 }
@@ -91,7 +97,12 @@ export function Notice({ kind, title, children, action }) {
   return h(
     "div",
     { className: `psm-notice psm-notice-${kind}`, role: kind === "error" ? "alert" : "status" },
-    h("div", { className: "psm-notice-text" }, title && h("strong", null, title), children && h("div", null, children)),
+    h(
+      "div",
+      { className: "psm-notice-text" },
+      title && h("strong", null, title),
+      children && h("div", null, children),
+    ),
     action,
   );
 }
@@ -121,7 +132,11 @@ export function Disclosure({ id, title, children, isOpenAtFirst = false }) {
 
 /** The sign of something that can be opened. */
 export function Chevron({ isOpen }) {
-  return h("span", { "aria-hidden": true, className: `psm-chevron${isOpen ? " psm-chevron-open" : ""}` }, "›");
+  return h(
+    "span",
+    { "aria-hidden": true, className: `psm-chevron${isOpen ? " psm-chevron-open" : ""}` },
+    "›",
+  );
 }
 
 /** A table of names and values. */
@@ -134,12 +149,7 @@ export function ValueTable({ rows, caption }) {
       "tbody",
       null,
       rows.map(([name, value], index) =>
-        h(
-          "tr",
-          { key: index },
-          h("th", { scope: "row" }, name),
-          h("td", { className: "psm-code" }, value),
-        ),
+        h("tr", { key: index }, h("th", { scope: "row" }, name), h("td", { className: "psm-code" }, value)),
       ),
     ),
   );

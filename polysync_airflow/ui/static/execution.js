@@ -50,7 +50,10 @@ export function readRun(value) {
       readScalar(text, VALUE) ?? "",
     ]),
     failedSteps: readList(property(value, "failed_steps"), MAX_STEPS)
-      .map((step) => ({ name: readText(property(step, "name"), NAME), reason: readText(property(step, "reason"), REASON) }))
+      .map((step) => ({
+        name: readText(property(step, "name"), NAME),
+        reason: readText(property(step, "reason"), REASON),
+      }))
       .filter((step) => step.name !== null),
   };
 }
@@ -107,7 +110,9 @@ function flatten(value, name, depth) {
   if (depth > MAX_DEPTH) {
     return [[name, "…"]];
   }
-  const entries = Array.isArray(value) ? [...value.slice(0, MAX_OUTPUTS).entries()] : readEntries(value, MAX_OUTPUTS);
+  const entries = Array.isArray(value)
+    ? [...value.slice(0, MAX_OUTPUTS).entries()]
+    : readEntries(value, MAX_OUTPUTS);
   return entries.flatMap(([key, item]) => {
     const label = readText(String(key), NAME) ?? "";
     return flatten(item, name === "" ? label : `${name}.${label}`, depth + 1);

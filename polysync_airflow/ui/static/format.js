@@ -12,11 +12,10 @@ export function formatSeconds(seconds) {
     return seconds === 0 ? "0 s" : "< 1 s";
   }
   const whole = Math.round(seconds);
-  const [days, hours, minutes] = [Math.floor(whole / 86400), Math.floor(whole / 3600) % 24, Math.floor(whole / 60) % 60];
   const parts = [
-    [days, "d"],
-    [hours, "h"],
-    [minutes, "min"],
+    [Math.floor(whole / 86400), "d"],
+    [Math.floor(whole / 3600) % 24, "h"],
+    [Math.floor(whole / 60) % 60, "min"],
     [whole % 60, "s"],
   ];
   const first = parts.findIndex(([number]) => number > 0);
@@ -48,9 +47,10 @@ export function formatTime(milliseconds) {
       .formatToParts(milliseconds)
       .map(({ type, value }) => [type, value]),
   );
-  const [date, time] = [["year", "month", "day"], ["hour", "minute", "second"]].map((names) =>
-    names.map((name) => parts.get(name)),
-  );
+  const [date, time] = [
+    ["year", "month", "day"],
+    ["hour", "minute", "second"],
+  ].map((names) => names.map((name) => parts.get(name)));
   return `${date.join("-")} ${time.join(":")} ${parts.get("timeZoneName")}`;
 }
 
@@ -64,14 +64,17 @@ function timeZone() {
   }
 }
 
-const TICK_STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800, 604800];
+const TICK_STEPS = [
+  1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800, 604800,
+];
 const MAX_TICKS = 6;
 const LAST_TICK = 0.93;
 
 /** Returns the marks of a time axis as pairs of a position (0 to 1) and a text. */
 export function axisTicks(span) {
   const seconds = (span.end - span.start) / 1000;
-  const step = TICK_STEPS.find((each) => seconds / each <= MAX_TICKS) ?? Math.ceil(seconds / MAX_TICKS / 86400) * 86400;
+  const step =
+    TICK_STEPS.find((each) => seconds / each <= MAX_TICKS) ?? Math.ceil(seconds / MAX_TICKS / 86400) * 86400;
   const ticks = [];
   // A text that begins near the end would be cut.
   for (let at = 0; at <= seconds * LAST_TICK; at += step) {

@@ -98,5 +98,12 @@ export function useNow(isActive = true) {
 }
 
 function initialState(key) {
-  return { keyText: JSON.stringify(key), data: null, error: null, readAt: null, isReading: true, retryAt: null };
+  return {
+    keyText: JSON.stringify(key),
+    data: null,
+    error: null,
+    readAt: null,
+    isReading: true,
+    retryAt: null,
+  };
 }

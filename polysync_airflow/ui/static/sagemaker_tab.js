@@ -1,7 +1,17 @@
 // The tab "SageMaker" of a task instance. Airflow's UI imports this module, and renders the function that it leaves
 // among the globals under the name of the tab, with the parameters of the page's route:
 // https://airflow.apache.org/docs/apache-airflow/stable/howto/custom-view-plugin.html
-import { Arn, Button, ConsoleLink, Disclosure, h, Notice, Stat, StateBadge, ValueTable } from "./components.js";
+import {
+  Arn,
+  Button,
+  ConsoleLink,
+  Disclosure,
+  h,
+  Notice,
+  Stat,
+  StateBadge,
+  ValueTable,
+} from "./components.js";
 import { countStates, secondsOf } from "./execution.js";
 import { formatSeconds, formatTime } from "./format.js";
 import { useNow, useTask } from "./polling.js";
@@ -34,14 +44,17 @@ function onKeyDown(event) {
 function Content({ state, refresh }) {
   const { task, execution, forbidden, clockOffset } = state.data;
   if (forbidden) {
-    const text = "You may see this task, but not its XComs. The tab shows only what the task has stored there.";
+    const text =
+      "You may see this task, but not its XComs. The tab shows only what the task has stored there.";
     return h(Notice, { kind: "warning", title: "No permission to read XComs" }, text);
   }
   if (execution === null) {
-    return h(NoExecution, { task, action: h(Button, { onClick: refresh, isDisabled: state.isReading }, "Refresh") });
+    return h(NoExecution, {
+      task,
+      action: h(Button, { onClick: refresh, isDisabled: state.isReading }, "Refresh"),
+    });
   }
   return [
-    h(TryNotice, { key: "try", task }),
     h(Header, { key: "header", state, refresh }),
     h(End, { key: "end", run: execution.run, hasSteps: execution.steps.length > 0 }),
     h(StepsNotice, { key: "note", execution, task }),
@@ -85,15 +98,6 @@ function NoExecution({ task, action }) {
   return h(Notice, { kind: "info", title }, `${text}${operator}`);
 }
 
-function TryNotice({ task }) {
-  const selected = new URLSearchParams(globalThis.location.search).get("try_number");
-  if (task.tryNumber < 2 || selected === null || selected === String(task.tryNumber)) {
-    return null;
-  }
-  const text = "Airflow deletes the XComs of a task when its next try starts. The logs of earlier tries remain.";
-  return h(Notice, { kind: "info", title: `These are the data of try ${task.tryNumber}, the latest` }, text);
-}
-
 function Header({ state, refresh }) {
   const { run, steps, consoleUrl } = state.data.execution;
   const { task } = state.data;
@@ -118,7 +122,9 @@ function Header({ state, refresh }) {
       run.startedAt !== null && h(Stat, { label: "Started" }, formatTime(run.startedAt)),
       run.endedAt !== null && h(Stat, { label: "Ended" }, formatTime(run.endedAt)),
       run.resumes > 0 && h(Stat, { label: "Resumed" }, run.resumes === 1 ? "once" : `${run.resumes} times`),
-      task.tryNumber > 1 && h(Stat, { label: "Try of the task" }, task.tryNumber),
+      // Airflow deletes the XComs of a task when its next try starts.
+      task.tryNumber > 1 &&
+        h(Stat, { label: "Try of the task" }, `${task.tryNumber}; the data of earlier tries are not kept`),
     ),
     h("div", { className: "psm-line" }, h(Arn, { arn: run.arn, label: "Copy the ARN of the execution" })),
     h(
@@ -144,7 +150,11 @@ function Duration({ run, clockOffset }) {
 function describeSteps(steps) {
   const counts = countStates(steps);
   const parts = [`${counts.get("Success")} of ${steps.length} succeeded`];
-  for (const [state, label] of [["Running", "running"], ["Failed", "failed"], ["Cancelled", "cancelled"]]) {
+  for (const [state, label] of [
+    ["Running", "running"],
+    ["Failed", "failed"],
+    ["Cancelled", "cancelled"],
+  ]) {
     if (counts.get(state) > 0) {
       parts.push(`${counts.get(state)} ${label}`);
     }
@@ -159,7 +169,8 @@ function Freshness({ state }) {
   if (state.data.task.isEnded) {
     return h("span", { className: "psm-muted" }, "The task has ended.");
   }
-  const written = writtenAt === null ? "" : `; stored by the task ${ago(now + state.data.clockOffset - writtenAt)} ago`;
+  const written =
+    writtenAt === null ? "" : `; stored by the task ${ago(now + state.data.clockOffset - writtenAt)} ago`;
   return h("span", { className: "psm-muted" }, `Updated ${ago(now - state.readAt)} ago${written}`);
 }
 
@@ -169,10 +180,16 @@ function End({ run, hasSteps }) {
     return null;
   }
   const kind = { Failed: "error", Cancelled: "warning", Unknown: "warning" }[run.state] ?? "info";
-  const items = failed.map((step, index) => h("li", { key: index }, `${step.name}: ${step.reason ?? "no reason"}`));
+  const items = failed.map((step, index) =>
+    h("li", { key: index }, `${step.name}: ${step.reason ?? "no reason"}`),
+  );
   return h(
     Notice,
-    { kind, title: { Failed: "The execution failed", Cancelled: "The execution was stopped" }[run.state] ?? "Message" },
+    {
+      kind,
+      title:
+        { Failed: "The execution failed", Cancelled: "The execution was stopped" }[run.state] ?? "Message",
+    },
     run.message && h("div", { className: "psm-reason" }, run.message),
     items.length > 0 && h("ul", { className: "psm-reason" }, items),
   );
@@ -181,10 +198,18 @@ function End({ run, hasSteps }) {
 function StepsNotice({ execution, task }) {
   const { run, steps, omittedSteps } = execution;
   if (omittedSteps > 0) {
-    return h(Notice, { kind: "info" }, `The tab shows ${steps.length} steps. ${omittedSteps} more are in the XCom "steps".`);
+    return h(
+      Notice,
+      { kind: "info" },
+      `The tab shows ${steps.length} steps. ${omittedSteps} more are in the XCom "steps".`,
+    );
   }
   if (run.stepsNote !== null) {
-    return h(Notice, { kind: "warning", title: steps.length > 0 ? "Steps are missing" : "No steps" }, run.stepsNote);
+    return h(
+      Notice,
+      { kind: "warning", title: steps.length > 0 ? "Steps are missing" : "No steps" },
+      run.stepsNote,
+    );
   }
   if (steps.length > 0) {
     return null;

@@ -56,7 +56,9 @@ function Axis({ span }) {
 
 // React compares the properties by identity, and each refresh brings new objects. Most steps stay as they are.
 const Step = memo(StepRow, (old, next) =>
-  Object.keys(next).every((name) => old[name] === next[name] || (name === "step" && isSame(old.step, next.step))),
+  Object.keys(next).every(
+    (name) => old[name] === next[name] || (name === "step" && isSame(old.step, next.step)),
+  ),
 );
 
 function isSame(one, other) {
@@ -70,7 +72,9 @@ function StepRow({ index, step, isOpen, toggle, spanStart, spanEnd, now }) {
     h(
       "span",
       { key: "name", className: "psm-step-name" },
-      details.length > 0 ? h(Chevron, { isOpen }) : h("span", { className: "psm-chevron", "aria-hidden": true }),
+      details.length > 0
+        ? h(Chevron, { isOpen })
+        : h("span", { className: "psm-chevron", "aria-hidden": true }),
       h(
         "span",
         { className: "psm-step-title" },
@@ -130,11 +134,18 @@ function detailsOf(step) {
     step.reason && ["Reason", h("span", { className: "psm-reason" }, step.reason)],
     step.logLines.length > 0 && [
       "End of the log",
-      h("pre", { className: "psm-log", tabIndex: 0, "aria-label": `Log of ${step.name}` }, step.logLines.join("\n")),
+      h(
+        "pre",
+        { className: "psm-log", tabIndex: 0, "aria-label": `Log of ${step.name}` },
+        step.logLines.join("\n"),
+      ),
     ],
     step.logUrl && ["Log", h(ConsoleLink, { url: step.logUrl }, "Open the log in CloudWatch")],
     (step.jobArn ?? step.jobName ?? step.consoleUrl) && ["Job", h(Job, { step })],
-    step.outputs.length > 0 && ["Outputs", h(ValueTable, { rows: step.outputs, caption: `Outputs of ${step.name}` })],
+    step.outputs.length > 0 && [
+      "Outputs",
+      h(ValueTable, { rows: step.outputs, caption: `Outputs of ${step.name}` }),
+    ],
     step.startedAt !== null && ["Time", timesOf(step)],
     step.status && ["AWS status", step.status],
   ].filter(Boolean);
@@ -147,7 +158,8 @@ function Job({ step }) {
   return h(
     "span",
     { className: "psm-stack" },
-    step.consoleUrl && h(ConsoleLink, { url: step.consoleUrl }, step.jobName ?? "Open the job in the AWS console"),
+    step.consoleUrl &&
+      h(ConsoleLink, { url: step.consoleUrl }, step.jobName ?? "Open the job in the AWS console"),
     !step.consoleUrl && step.jobName && h("span", { className: "psm-code" }, step.jobName),
     step.jobArn && h(Arn, { arn: step.jobArn, label: `Copy the ARN of the job of ${step.name}` }),
   );

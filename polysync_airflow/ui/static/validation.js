@@ -5,11 +5,13 @@
 
 // Control characters except tab and newline, half surrogate pairs, and characters that change the direction of a
 // text. The same set is in execution/texts.py.
-const UNSAFE = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069]|\p{Surrogate}/gu;
+const UNSAFE =
+  /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069]|\p{Surrogate}/gu;
 const REPLACEMENT = "\ufffd";
 
 // The hosts of the AWS console, each also with a region before it. The same domains are in links.py.
-const CONSOLE_HOST = /^(?:[a-z0-9-]{1,32}\.)?console\.(?:aws\.amazon\.com|amazonaws\.cn|amazonaws-us-gov\.com)$/;
+const CONSOLE_HOST =
+  /^(?:[a-z0-9-]{1,32}\.)?console\.(?:aws\.amazon\.com|amazonaws\.cn|amazonaws-us-gov\.com)$/;
 const MAX_URL = 4096;
 
 // 1 January 2000 and 2100: times outside are errors, and would only stretch the time axis.
@@ -28,9 +30,7 @@ export function readText(value, maxLength) {
 
 /** Returns a text, number or boolean as a cleaned text; null for everything else. */
 export function readScalar(value, maxLength) {
-  return typeof value === "number" || typeof value === "boolean"
-    ? String(value)
-    : readText(value, maxLength);
+  return typeof value === "number" || typeof value === "boolean" ? String(value) : readText(value, maxLength);
 }
 
 /** Returns a finite number from `min` to `max`, or null. */

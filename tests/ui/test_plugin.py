@@ -1,0 +1,101 @@
+"""The plugin, as the components of Airflow load it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from importlib.metadata import entry_points
+
+import pytest
+
+from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
+from polysync_airflow.ui.plugin import TAB_NAME, PolysyncPlugin
+
+NEEDS_TABS = pytest.mark.skipif(not CAPABILITIES.react_apps, reason="this Airflow has no tabs of plugins")
+
+# Imports the plugin as the scheduler, a worker and the DAG processor do, and says what was imported with it.
+IMPORT = """
+import json, sys
+import airflow.plugins_manager
+before = set(sys.modules)
+from polysync_airflow.ui.plugin import PolysyncPlugin
+plugin = PolysyncPlugin()
+print(json.dumps(sorted(set(sys.modules) - before)))
+"""
+
+
+def test_airflow_loads_the_plugin() -> None:
+    """The entry point names the plugin, and Airflow accepts it."""
+    from airflow.plugins_manager import get_plugin_info
+
+    (entry_point,) = entry_points(group="airflow.plugins", name="polysync_sagemaker")
+
+    loaded = {plugin["name"]: str(plugin["source"]) for plugin in get_plugin_info(["source"])}
+
+    assert entry_point.load() is PolysyncPlugin
+    assert loaded[PolysyncPlugin.name or ""].startswith("polysync-airflow==")
+
+
+def test_import_is_cheap() -> None:
+    """Importing the plugin imports neither FastAPI nor botocore, and few modules of our own."""
+    output = subprocess.run([sys.executable, "-c", IMPORT], check=True, capture_output=True, text=True).stdout
+    imported = json.loads(output.splitlines()[-1])
+
+    assert [
+        name for name in imported if name.split(".")[0] in ("fastapi", "boto3", "botocore", "flask")
+    ] == []
+    assert {name for name in imported if name.startswith("polysync_airflow")} <= {
+        "polysync_airflow",
+        "polysync_airflow.airflow_compat",
+        "polysync_airflow.airflow_compat.capabilities",
+        "polysync_airflow.ui",
+        "polysync_airflow.ui.plugin",
+    }
+
+
+@pytest.mark.skipif(CAPABILITIES.react_apps, reason="this Airflow has tabs of plugins")
+def test_nothing_without_tabs() -> None:
+    """In Airflow 2, the plugin registers nothing."""
+    assert not {"react_apps", "fastapi_apps"} & set(vars(PolysyncPlugin))
+
+
+@NEEDS_TABS
+@pytest.mark.parametrize(
+    ("base_url", "path"),
+    [
+        (None, ""),
+        ("http://localhost:8080", ""),
+        ("https://example.com/team/airflow", "/team/airflow"),
+        ("https://example.com/team/airflow/", "/team/airflow"),
+    ],
+)
+def test_the_tab(monkeypatch: pytest.MonkeyPatch, base_url: str | None, path: str) -> None:
+    """The tab is one of task instances, and its URL begins with the path of the API server."""
+    from airflow.api_fastapi.core_api.datamodels.plugins import ReactAppResponse
+
+    if base_url is not None:
+        monkeypatch.setenv("AIRFLOW__API__BASE_URL", base_url)
+
+    (app,) = PolysyncPlugin().react_apps
+
+    response = ReactAppResponse.model_validate(app)
+    assert (response.name, response.destination, response.url_route) == (
+        TAB_NAME,
+        "task_instance",
+        "sagemaker",
+    )
+    assert response.bundle_url.startswith(f"{path}/polysync-sagemaker/0.")
+    assert response.bundle_url.endswith("/sagemaker_tab.js")
+
+
+@NEEDS_TABS
+def test_the_api_server_mounts_the_files() -> None:
+    """The API server finds the application and its path."""
+    from airflow.plugins_manager import get_fastapi_plugins
+    from fastapi import FastAPI
+
+    apps, _ = get_fastapi_plugins()
+
+    (app,) = [app for app in apps if app["url_prefix"] == "/polysync-sagemaker"]
+    assert isinstance(app["app"], FastAPI)

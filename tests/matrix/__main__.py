@@ -24,6 +24,7 @@ TABLES: Final = (
     "tests/test_example_dags.py",
     "tests/test_links.py",
     "tests/packaging/test_provider_info.py",
+    "tests/ui",
 )
 CHAOS_ROWS: Final = "2,4,5,6,8,9,15"
 
@@ -49,7 +50,7 @@ def system(environment: Environment) -> str:
     """Run the tests that start a whole Airflow."""
     # The demo is for the newest version only.
     demo = ("--ignore", "tests/system/test_demo.py")
-    environment.run("-m", "pytest", "-q", "-m", "system", "tests/system", *demo)
+    environment.run("-m", "pytest", "-q", "-m", "system", "tests/system", "tests/ui", *demo)
     return "passed"
 
 

@@ -23,6 +23,7 @@ TEST_PACKAGES: Final = (
     "asyncpg",
     "psutil",
     "redis",
+    "playwright",
 )
 
 

@@ -11,13 +11,18 @@ from pathlib import Path
 from typing import Any, Final
 
 import httpx
+import pytest
 
+from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from tests.system.airflow.private_airflow import PrivateAirflow
 from tests.ui.arranged import XComs
 
 DAG: Final = "churn_retraining"
 DAGS: Final = Path(__file__).parent / "dags"
 NOT_MAPPED: Final = -1
+NEEDS_TABS: Final = pytest.mark.skipif(
+    not CAPABILITIES.react_apps, reason="this Airflow has no tabs of plugins"
+)
 
 
 class ApiServer(PrivateAirflow):

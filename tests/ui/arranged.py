@@ -118,7 +118,7 @@ def ago(seconds: float) -> datetime:
 
 def running() -> XComs:
     """An execution whose third step runs."""
-    start = ago(1000)
+    start = ago(970)
     steps = [
         step(
             "Preprocess",

@@ -9,10 +9,10 @@ import pytest
 
 from polysync_airflow.ui.static_files import FILES
 from tests.ui import arranged
-from tests.ui.airflow_site import ApiServer, Site
+from tests.ui.airflow_site import NEEDS_TABS, ApiServer, Site
 from tests.ui.tab_page import TabPage
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, NEEDS_TABS]
 
 BASE_PATH = "/team/airflow/"
 PASSWORDS = {"ann": "ann-password", "vic": "vic-password"}

@@ -11,8 +11,7 @@ import pytest
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.ui.plugin import TAB_NAME, PolysyncPlugin
-
-NEEDS_TABS = pytest.mark.skipif(not CAPABILITIES.react_apps, reason="this Airflow has no tabs of plugins")
+from tests.ui.airflow_site import NEEDS_TABS
 
 # Imports the plugin as the scheduler, a worker and the DAG processor do, and says what was imported with it.
 IMPORT = """

@@ -7,10 +7,10 @@ import re
 import pytest
 
 from tests.ui import arranged
-from tests.ui.airflow_site import Site, Task
+from tests.ui.airflow_site import NEEDS_TABS, Site, Task
 from tests.ui.tab_page import TabPage
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, NEEDS_TABS]
 
 SERVER_ERROR = {"detail": "database is locked"}
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from tests.ui import arranged
-from tests.ui.airflow_site import Site
+from tests.ui.airflow_site import NEEDS_TABS, Site
 from tests.ui.tab_page import TabPage
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, NEEDS_TABS]
 
 
 @pytest.mark.parametrize(
@@ -64,6 +64,20 @@ def test_earlier_tries(site: Site, page: TabPage) -> None:
     page.wait_for("Notify")
 
     assert page.stat("Try of the task") == "3; the data of earlier tries are not kept"
+
+
+def test_last_known_state(site: Site, page: TabPage) -> None:
+    """If the task ended before its execution, the tab says so, and the durations do not go on."""
+    task = site.new_task("success")
+    site.publish(task, arranged.running())
+    page.page.clock.install()
+    page.open(task)
+    page.wait_for("This is the last known state")
+    before = page.step_texts(), page.stat("Duration")
+
+    page.page.clock.run_for(90_000)
+
+    assert (page.step_texts(), page.stat("Duration")) == before
 
 
 def test_missing_map_index(site: Site, page: TabPage) -> None:

@@ -97,6 +97,17 @@ export function useNow(isActive = true) {
   return now;
 }
 
+/**
+ * Returns the present time on the clock of the API server, for the durations of what runs.
+ *
+ * After the end of the task, nobody observes the execution, so the time stands still at the last observation.
+ */
+export function useExecutionTime({ task, execution, clockOffset }) {
+  const isLive = !task.isEnded && execution.run.state === "Running";
+  const now = useNow(isLive) + clockOffset;
+  return task.isEnded ? (execution.writtenAt ?? now) : now;
+}
+
 function initialState(key) {
   return {
     keyText: JSON.stringify(key),

@@ -14,7 +14,7 @@ import {
 } from "./components.js";
 import { countStates, secondsOf } from "./execution.js";
 import { formatSeconds, formatTime } from "./format.js";
-import { useNow, useTask } from "./polling.js";
+import { useExecutionTime, useNow, useTask } from "./polling.js";
 import { Timeline } from "./steps.js";
 import { STYLES } from "./styles.js";
 
@@ -42,7 +42,7 @@ function onKeyDown(event) {
 }
 
 function Content({ state, refresh }) {
-  const { task, execution, forbidden, clockOffset } = state.data;
+  const { task, execution, forbidden } = state.data;
   if (forbidden) {
     const text =
       "You may see this task, but not its XComs. The tab shows only what the task has stored there.";
@@ -56,10 +56,10 @@ function Content({ state, refresh }) {
   }
   return [
     h(Header, { key: "header", state, refresh }),
+    h(LastKnownState, { key: "last", task, run: execution.run }),
     h(End, { key: "end", run: execution.run, hasSteps: execution.steps.length > 0 }),
     h(StepsNotice, { key: "note", execution, task }),
-    execution.steps.length > 0 &&
-      h(Timeline, { key: "steps", run: execution.run, steps: execution.steps, clockOffset }),
+    execution.steps.length > 0 && h(Timeline, { key: "steps", data: state.data }),
   ];
 }
 
@@ -117,7 +117,7 @@ function Header({ state, refresh }) {
       "dl",
       { className: "psm-stats" },
       run.status && h(Stat, { label: "AWS status" }, run.status),
-      h(Stat, { label: "Duration" }, h(Duration, { run, clockOffset: state.data.clockOffset })),
+      h(Stat, { label: "Duration" }, h(Duration, { data: state.data })),
       steps.length > 0 && h(Stat, { label: "Steps" }, describeSteps(steps)),
       run.startedAt !== null && h(Stat, { label: "Started" }, formatTime(run.startedAt)),
       run.endedAt !== null && h(Stat, { label: "Ended" }, formatTime(run.endedAt)),
@@ -142,9 +142,8 @@ function Header({ state, refresh }) {
   );
 }
 
-function Duration({ run, clockOffset }) {
-  const now = useNow(run.state === "Running");
-  return formatSeconds(secondsOf(run, now + clockOffset)) || "–";
+function Duration({ data }) {
+  return formatSeconds(secondsOf(data.execution.run, useExecutionTime(data))) || "–";
 }
 
 function describeSteps(steps) {
@@ -172,6 +171,14 @@ function Freshness({ state }) {
   const written =
     writtenAt === null ? "" : `; stored by the task ${ago(now + state.data.clockOffset - writtenAt)} ago`;
   return h("span", { className: "psm-muted" }, `Updated ${ago(now - state.readAt)} ago${written}`);
+}
+
+function LastKnownState({ task, run }) {
+  if (!task.isEnded || run.state !== "Running") {
+    return null;
+  }
+  const text = "The execution was running when the task ended. Its present state is in the AWS console.";
+  return h(Notice, { kind: "warning", title: "This is the last known state" }, text);
 }
 
 function End({ run, hasSteps }) {

@@ -2,14 +2,14 @@
 import { Arn, Chevron, ConsoleLink, h, Mark, StateBadge, ValueTable } from "./components.js";
 import { secondsOf, timeSpan } from "./execution.js";
 import { axisTicks, formatSeconds, formatTime } from "./format.js";
-import { useNow } from "./polling.js";
+import { useExecutionTime } from "./polling.js";
 
 const { memo, useCallback, useState } = globalThis.React;
 
 /** The list of steps. Failed steps are open until somebody closes them. */
-export function Timeline({ run, steps, clockOffset }) {
-  const isRunning = run.state === "Running";
-  const now = useNow(isRunning) + clockOffset;
+export function Timeline({ data }) {
+  const { run, steps } = data.execution;
+  const now = useExecutionTime(data);
   const span = timeSpan(run, steps, now);
   const [choices, setChoices] = useState(() => new Map());
   const toggle = useCallback((index, isOpen) => setChoices((old) => new Map(old).set(index, isOpen)), []);

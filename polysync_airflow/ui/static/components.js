@@ -140,11 +140,10 @@ export function Chevron({ isOpen }) {
 }
 
 /** A table of names and values. */
-export function ValueTable({ rows, caption }) {
+export function ValueTable({ rows, label }) {
   return h(
     "table",
-    { className: "psm-table" },
-    h("caption", { className: "psm-hidden" }, caption),
+    { className: "psm-table", "aria-label": label },
     h(
       "tbody",
       null,

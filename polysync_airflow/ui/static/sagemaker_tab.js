@@ -134,7 +134,7 @@ function Header({ state, refresh }) {
         ? h(
             Disclosure,
             { id: "psm-parameters", title: `Parameters (${run.parameters.length})` },
-            h(ValueTable, { rows: run.parameters, caption: "Parameters of the execution" }),
+            h(ValueTable, { rows: run.parameters, label: "Parameters of the execution" }),
           )
         : h("span", { className: "psm-muted" }, "No parameters were sent."),
       h(Freshness, { state }),

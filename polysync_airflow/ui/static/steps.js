@@ -144,7 +144,7 @@ function detailsOf(step) {
     (step.jobArn ?? step.jobName ?? step.consoleUrl) && ["Job", h(Job, { step })],
     step.outputs.length > 0 && [
       "Outputs",
-      h(ValueTable, { rows: step.outputs, caption: `Outputs of ${step.name}` }),
+      h(ValueTable, { rows: step.outputs, label: `Outputs of ${step.name}` }),
     ],
     step.startedAt !== null && ["Time", timesOf(step)],
     step.status && ["AWS status", step.status],

@@ -53,11 +53,10 @@ export const STYLES = `
 .psm-disclosure { display: flex; align-items: center; gap: 0.25rem; background: none; border: 0; padding: 0; font: inherit; font-weight: 500; color: inherit; cursor: pointer; }
 .psm-chevron { display: inline-block; flex: none; width: 0.875rem; text-align: center; transition: transform 0.15s; }
 .psm-chevron-open { transform: rotate(90deg); }
-.psm-table { border-collapse: collapse; margin: 0.25rem 0; }
+.psm-table { border-collapse: collapse; }
 .psm-table th { text-align: left; font-weight: 500; padding: 0.125rem 1.5rem 0.125rem 0; vertical-align: top; overflow-wrap: anywhere; }
 .psm-table td { padding: 0.125rem 0; white-space: pre-wrap; }
 .psm-table tr + tr > * { border-top: 1px solid var(--psm-subtle); }
-.psm-hidden { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
 .psm-notice { display: flex; flex-wrap: wrap; align-items: center; gap: 0.5rem 1rem; border-radius: 6px; padding: 0.625rem 0.875rem; border-left: 4px solid; }
 .psm-notice-text { flex: 1 1 16rem; min-width: 0; overflow-wrap: anywhere; }
 .psm-notice-info { background: var(--chakra-colors-bg-info, #3b82f61a); border-color: var(--chakra-colors-info-solid, #2563eb); }
@@ -89,7 +88,8 @@ export const STYLES = `
 .psm-duration { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .psm-details { padding: 0.25rem 1rem 0.75rem 2.125rem; }
 .psm-details dl { display: flex; flex-direction: column; gap: 0.5rem; margin: 0; }
-.psm-detail { display: grid; grid-template-columns: 7rem minmax(0, 1fr); gap: 0 0.75rem; align-items: baseline; }
+.psm-detail { display: grid; grid-template-columns: 7rem minmax(0, 1fr); gap: 0 0.75rem; align-items: start; }
+.psm-detail dt { line-height: 1.575; }
 .psm-log {
   margin: 0; padding: 0.5rem 0.75rem; max-height: 20rem; overflow: auto; border-radius: 4px; background: var(--psm-subtle);
   font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; font-size: 0.75rem; line-height: 1.5; white-space: pre-wrap; overflow-wrap: anywhere;

@@ -9,7 +9,7 @@ const UNSAFE =
   /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069]|\p{Surrogate}/gu;
 const REPLACEMENT = "\ufffd";
 
-// The hosts of the AWS console, each also with a region before it. The same domains are in links.py.
+// The hosts of the AWS console, each also with a region before it. The same domains are in execution/console.py.
 const CONSOLE_HOST =
   /^(?:[a-z0-9-]{1,32}\.)?console\.(?:aws\.amazon\.com|amazonaws\.cn|amazonaws-us-gov\.com)$/;
 const MAX_URL = 4096;

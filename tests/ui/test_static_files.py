@@ -144,8 +144,8 @@ def test_files_are_small(name: str) -> None:
 
 def test_the_same_domains_and_characters_as_in_python() -> None:
     """The browser accepts the console's domains that links.py makes, and replaces what texts.py replaces."""
+    from polysync_airflow.execution.console import _CONSOLE_DOMAINS
     from polysync_airflow.execution.texts import _UNSAFE
-    from polysync_airflow.links import _CONSOLE_DOMAINS
 
     source = SOURCES["validation.js"]
     (hosts,) = re.findall(r"console\\\.\(\?:(.+?)\)\$/", source)

@@ -59,9 +59,7 @@ def dag_of(dag_id: str, folder: Path) -> Any:
     module = "airflow.dag_processing.dagbag" if CAPABILITIES.task_sdk else "airflow.models.dagbag"
     bag = import_module(module).DagBag(folder / f"{dag_id}.py")
     assert bag.import_errors == {}
-    (dag,) = bag.dags.values()
-    assert dag.dag_id == dag_id
-    return dag
+    return bag.dags[dag_id]
 
 
 def test_all_examples_are_covered() -> None:
@@ -71,6 +69,7 @@ def test_all_examples_are_covered() -> None:
         "scheduled_retraining",
         "start_and_stop",
         "import_and_fan_out",
+        "deploy_model",
     }
     assert os.environ["AIRFLOW__CORE__DAGS_FOLDER"] == str(EXAMPLES)
 
@@ -129,6 +128,36 @@ def test_scheduled_retraining_runs_to_success(example: Any, endpoint: EmulatorSe
         # Airflow stores the URL of the button itself at the end of each worker session.
         url = xcom(run, "retrain", "_link_PolysyncPipelineExecutionLink")
         assert url == xcom(run, "retrain", "console_url")
+
+
+@pytest.mark.parametrize("good_enough", [True, False])
+def test_deploy_model_uses_what_the_pipeline_has_made(
+    example: Any, endpoint: EmulatorServer, good_enough: bool
+) -> None:
+    """The condition decides which task comes next; the model's ARN reaches that task and the asset's event."""
+    if not good_enough:
+        definition = json.loads((DEFINITIONS / "churn_tuning.json").read_text())
+        (condition,) = (step for step in definition["Steps"] if step["Type"] == "Condition")
+        condition["Arguments"]["ElseSteps"] = []
+        client: Any = PolysyncSageMakerHook().conn
+        client.update_pipeline(PipelineName="churn-tuning", PipelineDefinition=json.dumps(definition))
+        evaluation = {"classification_metrics": {"auc": {"value": 0.1}}}
+        steps = {"ChurnEvaluate": {"property_files": {"Eval": evaluation}}}
+        endpoint.control.put_scenario({"steps": steps})
+
+    run = example("deploy_model")
+
+    states = {task_id: state for task_id, _, state in states_of(run)}
+    outputs = xcom(run, "train", "outputs")
+    assert states["train"] == "success"
+    assert outputs["AucCheck"]["outcome"] == str(good_enough)
+    assert states["deploy"] == ("success" if good_enough else "skipped")
+    assert states["keep_the_old_model"] == ("skipped" if good_enough else "success")
+    if good_enough:
+        arn = outputs["ChurnRegister"]["model_package_arn"]
+        assert xcom(run, "deploy", "return_value") == arn
+        _, extra = asset_events("deploy_model")["train"]
+        assert extra["model_package_arns"] == [arn]
 
 
 def test_start_and_stop_cancels_the_execution(example: Any, endpoint: EmulatorServer) -> None:

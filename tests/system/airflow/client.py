@@ -90,6 +90,10 @@ class AirflowClient(ABC):
         run_id: str = run["dag_run_id"]
         return run_id
 
+    def dag_runs(self, dag_id: str) -> list[str]:
+        """Return the ids of a DAG's runs."""
+        return [run["dag_run_id"] for run in self.get(f"{self._dag(dag_id)}/dagRuns")["dag_runs"]]
+
     def run_state(self, dag_id: str, run_id: str) -> str:
         """Return the state of a DAG run."""
         state: str = self.get(self._run(dag_id, run_id))["state"]

@@ -22,6 +22,8 @@ class Capabilities(NamedTuple):
     :param links_are_xcoms: the UI shows the extra link that the task has pushed as an XCom.
     :param form_from_provider_info: the connection form is made from ``conn-fields`` of the provider
         information, not from the widgets of the hook.
+    :param failure_callback_is_final: when a process has died, the DAG processor runs the failure callback
+        only if no retry follows.
     :param react_apps: a plugin can add a tab with a React component of its own to the page of a task
         instance.
     """
@@ -32,6 +34,7 @@ class Capabilities(NamedTuple):
     trigger_on_kill: bool
     links_are_xcoms: bool
     form_from_provider_info: bool
+    failure_callback_is_final: bool
     react_apps: bool
 
 
@@ -44,6 +47,7 @@ _CAPABILITIES: Final = {
         trigger_on_kill=True,
         links_are_xcoms=True,
         form_from_provider_info=True,
+        failure_callback_is_final=True,
         react_apps=True,
     ),
     (3, 2): Capabilities(
@@ -53,6 +57,7 @@ _CAPABILITIES: Final = {
         trigger_on_kill=False,
         links_are_xcoms=True,
         form_from_provider_info=True,
+        failure_callback_is_final=False,
         react_apps=True,
     ),
     (2, 11): Capabilities(
@@ -62,6 +67,7 @@ _CAPABILITIES: Final = {
         trigger_on_kill=False,
         links_are_xcoms=False,
         form_from_provider_info=False,
+        failure_callback_is_final=True,
         react_apps=False,
     ),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.sdk import is_mapped
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ def stop_orphaned_execution(context: Context) -> None:
     task: Any = context["task"]
     if task.execution_handled or not task.stop_on_kill:
         return
+    if _retry_follows(context):
+        return
     # Imported here, because Airflow parses a DAG file every 30 seconds.
     from polysync_airflow.records.copies import pull_copy
 
@@ -50,6 +53,12 @@ def stop_orphaned_execution(context: Context) -> None:
 
     arn, result = stop_recorded_execution(record, orphan.hook, log.warning)
     log.warning("Execution %s: the process of its task has died. %s", arn, result.text)
+
+
+def _retry_follows(context: Context) -> bool:
+    # Airflow 3.2 runs this callback for each lost process. Its retry reattaches to the execution.
+    ti = context["ti"]
+    return not CAPABILITIES.failure_callback_is_final and ti.try_number <= ti.max_tries
 
 
 class _Orphan:

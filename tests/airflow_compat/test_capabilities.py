@@ -14,15 +14,15 @@ from polysync_airflow.airflow_compat.sdk import BaseOperator
 @pytest.mark.parametrize(
     ("version", "features"),
     [
-        ("2.11.0", 0),
-        ("2.11.2", 0),
-        ("2.12.0", 0),
+        ("2.11.0", 1),
+        ("2.11.2", 1),
+        ("2.12.0", 1),
         ("3.2.0", 4),
         ("3.2.2", 4),
-        ("3.3.0b1", 7),
-        ("3.3.2", 7),
-        ("3.10.0", 7),
-        ("4.0.0", 7),
+        ("3.3.0b1", 8),
+        ("3.3.2", 8),
+        ("3.10.0", 8),
+        ("4.0.0", 8),
     ],
 )
 def test_supported_versions(version: str, features: int) -> None:

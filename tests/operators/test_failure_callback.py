@@ -11,7 +11,7 @@ from airflow.providers.common.compat.sdk import DAG
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.hooks import PolysyncSageMakerHook
-from polysync_airflow.operators import PolysyncStartPipelineOperator
+from polysync_airflow.operators import PolysyncStartPipelineOperator, failure_callback
 from tests.operators.recovery.harness import RequestInterceptor
 from tests.tasks import EmulatedTime, TaskInstance, run_task
 
@@ -46,6 +46,27 @@ def run_failure_callbacks(task: Any, ti: TaskInstance) -> None:
     """Run the failure callbacks, as Airflow's DAG processor does for a task whose process has died."""
     for callback in task.on_failure_callback:
         callback({"ti": ti, "task": task, "dag": task.dag, "params": {}})
+
+
+@pytest.mark.parametrize(("try_number", "stops"), [(1, 0), (2, 0), (3, 1)])
+def test_callback_before_a_retry_stops_nothing(
+    try_number: int,
+    stops: int,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Airflow 3.2 runs the callback whenever a process is lost. If a retry follows, it reattaches."""
+    capabilities = CAPABILITIES._replace(failure_callback_is_final=False)
+    monkeypatch.setattr(failure_callback, "CAPABILITIES", capabilities)
+    emulated_time.after(60, crash)
+    ti = TaskInstance("train", try_number=try_number, max_tries=2)
+    with pytest.raises(CrashError):
+        run_task(make_task(), ti)
+
+    run_failure_callbacks(make_task(), ti)
+
+    assert len(emulator.control.calls("StopPipelineExecution")) == stops
 
 
 def test_execution_of_a_dead_process_is_stopped(

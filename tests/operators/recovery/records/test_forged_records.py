@@ -247,4 +247,5 @@ def test_signed_record_of_a_running_task_needs_no_further_call(
     emulator.control.clear_calls()
 
     assert task.next_try().error is None
-    assert set(calls(emulator)) <= {"DescribePipelineExecution", "ListPipelineExecutions"}
+    steps = {"DescribePipelineDefinitionForExecution", "ListPipelineExecutionSteps"}
+    assert set(calls(emulator)) <= {"DescribePipelineExecution", "ListPipelineExecutions", *steps}

@@ -20,13 +20,13 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from tests.system.airflow.client import AirflowClient, AirflowError
 from tests.system.airflow.private_airflow import PrivateAirflow
-from tests.system.demo_output import DemoOutput
+from tests.system.demo.output import DemoOutput
 from tests.system.emulator_process import EmulatorProcess
 from tests.system.process.sessions import ProcessError
 from tests.system.process.signals import InterruptedByUserError, raise_on_signals
 from tests.system.process.terminal import in_foreground
 
-EXAMPLES: Final = Path(__file__).parents[2] / "example_dags"
+EXAMPLES: Final = Path(__file__).parents[3] / "example_dags"
 DAG: Final = "scheduled_retraining"
 TASK: Final = "retrain"
 

@@ -199,8 +199,9 @@ class PolysyncStartPipelineOperator(StopOnKillOperator):
 
     @classmethod
     def partial(cls, **kwargs: Any) -> OperatorPartial:
-        """Name the mapped tasks in the UI by their pipelines, unless the author has set another template."""
-        kwargs.setdefault("map_index_template", MAP_INDEX_TEMPLATE)
+        """Name mapped tasks by their pipelines if these differ, and the author has set no other template."""
+        if "pipeline_name" not in kwargs:
+            kwargs.setdefault("map_index_template", MAP_INDEX_TEMPLATE)
         return super().partial(**kwargs)
 
     @apply_retry_policy

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from tests.matrix.environment import Environment
@@ -26,6 +26,14 @@ TABLES: Final = (
     "tests/packaging/test_provider_info.py",
     "tests/ui",
 )
+# The shortest part of them that shows whether a version still works.
+OUTCOMES: Final = (
+    "tests/operators/test_start_outcomes.py",
+    "tests/operators/test_stop_outcomes.py",
+    "tests/operators/outcome",
+    "tests/operators/recovery/test_crashes.py",
+    "tests/test_example_dags.py",
+)
 CHAOS_ROWS: Final = "2,4,5,6,8,9,15"
 
 
@@ -40,10 +48,20 @@ def provider(environment: Environment) -> str:
     return f"listed with version {environment.provider_version()}"
 
 
+def outcomes(environment: Environment) -> str:
+    """Run the tests of outcomes, of crashes and of the example DAGs."""
+    _run_in_parallel(environment, OUTCOMES)
+    return "passed"
+
+
 def tables(environment: Environment) -> str:
     """Run the tests of outcomes, recovery, triggers and example DAGs."""
-    environment.run("-m", "pytest", "-q", "--numprocesses", "logical", "--dist", "worksteal", *TABLES)
+    _run_in_parallel(environment, TABLES)
     return "passed"
+
+
+def _run_in_parallel(environment: Environment, tests: Sequence[str]) -> None:
+    environment.run("-m", "pytest", "-q", "--numprocesses", "logical", "--dist", "worksteal", *tests)
 
 
 def system(environment: Environment) -> str:
@@ -61,15 +79,17 @@ def chaos(environment: Environment) -> str:
 
 
 STEPS: Final[dict[str, Callable[[Environment], str]]] = {
-    step.__name__: step for step in (install, provider, tables, system, chaos)
+    step.__name__: step for step in (install, provider, outcomes, tables, system, chaos)
 }
+# ``tables`` contains ``outcomes``.
+DEFAULT_STEPS: Final = ("install", "provider", "tables", "system", "chaos")
 
 
 def main() -> int:
     """Run the steps for each version, and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.matrix", description=__doc__)
     parser.add_argument("--versions", default=",".join(VERSIONS), help="default: %(default)s")
-    parser.add_argument("--steps", default=",".join(STEPS), help="default: %(default)s")
+    parser.add_argument("--steps", default=",".join(DEFAULT_STEPS), help="default: %(default)s")
     arguments = parser.parse_args()
     rows = [
         _run(Environment(version), step)

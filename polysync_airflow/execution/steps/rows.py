@@ -27,6 +27,8 @@ OUTPUTS_KEY: Final = "outputs"
 NOT_STARTED: Final = "NotStarted"
 # Airflow's documentation asks for small XComs; MySQL's default column ends at 64 KiB.
 MAX_XCOM_BYTES: Final = 48 * 1024
+# How much of it the lines of logs may take.
+MAX_LOG_BYTES: Final = 24 * 1024
 _MAX_ENTRIES: Final = 100
 _MAX_DEPTH: Final = 6
 _SHORT_REASON: Final = 200
@@ -211,6 +213,18 @@ def job_name_of(step: StepDescription) -> str | None:
     return name.partition(":")[2] if name.startswith("function:") else name.partition("/")[2] or None
 
 
+def last_lines(lines: Sequence[str], logs: int) -> list[str]:
+    """
+    Return the last lines of a log that fit into the XCom ``steps`` beside its rows.
+
+    :param lines: the lines.
+    :param logs: how many logs share the space.
+    """
+    sizes = [_size(line) for line in reversed(lines)]
+    count = _count_that_fits(sizes, MAX_LOG_BYTES // max(1, logs))
+    return list(lines[len(lines) - count :])
+
+
 def fit_rows(rows: Sequence[StepRow]) -> tuple[list[dict[str, Any]], str | None]:
     """
     Return rows as JSON of at most ``MAX_XCOM_BYTES``, and a note if something had to be left out.
@@ -314,11 +328,11 @@ def _size(value: Any) -> int:
     return len(json.dumps(value).encode()) + 2
 
 
-def _count_that_fits(sizes: Sequence[int]) -> int:
+def _count_that_fits(sizes: Sequence[int], limit: int = MAX_XCOM_BYTES) -> int:
     total = count = 0
     for size in sizes:
         total += size
-        if total > MAX_XCOM_BYTES - 2:
+        if total > limit - 2:
             break
         count += 1
     return count

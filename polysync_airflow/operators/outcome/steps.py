@@ -23,6 +23,7 @@ from polysync_airflow.execution.steps.rows import (
     StepRow,
     fit_outputs,
     fit_rows,
+    last_lines,
     outputs_by_step,
     parse_rows,
     rows_of,
@@ -151,12 +152,13 @@ class StepReporter:
     def _with_logs(
         self, rows: Sequence[StepRow], steps: Sequence[StepDescription], limit: int
     ) -> tuple[list[StepRow], str | None]:
-        failed = [step for step in steps if state_of_step(step.status) is PolysyncState.FAILED]
+        failed = [step for step in steps if state_of_step(step.status) is PolysyncState.FAILED][:MAX_LOGS]
         logs: dict[str, list[str]] = {}
         note = None
-        for step in failed[:MAX_LOGS] if limit else ():
+        for step in failed if limit else ():
             try:
-                logs[step.name] = self._retry(partial(self._hook.read_step_log, step, limit))
+                lines = self._retry(partial(self._hook.read_step_log, step, limit))
+                logs[step.name] = last_lines(lines, len(failed))
             except PolysyncError as error:
                 note = f"The log of step {step.name} could not be read: {error}"
                 break

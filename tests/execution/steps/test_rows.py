@@ -17,6 +17,7 @@ from polysync_airflow.execution.steps.rows import (
     StepDescription,
     fit_outputs,
     fit_rows,
+    last_lines,
     log_source,
     model_package_arns,
     outputs_by_step,
@@ -210,6 +211,24 @@ def test_rows_fit_into_an_xcom(count: int) -> None:
         assert next(row for row in fitted if row["name"] == "Bad")["log_url"]
     else:
         assert note == f"The XCom steps has the first {len(fitted)} of 1000 steps: the rest is too long."
+
+
+def test_logs_leave_room_for_the_rows() -> None:
+    """Of long logs, the last lines are kept; the rows stay complete."""
+    lines = [f"{number:03} " + "x" * 490 for number in range(200)]
+    kept = last_lines(lines, 5)
+    steps = [step(f"S{n}", "Failed", Metadata={"TrainingJob": {"Arn": JOB}}) for n in range(20)]
+    rows = [
+        row.model_copy(update={"log_lines": kept if n < 5 else []})
+        for n, row in enumerate(rows_of(steps, (), EXECUTION))
+    ]
+
+    fitted, note = fit_rows(rows)
+
+    assert kept == lines[-len(kept) :]
+    assert 5 < len(kept) < 20
+    assert last_lines(["short"], 1) == ["short"]
+    assert (len(fitted), note, fitted[0]["log_lines"]) == (20, None, kept)
 
 
 def test_outputs_fit_into_an_xcom() -> None:

@@ -260,7 +260,8 @@ def test_stop_has_the_console_button(emulator: EmulatorServer, emulated_time: Em
 
 
 def test_mapped_tasks_are_named_by_their_pipelines() -> None:
-    """Unless the author has set another template."""
+    """Unless the author has set another template, or all of them start the same pipeline."""
     partial = PolysyncStartPipelineOperator.partial
     assert partial(task_id="a").kwargs["map_index_template"] == MAP_INDEX_TEMPLATE
     assert partial(task_id="b", map_index_template="{{ 1 }}").kwargs["map_index_template"] == "{{ 1 }}"
+    assert partial(task_id="c", pipeline_name="churn").kwargs.get("map_index_template") is None

@@ -10,9 +10,7 @@ from typing import Any, ClassVar, Final, NoReturn
 from sqlalchemy import create_engine, text
 
 from tests.system.airflow.client import AirflowClient, AirflowError
-from tests.system.process.sessions import wait_until
 
-RUN_ENDED: Final = ("success", "failed")
 # Airflow 2 returns a log as text. Each message begins with time, file and level.
 PREFIX: Final = re.compile(r"^\[\S+\] \{\S+\} [A-Z]+ - ", re.MULTILINE)
 RUNNING_JOBS: Final = text("SELECT id FROM job WHERE state = 'running' AND job_type = :job_type")
@@ -40,15 +38,6 @@ class ClientV1(AirflowClient):
         """Close the connections."""
         super().close()
         self._database.dispose()
-
-    def wait_for_run(self, dag_id: str, run_id: str, *, timeout: float, interval: float = 1) -> str:
-        """See `AirflowClient.wait_for_run`."""
-        if not wait_until(
-            lambda: self.run_state(dag_id, run_id) in RUN_ENDED, timeout=timeout, interval=interval
-        ):
-            state = self.run_state(dag_id, run_id)
-            raise AirflowError(f"The DAG run {run_id} is still {state} after {timeout:.0f} s")
-        return self.run_state(dag_id, run_id)
 
     def jobs(self, job_type: str) -> set[int]:
         """See `AirflowClient.jobs`. A job that was killed remains among them for some time."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import time
 from typing import Any, ClassVar
 
 from tests.system.airflow.client import AirflowClient, AirflowError
@@ -17,20 +15,6 @@ class ClientV2(AirflowClient):
     new_run: ClassVar = {"logical_date": None}
     marking: ClassVar = {}
     native_xcom: ClassVar = {"deserialize": True}
-
-    def wait_for_run(self, dag_id: str, run_id: str, *, timeout: float, interval: float = 1) -> str:
-        """See `AirflowClient.wait_for_run`."""
-        deadline = time.monotonic() + timeout
-        state = "unknown"
-        # While the run lasts, Airflow sends one line with a JSON document per interval.
-        with self._http.stream(
-            "GET", f"{self._run(dag_id, run_id)}/wait", params={"interval": interval}
-        ) as response:
-            for line in response.iter_lines():
-                state = json.loads(line)["state"]
-                if time.monotonic() > deadline:
-                    raise AirflowError(f"The DAG run {run_id} is still {state} after {timeout:.0f} s")
-        return state
 
     def jobs(self, job_type: str) -> set[int]:
         """See `AirflowClient.jobs`."""

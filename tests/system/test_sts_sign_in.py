@@ -199,7 +199,9 @@ def test_bootstrap_key_is_used_for_assume_role_only(run: Run, sign_in: SignIn) -
 
 def test_connections_get_shows_the_connection(run: Run, sign_in: SignIn) -> None:
     """``airflow connections get`` shows the type and the fields of a connection that was added as a URI."""
-    (stored,) = json.loads(run.airflow.command("connections", "get", "sign_in_assume_role", "-o", "json"))
+    output = run.airflow.command("connections", "get", "sign_in_assume_role", "-o", "json")
+    # Airflow 3.2 writes log lines before it.
+    (stored,) = json.loads(output[output.index("[{") :])
 
     fields = sign_in.connections["assume_role"]["extra"]
     assert stored["conn_type"] == "polysync_sagemaker"

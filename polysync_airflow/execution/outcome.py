@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ValidationError
 
 from polysync_airflow.exceptions import CredentialsError, PolysyncError, SageMakerApiError, TriggerEventError
 from polysync_airflow.execution.console import execution_url
 from polysync_airflow.execution.models import ExecutionEvent, ExecutionRecord, FailedStep
-from polysync_airflow.execution.steps.rows import StepRow
 from polysync_airflow.execution.texts import describe_validation_error
 from polysync_airflow.states import PolysyncState, state_of
+
+if TYPE_CHECKING:
+    # Imported by nothing that a DAG file imports: Airflow parses a DAG file every 30 seconds.
+    from polysync_airflow.execution.steps.rows import StepRow
 
 OnCompletedWithFailures = Literal["fail", "succeed"]
 OnCancelled = Literal["fail", "skip", "retry"]

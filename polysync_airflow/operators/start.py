@@ -33,7 +33,6 @@ from polysync_airflow.execution.parameters import (
     check_seconds,
 )
 from polysync_airflow.execution.recovery import OnClear, RetryMode
-from polysync_airflow.execution.steps.rows import model_package_arns
 from polysync_airflow.execution.waiter import Finish
 from polysync_airflow.links import PolysyncFailedStepLogLink, PolysyncPipelineExecutionLink
 from polysync_airflow.operators.base import (
@@ -263,7 +262,7 @@ class PolysyncStartPipelineOperator(StopOnKillOperator):
             execution_extra(
                 end.execution_arn,
                 end.pipeline_name,
-                model_package_arns=model_package_arns(report.outputs),
+                model_package_arns=report.model_package_arns,
             ),
         )
         return end.execution_arn

@@ -24,6 +24,7 @@ from polysync_airflow.execution.steps.rows import (
     fit_outputs,
     fit_rows,
     last_lines,
+    model_package_arns,
     outputs_by_step,
     parse_rows,
     rows_of,
@@ -59,6 +60,11 @@ class StepReport:
     def failed(self) -> list[StepRow]:
         """The rows of the steps that failed."""
         return [row for row in self.rows if row.state == PolysyncState.FAILED.value]
+
+    @property
+    def model_package_arns(self) -> list[str]:
+        """The ARNs of the model packages that the execution has registered."""
+        return model_package_arns(self.outputs)
 
 
 class StepReporter:

@@ -29,7 +29,6 @@ from polysync_airflow.aws.error_mapping import (
     invalid_response_error,
     is_invalid_value,
     map_error,
-    map_log_error,
 )
 from polysync_airflow.aws.job_logs import read_tail
 from polysync_airflow.exceptions import ParametersError, PolysyncError, SageMakerApiError
@@ -257,14 +256,13 @@ class PolysyncSageMakerHook(PolysyncBaseHook):
         source = log_source(step)
         if source is None:
             return []
+        call = partial(self._call_client, self.logs_client)
         try:
-            return read_tail(
-                self.logs_client, *source, limit=limit, since=step.started_at, until=step.ended_at
-            )
-        except self.logs_client.exceptions.ResourceNotFoundException:
-            return []
-        except BOTO_ERRORS as error:
-            raise map_log_error(error, source[0]) from error
+            return read_tail(call, *source, limit=limit, since=step.started_at, until=step.ended_at)
+        except SageMakerApiError as error:
+            if error.error_code == "ResourceNotFoundException":
+                return []
+            raise
 
     def list_pipelines(
         self, name_prefix: str | None = None, *, through: Caller = call_directly
@@ -347,7 +345,9 @@ class PolysyncSageMakerHook(PolysyncBaseHook):
         :raises SageMakerApiError: the call failed. The message says what to do.
         :raises CredentialsError: the connection cannot sign in.
         """
-        client = self._signed_in_client
+        return self._call_client(self._signed_in_client, operation, **request)
+
+    def _call_client(self, client: Any, operation: str, **request: Any) -> Response:
         try:
             response: Response = getattr(client, xform_name(operation))(**request)
         except BOTO_ERRORS as error:

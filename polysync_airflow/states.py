@@ -31,6 +31,8 @@ STATE_OF_STATUS: Final[dict[str, PolysyncState]] = {
     "Stopped": PolysyncState.CANCELLED,
 }
 
+STATUS_STARTING: Final = "Starting"  # of steps only
+STATUS_EXECUTING: Final = "Executing"
 STATUS_STOPPING: Final = "Stopping"
 STATUS_COMPLETED_WITH_FAILURES: Final = "CompletedWithFailures"
 
@@ -52,7 +54,7 @@ def state_of_step(status: str | None) -> PolysyncState:
     """
     # Otherwise, steps have the statuses of executions:
     # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_PipelineExecutionStep.html
-    return PolysyncState.RUNNING if status == "Starting" else state_of(status)
+    return PolysyncState.RUNNING if status == STATUS_STARTING else state_of(status)
 
 
 def has_ended(status: str | None) -> bool:

@@ -48,6 +48,10 @@ if TYPE_CHECKING:
 # Size of botocore's HTTP connection pool, and so the number of threads that can share a client. HTTP
 # connections are opened when they are needed. An Airflow connection of type aws can set another size.
 MAX_POOL_CONNECTIONS: Final = 32
+# A VPC may have an endpoint for SageMaker and none for logs. A task that has failed must not wait for it.
+LOGS_CONFIG: Final = Config(
+    connect_timeout=5, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 2}
+)
 
 
 def allow_list() -> AllowList:
@@ -242,7 +246,10 @@ class PolysyncBaseHook(AwsBaseHook):
                 endpoint = None
         try:
             return self.get_session(self.region_name).client(
-                "logs", endpoint_url=endpoint, config=self._get_config(), verify=self.verify
+                "logs",
+                endpoint_url=endpoint,
+                config=self._get_config().merge(LOGS_CONFIG),
+                verify=self.verify,
             )
         except BOTO_ERRORS as error:
             raise self._sign_in_failed(error) from (None if is_invalid_value(error) else error)

@@ -65,29 +65,6 @@ def map_error(
     )
 
 
-def map_log_error(error: BotoError, log_group: str) -> SageMakerApiError:
-    """
-    Map an error of CloudWatch Logs, whose use is optional.
-
-    :param error: the error that botocore raised.
-    :param log_group: the log group.
-    """
-    if isinstance(error, ClientError):
-        operation, code = error.operation_name, str(error.response.get("Error", {}).get("Code", "Unknown"))
-        message = str(error.response.get("Error", {}).get("Message", ""))
-    else:
-        operation, code, message = "CloudWatch Logs", type(error).__name__, str(error)
-    hint = hint_for(clean_text(code, _MAX_CODE))
-    return SageMakerApiError(
-        f"{operation} failed on the log group {clean_text(log_group)}: {clean_text(code, _MAX_CODE)}: "
-        f"{clean_text(message)}",
-        error_code=clean_text(code, _MAX_CODE),
-        operation=operation,
-        permanent=hint.permanent,
-        transient=is_transient(error, hint),
-    )
-
-
 def is_invalid_value(error: BaseException) -> bool:
     """
     Return whether botocore could not send a request because a value in it is not valid in a header or URL.
@@ -154,17 +131,24 @@ def _hint_fields(
 ) -> dict[str, str]:
     """Return the values of the placeholders that a hint's text may use."""
     execution, pipeline = request.get("PipelineExecutionArn"), request.get("PipelineName")
+    group = request.get("logGroupName")
+    service = "sts" if operation.startswith("AssumeRole") else "logs" if group else "sagemaker"
     if execution:
         subject, resource = f"execution {execution}", execution
     elif pipeline:
         prefix = f"arn:{partition}:sagemaker:{region}:<account>:pipeline/"
         arns = [pipeline] if pipeline.startswith("arn:") else pipeline_arns(prefix, pipeline)
         subject, resource = f"pipeline {pipeline!r}", " and ".join(arns)
+    elif group:
+        subject, resource = (
+            f"log group {group}",
+            f"arn:{partition}:logs:{region}:<account>:log-group:{group}:*",
+        )
     else:
         subject, resource = "such resource", "*"
     named = [p["Name"] for p in request.get("PipelineParameters", ()) if f"'{p['Name']}'" in message]
     return {
-        "permission": f"{'sts' if operation.startswith('AssumeRole') else 'sagemaker'}:{operation}",
+        "permission": f"{service}:{operation}",
         "resource": resource,
         "region": region,
         "subject": subject,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ _MAX_STREAMS: Final = 50
 
 
 def read_tail(
-    client: Any,
+    call: Callable[..., dict[str, Any]],
     group: str,
     stream_prefix: str,
     *,
@@ -29,7 +29,7 @@ def read_tail(
     https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_DescribeLogStreams.html and
     API_GetLogEvents.html
 
-    :param client: boto3's client for CloudWatch Logs.
+    :param call: calls an operation of CloudWatch Logs, by its name and with the members of its request.
     :param group: the log group.
     :param stream_prefix: the beginning of the stream's name; empty for all streams of the group.
     :param limit: how many lines.
@@ -43,13 +43,14 @@ def read_tail(
         if stream_prefix
         else {"orderBy": "LastEventTime", "descending": True}
     )
-    response = client.describe_log_streams(logGroupName=group, limit=_MAX_STREAMS, **order)
+    response = call("DescribeLogStreams", logGroupName=group, limit=_MAX_STREAMS, **order)
     streams = [each for each in response.get("logStreams") or [] if isinstance(each, Mapping)]
     if not streams:
         return []
     last = max(streams, key=lambda stream: _number(stream, "lastEventTimestamp"))
     times = {"startTime": since and since - _MARGIN, "endTime": until and until + _MARGIN}
-    events = client.get_log_events(
+    events = call(
+        "GetLogEvents",
         logGroupName=group,
         logStreamName=last.get("logStreamName", ""),
         limit=limit,

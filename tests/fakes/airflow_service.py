@@ -6,6 +6,7 @@ On Airflow 3, it is behind the channel to the supervisor; on Airflow 2, it is th
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,32 +18,32 @@ from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 MISSING: Any = object()
 
 
-class AirflowService:
+class AirflowService(ABC):
     """What answers the requests. Each method may raise an error in place of Airflow."""
 
+    @abstractmethod
     def task_state(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> Any:
         """Return the state of a task instance; MISSING if there is no such task instance."""
-        raise NotImplementedError
 
+    @abstractmethod
     def xcom(self, dag_id: str, run_id: str, task_id: str, map_index: int, key: str) -> Any:
         """Return the value of an XCom."""
-        raise NotImplementedError
 
+    @abstractmethod
     def put_xcom(self, dag_id: str, run_id: str, task_id: str, map_index: int, key: str, value: Any) -> None:
         """Store an XCom."""
-        raise NotImplementedError
 
+    @abstractmethod
     def variable(self, key: str) -> str | None:
         """Return the value of a Variable; None if there is none."""
-        raise NotImplementedError
 
+    @abstractmethod
     def put_variable(self, key: str, value: str, description: str) -> None:
         """Store a Variable."""
-        raise NotImplementedError
 
+    @abstractmethod
     def delete_variable(self, key: str) -> None:
         """Delete a Variable."""
-        raise NotImplementedError
 
 
 def install(monkeypatch: pytest.MonkeyPatch, service: AirflowService) -> None:

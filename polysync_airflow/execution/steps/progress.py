@@ -13,13 +13,16 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from polysync_airflow.execution.steps.rows import StepDescription, StepRow
 from polysync_airflow.execution.waiter import LogLine
-from polysync_airflow.states import PolysyncState, state_of_step
-
-STATUS_EXECUTING: Final = "Executing"
+from polysync_airflow.states import (
+    STATUS_EXECUTING,
+    STATUS_STARTING,
+    STATUS_STOPPING,
+    PolysyncState,
+    state_of_step,
+)
 
 
 # A triggerer holds thousands of them: a text in place of a dict is one object for the garbage collector.
@@ -81,7 +84,7 @@ def known_from(rows: Sequence[StepRow]) -> str:
 
 def _key(status: str | None, attempt: int | None) -> str:
     # A step that is Starting is soon Executing, which is no news.
-    return f"{'Executing' if status == 'Starting' else status} {attempt or 0}"
+    return f"{STATUS_EXECUTING if status == STATUS_STARTING else status} {attempt or 0}"
 
 
 def _level(step: StepDescription) -> int:
@@ -98,7 +101,7 @@ def _line(step: StepDescription) -> str:
         PolysyncState.SUCCESS: f"succeeded{after}",
         PolysyncState.FAILED: f"failed{after}",
         PolysyncState.CANCELLED: f"was stopped{after}",
-        PolysyncState.RUNNING: "is stopping" if step.status == "Stopping" else "started",
+        PolysyncState.RUNNING: "is stopping" if step.status == STATUS_STOPPING else "started",
     }.get(state, f"has the unknown status {step.status}")
     reason = f": {step.failure_reason}" if step.failure_reason else ""
     return f"Step {step.name} {text}{attempt}{reason}"

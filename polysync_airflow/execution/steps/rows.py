@@ -19,7 +19,7 @@ from polysync_airflow.execution.definition import DeclaredStep
 from polysync_airflow.execution.models import STATUS_PATTERN, ExecutionArn, FrozenModel, UtcTime
 from polysync_airflow.execution.steps.kinds import STEP_KINDS, StepKind, outputs_of
 from polysync_airflow.execution.texts import MAX_VALUE_LENGTH, ArnText, NameText, ReasonText, clean_text
-from polysync_airflow.states import state_of_step
+from polysync_airflow.states import PolysyncState, state_of_step
 
 # Keys of XComs.
 STEPS_KEY: Final = "steps"
@@ -306,11 +306,17 @@ def _job_url(kind: StepKind | None, name: str | None, execution_arn: str) -> str
 
 
 def _without_links(row: dict[str, Any]) -> dict[str, Any]:
-    return row if row["state"] == "Failed" else {**row, "console_url": None, "log_url": None}
+    return (
+        row if row["state"] == PolysyncState.FAILED.value else {**row, "console_url": None, "log_url": None}
+    )
 
 
 def _without_jobs(row: dict[str, Any]) -> dict[str, Any]:
-    return row if row["state"] == "Failed" else {**row, "job_arn": None, "job_name": None}
+    return row if _has_failed(row) else {**row, "job_arn": None, "job_name": None}
+
+
+def _has_failed(row: dict[str, Any]) -> bool:
+    return bool(row["state"] == PolysyncState.FAILED.value)
 
 
 def _without_empty_members(row: dict[str, Any]) -> dict[str, Any]:

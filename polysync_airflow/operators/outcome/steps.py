@@ -163,7 +163,7 @@ class StepReporter:
         note = None
         for step in failed if limit else ():
             try:
-                lines = self._retry(partial(self._hook.read_step_log, step, limit))
+                lines = self._hook.read_step_log(step, limit)
                 logs[step.name] = last_lines(lines, len(failed))
             except PolysyncError as error:
                 note = f"The log of step {step.name} could not be read: {error}"

@@ -1,0 +1,115 @@
+"""The trigger's pushes of the XCom ``steps``: one at a time, and none after the end."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+
+from polysync_airflow.execution.steps.rows import StepDescription
+from polysync_airflow.triggers.step_pusher import StepPusher
+from tests.fakes.simulated_airflow import SimulatedAirflow
+from tests.tasks import TaskInstance
+
+ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/churn/execution/abc"
+
+
+class SlowAirflow:
+    """Lets Airflow store an XCom only when ``gate`` is open. ``stored`` has the status of the step in each."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.called = threading.Event()
+        self.stored: list[str] = []
+
+    def put_xcom(self, *arguments: Any) -> None:
+        """Store an XCom."""
+        self.called.set()
+        self.gate.wait(10)
+        self.stored.append(arguments[-1][0]["status"])
+
+
+@pytest.fixture
+def airflow(simulated_airflow: SimulatedAirflow, monkeypatch: pytest.MonkeyPatch) -> SlowAirflow:
+    """Return the Airflow that the pusher asks."""
+    slow = SlowAirflow()
+    monkeypatch.setattr(simulated_airflow, "put_xcom", slow.put_xcom)
+    return slow
+
+
+def steps(status: str) -> list[StepDescription]:
+    """Return the only step of an execution, as AWS lists it."""
+    return [StepDescription.model_validate({"StepName": "Train", "StepStatus": status})]
+
+
+def test_end_waits_for_the_push_that_runs(airflow: SlowAirflow) -> None:
+    """Otherwise it could overwrite what the worker pushes after it."""
+
+    async def run() -> list[str]:
+        pusher = StepPusher(TaskInstance("train"), ARN, print)
+        pusher.push(steps("Executing"))
+        await asyncio.to_thread(airflow.called.wait, 10)
+        asyncio.get_running_loop().call_later(0.2, airflow.gate.set)
+        await pusher.finish()
+        return list(airflow.stored)
+
+    assert asyncio.run(run()) == ["Executing"]
+
+
+def test_only_the_last_of_those_that_wait_is_pushed(airflow: SlowAirflow) -> None:
+    """While Airflow is slow, the steps change again and again."""
+
+    async def run() -> None:
+        pusher = StepPusher(TaskInstance("train"), ARN, print)
+        pusher.push(steps("Starting"))
+        await asyncio.to_thread(airflow.called.wait, 10)
+        for status in ("Executing", "Stopping", "Stopped"):
+            pusher.push(steps(status))
+        airflow.gate.set()
+        await pusher.finish()
+
+    asyncio.run(run())
+
+    assert airflow.stored == ["Starting", "Stopped"]
+
+
+def test_nothing_is_pushed_after_a_cancellation(airflow: SlowAirflow) -> None:
+    """The trigger has moved to another triggerer, which pushes from now on."""
+
+    async def run() -> None:
+        pusher = StepPusher(TaskInstance("train"), ARN, print)
+        pusher.push(steps("Starting"))
+        await asyncio.to_thread(airflow.called.wait, 10)
+        pusher.push(steps("Executing"))
+        pusher.cancel()
+        airflow.gate.set()
+        await asyncio.sleep(0.2)
+
+    asyncio.run(run())
+
+    assert airflow.stored == ["Starting"]
+
+
+def test_error_of_airflow_is_logged_only(
+    simulated_airflow: SimulatedAirflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The wait goes on without the XCom, and the next change is pushed again."""
+    warnings: list[str] = []
+
+    def fail(*_: Any) -> None:
+        raise ConnectionError("no API server")
+
+    async def run() -> None:
+        pusher = StepPusher(TaskInstance("train"), ARN, warnings.append)
+        for status in ("Starting", "Stopped"):
+            pusher.push(steps(status))
+            await pusher.finish()
+
+    monkeypatch.setattr(simulated_airflow, "put_xcom", fail)
+    asyncio.run(run())
+
+    assert (
+        warnings == ["Airflow does not store the steps of the execution: ConnectionError: no API server"] * 2
+    )

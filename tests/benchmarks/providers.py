@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from tests.benchmarks.endpoint.account import REGION
 from tests.benchmarks.endpoint.endpoint_process import StartedExecution
+from tests.benchmarks.workload import Workload
 
 # A timeout, in seconds, that no execution of a benchmark reaches.
 TIMEOUT: Final = 24 * 3600
@@ -22,35 +23,36 @@ class Provider:
     :param name: the heading of its column.
     :param trigger: the class path of its trigger.
     :param modules: modules that the trigger imports when it runs.
-    :param trigger_arguments: returns the trigger's arguments for an execution and a poll interval in seconds.
+    :param trigger_arguments: returns the trigger's arguments for an execution and a workload.
     :param success: the status in the event of an execution that succeeded.
     """
 
     name: str
     trigger: str
     modules: tuple[str, ...]
-    trigger_arguments: Callable[[StartedExecution, float], dict[str, Any]]
+    trigger_arguments: Callable[[StartedExecution, Workload], dict[str, Any]]
     success: str
 
 
-def _our_arguments(execution: StartedExecution, poll_interval: float) -> dict[str, Any]:
+def _our_arguments(execution: StartedExecution, work: Workload) -> dict[str, Any]:
     return {
         "execution_arn": execution.arn,
         "pipeline_name": execution.pipeline,
         "polysync_conn_id": "polysync_default",
         "region_name": REGION,
-        "poll_interval": poll_interval,
+        "poll_interval": work.poll_interval,
+        "progress_interval": work.progress_interval,
         "since": execution.start,
         "deadline": execution.start + TIMEOUT,
     }
 
 
-def _amazon_arguments(execution: StartedExecution, poll_interval: float) -> dict[str, Any]:
+def _amazon_arguments(execution: StartedExecution, work: Workload) -> dict[str, Any]:
     return {
         "waiter_type": 1,
         "pipeline_execution_arn": execution.arn,
-        "waiter_delay": int(poll_interval),
-        "waiter_max_attempts": int(TIMEOUT / poll_interval),
+        "waiter_delay": int(work.poll_interval),
+        "waiter_max_attempts": int(TIMEOUT / work.poll_interval),
         "aws_conn_id": "aws_default",
         "region_name": REGION,
     }

@@ -24,6 +24,8 @@ class Workload:
     :param sts_latency: seconds until STS responds; None for the same as ``latency``.
     :param grace: seconds between the end of the last execution and the cancellation of the triggers.
     :param memory_limit: GiB above the start at which the triggers are cancelled.
+    :param progress_interval: seconds between two lists of an execution's steps; None for none. The Amazon
+        provider has no such lists.
     """
 
     executions: int = 1000
@@ -37,6 +39,7 @@ class Workload:
     sts_latency: float | None = None
     grace: float = 60.0
     memory_limit: float = 6.0
+    progress_interval: float | None = None
 
     @property
     def time_limit(self) -> float:
@@ -55,6 +58,8 @@ class Workload:
         ]
         if self.sts_latency is not None:
             parts.append(f"STS after {1000 * self.sts_latency:g} ms")
+        if self.progress_interval is not None:
+            parts.append(f"steps listed every {self.progress_interval:g} s")
         if self.quota:
             parts.append(f"quota of {self.quota:g} calls per second")
         return ", ".join(parts)
@@ -120,6 +125,13 @@ def add_options(parser: argparse.ArgumentParser, default: Workload) -> None:
         default=default.memory_limit,
         help="GiB above the start at which the triggers are cancelled",
     )
+    add(
+        "--progress",
+        dest="progress_interval",
+        type=float,
+        default=default.progress_interval,
+        help="seconds between two lists of an execution's steps; by default the steps are not listed",
+    )
 
 
 def workloads(options: argparse.Namespace) -> list[Workload]:
@@ -138,6 +150,7 @@ def workloads(options: argparse.Namespace) -> list[Workload]:
         "sts_latency",
         "grace",
         "memory_limit",
+        "progress_interval",
     )
     common = Workload(**{name: getattr(options, name) for name in names})
     selected = []

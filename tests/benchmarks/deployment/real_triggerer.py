@@ -20,6 +20,7 @@ from tests.benchmarks.endpoint.endpoint_process import StartedExecution
 from tests.benchmarks.providers import Provider
 from tests.benchmarks.results_cache import Metrics, median
 from tests.benchmarks.tables import compare
+from tests.benchmarks.workload import Workload
 from tests.system.process.sessions import wait_until
 
 AIRFLOW_ALONE: Final = "Airflow alone"
@@ -94,9 +95,9 @@ def _sleep_trigger(execution: StartedExecution, end: float) -> tuple[str, dict[s
 
 
 def _provider_trigger(
-    provider: Provider, poll_interval: float, execution: StartedExecution, end: float
+    provider: Provider, work: Workload, execution: StartedExecution, end: float
 ) -> tuple[str, dict[str, Any]]:
-    return provider.trigger, provider.trigger_arguments(execution, poll_interval)
+    return provider.trigger, provider.trigger_arguments(execution, work)
 
 
 def _without_airflow(airflow: Metrics, metrics: Metrics) -> Metrics:
@@ -124,6 +125,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--credentials", choices=("key", "role"), default="key", help="authentication of the connection")
     add("--seconds", type=float, default=60.0, help="seconds that executions last after all are deferred")
     add("--poll", type=float, default=5.0, help="seconds between two polls of the same execution")
+    add("--progress", type=float, help="seconds between two lists of an execution's steps; by default none")
     add("--latency", type=float, default=0.02, help="seconds until AWS responds")
     add("--grace", type=float, default=120.0, help="seconds to wait after the end of the last execution")
 
@@ -135,10 +137,11 @@ def show(options: argparse.Namespace, context: BenchmarkContext) -> None:
     :param options: the parsed command line.
     :param context: the benchmark context.
     """
+    work = Workload(poll_interval=options.poll, progress_interval=options.progress)
     kinds = {AIRFLOW_ALONE: TriggerKind(_sleep_trigger)}
     for provider in context.providers:
         modules = (provider.trigger.rpartition(".")[0], *provider.modules)
-        kinds[provider.name] = TriggerKind(partial(_provider_trigger, provider, options.poll), modules)
+        kinds[provider.name] = TriggerKind(partial(_provider_trigger, provider, work), modules)
     runs: dict[str, list[Metrics]] = {name: [] for name in kinds}
     with triggerer_deployment() as deployment:
         for number in range(context.runs):
@@ -153,5 +156,5 @@ def show(options: argparse.Namespace, context: BenchmarkContext) -> None:
 
 
 def _description(options: argparse.Namespace) -> str:
-    names = ("executions", "pipelines", "credentials", "seconds", "poll", "latency")
+    names = ("executions", "pipelines", "credentials", "seconds", "poll", "progress", "latency")
     return ", ".join(f"{name} {getattr(options, name)}" for name in names)

@@ -13,9 +13,11 @@ from datetime import UTC, datetime
 from math import inf
 from typing import Any, Final
 
-from tests.benchmarks.endpoint.account import ACCOUNT_ID, ROLE_ARN, Account, Execution, Pipeline
+from tests.benchmarks.endpoint.account import ACCOUNT_ID, REGION, ROLE_ARN, Account, Execution, Pipeline
 
 LARGEST_PAGE: Final = 100
+# Steps of each pipeline. All fit in one page of ListPipelineExecutionSteps.
+STEPS: Final = 20
 SESSION_SECONDS: Final = 3600.0
 Operation = Callable[[Account, Mapping[str, Any], float], Any]
 
@@ -36,7 +38,7 @@ DEFINITION: Final = json.dumps(
         # Real definitions have tens of kilobytes.
         "Steps": [
             {"Name": f"Step{number}", "Type": "Processing", "Arguments": {"AppSpecification": "x" * 400}}
-            for number in range(20)
+            for number in range(STEPS)
         ],
     }
 )
@@ -121,11 +123,27 @@ def _execution_summary(execution: Execution, now: float) -> dict[str, Any]:
 
 
 def list_pipeline_execution_steps(account: Account, request: Mapping[str, Any], now: float) -> Any:
-    """Return the steps of an execution. Every execution has one step."""
+    """Return the steps that an execution has begun, newest first. The steps run one after another."""
     execution = _execution(account, request)
-    step = {"StepName": "Only", "StepStatus": execution.status(now), "StartTime": execution.start}
-    step |= {"AttemptCount": 1, "Metadata": {}}
-    return {"PipelineExecutionSteps": [step | ({"EndTime": execution.end} if now >= execution.end else {})]}
+    step_seconds = (execution.end - execution.start) / STEPS
+    begun = min(STEPS, int((now - execution.start) / step_seconds) + 1)
+    return {"PipelineExecutionSteps": [_step(execution, number, now) for number in reversed(range(begun))]}
+
+
+def _step(execution: Execution, number: int, now: float) -> dict[str, Any]:
+    step_seconds = (execution.end - execution.start) / STEPS
+    start = execution.start + number * step_seconds
+    end = start + step_seconds
+    job_name = f"pipelines-{execution.arn.rpartition('/')[2]}-step{number}"
+    job = f"arn:aws:sagemaker:{REGION}:{ACCOUNT_ID}:processing-job/{job_name}"
+    return {
+        "StepName": f"Step{number}",
+        "StepStatus": "Executing" if now < end else "Succeeded",
+        "StartTime": start,
+        "AttemptCount": 1,
+        "Metadata": {"ProcessingJob": {"Arn": job}},
+        **({"EndTime": end} if now >= end else {}),
+    }
 
 
 def start_pipeline_execution(account: Account, request: Mapping[str, Any], now: float) -> Any:

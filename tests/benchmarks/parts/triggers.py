@@ -134,8 +134,7 @@ def run(provider: Provider, work: Workload, context: BenchmarkContext) -> Metric
         )
         return {
             "triggers": [
-                (execution.start, provider.trigger_arguments(execution, work.poll_interval))
-                for execution in started
+                (execution.start, provider.trigger_arguments(execution, work)) for execution in started
             ],
             "time_limit": work.time_limit,
             "memory_limit": int(work.memory_limit * 2**30),

@@ -11,7 +11,8 @@ Rules:
    end. If it succeeded, the try takes its result. If it failed, the try resumes or replaces it. If it was
    stopped, the try replaces it.
 4. In a new epoch, ``on_clear`` decides: the user wants a new execution, or the rest of one that has failed.
-   If the stored execution still runs, the user wants a new one in its place, and the try stops it first.
+   If the stored execution still runs, the user wants a new one in its place, and the try stops it first. That
+   is stored before the request: a retry must not resume an execution that has failed while it was stopped.
 5. A resume belongs to the epoch of the try that requests it. Its token and its epoch are stored together,
    before the request. While AWS has not responded to it, a retry sends the same request again, whatever
    ``retry_mode`` says: AWS may still begin the resume, so nothing may be started beside it.
@@ -87,7 +88,8 @@ def next_action(
     if status is None:
         return Action.DESCRIBE
     if stored.epoch != epoch:
-        resumes = on_clear == "resume" and not (status == STATUS_COMPLETED_WITH_FAILURES and failures_succeed)
+        resumes = on_clear == "resume" and stored.replaced_by_epoch != epoch
+        resumes = resumes and not (status == STATUS_COMPLETED_WITH_FAILURES and failures_succeed)
         return _in_new_epoch(status, resumes=resumes, may_stop=may_stop)
     resumes = retry_mode == "resume" or stored.resume_is_pending
     return _in_same_epoch(status, resumes=resumes, failures_succeed=failures_succeed)

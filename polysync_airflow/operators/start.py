@@ -227,7 +227,6 @@ class PolysyncStartPipelineOperator(StopOnKillOperator):
         :raises TriggerEventError: ``event`` is not an event of this provider's trigger.
         """
         raise_unless_ended(parse_event(event))
-        self.on_clear = self._on_clear_after_wait
         return self.execute(context)
 
     @apply_retry_policy
@@ -329,15 +328,9 @@ class PolysyncStartPipelineOperator(StopOnKillOperator):
                 self._wait_for_end(waiter, method_name="execute_after_end", stop_on_kill=self.stop_on_kill)
             )
             starter.deadline = time.time() + self._timeout_seconds
-            starter.on_clear = self._on_clear_after_wait
             result = starter.start_or_reattach(make_request)
         self._raise_if_killed()
         return result
-
-    @property
-    def _on_clear_after_wait(self) -> OnClear:
-        # An execution that ran when its task was cleared is replaced, even if it fails while it is stopped.
-        return "new" if self.stop_on_kill else self.on_clear
 
     def _wait_for_execution(self, context: Context, result: StartResult) -> ExecutionEvent:
         record = result.record

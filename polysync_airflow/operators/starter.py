@@ -227,6 +227,8 @@ class ExecutionStarter:
             description.status,
             "" if self.stop_on_kill else " It is not stopped because stop_on_kill=False.",
         )
+        if self.stop_on_kill and record.epoch != self.epoch:
+            record = self._update_record(record, replaced_by_epoch=self.epoch)
         if action is Action.STOP:
             from polysync_airflow.aws.stop import request_stop
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
 from polysync_airflow.airflow_compat.supervisor import call_airflow
 from polysync_airflow.airflow_compat.task_instances import read_xcom, write_xcom
+from polysync_airflow.execution.definition import DeclaredStep
 from polysync_airflow.execution.steps.rows import STEPS_KEY, StepDescription, fit_rows, parse_rows, rows_of
 
 # The worker pushes the steps again at the end, so the end does not wait for long.
@@ -30,6 +32,8 @@ class StepPusher:
         self._warn = warn
         self._next: Sequence[StepDescription] | None = None
         self._pushing: asyncio.Task[None] | None = None
+        # Names and types in the order of the definition, in JSON: a triggerer holds thousands of them.
+        self._order: str | None = None
 
     def push(self, steps: Sequence[StepDescription]) -> None:
         """
@@ -63,7 +67,10 @@ class StepPusher:
                 )
 
     def _push(self, steps: Sequence[StepDescription]) -> None:
-        # The order is that of the definition, which the worker has pushed.
-        before = parse_rows(read_xcom(self._ti, STEPS_KEY))
-        value, _ = fit_rows(rows_of(steps, before, self._arn))
+        if self._order is None:
+            # The worker has pushed them. Read once: a request costs more than all the rest of a push.
+            before = parse_rows(read_xcom(self._ti, STEPS_KEY))
+            self._order = json.dumps([(row.name, row.type) for row in before])
+        order = [DeclaredStep(*step) for step in json.loads(self._order)]
+        value, _ = fit_rows(rows_of(steps, order, self._arn))
         write_xcom(self._ti, STEPS_KEY, value)

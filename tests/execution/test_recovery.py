@@ -121,6 +121,17 @@ def test_smaller_epoch_is_a_new_epoch() -> None:
     assert next_action(stored, 1, "Executing") is Action.STOP
 
 
+@pytest.mark.parametrize("status", ["Failed", "CompletedWithFailures"])
+def test_execution_that_this_epoch_replaces_is_not_resumed(status: str) -> None:
+    """It was running when the user cleared the task. A later clear decides again."""
+    replaced = StoredExecution(
+        epoch=2, region_name="us-east-1", request=REQUEST, execution_arn=ARN, replaced_by_epoch=3
+    )
+
+    assert next_action(replaced, 3, status, on_clear="resume") is Action.START
+    assert next_action(replaced, 4, status, on_clear="resume") is Action.RESUME
+
+
 def test_resume_with_response_is_no_longer_open() -> None:
     """After AWS has responded to the resume, a retry does what ``retry_mode`` says."""
     answered = StoredExecution(

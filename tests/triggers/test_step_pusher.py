@@ -92,6 +92,35 @@ def test_nothing_is_pushed_after_a_cancellation(airflow: SlowAirflow) -> None:
     assert airflow.stored == ["Starting"]
 
 
+def test_the_order_of_the_definition_is_read_once(
+    simulated_airflow: SimulatedAirflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each push has the steps that AWS has not begun, and a wait costs one request for them."""
+    ti, reads, pushed = TaskInstance("train"), [], []
+    declared = [{"name": name, "type": "Training", "state": "NotStarted"} for name in ("Prepare", "Train")]
+
+    def read(*_: Any) -> Any:
+        reads.append(1)
+        return declared
+
+    async def run() -> None:
+        pusher = StepPusher(ti, ARN, print)
+        for status in ("Executing", "Succeeded"):
+            pusher.push(steps(status))
+            await pusher.finish()
+
+    monkeypatch.setattr(simulated_airflow, "xcom", read)
+    monkeypatch.setattr(simulated_airflow, "put_xcom", lambda *arguments: pushed.append(arguments[-1]))
+    asyncio.run(run())
+
+    rows = [[(row["name"], row["state"], row["type"]) for row in value] for value in pushed]
+    assert rows == [
+        [("Prepare", "NotStarted", "Training"), ("Train", state, "Training")]
+        for state in ("Running", "Success")
+    ]
+    assert len(reads) == 1
+
+
 def test_error_of_airflow_is_logged_only(
     simulated_airflow: SimulatedAirflow, monkeypatch: pytest.MonkeyPatch
 ) -> None:

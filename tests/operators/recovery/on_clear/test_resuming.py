@@ -141,6 +141,38 @@ def test_running_execution_is_stopped_and_replaced(
     assert run.result == execution_log.arns[1]
 
 
+@pytest.mark.parametrize("crash_after", [0, 10], ids=["at once", "while waiting"])
+def test_retry_does_not_resume_an_execution_that_failed_while_it_was_stopped(
+    crash_after: int,
+    make_task: MakeTask,
+    interceptor: RequestInterceptor,
+    execution_log: ExecutionLog,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+) -> None:
+    """If the try that stops the execution dies, its retry knows that the execution is to be replaced."""
+    emulator.control.put_scenario(FAILS_WHILE_STOPPING)
+    task = make_task(on_clear="resume", poll_interval=20)
+    emulated_time.after(ALMOST_AT_THE_END, crash)
+    assert isinstance(task.next_try().error, CrashError)
+    emulator.control.put_scenario({})
+    task.clear()
+    if crash_after:
+        emulated_time.after(crash_after, crash)
+    else:
+        interceptor.after(STOP, crash)
+    assert isinstance(task.next_try().error, CrashError)
+    emulator.control.advance(600)
+    assert execution_log.statuses == ["Failed"]
+
+    run = task.next_try()
+
+    assert run.error is None
+    assert tokens(emulator, RETRY) == []
+    assert execution_log.statuses == ["Failed", "Succeeded"]
+    assert run.result == execution_log.arns[1]
+
+
 def test_execution_that_is_not_stopped_is_resumed_if_it_fails(
     make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:

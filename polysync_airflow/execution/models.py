@@ -218,8 +218,8 @@ class StoredExecution(BaseModel):
     :param try_number: the try that wrote the record last; 0 in records of an earlier version.
     :param stop_requested_by: the try that has asked AWS to stop this attempt of the execution; None if no try
         has.
-    :param replaced_by_epoch: the epoch whose tries wait for the end of this execution, to start a new one in its
-        place; None if no epoch does.
+    :param replaced_by_epoch: the epoch whose tries wait for the end of this execution, to start a new one in
+        its place; None if no epoch does.
     """
 
     model_config = _STRICT

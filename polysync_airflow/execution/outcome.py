@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pydantic import ValidationError
 
@@ -19,6 +20,14 @@ if TYPE_CHECKING:
 
 OnCompletedWithFailures = Literal["fail", "succeed"]
 OnCancelled = Literal["fail", "skip", "retry"]
+# A failure is read in Airflow's log pane: at 1400 x 900 pixels it shows 30 lines of about 95 characters. The
+# frames of the traceback take eight of them.
+LINE_WIDTH: Final = 95
+MAX_REASON_LINES: Final = 4
+MAX_REASONS: Final = 3
+MAX_DETAILED_STEPS: Final = 2
+# For one failed step, and for each of several.
+LOG_LINES: Final = (6, 2)
 
 
 def parse_event(event: Mapping[str, Any] | None) -> ExecutionEvent:
@@ -77,8 +86,8 @@ def outcome_message(
     """
     Return a message of a few lines that says how the wait ended and why.
 
-    The verdict comes first. ARN and URLs have lines of their own: Airflow's log pane shows about 100
-    characters of a line.
+    The verdict comes first. ARN and URLs have lines of their own. All of it is visible in Airflow's log pane
+    without scrolling, so only the first failed steps have details, and only the last lines of their logs.
 
     :param end: the event that ended the wait.
     :param failed_steps: the failed steps. AWS's own reason often says only that some steps failed.
@@ -95,9 +104,8 @@ def outcome_message(
     subject = f"Pipeline {end.pipeline_name}" if end.pipeline_name else "The execution"
     lines = [f"{subject} {outcome}."]
     if end.message:
-        lines.append(f"Reason: {end.message}")
-    for step in failed_steps:
-        lines.extend(_step_lines(step))
+        lines.extend(_wrapped(f"Reason: {end.message}"))
+    lines.extend(_failed_steps_lines(failed_steps))
     lines.extend(note for note in notes if note)
     lines.append(f"Execution: {end.execution_arn}")
     url = execution_url(end.execution_arn, end.pipeline_name) if end.pipeline_name else None
@@ -106,15 +114,36 @@ def outcome_message(
     return "\n".join(lines)
 
 
-def _step_lines(step: StepRow) -> list[str]:
-    attempt = f" (attempt {step.attempt})" if (step.attempt or 0) > 1 else ""
-    lines = [f"Step {step.name} failed{attempt}: {step.reason or 'AWS returned no reason'}"]
+def _failed_steps_lines(steps: Sequence[StepRow]) -> Iterator[str]:
+    log_lines = LOG_LINES[len(steps) > 1]
+    for number, step in enumerate(steps[:MAX_REASONS]):
+        attempt = f" (attempt {step.attempt})" if (step.attempt or 0) > 1 else ""
+        yield from _wrapped(f"Step {step.name} failed{attempt}: {step.reason or 'AWS returned no reason'}")
+        if number < MAX_DETAILED_STEPS:
+            yield from _step_details(step, log_lines)
+    if len(steps) > MAX_REASONS:
+        names = ", ".join(step.name for step in steps[MAX_REASONS:])
+        yield from _wrapped(f"{len(steps) - MAX_REASONS} more failed steps: {names}")
+
+
+def _step_details(step: StepRow, log_lines: int) -> Iterator[str]:
     details = {"Job": step.job_name, "Log": step.log_url, "Job in the console": step.console_url}
-    lines.extend(f"  {label}: {value}" for label, value in details.items() if value)
+    yield from (f"  {label}: {value}" for label, value in details.items() if value)
     if step.log_lines:
-        lines.append("  Last lines of the log:")
-        lines.extend(f"  | {line}" for line in step.log_lines)
-    return lines
+        yield "  Last lines of the log:"
+        yield from (f"  | {line}" for line in step.log_lines[-log_lines:])
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(
+        text,
+        LINE_WIDTH,
+        subsequent_indent="  ",
+        max_lines=MAX_REASON_LINES,
+        placeholder=" ...",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def refusal_error(end: ExecutionEvent, message: str) -> PolysyncError:

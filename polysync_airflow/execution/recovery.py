@@ -25,7 +25,7 @@ Everything here is pure. ``operators/starter.py`` makes the calls to AWS and upd
 from __future__ import annotations
 
 from enum import Enum, auto
-from typing import Literal
+from typing import Final, Literal
 
 from polysync_airflow.execution.models import StartRequest, StoredExecution
 from polysync_airflow.states import (
@@ -57,6 +57,18 @@ class Action(Enum):
     """Request a stop of the stored execution, then wait for its end."""
     WAIT_FOR_END = auto()
     """Wait for the end of the stored execution, then decide again."""
+
+
+# What the on-call person can do after the last retry of a task whose execution has failed.
+NEXT_STEP: Final[dict[OnClear, str]] = {
+    "new": (
+        "Next: mend the cause, then clear the task. That starts a new execution and repeats every step;\n"
+        '  on_clear="resume" would repeat only the steps that had not succeeded.'
+    ),
+    "resume": (
+        "Next: mend the cause, then clear the task. That repeats only the steps that had not succeeded."
+    ),
+}
 
 
 def next_action(

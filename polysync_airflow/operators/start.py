@@ -32,7 +32,7 @@ from polysync_airflow.execution.parameters import (
     check_count,
     check_seconds,
 )
-from polysync_airflow.execution.recovery import OnClear, RetryMode
+from polysync_airflow.execution.recovery import NEXT_STEP, OnClear, RetryMode
 from polysync_airflow.execution.waiter import Finish
 from polysync_airflow.links import PolysyncFailedStepLogLink, PolysyncPipelineExecutionLink
 from polysync_airflow.operators.base import (
@@ -107,7 +107,7 @@ class PolysyncStartPipelineOperator(StopOnKillOperator):
         execution runs, succeeded or was stopped, a new one starts (after the stop of the one that runs).
     :param progress_interval: seconds between two lists of the steps while the task waits, at least 10; None
         for none. Their changes are written to the task's log.
-    :param failed_step_log_lines: how many lines of the log of a failed step the error shows; 0 for none.
+    :param failed_step_log_lines: how many lines of the log of each failed step are logged; 0 for none.
     :return: the ARN of the execution (XCom ``return_value``).
     :raises ParametersError: an argument is not valid; no execution was started.
     :raises CredentialsError: the connection is missing or unusable; no execution was started.
@@ -251,7 +251,9 @@ class PolysyncStartPipelineOperator(StopOnKillOperator):
         push_ended(context, end, failed_steps, "\n".join(report.notes) or None)
         failed = state_of(end.status) is PolysyncState.FAILED
         message = outcome_message(
-            end, failed_steps=report.failed if failed else (), notes=(*report.notes, stop_result)
+            end,
+            failed_steps=report.failed if failed else (),
+            notes=(*report.notes, stop_result, NEXT_STEP[self.on_clear] if failed else None),
         )
         rules = OutcomeRules(self.on_completed_with_failures, self.on_cancelled, killed=self._killed)
         rules.raise_for(end, message, self.log)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from tests.system.airflow.versions import INSTALLED
 from tests.system.conftest import EXAMPLES, HERE
 from tests.system.emulator_process import EmulatorProcess
 from tests.system.process.sessions import wait_until
+from tests.ui.chromium import HEIGHT, WIDTH, running_chromium
 
 pytestmark = pytest.mark.system
 
@@ -42,6 +44,23 @@ def _remove_scenarios(emulator: EmulatorProcess) -> Iterator[None]:
     yield
     emulator.control.put_scenario({})
     emulator.control.clear_calls()
+
+
+# The text that a person sees: at the beginning of each of its lines, the window shows its element.
+VISIBLE_TEXT = """() => {
+    const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT), parts = [];
+    const isSeen = (rect, element) => {
+        const top = document.elementFromPoint(rect.left + 1, (rect.top + rect.bottom) / 2);
+        return top !== null && element.contains(top);
+    };
+    while (walker.nextNode()) {
+        const range = document.createRange(), text = walker.currentNode;
+        range.selectNodeContents(text);
+        const rects = [...range.getClientRects()].filter((rect) => rect.width > 0);
+        if (rects.length && rects.every((rect) => isSeen(rect, text.parentElement))) parts.push(text.textContent);
+    }
+    return parts.join("");
+}"""
 
 
 def trigger(airflow: PrivateAirflow, dag_id: str) -> str:
@@ -120,3 +139,37 @@ def test_failure_shows_its_log_and_a_clear_repeats_one_step(
     kept = [row for row in rows if row["name"] in ("ChurnPreprocess", "ChurnTune")]
     assert all(row["ended_at"] < repeated for row in kept)
     assert len(emulator.control.calls("RetryPipelineExecution")) == 1
+
+
+def test_failure_is_visible_without_scrolling(
+    airflow: PrivateAirflow, emulator: EmulatorProcess, tmp_path: Path
+) -> None:
+    """Airflow's log pane shows the end of the log: verdict, step, reason, links, log lines and the cure are there."""
+    pytest.importorskip("playwright")
+    error = "KeyError: 'tenure_months'"
+    lines = [*(f"epoch {number}" for number in range(40)), error]
+    failure = {"reason": f"AlgorithmError: {error}", "times": 1, "log_lines": lines}
+    emulator.control.put_scenario({"steps": {"ChurnPreprocess": {"fail": failure}}})
+    run_id = trigger(airflow, "resumed_retraining")
+    assert airflow.client.wait_for_run("resumed_retraining", run_id, timeout=RUN_TIMEOUT) == "failed"
+
+    with running_chromium() as browser:
+        page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
+        page.goto(f"{airflow.url}/dags/resumed_retraining/runs/{run_id}/tasks/retrain")
+        page.get_by_text("Post Execute").last.wait_for()
+        # Airflow scrolls to the end of the log.
+        wait_until(lambda: "in raise_for" in page.evaluate(VISIBLE_TEXT), timeout=20)
+        page.screenshot(path=tmp_path / "pane.png")
+        visible = page.evaluate(VISIBLE_TEXT)
+
+    for text in (
+        "Pipeline churn-tuning failed after",
+        f"Step ChurnPreprocess failed: AlgorithmError: {error}",
+        "Log: https://us-east-1.console.aws.amazon.com/cloudwatch/",
+        "Job in the console: https://",
+        f"| {error}",
+        "Next: mend the cause, then clear the task.",
+        "Execution: arn:aws:sagemaker:",
+        "Console: https://us-east-1.console.aws.amazon.com/sagemaker/",
+    ):
+        assert text in visible, text

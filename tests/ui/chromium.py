@@ -3,8 +3,30 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from tests.chaos.deployment.packages import PackageInstaller
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+# The window of the tests: what people see on a common screen.
+WIDTH, HEIGHT = 1400, 900
+
+
+@contextmanager
+def running_chromium() -> Iterator[Browser]:
+    """Run the browser without a window for the time of the context."""
+    # Only few tests need it, and the environments of other versions of Airflow do not have it.
+    from playwright.sync_api import sync_playwright
+
+    program = find_chromium() or install_chromium()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program)
+        yield browser
+        browser.close()
 
 
 def find_chromium() -> str | None:

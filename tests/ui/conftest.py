@@ -8,26 +8,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.ui.airflow_site import ApiServer, Site
-from tests.ui.chromium import find_chromium, install_chromium
+from tests.ui.chromium import HEIGHT, WIDTH, running_chromium
 from tests.ui.tab_page import TabPage
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-WIDTH, HEIGHT = 1400, 900
-
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """Debian's Chromium, without a window."""
-    # Only these tests need it, and the environments of other versions of Airflow do not have it.
-    from playwright.sync_api import sync_playwright
-
-    program = find_chromium() or install_chromium()
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program)
+    with running_chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="session")

@@ -142,6 +142,7 @@ class StepReporter:
             self._log.log(line.level, "%s", line.text)
         rows = rows_of(steps, before, self._arn)
         rows, log_note = self._with_logs(rows, steps, log_lines)
+        self._log_logs(rows)
         log_url = next((row.log_url for row in rows if row.state == PolysyncState.FAILED.value), None)
         push_url(self._context["ti"], LOG_URL_XCOM_KEY, log_url, PolysyncFailedStepLogLink())
         outputs, outputs_note = fit_outputs(outputs_by_step(steps))
@@ -169,6 +170,15 @@ class StepReporter:
                 note = f"The log of step {step.name} could not be read: {error}"
                 break
         return [row.model_copy(update={"log_lines": logs.get(row.name, [])}) for row in rows], note
+
+    def _log_logs(self, rows: Sequence[StepRow]) -> None:
+        # The error has the last of these lines only, so that its verdict stays in sight.
+        for row in rows:
+            if row.log_lines:
+                text = "\n".join(f"| {line}" for line in row.log_lines)
+                self._log.error(
+                    "Step %s: the last %d lines of its log\n%s", row.name, len(row.log_lines), text
+                )
 
     def _retry(self, call: Callable[[], Any]) -> Any:
         return call_with_retry(call, until=time.time() + STEP_LISTING_TIMEOUT_SECONDS, warn=self._log.warning)

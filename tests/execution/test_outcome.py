@@ -1,0 +1,85 @@
+"""The message of a failure: the verdict, the steps, their logs and what to do fit into Airflow's log pane."""
+
+from __future__ import annotations
+
+import pytest
+
+from polysync_airflow.execution.models import ExecutionEvent
+from polysync_airflow.execution.outcome import LINE_WIDTH, outcome_message
+from polysync_airflow.execution.recovery import NEXT_STEP
+from polysync_airflow.execution.steps.rows import StepRow
+
+ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/churn-tuning/execution/4jg7o29joci6"
+# Airflow's pane has 30 lines at 1400 x 900 pixels; eight of them have the frames of the traceback.
+PANE_LINES = 22
+
+
+def failed_step(number: int, reason: str) -> StepRow:
+    """Return a failed step with everything that a row can have."""
+    job = f"pipelines-4jg7o29joci6-Step{number}-vckafdhdn2"
+    return StepRow(
+        name=f"Step{number}",
+        type="Processing",
+        state="Failed",
+        status="Failed",
+        attempt=2,
+        reason=reason,
+        job_name=job,
+        log_url=f"https://us-east-1.console.aws.amazon.com/cloudwatch/home#{job}",
+        console_url=f"https://us-east-1.console.aws.amazon.com/sagemaker/home#{job}",
+        log_lines=[f"epoch {line}" for line in range(200)],
+    )
+
+
+def message(steps: list[StepRow]) -> list[str]:
+    """Return the lines of the message of a failed execution."""
+    end = ExecutionEvent(
+        outcome="ended",
+        execution_arn=ARN,
+        pipeline_name="churn-tuning",
+        status="Failed",
+        message="Step failure: One or multiple steps failed.",
+        started_at="2026-11-26T06:00:00Z",
+        ended_at="2026-11-26T06:38:02Z",
+    )
+    return outcome_message(end, failed_steps=steps, notes=(NEXT_STEP["new"],)).splitlines()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_failure_fits_into_the_pane(count: int) -> None:
+    """Verdict, reasons, links and the cure are in sight, whatever the length of logs and reasons."""
+    lines = message([failed_step(number, "ClientError: no such bucket.") for number in range(count)])
+
+    assert lines[0].startswith("Pipeline churn-tuning failed")
+    assert len(lines) <= PANE_LINES
+    for number in range(count):
+        assert f"Step Step{number} failed (attempt 2): ClientError: no such bucket." in lines
+    assert [line for line in lines if line.startswith("  | ")][-1] == "  | epoch 199"
+    assert any(line.startswith("Next: ") for line in lines)
+    assert all(len(line) <= LINE_WIDTH for line in lines if "arn:" not in line and "https:" not in line)
+
+
+def test_long_reason_is_wrapped_and_cut() -> None:
+    """The whole reason is in the XCom and in the log."""
+    lines = message([failed_step(0, "word " * 300)])
+
+    assert len(lines) <= PANE_LINES
+    assert any(line.endswith(" ...") for line in lines)
+
+
+def test_line_breaks_of_a_reason_do_not_look_like_lines_of_ours() -> None:
+    """Whoever writes the reason of a failure cannot write the verdict of another step."""
+    lines = message([failed_step(0, "bad\nStep Step1 failed: not true\nConsole: https://example.com")])
+
+    assert lines[2].startswith("Step Step0 failed (attempt 2): bad Step Step1 failed: not true")
+    assert not any(line.startswith(("Step Step1", "Console: https://example.com")) for line in lines)
+
+
+def test_many_failed_steps_are_named() -> None:
+    """The reasons of the others are in the log and in the XCom ``steps``."""
+    few = message([failed_step(number, "quota") for number in range(9)])
+    many = message([failed_step(number, "quota") for number in range(500)])
+
+    assert "6 more failed steps: Step3, Step4, Step5, Step6, Step7, Step8" in few
+    assert len(few) <= PANE_LINES
+    assert len(many) <= PANE_LINES + 3

@@ -60,6 +60,10 @@ class ParametersError(PolysyncError):
     """Raised when arguments are not valid, before anything is started in AWS. The message lists them all."""
 
 
+class CatalogueError(PolysyncError):
+    """Raised when a catalogue file of imported jobs cannot be read, used or written."""
+
+
 class TriggerEventError(PolysyncError):
     """
     Raised when Airflow resumes a deferred task with an event that is not one of this provider's trigger.

@@ -44,7 +44,7 @@ FOLDER_LAYERS = {
         {"console", "texts"},
         {"models"},
         {"pipeline_models"},
-        {"definition", "parameters", "recovery", "waiter"},
+        {"definition", "parameter_types", "parameters", "recovery", "waiter"},
         {"steps"},
         {"outcome"},
         {"__init__"},
@@ -76,7 +76,8 @@ FOLDER_LAYERS = {
         {"__main__"},
     ),
     "ui": ({"static_files"}, {"plugin"}, {"__init__"}),
-    "jobs": ({"arguments", "importer"}, {"__init__"}),
+    "jobs": ({"arguments", "catalogue"}, {"importer"}, {"__init__"}),
+    "jobs.catalogue": ({"models"}, {"file"}, {"__init__"}),
     "triggers": (
         {"due_queue", "message_queue", "schedule", "stop_threads"},
         {"shared_client"},

@@ -1,0 +1,112 @@
+"""Reads and writes catalogue files. They need neither AWS nor boto3, since Airflow parses DAG files often."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+from pydantic import ValidationError
+
+from polysync_airflow.exceptions import CatalogueError
+from polysync_airflow.execution.texts import clean_text, describe_validation_error
+from polysync_airflow.jobs.catalogue.models import VERSION, BrokenJob, Catalogue, CatalogueJob, as_entry
+
+MAX_BYTES: Final = 64 * 2**20
+MAX_JOBS: Final = 10_000
+WIDTH: Final = 110
+HEADER: Final = """\
+# SageMaker pipelines as jobs, written by: polysync jobs import
+# You may change the descriptions: the next import keeps them. It replaces everything else.
+"""
+# libyaml reads a file of 500 jobs in a tenth of the time. PyYAML's wheels have it.
+_LOADER: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_DUMPER: Final[Any] = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+
+def read_catalogue(path: str | os.PathLike[str]) -> Catalogue:
+    """
+    Read a catalogue file. A broken entry does not keep the others from being read.
+
+    :param path: the file.
+    :raises CatalogueError: the file cannot be read, or is not a catalogue.
+    """
+    content = _parse(Path(path))
+    if not isinstance(content, dict) or not isinstance(content.get("jobs"), list):
+        raise CatalogueError(f"{path} is not a catalogue: it must have the keys 'version' and 'jobs'.")
+    if content.get("version") != VERSION:
+        raise CatalogueError(
+            f"{path} has the version {content.get('version')!r:.50}, and this release reads version "
+            f"{VERSION}. Write the file again: polysync jobs import --output {path}"
+        )
+    if len(content["jobs"]) > MAX_JOBS:
+        raise CatalogueError(f"{path} has {len(content['jobs']):,} jobs; the limit is {MAX_JOBS:,}.")
+    return _jobs_of(content["jobs"])
+
+
+def _parse(path: Path) -> Any:
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise CatalogueError(f"{path} has {size:,} bytes; the limit is {MAX_BYTES:,}.")
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)  # noqa: S506 # a safe loader
+    except OSError as error:
+        raise CatalogueError(f"{path} cannot be read: {error.strerror}.") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise CatalogueError(f"{path} is not YAML: {clean_text(str(error))}") from None
+
+
+def _jobs_of(entries: list[Any]) -> Catalogue:
+    jobs: list[CatalogueJob] = []
+    broken: list[BrokenJob] = []
+    names: set[str] = set()
+    for index, entry in enumerate(entries):
+        name = entry.get("name") if isinstance(entry, dict) else None
+        title = clean_text(name, 256) if isinstance(name, str) else f"jobs[{index}]"
+        try:
+            job = CatalogueJob.model_validate(entry)
+        except ValidationError as error:
+            broken.append(BrokenJob(title, describe_validation_error(error)))
+            continue
+        if job.name in names:
+            broken.append(BrokenJob(title, "the file has another job of this name before"))
+            continue
+        names.add(job.name)
+        jobs.append(job)
+    return Catalogue(jobs, broken)
+
+
+def catalogue_text(jobs: Iterable[CatalogueJob]) -> str:
+    """
+    Return the text of a catalogue file. The same jobs give the same text, in any order.
+
+    :param jobs: the jobs.
+    """
+    entries = [as_entry(job) for job in sorted(jobs, key=lambda job: job.name)]
+    content = {"version": VERSION, "jobs": entries}
+    text: str = yaml.dump(content, Dumper=_DUMPER, sort_keys=False, allow_unicode=True, width=WIDTH)
+    return HEADER + text
+
+
+def write_catalogue(path: str | os.PathLike[str], jobs: Iterable[CatalogueJob]) -> None:
+    """
+    Write a catalogue file, whole or not at all.
+
+    :param path: the file; an existing one is replaced.
+    :param jobs: the jobs.
+    :raises CatalogueError: the file cannot be written.
+    """
+    target, text = Path(path), catalogue_text(jobs)
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", dir=target.parent, prefix=f".{target.name}.", delete=False
+        ) as file:
+            file.write(text)
+        # The file mode of a new file, not that of a temporary one, which only its owner may read.
+        Path(file.name).chmod(target.stat().st_mode if target.exists() else 0o644)
+        Path(file.name).replace(target)
+    except OSError as error:
+        raise CatalogueError(f"{path} cannot be written: {error.strerror}.") from None

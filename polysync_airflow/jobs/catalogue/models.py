@@ -1,0 +1,90 @@
+"""The content of a catalogue file. Its jobs have the same keys as those of ``PolysyncListImportOperator``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, NamedTuple
+
+from pydantic import ConfigDict, Field, StringConstraints
+
+from polysync_airflow.execution.models import (
+    PIPELINE_ARN_PATTERN,
+    REGION_PATTERN,
+    FrozenModel,
+    PipelineName,
+)
+from polysync_airflow.execution.pipeline_models import DeclaredParameter
+from polysync_airflow.execution.texts import DescriptionText, ReasonText
+
+VERSION: Final = 1
+MAX_PARAMETERS: Final = 1000
+
+
+class CatalogueParameter(DeclaredParameter):
+    """
+    A parameter of a job.
+
+    :param description: what people have written about it in the file; AWS has no such text.
+    """
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+    description: DescriptionText | None = None
+
+
+class CatalogueJob(FrozenModel):
+    """
+    A job of a catalogue file.
+
+    :param name: the pipeline's name.
+    :param arn: its ARN.
+    :param region: AWS region.
+    :param description: the pipeline's description, or what people have written in its place.
+    :param definition_digest: ``sha256:<hex>`` of the definition; None if it cannot be read.
+    :param parameters: the declared parameters, in the definition's order.
+    :param parameters_error: why the parameters could not be read; None if they were.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: PipelineName
+    arn: Annotated[str, StringConstraints(max_length=2048, pattern=f"^{PIPELINE_ARN_PATTERN}")]
+    region: Annotated[str, StringConstraints(max_length=64, pattern=REGION_PATTERN)]
+    description: DescriptionText | None = None
+    definition_digest: Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")] | None = None
+    parameters: list[CatalogueParameter] = Field(default_factory=list, max_length=MAX_PARAMETERS)
+    parameters_error: ReasonText | None = None
+
+
+class BrokenJob(NamedTuple):
+    """
+    An entry of a catalogue file that is no job.
+
+    :param name: its name; ``jobs[<index>]`` if it has none.
+    :param problem: what is wrong with it.
+    """
+
+    name: str
+    problem: str
+
+
+class Catalogue(NamedTuple):
+    """
+    What a catalogue file holds.
+
+    :param jobs: the jobs, in the order of the file.
+    :param broken: the entries that are no jobs. They do not keep the others from being used.
+    """
+
+    jobs: list[CatalogueJob]
+    broken: list[BrokenJob]
+
+
+def as_entry(job: CatalogueJob) -> dict[str, Any]:
+    """
+    Return a job as plain data for the file, without members that are empty.
+
+    :param job: the job.
+    """
+    entry = job.model_dump(mode="json", exclude={"parameters"}, exclude_none=True)
+    entry["parameters"] = [each.model_dump(mode="json", exclude_none=True) for each in job.parameters]
+    return entry

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -45,19 +46,19 @@ def example(airflow_database: None, endpoint: EmulatorServer, monkeypatch: pytes
         name = "airflow.utils.task_instance_session.__current_task_instance_session"
         monkeypatch.setattr(name, None)
 
-    def run(dag_id: str, folder: Path = EXAMPLES) -> Any:
-        dag = dag_of(dag_id, folder)
+    def run(dag_id: str, folder: Path = EXAMPLES, file: str | None = None, conf: Any = None) -> Any:
+        dag = dag_of(dag_id, folder, file)
         if not CAPABILITIES.task_sdk:
             dag.sync_to_db()  # Airflow 2 has events only for datasets that the scheduler has stored.
-        return dag.test()
+        return dag.test(run_conf=conf)
 
     return run
 
 
-def dag_of(dag_id: str, folder: Path) -> Any:
-    """Parse the file of a DAG and return the DAG."""
+def dag_of(dag_id: str, folder: Path, file: str | None = None) -> Any:
+    """Parse the file of a DAG, by default that of its name, and return the DAG."""
     module = "airflow.dag_processing.dagbag" if CAPABILITIES.task_sdk else "airflow.models.dagbag"
-    bag = import_module(module).DagBag(folder / f"{dag_id}.py")
+    bag = import_module(module).DagBag(folder / (file or f"{dag_id}.py"))
     assert bag.import_errors == {}
     return bag.dags[dag_id]
 
@@ -70,6 +71,7 @@ def test_all_examples_are_covered() -> None:
         "start_and_stop",
         "import_and_fan_out",
         "deploy_model",
+        "jobs_as_dags",
     }
     assert os.environ["AIRFLOW__CORE__DAGS_FOLDER"] == str(EXAMPLES)
 
@@ -208,12 +210,17 @@ def test_import_and_fan_out_starts_one_execution_per_job(example: Any, endpoint:
     }
 
 
+def use_bundle(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let Airflow find the DAGs of a folder, also those that a run does not start."""
+    local = "airflow.dag_processing.bundles.local.LocalDagBundle"
+    bundle = {"name": folder.name, "classpath": local, "kwargs": {"path": str(folder)}}
+    monkeypatch.setenv("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST", json.dumps([bundle]))
+
+
 def test_asset_events_name_the_execution(example: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """In each mode, the event of the task's asset has the ARN and the console link in Airflow's database."""
     folder = Path(__file__).parent / "operators" / "asset_events" / "dags"
-    local = "airflow.dag_processing.bundles.local.LocalDagBundle"
-    bundle = {"name": "asset-events", "classpath": local, "kwargs": {"path": str(folder)}}
-    monkeypatch.setenv("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST", json.dumps([bundle]))
+    use_bundle(folder, monkeypatch)
 
     run = example("retrain_and_publish", folder)
 
@@ -230,3 +237,67 @@ def test_asset_events_name_the_execution(example: Any, monkeypatch: pytest.Monke
         for task in tasks
     }
     assert [xcom(run, task, "state") for task in tasks] == ["Success", "Success", "Running"]
+
+
+def sent_parameters(endpoint: EmulatorServer) -> dict[str, str]:
+    """Return the parameter values of the only start."""
+    (call,) = endpoint.control.calls("StartPipelineExecution")
+    return {each["Name"]: each["Value"] for each in call["request"]["PipelineParameters"]}
+
+
+def test_job_runs_with_the_values_of_its_form(example: Any, endpoint: EmulatorServer) -> None:
+    """Values of the form are sent as they are, also if they look like templates; the others are the defaults."""
+    inert = "s3://{{ conn.polysync_default.password }}/{% raw %}"
+
+    run = example("job-churn-tuning", file="jobs_as_dags.py", conf={"InputData": inert, "DryRun": True})
+
+    assert states_of(run) == [("run", -1, "success")]
+    expected = {"InputData": inert, "MaxJobs": "4", "AucThreshold": "0.75", "DryRun": "True"}
+    assert sent_parameters(endpoint) == expected
+    assert xcom(run, "run", "run")["parameters"] == expected
+
+
+def test_job_uses_the_template_of_its_author(example: Any, endpoint: EmulatorServer) -> None:
+    """A run without a value, such as a scheduled one, uses it."""
+    run = example("job-churn-tuning", file="jobs_as_dags.py")
+
+    assert states_of(run) == [("run", -1, "success")]
+    assert re.fullmatch(r"s3://ml-bucket/churn/raw/\d{4}-\d\d-\d\d", sent_parameters(endpoint)["InputData"])
+
+
+def test_job_refuses_a_wrong_value(example: Any, endpoint: EmulatorServer) -> None:
+    """No run is made, and nothing is started."""
+    with pytest.raises(Exception, match="'abc' is not of type 'integer'"):
+        example("job-churn-tuning", file="jobs_as_dags.py", conf={"MaxJobs": "abc"})
+
+    assert endpoint.control.calls("StartPipelineExecution") == []
+
+
+def test_defaults_of_a_catalogue_are_not_rendered(
+    example: Any, endpoint: EmulatorServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever may create a pipeline in AWS could otherwise read Airflow's secrets by a default value."""
+    inert = "{{ conn.polysync_default.password }}"
+    job = {
+        "name": "churn-tuning",
+        "arn": "arn:aws:sagemaker:us-east-1:123456789012:pipeline/churn-tuning",
+        "region": "us-east-1",
+        "description": inert,
+        "parameters": [{"name": "InputData", "type": "String", "default": inert, "description": inert}],
+    }
+    (tmp_path / "jobs.yaml").write_text(json.dumps({"version": 1, "jobs": [job]}))
+    code = """
+from airflow.providers.common.compat.sdk import DAG
+from polysync_airflow.dags import polysync_dags, polysync_task_group
+polysync_dags("jobs.yaml", operator_args={"deferrable": True})
+with DAG("group", schedule=None):
+    polysync_task_group("jobs.yaml", operator_args={"deferrable": True})
+"""
+    (tmp_path / "made.py").write_text(code)
+    use_bundle(tmp_path, monkeypatch)
+
+    for dag_id in ("churn-tuning", "group"):
+        endpoint.control.clear_calls()
+        run = example(dag_id, folder=tmp_path, file="made.py")
+        assert [state for *_, state in states_of(run)] == ["success"]
+        assert sent_parameters(endpoint) == {"InputData": inert}

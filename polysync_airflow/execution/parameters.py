@@ -44,7 +44,7 @@ def build_start_request(**arguments: Any) -> StartRequest:
     if isinstance(values, Mapping) and len(values) > MAX_PARAMETERS:
         # Checked first: each of them could have a problem of its own.
         cure = StartRequest.model_fields["pipeline_parameters"].description
-        raise ParametersError(f"{_NOT_STARTED}\n- pipeline_parameters = {_shorten(values)}. {cure}")
+        raise ParametersError(f"{_NOT_STARTED}\n- pipeline_parameters = {shorten(values)}. {cure}")
     try:
         return StartRequest(**arguments)
     except ValidationError as error:
@@ -58,12 +58,17 @@ def build_start_request(**arguments: Any) -> StartRequest:
 def _problems(error: ValidationError) -> Iterable[str]:
     for problem in error.errors(include_url=False):
         field, *path = (str(part) for part in problem["loc"])
-        name = field + "".join(f"[{_shorten(part)}]" for part in path if part != "[key]")
+        name = field + "".join(f"[{shorten(part)}]" for part in path if part != "[key]")
         cure = StartRequest.model_fields[field].description
-        yield f"- {name} = {_shorten(problem['input'])}: {problem['msg']}. {cure}"
+        yield f"- {name} = {shorten(problem['input'])}: {problem['msg']}. {cure}"
 
 
-def _shorten(value: Any) -> str:
+def shorten(value: Any) -> str:
+    """
+    Return a value as a message shows it.
+
+    :param value: any value.
+    """
     # An invalid string can have a megabyte, and a collection can hold anything, so only its size is shown.
     if isinstance(value, str) and len(value) > _MAX_VALUE_CHARACTERS:
         return f"{value[:_MAX_VALUE_CHARACTERS]!r}... ({len(value):,} characters)"
@@ -104,7 +109,7 @@ def check_pipeline_names(names: object) -> list[str]:
     except ValidationError as error:
         invalid = error.errors(include_url=False)[0]["input"]
         raise ParametersError(
-            f"{_shorten(invalid)} is not valid as pipeline names: give a list of names. A name has 1 to 256 "
+            f"{shorten(invalid)} is not valid as pipeline names: give a list of names. A name has 1 to 256 "
             "letters, digits and hyphens, and begins and ends with a letter or digit."
         ) from None
 
@@ -120,7 +125,7 @@ def check_execution_arn(execution_arn: object) -> None:
         _EXECUTION_ARN.validate_python(execution_arn)
     except ValidationError:
         raise ParametersError(
-            f"execution_arn = {_shorten(execution_arn)} is not the ARN of an execution: give "
+            f"execution_arn = {shorten(execution_arn)} is not the ARN of an execution: give "
             "arn:aws:sagemaker:<region>:<account>:pipeline/<name>/execution/<id>, such as the XCom "
             "'execution_arn' of the task that started it."
         ) from None
@@ -155,7 +160,7 @@ def check_seconds(name: str, value: object, *, minimum: float, maximum: float) -
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not is_number or not minimum <= value <= maximum:  # type: ignore[operator]
         raise ParametersError(
-            f"{name} = {_shorten(value)} is not valid: give a number of seconds from {minimum:g} to "
+            f"{name} = {shorten(value)} is not valid: give a number of seconds from {minimum:g} to "
             f"{maximum:,.0f}."
         )
 
@@ -171,7 +176,7 @@ def check_count(name: str, value: object, *, maximum: int) -> None:
     """
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= maximum:
         raise ParametersError(
-            f"{name} = {_shorten(value)} is not valid: give a whole number from 0 to {maximum}."
+            f"{name} = {shorten(value)} is not valid: give a whole number from 0 to {maximum}."
         )
 
 

@@ -8,7 +8,9 @@ terminal shows of a log.
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Iterable
 from typing import Annotated, Any, Final
 
 from pydantic import BeforeValidator, ValidationError
@@ -35,6 +37,18 @@ def clean_text(text: str, max_length: int = MAX_QUOTED) -> str:
     if len(text) > max_length:
         text = text[: max_length - 3] + "..."
     return _UNSAFE.sub(_REPLACEMENT, text)
+
+
+def nearest_name(name: str, names: Iterable[str]) -> str:
+    """
+    Return ``" (did you mean ...?)"`` for a misspelled name; an empty text if no name is similar.
+
+    :param name: the misspelled name.
+    :param names: the names that exist.
+    """
+    folded = {each.casefold(): each for each in names}
+    matches = difflib.get_close_matches(name.casefold()[:256], folded, n=1)
+    return f" (did you mean {folded[matches[0]]!r}?)" if matches else ""
 
 
 def describe_validation_error(error: ValidationError) -> str:

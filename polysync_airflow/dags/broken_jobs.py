@@ -1,0 +1,49 @@
+"""Shows jobs that cannot become DAGs as an import error, while the DAGs of the other jobs keep working."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NoReturn
+
+from airflow.providers.common.compat.sdk import DAG
+
+from polysync_airflow.exceptions import CatalogueError
+from polysync_airflow.execution.texts import MAX_PROBLEMS
+from polysync_airflow.jobs.catalogue.models import BrokenJob
+
+
+class BrokenJobsDag(DAG):
+    """
+    A DAG that Airflow refuses with the problems of the jobs as the error.
+
+    Airflow validates each DAG of a file on its own: the others of the file are used, and "Import Errors" in
+    the UI has the message. An error that the file itself raises would take all of its DAGs away.
+    """
+
+    def validate(self) -> NoReturn:
+        """
+        Refuse the DAG.
+
+        :raises CatalogueError: always.
+        """
+        raise CatalogueError(str(self.description))
+
+
+def show_broken_jobs(catalogue: str, broken: Sequence[BrokenJob]) -> None:
+    """
+    Let Airflow show the problems of jobs as an import error of the file that it parses.
+
+    :param catalogue: the name of the catalogue file.
+    :param broken: the jobs and their problems.
+    """
+    if not broken:
+        return
+    count = len(broken)
+    lines = [
+        f"{count} job{'s' if count > 1 else ''} of {catalogue} cannot be DAGs. The others are not affected:"
+    ]
+    lines += [f"- {job.name}: {job.problem}" for job in broken[:MAX_PROBLEMS]]
+    if count > MAX_PROBLEMS:
+        lines.append(f"- and {count - MAX_PROBLEMS} more")
+    with BrokenJobsDag("polysync_broken_jobs", schedule=None, description="\n".join(lines)):
+        pass

@@ -1,0 +1,185 @@
+"""DAGs of imported jobs: what Airflow finds in the file, and what a broken job breaks."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from airflow.serialization.helpers import serialize_template_field
+
+from tests.dags.catalogues import job, parameter, parse
+
+PLAIN = job("churn", parameter("Shards", "Integer", default=4))
+REQUIRED = job("scoring", parameter("Model"))
+PARSE = "polysync_dags('jobs.yaml')"
+
+
+def test_each_job_is_a_dag(tmp_path: Path) -> None:
+    """The file needs one call; the path begins at the folder of the file."""
+    parsed = parse(tmp_path, "polysync_dags('jobs.yaml', dag_id_prefix='ml-', tags=['x'])", PLAIN, REQUIRED)
+
+    assert parsed.errors == {}
+    assert sorted(parsed.dags) == ["ml-churn", "ml-scoring"]
+    dag = parsed.dags["ml-churn"]
+    (task,) = dag.tasks
+    assert (task.task_id, task.pipeline_name, task.region_name) == ("run", "churn", "us-east-1")
+    assert (dag.catchup, set(dag.tags)) == (False, {"x"})
+    assert Path(dag.fileloc).name == "dag_file.py"
+
+
+def test_broken_job_is_one_import_error(tmp_path: Path) -> None:
+    """It names the job and the cause. The DAGs of the others are there."""
+    text = """\
+version: 1
+jobs:
+- {name: churn, arn: 'arn:aws:sagemaker:us-east-1:123456789012:pipeline/churn', region: us-east-1}
+- {name: '{{ x }}', arn: nonsense, region: us-east-1}
+- {name: scoring, arn: 'arn:aws:sagemaker:us-east-1:123456789012:pipeline/scoring', region: us-east-1,
+   parameters: [{name: A, type: Money}]}
+- just text
+- {name: churn, arn: 'arn:aws:sagemaker:us-east-1:123456789012:pipeline/churn', region: us-east-1}
+"""
+    parsed = parse(tmp_path, PARSE, text=text)
+
+    assert list(parsed.dags) == ["churn"]
+    (error,) = parsed.errors.values()
+    assert "4 jobs of jobs.yaml cannot be DAGs" in error
+    for line in ("- {{ x }}: name:", "- scoring: parameters.0.type:", "- jobs[3]: ", "- churn: the file has"):
+        assert line in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("schedule='@daily'", "- scoring: it has a schedule, and no value for Model"),
+        ("parameters={'churn': {'Shards': 'abc'}}", "- churn: parameters['Shards'] = 'abc' must be a whole"),
+        (
+            "schedule={'chrun': '@daily'}",
+            "- chrun: schedule names it, but the catalogue has no such job (did you",
+        ),
+        ("parameters={'old': {}}", "- old: parameters names it, but the catalogue has no such job"),
+        ("jobs=['churn', 'gone']", "- gone: jobs names it, but the catalogue has no such job"),
+        ("job_args={'churn': {'on_clear': 'x'}}", "- churn: on_clear = 'x' is not valid"),
+    ],
+)
+def test_mistake_for_one_job_breaks_only_that_job(tmp_path: Path, arguments: str, message: str) -> None:
+    """For example, an import has removed a job for which the code has a schedule."""
+    parsed = parse(tmp_path, f"polysync_dags('jobs.yaml', {arguments})", PLAIN, REQUIRED)
+
+    (error,) = parsed.errors.values()
+    assert message in error
+    assert parsed.dags
+    assert not any(f"- {dag_id}:" in error for dag_id in parsed.dags)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("jobs: [", "is not YAML"),
+        ("[]", "is not a catalogue"),
+        ("version: 9\njobs: []", "has the version 9"),
+    ],
+)
+def test_file_that_is_no_catalogue_is_an_import_error(tmp_path: Path, text: str, message: str) -> None:
+    """There are no jobs to show."""
+    parsed = parse(tmp_path, PARSE, text=text)
+
+    assert parsed.dags == {}
+    assert message in parsed.errors["dag_file.py"]
+
+
+def test_schedule_for_some_jobs(tmp_path: Path) -> None:
+    """The others are started by hand."""
+    code = "polysync_dags('jobs.yaml', schedule={'churn': '@daily'})"
+
+    dags = parse(tmp_path, code, PLAIN, REQUIRED).dags
+
+    assert [dag_id for dag_id, dag in dags.items() if dag.timetable.can_be_scheduled] == ["churn"]
+
+
+def test_arguments_of_operator_and_jobs(tmp_path: Path) -> None:
+    """Everything of the Start operator can be set, for all jobs or for one."""
+    code = """
+    polysync_dags(
+        "jobs.yaml",
+        operator_args={"deferrable": True, "retries": 3},
+        job_args={"scoring": {"max_parallel_steps": 2, "retries": 0}},
+        default_args={"owner": "ml", "retries": 9},
+    )
+    """
+    dags = parse(tmp_path, code, PLAIN, REQUIRED).dags
+
+    churn, scoring = dags["churn"].tasks[0], dags["scoring"].tasks[0]
+    assert (churn.deferrable, churn.retries, churn.max_parallel_steps, churn.owner) == (True, 3, None, "ml")
+    assert (scoring.deferrable, scoring.retries, scoring.max_parallel_steps) == (True, 0, 2)
+
+
+def test_selection_by_function(tmp_path: Path) -> None:
+    """It gets the job of the catalogue."""
+    code = "polysync_dags('jobs.yaml', jobs=lambda job: not job.parameters[0].default)"
+
+    assert list(parse(tmp_path, code, PLAIN, REQUIRED).dags) == ["scoring"]
+
+
+def test_what_airflow_stores_is_the_same_at_each_parse(tmp_path: Path) -> None:
+    """Otherwise each parse would make a new version of the DAG."""
+    stored = [
+        serialize_template_field(
+            parse(tmp_path, PARSE, PLAIN).dags["churn"].tasks[0].pipeline_parameters, "pipeline_parameters"
+        )
+        for _ in range(2)
+    ]
+
+    assert stored == ["the values of the run for Shards"] * 2
+
+
+def test_task_group(tmp_path: Path) -> None:
+    """One task for each job, with values of the author, and of other tasks."""
+    code = """
+    from airflow.providers.common.compat.sdk import DAG, task
+
+    with DAG("nightly", schedule=None):
+
+        @task
+        def latest() -> str:
+            return "model-7"
+
+        polysync_task_group(
+            "jobs.yaml", group_id="jobs", parameters={"scoring": {"Model": latest()}, "churn": {"Shards": 8}}
+        )
+    """
+    parsed = parse(tmp_path, code, PLAIN, REQUIRED)
+
+    assert parsed.errors == {}
+    dag = parsed.dags["nightly"]
+    assert sorted(dag.task_ids) == ["jobs.churn", "jobs.scoring", "latest"]
+    assert dag.get_task("jobs.scoring").upstream_task_ids == {"latest"}
+    assert dag.get_task("jobs.churn").upstream_task_ids == set()
+
+
+def test_task_group_needs_all_values(tmp_path: Path) -> None:
+    """A DAG without one of its tasks would be a wrong DAG, so this is an error of the file."""
+    code = """
+    from airflow.providers.common.compat.sdk import DAG
+
+    with DAG("nightly", schedule=None):
+        polysync_task_group("jobs.yaml")
+    """
+    parsed = parse(tmp_path, code, PLAIN, REQUIRED)
+
+    assert "scoring: no value for Model: give one in parameters['scoring']" in parsed.errors["dag_file.py"]
+
+
+def test_parsing_imports_no_boto3(tmp_path: Path) -> None:
+    """Airflow parses a DAG file every 30 seconds."""
+    parse(tmp_path, PARSE, PLAIN)
+    code = "import runpy, sys; runpy.run_path(sys.argv[1]); print('boto3' in sys.modules, 'botocore' in sys.modules)"
+    file = str(tmp_path / "dag_file.py")
+
+    output = subprocess.run(
+        [sys.executable, "-c", code, file], check=True, capture_output=True, text=True
+    ).stdout
+
+    assert output.splitlines()[-1] == "False False"

@@ -10,6 +10,7 @@
 #   make test-aiobotocore     the default test suite with the older botocore that aiobotocore requires
 #   make lint                 check formatting, lint rules and types
 #   make import-cost          measure what an import of the operators costs each time a DAG file is parsed
+#   make parse-cost           measure what a file with a DAG for each imported job costs each time it is parsed
 #   make chaos                kill and restart processes of a real Airflow on PostgreSQL; each case runs five times
 #                             (ARGS="--short" or ARGS="--runs 1 --rows 1,8a" runs less). ARGS="--executor celery" takes
 #                             CeleryExecutor, with Redis and two workers, instead of LocalExecutor. Installs PostgreSQL
@@ -52,7 +53,7 @@ PROJECT := -e '.[emulator,entra]' --group test --group chaos
 IN_PARALLEL := --numprocesses logical --dist worksteal
 INSTALLED_BY := constraints.txt pyproject.toml polysync_airflow/__init__.py Makefile
 
-.PHONY: install install-aiobotocore install-sdk demo test test-system test-sdk test-aiobotocore lint import-cost \
+.PHONY: install install-aiobotocore install-sdk demo test test-system test-sdk test-aiobotocore lint import-cost parse-cost \
         matrix chaos chaos-amazon compare bench bench-sign-in constraints clean
 .DEFAULT_GOAL := test
 .SUFFIXES:
@@ -83,6 +84,9 @@ lint: $(VENV)/.ready
 
 import-cost: $(VENV)/.ready
 	@$(VENV)/bin/python -m tests.packaging.import_cost
+
+parse-cost: $(VENV)/.ready
+	@$(VENV)/bin/python -m tests.packaging.parse_cost
 
 matrix: $(VENV)/.ready
 	$(VENV)/bin/python -m tests.matrix $(ARGS)

@@ -1,0 +1,102 @@
+"""
+Measures what a DAG file with a DAG for each imported job costs each time Airflow parses it.
+
+``make parse-cost`` runs it.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from polysync_airflow.jobs.catalogue.file import write_catalogue
+from polysync_airflow.jobs.catalogue.models import CatalogueJob
+
+JOBS: Final = (1, 100, 500)
+RUNS: Final = 5
+# CPU seconds for the largest file.
+LIMIT: Final = 2.0
+DAG_FILE: Final = 'from polysync_airflow.dags import polysync_dags\npolysync_dags("jobs.yaml")\n'
+PARAMETERS: Final = [
+    {"name": "InputData", "type": "String", "default": "s3://ml-bucket/churn/raw", "description": "The data"},
+    {"name": "InstanceType", "type": "String", "enum_values": ["ml.m5.xlarge", "ml.m5.2xlarge"]},
+    {"name": "MaxJobs", "type": "Integer", "default": 4},
+    {"name": "LearningRate", "type": "Float", "default": 0.1},
+    {"name": "DryRun", "type": "Boolean", "default": False},
+]
+# Airflow parses a file in a process that has imported what all DAG files import.
+_PROGRAM: Final = """
+import logging, sys, time
+import airflow.providers.common.compat.sdk
+try:
+    from airflow.dag_processing.dagbag import DagBag
+except ImportError:
+    from airflow.models.dagbag import DagBag
+logging.disable(logging.CRITICAL)
+start = time.process_time()
+bag = DagBag(sys.argv[1])
+seconds = time.process_time() - start
+assert not bag.import_errors, bag.import_errors
+print(seconds, len(bag.dags))
+"""
+
+
+def measure(folder: Path, jobs: int) -> float:
+    """
+    Return the CPU seconds of one parse, the median of several new interpreters.
+
+    :param folder: an empty folder.
+    :param jobs: how many jobs the catalogue has.
+    """
+    prefix = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/"
+    made = [
+        {
+            "name": f"job-{number}",
+            "arn": f"{prefix}job-{number}",
+            "region": "us-east-1",
+            "parameters": PARAMETERS,
+        }
+        for number in range(jobs)
+    ]
+    write_catalogue(folder / "jobs.yaml", [CatalogueJob.model_validate(job) for job in made])
+    (folder / "all_jobs.py").write_text(DAG_FILE)
+    return statistics.median(_parse_once(folder / "all_jobs.py", jobs) for _ in range(RUNS))
+
+
+def _parse_once(file: Path, jobs: int) -> float:
+    with tempfile.TemporaryDirectory() as home:
+        process = subprocess.run(
+            [sys.executable, "-c", _PROGRAM, str(file)],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "AIRFLOW_HOME": home},
+        )
+    seconds, count = process.stdout.split()[-2:]
+    assert int(count) == jobs
+    return float(seconds)
+
+
+def main() -> int:
+    """
+    Print the costs.
+
+    :return: the exit status: 1 if the largest file costs more than the limit.
+    """
+    print(f"CPU of one parse of a file with a DAG for each job, median of {RUNS} new interpreters:\n")
+    print("jobs  CPU seconds")
+    seconds = 0.0
+    for jobs in JOBS:
+        with tempfile.TemporaryDirectory() as folder:
+            seconds = measure(Path(folder), jobs)
+        print(f"{jobs:4}  {seconds:11.2f}")
+    return 1 if seconds > LIMIT else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

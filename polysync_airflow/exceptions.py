@@ -7,6 +7,8 @@ The error classes of the provider, and the table that says what each AWS error c
      ├─ CredentialsError                    the connection is missing, incomplete or cannot sign in
      ├─ ParametersError                     an argument is not valid; nothing was started
      ├─ SageMakerApiError                   AWS returned an error, or no response
+     ├─ CatalogueError                      a catalogue file cannot be read, used or written
+     ├─ CatalogueDriftError                 pipelines differ from the jobs of a catalogue file
      ├─ TriggerEventError                   a deferred task was resumed with an event of another form
      ├─ StoredRecordError                   the record of the earlier tries is damaged
      └─ PipelineExecutionError              the execution ended, or timed out, in a way that fails the task
@@ -62,6 +64,12 @@ class ParametersError(PolysyncError):
 
 class CatalogueError(PolysyncError):
     """Raised when a catalogue file of imported jobs cannot be read, used or written."""
+
+
+class CatalogueDriftError(PolysyncError):
+    """
+    Raised when pipelines differ from the jobs of a catalogue file. Permanent: a person must review it.
+    """
 
 
 class TriggerEventError(PolysyncError):

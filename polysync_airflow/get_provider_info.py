@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 INTEGRATION = "Polysync for Amazon SageMaker"
+DEFAULT_CONNECTION = "polysync_default"
 
 # The config options (section, name) that say what a connection may name. The default of the folders is
 # narrow: other folders beside these contain tokens, such as the API token of the cluster, and users who may

@@ -19,12 +19,13 @@ from typing import Any, Final
 
 from polysync_airflow.auth.iam_policies import ISSUER_V1, ISSUER_V2, identity_policy, web_identity_trust
 
+PROGRAM: Final = "python -m polysync_airflow.iam"
 _ACCOUNT: Final = re.compile(r"[0-9]{12}")
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(prog: str = PROGRAM) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m polysync_airflow.iam", description="Print the IAM documents that the provider needs."
+        prog=prog, description="Print the IAM documents that the provider needs."
     )
     documents = parser.add_subparsers(dest="document", required=True)
     policy = documents.add_parser("policy", help="the identity policy: what the identity may do")
@@ -98,13 +99,14 @@ def _document(options: argparse.Namespace) -> Mapping[str, Any]:
     )
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None, prog: str = PROGRAM) -> None:
     """
     Print the document that the command line names.
 
     :param arguments: the arguments; None for those of the process.
+    :param prog: the name of the command in its messages.
     """
-    parser = _parser()
+    parser = _parser(prog)
     options = parser.parse_args(arguments)
     _check(parser, options)
     print(json.dumps(_document(options), indent=2))  # noqa: T201 # the output of the command

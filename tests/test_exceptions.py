@@ -14,6 +14,8 @@ ERRORS: list[PolysyncError] = [
     exceptions.PolysyncError("m", permanent=False, transient=True),
     exceptions.CredentialsError("m", permanent=False),
     exceptions.ParametersError("m"),
+    exceptions.CatalogueError("m"),
+    exceptions.CatalogueDriftError("m"),
     exceptions.TriggerEventError("m"),
     exceptions.StoredRecordError("m"),
     exceptions.SageMakerApiError("m", error_code="c", operation="o", permanent=False, transient=True),

@@ -25,6 +25,7 @@ LAYERS = (
     {"operators"},
     {"dags"},
     {"emulator"},
+    {"cli"},
 )
 # The order inside the folders whose modules build on each other, lowest layer first.
 FOLDER_LAYERS = {
@@ -78,7 +79,7 @@ FOLDER_LAYERS = {
     ),
     "ui": ({"static_files"}, {"plugin"}, {"__init__"}),
     "jobs": ({"arguments", "catalogue"}, {"importer"}, {"__init__"}),
-    "jobs.catalogue": ({"models"}, {"file"}, {"__init__"}),
+    "jobs.catalogue": ({"models"}, {"drift", "entries", "file"}, {"__init__"}),
     "dags": ({"broken_jobs", "job_values"}, {"factory"}, {"__init__"}),
     "triggers": (
         {"due_queue", "message_queue", "schedule", "stop_threads"},
@@ -104,6 +105,13 @@ FOLDER_LAYERS = {
         {"sagemaker"},
         {"sign_in"},
         {"server"},
+        {"__init__"},
+        {"__main__"},
+    ),
+    "cli": (
+        {"output", "parser"},
+        {"delegated", "jobs"},
+        {"command_line"},
         {"__init__"},
         {"__main__"},
     ),
@@ -153,7 +161,18 @@ NO_AIRFLOW_IN_AUTH = {
     "refresh",
     "sts",
 }
-NO_BOTOCORE = ("execution", "jobs", "operators", "exceptions", "iam", "links", "retrying", "states", "ui")
+NO_BOTOCORE = (
+    "cli",
+    "execution",
+    "jobs",
+    "operators",
+    "exceptions",
+    "iam",
+    "links",
+    "retrying",
+    "states",
+    "ui",
+)
 PURE = ("emulator.engine",)
 
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+
+
+def use_connections_of_the_database() -> None:
+    """
+    Let this process find the connections of Airflow's database, beside those of the environment.
+
+    Airflow 3 looks for them there only in a process with this environment variable, which Airflow's own
+    command ``airflow connections test`` sets too (``ensure_secrets_backend_loaded`` in
+    airflow/sdk/execution_time/supervisor.py). Airflow 2 always looks there.
+    """
+    os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
 
 
 def variables_with_prefix(prefix: str) -> list[tuple[str, str]]:

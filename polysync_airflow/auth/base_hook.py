@@ -38,6 +38,7 @@ from polysync_airflow.get_provider_info import (
     ALLOWED_APPLICATIONS,
     ALLOWED_ENDPOINT_HOSTS,
     ALLOWED_IDENTITY_FOLDERS,
+    DEFAULT_CONNECTION,
     DEFAULT_IDENTITY_FOLDERS,
 )
 
@@ -80,7 +81,7 @@ class PolysyncBaseHook(AwsBaseHook):
     """
 
     conn_name_attr = "polysync_conn_id"
-    default_conn_name = "polysync_default"
+    default_conn_name = DEFAULT_CONNECTION
     conn_type = "polysync_sagemaker"
     hook_name = "Polysync SageMaker"
 
@@ -89,7 +90,7 @@ class PolysyncBaseHook(AwsBaseHook):
 
     def __init__(
         self,
-        polysync_conn_id: str = "polysync_default",
+        polysync_conn_id: str = DEFAULT_CONNECTION,
         region_name: str | None = None,
         *,
         config: Config | None = None,
@@ -270,6 +271,11 @@ class PolysyncBaseHook(AwsBaseHook):
     def max_pool_connections(self) -> int:
         """The number of calls that can run at the same time and reuse HTTP connections."""
         return int(self._signed_in_client.meta.config.max_pool_connections)
+
+    @property
+    def client_region(self) -> str:
+        """The AWS region of the client: that of the operator, of the connection, or of the host's settings."""
+        return str(self._signed_in_client.meta.region_name)
 
     @property
     def _signed_in_client(self) -> Any:

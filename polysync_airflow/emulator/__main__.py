@@ -8,20 +8,24 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from threading import Event
+from typing import Final
 
 from polysync_airflow.emulator.engine.definition import DefinitionError
 from polysync_airflow.emulator.server.control import PREFIX
 from polysync_airflow.emulator.server.server import EmulatorServer
 
+PROGRAM: Final = "python -m polysync_airflow.emulator"
 
-def main(arguments: Sequence[str] | None = None) -> int:
+
+def main(arguments: Sequence[str] | None = None, prog: str = PROGRAM) -> int:
     """
     Run an emulator until SIGINT or SIGTERM.
 
     :param arguments: the command-line arguments; None for those of the process.
+    :param prog: the name of the command in its messages.
     :return: the exit status: 0, or 2 if the emulator cannot start.
     """
-    options = _parser().parse_args(arguments)
+    options = _parser(prog).parse_args(arguments)
     try:
         server = EmulatorServer(
             options.port,
@@ -61,8 +65,8 @@ def _port(text: str) -> int:
     return port
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m polysync_airflow.emulator", description=__doc__)
+def _parser(prog: str = PROGRAM) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=prog, description=__doc__)
     add = parser.add_argument
     add(
         "--port",

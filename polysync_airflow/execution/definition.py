@@ -6,6 +6,7 @@ Any user of the account may have written it.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import deque
 from typing import Any, Final, NamedTuple
@@ -42,6 +43,20 @@ def declared_parameters(definition: str | None) -> list[DeclaredParameter]:
         raise ParametersError(clean_text(f"the definition is not JSON: {error}")) from None
     except RecursionError:
         raise ParametersError("the definition is nested too deeply to be read") from None
+
+
+def definition_digest(definition: str | None) -> str | None:
+    """
+    Return a digest of what a pipeline definition says. White space and the order of keys do not change it.
+
+    :param definition: the definition, as JSON text.
+    :return: ``sha256:<hex>``; None if the text is not JSON.
+    """
+    try:
+        canonical = json.dumps(json.loads(definition or ""), sort_keys=True, separators=(",", ":"))
+    except (ValueError, RecursionError):
+        return None
+    return f"sha256:{hashlib.sha256(canonical.encode()).hexdigest()}"
 
 
 class DeclaredStep(NamedTuple):

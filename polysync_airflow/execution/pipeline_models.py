@@ -75,10 +75,16 @@ class DeclaredParameter(FrozenModel):
 
 
 class Job(FrozenModel):
-    """An imported pipeline, as PolysyncListImportOperator returns it. In JSON, times are ISO 8601 in UTC."""
+    """
+    An imported pipeline, as PolysyncListImportOperator returns it. In JSON, times are ISO 8601 in UTC.
+
+    :param region: AWS region from which it was imported.
+    :param definition_digest: ``sha256:<hex>`` of the definition; None if it is not JSON.
+    """
 
     name: str
     arn: str
+    region: str
     role_arn: str | None
     display_name: str | None
     description: str | None
@@ -86,5 +92,6 @@ class Job(FrozenModel):
     modified_at: UtcTime | None
     last_run_at: UtcTime | None
     max_parallel_steps: int | None
+    definition_digest: str | None
     parameters: list[DeclaredParameter]
     parameters_error: str | None

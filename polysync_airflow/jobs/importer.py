@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import difflib
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Final
 
 from polysync_airflow.aws.concurrent_calls import WORKERS, ConcurrentCalls
 from polysync_airflow.aws.rate_limiter import rate_limiter_for
 from polysync_airflow.exceptions import ParametersError, SageMakerApiError
-from polysync_airflow.execution.definition import declared_parameters
+from polysync_airflow.execution.definition import declared_parameters, definition_digest
 from polysync_airflow.execution.parameters import check_pipeline_names
 from polysync_airflow.execution.pipeline_models import DeclaredParameter, Job, PipelineDescription
 from polysync_airflow.hooks import PolysyncSageMakerHook
@@ -23,10 +23,15 @@ MAX_SUGGESTIONS: Final = 5
 # A pipeline's name and its job; None if there is no such pipeline. The definition, which can have 1 MiB, is
 # not kept.
 NamedJob = tuple[str, Job | None]
+OnDescribed = Callable[[str], object] | None
 
 
 def import_jobs(
-    hook: PolysyncSageMakerHook, *, name_prefix: str | None = None, names: Sequence[str] | None = None
+    hook: PolysyncSageMakerHook,
+    *,
+    name_prefix: str | None = None,
+    names: Sequence[str] | None = None,
+    on_described: OnDescribed = None,
 ) -> list[Job]:
     """
     Describe pipelines as jobs, several at the same time, under the connection's rate limiter.
@@ -34,6 +39,7 @@ def import_jobs(
     :param hook: the hook, best with the config ``aws.sessions.RATE_LIMITED_CONFIG``.
     :param name_prefix: only pipelines whose names begin with it.
     :param names: only these pipelines; each must exist.
+    :param on_described: called in this thread with the name of each pipeline that has been described.
     :return: the jobs, sorted by name.
     :raises ParametersError: if both are given, or a name does not exist.
     :raises SageMakerApiError: if AWS refuses a call.
@@ -44,15 +50,15 @@ def import_jobs(
             "pipeline name."
         )
     if names is None:
-        jobs = _import_by_prefix(hook, name_prefix or "")
+        jobs = _import_by_prefix(hook, name_prefix or "", on_described)
     elif name_prefix:
         raise ParametersError("pipeline_name_prefix and pipeline_names are both given: give one of them.")
     else:
-        jobs = _import_by_name(hook, check_pipeline_names(names))
+        jobs = _import_by_name(hook, check_pipeline_names(names), on_described)
     return sorted(jobs, key=lambda job: job.name)
 
 
-def _import_by_prefix(hook: PolysyncSageMakerHook, prefix: str) -> list[Job]:
+def _import_by_prefix(hook: PolysyncSageMakerHook, prefix: str, on_described: OnDescribed) -> list[Job]:
     # AWS accepts only a prefix that could be a whole name, which "churn-" could not: it gets "churn", and the
     # names that it returns are filtered here.
     aws_prefix = prefix.rstrip("-")
@@ -61,7 +67,7 @@ def _import_by_prefix(hook: PolysyncSageMakerHook, prefix: str) -> list[Job]:
     with _concurrent_calls(hook) as calls:
         listed = hook.list_pipelines(aws_prefix or None, through=calls.call)
         names = (summary.name for summary in listed if summary.name.startswith(prefix))
-        for name, job in _describe_all(hook, calls, names):
+        for name, job in _describe_all(hook, calls, names, on_described):
             if job is None:
                 hook.log.info("Pipeline %s was deleted during the import: skipped.", name)
             else:
@@ -87,9 +93,11 @@ def describe_import(jobs: Sequence[Job]) -> list[str]:
     return lines
 
 
-def _import_by_name(hook: PolysyncSageMakerHook, names: Sequence[str]) -> list[Job]:
+def _import_by_name(
+    hook: PolysyncSageMakerHook, names: Sequence[str], on_described: OnDescribed
+) -> list[Job]:
     with _concurrent_calls(hook) as calls:
-        jobs = dict(_describe_all(hook, calls, names))
+        jobs = dict(_describe_all(hook, calls, names, on_described))
         missing = [name for name, job in jobs.items() if job is None]
         if missing:
             existing = [summary.name for summary in hook.list_pipelines(through=calls.call)]
@@ -127,11 +135,13 @@ def _concurrent_calls(hook: PolysyncSageMakerHook) -> ConcurrentCalls:
 
 
 def _describe_all(
-    hook: PolysyncSageMakerHook, calls: ConcurrentCalls, names: Iterable[str]
+    hook: PolysyncSageMakerHook, calls: ConcurrentCalls, names: Iterable[str], on_described: OnDescribed
 ) -> Iterator[NamedJob]:
     for name, job in calls.map(partial(_describe, hook), names):
         if job and job.parameters_error:
             hook.log.warning("Pipeline %s: its parameters cannot be read: %s", job.name, job.parameters_error)
+        if on_described:
+            on_described(name)
         yield name, job
 
 
@@ -142,10 +152,10 @@ def _describe(hook: PolysyncSageMakerHook, name: str) -> NamedJob:
         if error.error_code == "ResourceNotFound":
             return name, None
         raise
-    return name, _job(pipeline)
+    return name, _job(pipeline, hook.client_region)
 
 
-def _job(pipeline: PipelineDescription) -> Job:
+def _job(pipeline: PipelineDescription, region: str) -> Job:
     parameters: list[DeclaredParameter] = []
     parameters_error = None
     try:
@@ -153,4 +163,10 @@ def _job(pipeline: PipelineDescription) -> Job:
     except ParametersError as error:
         parameters_error = str(error)
     facts = pipeline.model_dump(exclude={"definition"})
-    return Job(**facts, parameters=parameters, parameters_error=parameters_error)
+    return Job(
+        **facts,
+        region=region,
+        definition_digest=definition_digest(pipeline.definition),
+        parameters=parameters,
+        parameters_error=parameters_error,
+    )

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import cached_property, wraps
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
+from polysync_airflow import get_provider_info
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.sdk import (
     AirflowFailException,
@@ -47,7 +48,7 @@ Result = TypeVar("Result")
 Method = TypeVar("Method", bound=Callable[..., Any])
 AfterPoll = Callable[[ExecutionDescription | PolysyncError], None]
 
-DEFAULT_CONNECTION: Final = "polysync_default"
+DEFAULT_CONNECTION: Final = get_provider_info.DEFAULT_CONNECTION
 DEFAULT_POLL_INTERVAL: Final = 30.0
 DEFAULT_TIMEOUT: Final = 7 * 24 * 3600.0
 MAX_TIMEOUT: Final = 10 * 365 * 24 * 3600.0

@@ -3,30 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
 
+from polysync_airflow.exceptions import CatalogueDriftError, ParametersError
+from polysync_airflow.execution.parameters import check_choice
 from polysync_airflow.operators.base import DEFAULT_CONNECTION, PolysyncOperator, apply_retry_policy
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
+
+    from polysync_airflow.execution.pipeline_models import Job
+    from polysync_airflow.jobs.catalogue.models import Catalogue
+
+OnDrift = Literal["fail", "warn"]
+# How many differences the error lists. The log has all of them.
+MAX_LISTED = 20
 
 
 class PolysyncListImportOperator(PolysyncOperator):
     """
     Import SageMaker pipelines as Polysync jobs: the pipelines' properties and their declared parameters.
 
-    Each job is a dict: name, arn, role_arn, display_name, description, created_at, modified_at, last_run_at
-    (ISO 8601 UTC), max_parallel_steps, parameters (name, type, default, enum_values), parameters_error.
+    Each job is a dict: name, arn, region, role_arn, display_name, description, created_at, modified_at,
+    last_run_at (ISO 8601 UTC), max_parallel_steps, definition_digest (``sha256:<hex>``), parameters (name,
+    type, default, enum_values), parameters_error.
     API: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ListPipelines.html and
     API_DescribePipeline.html
 
     :param pipeline_name_prefix: import only pipelines whose names begin with this prefix (templated).
         Default: all pipelines of the region.
     :param pipeline_names: import only these pipelines; each must exist (templated).
+    :param compare_with: path of a catalogue file, which ``polysync jobs import`` has written. The task
+        compares the imported jobs with it, and logs each difference (templated).
+    :param on_drift: what the task does if they differ: ``fail``, without using its retries, or ``warn``, and
+        return the jobs.
     :param polysync_conn_id: Airflow connection of type ``polysync_sagemaker`` or ``aws`` (templated).
     :param region_name: AWS region; overrides the region of the connection (templated).
     :return: the jobs, sorted by name (XCom ``return_value``).
     :raises ParametersError: the arguments contradict each other, or a name does not exist.
+    :raises CatalogueError: the catalogue file cannot be read. AWS was not called.
+    :raises CatalogueDriftError: the jobs differ from the catalogue.
     :raises CredentialsError: the connection is missing or unusable.
     :raises SageMakerApiError: AWS refused a call.
     """
@@ -34,6 +51,7 @@ class PolysyncListImportOperator(PolysyncOperator):
     template_fields: Sequence[str] = (
         "pipeline_name_prefix",
         "pipeline_names",
+        "compare_with",
         "polysync_conn_id",
         "region_name",
     )
@@ -44,14 +62,20 @@ class PolysyncListImportOperator(PolysyncOperator):
         *,
         pipeline_name_prefix: str | None = None,
         pipeline_names: Sequence[str] | XComArg | None = None,
+        compare_with: str | Path | None = None,
+        on_drift: OnDrift = "fail",
         polysync_conn_id: str = DEFAULT_CONNECTION,
         region_name: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        check_choice("on_drift", on_drift, OnDrift)
         self.pipeline_name_prefix = pipeline_name_prefix
         # Airflow replaces an XComArg by the rendered list before it calls execute.
         self.pipeline_names = cast("Sequence[str] | None", pipeline_names)
+        # Airflow renders texts only.
+        self.compare_with = str(compare_with) if isinstance(compare_with, Path) else compare_with
+        self.on_drift = on_drift
         self.polysync_conn_id = polysync_conn_id
         self.region_name = region_name
 
@@ -62,8 +86,42 @@ class PolysyncListImportOperator(PolysyncOperator):
         from polysync_airflow.hooks import PolysyncSageMakerHook
         from polysync_airflow.jobs.importer import describe_import, import_jobs
 
+        catalogue = self._read_catalogue()
         hook = PolysyncSageMakerHook(self.polysync_conn_id, self.region_name, config=RATE_LIMITED_CONFIG)
         jobs = import_jobs(hook, name_prefix=self.pipeline_name_prefix, names=self.pipeline_names)
         for line in describe_import(jobs):
             self.log.info("%s", line)
+        if catalogue is not None:
+            self._compare(catalogue, jobs)
         return [job.model_dump(mode="json") for job in jobs]
+
+    def _read_catalogue(self) -> Catalogue | None:
+        from polysync_airflow.jobs.catalogue.file import read_catalogue
+
+        if self.compare_with is None:
+            return None
+        if not isinstance(self.compare_with, str) or not self.compare_with.strip():
+            raise ParametersError(
+                f"compare_with = {self.compare_with!r:.100} is not valid: give the path of a catalogue file."
+            )
+        return read_catalogue(self.compare_with)
+
+    def _compare(self, catalogue: Catalogue, jobs: Sequence[Job]) -> None:
+        from polysync_airflow.jobs.catalogue.drift import compare, describe_drift
+        from polysync_airflow.jobs.catalogue.models import Scope
+
+        names = None if self.pipeline_names is None else frozenset(self.pipeline_names)
+        found = compare(catalogue, jobs, Scope(self.pipeline_name_prefix or "", names))
+        for drift in found:
+            log = self.log.info if drift.is_note else self.log.warning
+            log("%s", describe_drift(drift))
+        lines = [describe_drift(drift) for drift in found if not drift.is_note]
+        if not lines:
+            self.log.info("The pipelines are as in %s.", self.compare_with)
+        elif self.on_drift == "fail":
+            more = [f"- and {len(lines) - MAX_LISTED:,} more"] if len(lines) > MAX_LISTED else []
+            raise CatalogueDriftError(
+                f"The pipelines differ from {self.compare_with} in {len(lines):,} points. Review them, and "
+                "write the file again with: polysync jobs import --output <file>\n"
+                + "\n".join([*(f"- {line}" for line in lines[:MAX_LISTED]), *more])
+            )

@@ -9,22 +9,30 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Final
 
 from polysync_airflow.airflow_compat.database import dag_run_state, delete_variables, variables_with_prefix
 from polysync_airflow.records.variable_store import KEY_PREFIX, TASK
 
+PROGRAM: Final = "python -m polysync_airflow.records"
 
-def main(arguments: list[str] | None = None) -> int:
+
+def _parser(prog: str = PROGRAM) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=prog, description=__doc__)
+    parser.add_argument("--dag-id", help="only those of one DAG; default: of all DAGs")
+    parser.add_argument("--delete", action="store_true", help="delete them; default: only list them")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None, prog: str = PROGRAM) -> int:
     """
     Run the command, and return its exit code.
 
     :param arguments: the command line; None for that of the process.
+    :param prog: the name of the command in its messages.
     """
-    parser = argparse.ArgumentParser(prog="python -m polysync_airflow.records", description=__doc__)
-    parser.add_argument("--dag-id", help="only those of one DAG; default: of all DAGs")
-    parser.add_argument("--delete", action="store_true", help="delete them; default: only list them")
-    options = parser.parse_args(arguments)
+    options = _parser(prog).parse_args(arguments)
     found = list(_leftovers(options.dag_id))
     for key, state in found:
         print(f"{key}  (DAG run: {state})")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -101,9 +102,11 @@ def test_job_has_all_properties(emulator: EmulatorServer) -> None:
 
     assert job.pop("created_at").endswith("Z")
     assert job.pop("modified_at").endswith("Z")
+    assert re.fullmatch("sha256:[0-9a-f]{64}", job.pop("definition_digest"))
     assert job == {
         "name": "Tuned",
         "arn": "arn:aws:sagemaker:us-east-1:123456789012:pipeline/Tuned",
+        "region": "us-east-1",
         "role_arn": ROLE,
         "display_name": "Tuned-One",
         "description": "For tests",

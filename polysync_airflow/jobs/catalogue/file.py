@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,6 +18,8 @@ from polysync_airflow.jobs.catalogue.models import VERSION, BrokenJob, Catalogue
 
 MAX_BYTES: Final = 64 * 2**20
 MAX_JOBS: Final = 10_000
+# What every alias of YAML begins with. Most files have none in their texts either.
+_ALIAS: Final = re.compile(r"(^|[\s\[{,:-])\*\S", re.MULTILINE)
 WIDTH: Final = 110
 HEADER: Final = """\
 # SageMaker pipelines as jobs, written by: polysync jobs import
@@ -37,10 +40,12 @@ def read_catalogue(path: str | os.PathLike[str]) -> Catalogue:
     content = _parse(Path(path))
     if not isinstance(content, dict) or not isinstance(content.get("jobs"), list):
         raise CatalogueError(f"{path} is not a catalogue: it must have the keys 'version' and 'jobs'.")
-    if content.get("version") != VERSION:
+    version = content.get("version")
+    if type(version) is not int or version != VERSION:
+        other = f"version {version:,}" if type(version) is int else "no version number"
         raise CatalogueError(
-            f"{path} has the version {content.get('version')!r:.50}, and this release reads version "
-            f"{VERSION}. Write the file again: polysync jobs import --output {path}"
+            f"{path} has {other}, and this release reads version {VERSION}. Move the file away, and write it "
+            f"again: polysync jobs import --output {path}"
         )
     if len(content["jobs"]) > MAX_JOBS:
         raise CatalogueError(f"{path} has {len(content['jobs']):,} jobs; the limit is {MAX_JOBS:,}.")
@@ -52,11 +57,21 @@ def _parse(path: Path) -> Any:
         size = path.stat().st_size
         if size > MAX_BYTES:
             raise CatalogueError(f"{path} has {size:,} bytes; the limit is {MAX_BYTES:,}.")
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)  # noqa: S506 # a safe loader
+        text = path.read_text(encoding="utf-8")
+        if _has_alias(text):
+            raise CatalogueError(f"{path} has a YAML alias (*): write the value in its place.")
+        return yaml.load(text, Loader=_LOADER)  # noqa: S506 # a safe loader
     except OSError as error:
         raise CatalogueError(f"{path} cannot be read: {error.strerror}.") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise CatalogueError(f"{path} is not YAML: {clean_text(str(error))}") from None
+
+
+def _has_alias(text: str) -> bool:
+    # A short file with aliases can stand for more values than fit into memory.
+    if not _ALIAS.search(text):
+        return False
+    return any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=_LOADER))
 
 
 def _jobs_of(entries: list[Any]) -> Catalogue:
@@ -91,6 +106,22 @@ def catalogue_text(jobs: Iterable[CatalogueJob]) -> str:
     return HEADER + text
 
 
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """
+    Check that a catalogue can be written, as far as this is known before.
+
+    :param path: the file that is to be written.
+    :raises CatalogueError: it cannot be written.
+    """
+    folder = Path(path).resolve().parent
+    if Path(path).is_dir():
+        raise CatalogueError(f"{path} cannot be written: it is a folder. Give the path of a file.")
+    if not folder.is_dir():
+        raise CatalogueError(f"{path} cannot be written: the folder {folder} does not exist. Create it.")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise CatalogueError(f"{path} cannot be written: this user may not write into the folder {folder}.")
+
+
 def write_catalogue(path: str | os.PathLike[str], jobs: Iterable[CatalogueJob]) -> None:
     """
     Write a catalogue file, whole or not at all.
@@ -99,14 +130,22 @@ def write_catalogue(path: str | os.PathLike[str], jobs: Iterable[CatalogueJob]) 
     :param jobs: the jobs.
     :raises CatalogueError: the file cannot be written.
     """
-    target, text = Path(path), catalogue_text(jobs)
+    text = catalogue_text(jobs)
     try:
+        # A symbolic link stays one.
+        target = Path(path).resolve()
         with tempfile.NamedTemporaryFile(
             "w", encoding="utf-8", dir=target.parent, prefix=f".{target.name}.", delete=False
         ) as file:
-            file.write(text)
-        # The file mode of a new file, not that of a temporary one, which only its owner may read.
-        Path(file.name).chmod(target.stat().st_mode if target.exists() else 0o644)
-        Path(file.name).replace(target)
+            temporary = Path(file.name)
+            try:
+                file.write(text)
+                file.close()
+                # The file mode of a new file, not that of a temporary one, which only its owner may read.
+                temporary.chmod(target.stat().st_mode if target.exists() else 0o644)
+                temporary.replace(target)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
     except OSError as error:
         raise CatalogueError(f"{path} cannot be written: {error.strerror}.") from None

@@ -79,6 +79,35 @@ class Catalogue(NamedTuple):
     broken: list[BrokenJob]
 
 
+class Scope(NamedTuple):
+    """
+    Which pipelines an import has asked AWS for. Only these can be compared with a catalogue.
+
+    ::
+
+        "churn-daily" in Scope(prefix="churn-")
+
+    :param prefix: pipelines whose names begin with it; empty for all.
+    :param names: these pipelines only; None for all.
+    """
+
+    prefix: str = ""
+    names: frozenset[str] | None = None
+
+    def __contains__(self, name: object) -> bool:
+        """Return whether a pipeline of this name is asked for."""
+        named = self.names is None or name in self.names
+        return named and isinstance(name, str) and name.startswith(self.prefix)
+
+    def has_entry(self, broken: BrokenJob) -> bool:
+        """
+        Return whether a broken entry belongs to the scope. One without a name belongs to all pipelines only.
+
+        :param broken: the entry.
+        """
+        return self == Scope() or broken.name in self
+
+
 def as_entry(job: CatalogueJob) -> dict[str, Any]:
     """
     Return a job as plain data for the file, without members that are empty.

@@ -1,0 +1,58 @@
+"""Runs a command line, and turns errors into exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from polysync_airflow.cli.delegated import DELEGATED, run_delegated
+from polysync_airflow.cli.jobs import check_command, diff_command, import_command
+from polysync_airflow.cli.output import ERROR, INTERRUPTED, OK, write_error
+from polysync_airflow.cli.parser import make_parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """
+    Run a command line.
+
+    :param arguments: the arguments; None for those of the process.
+    :return: the exit code: 0, 1 for a drift or a failed check, 2 for an error.
+    """
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        if arguments and arguments[0] in DELEGATED:
+            return run_delegated(arguments[0], arguments[1:])
+        parser = make_parser({name: command.purpose for name, command in DELEGATED.items()})
+        options = parser.parse_args(arguments)
+        if options.command is None:
+            parser.print_help()
+            return OK
+        return _run(_command(options), options)
+    except KeyboardInterrupt:
+        write_error("interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Python writes the rest at exit: https://docs.python.org/3/library/signal.html#note-on-sigpipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ERROR
+
+
+def _command(options: argparse.Namespace) -> Callable[[argparse.Namespace], int]:
+    if options.command == "check":
+        return check_command
+    return import_command if options.jobs_command == "import" else diff_command
+
+
+def _run(command: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
+    # The command has imported Airflow by then, so this costs nothing.
+    try:
+        return command(options)
+    except Exception as error:
+        from polysync_airflow.airflow_compat.sdk import AirflowException
+
+        if not isinstance(error, AirflowException):
+            raise
+        write_error(error)
+        return ERROR

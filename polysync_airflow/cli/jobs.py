@@ -1,0 +1,150 @@
+"""The commands that need a connection: ``polysync jobs import``, ``polysync jobs diff`` and ``polysync check``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from polysync_airflow.cli.output import (
+    FAILED,
+    OK,
+    logs_to_stderr,
+    progress,
+    result_console,
+    write_message,
+    write_result,
+)
+
+if TYPE_CHECKING:
+    from polysync_airflow.execution.pipeline_models import Job
+    from polysync_airflow.hooks import PolysyncSageMakerHook
+    from polysync_airflow.jobs.catalogue.drift import Drift
+    from polysync_airflow.jobs.catalogue.entries import Update
+
+# How many names a line of the summary lists.
+MAX_NAMES = 20
+
+
+def import_command(options: argparse.Namespace) -> int:
+    """
+    Write a catalogue of the pipelines that exist.
+
+    :param options: the options of ``polysync jobs import``.
+    :return: the exit code.
+    """
+    with logs_to_stderr():
+        from polysync_airflow.jobs.catalogue.entries import check_broken_entries, update_catalogue
+        from polysync_airflow.jobs.catalogue.file import (
+            catalogue_text,
+            check_writable,
+            read_catalogue,
+            write_catalogue,
+        )
+        from polysync_airflow.jobs.catalogue.models import Scope
+        from polysync_airflow.jobs.importer import describe_import
+
+        scope, before = Scope(options.prefix), None
+        if options.output:
+            # Before AWS is called, since an import of a large account takes minutes.
+            check_writable(options.output)
+            before = read_catalogue(options.output) if options.output.exists() else None
+            check_broken_entries(before, scope)
+        jobs = _imported(options)
+        update = update_catalogue(before, jobs, scope)
+        for line in describe_import(jobs)[1:]:
+            write_message(line)
+    if options.output:
+        write_catalogue(options.output, update.jobs)
+    else:
+        write_result(catalogue_text(update.jobs))
+    _write_summary(update, str(options.output or "stdout"))
+    return OK
+
+
+def _write_summary(update: Update, target: str) -> None:
+    for broken in update.replaced:
+        write_message(f"Replaced the entry {broken.name}, whose descriptions are lost: {broken.problem}")
+    for title, names in (("Added", update.added), ("Changed", update.changed), ("Removed", update.removed)):
+        if names:
+            more = f" and {len(names) - MAX_NAMES:,} more" if len(names) > MAX_NAMES else ""
+            write_message(f"{title}: {', '.join(names[:MAX_NAMES])}{more}")
+    write_message(
+        f"{target}: {len(update.jobs):,} jobs ({len(update.added):,} added, {len(update.changed):,} changed, "
+        f"{len(update.removed):,} removed, {len(update.unchanged):,} unchanged)"
+    )
+
+
+def diff_command(options: argparse.Namespace) -> int:
+    """
+    Compare a catalogue with the pipelines that exist.
+
+    :param options: the options of ``polysync jobs diff``.
+    :return: the exit code: 1 for a drift.
+    """
+    with logs_to_stderr():
+        from polysync_airflow.jobs.catalogue.drift import compare, drift_as_json, has_drift
+        from polysync_airflow.jobs.catalogue.file import read_catalogue
+        from polysync_airflow.jobs.catalogue.models import Scope
+
+        catalogue = read_catalogue(options.catalogue)
+        jobs = _imported(options)
+        found = compare(catalogue, jobs, Scope(options.prefix))
+    if options.format == "json":
+        content = drift_as_json(found, compared=len(jobs), strict=options.strict)
+        write_result(json.dumps(content, indent=2) + "\n")
+    elif found:
+        _write_table(found)
+    failed = has_drift(found, strict=options.strict)
+    counted = sum(options.strict or not drift.is_note for drift in found)
+    verdict = f"{counted:,} differences" if failed else "no drift"
+    write_message(f"{options.catalogue}: {verdict}; {len(jobs):,} pipelines compared")
+    return FAILED if failed else OK
+
+
+def _write_table(found: Sequence[Drift]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from polysync_airflow.jobs.catalogue.drift import change_text
+
+    table = Table(show_lines=False)
+    for title in ("Job", "Parameter", "Kind", "Change", "Breaking"):
+        table.add_column(title, overflow="fold")
+    for drift in found:
+        breaking = "yes" if drift.breaking else "no"
+        row = (drift.job, drift.parameter or "", drift.kind, change_text(drift), breaking)
+        # As plain texts: any user who may create a pipeline chooses the names.
+        table.add_row(*map(Text, row), style="red" if drift.breaking else None)
+    result_console().print(table)
+
+
+def check_command(options: argparse.Namespace) -> int:
+    """
+    Test a connection.
+
+    :param options: the options of ``polysync check``.
+    :return: the exit code: 1 if the connection cannot be used.
+    """
+    with logs_to_stderr():
+        usable, report = _hook(options).test_connection()
+    write_result(report.replace(" -- ", "\n") + "\n")
+    return OK if usable else FAILED
+
+
+def _imported(options: argparse.Namespace) -> list[Job]:
+    from polysync_airflow.jobs.importer import import_jobs
+
+    hook = _hook(options)
+    with progress("Pipelines described:") as on_described:
+        return import_jobs(hook, name_prefix=options.prefix, on_described=on_described)
+
+
+def _hook(options: argparse.Namespace) -> PolysyncSageMakerHook:
+    from polysync_airflow.airflow_compat.database import use_connections_of_the_database
+    from polysync_airflow.aws.sessions import RATE_LIMITED_CONFIG
+    from polysync_airflow.hooks import PolysyncSageMakerHook
+
+    use_connections_of_the_database()
+    return PolysyncSageMakerHook(options.conn_id, options.region, config=RATE_LIMITED_CONFIG)

@@ -1,0 +1,239 @@
+"""
+Compares the jobs of a catalogue with the pipelines that exist. Pure.
+
+It compares what a start depends on: which pipelines exist, and which parameters they declare. It compares
+neither descriptions nor ARNs and regions, so that one catalogue can be compared with several accounts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final, Literal, NamedTuple, get_args
+
+from polysync_airflow.execution.parameter_types import typed_value
+from polysync_airflow.execution.pipeline_models import DeclaredParameter, Job
+from polysync_airflow.execution.texts import clean_text
+from polysync_airflow.jobs.catalogue.models import Catalogue, CatalogueJob, Scope
+
+Value = str | int | float | bool | list[str] | None
+# In the order in which the differences of a job are listed.
+Kind = Literal[
+    "broken_entry",
+    "pipeline_removed",
+    "unreadable",
+    "required_parameter_added",
+    "parameter_removed",
+    "type_changed",
+    "default_removed",
+    "enum_changed",
+    "pipeline_added",
+    "parameter_added",
+    "default_changed",
+    "definition_changed",
+]
+KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
+# Digests are the same in every release, so this form of the JSON output has a version of its own.
+JSON_VERSION: Final = 1
+MAX_SHOWN: Final = 120
+
+
+class Drift(NamedTuple):
+    """
+    A difference between a catalogue and the pipelines that exist.
+
+    :param job: name of the job.
+    :param kind: what differs.
+    :param parameter: name of the parameter; None if the difference is not about one.
+    :param before: what the catalogue has: a type, default value, enum values, digest or problem.
+    :param after: what AWS has.
+    :param breaking: whether a start that was right for the catalogue can fail now.
+    """
+
+    job: str
+    kind: Kind
+    parameter: str | None = None
+    before: Value = None
+    after: Value = None
+    breaking: bool = False
+
+    @property
+    def is_note(self) -> bool:
+        """Whether it is a note only: the definition differs, but not in what a start depends on."""
+        return self.kind == "definition_changed"
+
+
+def compare(catalogue: Catalogue, jobs: Sequence[Job], scope: Scope) -> list[Drift]:
+    """
+    Return the differences between a catalogue and the pipelines that exist.
+
+    They are sorted by job. In a job, those that break a start come first.
+
+    :param catalogue: the catalogue.
+    :param jobs: the imported jobs.
+    :param scope: which jobs were imported. Other jobs of the catalogue are not compared.
+    """
+    before = {job.name: job for job in catalogue.jobs if job.name in scope}
+    after = {job.name: job for job in jobs}
+    broken = [entry for entry in catalogue.broken if scope.has_entry(entry)]
+    found = [Drift(entry.name, "broken_entry", before=entry.problem, breaking=True) for entry in broken]
+    known = before.keys() | {entry.name for entry in broken}
+    found += [Drift(name, "pipeline_removed", breaking=True) for name in before.keys() - after.keys()]
+    found += [Drift(name, "pipeline_added") for name in after.keys() - known]
+    for name in before.keys() & after.keys():
+        found += _compare_job(before[name], after[name])
+    return sorted(found, key=_order)
+
+
+def has_drift(found: Sequence[Drift], *, strict: bool = False) -> bool:
+    """
+    Return whether differences count as drift.
+
+    :param found: the differences.
+    :param strict: count notes too.
+    """
+    return any(strict or not drift.is_note for drift in found)
+
+
+def describe_drift(drift: Drift) -> str:
+    """
+    Return a difference as one line of text.
+
+    :param drift: the difference.
+    """
+    subject = drift.job if drift.parameter is None else f"{drift.job}, parameter {drift.parameter}"
+    breaking = " (breaking)" if drift.breaking else ""
+    return clean_text(f"{subject}: {change_text(drift)}{breaking}", 1000).replace("\n", " ")
+
+
+def change_text(drift: Drift) -> str:
+    """
+    Return what has changed, without the names of the job and the parameter.
+
+    :param drift: the difference.
+    """
+    return _TEXTS[drift.kind].format(before=shown(drift.before), after=shown(drift.after))
+
+
+def drift_as_json(found: Sequence[Drift], *, compared: int, strict: bool) -> dict[str, Any]:
+    """
+    Return differences as plain data. Later releases may add keys.
+
+    :param found: the differences.
+    :param compared: how many pipelines were compared.
+    :param strict: whether notes count as drift.
+    """
+    return {
+        "version": JSON_VERSION,
+        "drift": has_drift(found, strict=strict),
+        "compared": compared,
+        "changes": [drift._asdict() for drift in found],
+    }
+
+
+def shown(value: Value) -> str:
+    """
+    Return a value as a text for people; a long one is cut.
+
+    :param value: the value.
+    """
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return clean_text("nothing" if value is None else text, MAX_SHOWN).replace("\n", " ")
+
+
+_TEXTS: Final[dict[Kind, str]] = {
+    "broken_entry": "the entry of the catalogue is not valid: {before}",
+    "pipeline_removed": "the pipeline does not exist any more",
+    "unreadable": "the parameters cannot be read any more: {after}",
+    "required_parameter_added": "a new parameter without a default: {after}",
+    "parameter_removed": "the parameter does not exist any more; it was {before}",
+    "type_changed": "the type was {before}, and is {after}",
+    "default_removed": "the default was {before}; a value is required now",
+    "enum_changed": "the allowed values were {before}, and are {after}",
+    "pipeline_added": "the catalogue does not have this pipeline",
+    "parameter_added": "a new parameter: {after}",
+    "default_changed": "the default was {before}, and is {after}",
+    "definition_changed": "the definition has changed, but not the parameters",
+}
+
+
+def _order(drift: Drift) -> tuple[Any, ...]:
+    return drift.job, not drift.breaking, KINDS.index(drift.kind), drift.parameter or "", shown(drift.before)
+
+
+def _compare_job(before: CatalogueJob, after: Job) -> list[Drift]:
+    found = list(_compare_parameters(before, after))
+    digests = (before.definition_digest, after.definition_digest)
+    if not found and None not in digests and digests[0] != digests[1]:
+        found = [Drift(before.name, "definition_changed", None, *digests)]
+    return found
+
+
+def _compare_parameters(before: CatalogueJob, after: Job) -> Iterator[Drift]:
+    job = before.name
+    if after.parameters_error is not None:
+        # A catalogue that says so too has been reviewed with it.
+        if before.parameters_error is None:
+            yield Drift(job, "unreadable", after=after.parameters_error, breaking=True)
+        return
+    old: dict[str, DeclaredParameter] = {each.name: each for each in before.parameters}
+    new = {each.name: each for each in after.parameters}
+    for name in old.keys() - new.keys():
+        yield Drift(job, "parameter_removed", name, _declaration(old[name]), None, breaking=True)
+    for name in new.keys() - old.keys():
+        required = new[name].default is None
+        kind: Kind = "required_parameter_added" if required else "parameter_added"
+        yield Drift(job, kind, name, None, _declaration(new[name]), breaking=required)
+    for name in old.keys() & new.keys():
+        for check in _CHECKS:
+            drift = check(job, old[name], new[name])
+            if drift:
+                yield drift
+
+
+def _declaration(parameter: DeclaredParameter) -> str:
+    default = "" if parameter.default is None else f" = {shown(parameter.default)}"
+    return f"{parameter.type}{default}"
+
+
+def _type(job: str, old: DeclaredParameter, new: DeclaredParameter) -> Drift | None:
+    if old.type == new.type:
+        return None
+    return Drift(job, "type_changed", new.name, old.type, new.type, breaking=True)
+
+
+def _default(job: str, old: DeclaredParameter, new: DeclaredParameter) -> Drift | None:
+    if new.default is None and old.default is not None:
+        return Drift(job, "default_removed", new.name, old.default, None, breaking=True)
+    if old.type != new.type:
+        # The values 5 and "5" are the same one, of the two types.
+        same = str(old.default) == str(new.default)
+    else:
+        same = _comparable(old) == _comparable(new)
+    return None if same else Drift(job, "default_changed", new.name, old.default, new.default)
+
+
+def _comparable(parameter: DeclaredParameter) -> tuple[bool, Any]:
+    # As AWS reads it: the default 6 of a Float is the same as 6.0. For Python, True is the same as 1.
+    value: Any = parameter.default
+    try:
+        value = typed_value(parameter, value)
+    except ValueError:
+        pass
+    return isinstance(value, bool), value
+
+
+def _enum(job: str, old: DeclaredParameter, new: DeclaredParameter) -> Drift | None:
+    before, after = set(old.enum_values or ()), set(new.enum_values or ())
+    if before == after:
+        return None
+    # More values, or no limit any more, break nothing.
+    breaking = bool(after) and (not before or not before <= after)
+    return Drift(job, "enum_changed", new.name, old.enum_values, new.enum_values, breaking=breaking)
+
+
+_CHECKS: Final[tuple[Callable[[str, DeclaredParameter, DeclaredParameter], Drift | None], ...]] = (
+    _type,
+    _default,
+    _enum,
+)

@@ -274,7 +274,7 @@ class PolysyncBaseHook(AwsBaseHook):
 
     @property
     def client_region(self) -> str:
-        """The AWS region of the client: that of the operator, of the connection, or of the host's settings."""
+        """The AWS region of the client: that of the operator, of the connection, or of the host."""
         return str(self._signed_in_client.meta.region_name)
 
     @property

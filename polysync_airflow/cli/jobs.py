@@ -1,4 +1,4 @@
-"""The commands that need a connection: ``polysync jobs import``, ``polysync jobs diff`` and ``polysync check``."""
+"""The commands that need a connection: ``jobs import``, ``jobs diff`` and ``check``."""
 
 from __future__ import annotations
 

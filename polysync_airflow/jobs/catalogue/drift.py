@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, Final, Literal, NamedTuple, get_args
 
 from polysync_airflow.execution.parameter_types import typed_value
@@ -216,10 +217,8 @@ def _default(job: str, old: DeclaredParameter, new: DeclaredParameter) -> Drift 
 def _comparable(parameter: DeclaredParameter) -> tuple[bool, Any]:
     # As AWS reads it: the default 6 of a Float is the same as 6.0. For Python, True is the same as 1.
     value: Any = parameter.default
-    try:
+    with suppress(ValueError):
         value = typed_value(parameter, value)
-    except ValueError:
-        pass
     return isinstance(value, bool), value
 
 

@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from polysync_airflow.cli.output import ERROR, OK, write_error
+from polysync_airflow.cli.output import OK
 
 
 class Delegated(NamedTuple):
@@ -15,18 +15,16 @@ class Delegated(NamedTuple):
 
     :param module: the module. Its function ``main`` takes the arguments and ``prog``.
     :param purpose: what the command is for.
-    :param extra: the extra of the package that it needs; None if it needs none.
     """
 
     module: str
     purpose: str
-    extra: str | None = None
 
 
 DELEGATED: Final = {
     "iam": Delegated("polysync_airflow.iam", "print IAM policies"),
     "records": Delegated("polysync_airflow.records.__main__", "list and delete records of past DAG runs"),
-    "emulator": Delegated("polysync_airflow.emulator.__main__", "run a local SageMaker endpoint", "emulator"),
+    "emulator": Delegated("polysync_airflow.emulator.__main__", "run a local SageMaker endpoint"),
 }
 
 
@@ -38,16 +36,6 @@ def run_delegated(name: str, arguments: Sequence[str]) -> int:
     :param arguments: its arguments.
     :return: the exit code.
     """
-    command = DELEGATED[name]
-    try:
-        module = importlib.import_module(command.module)
-    except ModuleNotFoundError as error:
-        if command.extra is None or (error.name or "").startswith("polysync_airflow"):
-            raise
-        write_error(
-            f"polysync {name} needs the Python package {error.name}. "
-            f"Install it with: pip install 'polysync-airflow[{command.extra}]'"
-        )
-        return ERROR
+    module = importlib.import_module(DELEGATED[name].module)
     status: int | None = module.main(arguments, prog=f"polysync {name}")
     return OK if status is None else status

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 import pytest
 
 from polysync_airflow.exceptions import ParametersError
-from polysync_airflow.execution.definition import declared_parameters
+from polysync_airflow.execution.definition import declared_parameters, definition_digest
 
 
 @pytest.mark.parametrize(
@@ -44,3 +45,27 @@ def test_parameter_without_a_type_is_a_string() -> None:
     (parameter,) = declared_parameters(json.dumps({"Parameters": [{"Name": "P", "DefaultValue": "x"}]}))
 
     assert (parameter.type, parameter.default) == ("String", "x")
+
+
+def test_digest_is_that_of_the_canonical_json() -> None:
+    """White space and the order of keys do not change it; the order of a list, and a value, do."""
+    text = '{"Steps": [1, {"b": 1.0, "a": "\\u00fc"}], "Parameters": []}'
+    canonical = '{"Parameters":[],"Steps":[1,{"a":"\\u00fc","b":1.0}]}'
+
+    digest = definition_digest(text)
+
+    assert digest == f"sha256:{hashlib.sha256(canonical.encode()).hexdigest()}"
+    assert definition_digest(canonical) == digest
+    assert definition_digest(text.replace("\\u00fc", "ü")) == digest
+    assert definition_digest(text.replace("1.0", "2.0")) != digest
+
+
+@pytest.mark.parametrize("definition", [None, "", "{", "[" * 100_000, '{"a": ' + "9" * 5000 + "}"])
+def test_text_that_is_not_json_has_no_digest(definition: str | None) -> None:
+    """A definition that cannot be read has no digest, and is no error."""
+    assert definition_digest(definition) is None
+
+
+def test_lone_surrogates_have_a_digest() -> None:
+    """JSON can have half a character, which UTF-8 cannot encode."""
+    assert str(definition_digest('{"a": "\\ud800"}')).startswith("sha256:")

@@ -188,7 +188,8 @@ def references(value: Any) -> Iterator[str]:
 def _parameters(entries: Any) -> dict[str, Parameter]:
     parameters: dict[str, Parameter] = {}
     for entry in _objects(entries, "Parameters"):
-        name, kind = entry.get("Name"), entry.get("Type")
+        # AWS's schema of definitions: a parameter without a type is a String.
+        name, kind = entry.get("Name"), entry.get("Type", "String")
         if not isinstance(name, str) or not name:
             raise DefinitionError("a parameter has no 'Name'")
         if kind not in PARAMETER_TYPES:

@@ -61,3 +61,8 @@ def test_parameters_are_parsed() -> None:
     parsed = parse(json.dumps({"Version": "2020-12-01", "Parameters": [entry], "Steps": [step("A")]}))
     assert parsed.parameters["P"].enum == (1, 2)
     assert parsed.parameters["P"].default == 1
+
+
+def test_parameter_without_a_type_is_a_string() -> None:
+    """AWS's schema of definitions has this default."""
+    assert parse(definition(step("A"), parameters=({"Name": "P"},))).parameters["P"].type == "String"

@@ -1,0 +1,1 @@
+"""Tests of the command line, with the emulator at the other end."""

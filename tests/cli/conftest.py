@@ -1,0 +1,58 @@
+"""Runs ``polysync`` in this process, with the connection ``polysync_default`` to the emulator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import pytest
+
+from polysync_airflow.aws import rate_limiter
+from polysync_airflow.cli import main
+from polysync_airflow.emulator import EmulatorServer
+from tests.conftest import connection
+
+
+class Result(NamedTuple):
+    """
+    The outcome of a command.
+
+    :param code: the exit code.
+    :param out: what it has written to stdout.
+    :param err: what it has written to stderr.
+    """
+
+    code: object
+    out: str
+    err: str
+
+    @property
+    def error(self) -> str:
+        """The last line of stderr."""
+        return self.err.splitlines()[-1]
+
+
+Polysync = Callable[..., Result]
+
+
+@pytest.fixture
+def polysync(
+    emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Polysync:
+    """Return a function that runs ``polysync`` with arguments."""
+    url = emulator.endpoint_url
+    value = connection(endpoint_url=url, sts_endpoint_url=url)
+    monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", value)
+    # The command sets it for its process.
+    monkeypatch.setenv("_AIRFLOW_PROCESS_CONTEXT", "server")
+    monkeypatch.setattr(rate_limiter, "_RATE_LIMITERS", {})
+
+    def run(*arguments: object) -> Result:
+        capsys.readouterr()
+        try:
+            code: object = main([str(argument) for argument in arguments])
+        except SystemExit as end:
+            code = end.code
+        return Result(code, *capsys.readouterr())
+
+    return run

@@ -1,0 +1,228 @@
+"""The command line as a whole: help, usage errors, the commands of other modules, and what a process writes."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from polysync_airflow import __version__, cli
+from polysync_airflow.cli.delegated import DELEGATED
+from polysync_airflow.emulator import EmulatorServer
+from tests.cli.conftest import Polysync
+
+COMMAND = [sys.executable, "-m", "polysync_airflow.cli"]
+ROOT = Path(__file__).parents[2]
+
+
+def test_help_and_version(polysync: Polysync) -> None:
+    """Without arguments the help is printed, which names every command."""
+    bare, asked, version = polysync(), polysync("--help"), polysync("--version")
+
+    assert (bare.code, bare.out) == (0, asked.out)
+    assert all(f"  {name} " in bare.out for name in ("jobs", "check", *DELEGATED))
+    assert (version.code, version.out) == (0, f"polysync-airflow {__version__}\n")
+
+
+def test_console_script_is_this_function() -> None:
+    """The script ``polysync`` of the package calls the function that these tests call."""
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+
+    module, _, name = scripts["polysync"].partition(":")
+    assert (module, getattr(cli, name)) == (cli.__name__, cli.main)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nonsense"], "invalid choice: 'nonsense'"),
+        (["jobs"], "the following arguments are required: COMMAND"),
+        (["jobs", "diff"], "the following arguments are required: FILE"),
+        (["jobs", "diff", "a", "--format", "xml"], "invalid choice: 'xml'"),
+        (["jobs", "import", "--out", "x"], "unrecognized arguments: --out x"),
+    ],
+)
+def test_usage_errors_are_one_line(arguments: list[str], message: str, polysync: Polysync) -> None:
+    """A wrong command line has exit code 2, and one line on stderr."""
+    result = polysync(*arguments)
+
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith("error: polysync")
+    assert message in result.err
+    assert result.err.count("\n") == 1
+
+
+def test_help_needs_neither_airflow_nor_boto3() -> None:
+    """The command line is imported, and answers --help, without what takes a second to import."""
+    code = (
+        "import sys; from polysync_airflow.cli import main\n"
+        "try: main(['jobs', 'import', '--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = ('airflow', 'boto3', 'botocore', 'moto', 'pydantic', 'yaml')\n"
+        "print([name for name in heavy if name in sys.modules], file=sys.stderr)\n"
+    )
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert process.stderr.splitlines()[-1] == "[]"
+    assert "--output" in process.stdout
+
+
+def test_iam_is_the_module(polysync: Polysync) -> None:
+    """``polysync iam`` prints what ``python -m polysync_airflow.iam`` prints."""
+    arguments = ["policy", "--account", "123456789012", "--region", "eu-central-1", "--pipeline", "churn"]
+    module = [sys.executable, "-m", "polysync_airflow.iam", *arguments]
+
+    result = polysync("iam", *arguments)
+
+    assert (result.code, result.out) == (
+        0,
+        subprocess.run(module, capture_output=True, text=True, check=True).stdout,
+    )
+    assert "polysync iam policy" in polysync("iam", "policy", "--help").out
+    assert polysync("iam", "policy").code == 2
+    assert polysync("iam", "trust", "--help").code == 0
+
+
+def test_records_are_the_module(polysync: Polysync, airflow_database: None) -> None:
+    """``polysync records`` reads Airflow's database."""
+    result = polysync("records", "--dag-id", "none")
+
+    assert (result.code, result.out) == (0, "0 Variables.\n")
+    assert "polysync records" in polysync("records", "--help").out
+
+
+def test_emulator_runs() -> None:
+    """``polysync emulator`` serves until it gets SIGTERM, with the options of the module."""
+    command = [
+        *COMMAND,
+        "emulator",
+        "--port",
+        "0",
+        "--definitions",
+        str(ROOT / "example_dags" / "definitions"),
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        line = process.stdout.readline()
+        process.terminate()
+        rest = process.stdout.read()
+
+    assert line.startswith("SageMaker emulator on http://127.0.0.1:")
+    assert "abalone" in rest
+    assert process.returncode == 0
+
+
+def test_check_reports_identity_and_permissions(polysync: Polysync) -> None:
+    """``polysync check`` shows who signs in and what is granted, one fact in a line."""
+    result = polysync("check")
+
+    lines = result.out.splitlines()
+    assert result.code == 0
+    assert lines[0].startswith("Signed in as arn:aws:")
+    assert "ListPipelines: granted" in lines
+    assert "StartPipelineExecution: granted" in lines
+
+
+def test_check_fails_without_a_permission(polysync: Polysync, emulator: EmulatorServer) -> None:
+    """A required action that is denied has exit code 1, and the statement that allows it."""
+    emulator.control.add_fault("error", "StartPipelineExecution", code="AccessDeniedException", message="no")
+
+    result = polysync("check")
+
+    assert result.code == 1
+    assert "StartPipelineExecution: denied" in result.out
+    assert '"sagemaker:StartPipelineExecution"' in result.out
+
+
+def test_check_of_a_missing_connection_fails(polysync: Polysync) -> None:
+    """A connection that does not exist is a failed check."""
+    result = polysync("check", "--conn-id", "missing")
+
+    assert result.code == 1
+    assert "'missing': there is no such connection" in result.out
+
+
+def test_interruption_is_one_line(polysync: Polysync, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C ends a command with one line and the exit code of shells."""
+
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("polysync_airflow.jobs.importer.import_jobs", interrupt)
+    result = polysync("jobs", "import")
+
+    assert (result.code, result.err) == (130, "error: interrupted\n")
+
+
+def test_stdout_of_a_process_has_the_result_only(
+    polysync: Polysync, emulator: EmulatorServer, tmp_path: Path
+) -> None:
+    """Airflow's loggers, which write to stdout, do not get into the YAML and the JSON."""
+    emulator.control.add_fault("throttle", "DescribePipeline", count=2)
+    path = tmp_path / "jobs.yaml"
+
+    imported = subprocess.run([*COMMAND, "jobs", "import"], capture_output=True, text=True, check=True)
+    path.write_text(imported.stdout)
+    diff = subprocess.run(
+        [*COMMAND, "jobs", "diff", str(path), "--format", "json"], capture_output=True, text=True, check=True
+    )
+
+    assert len(yaml.safe_load(imported.stdout)["jobs"]) == 5
+    assert imported.stdout.startswith("# SageMaker pipelines as jobs")
+    assert "ThrottlingException" in imported.stderr
+    assert json.loads(diff.stdout)["drift"] is False
+
+
+def test_closed_pipe_is_no_traceback(polysync: Polysync) -> None:
+    """A reader that ends early, such as ``head``, leaves no traceback."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    process = subprocess.run(
+        [*COMMAND, "jobs", "import"], stdout=writing, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(writing)
+
+    assert process.returncode == 2
+    assert "Traceback" not in process.stderr
+
+
+def test_progress_is_for_terminals_only(polysync: Polysync, tmp_path: Path) -> None:
+    """On a terminal, stderr counts the pipelines; in a pipe, it does not."""
+    command = [*COMMAND, "jobs", "import", "--output", str(tmp_path / "jobs.yaml")]
+    piped = subprocess.run(command, capture_output=True, text=True, check=True)
+
+    master, slave = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=slave, env=environment) as process:
+        os.close(slave)
+        shown = b""
+        while True:
+            try:
+                shown += os.read(master, 4096)
+            except OSError:
+                # Linux reports the end of a terminal in this way.
+                break
+    os.close(master)
+
+    assert process.returncode == 0
+    assert "Pipelines described" not in piped.stderr
+    assert b"Pipelines described: 5" in shown
+
+
+def test_help_is_fast() -> None:
+    """The help takes a fraction of the time that importing Airflow takes."""
+    seconds = []
+    for code in ("from polysync_airflow.cli import main; main(['--version'])", "import airflow.sdk"):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+        seconds.append(time.perf_counter() - start)
+
+    assert seconds[0] < seconds[1]

@@ -1,0 +1,192 @@
+"""``polysync jobs import``: what the catalogue has, what is kept, and errors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from polysync_airflow.emulator import EmulatorServer
+from polysync_airflow.jobs.catalogue.file import read_catalogue
+from tests.cli.conftest import Polysync
+from tests.jobs.catalogue.builders import ARN_TEXT, STEPS, definitions, delete_pipelines, put_pipelines
+
+PLAIN = {"Version": "2020-12-01", "Steps": STEPS}
+
+
+def test_catalogue_on_stdout_is_all_that_stdout_has(polysync: Polysync) -> None:
+    """Without --output the catalogue is on stdout, and everything else on stderr."""
+    result = polysync("jobs", "import")
+
+    assert result.code == 0
+    assert [job["name"] for job in yaml.safe_load(result.out)["jobs"]] == [
+        "abalone",
+        "callback-lambda",
+        "churn-tuning",
+        "fanout",
+        "scoring-required-params",
+    ]
+    assert result.out.startswith("# SageMaker pipelines as jobs")
+    assert "abalone needs a value for: InputDataUrl" in result.err
+    assert result.error == "stdout: 5 jobs (5 added, 0 changed, 0 removed, 0 unchanged)"
+
+
+def test_second_import_writes_the_same_text(
+    polysync: Polysync, tmp_path: Path, emulator: EmulatorServer
+) -> None:
+    """72 different definitions give the same file each time, and no drift."""
+    put_pipelines(emulator, definitions())
+    path = tmp_path / "jobs.yaml"
+
+    first = polysync("jobs", "import", "--output", path)
+    text = path.read_text()
+    second = polysync("jobs", "import", "--output", path)
+    diff = polysync("jobs", "diff", path, "--strict")
+
+    assert first.error == f"{path}: 77 jobs (77 added, 0 changed, 0 removed, 0 unchanged)"
+    assert second.error == f"{path}: 77 jobs (0 added, 0 changed, 0 removed, 77 unchanged)"
+    assert (first.out, path.read_text()) == ("", text)
+    assert (diff.code, diff.out) == (0, "")
+
+
+def test_every_declaration_is_in_the_file(
+    polysync: Polysync, tmp_path: Path, emulator: EmulatorServer
+) -> None:
+    """The names, types, defaults and enum values of 72 definitions are in the file, with their types."""
+    put_pipelines(emulator, definitions())
+    path = tmp_path / "jobs.yaml"
+
+    polysync("jobs", "import", "--output", path, "--prefix", "team")
+
+    written = {job.name: job.parameters for job in read_catalogue(path).jobs}
+    declared = {name: content.get("Parameters", []) for name, content in definitions().items()}
+    assert {
+        name: [(p.name, p.type, repr(p.default), p.enum_values) for p in found]
+        for name, found in written.items()
+    } == {
+        name: [
+            (p["Name"], p.get("Type", "String"), repr(p.get("DefaultValue")), p.get("EnumValues"))
+            for p in found
+        ]
+        for name, found in declared.items()
+    }
+
+
+def test_descriptions_of_people_are_kept(
+    polysync: Polysync, tmp_path: Path, emulator: EmulatorServer
+) -> None:
+    """What people write into the file stays when the pipeline changes."""
+    path = tmp_path / "jobs.yaml"
+    polysync("jobs", "import", "--output", path, "--prefix", "abalone")
+    text = path.read_text()
+    text = text.replace("  region:", "  description: Predicts ages\n  region:")
+    text = text.replace("  - name: InputDataUrl\n", "  - name: InputDataUrl\n    description: A CSV file\n")
+    path.write_text(text)
+    added = {"Name": "New", "Type": "Integer", "DefaultValue": 1}
+    parameters = [added, {"Name": "InputDataUrl", "Type": "String"}]
+    put_pipelines(emulator, {"abalone": {**PLAIN, "Parameters": parameters}}, update=True)
+
+    result = polysync("jobs", "import", "--output", path)
+
+    (job, *_) = read_catalogue(path).jobs
+    assert job.description == "Predicts ages"
+    assert [(p.name, p.description) for p in job.parameters] == [
+        ("New", None),
+        ("InputDataUrl", "A CSV file"),
+    ]
+    assert "Changed: abalone\n" in result.err
+
+
+def test_import_with_a_prefix_keeps_the_others(
+    polysync: Polysync, tmp_path: Path, emulator: EmulatorServer
+) -> None:
+    """Only the jobs with the prefix are replaced, added and removed."""
+    path = tmp_path / "jobs.yaml"
+    polysync("jobs", "import", "--output", path)
+    put_pipelines(emulator, {"churn-new": PLAIN, "churnless": PLAIN})
+    delete_pipelines(emulator, "abalone", "churn-tuning")
+
+    result = polysync("jobs", "import", "--output", path, "--prefix", "churn-")
+
+    assert [job.name for job in read_catalogue(path).jobs] == [
+        "abalone",
+        "callback-lambda",
+        "churn-new",
+        "fanout",
+        "scoring-required-params",
+    ]
+    assert "Added: churn-new\n" in result.err
+    assert "Removed: churn-tuning\n" in result.err
+    assert result.error == f"{path}: 5 jobs (1 added, 0 changed, 1 removed, 0 unchanged)"
+
+
+def test_broken_entries(polysync: Polysync, tmp_path: Path, emulator: EmulatorServer) -> None:
+    """An entry that the import would lose is an error before AWS is called; one in its scope is replaced."""
+    path = tmp_path / "jobs.yaml"
+    text = f"version: 1\njobs:\n- {{name: fanout, arn: '{ARN_TEXT}', region: us-east-1, typo: x}}\n"
+    path.write_text(text)
+
+    refused = polysync("jobs", "import", "--output", path, "--prefix", "churn-")
+    calls, unchanged = emulator.control.calls(), path.read_text()
+    replaced = polysync("jobs", "import", "--output", path)
+
+    assert (refused.code, calls, unchanged) == (2, [], text)
+    assert "fanout: typo: Extra inputs are not permitted" in refused.error
+    assert replaced.code == 0
+    assert "Replaced the entry fanout, whose descriptions are lost: typo:" in replaced.err
+    assert read_catalogue(path).broken == []
+
+
+def test_targets_that_cannot_be_written_are_refused_first(
+    polysync: Polysync, tmp_path: Path, emulator: EmulatorServer
+) -> None:
+    """A missing folder, or a file that is no catalogue, is an error of one line before AWS is called."""
+    other = tmp_path / "other.txt"
+    other.write_text("hello")
+    for path, message in (
+        (tmp_path / "none" / "jobs.yaml", "does not exist. Create it."),
+        (other, "is not a catalogue: it must have the keys 'version' and 'jobs'."),
+    ):
+        result = polysync("jobs", "import", "--output", path)
+        assert (result.code, result.out) == (2, "")
+        assert result.err.count("\n") == 1
+        assert result.err.startswith(f"error: {path} ")
+        assert result.err.endswith(f"{message}\n")
+    assert emulator.control.calls() == []
+    assert other.read_text() == "hello"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--conn-id", "missing"], "polysync_conn_id = 'missing': there is no such connection."),
+        (["--prefix", "a b"], "'a b' is not valid as pipeline names"),
+    ],
+)
+def test_errors_are_one_line(arguments: list[str], message: str, polysync: Polysync) -> None:
+    """An error has exit code 2, one line that begins with ``error:``, and no traceback."""
+    result = polysync("jobs", "import", *arguments)
+
+    assert (result.code, result.out) == (2, "")
+    assert result.error.startswith("error: ")
+    assert message in result.error
+
+
+def test_refusal_of_aws_is_an_error(polysync: Polysync, tmp_path: Path, emulator: EmulatorServer) -> None:
+    """If AWS refuses a call, no file is written."""
+    emulator.control.add_fault("error", "ListPipelines", code="AccessDeniedException", message="no")
+    path = tmp_path / "jobs.yaml"
+
+    result = polysync("jobs", "import", "--output", path)
+
+    assert result.code == 2
+    assert "Allow sagemaker:ListPipelines" in result.error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_region(polysync: Polysync) -> None:
+    """Another region has no pipelines in the emulator: an empty catalogue."""
+    result = polysync("jobs", "import", "--region", "eu-central-1")
+
+    assert (result.code, yaml.safe_load(result.out)) == (0, {"version": 1, "jobs": []})

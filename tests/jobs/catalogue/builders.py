@@ -1,0 +1,126 @@
+"""Builds jobs, entries of catalogues, and many different pipeline definitions."""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import Any
+
+from polysync_airflow.emulator import EmulatorServer
+from polysync_airflow.execution.pipeline_models import DeclaredParameter, Job
+from polysync_airflow.jobs.catalogue.models import CatalogueJob
+
+REGION = "us-east-1"
+ROLE = "arn:aws:iam::123456789012:role/SageMakerRole"
+DIGEST = f"sha256:{'0' * 64}"
+ARN_TEXT = f"arn:aws:sagemaker:{REGION}:123456789012:pipeline/x"
+STEPS = [{"Name": "A", "Type": "Processing", "Arguments": {}}]
+# Texts that YAML 1.1 or 1.2 reads as something else when they are not quoted.
+TRAPS = (
+    "no",
+    "1e3",
+    "2024-01-01",
+    "2024-01-01T10:00:00Z",
+    "null",
+    "~",
+    "0x10",
+    "012",
+    "1:30",
+    "*a",
+    "&a b",
+    "=",
+)
+DEFAULTS: dict[str, list[Any]] = {
+    "String": [
+        "",
+        "ml.m5.xlarge",
+        "s3://bucket/{{ ds }}/x",
+        "ü 日本 🚀",
+        "a: b # c",
+        "line\nbreak\t",
+        *TRAPS,
+    ],
+    "Integer": [0, 1, -5, 2**53 + 1],
+    "Float": [0.5, 6, 6.0, 1e-9, 1e21, -0.0],
+    "Boolean": [True, False],
+}
+
+
+def parameter(name: str = "P", **fields: Any) -> DeclaredParameter:
+    """Return a declared parameter; ``type``, ``default`` and ``enum_values`` as given."""
+    aliases = {"type": "Type", "default": "DefaultValue", "enum_values": "EnumValues"}
+    content = {aliases[field]: value for field, value in fields.items()}
+    return DeclaredParameter.model_validate({"Name": name, **content})
+
+
+def arn(name: str) -> str:
+    """Return the ARN of a pipeline."""
+    return f"arn:aws:sagemaker:{REGION}:123456789012:pipeline/{name}"
+
+
+def job(name: str = "churn", *parameters: DeclaredParameter, **fields: Any) -> Job:
+    """Return an imported job."""
+    empty = dict.fromkeys(
+        (
+            "role_arn",
+            "display_name",
+            "description",
+            "created_at",
+            "modified_at",
+            "last_run_at",
+            "parameters_error",
+        )
+    )
+    content = {"max_parallel_steps": None, "definition_digest": DIGEST, "region": REGION, **empty, **fields}
+    return Job.model_validate({"name": name, "arn": arn(name), "parameters": list(parameters), **content})
+
+
+def entry(name: str = "churn", *parameters: DeclaredParameter, **fields: Any) -> CatalogueJob:
+    """Return an entry of a catalogue."""
+    content = {"name": name, "arn": arn(name), "region": REGION, "definition_digest": DIGEST, **fields}
+    plain = [each.model_dump() for each in parameters]
+    return CatalogueJob.model_validate({"parameters": plain, **content})
+
+
+def definitions(count: int = 72, seed: int = 72) -> dict[str, dict[str, Any]]:
+    """Return definitions by pipeline name, as different as those of a real account."""
+    chance = random.Random(seed)
+    return {f"team{number % 3}-{number:03d}": _definition(chance) for number in range(count)}
+
+
+def _definition(chance: random.Random) -> dict[str, Any]:
+    count = chance.choice([0, 1, 3, 12, 40])
+    content: dict[str, Any] = {"Version": "2020-12-01", "Metadata": {}, "Steps": STEPS}
+    if count or chance.random() < 0.5:
+        content["Parameters"] = [_parameter(f"P{number}", chance) for number in range(count)]
+    return content
+
+
+def _parameter(name: str, chance: random.Random) -> dict[str, Any]:
+    kind = chance.choice(list(DEFAULTS))
+    declared: dict[str, Any] = {"Name": name}
+    if kind != "String" or chance.random() < 0.5:
+        declared["Type"] = kind
+    # AWS accepts no empty value of a start, and the emulator checks defaults in the same way.
+    values = [value for value in DEFAULTS[kind] if value != ""]
+    if chance.random() < 0.6:
+        declared["DefaultValue"] = chance.choice(values)
+    if kind == "String" and chance.random() < 0.3:
+        declared["EnumValues"] = sorted({str(declared.get("DefaultValue", "a")), "b", "c"})
+    return declared
+
+
+def put_pipelines(emulator: EmulatorServer, content: dict[str, Any], *, update: bool = False) -> None:
+    """Create pipelines in the emulator, or change the definitions of pipelines."""
+    for name, definition in content.items():
+        request = {"PipelineName": name, "PipelineDefinition": json.dumps(definition), "RoleArn": ROLE}
+        if not update:
+            request["ClientRequestToken"] = f"{name:0>40}"
+        emulator.sagemaker.call("UpdatePipeline" if update else "CreatePipeline", REGION, request)
+
+
+def delete_pipelines(emulator: EmulatorServer, *names: str) -> None:
+    """Delete pipelines in the emulator."""
+    for name in names:
+        request = {"PipelineName": name, "ClientRequestToken": f"{name:0>40}"}
+        emulator.sagemaker.call("DeletePipeline", REGION, request)

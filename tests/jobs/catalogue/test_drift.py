@@ -1,0 +1,239 @@
+"""The comparison of a catalogue with pipelines: each kind of difference, their order and their forms."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from polysync_airflow.jobs.catalogue.drift import (
+    KINDS,
+    Drift,
+    change_text,
+    compare,
+    describe_drift,
+    drift_as_json,
+    has_drift,
+)
+from polysync_airflow.jobs.catalogue.models import BrokenJob, Catalogue, Scope
+from tests.jobs.catalogue.builders import entry, job, parameter
+
+OTHER_DIGEST = f"sha256:{'1' * 64}"
+
+
+def differences(before: Any, after: Any, **digest: str) -> list[Drift]:
+    """Compare one job whose parameter ``P`` was one thing and is another; None for no parameter."""
+    old = [] if before is None else [parameter("P", **before)]
+    new = [] if after is None else [parameter("P", **after)]
+    catalogue = Catalogue([entry("churn", *old)], [])
+    return compare(catalogue, [job("churn", *new, definition_digest=OTHER_DIGEST, **digest)], Scope())
+
+
+CASES: list[tuple[str, Any, Any, Any, Any, bool]] = [
+    ("required_parameter_added", None, {"type": "Integer"}, None, "Integer", True),
+    ("parameter_added", None, {"type": "Float", "default": 0.5}, None, "Float = 0.5", False),
+    ("parameter_added", None, {"default": "x"}, None, "String = x", False),
+    ("parameter_removed", {"default": "x"}, None, "String = x", None, True),
+    ("type_changed", {"type": "Integer"}, {"type": "Float"}, "Integer", "Float", True),
+    ("type_changed", {"type": "Integer", "default": 5}, {"default": "5"}, "Integer", "String", True),
+    ("default_changed", {"default": "x"}, {"default": "y"}, "x", "y", False),
+    ("default_changed", {"default": None}, {"default": "y"}, None, "y", False),
+    ("default_changed", {"default": "x"}, {"default": ""}, "x", "", False),
+    (
+        "default_changed",
+        {"type": "Boolean", "default": True},
+        {"type": "Boolean", "default": False},
+        True,
+        False,
+        False,
+    ),
+    ("default_removed", {"default": "x"}, {}, "x", None, True),
+    ("default_removed", {"type": "Boolean", "default": False}, {"type": "Boolean"}, False, None, True),
+    ("default_removed", {"type": "Integer", "default": 0}, {"type": "Integer"}, 0, None, True),
+    ("enum_changed", {}, {"enum_values": ["a"]}, None, ["a"], True),
+    ("enum_changed", {"enum_values": ["a", "b"]}, {"enum_values": ["a"]}, ["a", "b"], ["a"], True),
+    ("enum_changed", {"enum_values": ["a"]}, {"enum_values": ["a", "b"]}, ["a"], ["a", "b"], False),
+    ("enum_changed", {"enum_values": ["a"]}, {}, ["a"], None, False),
+]
+
+
+@pytest.mark.parametrize(("kind", "old", "new", "before", "after", "breaking"), CASES)
+def test_change_of_a_parameter(
+    kind: Any, old: Any, new: Any, before: Any, after: Any, breaking: bool
+) -> None:
+    """A change is one difference, with what was and what is, and whether a start can fail because of it."""
+    assert differences(old, new) == [Drift("churn", kind, "P", before, after, breaking)]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ({"type": "Float", "default": 6}, {"type": "Float", "default": 6.0}),
+        ({"type": "String", "default": 5}, {"type": "String", "default": "5"}),
+        ({"type": "Boolean", "default": "true"}, {"type": "Boolean", "default": True}),
+        ({"enum_values": ["a", "b"]}, {"enum_values": ["b", "a"]}),
+        ({"enum_values": []}, {"enum_values": None}),
+        ({}, {"type": "String"}),
+    ],
+)
+def test_same_values_in_another_form(old: Any, new: Any) -> None:
+    """What AWS reads as the same value is no difference: only the definition has changed."""
+    assert [drift.kind for drift in differences(old, new)] == ["definition_changed"]
+
+
+def test_true_is_not_one() -> None:
+    """For Python True equals 1; as a default of a parameter they are two values."""
+    (drift,) = differences({"type": "Integer", "default": 1}, {"type": "Integer", "default": True})
+
+    assert drift.kind == "default_changed"
+
+
+def test_definition_alone_is_a_note() -> None:
+    """A change of the steps only is no drift, unless it is asked for."""
+    found = differences({"default": "x"}, {"default": "x"})
+
+    assert [(drift.kind, drift.after, drift.breaking) for drift in found] == [
+        ("definition_changed", OTHER_DIGEST, False)
+    ]
+    assert (has_drift(found), has_drift(found, strict=True)) == (False, True)
+
+
+def test_same_digest_is_no_difference() -> None:
+    """If nothing has changed, there is no difference, also in a strict comparison."""
+    found = compare(Catalogue([entry("churn")], []), [job("churn")], Scope())
+
+    assert found == []
+    assert not has_drift(found, strict=True)
+
+
+@pytest.mark.parametrize(("old", "new"), [(None, OTHER_DIGEST), (OTHER_DIGEST, None)])
+def test_missing_digest_is_no_difference(old: str | None, new: str | None) -> None:
+    """A file that people wrote without digests can be compared."""
+    catalogue = Catalogue([entry("churn", definition_digest=old)], [])
+
+    assert compare(catalogue, [job("churn", definition_digest=new)], Scope()) == []
+
+
+def test_pipelines_come_and_go() -> None:
+    """A new pipeline is a difference, and one that was deleted breaks its starts."""
+    found = compare(Catalogue([entry("gone"), entry("same")], []), [job("new"), job("same")], Scope())
+
+    assert found == [Drift("gone", "pipeline_removed", breaking=True), Drift("new", "pipeline_added")]
+
+
+def test_unreadable_parameters_are_one_difference() -> None:
+    """If the parameters cannot be read any more, they are not compared."""
+    after = job("churn", parameters_error="not JSON", definition_digest=None)
+
+    found = compare(Catalogue([entry("churn", parameter("P"))], []), [after], Scope())
+
+    assert found == [Drift("churn", "unreadable", None, None, "not JSON", True)]
+
+
+def test_unreadable_before_and_after() -> None:
+    """People have reviewed a file that says so; if the parameters can be read now, they are new."""
+    catalogue = Catalogue([entry("churn", parameters_error="not JSON", definition_digest=None)], [])
+
+    assert (
+        compare(catalogue, [job("churn", parameters_error="not JSON", definition_digest=None)], Scope()) == []
+    )
+    assert [drift.kind for drift in compare(catalogue, [job("churn", parameter("P"))], Scope())] == [
+        "required_parameter_added"
+    ]
+
+
+def test_broken_entries_are_differences() -> None:
+    """A broken entry is reported once, and its pipeline does not count as new."""
+    catalogue = Catalogue([], [BrokenJob("churn", "region: missing"), BrokenJob("jobs[4]", "no object")])
+
+    assert compare(catalogue, [job("churn")], Scope()) == [
+        Drift("churn", "broken_entry", None, "region: missing", None, True),
+        Drift("jobs[4]", "broken_entry", None, "no object", None, True),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("scope", "names"),
+    [
+        (Scope(), ["churn-a", "churnless", "jobs[9]", "other"]),
+        (Scope("churn-"), ["churn-a"]),
+        (Scope("churn"), ["churn-a", "churnless"]),
+        (Scope(names=frozenset(["other"])), ["other"]),
+        (Scope(names=frozenset()), []),
+    ],
+)
+def test_scope_limits_what_is_compared(scope: Scope, names: list[str]) -> None:
+    """Jobs that the import did not ask for are not missing."""
+    catalogue = Catalogue(
+        [entry("churn-a"), entry("other")], [BrokenJob("churnless", "x"), BrokenJob("jobs[9]", "x")]
+    )
+
+    assert [drift.job for drift in compare(catalogue, [], scope)] == names
+
+
+def test_order_is_by_job_and_breaking_first() -> None:
+    """The order depends neither on that of the file nor on that of the import."""
+    old = [parameter("A", default="1"), parameter("B"), parameter("Z", default="x", enum_values=["x"])]
+    new = [parameter("Z", default="y"), parameter("C"), parameter("D", default="1"), parameter("A")]
+    catalogue = Catalogue([entry("b"), entry("a", *old)], [])
+
+    found = compare(catalogue, [job("c"), job("a", *new)], Scope())
+
+    assert [(drift.job, drift.kind, drift.parameter) for drift in found] == [
+        ("a", "required_parameter_added", "C"),
+        ("a", "parameter_removed", "B"),
+        ("a", "default_removed", "A"),
+        ("a", "enum_changed", "Z"),
+        ("a", "parameter_added", "D"),
+        ("a", "default_changed", "Z"),
+        ("b", "pipeline_removed", None),
+        ("c", "pipeline_added", None),
+    ]
+    reverse = Catalogue(catalogue.jobs[::-1], [])
+    assert compare(reverse, [job("a", *new[::-1]), job("c")], Scope()) == found
+
+
+def test_json_is_stable() -> None:
+    """The JSON form has these keys, which scripts read."""
+    found = [*differences({"default": "x"}, {}), Drift("new", "pipeline_added")]
+
+    assert json.loads(json.dumps(drift_as_json(found, compared=2, strict=False))) == {
+        "version": 1,
+        "drift": True,
+        "compared": 2,
+        "changes": [
+            {
+                "job": "churn",
+                "kind": "default_removed",
+                "parameter": "P",
+                "before": "x",
+                "after": None,
+                "breaking": True,
+            },
+            {
+                "job": "new",
+                "kind": "pipeline_added",
+                "parameter": None,
+                "before": None,
+                "after": None,
+                "breaking": False,
+            },
+        ],
+    }
+
+
+def test_every_kind_has_a_text() -> None:
+    """Each kind of difference is one line that names the job, and says what was and what is."""
+    for kind in KINDS:
+        drift = Drift("churn", kind, "P", "old\nvalue", "{before}", breaking=True)
+        line = describe_drift(drift)
+        assert line.startswith("churn, parameter P: ")
+        assert line.endswith(" (breaking)")
+        assert "\n" not in line
+        assert change_text(drift) in line
+    assert {case[0] for case in CASES} < set(KINDS)
+    assert (
+        change_text(Drift("j", "default_changed", "P", "{after}", None))
+        == "the default was {after}, and is nothing"
+    )

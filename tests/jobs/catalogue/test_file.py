@@ -1,0 +1,257 @@
+"""The catalogue file: what is read and written, and what is refused."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from polysync_airflow.exceptions import CatalogueError
+from polysync_airflow.execution.pipeline_models import DeclaredParameter
+from polysync_airflow.jobs.catalogue import file
+from polysync_airflow.jobs.catalogue.file import (
+    catalogue_text,
+    check_writable,
+    read_catalogue,
+    write_catalogue,
+)
+from polysync_airflow.jobs.catalogue.models import CatalogueJob
+from tests.jobs.catalogue.builders import ARN_TEXT, DEFAULTS, TRAPS, entry, parameter
+
+HEAD = "version: 1\njobs:\n"
+GOOD = f"- {{name: good, arn: '{ARN_TEXT}', region: us-east-1}}\n"
+
+
+def write(folder: Path, text: str) -> Path:
+    """Write a file, and return its path."""
+    path = folder / "jobs.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def parameters() -> st.SearchStrategy[DeclaredParameter]:
+    """Draw a declared parameter with any texts and numbers."""
+    texts = st.text(max_size=40) | st.sampled_from(TRAPS)
+    values = (
+        texts | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.booleans() | st.none()
+    )
+    return st.builds(
+        parameter,
+        st.text(min_size=1, max_size=20) | st.sampled_from(TRAPS),
+        type=st.sampled_from(list(DEFAULTS)),
+        default=values,
+        enum_values=st.none() | st.lists(texts, max_size=3),
+    )
+
+
+def jobs() -> st.SearchStrategy[CatalogueJob]:
+    """Draw an entry of a catalogue."""
+    return st.builds(
+        lambda name, description, error, drawn: entry(
+            name, *drawn, description=description, parameters_error=error
+        ),
+        st.from_regex(r"\A[a-zA-Z0-9](-?[a-zA-Z0-9]){0,8}\Z")
+        | st.sampled_from(["no", "1e3", "012", "null", "123"]),
+        st.none() | st.text(max_size=200) | st.sampled_from(TRAPS),
+        st.none() | st.text(max_size=200),
+        st.lists(parameters(), max_size=4),
+    )
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(jobs(), max_size=4, unique_by=lambda job: job.name))
+def test_what_is_written_is_read(tmp_path_factory: Any, drawn: list[CatalogueJob]) -> None:
+    """Every catalogue is read as it was written, with the types of its values, and in the order of the names."""
+    path = tmp_path_factory.mktemp("round") / "jobs.yaml"
+
+    write_catalogue(path, drawn)
+    catalogue = read_catalogue(path)
+
+    assert catalogue.broken == []
+    assert catalogue.jobs == sorted(drawn, key=lambda job: job.name)
+    types = [[type(p.default) for p in job.parameters] for job in catalogue.jobs]
+    assert types == [
+        [type(p.default) for p in job.parameters] for job in sorted(drawn, key=lambda job: job.name)
+    ]
+    assert catalogue_text(catalogue.jobs) == catalogue_text(drawn)
+
+
+def test_both_implementations_of_yaml_write_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyYAML without libyaml writes the same text, so that a file does not change from host to host."""
+    values = [value for kind in DEFAULTS.values() for value in kind]
+    catalogue = [entry(f"job{n}", parameter("P", type="String", default=v)) for n, v in enumerate(values)]
+    fast = catalogue_text(catalogue)
+
+    monkeypatch.setattr(file, "_DUMPER", yaml.SafeDumper)
+
+    assert yaml.safe_load(catalogue_text(catalogue)) == yaml.safe_load(fast)
+
+
+@pytest.mark.parametrize("trap", TRAPS)
+def test_texts_stay_texts(trap: str, tmp_path: Path) -> None:
+    """A text that looks like a boolean, number, date or alias is the same text after it was read."""
+    write_catalogue(tmp_path / "jobs.yaml", [entry("churn", parameter("P", default=trap), description=trap)])
+
+    (job,) = read_catalogue(tmp_path / "jobs.yaml").jobs
+
+    assert (job.description, job.parameters[0].default) == (trap, trap)
+
+
+def test_broken_entries_keep_no_others_from_being_read(tmp_path: Path) -> None:
+    """Each broken entry is named with its problem, and the good ones are jobs."""
+    path = write(
+        tmp_path,
+        f"{HEAD}"
+        f"- {{name: typo, arn: '{ARN_TEXT}', region: us-east-1, desciption: x}}\n"
+        "- just a text\n"
+        f"- {{name: date, arn: '{ARN_TEXT}', region: us-east-1, description: 2024-01-01}}\n"
+        f"- {{name: bad name, arn: '{ARN_TEXT}', region: us-east-1}}\n"
+        f"- {{name: 123, arn: '{ARN_TEXT}', region: us-east-1}}\n"
+        f"{GOOD}{GOOD}"
+        f"- {{name: kind, arn: '{ARN_TEXT}', region: us-east-1, parameters: [{{name: P, type: Blob}}]}}\n"
+        f"- {{name: away, arn: 'arn:aws:s3:::x', region: us-east-1}}\n",
+    )
+
+    catalogue = read_catalogue(path)
+
+    assert [job.name for job in catalogue.jobs] == ["good"]
+    assert [(broken.name, broken.problem.split(":")[0]) for broken in catalogue.broken] == [
+        ("typo", "desciption"),
+        ("jobs[1]", "the whole value"),
+        ("date", "description"),
+        ("bad name", "name"),
+        ("jobs[4]", "name"),
+        ("good", "the file has another job of this name before"),
+        ("kind", "parameters.0.type"),
+        ("away", "arn"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is not a catalogue"),
+        ("- a\n", "is not a catalogue"),
+        ("version: 1\n", "is not a catalogue"),
+        ("version: 1\njobs: {}\n", "is not a catalogue"),
+        ("version: 2\njobs: []\n", "has version 2"),
+        ("version: true\njobs: []\n", "has no version number"),
+        ("version: '1'\njobs: []\n", "has no version number"),
+        ("jobs: []\n", "has no version number"),
+        ("jobs: [\n", "is not YAML"),
+        ("version: 1\njobs: !!python/object/apply:os.system [ls]\n", "is not YAML"),
+        ("a: \x07\n", "is not YAML"),
+        ("version: 1\njobs: " + "[" * 5000, "is not YAML"),
+        (f"version: {'9' * 5000}\njobs: []\n", "is not YAML"),
+    ],
+)
+def test_other_files_are_refused(text: str, message: str, tmp_path: Path) -> None:
+    """A file that is not a catalogue of this version is refused, with its path and one line."""
+    path = write(tmp_path, text)
+
+    with pytest.raises(CatalogueError, match=message) as caught:
+        read_catalogue(path)
+
+    assert str(path) in str(caught.value)
+
+
+def test_bytes_are_no_catalogue(tmp_path: Path) -> None:
+    """A file that is not text is refused."""
+    (tmp_path / "jobs.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(CatalogueError, match="is not YAML"):
+        read_catalogue(tmp_path / "jobs.yaml")
+
+
+def test_aliases_are_refused_at_once(tmp_path: Path) -> None:
+    """A short file whose aliases stand for billions of values is refused before it is expanded."""
+    levels = "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12))
+    path = write(tmp_path, f"a0: &a0 [x]\n{levels}version: *a11\njobs: []\n")
+
+    # In a process of its own: without the check, it would use all memory.
+    code = f"from polysync_airflow.jobs.catalogue.file import read_catalogue; read_catalogue({str(path)!r})"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+
+    assert "has a YAML alias (*): write the value in its place." in process.stderr
+
+
+def test_stars_in_texts_are_no_aliases(tmp_path: Path) -> None:
+    """A text with a star, as people write it, is read."""
+    path = write(tmp_path, f"{HEAD}{GOOD[:-2]}, description: 'the *best* one'}}\n")
+
+    assert read_catalogue(path).jobs[0].description == "the *best* one"
+
+
+def test_large_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The size and the number of jobs have limits, which the error names."""
+    path = write(tmp_path, HEAD + GOOD)
+    monkeypatch.setattr(file, "MAX_JOBS", 0)
+    with pytest.raises(CatalogueError, match="has 1 jobs; the limit is 0"):
+        read_catalogue(path)
+    monkeypatch.setattr(file, "MAX_BYTES", 10)
+    with pytest.raises(CatalogueError, match="the limit is 10"):
+        read_catalogue(path)
+
+
+def test_missing_files_and_folders(tmp_path: Path) -> None:
+    """A file that does not exist, and a folder, cannot be read."""
+    for path in (tmp_path / "none.yaml", tmp_path):
+        with pytest.raises(CatalogueError, match="cannot be read"):
+            read_catalogue(path)
+
+
+def test_targets_that_cannot_be_written(tmp_path: Path) -> None:
+    """A missing folder, and a folder in place of a file, are refused before and at the write."""
+    for path, message in ((tmp_path / "none" / "jobs.yaml", "does not exist"), (tmp_path, "it is a folder")):
+        with pytest.raises(CatalogueError, match=message):
+            check_writable(path)
+        with pytest.raises(CatalogueError, match="cannot be written"):
+            write_catalogue(path, [])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_folder_without_permission(tmp_path: Path) -> None:
+    """A folder into which this user may not write is refused."""
+    tmp_path.chmod(0o500)
+    with pytest.raises(CatalogueError, match="may not write"):
+        check_writable(tmp_path / "jobs.yaml")
+    tmp_path.chmod(0o700)
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the disk is full, the file stays as it was, and no temporary file is left."""
+    path = tmp_path / "jobs.yaml"
+    write_catalogue(path, [entry("old")])
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(CatalogueError, match="No space left on device"):
+        write_catalogue(path, [entry("new")])
+
+    assert [each.name for each in tmp_path.iterdir()] == ["jobs.yaml"]
+    assert [job.name for job in read_catalogue(path).jobs] == ["old"]
+
+
+def test_mode_and_link_are_kept(tmp_path: Path) -> None:
+    """Others may read a new file; an existing one keeps its mode; a symbolic link stays one."""
+    real, link = tmp_path / "real.yaml", tmp_path / "jobs.yaml"
+    write_catalogue(real, [])
+    assert stat.S_IMODE(real.stat().st_mode) == 0o644
+    real.chmod(0o660)
+    link.symlink_to(real)
+
+    write_catalogue(link, [entry("new")])
+
+    assert link.is_symlink()
+    assert stat.S_IMODE(real.stat().st_mode) == 0o660
+    assert [job.name for job in read_catalogue(real).jobs] == ["new"]

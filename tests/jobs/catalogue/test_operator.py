@@ -154,7 +154,8 @@ def test_path_is_a_template() -> None:
             PolysyncListImportOperator(task_id="path", compare_with=Path("{{ folder }}/jobs.yaml")),
         ]
     for operator in operators:
-        operator.render_template_fields({"folder": "/catalogues"})
+        context: Any = {"folder": "/catalogues"}
+        operator.render_template_fields(context)
         assert operator.compare_with == "/catalogues/jobs.yaml"
 
 

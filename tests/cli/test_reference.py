@@ -1,0 +1,113 @@
+"""The pages about the command line, compared with the code."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from polysync_airflow import iam
+from polysync_airflow.cli.parser import make_parser
+from polysync_airflow.emulator import __main__ as emulator
+from polysync_airflow.jobs.catalogue.drift import KINDS
+from polysync_airflow.jobs.catalogue.models import CatalogueJob
+from polysync_airflow.records import __main__ as records
+
+DOCS = Path(__file__).parents[2] / "docs"
+REFERENCE = (DOCS / "reference" / "cli.md").read_text()
+HOW_TO = (DOCS / "how-to" / "import-jobs.md").read_text()
+PARSERS = {
+    "polysync": make_parser({}),
+    "polysync iam": iam._parser(),
+    "polysync records": records._parser(),
+    "polysync emulator": emulator._parser(),
+}
+
+
+def commands(name: str, parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    """Yield each command that does something, with its parser."""
+    groups = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    if not groups:
+        yield name, parser
+    for group in groups:
+        for word, sub in group.choices.items():
+            yield from commands(f"{name} {word}", sub)
+
+
+COMMANDS = dict(pair for name, parser in PARSERS.items() for pair in commands(name, parser))
+
+
+def rows(text: str, heading: str) -> dict[str, list[str]]:
+    """Return the rows of the first table under a heading, by the text of their first cell."""
+    section = text.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
+    lines = re.findall(r"^\| `([^|]+)` \| (.*)\|$", section, re.MULTILINE)
+    return {first: [cell.strip() for cell in rest.split("|")] for first, rest in lines}
+
+
+def test_every_command_has_a_section() -> None:
+    """The page has a section for each command, and no others."""
+    assert set(re.findall(r"^## (polysync.*)$", REFERENCE, re.MULTILINE)) == set(COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_is_documented(name: str) -> None:
+    """The table of a command has each of its options, with its choices and default, and no others."""
+    documented = {first.split(" ")[0]: cells for first, cells in rows(REFERENCE, name).items()}
+    actions = [action for action in COMMANDS[name]._actions if action.dest != "help"]
+
+    options = {(action.option_strings or [str(action.metavar)])[-1]: action for action in actions}
+
+    assert set(documented) == set(options)
+    for option, action in options.items():
+        default, text = documented[option]
+        assert all(f"`{choice}`" in text for choice in action.choices or ())
+        if isinstance(action.default, str | float) and action.default not in (False, ""):
+            expected = action.default
+            assert default.strip("`") == (f"{expected:g}" if isinstance(expected, float) else str(expected))
+
+
+def test_every_kind_of_drift_is_documented() -> None:
+    """The table has each kind of difference, and no others."""
+    assert set(rows(HOW_TO, "Which changes are found?")) == set(KINDS)
+
+
+def test_example_of_a_catalogue_is_one() -> None:
+    """The example in the page can be read, and has the keys of the table."""
+    text = HOW_TO.split("## What does the file contain?", 1)[1].split("```yaml\n", 1)[1].split("```", 1)[0]
+    (job,) = yaml.safe_load(text)["jobs"]
+
+    assert CatalogueJob.model_validate(job).name == "abalone"
+    keys = re.findall(r"^\| (`.*?) \|", HOW_TO.split("## Which parts", 1)[0], re.MULTILINE)
+    assert set(re.findall(r"`(\w+)`", " ".join(keys))) == set(CatalogueJob.model_fields)
+
+
+@pytest.mark.parametrize("page", ["reference/cli.md", "how-to/import-jobs.md"])
+def test_links_lead_to_headings(page: str) -> None:
+    """Each link in the pages leads to a page and a heading that exist."""
+    text = (DOCS / page).read_text()
+    links = re.findall(r"\]\(([^)#]*)(?:#([^)]+))?\)", text)
+
+    assert links
+    for file, anchor in links:
+        target = ((DOCS / page).parent / file).read_text() if file else text
+        headings = re.findall(r"^#+ (.*)$", target, re.MULTILINE)
+        anchors = {re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+        assert not anchor or anchor in anchors
+
+
+def test_commands_in_code_blocks_are_valid() -> None:
+    """Each ``polysync`` command of the pages can be parsed."""
+    blocks = "\n".join(re.findall(r"```(?:console|yaml)\n(.*?)```", REFERENCE + HOW_TO, re.DOTALL))
+    lines = re.findall(r"^[ -]*(polysync .*)$", blocks, re.MULTILINE)
+
+    assert len(lines) > 10
+    for line in lines:
+        words = line.split(" > ")[0].split()[1:]
+        if words[0] in ("--help", "--version"):
+            continue
+        name = f"polysync {words[0]}"
+        PARSERS[name].parse_args(words[1:]) if name in PARSERS else PARSERS["polysync"].parse_args(words)

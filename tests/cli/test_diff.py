@@ -33,7 +33,7 @@ def test_no_drift(catalogue: Path, polysync: Polysync) -> None:
     result = polysync("jobs", "diff", catalogue)
 
     assert (result.code, result.out) == (0, "")
-    assert result.err == f"{catalogue}: no drift; 6 pipelines compared\n"
+    assert result.error == f"{catalogue}: no drift; 6 pipelines compared"
 
 
 def test_drift_is_a_table(catalogue: Path, polysync: Polysync, emulator: EmulatorServer) -> None:

@@ -125,7 +125,7 @@ def test_api_refuses_a_wrong_value(airflow: PrivateAirflow) -> None:
     """Whoever does not use the form gets the same check."""
     airflow.client.wait_for_dag("abalone")
 
-    with pytest.raises(Exception, match="'abc' is not of type 'integer'|400"):
+    with pytest.raises(Exception, match=r"'abc' is not of type 'integer'|400"):
         airflow.client.trigger("abalone", conf={"InputDataUrl": "s3://x", "ProcessingInstanceCount": "abc"})
 
 

@@ -110,6 +110,20 @@ class SageMakerApiError(PolysyncError):
         self.error_code = error_code
         self.operation = operation
 
+    def with_message(self, message: str) -> SageMakerApiError:
+        """
+        Return the same error with another message.
+
+        :param message: the message.
+        """
+        return SageMakerApiError(
+            message,
+            error_code=self.error_code,
+            operation=self.operation,
+            permanent=self.permanent,
+            transient=self.transient,
+        )
+
 
 class PipelineExecutionError(PolysyncError):
     """
@@ -179,8 +193,7 @@ HINTS: Final[dict[str, Hint]] = {
         permanent=True,
     ),
     "ValidationException": Hint(
-        "AWS refused the request's content{parameter}: check the arguments of the task, and compare the "
-        "parameters of a start with the definition of the pipeline.",
+        "AWS refused the request's content{parameter}: check the arguments of the task.",
         permanent=True,
     ),
     "ResourceLimitExceeded": Hint(

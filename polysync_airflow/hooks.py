@@ -202,12 +202,7 @@ class PolysyncSageMakerHook(PolysyncBaseHook):
         operation = "ListPipelineExecutions"
         request = {"PipelineName": pipeline_name, "SortBy": "CreationTime", "SortOrder": "Descending"}
         optional = {"CreatedAfter": created_after, "NextToken": page_token}
-        page = self.call(
-            operation,
-            MaxResults=PAGE_SIZE,
-            **request,
-            **{member: value for member, value in optional.items() if value},
-        )
+        page = self.call(operation, MaxResults=PAGE_SIZE, **request, **optional)
         rows = []
         for entry in _entries(page, operation, "PipelineExecutionSummaries"):
             # One damaged entry must not fail the waits for all the others.
@@ -279,26 +274,26 @@ class PolysyncSageMakerHook(PolysyncBaseHook):
         from polysync_airflow.execution.pipeline_models import PipelineSummary
 
         operation = "ListPipelines"
-        request = {"SortBy": "Name", "SortOrder": "Ascending"}
-        if name_prefix:
-            request["PipelineNamePrefix"] = name_prefix
+        request = {"SortBy": "Name", "SortOrder": "Ascending", "PipelineNamePrefix": name_prefix or None}
         for page in self._pages(operation, through, **request):
             for entry in _entries(page, operation, "PipelineSummaries"):
                 yield _parse(PipelineSummary, operation, entry)
 
-    def describe_pipeline(self, pipeline_name: str) -> PipelineDescription:
+    def describe_pipeline(self, pipeline_name: str, version_id: int | None = None) -> PipelineDescription:
         """
         Describe a pipeline, with its definition.
 
         https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribePipeline.html
 
         :param pipeline_name: name or ARN of the pipeline.
+        :param version_id: the version whose definition is returned; None for the latest.
         :raises SageMakerApiError: the call failed.
         """
         from polysync_airflow.execution.pipeline_models import PipelineDescription
 
         operation = "DescribePipeline"
-        return _parse(PipelineDescription, operation, self.call(operation, PipelineName=pipeline_name))
+        response = self.call(operation, PipelineName=pipeline_name, PipelineVersionId=version_id)
+        return _parse(PipelineDescription, operation, response)
 
     def test_connection(self) -> tuple[bool, str]:
         """
@@ -340,12 +335,13 @@ class PolysyncSageMakerHook(PolysyncBaseHook):
         Call a SageMaker operation.
 
         :param operation: name of the operation as AWS spells it, such as ``DescribePipeline``.
-        :param request: the members of the request.
+        :param request: the members of the request. Those that are None are left out.
         :return: the response.
         :raises SageMakerApiError: the call failed. The message says what to do.
         :raises CredentialsError: the connection cannot sign in.
         """
-        return self._call_client(self._signed_in_client, operation, **request)
+        given = {member: value for member, value in request.items() if value is not None}
+        return self._call_client(self._signed_in_client, operation, **given)
 
     def _call_client(self, client: Any, operation: str, **request: Any) -> Response:
         try:

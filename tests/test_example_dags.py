@@ -174,11 +174,13 @@ def test_start_and_stop_cancels_the_execution(example: Any, endpoint: EmulatorSe
     assert xcom(run, "stop", "return_value") == "Cancelled"
 
 
-def test_import_and_fan_out_starts_one_execution_per_job(example: Any, endpoint: EmulatorServer) -> None:
+def test_import_and_fan_out_starts_the_jobs_that_have_values(
+    example: Any, endpoint: EmulatorServer, caplog: pytest.LogCaptureFixture
+) -> None:
     """
-    One mapped task for each job starts its pipeline with the default values of the declared parameters.
+    One mapped task for each job starts its pipeline with the values of the DAG and the declared default values.
 
-    A default value that is a template is not rendered: it reaches AWS as its author wrote it.
+    A job that needs a value is left out, and the log of the task that chooses the jobs says so. A default value that is a template is not rendered: it reaches AWS as its author wrote it.
     """
     definition = json.loads((DEFINITIONS / "fanout.json").read_text())
     note = {"Name": "Note", "Type": "String", "DefaultValue": "{{ conn.polysync_default.password }}"}
@@ -190,6 +192,7 @@ def test_import_and_fan_out_starts_one_execution_per_job(example: Any, endpoint:
 
     assert states_of(run) == [
         ("import_jobs", -1, "success"),
+        ("jobs_to_start", -1, "success"),
         ("start", 0, "success"),
         ("start", 1, "success"),
     ]
@@ -202,12 +205,14 @@ def test_import_and_fan_out_starts_one_execution_per_job(example: Any, endpoint:
     assert started == {
         "churn-tuning": {
             "InputData": "s3://ml-bucket/churn/raw",
-            "MaxJobs": "4",
+            "MaxJobs": "2",
             "AucThreshold": "0.75",
             "DryRun": "False",
         },
         "fanout": {"Shards": "5", "Note": note["DefaultValue"]},
     }
+    needed = "ModelName, ScoreDate, InstanceCount, SampleRate, Overwrite"
+    assert f"- scoring-required-params needs a value for: {needed}" in caplog.text
 
 
 def use_bundle(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,6 +47,7 @@ FOLDER_LAYERS = {
         {"models"},
         {"pipeline_models"},
         {"definition", "parameter_types", "parameters", "recovery", "waiter"},
+        {"parameter_problems"},
         {"steps"},
         {"outcome"},
         {"__init__"},
@@ -78,7 +79,7 @@ FOLDER_LAYERS = {
         {"__main__"},
     ),
     "ui": ({"static_files"}, {"plugin"}, {"__init__"}),
-    "jobs": ({"arguments", "catalogue"}, {"importer"}, {"__init__"}),
+    "jobs": ({"arguments", "catalogue"}, {"fan_out", "importer"}, {"__init__"}),
     "jobs.catalogue": ({"models"}, {"drift", "entries", "file"}, {"__init__"}),
     "dags": ({"broken_jobs", "job_values"}, {"factory"}, {"__init__"}),
     "triggers": (
@@ -92,7 +93,7 @@ FOLDER_LAYERS = {
         {"__init__"},
     ),
     "operators": (
-        {"base", "outcome", "own_target", "request", "stopping"},
+        {"base", "outcome", "own_target", "parameter_check", "request", "stopping"},
         {"failure_callback", "starter"},
         {"on_kill"},
         {"list_import", "start", "stop"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import (
@@ -37,7 +38,9 @@ __all__ = [
     "api_status_code",
     "conf",
     "is_mapped",
+    "is_xcom_arg",
     "literal",
+    "make_task",
 ]
 
 
@@ -51,6 +54,30 @@ def is_mapped(task: Any) -> bool:
     from airflow.providers.common.compat.sdk import MappedOperator
 
     return isinstance(task, MappedOperator)
+
+
+def is_xcom_arg(value: Any) -> bool:
+    """
+    Return whether a value is the output of a task.
+
+    :param value: the value.
+    """
+    from airflow.providers.common.compat.sdk import XComArg
+
+    return isinstance(value, XComArg)
+
+
+def make_task(function: Callable[..., Any], task_id: str) -> Callable[..., Any]:
+    """
+    Return a TaskFlow task, as the decorator ``@task`` makes it. A call adds it to the current DAG.
+
+    :param function: what the task runs.
+    :param task_id: id of the task.
+    """
+    from airflow.providers.common.compat.sdk import task
+
+    made: Callable[..., Any] = task(task_id=task_id)(function)
+    return made
 
 
 def api_status_code(error: Exception) -> Any:

@@ -1,19 +1,25 @@
 """
 Which values a declared parameter accepts.
 
-AWS gets every value as a text, and compares it with the declared type.
+AWS gets every value as a text, and compares it with the declared type. It does not document which texts it
+accepts as numbers. Those that only Python reads as numbers (``1_000``, digits of other scripts, spaces around
+the number) are not accepted here. Booleans are accepted in any case, because AWS's SDK sends ``True``.
 https://docs.aws.amazon.com/sagemaker/latest/dg/build-and-manage-parameters.html
 """
 
 from __future__ import annotations
 
+import re
 from math import isfinite
-from typing import Any
+from typing import Any, Final
 
 from polysync_airflow.execution.pipeline_models import DeclaredParameter
+from polysync_airflow.execution.texts import MAX_VALUE_LENGTH
 
 Value = str | int | float | bool
-_BOOLEANS = {"true": True, "false": False}
+_BOOLEANS: Final = {"true": True, "false": False}
+_INTEGER: Final = re.compile(r"[+-]?[0-9]+")
+_FLOAT: Final = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 def typed_value(parameter: DeclaredParameter, value: Any) -> Value:
@@ -50,22 +56,19 @@ def _text(value: Any) -> str | None:
 def _integer(value: Any) -> int | None:
     if isinstance(value, bool):
         return None
-    if isinstance(value, int):
-        return value
-    try:
-        return int(value) if isinstance(value, str) else None
-    except ValueError:
-        return None
+    if isinstance(value, str):
+        # Python refuses to read more than 4,300 digits. AWS accepts 1,024 characters.
+        short = len(value) <= MAX_VALUE_LENGTH
+        value = int(value) if short and _INTEGER.fullmatch(value) else None
+    return value if isinstance(value, int) else None
 
 
 def _number(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+    if isinstance(value, str):
+        value = float(value) if _FLOAT.fullmatch(value) else None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    try:
-        number = value if isinstance(value, int) else float(value)
-    except ValueError:
-        return None
-    return number if isfinite(number) else None
+    return value if isinstance(value, int) or isfinite(value) else None
 
 
 def _boolean(value: Any) -> bool | None:

@@ -65,9 +65,9 @@ def _problems(error: ValidationError) -> Iterable[str]:
 
 def shorten(value: Any) -> str:
     """
-    Return a value as a message shows it.
+    Return a value as messages show it.
 
-    :param value: any value.
+    :param value: the value.
     """
     # An invalid string can have a megabyte, and a collection can hold anything, so only its size is shown.
     if isinstance(value, str) and len(value) > _MAX_VALUE_CHARACTERS:
@@ -178,6 +178,18 @@ def check_count(name: str, value: object, *, maximum: int) -> None:
         raise ParametersError(
             f"{name} = {shorten(value)} is not valid: give a whole number from 0 to {maximum}."
         )
+
+
+def check_flag(name: str, value: object) -> None:
+    """
+    Validate an argument that is True or False.
+
+    :param name: name of the argument.
+    :param value: its value.
+    :raises ParametersError: the value is neither.
+    """
+    if not isinstance(value, bool):
+        raise ParametersError(f"{name} = {shorten(value)} is not valid: give True or False.")
 
 
 def check_choice(name: str, value: str, choices: Any) -> None:

@@ -51,6 +51,16 @@ def nearest_name(name: str, names: Iterable[str]) -> str:
     return f" (did you mean {folded[matches[0]]!r}?)" if matches else ""
 
 
+def clean_line(text: str, max_length: int = MAX_QUOTED) -> str:
+    """
+    Return a text as ``clean_text`` does, in one line.
+
+    :param text: the text. A line break becomes a space.
+    :param max_length: where to cut it.
+    """
+    return clean_text(text, max_length).replace("\n", " ")
+
+
 def describe_validation_error(error: ValidationError) -> str:
     """
     Return the problems that pydantic found as one line: the name of each field and what is wrong with it.

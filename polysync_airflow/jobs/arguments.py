@@ -21,6 +21,9 @@ def start_arguments(job: Mapping[str, Any]) -> dict[str, Any]:
     mapped tasks as templates: a default value such as ``{{ conn.other.password }}`` would send that password
     to AWS. The values are therefore marked with ``airflow.sdk.literal``. Do the same with every
     text of a job that you pass to a task yourself.
+
+    A pipeline with a parameter that has no default cannot be started with these arguments. ``jobs_to_start``
+    leaves such jobs out, or gives them values.
     https://airflow.apache.org/docs/apache-airflow/stable/core-concepts/operators.html
 
     :param job: a job, as ``PolysyncListImportOperator`` returns it.
@@ -32,3 +35,13 @@ def start_arguments(job: Mapping[str, Any]) -> dict[str, Any]:
         if parameter["default"] is not None
     }
     return {"pipeline_name": literal(job["name"]), "pipeline_parameters": defaults}
+
+
+def inert_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    Return the arguments of a Start task so that Airflow does not render them.
+
+    :param arguments: ``pipeline_name`` and ``pipeline_parameters`` with plain values.
+    """
+    values = {name: literal(value) for name, value in arguments["pipeline_parameters"].items()}
+    return {"pipeline_name": literal(arguments["pipeline_name"]), "pipeline_parameters": values}

@@ -30,6 +30,7 @@ from polysync_airflow.execution.parameters import (
     MIN_PROGRESS_INTERVAL,
     check_choice,
     check_count,
+    check_flag,
     check_seconds,
 )
 from polysync_airflow.execution.recovery import NEXT_STEP, OnClear, RetryMode
@@ -108,6 +109,8 @@ class PolysyncStartPipelineOperator(StopOnKillOperator):
     :param progress_interval: seconds between two lists of the steps while the task waits, at least 10; None
         for none. Their changes are written to the task's log.
     :param failed_step_log_lines: how many lines of the log of each failed step are logged; 0 for none.
+    :param validate_parameters: compare the parameters with the pipeline's definition before a new execution
+        starts, which costs one DescribePipeline. Without it they are compared only if AWS refuses the start.
     :return: the ARN of the execution (XCom ``return_value``).
     :raises ParametersError: an argument is not valid; no execution was started.
     :raises CredentialsError: the connection is missing or unusable; no execution was started.
@@ -157,6 +160,7 @@ class PolysyncStartPipelineOperator(StopOnKillOperator):
         on_clear: OnClear = "new",
         progress_interval: float | None = DEFAULT_PROGRESS_INTERVAL,
         failed_step_log_lines: int = DEFAULT_LOG_LINES,
+        validate_parameters: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -181,6 +185,7 @@ class PolysyncStartPipelineOperator(StopOnKillOperator):
                 maximum=MAX_POLL_INTERVAL,
             )
         check_count("failed_step_log_lines", failed_step_log_lines, maximum=MAX_LOG_LINES)
+        check_flag("validate_parameters", validate_parameters)
         # Airflow replaces XComArgs by the rendered values before it calls execute.
         self.pipeline_name = cast("str", pipeline_name)
         self.pipeline_parameters = pipeline_parameters
@@ -195,6 +200,7 @@ class PolysyncStartPipelineOperator(StopOnKillOperator):
         self.on_clear = on_clear
         self.progress_interval = progress_interval
         self.failed_step_log_lines = failed_step_log_lines
+        self.validate_parameters = validate_parameters
 
     @classmethod
     def partial(cls, **kwargs: Any) -> OperatorPartial:
@@ -316,6 +322,7 @@ class PolysyncStartPipelineOperator(StopOnKillOperator):
             on_clear=self.on_clear,
             failures_succeed=self.on_completed_with_failures == "succeed",
             stop_on_kill=self.stop_on_kill,
+            validate_parameters=self.validate_parameters,
             raise_if_killed=self._raise_if_killed,
         )
         # The request is made only if a new execution is needed: arguments that are no longer valid must not

@@ -24,6 +24,11 @@ from polysync_airflow.execution.models import (
     region_from_arn,
 )
 from polysync_airflow.execution.recovery import Action, OnClear, RetryMode, next_action, unused_arguments
+from polysync_airflow.operators.parameter_check import (
+    check_parameters,
+    describe_pipeline_of,
+    explain_refusal,
+)
 from polysync_airflow.records.port import RecordStore
 from polysync_airflow.states import PolysyncState, has_ended, state_of
 
@@ -70,6 +75,7 @@ class ExecutionStarter:
     :param on_clear: whether the first try after a clear replaces or resumes a failed execution.
     :param failures_succeed: whether CompletedWithFailures counts as a success.
     :param stop_on_kill: whether a running execution of an earlier epoch may be stopped.
+    :param validate_parameters: whether to compare the parameters with the definition before a new start.
     :param raise_if_killed: called before every request that costs money; raises if the task was killed.
     :param record: the record of the execution that runs, or may run, for this task; None if there is none.
     """
@@ -83,6 +89,7 @@ class ExecutionStarter:
     on_clear: OnClear
     failures_succeed: bool
     stop_on_kill: bool
+    validate_parameters: bool
     raise_if_killed: Callable[[], None]
     record: StoredExecution | None = field(default=None, init=False)
 
@@ -140,6 +147,9 @@ class ExecutionStarter:
     def _start(self, request: StartRequest) -> StartResult:
         self.raise_if_killed()
         hook = self.hook_for_region(None)
+        if self.validate_parameters:
+            check_parameters(self._call_with_retry(lambda: describe_pipeline_of(hook, request)), request)
+            self.raise_if_killed()
         # Never empty: without a region, the hook has raised an error while the request was made.
         record = StoredExecution(
             epoch=self.epoch,
@@ -163,6 +173,8 @@ class ExecutionStarter:
             if not error.transient and not transient_errors:
                 # AWS refused the only request, so there is no execution, and the next try must not resend it.
                 self._delete_record()
+            if isinstance(error, SageMakerApiError):
+                raise explain_refusal(hook, request, error) from error.__cause__
             raise
         self.log.info("Execution %s: started (pipeline %s)", arn, request.pipeline_name)
         result = StartResult(self._update_record(record, execution_arn=arn))

@@ -1,0 +1,167 @@
+"""Chooses the imported jobs that a mapped Start task can start, and their parameter values."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from numbers import Number
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic import ConfigDict, Field, ValidationError
+
+from polysync_airflow.airflow_compat.sdk import is_xcom_arg, literal, make_task
+from polysync_airflow.exceptions import ParametersError
+from polysync_airflow.execution.models import FrozenModel, PipelineName
+from polysync_airflow.execution.parameter_problems import parameter_problems
+from polysync_airflow.execution.parameters import shorten
+from polysync_airflow.execution.pipeline_models import DeclaredParameter
+from polysync_airflow.execution.texts import ReasonText, clean_line, describe_validation_error
+from polysync_airflow.jobs.arguments import inert_arguments
+
+if TYPE_CHECKING:
+    from airflow.sdk import XComArg
+
+# Returns the value for a parameter of a job; None for its default.
+ValueFunction = Callable[[Mapping[str, Any], Mapping[str, Any]], Any]
+# How many jobs the warning names.
+MAX_JOBS: Final = 20
+
+_log = logging.getLogger(__name__)
+
+
+class _Parameter(DeclaredParameter):
+    model_config = ConfigDict(populate_by_name=True)
+
+
+class _Job(FrozenModel):
+    name: PipelineName
+    parameters: list[_Parameter] = Field(default_factory=list)
+    parameters_error: ReasonText | None = None
+
+
+def jobs_to_start(
+    jobs: XComArg | Sequence[Mapping[str, Any]],
+    *,
+    values: Mapping[str, Any] | XComArg | ValueFunction | None = None,
+    task_id: str = "jobs_to_start",
+) -> XComArg:
+    """
+    Make a task that chooses the jobs which can be started, and return the arguments of their Start tasks.
+
+    ::
+
+        jobs = PolysyncListImportOperator(task_id="import_jobs")
+        PolysyncStartPipelineOperator.partial(task_id="start", deferrable=True).expand_kwargs(
+            jobs_to_start(jobs.output, values={"ScoreDate": "{{ ds }}"})
+        )
+
+    The task leaves out the jobs of which a parameter has no value, does not accept its value, or cannot be
+    read. It logs one warning, which names each of them with the reason. The others are started with the
+    values that ``values`` gives, and with the declared default values of the other parameters. If no job is
+    left, Airflow skips the Start task.
+
+    As with ``start_arguments``, Airflow renders no text of a job as a template.
+    https://airflow.apache.org/docs/apache-airflow/stable/authoring-and-scheduling/dynamic-task-mapping.html
+
+    :param jobs: the output of ``PolysyncListImportOperator``, or a list of such jobs.
+    :param values: the values that the defaults do not give, or that replace them: a mapping from names of
+        parameters to values for all jobs (templated; a value may be the output of a task), or a function
+        ``(job, parameter) -> value`` that the task calls for each declared parameter, and that returns None
+        for its default. A value is a text, a number or a boolean.
+    :param task_id: id of the task.
+    :return: the keyword arguments of each Start task, for ``expand_kwargs``.
+    :raises ParametersError: ``values`` is neither a mapping nor a function.
+    """
+    function = values if callable(values) else None
+    if function is None and not (values is None or isinstance(values, Mapping) or is_xcom_arg(values)):
+        raise ParametersError(
+            f"values = {shorten(values)} is not valid: give a mapping from names of parameters to values, or "
+            "a function (job, parameter) -> value."
+        )
+
+    def choose_jobs(jobs: Any, values: Any) -> list[dict[str, Any]]:
+        return choose(jobs, function or values)
+
+    # A list of jobs would be rendered. The function is no argument of the task, because Airflow would store
+    # its address with the DAG, which is another one after each parsing.
+    task = make_task(choose_jobs, task_id)
+    arguments: XComArg = task(
+        jobs if is_xcom_arg(jobs) else literal(jobs), {} if function or values is None else values
+    )
+    # Airflow can store no literals in an XCom.
+    return arguments.map(inert_arguments)
+
+
+def choose(
+    jobs: Sequence[Mapping[str, Any]], values: Mapping[str, Any] | ValueFunction
+) -> list[dict[str, Any]]:
+    """
+    Return ``pipeline_name`` and ``pipeline_parameters`` of each job that can be started.
+
+    The jobs that cannot be started are named in one warning.
+
+    :param jobs: the jobs.
+    :param values: as in ``jobs_to_start``.
+    :raises ParametersError: the jobs are no list of jobs, or a value is no text, number or boolean.
+    """
+    if not isinstance(jobs, Sequence) or isinstance(jobs, str):
+        raise ParametersError(f"jobs = {shorten(jobs)} is not valid: give a list of imported jobs.")
+    if not callable(values) and not isinstance(values, Mapping):
+        raise ParametersError(f"values = {shorten(values)} is not valid: give a mapping.")
+    chosen: list[dict[str, Any]] = []
+    left_out: list[str] = []
+    for position, job in enumerate(jobs):
+        try:
+            parsed = _Job.model_validate(job)
+        except ValidationError as error:
+            left_out.append(f"jobs[{position}] is not a job: {describe_validation_error(error)}")
+            continue
+        given = _given_values(job, parsed, values)
+        reasons = _reasons(parsed, given)
+        if reasons:
+            left_out.append(f"{parsed.name} {'; '.join(reasons)}")
+        else:
+            chosen.append({"pipeline_name": parsed.name, "pipeline_parameters": _defaults(parsed) | given})
+    _log.info("%s of %s jobs are started.", len(chosen), len(jobs))
+    if left_out:
+        more = [f"and {len(left_out) - MAX_JOBS} more"] if len(left_out) > MAX_JOBS else []
+        lines = "\n".join(f"- {clean_line(line, 2000)}" for line in (*left_out[:MAX_JOBS], *more))
+        _log.warning("%s of %s jobs are left out:\n%s", len(left_out), len(jobs), lines)
+    return chosen
+
+
+def _given_values(
+    job: Mapping[str, Any], parsed: _Job, values: Mapping[str, Any] | ValueFunction
+) -> dict[str, Any]:
+    given = {}
+    for parameter in parsed.parameters:
+        name = parameter.name
+        value = values(job, parameter.model_dump()) if callable(values) else values.get(name)
+        if value is None:
+            continue
+        if not isinstance(value, (str, Number)):
+            raise ParametersError(
+                f"The value of parameter {clean_line(name)} of job {parsed.name} is {shorten(value)}: give a "
+                "text, a number or a boolean, or None for the default."
+            )
+        # AWS gets a text in any case, and a database stores neither NaN nor a Decimal in JSON.
+        given[name] = value if isinstance(value, (str, int)) else str(value)
+    return given
+
+
+def _reasons(job: _Job, given: Mapping[str, Any]) -> list[str]:
+    """Return why a job cannot be started; an empty list if it can."""
+    if job.parameters_error:
+        return [f"has parameters that cannot be read: {job.parameters_error}"]
+    reasons = []
+    missing = [each.name for each in job.parameters if each.default is None and each.name not in given]
+    if missing:
+        reasons.append(f"needs a value for: {clean_line(', '.join(missing))}")
+    declared = [each for each in job.parameters if each.name in given]
+    problems = parameter_problems({name: str(value) for name, value in given.items()}, declared)
+    return reasons + [f"does not accept {problem}" for problem in problems]
+
+
+def _defaults(job: _Job) -> dict[str, Any]:
+    # AWS accepts no empty value in a request. If the parameter is left out, it uses the empty default.
+    return {each.name: each.default for each in job.parameters if each.default not in (None, "")}

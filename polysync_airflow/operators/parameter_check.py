@@ -1,0 +1,83 @@
+"""Compares the parameters of a start with the pipeline's definition, before the start or after a refusal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from polysync_airflow.exceptions import ParametersError, PolysyncError, SageMakerApiError, hint_for
+from polysync_airflow.execution.definition import declared_parameters
+from polysync_airflow.execution.models import StartRequest
+from polysync_airflow.execution.parameter_problems import parameter_problems
+from polysync_airflow.execution.texts import clean_line
+
+if TYPE_CHECKING:
+    from polysync_airflow.execution.pipeline_models import PipelineDescription
+    from polysync_airflow.hooks import PolysyncSageMakerHook
+
+
+def describe_pipeline_of(hook: PolysyncSageMakerHook, request: StartRequest) -> PipelineDescription:
+    """
+    Describe the version of the pipeline that a request starts.
+
+    :param hook: the hook for the region of the start.
+    :param request: the start request.
+    :raises SageMakerApiError: the call failed.
+    """
+    return hook.describe_pipeline(request.pipeline_name, request.pipeline_version_id)
+
+
+def check_parameters(pipeline: PipelineDescription, request: StartRequest) -> None:
+    """
+    Compare the parameters of a start with the definition of the pipeline before the start.
+
+    :param pipeline: the pipeline.
+    :param request: the start request.
+    :raises ParametersError: the parameters do not fit, or the definition cannot be read.
+    """
+    try:
+        problems = parameter_problems(request.pipeline_parameters, declared_parameters(pipeline.definition))
+    except ParametersError as error:
+        raise ParametersError(
+            f"Nothing was started, because validate_parameters=True and {error}. Correct the definition, or "
+            "leave validate_parameters out."
+        ) from None
+    if problems:
+        raise ParametersError(_listed(problems, request, " Nothing was started."))
+
+
+def explain_refusal(
+    hook: PolysyncSageMakerHook, request: StartRequest, error: SageMakerApiError
+) -> SageMakerApiError:
+    """
+    Return the error of a refused start with what is wrong with its parameters. This costs one call to AWS.
+
+    :param hook: the hook for the region of the start.
+    :param request: the start request.
+    :param error: the error of StartPipelineExecution.
+    :return: an error with the same code, operation and meaning. Errors other than ValidationException are
+        returned as they are, without a call.
+    """
+    is_refusal = hint_for(error.error_code, error.operation) is hint_for("ValidationException")
+    if error.operation != "StartPipelineExecution" or not is_refusal:
+        return error
+    try:
+        definition = describe_pipeline_of(hook, request).definition
+        problems = parameter_problems(request.pipeline_parameters, declared_parameters(definition))
+    except PolysyncError as reason:
+        return error.with_message(
+            f"{error}\nThe parameters could not be compared with the definition of the pipeline: "
+            f"{clean_line(str(reason), 1000)}"
+        )
+    if problems:
+        return error.with_message(f"{_listed(problems, request)}\n{error}")
+    return error.with_message(
+        f"{error}\nThe parameters fit the definition of the pipeline, so the cause is elsewhere."
+    )
+
+
+def _listed(problems: list[str], request: StartRequest, consequence: str = "") -> str:
+    version = f" version {request.pipeline_version_id}" if request.pipeline_version_id else ""
+    # The name, which is the end of an ARN: Airflow shows 100 characters of a line.
+    name = request.pipeline_name.rsplit("/", 1)[-1]
+    lines = (f"- {problem}" for problem in problems)
+    return "\n".join((f"The parameters do not fit pipeline {name}{version}.{consequence}", *lines))

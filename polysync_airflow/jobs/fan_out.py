@@ -139,14 +139,25 @@ def _given_values(
         value = values(job, parameter.model_dump()) if callable(values) else values.get(name)
         if value is None:
             continue
-        if not isinstance(value, (str, Number)):
+        text = _text(value)
+        if text is None:
             raise ParametersError(
                 f"The value of parameter {clean_line(name)} of job {parsed.name} is {shorten(value)}: give a "
                 "text, a number or a boolean, or None for the default."
             )
         # AWS gets a text in any case, and a database stores neither NaN nor a Decimal in JSON.
-        given[name] = value if isinstance(value, (str, int)) else str(value)
+        given[name] = value if isinstance(value, (str, int)) else text
     return given
+
+
+def _text(value: Any) -> str | None:
+    if not isinstance(value, (str, Number)):
+        return None
+    try:
+        return str(value)
+    except ValueError:
+        # Python refuses to write integers of more than 4,300 digits.
+        return None
 
 
 def _reasons(job: _Job, given: Mapping[str, Any]) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from polysync_airflow.exceptions import (
     CredentialsError,
@@ -18,14 +19,18 @@ from polysync_airflow.exceptions import (
 from polysync_airflow.execution.definition import declared_parameters
 from polysync_airflow.execution.models import StoredExecution
 from polysync_airflow.execution.outcome import parse_event
+from polysync_airflow.execution.parameter_problems import parameter_problems
 from polysync_airflow.execution.parameters import (
     build_start_request,
     check_execution_arn,
     check_pipeline_names,
     check_trigger_arguments,
 )
+from polysync_airflow.execution.pipeline_models import DeclaredParameter
+from polysync_airflow.execution.texts import clean_text
 from polysync_airflow.get_provider_info import get_provider_info
 from polysync_airflow.hooks import PolysyncSageMakerHook
+from polysync_airflow.jobs.fan_out import choose
 from polysync_airflow.operators.outcome.xcoms import pull_run
 from polysync_airflow.records.copies import pull_copy
 from polysync_airflow.records.proof import RECORD_KEY, OwnTarget
@@ -52,6 +57,12 @@ REQUEST = {
     "execution_role_arn": "arn:aws:iam::123456789012:role/x",
     "pipeline_version_id": 1,
     "client_request_token": TOKEN,
+}
+PARAMETER = {"Name": "A", "Type": "Integer", "DefaultValue": 1, "EnumValues": ["1", "2"]}
+JOB = {
+    "name": "x",
+    "parameters": [{"name": "Required", "type": "String", "default": None, "enum_values": None}],
+    "parameters_error": None,
 }
 RECORD = {
     "version": 1,
@@ -146,6 +157,37 @@ def test_start_arguments(arguments: dict[str, Any]) -> None:
         check_message(error)
     else:
         json.dumps(request.to_aws()).encode()
+
+
+@FUZZ
+@given(
+    st.lists(variations(JOB, json_values), max_size=3),
+    scalars,
+)
+def test_jobs_to_start(jobs: list[Any], value: Any) -> None:
+    """Whatever an import's XCom has, the choice gives arguments in JSON, or a ParametersError."""
+    try:
+        chosen = choose(jobs, {"Required": value})
+    except ParametersError as error:
+        check_message(error)
+        return
+    for arguments in chosen:
+        assert arguments.keys() == {"pipeline_name", "pipeline_parameters"}
+        json.dumps(arguments, allow_nan=False)
+
+
+@FUZZ
+@given(st.dictionaries(texts, texts, max_size=5), st.lists(variations(PARAMETER, scalars), max_size=3))
+def test_parameter_problems(sent: dict[str, str], parameters: list[dict[str, Any]]) -> None:
+    """Each problem is one short line without control characters."""
+    try:
+        declared = [DeclaredParameter.model_validate(parameter) for parameter in parameters]
+    except ValidationError:
+        return
+    for line in parameter_problems(sent, declared):
+        assert "\n" not in line
+        assert len(line) < 2000
+        assert line == clean_text(line, 2000)
 
 
 @FUZZ

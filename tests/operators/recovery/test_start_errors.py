@@ -84,6 +84,21 @@ def test_record_is_deleted_after_a_refusal(
     assert task.record["request"]["pipeline_parameters"] == {"Shards": "3"}
 
 
+def test_refusal_of_a_resent_request_is_not_explained(
+    make_task: MakeTask, interceptor: RequestInterceptor, emulator: EmulatorServer
+) -> None:
+    """The parameters are those of an earlier try. They are not compared with the definition of today."""
+    task = make_task(validate_parameters=False)
+    interceptor.before(START, crash)
+    task.next_try(pipeline_parameters={"Shard": 4})
+
+    run = task.next_try(validate_parameters=True)
+
+    assert isinstance(run.error, SageMakerApiError)
+    assert run.error.error_code == "ValidationException"
+    assert calls(emulator) == [START]
+
+
 @pytest.mark.parametrize("fault", AMBIGUOUS_FAULTS, ids=str)
 def test_request_is_resent_after_an_ambiguous_error(
     fault: Fault, make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer

@@ -32,16 +32,16 @@ from polysync_airflow.aws.error_mapping import (
 )
 from polysync_airflow.aws.job_logs import read_tail
 from polysync_airflow.exceptions import ParametersError, PolysyncError, SageMakerApiError
-from polysync_airflow.execution.definition import DeclaredStep, declared_steps
 from polysync_airflow.execution.models import ExecutionDescription, StartRequest
 from polysync_airflow.execution.parameters import check_execution_arn
+from polysync_airflow.execution.pipelines.definition import DeclaredStep, declared_steps
 from polysync_airflow.execution.steps.rows import StepDescription, log_source
 from polysync_airflow.execution.texts import describe_validation_error
 from polysync_airflow.get_provider_info import get_provider_info
 
 if TYPE_CHECKING:
     # Imported when they are used: a triggerer, which does not use them, keeps few objects.
-    from polysync_airflow.execution.pipeline_models import PipelineDescription, PipelineSummary
+    from polysync_airflow.execution.pipelines.models import PipelineDescription, PipelineSummary
 
 PAGE_SIZE: Final = 100
 # StopPipelineExecution returns ConflictException for a moment while an execution moves between two steps.
@@ -271,7 +271,7 @@ class PolysyncSageMakerHook(PolysyncBaseHook):
         :param through: function that makes the call for each page, such as ``ConcurrentCalls.call``.
         :raises SageMakerApiError: a call failed.
         """
-        from polysync_airflow.execution.pipeline_models import PipelineSummary
+        from polysync_airflow.execution.pipelines.models import PipelineSummary
 
         operation = "ListPipelines"
         request = {"SortBy": "Name", "SortOrder": "Ascending", "PipelineNamePrefix": name_prefix or None}
@@ -289,7 +289,7 @@ class PolysyncSageMakerHook(PolysyncBaseHook):
         :param version_id: the version whose definition is returned; None for the latest.
         :raises SageMakerApiError: the call failed.
         """
-        from polysync_airflow.execution.pipeline_models import PipelineDescription
+        from polysync_airflow.execution.pipelines.models import PipelineDescription
 
         operation = "DescribePipeline"
         response = self.call(operation, PipelineName=pipeline_name, PipelineVersionId=version_id)

@@ -18,7 +18,7 @@ from polysync_airflow.cli.output import (
 )
 
 if TYPE_CHECKING:
-    from polysync_airflow.execution.pipeline_models import Job
+    from polysync_airflow.execution.pipelines.models import Job
     from polysync_airflow.hooks import PolysyncSageMakerHook
     from polysync_airflow.jobs.catalogue.drift import Drift
     from polysync_airflow.jobs.catalogue.entries import Update

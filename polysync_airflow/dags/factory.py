@@ -216,6 +216,6 @@ def _unknown_jobs(names: Collection[str], **arguments: Mapping[str, Any] | None)
 
 
 def _not_in_catalogue(argument: str, name: str, names: Collection[str]) -> BrokenJob:
-    return BrokenJob(
-        name, f"{argument} names it, but the catalogue has no such job{nearest_name(name, names)}"
-    )
+    nearest = nearest_name(name, names)
+    hint = f" (did you mean {nearest!r}?)" if nearest else ""
+    return BrokenJob(name, f"{argument} names it, but the catalogue has no such job{hint}")

@@ -15,8 +15,8 @@ from airflow.providers.common.compat.sdk import Param
 
 from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution.models import MAX_INTEGER
-from polysync_airflow.execution.parameter_types import Value, allowed_values, typed_value
 from polysync_airflow.execution.parameters import shorten
+from polysync_airflow.execution.pipelines.parameter_types import Value, allowed_values, typed_value
 from polysync_airflow.execution.texts import MAX_VALUE_LENGTH, nearest_name
 from polysync_airflow.jobs.catalogue.models import CatalogueJob, CatalogueParameter
 
@@ -95,7 +95,9 @@ def job_form(job: CatalogueJob, given: Mapping[str, Any]) -> JobForm:
     declared = {parameter.name: parameter for parameter in job.parameters}
     for name in given:
         if name not in declared:
-            raise ParametersError(f"parameters: it has no parameter {name!r}{nearest_name(name, declared)}")
+            nearest = nearest_name(name, declared)
+            hint = f" (did you mean {nearest!r}?)" if nearest else ""
+            raise ParametersError(f"parameters: it has no parameter {name!r}{hint}")
     templates = {name: value for name, value in given.items() if is_template(value)}
     params: dict[str, Param] = {}
     required = []

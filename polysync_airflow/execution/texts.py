@@ -39,16 +39,16 @@ def clean_text(text: str, max_length: int = MAX_QUOTED) -> str:
     return _UNSAFE.sub(_REPLACEMENT, text)
 
 
-def nearest_name(name: str, names: Iterable[str]) -> str:
+def nearest_name(name: str, names: Iterable[str]) -> str | None:
     """
-    Return ``" (did you mean ...?)"`` for a misspelled name; an empty text if no name is similar.
+    Return the name that a misspelled one probably means; None if no name is similar.
 
     :param name: the misspelled name.
-    :param names: the names that exist.
+    :param names: the names that exist. Each is compared, so limit their number.
     """
     folded = {each.casefold(): each for each in names}
     matches = difflib.get_close_matches(name.casefold()[:256], folded, n=1)
-    return f" (did you mean {folded[matches[0]]!r}?)" if matches else ""
+    return folded[matches[0]] if matches else None
 
 
 def clean_line(text: str, max_length: int = MAX_QUOTED) -> str:

@@ -11,9 +11,9 @@ from typing import Final
 from polysync_airflow.aws.concurrent_calls import WORKERS, ConcurrentCalls
 from polysync_airflow.aws.rate_limiter import rate_limiter_for
 from polysync_airflow.exceptions import ParametersError, SageMakerApiError
-from polysync_airflow.execution.definition import declared_parameters, definition_digest
 from polysync_airflow.execution.parameters import check_pipeline_names
-from polysync_airflow.execution.pipeline_models import DeclaredParameter, Job, PipelineDescription
+from polysync_airflow.execution.pipelines.definition import declared_parameters, definition_digest
+from polysync_airflow.execution.pipelines.models import DeclaredParameter, Job, PipelineDescription
 from polysync_airflow.hooks import PolysyncSageMakerHook
 
 # How many missing names a message lists, and for how many of them it searches similar names, which takes a

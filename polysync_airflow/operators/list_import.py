@@ -13,7 +13,7 @@ from polysync_airflow.operators.base import DEFAULT_CONNECTION, PolysyncOperator
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
 
-    from polysync_airflow.execution.pipeline_models import Job
+    from polysync_airflow.execution.pipelines.models import Job
     from polysync_airflow.jobs.catalogue.models import Catalogue
 
 OnDrift = Literal["fail", "warn"]

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from polysync_airflow.exceptions import ParametersError, PolysyncError, SageMakerApiError, hint_for
-from polysync_airflow.execution.definition import declared_parameters
 from polysync_airflow.execution.models import StartRequest
-from polysync_airflow.execution.parameter_problems import parameter_problems
+from polysync_airflow.execution.pipelines.definition import declared_parameters
+from polysync_airflow.execution.pipelines.parameter_problems import parameter_problems
 from polysync_airflow.execution.texts import clean_line
 
 if TYPE_CHECKING:
-    from polysync_airflow.execution.pipeline_models import PipelineDescription
+    from polysync_airflow.execution.pipelines.models import PipelineDescription
     from polysync_airflow.hooks import PolysyncSageMakerHook
 
 

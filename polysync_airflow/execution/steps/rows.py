@@ -15,8 +15,8 @@ from typing import Annotated, Any, Final
 from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from polysync_airflow.execution import console
-from polysync_airflow.execution.definition import DeclaredStep
 from polysync_airflow.execution.models import STATUS_PATTERN, ExecutionArn, FrozenModel, UtcTime
+from polysync_airflow.execution.pipelines.definition import DeclaredStep
 from polysync_airflow.execution.steps.kinds import STEP_KINDS, StepKind, outputs_of
 from polysync_airflow.execution.texts import MAX_VALUE_LENGTH, ArnText, NameText, ReasonText, clean_text
 from polysync_airflow.states import PolysyncState, state_of_step

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Final, Literal, NamedTuple, get_args
 
-from polysync_airflow.execution.parameter_types import typed_value
-from polysync_airflow.execution.pipeline_models import DeclaredParameter, Job
+from polysync_airflow.execution.pipelines.models import DeclaredParameter, Job
+from polysync_airflow.execution.pipelines.parameter_types import typed_value
 from polysync_airflow.execution.texts import clean_text
 from polysync_airflow.jobs.catalogue.models import Catalogue, CatalogueJob, Scope
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from polysync_airflow.exceptions import CatalogueError
-from polysync_airflow.execution.pipeline_models import Job
+from polysync_airflow.execution.pipelines.models import Job
 from polysync_airflow.execution.texts import describe_validation_error
 from polysync_airflow.jobs.catalogue.models import (
     MAX_PARAMETERS,

@@ -12,7 +12,7 @@ from polysync_airflow.execution.models import (
     FrozenModel,
     PipelineName,
 )
-from polysync_airflow.execution.pipeline_models import DeclaredParameter
+from polysync_airflow.execution.pipelines.models import DeclaredParameter
 from polysync_airflow.execution.texts import DescriptionText, ReasonText
 
 VERSION: Final = 1

@@ -7,7 +7,7 @@ import random
 from typing import Any
 
 from polysync_airflow.emulator import EmulatorServer
-from polysync_airflow.execution.pipeline_models import DeclaredParameter, Job
+from polysync_airflow.execution.pipelines.models import DeclaredParameter, Job
 from polysync_airflow.jobs.catalogue.models import CatalogueJob
 
 REGION = "us-east-1"

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polysync_airflow.exceptions import CatalogueError
-from polysync_airflow.execution.pipeline_models import DeclaredParameter
+from polysync_airflow.execution.pipelines.models import DeclaredParameter
 from polysync_airflow.jobs.catalogue import file
 from polysync_airflow.jobs.catalogue.file import (
     catalogue_text,

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 from pydantic import TypeAdapter, ValidationError
 
 from polysync_airflow.exceptions import ParametersError
-from polysync_airflow.execution.pipeline_models import DeclaredParameter
+from polysync_airflow.execution.pipelines.models import DeclaredParameter
 from polysync_airflow.execution.texts import clean_text
 
 # More than AWS allows in a pipeline.

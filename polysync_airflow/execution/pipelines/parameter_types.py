@@ -13,7 +13,7 @@ import re
 from math import isfinite
 from typing import Any, Final
 
-from polysync_airflow.execution.pipeline_models import DeclaredParameter
+from polysync_airflow.execution.pipelines.models import DeclaredParameter
 from polysync_airflow.execution.texts import MAX_VALUE_LENGTH
 
 Value = str | int | float | bool

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Final
 
-from polysync_airflow.execution.parameter_types import typed_value
 from polysync_airflow.execution.parameters import shorten
-from polysync_airflow.execution.pipeline_models import DeclaredParameter
-from polysync_airflow.execution.texts import MAX_PROBLEMS, MAX_VALUE_LENGTH, clean_line
+from polysync_airflow.execution.pipelines.models import DeclaredParameter
+from polysync_airflow.execution.pipelines.parameter_types import typed_value
+from polysync_airflow.execution.texts import MAX_PROBLEMS, MAX_VALUE_LENGTH, clean_line, nearest_name
 
 # For how many unknown names a similar one is searched, and among how many: each search compares with all.
 MAX_SUGGESTIONS: Final = 5
 MAX_COMPARED: Final = 1000
 # How many names a message lists when none is similar.
 MAX_NAMES: Final = 5
-_MAX_NAME_LENGTH: Final = 256
 
 
 def parameter_problems(sent: Mapping[str, str], declared: Sequence[DeclaredParameter]) -> list[str]:
@@ -51,12 +49,10 @@ def parameter_problems(sent: Mapping[str, str], declared: Sequence[DeclaredParam
 
 
 def _cures(unknown: Sequence[str], declared: Mapping[str, DeclaredParameter]) -> Iterator[tuple[str, str]]:
-    folded = {name.casefold(): name for name in islice(declared, MAX_COMPARED)}
     for position, name in enumerate(unknown[:MAX_PROBLEMS]):
-        match: list[str] = []
-        if position < MAX_SUGGESTIONS:
-            match = difflib.get_close_matches(name.casefold()[:_MAX_NAME_LENGTH], folded, n=1)
-        yield name, f"did you mean {clean_line(folded[match[0]])}?" if match else _leave_out(declared)
+        names = islice(declared, MAX_COMPARED if position < MAX_SUGGESTIONS else 0)
+        nearest = nearest_name(name, names)
+        yield name, f"did you mean {clean_line(nearest)}?" if nearest else _leave_out(declared)
 
 
 def _leave_out(declared: Mapping[str, DeclaredParameter]) -> str:

@@ -1,0 +1,1 @@
+"""Pipelines: AWS's descriptions of them, and the parameters and steps that their definitions declare."""

@@ -7,7 +7,6 @@ The hook for Amazon SageMaker Pipelines: one method for each AWS operation, whic
 from __future__ import annotations
 
 import hashlib
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -32,6 +31,7 @@ from polysync_airflow.aws.error_mapping import (
 )
 from polysync_airflow.aws.job_logs import read_tail
 from polysync_airflow.exceptions import ParametersError, PolysyncError, SageMakerApiError
+from polysync_airflow.execution import clock
 from polysync_airflow.execution.models import ExecutionDescription, StartRequest
 from polysync_airflow.execution.parameters import check_execution_arn
 from polysync_airflow.execution.pipelines.definition import DeclaredStep, declared_steps
@@ -156,7 +156,7 @@ class PolysyncSageMakerHook(PolysyncBaseHook):
             retry=conflict,
             stop=stop_after_attempt(STOP_ATTEMPTS),
             wait=wait_fixed(STOP_RETRY_SECONDS),
-            sleep=time.sleep,
+            sleep=clock.sleep,
             reraise=True,
         )
         retrying(self._call_on, execution_arn, "StopPipelineExecution", ClientRequestToken=token)

@@ -37,7 +37,7 @@ import pytest  # noqa: E402
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES  # noqa: E402
 from polysync_airflow.emulator import EmulatorServer, VirtualClock  # noqa: E402
-from polysync_airflow.operators import base  # noqa: E402
+from polysync_airflow.execution import clock  # noqa: E402
 from tests.fakes import airflow_service  # noqa: E402
 from tests.fakes.simulated_airflow import AIRFLOW, SimulatedAirflow  # noqa: E402
 from tests.tasks import EmulatedTime  # noqa: E402
@@ -81,22 +81,14 @@ def emulator(_emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch) -> Emul
 
 
 @pytest.fixture
-def emulated_time(emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch) -> EmulatedTime:
+def emulated_time(emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[EmulatedTime]:
     """Let each wait of the provider advance the emulator's clock, so that hours take milliseconds."""
-    from polysync_airflow import hooks
-    from polysync_airflow.aws import concurrent_calls, rate_limiter, retry, stop
-    from polysync_airflow.jobs import importer
-    from polysync_airflow.operators import start, starter
-    from polysync_airflow.operators.outcome import steps
-    from polysync_airflow.triggers import poller, shared_client
+    from polysync_airflow.aws import rate_limiter
 
-    clock = EmulatedTime(emulator)
-    aws = (concurrent_calls, rate_limiter, retry, stop)
-    for module in (*aws, hooks, importer, poller, shared_client, base, start, starter, steps):
-        monkeypatch.setattr(module, "time", clock)
-    monkeypatch.setattr(poller, "receive", clock.receive)
     monkeypatch.setattr(rate_limiter, "_RATE_LIMITERS", WeakValueDictionary())
-    return clock
+    emulated = EmulatedTime(emulator)
+    with clock.replaced_by(emulated):
+        yield emulated
 
 
 def connection(

@@ -14,18 +14,14 @@ from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperat
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.emulator import EmulatorServer
-from polysync_airflow.triggers import poller
-from polysync_airflow.triggers.message_queue import MessageQueue
+from polysync_airflow.execution.clock import Clock
 from tests.fakes.simulated_airflow import AIRFLOW
 from tests.fakes.state_store import StateStore, StateStoreOfTry
 
-# The original function, which ``emulated_time`` replaces in the poller.
-RECEIVE = poller.receive
 
-
-class EmulatedTime:
+class EmulatedTime(Clock):
     """
-    Replaces the module ``time`` where the provider waits.
+    Replaces the clock of the provider by that of the emulator, which moves only while the provider waits.
 
     ``slept`` lists the seconds of each wait; ``at`` lists the times and actions that ``after`` has scheduled.
     """
@@ -43,13 +39,12 @@ class EmulatedTime:
         """Return the emulated time."""
         return self.time()
 
-    def receive(self, messages: MessageQueue[Any], seconds: float | None, *, idle: bool) -> Any:
-        """Replace ``poller.receive``: time passes only while no call is running and the queue is empty."""
+    def timeout(self, seconds: float | None, *, idle: bool) -> float | None:
+        """Let the time of a wait pass at once, but only while nothing else is running."""
         if not idle or seconds is None:
-            return messages.get()
-        if messages.empty():
-            self.sleep(seconds)
-        return RECEIVE(messages, 0, idle=idle)
+            return None
+        self.sleep(seconds)
+        return 0
 
     def sleep(self, seconds: float) -> None:
         """Advance the emulated clock, and run the scheduled actions that are due meanwhile."""

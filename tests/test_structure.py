@@ -43,7 +43,7 @@ FOLDER_LAYERS = {
         {"__init__"},
     ),
     "execution": (
-        {"console", "texts"},
+        {"clock", "console", "texts"},
         {"models"},
         {"parameters", "recovery", "waiter"},
         {"pipelines"},

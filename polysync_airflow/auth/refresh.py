@@ -9,7 +9,6 @@ requests that get new credentials are in ``sts``.
 from __future__ import annotations
 
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ from botocore.credentials import Credentials, DeferredRefreshableCredentials
 
 from polysync_airflow.auth.secret_masking import mask_temporary_secrets
 from polysync_airflow.exceptions import CredentialsError
+from polysync_airflow.execution import clock
 
 FetchCredentials = Callable[[], Mapping[str, Any]]
 
@@ -81,7 +81,7 @@ class RefreshingCredentials(DeferredRefreshableCredentials):
 
     def _error_during_backoff(self) -> CredentialsError | None:
         error = self._last_error
-        if error is None or time.monotonic() >= self._backoff_ends_at:
+        if error is None or clock.monotonic() >= self._backoff_ends_at:
             return None
         # A copy for each caller: an exception object that many threads raise collects the tracebacks of all
         # of them.
@@ -100,7 +100,7 @@ class RefreshingCredentials(DeferredRefreshableCredentials):
             self._backoff_seconds = min(
                 max(2 * self._backoff_seconds, MIN_BACKOFF_SECONDS), MAX_BACKOFF_SECONDS
             )
-            self._backoff_ends_at = time.monotonic() + self._backoff_seconds
+            self._backoff_ends_at = clock.monotonic() + self._backoff_seconds
             self._last_error = error
             raise
         mask_temporary_secrets(metadata["secret_key"], metadata["token"])

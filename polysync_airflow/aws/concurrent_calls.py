@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
@@ -15,6 +14,7 @@ from typing import Final, Self, TypeVar
 from polysync_airflow.aws.rate_limiter import RateLimiter
 from polysync_airflow.aws.retry import call_with_retry
 from polysync_airflow.exceptions import PolysyncError, is_throttling
+from polysync_airflow.execution import clock
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -42,7 +42,7 @@ class ConcurrentCalls:
     Not ``ThreadPoolExecutor.map``: that reads all items at once, keeps all results, and waits without a
     limit.
 
-    :param limiter: the rate limiter. Its clock is ``time.monotonic()``.
+    :param limiter: the rate limiter. Its clock is ``clock.monotonic()``.
     :param warn: called with a message once for each new transient error.
     :param workers: number of threads.
     :param retry_timeout: how long one call is retried, in seconds.
@@ -125,11 +125,11 @@ class ConcurrentCalls:
                 return function()
             except PolysyncError as error:
                 if is_throttling(error):
-                    self._limiter.throttled(time.monotonic())
+                    self._limiter.throttled(clock.monotonic())
                 raise
 
         return call_with_retry(
-            limited_call, until=time.time() + self._retry_timeout, warn=self._warn_once, sleep=self._sleep
+            limited_call, until=clock.time() + self._retry_timeout, warn=self._warn_once, sleep=self._sleep
         )
 
     def _run(self, function: Callable[[Item], Result], item: Item) -> Result:

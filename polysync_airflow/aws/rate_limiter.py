@@ -7,11 +7,12 @@ increase, multiplicative decrease).
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from threading import Lock
 from typing import Final
 from weakref import WeakValueDictionary
+
+from polysync_airflow.execution import clock
 
 # Calls per second: the most that one process can make, at 1.2 ms of CPU for each. AWS publishes no rate for
 # SageMaker's pipeline operations, and an account shares its rate with everything else in it. The first
@@ -38,7 +39,7 @@ class RateLimiter:
     A token bucket for all calls with one connection to one region. Threads may share it.
 
     The caller passes the time, in seconds of one monotonic clock that all callers share
-    (``time.monotonic()``). If that clock steps back, the limiter goes on counting from there.
+    (``clock.monotonic()``). If that clock steps back, the limiter goes on counting from there.
 
     :param now: the current time.
     :param rate: calls per second while AWS throttles nothing.
@@ -92,10 +93,10 @@ class RateLimiter:
         """
         Wait for a token and take it.
 
-        :param sleep: waits for a number of seconds; may raise to give up. Default: ``time.sleep``.
+        :param sleep: waits for a number of seconds; may raise to give up. Default: ``clock.sleep``.
         """
-        while seconds := self.try_acquire(time.monotonic()):
-            (sleep or time.sleep)(seconds)
+        while seconds := self.try_acquire(clock.monotonic()):
+            (sleep or clock.sleep)(seconds)
 
     def throttled(self, now: float) -> None:
         """
@@ -150,7 +151,7 @@ def rate_limiter_for(key: tuple[str, str | None], now: float) -> RateLimiter:
     It is shared as long as a caller keeps it. So a caller keeps it for all of its calls.
 
     :param key: the connection id, and the region name or None for the connection's own region.
-    :param now: the current time, in seconds of ``time.monotonic()``.
+    :param now: the current time, in seconds of ``clock.monotonic()``.
     """
     with _RATE_LIMITERS_LOCK:
         # One look-up: between two, the last user could let go of the limiter.

@@ -7,13 +7,13 @@ package is something else: it decides about Airflow's retries of the whole task.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Final, TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponential
 
 from polysync_airflow.exceptions import PolysyncError, SageMakerApiError, hint_for
+from polysync_airflow.execution import clock
 
 Result = TypeVar("Result")
 
@@ -39,15 +39,15 @@ def call_with_retry(
     :param call: the call. It must be safe to repeat, for example because it sends a client request token.
     :param until: when to give up, in seconds since the epoch.
     :param warn: called with a message once for each new error.
-    :param sleep: waits for a number of seconds between two attempts. Default: ``time.sleep``.
+    :param sleep: waits for a number of seconds between two attempts. Default: ``clock.sleep``.
     :raises PolysyncError: an error that is not transient, or the last error when the time is up.
     """
-    conflict_until = min(until, time.time() + CONFLICT_TIMEOUT_SECONDS)
+    conflict_until = min(until, clock.time() + CONFLICT_TIMEOUT_SECONDS)
     last_message = ""
 
     def give_up(state: RetryCallState) -> bool:
         limit = conflict_until if _is_conflict(_error_of(state)) else until
-        return time.time() + state.upcoming_sleep > limit
+        return clock.time() + state.upcoming_sleep > limit
 
     def warn_once(state: RetryCallState) -> None:
         nonlocal last_message
@@ -61,7 +61,7 @@ def call_with_retry(
         wait=wait_exponential(multiplier=MIN_BACKOFF_SECONDS, max=MAX_BACKOFF_SECONDS),
         stop=give_up,
         before_sleep=warn_once,
-        sleep=sleep or time.sleep,
+        sleep=sleep or clock.sleep,
         reraise=True,
     )
     return retrying(call)

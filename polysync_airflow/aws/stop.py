@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from polysync_airflow.aws.retry import STOP_TIMEOUT_SECONDS, call_with_retry
 from polysync_airflow.exceptions import PolysyncError, SageMakerApiError
+from polysync_airflow.execution import clock
 from polysync_airflow.execution.models import ExecutionDescription
 from polysync_airflow.states import is_stoppable
 
@@ -76,7 +76,7 @@ def stop_execution(
     try:
         status = call_with_retry(
             lambda: request_stop(hook, execution_arn, attempt=attempt),
-            until=time.time() + STOP_TIMEOUT_SECONDS,
+            until=clock.time() + STOP_TIMEOUT_SECONDS,
             warn=warn,
         )
     except PolysyncError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Final
@@ -11,6 +10,7 @@ from typing import Final
 from polysync_airflow.aws.concurrent_calls import WORKERS, ConcurrentCalls
 from polysync_airflow.aws.rate_limiter import rate_limiter_for
 from polysync_airflow.exceptions import ParametersError, SageMakerApiError
+from polysync_airflow.execution import clock
 from polysync_airflow.execution.parameters import check_pipeline_names
 from polysync_airflow.execution.pipelines.definition import declared_parameters, definition_digest
 from polysync_airflow.execution.pipelines.models import DeclaredParameter, Job, PipelineDescription
@@ -127,7 +127,7 @@ def _concurrent_calls(hook: PolysyncSageMakerHook) -> ConcurrentCalls:
     for model in (PipelineDescription, Job):
         model.model_rebuild()
     declared_parameters("{}")
-    limiter = rate_limiter_for((hook.polysync_conn_id, hook.region_name), time.monotonic())
+    limiter = rate_limiter_for((hook.polysync_conn_id, hook.region_name), clock.monotonic())
     # More threads than connections would connect anew for each call, and one connection is for this thread,
     # which lists the pipelines. Reading the number makes the hook's client here, before the threads share it.
     workers = max(1, min(WORKERS, hook.max_pool_connections - 1))

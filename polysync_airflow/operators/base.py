@@ -6,7 +6,6 @@ When to poll again and when the wait is over is decided in ``execution/waiter.py
 
 from __future__ import annotations
 
-import time
 from abc import abstractmethod
 from collections.abc import Callable
 from functools import cached_property, wraps
@@ -25,6 +24,7 @@ from polysync_airflow.airflow_compat.sdk import (
 from polysync_airflow.airflow_compat.task_process import exit_if_orphaned, parent_process
 from polysync_airflow.aws.retry import call_with_retry
 from polysync_airflow.exceptions import PolysyncError
+from polysync_airflow.execution import clock
 from polysync_airflow.execution.models import (
     MAX_POLL_INTERVAL,
     MIN_POLL_INTERVAL,
@@ -153,7 +153,7 @@ class ExecutionOperator(PolysyncOperator):
         return min(self.timeout, airflow_timeout)
 
     def _call_with_retry(self, call: Callable[[], Result]) -> Result:
-        return call_with_retry(call, until=time.time() + self._timeout_seconds, warn=self.log.warning)
+        return call_with_retry(call, until=clock.time() + self._timeout_seconds, warn=self.log.warning)
 
     def _make_waiter(
         self,
@@ -163,7 +163,7 @@ class ExecutionOperator(PolysyncOperator):
         started_at: datetime | None = None,
         attempt: int = 0,
     ) -> Waiter:
-        since = started_at.timestamp() if started_at else time.time()
+        since = started_at.timestamp() if started_at else clock.time()
         return Waiter(
             execution_arn,
             pipeline_name,
@@ -217,14 +217,14 @@ class ExecutionOperator(PolysyncOperator):
 
     def _wait_on_worker(self, waiter: Waiter, after_poll: AfterPoll | None) -> ExecutionEvent:
         hook = self.hook_for_region(region_from_arn(waiter.execution_arn))
-        step: Wait | Finish = waiter.first_wait(time.time())
+        step: Wait | Finish = waiter.first_wait(clock.time())
         parent = parent_process()
         try:
             while isinstance(step, Wait):
-                time.sleep(step.seconds)
+                clock.sleep(step.seconds)
                 result = hook.poll_pipeline_execution(waiter.execution_arn)
                 exit_if_orphaned(parent, self.log.warning)
-                step = step.waiter.decide(result, time.time())
+                step = step.waiter.decide(result, clock.time())
                 for line in step.log_lines:
                     self.log.log(line.level, "%s", line.text)
                 if after_poll:

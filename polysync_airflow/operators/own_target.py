@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from polysync_airflow.aws.retry import call_with_retry
+from polysync_airflow.execution import clock
 from polysync_airflow.execution.models import PIPELINE_ARN_PATTERN, account_from_arn
 from polysync_airflow.records.proof import OwnTarget
 
@@ -48,7 +48,7 @@ def _account_of(hook: PolysyncSageMakerHook, pipeline_name: str, warn: Callable[
         # DescribePipeline, because STS may not be reachable from a private network.
         arn = call_with_retry(
             partial(hook.describe_pipeline, pipeline_name),
-            until=time.time() + DESCRIBE_TIMEOUT_SECONDS,
+            until=clock.time() + DESCRIBE_TIMEOUT_SECONDS,
             warn=warn,
         ).arn
     account = account_from_arn(arn)

@@ -7,12 +7,12 @@ How a try gets its execution is in ``starter.py``, the wait in ``base.py``, the 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 from polysync_airflow.exceptions import PolysyncError, StoredRecordError
+from polysync_airflow.execution import clock
 from polysync_airflow.execution.models import (
     MAX_POLL_INTERVAL,
     ExecutionEvent,
@@ -317,7 +317,7 @@ class PolysyncStartPipelineOperator(StopOnKillOperator):
             store=record_store(context, self.own_target),
             log=self.log,
             epoch=context["ti"].max_tries,
-            deadline=time.time() + self._timeout_seconds,
+            deadline=clock.time() + self._timeout_seconds,
             retry_mode=self.retry_mode,
             on_clear=self.on_clear,
             failures_succeed=self.on_completed_with_failures == "succeed",
@@ -336,7 +336,7 @@ class PolysyncStartPipelineOperator(StopOnKillOperator):
             raise_unless_ended(
                 self._wait_for_end(waiter, method_name="execute_after_end", stop_on_kill=self.stop_on_kill)
             )
-            starter.deadline = time.time() + self._timeout_seconds
+            starter.deadline = clock.time() + self._timeout_seconds
             result = starter.start_or_reattach(make_request)
         self._raise_if_killed()
         return result
@@ -352,7 +352,7 @@ class PolysyncStartPipelineOperator(StopOnKillOperator):
             attempt=record.resumes,
         )
         if result.description and has_ended(result.description.status):
-            step = waiter.decide(result.description, time.time())
+            step = waiter.decide(result.description, clock.time())
             if isinstance(step, Finish):
                 return step.event
         self._raise_if_killed()

@@ -8,7 +8,6 @@ the AWS calls and updates the record store.
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from polysync_airflow.aws.retry import call_with_retry
 from polysync_airflow.exceptions import PolysyncError, SageMakerApiError, hint_for
+from polysync_airflow.execution import clock
 from polysync_airflow.execution.models import (
     ExecutionDescription,
     StartRequest,
@@ -367,7 +367,7 @@ class ExecutionStarter:
 
 
 def _now() -> datetime:
-    return datetime.fromtimestamp(time.time(), UTC)
+    return datetime.fromtimestamp(clock.time(), UTC)
 
 
 def _proves_not_started(error: SageMakerApiError) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 from polysync_airflow.aws.retry import STOP_TIMEOUT_SECONDS, call_with_retry
 from polysync_airflow.aws.stop import StopResult, stop_execution
 from polysync_airflow.exceptions import PolysyncError
+from polysync_airflow.execution import clock
 from polysync_airflow.execution.models import StoredExecution, region_from_arn
 
 if TYPE_CHECKING:
@@ -46,6 +46,6 @@ def _arn_of_request(
     # stopped.
     return call_with_retry(
         partial(hook.start_pipeline_execution, record.request),
-        until=time.time() + STOP_TIMEOUT_SECONDS,
+        until=clock.time() + STOP_TIMEOUT_SECONDS,
         warn=warn,
     )

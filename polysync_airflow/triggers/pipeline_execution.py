@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import time
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,6 +18,7 @@ from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.supervisor import call_airflow, use_event_loop
 from polysync_airflow.airflow_compat.task_instances import read_state, read_xcom
 from polysync_airflow.aws.stop import stop_execution
+from polysync_airflow.execution import clock
 from polysync_airflow.execution.models import MAX_POLL_INTERVAL, MAX_TIMESTAMP, MIN_POLL_INTERVAL
 from polysync_airflow.execution.parameters import MIN_PROGRESS_INTERVAL, check_trigger_arguments
 from polysync_airflow.execution.steps.progress import Progress
@@ -250,5 +250,5 @@ class PolysyncPipelineExecutionTrigger(BaseTrigger):
                 self.log.warning(
                     "Airflow does not return the task's state, retrying in %s s: %s", seconds, error
                 )
-                time.sleep(seconds)
+                clock.sleep(seconds)
         return call_airflow(lambda: read_state(ti))

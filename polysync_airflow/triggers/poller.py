@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +28,7 @@ from polysync_airflow.exceptions import (
     hint_for,
     is_throttling,
 )
+from polysync_airflow.execution import clock
 from polysync_airflow.execution.models import ExecutionDescription
 from polysync_airflow.execution.steps.rows import StepDescription
 from polysync_airflow.execution.waiter import FIRST_POLL_DELAY_SECONDS, Finish
@@ -144,28 +144,28 @@ class Poller:
     def _submit_jobs(self, pool: ThreadPoolExecutor) -> float | None:
         """Submit the jobs that are due; return the seconds until the next one, None to wait for a message."""
         while self._running_jobs < WORKERS:
-            now = time.time()
+            now = clock.time()
             due = now if self._urgent else self._due.next_due
             if due is None:
                 return None
-            wait = max(due - now, self.client.limiter.delay(time.monotonic()))
+            wait = max(due - now, self.client.limiter.delay(clock.monotonic()))
             if wait > 0:
                 return wait
-            self.client.limiter.take(time.monotonic())
+            self.client.limiter.take(clock.monotonic())
             pool.submit(self._do, self._next_job(now))
             self._running_jobs += 1
         return None
 
     def _submit_step_list(self, pool: ThreadPoolExecutor) -> float | None:
         """Submit the next list of steps if it is due; return the seconds as ``_submit_jobs`` does."""
-        now = time.time()
+        now = clock.time()
         wait = self._step_lists.seconds_until_next(now)
         if wait is None or self._running_jobs >= WORKERS:
             return None
-        wait = max(wait, self.client.limiter.delay(time.monotonic()))
+        wait = max(wait, self.client.limiter.delay(clock.monotonic()))
         if wait > 0:
             return wait
-        self.client.limiter.take(time.monotonic())
+        self.client.limiter.take(clock.monotonic())
         pool.submit(self._list_steps, self._step_lists.take(now))
         self._running_jobs += 1
         return PAUSE_SECONDS
@@ -207,7 +207,7 @@ class Poller:
     def _add(self, subscription: Subscription) -> None:
         if subscription.ended:
             return
-        now, waiter = time.time(), subscription.waiter
+        now, waiter = clock.time(), subscription.waiter
         arn = pipeline_arn_of(waiter.execution_arn)
         if arn not in self._pipelines and len(self._pipelines) >= MAX_PIPELINES:
             self._pipelines = {arn: each for arn, each in self._pipelines.items() if each.subscriptions}
@@ -222,7 +222,7 @@ class Poller:
     def _schedule(self, subscription: Subscription, due: float) -> None:
         subscription.due = due
         self._due.put(subscription, due)
-        subscription.pipeline.schedule(due, time.time())
+        subscription.pipeline.schedule(due, clock.time())
 
     def _remove(self, subscription: Subscription) -> None:
         if subscription in self._subscriptions:
@@ -283,7 +283,7 @@ class Poller:
     def _handle_steps(
         self, subscription: Subscription, result: Sequence[StepDescription] | PolysyncError
     ) -> None:
-        changes = self._step_lists.done(subscription, result, time.time())
+        changes = self._step_lists.done(subscription, result, clock.time())
         if changes:
             self._send(subscription, changes)
 
@@ -331,7 +331,7 @@ class Poller:
             if code is None:
                 self._isolated(subscription, self._handle_response, subscription, error)
             elif not subscription.ended:
-                self._schedule(subscription, time.time())
+                self._schedule(subscription, clock.time())
         if code is None:
             return
         pipeline.can_list = False
@@ -344,7 +344,7 @@ class Poller:
     ) -> None:
         if subscription.ended:
             return
-        now = time.time()
+        now = clock.time()
         self._step_lists.after_poll(subscription, response, now)
         step = subscription.waiter.decide(response, now)
         if isinstance(step, Finish):
@@ -384,11 +384,10 @@ def receive(messages: MessageQueue[Message | None], seconds: float | None, *, id
 
     :param messages: the queue.
     :param seconds: how long to wait; None for no limit.
-    :param idle: no call to AWS is running. Tests that emulate time replace this function, and let time pass
-        only then.
+    :param idle: no call to AWS is running.
     :return: the message; None to end the poller.
     """
     try:
-        return messages.get(seconds)
+        return messages.get(clock.timeout(seconds, idle=idle) if messages.empty() else 0)
     except Empty:
         return _do_nothing

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,6 +18,7 @@ from polysync_airflow.airflow_compat.supervisor import call_airflow
 from polysync_airflow.aws.rate_limiter import rate_limiter_for
 from polysync_airflow.aws.sessions import RATE_LIMITED_CONFIG
 from polysync_airflow.exceptions import CredentialsError, PolysyncError, is_throttling
+from polysync_airflow.execution import clock
 from polysync_airflow.execution.models import ExecutionDescription
 from polysync_airflow.execution.steps.rows import StepDescription
 from polysync_airflow.execution.texts import clean_text
@@ -86,12 +86,12 @@ class SharedClient:
         # Held while the connection is read. Calls do not take it: a slow read does not delay them.
         self._lock = threading.Lock()
         self._hook: PollingHook | None = None
-        self._read_at = time.monotonic()
+        self._read_at = clock.monotonic()
         # Of the last read, if it failed.
         self._error: PolysyncError | None = None
         # The first of the reads since which the connection has not been found; None if the last one found it.
         self._missing_since: float | None = None
-        self.limiter = rate_limiter_for(self.key, time.monotonic())
+        self.limiter = rate_limiter_for(self.key, clock.monotonic())
         self.can_list = True
 
     @property
@@ -178,7 +178,7 @@ class SharedClient:
             return call(hook)
         except PolysyncError as error:
             if is_throttling(error):
-                self.limiter.throttled(time.monotonic())
+                self.limiter.throttled(clock.monotonic())
             # A person who repairs or rotates a connection expects that running waits use it.
             if error.transient or not self._has_changed_from(hook):
                 raise
@@ -202,13 +202,13 @@ class SharedClient:
 
     @property
     def _seconds_since_read(self) -> float:
-        return time.monotonic() - self._read_at
+        return clock.monotonic() - self._read_at
 
     def _read(self) -> None:
         error = self._try_to_read()
         missing = error is not None and isinstance(error.__cause__, AirflowNotFoundException)
         missing = missing and call_airflow(lambda: is_missing(self.key[0]))
-        self._read_at = time.monotonic()
+        self._read_at = clock.monotonic()
         if not missing:
             self._missing_since = None
         elif self._missing_since is None:

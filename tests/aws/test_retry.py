@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -15,12 +15,14 @@ from polysync_airflow.aws.retry import (
     call_with_retry,
 )
 from polysync_airflow.exceptions import CredentialsError, PolysyncError, SageMakerApiError
+from polysync_airflow.execution.clock import Clock as RealClock
+from polysync_airflow.execution.clock import replaced_by
 
 START = 1_750_000_000.0
 
 
-class Clock:
-    """Replaces the module ``time``; a sleep advances the clock."""
+class Clock(RealClock):
+    """A clock that only a sleep moves."""
 
     def __init__(self) -> None:
         self.now = START
@@ -37,11 +39,11 @@ class Clock:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+def clock() -> Iterator[Clock]:
     """The clock of the retries."""
     clock = Clock()
-    monkeypatch.setattr(retry, "time", clock)
-    return clock
+    with replaced_by(clock):
+        yield clock
 
 
 def make_error(

@@ -16,6 +16,7 @@ import boto3
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
 from polysync_airflow.emulator import EmulatorServer, VirtualClock
+from polysync_airflow.execution.clock import replaced_by
 from tests.tasks import EmulatedTime
 
 DEFINITIONS = Path(__file__).parents[2] / "example_dags" / "definitions"
@@ -24,15 +25,8 @@ MAX_POLLS = 200
 CONNECTION_KEY_ID, HOST_KEY_ID = "AKIAIOSFODNN7EXAMPLE", "AKIAHOSTHOSTHOSTHOST"
 SECRET = "emulated-secret-key"
 
-# Names of the modules time and asyncio with which the providers and their AWS clients sleep.
+# Names of the modules time and asyncio with which the amazon provider and the AWS clients sleep.
 TIME_MODULES = (
-    "polysync_airflow.operators.base.time",
-    "polysync_airflow.operators.starter.time",
-    "polysync_airflow.operators.start.time",
-    "polysync_airflow.aws.retry.time",
-    "polysync_airflow.triggers.shared_client.time",
-    "polysync_airflow.triggers.poller.time",
-    "polysync_airflow.hooks.time",
     "airflow.providers.amazon.aws.hooks.sagemaker.time",
     "botocore.endpoint.time",
 )
@@ -113,9 +107,9 @@ def emulated() -> Iterator[Environment]:
     """Run the emulator with emulated time, and set a connection to it for each provider."""
     with EmulatorServer(clock=VirtualClock(), definitions=DEFINITIONS) as emulator, ExitStack() as patches:
         clock = Clock(emulator)
+        patches.enter_context(replaced_by(clock))
         for target in TIME_MODULES:
             patches.enter_context(patch(target, clock))
-        patches.enter_context(patch("polysync_airflow.triggers.poller.receive", clock.receive))
         for target in ASYNCIO_MODULES:
             patches.enter_context(patch(target, clock.asyncio))
         location = {"region_name": "us-east-1", "endpoint_url": emulator.endpoint_url}

@@ -76,13 +76,8 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_outcome_of_stop(
-    case: Case, emulator: EmulatorServer, emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_outcome_of_stop(case: Case, emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
     """Result, error and log are as expected and the same in both modes."""
-    from polysync_airflow import hooks
-
-    monkeypatch.setattr(hooks, "time", emulated_time)
     arguments = dict(case.arguments)
     after, pipeline = arguments.pop("after", 5 * MINUTES), arguments.pop("pipeline", "fanout")
 

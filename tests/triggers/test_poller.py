@@ -16,16 +16,14 @@ from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.triggers import (
     PolysyncPipelineExecutionTrigger,
-    poller,
     registry,
     schedule,
     shared_client,
 )
-from polysync_airflow.triggers.message_queue import MessageQueue
 from polysync_airflow.triggers.shared_client import SharedClient
 from tests.conftest import connection
 from tests.fakes.log_capture import capture_logs
-from tests.tasks import RECEIVE, EmulatedTime
+from tests.tasks import EmulatedTime
 
 DESCRIBE, LIST = "DescribePipelineExecution", "ListPipelineExecutions"
 
@@ -51,14 +49,12 @@ def make_trigger(arn: str, now: float, **arguments: Any) -> PolysyncPipelineExec
 def gate(emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     """An event; time stands still until it is set, so that all waits can begin before that."""
     opened = threading.Event()
-    receive_in_emulated_time = emulated_time.receive
+    timeout = emulated_time.timeout
 
-    def receive(messages: MessageQueue[Any], seconds: float | None, *, idle: bool) -> Any:
-        if opened.is_set():
-            return receive_in_emulated_time(messages, seconds, idle=idle)
-        return RECEIVE(messages, 0.01, idle=idle)
+    def timeout_once_opened(seconds: float | None, *, idle: bool) -> float | None:
+        return timeout(seconds, idle=idle) if opened.is_set() else 0.01
 
-    monkeypatch.setattr(poller, "receive", receive)
+    monkeypatch.setattr(emulated_time, "timeout", timeout_once_opened)
     return opened
 
 

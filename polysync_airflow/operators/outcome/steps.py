@@ -6,7 +6,6 @@ No error of AWS's fails the task: what the report needs are optional permissions
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from polysync_airflow.aws.retry import STEP_LISTING_TIMEOUT_SECONDS, call_with_retry
 from polysync_airflow.exceptions import PolysyncError, is_throttling
+from polysync_airflow.execution import clock
 from polysync_airflow.execution.models import ExecutionDescription
 from polysync_airflow.execution.steps.progress import Progress, known_from
 from polysync_airflow.execution.steps.rows import (
@@ -92,7 +92,7 @@ class StepReporter:
         self._context = context
         self._log = log
         self._order: Sequence[Any] = ()
-        self._progress = Progress(interval, time.time() + interval) if interval else None
+        self._progress = Progress(interval, clock.time() + interval) if interval else None
 
     def push_declared(self) -> None:
         """Push the steps that the execution's definition declares, before AWS has begun them."""
@@ -108,7 +108,7 @@ class StepReporter:
 
         :param response: the response of the last poll.
         """
-        progress, now = self._progress, time.time()
+        progress, now = self._progress, clock.time()
         status = response.status if isinstance(response, ExecutionDescription) else None
         if progress is None or not progress.is_due(status, now):
             return
@@ -181,4 +181,6 @@ class StepReporter:
                 )
 
     def _retry(self, call: Callable[[], Any]) -> Any:
-        return call_with_retry(call, until=time.time() + STEP_LISTING_TIMEOUT_SECONDS, warn=self._log.warning)
+        return call_with_retry(
+            call, until=clock.time() + STEP_LISTING_TIMEOUT_SECONDS, warn=self._log.warning
+        )

@@ -118,7 +118,7 @@ def test_old_credentials_are_used_while_the_refresh_fails() -> None:
 def test_failed_refresh_is_retried_with_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     """After a failed refresh all uses get its error until the backoff ends; the backoff doubles each time."""
     clock = [0.0]
-    monkeypatch.setattr("polysync_airflow.auth.refresh.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("polysync_airflow.execution.clock.monotonic", lambda: clock[0])
     issuer = Issuer(3600)
     credentials = issuer.credentials()
     issuer.error = CredentialsError("no", permanent=False)

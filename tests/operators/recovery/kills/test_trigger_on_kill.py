@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from polysync_airflow.emulator import EmulatorServer
+from polysync_airflow.execution import clock
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger, pipeline_execution
 from tests.fakes.airflow_service import MISSING
@@ -194,7 +194,7 @@ def test_unreadable_task_state_is_retried(
         if recovers and len(sleeps) == 2:
             supervisor.state_error = None
 
-    monkeypatch.setattr(pipeline_execution, "time", SimpleNamespace(sleep=sleep))
+    monkeypatch.setattr(clock, "sleep", sleep)
 
     with capture_logs() as logs:
         if recovers:

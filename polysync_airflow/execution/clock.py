@@ -1,0 +1,88 @@
+"""
+The time by which this provider waits: outside of tests, that of the host.
+
+All modules of the provider read the time and sleep by these functions, so that a test can replace the time of
+the whole provider in one place, with ``replaced_by``.
+"""
+
+from __future__ import annotations
+
+import time as host
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Clock:
+    """The host's clock. A subclass for tests may let the time of a wait pass at once."""
+
+    def time(self) -> float:
+        """Return the seconds since the epoch."""
+        return host.time()
+
+    def monotonic(self) -> float:
+        """Return the seconds of a clock that is never set back."""
+        return host.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        """
+        Wait.
+
+        :param seconds: how long.
+        """
+        host.sleep(seconds)
+
+    def timeout(self, seconds: float | None, *, idle: bool) -> float | None:
+        """
+        Return how long a thread waits at most for a message, in seconds of the host.
+
+        :param seconds: how long by this clock; None for no limit.
+        :param idle: nothing else is running that takes time.
+        """
+        return seconds
+
+
+_clock = Clock()
+
+
+def time() -> float:
+    """Return the seconds since the epoch."""
+    return _clock.time()
+
+
+def monotonic() -> float:
+    """Return the seconds of a clock that is never set back."""
+    return _clock.monotonic()
+
+
+def sleep(seconds: float) -> None:
+    """
+    Wait.
+
+    :param seconds: how long.
+    """
+    _clock.sleep(seconds)
+
+
+def timeout(seconds: float | None, *, idle: bool) -> float | None:
+    """
+    Return how long a thread waits at most for a message, in seconds of the host.
+
+    :param seconds: how long by this clock; None for no limit.
+    :param idle: nothing else is running that takes time.
+    """
+    return _clock.timeout(seconds, idle=idle)
+
+
+@contextmanager
+def replaced_by(clock: Clock) -> Iterator[None]:
+    """
+    Replace the clock, in all threads of this process. For tests only.
+
+    :param clock: the clock to use until the end of the ``with`` block.
+    """
+    global _clock  # noqa: PLW0603 # the one place that changes it
+    before, _clock = _clock, clock
+    try:
+        yield
+    finally:
+        _clock = before

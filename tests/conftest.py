@@ -36,7 +36,7 @@ for _name in (
 import pytest  # noqa: E402
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES  # noqa: E402
-from polysync_airflow.emulator import EmulatorServer, VirtualClock  # noqa: E402
+from polysync_airflow.emulator import EXAMPLE_DEFINITIONS, EmulatorServer, VirtualClock  # noqa: E402
 from polysync_airflow.execution import clock  # noqa: E402
 from tests.fakes import airflow_service  # noqa: E402
 from tests.fakes.simulated_airflow import AIRFLOW, SimulatedAirflow  # noqa: E402
@@ -48,7 +48,7 @@ collect_ignore = [
     *([] if CAPABILITIES.retry_policy else ["operators/test_retry_policy.py", "test_retrying.py"]),
     *([] if CAPABILITIES.task_state_store else ["compatibility", "triggers/test_connection_changes.py"]),
 ]
-DEFINITIONS = Path(__file__).parents[1] / "example_dags" / "definitions"
+DEFINITIONS = EXAMPLE_DEFINITIONS
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,7 @@ LAYERS = (
     {"operators"},
     {"dags"},
     {"emulator"},
-    {"cli"},
+    {"cli", "testing"},
 )
 # The order inside the folders whose modules build on each other, lowest layer first.
 FOLDER_LAYERS = {
@@ -105,6 +105,12 @@ FOLDER_LAYERS = {
         {"__init__"},
     ),
     "operators.outcome": ({"asset_events", "errors", "xcoms"}, {"steps"}, {"__init__"}),
+    "testing": (
+        {"metadata_db", "passing_time"},
+        {"dag_files", "emulator"},
+        {"plugin"},
+        {"__init__"},
+    ),
     "emulator": (
         {"errors"},
         {"protocol", "engine"},

@@ -5,8 +5,40 @@ An emulator of the SageMaker API: a local HTTP endpoint whose pipeline execution
 ``__main__`` is the command line.
 """
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
 from polysync_airflow.emulator.engine.clock import RealClock, VirtualClock
 from polysync_airflow.emulator.server.client import ControlClient, ControlRefused
-from polysync_airflow.emulator.server.server import EmulatorServer
 
-__all__ = ["ControlClient", "ControlRefused", "EmulatorServer", "RealClock", "VirtualClock"]
+if TYPE_CHECKING:
+    from polysync_airflow.emulator.server.server import EmulatorServer
+
+__all__ = [
+    "EXAMPLE_DEFINITIONS",
+    "ControlClient",
+    "ControlRefused",
+    "EmulatorServer",
+    "RealClock",
+    "VirtualClock",
+]
+
+#: The folder with the definitions of the example pipelines.
+EXAMPLE_DEFINITIONS: Final = Path(__file__).parent / "definitions"
+
+
+def __getattr__(name: str) -> Any:
+    # Only the server needs the packages of the extra. The client and the clocks can be imported without them.
+    if name != "EmulatorServer":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        from polysync_airflow.emulator.server.server import EmulatorServer
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] == "polysync_airflow":
+            raise
+        raise ImportError(
+            f"The emulator needs packages that are not installed ({error.name}). Install them with: "
+            "pip install 'polysync-airflow[emulator]'",
+            name=error.name,
+        ) from error
+    return EmulatorServer

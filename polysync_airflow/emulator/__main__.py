@@ -10,9 +10,9 @@ from pathlib import Path
 from threading import Event
 from typing import Final
 
+from polysync_airflow.emulator import EXAMPLE_DEFINITIONS
 from polysync_airflow.emulator.engine.definition import DefinitionError
-from polysync_airflow.emulator.server.control import PREFIX
-from polysync_airflow.emulator.server.server import EmulatorServer
+from polysync_airflow.emulator.server.client import PREFIX
 
 PROGRAM: Final = "python -m polysync_airflow.emulator"
 
@@ -27,6 +27,8 @@ def main(arguments: Sequence[str] | None = None, prog: str = PROGRAM) -> int:
     """
     options = _parser(prog).parse_args(arguments)
     try:
+        from polysync_airflow.emulator import EmulatorServer
+
         server = EmulatorServer(
             options.port,
             speed=options.speed,
@@ -35,7 +37,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = PROGRAM) -> int:
             issuer_ca=options.issuer_ca,
             enforce_iam=options.enforce_iam,
         )
-    except (DefinitionError, OSError) as error:
+    except (DefinitionError, ImportError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     shutdown = Event()
@@ -43,9 +45,11 @@ def main(arguments: Sequence[str] | None = None, prog: str = PROGRAM) -> int:
         signal.signal(signal_number, lambda *_: shutdown.set())
     with server:
         print(f"SageMaker emulator on {server.endpoint_url} (control API: {server.endpoint_url}{PREFIX}/)")
-        print(f"Use it with: AWS_ENDPOINT_URL={server.endpoint_url}; speed: {options.speed:g}")
+        print(f"Clients of AWS use it with AWS_ENDPOINT_URL={server.endpoint_url}; speed: {options.speed:g}")
         for region, names in server.pipelines.items():
             print(f"Pipelines in {region}: {', '.join(names)}")
+        print("Airflow uses it with the connection polysync_default:")
+        print(f"export AIRFLOW_CONN_POLYSYNC_DEFAULT='{server.connection()}'")
         sys.stdout.flush()
         shutdown.wait()
     return 0
@@ -78,7 +82,8 @@ def _parser(prog: str = PROGRAM) -> argparse.ArgumentParser:
     add(
         "--definitions",
         type=Path,
-        help="folder of *.json pipeline definitions; one pipeline is created from each",
+        default=EXAMPLE_DEFINITIONS,
+        help="folder of *.json pipeline definitions; one pipeline is created from each (default: examples)",
     )
     add(
         "--region",

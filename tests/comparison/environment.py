@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
@@ -15,11 +14,10 @@ from unittest.mock import patch
 import boto3
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
-from polysync_airflow.emulator import EmulatorServer, VirtualClock
+from polysync_airflow.emulator import EXAMPLE_DEFINITIONS, EmulatorServer, VirtualClock
 from polysync_airflow.execution.clock import replaced_by
 from tests.tasks import EmulatedTime
 
-DEFINITIONS = Path(__file__).parents[2] / "example_dags" / "definitions"
 INTERVAL = 60
 MAX_POLLS = 200
 CONNECTION_KEY_ID, HOST_KEY_ID = "AKIAIOSFODNN7EXAMPLE", "AKIAHOSTHOSTHOSTHOST"
@@ -105,7 +103,10 @@ class Environment:
 @contextmanager
 def emulated() -> Iterator[Environment]:
     """Run the emulator with emulated time, and set a connection to it for each provider."""
-    with EmulatorServer(clock=VirtualClock(), definitions=DEFINITIONS) as emulator, ExitStack() as patches:
+    with (
+        EmulatorServer(clock=VirtualClock(), definitions=EXAMPLE_DEFINITIONS) as emulator,
+        ExitStack() as patches,
+    ):
         clock = Clock(emulator)
         patches.enter_context(replaced_by(clock))
         for target in TIME_MODULES:

@@ -10,7 +10,7 @@ import boto3
 import pytest
 from botocore.config import Config
 
-from polysync_airflow.emulator import EmulatorServer, VirtualClock
+from polysync_airflow.emulator import EXAMPLE_DEFINITIONS, EmulatorServer, VirtualClock
 from tests.emulator.builders import ROLE
 from tests.emulator.sign_in.issuer import Issuer, certificates, running
 
@@ -150,5 +150,5 @@ def steps_of(sagemaker: Any) -> Callable[[str], dict[str, dict[str, Any]]]:
 
 @pytest.fixture
 def shared_definitions() -> Path:
-    """The folder of the definitions of the example DAGs."""
-    return Path(__file__).parents[2] / "example_dags" / "definitions"
+    """The folder of the definitions of the example pipelines."""
+    return EXAMPLE_DEFINITIONS

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from polysync_airflow.auth.iam_policies import caller_trust
+from polysync_airflow.emulator import EXAMPLE_DEFINITIONS
 from tests.auth.endpoint_tests.conftest import cluster, pki  # noqa: F401 # fixtures
 from tests.auth.endpoints.certificates import Pki
 from tests.auth.endpoints.credential_sources import issued_by
@@ -31,7 +32,7 @@ def emulator(tmp_path_factory: pytest.TempPathFactory, pki: Pki) -> Iterator[Emu
     """An emulator with the example pipelines. Its STS trusts the certificates of the test token issuers."""
     home = tmp_path_factory.mktemp("emulator")
     with EmulatorProcess(
-        home, speed=SPEED, definitions=EXAMPLES / "definitions", issuer_ca=pki.ca_file
+        home, speed=SPEED, definitions=EXAMPLE_DEFINITIONS, issuer_ca=pki.ca_file
     ) as running:
         yield running
 

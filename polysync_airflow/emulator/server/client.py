@@ -7,6 +7,8 @@ from http.client import HTTPConnection
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
+PREFIX = "/_emulator"
+
 
 class ControlRefused(Exception):
     """Raised when the control API responds with an error."""
@@ -104,7 +106,7 @@ class ControlClient:
         connection = HTTPConnection(self._host, self._port, timeout=self._timeout)
         try:
             content = None if body is None else json.dumps(body)
-            connection.request(method, f"/_emulator{path}", content, {"Content-Type": "application/json"})
+            connection.request(method, f"{PREFIX}{path}", content, {"Content-Type": "application/json"})
             response = connection.getresponse()
             document: dict[str, Any] = json.loads(response.read())
         finally:

@@ -44,10 +44,9 @@ from polysync_airflow.emulator.engine import scenarios
 from polysync_airflow.emulator.engine.clock import VirtualClock
 from polysync_airflow.emulator.sagemaker.api import SageMaker
 from polysync_airflow.emulator.server.call_log import CallLog
+from polysync_airflow.emulator.server.client import PREFIX
 from polysync_airflow.emulator.server.faults import FaultError, Faults
 from polysync_airflow.emulator.sign_in.settings import SignInError, SignInSettings
-
-PREFIX = "/_emulator"
 
 
 class ControlError(ValueError):

@@ -32,7 +32,8 @@ from polysync_airflow.emulator.protocol import (
 from polysync_airflow.emulator.sagemaker.api import SageMaker, is_emulated
 from polysync_airflow.emulator.server.browser_guard import refuse
 from polysync_airflow.emulator.server.call_log import CallLog, Entry
-from polysync_airflow.emulator.server.control import PREFIX, ControlApi
+from polysync_airflow.emulator.server.client import PREFIX
+from polysync_airflow.emulator.server.control import ControlApi
 from polysync_airflow.emulator.server.faults import Fault, Faults
 from polysync_airflow.emulator.server.moto_app import MOTO_SERVICES, Moto
 from polysync_airflow.emulator.sign_in import authorization, callers

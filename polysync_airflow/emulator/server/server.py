@@ -11,6 +11,7 @@ Runs the emulator: combines its parts into one HTTP server on a port of the loop
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 from pathlib import Path
@@ -37,7 +38,11 @@ from polysync_airflow.emulator.sign_in.settings import SignInSettings
 from polysync_airflow.emulator.sign_in.sts import Sts
 
 HOST = "127.0.0.1"
+# The example in AWS's documentation.
+ACCESS_KEY_ID = "AKIAIOSFODNN7EXAMPLE"
 _BACKLOG = 128
+# How soon the server notices that it has to stop. The default is half a second, in each test with a server.
+_SHUTDOWN_POLL_SECONDS = 0.05
 _NAME_LENGTH = 256
 
 
@@ -97,7 +102,9 @@ class EmulatorServer:
             self._server = make_server(
                 HOST, port, router, threaded=True, request_handler=_QuietHandler, fd=listener.fileno()
             )
-        self._thread = Thread(target=self._server.serve_forever, name="emulator", daemon=True)
+        self._thread = Thread(
+            target=self._server.serve_forever, args=(_SHUTDOWN_POLL_SECONDS,), name="emulator", daemon=True
+        )
         self.port: int = self._server.socket.getsockname()[1]
         self.endpoint_url = f"http://{HOST}:{self.port}"
         self.control = ControlClient(self.endpoint_url)
@@ -107,6 +114,28 @@ class EmulatorServer:
     def pipelines(self) -> dict[str, list[str]]:
         """The names of all pipelines, by region."""
         return self.sagemaker.pipeline_names()
+
+    def connection(self) -> str:
+        """
+        Return an Airflow connection to the emulator as JSON, for a variable ``AIRFLOW_CONN_...``.
+
+        The emulator accepts any access key, as long as ``enforce_iam`` is off. The addresses of SageMaker and
+        STS are the same.
+        """
+        extra = {
+            "auth_method": "access_key",
+            "region_name": self._region,
+            "endpoint_url": self.endpoint_url,
+            "sts_endpoint_url": self.endpoint_url,
+        }
+        return json.dumps(
+            {
+                "conn_type": "polysync_sagemaker",
+                "login": ACCESS_KEY_ID,
+                "password": "emulated-secret-key",
+                "extra": extra,
+            }
+        )
 
     def start(self) -> None:
         """Start the server in a thread of its own."""

@@ -30,8 +30,7 @@ def program(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], list[str]]
     )
     assert process.stdout is not None
     try:
-        count = 3 if "--definitions" in arguments else 2
-        yield process, [process.stdout.readline().strip() for _ in range(count)]
+        yield process, [process.stdout.readline().strip() for _ in range(5)]
     finally:
         process.kill()
         process.wait()

@@ -18,6 +18,7 @@ from typing import Any, Final
 import httpx
 from botocore.exceptions import BotoCoreError, ClientError
 
+from polysync_airflow.emulator import EXAMPLE_DEFINITIONS
 from tests.system.airflow.client import AirflowClient, AirflowError
 from tests.system.airflow.private_airflow import PrivateAirflow
 from tests.system.demo.output import DemoOutput
@@ -80,8 +81,7 @@ def main() -> int:
 def _run(home: Path, output: DemoOutput, *, keep: bool) -> None:
     output.progress("Starting the SageMaker emulator")
     with ExitStack() as stack:
-        definitions = EXAMPLES / "definitions"
-        emulator = stack.enter_context(EmulatorProcess(home, speed=SPEED, definitions=definitions))
+        emulator = stack.enter_context(EmulatorProcess(home, speed=SPEED, definitions=EXAMPLE_DEFINITIONS))
         output.progress(
             f"The emulator is ready at {emulator.endpoint_url}; emulated time runs {SPEED:g} times as fast"
         )

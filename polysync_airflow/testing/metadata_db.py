@@ -1,0 +1,107 @@
+"""
+Airflow's metadata database for ``dag.test()``.
+
+An author who has configured Airflow, by one of the variables in ``CONFIGURING``, keeps that database: nothing
+here creates or changes its tables. Everybody else gets a temporary ``AIRFLOW_HOME`` with SQLite for the session,
+also if ``~/airflow`` exists. It is removed at the end.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+# The variables by which an author chooses a database. Airflow documents them here:
+# https://airflow.apache.org/docs/apache-airflow/stable/howto/set-config.html
+_OPTION: Final = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
+CONFIGURING: Final = ("AIRFLOW_HOME", "AIRFLOW_CONFIG", _OPTION, f"{_OPTION}_CMD", f"{_OPTION}_SECRET")
+# Airflow imports these when the first task runs. They take seconds, and no test should be charged with them.
+_IMPORTED_BY_THE_FIRST_TASK: Final = (
+    "airflow.api_fastapi.execution_api.app",
+    "airflow.sdk.execution_time.supervisor",
+    "polysync_airflow.hooks",
+    "polysync_airflow.operators",
+    "polysync_airflow.triggers",
+    "boto3",
+)
+
+
+class DatabaseNotReadyError(Exception):
+    """Raised when the author's own database cannot be used."""
+
+
+class MetadataDatabase:
+    """
+    The metadata database of a session.
+
+    :param home: the temporary ``AIRFLOW_HOME``; None for the database that the author has configured.
+    """
+
+    def __init__(self, home: Path | None) -> None:
+        self.home = home
+
+    def prepare(self) -> None:
+        """
+        Create the tables of a temporary database; check those of another one.
+
+        :raises DatabaseNotReadyError: the author's own database has no tables, or those of another version of
+            Airflow.
+        """
+        from airflow.utils import db
+
+        if self.home is None:
+            try:
+                db.check_migrations(timeout=0)  # type: ignore[no-untyped-call]  # Airflow's has no annotations
+            except TimeoutError as error:
+                given = ", ".join(name for name in CONFIGURING if name in os.environ)
+                raise DatabaseNotReadyError(
+                    f"The database that {given} configures has no tables, or those of another version of "
+                    "Airflow. Run `airflow db migrate`, or unset the variables to test with a temporary database."
+                ) from error
+        else:
+            db.initdb()
+        from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
+
+        for name in _IMPORTED_BY_THE_FIRST_TASK:
+            if CAPABILITIES.task_sdk or not name.startswith("airflow."):
+                import_module(name)
+
+
+@contextmanager
+def metadata_database() -> Iterator[MetadataDatabase]:
+    """Set a temporary ``AIRFLOW_HOME`` for the ``with`` block, unless the author has configured Airflow."""
+    if any(name in os.environ for name in CONFIGURING):
+        yield MetadataDatabase(None)
+        return
+    with tempfile.TemporaryDirectory(prefix="polysync-airflow-", ignore_cleanup_errors=True) as folder:
+        with pytest.MonkeyPatch.context() as patches:
+            patches.setenv("AIRFLOW_HOME", folder)
+            patches.setenv(_OPTION, f"sqlite:///{folder}/airflow.db")
+            patches.setenv("AIRFLOW__CORE__LOAD_EXAMPLES", "False")
+            patches.setenv("AIRFLOW__DATABASE__LOAD_DEFAULT_CONNECTIONS", "False")
+            # A conftest.py or a test module may have imported Airflow, which reads the variables only once.
+            imported = "airflow.settings" in sys.modules
+            if imported:
+                _connect()
+            yield MetadataDatabase(Path(folder))
+        if imported:
+            _connect()
+        elif "airflow.settings" in sys.modules:
+            import_module("airflow.settings").dispose_orm()
+
+
+def _connect() -> None:
+    """Let Airflow read the address of its database again."""
+    settings = import_module("airflow.settings")
+    if settings.engine is not None:
+        settings.dispose_orm()
+    settings.configure_vars()
+    settings.configure_orm()

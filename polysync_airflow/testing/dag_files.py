@@ -40,6 +40,9 @@ class DagFiles:
             task_runner = import_module("airflow.sdk.execution_time.task_runner")
             self._patches.setattr(task_runner, "SUPERVISOR_COMMS", None, raising=False)
             self._patches.delattr(task_runner, "SUPERVISOR_COMMS")
+            # Airflow 3.2 starts a new API server for each task, which takes two seconds.
+            supervisor = import_module("airflow.sdk.execution_time.supervisor")
+            self._patches.setattr(supervisor, "in_process_api_server", lambda: self._database.task_api)
         else:
             # Airflow 2 keeps a session for whatever has rendered a mapped argument outside of a task, and
             # then refuses to run a mapped task in the same process.

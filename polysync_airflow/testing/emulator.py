@@ -27,8 +27,8 @@ from polysync_airflow.emulator import EXAMPLE_DEFINITIONS, EmulatorServer
 from polysync_airflow.execution import clock
 from polysync_airflow.testing.passing_time import EmulatedTime, PassingTime
 
-# A job of an hour takes two polls at the default poll_interval. And a task that follows the start within a second
-# still finds an execution of a minute running.
+# A job of an hour takes two polls at the default poll_interval. And a task that follows the start within a
+# second still finds a job of a minute running.
 DEFAULT_SPEED: Final = 60.0
 DEFAULT_REGION: Final = "us-east-1"
 _CONNECTION_ID: Final = re.compile(r"[\w.-]+")
@@ -119,9 +119,8 @@ class SageMakerEmulator(EmulatorServer):
     def _change_step(self, step: str, pipeline: str | None, **members: Any) -> None:
         by_pipeline = self._steps()
         if pipeline is not None and pipeline not in by_pipeline:
-            raise ValueError(
-                f"There is no pipeline {pipeline!r}; there are: {', '.join(by_pipeline) or 'none'}"
-            )
+            known = ", ".join(by_pipeline) or "none"
+            raise ValueError(f"There is no pipeline {pipeline!r}; the pipelines are: {known}")
         name = re.sub(r"-\d+$", "", step)
         candidates = by_pipeline if pipeline is None else {pipeline: by_pipeline[pipeline]}
         found = [each for each, steps in candidates.items() if step in steps or name in steps]

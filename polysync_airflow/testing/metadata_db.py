@@ -2,8 +2,8 @@
 Airflow's metadata database for ``dag.test()``.
 
 An author who has configured Airflow, by one of the variables in ``CONFIGURING``, keeps that database: nothing
-here creates or changes its tables. Everybody else gets a temporary ``AIRFLOW_HOME`` with SQLite for the session,
-also if ``~/airflow`` exists. It is removed at the end.
+here creates or changes its tables. Everybody else gets a temporary ``AIRFLOW_HOME`` with SQLite for the
+session, also if ``~/airflow`` exists. It is removed at the end.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -23,14 +23,11 @@ import pytest
 # https://airflow.apache.org/docs/apache-airflow/stable/howto/set-config.html
 _OPTION: Final = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
 CONFIGURING: Final = ("AIRFLOW_HOME", "AIRFLOW_CONFIG", _OPTION, f"{_OPTION}_CMD", f"{_OPTION}_SECRET")
-# Airflow imports these when the first task runs. They take seconds, and no test should be charged with them.
-_IMPORTED_BY_THE_FIRST_TASK: Final = (
-    "airflow.api_fastapi.execution_api.app",
-    "airflow.sdk.execution_time.supervisor",
+# The first task of a process imports these.
+_IMPORTED_BY_TASKS: Final = (
     "polysync_airflow.hooks",
     "polysync_airflow.operators",
     "polysync_airflow.triggers",
-    "boto3",
 )
 
 
@@ -43,14 +40,18 @@ class MetadataDatabase:
     The metadata database of a session.
 
     :param home: the temporary ``AIRFLOW_HOME``; None for the database that the author has configured.
+    :param task_api: Airflow's API server for tasks, which runs in this process; None in Airflow 2.
     """
 
     def __init__(self, home: Path | None) -> None:
         self.home = home
+        self.task_api: Any = None
 
     def prepare(self) -> None:
         """
-        Create the tables of a temporary database; check those of another one.
+        Create the tables of a temporary database, or check those of another one; start the API server.
+
+        What takes seconds and is done once in a process is done here, so that no test is charged with it.
 
         :raises DatabaseNotReadyError: the author's own database has no tables, or those of another version of
             Airflow.
@@ -64,15 +65,27 @@ class MetadataDatabase:
                 given = ", ".join(name for name in CONFIGURING if name in os.environ)
                 raise DatabaseNotReadyError(
                     f"The database that {given} configures has no tables, or those of another version of "
-                    "Airflow. Run `airflow db migrate`, or unset the variables to test with a temporary database."
+                    "Airflow. Run `airflow db migrate`, or unset the variables to use a temporary database."
                 ) from error
         else:
             db.initdb()
-        from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
+        for name in _IMPORTED_BY_TASKS:
+            import_module(name)
+        self.task_api = _start_task_api()
 
-        for name in _IMPORTED_BY_THE_FIRST_TASK:
-            if CAPABILITIES.task_sdk or not name.startswith("airflow."):
-                import_module(name)
+
+def _start_task_api() -> Any:
+    from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
+
+    if not CAPABILITIES.task_sdk:
+        return None
+    import httpx
+
+    api = import_module("airflow.sdk.execution_time.supervisor").in_process_api_server()
+    # It generates its routes at the first request.
+    with httpx.Client(transport=api.transport, base_url="http://in-process.invalid") as client:
+        client.get("/health")
+    return api
 
 
 @contextmanager

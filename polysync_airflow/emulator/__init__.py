@@ -34,11 +34,12 @@ def __getattr__(name: str) -> Any:
     try:
         from polysync_airflow.emulator.server.server import EmulatorServer
     except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] == "polysync_airflow":
+        missing = (error.name or "").split(".")[0]
+        if missing == "polysync_airflow":
             raise
         raise ImportError(
-            f"The emulator needs packages that are not installed ({error.name}). Install them with: "
+            f"The emulator needs packages that are not installed ({missing}). Install them with: "
             "pip install 'polysync-airflow[emulator]'",
-            name=error.name,
+            name=missing,
         ) from error
     return EmulatorServer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -32,8 +33,10 @@ class DagFiles:
     def __init__(self, root: Path, database: MetadataDatabase) -> None:
         self._root, self._database = root, database
         self._patches = pytest.MonkeyPatch()
+        self._task_variables: dict[str, str] = {}
 
     def __enter__(self) -> DagFiles:
+        self._task_variables = {name: os.environ[name] for name in _task_variables()}
         self._patches.setattr(sys, "path", list(sys.path))
         if CAPABILITIES.task_sdk:
             # Airflow leaves its channel to the supervisor behind, and would ask for later connections there.
@@ -54,6 +57,10 @@ class DagFiles:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._patches.undo()
+        # Airflow sets these for each task, and does not remove them.
+        for name in _task_variables():
+            del os.environ[name]
+        os.environ.update(self._task_variables)
 
     def load(self, file: str | Path, dag_id: str | None = None) -> Any:
         """
@@ -66,8 +73,6 @@ class DagFiles:
         path = (self._root / file).resolve()
         if not path.is_file():
             raise DagFileError(f"{path} is not a file; give the path of a DAG file")
-        if self._database.home:
-            self._patches.setenv("AIRFLOW__CORE__DAGS_FOLDER", str(path.parent))
         bag = _parse(path)
         if bag.import_errors:
             raise DagFileError(f"{path} cannot be imported:\n{''.join(bag.import_errors.values())}")
@@ -82,17 +87,21 @@ class DagFiles:
         return bag.dags[dag_id]
 
 
+def _task_variables() -> list[str]:
+    return [name for name in os.environ if name.startswith("AIRFLOW_CTX_")]
+
+
 def _parse(path: Path) -> Any:
     # As Airflow does, so that a DAG file can import the modules beside it.
     sys.path.append(str(path.parent))
     if not CAPABILITIES.task_sdk:
-        return import_module("airflow.models.dagbag").DagBag(path, include_examples=False)
+        return import_module("airflow.models.dagbag").DagBag(path, include_examples=False, safe_mode=False)
     dagbag = import_module("airflow.dag_processing.dagbag")
-    return dagbag.BundleDagBag(dag_folder=path, bundle_path=path.parent, bundle_name=_BUNDLE)
+    return dagbag.BundleDagBag(dag_folder=path, bundle_path=path.parent, bundle_name=_BUNDLE, safe_mode=False)
 
 
 def _store(bag: Any) -> None:
-    # Without this, Airflow would parse all files beside this one.
+    # The DAG folder of a temporary database is empty, so that Airflow does not parse files beside this one.
     if not CAPABILITIES.task_sdk:
         for dag in bag.dags.values():
             dag.sync_to_db()

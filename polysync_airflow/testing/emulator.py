@@ -67,7 +67,7 @@ class SageMakerEmulator(EmulatorServer):
         requests = {
             call["request"]["ClientRequestToken"]: call["request"]
             for call in self.control.calls("StartPipelineExecution")
-            if call["error_code"] is None and pipeline in (None, call["request"]["PipelineName"])
+            if _was_processed(call) and pipeline in (None, call["request"]["PipelineName"])
         }
         return [
             Start(
@@ -179,6 +179,11 @@ def emulator_for_test(
         for connection_id in connections:
             patches.setenv(f"AIRFLOW_CONN_{connection_id.upper()}", server.connection())
         yield server
+
+
+def _was_processed(call: dict[str, Any]) -> bool:
+    """Return whether a request in the call log had its effect."""
+    return call["error_code"] is None and (call["status"] == 200 or call["fault"] == "lost_response")
 
 
 def _step_names(value: Any) -> Iterator[str]:

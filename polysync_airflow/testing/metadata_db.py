@@ -98,6 +98,8 @@ def metadata_database() -> Iterator[MetadataDatabase]:
         with pytest.MonkeyPatch.context() as patches:
             patches.setenv("AIRFLOW_HOME", folder)
             patches.setenv(_OPTION, f"sqlite:///{folder}/airflow.db")
+            (Path(folder) / "dags").mkdir()
+            patches.setenv("AIRFLOW__CORE__DAGS_FOLDER", f"{folder}/dags")
             patches.setenv("AIRFLOW__CORE__LOAD_EXAMPLES", "False")
             patches.setenv("AIRFLOW__DATABASE__LOAD_DEFAULT_CONNECTIONS", "False")
             # A conftest.py or a test module may have imported Airflow, which reads the variables only once.

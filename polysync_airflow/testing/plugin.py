@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import pytest
 
@@ -61,16 +61,15 @@ def sagemaker_emulator(request: pytest.FixtureRequest) -> Iterator[SageMakerEmul
     try:
         from polysync_airflow.testing.emulator import emulator_for_test
     except ImportError as error:
-        pytest.fail(
+        _fail(
             f"The fixture sagemaker_emulator needs packages that are not installed ({error.name}). Install "
-            "them with: pip install 'polysync-airflow[testing]'",
-            pytrace=False,
+            "them with: pip install 'polysync-airflow[testing]'"
         )
     with ExitStack() as stack:
         try:
             emulator = stack.enter_context(emulator_for_test(**_settings(request)))
         except ValueError as error:
-            pytest.fail(f"sagemaker_emulator cannot start: {error}", pytrace=False)
+            _fail(f"sagemaker_emulator cannot start: {error}")
         yield emulator
 
 
@@ -87,7 +86,7 @@ def airflow_metadata_db() -> Iterator[MetadataDatabase]:
         try:
             database.prepare()
         except DatabaseNotReadyError as error:
-            pytest.fail(str(error), pytrace=False)
+            _fail(str(error))
         yield database
 
 
@@ -109,9 +108,14 @@ def load_dag(
             try:
                 return files.load(file, dag_id)
             except DagFileError as error:
-                pytest.fail(str(error), pytrace=False)
+                _fail(str(error))
 
         yield load
+
+
+def _fail(message: str) -> NoReturn:
+    """Fail with a message for the author of the test, without a traceback through this package."""
+    raise pytest.fail.Exception(message, pytrace=False) from None
 
 
 def _settings(request: pytest.FixtureRequest) -> dict[str, Any]:
@@ -121,10 +125,9 @@ def _settings(request: pytest.FixtureRequest) -> dict[str, Any]:
         unknown = sorted(marker.kwargs.keys() - set(_MARKER_ARGUMENTS))
         if marker.args or unknown:
             given = ", ".join([*map(repr, marker.args), *unknown])
-            pytest.fail(
+            _fail(
                 f"@pytest.mark.{MARKER} has the arguments {', '.join(_MARKER_ARGUMENTS)}, by name only; "
-                f"remove {given}",
-                pytrace=False,
+                f"remove {given}"
             )
         settings |= marker.kwargs
     definitions = settings.get("definitions") or request.config.getini(DEFINITIONS)

@@ -69,7 +69,8 @@ def test_requirements_have_no_upper_bounds(wheel: zipfile.ZipFile) -> None:
 
 
 def test_wheel_registers_the_provider(wheel: zipfile.ZipFile) -> None:
-    """The wheel has the entry points by which Airflow finds providers and plugins."""
+    """The wheel has the entry points by which Airflow finds providers and plugins, and pytest the fixtures."""
     entry_points = metadata_file(wheel, "entry_points.txt")
     assert "[apache_airflow_provider]" in entry_points
     assert "[airflow.plugins]" in entry_points
+    assert "[pytest11]\npolysync = polysync_airflow.testing.plugin\n" in entry_points

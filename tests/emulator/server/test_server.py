@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -11,12 +12,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from polysync_airflow import emulator
 from polysync_airflow.emulator import ControlClient, ControlRefused, EmulatorServer, RealClock, VirtualClock
 from polysync_airflow.emulator.__main__ import main
 from polysync_airflow.emulator.server.server import pipeline_name
+from polysync_airflow.hooks import PolysyncSageMakerHook
 
 ROOT = Path(__file__).parents[3]
 COMMAND = [sys.executable, "-m", "polysync_airflow.emulator"]
@@ -62,6 +66,65 @@ def test_program_creates_pipelines_from_a_folder(shared_definitions: Path) -> No
         assert control.health()["pipelines"] == {"us-east-1": names.split(", ")}
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=20) == 0
+
+
+def test_program_has_the_examples_and_prints_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a folder, the example pipelines exist; the printed connection leads Airflow to them."""
+    with program() as (_, lines):
+        names = "abalone, callback-lambda, churn-tuning, fanout, scoring-required-params"
+        assert lines[2] == f"Pipelines in us-east-1: {names}"
+        name, _, value = lines[4].removeprefix("export ").partition("=")
+        monkeypatch.setenv(name, *shlex.split(value))
+        hook: Any = PolysyncSageMakerHook()
+        listed = [pipeline["PipelineName"] for pipeline in hook.conn.list_pipelines()["PipelineSummaries"]]
+        assert sorted(listed) == names.split(", ")
+        assert hook.credentials.sts_endpoint_url == url_in(lines)
+
+
+WITHOUT_EXTRA = """
+import runpy, sys
+sys.modules[{missing!r}] = None
+from polysync_airflow.emulator import ControlClient, VirtualClock  # the client needs nothing
+"""
+CURE = "not installed ({missing}). Install them with: pip install 'polysync-airflow[emulator]'"
+
+
+@pytest.mark.parametrize("missing", ["moto", "jwt"])
+def test_program_without_its_extra_says_what_to_install(missing: str) -> None:
+    """The program prints one line and ends with status 2."""
+    run = (
+        "sys.argv = ['x', '--port', '0']; runpy.run_module('polysync_airflow.emulator', run_name='__main__')"
+    )
+    program = WITHOUT_EXTRA.format(missing=missing) + run
+
+    result = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+    assert result.returncode == 2
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: The emulator needs packages")
+    assert line.endswith(CURE.format(missing=missing))
+
+
+def test_import_without_the_extra_says_what_to_install() -> None:
+    """The import of the server is an ImportError with the cure."""
+    program = WITHOUT_EXTRA.format(missing="moto") + "from polysync_airflow.emulator import EmulatorServer"
+
+    result = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+    last_line = result.stderr.splitlines()[-1]
+    assert last_line.startswith("ImportError: The emulator needs packages")
+    assert last_line.endswith(CURE.format(missing="moto"))
+
+
+def test_unknown_name_in_the_package() -> None:
+    """Any other name is an AttributeError, as in each module."""
+    with pytest.raises(AttributeError, match="has no attribute 'Server'"):
+        _ = emulator.Server
 
 
 def test_program_listens_on_loopback_only_and_ends_by_interrupt() -> None:

@@ -1,0 +1,165 @@
+"""What a test can set up and see, and the time in it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from polysync_airflow.exceptions import PipelineExecutionFailedError, PipelineExecutionTimeoutError
+from polysync_airflow.execution import clock
+from polysync_airflow.operators import PolysyncStartPipelineOperator, PolysyncStopPipelineOperator
+from polysync_airflow.testing.emulator import SageMakerEmulator, emulator_for_test
+from polysync_airflow.testing.passing_time import EmulatedTime, PassingTime
+from tests.tasks import Run, run_task
+
+SECONDS = 20.0
+
+
+@pytest.fixture
+def emulator() -> Iterator[SageMakerEmulator]:
+    """Return an emulator with the example pipelines."""
+    with emulator_for_test() as running:
+        yield running
+
+
+def start(pipeline: str, **arguments: Any) -> Run:
+    """Run a task that starts a pipeline."""
+    parameters: dict[str, dict[str, Any]] = {
+        "abalone": {"InputDataUrl": "s3://ml-bucket/abalone.csv"},
+        "fanout": {"Shards": 5},
+    }
+    return run_task(
+        PolysyncStartPipelineOperator(
+            task_id="train", pipeline_name=pipeline, pipeline_parameters=parameters.get(pipeline), **arguments
+        )
+    )
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_waits_take_no_time(emulator: SageMakerEmulator, deferrable: bool) -> None:
+    """An execution of hours ends within seconds, on a worker as well as deferred, and the host's time is not needed."""
+    emulator.control.put_scenario({"steps": {"AbaloneTrain": {"duration": 100 * 3600}}})
+    began = time.monotonic()
+
+    run = start("abalone", deferrable=deferrable)
+
+    assert time.monotonic() - began < SECONDS
+    assert run.error is None
+    assert run.xcoms["run"]["seconds"] > 100 * 3600
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_timeout_is_reached_in_the_time_of_the_provider(
+    emulator: SageMakerEmulator, deferrable: bool
+) -> None:
+    """A step that never ends lets the timeout of an hour end the task, and the stop is waited for."""
+    emulator.keep_step_running("AbaloneTrain")
+    began = time.monotonic()
+
+    run = start("abalone", deferrable=deferrable, timeout=3600)
+
+    assert time.monotonic() - began < SECONDS
+    assert isinstance(run.error, PipelineExecutionTimeoutError)
+    assert "3600 s" in str(run.error)
+    assert len(emulator.control.calls("StopPipelineExecution")) == 1
+
+
+def test_execution_can_be_stopped_while_a_step_keeps_running(emulator: SageMakerEmulator) -> None:
+    """Between two tasks the emulated time passes only as fast as the speed, so a stop finds the execution running."""
+    emulator.keep_step_running("Merge", pipeline="fanout")
+    arn = start("fanout", wait_for_completion=False).result
+
+    stopped = run_task(PolysyncStopPipelineOperator(task_id="stop", execution_arn=arn))
+
+    assert stopped.result == "Cancelled"
+
+
+def test_failing_step(emulator: SageMakerEmulator) -> None:
+    """The reason reaches the error of the task. Other pipelines have no such step and succeed."""
+    emulator.fail_step("AbaloneTrain", "No space left on device")
+
+    failed, succeeded = start("abalone"), start("fanout")
+
+    assert isinstance(failed.error, PipelineExecutionFailedError)
+    assert "Step AbaloneTrain failed: No space left on device" in str(failed.error)
+    assert succeeded.error is None
+
+
+def test_set_ups_add_up(emulator: SageMakerEmulator) -> None:
+    """A second set-up of the same pipeline keeps the first one, and the default scenario."""
+    emulator.control.put_scenario({"step_delay": 5})
+
+    emulator.fail_step("ChurnPreprocess", "CapacityError: none", times=2)
+    emulator.set_property_file("ChurnEvaluate", "Eval", {"auc": 0.1})
+    emulator.set_property_file("ChurnEvaluate", "Other", 7)
+
+    assert emulator.control.scenarios()["pipelines"] == {
+        "churn-tuning": {
+            "step_delay": 5,
+            "steps": {
+                "ChurnPreprocess": {"fail": {"reason": "CapacityError: none", "times": 2}},
+                "ChurnEvaluate": {"property_files": {"Eval": {"auc": 0.1}, "Other": 7}},
+            },
+        }
+    }
+
+
+def test_unknown_names_are_errors(emulator: SageMakerEmulator) -> None:
+    """A misspelt step or pipeline would make a test pass or fail for the wrong reason."""
+    with pytest.raises(
+        ValueError, match=r"no step 'AbaloneTrian'; the steps are: abalone: .*AbaloneTrain.*; fanout: "
+    ):
+        emulator.fail_step("AbaloneTrian", "No data")
+    with pytest.raises(ValueError, match="no step 'Merge'; the steps are: abalone: "):
+        emulator.keep_step_running("Merge", pipeline="abalone")
+    with pytest.raises(ValueError, match=r"no pipeline 'abalon'; the pipelines are: abalone, "):
+        emulator.fail_step("AbaloneTrain", "No data", pipeline="abalon")
+    assert emulator.control.scenarios() == {"default": None, "pipelines": {}}
+
+
+def test_starts_are_those_that_had_an_effect(emulator: SageMakerEmulator) -> None:
+    """A request that is repeated is one start; a refused or lost one is none."""
+    emulator.control.add_fault("lost_response", "StartPipelineExecution", count=1)
+    emulator.control.add_fault("dropped", "StartPipelineExecution", count=1)
+    emulator.control.add_fault("throttle", "StartPipelineExecution", count=1)
+    start("fanout", execution_display_name="first", wait_for_completion=False)
+    start("no-such-pipeline", wait_for_completion=False)
+    start("abalone", wait_for_completion=False)
+
+    assert [(s.pipeline_name, s.parameters) for s in emulator.starts()] == [
+        ("fanout", {"Shards": "5"}),
+        ("abalone", {"InputDataUrl": "s3://ml-bucket/abalone.csv"}),
+    ]
+    assert [s.display_name for s in emulator.starts("fanout")] == ["first"]
+
+
+def test_environment_and_clock_are_restored_after_an_error() -> None:
+    """Also when the body of the test fails."""
+    before = (dict(os.environ), clock._clock)
+
+    with pytest.raises(RuntimeError), emulator_for_test(connections=["team_a"]):  # noqa: PT012 # what is left behind
+        assert "AIRFLOW_CONN_TEAM_A" in os.environ
+        assert isinstance(clock._clock, PassingTime)
+        raise RuntimeError
+
+    assert (dict(os.environ), clock._clock) == before
+
+
+def test_time_passes_while_the_provider_waits_only() -> None:
+    """A wait for a message passes at once if nothing is running; the emulated time is faster by the speed."""
+    passing = PassingTime()
+    emulated = EmulatedTime(passing, 60)
+    began, emulated_began, host_began = passing.time(), emulated.now(), time.time()
+
+    passing.sleep(100)
+    assert passing.timeout(50, idle=True) == 0
+    assert passing.timeout(50, idle=False) == 50
+    assert passing.timeout(None, idle=True) is None
+
+    assert time.time() - host_began < SECONDS
+    assert 150 <= passing.time() - began < 150 + SECONDS
+    assert 60 * 150 <= emulated.now() - emulated_began < 60 * (150 + SECONDS)

@@ -159,6 +159,10 @@ FOLDER_LAYERS = {
         {"__init__"},
     ),
 }
+# Extras that the provider itself does not need.
+OPTIONAL = ("emulator", "testing")
+# The queue waits for a lock, not for a time of the provider.
+OWN_TIME = ("execution.clock", "triggers.message_queue", "emulator")
 MAX_AT_THE_TOP = 21
 MAX_MODULES_PER_FOLDER = 12
 MAX_LINES = 400
@@ -270,14 +274,21 @@ def test_modules_are_small(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= MAX_LINES
 
 
-@pytest.mark.parametrize("path", [p for p in MODULES if "emulator" not in p.parts], ids=name_of)
-def test_the_provider_does_not_need_the_emulator(path: Path) -> None:
-    """The emulator is an optional extra: a production environment does not have moto."""
-    assert not any(module.startswith("polysync_airflow.emulator") for module in imports_of(path))
-
-
 def _in(path: Path, names: tuple[str, ...]) -> bool:
     return any(name_of(path) == name or name_of(path).startswith(f"{name}.") for name in names)
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if not _in(p, OPTIONAL)], ids=name_of)
+def test_the_provider_does_not_need_the_emulator(path: Path) -> None:
+    """The emulator and the test kit are optional extras: a production environment has neither moto nor pytest."""
+    extras = tuple(f"polysync_airflow.{name}" for name in OPTIONAL)
+    assert not any(module.startswith((*extras, "pytest")) for module in imports_of(path))
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if not _in(p, OWN_TIME)], ids=name_of)
+def test_the_clock_is_the_only_source_of_time(path: Path) -> None:
+    """A test replaces the time of the whole provider in one place, so no other module reads it or sleeps."""
+    assert "time" not in imports_of(path)
 
 
 def _needs_airflow(path: Path) -> bool:

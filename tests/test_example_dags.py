@@ -14,27 +14,24 @@ import pytest
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.database import dag_run_state
-from polysync_airflow.emulator import EmulatorServer, RealClock
+from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.hooks import PolysyncSageMakerHook
-from tests.conftest import DEFINITIONS, connection
+from polysync_airflow.testing.emulator import emulator_for_test
+from tests.conftest import DEFINITIONS
 
 EXAMPLES = Path(__file__).parents[1] / "example_dags"
-# A retraining of two hours takes 12 seconds.
-SPEED = 600.0
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def endpoint() -> Iterator[EmulatorServer]:
-    """Start an emulator with a clock that runs fast but by itself, because Airflow itself waits here."""
-    with EmulatorServer(clock=RealClock(SPEED), definitions=DEFINITIONS) as server:
+    """Start an emulator, with the connection to it. Waits of the provider take no time."""
+    with emulator_for_test() as server:
         yield server
 
 
 @pytest.fixture
 def example(airflow_database: None, endpoint: EmulatorServer, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return a function that runs a DAG by its id, by default of an example, and returns the finished DAG run."""
-    endpoint.control.reset()
-    monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=endpoint.endpoint_url))
     if CAPABILITIES.task_sdk:
         # Airflow 3.2 leaves its channel to the supervisor behind, and later tests would ask for connections there.
         task_runner = import_module("airflow.sdk.execution_time.task_runner")

@@ -16,7 +16,7 @@ import yaml
 
 from polysync_airflow import __version__, cli
 from polysync_airflow.cli.delegated import DELEGATED
-from polysync_airflow.emulator import EmulatorServer
+from polysync_airflow.emulator import EXAMPLE_DEFINITIONS, EmulatorServer
 from tests.cli.conftest import Polysync
 
 COMMAND = [sys.executable, "-m", "polysync_airflow.cli"]
@@ -107,7 +107,7 @@ def test_emulator_runs() -> None:
         "--port",
         "0",
         "--definitions",
-        str(ROOT / "example_dags" / "definitions"),
+        str(EXAMPLE_DEFINITIONS),
     ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout

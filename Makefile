@@ -9,6 +9,8 @@
 #   make test-sdk             the tests that use the emulator with the SageMaker Python SDK
 #   make test-aiobotocore     the default test suite with the older botocore that aiobotocore requires
 #   make lint                 check formatting, lint rules and types
+#   make docs                 build the documentation into site/; a warning is an error. Open site/index.html
+#   make screenshots          make the pictures of the UI in docs/images/ again. Installs Chromium if it is missing.
 #   make import-cost          measure what an import of the operators costs each time a DAG file is parsed
 #   make parse-cost           measure what a file with a DAG for each imported job costs each time it is parsed
 #   make chaos                kill and restart processes of a real Airflow on PostgreSQL; each case runs five times
@@ -41,6 +43,7 @@ VERSION := $(shell $(INTERPRETER) -c 'import sys; print("%d.%d" % sys.version_in
 VENV := .venv-$(VERSION)
 AIOBOTOCORE_VENV := $(VENV)-aiobotocore
 SDK_VENV := $(VENV)-sdk
+DOCS_VENV := $(VENV)-docs
 
 # The newest aiobotocore. It requires an exact botocore, from which the versions of boto3 and s3transfer follow.
 AIOBOTOCORE := 3.10.0
@@ -53,8 +56,8 @@ PROJECT := -e '.[emulator,entra]' --group test --group chaos
 IN_PARALLEL := --numprocesses logical --dist worksteal
 INSTALLED_BY := constraints.txt pyproject.toml polysync_airflow/__init__.py Makefile
 
-.PHONY: install install-aiobotocore install-sdk demo test test-system test-sdk test-aiobotocore lint import-cost parse-cost \
-        matrix chaos chaos-amazon compare bench bench-sign-in constraints clean
+.PHONY: install install-aiobotocore install-sdk demo test test-system test-sdk test-aiobotocore lint docs screenshots \
+        import-cost parse-cost matrix chaos chaos-amazon compare bench bench-sign-in constraints clean
 .DEFAULT_GOAL := test
 .SUFFIXES:
 
@@ -81,6 +84,12 @@ lint: $(VENV)/.ready
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/mypy
+
+docs: $(DOCS_VENV)/.ready
+	$(DOCS_VENV)/bin/python -m mkdocs build --strict $(ARGS)
+
+screenshots: $(VENV)/.ready
+	$(VENV)/bin/python -m tests.documentation.screenshots $(ARGS)
 
 import-cost: $(VENV)/.ready
 	@$(VENV)/bin/python -m tests.packaging.import_cost
@@ -134,11 +143,18 @@ $(SDK_VENV)/.ready: Makefile
 	@$(@D)/bin/python -m pip install --quiet '$(SAGEMAKER_SDK)'
 	@touch $@
 
+# Without Airflow and without the package: the reference is made from the sources.
+$(DOCS_VENV)/.ready: constraints.txt pyproject.toml Makefile
+	$(make_venv)
+	@$(DOCS_VENV)/bin/python -m pip install --quiet --constraint constraints.txt pip
+	@$(DOCS_VENV)/bin/python -m pip install --quiet --constraint constraints.txt --group docs
+	@touch $@
+
 constraints:
 	rm -rf .venv-constraints
 	$(INTERPRETER) -m venv .venv-constraints
 	.venv-constraints/bin/python -m pip install --quiet --upgrade pip
-	.venv-constraints/bin/python -m pip install --quiet $(PROJECT) --group lint --group bench
+	.venv-constraints/bin/python -m pip install --quiet $(PROJECT) --group lint --group bench --group docs
 	.venv-constraints/bin/python -m pip list --format freeze --exclude polysync-airflow --exclude setuptools \
 	    > constraints.txt
 	rm -rf .venv-constraints

@@ -16,7 +16,7 @@ from tests.benchmarks.tables import compare
 from tests.benchmarks.workload import Workload
 from tests.benchmarks.workload_presets import GROWTH
 
-PICTURE: Final = Path(__file__).parents[1] / "cost.png"
+PICTURE: Final = Path(__file__).parents[3] / "docs" / "images" / "cost.png"
 LINE_COLOURS: Final = ("#0b6e4f", "#c8553d")
 PALETTE_SIZE: Final = 48
 NAMES: Final = {OURS.name: "polysync-airflow", AMAZON.name: "apache-airflow-providers-amazon"}

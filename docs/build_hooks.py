@@ -1,0 +1,81 @@
+"""
+Hooks of the documentation's build (``make docs``).
+
+The pages link to files outside of ``docs/``, such as the example DAGs, by relative paths, which work on a code
+host. The build publishes these files under ``source/`` and links to them there. At the end, the build fails if a
+page loads something from another host.
+"""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from posixpath import normpath, relpath
+from typing import Any, Final
+
+from mkdocs.exceptions import PluginError
+from mkdocs.structure.files import File, Files
+
+ROOT: Final = Path(__file__).parents[1]
+PUBLISHED: Final = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "Makefile", "example_dags/**/*.*")
+FOLDER: Final = "source"
+_LINK: Final = re.compile(r"\]\((\.\./[^)#\s]+)(#[^)\s]*)?\)")
+# The attributes by which an element loads something when the page is opened.
+_LOADING: Final = {"script": "src", "img": "src", "iframe": "src", "source": "src", "link": "href"}
+_OTHER_HOST: Final = re.compile(r"(https?:)?//")
+
+
+def _published() -> dict[str, Path]:
+    """Return the files outside of the documentation's folder, by their paths in the repository."""
+    paths = (path for pattern in PUBLISHED for path in ROOT.glob(pattern) if "__pycache__" not in path.parts)
+    return {path.relative_to(ROOT).as_posix(): path for path in paths}
+
+
+def on_files(files: Files, config: Any) -> Files:
+    """Add the files to the site. They are texts: a browser shows them instead of downloading them."""
+    for name, path in _published().items():
+        files.append(File.generated(config, f"{FOLDER}/{name}.txt", content=path.read_text()))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:  # noqa: ARG001 # the hook's signature
+    """Lead the links to these files to their copies."""
+    folder = Path("docs", page.file.src_uri).parent.as_posix()
+    published = _published()
+
+    def copy_of(link: re.Match[str]) -> str:
+        name = normpath(f"{folder}/{link[1]}")
+        if name not in published:
+            return link[0]
+        return f"]({relpath(f'docs/{FOLDER}/{name}.txt', folder)})"
+
+    return _LINK.sub(copy_of, markdown)
+
+
+class _Loads(HTMLParser):
+    """Collects what a page loads from other hosts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.urls: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Look at an element."""
+        url = dict(attrs).get(_LOADING.get(tag, "")) or ""
+        if _OTHER_HOST.match(url):
+            self.urls.append(url)
+
+
+def on_post_build(config: Any) -> None:
+    """Fail if a page or a style sheet loads something from another host."""
+    found = []
+    for path in Path(config.site_dir).rglob("*.*"):
+        if path.suffix == ".html":
+            page = _Loads()
+            page.feed(path.read_text())
+            found += [f"{path.name}: {url}" for url in page.urls]
+        elif path.suffix == ".css":
+            found += [f"{path.name}: {url}" for url in re.findall(r"url\(['\"]?((?:https?:)?//[^)]+)", path.read_text())]
+    if found:
+        raise PluginError("These pages load something from another host:\n" + "\n".join(sorted(set(found))))

@@ -1,0 +1,111 @@
+"""
+Makes the pictures of the UI in ``docs/images/`` again: ``make screenshots``.
+
+A private Airflow, of which only the API server runs, shows what a task has stored.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import tempfile
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from tests.ui import arranged
+from tests.ui.airflow_site import ApiServer, Site
+from tests.ui.chromium import find_chromium, install_chromium
+from tests.ui.tab_page import TabPage
+
+IMAGES: Final = Path(__file__).parents[2] / "docs" / "images"
+WIDTH, HEIGHT = 1400, 1000
+MAX_BYTES: Final = 150_000
+PALETTE_SIZE: Final = 128
+
+
+def failed_run() -> arranged.XComs:
+    """Return the XComs of an execution whose fourth step has failed, while two steps have not begun."""
+    start = datetime(2026, 3, 1, 12, 55, tzinfo=UTC)
+
+    def after(seconds: float) -> datetime:
+        return start + timedelta(seconds=seconds)
+
+    steps = [
+        arranged.step(
+            "Preprocess", "Processing", "Success", start, 240, **arranged.job("processing", "churn-prep-x3")
+        ),
+        arranged.step("CheckData", "QualityCheck", "Success", after(243), 95, cache_hit=True),
+        arranged.step("Tune", "Tuning", "Success", after(342), 610, attempt=2),
+        arranged.step(
+            "TrainBest",
+            "Training",
+            "Failed",
+            after(956),
+            460,
+            reason=arranged.REASON,
+            log_lines=arranged.LOG_LINES,
+            **arranged.job("training", "churn-train-x3"),
+        ),
+        arranged.step("CheckQuality", "Condition", "NotStarted"),
+        arranged.step("Register", "RegisterModel", "NotStarted"),
+    ]
+    record = arranged.run(
+        "Failed",
+        "Failed",
+        start=start,
+        end=after(1420),
+        message="Step failure: One or multiple steps failed.",
+        failed_steps=[{"name": "TrainBest", "reason": arranged.REASON}],
+    )
+    return arranged.XComs(record, steps)
+
+
+def picture_of_tab(page: TabPage, site: Site) -> bytes:
+    """Return a picture of the tab "SageMaker", with the failed step open."""
+    task = site.new_task("failed")
+    site.publish(task, failed_run())
+    page.open(task)
+    page.wait_for("KeyError")
+    # The texts that appear while the pointer is over something.
+    page.page.mouse.move(0, 0)
+    page.page.wait_for_timeout(1500)
+    picture: bytes = page.page.screenshot(animations="disabled")
+    return picture
+
+
+def main() -> None:
+    """Make the pictures."""
+    argparse.ArgumentParser(prog="make screenshots", description=__doc__).parse_args()
+    from playwright.sync_api import sync_playwright
+
+    program = find_chromium() or install_chromium()
+    with (
+        tempfile.TemporaryDirectory() as home,
+        ApiServer(Path(home)) as airflow,
+        sync_playwright() as playwright,
+    ):
+        site = Site(airflow)
+        browser = playwright.chromium.launch(executable_path=program)
+        size = {"width": WIDTH, "height": HEIGHT}
+        page = browser.new_context(viewport=size, color_scheme="light", locale="en-GB", timezone_id="UTC")
+        write("tab.png", picture_of_tab(TabPage(page.new_page(), site.url), site))
+        browser.close()
+        site.close()
+
+
+def write(name: str, screenshot: bytes) -> None:
+    """Write a picture with few colours, unless it is too large for a repository."""
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.open(io.BytesIO(screenshot)).convert("RGB").quantize(PALETTE_SIZE).save(file, "PNG", optimize=True)
+    picture = file.getvalue()
+    if len(picture) > MAX_BYTES:
+        raise SystemExit(f"{name} has {len(picture):,} bytes, more than {MAX_BYTES:,}")
+    (IMAGES / name).write_bytes(picture)
+    print(f"{IMAGES / name}: {len(picture):,} bytes")
+
+
+if __name__ == "__main__":
+    main()

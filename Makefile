@@ -86,7 +86,7 @@ lint: $(VENV)/.ready
 	$(VENV)/bin/mypy
 
 docs: $(DOCS_VENV)/.ready
-	$(DOCS_VENV)/bin/python -m mkdocs build --strict $(ARGS)
+	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/python -m mkdocs build --strict $(ARGS)
 
 screenshots: $(VENV)/.ready
 	$(VENV)/bin/python -m tests.documentation.screenshots $(ARGS)

@@ -1,0 +1,247 @@
+"""
+The code blocks of the documentation run.
+
+The DAGs of a Python block run against the emulator. A comment before a block says what they shall meet and do, or why
+the block is not run; CONTRIBUTING.md describes the comments.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import runpy
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from polysync_airflow.emulator import EmulatorServer, RealClock
+from polysync_airflow.hooks import PolysyncSageMakerHook
+from tests.conftest import DEFINITIONS, connection
+from tests.documentation.pages import README, ROOT, Block, Page, blocks, pages
+from tests.test_example_dags import example
+
+__all__ = ["example"]  # a fixture
+
+EXAMPLES = ROOT / "example_dags"
+# A pipeline of two hours takes a fraction of a second.
+SPEED = 36_000.0
+EMULATOR_ADDRESS = "http://127.0.0.1:4599"  # the default of its command
+COMMANDS = {"polysync": ("-m", "polysync_airflow.cli"), "python": ()}
+OPTION = re.compile(r'(\w+)=("[^"]*"|\{.*\}|\S+)(?=\s|$)')
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[EmulatorServer]:
+    """Start an emulator with a clock that runs fast."""
+    with EmulatorServer(clock=RealClock(SPEED), definitions=DEFINITIONS) as server:
+        yield server
+
+
+def is_test(block: Block) -> bool:
+    """Return whether a Python block has tests for pytest."""
+    return bool(re.search(r"^(async )?def test_", block.text, re.MULTILINE))
+
+
+def options_of(block: Block) -> dict[str, Any]:
+    """Return the options in the comment before a block."""
+    name, _, text = block.comment.partition(": ")
+    return {key: yaml.safe_load(value) for key, value in OPTION.findall(text)} if name == "test" else {}
+
+
+def runnable(*languages: str) -> list[Block]:
+    """Return the blocks in these languages that are run."""
+    return [block for block in blocks(*languages) if not block.reason]
+
+
+def set_connection(conn_id: str, endpoint: EmulatorServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a connection lead to the emulator."""
+    url = endpoint.endpoint_url
+    monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", connection(endpoint_url=url, sts_endpoint_url=url))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, endpoint: EmulatorServer, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of DAGs with a catalogue of jobs, in which the block runs. The connection leads to the emulator."""
+    endpoint.control.reset()
+    set_connection("polysync_default", endpoint, monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dags").mkdir()
+    for catalogue in EXAMPLES.glob("*.yaml"):
+        shutil.copy(catalogue, tmp_path)
+    local = "airflow.dag_processing.bundles.local.LocalDagBundle"
+    bundle = {"name": "documentation", "classpath": local, "kwargs": {"path": str(tmp_path)}}
+    monkeypatch.setenv("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST", json.dumps([bundle]))
+    return tmp_path
+
+
+def test_reasons_are_given() -> None:
+    """A comment before a block is one that these tests understand, and a reason is a sentence."""
+    comments = {str(block): block.comment for page in pages() for block in page.blocks if block.comment}
+
+    assert {where for where, text in comments.items() if not re.match(r"(not run: \w+ \w+|test: \w+=)", text)} == set()
+
+
+@pytest.mark.parametrize("block", [b for b in runnable("python") if not is_test(b)], ids=str)
+def test_python(
+    block: Block,
+    example: Callable[..., Any],
+    folder: Path,
+    endpoint: EmulatorServer,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """The block runs as a module, and each of its DAGs ends as it should."""
+    options = options_of(block)
+    if "scenario" in options:
+        endpoint.control.put_scenario(options["scenario"])
+    file = folder / "block.py"
+    file.write_text(block.text.replace(EMULATOR_ADDRESS, endpoint.endpoint_url))
+    runpy.run_path(str(file), run_name="block")
+    bag = import_module("airflow.dag_processing.dagbag").DagBag(file)
+    assert bag.import_errors == {}
+    assert bool(bag.dags) == bool(re.search(r"\bDAG\(|@dag\b|polysync_dags\(", block.text))
+
+    # Those with another schedule run after an event, or after a form has been filled in.
+    for dag in [dag for dag in bag.dags.values() if type(dag.timetable).__name__ == "NullTimetable"]:
+        if not needs_form(dag):
+            run = dag.test()
+            assert str(run.state) == options.get("ends", "success"), dag.dag_id
+
+    assert options.get("prints", "") in capfd.readouterr().out
+
+
+def needs_form(dag: Any) -> bool:
+    """Return whether a DAG has a parameter without a default."""
+    return any(not param.has_value for _, param in dag.params.items())
+
+
+@pytest.mark.parametrize(
+    "page", [p for p in pages() if any(is_test(b) and not b.reason for b in p.blocks)], ids=str
+)
+def test_tests(page: Page, folder: Path) -> None:
+    """The tests of a page pass, in a folder with all files that the page shows."""
+    shown = [block for block in page.blocks if block.title and not block.reason]
+    for block in shown:
+        assert block.title
+        path = folder / block.title
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(block.text)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
+
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"],
+        check=False,
+        cwd=folder,
+        env={**environment, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+
+    assert done.returncode == 0, done.stdout
+    assert [b.number for b in page.blocks if is_test(b) and not b.reason] == [b.number for b in shown if is_test(b)]
+
+
+def commands() -> list[Any]:
+    """Return the commands of this package in the console blocks, as parameters of a test."""
+    found = []
+    for block in runnable("console"):
+        for line in block.text.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True) if line.startswith(("polysync ", "python -m polysync")) else []
+            if words:
+                found.append(pytest.param(words, id=f"{block.page}:{' '.join(words)[:60]}"))
+    return found
+
+
+@pytest.mark.parametrize("words", commands())
+def test_console(
+    words: list[str],
+    airflow_database: None,
+    folder: Path,
+    endpoint: EmulatorServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The command of this package ends without an error, or starts, if it is the emulator."""
+    if ">" in words:
+        words = words[: words.index(">")]
+    if "--conn-id" in words:
+        set_connection(words[words.index("--conn-id") + 1], endpoint, monkeypatch)
+    command = [sys.executable, *COMMANDS[words[0]], *words[1:]]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    if "emulator" in " ".join(words[:3]):
+        shutil.copytree(EXAMPLES, folder / "example_dags")
+        with subprocess.Popen(
+            [*command, "--port", "0"], cwd=folder, env=environment, stdout=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout
+            line = process.stdout.readline()
+            process.terminate()
+        assert "SageMaker emulator on http://127.0.0.1:" in line
+        return
+    # The comparison finds what the emulator's pipelines have and the example's file does not.
+    accepted = (0, 1) if words[1:3] == ["jobs", "diff"] else (0,)
+
+    done = subprocess.run(command, check=False, cwd=folder, env=environment, capture_output=True, text=True)
+
+    assert done.returncode in accepted, done.stderr
+    assert done.stdout + done.stderr
+
+
+def connections() -> list[Any]:
+    """Return the connections in the console blocks, as parameters of a test."""
+    found = []
+    for block in blocks("console"):
+        for value in re.findall(r"^export AIRFLOW_CONN_\w+='([^']*)'", block.text, re.MULTILINE):
+            found.append(pytest.param(value, id=str(block)))
+    return found
+
+
+@pytest.mark.parametrize("value", connections())
+def test_connections(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection in an environment variable is valid."""
+    monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", value)
+
+    hook = PolysyncSageMakerHook()
+
+    assert hook.credentials
+    assert hook.credentials.auth_method == json.loads(value)["extra"]["auth_method"]
+    assert hook.region_name
+
+
+def test_connections_of_all_methods_are_shown() -> None:
+    """There is an example for each way to sign in."""
+    from polysync_airflow.auth.connection import choices_of
+
+    shown = {json.loads(value.values[0])["extra"]["auth_method"] for value in connections()}
+
+    assert shown == set(choices_of("auth_method"))
+
+
+@pytest.mark.parametrize("block", runnable("json", "yaml", "toml"), ids=str)
+def test_data(block: Block) -> None:
+    """Data can be read; a catalogue of jobs by its own reader."""
+    read: dict[str, Callable[[str], Any]] = {"json": json.loads, "yaml": yaml.safe_load, "toml": tomllib.loads}
+
+    data = read[block.language](block.text)
+
+    if isinstance(data, dict) and "jobs" in data:
+        file = import_module("polysync_airflow.jobs.catalogue.file")
+        path = Path(os.environ["AIRFLOW_HOME"], "catalogue-of-a-page.yaml")
+        path.write_text(block.text)
+        assert file.read_catalogue(path).broken == []
+        assert file.read_catalogue(path).jobs
+
+
+def test_the_readme_has_the_quickstart() -> None:
+    """The DAG in the README is the file quickstart.py."""
+    assert [block.text for block in Page(README).blocks if block.language == "python"] == [
+        (EXAMPLES / "quickstart.py").read_text()
+    ]

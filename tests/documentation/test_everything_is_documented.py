@@ -1,0 +1,138 @@
+"""Whatever users can name is documented. The code says what there is; the tests have no lists of it."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from importlib import import_module
+from typing import Any
+
+import pytest
+
+from polysync_airflow import exceptions, operators
+from polysync_airflow.get_provider_info import get_provider_info
+from polysync_airflow.operators.base import PolysyncOperator
+from tests.documentation.pages import page
+from tests.tasks import EmulatedTime, run_task
+from tests.test_structure import PACKAGE, entries_of
+
+INFO = get_provider_info()
+OPERATORS = [getattr(operators, name) for name in operators.__all__]
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_every_argument_is_documented(operator: Any) -> None:
+    """Each argument of an operator is in its table, with its default, and in the operator's docstring."""
+    reference = page("reference/operators.md")
+    rows = reference.rows(operator.__name__)
+    common = reference.section("Operators")
+    arguments = inspect.signature(operator.__init__).parameters
+    own = {name for name in arguments if name not in ("self", "kwargs")}
+
+    undocumented = {name for name in own if not any(re.search(rf"\b{name}\b", row) for row in rows)}
+
+    assert {name for name in undocumented if f"`{name}`" not in common} == set()
+    # The second operator that waits has the same defaults as the first.
+    exact = {name: rows[name].split("|")[0].strip() for name in own & set(rows)}
+    literal = {name: arguments[name].default for name in exact}
+    wrong = {
+        name: value
+        for name, value in literal.items()
+        if isinstance(value, (bool, str)) and name != "deferrable" and str(value) not in exact[name]
+    }
+    assert wrong == {}
+    assert [name for name in own if f":param {name}:" not in operator.__doc__] == []
+
+
+def test_every_retry_policy_argument_is_documented() -> None:
+    """The argument that all operators inherit is documented, too."""
+    arguments = set(inspect.signature(PolysyncOperator.__init__).parameters) - {"self", "kwargs"}
+
+    common = page("reference/operators.md").section("Operators")
+
+    assert {name for name in arguments if f"`{name}`" not in common} == set()
+
+
+def test_every_config_option_is_documented() -> None:
+    """Each option is in the table, with its default."""
+    (section,) = INFO["config"]
+    rows = page("reference/config.md").rows("Config options")
+
+    assert set(rows) - {"Option"} >= set(INFO["config"][section]["options"])
+    for name, option in INFO["config"][section]["options"].items():
+        default = rows[name].split("|")[0].replace("`", "").replace(", ", ",").strip()
+        assert default == (option["default"] or "none"), name
+
+
+def test_every_error_is_documented() -> None:
+    """Each public error class is in the table, and in the part that is made from the docstrings."""
+    errors = {
+        name
+        for name, value in vars(exceptions).items()
+        if isinstance(value, type) and issubclass(value, exceptions.PolysyncError) and not name.startswith("_")
+    }
+    reference = page("reference/errors.md")
+
+    assert {name for name in errors if name not in reference.prose.split("\n::: ")[0]} == set()
+    assert set(re.findall(r"^ +- (\w+)$", reference.text, re.MULTILINE)) == errors
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_every_xcom_is_documented(emulated_time: EmulatedTime, emulator: Any, deferrable: bool) -> None:
+    """Tasks push the keys that the page lists, and the page lists no others."""
+    emulator.control.put_scenario({"steps": {"AbaloneTrain": {"fail": {"reason": "No data"}}}})
+    start = run_task(
+        operators.PolysyncStartPipelineOperator(
+            task_id="start",
+            pipeline_name="abalone",
+            pipeline_parameters={"InputDataUrl": "s3://ml-bucket/abalone.csv"},
+            deferrable=deferrable,
+        )
+    )
+    stop = run_task(
+        operators.PolysyncStopPipelineOperator(
+            task_id="stop", execution_arn=start.xcoms["execution_arn"], deferrable=deferrable
+        )
+    )
+    reference = page("reference/xcoms.md")
+    rows = reference.rows("What PolysyncStartPipelineOperator pushes")
+    documented = {name for keys in rows for name in keys.split(", ")} - {"XCom"}
+
+    # Airflow itself stores what operators return, and what a button shows.
+    pushed = {key for key in start.xcoms if not key.startswith("_link_")} | {"return_value"}
+
+    assert isinstance(start.error, exceptions.PipelineExecutionFailedError)
+    assert pushed - documented == {"polysync_execution"}
+    assert documented - pushed == set()
+    for key in ("polysync_execution", *(key for key in stop.xcoms if not key.startswith("_link_"))):
+        assert f"`{key}`" in reference.prose
+
+
+def test_every_link_is_documented() -> None:
+    """Each button that the provider registers, and that an operator has, is in the table."""
+    classes = {path.rsplit(".", 1)[1]: path.rsplit(".", 1)[0] for path in INFO["extra-links"]}
+    buttons = {getattr(import_module(module), name).name: name for name, module in classes.items()}
+    buttons |= {link.name: type(link).__name__ for each in OPERATORS for link in each.operator_extra_links}
+
+    rows = page("reference/links.md").rows("Links")
+
+    assert {name.strip("*"): rest.split("|")[0].strip(" `") for name, rest in rows.items() if name != "Button"} == buttons
+
+
+def test_every_connection_field_is_documented() -> None:
+    """The page has each field of the connection form, with the same label and JSON name."""
+    (connection_type,) = INFO["connection-types"]
+    documented = page("reference/connection.md").rows("Fields")
+
+    for name, field in connection_type["conn-fields"].items():
+        assert f"`extra.{name}`" in documented[field["label"]]
+    for name, label in connection_type["ui-field-behaviour"]["relabeling"].items():
+        assert f"`{name}`" in documented[label]
+
+
+def test_every_entry_of_the_package_is_in_the_map() -> None:
+    """The map of the code has each module and folder at the top of the package, and no others."""
+    text = page("explanation/architecture.md").section("Map of the code")
+    mapped = set(re.findall(r"^\| \d+ \| `(\w+)(?:/|\.py)` \|", text, re.MULTILINE))
+
+    assert mapped == entries_of(PACKAGE) - {"__init__"}

@@ -1,0 +1,99 @@
+"""Links lead somewhere, on a code host and in the built site, and the README is short."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+import yaml
+
+from tests.documentation.pages import DOCS, README, ROOT, Page, page, pages
+
+MAX_README_LINES = 200
+
+
+def slug_of_code_host(heading: str) -> str:
+    """Return the anchor of a heading on a code host."""
+    text = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading).lower()
+    return re.sub(r"[^\w\- ]", "", text).replace(" ", "-")
+
+
+def slug_of_site(heading: str) -> str:
+    """Return the anchor of a heading in the site, as Python-Markdown makes it."""
+    text = re.sub(r"[^\w\s-]", "", heading.replace("`", "")).strip().lower()
+    return re.sub(r"[-\s]+", "-", text)
+
+
+@pytest.mark.parametrize("each", pages(), ids=str)
+def test_relative_links_resolve(each: Page) -> None:
+    """Each relative link leads to a file, and to a heading whose anchor is the same everywhere."""
+    broken = []
+    for link in each.links:
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = unquote(link).partition("#")
+        target = (each.path.parent / path).resolve() if path else each.path
+        if not target.exists() or not target.is_relative_to(ROOT):
+            broken.append(link)
+        elif anchor:
+            headings = Page(target).headings
+            anchors = {slug_of_code_host(each) for each in headings} & {slug_of_site(each) for each in headings}
+            if anchor not in anchors:
+                broken.append(link)
+
+    assert broken == []
+
+
+@pytest.mark.parametrize("each", pages(), ids=str)
+def test_anchors_are_unique(each: Page) -> None:
+    """No page has two headings with the same anchor."""
+    anchors = [slug_of_site(heading) for heading in each.headings]
+
+    assert len(anchors) == len(set(anchors))
+
+
+@pytest.mark.parametrize("each", pages(), ids=str)
+def test_other_sites_are_linked_by_https(each: Page) -> None:
+    """Links to other sites use https."""
+    assert [link for link in each.links if re.match(r"[a-z]+:", link) and not link.startswith("https://")] == []
+
+
+@pytest.mark.parametrize("each", pages(), ids=str)
+def test_pages_have_one_title(each: Page) -> None:
+    """Each page begins with its title, and has only that one."""
+    titles = re.findall(r"^# .+$", each.prose, re.MULTILINE)
+
+    assert len(titles) == 1
+    assert each.text.startswith(f"{titles[0]}\n")
+
+
+def test_the_readme_is_short() -> None:
+    """The README is a front door."""
+    assert len(README.read_text().splitlines()) <= MAX_README_LINES
+
+
+def test_every_page_can_be_found() -> None:
+    """Each page is in the navigation of the site, and in the list of pages for those who read it on a code host."""
+
+    def entries(nav: Any) -> set[str]:
+        if isinstance(nav, str):
+            return {nav}
+        children = nav.values() if isinstance(nav, dict) else nav
+        return set().union(*(entries(child) for child in children))
+
+    existing = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")}
+
+    assert entries(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]) == existing
+    assert {link for link in page("index.md").links if link.endswith(".md")} >= existing - {"index.md"}
+
+
+@pytest.mark.parametrize("picture", sorted((DOCS / "images").iterdir()), ids=lambda path: path.name)
+def test_pictures_are_used_and_small(picture: Path) -> None:
+    """Each picture is on a page, and is small enough for a repository."""
+    used = {(each.path.parent / link).resolve() for each in pages() for link in each.links if link.endswith(".png")}
+
+    assert picture in used
+    assert picture.stat().st_size <= 150_000

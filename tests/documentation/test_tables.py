@@ -1,0 +1,107 @@
+"""The tables of the documentation, compared with the code that they describe."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from polysync_airflow.auth.connection import choices_of
+from polysync_airflow.auth.credentials import DISCRIMINATORS
+from polysync_airflow.auth.iam_policies import identity_policy
+from polysync_airflow.exceptions import HINTS
+from polysync_airflow.execution.models import ExecutionRecord, StartRequest, StoredExecution
+from polysync_airflow.execution.pipeline_models import DeclaredParameter, Job
+from polysync_airflow.execution.recovery import Action, next_action
+from polysync_airflow.execution.steps.rows import StepRow
+from polysync_airflow.states import STATE_OF_STATUS
+from tests.documentation.pages import page
+
+ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout"
+REQUEST = StartRequest(
+    pipeline_name="fanout",
+    pipeline_parameters={},
+    execution_display_name="x",
+    client_request_token=f"polysync-{'0' * 36}",
+)
+RETRIES = page("explanation/one-execution-per-task.md").rows("What a retry and a cleared task do")
+
+
+def test_every_hint_is_in_the_table_of_error_codes() -> None:
+    """The table has exactly the error codes of ``HINTS``."""
+    codes = page("how-to/read-a-failure.md").rows("What does the error code mean?")
+
+    assert set(codes) - {"Error code"} == set(HINTS)
+
+
+def test_every_status_is_in_the_outcome_table() -> None:
+    """The table has each status of AWS, with the state to which the code maps it."""
+    documented = {
+        status: rest.split("|")[0].strip()
+        for statuses, rest in page("explanation/outcomes.md").rows("Outcomes").items()
+        for status in statuses.split(", ")
+    }
+
+    assert {status: documented[status] for status in STATE_OF_STATUS} == STATE_OF_STATUS
+
+
+@pytest.mark.parametrize("status", [*STATE_OF_STATUS, "Pausing"])
+@pytest.mark.parametrize("cleared", [False, True], ids=["retry", "clear"])
+def test_every_action_of_a_new_try_is_in_the_table(status: str, cleared: bool) -> None:
+    """The table of retries and clears has the action of the code for each status."""
+    documented = {
+        name: rest.split("|")[cleared].strip()
+        for statuses, rest in RETRIES.items()
+        for name in statuses.replace(", or unknown", ", Pausing").split(", ")
+    }
+    text = documented[status]
+    if text == "the same" and status != "CompletedWithFailures":
+        text = RETRIES["Stopping"].split("|")[0].strip()
+    stored = StoredExecution(
+        epoch=0, region_name="us-east-1", request=REQUEST, execution_arn=f"{ARN}/execution/abcdefghijkl"
+    )
+
+    action = next_action(stored, int(cleared), status, retry_mode="resume", on_clear="resume")
+
+    phrases = {
+        Action.REATTACH: "takes its result" if status == "Succeeded" else "waits for its end",
+        Action.RESUME: "resumes it" if status == "Failed" else "the same; with",
+        Action.START: "starts a new one",
+        Action.STOP: "stops it, waits for its end, starts a new one",
+        Action.WAIT_FOR_END: "waits for its end, then starts a new one",
+    }
+    assert phrases[action] in text
+    assert (action is Action.START) == (text == "starts a new one")
+
+
+def names_in(text: str) -> set[str]:
+    """Return the names that a text marks as code."""
+    return set(re.findall(r"`(\w+)`", text))
+
+
+def test_fields_of_records_steps_and_jobs_are_documented() -> None:
+    """The pages list each field of the XCom ``run``, of an entry of ``steps``, and of a job."""
+    xcoms = page("reference/xcoms.md")
+    record = names_in(xcoms.rows("What PolysyncStartPipelineOperator pushes")["run"])
+    step = names_in(xcoms.section("What has an entry of steps"))
+    job = names_in(page("reference/jobs.md").section("Jobs"))
+
+    assert set(ExecutionRecord.model_fields) - record == set()
+    assert set(StepRow.model_fields) - step == set()
+    assert set(Job.model_fields) - job == set()
+    assert set(DeclaredParameter.model_fields) - job == set()
+
+
+def test_policy_is_the_one_that_the_command_prints() -> None:
+    """The least-privilege policy is the output of ``polysync iam policy``."""
+    (policy,) = (block for block in page("how-to/least-privilege.md").blocks if block.language == "json")
+
+    assert json.loads(policy.text) == identity_policy()
+
+
+def test_every_sign_in_method_is_documented() -> None:
+    """The how-to has each value of the connection fields that select the sign-in method."""
+    methods = {method for name in DISCRIMINATORS for method in choices_of(name)}
+
+    assert {method for method in methods if f"`{method}`" not in page("how-to/connect.md").text} == set()

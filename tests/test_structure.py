@@ -13,7 +13,7 @@ ROOT = TESTS.parent
 PACKAGE = ROOT / "polysync_airflow"
 
 # The order of the top of the package, lowest layer first. A module may import from lower layers, and a folder is in
-# one layer as a whole. CONTRIBUTING.md says what each entry is responsible for.
+# one layer as a whole. docs/explanation/architecture.md says what each entry is responsible for.
 LAYERS = (
     {"airflow_compat"},
     {"__init__", "exceptions", "states", "get_provider_info"},

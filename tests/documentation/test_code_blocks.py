@@ -18,6 +18,7 @@ import sys
 import tomllib
 from collections.abc import Callable, Iterator
 from importlib import import_module
+from inspect import unwrap
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,11 @@ import pytest
 import yaml
 
 from polysync_airflow.emulator import EmulatorServer, RealClock
+from polysync_airflow.execution import waiter
 from polysync_airflow.hooks import PolysyncSageMakerHook
+from polysync_airflow.operators import PolysyncStartPipelineOperator, PolysyncStopPipelineOperator
+from polysync_airflow.operators.base import DEFAULT_POLL_INTERVAL
+from polysync_airflow.triggers import poller, schedule
 from tests.conftest import DEFINITIONS, connection
 from tests.documentation.pages import README, ROOT, Block, Page, blocks, pages
 from tests.test_example_dags import example
@@ -88,13 +93,27 @@ def test_reasons_are_given() -> None:
     """A comment before a block is one that these tests understand, and a reason is a sentence."""
     comments = {str(block): block.comment for page in pages() for block in page.blocks if block.comment}
 
-    assert {where for where, text in comments.items() if not re.match(r"(not run: \w+ \w+|test: \w+=)", text)} == set()
+    assert {
+        where for where, text in comments.items() if not re.match(r"(not run: \w+ \w+|test: \w+=)", text)
+    } == set()
+
+
+@pytest.fixture
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorten the delay of the first poll and the default interval of the others, since real time passes here."""
+    for module in (poller, schedule, waiter):
+        monkeypatch.setattr(module, "FIRST_POLL_DELAY_SECONDS", 0.2)
+    for operator in (PolysyncStartPipelineOperator, PolysyncStopPipelineOperator):
+        defaults = unwrap(operator.__init__).__kwdefaults__
+        assert defaults["poll_interval"] == DEFAULT_POLL_INTERVAL
+        monkeypatch.setitem(defaults, "poll_interval", 1.0)
 
 
 @pytest.mark.parametrize("block", [b for b in runnable("python") if not is_test(b)], ids=str)
 def test_python(
     block: Block,
     example: Callable[..., Any],
+    short_waits: None,
     folder: Path,
     endpoint: EmulatorServer,
     capfd: pytest.CaptureFixture[str],
@@ -147,7 +166,9 @@ def test_tests(page: Page, folder: Path) -> None:
     )
 
     assert done.returncode == 0, done.stdout
-    assert [b.number for b in page.blocks if is_test(b) and not b.reason] == [b.number for b in shown if is_test(b)]
+    assert [b.number for b in page.blocks if is_test(b) and not b.reason] == [
+        b.number for b in shown if is_test(b)
+    ]
 
 
 def commands() -> list[Any]:
@@ -155,7 +176,11 @@ def commands() -> list[Any]:
     found = []
     for block in runnable("console"):
         for line in block.text.replace("\\\n", " ").splitlines():
-            words = shlex.split(line, comments=True) if line.startswith(("polysync ", "python -m polysync")) else []
+            words = (
+                shlex.split(line, comments=True)
+                if line.startswith(("polysync ", "python -m polysync"))
+                else []
+            )
             if words:
                 found.append(pytest.param(words, id=f"{block.page}:{' '.join(words)[:60]}"))
     return found
@@ -228,7 +253,11 @@ def test_connections_of_all_methods_are_shown() -> None:
 @pytest.mark.parametrize("block", runnable("json", "yaml", "toml"), ids=str)
 def test_data(block: Block) -> None:
     """Data can be read; a catalogue of jobs by its own reader."""
-    read: dict[str, Callable[[str], Any]] = {"json": json.loads, "yaml": yaml.safe_load, "toml": tomllib.loads}
+    read: dict[str, Callable[[str], Any]] = {
+        "json": json.loads,
+        "yaml": yaml.safe_load,
+        "toml": tomllib.loads,
+    }
 
     data = read[block.language](block.text)
 

@@ -69,7 +69,9 @@ def test_every_error_is_documented() -> None:
     errors = {
         name
         for name, value in vars(exceptions).items()
-        if isinstance(value, type) and issubclass(value, exceptions.PolysyncError) and not name.startswith("_")
+        if isinstance(value, type)
+        and issubclass(value, exceptions.PolysyncError)
+        and not name.startswith("_")
     }
     reference = page("reference/errors.md")
 
@@ -116,7 +118,9 @@ def test_every_link_is_documented() -> None:
 
     rows = page("reference/links.md").rows("Links")
 
-    assert {name.strip("*"): rest.split("|")[0].strip(" `") for name, rest in rows.items() if name != "Button"} == buttons
+    assert {
+        name.strip("*"): rest.split("|")[0].strip(" `") for name, rest in rows.items() if name != "Button"
+    } == buttons
 
 
 def test_every_connection_field_is_documented() -> None:

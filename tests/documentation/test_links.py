@@ -40,7 +40,9 @@ def test_relative_links_resolve(each: Page) -> None:
             broken.append(link)
         elif anchor:
             headings = Page(target).headings
-            anchors = {slug_of_code_host(each) for each in headings} & {slug_of_site(each) for each in headings}
+            anchors = {slug_of_code_host(each) for each in headings} & {
+                slug_of_site(each) for each in headings
+            }
             if anchor not in anchors:
                 broken.append(link)
 
@@ -58,7 +60,9 @@ def test_anchors_are_unique(each: Page) -> None:
 @pytest.mark.parametrize("each", pages(), ids=str)
 def test_other_sites_are_linked_by_https(each: Page) -> None:
     """Links to other sites use https."""
-    assert [link for link in each.links if re.match(r"[a-z]+:", link) and not link.startswith("https://")] == []
+    assert [
+        link for link in each.links if re.match(r"[a-z]+:", link) and not link.startswith("https://")
+    ] == []
 
 
 @pytest.mark.parametrize("each", pages(), ids=str)
@@ -93,7 +97,12 @@ def test_every_page_can_be_found() -> None:
 @pytest.mark.parametrize("picture", sorted((DOCS / "images").iterdir()), ids=lambda path: path.name)
 def test_pictures_are_used_and_small(picture: Path) -> None:
     """Each picture is on a page, and is small enough for a repository."""
-    used = {(each.path.parent / link).resolve() for each in pages() for link in each.links if link.endswith(".png")}
+    used = {
+        (each.path.parent / link).resolve()
+        for each in pages()
+        for link in each.links
+        if link.endswith(".png")
+    }
 
     assert picture in used
     assert picture.stat().st_size <= 150_000

@@ -1,4 +1,4 @@
-"""The XComs that PolysyncStartPipelineOperator publishes, arranged for the tests. The README describes their shapes."""
+"""The XComs that PolysyncStartPipelineOperator publishes, arranged for the tests. docs/reference/xcoms.md describes them."""
 
 from __future__ import annotations
 

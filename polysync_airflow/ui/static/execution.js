@@ -1,5 +1,4 @@
-// Turns the XComs of a task into what the tab shows. The shapes are described in the README: XComs of
-// PolysyncStartPipelineOperator.
+// Turns the XComs of a task into what the tab shows. docs/reference/xcoms.md describes their shapes.
 import {
   property,
   readChoice,

@@ -1,9 +1,9 @@
 """
 Hooks of the documentation's build (``make docs``).
 
-The pages link to files outside of ``docs/``, such as the example DAGs, by relative paths, which work on a code
-host. The build publishes these files under ``source/`` and links to them there. At the end, the build fails if a
-page loads something from another host.
+The pages link to files outside of ``docs/``, such as the example DAGs, by relative paths, which work on a
+code host. The build publishes these files under ``source/`` and links to them there. At the end, the build
+fails if a page loads something from another host.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def on_files(files: Files, config: Any) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:  # noqa: ARG001 # the hook's signature
+def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
     """Lead the links to these files to their copies."""
     folder = Path("docs", page.file.src_uri).parent.as_posix()
     published = _published()

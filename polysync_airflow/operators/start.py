@@ -76,7 +76,7 @@ class PolysyncStartPipelineOperator(StopOnKillOperator):
     The task pushes the XComs ``execution_arn``, ``console_url``, ``state`` (a Polysync state), ``run`` and
     ``steps`` as soon as the execution exists. It pushes the last three again when the wait has ended, even if
     the task then fails, and ``outputs``: what each step made. The events of assets in ``outlets`` get the
-    extra ``execution_arn``, ``console_url`` and ``model_package_arns``. docs/reference/xcoms.md describes them.
+    extra ``execution_arn``, ``console_url`` and ``model_package_arns``. See docs/reference/xcoms.md.
     API: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StartPipelineExecution.html
 
     :param pipeline_name: the name or ARN of the pipeline (templated).

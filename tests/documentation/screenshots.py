@@ -11,15 +11,18 @@ import io
 import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from tests.ui import arranged
 from tests.ui.airflow_site import ApiServer, Site
 from tests.ui.chromium import find_chromium, install_chromium
 from tests.ui.tab_page import TabPage
 
+if TYPE_CHECKING:
+    from playwright.sync_api import ViewportSize
+
 IMAGES: Final = Path(__file__).parents[2] / "docs" / "images"
-WIDTH, HEIGHT = 1400, 1000
+SIZE: Final[ViewportSize] = {"width": 1400, "height": 1000}
 MAX_BYTES: Final = 150_000
 PALETTE_SIZE: Final = 128
 
@@ -80,18 +83,17 @@ def main() -> None:
     from playwright.sync_api import sync_playwright
 
     program = find_chromium() or install_chromium()
-    with (
-        tempfile.TemporaryDirectory() as home,
-        ApiServer(Path(home)) as airflow,
-        sync_playwright() as playwright,
-    ):
-        site = Site(airflow)
-        browser = playwright.chromium.launch(executable_path=program)
-        size = {"width": WIDTH, "height": HEIGHT}
-        page = browser.new_context(viewport=size, color_scheme="light", locale="en-GB", timezone_id="UTC")
-        write("tab.png", picture_of_tab(TabPage(page.new_page(), site.url), site))
-        browser.close()
-        site.close()
+    with tempfile.TemporaryDirectory() as home, sync_playwright() as playwright:
+        server = ApiServer(Path(home))
+        with server:
+            site = Site(server)
+            browser = playwright.chromium.launch(executable_path=program)
+            context = browser.new_context(
+                viewport=SIZE, color_scheme="light", locale="en-GB", timezone_id="UTC"
+            )
+            write("tab.png", picture_of_tab(TabPage(context.new_page(), site.url), site))
+            browser.close()
+            site.close()
 
 
 def write(name: str, screenshot: bytes) -> None:

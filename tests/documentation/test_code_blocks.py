@@ -235,9 +235,9 @@ def test_connections(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", value)
 
     hook = PolysyncSageMakerHook()
+    credentials: Any = hook.credentials
 
-    assert hook.credentials
-    assert hook.credentials.auth_method == json.loads(value)["extra"]["auth_method"]
+    assert credentials.auth_method == json.loads(value)["extra"]["auth_method"]
     assert hook.region_name
 
 

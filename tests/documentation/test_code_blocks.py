@@ -16,40 +16,26 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib import import_module
-from inspect import unwrap
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from polysync_airflow.emulator import EmulatorServer, RealClock
-from polysync_airflow.execution import waiter
+from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.hooks import PolysyncSageMakerHook
-from polysync_airflow.operators import PolysyncStartPipelineOperator, PolysyncStopPipelineOperator
-from polysync_airflow.operators.base import DEFAULT_POLL_INTERVAL
-from polysync_airflow.triggers import poller, schedule
 from tests.conftest import DEFINITIONS, connection
 from tests.documentation.pages import README, ROOT, Block, Page, blocks, pages
-from tests.test_example_dags import example
+from tests.test_example_dags import endpoint, example
 
-__all__ = ["example"]  # a fixture
+__all__ = ["endpoint", "example"]  # fixtures
 
 EXAMPLES = ROOT / "example_dags"
-# A pipeline of two hours takes a fraction of a second.
-SPEED = 36_000.0
 EMULATOR_ADDRESS = "http://127.0.0.1:4599"  # the default of its command
 COMMANDS = {"polysync": ("-m", "polysync_airflow.cli"), "python": ()}
 OPTION = re.compile(r'(\w+)=("[^"]*"|\{.*\}|\S+)(?=\s|$)')
-
-
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[EmulatorServer]:
-    """Start an emulator with a clock that runs fast."""
-    with EmulatorServer(clock=RealClock(SPEED), definitions=DEFINITIONS) as server:
-        yield server
 
 
 def is_test(block: Block) -> bool:
@@ -77,7 +63,6 @@ def set_connection(conn_id: str, endpoint: EmulatorServer, monkeypatch: pytest.M
 @pytest.fixture
 def folder(tmp_path: Path, endpoint: EmulatorServer, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of DAGs with a catalogue of jobs, in which the block runs. The connection leads to the emulator."""
-    endpoint.control.reset()
     set_connection("polysync_default", endpoint, monkeypatch)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "dags").mkdir()
@@ -98,22 +83,10 @@ def test_reasons_are_given() -> None:
     } == set()
 
 
-@pytest.fixture
-def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shorten the delay of the first poll and the default interval of the others, since real time passes here."""
-    for module in (poller, schedule, waiter):
-        monkeypatch.setattr(module, "FIRST_POLL_DELAY_SECONDS", 0.2)
-    for operator in (PolysyncStartPipelineOperator, PolysyncStopPipelineOperator):
-        defaults = unwrap(operator.__init__).__kwdefaults__
-        assert defaults["poll_interval"] == DEFAULT_POLL_INTERVAL
-        monkeypatch.setitem(defaults, "poll_interval", 1.0)
-
-
 @pytest.mark.parametrize("block", [b for b in runnable("python") if not is_test(b)], ids=str)
 def test_python(
     block: Block,
     example: Callable[..., Any],
-    short_waits: None,
     folder: Path,
     endpoint: EmulatorServer,
     capfd: pytest.CaptureFixture[str],
@@ -154,6 +127,7 @@ def test_tests(page: Page, folder: Path) -> None:
         path = folder / block.title
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(block.text)
+    shutil.copytree(DEFINITIONS, folder / "tests" / "pipelines")  # the reader's own
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
 
     done = subprocess.run(

@@ -12,7 +12,7 @@ from polysync_airflow.auth.credentials import DISCRIMINATORS
 from polysync_airflow.auth.iam_policies import identity_policy
 from polysync_airflow.exceptions import HINTS
 from polysync_airflow.execution.models import ExecutionRecord, StartRequest, StoredExecution
-from polysync_airflow.execution.pipeline_models import DeclaredParameter, Job
+from polysync_airflow.execution.pipelines.models import DeclaredParameter, Job
 from polysync_airflow.execution.recovery import Action, next_action
 from polysync_airflow.execution.steps.rows import StepRow
 from polysync_airflow.states import STATE_OF_STATUS

@@ -10,7 +10,7 @@
 #   make test-aiobotocore     the default test suite with the older botocore that aiobotocore requires
 #   make lint                 check formatting, lint rules and types
 #   make docs                 build the documentation into site/; a warning is an error. Open site/index.html
-#   make screenshots          make the picture of the tab in docs/images/ again. Installs Chromium if it is missing.
+#   make screenshots          make the pictures of the UI in docs/images/ again. Installs Chromium if it is missing.
 #   make import-cost          measure what an import of the operators costs each time a DAG file is parsed
 #   make parse-cost           measure what a file with a DAG for each imported job costs each time it is parsed
 #   make chaos                kill and restart processes of a real Airflow on PostgreSQL; each case runs five times

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 IMAGES: Final = Path(__file__).parents[2] / "docs" / "images"
 SIZE: Final[ViewportSize] = {"width": 1400, "height": 1000}
+EXAMPLES: Final = Path(__file__).parents[2] / "example_dags"
+FORM_HEIGHT: Final = 1400
 MAX_BYTES: Final = 150_000
 PALETTE_SIZE: Final = 128
 
@@ -77,6 +79,18 @@ def picture_of_tab(page: TabPage, site: Site) -> bytes:
     return picture
 
 
+def picture_of_form(page: TabPage, site: Site) -> bytes:
+    """Return a picture of the trigger form of an imported job."""
+    page.page.set_viewport_size({"width": SIZE["width"], "height": FORM_HEIGHT})
+    page.page.goto(f"{site.url}dags/job-abalone")
+    page.page.get_by_role("button", name="Trigger").first.click()
+    form = page.page.locator("[role=dialog][data-state=open]")
+    form.get_by_text("This field is required").wait_for()
+    page.page.wait_for_timeout(1500)
+    picture: bytes = form.screenshot(animations="disabled")
+    return picture
+
+
 def main() -> None:
     """Make the pictures."""
     argparse.ArgumentParser(prog="make screenshots", description=__doc__).parse_args()
@@ -84,14 +98,16 @@ def main() -> None:
 
     program = find_chromium() or install_chromium()
     with tempfile.TemporaryDirectory() as home, sync_playwright() as playwright:
-        server = ApiServer(Path(home))
+        server = ApiServer(Path(home), more_dags=EXAMPLES)
         with server:
             site = Site(server)
             browser = playwright.chromium.launch(executable_path=program)
             context = browser.new_context(
                 viewport=SIZE, color_scheme="light", locale="en-GB", timezone_id="UTC"
             )
-            write("tab.png", picture_of_tab(TabPage(context.new_page(), site.url), site))
+            page = TabPage(context.new_page(), site.url)
+            write("tab.png", picture_of_tab(page, site))
+            write("trigger-form.png", picture_of_form(page, site))
             browser.close()
             site.close()
 

@@ -31,11 +31,15 @@ class ApiServer(PrivateAirflow):
 
     :param home: an empty folder.
     :param settings: further environment variables.
+    :param more_dags: a folder with DAGs, besides those of the tests.
     """
 
-    def __init__(self, home: Path, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, home: Path, settings: Mapping[str, str] | None = None, *, more_dags: Path | None = None
+    ) -> None:
+        folders = [DAGS, more_dags] if more_dags else [DAGS]
         super().__init__(
-            home, dag_folders=[DAGS], connections={}, settings=settings, components=["api-server"]
+            home, dag_folders=folders, connections={}, settings=settings, components=["api-server"]
         )
 
     def healthy(self) -> bool:

@@ -216,6 +216,21 @@ _TASK_CASES: Final = (
         short=(),
         executors=ONLY_LOCAL,
     ),
+    Case(
+        "28a",
+        "third step fails, retries=0, user clears the task, on_clear=resume",
+        executions.failed_cleared_and_resumed,
+        SUCCESS_AFTER_RETRY,
+        seconds=3,
+        short=ONLY_LOCAL,
+    ),
+    Case(
+        "28b",
+        "as 28a with a retry, the cleared try is killed at its resume",
+        executions.resume_killed_and_retried,
+        Expected(tries=4),
+        seconds=3,
+    ),
 )
 CASES: Final = (*_TASK_CASES, *WORKER_CASES)
 # The test cases that the amazon provider's operators are measured in.

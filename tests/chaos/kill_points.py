@@ -1,7 +1,7 @@
 """
 Kill points: places in a task's process at which the process kills itself with SIGKILL.
 
-Each kill point is a ``pre_execute`` of an operator, so that the operator itself is unchanged. It is active in the first
+Each kill point is a ``pre_execute`` of an operator, so that the operator itself is unchanged. It is active in one
 try only. Before the kill it writes the marker ``killed``, which proves to the suite that the kill happened.
 
 The other hooks kill nothing: they write markers, so that the suite can kill or freeze the process or its worker.
@@ -20,13 +20,14 @@ from tests.chaos import markers
 PreExecute = Callable[[Any], None]
 
 
-def kill_at_call(operation: str, *, after_response: bool) -> PreExecute:
+def kill_at_call(operation: str, *, after_response: bool, try_number: int = 1) -> PreExecute:
     """
     Kill the process at a call of SageMaker.
 
     :param operation: the operation, for example ``StartPipelineExecution``.
     :param after_response: True to kill after the response has arrived, but before botocore returns it; False to kill
         before the request is sent.
+    :param try_number: the try in which the process is killed.
     """
 
     def at_call(pipeline: str, token: str | None, send: Callable[[], Any]) -> NoReturn:
@@ -34,7 +35,7 @@ def kill_at_call(operation: str, *, after_response: bool) -> PreExecute:
             send()
         _kill_own_process(pipeline, operation=operation, token=token)
 
-    return _at_call(operation, at_call)
+    return _at_call(operation, at_call, try_number)
 
 
 def announce_call(operation: str) -> PreExecute:
@@ -71,7 +72,7 @@ def kill_at_deferral() -> PreExecute:
     """Kill the process when the operator calls ``defer``."""
 
     def install(context: Any) -> None:
-        if not _is_first_try(context):
+        if context["ti"].try_number != 1:
             return
 
         def kill(operator: Any, **arguments: Any) -> NoReturn:
@@ -92,13 +93,15 @@ def record_process() -> PreExecute:
     return record
 
 
-def _at_call(operation: str, action: Callable[[str, str | None, Callable[[], Any]], Any]) -> PreExecute:
+def _at_call(
+    operation: str, action: Callable[[str, str | None, Callable[[], Any]], Any], try_number: int = 1
+) -> PreExecute:
     """Return a hook that puts an action in place of a request; the action gets the function that sends it."""
 
     def install(context: Any) -> None:
         from botocore.httpsession import URLLib3Session
 
-        if not _is_first_try(context):
+        if context["ti"].try_number != try_number:
             return
         pipeline, send = _pipeline(context), URLLib3Session.send
 
@@ -115,10 +118,6 @@ def _at_call(operation: str, action: Callable[[str, str | None, Callable[[], Any
 
 def _record_process(pipeline: str, name: str) -> None:
     markers.write(pipeline, name, pid=os.getpid(), parent=os.getppid())
-
-
-def _is_first_try(context: Any) -> bool:
-    return bool(context["ti"].try_number == 1)
 
 
 def _pipeline(context: Any) -> str:

@@ -20,6 +20,7 @@ from tests.chaos.scenarios.shared import (
 
 # The number of attempts of botocore in the retry mode that the hook sets.
 ATTEMPTS: Final = 3
+RETRY: Final = "RetryPipelineExecution"
 THROTTLED_SECONDS: Final = 120.0
 
 
@@ -80,8 +81,36 @@ def failed_and_resumed(run: Run) -> Steps:
     """The third step fails once. The retry resumes the execution at this step."""
     run.start(Third={"fail": {"times": 1}})
     yield from wait_for_end(run)
-    retries = run.calls("RetryPipelineExecution")
-    run.require(len(retries) == 1, f"{len(retries)} calls of RetryPipelineExecution, expected 1")
+    _require_resumes(run, 1)
+
+
+def failed_cleared_and_resumed(run: Run) -> Steps:
+    """The third step fails once, without retries. The user clears the task, which resumes the execution."""
+    run.start(Third={"fail": {"times": 1}})
+    yield from wait_for_failure(run)
+    run.clear()
+    yield from run.until("the task has begun again", lambda: bool(run.calls(RETRY)))
+    yield from wait_for_end(run)
+    _require_resumes(run, 1)
+
+
+def resume_killed_and_retried(run: Run) -> Steps:
+    """The third step fails in both tries. The cleared try is killed right after AWS has accepted its resume."""
+    run.start(Third={"fail": {"times": 2}})
+    yield from wait_for_failure(run)
+    run.clear()
+    yield from wait_for_kill(run)
+    yield from wait_for_end(run)
+    # That of the retry, and that of the clear.
+    _require_resumes(run, 2)
+
+
+def _require_resumes(run: Run, expected: int) -> None:
+    retries = run.calls(RETRY)
+    tokens = {call["request"]["ClientRequestToken"] for call in retries}
+    run.require(
+        len(tokens) == expected, f"resumes with {len(tokens)} tokens, expected {expected}: {sorted(tokens)}"
+    )
     for execution in run.executions():
         starts = run.step_starts(execution.arn)
         if retries:

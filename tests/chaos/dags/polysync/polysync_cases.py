@@ -67,6 +67,13 @@ CASES: dict[str, dict[str, Any]] = {
     "25a": {},
     "25b": SYNCHRONOUS,
     "26": {},
+    "28a": {"retries": 0, "on_clear": "resume"},
+    "28b": {
+        "pre_execute": kill_at_call("RetryPipelineExecution", after_response=True, try_number=3),
+        "retries": 1,
+        "retry_mode": "resume",
+        "on_clear": "resume",
+    },
 }
 # The number of mapped tasks and their arguments, by test case.
 MAPPED_TASKS: dict[str, tuple[int, dict[str, Any]]] = {

@@ -98,7 +98,8 @@ def diff_command(options: argparse.Namespace) -> int:
         _write_table(found)
     failed = has_drift(found, strict=options.strict)
     counted = sum(options.strict or not drift.is_note for drift in found)
-    verdict = f"{counted:,} differences" if failed else "no drift"
+    differences = f"{counted:,} difference{'' if counted == 1 else 's'}"
+    verdict = differences if failed else "no drift"
     write_message(f"{options.catalogue}: {verdict}; {len(jobs):,} pipelines compared")
     return FAILED if failed else OK
 

@@ -115,7 +115,7 @@ def test_change_of_the_steps_is_drift_if_strict(
     assert (usual.code, strict.code) == (0, 1)
     assert "definition_changed" in usual.out
     assert "no drift" in usual.err
-    assert "1 differences" in strict.err
+    assert "1 difference;" in strict.err
 
 
 def test_order_of_keys_and_spaces_do_not_matter(

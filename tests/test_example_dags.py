@@ -16,7 +16,9 @@ from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.database import dag_run_state
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.hooks import PolysyncSageMakerHook
+from polysync_airflow.testing.dag_files import DagFiles
 from polysync_airflow.testing.emulator import emulator_for_test
+from polysync_airflow.testing.metadata_db import MetadataDatabase
 from tests.conftest import DEFINITIONS
 
 EXAMPLES = Path(__file__).parents[1] / "example_dags"
@@ -29,19 +31,17 @@ def endpoint() -> Iterator[EmulatorServer]:
         yield server
 
 
+@pytest.fixture(scope="module")
+def database(airflow_database: None) -> MetadataDatabase:
+    """Return Airflow's database of the tests, and start Airflow's API for tasks once."""
+    database = MetadataDatabase(None)
+    database.prepare()
+    return database
+
+
 @pytest.fixture
-def example(airflow_database: None, endpoint: EmulatorServer, monkeypatch: pytest.MonkeyPatch) -> Any:
+def example(database: MetadataDatabase, endpoint: EmulatorServer) -> Iterator[Any]:
     """Return a function that runs a DAG by its id, by default of an example, and returns the finished DAG run."""
-    if CAPABILITIES.task_sdk:
-        # Airflow 3.2 leaves its channel to the supervisor behind, and later tests would ask for connections there.
-        task_runner = import_module("airflow.sdk.execution_time.task_runner")
-        monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", None, raising=False)
-        monkeypatch.delattr(task_runner, "SUPERVISOR_COMMS")
-    else:
-        # Airflow 2 keeps a session for whatever has rendered a mapped argument outside of a task, and then
-        # refuses to run a mapped task in the same process.
-        name = "airflow.utils.task_instance_session.__current_task_instance_session"
-        monkeypatch.setattr(name, None)
 
     def run(dag_id: str, folder: Path = EXAMPLES, file: str | None = None, conf: Any = None) -> Any:
         dag = dag_of(dag_id, folder, file)
@@ -49,7 +49,9 @@ def example(airflow_database: None, endpoint: EmulatorServer, monkeypatch: pytes
             dag.sync_to_db()  # Airflow 2 has events only for datasets that the scheduler has stored.
         return dag.test(run_conf=conf)
 
-    return run
+    # It removes what dag.test() leaves behind in the process.
+    with DagFiles(EXAMPLES, database):
+        yield run
 
 
 def dag_of(dag_id: str, folder: Path, file: str | None = None) -> Any:

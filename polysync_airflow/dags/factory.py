@@ -66,7 +66,8 @@ def polysync_dags(
     :return: the DAGs by their ids. Airflow finds them without further code.
     :raises CatalogueError: the file is not a catalogue.
     """
-    path, found = _read(catalogue, sys._getframe(1).f_globals)
+    caller = sys._getframe(1).f_globals
+    path, found = _read(catalogue, caller)
     selected, broken = _selected(found, jobs)
     by_job = isinstance(schedule, Mapping)
     names = {job.name for job in found.jobs} | {job.name for job in found.broken}
@@ -89,7 +90,7 @@ def polysync_dags(
             broken.append(BrokenJob(job.name, clean_text(str(error))))
             continue
         dags[dag.dag_id] = dag
-    show_broken_jobs(path.name, broken)
+    show_broken_jobs(path.name, broken, caller)
     return dags
 
 

@@ -50,6 +50,20 @@ jobs:
         assert line in error
 
 
+def test_errors_of_two_catalogues_are_shown_together(tmp_path: Path) -> None:
+    """Airflow keeps one import error for a file."""
+    code = """
+    polysync_dags("jobs.yaml", jobs=["churn", "gone"])
+    polysync_dags("jobs.yaml", jobs=["scoring", "lost"])
+    """
+    parsed = parse(tmp_path, code, PLAIN, REQUIRED)
+
+    assert sorted(parsed.dags) == ["churn", "scoring"]
+    (error,) = parsed.errors.values()
+    assert "- gone: " in error
+    assert "- lost: " in error
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -28,9 +28,9 @@ from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from tests.conftest import DEFINITIONS, connection
 from tests.documentation.pages import README, ROOT, Block, Page, blocks, pages
-from tests.test_example_dags import endpoint, example
+from tests.test_example_dags import database, endpoint, example
 
-__all__ = ["endpoint", "example"]  # fixtures
+__all__ = ["database", "endpoint", "example"]  # fixtures
 
 EXAMPLES = ROOT / "example_dags"
 EMULATOR_ADDRESS = "http://127.0.0.1:4599"  # the default of its command

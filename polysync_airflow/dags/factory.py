@@ -11,10 +11,10 @@ from typing import Any, Final
 
 from airflow.providers.common.compat.sdk import DAG, TaskGroup
 
-from polysync_airflow.airflow_compat.sdk import literal
+from polysync_airflow.airflow_compat.sdk import AirflowException, literal
 from polysync_airflow.dags.broken_jobs import show_broken_jobs
-from polysync_airflow.dags.job_values import is_plain, is_template, job_form
-from polysync_airflow.exceptions import CatalogueError, PolysyncError
+from polysync_airflow.dags.job_values import check_names, is_plain, is_template, job_form
+from polysync_airflow.exceptions import CatalogueError
 from polysync_airflow.execution.texts import clean_text, nearest_name
 from polysync_airflow.jobs.catalogue.file import read_catalogue
 from polysync_airflow.jobs.catalogue.models import BrokenJob, Catalogue, CatalogueJob
@@ -25,6 +25,8 @@ ByJob = Mapping[str, Mapping[str, Any]]
 
 TASK_ID: Final = "run"
 TAGS: Final = ("polysync", "sagemaker")
+# What a mistake in the arguments of one job raises. Airflow's errors, and so ours, are AirflowExceptions.
+_MISTAKES: Final = (AirflowException, TypeError, ValueError)
 # For schedules: without a date, Airflow 2 refuses the tasks.
 START_DATE: Final = datetime(2024, 1, 1, tzinfo=UTC)
 
@@ -86,7 +88,7 @@ def polysync_dags(
                 arguments=arguments,
                 dag_args=dag_args,
             )
-        except (PolysyncError, ValueError) as error:
+        except _MISTAKES as error:
             broken.append(BrokenJob(job.name, clean_text(str(error))))
             continue
         dags[dag.dag_id] = dag
@@ -132,7 +134,7 @@ def polysync_task_group(
             values = _values(job, (parameters or {}).get(job.name, {}))
             arguments = {**(operator_args or {}), **(job_args or {}).get(job.name, {})}
             _start_task(job, job.name, {"task_group": group, "pipeline_parameters": values, **arguments})
-        except (PolysyncError, ValueError) as error:
+        except _MISTAKES as error:
             broken.append(BrokenJob(job.name, clean_text(str(error))))
     if broken:
         raise CatalogueError(f"{path.name}: " + "; ".join(f"{job.name}: {job.problem}" for job in broken[:5]))
@@ -175,15 +177,16 @@ def _start_task(job: CatalogueJob, task_id: str, arguments: dict[str, Any]) -> N
 
 def _values(job: CatalogueJob, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values of a job without a form: only what the DAG's author has given is rendered."""
-    form = job_form(job, {name: value for name, value in given.items() if is_plain(value)})
-    missing = [name for name in form.required if name not in given]
+    check_names(job, given)
+    # Outputs of other tasks: nothing is known of them while the DAG is parsed.
+    later = {name: value for name, value in given.items() if not (value is None or is_plain(value))}
+    form = job_form(job, {name: value for name, value in given.items() if name not in later})
+    missing = [name for name in form.required if name not in later]
     if missing:
         raise CatalogueError(f"no value for {', '.join(missing)}: give one in parameters[{job.name!r}]")
     defaults = {name: literal(param.value) for name, param in form.params.items() if param.has_value}
-    return {
-        **defaults,
-        **{name: value for name, value in given.items() if not is_plain(value) or is_template(value)},
-    }
+    templates = {name: value for name, value in given.items() if is_template(value)}
+    return {**defaults, **templates, **later}
 
 
 def _read(catalogue: str | os.PathLike[str], caller: Mapping[str, Any]) -> tuple[Path, Catalogue]:

@@ -92,21 +92,34 @@ def job_form(job: CatalogueJob, given: Mapping[str, Any]) -> JobForm:
     """
     if job.parameters_error:
         raise ParametersError(f"its parameters could not be imported: {job.parameters_error}")
-    declared = {parameter.name: parameter for parameter in job.parameters}
+    check_names(job, given)
+    templates = {name: value for name, value in given.items() if is_template(value)}
+    params: dict[str, Param] = {}
+    required = []
+    for parameter in job.parameters:
+        name, default = parameter.name, _default(parameter, given)
+        # AWS accepts an empty text as a default only, so an empty default is not sent.
+        may_be_empty = name in templates or (default is None and parameter.default == "")
+        params[name] = _param(parameter, default, templates.get(name), may_be_empty=may_be_empty)
+        if default is None and not may_be_empty:
+            required.append(name)
+    return JobForm(params, JobValues(list(params), templates), required)
+
+
+def check_names(job: CatalogueJob, given: Mapping[str, Any]) -> None:
+    """
+    Check the names of parameters that the DAG's author has given.
+
+    :param job: the job.
+    :param given: values by parameter name.
+    :raises ParametersError: the job has no parameter of a name.
+    """
+    declared = [parameter.name for parameter in job.parameters]
     for name in given:
         if name not in declared:
             nearest = nearest_name(name, declared)
             hint = f" (did you mean {nearest!r}?)" if nearest else ""
             raise ParametersError(f"parameters: it has no parameter {name!r}{hint}")
-    templates = {name: value for name, value in given.items() if is_template(value)}
-    params: dict[str, Param] = {}
-    required = []
-    for name, parameter in declared.items():
-        default = _default(parameter, given)
-        params[name] = _param(parameter, default, templates.get(name))
-        if default is None and name not in templates and parameter.default is None:
-            required.append(name)
-    return JobForm(params, JobValues(list(declared), templates), required)
 
 
 def is_template(value: Any) -> bool:
@@ -131,7 +144,6 @@ def _default(parameter: CatalogueParameter, given: Mapping[str, Any]) -> Value |
     """Return the default of a form's field; None if it has none, or if a template takes its place."""
     name = parameter.name
     value = given.get(name, parameter.default)
-    # AWS accepts an empty text as a default only, not as the value of a start.
     if value is None or value == "" or is_template(given.get(name)):
         return None
     try:
@@ -141,14 +153,15 @@ def _default(parameter: CatalogueParameter, given: Mapping[str, Any]) -> Value |
         raise ParametersError(f"{where} = {shorten(value)} {problem}") from None
 
 
-def _param(parameter: CatalogueParameter, default: Value | None, template: str | None) -> Param:
+def _param(
+    parameter: CatalogueParameter, default: Value | None, template: str | None, *, may_be_empty: bool
+) -> Param:
     kind = _JSON_TYPES[parameter.type]
     schema: dict[str, Any] = {"type": kind, **_LIMITS.get(parameter.type, {})}
     allowed = allowed_values(parameter)
     if allowed:
         schema["enum"] = allowed
     description = parameter.description
-    may_be_empty = template is not None or (default is None and parameter.default == "")
     if may_be_empty:
         schema["type"] = ["null", kind]
         if allowed:

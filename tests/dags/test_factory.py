@@ -76,6 +76,11 @@ def test_errors_of_two_catalogues_are_shown_together(tmp_path: Path) -> None:
         ("parameters={'old': {}}", "- old: parameters names it, but the catalogue has no such job"),
         ("jobs=['churn', 'gone']", "- gone: jobs names it, but the catalogue has no such job"),
         ("job_args={'churn': {'on_clear': 'x'}}", "- churn: on_clear = 'x' is not valid"),
+        ("job_args={'churn': {'tiemout': 5}}", "tiemout"),
+        (
+            "schedule={'churn': '@daily'}, parameters={'churn': {'Shards': None}}",
+            "- churn: it has a schedule, and no",
+        ),
     ],
 )
 def test_mistake_for_one_job_breaks_only_that_job(tmp_path: Path, arguments: str, message: str) -> None:
@@ -184,6 +189,24 @@ def test_task_group_needs_all_values(tmp_path: Path) -> None:
     parsed = parse(tmp_path, code, PLAIN, REQUIRED)
 
     assert "scoring: no value for Model: give one in parameters['scoring']" in parsed.errors["dag_file.py"]
+
+
+def test_task_group_checks_the_names_of_outputs(tmp_path: Path) -> None:
+    """The output of a task for a parameter that does not exist would be refused by AWS, after that task."""
+    code = """
+    from airflow.providers.common.compat.sdk import DAG, task
+
+    with DAG("nightly", schedule=None):
+
+        @task
+        def latest() -> str:
+            return "model-7"
+
+        polysync_task_group("jobs.yaml", jobs=["scoring"], parameters={"scoring": {"Modle": latest()}})
+    """
+    parsed = parse(tmp_path, code, PLAIN, REQUIRED)
+
+    assert "it has no parameter 'Modle' (did you mean 'Model'?)" in parsed.errors["dag_file.py"]
 
 
 def test_parsing_imports_no_boto3(tmp_path: Path) -> None:

@@ -118,8 +118,14 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         raise CatalogueError(f"{path} cannot be written: it is a folder. Give the path of a file.")
     if not folder.is_dir():
         raise CatalogueError(f"{path} cannot be written: the folder {folder} does not exist. Create it.")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise CatalogueError(f"{path} cannot be written: this user may not write into the folder {folder}.")
+    try:
+        # As the write does. Permissions alone say nothing of a read-only file system, nor of root.
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{Path(path).name}."):
+            pass
+    except OSError as error:
+        raise CatalogueError(
+            f"{path} cannot be written into the folder {folder}: {error.strerror}."
+        ) from None
 
 
 def write_catalogue(path: str | os.PathLike[str], jobs: Iterable[CatalogueJob]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import stat
 import subprocess
 import sys
@@ -219,13 +218,21 @@ def test_targets_that_cannot_be_written(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_folder_without_permission(tmp_path: Path) -> None:
-    """A folder into which this user may not write is refused."""
-    tmp_path.chmod(0o500)
-    with pytest.raises(CatalogueError, match="may not write"):
-        check_writable(tmp_path / "jobs.yaml")
-    tmp_path.chmod(0o700)
+def test_folder_without_permission() -> None:
+    """A folder into which nobody, not even root, may write is refused, and the error names it."""
+    with pytest.raises(CatalogueError, match=r"/sys/jobs\.yaml cannot be written into the folder /sys: "):
+        check_writable("/sys/jobs.yaml")
+
+
+def test_check_leaves_nothing_behind(tmp_path: Path) -> None:
+    """The check really writes, and the file that exists keeps its content."""
+    path = tmp_path / "jobs.yaml"
+    path.write_text("mine")
+
+    check_writable(path)
+
+    assert [each.name for each in tmp_path.iterdir()] == ["jobs.yaml"]
+    assert path.read_text() == "mine"
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

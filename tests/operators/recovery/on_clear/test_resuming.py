@@ -42,6 +42,17 @@ def fail_and_clear(task: Task, emulator: EmulatorServer, scenario: dict[str, Any
     emulator.control.clear_calls()
 
 
+def clear_almost_at_the_end(
+    task: Task, emulator: EmulatorServer, emulated_time: EmulatedTime, scenario: dict[str, Any]
+) -> None:
+    """Let the first try die shortly before its execution ends, and clear the task while the execution runs."""
+    emulator.control.put_scenario(scenario)
+    emulated_time.after(ALMOST_AT_THE_END, crash)
+    assert isinstance(task.next_try().error, CrashError)
+    emulator.control.put_scenario({})
+    task.clear()
+
+
 @pytest.mark.parametrize("retry_mode", ["new", "resume"])
 @pytest.mark.parametrize("scenario", [MERGE_FAILS_ONCE, COMPLETED_ONCE], ids=["Failed", "Completed"])
 def test_cleared_task_repeats_only_the_failed_step(
@@ -125,12 +136,8 @@ def test_running_execution_is_stopped_and_replaced(
     emulated_time: EmulatedTime,
 ) -> None:
     """An execution that still runs is replaced, even if it fails while it is being stopped."""
-    emulator.control.put_scenario(scenario)
     task = make_task(on_clear="resume", poll_interval=20)
-    emulated_time.after(ALMOST_AT_THE_END, crash)
-    assert isinstance(task.next_try().error, CrashError)
-    emulator.control.put_scenario({})
-    task.clear()
+    clear_almost_at_the_end(task, emulator, emulated_time, scenario)
 
     run = task.next_try()
 
@@ -151,12 +158,8 @@ def test_retry_does_not_resume_an_execution_that_failed_while_it_was_stopped(
     emulated_time: EmulatedTime,
 ) -> None:
     """If the try that stops the execution dies, its retry knows that the execution is to be replaced."""
-    emulator.control.put_scenario(FAILS_WHILE_STOPPING)
     task = make_task(on_clear="resume", poll_interval=20)
-    emulated_time.after(ALMOST_AT_THE_END, crash)
-    assert isinstance(task.next_try().error, CrashError)
-    emulator.control.put_scenario({})
-    task.clear()
+    clear_almost_at_the_end(task, emulator, emulated_time, FAILS_WHILE_STOPPING)
     if crash_after:
         emulated_time.after(crash_after, crash)
     else:

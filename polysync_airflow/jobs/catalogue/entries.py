@@ -11,7 +11,7 @@ from polysync_airflow.exceptions import CatalogueError
 from polysync_airflow.execution.pipelines.models import Job
 from polysync_airflow.execution.texts import describe_validation_error
 from polysync_airflow.jobs.catalogue.models import (
-    MAX_PARAMETERS,
+    MAX_DECLARED_PARAMETERS,
     BrokenJob,
     Catalogue,
     CatalogueJob,
@@ -62,10 +62,10 @@ def _catalogue_job(job: Job, before: CatalogueJob | None) -> CatalogueJob:
         parameter["description"] = descriptions.get(parameter["name"])
     if before and before.description is not None:
         entry["description"] = before.description
-    if len(job.parameters) > MAX_PARAMETERS:
+    if len(job.parameters) > MAX_DECLARED_PARAMETERS:
         entry["parameters"] = []
         entry["parameters_error"] = (
-            f"the definition has {len(job.parameters):,} parameters; the limit is {MAX_PARAMETERS:,}"
+            f"the definition has {len(job.parameters):,} parameters; the limit is {MAX_DECLARED_PARAMETERS:,}"
         )
     try:
         return CatalogueJob.model_validate(entry)

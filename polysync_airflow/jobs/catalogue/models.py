@@ -16,7 +16,7 @@ from polysync_airflow.execution.pipelines.models import DeclaredParameter
 from polysync_airflow.execution.texts import DescriptionText, ReasonText
 
 VERSION: Final = 1
-MAX_PARAMETERS: Final = 1000
+MAX_DECLARED_PARAMETERS: Final = 1000
 
 
 class CatalogueParameter(DeclaredParameter):
@@ -51,7 +51,7 @@ class CatalogueJob(FrozenModel):
     region: Annotated[str, StringConstraints(max_length=64, pattern=REGION_PATTERN)]
     description: DescriptionText | None = None
     definition_digest: Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")] | None = None
-    parameters: list[CatalogueParameter] = Field(default_factory=list, max_length=MAX_PARAMETERS)
+    parameters: list[CatalogueParameter] = Field(default_factory=list, max_length=MAX_DECLARED_PARAMETERS)
     parameters_error: ReasonText | None = None
 
 

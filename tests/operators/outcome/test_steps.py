@@ -159,6 +159,31 @@ def test_error_leads_to_the_log_of_the_failed_step(
     assert run.xcoms["steps"][1]["state"] == "NotStarted"
 
 
+@BOTH_MODES
+@pytest.mark.parametrize(
+    ("on_clear", "cure"),
+    [("new", 'on_clear="resume" would repeat only'), ("resume", "That repeats only the steps")],
+)
+def test_log_has_all_lines_and_the_error_the_last_and_the_cure(
+    on_clear: str, cure: str, deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """The lines before the error have what does not fit beside the verdict."""
+    lines = [f"epoch {number}" for number in range(12)]
+    failure = {"reason": "AlgorithmError: exit code 1", "log_lines": lines}
+    emulator.control.put_scenario({"steps": {"ChurnPreprocess": {"fail": failure}}})
+
+    with capture_logs() as logs:
+        run = run_churn(deferrable, failed_step_log_lines=12, on_clear=on_clear)
+
+    quoted = [line for line in str(run.error).splitlines() if line.startswith("  | ")]
+    assert quoted == [f"  | {line}" for line in lines[-6:]]
+    assert "Next: mend the cause, then clear the task." in str(run.error)
+    assert cure in str(run.error)
+    text = "\n".join(f"| {line}" for line in lines)
+    logged = texts_of(logs, "Step ChurnPreprocess: ")
+    assert logged == [f"Step ChurnPreprocess: the last 12 lines of its log\n{text}"]
+
+
 def test_no_log_is_read_if_nobody_wants_it(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
     """``failed_step_log_lines=0``."""
     emulator.control.put_scenario({"steps": {"ChurnPreprocess": {"fail": {"reason": "x"}}}})

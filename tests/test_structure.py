@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ast
 import sys
+from collections import Counter
+from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
-
-import pytest
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
@@ -192,8 +193,6 @@ NO_BOTOCORE = (
 PURE = ("emulator.engine",)
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
-ALL_MODULES = MODULES + sorted(TESTS.rglob("*.py"))
-FOLDERS = sorted({path.parent for path in ALL_MODULES})
 
 
 def name_of(path: Path) -> str:
@@ -201,6 +200,7 @@ def name_of(path: Path) -> str:
     return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
 
 
+@cache
 def imports_of(path: Path) -> set[str]:
     """Return the full names of the modules that a file imports, anywhere in it."""
     found: set[str] = set()
@@ -239,22 +239,61 @@ def entries_of(folder: Path) -> set[str]:
     }
 
 
-@pytest.mark.parametrize("folder", ["", *FOLDER_LAYERS])
-def test_every_module_is_in_a_layer(folder: str) -> None:
+def assert_none(problems: Iterable[str]) -> None:
+    """Assert that there are no problems; all of them are shown."""
+    assert not (lines := list(problems)), "\n" + "\n".join(lines)
+
+
+def assert_no_imports(modules: Iterable[Path], forbidden: Callable[[str], bool]) -> None:
+    """Assert that none of the modules imports a forbidden module, anywhere in its file."""
+    assert_none(
+        f"{name_of(path)} imports {name}"
+        for path in modules
+        for name in sorted(imports_of(path))
+        if forbidden(name)
+    )
+
+
+def test_every_module_is_in_a_layer() -> None:
     """A new module or folder must be placed in the order, and a removed one must be removed from it."""
-    layers = FOLDER_LAYERS[folder] if folder else LAYERS
-    assert entries_of(PACKAGE.joinpath(*folder.split(".")) if folder else PACKAGE) == set().union(*layers)
+    problems = []
+    for folder, layers in {"": LAYERS, **FOLDER_LAYERS}.items():
+        found = Counter(entries_of(PACKAGE.joinpath(*folder.split(".")) if folder else PACKAGE))
+        placed = Counter(name for layer in layers for name in layer)
+        problems += [f"{folder}: {name} is in no layer" for name in found - placed]
+        problems += [f"{folder}: {name} does not exist, or is in two layers" for name in placed - found]
+    assert_none(problems)
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_imports_go_downwards(path: Path) -> None:
+def test_imports_go_downwards() -> None:
     """A module imports only from lower layers: of the package, and of each folder that it shares with the import."""
-    mine = name_of(path).split(".")
-    for imported in own_imports_of(path):
-        other = imported.split(".")
-        shared = next(i for i, (a, b) in enumerate(zip(mine, other, strict=False)) if a != b)
-        layers = FOLDER_LAYERS[".".join(mine[:shared])] if shared else LAYERS
-        assert layer_of(other[shared], layers) < layer_of(mine[shared], layers), imported
+    problems = []
+    for path in MODULES:
+        mine = name_of(path).split(".")
+        for imported in own_imports_of(path):
+            other = imported.split(".")
+            shared = next(i for i, (a, b) in enumerate(zip(mine, other, strict=False)) if a != b)
+            layers = FOLDER_LAYERS[".".join(mine[:shared])] if shared else LAYERS
+            if layer_of(other[shared], layers) >= layer_of(mine[shared], layers):
+                problems.append(f"{name_of(path)} imports {imported}")
+    assert_none(problems)
+
+
+def test_folders_and_modules_are_small() -> None:
+    """A folder has at most twelve modules, ``__init__`` included, and a module 400 lines; so have the tests."""
+    modules = MODULES + sorted(TESTS.rglob("*.py"))
+    lines = {path: len(path.read_text().splitlines()) for path in modules}
+    folders = Counter(path.parent for path in modules)
+    assert_none(
+        [
+            *(f"{path.relative_to(ROOT)}: {n} lines" for path, n in lines.items() if n > MAX_LINES),
+            *(
+                f"{folder.relative_to(ROOT)}: {n} modules"
+                for folder, n in folders.items()
+                if n > MAX_MODULES_PER_FOLDER
+            ),
+        ]
+    )
 
 
 def test_the_top_has_few_entries() -> None:
@@ -262,55 +301,49 @@ def test_the_top_has_few_entries() -> None:
     assert len(entries_of(PACKAGE)) <= MAX_AT_THE_TOP
 
 
-@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: str(folder.relative_to(ROOT)))
-def test_folders_are_small(folder: Path) -> None:
-    """No folder has more than twelve modules, ``__init__`` included; the same holds for the tests."""
-    assert len(list(folder.glob("*.py"))) <= MAX_MODULES_PER_FOLDER
-
-
-@pytest.mark.parametrize("path", ALL_MODULES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_modules_are_small(path: Path) -> None:
-    """No module has more than 400 lines; the same holds for the tests."""
-    assert len(path.read_text().splitlines()) <= MAX_LINES
-
-
 def _in(path: Path, names: tuple[str, ...]) -> bool:
     return any(name_of(path) == name or name_of(path).startswith(f"{name}.") for name in names)
 
 
-@pytest.mark.parametrize("path", [p for p in MODULES if not _in(p, OPTIONAL)], ids=name_of)
-def test_the_provider_does_not_need_the_emulator(path: Path) -> None:
+def test_the_provider_does_not_need_the_emulator() -> None:
     """The emulator and the test kit are optional extras: a production environment has neither moto nor pytest."""
     extras = tuple(f"polysync_airflow.{name}" for name in OPTIONAL)
-    assert not any(module.startswith((*extras, "pytest")) for module in imports_of(path))
+    assert_no_imports(
+        (path for path in MODULES if not _in(path, OPTIONAL)),
+        lambda name: name.startswith((*extras, "pytest")),
+    )
 
 
-@pytest.mark.parametrize("path", [p for p in MODULES if not _in(p, OWN_TIME)], ids=name_of)
-def test_the_clock_is_the_only_source_of_time(path: Path) -> None:
+def test_the_clock_is_the_only_source_of_time() -> None:
     """A test replaces the time of the whole provider in one place, so no other module reads it or sleeps."""
-    assert "time" not in imports_of(path)
+    assert_no_imports((path for path in MODULES if not _in(path, OWN_TIME)), lambda name: name == "time")
 
 
 def _needs_airflow(path: Path) -> bool:
     return not _in(path, NO_AIRFLOW) and name_of(path) not in {f"auth.{name}" for name in NO_AIRFLOW_IN_AUTH}
 
 
-@pytest.mark.parametrize("path", [p for p in MODULES if not _needs_airflow(p)], ids=name_of)
-def test_decisions_and_credentials_do_not_import_airflow(path: Path) -> None:
+def test_decisions_and_credentials_do_not_import_airflow() -> None:
     """The pure core, the AWS calls and the credentials can be tested and used without Airflow."""
-    assert not any(module.split(".")[0] == "airflow" for module in imports_of(path))
+    assert_no_imports(
+        (path for path in MODULES if not _needs_airflow(path)), lambda name: name.split(".")[0] == "airflow"
+    )
 
 
-@pytest.mark.parametrize("path", [p for p in MODULES if _in(p, NO_BOTOCORE)], ids=name_of)
-def test_botocore_is_imported_below_the_hook_only(path: Path) -> None:
+def test_botocore_is_imported_below_the_hook_only() -> None:
     """DAG files import the operators: neither boto3 nor botocore may be imported with them."""
-    assert not any(module.split(".")[0] in ("boto3", "botocore") for module in imports_of(path))
+    assert_no_imports(
+        (path for path in MODULES if _in(path, NO_BOTOCORE)),
+        lambda name: name.split(".")[0] in ("boto3", "botocore"),
+    )
 
 
-@pytest.mark.parametrize("path", [p for p in MODULES if _in(p, PURE)], ids=name_of)
-def test_the_emulators_engine_is_pure(path: Path) -> None:
+def test_the_emulators_engine_is_pure() -> None:
     """The engine imports the standard library only, and only its clock module reads the time."""
-    outside = {module.split(".")[0] for module in imports_of(path)} - {"polysync_airflow"}
-    assert outside <= set(sys.stdlib_module_names)
-    if path.stem != "clock":
-        assert not outside & {"time", "datetime", "random", "secrets", "uuid"}
+    allowed = {*sys.stdlib_module_names, "polysync_airflow"}
+    impure = {"time", "datetime", "random", "secrets", "uuid"}
+    engine = [path for path in MODULES if _in(path, PURE)]
+    assert_no_imports(engine, lambda name: name.split(".")[0] not in allowed)
+    assert_no_imports(
+        (path for path in engine if path.stem != "clock"), lambda name: name.split(".")[0] in impure
+    )

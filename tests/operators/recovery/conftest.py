@@ -17,7 +17,6 @@ from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from polysync_airflow.records import store
 from tests.fakes import airflow_service
-from tests.fakes.simulated_airflow import SimulatedAirflow
 from tests.operators.recovery.fake_triggerer import FakeSupervisor
 from tests.operators.recovery.harness import ExecutionLog, RequestInterceptor, Task
 from tests.tasks import EmulatedTime, run_task
@@ -43,14 +42,15 @@ def _sign_in_quickly() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(autouse=True, params=RECORD_STORES)
-def record_store(
-    request: pytest.FixtureRequest, simulated_airflow: SimulatedAirflow, monkeypatch: pytest.MonkeyPatch
-) -> str:
-    """Run each test with both record stores, as far as the running version of Airflow has them."""
+@pytest.fixture(params=RECORD_STORES)
+def record_store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """
+    Run a test with both record stores, as far as the running version of Airflow has them.
+
+    Only tests of what a store does ask for it. The others run with the store that this version of Airflow uses.
+    """
     uses_task_state = request.param == TASK_STATE_STORE
     monkeypatch.setattr(store, "CAPABILITIES", CAPABILITIES._replace(task_state_store=uses_task_state))
-    airflow_service.install(monkeypatch, simulated_airflow)
     return str(request.param)
 
 

@@ -27,6 +27,8 @@ from tests.operators.recovery.harness import (
 )
 from tests.tasks import EmulatedTime
 
+pytestmark = pytest.mark.usefixtures("record_store")
+
 
 @dataclass
 class CrashPoint:

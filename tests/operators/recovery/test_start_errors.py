@@ -65,6 +65,7 @@ CALLS = 4
 RETRY_EVERYTHING: dict[str, Any] = {"retry_policy": RetryEverything()}
 
 
+@pytest.mark.usefixtures("record_store")
 @pytest.mark.parametrize("fault", REFUSALS, ids=str)
 def test_record_is_deleted_after_a_refusal(
     fault: Fault, make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
@@ -132,6 +133,7 @@ def test_transient_errors_are_retried_within_the_try(
     assert execution_log.statuses == ["Succeeded"]
 
 
+@pytest.mark.usefixtures("record_store")
 @pytest.mark.parametrize("ambiguous_fault", AMBIGUOUS_FAULTS, ids=str)
 def test_refusal_after_an_ambiguous_error_keeps_the_record(
     ambiguous_fault: Fault, make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer

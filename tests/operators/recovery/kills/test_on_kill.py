@@ -64,6 +64,7 @@ def test_kill_during_the_start(
     assert len(set(tokens(emulator, START))) == len(set(tokens(emulator, STOP))) == 1
 
 
+@pytest.mark.usefixtures("record_store")
 @BOTH_MODES
 def test_retry_after_a_kill_starts_a_new_execution(
     deferrable: bool,
@@ -101,6 +102,7 @@ def test_kill_before_the_start(
     assert execution_log.statuses == ["Succeeded"]
 
 
+@pytest.mark.usefixtures("record_store")
 @BOTH_MODES
 def test_kill_while_the_request_is_stored(
     deferrable: bool, execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
@@ -124,6 +126,7 @@ def test_kill_while_the_request_is_stored(
     assert execution_log.statuses == ["Succeeded"]
 
 
+@pytest.mark.usefixtures("record_store")
 def test_kill_during_the_wait_uses_retries(
     execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
@@ -287,6 +290,7 @@ def test_kill_during_transient_errors(
     assert execution_log.statuses == ["Stopped"]
 
 
+@pytest.mark.usefixtures("record_store")
 def test_two_kills_send_the_same_stop(
     execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:

@@ -29,6 +29,9 @@ from tests.tasks import EmulatedTime, Run
 BOTH_MODES = pytest.mark.parametrize("deferrable", [False, True], ids=["sync", "deferred"])
 
 
+pytestmark = pytest.mark.usefixtures("record_store")
+
+
 @pytest.fixture
 def task(emulated_time: EmulatedTime) -> Task:
     """A task that waits on the worker; Airflow answers requests for its state."""

@@ -51,6 +51,7 @@ def after_writes(number: int) -> Callable[[Task, RequestInterceptor, EmulatedTim
     return stage
 
 
+@pytest.mark.usefixtures("record_store")
 def test_token_and_epoch_are_stored_before_the_request(
     make_task: MakeTask, interceptor: RequestInterceptor, emulator: EmulatorServer
 ) -> None:
@@ -80,6 +81,7 @@ CRASHES: dict[str, Callable[[Task, RequestInterceptor, EmulatedTime], Any]] = {
 }
 
 
+@pytest.mark.usefixtures("record_store")
 @pytest.mark.parametrize("retry_mode", ["new", "resume"])
 @pytest.mark.parametrize("moment", CRASHES)
 def test_crash_at_any_point_leaves_one_resume(

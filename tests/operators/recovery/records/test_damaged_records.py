@@ -122,6 +122,7 @@ def test_invalid_field_is_named_and_nothing_is_started(
     assert "clear the task" in message
 
 
+@pytest.mark.usefixtures("record_store")
 @pytest.mark.parametrize("value", [[], "polysync", 7, True, {}, [RECORD]], ids=str)
 def test_other_value_under_the_key_is_refused(
     value: Any, emulator: EmulatorServer, emulated_time: EmulatedTime
@@ -149,6 +150,7 @@ def test_inconsistent_resume_fields_are_refused(
         assert "resume" in assert_refused(damaged(field, value), Task(), emulator)
 
 
+@pytest.mark.usefixtures("record_store")
 def test_damage_is_refused_after_a_clear(
     deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
@@ -160,6 +162,7 @@ def test_damage_is_refused_after_a_clear(
     assert_refused(damaged("epoch", "two"), task, emulator)
 
 
+@pytest.mark.usefixtures("record_store")
 def test_deleting_the_key_and_clearing_repairs_the_task(
     make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
 ) -> None:
@@ -201,6 +204,7 @@ def test_record_contains_no_credentials(make_task: MakeTask) -> None:
     assert "AKIAIOSFODNN7EXAMPLE" not in json.dumps(task.record)
 
 
+@pytest.mark.usefixtures("record_store")
 def test_complete_record_is_valid(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
     """The record that the tests above damage is itself valid."""
     task = Task(store=StateStore())

@@ -78,6 +78,7 @@ def test_edited_record(
     assert_refused(task, edited(record, changes), emulator, "its signature is not that of this task")
 
 
+@pytest.mark.usefixtures("record_store")
 @pytest.mark.parametrize(
     "other",
     [
@@ -100,6 +101,7 @@ def test_record_of_another_task(
     assert_refused(make_task(), record, emulator, "copied it from another task")
 
 
+@pytest.mark.usefixtures("record_store")
 @pytest.mark.parametrize("signature", [None, "", 7, [], "é" * 64, "\ud800", "0" * 64], ids=ascii)
 def test_invalid_signature(signature: Any, emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
     """Something else in place of the signature is no proof, and no other error."""
@@ -109,6 +111,7 @@ def test_invalid_signature(signature: Any, emulator: EmulatorServer, emulated_ti
     assert_refused(task, {**record, "signature": signature}, emulator, "is not proven")
 
 
+@pytest.mark.usefixtures("record_store")
 def test_record_of_a_host_with_another_key(
     make_task: MakeTask,
     emulator: EmulatorServer,
@@ -144,6 +147,7 @@ def without_signature(record: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in record.items() if name != "signature"}
 
 
+@pytest.mark.usefixtures("record_store")
 def test_record_without_a_signature(
     make_task: MakeTask, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:

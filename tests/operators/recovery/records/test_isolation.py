@@ -20,6 +20,8 @@ from tests.operators.recovery.harness import (
 )
 from tests.tasks import EmulatedTime
 
+pytestmark = pytest.mark.usefixtures("record_store")
+
 # Groups of task instances that differ in one property only.
 SIMILAR_TASKS: dict[str, list[dict[str, Any]]] = {
     "mapped indices": [{"map_index": index} for index in range(3)],

@@ -33,10 +33,10 @@ SIMILAR = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def _only_variables(record_store: str) -> None:
-    if record_store != VARIABLES:
-        pytest.skip("this is about the other record store")
+pytestmark = [
+    pytest.mark.usefixtures("record_store"),
+    pytest.mark.parametrize("record_store", [VARIABLES], indirect=True),
+]
 
 
 def test_keys_are_readable_short_and_unique() -> None:

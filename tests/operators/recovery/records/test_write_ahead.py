@@ -22,6 +22,8 @@ from tests.operators.recovery.harness import (
     tokens,
 )
 
+pytestmark = pytest.mark.usefixtures("record_store")
+
 
 def save_request_and_record(task: Task, saved: list[Any]) -> Any:
     """Return an action that saves a request together with the record that is stored at that moment."""

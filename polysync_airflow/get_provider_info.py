@@ -73,9 +73,9 @@ def _config() -> dict[str, Any]:
             example="https://polysync.example.com",
         ),
         ACCEPT_UNSIGNED_RECORDS: _option(
-            "Whether a retry believes a record of an execution that has no signature, if it is about the "
-            "task's own pipeline, region, account and role. Set it while tasks that an earlier version "
-            "started are running. Without a [core] fernet_key, such records are always believed.",
+            "Whether a retry believes a record of an execution that has no signature. Set it while tasks "
+            "that an earlier version started are running. Without a [core] fernet_key, such records are "
+            "always believed.",
             example="True",
             default="False",
             type_="boolean",

@@ -99,7 +99,7 @@ FOLDER_LAYERS = {
         {"__init__"},
     ),
     "operators": (
-        {"base", "outcome", "own_target", "parameter_check", "request", "stopping"},
+        {"base", "outcome", "parameter_check", "request", "stopping"},
         {"failure_callback", "starter"},
         {"on_kill"},
         {"list_import", "start", "stop"},

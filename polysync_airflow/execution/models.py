@@ -69,15 +69,6 @@ def pipeline_name_from_arn(execution_arn: str) -> str:
     return execution_arn.split(":pipeline/", 1)[1].split("/", 1)[0]
 
 
-def account_from_arn(arn: str) -> str:
-    """
-    Return the AWS account of a pipeline or execution; ``aws`` for a pipeline that AWS manages.
-
-    :param arn: ARN of the pipeline or execution.
-    """
-    return arn.split(":")[4]
-
-
 def pipeline_arns(prefix: str, pipeline_name: str) -> list[str]:
     """
     Return the ARNs that a pipeline may have.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
@@ -12,7 +13,6 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from polysync_airflow.hooks import PolysyncSageMakerHook
-    from polysync_airflow.records.proof import OwnTarget
 
 log = logging.getLogger(__name__)
 
@@ -45,13 +45,12 @@ def stop_orphaned_execution(context: Context) -> None:
     from polysync_airflow.records.copies import pull_copy
 
     ti = context["ti"]
-    orphan = _Orphan(task, context, is_rendered)
-    record = pull_copy(ti, orphan.own_target)
+    record = pull_copy(ti)
     if record is None or record.try_number != ti.try_number:
         return
     from polysync_airflow.operators.stopping import stop_recorded_execution
 
-    arn, result = stop_recorded_execution(record, orphan.hook, log.warning)
+    arn, result = stop_recorded_execution(record, partial(_hook, task, context, is_rendered), log.warning)
     log.warning("Execution %s: the process of its task has died. %s", arn, result.text)
 
 
@@ -61,28 +60,12 @@ def _retry_follows(context: Context) -> bool:
     return not CAPABILITIES.failure_callback_is_final and ti.try_number <= ti.max_tries
 
 
-class _Orphan:
-    """The task of a dead process. The DAG processor does not render its templates."""
+def _hook(task: Any, context: Context, is_rendered: bool, region_name: str | None) -> PolysyncSageMakerHook:
+    from polysync_airflow.hooks import PolysyncSageMakerHook
 
-    def __init__(self, task: Any, context: Context, is_rendered: bool) -> None:
-        self._task, self._context, self._is_rendered = task, context, is_rendered
-
-    def hook(self, region_name: str | None) -> PolysyncSageMakerHook:
-        from polysync_airflow.hooks import PolysyncSageMakerHook
-
-        return PolysyncSageMakerHook(self._argument("polysync_conn_id"), region_name)
-
-    def own_target(self) -> OwnTarget:
-        from polysync_airflow.operators.own_target import own_target
-
-        return own_target(
-            self.hook(self._argument("region_name")),
-            self._argument("pipeline_name"),
-            self._argument("execution_role_arn"),
-            log.warning,
-        )
-
-    def _argument(self, name: str) -> Any:
-        value = getattr(self._task, name)
-        # Rendered a second time, a text from outside could read connections and variables.
-        return value if self._is_rendered else self._task.render_template(value, self._context)
+    connection = task.polysync_conn_id
+    if not is_rendered:
+        # The DAG processor does not render templates. Rendered a second time, a text from outside could read
+        # connections and variables.
+        connection = task.render_template(connection, context)
+    return PolysyncSageMakerHook(connection, region_name)

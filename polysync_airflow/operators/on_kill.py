@@ -13,7 +13,6 @@ callback, which know: a process that was frozen or cut off must not stop what a 
 from __future__ import annotations
 
 import threading
-from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
     from polysync_airflow.execution.models import ExecutionEvent, StoredExecution
     from polysync_airflow.operators.starter import ExecutionStarter
     from polysync_airflow.records.port import RecordStore
-    from polysync_airflow.records.proof import OwnTarget
 
 # Airflow's supervisor sends SIGKILL five seconds after SIGTERM, so the stop request must leave before that.
 OWNER_TIMEOUT_SECONDS: Final = 2.0
@@ -71,10 +69,6 @@ class StopOnKillOperator(ExecutionOperator):
         made = super().partial(**kwargs)
         made.kwargs["on_failure_callback"] = _with_own_callback(made.kwargs.get("on_failure_callback"))
         return made
-
-    @abstractmethod
-    def own_target(self) -> OwnTarget:
-        """Return what the task would start, to compare a record without a signature with it."""
 
     def on_kill(self) -> None:
         """Stop the execution that this process started or waits for, unless ``stop_on_kill=False``."""
@@ -143,7 +137,7 @@ class StopOnKillOperator(ExecutionOperator):
             return self._starter.store, self._starter.record
         from polysync_airflow.records.store import own_record
 
-        return own_record(context, self.own_target)
+        return own_record(context)
 
     def _stop_after_wait(self, context: Context, end: ExecutionEvent) -> str:
         """Stop the execution because the wait ended before it did; return the result as a sentence."""

@@ -56,7 +56,6 @@ if TYPE_CHECKING:
     # Imported when a task runs: Airflow parses a DAG file every 30 seconds.
     from polysync_airflow.operators.outcome.steps import StepReport, StepReporter
     from polysync_airflow.operators.starter import StartResult
-    from polysync_airflow.records.proof import OwnTarget
 
 
 DEFAULT_PROGRESS_INTERVAL: Final = 60.0
@@ -274,12 +273,6 @@ class PolysyncStartPipelineOperator(StopOnKillOperator):
         )
         return end.execution_arn
 
-    def own_target(self) -> OwnTarget:
-        """Return what the task would start, to compare a record without a signature with it."""
-        from polysync_airflow.operators.own_target import own_target
-
-        return own_target(self.hook, self.pipeline_name, self.execution_role_arn, self.log.warning)
-
     def _was_stopped_by_earlier_try(self, context: Context, end: ExecutionEvent) -> bool:
         """
         Return whether an earlier try of this task stopped the execution, after this try had gone on with it.
@@ -314,7 +307,7 @@ class PolysyncStartPipelineOperator(StopOnKillOperator):
 
         starter = self._starter = ExecutionStarter(
             hook_for_region=self.hook_for_region,
-            store=record_store(context, self.own_target),
+            store=record_store(context),
             log=self.log,
             epoch=context["ti"].max_tries,
             deadline=clock.time() + self._timeout_seconds,

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from polysync_airflow.execution.models import StoredExecution
 from polysync_airflow.records.ownership import Owner
-from polysync_airflow.records.proof import RECORD_KEY, OwnTarget, from_stored
+from polysync_airflow.records.proof import RECORD_KEY, from_stored
 from polysync_airflow.records.signature import TaskKey
 
 if TYPE_CHECKING:
@@ -30,15 +29,13 @@ class RecordStore(ABC):
     Every write also pushes a copy as an XCom, since not every process of Airflow can read the store.
 
     :param context: the task's context.
-    :param own_target: returns what the task would start now.
     """
 
     # Where a user finds the record, and deletes it.
     place: str
 
-    def __init__(self, context: Context, own_target: Callable[[], OwnTarget]) -> None:
+    def __init__(self, context: Context) -> None:
         self._ti: Any = context["ti"]
-        self._own_target = own_target
         self._task = TaskKey.of(self._ti)
 
     @property
@@ -116,7 +113,7 @@ class RecordStore(ABC):
         """Delete the stored value."""
 
     def _proven(self, value: Any) -> StoredExecution:
-        return from_stored(value, self._task, self._own_target, place=self.place)
+        return from_stored(value, self._task, place=self.place)
 
     def _unknown(self, error: Exception) -> Owner:
         log.warning("Whether a later try has the execution cannot be read from Airflow: %s", error)

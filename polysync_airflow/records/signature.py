@@ -11,16 +11,23 @@ import base64
 import binascii
 import hmac
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass
+from functools import cache
 from typing import Any, Final
 
 from polysync_airflow.airflow_compat.sdk import conf
+from polysync_airflow.exceptions import PolysyncError
+
+log = logging.getLogger(__name__)
 
 SIGNATURE: Final = "signature"
 # Keeps this HMAC apart from every other use of the Fernet key.
 _PURPOSE: Final = b"polysync_airflow: record of an execution, version 1\n"
 _FERNET_KEY_BYTES: Final = 32
+# What Airflow's SDK returns if no key is set: the default of its configuration template, not filled in.
+_NO_KEY: Final = ("", "{FERNET_KEY}")
 
 
 @dataclass(frozen=True)
@@ -48,9 +55,24 @@ def signing_keys() -> list[bytes]:
     Return the keys of the deployment, the current one first; empty if it has no Fernet key.
 
     https://airflow.apache.org/docs/apache-airflow/stable/security/secrets/fernet.html
+
+    :raises PolysyncError: a key is set, but is not a Fernet key.
     """
-    setting = conf.get("core", "fernet_key", fallback="") or ""
-    return [key for text in setting.split(",") if (key := _decoded(text.strip()))]
+    setting = (conf.get("core", "fernet_key", fallback="") or "").strip()
+    if setting in _NO_KEY:
+        warn_of_no_key()
+        return []
+    return [_decoded(text) for text in setting.split(",")]
+
+
+@cache
+def warn_of_no_key() -> None:
+    """Warn once in each process that records are not signed."""
+    log.warning(
+        "No [core] fernet_key is set, so the records of executions have no signature. Whoever may edit task "
+        "states, Variables or XComs decides which execution a retry continues or stops. Set [core] "
+        "fernet_key to the same key on all hosts."
+    )
 
 
 def signed(values: Mapping[str, Any], task: TaskKey, key: bytes) -> dict[str, Any]:
@@ -87,10 +109,15 @@ def _digest(values: Mapping[str, Any], task: TaskKey, key: bytes) -> str:
     return hmac.digest(key, _PURPOSE + content.encode(), "sha256").hex()
 
 
-def _decoded(fernet_key: str) -> bytes | None:
-    # Without a key, Airflow's SDK returns the placeholder of its configuration template.
+def _decoded(fernet_key: str) -> bytes:
     try:
-        key = base64.urlsafe_b64decode(fernet_key)
+        key = base64.urlsafe_b64decode(fernet_key.strip())
     except (binascii.Error, ValueError):
-        return None
-    return key if len(key) == _FERNET_KEY_BYTES else None
+        key = b""
+    if len(key) != _FERNET_KEY_BYTES:
+        # Never the key itself.
+        raise PolysyncError(
+            "[core] fernet_key is set, but cannot be used: each key in it must be 32 bytes in URL-safe "
+            "base64. Correct it on all hosts, or leave it empty."
+        )
+    return key

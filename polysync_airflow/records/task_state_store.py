@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from polysync_airflow.airflow_compat.sdk import api_status_code
@@ -11,7 +10,7 @@ from polysync_airflow.execution.models import StoredExecution
 from polysync_airflow.records.copies import pull_copy
 from polysync_airflow.records.ownership import Owner, has_later_try, owner_of_replaced
 from polysync_airflow.records.port import RecordStore
-from polysync_airflow.records.proof import RECORD_KEY, OwnTarget, to_stored
+from polysync_airflow.records.proof import RECORD_KEY, to_stored
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -27,13 +26,12 @@ class TaskStateRecordStore(RecordStore):
     https://airflow.apache.org/docs/apache-airflow/stable/core-concepts/task-and-asset-state-store.html
 
     :param context: the task's context.
-    :param own_target: returns what the task would start now.
     """
 
     place = f"the key {RECORD_KEY!r} on the tab Task State Store of the task instance"
 
-    def __init__(self, context: Context, own_target: Callable[[], OwnTarget]) -> None:
-        super().__init__(context, own_target)
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
         self._store: Any = context["task_state_store"]
 
     def announce_stop(self, record: StoredExecution) -> Owner:
@@ -68,7 +66,7 @@ class TaskStateRecordStore(RecordStore):
         try:
             state = read_state(self._ti)
             # An early answer spares a request.
-            copy = None if has_later_try(state) else pull_copy(self._ti, self._own_target)
+            copy = None if has_later_try(state) else pull_copy(self._ti)
         except Exception as error:
             return self._unknown(error)
         return owner_of_replaced(record, self.try_number, state, copy)

@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,7 +16,7 @@ from polysync_airflow.execution.models import StoredExecution
 from polysync_airflow.records.copies import pull_copy
 from polysync_airflow.records.ownership import Owner, owner_by_record
 from polysync_airflow.records.port import RecordStore
-from polysync_airflow.records.proof import RECORD_KEY, OwnTarget, to_stored
+from polysync_airflow.records.proof import RECORD_KEY, to_stored
 from polysync_airflow.records.signature import TaskKey
 
 if TYPE_CHECKING:
@@ -60,11 +59,10 @@ class VariableRecordStore(RecordStore):
     deletes that of the previous DAG run when it starts.
 
     :param context: the task's context.
-    :param own_target: returns what the task would start now.
     """
 
-    def __init__(self, context: Context, own_target: Callable[[], OwnTarget]) -> None:
-        super().__init__(context, own_target)
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
         self._key = variable_key(self._task)
         self.place = f"the Variable {self._key!r} under Admin > Variables"
 
@@ -91,7 +89,7 @@ class VariableRecordStore(RecordStore):
         try:
             stored = self._read_if_proven()
             state = read_state(self._ti)
-            copy = None if state == DELETED else pull_copy(self._ti, self._own_target)
+            copy = None if state == DELETED else pull_copy(self._ti)
         except Exception as error:
             return self._unknown(error)
         return owner_by_record(record, self.try_number, state, stored, copy)

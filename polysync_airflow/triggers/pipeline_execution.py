@@ -236,10 +236,10 @@ class PolysyncPipelineExecutionTrigger(BaseTrigger):
     def _copy_of_record(self, ti: Any) -> StoredExecution | None:
         # Imported here, because only few triggers are killed.
         from polysync_airflow.records.copies import proven_copy
-        from polysync_airflow.records.proof import RECORD_KEY, OwnTarget
+        from polysync_airflow.records.proof import RECORD_KEY
 
         value = call_airflow(lambda: read_xcom(ti, RECORD_KEY))
-        return proven_copy(value, ti, lambda: OwnTarget.of_execution(self.execution_arn))
+        return proven_copy(value, ti)
 
     def _task_state(self) -> str | None:
         ti = self.task_instance

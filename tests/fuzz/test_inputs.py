@@ -33,7 +33,7 @@ from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.jobs.fan_out import choose
 from polysync_airflow.operators.outcome.xcoms import pull_run
 from polysync_airflow.records.copies import pull_copy
-from polysync_airflow.records.proof import RECORD_KEY, OwnTarget
+from polysync_airflow.records.proof import RECORD_KEY
 from polysync_airflow.records.signature import TaskKey, signed, signing_keys
 from polysync_airflow.records.store import record_store
 from tests.fuzz.strategies import FUZZ, json_values, scalars, texts, values, variations
@@ -201,11 +201,6 @@ def test_arns_and_names(value: Any) -> None:
             check_message(error)
 
 
-def own_target() -> OwnTarget:
-    """Return the target of a task, with which records without a signature are compared."""
-    return OwnTarget.of_execution(ARN)
-
-
 @FUZZ
 @given(variations(RECORD, json_values) | json_values, st.booleans())
 def test_stored_records(value: Any, is_signed: bool) -> None:
@@ -217,13 +212,13 @@ def test_stored_records(value: Any, is_signed: bool) -> None:
     ti.xcoms[RECORD_KEY] = value
     context: Any = {"ti": ti, "task_state_store": ti.store}
     try:
-        record = record_store(context, own_target).read()
+        record = record_store(context).read()
     except StoredRecordError as error:
         check_message(error)
-        assert pull_copy(ti, own_target) is None
+        assert pull_copy(ti) is None
     else:
         assert record is None or (isinstance(record, StoredExecution) and is_signed)
-        assert pull_copy(ti, own_target) == record
+        assert pull_copy(ti) == record
 
 
 @FUZZ

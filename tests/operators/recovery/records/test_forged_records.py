@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
 
 from polysync_airflow.emulator import EmulatorServer
-from polysync_airflow.exceptions import StoredRecordError
+from polysync_airflow.exceptions import PolysyncError, StoredRecordError
 from polysync_airflow.records.proof import RECORD_KEY
-from tests.conftest import connection
 from tests.operators.recovery.conftest import MakeTask
 from tests.operators.recovery.harness import CHANGES, ExecutionLog, RequestInterceptor, Task, calls, crash
-from tests.operators.recovery.harness import START as START_OPERATION
 from tests.tasks import EmulatedTime
 
 FERNET_KEY = "AIRFLOW__CORE__FERNET_KEY"
@@ -169,74 +166,48 @@ def test_record_without_a_signature_is_continued(
     emulated_time: EmulatedTime,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The record is about what the task starts, so the retry reattaches."""
-    accept_unsigned(because, monkeypatch)
-    task = make_task()
-    record = without_signature(crash_while_waiting(task, emulated_time))
-    task.store.set(RECORD_KEY, record)
-
-    assert task.next_try().error is None
-    assert calls(emulator, START_OPERATION) == [START_OPERATION]
-    assert execution_log.statuses == ["Succeeded"]
-
-
-def accept_unsigned(because: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let records without a signature be believed."""
+    """A record of an earlier version, or of a deployment without a key: the retry reattaches."""
     if because == "of the option":
         monkeypatch.setenv(ACCEPT_UNSIGNED, "True")
     else:
         monkeypatch.delenv(FERNET_KEY)
+    task = make_task()
+    record = without_signature(crash_while_waiting(task, emulated_time))
+
+    assert_refused(task, {**record, "epoch": "two"}, emulator, "is damaged (epoch")
+    task.store.set(RECORD_KEY, record)
+
+    assert task.next_try().error is None
+    assert calls(emulator, *CHANGES) == []
+    assert execution_log.statuses == ["Succeeded"]
 
 
-ARN = ANOTHER_ARN.format("fanout")
-
-
-@pytest.mark.parametrize(
-    ("changes", "difference"),
-    [
-        ({"execution_arn": ANOTHER_ARN.format("abalone")}, "pipeline of the execution is abalone"),
-        ({"execution_arn": ARN.replace("1234", "9999")}, "account of the execution is 999956789012"),
-        ({"execution_arn": ARN.replace("us-east-1", "eu-west-1")}, "region of the execution is eu-west-1"),
-        ({"region_name": "eu-west-1"}, "the region is eu-west-1, this task's is us-east-1"),
-        ({"pipeline_name": "abalone"}, "the pipeline is abalone, this task's is fanout"),
-        ({"execution_role_arn": ROLE}, f"the execution role is {ROLE}, this task's is none"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-@pytest.mark.parametrize("because", ["of the option", "no key is configured"])
-def test_record_without_a_signature_about_something_else(
-    because: str,
-    changes: dict[str, Any],
-    difference: str,
+def test_option_does_not_excuse_a_wrong_signature(
     make_task: MakeTask,
     emulator: EmulatorServer,
     emulated_time: EmulatedTime,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Without a signature, the record must be about the task's own pipeline, region, account and role."""
-    accept_unsigned(because, monkeypatch)
+    """The option is about records that no version has signed, not about records that were edited."""
+    monkeypatch.setenv(ACCEPT_UNSIGNED, "True")
     task = make_task()
-    record = without_signature(crash_while_waiting(task, emulated_time))
+    record = crash_while_waiting(task, emulated_time)
 
-    assert_refused(task, edited(record, changes), emulator, difference)
+    assert_refused(task, {**record, "epoch": 7}, emulator, "its signature is not that of this task")
 
 
-def test_pipelines_of_other_accounts_and_roles_of_the_connection(
-    emulator: EmulatorServer, emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch
+def test_nothing_starts_with_a_key_that_cannot_be_used(
+    make_task: MakeTask, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The task's own target: the account in the pipeline's ARN, and the connection's role."""
-    monkeypatch.delenv(FERNET_KEY)
-    pipeline = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout"
-    task = Task(arguments={"pipeline_name": pipeline})
-    crash_while_waiting(task, emulated_time)
-    emulator.control.clear_calls()
+    """A wrong key is a mistake of the deployment; without the error, its records would have no signature."""
+    monkeypatch.setenv(FERNET_KEY, "a passphrase")
+    task = make_task()
 
-    assert task.next_try().error is None
-    assert calls(emulator, "DescribePipeline") == []
+    run = task.next_try()
 
-    uri = json.loads(connection(endpoint_url=emulator.endpoint_url, execution_role_arn=ROLE))
-    monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", json.dumps(uri))
-    assert_refused(task, task.record, emulator, f"the execution role is none, this task's is {ROLE}")
+    assert isinstance(run.error, PolysyncError)
+    assert "[core] fernet_key is set, but cannot be used" in str(run.error)
+    assert calls(emulator, *CHANGES) == []
 
 
 def test_signed_record_of_a_running_task_needs_no_further_call(

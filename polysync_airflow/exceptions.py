@@ -29,6 +29,13 @@ from typing import Any, Final
 
 from polysync_airflow.airflow_compat.sdk import AirflowException, AirflowFailException
 
+# The error codes that decide what the provider does, as SageMaker spells them.
+ACCESS_DENIED: Final = "AccessDeniedException"
+CONFLICT: Final = "ConflictException"
+RESOURCE_NOT_FOUND: Final = "ResourceNotFound"
+THROTTLING: Final = "ThrottlingException"
+VALIDATION: Final = "ValidationException"
+
 
 class PolysyncError(AirflowException):
     """
@@ -108,6 +115,8 @@ class SageMakerApiError(PolysyncError):
     ) -> None:
         super().__init__(message, permanent=permanent, transient=transient)
         self.error_code = error_code
+        # The code to compare with: other services, and older protocols, have other names for the same.
+        self.canonical_code = ALIASES.get(error_code, error_code)
         self.operation = operation
 
     def with_message(self, message: str) -> SageMakerApiError:
@@ -182,17 +191,17 @@ class Hint:
 # Codes: https://docs.aws.amazon.com/sagemaker/latest/APIReference/CommonErrors.html, each operation's own
 # page, and https://docs.aws.amazon.com/STS/latest/APIReference/CommonErrors.html.
 HINTS: Final[dict[str, Hint]] = {
-    "AccessDeniedException": Hint(
+    ACCESS_DENIED: Hint(
         "Allow {permission} on {resource} in the IAM policy of the identity. If it is allowed there, look "
         "for an explicit Deny or a service control policy.",
         permanent=True,
     ),
-    "ResourceNotFound": Hint(
+    RESOURCE_NOT_FOUND: Hint(
         "There is no {subject} in region {region} of this account: check the spelling of the name, the "
         "region, and that the connection signs in to the account that owns it.",
         permanent=True,
     ),
-    "ValidationException": Hint(
+    VALIDATION: Hint(
         "AWS refused the request's content{parameter}: check the arguments of the task.",
         permanent=True,
     ),
@@ -203,7 +212,7 @@ HINTS: Final[dict[str, Hint]] = {
         # Executions take minutes to hours, and the quota is free again only when one of them ends.
         retry_delay=timedelta(minutes=10),
     ),
-    "ThrottlingException": Hint(
+    THROTTLING: Hint(
         "The API rate of the account in region {region} is used up: raise poll_interval, or spread the tasks "
         "over time.",
         permanent=False,
@@ -211,7 +220,7 @@ HINTS: Final[dict[str, Hint]] = {
         # The rate is per second, and botocore's own retries have already been throttled for some seconds.
         retry_delay=timedelta(minutes=1),
     ),
-    "ConflictException": Hint(
+    CONFLICT: Hint(
         "Another change of {subject} is in progress: try again in a moment.",
         permanent=False,
         transient=True,
@@ -279,15 +288,15 @@ SIGN_IN_HINTS: Final[dict[tuple[str, str], Hint]] = {
 
 # Error codes with the same meaning, as other AWS services and older protocols spell them.
 ALIASES: Final[dict[str, str]] = {
-    "AccessDenied": "AccessDeniedException",
+    "AccessDenied": ACCESS_DENIED,
     "ExpiredToken": "ExpiredTokenException",
     "InvalidClientTokenId": "UnrecognizedClientException",
-    "RequestLimitExceeded": "ThrottlingException",
-    "ResourceNotFoundException": "ResourceNotFound",
+    "RequestLimitExceeded": THROTTLING,
+    "ResourceNotFoundException": RESOURCE_NOT_FOUND,
     "SignatureDoesNotMatch": "InvalidSignatureException",
-    "Throttling": "ThrottlingException",
-    "TooManyRequestsException": "ThrottlingException",
-    "ValidationError": "ValidationException",
+    "Throttling": THROTTLING,
+    "TooManyRequestsException": THROTTLING,
+    "ValidationError": VALIDATION,
 }
 
 CURE_WITH_ROLE: Final = " The start names a role, so the identity needs iam:PassRole on {role} too."
@@ -297,14 +306,18 @@ CURE_WITH_ROLE: Final = " The start names a role, so the identity needs iam:Pass
 UNKNOWN_HINT: Final = Hint("", permanent=False)
 
 
-def is_throttling(error: BaseException) -> bool:
+def has_code(error: object, *codes: str) -> bool:
     """
-    Return whether an error says that AWS throttled a call.
+    Return whether an error is one of AWS with one of these codes.
 
-    :param error: the error.
+    :param codes: the codes, as SageMaker spells them.
     """
-    throttling = HINTS["ThrottlingException"]
-    return isinstance(error, SageMakerApiError) and hint_for(error.error_code) is throttling
+    return isinstance(error, SageMakerApiError) and error.canonical_code in codes
+
+
+def is_throttling(error: object) -> bool:
+    """Return whether an error says that AWS throttled a call."""
+    return has_code(error, THROTTLING)
 
 
 def hint_for(error_code: str, operation: str = "") -> Hint:

@@ -30,7 +30,14 @@ from polysync_airflow.aws.error_mapping import (
     map_error,
 )
 from polysync_airflow.aws.job_logs import read_tail
-from polysync_airflow.exceptions import ParametersError, PolysyncError, SageMakerApiError
+from polysync_airflow.exceptions import (
+    CONFLICT,
+    RESOURCE_NOT_FOUND,
+    ParametersError,
+    PolysyncError,
+    SageMakerApiError,
+    has_code,
+)
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.models import ExecutionDescription, StartRequest
 from polysync_airflow.execution.parameters import check_execution_arn
@@ -149,11 +156,8 @@ class PolysyncSageMakerHook(PolysyncBaseHook):
         # resume.
         stopped = f"{execution_arn}#{uuid.uuid4() if attempt is None else attempt}"
         token = f"polysync-stop-{hashlib.sha256(stopped.encode()).hexdigest()}"
-        conflict = retry_if_exception(
-            lambda error: isinstance(error, SageMakerApiError) and error.error_code == "ConflictException"
-        )
         retrying = Retrying(
-            retry=conflict,
+            retry=retry_if_exception(lambda error: has_code(error, CONFLICT)),
             stop=stop_after_attempt(STOP_ATTEMPTS),
             wait=wait_fixed(STOP_RETRY_SECONDS),
             sleep=clock.sleep,
@@ -255,7 +259,7 @@ class PolysyncSageMakerHook(PolysyncBaseHook):
         try:
             return read_tail(call, *source, limit=limit, since=step.started_at, until=step.ended_at)
         except SageMakerApiError as error:
-            if error.error_code == "ResourceNotFoundException":
+            if has_code(error, RESOURCE_NOT_FOUND):
                 return []
             raise
 

@@ -13,7 +13,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 from polysync_airflow.airflow_compat.sdk import RetryAction, RetryDecision, RetryPolicy
-from polysync_airflow.exceptions import ALIASES, ParametersError, PolysyncError, SageMakerApiError, hint_for
+from polysync_airflow.exceptions import ParametersError, PolysyncError, SageMakerApiError, hint_for
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator, Context
@@ -82,7 +82,7 @@ class PolysyncRetryPolicy(RetryPolicy):
     def _delay_after(self, error: PolysyncError) -> timedelta | None:
         if not isinstance(error, SageMakerApiError):
             return None
-        for code in (error.error_code, ALIASES.get(error.error_code, "")):
+        for code in (error.error_code, error.canonical_code):
             if code in self.retry_after:
                 return self.retry_after[code]
         return hint_for(error.error_code, error.operation).retry_delay

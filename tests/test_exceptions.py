@@ -47,3 +47,14 @@ def test_errors_can_be_pickled(error: PolysyncError) -> None:
     assert type(copy) is type(error)
     assert str(copy) == str(error)
     assert vars(copy) == vars(error)
+
+
+@pytest.mark.parametrize(("alias", "code"), exceptions.ALIASES.items())
+def test_code_in_another_spelling(alias: str, code: str) -> None:
+    """An error is compared by SageMaker's spelling of its code, and shows the one that AWS has sent."""
+    error = exceptions.SageMakerApiError("m", error_code=alias, operation="o", permanent=False)
+
+    assert exceptions.has_code(error, code)
+    assert error.error_code == alias
+    assert not exceptions.has_code(error, "ConflictException")
+    assert not exceptions.has_code(ValueError(alias), code)

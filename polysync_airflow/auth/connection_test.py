@@ -19,12 +19,18 @@ from polysync_airflow.auth.iam_policies import (
     REQUIRED_OPERATIONS,
     missing_statement,
 )
-from polysync_airflow.exceptions import PolysyncError, SageMakerApiError
+from polysync_airflow.exceptions import (
+    ACCESS_DENIED,
+    RESOURCE_NOT_FOUND,
+    VALIDATION,
+    PolysyncError,
+    SageMakerApiError,
+    has_code,
+)
 
 GRANTED, DENIED, UNKNOWN = "granted", "denied", "unknown"
 # AWS checks the permissions before it looks for the resource, so these errors mean that the call was allowed.
-_GRANTED_ERROR_CODES: Final = ("ResourceNotFound", "ValidationException")
-_DENIED_ERROR_CODES: Final = ("AccessDeniedException", "AccessDenied")
+_GRANTED_ERROR_CODES: Final = (RESOURCE_NOT_FOUND, VALIDATION)
 
 
 class HookUnderTest(Protocol):
@@ -134,7 +140,7 @@ def _check(call: Callable[[], Any]) -> str:
     try:
         call()
     except SageMakerApiError as error:
-        if error.error_code in _DENIED_ERROR_CODES:
+        if has_code(error, ACCESS_DENIED):
             return DENIED
         if error.error_code in _GRANTED_ERROR_CODES:
             return GRANTED

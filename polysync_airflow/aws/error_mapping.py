@@ -15,7 +15,15 @@ from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from botocore.exceptions import ConnectionError as BotoConnectionError
 from botocore.parsers import ResponseParserError
 
-from polysync_airflow.exceptions import CURE_WITH_ROLE, UNKNOWN_HINT, Hint, SageMakerApiError, hint_for
+from polysync_airflow.exceptions import (
+    ACCESS_DENIED,
+    CURE_WITH_ROLE,
+    HINTS,
+    UNKNOWN_HINT,
+    Hint,
+    SageMakerApiError,
+    hint_for,
+)
 from polysync_airflow.execution.models import pipeline_arns
 from polysync_airflow.execution.texts import clean_text
 
@@ -54,7 +62,7 @@ def map_error(
     hint = hint_for(code, operation)
     fields = _hint_fields(operation, request, message, region or "of the session", partition)
     cure = hint.cure.format(**fields)
-    if request.get("RoleArn") and hint is hint_for("AccessDeniedException"):
+    if request.get("RoleArn") and hint is HINTS[ACCESS_DENIED]:
         cure += CURE_WITH_ROLE.format(role=request["RoleArn"])
     return SageMakerApiError(
         f"{operation} failed: {code}: {message}" + (f" -- What to do: {cure}" if cure else ""),

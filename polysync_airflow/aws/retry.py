@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponential
 
-from polysync_airflow.exceptions import PolysyncError, SageMakerApiError, hint_for
+from polysync_airflow.exceptions import CONFLICT, PolysyncError, has_code
 from polysync_airflow.execution import clock
 
 Result = TypeVar("Result")
@@ -46,7 +46,7 @@ def call_with_retry(
     last_message = ""
 
     def give_up(state: RetryCallState) -> bool:
-        limit = conflict_until if _is_conflict(_error_of(state)) else until
+        limit = conflict_until if has_code(_error_of(state), CONFLICT) else until
         return clock.time() + state.upcoming_sleep > limit
 
     def warn_once(state: RetryCallState) -> None:
@@ -69,8 +69,3 @@ def call_with_retry(
 
 def _error_of(state: RetryCallState) -> BaseException | None:
     return state.outcome.exception() if state.outcome else None
-
-
-def _is_conflict(error: BaseException | None) -> bool:
-    conflict = hint_for("ConflictException")
-    return isinstance(error, SageMakerApiError) and hint_for(error.error_code) is conflict

@@ -9,7 +9,7 @@ from typing import Final
 
 from polysync_airflow.aws.concurrent_calls import WORKERS, ConcurrentCalls
 from polysync_airflow.aws.rate_limiter import rate_limiter_for
-from polysync_airflow.exceptions import ParametersError, SageMakerApiError
+from polysync_airflow.exceptions import RESOURCE_NOT_FOUND, ParametersError, SageMakerApiError, has_code
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.parameters import check_pipeline_names
 from polysync_airflow.execution.pipelines.definition import declared_parameters, definition_digest
@@ -149,7 +149,7 @@ def _describe(hook: PolysyncSageMakerHook, name: str) -> NamedJob:
     try:
         pipeline = hook.describe_pipeline(name)
     except SageMakerApiError as error:
-        if error.error_code == "ResourceNotFound":
+        if has_code(error, RESOURCE_NOT_FOUND):
             return name, None
         raise
     return name, _job(pipeline, hook.client_region)

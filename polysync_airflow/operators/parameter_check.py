@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from polysync_airflow.exceptions import ParametersError, PolysyncError, SageMakerApiError, hint_for
+from polysync_airflow.exceptions import (
+    VALIDATION,
+    ParametersError,
+    PolysyncError,
+    SageMakerApiError,
+    has_code,
+)
 from polysync_airflow.execution.models import StartRequest
 from polysync_airflow.execution.pipelines.definition import declared_parameters
 from polysync_airflow.execution.pipelines.parameter_problems import parameter_problems
@@ -57,8 +63,7 @@ def explain_refusal(
     :return: an error with the same code, operation and meaning. Errors other than ValidationException are
         returned as they are, without a call.
     """
-    is_refusal = hint_for(error.error_code, error.operation) is hint_for("ValidationException")
-    if error.operation != "StartPipelineExecution" or not is_refusal:
+    if error.operation != "StartPipelineExecution" or not has_code(error, VALIDATION):
         return error
     try:
         definition = describe_pipeline_of(hook, request).definition

@@ -15,7 +15,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from polysync_airflow.aws.retry import call_with_retry
-from polysync_airflow.exceptions import PolysyncError, SageMakerApiError, hint_for
+from polysync_airflow.exceptions import (
+    RESOURCE_NOT_FOUND,
+    VALIDATION,
+    PolysyncError,
+    SageMakerApiError,
+    has_code,
+)
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.models import (
     ExecutionDescription,
@@ -211,7 +217,7 @@ class ExecutionStarter:
         try:
             return self._call_with_retry(lambda: hook.describe_pipeline_execution(record.arn))
         except SageMakerApiError as error:
-            if hint_for(error.error_code) is not hint_for("ResourceNotFound"):
+            if not has_code(error, RESOURCE_NOT_FOUND):
                 raise
             self.log.warning("Execution %s of an earlier try no longer exists: %s", record.arn, error)
         self.record = None
@@ -374,4 +380,4 @@ def _proves_not_started(error: SageMakerApiError) -> bool:
     # If AWS knows the client token, it returns the token's execution and does not check the request. So an
     # error about the request itself proves that AWS has never accepted it. AccessDenied or a used-up quota
     # prove nothing.
-    return hint_for(error.error_code) in (hint_for("ValidationException"), hint_for("ResourceNotFound"))
+    return has_code(error, VALIDATION, RESOURCE_NOT_FOUND)

@@ -22,10 +22,11 @@ from queue import Empty
 from typing import Any, Final
 
 from polysync_airflow.exceptions import (
+    ACCESS_DENIED,
     CredentialsError,
     PolysyncError,
     SageMakerApiError,
-    hint_for,
+    has_code,
     is_throttling,
 )
 from polysync_airflow.execution import clock
@@ -335,7 +336,7 @@ class Poller:
         if code is None:
             return
         pipeline.can_list = False
-        if hint_for(code) is hint_for("AccessDeniedException") and self.client.can_list:
+        if has_code(error, ACCESS_DENIED) and self.client.can_list:
             self.client.can_list = False
             log.warning("Each execution is described on its own, which takes more calls: %s", error)
 

@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from weakref import WeakValueDictionary
 
 # Set before the first import of Airflow, which reads these variables only once.
@@ -34,6 +35,8 @@ for _name in (
     os.environ.pop(_name, None)
 
 import pytest  # noqa: E402
+from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook  # noqa: E402
+from botocore.client import ClientCreator  # noqa: E402
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES  # noqa: E402
 from polysync_airflow.emulator import EXAMPLE_DEFINITIONS, EmulatorServer, VirtualClock  # noqa: E402
@@ -61,6 +64,28 @@ def airflow_database() -> None:
 def _emulator() -> Iterator[EmulatorServer]:
     with EmulatorServer(clock=VirtualClock(), definitions=DEFINITIONS) as server:
         yield server
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_clients() -> Iterator[None]:
+    """
+    Make the creation of clients fast, which most tests do several times.
+
+    Without this, botocore makes the methods of SageMaker's operations each time, about 400, and the amazon provider's
+    hook reads the source of every frame.
+    """
+    create_methods, methods = ClientCreator._create_methods, dict[tuple[str, ...], dict[str, Any]]()
+
+    def create_methods_once(creator: ClientCreator, model: Any) -> dict[str, Any]:
+        key = (model.service_name, model.api_version, *model.operation_names)
+        if key not in methods:
+            methods[key] = create_methods(creator, model)
+        return dict(methods[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ClientCreator, "_create_methods", create_methods_once)
+        patch.setattr(AwsBaseHook, "_get_caller", lambda *_: "Unknown")  # only used in the user agent
+        yield
 
 
 @pytest.fixture(autouse=True)

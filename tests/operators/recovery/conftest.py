@@ -4,15 +4,12 @@ Fixtures of the recovery tests: both modes, the request interceptor, the executi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from functools import cache
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.aws.service_models import PlainDictLoader
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from polysync_airflow.records import store
@@ -25,21 +22,6 @@ TASK_STATE_STORE, VARIABLES = "task state store", "variables"
 RECORD_STORES = [TASK_STATE_STORE, VARIABLES] if CAPABILITIES.task_state_store else [VARIABLES]
 MakeTask = Callable[..., Task]
 MakeSupervisor = Callable[..., FakeSupervisor]
-
-
-@pytest.fixture(autouse=True, scope="package")
-def _sign_in_quickly() -> Iterator[None]:
-    """
-    Make the sign-in fast: every try creates new clients.
-
-    Without this, botocore reads megabytes of JSON and the amazon provider's hook reads the source of
-    every frame.
-    """
-    with pytest.MonkeyPatch.context() as patch:
-        load = cache(PlainDictLoader().load_file)
-        patch.setattr(PlainDictLoader, "load_file", lambda _, path: load(path))
-        patch.setattr(AwsBaseHook, "_get_caller", lambda *_: "Unknown")  # only used in the user agent
-        yield
 
 
 @pytest.fixture(params=RECORD_STORES)

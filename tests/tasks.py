@@ -27,13 +27,14 @@ class EmulatedTime(Clock):
     """
 
     def __init__(self, emulator: EmulatorServer) -> None:
-        self._emulator = emulator
+        # Not by its control API: a wait would be a request.
+        self._clock: Any = emulator.clock
         self.slept: list[float] = []
         self.at: list[tuple[float, Callable[[], Any]]] = []
 
     def time(self) -> float:
         """Return the emulated time."""
-        return float(self._emulator.clock.now())
+        return float(self._clock.now())
 
     def monotonic(self) -> float:
         """Return the emulated time."""
@@ -52,9 +53,9 @@ class EmulatedTime(Clock):
         end = self.time() + seconds
         while entry := min((e for e in self.at if e[0] <= end), key=lambda e: e[0], default=None):
             self.at.remove(entry)
-            self._emulator.control.advance(max(0.0, entry[0] - self.time()))
+            self._clock.advance(max(0.0, entry[0] - self.time()))
             entry[1]()
-        self._emulator.control.advance(max(0.0, end - self.time()))
+        self._clock.advance(max(0.0, end - self.time()))
 
     def after(self, seconds: float, action: Callable[[], Any]) -> None:
         """Schedule an action that runs when this time has passed."""

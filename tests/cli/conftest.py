@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import pytest
@@ -43,16 +44,19 @@ def polysync(
     url = emulator.endpoint_url
     value = connection(endpoint_url=url, sts_endpoint_url=url)
     monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", value)
+    monkeypatch.setattr(rate_limiter, "_RATE_LIMITERS", {})
+    return partial(run_polysync, monkeypatch, capsys)
+
+
+def run_polysync(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: object
+) -> Result:
+    """Run ``polysync`` with arguments."""
     # The command sets it for its process.
     monkeypatch.setenv("_AIRFLOW_PROCESS_CONTEXT", "server")
-    monkeypatch.setattr(rate_limiter, "_RATE_LIMITERS", {})
-
-    def run(*arguments: object) -> Result:
-        capsys.readouterr()
-        try:
-            code: object = main([str(argument) for argument in arguments])
-        except SystemExit as end:
-            code = end.code
-        return Result(code, *capsys.readouterr())
-
-    return run
+    capsys.readouterr()
+    try:
+        code: object = main([str(argument) for argument in arguments])
+    except SystemExit as end:
+        code = end.code
+    return Result(code, *capsys.readouterr())

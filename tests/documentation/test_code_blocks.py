@@ -26,6 +26,7 @@ import yaml
 
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.hooks import PolysyncSageMakerHook
+from tests.cli.conftest import run_polysync
 from tests.conftest import DEFINITIONS, connection
 from tests.documentation.pages import README, ROOT, Block, Page, blocks, pages
 from tests.test_example_dags import database, endpoint, example
@@ -167,15 +168,16 @@ def test_console(
     folder: Path,
     endpoint: EmulatorServer,
     monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """The command of this package ends without an error, or starts, if it is the emulator."""
     if ">" in words:
         words = words[: words.index(">")]
     if "--conn-id" in words:
         set_connection(words[words.index("--conn-id") + 1], endpoint, monkeypatch)
-    command = [sys.executable, *COMMANDS[words[0]], *words[1:]]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
     if "emulator" in " ".join(words[:3]):
+        command = [sys.executable, *COMMANDS[words[0]], *words[1:]]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
         shutil.copytree(EXAMPLES, folder / "example_dags")
         with subprocess.Popen(
             [*command, "--port", "0"], cwd=folder, env=environment, stdout=subprocess.PIPE, text=True
@@ -188,10 +190,10 @@ def test_console(
     # The comparison finds what the emulator's pipelines have and the example's file does not.
     accepted = (0, 1) if words[1:3] == ["jobs", "diff"] else (0,)
 
-    done = subprocess.run(command, check=False, cwd=folder, env=environment, capture_output=True, text=True)
+    done = run_polysync(monkeypatch, capsys, *words[1:])
 
-    assert done.returncode in accepted, done.stderr
-    assert done.stdout + done.stderr
+    assert done.code in accepted, done.err
+    assert done.out + done.err
 
 
 def connections() -> list[Any]:

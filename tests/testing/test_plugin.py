@@ -160,8 +160,11 @@ def test_unprepared_database_is_not_touched(
         assert own.execute("SELECT name FROM sqlite_master").fetchall() == []
 
 
-def test_dag_files_that_cannot_be_loaded(project: Project) -> None:
+def test_dag_files_that_cannot_be_loaded(
+    airflow_database: None, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The failure names the file, the error in it, and the DAGs that it has."""
+    monkeypatch.setenv("AIRFLOW_HOME", AIRFLOW_HOME)
     tests = """
 import pytest
 

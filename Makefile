@@ -8,6 +8,7 @@
 #   make test-system          the tests that start an Airflow deployment. Installs Chromium if it is missing.
 #   make test-sdk             the tests that use the emulator with the SageMaker Python SDK
 #   make test-aiobotocore     the default test suite with the older botocore that aiobotocore requires
+#   make mutants              change the pure cores, and show the changes that no test of theirs notices
 #   make lint                 check formatting, lint rules and types
 #   make docs                 build the documentation into site/; a warning is an error. Open site/index.html
 #   make screenshots          make the pictures of the UI in docs/images/ again. Installs Chromium if it is missing.
@@ -56,7 +57,7 @@ PROJECT := -e '.[emulator,entra]' --group test --group chaos
 IN_PARALLEL := --numprocesses logical --dist worksteal
 INSTALLED_BY := constraints.txt pyproject.toml polysync_airflow/__init__.py Makefile
 
-.PHONY: install install-aiobotocore install-sdk demo test test-system test-sdk test-aiobotocore lint docs screenshots \
+.PHONY: install install-aiobotocore install-sdk demo test mutants test-system test-sdk test-aiobotocore lint docs screenshots \
         import-cost parse-cost matrix chaos chaos-amazon compare bench bench-sign-in constraints clean
 .DEFAULT_GOAL := test
 .SUFFIXES:
@@ -70,6 +71,9 @@ demo: $(VENV)/.ready
 
 test: $(VENV)/.ready
 	$(VENV)/bin/python -m pytest $(IN_PARALLEL) $(ARGS)
+
+mutants: $(VENV)/.mutants
+	$(VENV)/bin/python -m tests.mutants $(ARGS)
 
 test-system: $(VENV)/.ready
 	$(VENV)/bin/python -m pytest -m system tests/system tests/ui $(ARGS)
@@ -128,6 +132,10 @@ $(VENV)/.ready: $(INSTALLED_BY)
 	@$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt $(PROJECT) --group lint
 	@touch $@
 
+$(VENV)/.mutants: $(VENV)/.ready
+	@$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --group mutants
+	@touch $@
+
 $(AIOBOTOCORE_VENV)/.ready: $(INSTALLED_BY)
 	$(make_venv)
 	@grep -v -E '^(aiobotocore|boto3|botocore|s3transfer)==' constraints.txt > $(@D)/constraints.txt
@@ -154,7 +162,8 @@ constraints:
 	rm -rf .venv-constraints
 	$(INTERPRETER) -m venv .venv-constraints
 	.venv-constraints/bin/python -m pip install --quiet --upgrade pip
-	.venv-constraints/bin/python -m pip install --quiet $(PROJECT) --group lint --group bench --group docs
+	.venv-constraints/bin/python -m pip install --quiet $(PROJECT) --group lint --group bench --group docs \
+	    --group mutants
 	.venv-constraints/bin/python -m pip list --format freeze --exclude polysync-airflow --exclude setuptools \
 	    > constraints.txt
 	rm -rf .venv-constraints

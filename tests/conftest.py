@@ -52,6 +52,15 @@ collect_ignore = [
     *([] if CAPABILITIES.task_state_store else ["compatibility", "triggers/test_connection_changes.py"]),
 ]
 DEFINITIONS = EXAMPLE_DEFINITIONS
+# A whole Airflow takes up to two minutes until it runs, which is charged to the first test with it.
+SYSTEM_TIMEOUT_SECONDS = 900
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give the tests with a whole Airflow more time than ``timeout`` in pyproject.toml."""
+    for item in items:
+        if item.get_closest_marker("system") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(SYSTEM_TIMEOUT_SECONDS))
 
 
 @pytest.fixture(scope="session")
@@ -74,16 +83,17 @@ def _quick_clients() -> Iterator[None]:
     Without this, botocore makes the methods of SageMaker's operations each time, about 400, and the amazon provider's
     hook reads the source of every frame.
     """
-    create_methods, methods = ClientCreator._create_methods, dict[tuple[str, ...], dict[str, Any]]()
+    creator: Any = ClientCreator  # its stubs have no private methods
+    create_methods, methods = creator._create_methods, dict[tuple[str, ...], dict[str, Any]]()
 
-    def create_methods_once(creator: ClientCreator, model: Any) -> dict[str, Any]:
+    def create_methods_once(self: Any, model: Any) -> dict[str, Any]:
         key = (model.service_name, model.api_version, *model.operation_names)
         if key not in methods:
-            methods[key] = create_methods(creator, model)
+            methods[key] = create_methods(self, model)
         return dict(methods[key])
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ClientCreator, "_create_methods", create_methods_once)
+        patch.setattr(creator, "_create_methods", create_methods_once)
         patch.setattr(AwsBaseHook, "_get_caller", lambda *_: "Unknown")  # only used in the user agent
         yield
 

@@ -15,6 +15,7 @@ PYTHON: Final = "python3.12"
 # What the tests need besides the provider. Its versions are pinned by the same file.
 TEST_PACKAGES: Final = (
     "pytest",
+    "pytest-timeout",
     "pytest-xdist",
     "hypothesis",
     "hatchling",

@@ -89,12 +89,9 @@ FOLDER_LAYERS = {
     "jobs.catalogue": ({"models"}, {"drift", "entries", "file"}, {"__init__"}),
     "dags": ({"broken_jobs", "job_values"}, {"factory"}, {"__init__"}),
     "triggers": (
-        {"due_queue", "message_queue", "schedule", "stop_threads"},
-        {"shared_client"},
-        {"step_pusher", "subscription"},
-        {"step_lists"},
+        {"shared_client", "step_pusher", "stop_threads", "subscription"},
+        {"schedule"},
         {"poller"},
-        {"registry"},
         {"pipeline_execution"},
         {"__init__"},
     ),
@@ -163,7 +160,7 @@ FOLDER_LAYERS = {
 # Extras that the provider itself does not need.
 OPTIONAL = ("emulator", "testing")
 # The queue waits for a lock, not for a time of the provider.
-OWN_TIME = ("execution.clock", "triggers.message_queue", "emulator")
+OWN_TIME = ("execution.clock", "emulator")
 MAX_AT_THE_TOP = 21
 MAX_MODULES_PER_FOLDER = 12
 MAX_LINES = 400

@@ -9,9 +9,12 @@ threads know it. Later versions accept requests from any thread, and Airflow 2 h
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
 from importlib import import_module
 from typing import Final, TypeVar
 
@@ -39,21 +42,21 @@ def _channel_needs_event_loop() -> bool:
 def use_event_loop() -> None:
     """Remember the running event loop as that of the triggerer."""
     global _event_loop  # noqa: PLW0603 # a triggerer has one event loop
-    if _channel_needs_event_loop():
-        _event_loop = asyncio.get_running_loop()
+    _event_loop = asyncio.get_running_loop()
 
 
 def call_airflow(function: Callable[[], Result]) -> Result:
     """
-    Call a function that may send requests to the supervisor. For any thread, but not for an event loop.
+    Call a function that may send requests to Airflow. For any thread, but not for an event loop.
 
-    :param function: the function.
-    :raises TimeoutError: the event loop of the triggerer does not run any more.
+    In a triggerer, the call has a time limit: Airflow itself has none, and a thread that waits for ever would
+    keep the process from ending. The function then stays behind in a thread that does not.
+
+    :raises TimeoutError: Airflow does not respond.
     """
     loop = _event_loop
     if loop is None or loop.is_closed() or getattr(_inside, "called", False):
         return function()
-    from asgiref.sync import sync_to_async
 
     def call() -> Result:
         _inside.called = True
@@ -62,15 +65,30 @@ def call_airflow(function: Callable[[], Result]) -> Result:
         finally:
             _inside.called = False
 
-    in_thread_of_loop = sync_to_async(call, thread_sensitive=False)
-    return asyncio.run_coroutine_threadsafe(in_thread_of_loop(), loop).result(TIMEOUT_SECONDS)
+    if _channel_needs_event_loop():
+        from asgiref.sync import sync_to_async
+
+        in_thread_of_loop = sync_to_async(call, thread_sensitive=False)
+        future = asyncio.run_coroutine_threadsafe(in_thread_of_loop(), loop)
+    else:
+        future = _call_in_thread(partial(contextvars.copy_context().run, call))
+    return future.result(TIMEOUT_SECONDS)
+
+
+def _call_in_thread(function: Callable[[], Result]) -> Future[Result]:
+    future: Future[Result] = Future()
+
+    def call() -> None:
+        try:
+            future.set_result(function())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=call, name="polysync-airflow", daemon=True).start()
+    return future
 
 
 def mask_secret(secret: str) -> None:
-    """
-    Register a secret with Airflow's secrets masker, which replaces it in log lines by ``***``.
-
-    :param secret: the secret.
-    """
+    """Register a secret with Airflow's secrets masker, which replaces it in log lines by ``***``."""
     mask = import_module(_MASKER).mask_secret
     call_airflow(lambda: mask(secret))

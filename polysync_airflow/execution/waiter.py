@@ -9,7 +9,8 @@ Rules:
 3. An unknown status is logged as a warning once, and the wait goes on.
 4. After a permanent error the wait ends. After any other error (throttling, network, expired credentials) it
    goes on with backoff.
-5. The deadline ends the wait in any state, but only after one last poll: an execution that ended in time
+5. A throttled poll is repeated soon if a rate limiter, which all waits share, has slowed down the calls.
+6. The deadline ends the wait in any state, but only after one last poll: an execution that ended in time
    counts as ended.
 
 Everything here is pure: the time is an argument, and log lines are values. The wait on a worker
@@ -23,7 +24,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
 
-from polysync_airflow.exceptions import PolysyncError, SageMakerApiError
+from polysync_airflow.exceptions import PolysyncError, SageMakerApiError, is_throttling
 from polysync_airflow.execution.models import ExecutionDescription, ExecutionEvent
 from polysync_airflow.states import STATE_OF_STATUS, PolysyncState, has_ended, state_of
 
@@ -31,6 +32,10 @@ from polysync_airflow.states import STATE_OF_STATUS, PolysyncState, has_ended, s
 # state success, but ... queued"). No wait polls earlier than this.
 FIRST_POLL_DELAY_SECONDS: float = 5.0
 MAX_BACKOFF_SECONDS: Final = 300.0
+# The first backoff after a throttled poll, if a rate limiter has slowed down the calls.
+THROTTLING_BACKOFF_SECONDS: Final = 1.0
+# More of them would only make large numbers.
+MAX_DOUBLINGS: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +92,7 @@ class Waiter:
     :param since: when the attempt of the execution began, in seconds since the epoch.
     :param deadline: when the wait ends at the latest, in seconds since the epoch.
     :param attempt: the attempt of the execution: 0 for its start, n for its n-th resume.
+    :param rate_limited: a rate limiter, which throttling slows down, applies to the polls.
     :param last_status: AWS's last known status.
     :param started_at: AWS's creation time of the execution.
     :param warned_statuses: the unknown statuses that were logged.
@@ -100,6 +106,7 @@ class Waiter:
     since: float
     deadline: float
     attempt: int = 0
+    rate_limited: bool = False
     last_status: str | None = None
     started_at: datetime | None = None
     warned_statuses: frozenset[str] = frozenset()
@@ -160,8 +167,11 @@ class Waiter:
         lines: tuple[LogLine, ...] = ()
         if updated.last_error != self.last_error:
             lines = (LogLine(logging.WARNING, f"{self._label}: poll failed, retrying: {error}"),)
-        backoff = min(self.poll_interval * 2 ** min(self.consecutive_failures, 16), MAX_BACKOFF_SECONDS)
-        return updated._wait(max(self.poll_interval, backoff), now, lines)
+        first = self.poll_interval
+        if self.rate_limited and is_throttling(error):
+            first = THROTTLING_BACKOFF_SECONDS
+        backoff = min(first * 2 ** min(self.consecutive_failures, MAX_DOUBLINGS), MAX_BACKOFF_SECONDS)
+        return updated._wait(max(first, backoff), now, lines)
 
     def _log_lines(self, status: str, now: float) -> tuple[LogLine, ...]:
         lines = []

@@ -1,8 +1,8 @@
 """
-The deferrable wait: the trigger, and the poller that all triggers of a process share.
+The deferrable wait: the trigger, and the poller that all triggers of an event loop share.
 
-One poller serves one connection and region. It has one client, a schedule in a thread of its own, and a few
-threads that call AWS. A trigger subscribes to it and waits for messages in its event loop.
+One poller serves one connection and region. It has one client, a schedule that is an asyncio task, and a few
+threads that call AWS. A trigger subscribes to it and waits for the steps that concern its task.
 """
 
 from polysync_airflow.triggers.pipeline_execution import PolysyncPipelineExecutionTrigger

@@ -23,11 +23,11 @@ from polysync_airflow.execution.models import MAX_POLL_INTERVAL, MAX_TIMESTAMP, 
 from polysync_airflow.execution.parameters import MIN_PROGRESS_INTERVAL, check_trigger_arguments
 from polysync_airflow.execution.steps.progress import Progress
 from polysync_airflow.execution.waiter import Finish, Waiter
-from polysync_airflow.triggers.registry import subscribe
+from polysync_airflow.triggers.poller import Poller, poller_for
 from polysync_airflow.triggers.shared_client import SharedClient
 from polysync_airflow.triggers.step_pusher import StepPusher
 from polysync_airflow.triggers.stop_threads import submit_stop
-from polysync_airflow.triggers.subscription import Step, StepChanges, Subscription
+from polysync_airflow.triggers.subscription import Step, StepChanges
 
 if TYPE_CHECKING:
     from polysync_airflow.execution.models import StoredExecution
@@ -87,7 +87,7 @@ class PolysyncPipelineExecutionTrigger(BaseTrigger):
         self.attempt = attempt
         self.stop_on_kill = stop_on_kill
         self.progress_interval = progress_interval
-        self._subscription: Subscription | None = None
+        self._poller: Poller | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what Airflow stores: the class path and the arguments."""
@@ -115,9 +115,9 @@ class PolysyncPipelineExecutionTrigger(BaseTrigger):
             where Airflow expects a TypeError only: any other error there ends the triggerer.
         """
         use_event_loop()
-        subscription = self._subscription = subscribe(
-            self.polysync_conn_id, self.region_name, self._waiter(), self._progress()
-        )
+        waiter, progress = self._waiter(), self._progress()
+        poller = self._poller = poller_for(self.polysync_conn_id, self.region_name)
+        subscription = poller.subscribe(waiter, progress)
         # Made when it is needed: a triggerer holds thousands of waits, and most of them have nothing to push.
         pusher: StepPusher | None = None
         try:
@@ -138,7 +138,7 @@ class PolysyncPipelineExecutionTrigger(BaseTrigger):
         finally:
             if pusher:
                 pusher.cancel()
-            subscription.poller.unsubscribe(subscription)
+            poller.unsubscribe(subscription)
 
     def _waiter(self) -> Waiter:
         arguments = check_trigger_arguments(self.serialize()[1])
@@ -149,6 +149,7 @@ class PolysyncPipelineExecutionTrigger(BaseTrigger):
             arguments.since,
             min(arguments.deadline, MAX_TIMESTAMP),
             arguments.attempt,
+            rate_limited=True,
         )
 
     def _progress(self) -> Progress | None:
@@ -156,8 +157,7 @@ class PolysyncPipelineExecutionTrigger(BaseTrigger):
         if interval is None:
             return None
         interval = min(max(interval, MIN_PROGRESS_INTERVAL), MAX_POLL_INTERVAL)
-        # The poller sets when it is due.
-        return Progress(interval, MAX_TIMESTAMP)
+        return Progress(interval, clock.time() + interval)
 
     def _handle(self, step: Step) -> dict[str, Any] | None:
         # Logged here, in the trigger's own context: by that, Airflow writes the line to the log of this task
@@ -215,8 +215,8 @@ class PolysyncPipelineExecutionTrigger(BaseTrigger):
 
     @property
     def _client(self) -> SharedClient:
-        if self._subscription:
-            return self._subscription.poller.client
+        if self._poller:
+            return self._poller.client
         return SharedClient(self.polysync_conn_id, self.region_name)
 
     def _has_later_try(self, state: str | None) -> bool:

@@ -1,24 +1,22 @@
 """
-Polls executions for all triggers of a process: one poller for each connection and region.
+Polls executions for all triggers of an event loop: one poller for each connection and region.
 
-A poller begins with its first subscription and ends with its last. Its schedule runs in a thread of its own,
-and its calls to AWS in a few more. Subscribers, which may be in different event loops, receive the steps that
-have something for the task: a change of status, the end. A deleted connection ends all subscriptions.
-
-Only the schedule's thread reads and changes what a poller knows. All others put messages into its queue. So
-no event loop waits for a lock, which would delay every trigger of the process.
+A poller begins with its first subscription and ends with its last. It is one asyncio task in the event loop
+of its triggers. The task begins the calls that are due. The calls run in a few threads; their results are
+handled in the event loop. A trigger receives the steps that have something for its task: a change of status,
+the end.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
-import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import suppress
+from contextvars import Context
 from functools import partial
-from queue import Empty
 from typing import Any, Final
 
 from polysync_airflow.exceptions import (
@@ -31,364 +29,282 @@ from polysync_airflow.exceptions import (
 )
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.models import ExecutionDescription
+from polysync_airflow.execution.steps.progress import Progress
 from polysync_airflow.execution.steps.rows import StepDescription
-from polysync_airflow.execution.waiter import FIRST_POLL_DELAY_SECONDS, Finish
-from polysync_airflow.states import PolysyncState, has_ended, state_of
-from polysync_airflow.triggers.due_queue import DueQueue
-from polysync_airflow.triggers.message_queue import MessageQueue
-from polysync_airflow.triggers.schedule import (
-    Pipeline,
-    first_poll,
-    list_created_after,
-    listing_is_cheaper,
-    pipeline_arn_of,
-)
+from polysync_airflow.execution.waiter import Finish, Waiter
+from polysync_airflow.states import has_ended
+from polysync_airflow.triggers.schedule import Job, Schedule, list_created_after
 from polysync_airflow.triggers.shared_client import WORKERS, Listing, SharedClient
-from polysync_airflow.triggers.step_lists import PAUSE_SECONDS, StepLists
-from polysync_airflow.triggers.subscription import Step, Subscription
+from polysync_airflow.triggers.subscription import Pipeline, Step, StepChanges, Subscription
 
 log = logging.getLogger(__name__)
 
-Key = tuple[str, str | None]
-Message = Callable[[], None]
-# The first backoff after a throttled poll. It can be short, since the rate limiter has slowed down all calls
-# already.
-THROTTLING_BACKOFF_SECONDS: Final = 1.0
-# How many pipelines a poller knows before it forgets those that it does not poll. A deployment may create a
-# pipeline for each run, and a poller may live for months.
-MAX_PIPELINES: Final = 1000
-
-
-@dataclass(frozen=True)
-class Job:
-    """
-    A poll of one execution, or a listing that polls several executions of one pipeline.
-
-    :param subscriptions: the subscriptions that it polls for.
-    :param pipeline: the pipeline to list; None to describe the execution.
-    """
-
-    subscriptions: Sequence[Subscription]
-    pipeline: Pipeline | None = None
+# A list of steps begins only while fewer calls than this run, and this many seconds after the last one: polls
+# come first, and the threads of the process are not delayed.
+MAX_CALLS_WITH_STEP_LIST: Final = WORKERS // 2
+STEP_LIST_PAUSE_SECONDS: Final = 0.02
+# After an error of the schedule: the first backoff, and the longest.
+RETRY_SECONDS: Final = 1.0
+MAX_RETRY_SECONDS: Final = 60.0
 
 
 class Poller:
-    """
-    Polls executions with one connection in one region.
+    """Polls executions with one connection in one region. Only its event loop may use it."""
 
-    :param key: connection and region.
-    :param release: called when a subscription does not use the poller any more.
-    """
+    def __init__(self, connection_id: str, region_name: str | None) -> None:
+        self.client = SharedClient(connection_id, region_name)
+        self._schedule = Schedule()
+        self._step_lists: deque[Subscription] = deque()
+        self._next_step_list = 0.0
+        # One more thread than there are calls at a time: however slow AWS is, the connection is read in time.
+        self._pool = ThreadPoolExecutor(WORKERS + 1, thread_name_prefix="polysync-poll")
+        self._calls: set[asyncio.Future[Any]] = set()
+        self._reads: set[asyncio.Future[Any]] = set()
+        self._changed = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        # In the context of the trigger that happens to be the first, Airflow would write the poller's log
+        # lines to the log of its task.
+        self._task = self._loop.create_task(self._run(), context=Context())
 
-    def __init__(self, key: Key, release: Callable[[Poller, Subscription], None]) -> None:
-        self.client = SharedClient(*key)
-        self._release = release
-        # Used by the registry only: tells when the poller can end.
-        self.users: set[Subscription] = set()
-        self._messages: MessageQueue[Message | None] = MessageQueue()
-        self._pipelines: dict[str, Pipeline] = {}
-        self._due: DueQueue[Subscription] = DueQueue()
-        # Executions to describe next: a listing has shown their end, or did not contain them.
-        self._urgent: deque[Subscription] = deque()
-        self._step_lists = StepLists()
-        self._running_jobs = 0
-        self._reads_connection = False
-        self._subscriptions: set[Subscription] = set()
-        threading.Thread(target=self._run, name=f"polysync-poller-{key[0]}", daemon=True).start()
-
-    def subscribe(self, subscription: Subscription) -> None:
+    def subscribe(self, waiter: Waiter, progress: Progress | None = None) -> Subscription:
         """
-        Begin to poll for a subscription.
+        Begin to poll. The caller must unsubscribe.
 
-        :param subscription: the subscription.
+        :param progress: when the steps are listed; None for never.
         """
-        self._messages.put(partial(self._isolated, subscription, self._add, subscription))
+        subscription = Subscription(waiter, progress)
+        self._schedule.add(subscription, clock.time())
+        self._changed.set()
+        return subscription
 
     def unsubscribe(self, subscription: Subscription) -> None:
-        """
-        End a subscription. The poller ends with its last one.
-
-        :param subscription: the subscription.
-        """
-        subscription.ended = True
-        self._messages.put(partial(self._remove, subscription))
-        self._release(self, subscription)
-
-    def close(self) -> None:
-        """End the poller."""
-        self._messages.put(None)
+        """End a subscription, if it has not ended. The poller ends with its last one."""
+        self._schedule.remove(subscription)
+        if not self._schedule.subscriptions:
+            self._task.cancel()
+            key = (self._loop, *self.client.key)
+            if _POLLERS.get(key) is self:
+                del _POLLERS[key]
 
     # ---- the schedule
 
-    def _run(self) -> None:
-        # One more thread than there are polls at a time: however slow AWS is, the connection is read in time.
-        with ThreadPoolExecutor(WORKERS + 1, thread_name_prefix="polysync-poll") as pool:
-            while self._handle_next_message(pool):
-                pass
-
-    def _handle_next_message(self, pool: ThreadPoolExecutor) -> bool:
+    async def _run(self) -> None:
+        backoff = RETRY_SECONDS
         try:
-            next_due = (self._submit_jobs(pool), self._submit_read(pool), self._submit_step_list(pool))
-            waits = [wait for wait in next_due if wait is not None]
-            idle = not self._running_jobs and not self._reads_connection
-            message = receive(self._messages, min(waits, default=None), idle=idle)
-            if message is None:
-                return False
-            message()
+            while True:
+                self._changed.clear()
+                try:
+                    await self._wait(self._begin_calls())
+                    backoff = RETRY_SECONDS
+                except Exception:
+                    log.exception("The schedule of the polls failed; it goes on in %.0f s", backoff)
+                    await asyncio.sleep(clock.timeout(backoff, idle=True) or 0)
+                    backoff = min(2 * backoff, MAX_RETRY_SECONDS)
         except BaseException as error:
-            # Whatever the error is: the current subscribers must not wait for ever, and later ones need the
-            # thread.
-            log.exception("The poller failed; the tasks that wait fail with its error")
-            self._fail(list(self._subscriptions), error)
-        return True
+            # For example, the event loop ends. No wait may go on without a poller.
+            for subscription in list(self._schedule.subscriptions.values()):
+                self._end(subscription, error)
+            raise
+        finally:
+            # The threads end after the calls that they are in.
+            for call in [*self._calls, *self._reads]:
+                call.cancel()
+            self._pool.shutdown(wait=False)
 
-    def _submit_jobs(self, pool: ThreadPoolExecutor) -> float | None:
-        """Submit the jobs that are due; return the seconds until the next one, None to wait for a message."""
-        while self._running_jobs < WORKERS:
+    async def _wait(self, seconds: float | None) -> None:
+        idle = not self._calls and not self._reads
+        with suppress(TimeoutError):
+            async with asyncio.timeout(clock.timeout(seconds, idle=idle)):
+                await self._changed.wait()
+
+    def _begin_calls(self) -> float | None:
+        """Begin the calls that are due; return the seconds until the next one, None to wait for a change."""
+        waits = (self._begin_polls(), self._begin_read(), self._begin_step_list())
+        return min((wait for wait in waits if wait is not None), default=None)
+
+    def _begin_polls(self) -> float | None:
+        while len(self._calls) < WORKERS and (due := self._schedule.next_due) is not None:
             now = clock.time()
-            due = now if self._urgent else self._due.next_due
-            if due is None:
-                return None
             wait = max(due - now, self.client.limiter.delay(clock.monotonic()))
             if wait > 0:
                 return wait
+            job = self._schedule.next_job(now, can_list=self.client.can_list)
+            self._begin_poll(job)
+            self._schedule.begin(job)
             self.client.limiter.take(clock.monotonic())
-            pool.submit(self._do, self._next_job(now))
-            self._running_jobs += 1
         return None
 
-    def _submit_step_list(self, pool: ThreadPoolExecutor) -> float | None:
-        """Submit the next list of steps if it is due; return the seconds as ``_submit_jobs`` does."""
-        now = clock.time()
-        wait = self._step_lists.seconds_until_next(now)
-        if wait is None or self._running_jobs >= WORKERS:
+    def _begin_poll(self, job: Job) -> None:
+        waiters = {each.waiter.execution_arn: each.waiter for each in job.subscriptions}
+        if job.pipeline:
+            call = partial(
+                self.client.list_executions,
+                job.pipeline.arn,
+                list_created_after(waiters.values()),
+                waiters.keys(),
+            )
+            self._begin(self._calls, call, partial(self._handle_listing, job.pipeline, job.subscriptions))
+        else:
+            (subscription,), (arn,) = job.subscriptions, waiters
+            self._begin(
+                self._calls, partial(self.client.describe, arn), partial(self._handle_response, subscription)
+            )
+
+    def _begin_step_list(self) -> float | None:
+        while self._step_lists and self._step_lists[0].ended:
+            self._step_lists.popleft()
+        if not self._step_lists or len(self._calls) >= MAX_CALLS_WITH_STEP_LIST:
             return None
-        wait = max(wait, self.client.limiter.delay(clock.monotonic()))
+        now = clock.time()
+        wait = max(self._next_step_list - now, self.client.limiter.delay(clock.monotonic()))
         if wait > 0:
             return wait
+        subscription = self._step_lists[0]
+        call = partial(self.client.list_steps, subscription.waiter.execution_arn)
+        self._begin(self._calls, call, partial(self._handle_steps, subscription))
+        self._step_lists.popleft()
+        self._next_step_list = now + STEP_LIST_PAUSE_SECONDS
         self.client.limiter.take(clock.monotonic())
-        pool.submit(self._list_steps, self._step_lists.take(now))
-        self._running_jobs += 1
-        return PAUSE_SECONDS
+        return STEP_LIST_PAUSE_SECONDS
 
-    def _submit_read(self, pool: ThreadPoolExecutor) -> float | None:
-        """Submit the read of the connection if it is due; return the seconds as ``_submit_jobs`` does."""
-        if self._reads_connection or not self._subscriptions:
+    def _begin_read(self) -> float | None:
+        if self._reads:
             return None
         wait = self.client.seconds_until_read
         if wait > 0:
             return wait
-        self._reads_connection = True
-        pool.submit(self._read_connection)
+        self._begin(self._reads, self.client.read_connection, self._handle_read)
         return None
 
-    def _next_job(self, now: float) -> Job:
-        if self._urgent:
-            return Job([self._urgent.popleft()])
-        first = self._due.pop()
-        pipeline = first.pipeline
-        together = [first]
-        if self.client.can_list and pipeline.can_list:
-            until = now + first.waiter.poll_interval
-            together += [
-                other
-                for other in pipeline.subscriptions
-                if other is not first
-                and other in self._due
-                and other.earliest_poll <= now
-                and other.due <= until
-            ]
-        executions = {subscription.waiter.execution_arn for subscription in together}
-        if not listing_is_cheaper(pipeline.pages, len(executions)):
-            together = [first]
-        for subscription in together:
-            self._due.discard(subscription)
-        return Job(together, pipeline if len(together) > 1 else None)
-
-    def _add(self, subscription: Subscription) -> None:
-        if subscription.ended:
-            return
-        now, waiter = clock.time(), subscription.waiter
-        arn = pipeline_arn_of(waiter.execution_arn)
-        if arn not in self._pipelines and len(self._pipelines) >= MAX_PIPELINES:
-            self._pipelines = {arn: each for arn, each in self._pipelines.items() if each.subscriptions}
-        pipeline = subscription.pipeline = self._pipelines.setdefault(arn, Pipeline(arn))
-        pipeline.subscriptions.add(subscription)
-        self._subscriptions.add(subscription)
-        subscription.earliest_poll = now + FIRST_POLL_DELAY_SECONDS
-        if subscription.progress:
-            subscription.progress.postpone(now)
-        self._schedule(subscription, first_poll(waiter, now, pipeline.next_poll))
-
-    def _schedule(self, subscription: Subscription, due: float) -> None:
-        subscription.due = due
-        self._due.put(subscription, due)
-        subscription.pipeline.schedule(due, clock.time())
-
-    def _remove(self, subscription: Subscription) -> None:
-        if subscription in self._subscriptions:
-            # Its pipeline, with the forecast, is kept for the next execution.
-            self._subscriptions.discard(subscription)
-            subscription.pipeline.subscriptions.discard(subscription)
-            self._due.discard(subscription)
-            subscription.ended = True
-
-    def _isolated(self, subscription: Subscription, function: Callable[..., None], *arguments: Any) -> None:
-        """Call a function for one subscription. An error fails this subscription only."""
-        try:
-            function(*arguments)
-        except Exception as error:
-            log.exception("Execution %s: its wait failed", subscription.waiter.execution_arn)
-            self._fail([subscription], error)
-
-    def _fail(self, subscriptions: Sequence[Subscription], error: BaseException) -> None:
-        for subscription in subscriptions:
-            self._remove(subscription)
-            self._send(subscription, error)
-
-    def _send(self, subscription: Subscription, step: Step | BaseException) -> None:
-        if not subscription.send(step):
-            self._remove(subscription)
-            self._release(self, subscription)
-
-    # ---- the calls to AWS, and their results
-
-    def _do(self, job: Job) -> None:
-        """Call AWS, in a thread of the pool, and send the result to the schedule's thread."""
-        message: Message
-        try:
-            if job.pipeline:
-                waiters = {each.waiter.execution_arn: each.waiter for each in job.subscriptions}
-                since = list_created_after(waiters.values())
-                listing = self.client.list_executions(job.pipeline.arn, since, waiters.keys())
-                message = partial(self._handle_listing, job.pipeline, job.subscriptions, listing)
-            else:
-                (subscription,) = job.subscriptions
-                response = self.client.describe(subscription.waiter.execution_arn)
-                message = partial(self._isolated, subscription, self._handle_response, subscription, response)
-        except BaseException as error:
-            log.exception("A poll failed with an unexpected error; the tasks that wait for it fail")
-            message = partial(self._fail, job.subscriptions, error)
-        self._messages.put(partial(self._finish_job, message))
-
-    def _list_steps(self, subscription: Subscription) -> None:
-        """List steps, in a thread of the pool."""
-        result: Sequence[StepDescription] | PolysyncError = ()
-        try:
-            result = self.client.list_steps(subscription.waiter.execution_arn)
-        except BaseException:
-            log.exception("The steps of an execution could not be listed")
-        message = partial(self._isolated, subscription, self._handle_steps, subscription, result)
-        self._messages.put(partial(self._finish_job, message))
-
-    def _handle_steps(
-        self, subscription: Subscription, result: Sequence[StepDescription] | PolysyncError
+    def _begin(
+        self, running: set[asyncio.Future[Any]], call: Callable[[], Any], handle: Callable[[Any], None]
     ) -> None:
-        changes = self._step_lists.done(subscription, result, clock.time())
-        if changes:
-            self._send(subscription, changes)
+        """Call a function in a thread; then handle its result, or its error, in the event loop."""
+        future = self._loop.run_in_executor(self._pool, call)
+        running.add(future)
+        future.add_done_callback(partial(self._end_call, running, handle))
 
-    def _read_connection(self) -> None:
-        """Read the connection, in a thread of the pool."""
-        deletion = None
-        try:
-            deletion = self.client.read_connection()
-        except BaseException:
-            log.exception("Connection %r could not be read", self.client.key[0])
-        self._messages.put(partial(self._finish_read, deletion))
+    def _end_call(
+        self, running: set[asyncio.Future[Any]], handle: Callable[[Any], None], future: asyncio.Future[Any]
+    ) -> None:
+        running.discard(future)
+        self._changed.set()
+        if not future.cancelled():
+            handle(future.exception() or future.result())
 
-    def _finish_read(self, deletion: CredentialsError | None) -> None:
-        self._reads_connection = False
-        if deletion:
-            for subscription in list(self._subscriptions):
-                self._isolated(subscription, self._handle_response, subscription, deletion)
+    # ---- the results of the calls
 
-    def _finish_job(self, message: Message) -> None:
-        self._running_jobs -= 1
-        message()
+    def _handle_read(self, deletion: CredentialsError | BaseException | None) -> None:
+        if isinstance(deletion, CredentialsError):
+            for subscription in list(self._schedule.subscriptions.values()):
+                self._handle_response(subscription, deletion)
+        elif deletion:
+            log.error("Connection %r could not be read", self.client.key[0], exc_info=deletion)
 
     def _handle_listing(
-        self, pipeline: Pipeline, subscriptions: Sequence[Subscription], listing: Listing
+        self, pipeline: Pipeline, subscriptions: Sequence[Subscription], listing: Listing | BaseException
     ) -> None:
-        missing = [each for each in subscriptions if each.waiter.execution_arn not in listing.executions]
+        if isinstance(listing, BaseException):
+            for subscription in subscriptions:
+                self._handle_response(subscription, listing)
+            return
+        missing = []
         for subscription in subscriptions:
             row = listing.executions.get(subscription.waiter.execution_arn)
-            if row and has_ended(row.status):
+            if row is None:
+                missing.append(subscription)
+            elif has_ended(row.status):
                 # A listing has neither the reason nor the time of the end.
-                self._urgent.append(subscription)
-            elif row:
-                self._isolated(subscription, self._handle_response, subscription, row)
+                self._schedule.describe_next(subscription)
+            else:
+                self._handle_response(subscription, row)
         if listing.error:
             self._handle_failed_listing(pipeline, missing, listing.error)
-        else:
-            pipeline.pages = listing.pages + bool(missing)
-            self._urgent.extend(each for each in missing if not each.ended)
+            return
+        pipeline.pages = listing.pages + bool(missing)
+        for subscription in missing:
+            self._schedule.describe_next(subscription)
 
     def _handle_failed_listing(
         self, pipeline: Pipeline, subscriptions: Sequence[Subscription], error: PolysyncError
     ) -> None:
-        code = error.error_code if isinstance(error, SageMakerApiError) and error.permanent else None
-        for subscription in subscriptions:
-            if code is None:
-                self._isolated(subscription, self._handle_response, subscription, error)
-            elif not subscription.ended:
-                self._schedule(subscription, clock.time())
-        if code is None:
+        if not (isinstance(error, SageMakerApiError) and error.permanent):
+            for subscription in subscriptions:
+                self._handle_response(subscription, error)
             return
+        # The executions may be described nevertheless.
         pipeline.can_list = False
+        for subscription in subscriptions:
+            self._schedule.describe_next(subscription)
         if has_code(error, ACCESS_DENIED) and self.client.can_list:
             self.client.can_list = False
             log.warning("Each execution is described on its own, which takes more calls: %s", error)
 
     def _handle_response(
-        self, subscription: Subscription, response: ExecutionDescription | PolysyncError
+        self, subscription: Subscription, response: ExecutionDescription | BaseException
     ) -> None:
         if subscription.ended:
             return
-        now = clock.time()
-        self._step_lists.after_poll(subscription, response, now)
+        try:
+            if not isinstance(response, ExecutionDescription | PolysyncError):
+                raise response
+            self._decide(subscription, response, clock.time())
+        except Exception as error:
+            log.exception("Execution %s: its wait fails", subscription.waiter.execution_arn)
+            self._end(subscription, error)
+
+    def _decide(
+        self, subscription: Subscription, response: ExecutionDescription | PolysyncError, now: float
+    ) -> None:
+        if is_throttling(response):
+            self._pause_step_lists(now)
+        elif subscription.progress and subscription.progress.after_poll(response, now):
+            self._step_lists.append(subscription)
         step = subscription.waiter.decide(response, now)
         if isinstance(step, Finish):
-            _add_duration(subscription.pipeline, step)
-            self._remove(subscription)
-            self._send(subscription, step)
+            self._end(subscription, step)
             return
-        subscription.waiter = waiter = step.waiter
-        seconds = step.seconds
-        if isinstance(response, ExecutionDescription):
-            created = response.created_at
-            started = created.timestamp() if created and not waiter.attempt else waiter.since
-            seconds = min(seconds, subscription.pipeline.interval(now - started, waiter.poll_interval))
-        elif is_throttling(response):
-            exponent = min(waiter.consecutive_failures - 1, 10)
-            seconds = min(seconds, THROTTLING_BACKOFF_SECONDS * 2**exponent)
-        self._schedule(subscription, now + seconds)
+        subscription.waiter = step.waiter
+        self._schedule.poll_at(subscription, now + step.seconds, now)
         if step.log_lines:
-            self._send(subscription, step)
+            subscription.send(step)
+
+    def _handle_steps(
+        self, subscription: Subscription, result: Sequence[StepDescription] | Exception
+    ) -> None:
+        if subscription.ended or not subscription.progress:
+            return
+        now, steps = clock.time(), () if isinstance(result, Exception) else result
+        if is_throttling(result):
+            self._pause_step_lists(now)
+        elif isinstance(result, Exception) and not isinstance(result, PolysyncError):
+            log.error("The steps of an execution could not be listed", exc_info=result)
+        lines = subscription.progress.after_list(result, now)
+        if lines:
+            subscription.send(StepChanges(steps, lines))
+
+    def _pause_step_lists(self, now: float) -> None:
+        self._step_lists.clear()
+        for subscription in self._schedule.subscriptions.values():
+            if subscription.progress:
+                subscription.progress.pause(now)
+
+    def _end(self, subscription: Subscription, step: Step | BaseException) -> None:
+        self.unsubscribe(subscription)
+        subscription.send(step)
 
 
-def _add_duration(pipeline: Pipeline, end: Finish) -> None:
-    event = end.event
-    # A failed, stopped or resumed execution does not show how long a whole one takes.
-    whole = state_of(event.status) is PolysyncState.SUCCESS and not event.attempt
-    if whole and event.started_at and event.ended_at:
-        pipeline.add_duration((event.ended_at - event.started_at).total_seconds())
+# By event loop, connection and region.
+_POLLERS: Final[dict[tuple[asyncio.AbstractEventLoop, str, str | None], Poller]] = {}
 
 
-def _do_nothing() -> None:
-    """The message that stands for a timeout."""
-
-
-def receive(messages: MessageQueue[Message | None], seconds: float | None, *, idle: bool) -> Message | None:
-    """
-    Wait for a message.
-
-    :param messages: the queue.
-    :param seconds: how long to wait; None for no limit.
-    :param idle: no call to AWS is running.
-    :return: the message; None to end the poller.
-    """
-    try:
-        return messages.get(clock.timeout(seconds, idle=idle) if messages.empty() else 0)
-    except Empty:
-        return _do_nothing
+def poller_for(connection_id: str, region_name: str | None) -> Poller:
+    """Return the poller of the running event loop. It ends when its last subscription ends."""
+    loop = asyncio.get_running_loop()
+    for other in list(_POLLERS):
+        if other[0].is_closed():
+            _POLLERS.pop(other, None)
+    key = (loop, connection_id, region_name)
+    if key not in _POLLERS:
+        _POLLERS[key] = Poller(connection_id, region_name)
+    return _POLLERS[key]

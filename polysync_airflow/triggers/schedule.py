@@ -9,138 +9,148 @@ Rules:
 2. An execution whose pipeline is polled already is polled first in that pipeline's next poll.
 3. One ListPipelineExecutions call returns a hundred executions of a pipeline. A listing is used whenever it
    takes fewer calls than DescribePipelineExecution for each execution that is due before the next poll.
-4. When earlier executions of the pipeline show when this one will end, polls come closer together around that
-   time. They are never further apart than ``poll_interval``.
+4. An execution that a listing shows as ended, or does not contain, is described next.
 
 Everything here is pure: the time is an argument.
 """
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import zlib
-from collections.abc import Collection
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 from polysync_airflow.execution.waiter import FIRST_POLL_DELAY_SECONDS, Waiter
+from polysync_airflow.triggers.subscription import Pipeline, Subscription
 
-# A shorter interval would take calls from others, to save a second that nobody notices.
-MIN_INTERVAL_SECONDS: Final = 1.0
-# How many times closer together polls come around the expected end.
-DENSITY: Final = 4
-DURATIONS_KEPT: Final = 20
-DURATIONS_NEEDED: Final = 3
-# The smallest spread of a forecast, as a part of the expected duration.
-MIN_SPREAD: Final = 0.05
 # The host's clock may differ from AWS's, where only the host has recorded when an execution started.
 CLOCK_SKEW_SECONDS: Final = 300.0
+# Before all times at which an execution is polled together with others.
+NEXT: Final = 0.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """
+    A poll of one execution, or a listing that polls several executions of one pipeline.
+
+    :param pipeline: the pipeline to list; None to describe the execution.
+    """
+
+    subscriptions: Sequence[Subscription]
+    pipeline: Pipeline | None = None
+
+
+class Schedule:
+    """The subscriptions of a poller, by the times of their next polls."""
+
+    def __init__(self) -> None:
+        self.subscriptions: dict[int, Subscription] = {}
+        self._pipelines: dict[str, Pipeline] = {}
+        self._numbers = itertools.count()
+        # An entry is out of date if its subscription has another ``due``. Entries are pairs of numbers: the
+        # garbage collector does not track these, as it does tuples that hold other objects.
+        self._heap: list[tuple[float, int]] = []
+
+    def add(self, subscription: Subscription, now: float) -> None:
+        """Schedule the first poll of a subscription."""
+        arn = pipeline_arn_of(subscription.waiter.execution_arn)
+        pipeline = self._pipelines.get(arn) or Pipeline(arn)
+        due = first_poll(subscription.waiter, now, pipeline.next_poll)
+        subscription.number, subscription.pipeline = next(self._numbers), pipeline
+        subscription.earliest_poll = now + FIRST_POLL_DELAY_SECONDS
+        self.subscriptions[subscription.number] = subscription
+        self._pipelines[arn] = pipeline
+        pipeline.subscriptions.add(subscription)
+        self.poll_at(subscription, due, now)
+
+    def remove(self, subscription: Subscription) -> None:
+        """End a subscription, if it has not ended."""
+        if subscription.ended:
+            return
+        subscription.ended, pipeline = True, subscription.pipeline
+        del self.subscriptions[subscription.number]
+        pipeline.subscriptions.discard(subscription)
+        if not pipeline.subscriptions:
+            del self._pipelines[pipeline.arn]
+
+    def poll_at(self, subscription: Subscription, due: float, now: float) -> None:
+        """Schedule the next poll of a subscription, alone or together with others of its pipeline."""
+        self._put(subscription, due)
+        pipeline = subscription.pipeline
+        if pipeline.next_poll is None or pipeline.next_poll <= now or due < pipeline.next_poll:
+            pipeline.next_poll = due
+
+    def describe_next(self, subscription: Subscription) -> None:
+        """Schedule the description of a subscription's execution before all other polls."""
+        self._put(subscription, NEXT)
+
+    def _put(self, subscription: Subscription, due: float) -> None:
+        if not subscription.ended:
+            subscription.due = due
+            heapq.heappush(self._heap, (due, subscription.number))
+
+    def _first(self) -> Subscription | None:
+        while self._heap:
+            due, number = self._heap[0]
+            subscription = self.subscriptions.get(number)
+            if subscription and subscription.due == due:
+                return subscription
+            heapq.heappop(self._heap)
+        return None
+
+    @property
+    def next_due(self) -> float | None:
+        """When the next poll is due, in seconds since the epoch; None if none is scheduled."""
+        first = self._first()
+        return first.due if first else None
+
+    def next_job(self, now: float, *, can_list: bool) -> Job:
+        """
+        Return the next poll. Nothing changes until ``begin``.
+
+        :raises IndexError: no poll is scheduled.
+        """
+        first = self._first()
+        if first is None:
+            raise IndexError("no poll is scheduled")
+        pipeline = first.pipeline
+        if first.due == NEXT or not can_list or not pipeline.can_list:
+            return Job([first])
+        until = now + first.waiter.poll_interval
+        together = [first] + [
+            other
+            for other in pipeline.subscriptions
+            if other is not first
+            and other.due is not None
+            and NEXT < other.due <= until
+            and other.earliest_poll <= now
+        ]
+        # Two tasks may wait for the same execution.
+        executions = {subscription.waiter.execution_arn for subscription in together}
+        if pipeline.pages < len(executions):
+            return Job(together, pipeline)
+        return Job([first])
+
+    def begin(self, job: Job) -> None:
+        """Record that a poll runs: its subscriptions are not due until they are scheduled again."""
+        for subscription in job.subscriptions:
+            subscription.due = None
 
 
 def pipeline_arn_of(execution_arn: str) -> str:
-    """
-    Return the ARN of an execution's pipeline, which AWS accepts in place of its name.
-
-    :param execution_arn: the execution.
-    """
+    """Return the ARN of an execution's pipeline, which AWS accepts in place of its name."""
     return execution_arn.rpartition("/execution/")[0]
-
-
-@dataclass(slots=True)
-class Forecast:
-    """The durations of a pipeline's executions, and the poll interval that follows from them."""
-
-    _durations: tuple[float, ...] = ()
-    # The median duration, and how far the end may be from it.
-    _expected: tuple[float, float] | None = None
-
-    def add(self, seconds: float) -> None:
-        """
-        Add the duration of an execution that has succeeded.
-
-        :param seconds: its duration.
-        """
-        self._durations = (*self._durations, seconds)[-DURATIONS_KEPT:]
-        ordered = sorted(self._durations)
-        if len(ordered) >= DURATIONS_NEEDED:
-            median = ordered[len(ordered) // 2]
-            self._expected = median, max((ordered[-1] - ordered[0]) / 2, MIN_SPREAD * median)
-
-    def interval(self, age: float, poll_interval: float) -> float:
-        """
-        Return the seconds until the next poll.
-
-        :param age: seconds since the execution started.
-        :param poll_interval: the longest interval that its task allows, in seconds.
-        """
-        if self._expected is None:
-            return poll_interval
-        median, spread = self._expected
-        earliest, latest = median - spread, median + spread
-        # A long span is polled no more often in total than a short one.
-        dense = max(MIN_INTERVAL_SECONDS, poll_interval / DENSITY, spread / DENSITY)
-        if age > latest:
-            return poll_interval
-        if age < earliest:
-            return min(poll_interval, max(earliest - age, dense))
-        return min(poll_interval, dense)
-
-
-@dataclass(eq=False, slots=True)
-class Pipeline:
-    """
-    What a poller knows of a pipeline whose executions it polls.
-
-    :param arn: the pipeline.
-    :param subscriptions: the subscriptions to its executions.
-    :param forecast: from its executions that have succeeded; None before the first.
-    :param pages: the number of calls that the last listing took.
-    :param can_list: whether its executions can be listed.
-    :param next_poll: when one of its executions is polled next, in seconds since the epoch.
-    """
-
-    arn: str
-    subscriptions: set[Any] = field(default_factory=set)
-    forecast: Forecast | None = None
-    pages: int = 1
-    can_list: bool = True
-    next_poll: float | None = None
-
-    def schedule(self, due: float, now: float) -> None:
-        """
-        Record that one of its executions will be polled.
-
-        :param due: when, in seconds since the epoch.
-        :param now: seconds since the epoch.
-        """
-        if self.next_poll is None or self.next_poll <= now or due < self.next_poll:
-            self.next_poll = due
-
-    def add_duration(self, seconds: float) -> None:
-        """
-        Record the duration of an execution that has succeeded.
-
-        :param seconds: its duration.
-        """
-        self.forecast = self.forecast or Forecast()
-        self.forecast.add(seconds)
-
-    def interval(self, age: float, poll_interval: float) -> float:
-        """
-        Return the seconds until the next poll of one of its executions.
-
-        :param age: seconds since the execution started.
-        :param poll_interval: the longest interval that its task allows, in seconds.
-        """
-        return self.forecast.interval(age, poll_interval) if self.forecast else poll_interval
 
 
 def first_poll(waiter: Waiter, now: float, next_poll: float | None) -> float:
     """
     Return when an execution is polled first, in seconds since the epoch.
 
-    :param waiter: its wait.
-    :param now: seconds since the epoch.
     :param next_poll: when its pipeline is polled next; None if it is not polled yet.
     """
     earliest, interval = now + FIRST_POLL_DELAY_SECONDS, waiter.poll_interval
@@ -154,22 +164,8 @@ def first_poll(waiter: Waiter, now: float, next_poll: float | None) -> float:
     return max(earliest, min(due, waiter.deadline))
 
 
-def listing_is_cheaper(pages: int, due: int) -> bool:
-    """
-    Return whether to list a pipeline's executions rather than to describe each one.
-
-    :param pages: the number of calls that the last listing took.
-    :param due: the number of descriptions that a listing replaces.
-    """
-    return pages < due
-
-
 def list_created_after(waiters: Collection[Waiter]) -> datetime:
-    """
-    Return the creation time from which executions must be listed to find all that are awaited.
-
-    :param waiters: the waits.
-    """
+    """Return the creation time from which executions must be listed to find all that are awaited."""
     return min(_started_at(waiter) for waiter in waiters) - timedelta(seconds=1)
 
 

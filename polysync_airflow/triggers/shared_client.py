@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -75,9 +75,6 @@ class SharedClient:
 
     Its user calls ``read_connection`` when it is due. While the connection cannot be read, calls use what was
     read last: Airflow's API server may be restarted without any effect on polls.
-
-    :param connection_id: Airflow connection.
-    :param region_name: AWS region; None for the connection's own.
     """
 
     def __init__(self, connection_id: str, region_name: str | None) -> None:
@@ -125,26 +122,12 @@ class SharedClient:
             )
 
     def describe(self, execution_arn: str) -> ExecutionDescription | PolysyncError:
-        """
-        Describe an execution; return an error instead of raising it.
+        """Describe an execution; return an error instead of raising it."""
+        return self._result(lambda hook: hook.describe_pipeline_execution(execution_arn))
 
-        :param execution_arn: the execution.
-        """
-        try:
-            return self._call(lambda hook: hook.describe_pipeline_execution(execution_arn))
-        except PolysyncError as error:
-            return error
-
-    def list_steps(self, execution_arn: str) -> list[StepDescription] | PolysyncError:
-        """
-        List the steps of an execution; return an error instead of raising it.
-
-        :param execution_arn: the execution.
-        """
-        try:
-            return self._call(lambda hook: hook.list_pipeline_execution_steps(execution_arn))
-        except PolysyncError as error:
-            return error
+    def list_steps(self, execution_arn: str) -> Sequence[StepDescription] | PolysyncError:
+        """List the steps of an execution; return an error instead of raising it."""
+        return self._result(lambda hook: hook.list_pipeline_execution_steps(execution_arn))
 
     def list_executions(self, pipeline: str, since: datetime, wanted: Collection[str]) -> Listing:
         """
@@ -171,6 +154,12 @@ class SharedClient:
         except PolysyncError as error:
             return Listing(executions, pages, error)
         return Listing(executions, pages)
+
+    def _result(self, call: Callable[[PolysyncSageMakerHook], Result]) -> Result | PolysyncError:
+        try:
+            return self._call(call)
+        except PolysyncError as error:
+            return error
 
     def _call(self, call: Callable[[PolysyncSageMakerHook], Result]) -> Result:
         hook = self.hook
@@ -205,10 +194,13 @@ class SharedClient:
         return clock.monotonic() - self._read_at
 
     def _read(self) -> None:
-        error = self._try_to_read()
-        missing = error is not None and isinstance(error.__cause__, AirflowNotFoundException)
-        missing = missing and call_airflow(lambda: is_missing(self.key[0]))
-        self._read_at = clock.monotonic()
+        missing, error = False, None
+        try:
+            error = self._try_to_read()
+            if error and isinstance(error.__cause__, AirflowNotFoundException):
+                missing = call_airflow(lambda: is_missing(self.key[0]))
+        finally:
+            self._read_at = clock.monotonic()
         if not missing:
             self._missing_since = None
         elif self._missing_since is None:

@@ -1,17 +1,14 @@
-"""A trigger's subscription to a poller: the state of its wait, and the way into its event loop."""
+"""A trigger's subscription to a poller: the state of its wait, and the steps for the trigger."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from polysync_airflow.execution.steps.progress import Progress
 from polysync_airflow.execution.steps.rows import StepDescription
 from polysync_airflow.execution.waiter import Finish, LogLine, Wait, Waiter
-from polysync_airflow.triggers.schedule import Pipeline
-from polysync_airflow.triggers.shared_client import SharedClient
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +27,20 @@ class StepChanges:
 Step = Wait | Finish | StepChanges
 
 
-class Publisher(Protocol):
-    """The part of a poller that a subscriber uses."""
+@dataclass(eq=False, slots=True)
+class Pipeline:
+    """
+    What a poller knows of a pipeline while it polls executions of it.
 
-    client: SharedClient
+    :param pages: the number of calls that the last listing took.
+    :param next_poll: when one of its executions is polled next, in seconds since the epoch.
+    """
 
-    def unsubscribe(self, subscription: Subscription) -> None:
-        """End a subscription."""
+    arn: str
+    subscriptions: set[Subscription] = field(default_factory=set)
+    pages: int = 1
+    can_list: bool = True
+    next_poll: float | None = None
 
 
 # A triggerer may hold thousands of subscriptions, and the garbage collector goes through all of their objects
@@ -45,56 +49,40 @@ class Publisher(Protocol):
 @dataclass(eq=False, slots=True)
 class Subscription:
     """
-    One wait.
+    One wait. Its event loop only may use it.
 
-    :param waiter: the state of the wait.
-    :param poller: the poller.
-    :param loop: the subscriber's event loop.
     :param progress: when the steps are listed; None for never.
+    :param number: its place in the order of all subscriptions.
+    :param due: when it is polled next, in seconds since the epoch; None while a poll runs.
     """
 
     waiter: Waiter
-    poller: Publisher
-    loop: asyncio.AbstractEventLoop
     progress: Progress | None = None
     pipeline: Pipeline = field(init=False)
+    number: int = 0
     earliest_poll: float = 0.0
-    due: float = 0.0
+    due: float | None = None
     ended: bool = False
-    # Steps that came while nobody awaited one.
-    _steps: list[Step | BaseException] | None = None
+    _steps: tuple[Step | BaseException, ...] = ()
     _future: asyncio.Future[Step] | None = None
 
     def next_step(self) -> asyncio.Future[Step]:
-        """Return a future of the next step that has log lines, or the end. Call it in the event loop."""
-        self._future = future = self.loop.create_future()
-        if self._steps:
-            self._resolve(self._steps.pop(0))
+        """Return a future of the next step that has log lines, or the end."""
+        self._future = future = asyncio.get_running_loop().create_future()
+        self._deliver()
         return future
 
-    def send(self, step: Step | BaseException) -> bool:
-        """
-        Send a step to the subscriber, from any thread.
+    def send(self, step: Step | BaseException) -> None:
+        """Send a step, or an error of the poller, to the trigger."""
+        self._steps = (*self._steps, step)
+        self._deliver()
 
-        :param step: the step, or an error of the poller.
-        :return: False if the event loop is closed, so that no subscriber exists any more.
-        """
-        try:
-            self.loop.call_soon_threadsafe(self._receive, step)
-        except RuntimeError:
-            return False
-        return True
-
-    def _receive(self, step: Step | BaseException) -> None:
-        if self._future and not self._future.done():
-            self._resolve(step)
-        else:
-            self._steps = [*(self._steps or ()), step]
-
-    def _resolve(self, step: Step | BaseException) -> None:
-        future, self._future = self._future, None
-        if future is None:
+    def _deliver(self) -> None:
+        future = self._future
+        if not self._steps or future is None or future.done():
             return
+        (step, *later), self._future = self._steps, None
+        self._steps = tuple(later)
         if isinstance(step, BaseException):
             future.set_exception(step)
         else:

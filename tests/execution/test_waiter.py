@@ -1,22 +1,20 @@
-"""The decision core of a wait: intervals, backoff, deadlines and log lines."""
+"""The decision core of a wait: intervals, backoff, deadlines, log lines and events."""
 
 from __future__ import annotations
 
+import logging
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from polysync_airflow.exceptions import SageMakerApiError
-from polysync_airflow.execution.models import ExecutionDescription
-from polysync_airflow.execution.waiter import (
-    FIRST_POLL_DELAY_SECONDS,
-    MAX_BACKOFF_SECONDS,
-    Finish,
-    Wait,
-    Waiter,
-)
+from polysync_airflow.exceptions import CredentialsError, PolysyncError, SageMakerApiError
+from polysync_airflow.execution.models import ExecutionDescription, ExecutionEvent
+from polysync_airflow.execution.waiter import Finish, LogLine, Wait, Waiter
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/churn/execution/abcdefghijkl"
+LABEL = f"Pipeline churn, execution {ARN}"
+CREATED = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def make_waiter(**fields: Any) -> Waiter:
@@ -33,120 +31,294 @@ def make_waiter(**fields: Any) -> Waiter:
     )
 
 
-def described(status: str) -> ExecutionDescription:
+def described(status: str, **members: Any) -> ExecutionDescription:
     """Return a DescribePipelineExecution response with a status."""
     return ExecutionDescription.model_validate(
-        {"PipelineExecutionArn": ARN, "PipelineExecutionStatus": status}
+        {"PipelineExecutionArn": ARN, "PipelineExecutionStatus": status, **members}
     )
 
 
-def api_error(permanent: bool = False, message: str = "Rate exceeded") -> SageMakerApiError:
+def api_error(
+    permanent: bool = False, message: str = "no", code: str = "InternalFailure"
+) -> SageMakerApiError:
     """Return the error of a failed poll."""
-    return SageMakerApiError(
-        message, error_code="ThrottlingException", operation="Describe", permanent=permanent
-    )
+    return SageMakerApiError(message, error_code=code, operation="Describe", permanent=permanent)
 
 
-@pytest.mark.parametrize(("interval", "first"), [(1, FIRST_POLL_DELAY_SECONDS), (30, 30), (600, 600)])
-def test_first_poll_is_not_within_the_first_seconds(interval: float, first: float) -> None:
-    """The first poll is delayed: the scheduler may fail a task that resumes right after its deferral."""
-    assert make_waiter(poll_interval=interval).first_wait(0).seconds == first
+def throttled() -> SageMakerApiError:
+    """Return the error of a poll that AWS has throttled."""
+    return api_error(code="ThrottlingException", message="Rate exceeded")
 
 
-def test_no_sleep_lasts_longer_than_the_deadline() -> None:
-    """The last poll is at the deadline, even if the poll interval ends later."""
-    step = make_waiter(poll_interval=600).decide(described("Executing"), 3300)
+def after(waiter: Waiter, *responses: ExecutionDescription | PolysyncError, now: float = 100) -> Wait:
+    """Return the instruction after polls that do not end the wait."""
+    before = Wait(0, waiter)
+    for response in responses:
+        step = before.waiter.decide(response, now)
+        assert isinstance(step, Wait)
+        before = step
+    return before
 
-    assert isinstance(step, Wait)
-    assert step.seconds == 300
+
+def end_of(
+    waiter: Waiter, response: ExecutionDescription | PolysyncError, now: float = 100
+) -> ExecutionEvent:
+    """Return the event of a poll that ends the wait."""
+    step = waiter.decide(response, now)
+    assert isinstance(step, Finish)
+    return step.event
+
+
+# ---- when the next poll comes
 
 
 @pytest.mark.parametrize(
-    ("status", "outcome"), [("Executing", "timed_out"), ("Succeeded", "ended"), ("New", "timed_out")]
+    ("interval", "now", "first"),
+    [
+        (1, 0, 5),
+        (30, 0, 30),
+        (600, 0, 600),
+        # At the deadline at the latest, but not within the first seconds.
+        (600, 3500, 100),
+        (600, 3598, 5),
+        (600, 9999, 5),
+    ],
 )
-def test_last_poll_at_the_deadline_decides(status: str, outcome: str) -> None:
-    """An execution that ended in time counts as ended, even if only the last poll shows its end."""
-    step = make_waiter().decide(described(status), 3600)
+def test_first_poll_is_not_within_the_first_seconds(interval: float, now: float, first: float) -> None:
+    """The first poll is delayed: the scheduler may fail a task that resumes right after its deferral."""
+    waiter = make_waiter(poll_interval=interval)
 
-    assert isinstance(step, Finish)
-    assert step.event.outcome == outcome
-
-
-def test_failed_polls_back_off_until_one_succeeds() -> None:
-    """Intervals double up to the maximum, one warning is logged, and a successful poll resets the backoff."""
-    step = make_waiter().first_wait(0)
-    sleeps, warnings = [], 0
-    for _ in range(7):
-        next_step = step.waiter.decide(api_error(), 100)
-        assert isinstance(next_step, Wait)
-        sleeps.append(next_step.seconds)
-        warnings += len(next_step.log_lines)
-        step = next_step
-    recovered = step.waiter.decide(described("Executing"), 200)
-
-    assert sleeps == [
-        30,
-        60,
-        120,
-        240,
-        MAX_BACKOFF_SECONDS,
-        MAX_BACKOFF_SECONDS,
-        MAX_BACKOFF_SECONDS,
-    ]
-    assert warnings == 1
-    assert isinstance(recovered, Wait)
-    assert recovered.seconds == 30
-    assert any("polls succeed again" in line.text for line in recovered.log_lines)
+    assert waiter.first_wait(now) == Wait(first, waiter)
 
 
-def test_backoff_is_not_shorter_than_the_poll_interval() -> None:
-    """A poll interval above the maximum backoff is used unchanged."""
-    step = make_waiter(poll_interval=900).decide(api_error(), 0)
-
-    assert isinstance(step, Wait)
-    assert step.seconds == 900
+THROTTLED_OFTEN = [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]
 
 
-def test_permanent_error_ends_the_wait() -> None:
-    """A permanent error ends the wait at once, and the event has its message, error code and operation."""
-    step = make_waiter().decide(api_error(permanent=True, message="not you"), 10)
+@pytest.mark.parametrize(
+    ("fields", "error", "seconds"),
+    [
+        ({}, api_error(), [30, 60, 120, 240, 300, 300]),
+        # An interval above the longest backoff is used unchanged.
+        ({"poll_interval": 900}, api_error(), [900, 900]),
+        ({"poll_interval": 1}, api_error(), THROTTLED_OFTEN),
+        # Without a rate limiter, throttling is an error like others.
+        ({}, throttled(), [30, 60, 120, 240, 300, 300]),
+        # With one, which has slowed down all calls, a throttled poll is repeated soon.
+        ({"rate_limited": True}, throttled(), THROTTLED_OFTEN),
+        ({"rate_limited": True, "poll_interval": 900}, throttled(), THROTTLED_OFTEN),
+        ({"rate_limited": True}, api_error(), [30, 60, 120, 240, 300, 300]),
+        ({"rate_limited": True}, CredentialsError("expired", permanent=False), [30, 60]),
+        # Failures without end make no number too large.
+        ({"consecutive_failures": 10_000}, api_error(), [300]),
+        ({"consecutive_failures": 10_000, "rate_limited": True}, throttled(), [300]),
+    ],
+)
+def test_failed_polls_back_off(fields: dict[str, Any], error: PolysyncError, seconds: list[float]) -> None:
+    """The seconds double up to a maximum."""
+    waiter, seen = make_waiter(**fields), []
+    for _ in seconds:
+        step = after(waiter, error)
+        seen.append(step.seconds)
+        waiter = step.waiter
 
-    assert isinstance(step, Finish)
-    assert (step.event.outcome, step.event.message) == ("refused", "not you")
-    assert (step.event.error_code, step.event.operation) == ("ThrottlingException", "Describe")
+    assert seen == seconds
+
+
+@pytest.mark.parametrize("response", [described("Executing"), described("New"), api_error(), throttled()])
+@pytest.mark.parametrize(("now", "seconds"), [(3000, 600), (3300, 300), (3599.5, 0.5)])
+def test_no_sleep_lasts_longer_than_the_deadline(response: Any, now: float, seconds: float) -> None:
+    """The last poll is at the deadline, even if the interval or the backoff ends later."""
+    assert after(make_waiter(poll_interval=600), response, now=now).seconds == seconds
+
+
+def test_polls_have_their_interval() -> None:
+    """Whether the status has changed or not."""
+    first = after(make_waiter(), described("Executing"))
+    second = after(first.waiter, described("Executing"))
+
+    assert (first.seconds, second.seconds) == (30, 30)
+
+
+# ---- the state of the wait, and the log
+
+
+def test_first_status_is_logged() -> None:
+    """The line says after how many seconds, and names pipeline and execution."""
+    step = after(make_waiter(since=40), described("Executing", CreationTime=CREATED), now=100.6)
+
+    assert step.log_lines == (LogLine(logging.INFO, f"Executing after 61 s: {LABEL}"),)
+    assert step.waiter == make_waiter(since=40, last_status="Executing", started_at=CREATED)
+
+
+def test_change_of_the_status_is_logged() -> None:
+    """The line has both statuses; an execution is named without its pipeline if only the ARN is known."""
+    before = make_waiter(last_status="Executing", started_at=CREATED, pipeline_name=None)
+    step = after(before, described("Stopping"))
+
+    assert step.log_lines == (LogLine(logging.INFO, f"Executing -> Stopping after 100 s: Execution {ARN}"),)
+    # A listing may lack the time of creation.
+    assert step.waiter == make_waiter(last_status="Stopping", started_at=CREATED, pipeline_name=None)
+
+
+def test_same_status_changes_nothing() -> None:
+    """By far the most frequent case makes no new state and no line."""
+    waiter = make_waiter(last_status="Executing", started_at=CREATED)
+    later = described("Executing", CreationTime=CREATED + timedelta(seconds=1))
+
+    step = after(waiter, later)
+
+    assert step == Wait(30, waiter)
+    assert step.waiter is waiter
+
+
+def test_unknown_status_is_warned_of_once() -> None:
+    """The wait goes on; another unknown status is another warning."""
+    step = after(make_waiter(), described("New"))
+    known = after(step.waiter, described("Executing"))
+    again = after(known.waiter, described("New"))
+    other = after(again.waiter, described("Newer"))
+
+    assert [line.level for line in step.log_lines] == [logging.INFO, logging.WARNING]
+    assert step.log_lines[1].text == (
+        f"{LABEL}: status 'New' is unknown to this version; the wait goes on, until the timeout at the latest."
+    )
+    assert known.waiter.warned_statuses == {"New"}
+    assert [len(each.log_lines) for each in (known, again, other)] == [1, 1, 2]
+    assert other.waiter.warned_statuses == {"New", "Newer"}
 
 
 def test_each_new_error_is_logged_once() -> None:
     """Another error is logged, and a repetition of the same error is not."""
-    first = make_waiter().decide(api_error(message="A"), 0)
-    assert isinstance(first, Wait)
-    same = first.waiter.decide(api_error(message="A"), 30)
-    assert isinstance(same, Wait)
-    other = same.waiter.decide(api_error(message="B"), 60)
+    first = after(make_waiter(), api_error(message="A"))
+    same = after(first.waiter, api_error(message="A"))
+    other = after(same.waiter, api_error(message="B"))
 
-    assert [len(step.log_lines) for step in (first, same, other)] == [1, 0, 1]
-
-
-def test_same_status_after_an_error_is_logged() -> None:
-    """A successful poll after an error is logged and resets the error, even if the status is the same."""
-    before = make_waiter().decide(described("Executing"), 1.0)
-    assert isinstance(before, Wait)
-    failed = before.waiter.decide(api_error(), 2.0)
-    assert isinstance(failed, Wait)
-
-    recovered = failed.waiter.decide(described("Executing"), 3.0)
-
-    assert isinstance(recovered, Wait)
-    assert (recovered.waiter.consecutive_failures, recovered.waiter.last_error) == (0, None)
-    assert ["polls succeed again" in line.text for line in recovered.log_lines] == [True]
+    assert first.log_lines == (LogLine(logging.WARNING, f"{LABEL}: poll failed, retrying: A"),)
+    assert (same.log_lines, len(other.log_lines)) == ((), 1)
+    assert first.waiter == make_waiter(consecutive_failures=1, last_error="A")
+    assert other.waiter == make_waiter(consecutive_failures=3, last_error="B")
 
 
-def test_same_status_at_the_deadline_ends_the_wait() -> None:
-    """The deadline ends the wait, even if the status has not changed since the poll before."""
-    before = make_waiter().decide(described("Executing"), 1.0)
-    assert isinstance(before, Wait)
+@pytest.mark.parametrize("status", ["Executing", "Stopping"])
+def test_successful_poll_resets_the_backoff(status: str) -> None:
+    """It is logged, even if the status is the same as before the errors."""
+    failed = after(make_waiter(last_status="Executing"), api_error(), api_error())
 
-    end = before.waiter.decide(described("Executing"), before.waiter.deadline)
+    recovered = after(failed.waiter, described(status))
 
-    assert isinstance(end, Finish)
-    assert end.event.outcome == "timed_out"
+    assert recovered.seconds == 30
+    assert recovered.waiter == make_waiter(last_status=status)
+    assert recovered.log_lines[0] == LogLine(logging.INFO, f"{LABEL}: polls succeed again.")
+    assert len(recovered.log_lines) == (1 if status == "Executing" else 2)
+
+
+# ---- the end
+
+
+def test_ended_execution_ends_the_wait() -> None:
+    """The event has all that is known, and the last status is logged."""
+    step = make_waiter(last_status="Executing").decide(
+        described(
+            "Failed",
+            FailureReason="no data",
+            CreationTime=CREATED,
+            LastModifiedTime=CREATED + timedelta(seconds=9),
+        ),
+        100,
+    )
+
+    assert step == Finish(
+        ExecutionEvent(
+            outcome="ended",
+            execution_arn=ARN,
+            pipeline_name="churn",
+            status="Failed",
+            message="no data",
+            error_code=None,
+            operation=None,
+            started_at=CREATED,
+            ended_at=CREATED + timedelta(seconds=9),
+            attempt=0,
+            attempt_started_at=None,
+        ),
+        (LogLine(logging.INFO, f"Executing -> Failed after 100 s: {LABEL}"),),
+    )
+
+
+@pytest.mark.parametrize("status", ["Succeeded", "Stopped", "CompletedWithFailures"])
+def test_all_ends_end_the_wait(status: str) -> None:
+    """Also that of an execution whose status has been seen before, by another wait."""
+    assert end_of(make_waiter(last_status="Executing"), described(status)).status == status
+
+
+def test_event_of_a_resumed_execution_has_its_attempt() -> None:
+    """The attempt began when the wait did."""
+    event = end_of(make_waiter(since=60, attempt=2), described("Succeeded"))
+
+    assert (event.attempt, event.attempt_started_at) == (2, datetime.fromtimestamp(60, UTC))
+    assert event.message is None
+
+
+@pytest.mark.parametrize(
+    ("response", "now", "outcome"),
+    [
+        (described("Executing"), 3599.9, None),
+        (described("Executing"), 3600, "timed_out"),
+        (described("New"), 3600, "timed_out"),
+        (described("Succeeded"), 3600, "ended"),
+        (described("Succeeded"), 9999, "ended"),
+        (api_error(), 3599.9, None),
+        (api_error(), 3600, "timed_out"),
+        (api_error(permanent=True), 3600, "refused"),
+    ],
+)
+@pytest.mark.parametrize("before", [None, "Executing"])
+def test_last_poll_at_the_deadline_decides(
+    response: Any, now: float, outcome: str | None, before: str | None
+) -> None:
+    """An execution that ended in time counts as ended, even if only the last poll shows its end."""
+    step = make_waiter(last_status=before).decide(response, now)
+
+    assert (step.event.outcome if isinstance(step, Finish) else None) == outcome
+
+
+def test_event_at_the_deadline_says_the_limit() -> None:
+    """It counts from the beginning of the wait, not from the poll. An ``execution_timeout`` ends it alike."""
+    waiter = make_waiter(since=100, last_status="Executing", started_at=CREATED)
+    limit = "the limit of 3500 s (timeout or execution_timeout) was reached"
+
+    event = end_of(waiter, described("Executing", FailureReason="x", LastModifiedTime=CREATED), 3600)
+
+    assert event == waiter.time_out().event
+    assert (event.outcome, event.message, event.status) == ("timed_out", limit, "Executing")
+    assert (event.started_at, event.ended_at, event.error_code) == (CREATED, None, None)
+    failed = end_of(waiter, api_error(), 3600)
+    assert failed.message == f"{limit}; the last poll failed: no"
+    assert (failed.error_code, failed.operation) == ("InternalFailure", "Describe")
+
+
+def test_last_line_before_a_timeout_is_that_of_the_last_status() -> None:
+    """What the last poll shows is logged, although it does not matter any more."""
+    step = make_waiter().decide(described("Executing"), 3600)
+
+    assert [line.text for line in step.log_lines] == [f"Executing after 3600 s: {LABEL}"]
+
+
+def test_permanent_error_ends_the_wait() -> None:
+    """A permanent error ends the wait at once, and the event has its message, error code and operation."""
+    event = end_of(make_waiter(last_status="Executing"), api_error(permanent=True, message="not you"))
+
+    assert (event.outcome, event.message, event.status) == ("refused", "not you", "Executing")
+    assert (event.error_code, event.operation, event.ended_at) == ("InternalFailure", "Describe", None)
+
+
+def test_error_that_is_not_of_aws_has_no_code() -> None:
+    """For example, the connection was deleted."""
+    event = end_of(make_waiter(), CredentialsError("gone"))
+
+    assert (event.outcome, event.message, event.error_code, event.operation) == (
+        "refused",
+        "gone",
+        None,
+        None,
+    )

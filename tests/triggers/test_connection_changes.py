@@ -15,12 +15,13 @@ from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import ConnectionResult, ErrorResponse, GetConnection
 
+from polysync_airflow import airflow_compat
 from polysync_airflow.aws import rate_limiter
 from polysync_airflow.aws.rate_limiter import RateLimiter, rate_limiter_for
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import CredentialsError
 from polysync_airflow.operators import PolysyncStartPipelineOperator
-from polysync_airflow.triggers import registry
+from polysync_airflow.triggers import poller
 from polysync_airflow.triggers.shared_client import SharedClient
 from tests.conftest import connection
 from tests.tasks import EmulatedTime, run_task
@@ -220,14 +221,14 @@ def test_all_waits_share_one_read_and_one_client(
     clients: list[Any] = []
     for seconds in (100, 400):
         emulated_time.after(
-            seconds, lambda: clients.append(registry._POLLERS["polysync_default", None].client.hook.conn)
+            seconds, lambda: clients.append(next(iter(poller._POLLERS.values())).client.hook.conn)
         )
 
     events = all_events([make_trigger(arn, emulated_time.time()) for arn in arns], gate)
 
     assert [event[0]["status"] for event in events] == 200 * ["Succeeded"]
     assert 20 <= len(supervisor.threads) <= 32
-    assert all(name.startswith("polysync-poll") for name in supervisor.threads)
+    assert "MainThread" not in supervisor.threads
     assert clients[0] is clients[1]
 
 
@@ -273,6 +274,38 @@ def test_slow_read_delays_no_poll(
     assert not isinstance(response, Exception)
     responded.set()
     thread.join()
+
+
+def test_hung_read_has_a_time_limit_and_leaves_no_thread_of_the_pool(
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+    supervisor: Supervisor,
+    gate: threading.Event,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A read that Airflow never answers ends no wait, and keeps neither a pool nor the process alive."""
+    monkeypatch.setattr(airflow_compat.supervisor, "TIMEOUT_SECONDS", 0.2)
+    (arn,) = start_supervised_executions(emulator, supervisor, 1)
+    hung, released = list[threading.Thread](), threading.Event()
+
+    def hang_once() -> None:
+        if not hung:
+            hung.append(threading.current_thread())
+            released.wait(20)
+
+    emulated_time.after(100, lambda: setattr(supervisor, "before", hang_once))
+
+    ((event,),) = all_events([make_trigger(arn, emulated_time.time())], gate)
+
+    assert event["status"] == "Succeeded"
+    for each in threading.enumerate():
+        if each.name.startswith("polysync-poll"):
+            each.join(10)
+            assert not each.is_alive()
+    (thread,) = hung
+    assert (thread.is_alive(), thread.daemon) == (True, True)
+    released.set()
+    thread.join(10)
 
 
 def test_task_fails_with_an_error_that_names_the_deleted_connection(

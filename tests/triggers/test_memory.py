@@ -11,7 +11,7 @@ import pytest
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.execution.waiter import LogLine, Wait
-from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger, poller, registry
+from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger, poller
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/{}/execution/e{:011d}"
 
@@ -49,7 +49,7 @@ def test_a_wait_keeps_few_objects() -> None:
     async def count_objects() -> int:
         tasks = [asyncio.create_task(run(count))]
         await asyncio.sleep(0)
-        subscriptions = registry._POLLERS["polysync_default", None]._subscriptions
+        subscriptions = next(iter(poller._POLLERS.values()))._schedule.subscriptions
         await wait_for_size(subscriptions, 1)
         gc.collect()
         before = len(gc.get_objects())
@@ -72,7 +72,7 @@ def test_no_object_of_a_wait_is_left() -> None:
     async def count_objects() -> list[int]:
         last = asyncio.create_task(run(count))
         await asyncio.sleep(0)
-        subscriptions = registry._POLLERS["polysync_default", None]._subscriptions
+        subscriptions = next(iter(poller._POLLERS.values()))._schedule.subscriptions
         counts = []
         for _ in range(3):
             tasks = [asyncio.create_task(run(number)) for number in range(count)]
@@ -93,31 +93,6 @@ def test_no_object_of_a_wait_is_left() -> None:
     counts = asyncio.run(count_objects())
 
     assert counts[-1] - counts[0] < count / 10
-
-
-def test_pipelines_that_are_not_polled_any_more_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A poller that lives for months does not keep every pipeline that it has polled, only some for their forecasts."""
-    monkeypatch.setattr(poller, "MAX_PIPELINES", 3)
-
-    async def names_at_the_end() -> list[str]:
-        last = asyncio.create_task(run(0))
-        await asyncio.sleep(0)
-        user = registry._POLLERS["polysync_default", None]
-        for number in range(10):
-            task = asyncio.create_task(run(0, f"pipeline-{number}"))
-            await wait_for_size(user._subscriptions, 2)
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-            await wait_for_size(user._subscriptions, 1)
-        names = [arn.rpartition("/")[2] for arn in user._pipelines]
-        last.cancel()
-        await asyncio.gather(last, return_exceptions=True)
-        return names
-
-    names = asyncio.run(names_at_the_end())
-
-    assert len(names) <= 3
-    assert {"fanout", "pipeline-9"} <= set(names)
 
 
 @pytest.mark.skipif(not CAPABILITIES.task_sdk, reason="the loggers of Airflow 2 keep what pytest captures")

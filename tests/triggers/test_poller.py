@@ -14,12 +14,7 @@ import pytest
 
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.hooks import PolysyncSageMakerHook
-from polysync_airflow.triggers import (
-    PolysyncPipelineExecutionTrigger,
-    registry,
-    schedule,
-    shared_client,
-)
+from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger, poller, schedule, shared_client
 from polysync_airflow.triggers.shared_client import SharedClient
 from tests.conftest import connection
 from tests.fakes.log_capture import capture_logs
@@ -217,41 +212,6 @@ def test_unexpected_error_of_a_call_fails_only_its_waits(
     assert events[3][0]["status"] == "Succeeded"
 
 
-def test_unexpected_error_of_the_schedule_fails_the_current_waits_only(
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    gate: threading.Event,
-) -> None:
-    """After a bug in the schedule's thread, the current waits fail, and later waits are polled."""
-    first, second, later = start_executions(emulator, 3)
-
-    def fail() -> None:
-        raise ZeroDivisionError("a bug")
-
-    async def run_waits() -> list[Any]:
-        first_wait = asyncio.create_task(events_of(make_trigger(first, emulated_time.time())))
-        await asyncio.sleep(0.05)
-        waiter = make_trigger(second, emulated_time.time())._waiter()
-        subscription: Any = registry.subscribe("polysync_default", None, waiter)
-        subscription.poller._messages.put(fail)
-        await asyncio.wait([first_wait], timeout=10)
-        # Until the second wait unsubscribes, the poller in which the error occurred is in use.
-        later_wait = asyncio.create_task(events_of(make_trigger(later, emulated_time.time())))
-        await asyncio.sleep(0.05)
-        gate.set()
-        async with asyncio.timeout(30):
-            waits = (first_wait, subscription.next_step(), later_wait)
-            results = await asyncio.gather(*waits, return_exceptions=True)
-        subscription.poller.unsubscribe(subscription)
-        return [*results]
-
-    *errors_of_waits, (event,) = asyncio.run(run_waits())
-
-    assert [type(error) for error in errors_of_waits] == 2 * [ZeroDivisionError]
-    assert event["status"] == "Succeeded"
-    assert registry._POLLERS == {}
-
-
 def test_rotated_key_is_used_by_running_waits(
     emulator: EmulatorServer,
     emulated_time: EmulatedTime,
@@ -299,7 +259,7 @@ def test_poller_ends_with_its_last_wait(
         (event,) = all_events([make_trigger(arn, emulated_time.time())], gate)
         assert event[0]["status"] == "Succeeded"
 
-        assert registry._POLLERS == {}
+        assert poller._POLLERS == {}
         deadline = time.monotonic() + 10
         while any(re.match("polysync-poll", thread.name) for thread in threading.enumerate()):
             assert time.monotonic() < deadline
@@ -327,40 +287,6 @@ def test_cancelled_wait_does_not_affect_the_others(
     assert [event[0]["status"] for event in others] == ["Succeeded", "Succeeded"]
     described = {call["request"]["PipelineExecutionArn"] for call in emulator.control.calls(DESCRIBE)}
     assert arns[0] not in described
-
-
-def test_closed_event_loop_does_not_affect_other_loops(
-    emulator: EmulatorServer, emulated_time: EmulatedTime, gate: threading.Event
-) -> None:
-    """A subscription whose event loop was closed is dropped; the waits of other loops go on."""
-    abandoned, awaited = start_executions(emulator, 2)
-    subscribed = threading.Event()
-
-    def other_loop() -> None:
-        loop = asyncio.new_event_loop()
-
-        async def begin() -> None:
-            events = make_trigger(abandoned, emulated_time.time()).run()
-            references.append(events)
-            asyncio.ensure_future(anext(events))  # noqa: RUF006 # never awaited, as the loop is closed
-            await asyncio.sleep(0.05)
-
-        loop.run_until_complete(begin())
-        loop.close()
-        subscribed.set()
-
-    # Without a reference, the generator would end its subscription.
-    references: list[Any] = []
-    thread = threading.Thread(target=other_loop)
-    thread.start()
-    assert subscribed.wait(10)
-    thread.join()
-
-    (event,) = all_events([make_trigger(awaited, emulated_time.time())], gate)
-
-    assert event[0]["status"] == "Succeeded"
-    # The abandoned subscription does not keep the poller.
-    assert registry._POLLERS == {}
 
 
 def test_shared_client_has_a_connection_for_each_thread(emulator: EmulatorServer) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -12,22 +14,50 @@ from hypothesis import strategies as st
 from polysync_airflow.execution.waiter import FIRST_POLL_DELAY_SECONDS, Waiter
 from polysync_airflow.triggers.schedule import (
     CLOCK_SKEW_SECONDS,
-    MIN_INTERVAL_SECONDS,
-    Forecast,
-    Pipeline,
+    Job,
+    Schedule,
     first_poll,
     list_created_after,
-    listing_is_cheaper,
     pipeline_arn_of,
 )
+from polysync_airflow.triggers.subscription import Subscription
 
 NOW = 1_750_000_000.0
+EARLIEST = NOW + FIRST_POLL_DELAY_SECONDS
 
 
-def make_waiter(name: str = "fanout", poll_interval: float = 30, deadline: float = NOW + 7200) -> Waiter:
+def make_waiter(
+    name: str = "fanout",
+    poll_interval: float = 30,
+    deadline: float = NOW + 7200,
+    execution: str = "abcdefghijkl",
+) -> Waiter:
     """Return the state of a wait that has just begun."""
-    arn = f"arn:aws:sagemaker:us-east-1:123456789012:pipeline/{name}/execution/abcdefghijkl"
+    arn = f"arn:aws:sagemaker:us-east-1:123456789012:pipeline/{name}/execution/{execution}"
     return Waiter(arn, name, poll_interval, NOW, deadline)
+
+
+def scheduled(
+    dues: Sequence[float], *, name: str = "fanout", executions: str = "abcdef"
+) -> tuple[Schedule, list[Subscription]]:
+    """Return a schedule with subscriptions to executions of one pipeline, polled at these times after NOW."""
+    schedule, subscriptions = Schedule(), []
+    for due, execution in zip(dues, executions, strict=False):
+        subscription = Subscription(make_waiter(name, execution=execution))
+        schedule.add(subscription, NOW - 60)
+        schedule.poll_at(subscription, NOW + due, NOW - 60)
+        subscriptions.append(subscription)
+    return schedule, subscriptions
+
+
+def begun(schedule: Schedule, *, can_list: bool = True, now: float = NOW) -> Job:
+    """Begin the next poll, and return it."""
+    job = schedule.next_job(now, can_list=can_list)
+    schedule.begin(job)
+    return job
+
+
+# ---- the first poll
 
 
 def test_first_polls_of_many_pipelines_are_spread_over_the_interval() -> None:
@@ -46,82 +76,237 @@ def test_first_polls_are_spread_even_with_a_short_interval() -> None:
     polls = {first_poll(make_waiter(f"pipeline-{n}", poll_interval=2), NOW, None) - NOW for n in range(100)}
 
     assert len(polls) > 90
+    assert max(polls) > 2 * FIRST_POLL_DELAY_SECONDS - 1
     assert max(polls) <= 2 * FIRST_POLL_DELAY_SECONDS
 
 
-@given(st.floats(-1000, 1000), st.floats(1, 600))
-def test_new_execution_is_polled_together_with_its_pipeline(offset: float, interval: float) -> None:
-    """If its pipeline is polled already, an execution is polled first in one of the pipeline's polls.
+@pytest.mark.parametrize(
+    ("next_poll", "interval", "first"),
+    [
+        # In the pipeline's next poll, if that is not too early.
+        (5, 30, 5),
+        (20, 30, 20),
+        # One interval after the earliest time at the latest.
+        (35, 30, 35),
+        (50, 30, 35),
+        # In a later poll of the pipeline, if the next one is too early, or over.
+        (4, 30, 34),
+        (4, 1, 5),
+        (3, 2, 5),
+        (2, 2, 6),
+        (-100, 30, 20),
+    ],
+)
+def test_new_execution_is_polled_together_with_its_pipeline(
+    next_poll: float, interval: float, first: float
+) -> None:
+    """If its pipeline is polled already, an execution is polled first in one of the pipeline's polls."""
+    assert first_poll(make_waiter(poll_interval=interval), NOW, NOW + next_poll) == NOW + first
 
-    That poll is never before the delay of the first poll, and at most one interval after it.
-    """
+
+@given(st.floats(-1000, 1000), st.floats(1, 600))
+def test_first_poll_is_within_an_interval(offset: float, interval: float) -> None:
+    """It is never before the delay of the first poll, and at most one interval after it."""
     due = first_poll(make_waiter(poll_interval=interval), NOW, NOW + offset)
 
-    assert NOW + FIRST_POLL_DELAY_SECONDS <= due <= NOW + FIRST_POLL_DELAY_SECONDS + interval
-    polls_later = (due - NOW - offset) / interval
-    assert due == NOW + FIRST_POLL_DELAY_SECONDS + interval or polls_later == pytest.approx(
-        round(polls_later), abs=1e-3
-    )
+    assert EARLIEST <= due <= EARLIEST + interval
 
 
 def test_first_poll_is_at_the_deadline_at_the_latest() -> None:
     """A deadline before the next poll brings the first poll forward, but not before the delay of the first poll."""
     assert first_poll(make_waiter(deadline=NOW + 8), NOW, NOW + 20) == NOW + 8
-    assert first_poll(make_waiter(deadline=NOW - 100), NOW, None) == NOW + FIRST_POLL_DELAY_SECONDS
+    assert first_poll(make_waiter(deadline=NOW - 100), NOW, None) == EARLIEST
+
+
+def test_a_new_subscription_is_due_at_its_first_poll() -> None:
+    """The second execution of a pipeline joins the poll of the first one."""
+    schedule, first, second = Schedule(), Subscription(make_waiter()), Subscription(make_waiter())
+    schedule.add(first, NOW)
+    schedule.add(second, NOW + 1)
+
+    assert first.due == first_poll(first.waiter, NOW, None)
+    assert second.due == max(first.due, EARLIEST + 1) == schedule.next_due
+    assert first.pipeline is second.pipeline
+    assert first.pipeline.next_poll == first.due
+
+
+def test_next_poll_of_a_pipeline_is_the_earliest_in_the_future() -> None:
+    """Later polls do not move it; a poll in the past, or now, is replaced."""
+    schedule, (subscription,) = scheduled([10])
+    pipeline, seen = subscription.pipeline, []
+    for due, now in ((20, 0), (5, 0), (40, 4), (40, 5), (50, 6), (60, 41)):
+        schedule.poll_at(subscription, NOW + due, NOW + now)
+        seen.append((pipeline.next_poll or 0) - NOW)
+
+    assert seen == [20, 5, 5, 40, 40, 60]
+
+
+# ---- the order
+
+
+def test_polls_come_by_their_due_times() -> None:
+    """The earliest poll is first; of polls that are due at the same time, that of the older subscription."""
+    schedule, (a, b, c) = scheduled([3, 1, 1])
+
+    jobs = [begun(schedule, can_list=False) for _ in range(3)]
+
+    assert [job.subscriptions for job in jobs] == [[b], [c], [a]]
+    assert [job.pipeline for job in jobs] == [None, None, None]
+    assert schedule.next_due is None
+    with pytest.raises(IndexError, match=r"^no poll is scheduled$"):
+        schedule.next_job(NOW, can_list=True)
+
+
+def test_a_poll_that_did_not_begin_is_still_due() -> None:
+    """If no thread can be started, the same poll comes again."""
+    schedule, (a,) = scheduled([1])
+
+    assert schedule.next_job(NOW, can_list=True) == schedule.next_job(NOW, can_list=True) == Job([a])
+    assert schedule.next_due == NOW + 1
+
+
+def test_the_last_due_time_counts() -> None:
+    """A subscription that is scheduled again is polled once, at its new time."""
+    schedule, (a, b) = scheduled([1, 2])
+    schedule.poll_at(a, NOW + 3, NOW)
+
+    assert begun(schedule, can_list=False).subscriptions == [b]
+    assert schedule.next_due == NOW + 3
+    assert begun(schedule, can_list=False).subscriptions == [a]
+    assert schedule.next_due is None
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_a_subscription_that_has_ended_is_not_polled(running: bool) -> None:
+    """Neither at its due time, nor because a poll that was running has ended."""
+    schedule, (a, b) = scheduled([1, 2])
+    if running:
+        begun(schedule, can_list=False)
+    schedule.remove(a)
+    schedule.remove(a)
+    schedule.poll_at(a, NOW + 1, NOW)
+    schedule.describe_next(a)
+
+    assert a.ended
+    assert list(schedule.subscriptions.values()) == [b]
+    assert begun(schedule, can_list=False).subscriptions == [b]
+    assert schedule.next_due is None
+
+
+def test_a_description_comes_before_all_polls_and_alone() -> None:
+    """A listing has shown the end of an execution: what is missing is in no other listing."""
+    schedule, (a, b, c) = scheduled([1, 2, 3])
+    schedule.describe_next(c)
+
+    assert begun(schedule) == Job([c])
+    schedule.describe_next(c)
+    schedule.begin(Job([c]))
+    assert begun(schedule) == Job([a, b], a.pipeline)
+
+
+def test_pipelines_that_are_not_polled_any_more_are_forgotten() -> None:
+    """A deployment may create a pipeline for each run, and a poller may live for months."""
+    schedule, (a, b) = scheduled([1, 2])
+    pipeline = a.pipeline
+    schedule.remove(a)
+    late = Subscription(make_waiter())
+    schedule.add(late, NOW)
+    assert late.pipeline is pipeline
+
+    for subscription in (b, late):
+        schedule.remove(subscription)
+    again = Subscription(make_waiter())
+    schedule.add(again, NOW)
+
+    assert again.pipeline is not pipeline
+    assert pipeline.subscriptions == set()
+    assert again.pipeline.arn == pipeline.arn
+
+
+def test_entries_are_not_tracked_by_the_garbage_collector() -> None:
+    """Thousands of executions are scheduled again after each poll: that must not cause full collections."""
+    schedule, (a,) = scheduled([1])
+    gc.collect()
+    before = len(gc.get_objects())
+
+    for number in range(1000):
+        schedule.poll_at(a, NOW + number, NOW)
+    gc.collect()
+
+    assert len(gc.get_objects()) - before < 10
+
+
+# ---- listings
 
 
 @pytest.mark.parametrize(
-    ("pages", "due", "cheaper"),
-    [(1, 1, False), (1, 2, True), (10, 10, False), (10, 11, True), (1, 1000, True)],
+    ("pages", "dues", "executions", "together"),
+    [
+        (1, [0], "a", 1),
+        (1, [0, 0], "ab", 2),
+        (2, [0, 0], "ab", 1),
+        (2, [0, 0, 0], "abc", 3),
+        # What is due before the first one would be polled again. Polls that run are not due.
+        (1, [0, 30, 30.1], "abc", 2),
+        (1, [0, 30.1, 30.1], "abc", 1),
+        # Two tasks may wait for the same execution.
+        (1, [0, 0], "aa", 1),
+        (1, [0, 0, 0], "aab", 3),
+    ],
 )
-def test_listing_is_used_only_if_it_takes_fewer_calls(pages: int, due: int, cheaper: bool) -> None:
-    """With the same number of calls, the executions are described, since a description has more details."""
-    assert listing_is_cheaper(pages, due) is cheaper
-
-
-def test_interval_is_that_of_the_task_without_enough_durations() -> None:
-    """Two durations do not show how much the durations vary."""
-    forecast = Forecast()
-    forecast.add(600)
-    forecast.add(600)
-
-    assert forecast.interval(600, 30) == 30
-
-
-@pytest.mark.parametrize(
-    ("age", "interval"),
-    [(0, 30), (500, 30), (565, 7.5), (570, 7.5), (600, 7.5), (629, 7.5), (631, 30), (5000, 30)],
-)
-def test_polls_come_closer_together_around_the_expected_end(age: float, interval: float) -> None:
-    """If executions took ten minutes each, polls are closer from 30 seconds before until 30 seconds after that."""
-    forecast = Forecast()
-    for _ in range(3):
-        forecast.add(600)
-
-    assert forecast.interval(age, 30) == interval
-
-
-@given(st.lists(st.floats(0, 100_000), min_size=3, max_size=30), st.floats(0, 200_000), st.floats(0.5, 3600))
-def test_interval_is_between_the_minimum_and_that_of_the_task(
-    durations: list[float], age: float, poll_interval: float
+def test_listing_is_used_only_if_it_takes_fewer_calls(
+    pages: int, dues: Sequence[float], executions: str, together: int
 ) -> None:
-    """Whatever the durations were, no poll comes later than the task wants, or sooner than the minimum."""
-    forecast = Forecast()
-    for seconds in durations:
-        forecast.add(seconds)
+    """With the same number of calls, the executions are described, since a description has more details."""
+    schedule, subscriptions = scheduled(dues, executions=executions)
+    pipeline = subscriptions[0].pipeline
+    pipeline.pages = pages
 
-    interval = forecast.interval(age, poll_interval)
+    job = begun(schedule)
 
-    assert min(poll_interval, MIN_INTERVAL_SECONDS) <= interval <= poll_interval
+    assert job.subscriptions[0] is subscriptions[0]
+    assert set(job.subscriptions) == set(subscriptions[:together])
+    assert job.pipeline is (pipeline if together > 1 else None)
+    assert [each.due is None for each in subscriptions] == [each < together for each in range(len(dues))]
 
 
-def test_widely_varying_durations_cause_no_more_polls() -> None:
-    """Durations of one to three hours show no expected end that closer polls would find earlier."""
-    forecast = Forecast()
-    for hours in (1, 2, 3):
-        forecast.add(3600 * hours)
+def test_listing_leaves_out_what_runs_and_what_is_new() -> None:
+    """An execution whose poll runs, or whose first seconds have not passed, is not in a listing."""
+    schedule, (running, a, b, new) = scheduled([0, 1, 2, 3])
+    schedule.begin(Job([running]))
+    new.earliest_poll = NOW + 0.1
 
-    assert forecast.interval(2 * 3600, 30) == 30
+    assert set(begun(schedule).subscriptions) == {a, b}
+    schedule.poll_at(a, NOW + 1, NOW)
+    assert set(begun(schedule, now=NOW + 0.1).subscriptions) == {a, new}
+
+
+def test_the_first_seconds_are_counted_from_the_subscription() -> None:
+    """No poll comes earlier, not even in a listing for others."""
+    subscription = Subscription(make_waiter())
+    Schedule().add(subscription, NOW)
+
+    assert subscription.earliest_poll == EARLIEST
+
+
+@pytest.mark.parametrize(("of_client", "of_pipeline"), [(False, True), (True, False)])
+def test_what_cannot_be_listed_is_described(of_client: bool, of_pipeline: bool) -> None:
+    """The permission may be missing altogether, or for one pipeline."""
+    schedule, (a, _) = scheduled([0, 1])
+    a.pipeline.can_list = of_pipeline
+
+    assert begun(schedule, can_list=of_client) == Job([a])
+
+
+def test_other_pipelines_are_not_in_a_listing() -> None:
+    """A listing is that of one pipeline."""
+    schedule, (a, b) = scheduled([0, 1])
+    other = Subscription(make_waiter("other"))
+    schedule.add(other, NOW - 60)
+    schedule.poll_at(other, NOW + 0.5, NOW - 60)
+
+    assert begun(schedule) == Job([a, b], a.pipeline)
+    assert begun(schedule) == Job([other])
 
 
 def test_listings_begin_with_the_oldest_awaited_execution() -> None:
@@ -131,30 +316,10 @@ def test_listings_begin_with_the_oldest_awaited_execution() -> None:
 
     assert list_created_after([polled]).timestamp() == NOW - 51
     assert list_created_after([polled, make_waiter()]).timestamp() == NOW - CLOCK_SKEW_SECONDS - 1
+    assert list_created_after([make_waiter()]).tzinfo is UTC
 
 
 def test_pipeline_arn_is_part_of_the_execution_arn() -> None:
     """An ARN has the pipeline's name in lower case, so AWS gets the pipeline's ARN instead of a name."""
     arn = "arn:aws-cn:sagemaker:cn-north-1:123456789012:pipeline/fan-out"
     assert pipeline_arn_of(f"{arn}/execution/abcdefghijkl") == arn
-
-
-def test_next_poll_of_a_pipeline_is_the_earliest_in_the_future() -> None:
-    """Later polls do not move it; a poll in the past is replaced."""
-    pipeline = Pipeline("arn")
-    for due in (NOW + 20, NOW + 30, NOW + 10):
-        pipeline.schedule(due, NOW)
-    first = pipeline.next_poll
-    pipeline.schedule(NOW + 40, NOW + 15)
-
-    assert (first, pipeline.next_poll) == (NOW + 10, NOW + 40)
-
-
-def test_forecast_follows_the_last_durations() -> None:
-    """Old durations are dropped, so that the expected end moves when a pipeline becomes slower."""
-    forecast = Forecast()
-    for seconds in [100.0] * 3 + [1000.0] * 20:
-        forecast.add(seconds)
-
-    assert forecast.interval(100.0, 60.0) == 60.0
-    assert forecast.interval(1000.0, 60.0) < 60.0

@@ -1,141 +1,124 @@
-"""Which executions' steps a poller lists, and when."""
+"""Lists of steps: they are made after the polls, few at a time, and their errors end no wait."""
 
 from __future__ import annotations
 
+import asyncio
+import itertools
+import threading
+import time
 from typing import Any
 
-from polysync_airflow.exceptions import SageMakerApiError
-from polysync_airflow.execution.models import ExecutionDescription
-from polysync_airflow.execution.steps.progress import Progress
-from polysync_airflow.execution.steps.rows import StepDescription
-from polysync_airflow.execution.waiter import Waiter
-from polysync_airflow.triggers.step_lists import (
-    MAX_RUNNING,
-    PAUSE_SECONDS,
-    THROTTLING_PAUSE_SECONDS,
-    StepLists,
-)
-from polysync_airflow.triggers.subscription import Subscription
+import pytest
 
-ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/churn/execution/abc"
-NOW = 1_750_000_000.0
-NOTHING: Any = None
+from polysync_airflow.emulator import EmulatorServer
+from polysync_airflow.hooks import PolysyncSageMakerHook
+from polysync_airflow.triggers import poller, schedule
+from tests.fakes.log_capture import capture_logs
+from tests.tasks import EmulatedTime
+from tests.triggers.test_poller import all_events, events_of, gate, make_trigger, start_executions  # noqa: F401 # fixture
+
+LIST_STEPS = "ListPipelineExecutionSteps"
 
 
-def subscription(*, interval: float = 60.0) -> Subscription:
-    """Return a subscription whose steps are due now."""
-    waiter = Waiter(ARN, "churn", 30.0, NOW, NOW + 3600)
-    return Subscription(waiter, NOTHING, NOTHING, Progress(interval, NOW))
+def test_unexpected_error_of_a_list_repeats_no_line(
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+    gate: threading.Event,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The log says what happened, and has each line about a step once; the wait goes on without lists."""
+    (arn,) = start_executions(emulator, 1, "churn-tuning")
+    call, lists = PolysyncSageMakerHook.call, []
+
+    def fail_once(self: PolysyncSageMakerHook, operation: str, **request: Any) -> Any:
+        lists.extend([1] if operation == LIST_STEPS else [])
+        if operation == LIST_STEPS and len(lists) == 2:
+            raise ZeroDivisionError("a bug")
+        return call(self, operation, **request)
+
+    monkeypatch.setattr(PolysyncSageMakerHook, "call", fail_once)
+    trigger = make_trigger(arn, emulated_time.time(), poll_interval=10.0, progress_interval=30.0)
+
+    with capture_logs() as logs:
+        ((event,),) = all_events([trigger], gate)
+
+    lines = [entry["event"] for entry in logs if "tep" in entry["event"]]
+    assert event["status"] == "Succeeded"
+    assert len(lists) == 2
+    assert lines[-1] == "The log has no lines about steps: ZeroDivisionError('a bug')"
+    assert len(lines) > 1
+    assert len(set(lines)) == len(lines)
 
 
-def polled(status: str = "Executing") -> ExecutionDescription:
-    """Return the response of a poll."""
-    return ExecutionDescription.model_validate(
-        {"PipelineExecutionArn": ARN, "PipelineExecutionStatus": status}
-    )
+def test_throttling_pauses_the_lists_of_all_waits(
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+    gate: threading.Event,  # noqa: F811
+) -> None:
+    """For a minute after a throttled call, the polls have all calls to themselves."""
+    now = emulated_time.time()
+    triggers = [
+        make_trigger(arn, now, poll_interval=10.0, progress_interval=10.0)
+        for arn in start_executions(emulator, 3)
+    ]
+    lists: list[int] = []
+
+    def count() -> None:
+        lists.append(len(emulator.control.calls(LIST_STEPS)))
+
+    def throttle_once() -> None:
+        count()
+        emulator.control.add_fault("throttle", count=1)
+
+    emulated_time.after(100, throttle_once)
+    emulated_time.after(115, count)
+    emulated_time.after(165, count)
+    emulated_time.after(200, count)
+
+    events = all_events(triggers, gate)
+
+    assert [event[0]["status"] for event in events] == 3 * ["Succeeded"]
+    assert lists[0] > 3 * 5
+    assert lists[1] <= lists[0] + 1
+    assert lists[2] == lists[1]
+    assert lists[3] > lists[2]
 
 
-def refused(code: str, *, transient: bool = False) -> SageMakerApiError:
-    """Return an error of AWS."""
-    return SageMakerApiError(
-        "no", error_code=code, operation="X", permanent=not transient, transient=transient
-    )
+def test_few_lists_run_at_the_same_time(emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is a pause between two of them, and half of the calls are left to the polls."""
+    monkeypatch.setattr(schedule, "FIRST_POLL_DELAY_SECONDS", 0.0)
+    monkeypatch.setattr("polysync_airflow.triggers.pipeline_execution.MIN_PROGRESS_INTERVAL", 0.0)
+    arns = start_executions(emulator, 12, "churn-tuning")
+    call, lock = PolysyncSageMakerHook.call, threading.Lock()
+    begun: list[float] = []
+    running: list[int] = [0]
 
+    def slow_list(self: PolysyncSageMakerHook, operation: str, **request: Any) -> Any:
+        if operation != LIST_STEPS:
+            return call(self, operation, **request)
+        with lock:
+            begun.append(time.monotonic())
+            running.append(running[-1] + 1)
+        time.sleep(0.2)
+        result = call(self, operation, **request)
+        with lock:
+            running.append(running[-1] - 1)
+        return result
 
-def step(status: str) -> StepDescription:
-    """Return a step as AWS lists it."""
-    return StepDescription.model_validate({"StepName": "Train", "StepStatus": status})
+    monkeypatch.setattr(PolysyncSageMakerHook, "call", slow_list)
 
+    async def run() -> None:
+        triggers = [make_trigger(arn, time.time(), poll_interval=1.0, progress_interval=0.1) for arn in arns]
+        waits = [asyncio.create_task(events_of(trigger)) for trigger in triggers]
+        async with asyncio.timeout(20):
+            while len(begun) < 12:
+                await asyncio.sleep(0.05)
+        for wait in waits:
+            wait.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)
 
-def test_steps_are_listed_once_in_the_interval_while_the_execution_runs() -> None:
-    """A poll with another status, or before the interval has passed, lists nothing."""
-    lists, waiting = StepLists(), subscription()
+    asyncio.run(run())
 
-    lists.after_poll(waiting, polled("Stopping"), NOW)
-    assert lists.seconds_until_next(NOW) is None
-    lists.after_poll(waiting, polled(), NOW)
-    assert lists.seconds_until_next(NOW) == 0
-    assert lists.take(NOW) is waiting
-    lists.done(waiting, [], NOW)
-    lists.after_poll(waiting, polled(), NOW + 59)
-    assert lists.seconds_until_next(NOW + 59) is None
-    lists.after_poll(waiting, polled(), NOW + 60)
-    assert lists.seconds_until_next(NOW + 60) == 0
-
-
-def test_lists_are_made_one_after_another() -> None:
-    """There is a pause between two lists, and few run at the same time."""
-    lists = StepLists()
-    for _ in range(MAX_RUNNING + 1):
-        lists.after_poll(subscription(), polled(), NOW)
-
-    for number in range(MAX_RUNNING):
-        now = NOW + number * PAUSE_SECONDS
-        assert (lists.seconds_until_next(now) or 0) < 1e-6
-        lists.take(now)
-        assert lists.seconds_until_next(now) != 0
-
-    assert lists.seconds_until_next(NOW + 10) is None
-
-
-def test_throttling_drops_the_lists_for_a_minute() -> None:
-    """The polls need the calls. Afterwards, the steps are due at once."""
-    lists, waiting = StepLists(), subscription()
-    lists.after_poll(waiting, polled(), NOW)
-
-    lists.after_poll(waiting, refused("ThrottlingException", transient=True), NOW)
-
-    assert lists.seconds_until_next(NOW) is None
-    waiting.progress = Progress(60.0, NOW)
-    lists.after_poll(waiting, polled(), NOW + THROTTLING_PAUSE_SECONDS - 1)
-    assert lists.seconds_until_next(NOW + THROTTLING_PAUSE_SECONDS - 1) is None
-    lists.after_poll(waiting, polled(), NOW + THROTTLING_PAUSE_SECONDS)
-    assert lists.seconds_until_next(NOW + THROTTLING_PAUSE_SECONDS) == 0
-
-
-def test_a_denied_list_is_not_repeated() -> None:
-    """The task learns it in one line."""
-    lists, waiting = StepLists(), subscription()
-    lists.after_poll(waiting, polled(), NOW)
-    lists.take(NOW)
-
-    changes = lists.done(waiting, refused("AccessDeniedException"), NOW)
-
-    assert changes is not None
-    assert [line.text for line in changes.log_lines] == ["The log has no lines about steps: no"]
-    assert changes.steps == ()
-    lists.after_poll(waiting, polled(), NOW + 3600)
-    assert lists.seconds_until_next(NOW + 3600) is None
-
-
-def test_only_changes_reach_the_task() -> None:
-    """A transient error, or the same steps again, is no news."""
-    lists, waiting = StepLists(), subscription(interval=1.0)
-    outcomes = []
-    results: tuple[Any, ...] = (
-        [step("Executing")],
-        [step("Executing")],
-        refused("InternalFailure", transient=True),
-        [step("Succeeded")],
-    )
-    for number, result in enumerate(results):
-        now = NOW + 10 * number
-        lists.after_poll(waiting, polled(), now)
-        lists.take(now)
-        changes = lists.done(waiting, result, now)
-        outcomes.append(changes and changes.log_lines[0].text)
-
-    assert outcomes == ["Step Train started", None, None, "Step Train succeeded"]
-
-
-def test_steps_of_an_ended_wait_are_not_listed() -> None:
-    """Neither before nor after the call."""
-    lists, first, second = StepLists(), subscription(), subscription()
-    lists.after_poll(first, polled(), NOW)
-    lists.after_poll(second, polled(), NOW)
-    first.ended = True
-
-    assert lists.seconds_until_next(NOW) == 0
-    assert lists.take(NOW) is second
-    second.ended = True
-    assert lists.done(second, [step("Succeeded")], NOW) is None
+    assert max(running) == poller.MAX_CALLS_WITH_STEP_LIST == 4
+    pauses = [later - before for before, later in itertools.pairwise(begun)]
+    assert sorted(pauses)[1] > poller.STEP_LIST_PAUSE_SECONDS / 2

@@ -10,7 +10,7 @@ import pytest
 
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import ParametersError
-from polysync_airflow.triggers import poller, registry, schedule
+from polysync_airflow.triggers import poller, schedule
 from tests.tasks import EmulatedTime
 from tests.triggers.test_poller import all_events, gate, make_trigger, start_executions  # noqa: F401 # fixture
 
@@ -59,7 +59,7 @@ def test_invalid_arguments_fail_their_own_wait_only(
     assert isinstance(error, ParametersError), error
     assert next(iter(arguments)) in str(error)
     assert [event["outcome"] for event in events] == ["ended"]
-    assert registry._POLLERS == {}
+    assert poller._POLLERS == {}
 
 
 def test_error_in_the_schedule_of_one_wait_fails_this_wait_only(
@@ -72,12 +72,14 @@ def test_error_in_the_schedule_of_one_wait_fails_this_wait_only(
     first, second = start_executions(emulator, 2)
     now = emulated_time.time()
 
+    first_poll = schedule.first_poll
+
     def fail_for_first(waiter: Any, *arguments: Any) -> float:
         if waiter.execution_arn == first:
             raise ZeroDivisionError
-        return schedule.first_poll(waiter, *arguments)
+        return first_poll(waiter, *arguments)
 
-    monkeypatch.setattr(poller, "first_poll", fail_for_first)
+    monkeypatch.setattr(schedule, "first_poll", fail_for_first)
 
     error, events = all_events([make_trigger(first, now), make_trigger(second, now)], gate)
 

@@ -1,8 +1,14 @@
 """
 The progress of an execution while a task waits: when its steps are listed, and what the log says of them.
 
-A list of steps costs a call for each execution. So it is read only for executions that AWS reports as
-Executing, and at most once in ``progress_interval`` seconds.
+Rules, for a wait on a worker and for a trigger:
+
+1. A list of steps costs a call for each execution. So it is read only for executions whose last poll said
+   Executing, and at most once in the interval.
+2. The wait needs the calls more: after a throttled call, no steps are listed for a minute.
+3. After another transient error, they are listed again after the interval.
+4. After any other error, for example because the permission is missing, they are never listed again. The log
+   says so in one line. The wait goes on.
 
 Everything here is pure: the time is an argument.
 """
@@ -11,9 +17,13 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
+from polysync_airflow.exceptions import PolysyncError, is_throttling
+from polysync_airflow.execution.models import ExecutionDescription
 from polysync_airflow.execution.steps.rows import StepDescription, StepRow
 from polysync_airflow.execution.waiter import LogLine
 from polysync_airflow.states import (
@@ -23,6 +33,8 @@ from polysync_airflow.states import (
     PolysyncState,
     state_of_step,
 )
+
+THROTTLING_PAUSE_SECONDS: Final = 60.0
 
 
 # A triggerer holds thousands of them: a text in place of a dict is one object for the garbage collector.
@@ -40,29 +52,39 @@ class Progress:
     due: float
     known: str = "{}"
 
-    def is_due(self, status: str | None, now: float) -> bool:
-        """
-        Return whether to list the steps now.
-
-        :param status: AWS's status of the execution.
-        :param now: seconds since the epoch.
-        """
-        return status == STATUS_EXECUTING and now >= self.due
-
-    def postpone(self, now: float) -> None:
-        """
-        Set the time of the next list.
-
-        :param now: seconds since the epoch.
-        """
+    def after_poll(self, response: ExecutionDescription | PolysyncError, now: float) -> bool:
+        """Return whether to list the steps now, after a poll of the execution."""
+        if isinstance(response, PolysyncError):
+            if is_throttling(response):
+                self.pause(now)
+            return False
+        if response.status != STATUS_EXECUTING or now < self.due:
+            return False
         self.due = now + self.interval
+        return True
 
-    def update(self, steps: Sequence[StepDescription]) -> list[LogLine]:
+    def after_list(self, result: Sequence[StepDescription] | Exception, now: float) -> Sequence[LogLine]:
         """
         Record the statuses of the steps, and return a line for each that has changed.
 
-        :param steps: AWS's list.
+        :param result: AWS's list, or the error.
         """
+        if not isinstance(result, Exception):
+            return self.update(result)
+        if is_throttling(result):
+            self.pause(now)
+        elif not (isinstance(result, PolysyncError) and result.transient):
+            self.due = math.inf
+            reason = str(result) if isinstance(result, PolysyncError) else repr(result)
+            return (LogLine(logging.WARNING, f"The log has no lines about steps: {reason}"),)
+        return ()
+
+    def pause(self, now: float) -> None:
+        """List no steps for a minute, because AWS has throttled a call."""
+        self.due = max(self.due, now + THROTTLING_PAUSE_SECONDS)
+
+    def update(self, steps: Sequence[StepDescription]) -> list[LogLine]:
+        """Record the statuses of the steps, and return a line for each that has changed."""
         before: dict[str, str] = json.loads(self.known)
         after = {step.name: _key(step.status, step.attempt_count) for step in steps}
         self.known = json.dumps(after)
@@ -74,11 +96,7 @@ class Progress:
 
 
 def known_from(rows: Sequence[StepRow]) -> str:
-    """
-    Return the statuses that were logged, for ``Progress``, from the XCom ``steps``.
-
-    :param rows: the rows of the XCom.
-    """
+    """Return the statuses that were logged, for ``Progress``, from the rows of the XCom ``steps``."""
     return json.dumps({row.name: _key(row.status, row.attempt) for row in rows if row.status})
 
 

@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from polysync_airflow.aws.retry import STEP_LISTING_TIMEOUT_SECONDS, call_with_retry
-from polysync_airflow.exceptions import PolysyncError, is_throttling
+from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.models import ExecutionDescription
 from polysync_airflow.execution.steps.progress import Progress, known_from
@@ -29,6 +29,7 @@ from polysync_airflow.execution.steps.rows import (
     parse_rows,
     rows_of,
 )
+from polysync_airflow.execution.waiter import LogLine
 from polysync_airflow.links import LOG_URL_XCOM_KEY, PolysyncFailedStepLogLink, push_url
 from polysync_airflow.operators.outcome.xcoms import pull_own
 from polysync_airflow.states import PolysyncState, state_of_step
@@ -103,29 +104,20 @@ class StepReporter:
         self._push_steps(rows_of((), self._order, self._arn))
 
     def after_poll(self, response: ExecutionDescription | PolysyncError) -> None:
-        """
-        Report the steps if that is due.
-
-        :param response: the response of the last poll.
-        """
-        progress, now = self._progress, clock.time()
-        status = response.status if isinstance(response, ExecutionDescription) else None
-        if progress is None or not progress.is_due(status, now):
+        """Report the steps after a poll, if that is due."""
+        if self._progress is None or not self._progress.after_poll(response, clock.time()):
             return
-        progress.postpone(now)
-        try:
-            steps = self._hook.list_pipeline_execution_steps(self._arn)
-        except PolysyncError as error:
-            # The wait needs the calls more than the report does.
-            if not is_throttling(error) and not error.transient:
-                self._progress = None
-                self._log.warning("The log has no lines about steps: %s", error)
-            return
-        lines = progress.update(steps)
-        for line in lines:
-            self._log.log(line.level, "%s", line.text)
-        if lines:
+        steps = self._list_steps()
+        lines = self._progress.after_list(steps, clock.time())
+        self._write(lines)
+        if lines and not isinstance(steps, PolysyncError):
             self._push_steps(rows_of(steps, self._order, self._arn))
+
+    def _list_steps(self) -> Sequence[StepDescription] | PolysyncError:
+        try:
+            return self._hook.list_pipeline_execution_steps(self._arn)
+        except PolysyncError as error:
+            return error
 
     def report_end(self, *, log_lines: int) -> StepReport:
         """
@@ -138,8 +130,7 @@ class StepReporter:
             steps = self._retry(partial(self._hook.list_pipeline_execution_steps, self._arn))
         except PolysyncError as error:
             return StepReport(before, notes=(f"The steps of the execution could not be listed: {error}",))
-        for line in Progress(0, 0, known_from(before)).update(steps):
-            self._log.log(line.level, "%s", line.text)
+        self._write(Progress(0, 0, known_from(before)).update(steps))
         rows = rows_of(steps, before, self._arn)
         rows, log_note = self._with_logs(rows, steps, log_lines)
         self._log_logs(rows)
@@ -150,6 +141,10 @@ class StepReporter:
         self._context["ti"].xcom_push(OUTPUTS_KEY, outputs)
         notes = tuple(note for note in (log_note, steps_note, outputs_note) if note)
         return StepReport(rows, outputs, notes)
+
+    def _write(self, lines: Sequence[LogLine]) -> None:
+        for line in lines:
+            self._log.log(line.level, "%s", line.text)
 
     def _push_steps(self, rows: Sequence[StepRow]) -> str | None:
         value, note = fit_rows(rows)

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from polysync_airflow.exceptions import SageMakerApiError
+from polysync_airflow.execution.models import ExecutionDescription
 from polysync_airflow.execution.steps.progress import Progress, known_from
 from polysync_airflow.execution.steps.rows import StepDescription, rows_of
 
@@ -71,13 +73,78 @@ def test_what_the_rows_show_is_not_reported_again() -> None:
     assert [line.text for line in lines] == ["Step B succeeded after 30 s"]
 
 
+def polled(status: str) -> ExecutionDescription:
+    """Return the response of a poll."""
+    return ExecutionDescription.model_validate(
+        {"PipelineExecutionArn": EXECUTION, "PipelineExecutionStatus": status}
+    )
+
+
+def refused(code: str, *, transient: bool = False, permanent: bool = False) -> SageMakerApiError:
+    """Return an error of AWS."""
+    return SageMakerApiError("no", error_code=code, operation="X", permanent=permanent, transient=transient)
+
+
+THROTTLED = refused("ThrottlingException", transient=True)
+
+
 def test_steps_are_listed_only_while_the_execution_runs() -> None:
     """At most once in the interval."""
     progress = Progress(60, due=1060)
-    assert not progress.is_due("Executing", 1059)
-    assert progress.is_due("Executing", 1060)
-    assert not progress.is_due("Stopping", 1060)
-    assert not progress.is_due(None, 1060)
-    progress.postpone(1065)
-    assert not progress.is_due("Executing", 1124)
-    assert progress.is_due("Executing", 1125)
+    polls: list[tuple[Any, float]] = [
+        (polled("Executing"), 1059),
+        (polled("Stopping"), 1060),
+        (refused("InternalFailure", transient=True), 1060),
+        (polled("Executing"), 1065),
+        (polled("Executing"), 1124),
+        (polled("Executing"), 1125),
+    ]
+
+    assert [progress.after_poll(*poll) for poll in polls] == [False, False, False, True, False, True]
+
+
+@pytest.mark.parametrize("of_list", [False, True])
+@pytest.mark.parametrize(("interval", "next_list"), [(10, 1060), (100, 1100)])
+def test_throttling_pauses_the_lists_for_a_minute(of_list: bool, interval: float, next_list: float) -> None:
+    """Whether a poll or a list was throttled. A longer interval stays as it is."""
+    progress = Progress(interval, due=1000)
+    assert progress.after_poll(polled("Executing"), 1000)
+
+    if of_list:
+        assert progress.after_list(THROTTLED, 1000) == ()
+    else:
+        assert not progress.after_poll(THROTTLED, 1000)
+
+    assert not progress.after_poll(polled("Executing"), next_list - 1)
+    assert progress.after_poll(polled("Executing"), next_list)
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (refused("AccessDeniedException", permanent=True), "no"),
+        (refused("Strange"), "no"),
+        (ZeroDivisionError("a bug"), "ZeroDivisionError('a bug')"),
+    ],
+)
+def test_lists_end_with_one_line_after_an_error_that_stays(error: Exception, line: str) -> None:
+    """For example, the permission is missing. What was logged before is not forgotten."""
+    progress = Progress(60, due=0)
+    progress.after_list([step("Train", "Executing")], 0)
+
+    (reported,) = progress.after_list(error, 0)
+
+    assert (reported.text, reported.level) == (f"The log has no lines about steps: {line}", logging.WARNING)
+    assert not progress.after_poll(polled("Executing"), 1e9)
+    assert progress.after_list([step("Train", "Executing")], 0) == []
+
+
+def test_transient_error_of_a_list_is_no_news() -> None:
+    """The steps are listed again after the interval."""
+    progress = Progress(60, due=0)
+    assert progress.after_poll(polled("Executing"), 0)
+
+    assert progress.after_list(refused("InternalFailure", transient=True), 0) == ()
+
+    assert not progress.after_poll(polled("Executing"), 59)
+    assert progress.after_poll(polled("Executing"), 60)

@@ -1,25 +1,22 @@
 """
 Reads botocore's data files, and can leave out the operations and endpoints that a client does not need.
 
-botocore builds its whole model of SageMaker, and the endpoints of all services, from some 100,000 Python
-objects. They live as long as the client. In a triggerer they make Python's garbage collector go through all
-objects of the process more often, which stops every thread for 0.1 s. A poller needs four of the 430
-operations.
+botocore builds its whole model of SageMaker, and the endpoints of all services, from some 44,000 Python
+objects (18 MiB). They live as long as the client. In a triggerer they make Python's garbage collector go
+through all objects of the process more often, which stops every thread for 0.1 s. A poller needs four of the
+430 operations.
 """
 
 from __future__ import annotations
 
 import gzip
 import json
-import re
 from collections.abc import Callable, Collection, Iterator, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from botocore.loaders import JSONFileLoader
 
-_WHITE_SPACE: Final = re.compile(r"[ \t\n\r]*")
 _SUFFIXES: Final[dict[str, Callable[[bytes], bytes]]] = {".json": bytes, ".json.gz": gzip.decompress}
 
 
@@ -49,51 +46,44 @@ class ReducedModelLoader(PlainDictLoader):
 
     def load_file(self, file_path: str) -> Any:
         """
-        Return the content of a data file; None if there is none.
+        Return what is needed of a data file; None if there is none.
 
         :param file_path: its path without the suffix.
         """
         path = Path(file_path)
         # <service>/<version of the API>/service-2
         service = path.parent.parent.name
-        reduce: Callable[[str], dict[str, Any]]
-        if path.name == "service-2" and service in self._operations:
-            reduce = partial(reduce_service_model, operations=self._operations[service])
-        elif path.name == "endpoints":
-            reduce = partial(reduce_endpoints, services=self._operations.keys())
-        else:
+        is_model = path.name == "service-2" and service in self._operations
+        if not is_model and path.name != "endpoints":
             return super().load_file(file_path)
-        content = _read(file_path)
         # Only documentation has other characters than ASCII. Python would need twice the memory for the text,
         # and several times that (26 MiB with Python 3.13) to decode it.
-        return None if content is None else reduce(content.decode("ascii", "ignore"))
+        text = (_read(file_path) or b"").decode("ascii", "ignore")
+        if not text:
+            return None
+        if is_model:
+            return reduce_service_model(text, self._operations[service])
+        return reduce_endpoints(text, self._operations.keys())
 
 
 def reduce_service_model(text: str, operations: Collection[str]) -> dict[str, Any]:
     """
-    Return a service model with some of its operations, and the shapes that these use.
+    Return a service model with some of its operations, and the shapes that these use, undocumented.
 
     :param text: the model, in JSON.
     :param operations: names of operations; names that the model does not have are left out.
     """
-    scanner = JsonScanner(text)
-    model: dict[str, Any] = {}
-    positions: dict[str, dict[str, int]] = {}
-    for name in scanner.members():
-        if name in ("operations", "shapes"):
-            positions[name] = {member: scanner.skip() for member in scanner.members()}
-        else:
-            model[name] = scanner.value()
-    kept = [name for name in operations if name in positions["operations"]]
-    model["operations"] = {name: scanner.value_at(positions["operations"][name]) for name in kept}
+    # An operation has a name, and a shape has a type. The value is a dict if it is a member with such a name.
+    model = _decode(text, lambda part: isinstance(part.get("name", part.get("type")), str))
+    packed = model["operations"]
+    kept = {name: json.loads(packed[name]) for name in operations if name in packed}
     shapes: dict[str, Any] = {}
-    pending = set(_shapes_in(model["operations"]))
+    pending = set(_shapes_in(kept))
     while pending:
         name = pending.pop()
-        shapes[name] = scanner.value_at(positions["shapes"][name])
+        shapes[name] = json.loads(model["shapes"][name])
         pending |= set(_shapes_in(shapes[name])) - shapes.keys()
-    model["shapes"] = shapes
-    return model
+    return {**model, "operations": kept, "shapes": shapes}
 
 
 def reduce_endpoints(text: str, services: Collection[str]) -> dict[str, Any]:
@@ -101,94 +91,29 @@ def reduce_endpoints(text: str, services: Collection[str]) -> dict[str, Any]:
     Return botocore's list of endpoints with some of its services.
 
     :param text: the list, in JSON.
-    :param services: names of services.
     """
-    scanner = JsonScanner(text)
-    return {
-        name: [_reduce_partition(scanner, services) for _ in scanner.items()]
-        if name == "partitions"
-        else scanner.value()
-        for name in scanner.members()
-    }
+    content = _decode(text, lambda part: "endpoints" in part)
+    for partition in content["partitions"]:
+        partition["services"] = {
+            name: json.loads(service) for name, service in partition["services"].items() if name in services
+        }
+    return content
 
 
-def _reduce_partition(scanner: JsonScanner, services: Collection[str]) -> dict[str, Any]:
-    partition: dict[str, Any] = {}
-    for name in scanner.members():
-        if name != "services":
-            partition[name] = scanner.value()
-            continue
-        partition[name] = {}
-        for service in scanner.members():
-            if service in services:
-                partition[name][service] = scanner.value()
-            else:
-                scanner.skip()
-    return partition
-
-
-class JsonScanner:
+def _decode(text: str, is_packed: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
     """
-    Reads JSON member by member, so that parts can be skipped. The json module has no such reader.
+    Decode JSON without documentation, and turn some objects in it back into JSON once they are complete.
 
-    A skipped part is decoded as well, which takes C code few milliseconds for all of SageMaker's model. But
-    each of its members is released before the next one is decoded, and so none counts for the garbage
-    collector.
-
-    :param text: the JSON text.
+    All objects at once, most of which are not needed, would raise the memory of the process for good.
     """
 
-    def __init__(self, text: str) -> None:
-        self._text = text
-        self._at = 0
-        self._decode = json.JSONDecoder().raw_decode
+    def pack(part: dict[str, Any]) -> Any:
+        if isinstance(part.get("documentation"), str):
+            del part["documentation"]
+        return json.dumps(part) if is_packed(part) else part
 
-    def members(self) -> Iterator[str]:
-        """Yield the names in an object. After each name, its value must be read or skipped."""
-        for _ in self._elements("{", "}"):
-            name = self.value()
-            self._accept(":")
-            yield name
-
-    def items(self) -> Iterator[None]:
-        """Yield once for each item of an array. Each time, the item must be read or skipped."""
-        yield from self._elements("[", "]")
-
-    def value(self) -> Any:
-        """Read a value."""
-        value, self._at = self._decode(self._text, self._next())
-        return value
-
-    def skip(self) -> int:
-        """Skip a value; return its position, for ``value_at``."""
-        start = self._next()
-        _, self._at = self._decode(self._text, start)
-        return start
-
-    def value_at(self, position: int) -> Any:
-        """
-        Return the value at a position, without moving there.
-
-        :param position: what ``skip`` returned.
-        """
-        return self._decode(self._text, position)[0]
-
-    def _elements(self, opening: str, closing: str) -> Iterator[None]:
-        if not self._accept(opening):
-            raise ValueError(f"position {self._at} of the JSON text: expected {opening}")
-        while not self._accept(closing):
-            yield
-            self._accept(",")
-
-    def _accept(self, character: str) -> bool:
-        accepted = self._text[self._next()] == character
-        self._at += accepted
-        return accepted
-
-    def _next(self) -> int:
-        white_space = _WHITE_SPACE.match(self._text, self._at)
-        self._at = white_space.end() if white_space else self._at
-        return self._at
+    content: dict[str, Any] = json.loads(text, object_hook=pack)
+    return content
 
 
 def _shapes_in(value: Any) -> Iterator[str]:

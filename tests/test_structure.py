@@ -21,7 +21,7 @@ LAYERS = (
     {"execution"},
     {"aws", "links", "records", "retrying", "ui"},
     {"auth"},
-    {"hooks", "iam"},
+    {"hooks"},
     {"jobs", "triggers"},
     {"operators"},
     {"dags"},
@@ -82,7 +82,6 @@ FOLDER_LAYERS = {
         {"task_state_store", "variable_store"},
         {"store"},
         {"__init__"},
-        {"__main__"},
     ),
     "ui": ({"static_files"}, {"plugin"}, {"__init__"}),
     "jobs": ({"arguments", "catalogue"}, {"fan_out", "importer"}, {"__init__"}),
@@ -120,10 +119,9 @@ FOLDER_LAYERS = {
     ),
     "cli": (
         {"output", "parser"},
-        {"delegated", "jobs"},
+        {"iam", "jobs", "records"},
         {"command_line"},
         {"__init__"},
-        {"__main__"},
     ),
     "emulator.engine": (
         {"clock", "definition", "durations", "expressions"},
@@ -164,7 +162,7 @@ OWN_TIME = ("execution.clock", "emulator")
 MAX_AT_THE_TOP = 21
 MAX_MODULES_PER_FOLDER = 12
 MAX_LINES = 400
-NO_AIRFLOW = ("execution", "aws", "iam", "states", "emulator")
+NO_AIRFLOW = ("execution", "aws", "cli.iam", "states", "emulator")
 NO_AIRFLOW_IN_AUTH = {
     "allow_list",
     "connection",
@@ -181,7 +179,6 @@ NO_BOTOCORE = (
     "jobs",
     "operators",
     "exceptions",
-    "iam",
     "links",
     "retrying",
     "states",

@@ -2,7 +2,7 @@
 Builds the IAM policies that the provider needs: the identity policy of its identity, and trust policies of
 roles.
 
-``python -m polysync_airflow.iam`` prints them.
+``polysync iam`` prints them.
 
 https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonsagemaker.html
 """

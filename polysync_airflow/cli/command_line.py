@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import Final
 
-from polysync_airflow.cli.delegated import DELEGATED, run_delegated
 from polysync_airflow.cli.jobs import check_command, diff_command, import_command
 from polysync_airflow.cli.output import ERROR, INTERRUPTED, OK, write_error
 from polysync_airflow.cli.parser import make_parser
+
+# The commands whose options are in their own modules: the module, whose ``main`` takes the arguments and the
+# name of the command, and what it is for.
+DELEGATED: Final = {
+    "iam": ("polysync_airflow.cli.iam", "print IAM policies"),
+    "records": ("polysync_airflow.cli.records", "list and delete records of past DAG runs"),
+    "emulator": ("polysync_airflow.emulator.__main__", "run a local SageMaker endpoint"),
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,8 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
         if arguments and arguments[0] in DELEGATED:
-            return run_delegated(arguments[0], arguments[1:])
-        parser = make_parser({name: command.purpose for name, command in DELEGATED.items()})
+            return _run_delegated(arguments[0], arguments[1:])
+        parser = make_parser({name: purpose for name, (_, purpose) in DELEGATED.items()})
         options = parser.parse_args(arguments)
         if options.command is None:
             parser.print_help()
@@ -37,6 +46,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Python writes the rest at exit: https://docs.python.org/3/library/signal.html#note-on-sigpipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ERROR
+
+
+def _run_delegated(name: str, arguments: Sequence[str]) -> int:
+    status: int = importlib.import_module(DELEGATED[name][0]).main(arguments, prog=f"polysync {name}")
+    return status
 
 
 def _command(options: argparse.Namespace) -> Callable[[argparse.Namespace], int]:

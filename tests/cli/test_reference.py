@@ -10,20 +10,19 @@ from pathlib import Path
 import pytest
 import yaml
 
-from polysync_airflow import iam
+from polysync_airflow.cli import iam, records
 from polysync_airflow.cli.parser import make_parser
 from polysync_airflow.emulator import __main__ as emulator
 from polysync_airflow.jobs.catalogue.drift import KINDS
 from polysync_airflow.jobs.catalogue.models import CatalogueJob
-from polysync_airflow.records import __main__ as records
 
 DOCS = Path(__file__).parents[2] / "docs"
 REFERENCE = (DOCS / "reference" / "cli.md").read_text()
 HOW_TO = (DOCS / "how-to" / "import-jobs.md").read_text()
 PARSERS = {
     "polysync": make_parser({}),
-    "polysync iam": iam._parser(),
-    "polysync records": records._parser(),
+    "polysync iam": iam.make_parser("polysync iam"),
+    "polysync records": records.make_parser("polysync records"),
     "polysync emulator": emulator._parser(),
 }
 

@@ -35,7 +35,7 @@ __all__ = ["database", "endpoint", "example"]  # fixtures
 
 EXAMPLES = ROOT / "example_dags"
 EMULATOR_ADDRESS = "http://127.0.0.1:4599"  # the default of its command
-COMMANDS = {"polysync": ("-m", "polysync_airflow.cli"), "python": ()}
+COMMANDS = {"polysync": ("-c", "from polysync_airflow.cli import main; main()"), "python": ()}
 OPTION = re.compile(r'(\w+)=("[^"]*"|\{.*\}|\S+)(?=\s|$)')
 
 

@@ -6,12 +6,13 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from polysync_airflow import iam
 from polysync_airflow.auth import iam_policies
+from polysync_airflow.cli import main
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import SageMakerApiError
 from polysync_airflow.hooks import PolysyncSageMakerHook
@@ -28,7 +29,7 @@ EXECUTION_ROLE = f"arn:aws:iam::{ACCOUNT}:role/Execution"
 
 def printed_document(*arguments: str) -> dict[str, Any]:
     """Run the command, and return the policy document that it prints."""
-    command = [sys.executable, "-m", "polysync_airflow.iam", *arguments]
+    command = [str(Path(sys.executable).with_name("polysync")), "iam", *arguments]
     process = subprocess.run(command, check=True, capture_output=True, text=True)
     document: dict[str, Any] = json.loads(process.stdout)
     return document
@@ -122,12 +123,12 @@ def test_command_refuses_values_that_allow_too_much(
 ) -> None:
     """Wildcards and empty values are errors; wildcards are accepted with --allow-wildcards."""
     with pytest.raises(SystemExit) as caught:
-        iam.main(arguments)
+        main(["iam", *arguments])
 
     assert caught.value.code == 2
     assert "error: --" in capfd.readouterr().err
     if "" not in arguments:
-        iam.main((*arguments, "--allow-wildcards"))
+        main(["iam", *arguments, "--allow-wildcards"])
         assert "Statement" in capfd.readouterr().out
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from polysync_airflow.cli import main, records
 from polysync_airflow.emulator import EmulatorServer
-from polysync_airflow.records import __main__ as command
 from polysync_airflow.records.signature import SIGNATURE, TaskKey
 from polysync_airflow.records.variable_store import RECORD, TASK, variable_key
 from tests.fakes.simulated_airflow import SimulatedAirflow
@@ -143,14 +143,14 @@ def test_command_deletes_the_records_of_ended_runs(
     ]
     stored += [("polysync_execution.text", "typed"), ("polysync_execution.list", "[]")]
     deleted: list[list[str]] = []
-    monkeypatch.setattr(command, "variables_with_prefix", lambda _: stored)
-    monkeypatch.setattr(command, "dag_run_state", lambda _, run: states[run])
-    monkeypatch.setattr(command, "delete_variables", deleted.append)
+    monkeypatch.setattr(records, "variables_with_prefix", lambda _: stored)
+    monkeypatch.setattr(records, "dag_run_state", lambda _, run: states[run])
+    monkeypatch.setattr(records, "delete_variables", deleted.append)
 
-    assert command.main([]) == 0
+    assert main(["records"]) == 0
     assert (deleted, "3 Variables." in capsys.readouterr().out) == ([], True)
-    assert command.main(["--dag-id", "other", "--delete"]) == 0
+    assert main(["records", "--dag-id", "other", "--delete"]) == 0
     assert deleted == []
-    assert command.main(["--dag-id", "x", "--delete"]) == 0
+    assert main(["records", "--dag-id", "x", "--delete"]) == 0
     assert deleted == [["polysync_execution.a", "polysync_execution.c", "polysync_execution.d"]]
     assert "polysync_execution.c  (DAG run: deleted)" in capsys.readouterr().out

@@ -1,8 +1,8 @@
 """
-Lists, and deletes, the Variables that hold records of executions whose DAG runs have ended.
+The command ``polysync records``, for versions of Airflow without a task state store.
 
-Only for versions of Airflow without a task state store. A task deletes the record of the previous DAG run
-when it starts, so only those of the latest DAG run remain, and those of tasks that no longer exist.
+A task deletes the record of the previous DAG run when it starts, so only those of the latest DAG run remain,
+and those of tasks that no longer exist.
 """
 
 from __future__ import annotations
@@ -13,33 +13,38 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from polysync_airflow.airflow_compat.database import dag_run_state, delete_variables, variables_with_prefix
+from polysync_airflow.cli.output import OK, write_result
 from polysync_airflow.records.variable_store import KEY_PREFIX, TASK
 
-PROGRAM: Final = "python -m polysync_airflow.records"
+DESCRIPTION: Final = "List, or delete, the Variables with records of executions whose DAG runs have ended."
 
 
-def _parser(prog: str = PROGRAM) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=prog, description=__doc__)
+def make_parser(prog: str) -> argparse.ArgumentParser:
+    """
+    Return the parser of the command.
+
+    :param prog: the name of the command in its messages.
+    """
+    parser = argparse.ArgumentParser(prog=prog, description=DESCRIPTION)
     parser.add_argument("--dag-id", help="only those of one DAG; default: of all DAGs")
     parser.add_argument("--delete", action="store_true", help="delete them; default: only list them")
     return parser
 
 
-def main(arguments: Sequence[str] | None = None, prog: str = PROGRAM) -> int:
+def main(arguments: Sequence[str], prog: str) -> int:
     """
     Run the command, and return its exit code.
 
-    :param arguments: the command line; None for that of the process.
     :param prog: the name of the command in its messages.
     """
-    options = _parser(prog).parse_args(arguments)
+    options = make_parser(prog).parse_args(arguments)
     found = list(_leftovers(options.dag_id))
     for key, state in found:
-        print(f"{key}  (DAG run: {state})")
+        write_result(f"{key}  (DAG run: {state})\n")
     if options.delete and found:
         delete_variables([key for key, _ in found])
-    print(f"{len(found)} Variables{' deleted' if options.delete else ''}.")
-    return 0
+    write_result(f"{len(found)} Variables{' deleted' if options.delete else ''}.\n")
+    return OK
 
 
 def _leftovers(dag_id: str | None) -> Iterator[tuple[str, str]]:
@@ -54,7 +59,3 @@ def _leftovers(dag_id: str | None) -> Iterator[tuple[str, str]]:
             state = dag_run_state(dag, run) or "deleted"
             if state in ("success", "failed", "deleted"):
                 yield key, state
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -1,13 +1,4 @@
-"""
-Command line that prints the IAM documents that the provider needs.
-
-::
-
-    python -m polysync_airflow.iam policy --account 123456789012 --region eu-central-1 --pipeline Churn
-    python -m polysync_airflow.iam trust --tenant 11111111-2222-... --audience api://polysync --subject 4...
-
-``auth/iam_policies.py`` builds the documents. This module calls no AWS operation and does not need Airflow.
-"""
+"""The command ``polysync iam``: it prints the documents of ``auth/iam_policies.py``, and needs no Airflow."""
 
 from __future__ import annotations
 
@@ -18,12 +9,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from polysync_airflow.auth.iam_policies import ISSUER_V1, ISSUER_V2, identity_policy, web_identity_trust
+from polysync_airflow.cli.output import OK, write_result
 
-PROGRAM: Final = "python -m polysync_airflow.iam"
 _ACCOUNT: Final = re.compile(r"[0-9]{12}")
 
 
-def _parser(prog: str = PROGRAM) -> argparse.ArgumentParser:
+def make_parser(prog: str) -> argparse.ArgumentParser:
+    """
+    Return the parser of the command.
+
+    :param prog: the name of the command in its messages.
+    """
     parser = argparse.ArgumentParser(
         prog=prog, description="Print the IAM documents that the provider needs."
     )
@@ -99,18 +95,14 @@ def _document(options: argparse.Namespace) -> Mapping[str, Any]:
     )
 
 
-def main(arguments: Sequence[str] | None = None, prog: str = PROGRAM) -> None:
+def main(arguments: Sequence[str], prog: str) -> int:
     """
-    Print the document that the command line names.
+    Print the document that the arguments name, and return the exit code.
 
-    :param arguments: the arguments; None for those of the process.
     :param prog: the name of the command in its messages.
     """
-    parser = _parser(prog)
+    parser = make_parser(prog)
     options = parser.parse_args(arguments)
     _check(parser, options)
-    print(json.dumps(_document(options), indent=2))  # noqa: T201 # the output of the command
-
-
-if __name__ == "__main__":
-    main()
+    write_result(json.dumps(_document(options), indent=2) + "\n")
+    return OK

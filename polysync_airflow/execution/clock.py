@@ -24,16 +24,12 @@ class Clock:
         return host.monotonic()
 
     def sleep(self, seconds: float) -> None:
-        """
-        Wait.
-
-        :param seconds: how long.
-        """
+        """Wait."""
         host.sleep(seconds)
 
     def timeout(self, seconds: float | None, *, idle: bool) -> float | None:
         """
-        Return how long a thread waits at most for a message, in seconds of the host.
+        Return how long an event loop waits at most for an event, in seconds of the host.
 
         :param seconds: how long by this clock; None for no limit.
         :param idle: nothing else is running that takes time.
@@ -55,31 +51,18 @@ def monotonic() -> float:
 
 
 def sleep(seconds: float) -> None:
-    """
-    Wait.
-
-    :param seconds: how long.
-    """
+    """Wait."""
     _clock.sleep(seconds)
 
 
 def timeout(seconds: float | None, *, idle: bool) -> float | None:
-    """
-    Return how long a thread waits at most for a message, in seconds of the host.
-
-    :param seconds: how long by this clock; None for no limit.
-    :param idle: nothing else is running that takes time.
-    """
+    """Return how long an event loop waits at most for an event; see ``Clock.timeout``."""
     return _clock.timeout(seconds, idle=idle)
 
 
 @contextmanager
 def replaced_by(clock: Clock) -> Iterator[None]:
-    """
-    Replace the clock, in all threads of this process. For tests only.
-
-    :param clock: the clock to use until the end of the ``with`` block.
-    """
+    """Replace the clock, in all threads of this process. For tests only."""
     global _clock  # noqa: PLW0603 # the one place that changes it
     before, _clock = _clock, clock
     try:

@@ -22,7 +22,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, Literal
 
 from polysync_airflow.exceptions import PolysyncError, SageMakerApiError, is_throttling
 from polysync_airflow.execution.models import ExecutionDescription, ExecutionEvent
@@ -40,12 +40,7 @@ MAX_DOUBLINGS: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class LogLine:
-    """
-    One line for the task's log.
-
-    :param level: a ``logging`` level.
-    :param text: the line.
-    """
+    """One line for the task's log, with its ``logging`` level."""
 
     level: int
     text: str
@@ -53,13 +48,7 @@ class LogLine:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """
-    Instruction: write the log lines, sleep, poll again, and pass the response to ``waiter.decide``.
-
-    :param seconds: how long to sleep.
-    :param waiter: the new state of the wait.
-    :param log_lines: lines for the task's log.
-    """
+    """Instruction: write the log lines, sleep, poll again, and pass the response to ``waiter.decide``."""
 
     seconds: float
     waiter: Waiter
@@ -68,12 +57,7 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """
-    Instruction: write the log lines; the wait is over.
-
-    :param event: how it ended.
-    :param log_lines: lines for the task's log.
-    """
+    """Instruction: write the log lines; the wait is over."""
 
     event: ExecutionEvent
     log_lines: tuple[LogLine, ...] = ()
@@ -86,7 +70,6 @@ class Waiter:
     """
     The state of a wait for one execution.
 
-    :param execution_arn: the execution.
     :param pipeline_name: its pipeline, for log lines; None where only the ARN is known.
     :param poll_interval: seconds between two polls.
     :param since: when the attempt of the execution began, in seconds since the epoch.
@@ -114,11 +97,7 @@ class Waiter:
     last_error: str | None = None
 
     def first_wait(self, now: float) -> Wait:
-        """
-        Return the instruction before the first poll.
-
-        :param now: seconds since the epoch.
-        """
+        """Return the instruction before the first poll."""
         # Also when the deadline has passed already, as it may have for a try that reattaches to an execution.
         return Wait(max(FIRST_POLL_DELAY_SECONDS, min(self.poll_interval, self.deadline - now)), self)
 
@@ -127,7 +106,6 @@ class Waiter:
         Return the instruction after a poll.
 
         :param response: the response of DescribePipelineExecution, or the error.
-        :param now: seconds since the epoch.
         """
         if isinstance(response, PolysyncError):
             return self._after_error(response, now)
@@ -135,7 +113,7 @@ class Waiter:
 
     def time_out(self) -> Finish:
         """End the wait before its deadline, because Airflow's ``execution_timeout`` has ended it."""
-        return Finish(self._event("timed_out"))
+        return Finish(self._event("timed_out", self._limit))
 
     def _after_description(self, description: ExecutionDescription, now: float) -> Wait | Finish:
         status = description.status
@@ -153,17 +131,19 @@ class Waiter:
         if status not in STATE_OF_STATUS:
             updated = replace(updated, warned_statuses=self.warned_statuses | {status})
         if has_ended(status):
-            return Finish(updated._event("ended", description), lines)
+            event = updated._event("ended", description.failure_reason, ended_at=description.modified_at)
+            return Finish(event, lines)
         if now >= self.deadline:
-            return Finish(updated._event("timed_out"), lines)
+            return Finish(updated._event("timed_out", self._limit), lines)
         return updated._wait(self.poll_interval, now, lines)
 
     def _after_error(self, error: PolysyncError, now: float) -> Wait | Finish:
         updated = replace(self, consecutive_failures=self.consecutive_failures + 1, last_error=str(error))
         if error.permanent:
-            return Finish(updated._event("refused", error=error))
+            return Finish(updated._event("refused", str(error), error))
         if now >= self.deadline:
-            return Finish(updated._event("timed_out", error=error))
+            message = f"{self._limit}; the last poll failed: {error}"
+            return Finish(updated._event("timed_out", message, error))
         lines: tuple[LogLine, ...] = ()
         if updated.last_error != self.last_error:
             lines = (LogLine(logging.WARNING, f"{self._label}: poll failed, retrying: {error}"),)
@@ -199,35 +179,29 @@ class Waiter:
     def _wait(self, seconds: float, now: float, log_lines: tuple[LogLine, ...] = ()) -> Wait:
         return Wait(max(0.0, min(seconds, self.deadline - now)), self, log_lines)
 
-    def _message(
-        self, outcome: str, description: ExecutionDescription | None, error: PolysyncError | None
-    ) -> str | None:
-        if outcome == "timed_out":
-            limit = (
-                f"the limit of {self.deadline - self.since:.0f} s (timeout or execution_timeout) was reached"
-            )
-            return f"{limit}; the last poll failed: {error}" if error else limit
-        if error:
-            return str(error)
-        return description.failure_reason if description else None
+    @property
+    def _limit(self) -> str:
+        seconds = self.deadline - self.since
+        return f"the limit of {seconds:.0f} s (timeout or execution_timeout) was reached"
 
     def _event(
         self,
-        outcome: str,
-        description: ExecutionDescription | None = None,
-        *,
+        outcome: Literal["ended", "timed_out", "refused"],
+        message: str | None,
         error: PolysyncError | None = None,
+        *,
+        ended_at: datetime | None = None,
     ) -> ExecutionEvent:
         return ExecutionEvent(
             outcome=outcome,
             execution_arn=self.execution_arn,
             pipeline_name=self.pipeline_name,
             status=self.last_status,
-            message=self._message(outcome, description, error),
+            message=message,
             error_code=error.error_code if isinstance(error, SageMakerApiError) else None,
             operation=error.operation if isinstance(error, SageMakerApiError) else None,
             started_at=self.started_at,
-            ended_at=description.modified_at if description else None,
+            ended_at=ended_at,
             attempt=self.attempt,
             attempt_started_at=datetime.fromtimestamp(self.since, UTC) if self.attempt else None,
         )

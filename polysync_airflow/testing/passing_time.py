@@ -27,21 +27,12 @@ class PassingTime(Clock):
         return super().monotonic() + self._waited
 
     def sleep(self, seconds: float) -> None:
-        """
-        Let a wait pass at once.
-
-        :param seconds: its length.
-        """
+        """Let a wait pass at once."""
         with self._lock:
             self._waited += max(0.0, seconds)
 
     def timeout(self, seconds: float | None, *, idle: bool) -> float | None:
-        """
-        Let a wait for a message pass at once, but only while nothing else takes time.
-
-        :param seconds: its length; None for no limit.
-        :param idle: nothing else is running that takes time.
-        """
+        """Let a wait for an event pass at once, but only while nothing else takes time."""
         if seconds is None or not idle:
             return seconds
         self.sleep(seconds)

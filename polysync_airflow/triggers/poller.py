@@ -73,13 +73,19 @@ class Poller:
         :param progress: when the steps are listed; None for never.
         """
         subscription = Subscription(waiter, progress)
-        self._schedule.add(subscription, clock.time())
+        try:
+            self._schedule.add(subscription, clock.time())
+        finally:
+            self._end_if_unused()
         self._changed.set()
         return subscription
 
     def unsubscribe(self, subscription: Subscription) -> None:
         """End a subscription, if it has not ended. The poller ends with its last one."""
         self._schedule.remove(subscription)
+        self._end_if_unused()
+
+    def _end_if_unused(self) -> None:
         if not self._schedule.subscriptions:
             self._task.cancel()
             key = (self._loop, *self.client.key)

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 import zlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -81,9 +82,8 @@ class Schedule:
     def poll_at(self, subscription: Subscription, due: float, now: float) -> None:
         """Schedule the next poll of a subscription, alone or together with others of its pipeline."""
         self._put(subscription, due)
-        pipeline = subscription.pipeline
-        if pipeline.next_poll is None or pipeline.next_poll <= now or due < pipeline.next_poll:
-            pipeline.next_poll = due
+        pipeline, planned = subscription.pipeline, subscription.pipeline.next_poll
+        pipeline.next_poll = due if planned is None or planned <= now else min(due, planned)
 
     def describe_next(self, subscription: Subscription) -> None:
         """Schedule the description of a subscription's execution before all other polls."""
@@ -127,7 +127,7 @@ class Schedule:
             for other in pipeline.subscriptions
             if other is not first
             and other.due is not None
-            and NEXT < other.due <= until
+            and other.due <= until
             and other.earliest_poll <= now
         ]
         # Two tasks may wait for the same execution.
@@ -157,10 +157,9 @@ def first_poll(waiter: Waiter, now: float, next_poll: float | None) -> float:
     if next_poll is None:
         share = zlib.crc32(pipeline_arn_of(waiter.execution_arn).encode()) / 2**32
         due = earliest + share * max(interval - FIRST_POLL_DELAY_SECONDS, FIRST_POLL_DELAY_SECONDS)
-    elif next_poll >= earliest:
-        due = min(next_poll, earliest + interval)
     else:
-        due = next_poll + interval * -(-(earliest - next_poll) // interval)
+        too_early = max(0, math.ceil((earliest - next_poll) / interval))
+        due = min(next_poll + too_early * interval, earliest + interval)
     return max(earliest, min(due, waiter.deadline))
 
 

@@ -136,7 +136,6 @@ class SharedClient:
         The pages after the first wait for the rate limiter. There are no more pages than descriptions of each
         wanted execution would take calls.
 
-        :param pipeline: the pipeline's name or ARN.
         :param since: leave out executions that were created before.
         :param wanted: the ARNs of the wanted executions.
         """

@@ -21,8 +21,6 @@ class StepPusher:
     """
     Pushes the steps of an execution, one push at a time, in a thread. Use it in one event loop.
 
-    :param ti: the task instance.
-    :param execution_arn: the execution.
     :param warn: called with a message if Airflow does not store the XCom.
     """
 
@@ -36,11 +34,7 @@ class StepPusher:
         self._order: str | None = None
 
     def push(self, steps: Sequence[StepDescription]) -> None:
-        """
-        Push steps as soon as the push before has ended. Of several that wait, only the last one is pushed.
-
-        :param steps: AWS's list.
-        """
+        """Push steps as soon as the push before has ended; of several that wait, only the last one."""
         self._next = steps
         if self._pushing is None or self._pushing.done():
             self._pushing = asyncio.create_task(self._push_all())

@@ -27,8 +27,6 @@ class StopThreads:
 
         :param connection_id: the connection that the function uses. It waits for functions with the same
             connection only.
-        :param function: the function.
-        :param arguments: its arguments.
         """
         with self._lock:
             if connection_id not in self._pools:

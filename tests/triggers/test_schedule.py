@@ -321,5 +321,5 @@ def test_listings_begin_with_the_oldest_awaited_execution() -> None:
 
 def test_pipeline_arn_is_part_of_the_execution_arn() -> None:
     """An ARN has the pipeline's name in lower case, so AWS gets the pipeline's ARN instead of a name."""
-    arn = "arn:aws-cn:sagemaker:cn-north-1:123456789012:pipeline/fan-out"
+    arn = "arn:aws-cn:sagemaker:cn-north-1:123456789012:pipeline/execution"
     assert pipeline_arn_of(f"{arn}/execution/abcdefghijkl") == arn

@@ -85,6 +85,7 @@ def test_error_in_the_schedule_of_one_wait_fails_this_wait_only(
 
     assert isinstance(error, ZeroDivisionError)
     assert [event["outcome"] for event in events] == ["ended"]
+    assert poller._POLLERS == {}
 
 
 def test_long_times_of_earlier_versions_are_limited(

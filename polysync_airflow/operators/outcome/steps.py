@@ -73,9 +73,6 @@ class StepReporter:
     Lists the steps of an execution, writes their changes to the task's log and pushes the XComs.
 
     :param hook: the hook for the execution's region.
-    :param execution_arn: the execution.
-    :param context: the task's context.
-    :param log: the task's logger.
     :param interval: seconds between two lists while the task waits; None for no lists.
     """
 

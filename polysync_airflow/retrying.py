@@ -12,7 +12,12 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
-from polysync_airflow.airflow_compat.sdk import RetryAction, RetryDecision, RetryPolicy
+from polysync_airflow.airflow_compat.sdk import (
+    AirflowFailException,
+    RetryAction,
+    RetryDecision,
+    RetryPolicy,
+)
 from polysync_airflow.exceptions import ParametersError, PolysyncError, SageMakerApiError, hint_for
 
 if TYPE_CHECKING:
@@ -120,6 +125,18 @@ def forbids_retry(policy: RetryPolicy | None, error: Exception, context: Context
         log.exception("The task's retry_policy raised an error")
         return False
     return decision is not None and decision.action is RetryAction.FAIL
+
+
+def retry_follows(policy: RetryPolicy | None, error: Exception, context: Context) -> bool:
+    """
+    Return whether Airflow starts another try after an error.
+
+    :param policy: the task's policy.
+    """
+    ti = context["ti"]
+    if ti.try_number > ti.max_tries or isinstance(error, AirflowFailException):
+        return False
+    return not forbids_retry(policy, error, context)
 
 
 def _combine_with_task_delay(min_delay: timedelta, task: BaseOperator, try_number: int) -> timedelta | None:

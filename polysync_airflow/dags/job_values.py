@@ -15,9 +15,8 @@ from airflow.providers.common.compat.sdk import Param
 
 from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution.models import MAX_INTEGER
-from polysync_airflow.execution.parameters import shorten
 from polysync_airflow.execution.pipelines.parameter_types import Value, allowed_values, typed_value
-from polysync_airflow.execution.texts import MAX_VALUE_LENGTH, nearest_name
+from polysync_airflow.execution.texts import MAX_VALUE_LENGTH, nearest_name, shorten
 from polysync_airflow.jobs.catalogue.models import CatalogueJob, CatalogueParameter
 
 # https://json-schema.org/understanding-json-schema/reference/type

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
+import uuid
 from collections.abc import Iterable, Mapping
 from itertools import islice
-from typing import Any, Final, get_args
+from typing import Any, Final
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
@@ -19,12 +20,12 @@ from polysync_airflow.execution.models import (
     StartRequest,
     TriggerArguments,
 )
-from polysync_airflow.execution.texts import MAX_PROBLEMS, describe_validation_error
+from polysync_airflow.execution.texts import MAX_PROBLEMS, describe_validation_error, shorten
 
 # A list of steps costs a call for each execution.
 MIN_PROGRESS_INTERVAL: Final = 10.0
-MAX_LOG_LINES: Final = 200
-_MAX_VALUE_CHARACTERS: Final = 60
+# The arguments of an operator that become the start request.
+REQUEST_ARGUMENTS: Final = tuple(name for name in StartRequest.model_fields if name != "client_request_token")
 _NOT_STARTED: Final = "Nothing was started, because these arguments are not valid:"
 # Pydantic builds the validators on first use, which is on a worker: Airflow parses a DAG file every
 # 30 seconds.
@@ -33,9 +34,29 @@ _PIPELINE_NAMES: TypeAdapter[list[str]] = TypeAdapter(list[PipelineName], config
 _EXECUTION_ARN: TypeAdapter[str] = TypeAdapter(ExecutionArn, config=_DEFER_BUILD)
 
 
+def make_start_request(arguments: Mapping[str, Any], try_key: tuple[str | int | None, ...]) -> StartRequest:
+    """
+    Return the request for a new execution, with a new client request token.
+
+    :param arguments: the rendered ``REQUEST_ARGUMENTS``.
+    :param try_key: DAG id, task id, run id, map index and try number, for the default display name.
+    :raises ParametersError: lists each invalid argument with its value and what is valid.
+    """
+    parameters = arguments["pipeline_parameters"]
+    return build_start_request(
+        **{
+            **arguments,
+            "pipeline_parameters": {} if parameters is None else parameters,
+            "execution_display_name": arguments["execution_display_name"] or default_display_name(*try_key),
+            "execution_description": arguments["execution_description"] or None,
+            "client_request_token": f"polysync-{uuid.uuid4()}",
+        }
+    )
+
+
 def build_start_request(**arguments: Any) -> StartRequest:
     """
-    Validate the arguments of a start as far as possible without AWS, and return the request.
+    Validate a start request as far as possible without AWS.
 
     :param arguments: the fields of ``StartRequest``.
     :raises ParametersError: lists each invalid field with its value and what is valid.
@@ -61,24 +82,6 @@ def _problems(error: ValidationError) -> Iterable[str]:
         name = field + "".join(f"[{shorten(part)}]" for part in path if part != "[key]")
         cure = StartRequest.model_fields[field].description
         yield f"- {name} = {shorten(problem['input'])}: {problem['msg']}. {cure}"
-
-
-def shorten(value: Any) -> str:
-    """
-    Return a value as messages show it.
-
-    :param value: the value.
-    """
-    # An invalid string can have a megabyte, and a collection can hold anything, so only its size is shown.
-    if isinstance(value, str) and len(value) > _MAX_VALUE_CHARACTERS:
-        return f"{value[:_MAX_VALUE_CHARACTERS]!r}... ({len(value):,} characters)"
-    if isinstance(value, (Mapping, list, tuple, set)):
-        return f"a {type(value).__name__} of {len(value):,}"
-    try:
-        return repr(value)[: 2 * _MAX_VALUE_CHARACTERS]
-    except ValueError:
-        # Python refuses to write integers of more than 4,300 digits.
-        return f"a very large {type(value).__name__}"
 
 
 def default_display_name(*key: str | int | None) -> str:
@@ -145,61 +148,3 @@ def check_trigger_arguments(arguments: Mapping[str, Any]) -> TriggerArguments:
             "The trigger that is stored for this task has arguments that are not valid "
             f"({describe_validation_error(error)}). Clear the task. The execution may still be running."
         ) from None
-
-
-def check_seconds(name: str, value: object, *, minimum: float, maximum: float) -> None:
-    """
-    Validate an argument that is a number of seconds.
-
-    :param name: name of the argument.
-    :param value: its value.
-    :param minimum: the least valid number.
-    :param maximum: the greatest valid number.
-    :raises ParametersError: the value is not such a number.
-    """
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not minimum <= value <= maximum:  # type: ignore[operator]
-        raise ParametersError(
-            f"{name} = {shorten(value)} is not valid: give a number of seconds from {minimum:g} to "
-            f"{maximum:,.0f}."
-        )
-
-
-def check_count(name: str, value: object, *, maximum: int) -> None:
-    """
-    Validate an argument that is a whole number from 0.
-
-    :param name: name of the argument.
-    :param value: its value.
-    :param maximum: the greatest valid number.
-    :raises ParametersError: the value is not such a number.
-    """
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= maximum:
-        raise ParametersError(
-            f"{name} = {shorten(value)} is not valid: give a whole number from 0 to {maximum}."
-        )
-
-
-def check_flag(name: str, value: object) -> None:
-    """
-    Validate an argument that is True or False.
-
-    :param name: name of the argument.
-    :param value: its value.
-    :raises ParametersError: the value is neither.
-    """
-    if not isinstance(value, bool):
-        raise ParametersError(f"{name} = {shorten(value)} is not valid: give True or False.")
-
-
-def check_choice(name: str, value: str, choices: Any) -> None:
-    """
-    Check that an argument has one of the values that are allowed.
-
-    :param name: the name of the argument.
-    :param value: its value.
-    :param choices: a ``Literal`` type of the allowed values.
-    :raises ParametersError: it has another value.
-    """
-    if value not in get_args(choices):
-        raise ParametersError(f"{name} = {value!r} is not valid: give one of {', '.join(get_args(choices))}.")

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Final
 
 from pydantic import BeforeValidator, ValidationError
 
 # How much of a foreign text a message quotes.
 MAX_QUOTED: Final = 500
+_MAX_VALUE_CHARACTERS: Final = 60
 # How many problems a message lists.
 MAX_PROBLEMS: Final = 20
 # All control characters except tab and newline; surrogates; characters that change the direction of a text.
@@ -59,6 +60,24 @@ def clean_line(text: str, max_length: int = MAX_QUOTED) -> str:
     :param max_length: where to cut it.
     """
     return clean_text(text, max_length).replace("\n", " ")
+
+
+def shorten(value: Any) -> str:
+    """
+    Return a value as messages show it.
+
+    :param value: the value.
+    """
+    # An invalid string can have a megabyte, and a collection can hold anything, so only its size is shown.
+    if isinstance(value, str) and len(value) > _MAX_VALUE_CHARACTERS:
+        return f"{value[:_MAX_VALUE_CHARACTERS]!r}... ({len(value):,} characters)"
+    if isinstance(value, (Mapping, list, tuple, set)):
+        return f"a {type(value).__name__} of {len(value):,}"
+    try:
+        return repr(value)[: 2 * _MAX_VALUE_CHARACTERS]
+    except ValueError:
+        # Python refuses to write integers of more than 4,300 digits.
+        return f"a very large {type(value).__name__}"
 
 
 def describe_validation_error(error: ValidationError) -> str:

@@ -12,10 +12,9 @@ from pydantic import ConfigDict, Field, ValidationError
 from polysync_airflow.airflow_compat.sdk import is_xcom_arg, literal, make_task
 from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution.models import FrozenModel, PipelineName
-from polysync_airflow.execution.parameters import shorten
 from polysync_airflow.execution.pipelines.models import DeclaredParameter
 from polysync_airflow.execution.pipelines.parameter_problems import parameter_problems
-from polysync_airflow.execution.texts import ReasonText, clean_line, describe_validation_error
+from polysync_airflow.execution.texts import ReasonText, clean_line, describe_validation_error, shorten
 from polysync_airflow.jobs.arguments import inert_arguments
 
 if TYPE_CHECKING:

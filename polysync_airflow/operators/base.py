@@ -7,9 +7,9 @@ When to poll again and when the wait is over is decided in ``execution/waiter.py
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property, wraps
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar, cast
 
 from polysync_airflow import get_provider_info
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
@@ -25,6 +25,7 @@ from polysync_airflow.airflow_compat.task_process import exit_if_orphaned, paren
 from polysync_airflow.aws.retry import call_with_retry
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution import clock
+from polysync_airflow.execution.choices import Choices, Flag, seconds
 from polysync_airflow.execution.models import (
     MAX_POLL_INTERVAL,
     MIN_POLL_INTERVAL,
@@ -32,7 +33,6 @@ from polysync_airflow.execution.models import (
     ExecutionEvent,
     region_from_arn,
 )
-from polysync_airflow.execution.parameters import check_seconds
 from polysync_airflow.execution.waiter import Finish, Wait, Waiter
 from polysync_airflow.retrying import PolysyncRetryPolicy, forbids_retry
 
@@ -96,33 +96,46 @@ def apply_retry_policy(method: Method) -> Method:
     return cast("Method", run)
 
 
+class WaitChoices(Choices):
+    """What the DAG author chose about the wait for the end of an execution."""
+
+    wait_for_completion: Flag
+    deferrable: Flag
+    poll_interval: Annotated[float, seconds(MIN_POLL_INTERVAL, MAX_POLL_INTERVAL)]
+    timeout: Annotated[float, seconds(1, MAX_TIMEOUT)]
+
+
 class ExecutionOperator(PolysyncOperator):
     """
-    Base of the Start and Stop operators: the connection, and the wait for the end of an execution.
+    Base of the Start and Stop operators: their arguments, the connection, and the wait for the end of an
+    execution.
 
     The task waits on the worker or defers to a trigger. Both modes end in ``execute_complete``.
     """
 
-    def __init__(
-        self,
-        *,
-        polysync_conn_id: str,
-        region_name: str | None,
-        wait_for_completion: bool,
-        deferrable: bool,
-        poll_interval: float,
-        timeout: float,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        check_seconds("poll_interval", poll_interval, minimum=MIN_POLL_INTERVAL, maximum=MAX_POLL_INTERVAL)
-        check_seconds("timeout", timeout, minimum=1, maximum=MAX_TIMEOUT)
-        self.polysync_conn_id = polysync_conn_id
-        self.region_name = region_name
-        self.wait_for_completion = wait_for_completion
-        self.deferrable = deferrable
-        self.poll_interval = poll_interval
-        self.timeout = timeout
+    polysync_conn_id: str
+    region_name: str | None
+
+    @property
+    @abstractmethod
+    def choices(self) -> WaitChoices:
+        """What the DAG author chose, validated."""
+
+    def _set_arguments(self, arguments: Mapping[str, Any]) -> None:
+        """
+        Set the arguments of ``__init__`` as attributes, which Airflow renders, and check the choices.
+
+        :param arguments: the local variables of ``__init__``.
+        :raises ParametersError: a choice is not valid.
+        """
+        for name, value in arguments.items():
+            if name not in ("self", "kwargs", "__class__"):
+                setattr(self, name, value)
+        _ = self.choices
+
+    def _attributes(self, names: Iterable[str]) -> dict[str, Any]:
+        # The attributes, because Airflow renders them, and a cluster policy may change them.
+        return {name: getattr(self, name) for name in names}
 
     @cached_property
     def hook(self) -> PolysyncSageMakerHook:
@@ -149,8 +162,8 @@ class ExecutionOperator(PolysyncOperator):
     @property
     def _timeout_seconds(self) -> float:
         # Airflow's timer for execution_timeout does not run while a task is deferred.
-        airflow_timeout = self.execution_timeout.total_seconds() if self.execution_timeout else self.timeout
-        return min(self.timeout, airflow_timeout)
+        timeout = self.choices.timeout
+        return min(timeout, self.execution_timeout.total_seconds()) if self.execution_timeout else timeout
 
     def _call_with_retry(self, call: Callable[[], Result]) -> Result:
         return call_with_retry(call, until=clock.time() + self._timeout_seconds, warn=self.log.warning)
@@ -167,7 +180,7 @@ class ExecutionOperator(PolysyncOperator):
         return Waiter(
             execution_arn,
             pipeline_name,
-            self.poll_interval,
+            self.choices.poll_interval,
             since,
             since + self._timeout_seconds,
             attempt=attempt,
@@ -191,7 +204,7 @@ class ExecutionOperator(PolysyncOperator):
         :param progress_interval: how often the trigger lists the steps, in seconds; None for never.
         :param after_poll: called on the worker with the response of each poll.
         """
-        if self.deferrable:
+        if self.choices.deferrable:
             self._defer_until_end(
                 waiter, method_name, stop_on_kill=stop_on_kill, progress_interval=progress_interval
             )

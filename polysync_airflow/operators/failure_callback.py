@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.sdk import is_mapped
+from polysync_airflow.execution.lifecycle.ending import Exit, leave
+from polysync_airflow.execution.lifecycle.ownership import owner_of_dead_process
+from polysync_airflow.operators.stopping import stop_recorded_execution
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -30,28 +33,32 @@ def stop_orphaned_execution(context: Context) -> None:
 
     :param context: the task's context.
     """
-    is_rendered = getattr(context["task"], "executes_here", False)
-    if is_mapped(context["task"]):
+    mapped = is_mapped(context["task"])
+    if mapped:
         # Only in the DAG processor. Airflow replaces the task in the context by that of this map index, with
         # rendered templates.
         context["task"].render_template_fields(context)
-        is_rendered = True
     task: Any = context["task"]
-    if task.execution_handled or not task.stop_on_kill:
-        return
-    if _retry_follows(context):
+    if task.this_try.is_handled:
         return
     # Imported here, because Airflow parses a DAG file every 30 seconds.
     from polysync_airflow.records.copies import pull_copy
 
     ti = context["ti"]
     record = pull_copy(ti)
-    if record is None or record.try_number != ti.try_number:
+    owner = owner_of_dead_process(record, ti.try_number, retry_follows=_retry_follows(context))
+    leaving = leave(record, ti.try_number, stop_on_kill=task.choices.stop_on_kill).owned_by(owner)
+    if record is None or leaving.exit is not Exit.STOP:
         return
-    from polysync_airflow.operators.stopping import stop_recorded_execution
-
-    arn, result = stop_recorded_execution(record, partial(_hook, task, context, is_rendered), log.warning)
-    log.warning("Execution %s: the process of its task has died. %s", arn, result.text)
+    is_rendered = mapped or task.this_try.is_executed
+    leaving = stop_recorded_execution(
+        leaving, record, partial(_hook, task, context, is_rendered), log.warning
+    )
+    log.warning(
+        "Execution %s: the process of its task has died. %s",
+        record.execution_arn or "with unknown ARN",
+        leaving.text,
+    )
 
 
 def _retry_follows(context: Context) -> bool:
@@ -69,3 +76,9 @@ def _hook(task: Any, context: Context, is_rendered: bool, region_name: str | Non
         # connections and variables.
         connection = task.render_template(connection, context)
     return PolysyncSageMakerHook(connection, region_name)
+
+
+def with_own_callback(callbacks: Any) -> list[Any]:
+    """Return the failure callbacks of a task together with that of the provider."""
+    others = [] if not callbacks else list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
+    return others if stop_orphaned_execution in others else [*others, stop_orphaned_execution]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from polysync_airflow.exceptions import CatalogueDriftError, ParametersError
-from polysync_airflow.execution.parameters import check_choice
+from polysync_airflow.execution.choices import Choices
 from polysync_airflow.operators.base import DEFAULT_CONNECTION, PolysyncOperator, apply_retry_policy
 
 if TYPE_CHECKING:
@@ -17,6 +17,14 @@ if TYPE_CHECKING:
     from polysync_airflow.jobs.catalogue.models import Catalogue
 
 OnDrift = Literal["fail", "warn"]
+
+
+class ImportChoices(Choices):
+    """What the DAG author chose for an import."""
+
+    on_drift: OnDrift
+
+
 # How many differences the error lists. The log has all of them.
 MAX_LISTED = 20
 
@@ -69,7 +77,7 @@ class PolysyncListImportOperator(PolysyncOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        check_choice("on_drift", on_drift, OnDrift)
+        ImportChoices.of({"on_drift": on_drift})
         self.pipeline_name_prefix = pipeline_name_prefix
         # Airflow replaces an XComArg by the rendered list before it calls execute.
         self.pipeline_names = cast("Sequence[str] | None", pipeline_names)

@@ -1,39 +1,35 @@
 """
 The operator that starts an execution of a pipeline.
 
-How a try gets its execution is in ``starter.py``, the wait in ``base.py``, the stop of the execution in
-``on_kill.py``.
+How a try gets its execution, and what becomes of it, is in ``task_try.py``; the wait is in ``base.py``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final
 
-from polysync_airflow.exceptions import PolysyncError, StoredRecordError
+from pydantic import Field
+
+from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution import clock
+from polysync_airflow.execution.choices import seconds
+from polysync_airflow.execution.lifecycle.instructions import Do, Instruction
+from polysync_airflow.execution.lifecycle.recovery import (
+    NEXT_STEP,
+    OnClear,
+    OnCompletedWithFailures,
+    RetryMode,
+)
 from polysync_airflow.execution.models import (
     MAX_POLL_INTERVAL,
     ExecutionEvent,
     FailedStep,
     region_from_arn,
 )
-from polysync_airflow.execution.outcome import (
-    OnCancelled,
-    OnCompletedWithFailures,
-    outcome_message,
-    parse_event,
-)
-from polysync_airflow.execution.parameters import (
-    MAX_LOG_LINES,
-    MIN_PROGRESS_INTERVAL,
-    check_choice,
-    check_count,
-    check_flag,
-    check_seconds,
-)
-from polysync_airflow.execution.recovery import NEXT_STEP, OnClear, RetryMode
+from polysync_airflow.execution.outcome import OnCancelled, outcome_message, parse_event
+from polysync_airflow.execution.parameters import MIN_PROGRESS_INTERVAL, REQUEST_ARGUMENTS
 from polysync_airflow.execution.waiter import Finish
 from polysync_airflow.links import PolysyncFailedStepLogLink, PolysyncPipelineExecutionLink
 from polysync_airflow.operators.base import (
@@ -41,12 +37,15 @@ from polysync_airflow.operators.base import (
     DEFAULT_DEFERRABLE,
     DEFAULT_POLL_INTERVAL,
     DEFAULT_TIMEOUT,
+    ExecutionOperator,
+    WaitChoices,
     apply_retry_policy,
 )
-from polysync_airflow.operators.on_kill import StopOnKillOperator
+from polysync_airflow.operators.failure_callback import with_own_callback
 from polysync_airflow.operators.outcome.asset_events import attach_to_outlets, execution_extra
-from polysync_airflow.operators.outcome.errors import OutcomeRules, raise_unless_ended
+from polysync_airflow.operators.outcome.errors import OutcomeChoices, raise_for, raise_unless_ended
 from polysync_airflow.operators.outcome.xcoms import push_ended, push_started
+from polysync_airflow.operators.task_try import TaskTry, TryChoices
 from polysync_airflow.states import PolysyncState, has_ended, state_of
 
 if TYPE_CHECKING:
@@ -55,16 +54,28 @@ if TYPE_CHECKING:
 
     # Imported when a task runs: Airflow parses a DAG file every 30 seconds.
     from polysync_airflow.operators.outcome.steps import StepReport, StepReporter
-    from polysync_airflow.operators.starter import StartResult
 
 
 DEFAULT_PROGRESS_INTERVAL: Final = 60.0
 DEFAULT_LOG_LINES: Final = 20
+MAX_LOG_LINES: Final = 200
 # The pipeline's name, which is the end of its ARN.
 MAP_INDEX_TEMPLATE: Final = "{{ task.pipeline_name.rsplit('/')[-1] }}"
 
 
-class PolysyncStartPipelineOperator(StopOnKillOperator):
+class StartChoices(WaitChoices, TryChoices, OutcomeChoices):
+    """What the DAG author chose for a start; the base classes are those of the modules that decide by it."""
+
+    progress_interval: Annotated[float | None, seconds(MIN_PROGRESS_INTERVAL, MAX_POLL_INTERVAL)]
+    failed_step_log_lines: Annotated[
+        int,
+        Field(
+            ge=0, le=MAX_LOG_LINES, strict=True, description=f"give a whole number from 0 to {MAX_LOG_LINES}"
+        ),
+    ]
+
+
+class PolysyncStartPipelineOperator(ExecutionOperator):
     """
     Start an execution of a SageMaker pipeline and, by default, wait until it has ended.
 
@@ -121,17 +132,7 @@ class PolysyncStartPipelineOperator(StopOnKillOperator):
     :raises PipelineExecutionTimeoutError: the execution did not end in time.
     """
 
-    template_fields: Sequence[str] = (
-        "pipeline_name",
-        "pipeline_parameters",
-        "execution_display_name",
-        "execution_description",
-        "max_parallel_steps",
-        "execution_role_arn",
-        "pipeline_version_id",
-        "polysync_conn_id",
-        "region_name",
-    )
+    template_fields: Sequence[str] = (*REQUEST_ARGUMENTS, "polysync_conn_id", "region_name")
     template_fields_renderers: ClassVar[dict[str, str]] = {"pipeline_parameters": "json"}
     operator_extra_links = (PolysyncPipelineExecutionLink(), PolysyncFailedStepLogLink())
     ui_color = "#e5f1ff"
@@ -162,65 +163,49 @@ class PolysyncStartPipelineOperator(StopOnKillOperator):
         validate_parameters: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(
-            polysync_conn_id=polysync_conn_id,
-            region_name=region_name,
-            wait_for_completion=wait_for_completion,
-            deferrable=deferrable,
-            poll_interval=poll_interval,
-            timeout=timeout,
-            stop_on_kill=stop_on_kill,
-            **kwargs,
-        )
-        check_choice("on_completed_with_failures", on_completed_with_failures, OnCompletedWithFailures)
-        check_choice("on_cancelled", on_cancelled, OnCancelled)
-        check_choice("retry_mode", retry_mode, RetryMode)
-        check_choice("on_clear", on_clear, OnClear)
-        if progress_interval is not None:
-            check_seconds(
-                "progress_interval",
-                progress_interval,
-                minimum=MIN_PROGRESS_INTERVAL,
-                maximum=MAX_POLL_INTERVAL,
-            )
-        check_count("failed_step_log_lines", failed_step_log_lines, maximum=MAX_LOG_LINES)
-        check_flag("validate_parameters", validate_parameters)
-        # Airflow replaces XComArgs by the rendered values before it calls execute.
-        self.pipeline_name = cast("str", pipeline_name)
-        self.pipeline_parameters = pipeline_parameters
-        self.execution_display_name = execution_display_name
-        self.execution_description = execution_description
-        self.max_parallel_steps = max_parallel_steps
-        self.execution_role_arn = execution_role_arn
-        self.pipeline_version_id = pipeline_version_id
-        self.on_completed_with_failures = on_completed_with_failures
-        self.on_cancelled = on_cancelled
-        self.retry_mode = retry_mode
-        self.on_clear = on_clear
-        self.progress_interval = progress_interval
-        self.failed_step_log_lines = failed_step_log_lines
-        self.validate_parameters = validate_parameters
+        super().__init__(**kwargs)
+        self._set_arguments(locals())
+        self.on_failure_callback = with_own_callback(self.on_failure_callback)
+
+    @property
+    def choices(self) -> StartChoices:
+        """What the DAG author chose, validated."""
+        return StartChoices.of(self._attributes(StartChoices.model_fields))
+
+    @cached_property
+    def this_try(self) -> TaskTry:
+        """The state of the try that this process executes."""
+        return TaskTry(self.choices, self.hook_for_region, self.log)
 
     @classmethod
     def partial(cls, **kwargs: Any) -> OperatorPartial:
-        """Name mapped tasks by their pipelines if these differ, and the author has set no other template."""
+        """Add to mapped tasks, too, what the DAG processor must know: it does not create their operators."""
         if "pipeline_name" not in kwargs:
+            # Name mapped tasks by their pipelines, unless the author has set another template.
             kwargs.setdefault("map_index_template", MAP_INDEX_TEMPLATE)
-        return super().partial(**kwargs)
+        made = super().partial(**kwargs)
+        made.kwargs["on_failure_callback"] = with_own_callback(made.kwargs.get("on_failure_callback"))
+        return made
 
     @apply_retry_policy
     def execute(self, context: Context) -> str:
         """Start or reattach to an execution, push its XComs and, by default, wait for its end."""
-        self.executes_here = True
-        with self._stop_on_final_failure(context):
-            result = self._start_or_reattach(context)
-            push_started(context, result.record, self.log)
-            if not self.wait_for_completion:
-                pipeline_name = result.record.request.pipeline_name
-                attach_to_outlets(context, self.outlets, execution_extra(result.record.arn, pipeline_name))
-                return result.record.arn
-            event = self._wait_for_execution(context, result)
+        this_try, choices = self.this_try, self.choices
+        this_try.is_executed = True
+        with this_try.stop_on_final_failure(context, self.retry_policy):
+            now = self._get_execution(context)
+            record = now.known
+            push_started(context, record, self.log)
+            if not choices.wait_for_completion:
+                extra = execution_extra(record.arn, record.request.pipeline_name)
+                attach_to_outlets(context, self.outlets, extra)
+                return record.arn
+            event = self._wait_for_execution(context, now)
         return self.execute_complete(context, event.model_dump(mode="json"))
+
+    def on_kill(self) -> None:
+        """Stop the execution that this process started or waits for, unless ``stop_on_kill=False``."""
+        self.this_try.kill()
 
     @apply_retry_policy
     def execute_after_end(self, context: Context, event: dict[str, Any] | None = None) -> str:
@@ -243,14 +228,12 @@ class PolysyncStartPipelineOperator(StopOnKillOperator):
         :param event: the payload of the trigger's event.
         :raises TriggerEventError: ``event`` is not an event of this provider's trigger.
         """
-        self.executes_here = True
+        this_try, choices = self.this_try, self.choices
+        this_try.is_executed = True
         end = parse_event(event)
-        if self._was_stopped_by_earlier_try(context, end):
+        if this_try.begins_again(context, end):
             return self.execute(context)
-        self.execution_handled = end.outcome == "ended"
-        stop_result = None if self.execution_handled else self._stop_after_wait(context, end)
-        # From here on, a kill has nothing to stop.
-        self._starter = None
+        stop_result = this_try.report(context, end)
         report = self._report_steps(context, end)
         failed_steps = [FailedStep(name=row.name, reason=row.reason) for row in report.failed]
         push_ended(context, end, failed_steps, "\n".join(report.notes) or None)
@@ -258,10 +241,9 @@ class PolysyncStartPipelineOperator(StopOnKillOperator):
         message = outcome_message(
             end,
             failed_steps=report.failed if failed else (),
-            notes=(*report.notes, stop_result, NEXT_STEP[self.on_clear] if failed else None),
+            notes=(*report.notes, stop_result, NEXT_STEP[choices.on_clear] if failed else None),
         )
-        rules = OutcomeRules(self.on_completed_with_failures, self.on_cancelled, killed=self._killed)
-        rules.raise_for(end, message, self.log)
+        raise_for(end, message, choices, self.log, killed=this_try.killed)
         attach_to_outlets(
             context,
             self.outlets,
@@ -273,86 +255,41 @@ class PolysyncStartPipelineOperator(StopOnKillOperator):
         )
         return end.execution_arn
 
-    def _was_stopped_by_earlier_try(self, context: Context, end: ExecutionEvent) -> bool:
-        """
-        Return whether an earlier try of this task stopped the execution, after this try had gone on with it.
-
-        That try may have been cut off from Airflow between its decision and its request. It is no decision of
-        a user, so the task goes on with a new execution.
-        """
-        if end.outcome != "ended" or state_of(end.status) is not PolysyncState.CANCELLED:
-            return False
-        try:
-            store, record = self._own_record(context)
-        except StoredRecordError as error:
-            # Only a proven record lets a new execution start. Without one, the cancellation is somebody's.
-            self.log.warning("%s", error)
-            return False
-        stopped_by = record.stop_requested_by if record else None
-        if stopped_by is None or stopped_by >= store.try_number:
-            return False
-        self.log.warning(
-            "Execution %s: try %s of this task had requested its stop before try %s reattached to it. A new "
-            "execution is started.",
-            end.execution_arn,
-            stopped_by,
-            store.try_number,
-        )
-        return True
-
-    def _start_or_reattach(self, context: Context) -> StartResult:
-        from polysync_airflow.operators.request import build_request
-        from polysync_airflow.operators.starter import ExecutionStarter
-        from polysync_airflow.records.store import record_store
-
-        starter = self._starter = ExecutionStarter(
-            hook_for_region=self.hook_for_region,
-            store=record_store(context),
-            log=self.log,
-            epoch=context["ti"].max_tries,
-            deadline=clock.time() + self._timeout_seconds,
-            retry_mode=self.retry_mode,
-            on_clear=self.on_clear,
-            failures_succeed=self.on_completed_with_failures == "succeed",
-            stop_on_kill=self.stop_on_kill,
-            validate_parameters=self.validate_parameters,
-            raise_if_killed=self._raise_if_killed,
-        )
-        # The request is made only if a new execution is needed: arguments that are no longer valid must not
-        # keep a try from reattaching to the running execution.
-        make_request = partial(build_request, self, context)
-        result = starter.start_or_reattach(make_request)
-        while result.blocked:
-            self._raise_if_killed()
-            record = result.record
-            waiter = self._make_waiter(record.arn, record.request.pipeline_name, attempt=record.resumes)
-            raise_unless_ended(
-                self._wait_for_end(waiter, method_name="execute_after_end", stop_on_kill=self.stop_on_kill)
+    def _get_execution(self, context: Context) -> Instruction:
+        """Return this task's execution, after the end of one that must not run beside it."""
+        while True:
+            arguments = self._attributes(REQUEST_ARGUMENTS)
+            now = self.this_try.get_execution(context, arguments, self._timeout_seconds)
+            if now.do is Do.WATCH:
+                return now
+            waiter = self._make_waiter(
+                now.known.arn, now.known.request.pipeline_name, attempt=now.known.resumes
             )
-            starter.deadline = clock.time() + self._timeout_seconds
-            result = starter.start_or_reattach(make_request)
-        self._raise_if_killed()
-        return result
+            raise_unless_ended(
+                self._wait_for_end(
+                    waiter, method_name="execute_after_end", stop_on_kill=self.choices.stop_on_kill
+                )
+            )
 
-    def _wait_for_execution(self, context: Context, result: StartResult) -> ExecutionEvent:
-        record = result.record
+    def _wait_for_execution(self, context: Context, now: Instruction) -> ExecutionEvent:
+        record, choices = now.known, self.choices
         reporter = self._step_reporter(context, record.arn)
         reporter.push_declared()
         waiter = self._make_waiter(
             record.arn,
             record.request.pipeline_name,
-            started_at=result.attempt_started_at,
+            started_at=now.attempt_started_at,
             attempt=record.resumes,
         )
-        if result.description and has_ended(result.description.status):
-            step = waiter.decide(result.description, clock.time())
+        if now.description and has_ended(now.description.status):
+            step = waiter.decide(now.description, clock.time())
             if isinstance(step, Finish):
                 return step.event
-        self._raise_if_killed()
+        self.this_try.raise_if_killed()
         return self._wait_for_end(
             waiter,
-            stop_on_kill=self.stop_on_kill,
-            progress_interval=self.progress_interval,
+            stop_on_kill=choices.stop_on_kill,
+            progress_interval=choices.progress_interval,
             after_poll=reporter.after_poll,
         )
 
@@ -360,7 +297,7 @@ class PolysyncStartPipelineOperator(StopOnKillOperator):
         from polysync_airflow.operators.outcome.steps import StepReporter
 
         hook = self.hook_for_region(region_from_arn(execution_arn))
-        return StepReporter(hook, execution_arn, context, self.log, interval=self.progress_interval)
+        return StepReporter(hook, execution_arn, context, self.log, interval=self.choices.progress_interval)
 
     def _report_steps(self, context: Context, end: ExecutionEvent) -> StepReport:
         from polysync_airflow.operators.outcome.steps import StepReport
@@ -373,4 +310,4 @@ class PolysyncStartPipelineOperator(StopOnKillOperator):
         except PolysyncError as error:
             # The connection may have been deleted meanwhile. The outcome is known without it.
             return StepReport(notes=(f"The steps of the execution could not be listed: {error}",))
-        return reporter.report_end(log_lines=self.failed_step_log_lines)
+        return reporter.report_end(log_lines=self.choices.failed_step_log_lines)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from polysync_airflow.exceptions import (
     ParametersError,
     PipelineExecutionError,
     PipelineExecutionTimeoutError,
 )
+from polysync_airflow.execution.choices import Flag
 from polysync_airflow.execution.console import execution_url
 from polysync_airflow.execution.models import pipeline_name_from_arn, region_from_arn
 from polysync_airflow.execution.outcome import outcome_message, parse_event, refusal_error
@@ -21,12 +22,19 @@ from polysync_airflow.operators.base import (
     DEFAULT_POLL_INTERVAL,
     DEFAULT_TIMEOUT,
     ExecutionOperator,
+    WaitChoices,
     apply_retry_policy,
 )
 from polysync_airflow.states import STATUS_STOPPING, has_ended, is_stoppable, state_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
+
+
+class StopChoices(WaitChoices):
+    """What the DAG author chose for a stop."""
+
+    fail_if_not_running: Flag
 
 
 class PolysyncStopPipelineOperator(ExecutionOperator):
@@ -56,6 +64,8 @@ class PolysyncStopPipelineOperator(ExecutionOperator):
     :raises PipelineExecutionTimeoutError: the execution did not end in time; it may still be running.
     """
 
+    # Airflow replaces an XComArg by the rendered text before it calls execute.
+    execution_arn: str
     template_fields: Sequence[str] = ("execution_arn", "polysync_conn_id", "region_name")
     operator_extra_links = (PolysyncPipelineExecutionLink(),)
     ui_color = "#fdeaea"
@@ -73,18 +83,13 @@ class PolysyncStopPipelineOperator(ExecutionOperator):
         region_name: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(
-            polysync_conn_id=polysync_conn_id,
-            region_name=region_name,
-            wait_for_completion=wait_for_completion,
-            deferrable=deferrable,
-            poll_interval=poll_interval,
-            timeout=timeout,
-            **kwargs,
-        )
-        # Airflow replaces an XComArg by the rendered text before it calls execute.
-        self.execution_arn = cast("str", execution_arn)
-        self.fail_if_not_running = fail_if_not_running
+        super().__init__(**kwargs)
+        self._set_arguments(locals())
+
+    @property
+    def choices(self) -> StopChoices:
+        """What the DAG author chose, validated."""
+        return StopChoices.of(self._attributes(StopChoices.model_fields))
 
     @apply_retry_policy
     def execute(self, context: Context) -> str:
@@ -100,7 +105,7 @@ class PolysyncStopPipelineOperator(ExecutionOperator):
         url = execution_url(self.execution_arn, name)
         push_url(context["ti"], CONSOLE_URL_XCOM_KEY, url, PolysyncPipelineExecutionLink())
         status = self._request_stop()
-        if has_ended(status) or not self.wait_for_completion:
+        if has_ended(status) or not self.choices.wait_for_completion:
             return state_of(status).value
         event = self._wait_for_end(self._make_waiter(self.execution_arn, None))
         return self.execute_complete(context, event.model_dump(mode="json"))
@@ -137,7 +142,7 @@ class PolysyncStopPipelineOperator(ExecutionOperator):
                 self.log.info("Execution %s: stop requested", self.execution_arn)
         if has_ended(status):
             message = f"Execution {self.execution_arn} had already ended (AWS status {status})."
-            if self.fail_if_not_running:
+            if self.choices.fail_if_not_running:
                 raise PipelineExecutionError(
                     message, execution_arn=self.execution_arn, status=status, permanent=True
                 )

@@ -7,9 +7,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from polysync_airflow.aws.retry import STOP_TIMEOUT_SECONDS, call_with_retry
-from polysync_airflow.aws.stop import StopResult, stop_execution
+from polysync_airflow.aws.stop import stop_execution
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution import clock
+from polysync_airflow.execution.lifecycle.ending import Leaving
 from polysync_airflow.execution.models import StoredExecution, region_from_arn
 
 if TYPE_CHECKING:
@@ -17,17 +18,16 @@ if TYPE_CHECKING:
 
 
 def stop_recorded_execution(
+    leaving: Leaving,
     record: StoredExecution,
     hook_for_region: Callable[[str | None], PolysyncSageMakerHook],
     warn: Callable[[str], object],
-) -> tuple[str, StopResult]:
+) -> Leaving:
     """
     Stop the execution that runs, or may run, because of a record. Raises no ``PolysyncError`` of AWS's.
 
-    :param record: a proven record.
-    :param hook_for_region: returns the hook for a region.
     :param warn: called with a message when a request is retried.
-    :return: the ARN of the execution, or a text in its place, and what became of the stop.
+    :return: what is left to do, and the result as a sentence.
     """
     try:
         arn = record.execution_arn or _arn_of_request(record, hook_for_region(record.region_name), warn)
@@ -35,8 +35,10 @@ def stop_recorded_execution(
         hook = hook_for_region(region_from_arn(arn))
     except PolysyncError as error:
         text = f"The execution may still be running: it cannot be stopped: {error}"
-        return record.execution_arn or "with unknown ARN", StopResult(True, text)
-    return arn, stop_execution(hook, arn, attempt=record.resumes, warn=warn)
+        return leaving.stop_requested(text, failed=True)
+    result = stop_execution(hook, arn, attempt=record.resumes, warn=warn)
+    text = result.text if record.execution_arn else f"Execution {arn}: {result.text}"
+    return leaving.stop_requested(text, failed=result.failed)
 
 
 def _arn_of_request(

@@ -11,8 +11,8 @@ import logging
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
+from polysync_airflow.execution.lifecycle.ownership import Owner
 from polysync_airflow.execution.models import StoredExecution
-from polysync_airflow.records.ownership import Owner
 from polysync_airflow.records.proof import RECORD_KEY, from_stored
 from polysync_airflow.records.signature import TaskKey
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from polysync_airflow.airflow_compat.sdk import api_status_code
 from polysync_airflow.airflow_compat.task_instances import read_state
+from polysync_airflow.execution.lifecycle.ownership import Owner, has_later_try, owner_of_replaced
 from polysync_airflow.execution.models import StoredExecution
 from polysync_airflow.records.copies import pull_copy
-from polysync_airflow.records.ownership import Owner, has_later_try, owner_of_replaced
 from polysync_airflow.records.port import RecordStore
 from polysync_airflow.records.proof import RECORD_KEY, to_stored
 
@@ -41,7 +41,7 @@ class TaskStateRecordStore(RecordStore):
         :param record: the record of the execution.
         """
         try:
-            self._set(record.model_copy(update={"stop_requested_by": self.try_number}))
+            self._set(record)
         except Exception as error:
             return self._owner_of_replaced(record) if _is_not_found(error) else self._unknown(error)
         return Owner.THIS_TRY

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 from polysync_airflow.airflow_compat.task_instances import DELETED, previous_run, read_state
 from polysync_airflow.airflow_compat.variables import delete_variable, get_variable, set_variable
 from polysync_airflow.exceptions import PolysyncError, StoredRecordError
+from polysync_airflow.execution.lifecycle.ownership import Owner, owner_by_record
 from polysync_airflow.execution.models import StoredExecution
 from polysync_airflow.records.copies import pull_copy
-from polysync_airflow.records.ownership import Owner, owner_by_record
 from polysync_airflow.records.port import RecordStore
 from polysync_airflow.records.proof import RECORD_KEY, to_stored
 from polysync_airflow.records.signature import TaskKey
@@ -75,7 +75,7 @@ class VariableRecordStore(RecordStore):
         owner = self.owner(record)
         if owner in (Owner.THIS_TRY, Owner.NOBODY):
             try:
-                self._put(record.model_copy(update={"stop_requested_by": self.try_number}))
+                self._put(record)
             except Exception as error:
                 return self._unknown(error)
         return owner

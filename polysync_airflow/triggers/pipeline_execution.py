@@ -19,6 +19,8 @@ from polysync_airflow.airflow_compat.supervisor import call_airflow, use_event_l
 from polysync_airflow.airflow_compat.task_instances import read_state, read_xcom
 from polysync_airflow.aws.stop import stop_execution
 from polysync_airflow.execution import clock
+from polysync_airflow.execution.lifecycle.ending import Exit, leave
+from polysync_airflow.execution.lifecycle.ownership import DEFERRED, owner_of_deferred
 from polysync_airflow.execution.models import MAX_POLL_INTERVAL, MAX_TIMESTAMP, MIN_POLL_INTERVAL
 from polysync_airflow.execution.parameters import MIN_PROGRESS_INTERVAL, check_trigger_arguments
 from polysync_airflow.execution.steps.progress import Progress
@@ -32,8 +34,6 @@ from polysync_airflow.triggers.subscription import Step, StepChanges
 if TYPE_CHECKING:
     from polysync_airflow.execution.models import StoredExecution
 
-DEFERRED: Final = "deferred"
-RUNNING: Final = "running"
 # Seconds between the requests for the task's state, when Airflow does not return it.
 STATE_RETRY_SECONDS: Final = (1.0, 4.0, 15.0)
 
@@ -185,9 +185,6 @@ class PolysyncPipelineExecutionTrigger(BaseTrigger):
             self.log.warning("Execution %s: nothing was stopped: %s", self.execution_arn, error)
 
     def _stop_unless_deferred(self) -> None:
-        # Airflow also calls on_kill when the trigger has only moved to another triggerer. The task is then
-        # still deferred. (A task that was cleared may be deferred again: its new try has stopped this
-        # execution.)
         try:
             state = self._task_state()
         except Exception as error:
@@ -198,13 +195,13 @@ class PolysyncPipelineExecutionTrigger(BaseTrigger):
                 error,
             )
             raise
-        if state == DEFERRED:
-            self.log.info(
-                "Trigger moved to another triggerer, the task is still deferred: nothing is stopped."
-            )
-            return
-        if self._has_later_try(state):
-            self.log.info("A later try has the execution: nothing is stopped.")
+        ti: Any = self.task_instance
+        # A trigger that has only moved needs no copy, which spares a request.
+        copy = None if state == DEFERRED else self._copy_of_record()
+        owner = owner_of_deferred(state, copy, ti.try_number)
+        leaving = leave(copy, ti.try_number, stop_on_kill=True).owned_by(owner)
+        if leaving.exit is not Exit.STOP:
+            self.log.info("Execution %s: %s", self.execution_arn, leaving.text)
             return
         result = stop_execution(
             self._client.hook, self.execution_arn, attempt=self.attempt, warn=self.log.warning
@@ -219,27 +216,17 @@ class PolysyncPipelineExecutionTrigger(BaseTrigger):
             return self._poller.client
         return SharedClient(self.polysync_conn_id, self.region_name)
 
-    def _has_later_try(self, state: str | None) -> bool:
-        # A triggerer that was suspended may learn only after the next try that its trigger has moved.
-        ti: Any = self.task_instance
-        try:
-            copy = self._copy_of_record(ti)
-        except Exception as error:
-            self.log.warning("The record of the task cannot be read: %s", error)
-            copy = None
-        if copy is not None:
-            return bool(copy.try_number > ti.try_number)
-        # Airflow deletes the XComs when a try begins. A try that is at work reads the record itself; if none
-        # is, nobody else stops the execution.
-        return state == RUNNING
-
-    def _copy_of_record(self, ti: Any) -> StoredExecution | None:
+    def _copy_of_record(self) -> StoredExecution | None:
         # Imported here, because only few triggers are killed.
         from polysync_airflow.records.copies import proven_copy
         from polysync_airflow.records.proof import RECORD_KEY
 
-        value = call_airflow(lambda: read_xcom(ti, RECORD_KEY))
-        return proven_copy(value, ti)
+        try:
+            value = call_airflow(lambda: read_xcom(self.task_instance, RECORD_KEY))
+        except Exception as error:
+            self.log.warning("The record of the task cannot be read: %s", error)
+            return None
+        return proven_copy(value, self.task_instance)
 
     def _task_state(self) -> str | None:
         ti = self.task_instance

@@ -11,9 +11,9 @@ from polysync_airflow.auth.connection import choices_of
 from polysync_airflow.auth.credentials import DISCRIMINATORS
 from polysync_airflow.auth.iam_policies import identity_policy
 from polysync_airflow.exceptions import HINTS
+from polysync_airflow.execution.lifecycle.recovery import Action, RecoveryChoices, next_action
 from polysync_airflow.execution.models import ExecutionRecord, StartRequest, StoredExecution
 from polysync_airflow.execution.pipelines.models import DeclaredParameter, Job
-from polysync_airflow.execution.recovery import Action, next_action
 from polysync_airflow.execution.steps.rows import StepRow
 from polysync_airflow.states import STATE_OF_STATUS
 from tests.documentation.pages import page
@@ -62,7 +62,11 @@ def test_every_action_of_a_new_try_is_in_the_table(status: str, cleared: bool) -
         epoch=0, region_name="us-east-1", request=REQUEST, execution_arn=f"{ARN}/execution/abcdefghijkl"
     )
 
-    action = next_action(stored, int(cleared), status, retry_mode="resume", on_clear="resume")
+    choices = RecoveryChoices(
+        retry_mode="resume", on_clear="resume", on_completed_with_failures="fail", stop_on_kill=True
+    )
+
+    action = next_action(stored, int(cleared), status, choices)
 
     phrases = {
         Action.REATTACH: "takes its result" if status == "Succeeded" else "waits for its end",

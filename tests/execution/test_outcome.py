@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from polysync_airflow.execution.lifecycle.recovery import NEXT_STEP
 from polysync_airflow.execution.models import ExecutionEvent
 from polysync_airflow.execution.outcome import LINE_WIDTH, outcome_message
-from polysync_airflow.execution.recovery import NEXT_STEP
 from polysync_airflow.execution.steps.rows import StepRow
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/churn-tuning/execution/4jg7o29joci6"

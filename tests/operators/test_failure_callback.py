@@ -166,7 +166,7 @@ def test_values_in_a_worker_are_not_rendered_again(
     monkeypatch.delenv("AIRFLOW__CORE__FERNET_KEY")
     task = make_task(wait_for_completion=False)
     run = run_task(task)
-    task.execution_handled = False
+    task.this_try.is_handled = False
 
     def render_template(value: Any, context: Any) -> None:
         pytest.fail(f"rendered again: {value}")

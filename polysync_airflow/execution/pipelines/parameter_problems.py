@@ -6,10 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Final
 
-from polysync_airflow.execution.parameters import shorten
 from polysync_airflow.execution.pipelines.models import DeclaredParameter
 from polysync_airflow.execution.pipelines.parameter_types import typed_value
-from polysync_airflow.execution.texts import MAX_PROBLEMS, MAX_VALUE_LENGTH, clean_line, nearest_name
+from polysync_airflow.execution.texts import MAX_PROBLEMS, MAX_VALUE_LENGTH, clean_line, nearest_name, shorten
 
 # For how many unknown names a similar one is searched, and among how many: each search compares with all.
 MAX_SUGGESTIONS: Final = 5

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from polysync_airflow.airflow_compat.sdk import AirflowSkipException
@@ -12,60 +11,49 @@ from polysync_airflow.exceptions import (
     PipelineExecutionFailedError,
     PipelineExecutionTimeoutError,
 )
+from polysync_airflow.execution.choices import Choices
+from polysync_airflow.execution.lifecycle.recovery import OnCompletedWithFailures
 from polysync_airflow.execution.models import ExecutionEvent
-from polysync_airflow.execution.outcome import (
-    OnCancelled,
-    OnCompletedWithFailures,
-    outcome_message,
-    refusal_error,
-)
+from polysync_airflow.execution.outcome import OnCancelled, outcome_message, refusal_error
 from polysync_airflow.states import STATUS_COMPLETED_WITH_FAILURES, PolysyncState, state_of
 
 
-@dataclass(frozen=True)
-class OutcomeRules:
-    """
-    What the arguments of a task say about outcomes.
-
-    :param on_completed_with_failures: whether CompletedWithFailures fails the task.
-    :param on_cancelled: what becomes of the task if the execution was stopped.
-    :param killed: whether this task stopped the execution because its own process was killed.
-    """
+class OutcomeChoices(Choices):
+    """What the DAG author chose about outcomes; see the arguments of the operator."""
 
     on_completed_with_failures: OnCompletedWithFailures
     on_cancelled: OnCancelled
-    killed: bool
 
-    def raise_for(self, end: ExecutionEvent, message: str, log: Any) -> None:
-        """
-        Log the message if the task succeeds; otherwise raise the error that fails or skips the task.
 
-        :param end: how the wait ended.
-        :param message: the message.
-        :param log: the task's logger.
-        """
-        details: dict[str, Any] = {"execution_arn": end.execution_arn, "status": end.status}
-        if end.outcome == "refused":
-            raise refusal_error(end, message)
-        if end.outcome == "timed_out":
-            raise PipelineExecutionTimeoutError(message, **details)
-        state = state_of(end.status)
-        if state is PolysyncState.SUCCESS:
-            log.info("%s", message)
-        elif state is PolysyncState.CANCELLED and self.killed:
-            # This task stopped the execution because its process was killed, for example when a worker shuts
-            # down. That is not a user's decision to cancel the execution, so the task's retries apply.
-            raise PipelineExecutionCancelledError(message, **details)
-        elif state is PolysyncState.CANCELLED and self.on_cancelled == "skip":
-            raise AirflowSkipException(message)
-        elif state is PolysyncState.CANCELLED:
-            retry = self.on_cancelled == "retry"
-            error = PipelineExecutionCancelledError if retry else PipelineExecutionCancelledFailError
-            raise error(message, **details)
-        elif end.status == STATUS_COMPLETED_WITH_FAILURES and self.on_completed_with_failures == "succeed":
-            log.warning("%s", message)
-        else:
-            raise PipelineExecutionFailedError(message, **details)
+def raise_for(end: ExecutionEvent, message: str, choices: OutcomeChoices, log: Any, *, killed: bool) -> None:
+    """
+    Log the message if the task succeeds; otherwise raise the error that fails or skips the task.
+
+    :param end: how the wait ended.
+    :param killed: whether this task stopped the execution because its own process was killed.
+    """
+    details: dict[str, Any] = {"execution_arn": end.execution_arn, "status": end.status}
+    if end.outcome == "refused":
+        raise refusal_error(end, message)
+    if end.outcome == "timed_out":
+        raise PipelineExecutionTimeoutError(message, **details)
+    state = state_of(end.status)
+    if state is PolysyncState.SUCCESS:
+        log.info("%s", message)
+    elif state is PolysyncState.CANCELLED and killed:
+        # This task stopped the execution because its process was killed, for example when a worker shuts
+        # down. That is not a user's decision to cancel the execution, so the task's retries apply.
+        raise PipelineExecutionCancelledError(message, **details)
+    elif state is PolysyncState.CANCELLED and choices.on_cancelled == "skip":
+        raise AirflowSkipException(message)
+    elif state is PolysyncState.CANCELLED:
+        retry = choices.on_cancelled == "retry"
+        error = PipelineExecutionCancelledError if retry else PipelineExecutionCancelledFailError
+        raise error(message, **details)
+    elif end.status == STATUS_COMPLETED_WITH_FAILURES and choices.on_completed_with_failures == "succeed":
+        log.warning("%s", message)
+    else:
+        raise PipelineExecutionFailedError(message, **details)
 
 
 def raise_unless_ended(end: ExecutionEvent) -> None:

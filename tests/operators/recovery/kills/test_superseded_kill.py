@@ -11,7 +11,7 @@ import pytest
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import PipelineExecutionCancelledFailError
 from polysync_airflow.hooks import PolysyncSageMakerHook
-from polysync_airflow.operators import on_kill
+from polysync_airflow.operators import task_try
 from polysync_airflow.records.proof import RECORD_KEY
 from tests.operators.recovery.harness import (
     NEVER_ENDS,
@@ -276,7 +276,7 @@ def test_kill_while_the_main_thread_holds_the_channel_to_airflow(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The handler does not wait for an answer that cannot come; the interrupted code asks again and stops."""
-    monkeypatch.setattr(on_kill, "OWNER_TIMEOUT_SECONDS", 0.1)
+    monkeypatch.setattr(task_try, "OWNER_TIMEOUT_SECONDS", 0.1)
     channel = threading.Lock()
     task.prepare_try()
     store_set, killed = task.store.set, list[bool]()

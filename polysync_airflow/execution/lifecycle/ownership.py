@@ -1,4 +1,7 @@
-"""Who may act on the execution of a try whose task instance Airflow has replaced."""
+"""
+Who decides about an execution, as a process that waited for it sees it: on a worker, in a triggerer, or in
+the DAG processor. Everything here is pure.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,8 @@ from polysync_airflow.execution.models import StoredExecution
 # States of a task instance that has a later try, or gets one. In all other states, a user has cleared or
 # ended the task.
 _RUNNING: Final = "running"
-_WITH_LATER_TRY: Final = ("scheduled", "queued", _RUNNING, "deferred", "up_for_retry", "up_for_reschedule")
+DEFERRED: Final = "deferred"
+_WITH_LATER_TRY: Final = ("scheduled", "queued", _RUNNING, DEFERRED, "up_for_retry", "up_for_reschedule")
 
 
 class Owner(Enum):
@@ -25,6 +29,8 @@ class Owner(Enum):
     """
     LATER_TRY = auto()
     """A later try decides."""
+    OTHER_TRIGGERER = auto()
+    """The trigger of the same try, in another triggerer."""
     UNKNOWN = auto()
     """Airflow does not say, for example because the process was away for longer than its token is valid."""
 
@@ -84,6 +90,40 @@ def owner_by_record(
     if state == _RUNNING:
         return Owner.THIS_TRY if _is_of_same_try(copy, record, try_number) else Owner.LATER_TRY
     return owner_of_replaced(record, try_number, state, copy)
+
+
+def owner_of_deferred(state: str | None, copy: StoredExecution | None, try_number: int) -> Owner:
+    """
+    Return who decides about the execution of a deferred task whose trigger Airflow has ended.
+
+    Airflow also ends a trigger that has only moved to another triggerer. The task is then still deferred. (A
+    task that was cleared may be deferred again: its new try has stopped this execution.)
+
+    :param state: the state of the task instance now; None if it has been cleared.
+    :param copy: the proven record in the XComs of the task instance; None if there is none.
+    :param try_number: the try that deferred.
+    """
+    if state == DEFERRED:
+        return Owner.OTHER_TRIGGERER
+    if copy is not None:
+        # A triggerer that was suspended may learn only after the next try that its trigger has moved.
+        return Owner.LATER_TRY if copy.try_number > try_number else Owner.NOBODY
+    # Airflow deletes the XComs when a try begins. A try that is at work reads the record itself; if none is,
+    # nobody else stops the execution.
+    return Owner.LATER_TRY if state == _RUNNING else Owner.NOBODY
+
+
+def owner_of_dead_process(copy: StoredExecution | None, try_number: int, *, retry_follows: bool) -> Owner:
+    """
+    Return who decides about the execution of a try whose process has died, as the DAG processor sees it.
+
+    :param copy: the proven record in the XComs of the task instance; None if there is none.
+    :param try_number: the try whose process has died.
+    :param retry_follows: whether Airflow starts another try.
+    """
+    if retry_follows or copy is None or copy.try_number != try_number:
+        return Owner.LATER_TRY
+    return Owner.NOBODY
 
 
 def _is_of_same_try(other: StoredExecution | None, record: StoredExecution, try_number: int) -> bool:

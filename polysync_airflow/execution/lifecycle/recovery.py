@@ -1,25 +1,22 @@
 """
-Decides what a new try of a task does with the execution of the earlier tries.
+Decides what a try does with the execution of the earlier tries, once it knows its status.
 
 Rules:
 
-1. A try stores the request and its client request token before it sends a request that costs money, and the
-   ARN afterwards. A try that finds a stored request without an ARN sends the same request again, byte for
-   byte: if AWS knows the token, it returns the execution that it has already started.
+1. A try that finds a stored request without an ARN sends the same request again, byte for byte: if AWS knows
+   the token, it returns the execution that it has already started.
 2. An *epoch* lasts until a user clears the task. A clear raises Airflow's ``max_tries``; a retry does not.
 3. In the same epoch, a try continues with the stored execution. If the execution runs, the try waits for its
    end. If it succeeded, the try takes its result. If it failed, the try resumes or replaces it. If it was
    stopped, the try replaces it.
 4. In a new epoch, ``on_clear`` decides: the user wants a new execution, or the rest of one that has failed.
-   If the stored execution still runs, the user wants a new one in its place, and the try stops it first. That
-   is stored before the request: a retry must not resume an execution that has failed while it was stopped.
-5. A resume belongs to the epoch of the try that requests it. Its token and its epoch are stored together,
-   before the request. While AWS has not responded to it, a retry sends the same request again, whatever
-   ``retry_mode`` says: AWS may still begin the resume, so nothing may be started beside it.
+   If the stored execution still runs, the user wants a new one in its place, and the try stops it first.
+5. While AWS has not responded to a resume, the next try sends the same request again, whatever ``retry_mode``
+   and ``on_clear`` say: a process that was frozen may still send it, so nothing may be started beside it.
 6. Two executions of a task never run at the same time: a try starts a new one only after the end of the
    stored one.
 
-Everything here is pure. ``operators/starter.py`` makes the calls to AWS and updates the record.
+Everything here is pure. ``lifecycle.py`` makes the order of the requests from it.
 """
 
 from __future__ import annotations
@@ -27,6 +24,7 @@ from __future__ import annotations
 from enum import Enum, auto
 from typing import Final, Literal
 
+from polysync_airflow.execution.choices import Choices, Flag
 from polysync_airflow.execution.models import StartRequest, StoredExecution
 from polysync_airflow.states import (
     STATUS_COMPLETED_WITH_FAILURES,
@@ -38,6 +36,16 @@ from polysync_airflow.states import (
 
 RetryMode = Literal["new", "resume"]
 OnClear = Literal["new", "resume"]
+OnCompletedWithFailures = Literal["fail", "succeed"]
+
+
+class RecoveryChoices(Choices):
+    """What the DAG author chose about the executions of earlier tries; see the arguments of the operator."""
+
+    retry_mode: RetryMode
+    on_clear: OnClear
+    on_completed_with_failures: OnCompletedWithFailures
+    stop_on_kill: Flag
 
 
 class Action(Enum):
@@ -53,6 +61,8 @@ class Action(Enum):
     """Continue with the stored execution: wait for its end, or take its result."""
     RESUME = auto()
     """Resume the stored execution from its failed steps (RetryPipelineExecution)."""
+    SETTLE_RESUME = auto()
+    """Send a resume again that a user does not want any more, to know whether AWS begins it."""
     STOP = auto()
     """Request a stop of the stored execution, then wait for its end."""
     WAIT_FOR_END = auto()
@@ -72,14 +82,7 @@ NEXT_STEP: Final[dict[OnClear, str]] = {
 
 
 def next_action(
-    stored: StoredExecution | None,
-    epoch: int,
-    status: str | None,
-    *,
-    retry_mode: RetryMode = "new",
-    on_clear: OnClear = "new",
-    failures_succeed: bool = False,
-    may_stop: bool = True,
+    stored: StoredExecution | None, epoch: int, status: str | None, choices: RecoveryChoices
 ) -> Action:
     """
     Return the next action of a try.
@@ -87,11 +90,6 @@ def next_action(
     :param stored: the record of the earlier tries; None if there is none or its execution no longer exists.
     :param epoch: the epoch of this try, which is Airflow's ``max_tries``.
     :param status: AWS status of the stored execution; None if it was not described yet.
-    :param retry_mode: whether a retry replaces a failed execution (``new``) or resumes it (``resume``).
-    :param on_clear: the same for the first try after a clear.
-    :param failures_succeed: whether CompletedWithFailures counts as a success.
-    :param may_stop: whether a running execution of an earlier epoch may be stopped; if not, the try waits for
-        its end.
     """
     if stored is None:
         return Action.START
@@ -99,11 +97,14 @@ def next_action(
         return Action.RESEND_START
     if status is None:
         return Action.DESCRIBE
+    failures_succeed = choices.on_completed_with_failures == "succeed"
     if stored.epoch != epoch:
-        resumes = on_clear == "resume" and stored.replaced_by_epoch != epoch
+        resumes = choices.on_clear == "resume" and stored.replaced_by_epoch != epoch
         resumes = resumes and not (status == STATUS_COMPLETED_WITH_FAILURES and failures_succeed)
-        return _in_new_epoch(status, resumes=resumes, may_stop=may_stop)
-    resumes = retry_mode == "resume" or stored.resume_is_pending
+        if stored.resume_is_pending and not resumes and state_of(status) is PolysyncState.FAILED:
+            return Action.SETTLE_RESUME
+        return _in_new_epoch(status, resumes=resumes, may_stop=choices.stop_on_kill)
+    resumes = choices.retry_mode == "resume" or stored.resume_is_pending
     return _in_same_epoch(status, resumes=resumes, failures_succeed=failures_succeed)
 
 
@@ -115,14 +116,12 @@ def unused_arguments(sent: StartRequest, current: StartRequest) -> list[str]:
     :param current: the request that would start an execution now. Its display name and its token are
         different for each try, so they are not compared.
     """
-    names = (
-        "pipeline_name",
-        "execution_description",
-        "max_parallel_steps",
-        "execution_role_arn",
-        "pipeline_version_id",
-    )
-    changed = [name for name in names if getattr(sent, name) != getattr(current, name)]
+    names = StartRequest.model_fields.keys() - {
+        "pipeline_parameters",
+        "execution_display_name",
+        "client_request_token",
+    }
+    changed = sorted(name for name in names if getattr(sent, name) != getattr(current, name))
     before, now = sent.pipeline_parameters, current.pipeline_parameters
     parameters = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
     return changed + [f"pipeline_parameters[{name!r}]" for name in parameters]

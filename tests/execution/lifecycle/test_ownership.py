@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from polysync_airflow.airflow_compat.task_instances import DELETED
+from polysync_airflow.execution.lifecycle.ownership import Owner, owner_of_replaced
 from polysync_airflow.execution.models import StartRequest, StoredExecution
-from polysync_airflow.records.ownership import Owner, owner_of_replaced
 
 RECORD = StoredExecution(
     epoch=2,

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from itertools import product
+from typing import Any
 
 import pytest
 
-from polysync_airflow.execution.models import StartRequest, StoredExecution
-from polysync_airflow.execution.recovery import (
+from polysync_airflow.execution.lifecycle.recovery import (
     Action,
     OnClear,
+    RecoveryChoices,
     RetryMode,
     next_action,
     unused_arguments,
 )
+from polysync_airflow.execution.models import StartRequest, StoredExecution
 from polysync_airflow.states import STATE_OF_STATUS
 
 # "*" matches any value. Status "-" was not described yet; "Pausing" is not known to this version. "resume" is "open"
@@ -46,10 +48,13 @@ arn     new    Pausing                *       *           *         *         no
 arn     new    Stopping               *       *           *         *         *         WAIT_FOR_END
 arn     new    Succeeded              *       *           *         *         *         START
 arn     new    Stopped                *       *           *         *         *         START
-arn     new    Failed                 *       *           new       *         *         START
+arn     new    Failed                 none    *           new       *         *         START
+arn     new    Failed                 open    *           new       *         *         SETTLE_RESUME
 arn     new    Failed                 *       *           resume    *         *         RESUME
-arn     new    CompletedWithFailures  *       *           new       *         *         START
-arn     new    CompletedWithFailures  *       *           resume    succeed   *         START
+arn     new    CompletedWithFailures  none    *           new       *         *         START
+arn     new    CompletedWithFailures  open    *           new       *         *         SETTLE_RESUME
+arn     new    CompletedWithFailures  none    *           resume    succeed   *         START
+arn     new    CompletedWithFailures  open    *           resume    succeed   *         SETTLE_RESUME
 arn     new    CompletedWithFailures  *       *           resume    fail      *         RESUME
 """
 COLUMNS, *ROWS = [tuple(line.split()) for line in TABLE.splitlines() if line]
@@ -70,6 +75,17 @@ REQUEST = StartRequest(
     client_request_token="polysync-".ljust(40, "0"),
 )
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout/execution/abcdefghijkl"
+
+
+def choose(**choices: Any) -> RecoveryChoices:
+    """Return the operator's defaults, except for some choices."""
+    defaults = {
+        "retry_mode": "new",
+        "on_clear": "new",
+        "on_completed_with_failures": "fail",
+        "stop_on_kill": True,
+    }
+    return RecoveryChoices.model_validate({**defaults, **choices})
 
 
 def row_of(*case: str) -> tuple[str, ...]:
@@ -95,10 +111,12 @@ def test_action_is_the_one_in_the_table(record: str, epoch: str, status: str) ->
             None if record == "none" else resumed if resume == "open" else stored,
             2 if epoch == "same" else 3,
             None if status == "-" else status,
-            retry_mode=retry_mode,
-            on_clear=on_clear,
-            failures_succeed=failures == "succeed",
-            may_stop=may_stop == "yes",
+            choose(
+                retry_mode=retry_mode,
+                on_clear=on_clear,
+                on_completed_with_failures=failures,
+                stop_on_kill=may_stop == "yes",
+            ),
         )
 
         case = (record, epoch, status, resume, retry_mode, on_clear, failures, may_stop)
@@ -117,8 +135,8 @@ def test_smaller_epoch_is_a_new_epoch() -> None:
     """A user who lowers ``retries`` and clears the task gets a new execution too."""
     stored = StoredExecution(epoch=2, region_name="us-east-1", request=REQUEST, execution_arn=ARN)
 
-    assert next_action(stored, 1, "Succeeded") is Action.START
-    assert next_action(stored, 1, "Executing") is Action.STOP
+    assert next_action(stored, 1, "Succeeded", choose()) is Action.START
+    assert next_action(stored, 1, "Executing", choose()) is Action.STOP
 
 
 @pytest.mark.parametrize("status", ["Failed", "CompletedWithFailures"])
@@ -128,8 +146,8 @@ def test_execution_that_this_epoch_replaces_is_not_resumed(status: str) -> None:
         epoch=2, region_name="us-east-1", request=REQUEST, execution_arn=ARN, replaced_by_epoch=3
     )
 
-    assert next_action(replaced, 3, status, on_clear="resume") is Action.START
-    assert next_action(replaced, 4, status, on_clear="resume") is Action.RESUME
+    assert next_action(replaced, 3, status, choose(on_clear="resume")) is Action.START
+    assert next_action(replaced, 4, status, choose(on_clear="resume")) is Action.RESUME
 
 
 def test_resume_with_response_is_no_longer_open() -> None:
@@ -144,8 +162,8 @@ def test_resume_with_response_is_no_longer_open() -> None:
         resumed_at=datetime(2026, 1, 1, tzinfo=UTC),
     )
 
-    assert next_action(answered, 2, "Failed") is Action.START
-    assert next_action(answered, 2, "Failed", retry_mode="resume") is Action.RESUME
+    assert next_action(answered, 2, "Failed", choose()) is Action.START
+    assert next_action(answered, 2, "Failed", choose(retry_mode="resume")) is Action.RESUME
 
 
 def test_unused_arguments_are_those_that_differ() -> None:

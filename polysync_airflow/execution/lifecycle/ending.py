@@ -1,0 +1,129 @@
+"""
+What becomes of an execution when a process no longer waits for it.
+
+Rules:
+
+1. An execution whose wait has ended with its own end is reported. If an earlier try of the task had asked for
+   its stop, that is no decision of a user: the task begins again.
+2. Any other execution is stopped, unless ``stop_on_kill=False``, or somebody else goes on with it.
+3. A failed try leaves its execution to the retry, if one follows. If a user has cleared the task meanwhile,
+   none does.
+4. Before each stop, Airflow is asked who decides about the execution (``ownership.py``). The stop is
+   announced in the record first, so that a later try tells it from a cancellation by a user.
+5. Where Airflow does not say, the execution is left to the next try or to the failure callback in the DAG
+   processor, which know: a process that was frozen or cut off must not stop what a later try has gone on
+   with.
+
+Everything here is pure. The drivers are ``operators/task_try.py`` on a worker, the trigger, and the failure
+callback.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum, auto
+from typing import Final
+
+from polysync_airflow.execution.lifecycle.ownership import Owner
+from polysync_airflow.execution.models import ExecutionEvent, StoredExecution
+from polysync_airflow.states import PolysyncState, state_of
+
+
+class Exit(Enum):
+    """What a process does with the execution that it no longer waits for."""
+
+    DONE = auto()
+    """Nothing is left to do: ``text`` says what became of the execution; it is empty if there is none."""
+    ASK_OWNER = auto()
+    """Ask Airflow who decides about the execution."""
+    ANNOUNCE_STOP = auto()
+    """The same, and store that a stop is going to be requested."""
+    STOP = auto()
+    """Stop the execution."""
+    WITHDRAW_STOP = auto()
+    """Store the record as it was: the stop that was announced has failed."""
+
+
+KEPT: Final = "The execution keeps running because stop_on_kill=False."
+LEFT_TO_RETRY: Final = "The next try continues with the execution."
+_LEFT: Final = {
+    Owner.LATER_TRY: "A later try continues with the execution, so it is not stopped.",
+    Owner.OTHER_TRIGGERER: "The trigger has moved to another triggerer, and the task is still deferred: "
+    "nothing is stopped.",
+    Owner.UNKNOWN: "It is not stopped, because Airflow does not say whether a later try has it. The next "
+    "try, or the failure callback in the DAG processor, decides.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """
+    The next action of a process that no longer waits for an execution.
+
+    :param retry_follows: whether Airflow starts another try.
+    :param text: what became of the execution, as a sentence.
+    :param handled: whether nobody else has to decide about the execution.
+    """
+
+    exit: Exit
+    try_number: int
+    stop_on_kill: bool
+    retry_follows: bool = False
+    owner: Owner | None = None
+    text: str = ""
+    handled: bool = True
+
+    def announced(self, record: StoredExecution) -> StoredExecution:
+        """Return the record to store before the stop."""
+        return record.model_copy(update={"stop_requested_by": self.try_number})
+
+    def owned_by(self, owner: Owner) -> Leaving:
+        """Return the next action, now that it is known who decides about the execution."""
+        if self.retry_follows and owner is not Owner.NOBODY:
+            # If Airflow does not say, the retry will know.
+            return self._done(LEFT_TO_RETRY)
+        if owner in _LEFT:
+            return self._done(_LEFT[owner], handled=owner is not Owner.UNKNOWN)
+        return replace(self, exit=Exit.STOP, owner=owner) if self.stop_on_kill else self._done(KEPT)
+
+    def stop_requested(self, text: str, *, failed: bool) -> Leaving:
+        """
+        Return the next action, now that AWS has responded to the stop.
+
+        :param text: what AWS has responded, as a sentence.
+        """
+        withdraws = failed and self.owner is Owner.THIS_TRY
+        return replace(self, exit=Exit.WITHDRAW_STOP if withdraws else Exit.DONE, text=text)
+
+    def _done(self, text: str, *, handled: bool = True) -> Leaving:
+        return replace(self, exit=Exit.DONE, text=text, handled=handled)
+
+
+def leave(
+    record: StoredExecution | None, try_number: int, *, stop_on_kill: bool, retry_follows: bool = False
+) -> Leaving:
+    """Return the first action of a try on a worker that ends before its execution."""
+    now = Leaving(Exit.DONE, try_number, stop_on_kill, retry_follows)
+    if record is None:
+        return now
+    if retry_follows:
+        return replace(now, exit=Exit.ASK_OWNER)
+    if not stop_on_kill:
+        return now._done(KEPT)
+    return replace(now, exit=Exit.ANNOUNCE_STOP)
+
+
+def needs_record(end: ExecutionEvent) -> bool:
+    """Return whether ``begins_again`` depends on the record."""
+    return end.outcome == "ended" and state_of(end.status) is PolysyncState.CANCELLED
+
+
+def begins_again(end: ExecutionEvent, record: StoredExecution | None, try_number: int) -> bool:
+    """
+    Return whether the task begins again after the end of a wait: an earlier try has stopped the execution.
+
+    That try may have been cut off from Airflow between its decision and its request, while this try went on
+    with the execution.
+    """
+    stopped_by = record.stop_requested_by if record else None
+    return needs_record(end) and stopped_by is not None and stopped_by < try_number

@@ -1,0 +1,306 @@
+"""
+The life of an execution, as one try of its task sees it: from the record of earlier tries to the execution
+that the try waits for.
+
+Rules:
+
+1. An instruction says what to do, and what must be stored before. The driver writes its log lines, stores
+   the record, does it, and passes what happened (an event) to ``after``, which returns the next instruction.
+2. *Write ahead*: the record has the request and its token before a request is sent that costs money, and the
+   ARN before anything else is done with the execution. So a try that dies at any point leaves a record by
+   which the next one finds, or gets, the same execution.
+3. Before anything else, a try writes its number into the record: an earlier try that is still alive must not
+   stop the execution from now on.
+4. A resume belongs to the epoch of the try that requests it. Its token and its epoch are stored together.
+5. An execution that a new epoch replaces is marked before it is stopped: a retry must not resume it if it
+   fails while it stops.
+6. The record is deleted only if AWS has certainly not started an execution for it.
+
+All transitions are in the table at the end. ``recovery.py`` decides by the status of an execution,
+``../waiter.py`` about polls, and ``ending.py`` about an execution that its task no longer needs. Everything
+here is pure: it calls neither Airflow nor AWS. The driver is ``operators/execution_driver.py``.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Final
+
+from polysync_airflow.exceptions import (
+    RESOURCE_NOT_FOUND,
+    VALIDATION,
+    PolysyncError,
+    has_code,
+)
+from polysync_airflow.execution.lifecycle.instructions import (
+    Accepted,
+    Described,
+    Do,
+    Event,
+    Instruction,
+    Killed,
+    Prepared,
+    Refused,
+    Store,
+    Try,
+)
+from polysync_airflow.execution.lifecycle.recovery import Action, next_action
+from polysync_airflow.execution.models import StoredExecution
+from polysync_airflow.execution.waiter import LogLine
+from polysync_airflow.states import PolysyncState, has_ended, state_of
+
+_RESENDS: Final = (
+    "Pipeline {}: an earlier try sent a start request and did not receive the ARN. Sending the same request "
+    "again with the same client token, so that AWS starts no second execution."
+)
+
+
+def begin(task_try: Try, record: StoredExecution | None) -> Instruction:
+    """Return the first instruction of a try, which has read the record of the earlier tries."""
+    now = Instruction(Do.DESCRIBE, task_try, record)
+    if record is None:
+        return now.next(Do.PREPARE)
+    resends = next_action(record, task_try.epoch, None, task_try.choices) is Action.RESEND_START
+    lines = [_warning(_RESENDS.format(record.request.pipeline_name))] if resends else []
+    do = Do.RESEND_START if resends else Do.DESCRIBE
+    if record.try_number == task_try.number:
+        return now.next(do, *lines)
+    return now.write(do, *lines, changes={})
+
+
+def after(now: Instruction, event: Event) -> Instruction:
+    """Return the instruction that follows, now that something has happened."""
+    handle = _TRANSITIONS.get((now.do, type(event))) or _TRANSITIONS[None, type(event)]
+    return handle(now, event)
+
+
+def killed_error() -> PolysyncError:
+    """Return the error of a try whose process was killed."""
+    return PolysyncError("The task was killed.", permanent=False)
+
+
+# ---- a new execution
+
+
+def _prepared(now: Instruction, event: Prepared) -> Instruction:
+    record = StoredExecution(
+        epoch=now.task_try.epoch,
+        region_name=event.region_name,
+        request=event.request,
+        try_number=now.task_try.number,
+    )
+    return now.next(Do.START, record=record, description=None, store=Store.WRITE)
+
+
+def _killed_before_start(now: Instruction, event: Killed) -> Instruction:
+    # The request was not sent, so the next try must not resend it.
+    return _without_record(_killed(now, event))
+
+
+def _started(now: Instruction, event: Accepted) -> Instruction:
+    line = _info(f"Execution {event.arn}: started (pipeline {now.known.request.pipeline_name})")
+    return now.write(Do.WATCH, line, changes={"execution_arn": event.arn})
+
+
+def _start_refused(now: Instruction, event: Refused) -> Instruction:
+    failed = now.next(Do.FAIL, error=event.error)
+    # AWS refused the only request, so there is no execution, and the next try must not resend it.
+    return failed if event.error.transient or event.was_repeated else _without_record(failed)
+
+
+def _resent(now: Instruction, event: Accepted) -> Instruction:
+    line = _info(f"Execution {event.arn}: this is the execution of the earlier start request")
+    return now.write(Do.DESCRIBE, line, changes={"execution_arn": event.arn})
+
+
+def _resend_refused(now: Instruction, event: Refused) -> Instruction:
+    error = event.error
+    # If AWS knows the client token, it returns the token's execution and does not check the request. So an
+    # error about the request itself proves that AWS has never accepted it. AccessDenied or a used-up quota
+    # prove nothing.
+    if not has_code(error, VALIDATION, RESOURCE_NOT_FOUND):
+        return now.next(Do.FAIL, error=error)
+    if now.known.epoch == now.task_try.epoch:
+        return _without_record(now.next(Do.FAIL, error=error))
+    pipeline = now.known.request.pipeline_name
+    line = _warning(f"Pipeline {pipeline}: the earlier request did not start an execution: {error}")
+    return _without_record(now.next(Do.PREPARE, line))
+
+
+# ---- the execution of an earlier try
+
+
+def _described(now: Instruction, event: Described) -> Instruction:
+    """Decide by the status."""
+    record, task_try = now.known, now.task_try
+    action = next_action(record, task_try.epoch, event.description.status, task_try.choices)
+    return _AFTER_DESCRIPTION[action](replace(now, description=event.description), event)
+
+
+def _describe_refused(now: Instruction, event: Refused) -> Instruction:
+    if not has_code(event.error, RESOURCE_NOT_FOUND):
+        return now.next(Do.FAIL, error=event.error)
+    line = _warning(f"Execution {now.known.arn} of an earlier try no longer exists: {event.error}")
+    return now.next(Do.PREPARE, line, record=None, description=None)
+
+
+def _replace(now: Instruction, _: Described) -> Instruction:
+    # The record stays until that of the new execution takes its place.
+    return now.next(Do.PREPARE, record=None, description=None)
+
+
+def _reattach(now: Instruction, event: Described) -> Instruction:
+    line = _info(
+        f"Execution {now.known.arn}: reattached to the execution of an earlier try (AWS status "
+        f"{event.description.status}). No new execution is started."
+    )
+    if not now.known.resume_is_pending:
+        return now.next(Do.WATCH, line)
+    # AWS has accepted the resume of an earlier try, although that try did not receive the response.
+    return now.write(Do.WATCH, line, changes={"resumed_at": event.at})
+
+
+def _wait_for_end(now: Instruction, event: Described, do: Do = Do.WAIT_FOR_END) -> Instruction:
+    task_try = now.task_try
+    stops = task_try.choices.stop_on_kill
+    line = _warning(
+        f"Execution {now.known.arn} of an earlier try has not ended (AWS status {event.description.status}). "
+        "A new execution is started after its end."
+        + ("" if stops else " It is not stopped because stop_on_kill=False.")
+    )
+    if not stops or now.known.epoch == task_try.epoch:
+        return now.next(do, line)
+    return now.write(do, line, changes={"replaced_by_epoch": task_try.epoch})
+
+
+def _stop(now: Instruction, event: Described) -> Instruction:
+    return _wait_for_end(now, event, Do.STOP)
+
+
+def _stop_requested(now: Instruction, _: Accepted) -> Instruction:
+    return now.next(Do.WAIT_FOR_END)
+
+
+# ---- a resume
+
+
+def _resume(now: Instruction, _: Described) -> Instruction:
+    record, epoch = now.known, now.task_try.epoch
+    if record.resume_is_pending:
+        do = Do.RESUME if record.epoch == epoch else Do.RESEND_RESUME
+        return now.write(do, changes={"epoch": epoch})
+    number = record.resumes + 1
+    changes = {
+        "epoch": epoch,
+        "resumes": number,
+        "resume_token": _resume_token(record, number),
+        "resumed_at": None,
+        "stop_requested_by": None,
+    }
+    return now.write(Do.RESUME, changes=changes)
+
+
+def _resumed(now: Instruction, event: Accepted) -> Instruction:
+    line = _info(f"Execution {now.known.arn}: resumed")
+    return now.write(Do.WATCH, line, changes={"resumed_at": event.at}, description=None)
+
+
+def _settle_resume(now: Instruction, _: Described) -> Instruction:
+    # Written although nothing changes: Airflow refuses the write of a try that it has replaced.
+    return now.write(Do.RESEND_RESUME, changes={})
+
+
+def _resume_resent(now: Instruction, event: Accepted) -> Instruction:
+    is_wanted = now.known.epoch == now.task_try.epoch
+    do = Do.DESCRIBE_RESUMED if is_wanted else Do.DESCRIBE
+    return now.write(do, changes={"resumed_at": event.at})
+
+
+def _described_resumed(now: Instruction, event: Described) -> Instruction:
+    # AWS had accepted the resume before the clear, and it has failed since. AWS does nothing for a token that
+    # it knows, but the user wants the failed steps to run now.
+    if state_of(event.description.status) is PolysyncState.FAILED:
+        return _resume(now, event)
+    return now.next(Do.WATCH, _info(f"Execution {now.known.arn}: resumed"), description=event.description)
+
+
+def _resume_refused(now: Instruction, event: Refused) -> Instruction:
+    if event.error.transient:
+        return now.next(Do.FAIL, error=event.error)
+    line = _warning(f"Execution {now.known.arn} cannot be resumed: {event.error}")
+    return now.next(Do.DESCRIBE_REFUSED, line)
+
+
+def _described_refused(now: Instruction, event: Described) -> Instruction:
+    # AWS may refuse because it has already accepted an earlier request for the same resume. Then the
+    # execution runs, and no new one may be started beside it.
+    if not has_ended(event.description.status):
+        return _described(now, event)
+    line = _warning(
+        f"Execution {now.known.arn}: a new execution is started instead, which repeats every step."
+    )
+    return now.next(Do.PREPARE, line, record=None, description=None)
+
+
+# ---- what several transitions share
+
+
+def _failed(now: Instruction, event: Refused) -> Instruction:
+    return now.next(Do.FAIL, error=event.error)
+
+
+def _killed(now: Instruction, _: Killed) -> Instruction:
+    return now.next(Do.FAIL, error=killed_error())
+
+
+def _without_record(now: Instruction) -> Instruction:
+    return replace(now, record=None, description=None, store=Store.DELETE)
+
+
+def _resume_token(record: StoredExecution, number: int) -> str:
+    # It follows from the record, as this module is pure. No two resumes have the same start token and number.
+    name = f"{record.request.client_request_token} resume {number}"
+    return f"polysync-{uuid.uuid5(uuid.NAMESPACE_OID, name)}"
+
+
+def _info(text: str) -> LogLine:
+    return LogLine(logging.INFO, text)
+
+
+def _warning(text: str) -> LogLine:
+    return LogLine(logging.WARNING, text)
+
+
+_AFTER_DESCRIPTION: Final[dict[Action, Callable[[Instruction, Described], Instruction]]] = {
+    Action.START: _replace,
+    Action.REATTACH: _reattach,
+    Action.RESUME: _resume,
+    Action.SETTLE_RESUME: _settle_resume,
+    Action.STOP: _stop,
+    Action.WAIT_FOR_END: _wait_for_end,
+}
+# None: whatever was to be done.
+_TRANSITIONS: Final[dict[tuple[Do | None, type], Callable[[Instruction, Any], Instruction]]] = {
+    (None, Refused): _failed,
+    (None, Killed): _killed,
+    (Do.PREPARE, Prepared): _prepared,
+    (Do.START, Accepted): _started,
+    (Do.START, Refused): _start_refused,
+    (Do.START, Killed): _killed_before_start,
+    (Do.RESEND_START, Accepted): _resent,
+    (Do.RESEND_START, Refused): _resend_refused,
+    (Do.DESCRIBE, Described): _described,
+    (Do.DESCRIBE, Refused): _describe_refused,
+    (Do.STOP, Accepted): _stop_requested,
+    (Do.RESUME, Accepted): _resumed,
+    (Do.RESUME, Refused): _resume_refused,
+    (Do.RESEND_RESUME, Accepted): _resume_resent,
+    (Do.RESEND_RESUME, Refused): _resume_refused,
+    (Do.DESCRIBE_REFUSED, Described): _described_refused,
+    (Do.DESCRIBE_REFUSED, Refused): _describe_refused,
+    (Do.DESCRIBE_RESUMED, Described): _described_resumed,
+    (Do.DESCRIBE_RESUMED, Refused): _describe_refused,
+}

@@ -1,0 +1,282 @@
+"""
+One try of a Start task in one process: it gets the execution, and decides with the core what becomes of it.
+
+A task whose process has died cannot run this code; for such tasks there is ``failure_callback.py``. For
+deferred tasks, ``on_kill`` of the trigger stops the execution.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from polysync_airflow.aws.retry import STOP_TIMEOUT_SECONDS
+from polysync_airflow.exceptions import StoredRecordError
+from polysync_airflow.execution import clock
+from polysync_airflow.execution.choices import Flag
+from polysync_airflow.execution.lifecycle.ending import (
+    KEPT,
+    Exit,
+    Leaving,
+    begins_again,
+    leave,
+    needs_record,
+)
+from polysync_airflow.execution.lifecycle.instructions import (
+    ENDS_THE_START,
+    NOT_WHEN_KILLED,
+    Do,
+    Instruction,
+    Killed,
+    Store,
+    Try,
+)
+from polysync_airflow.execution.lifecycle.machine import after, begin, killed_error
+from polysync_airflow.execution.lifecycle.recovery import RecoveryChoices
+from polysync_airflow.execution.models import ExecutionEvent, StoredExecution
+from polysync_airflow.operators.stopping import stop_recorded_execution
+from polysync_airflow.retrying import retry_follows
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from polysync_airflow.airflow_compat.sdk import RetryPolicy
+    from polysync_airflow.hooks import PolysyncSageMakerHook
+    from polysync_airflow.records.port import RecordStore
+
+# Airflow's supervisor sends SIGKILL five seconds after SIGTERM, so the stop request must leave before that.
+OWNER_TIMEOUT_SECONDS: Final = 2.0
+
+
+class TryChoices(RecoveryChoices):
+    """What the DAG author chose about the executions of a task's tries."""
+
+    validate_parameters: Flag
+
+
+class TaskTry:
+    """
+    The state of one try.
+
+    :param choices: what the DAG author chose.
+    :param hook_for_region: returns the hook for a region; None is the task's own region.
+    :param log: the task's logger.
+    """
+
+    def __init__(
+        self,
+        choices: TryChoices,
+        hook_for_region: Callable[[str | None], PolysyncSageMakerHook],
+        log: Any,
+    ) -> None:
+        self._choices = choices
+        self._hook_for_region = hook_for_region
+        self._log = log
+        self._store: RecordStore | None = None
+        self._now: Instruction | None = None
+        self.killed = False
+        # Whether this process executes the task, so that its templates are rendered.
+        self.is_executed = False
+        # Whether the execution has ended, was stopped, or is the next try's, so that the failure callback has
+        # nothing to do.
+        self.is_handled = False
+
+    @property
+    def record(self) -> StoredExecution | None:
+        """The record of the execution that this process started or waits for; None if there is none."""
+        return self._now.record if self._now else None
+
+    def get_execution(self, context: Context, arguments: Mapping[str, Any], timeout: float) -> Instruction:
+        """
+        Start an execution, or get that of an earlier try.
+
+        :param arguments: the rendered arguments for a new execution. They are checked only if one is started:
+            arguments that are no longer valid must not keep a try from the execution that runs.
+        :param timeout: how long transient errors of AWS's are retried, in seconds.
+        :return: ``Do.WATCH``, or ``Do.WAIT_FOR_END`` if another execution has to end before.
+        :raises StoredRecordError: the stored record is damaged, or is not one of this task.
+        :raises ParametersError: the request for a new execution is not valid.
+        :raises SageMakerApiError: AWS refused a call.
+        """
+        # Imported when a task runs: Airflow parses a DAG file every 30 seconds.
+        from polysync_airflow.operators.execution_calls import ExecutionCalls
+        from polysync_airflow.records.store import record_store
+
+        ti = context["ti"]
+        calls = ExecutionCalls(
+            hook_for_region=self._hook_for_region,
+            log=self._log,
+            arguments=arguments,
+            try_key=(ti.dag_id, ti.task_id, ti.run_id, ti.map_index, ti.try_number),
+            validate_parameters=self._choices.validate_parameters,
+            deadline=clock.time() + timeout,
+        )
+        store = self._store = record_store(context)
+        now = self._enter(store, begin(Try(store.try_number, ti.max_tries, self._choices), store.read()))
+        is_new = False
+        while now.do not in ENDS_THE_START:
+            is_new = now.do is Do.START
+            now = self._enter(store, after(now, calls.perform(now)))
+        if is_new:
+            store.delete_leftovers()
+        return now
+
+    def _enter(self, store: RecordStore, now: Instruction) -> Instruction:
+        """
+        Log and store what comes before an instruction; return it, if the task was not killed meanwhile.
+
+        :raises PolysyncError: the instruction is to fail.
+        """
+        # Nothing is started if the record cannot be stored, so until then a kill has nothing to stop.
+        if now.do is not Do.START:
+            self._now = now
+        for line in now.lines:
+            self._log.log(line.level, "%s", line.text)
+        if now.store is Store.WRITE:
+            store.write(now.known)
+        elif now.store is Store.DELETE:
+            store.delete()
+        if now.error:
+            raise now.error
+        if self.killed and now.do in NOT_WHEN_KILLED:
+            return self._enter(store, after(now, Killed()))
+        self._now = now
+        return now
+
+    def raise_if_killed(self) -> None:
+        """Raise an error if the process was killed."""
+        if self.killed:
+            raise killed_error()
+
+    def own_record(self, context: Context) -> tuple[RecordStore, StoredExecution | None]:
+        """
+        Return the record of this try's execution; after a deferral, it is read again.
+
+        :raises StoredRecordError: the record is damaged, or was not written by this task.
+        """
+        if self._store and self._now:
+            return self._store, self._now.record
+        from polysync_airflow.records.store import own_record
+
+        return own_record(context)
+
+    def begins_again(self, context: Context, end: ExecutionEvent) -> bool:
+        """Return whether the task begins again, because an earlier try of it stopped the execution."""
+        if not needs_record(end):
+            return False
+        try:
+            store, record = self.own_record(context)
+        except StoredRecordError as error:
+            # Only a proven record lets a new execution start. Without one, the cancellation is somebody's.
+            self._log.warning("%s", error)
+            return False
+        again = begins_again(end, record, store.try_number)
+        if again:
+            self._log.warning(
+                "Execution %s: an earlier try of this task had requested its stop before try %s reattached "
+                "to it. A new execution is started.",
+                end.execution_arn,
+                store.try_number,
+            )
+        return again
+
+    def report(self, context: Context, end: ExecutionEvent) -> str | None:
+        """
+        Stop the execution if its wait has ended before it. From here on, a kill has nothing to stop.
+
+        :return: what became of the execution, as a sentence; None if it has ended.
+        """
+        self.is_handled = end.outcome == "ended"
+        text = None if self.is_handled else self._stop_after_wait(context, end)
+        self._now = None
+        return text
+
+    def kill(self) -> None:
+        """Stop the execution that this process started or waits for, if it is to be stopped."""
+        self.killed = True
+        if self.record is None:
+            return
+        # Airflow calls this in a signal handler, at any point of the main thread's code. The stop runs in
+        # another thread: if the main thread holds a lock that the stop needs, the stop fails, but the process
+        # does not hang.
+        answered = threading.Event()
+        thread = threading.Thread(target=self._leave, args=("the task was killed", answered), daemon=True)
+        thread.start()
+        # The main thread may hold Airflow's channel itself. Then it must go on before there can be an answer;
+        # the thread waits for that, and the main thread asks again when it fails.
+        if answered.wait(OWNER_TIMEOUT_SECONDS):
+            thread.join(STOP_TIMEOUT_SECONDS)
+
+    @contextmanager
+    def stop_on_final_failure(self, context: Context, policy: RetryPolicy | None) -> Iterator[None]:
+        """
+        Decide about the execution if an error ends the try, for example an XCom that cannot be pushed.
+
+        :param policy: the task's retry policy.
+        """
+        try:
+            yield
+        except Exception as error:
+            retried = not self.killed and retry_follows(policy, error, context)
+            self.is_handled = self._leave("the task failed", retry_follows=retried)
+            raise
+
+    def _leave(
+        self, reason: str, answered: threading.Event | None = None, *, retry_follows: bool = False
+    ) -> bool:
+        """
+        Decide what becomes of the execution that runs, or may run, because of this try.
+
+        :param reason: why the try ends, for the log.
+        :param answered: set when Airflow has said whose execution it is.
+        :return: False if the failure callback must decide about the execution.
+        """
+        store, record = self._store, self.record
+        if store is None or record is None:
+            return True
+        leaving = self._carry_out(store, record, answered, retry_follows=retry_follows)
+        arn = record.execution_arn or "with unknown ARN"
+        self._log.warning("Execution %s: %s. %s", arn, reason, leaving.text)
+        return leaving.handled
+
+    def _carry_out(
+        self,
+        store: RecordStore,
+        record: StoredExecution,
+        answered: threading.Event | None = None,
+        *,
+        retry_follows: bool = False,
+    ) -> Leaving:
+        """Do what the core returns about an execution that this try does not wait for any longer."""
+        leaving = leave(
+            record, store.try_number, stop_on_kill=self._choices.stop_on_kill, retry_follows=retry_follows
+        )
+        if leaving.exit is Exit.ASK_OWNER:
+            leaving = leaving.owned_by(store.owner(record))
+        elif leaving.exit is Exit.ANNOUNCE_STOP:
+            leaving = leaving.owned_by(store.announce_stop(leaving.announced(record)))
+        if answered:
+            answered.set()
+        if leaving.exit is Exit.STOP:
+            leaving = stop_recorded_execution(leaving, record, self._hook_for_region, self._log.warning)
+        if leaving.exit is Exit.WITHDRAW_STOP:
+            store.withdraw_stop(record)
+        return leaving
+
+    def _stop_after_wait(self, context: Context, end: ExecutionEvent) -> str:
+        if not self._choices.stop_on_kill:
+            self.is_handled = True
+            return KEPT
+        try:
+            store, record = self.own_record(context)
+        except StoredRecordError as error:
+            return f"The execution was not stopped: {error}"
+        if record is None or record.execution_arn != end.execution_arn:
+            return (
+                "The execution was not stopped, because the record of this task is missing or names another."
+            )
+        leaving = self._carry_out(store, record)
+        self.is_handled = leaving.handled
+        return leaving.text

@@ -1,0 +1,160 @@
+"""Random walks over what can happen to a task: the promise, checked on the core alone."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from random import Random
+
+import pytest
+
+from polysync_airflow.execution.lifecycle.recovery import RecoveryChoices
+from tests.execution.lifecycle.world import BEFORE_THE_COPY, Airflow, TryProcess, end_deferred
+
+# For a longer search: POLYSYNC_WALKS=100000.
+WALKS = int(os.environ.get("POLYSYNC_WALKS", "3000"))
+BLOCKS = 3
+
+
+class Walk:
+    """One task with what happens to it, chosen by a seed."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random = Random(seed)
+        self.choices = RecoveryChoices(
+            retry_mode=random.choice(["new", "resume"]),
+            on_clear=random.choice(["new", "resume"]),
+            on_completed_with_failures=random.choice(["fail", "succeed"]),
+            stop_on_kill=random.random() < 0.85,
+        )
+        self.airflow = Airflow(random, self.choices, retries=random.randint(0, 3))
+        self.frozen: list[TryProcess] = []
+        self.clears = random.randint(0, 2)
+        # Whether the last process died before it could store anything, so that nobody knows of the execution.
+        self.unknown = False
+
+    def run(self) -> None:
+        """Run the task to its end, and let all that is left of it come to an end."""
+        airflow = self.airflow
+        while True:
+            self.unknown = False
+            self._run_try(airflow.begin_try())
+            if airflow.state in ("success", "failed"):
+                if not self.clears:
+                    break
+                self.clears -= 1
+                airflow.clear()
+        # Known limit: a process that was frozen right before it sends a resume still sends it after the task has
+        # ended, and finds then that a later try has had the execution.
+        self.unknown |= bool(self.frozen and airflow.stored and airflow.stored.resume_is_pending)
+        for process in list(self.frozen):
+            self._finish(process)
+
+    def _run_try(self, process: TryProcess) -> None:
+        for step in process.steps:
+            self.airflow.history.append(step)
+            self._check(step)
+            if not self._disturb(process, step):
+                return
+
+    def _disturb(self, process: TryProcess, step: str) -> bool:
+        """Let something happen; return False if the process does not go on."""
+        random, airflow = self.random, self.airflow
+        while random.random() < (0.5 if step == "waiting" else 0.1):
+            airflow.aws.progress()
+            self._check("progress")
+        if self.frozen and random.random() < 0.1:
+            self._step_frozen()
+        chance = random.random()
+        if chance < 0.03:
+            self._crash(process)
+        elif chance < 0.05:
+            self._kill(process)
+        elif chance < 0.06:
+            self._clear_while_running(process)
+        # Not before the copy: there, a frozen process would write an old one when it goes on. In this window of
+        # milliseconds, the failure callback would not find the execution of the last try.
+        elif chance < 0.08 and airflow.try_number <= airflow.max_tries and step != BEFORE_THE_COPY:
+            airflow.history.append("frozen")
+            self.frozen.append(process)
+            airflow.current = None
+            airflow.end_try("up_for_retry")
+        elif chance < 0.1 and step == "waiting":
+            return self._defer(process)
+        else:
+            return True
+        return False
+
+    def _crash(self, process: TryProcess) -> None:
+        airflow = self.airflow
+        airflow.history.append("crash")
+        airflow.fail_or_retry()
+        if airflow.state == "failed":
+            self.unknown = not process.wrote
+            airflow.run_failure_callback()
+
+    def _kill(self, process: TryProcess) -> None:
+        """A user marks the task as failed."""
+        self.airflow.end_try("failed")
+        process.kill()
+        self._finish(process)
+
+    def _clear_while_running(self, process: TryProcess) -> None:
+        self.airflow.history.append("cleared while running")
+        self.airflow.current, self.airflow.state = None, "restarting"
+        process.kill()
+        self._finish(process)
+
+    def _defer(self, process: TryProcess) -> bool:
+        """Defer; the trigger may move, and a user may end or clear the task."""
+        airflow, record = self.airflow, process.now.known if process.now else None
+        assert record is not None
+        airflow.state = "deferred"
+        airflow.history.append("deferred")
+        if self.random.random() < 0.5:
+            before = set(airflow.aws.find(record.arn).tokens)
+            end_deferred(airflow, record, process.number)
+            assert airflow.aws.find(record.arn).tokens == before, "a trigger that has moved stops nothing"
+        if self.random.random() < 0.5:
+            airflow.state = "running"
+            return True
+        airflow.end_try("failed")
+        end_deferred(airflow, record, process.number)
+        return False
+
+    def _step_frozen(self) -> None:
+        process = self.random.choice(self.frozen)
+        if self.random.random() < 0.2:
+            process.kill()
+            self._finish(process)
+        elif next(process.steps, None) is None:
+            self.frozen.remove(process)
+        self._check("a frozen process goes on")
+
+    def _finish(self, process: TryProcess) -> None:
+        for step in itertools.islice(process.steps, 1000):
+            self._check(f"{step} of a process that ends")
+            if self.random.random() < 0.5:
+                self.airflow.aws.progress()
+        if process in self.frozen:
+            self.frozen.remove(process)
+
+    def _check(self, moment: str) -> None:
+        running = self.airflow.aws.running
+        assert len(running) <= 1, f"{moment}: two executions run\n" + "\n".join(self.airflow.history)
+
+
+@pytest.mark.parametrize("block", range(BLOCKS))
+def test_at_most_one_execution_runs_and_none_is_left(block: int) -> None:
+    """Whatever dies, is frozen, killed or cleared at any point: one execution at a time, and none after the end."""
+    for seed in range(block, WALKS, BLOCKS):
+        walk = Walk(seed)
+
+        try:
+            walk.run()
+        except AssertionError as error:
+            raise AssertionError(f"seed {seed}: {error}") from None
+
+        left = [each for each in walk.airflow.aws.executions if each.status == "Executing"]
+        if walk.choices.stop_on_kill and not walk.unknown:
+            assert left == [], f"seed {seed}: an execution is left\n" + "\n".join(walk.airflow.history)

@@ -1,0 +1,378 @@
+"""
+AWS, Airflow and the processes of one task, as values: what the core of an execution's life is played against.
+
+A process is a generator that yields where it may die, be frozen or be killed: before and after each write to the
+store, and before and after each call to AWS. AWS knows client tokens, refuses, loses responses, and lets executions
+end. Airflow replaces task instances, begins tries, and runs the failure callback. Nothing here takes time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from random import Random
+from typing import Any
+
+from polysync_airflow.exceptions import PolysyncError, SageMakerApiError
+from polysync_airflow.execution.lifecycle.ending import Exit, Leaving, begins_again, leave
+from polysync_airflow.execution.lifecycle.instructions import (
+    ENDS_THE_START,
+    NOT_WHEN_KILLED,
+    Accepted,
+    Described,
+    Do,
+    Event,
+    Instruction,
+    Killed,
+    Prepared,
+    Refused,
+    Store,
+    Try,
+)
+from polysync_airflow.execution.lifecycle.machine import after, begin
+from polysync_airflow.execution.lifecycle.ownership import (
+    Owner,
+    owner_of_dead_process,
+    owner_of_deferred,
+    owner_of_replaced,
+)
+from polysync_airflow.execution.lifecycle.recovery import RecoveryChoices
+from polysync_airflow.execution.models import (
+    ExecutionDescription,
+    ExecutionEvent,
+    StartRequest,
+    StoredExecution,
+)
+from polysync_airflow.states import has_ended
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+BEFORE_THE_COPY = "before the copy"
+ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout/execution/e"
+
+
+class LostResponseError(Exception):
+    """AWS has processed the request, and the process has died before it received the response."""
+
+
+class ReplacedError(Exception):
+    """Airflow refuses the write of a try whose task instance it has replaced."""
+
+
+@dataclass
+class Execution:
+    """An execution in AWS."""
+
+    arn: str
+    status: str = "Executing"
+    tokens: set[str] = field(default_factory=set)
+
+
+class Aws:
+    """The operations of SageMaker that change or describe executions."""
+
+    def __init__(self, random: Random) -> None:
+        self._random = random
+        self.executions: list[Execution] = []
+        # What AWS has refused once, it refuses each time.
+        self._refused: set[str] = set()
+
+    @property
+    def running(self) -> list[Execution]:
+        """The executions that have not ended."""
+        return [each for each in self.executions if not has_ended(each.status)]
+
+    def start(self, token: str) -> str:
+        """Start an execution, or return that of the token."""
+        for each in self.executions:
+            if token in each.tokens:
+                return each.arn
+        self._refuse(token, "ValidationException")
+        self.executions.append(Execution(f"{ARN}{len(self.executions)}", tokens={token}))
+        return self.executions[-1].arn
+
+    def find(self, arn: str) -> Execution:
+        """Return an execution."""
+        return next(each for each in self.executions if each.arn == arn)
+
+    def resume(self, arn: str, token: str) -> None:
+        """Resume a failed execution; do nothing if the token is known."""
+        execution = self.find(arn)
+        if token in execution.tokens:
+            return
+        if execution.status not in ("Failed", "CompletedWithFailures"):
+            raise api_error("ValidationException")
+        self._refuse(token, "AccessDeniedException")
+        execution.tokens.add(token)
+        execution.status = "Executing"
+
+    def stop(self, arn: str, attempt: int) -> bool:
+        """Stop an execution that runs; a token of an earlier attempt does nothing. Return False if AWS fails."""
+        execution, token = self.find(arn), f"stop {arn} {attempt}"
+        if self._random.random() < 0.05:
+            return False
+        if token not in execution.tokens and execution.status == "Executing":
+            execution.tokens.add(token)
+            execution.status = "Stopping"
+        return True
+
+    def _refuse(self, token: str, code: str) -> None:
+        """Refuse a new token, sometimes."""
+        if token in self._refused or self._random.random() < 0.03:
+            self._refused.add(token)
+            raise api_error(code)
+
+    def progress(self) -> None:
+        """Let one execution go on."""
+        if self.running:
+            execution = self._random.choice(self.running)
+            ends = ["Succeeded", "Failed", "CompletedWithFailures"]
+            execution.status = self._random.choice(
+                [*ends, "Failed"] if execution.status == "Executing" else ["Stopped", "Stopped", *ends]
+            )
+
+
+def api_error(code: str, *, transient: bool = False) -> SageMakerApiError:
+    """Return an error of AWS's."""
+    return SageMakerApiError(
+        "no", error_code=code, operation="x", permanent=not transient, transient=transient
+    )
+
+
+class Airflow:
+    """One task instance: its tries, record store and XComs."""
+
+    def __init__(self, random: Random, choices: RecoveryChoices, retries: int) -> None:
+        self.random = random
+        self.choices = choices
+        self.retries = retries
+        self.aws = Aws(random)
+        self.max_tries = retries
+        self.try_number = 0
+        # The try whose task instance Airflow knows; None right after a clear of the running task.
+        self.current: int | None = None
+        self.state: str | None = "scheduled"
+        self.stored: StoredExecution | None = None
+        self.copy: StoredExecution | None = None
+        self.history: list[str] = []
+
+    def begin_try(self) -> TryProcess:
+        """Begin the next try, which deletes the XComs of the earlier ones."""
+        self.try_number += 1
+        self.current, self.state, self.copy = self.try_number, "running", None
+        self.history.append(f"try {self.try_number} of epoch {self.max_tries}")
+        return TryProcess(self)
+
+    def end_try(self, state: str) -> None:
+        """Record how a try has ended."""
+        self.state = state
+        self.history.append(f"-> {state}")
+
+    def fail_or_retry(self) -> None:
+        """Fail the try; a retry follows if one is left."""
+        self.end_try("up_for_retry" if self.try_number <= self.max_tries else "failed")
+
+    def clear(self) -> None:
+        """Clear the task, as a user does when it has ended."""
+        self.max_tries = self.try_number + self.retries
+        self.current, self.state = None, None
+        self.history.append("cleared")
+
+    def write(self, record: StoredExecution, number: int) -> None:
+        """Store a record for a try."""
+        if self.current != number:
+            raise ReplacedError
+        self.stored = record
+
+    def run_failure_callback(self) -> None:
+        """Run what the DAG processor runs when the process of the last try has died."""
+        record = self.copy
+        owner = owner_of_dead_process(record, self.try_number, retry_follows=False)
+        leaving = leave(record, self.try_number, stop_on_kill=self.choices.stop_on_kill).owned_by(owner)
+        if record and leaving.exit is Exit.STOP:
+            stop_recorded(self.aws, record)
+
+
+class TryProcess:
+    """The process of one try. ``steps`` goes on by one point at which it may be disturbed."""
+
+    def __init__(self, airflow: Airflow) -> None:
+        self.airflow, self.aws, self.number = airflow, airflow.aws, airflow.try_number
+        self.killed = False
+        self.now: Instruction | None = None
+        self.wrote = False
+        self.steps = self._run()
+
+    def _run(self) -> Iterator[str]:
+        try:
+            yield from self._execute()
+        except (PolysyncError, ReplacedError):
+            retried = not self.killed and self.number <= self.airflow.max_tries
+            yield from self._leave(retry_follows=retried)
+            if self.airflow.current == self.number and self.airflow.state == "running":
+                self.airflow.fail_or_retry()
+
+    def _execute(self) -> Iterator[str]:
+        airflow = self.airflow
+        while True:
+            now = begin(Try(self.number, airflow.max_tries, airflow.choices), airflow.stored)
+            while True:
+                yield from self._enter(now)
+                if self.killed and now.do in NOT_WHEN_KILLED:
+                    now = after(now, Killed())
+                    continue
+                if now.error:
+                    raise now.error
+                self.now = now
+                if now.do in ENDS_THE_START:
+                    break
+                yield f"before {now.do.name}"
+                event = self._call(now)
+                yield f"after {now.do.name}"
+                now = after(now, event)
+            end = yield from self._wait(now)
+            if now.do is Do.WAIT_FOR_END:
+                continue
+            if begins_again(end, self.now.known if self.now else None, self.number):
+                continue
+            failed = end.status != "Succeeded"
+            self.now = None
+            if airflow.current == self.number and airflow.state == "running":
+                airflow.fail_or_retry() if failed else airflow.end_try("success")
+            return
+
+    def _enter(self, now: Instruction) -> Iterator[str]:
+        if now.do is not Do.START:
+            self.now = now
+        if now.store is not Store.KEEP:
+            yield f"before the write for {now.do.name}"
+        if now.store is Store.WRITE:
+            self.airflow.write(now.known, self.number)
+            yield BEFORE_THE_COPY
+            self.airflow.copy = now.known
+            self.wrote = True
+        elif now.store is Store.DELETE:
+            if self.airflow.current != self.number:
+                raise ReplacedError
+            self.airflow.stored = self.airflow.copy = None
+        yield f"stored for {now.do.name}"
+
+    def _call(self, now: Instruction) -> Event:
+        """Do what an instruction says, against AWS."""
+        chance = self.airflow.random.random()
+        if now.do is Do.PREPARE:
+            return Prepared(make_request(f"{self.number}.{len(self.airflow.history)}"), "us-east-1")
+        record = now.known
+        if chance < 0.03:
+            # Before AWS has processed it; then it is not known whether it has.
+            return Refused(api_error("InternalFailure", transient=True), was_repeated=True)
+        lost = 0.03 <= chance < 0.06
+        try:
+            event = self._processed(now, record)
+        except SageMakerApiError as error:
+            return Refused(error)
+        return (
+            Refused(api_error("ConnectionClosedError", transient=True), was_repeated=True) if lost else event
+        )
+
+    def _processed(self, now: Instruction, record: StoredExecution) -> Event:
+        aws = self.aws
+        if now.do in (Do.START, Do.RESEND_START):
+            return Accepted(NOW, aws.start(record.request.client_request_token))
+        if now.do in (Do.RESUME, Do.RESEND_RESUME):
+            aws.resume(record.arn, record.resume_token or "")
+        elif now.do is Do.STOP:
+            if not aws.stop(record.arn, record.resumes):
+                raise api_error("InternalFailure", transient=True)
+        else:
+            status = aws.find(record.arn).status
+            return Described(
+                NOW,
+                ExecutionDescription.model_validate(
+                    {"PipelineExecutionArn": record.arn, "PipelineExecutionStatus": status}
+                ),
+            )
+        return Accepted(NOW)
+
+    def _wait(self, now: Instruction) -> Any:
+        """Wait on the worker; a killed task goes on with its wait until its process ends."""
+        execution = self.aws.find(now.known.arn)
+        while not has_ended(execution.status):
+            yield "waiting"
+            if self.killed:
+                raise PolysyncError("killed", permanent=False)
+        return event_of(execution)
+
+    def kill(self) -> None:
+        """Kill the process, as ``on_kill`` does: the main thread goes on when the stop has been requested."""
+        self.killed = True
+        for _ in self._leave(retry_follows=False):
+            pass
+
+    def _leave(self, *, retry_follows: bool) -> Iterator[str]:
+        record = self.now.record if self.now else None
+        if record is None:
+            return
+        leaving = leave(
+            record, self.number, stop_on_kill=self.airflow.choices.stop_on_kill, retry_follows=retry_follows
+        )
+        if leaving.exit is Exit.ASK_OWNER:
+            leaving = leaving.owned_by(self._owner(record))
+        elif leaving.exit is Exit.ANNOUNCE_STOP:
+            leaving = leaving.owned_by(self._announce(leaving, record))
+        yield "before the stop"
+        if leaving.exit is Exit.STOP:
+            stop_recorded(self.aws, record)
+
+    def _announce(self, leaving: Leaving, record: StoredExecution) -> Owner:
+        try:
+            self.airflow.write(leaving.announced(record), self.number)
+        except ReplacedError:
+            return self._owner(record)
+        return Owner.THIS_TRY
+
+    def _owner(self, record: StoredExecution) -> Owner:
+        airflow = self.airflow
+        if airflow.current == self.number:
+            return Owner.THIS_TRY
+        return owner_of_replaced(record, self.number, airflow.state, airflow.copy)
+
+
+def stop_recorded(aws: Aws, record: StoredExecution) -> None:
+    """Stop the execution of a record."""
+    with suppress(SageMakerApiError):
+        arn = record.execution_arn or aws.start(record.request.client_request_token)
+        while not aws.stop(arn, record.resumes):
+            pass
+
+
+def event_of(execution: Execution) -> ExecutionEvent:
+    """Return the event of an execution that has ended."""
+    return ExecutionEvent(
+        outcome="ended",
+        execution_arn=execution.arn,
+        pipeline_name="fanout",
+        status=execution.status,
+        message=None,
+        started_at=None,
+        ended_at=None,
+    )
+
+
+def make_request(name: str) -> StartRequest:
+    """Return a start request with a token of its own."""
+    return StartRequest(
+        pipeline_name="fanout",
+        pipeline_parameters={},
+        execution_display_name="nightly",
+        client_request_token=f"polysync-{name}".ljust(40, "0"),
+    )
+
+
+def end_deferred(airflow: Airflow, record: StoredExecution, number: int) -> None:
+    """Run ``on_kill`` of the trigger of a try."""
+    owner = owner_of_deferred(airflow.state, airflow.copy, number)
+    leaving = leave(airflow.copy, number, stop_on_kill=airflow.choices.stop_on_kill).owned_by(owner)
+    if leaving.exit is Exit.STOP:
+        stop_recorded(airflow.aws, record)

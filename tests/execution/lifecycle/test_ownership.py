@@ -1,28 +1,30 @@
-"""Who may act on the execution of a try that Airflow has replaced: the whole table."""
+"""Who decides about an execution, as each process of Airflow sees it: the whole tables."""
 
 from __future__ import annotations
 
 import pytest
 
 from polysync_airflow.airflow_compat.task_instances import DELETED
-from polysync_airflow.execution.lifecycle.ownership import Owner, owner_of_replaced
-from polysync_airflow.execution.models import StartRequest, StoredExecution
-
-RECORD = StoredExecution(
-    epoch=2,
-    region_name="eu-west-1",
-    request=StartRequest(
-        pipeline_name="Train",
-        pipeline_parameters={},
-        execution_display_name="nightly",
-        client_request_token="a" * 32,
-    ),
-    try_number=2,
+from polysync_airflow.execution.lifecycle.ownership import (
+    Owner,
+    has_later_try,
+    owner_by_record,
+    owner_of_dead_process,
+    owner_of_deferred,
+    owner_of_replaced,
 )
+from polysync_airflow.execution.models import StoredExecution
+from tests.execution.lifecycle.builders import stored
+
+RECORD = stored()
 OF_A_LATER_TRY = RECORD.model_copy(update={"try_number": 3})
 OF_ANOTHER_EXECUTION = RECORD.model_copy(
     update={"request": RECORD.request.model_copy(update={"client_request_token": "b" * 32})}
 )
+
+
+WITH_LATER_TRY = ("scheduled", "queued", "running", "deferred", "up_for_retry", "up_for_reschedule")
+WITHOUT = (None, "success", "failed", "skipped", "removed", "upstream_failed", "restarting", DELETED)
 
 
 @pytest.mark.parametrize(
@@ -30,13 +32,14 @@ OF_ANOTHER_EXECUTION = RECORD.model_copy(
     [
         *(
             (state, copy, Owner.LATER_TRY)
-            for state in ("scheduled", "queued", "running", "deferred", "up_for_retry", "up_for_reschedule")
+            for state in WITH_LATER_TRY
             for copy in (RECORD, OF_A_LATER_TRY, None)
         ),
         *((DELETED, copy, Owner.NOBODY) for copy in (RECORD, OF_A_LATER_TRY, None)),
         *(
             (state, copy, owner)
-            for state in (None, "success", "failed", "skipped", "removed", "upstream_failed", "restarting")
+            for state in WITHOUT
+            if state != DELETED
             for copy, owner in (
                 (RECORD, Owner.NOBODY),
                 (OF_A_LATER_TRY, Owner.LATER_TRY),
@@ -52,3 +55,74 @@ def test_owner_of_replaced_task_instance(
 ) -> None:
     """A try decides alone only if the task was deleted, or if its own record is still the last one."""
     assert owner_of_replaced(RECORD, 2, state, copy) is owner
+
+
+def test_states_with_a_later_try() -> None:
+    """In all others, a user has cleared or ended the task."""
+    assert {state for state in (*WITH_LATER_TRY, *WITHOUT) if has_later_try(state)} == set(WITH_LATER_TRY)
+
+
+@pytest.mark.parametrize(
+    ("state", "record", "copy", "owner"),
+    [
+        # A later try has written its number, or has begun an execution of its own.
+        *(
+            (state, other, copy, Owner.LATER_TRY)
+            for state in ("running", "failed", DELETED)
+            for other in (OF_A_LATER_TRY, OF_ANOTHER_EXECUTION)
+            for copy in (RECORD, None)
+        ),
+        ("running", RECORD, RECORD, Owner.THIS_TRY),
+        ("running", None, RECORD, Owner.THIS_TRY),
+        # A later try has begun, which has deleted the XComs, but it has not come so far.
+        ("running", RECORD, None, Owner.LATER_TRY),
+        ("running", RECORD, OF_ANOTHER_EXECUTION, Owner.LATER_TRY),
+        ("failed", RECORD, RECORD, Owner.NOBODY),
+        ("failed", None, None, Owner.LATER_TRY),
+        ("queued", RECORD, RECORD, Owner.LATER_TRY),
+        (DELETED, None, None, Owner.NOBODY),
+    ],
+)
+def test_owner_where_each_try_can_write(
+    state: str | None, record: StoredExecution | None, copy: StoredExecution | None, owner: Owner
+) -> None:
+    """The number of the try in the record says who has gone on with the execution."""
+    assert owner_by_record(RECORD, 2, state, record, copy) is owner
+
+
+@pytest.mark.parametrize(
+    ("state", "copy", "owner"),
+    [
+        *(("deferred", copy, Owner.OTHER_TRIGGERER) for copy in (RECORD, OF_A_LATER_TRY, None)),
+        *(
+            (state, copy, owner)
+            for state in (*WITH_LATER_TRY, *WITHOUT)
+            if state != "deferred"
+            for copy, owner in ((RECORD, Owner.NOBODY), (OF_A_LATER_TRY, Owner.LATER_TRY))
+        ),
+        ("running", None, Owner.LATER_TRY),
+        *(
+            (state, None, Owner.NOBODY)
+            for state in (*WITH_LATER_TRY, *WITHOUT)
+            if state not in ("running", "deferred")
+        ),
+    ],
+)
+def test_owner_of_deferred_task(state: str | None, copy: StoredExecution | None, owner: Owner) -> None:
+    """Airflow ends a trigger when the task ends, and when the trigger moves."""
+    assert owner_of_deferred(state, copy, 2) is owner
+
+
+@pytest.mark.parametrize(
+    ("copy", "retry_follows", "owner"),
+    [
+        (RECORD, False, Owner.NOBODY),
+        (RECORD, True, Owner.LATER_TRY),
+        (OF_A_LATER_TRY, False, Owner.LATER_TRY),
+        (RECORD.model_copy(update={"try_number": 1}), False, Owner.LATER_TRY),
+        (None, False, Owner.LATER_TRY),
+    ],
+)
+def test_owner_of_dead_process(copy: StoredExecution | None, retry_follows: bool, owner: Owner) -> None:
+    """The failure callback stops only what the try itself has written."""
+    assert owner_of_dead_process(copy, 2, retry_follows=retry_follows) is owner

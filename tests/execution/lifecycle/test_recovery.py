@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from itertools import product
-from typing import Any
 
 import pytest
 
 from polysync_airflow.execution.lifecycle.recovery import (
     Action,
     OnClear,
-    RecoveryChoices,
     RetryMode,
     next_action,
     unused_arguments,
 )
-from polysync_airflow.execution.models import StartRequest, StoredExecution
+from polysync_airflow.execution.models import StoredExecution
 from polysync_airflow.states import STATE_OF_STATUS
+from tests.execution.lifecycle.builders import ARN, REQUEST, choose
 
 # "*" matches any value. Status "-" was not described yet; "Pausing" is not known to this version. "resume" is "open"
 # if the last resume was stored and AWS has not responded.
@@ -67,25 +66,6 @@ RETRY_MODES: tuple[RetryMode, ...] = ("new", "resume")
 ON_CLEAR: tuple[OnClear, ...] = ("new", "resume")
 FAILURES = ("succeed", "fail")
 MAY_STOP = ("yes", "no")
-
-REQUEST = StartRequest(
-    pipeline_name="fanout",
-    pipeline_parameters={},
-    execution_display_name="nightly",
-    client_request_token="polysync-".ljust(40, "0"),
-)
-ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout/execution/abcdefghijkl"
-
-
-def choose(**choices: Any) -> RecoveryChoices:
-    """Return the operator's defaults, except for some choices."""
-    defaults = {
-        "retry_mode": "new",
-        "on_clear": "new",
-        "on_completed_with_failures": "fail",
-        "stop_on_kill": True,
-    }
-    return RecoveryChoices.model_validate({**defaults, **choices})
 
 
 def row_of(*case: str) -> tuple[str, ...]:

@@ -1,0 +1,399 @@
+"""The life of an execution: which instruction follows from what happens, and what is stored before it."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from polysync_airflow.exceptions import PolysyncError, SageMakerApiError
+from polysync_airflow.execution.lifecycle.instructions import (
+    Accepted,
+    Described,
+    Do,
+    Event,
+    Instruction,
+    Killed,
+    Prepared,
+    Refused,
+    Store,
+    Try,
+)
+from polysync_airflow.execution.lifecycle.machine import after, begin
+from polysync_airflow.execution.models import StoredExecution
+from tests.execution.lifecycle.builders import (
+    ARN,
+    EARLIER,
+    NOW,
+    REQUEST,
+    START_TOKEN,
+    choose,
+    describe,
+    resumed,
+    stored,
+)
+
+INFO, WARNING = logging.INFO, logging.WARNING
+UNKNOWN_ARN = stored(execution_arn=None)
+
+
+def refused(code: str = "InternalFailure", *, transient: bool = False, repeated: bool = False) -> Refused:
+    """Return the event of a request that AWS has refused."""
+    error = SageMakerApiError(
+        "AWS said no", error_code=code, operation="x", permanent=not transient, transient=transient
+    )
+    return Refused(error, was_repeated=repeated)
+
+
+def at(
+    do: Do, record: StoredExecution | None, *, number: int = 3, epoch: int = 2, **choices: Any
+) -> Instruction:
+    """Return what a try is about to do. By default it is try 3, a retry of the try that stored the record."""
+    return Instruction(do, Try(number, epoch, choose(**choices)), record)
+
+
+def described(status: str) -> Described:
+    """Return the event of a description."""
+    return Described(NOW, describe(status))
+
+
+# ---- the record of the earlier tries
+
+
+def test_try_without_a_record_prepares_a_start() -> None:
+    """Nothing is stored before the request is made."""
+    now = begin(Try(1, 2, choose()), None)
+
+    assert (now.do, now.record, now.store, now.lines) == (Do.PREPARE, None, Store.KEEP, ())
+
+
+def test_try_takes_a_record_over_before_anything_else() -> None:
+    """From then on, an earlier try that is still alive must not stop the execution."""
+    now = begin(Try(3, 2, choose()), stored())
+
+    assert (now.do, now.store, now.lines) == (Do.DESCRIBE, Store.WRITE, ())
+    assert now.record == stored(try_number=3)
+
+
+def test_record_of_the_same_try_is_not_written_again() -> None:
+    """The try begins again, for example after the end of an execution that it waited for."""
+    now = begin(Try(2, 2, choose()), stored())
+
+    assert (now.do, now.record, now.store) == (Do.DESCRIBE, stored(), Store.KEEP)
+
+
+@pytest.mark.parametrize("number", [2, 3])
+def test_request_without_an_arn_is_sent_again(number: int) -> None:
+    """The earlier try may have sent it."""
+    now = begin(Try(number, 2, choose()), UNKNOWN_ARN)
+
+    assert now.do is Do.RESEND_START
+    assert now.store is (Store.KEEP if number == 2 else Store.WRITE)
+    assert [(line.level, line.text) for line in now.lines] == [
+        (
+            WARNING,
+            "Pipeline fanout: an earlier try sent a start request and did not receive the ARN. Sending the same "
+            "request again with the same client token, so that AWS starts no second execution.",
+        )
+    ]
+
+
+# ---- a start
+
+
+def test_request_is_stored_before_it_is_sent() -> None:
+    """Write ahead: the record has the request with its token, and neither an ARN nor a resume."""
+    before = at(Do.PREPARE, None)
+
+    now = after(before, Prepared(REQUEST, "eu-west-1"))
+
+    assert (now.do, now.store, now.description) == (Do.START, Store.WRITE, None)
+    assert now.record == StoredExecution(epoch=2, region_name="eu-west-1", request=REQUEST, try_number=3)
+
+
+def test_arn_is_stored_before_the_wait() -> None:
+    """The log has the ARN even if it cannot be stored."""
+    now = after(at(Do.START, UNKNOWN_ARN), Accepted(NOW, ARN))
+
+    assert (now.do, now.store) == (Do.WATCH, Store.WRITE)
+    assert now.record == stored(try_number=3)
+    assert now.lines[0].level == INFO
+    assert now.lines[0].text == f"Execution {ARN}: started (pipeline fanout)"
+
+
+# What is refused, and how: what the try does, and what becomes of the record.
+REFUSALS: list[tuple[Do, StoredExecution, int, Refused, Do, Store]] = [
+    # The only request was refused, so there is no execution.
+    (Do.START, UNKNOWN_ARN, 2, refused("ValidationException"), Do.FAIL, Store.DELETE),
+    (Do.START, UNKNOWN_ARN, 2, refused(transient=True), Do.FAIL, Store.KEEP),
+    (Do.START, UNKNOWN_ARN, 2, refused("ValidationException", repeated=True), Do.FAIL, Store.KEEP),
+    # An error about the request itself proves that AWS has never accepted it.
+    (Do.RESEND_START, UNKNOWN_ARN, 2, refused("ValidationException"), Do.FAIL, Store.DELETE),
+    (Do.RESEND_START, UNKNOWN_ARN, 2, refused("ResourceNotFound"), Do.FAIL, Store.DELETE),
+    (Do.RESEND_START, UNKNOWN_ARN, 2, refused("AccessDeniedException"), Do.FAIL, Store.KEEP),
+    (Do.RESEND_START, UNKNOWN_ARN, 3, refused("ValidationException"), Do.PREPARE, Store.DELETE),
+    (Do.RESEND_START, UNKNOWN_ARN, 3, refused("ResourceLimitExceeded"), Do.FAIL, Store.KEEP),
+    # The record of an execution that is gone stays until that of the new one takes its place.
+    (Do.DESCRIBE, stored(), 2, refused("ResourceNotFound"), Do.PREPARE, Store.KEEP),
+    (Do.DESCRIBE, stored(), 2, refused("AccessDeniedException"), Do.FAIL, Store.KEEP),
+    (Do.DESCRIBE_REFUSED, resumed(), 2, refused("ResourceNotFound"), Do.PREPARE, Store.KEEP),
+    (Do.DESCRIBE_RESUMED, resumed(), 2, refused("ResourceNotFound"), Do.PREPARE, Store.KEEP),
+    (Do.DESCRIBE_RESUMED, resumed(), 2, refused(transient=True), Do.FAIL, Store.KEEP),
+    (Do.RESUME, resumed(), 2, refused(transient=True), Do.FAIL, Store.KEEP),
+    (Do.RESUME, resumed(), 2, refused("ValidationException"), Do.DESCRIBE_REFUSED, Store.KEEP),
+    (Do.RESEND_RESUME, resumed(), 2, refused("AccessDeniedException"), Do.DESCRIBE_REFUSED, Store.KEEP),
+    (Do.PREPARE, stored(), 2, refused("ValidationException"), Do.FAIL, Store.KEEP),
+    (Do.STOP, stored(), 2, refused("AccessDeniedException"), Do.FAIL, Store.KEEP),
+]
+
+
+@pytest.mark.parametrize(("do", "record", "epoch", "refusal", "next_do", "store"), REFUSALS)
+def test_refusal(
+    do: Do, record: StoredExecution, epoch: int, refusal: Refused, next_do: Do, store: Store
+) -> None:
+    """A refused request fails the try with its error, unless another way is left; the record is kept if it is needed."""
+    now = after(at(do, record, epoch=epoch), refusal)
+
+    assert (now.do, now.store) == (next_do, store)
+    assert now.error is (refusal.error if next_do is Do.FAIL else None)
+    assert now.record == (None if store is Store.DELETE or next_do is Do.PREPARE else record)
+    assert now.description is None
+
+
+def test_lines_about_refusals() -> None:
+    """They say which execution is concerned, why, and what follows."""
+    gone = after(at(Do.DESCRIBE, stored()), refused("ResourceNotFound"))
+    resume = after(at(Do.RESUME, resumed()), refused("ValidationException"))
+    start = after(at(Do.RESEND_START, UNKNOWN_ARN, epoch=3), refused("ValidationException"))
+    replaced = after(at(Do.DESCRIBE_REFUSED, resumed()), described("Failed"))
+
+    assert [(line.level, line.text) for now in (gone, resume, start, replaced) for line in now.lines] == [
+        (WARNING, f"Execution {ARN} of an earlier try no longer exists: AWS said no"),
+        (WARNING, f"Execution {ARN} cannot be resumed: AWS said no"),
+        (WARNING, "Pipeline fanout: the earlier request did not start an execution: AWS said no"),
+        (WARNING, f"Execution {ARN}: a new execution is started instead, which repeats every step."),
+    ]
+
+
+def test_resent_start_describes_its_execution() -> None:
+    """The execution may have been stopped meanwhile, or have ended."""
+    now = after(at(Do.RESEND_START, UNKNOWN_ARN), Accepted(NOW, ARN))
+
+    assert (now.do, now.store, now.record) == (Do.DESCRIBE, Store.WRITE, stored(try_number=3))
+    assert [(line.level, line.text) for line in now.lines] == [
+        (INFO, f"Execution {ARN}: this is the execution of the earlier start request")
+    ]
+
+
+# ---- a kill
+
+
+@pytest.mark.parametrize("do", [Do.PREPARE, Do.RESEND_START, Do.RESUME, Do.RESEND_RESUME, Do.WATCH])
+def test_kill_fails_the_try_and_keeps_the_record(do: Do) -> None:
+    """The retry decides by the record."""
+    now = after(at(do, stored()), Killed())
+
+    assert (now.do, now.store, now.record) == (Do.FAIL, Store.KEEP, stored())
+    assert isinstance(now.error, PolysyncError)
+    assert (str(now.error), now.error.permanent) == ("The task was killed.", False)
+
+
+def test_kill_before_the_start_deletes_the_record() -> None:
+    """The request was not sent, so the next try must not send it."""
+    now = after(at(Do.START, UNKNOWN_ARN), Killed())
+
+    assert (now.do, now.store, now.record) == (Do.FAIL, Store.DELETE, None)
+    assert str(now.error) == "The task was killed."
+
+
+# ---- the execution of an earlier try
+
+
+def test_running_execution_is_waited_for() -> None:
+    """The wait goes on where the earlier try left it."""
+    now = after(at(Do.DESCRIBE, stored()), described("Executing"))
+
+    assert (now.do, now.store, now.record) == (Do.WATCH, Store.KEEP, stored())
+    assert now.description == describe("Executing")
+    assert now.attempt_started_at == EARLIER
+    assert [(line.level, line.text) for line in now.lines] == [
+        (
+            INFO,
+            f"Execution {ARN}: reattached to the execution of an earlier try (AWS status Executing). No new "
+            "execution is started.",
+        )
+    ]
+
+
+def test_pending_resume_of_a_running_execution_was_accepted() -> None:
+    """The earlier try did not receive the response, so this one stores that there was one."""
+    now = after(at(Do.DESCRIBE, resumed()), described("Executing"))
+
+    assert (now.do, now.store) == (Do.WATCH, Store.WRITE)
+    assert now.record == resumed(resumed_at=NOW, try_number=3)
+    assert now.attempt_started_at == NOW
+
+
+@pytest.mark.parametrize("record", [stored(), resumed(resumed_at=NOW)])
+def test_execution_that_is_replaced_keeps_its_record_until_then(record: StoredExecution) -> None:
+    """If the new request cannot be made, the next try decides as this one has."""
+    now = after(at(Do.DESCRIBE, record), described("Failed"))
+
+    assert (now.do, now.store, now.record, now.description) == (Do.PREPARE, Store.KEEP, None, None)
+
+
+@pytest.mark.parametrize(
+    ("status", "stop_on_kill", "do", "store"),
+    [
+        ("Executing", True, Do.STOP, Store.WRITE),
+        ("Stopping", True, Do.WAIT_FOR_END, Store.WRITE),
+        ("Executing", False, Do.WAIT_FOR_END, Store.KEEP),
+    ],
+)
+def test_cleared_task_replaces_a_running_execution(
+    status: str, stop_on_kill: bool, do: Do, store: Store
+) -> None:
+    """It is marked before it is stopped: a retry must not resume it if it fails while it stops."""
+    now = after(at(Do.DESCRIBE, stored(), epoch=3, stop_on_kill=stop_on_kill), described(status))
+
+    assert (now.do, now.store) == (do, store)
+    marked = stored(replaced_by_epoch=3, try_number=3)
+    assert now.record == (marked if stop_on_kill else stored())
+    note = "" if stop_on_kill else " It is not stopped because stop_on_kill=False."
+    assert [(line.level, line.text) for line in now.lines] == [
+        (
+            WARNING,
+            f"Execution {ARN} of an earlier try has not ended (AWS status {status}). A new execution is started "
+            f"after its end.{note}",
+        )
+    ]
+
+
+def test_retry_waits_for_an_execution_that_stops() -> None:
+    """It belongs to the same epoch, so nothing is marked."""
+    now = after(at(Do.DESCRIBE, stored()), described("Stopping"))
+
+    assert (now.do, now.store, now.record) == (Do.WAIT_FOR_END, Store.KEEP, stored())
+
+
+def test_end_is_waited_for_after_the_stop() -> None:
+    """AWS has accepted the stop."""
+    now = after(at(Do.STOP, stored()), Accepted(NOW))
+
+    assert (now.do, now.store, now.record, now.lines) == (Do.WAIT_FOR_END, Store.KEEP, stored(), ())
+
+
+# ---- a resume
+
+
+def resume_of(record: StoredExecution, *, epoch: int = 2, **choices: Any) -> Instruction:
+    """Return the instruction after the description of a failed execution."""
+    return after(at(Do.DESCRIBE, record, epoch=epoch, **choices), described("Failed"))
+
+
+def test_token_and_epoch_are_stored_before_the_resume() -> None:
+    """What belonged to the attempt before is forgotten."""
+    before = stored(stop_requested_by=1, epoch=1)
+
+    now = resume_of(before, on_clear="resume")
+
+    assert (now.do, now.store) == (Do.RESUME, Store.WRITE)
+    assert now.known.resume_token not in (None, START_TOKEN)
+    expected = {"resumes": 1, "resume_token": now.known.resume_token, "stop_requested_by": None}
+    assert now.record == before.model_copy(update={**expected, "epoch": 2, "try_number": 3})
+
+
+def test_each_resume_has_a_token_of_its_own() -> None:
+    """It follows from the start token and the number, so that a try that is repeated sends the same one."""
+    first = resume_of(stored(), retry_mode="resume").known
+    second = resume_of(first.model_copy(update={"resumed_at": NOW}), retry_mode="resume").known
+    other = resume_of(
+        stored(request=REQUEST.model_copy(update={"client_request_token": "x" * 32})), retry_mode="resume"
+    ).known
+
+    assert first == resume_of(stored(), retry_mode="resume").known
+    assert first.resume_token == "polysync-32a94ded-26f0-5ce5-aeac-11e789a08ab1"
+    assert (second.resumes, second.resumed_at) == (2, None)
+    assert len({first.resume_token, second.resume_token, other.resume_token}) == 3
+
+
+def test_pending_resume_is_sent_again_with_its_token() -> None:
+    """AWS resumes once, however often the request is sent."""
+    now = resume_of(resumed())
+
+    assert (now.do, now.store, now.record) == (Do.RESUME, Store.WRITE, resumed(try_number=3))
+
+
+def test_accepted_resume_is_watched_from_then_on() -> None:
+    """Its attempt begins now, whatever AWS said of the attempt before."""
+    before = resume_of(stored(), retry_mode="resume")
+
+    now = after(before, Accepted(NOW))
+
+    assert (now.do, now.store, now.description) == (Do.WATCH, Store.WRITE, None)
+    assert now.record == before.known.model_copy(update={"resumed_at": NOW})
+    assert now.attempt_started_at == NOW
+    assert [(line.level, line.text) for line in now.lines] == [(INFO, f"Execution {ARN}: resumed")]
+
+
+@pytest.mark.parametrize(
+    ("status", "do", "resumes"),
+    [("Failed", Do.RESUME, 2), ("Executing", Do.WATCH, 1), ("Succeeded", Do.WATCH, 1)],
+)
+def test_resume_from_before_a_clear_is_settled_first(status: str, do: Do, resumes: int) -> None:
+    """If AWS had accepted it and it has failed since, the user wants the failed steps to run now."""
+    again = resume_of(resumed(epoch=1), on_clear="resume")
+    assert (again.do, again.record) == (Do.RESEND_RESUME, resumed(epoch=2, try_number=3))
+    accepted = after(again, Accepted(NOW))
+    assert (accepted.do, accepted.store) == (Do.DESCRIBE_RESUMED, Store.WRITE)
+    assert accepted.known.resumed_at == NOW
+
+    now = after(accepted, described(status))
+
+    assert (now.do, now.known.resumes) == (do, resumes)
+    lines = [] if do is Do.RESUME else [(INFO, f"Execution {ARN}: resumed")]
+    assert [(line.level, line.text) for line in now.lines] == lines
+    if do is Do.WATCH:
+        assert now.description == describe(status)
+
+
+@pytest.mark.parametrize(("status", "do"), [("Executing", Do.STOP), ("Failed", Do.PREPARE)])
+def test_resume_that_is_not_wanted_any_more_is_settled_and_stopped(status: str, do: Do) -> None:
+    """A process that was frozen may still send it, so it is sent before something else is started."""
+    again = resume_of(resumed(epoch=1))
+    # Written although nothing changes, so that Airflow refuses it to a try that it has replaced.
+    assert (again.do, again.store) == (Do.RESEND_RESUME, Store.WRITE)
+    assert again.record == resumed(epoch=1, try_number=3)
+    accepted = after(again, Accepted(NOW))
+    assert (accepted.do, accepted.store) == (Do.DESCRIBE, Store.WRITE)
+    assert accepted.record == resumed(epoch=1, try_number=3, resumed_at=NOW)
+
+    assert after(accepted, described(status)).do is do
+
+
+@pytest.mark.parametrize(
+    ("status", "do"),
+    [("Executing", Do.WATCH), ("Stopping", Do.WAIT_FOR_END), ("Failed", Do.PREPARE), ("Stopped", Do.PREPARE)],
+)
+def test_execution_may_run_although_aws_has_refused_its_resume(status: str, do: Do) -> None:
+    """AWS may have accepted an earlier request for the same resume; no new execution is started beside it."""
+    now = after(at(Do.DESCRIBE_REFUSED, resumed()), described(status))
+
+    assert now.do is do
+    assert (now.record is None) == (do is Do.PREPARE)
+    assert now.description == (None if do is Do.PREPARE else describe(status))
+
+
+def test_record_is_missed_where_there_must_be_one() -> None:
+    """An instruction about an execution without a record is an error of the core."""
+    with pytest.raises(LookupError, match=r"Do.DESCRIBE has no record"):
+        _ = at(Do.DESCRIBE, None).known
+
+
+def test_every_event_has_a_transition() -> None:
+    """A driver may report a refusal and a kill after each instruction."""
+    events: list[Event] = [refused(), Killed()]
+    for do in Do:
+        for event in events:
+            assert isinstance(after(at(do, resumed()), event), Instruction)

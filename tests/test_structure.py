@@ -312,7 +312,16 @@ def test_the_provider_does_not_need_the_emulator() -> None:
 
 def test_the_clock_is_the_only_source_of_time() -> None:
     """A test replaces the time of the whole provider in one place, so no other module reads it or sleeps."""
-    assert_no_imports((path for path in MODULES if not _in(path, OWN_TIME)), lambda name: name == "time")
+    modules = [path for path in MODULES if not _in(path, OWN_TIME)]
+    assert_no_imports(modules, lambda name: name == "time")
+    assert_none(
+        f"{name_of(path)}:{node.lineno} reads the time of the host"
+        for path in modules
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute)
+        and node.attr in ("now", "today", "utcnow")
+        and ast.unparse(node.value).rpartition(".")[2] in ("date", "datetime", "timezone")
+    )
 
 
 def _needs_airflow(path: Path) -> bool:

@@ -21,7 +21,7 @@ from botocore.parsers import ResponseParserError
 from polysync_airflow import __version__
 from polysync_airflow.airflow_compat.sdk import AirflowNotFoundException, conf
 from polysync_airflow.airflow_compat.supervisor import call_airflow, mask_secret
-from polysync_airflow.auth.allow_list import AllowList, is_loopback, split_endpoint
+from polysync_airflow.auth.allow_list import AllowList
 from polysync_airflow.auth.connection import parse_credentials
 from polysync_airflow.auth.credentials import BaseCredentials
 from polysync_airflow.aws.error_mapping import (
@@ -238,13 +238,10 @@ class PolysyncBaseHook(AwsBaseHook):
 
         :raises CredentialsError: if the sign-in fails.
         """
-        if self.credentials is None:
-            endpoint = self.conn_config.get_service_endpoint_url("logs")
+        if self.credentials:
+            endpoint = self.credentials.logs_endpoint_url
         else:
-            # Of the endpoints that a connection can name, only the emulator's serves the logs too.
-            endpoint = self.credentials.endpoint_url
-            if endpoint and not is_loopback(split_endpoint(endpoint).hostname or ""):
-                endpoint = None
+            endpoint = self.conn_config.get_service_endpoint_url("logs")
         try:
             return self.get_session(self.region_name).client(
                 "logs",

@@ -25,7 +25,7 @@ from pydantic import (
     TypeAdapter,
 )
 
-from polysync_airflow.auth.allow_list import AllowList, split_endpoint
+from polysync_airflow.auth.allow_list import AllowList, is_loopback, split_endpoint
 from polysync_airflow.auth.entra import EntraIdentity, entra_token_loader
 from polysync_airflow.auth.refresh import SharedCredentials
 from polysync_airflow.auth.sts import assume_role, assume_role_with_web_identity, host_role
@@ -92,6 +92,13 @@ class BaseCredentials(BaseModel):
         """The sign-in method in the values of the connection, such as ``web_identity / file``."""
         tags = (getattr(self, name, None) for name in DISCRIMINATORS)
         return " / ".join(tag for tag in tags if tag)
+
+    @property
+    def logs_endpoint_url(self) -> str | None:
+        """URL of the endpoint of CloudWatch Logs; None for that of AWS."""
+        # An endpoint of a VPC serves one service. On this machine, one server stands for all of them.
+        is_local = self.endpoint_url and is_loopback(split_endpoint(self.endpoint_url).hostname or "")
+        return self.endpoint_url if is_local else None
 
     @property
     def secrets(self) -> list[str]:

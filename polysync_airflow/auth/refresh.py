@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
 from botocore.credentials import Credentials, DeferredRefreshableCredentials
@@ -46,18 +46,11 @@ class RefreshingCredentials(DeferredRefreshableCredentials):
     :param fetch_credentials: fetches new credentials; returns botocore's metadata (``access_key``,
         ``secret_key``, ``token``, ``expiry_time`` in ISO 8601) or raises ``CredentialsError``.
     :param method: name of the source of the credentials, for botocore's log lines.
-    :param now: returns the current time, with a time zone.
     """
 
-    def __init__(
-        self,
-        fetch_credentials: FetchCredentials,
-        method: str,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
-    ) -> None:
-        super().__init__(refresh_using=self._fetch_with_backoff, method=method, time_fetcher=now)
+    def __init__(self, fetch_credentials: FetchCredentials, method: str) -> None:
+        super().__init__(refresh_using=self._fetch_with_backoff, method=method, time_fetcher=clock.now)
         self._fetch_credentials = fetch_credentials
-        self._now = now
         self._backoff_seconds = 0.0
         self._backoff_ends_at = float("-inf")
         self._last_error: CredentialsError | None = None
@@ -110,7 +103,7 @@ class RefreshingCredentials(DeferredRefreshableCredentials):
         return metadata
 
     def _remaining_seconds(self, expiry_time: str) -> float:
-        now = self._now()
+        now = clock.now()
         remaining = (datetime.fromisoformat(expiry_time) - now).total_seconds()
         if remaining <= 0:
             raise CredentialsError(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any, Final
 
 from botocore import UNSIGNED
@@ -38,6 +38,7 @@ from polysync_airflow.aws.error_mapping import (
 from polysync_airflow.aws.log_redaction import RedactedStr
 from polysync_airflow.aws.sessions import client_creator, create_sts_session
 from polysync_airflow.exceptions import UNKNOWN_HINT, CredentialsError, hint_for
+from polysync_airflow.execution import clock
 from polysync_airflow.execution.texts import clean_text
 
 # Providers in botocore's chain that use the identity of the host: EKS (IRSA), ECS and EKS Pod Identity, EC2.
@@ -163,7 +164,7 @@ def host_role() -> RefreshingCredentials:
         frozen = credentials.get_frozen_credentials()
         # botocore has no public attribute for the expiry time of the credentials that its providers load.
         expiry = credentials._expiry_time
-        now = datetime.now(UTC)
+        now = clock.now()
         if expiry < now + timedelta(seconds=MIN_TRUSTED_EXPIRY_SECONDS):
             expiry = min(expiry, now + timedelta(seconds=HOST_RECHECK_SECONDS))
         return {

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time as host
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 
 
 class Clock:
@@ -43,6 +44,11 @@ _clock = Clock()
 def time() -> float:
     """Return the seconds since the epoch."""
     return _clock.time()
+
+
+def now() -> datetime:
+    """Return the time as a datetime in UTC."""
+    return datetime.fromtimestamp(time(), UTC)
 
 
 def monotonic() -> float:

@@ -104,7 +104,7 @@ def test_denied_permission_is_named(emulator: EmulatorServer) -> None:
 
 
 def test_endpoint_of_sagemaker_is_not_that_of_the_logs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A VPC endpoint serves one service. Only the emulator, on this machine, serves both."""
+    """A VPC endpoint serves one service. A server on this machine stands for both."""
     endpoint = "https://vpce-0a1b.api.sagemaker.us-east-1.vpce.amazonaws.com"
     for url, expected in (
         (endpoint, "https://logs.us-east-1.amazonaws.com"),

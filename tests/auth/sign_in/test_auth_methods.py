@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sys
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -89,27 +88,23 @@ def current_key(hook: PolysyncSageMakerHook | None = None) -> str:
     ids=lambda method: method.__name__,
 )
 def test_200_hooks_refresh_once_per_expiry(
-    auth_method: AuthMethod, context: SignInContext, emulator: EmulatorServer
+    auth_method: AuthMethod, context: SignInContext, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """200 hooks with credentials that are valid for three seconds send one STS request per refresh."""
+    """200 hooks send one STS request for each refresh, after three quarters of the credentials' lifetime."""
     auth_method(context)
-    emulator.control.set_sign_in(sts={"lifetime": 3})
+    emulator.control.set_sign_in(sts={"lifetime": 1000, "clock": "emulated"})
     hooks = [PolysyncSageMakerHook() for _ in range(200)]
-    rounds = 0
 
     with ThreadPoolExecutor(8) as pool:
         all_credentials = list(pool.map(lambda hook: hook.get_session().get_credentials(), hooks))
         # No request has been sent so far: the credentials are fetched at their first use.
-        started_at = time.monotonic()
-        while time.monotonic() - started_at < 10 or rounds < 5:
+        for _ in range(20):
             keys = list(pool.map(lambda each: each.get_frozen_credentials().access_key, all_credentials))
             assert len(keys) == 200
-            rounds += 1
-            time.sleep(0.2)
+            emulated_time.sleep(100)
 
     requests = [call for call in emulator.control.calls() if call["issued"]]
-    refresh_periods = (time.monotonic() - started_at) / (3 * 3 / 4)
-    assert 2 <= len(requests) <= refresh_periods + 2
+    assert len(requests) == 3, "after 0, 800 and 1,600 seconds"
 
 
 def test_wait_continues_after_sts_outage(
@@ -117,20 +112,10 @@ def test_wait_continues_after_sts_outage(
 ) -> None:
     """A deferred task succeeds although STS is down for longer than the credentials are valid."""
     auth_methods.assume_role(context)
-    emulator.control.set_sign_in(sts={"lifetime": 2})
+    emulator.control.set_sign_in(sts={"lifetime": 600, "clock": "emulated"})
     emulator.control.put_scenario({"steps": {"Merge": {"duration": 3600}}})
-
-    def start_outage() -> None:
-        time.sleep(2.1)
-        emulator.control.add_fault("http", "AssumeRole", status=503)
-
-    def end_outage() -> None:
-        emulator.control.remove_faults()
-        emulator.control.set_sign_in(sts={"lifetime": None})
-        time.sleep(1.1)
-
-    emulated_time.after(300, start_outage)
-    emulated_time.after(1800, end_outage)
+    emulated_time.after(300, lambda: emulator.control.add_fault("http", "AssumeRole", status=503))
+    emulated_time.after(1800, emulator.control.remove_faults)
 
     run = run_task(
         PolysyncStartPipelineOperator(task_id="t", pipeline_name="fanout", deferrable=True, poll_interval=60)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,13 +13,36 @@ import pytest
 from polysync_airflow.auth import refresh
 from polysync_airflow.auth.refresh import MAX_SIGN_INS, RefreshingCredentials, SharedCredentials
 from polysync_airflow.exceptions import CredentialsError
+from polysync_airflow.execution import clock
+
+
+class StoppedClock(clock.Clock):
+    """A clock that the tests advance."""
+
+    def __init__(self) -> None:
+        self.seconds = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
+
+    def time(self) -> float:
+        """Return the seconds since the epoch."""
+        return self.seconds
+
+    def monotonic(self) -> float:
+        """Return the same."""
+        return self.seconds
+
+
+@pytest.fixture(autouse=True)
+def stopped() -> Iterator[StoppedClock]:
+    """The clock of the provider, which stands still."""
+    stopped = StoppedClock()
+    with clock.replaced_by(stopped):
+        yield stopped
 
 
 class Issuer:
-    """Issues numbered credentials with a given lifetime, on a clock that the tests advance."""
+    """Issues numbered credentials with a given lifetime."""
 
     def __init__(self, lifetime: float) -> None:
-        self.now = datetime(2026, 1, 1, tzinfo=UTC)
         self.lifetime = lifetime
         self.issued = 0
         self.error: CredentialsError | None = None
@@ -35,16 +58,12 @@ class Issuer:
             "access_key": f"KEY{self.issued}",
             "secret_key": "s",
             "token": "t",
-            "expiry_time": (self.now + timedelta(seconds=self.lifetime)).isoformat(),
+            "expiry_time": (clock.now() + timedelta(seconds=self.lifetime)).isoformat(),
         }
 
     def credentials(self) -> RefreshingCredentials:
         """Return credentials that are refreshed with ``fetch``."""
-        return RefreshingCredentials(self.fetch, "test", now=lambda: self.now)
-
-    def advance_clock(self, seconds: float) -> None:
-        """Advance the clock."""
-        self.now += timedelta(seconds=seconds)
+        return RefreshingCredentials(self.fetch, "test")
 
 
 def use(credentials: RefreshingCredentials) -> str:
@@ -66,7 +85,7 @@ def test_credentials_that_have_expired_already_are_an_error_of_ours() -> None:
 
 
 @pytest.mark.parametrize("lifetime", [900, 3600, 43200, 8])
-def test_credentials_are_refreshed_once_per_lifetime(lifetime: float) -> None:
+def test_credentials_are_refreshed_once_per_lifetime(lifetime: float, stopped: StoppedClock) -> None:
     """Eight hours of use every 30 seconds cause one refresh per lifetime, and no credentials expire."""
     issuer = Issuer(lifetime)
     credentials = issuer.credentials()
@@ -75,14 +94,14 @@ def test_credentials_are_refreshed_once_per_lifetime(lifetime: float) -> None:
 
     for _ in range(uses):
         use(credentials)
-        issuer.advance_clock(step)
+        stopped.seconds += step
 
     refresh_period = lifetime - min(refresh.ADVISORY_REFRESH_SECONDS, lifetime / 4)
     expected = uses * step / refresh_period
     assert issuer.issued == pytest.approx(expected, abs=max(2, expected * 0.1))
 
 
-def test_200_threads_cause_one_refresh() -> None:
+def test_200_threads_cause_one_refresh(stopped: StoppedClock) -> None:
     """200 threads get the same credentials from one request: at the first use and after each expiry."""
     issuer = Issuer(3600)
     barrier = threading.Barrier(200)
@@ -95,43 +114,42 @@ def test_200_threads_cause_one_refresh() -> None:
     with ThreadPoolExecutor(200) as pool:
         for number in (1, 2, 3):
             assert set(pool.map(use_together, range(200))) == {f"KEY{number}"}
-            issuer.advance_clock(3600)
+            stopped.seconds += 3600
 
     assert issuer.issued == 3
 
 
-def test_old_credentials_are_used_while_the_refresh_fails() -> None:
+def test_old_credentials_are_used_while_the_refresh_fails(stopped: StoppedClock) -> None:
     """A failed refresh is not an error before the last minute of the old credentials."""
     issuer = Issuer(3600)
     credentials = issuer.credentials()
     use(credentials)
     issuer.error = CredentialsError("STS did not respond", permanent=False)
 
-    issuer.advance_clock(3600 - 500)
+    stopped.seconds += 3600 - 500
     assert use(credentials) == "KEY1"
 
-    issuer.advance_clock(480)
+    stopped.seconds += 480
     with pytest.raises(CredentialsError, match="did not respond"):
         use(credentials)
 
 
-def test_failed_refresh_is_retried_with_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_refresh_is_retried_with_backoff(stopped: StoppedClock) -> None:
     """After a failed refresh all uses get its error until the backoff ends; the backoff doubles each time."""
-    clock = [0.0]
-    monkeypatch.setattr("polysync_airflow.execution.clock.monotonic", lambda: clock[0])
+    start = stopped.seconds
     issuer = Issuer(3600)
     credentials = issuer.credentials()
     issuer.error = CredentialsError("no", permanent=False)
 
     attempts = []
     for second in range(20):
-        clock[0] = second + 0.5
+        stopped.seconds = start + second + 0.5
         for _ in range(50):
             with pytest.raises(CredentialsError):
                 use(credentials)
         attempts.append(issuer.attempts)
     issuer.error = None
-    clock[0] = 100.0
+    stopped.seconds += 100
 
     assert attempts[-1] == 5, "after 0, 1, 3, 7 and 15 seconds"
     assert use(credentials) == "KEY1"

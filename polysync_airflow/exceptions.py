@@ -139,7 +139,6 @@ class PipelineExecutionError(PolysyncError):
     Raised when the execution ended, or timed out, in a way that fails the task.
 
     :param message: the outcome and the reasons.
-    :param execution_arn: ARN of the execution.
     :param status: AWS's last known status of the execution; None if no poll succeeded.
     :param permanent: False if a retry may succeed, because it can start another execution; True if the task
         is about this execution only.

@@ -62,11 +62,7 @@ Caller = Callable[[Callable[[], Response]], Response]
 
 
 def call_directly(call: Callable[[], Response]) -> Response:
-    """
-    Make a call at once, without a rate limiter and without retries.
-
-    :param call: the call.
-    """
+    """Make a call at once, without a rate limiter and without retries."""
     return call()
 
 
@@ -126,7 +122,6 @@ class PolysyncSageMakerHook(PolysyncBaseHook):
 
         https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_RetryPipelineExecution.html
 
-        :param execution_arn: ARN of the execution.
         :param token: client request token of 32 to 128 characters. If the request is sent again with the same
             token, AWS does not resume a second time.
         :param max_parallel_steps: number of steps that may run at the same time; None for the limit of the
@@ -147,7 +142,6 @@ class PolysyncSageMakerHook(PolysyncBaseHook):
 
         https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StopPipelineExecution.html
 
-        :param execution_arn: ARN of the execution.
         :param attempt: the attempt of the execution: 0 for its start, n for its n-th resume. All requests for
             the same attempt have the same client token, so that AWS stops it once. None for a new token.
         :raises SageMakerApiError: the call failed, for example because the execution has already ended.
@@ -171,18 +165,13 @@ class PolysyncSageMakerHook(PolysyncBaseHook):
 
         https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribePipelineExecution.html
 
-        :param execution_arn: ARN of the execution.
         :raises SageMakerApiError: the call failed.
         """
         operation = "DescribePipelineExecution"
         return _parse(ExecutionDescription, operation, self._call_on(execution_arn, operation))
 
     def poll_pipeline_execution(self, execution_arn: str) -> ExecutionDescription | PolysyncError:
-        """
-        Describe an execution, and return an error instead of raising it. ``Waiter.decide`` takes both.
-
-        :param execution_arn: ARN of the execution.
-        """
+        """Describe an execution, and return an error instead of raising it. ``Waiter.decide`` takes both."""
         try:
             return self.describe_pipeline_execution(execution_arn)
         except PolysyncError as error:
@@ -220,7 +209,6 @@ class PolysyncSageMakerHook(PolysyncBaseHook):
 
         https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ListPipelineExecutionSteps.html
 
-        :param execution_arn: ARN of the execution.
         :raises SageMakerApiError: a call failed.
         """
         operation, member = "ListPipelineExecutionSteps", "PipelineExecutionSteps"
@@ -234,7 +222,6 @@ class PolysyncSageMakerHook(PolysyncBaseHook):
 
         https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribePipelineDefinitionForExecution.html
 
-        :param execution_arn: ARN of the execution.
         :raises SageMakerApiError: the call failed.
         """
         operation = "DescribePipelineDefinitionForExecution"
@@ -247,8 +234,6 @@ class PolysyncSageMakerHook(PolysyncBaseHook):
 
         https://docs.aws.amazon.com/sagemaker/latest/dg/logging-cloudwatch.html
 
-        :param step: the step.
-        :param limit: how many lines.
         :return: no lines if the kind of the step writes no log, or the job has written none.
         :raises SageMakerApiError: a call failed.
         """
@@ -323,7 +308,6 @@ class PolysyncSageMakerHook(PolysyncBaseHook):
         """
         Check that the installed botocore can send a start request.
 
-        :param request: the request.
         :raises ParametersError: a field of the request needs a newer boto3.
         """
         service_model = self._signed_in_client.meta.service_model

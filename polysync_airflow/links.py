@@ -22,12 +22,7 @@ class PolysyncPipelineExecutionLink(BaseOperatorLink):
     name = "SageMaker Console"
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
-        """
-        Return the URL that the task pushed to XCom when the execution began; empty if there is none.
-
-        :param operator: the task's operator.
-        :param ti_key: the task instance.
-        """
+        """Return the URL that the task pushed to XCom when the execution began; empty if there is none."""
         return _url_in_xcom(ti_key, CONSOLE_URL_XCOM_KEY)
 
 
@@ -37,12 +32,7 @@ class PolysyncFailedStepLogLink(BaseOperatorLink):
     name = "Failed step's log"
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
-        """
-        Return the URL of the log of the first failed step; empty if there is none.
-
-        :param operator: the task's operator.
-        :param ti_key: the task instance.
-        """
+        """Return the URL of the log of the first failed step; empty if there is none."""
         return _url_in_xcom(ti_key, LOG_URL_XCOM_KEY)
 
 
@@ -50,10 +40,7 @@ def push_url(ti: Any, key: str, url: str | None, link: BaseOperatorLink) -> None
     """
     Push the URL behind a button, so that the button works while the task is running.
 
-    :param ti: the task instance.
-    :param key: the key of the XCom.
     :param url: the URL; None if there is none.
-    :param link: the button.
     """
     if not url:
         return

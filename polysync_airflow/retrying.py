@@ -64,9 +64,7 @@ class PolysyncRetryPolicy(RetryPolicy):
         """
         Return the decision after a failed try. Airflow calls this in the task's process.
 
-        :param exception: the error that ended the try.
         :param try_number: number of the failed try, from 1.
-        :param max_tries: number of retries of the task.
         :param context: the task's context; its task has the DAG author's ``retry_delay`` and backoff.
         """
         if not isinstance(exception, PolysyncError):
@@ -99,23 +97,13 @@ class PolysyncRetryPolicy(RetryPolicy):
 
     @classmethod
     def deserialize(cls, data: dict[str, Any]) -> PolysyncRetryPolicy:
-        """
-        Return the policy that ``serialize`` returned as a dict.
-
-        :param data: the dict.
-        """
+        """Return the policy that ``serialize`` returned as a dict."""
         delays = data["retry_after"].items()
         return cls(retry_after={code: timedelta(seconds=seconds) for code, seconds in delays})
 
 
 def forbids_retry(policy: RetryPolicy | None, error: Exception, context: Context) -> bool:
-    """
-    Return whether a policy says that a task must not be retried.
-
-    :param policy: the task's policy.
-    :param error: the error that ended the try.
-    :param context: the task's context.
-    """
+    """Return whether a policy says that a task must not be retried."""
     ti = context["ti"]
     try:
         decision = policy.evaluate(error, ti.try_number, ti.max_tries, context) if policy else None
@@ -128,11 +116,7 @@ def forbids_retry(policy: RetryPolicy | None, error: Exception, context: Context
 
 
 def retry_follows(policy: RetryPolicy | None, error: Exception, context: Context) -> bool:
-    """
-    Return whether Airflow starts another try after an error.
-
-    :param policy: the task's policy.
-    """
+    """Return whether Airflow starts another try after an error."""
     ti = context["ti"]
     if ti.try_number > ti.max_tries or isinstance(error, AirflowFailException):
         return False

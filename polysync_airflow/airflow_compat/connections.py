@@ -16,8 +16,6 @@ def is_missing(connection_id: str) -> bool:
     Airflow 2). So this function asks each place again, and an error means that it may have the connection.
 
     The answer is not certain: behind the API server, Airflow handles errors of the database in the same way.
-
-    :param connection_id: the connection.
     """
     try:
         return not any(_may_have(backend, connection_id) for backend in _secrets_backends())

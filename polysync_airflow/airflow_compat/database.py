@@ -18,11 +18,7 @@ def use_connections_of_the_database() -> None:
 
 
 def variables_with_prefix(prefix: str) -> list[tuple[str, str]]:
-    """
-    Return the keys and values of the Variables whose keys begin with a prefix, sorted by key.
-
-    :param prefix: the prefix.
-    """
+    """Return the keys and values of the Variables whose keys begin with a prefix, sorted by key."""
     from airflow.models.variable import Variable
     from airflow.utils.session import create_session
     from sqlalchemy import select
@@ -33,12 +29,7 @@ def variables_with_prefix(prefix: str) -> list[tuple[str, str]]:
 
 
 def dag_run_state(dag_id: str, run_id: str) -> str | None:
-    """
-    Return the state of a DAG run; None if there is no such DAG run.
-
-    :param dag_id: the DAG.
-    :param run_id: the DAG run.
-    """
+    """Return the state of a DAG run; None if there is no such DAG run."""
     from airflow.models.dagrun import DagRun
     from airflow.utils.session import create_session
     from sqlalchemy import select
@@ -49,11 +40,7 @@ def dag_run_state(dag_id: str, run_id: str) -> str | None:
 
 
 def delete_variables(keys: Sequence[str]) -> None:
-    """
-    Delete Variables.
-
-    :param keys: their keys.
-    """
+    """Delete Variables."""
     from airflow.models.variable import Variable
     from airflow.utils.session import create_session
     from sqlalchemy import delete

@@ -27,7 +27,6 @@ class RetryDecision:
     """
     The decision of a policy.
 
-    :param action: what Airflow does.
     :param retry_delay: the delay of the next try; None for the task's own.
     :param reason: why, for the log.
     """
@@ -62,8 +61,5 @@ class RetryPolicy(ABC):
         """
         Return the decision after a failed try.
 
-        :param exception: the error that ended the try.
         :param try_number: number of the failed try, from 1.
-        :param max_tries: number of retries of the task.
-        :param context: the task's context.
         """

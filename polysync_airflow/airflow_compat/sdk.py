@@ -57,23 +57,14 @@ def is_mapped(task: Any) -> bool:
 
 
 def is_xcom_arg(value: Any) -> bool:
-    """
-    Return whether a value is the output of a task.
-
-    :param value: the value.
-    """
+    """Return whether a value is the output of a task."""
     from airflow.providers.common.compat.sdk import XComArg
 
     return isinstance(value, XComArg)
 
 
 def make_task(function: Callable[..., Any], task_id: str) -> Callable[..., Any]:
-    """
-    Return a TaskFlow task, as the decorator ``@task`` makes it. A call adds it to the current DAG.
-
-    :param function: what the task runs.
-    :param task_id: id of the task.
-    """
+    """Return a TaskFlow task, as the decorator ``@task`` makes it. A call adds it to the current DAG."""
     from airflow.providers.common.compat.sdk import task
 
     made: Callable[..., Any] = task(task_id=task_id)(function)
@@ -81,11 +72,7 @@ def make_task(function: Callable[..., Any], task_id: str) -> Callable[..., Any]:
 
 
 def api_status_code(error: Exception) -> Any:
-    """
-    Return the HTTP status with which Airflow's API server refused a request; None for other errors.
-
-    :param error: the error that a call of Airflow raised.
-    """
+    """Return the HTTP status with which Airflow's API server refused a request; None for other errors."""
     response = getattr(error, "error", None)
     detail = getattr(response, "detail", None)
     return detail.get("status_code") if isinstance(detail, dict) else None

@@ -20,7 +20,6 @@ def read_state(ti: Any) -> str | None:
 
     The state is that of the latest try, whichever try asks.
 
-    :param ti: the task instance.
     :raises Exception: Airflow's API server or database does not respond, or refuses the request.
     """
     # Imported here, because Airflow parses a DAG file every 30 seconds.
@@ -46,12 +45,7 @@ def _state_in_database(ti: Any) -> str | None:
 
 
 def read_xcom(ti: Any, key: str) -> Any:
-    """
-    Return the value of an XCom of a task instance; None if there is none. For a triggerer.
-
-    :param ti: the task instance.
-    :param key: the key of the XCom.
-    """
+    """Return the value of an XCom of a task instance; None if there is none. For a triggerer."""
     from airflow.providers.common.compat.sdk import XCom
 
     return XCom.get_one(
@@ -63,8 +57,6 @@ def write_xcom(ti: Any, key: str, value: Any) -> None:
     """
     Store an XCom of a task instance. For a triggerer.
 
-    :param ti: the task instance.
-    :param key: the key of the XCom.
     :param value: its value, as JSON.
     """
     from airflow.providers.common.compat.sdk import XCom
@@ -83,7 +75,6 @@ class PreviousRun(NamedTuple):
     """
     The DAG run before that of a task instance.
 
-    :param run_id: its id.
     :param has_ended: whether it has succeeded or failed.
     """
 
@@ -95,7 +86,6 @@ def previous_run(ti: Any) -> PreviousRun | None:
     """
     Return the DAG run before that of a task instance; None if there is none. For a worker.
 
-    :param ti: the task instance.
     :raises Exception: Airflow does not respond.
     """
     run = ti.get_previous_dagrun()
@@ -110,9 +100,6 @@ def outlet_event_extras(context: Context, outlet: Any) -> Iterator[dict[str, Any
     dict comes first, which is stored in no event, but which a later hook may pass on. Airflow also allows
     outlets of other types, which have no events.
     https://airflow.apache.org/docs/apache-airflow/stable/authoring-and-scheduling/asset-scheduling.html
-
-    :param context: the task's context.
-    :param outlet: one of the task's outlets.
     """
     from airflow.providers.common.compat.sdk import Asset, AssetAlias
 

@@ -11,7 +11,6 @@ def get_variable(key: str) -> str | None:
     """
     Return the value of a Variable as text; None if there is none.
 
-    :param key: the key.
     :raises Exception: Airflow does not respond.
     """
     from airflow.providers.common.compat.sdk import Variable
@@ -26,7 +25,6 @@ def set_variable(key: str, value: str, description: str) -> None:
     Store a Variable.
 
     :param key: the key, at most 250 characters.
-    :param value: the value.
     :param description: what users of the UI see beside it.
     :raises Exception: Airflow does not respond.
     """
@@ -39,7 +37,6 @@ def delete_variable(key: str) -> None:
     """
     Delete a Variable, if there is one.
 
-    :param key: the key.
     :raises Exception: Airflow does not respond.
     """
     from airflow.providers.common.compat.sdk import Variable

@@ -59,8 +59,6 @@ class AllowList:
         """
         Resolve a path, including symbolic links and ``..``, and check that it is in an allowed folder.
 
-        :param path: the path that a connection names.
-        :param field: name of the connection field, for the error message.
         :return: the resolved path.
         :raises CredentialsError: if the path is in none of the folders.
         """
@@ -84,8 +82,6 @@ class AllowList:
         """
         Read a file that a connection names. The check and the content are those of the same file.
 
-        :param path: the path that a connection names.
-        :param field: name of the connection field, for the error message.
         :raises CredentialsError: if the path is in none of the folders, or is not a file of at most 1 MiB.
         :raises OSError: if the file cannot be read.
         """
@@ -113,8 +109,6 @@ class AllowList:
         """
         Check that the host of an endpoint is one of AWS's, of this machine, or allowed by the deployment.
 
-        :param url: the URL that a connection names.
-        :param field: name of the connection field, for the error message.
         :raises CredentialsError: if the host is not allowed.
         """
         host = split_endpoint(url).hostname or ""
@@ -131,8 +125,6 @@ class AllowList:
         """
         Check that the deployment allows to request tokens for an application.
 
-        :param uri: the application that a connection names.
-        :param field: name of the connection field, for the error message.
         :raises CredentialsError: if the application is not allowed.
         """
         if not _APPLICATION.fullmatch(uri) and uri.removesuffix("/.default") not in self.applications:
@@ -146,7 +138,6 @@ def split_endpoint(url: str) -> SplitResult:
     """
     Check the form of an endpoint's URL, and return its parts.
 
-    :param url: the URL.
     :raises ValueError: if it is not ``https://<host>[:<port>]``, or http to this machine.
     """
     parts = urlsplit(url)

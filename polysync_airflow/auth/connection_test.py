@@ -65,7 +65,6 @@ def describe_identity(hook: HookUnderTest) -> str:
 
     https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html needs no permission.
 
-    :param hook: hook of the connection.
     :raises PolysyncError: if the connection cannot sign in.
     """
     identity = hook.get_caller_identity()
@@ -87,7 +86,6 @@ def check_permissions(hook: HookUnderTest) -> Mapping[str, str]:
 
     The calls use names and ARNs that cannot exist, so they start, stop and return nothing.
 
-    :param hook: hook of the connection.
     :return: ``granted``, ``denied`` or ``unknown: <reason>`` by operation.
     """
     return {operation: _check(call) for operation, call in _calls(hook).items()}
@@ -97,7 +95,6 @@ def report(hook: HookUnderTest) -> tuple[bool, str]:
     """
     Test a connection.
 
-    :param hook: hook of the connection.
     :return: whether no required operation is denied, and the report.
     """
     try:

@@ -110,7 +110,6 @@ class BaseCredentials(BaseModel):
         """
         Create a boto3 session that uses these credentials and no others.
 
-        :param allowed: what the deployment allows connections to name.
         :raises CredentialsError: if the connection names a file, host or application that is not allowed.
         """
         self.check_allowed(allowed)
@@ -121,7 +120,6 @@ class BaseCredentials(BaseModel):
         """
         Check that the deployment allows every file, host and application that the connection names.
 
-        :param allowed: what the deployment allows connections to name.
         :raises CredentialsError: if one of them is not allowed.
         """
         checks = {
@@ -197,7 +195,6 @@ class AssumeRoleCredentials(BaseCredentials, RoleSession):
 
     :param access_key_id: access key id of the bootstrap user; the login of the connection.
     :param secret_access_key: secret access key of the bootstrap user; the password of the connection.
-    :param role_arn: ARN of the role to assume.
     :param external_id: external id, if the trust policy of the role requires one.
     """
 
@@ -234,11 +231,7 @@ class InstanceProfileCredentials(BaseCredentials, RoleSession):
 
 
 class WebIdentityCredentials(BaseCredentials, RoleSession):
-    """
-    Sign in with a token of an OIDC provider, without any long-lived AWS secret.
-
-    :param role_arn: ARN of the role that the token may assume.
-    """
+    """Sign in with a token of an OIDC provider, without any long-lived AWS secret."""
 
     auth_method: Literal["web_identity"]
     role_arn: RoleArn
@@ -334,8 +327,6 @@ class ClientSecret(EntraCredentials):
     """
     Use an app registration with a client secret.
 
-    :param tenant_id: id of the tenant.
-    :param client_id: client id of the app registration.
     :param client_secret: value of one of its client secrets.
     """
 
@@ -358,8 +349,6 @@ class ClientCertificate(EntraCredentials):
     """
     Use an app registration with a certificate.
 
-    :param tenant_id: id of the tenant.
-    :param client_id: client id of the app registration.
     :param client_certificate: path of a PEM or PKCS12 file with the certificate and its private key, in a
         folder that the deployment allows.
     """

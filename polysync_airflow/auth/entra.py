@@ -81,7 +81,6 @@ def entra_token_loader(identity: EntraIdentity) -> Callable[[], str]:
     """
     Return a function that requests a new token for an identity.
 
-    :param identity: the identity that requests the token.
     :return: the function; it raises ``CredentialsError`` if Entra ID issues no token.
     :raises CredentialsError: if azure-identity is not installed.
     """

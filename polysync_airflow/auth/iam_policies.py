@@ -50,7 +50,6 @@ def identity_policy(
     Return the identity policy with the least privileges that the provider needs.
 
     :param account: 12-digit AWS account id.
-    :param region: AWS region.
     :param partition: ``aws``, ``aws-cn`` or ``aws-us-gov``.
     :param pipelines: names of the allowed pipelines; empty for all pipelines of the account and region.
     :param pass_roles: ARNs of the roles that a start may name.

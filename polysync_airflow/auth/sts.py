@@ -79,11 +79,8 @@ def assume_role(
     https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
 
     :param source: credentials of the identity that assumes the role.
-    :param role_arn: ARN of the role.
     :param region_name: AWS region of the STS endpoint.
     :param endpoint_url: URL of the STS endpoint; None for the endpoint of AWS.
-    :param verify: botocore's ``verify``.
-    :param parameters: further parameters of the request.
     """
     creator = client_creator(_STS_CONFIG, region_name=region_name, endpoint_url=endpoint_url, verify=verify)
     fetcher = AssumeRoleCredentialFetcher(
@@ -118,11 +115,8 @@ def assume_role_with_web_identity(
     https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html
 
     :param token_loader: returns a valid token.
-    :param role_arn: ARN of the role.
     :param region_name: AWS region of the STS endpoint.
     :param endpoint_url: URL of the STS endpoint; None for the endpoint of AWS.
-    :param verify: botocore's ``verify``.
-    :param parameters: further parameters of the request.
     """
     config = _STS_CONFIG.merge(Config(signature_version=UNSIGNED))
     claims: Claims | None = None

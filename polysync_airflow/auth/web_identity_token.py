@@ -83,8 +83,6 @@ def read_token_file(path: str, allowed: AllowList, *, field: str = "identity_fil
     Read a projected token. Every call reads the file again, because the platform replaces the token.
 
     :param path: path of the file; must be in an allowed folder.
-    :param allowed: what the deployment allows connections to name.
-    :param field: name of the connection field, for the error message.
     :raises CredentialsError: if the file is outside the allowed folders (permanent), cannot be read, or does
         not contain a JWT (not permanent: the platform may project the token later).
     """

@@ -44,7 +44,6 @@ class ConcurrentCalls:
 
     :param limiter: the rate limiter. Its clock is ``clock.monotonic()``.
     :param warn: called with a message once for each new transient error.
-    :param workers: number of threads.
     :param retry_timeout: how long one call is retried, in seconds.
     """
 

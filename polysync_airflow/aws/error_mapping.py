@@ -43,10 +43,8 @@ def map_error(
     """
     Map an error of botocore to ``SageMakerApiError``.
 
-    :param error: the error that botocore raised.
     :param operation: the operation that was called, as AWS names it.
     :param request: the members of its request.
-    :param region: AWS region.
     :param partition: AWS partition, such as ``aws``.
     """
     if isinstance(error, ClientError):
@@ -76,8 +74,6 @@ def map_error(
 def is_invalid_value(error: BaseException) -> bool:
     """
     Return whether botocore could not send a request because a value in it is not valid in a header or URL.
-
-    :param error: the error that botocore raised.
     """
     cause = error.kwargs.get("error") if isinstance(error, HTTPClientError) else None
     return isinstance(cause, (ValueError, InvalidURL))
@@ -105,7 +101,6 @@ def invalid_response_error(operation: str, problem: str) -> SageMakerApiError:
     Return the error for a response that AWS would not send. It counts as no response at all.
 
     :param operation: the operation that was called, as AWS names it.
-    :param problem: what is wrong with the response.
     """
     return SageMakerApiError(
         f"{operation} failed: the response is not one of AWS's: {clean_text(problem)}. -- What to do: "
@@ -118,12 +113,7 @@ def invalid_response_error(operation: str, problem: str) -> SageMakerApiError:
 
 
 def is_transient(error: BotoError, hint: Hint) -> bool:
-    """
-    Return whether the same call may succeed if it is repeated within moments.
-
-    :param error: the error that botocore raised.
-    :param hint: the hint for its error code.
-    """
+    """Return whether the same call may succeed if it is repeated within moments."""
     if hint is not UNKNOWN_HINT:
         # The meaning of a known code is more exact than the HTTP status that came with it.
         return hint.transient

@@ -30,9 +30,7 @@ def read_tail(
     API_GetLogEvents.html
 
     :param call: calls an operation of CloudWatch Logs, by its name and with the members of its request.
-    :param group: the log group.
     :param stream_prefix: the beginning of the stream's name; empty for all streams of the group.
-    :param limit: how many lines.
     :param since: leave out what was written before.
     :param until: leave out what was written after.
     :return: the lines, the oldest first: clean, and at most 500 characters each.

@@ -41,7 +41,6 @@ class RateLimiter:
     The caller passes the time, in seconds of one monotonic clock that all callers share
     (``clock.monotonic()``). If that clock steps back, the limiter goes on counting from there.
 
-    :param now: the current time.
     :param rate: calls per second while AWS throttles nothing.
     """
 
@@ -56,21 +55,13 @@ class RateLimiter:
         self._tokens = self._capacity
 
     def delay(self, now: float) -> float:
-        """
-        Return the seconds until a call may be made, 0.0 if one may be made now. Takes no token.
-
-        :param now: the current time.
-        """
+        """Return the seconds until a call may be made, 0.0 if one may be made now. Takes no token."""
         with self._lock:
             self._advance(now)
             return self._wait
 
     def take(self, now: float) -> None:
-        """
-        Take a token for a call that is made now. If no token is left, later calls wait longer.
-
-        :param now: the current time.
-        """
+        """Take a token for a call that is made now. If no token is left, later calls wait longer."""
         with self._lock:
             self._advance(now)
             self._tokens -= 1
@@ -79,7 +70,6 @@ class RateLimiter:
         """
         Take a token if there is one: ``delay`` and ``take`` in one step, for threads that compete.
 
-        :param now: the current time.
         :return: 0.0 if a token was taken, else the seconds after which to try again.
         """
         with self._lock:
@@ -99,11 +89,7 @@ class RateLimiter:
             (sleep or clock.sleep)(seconds)
 
     def throttled(self, now: float) -> None:
-        """
-        Halve the rate because AWS throttled a call, at most once in ``THROTTLING_WINDOW_SECONDS``.
-
-        :param now: the current time.
-        """
+        """Halve the rate because AWS throttled a call, at most once in ``THROTTLING_WINDOW_SECONDS``."""
         with self._lock:
             self._advance(now)
             if self._elapsed - self._throttled_at < THROTTLING_WINDOW_SECONDS:

@@ -33,12 +33,7 @@ _STS_OPERATIONS: Final = ("AssumeRole", "AssumeRoleWithWebIdentity")
 
 
 def create_session(credentials: Credentials, region_name: str) -> boto3.session.Session:
-    """
-    Make a boto3 session that uses these credentials and no others.
-
-    :param credentials: the credentials.
-    :param region_name: AWS region.
-    """
+    """Make a boto3 session that uses these credentials and no others."""
     session = Session()
     session.register_component("data_loader", _LOADER)
     optimize_parsing(session)

@@ -40,8 +40,6 @@ def request_stop(hook: StoppingHook, execution_arn: str, *, attempt: int | None 
     """
     Request the stop of an execution.
 
-    :param hook: the hook.
-    :param execution_arn: the execution.
     :param attempt: the attempt of the execution, so that repeated requests are one stop; None for a stop of
         its own.
     :return: None if AWS accepted the request; else the AWS status that makes a stop unnecessary: the
@@ -68,8 +66,6 @@ def stop_execution(
     """
     Stop an execution that its task no longer needs. Raises no ``PolysyncError``.
 
-    :param hook: the hook.
-    :param execution_arn: the execution.
     :param attempt: the attempt of the execution.
     :param warn: called with a message when the request is retried.
     """

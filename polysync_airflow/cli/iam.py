@@ -15,11 +15,7 @@ _ACCOUNT: Final = re.compile(r"[0-9]{12}")
 
 
 def make_parser(prog: str) -> argparse.ArgumentParser:
-    """
-    Return the parser of the command.
-
-    :param prog: the name of the command in its messages.
-    """
+    """Return the parser of the command."""
     parser = argparse.ArgumentParser(
         prog=prog, description="Print the IAM documents that the provider needs."
     )
@@ -96,11 +92,7 @@ def _document(options: argparse.Namespace) -> Mapping[str, Any]:
 
 
 def main(arguments: Sequence[str], prog: str) -> int:
-    """
-    Print the document that the arguments name, and return the exit code.
-
-    :param prog: the name of the command in its messages.
-    """
+    """Print the document that the arguments name, and return the exit code."""
     parser = make_parser(prog)
     options = parser.parse_args(arguments)
     _check(parser, options)

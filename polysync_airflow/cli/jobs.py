@@ -31,7 +31,6 @@ def import_command(options: argparse.Namespace) -> int:
     """
     Write a catalogue of the pipelines that exist.
 
-    :param options: the options of ``polysync jobs import``.
     :return: the exit code.
     """
     with logs_to_stderr():
@@ -80,7 +79,6 @@ def diff_command(options: argparse.Namespace) -> int:
     """
     Compare a catalogue with the pipelines that exist.
 
-    :param options: the options of ``polysync jobs diff``.
     :return: the exit code: 1 for a drift.
     """
     with logs_to_stderr():
@@ -125,7 +123,6 @@ def check_command(options: argparse.Namespace) -> int:
     """
     Test a connection.
 
-    :param options: the options of ``polysync check``.
     :return: the exit code: 1 if the connection cannot be used.
     """
     with logs_to_stderr():

@@ -31,11 +31,7 @@ def write_result(text: str) -> None:
 
 
 def write_message(text: str) -> None:
-    """
-    Write a line to stderr.
-
-    :param text: the line.
-    """
+    """Write a line to stderr."""
     sys.stderr.write(f"{text}\n")
 
 
@@ -71,7 +67,6 @@ def progress(title: str) -> Iterator[Callable[[str], None]]:
     """
     Show on a terminal how many items are done. Without a terminal, show nothing.
 
-    :param title: what is done.
     :return: a function to call after each item, with its name.
     """
     if not sys.stderr.isatty():

@@ -25,11 +25,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(formatter_class=RawTextRichHelpFormatter, allow_abbrev=False, **kwargs)
 
     def error(self, message: str) -> NoReturn:
-        """
-        End with exit code 2 and one line on stderr.
-
-        :param message: what is wrong.
-        """
+        """End with exit code 2 and one line on stderr."""
         self.exit(2, f"error: {self.prog}: {message}. Try: {self.prog} --help\n")
 
 

@@ -20,11 +20,7 @@ DESCRIPTION: Final = "List, or delete, the Variables with records of executions 
 
 
 def make_parser(prog: str) -> argparse.ArgumentParser:
-    """
-    Return the parser of the command.
-
-    :param prog: the name of the command in its messages.
-    """
+    """Return the parser of the command."""
     parser = argparse.ArgumentParser(prog=prog, description=DESCRIPTION)
     parser.add_argument("--dag-id", help="only those of one DAG; default: of all DAGs")
     parser.add_argument("--delete", action="store_true", help="delete them; default: only list them")
@@ -32,11 +28,7 @@ def make_parser(prog: str) -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str], prog: str) -> int:
-    """
-    Run the command, and return its exit code.
-
-    :param prog: the name of the command in its messages.
-    """
+    """Run the command, and return its exit code."""
     options = make_parser(prog).parse_args(arguments)
     found = list(_leftovers(options.dag_id))
     for key, state in found:

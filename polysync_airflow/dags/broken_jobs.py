@@ -38,8 +38,6 @@ def show_broken_jobs(catalogue: str, broken: Sequence[BrokenJob], file: MutableM
     """
     Let Airflow show the problems of jobs as an import error of the file that it parses.
 
-    :param catalogue: the name of the catalogue file.
-    :param broken: the jobs and their problems.
     :param file: the global names of the DAG file.
     """
     if not broken:

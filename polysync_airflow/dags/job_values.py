@@ -34,7 +34,6 @@ class JobValues:
 
     https://airflow.apache.org/docs/apache-airflow/stable/core-concepts/operators.html (templating, callables)
 
-    :param names: the names of the job's parameters.
     :param templates: Jinja templates of the DAG's author by parameter name, for parameters that a run leaves
         empty.
     """
@@ -47,7 +46,6 @@ class JobValues:
         """
         Return the values of a run by parameter name.
 
-        :param context: the task's context.
         :param jinja_env: Airflow's Jinja environment.
         """
         values: dict[str, Value] = {}
@@ -85,7 +83,6 @@ def job_form(job: CatalogueJob, given: Mapping[str, Any]) -> JobForm:
     """
     Return the form of a job.
 
-    :param job: the job.
     :param given: values, or Jinja templates, of the DAG's author by parameter name.
     :raises ParametersError: the job cannot have a form, or a value is not one of its parameters.
     """
@@ -109,7 +106,6 @@ def check_names(job: CatalogueJob, given: Mapping[str, Any]) -> None:
     """
     Check the names of parameters that the DAG's author has given.
 
-    :param job: the job.
     :param given: values by parameter name.
     :raises ParametersError: the job has no parameter of a name.
     """
@@ -122,19 +118,13 @@ def check_names(job: CatalogueJob, given: Mapping[str, Any]) -> None:
 
 
 def is_template(value: Any) -> bool:
-    """
-    Return whether a value that the DAG's author has given is a Jinja template.
-
-    :param value: the value.
-    """
+    """Return whether a value that the DAG's author has given is a Jinja template."""
     return isinstance(value, str) and any(mark in value for mark in _MARKS_OF_TEMPLATES)
 
 
 def is_plain(value: Any) -> bool:
     """
     Return whether a value that the DAG's author has given is known when the DAG is parsed, or is a template.
-
-    :param value: the value.
     """
     return isinstance(value, (str, int, float))
 

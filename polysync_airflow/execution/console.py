@@ -59,7 +59,6 @@ def log_url(execution_arn: str, group: str, stream_prefix: str) -> str | None:
     Return the URL of the CloudWatch log streams with a prefix; None without a public console.
 
     :param execution_arn: an ARN of the same partition and region.
-    :param group: the log group.
     :param stream_prefix: the prefix; empty for all streams of the group.
     """
     fragment = f"logsV2:log-groups/log-group/{_encode(group)}"

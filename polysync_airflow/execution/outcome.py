@@ -57,10 +57,6 @@ def build_record(
     """
     Make the XCom ``run`` of an execution.
 
-    :param end: the event that ended the wait.
-    :param pipeline_name: name of the pipeline.
-    :param parameters: the parameter values of the start request.
-    :param failed_steps: the failed steps.
     :param steps_note: what the XComs ``steps`` and ``outputs`` lack, and why.
     """
     return ExecutionRecord(
@@ -88,7 +84,6 @@ def outcome_message(
     The verdict comes first. ARN and URLs have lines of their own. All of it is visible in Airflow's log pane
     without scrolling, so only the first failed steps have details, and only the last lines of their logs.
 
-    :param end: the event that ended the wait.
     :param failed_steps: the failed steps. AWS's own reason often says only that some steps failed.
     :param notes: lines that are appended; None and empty ones are left out.
     """
@@ -150,7 +145,6 @@ def refusal_error(end: ExecutionEvent, message: str) -> PolysyncError:
     Return the error for a wait that ended with a permanent error of AWS or of the connection.
 
     :param end: the event that ended the wait; its ``outcome`` is ``refused``.
-    :param message: the message of the error.
     """
     if end.error_code and end.operation:
         return SageMakerApiError(message, error_code=end.error_code, operation=end.operation, permanent=True)

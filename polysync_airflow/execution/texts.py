@@ -63,11 +63,7 @@ def clean_line(text: str, max_length: int = MAX_QUOTED) -> str:
 
 
 def shorten(value: Any) -> str:
-    """
-    Return a value as messages show it.
-
-    :param value: the value.
-    """
+    """Return a value as messages show it."""
     # An invalid string can have a megabyte, and a collection can hold anything, so only its size is shown.
     if isinstance(value, str) and len(value) > _MAX_VALUE_CHARACTERS:
         return f"{value[:_MAX_VALUE_CHARACTERS]!r}... ({len(value):,} characters)"
@@ -85,8 +81,6 @@ def describe_validation_error(error: ValidationError) -> str:
     Return the problems that pydantic found as one line: the name of each field and what is wrong with it.
 
     The values are left out, since they may be secret or long.
-
-    :param error: the error.
     """
     problems = [
         f"{'.'.join(map(str, problem['loc'])) or 'the whole value'}: {problem['msg']}"

@@ -67,7 +67,6 @@ def jobs_to_start(
         parameters to values for all jobs (templated; a value may be the output of a task), or a function
         ``(job, parameter) -> value`` that the task calls for each declared parameter, and that returns None
         for its default. A value is a text, a number or a boolean.
-    :param task_id: id of the task.
     :return: the keyword arguments of each Start task, for ``expand_kwargs``.
     :raises ParametersError: ``values`` is neither a mapping nor a function.
     """
@@ -99,7 +98,6 @@ def choose(
 
     The jobs that cannot be started are named in one warning.
 
-    :param jobs: the jobs.
     :param values: as in ``jobs_to_start``.
     :raises ParametersError: the jobs are no list of jobs, or a value is no text, number or boolean.
     """

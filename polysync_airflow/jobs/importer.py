@@ -76,11 +76,7 @@ def _import_by_prefix(hook: PolysyncSageMakerHook, prefix: str, on_described: On
 
 
 def describe_import(jobs: Sequence[Job]) -> list[str]:
-    """
-    Return lines that say what an import has found, and which jobs cannot be started as they are.
-
-    :param jobs: the imported jobs.
-    """
+    """Return lines that say what an import has found, and which jobs cannot be started as they are."""
     lines = [f"Imported {len(jobs):,} job{'' if len(jobs) == 1 else 's'}."]
     for job in jobs:
         required = [parameter.name for parameter in job.parameters if parameter.default is None]

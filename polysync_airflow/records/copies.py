@@ -24,12 +24,7 @@ def pull_copy(ti: Any) -> StoredExecution | None:
 
 
 def proven_copy(value: Any, ti: Any) -> StoredExecution | None:
-    """
-    Return the record that an XCom holds; None if it holds none, or if it is not proven.
-
-    :param value: the value of the XCom.
-    :param ti: the task instance.
-    """
+    """Return the record that an XCom holds; None if it holds none, or if it is not proven."""
     try:
         return None if value is None else from_stored(value, TaskKey.of(ti), place=f"the XCom {RECORD_KEY!r}")
     except StoredRecordError as error:

@@ -27,8 +27,6 @@ class RecordStore(ABC):
     Read and write the record of a task's execution. The record outlives tries, crashes, deferrals and clears.
 
     Every write also pushes a copy as an XCom, since not every process of Airflow can read the store.
-
-    :param context: the task's context.
     """
 
     # Where a user finds the record, and deletes it.
@@ -56,7 +54,6 @@ class RecordStore(ABC):
         """
         Store the record.
 
-        :param record: the record.
         :raises Exception: Airflow has given the task instance to a later try, or does not respond.
         """
         self._ti.xcom_push(RECORD_KEY, self._set(record))
@@ -73,16 +70,10 @@ class RecordStore(ABC):
         Find out whether this try may stop its execution, and store that it is going to do so.
 
         By the stored number of the try, a later try tells this stop from a cancellation by somebody else.
-
-        :param record: the record of the execution.
         """
 
     def withdraw_stop(self, record: StoredExecution) -> None:
-        """
-        Store that a stop that was announced has failed. Raises no error: the task ends with its own.
-
-        :param record: the record of the execution.
-        """
+        """Store that a stop that was announced has failed. Raises no error: the task ends with its own."""
         try:
             self._set(record)
         except Exception as error:
@@ -90,11 +81,7 @@ class RecordStore(ABC):
 
     @abstractmethod
     def owner(self, record: StoredExecution) -> Owner:
-        """
-        Return who decides about the execution of this try, without a change.
-
-        :param record: the record of the execution.
-        """
+        """Return who decides about the execution of this try, without a change."""
 
     @abstractmethod
     def delete_leftovers(self) -> None:

@@ -25,12 +25,7 @@ RECORD_KEY: Final = "polysync_execution"
 
 
 def to_stored(record: StoredExecution, task: TaskKey) -> dict[str, Any]:
-    """
-    Return the JSON-able form of a record, signed if the deployment has a key.
-
-    :param record: the record.
-    :param task: the task instance that writes it.
-    """
+    """Return the JSON-able form of a record, signed if the deployment has a key."""
     values = record.model_dump(mode="json")
     keys = signing_keys()
     return signed(values, task, keys[0]) if keys else values
@@ -40,8 +35,6 @@ def from_stored(value: Any, task: TaskKey, *, place: str) -> StoredExecution:
     """
     Return the record that a stored value holds.
 
-    :param value: what was read.
-    :param task: the task instance that reads it.
     :param place: where the value is, and what a user must delete if it is refused.
     :raises StoredRecordError: the value is not a record of this task instance.
     :raises PolysyncError: the deployment's key cannot be used.

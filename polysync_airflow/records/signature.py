@@ -41,11 +41,7 @@ class TaskKey:
 
     @classmethod
     def of(cls, ti: Any) -> TaskKey:
-        """
-        Return the key of a task instance.
-
-        :param ti: a task instance of Airflow, in any process.
-        """
+        """Return the key of a task instance."""
         map_index = -1 if ti.map_index is None else ti.map_index
         return cls(ti.dag_id, ti.run_id, ti.task_id, map_index)
 
@@ -80,7 +76,6 @@ def signed(values: Mapping[str, Any], task: TaskKey, key: bytes) -> dict[str, An
     Return a record with its signature.
 
     :param values: the record, as JSON-able values.
-    :param task: the task instance to which the record belongs.
     :param key: the current key.
     """
     return {**values, SIGNATURE: _digest(values, task, key)}
@@ -91,8 +86,6 @@ def is_genuine(values: Mapping[str, Any], signature: Any, task: TaskKey, keys: l
     Return whether a record was signed for a task instance, with one of the keys.
 
     :param values: the record without its signature.
-    :param signature: the signature that was stored with it.
-    :param task: the task instance that reads the record.
     :param keys: the keys of the deployment. After a rotation, older ones are valid too.
     """
     if not isinstance(signature, str):

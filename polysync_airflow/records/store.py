@@ -16,11 +16,7 @@ if TYPE_CHECKING:
 
 
 def record_store(context: Context) -> RecordStore:
-    """
-    Return the record store of a task instance.
-
-    :param context: the task's context.
-    """
+    """Return the record store of a task instance."""
     store = TaskStateRecordStore if CAPABILITIES.task_state_store else VariableRecordStore
     return store(context)
 
@@ -29,7 +25,6 @@ def own_record(context: Context) -> tuple[RecordStore, StoredExecution | None]:
     """
     Return the record store of a task instance and its record; the copy if the store has none.
 
-    :param context: the task's context.
     :raises StoredRecordError: the record is damaged, or was not written by this task.
     """
     store = record_store(context)

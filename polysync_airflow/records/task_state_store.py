@@ -24,8 +24,6 @@ class TaskStateRecordStore(RecordStore):
 
     Airflow accepts a write only while the task instance is that of the try that writes.
     https://airflow.apache.org/docs/apache-airflow/stable/core-concepts/task-and-asset-state-store.html
-
-    :param context: the task's context.
     """
 
     place = f"the key {RECORD_KEY!r} on the tab Task State Store of the task instance"
@@ -35,11 +33,7 @@ class TaskStateRecordStore(RecordStore):
         self._store: Any = context["task_state_store"]
 
     def announce_stop(self, record: StoredExecution) -> Owner:
-        """
-        Store that this try is going to stop its execution, which proves that it may.
-
-        :param record: the record of the execution.
-        """
+        """Store that this try is going to stop its execution, which proves that it may."""
         try:
             self._set(record)
         except Exception as error:
@@ -47,11 +41,7 @@ class TaskStateRecordStore(RecordStore):
         return Owner.THIS_TRY
 
     def owner(self, record: StoredExecution) -> Owner:
-        """
-        Return who decides about the execution of this try, without a change.
-
-        :param record: the record of the execution.
-        """
+        """Return who decides about the execution of this try, without a change."""
         try:
             if self._get() is not None:
                 return Owner.THIS_TRY

@@ -36,8 +36,6 @@ def variable_key(task: TaskKey) -> str:
     Return the key of the Variable of a task instance: ``polysync_execution.<dag>.<task>.<map>.<run>.<hash>``.
 
     Secrets backends are asked for the key too. It has only characters that those of AWS allow.
-
-    :param task: the task instance.
     """
     index = () if task.map_index < 0 else (str(task.map_index),)
     parts = (task.dag_id, task.task_id, *index, task.run_id)
@@ -57,8 +55,6 @@ class VariableRecordStore(RecordStore):
     The Variable is kept after the end of the task: if the process died between its deletion and the moment
     in which Airflow stores that the task has succeeded, the retry would start a second execution. The task
     deletes that of the previous DAG run when it starts.
-
-    :param context: the task's context.
     """
 
     def __init__(self, context: Context) -> None:
@@ -67,11 +63,7 @@ class VariableRecordStore(RecordStore):
         self.place = f"the Variable {self._key!r} under Admin > Variables"
 
     def announce_stop(self, record: StoredExecution) -> Owner:
-        """
-        Find out whether this try may stop its execution, and store that it is going to do so.
-
-        :param record: the record of the execution.
-        """
+        """Find out whether this try may stop its execution, and store that it is going to do so."""
         owner = self.owner(record)
         if owner in (Owner.THIS_TRY, Owner.NOBODY):
             try:
@@ -81,11 +73,7 @@ class VariableRecordStore(RecordStore):
         return owner
 
     def owner(self, record: StoredExecution) -> Owner:
-        """
-        Return who decides about the execution of this try, without a change.
-
-        :param record: the record of the execution.
-        """
+        """Return who decides about the execution of this try, without a change."""
         try:
             stored = self._read_if_proven()
             state = read_state(self._ti)

@@ -27,7 +27,6 @@ class DagFiles:
     Context manager that reads DAGs for one test. At the end, the process is as before.
 
     :param root: the folder from which relative paths start.
-    :param database: the metadata database.
     """
 
     def __init__(self, root: Path, database: MetadataDatabase) -> None:
@@ -66,7 +65,6 @@ class DagFiles:
         """
         Read a DAG, and store it in a temporary database as the DAG processor would.
 
-        :param file: the DAG file.
         :param dag_id: the DAG; None for the only one in the file.
         :raises DagFileError: the file does not exist or cannot be imported, or has no such DAG.
         """

@@ -43,7 +43,6 @@ class EmulatedTime:
     """
     The time of the emulator, which runs ``speed`` times as fast as that of the provider.
 
-    :param provider: the time of the provider.
     :param speed: emulated seconds for each of its seconds.
     """
 

@@ -63,7 +63,6 @@ class DeclaredStep(NamedTuple):
     """
     A step that a pipeline's definition declares.
 
-    :param name: its name.
     :param type: its type, such as ``Training``; None if the definition has none.
     """
 

@@ -78,7 +78,6 @@ class Job(FrozenModel):
     """
     An imported pipeline, as PolysyncListImportOperator returns it. In JSON, times are ISO 8601 in UTC.
 
-    :param region: AWS region from which it was imported.
     :param definition_digest: ``sha256:<hex>`` of the definition; None if it is not JSON.
     """
 

@@ -25,7 +25,6 @@ def parameter_problems(sent: Mapping[str, str], declared: Sequence[DeclaredParam
     misspelled name is also the reason why the right one is missing.
 
     :param sent: the values by name, as the request has them.
-    :param declared: the parameters that the definition declares.
     :return: at most ``MAX_PROBLEMS`` lines, and one that says how many problems are not listed; an empty list
         if the parameters fit.
     """

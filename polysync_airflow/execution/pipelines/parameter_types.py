@@ -26,7 +26,6 @@ def typed_value(parameter: DeclaredParameter, value: Any) -> Value:
     """
     Return a value as the type that the parameter declares.
 
-    :param parameter: the declared parameter.
     :param value: a value of that type, or its text as AWS accepts it.
     :raises ValueError: the parameter does not accept the value. The message says what it accepts.
     """
@@ -41,8 +40,6 @@ def typed_value(parameter: DeclaredParameter, value: Any) -> Value:
 def allowed_values(parameter: DeclaredParameter) -> list[Value]:
     """
     Return the values to which the definition limits the parameter, in its order; an empty list for no limit.
-
-    :param parameter: the declared parameter.
     """
     read = _READERS[parameter.type]
     values = [read(value) for value in parameter.enum_values or ()]

@@ -104,7 +104,6 @@ def outputs_of(kind: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
     way.
 
     :param kind: the member of the step's metadata.
-    :param metadata: its value.
     """
     known = STEP_KINDS.get(kind)
     noun = known.noun if known else snake_case(kind)
@@ -125,9 +124,5 @@ def outputs_of(kind: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def snake_case(name: str) -> str:
-    """
-    Return a name of AWS in snake case: ``SqsQueueUrl`` becomes ``sqs_queue_url``.
-
-    :param name: the name.
-    """
+    """Return a name of AWS in snake case: ``SqsQueueUrl`` becomes ``sqs_queue_url``."""
     return _WORD.sub("_", name).lower()

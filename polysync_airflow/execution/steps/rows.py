@@ -125,11 +125,7 @@ _ROWS: Final = TypeAdapter(
 
 
 def parse_rows(value: Any) -> list[StepRow]:
-    """
-    Return the rows of an XCom ``steps``; none if there is no such XCom, or if somebody has changed it.
-
-    :param value: the value of the XCom.
-    """
+    """Return the rows of an XCom ``steps``; none if there is no such XCom, or if somebody has changed it."""
     try:
         return _ROWS.validate_python(value or [])
     except ValidationError:
@@ -144,10 +140,8 @@ def rows_of(
     """
     Return the rows of the XCom ``steps``: the steps that AWS has begun, and those that it has not.
 
-    :param steps: AWS's list.
     :param order: the steps in the order of the definition, or the rows before. Steps that are not in it
         follow in the order in which AWS began them.
-    :param execution_arn: the execution.
     """
     by_name = {step.name: step for step in steps}
     rows = []
@@ -163,11 +157,7 @@ def rows_of(
 
 
 def outputs_by_step(steps: Sequence[StepDescription]) -> dict[str, dict[str, Any]]:
-    """
-    Return the XCom ``outputs``: what each step made, by the name of the step.
-
-    :param steps: AWS's list.
-    """
+    """Return the XCom ``outputs``: what each step made, by the name of the step."""
     outputs = {}
     for step in sorted(steps, key=lambda step: step.name):
         if step.kind and step.metadata and (made := outputs_of(step.kind, step.metadata[step.kind])):
@@ -176,11 +166,7 @@ def outputs_by_step(steps: Sequence[StepDescription]) -> dict[str, dict[str, Any
 
 
 def model_package_arns(outputs: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """
-    Return the ARNs of the model packages that an execution has registered.
-
-    :param outputs: the XCom ``outputs``.
-    """
+    """Return the ARNs of the model packages that an execution has registered."""
     arns = (made.get("model_package_arn") for made in outputs.values())
     return [arn for arn in arns if isinstance(arn, str)]
 
@@ -189,7 +175,6 @@ def log_source(step: StepDescription) -> tuple[str, str] | None:
     """
     Return the CloudWatch log group of a step's job, and the beginning of the names of its log streams.
 
-    :param step: the step.
     :return: None if the kind of the step writes no log, or if it has no job yet.
     """
     kind, name = STEP_KINDS.get(step.kind or ""), job_name_of(step)
@@ -199,11 +184,7 @@ def log_source(step: StepDescription) -> tuple[str, str] | None:
 
 
 def job_name_of(step: StepDescription) -> str | None:
-    """
-    Return the name of a step's job, which is the end of its ARN; None if it has no job yet.
-
-    :param step: the step.
-    """
+    """Return the name of a step's job, which is the end of its ARN; None if it has no job yet."""
     arn = step.job_arn
     if arn is None or not arn.startswith("arn:"):
         return None
@@ -217,7 +198,6 @@ def last_lines(lines: Sequence[str], logs: int) -> list[str]:
     """
     Return the last lines of a log that fit into the XCom ``steps`` beside its rows.
 
-    :param lines: the lines.
     :param logs: how many logs share the space.
     """
     sizes = [_size(line) for line in reversed(lines)]
@@ -226,11 +206,7 @@ def last_lines(lines: Sequence[str], logs: int) -> list[str]:
 
 
 def fit_rows(rows: Sequence[StepRow]) -> tuple[list[dict[str, Any]], str | None]:
-    """
-    Return rows as JSON of at most ``MAX_XCOM_BYTES``, and a note if something had to be left out.
-
-    :param rows: the rows.
-    """
+    """Return rows as JSON of at most ``MAX_XCOM_BYTES``, and a note if something had to be left out."""
     fitted = _ROWS.dump_python(list(rows), mode="json")
     for shorten in (_without_links, _without_jobs, _without_empty_members, _without_long_texts):
         if _size(fitted) <= MAX_XCOM_BYTES:
@@ -247,11 +223,7 @@ def fit_rows(rows: Sequence[StepRow]) -> tuple[list[dict[str, Any]], str | None]
 
 
 def fit_outputs(outputs: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
-    """
-    Return outputs of at most ``MAX_XCOM_BYTES`` as JSON, and a note if something had to be left out.
-
-    :param outputs: the outputs.
-    """
+    """Return outputs of at most ``MAX_XCOM_BYTES`` as JSON, and a note if something had to be left out."""
     # Model packages first: they are what the next task needs most.
     names = sorted(outputs, key=lambda name: ("model_package_arn" not in outputs[name], name))
     kept = names[: _count_that_fits([_size({name: outputs[name]}) for name in names])]
@@ -284,12 +256,7 @@ def _row_of(step: StepDescription, declared_type: str | None, execution_arn: str
 
 
 def log_url_of(step: StepDescription, execution_arn: str) -> str | None:
-    """
-    Return the URL of a step's log in the console; None if it has none.
-
-    :param step: the step.
-    :param execution_arn: the execution.
-    """
+    """Return the URL of a step's log in the console; None if it has none."""
     source = log_source(step)
     if source:
         return console.log_url(execution_arn, *source)

@@ -43,8 +43,6 @@ class Drift(NamedTuple):
     """
     A difference between a catalogue and the pipelines that exist.
 
-    :param job: name of the job.
-    :param kind: what differs.
     :param parameter: name of the parameter; None if the difference is not about one.
     :param before: what the catalogue has: a type, default value, enum values, digest or problem.
     :param after: what AWS has.
@@ -70,8 +68,6 @@ def compare(catalogue: Catalogue, jobs: Sequence[Job], scope: Scope) -> list[Dri
 
     They are sorted by job. In a job, those that break a start come first.
 
-    :param catalogue: the catalogue.
-    :param jobs: the imported jobs.
     :param scope: which jobs were imported. Other jobs of the catalogue are not compared.
     """
     before = {job.name: job for job in catalogue.jobs if job.name in scope}
@@ -90,29 +86,20 @@ def has_drift(found: Sequence[Drift], *, strict: bool = False) -> bool:
     """
     Return whether differences count as drift.
 
-    :param found: the differences.
     :param strict: count notes too.
     """
     return any(strict or not drift.is_note for drift in found)
 
 
 def describe_drift(drift: Drift) -> str:
-    """
-    Return a difference as one line of text.
-
-    :param drift: the difference.
-    """
+    """Return a difference as one line of text."""
     subject = drift.job if drift.parameter is None else f"{drift.job}, parameter {drift.parameter}"
     breaking = " (breaking)" if drift.breaking else ""
     return clean_text(f"{subject}: {change_text(drift)}{breaking}", 1000).replace("\n", " ")
 
 
 def change_text(drift: Drift) -> str:
-    """
-    Return what has changed, without the names of the job and the parameter.
-
-    :param drift: the difference.
-    """
+    """Return what has changed, without the names of the job and the parameter."""
     return _TEXTS[drift.kind].format(before=shown(drift.before), after=shown(drift.after))
 
 
@@ -120,7 +107,6 @@ def drift_as_json(found: Sequence[Drift], *, compared: int, strict: bool) -> dic
     """
     Return differences as plain data. Later releases may add keys.
 
-    :param found: the differences.
     :param compared: how many pipelines were compared.
     :param strict: whether notes count as drift.
     """
@@ -133,11 +119,7 @@ def drift_as_json(found: Sequence[Drift], *, compared: int, strict: bool) -> dic
 
 
 def shown(value: Value) -> str:
-    """
-    Return a value as a text for people; a long one is cut.
-
-    :param value: the value.
-    """
+    """Return a value as a text for people; a long one is cut."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return clean_text("nothing" if value is None else text, MAX_SHOWN).replace("\n", " ")
 

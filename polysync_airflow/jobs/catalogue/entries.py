@@ -47,7 +47,6 @@ def catalogue_jobs(jobs: Sequence[Job], before: Catalogue | None) -> list[Catalo
     Descriptions are kept by the names of jobs and parameters. AWS's description of a pipeline is used only
     where the file has none.
 
-    :param jobs: the imported jobs.
     :param before: what the file had before; None for a new file.
     :raises CatalogueError: a job has a property that a catalogue cannot have.
     """
@@ -80,8 +79,6 @@ def update_catalogue(before: Catalogue | None, jobs: Sequence[Job], scope: Scope
     Return a catalogue in which imported jobs replace those of the import's scope. All others stay.
 
     :param before: what the file had before; None for a new file.
-    :param jobs: the imported jobs.
-    :param scope: which jobs were imported.
     :raises CatalogueError: the file has a broken entry that the import does not replace.
     """
     check_broken_entries(before, scope)
@@ -103,7 +100,6 @@ def check_broken_entries(before: Catalogue | None, scope: Scope) -> None:
     Check that an import replaces all broken entries of a catalogue, since it cannot keep them.
 
     :param before: what the file has; None for a new file.
-    :param scope: which jobs are imported.
     :raises CatalogueError: an entry is out of scope. The message names all of them.
     """
     kept = [broken for broken in before.broken if not scope.has_entry(broken)] if before else []

@@ -34,7 +34,6 @@ def read_catalogue(path: str | os.PathLike[str]) -> Catalogue:
     """
     Read a catalogue file. A broken entry does not keep the others from being read.
 
-    :param path: the file.
     :raises CatalogueError: the file cannot be read, or is not a catalogue.
     """
     content = _parse(Path(path))
@@ -95,11 +94,7 @@ def _jobs_of(entries: list[Any]) -> Catalogue:
 
 
 def catalogue_text(jobs: Iterable[CatalogueJob]) -> str:
-    """
-    Return the text of a catalogue file. The same jobs give the same text, in any order.
-
-    :param jobs: the jobs.
-    """
+    """Return the text of a catalogue file. The same jobs give the same text, in any order."""
     entries = [as_entry(job) for job in sorted(jobs, key=lambda job: job.name)]
     content = {"version": VERSION, "jobs": entries}
     text: str = yaml.dump(content, Dumper=_DUMPER, sort_keys=False, allow_unicode=True, width=WIDTH)
@@ -110,7 +105,6 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     """
     Check that a catalogue can be written, as far as this is known before.
 
-    :param path: the file that is to be written.
     :raises CatalogueError: it cannot be written.
     """
     folder = Path(path).resolve().parent
@@ -133,7 +127,6 @@ def write_catalogue(path: str | os.PathLike[str], jobs: Iterable[CatalogueJob]) 
     Write a catalogue file, whole or not at all.
 
     :param path: the file; an existing one is replaced.
-    :param jobs: the jobs.
     :raises CatalogueError: the file cannot be written.
     """
     text = catalogue_text(jobs)

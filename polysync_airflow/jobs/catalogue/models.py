@@ -36,8 +36,6 @@ class CatalogueJob(FrozenModel):
     A job of a catalogue file.
 
     :param name: the pipeline's name.
-    :param arn: its ARN.
-    :param region: AWS region.
     :param description: the pipeline's description, or what people have written in its place.
     :param definition_digest: ``sha256:<hex>`` of the definition; None if it cannot be read.
     :param parameters: the declared parameters, in the definition's order.
@@ -102,18 +100,12 @@ class Scope(NamedTuple):
     def has_entry(self, broken: BrokenJob) -> bool:
         """
         Return whether a broken entry belongs to the scope. One without a name belongs to all pipelines only.
-
-        :param broken: the entry.
         """
         return self == Scope() or broken.name in self
 
 
 def as_entry(job: CatalogueJob) -> dict[str, Any]:
-    """
-    Return a job as plain data for the file, without members that are empty.
-
-    :param job: the job.
-    """
+    """Return a job as plain data for the file, without members that are empty."""
     entry = job.model_dump(mode="json", exclude={"parameters"}, exclude_none=True)
     entry["parameters"] = [each.model_dump(mode="json", exclude_none=True) for each in job.parameters]
     return entry

@@ -99,9 +99,16 @@ class PolysyncBaseHook(AwsBaseHook):
         self.polysync_conn_id = polysync_conn_id
         self._config_overrides = config
         self._client_lock = threading.Lock()
+        self._read: Connection | None = None
 
-    @cached_property
+    @property
     def _connection(self) -> Connection:
+        # Not a cached_property: before Python 3.12, all hooks share its lock, and a read may hang.
+        if self._read is None:
+            self._read = self._read_connection()
+        return self._read
+
+    def _read_connection(self) -> Connection:
         if not self.polysync_conn_id or not isinstance(self.polysync_conn_id, str):
             raise CredentialsError(
                 f"polysync_conn_id = {self.polysync_conn_id!r} is not a connection id: give the id of a "

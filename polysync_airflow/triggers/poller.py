@@ -107,14 +107,16 @@ class Poller:
                     await asyncio.sleep(clock.timeout(backoff, idle=True) or 0)
                     backoff = min(2 * backoff, MAX_RETRY_SECONDS)
         except BaseException as error:
-            # For example, the event loop ends. No wait may go on without a poller.
-            for subscription in list(self._schedule.subscriptions.values()):
-                self._end(subscription, error)
+            # For example, the last wait has ended, or the event loop ends: no wait may go on without a
+            # poller. If the loop is closed already, there is none.
+            if not self._loop.is_closed():
+                for call in [*self._calls, *self._reads]:
+                    call.cancel()
+                for subscription in list(self._schedule.subscriptions.values()):
+                    self._end(subscription, error)
             raise
         finally:
             # The threads end after the calls that they are in.
-            for call in [*self._calls, *self._reads]:
-                call.cancel()
             self._pool.shutdown(wait=False)
 
     async def _wait(self, seconds: float | None) -> None:

@@ -1,10 +1,11 @@
-"""Requests to the supervisor of a triggerer whose channel belongs to the event loop."""
+"""Requests to the supervisor of a triggerer: whose channel belongs to the event loop, and their time limit."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
 import threading
+from contextvars import ContextVar
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,8 +21,6 @@ def _channel_of_an_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     """Behave as with Airflow 3.2.1, whichever version runs the tests."""
     monkeypatch.setattr(supervisor, "_channel_needs_event_loop", lambda: True)
     monkeypatch.setattr(supervisor, "_event_loop", None)
-    return
-    return
 
 
 class Channel:
@@ -92,6 +91,37 @@ def test_error_is_passed_on() -> None:
 
     with pytest.raises(ConnectionError, match="no API server"):
         asyncio.run(run_triggerer())
+
+
+@pytest.mark.parametrize("needs_event_loop", [False, True])
+def test_call_has_a_time_limit_in_a_triggerer(
+    needs_event_loop: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Airflow's own requests have none. A thread that waits for ever would keep a process from ending."""
+    monkeypatch.setattr(supervisor, "_channel_needs_event_loop", lambda: needs_event_loop)
+    monkeypatch.setattr(supervisor, "TIMEOUT_SECONDS", 0.1)
+    released = threading.Event()
+
+    async def run_triggerer() -> None:
+        use_event_loop()
+        with pytest.raises(TimeoutError):
+            await asyncio.to_thread(call_airflow, lambda: released.wait(20))
+        released.set()
+
+    asyncio.run(run_triggerer())
+
+
+def test_call_has_the_context_of_its_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Airflow finds the log of a task by the context."""
+    monkeypatch.setattr(supervisor, "_channel_needs_event_loop", lambda: False)
+    task: ContextVar[str | None] = ContextVar("task", default=None)
+
+    async def run_triggerer() -> tuple[str | None, bool]:
+        use_event_loop()
+        task.set("train")
+        return await asyncio.to_thread(call_airflow, lambda: (task.get(), threading.current_thread().daemon))
+
+    assert asyncio.run(run_triggerer()) == ("train", True)
 
 
 def test_worker_calls_directly() -> None:

@@ -283,7 +283,7 @@ def test_hung_read_has_a_time_limit_and_leaves_no_thread_of_the_pool(
     gate: threading.Event,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A read that Airflow never answers ends no wait, and keeps neither a pool nor the process alive."""
+    """A read that Airflow never answers ends no wait, blocks no later read, and keeps no pool alive."""
     monkeypatch.setattr(airflow_compat.supervisor, "TIMEOUT_SECONDS", 0.2)
     (arn,) = start_supervised_executions(emulator, supervisor, 1)
     hung, released = list[threading.Thread](), threading.Event()
@@ -302,6 +302,8 @@ def test_hung_read_has_a_time_limit_and_leaves_no_thread_of_the_pool(
         if each.name.startswith("polysync-poll"):
             each.join(10)
             assert not each.is_alive()
+    # Later reads do not wait for it.
+    assert len(supervisor.threads) > 10
     (thread,) = hung
     assert (thread.is_alive(), thread.daemon) == (True, True)
     released.set()

@@ -29,7 +29,8 @@ def step(name: str, status: str, seconds: float | None = None, **members: Any) -
     [
         (step("Train", "Starting"), "Step Train started", logging.INFO),
         (step("Train", "Succeeded", 61.2), "Step Train succeeded after 61 s", logging.INFO),
-        (step("Train", "Stopped", 9), "Step Train was stopped after 9 s", logging.INFO),
+        (step("Train", "Succeeded"), "Step Train succeeded", logging.INFO),
+        (step("Train", "Stopped", 9, AttemptCount=1), "Step Train was stopped after 9 s", logging.INFO),
         (step("Train", "Stopping"), "Step Train is stopping", logging.INFO),
         (step("Train", "Melting"), "Step Train has the unknown status Melting", logging.INFO),
         (
@@ -55,12 +56,32 @@ def test_line_of_a_change(changed: StepDescription, line: str, level: int) -> No
 
 
 def test_changes_are_in_the_order_of_time() -> None:
-    """AWS lists the newest step first."""
+    """AWS lists the newest step first. A step that has no times comes first."""
     progress = Progress(60, 0)
     lines = progress.update(
-        [step("C", "Executing", None), step("B", "Succeeded", 20), step("A", "Succeeded", 10)]
+        [
+            step("C", "Executing"),
+            step("B", "Succeeded", 20),
+            step("D", "Executing", StartTime=None),
+            step("A", "Succeeded", 10),
+        ]
     )
-    assert [line.text.split()[1] for line in lines] == ["C", "A", "B"]
+    assert [line.text.split()[1] for line in lines] == ["D", "C", "A", "B"]
+
+
+def test_news_are_another_status_or_another_attempt() -> None:
+    """A step that is Starting is soon Executing, which is no news; AWS may repeat a step."""
+    progress, news = Progress(60, 0), []
+    for status, attempt in (
+        ("Starting", 1),
+        ("Executing", 1),
+        ("Executing", 2),
+        ("Executing", 2),
+        ("Failed", 2),
+    ):
+        news.append(len(progress.update([step("Train", status, AttemptCount=attempt)])))
+
+    assert news == [1, 0, 1, 0, 1]
 
 
 def test_what_the_rows_show_is_not_reported_again() -> None:

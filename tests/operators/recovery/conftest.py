@@ -20,6 +20,8 @@ from tests.tasks import EmulatedTime, run_task
 
 TASK_STATE_STORE, VARIABLES = "task state store", "variables"
 RECORD_STORES = [TASK_STATE_STORE, VARIABLES] if CAPABILITIES.task_state_store else [VARIABLES]
+# For tables about what happens before the wait. Beside each table, other tests run in both modes.
+IN_ONE_MODE = pytest.mark.parametrize("deferrable", [True], ids=["deferred"], indirect=True)
 MakeTask = Callable[..., Task]
 MakeSupervisor = Callable[..., FakeSupervisor]
 

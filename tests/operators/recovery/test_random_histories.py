@@ -289,7 +289,7 @@ def check_result(history_run: HistoryRun) -> None:
 @pytest.mark.usefixtures("record_store")
 @settings(
     deadline=None,
-    max_examples=HISTORIES or 30,
+    max_examples=HISTORIES or 20,
     derandomize=not HISTORIES,
     database=None,
     phases=[Phase.generate, Phase.shrink],

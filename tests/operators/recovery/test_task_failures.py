@@ -15,7 +15,7 @@ from polysync_airflow.exceptions import (
     PipelineExecutionTimeoutError,
     SageMakerApiError,
 )
-from tests.operators.recovery.conftest import MakeTask
+from tests.operators.recovery.conftest import IN_ONE_MODE, MakeTask
 from tests.operators.recovery.harness import (
     DESCRIBE,
     NEVER_ENDS,
@@ -192,6 +192,7 @@ def test_refused_stop_is_in_the_error(
     assert "sagemaker:StopPipelineExecution" in str(run.error)
 
 
+@IN_ONE_MODE
 @pytest.mark.parametrize("kind", ["throttle", "http", "dropped", "lost_response"])
 def test_stop_is_retried_after_transient_errors(
     kind: str, make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer

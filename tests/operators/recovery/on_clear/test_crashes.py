@@ -81,7 +81,6 @@ CRASHES: dict[str, Callable[[Task, RequestInterceptor, EmulatedTime], Any]] = {
 }
 
 
-@pytest.mark.usefixtures("record_store")
 @pytest.mark.parametrize("retry_mode", ["new", "resume"])
 @pytest.mark.parametrize("moment", CRASHES)
 def test_crash_at_any_point_leaves_one_resume(

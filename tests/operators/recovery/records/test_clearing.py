@@ -8,7 +8,7 @@ import pytest
 
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import PipelineExecutionTimeoutError, SageMakerApiError
-from tests.operators.recovery.conftest import MakeTask
+from tests.operators.recovery.conftest import IN_ONE_MODE, MakeTask
 from tests.operators.recovery.harness import (
     DESCRIBE,
     MERGE_FAILS,
@@ -53,6 +53,7 @@ def test_running_execution_is_stopped_before_a_new_one_starts(
     assert (task.record["epoch"], task.record["execution_arn"]) == (task.max_tries, execution_log.arns[1])
 
 
+@IN_ONE_MODE
 @pytest.mark.parametrize(
     ("scenario", "status"),
     [
@@ -202,6 +203,7 @@ def test_unknown_arn_is_requested_before_a_new_start(
     assert run.xcoms["run"]["parameters"] == {"Shards": "3"}
 
 
+@IN_ONE_MODE
 @pytest.mark.usefixtures("record_store")
 @pytest.mark.parametrize("code", ["ValidationException", "ResourceNotFound"])
 def test_old_request_refused_for_its_content_is_dropped(

@@ -9,7 +9,7 @@ import pytest
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import PolysyncError, StoredRecordError
 from polysync_airflow.records.proof import RECORD_KEY
-from tests.operators.recovery.conftest import MakeTask
+from tests.operators.recovery.conftest import IN_ONE_MODE, MakeTask
 from tests.operators.recovery.harness import CHANGES, ExecutionLog, RequestInterceptor, Task, calls, crash
 from tests.tasks import EmulatedTime
 
@@ -57,6 +57,7 @@ def assert_refused(task: Task, record: Any, emulator: EmulatorServer, reason: st
     assert task.record == record
 
 
+@IN_ONE_MODE
 @pytest.mark.parametrize("clear", [False, True], ids=["retry", "clear"])
 @pytest.mark.parametrize("changes", EDITS.values(), ids=EDITS)
 def test_edited_record(
@@ -75,6 +76,7 @@ def test_edited_record(
     assert_refused(task, edited(record, changes), emulator, "its signature is not that of this task")
 
 
+@IN_ONE_MODE
 @pytest.mark.usefixtures("record_store")
 @pytest.mark.parametrize(
     "other",

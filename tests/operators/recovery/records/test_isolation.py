@@ -36,11 +36,9 @@ SIMILAR_TASKS: dict[str, list[dict[str, Any]]] = {
 
 
 @pytest.fixture(params=list(SIMILAR_TASKS.values()), ids=list(SIMILAR_TASKS))
-def similar_tasks(
-    request: pytest.FixtureRequest, deferrable: bool, emulated_time: EmulatedTime
-) -> list[Task]:
+def similar_tasks(request: pytest.FixtureRequest, emulated_time: EmulatedTime) -> list[Task]:
     """Tasks that start the same pipeline with the same parameters; each has its own task state store."""
-    return [Task(deferrable, {"pipeline_parameters": {"Shards": 4}}, **key) for key in request.param]
+    return [Task(True, {"pipeline_parameters": {"Shards": 4}}, **key) for key in request.param]
 
 
 def test_each_task_instance_has_its_own_execution(

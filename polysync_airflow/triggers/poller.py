@@ -257,7 +257,7 @@ class Poller:
             if not isinstance(response, ExecutionDescription | PolysyncError):
                 raise response
             self._decide(subscription, response, clock.time())
-        except Exception as error:
+        except BaseException as error:
             log.exception("Execution %s: its wait fails", subscription.waiter.execution_arn)
             self._end(subscription, error)
 
@@ -278,14 +278,14 @@ class Poller:
             subscription.send(step)
 
     def _handle_steps(
-        self, subscription: Subscription, result: Sequence[StepDescription] | Exception
+        self, subscription: Subscription, result: Sequence[StepDescription] | BaseException
     ) -> None:
         if subscription.ended or not subscription.progress:
             return
-        now, steps = clock.time(), () if isinstance(result, Exception) else result
+        now, steps = clock.time(), () if isinstance(result, BaseException) else result
         if is_throttling(result):
             self._pause_step_lists(now)
-        elif isinstance(result, Exception) and not isinstance(result, PolysyncError):
+        elif isinstance(result, BaseException) and not isinstance(result, PolysyncError):
             log.error("The steps of an execution could not be listed", exc_info=result)
         lines = subscription.progress.after_list(result, now)
         if lines:

@@ -63,13 +63,13 @@ class Progress:
         self.due = now + self.interval
         return True
 
-    def after_list(self, result: Sequence[StepDescription] | Exception, now: float) -> Sequence[LogLine]:
+    def after_list(self, result: Sequence[StepDescription] | BaseException, now: float) -> Sequence[LogLine]:
         """
         Record the statuses of the steps, and return a line for each that has changed.
 
         :param result: AWS's list, or the error.
         """
-        if not isinstance(result, Exception):
+        if not isinstance(result, BaseException):
             return self.update(result)
         if is_throttling(result):
             self.pause(now)

@@ -52,20 +52,12 @@ STATUS_PATTERN = r"^[A-Za-z]{1,64}$"
 
 
 def region_from_arn(execution_arn: str) -> str:
-    """
-    Return the AWS region in which an execution runs.
-
-    :param execution_arn: ARN of the execution.
-    """
+    """Return the AWS region in which an execution runs."""
     return execution_arn.split(":")[3]
 
 
 def pipeline_name_from_arn(execution_arn: str) -> str:
-    """
-    Return the name of an execution's pipeline, in lower case for older pipelines.
-
-    :param execution_arn: ARN of the execution.
-    """
+    """Return the name of an execution's pipeline, in lower case for older pipelines."""
     return execution_arn.split(":pipeline/", 1)[1].split("/", 1)[0]
 
 
@@ -76,7 +68,6 @@ def pipeline_arns(prefix: str, pipeline_name: str) -> list[str]:
     AWS keeps the case of the name in the ARNs of newer pipelines. ARNs of older ones have it in lower case.
 
     :param prefix: the ARN up to the name, such as ``arn:aws:sagemaker:<region>:<account>:pipeline/``.
-    :param pipeline_name: name of the pipeline.
     """
     return [prefix + name for name in sorted({pipeline_name, pipeline_name.lower()})]
 
@@ -198,7 +189,6 @@ class StoredExecution(BaseModel):
     """
     The record that the tries of a task share in Airflow's task state store, where users can edit it.
 
-    :param version: version of this format.
     :param epoch: ``max_tries`` of the tries that the record belongs to; clearing the task begins a new epoch.
     :param region_name: AWS region to which the start request was sent.
     :param request: the start request, with its client request token.
@@ -300,7 +290,6 @@ class ExecutionEvent(BaseModel):
     :param status: AWS's last known status of the execution; None if no poll has succeeded.
     :param message: AWS's FailureReason, or why the wait ended before the execution.
     :param error_code: error code of the last poll, if it failed with a ``SageMakerApiError``.
-    :param operation: the API operation of that error.
     :param started_at: AWS's CreationTime of the execution.
     :param ended_at: AWS's LastModifiedTime, if the execution has ended.
     :param attempt: the attempt of the execution: 0 for its start, n for its n-th resume.

@@ -38,7 +38,6 @@ def make_start_request(arguments: Mapping[str, Any], try_key: tuple[str | int | 
     """
     Return the request for a new execution, with a new client request token.
 
-    :param arguments: the rendered ``REQUEST_ARGUMENTS``.
     :param try_key: DAG id, task id, run id, map index and try number, for the default display name.
     :raises ParametersError: lists each invalid argument with its value and what is valid.
     """
@@ -58,7 +57,6 @@ def build_start_request(**arguments: Any) -> StartRequest:
     """
     Validate a start request as far as possible without AWS.
 
-    :param arguments: the fields of ``StartRequest``.
     :raises ParametersError: lists each invalid field with its value and what is valid.
     """
     values = arguments.get("pipeline_parameters")
@@ -103,7 +101,6 @@ def check_pipeline_names(names: object) -> list[str]:
     """
     Validate a list of pipeline names before AWS is called.
 
-    :param names: the value of the argument.
     :return: the names in the same order, without duplicates.
     :raises ParametersError: the value is not a list of valid names.
     """
@@ -121,7 +118,6 @@ def check_execution_arn(execution_arn: object) -> None:
     """
     Validate the ARN of an execution before AWS is called.
 
-    :param execution_arn: the value of the argument.
     :raises ParametersError: the value is not the ARN of an execution.
     """
     try:
@@ -138,7 +134,6 @@ def check_trigger_arguments(arguments: Mapping[str, Any]) -> TriggerArguments:
     """
     Validate the arguments of a stored trigger.
 
-    :param arguments: the arguments by name.
     :raises ParametersError: an argument is not valid.
     """
     try:

@@ -198,7 +198,6 @@ class ExecutionOperator(PolysyncOperator):
         """
         Wait on the worker and return the event, or defer the task.
 
-        :param waiter: the state of the wait.
         :param method_name: the method in which Airflow resumes a deferred task.
         :param stop_on_kill: whether the trigger stops the execution when the task is killed.
         :param progress_interval: how often the trigger lists the steps, in seconds; None for never.
@@ -254,7 +253,5 @@ class ExecutionOperator(PolysyncOperator):
         """
         Finish the task when the wait has ended, in either mode.
 
-        :param context: the task's context.
-        :param event: the payload of the trigger's event, a JSON-able dict.
         :raises TriggerEventError: ``event`` is not an event of this provider's trigger.
         """

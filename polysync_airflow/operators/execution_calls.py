@@ -46,10 +46,8 @@ class ExecutionCalls:
     The calls of one try.
 
     :param hook_for_region: returns the hook for a region; None is the task's own region.
-    :param log: the task's logger.
     :param arguments: the rendered arguments of the task for a new execution.
     :param try_key: DAG id, task id, run id, map index and try number.
-    :param validate_parameters: whether to compare the parameters with the definition before a new start.
     :param deadline: when to stop retrying calls that fail with transient errors, in seconds since the epoch.
     """
 

@@ -30,8 +30,6 @@ def stop_orphaned_execution(context: Context) -> None:
 
     The DAG processor cannot read the task state store, so the callback reads the copy of the record in the
     XComs. It stops only what the failed try itself has written there.
-
-    :param context: the task's context.
     """
     mapped = is_mapped(context["task"])
     if mapped:

@@ -26,7 +26,6 @@ def describe_pipeline_of(hook: PolysyncSageMakerHook, request: StartRequest) -> 
     Describe the version of the pipeline that a request starts.
 
     :param hook: the hook for the region of the start.
-    :param request: the start request.
     :raises SageMakerApiError: the call failed.
     """
     return hook.describe_pipeline(request.pipeline_name, request.pipeline_version_id)
@@ -36,8 +35,6 @@ def check_parameters(pipeline: PipelineDescription, request: StartRequest) -> No
     """
     Compare the parameters of a start with the definition of the pipeline before the start.
 
-    :param pipeline: the pipeline.
-    :param request: the start request.
     :raises ParametersError: the parameters do not fit, or the definition cannot be read.
     """
     try:
@@ -58,8 +55,6 @@ def explain_refusal(
     Return the error of a refused start with what is wrong with its parameters. This costs one call to AWS.
 
     :param hook: the hook for the region of the start.
-    :param request: the start request.
-    :param error: the error of StartPipelineExecution.
     :return: an error with the same code, operation and meaning. Errors other than ValidationException are
         returned as they are, without a call.
     """

@@ -212,8 +212,6 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
         """
         Execute the task now that the execution of an earlier try has ended.
 
-        :param context: the task's context.
-        :param event: the payload of the trigger's event.
         :raises TriggerEventError: ``event`` is not an event of this provider's trigger.
         """
         raise_unless_ended(parse_event(event))
@@ -224,8 +222,6 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
         """
         Push the outcome of the execution, and succeed, fail or skip accordingly.
 
-        :param context: the task's context.
-        :param event: the payload of the trigger's event.
         :raises TriggerEventError: ``event`` is not an event of this provider's trigger.
         """
         this_try, choices = self.this_try, self.choices

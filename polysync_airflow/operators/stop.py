@@ -115,8 +115,6 @@ class PolysyncStopPipelineOperator(ExecutionOperator):
         """
         Return the state in which the execution ended.
 
-        :param context: the task's context.
-        :param event: the payload of the trigger's event.
         :raises TriggerEventError: ``event`` is not an event of this provider's trigger.
         """
         end = parse_event(event)

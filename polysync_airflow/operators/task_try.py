@@ -60,9 +60,7 @@ class TaskTry:
     """
     The state of one try.
 
-    :param choices: what the DAG author chose.
     :param hook_for_region: returns the hook for a region; None is the task's own region.
-    :param log: the task's logger.
     """
 
     def __init__(
@@ -211,11 +209,7 @@ class TaskTry:
 
     @contextmanager
     def stop_on_final_failure(self, context: Context, policy: RetryPolicy | None) -> Iterator[None]:
-        """
-        Decide about the execution if an error ends the try, for example an XCom that cannot be pushed.
-
-        :param policy: the task's retry policy.
-        """
+        """Decide about the execution if an error ends the try, for example an XCom that cannot be pushed."""
         try:
             yield
         except Exception as error:

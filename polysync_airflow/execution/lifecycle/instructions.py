@@ -130,10 +130,7 @@ class Instruction:
     What a try does next, and what it knows.
 
     :param record: the record of the execution that runs, or may run, for the task; None if there is none.
-    :param description: AWS's last description of this execution.
     :param store: what to do with the stored record before the action.
-    :param lines: lines for the task's log.
-    :param error: the error of ``Do.FAIL``.
     """
 
     do: Do

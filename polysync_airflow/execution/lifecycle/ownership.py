@@ -1,6 +1,9 @@
 """
 Who decides about an execution, as a process that waited for it sees it: on a worker, in a triggerer, or in
 the DAG processor. Everything here is pure.
+
+``state`` is the state of the task instance now; None if it has been cleared. ``copy`` is the proven record in its
+XComs; None if there is none.
 """
 
 from __future__ import annotations
@@ -36,11 +39,7 @@ class Owner(Enum):
 
 
 def has_later_try(state: str | None) -> bool:
-    """
-    Return whether a task instance in this state has a later try, or gets one.
-
-    :param state: the state of the task instance; None if it has been cleared.
-    """
+    """Return whether a task instance in this state has a later try, or gets one."""
     return state in _WITH_LATER_TRY
 
 
@@ -53,11 +52,6 @@ def owner_of_replaced(
     For a later try, and at once when a running task is cleared, Airflow gives the task instance a new id.
     The process of the former try then no longer reaches the task state store. It still reaches the XComs,
     which Airflow deletes when a later try begins.
-
-    :param record: the record that the try holds.
-    :param try_number: the number of the try.
-    :param state: the state of the task instance now; None if it has been cleared.
-    :param copy: the proven record in the XComs of the task instance; None if there is none.
     """
     if has_later_try(state):
         return Owner.LATER_TRY
@@ -78,12 +72,6 @@ def owner_by_record(
 
     A try that has gone on with the execution has written its number into the stored record. One that has
     begun, but has not come so far, has caused that Airflow deleted the XComs.
-
-    :param record: the record that the try holds.
-    :param try_number: the number of the try.
-    :param state: the state of the task instance now; None if it has been cleared.
-    :param stored: the proven record in the store; None if there is none.
-    :param copy: the proven record in the XComs of the task instance; None if there is none.
     """
     if stored and not _is_of_same_try(stored, record, try_number):
         return Owner.LATER_TRY
@@ -98,10 +86,6 @@ def owner_of_deferred(state: str | None, copy: StoredExecution | None, try_numbe
 
     Airflow also ends a trigger that has only moved to another triggerer. The task is then still deferred. (A
     task that was cleared may be deferred again: its new try has stopped this execution.)
-
-    :param state: the state of the task instance now; None if it has been cleared.
-    :param copy: the proven record in the XComs of the task instance; None if there is none.
-    :param try_number: the try that deferred.
     """
     if state == DEFERRED:
         return Owner.OTHER_TRIGGERER
@@ -116,10 +100,6 @@ def owner_of_deferred(state: str | None, copy: StoredExecution | None, try_numbe
 def owner_of_dead_process(copy: StoredExecution | None, try_number: int, *, retry_follows: bool) -> Owner:
     """
     Return who decides about the execution of a try whose process has died, as the DAG processor sees it.
-
-    :param copy: the proven record in the XComs of the task instance; None if there is none.
-    :param try_number: the try whose process has died.
-    :param retry_follows: whether Airflow starts another try.
     """
     if retry_follows or copy is None or copy.try_number != try_number:
         return Owner.LATER_TRY

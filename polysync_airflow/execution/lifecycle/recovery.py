@@ -112,7 +112,6 @@ def unused_arguments(sent: StartRequest, current: StartRequest) -> list[str]:
     """
     Return the arguments whose current values a resume does not use, since AWS keeps those of the start.
 
-    :param sent: the request that started the execution.
     :param current: the request that would start an execution now. Its display name and its token are
         different for each try, so they are not compared.
     """

@@ -29,7 +29,6 @@ def execution_extra(
     Return what an asset event says about an execution: ``execution_arn``, ``console_url`` and
     ``model_package_arns``. Members without a value are left out.
 
-    :param execution_arn: ARN of the execution.
     :param pipeline_name: name or ARN of its pipeline; None if it is not known.
     :param model_package_arns: the model packages that the execution registered, at most 100. What is not
         the ARN of a model package is left out.
@@ -51,8 +50,6 @@ def attach_to_outlets(context: Context, outlets: Iterable[Any], extra: Mapping[s
     """
     Add an extra to the asset events of a task. Raises no error: the execution has been paid.
 
-    :param context: the task's context.
-    :param outlets: the task's outlets.
     :param extra: JSON-able values by name; other members that the extra has already are kept.
     """
     for outlet in outlets:

@@ -29,7 +29,6 @@ def raise_for(end: ExecutionEvent, message: str, choices: OutcomeChoices, log: A
     """
     Log the message if the task succeeds; otherwise raise the error that fails or skips the task.
 
-    :param end: how the wait ended.
     :param killed: whether this task stopped the execution because its own process was killed.
     """
     details: dict[str, Any] = {"execution_arn": end.execution_arn, "status": end.status}
@@ -57,11 +56,7 @@ def raise_for(end: ExecutionEvent, message: str, choices: OutcomeChoices, log: A
 
 
 def raise_unless_ended(end: ExecutionEvent) -> None:
-    """
-    Raise an error if the execution of an earlier try may still be running.
-
-    :param end: how the wait for its end ended.
-    """
+    """Raise an error if the execution of an earlier try may still be running."""
     if end.outcome == "ended":
         return
     note = "This is the execution of an earlier try. No new execution was started beside it."

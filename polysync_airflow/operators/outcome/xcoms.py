@@ -26,9 +26,7 @@ def push_started(context: Context, record: StoredExecution, task_log: Any) -> No
     """
     Push ``execution_arn``, ``console_url``, ``state`` and ``run`` as soon as the execution exists.
 
-    :param context: the task's context.
     :param record: the execution, with the request that started it. An earlier try may have sent the request.
-    :param task_log: the task's logger.
     """
     ti, request = context["ti"], record.request
     ti.xcom_push("execution_arn", record.arn)
@@ -58,9 +56,6 @@ def push_ended(
     """
     Push ``state`` and ``run`` again when the wait has ended.
 
-    :param context: the task's context.
-    :param end: how the wait ended.
-    :param failed_steps: the steps that failed.
     :param steps_note: what the XComs ``steps`` and ``outputs`` lack, and why.
     """
     # The values that were sent. The templates may render to other values now, for example if they use the
@@ -77,12 +72,7 @@ def push_ended(
 
 
 def pull_own(context: Context, key: str) -> Any:
-    """
-    Return an XCom of this task instance; None if there is none.
-
-    :param context: the task's context.
-    :param key: the key.
-    """
+    """Return an XCom of this task instance; None if there is none."""
     ti = context["ti"]
     return ti.xcom_pull(task_ids=ti.task_id, key=key, map_indexes=ti.map_index)
 
@@ -90,8 +80,6 @@ def pull_own(context: Context, key: str) -> Any:
 def pull_run(context: Context) -> ExecutionRecord | None:
     """
     Return this task's XCom ``run``; None if there is none, or if somebody has changed it to something else.
-
-    :param context: the task's context.
     """
     value = pull_own(context, "run")
     try:

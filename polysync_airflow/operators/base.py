@@ -26,6 +26,7 @@ from polysync_airflow.aws.retry import call_with_retry
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.choices import Choices, Flag, seconds
+from polysync_airflow.execution.lifecycle.recovery import RecoveryChoices
 from polysync_airflow.execution.models import (
     MAX_POLL_INTERVAL,
     MIN_POLL_INTERVAL,
@@ -103,6 +104,12 @@ class WaitChoices(Choices):
     deferrable: Flag
     poll_interval: Annotated[float, seconds(MIN_POLL_INTERVAL, MAX_POLL_INTERVAL)]
     timeout: Annotated[float, seconds(1, MAX_TIMEOUT)]
+
+
+class TryChoices(RecoveryChoices):
+    """What the DAG author chose about the executions of a task's tries."""
+
+    validate_parameters: Flag
 
 
 class ExecutionOperator(PolysyncOperator):

@@ -8,9 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.sdk import is_mapped
-from polysync_airflow.execution.lifecycle.ending import Exit, leave
-from polysync_airflow.execution.lifecycle.ownership import owner_of_dead_process
-from polysync_airflow.operators.stopping import stop_recorded_execution
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -40,6 +37,9 @@ def stop_orphaned_execution(context: Context) -> None:
     if task.this_try.is_handled:
         return
     # Imported here, because Airflow parses a DAG file every 30 seconds.
+    from polysync_airflow.execution.lifecycle.ending import Exit, leave
+    from polysync_airflow.execution.lifecycle.ownership import owner_of_dead_process
+    from polysync_airflow.operators.stopping import stop_recorded_execution
     from polysync_airflow.records.copies import pull_copy
 
     ti = context["ti"]

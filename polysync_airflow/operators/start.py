@@ -15,7 +15,6 @@ from pydantic import Field
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.choices import seconds
-from polysync_airflow.execution.lifecycle.instructions import Do, Instruction
 from polysync_airflow.execution.lifecycle.recovery import (
     NEXT_STEP,
     OnClear,
@@ -38,6 +37,7 @@ from polysync_airflow.operators.base import (
     DEFAULT_POLL_INTERVAL,
     DEFAULT_TIMEOUT,
     ExecutionOperator,
+    TryChoices,
     WaitChoices,
     apply_retry_policy,
 )
@@ -45,7 +45,6 @@ from polysync_airflow.operators.failure_callback import with_own_callback
 from polysync_airflow.operators.outcome.asset_events import attach_to_outlets, execution_extra
 from polysync_airflow.operators.outcome.errors import OutcomeChoices, raise_for, raise_unless_ended
 from polysync_airflow.operators.outcome.xcoms import push_ended, push_started
-from polysync_airflow.operators.task_try import TaskTry, TryChoices
 from polysync_airflow.states import PolysyncState, has_ended, state_of
 
 if TYPE_CHECKING:
@@ -53,7 +52,9 @@ if TYPE_CHECKING:
     from airflow.sdk.definitions.mappedoperator import OperatorPartial
 
     # Imported when a task runs: Airflow parses a DAG file every 30 seconds.
+    from polysync_airflow.execution.lifecycle.instructions import Instruction
     from polysync_airflow.operators.outcome.steps import StepReport, StepReporter
+    from polysync_airflow.operators.task_try import TaskTry
 
 
 DEFAULT_PROGRESS_INTERVAL: Final = 60.0
@@ -175,6 +176,8 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
     @cached_property
     def this_try(self) -> TaskTry:
         """The state of the try that this process executes."""
+        from polysync_airflow.operators.task_try import TaskTry
+
         return TaskTry(self.choices, self.hook_for_region, self.log)
 
     @classmethod
@@ -256,7 +259,7 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
         while True:
             arguments = self._attributes(REQUEST_ARGUMENTS)
             now = self.this_try.get_execution(context, arguments, self._timeout_seconds)
-            if now.do is Do.WATCH:
+            if not now.is_blocked:
                 return now
             waiter = self._make_waiter(
                 now.known.arn, now.known.request.pipeline_name, attempt=now.known.resumes

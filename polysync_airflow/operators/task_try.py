@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Final
 from polysync_airflow.aws.retry import STOP_TIMEOUT_SECONDS
 from polysync_airflow.exceptions import StoredRecordError
 from polysync_airflow.execution import clock
-from polysync_airflow.execution.choices import Flag
 from polysync_airflow.execution.lifecycle.ending import (
     KEPT,
     Exit,
@@ -34,9 +33,11 @@ from polysync_airflow.execution.lifecycle.instructions import (
     Try,
 )
 from polysync_airflow.execution.lifecycle.machine import after, begin, killed_error
-from polysync_airflow.execution.lifecycle.recovery import RecoveryChoices
 from polysync_airflow.execution.models import ExecutionEvent, StoredExecution
+from polysync_airflow.operators.base import TryChoices
+from polysync_airflow.operators.execution_calls import ExecutionCalls
 from polysync_airflow.operators.stopping import stop_recorded_execution
+from polysync_airflow.records.store import own_record, record_store
 from polysync_airflow.retrying import retry_follows
 
 if TYPE_CHECKING:
@@ -48,12 +49,6 @@ if TYPE_CHECKING:
 
 # Airflow's supervisor sends SIGKILL five seconds after SIGTERM, so the stop request must leave before that.
 OWNER_TIMEOUT_SECONDS: Final = 2.0
-
-
-class TryChoices(RecoveryChoices):
-    """What the DAG author chose about the executions of a task's tries."""
-
-    validate_parameters: Flag
 
 
 class TaskTry:
@@ -98,10 +93,6 @@ class TaskTry:
         :raises ParametersError: the request for a new execution is not valid.
         :raises SageMakerApiError: AWS refused a call.
         """
-        # Imported when a task runs: Airflow parses a DAG file every 30 seconds.
-        from polysync_airflow.operators.execution_calls import ExecutionCalls
-        from polysync_airflow.records.store import record_store
-
         ti = context["ti"]
         calls = ExecutionCalls(
             hook_for_region=self._hook_for_region,
@@ -156,8 +147,6 @@ class TaskTry:
         """
         if self._store and self._now:
             return self._store, self._now.record
-        from polysync_airflow.records.store import own_record
-
         return own_record(context)
 
     def begins_again(self, context: Context, end: ExecutionEvent) -> bool:

@@ -149,6 +149,11 @@ class Instruction:
         return self.record
 
     @property
+    def is_blocked(self) -> bool:
+        """Whether another execution has to end before that of the task is started."""
+        return self.do is Do.WAIT_FOR_END
+
+    @property
     def attempt_started_at(self) -> datetime | None:
         """When this attempt of the execution began; None if it has just begun."""
         return self.known.resumed_at or (self.description.created_at if self.description else None)

@@ -2,8 +2,8 @@
 Who decides about an execution, as a process that waited for it sees it: on a worker, in a triggerer, or in
 the DAG processor. Everything here is pure.
 
-``state`` is the state of the task instance now; None if it has been cleared. ``copy`` is the proven record in its
-XComs; None if there is none.
+``state`` is the state of the task instance now; None if it has been cleared. ``copy`` is the proven record
+in its XComs; None if there is none.
 """
 
 from __future__ import annotations

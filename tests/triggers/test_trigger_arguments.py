@@ -39,27 +39,27 @@ INVALID: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("arguments", INVALID, ids=str)
-def test_invalid_arguments_fail_their_own_wait_only(
-    arguments: dict[str, Any],
+def test_invalid_arguments_fail_their_own_waits_only(
     emulator: EmulatorServer,
     emulated_time: EmulatedTime,
     gate: threading.Event,  # noqa: F811
 ) -> None:
-    """A trigger with an invalid argument raises ParametersError; a wait beside it ends as it should."""
+    """A trigger with an invalid argument raises ParametersError; a wait beside them ends as it should."""
     (arn,) = start_executions(emulator, 1)
     now = emulated_time.time()
-    bad = make_trigger(
-        arn, now, **{name: value for name, value in arguments.items() if name != "execution_arn"}
-    )
-    bad.execution_arn = arguments.get("execution_arn", arn)
+    triggers = [make_trigger(**{"arn": arn, "now": now, **_renamed(arguments)}) for arguments in INVALID]
 
-    error, events = all_events([bad, make_trigger(arn, now)], gate)
+    *errors, events = all_events([*triggers, make_trigger(arn, now)], gate)
 
-    assert isinstance(error, ParametersError), error
-    assert next(iter(arguments)) in str(error)
+    for arguments, error in zip(INVALID, errors, strict=True):
+        assert isinstance(error, ParametersError), arguments
+        assert next(iter(arguments)) in str(error)
     assert [event["outcome"] for event in events] == ["ended"]
     assert poller._POLLERS == {}
+
+
+def _renamed(arguments: dict[str, Any]) -> dict[str, Any]:
+    return {"arn" if name == "execution_arn" else name: value for name, value in arguments.items()}
 
 
 def test_error_in_the_schedule_of_one_wait_fails_this_wait_only(

@@ -38,39 +38,7 @@ class Capabilities(NamedTuple):
     react_apps: bool
 
 
-# By the first version that has them, the newest first.
-_CAPABILITIES: Final = {
-    (3, 3): Capabilities(
-        task_sdk=True,
-        task_state_store=True,
-        retry_policy=True,
-        trigger_on_kill=True,
-        links_are_xcoms=True,
-        form_from_provider_info=True,
-        failure_callback_is_final=True,
-        react_apps=True,
-    ),
-    (3, 2): Capabilities(
-        task_sdk=True,
-        task_state_store=False,
-        retry_policy=False,
-        trigger_on_kill=False,
-        links_are_xcoms=True,
-        form_from_provider_info=True,
-        failure_callback_is_final=False,
-        react_apps=True,
-    ),
-    (2, 11): Capabilities(
-        task_sdk=False,
-        task_state_store=False,
-        retry_policy=False,
-        trigger_on_kill=False,
-        links_are_xcoms=False,
-        form_from_provider_info=False,
-        failure_callback_is_final=True,
-        react_apps=False,
-    ),
-}
+_OLDEST: Final = (2, 11)
 _UNSUPPORTED: Final = {
     (3, 0): "its triggerer loses the triggers of all tasks when a trigger's thread reads a connection, and "
     "its scheduler does not retry a task whose process was killed",
@@ -87,14 +55,23 @@ def capabilities_of(version: str) -> Capabilities:
     """
     match = re.match(r"(\d+)\.(\d+)", version)
     release = (int(match[1]), int(match[2])) if match else (0, 0)
-    found = next((found for first, found in _CAPABILITIES.items() if release >= first), None)
-    reason = _UNSUPPORTED.get(release, None if found else "it is too old")
-    if reason or found is None:
+    reason = _UNSUPPORTED.get(release, None if release >= _OLDEST else "it is too old")
+    if reason:
         raise ImportError(
             f"polysync-airflow does not support Airflow {version}: {reason}. Install Airflow 2.11, or 3.2 or "
             "newer."
         )
-    return found
+    is_3, is_3_3 = release >= (3, 0), release >= (3, 3)
+    return Capabilities(
+        task_sdk=is_3,
+        task_state_store=is_3_3,
+        retry_policy=is_3_3,
+        trigger_on_kill=is_3_3,
+        links_are_xcoms=is_3,
+        form_from_provider_info=is_3,
+        failure_callback_is_final=is_3_3 or not is_3,
+        react_apps=is_3,
+    )
 
 
 CAPABILITIES: Final = capabilities_of(airflow.__version__)

@@ -1,7 +1,8 @@
 """
 Tests a connection: reports the identity that signs in, and which of the provider's IAM actions are granted.
 
-``PolysyncSageMakerHook.test_connection`` calls it for the "Test" button of the connection form.
+``PolysyncSageMakerHook.test_connection``, in a layer above, calls it with the hook itself for the "Test" button
+of the connection form.
 """
 
 from __future__ import annotations
@@ -9,9 +10,8 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable, Mapping
-from datetime import datetime
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from polysync_airflow.auth.iam_policies import (
     LIST_OPERATIONS,
@@ -33,33 +33,7 @@ GRANTED, DENIED, UNKNOWN = "granted", "denied", "unknown"
 _GRANTED_ERROR_CODES: Final = (RESOURCE_NOT_FOUND, VALIDATION)
 
 
-class HookUnderTest(Protocol):
-    """The part of ``PolysyncSageMakerHook`` that a connection test uses."""
-
-    @property
-    def auth_description(self) -> str:
-        """The sign-in method of the connection."""
-
-    @property
-    def region_name(self) -> str | None:
-        """AWS region."""
-
-    @property
-    def pipelines_arn(self) -> str:
-        """The ARN pattern of all pipelines of the account and region."""
-
-    @property
-    def credentials_expire_at(self) -> datetime | None:
-        """The time at which the current credentials expire; None if it is not known."""
-
-    def get_caller_identity(self) -> dict[str, Any]:
-        """Call STS GetCallerIdentity."""
-
-    def call(self, operation: str, **request: Any) -> dict[str, Any]:
-        """Call a SageMaker operation."""
-
-
-def describe_identity(hook: HookUnderTest) -> str:
+def describe_identity(hook: Any) -> str:
     """
     Describe the identity that signs in: ARN, account, region, sign-in method, expiry.
 
@@ -80,7 +54,7 @@ def describe_identity(hook: HookUnderTest) -> str:
     )
 
 
-def check_permissions(hook: HookUnderTest) -> Mapping[str, str]:
+def check_permissions(hook: Any) -> Mapping[str, str]:
     """
     Check for each SageMaker operation whether it is granted, with calls that cannot change anything.
 
@@ -91,7 +65,7 @@ def check_permissions(hook: HookUnderTest) -> Mapping[str, str]:
     return {operation: _check(call) for operation, call in _calls(hook).items()}
 
 
-def report(hook: HookUnderTest) -> tuple[bool, str]:
+def report(hook: Any) -> tuple[bool, str]:
     """
     Test a connection.
 
@@ -114,7 +88,7 @@ def report(hook: HookUnderTest) -> tuple[bool, str]:
     return usable, " -- ".join(lines)
 
 
-def _calls(hook: HookUnderTest) -> Mapping[str, Callable[[], Any]]:
+def _calls(hook: Any) -> Mapping[str, Callable[[], Any]]:
     pipeline_name = f"polysync-permission-probe-{uuid.uuid4().hex[:12]}"
     execution_arn = f"{hook.pipelines_arn.removesuffix('*')}{pipeline_name}/execution/000000000000"
     token = f"{pipeline_name}-{'0' * 32}"[:128]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any
 
 from polysync_airflow.aws.retry import STOP_TIMEOUT_SECONDS, call_with_retry
 from polysync_airflow.exceptions import PolysyncError, SageMakerApiError
@@ -26,17 +26,7 @@ class StopResult:
     text: str
 
 
-class StoppingHook(Protocol):
-    """The methods of ``PolysyncSageMakerHook`` that a stop needs."""
-
-    def stop_pipeline_execution(self, execution_arn: str, *, attempt: int | None = None) -> None:
-        """Call StopPipelineExecution."""
-
-    def poll_pipeline_execution(self, execution_arn: str) -> ExecutionDescription | PolysyncError:
-        """Call DescribePipelineExecution, and return an error instead of raising it."""
-
-
-def request_stop(hook: StoppingHook, execution_arn: str, *, attempt: int | None = None) -> str | None:
+def request_stop(hook: Any, execution_arn: str, *, attempt: int | None = None) -> str | None:
     """
     Request the stop of an execution.
 
@@ -61,7 +51,7 @@ def request_stop(hook: StoppingHook, execution_arn: str, *, attempt: int | None 
 
 
 def stop_execution(
-    hook: StoppingHook, execution_arn: str, *, attempt: int, warn: Callable[[str], object]
+    hook: Any, execution_arn: str, *, attempt: int, warn: Callable[[str], object]
 ) -> StopResult:
     """
     Stop an execution that its task no longer needs. Raises no ``PolysyncError``.

@@ -1,8 +1,8 @@
 """
 Tests a connection: reports the identity that signs in, and which of the provider's IAM actions are granted.
 
-``PolysyncSageMakerHook.test_connection``, in a layer above, calls it with the hook itself for the "Test" button
-of the connection form.
+``PolysyncSageMakerHook.test_connection``, in a layer above, calls it with the hook for the "Test" button of
+the connection form.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ Airflow.
 
 from __future__ import annotations
 
+import os
 from abc import abstractmethod
 from collections.abc import Callable
 from functools import partial
@@ -26,7 +27,7 @@ from pydantic import (
 )
 
 from polysync_airflow.auth.allow_list import AllowList, is_loopback, split_endpoint
-from polysync_airflow.auth.entra import EntraIdentity, entra_token_loader
+from polysync_airflow.auth.entra import CLIENT_OPTIONS, app_registration_options, entra_token_loader
 from polysync_airflow.auth.refresh import SharedCredentials
 from polysync_airflow.auth.sts import assume_role, assume_role_with_web_identity, host_role
 from polysync_airflow.auth.web_identity_token import read_token_file
@@ -274,11 +275,13 @@ class EntraCredentials(WebIdentityCredentials):
 
     def token_loader(self, allowed: AllowList) -> Callable[[], str]:
         """Return a function that requests a token from Entra ID."""
-        return entra_token_loader(self._identity(allowed))
+        names = ("entra_credential", "tenant_id", "client_id")
+        shown: dict[str, Any] = {name: getattr(self, name, None) for name in names}
+        return entra_token_loader(partial(self._azure_credential, allowed), self.application_id_uri, **shown)
 
     @abstractmethod
-    def _identity(self, allowed: AllowList) -> EntraIdentity:
-        """Return the identity that requests the token."""
+    def _azure_credential(self, allowed: AllowList) -> Any:
+        """Return the object of azure-identity that requests the token."""
 
 
 class ManagedIdentity(EntraCredentials):
@@ -291,8 +294,10 @@ class ManagedIdentity(EntraCredentials):
     entra_credential: Literal["managed_identity"]
     client_id: Text | None = None
 
-    def _identity(self, allowed: AllowList) -> EntraIdentity:
-        return EntraIdentity("managed_identity", self.application_id_uri, client_id=self.client_id)
+    def _azure_credential(self, allowed: AllowList) -> Any:
+        from azure.identity import ManagedIdentityCredential
+
+        return ManagedIdentityCredential(client_id=self.client_id, **CLIENT_OPTIONS)
 
 
 class WorkloadIdentity(EntraCredentials):
@@ -310,16 +315,20 @@ class WorkloadIdentity(EntraCredentials):
     client_id: Text | None = None
     federated_identity_file: Text | None = None
 
-    def _identity(self, allowed: AllowList) -> EntraIdentity:
+    def _azure_credential(self, allowed: AllowList) -> Any:
+        from azure.identity import ClientAssertionCredential, WorkloadIdentityCredential
+
         path = self.federated_identity_file
-        return EntraIdentity(
-            "workload_identity",
-            self.application_id_uri,
-            tenant_id=self.tenant_id,
-            client_id=self.client_id,
-            read_assertion=partial(read_token_file, path, allowed, field="federated_identity_file")
-            if path
-            else None,
+        if path is None:
+            return WorkloadIdentityCredential(
+                tenant_id=self.tenant_id, client_id=self.client_id, **CLIENT_OPTIONS
+            )
+        # What WorkloadIdentityCredential is made of, but with a reader that checks the file at each use.
+        return ClientAssertionCredential(
+            self.tenant_id or os.environ.get("AZURE_TENANT_ID", ""),
+            self.client_id or os.environ.get("AZURE_CLIENT_ID", ""),
+            partial(read_token_file, path, allowed, field="federated_identity_file"),
+            **CLIENT_OPTIONS,
         )
 
 
@@ -335,14 +344,11 @@ class ClientSecret(EntraCredentials):
     client_id: Text
     client_secret: Secret
 
-    def _identity(self, allowed: AllowList) -> EntraIdentity:
-        return EntraIdentity(
-            "client_secret",
-            self.application_id_uri,
-            tenant_id=self.tenant_id,
-            client_id=self.client_id,
-            client_secret=self.client_secret,
-        )
+    def _azure_credential(self, allowed: AllowList) -> Any:
+        from azure.identity import ClientSecretCredential
+
+        secret = self.client_secret.get_secret_value()
+        return ClientSecretCredential(self.tenant_id, self.client_id, secret, **app_registration_options())
 
 
 class ClientCertificate(EntraCredentials):
@@ -358,13 +364,12 @@ class ClientCertificate(EntraCredentials):
     client_id: Text
     client_certificate: Text
 
-    def _identity(self, allowed: AllowList) -> EntraIdentity:
-        return EntraIdentity(
-            "client_certificate",
-            self.application_id_uri,
-            tenant_id=self.tenant_id,
-            client_id=self.client_id,
-            read_certificate=partial(allowed.read_file, self.client_certificate, field="client_certificate"),
+    def _azure_credential(self, allowed: AllowList) -> Any:
+        from azure.identity import CertificateCredential
+
+        certificate = allowed.read_file(self.client_certificate, field="client_certificate")
+        return CertificateCredential(
+            self.tenant_id, self.client_id, certificate_data=certificate, **app_registration_options()
         )
 
 

@@ -11,15 +11,10 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, Final, Literal
-
-from pydantic import SecretStr
+from typing import Any, Final
 
 from polysync_airflow.exceptions import CredentialsError
 from polysync_airflow.execution.texts import clean_text
-
-CredentialType = Literal["managed_identity", "workload_identity", "client_secret", "client_certificate"]
 
 # https://learn.microsoft.com/entra/identity-platform/reference-error-codes
 _CURES: Final[dict[str, str]] = {
@@ -37,7 +32,7 @@ _CURES: Final[dict[str, str]] = {
 # Timeouts in seconds. Other threads may wait for the same token, and the callers retry with backoff in any
 # case. With azure-identity's defaults, 300 seconds and several retries, one slow request would block all of
 # them.
-_CLIENT_OPTIONS: Final[dict[str, Any]] = {"connection_timeout": 10, "read_timeout": 10, "retry_total": 1}
+CLIENT_OPTIONS: Final[dict[str, Any]] = {"connection_timeout": 10, "read_timeout": 10, "retry_total": 1}
 _ERROR_CODE: Final = re.compile(r"AADSTS\d+")
 # Errors of Entra ID itself. They have an AADSTS code, but they are not permanent.
 _TRANSIENT_ERROR_CODES: Final = ("AADSTS90033", "AADSTS50196", "AADSTS90055")
@@ -47,40 +42,20 @@ _UNAVAILABLE_CURE: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class EntraIdentity:
+def entra_token_loader(
+    make_credential: Callable[[], Any],
+    application_id_uri: str,
+    *,
+    entra_credential: str,
+    tenant_id: str | None,
+    client_id: str | None,
+) -> Callable[[], str]:
     """
-    The identity that requests a token from Entra ID, and the application that the token is for.
+    Return a function that requests a new token.
 
-    :param credential_type: how the identity authenticates.
+    :param make_credential: makes a credential object of azure-identity. The other parameters of the identity
+        are for error messages.
     :param application_id_uri: the application that the token is for, such as ``api://polysync``.
-    :param tenant_id: id of the tenant; None if the host provides it.
-    :param client_id: client id of the identity; None for the system-assigned or only identity of the host.
-    :param client_secret: for ``client_secret``.
-    :param read_certificate: reads a PEM or PKCS12 file with the private key, for ``client_certificate``.
-    :param read_assertion: reads a projected token, for ``workload_identity``; None for the file that the host
-        names.
-    """
-
-    credential_type: CredentialType
-    application_id_uri: str
-    tenant_id: str | None = None
-    client_id: str | None = None
-    client_secret: SecretStr | None = None
-    read_certificate: Callable[[], bytes] | None = None
-    read_assertion: Callable[[], str] | None = None
-
-    @property
-    def scope(self) -> str:
-        """The scope of a token request for the application."""
-        uri = self.application_id_uri
-        return uri if uri.endswith("/.default") else f"{uri}/.default"
-
-
-def entra_token_loader(identity: EntraIdentity) -> Callable[[], str]:
-    """
-    Return a function that requests a new token for an identity.
-
     :return: the function; it raises ``CredentialsError`` if Entra ID issues no token.
     :raises CredentialsError: if azure-identity is not installed.
     """
@@ -91,13 +66,18 @@ def entra_token_loader(identity: EntraIdentity) -> Callable[[], str]:
             "identity_source = 'entra' needs azure-identity: pip install 'polysync-airflow[entra]' on "
             "workers and triggerers."
         ) from None
+    scope = f"{application_id_uri.removesuffix('/.default')}/.default"
+    identity = (
+        f"{entra_credential}, tenant {tenant_id or 'of the host'}, client {client_id or 'of the host'}, "
+        f"scope {scope}"
+    )
 
     def load_token() -> str:
         try:
             # A new credential object for each token, about one per hour: azure-identity's objects cache
             # failures for one minute, and the content of a projected token file for ten minutes.
-            with _azure_credential(identity) as credential:
-                return str(credential.get_token(identity.scope).token)
+            with make_credential() as credential:
+                return str(credential.get_token(scope).token)
         except AzureError as error:
             raise _map_error(error, identity) from error
         except (ValueError, OSError) as error:
@@ -105,52 +85,21 @@ def entra_token_loader(identity: EntraIdentity) -> Callable[[], str]:
             # not exist yet, or a response that is not JSON.
             temporary = isinstance(error, (OSError, json.JSONDecodeError))
             raise CredentialsError(
-                f"entra_credential = {identity.credential_type!r} cannot be used: {clean_text(str(error))}",
+                f"entra_credential = {entra_credential!r} cannot be used: {clean_text(str(error))}",
                 permanent=not temporary,
             ) from error
 
     return load_token
 
 
-def _azure_credential(identity: EntraIdentity) -> Any:
-    from azure.identity import (
-        CertificateCredential,
-        ClientAssertionCredential,
-        ClientSecretCredential,
-        ManagedIdentityCredential,
-        WorkloadIdentityCredential,
-    )
-
-    if identity.credential_type == "managed_identity":
-        return ManagedIdentityCredential(client_id=identity.client_id, **_CLIENT_OPTIONS)
-    if identity.credential_type == "workload_identity":
-        if identity.read_assertion is None:
-            return WorkloadIdentityCredential(
-                tenant_id=identity.tenant_id, client_id=identity.client_id, **_CLIENT_OPTIONS
-            )
-        # What WorkloadIdentityCredential is made of, but with a reader that checks the file at each use.
-        return ClientAssertionCredential(
-            identity.tenant_id or os.environ.get("AZURE_TENANT_ID", ""),
-            identity.client_id or os.environ.get("AZURE_CLIENT_ID", ""),
-            identity.read_assertion,
-            **_CLIENT_OPTIONS,
-        )
-    arguments: dict[str, Any] = {
-        "tenant_id": str(identity.tenant_id),
-        "client_id": str(identity.client_id),
-        # With instance discovery, MSAL asks the public cloud whether the authority exists, and the public
-        # cloud does not know a private authority. Only the deployment can set one; a connection cannot.
-        "disable_instance_discovery": bool(os.environ.get("AZURE_AUTHORITY_HOST")),
-        **_CLIENT_OPTIONS,
-    }
-    if identity.credential_type == "client_secret":
-        secret = identity.client_secret.get_secret_value() if identity.client_secret else ""
-        return ClientSecretCredential(**arguments, client_secret=secret)
-    certificate = identity.read_certificate() if identity.read_certificate else b""
-    return CertificateCredential(**arguments, certificate_data=certificate)
+def app_registration_options() -> dict[str, Any]:
+    """Return the options of a credential of an app registration."""
+    # With instance discovery, MSAL asks the public cloud whether the authority exists, and the public cloud
+    # does not know a private authority. Only the deployment can set one; a connection cannot.
+    return {**CLIENT_OPTIONS, "disable_instance_discovery": bool(os.environ.get("AZURE_AUTHORITY_HOST"))}
 
 
-def _map_error(error: Exception, identity: EntraIdentity) -> CredentialsError:
+def _map_error(error: Exception, identity: str) -> CredentialsError:
     from azure.core.exceptions import ClientAuthenticationError
     from azure.identity import CredentialUnavailableError
 
@@ -170,10 +119,9 @@ def _map_error(error: Exception, identity: EntraIdentity) -> CredentialsError:
         and error_code is not None
         and error_code not in _TRANSIENT_ERROR_CODES
     )
-    tenant, client = identity.tenant_id or "of the host", identity.client_id or "of the host"
     return CredentialsError(
-        f"Microsoft Entra ID issued no token ({identity.credential_type}, tenant {tenant}, client {client}, "
-        f"scope {identity.scope}): {message}" + (f" -- What to do: {cure}" if cure else ""),
+        f"Microsoft Entra ID issued no token ({identity}): {message}"
+        + (f" -- What to do: {cure}" if cure else ""),
         permanent=permanent,
     )
 

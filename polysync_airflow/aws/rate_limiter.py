@@ -48,10 +48,9 @@ class RateLimiter:
         self._lock = Lock()
         self._max_rate = rate
         self._last_now = now
-        # Seconds that the clock has moved forward since the limiter was made.
-        self._elapsed = 0.0
         self._rate = rate
-        self._throttled_at = -THROTTLING_WINDOW_SECONDS
+        # Seconds for which throttled calls count as those that have halved the rate; negative afterwards.
+        self._window = 0.0
         self._tokens = self._capacity
 
     def delay(self, now: float) -> float:
@@ -79,22 +78,22 @@ class RateLimiter:
                 self._tokens -= 1
             return wait
 
-    def acquire(self, sleep: Callable[[float], object] | None = None) -> None:
+    def acquire(self, sleep: Callable[[float], object] = clock.sleep) -> None:
         """
         Wait for a token and take it.
 
-        :param sleep: waits for a number of seconds; may raise to give up. Default: ``clock.sleep``.
+        :param sleep: waits for a number of seconds; may raise to give up.
         """
         while seconds := self.try_acquire(clock.monotonic()):
-            (sleep or clock.sleep)(seconds)
+            sleep(seconds)
 
     def throttled(self, now: float) -> None:
         """Halve the rate because AWS throttled a call, at most once in ``THROTTLING_WINDOW_SECONDS``."""
         with self._lock:
             self._advance(now)
-            if self._elapsed - self._throttled_at < THROTTLING_WINDOW_SECONDS:
+            if self._window > 0:
                 return
-            self._throttled_at = self._elapsed
+            self._window = THROTTLING_WINDOW_SECONDS
             self._rate = max(self._rate / 2, min(MIN_RATE, self._max_rate))
             # AWS's bucket is empty, so the tokens that were counted here do not exist.
             self._tokens = min(self._tokens, 0.0)
@@ -118,7 +117,7 @@ class RateLimiter:
     def _advance(self, now: float) -> None:
         passed = max(0.0, now - self._last_now)
         self._last_now = now
-        self._elapsed += passed
+        self._window -= passed
         # At the old rate, which gives fewer tokens than the growing one: never too many.
         self._tokens = min(self._tokens + passed * self._rate, self._capacity)
         self._rate = min(self._rate + passed * RATE_INCREASE, self._max_rate)

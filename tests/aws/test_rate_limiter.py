@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from polysync_airflow.aws import rate_limiter
 from polysync_airflow.aws.rate_limiter import (
     BURST_SECONDS,
     MAX_RATE,
@@ -18,6 +19,7 @@ from polysync_airflow.aws.rate_limiter import (
     RateLimiter,
     rate_limiter_for,
 )
+from polysync_airflow.execution import clock
 
 START = 1_000.0
 
@@ -135,6 +137,47 @@ def test_throttling_removes_the_tokens() -> None:
     assert limiter.delay(START) == pytest.approx(1 / limiter.rate)
 
 
+def test_calls_that_are_throttled_within_a_second_count_once() -> None:
+    """The second begins with the throttled call that has halved the rate, however the time is asked for."""
+    limiter = RateLimiter(START, rate=64)
+    times = (0, 0.5, 0.9375, 1, 1.5, 2, 9)
+    for seconds, rate in zip(times, (32, 32.5, 32.9375, 16.5, 17, 8.75, 7.875), strict=True):
+        limiter.throttled(START + seconds)
+        assert limiter.rate == rate
+
+
+def test_growth_of_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rate gains ``RATE_INCREASE`` calls per second each second."""
+    monkeypatch.setattr(rate_limiter, "RATE_INCREASE", 4.0)
+    limiter = RateLimiter(START, rate=100)
+    limiter.throttled(START)
+
+    limiter.delay(START + 2)
+
+    assert limiter.rate == 58
+
+
+def test_waiting_for_a_token() -> None:
+    """``acquire`` sleeps as long as ``try_acquire`` says, and takes the token."""
+    now, slept = [START], list[float]()
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        now[0] += seconds
+
+    class StoppedClock(clock.Clock):
+        def monotonic(self) -> float:
+            return now[0]
+
+    limiter = RateLimiter(START, rate=10)
+    with clock.replaced_by(StoppedClock()):
+        for _ in range(3):
+            limiter.acquire(sleep)
+
+    assert slept == pytest.approx([0.1, 0.1])
+    assert limiter.delay(now[0]) == pytest.approx(0.1)
+
+
 def test_competing_threads_get_no_more_calls_than_one_thread() -> None:
     """``try_acquire`` checks and takes a token in one step, so that two threads never take the same token."""
     limiter, barrier = RateLimiter(START), Barrier(8)
@@ -155,6 +198,7 @@ def test_competing_threads_get_no_more_calls_than_one_thread() -> None:
 def test_a_process_has_one_rate_limiter_for_a_connection_and_region() -> None:
     """All callers with the same connection and region share a rate limiter; other regions have another."""
     first = rate_limiter_for(("one", "eu-central-1"), START)
+    assert first.delay(START) == 0
     assert rate_limiter_for(("one", "eu-central-1"), START + 5) is first
     assert rate_limiter_for(("one", "us-east-1"), START) is not first
     assert rate_limiter_for(("one", None), START) is not first

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, NamedTuple, get_args
 
 from polysync_airflow.execution.pipelines.models import DeclaredParameter, Job
 from polysync_airflow.execution.pipelines.parameter_types import typed_value
-from polysync_airflow.execution.texts import clean_text
+from polysync_airflow.execution.texts import clean_line
 from polysync_airflow.jobs.catalogue.models import Catalogue, CatalogueJob, Scope
 
 Value = str | int | float | bool | list[str] | None
@@ -37,6 +37,7 @@ KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 # Digests are the same in every release, so this form of the JSON output has a version of its own.
 JSON_VERSION: Final = 1
 MAX_SHOWN: Final = 120
+MAX_LINE: Final = 1000
 
 
 class Drift(NamedTuple):
@@ -95,7 +96,7 @@ def describe_drift(drift: Drift) -> str:
     """Return a difference as one line of text."""
     subject = drift.job if drift.parameter is None else f"{drift.job}, parameter {drift.parameter}"
     breaking = " (breaking)" if drift.breaking else ""
-    return clean_text(f"{subject}: {change_text(drift)}{breaking}", 1000).replace("\n", " ")
+    return clean_line(f"{subject}: {change_text(drift)}{breaking}", MAX_LINE)
 
 
 def change_text(drift: Drift) -> str:
@@ -121,7 +122,7 @@ def drift_as_json(found: Sequence[Drift], *, compared: int, strict: bool) -> dic
 def shown(value: Value) -> str:
     """Return a value as a text for people; a long one is cut."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return clean_text("nothing" if value is None else text, MAX_SHOWN).replace("\n", " ")
+    return clean_line("nothing" if value is None else text, MAX_SHOWN)
 
 
 _TEXTS: Final[dict[Kind, str]] = {
@@ -141,7 +142,7 @@ _TEXTS: Final[dict[Kind, str]] = {
 
 
 def _order(drift: Drift) -> tuple[Any, ...]:
-    return drift.job, not drift.breaking, KINDS.index(drift.kind), drift.parameter or "", shown(drift.before)
+    return drift.job, not drift.breaking, KINDS.index(drift.kind), drift.parameter, shown(drift.before)
 
 
 def _compare_job(before: CatalogueJob, after: Job) -> list[Drift]:
@@ -162,7 +163,7 @@ def _compare_parameters(before: CatalogueJob, after: Job) -> Iterator[Drift]:
     old: dict[str, DeclaredParameter] = {each.name: each for each in before.parameters}
     new = {each.name: each for each in after.parameters}
     for name in old.keys() - new.keys():
-        yield Drift(job, "parameter_removed", name, _declaration(old[name]), None, breaking=True)
+        yield Drift(job, "parameter_removed", name, _declaration(old[name]), breaking=True)
     for name in new.keys() - old.keys():
         required = new[name].default is None
         kind: Kind = "required_parameter_added" if required else "parameter_added"
@@ -187,7 +188,7 @@ def _type(job: str, old: DeclaredParameter, new: DeclaredParameter) -> Drift | N
 
 def _default(job: str, old: DeclaredParameter, new: DeclaredParameter) -> Drift | None:
     if new.default is None and old.default is not None:
-        return Drift(job, "default_removed", new.name, old.default, None, breaking=True)
+        return Drift(job, "default_removed", new.name, old.default, breaking=True)
     if old.type != new.type:
         # The values 5 and "5" are the same one, of the two types.
         same = str(old.default) == str(new.default)
@@ -209,7 +210,7 @@ def _enum(job: str, old: DeclaredParameter, new: DeclaredParameter) -> Drift | N
     if before == after:
         return None
     # More values, or no limit any more, break nothing.
-    breaking = bool(after) and (not before or not before <= after)
+    breaking = bool(after) and (not before or bool(before - after))
     return Drift(job, "enum_changed", new.name, old.enum_values, new.enum_values, breaking=breaking)
 
 

@@ -17,7 +17,7 @@ from polysync_airflow.jobs.catalogue.drift import (
     has_drift,
 )
 from polysync_airflow.jobs.catalogue.models import BrokenJob, Catalogue, Scope
-from tests.jobs.catalogue.builders import entry, job, parameter
+from tests.jobs.catalogue.builders import DIGEST, entry, job, parameter
 
 OTHER_DIGEST = f"sha256:{'1' * 64}"
 
@@ -93,9 +93,7 @@ def test_definition_alone_is_a_note() -> None:
     """A change of the steps only is no drift, unless it is asked for."""
     found = differences({"default": "x"}, {"default": "x"})
 
-    assert [(drift.kind, drift.after, drift.breaking) for drift in found] == [
-        ("definition_changed", OTHER_DIGEST, False)
-    ]
+    assert found == [Drift("churn", "definition_changed", None, DIGEST, OTHER_DIGEST)]
     assert (has_drift(found), has_drift(found, strict=True)) == (False, True)
 
 
@@ -194,6 +192,27 @@ def test_order_is_by_job_and_breaking_first() -> None:
     assert compare(reverse, [job("a", *new[::-1]), job("c")], Scope()) == found
 
 
+def test_order_of_parameters_and_of_entries_with_one_name() -> None:
+    """Differences of one kind are in the order of the parameters, and those without one in that of the problems."""
+    names = [f"P{number}" for number in range(9)]
+    broken = [BrokenJob("twice", problem) for problem in ("a", "b", "c")]
+    expected = [*names, None, None, None]
+
+    for step in (1, -1):
+        old = Catalogue([entry("churn", *map(parameter, names[::step]))], broken[::step])
+        found = compare(old, [job("churn")], Scope())
+        assert [drift.parameter for drift in found] == expected
+        assert [drift.before for drift in found[-3:]] == ["a", "b", "c"]
+
+
+def test_json_of_notes() -> None:
+    """A change of the definition only is a drift in a strict comparison."""
+    found = differences({"default": "x"}, {"default": "x"})
+
+    assert drift_as_json(found, compared=1, strict=False)["drift"] is False
+    assert drift_as_json(found, compared=1, strict=True)["drift"] is True
+
+
 def test_json_is_stable() -> None:
     """The JSON form has these keys, which scripts read."""
     found = [*differences({"default": "x"}, {}), Drift("new", "pipeline_added")]
@@ -233,6 +252,13 @@ def test_every_kind_has_a_text() -> None:
         assert "\n" not in line
         assert change_text(drift) in line
     assert {case[0] for case in CASES} < set(KINDS)
+    assert describe_drift(Drift("a\nb", "enum_changed", None, ["ä", "x\ny"], ["ä"])) == (
+        'a b: the allowed values were ["ä", "x\\ny"], and are ["ä"]'
+    )
+    assert change_text(Drift("j", "default_changed", "P", "a\nb", "x" * 121)) == (
+        f"the default was a b, and is {'x' * 117}..."
+    )
+    assert len(describe_drift(Drift("j" * 1001, "pipeline_added"))) == 1000
     assert (
         change_text(Drift("j", "default_changed", "P", "{after}", None))
         == "the default was {after}, and is nothing"

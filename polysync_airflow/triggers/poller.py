@@ -110,8 +110,6 @@ class Poller:
             # For example, the last wait has ended, or the event loop ends: no wait may go on without a
             # poller. If the loop is closed already, there is none.
             if not self._loop.is_closed():
-                for call in [*self._calls, *self._reads]:
-                    call.cancel()
                 for subscription in list(self._schedule.subscriptions.values()):
                     self._end(subscription, error)
             raise
@@ -197,8 +195,7 @@ class Poller:
     ) -> None:
         running.discard(future)
         self._changed.set()
-        if not future.cancelled():
-            handle(future.exception() or future.result())
+        handle(future.exception() or future.result())
 
     # ---- the results of the calls
 

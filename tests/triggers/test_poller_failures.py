@@ -153,7 +153,7 @@ def test_process_ends_while_a_wait_goes_on(
 
     wait_until_no_thread_is_left()
     assert poller._POLLERS == {}
-    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
 def test_closed_event_loop_does_not_affect_other_loops(

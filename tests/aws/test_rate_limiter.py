@@ -7,7 +7,7 @@ from itertools import pairwise
 from threading import Barrier, Thread
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polysync_airflow.aws import rate_limiter
@@ -23,6 +23,8 @@ from polysync_airflow.execution import clock
 
 START = 1_000.0
 
+# On a busy machine, a case may take any time.
+no_deadline = settings(deadline=None)
 intervals = st.lists(st.floats(0, 3), min_size=1, max_size=60)
 rates = st.floats(0.5, 500)
 
@@ -39,6 +41,7 @@ def call_times(limiter: RateLimiter, intervals: Sequence[float], max_calls: int 
     return times
 
 
+@no_deadline
 @given(intervals, rates)
 def test_no_period_has_more_calls_than_burst_and_rate_allow(intervals: list[float], rate: float) -> None:
     """Between any two calls there are at most the calls of one burst, plus the rate times the period."""
@@ -50,6 +53,7 @@ def test_no_period_has_more_calls_than_burst_and_rate_allow(intervals: list[floa
             assert last - first + 1 <= burst + rate * (times[last] - times[first]) + ROUNDING
 
 
+@no_deadline
 @given(intervals, st.lists(st.booleans(), min_size=60, max_size=60))
 def test_the_rate_halves_at_most_once_a_second_and_stays_in_bounds(
     intervals: list[float], throttled: list[bool]
@@ -69,6 +73,7 @@ def test_the_rate_halves_at_most_once_a_second_and_stays_in_bounds(
     assert all(later - earlier >= 1 - ROUNDING for earlier, later in pairwise(halved_at))
 
 
+@no_deadline
 @given(intervals, st.sampled_from([START, 1_750_000_000.0]))
 def test_a_call_is_allowed_after_the_delay(intervals: list[float], start: float) -> None:
     """The returned delay is long enough in spite of rounding errors, and ``delay`` takes no token."""
@@ -85,6 +90,7 @@ def test_a_call_is_allowed_after_the_delay(intervals: list[float], start: float)
         limiter.take(now)
 
 
+@no_deadline
 @given(st.integers(1, 30))
 def test_the_rate_recovers_after_throttling(count: int) -> None:
     """After any number of throttled calls, the rate grows by one call per second each second."""
@@ -100,6 +106,7 @@ def test_the_rate_recovers_after_throttling(count: int) -> None:
     assert limiter.rate == MAX_RATE
 
 
+@no_deadline
 @given(st.lists(st.floats(-1e9, 1e9), max_size=30))
 def test_a_clock_that_jumps_does_not_block_calls(jumps: list[float]) -> None:
     """Whatever times the limiter was given, the next call is delayed by no more than the lowest rate needs."""

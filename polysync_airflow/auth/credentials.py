@@ -8,9 +8,10 @@ Airflow.
 from __future__ import annotations
 
 import os
+import threading
 from abc import abstractmethod
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Annotated, Any, Final, Literal
 
 import boto3
@@ -28,11 +29,13 @@ from pydantic import (
 
 from polysync_airflow.auth.allow_list import AllowList, is_loopback, split_endpoint
 from polysync_airflow.auth.entra import CLIENT_OPTIONS, app_registration_options, entra_token_loader
-from polysync_airflow.auth.refresh import SharedCredentials
 from polysync_airflow.auth.sts import assume_role, assume_role_with_web_identity, host_role
 from polysync_airflow.auth.web_identity_token import read_token_file
 from polysync_airflow.aws.sessions import create_session
 from polysync_airflow.execution.models import REGION_PATTERN, RoleArn
+
+# How many sign-ins a process remembers. Each rotation of a connection's secret is a new one.
+MAX_SIGN_INS: Final = 64
 
 
 def _check_url(url: str) -> str:
@@ -114,8 +117,9 @@ class BaseCredentials(BaseModel):
         :raises CredentialsError: if the connection names a file, host or application that is not allowed.
         """
         self.check_allowed(allowed)
-        shared = _SHARED_CREDENTIALS.get((self, allowed), lambda: self._aws_credentials(allowed))
-        return create_session(shared, self.region_name)
+        with _SHARED_CREDENTIALS_LOCK:
+            credentials = _shared_credentials(self, allowed)
+        return create_session(credentials, self.region_name)
 
     def check_allowed(self, allowed: AllowList) -> None:
         """
@@ -208,7 +212,7 @@ class AssumeRoleCredentials(BaseCredentials, RoleSession):
     def _aws_credentials(self, allowed: AllowList) -> AwsCredentials:
         bootstrap = AwsCredentials(self.access_key_id, self.secret_access_key.get_secret_value())
         parameters = self.request_parameters(ExternalId=self.external_id)
-        return assume_role(bootstrap, self.role_arn, **self._sts_settings, **parameters)
+        return assume_role(bootstrap, self.role_arn, self._sts_settings, **parameters)
 
 
 class InstanceProfileCredentials(BaseCredentials, RoleSession):
@@ -228,7 +232,7 @@ class InstanceProfileCredentials(BaseCredentials, RoleSession):
         if self.role_arn is None:
             return host
         parameters = self.request_parameters(ExternalId=self.external_id)
-        return assume_role(host, self.role_arn, **self._sts_settings, **parameters)
+        return assume_role(host, self.role_arn, self._sts_settings, **parameters)
 
 
 class WebIdentityCredentials(BaseCredentials, RoleSession):
@@ -243,7 +247,7 @@ class WebIdentityCredentials(BaseCredentials, RoleSession):
 
     def _aws_credentials(self, allowed: AllowList) -> AwsCredentials:
         loader, parameters = self.token_loader(allowed), self.request_parameters()
-        return assume_role_with_web_identity(loader, self.role_arn, **self._sts_settings, **parameters)
+        return assume_role_with_web_identity(loader, self.role_arn, self._sts_settings, **parameters)
 
 
 # Only secret fields may have "token" or "secret" in their names: Airflow masks the values of such fields
@@ -384,4 +388,11 @@ CREDENTIALS_ADAPTER: TypeAdapter[Any] = TypeAdapter(
 )
 # The fields whose values select the sign-in method. pydantic calls such a field a discriminator.
 DISCRIMINATORS: Final = ("auth_method", "identity_source", "entra_credential")
-_SHARED_CREDENTIALS: Final = SharedCredentials()
+# ``lru_cache`` lets threads that come at the same time call the function each.
+_SHARED_CREDENTIALS_LOCK: Final = threading.Lock()
+
+
+@lru_cache(MAX_SIGN_INS)
+def _shared_credentials(connection: BaseCredentials, allowed: AllowList) -> AwsCredentials:
+    # By the content of the connection, not by its id: an edited connection gets new credentials.
+    return connection._aws_credentials(allowed)

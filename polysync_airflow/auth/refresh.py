@@ -1,20 +1,17 @@
 """
 Refreshes short-lived AWS credentials before they expire, once per process for all threads that use them.
 
-``RefreshingCredentials`` decides when to refresh, and how long to wait after a failed refresh.
-``SharedCredentials`` gives all hooks with the same connection content the same credentials object. The
-requests that get new credentials are in ``sts``.
+It decides when to refresh, and how long to wait after a failed refresh. ``credentials`` gives all hooks with
+the same connection content the same object. The requests that get new credentials are in ``sts``.
 """
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from botocore.credentials import Credentials, DeferredRefreshableCredentials
+from botocore.credentials import DeferredRefreshableCredentials
 
 from polysync_airflow.auth.secret_masking import mask_temporary_secrets
 from polysync_airflow.exceptions import CredentialsError
@@ -31,8 +28,6 @@ MANDATORY_REFRESH_SECONDS: Final = 60.0
 # Backoff after a failed refresh: one thread asks again after this time, for all threads that wait.
 MIN_BACKOFF_SECONDS: Final = 1.0
 MAX_BACKOFF_SECONDS: Final = 60.0
-# How many sign-ins a process remembers. Each rotation of a connection's secret is a new one.
-MAX_SIGN_INS: Final = 64
 
 
 class RefreshingCredentials(DeferredRefreshableCredentials):
@@ -112,31 +107,3 @@ class RefreshingCredentials(DeferredRefreshableCredentials):
                 permanent=False,
             )
         return remaining
-
-
-class SharedCredentials:
-    """
-    Keeps one credentials object per sign-in, for the ``MAX_SIGN_INS`` sign-ins that were used last.
-
-    The key is the content of the connection, not its id. An edited connection therefore gets new credentials.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._credentials: OrderedDict[Any, Credentials] = OrderedDict()
-
-    def get(self, key: Any, create: Callable[[], Credentials]) -> Credentials:
-        """
-        Return the credentials for a key, and create them at the first call.
-
-        :param key: hashable; equal for equal connection contents.
-        :param create: creates the credentials. It must not make network calls, because it holds a lock.
-        """
-        with self._lock:
-            if key not in self._credentials:
-                self._credentials[key] = create()
-                if len(self._credentials) > MAX_SIGN_INS:
-                    # Sessions that still use it keep it.
-                    self._credentials.popitem(last=False)
-            self._credentials.move_to_end(key)
-            return self._credentials[key]

@@ -65,13 +65,7 @@ _NO_HOST_CREDENTIALS: Final = (
 
 
 def assume_role(
-    source: Credentials,
-    role_arn: str,
-    *,
-    region_name: str,
-    endpoint_url: str | None,
-    verify: Any,
-    **parameters: Any,
+    source: Credentials, role_arn: str, settings: Mapping[str, Any], **parameters: Any
 ) -> RefreshingCredentials:
     """
     Return credentials of a role that an AWS identity assumes. The first use sends the request.
@@ -79,10 +73,9 @@ def assume_role(
     https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
 
     :param source: credentials of the identity that assumes the role.
-    :param region_name: AWS region of the STS endpoint.
-    :param endpoint_url: URL of the STS endpoint; None for the endpoint of AWS.
+    :param settings: arguments of botocore's ``create_client`` for STS: region, endpoint, ``verify``.
     """
-    creator = client_creator(_STS_CONFIG, region_name=region_name, endpoint_url=endpoint_url, verify=verify)
+    creator = client_creator(_STS_CONFIG, **settings)
     fetcher = AssumeRoleCredentialFetcher(
         creator, source, role_arn, extra_args=parameters, expiry_window_seconds=DISABLED_CACHE_WINDOW_SECONDS
     )
@@ -101,13 +94,7 @@ def assume_role(
 
 
 def assume_role_with_web_identity(
-    token_loader: Callable[[], str],
-    role_arn: str,
-    *,
-    region_name: str,
-    endpoint_url: str | None,
-    verify: Any,
-    **parameters: Any,
+    token_loader: Callable[[], str], role_arn: str, settings: Mapping[str, Any], **parameters: Any
 ) -> RefreshingCredentials:
     """
     Return credentials of a role that a web identity token may assume. The first use sends the request.
@@ -115,8 +102,7 @@ def assume_role_with_web_identity(
     https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html
 
     :param token_loader: returns a valid token.
-    :param region_name: AWS region of the STS endpoint.
-    :param endpoint_url: URL of the STS endpoint; None for the endpoint of AWS.
+    :param settings: arguments of botocore's ``create_client`` for STS: region, endpoint, ``verify``.
     """
     config = _STS_CONFIG.merge(Config(signature_version=UNSIGNED))
     claims: Claims | None = None
@@ -128,7 +114,7 @@ def assume_role_with_web_identity(
         return RedactedStr(token)
 
     fetcher = AssumeRoleWithWebIdentityCredentialFetcher(
-        client_creator(config, region_name=region_name, endpoint_url=endpoint_url, verify=verify),
+        client_creator(config, **settings),
         load_token,
         role_arn,
         extra_args=parameters,

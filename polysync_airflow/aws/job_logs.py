@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from polysync_airflow.execution.texts import clean_text
+from polysync_airflow.execution.texts import clean_line
 
 MAX_LINE_LENGTH: Final = 500
 # CloudWatch Logs stores a line some seconds after the job wrote it, and the clocks of hosts differ.
@@ -58,7 +58,7 @@ def read_tail(
     lines = [
         str(event.get("message", "")).rstrip("\n") for event in events or [] if isinstance(event, Mapping)
     ]
-    return [clean_text(line, MAX_LINE_LENGTH).replace("\n", " ") for line in lines[-limit:]]
+    return [clean_line(line, MAX_LINE_LENGTH) for line in lines[-limit:]]
 
 
 def _number(stream: Mapping[str, Any], member: str) -> int:

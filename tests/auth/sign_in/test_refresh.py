@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,9 @@ from typing import Any
 import pytest
 
 from polysync_airflow.auth import refresh
-from polysync_airflow.auth.refresh import MAX_SIGN_INS, RefreshingCredentials, SharedCredentials
+from polysync_airflow.auth.allow_list import AllowList
+from polysync_airflow.auth.connection import parse_credentials
+from polysync_airflow.auth.refresh import RefreshingCredentials
 from polysync_airflow.exceptions import CredentialsError
 from polysync_airflow.execution import clock
 
@@ -155,24 +158,49 @@ def test_failed_refresh_is_retried_with_backoff(stopped: StoppedClock) -> None:
     assert use(credentials) == "KEY1"
 
 
+def connection_with(secret: str) -> Any:
+    """Return the parsed connection of a role, with the secret of its bootstrap user."""
+    fields = {
+        "auth_method": "assume_role",
+        "region_name": "us-east-1",
+        "access_key_id": "AKIAIOSFODNN7EXAMPLE",
+    }
+    role = "arn:aws:iam::123456789012:role/polysync"
+    return parse_credentials({**fields, "secret_access_key": secret, "role_arn": role}, connection_id="c")
+
+
+def credentials_of(secret: str) -> Any:
+    """Return the credentials object that a hook gets for a connection with this secret."""
+    return connection_with(secret).session(AllowList()).get_credentials()
+
+
 def test_credentials_of_old_rotations_are_forgotten() -> None:
-    """Of 200 rotations of a connection's secret, a process remembers the last 64."""
-    shared = SharedCredentials()
-    first = [shared.get(key, object) for key in range(200)]  # type: ignore[arg-type]
+    """Of 70 rotations of a connection's secret, a process remembers the last 64."""
+    found = [credentials_of(f"rotation-{number}") for number in range(70)]
 
-    assert shared.get(199, object) is first[199]  # type: ignore[arg-type]
-    assert shared.get(0, object) is not first[0]  # type: ignore[arg-type]
-    assert len(shared._credentials) == MAX_SIGN_INS == 64
+    assert credentials_of("rotation-6") is found[6]
+    assert credentials_of("rotation-69") is found[69]
+    assert credentials_of("rotation-5") is not found[5]
 
 
-def test_equal_keys_share_credentials() -> None:
-    """Equal keys get the same credentials object, and another key gets another object."""
-    shared = SharedCredentials()
-    issuer = Issuer(3600)
+@pytest.fixture
+def _frequent_switches() -> Iterator[None]:
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
 
-    first = shared.get(("a", 1), issuer.credentials)
-    again = shared.get(("a", 1), issuer.credentials)
-    other = shared.get(("a", 2), issuer.credentials)
 
-    assert first is again
-    assert other is not first
+@pytest.mark.usefixtures("_frequent_switches")
+def test_threads_share_one_sign_in() -> None:
+    """Threads that come at the same time get the same credentials object, so there is one sign-in."""
+    barrier = threading.Barrier(20)
+
+    def get(connection: Any) -> Any:
+        barrier.wait()
+        return connection.session(AllowList()).get_credentials()
+
+    with ThreadPoolExecutor(20) as pool:
+        for number in range(10):
+            found = list(pool.map(get, [connection_with(f"of-all-threads-{number}") for _ in range(20)]))
+            assert all(each is found[0] for each in found)

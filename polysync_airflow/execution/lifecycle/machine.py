@@ -14,7 +14,9 @@ Rules:
 4. A resume belongs to the epoch of the try that requests it. Its token and its epoch are stored together.
 5. An execution that a new epoch replaces is marked before it is stopped: a retry must not resume it if it
    fails while it stops.
-6. The record is deleted only if AWS has certainly not started an execution for it.
+6. A try that finds a stored request without an ARN sends the same request again, byte for byte: if AWS knows
+   the token, it returns the execution that it has already started.
+7. The record is deleted only if AWS has certainly not started an execution for it.
 
 All transitions are in the table at the end. ``recovery.py`` decides by the status of an execution,
 ``../waiter.py`` about polls, and ``ending.py`` about an execution that its task no longer needs. Everything
@@ -52,23 +54,21 @@ from polysync_airflow.execution.models import StoredExecution
 from polysync_airflow.execution.waiter import LogLine
 from polysync_airflow.states import PolysyncState, has_ended, state_of
 
-_RESENDS: Final = (
-    "Pipeline {}: an earlier try sent a start request and did not receive the ARN. Sending the same request "
-    "again with the same client token, so that AWS starts no second execution."
-)
-
 
 def begin(task_try: Try, record: StoredExecution | None) -> Instruction:
     """Return the first instruction of a try, which has read the record of the earlier tries."""
-    now = Instruction(Do.DESCRIBE, task_try, record)
     if record is None:
-        return now.next(Do.PREPARE)
-    resends = next_action(record, task_try.epoch, None, task_try.choices) is Action.RESEND_START
-    lines = [_warning(_RESENDS.format(record.request.pipeline_name))] if resends else []
-    do = Do.RESEND_START if resends else Do.DESCRIBE
-    if record.try_number == task_try.number:
-        return now.next(do, *lines)
-    return now.write(do, *lines, changes={})
+        return Instruction(Do.PREPARE, task_try)
+    if record.execution_arn:
+        now = Instruction(Do.DESCRIBE, task_try, record)
+    else:
+        line = _warning(
+            f"Pipeline {record.request.pipeline_name}: an earlier try sent a start request and did not "
+            "receive the ARN. Sending the same request again with the same client token, so that AWS starts "
+            "no second execution."
+        )
+        now = Instruction(Do.RESEND_START, task_try, record, lines=(line,))
+    return now if record.try_number == task_try.number else now.write(now.do, *now.lines, changes={})
 
 
 def after(now: Instruction, event: Event) -> Instruction:
@@ -95,9 +95,9 @@ def _prepared(now: Instruction, event: Prepared) -> Instruction:
     return now.next(Do.START, record=record, description=None, store=Store.WRITE)
 
 
-def _killed_before_start(now: Instruction, event: Killed) -> Instruction:
+def _killed_before_start(now: Instruction, _: Killed) -> Instruction:
     # The request was not sent, so the next try must not resend it.
-    return _without_record(_killed(now, event))
+    return _without_record(now.next(Do.FAIL, error=killed_error()))
 
 
 def _started(now: Instruction, event: Accepted) -> Instruction:
@@ -144,12 +144,12 @@ def _describe_refused(now: Instruction, event: Refused) -> Instruction:
     if not has_code(event.error, RESOURCE_NOT_FOUND):
         return now.next(Do.FAIL, error=event.error)
     line = _warning(f"Execution {now.known.arn} of an earlier try no longer exists: {event.error}")
-    return now.next(Do.PREPARE, line, record=None, description=None)
+    return now.next(Do.PREPARE, line, record=None)
 
 
 def _replace(now: Instruction, _: Described) -> Instruction:
     # The record stays until that of the new execution takes its place.
-    return now.next(Do.PREPARE, record=None, description=None)
+    return now.next(Do.PREPARE, record=None)
 
 
 def _reattach(now: Instruction, event: Described) -> Instruction:
@@ -188,6 +188,10 @@ def _stop_requested(now: Instruction, _: Accepted) -> Instruction:
 
 
 def _resume(now: Instruction, _: Described) -> Instruction:
+    return _request_resume(now)
+
+
+def _request_resume(now: Instruction) -> Instruction:
     record, epoch = now.known, now.task_try.epoch
     if record.resume_is_pending:
         do = Do.RESUME if record.epoch == epoch else Do.RESEND_RESUME
@@ -223,7 +227,7 @@ def _described_resumed(now: Instruction, event: Described) -> Instruction:
     # AWS had accepted the resume before the clear, and it has failed since. AWS does nothing for a token that
     # it knows, but the user wants the failed steps to run now.
     if state_of(event.description.status) is PolysyncState.FAILED:
-        return _resume(now, event)
+        return _request_resume(now)
     return now.next(Do.WATCH, _info(f"Execution {now.known.arn}: resumed"), description=event.description)
 
 
@@ -242,7 +246,7 @@ def _described_refused(now: Instruction, event: Described) -> Instruction:
     line = _warning(
         f"Execution {now.known.arn}: a new execution is started instead, which repeats every step."
     )
-    return now.next(Do.PREPARE, line, record=None, description=None)
+    return now.next(Do.PREPARE, line, record=None)
 
 
 # ---- what several transitions share
@@ -257,7 +261,7 @@ def _killed(now: Instruction, _: Killed) -> Instruction:
 
 
 def _without_record(now: Instruction) -> Instruction:
-    return replace(now, record=None, description=None, store=Store.DELETE)
+    return replace(now, record=None, store=Store.DELETE)
 
 
 def _resume_token(record: StoredExecution, number: int) -> str:

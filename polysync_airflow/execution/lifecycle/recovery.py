@@ -3,17 +3,15 @@ Decides what a try does with the execution of the earlier tries, once it knows i
 
 Rules:
 
-1. A try that finds a stored request without an ARN sends the same request again, byte for byte: if AWS knows
-   the token, it returns the execution that it has already started.
-2. An *epoch* lasts until a user clears the task. A clear raises Airflow's ``max_tries``; a retry does not.
-3. In the same epoch, a try continues with the stored execution. If the execution runs, the try waits for its
+1. An *epoch* lasts until a user clears the task. A clear raises Airflow's ``max_tries``; a retry does not.
+2. In the same epoch, a try continues with the stored execution. If the execution runs, the try waits for its
    end. If it succeeded, the try takes its result. If it failed, the try resumes or replaces it. If it was
    stopped, the try replaces it.
-4. In a new epoch, ``on_clear`` decides: the user wants a new execution, or the rest of one that has failed.
+3. In a new epoch, ``on_clear`` decides: the user wants a new execution, or the rest of one that has failed.
    If the stored execution still runs, the user wants a new one in its place, and the try stops it first.
-5. While AWS has not responded to a resume, the next try sends the same request again, whatever ``retry_mode``
+4. While AWS has not responded to a resume, the next try sends the same request again, whatever ``retry_mode``
    and ``on_clear`` say: a process that was frozen may still send it, so nothing may be started beside it.
-6. Two executions of a task never run at the same time: a try starts a new one only after the end of the
+5. Two executions of a task never run at the same time: a try starts a new one only after the end of the
    stored one.
 
 Everything here is pure. ``lifecycle.py`` makes the order of the requests from it.
@@ -53,10 +51,6 @@ class Action(Enum):
 
     START = auto()
     """Start a new execution."""
-    RESEND_START = auto()
-    """Send the stored start request again, to get the ARN of its execution."""
-    DESCRIBE = auto()
-    """Describe the stored execution, to get its status."""
     REATTACH = auto()
     """Continue with the stored execution: wait for its end, or take its result."""
     RESUME = auto()
@@ -81,22 +75,14 @@ NEXT_STEP: Final[dict[OnClear, str]] = {
 }
 
 
-def next_action(
-    stored: StoredExecution | None, epoch: int, status: str | None, choices: RecoveryChoices
-) -> Action:
+def next_action(stored: StoredExecution, epoch: int, status: str, choices: RecoveryChoices) -> Action:
     """
     Return the next action of a try.
 
-    :param stored: the record of the earlier tries; None if there is none or its execution no longer exists.
+    :param stored: the record of the earlier tries.
     :param epoch: the epoch of this try, which is Airflow's ``max_tries``.
-    :param status: AWS status of the stored execution; None if it was not described yet.
+    :param status: AWS status of the stored execution.
     """
-    if stored is None:
-        return Action.START
-    if stored.execution_arn is None:
-        return Action.RESEND_START
-    if status is None:
-        return Action.DESCRIBE
     failures_succeed = choices.on_completed_with_failures == "succeed"
     if stored.epoch != epoch:
         resumes = choices.on_clear == "resume" and stored.replaced_by_epoch != epoch

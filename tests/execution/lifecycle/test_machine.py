@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -104,7 +105,7 @@ def test_request_without_an_arn_is_sent_again(number: int) -> None:
 
 def test_request_is_stored_before_it_is_sent() -> None:
     """Write ahead: the record has the request with its token, and neither an ARN nor a resume."""
-    before = at(Do.PREPARE, None)
+    before = replace(at(Do.PREPARE, None), description=describe("Failed"))
 
     now = after(before, Prepared(REQUEST, "eu-west-1"))
 
@@ -158,7 +159,6 @@ def test_refusal(
     assert (now.do, now.store) == (next_do, store)
     assert now.error is (refusal.error if next_do is Do.FAIL else None)
     assert now.record == (None if store is Store.DELETE or next_do is Do.PREPARE else record)
-    assert now.description is None
 
 
 def test_lines_about_refusals() -> None:
@@ -232,6 +232,7 @@ def test_pending_resume_of_a_running_execution_was_accepted() -> None:
 
     assert (now.do, now.store) == (Do.WATCH, Store.WRITE)
     assert now.record == resumed(resumed_at=NOW, try_number=3)
+    assert [line.text.partition(" to ")[0] for line in now.lines] == [f"Execution {ARN}: reattached"]
     assert now.attempt_started_at == NOW
 
 
@@ -240,7 +241,7 @@ def test_execution_that_is_replaced_keeps_its_record_until_then(record: StoredEx
     """If the new request cannot be made, the next try decides as this one has."""
     now = after(at(Do.DESCRIBE, record), described("Failed"))
 
-    assert (now.do, now.store, now.record, now.description) == (Do.PREPARE, Store.KEEP, None, None)
+    assert (now.do, now.store, now.record) == (Do.PREPARE, Store.KEEP, None)
 
 
 @pytest.mark.parametrize(
@@ -382,7 +383,6 @@ def test_execution_may_run_although_aws_has_refused_its_resume(status: str, do: 
 
     assert now.do is do
     assert (now.record is None) == (do is Do.PREPARE)
-    assert now.description == (None if do is Do.PREPARE else describe(status))
 
 
 def test_record_is_missed_where_there_must_be_one() -> None:

@@ -1,4 +1,4 @@
-"""The decision core of a new try: a table of all combinations of record, epoch, status and arguments."""
+"""The decision core of a new try: a table of all combinations of epoch, status and arguments."""
 
 from __future__ import annotations
 
@@ -18,49 +18,44 @@ from polysync_airflow.execution.models import StoredExecution
 from polysync_airflow.states import STATE_OF_STATUS
 from tests.execution.lifecycle.builders import ARN, REQUEST, choose
 
-# "*" matches any value. Status "-" was not described yet; "Pausing" is not known to this version. "resume" is "open"
+# "*" matches any value. "Pausing" is not known to this version. "resume" is "open"
 # if the last resume was stored and AWS has not responded.
 TABLE = """
-record  epoch  status                 resume  retry_mode  on_clear  failures  may_stop  action
+epoch  status                 resume  retry_mode  on_clear  failures  may_stop  action
 
-none    *      *                      *       *           *         *         *         START
-no-arn  *      *                      *       *           *         *         *         RESEND_START
-arn     *      -                      *       *           *         *         *         DESCRIBE
+same   Executing              *       *           *         *         *         REATTACH
+same   Pausing                *       *           *         *         *         REATTACH
+same   Succeeded              *       *           *         *         *         REATTACH
+same   Stopping               *       *           *         *         *         WAIT_FOR_END
+same   Stopped                *       *           *         *         *         START
+same   Failed                 none    new         *         *         *         START
+same   Failed                 none    resume      *         *         *         RESUME
+same   Failed                 open    *           *         *         *         RESUME
+same   CompletedWithFailures  *       *           *         succeed   *         REATTACH
+same   CompletedWithFailures  none    new         *         fail      *         START
+same   CompletedWithFailures  none    resume      *         fail      *         RESUME
+same   CompletedWithFailures  open    *           *         fail      *         RESUME
 
-arn     same   Executing              *       *           *         *         *         REATTACH
-arn     same   Pausing                *       *           *         *         *         REATTACH
-arn     same   Succeeded              *       *           *         *         *         REATTACH
-arn     same   Stopping               *       *           *         *         *         WAIT_FOR_END
-arn     same   Stopped                *       *           *         *         *         START
-arn     same   Failed                 none    new         *         *         *         START
-arn     same   Failed                 none    resume      *         *         *         RESUME
-arn     same   Failed                 open    *           *         *         *         RESUME
-arn     same   CompletedWithFailures  *       *           *         succeed   *         REATTACH
-arn     same   CompletedWithFailures  none    new         *         fail      *         START
-arn     same   CompletedWithFailures  none    resume      *         fail      *         RESUME
-arn     same   CompletedWithFailures  open    *           *         fail      *         RESUME
-
-arn     new    Executing              *       *           *         *         yes       STOP
-arn     new    Executing              *       *           *         *         no        WAIT_FOR_END
-arn     new    Pausing                *       *           *         *         yes       STOP
-arn     new    Pausing                *       *           *         *         no        WAIT_FOR_END
-arn     new    Stopping               *       *           *         *         *         WAIT_FOR_END
-arn     new    Succeeded              *       *           *         *         *         START
-arn     new    Stopped                *       *           *         *         *         START
-arn     new    Failed                 none    *           new       *         *         START
-arn     new    Failed                 open    *           new       *         *         SETTLE_RESUME
-arn     new    Failed                 *       *           resume    *         *         RESUME
-arn     new    CompletedWithFailures  none    *           new       *         *         START
-arn     new    CompletedWithFailures  open    *           new       *         *         SETTLE_RESUME
-arn     new    CompletedWithFailures  none    *           resume    succeed   *         START
-arn     new    CompletedWithFailures  open    *           resume    succeed   *         SETTLE_RESUME
-arn     new    CompletedWithFailures  *       *           resume    fail      *         RESUME
+new    Executing              *       *           *         *         yes       STOP
+new    Executing              *       *           *         *         no        WAIT_FOR_END
+new    Pausing                *       *           *         *         yes       STOP
+new    Pausing                *       *           *         *         no        WAIT_FOR_END
+new    Stopping               *       *           *         *         *         WAIT_FOR_END
+new    Succeeded              *       *           *         *         *         START
+new    Stopped                *       *           *         *         *         START
+new    Failed                 none    *           new       *         *         START
+new    Failed                 open    *           new       *         *         SETTLE_RESUME
+new    Failed                 *       *           resume    *         *         RESUME
+new    CompletedWithFailures  none    *           new       *         *         START
+new    CompletedWithFailures  open    *           new       *         *         SETTLE_RESUME
+new    CompletedWithFailures  none    *           resume    succeed   *         START
+new    CompletedWithFailures  open    *           resume    succeed   *         SETTLE_RESUME
+new    CompletedWithFailures  *       *           resume    fail      *         RESUME
 """
 COLUMNS, *ROWS = [tuple(line.split()) for line in TABLE.splitlines() if line]
 
-RECORDS = ("none", "no-arn", "arn")
 EPOCHS = ("same", "new")
-STATUSES = ("-", "Pausing", *STATE_OF_STATUS)
+STATUSES = ("Pausing", *STATE_OF_STATUS)
 RESUMES = ("none", "open")
 RETRY_MODES: tuple[RetryMode, ...] = ("new", "resume")
 ON_CLEAR: tuple[OnClear, ...] = ("new", "resume")
@@ -78,19 +73,17 @@ def row_of(*case: str) -> tuple[str, ...]:
 
 @pytest.mark.parametrize("status", STATUSES)
 @pytest.mark.parametrize("epoch", EPOCHS)
-@pytest.mark.parametrize("record", RECORDS)
-def test_action_is_the_one_in_the_table(record: str, epoch: str, status: str) -> None:
+def test_action_is_the_one_in_the_table(epoch: str, status: str) -> None:
     """Exactly one row of the table matches each combination, and ``next_action`` returns its action."""
-    execution_arn = ARN if record == "arn" else None
-    stored = StoredExecution(epoch=2, region_name="us-east-1", request=REQUEST, execution_arn=execution_arn)
+    stored = StoredExecution(epoch=2, region_name="us-east-1", request=REQUEST, execution_arn=ARN)
     token = "polysync-".ljust(40, "1")
     resumed = stored.model_copy(update={"resumes": 1, "resume_token": token})
     options = product(RESUMES, RETRY_MODES, ON_CLEAR, FAILURES, MAY_STOP)
     for resume, retry_mode, on_clear, failures, may_stop in options:
         action = next_action(
-            None if record == "none" else resumed if resume == "open" else stored,
+            resumed if resume == "open" else stored,
             2 if epoch == "same" else 3,
-            None if status == "-" else status,
+            status,
             choose(
                 retry_mode=retry_mode,
                 on_clear=on_clear,
@@ -99,13 +92,13 @@ def test_action_is_the_one_in_the_table(record: str, epoch: str, status: str) ->
             ),
         )
 
-        case = (record, epoch, status, resume, retry_mode, on_clear, failures, may_stop)
+        case = (epoch, status, resume, retry_mode, on_clear, failures, may_stop)
         assert action.name == row_of(*case)[-1], case
 
 
 def test_every_row_matches_a_case() -> None:
     """The table has no row without a case, for example of a status that no longer exists."""
-    cases = product(RECORDS, EPOCHS, STATUSES, RESUMES, RETRY_MODES, ON_CLEAR, FAILURES, MAY_STOP)
+    cases = product(EPOCHS, STATUSES, RESUMES, RETRY_MODES, ON_CLEAR, FAILURES, MAY_STOP)
 
     assert {row_of(*case) for case in cases} == set(ROWS)
     assert {row[-1] for row in ROWS} == {action.name for action in Action}

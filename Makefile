@@ -7,7 +7,7 @@
 #   make test                 the default test suite (make test ARGS="-k stop -x" passes options to pytest)
 #   make test-system          the tests that start an Airflow deployment. Installs Chromium if it is missing.
 #   make test-sdk             the tests that use the emulator with the SageMaker Python SDK
-#   make test-aiobotocore     the default test suite with the older botocore that aiobotocore requires
+#   make test-aiobotocore     the tests of what botocore can change, with the older one that aiobotocore requires
 #   make mutants              change the pure cores, and show the changes that no test of theirs notices
 #   make lint                 check formatting, lint rules and types
 #   make docs                 build the documentation into site/; a warning is an error. Open site/index.html
@@ -53,6 +53,8 @@ SAGEMAKER_SDK := sagemaker<3
 
 # One of the tests builds the wheel, without access to a package index.
 PROJECT := -e '.[emulator,entra]' --group test --group chaos
+# What depends on botocore: calls, sign-in, hooks, and one table of outcomes.
+BOTOCORE_TESTS := tests/aws tests/auth tests/test_hooks.py tests/operators/test_start_outcomes.py
 # One process of tests for each core.
 IN_PARALLEL := --numprocesses logical --dist worksteal
 INSTALLED_BY := constraints.txt pyproject.toml polysync_airflow/__init__.py Makefile
@@ -82,7 +84,7 @@ test-sdk: $(VENV)/.ready $(SDK_VENV)/.ready
 	POLYSYNC_SDK_PYTHON="$(CURDIR)/$(SDK_VENV)/bin/python" $(VENV)/bin/python -m pytest -m sdk tests/emulator $(ARGS)
 
 test-aiobotocore: $(AIOBOTOCORE_VENV)/.ready
-	$(AIOBOTOCORE_VENV)/bin/python -m pytest $(IN_PARALLEL) $(ARGS)
+	$(AIOBOTOCORE_VENV)/bin/python -m pytest $(IN_PARALLEL) $(BOTOCORE_TESTS) $(ARGS)
 
 lint: $(VENV)/.ready
 	$(VENV)/bin/ruff format --check
@@ -119,43 +121,41 @@ bench: $(AIOBOTOCORE_VENV)/.ready
 bench-sign-in: $(AIOBOTOCORE_VENV)/.ready
 	@$(AIOBOTOCORE_VENV)/bin/python -m tests.benchmarks sign-in $(ARGS)
 
-# Python's venv installs a pip that is too old for dependency groups, so pip is upgraded first.
+# uv installs several times as fast as pip.
+INSTALL = $(@D)/bin/python -m uv pip install --quiet --python $(@D)/bin/python
 define make_venv
 	@$(INTERPRETER) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed, but $(PYTHON) is $(VERSION). Name another one: make PYTHON=python3.11")'
 	@echo "Creating $(@D), which takes about a minute ..."
 	@test -x $(@D)/bin/python || $(INTERPRETER) -m venv $(@D)
+	@$(@D)/bin/python -m pip install --quiet --constraint constraints.txt uv
 endef
 
 $(VENV)/.ready: $(INSTALLED_BY)
 	$(make_venv)
-	@$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt pip
-	@$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt $(PROJECT) --group lint
+	@$(INSTALL) --compile-bytecode --constraint constraints.txt $(PROJECT) --group lint
 	@touch $@
 
 $(VENV)/.mutants: $(VENV)/.ready
-	@$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --group mutants
+	@$(INSTALL) --constraint constraints.txt --group mutants
 	@touch $@
 
 $(AIOBOTOCORE_VENV)/.ready: $(INSTALLED_BY)
 	$(make_venv)
 	@grep -v -E '^(aiobotocore|boto3|botocore|s3transfer)==' constraints.txt > $(@D)/constraints.txt
-	@$(@D)/bin/python -m pip install --quiet --constraint $(@D)/constraints.txt pip
-	@$(@D)/bin/python -m pip install --quiet --constraint $(@D)/constraints.txt $(PROJECT) --group bench \
+	@$(INSTALL) --constraint $(@D)/constraints.txt $(PROJECT) --group bench \
 	    'apache-airflow-providers-amazon[aiobotocore]' aiobotocore==$(AIOBOTOCORE)
 	@touch $@
 
 # The SDK's dependencies conflict with Airflow's.
 $(SDK_VENV)/.ready: Makefile
 	$(make_venv)
-	@$(@D)/bin/python -m pip install --quiet --upgrade pip
-	@$(@D)/bin/python -m pip install --quiet '$(SAGEMAKER_SDK)'
+	@$(INSTALL) '$(SAGEMAKER_SDK)'
 	@touch $@
 
 # Without Airflow and without the package: the reference is made from the sources.
 $(DOCS_VENV)/.ready: constraints.txt pyproject.toml Makefile
 	$(make_venv)
-	@$(DOCS_VENV)/bin/python -m pip install --quiet --constraint constraints.txt pip
-	@$(DOCS_VENV)/bin/python -m pip install --quiet --constraint constraints.txt --group docs
+	@$(INSTALL) --constraint constraints.txt --group docs
 	@touch $@
 
 constraints:
@@ -163,7 +163,7 @@ constraints:
 	$(INTERPRETER) -m venv .venv-constraints
 	.venv-constraints/bin/python -m pip install --quiet --upgrade pip
 	.venv-constraints/bin/python -m pip install --quiet $(PROJECT) --group lint --group bench --group docs \
-	    --group mutants
+	    --group mutants --group install
 	.venv-constraints/bin/python -m pip list --format freeze --exclude polysync-airflow --exclude setuptools \
 	    > constraints.txt
 	rm -rf .venv-constraints

@@ -46,10 +46,10 @@ class Environment:
         wheel = self._build_wheel()
         shutil.rmtree(self.folder, ignore_errors=True)
         self._call(find_python(), "-m", "venv", str(self.folder))
-        pip = (str(self.python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+        install = (sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", str(self.python))
         packages = (f"apache-airflow=={self.version}", f"{wheel}[emulator,entra]")
         # In one command: the pins and what the provider requires must agree.
-        self._call(*pip, "--constraint", str(self.constraints), *packages, *TEST_PACKAGES)
+        self._call(*install, "--constraint", str(self.constraints), *packages, *TEST_PACKAGES)
 
     def run(self, *arguments: str) -> None:
         """

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -28,7 +30,7 @@ class PackageInstaller:
             raise ProcessError(f"{program} is not installed. Install it, or run as root with apt-get.")
         self._apt = apt
         self._env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        run((apt, "update", "--quiet"), timeout=INSTALL_TIMEOUT, env=self._env)
+        self._run("update", "--quiet")
 
     def install(self, package: str) -> None:
         """
@@ -37,7 +39,13 @@ class PackageInstaller:
         :raises ProcessError: if the installation fails.
         """
         options = ("--yes", "--quiet", "--no-install-recommends")
-        run((self._apt, "install", *options, package), timeout=INSTALL_TIMEOUT, env=self._env)
+        self._run("install", *options, package)
+
+    def _run(self, *arguments: str) -> None:
+        # Two stages of CI may install at the same time, and apt-get fails if another one holds its locks.
+        with Path(tempfile.gettempdir(), "polysync-apt-get.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            run((self._apt, *arguments), timeout=INSTALL_TIMEOUT, env=self._env)
 
 
 def run(

@@ -84,8 +84,6 @@ class TriggerEventError(PolysyncError):
     Raised when Airflow resumes a deferred task with an event that is not one of this provider's trigger.
 
     Not permanent, because the next try defers with a new trigger.
-
-    :param message: what is wrong with the event.
     """
 
     def __init__(self, message: str) -> None:
@@ -100,7 +98,6 @@ class SageMakerApiError(PolysyncError):
     """
     Raised when a call to AWS fails.
 
-    :param message: AWS's message, and what to do.
     :param error_code: AWS's error code (``AccessDeniedException``), or the class name of botocore's exception
         if there was no response (``EndpointConnectionError``).
     :param operation: the API operation, as AWS names it (``StartPipelineExecution``).
@@ -120,11 +117,7 @@ class SageMakerApiError(PolysyncError):
         self.operation = operation
 
     def with_message(self, message: str) -> SageMakerApiError:
-        """
-        Return the same error with another message.
-
-        :param message: the message.
-        """
+        """Return the same error with another message."""
         return SageMakerApiError(
             message,
             error_code=self.error_code,
@@ -138,7 +131,6 @@ class PipelineExecutionError(PolysyncError):
     """
     Raised when the execution ended, or timed out, in a way that fails the task.
 
-    :param message: the outcome and the reasons.
     :param status: AWS's last known status of the execution; None if no poll succeeded.
     :param permanent: False if a retry may succeed, because it can start another execution; True if the task
         is about this execution only.

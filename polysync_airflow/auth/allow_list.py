@@ -152,11 +152,7 @@ def split_endpoint(url: str) -> SplitResult:
 
 
 def is_loopback(host: str) -> bool:
-    """
-    Return whether a host is this machine.
-
-    :param host: its name or IP address.
-    """
+    """Return whether a host is this machine."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -28,7 +28,6 @@ def parse_credentials(fields: Mapping[str, Any], *, connection_id: str) -> BaseC
 
     :param fields: the fields of the connection by name. None and empty strings count as missing, because the
         connection form sends empty strings for empty fields.
-    :param connection_id: id of the connection, for the error message.
     :raises CredentialsError: if a field is missing, unknown or malformed. The message names every such field
         and never contains a secret.
     """

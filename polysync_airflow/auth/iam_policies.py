@@ -85,7 +85,6 @@ def missing_statement(operations: Iterable[str], resource: str) -> dict[str, Any
     """
     Return the policy statement that would allow denied operations.
 
-    :param operations: names of the denied SageMaker operations.
     :param resource: ARN, or ARN pattern, of the resource on which they were denied.
     """
     return {

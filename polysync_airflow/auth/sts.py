@@ -101,7 +101,6 @@ def assume_role_with_web_identity(
 
     https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html
 
-    :param token_loader: returns a valid token.
     :param settings: arguments of botocore's ``create_client`` for STS: region, endpoint, ``verify``.
     """
     config = _STS_CONFIG.merge(Config(signature_version=UNSIGNED))

@@ -44,7 +44,6 @@ def map_error(
     Map an error of botocore to ``SageMakerApiError``.
 
     :param operation: the operation that was called, as AWS names it.
-    :param request: the members of its request.
     :param partition: AWS partition, such as ``aws``.
     """
     if isinstance(error, ClientError):

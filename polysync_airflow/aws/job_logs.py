@@ -31,8 +31,6 @@ def read_tail(
 
     :param call: calls an operation of CloudWatch Logs, by its name and with the members of its request.
     :param stream_prefix: the beginning of the stream's name; empty for all streams of the group.
-    :param since: leave out what was written before.
-    :param until: leave out what was written after.
     :return: the lines, the oldest first: clean, and at most 500 characters each.
     """
     # AWS sorts by time or filters by prefix, not both.

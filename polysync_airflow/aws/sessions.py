@@ -58,7 +58,6 @@ def client_creator(config: Config, **settings: Any) -> Callable[..., Any]:
     """
     Return the function with which botocore's credential fetchers make their STS client.
 
-    :param config: settings; the fetcher's own settings take precedence.
     :param settings: arguments of botocore's ``create_client``.
     """
 

@@ -19,7 +19,6 @@ class StopResult:
     What became of a stop.
 
     :param failed: whether the execution may still be running although it should be stopped.
-    :param text: a sentence about the result, for the log or an error.
     """
 
     failed: bool
@@ -53,12 +52,7 @@ def request_stop(hook: Any, execution_arn: str, *, attempt: int | None = None) -
 def stop_execution(
     hook: Any, execution_arn: str, *, attempt: int, warn: Callable[[str], object]
 ) -> StopResult:
-    """
-    Stop an execution that its task no longer needs. Raises no ``PolysyncError``.
-
-    :param attempt: the attempt of the execution.
-    :param warn: called with a message when the request is retried.
-    """
+    """Stop an execution that its task no longer needs. Raises no ``PolysyncError``."""
     try:
         status = call_with_retry(
             lambda: request_stop(hook, execution_arn, attempt=attempt),

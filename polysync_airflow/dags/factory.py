@@ -17,7 +17,7 @@ from polysync_airflow.dags.job_values import check_names, is_plain, is_template,
 from polysync_airflow.exceptions import CatalogueError
 from polysync_airflow.execution.texts import clean_text, nearest_name
 from polysync_airflow.jobs.catalogue.file import read_catalogue
-from polysync_airflow.jobs.catalogue.models import BrokenJob, Catalogue, CatalogueJob
+from polysync_airflow.jobs.catalogue.models import BrokenJob, CatalogueJob
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 
 Selection = Collection[str] | Callable[[CatalogueJob], bool]
@@ -69,13 +69,9 @@ def polysync_dags(
     :raises CatalogueError: the file is not a catalogue.
     """
     caller = sys._getframe(1).f_globals
-    path, found = _read(catalogue, caller)
-    selected, broken = _selected(found, jobs)
     by_job = isinstance(schedule, Mapping)
-    names = {job.name for job in found.jobs} | {job.name for job in found.broken}
-    broken += _unknown_jobs(
-        names, schedule=schedule if by_job else None, parameters=parameters, job_args=job_args
-    )
+    named = {"schedule": schedule if by_job else None, "parameters": parameters, "job_args": job_args}
+    path, selected, broken = _read(catalogue, caller, jobs, named)
     dags: dict[str, DAG] = {}
     for job in selected:
         arguments = {**(operator_args or {}), **(job_args or {}).get(job.name, {})}
@@ -124,10 +120,8 @@ def polysync_task_group(
     :raises CatalogueError: the file is not a catalogue, or a job of it cannot be started. The DAG is one
         unit, so it is shown as an import error.
     """
-    path, found = _read(catalogue, sys._getframe(1).f_globals)
-    selected, broken = _selected(found, jobs)
-    names = {job.name for job in found.jobs} | {job.name for job in found.broken}
-    broken += _unknown_jobs(names, parameters=parameters, job_args=job_args)
+    named = {"parameters": parameters, "job_args": job_args}
+    path, selected, broken = _read(catalogue, sys._getframe(1).f_globals, jobs, named)
     group = TaskGroup(group_id, **group_args)
     for job in selected:
         try:
@@ -189,34 +183,38 @@ def _values(job: CatalogueJob, given: Mapping[str, Any]) -> dict[str, Any]:
     return {**defaults, **templates, **later}
 
 
-def _read(catalogue: str | os.PathLike[str], caller: Mapping[str, Any]) -> tuple[Path, Catalogue]:
-    # The working folder of a DAG processor or a worker can be any.
-    folder = Path(caller.get("__file__", "")).parent
-    path = folder / catalogue
-    return path, read_catalogue(path)
+def _read(
+    catalogue: str | os.PathLike[str],
+    caller: Mapping[str, Any],
+    jobs: Selection | None,
+    named: Mapping[str, Mapping[str, Any] | None],
+) -> tuple[Path, list[CatalogueJob], list[BrokenJob]]:
+    """
+    Return the path of a catalogue, the jobs that are wanted, and the problems of others.
 
-
-def _selected(catalogue: Catalogue, jobs: Selection | None) -> tuple[list[CatalogueJob], list[BrokenJob]]:
-    if jobs is None:
-        return catalogue.jobs, list(catalogue.broken)
-    if callable(jobs):
-        return [job for job in catalogue.jobs if jobs(job)], list(catalogue.broken)
+    :param caller: the global names of the DAG file.
+    :param named: the arguments by job. They may name jobs that an import has removed.
+    """
     if isinstance(jobs, str):
         raise CatalogueError(f"jobs = {jobs!r} is a text: give a list of names, or a function.")
-    broken = [job for job in catalogue.broken if job.name in jobs]
-    known = {job.name for job in catalogue.jobs} | {job.name for job in catalogue.broken}
-    broken += [_not_in_catalogue("jobs", name, known) for name in jobs if name not in known]
-    return [job for job in catalogue.jobs if job.name in jobs], broken
-
-
-def _unknown_jobs(names: Collection[str], **arguments: Mapping[str, Any] | None) -> list[BrokenJob]:
-    """Return the jobs that arguments name and the catalogue has not: an import may have removed them."""
-    return [
-        _not_in_catalogue(argument, name, names)
-        for argument, by_job in arguments.items()
+    # The working folder of a DAG processor or a worker can be any.
+    path = Path(caller.get("__file__", "")).parent / catalogue
+    found = read_catalogue(path)
+    known = {job.name for job in found.jobs} | {job.name for job in found.broken}
+    if jobs is None or callable(jobs):
+        selected = [job for job in found.jobs if jobs is None or jobs(job)]
+        broken = list(found.broken)
+    else:
+        selected = [job for job in found.jobs if job.name in jobs]
+        broken = [job for job in found.broken if job.name in jobs]
+        named = {"jobs": dict.fromkeys(jobs), **named}
+    broken += [
+        _not_in_catalogue(argument, name, known)
+        for argument, by_job in named.items()
         for name in by_job or ()
-        if name not in names
+        if name not in known
     ]
+    return path, selected, broken
 
 
 def _not_in_catalogue(argument: str, name: str, names: Collection[str]) -> BrokenJob:

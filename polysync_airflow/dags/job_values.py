@@ -43,11 +43,7 @@ class JobValues:
         self._templates = dict(templates)
 
     def __call__(self, context: Mapping[str, Any], jinja_env: Any) -> dict[str, Value]:
-        """
-        Return the values of a run by parameter name.
-
-        :param jinja_env: Airflow's Jinja environment.
-        """
+        """Return the values of a run by parameter name."""
         values: dict[str, Value] = {}
         for name in self._names:
             value = context["params"].get(name)
@@ -70,7 +66,6 @@ class JobForm(NamedTuple):
     What a job's DAG needs for its parameters.
 
     :param params: Airflow's params by parameter name, for the form of "Trigger".
-    :param values: the value of ``pipeline_parameters``.
     :param required: the parameters for which each run must give a value.
     """
 

@@ -72,12 +72,7 @@ def warn_of_no_key() -> None:
 
 
 def signed(values: Mapping[str, Any], task: TaskKey, key: bytes) -> dict[str, Any]:
-    """
-    Return a record with its signature.
-
-    :param values: the record, as JSON-able values.
-    :param key: the current key.
-    """
+    """Return a record with its signature."""
     return {**values, SIGNATURE: _digest(values, task, key)}
 
 

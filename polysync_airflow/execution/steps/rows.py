@@ -214,12 +214,9 @@ def fit_rows(rows: Sequence[StepRow]) -> tuple[list[dict[str, Any]], str | None]
         fitted = [shorten(row) for row in fitted]
     else:
         fitted = fitted[: _count_that_fits([_size(row) for row in fitted])]
-    if len(fitted) < len(rows):
-        return (
-            fitted,
-            f"The XCom steps has the first {len(fitted)} of {len(rows)} steps: the rest is too long.",
-        )
-    return fitted, None
+    if len(fitted) == len(rows):
+        return fitted, None
+    return fitted, f"The XCom steps has the first {len(fitted)} of {len(rows)} steps: the rest is too long."
 
 
 def fit_outputs(outputs: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
@@ -273,9 +270,7 @@ def _job_url(kind: StepKind | None, name: str | None, execution_arn: str) -> str
 
 
 def _without_links(row: dict[str, Any]) -> dict[str, Any]:
-    return (
-        row if row["state"] == PolysyncState.FAILED.value else {**row, "console_url": None, "log_url": None}
-    )
+    return row if _has_failed(row) else {**row, "console_url": None, "log_url": None}
 
 
 def _without_jobs(row: dict[str, Any]) -> dict[str, Any]:

@@ -84,11 +84,7 @@ def compare(catalogue: Catalogue, jobs: Sequence[Job], scope: Scope) -> list[Dri
 
 
 def has_drift(found: Sequence[Drift], *, strict: bool = False) -> bool:
-    """
-    Return whether differences count as drift.
-
-    :param strict: count notes too.
-    """
+    """Return whether differences count as drift."""
     return any(strict or not drift.is_note for drift in found)
 
 
@@ -109,7 +105,6 @@ def drift_as_json(found: Sequence[Drift], *, compared: int, strict: bool) -> dic
     Return differences as plain data. Later releases may add keys.
 
     :param compared: how many pipelines were compared.
-    :param strict: whether notes count as drift.
     """
     return {
         "version": JSON_VERSION,

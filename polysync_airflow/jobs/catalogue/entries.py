@@ -24,11 +24,7 @@ class Update(NamedTuple):
     """
     A catalogue after an import, and what the import has changed. The names are sorted.
 
-    :param jobs: the jobs of the new file.
-    :param added: the jobs that the file did not have.
-    :param changed: the jobs whose entry has changed.
     :param removed: the jobs of the file whose pipelines do not exist any more.
-    :param unchanged: the imported jobs whose entry has not changed.
     :param replaced: the broken entries that the import has replaced.
     """
 

@@ -35,7 +35,6 @@ class CatalogueJob(FrozenModel):
     """
     A job of a catalogue file.
 
-    :param name: the pipeline's name.
     :param description: the pipeline's description, or what people have written in its place.
     :param definition_digest: ``sha256:<hex>`` of the definition; None if it cannot be read.
     :param parameters: the declared parameters, in the definition's order.
@@ -58,7 +57,6 @@ class BrokenJob(NamedTuple):
     An entry of a catalogue file that is no job.
 
     :param name: its name; ``jobs[<index>]`` if it has none.
-    :param problem: what is wrong with it.
     """
 
     name: str

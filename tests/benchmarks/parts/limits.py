@@ -51,6 +51,8 @@ def _unfairness(metrics: Metrics) -> float:
 
 
 _NO_FAILURES: Final = Limit("failed tasks", 0, _failed)
+# Airflow warns of a stall of 200 ms.
+_STALL: Final = Limit(triggers.STALL, 200, _metric(triggers.STALL))
 TRIGGER_LIMITS: Final[Mapping[Workload, tuple[Limit, ...]]] = {
     WAITING: (
         _NO_FAILURES,
@@ -58,7 +60,7 @@ TRIGGER_LIMITS: Final[Mapping[Workload, tuple[Limit, ...]]] = {
         Limit(triggers.MEMORY, 40, _metric(triggers.MEMORY)),
         Limit(triggers.PEAK_CONNECTIONS, 8, _metric(triggers.PEAK_CONNECTIONS)),
         Limit(triggers.CALLS_EACH, 1.5, _metric(triggers.CALLS_EACH)),
-        Limit(triggers.STALL, 100, _metric(triggers.STALL)),
+        _STALL,
         Limit(triggers.DETECTION, 6, _metric(triggers.DETECTION)),
     ),
     WAITING_ROLE: (
@@ -69,7 +71,7 @@ TRIGGER_LIMITS: Final[Mapping[Workload, tuple[Limit, ...]]] = {
     THROTTLED: (_NO_FAILURES,),
     CROWDED: (
         _NO_FAILURES,
-        Limit(triggers.STALL, 150, _metric(triggers.STALL)),
+        _STALL,
         Limit("longest time between polls: worst execution / median execution", 3, _unfairness),
     ),
 }

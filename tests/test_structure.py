@@ -68,7 +68,7 @@ FOLDER_LAYERS = {
         {"__init__"},
     ),
     "auth": (
-        {"allow_list", "iam_policies", "entra", "secret_masking"},
+        {"allow_list", "iam_policies", "entra"},
         {"connection_test", "web_identity_token"},
         {"refresh"},
         {"sts"},

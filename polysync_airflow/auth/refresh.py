@@ -7,13 +7,14 @@ the same connection content the same object. The requests that get new credentia
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
 from botocore.credentials import DeferredRefreshableCredentials
 
-from polysync_airflow.auth.secret_masking import mask_temporary_secrets
+from polysync_airflow.airflow_compat.supervisor import mask_secret
 from polysync_airflow.exceptions import CredentialsError
 from polysync_airflow.execution import clock
 
@@ -91,7 +92,11 @@ class RefreshingCredentials(DeferredRefreshableCredentials):
             self._backoff_ends_at = clock.monotonic() + self._backoff_seconds
             self._last_error = error
             raise
-        mask_temporary_secrets(metadata["secret_key"], metadata["token"])
+        if logging.getLogger("botocore").isEnabledFor(logging.DEBUG):
+            # That log has the session token of each signed request. Otherwise they are not registered: the
+            # masker keeps every secret for ever, and each refresh brings new ones.
+            for secret in filter(None, (metadata["secret_key"], metadata["token"])):
+                mask_secret(secret)
         self._backoff_seconds, self._last_error = 0.0, None
         self._advisory_refresh_timeout = min(ADVISORY_REFRESH_SECONDS, lifetime / 4)
         self._mandatory_refresh_timeout = min(MANDATORY_REFRESH_SECONDS, lifetime / 20)

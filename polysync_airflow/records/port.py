@@ -48,7 +48,7 @@ class RecordStore(ABC):
         :raises StoredRecordError: the record is damaged, or is not one of this task.
         """
         value = self._get()
-        return None if value is None else self._proven(value)
+        return None if value is None else from_stored(value, self._task, place=self.place)
 
     def write(self, record: StoredExecution) -> None:
         """
@@ -98,9 +98,6 @@ class RecordStore(ABC):
     @abstractmethod
     def _remove(self) -> None:
         """Delete the stored value."""
-
-    def _proven(self, value: Any) -> StoredExecution:
-        return from_stored(value, self._task, place=self.place)
 
     def _unknown(self, error: Exception) -> Owner:
         log.warning("Whether a later try has the execution cannot be read from Airflow: %s", error)

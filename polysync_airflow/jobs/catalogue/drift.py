@@ -38,6 +38,7 @@ KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 JSON_VERSION: Final = 1
 MAX_SHOWN: Final = 120
 MAX_LINE: Final = 1000
+_to_json: Final = json.JSONEncoder(ensure_ascii=False).encode
 
 
 class Drift(NamedTuple):
@@ -116,7 +117,7 @@ def drift_as_json(found: Sequence[Drift], *, compared: int, strict: bool) -> dic
 
 def shown(value: Value) -> str:
     """Return a value as a text for people; a long one is cut."""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = value if isinstance(value, str) else _to_json(value)
     return clean_line("nothing" if value is None else text, MAX_SHOWN)
 
 

@@ -230,9 +230,9 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
         this_try, choices = self.this_try, self.choices
         this_try.is_executed = True
         end = parse_event(event)
-        if this_try.begins_again(context, end):
+        leaving = this_try.finish(context, end)
+        if leaving.begins_again:
             return self.execute(context)
-        stop_result = this_try.report(context, end)
         report = self._report_steps(context, end)
         failed_steps = [FailedStep(name=row.name, reason=row.reason) for row in report.failed]
         push_ended(context, end, failed_steps, "\n".join(report.notes) or None)
@@ -240,7 +240,7 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
         message = outcome_message(
             end,
             failed_steps=report.failed if failed else (),
-            notes=(*report.notes, stop_result, NEXT_STEP[choices.on_clear] if failed else None),
+            notes=(*report.notes, leaving.text, NEXT_STEP[choices.on_clear] if failed else None),
         )
         raise_for(end, message, choices, self.log, killed=this_try.killed)
         attach_to_outlets(

@@ -16,10 +16,9 @@ from polysync_airflow.aws.retry import STOP_TIMEOUT_SECONDS
 from polysync_airflow.exceptions import StoredRecordError
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.lifecycle.ending import (
-    KEPT,
     Exit,
     Leaving,
-    begins_again,
+    after_wait,
     leave,
     needs_record,
 )
@@ -49,6 +48,7 @@ if TYPE_CHECKING:
 
 # Airflow's supervisor sends SIGKILL five seconds after SIGTERM, so the stop request must leave before that.
 OWNER_TIMEOUT_SECONDS: Final = 2.0
+KILL_THREAD: Final = "polysync-on-kill"
 
 
 class TaskTry:
@@ -149,36 +149,35 @@ class TaskTry:
             return self._store, self._now.record
         return own_record(context)
 
-    def begins_again(self, context: Context, end: ExecutionEvent) -> bool:
-        """Return whether the task begins again, because an earlier try of it stopped the execution."""
-        if not needs_record(end):
-            return False
-        try:
-            store, record = self.own_record(context)
-        except StoredRecordError as error:
-            # Only a proven record lets a new execution start. Without one, the cancellation is somebody's.
-            self._log.warning("%s", error)
-            return False
-        again = begins_again(end, record, store.try_number)
-        if again:
+    def finish(self, context: Context, end: ExecutionEvent) -> Leaving:
+        """
+        Decide about the execution after the end of the wait. From here on, a kill has nothing to stop.
+
+        :return: ``Exit.BEGIN_AGAIN``, or what became of the execution.
+        """
+        stop_on_kill = self._choices.stop_on_kill
+        record, problem = None, None
+        if needs_record(end, stop_on_kill=stop_on_kill):
+            try:
+                self._store, record = self.own_record(context)
+            except StoredRecordError as error:
+                problem = str(error)
+                self._log.warning("%s", problem)
+        leaving = after_wait(
+            end, record, context["ti"].try_number, stop_on_kill=stop_on_kill, problem=problem
+        )
+        if leaving.exit is Exit.BEGIN_AGAIN:
             self._log.warning(
-                "Execution %s: an earlier try of this task had requested its stop before try %s reattached "
+                "Execution %s: an earlier try of this task had requested its stop before this try reattached "
                 "to it. A new execution is started.",
                 end.execution_arn,
-                store.try_number,
             )
-        return again
-
-    def report(self, context: Context, end: ExecutionEvent) -> str | None:
-        """
-        Stop the execution if its wait has ended before it. From here on, a kill has nothing to stop.
-
-        :return: what became of the execution, as a sentence; None if it has ended.
-        """
-        self.is_handled = end.outcome == "ended"
-        text = None if self.is_handled else self._stop_after_wait(context, end)
+            return leaving
+        if self._store and record:
+            leaving = self._carry_out(leaving, self._store, record)
+        self.is_handled = leaving.handled
         self._now = None
-        return text
+        return leaving
 
     def kill(self) -> None:
         """Stop the execution that this process started or waits for, if it is to be stopped."""
@@ -189,7 +188,9 @@ class TaskTry:
         # another thread: if the main thread holds a lock that the stop needs, the stop fails, but the process
         # does not hang.
         answered = threading.Event()
-        thread = threading.Thread(target=self._leave, args=("the task was killed", answered), daemon=True)
+        thread = threading.Thread(
+            target=self._leave, args=("the task was killed", answered), name=KILL_THREAD, daemon=True
+        )
         thread.start()
         # The main thread may hold Airflow's channel itself. Then it must go on before there can be an answer;
         # the thread waits for that, and the main thread asks again when it fails.
@@ -219,23 +220,22 @@ class TaskTry:
         store, record = self._store, self.record
         if store is None or record is None:
             return True
-        leaving = self._carry_out(store, record, answered, retry_follows=retry_follows)
+        leaving = leave(
+            record, store.try_number, stop_on_kill=self._choices.stop_on_kill, retry_follows=retry_follows
+        )
+        leaving = self._carry_out(leaving, store, record, answered)
         arn = record.execution_arn or "with unknown ARN"
         self._log.warning("Execution %s: %s. %s", arn, reason, leaving.text)
         return leaving.handled
 
     def _carry_out(
         self,
+        leaving: Leaving,
         store: RecordStore,
         record: StoredExecution,
         answered: threading.Event | None = None,
-        *,
-        retry_follows: bool = False,
     ) -> Leaving:
         """Do what the core returns about an execution that this try does not wait for any longer."""
-        leaving = leave(
-            record, store.try_number, stop_on_kill=self._choices.stop_on_kill, retry_follows=retry_follows
-        )
         if leaving.exit is Exit.ASK_OWNER:
             leaving = leaving.owned_by(store.owner(record))
         elif leaving.exit is Exit.ANNOUNCE_STOP:
@@ -247,19 +247,3 @@ class TaskTry:
         if leaving.exit is Exit.WITHDRAW_STOP:
             store.withdraw_stop(record)
         return leaving
-
-    def _stop_after_wait(self, context: Context, end: ExecutionEvent) -> str:
-        if not self._choices.stop_on_kill:
-            self.is_handled = True
-            return KEPT
-        try:
-            store, record = self.own_record(context)
-        except StoredRecordError as error:
-            return f"The execution was not stopped: {error}"
-        if record is None or record.execution_arn != end.execution_arn:
-            return (
-                "The execution was not stopped, because the record of this task is missing or names another."
-            )
-        leaving = self._carry_out(store, record)
-        self.is_handled = leaving.handled
-        return leaving.text

@@ -34,6 +34,8 @@ class Exit(Enum):
 
     DONE = auto()
     """Nothing is left to do: ``text`` says what became of the execution; it is empty if there is none."""
+    BEGIN_AGAIN = auto()
+    """Begin the task again: an earlier try of it has stopped the execution."""
     ASK_OWNER = auto()
     """Ask Airflow who decides about the execution."""
     ANNOUNCE_STOP = auto()
@@ -46,6 +48,9 @@ class Exit(Enum):
 
 KEPT: Final = "The execution keeps running because stop_on_kill=False."
 LEFT_TO_RETRY: Final = "The next try continues with the execution."
+_OTHER_RECORD: Final = (
+    "The execution was not stopped, because the record of this task is missing or names another."
+)
 _LEFT: Final = {
     Owner.LATER_TRY: "A later try continues with the execution, so it is not stopped.",
     Owner.OTHER_TRIGGERER: "The trigger has moved to another triggerer, and the task is still deferred: "
@@ -72,6 +77,11 @@ class Leaving:
     owner: Owner | None = None
     text: str = ""
     handled: bool = True
+
+    @property
+    def begins_again(self) -> bool:
+        """Whether the task begins again."""
+        return self.exit is Exit.BEGIN_AGAIN
 
     def announced(self, record: StoredExecution) -> StoredExecution:
         """Return the record to store before the stop."""
@@ -113,17 +123,40 @@ def leave(
     return replace(now, exit=Exit.ANNOUNCE_STOP)
 
 
-def needs_record(end: ExecutionEvent) -> bool:
-    """Return whether ``begins_again`` depends on the record."""
-    return end.outcome == "ended" and state_of(end.status) is PolysyncState.CANCELLED
+def needs_record(end: ExecutionEvent, *, stop_on_kill: bool) -> bool:
+    """Return whether ``after_wait`` depends on the record."""
+    return _is_cancelled(end) if end.outcome == "ended" else stop_on_kill
 
 
-def begins_again(end: ExecutionEvent, record: StoredExecution | None, try_number: int) -> bool:
+def after_wait(
+    end: ExecutionEvent,
+    record: StoredExecution | None,
+    try_number: int,
+    *,
+    stop_on_kill: bool,
+    problem: str | None = None,
+) -> Leaving:
     """
-    Return whether the task begins again after the end of a wait: an earlier try has stopped the execution.
+    Return the first action after the end of a wait.
 
-    That try may have been cut off from Airflow between its decision and its request, while this try went on
-    with the execution.
+    :param record: the record, if ``needs_record``; None if there is none, or if it cannot be believed.
+    :param problem: why it cannot be believed.
     """
-    stopped_by = record.stop_requested_by if record else None
-    return needs_record(end) and stopped_by is not None and stopped_by < try_number
+    done = Leaving(Exit.DONE, try_number, stop_on_kill)
+    if end.outcome == "ended":
+        # The earlier try may have been cut off from Airflow between its decision and its request, while this
+        # one went on with the execution. Without a proven record, the cancellation is somebody's.
+        stopped_by = record.stop_requested_by if record else None
+        again = _is_cancelled(end) and (stopped_by or try_number) < try_number
+        return replace(done, exit=Exit.BEGIN_AGAIN) if again else done
+    if not stop_on_kill:
+        return done._done(KEPT)
+    if problem:
+        return done._done(f"The execution was not stopped: {problem}", handled=False)
+    if record is None or record.execution_arn != end.execution_arn:
+        return done._done(_OTHER_RECORD, handled=False)
+    return leave(record, try_number, stop_on_kill=stop_on_kill)
+
+
+def _is_cancelled(end: ExecutionEvent) -> bool:
+    return state_of(end.status) is PolysyncState.CANCELLED

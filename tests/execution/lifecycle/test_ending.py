@@ -6,9 +6,9 @@ from typing import Literal
 
 import pytest
 
-from polysync_airflow.execution.lifecycle.ending import Exit, begins_again, leave, needs_record
+from polysync_airflow.execution.lifecycle.ending import Exit, after_wait, leave, needs_record
 from polysync_airflow.execution.lifecycle.ownership import Owner
-from polysync_airflow.execution.models import ExecutionEvent
+from polysync_airflow.execution.models import ExecutionEvent, StoredExecution
 from tests.execution.lifecycle.builders import ARN, stored
 
 KEPT = "The execution keeps running because stop_on_kill=False."
@@ -108,22 +108,74 @@ def event(outcome: Literal["ended", "timed_out", "refused"], status: str | None)
 
 
 @pytest.mark.parametrize(
-    ("end", "stopped_by", "again"),
+    ("status", "stopped_by", "again"),
     [
-        (event("ended", "Stopped"), 1, True),
-        (event("ended", "Stopped"), 2, False),
-        (event("ended", "Stopped"), 3, False),
-        (event("ended", "Stopped"), None, False),
-        (event("ended", "Failed"), 1, False),
-        (event("ended", "Succeeded"), 1, False),
-        (event("timed_out", "Stopped"), 1, False),
-        (event("refused", None), 1, False),
+        ("Stopped", 1, True),
+        ("Stopped", 2, False),
+        ("Stopped", 3, False),
+        ("Stopped", None, False),
+        ("Failed", 1, False),
+        ("Succeeded", 1, False),
     ],
 )
+@pytest.mark.parametrize("stop_on_kill", [True, False])
 def test_task_begins_again_after_the_stop_of_an_earlier_try(
-    end: ExecutionEvent, stopped_by: int | None, again: bool
+    status: str, stopped_by: int | None, again: bool, stop_on_kill: bool
 ) -> None:
-    """That stop is no decision of a user. The record is only read where it can matter."""
-    assert begins_again(end, stored(stop_requested_by=stopped_by), 2) is again
-    assert begins_again(end, None, 2) is False
-    assert needs_record(end) is (end.outcome == "ended" and end.status == "Stopped")
+    """That stop is no decision of a user. Without a proven record, it is taken for one."""
+    end = event("ended", status)
+
+    leaving = after_wait(end, stored(stop_requested_by=stopped_by), 2, stop_on_kill=stop_on_kill)
+
+    assert (leaving.begins_again, leaving.text, leaving.handled) == (again, "", True)
+    assert leaving.exit is (Exit.BEGIN_AGAIN if again else Exit.DONE)
+    unproven = after_wait(end, None, 2, stop_on_kill=stop_on_kill, problem="it is damaged")
+    assert (unproven.exit, unproven.text, unproven.handled) == (Exit.DONE, "", True)
+
+
+OTHER = stored(execution_arn=ARN.replace("abcdefghijkl", "mnopqrstuvwx"))
+MISSING = "The execution was not stopped, because the record of this task is missing or names another."
+
+
+@pytest.mark.parametrize("end", [event("timed_out", "Executing"), event("refused", None)])
+@pytest.mark.parametrize(
+    ("record", "problem", "stop_on_kill", "action", "text", "handled"),
+    [
+        (stored(), None, True, Exit.ANNOUNCE_STOP, "", True),
+        (None, None, False, Exit.DONE, KEPT, True),
+        (None, "it is damaged", True, Exit.DONE, "The execution was not stopped: it is damaged", False),
+        (None, None, True, Exit.DONE, MISSING, False),
+        (OTHER, None, True, Exit.DONE, MISSING, False),
+    ],
+)
+def test_execution_whose_wait_ends_before_it(
+    end: ExecutionEvent,
+    record: StoredExecution | None,
+    problem: str | None,
+    stop_on_kill: bool,
+    action: Exit,
+    text: str,
+    handled: bool,
+) -> None:
+    """It is stopped, if the record proves that it is this task's; otherwise a sentence says why it is not."""
+    leaving = after_wait(end, record, 2, stop_on_kill=stop_on_kill, problem=problem)
+
+    assert (leaving.exit, leaving.text, leaving.handled) == (action, text, handled)
+    assert (leaving.try_number, leaving.stop_on_kill) == (2, stop_on_kill)
+
+
+@pytest.mark.parametrize(
+    ("end", "with_stop", "without_stop"),
+    [
+        (event("ended", "Stopped"), True, True),
+        (event("ended", "Failed"), False, False),
+        (event("timed_out", "Stopped"), True, False),
+        (event("refused", None), True, False),
+    ],
+)
+def test_record_is_read_only_where_it_matters(
+    end: ExecutionEvent, with_stop: bool, without_stop: bool
+) -> None:
+    """Each read is a request to Airflow, which may not respond."""
+    assert needs_record(end, stop_on_kill=True) is with_stop
+    assert needs_record(end, stop_on_kill=False) is without_stop

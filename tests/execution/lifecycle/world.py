@@ -16,7 +16,7 @@ from random import Random
 from typing import Any
 
 from polysync_airflow.exceptions import PolysyncError, SageMakerApiError
-from polysync_airflow.execution.lifecycle.ending import Exit, Leaving, begins_again, leave
+from polysync_airflow.execution.lifecycle.ending import Exit, Leaving, after_wait, leave
 from polysync_airflow.execution.lifecycle.instructions import (
     ENDS_THE_START,
     NOT_WHEN_KILLED,
@@ -234,7 +234,8 @@ class TryProcess:
             end = yield from self._wait(now)
             if now.do is Do.WAIT_FOR_END:
                 continue
-            if begins_again(end, self.now.known if self.now else None, self.number):
+            record = self.now.known if self.now else None
+            if after_wait(end, record, self.number, stop_on_kill=airflow.choices.stop_on_kill).begins_again:
                 continue
             failed = end.status != "Succeeded"
             self.now = None

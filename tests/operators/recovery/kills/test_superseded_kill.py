@@ -292,6 +292,10 @@ def test_kill_while_the_main_thread_holds_the_channel_to_airflow(
     monkeypatch.setattr(task.store, "set", set_with_channel)
 
     run = task.run_prepared_try()
+    # The handler's thread goes on when the channel is free. It must not reach into the next test.
+    for thread in threading.enumerate():
+        if thread.name == task_try.KILL_THREAD:
+            thread.join(10)
     emulator.control.advance(60)
 
     assert str(run.error) == "The task was killed."

@@ -21,7 +21,12 @@ from polysync_airflow.aws.stop import stop_execution
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.lifecycle.ending import Exit, leave
 from polysync_airflow.execution.lifecycle.ownership import DEFERRED, owner_of_deferred
-from polysync_airflow.execution.models import MAX_POLL_INTERVAL, MAX_TIMESTAMP, MIN_POLL_INTERVAL
+from polysync_airflow.execution.models import (
+    MAX_POLL_INTERVAL,
+    MAX_TIMESTAMP,
+    MIN_POLL_INTERVAL,
+    TriggerArguments,
+)
 from polysync_airflow.execution.parameters import MIN_PROGRESS_INTERVAL, check_trigger_arguments
 from polysync_airflow.execution.steps.progress import Progress
 from polysync_airflow.execution.waiter import Finish, Waiter
@@ -91,21 +96,8 @@ class PolysyncPipelineExecutionTrigger(BaseTrigger):
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what Airflow stores: the class path and the arguments."""
-        return (
-            f"{type(self).__module__}.{type(self).__qualname__}",
-            {
-                "execution_arn": self.execution_arn,
-                "pipeline_name": self.pipeline_name,
-                "polysync_conn_id": self.polysync_conn_id,
-                "region_name": self.region_name,
-                "poll_interval": self.poll_interval,
-                "since": self.since,
-                "deadline": self.deadline,
-                "attempt": self.attempt,
-                "stop_on_kill": self.stop_on_kill,
-                "progress_interval": self.progress_interval,
-            },
-        )
+        arguments = {name: getattr(self, name) for name in TriggerArguments.model_fields}
+        return f"{type(self).__module__}.{type(self).__qualname__}", arguments
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """

@@ -10,6 +10,9 @@ from tests.auth.sign_in import auth_methods
 from tests.auth.sign_in.conftest import SignInContext
 from tests.documentation.traces import assert_documented, traced
 
+# What all clients and their logs have in common; parts of it run once in a process.
+PASSED = ("hooks.py", "execution/", "aws/service_models.py", "aws/log_redaction.py", "auth/secret_masking.py")
+
 
 def test_path_of_a_connection(context: SignInContext, emulator: EmulatorServer) -> None:
     """From the connection to signed credentials: with a token from Entra ID, and with one in a file."""
@@ -17,7 +20,7 @@ def test_path_of_a_connection(context: SignInContext, emulator: EmulatorServer) 
     for auth_method in (auth_methods.client_secret, auth_methods.identity_file):
         emulator.control.reset()
         auth_method(context)
-        with traced(lambda _: True, "hooks.py", "execution/") as files:
+        with traced(lambda _: True, *PASSED) as files:
             credentials: Any = PolysyncSageMakerHook().get_session().get_credentials()
             credentials.get_frozen_credentials()
         found += [file for file in files if file not in found]

@@ -160,11 +160,9 @@ class ExecutionOperator(PolysyncOperator):
 
         :param region_name: AWS region; None for the task's own region.
         """
-        from polysync_airflow.hooks import PolysyncSageMakerHook
-
         if region_name in (None, self.hook.region_name):
             return self.hook
-        return PolysyncSageMakerHook(self.polysync_conn_id, region_name)
+        return type(self.hook)(self.polysync_conn_id, region_name)
 
     @property
     def _timeout_seconds(self) -> float:
@@ -211,16 +209,9 @@ class ExecutionOperator(PolysyncOperator):
         :param after_poll: called on the worker with the response of each poll.
         """
         if self.choices.deferrable:
-            self._defer_until_end(
-                waiter, method_name, stop_on_kill=stop_on_kill, progress_interval=progress_interval
-            )
-        return self._wait_on_worker(waiter, after_poll)
+            from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger
 
-    def _defer_until_end(self, waiter: Waiter, method_name: str, **arguments: Any) -> None:
-        from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger
-
-        self.defer(
-            trigger=PolysyncPipelineExecutionTrigger(
+            trigger = PolysyncPipelineExecutionTrigger(
                 execution_arn=waiter.execution_arn,
                 pipeline_name=waiter.pipeline_name,
                 polysync_conn_id=self.polysync_conn_id,
@@ -229,10 +220,11 @@ class ExecutionOperator(PolysyncOperator):
                 since=waiter.since,
                 deadline=waiter.deadline,
                 attempt=waiter.attempt,
-                **arguments,
-            ),
-            method_name=method_name,
-        )
+                stop_on_kill=stop_on_kill,
+                progress_interval=progress_interval,
+            )
+            self.defer(trigger=trigger, method_name=method_name)
+        return self._wait_on_worker(waiter, after_poll)
 
     def _wait_on_worker(self, waiter: Waiter, after_poll: AfterPoll | None) -> ExecutionEvent:
         hook = self.hook_for_region(region_from_arn(waiter.execution_arn))

@@ -38,9 +38,8 @@ def _state_in_database(ti: Any) -> str | None:
     from airflow.models.taskinstance import TaskInstance
     from airflow.utils.session import create_session
 
-    key = {name: getattr(ti, name) for name in ("dag_id", "run_id", "task_id", "map_index")}
     with create_session() as session:
-        row = session.query(TaskInstance.state).filter_by(**key).one_or_none()
+        row = session.query(TaskInstance.state).filter_by(**_key(ti)).one_or_none()
     return DELETED if row is None else row[0]
 
 
@@ -48,9 +47,7 @@ def read_xcom(ti: Any, key: str) -> Any:
     """Return the value of an XCom of a task instance; None if there is none. For a triggerer."""
     from airflow.providers.common.compat.sdk import XCom
 
-    return XCom.get_one(
-        key=key, dag_id=ti.dag_id, task_id=ti.task_id, run_id=ti.run_id, map_index=ti.map_index
-    )
+    return XCom.get_one(key=key, **_key(ti))
 
 
 def write_xcom(ti: Any, key: str, value: Any) -> None:
@@ -61,14 +58,11 @@ def write_xcom(ti: Any, key: str, value: Any) -> None:
     """
     from airflow.providers.common.compat.sdk import XCom
 
-    XCom.set(
-        key=key,
-        value=value,
-        dag_id=ti.dag_id,
-        task_id=ti.task_id,
-        run_id=ti.run_id,
-        map_index=ti.map_index,
-    )
+    XCom.set(key=key, value=value, **_key(ti))
+
+
+def _key(ti: Any) -> dict[str, Any]:
+    return {name: getattr(ti, name) for name in ("dag_id", "run_id", "task_id", "map_index")}
 
 
 class PreviousRun(NamedTuple):

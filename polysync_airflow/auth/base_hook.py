@@ -223,15 +223,8 @@ class PolysyncBaseHook(AwsBaseHook):
 
         :raises CredentialsError: if the sign-in fails, or STS does not respond.
         """
-        if self.credentials:
-            endpoint = self.credentials.sts_endpoint_url
-        else:
-            endpoint = self.conn_config.get_service_endpoint_url("sts")
         try:
-            sts = self.get_session(self.region_name).client(
-                "sts", endpoint_url=endpoint, config=self._get_config(), verify=self.verify
-            )
-            response: dict[str, Any] = sts.get_caller_identity()
+            response: dict[str, Any] = self._client_of("sts", self._get_config()).get_caller_identity()
         except BOTO_ERRORS as error:
             raise self._sign_in_failed(error) from (None if is_invalid_value(error) else error)
         if not all(isinstance(response.get(member), str) for member in ("Arn", "Account")):
@@ -245,19 +238,18 @@ class PolysyncBaseHook(AwsBaseHook):
 
         :raises CredentialsError: if the sign-in fails.
         """
-        if self.credentials:
-            endpoint = self.credentials.logs_endpoint_url
-        else:
-            endpoint = self.conn_config.get_service_endpoint_url("logs")
         try:
-            return self.get_session(self.region_name).client(
-                "logs",
-                endpoint_url=endpoint,
-                config=self._get_config().merge(LOGS_CONFIG),
-                verify=self.verify,
-            )
+            return self._client_of("logs", self._get_config().merge(LOGS_CONFIG))
         except BOTO_ERRORS as error:
             raise self._sign_in_failed(error) from (None if is_invalid_value(error) else error)
+
+    def _client_of(self, service: str, config: Config) -> Any:
+        if self.credentials:
+            endpoint = getattr(self.credentials, f"{service}_endpoint_url")
+        else:
+            endpoint = self.conn_config.get_service_endpoint_url(service)
+        session: Any = self.get_session(self.region_name)
+        return session.client(service, endpoint_url=endpoint, config=config, verify=self.verify)
 
     @property
     def auth_description(self) -> str:
@@ -301,16 +293,11 @@ class PolysyncBaseHook(AwsBaseHook):
         )
 
     def _sign_in_failed(self, error: BotoError) -> CredentialsError:
-        hint = UNKNOWN_HINT
+        failed = f"Could not sign in with the connection {self.polysync_conn_id!r}"
         if is_invalid_value(error):
-            return CredentialsError(
-                f"Could not sign in with the connection {self.polysync_conn_id!r}: "
-                f"{invalid_value_error('The sign-in')}"
-            )
+            return CredentialsError(f"{failed}: {invalid_value_error('The sign-in')}")
+        hint = UNKNOWN_HINT
         if isinstance(error, ClientError):
             hint = hint_for(error.response["Error"]["Code"], error.operation_name)
-        return CredentialsError(
-            f"Could not sign in with the connection {self.polysync_conn_id!r}: {clean_text(str(error))}",
-            permanent=hint.permanent,
-            transient=is_transient(error, hint),
-        )
+        message = f"{failed}: {clean_text(str(error))}"
+        return CredentialsError(message, permanent=hint.permanent, transient=is_transient(error, hint))

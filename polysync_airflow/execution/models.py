@@ -317,6 +317,16 @@ class ExecutionEvent(BaseModel):
             raise ValueError("status is required if the outcome is 'ended'")
         return self
 
+    @property
+    def seconds(self) -> float | None:
+        """How long the attempt of the execution took; None if AWS has not said when it began or ended."""
+        # AWS keeps the creation time of a resumed execution, and a user may resume it days after it failed.
+        started_at = self.attempt_started_at or self.started_at
+        if started_at is None or self.ended_at is None:
+            return None
+        # The time of a resume is that of this host's clock.
+        return max(0.0, (self.ended_at - started_at).total_seconds())
+
 
 class FailedStep(FrozenModel):
     """A failed step in the XCom ``run``."""

@@ -1,4 +1,4 @@
-"""Reports the end of a wait: the XCom ``run``, the message for the log or the error, and the error itself."""
+"""Reports the end of a wait: the message for the log or the error, and the error itself."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from polysync_airflow.exceptions import CredentialsError, PolysyncError, SageMakerApiError, TriggerEventError
 from polysync_airflow.execution.console import execution_url
-from polysync_airflow.execution.models import ExecutionEvent, ExecutionRecord, FailedStep
+from polysync_airflow.execution.models import ExecutionEvent
 from polysync_airflow.execution.texts import describe_validation_error
 from polysync_airflow.states import PolysyncState, state_of
 
@@ -46,35 +46,6 @@ def parse_event(event: Mapping[str, Any] | None) -> ExecutionEvent:
         ) from None
 
 
-def build_record(
-    end: ExecutionEvent,
-    *,
-    pipeline_name: str,
-    parameters: Mapping[str, str],
-    failed_steps: Sequence[FailedStep],
-    steps_note: str | None = None,
-) -> ExecutionRecord:
-    """
-    Make the XCom ``run`` of an execution.
-
-    :param steps_note: what the XComs ``steps`` and ``outputs`` lack, and why.
-    """
-    return ExecutionRecord(
-        execution_arn=end.execution_arn,
-        pipeline_name=pipeline_name,
-        state=state_of(end.status).value,
-        status=end.status,
-        message=end.message,
-        started_at=end.started_at,
-        ended_at=end.ended_at,
-        seconds=_seconds(end),
-        parameters=parameters,
-        resumes=end.attempt,
-        failed_steps=list(failed_steps),
-        steps_note=steps_note,
-    )
-
-
 def outcome_message(
     end: ExecutionEvent, *, failed_steps: Sequence[StepRow] = (), notes: Sequence[str | None] = ()
 ) -> str:
@@ -87,8 +58,7 @@ def outcome_message(
     :param failed_steps: the failed steps. AWS's own reason often says only that some steps failed.
     :param notes: lines that are appended; None and empty ones are left out.
     """
-    seconds = _seconds(end)
-    after = f" after {seconds:.0f} s" if seconds is not None else ""
+    after = f" after {end.seconds:.0f} s" if end.seconds is not None else ""
     last_status = f"last AWS status: {end.status or 'none received'}"
     outcome = {
         "ended": f"{_VERBS.get(state_of(end.status), 'ended')}{after} (AWS status {end.status})",
@@ -156,12 +126,3 @@ _VERBS = {
     PolysyncState.FAILED: "failed",
     PolysyncState.CANCELLED: "was stopped",
 }
-
-
-def _seconds(end: ExecutionEvent) -> float | None:
-    # AWS keeps the creation time of a resumed execution, and a user may resume it days after it has failed.
-    started_at = end.attempt_started_at or end.started_at
-    if started_at is None or end.ended_at is None:
-        return None
-    # The time of a resume is that of this host's clock.
-    return max(0.0, (end.ended_at - started_at).total_seconds())

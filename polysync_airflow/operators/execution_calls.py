@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -28,11 +27,7 @@ from polysync_airflow.execution.lifecycle.instructions import (
 from polysync_airflow.execution.lifecycle.recovery import unused_arguments
 from polysync_airflow.execution.models import StartRequest, StoredExecution, region_from_arn
 from polysync_airflow.execution.parameters import make_start_request
-from polysync_airflow.operators.parameter_check import (
-    check_parameters,
-    describe_pipeline_of,
-    explain_refusal,
-)
+from polysync_airflow.operators.parameter_check import check_parameters, explain_refusal
 
 if TYPE_CHECKING:
     from polysync_airflow.hooks import PolysyncSageMakerHook
@@ -82,7 +77,8 @@ class ExecutionCalls:
         hook = self.hook_for_region(None)
         request = self._make_request(hook)
         if self.validate_parameters:
-            check_parameters(self._retry(partial(describe_pipeline_of, hook, request)), request)
+            describe = partial(hook.describe_pipeline, request.pipeline_name, request.pipeline_version_id)
+            check_parameters(self._retry(describe).definition, request)
         # Never empty: without a region, the hook has raised an error.
         return Prepared(request, hook.region_name or "")
 
@@ -104,16 +100,16 @@ class ExecutionCalls:
     def _resend_start(self, record: StoredExecution) -> Accepted:
         hook = self.hook_for_region(record.region_name)
         arn = self._retry(partial(hook.start_pipeline_execution, record.request))
-        return Accepted(_now(), arn)
+        return Accepted(clock.now(), arn)
 
     def _describe(self, record: StoredExecution) -> Described:
         hook = self._hook_of(record)
-        return Described(_now(), self._retry(partial(hook.describe_pipeline_execution, record.arn)))
+        return Described(clock.now(), self._retry(partial(hook.describe_pipeline_execution, record.arn)))
 
     def _stop(self, record: StoredExecution) -> Accepted:
         hook = self._hook_of(record)
         self._retry(partial(request_stop, hook, record.arn, attempt=record.resumes))
-        return Accepted(_now())
+        return Accepted(clock.now())
 
     def _resume(self, record: StoredExecution) -> Accepted:
         hook = self._hook_of(record)
@@ -127,7 +123,7 @@ class ExecutionCalls:
                 max_parallel_steps=record.request.max_parallel_steps,
             )
         )
-        return Accepted(_now())
+        return Accepted(clock.now())
 
     def _log_unused_arguments(self, record: StoredExecution) -> None:
         try:
@@ -173,7 +169,3 @@ class ExecutionCalls:
     def _warn(self, message: str) -> None:
         self._was_repeated = True
         self.log.warning(message)
-
-
-def _now() -> datetime:
-    return datetime.fromtimestamp(clock.time(), UTC)

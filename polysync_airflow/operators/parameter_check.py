@@ -17,28 +17,17 @@ from polysync_airflow.execution.pipelines.parameter_problems import parameter_pr
 from polysync_airflow.execution.texts import clean_line
 
 if TYPE_CHECKING:
-    from polysync_airflow.execution.pipelines.models import PipelineDescription
     from polysync_airflow.hooks import PolysyncSageMakerHook
 
 
-def describe_pipeline_of(hook: PolysyncSageMakerHook, request: StartRequest) -> PipelineDescription:
-    """
-    Describe the version of the pipeline that a request starts.
-
-    :param hook: the hook for the region of the start.
-    :raises SageMakerApiError: the call failed.
-    """
-    return hook.describe_pipeline(request.pipeline_name, request.pipeline_version_id)
-
-
-def check_parameters(pipeline: PipelineDescription, request: StartRequest) -> None:
+def check_parameters(definition: str | None, request: StartRequest) -> None:
     """
     Compare the parameters of a start with the definition of the pipeline before the start.
 
     :raises ParametersError: the parameters do not fit, or the definition cannot be read.
     """
     try:
-        problems = parameter_problems(request.pipeline_parameters, declared_parameters(pipeline.definition))
+        problems = parameter_problems(request.pipeline_parameters, declared_parameters(definition))
     except ParametersError as error:
         raise ParametersError(
             f"Nothing was started, because validate_parameters=True and {error}. Correct the definition, or "
@@ -61,8 +50,8 @@ def explain_refusal(
     if error.operation != "StartPipelineExecution" or not has_code(error, VALIDATION):
         return error
     try:
-        definition = describe_pipeline_of(hook, request).definition
-        problems = parameter_problems(request.pipeline_parameters, declared_parameters(definition))
+        pipeline = hook.describe_pipeline(request.pipeline_name, request.pipeline_version_id)
+        problems = parameter_problems(request.pipeline_parameters, declared_parameters(pipeline.definition))
     except PolysyncError as reason:
         return error.with_message(
             f"{error}\nThe parameters could not be compared with the definition of the pipeline: "

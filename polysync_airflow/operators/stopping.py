@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING
 
 from polysync_airflow.aws.retry import STOP_TIMEOUT_SECONDS, call_with_retry
@@ -30,7 +29,13 @@ def stop_recorded_execution(
     :return: what is left to do, and the result as a sentence.
     """
     try:
-        arn = record.execution_arn or _arn_of_request(record, hook_for_region(record.region_name), warn)
+        # AWS returns the ARN if it knows the client token. If not, this starts an execution, which is then
+        # stopped.
+        arn = record.execution_arn or call_with_retry(
+            lambda: hook_for_region(record.region_name).start_pipeline_execution(record.request),
+            until=clock.time() + STOP_TIMEOUT_SECONDS,
+            warn=warn,
+        )
         # The connection may have been deleted meanwhile.
         hook = hook_for_region(region_from_arn(arn))
     except PolysyncError as error:
@@ -39,15 +44,3 @@ def stop_recorded_execution(
     result = stop_execution(hook, arn, attempt=record.resumes, warn=warn)
     text = result.text if record.execution_arn else f"Execution {arn}: {result.text}"
     return leaving.stop_requested(text, failed=result.failed)
-
-
-def _arn_of_request(
-    record: StoredExecution, hook: PolysyncSageMakerHook, warn: Callable[[str], object]
-) -> str:
-    # AWS returns the ARN if it knows the client token. If not, this starts an execution, which is then
-    # stopped.
-    return call_with_retry(
-        partial(hook.start_pipeline_execution, record.request),
-        until=clock.time() + STOP_TIMEOUT_SECONDS,
-        warn=warn,
-    )

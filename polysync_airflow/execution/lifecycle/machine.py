@@ -29,6 +29,7 @@ import logging
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 from polysync_airflow.exceptions import (
@@ -176,10 +177,6 @@ def _wait_for_end(now: Instruction, event: Described, do: Do = Do.WAIT_FOR_END) 
     return now.write(do, line, changes={"replaced_by_epoch": task_try.epoch})
 
 
-def _stop(now: Instruction, event: Described) -> Instruction:
-    return _wait_for_end(now, event, Do.STOP)
-
-
 def _stop_requested(now: Instruction, _: Accepted) -> Instruction:
     return now.next(Do.WAIT_FOR_END)
 
@@ -283,7 +280,7 @@ _AFTER_DESCRIPTION: Final[dict[Action, Callable[[Instruction, Described], Instru
     Action.REATTACH: _reattach,
     Action.RESUME: _resume,
     Action.SETTLE_RESUME: _settle_resume,
-    Action.STOP: _stop,
+    Action.STOP: partial(_wait_for_end, do=Do.STOP),
     Action.WAIT_FOR_END: _wait_for_end,
 }
 # None: whatever was to be done.

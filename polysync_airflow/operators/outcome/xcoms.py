@@ -11,10 +11,9 @@ from pydantic import ValidationError
 
 from polysync_airflow.execution.console import execution_url
 from polysync_airflow.execution.models import ExecutionEvent, ExecutionRecord, FailedStep, StoredExecution
-from polysync_airflow.execution.outcome import build_record
 from polysync_airflow.execution.texts import clean_text, describe_validation_error
 from polysync_airflow.links import CONSOLE_URL_XCOM_KEY, PolysyncPipelineExecutionLink, push_url
-from polysync_airflow.states import PolysyncState
+from polysync_airflow.states import PolysyncState, state_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -61,11 +60,18 @@ def push_ended(
     # The values that were sent. The templates may render to other values now, for example if they use the
     # current time.
     started = pull_run(context)
-    run = build_record(
-        end,
+    run = ExecutionRecord(
+        execution_arn=end.execution_arn,
         pipeline_name=(started and started.pipeline_name) or end.pipeline_name or "",
+        state=state_of(end.status).value,
+        status=end.status,
+        message=end.message,
+        started_at=end.started_at,
+        ended_at=end.ended_at,
+        seconds=end.seconds,
         parameters=started.parameters if started else {},
-        failed_steps=failed_steps,
+        resumes=end.attempt,
+        failed_steps=list(failed_steps),
         steps_note=steps_note,
     )
     _push_run(context, run)

@@ -23,6 +23,8 @@ may be cured by time, for example when an expired session token is replaced. No 
 
 from __future__ import annotations
 
+import copyreg
+from copy import copy
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
@@ -54,11 +56,7 @@ class PolysyncError(AirflowException):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Pickle would call the class with the message alone, and most classes need more.
-        return _restore, (type(self), self.args), self.__dict__
-
-
-def _restore(error_class: type[PolysyncError], arguments: tuple[Any, ...]) -> PolysyncError:
-    return error_class.__new__(error_class, *arguments)
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
 
 class CredentialsError(PolysyncError):
@@ -74,9 +72,7 @@ class CatalogueError(PolysyncError):
 
 
 class CatalogueDriftError(PolysyncError):
-    """
-    Raised when pipelines differ from the jobs of a catalogue file. Permanent: a person must review it.
-    """
+    """Raised when pipelines differ from the jobs of a catalogue file. Permanent: people must review it."""
 
 
 class TriggerEventError(PolysyncError):
@@ -118,13 +114,9 @@ class SageMakerApiError(PolysyncError):
 
     def with_message(self, message: str) -> SageMakerApiError:
         """Return the same error with another message."""
-        return SageMakerApiError(
-            message,
-            error_code=self.error_code,
-            operation=self.operation,
-            permanent=self.permanent,
-            transient=self.transient,
-        )
+        error = copy(self)
+        error.args = (message,)
+        return error
 
 
 class PipelineExecutionError(PolysyncError):
@@ -318,7 +310,5 @@ def hint_for(error_code: str, operation: str = "") -> Hint:
     :param error_code: AWS's error code, in any spelling that is in ``ALIASES``.
     :param operation: the API operation; for some operations of STS, a code has another meaning.
     """
-    sign_in_hint = SIGN_IN_HINTS.get((operation, error_code))
-    if sign_in_hint:
-        return sign_in_hint
-    return HINTS.get(ALIASES.get(error_code, error_code), UNKNOWN_HINT)
+    hint = HINTS.get(ALIASES.get(error_code, error_code), UNKNOWN_HINT)
+    return SIGN_IN_HINTS.get((operation, error_code), hint)

@@ -101,15 +101,12 @@ def _option(description: str, *, example: str, default: str = "", type_: str = "
 
 def _choice(label: str, description: str, *, default: str | None = None, **choices: str) -> dict[str, Any]:
     # The UI shows the texts of ``values_display`` in place of the values. It would show None as "null".
-    labels = choices if default else {**choices, "null": "not used"}
-    values = list(choices) if default else [*choices, None]
-    json_type: Any = "string" if default else ["string", "null"]
-    schema = {
-        "type": json_type,
-        "enum": values,
-        "values_display": labels,
-        **({"default": default} if default else {}),
-    }
+    schema: dict[str, Any]
+    if default:
+        schema = {"type": "string", "enum": [*choices], "values_display": choices, "default": default}
+    else:
+        labels = {**choices, "null": "not used"}
+        schema = {"type": ["string", "null"], "enum": [*choices, None], "values_display": labels}
     return {"label": label, "schema": schema, "description": description}
 
 
@@ -121,14 +118,6 @@ def _in_section(title: str, fields: Mapping[str, dict[str, Any]]) -> dict[str, A
     # The UI shows the fields of a section under its title, and fields without a section under "Extra Fields".
     return {
         name: {**field, "schema": {**field["schema"], "section": title}} for name, field in fields.items()
-    }
-
-
-def _fields() -> dict[str, Any]:
-    return {
-        **_main_fields(),
-        **_in_section("Web Identity", _web_identity_fields()),
-        **_in_section("Options", _options()),
     }
 
 
@@ -239,7 +228,11 @@ def _connection_type() -> dict[str, Any]:
         "connection-type": "polysync_sagemaker",
         "hook-class-name": "polysync_airflow.hooks.PolysyncSageMakerHook",
         "hook-name": "Polysync SageMaker",
-        "conn-fields": _fields(),
+        "conn-fields": {
+            **_main_fields(),
+            **_in_section("Web Identity", _web_identity_fields()),
+            **_in_section("Options", _options()),
+        },
         "ui-field-behaviour": {
             "hidden-fields": ["host", "schema", "port", "extra"],
             "relabeling": {"login": "Access key ID", "password": "Secret access key"},

@@ -7,6 +7,7 @@ The hook for Amazon SageMaker Pipelines: one method for each AWS operation, whic
 from __future__ import annotations
 
 import hashlib
+import operator
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -59,11 +60,6 @@ Response = dict[str, Any]
 Model = TypeVar("Model", bound=BaseModel)
 # Makes a call and returns its response, for example under a rate limiter and with retries.
 Caller = Callable[[Callable[[], Response]], Response]
-
-
-def call_directly(call: Callable[[], Response]) -> Response:
-    """Make a call at once, without a rate limiter and without retries."""
-    return call()
 
 
 class PolysyncSageMakerHook(PolysyncBaseHook):
@@ -249,7 +245,7 @@ class PolysyncSageMakerHook(PolysyncBaseHook):
             raise
 
     def list_pipelines(
-        self, name_prefix: str | None = None, *, through: Caller = call_directly
+        self, name_prefix: str | None = None, *, through: Caller = operator.call
     ) -> Iterator[PipelineSummary]:
         """
         Iterate over the pipelines of the account and region, sorted by name. Pages are listed when needed.
@@ -359,7 +355,7 @@ class PolysyncSageMakerHook(PolysyncBaseHook):
             raise invalid_response_error(operation, f"its PipelineExecutionArn is {arn!r}") from None
         return str(arn)
 
-    def _pages(self, operation: str, through: Caller = call_directly, **request: Any) -> Iterator[Response]:
+    def _pages(self, operation: str, through: Caller = operator.call, **request: Any) -> Iterator[Response]:
         token: dict[str, str] = {}
         while True:
             page = through(partial(self.call, operation, MaxResults=PAGE_SIZE, **request, **token))

@@ -7,7 +7,7 @@ connection.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -33,13 +33,12 @@ def parse_credentials(fields: Mapping[str, Any], *, connection_id: str) -> BaseC
     """
     given = {name: value for name, value in fields.items() if value not in (None, "")}
     try:
-        credentials: BaseCredentials = CREDENTIALS_ADAPTER.validate_python(given)
+        return CREDENTIALS_ADAPTER.validate_python(given)
     except ValidationError as error:
         problems = "\n".join(f"- {problem}" for problem in _problems(error, given))
         raise CredentialsError(
             f"The connection {connection_id!r} (type polysync_sagemaker) is not usable:\n{problems}"
         ) from None
-    return credentials
 
 
 def _problems(error: ValidationError, given: Mapping[str, Any]) -> Iterable[str]:
@@ -64,22 +63,16 @@ def _suggestion(name: str, tags: tuple[int | str, ...], given: Mapping[str, Any]
     # Only for this message. A triggerer keeps what it imports, for the garbage collector to go through.
     import difflib
 
-    unused = [field for field in _fields_of(tags) if field not in given]
+    # In pydantic's location of a problem, the values of the discriminators name the sign-in method.
+    fields = next((each.model_fields for each in credentials_classes() if _tags_of(each) == tags), ())
+    unused = [field for field in fields if field not in given]
     matches = difflib.get_close_matches(name, unused, n=1, cutoff=0.75)
     return f"did you mean {matches[0]}" if matches else "remove it, or correct auth_method"
 
 
-def _fields_of(tags: tuple[int | str, ...]) -> Iterable[str]:
-    """Return the fields of a sign-in method; ``tags`` are its discriminator values in pydantic's location."""
-    for credentials_class in credentials_classes():
-        values = [
-            field.annotation.__args__[0]
-            for name, field in credentials_class.model_fields.items()
-            if name in DISCRIMINATORS
-        ]
-        if values == list(tags):
-            return list(credentials_class.model_fields)
-    return ()
+def _tags_of(credentials_class: Any, names: Collection[str] = DISCRIMINATORS) -> tuple[str, ...]:
+    fields = credentials_class.model_fields
+    return tuple(fields[name].annotation.__args__[0] for name in names if name in fields)
 
 
 def choices_of(discriminator: str) -> list[str]:
@@ -88,12 +81,7 @@ def choices_of(discriminator: str) -> list[str]:
 
     :param discriminator: ``auth_method``, ``identity_source`` or ``entra_credential``.
     """
-    values = [
-        field.annotation.__args__[0]
-        for credentials_class in credentials_classes()
-        for name, field in credentials_class.model_fields.items()
-        if name == discriminator
-    ]
+    values = (value for each in credentials_classes() for value in _tags_of(each, (discriminator,)))
     return list(dict.fromkeys(values))
 
 

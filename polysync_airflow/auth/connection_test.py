@@ -70,11 +70,9 @@ def report(hook: Any) -> tuple[bool, str]:
     Test a connection.
 
     :return: whether no required operation is denied, and the report.
+    :raises PolysyncError: if the connection cannot sign in.
     """
-    try:
-        lines = [describe_identity(hook)]
-    except PolysyncError as error:
-        return False, str(error)
+    lines = [describe_identity(hook)]
     results = check_permissions(hook)
     lines += [f"{operation}: {result}" for operation, result in results.items()]
     denied = [operation for operation, result in results.items() if result == DENIED]

@@ -383,7 +383,7 @@ Entra = Annotated[
 ]
 WebIdentity = Annotated[Entra | FileCredentials, Field(discriminator="identity_source")]
 Credentials = AccessKeyCredentials | AssumeRoleCredentials | InstanceProfileCredentials | WebIdentity
-CREDENTIALS_ADAPTER: TypeAdapter[Any] = TypeAdapter(
+CREDENTIALS_ADAPTER: TypeAdapter[BaseCredentials] = TypeAdapter(
     Annotated[Credentials, Field(discriminator="auth_method")]
 )
 # The fields whose values select the sign-in method. pydantic calls such a field a discriminator.

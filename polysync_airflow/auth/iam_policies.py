@@ -69,29 +69,22 @@ def identity_policy(
         statements.append(_allow("ReadLogs", LOG_OPERATIONS, [groups], service="logs"))
     roles = sorted(set(pass_roles))
     if roles:
-        statements.append(
-            {
-                "Sid": "PassExecutionRole",
-                "Effect": "Allow",
-                "Action": ["iam:PassRole"],
-                "Resource": roles,
-                "Condition": {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}},
-            }
-        )
+        condition = {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
+        passing = _allow("PassExecutionRole", ["PassRole"], roles, service="iam")
+        statements.append({**passing, "Condition": condition})
     return {"Version": "2012-10-17", "Statement": statements}
 
 
-def missing_statement(operations: Iterable[str], resource: str) -> dict[str, Any]:
+def missing_statement(
+    operations: Iterable[str], resource: str | list[str], *, service: str = "sagemaker"
+) -> dict[str, Any]:
     """
     Return the policy statement that would allow denied operations.
 
-    :param resource: ARN, or ARN pattern, of the resource on which they were denied.
+    :param resource: ARNs, or ARN patterns, of the resources on which they were denied.
     """
-    return {
-        "Effect": "Allow",
-        "Action": [f"sagemaker:{operation}" for operation in operations],
-        "Resource": resource,
-    }
+    actions = [f"{service}:{operation}" for operation in operations]
+    return {"Effect": "Allow", "Action": actions, "Resource": resource}
 
 
 def web_identity_trust(
@@ -125,11 +118,7 @@ def caller_trust(*, principal: str, external_id: str | None = None) -> dict[str,
     :param principal: ARN of the user or role that assumes the role.
     :param external_id: external id that the caller must send; None if none is required.
     """
-    statement: dict[str, Any] = {
-        "Effect": "Allow",
-        "Principal": {"AWS": principal},
-        "Action": "sts:AssumeRole",
-    }
+    statement = {"Effect": "Allow", "Principal": {"AWS": principal}, "Action": "sts:AssumeRole"}
     if external_id:
         statement["Condition"] = {"StringEquals": {"sts:ExternalId": external_id}}
     return {"Version": "2012-10-17", "Statement": [statement]}
@@ -138,9 +127,4 @@ def caller_trust(*, principal: str, external_id: str | None = None) -> dict[str,
 def _allow(
     statement_id: str, operations: Sequence[str], resources: list[str], *, service: str = "sagemaker"
 ) -> dict[str, Any]:
-    return {
-        "Sid": statement_id,
-        "Effect": "Allow",
-        "Action": [f"{service}:{operation}" for operation in operations],
-        "Resource": resources,
-    }
+    return {"Sid": statement_id, **missing_statement(operations, resources, service=service)}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from itertools import islice
 from threading import Event, Lock, Thread
 from types import TracebackType
@@ -95,7 +94,7 @@ class ConcurrentCalls:
         futures: deque[Future[Result]] = deque()
         try:
             while True:
-                with self._raise_first_error():
+                try:
                     room = 0 if self._closed.is_set() else self._workers * PREFETCH_PER_WORKER - len(futures)
                     futures.extend(self._pool.submit(self._run, function, i) for i in islice(source, room))
                     if not futures and self._closed.is_set():
@@ -103,6 +102,11 @@ class ConcurrentCalls:
                     if not futures:
                         return
                     result = futures.popleft().result()
+                except CancelledError:
+                    # The error because of which calls were cancelled says more.
+                    if self._error is None:
+                        raise
+                    raise self._error from None
                 yield result
         finally:
             for future in futures:
@@ -151,13 +155,3 @@ class ConcurrentCalls:
         if message not in self._warned:
             self._warned.add(message)
             self._warn(message)
-
-    @contextmanager
-    def _raise_first_error(self) -> Iterator[None]:
-        """Raise the error because of which calls were cancelled, in place of ``CancelledError``."""
-        try:
-            yield
-        except CancelledError:
-            if self._error is None:
-                raise
-            raise self._error from None

@@ -71,19 +71,13 @@ def map_error(
 
 
 def is_invalid_value(error: BaseException) -> bool:
-    """
-    Return whether botocore could not send a request because a value in it is not valid in a header or URL.
-    """
+    """Return whether botocore could not send a request because of a value that no header or URL can have."""
     cause = error.kwargs.get("error") if isinstance(error, HTTPClientError) else None
     return isinstance(cause, (ValueError, InvalidURL))
 
 
 def invalid_value_error(operation: str) -> SageMakerApiError:
-    """
-    Return the error for a request that could not be sent because of a value in it.
-
-    :param operation: the operation, as AWS names it.
-    """
+    """Return the error for a request that could not be sent because of a value in it."""
     # Neither botocore's text nor its error is passed on: they quote the value, which may be a secret.
     return SageMakerApiError(
         f"{operation} failed: a value cannot be sent in a header or URL. -- What to do: check the session "
@@ -96,11 +90,7 @@ def invalid_value_error(operation: str) -> SageMakerApiError:
 
 
 def invalid_response_error(operation: str, problem: str) -> SageMakerApiError:
-    """
-    Return the error for a response that AWS would not send. It counts as no response at all.
-
-    :param operation: the operation that was called, as AWS names it.
-    """
+    """Return the error for a response that AWS would not send. It counts as no response at all."""
     return SageMakerApiError(
         f"{operation} failed: the response is not one of AWS's: {clean_text(problem)}. -- What to do: "
         "check whether a proxy responds in place of AWS.",
@@ -137,10 +127,8 @@ def _hint_fields(
         arns = [pipeline] if pipeline.startswith("arn:") else pipeline_arns(prefix, pipeline)
         subject, resource = f"pipeline {pipeline!r}", " and ".join(arns)
     elif group:
-        subject, resource = (
-            f"log group {group}",
-            f"arn:{partition}:logs:{region}:<account>:log-group:{group}:*",
-        )
+        subject = f"log group {group}"
+        resource = f"arn:{partition}:logs:{region}:<account>:log-group:{group}:*"
     else:
         subject, resource = "such resource", "*"
     named = [p["Name"] for p in request.get("PipelineParameters", ()) if f"'{p['Name']}'" in message]

@@ -37,11 +37,7 @@ class RedactingParserFactory(ResponseParserFactory):
     """Makes parsers that do not log the body of a response, for sessions whose responses hold credentials."""
 
     def create_parser(self, protocol_name: str) -> ResponseParser:
-        """
-        Make a parser.
-
-        :param protocol_name: the protocol, as botocore names it.
-        """
+        """Make a parser for a protocol, as botocore names it."""
         parser = super().create_parser(protocol_name)
         parse = parser.parse
 

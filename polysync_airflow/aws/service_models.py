@@ -24,11 +24,7 @@ class PlainDictLoader(JSONFileLoader):
     """Reads data files into plain dicts, which take half the memory of botocore's ``OrderedDict``."""
 
     def load_file(self, file_path: str) -> Any:
-        """
-        Return the content of a data file; None if there is none.
-
-        :param file_path: its path without the suffix.
-        """
+        """Return the content of a data file, whose path is without the suffix; None if there is none."""
         content = _read(file_path)
         return None if content is None else json.loads(content)
 
@@ -45,11 +41,7 @@ class ReducedModelLoader(PlainDictLoader):
         self._operations = operations
 
     def load_file(self, file_path: str) -> Any:
-        """
-        Return what is needed of a data file; None if there is none.
-
-        :param file_path: its path without the suffix.
-        """
+        """Return what is needed of a data file, whose path is without the suffix; None if there is none."""
         path = Path(file_path)
         # <service>/<version of the API>/service-2
         service = path.parent.parent.name
@@ -87,11 +79,7 @@ def reduce_service_model(text: str, operations: Collection[str]) -> dict[str, An
 
 
 def reduce_endpoints(text: str, services: Collection[str]) -> dict[str, Any]:
-    """
-    Return botocore's list of endpoints with some of its services.
-
-    :param text: the list, in JSON.
-    """
+    """Return botocore's list of endpoints, given in JSON, with some of its services."""
     content = _decode(text, lambda part: "endpoints" in part)
     for partition in content["partitions"]:
         partition["services"] = {

@@ -13,6 +13,7 @@ from polysync_airflow.cli.jobs import check_command, diff_command, import_comman
 from polysync_airflow.cli.output import ERROR, INTERRUPTED, OK, write_error
 from polysync_airflow.cli.parser import make_parser
 
+COMMANDS: Final = {"import": import_command, "diff": diff_command, "check": check_command}
 # The commands whose options are in their own modules: the module, whose ``main`` takes the arguments and the
 # name of the command, and what it is for.
 DELEGATED: Final = {
@@ -32,13 +33,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
         if arguments and arguments[0] in DELEGATED:
-            return _run_delegated(arguments[0], arguments[1:])
+            command = importlib.import_module(DELEGATED[arguments[0]][0])
+            return int(command.main(arguments[1:], prog=f"polysync {arguments[0]}"))
         parser = make_parser({name: purpose for name, (_, purpose) in DELEGATED.items()})
         options = parser.parse_args(arguments)
         if options.command is None:
             parser.print_help()
             return OK
-        return _run(_command(options), options)
+        return _run(COMMANDS[options.command], options)
     except KeyboardInterrupt:
         write_error("interrupted")
         return INTERRUPTED
@@ -46,17 +48,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Python writes the rest at exit: https://docs.python.org/3/library/signal.html#note-on-sigpipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ERROR
-
-
-def _run_delegated(name: str, arguments: Sequence[str]) -> int:
-    status: int = importlib.import_module(DELEGATED[name][0]).main(arguments, prog=f"polysync {name}")
-    return status
-
-
-def _command(options: argparse.Namespace) -> Callable[[argparse.Namespace], int]:
-    if options.command == "check":
-        return check_command
-    return import_command if options.jobs_command == "import" else diff_command
 
 
 def _run(command: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,11 +21,7 @@ WIDTH_OF_A_FILE: Final = 160
 
 
 def write_result(text: str) -> None:
-    """
-    Write the result of a command to stdout.
-
-    :param text: the text, with the line break at its end.
-    """
+    """Write the result of a command, which ends with a line break, to stdout."""
     sys.stdout.write(text)
     sys.stdout.flush()
 
@@ -36,11 +32,7 @@ def write_message(text: str) -> None:
 
 
 def write_error(error: object) -> None:
-    """
-    Write an error to stderr, as one line.
-
-    :param error: the error, or its text.
-    """
+    """Write an error, or its text, to stderr as one line."""
     write_message("error: " + " ".join(str(error).split()))
 
 
@@ -51,15 +43,13 @@ def result_console() -> Console:
     return Console(width=None if sys.stdout.isatty() else WIDTH_OF_A_FILE, highlight=False)
 
 
-@contextmanager
-def logs_to_stderr() -> Iterator[None]:
+def logs_to_stderr() -> redirect_stdout[TextIO]:
     """
     Send to stderr what others print: Airflow's loggers write to stdout, where only the result belongs.
 
     Import Airflow within this context, since its loggers keep the stream that they find.
     """
-    with redirect_stdout(sys.stderr):
-        yield
+    return redirect_stdout(sys.stderr)
 
 
 @contextmanager

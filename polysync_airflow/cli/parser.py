@@ -62,7 +62,7 @@ Exit code 1 if the connection cannot be used."""
 
 
 def _add_jobs(jobs: argparse.ArgumentParser) -> None:
-    commands = jobs.add_subparsers(dest="jobs_command", metavar="COMMAND", title="Commands", required=True)
+    commands = jobs.add_subparsers(dest="command", metavar="COMMAND", title="Commands", required=True)
     importing = commands.add_parser("import", help="write a catalogue", description=IMPORT)
     diff = commands.add_parser("diff", help="compare a catalogue with the pipelines", description=DIFF)
     diff.add_argument("catalogue", type=Path, metavar="FILE", help="the catalogue file")

@@ -26,11 +26,7 @@ class BrokenJobsDag(DAG):
     messages: Sequence[str] = ()
 
     def validate(self) -> NoReturn:
-        """
-        Refuse the DAG.
-
-        :raises CatalogueError: always.
-        """
+        """Refuse the DAG: always raise ``CatalogueError``."""
         raise CatalogueError("\n".join(self.messages))
 
 

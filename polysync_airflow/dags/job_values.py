@@ -118,9 +118,7 @@ def is_template(value: Any) -> bool:
 
 
 def is_plain(value: Any) -> bool:
-    """
-    Return whether a value that the DAG's author has given is known when the DAG is parsed, or is a template.
-    """
+    """Return whether a value is known when the DAG is parsed, or is a template."""
     return isinstance(value, (str, int, float))
 
 

@@ -29,12 +29,8 @@ def start_arguments(job: Mapping[str, Any]) -> dict[str, Any]:
     :param job: a job, as ``PolysyncListImportOperator`` returns it.
     :return: ``pipeline_name`` and ``pipeline_parameters``, for ``expand_kwargs``.
     """
-    defaults = {
-        parameter["name"]: literal(parameter["default"])
-        for parameter in job["parameters"]
-        if parameter["default"] is not None
-    }
-    return {"pipeline_name": literal(job["name"]), "pipeline_parameters": defaults}
+    defaults = {each["name"]: each["default"] for each in job["parameters"] if each["default"] is not None}
+    return inert_arguments({"pipeline_name": job["name"], "pipeline_parameters": defaults})
 
 
 def inert_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -47,14 +47,12 @@ def from_stored(value: Any, task: TaskKey, *, place: str) -> StoredExecution:
         problems = describe_validation_error(error)
         raise _refused(f"is damaged ({problems})", place) from None
     keys = signing_keys()
-    is_accepted = not keys or (signature is None and _unsigned_is_accepted())
+    is_accepted = not keys or (
+        signature is None and conf.getboolean(*ACCEPT_UNSIGNED_RECORDS, fallback=False)
+    )
     if not is_accepted and not is_genuine(values, signature, task, keys):
         raise _refused(f"is not proven: {_why_not_genuine(signature)}", place)
     return record
-
-
-def _unsigned_is_accepted() -> bool:
-    return bool(conf.getboolean(*ACCEPT_UNSIGNED_RECORDS, fallback=False))
 
 
 def _why_not_genuine(signature: Any) -> str:

@@ -37,7 +37,8 @@ class TaskStateRecordStore(RecordStore):
         try:
             self._set(record)
         except Exception as error:
-            return self._owner_of_replaced(record) if _is_not_found(error) else self._unknown(error)
+            is_replaced = api_status_code(error) == NOT_FOUND
+            return self._owner_of_replaced(record) if is_replaced else self._unknown(error)
         return Owner.THIS_TRY
 
     def owner(self, record: StoredExecution) -> Owner:
@@ -74,7 +75,3 @@ class TaskStateRecordStore(RecordStore):
 
     def _remove(self) -> None:
         self._store.delete(RECORD_KEY)
-
-
-def _is_not_found(error: Exception) -> bool:
-    return bool(api_status_code(error) == NOT_FOUND)

@@ -96,9 +96,7 @@ class Scope(NamedTuple):
         return named and isinstance(name, str) and name.startswith(self.prefix)
 
     def has_entry(self, broken: BrokenJob) -> bool:
-        """
-        Return whether a broken entry belongs to the scope. One without a name belongs to all pipelines only.
-        """
+        """Return whether a broken entry is in the scope. One without a name is only in that of all."""
         return self == Scope() or broken.name in self
 
 

@@ -20,7 +20,7 @@ Rules:
 
 All transitions are in the table at the end. ``recovery.py`` decides by the status of an execution,
 ``../waiter.py`` about polls, and ``ending.py`` about an execution that its task no longer needs. Everything
-here is pure: it calls neither Airflow nor AWS. The driver is ``operators/execution_driver.py``.
+here is pure: it calls neither Airflow nor AWS. The driver is ``operators/task_try.py``.
 """
 
 from __future__ import annotations

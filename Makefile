@@ -121,8 +121,8 @@ bench: $(AIOBOTOCORE_VENV)/.ready
 bench-sign-in: $(AIOBOTOCORE_VENV)/.ready
 	@$(AIOBOTOCORE_VENV)/bin/python -m tests.benchmarks sign-in $(ARGS)
 
-# uv installs several times as fast as pip.
-INSTALL = $(@D)/bin/python -m uv pip install --quiet --python $(@D)/bin/python
+# uv installs several times as fast as pip. Behind a company's proxy, only the system knows the certificates.
+INSTALL = $(@D)/bin/python -m uv pip install --quiet --system-certs --python $(@D)/bin/python
 define make_venv
 	@$(INTERPRETER) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed, but $(PYTHON) is $(VERSION). Name another one: make PYTHON=python3.11")'
 	@echo "Creating $(@D), which takes about a minute ..."

@@ -46,7 +46,7 @@ class Environment:
         wheel = self._build_wheel()
         shutil.rmtree(self.folder, ignore_errors=True)
         self._call(find_python(), "-m", "venv", str(self.folder))
-        install = (sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", str(self.python))
+        install = f"{sys.executable} -m uv pip install --quiet --system-certs --python {self.python}".split()
         packages = (f"apache-airflow=={self.version}", f"{wheel}[emulator,entra]")
         # In one command: the pins and what the provider requires must agree.
         self._call(*install, "--constraint", str(self.constraints), *packages, *TEST_PACKAGES)

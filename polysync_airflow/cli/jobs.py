@@ -74,7 +74,7 @@ def _write_summary(update: Update, target: str) -> None:
 def diff_command(options: argparse.Namespace) -> int:
     """Compare a catalogue with the pipelines that exist, and return the exit code: 1 for a drift."""
     with logs_to_stderr():
-        from polysync_airflow.jobs.catalogue.drift import compare, drift_as_json
+        from polysync_airflow.jobs.catalogue.drift import compare, count_drift, drift_as_json
         from polysync_airflow.jobs.catalogue.file import read_catalogue
         from polysync_airflow.jobs.catalogue.models import Scope
 
@@ -86,7 +86,7 @@ def diff_command(options: argparse.Namespace) -> int:
         write_result(json.dumps(content, indent=2) + "\n")
     elif found:
         _write_table(found)
-    counted = sum(options.strict or not drift.is_note for drift in found)
+    counted = count_drift(found, strict=options.strict)
     verdict = f"{counted:,} difference{'' if counted == 1 else 's'}" if counted else "no drift"
     write_message(f"{options.catalogue}: {verdict}; {len(jobs):,} pipelines compared")
     return FAILED if counted else OK

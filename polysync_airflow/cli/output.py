@@ -54,11 +54,7 @@ def logs_to_stderr() -> redirect_stdout[TextIO]:
 
 @contextmanager
 def progress(title: str) -> Iterator[Callable[[str], None]]:
-    """
-    Show on a terminal how many items are done. Without a terminal, show nothing.
-
-    :return: a function to call after each item, with its name.
-    """
+    """Show on a terminal how many items are done; yield a function to call with the name of each."""
     if not sys.stderr.isatty():
         yield lambda name: None
         return

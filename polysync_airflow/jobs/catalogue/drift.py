@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from typing import Any, Final, Literal, NamedTuple, get_args
+from typing import Any, Final, NamedTuple
 
 from polysync_airflow.execution.pipelines.models import DeclaredParameter, Job
 from polysync_airflow.execution.pipelines.parameter_types import typed_value
@@ -18,22 +18,22 @@ from polysync_airflow.execution.texts import clean_line
 from polysync_airflow.jobs.catalogue.models import Catalogue, CatalogueJob, Scope
 
 Value = str | int | float | bool | list[str] | None
-# In the order in which the differences of a job are listed.
-Kind = Literal[
-    "broken_entry",
-    "pipeline_removed",
-    "unreadable",
-    "required_parameter_added",
-    "parameter_removed",
-    "type_changed",
-    "default_removed",
-    "enum_changed",
-    "pipeline_added",
-    "parameter_added",
-    "default_changed",
-    "definition_changed",
-]
-KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
+# The text of each kind of difference, in the order in which the differences of a job are listed.
+_TEXTS: Final = {
+    "broken_entry": "the entry of the catalogue is not valid: {before}",
+    "pipeline_removed": "the pipeline does not exist any more",
+    "unreadable": "the parameters cannot be read any more: {after}",
+    "required_parameter_added": "a new parameter without a default: {after}",
+    "parameter_removed": "the parameter does not exist any more; it was {before}",
+    "type_changed": "the type was {before}, and is {after}",
+    "default_removed": "the default was {before}; a value is required now",
+    "enum_changed": "the allowed values were {before}, and are {after}",
+    "pipeline_added": "the catalogue does not have this pipeline",
+    "parameter_added": "a new parameter: {after}",
+    "default_changed": "the default was {before}, and is {after}",
+    "definition_changed": "the definition has changed, but not the parameters",
+}
+KINDS: Final = tuple(_TEXTS)
 # Digests are the same in every release, so this form of the JSON output has a version of its own.
 JSON_VERSION: Final = 1
 MAX_SHOWN: Final = 120
@@ -45,6 +45,7 @@ class Drift(NamedTuple):
     """
     A difference between a catalogue and the pipelines that exist.
 
+    :param kind: one of ``KINDS``.
     :param parameter: name of the parameter; None if the difference is not about one.
     :param before: what the catalogue has: a type, default value, enum values, digest or problem.
     :param after: what AWS has.
@@ -52,7 +53,7 @@ class Drift(NamedTuple):
     """
 
     job: str
-    kind: Kind
+    kind: str
     parameter: str | None = None
     before: Value = None
     after: Value = None
@@ -84,9 +85,9 @@ def compare(catalogue: Catalogue, jobs: Sequence[Job], scope: Scope) -> list[Dri
     return sorted(found, key=_order)
 
 
-def has_drift(found: Sequence[Drift], *, strict: bool = False) -> bool:
-    """Return whether differences count as drift."""
-    return any(strict or not drift.is_note for drift in found)
+def count_drift(found: Sequence[Drift], *, strict: bool = False) -> int:
+    """Return how many differences count as drift: with ``strict``, notes as well."""
+    return sum(strict or not drift.is_note for drift in found)
 
 
 def describe_drift(drift: Drift) -> str:
@@ -109,7 +110,7 @@ def drift_as_json(found: Sequence[Drift], *, compared: int, strict: bool) -> dic
     """
     return {
         "version": JSON_VERSION,
-        "drift": has_drift(found, strict=strict),
+        "drift": count_drift(found, strict=strict) > 0,
         "compared": compared,
         "changes": [drift._asdict() for drift in found],
     }
@@ -119,22 +120,6 @@ def shown(value: Value) -> str:
     """Return a value as a text for people; a long one is cut."""
     text = value if isinstance(value, str) else _to_json(value)
     return clean_line("nothing" if value is None else text, MAX_SHOWN)
-
-
-_TEXTS: Final[dict[Kind, str]] = {
-    "broken_entry": "the entry of the catalogue is not valid: {before}",
-    "pipeline_removed": "the pipeline does not exist any more",
-    "unreadable": "the parameters cannot be read any more: {after}",
-    "required_parameter_added": "a new parameter without a default: {after}",
-    "parameter_removed": "the parameter does not exist any more; it was {before}",
-    "type_changed": "the type was {before}, and is {after}",
-    "default_removed": "the default was {before}; a value is required now",
-    "enum_changed": "the allowed values were {before}, and are {after}",
-    "pipeline_added": "the catalogue does not have this pipeline",
-    "parameter_added": "a new parameter: {after}",
-    "default_changed": "the default was {before}, and is {after}",
-    "definition_changed": "the definition has changed, but not the parameters",
-}
 
 
 def _order(drift: Drift) -> tuple[Any, ...]:
@@ -162,7 +147,7 @@ def _compare_parameters(before: CatalogueJob, after: Job) -> Iterator[Drift]:
         yield Drift(job, "parameter_removed", name, _declaration(old[name]), breaking=True)
     for name in new.keys() - old.keys():
         required = new[name].default is None
-        kind: Kind = "required_parameter_added" if required else "parameter_added"
+        kind = "required_parameter_added" if required else "parameter_added"
         yield Drift(job, kind, name, None, _declaration(new[name]), breaking=required)
     for name in old.keys() & new.keys():
         for check in _CHECKS:

@@ -12,9 +12,9 @@ from polysync_airflow.jobs.catalogue.drift import (
     Drift,
     change_text,
     compare,
+    count_drift,
     describe_drift,
     drift_as_json,
-    has_drift,
 )
 from polysync_airflow.jobs.catalogue.models import BrokenJob, Catalogue, Scope
 from tests.jobs.catalogue.builders import DIGEST, entry, job, parameter
@@ -94,7 +94,7 @@ def test_definition_alone_is_a_note() -> None:
     found = differences({"default": "x"}, {"default": "x"})
 
     assert found == [Drift("churn", "definition_changed", None, DIGEST, OTHER_DIGEST)]
-    assert (has_drift(found), has_drift(found, strict=True)) == (False, True)
+    assert (count_drift(found), count_drift(found, strict=True)) == (0, 1)
 
 
 def test_same_digest_is_no_difference() -> None:
@@ -102,7 +102,7 @@ def test_same_digest_is_no_difference() -> None:
     found = compare(Catalogue([entry("churn")], []), [job("churn")], Scope())
 
     assert found == []
-    assert not has_drift(found, strict=True)
+    assert count_drift(found, strict=True) == 0
 
 
 @pytest.mark.parametrize(("old", "new"), [(None, OTHER_DIGEST), (OTHER_DIGEST, None)])

@@ -78,14 +78,21 @@ def check(case: Case, run: Run, seconds: float) -> Outcome:
         tries=tries,
         stops=len(stops),
         overlap=seconds_together,
-        remarks=tuple(run.remarks),
         problems=(
             *run.problems,
             *_execution_problems(case, executions, seconds_together),
-            *_task_problems(case, states, tries, len(stops)),
+            *_task_problems(case, states, _counted(tries, run), len(stops)),
         ),
+        remarks=tuple(run.remarks),
         seconds=seconds,
     )
+
+
+def _counted(tries: Sequence[int], run: Run) -> Sequence[int]:
+    if not run.was_taken_for_ended():
+        return tries
+    run.remarks.append("the scheduler took a deferral for the end of a try")
+    return [number - 1 for number in tries]
 
 
 def _execution_problems(case: Case, executions: Sequence[Execution], seconds_together: float) -> list[str]:

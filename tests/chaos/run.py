@@ -23,6 +23,8 @@ QUEUE_URL: Final = "https://sqs.us-east-1.amazonaws.com/123456789012/held"
 # What a Celery worker writes to its log about the message of a task: that it received it, and that it refuses it.
 RECEIVED: Final = "Executing workload in Celery"
 REFUSED: Final = "Task already running elsewhere, ignoring redelivered message"
+# What the scheduler writes to its log when it fails a task that is only queued again after a deferral.
+TAKEN_FOR_ENDED: Final = "finished with state success, but the task instance's state attribute is queued"
 CELERY_ID: Final = re.compile(r"\[([0-9a-f]{8}-[0-9a-f-]{27})\]")
 # The progress of a scenario: at each ``yield`` the runner continues the other runs.
 Steps = Generator[None, None, None]
@@ -220,6 +222,19 @@ class Run:
     def task_log_has(self, text: str, *, try_number: int) -> bool:
         """Return whether a worker wrote a text to the task's log."""
         return self._has(self._logs(), f"attempt={try_number}.log", text)
+
+    def was_taken_for_ended(self) -> bool:
+        """
+        Return whether the scheduler has failed a try because it took a deferral for the end of the task.
+
+        That happens on a busy machine, if the task is queued again before the scheduler handles its deferral
+        (``process_executor_events`` in airflow/jobs/scheduler_job_runner.py). The next try goes on.
+        """
+        log = self.deployment.airflow.home / "scheduler.log"
+        lines = log.read_text(errors="replace").splitlines()
+        return any(
+            TAKEN_FOR_ENDED in line and f"{self.dag_id}.{TASK} {self._run_id}" in line for line in lines
+        )
 
     def callback_log_has(self, text: str) -> bool:
         """Return whether the DAG processor, which runs the callbacks of dead tasks, wrote a text to a log."""

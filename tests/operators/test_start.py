@@ -214,10 +214,11 @@ def test_on_kill_without_an_execution_stops_nothing(
     emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
     """Before the start and after the end of the execution, ``on_kill`` requests no stop."""
-    operator = make_task()
-    operator.on_kill()
-    run_task(operator)
-    operator.on_kill()
+    killed, ended = make_task(), make_task()
+    killed.on_kill()
+    assert str(run_task(killed).error) == "The task was killed."
+    assert run_task(ended).xcoms["state"] == "Success"
+    ended.on_kill()
 
     assert emulator.control.calls("StopPipelineExecution") == []
 

@@ -169,4 +169,4 @@ constraints:
 	rm -rf .venv-constraints
 
 clean:
-	rm -rf .venv .venv-*
+	rm -rf .venv .venv-* mutants

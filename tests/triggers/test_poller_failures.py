@@ -66,6 +66,30 @@ def test_error_of_the_schedule_backs_off_and_fails_no_wait(
     assert all(record.exc_info for record in lines)
 
 
+def test_backoff_begins_anew_after_polls_that_went_well(
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+    gate: threading.Event,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two outages of the host have nothing to do with each other."""
+    (arn,) = start_executions(emulator, 1)
+    submit, numbers = ThreadPoolExecutor.submit, itertools.count()
+    failed_at: list[float] = []
+
+    def fail_twice(self: Any, *arguments: Any) -> Future[Any]:
+        if next(numbers) in (0, 1, 12, 13):
+            failed_at.append(emulated_time.time())
+            raise RuntimeError("can't start new thread")
+        return submit(self, *arguments)
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", fail_twice)
+
+    assert all_events([make_trigger(arn, emulated_time.time())], gate)[0][0]["status"] == "Succeeded"
+
+    assert [round(failed_at[at + 1] - failed_at[at]) for at in (0, 2)] == [1, 1]
+
+
 def test_lines_of_the_poller_are_not_those_of_its_first_task(
     emulator: EmulatorServer,
     emulated_time: EmulatedTime,

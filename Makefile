@@ -16,15 +16,17 @@
 #   make parse-cost           measure what a file with a DAG for each imported job costs each time it is parsed
 #   make chaos                kill and restart processes of a real Airflow on PostgreSQL; each case runs five times
 #                             (ARGS="--short" or ARGS="--runs 1 --rows 1,8a" runs less). ARGS="--executor celery" takes
-#                             CeleryExecutor, with Redis and two workers, instead of LocalExecutor. Installs PostgreSQL
-#                             and Redis if they are missing.
+#                             CeleryExecutor, with Redis and two workers, instead of LocalExecutor.
+#                             ARGS="--airflow 3.4.0b2" takes one of the versions of make matrix. Installs PostgreSQL and
+#                             Redis if they are missing.
 #   make chaos-amazon         the same for the operators of the Amazon provider
 #   make compare              run our operators and those of the Amazon provider through the same cases
 #   make bench                run all benchmarks, compared with the Amazon provider; takes some hours.
 #                             ARGS="triggers --executions 1000 --pipelines 20" runs one part; ARGS=-h lists the parts
 #   make bench-sign-in        measure how long 200 triggers that sign in at the same time stall a triggerer, compared
 #                             with the Amazon provider
-#   make matrix               the same package on Airflow 2.11, 3.2 and 3.3, each with the pins of a managed service.
+#   make matrix               the same package on Airflow 2.11, 3.2 and 3.3, each with the pins of a managed service,
+#                             and on the pre-release 3.4.
 #                             ARGS="--versions 2.11.2 --steps install,tables" runs less
 #   make constraints          write constraints.txt again, from the newest releases
 #   make clean                remove the virtual environments

@@ -8,12 +8,14 @@ runs the test cases with CeleryExecutor, which has a broker and workers of its o
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 import httpx
 
@@ -24,6 +26,7 @@ from tests.chaos.deployment.airflow_deployment import CELERY, EXECUTORS, LOCAL, 
 from tests.chaos.report import details, table
 from tests.chaos.run import Run
 from tests.chaos.runner import Runner
+from tests.matrix.environment import VERSIONS, Environment
 from tests.system.airflow.client import AirflowError
 from tests.system.process.sessions import ProcessError
 from tests.system.process.signals import InterruptedByUserError, raise_on_signals
@@ -41,7 +44,12 @@ def main() -> int:
 
     :return: the exit status: 0; 1 if a run failed a check or could not be made; 130 if a signal interrupted the suite.
     """
-    options = _parser().parse_args()
+    parser = _parser()
+    options = parser.parse_args()
+    if options.airflow:
+        if (options.provider, options.executor) != ("polysync", LOCAL):
+            parser.error("--airflow: the environments of make matrix have neither Celery nor aiobotocore")
+        _continue_on(options.airflow, sys.argv[1:])
     cases = _selected_cases(options.provider, options.executor, options.rows, short=options.short)
     raise_on_signals()
     home = Path(tempfile.mkdtemp(prefix="polysync-chaos-"))
@@ -100,6 +108,13 @@ class _Outcomes:
         return time.monotonic() - self._start
 
 
+def _continue_on(version: str, arguments: Sequence[str]) -> NoReturn:
+    """Run the suite in the environment that ``make matrix`` makes for a version of Airflow, in place of this process."""
+    environment = Environment(version)
+    environment.install_if_needed()
+    os.execv(environment.python, [str(environment.python), "-m", "tests.chaos", *arguments, "--airflow", ""])
+
+
 def _selected_cases(provider: str, executor: str, selection: str | None, *, short: bool) -> list[Case]:
     available = [
         case
@@ -137,6 +152,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--executor", choices=EXECUTORS, default=LOCAL, help=f"Airflow's executor (default: {LOCAL})"
+    )
+    parser.add_argument(
+        "--airflow",
+        choices=("", *VERSIONS),
+        default="",
+        metavar="VERSION",
+        help=f"the version of Airflow to run: {', '.join(VERSIONS)} (default: the one of constraints.txt)",
     )
     parser.add_argument("--at-once", type=int, default=12, help="number of concurrent runs (default: 12)")
     parser.add_argument("--keep", action="store_true", help="keep the logs")

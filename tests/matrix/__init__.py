@@ -1,1 +1,1 @@
-"""Checks of the provider on each version of Airflow that managed services run, with their pins."""
+"""Checks of the provider on other versions of Airflow: those of managed services, with their pins, and a pre-release."""

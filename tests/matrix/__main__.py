@@ -12,9 +12,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from tests.matrix.environment import Environment
+from tests.matrix.environment import VERSIONS, Environment
 
-VERSIONS: Final = ("2.11.2", "3.2.1", "3.3.1")
 # The tables of outcomes and of recovery, and whatever else asks Airflow for something.
 TABLES: Final = (
     "tests/operators",

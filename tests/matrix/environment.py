@@ -9,7 +9,14 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from packaging.version import Version
+
 ROOT: Final = Path(__file__).parents[2]
+_PINS: Final = Path(__file__).parent
+# The versions that have pins, the oldest first.
+VERSIONS: Final = tuple(
+    sorted((file.stem.removeprefix("airflow-") for file in _PINS.glob("airflow-*.txt")), key=Version)
+)
 # Amazon MWAA's Python for all of these versions.
 PYTHON: Final = "python3.12"
 # What the tests need besides the provider. Its versions are pinned by the same file.
@@ -37,9 +44,10 @@ class Environment:
 
     def __init__(self, version: str) -> None:
         self.version = version
-        self.constraints = Path(__file__).parent / f"airflow-{version}.txt"
+        self.constraints = _PINS / f"airflow-{version}.txt"
         self.folder = ROOT / f".venv-airflow-{version}"
         self.python = self.folder / "bin" / "python"
+        self._ready = self.folder / ".ready"
 
     def install(self) -> None:
         """Create the environment, and install the wheel of the provider under the pins."""
@@ -50,6 +58,14 @@ class Environment:
         packages = (f"apache-airflow=={self.version}", f"{wheel}[emulator,entra]")
         # In one command: the pins and what the provider requires must agree.
         self._call(*install, "--constraint", str(self.constraints), *packages, *TEST_PACKAGES)
+        self._ready.touch()
+
+    def install_if_needed(self) -> None:
+        """Create the environment, unless it exists and is newer than the pins and the requirements."""
+        sources = (self.constraints, ROOT / "pyproject.toml", Path(__file__))
+        newest = max(source.stat().st_mtime for source in sources)
+        if not self._ready.exists() or self._ready.stat().st_mtime < newest:
+            self.install()
 
     def run(self, *arguments: str) -> None:
         """

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
+import stat
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,6 +17,7 @@ from pydantic import ValidationError
 from polysync_airflow.exceptions import CatalogueError
 from polysync_airflow.execution.texts import clean_text, describe_validation_error
 from polysync_airflow.jobs.catalogue.models import VERSION, BrokenJob, Catalogue, CatalogueJob, as_entry
+from polysync_airflow.jobs.catalogue.yaml_loader import CatalogueLoader
 
 MAX_BYTES: Final = 64 * 2**20
 MAX_JOBS: Final = 10_000
@@ -25,8 +28,7 @@ HEADER: Final = """\
 # SageMaker pipelines as jobs, written by: polysync jobs import
 # You may change the descriptions: the next import keeps them. It replaces everything else.
 """
-# libyaml reads a file of 500 jobs in a tenth of the time. PyYAML's wheels have it.
-_LOADER: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+# libyaml writes a file of 500 jobs in a tenth of the time. PyYAML's wheels have it.
 _DUMPER: Final[Any] = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
@@ -53,24 +55,32 @@ def read_catalogue(path: str | os.PathLike[str]) -> Catalogue:
 
 def _parse(path: Path) -> Any:
     try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise CatalogueError(f"{path} has {size:,} bytes; the limit is {MAX_BYTES:,}.")
-        text = path.read_text(encoding="utf-8")
+        text = _read(path).decode("utf-8")
         if _has_alias(text):
             raise CatalogueError(f"{path} has a YAML alias (*): write the value in its place.")
-        return yaml.load(text, Loader=_LOADER)  # noqa: S506 # a safe loader
+        return yaml.load(text, Loader=CatalogueLoader)  # noqa: S506 # a safe loader
     except OSError as error:
         raise CatalogueError(f"{path} cannot be read: {error.strerror}.") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise CatalogueError(f"{path} is not YAML: {clean_text(str(error))}") from None
 
 
+def _read(path: Path) -> bytes:
+    # O_NONBLOCK: a named pipe must not block the parsing of DAG files.
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:  # noqa: PTH123 # Path has no flags
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise CatalogueError(f"{path} cannot be read: it is not a regular file. Give the path of a file.")
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise CatalogueError(f"{path} has more than {MAX_BYTES:,} bytes; this is the limit.")
+    return content
+
+
 def _has_alias(text: str) -> bool:
     # A short file with aliases can stand for more values than fit into memory.
     if not _ALIAS.search(text):
         return False
-    return any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=_LOADER))
+    return any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=CatalogueLoader))
 
 
 def _jobs_of(entries: list[Any]) -> Catalogue:
@@ -107,9 +117,7 @@ def check_writable(path: str | os.PathLike[str]) -> None:
 
     :raises CatalogueError: it cannot be written.
     """
-    folder = Path(path).resolve().parent
-    if Path(path).is_dir():
-        raise CatalogueError(f"{path} cannot be written: it is a folder. Give the path of a file.")
+    folder = _target(path).parent
     if not folder.is_dir():
         raise CatalogueError(f"{path} cannot be written: the folder {folder} does not exist. Create it.")
     try:
@@ -129,22 +137,28 @@ def write_catalogue(path: str | os.PathLike[str], jobs: Iterable[CatalogueJob]) 
     :param path: the file; an existing one is replaced.
     :raises CatalogueError: the file cannot be written.
     """
-    text = catalogue_text(jobs)
+    target, text = _target(path), catalogue_text(jobs)
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
     try:
-        # A symbolic link stays one.
-        target = Path(path).resolve()
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=target.parent, prefix=f".{target.name}.", delete=False
-        ) as file:
-            temporary = Path(file.name)
+        # A new file gets the mode that the umask leaves, as every file that this process makes.
+        with temporary.open("x", encoding="utf-8") as file:
             try:
+                if target.exists():
+                    temporary.chmod(stat.S_IMODE(target.stat().st_mode))
                 file.write(text)
                 file.close()
-                # The file mode of a new file, not that of a temporary one, which only its owner may read.
-                temporary.chmod(target.stat().st_mode if target.exists() else 0o644)
                 temporary.replace(target)
             except BaseException:
                 temporary.unlink(missing_ok=True)
                 raise
     except OSError as error:
         raise CatalogueError(f"{path} cannot be written: {error.strerror}.") from None
+
+
+def _target(path: str | os.PathLike[str]) -> Path:
+    # A symbolic link stays one.
+    target = Path(path).resolve()
+    if target.exists() and not target.is_file():
+        kind = "a folder" if target.is_dir() else "not a regular file"
+        raise CatalogueError(f"{path} cannot be written: it is {kind}. Give the path of a file.")
+    return target

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +152,12 @@ def test_broken_entries_keep_no_others_from_being_read(tmp_path: Path) -> None:
         ("a: \x07\n", "is not YAML"),
         ("version: 1\njobs: " + "[" * 5000, "is not YAML"),
         (f"version: {'9' * 5000}\njobs: []\n", "is not YAML"),
+        ("version: 1\njobs: !!timestamp x\n", r"'x' is no value of the tag .*timestamp"),
+        ("version: 1\njobs: !!bool x\n", r"'x' is no value of the tag .*bool"),
+        ("version: 1\njobs: !!int ''\n", r"'' is no value of the tag .*int"),
+        (f"version: 1\njobs: 1{':59' * 300}.5\n", r"is no value of the tag .*float"),
+        ("version: 1\njobs: []\nversion: 1\n", "the key 'version' is there twice: remove one"),
+        (f"{HEAD}- {{name: a, name: b}}\n", "the key 'name' is there twice: remove one"),
     ],
 )
 def test_other_files_are_refused(text: str, message: str, tmp_path: Path) -> None:
@@ -197,8 +205,30 @@ def test_large_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(CatalogueError, match="has 1 jobs; the limit is 0"):
         read_catalogue(path)
     monkeypatch.setattr(file, "MAX_BYTES", 10)
-    with pytest.raises(CatalogueError, match="the limit is 10"):
+    with pytest.raises(CatalogueError, match="has more than 10 bytes; this is the limit"):
         read_catalogue(path)
+
+
+@pytest.mark.parametrize("number", [f"1{':59' * 400_000}", f"1{':59' * 400_000}.5", f"0x{'f' * 400_000}"])
+def test_huge_numbers_are_refused_at_once(number: str, tmp_path: Path) -> None:
+    """PyYAML would need more than half a minute to read such a number to the base 60."""
+    path = write(tmp_path, f"version: 1\njobs: [{number}]\n")
+
+    with pytest.raises(CatalogueError, match="the number has more than 1,024 characters: write it as a text"):
+        read_catalogue(path)
+
+
+def test_pipes_and_devices_are_refused(tmp_path: Path) -> None:
+    """They neither block the thread, nor are read without end, nor replaced by a file."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path in (pipe, Path("/dev/zero")):
+        with pytest.raises(CatalogueError, match="cannot be read: it is not a regular file"):
+            read_catalogue(path)
+        for write_to in (check_writable, partial(write_catalogue, jobs=[])):
+            with pytest.raises(CatalogueError, match="cannot be written: it is not a regular file"):
+                write_to(path)
+    assert pipe.is_fifo()
 
 
 def test_missing_files_and_folders(tmp_path: Path) -> None:
@@ -251,11 +281,22 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
     assert [job.name for job in read_catalogue(path).jobs] == ["old"]
 
 
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_new_files_have_the_mode_of_the_umask(umask: int, mode: int, tmp_path: Path) -> None:
+    """Whoever starts the command decides by the umask who may read its files."""
+    before = os.umask(umask)
+    try:
+        write_catalogue(tmp_path / "jobs.yaml", [])
+    finally:
+        os.umask(before)
+
+    assert stat.S_IMODE((tmp_path / "jobs.yaml").stat().st_mode) == mode
+
+
 def test_mode_and_link_are_kept(tmp_path: Path) -> None:
-    """Others may read a new file; an existing one keeps its mode; a symbolic link stays one."""
+    """An existing file keeps its mode; a symbolic link stays one."""
     real, link = tmp_path / "real.yaml", tmp_path / "jobs.yaml"
     write_catalogue(real, [])
-    assert stat.S_IMODE(real.stat().st_mode) == 0o644
     real.chmod(0o660)
     link.symlink_to(real)
 

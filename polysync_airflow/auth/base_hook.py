@@ -31,6 +31,7 @@ from polysync_airflow.aws.error_mapping import (
     is_invalid_value,
     is_transient,
 )
+from polysync_airflow.aws.log_redaction import hide_session_tokens
 from polysync_airflow.aws.sessions import optimize_parsing, reduce_models
 from polysync_airflow.exceptions import UNKNOWN_HINT, CredentialsError, hint_for
 from polysync_airflow.execution.texts import clean_text
@@ -206,6 +207,7 @@ class PolysyncBaseHook(AwsBaseHook):
             session = super().get_session(region_name=region_name, deferrable=deferrable)
             # boto3 has no public attribute for the botocore session. The amazon provider uses this one too.
             optimize_parsing(session._session)
+            hide_session_tokens(session._session)
         if not session.region_name:
             raise CredentialsError(
                 f"No region: set region_name in the extra of the connection {self.polysync_conn_id!r}, or "

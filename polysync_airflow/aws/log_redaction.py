@@ -10,9 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from botocore.awsrequest import AWSRequest
 from botocore.parsers import ResponseParser, ResponseParserFactory
+from botocore.session import Session
 
 REDACTED = "***"
+_TOKEN_HEADER = "X-Amz-Security-Token"
 
 
 class RedactedStr(str):
@@ -47,3 +50,21 @@ class RedactingParserFactory(ResponseParserFactory):
         # On this parser only: its class depends on the protocol, and belongs to botocore.
         parser.parse = parse_without_logging  # type: ignore[method-assign]
         return parser
+
+
+def hide_session_tokens(session: Session) -> None:
+    """
+    Keep session tokens out of the log lines in which botocore shows signed requests.
+
+    Airflow's secrets masker looks into texts only before Airflow 3, and botocore logs an object.
+
+    :param session: a session that has made no client yet.
+    """
+    session.get_component("event_emitter").register_last("request-created", _redact_token)
+
+
+def _redact_token(request: AWSRequest, **_: Any) -> None:
+    # After the signature, and as bytes, which botocore would make of a text.
+    token = request.headers[_TOKEN_HEADER]
+    if isinstance(token, str):
+        request.headers.replace_header(_TOKEN_HEADER, RedactedBytes(token.encode()))

@@ -20,7 +20,7 @@ from botocore.parsers import ResponseParser, ResponseParserError
 from botocore.session import Session
 from botocore.utils import parse_timestamp
 
-from polysync_airflow.aws.log_redaction import RedactingParserFactory
+from polysync_airflow.aws.log_redaction import RedactingParserFactory, hide_session_tokens
 from polysync_airflow.aws.service_models import PlainDictLoader, ReducedModelLoader
 
 # For clients that call often, under a rate limiter. botocore's own retries would bypass the limiter and hide
@@ -37,6 +37,7 @@ def create_session(credentials: Credentials, region_name: str) -> boto3.session.
     session = Session()
     session.register_component("data_loader", _LOADER)
     optimize_parsing(session)
+    hide_session_tokens(session)
     session.register_component("credential_provider", CredentialResolver([_Provider(credentials)]))
     boto3_session = boto3.session.Session(botocore_session=session, region_name=region_name)
     # Each boto3 session appends boto3's folder to the loader, which all sessions share. Only repetitions are
@@ -46,10 +47,11 @@ def create_session(credentials: Credentials, region_name: str) -> boto3.session.
 
 
 def create_sts_session() -> Session:
-    """Make a botocore session without credentials whose STS responses do not appear in the debug log."""
+    """Make a botocore session without credentials, whose debug log shows no secrets of STS."""
     session = Session()
     session.register_component("response_parser_factory", RedactingParserFactory())
     optimize_parsing(session)
+    hide_session_tokens(session)
     reduce_models(session, {"sts": _STS_OPERATIONS})
     return session
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from botocore.session import Session
 
 from polysync_airflow.aws.log_redaction import RedactedBytes, RedactedStr, RedactingParserFactory
 from polysync_airflow.aws.sessions import client_creator
+from polysync_airflow.hooks import PolysyncSageMakerHook
 
 TOKEN = "eyJhbGciOiJSUzI1NiJ9.the-web-identity-token.signature"
 ACCESS_KEY, SECRET_KEY, SESSION_TOKEN = "ASIAIOSFODNN7EXAMPLE", "the-secret+access/key", "the-session/token=="
@@ -53,11 +55,13 @@ class FakeSts:
     :param url: the endpoint.
     :param denies: whether it refuses all requests.
     :param requests: the parameters of the requests that it received.
+    :param tokens: the session tokens of these requests.
     """
 
     url: str
     denies: bool = False
     requests: list[dict[str, str]] = field(default_factory=list)
+    tokens: list[str | None] = field(default_factory=list)
 
     def respond(self, body: str) -> tuple[int, str]:
         """Return the status and the body of the response to a request."""
@@ -80,6 +84,7 @@ def sts() -> Iterator[FakeSts]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
+            fake.tokens.append(self.headers["X-Amz-Security-Token"])
             status, text = fake.respond(self.rfile.read(int(self.headers["Content-Length"])).decode())
             body = text.encode()
             self.send_response(status)
@@ -171,6 +176,41 @@ def test_refused_sign_in_leaves_no_token_in_the_log(sts: FakeSts, debug_log: Cal
     assert (error["Code"], error["Message"]) == ("AccessDenied", "Not authorized")
     assert sts.requests[0]["WebIdentityToken"] == TOKEN
     assert TOKEN not in debug_log() + repr(caught.value)
+
+
+@pytest.mark.parametrize("conn_type", ["polysync_sagemaker", "aws"])
+def test_signed_requests_in_the_log_have_no_session_token(
+    conn_type: str, sts: FakeSts, debug_log: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Airflow 2 masks secrets in texts, and botocore logs the request as an object with its headers."""
+    extra = {"region_name": "us-east-1", ("aws_" * (conn_type == "aws")) + "session_token": SESSION_TOKEN}
+    if conn_type == "polysync_sagemaker":
+        extra["auth_method"] = "access_key"
+    account = {"conn_type": conn_type, "login": ACCESS_KEY, "password": SECRET_KEY, "extra": extra}
+    monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", json.dumps(account))
+    session = PolysyncSageMakerHook().get_session()
+    client: Any = session.client("sts", endpoint_url=sts.url)
+
+    client.assume_role(RoleArn=ROLE, RoleSessionName="airflow")
+
+    assert sts.tokens == [SESSION_TOKEN]
+    (line,) = [each for each in debug_log().splitlines() if "Sending http request" in each]
+    assert "'X-Amz-Security-Token': b'***'" in line
+    assert SESSION_TOKEN not in line
+
+
+def test_tokens_of_hosts_are_not_in_the_log_of_their_sts_requests(
+    sts: FakeSts, debug_log: Callable[[], str]
+) -> None:
+    """A host that assumes a role signs the request with its own session token."""
+    host = {"aws_access_key_id": ACCESS_KEY, "aws_secret_access_key": "x", "aws_session_token": "host-token"}
+    create = client_creator(Config(), region_name="us-east-1", endpoint_url=sts.url)
+
+    create("sts", **host).assume_role(RoleArn=ROLE, RoleSessionName="airflow")
+
+    assert sts.tokens == ["host-token"]
+    (line,) = [each for each in debug_log().splitlines() if "Sending http request" in each]
+    assert "host-token" not in line
 
 
 def test_other_sessions_log_as_before(sts: FakeSts, debug_log: Callable[[], str]) -> None:

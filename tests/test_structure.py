@@ -87,7 +87,7 @@ FOLDER_LAYERS = {
     ),
     "ui": ({"static_files"}, {"plugin"}, {"__init__"}),
     "jobs": ({"arguments", "catalogue"}, {"fan_out", "importer"}, {"__init__"}),
-    "jobs.catalogue": ({"models"}, {"drift", "entries", "file"}, {"__init__"}),
+    "jobs.catalogue": ({"models", "yaml_loader"}, {"drift", "entries", "file"}, {"__init__"}),
     "dags": ({"broken_jobs", "job_values"}, {"factory"}, {"__init__"}),
     "triggers": (
         {"shared_client", "step_pusher", "stop_threads", "subscription"},

@@ -15,7 +15,7 @@ from botocore.parsers import ResponseParser, ResponseParserFactory
 from botocore.session import Session
 
 REDACTED = "***"
-_TOKEN_HEADER = "X-Amz-Security-Token"
+_HEADER = "X-Amz-Security-Token"
 
 
 class RedactedStr(str):
@@ -65,6 +65,7 @@ def hide_session_tokens(session: Session) -> None:
 
 def _redact_token(request: AWSRequest, **_: Any) -> None:
     # After the signature, and as bytes, which botocore would make of a text.
-    token = request.headers[_TOKEN_HEADER]
+    headers: Any = request.headers
+    token = headers[_HEADER]
     if isinstance(token, str):
-        request.headers.replace_header(_TOKEN_HEADER, RedactedBytes(token.encode()))
+        headers.replace_header(_HEADER, RedactedBytes(token.encode()))

@@ -1,4 +1,4 @@
-"""Reads the YAML of catalogue files: as PyYAML's safe loader does, but what it accepts in silence is an error."""
+"""Reads the YAML of catalogue files: PyYAML's safe loader, without what it accepts in silence."""
 
 from __future__ import annotations
 

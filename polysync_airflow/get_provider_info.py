@@ -115,7 +115,7 @@ def _text(label: str, description: str, **schema: Any) -> dict[str, Any]:
 
 
 def _in_section(title: str, fields: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
-    # The UI shows the fields of a section under its title, and fields without a section under "Extra Fields".
+    # The UI shows the fields of a section under its title, and those without one first, under a title of its own.
     return {
         name: {**field, "schema": {**field["schema"], "section": title}} for name, field in fields.items()
     }
@@ -237,7 +237,7 @@ def _connection_type() -> dict[str, Any]:
             "hidden-fields": ["host", "schema", "port", "extra"],
             "relabeling": {"login": "Access key ID", "password": "Secret access key"},
             "placeholders": {
-                "login": "AKIA...; only for Access Key and Assume Role. See Extra Fields for other methods"
+                "login": "AKIA...; only for Access Key and Assume Role. The fields below have other methods"
             },
         },
     }

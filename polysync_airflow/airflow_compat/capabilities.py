@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from typing import Final, NamedTuple
 
 import airflow
@@ -39,11 +40,15 @@ class Capabilities(NamedTuple):
 
 
 _OLDEST: Final = (2, 11)
+# A test compares it with the versions of ``make matrix``.
+NEWEST_TESTED: Final = (3, 4)
 _UNSUPPORTED: Final = {
     (3, 0): "its triggerer loses the triggers of all tasks when a trigger's thread reads a connection, and "
     "its scheduler does not retry a task whose process was killed",
     (3, 1): "its triggerer loses the triggers of all tasks when a trigger's thread reads a connection",
 }
+# docs/explanation/airflow-3.4.md has the bug.
+_SCHEDULER_EXITS: Final = ("3.4.0b1", "3.4.0b2")
 
 
 def capabilities_of(version: str) -> Capabilities:
@@ -53,8 +58,7 @@ def capabilities_of(version: str) -> Capabilities:
     :param version: the version, such as ``3.3.1`` or ``3.4.0rc1``.
     :raises ImportError: this provider does not support the version.
     """
-    match = re.match(r"(\d+)\.(\d+)", version)
-    release = (int(match[1]), int(match[2])) if match else (0, 0)
+    release = _minor(version)
     reason = _UNSUPPORTED.get(release, None if release >= _OLDEST else "it is too old")
     if reason:
         raise ImportError(
@@ -74,4 +78,35 @@ def capabilities_of(version: str) -> Capabilities:
     )
 
 
+def warnings_of(version: str) -> list[str]:
+    """
+    Return what users must know before they rely on a supported version of Airflow.
+
+    :param version: the version, such as ``3.5.0``.
+    """
+    texts = []
+    if _minor(version) > NEWEST_TESTED:
+        newest = ".".join(map(str, NEWEST_TESTED))
+        texts.append(
+            f"polysync-airflow is not tested on Airflow {version}, only up to Airflow {newest}. Not tested are "
+            "that a task has at most one execution when processes die or users clear tasks, that executions "
+            "are stopped with their tasks, the connection form, and the tab. Try it where two executions of "
+            f"a pipeline do no harm, or install Airflow {newest}."
+        )
+    if version in _SCHEDULER_EXITS:
+        texts.append(
+            f"The scheduler of Airflow {version} exits when it finds that the process of a task with retries "
+            "left has died. No provider can prevent this. Do not use this version in production. The page "
+            '"Airflow 3.4" of the documentation of polysync-airflow has the cause and a cure.'
+        )
+    return texts
+
+
+def _minor(version: str) -> tuple[int, int]:
+    match = re.match(r"(\d+)\.(\d+)", version)
+    return (int(match[1]), int(match[2])) if match else (0, 0)
+
+
 CAPABILITIES: Final = capabilities_of(airflow.__version__)
+for _text in warnings_of(airflow.__version__):
+    warnings.warn(_text, stacklevel=2)

@@ -46,7 +46,8 @@ if TYPE_CHECKING:
     from polysync_airflow.hooks import PolysyncSageMakerHook
     from polysync_airflow.records.port import RecordStore
 
-# Airflow's supervisor sends SIGKILL five seconds after SIGTERM, so the stop request must leave before that.
+# Before Airflow 3.4, whose limit is 60 s, the supervisor sends SIGKILL five seconds after SIGTERM. The stop request
+# must leave before that.
 OWNER_TIMEOUT_SECONDS: Final = 2.0
 KILL_THREAD: Final = "polysync-on-kill"
 

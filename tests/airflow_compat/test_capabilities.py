@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from importlib.metadata import requires
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.version import Version
 
-from polysync_airflow.airflow_compat.capabilities import CAPABILITIES, capabilities_of
+from polysync_airflow.airflow_compat.capabilities import (
+    CAPABILITIES,
+    NEWEST_TESTED,
+    capabilities_of,
+    warnings_of,
+)
 from polysync_airflow.airflow_compat.sdk import BaseOperator
+from tests.matrix.environment import VERSIONS
+
+_IMPORT_ON_A_NEWER_VERSION = """
+import airflow
+
+airflow.__version__ = "3.11.0"
+import polysync_airflow.operators
+import polysync_airflow.triggers
+"""
 
 
 @pytest.mark.parametrize(
@@ -71,3 +88,38 @@ def test_the_running_version_has_the_features() -> None:
     assert hasattr(BaseTrigger, "on_kill") is CAPABILITIES.trigger_on_kill
     assert hasattr(BaseOperator(task_id="t"), "retry_policy") is CAPABILITIES.retry_policy
     assert hasattr(AirflowPlugin, "react_apps") is CAPABILITIES.react_apps
+
+
+@pytest.mark.parametrize("version", ["2.11.2", "3.2.1", "3.3.2", "3.4.0", "3.4.0rc1", "3.4.1"])
+def test_a_tested_version_has_no_warning(version: str) -> None:
+    """Neither has a patch release of a tested minor version."""
+    assert warnings_of(version) == []
+
+
+@pytest.mark.parametrize("version", ["3.5.0b1", "3.10.0", "4.0.0"])
+def test_a_version_that_is_newer_than_the_tested_ones_has_a_warning(version: str) -> None:
+    """The warning names the version, the newest that is tested, what is not tested, and what to do."""
+    (text,) = warnings_of(version)
+    assert f"not tested on Airflow {version}, only up to Airflow 3.4. Not tested are" in text
+    assert "at most one execution" in text
+    assert text.endswith("or install Airflow 3.4.")
+
+
+def test_a_version_whose_scheduler_exits_has_a_warning() -> None:
+    """The warning says what happens, and where the cause is."""
+    (text,) = warnings_of("3.4.0b2")
+    assert text.startswith("The scheduler of Airflow 3.4.0b2 exits")
+    assert "Do not use this version in production" in text
+
+
+def test_the_newest_tested_version_is_that_of_the_matrix() -> None:
+    """Each version with pins is supported, and the newest of them is the newest that counts as tested."""
+    assert [bool(capabilities_of(version)) for version in VERSIONS] == [True] * len(VERSIONS)
+    assert Version(VERSIONS[-1]).release[:2] == NEWEST_TESTED
+
+
+def test_a_process_warns_once() -> None:
+    """However many modules of the package it imports. Airflow writes the warning to stdout or stderr."""
+    command = [sys.executable, "-W", "always", "-c", _IMPORT_ON_A_NEWER_VERSION]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert (run.stdout + run.stderr).count("polysync-airflow is not tested on Airflow 3.11.0") == 1

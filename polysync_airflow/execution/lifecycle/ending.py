@@ -53,8 +53,8 @@ _OTHER_RECORD: Final = (
 )
 _LEFT: Final = {
     Owner.LATER_TRY: "A later try continues with the execution, so it is not stopped.",
-    Owner.OTHER_TRIGGERER: "The trigger has moved to another triggerer, and the task is still deferred: "
-    "nothing is stopped.",
+    Owner.OTHER_TRIGGER: "The task is still deferred: another triggerer has its trigger, or a later try has "
+    "taken its place. Nothing is stopped.",
     Owner.UNKNOWN: "It is not stopped, because Airflow does not say whether a later try has it. The next "
     "try, or the failure callback in the DAG processor, decides.",
 }

@@ -32,8 +32,8 @@ class Owner(Enum):
     """
     LATER_TRY = auto()
     """A later try decides."""
-    OTHER_TRIGGERER = auto()
-    """The trigger of the same try, in another triggerer."""
+    OTHER_TRIGGER = auto()
+    """The trigger of the same try in another triggerer, or that of a later try."""
     UNKNOWN = auto()
     """Airflow does not say, for example because the process was away for longer than its token is valid."""
 
@@ -84,11 +84,11 @@ def owner_of_deferred(state: str | None, copy: StoredExecution | None, try_numbe
     """
     Return who decides about the execution of a deferred task whose trigger Airflow has ended.
 
-    Airflow also ends a trigger that has only moved to another triggerer. The task is then still deferred. (A
-    task that was cleared may be deferred again: its new try has stopped this execution.)
+    If the task is still deferred, its trigger has only moved to another triggerer (Airflow 3.4 no longer
+    reports that), or the task was cleared: then its new try has stopped this execution, or waits for it.
     """
     if state == DEFERRED:
-        return Owner.OTHER_TRIGGERER
+        return Owner.OTHER_TRIGGER
     if copy is not None:
         # A triggerer that was suspended may learn only after the next try that its trigger has moved.
         return Owner.LATER_TRY if copy.try_number > try_number else Owner.NOBODY

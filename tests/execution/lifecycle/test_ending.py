@@ -14,7 +14,10 @@ from tests.execution.lifecycle.builders import ARN, stored
 KEPT = "The execution keeps running because stop_on_kill=False."
 RETRIED = "The next try continues with the execution."
 LATER = "A later try continues with the execution, so it is not stopped."
-MOVED = "The trigger has moved to another triggerer, and the task is still deferred: nothing is stopped."
+MOVED = (
+    "The task is still deferred: another triggerer has its trigger, or a later try has taken its place. "
+    "Nothing is stopped."
+)
 UNKNOWN = (
     "It is not stopped, because Airflow does not say whether a later try has it. The next try, or the failure "
     "callback in the DAG processor, decides."
@@ -56,7 +59,7 @@ OWNERS = [
     (False, Owner.THIS_TRY, "", KEPT, True),
     (False, Owner.NOBODY, "", KEPT, True),
     (False, Owner.LATER_TRY, LATER, LATER, True),
-    (False, Owner.OTHER_TRIGGERER, MOVED, MOVED, True),
+    (False, Owner.OTHER_TRIGGER, MOVED, MOVED, True),
     (False, Owner.UNKNOWN, UNKNOWN, UNKNOWN, False),
     (True, Owner.THIS_TRY, RETRIED, RETRIED, True),
     (True, Owner.LATER_TRY, RETRIED, RETRIED, True),

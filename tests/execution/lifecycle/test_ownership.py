@@ -93,7 +93,7 @@ def test_owner_where_each_try_can_write(
 @pytest.mark.parametrize(
     ("state", "copy", "owner"),
     [
-        *(("deferred", copy, Owner.OTHER_TRIGGERER) for copy in (RECORD, OF_A_LATER_TRY, None)),
+        *(("deferred", copy, Owner.OTHER_TRIGGER) for copy in (RECORD, OF_A_LATER_TRY, None)),
         *(
             (state, copy, owner)
             for state in (*WITH_LATER_TRY, *WITHOUT)

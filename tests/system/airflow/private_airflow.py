@@ -224,7 +224,7 @@ def _base_environment() -> dict[str, str]:
 def _settings(home: Path, port: int, database: str) -> dict[str, str]:
     options = {
         "core": {
-            "executor": "LocalExecutor",
+            "executor": INSTALLED.local_executor,
             "parallelism": "4",
             "load_examples": "False",
             "simple_auth_manager_all_admins": "True",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -34,6 +34,7 @@ class AirflowVersion:
     :param sqlite: whether LocalExecutor can use a database of SQLite.
     :param connection_forms: whether the API server returns the definitions of connection forms.
     :param stored_secrets: whether Airflow tests a connection with the secrets that it has stored, which its API hides.
+    :param local_executor: the executor that runs tasks in processes of the scheduler.
     """
 
     client: Callable[[str, str], AirflowClient]
@@ -45,6 +46,7 @@ class AirflowVersion:
     sqlite: bool
     connection_forms: bool
     stored_secrets: bool
+    local_executor: str = "LocalExecutor"
 
     def rename(self, settings: Mapping[str, str]) -> dict[str, str]:
         """
@@ -147,8 +149,17 @@ _TWO: Final = AirflowVersion(
 )
 
 
+# docs/explanation/airflow-3.4.md has the bug.
+_THREE_FOUR_BETA: Final = replace(
+    _THREE, local_executor="tests.system.airflow.executors.LocalExecutorWithOwnSession"
+)
+
+
 def _installed() -> AirflowVersion:
-    return _TWO if version("apache-airflow").startswith("2.") else _THREE
+    release = version("apache-airflow")
+    if release.startswith("2."):
+        return _TWO
+    return _THREE_FOUR_BETA if release.startswith("3.4.0b") else _THREE
 
 
 INSTALLED: Final = _installed()

@@ -17,8 +17,9 @@
 #   make chaos                kill and restart processes of a real Airflow on PostgreSQL; each case runs five times
 #                             (ARGS="--short" or ARGS="--runs 1 --rows 1,8a" runs less). ARGS="--executor celery" takes
 #                             CeleryExecutor, with Redis and two workers, instead of LocalExecutor.
-#                             ARGS="--airflow 3.4.0b2" takes one of the versions of make matrix. Installs PostgreSQL and
-#                             Redis if they are missing.
+#                             ARGS="--airflow 3.4.0b2" takes one of the versions of make matrix, and
+#                             ARGS="--upgrade 3.3.1:3.4.0b2" runs the cases of an upgrade of Airflow. Installs
+#                             PostgreSQL and Redis if they are missing.
 #   make chaos-amazon         the same for the operators of the Amazon provider
 #   make compare              run our operators and those of the Amazon provider through the same cases
 #   make bench                run all benchmarks, compared with the Amazon provider; takes some hours.

@@ -115,7 +115,7 @@ def _text(label: str, description: str, **schema: Any) -> dict[str, Any]:
 
 
 def _in_section(title: str, fields: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
-    # The UI shows the fields of a section under its title, and those without one first, under a title of its own.
+    # The UI shows the fields of a section under its title, and before them those without one under its own.
     return {
         name: {**field, "schema": {**field["schema"], "section": title}} for name, field in fields.items()
     }

@@ -219,6 +219,14 @@ def use_bundle(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     local = "airflow.dag_processing.bundles.local.LocalDagBundle"
     bundle = {"name": folder.name, "classpath": local, "kwargs": {"path": str(folder)}}
     monkeypatch.setenv("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST", json.dumps([bundle]))
+    if CAPABILITIES.task_sdk:
+        # Airflow 3.4 reads the option only once in a process.
+        manager, name = (
+            import_module("airflow.dag_processing.bundles.manager"),
+            "_load_bundle_config_snapshot",
+        )
+        if cached := getattr(manager, name, None):
+            monkeypatch.setattr(manager, name, cached.__wrapped__)
 
 
 def test_asset_events_name_the_execution(example: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,10 +88,10 @@ def warnings_of(version: str) -> list[str]:
     if _minor(version) > NEWEST_TESTED:
         newest = ".".join(map(str, NEWEST_TESTED))
         texts.append(
-            f"polysync-airflow is not tested on Airflow {version}, only up to Airflow {newest}. Not tested are "
-            "that a task has at most one execution when processes die or users clear tasks, that executions "
-            "are stopped with their tasks, the connection form, and the tab. Try it where two executions of "
-            f"a pipeline do no harm, or install Airflow {newest}."
+            f"polysync-airflow is not tested on Airflow {version}, only up to Airflow {newest}. Not tested "
+            "are that a task has at most one execution when processes die or users clear tasks, that "
+            "executions are stopped with their tasks, the connection form, and the tab. Try it where two "
+            f"executions of a pipeline do no harm, or install Airflow {newest}."
         )
     if version in _SCHEDULER_EXITS:
         texts.append(

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from polysync_airflow.hooks import PolysyncSageMakerHook
     from polysync_airflow.records.port import RecordStore
 
-# Before Airflow 3.4, whose limit is 60 s, the supervisor sends SIGKILL five seconds after SIGTERM. The stop request
+# Airflow's supervisor sends SIGKILL five seconds after SIGTERM, or 60 from Airflow 3.4 on. The stop request
 # must leave before that.
 OWNER_TIMEOUT_SECONDS: Final = 2.0
 KILL_THREAD: Final = "polysync-on-kill"

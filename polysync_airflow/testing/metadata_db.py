@@ -80,8 +80,8 @@ def _start_task_api() -> Any:
     if not CAPABILITIES.task_sdk:
         return None
     api = import_module("airflow.sdk.execution_time.supervisor").in_process_api_server()
-    # It generates its routes at the first request. Airflow's own client, since the transport is of httpx, or of httpx2
-    # from Airflow 3.4 on.
+    # It generates its routes at the first request. Airflow's own client sends it, since the transport is of
+    # httpx, or of httpx2 from Airflow 3.4 on.
     client_class = import_module("airflow.sdk.api.client").Client
     with client_class(base_url="http://in-process.invalid", token="", transport=api.transport) as client:
         client.get("/health")

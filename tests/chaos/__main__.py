@@ -13,14 +13,13 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final
 
 import httpx
 
 from tests.chaos.case import Case
-from tests.chaos.cases import AMAZON_CASES, CASES
+from tests.chaos.cases import ALL_CASES, AMAZON_CASES, CASES, UPGRADE_CASES
 from tests.chaos.checks import Outcome
 from tests.chaos.deployment.airflow_deployment import CELERY, EXECUTORS, LOCAL, AirflowDeployment
 from tests.chaos.report import details, table
@@ -32,6 +31,8 @@ from tests.system.process.sessions import ProcessError
 from tests.system.process.signals import InterruptedByUserError, raise_on_signals
 
 INTERRUPTED: Final = 130
+# Airflow 3 has another API than Airflow 2, so the suite cannot go on after an upgrade from that.
+AIRFLOW_3: Final = [version for version in VERSIONS if not version.startswith("2.")]
 DESCRIPTIONS: Final = {
     LOCAL: "PostgreSQL, the emulator and Airflow with LocalExecutor and two triggerers",
     CELERY: "PostgreSQL, Redis, the emulator and Airflow with two Celery workers and two triggerers",
@@ -46,20 +47,20 @@ def main() -> int:
     """
     parser = _parser()
     options = parser.parse_args()
-    if options.airflow:
-        if (options.provider, options.executor) != ("polysync", LOCAL):
-            parser.error("--airflow: the environments of make matrix have neither Celery nor aiobotocore")
-        _continue_on(options.airflow, sys.argv[1:])
-    cases = _selected_cases(options.provider, options.executor, options.rows, short=options.short)
+    _continue_on_chosen_version(parser, options)
+    cases = _selected_cases(options)
     raise_on_signals()
     home = Path(tempfile.mkdtemp(prefix="polysync-chaos-"))
     print(f"Starting {DESCRIPTIONS[options.executor]}; logs in {home}", flush=True)
     outcomes = _Outcomes(checked=options.provider == "polysync")
     status = 0
     try:
-        with AirflowDeployment(home, options.provider, options.executor) as deployment:
+        with AirflowDeployment(
+            home, options.provider, options.executor, _first_python(options)
+        ) as deployment:
             runs = 1 if options.short else options.runs
-            Runner(deployment, cases, runs=runs, at_once=options.at_once, report=outcomes.add).run()
+            runner = Runner(deployment, cases, runs=runs, at_once=options.at_once, report=outcomes.add)
+            runner.run_together() if options.upgrade else runner.run()
     except InterruptedByUserError:
         print("Interrupted. All processes were stopped.")
         status = INTERRUPTED
@@ -97,7 +98,7 @@ class _Outcomes:
     def print_table(self) -> None:
         """Print the table of all outcomes."""
         if self._by_case:
-            ordered = {case: self._by_case[case] for case in CASES if case in self._by_case}
+            ordered = {case: runs for case in ALL_CASES if (runs := self._by_case.get(case))}
             print(f"\n{table(ordered, checked=self._checked)}\n\nTotal time: {self._seconds():.0f} s.")
 
     def have_problems(self) -> bool:
@@ -108,26 +109,48 @@ class _Outcomes:
         return time.monotonic() - self._start
 
 
-def _continue_on(version: str, arguments: Sequence[str]) -> NoReturn:
-    """Run the suite in the environment that ``make matrix`` makes for a version of Airflow, in place of this process."""
-    environment = Environment(version)
-    environment.install_if_needed()
-    os.execv(environment.python, [str(environment.python), "-m", "tests.chaos", *arguments, "--airflow", ""])
+def _continue_on_chosen_version(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Run the suite in the environment of the version of Airflow that the options name, in place of this process."""
+    versions = options.upgrade or ((options.airflow,) if options.airflow else ())
+    if not versions:
+        return
+    if (options.provider, options.executor) != ("polysync", LOCAL):
+        parser.error("the environments of make matrix have neither Celery nor aiobotocore")
+    *_, newest = environments = [Environment(version) for version in versions]
+    if Path(sys.prefix) != newest.folder:
+        for environment in environments:
+            environment.install_if_needed()
+        os.execv(newest.python, [str(newest.python), "-m", "tests.chaos", *sys.argv[1:]])
 
 
-def _selected_cases(provider: str, executor: str, selection: str | None, *, short: bool) -> list[Case]:
+def _first_python(options: argparse.Namespace) -> Path:
+    """Return the interpreter of the Airflow that is started first."""
+    return Environment(options.upgrade[0]).python if options.upgrade else Path(sys.executable)
+
+
+def _selected_cases(options: argparse.Namespace) -> list[Case]:
     available = [
         case
-        for case in CASES
-        if executor in case.executors and (provider == "polysync" or case.number in AMAZON_CASES)
+        for case in (UPGRADE_CASES if options.upgrade else CASES)
+        if options.executor in case.executors
+        and (options.provider == "polysync" or case.number in AMAZON_CASES)
     ]
-    if selection is None:
-        return [case for case in available if not short or executor in case.short]
-    numbers = selection.split(",")
+    if options.rows is None:
+        return [case for case in available if not options.short or options.executor in case.short]
+    numbers = options.rows.split(",")
     unknown = [number for number in numbers if not any(_matches(case, number) for case in available)]
     if unknown:
-        raise SystemExit(f"--rows: no test cases {', '.join(unknown)} for {provider} with {executor}")
+        raise SystemExit(
+            f"--rows: no test cases {', '.join(unknown)} for {options.provider} with {options.executor}"
+        )
     return [case for case in available if any(_matches(case, number) for number in numbers)]
+
+
+def _upgrade(text: str) -> tuple[str, str]:
+    old, _, new = text.partition(":")
+    if not {old, new} <= set(AIRFLOW_3) or AIRFLOW_3.index(old) >= AIRFLOW_3.index(new):
+        raise argparse.ArgumentTypeError(f"expected OLD:NEW, two of {', '.join(AIRFLOW_3)}")
+    return old, new
 
 
 def _matches(case: Case, number: str) -> bool:
@@ -155,10 +178,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--airflow",
-        choices=("", *VERSIONS),
-        default="",
+        choices=VERSIONS,
         metavar="VERSION",
         help=f"the version of Airflow to run: {', '.join(VERSIONS)} (default: the one of constraints.txt)",
+    )
+    parser.add_argument(
+        "--upgrade",
+        type=_upgrade,
+        metavar="OLD:NEW",
+        help="run the test cases of an upgrade of Airflow, for example 3.2.1:3.3.1",
     )
     parser.add_argument("--at-once", type=int, default=12, help="number of concurrent runs (default: 12)")
     parser.add_argument("--keep", action="store_true", help="keep the logs")

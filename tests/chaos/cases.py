@@ -16,7 +16,7 @@ from tests.chaos.case import (
     Expected,
 )
 from tests.chaos.run import Run
-from tests.chaos.scenarios import components, executions, users, workers
+from tests.chaos.scenarios import components, executions, upgrades, users, workers
 from tests.chaos.scenarios.shared import Scenario
 from tests.chaos.worker_cases import WORKER_CASES
 
@@ -233,5 +233,33 @@ _TASK_CASES: Final = (
     ),
 )
 CASES: Final = (*_TASK_CASES, *WORKER_CASES)
+# Cases of the option --upgrade. All of them go through the same upgrade.
+UPGRADE_CASES: Final = (
+    Case(
+        "50a",
+        "upgrade of Airflow while the task is deferred",
+        upgrades.upgraded_while_deferred,
+        Expected(),
+        seconds=1,
+        exclusive=True,
+    ),
+    Case(
+        "50b",
+        "upgrade of Airflow while the task, killed after the start, waits for its retry",
+        upgrades.upgraded_before_retry,
+        SUCCESS_AFTER_RETRY,
+        seconds=1,
+        exclusive=True,
+    ),
+    Case(
+        "50c",
+        "as 50a, user clears the task afterwards",
+        upgrades.upgraded_and_cleared,
+        REPLACED,
+        LONG,
+        exclusive=True,
+    ),
+)
+ALL_CASES: Final = (*CASES, *UPGRADE_CASES)
 # The test cases that the amazon provider's operators are measured in.
 AMAZON_CASES: Final = ("2", "6a", "6b", "8a", "8b", "8c", "8d", "9a", "9b", "9c")

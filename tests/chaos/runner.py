@@ -51,12 +51,20 @@ class Runner:
 
     def run(self) -> None:
         """Run all test cases."""
-        for case in self._cases:
-            self._deployment.client.wait_for_dag(f"{self._deployment.provider}_{case.number}")
+        self._wait_for_dags()
         self._run_concurrently([case for case in self._cases if not case.exclusive])
         for case in self._cases:
             if case.exclusive:
                 self._run_exclusively(case)
+
+    def run_together(self) -> None:
+        """Run all test cases in one group, through the same outage."""
+        self._wait_for_dags()
+        self._run_group([(case, number) for case in self._cases for number in range(self._runs)])
+
+    def _wait_for_dags(self) -> None:
+        for case in self._cases:
+            self._deployment.client.wait_for_dag(f"{self._deployment.provider}_{case.number}")
 
     def _run_concurrently(self, cases: Iterable[Case]) -> None:
         # The first run of each case, then the second run of each case, so that runs of a case do not start together.
@@ -76,12 +84,15 @@ class Runner:
     def _run_exclusively(self, case: Case) -> None:
         numbers = range(self._runs)
         for group in [numbers] if case.together else [[number] for number in numbers]:
-            active = list(self._start(((case, number) for number in group), Group()))
-            while active:
-                self._deployment.calls.refresh()
-                active = [run for run in active if self._advance(run)]
-                time.sleep(TICK)
+            self._run_group([(case, number) for number in group])
             self._deployment.repair()
+
+    def _run_group(self, runs: Iterable[tuple[Case, int]]) -> None:
+        active = list(self._start(runs, Group()))
+        while active:
+            self._deployment.calls.refresh()
+            active = [run for run in active if self._advance(run)]
+            time.sleep(TICK)
 
     def _start(self, runs: Iterable[tuple[Case, int]], group: Group | None = None) -> Iterator[_ActiveRun]:
         for case, number in runs:

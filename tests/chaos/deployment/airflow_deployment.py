@@ -7,6 +7,7 @@ With CeleryExecutor, Redis and two Celery workers are added.
 from __future__ import annotations
 
 import signal
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -75,9 +76,11 @@ class AirflowDeployment:
     :param home: an empty folder for logs, settings and marker files.
     :param provider: the provider whose operators run: ``polysync`` or ``amazon``.
     :param executor: Airflow's executor: ``local`` or ``celery``.
+    :param python: the interpreter of the environment with Airflow, until `upgrade`.
     """
 
-    def __init__(self, home: Path, provider: str, executor: str) -> None:
+    def __init__(self, home: Path, provider: str, executor: str, python: Path = Path(sys.executable)) -> None:
+        self._python = python
         self.provider = provider
         self.executor = executor
         self.workers = WORKERS if executor == CELERY else ()
@@ -123,6 +126,17 @@ class AirflowDeployment:
         before = self.client.jobs("TriggererJob")
         self.airflow.start_component(name)
         self._jobs[name] = self._new_job(name, before)
+
+    def upgrade(self) -> None:
+        """
+        Replace Airflow by that of the suite's own environment, with the same database and settings.
+
+        :raises ProcessError: if the migration fails, or Airflow is not healthy in time.
+        """
+        before = self.client.jobs("TriggererJob")
+        self.airflow.upgrade(Path(sys.executable))
+        self._jobs = {FIRST: self._new_job(FIRST, before)}
+        self.start_triggerer(SECOND)
 
     def kill_triggerers(self) -> None:
         """Kill both triggerers with SIGKILL."""
@@ -284,6 +298,7 @@ class AirflowDeployment:
             },
             components=("api-server", "dag-processor", "scheduler", FIRST),
             database=database,
+            python=self._python,
         )
 
     def _executor_settings(self, database: str) -> dict[str, str]:

@@ -56,6 +56,7 @@ class PrivateAirflow:
     :param components: the components to start, in this order; a number distinguishes components of the same kind
         (``triggerer-1``, ``triggerer-2``).
     :param database: the SQLAlchemy URL of an empty database; by default SQLite in ``home``.
+    :param python: the interpreter of the environment with Airflow; by default that of this process.
     """
 
     def __init__(
@@ -67,14 +68,16 @@ class PrivateAirflow:
         settings: Mapping[str, str] | None = None,
         components: Sequence[str] = STANDALONE,
         database: str | None = None,
+        python: Path = Path(sys.executable),
     ) -> None:
         self.home = home
+        self._python = python
         self._initial_components = components
         port = free_port()
         self.url = f"http://{HOST}:{port}"
         database = database or f"sqlite:///{home}/airflow.db"
         self.env = {
-            **_base_environment(),
+            **_inherited_environment(),
             **environment(INSTALLED.dag_options(home, dag_folders)),
             **INSTALLED.rename({**_settings(home, port, database), **(settings or {})}),
             **{f"AIRFLOW_CONN_{name.upper()}": json.dumps(content) for name, content in connections.items()},
@@ -100,6 +103,20 @@ class PrivateAirflow:
                 f"Airflow was not healthy in {START_TIMEOUT:.0f} s: {self.health()}\n"
                 + "\n".join(component.log_tail() for component in self.components.values())
             )
+
+    def upgrade(self, python: Path) -> None:
+        """
+        End all components, migrate the database to the Airflow of another environment, and start that.
+
+        Only the components that were given at first are started.
+
+        :param python: the interpreter of the environment.
+        :raises ProcessError: as ``start``.
+        """
+        end_all(self.components.values(), grace=STOP_GRACE)
+        self.components.clear()
+        self._python = python
+        self.start()
 
     def start_component(self, name: str, settings: Mapping[str, str] | None = None) -> ProcessSession:
         """
@@ -137,8 +154,8 @@ class PrivateAirflow:
         :raises subprocess.SubprocessError: if the command fails.
         """
         completed = subprocess.run(
-            _airflow(arguments),
-            env={**self.env, **INSTALLED.rename(settings or {})},
+            self._airflow(arguments),
+            env=self._environment(settings),
             capture_output=True,
             text=True,
             timeout=timeout,
@@ -182,8 +199,16 @@ class PrivateAirflow:
     def _spawn(
         self, name: str, arguments: Sequence[str], settings: Mapping[str, str] | None = None
     ) -> ProcessSession:
-        env = {**self.env, **INSTALLED.rename(settings or {})}
-        return ProcessSession(f"airflow {name}", _airflow(arguments), env=env, log=self.home / f"{name}.log")
+        env, log = self._environment(settings), self.home / f"{name}.log"
+        return ProcessSession(f"airflow {name}", self._airflow(arguments), env=env, log=log)
+
+    def _airflow(self, arguments: Sequence[str]) -> list[str]:
+        return [str(self._python), "-m", "airflow", *arguments]
+
+    def _environment(self, settings: Mapping[str, str] | None) -> dict[str, str]:
+        # Airflow 2 starts programs of its environment by their names.
+        path = f"{self._python.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+        return {**self.env, "PATH": path, **INSTALLED.rename(settings or {})}
 
     def _healthy(self) -> bool:
         self.check_alive()
@@ -202,16 +227,10 @@ def _kind(component: str) -> str:
     return component if component in COMPONENTS else component.rpartition("-")[0]
 
 
-def _airflow(arguments: Sequence[str]) -> list[str]:
-    return [sys.executable, "-m", "airflow", *arguments]
-
-
-def _base_environment() -> dict[str, str]:
+def _inherited_environment() -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(_EXCLUDED_PREFIXES)}
     return {
         **inherited,
-        # Airflow 2 starts programs of its environment by their names.
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         "AWS_EC2_METADATA_DISABLED": "true",

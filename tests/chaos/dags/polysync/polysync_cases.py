@@ -74,6 +74,9 @@ CASES: dict[str, dict[str, Any]] = {
         "retry_mode": "resume",
         "on_clear": "resume",
     },
+    "50a": {},
+    "50b": {"pre_execute": AFTER_START, "retry_delay": timedelta(seconds=60)},
+    "50c": {},
 }
 # The number of mapped tasks and their arguments, by test case.
 MAPPED_TASKS: dict[str, tuple[int, dict[str, Any]]] = {

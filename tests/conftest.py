@@ -45,11 +45,18 @@ from tests.fakes import airflow_service  # noqa: E402
 from tests.fakes.simulated_airflow import AIRFLOW, SimulatedAirflow  # noqa: E402
 from tests.tasks import EmulatedTime  # noqa: E402
 
-# Outside of the recovery tests, the record store is that of the running version of Airflow.
 # What these tests are about does not exist in all versions of Airflow.
 collect_ignore = [
-    *([] if CAPABILITIES.retry_policy else ["operators/test_retry_policy.py", "test_retrying.py"]),
-    *([] if CAPABILITIES.task_state_store else ["compatibility", "triggers/test_connection_changes.py"]),
+    *(
+        []
+        if CAPABILITIES.retry_policy
+        else [
+            "operators/test_retry_policy.py",
+            "test_retrying.py",
+            "compatibility",
+            "triggers/test_connection_changes.py",
+        ]
+    ),
 ]
 DEFINITIONS = EXAMPLE_DEFINITIONS
 # A whole Airflow takes up to two minutes until it runs, which is charged to the first test with it.

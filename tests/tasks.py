@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+import uuid
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator, TaskDeferred
@@ -15,8 +17,8 @@ from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperat
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.execution.clock import Clock
+from tests.fakes.json_store import JsonStore
 from tests.fakes.simulated_airflow import AIRFLOW
-from tests.fakes.state_store import StateStore, StateStoreOfTry
 
 
 class EmulatedTime(Clock):
@@ -63,12 +65,23 @@ class EmulatedTime(Clock):
 
 
 @dataclass
+class DagRun:
+    """The part of a DAG run that operators use."""
+
+    start_date: datetime | None = datetime(2026, 1, 1, tzinfo=UTC)
+    clear_number: int = 0
+
+
+@dataclass
 class TaskInstance:
     """
     The part of a task instance that operators use. XComs are kept during a deferral, as in Airflow.
 
     :param latest: returns the task instance of the latest try, which has the XComs of all tries that are alive.
+    :param store: the Variable with the record, which all tries share.
+    :param task_state_store: that of Airflow 3.3; None in other versions.
     :param state: returns the state of the task instance.
+    :param status_code: with which Airflow refuses the requests of this try.
     """
 
     task_id: str
@@ -78,19 +91,27 @@ class TaskInstance:
     try_number: int = 1
     max_tries: int = 0
     xcoms: dict[str, Any] = field(default_factory=dict)
-    store: Any = field(default_factory=StateStore)
+    store: JsonStore = field(default_factory=JsonStore)
+    task_state_store: JsonStore | None = None
     latest: Callable[[], TaskInstance] | None = None
     state: Callable[[], str | None] = lambda: "running"
     previous_run: Any = None
+    dag_run: DagRun = field(default_factory=DagRun)
+    region_id: uuid.UUID | None = None
+    region_index: int = -1
+    status_code: int | None = None
 
     def __post_init__(self) -> None:
         AIRFLOW.instances.append(self)
 
-    @property
-    def all_tries_store(self) -> StateStore:
-        """The store that all tries share, whether Airflow still lets this try reach it or not."""
-        store = self.store
-        return store.of_task if isinstance(store, StateStoreOfTry) else store
+    def cut_off(self, status_code: int) -> None:
+        """Let every request of this try fail, as with 403 after its token has expired."""
+        self.status_code = status_code
+
+    def context(self, task: BaseOperator) -> Any:
+        """Return the context in which a worker runs the task."""
+        context = {"ti": self, "task": task, "dag_run": self.dag_run}
+        return {**context, "task_state_store": self.task_state_store} if self.task_state_store else context
 
     def get_previous_dagrun(self) -> Any:
         """Return the previous DAG run; None if there is none."""
@@ -144,7 +165,7 @@ def run_task(operator: BaseOperator, ti: TaskInstance | None = None) -> Run:
     :param ti: the task instance; None for a new one.
     """
     run = Run(ti or TaskInstance(operator.task_id), operator=operator)
-    context: Any = {"ti": run.ti, "task": operator, "task_state_store": run.ti.store}
+    context = run.ti.context(operator)
     next_session = copy(operator)
     next_session.__dict__.pop("hook", None)
     with AIRFLOW.process(run.ti):

@@ -80,8 +80,7 @@ FOLDER_LAYERS = {
     "records": (
         {"signature"},
         {"proof"},
-        {"copies", "port"},
-        {"task_state_store", "variable_store"},
+        {"copies"},
         {"store"},
         {"__init__"},
     ),

@@ -15,8 +15,6 @@ class Capabilities(NamedTuple):
 
     :param task_sdk: tasks, triggers and callbacks reach Airflow through its API server and have no access to
         its database.
-    :param task_state_store: a task can store values that its retries read (``task_state_store`` in the
-        context).
     :param retry_policy: an operator has a ``retry_policy``, which decides after a failure whether and when
         Airflow retries the task.
     :param trigger_on_kill: Airflow calls ``on_kill`` of a trigger when a user ends its task.
@@ -30,7 +28,6 @@ class Capabilities(NamedTuple):
     """
 
     task_sdk: bool
-    task_state_store: bool
     retry_policy: bool
     trigger_on_kill: bool
     links_are_xcoms: bool
@@ -68,7 +65,6 @@ def capabilities_of(version: str) -> Capabilities:
     is_3, is_3_3 = release >= (3, 0), release >= (3, 3)
     return Capabilities(
         task_sdk=is_3,
-        task_state_store=is_3_3,
         retry_policy=is_3_3,
         trigger_on_kill=is_3_3,
         links_are_xcoms=is_3,

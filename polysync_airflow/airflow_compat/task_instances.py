@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 
@@ -41,6 +41,18 @@ def _state_in_database(ti: Any) -> str | None:
     with create_session() as session:
         row = session.query(TaskInstance.state).filter_by(**_key(ti)).one_or_none()
     return DELETED if row is None else row[0]
+
+
+def read_incarnation(context: Context) -> dict[str, Any]:
+    """Return the values of ``Incarnation`` of a task instance. For a worker."""
+    dag_run, ti = context["dag_run"], cast("Any", context["ti"])
+    # From Airflow 3.4 on. Outside of loops and expansions, its id is 0.
+    region = getattr(ti, "region_id", None)
+    return {
+        "dag_run_started_at": dag_run.start_date,
+        "clear_number": dag_run.clear_number or 0,
+        "region": f"{region}/{ti.region_index}" if region and region.int else None,
+    }
 
 
 def read_xcom(ti: Any, key: str) -> Any:

@@ -1,5 +1,5 @@
 """
-The command ``polysync records``, for versions of Airflow without a task state store.
+The command ``polysync records``: the Variables that hold the records of executions.
 
 A task deletes the record of the previous DAG run when it starts, so only those of the latest DAG run remain,
 and those of tasks that no longer exist.
@@ -14,7 +14,7 @@ from typing import Final
 
 from polysync_airflow.airflow_compat.database import dag_run_state, delete_variables, variables_with_prefix
 from polysync_airflow.cli.output import OK, write_result
-from polysync_airflow.records.variable_store import KEY_PREFIX, TASK
+from polysync_airflow.records.store import KEY_PREFIX, TASK
 
 DESCRIPTION: Final = "List, or delete, the Variables with records of executions whose DAG runs have ended."
 

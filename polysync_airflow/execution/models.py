@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from numbers import Number
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
     AfterValidator,
@@ -185,11 +185,34 @@ class StartRequest(BaseModel):
         return {member: value for member, value in request.items() if value}
 
 
+class Incarnation(BaseModel):
+    """
+    What tells a task instance from an earlier one with the same DAG, run id, task and map index.
+
+    A DAG run that was deleted may come again under its run id, and the passes of a loop have the same key.
+
+    :param dag_run_started_at: when the DAG run started. Clearing a DAG run that has ended changes it, too.
+    :param clear_number: how often the DAG run was cleared.
+    :param region: the pass of the loop or of the expansion, from Airflow 3.4 on; None outside of them.
+    """
+
+    model_config = _STRICT
+
+    dag_run_started_at: UtcTime | None = None
+    clear_number: Annotated[int, Field(ge=0)] = 0
+    region: Annotated[str, StringConstraints(max_length=100)] | None = None
+
+
+# That of a record which was written for another incarnation of the task instance.
+NO_EPOCH: Final = -1
+
+
 class StoredExecution(BaseModel):
     """
-    The record that the tries of a task share in Airflow's task state store, where users can edit it.
+    The record that the tries of a task share in a Variable of Airflow, where users can edit it.
 
     :param epoch: ``max_tries`` of the tries that the record belongs to; clearing the task begins a new epoch.
+    :param incarnation: that of the task instance that wrote the record; None if an earlier version did.
     :param region_name: AWS region to which the start request was sent.
     :param request: the start request, with its client request token.
     :param execution_arn: ARN of the execution; None until AWS has responded.
@@ -206,7 +229,8 @@ class StoredExecution(BaseModel):
     model_config = _STRICT
 
     version: Literal[1] = 1
-    epoch: Annotated[int, Field(ge=0)]
+    epoch: Annotated[int, Field(ge=NO_EPOCH)]
+    incarnation: Incarnation | None = None
     region_name: Annotated[str, StringConstraints(min_length=1)]
     request: StartRequest
     execution_arn: ExecutionArn | None = None

@@ -25,8 +25,8 @@ def stop_orphaned_execution(context: Context) -> None:
     processor runs this callback. After an ordinary failure the try itself has dealt with the execution, and
     the callback does nothing.
 
-    The DAG processor cannot read the task state store, so the callback reads the copy of the record in the
-    XComs. It stops only what the failed try itself has written there.
+    It reads the copy of the record in the XComs, and stops only what the failed try itself has written there:
+    Airflow deletes the XComs of a try when the next one begins.
     """
     mapped = is_mapped(context["task"])
     if mapped:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
+from polysync_airflow.airflow_compat.task_instances import read_incarnation
 from polysync_airflow.aws.retry import STOP_TIMEOUT_SECONDS
 from polysync_airflow.exceptions import StoredRecordError
 from polysync_airflow.execution import clock
@@ -32,11 +33,11 @@ from polysync_airflow.execution.lifecycle.instructions import (
     Try,
 )
 from polysync_airflow.execution.lifecycle.machine import after, begin, killed_error
-from polysync_airflow.execution.models import ExecutionEvent, StoredExecution
+from polysync_airflow.execution.models import ExecutionEvent, Incarnation, StoredExecution
 from polysync_airflow.operators.base import TryChoices
 from polysync_airflow.operators.execution_calls import ExecutionCalls
 from polysync_airflow.operators.stopping import stop_recorded_execution
-from polysync_airflow.records.store import own_record, record_store
+from polysync_airflow.records.store import RecordStore, own_record
 from polysync_airflow.retrying import retry_follows
 
 if TYPE_CHECKING:
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
 
     from polysync_airflow.airflow_compat.sdk import RetryPolicy
     from polysync_airflow.hooks import PolysyncSageMakerHook
-    from polysync_airflow.records.port import RecordStore
 
 # Airflow's supervisor sends SIGKILL five seconds after SIGTERM, or 60 from Airflow 3.4 on. The stop request
 # must leave before that.
@@ -103,8 +103,10 @@ class TaskTry:
             validate_parameters=self._choices.validate_parameters,
             deadline=clock.time() + timeout,
         )
-        store = self._store = record_store(context)
-        now = self._enter(store, begin(Try(store.try_number, ti.max_tries, self._choices), store.read()))
+        store = self._store = RecordStore(context)
+        incarnation = Incarnation.model_validate(read_incarnation(context))
+        task_try = Try(store.try_number, ti.max_tries, incarnation, self._choices)
+        now = self._enter(store, begin(task_try, store.read()))
         is_new = False
         while now.do not in ENDS_THE_START:
             is_new = now.do is Do.START

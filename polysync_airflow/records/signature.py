@@ -65,9 +65,9 @@ def signing_keys() -> list[bytes]:
 def warn_of_no_key() -> None:
     """Warn once in each process that records are not signed."""
     log.warning(
-        "No [core] fernet_key is set, so the records of executions have no signature. Whoever may edit task "
-        "states, Variables or XComs decides which execution a retry continues or stops. Set [core] "
-        "fernet_key to the same key on all hosts."
+        "No [core] fernet_key is set, so the records of executions have no signature. Whoever may edit "
+        "Variables or XComs decides which execution a retry continues or stops. Set [core] fernet_key to the "
+        "same key on all hosts."
     )
 
 

@@ -1,24 +1,226 @@
-"""Chooses the record store that the running version of Airflow offers."""
+"""
+The record of a task's execution, kept between the tries in a Variable for each task instance.
+
+The fields of the record are defined by ``StoredExecution`` in ``execution/models.py``.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import hashlib
+import json
+import logging
+import re
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any, Final
 
-from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
+from polysync_airflow.airflow_compat.task_instances import DELETED, previous_run, read_state
+from polysync_airflow.airflow_compat.variables import delete_variable, get_variable, set_variable
+from polysync_airflow.exceptions import PolysyncError, StoredRecordError
+from polysync_airflow.execution.lifecycle.ownership import RUNNING, Owner, owner_by_record
 from polysync_airflow.execution.models import StoredExecution
 from polysync_airflow.records.copies import pull_copy
-from polysync_airflow.records.port import RecordStore
-from polysync_airflow.records.task_state_store import TaskStateRecordStore
-from polysync_airflow.records.variable_store import VariableRecordStore
+from polysync_airflow.records.proof import RECORD_KEY, from_stored, to_stored
+from polysync_airflow.records.signature import TaskKey
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+log = logging.getLogger(__name__)
 
-def record_store(context: Context) -> RecordStore:
-    """Return the record store of a task instance."""
-    store = TaskStateRecordStore if CAPABILITIES.task_state_store else VariableRecordStore
-    return store(context)
+KEY_PREFIX: Final = f"{RECORD_KEY}."
+# The key of a Variable has at most 250 characters.
+_READABLE_CHARACTERS: Final = 200
+TASK: Final = "task"
+RECORD: Final = "record"
+
+
+def variable_key(task: TaskKey) -> str:
+    """
+    Return the key of the Variable of a task instance: ``polysync_execution.<dag>.<task>.<map>.<run>.<hash>``.
+
+    Secrets backends are asked for the key too. It has only characters that those of AWS allow.
+    """
+    index = () if task.map_index < 0 else (str(task.map_index),)
+    parts = (task.dag_id, task.task_id, *index, task.run_id)
+    readable = re.sub(r"[^A-Za-z0-9_.-]+", "_", ".".join(parts))[:_READABLE_CHARACTERS]
+    unique = hashlib.sha256(json.dumps(asdict(task), sort_keys=True).encode()).hexdigest()[:16]
+    return f"{KEY_PREFIX}{readable}.{unique}"
+
+
+class RecordStore:
+    """
+    Reads and writes the record of a task's execution, which outlives tries, crashes, deferrals and clears.
+
+    A worker can write Variables in all versions of Airflow. (The task state store of Airflow 3.3 is not used:
+    from 3.4 on, Airflow empties it when a user clears the task.)
+
+    Every try can write the Variable, whether Airflow has replaced it or not. So each try that continues with
+    an execution writes its number into the record. A try that finds another record than the one that it has
+    read or written last, or that Airflow does not run any longer, leaves the record and the execution alone.
+
+    Each write also pushes a copy as an XCom. Airflow deletes it when the next try begins, which tells the
+    tries apart, and the triggerer and the DAG processor read it.
+
+    The Variable is kept after the end of the task: if the process died between its deletion and the moment
+    in which Airflow stores that the task has succeeded, the retry would start a second execution. The task
+    deletes that of the previous DAG run when it starts.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._ti: Any = context["ti"]
+        self._task = TaskKey.of(self._ti)
+        self._key = variable_key(self._task)
+        # Where a user finds the record, and deletes it.
+        self.place = f"the Variable {self._key!r} under Admin > Variables"
+        # Where earlier versions of this provider kept the record, on Airflow 3.3.
+        self._earlier_store: Any = context.get("task_state_store")
+        self._is_in_earlier_store = False
+        self._last_known: StoredExecution | None = None
+
+    @property
+    def try_number(self) -> int:
+        """The number of this try."""
+        return int(self._ti.try_number)
+
+    def read(self) -> StoredExecution | None:
+        """
+        Return the record that earlier tries stored; None if there is no record.
+
+        :raises StoredRecordError: the record is damaged, or is not one of this task.
+        """
+        self._last_known = self._read()
+        return self._last_known
+
+    def write(self, record: StoredExecution) -> None:
+        """
+        Store the record.
+
+        :raises PolysyncError: another try has written a record meanwhile, or Airflow has ended this one.
+        :raises Exception: Airflow does not respond.
+        """
+        self._raise_if_replaced()
+        self._ti.xcom_push(RECORD_KEY, self._put(record))
+        self._forget_earlier_record()
+
+    def delete(self) -> None:
+        """
+        Delete the record. Only correct if AWS has certainly not started an execution.
+
+        :raises PolysyncError: another try has written a record meanwhile, or Airflow has ended this one.
+        :raises Exception: Airflow does not respond.
+        """
+        self._raise_if_replaced()
+        delete_variable(self._key)
+        self._last_known = None
+        self._forget_earlier_record()
+        # A task instance has no method that deletes an XCom.
+        self._ti.xcom_push(RECORD_KEY, None)
+
+    def announce_stop(self, record: StoredExecution) -> Owner:
+        """
+        Find out whether this try may stop its execution, and store that it is going to do so.
+
+        By the stored number of the try, a later try tells this stop from a cancellation by somebody else.
+        """
+        owner = self.owner(record)
+        if owner in (Owner.THIS_TRY, Owner.NOBODY):
+            try:
+                self._put(record)
+            except Exception as error:
+                return self._unknown(error)
+        return owner
+
+    def withdraw_stop(self, record: StoredExecution) -> None:
+        """Store that a stop that was announced has failed. Raises no error: the task ends with its own."""
+        try:
+            self._raise_if_overwritten()
+            self._put(record)
+        except Exception as error:
+            log.warning("The record cannot be updated: %s", error)
+
+    def owner(self, record: StoredExecution) -> Owner:
+        """Return who decides about the execution of this try, without a change."""
+        try:
+            stored = self._read_if_proven()
+            state = read_state(self._ti)
+            copy = None if state == DELETED else pull_copy(self._ti)
+        except Exception as error:
+            return self._unknown(error)
+        return owner_by_record(record, self.try_number, state, stored, copy)
+
+    def delete_leftovers(self) -> None:
+        """
+        Delete the Variable of the previous DAG run's task instance, if that DAG run has ended.
+
+        Raises no error: the task goes on without it.
+        """
+        try:
+            run = previous_run(self._ti)
+            if run and run.has_ended:
+                delete_variable(variable_key(replace(self._task, run_id=run.run_id)))
+        except Exception as error:
+            log.warning("The record of the previous DAG run cannot be deleted: %s", error)
+
+    def _read(self) -> StoredExecution | None:
+        text = get_variable(self._key)
+        if text is not None:
+            return from_stored(_record_in(text), self._task, place=self.place)
+        value = self._earlier_store.get(RECORD_KEY) if self._earlier_store else None
+        if value is None:
+            return None
+        self._is_in_earlier_store = True
+        place = f"the key {RECORD_KEY!r} on the tab Task State Store of the task instance"
+        return from_stored(value, self._task, place=place)
+
+    def _read_if_proven(self) -> StoredExecution | None:
+        # This try holds a record of its own. What somebody else has written in its place must not keep it
+        # from its work, and above all not from the stop of its execution.
+        try:
+            return self._read()
+        except StoredRecordError as error:
+            log.warning("%s", error)
+            return None
+
+    def _raise_if_replaced(self) -> None:
+        self._raise_if_overwritten()
+        state = read_state(self._ti)
+        if state != RUNNING:
+            raise PolysyncError(
+                f"Airflow does not run try {self.try_number} of this task any longer (state {state}), so it "
+                "ends.",
+                permanent=False,
+            )
+
+    def _raise_if_overwritten(self) -> None:
+        stored = self._read_if_proven()
+        if stored and stored != self._last_known:
+            raise PolysyncError(
+                f"Another process continues with the execution of this task (try {stored.try_number}), so "
+                f"this one (try {self.try_number}) ends.",
+                permanent=False,
+            )
+
+    def _put(self, record: StoredExecution) -> dict[str, Any]:
+        value = to_stored(record, self._task)
+        text = json.dumps({TASK: asdict(self._task), RECORD: value})
+        set_variable(
+            self._key,
+            text,
+            f"The SageMaker pipeline execution of task {self._task.task_id} of DAG {self._task.dag_id}, try "
+            f"{self.try_number}. Do not edit or delete it while the task runs.",
+        )
+        self._last_known = record
+        return value
+
+    def _forget_earlier_record(self) -> None:
+        # It would count again after the deletion of the Variable.
+        if self._is_in_earlier_store:
+            self._earlier_store.delete(RECORD_KEY)
+            self._is_in_earlier_store = False
+
+    def _unknown(self, error: Exception) -> Owner:
+        log.warning("Whether a later try has the execution cannot be read from Airflow: %s", error)
+        return Owner.UNKNOWN
 
 
 def own_record(context: Context) -> tuple[RecordStore, StoredExecution | None]:
@@ -27,5 +229,15 @@ def own_record(context: Context) -> tuple[RecordStore, StoredExecution | None]:
 
     :raises StoredRecordError: the record is damaged, or was not written by this task.
     """
-    store = record_store(context)
+    store = RecordStore(context)
     return store, store.read() or pull_copy(context["ti"])
+
+
+def _record_in(text: str) -> Any:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    record = value.get(RECORD) if isinstance(value, dict) else value
+    # A Variable without a record in it is damaged, which is not the same as no record.
+    return text if record is None else record

@@ -40,7 +40,7 @@ def outcome_of(task: BaseOperator, clock: Clock) -> Outcome:
     """Run a task to its end as Airflow does; if it defers, in the trigger and then in a second worker process."""
     outcome, resumed_task = Outcome(), copy(task)
     ti = TaskInstance(task.task_id)
-    context: Any = {"ti": ti, "task": task, "task_state_store": ti.store}
+    context = ti.context(task)
     resumed_task.__dict__.pop("hook", None)
     failure = "task fails"
     try:

@@ -19,6 +19,7 @@ from airflow.serialization.serialized_objects import BaseSerialization
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.operators import PolysyncStartPipelineOperator
+from tests.fakes.json_store import JsonStore
 from tests.tasks import EmulatedTime, TaskInstance, run_task
 
 STORED = Path(__file__).with_name("stored_by_6b5eca3.json").read_text()
@@ -46,9 +47,10 @@ def accept_unsigned_records(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def retry_with(record: dict[str, Any]) -> TaskInstance:
-    """Return the task instance of a second try that finds a record in the task state store."""
-    ti = TaskInstance("train", try_number=2)
-    ti.store.set(STORE_KEY, record[STORE_KEY])
+    """Return the task instance of a second try that finds a record in the task state store of Airflow 3.3."""
+    ti = TaskInstance("train", try_number=2, task_state_store=JsonStore())
+    assert ti.task_state_store
+    ti.task_state_store.set(STORE_KEY, record[STORE_KEY])
     return ti
 
 
@@ -91,9 +93,14 @@ def test_a_retry_reattaches_to_the_stored_execution(
         task_id="train", pipeline_name="fanout", deferrable=deferrable, poll_interval=60
     )
 
-    run = run_task(operator, retry_with(stored(arn)["records"][name]))
+    ti = retry_with(stored(arn)["records"][name])
+    run = run_task(operator, ti)
 
     assert (run.error, run.result) == (None, arn)
+    # From now on, the record is in the Variable only.
+    assert ti.task_state_store
+    assert ti.task_state_store.values == {}
+    assert ti.store.get(STORE_KEY)["try_number"] == 2
     assert emulator.control.calls("StartPipelineExecution") == []
     assert run.xcoms["run"]["resumes"] == (1 if name == "resumed" else 0)
 
@@ -113,7 +120,7 @@ def test_a_stored_trigger_row_is_run(emulator: EmulatorServer, emulated_time: Em
 
     (payload,) = asyncio.run(fire())
 
-    context: Any = {"ti": ti, "task": operator, "task_state_store": ti.store}
+    context = ti.context(operator)
     assert operator.execute_complete(context, payload) == arn
     assert ti.xcoms["state"] == "Success"
     assert trigger.serialize()[0] == row["classpath"]
@@ -127,7 +134,7 @@ def test_a_stored_event_resumes_the_task(emulator: EmulatorServer) -> None:
     content = json.loads(STORED)
     operator = PolysyncStartPipelineOperator(task_id="train", pipeline_name="fanout", deferrable=True)
     ti = TaskInstance("train")
-    context: Any = {"ti": ti, "task": operator, "task_state_store": ti.store}
+    context = ti.context(operator)
 
     assert all(hasattr(operator, method) for method in content["next_methods"])
     assert operator.execute_complete(context, content["event"]) == STORED_ARN

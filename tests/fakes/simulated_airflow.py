@@ -11,20 +11,25 @@ from typing import TYPE_CHECKING, Any
 from polysync_airflow.airflow_compat.task_instances import DELETED
 from polysync_airflow.records.proof import RECORD_KEY
 from polysync_airflow.records.signature import TaskKey
-from polysync_airflow.records.variable_store import RECORD, TASK, variable_key
+from polysync_airflow.records.store import RECORD, TASK, variable_key
 from tests.fakes.airflow_service import MISSING, AirflowService
-from tests.fakes.state_store import AirflowApiError, StateStoreOfTry
 
 if TYPE_CHECKING:
     from tests.tasks import TaskInstance
+
+
+class AirflowApiError(Exception):
+    """An error of Airflow's API server."""
+
+    def __init__(self, status_code: int) -> None:
+        super().__init__(f"API_SERVER_ERROR: {status_code}")
 
 
 class SimulatedAirflow(AirflowService):
     """
     Knows the task instances of a test, by their tries.
 
-    A record in a Variable is the same value that the task state store would hold, so tests look for it, and edit
-    it, in one place.
+    The record in the Variable of a task instance is in its ``store``, where tests look for it and edit it.
     """
 
     def __init__(self) -> None:
@@ -64,24 +69,23 @@ class SimulatedAirflow(AirflowService):
         """Return the value of a Variable; None if there is none."""
         self._raise_if_cut_off()
         ti = self._find_by_variable(key)
-        value = ti.all_tries_store.get(RECORD_KEY)
+        value = ti.store.get(RECORD_KEY)
         return None if value is None else json.dumps({TASK: asdict(TaskKey.of(ti)), RECORD: value})
 
     def put_variable(self, key: str, value: str, description: str) -> None:
         """Store a Variable."""
         self._raise_if_cut_off()
         assert description
-        self._find_by_variable(key).all_tries_store.set(RECORD_KEY, json.loads(value)[RECORD])
+        self._find_by_variable(key).store.set(RECORD_KEY, json.loads(value)[RECORD])
 
     def delete_variable(self, key: str) -> None:
         """Delete a Variable."""
         self._raise_if_cut_off()
-        self._find_by_variable(key).all_tries_store.delete(RECORD_KEY)
+        self._find_by_variable(key).store.delete(RECORD_KEY)
 
     def _raise_if_cut_off(self) -> None:
-        store = self._processes[-1].store if self._processes else None
-        if isinstance(store, StateStoreOfTry) and store.status_code:
-            raise AirflowApiError(store.status_code)
+        if self._processes and (status_code := self._processes[-1].status_code):
+            raise AirflowApiError(status_code)
 
     def _find(self, key: TaskKey) -> TaskInstance:
         return next(ti for ti in reversed(self.instances) if TaskKey.of(ti) == key)

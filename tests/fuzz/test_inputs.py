@@ -35,7 +35,7 @@ from polysync_airflow.operators.outcome.xcoms import pull_run
 from polysync_airflow.records.copies import pull_copy
 from polysync_airflow.records.proof import RECORD_KEY
 from polysync_airflow.records.signature import TaskKey, signed, signing_keys
-from polysync_airflow.records.store import record_store
+from polysync_airflow.records.store import RecordStore
 from tests.fuzz.strategies import FUZZ, json_values, scalars, texts, values, variations
 from tests.tasks import TaskInstance
 
@@ -210,9 +210,8 @@ def test_stored_records(value: Any, is_signed: bool) -> None:
         value = signed(value, TaskKey.of(ti), signing_keys()[0])
     ti.store.set(RECORD_KEY, value)
     ti.xcoms[RECORD_KEY] = value
-    context: Any = {"ti": ti, "task_state_store": ti.store}
     try:
-        record = record_store(context).read()
+        record = RecordStore({"ti": ti}).read()  # type: ignore[typeddict-item]
     except StoredRecordError as error:
         check_message(error)
         assert pull_copy(ti) is None

@@ -36,7 +36,7 @@ PERMANENT: list[tuple[Any, type[PolysyncError]]] = [
 def error_of(operator: Any) -> Exception:
     """Execute a task that has retries, and return its error as Airflow gets it."""
     ti = TaskInstance("t", max_tries=3)
-    context: Any = {"ti": ti, "task": operator, "task_state_store": ti.store}
+    context = ti.context(operator)
     with pytest.raises(Exception) as caught:  # noqa: PT011 # the tests look at it
         operator.execute(context)
     return caught.value

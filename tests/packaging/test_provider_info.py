@@ -26,7 +26,7 @@ CONNECTION_TYPE = PolysyncSageMakerHook.conn_type
 # From Airflow 3.3 on, the public attribute imports the hooks of all providers, and wants the packages of Airflow 2.
 FORM_IN_3_3 = "_connection_form_widgets_from_metadata"
 # Airflow 3.2 takes the name of the hook from its class.
-ONLY_IN_3_3 = [] if CAPABILITIES.task_state_store else [".connection-types[].hook-name"]
+ONLY_IN_3_3 = [] if CAPABILITIES.retry_policy else [".connection-types[].hook-name"]
 # The fields of the credentials that are standard fields of an Airflow connection.
 STANDARD_FIELDS = {"access_key_id": "login", "secret_access_key": "password"}
 # All other fields of the credentials are in the extra of the connection.

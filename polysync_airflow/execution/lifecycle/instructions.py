@@ -11,7 +11,12 @@ from typing import Any, Final
 
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution.lifecycle.recovery import RecoveryChoices
-from polysync_airflow.execution.models import ExecutionDescription, StartRequest, StoredExecution
+from polysync_airflow.execution.models import (
+    ExecutionDescription,
+    Incarnation,
+    StartRequest,
+    StoredExecution,
+)
 from polysync_airflow.execution.waiter import LogLine
 
 
@@ -121,6 +126,7 @@ class Try:
 
     number: int
     epoch: int
+    incarnation: Incarnation
     choices: RecoveryChoices
 
 
@@ -164,5 +170,6 @@ class Instruction:
 
     def write(self, do: Do, *lines: LogLine, changes: dict[str, Any], **known: Any) -> Instruction:
         """Return the next instruction, before which changes of the record are stored."""
-        record = self.known.model_copy(update={**changes, "try_number": self.task_try.number})
+        writer = {"try_number": self.task_try.number, "incarnation": self.task_try.incarnation}
+        record = self.known.model_copy(update={**changes, **writer})
         return self.next(do, *lines, record=record, store=Store.WRITE, **known)

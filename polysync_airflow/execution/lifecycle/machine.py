@@ -10,7 +10,8 @@ Rules:
    ARN before anything else is done with the execution. So a try that dies at any point leaves a record by
    which the next one finds, or gets, the same execution.
 3. Before anything else, a try writes its number into the record: an earlier try that is still alive must not
-   stop the execution from now on.
+   stop the execution from now on. A record of another incarnation of the task instance loses its epoch, so
+   that its execution is neither continued nor resumed, but stopped.
 4. A resume belongs to the epoch of the try that requests it. Its token and its epoch are stored together.
 5. An execution that a new epoch replaces is marked before it is stopped: a retry must not resume it if it
    fails while it stops.
@@ -50,8 +51,8 @@ from polysync_airflow.execution.lifecycle.instructions import (
     Store,
     Try,
 )
-from polysync_airflow.execution.lifecycle.recovery import Action, next_action
-from polysync_airflow.execution.models import StoredExecution
+from polysync_airflow.execution.lifecycle.recovery import Action, is_of_other_incarnation, next_action
+from polysync_airflow.execution.models import NO_EPOCH, StoredExecution
 from polysync_airflow.execution.waiter import LogLine
 from polysync_airflow.states import PolysyncState, has_ended, state_of
 
@@ -69,6 +70,13 @@ def begin(task_try: Try, record: StoredExecution | None) -> Instruction:
             "no second execution."
         )
         now = Instruction(Do.RESEND_START, task_try, record, lines=(line,))
+    if is_of_other_incarnation(record, task_try.incarnation, task_try.number):
+        line = _warning(
+            "The record is that of an earlier task instance with the same key, for example of a DAG run that "
+            "was deleted and created again. Its execution is not continued."
+        )
+        changes = {"epoch": NO_EPOCH, "replaced_by_epoch": task_try.epoch}
+        return now.write(now.do, line, *now.lines, changes=changes)
     return now if record.try_number == task_try.number else now.write(now.do, *now.lines, changes={})
 
 
@@ -89,6 +97,7 @@ def killed_error() -> PolysyncError:
 def _prepared(now: Instruction, event: Prepared) -> Instruction:
     record = StoredExecution(
         epoch=now.task_try.epoch,
+        incarnation=now.task_try.incarnation,
         region_name=event.region_name,
         request=event.request,
         try_number=now.task_try.number,

@@ -16,9 +16,9 @@ from polysync_airflow.execution.models import StoredExecution
 
 # States of a task instance that has a later try, or gets one. In all other states, a user has cleared or
 # ended the task.
-_RUNNING: Final = "running"
+RUNNING: Final = "running"
 DEFERRED: Final = "deferred"
-_WITH_LATER_TRY: Final = ("scheduled", "queued", _RUNNING, DEFERRED, "up_for_retry", "up_for_reschedule")
+_WITH_LATER_TRY: Final = ("scheduled", "queued", RUNNING, DEFERRED, "up_for_retry", "up_for_reschedule")
 
 
 class Owner(Enum):
@@ -38,28 +38,6 @@ class Owner(Enum):
     """Airflow does not say, for example because the process was away for longer than its token is valid."""
 
 
-def has_later_try(state: str | None) -> bool:
-    """Return whether a task instance in this state has a later try, or gets one."""
-    return state in _WITH_LATER_TRY
-
-
-def owner_of_replaced(
-    record: StoredExecution, try_number: int, state: str | None, copy: StoredExecution | None
-) -> Owner:
-    """
-    Return who decides about the execution of a try whose task instance has a new id.
-
-    For a later try, and at once when a running task is cleared, Airflow gives the task instance a new id.
-    The process of the former try then no longer reaches the task state store. It still reaches the XComs,
-    which Airflow deletes when a later try begins.
-    """
-    if has_later_try(state):
-        return Owner.LATER_TRY
-    if state == DELETED:
-        return Owner.NOBODY
-    return Owner.NOBODY if _is_of_same_try(copy, record, try_number) else Owner.LATER_TRY
-
-
 def owner_by_record(
     record: StoredExecution,
     try_number: int,
@@ -68,16 +46,25 @@ def owner_by_record(
     copy: StoredExecution | None,
 ) -> Owner:
     """
-    Return who decides about the execution of a try, where the record store accepts the writes of every try.
+    Return who decides about the execution of a try, as its own process sees it.
 
     A try that has gone on with the execution has written its number into the stored record. One that has
     begun, but has not come so far, has caused that Airflow deleted the XComs.
+
+    :param stored: the record in the store now; None if there is none.
     """
-    if stored and not _is_of_same_try(stored, record, try_number):
+    own = _order(record, try_number)
+    is_own_copy = copy is not None and _is_of_same_execution(copy, record) and _order(copy) == own
+    if stored and not (_is_of_same_execution(stored, record) and _order(stored) <= own):
         return Owner.LATER_TRY
-    if state == _RUNNING:
-        return Owner.THIS_TRY if _is_of_same_try(copy, record, try_number) else Owner.LATER_TRY
-    return owner_of_replaced(record, try_number, state, copy)
+    if state == RUNNING:
+        return Owner.THIS_TRY if is_own_copy else Owner.LATER_TRY
+    if state in _WITH_LATER_TRY:
+        return Owner.LATER_TRY
+    if state == DELETED or is_own_copy:
+        return Owner.NOBODY
+    # The task has ended or was cleared before any later try, or this one, could write its number.
+    return Owner.NOBODY if stored and _order(stored) < own else Owner.LATER_TRY
 
 
 def owner_of_deferred(state: str | None, copy: StoredExecution | None, try_number: int) -> Owner:
@@ -94,7 +81,7 @@ def owner_of_deferred(state: str | None, copy: StoredExecution | None, try_numbe
         return Owner.LATER_TRY if copy.try_number > try_number else Owner.NOBODY
     # Airflow deletes the XComs when a try begins. A try that is at work reads the record itself; if none is,
     # nobody else stops the execution.
-    return Owner.LATER_TRY if state == _RUNNING else Owner.NOBODY
+    return Owner.LATER_TRY if state == RUNNING else Owner.NOBODY
 
 
 def owner_of_dead_process(copy: StoredExecution | None, try_number: int, *, retry_follows: bool) -> Owner:
@@ -106,9 +93,12 @@ def owner_of_dead_process(copy: StoredExecution | None, try_number: int, *, retr
     return Owner.NOBODY
 
 
-def _is_of_same_try(other: StoredExecution | None, record: StoredExecution, try_number: int) -> bool:
-    return (
-        other is not None
-        and other.try_number == try_number
-        and other.request.client_request_token == record.request.client_request_token
-    )
+def _order(record: StoredExecution, try_number: int | None = None) -> tuple[float, int]:
+    """Return a value that is greater for a later try, also after the DAG run was created again."""
+    started_at = record.incarnation.dag_run_started_at if record.incarnation else None
+    number = record.try_number if try_number is None else try_number
+    return started_at.timestamp() if started_at else 0, number
+
+
+def _is_of_same_execution(other: StoredExecution, record: StoredExecution) -> bool:
+    return other.request.client_request_token == record.request.client_request_token

@@ -23,7 +23,7 @@ from enum import Enum, auto
 from typing import Final, Literal
 
 from polysync_airflow.execution.choices import Choices, Flag
-from polysync_airflow.execution.models import StartRequest, StoredExecution
+from polysync_airflow.execution.models import Incarnation, StartRequest, StoredExecution
 from polysync_airflow.states import (
     STATUS_COMPLETED_WITH_FAILURES,
     STATUS_STOPPING,
@@ -92,6 +92,25 @@ def next_action(stored: StoredExecution, epoch: int, status: str, choices: Recov
         return _in_new_epoch(status, resumes=resumes, may_stop=choices.stop_on_kill)
     resumes = choices.retry_mode == "resume" or stored.resume_is_pending
     return _in_same_epoch(status, resumes=resumes, failures_succeed=failures_succeed)
+
+
+def is_of_other_incarnation(stored: StoredExecution, incarnation: Incarnation, try_number: int) -> bool:
+    """
+    Return whether another task instance with the same key wrote a record, as its first try begins.
+
+    A DAG run that is cleared after its end starts anew as well, but then its ``clear_number`` grows, and so
+    does the number of the try. If a user queues a running DAG run again, it cannot be told from a new one.
+
+    :param incarnation: that of this try.
+    :param try_number: the number of this try.
+    """
+    was = stored.incarnation
+    if was is None:
+        return False
+    if was.region != incarnation.region:
+        return True
+    was_cleared = incarnation.clear_number > was.clear_number and try_number > stored.try_number
+    return was.dag_run_started_at != incarnation.dag_run_started_at and not was_cleared
 
 
 def unused_arguments(sent: StartRequest, current: StartRequest) -> list[str]:

@@ -14,22 +14,28 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from airflow.sdk.exceptions import ErrorType
+from airflow.sdk.execution_time import comms, task_runner
 from airflow.sdk.log import configure_logging
 
 from tests.benchmarks.measure.fresh_process import READY
 from tests.benchmarks.measure.memory import peak_memory
 
 
-class FakeStateStore(dict[str, Any]):
-    """The part of Airflow's task state store that a first try uses."""
+class FakeSupervisor:
+    """The part of Airflow's Variables that a first try uses: there is none yet, and one is written."""
 
-    def set(self, key: str, value: Any, *, retention: Any = None) -> None:
-        """Store a value as JSON."""
-        self[key] = json.dumps(value)
+    def send(self, msg: Any) -> Any:
+        """Return the response to a request."""
+        if isinstance(msg, comms.GetVariable):
+            return comms.ErrorResponse(error=ErrorType.VARIABLE_NOT_FOUND, detail={"key": msg.key})
+        assert isinstance(msg, comms.PutVariable), msg
+        return comms.OKResponse(ok=True)
 
 
 def task_context() -> dict[str, Any]:
@@ -43,7 +49,9 @@ def task_context() -> dict[str, Any]:
         max_tries=0,
         xcom_push=lambda key, value: json.dumps(value),
     )
-    return {"ti": ti, "task_state_store": FakeStateStore()}
+    task_runner.SUPERVISOR_COMMS = FakeSupervisor()  # type: ignore[assignment]
+    dag_run = SimpleNamespace(start_date=datetime.now(UTC), clear_number=0)
+    return {"ti": ti, "dag_run": dag_run}
 
 
 def timed(function: Callable[[], Any]) -> tuple[Any, dict[str, float]]:

@@ -6,11 +6,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from polysync_airflow.execution.lifecycle.recovery import RecoveryChoices
-from polysync_airflow.execution.models import ExecutionDescription, StartRequest, StoredExecution
+from polysync_airflow.execution.models import ExecutionDescription, Incarnation, StartRequest, StoredExecution
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout/execution/abcdefghijkl"
 START_TOKEN, RESUME_TOKEN = "polysync-".ljust(40, "0"), "polysync-".ljust(40, "1")
 NOW, EARLIER = datetime(2026, 1, 2, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC)
+INCARNATION = Incarnation(dag_run_started_at=EARLIER)
 REQUEST = StartRequest(
     pipeline_name="fanout",
     pipeline_parameters={},
@@ -33,7 +34,12 @@ def choose(**choices: Any) -> RecoveryChoices:
 def stored(**changes: Any) -> StoredExecution:
     """Return the record of try 2 in epoch 2, whose execution has an ARN, except for some changes."""
     record = StoredExecution(
-        epoch=2, region_name="us-east-1", request=REQUEST, execution_arn=ARN, try_number=2
+        epoch=2,
+        incarnation=INCARNATION,
+        region_name="us-east-1",
+        request=REQUEST,
+        execution_arn=ARN,
+        try_number=2,
     )
     return record.model_copy(update=changes)
 

@@ -21,11 +21,12 @@ from polysync_airflow.execution.lifecycle.instructions import (
     Store,
     Try,
 )
-from polysync_airflow.execution.lifecycle.machine import after, begin
+from polysync_airflow.execution.lifecycle.machine import after
 from polysync_airflow.execution.models import StoredExecution
 from tests.execution.lifecycle.builders import (
     ARN,
     EARLIER,
+    INCARNATION,
     NOW,
     REQUEST,
     START_TOKEN,
@@ -51,53 +52,12 @@ def at(
     do: Do, record: StoredExecution | None, *, number: int = 3, epoch: int = 2, **choices: Any
 ) -> Instruction:
     """Return what a try is about to do. By default it is try 3, a retry of the try that stored the record."""
-    return Instruction(do, Try(number, epoch, choose(**choices)), record)
+    return Instruction(do, Try(number, epoch, INCARNATION, choose(**choices)), record)
 
 
 def described(status: str) -> Described:
     """Return the event of a description."""
     return Described(NOW, describe(status))
-
-
-# ---- the record of the earlier tries
-
-
-def test_try_without_a_record_prepares_a_start() -> None:
-    """Nothing is stored before the request is made."""
-    now = begin(Try(1, 2, choose()), None)
-
-    assert (now.do, now.record, now.store, now.lines) == (Do.PREPARE, None, Store.KEEP, ())
-
-
-def test_try_takes_a_record_over_before_anything_else() -> None:
-    """From then on, an earlier try that is still alive must not stop the execution."""
-    now = begin(Try(3, 2, choose()), stored())
-
-    assert (now.do, now.store, now.lines) == (Do.DESCRIBE, Store.WRITE, ())
-    assert now.record == stored(try_number=3)
-
-
-def test_record_of_the_same_try_is_not_written_again() -> None:
-    """The try begins again, for example after the end of an execution that it waited for."""
-    now = begin(Try(2, 2, choose()), stored())
-
-    assert (now.do, now.record, now.store) == (Do.DESCRIBE, stored(), Store.KEEP)
-
-
-@pytest.mark.parametrize("number", [2, 3])
-def test_request_without_an_arn_is_sent_again(number: int) -> None:
-    """The earlier try may have sent it."""
-    now = begin(Try(number, 2, choose()), UNKNOWN_ARN)
-
-    assert now.do is Do.RESEND_START
-    assert now.store is (Store.KEEP if number == 2 else Store.WRITE)
-    assert [(line.level, line.text) for line in now.lines] == [
-        (
-            WARNING,
-            "Pipeline fanout: an earlier try sent a start request and did not receive the ARN. Sending the same "
-            "request again with the same client token, so that AWS starts no second execution.",
-        )
-    ]
 
 
 # ---- a start
@@ -110,7 +70,9 @@ def test_request_is_stored_before_it_is_sent() -> None:
     now = after(before, Prepared(REQUEST, "eu-west-1"))
 
     assert (now.do, now.store, now.description) == (Do.START, Store.WRITE, None)
-    assert now.record == StoredExecution(epoch=2, region_name="eu-west-1", request=REQUEST, try_number=3)
+    assert now.record == StoredExecution(
+        epoch=2, incarnation=INCARNATION, region_name="eu-west-1", request=REQUEST, try_number=3
+    )
 
 
 def test_arn_is_stored_before_the_wait() -> None:

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
 from polysync_airflow.airflow_compat.task_instances import DELETED
 from polysync_airflow.execution.lifecycle.ownership import (
     Owner,
-    has_later_try,
     owner_by_record,
     owner_of_dead_process,
     owner_of_deferred,
-    owner_of_replaced,
 )
-from polysync_airflow.execution.models import StoredExecution
-from tests.execution.lifecycle.builders import stored
+from polysync_airflow.execution.models import Incarnation, StoredExecution
+from tests.execution.lifecycle.builders import EARLIER, stored
 
 RECORD = stored()
 OF_A_LATER_TRY = RECORD.model_copy(update={"try_number": 3})
+OF_AN_EARLIER_TRY = RECORD.model_copy(update={"try_number": 1})
+OF_A_DELETED_DAG_RUN = RECORD.model_copy(
+    update={"try_number": 3, "incarnation": Incarnation(dag_run_started_at=EARLIER - timedelta(days=1))}
+)
 OF_ANOTHER_EXECUTION = RECORD.model_copy(
     update={"request": RECORD.request.model_copy(update={"client_request_token": "b" * 32})}
 )
@@ -25,41 +29,6 @@ OF_ANOTHER_EXECUTION = RECORD.model_copy(
 
 WITH_LATER_TRY = ("scheduled", "queued", "running", "deferred", "up_for_retry", "up_for_reschedule")
 WITHOUT = (None, "success", "failed", "skipped", "removed", "upstream_failed", "restarting", DELETED)
-
-
-@pytest.mark.parametrize(
-    ("state", "copy", "owner"),
-    [
-        *(
-            (state, copy, Owner.LATER_TRY)
-            for state in WITH_LATER_TRY
-            for copy in (RECORD, OF_A_LATER_TRY, None)
-        ),
-        *((DELETED, copy, Owner.NOBODY) for copy in (RECORD, OF_A_LATER_TRY, None)),
-        *(
-            (state, copy, owner)
-            for state in WITHOUT
-            if state != DELETED
-            for copy, owner in (
-                (RECORD, Owner.NOBODY),
-                (OF_A_LATER_TRY, Owner.LATER_TRY),
-                (OF_ANOTHER_EXECUTION, Owner.LATER_TRY),
-                # A later try deletes the XComs when it begins, and may have ended since.
-                (None, Owner.LATER_TRY),
-            )
-        ),
-    ],
-)
-def test_owner_of_replaced_task_instance(
-    state: str | None, copy: StoredExecution | None, owner: Owner
-) -> None:
-    """A try decides alone only if the task was deleted, or if its own record is still the last one."""
-    assert owner_of_replaced(RECORD, 2, state, copy) is owner
-
-
-def test_states_with_a_later_try() -> None:
-    """In all others, a user has cleared or ended the task."""
-    assert {state for state in (*WITH_LATER_TRY, *WITHOUT) if has_later_try(state)} == set(WITH_LATER_TRY)
 
 
 @pytest.mark.parametrize(
@@ -77,13 +46,35 @@ def test_states_with_a_later_try() -> None:
         # A later try has begun, which has deleted the XComs, but it has not come so far.
         ("running", RECORD, None, Owner.LATER_TRY),
         ("running", RECORD, OF_ANOTHER_EXECUTION, Owner.LATER_TRY),
-        ("failed", RECORD, RECORD, Owner.NOBODY),
-        ("failed", None, None, Owner.LATER_TRY),
-        ("queued", RECORD, RECORD, Owner.LATER_TRY),
-        (DELETED, None, None, Owner.NOBODY),
+        *(
+            (state, RECORD, copy, Owner.LATER_TRY)
+            for state in WITH_LATER_TRY
+            if state != "running"
+            for copy in (RECORD, OF_A_LATER_TRY, None)
+        ),
+        *(
+            (state, record, copy, owner)
+            for state in WITHOUT
+            if state != DELETED
+            for record in (RECORD, None)
+            for copy, owner in (
+                (RECORD, Owner.NOBODY),
+                (OF_A_LATER_TRY, Owner.LATER_TRY),
+                (OF_ANOTHER_EXECUTION, Owner.LATER_TRY),
+                # A later try deletes the XComs when it begins, and may have ended since.
+                (None, Owner.LATER_TRY),
+            )
+        ),
+        *((DELETED, record, copy, Owner.NOBODY) for record in (RECORD, None) for copy in (RECORD, None)),
+        # This try was killed before it could write its number, so no copy is left.
+        ("running", OF_AN_EARLIER_TRY, None, Owner.LATER_TRY),
+        ("queued", OF_AN_EARLIER_TRY, None, Owner.LATER_TRY),
+        ("running", OF_A_DELETED_DAG_RUN, None, Owner.LATER_TRY),
+        ("failed", OF_A_DELETED_DAG_RUN, None, Owner.NOBODY),
+        *((state, OF_AN_EARLIER_TRY, None, Owner.NOBODY) for state in WITHOUT),
     ],
 )
-def test_owner_where_each_try_can_write(
+def test_owner_as_the_process_of_a_try_sees_it(
     state: str | None, record: StoredExecution | None, copy: StoredExecution | None, owner: Owner
 ) -> None:
     """The number of the try in the record says who has gone on with the execution."""

@@ -8,6 +8,7 @@ from random import Random
 
 import pytest
 
+from polysync_airflow.airflow_compat.task_instances import DELETED
 from polysync_airflow.execution.lifecycle.recovery import RecoveryChoices
 from tests.execution.lifecycle.world import BEFORE_THE_COPY, Airflow, TryProcess, end_deferred
 
@@ -72,6 +73,8 @@ class Walk:
             self._kill(process)
         elif chance < 0.06:
             self._clear_while_running(process)
+        elif chance < 0.07 and not self.frozen:
+            self._create_again(process)
         # Not before the copy: there, a frozen process would write an old one when it goes on. In this window of
         # milliseconds, the failure callback would not find the execution of the last try.
         elif chance < 0.08 and airflow.try_number <= airflow.max_tries and step != BEFORE_THE_COPY:
@@ -104,6 +107,19 @@ class Walk:
         self.airflow.current, self.airflow.state = None, "restarting"
         process.kill()
         self._finish(process)
+
+    def _create_again(self, process: TryProcess) -> None:
+        """
+        A user deletes the DAG run, and creates it again with the same run id. The process may learn nothing of it.
+
+        Not while a process of the deleted DAG run is frozen: its number is that of a later try.
+        """
+        self.airflow.history.append("deleted")
+        self.airflow.state = DELETED
+        if self.random.random() < 0.5:
+            process.kill()
+            self._finish(process)
+        self.airflow.create_again()
 
     def _defer(self, process: TryProcess) -> bool:
         """Defer; the trigger may move, and a user may end or clear the task."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
 
@@ -34,14 +34,15 @@ from polysync_airflow.execution.lifecycle.instructions import (
 from polysync_airflow.execution.lifecycle.machine import after, begin
 from polysync_airflow.execution.lifecycle.ownership import (
     Owner,
+    owner_by_record,
     owner_of_dead_process,
     owner_of_deferred,
-    owner_of_replaced,
 )
 from polysync_airflow.execution.lifecycle.recovery import RecoveryChoices
 from polysync_airflow.execution.models import (
     ExecutionDescription,
     ExecutionEvent,
+    Incarnation,
     StartRequest,
     StoredExecution,
 )
@@ -153,6 +154,7 @@ class Airflow:
         # The try whose task instance Airflow knows; None right after a clear of the running task.
         self.current: int | None = None
         self.state: str | None = "scheduled"
+        self.incarnation = Incarnation(dag_run_started_at=NOW)
         self.stored: StoredExecution | None = None
         self.copy: StoredExecution | None = None
         self.history: list[str] = []
@@ -179,11 +181,12 @@ class Airflow:
         self.current, self.state = None, None
         self.history.append("cleared")
 
-    def write(self, record: StoredExecution, number: int) -> None:
-        """Store a record for a try."""
-        if self.current != number:
-            raise ReplacedError
-        self.stored = record
+    def create_again(self) -> None:
+        """Delete the DAG run, and create one with the same run id. The record stays."""
+        self.incarnation = Incarnation(dag_run_started_at=NOW + timedelta(days=len(self.history)))
+        self.current, self.state, self.copy = None, "scheduled", None
+        self.try_number, self.max_tries = 0, self.retries
+        self.history.append("created again")
 
     def run_failure_callback(self) -> None:
         """Run what the DAG processor runs when the process of the last try has died."""
@@ -202,6 +205,7 @@ class TryProcess:
         self.killed = False
         self.now: Instruction | None = None
         self.wrote = False
+        self.last_known: StoredExecution | None = None
         self.steps = self._run()
 
     def _run(self) -> Iterator[str]:
@@ -216,7 +220,10 @@ class TryProcess:
     def _execute(self) -> Iterator[str]:
         airflow = self.airflow
         while True:
-            now = begin(Try(self.number, airflow.max_tries, airflow.choices), airflow.stored)
+            self.last_known = airflow.stored
+            now = begin(
+                Try(self.number, airflow.max_tries, airflow.incarnation, airflow.choices), airflow.stored
+            )
             while True:
                 yield from self._enter(now)
                 if self.killed and now.do in NOT_WHEN_KILLED:
@@ -249,14 +256,14 @@ class TryProcess:
         if now.store is not Store.KEEP:
             yield f"before the write for {now.do.name}"
         if now.store is Store.WRITE:
-            self.airflow.write(now.known, self.number)
+            self._raise_if_replaced()
+            self._put(now.known)
             yield BEFORE_THE_COPY
             self.airflow.copy = now.known
             self.wrote = True
         elif now.store is Store.DELETE:
-            if self.airflow.current != self.number:
-                raise ReplacedError
-            self.airflow.stored = self.airflow.copy = None
+            self._raise_if_replaced()
+            self.airflow.stored = self.airflow.copy = self.last_known = None
         yield f"stored for {now.do.name}"
 
     def _call(self, now: Instruction) -> Event:
@@ -327,17 +334,22 @@ class TryProcess:
             stop_recorded(self.aws, record)
 
     def _announce(self, leaving: Leaving, record: StoredExecution) -> Owner:
-        try:
-            self.airflow.write(leaving.announced(record), self.number)
-        except ReplacedError:
-            return self._owner(record)
-        return Owner.THIS_TRY
+        owner = self._owner(record)
+        if owner in (Owner.THIS_TRY, Owner.NOBODY):
+            self._put(leaving.announced(record))
+        return owner
 
     def _owner(self, record: StoredExecution) -> Owner:
         airflow = self.airflow
-        if airflow.current == self.number:
-            return Owner.THIS_TRY
-        return owner_of_replaced(record, self.number, airflow.state, airflow.copy)
+        return owner_by_record(record, self.number, airflow.state, airflow.stored, airflow.copy)
+
+    def _raise_if_replaced(self) -> None:
+        airflow = self.airflow
+        if (airflow.stored and airflow.stored != self.last_known) or airflow.state != "running":
+            raise ReplacedError
+
+    def _put(self, record: StoredExecution) -> None:
+        self.airflow.stored = self.last_known = record
 
 
 def stop_recorded(aws: Aws, record: StoredExecution) -> None:

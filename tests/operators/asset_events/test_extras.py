@@ -122,7 +122,6 @@ def test_skipped_task_attaches_nothing(context: Any) -> None:
         "started_at": None,
         "ended_at": None,
     }
-    context["task_state_store"] = context["ti"].store
 
     with pytest.raises(AirflowSkipException):
         task.execute_complete(context, event)

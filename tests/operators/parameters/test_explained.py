@@ -107,7 +107,7 @@ def test_validation_before_the_start(
     assert operations(emulator) == [DESCRIBE]
     assert run.xcoms == {}
     # No record, so that the next try resends nothing.
-    assert ti.all_tries_store.values == {}
+    assert ti.store.values == {}
 
 
 @modes

@@ -9,40 +9,17 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.operators import PolysyncStartPipelineOperator
-from polysync_airflow.records import store
 from tests.fakes import airflow_service
 from tests.operators.recovery.fake_triggerer import FakeSupervisor
 from tests.operators.recovery.harness import ExecutionLog, RequestInterceptor, Task
 from tests.tasks import EmulatedTime, run_task
 
-TASK_STATE_STORE, VARIABLES = "task state store", "variables"
-RECORD_STORES = [TASK_STATE_STORE, VARIABLES] if CAPABILITIES.task_state_store else [VARIABLES]
 # For tables about what happens before the wait. Beside each table, other tests run in both modes.
 IN_ONE_MODE = pytest.mark.parametrize("deferrable", [True], ids=["deferred"], indirect=True)
 MakeTask = Callable[..., Task]
 MakeSupervisor = Callable[..., FakeSupervisor]
-
-
-@pytest.fixture(params=RECORD_STORES)
-def record_store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """
-    Run a test with both record stores, as far as the running version of Airflow has them.
-
-    Only tests of what a store does ask for it. The others run with the store that this version of Airflow uses.
-    """
-    uses_task_state = request.param == TASK_STATE_STORE
-    monkeypatch.setattr(store, "CAPABILITIES", CAPABILITIES._replace(task_state_store=uses_task_state))
-    return str(request.param)
-
-
-@pytest.fixture
-def needs_task_state_store(record_store: str) -> None:
-    """For tests of what only the task state store does."""
-    if record_store != TASK_STATE_STORE:
-        pytest.skip("only the task state store does this")
 
 
 @pytest.fixture(params=[False, True], ids=["sync", "deferred"])

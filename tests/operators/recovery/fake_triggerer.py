@@ -33,9 +33,11 @@ class FakeSupervisor(SimulatedAirflow):
         self.xcom_error: Exception | None = None
 
     def task_state(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> Any:
-        """Return the state, or raise an error of Airflow's."""
+        """Return the state, or raise an error of Airflow's. Simulated tasks have their own states."""
         if self.state_error:
             raise self.state_error
+        if task_id != TASK:
+            return super().task_state(dag_id, run_id, task_id, map_index)
         self.requests.append((dag_id, run_id, task_id, map_index))
         return self.state
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -25,8 +26,8 @@ from polysync_airflow.operators import PolysyncStartPipelineOperator
 from polysync_airflow.records.proof import RECORD_KEY
 from polysync_airflow.records.signature import TaskKey
 from polysync_airflow.states import has_ended
-from tests.fakes.state_store import StateStore, StateStoreOfTry
-from tests.tasks import Run, TaskInstance, run_task
+from tests.fakes.json_store import JsonStore
+from tests.tasks import DagRun, Run, TaskInstance, run_task
 
 NEVER_ENDS = {"steps": {"Merge": {"duration": None}}}
 MERGE_FAILS = {"steps": {"Merge": {"fail": {"reason": "AlgorithmError: no data"}}}}
@@ -72,10 +73,11 @@ class Task:
     dag_id: str = "retraining"
     run_id: str = "scheduled__2026-01-01T00:00:00+00:00"
     map_index: int = -1
-    store: StateStore = field(default_factory=StateStore)
+    store: JsonStore = field(default_factory=JsonStore)
     try_number: int = 0
     state: str = "scheduled"
     previous_run: Any = None
+    dag_run: DagRun = field(default_factory=DagRun)
 
     def __post_init__(self) -> None:
         self.max_tries = self.retries
@@ -111,12 +113,11 @@ class Task:
         """
         Run the operator that ``prepare_try`` created, to the end of the try.
 
-        The new try has no XComs of earlier tries, but the task state store is kept.
+        The new try has no XComs of earlier tries, but the record is kept.
         """
         operator = self.operator
         self.try_number += 1
         self.state = "running"
-        self.store.replace_task_instance()
         ti = self.ti = TaskInstance(
             self.task_id,
             self.dag_id,
@@ -124,10 +125,11 @@ class Task:
             self.map_index,
             self.try_number,
             self.max_tries,
-            store=StateStoreOfTry(self.store),
+            store=self.store,
             latest=lambda: self.ti,
             state=lambda: self.state,
             previous_run=self.previous_run,
+            dag_run=self.dag_run,
         )
         try:
             run = run_task(operator, ti)
@@ -154,24 +156,24 @@ class Task:
         """Clear the task, as ``clear_task_instances`` in airflow/models/taskinstance.py does for a user."""
         self.max_tries = self.try_number + self.retries
         self.state = "scheduled"
-        self.store.replace_task_instance()
 
     def clear_while_running(self) -> None:
         """Clear the running task: ``clear_task_instances`` then leaves ``max_tries`` as it was."""
         self.state = "restarting"
-        self.store.replace_task_instance()
 
     def delete(self) -> None:
-        """Delete the task instance, as with its DAG run."""
+        """Delete the task instance, as with its DAG run. The Variable with the record stays."""
         self.state = DELETED
-        self.store.values.clear()
-        self.store.replace_task_instance()
         self.ti.xcoms.clear()
+
+    def create_again(self, started_at: datetime) -> None:
+        """Create the DAG run that was deleted again, with the same run id."""
+        self.dag_run = DagRun(started_at)
+        self.state, self.try_number, self.max_tries = "scheduled", 0, self.retries
 
     def lose_heartbeat(self) -> None:
         """Let the scheduler replace a try that sends no heartbeats, while its process may still be alive."""
         self.state = "up_for_retry"
-        self.store.replace_task_instance()
 
     def _make_operator(self, changes: dict[str, Any]) -> PolysyncStartPipelineOperator:
         return PolysyncStartPipelineOperator(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from polysync_airflow.emulator import EmulatorServer
-from tests.fakes.state_store import StateStore
+from tests.fakes.json_store import JsonStore
 from tests.operators.recovery.conftest import MakeTask
 from tests.operators.recovery.harness import (
     LIST_STEPS,
@@ -27,8 +27,6 @@ from tests.operators.recovery.harness import (
 )
 from tests.tasks import EmulatedTime
 
-pytestmark = pytest.mark.usefixtures("record_store")
-
 
 @dataclass
 class CrashPoint:
@@ -44,16 +42,16 @@ class CrashPoint:
     starts: int
 
 
-class CrashingStore(StateStore):
+class CrashingStore(JsonStore):
     """A task state store with which the process crashes after a number of writes."""
 
     def __init__(self, writes: int) -> None:
         super().__init__()
         self.remaining_writes = writes
 
-    def set(self, key: str, value: Any, *, retention: Any = None) -> None:
+    def set(self, key: str, value: Any) -> None:
         """Store a value, and crash after the last write."""
-        super().set(key, value, retention=retention)
+        super().set(key, value)
         self.remaining_writes -= 1
         if self.remaining_writes == 0:
             crash()

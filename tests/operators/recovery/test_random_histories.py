@@ -286,7 +286,6 @@ def check_result(history_run: HistoryRun) -> None:
         assert execution_log.statuses[-1] in ("Succeeded", "CompletedWithFailures"), str(history_run)
 
 
-@pytest.mark.usefixtures("record_store")
 @settings(
     deadline=None,
     max_examples=HISTORIES or 20,

@@ -267,7 +267,6 @@ def test_stopping_execution_that_succeeds_is_reattached(
     assert execution_log.statuses == ["Succeeded"]
 
 
-@pytest.mark.usefixtures("record_store")
 def test_deleted_execution_is_replaced(
     make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
@@ -324,7 +323,6 @@ def test_reattaching_without_waiting(
     assert emulated_time.slept == []
 
 
-@pytest.mark.usefixtures("record_store")
 def test_result_is_reattached_if_pushing_xcoms_failed(
     make_task: MakeTask,
     execution_log: ExecutionLog,

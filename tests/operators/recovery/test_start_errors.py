@@ -66,7 +66,6 @@ RETRY_EVERYTHING: dict[str, Any] = {"retry_policy": RetryEverything()}
 
 
 @IN_ONE_MODE
-@pytest.mark.usefixtures("record_store")
 @pytest.mark.parametrize("fault", REFUSALS, ids=str)
 def test_record_is_deleted_after_a_refusal(
     fault: Fault, make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
@@ -137,7 +136,6 @@ def test_transient_errors_are_retried_within_the_try(
 
 
 @IN_ONE_MODE
-@pytest.mark.usefixtures("record_store")
 @pytest.mark.parametrize("ambiguous_fault", AMBIGUOUS_FAULTS, ids=str)
 def test_refusal_after_an_ambiguous_error_keeps_the_record(
     ambiguous_fault: Fault, make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer

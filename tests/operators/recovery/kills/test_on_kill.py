@@ -64,7 +64,6 @@ def test_kill_during_the_start(
     assert len(set(tokens(emulator, START))) == len(set(tokens(emulator, STOP))) == 1
 
 
-@pytest.mark.usefixtures("record_store")
 @BOTH_MODES
 def test_retry_after_a_kill_starts_a_new_execution(
     deferrable: bool,
@@ -102,7 +101,6 @@ def test_kill_before_the_start(
     assert execution_log.statuses == ["Succeeded"]
 
 
-@pytest.mark.usefixtures("record_store")
 @BOTH_MODES
 def test_kill_while_the_request_is_stored(
     deferrable: bool, execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
@@ -112,8 +110,8 @@ def test_kill_while_the_request_is_stored(
     task.prepare_try()
     store_set = task.store.set
 
-    def set_and_kill(key: str, value: Any, *, retention: Any = None) -> None:
-        store_set(key, value, retention=retention)
+    def set_and_kill(key: str, value: Any) -> None:
+        store_set(key, value)
         task.operator.on_kill()
 
     task.store.set = set_and_kill  # type: ignore[method-assign]
@@ -126,7 +124,6 @@ def test_kill_while_the_request_is_stored(
     assert execution_log.statuses == ["Succeeded"]
 
 
-@pytest.mark.usefixtures("record_store")
 def test_kill_during_the_wait_uses_retries(
     execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
@@ -290,7 +287,6 @@ def test_kill_during_transient_errors(
     assert execution_log.statuses == ["Stopped"]
 
 
-@pytest.mark.usefixtures("record_store")
 def test_two_kills_send_the_same_stop(
     execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:

@@ -29,9 +29,6 @@ from tests.tasks import EmulatedTime, Run
 BOTH_MODES = pytest.mark.parametrize("deferrable", [False, True], ids=["sync", "deferred"])
 
 
-pytestmark = pytest.mark.usefixtures("record_store")
-
-
 @pytest.fixture
 def task(emulated_time: EmulatedTime) -> Task:
     """A task that waits on the worker; Airflow answers requests for its state."""
@@ -181,25 +178,6 @@ def test_deletion_of_the_dag_run(
     assert execution_log.statuses == ["Stopped"]
 
 
-@pytest.mark.usefixtures("needs_task_state_store")
-@BOTH_MODES
-def test_clear_while_the_start_is_in_flight(
-    deferrable: bool,
-    interceptor: RequestInterceptor,
-    execution_log: ExecutionLog,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-) -> None:
-    """The try fails because it cannot store the ARN; it has retries, but the user wanted its execution gone."""
-    task = Task(deferrable)
-    interceptor.after(START, lambda _: task.clear_while_running())
-
-    task.next_try()
-    emulator.control.advance(60)
-
-    assert execution_log.statuses == ["Stopped"]
-
-
 @pytest.mark.parametrize("status_code", [401, 403, 500])
 def test_kill_after_the_token_has_expired(
     status_code: int,
@@ -211,7 +189,7 @@ def test_kill_after_the_token_has_expired(
     """If Airflow does not answer, the execution is left to the try that can know: the next one."""
 
     def expire_and_kill() -> None:
-        task.ti.store.fail_with(status_code)
+        task.ti.cut_off(status_code)
         task.operator.on_kill()
 
     emulated_time.after(100, expire_and_kill)
@@ -234,7 +212,7 @@ def test_last_try_whose_token_has_expired_is_left_to_the_failure_callback(
     task = Task(retries=0)
 
     def expire_and_kill() -> None:
-        task.ti.store.fail_with(403)
+        task.ti.cut_off(403)
         task.operator.on_kill()
         crash()
 
@@ -256,7 +234,7 @@ def test_last_try_without_an_answer_is_left_to_its_own_failure_callback(
     """A write that fails is no proof of a later try: the failure callback in the same process decides again."""
     emulator.control.put_scenario(NEVER_ENDS)
     task.arguments, task.max_tries = {"timeout": 3600}, 0
-    emulated_time.after(100, lambda: task.ti.store.fail_with(500))
+    emulated_time.after(100, lambda: task.ti.cut_off(500))
     run = task.next_try()
     assert "Airflow does not say whether a later try has it" in str(run.error)
     assert calls(emulator, STOP) == []
@@ -281,9 +259,9 @@ def test_kill_while_the_main_thread_holds_the_channel_to_airflow(
     task.prepare_try()
     store_set, killed = task.store.set, list[bool]()
 
-    def set_with_channel(key: str, value: Any, *, retention: Any = None) -> None:
+    def set_with_channel(key: str, value: Any) -> None:
         with channel:
-            store_set(key, value, retention=retention)
+            store_set(key, value)
             if value["execution_arn"] and not killed:
                 killed.append(True)
                 task.operator.on_kill()

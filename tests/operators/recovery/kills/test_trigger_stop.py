@@ -151,11 +151,12 @@ def test_trigger_of_an_earlier_try_stops_nothing(
     task = Task(deferrable=True, task_id=TASK)
     emulated_time.after(100, crash)
     task.next_try()
-    supervisor = make_supervisor(state)
+    supervisor = make_supervisor("running")
     supervisor.copy = task.ti.xcoms[RECORD_KEY]
     arn = supervisor.copy["execution_arn"]
     emulated_time.after(100, crash)
     task.next_try()
+    supervisor.state = state
     supervisor.copy = task.ti.xcoms[RECORD_KEY]
 
     call_on_kill(make_trigger(arn))

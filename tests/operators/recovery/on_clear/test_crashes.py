@@ -40,8 +40,8 @@ def after_writes(number: int) -> Callable[[Task, RequestInterceptor, EmulatedTim
     def stage(task: Task, _: RequestInterceptor, __: EmulatedTime) -> None:
         store_set, left = task.store.set, [number]
 
-        def crashing_set(key: str, value: Any, *, retention: Any = None) -> None:
-            store_set(key, value, retention=retention)
+        def crashing_set(key: str, value: Any) -> None:
+            store_set(key, value)
             left[0] -= 1
             if left[0] == 0:
                 crash()
@@ -51,7 +51,6 @@ def after_writes(number: int) -> Callable[[Task, RequestInterceptor, EmulatedTim
     return stage
 
 
-@pytest.mark.usefixtures("record_store")
 def test_token_and_epoch_are_stored_before_the_request(
     make_task: MakeTask, interceptor: RequestInterceptor, emulator: EmulatorServer
 ) -> None:

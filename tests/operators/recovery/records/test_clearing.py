@@ -32,7 +32,6 @@ def crash_while_waiting(task: Task, time: EmulatedTime, **arguments: Any) -> Non
     assert isinstance(task.next_try(**arguments).error, CrashError)
 
 
-@pytest.mark.usefixtures("record_store")
 def test_running_execution_is_stopped_before_a_new_one_starts(
     make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
@@ -175,7 +174,6 @@ def test_stop_on_kill_false_waits_for_the_end(
     assert execution_log.max_concurrent == 1
 
 
-@pytest.mark.usefixtures("record_store")
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_unknown_arn_is_requested_before_a_new_start(
     moment: str,
@@ -204,7 +202,6 @@ def test_unknown_arn_is_requested_before_a_new_start(
 
 
 @IN_ONE_MODE
-@pytest.mark.usefixtures("record_store")
 @pytest.mark.parametrize("code", ["ValidationException", "ResourceNotFound"])
 def test_old_request_refused_for_its_content_is_dropped(
     code: str,
@@ -316,7 +313,6 @@ def test_transient_errors_after_a_clear_are_retried(
     assert execution_log.max_concurrent == 1
 
 
-@pytest.mark.usefixtures("record_store")
 def test_deleted_old_execution_is_replaced(
     make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:

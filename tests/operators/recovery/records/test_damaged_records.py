@@ -13,9 +13,9 @@ from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import StoredRecordError
 from polysync_airflow.records.proof import RECORD_KEY
 from polysync_airflow.records.signature import signed, signing_keys
-from polysync_airflow.records.variable_store import variable_key
-from tests.fakes.state_store import StateStore
-from tests.operators.recovery.conftest import TASK_STATE_STORE, VARIABLES, MakeTask
+from polysync_airflow.records.store import variable_key
+from tests.fakes.json_store import JsonStore
+from tests.operators.recovery.conftest import MakeTask
 from tests.operators.recovery.harness import CHANGES, MERGE_FAILS_ONCE, ExecutionLog, Task, calls, crash
 from tests.tasks import EmulatedTime
 
@@ -45,7 +45,7 @@ RECORD: dict[str, Any] = {
 # Invalid values of each field; ABSENT if the field is required.
 INVALID: dict[str, list[Any]] = {
     "version": [2, "one", None, [1]],
-    "epoch": [ABSENT, None, -1, 1.5, "two", [2]],
+    "epoch": [ABSENT, None, -2, 1.5, "two", [2]],
     "region_name": [ABSENT, None, "", 7, ["us-east-1"]],
     "request": [ABSENT, None, "fanout", [], 7],
     "request.pipeline_name": [ABSENT, None, "", "no spaces", 7, "-x"],
@@ -98,12 +98,6 @@ def assert_refused(value: Any, task: Task, emulator: EmulatorServer) -> str:
     return str(run.error)
 
 
-PLACES = {
-    TASK_STATE_STORE: f"the key {RECORD_KEY!r} on the tab Task State Store of the task instance",
-    VARIABLES: f"the Variable {variable_key(Task().key)!r} under Admin > Variables",
-}
-
-
 def case_id(value: Any) -> str:
     """Return a short name of a value for the test id."""
     return "absent" if value is ABSENT else str(value)[:20]
@@ -111,18 +105,17 @@ def case_id(value: Any) -> str:
 
 @pytest.mark.parametrize(("field", "value"), CASES, ids=case_id)
 def test_invalid_field_is_named_and_nothing_is_started(
-    field: str, value: Any, record_store: str, emulator: EmulatorServer, emulated_time: EmulatedTime
+    field: str, value: Any, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
     """The error names the invalid field and says how to repair the record."""
     message = assert_refused(damaged(field, value), Task(), emulator)
 
     assert field in message.partition("(")[2]
     assert "Look for it in the SageMaker console, and stop it there if it is running" in message
-    assert f"Then delete {PLACES[record_store]}" in message
+    assert f"Then delete the Variable {variable_key(Task().key)!r} under Admin > Variables" in message
     assert "clear the task" in message
 
 
-@pytest.mark.usefixtures("record_store")
 @pytest.mark.parametrize("value", [[], "polysync", 7, True, {}, [RECORD]], ids=str)
 def test_other_value_under_the_key_is_refused(
     value: Any, emulator: EmulatorServer, emulated_time: EmulatedTime
@@ -150,7 +143,6 @@ def test_inconsistent_resume_fields_are_refused(
         assert "resume" in assert_refused(damaged(field, value), Task(), emulator)
 
 
-@pytest.mark.usefixtures("record_store")
 def test_damage_is_refused_after_a_clear(
     deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
@@ -162,7 +154,6 @@ def test_damage_is_refused_after_a_clear(
     assert_refused(damaged("epoch", "two"), task, emulator)
 
 
-@pytest.mark.usefixtures("record_store")
 def test_deleting_the_key_and_clearing_repairs_the_task(
     make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
 ) -> None:
@@ -204,10 +195,9 @@ def test_record_contains_no_credentials(make_task: MakeTask) -> None:
     assert "AKIAIOSFODNN7EXAMPLE" not in json.dumps(task.record)
 
 
-@pytest.mark.usefixtures("record_store")
 def test_complete_record_is_valid(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
     """The record that the tests above damage is itself valid."""
-    task = Task(store=StateStore())
+    task = Task(store=JsonStore())
     task.store.set(RECORD_KEY, signed(RECORD, task.key, signing_keys()[0]))
 
     assert task.next_try().error is None

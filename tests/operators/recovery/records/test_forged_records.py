@@ -77,7 +77,6 @@ def test_edited_record(
 
 
 @IN_ONE_MODE
-@pytest.mark.usefixtures("record_store")
 @pytest.mark.parametrize(
     "other",
     [
@@ -100,7 +99,6 @@ def test_record_of_another_task(
     assert_refused(make_task(), record, emulator, "copied it from another task")
 
 
-@pytest.mark.usefixtures("record_store")
 @pytest.mark.parametrize("signature", [None, "", 7, [], "é" * 64, "\ud800", "0" * 64], ids=ascii)
 def test_invalid_signature(signature: Any, emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
     """Something else in place of the signature is no proof, and no other error."""
@@ -110,7 +108,6 @@ def test_invalid_signature(signature: Any, emulator: EmulatorServer, emulated_ti
     assert_refused(task, {**record, "signature": signature}, emulator, "is not proven")
 
 
-@pytest.mark.usefixtures("record_store")
 def test_record_of_a_host_with_another_key(
     make_task: MakeTask,
     emulator: EmulatorServer,
@@ -146,7 +143,6 @@ def without_signature(record: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in record.items() if name != "signature"}
 
 
-@pytest.mark.usefixtures("record_store")
 def test_record_without_a_signature(
     make_task: MakeTask, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:

@@ -20,8 +20,6 @@ from tests.operators.recovery.harness import (
 )
 from tests.tasks import EmulatedTime
 
-pytestmark = pytest.mark.usefixtures("record_store")
-
 # Groups of task instances that differ in one property only.
 SIMILAR_TASKS: dict[str, list[dict[str, Any]]] = {
     "mapped indices": [{"map_index": index} for index in range(3)],
@@ -37,7 +35,7 @@ SIMILAR_TASKS: dict[str, list[dict[str, Any]]] = {
 
 @pytest.fixture(params=list(SIMILAR_TASKS.values()), ids=list(SIMILAR_TASKS))
 def similar_tasks(request: pytest.FixtureRequest, emulated_time: EmulatedTime) -> list[Task]:
-    """Tasks that start the same pipeline with the same parameters; each has its own task state store."""
+    """Tasks that start the same pipeline with the same parameters; each has a record of its own."""
     return [Task(True, {"pipeline_parameters": {"Shards": 4}}, **key) for key in request.param]
 
 

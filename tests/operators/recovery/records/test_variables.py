@@ -1,4 +1,4 @@
-"""What only the record store in Variables does: its keys, its contents, and the deletion of leftovers."""
+"""The Variables that hold the records: their keys, their contents, and the deletion of leftovers."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import pytest
 from polysync_airflow.cli import main, records
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.records.signature import SIGNATURE, TaskKey
-from polysync_airflow.records.variable_store import RECORD, TASK, variable_key
+from polysync_airflow.records.store import RECORD, TASK, variable_key
 from tests.fakes.simulated_airflow import SimulatedAirflow
-from tests.operators.recovery.conftest import VARIABLES, MakeTask
+from tests.operators.recovery.conftest import MakeTask
 from tests.operators.recovery.harness import STOP, ExecutionLog, Task, calls
 from tests.tasks import EmulatedTime
 
@@ -30,12 +30,6 @@ SIMILAR = [
     TaskKey("d" * 250, "r" * 250, "t" * 250, 10**6),
     TaskKey("d" * 250, "r" * 250, "t" * 249, 10**6),
     TaskKey("retraining", "manual/äöü?#%41", "train", -1),
-]
-
-
-pytestmark = [
-    pytest.mark.usefixtures("record_store"),
-    pytest.mark.parametrize("record_store", [VARIABLES], indirect=True),
 ]
 
 

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.execution.models import StartRequest
-from polysync_airflow.records.proof import RECORD_KEY
 from tests.operators.recovery.conftest import MakeTask
 from tests.operators.recovery.harness import (
     MERGE_FAILS_ONCE,
@@ -21,8 +18,6 @@ from tests.operators.recovery.harness import (
     crash,
     tokens,
 )
-
-pytestmark = pytest.mark.usefixtures("record_store")
 
 
 def save_request_and_record(task: Task, saved: list[Any]) -> Any:
@@ -55,27 +50,15 @@ def test_arn_is_stored_before_xcoms_are_pushed(make_task: MakeTask, execution_lo
     writes: list[Any] = []
     store_set = task.store.set
 
-    def recording_set(key: str, value: Any, *, retention: Any = None) -> None:
+    def recording_set(key: str, value: Any) -> None:
         writes.append((value["execution_arn"], list(pushed)))
-        store_set(key, value, retention=retention)
+        store_set(key, value)
 
     task.store.set = recording_set  # type: ignore[method-assign]
 
     task.run_prepared_try()
 
     assert writes == [(None, []), (execution_log.arns[0], [])]
-
-
-@pytest.mark.usefixtures("needs_task_state_store")
-def test_the_record_does_not_expire(make_task: MakeTask) -> None:
-    """The record never expires: Airflow's default retention is 30 days, but a task may wait longer."""
-    from airflow.sdk import NEVER_EXPIRE  # type: ignore[attr-defined] # missing in its stubs
-
-    task = make_task()
-
-    task.next_try()
-
-    assert task.store.retentions == {RECORD_KEY: NEVER_EXPIRE}
 
 
 def test_resume_is_stored_before_it_is_sent(

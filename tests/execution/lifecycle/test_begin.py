@@ -1,0 +1,111 @@
+"""How a try begins: what it does with the record of the earlier tries."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from polysync_airflow.execution.lifecycle.instructions import Do, Store, Try
+from polysync_airflow.execution.lifecycle.machine import begin
+from polysync_airflow.execution.lifecycle.recovery import is_of_other_incarnation
+from polysync_airflow.execution.models import NO_EPOCH
+from tests.execution.lifecycle.builders import EARLIER, INCARNATION, choose, stored
+
+WARNING = logging.WARNING
+UNKNOWN_ARN = stored(execution_arn=None)
+LATER = EARLIER + timedelta(hours=1)
+
+
+def test_try_without_a_record_prepares_a_start() -> None:
+    """Nothing is stored before the request is made."""
+    now = begin(Try(1, 2, INCARNATION, choose()), None)
+
+    assert (now.do, now.record, now.store, now.lines) == (Do.PREPARE, None, Store.KEEP, ())
+
+
+def test_try_takes_a_record_over_before_anything_else() -> None:
+    """From then on, an earlier try that is still alive must not stop the execution."""
+    now = begin(Try(3, 2, INCARNATION, choose()), stored())
+
+    assert (now.do, now.store, now.lines) == (Do.DESCRIBE, Store.WRITE, ())
+    assert now.record == stored(try_number=3)
+
+
+def test_record_of_the_same_try_is_not_written_again() -> None:
+    """The try begins again, for example after the end of an execution that it waited for."""
+    now = begin(Try(2, 2, INCARNATION, choose()), stored())
+
+    assert (now.do, now.record, now.store) == (Do.DESCRIBE, stored(), Store.KEEP)
+
+
+@pytest.mark.parametrize("number", [2, 3])
+def test_request_without_an_arn_is_sent_again(number: int) -> None:
+    """The earlier try may have sent it."""
+    now = begin(Try(number, 2, INCARNATION, choose()), UNKNOWN_ARN)
+
+    assert now.do is Do.RESEND_START
+    assert now.store is (Store.KEEP if number == 2 else Store.WRITE)
+    assert [(line.level, line.text) for line in now.lines] == [
+        (
+            WARNING,
+            "Pipeline fanout: an earlier try sent a start request and did not receive the ARN. Sending the same "
+            "request again with the same client token, so that AWS starts no second execution.",
+        )
+    ]
+
+
+# ---- a DAG run that was deleted and comes again, and the passes of a loop
+
+
+@pytest.mark.parametrize(
+    ("changes", "number", "is_other"),
+    [
+        ({}, 3, False),
+        # A retry never has the number of an earlier try, but a task begins again after a deferral.
+        ({}, 2, False),
+        ({"dag_run_started_at": LATER}, 1, True),
+        ({"dag_run_started_at": LATER}, 2, True),
+        # A user has queued the running DAG run again, or the first try of a new one has died early.
+        ({"dag_run_started_at": LATER}, 3, True),
+        # The DAG run was cleared after its end.
+        ({"dag_run_started_at": LATER, "clear_number": 1}, 3, False),
+        # It was created again, and cleared before this task began.
+        ({"dag_run_started_at": LATER, "clear_number": 1}, 1, True),
+        ({"dag_run_started_at": LATER, "clear_number": 1}, 2, True),
+        # Another task of the running DAG run was cleared.
+        ({"clear_number": 1}, 3, False),
+        ({"region": "7/1"}, 1, True),
+        ({"region": "7/1"}, 3, True),
+    ],
+)
+def test_incarnation_of_a_task_instance(changes: dict[str, Any], number: int, is_other: bool) -> None:
+    """The start of the DAG run tells two of them apart, and a clear changes it, too."""
+    incarnation = INCARNATION.model_copy(update=changes)
+
+    assert is_of_other_incarnation(stored(), incarnation, number) is is_other
+
+
+def test_record_of_an_earlier_version_is_that_of_the_task() -> None:
+    """It does not say from which incarnation it is; the try that takes it over writes its own."""
+    now = begin(Try(3, 2, INCARNATION, choose()), stored(incarnation=None))
+
+    assert now.record == stored(try_number=3)
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+@pytest.mark.parametrize(("record", "do"), [(stored(), Do.DESCRIBE), (UNKNOWN_ARN, Do.RESEND_START)])
+def test_record_of_another_incarnation_loses_its_epoch(record: Any, do: Do, number: int) -> None:
+    """The execution is neither continued nor resumed, but must end before another one is started."""
+    again = INCARNATION.model_copy(update={"dag_run_started_at": LATER})
+
+    now = begin(Try(number, 2, again, choose(on_clear="resume")), record)
+
+    assert (now.do, now.store) == (do, Store.WRITE)
+    changes = {"epoch": NO_EPOCH, "replaced_by_epoch": 2, "incarnation": again, "try_number": number}
+    assert now.record == record.model_copy(update=changes)
+    assert (
+        "a DAG run that was deleted and created again. Its execution is not continued." in now.lines[0].text
+    )

@@ -27,7 +27,6 @@ from polysync_airflow.auth.base_hook import PolysyncBaseHook
 from polysync_airflow.aws.error_mapping import (
     BOTO_ERRORS,
     invalid_response_error,
-    is_invalid_value,
     map_error,
 )
 from polysync_airflow.aws.job_logs import read_tail
@@ -331,11 +330,10 @@ class PolysyncSageMakerHook(PolysyncBaseHook):
         try:
             response: Response = getattr(client, xform_name(operation))(**request)
         except BOTO_ERRORS as error:
-            mapped = map_error(
+            # A log shows causes as they are: botocore's has AWS's text, or a value that may be a secret.
+            raise map_error(
                 error, operation, request, region=self.region_name, partition=client.meta.partition
-            )
-            # botocore's own error quotes the value, which may be a secret.
-            raise mapped from (None if is_invalid_value(error) else error)
+            ) from None
         return response
 
     def _call_on(self, execution_arn: str, operation: str, **request: Any) -> Response:

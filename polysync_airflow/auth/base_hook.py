@@ -228,7 +228,7 @@ class PolysyncBaseHook(AwsBaseHook):
         try:
             response: dict[str, Any] = self._client_of("sts", self._get_config()).get_caller_identity()
         except BOTO_ERRORS as error:
-            raise self._sign_in_failed(error) from (None if is_invalid_value(error) else error)
+            raise self._sign_in_failed(error) from None
         if not all(isinstance(response.get(member), str) for member in ("Arn", "Account")):
             raise self._sign_in_failed(ResponseParserError("the response of STS has no identity"))
         return response
@@ -243,7 +243,7 @@ class PolysyncBaseHook(AwsBaseHook):
         try:
             return self._client_of("logs", self._get_config().merge(LOGS_CONFIG))
         except BOTO_ERRORS as error:
-            raise self._sign_in_failed(error) from (None if is_invalid_value(error) else error)
+            raise self._sign_in_failed(error) from None
 
     def _client_of(self, service: str, config: Config) -> Any:
         if self.credentials:
@@ -283,7 +283,7 @@ class PolysyncBaseHook(AwsBaseHook):
             with self._client_lock:
                 return self._client
         except BOTO_ERRORS as error:
-            raise self._sign_in_failed(error) from (None if is_invalid_value(error) else error)
+            raise self._sign_in_failed(error) from None
         except (AttributeError, TypeError, ValueError) as error:
             # botocore and the amazon provider do not check the settings of aws connections.
             raise self._unusable(error) from None

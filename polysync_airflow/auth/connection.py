@@ -8,13 +8,16 @@ connection.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from itertools import islice
 from typing import Any, Final
 
 from pydantic import ValidationError
 
 from polysync_airflow.auth.credentials import CREDENTIALS_ADAPTER, DISCRIMINATORS, BaseCredentials
 from polysync_airflow.exceptions import CredentialsError
+from polysync_airflow.execution.texts import MAX_PROBLEMS, clean_line
 
+_MAX_NAME: Final = 64
 # Fields that have another name in the connection form.
 _FORM_LABELS: Final = {
     "access_key_id": "access_key_id (login)",
@@ -35,7 +38,9 @@ def parse_credentials(fields: Mapping[str, Any], *, connection_id: str) -> BaseC
     try:
         return CREDENTIALS_ADAPTER.validate_python(given)
     except ValidationError as error:
-        problems = "\n".join(f"- {problem}" for problem in _problems(error, given))
+        problems = "\n".join(f"- {problem}" for problem in islice(_problems(error, given), MAX_PROBLEMS))
+        if error.error_count() > MAX_PROBLEMS:
+            problems += f"\n- and {error.error_count() - MAX_PROBLEMS:,} more"
         raise CredentialsError(
             f"The connection {connection_id!r} (type polysync_sagemaker) is not usable:\n{problems}"
         ) from None
@@ -48,7 +53,8 @@ def _problems(error: ValidationError, given: Mapping[str, Any]) -> Iterable[str]
             name = str(problem["ctx"]["discriminator"]).strip("'")
             yield f"{name}: give one of {', '.join(choices_of(name))}."
             continue
-        name = str(problem["loc"][-1])
+        # Whoever edits the connection chooses the names of unknown fields.
+        name = clean_line(str(problem["loc"][-1]), _MAX_NAME)
         label = _FORM_LABELS.get(name, name)
         if error_type == "missing":
             yield f"{label}: Field required; fill it in."

@@ -27,6 +27,7 @@ from polysync_airflow.exceptions import (
     SageMakerApiError,
     has_code,
 )
+from polysync_airflow.execution.texts import clean_line
 
 GRANTED, DENIED, UNKNOWN = "granted", "denied", "unknown"
 # AWS checks the permissions before it looks for the resource, so these errors mean that the call was allowed.
@@ -49,7 +50,8 @@ def describe_identity(hook: Any) -> str:
         else "credentials have no known expiry"
     )
     return (
-        f"Signed in as {identity['Arn']} (account {identity['Account']}) in {hook.region_name} "
+        f"Signed in as {clean_line(identity['Arn'])} (account {clean_line(identity['Account'])}) in "
+        f"{hook.region_name} "
         f"with {hook.auth_description}; {expiry}."
     )
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from polysync_airflow.exceptions import CredentialsError
-from polysync_airflow.execution.texts import clean_text
+from polysync_airflow.execution.texts import clean_line, clean_text
 
 # https://learn.microsoft.com/entra/identity-platform/reference-error-codes
 _CURES: Final[dict[str, str]] = {
@@ -79,7 +79,7 @@ def entra_token_loader(
             with make_credential() as credential:
                 return str(credential.get_token(scope).token)
         except AzureError as error:
-            raise _map_error(error, identity) from error
+            raise _map_error(error, identity) from None
         except (ValueError, OSError) as error:
             # ValueError: a malformed id, or a file that is not a certificate. Not permanent: a file that does
             # not exist yet, or a response that is not JSON.
@@ -87,7 +87,7 @@ def entra_token_loader(
             raise CredentialsError(
                 f"entra_credential = {entra_credential!r} cannot be used: {clean_text(str(error))}",
                 permanent=not temporary,
-            ) from error
+            ) from None
 
     return load_token
 
@@ -103,7 +103,7 @@ def _map_error(error: Exception, identity: str) -> CredentialsError:
     from azure.core.exceptions import ClientAuthenticationError
     from azure.identity import CredentialUnavailableError
 
-    message = clean_text(str(error).split("\n")[0])
+    message = clean_line(str(error).split("\n")[0])
     # For an unknown tenant, only the cause of MSAL's error contains the error code.
     all_messages = " ".join(str(each) for each in _with_causes(error))
     error_code = next(iter(_ERROR_CODE.findall(all_messages)), None)

@@ -39,7 +39,7 @@ from polysync_airflow.aws.log_redaction import RedactedStr
 from polysync_airflow.aws.sessions import client_creator, create_sts_session
 from polysync_airflow.exceptions import UNKNOWN_HINT, CredentialsError, hint_for
 from polysync_airflow.execution import clock
-from polysync_airflow.execution.texts import clean_text
+from polysync_airflow.execution.texts import clean_line, clean_text
 
 # Providers in botocore's chain that use the identity of the host: EKS (IRSA), ECS and EKS Pod Identity, EC2.
 HOST_METHODS: Final = ("assume-role-with-web-identity", "container-role", "iam-role")
@@ -88,7 +88,7 @@ def assume_role(
                 principal="<ARN of the identity that assumes the role>",
                 external_id=parameters.get("ExternalId"),
             )
-            raise _map_error(error, "AssumeRole", role_arn, trust_policy) from error
+            raise _map_error(error, "AssumeRole", role_arn, trust_policy) from None
 
     return RefreshingCredentials(fetch, "assume-role")
 
@@ -125,7 +125,7 @@ def assume_role_with_web_identity(
             return dict(fetcher.fetch_credentials())
         except _FETCH_ERRORS as error:
             trust_policy = _trust_policy(claims, role_arn)
-            raise _map_error(error, "AssumeRoleWithWebIdentity", role_arn, trust_policy, claims) from error
+            raise _map_error(error, "AssumeRoleWithWebIdentity", role_arn, trust_policy, claims) from None
 
     return RefreshingCredentials(fetch, "assume-role-with-web-identity")
 
@@ -177,7 +177,7 @@ def _load_host_credentials() -> Any:
     except (ClientError, BotoCoreError) as error:
         raise CredentialsError(
             f"{_NO_HOST_CREDENTIALS} ({clean_text(str(error))})", permanent=False
-        ) from error
+        ) from None
     if credentials is None:
         # Not permanent: botocore also returns None if the metadata service does not respond for a moment.
         raise CredentialsError(_NO_HOST_CREDENTIALS, permanent=False)
@@ -217,7 +217,7 @@ def _map_error(
             transient=is_transient(error, UNKNOWN_HINT),
         )
     details = error.response.get("Error", {})
-    error_code = clean_text(str(details.get("Code", "Unknown")), 128)
+    error_code = clean_line(str(details.get("Code", "Unknown")), 128)
     aws_message = clean_text(str(details.get("Message", "")))
     hint = hint_for(error_code, operation)
     lines = [f"AWS STS: {operation} for {role_arn} failed: {error_code}: {aws_message}"]

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from polysync_airflow.auth.allow_list import AllowList
 from polysync_airflow.exceptions import CredentialsError
-from polysync_airflow.execution.texts import clean_text
+from polysync_airflow.execution.texts import clean_line
 
 # The characters of a JWT. A token is sent in a request, and other characters could end up in a log.
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_.=-]+")
@@ -106,7 +106,7 @@ def read_token_file(path: str, allowed: AllowList, *, field: str = "identity_fil
 def _text(value: Any) -> str | None:
     if isinstance(value, list):
         value = ", ".join(str(item) for item in value)
-    return None if value is None else clean_text(str(value))
+    return None if value is None else clean_line(str(value))
 
 
 def _datetime(value: Any) -> datetime | None:

@@ -25,7 +25,7 @@ from polysync_airflow.exceptions import (
     hint_for,
 )
 from polysync_airflow.execution.models import pipeline_arns
-from polysync_airflow.execution.texts import clean_text
+from polysync_airflow.execution.texts import clean_line, clean_text
 
 BotoError = ClientError | BotoCoreError | ResponseParserError
 BOTO_ERRORS = (ClientError, BotoCoreError, ResponseParserError)
@@ -53,7 +53,7 @@ def map_error(
         code, message = details.get("Code", "Unknown"), details.get("Message", "")
     else:
         code, message = type(error).__name__, str(error)
-    code, message = clean_text(str(code), _MAX_CODE), clean_text(str(message))
+    code, message = clean_line(str(code), _MAX_CODE), clean_text(str(message))
     if is_invalid_value(error):
         return invalid_value_error(operation)
     hint = hint_for(code, operation)

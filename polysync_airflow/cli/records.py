@@ -14,6 +14,7 @@ from typing import Final
 
 from polysync_airflow.airflow_compat.database import dag_run_state, delete_variables, variables_with_prefix
 from polysync_airflow.cli.output import OK, write_result
+from polysync_airflow.execution.texts import clean_line
 from polysync_airflow.records.store import KEY_PREFIX, TASK
 
 DESCRIPTION: Final = "List, or delete, the Variables with records of executions whose DAG runs have ended."
@@ -32,7 +33,7 @@ def main(arguments: Sequence[str], prog: str) -> int:
     options = make_parser(prog).parse_args(arguments)
     found = list(_leftovers(options.dag_id))
     for key, state in found:
-        write_result(f"{key}  (DAG run: {state})\n")
+        write_result(f"{clean_line(key)}  (DAG run: {state})\n")
     if options.delete and found:
         delete_variables([key for key, _ in found])
     write_result(f"{len(found)} Variables{' deleted' if options.delete else ''}.\n")

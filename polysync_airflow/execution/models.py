@@ -22,10 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from polysync_airflow.execution.texts import (
-    MAX_VALUE_LENGTH,
-    ReasonText,
-)
+from polysync_airflow.execution.texts import MAX_VALUE_LENGTH, ArnText, NameText, ReasonText
 
 # Limits: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StartPipelineExecution.html and
 # API_Parameter.html. botocore checks types, required members and minimum lengths only. A field's
@@ -325,8 +322,8 @@ class ExecutionEvent(BaseModel):
 
     outcome: Literal["ended", "timed_out", "refused"]
     execution_arn: ExecutionArn
-    pipeline_name: str | None
-    status: str | None
+    pipeline_name: ArnText | None
+    status: NameText | None
     message: str | None
     error_code: str | None = None
     operation: str | None = None

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from polysync_airflow.exceptions import CredentialsError, PolysyncError, SageMakerApiError, TriggerEventError
 from polysync_airflow.execution.console import execution_url
 from polysync_airflow.execution.models import ExecutionEvent
-from polysync_airflow.execution.texts import describe_validation_error
+from polysync_airflow.execution.texts import CONTINUATION, clean_line, describe_validation_error
 from polysync_airflow.states import PolysyncState, state_of
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ OnCancelled = Literal["fail", "skip", "retry"]
 # frames of the traceback take eight of them.
 LINE_WIDTH: Final = 95
 MAX_REASON_LINES: Final = 4
+MAX_WRAPPED: Final = 2 * MAX_REASON_LINES * LINE_WIDTH
 MAX_REASONS: Final = 3
 MAX_DETAILED_STEPS: Final = 2
 # For one failed step, and for each of several.
@@ -95,14 +96,14 @@ def _step_details(step: StepRow, log_lines: int) -> Iterator[str]:
     yield from (f"  {label}: {value}" for label, value in details.items() if value)
     if step.log_lines:
         yield "  Last lines of the log:"
-        yield from (f"  | {line}" for line in step.log_lines[-log_lines:])
+        yield from (f"{CONTINUATION}{line}" for line in step.log_lines[-log_lines:])
 
 
 def _wrapped(text: str) -> list[str]:
     return textwrap.wrap(
-        text,
+        clean_line(text, MAX_WRAPPED),
         LINE_WIDTH,
-        subsequent_indent="  ",
+        subsequent_indent=CONTINUATION,
         max_lines=MAX_REASON_LINES,
         placeholder=" ...",
         break_long_words=False,

@@ -3,14 +3,17 @@ Cleans texts that others have written, before they get into logs, errors, XComs 
 
 Every user who may create a pipeline writes texts that the provider shows: names, definitions, reasons of
 failures. PostgreSQL stores neither NUL nor half a surrogate pair, and control characters change what a
-terminal shows of a log.
+terminal shows of a log. A line break could begin a line that looks like one of Airflow's.
+
+Data, such as a default value or a reason in an XCom, keeps its line breaks (``clean_value``). In logs and
+errors, no text of others begins a line (``clean_text``, ``clean_line``).
 """
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, Final
 
 from pydantic import BeforeValidator, ValidationError
@@ -20,24 +23,44 @@ MAX_QUOTED: Final = 500
 _MAX_VALUE_CHARACTERS: Final = 60
 # How many problems a message lists.
 MAX_PROBLEMS: Final = 20
-# All control characters except tab and newline; surrogates; characters that change the direction of a text.
+# All control characters except tab and newline; surrogates; line and paragraph separators; characters that
+# change the direction of a text, or that nobody sees.
 _UNSAFE: Final = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u200e\u200f\u2028-\u202e\u2066-\u2069]"
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f"
+    "\u3164\ud800-\udfff\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e0fff]"
 )
 _REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
+# No line of Airflow's logs begins like this.
+CONTINUATION: Final = "  | "
+_LINE_BREAK: Final = re.compile(rf"\n(?!{re.escape(CONTINUATION)})")
+# Airflow's log pane folds the lines after such a marker, or leaves the marker's line out: ::group::,
+# ::endgroup::, and in Airflow 2 also ##[group].
+_GROUP: Final = re.compile(r"(:|#)(:|#\[)(?=(?:end)?group(?:::|\]))")
+
+
+def clean_value(text: str, max_length: int) -> str:
+    """
+    Return a text that every log and database accepts, with at most ``max_length`` characters.
+
+    :param text: the text. Unsafe characters are replaced by U+FFFD; line breaks stay.
+    :param max_length: where to cut it. A text that was cut ends with an ellipsis.
+    """
+    return _UNSAFE.sub(_REPLACEMENT, _cut(text.replace("\r\n", "\n"), max_length))
 
 
 def clean_text(text: str, max_length: int = MAX_QUOTED) -> str:
     """
-    Return a text that every log and database accepts, with at most ``max_length`` characters.
+    Return a text as ``clean_value`` does, for a log or an error. All lines but the first begin with ``  | ``.
 
-    :param text: the text. Unsafe characters are replaced by U+FFFD.
-    :param max_length: where to cut it. A text that was cut ends with an ellipsis.
+    :param text: the text. Markers by which Airflow folds lines get a space.
+    :param max_length: where to cut it.
     """
-    text = text.replace("\r\n", "\n")
-    if len(text) > max_length:
-        text = text[: max_length - 3] + "..."
-    return _UNSAFE.sub(_REPLACEMENT, text)
+    text = _GROUP.sub(r"\1 \2", clean_value(text, max_length))
+    return _cut(_LINE_BREAK.sub(f"\n{CONTINUATION}", text), max_length)
+
+
+def _cut(text: str, max_length: int) -> str:
+    return text if len(text) <= max_length else text[: max_length - 3] + "..."
 
 
 def nearest_name(name: str, names: Iterable[str]) -> str | None:
@@ -59,7 +82,7 @@ def clean_line(text: str, max_length: int = MAX_QUOTED) -> str:
     :param text: the text. A line break becomes a space.
     :param max_length: where to cut it.
     """
-    return clean_text(text, max_length).replace("\n", " ")
+    return clean_text(clean_value(text, max_length).replace("\n", " "), max_length)
 
 
 def shorten(value: Any) -> str:
@@ -87,22 +110,22 @@ def describe_validation_error(error: ValidationError) -> str:
         for problem in error.errors(include_url=False, include_input=False, include_context=False)
     ]
     more = f"; and {len(problems) - MAX_PROBLEMS} more" if len(problems) > MAX_PROBLEMS else ""
-    return "; ".join(clean_text(problem) for problem in problems[:MAX_PROBLEMS]).replace("\n", " ") + more
+    return "; ".join(clean_line(problem) for problem in problems[:MAX_PROBLEMS]) + more
 
 
-def _cleaner(max_length: int) -> Any:
-    return BeforeValidator(
-        lambda value: clean_text(value, max_length) if isinstance(value, str) else value,
-    )
+def _cleaner(clean: Callable[[str, int], str], max_length: int) -> Any:
+    return BeforeValidator(lambda value: clean(value, max_length) if isinstance(value, str) else value)
 
 
 # Types of fields for texts from AWS. Limits:
 # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribePipelineExecution.html,
 # API_PipelineExecutionStep.html and API_DescribePipeline.html
-NameText = Annotated[str, _cleaner(256)]
-ReasonText = Annotated[str, _cleaner(1300)]
-DescriptionText = Annotated[str, _cleaner(3072)]
-ArnText = Annotated[str, _cleaner(2048)]
+MAX_REASON_LENGTH: Final = 1300
+NameText = Annotated[str, _cleaner(clean_line, 256)]
+ReasonText = Annotated[str, _cleaner(clean_value, MAX_REASON_LENGTH)]
+LineText = Annotated[str, _cleaner(clean_line, MAX_REASON_LENGTH)]
+DescriptionText = Annotated[str, _cleaner(clean_value, 3072)]
+ArnText = Annotated[str, _cleaner(clean_line, 2048)]
 # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_Parameter.html
 MAX_VALUE_LENGTH: Final = 1024
-ValueText = Annotated[str, _cleaner(MAX_VALUE_LENGTH)]
+ValueText = Annotated[str, _cleaner(clean_value, MAX_VALUE_LENGTH)]

@@ -95,7 +95,7 @@ class ExecutionCalls:
             return self._resend_start(record)
         except SageMakerApiError as error:
             hook = self.hook_for_region(record.region_name)
-            raise explain_refusal(hook, record.request, error) from error.__cause__
+            raise explain_refusal(hook, record.request, error) from None
 
     def _resend_start(self, record: StoredExecution) -> Accepted:
         hook = self.hook_for_region(record.region_name)

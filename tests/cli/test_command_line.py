@@ -15,8 +15,10 @@ import pytest
 import yaml
 
 from polysync_airflow import __version__, cli
+from polysync_airflow.airflow_compat.database import variables_with_prefix
 from polysync_airflow.cli.command_line import DELEGATED
 from polysync_airflow.emulator import EXAMPLE_DEFINITIONS, EmulatorServer
+from polysync_airflow.records.store import KEY_PREFIX, TASK
 from tests.cli.conftest import Polysync
 
 COMMAND = [str(Path(sys.executable).with_name("polysync"))]
@@ -93,6 +95,21 @@ def test_records(polysync: Polysync, airflow_database: None) -> None:
 
     assert (result.code, result.out) == (0, "0 Variables.\n")
     assert "polysync records" in polysync("records", "--help").out
+
+
+def test_records_with_control_characters(polysync: Polysync, airflow_database: None) -> None:
+    """Whoever may create a Variable cannot write to the terminal of the administrator."""
+    from airflow.models.variable import Variable
+    from airflow.utils.session import create_session
+
+    key, task = f"{KEY_PREFIX}x\x1b[2J\n\u202e", {"dag_id": "gone", "run_id": "gone"}
+    with create_session() as session:
+        session.add(Variable(key=key, val=json.dumps({TASK: task})))  # type: ignore[no-untyped-call]
+
+    result = polysync("records", "--dag-id", "gone", "--delete")
+
+    assert result.out == f"{KEY_PREFIX}x\ufffd[2J \ufffd  (DAG run: deleted)\n1 Variables deleted.\n"
+    assert variables_with_prefix(KEY_PREFIX) == []
 
 
 def test_emulator_runs() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 import pytest
@@ -12,34 +13,61 @@ from pydantic import ValidationError
 from polysync_airflow.execution.models import ExecutionDescription
 from polysync_airflow.execution.pipelines.models import DeclaredParameter
 from polysync_airflow.execution.steps.rows import StepDescription
-from polysync_airflow.execution.texts import MAX_QUOTED, clean_text
+from polysync_airflow.execution.texts import MAX_QUOTED, clean_line, clean_text, clean_value
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout/execution/abcdefghijkl"
 # Characters that st.text() leaves out or rarely draws.
 DANGEROUS = st.sampled_from(
-    ["\x00", "\ud800", "\udfff", "\x1b[31m", "\r\n", "\r", "\u202e", "\u2066", "\x85"]
+    [
+        *"\x00\n\r\x85\ud800\udfff\u061c\u200b\u2028\u202e\u2060\u2066\ufeff\U000e0041",
+        *("\x1b[31m", "\r\n", "::", "##[", "end", "group::", "group]"),
+    ]
 )
+# Nobody sees them, or they change the direction of a text. Others of the category Cf have a form.
+INVISIBLE = [chr(code) for code in (0xAD, 0x61C, 0x180E, *range(0x200B, 0x2010), *range(0x2028, 0x202F))]
+INVISIBLE += [chr(code) for code in (*range(0x2060, 0x2070), 0xFEFF, *range(0xE0000, 0xE0080))]
 texts = st.lists(st.text() | DANGEROUS, max_size=8).map("".join)
 
 
 @given(texts, st.integers(3, 50))
 def test_every_text_becomes_printable_and_short(text: str, length: int) -> None:
     """A cleaned text can be encoded, has no control character except tab and newline, and is not too long."""
-    cleaned = clean_text(text, length)
+    for cleaned in (clean_value(text, length), clean_text(text, length), clean_line(text, length)):
+        assert len(cleaned) <= length
+        cleaned.encode()
+        assert all(
+            character in "\t\n" or unicodedata.category(character) not in ("Cc", "Cs", "Zl", "Zp")
+            for character in cleaned
+        )
+        assert not set(INVISIBLE) & set(cleaned)
 
-    assert len(cleaned) <= length
-    cleaned.encode()
-    assert all(
-        character in "\t\n" or unicodedata.category(character) not in ("Cc", "Cs") for character in cleaned
-    )
+
+@given(texts)
+def test_no_text_begins_a_line_or_a_group_of_a_log(text: str) -> None:
+    """Each line but the first has the prefix, also if a text is cleaned twice; the log pane finds no marker."""
+    cleaned = clean_text(text, 10_000)
+
+    assert all(line.startswith("  | ") for line in cleaned.split("\n")[1:])
+    assert clean_text(cleaned, 10_000) == cleaned
+    assert "\n" not in clean_line(text)
+    for shown in (cleaned, clean_line(text)):
+        # What Airflow 2.11 and 3.3 look for.
+        assert not re.search(r"(::|##\[)(end)?group(::|\])", shown)
+
+
+def test_each_invisible_character_is_replaced() -> None:
+    """Two names that look the same are the same."""
+    for character in INVISIBLE:
+        assert clean_value(f"a{character}b", 9) == "a\N{REPLACEMENT CHARACTER}b"
 
 
 @pytest.mark.parametrize(
     "text", ["No data in s3://bucket/train", "Zeile 1\nZeile 2\tend", "データがありません", "🚀"]
 )
 def test_ordinary_texts_stay_as_they_are(text: str) -> None:
-    """Letters of all languages, tabs and newlines are kept."""
-    assert clean_text(text) == text
+    """Letters of all languages, tabs and, in data, newlines are kept."""
+    assert clean_value(text, 100) == text
+    assert clean_text(text) == text.replace("\n", "\n  | ")
 
 
 def test_long_texts_are_cut_with_an_ellipsis() -> None:

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution.pipelines.models import DeclaredParameter
-from polysync_airflow.execution.texts import clean_text
+from polysync_airflow.execution.texts import clean_line, clean_text
 
 # More than AWS allows in a pipeline.
 MAX_STEPS: Final = 500
@@ -89,7 +89,7 @@ def declared_steps(definition: str | None) -> list[DeclaredStep]:
         step = pending.popleft()
         name, kind, arguments = step.get("Name"), step.get("Type"), step.get("Arguments")
         if isinstance(name, str):
-            found.append(DeclaredStep(clean_text(name, 256), _text_or_none(kind)))
+            found.append(DeclaredStep(clean_line(name, 256), _text_or_none(kind)))
         if isinstance(arguments, dict):
             branches = [*_steps_in(arguments, "IfSteps"), *_steps_in(arguments, "ElseSteps")]
             pending.extendleft(reversed(branches))
@@ -102,4 +102,4 @@ def _steps_in(parent: Any, member: str = "Steps") -> list[dict[str, Any]]:
 
 
 def _text_or_none(value: Any) -> str | None:
-    return clean_text(value, 64) if isinstance(value, str) else None
+    return clean_line(value, 64) if isinstance(value, str) else None

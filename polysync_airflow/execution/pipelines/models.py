@@ -14,7 +14,7 @@ from polysync_airflow.execution.texts import (
     DescriptionText,
     NameText,
     ValueText,
-    clean_text,
+    clean_value,
 )
 
 
@@ -51,7 +51,7 @@ class PipelineDescription(FrozenModel):
 
 def _clean_default(value: Any) -> Any:
     if isinstance(value, str):
-        return clean_text(value, MAX_VALUE_LENGTH)
+        return clean_value(value, MAX_VALUE_LENGTH)
     # JSON in Python can have NaN and Infinity, which no database stores.
     if isinstance(value, float) and not isfinite(value):
         raise ValueError("must be a finite number")

@@ -25,6 +25,7 @@ from typing import Final
 from polysync_airflow.exceptions import PolysyncError, is_throttling
 from polysync_airflow.execution.models import ExecutionDescription
 from polysync_airflow.execution.steps.rows import StepDescription, StepRow
+from polysync_airflow.execution.texts import MAX_REASON_LENGTH, clean_text
 from polysync_airflow.execution.waiter import LogLine
 from polysync_airflow.states import (
     STATUS_EXECUTING,
@@ -75,7 +76,7 @@ class Progress:
             self.pause(now)
         elif not (isinstance(result, PolysyncError) and result.transient):
             self.due = math.inf
-            reason = str(result) if isinstance(result, PolysyncError) else repr(result)
+            reason = str(result) if isinstance(result, PolysyncError) else clean_text(repr(result))
             return (LogLine(logging.WARNING, f"The log has no lines about steps: {reason}"),)
         return ()
 
@@ -121,5 +122,5 @@ def _line(step: StepDescription) -> str:
         PolysyncState.CANCELLED: f"was stopped{after}",
         PolysyncState.RUNNING: "is stopping" if step.status == STATUS_STOPPING else "started",
     }.get(state, f"has the unknown status {step.status}")
-    reason = f": {step.failure_reason}" if step.failure_reason else ""
+    reason = f": {clean_text(step.failure_reason, MAX_REASON_LENGTH)}" if step.failure_reason else ""
     return f"Step {step.name} {text}{attempt}{reason}"

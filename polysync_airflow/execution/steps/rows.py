@@ -18,7 +18,14 @@ from polysync_airflow.execution import console
 from polysync_airflow.execution.models import STATUS_PATTERN, ExecutionArn, FrozenModel, UtcTime
 from polysync_airflow.execution.pipelines.definition import DeclaredStep
 from polysync_airflow.execution.steps.kinds import STEP_KINDS, StepKind, outputs_of
-from polysync_airflow.execution.texts import MAX_VALUE_LENGTH, ArnText, NameText, ReasonText, clean_text
+from polysync_airflow.execution.texts import (
+    MAX_VALUE_LENGTH,
+    ArnText,
+    LineText,
+    NameText,
+    ReasonText,
+    clean_value,
+)
 from polysync_airflow.states import PolysyncState, state_of_step
 
 # Keys of XComs.
@@ -38,12 +45,12 @@ def _bounded(value: Any, depth: int = 0) -> Any:
     """Return a part of AWS's metadata as JSON of limited size, with clean texts."""
     if isinstance(value, Mapping) and depth < _MAX_DEPTH:
         entries = list(value.items())[:_MAX_ENTRIES]
-        return {clean_text(str(name), 256): _bounded(each, depth + 1) for name, each in entries}
+        return {clean_value(str(name), 256): _bounded(each, depth + 1) for name, each in entries}
     if isinstance(value, (list, tuple)) and depth < _MAX_DEPTH:
         return [_bounded(each, depth + 1) for each in value[:_MAX_ENTRIES]]
     if value is None or isinstance(value, (bool, int)) or (isinstance(value, float) and isfinite(value)):
         return value
-    return clean_text(value.isoformat() if isinstance(value, datetime) else str(value), MAX_VALUE_LENGTH)
+    return clean_value(value.isoformat() if isinstance(value, datetime) else str(value), MAX_VALUE_LENGTH)
 
 
 class StepDescription(FrozenModel):
@@ -115,7 +122,7 @@ class StepRow(FrozenModel):
     job_name: NameText | None = None
     console_url: ArnText | None = None
     log_url: ArnText | None = None
-    log_lines: Sequence[ReasonText] = ()
+    log_lines: Sequence[LineText] = ()
 
 
 # Built on first use, which is on a worker: Airflow parses a DAG file every 30 seconds.
@@ -287,7 +294,7 @@ def _without_empty_members(row: dict[str, Any]) -> dict[str, Any]:
 
 def _without_long_texts(row: dict[str, Any]) -> dict[str, Any]:
     reason = row.get("reason")
-    shortened = {"reason": clean_text(reason, _SHORT_REASON)} if reason else {}
+    shortened = {"reason": clean_value(reason, _SHORT_REASON)} if reason else {}
     return {**row, "log_lines": [], **shortened}
 
 

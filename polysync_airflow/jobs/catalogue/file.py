@@ -15,7 +15,7 @@ import yaml
 from pydantic import ValidationError
 
 from polysync_airflow.exceptions import CatalogueError
-from polysync_airflow.execution.texts import clean_text, describe_validation_error
+from polysync_airflow.execution.texts import clean_line, clean_text, describe_validation_error
 from polysync_airflow.jobs.catalogue.models import VERSION, BrokenJob, Catalogue, CatalogueJob, as_entry
 from polysync_airflow.jobs.catalogue.yaml_loader import CatalogueLoader
 
@@ -89,7 +89,7 @@ def _jobs_of(entries: list[Any]) -> Catalogue:
     names: set[str] = set()
     for index, entry in enumerate(entries):
         name = entry.get("name") if isinstance(entry, dict) else None
-        title = clean_text(name, 256) if isinstance(name, str) else f"jobs[{index}]"
+        title = clean_line(name, 256) if isinstance(name, str) else f"jobs[{index}]"
         try:
             job = CatalogueJob.model_validate(entry)
         except ValidationError as error:

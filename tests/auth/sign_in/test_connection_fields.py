@@ -110,6 +110,12 @@ def test_fields_of_other_methods_are_named(method: str) -> None:
         ({"session_name": "with space"}, ["- session_name"]),
         ({"endpoint_url": "sagemaker.local"}, ["- endpoint_url"]),
         ({"sts_endpoint_url": "file:///etc/passwd"}, ["- sts_endpoint_url"]),
+        (
+            {"x\x1b[2J\n[2026] INFO::group::\u202e": "x"},
+            ["- x\ufffd[2J [2026] INFO: :group::\ufffd: this sign-in"],
+        ),
+        ({"x" * 10**6: "x"}, [f"- {'x' * 61}...: this sign-in"]),
+        ({f"x{n}": "x" for n in range(1000)}, ["- x19: ", "\n- and 980 more"]),
     ],
 )
 def test_wrong_field_is_named_with_a_cure(change: dict[str, Any], expected: list[str]) -> None:

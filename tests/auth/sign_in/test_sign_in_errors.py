@@ -235,6 +235,9 @@ def test_error_names_the_reason_and_the_cure(
         assert text in str(error)
     assert error.permanent is permanent
     assert "a-wrong-client-secret" not in str(error)
+    # A log shows the text of a cause as it is, so only a debugger finds the cause.
+    assert error.__cause__ is None
+    assert error.__suppress_context__ or error.__context__ is None
 
 
 def test_trust_policy_in_the_message_allows_the_sign_in(

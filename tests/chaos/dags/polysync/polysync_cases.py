@@ -75,7 +75,7 @@ CASES: dict[str, dict[str, Any]] = {
         "on_clear": "resume",
     },
     "50a": {},
-    "50b": {"pre_execute": AFTER_START, "retry_delay": timedelta(seconds=60)},
+    "50b": {"pre_execute": AFTER_START, "retry_delay": timedelta(seconds=120)},
     "50c": {},
 }
 # The number of mapped tasks and their arguments, by test case.

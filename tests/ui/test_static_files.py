@@ -149,11 +149,15 @@ def test_the_same_domains_and_characters_as_in_python() -> None:
 
     source = SOURCES["validation.js"]
     (hosts,) = re.findall(r"console\\\.\(\?:(.+?)\)\$/", source)
-    (unsafe,) = re.findall(r"const UNSAFE =\s+/\[(.+?)\]\|", source)
+    (expression,) = re.findall(r"const UNSAFE = new RegExp\((.+?)\);", source, re.DOTALL)
+    unsafe = "".join(re.findall(r'"(.+?)"', expression)).replace(r"\\", "\\").partition("]")[0] + "]"
 
     assert {f"console.{host}".replace("\\", "") for host in hosts.split("|")} == set(
         _CONSOLE_DOMAINS.values()
     )
     surrogates = {chr(code) for code in range(0xD800, 0xE000)}
-    in_browser = {chr(code) for code in range(0x10000) if re.match(f"[{unsafe}]", chr(code))}
-    assert in_browser | surrogates == {chr(code) for code in range(0x10000) if _UNSAFE.match(chr(code))}
+    # JavaScript writes characters beyond the first plane in another way than Python.
+    unsafe = re.sub(r"\\u\{(\w+)\}", r"\\U000\1", unsafe)
+    characters = [chr(code) for code in (*range(0x10000), *range(0xDFF00, 0xE1100))]
+    in_browser = {each for each in characters if re.match(unsafe, each)}
+    assert in_browser | surrogates == {each for each in characters if _UNSAFE.match(each)}

@@ -18,6 +18,7 @@ const MAX_STEPS = 500;
 const MAX_LOG_LINES = 200;
 const MAX_PARAMETERS = 200;
 const MAX_OUTPUTS = 100;
+const MAX_VISITED = 10 * MAX_OUTPUTS;
 const MAX_DEPTH = 3;
 const MAX_SECONDS = 10 * 366 * 24 * 3600;
 const NAME = 256;
@@ -59,8 +60,10 @@ export function readRun(value) {
 
 /** Returns the steps (XCom `steps`) in their order, each with its outputs (XCom `outputs`). */
 export function readSteps(steps, outputs) {
+  // Steps of an edited XCom can all have one name, and its outputs can be large: they are read once.
+  const known = new Map();
   return readList(steps, MAX_STEPS)
-    .map((step) => readStep(step, outputs))
+    .map((step) => readStep(step, outputs, known))
     .filter((step) => step !== null);
 }
 
@@ -69,13 +72,16 @@ export function countOmittedSteps(steps) {
   return Array.isArray(steps) ? Math.max(0, steps.length - MAX_STEPS) : 0;
 }
 
-function readStep(value, outputs) {
+function readStep(value, outputs, known) {
   const rawName = property(value, "name");
   const name = readText(rawName, NAME);
   if (name === null) {
     return null;
   }
   const ownOutputs = property(outputs, rawName);
+  if (!known.has(rawName)) {
+    known.set(rawName, flatten(ownOutputs));
+  }
   const type = readText(property(value, "type"), NAME);
   return {
     name,
@@ -96,26 +102,31 @@ function readStep(value, outputs) {
       .filter((line) => typeof line === "string")
       .map((line) => readText(line, LOG_LINE) ?? ""),
     outcome: type === "Condition" ? readScalar(property(ownOutputs, "outcome"), NAME) : null,
-    outputs: flatten(ownOutputs, "", 0).slice(0, MAX_OUTPUTS),
+    outputs: known.get(rawName),
   };
 }
 
-/** Returns the values of nested objects and lists as pairs of a dotted name and a text. */
-function flatten(value, name, depth) {
-  const text = readScalar(value, VALUE);
-  if (text !== null) {
-    return [[name, text]];
+/** Returns the first values of nested objects and lists as pairs of a dotted name and a text. */
+function flatten(root) {
+  const found = [];
+  const pending = [["", root, 0]];
+  // Bounded before anything is read: others may have edited the XCom.
+  for (let visited = 0; pending.length > 0 && found.length < MAX_OUTPUTS && visited < MAX_VISITED; visited += 1) {
+    const [name, value, depth] = pending.pop();
+    const text = readScalar(value, VALUE);
+    if (text !== null || depth > MAX_DEPTH) {
+      found.push([name, text ?? "…"]);
+      continue;
+    }
+    const entries = Array.isArray(value)
+      ? [...value.slice(0, MAX_OUTPUTS).entries()]
+      : readEntries(value, MAX_OUTPUTS);
+    for (const [key, item] of entries.reverse()) {
+      const label = readText(String(key), NAME) ?? "";
+      pending.push([name === "" ? label : `${name}.${label}`, item, depth + 1]);
+    }
   }
-  if (depth > MAX_DEPTH) {
-    return [[name, "…"]];
-  }
-  const entries = Array.isArray(value)
-    ? [...value.slice(0, MAX_OUTPUTS).entries()]
-    : readEntries(value, MAX_OUTPUTS);
-  return entries.flatMap(([key, item]) => {
-    const label = readText(String(key), NAME) ?? "";
-    return flatten(item, name === "" ? label : `${name}.${label}`, depth + 1);
-  });
+  return found;
 }
 
 /** Returns the first and the last moment of the time axis in milliseconds, or null if nothing has started. */

@@ -4,9 +4,12 @@
 // the names and the reasons in it. Unknown shapes are ignored, texts are cleaned and cut, lists are cut.
 
 // Control characters except tab and newline, half surrogate pairs, and characters that change the direction of a
-// text. The same set is in execution/texts.py.
-const UNSAFE =
-  /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069]|\p{Surrogate}/gu;
+// text or that nobody sees. The same set is in execution/texts.py.
+const UNSAFE = new RegExp(
+  "[\\u0000-\\u0008\\u000b-\\u001f\\u007f-\\u009f\\u00ad\\u034f\\u061c\\u115f\\u1160\\u180e\\u200b-\\u200f" +
+    "\\u2028-\\u202e\\u2060-\\u206f\\u3164\\ufeff\\uffa0\\ufff9-\\ufffb\\u{e0000}-\\u{e0fff}]|\\p{Surrogate}",
+  "gu",
+);
 const REPLACEMENT = "\ufffd";
 
 // The hosts of the AWS console, each also with a region before it. The same domains are in execution/console.py.
@@ -56,10 +59,11 @@ export function readChoice(value, choices, otherwise) {
   return choices.includes(value) ? value : otherwise;
 }
 
-/** Returns the entries of a plain object; none if the value is something else. */
+/** Returns the first entries of a plain object; none if the value is something else. */
 export function readEntries(value, maxEntries) {
   const isObject = typeof value === "object" && value !== null && !Array.isArray(value);
-  return isObject ? Object.entries(value).slice(0, maxEntries) : [];
+  const keys = isObject ? Object.keys(value).slice(0, maxEntries) : [];
+  return keys.map((key) => [key, value[key]]);
 }
 
 /** Returns the first items of a list; none if the value is something else. */

@@ -8,6 +8,7 @@ in its XComs; None if there is none.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from enum import Enum, auto
 from typing import Final
 
@@ -19,6 +20,9 @@ from polysync_airflow.execution.models import StoredExecution
 RUNNING: Final = "running"
 DEFERRED: Final = "deferred"
 _WITH_LATER_TRY: Final = ("scheduled", "queued", RUNNING, DEFERRED, "up_for_retry", "up_for_reschedule")
+
+# In records of earlier versions.
+_UNKNOWN_START: Final = datetime.min.replace(tzinfo=UTC)
 
 
 class Owner(Enum):
@@ -53,7 +57,8 @@ def owner_by_record(
 
     :param stored: the record in the store now; None if there is none.
     """
-    own = _order(record, try_number)
+    # The record that a process reads after a deferral may already be that of a later try.
+    own = _started_at(record), try_number
     is_own_copy = copy is not None and _is_of_same_execution(copy, record) and _order(copy) == own
     if stored and not (_is_of_same_execution(stored, record) and _order(stored) <= own):
         return Owner.LATER_TRY
@@ -93,11 +98,14 @@ def owner_of_dead_process(copy: StoredExecution | None, try_number: int, *, retr
     return Owner.NOBODY
 
 
-def _order(record: StoredExecution, try_number: int | None = None) -> tuple[float, int]:
+def _order(record: StoredExecution) -> tuple[datetime, int]:
     """Return a value that is greater for a later try, also after the DAG run was created again."""
-    started_at = record.incarnation.dag_run_started_at if record.incarnation else None
-    number = record.try_number if try_number is None else try_number
-    return started_at.timestamp() if started_at else 0, number
+    return _started_at(record), record.try_number
+
+
+def _started_at(record: StoredExecution) -> datetime:
+    incarnation = record.incarnation
+    return (incarnation and incarnation.dag_run_started_at) or _UNKNOWN_START
 
 
 def _is_of_same_execution(other: StoredExecution, record: StoredExecution) -> bool:

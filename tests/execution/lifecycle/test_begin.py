@@ -106,6 +106,15 @@ def test_record_of_another_incarnation_loses_its_epoch(record: Any, do: Do, numb
     assert (now.do, now.store) == (do, Store.WRITE)
     changes = {"epoch": NO_EPOCH, "replaced_by_epoch": 2, "incarnation": again, "try_number": number}
     assert now.record == record.model_copy(update=changes)
-    assert (
-        "a DAG run that was deleted and created again. Its execution is not continued." in now.lines[0].text
-    )
+    foreign, *others = now.lines
+    assert (foreign.level, len(others)) == (WARNING, 1 if do is Do.RESEND_START else 0)
+    assert "a DAG run that was deleted and created again. Its execution is not continued." in foreign.text
+
+
+def test_task_that_was_cleared_with_its_dag_run_keeps_its_record() -> None:
+    """The number of the try has grown, so it is the same task instance."""
+    cleared = INCARNATION.model_copy(update={"dag_run_started_at": LATER, "clear_number": 1})
+
+    now = begin(Try(3, 3, cleared, choose()), stored())
+
+    assert now.record == stored(try_number=3, incarnation=cleared)

@@ -81,6 +81,21 @@ def test_owner_as_the_process_of_a_try_sees_it(
     assert owner_by_record(RECORD, 2, state, record, copy) is owner
 
 
+def test_owner_of_a_record_that_a_later_try_has_written() -> None:
+    """A process that was frozen during a deferral reads it as its own, and must leave the execution alone."""
+    owner = owner_by_record(OF_A_LATER_TRY, 2, "failed", OF_A_LATER_TRY, OF_A_LATER_TRY)
+
+    assert owner is Owner.LATER_TRY
+
+
+def test_owner_of_a_record_of_an_earlier_version() -> None:
+    """It does not name the DAG run's start. The next try has written it."""
+    earlier = RECORD.model_copy(update={"incarnation": None})
+
+    assert owner_by_record(earlier, 2, "failed", earlier, earlier) is Owner.NOBODY
+    assert owner_by_record(earlier, 2, "failed", RECORD, None) is Owner.LATER_TRY
+
+
 @pytest.mark.parametrize(
     ("state", "copy", "owner"),
     [

@@ -15,6 +15,7 @@ import pytest
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from tests.system.airflow.private_airflow import PrivateAirflow
+from tests.system.airflow.versions import INSTALLED
 from tests.ui.arranged import XComs
 
 DAG: Final = "churn_retraining"
@@ -120,7 +121,7 @@ class Site:
         with closing(sqlite3.connect(self._database, timeout=30)) as database, database:
             changed = database.execute(
                 "UPDATE task_instance SET state = ?, try_number = ?, start_date = ?, end_date = ?"
-                " WHERE dag_id = ? AND run_id = ? AND task_id = ? AND map_index = ?",
+                f" WHERE dag_id = ? AND run_id = ? AND task_id = ? AND {INSTALLED.map_index} = ?",
                 (state, try_number, began, ended, DAG, task.run_id, task.task_id, task.map_index),
             ).rowcount
         assert changed == 1, f"{task} does not exist"

@@ -9,6 +9,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
+from packaging.version import Version
+
 from tests.system.airflow.client import AirflowClient
 from tests.system.airflow.client_v1 import ClientV1
 from tests.system.airflow.client_v2 import ClientV2
@@ -35,6 +37,7 @@ class AirflowVersion:
     :param connection_forms: whether the API server returns the definitions of connection forms.
     :param stored_secrets: whether Airflow tests a connection with the secrets that it has stored, which its API hides.
     :param local_executor: the executor that runs tasks in processes of the scheduler.
+    :param map_index: the column of the table ``task_instance`` with the map index.
     """
 
     client: Callable[[str, str], AirflowClient]
@@ -47,6 +50,7 @@ class AirflowVersion:
     connection_forms: bool
     stored_secrets: bool
     local_executor: str = "LocalExecutor"
+    map_index: str = "map_index"
 
     def rename(self, settings: Mapping[str, str]) -> dict[str, str]:
         """
@@ -149,17 +153,20 @@ _TWO: Final = AirflowVersion(
 )
 
 
+_THREE_FOUR: Final = replace(_THREE, map_index="region_index")
 # docs/explanation/airflow-3.4.md has the bug.
 _THREE_FOUR_BETA: Final = replace(
-    _THREE, local_executor="tests.system.airflow.executors.LocalExecutorWithOwnSession"
+    _THREE_FOUR, local_executor="tests.system.airflow.executors.LocalExecutorWithOwnSession"
 )
 
 
 def _installed() -> AirflowVersion:
-    release = version("apache-airflow")
-    if release.startswith("2."):
+    release = Version(version("apache-airflow"))
+    if release.major == 2:
         return _TWO
-    return _THREE_FOUR_BETA if release.startswith("3.4.0b") else _THREE
+    if release < Version("3.4.0b1"):
+        return _THREE
+    return _THREE_FOUR_BETA if release <= Version("3.4.0b2") else _THREE_FOUR
 
 
 INSTALLED: Final = _installed()

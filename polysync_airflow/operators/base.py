@@ -199,6 +199,7 @@ class ExecutionOperator(PolysyncOperator):
         stop_on_kill: bool = False,
         progress_interval: float | None = None,
         after_poll: AfterPoll | None = None,
+        sleep: Callable[[float], None] = clock.sleep,
     ) -> ExecutionEvent:
         """
         Wait on the worker and return the event, or defer the task.
@@ -207,6 +208,7 @@ class ExecutionOperator(PolysyncOperator):
         :param stop_on_kill: whether the trigger stops the execution when the task is killed.
         :param progress_interval: how often the trigger lists the steps, in seconds; None for never.
         :param after_poll: called on the worker with the response of each poll.
+        :param sleep: waits on the worker for a number of seconds.
         """
         if self.choices.deferrable:
             from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger
@@ -224,15 +226,17 @@ class ExecutionOperator(PolysyncOperator):
                 progress_interval=progress_interval,
             )
             self.defer(trigger=trigger, method_name=method_name)
-        return self._wait_on_worker(waiter, after_poll)
+        return self._wait_on_worker(waiter, after_poll, sleep)
 
-    def _wait_on_worker(self, waiter: Waiter, after_poll: AfterPoll | None) -> ExecutionEvent:
+    def _wait_on_worker(
+        self, waiter: Waiter, after_poll: AfterPoll | None, sleep: Callable[[float], None]
+    ) -> ExecutionEvent:
         hook = self.hook_for_region(region_from_arn(waiter.execution_arn))
         step: Wait | Finish = waiter.first_wait(clock.time())
         parent = parent_process()
         try:
             while isinstance(step, Wait):
-                clock.sleep(step.seconds)
+                sleep(step.seconds)
                 result = hook.poll_pipeline_execution(waiter.execution_arn)
                 exit_if_orphaned(parent, self.log.warning)
                 step = step.waiter.decide(result, clock.time())

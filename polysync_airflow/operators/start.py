@@ -6,12 +6,14 @@ How a try gets its execution, and what becomes of it, is in ``task_try.py``; the
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final
 
 from pydantic import Field
 
+from polysync_airflow.airflow_compat.sdk import AirflowTaskTimeout
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.choices import seconds
@@ -108,8 +110,8 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
     :param poll_interval: seconds between two polls.
     :param timeout: seconds that the execution may take, counted from its start; ``execution_timeout`` applies
         if it is shorter.
-    :param stop_on_kill: stop the execution when the task ends before it: the task is killed, marked as
-        success or failed, cleared, failed with its DAG run, or out of time.
+    :param stop_on_kill: stop the execution when the task ends before it: the task is marked as success or
+        failed, cleared, failed with its DAG run, out of time, or failed without a retry.
     :param on_completed_with_failures: ``fail`` or ``succeed`` when AWS reports CompletedWithFailures.
     :param on_cancelled: when somebody else stopped the execution: ``fail`` without using retries, ``skip``,
         or ``retry`` (an ordinary failure, which uses retries).
@@ -207,8 +209,13 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
         return self.execute_complete(context, event.model_dump(mode="json"))
 
     def on_kill(self) -> None:
-        """Stop the execution that this process started or waits for, unless ``stop_on_kill=False``."""
-        self.this_try.kill()
+        """
+        Stop the execution that this process started or waits for, unless ``stop_on_kill=False``.
+
+        If the worker shuts down, the execution is left to the next try.
+        """
+        # Airflow calls this in its signal handler, or directly when execution_timeout has passed.
+        self.this_try.kill(timed_out=isinstance(sys.exc_info()[1], AirflowTaskTimeout))
 
     @apply_retry_policy
     def execute_after_end(self, context: Context, event: dict[str, Any] | None = None) -> str:
@@ -242,7 +249,7 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
             failed_steps=report.failed if failed else (),
             notes=(*report.notes, leaving.text, NEXT_STEP[choices.on_clear] if failed else None),
         )
-        raise_for(end, message, choices, self.log, killed=this_try.killed)
+        raise_for(end, message, choices, self.log, is_own_stop=leaving.is_own_stop)
         attach_to_outlets(
             context,
             self.outlets,
@@ -266,7 +273,10 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
             )
             raise_unless_ended(
                 self._wait_for_end(
-                    waiter, method_name="execute_after_end", stop_on_kill=self.choices.stop_on_kill
+                    waiter,
+                    method_name="execute_after_end",
+                    stop_on_kill=self.choices.stop_on_kill,
+                    sleep=self.this_try.sleep,
                 )
             )
 
@@ -290,6 +300,7 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
             stop_on_kill=choices.stop_on_kill,
             progress_interval=choices.progress_interval,
             after_poll=reporter.after_poll,
+            sleep=self.this_try.sleep,
         )
 
     def _step_reporter(self, context: Context, execution_arn: str) -> StepReporter:

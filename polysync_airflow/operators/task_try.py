@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from polysync_airflow.airflow_compat.task_instances import read_incarnation
@@ -70,7 +71,11 @@ class TaskTry:
         self._log = log
         self._store: RecordStore | None = None
         self._now: Instruction | None = None
-        self.killed = False
+        self._is_killed = False
+        self._is_shutdown = False
+        self._sleeps = False
+        # The record with the stop that this process has requested.
+        self._announced: StoredExecution | None = None
         # Whether this process executes the task, so that its templates are rendered.
         self.is_executed = False
         # Whether the execution has ended, was stopped, or is the next try's, so that the failure callback has
@@ -132,15 +137,32 @@ class TaskTry:
             store.delete()
         if now.error:
             raise now.error
-        if self.killed and now.do in NOT_WHEN_KILLED:
-            return self._enter(store, after(now, Killed()))
+        if self._is_killed and now.do in NOT_WHEN_KILLED:
+            return self._enter(store, after(now, Killed(is_shutdown=self._is_shutdown)))
         self._now = now
         return now
 
     def raise_if_killed(self) -> None:
         """Raise an error if the process was killed."""
-        if self.killed:
-            raise killed_error()
+        if self._is_killed:
+            raise killed_error(is_shutdown=self._is_shutdown)
+
+    def sleep(self, seconds: float) -> None:
+        """
+        Wait on the worker.
+
+        :raises PolysyncError: the worker shuts down, at any moment of the wait.
+        """
+        self._sleeps = True
+        try:
+            self._raise_if_shut_down()
+            clock.sleep(seconds)
+        finally:
+            self._sleeps = False
+
+    def _raise_if_shut_down(self) -> None:
+        if self._is_shutdown:
+            raise killed_error(is_shutdown=True)
 
     def own_record(self, context: Context) -> tuple[RecordStore, StoredExecution | None]:
         """
@@ -149,7 +171,7 @@ class TaskTry:
         :raises StoredRecordError: the record is damaged, or was not written by this task.
         """
         if self._store and self._now:
-            return self._store, self._now.record
+            return self._store, self._announced or self._now.record
         return own_record(context)
 
     def finish(self, context: Context, end: ExecutionEvent) -> Leaving:
@@ -182,23 +204,31 @@ class TaskTry:
         self._now = None
         return leaving
 
-    def kill(self) -> None:
-        """Stop the execution that this process started or waits for, if it is to be stopped."""
-        self.killed = True
+    def kill(self, *, timed_out: bool) -> None:
+        """
+        Decide about the execution that this process started or waits for, because the process shall end.
+
+        :param timed_out: whether ``execution_timeout`` has passed. Otherwise a signal has come.
+        :raises PolysyncError: the worker shuts down, and the interrupted code only waits.
+        """
+        self._is_killed = True
         if self.record is None:
             return
         # Airflow calls this in a signal handler, at any point of the main thread's code. The stop runs in
         # another thread: if the main thread holds a lock that the stop needs, the stop fails, but the process
         # does not hang.
         answered = threading.Event()
-        thread = threading.Thread(
-            target=self._leave, args=("the task was killed", answered), name=KILL_THREAD, daemon=True
-        )
+        reason = "execution_timeout has passed" if timed_out else "the process received SIGTERM"
+        leave = partial(self._leave, reason, answered, is_signalled=not timed_out)
+        thread = threading.Thread(target=leave, name=KILL_THREAD, daemon=True)
         thread.start()
         # The main thread may hold Airflow's channel itself. Then it must go on before there can be an answer;
         # the thread waits for that, and the main thread asks again when it fails.
-        if answered.wait(OWNER_TIMEOUT_SECONDS):
+        if answered.wait(OWNER_TIMEOUT_SECONDS) or self._sleeps:
             thread.join(STOP_TIMEOUT_SECONDS)
+        if self._sleeps:
+            # Airflow's signal handler raises it in the interrupted code, which therefore ends at once.
+            self._raise_if_shut_down()
 
     @contextmanager
     def stop_on_final_failure(self, context: Context, policy: RetryPolicy | None) -> Iterator[None]:
@@ -206,12 +236,18 @@ class TaskTry:
         try:
             yield
         except Exception as error:
-            retried = not self.killed and retry_follows(policy, error, context)
+            # If a user has ended the task, so that no retry follows, Airflow says so.
+            retried = retry_follows(policy, error, context)
             self.is_handled = self._leave("the task failed", retry_follows=retried)
             raise
 
     def _leave(
-        self, reason: str, answered: threading.Event | None = None, *, retry_follows: bool = False
+        self,
+        reason: str,
+        answered: threading.Event | None = None,
+        *,
+        retry_follows: bool = False,
+        is_signalled: bool = False,
     ) -> bool:
         """
         Decide what becomes of the execution that runs, or may run, because of this try.
@@ -224,7 +260,11 @@ class TaskTry:
         if store is None or record is None:
             return True
         leaving = leave(
-            record, store.try_number, stop_on_kill=self._choices.stop_on_kill, retry_follows=retry_follows
+            record,
+            store.try_number,
+            stop_on_kill=self._choices.stop_on_kill,
+            retry_follows=retry_follows,
+            is_signalled=is_signalled,
         )
         leaving = self._carry_out(leaving, store, record, answered)
         arn = record.execution_arn or "with unknown ARN"
@@ -241,12 +281,16 @@ class TaskTry:
         """Do what the core returns about an execution that this try does not wait for any longer."""
         if leaving.exit is Exit.ASK_OWNER:
             leaving = leaving.owned_by(store.owner(record))
-        elif leaving.exit is Exit.ANNOUNCE_STOP:
-            leaving = leaving.owned_by(store.announce_stop(leaving.announced(record)))
+        self._is_shutdown |= leaving.is_shutdown
+        announced = leaving.announced(record)
+        if leaving.exit is Exit.ANNOUNCE_STOP:
+            leaving = leaving.owned_by(store.announce_stop(announced))
         if answered:
             answered.set()
         if leaving.exit is Exit.STOP:
+            self._announced = announced
             leaving = stop_recorded_execution(leaving, record, self._hook_for_region, self._log.warning)
         if leaving.exit is Exit.WITHDRAW_STOP:
+            self._announced = None
             store.withdraw_stop(record)
         return leaving

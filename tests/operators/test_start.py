@@ -184,32 +184,6 @@ def test_default_display_name_is_accepted(emulator: EmulatorServer) -> None:
     )
 
 
-def test_on_kill_stops_the_execution(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
-    """During a wait on the worker, two calls of ``on_kill`` request the same stop."""
-    emulator.control.put_scenario({"steps": {"Merge": {"duration": None}}})
-    operator = make_task()
-    emulated_time.after(300, operator.on_kill)
-    emulated_time.after(300, operator.on_kill)
-
-    run = run_task(operator)
-
-    assert run.xcoms["state"] == "Cancelled"
-    assert {c["request"]["ClientRequestToken"] for c in emulator.control.calls("StopPipelineExecution")} == {
-        emulator.control.calls("StopPipelineExecution")[0]["request"]["ClientRequestToken"]
-    }
-
-
-def test_on_kill_with_stop_on_kill_false(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
-    """With ``stop_on_kill=False`` the execution keeps running."""
-    operator = make_task(stop_on_kill=False)
-    emulated_time.after(120, operator.on_kill)
-
-    run = run_task(operator)
-
-    assert run.xcoms["state"] == "Success"
-    assert emulator.control.calls("StopPipelineExecution") == []
-
-
 def test_on_kill_without_an_execution_stops_nothing(
     emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:

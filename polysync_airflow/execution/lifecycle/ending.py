@@ -8,9 +8,12 @@ Rules:
 2. Any other execution is stopped, unless ``stop_on_kill=False``, or somebody else goes on with it.
 3. A failed try leaves its execution to the retry, if one follows. If a user has cleared the task meanwhile,
    none does.
-4. Before each stop, Airflow is asked who decides about the execution (``ownership.py``). The stop is
+4. A signal says nothing about its sender. If Airflow still has the task instance as running in this try,
+   nobody has ended the task: its worker is shutting down, for example because a node is drained. Then the
+   execution goes on, the try ends with an error, and rule 3 decides.
+5. Before each stop, Airflow is asked who decides about the execution (``ownership.py``). The stop is
    announced in the record first, so that a later try tells it from a cancellation by a user.
-5. Where Airflow does not say, the execution is left to the next try or to the failure callback in the DAG
+6. Where Airflow does not say, the execution is left to the next try or to the failure callback in the DAG
    processor, which know: a process that was frozen or cut off must not stop what a later try has gone on
    with.
 
@@ -46,6 +49,7 @@ class Exit(Enum):
     """Store the record as it was: the stop that was announced has failed."""
 
 
+SHUTTING_DOWN: Final = "Nobody has ended the task, so its worker is shutting down: the execution goes on."
 KEPT: Final = "The execution keeps running because stop_on_kill=False."
 LEFT_TO_RETRY: Final = "The next try continues with the execution."
 _OTHER_RECORD: Final = (
@@ -66,17 +70,22 @@ class Leaving:
     The next action of a process that no longer waits for an execution.
 
     :param retry_follows: whether Airflow starts another try.
+    :param is_signalled: whether the process has received a signal that ends it.
     :param text: what became of the execution, as a sentence.
     :param handled: whether nobody else has to decide about the execution.
+    :param is_shutdown: whether the process ends because its worker shuts down.
+    :param is_own_stop: whether the execution ended because this try stopped it, and not because of a user.
     """
 
     exit: Exit
     try_number: int
     stop_on_kill: bool
     retry_follows: bool = False
-    owner: Owner | None = None
+    is_signalled: bool = False
     text: str = ""
     handled: bool = True
+    is_shutdown: bool = False
+    is_own_stop: bool = False
 
     @property
     def begins_again(self) -> bool:
@@ -89,12 +98,17 @@ class Leaving:
 
     def owned_by(self, owner: Owner) -> Leaving:
         """Return the next action, now that it is known who decides about the execution."""
-        if self.retry_follows and owner is not Owner.NOBODY:
+        is_asked_first = self.exit is Exit.ASK_OWNER
+        if is_asked_first and self.is_signalled and owner is Owner.THIS_TRY:
+            return replace(self._done(SHUTTING_DOWN), is_shutdown=True)
+        if is_asked_first and self.retry_follows and owner is not Owner.NOBODY:
             # If Airflow does not say, the retry will know.
             return self._done(LEFT_TO_RETRY)
         if owner in _LEFT:
             return self._done(_LEFT[owner], handled=owner is not Owner.UNKNOWN)
-        return replace(self, exit=Exit.STOP, owner=owner) if self.stop_on_kill else self._done(KEPT)
+        if not self.stop_on_kill:
+            return self._done(KEPT)
+        return replace(self, exit=Exit.ANNOUNCE_STOP if is_asked_first else Exit.STOP)
 
     def stop_requested(self, text: str, *, failed: bool) -> Leaving:
         """
@@ -102,21 +116,29 @@ class Leaving:
 
         :param text: what AWS has responded, as a sentence.
         """
-        withdraws = failed and self.owner is Owner.THIS_TRY
-        return replace(self, exit=Exit.WITHDRAW_STOP if withdraws else Exit.DONE, text=text)
+        return replace(self, exit=Exit.WITHDRAW_STOP if failed else Exit.DONE, text=text)
 
     def _done(self, text: str, *, handled: bool = True) -> Leaving:
         return replace(self, exit=Exit.DONE, text=text, handled=handled)
 
 
 def leave(
-    record: StoredExecution | None, try_number: int, *, stop_on_kill: bool, retry_follows: bool = False
+    record: StoredExecution | None,
+    try_number: int,
+    *,
+    stop_on_kill: bool,
+    retry_follows: bool = False,
+    is_signalled: bool = False,
 ) -> Leaving:
-    """Return the first action of a try on a worker that ends before its execution."""
-    now = Leaving(Exit.DONE, try_number, stop_on_kill, retry_follows)
+    """
+    Return the first action of a try on a worker that ends before its execution.
+
+    :param is_signalled: whether the process has received a signal that ends it.
+    """
+    now = Leaving(Exit.DONE, try_number, stop_on_kill, retry_follows, is_signalled)
     if record is None:
         return now
-    if retry_follows:
+    if retry_follows or is_signalled:
         return replace(now, exit=Exit.ASK_OWNER)
     if not stop_on_kill:
         return now._done(KEPT)
@@ -146,9 +168,10 @@ def after_wait(
     if end.outcome == "ended":
         # The earlier try may have been cut off from Airflow between its decision and its request, while this
         # one went on with the execution. Without a proven record, the cancellation is somebody's.
-        stopped_by = record.stop_requested_by if record else None
-        again = _is_cancelled(end) and (stopped_by or try_number) < try_number
-        return replace(done, exit=Exit.BEGIN_AGAIN) if again else done
+        stopped_by = record.stop_requested_by if record and _is_cancelled(end) else None
+        if stopped_by and stopped_by < try_number:
+            return replace(done, exit=Exit.BEGIN_AGAIN)
+        return replace(done, is_own_stop=stopped_by == try_number)
     if not stop_on_kill:
         return done._done(KEPT)
     if problem:

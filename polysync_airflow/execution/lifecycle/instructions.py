@@ -110,7 +110,13 @@ class Described:
 
 @dataclass(frozen=True, slots=True)
 class Killed:
-    """The process was killed before the action was performed. What comes before it is stored."""
+    """
+    The process was killed before the action was performed. What comes before it is stored.
+
+    :param is_shutdown: whether its worker shuts down.
+    """
+
+    is_shutdown: bool = False
 
 
 Event = Prepared | Accepted | Refused | Described | Killed

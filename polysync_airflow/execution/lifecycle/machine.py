@@ -86,9 +86,14 @@ def after(now: Instruction, event: Event) -> Instruction:
     return handle(now, event)
 
 
-def killed_error() -> PolysyncError:
-    """Return the error of a try whose process was killed."""
-    return PolysyncError("The task was killed.", permanent=False)
+def killed_error(*, is_shutdown: bool) -> PolysyncError:
+    """
+    Return the error of a try whose process was killed.
+
+    :param is_shutdown: whether its worker shuts down.
+    """
+    text = "The worker is shutting down, so this try ends." if is_shutdown else "The task was killed."
+    return PolysyncError(text, permanent=False)
 
 
 # ---- a new execution
@@ -105,9 +110,9 @@ def _prepared(now: Instruction, event: Prepared) -> Instruction:
     return now.next(Do.START, record=record, description=None, store=Store.WRITE)
 
 
-def _killed_before_start(now: Instruction, _: Killed) -> Instruction:
+def _killed_before_start(now: Instruction, event: Killed) -> Instruction:
     # The request was not sent, so the next try must not resend it.
-    return _without_record(now.next(Do.FAIL, error=killed_error()))
+    return _without_record(_killed(now, event))
 
 
 def _started(now: Instruction, event: Accepted) -> Instruction:
@@ -262,8 +267,8 @@ def _failed(now: Instruction, event: Refused) -> Instruction:
     return now.next(Do.FAIL, error=event.error)
 
 
-def _killed(now: Instruction, _: Killed) -> Instruction:
-    return now.next(Do.FAIL, error=killed_error())
+def _killed(now: Instruction, event: Killed) -> Instruction:
+    return now.next(Do.FAIL, error=killed_error(is_shutdown=event.is_shutdown))
 
 
 def _without_record(now: Instruction) -> Instruction:

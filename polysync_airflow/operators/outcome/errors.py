@@ -25,11 +25,13 @@ class OutcomeChoices(Choices):
     on_cancelled: OnCancelled
 
 
-def raise_for(end: ExecutionEvent, message: str, choices: OutcomeChoices, log: Any, *, killed: bool) -> None:
+def raise_for(
+    end: ExecutionEvent, message: str, choices: OutcomeChoices, log: Any, *, is_own_stop: bool
+) -> None:
     """
     Log the message if the task succeeds; otherwise raise the error that fails or skips the task.
 
-    :param killed: whether this task stopped the execution because its own process was killed.
+    :param is_own_stop: whether this try stopped the execution because its process was killed.
     """
     details: dict[str, Any] = {"execution_arn": end.execution_arn, "status": end.status}
     if end.outcome == "refused":
@@ -39,9 +41,8 @@ def raise_for(end: ExecutionEvent, message: str, choices: OutcomeChoices, log: A
     state = state_of(end.status)
     if state is PolysyncState.SUCCESS:
         log.info("%s", message)
-    elif state is PolysyncState.CANCELLED and killed:
-        # This task stopped the execution because its process was killed, for example when a worker shuts
-        # down. That is not a user's decision to cancel the execution, so the task's retries apply.
+    elif state is PolysyncState.CANCELLED and is_own_stop:
+        # That is no decision of a user to cancel the execution, so the task's retries apply.
         raise PipelineExecutionCancelledError(message, **details)
     elif state is PolysyncState.CANCELLED and choices.on_cancelled == "skip":
         raise AirflowSkipException(message)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import pytest
@@ -18,6 +19,7 @@ MOVED = (
     "The task is still deferred: another triggerer has its trigger, or a later try has taken its place. "
     "Nothing is stopped."
 )
+SHUTTING_DOWN = "Nobody has ended the task, so its worker is shutting down: the execution goes on."
 UNKNOWN = (
     "It is not stopped, because Airflow does not say whether a later try has it. The next try, or the failure "
     "callback in the DAG processor, decides."
@@ -32,17 +34,24 @@ def test_without_an_execution_there_is_nothing_to_do() -> None:
 
 
 @pytest.mark.parametrize(
-    ("stop_on_kill", "retry_follows", "action", "text"),
+    ("stop_on_kill", "retry_follows", "is_signalled", "action", "text"),
     [
-        (True, False, Exit.ANNOUNCE_STOP, ""),
-        (True, True, Exit.ASK_OWNER, ""),
-        (False, True, Exit.ASK_OWNER, ""),
-        (False, False, Exit.DONE, KEPT),
+        (True, False, False, Exit.ANNOUNCE_STOP, ""),
+        (True, True, False, Exit.ASK_OWNER, ""),
+        (False, True, False, Exit.ASK_OWNER, ""),
+        (False, False, False, Exit.DONE, KEPT),
+        (True, False, True, Exit.ASK_OWNER, ""),
+        # The process must know whether it is to end.
+        (False, False, True, Exit.ASK_OWNER, ""),
     ],
 )
-def test_first_action(stop_on_kill: bool, retry_follows: bool, action: Exit, text: str) -> None:
-    """A stop is announced, unless a retry follows or the author wants none."""
-    leaving = leave(stored(), 2, stop_on_kill=stop_on_kill, retry_follows=retry_follows)
+def test_first_action(
+    stop_on_kill: bool, retry_follows: bool, is_signalled: bool, action: Exit, text: str
+) -> None:
+    """A stop is announced, unless a retry follows, a signal has come, or the author wants none."""
+    leaving = leave(
+        stored(), 2, stop_on_kill=stop_on_kill, retry_follows=retry_follows, is_signalled=is_signalled
+    )
 
     assert (leaving.exit, leaving.text, leaving.handled) == (action, text, True)
 
@@ -54,40 +63,56 @@ def test_announcement_names_the_try() -> None:
     assert leaving.announced(stored()) == stored(stop_requested_by=3)
 
 
-# retry follows, owner, with stop_on_kill, without; "handled" is False only if the failure callback must decide.
-OWNERS = [
-    (False, Owner.THIS_TRY, "", KEPT, True),
-    (False, Owner.NOBODY, "", KEPT, True),
-    (False, Owner.LATER_TRY, LATER, LATER, True),
-    (False, Owner.OTHER_TRIGGER, MOVED, MOVED, True),
-    (False, Owner.UNKNOWN, UNKNOWN, UNKNOWN, False),
-    (True, Owner.THIS_TRY, RETRIED, RETRIED, True),
-    (True, Owner.LATER_TRY, RETRIED, RETRIED, True),
-    (True, Owner.UNKNOWN, RETRIED, RETRIED, True),
+FAILED: dict[str, bool] = {}
+RETRIED_LATER, SIGNALLED = {"retry_follows": True}, {"is_signalled": True}
+# Why the try ends, owner, what comes next with stop_on_kill, text with it, text without it; "handled" is False only if
+# the failure callback must decide.
+OWNERS: list[tuple[dict[str, bool], Owner, Exit, str, str, bool]] = [
+    (FAILED, Owner.THIS_TRY, Exit.STOP, "", KEPT, True),
+    (FAILED, Owner.NOBODY, Exit.STOP, "", KEPT, True),
+    (FAILED, Owner.LATER_TRY, Exit.DONE, LATER, LATER, True),
+    (FAILED, Owner.OTHER_TRIGGER, Exit.DONE, MOVED, MOVED, True),
+    (FAILED, Owner.UNKNOWN, Exit.DONE, UNKNOWN, UNKNOWN, False),
+    (RETRIED_LATER, Owner.THIS_TRY, Exit.DONE, RETRIED, RETRIED, True),
+    (RETRIED_LATER, Owner.LATER_TRY, Exit.DONE, RETRIED, RETRIED, True),
+    (RETRIED_LATER, Owner.UNKNOWN, Exit.DONE, RETRIED, RETRIED, True),
     # A user has cleared the task, so no retry continues with the execution.
-    (True, Owner.NOBODY, "", KEPT, True),
+    (RETRIED_LATER, Owner.NOBODY, Exit.ANNOUNCE_STOP, "", KEPT, True),
+    # The worker shuts down.
+    (SIGNALLED, Owner.THIS_TRY, Exit.DONE, SHUTTING_DOWN, SHUTTING_DOWN, True),
+    # A user has ended or cleared the task.
+    (SIGNALLED, Owner.NOBODY, Exit.ANNOUNCE_STOP, "", KEPT, True),
+    (SIGNALLED, Owner.LATER_TRY, Exit.DONE, LATER, LATER, True),
+    (SIGNALLED, Owner.UNKNOWN, Exit.DONE, UNKNOWN, UNKNOWN, False),
 ]
 
 
-@pytest.mark.parametrize(("retry_follows", "owner", "stopped", "kept", "handled"), OWNERS)
-def test_action_by_owner(retry_follows: bool, owner: Owner, stopped: str, kept: str, handled: bool) -> None:
+@pytest.mark.parametrize(("why", "owner", "action", "stopped", "kept", "handled"), OWNERS)
+def test_action_by_owner(
+    why: dict[str, bool], owner: Owner, action: Exit, stopped: str, kept: str, handled: bool
+) -> None:
     """An execution is stopped only by whom it belongs to; otherwise a sentence says why it is not."""
-    for stop_on_kill, text in ((True, stopped), (False, kept)):
-        leaving = leave(stored(), 2, stop_on_kill=stop_on_kill, retry_follows=retry_follows).owned_by(owner)
+    leaving = leave(stored(), 2, stop_on_kill=True, **why).owned_by(owner)
+    left = replace(leave(stored(), 2, stop_on_kill=True, **why), stop_on_kill=False).owned_by(owner)
 
-        assert (leaving.exit, leaving.text) == (Exit.DONE if text else Exit.STOP, text)
-        assert leaving.handled is handled
+    assert (leaving.exit, leaving.text, leaving.handled) == (action, stopped, handled)
+    assert (left.exit, left.text, left.handled) == (Exit.DONE, kept, handled)
+    assert leaving.is_shutdown is left.is_shutdown is (stopped == SHUTTING_DOWN)
 
 
+@pytest.mark.parametrize("why", [RETRIED_LATER, SIGNALLED])
 @pytest.mark.parametrize(
-    ("owner", "failed", "action"),
-    [
-        (Owner.THIS_TRY, True, Exit.WITHDRAW_STOP),
-        (Owner.THIS_TRY, False, Exit.DONE),
-        # The record is another try's, or was deleted.
-        (Owner.NOBODY, True, Exit.DONE),
-    ],
+    ("owner", "action"), [(Owner.NOBODY, Exit.STOP), (Owner.LATER_TRY, Exit.DONE), (Owner.UNKNOWN, Exit.DONE)]
 )
+def test_owner_is_asked_again_with_the_announcement(why: dict[str, bool], owner: Owner, action: Exit) -> None:
+    """A later try may begin between the question and the announcement."""
+    leaving = leave(stored(), 2, stop_on_kill=True, **why).owned_by(Owner.NOBODY)
+
+    assert leaving.owned_by(owner).exit is action
+
+
+@pytest.mark.parametrize(("failed", "action"), [(True, Exit.WITHDRAW_STOP), (False, Exit.DONE)])
+@pytest.mark.parametrize("owner", [Owner.THIS_TRY, Owner.NOBODY])
 def test_stop_that_failed_is_withdrawn(owner: Owner, failed: bool, action: Exit) -> None:
     """A later try must not take a cancellation by a user for this stop."""
     leaving = leave(stored(), 2, stop_on_kill=True).owned_by(owner)
@@ -111,29 +136,33 @@ def event(outcome: Literal["ended", "timed_out", "refused"], status: str | None)
 
 
 @pytest.mark.parametrize(
-    ("status", "stopped_by", "again"),
+    ("status", "stopped_by", "again", "own"),
     [
-        ("Stopped", 1, True),
-        ("Stopped", 2, False),
-        ("Stopped", 3, False),
-        ("Stopped", None, False),
-        ("Failed", 1, False),
-        ("Succeeded", 1, False),
+        ("Stopped", 1, True, False),
+        ("Stopped", 2, False, True),
+        ("Stopped", 3, False, False),
+        ("Stopped", None, False, False),
+        ("Failed", 1, False, False),
+        ("Failed", 2, False, False),
+        ("Succeeded", 1, False, False),
     ],
 )
 @pytest.mark.parametrize("stop_on_kill", [True, False])
-def test_task_begins_again_after_the_stop_of_an_earlier_try(
-    status: str, stopped_by: int | None, again: bool, stop_on_kill: bool
+def test_stop_by_a_try_of_the_task(
+    status: str, stopped_by: int | None, again: bool, own: bool, stop_on_kill: bool
 ) -> None:
-    """That stop is no decision of a user. Without a proven record, it is taken for one."""
+    """That stop is no decision of a user: after one of an earlier try, the task begins again. Without a proven record,
+    it is taken for one."""
     end = event("ended", status)
 
     leaving = after_wait(end, stored(stop_requested_by=stopped_by), 2, stop_on_kill=stop_on_kill)
 
     assert (leaving.begins_again, leaving.text, leaving.handled) == (again, "", True)
     assert leaving.exit is (Exit.BEGIN_AGAIN if again else Exit.DONE)
+    assert leaving.is_own_stop is own
     unproven = after_wait(end, None, 2, stop_on_kill=stop_on_kill, problem="it is damaged")
     assert (unproven.exit, unproven.text, unproven.handled) == (Exit.DONE, "", True)
+    assert not unproven.is_own_stop
 
 
 OTHER = stored(execution_arn=ARN.replace("abcdefghijkl", "mnopqrstuvwx"))

@@ -161,6 +161,15 @@ def test_kill_fails_the_try_and_keeps_the_record(do: Do) -> None:
     assert (str(now.error), now.error.permanent) == ("The task was killed.", False)
 
 
+@pytest.mark.parametrize("do", [Do.START, Do.WATCH])
+def test_shutdown_of_the_worker_fails_the_try(do: Do) -> None:
+    """The error says so, and Airflow's retries apply."""
+    now = after(at(do, stored()), Killed(is_shutdown=True))
+
+    assert isinstance(now.error, PolysyncError)
+    assert (str(now.error), now.error.permanent) == ("The worker is shutting down, so this try ends.", False)
+
+
 def test_kill_before_the_start_deletes_the_record() -> None:
     """The request was not sent, so the next try must not send it."""
     now = after(at(Do.START, UNKNOWN_ARN), Killed())

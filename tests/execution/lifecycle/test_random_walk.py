@@ -9,6 +9,7 @@ from random import Random
 import pytest
 
 from polysync_airflow.airflow_compat.task_instances import DELETED
+from polysync_airflow.execution.lifecycle.instructions import Do
 from polysync_airflow.execution.lifecycle.recovery import RecoveryChoices
 from tests.execution.lifecycle.world import BEFORE_THE_COPY, Airflow, TryProcess, end_deferred
 
@@ -84,6 +85,8 @@ class Walk:
             airflow.end_try("up_for_retry")
         elif chance < 0.1 and step == "waiting":
             return self._defer(process)
+        elif 0.1 < chance < 0.14:
+            (self._evict if chance < 0.13 else self._time_out)(process)
         else:
             return True
         return False
@@ -101,6 +104,29 @@ class Walk:
         self.airflow.end_try("failed")
         process.kill()
         self._finish(process)
+
+    def _evict(self, process: TryProcess) -> None:
+        """The node is drained: the process receives SIGTERM, and SIGKILL if it still runs some time later."""
+        airflow, stops = self.airflow, self.airflow.aws.stops
+        airflow.history.append("evicted")
+        process.kill()
+        assert airflow.aws.stops == stops, "an eviction stops nothing"
+        last_steps = itertools.islice(process.steps, self.random.randrange(8))
+        for step in last_steps:
+            airflow.history.append(f"{step} of an evicted process")
+            self._check(airflow.history[-1])
+            if self.random.random() < 0.3:
+                airflow.aws.progress()
+        if airflow.state == "running":
+            self._crash(process)
+        if process.now and process.now.do is Do.WATCH and airflow.state == "up_for_retry":
+            assert airflow.aws.stops == stops, "an eviction leaves the execution to the retry"
+
+    def _time_out(self, process: TryProcess) -> None:
+        """``execution_timeout`` passes: Airflow calls ``on_kill`` while the error is on its way."""
+        self.airflow.history.append("execution_timeout")
+        process.kill(timed_out=True)
+        self.airflow.fail_or_retry()
 
     def _clear_while_running(self, process: TryProcess) -> None:
         self.airflow.history.append("cleared while running")

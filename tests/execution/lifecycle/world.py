@@ -124,6 +124,11 @@ class Aws:
             self._refused.add(token)
             raise api_error(code)
 
+    @property
+    def stops(self) -> int:
+        """How many stops of executions were requested."""
+        return sum(token.startswith("stop ") for each in self.executions for token in each.tokens)
+
     def progress(self) -> None:
         """Let one execution go on."""
         if self.running:
@@ -212,8 +217,7 @@ class TryProcess:
         try:
             yield from self._execute()
         except (PolysyncError, ReplacedError):
-            retried = not self.killed and self.number <= self.airflow.max_tries
-            yield from self._leave(retry_follows=retried)
+            yield from self._leave(retry_follows=self.number <= self.airflow.max_tries)
             if self.airflow.current == self.number and self.airflow.state == "running":
                 self.airflow.fail_or_retry()
 
@@ -312,22 +316,26 @@ class TryProcess:
                 raise PolysyncError("killed", permanent=False)
         return event_of(execution)
 
-    def kill(self) -> None:
-        """Kill the process, as ``on_kill`` does: the main thread goes on when the stop has been requested."""
+    def kill(self, *, timed_out: bool = False) -> None:
+        """Kill the process, as ``on_kill`` does: the main thread goes on when this has decided about the execution."""
         self.killed = True
-        for _ in self._leave(retry_follows=False):
+        for _ in self._leave(is_signalled=not timed_out):
             pass
 
-    def _leave(self, *, retry_follows: bool) -> Iterator[str]:
+    def _leave(self, *, retry_follows: bool = False, is_signalled: bool = False) -> Iterator[str]:
         record = self.now.record if self.now else None
         if record is None:
             return
         leaving = leave(
-            record, self.number, stop_on_kill=self.airflow.choices.stop_on_kill, retry_follows=retry_follows
+            record,
+            self.number,
+            stop_on_kill=self.airflow.choices.stop_on_kill,
+            retry_follows=retry_follows,
+            is_signalled=is_signalled,
         )
         if leaving.exit is Exit.ASK_OWNER:
             leaving = leaving.owned_by(self._owner(record))
-        elif leaving.exit is Exit.ANNOUNCE_STOP:
+        if leaving.exit is Exit.ANNOUNCE_STOP:
             leaving = leaving.owned_by(self._announce(leaving, record))
         yield "before the stop"
         if leaving.exit is Exit.STOP:

@@ -161,6 +161,20 @@ class Task:
         """Clear the running task: ``clear_task_instances`` then leaves ``max_tries`` as it was."""
         self.state = "restarting"
 
+    def kill(self) -> None:
+        """Mark the running task as failed, as a user does: Airflow then kills its process."""
+        self.state = "failed"
+        self.operator.on_kill()
+
+    def kill_by_clear(self) -> None:
+        """Clear the running task, as a user does: Airflow then kills its process."""
+        self.clear_while_running()
+        self.operator.on_kill()
+
+    def shut_down_worker(self) -> None:
+        """Send SIGTERM to the task's process, as an eviction does: Airflow still has the task as running."""
+        self.operator.on_kill()
+
     def delete(self) -> None:
         """Delete the task instance, as with its DAG run. The Variable with the record stays."""
         self.state = DELETED

@@ -95,7 +95,7 @@ crashes = st.one_of(during_a_request, waiting).map(lambda moment: Disruption("cr
 
 def on_the_worker(deferrable: bool) -> st.SearchStrategy[Disruption]:
     """Draw what happens to the process on the worker; that is not so during a wait in the triggerer."""
-    kinds = st.sampled_from(["kill", "clear", "freeze", "freeze and kill"])
+    kinds = st.sampled_from(["kill", "shutdown", "clear", "freeze", "freeze and kill"])
     during_requests = st.tuples(st.sampled_from(["before", "after"]), st.sampled_from([START, RETRY]))
     moments = during_requests if deferrable else st.one_of(during_requests, waiting)
     return st.builds(lambda kind, moment: Disruption(kind, *moment), kinds, moments)
@@ -195,6 +195,8 @@ class HistoryRun:
             if kind == "clear":
                 self.task.clear_while_running()
                 self.events.append("the running task is cleared")
+            elif kind == "kill":
+                self.task.state = "failed"
             elif kind.startswith("freeze") and self.task.try_number <= self.task.max_tries:
                 self.task.lose_heartbeat()
                 self._run_try()
@@ -238,7 +240,10 @@ def check_errors(history_run: HistoryRun) -> None:
         if disruption and disruption.kind == "kill":
             killed = True
             reasons += [str(run.error) == "The task was killed."]
+            reasons += ["does not run try" in str(run.error)]
             reasons += [isinstance(run.error, PipelineExecutionCancelledError)]
+        if disruption and disruption.kind == "shutdown":
+            reasons += [str(run.error) == "The worker is shutting down, so this try ends."]
         # Airflow no longer knows a try that was cleared while it ran, or frozen.
         if disruption and disruption.kind in ("clear", "freeze", "freeze and kill"):
             killed = True

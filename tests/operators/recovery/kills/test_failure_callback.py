@@ -30,7 +30,7 @@ def test_failure_callback_stops_a_resumed_execution(
     task = Task(arguments={"retry_mode": "resume", "poll_interval": 20}, retries=1)
     task.prepare_try()
     # The stop comes too late: the last step fails while the execution is stopping.
-    emulated_time.after(460, task.operator.on_kill)
+    emulated_time.after(460, task.kill_by_clear)
     task.run_prepared_try()
     emulator.control.put_scenario(NEVER_ENDS)
     emulated_time.after(100, crash)

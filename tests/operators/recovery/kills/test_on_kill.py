@@ -30,9 +30,14 @@ from tests.tasks import EmulatedTime
 BOTH_MODES = pytest.mark.parametrize("deferrable", [False, True], ids=["sync", "deferred"])
 
 
+def ended(try_number: int) -> str:
+    """Return the error of a try that a user has ended, and that then stores something."""
+    return f"Airflow does not run try {try_number} of this task any longer (state failed), so it ends."
+
+
 def kill(task: Task) -> Callable[[Any], None]:
-    """Return an action that kills the current try, as Airflow's signal handler does."""
-    return lambda _: task.operator.on_kill()
+    """Return an action by which a user ends the current try."""
+    return lambda _: task.kill()
 
 
 def let_stop_take_effect(emulator: EmulatorServer) -> None:
@@ -57,24 +62,23 @@ def test_kill_during_the_start(
     run = task.next_try()
     let_stop_take_effect(emulator)
 
-    assert str(run.error) == "The task was killed."
-    assert task.state == "up_for_retry"
+    assert str(run.error) == ended(1)
     assert run.trigger is None
     assert execution_log.statuses == ["Stopped"]
     assert len(set(tokens(emulator, START))) == len(set(tokens(emulator, STOP))) == 1
 
 
 @BOTH_MODES
-def test_retry_after_a_kill_starts_a_new_execution(
+def test_try_after_a_clear_starts_a_new_execution(
     deferrable: bool,
     interceptor: RequestInterceptor,
     execution_log: ExecutionLog,
     emulator: EmulatorServer,
     emulated_time: EmulatedTime,
 ) -> None:
-    """After a worker shutdown, the next try starts a new execution once the stopped one has ended."""
+    """A user clears the task while its start is in flight: a new execution starts after the end of the stopped one."""
     task = Task(deferrable)
-    interceptor.before(START, kill(task))
+    interceptor.before(START, lambda _: task.kill_by_clear())
     task.next_try()
 
     run = task.next_try()
@@ -112,7 +116,7 @@ def test_kill_while_the_request_is_stored(
 
     def set_and_kill(key: str, value: Any) -> None:
         store_set(key, value)
-        task.operator.on_kill()
+        task.kill()
 
     task.store.set = set_and_kill  # type: ignore[method-assign]
 
@@ -124,19 +128,18 @@ def test_kill_while_the_request_is_stored(
     assert execution_log.statuses == ["Succeeded"]
 
 
-def test_kill_during_the_wait_uses_retries(
+def test_kill_during_the_wait(
     execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """An execution that a kill has stopped is an ordinary failure, which uses the task's retries."""
+    """An execution that a kill has stopped is no cancellation, after which no retry would follow."""
     emulator.control.put_scenario(NEVER_ENDS)
     task = Task()
     task.prepare_try()
-    emulated_time.after(300, task.operator.on_kill)
+    emulated_time.after(300, task.kill)
 
     run = task.run_prepared_try()
 
     assert type(run.error) is PipelineExecutionCancelledError
-    assert task.state == "up_for_retry"
     assert run.xcoms["state"] == "Cancelled"
     assert execution_log.statuses == ["Stopped"]
 
@@ -144,11 +147,11 @@ def test_kill_during_the_wait_uses_retries(
 def test_kill_during_the_wait_ignores_on_cancelled(
     execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """``on_cancelled`` is for executions that a user stops, not for a worker that shuts down."""
+    """``on_cancelled`` is for executions that a user stops in AWS, not for a task that a user ends."""
     emulator.control.put_scenario(NEVER_ENDS)
     task = Task(arguments={"on_cancelled": "skip"})
     task.prepare_try()
-    emulated_time.after(300, task.operator.on_kill)
+    emulated_time.after(300, task.kill)
 
     assert type(task.run_prepared_try().error) is PipelineExecutionCancelledError
 
@@ -161,12 +164,12 @@ def test_kill_during_the_wait_for_a_resumed_execution(
     task = Task(arguments={"retry_mode": "resume", "poll_interval": 20})
     task.prepare_try()
     # The stop comes too late: the last step fails while the execution is stopping.
-    emulated_time.after(460, task.operator.on_kill)
+    emulated_time.after(460, task.kill)
     task.run_prepared_try()
     assert execution_log.statuses == ["Failed"]
     emulator.control.put_scenario(NEVER_ENDS)
     task.prepare_try()
-    emulated_time.after(100, task.operator.on_kill)
+    emulated_time.after(100, task.kill)
 
     task.run_prepared_try()
 
@@ -194,7 +197,7 @@ def test_kill_during_the_resume(
     run = task.next_try()
     let_stop_take_effect(emulator)
 
-    assert str(run.error) == "The task was killed."
+    assert str(run.error) == ended(2)
     assert execution_log.statuses == ["Stopped"]
 
 
@@ -229,7 +232,7 @@ def test_kill_while_waiting_behind_an_earlier_epoch(
     task.next_try()
     task.clear()
     task.prepare_try()
-    emulated_time.after(1, task.operator.on_kill)
+    emulated_time.after(1, task.kill)
 
     run = task.run_prepared_try()
 
@@ -250,7 +253,7 @@ def test_kill_while_the_start_hangs(
     stopped: list[list[str]] = []
 
     def kill_now() -> None:
-        task.operator.on_kill()
+        task.kill()
         stopped.append(calls(emulator, START, STOP))
 
     killer = threading.Timer(0.2, kill_now)
@@ -260,7 +263,7 @@ def test_kill_while_the_start_hangs(
     killer.join()
     let_stop_take_effect(emulator)
 
-    assert str(run.error) == "The task was killed."
+    assert str(run.error) == ended(1)
     assert stopped == [[START, STOP]], (
         "the kill has a response to its own start while the task's start still hangs"
     )
@@ -295,7 +298,7 @@ def test_two_kills_send_the_same_stop(
     task = Task()
     task.prepare_try()
     for _ in range(2):
-        emulated_time.after(300, task.operator.on_kill)
+        emulated_time.after(300, task.kill)
 
     task.run_prepared_try()
 
@@ -310,7 +313,7 @@ def test_kill_without_permission_to_stop(
     emulator.control.add_fault("error", STOP, code="AccessDeniedException", message="not you")
     task = Task()
     task.prepare_try()
-    emulated_time.after(200, task.operator.on_kill)
+    emulated_time.after(200, task.kill)
 
     assert task.run_prepared_try().error is None
     assert execution_log.statuses == ["Succeeded"]
@@ -329,7 +332,7 @@ def test_stop_on_kill_false_during_the_start(
     interceptor.before(START, kill(task))
 
     first = task.next_try()
-    assert str(first.error) == "The task was killed."
+    assert str(first.error) == ended(1)
     second = task.next_try()
 
     assert second.error is None
@@ -343,7 +346,7 @@ def test_stop_on_kill_false_during_the_wait(
     """The task waits until Airflow ends the process, and nothing is stopped."""
     task = Task(arguments={"stop_on_kill": False})
     task.prepare_try()
-    emulated_time.after(100, task.operator.on_kill)
+    emulated_time.after(100, task.kill)
 
     assert task.run_prepared_try().error is None
     assert calls(emulator, STOP) == []

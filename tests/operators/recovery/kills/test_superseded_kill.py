@@ -264,7 +264,7 @@ def test_kill_while_the_main_thread_holds_the_channel_to_airflow(
             store_set(key, value)
             if value["execution_arn"] and not killed:
                 killed.append(True)
-                task.operator.on_kill()
+                task.kill()
                 assert calls(emulator, STOP) == []
 
     monkeypatch.setattr(task.store, "set", set_with_channel)
@@ -288,15 +288,14 @@ def test_stop_of_a_superseded_try_is_not_a_cancellation(
     emulator: EmulatorServer,
     emulated_time: EmulatedTime,
 ) -> None:
-    """The first process is frozen between its decision and its request. The stop arrives when the last try has gone
-    on with the execution: that try starts a new one, and the task does not fail."""
+    """A user clears the running task, and its process is frozen between its decision and its request. The stop arrives
+    when the last try has gone on with the execution: that try starts a new one, and the task does not fail."""
     task = Task(deferrable=False, retries=1)
     later: list[Run] = []
     task.prepare_try()
-    emulated_time.after(100, task.operator.on_kill)
+    emulated_time.after(100, task.kill_by_clear)
 
     def freeze(_: Any) -> None:
-        task.lose_heartbeat()
         emulated_time.after(100, lambda: stop_now(execution_log.arns[0]))
         task.deferrable = deferrable
         later.append(task.next_try())
@@ -340,10 +339,11 @@ def test_cancellation_after_a_failed_stop_is_that_of_a_user(
     emulator: EmulatorServer,
     emulated_time: EmulatedTime,
 ) -> None:
-    """The stop of the first try fails for good, and a user stops the execution that the second try waits for."""
+    """The stop of the cleared try fails for good, and a user stops the execution that the second try waits for."""
     emulator.control.add_fault("error", STOP, code="AccessDeniedException", message="not you", count=1)
     task = Task()
-    emulated_time.after(100, task.prepare_try().on_kill)
+    task.prepare_try()
+    emulated_time.after(100, task.kill_by_clear)
     emulated_time.after(110, crash)
     task.run_prepared_try()
     assert execution_log.statuses == ["Executing"]

@@ -90,7 +90,7 @@ def test_edit_during_the_wait_suppresses_no_stop(
 
     def edit_and_kill() -> None:
         task.store.set("polysync_execution", edited)
-        task.operator.on_kill()
+        task.kill()
 
     emulated_time.after(100, edit_and_kill)
     task.next_try()

@@ -2,7 +2,8 @@
 Command line of the chaos suite: kills and restarts processes of a real Airflow, and checks the executions.
 
 ``make chaos`` runs it. It starts everything that it needs, and stops it at the end. The option ``--executor celery``
-runs the test cases with CeleryExecutor, which has a broker and workers of its own that can fail as well.
+runs the test cases with CeleryExecutor, which has a broker and workers of its own that can fail as well, and
+``--executor pods`` those of KubernetesExecutor's pods, in namespaces of processes.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from typing import Final
 
 import httpx
 
-from tests.chaos.case import Case
 from tests.chaos.cases import ALL_CASES, AMAZON_CASES, CASES, UPGRADE_CASES
+from tests.chaos.cases.case import Case
 from tests.chaos.checks import Outcome
-from tests.chaos.deployment.airflow_deployment import CELERY, EXECUTORS, LOCAL, AirflowDeployment
+from tests.chaos.deployment.airflow_deployment import CELERY, EXECUTORS, LOCAL, PODS, AirflowDeployment
 from tests.chaos.report import details, table
 from tests.chaos.run import Run
 from tests.chaos.runner import Runner
@@ -35,6 +36,7 @@ INTERRUPTED: Final = 130
 AIRFLOW_3: Final = [version for version in VERSIONS if not version.startswith("2.")]
 DESCRIPTIONS: Final = {
     LOCAL: "PostgreSQL, the emulator and Airflow with LocalExecutor and two triggerers",
+    PODS: "PostgreSQL, the emulator and Airflow with two triggerers and a namespace for each task",
     CELERY: "PostgreSQL, Redis, the emulator and Airflow with two Celery workers and two triggerers",
 }
 
@@ -114,8 +116,10 @@ def _continue_on_chosen_version(parser: argparse.ArgumentParser, options: argpar
     versions = options.upgrade or ((options.airflow,) if options.airflow else ())
     if not versions:
         return
-    if (options.provider, options.executor) != ("polysync", LOCAL):
+    if options.provider != "polysync" or options.executor == CELERY:
         parser.error("the environments of make matrix have neither Celery nor aiobotocore")
+    if options.executor == PODS and versions[0] not in AIRFLOW_3:
+        parser.error(f"--executor pods: starts tasks as {', '.join(AIRFLOW_3)} do")
     *_, newest = environments = [Environment(version) for version in versions]
     if Path(sys.prefix) != newest.folder:
         for environment in environments:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from tests.chaos.case import Case
+from tests.chaos.cases.case import Case
 from tests.chaos.run import Execution, Run, Steps, overlap
 
 # The stop may come long after the end of the task: before a triggerer asks Airflow for a task's state for the first

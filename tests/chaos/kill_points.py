@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -79,6 +80,30 @@ def kill_at_deferral() -> PreExecute:
             _kill_own_process(_pipeline(context), operation="defer")
 
         type(context["task"]).defer = kill
+
+    return install
+
+
+def hang_at_deferral(seconds: float) -> PreExecute:
+    """
+    Record the process in the marker ``deferring`` when the operator calls ``defer``, and defer some time later.
+
+    :param seconds: how much later.
+    """
+
+    def install(context: Any) -> None:
+        if context["ti"].try_number != 1:
+            return
+        kind = type(context["task"])
+        defer = kind.defer
+
+        def hang_and_defer(operator: Any, **arguments: Any) -> NoReturn:
+            _record_process(_pipeline(context), "deferring")
+            time.sleep(seconds)
+            defer(operator, **arguments)
+            raise AssertionError("The task was not deferred")
+
+        kind.defer = hang_and_defer
 
     return install
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from tests.chaos.case import Case
+from tests.chaos.cases.case import Case
 from tests.chaos.checks import Outcome
 
 HEADER: Final = (

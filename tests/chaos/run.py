@@ -13,6 +13,7 @@ import httpx
 
 from tests.chaos import markers
 from tests.chaos.deployment.airflow_deployment import AirflowDeployment
+from tests.chaos.deployment.pods import Pod
 from tests.chaos.group import Group
 from tests.emulator.builders import ROLE, definition, step
 from tests.system.airflow.client import AirflowError
@@ -213,7 +214,16 @@ class Run:
 
     def triggerer(self) -> str | None:
         """Return the triggerer that runs the trigger of the deferred task; None if there is none."""
-        return self.deployment.triggerer_of((self.task().get("triggerer_job") or {}).get("id"))
+        return next(iter(self.triggerers()), None)
+
+    def triggerers(self) -> list[str | None]:
+        """Return the triggerer of each task instance; None if there is none."""
+        jobs = [task.get("triggerer_job") or {} for task in self.tasks()]
+        return [self.deployment.triggerer_of(job.get("id")) for job in jobs]
+
+    def pod(self) -> Pod:
+        """Return the pod of the first try."""
+        return self.deployment.pods.of(self.dag_id, self._run_id)[0]
 
     def trigger_log_has(self, text: str) -> bool:
         """Return whether a triggerer wrote a text to the task's log."""

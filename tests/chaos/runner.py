@@ -10,7 +10,7 @@ from typing import Final
 
 import httpx
 
-from tests.chaos.case import Case
+from tests.chaos.cases.case import Case
 from tests.chaos.checks import Outcome, check, wait_for_executions
 from tests.chaos.deployment.airflow_deployment import AirflowDeployment
 from tests.chaos.group import Group
@@ -76,7 +76,7 @@ class Runner:
             active += self._start(islice(pending, self._at_once - len(active)))
             if not active:
                 return
-            self._deployment.airflow.check_alive()
+            self._deployment.supervise()
             self._deployment.calls.refresh()
             active = [run for run in active if self._advance(run)]
             time.sleep(TICK)

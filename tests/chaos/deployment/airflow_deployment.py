@@ -1,7 +1,7 @@
 """
 The deployment whose processes the suite kills: PostgreSQL, the emulator, and an Airflow with two triggerers.
 
-With CeleryExecutor, Redis and two Celery workers are added.
+With CeleryExecutor, Redis and two Celery workers are added. With pods, each task runs in a namespace of its own.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import boto3
 
 from tests.chaos import markers
 from tests.chaos.deployment.call_log import CallLog
+from tests.chaos.deployment.pods import FOLDER_VARIABLE, GRACE_PERIOD, Pods, install_entry_point
 from tests.chaos.deployment.postgres import private_postgres
 from tests.chaos.deployment.redis import RedisServer, private_redis
 from tests.system.airflow.client import AirflowError
@@ -28,8 +29,9 @@ from tests.system.process.sessions import ProcessError, ProcessSession, wait_unt
 
 DAG_FOLDERS: Final = Path(__file__).parents[1] / "dags"
 REPOSITORY: Final = Path(__file__).parents[3]
-LOCAL, CELERY = EXECUTORS = ("local", "celery")
+LOCAL, CELERY, PODS = EXECUTORS = ("local", "celery", "pods")
 FIRST, SECOND = TRIGGERERS = ("triggerer-1", "triggerer-2")
+POD_EXECUTOR: Final = "tests.chaos.deployment.pod_executor.PodExecutor"
 WORKERS: Final = ("worker-1", "worker-2")
 # Emulated time is real time, because deadlines and overlapping executions are checked in real seconds.
 SPEED: Final = 1.0
@@ -75,7 +77,7 @@ class AirflowDeployment:
 
     :param home: an empty folder for logs, settings and marker files.
     :param provider: the provider whose operators run: ``polysync`` or ``amazon``.
-    :param executor: Airflow's executor: ``local`` or ``celery``.
+    :param executor: Airflow's executor: ``local``, ``celery`` or ``pods``.
     :param python: the interpreter of the environment with Airflow, until `upgrade`.
     """
 
@@ -87,6 +89,7 @@ class AirflowDeployment:
         self.logs = home / "logs"
         self.markers = home / "markers"
         self.markers.mkdir()
+        self.pods = Pods(home / "pods")
         self._stack = ExitStack()
         self._home = home
         self._jobs: dict[str, int] = {}
@@ -101,6 +104,9 @@ class AirflowDeployment:
             self.emulator = stack.enter_context(
                 EmulatorProcess(self._home, speed=SPEED, definitions=self._empty_folder())
             )
+            if self.executor == PODS:
+                install_entry_point()
+                stack.callback(self.pods.kill)
             self.airflow = stack.enter_context(self._airflow(self.database.url))
             self.client = self.airflow.client
             self._jobs[FIRST] = self._new_job(FIRST, set())
@@ -170,6 +176,41 @@ class AirflowDeployment:
             if pid in component.members():
                 return component
         raise ProcessError(f"Process {pid} does not belong to a worker")
+
+    def supervise(self) -> None:
+        """
+        Restart the components that have ended, as Kubernetes does; elsewhere none may end.
+
+        :raises ProcessError: one has.
+        """
+        if self.executor != PODS:
+            self.airflow.check_alive()
+        elif ended := self.restart_ended():
+            print(f"ended and restarted: {', '.join(ended)}", flush=True)
+
+    def evict(self, name: str) -> str:
+        """
+        End a component as an eviction ends its pod.
+
+        :return: how long it took, as a sentence.
+        """
+        component, start = self.airflow.components[name], time.monotonic()
+        component.signal(signal.SIGTERM)
+        in_time = wait_until(lambda: not component.members(), timeout=GRACE_PERIOD)
+        component.kill()
+        seconds = time.monotonic() - start
+        return f"{name} {'ended' if in_time else 'was killed'} after {seconds:.0f} s"
+
+    def restart_one_after_the_other(self) -> None:
+        """Evict each component, and start it again before the next one, as in an upgrade."""
+        for name in tuple(self.airflow.components):
+            self.evict(name)
+            if name in TRIGGERERS:
+                self.start_triggerer(name)
+            else:
+                self.airflow.start_component(name)
+            if not wait_until(self.airflow.healthy, timeout=REPAIR_TIMEOUT, interval=1):
+                raise ProcessError(f"Airflow was not healthy after the restart of {name}")
 
     def restart_ended(self) -> list[str]:
         """Restart the components that have ended, as a service manager does, and return their names."""
@@ -304,6 +345,8 @@ class AirflowDeployment:
     def _executor_settings(self, database: str) -> dict[str, str]:
         if self.executor == LOCAL:
             return {}
+        if self.executor == PODS:
+            return {"AIRFLOW__CORE__EXECUTOR": POD_EXECUTOR, FOLDER_VARIABLE: str(self.pods.folder)}
         return {
             "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
             "AIRFLOW__CELERY__BROKER_URL": self.broker.url,

@@ -35,6 +35,13 @@ def user_clears_running(run: Run) -> Steps:
     yield from clear(run)
 
 
+def user_marks_running(run: Run) -> Steps:
+    """A user marks the task as failed while it waits in a worker."""
+    yield from _start_and_poll(run)
+    run.mark_task("failed")
+    yield from wait_for_end(run)
+
+
 def user_clears_running_and_fails_run(run: Run) -> Steps:
     """A user clears the task while it waits in a worker, and fails the DAG run before the next try starts."""
     yield from _start_and_poll(run)

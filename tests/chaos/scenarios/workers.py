@@ -15,7 +15,6 @@ from tests.chaos.deployment.airflow_deployment import CELERY
 from tests.chaos.run import Run, Steps, UnexpectedStateError
 from tests.chaos.scenarios.shared import (
     DESCRIBE,
-    SHORT_STEP,
     START,
     alive,
     clear,
@@ -99,10 +98,8 @@ def worker_shut_down_warm(run: Run) -> Steps:
 def worker_shut_down_cold(run: Run) -> Steps:
     """The Celery worker gets QUIT in the synchronous mode: it sends TERM to its tasks, and ends."""
     marker = yield from _start_and_poll(run)
-    run.seconds = SHORT_STEP
-    run.set_steps()
     yield from _end_worker(run, marker, lambda worker: worker.signal(signal.SIGQUIT))
-    yield from wait_for_end(run)
+    yield from _end_in_second_try(run)
     run.remarks.append(f"message of a try received {run.deliveries()} times at most")
 
 

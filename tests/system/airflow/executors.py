@@ -9,10 +9,14 @@ from airflow.models.db_callback_request import DbCallbackRequest
 from airflow.utils.session import create_session
 
 
-class LocalExecutorWithOwnSession(LocalExecutor):
-    """LocalExecutor that stores requests for callbacks without closing the session of the scheduler."""
+class CallbacksInOwnSession:
+    """An executor that stores requests for callbacks without closing the session of the scheduler."""
 
     def send_callback(self, request: Any) -> None:
         """Store the request in a session of its own. Airflow's would close the scheduler's, which is of the same thread."""
         with create_session(scoped=False) as session:
             session.add(DbCallbackRequest(callback=request, priority_weight=1))
+
+
+class LocalExecutorWithOwnSession(CallbacksInOwnSession, LocalExecutor):
+    """LocalExecutor with that difference."""

@@ -8,9 +8,11 @@ from typing import Any
 from airflow.providers.common.compat.sdk import DAG
 
 from polysync_airflow.operators import PolysyncStartPipelineOperator
+from tests.chaos.deployment.pods import HAS_ENTRY_POINT
 from tests.chaos.kill_points import (
     announce_call,
     hang_after_call,
+    hang_at_deferral,
     kill_at_call,
     kill_at_deferral,
     record_process,
@@ -61,6 +63,7 @@ CASES: dict[str, dict[str, Any]] = {
     "21c": SYNCHRONOUS,
     "22a": SYNCHRONOUS,
     "22b": SYNCHRONOUS,
+    "22c": SYNCHRONOUS,
     "23a": {},
     "23b": SYNCHRONOUS,
     "24": SYNCHRONOUS,
@@ -78,12 +81,27 @@ CASES: dict[str, dict[str, Any]] = {
     "50b": {"pre_execute": AFTER_START, "retry_delay": timedelta(seconds=120)},
     "50c": {},
 }
+# The cases in a pod with and without an entry point.
+POD_CASES: dict[str, dict[str, Any]] = {
+    "30": SYNCHRONOUS,
+    "31": {**SYNCHRONOUS, "retries": 0},
+    "32": {**SYNCHRONOUS, "pre_execute": announce_call(START)},
+    "33": {"pre_execute": hang_at_deferral(8)},
+    "34": {"pre_execute": hang_at_deferral(90)},
+    "35": {"pre_execute": hang_at_deferral(90), "retries": 0},
+}
+for number, options in POD_CASES.items():
+    CASES |= {f"{number}a": options, f"{number}b": {**options, "executor_config": {HAS_ENTRY_POINT: False}}}
+for number, options in {"36a": {}, "36b": {"retries": 0}, "37a": {}, "37b": {"retries": 0}}.items():
+    CASES[number] = {**SYNCHRONOUS, **options}
+CASES |= {"36c": CASES["36a"], "36d": CASES["36b"], "39a": {}, "39b": SYNCHRONOUS}
 # The number of mapped tasks and their arguments, by test case.
 MAPPED_TASKS: dict[str, tuple[int, dict[str, Any]]] = {
     "13": (50, {}),
     "14": (20, {}),
     "16b": (1, CASES["16a"]),
     "27": (50, {}),
+    "38": (20, {}),
 }
 DAGRUN_TIMEOUT = {"9c": timedelta(seconds=90)}
 

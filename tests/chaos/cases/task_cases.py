@@ -1,11 +1,11 @@
-"""The table of test cases: title, scenario, and expected outcome of each."""
+"""The test cases about tasks that die, are ended by a user or by a timeout, and about triggerers."""
 
 from __future__ import annotations
 
 import signal
 from typing import Final
 
-from tests.chaos.case import (
+from tests.chaos.cases.case import (
     FAILED_AND_STOPPED,
     LONG,
     ONLY_LOCAL,
@@ -15,10 +15,10 @@ from tests.chaos.case import (
     Case,
     Expected,
 )
+from tests.chaos.deployment.airflow_deployment import EXECUTORS
 from tests.chaos.run import Run
 from tests.chaos.scenarios import components, executions, upgrades, users, workers
 from tests.chaos.scenarios.shared import Scenario
-from tests.chaos.worker_cases import WORKER_CASES
 
 
 def _user_marks(state: str) -> Scenario:
@@ -26,7 +26,7 @@ def _user_marks(state: str) -> Scenario:
 
 
 # CeleryExecutor makes no difference in the cases that its short run skips.
-_TASK_CASES: Final = (
+TASK_CASES: Final = (
     Case(
         "1",
         "kill -9 of the task before StartPipelineExecution is sent",
@@ -122,6 +122,7 @@ _TASK_CASES: Final = (
         executions.timeout_passes,
         FAILED_AND_STOPPED,
         LONG,
+        executors=EXECUTORS,
     ),
     Case(
         "9c",
@@ -232,7 +233,6 @@ _TASK_CASES: Final = (
         seconds=3,
     ),
 )
-CASES: Final = (*_TASK_CASES, *WORKER_CASES)
 # Cases of the option --upgrade. All of them go through the same upgrade.
 UPGRADE_CASES: Final = (
     Case(
@@ -260,6 +260,3 @@ UPGRADE_CASES: Final = (
         exclusive=True,
     ),
 )
-ALL_CASES: Final = (*CASES, *UPGRADE_CASES)
-# The test cases that the amazon provider's operators are measured in.
-AMAZON_CASES: Final = ("2", "6a", "6b", "8a", "8b", "8c", "8d", "9a", "9b", "9c")

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from tests.chaos.deployment.airflow_deployment import CELERY, EXECUTORS, LOCAL
+from tests.chaos.deployment.airflow_deployment import CELERY, LOCAL, PODS
 from tests.chaos.scenarios.shared import Scenario
 
 # Step duration, in seconds, of executions that do not end during the test unless they are stopped.
 LONG: Final = 200.0
+LOCAL_AND_CELERY: Final = (LOCAL, CELERY)
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,8 @@ class Case:
     seconds: float = 5.0
     exclusive: bool = False
     together: bool = False
-    short: tuple[str, ...] = EXECUTORS
-    executors: tuple[str, ...] = EXECUTORS
+    short: tuple[str, ...] = LOCAL_AND_CELERY
+    executors: tuple[str, ...] = LOCAL_AND_CELERY
 
     @property
     def hold(self) -> bool:
@@ -68,3 +69,4 @@ FAILED_AND_STOPPED: Final = Expected(STOPPED, "failed", stops=True)
 REPLACED: Final = Expected(("Stopped", "Succeeded"), tries=2, stops=True)
 ONLY_LOCAL: Final = (LOCAL,)
 ONLY_CELERY: Final = (CELERY,)
+ONLY_PODS: Final = (PODS,)

@@ -1,0 +1,16 @@
+"""The table of test cases: title, scenario, and expected outcome of each."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.chaos.cases.pod_cases import POD_CASES
+from tests.chaos.cases.task_cases import TASK_CASES, UPGRADE_CASES
+from tests.chaos.cases.worker_cases import WORKER_CASES
+
+CASES: Final = (*TASK_CASES, *WORKER_CASES, *POD_CASES)
+ALL_CASES: Final = (*CASES, *UPGRADE_CASES)
+# The test cases that the amazon provider's operators are measured in.
+AMAZON_CASES: Final = ("2", "6a", "6b", "8a", "8b", "8c", "8d", "9a", "9b", "9c")
+
+__all__ = ["ALL_CASES", "AMAZON_CASES", "CASES", "UPGRADE_CASES"]

@@ -62,14 +62,14 @@ FOLDER_LAYERS = {
     ),
     "execution.steps": ({"kinds"}, {"rows"}, {"progress"}, {"__init__"}),
     "aws": (
-        {"error_mapping", "job_logs", "log_redaction", "rate_limiter", "service_models"},
+        {"endpoints", "error_mapping", "job_logs", "log_redaction", "rate_limiter", "service_models"},
         {"retry", "sessions"},
         {"concurrent_calls", "stop"},
         {"__init__"},
     ),
     "auth": (
         {"allow_list", "iam_policies", "entra"},
-        {"connection_test", "web_identity_token"},
+        {"aws_connection", "connection_test", "web_identity_token"},
         {"refresh"},
         {"sts"},
         {"credentials"},

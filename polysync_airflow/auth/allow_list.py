@@ -15,9 +15,12 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-from urllib.parse import SplitResult, urlsplit
 
+from urllib3.util import parse_url
+
+from polysync_airflow.aws.endpoints import SERVICES, is_aws_endpoint
 from polysync_airflow.exceptions import CredentialsError
+from polysync_airflow.execution.texts import clean_line
 from polysync_airflow.get_provider_info import (
     ALLOWED_APPLICATIONS,
     ALLOWED_ENDPOINT_HOSTS,
@@ -26,13 +29,8 @@ from polysync_airflow.get_provider_info import (
 
 # Tokens, certificates and CA bundles are smaller.
 MAX_FILE_BYTES: Final = 1024 * 1024
-# Hosts of the two services, also FIPS and dual-stack endpoints and interface endpoints of a VPC:
-# https://docs.aws.amazon.com/general/latest/gr/sagemaker.html and sts.html. Other hosts of these domains may
-# belong to anybody: API gateways, load balancers, buckets.
-_AWS_HOST: Final = re.compile(
-    r"(vpce-[a-z0-9-]+\.)?((api(-fips)?\.)?sagemaker|sts)(-fips)?(\.[a-z0-9-]+)?(\.vpce)?"
-    r"\.(amazonaws\.com|amazonaws\.com\.cn|api\.aws|api\.amazonwebservices\.com\.cn)"
-)
+# A host name as DNS has it, or the address of IPv6 without its brackets.
+_HOST: Final = re.compile(r"[a-z0-9]([a-z0-9._-]{0,251}[a-z0-9])?|[0-9a-f:.]+")
 # The forms of an application that has a trust relation with AWS. A token for another application, such as
 # Azure's management, must not be sent to AWS's STS or to any other host.
 _APPLICATION: Final = re.compile(
@@ -109,17 +107,29 @@ class AllowList:
         """
         Check that the host of an endpoint is one of AWS's, of this machine, or allowed by the deployment.
 
+        :raises CredentialsError: if it is no URL of an endpoint, or the host is not allowed.
+        """
+        try:
+            host = endpoint_host(url)
+        except ValueError as error:
+            raise CredentialsError(f"{field} = {clean_line(repr(url))} {error}.") from None
+        if not is_loopback(host) and not is_aws_endpoint(host):
+            self.check_host(host, url, field=field)
+
+    def check_host(self, host: str, url: str, *, field: str) -> None:
+        """
+        Check that a host is this machine, or allowed by the deployment.
+
+        :param url: the value of the field, which names the host.
         :raises CredentialsError: if the host is not allowed.
         """
-        host = split_endpoint(url).hostname or ""
-        if is_loopback(host) or _AWS_HOST.fullmatch(host):
+        if is_loopback(host) or any(fnmatch.fnmatchcase(host, pattern.lower()) for pattern in self.hosts):
             return
-        if not any(fnmatch.fnmatchcase(host, pattern.lower()) for pattern in self.hosts):
-            raise CredentialsError(
-                f"{field} = {url!r} names a host that is neither an endpoint of AWS (sagemaker or sts) "
-                "nor allowed by this deployment. Correct it, or ask the administrator of the deployment to "
-                f"add the host to {_option(ALLOWED_ENDPOINT_HOSTS)}."
-            )
+        raise CredentialsError(
+            f"{field} = {clean_line(repr(url))} names a host that is neither an endpoint of AWS "
+            f"({', '.join(SERVICES)}) nor allowed by this deployment. Correct it, or ask the administrator "
+            f"of the deployment to add the host to {_option(ALLOWED_ENDPOINT_HOSTS)}."
+        )
 
     def check_application(self, uri: str, *, field: str) -> None:
         """
@@ -134,21 +144,33 @@ class AllowList:
             )
 
 
-def split_endpoint(url: str) -> SplitResult:
+def endpoint_host(url: str) -> str:
     """
-    Check the form of an endpoint's URL, and return its parts.
+    Check the form of an endpoint's URL, and return its host in lower case.
 
     :raises ValueError: if it is not ``https://<host>[:<port>]``, or http to this machine.
     """
-    parts = urlsplit(url)
-    host, _ = parts.hostname, parts.port
-    if not url.isascii() or not url.isprintable() or " " in url or not host:
-        raise ValueError("is not a URL: give https://<host>[:<port>]")
-    if parts.username is not None or parts.path not in ("", "/") or "?" in url or "#" in url:
+    host, scheme = url_host(url)
+    parts = parse_url(url)
+    if parts.auth is not None or parts.path not in (None, "/") or "?" in url or "#" in url:
         raise ValueError("must have no user, path, query or fragment: give https://<host>[:<port>]")
-    if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(host)):
+    if scheme != "https" and not (scheme == "http" and is_loopback(host)):
         raise ValueError("must begin with https:// (http:// only for 127.0.0.1 and localhost)")
-    return parts
+    return host
+
+
+def url_host(url: str) -> tuple[str, str]:
+    """
+    Return the host of a URL, to which urllib3 would connect, and its scheme, both in lower case.
+
+    :raises ValueError: if it is not a URL with a plain host.
+    """
+    # For urllib.parse, the host of https://a\.b.example is a\.b.example; urllib3 connects to a.
+    parts = parse_url(url)
+    host = (parts.host or "").strip("[]")
+    if not url.isascii() or not url.isprintable() or set(" \\") & set(url) or not _HOST.fullmatch(host):
+        raise ValueError("is not a URL: give https://<host>[:<port>]")
+    return host, parts.scheme or ""
 
 
 def is_loopback(host: str) -> bool:

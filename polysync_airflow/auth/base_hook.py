@@ -22,6 +22,7 @@ from polysync_airflow import __version__
 from polysync_airflow.airflow_compat.sdk import AirflowNotFoundException, conf
 from polysync_airflow.airflow_compat.supervisor import call_airflow, mask_secret
 from polysync_airflow.auth.allow_list import AllowList
+from polysync_airflow.auth.aws_connection import check_aws_connection
 from polysync_airflow.auth.connection import parse_credentials
 from polysync_airflow.auth.credentials import BaseCredentials
 from polysync_airflow.aws.error_mapping import (
@@ -164,6 +165,12 @@ class PolysyncBaseHook(AwsBaseHook):
                 wrapper = call_airflow(self._read_aws_connection)
             except (AttributeError, TypeError, ValueError) as error:
                 raise self._unusable(error) from None
+            # Whoever edits connections could otherwise avoid the lists by another type.
+            try:
+                check_aws_connection(wrapper.extra_config, allow_list())
+            except CredentialsError as error:
+                message = f"The connection {self.polysync_conn_id!r} is not usable: {error}"
+                raise CredentialsError(message) from None
         else:
             wrapper = AwsConnectionWrapper.from_connection_metadata(
                 conn_id=self.polysync_conn_id,

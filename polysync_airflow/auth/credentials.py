@@ -27,7 +27,7 @@ from pydantic import (
     TypeAdapter,
 )
 
-from polysync_airflow.auth.allow_list import AllowList, is_loopback, split_endpoint
+from polysync_airflow.auth.allow_list import AllowList, endpoint_host, is_loopback
 from polysync_airflow.auth.entra import CLIENT_OPTIONS, app_registration_options, entra_token_loader
 from polysync_airflow.auth.sts import assume_role, assume_role_with_web_identity, host_role
 from polysync_airflow.auth.web_identity_token import read_token_file
@@ -39,7 +39,7 @@ MAX_SIGN_INS: Final = 64
 
 
 def _check_url(url: str) -> str:
-    split_endpoint(url)
+    endpoint_host(url)
     return url
 
 
@@ -101,7 +101,7 @@ class BaseCredentials(BaseModel):
     def logs_endpoint_url(self) -> str | None:
         """URL of the endpoint of CloudWatch Logs; None for that of AWS."""
         # An endpoint of a VPC serves one service. On this machine, one server stands for all of them.
-        is_local = self.endpoint_url and is_loopback(split_endpoint(self.endpoint_url).hostname or "")
+        is_local = self.endpoint_url and is_loopback(endpoint_host(self.endpoint_url))
         return self.endpoint_url if is_local else None
 
     @property

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from polysync_airflow.auth import allow_list
-from polysync_airflow.auth.allow_list import AllowList, split_endpoint
+from polysync_airflow.auth.allow_list import AllowList, endpoint_host
 from polysync_airflow.exceptions import CredentialsError
 
 
@@ -25,6 +25,10 @@ from polysync_airflow.exceptions import CredentialsError
         "https://api.sagemaker.us-east-1.api.aws",
         "https://vpce-0a1b2c3d-x7.api.sagemaker.us-east-1.vpce.amazonaws.com",
         "https://vpce-0a1b2c3d-x7.sts.us-east-1.vpce.amazonaws.com",
+        "https://logs.us-east-1.amazonaws.com",
+        "https://STS.EU-CENTRAL-1.AMAZONAWS.COM",
+        "https://vpce-0a1b2c3d-x7-us-east-1a.api.sagemaker.us-east-1.vpce.amazonaws.com",
+        "https://sts.eusc-de-east-1.amazonaws.eu",
         "http://127.0.0.1:4599",
         "http://localhost:4599",
         "http://[::1]:4599",
@@ -36,7 +40,7 @@ def test_endpoints_of_aws_of_this_machine_and_of_the_deployment_are_allowed(url:
     """AWS's own endpoints, the emulator, and the hosts in allowed_endpoint_hosts."""
     allowed = AllowList(hosts=("proxy.example.com", "*.internal.example.com"))
 
-    split_endpoint(url)
+    endpoint_host(url)
     allowed.check_endpoint(url, field="endpoint_url")
 
 
@@ -47,12 +51,17 @@ def test_endpoints_of_aws_of_this_machine_and_of_the_deployment_are_allowed(url:
         "https://amazonaws.com.evil.example",
         "https://sts.us-east-1.amazonaws.com.evil.example",
         "https://evilsts.amazonaws.com",
-        "https://sts.us-east-1.amazonaws.com.",
         # Anybody can have these.
         "https://x7.execute-api.us-east-1.amazonaws.com",
         "https://evil-1.us-east-1.elb.amazonaws.com",
         "https://sts.s3.amazonaws.com.s3.amazonaws.com",
         "https://bucket.s3.amazonaws.com",
+        "https://vpce-me.sts.s3.amazonaws.com",
+        "https://sts.s3.amazonaws.com",
+        "https://vpce-me.sts.us-east-1.amazonaws.com",
+        "https://sts.us-east-1.vpce.amazonaws.com",
+        "https://x.sts.us-east-1.amazonaws.com",
+        "https://sts.us-east-1.amazonaws.com.cn",
         "https://vpce-1.vpce-svc-2.us-east-1.vpce.amazonaws.com",
         "https://169.254.169.254",
     ],
@@ -88,12 +97,19 @@ def test_other_hosts_are_refused(url: str) -> None:
         "http://127.0.0.1.evil.example",
         "sts.amazonaws.com",
         "",
+        "https://sts.us-east-1.amazonaws.com.",
+        # urllib.parse and urllib3 take them for the URLs of different hosts.
+        "https://evil.com\\.vpce.example.com",
+        "https://evil.com\\@a.vpce.example.com",
+        "https://evil.com%2f.vpce.example.com",
     ],
 )
 def test_urls_of_another_form_are_refused(url: str) -> None:
     """Only https://<host>[:<port>], or http to this machine."""
     with pytest.raises(ValueError):  # noqa: PT011 # urllib raises some of them, with texts of its own
-        split_endpoint(url)
+        endpoint_host(url)
+    with pytest.raises(CredentialsError, match="endpoint_url = "):
+        AllowList(hosts=("*.vpce.example.com",)).check_endpoint(url, field="endpoint_url")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,199 @@
+"""Connections of type aws: our operators hold them to the lists that hold for polysync_sagemaker."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from polysync_airflow.exceptions import CredentialsError, PolysyncError
+from polysync_airflow.hooks import PolysyncSageMakerHook
+
+HOSTS, FOLDERS = "allowed_endpoint_hosts", "allowed_identity_folders"
+OPTION = "AIRFLOW__POLYSYNC_SAGEMAKER__{}"
+ROLE = {"role_arn": "arn:aws:iam::123456789012:role/x"}
+WEB_IDENTITY = {
+    **ROLE,
+    "assume_role_method": "assume_role_with_web_identity",
+    "assume_role_with_web_identity_federation": "file",
+}
+TOKEN_FILE = "assume_role_with_web_identity_token_file"
+SAML = {**ROLE, "assume_role_method": "assume_role_with_saml"}
+SAML_IDP = {"principal_arn": "x", "idp_auth_method": "http_spegno_auth", "saml_response_xpath": "x"}
+EVIL = "https://evil.example"
+REFUSED: list[tuple[dict[str, Any], str, str]] = [
+    ({"endpoint_url": EVIL}, "endpoint_url", HOSTS),
+    ({"endpoint_url": "https://evil.com\\.vpce.example.com"}, "endpoint_url", "is not a URL"),
+    ({"endpoint_url": "http://sts.amazonaws.com"}, "endpoint_url", "must begin with https"),
+    ({"endpoint_url": ["x"]}, "endpoint_url", "must begin with https"),
+    ({"endpoint_url": {"x": 1}}, "endpoint_url", "give a text"),
+    (
+        {"service_config": {"sagemaker": {"endpoint_url": EVIL}}},
+        "service_config.sagemaker.endpoint_url",
+        HOSTS,
+    ),
+    ({**ROLE, "service_config": {"sts": {"endpoint_url": EVIL}}}, "service_config.sts.endpoint_url", HOSTS),
+    ({"service_config": {"logs": {"endpoint_url": EVIL}}}, "service_config.logs.endpoint_url", HOSTS),
+    ({"service_config": ["x"]}, "service_config", "give a JSON object"),
+    ({"verify": "/etc/passwd"}, "verify", FOLDERS),
+    ({**WEB_IDENTITY, TOKEN_FILE: "/etc/passwd"}, TOKEN_FILE, FOLDERS),
+    (
+        {"config_kwargs": {"proxies": {"https": "http://evil.example:3128"}}},
+        "config_kwargs.proxies.https",
+        HOSTS,
+    ),
+    ({"config_kwargs": {"proxies": {"https": "user:x@evil.example"}}}, "config_kwargs.proxies.https", HOSTS),
+    ({"config_kwargs": {"client_cert": "/etc/passwd"}}, "config_kwargs.client_cert", FOLDERS),
+    (
+        {"config_kwargs": {"client_cert": ["/etc/passwd", "/etc/shadow"]}},
+        "config_kwargs.client_cert",
+        FOLDERS,
+    ),
+    (
+        {"config_kwargs": {"proxies_config": {"proxy_ca_bundle": "/etc/passwd"}}},
+        "config_kwargs.proxies_config.proxy_ca_bundle",
+        FOLDERS,
+    ),
+    (
+        {"config_kwargs": {"proxies_config": {"proxy_client_cert": "/etc/passwd"}}},
+        "config_kwargs.proxies_config.proxy_client_cert",
+        FOLDERS,
+    ),
+    (
+        {**SAML, "assume_role_with_saml": {**SAML_IDP, "idp_url": f"{EVIL}/adfs?x=1"}},
+        "assume_role_with_saml.idp_url",
+        HOSTS,
+    ),
+    (
+        {**SAML, "assume_role_with_saml": {**SAML_IDP, "idp_request_kwargs": {"verify": "/etc/passwd"}}},
+        "assume_role_with_saml.idp_request_kwargs.verify",
+        FOLDERS,
+    ),
+    (
+        {**SAML, "assume_role_with_saml": {"idp_request_kwargs": {"proxies": {"https": EVIL}}}},
+        "assume_role_with_saml.idp_request_kwargs.proxies.https",
+        HOSTS,
+    ),
+]
+
+
+@pytest.fixture
+def looked_up(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The hosts that this process asks DNS for, which has none; the keys of the host are in the environment."""
+    hosts: list[Any] = []
+
+    def getaddrinfo(host: Any, *_: Any, **__: Any) -> Any:
+        hosts.append(host)
+        raise socket.gaierror("no such host")
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAOFTHEHOSTOFTHEHO")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret-of-the-host")
+    return hosts
+
+
+def hook(monkeypatch: pytest.MonkeyPatch, extra: dict[str, Any], **fields: Any) -> PolysyncSageMakerHook:
+    """Return a hook with an aws connection."""
+    connection = {"conn_type": "aws", "extra": {"region_name": "us-east-1", **extra}, **fields}
+    monkeypatch.setenv("AIRFLOW_CONN_AWS", json.dumps(connection))
+    return PolysyncSageMakerHook("aws")
+
+
+@pytest.mark.parametrize(("extra", "field", "reason"), REFUSED)
+def test_files_and_hosts_outside_of_the_lists_are_refused(
+    extra: dict[str, Any], field: str, reason: str, looked_up: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error names the field and the option, and is permanent; nothing is sent, not even for the sign-in."""
+    calls = ("list_pipelines", "get_caller_identity")
+    for call in calls:
+        with pytest.raises(CredentialsError, match=reason) as caught:
+            list(getattr(hook(monkeypatch, extra), call)())
+        assert str(caught.value).startswith(f"The connection 'aws' is not usable: {field} ")
+        assert caught.value.permanent
+    with pytest.raises(CredentialsError, match=reason):
+        _ = hook(monkeypatch, extra).logs_client
+    assert looked_up == []
+
+
+ORDINARY: list[dict[str, Any]] = [
+    {},
+    ROLE,
+    {"endpoint_url": "", "verify": False, "config_kwargs": {"retries": {"mode": "adaptive"}}},
+    {"endpoint_url": "https://vpce-1a-2b.api.sagemaker.us-east-1.vpce.amazonaws.com"},
+    {"service_config": {"sts": {"endpoint_url": "https://sts.us-east-1.amazonaws.com"}}},
+    # For other services than ours.
+    {"service_config": {"s3": {"endpoint_url": "http://minio:9000"}}},
+    {**WEB_IDENTITY, TOKEN_FILE: "/var/run/secrets/eks.amazonaws.com/serviceaccount/token"},
+    {
+        "config_kwargs": {
+            "proxies": {"https": "http://user:x@proxy.corp.example:3128", "http": "proxy.corp.example"}
+        }
+    },
+    {**SAML, "assume_role_with_saml": {**SAML_IDP, "idp_url": "https://adfs.corp.example/adfs/ls?x=1"}},
+]
+
+
+@pytest.mark.parametrize("extra", ORDINARY)
+def test_ordinary_connections_are_used_as_before(
+    extra: dict[str, Any], looked_up: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Empty ones, AWS's hosts, and what the administrator of the deployment allows."""
+    monkeypatch.setenv(OPTION.format(HOSTS.upper()), "*.corp.example")
+
+    config = hook(monkeypatch, extra).conn_config
+
+    assert config.extra_config == {"region_name": "us-east-1", **extra}
+    assert config.endpoint_url == extra.get("endpoint_url")
+
+
+@pytest.fixture
+def sts() -> Iterator[Any]:
+    """A server on the loopback interface, which a connection may name; ``requests`` are the bodies it has got."""
+    requests: list[bytes] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            requests.append(self.rfile.read(int(self.headers["Content-Length"])))
+            self.send_error(403)
+
+        def log_message(self, *_: Any) -> None:
+            """Print nothing."""
+
+    server: Any = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.requests = requests
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_no_file_outside_of_the_folders_is_sent(
+    allowed: bool, sts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of the host reaches an STS endpoint only if the deployment allows its folder."""
+    (tmp_path / "file").write_text("content-of-the-file")
+    if allowed:
+        monkeypatch.setenv(OPTION.format(FOLDERS.upper()), str(tmp_path))
+    url = f"http://127.0.0.1:{sts.server_address[1]}"
+    extra = {
+        **WEB_IDENTITY,
+        TOKEN_FILE: str(tmp_path / "file"),
+        "service_config": {"sts": {"endpoint_url": url}},
+    }
+
+    with pytest.raises(PolysyncError) as caught:
+        list(hook(monkeypatch, extra).list_pipelines())
+
+    sent = b"".join(sts.requests)
+    assert (b"content-of-the-file" in sent) == allowed
+    assert (FOLDERS in str(caught.value)) != allowed
+    assert bool(sts.requests) == allowed

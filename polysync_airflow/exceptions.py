@@ -34,6 +34,9 @@ from polysync_airflow.airflow_compat.sdk import AirflowException, AirflowFailExc
 # The error codes that decide what the provider does, as SageMaker spells them.
 ACCESS_DENIED: Final = "AccessDeniedException"
 CONFLICT: Final = "ConflictException"
+# As botocore names its error for a list that does not end.
+PAGINATION: Final = "PaginationError"
+RESPONSE_TOO_LARGE: Final = "ResponseTooLargeError"
 RESOURCE_NOT_FOUND: Final = "ResourceNotFound"
 THROTTLING: Final = "ThrottlingException"
 VALIDATION: Final = "ValidationException"

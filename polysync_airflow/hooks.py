@@ -7,9 +7,8 @@ The hook for Amazon SageMaker Pipelines: one method for each AWS operation, whic
 from __future__ import annotations
 
 import hashlib
-import operator
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
@@ -30,6 +29,8 @@ from polysync_airflow.aws.error_mapping import (
     map_error,
 )
 from polysync_airflow.aws.job_logs import read_tail
+from polysync_airflow.aws.pagination import MAX_ENTRIES, MAX_STEPS, PAGE_SIZE, check_size, paginate
+from polysync_airflow.aws.rate_limiter import rate_limiter_for
 from polysync_airflow.exceptions import (
     CONFLICT,
     RESOURCE_NOT_FOUND,
@@ -50,7 +51,6 @@ if TYPE_CHECKING:
     # Imported when they are used: a triggerer, which does not use them, keeps few objects.
     from polysync_airflow.execution.pipelines.models import PipelineDescription, PipelineSummary
 
-PAGE_SIZE: Final = 100
 # StopPipelineExecution returns ConflictException for a moment while an execution moves between two steps.
 STOP_ATTEMPTS: Final = 5
 STOP_RETRY_SECONDS: Final = 0.3
@@ -198,17 +198,20 @@ class PolysyncSageMakerHook(PolysyncBaseHook):
                 rows.append(ExecutionDescription.model_validate(entry))
         return rows, page.get("NextToken")
 
-    def list_pipeline_execution_steps(self, execution_arn: str) -> list[StepDescription]:
+    def list_pipeline_execution_steps(
+        self, execution_arn: str, *, through: Caller | None = None
+    ) -> list[StepDescription]:
         """
         List all steps of an execution.
 
         https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ListPipelineExecutionSteps.html
 
-        :raises SageMakerApiError: a call failed.
+        :param through: function that makes the call for each page; None for the connection's rate limiter.
+        :raises SageMakerApiError: a call failed, or the list does not end.
         """
         operation, member = "ListPipelineExecutionSteps", "PipelineExecutionSteps"
-        pages = self._pages(operation, PipelineExecutionArn=execution_arn)
-        entries = (entry for page in pages for entry in _entries(page, operation, member))
+        request = {"PipelineExecutionArn": execution_arn}
+        entries = self._entries_of_list(operation, member, MAX_STEPS, through, request)
         return [_parse(StepDescription, operation, entry) for entry in entries]
 
     def describe_pipeline_definition_for_execution(self, execution_arn: str) -> list[DeclaredStep]:
@@ -244,7 +247,7 @@ class PolysyncSageMakerHook(PolysyncBaseHook):
             raise
 
     def list_pipelines(
-        self, name_prefix: str | None = None, *, through: Caller = operator.call
+        self, name_prefix: str | None = None, *, through: Caller | None = None
     ) -> Iterator[PipelineSummary]:
         """
         Iterate over the pipelines of the account and region, sorted by name. Pages are listed when needed.
@@ -252,16 +255,16 @@ class PolysyncSageMakerHook(PolysyncBaseHook):
         https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ListPipelines.html
 
         :param name_prefix: list only pipelines whose names begin with it.
-        :param through: function that makes the call for each page, such as ``ConcurrentCalls.call``.
-        :raises SageMakerApiError: a call failed.
+        :param through: function that makes the call for each page, such as ``ConcurrentCalls.call``; None for
+            the connection's rate limiter.
+        :raises SageMakerApiError: a call failed, or the list does not end.
         """
         from polysync_airflow.execution.pipelines.models import PipelineSummary
 
         operation = "ListPipelines"
         request = {"SortBy": "Name", "SortOrder": "Ascending", "PipelineNamePrefix": name_prefix or None}
-        for page in self._pages(operation, through, **request):
-            for entry in _entries(page, operation, "PipelineSummaries"):
-                yield _parse(PipelineSummary, operation, entry)
+        for entry in self._entries_of_list(operation, "PipelineSummaries", MAX_ENTRIES, through, request):
+            yield _parse(PipelineSummary, operation, entry)
 
     def describe_pipeline(self, pipeline_name: str, version_id: int | None = None) -> PipelineDescription:
         """
@@ -353,14 +356,27 @@ class PolysyncSageMakerHook(PolysyncBaseHook):
             raise invalid_response_error(operation, f"its PipelineExecutionArn is {arn!r}") from None
         return str(arn)
 
-    def _pages(self, operation: str, through: Caller = operator.call, **request: Any) -> Iterator[Response]:
-        token: dict[str, str] = {}
-        while True:
-            page = through(partial(self.call, operation, MaxResults=PAGE_SIZE, **request, **token))
-            yield page
-            if not page.get("NextToken"):
-                return
-            token = {"NextToken": page["NextToken"]}
+    def _entries_of_list(
+        self, operation: str, member: str, limit: int, through: Caller | None, request: Mapping[str, Any]
+    ) -> Iterator[Any]:
+        # Kept here, because a limiter lives as long as it is used.
+        limiter = rate_limiter_for((self.polysync_conn_id, self.region_name), clock.monotonic())
+
+        def call_limited(call: Callable[[], Response]) -> Response:
+            limiter.acquire()
+            return call()
+
+        def list_page(token: str | None) -> tuple[Response, Any]:
+            call = partial(self.call, operation, MaxResults=PAGE_SIZE, NextToken=token, **request)
+            page = (through or call_limited)(call)
+            return page, page.get("NextToken")
+
+        count = 0
+        for page in paginate(operation, list_page):
+            entries = _entries(page, operation, member)
+            count += len(entries)
+            check_size(operation, count, limit)
+            yield from entries
 
 
 def _parse(model: type[Model], operation: str, response: Any) -> Model:

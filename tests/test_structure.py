@@ -62,8 +62,9 @@ FOLDER_LAYERS = {
     ),
     "execution.steps": ({"kinds"}, {"rows"}, {"progress"}, {"__init__"}),
     "aws": (
-        {"endpoints", "error_mapping", "job_logs", "log_redaction", "rate_limiter", "service_models"},
-        {"retry", "sessions"},
+        {"endpoints", "job_logs", "log_redaction", "rate_limiter", "response_limits", "service_models"},
+        {"error_mapping", "retry", "sessions"},
+        {"pagination"},
         {"concurrent_calls", "stop"},
         {"__init__"},
     ),
@@ -159,7 +160,8 @@ FOLDER_LAYERS = {
 # Extras that the provider itself does not need.
 OPTIONAL = ("emulator", "testing")
 # The queue waits for a lock, not for a time of the provider.
-OWN_TIME = ("execution.clock", "emulator")
+# Sockets know the time of the host only.
+OWN_TIME = ("execution.clock", "aws.response_limits", "emulator")
 MAX_AT_THE_TOP = 21
 MAX_MODULES_PER_FOLDER = 12
 MAX_LINES = 400

@@ -33,6 +33,7 @@ from polysync_airflow.aws.error_mapping import (
     is_transient,
 )
 from polysync_airflow.aws.log_redaction import hide_session_tokens
+from polysync_airflow.aws.response_limits import MAX_RESPONSE_BYTES, limit_responses
 from polysync_airflow.aws.sessions import optimize_parsing, reduce_models
 from polysync_airflow.exceptions import UNKNOWN_HINT, CredentialsError, hint_for
 from polysync_airflow.execution.texts import clean_text
@@ -51,6 +52,9 @@ if TYPE_CHECKING:
 # Size of botocore's HTTP connection pool, and so the number of threads that can share a client. HTTP
 # connections are opened when they are needed. An Airflow connection of type aws can set another size.
 MAX_POOL_CONNECTIONS: Final = 32
+# For clients whose calls botocore repeats, three times in all. AWS responds within seconds.
+CONNECT_TIMEOUT_SECONDS: Final = 10
+READ_TIMEOUT_SECONDS: Final = 20
 # A VPC may have an endpoint for SageMaker and none for logs. A task that has failed must not wait for it.
 LOGS_CONFIG: Final = Config(
     connect_timeout=5, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 2}
@@ -89,6 +93,7 @@ class PolysyncBaseHook(AwsBaseHook):
 
     # The operations of SageMaker that the client must have; empty for all of them.
     client_operations: tuple[str, ...] = ()
+    max_response_bytes = MAX_RESPONSE_BYTES
 
     def __init__(
         self,
@@ -184,6 +189,8 @@ class PolysyncBaseHook(AwsBaseHook):
             retries={"mode": "standard"},
             user_agent_extra=f"polysync-airflow/{__version__}",
             max_pool_connections=MAX_POOL_CONNECTIONS,
+            connect_timeout=CONNECT_TIMEOUT_SECONDS,
+            read_timeout=READ_TIMEOUT_SECONDS,
         )
         for overrides in (wrapper.botocore_config, self._config_overrides):
             config = config.merge(overrides) if overrides else config
@@ -220,6 +227,7 @@ class PolysyncBaseHook(AwsBaseHook):
                 f"No region: set region_name in the extra of the connection {self.polysync_conn_id!r}, or "
                 "pass region_name to the operator."
             )
+        limit_responses(session._session, self.max_response_bytes)
         if self.client_operations:
             reduce_models(session._session, {"sagemaker": self.client_operations})
         return session

@@ -15,10 +15,12 @@ from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from botocore.exceptions import ConnectionError as BotoConnectionError
 from botocore.parsers import ResponseParserError
 
+from polysync_airflow.aws.response_limits import ResponseTooLargeError
 from polysync_airflow.exceptions import (
     ACCESS_DENIED,
     CURE_WITH_ROLE,
     HINTS,
+    RESPONSE_TOO_LARGE,
     UNKNOWN_HINT,
     Hint,
     SageMakerApiError,
@@ -56,6 +58,8 @@ def map_error(
     code, message = clean_line(str(code), _MAX_CODE), clean_text(str(message))
     if is_invalid_value(error):
         return invalid_value_error(operation)
+    if isinstance(_cause(error), ResponseTooLargeError):
+        return unusable_response_error(operation, RESPONSE_TOO_LARGE, str(_cause(error)))
     hint = hint_for(code, operation)
     fields = _hint_fields(operation, request, message, region or "of the session", partition)
     cure = hint.cure.format(**fields)
@@ -72,8 +76,11 @@ def map_error(
 
 def is_invalid_value(error: BaseException) -> bool:
     """Return whether botocore could not send a request because of a value that no header or URL can have."""
-    cause = error.kwargs.get("error") if isinstance(error, HTTPClientError) else None
-    return isinstance(cause, (ValueError, InvalidURL))
+    return isinstance(_cause(error), (ValueError, InvalidURL))
+
+
+def _cause(error: BaseException) -> Any:
+    return error.kwargs.get("error") if isinstance(error, HTTPClientError) else None
 
 
 def invalid_value_error(operation: str) -> SageMakerApiError:
@@ -91,13 +98,20 @@ def invalid_value_error(operation: str) -> SageMakerApiError:
 
 def invalid_response_error(operation: str, problem: str) -> SageMakerApiError:
     """Return the error for a response that AWS would not send. It counts as no response at all."""
+    problem = f"the response is not one of AWS's: {clean_text(problem)}"
+    return unusable_response_error(operation, "ResponseParserError", problem, transient=True)
+
+
+def unusable_response_error(
+    operation: str, code: str, problem: str, *, transient: bool = False
+) -> SageMakerApiError:
+    """Return the error for a response that the provider does not use."""
     return SageMakerApiError(
-        f"{operation} failed: the response is not one of AWS's: {clean_text(problem)}. -- What to do: "
-        "check whether a proxy responds in place of AWS.",
-        error_code="ResponseParserError",
+        f"{operation} failed: {problem}. -- What to do: check whether a proxy responds in place of AWS.",
+        error_code=code,
         operation=operation,
         permanent=False,
-        transient=True,
+        transient=transient,
     )
 
 

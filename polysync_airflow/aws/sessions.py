@@ -21,13 +21,17 @@ from botocore.session import Session
 from botocore.utils import parse_timestamp
 
 from polysync_airflow.aws.log_redaction import RedactingParserFactory, hide_session_tokens
+from polysync_airflow.aws.response_limits import limit_responses
 from polysync_airflow.aws.service_models import PlainDictLoader, ReducedModelLoader
 
 # For clients that call often, under a rate limiter. botocore's own retries would bypass the limiter and hide
 # from it that AWS throttles. botocore builds its user agent again for each call, which takes a tenth of the
-# call's CPU.
+# call's CPU. The threads that make the calls, and with them their process, end within the timeouts.
 RATE_LIMITED_CONFIG: Final = Config(
-    retries={"total_max_attempts": 1}, user_agent=f"Boto3/{boto3.__version__}"
+    retries={"total_max_attempts": 1},
+    user_agent=f"Boto3/{boto3.__version__}",
+    connect_timeout=5,
+    read_timeout=8,
 )
 _STS_OPERATIONS: Final = ("AssumeRole", "AssumeRoleWithWebIdentity")
 
@@ -50,7 +54,9 @@ def create_sts_session() -> Session:
     """Make a botocore session without credentials, whose debug log shows no secrets of STS."""
     session = Session()
     session.register_component("response_parser_factory", RedactingParserFactory())
-    optimize_parsing(session)
+    # Without the time at which they expire, credentials cannot be used.
+    optimize_parsing(session, timestamp_parser=_parse_timestamp)
+    limit_responses(session)
     hide_session_tokens(session)
     reduce_models(session, {"sts": _STS_OPERATIONS})
     return session
@@ -71,16 +77,27 @@ def client_creator(config: Config, **settings: Any) -> Callable[..., Any]:
     return create
 
 
-def optimize_parsing(session: Session) -> None:
+def _parse_timestamp_or_none(value: Any) -> datetime | None:
+    # One damaged time must not make a list of a hundred executions invalid.
+    try:
+        return _parse_timestamp(value)
+    except (AttributeError, OSError, OverflowError, RuntimeError, TypeError, ValueError):
+        return None
+
+
+def optimize_parsing(
+    session: Session, *, timestamp_parser: Callable[[Any], datetime | None] = _parse_timestamp_or_none
+) -> None:
     """
     Make a session read data files and timestamps with less CPU and memory.
 
     :param session: a session that has made no client yet.
+    :param timestamp_parser: what reads a time. By default, one that is not valid counts as missing.
     """
     # Only the way in which files are read: the session's owner may have set where they are searched for.
     session.get_component("data_loader").file_loader = PlainDictLoader()
     parsers = session.get_component("response_parser_factory")
-    parsers.set_parser_defaults(timestamp_parser=_parse_timestamp)
+    parsers.set_parser_defaults(timestamp_parser=timestamp_parser)
     # botocore makes a new parser for each response. Parsers have no state, and each leaves a reference cycle
     # for the garbage collector.
     parsers.create_parser = cache(partial(_create_parser, parsers.create_parser))

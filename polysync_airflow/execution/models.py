@@ -96,14 +96,26 @@ RoleArn = Annotated[str, StringConstraints(min_length=20, max_length=2048, patte
 
 
 def _to_utc(time: datetime) -> datetime:
+    if not _is_in_range(time):
+        raise ValueError("is out of range for a time in UTC")
+    return time.astimezone(UTC)
+
+
+def _is_in_range(time: datetime) -> bool:
     try:
-        return time.astimezone(UTC)
-    except (OverflowError, ValueError):
-        raise ValueError("is out of range for a time in UTC") from None
+        return MIN_TIMESTAMP <= time.timestamp() <= MAX_TIMESTAMP
+    except (OverflowError, ValueError, OSError):
+        return False
+
+
+def _missing_if_out_of_range(value: Any) -> Any:
+    return None if isinstance(value, datetime) and not _is_in_range(value) else value
 
 
 # botocore returns times in the host's time zone; the provider passes them on in UTC.
 UtcTime = Annotated[datetime, AfterValidator(_to_utc)]
+# A time in a response of AWS. Nothing can be computed with the year 1, and the status beside it still counts.
+ResponseTime = Annotated[UtcTime | None, BeforeValidator(_missing_if_out_of_range)]
 ExecutionArn = Annotated[str, StringConstraints(max_length=2048, pattern=EXECUTION_ARN_PATTERN)]
 RequestToken = Annotated[str, StringConstraints(min_length=32, max_length=128)]
 
@@ -280,7 +292,7 @@ class TriggerArguments(BaseModel):
     poll_interval: Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
     since: Annotated[float, Field(strict=True, ge=MIN_TIMESTAMP, le=MAX_TIMESTAMP, allow_inf_nan=False)]
     deadline: Annotated[float, Field(strict=True, ge=MIN_TIMESTAMP, allow_inf_nan=False)]
-    attempt: Annotated[int, Field(strict=True, ge=0)]
+    attempt: Annotated[int, Field(strict=True, ge=0, le=MAX_INTEGER)]
     stop_on_kill: Annotated[bool, Field(strict=True)]
     progress_interval: Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)] | None = None
 
@@ -296,8 +308,8 @@ class ExecutionDescription(FrozenModel):
     execution_arn: ExecutionArn = Field(validation_alias="PipelineExecutionArn")
     status: str = Field(validation_alias="PipelineExecutionStatus", pattern=STATUS_PATTERN)
     failure_reason: ReasonText | None = Field(None, validation_alias="FailureReason")
-    created_at: UtcTime | None = Field(None, validation_alias=AliasChoices("CreationTime", "StartTime"))
-    modified_at: UtcTime | None = Field(None, validation_alias="LastModifiedTime")
+    created_at: ResponseTime = Field(None, validation_alias=AliasChoices("CreationTime", "StartTime"))
+    modified_at: ResponseTime = Field(None, validation_alias="LastModifiedTime")
 
 
 class ExecutionEvent(BaseModel):
@@ -329,7 +341,7 @@ class ExecutionEvent(BaseModel):
     operation: str | None = None
     started_at: UtcTime | None
     ended_at: UtcTime | None
-    attempt: int = 0
+    attempt: Annotated[int, Field(ge=0, le=MAX_INTEGER)] = 0
     attempt_started_at: UtcTime | None = None
 
     @model_validator(mode="after")

@@ -11,7 +11,7 @@ Rules:
    goes on with backoff.
 5. A throttled poll is repeated soon if a rate limiter, which all waits share, has slowed down the calls.
 6. The deadline ends the wait in any state, but only after one last poll: an execution that ended in time
-   counts as ended.
+   counts as ended. A last poll that takes too long ends it too.
 
 Everything here is pure: the time is an argument, and log lines are values. The wait on a worker
 (``operators/base.py``) and the trigger (``triggers/``) only do what ``Waiter.decide`` returns.
@@ -31,6 +31,8 @@ from polysync_airflow.states import STATE_OF_STATUS, PolysyncState, has_ended, s
 # The scheduler may fail a task that is resumed while the scheduler still records the deferral ("finished with
 # state success, but ... queued"). No wait polls earlier than this.
 FIRST_POLL_DELAY_SECONDS: float = 5.0
+# How long a wait goes on after its deadline if the last poll takes that long.
+LAST_POLL_SECONDS: Final = 5.0
 MAX_BACKOFF_SECONDS: Final = 300.0
 # The first backoff after a throttled poll, if a rate limiter has slowed down the calls.
 THROTTLING_BACKOFF_SECONDS: Final = 1.0
@@ -111,9 +113,13 @@ class Waiter:
             return self._after_error(response, now)
         return self._after_description(response, now)
 
-    def time_out(self) -> Finish:
-        """End the wait before its deadline, because Airflow's ``execution_timeout`` has ended it."""
-        return Finish(self._event("timed_out", self._limit))
+    def time_out(self, note: str | None = None) -> Finish:
+        """
+        End the wait without a last poll.
+
+        :param note: why, for the message; None if Airflow's ``execution_timeout`` has ended it.
+        """
+        return Finish(self._event("timed_out", f"{self._limit}; {note}" if note else self._limit))
 
     def _after_description(self, description: ExecutionDescription, now: float) -> Wait | Finish:
         status = description.status

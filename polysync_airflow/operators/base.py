@@ -34,7 +34,7 @@ from polysync_airflow.execution.models import (
     ExecutionEvent,
     region_from_arn,
 )
-from polysync_airflow.execution.waiter import Finish, Wait, Waiter
+from polysync_airflow.execution.waiter import LAST_POLL_SECONDS, Finish, Wait, Waiter
 from polysync_airflow.retrying import PolysyncRetryPolicy, forbids_retry
 
 if TYPE_CHECKING:
@@ -231,19 +231,22 @@ class ExecutionOperator(PolysyncOperator):
     def _wait_on_worker(
         self, waiter: Waiter, after_poll: AfterPoll | None, sleep: Callable[[float], None]
     ) -> ExecutionEvent:
+        from polysync_airflow.aws.response_limits import time_limit
+
         hook = self.hook_for_region(region_from_arn(waiter.execution_arn))
         step: Wait | Finish = waiter.first_wait(clock.time())
         parent = parent_process()
         try:
             while isinstance(step, Wait):
                 sleep(step.seconds)
-                result = hook.poll_pipeline_execution(waiter.execution_arn)
-                exit_if_orphaned(parent, self.log.warning)
-                step = step.waiter.decide(result, clock.time())
-                for line in step.log_lines:
-                    self.log.log(line.level, "%s", line.text)
-                if after_poll:
-                    after_poll(result)
+                with time_limit(max(0.0, waiter.deadline - clock.time()) + LAST_POLL_SECONDS):
+                    result = hook.poll_pipeline_execution(waiter.execution_arn)
+                    exit_if_orphaned(parent, self.log.warning)
+                    step = step.waiter.decide(result, clock.time())
+                    for line in step.log_lines:
+                        self.log.log(line.level, "%s", line.text)
+                    if after_poll:
+                        after_poll(result)
         except AirflowTaskTimeout:
             # Airflow counts execution_timeout from the start of the task, so its timer fires just before the
             # waiter's deadline. The outcome must be the same as that of a deferred task.

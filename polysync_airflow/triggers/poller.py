@@ -21,6 +21,8 @@ from typing import Any, Final
 
 from polysync_airflow.exceptions import (
     ACCESS_DENIED,
+    PAGINATION,
+    RESPONSE_TOO_LARGE,
     CredentialsError,
     PolysyncError,
     SageMakerApiError,
@@ -31,7 +33,7 @@ from polysync_airflow.execution import clock
 from polysync_airflow.execution.models import ExecutionDescription
 from polysync_airflow.execution.steps.progress import Progress
 from polysync_airflow.execution.steps.rows import StepDescription
-from polysync_airflow.execution.waiter import Finish, Waiter
+from polysync_airflow.execution.waiter import LAST_POLL_SECONDS, Finish, Waiter
 from polysync_airflow.states import has_ended
 from polysync_airflow.triggers.schedule import Job, Schedule, list_created_after
 from polysync_airflow.triggers.shared_client import WORKERS, Listing, SharedClient
@@ -56,6 +58,8 @@ class Poller:
         self._schedule = Schedule()
         self._step_lists: deque[Subscription] = deque()
         self._next_step_list = 0.0
+        # While calls run: when the deadlines were checked last, in seconds since the epoch.
+        self._checked_at: float | None = None
         # One more thread than there are calls at a time: however slow AWS is, the connection is read in time.
         self._pool = ThreadPoolExecutor(WORKERS + 1, thread_name_prefix="polysync-poll")
         self._calls: set[asyncio.Future[Any]] = set()
@@ -125,7 +129,12 @@ class Poller:
 
     def _begin_calls(self) -> float | None:
         """Begin the calls that are due; return the seconds until the next one, None to wait for a change."""
-        waits = (self._begin_polls(), self._begin_read(), self._begin_step_list())
+        waits = (
+            self._begin_polls(),
+            self._begin_read(),
+            self._begin_step_list(),
+            self._end_late_waits(),
+        )
         return min((wait for wait in waits if wait is not None), default=None)
 
     def _begin_polls(self) -> float | None:
@@ -148,6 +157,7 @@ class Poller:
                 job.pipeline.arn,
                 list_created_after(waiters.values()),
                 waiters.keys(),
+                is_wanted=lambda: not all(each.ended for each in job.subscriptions),
             )
             self._begin(self._calls, call, partial(self._handle_listing, job.pipeline, job.subscriptions))
         else:
@@ -166,12 +176,29 @@ class Poller:
         if wait > 0:
             return wait
         subscription = self._step_lists[0]
-        call = partial(self.client.list_steps, subscription.waiter.execution_arn)
+        arn = subscription.waiter.execution_arn
+        call = partial(self.client.list_steps, arn, is_wanted=lambda: not subscription.ended)
         self._begin(self._calls, call, partial(self._handle_steps, subscription))
         self._step_lists.popleft()
         self._next_step_list = now + STEP_LIST_PAUSE_SECONDS
         self.client.limiter.take(clock.monotonic())
         return STEP_LIST_PAUSE_SECONDS
+
+    def _end_late_waits(self) -> float | None:
+        """End the waits whose last poll does not come in time, because AWS responds slowly."""
+        if not self._calls:
+            self._checked_at = None
+            return None
+        now = clock.time()
+        if self._checked_at is None:
+            self._checked_at = now
+        # A process that was frozen has checked long ago: its waits have time for their last poll.
+        if now >= self._checked_at + LAST_POLL_SECONDS:
+            for subscription in list(self._schedule.subscriptions.values()):
+                if subscription.waiter.deadline <= self._checked_at:
+                    self._end(subscription, subscription.waiter.time_out("the last poll has not ended"))
+            self._checked_at = now
+        return self._checked_at + LAST_POLL_SECONDS - now
 
     def _begin_read(self) -> float | None:
         if self._reads:
@@ -213,6 +240,9 @@ class Poller:
             for subscription in subscriptions:
                 self._handle_response(subscription, listing)
             return
+        if all(subscription.ended for subscription in subscriptions):
+            # The listing has ended with them.
+            return
         missing = []
         for subscription in subscriptions:
             row = listing.executions.get(subscription.waiter.execution_arn)
@@ -233,12 +263,15 @@ class Poller:
     def _handle_failed_listing(
         self, pipeline: Pipeline, subscriptions: Sequence[Subscription], error: PolysyncError
     ) -> None:
-        if not (isinstance(error, SageMakerApiError) and error.permanent):
+        endless = has_code(error, PAGINATION, RESPONSE_TOO_LARGE)
+        if not endless and not (isinstance(error, SageMakerApiError) and error.permanent):
             for subscription in subscriptions:
                 self._handle_response(subscription, error)
             return
         # The executions may be described nevertheless.
         pipeline.can_list = False
+        if endless:
+            log.warning("Each execution of %s is described on its own: %s", pipeline.arn, error)
         for subscription in subscriptions:
             self._schedule.describe_next(subscription)
         if has_code(error, ACCESS_DENIED) and self.client.can_list:

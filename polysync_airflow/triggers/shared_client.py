@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -15,7 +16,9 @@ from botocore.config import Config
 from polysync_airflow.airflow_compat.connections import is_missing
 from polysync_airflow.airflow_compat.sdk import AirflowNotFoundException
 from polysync_airflow.airflow_compat.supervisor import call_airflow
+from polysync_airflow.aws.pagination import paginate, pagination_error
 from polysync_airflow.aws.rate_limiter import rate_limiter_for
+from polysync_airflow.aws.response_limits import MAX_POLL_RESPONSE_BYTES
 from polysync_airflow.aws.sessions import RATE_LIMITED_CONFIG
 from polysync_airflow.exceptions import CredentialsError, PolysyncError, is_throttling
 from polysync_airflow.execution import clock
@@ -52,6 +55,7 @@ class PollingHook(PolysyncSageMakerHook):
         "ListPipelineExecutionSteps",
         "StopPipelineExecution",
     )
+    max_response_bytes = MAX_POLL_RESPONSE_BYTES
 
 
 @dataclass(frozen=True)
@@ -125,11 +129,27 @@ class SharedClient:
         """Describe an execution; return an error instead of raising it."""
         return self._result(lambda hook: hook.describe_pipeline_execution(execution_arn))
 
-    def list_steps(self, execution_arn: str) -> Sequence[StepDescription] | PolysyncError:
-        """List the steps of an execution; return an error instead of raising it."""
-        return self._result(lambda hook: hook.list_pipeline_execution_steps(execution_arn))
+    def list_steps(
+        self, execution_arn: str, *, is_wanted: Callable[[], bool]
+    ) -> Sequence[StepDescription] | PolysyncError:
+        """
+        List the steps of an execution; return an error instead of raising it.
 
-    def list_executions(self, pipeline: str, since: datetime, wanted: Collection[str]) -> Listing:
+        The pages after the first wait for the rate limiter.
+
+        :param is_wanted: whether to go on, which is asked before each page.
+        """
+        through = self._later_pages_limited(is_wanted)
+        return self._result(lambda hook: hook.list_pipeline_execution_steps(execution_arn, through=through))
+
+    def list_executions(
+        self,
+        pipeline: str,
+        since: datetime,
+        wanted: Collection[str],
+        *,
+        is_wanted: Callable[[], bool],
+    ) -> Listing:
         """
         List a pipeline's executions, the newest first, until all wanted ones are found.
 
@@ -138,21 +158,45 @@ class SharedClient:
 
         :param since: leave out executions that were created before.
         :param wanted: the ARNs of the wanted executions.
+        :param is_wanted: whether to go on, which is asked before each page.
         """
         executions: dict[str, ExecutionDescription] = {}
-        pages, token = 0, None
+        pages = 0
+        through = self._later_pages_limited(is_wanted)
+
+        def list_page(token: str | None) -> tuple[list[ExecutionDescription], str | None]:
+            request = partial(_list_page, pipeline=pipeline, created_after=since, page_token=token)
+            return through(partial(self._call, request))
+
         try:
-            while len(executions) < len(wanted) and pages < len(wanted) and (token or not pages):
-                if pages:
-                    self.limiter.acquire()
-                rows, token = self._call(
-                    partial(_list_page, pipeline=pipeline, created_after=since, page_token=token)
-                )
+            for rows in paginate("ListPipelineExecutions", list_page):
                 pages += 1
                 executions |= {row.execution_arn: row for row in rows if row.execution_arn in wanted}
+                if len(executions) == len(wanted) or pages == len(wanted):
+                    break
         except PolysyncError as error:
             return Listing(executions, pages, error)
         return Listing(executions, pages)
+
+    def _later_pages_limited(self, is_wanted: Callable[[], bool]) -> Callable[[Callable[[], Result]], Result]:
+        # The poller has taken the token of the first page.
+        pages = itertools.count()
+
+        def sleep(seconds: float) -> None:
+            clock.sleep(seconds)
+            check()
+
+        def check() -> None:
+            if not is_wanted():
+                raise pagination_error("The list", "its wait has ended")
+
+        def call(list_page: Callable[[], Result]) -> Result:
+            check()
+            if next(pages):
+                self.limiter.acquire(sleep)
+            return list_page()
+
+        return call
 
     def _result(self, call: Callable[[PolysyncSageMakerHook], Result]) -> Result | PolysyncError:
         try:

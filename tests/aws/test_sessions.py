@@ -70,11 +70,13 @@ def test_seconds_are_read_in_utc(factory: ResponseParserFactory, value: float) -
     assert parse_timestamp(factory, value).tzinfo is UTC
 
 
-@pytest.mark.parametrize("value", ["1e300", "NaN", '"soon"'])
-def test_invalid_timestamps_are_parser_errors(factory: ResponseParserFactory, value: str) -> None:
-    """A value that is no timestamp makes the response invalid, where botocore raises a raw ValueError."""
+@pytest.mark.parametrize("value", ["1e300", "NaN", '"soon"', "[]"])
+def test_invalid_timestamps_count_as_missing(factory: ResponseParserFactory, value: str) -> None:
+    """One damaged time does not make a list of a hundred executions invalid. Credentials must have their time."""
+    assert parse_timestamp(factory, value) is None
+
     with pytest.raises(ResponseParserError):
-        parse_timestamp(factory, value)
+        parse_timestamp(create_sts_session().get_component("response_parser_factory"), value)
 
 
 def test_session_makes_one_parser_per_protocol(factory: ResponseParserFactory) -> None:

@@ -253,9 +253,12 @@ def test_all_ends_end_the_wait(status: str) -> None:
 
 def test_event_of_a_resumed_execution_has_its_attempt() -> None:
     """The attempt began when the wait did."""
-    event = end_of(make_waiter(since=60, attempt=2), described("Succeeded"))
+    since = CREATED.timestamp()
+    event = end_of(
+        make_waiter(since=since, deadline=since + 60, attempt=2), described("Succeeded"), since + 1
+    )
 
-    assert (event.attempt, event.attempt_started_at) == (2, datetime.fromtimestamp(60, UTC))
+    assert (event.attempt, event.attempt_started_at) == (2, CREATED)
     assert event.message is None
 
 
@@ -290,6 +293,8 @@ def test_event_at_the_deadline_says_the_limit() -> None:
     event = end_of(waiter, described("Executing", FailureReason="x", LastModifiedTime=CREATED), 3600)
 
     assert event == waiter.time_out().event
+    late = waiter.time_out("the last poll has not ended").event
+    assert late == event.model_copy(update={"message": f"{event.message}; the last poll has not ended"})
     assert (event.outcome, event.message, event.status) == ("timed_out", limit, "Executing")
     assert (event.started_at, event.ended_at, event.error_code) == (CREATED, None, None)
     failed = end_of(waiter, api_error(), 3600)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from polysync_airflow.execution.models import FrozenModel, PipelineName, UtcTime
+from polysync_airflow.execution.models import FrozenModel, PipelineName, ResponseTime, UtcTime
 from polysync_airflow.execution.texts import (
     MAX_VALUE_LENGTH,
     ArnText,
@@ -36,9 +36,9 @@ class PipelineDescription(FrozenModel):
     role_arn: ArnText | None = Field(None, validation_alias="RoleArn")
     display_name: NameText | None = Field(None, validation_alias="PipelineDisplayName")
     description: DescriptionText | None = Field(None, validation_alias="PipelineDescription")
-    created_at: UtcTime | None = Field(None, validation_alias="CreationTime")
-    modified_at: UtcTime | None = Field(None, validation_alias="LastModifiedTime")
-    last_run_at: UtcTime | None = Field(None, validation_alias="LastRunTime")
+    created_at: ResponseTime = Field(None, validation_alias="CreationTime")
+    modified_at: ResponseTime = Field(None, validation_alias="LastModifiedTime")
+    last_run_at: ResponseTime = Field(None, validation_alias="LastRunTime")
     max_parallel_steps: int | None = None
     definition: str | None = Field(None, validation_alias="PipelineDefinition")
 

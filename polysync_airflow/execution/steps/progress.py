@@ -9,6 +9,8 @@ Rules, for a wait on a worker and for a trigger:
 3. After another transient error, they are listed again after the interval.
 4. After any other error, for example because the permission is missing, they are never listed again. The log
    says so in one line. The wait goes on.
+5. The log has at most ``MAX_LINES`` lines about one list, so that thousands of steps do not stop the event
+   loop of a triggerer.
 
 Everything here is pure: the time is an argument.
 """
@@ -36,6 +38,8 @@ from polysync_airflow.states import (
 )
 
 THROTTLING_PAUSE_SECONDS: Final = 60.0
+# Lines about one list. A pipeline has at most 50 steps, unless AWS allows an account more.
+MAX_LINES: Final = 50
 
 
 # A triggerer holds thousands of them: a text in place of a dict is one object for the garbage collector.
@@ -85,15 +89,25 @@ class Progress:
         self.due = max(self.due, now + THROTTLING_PAUSE_SECONDS)
 
     def update(self, steps: Sequence[StepDescription]) -> list[LogLine]:
-        """Record the statuses of the steps, and return a line for each that has changed."""
+        """
+        Record the statuses of the steps, and return a line for each that has changed.
+
+        Of very many, the failed ones come first, and one line counts those that are left out.
+        """
         before: dict[str, str] = json.loads(self.known)
         after = {step.name: _key(step.status, step.attempt_count) for step in steps}
         self.known = json.dumps(after)
         changed = [step for step in steps if before.get(step.name) != after[step.name]]
+        left_out = len(changed) - MAX_LINES
+        if left_out > 0:
+            changed = sorted(changed, key=lambda step: _level(step) != logging.ERROR)[:MAX_LINES]
         changed.sort(
             key=lambda step: (step.ended_at or step.started_at, step.name) if step.started_at else ()
         )
-        return [LogLine(_level(step), _line(step)) for step in changed]
+        lines = [LogLine(_level(step), _line(step)) for step in changed]
+        if left_out > 0:
+            lines.append(LogLine(logging.INFO, f"{left_out:,} more steps changed"))
+        return lines
 
 
 def known_from(rows: Sequence[StepRow]) -> str:

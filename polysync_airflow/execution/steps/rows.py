@@ -7,15 +7,16 @@ Everything here is pure.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import islice
 from math import isfinite
 from typing import Annotated, Any, Final
 
 from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from polysync_airflow.execution import console
-from polysync_airflow.execution.models import STATUS_PATTERN, ExecutionArn, FrozenModel, UtcTime
+from polysync_airflow.execution.models import STATUS_PATTERN, ExecutionArn, FrozenModel, ResponseTime, UtcTime
 from polysync_airflow.execution.pipelines.definition import DeclaredStep
 from polysync_airflow.execution.steps.kinds import STEP_KINDS, StepKind, outputs_of
 from polysync_airflow.execution.texts import (
@@ -36,18 +37,26 @@ NOT_STARTED: Final = "NotStarted"
 MAX_XCOM_BYTES: Final = 48 * 1024
 # How much of it the lines of logs may take.
 MAX_LOG_BYTES: Final = 24 * 1024
+MAX_ROWS: Final = 2000
+# Of the metadata of a step: AWS allows 50 output parameters, and the other kinds have fewer members.
 _MAX_ENTRIES: Final = 100
+_MAX_VALUES: Final = 250
 _MAX_DEPTH: Final = 6
 _SHORT_REASON: Final = 200
 
 
-def _bounded(value: Any, depth: int = 0) -> Any:
+def _bounded(value: Any, depth: int = 0, left: Iterator[int] | None = None) -> Any:
     """Return a part of AWS's metadata as JSON of limited size, with clean texts."""
+    left = left or iter(range(_MAX_VALUES))
     if isinstance(value, Mapping) and depth < _MAX_DEPTH:
-        entries = list(value.items())[:_MAX_ENTRIES]
-        return {clean_value(str(name), 256): _bounded(each, depth + 1) for name, each in entries}
+        entries = list(islice(value.items(), _MAX_ENTRIES))
+        return {
+            clean_value(str(name), 256): _bounded(each, depth + 1, left)
+            for (name, each), _ in zip(entries, left, strict=False)
+        }
     if isinstance(value, (list, tuple)) and depth < _MAX_DEPTH:
-        return [_bounded(each, depth + 1) for each in value[:_MAX_ENTRIES]]
+        pairs = zip(value[:_MAX_ENTRIES], left, strict=False)
+        return [_bounded(each, depth + 1, left) for each, _ in pairs]
     if value is None or isinstance(value, (bool, int)) or (isinstance(value, float) and isfinite(value)):
         return value
     return clean_value(value.isoformat() if isinstance(value, datetime) else str(value), MAX_VALUE_LENGTH)
@@ -64,8 +73,8 @@ class StepDescription(FrozenModel):
     status: str | None = Field(None, validation_alias="StepStatus", pattern=STATUS_PATTERN)
     failure_reason: ReasonText | None = Field(None, validation_alias="FailureReason")
     attempt_count: int | None = Field(None, validation_alias="AttemptCount")
-    started_at: UtcTime | None = Field(None, validation_alias="StartTime")
-    ended_at: UtcTime | None = Field(None, validation_alias="EndTime")
+    started_at: ResponseTime = Field(None, validation_alias="StartTime")
+    ended_at: ResponseTime = Field(None, validation_alias="EndTime")
     cache_hit: bool = False
     metadata: Annotated[dict[str, Any] | None, BeforeValidator(_bounded)] = Field(
         None, validation_alias="Metadata"
@@ -127,7 +136,7 @@ class StepRow(FrozenModel):
 
 # Built on first use, which is on a worker: Airflow parses a DAG file every 30 seconds.
 _ROWS: Final = TypeAdapter(
-    Annotated[list[StepRow], Field(max_length=2000)], config=ConfigDict(defer_build=True)
+    Annotated[list[StepRow], Field(max_length=MAX_ROWS)], config=ConfigDict(defer_build=True)
 )
 
 
@@ -214,7 +223,7 @@ def last_lines(lines: Sequence[str], logs: int) -> list[str]:
 
 def fit_rows(rows: Sequence[StepRow]) -> tuple[list[dict[str, Any]], str | None]:
     """Return rows as JSON of at most ``MAX_XCOM_BYTES``, and a note if something had to be left out."""
-    fitted = _ROWS.dump_python(list(rows), mode="json")
+    fitted = _ROWS.dump_python(list(rows[:MAX_ROWS]), mode="json")
     for shorten in (_without_links, _without_jobs, _without_empty_members, _without_long_texts):
         if _size(fitted) <= MAX_XCOM_BYTES:
             break

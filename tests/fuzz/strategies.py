@@ -1,19 +1,39 @@
-"""Hypothesis strategies: JSON values with everything that databases, logs and parsers dislike."""
+"""Hypothesis strategies: JSON values with everything that databases, logs and parsers dislike, and responses of AWS."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import wraps
 from typing import Any
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from tests.fuzz.measures import MEASURES
 
 FUZZ = settings(
     max_examples=int(os.environ.get("POLYSYNC_FUZZ_EXAMPLES", "40")),
     deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    suppress_health_check=list(HealthCheck),
 )
+
+
+def fuzz(*values: Any, **named: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Decorate a test that gets random values, as ``hypothesis.given`` does, and count its cases."""
+
+    def decorate(test: Callable[..., None]) -> Callable[..., None]:
+        @wraps(test)
+        def counted(*args: Any, **kwargs: Any) -> None:
+            MEASURES.cases += 1
+            test(*args, **kwargs)
+
+        with_values: Any = given(*values, **named)
+        decorated: Callable[..., None] = FUZZ(with_values(counted))
+        return decorated
+
+    return decorate
+
 
 _SPECIAL_TEXTS = (
     "",
@@ -32,6 +52,8 @@ _SPECIAL_TEXTS = (
     "api://x",
     "us-east-1",
     "true",
+    "0001-01-01T00:00:00+14:00",
+    "9999-12-31T23:59:59-14:00",
 )
 _SPECIAL_NUMBERS = (0, -1, 1, 10**30, 0.5, 1e300, 1e-300, float("nan"), float("inf"))
 

@@ -6,7 +6,6 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -17,7 +16,7 @@ from polysync_airflow.exceptions import (
     TriggerEventError,
 )
 from polysync_airflow.execution.models import StoredExecution
-from polysync_airflow.execution.outcome import parse_event
+from polysync_airflow.execution.outcome import outcome_message, parse_event
 from polysync_airflow.execution.parameters import (
     build_start_request,
     check_execution_arn,
@@ -36,7 +35,7 @@ from polysync_airflow.records.copies import pull_copy
 from polysync_airflow.records.proof import RECORD_KEY
 from polysync_airflow.records.signature import TaskKey, signed, signing_keys
 from polysync_airflow.records.store import RecordStore
-from tests.fuzz.strategies import FUZZ, json_values, scalars, texts, values, variations
+from tests.fuzz.strategies import fuzz, json_values, scalars, texts, values, variations
 from tests.tasks import TaskInstance
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/x/execution/abcdefghijkl"
@@ -119,8 +118,7 @@ def check_message(error: Exception) -> None:
     assert "\x00" not in message
 
 
-@FUZZ
-@given(variations({**EXTRA, **dict.fromkeys(FIELDS)}, scalars) | json_values, scalars, scalars)
+@fuzz(variations({**EXTRA, **dict.fromkeys(FIELDS)}, scalars) | json_values, scalars, scalars)
 def test_connections(extra: Any, login: Any, password: Any) -> None:
     """A connection gives a session, or a CredentialsError; AWS is not called."""
     fields = {"conn_type": "polysync_sagemaker", "login": login, "password": password, "extra": extra}
@@ -146,8 +144,7 @@ def test_connections(extra: Any, login: Any, password: Any) -> None:
             check_message(error)
 
 
-@FUZZ
-@given(variations(REQUEST, values))
+@fuzz(variations(REQUEST, values))
 def test_start_arguments(arguments: dict[str, Any]) -> None:
     """The arguments of a start give a request that botocore can send, or a ParametersError."""
     known = {name: value for name, value in arguments.items() if name in REQUEST}
@@ -159,8 +156,7 @@ def test_start_arguments(arguments: dict[str, Any]) -> None:
         json.dumps(request.to_aws()).encode()
 
 
-@FUZZ
-@given(
+@fuzz(
     st.lists(variations(JOB, json_values), max_size=3),
     scalars,
 )
@@ -176,8 +172,7 @@ def test_jobs_to_start(jobs: list[Any], value: Any) -> None:
         json.dumps(arguments, allow_nan=False)
 
 
-@FUZZ
-@given(st.dictionaries(texts, texts, max_size=5), st.lists(variations(PARAMETER, scalars), max_size=3))
+@fuzz(st.dictionaries(texts, texts, max_size=5), st.lists(variations(PARAMETER, scalars), max_size=3))
 def test_parameter_problems(sent: dict[str, str], parameters: list[dict[str, Any]]) -> None:
     """Each problem is one short line without control characters."""
     try:
@@ -190,8 +185,7 @@ def test_parameter_problems(sent: dict[str, str], parameters: list[dict[str, Any
         assert line == clean_text(line, 2000)
 
 
-@FUZZ
-@given(values)
+@fuzz(values)
 def test_arns_and_names(value: Any) -> None:
     """Other values in place of an ARN or of names are ParametersErrors."""
     for check in (check_execution_arn, check_pipeline_names):
@@ -201,8 +195,7 @@ def test_arns_and_names(value: Any) -> None:
             check_message(error)
 
 
-@FUZZ
-@given(variations(RECORD, json_values) | json_values, st.booleans())
+@fuzz(variations(RECORD, json_values) | json_values, st.booleans())
 def test_stored_records(value: Any, is_signed: bool) -> None:
     """A stored record is one that the task has signed, or a StoredRecordError; a copy is that, or ignored."""
     ti = TaskInstance("t")
@@ -220,8 +213,7 @@ def test_stored_records(value: Any, is_signed: bool) -> None:
         assert pull_copy(ti) == record
 
 
-@FUZZ
-@given(variations(RUN, json_values) | json_values)
+@fuzz(variations(RUN, json_values) | json_values)
 def test_edited_xcoms(value: Any) -> None:
     """An edited XCom is the record of an execution, or ignored."""
     ti = TaskInstance("t", xcoms={"run": value})
@@ -231,8 +223,7 @@ def test_edited_xcoms(value: Any) -> None:
     assert run is None or run.execution_arn
 
 
-@FUZZ
-@given(variations(TRIGGER, values))
+@fuzz(variations(TRIGGER, values))
 def test_trigger_rows(arguments: dict[str, Any]) -> None:
     """The arguments of a stored trigger are valid, or a ParametersError."""
     try:
@@ -241,18 +232,19 @@ def test_trigger_rows(arguments: dict[str, Any]) -> None:
         check_message(error)
 
 
-@FUZZ
-@given(variations(EVENT, json_values) | json_values)
+@fuzz(variations(EVENT, json_values) | json_values)
 def test_events(event: Any) -> None:
     """An event is one of this provider's trigger, or a TriggerEventError."""
     try:
-        parse_event(event)
+        end = parse_event(event)
     except TriggerEventError as error:
         check_message(error)
+    else:
+        assert end.attempt >= 0
+        assert outcome_message(end)
 
 
-@FUZZ
-@given(
+@fuzz(
     texts
     | json_values.map(json.dumps)
     | st.lists(

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
 from polysync_airflow.exceptions import PolysyncError
@@ -15,7 +14,7 @@ from polysync_airflow.hooks import PolysyncSageMakerHook
 from tests.aws.fake_sagemaker import Body, responding
 from tests.aws.test_invalid_responses import ARN, CALLS
 from tests.conftest import connection
-from tests.fuzz.strategies import FUZZ, json_values, variations
+from tests.fuzz.strategies import fuzz, json_values, variations
 
 TIME = 1.75e9
 MEMBERS = {
@@ -54,8 +53,7 @@ def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Body, PolysyncSa
 
 
 @pytest.mark.parametrize("operation", CALLS)
-@FUZZ
-@given(content=bodies, status=st.sampled_from([200, 200, 200, 400, 403, 429, 500, 503]))
+@fuzz(content=bodies, status=st.sampled_from([200, 200, 200, 400, 403, 429, 500, 503]))
 def test_responses(
     operation: str, endpoint: tuple[Body, PolysyncSageMakerHook], content: bytes, status: int
 ) -> None:

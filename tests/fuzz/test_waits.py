@@ -6,12 +6,11 @@ import threading
 from typing import Any
 
 import pytest
-from hypothesis import given
 
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.triggers.pipeline_execution import PolysyncPipelineExecutionTrigger
-from tests.fuzz.strategies import FUZZ, values, variations
+from tests.fuzz.strategies import fuzz, values, variations
 from tests.tasks import EmulatedTime
 from tests.triggers.test_poller import all_events, gate, make_trigger, start_executions  # noqa: F401 # fixture
 
@@ -34,8 +33,7 @@ def started(emulator: EmulatorServer) -> list[str]:
     return start_executions(emulator, 2)
 
 
-@FUZZ
-@given(changed=variations(dict.fromkeys(NAMES), values))
+@fuzz(changed=variations(dict.fromkeys(NAMES), values))
 def test_random_rows_do_not_touch_other_waits(
     changed: dict[str, Any],
     started: list[str],

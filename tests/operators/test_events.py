@@ -40,6 +40,10 @@ VALID_EVENT = {
         {**VALID_EVENT, "status": None},
         {**VALID_EVENT, "execution_arn": "fanout"},
         {**VALID_EVENT, "surprise": 1},
+        {**VALID_EVENT, "attempt": -1},
+        {**VALID_EVENT, "attempt": 2**31},
+        {**VALID_EVENT, "started_at": "0001-01-01T00:00:00+14:00"},
+        {**VALID_EVENT, "ended_at": "9999-12-31T23:59:59-14:00"},
     ],
 )
 def test_invalid_event_is_refused(operator: Any, event: Any) -> None:

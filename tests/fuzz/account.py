@@ -1,0 +1,112 @@
+"""An account of AWS whose responses are random: repeated tokens, damaged members, sizes, times and slow bytes."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from hypothesis import strategies as st
+
+from tests.aws.fake_sagemaker import Body
+from tests.fuzz.strategies import json_values, variations
+
+ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/slow/execution/abcdefghijkl"
+TIME = 1.75e9
+# Bytes that come slowly take the read timeout of the client, so few responses have them.
+SLOW_SECONDS = 0.05
+
+_NUMBERS = (TIME, 0, -1, -62135596800, 253402300799, 1e300, float("nan"), float("inf"), 10**30, True)
+_TEXTS = ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2026-01-01T00:00:00Z", "soon", "\x00")
+times = st.sampled_from((*_NUMBERS, *_TEXTS)) | st.none() | st.just([]) | st.just({})
+statuses = st.sampled_from(
+    ["Executing", "Stopping", "Stopped", "Failed", "Succeeded", "Melting", "", None, 5]
+)
+STEP = {
+    "StepName": "Train",
+    "StepStatus": "Failed",
+    "FailureReason": "no data",
+    "AttemptCount": 1,
+    "StartTime": TIME,
+    "EndTime": TIME,
+    "Metadata": {"TrainingJob": {"Arn": "arn:aws:sagemaker:us-east-1:123456789012:training-job/job"}},
+}
+SUMMARY = {"PipelineExecutionArn": ARN, "PipelineExecutionStatus": "Executing", "StartTime": TIME}
+PIPELINE = {
+    "PipelineName": "slow",
+    "PipelineArn": ARN.partition("/execution")[0],
+    "CreationTime": TIME,
+    "LastModifiedTime": TIME,
+    "LastRunTime": TIME,
+    "PipelineDefinition": '{"Steps": [{"Name": "Train", "Type": "Training"}]}',
+    "ParallelismConfiguration": {"MaxParallelExecutionSteps": 1},
+    "PipelineSummaries": [{"PipelineName": "slow"}],
+    "logStreams": [{"logStreamName": "job/a", "lastEventTimestamp": 1}],
+    "events": [{"message": "out of memory", "timestamp": 1}],
+}
+members = st.one_of(json_values, times, statuses)
+sizes = st.sampled_from([1, 1, 1, 1, 2, 100, 1000])
+
+
+def entries(valid: dict[str, Any]) -> st.SearchStrategy[list[Any]]:
+    """Return lists of damaged entries, some of them long."""
+    return st.builds(
+        lambda entry, size, more: size * [entry] + more,
+        variations(valid, members),
+        sizes,
+        st.lists(members, max_size=1),
+    )
+
+
+responses = st.builds(
+    lambda described, pipeline, steps, summaries: {
+        **described, **pipeline, "PipelineExecutionSteps": steps, "PipelineExecutionSummaries": summaries
+    },
+    st.just({**SUMMARY, "CreationTime": TIME, "LastModifiedTime": TIME, "FailureReason": "r"})
+    | variations({**SUMMARY, "CreationTime": TIME, "FailureReason": "r"}, members),
+    st.just(PIPELINE) | variations(PIPELINE, members),
+    entries(STEP),
+    entries(SUMMARY),
+).flatmap(lambda valid: st.just(valid) | variations(valid, members))  # fmt: skip
+
+
+@dataclass
+class Account:
+    """
+    Random responses, in turn.
+
+    :param bodies: members of the responses.
+    :param tokens: the NextTokens in turn; empty for one that is new on each page.
+    :param statuses: the statuses of HTTP in turn.
+    :param padding: bytes by which a response is longer.
+    :param slow: the number of the response that comes byte by byte; negative for none.
+    """
+
+    bodies: list[dict[str, Any]]
+    tokens: list[Any]
+    statuses: list[int]
+    padding: int
+    slow: int
+    served: Any = field(default_factory=itertools.count)
+
+    def respond(self, operation: str, _: Any) -> Body:
+        """Respond to a request."""
+        number = next(self.served)
+        response = self.bodies[number % len(self.bodies)]
+        token = self.tokens[number % len(self.tokens)] if self.tokens else f"page-{number}"
+        if operation.startswith("List"):
+            response = {**response, "NextToken": token}
+        content = json.dumps(response).encode() + b" " * self.padding
+        slow = SLOW_SECONDS if number == self.slow else 0
+        return Body(content, self.statuses[number % len(self.statuses)], slow)
+
+
+accounts = st.builds(
+    Account,
+    bodies=st.lists(responses, min_size=1, max_size=3),
+    tokens=st.lists(st.none() | st.sampled_from(["a", "b", "x" * 9000]) | json_values, max_size=3),
+    statuses=st.lists(st.sampled_from([200, 200, 200, 200, 400, 429, 500]), min_size=1, max_size=3),
+    padding=st.sampled_from(20 * [0] + [2**20, 9 * 2**20]),
+    slow=st.sampled_from(20 * [-1] + [0, 1, 2]),
+)

@@ -1,0 +1,10 @@
+"""Writes the measures of a run when it has ended."""
+
+from __future__ import annotations
+
+from tests.fuzz.measures import MEASURES
+
+
+def pytest_sessionfinish() -> None:
+    """Write the measures."""
+    MEASURES.write()

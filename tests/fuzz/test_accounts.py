@@ -1,0 +1,177 @@
+"""Random accounts: every boundary where a response of AWS enters, in a triggerer, on a worker and in a hook."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowException
+from botocore.config import Config
+
+from polysync_airflow.aws.concurrent_calls import ConcurrentCalls
+from polysync_airflow.exceptions import PolysyncError
+from polysync_airflow.execution import clock
+from polysync_airflow.execution.steps.rows import (
+    StepDescription,
+    fit_outputs,
+    fit_rows,
+    outputs_by_step,
+    rows_of,
+)
+from polysync_airflow.hooks import PolysyncSageMakerHook
+from polysync_airflow.operators import PolysyncListImportOperator, PolysyncStartPipelineOperator
+from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger, shared_client
+from tests.aws.fake_sagemaker import Body, answering
+from tests.aws.test_invalid_responses import CALLS
+from tests.conftest import connection
+from tests.fuzz.account import ARN, STEP, Account, accounts
+from tests.fuzz.measures import MEASURES
+from tests.fuzz.strategies import fuzz
+from tests.fuzz.test_inputs import check_message
+from tests.tasks import EmulatedTime, TaskInstance, run_task
+from tests.triggers.test_poller import events_of, make_trigger
+
+QUICK = ARN.replace("/slow/", "/quick/")
+SECOND_ARN = ARN.replace("abcdefghijkl", "abcdefghijkm")
+READ_TIMEOUT = 0.3
+OPERATIONS: dict[str, Any] = {
+    **CALLS,
+    "DescribePipelineExecution": lambda hook: hook.describe_pipeline_execution(ARN),
+    "StopPipelineExecution": lambda hook: hook.stop_pipeline_execution(ARN),
+    "ListPipelineExecutionSteps": lambda hook: report(hook.list_pipeline_execution_steps(ARN)),
+    "DescribePipelineDefinitionForExecution": lambda hook: hook.describe_pipeline_definition_for_execution(
+        ARN
+    ),
+    "GetLogEvents": lambda hook: hook.read_step_log(StepDescription.model_validate(STEP), 5),
+}
+
+
+def report(steps: list[StepDescription]) -> Any:
+    """Return what the XComs have of steps, in JSON."""
+    return json.dumps(
+        [fit_rows(rows_of(steps, [], ARN)), fit_outputs(outputs_by_step(steps))], allow_nan=False
+    )
+
+
+class Accounts:
+    """The account that a server stands for at the moment. The execution ``QUICK`` has succeeded in each."""
+
+    account: Account
+
+    def respond(self, operation: str, request: Any) -> Body:
+        """Respond to a request."""
+        if request.get("PipelineExecutionArn") == QUICK:
+            return Body(
+                json.dumps({"PipelineExecutionArn": QUICK, "PipelineExecutionStatus": "Succeeded"}).encode()
+            )
+        return self.account.respond(operation, request)
+
+
+@pytest.fixture
+def aws(emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch) -> Iterator[Accounts]:
+    """A server for the connection, with clients that wait for it shortly. Waits of the provider take no time."""
+    poller_config = shared_client._CONFIG.merge(Config(read_timeout=READ_TIMEOUT))
+    monkeypatch.setattr(shared_client, "_CONFIG", poller_config)
+    monkeypatch.setattr("polysync_airflow.auth.base_hook.READ_TIMEOUT_SECONDS", READ_TIMEOUT)
+    monkeypatch.setattr("polysync_airflow.aws.pagination.MAX_PAGES", 20)
+    monkeypatch.setattr(
+        "polysync_airflow.jobs.importer.ConcurrentCalls", partial(ConcurrentCalls, retry_timeout=0)
+    )
+    accounts = Accounts()
+    with answering(accounts.respond) as (url, _):
+        monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=url))
+        yield accounts
+
+
+@pytest.fixture
+def hook(aws: Accounts) -> PolysyncSageMakerHook:
+    """A hook that all examples share."""
+    return PolysyncSageMakerHook()
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+@fuzz(account=accounts)
+def test_operations(operation: str, aws: Accounts, hook: PolysyncSageMakerHook, account: Account) -> None:
+    """Each operation of the hook returns clean values, or raises an error of this provider."""
+    aws.account = account
+    try:
+        result: Any = OPERATIONS[operation](hook)
+    except PolysyncError as error:
+        check_message(error)
+    else:
+        repr(result).encode()
+
+
+@fuzz(account=accounts)
+def test_triggers(aws: Accounts, emulated_time: EmulatedTime, account: Account) -> None:
+    """A wait ends with an event or an error of this provider; the one beside it ends as it should."""
+    aws.account = account
+    first, second, quick = run_triggers((ARN, SECOND_ARN, QUICK), emulated_time.time())
+
+    assert quick == "Succeeded"
+    for outcome in (first, second):
+        assert isinstance(outcome, str | None | PolysyncError), outcome
+
+
+def run_triggers(arns: tuple[str, ...], now: float) -> list[Any]:
+    """Run the triggers of some waits; return the status in the event, or the error, of each."""
+
+    async def run(trigger: PolysyncPipelineExecutionTrigger) -> str | None:
+        trigger.task_instance = TaskInstance("t")  # type: ignore[assignment]
+        (event,) = await events_of(trigger)
+        json.dumps(event, allow_nan=False).encode()
+        status: str | None = event["status"]
+        return status
+
+    async def run_all() -> list[Any]:
+        watch = asyncio.create_task(MEASURES.watch_loop())
+        triggers = [make_trigger(arn, now, deadline=now + 300, progress_interval=60.0) for arn in arns]
+        async with asyncio.timeout(60):
+            results = await asyncio.gather(*map(run, triggers), return_exceptions=True)
+        watch.cancel()
+        return results
+
+    return asyncio.run(run_all())
+
+
+@fuzz(account=accounts)
+def test_waits_on_a_worker(aws: Accounts, account: Account) -> None:
+    """The task returns, or fails with an error of this provider, after a bounded time."""
+    aws.account = account
+    begin = time.monotonic()
+    task = PolysyncStartPipelineOperator(
+        task_id="t",
+        pipeline_name="slow",
+        deferrable=False,
+        poll_interval=60,
+        timeout=300,
+        progress_interval=60,
+    )
+
+    run = run_task(task)
+
+    assert run.error is None or isinstance(run.error, AirflowException), run.error
+    if run.error:
+        check_message(run.error)
+    assert time.monotonic() - begin < 60
+
+
+@fuzz(account=accounts)
+def test_imports(aws: Accounts, account: Account) -> None:
+    """The import returns jobs in JSON, or fails with an error of this provider."""
+    aws.account = account
+
+    # The threads of an import wait by the clock of the host.
+    with clock.replaced_by(clock.Clock()):
+        run = run_task(PolysyncListImportOperator(task_id="t"))
+
+    if run.error is None:
+        json.dumps(run.result, allow_nan=False).encode()
+    else:
+        assert isinstance(run.error, PolysyncError), run.error
+        check_message(run.error)

@@ -49,26 +49,34 @@ members = st.one_of(json_values, times, statuses)
 sizes = st.sampled_from([1, 1, 1, 1, 2, 100, 1000])
 
 
-def entries(valid: dict[str, Any]) -> st.SearchStrategy[list[Any]]:
-    """Return lists of damaged entries, some of them long."""
-    return st.builds(
-        lambda entry, size, more: size * [entry] + more,
-        variations(valid, members),
-        sizes,
-        st.lists(members, max_size=1),
-    )
+def damaged(valid: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
+    """Return a valid mapping, or one in which some members are missing or have other values."""
+    return st.just(valid) | variations(valid, members)
 
 
+def repeated(entry: dict[str, Any], size: int, more: list[Any]) -> list[Any]:
+    """Return a list of entries, which may be long."""
+    return size * [entry] + more
+
+
+def with_lists(
+    described: dict[str, Any], steps: list[Any], summaries: list[Any], changes: dict[str, Any]
+) -> dict[str, Any]:
+    """Return a response that has the members of all operations."""
+    lists = {"PipelineExecutionSteps": steps, "PipelineExecutionSummaries": summaries}
+    return {**lists, **described, **changes}
+
+
+MEMBERS = {**PIPELINE, **SUMMARY, "CreationTime": TIME, "LastModifiedTime": TIME, "FailureReason": "r"}
+others = st.lists(members, max_size=1)
 responses = st.builds(
-    lambda described, pipeline, steps, summaries: {
-        **described, **pipeline, "PipelineExecutionSteps": steps, "PipelineExecutionSummaries": summaries
-    },
-    st.just({**SUMMARY, "CreationTime": TIME, "LastModifiedTime": TIME, "FailureReason": "r"})
-    | variations({**SUMMARY, "CreationTime": TIME, "FailureReason": "r"}, members),
-    st.just(PIPELINE) | variations(PIPELINE, members),
-    entries(STEP),
-    entries(SUMMARY),
-).flatmap(lambda valid: st.just(valid) | variations(valid, members))  # fmt: skip
+    with_lists,
+    damaged(MEMBERS),
+    st.builds(repeated, damaged(STEP), sizes, others),
+    st.builds(repeated, damaged(SUMMARY), sizes, others),
+    st.just({})
+    | st.dictionaries(st.sampled_from(["PipelineExecutionSteps", "PipelineExecutionSummaries"]), members),
+)
 
 
 @dataclass

@@ -74,7 +74,8 @@ def test_timeout_ends_a_poll_that_does_not_end(account: tuple[Account, list[str]
     run = run_task(start())
 
     assert isinstance(run.error, PipelineExecutionTimeoutError), run.error
-    assert "the last poll failed: DescribePipelineExecution failed" in " ".join(str(run.error).split())
+    message = " ".join(str(run.error).replace("|", " ").split())
+    assert "the last poll failed: DescribePipelineExecution failed" in message
     assert "StopPipelineExecution" in operations
     assert time.monotonic() - begin < 8
 

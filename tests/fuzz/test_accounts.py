@@ -24,7 +24,8 @@ from polysync_airflow.execution.steps.rows import (
     rows_of,
 )
 from polysync_airflow.hooks import PolysyncSageMakerHook
-from polysync_airflow.operators import PolysyncListImportOperator, PolysyncStartPipelineOperator
+from polysync_airflow.jobs.importer import import_jobs
+from polysync_airflow.operators import PolysyncStartPipelineOperator
 from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger, shared_client
 from tests.aws.fake_sagemaker import Body, answering
 from tests.aws.test_invalid_responses import CALLS
@@ -78,6 +79,8 @@ def aws(emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch) -> Iterato
     poller_config = shared_client._CONFIG.merge(Config(read_timeout=READ_TIMEOUT))
     monkeypatch.setattr(shared_client, "_CONFIG", poller_config)
     monkeypatch.setattr("polysync_airflow.auth.base_hook.READ_TIMEOUT_SECONDS", READ_TIMEOUT)
+    logs_config = Config(read_timeout=READ_TIMEOUT, retries={"total_max_attempts": 1})
+    monkeypatch.setattr("polysync_airflow.auth.base_hook.LOGS_CONFIG", logs_config)
     monkeypatch.setattr("polysync_airflow.aws.pagination.MAX_PAGES", 20)
     monkeypatch.setattr(
         "polysync_airflow.jobs.importer.ConcurrentCalls", partial(ConcurrentCalls, retry_timeout=0)
@@ -140,7 +143,7 @@ def run_triggers(arns: tuple[str, ...], now: float) -> list[Any]:
 
 
 @fuzz(account=accounts)
-def test_waits_on_a_worker(aws: Accounts, account: Account) -> None:
+def test_waits_on_a_worker(aws: Accounts, hook: PolysyncSageMakerHook, account: Account) -> None:
     """The task returns, or fails with an error of this provider, after a bounded time."""
     aws.account = account
     begin = time.monotonic()
@@ -153,6 +156,8 @@ def test_waits_on_a_worker(aws: Accounts, account: Account) -> None:
         progress_interval=60,
     )
 
+    task.hook = hook
+
     run = run_task(task)
 
     assert run.error is None or isinstance(run.error, AirflowException), run.error
@@ -162,16 +167,15 @@ def test_waits_on_a_worker(aws: Accounts, account: Account) -> None:
 
 
 @fuzz(account=accounts)
-def test_imports(aws: Accounts, account: Account) -> None:
+def test_imports(aws: Accounts, hook: PolysyncSageMakerHook, account: Account) -> None:
     """The import returns jobs in JSON, or fails with an error of this provider."""
     aws.account = account
-
     # The threads of an import wait by the clock of the host.
     with clock.replaced_by(clock.Clock()):
-        run = run_task(PolysyncListImportOperator(task_id="t"))
-
-    if run.error is None:
-        json.dumps(run.result, allow_nan=False).encode()
-    else:
-        assert isinstance(run.error, PolysyncError), run.error
-        check_message(run.error)
+        try:
+            jobs = import_jobs(hook)
+        except PolysyncError as error:
+            check_message(error)
+            return
+    for job in jobs:
+        json.dumps(job.model_dump(mode="json"), allow_nan=False).encode()

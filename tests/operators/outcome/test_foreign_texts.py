@@ -73,8 +73,8 @@ def test_reasons_and_job_logs(
 def test_errors_of_aws(
     operation: str, deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """An error's message, of any size, is shown once, clean and short; botocore's error is there for a debugger."""
-    message = f"{ATTACK}{'x' * 1_000_000}"
+    """A long message of an error is shown once, clean and short; botocore's error is there for a debugger."""
+    message = f"{ATTACK}{'x' * 400_000}"
     emulator.control.add_fault("error", operation, code="AccessDeniedException", message=message)
 
     run, texts = run_churn(deferrable)

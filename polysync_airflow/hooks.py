@@ -29,8 +29,8 @@ from polysync_airflow.aws.error_mapping import (
     map_error,
 )
 from polysync_airflow.aws.job_logs import read_tail
-from polysync_airflow.aws.pagination import MAX_ENTRIES, MAX_STEPS, PAGE_SIZE, check_size, paginate
 from polysync_airflow.aws.rate_limiter import rate_limiter_for
+from polysync_airflow.aws.response_limits import MAX_ENTRIES, MAX_STEPS, PAGE_SIZE, check_size, paginate
 from polysync_airflow.exceptions import (
     CONFLICT,
     RESOURCE_NOT_FOUND,

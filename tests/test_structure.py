@@ -62,9 +62,9 @@ FOLDER_LAYERS = {
     ),
     "execution.steps": ({"kinds"}, {"rows"}, {"progress"}, {"__init__"}),
     "aws": (
-        {"endpoints", "job_logs", "log_redaction", "rate_limiter", "response_limits", "service_models"},
-        {"error_mapping", "retry", "sessions"},
-        {"pagination"},
+        {"endpoints", "error_mapping", "job_logs", "log_redaction", "rate_limiter", "service_models"},
+        {"response_limits", "retry"},
+        {"sessions"},
         {"concurrent_calls", "stop"},
         {"__init__"},
     ),

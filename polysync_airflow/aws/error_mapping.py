@@ -15,7 +15,6 @@ from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from botocore.exceptions import ConnectionError as BotoConnectionError
 from botocore.parsers import ResponseParserError
 
-from polysync_airflow.aws.response_limits import ResponseTooLargeError
 from polysync_airflow.exceptions import (
     ACCESS_DENIED,
     CURE_WITH_ROLE,
@@ -32,6 +31,10 @@ from polysync_airflow.execution.texts import clean_line, clean_text
 BotoError = ClientError | BotoCoreError | ResponseParserError
 BOTO_ERRORS = (ClientError, BotoCoreError, ResponseParserError)
 _MAX_CODE: Final = 128
+
+
+class ResponseTooLargeError(Exception):
+    """Raised inside of botocore when a response has more bytes than a client accepts."""
 
 
 def map_error(

@@ -1,9 +1,12 @@
 """
-Limits how large a response of AWS may be, and how long it may take.
+Limits how large a response of AWS may be, how long it may take, and how many pages a list may have.
 
 botocore limits neither: its ``read_timeout`` is the time of one read, and a response of one byte every few
 seconds never reaches it. Here, ``read_timeout`` is the time of the whole response, from its status line on. A
 response that is large may take longer, but must keep coming.
+
+Lists are not read with botocore's paginators: they compare a token with the one before only, and take any
+number of pages.
 
 What is changed here is changed on the clients of one session, never on botocore itself.
 """
@@ -15,14 +18,19 @@ import io
 import math
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from botocore import awsrequest
 from botocore.session import Session
+
+from polysync_airflow.aws.error_mapping import ResponseTooLargeError, unusable_response_error
+from polysync_airflow.exceptions import PAGINATION, SageMakerApiError
+
+Page = TypeVar("Page")
 
 # Eight times the longest definition of a pipeline, which is the largest member of a response.
 MAX_RESPONSE_BYTES: Final = 8 * 1024 * 1024
@@ -31,13 +39,16 @@ MAX_RESPONSE_BYTES: Final = 8 * 1024 * 1024
 MAX_POLL_RESPONSE_BYTES: Final = 512 * 1024
 # What a response must bring, on average, to take longer than the read timeout.
 MIN_BYTES_PER_SECOND: Final = 64 * 1024
+PAGE_SIZE: Final = 100
+# An account has a few thousand pipelines; AWS allows 50 steps in a pipeline, and more on request.
+MAX_PAGES: Final = 1000
+MAX_ENTRIES: Final = PAGE_SIZE * MAX_PAGES
+MAX_STEPS: Final = 10_000
+# https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ListPipelines.html
+MAX_TOKEN_LENGTH: Final = 8192
 _EVENT: Final = "creating-client-class"
 
 _give_up_at: ContextVar[float] = ContextVar("polysync_give_up_at", default=math.inf)
-
-
-class ResponseTooLargeError(Exception):
-    """Raised when a response has more bytes than a client accepts."""
 
 
 @contextmanager
@@ -138,3 +149,45 @@ def _pool_classes(max_bytes: int) -> dict[str, type]:
         ConnectionCls = HTTPSConnection
 
     return {"http": HTTPPool, "https": HTTPSPool}
+
+
+def paginate(operation: str, list_page: Callable[[str | None], tuple[Page, Any]]) -> Iterator[Page]:
+    """
+    Yield the pages of a list.
+
+    :param operation: the operation, as AWS names it.
+    :param list_page: lists one page. It gets the page's token, None for the first page, and returns the page
+        and the token of the next one.
+    :raises SageMakerApiError: the list would not end, or the time of ``time_limit`` has passed.
+    """
+    seen: set[str | None] = set()
+    token: str | None = None
+    while not is_time_over():
+        page, following = list_page(token)
+        yield page
+        if not following:
+            return
+        seen.add(token)
+        token = following
+        if not isinstance(token, str) or len(token) > MAX_TOKEN_LENGTH:
+            raise pagination_error(operation, f"its NextToken is not a text of at most {MAX_TOKEN_LENGTH:,}")
+        if token in seen:
+            raise pagination_error(operation, f"it returned the same NextToken twice, on page {len(seen)}")
+        if len(seen) == MAX_PAGES:
+            raise pagination_error(operation, f"it has more than {MAX_PAGES:,} pages")
+    raise pagination_error(operation, f"its time was over after {len(seen):,} pages")
+
+
+def check_size(operation: str, entries: int, limit: int) -> None:
+    """
+    Check how many entries of a list were read.
+
+    :raises SageMakerApiError: there are more than the provider accepts.
+    """
+    if entries > limit:
+        raise pagination_error(operation, f"it has more than {limit:,} entries")
+
+
+def pagination_error(operation: str, problem: str) -> SageMakerApiError:
+    """Return the error for a list that the provider does not read to its end."""
+    return unusable_response_error(operation, PAGINATION, problem)

@@ -16,9 +16,8 @@ from botocore.config import Config
 from polysync_airflow.airflow_compat.connections import is_missing
 from polysync_airflow.airflow_compat.sdk import AirflowNotFoundException
 from polysync_airflow.airflow_compat.supervisor import call_airflow
-from polysync_airflow.aws.pagination import paginate, pagination_error
 from polysync_airflow.aws.rate_limiter import rate_limiter_for
-from polysync_airflow.aws.response_limits import MAX_POLL_RESPONSE_BYTES
+from polysync_airflow.aws.response_limits import MAX_POLL_RESPONSE_BYTES, paginate, pagination_error
 from polysync_airflow.aws.sessions import RATE_LIMITED_CONFIG
 from polysync_airflow.exceptions import CredentialsError, PolysyncError, is_throttling
 from polysync_airflow.execution import clock

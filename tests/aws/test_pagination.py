@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.aws.pagination import MAX_PAGES, MAX_STEPS, MAX_TOKEN_LENGTH, paginate
-from polysync_airflow.aws.response_limits import time_limit
+from polysync_airflow.aws.response_limits import MAX_PAGES, MAX_STEPS, MAX_TOKEN_LENGTH, paginate, time_limit
 from polysync_airflow.exceptions import SageMakerApiError
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.triggers.shared_client import SharedClient

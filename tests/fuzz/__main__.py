@@ -30,7 +30,9 @@ def run(cases: int) -> tuple[int, dict[str, Any]]:
         report = Path(folder) / "report.json"
         examples = {"POLYSYNC_FUZZ_EXAMPLES": str(-(-cases // tests)), REPORT: str(report)}
         code = subprocess.run(
-            [*PYTEST, "-o", "timeout=0"], env={**os.environ, **examples}, check=False
+            [*PYTEST, "-o", "timeout=0", "-o", "faulthandler_timeout=0"],
+            env={**os.environ, **examples},
+            check=False,
         ).returncode
         measures = json.loads(report.read_text())
     return code, {**measures, "exit_seconds": time.time() - measures.pop("ended_at")}

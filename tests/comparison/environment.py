@@ -12,10 +12,13 @@ from typing import Any
 from unittest.mock import patch
 
 import boto3
+import pytest
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
 from polysync_airflow.emulator import EXAMPLE_DEFINITIONS, EmulatorServer, VirtualClock
 from polysync_airflow.execution.clock import replaced_by
+from tests.fakes import airflow_service
+from tests.fakes.simulated_airflow import AIRFLOW
 from tests.tasks import EmulatedTime
 
 INTERVAL = 60
@@ -109,6 +112,7 @@ def emulated() -> Iterator[Environment]:
     ):
         clock = Clock(emulator)
         patches.enter_context(replaced_by(clock))
+        airflow_service.install(patches.enter_context(pytest.MonkeyPatch.context()), AIRFLOW)
         for target in TIME_MODULES:
             patches.enter_context(patch(target, clock))
         for target in ASYNCIO_MODULES:

@@ -16,6 +16,7 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowTaskTimeout, TaskDeferred
 
 from tests.comparison.environment import INTERVAL, Clock, EndlessWaitError, KilledError
+from tests.fakes.simulated_airflow import AIRFLOW
 from tests.tasks import TaskInstance
 
 MESSAGE_LENGTH = 240
@@ -39,20 +40,21 @@ class Outcome:
 def outcome_of(task: BaseOperator, clock: Clock) -> Outcome:
     """Run a task to its end as Airflow does; if it defers, in the trigger and then in a second worker process."""
     outcome, resumed_task = Outcome(), copy(task)
+    AIRFLOW.clear()
     ti = TaskInstance(task.task_id)
     context = ti.context(task)
     resumed_task.__dict__.pop("hook", None)
     failure = "task fails"
     try:
         try:
-            result = in_worker(task, clock, lambda: task.execute(context))
+            result = in_worker(task, ti, clock, lambda: task.execute(context))
         except TaskDeferred as deferral:
             outcome.deferred, failure = True, "trigger raises, so the task fails"
             timeout: timedelta | None = deferral.timeout
             clock.timeout_at = clock.time() + timeout.total_seconds() if timeout else None
             event = asyncio.run(in_triggerer(deferral))
             failure, method = "task fails", deferral.method_name
-            result = in_worker(resumed_task, clock, lambda: getattr(resumed_task, method)(context, event))
+            result = in_worker(resumed_task, ti, clock, lambda: getattr(resumed_task, method)(context, event))
         outcome.ending = f"task succeeds, returns {brief(str(result))}"
     except KilledError:
         outcome.ending = "task killed"
@@ -64,13 +66,15 @@ def outcome_of(task: BaseOperator, clock: Clock) -> Outcome:
     return outcome
 
 
-def in_worker(task: BaseOperator, clock: Clock, method: Callable[[], Any]) -> Any:
-    """Run a method of a task with ``execution_timeout``; a timeout and a kill call ``on_kill``."""
+def in_worker(task: BaseOperator, ti: TaskInstance, clock: Clock, method: Callable[[], Any]) -> Any:
+    """Run a method of a task with ``execution_timeout``; a timeout, and a kill by a user, call ``on_kill``."""
     timeout = task.execution_timeout
     clock.timeout_at = clock.time() + timeout.total_seconds() if timeout else None
     try:
         return method()
-    except (AirflowTaskTimeout, KilledError):
+    except (AirflowTaskTimeout, KilledError) as error:
+        if isinstance(error, KilledError):
+            ti.state = lambda: "failed"
         task.on_kill()
         raise
     finally:

@@ -98,17 +98,16 @@ class Leaving:
 
     def owned_by(self, owner: Owner) -> Leaving:
         """Return the next action, now that it is known who decides about the execution."""
-        is_asked_first = self.exit is Exit.ASK_OWNER
-        if is_asked_first and self.is_signalled and owner is Owner.THIS_TRY:
+        if self.is_signalled and owner is Owner.THIS_TRY:
             return replace(self._done(SHUTTING_DOWN), is_shutdown=True)
-        if is_asked_first and self.retry_follows and owner is not Owner.NOBODY:
+        if self.retry_follows and owner is not Owner.NOBODY:
             # If Airflow does not say, the retry will know.
             return self._done(LEFT_TO_RETRY)
         if owner in _LEFT:
             return self._done(_LEFT[owner], handled=owner is not Owner.UNKNOWN)
         if not self.stop_on_kill:
             return self._done(KEPT)
-        return replace(self, exit=Exit.ANNOUNCE_STOP if is_asked_first else Exit.STOP)
+        return replace(self, exit=Exit.ANNOUNCE_STOP if self.exit is Exit.ASK_OWNER else Exit.STOP)
 
     def stop_requested(self, text: str, *, failed: bool) -> Leaving:
         """

@@ -32,7 +32,7 @@ class Walk:
         self.airflow = Airflow(random, self.choices, retries=random.randint(0, 3))
         self.frozen: list[TryProcess] = []
         self.clears = random.randint(0, 2)
-        # Whether the last process died before it could store anything, so that nobody knows of the execution.
+        # Whether the last process ended before it could store anything, so that nobody knows of the execution.
         self.unknown = False
 
     def run(self) -> None:
@@ -96,8 +96,11 @@ class Walk:
         airflow.history.append("crash")
         airflow.fail_or_retry()
         if airflow.state == "failed":
-            self.unknown = not process.wrote
             airflow.run_failure_callback()
+        self._note_unknown(process)
+
+    def _note_unknown(self, process: TryProcess) -> None:
+        self.unknown = self.airflow.state == "failed" and not process.wrote
 
     def _kill(self, process: TryProcess) -> None:
         """A user marks the task as failed."""
@@ -119,6 +122,7 @@ class Walk:
                 airflow.aws.progress()
         if airflow.state == "running":
             self._crash(process)
+        self._note_unknown(process)
         if process.now and process.now.do is Do.WATCH and airflow.state == "up_for_retry":
             assert airflow.aws.stops == stops, "an eviction leaves the execution to the retry"
 
@@ -127,6 +131,7 @@ class Walk:
         self.airflow.history.append("execution_timeout")
         process.kill(timed_out=True)
         self.airflow.fail_or_retry()
+        self._note_unknown(process)
 
     def _clear_while_running(self, process: TryProcess) -> None:
         self.airflow.history.append("cleared while running")

@@ -173,7 +173,7 @@ CASES = [
         both={"execution_timeout": timedelta(minutes=40)},
     ),
     Case(
-        "endless execution, killed after three minutes (`on_kill` of the operator or the trigger)",
+        "endless execution, ended by a user after three minutes (`on_kill` of the operator or the trigger)",
         (ENDLESS, killed),
     ),
     Case(

@@ -9,7 +9,12 @@ from typing import Any
 import pytest
 
 from polysync_airflow.emulator import EmulatorServer
-from polysync_airflow.exceptions import PipelineExecutionCancelledError, PolysyncError
+from polysync_airflow.exceptions import (
+    PipelineExecutionCancelledError,
+    PipelineExecutionCancelledFailError,
+    PolysyncError,
+)
+from polysync_airflow.hooks import PolysyncSageMakerHook
 from tests.operators.recovery.harness import (
     DESCRIBE,
     MERGE_FAILS_ONCE,
@@ -317,6 +322,25 @@ def test_kill_without_permission_to_stop(
 
     assert task.run_prepared_try().error is None
     assert execution_log.statuses == ["Succeeded"]
+
+
+def test_cancellation_after_a_refused_stop_is_that_of_somebody_else(
+    execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """The killed process waits until Airflow ends it. It must not take the stop for its own."""
+    emulator.control.put_scenario(NEVER_ENDS)
+    emulator.control.add_fault("error", STOP, code="AccessDeniedException", message="not you", count=1)
+    task = Task()
+    task.prepare_try()
+    emulated_time.after(200, task.kill)
+    emulated_time.after(
+        300, lambda: PolysyncSageMakerHook().stop_pipeline_execution(execution_log.arns[0], attempt=0)
+    )
+
+    run = task.run_prepared_try()
+
+    assert type(run.error) is PipelineExecutionCancelledFailError
+    assert execution_log.statuses == ["Stopped"]
 
 
 @BOTH_MODES

@@ -17,6 +17,7 @@ from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import PipelineExecutionCancelledError, PolysyncError
 from polysync_airflow.operators import task_try
 from tests.operators.recovery.harness import (
+    DESCRIBE,
     NEVER_ENDS,
     RETRY,
     START,
@@ -70,6 +71,26 @@ def test_shutdown_during_the_wait(
     assert emulated_time.time() == pytest.approx(start + 100)
     assert task.next_try().error is None
     assert calls(emulator, START, STOP) == [START]
+    assert execution_log.statuses == ["Succeeded"]
+
+
+def test_shutdown_during_a_poll(
+    interceptor: RequestInterceptor,
+    execution_log: ExecutionLog,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+) -> None:
+    """The code that polls is not interrupted; the try ends before it waits again."""
+    task = Task(arguments={"poll_interval": 60})
+    interceptor.after(DESCRIBE, lambda _: task.shut_down_worker())
+    start = emulated_time.time()
+
+    first = task.next_try()
+
+    assert str(first.error) == SHUTTING_DOWN
+    assert emulated_time.time() <= start + 60
+    assert calls(emulator, DESCRIBE) == [DESCRIBE]
+    assert task.next_try().error is None
     assert execution_log.statuses == ["Succeeded"]
 
 

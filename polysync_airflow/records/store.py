@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from polysync_airflow.airflow_compat.task_instances import DELETED, previous_run, read_state
 from polysync_airflow.airflow_compat.variables import delete_variable, get_variable, set_variable
 from polysync_airflow.exceptions import PolysyncError, StoredRecordError
-from polysync_airflow.execution.lifecycle.ownership import RUNNING, Owner, owner_by_record
+from polysync_airflow.execution.lifecycle.ownership import Owner, is_over, owner_by_record
 from polysync_airflow.execution.models import StoredExecution
 from polysync_airflow.records.copies import pull_copy
 from polysync_airflow.records.proof import RECORD_KEY, from_stored, to_stored
@@ -56,7 +56,7 @@ class RecordStore:
 
     Every try can write the Variable, whether Airflow has replaced it or not. So each try that continues with
     an execution writes its number into the record. A try that finds another record than the one that it has
-    read or written last, or that Airflow does not run any longer, leaves the record and the execution alone.
+    read or written last, or that the task is over, leaves the record and the execution alone.
 
     Each write also pushes a copy as an XCom. Airflow deletes it when the next try begins, which tells the
     tries apart, and the triggerer and the DAG processor read it.
@@ -184,7 +184,7 @@ class RecordStore:
     def _raise_if_replaced(self) -> None:
         self._raise_if_overwritten()
         state = read_state(self._ti)
-        if state != RUNNING:
+        if is_over(state):
             raise PolysyncError(
                 f"Airflow does not run try {self.try_number} of this task any longer (state {state}), so it "
                 "ends.",

@@ -17,9 +17,9 @@ from polysync_airflow.execution.models import StoredExecution
 
 # States of a task instance that has a later try, or gets one. In all other states, a user has cleared or
 # ended the task.
-RUNNING: Final = "running"
+_RUNNING: Final = "running"
 DEFERRED: Final = "deferred"
-_WITH_LATER_TRY: Final = ("scheduled", "queued", RUNNING, DEFERRED, "up_for_retry", "up_for_reschedule")
+_WITH_LATER_TRY: Final = ("scheduled", "queued", _RUNNING, DEFERRED, "up_for_retry", "up_for_reschedule")
 
 # In records of earlier versions.
 _UNKNOWN_START: Final = datetime.min.replace(tzinfo=UTC)
@@ -42,6 +42,11 @@ class Owner(Enum):
     """Airflow does not say, for example because the process was away for longer than its token is valid."""
 
 
+def is_over(state: str | None) -> bool:
+    """Return whether a task has ended, or was cleared or deleted, so that no try runs or is on its way."""
+    return state not in _WITH_LATER_TRY
+
+
 def owner_by_record(
     record: StoredExecution,
     try_number: int,
@@ -62,7 +67,7 @@ def owner_by_record(
     is_own_copy = copy is not None and _is_of_same_execution(copy, record) and _order(copy) == own
     if stored and not (_is_of_same_execution(stored, record) and _order(stored) <= own):
         return Owner.LATER_TRY
-    if state == RUNNING:
+    if state == _RUNNING:
         return Owner.THIS_TRY if is_own_copy else Owner.LATER_TRY
     if state in _WITH_LATER_TRY:
         return Owner.LATER_TRY
@@ -86,7 +91,7 @@ def owner_of_deferred(state: str | None, copy: StoredExecution | None, try_numbe
         return Owner.LATER_TRY if copy.try_number > try_number else Owner.NOBODY
     # Airflow deletes the XComs when a try begins. A try that is at work reads the record itself; if none is,
     # nobody else stops the execution.
-    return Owner.LATER_TRY if state == RUNNING else Owner.NOBODY
+    return Owner.LATER_TRY if state == _RUNNING else Owner.NOBODY
 
 
 def owner_of_dead_process(copy: StoredExecution | None, try_number: int, *, retry_follows: bool) -> Owner:

@@ -9,6 +9,7 @@ import pytest
 from polysync_airflow.airflow_compat.task_instances import DELETED
 from polysync_airflow.execution.lifecycle.ownership import (
     Owner,
+    is_over,
     owner_by_record,
     owner_of_dead_process,
     owner_of_deferred,
@@ -29,6 +30,12 @@ OF_ANOTHER_EXECUTION = RECORD.model_copy(
 
 WITH_LATER_TRY = ("scheduled", "queued", "running", "deferred", "up_for_retry", "up_for_reschedule")
 WITHOUT = (None, "success", "failed", "skipped", "removed", "upstream_failed", "restarting", DELETED)
+
+
+def test_task_that_is_over() -> None:
+    """No process of it may write a record any more, or send a request that costs money."""
+    assert [is_over(state) for state in WITH_LATER_TRY] == [False] * len(WITH_LATER_TRY)
+    assert [is_over(state) for state in WITHOUT] == [True] * len(WITHOUT)
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,7 @@ from polysync_airflow.execution.lifecycle.instructions import (
 from polysync_airflow.execution.lifecycle.machine import after, begin
 from polysync_airflow.execution.lifecycle.ownership import (
     Owner,
+    is_over,
     owner_by_record,
     owner_of_dead_process,
     owner_of_deferred,
@@ -353,7 +354,7 @@ class TryProcess:
 
     def _raise_if_replaced(self) -> None:
         airflow = self.airflow
-        if (airflow.stored and airflow.stored != self.last_known) or airflow.state != "running":
+        if (airflow.stored and airflow.stored != self.last_known) or is_over(airflow.state):
             raise ReplacedError
 
     def _put(self, record: StoredExecution) -> None:

@@ -70,6 +70,9 @@ def test_time_limit_ends_a_call_before_its_timeout(monkeypatch: pytest.MonkeyPat
         hook = PolysyncSageMakerHook(config=SECOND)
         with takes(0.2, 0.9), time_limit(0.3), pytest.raises(SageMakerApiError):
             hook.describe_pipeline_execution(ARN)
+        with time_limit(0), pytest.raises(SageMakerApiError) as caught:
+            hook.describe_pipeline_execution(ARN)
+        assert caught.value.error_code == "ReadTimeoutError"
         with takes(0.9, 3), pytest.raises(SageMakerApiError):
             hook.describe_pipeline_execution(ARN)
 

@@ -199,7 +199,6 @@ class ExecutionOperator(PolysyncOperator):
         stop_on_kill: bool = False,
         progress_interval: float | None = None,
         after_poll: AfterPoll | None = None,
-        sleep: Callable[[float], None] = clock.sleep,
     ) -> ExecutionEvent:
         """
         Wait on the worker and return the event, or defer the task.
@@ -208,7 +207,6 @@ class ExecutionOperator(PolysyncOperator):
         :param stop_on_kill: whether the trigger stops the execution when the task is killed.
         :param progress_interval: how often the trigger lists the steps, in seconds; None for never.
         :param after_poll: called on the worker with the response of each poll.
-        :param sleep: waits on the worker for a number of seconds.
         """
         if self.choices.deferrable:
             from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger
@@ -226,11 +224,13 @@ class ExecutionOperator(PolysyncOperator):
                 progress_interval=progress_interval,
             )
             self.defer(trigger=trigger, method_name=method_name)
-        return self._wait_on_worker(waiter, after_poll, sleep)
+        return self._wait_on_worker(waiter, after_poll)
 
-    def _wait_on_worker(
-        self, waiter: Waiter, after_poll: AfterPoll | None, sleep: Callable[[float], None]
-    ) -> ExecutionEvent:
+    def _sleep(self, seconds: float) -> None:
+        """Wait on the worker."""
+        clock.sleep(seconds)
+
+    def _wait_on_worker(self, waiter: Waiter, after_poll: AfterPoll | None) -> ExecutionEvent:
         from polysync_airflow.aws.response_limits import time_limit
 
         hook = self.hook_for_region(region_from_arn(waiter.execution_arn))
@@ -238,7 +238,7 @@ class ExecutionOperator(PolysyncOperator):
         parent = parent_process()
         try:
             while isinstance(step, Wait):
-                sleep(step.seconds)
+                self._sleep(step.seconds)
                 with time_limit(max(0.0, waiter.deadline - clock.time()) + LAST_POLL_SECONDS):
                     result = hook.poll_pipeline_execution(waiter.execution_arn)
                     exit_if_orphaned(parent, self.log.warning)

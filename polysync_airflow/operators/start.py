@@ -273,10 +273,7 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
             )
             raise_unless_ended(
                 self._wait_for_end(
-                    waiter,
-                    method_name="execute_after_end",
-                    stop_on_kill=self.choices.stop_on_kill,
-                    sleep=self.this_try.sleep,
+                    waiter, method_name="execute_after_end", stop_on_kill=self.choices.stop_on_kill
                 )
             )
 
@@ -300,8 +297,10 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
             stop_on_kill=choices.stop_on_kill,
             progress_interval=choices.progress_interval,
             after_poll=reporter.after_poll,
-            sleep=self.this_try.sleep,
         )
+
+    def _sleep(self, seconds: float) -> None:
+        self.this_try.sleep(seconds)
 
     def _step_reporter(self, context: Context, execution_arn: str) -> StepReporter:
         from polysync_airflow.operators.outcome.steps import StepReporter

@@ -15,11 +15,12 @@ from __future__ import annotations
 
 import http.client
 import io
+import logging
 import math
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
 from typing import Any, Final, TypeVar
@@ -29,6 +30,8 @@ from botocore.session import Session
 
 from polysync_airflow.aws.error_mapping import ResponseTooLargeError, unusable_response_error
 from polysync_airflow.exceptions import PAGINATION, SageMakerApiError
+
+log = logging.getLogger(__name__)
 
 Page = TypeVar("Page")
 
@@ -81,16 +84,23 @@ def limit_responses(session: Session, max_bytes: int = MAX_RESPONSE_BYTES) -> No
     class LimitedClient:
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
-            # botocore has no option for it. Without these attributes, a later version has no limits.
-            with suppress(AttributeError):
+            # botocore has no option for it. A later version may not have these attributes.
+            try:
                 sender = self._endpoint.http_session  # type: ignore[attr-defined]
                 pools = _pool_classes(max_bytes)
                 sender._manager.pool_classes_by_scheme = sender._pool_classes_by_scheme = pools
+            except AttributeError as error:
+                _warn_of_no_limits(str(error))
 
     def add_base_class(**event: Any) -> None:
         event["base_classes"].insert(0, LimitedClient)
 
     session.register(_EVENT, add_base_class, unique_id="polysync-response-limits")
+
+
+@cache
+def _warn_of_no_limits(problem: str) -> None:
+    log.warning("This version of botocore does not let responses be limited in size and time: %s", problem)
 
 
 class _LimitedReader(io.RawIOBase):

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from botocore.config import Config
+from botocore.httpsession import URLLib3Session
 from botocore.session import Session
 
 from polysync_airflow.aws import response_limits
@@ -135,6 +136,26 @@ def test_all_clients_of_the_hook_are_limited(
 def test_other_clients_of_the_process_are_not_limited() -> None:
     """The limits are on the sessions of the provider only."""
     assert not is_limited(Session().create_client("sts", "eu-west-1"))
+
+
+def test_botocore_without_the_attributes_is_reported(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A later version may have others: its clients work, and one warning says what they lack."""
+
+    def without_manager(session: Any, *args: Any, **kwargs: Any) -> None:
+        make(session, *args, **kwargs)
+        del session._manager
+
+    make = URLLib3Session.__init__
+    monkeypatch.setattr(URLLib3Session, "__init__", without_manager)
+    response_limits._warn_of_no_limits.cache_clear()
+
+    for _ in range(2):
+        create_sts_session().create_client("sts", "eu-west-1")
+
+    (record,) = [each for each in caplog.records if each.name == response_limits.__name__]
+    assert "does not let responses be limited in size and time" in record.getMessage()
 
 
 def is_limited(client: Any) -> bool:

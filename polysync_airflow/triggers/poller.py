@@ -33,7 +33,7 @@ from polysync_airflow.execution import clock
 from polysync_airflow.execution.models import ExecutionDescription
 from polysync_airflow.execution.steps.progress import Progress
 from polysync_airflow.execution.steps.rows import StepDescription
-from polysync_airflow.execution.waiter import LAST_POLL_SECONDS, Finish, Waiter
+from polysync_airflow.execution.waiter import Finish, Waiter
 from polysync_airflow.states import has_ended
 from polysync_airflow.triggers.schedule import Job, Schedule, list_created_after
 from polysync_airflow.triggers.shared_client import WORKERS, Listing, SharedClient
@@ -58,8 +58,6 @@ class Poller:
         self._schedule = Schedule()
         self._step_lists: deque[Subscription] = deque()
         self._next_step_list = 0.0
-        # While calls run: when the deadlines were checked last, in seconds since the epoch.
-        self._checked_at: float | None = None
         # One more thread than there are calls at a time: however slow AWS is, the connection is read in time.
         self._pool = ThreadPoolExecutor(WORKERS + 1, thread_name_prefix="polysync-poll")
         self._calls: set[asyncio.Future[Any]] = set()
@@ -185,20 +183,10 @@ class Poller:
         return STEP_LIST_PAUSE_SECONDS
 
     def _end_late_waits(self) -> float | None:
-        """End the waits whose last poll does not come in time, because AWS responds slowly."""
-        if not self._calls:
-            self._checked_at = None
-            return None
-        now = clock.time()
-        if self._checked_at is None:
-            self._checked_at = now
-        # A process that was frozen has checked long ago: its waits have time for their last poll.
-        if now >= self._checked_at + LAST_POLL_SECONDS:
-            for subscription in list(self._schedule.subscriptions.values()):
-                if subscription.waiter.deadline <= self._checked_at:
-                    self._end(subscription, subscription.waiter.time_out("the last poll has not ended"))
-            self._checked_at = now
-        return self._checked_at + LAST_POLL_SECONDS - now
+        late, seconds = self._schedule.late(clock.time(), calls_run=bool(self._calls))
+        for subscription in late:
+            self._end(subscription, subscription.waiter.time_out("the last poll has not ended"))
+        return seconds
 
     def _begin_read(self) -> float | None:
         if self._reads:

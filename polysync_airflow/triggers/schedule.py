@@ -10,6 +10,7 @@ Rules:
 3. One ListPipelineExecutions call returns a hundred executions of a pipeline. A listing is used whenever it
    takes fewer calls than DescribePipelineExecution for each execution that is due before the next poll.
 4. An execution that a listing shows as ended, or does not contain, is described next.
+5. A wait whose last poll does not come in time, because AWS responds slowly, ends without it.
 
 Everything here is pure: the time is an argument.
 """
@@ -25,7 +26,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from polysync_airflow.execution.waiter import FIRST_POLL_DELAY_SECONDS, Waiter
+from polysync_airflow.execution.waiter import FIRST_POLL_DELAY_SECONDS, LAST_POLL_SECONDS, Waiter
 from polysync_airflow.triggers.subscription import Pipeline, Subscription
 
 # The host's clock may differ from AWS's, where only the host has recorded when an execution started.
@@ -56,6 +57,8 @@ class Schedule:
         # An entry is out of date if its subscription has another ``due``. Entries are pairs of numbers: the
         # garbage collector does not track these, as it does tuples that hold other objects.
         self._heap: list[tuple[float, int]] = []
+        # While calls run: when the deadlines were checked last, in seconds since the epoch.
+        self._checked_at: float | None = None
 
     def add(self, subscription: Subscription, now: float) -> None:
         """Schedule the first poll of a subscription."""
@@ -140,6 +143,25 @@ class Schedule:
         """Record that a poll runs: its subscriptions are not due until they are scheduled again."""
         for subscription in job.subscriptions:
             subscription.due = None
+
+    def late(self, now: float, *, calls_run: bool) -> tuple[list[Subscription], float | None]:
+        """
+        Return the subscriptions whose last poll does not come in time.
+
+        :param calls_run: whether calls run. Without them, each poll begins when it is due.
+        :return: the subscriptions, and the seconds until the next check; None if none is needed.
+        """
+        if not calls_run:
+            self._checked_at = None
+            return [], None
+        if self._checked_at is None:
+            self._checked_at = now
+        late: list[Subscription] = []
+        # A process that was frozen has checked long ago: its waits have time for their last poll.
+        if now >= self._checked_at + LAST_POLL_SECONDS:
+            late = [each for each in self.subscriptions.values() if each.waiter.deadline <= self._checked_at]
+            self._checked_at = now
+        return late, self._checked_at + LAST_POLL_SECONDS - now
 
 
 def pipeline_arn_of(execution_arn: str) -> str:

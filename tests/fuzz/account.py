@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from hypothesis import strategies as st
@@ -96,11 +95,11 @@ class Account:
     statuses: list[int]
     padding: int
     slow: int
-    served: Any = field(default_factory=itertools.count)
+    served: int = 0
 
     def respond(self, operation: str, _: Any) -> Body:
         """Respond to a request."""
-        number = next(self.served)
+        number, self.served = self.served, self.served + 1
         response = self.bodies[number % len(self.bodies)]
         token = self.tokens[number % len(self.tokens)] if self.tokens else f"page-{number}"
         if operation.startswith("List"):

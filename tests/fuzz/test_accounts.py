@@ -27,17 +27,16 @@ from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.jobs.importer import import_jobs
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger, shared_client
-from tests.aws.fake_sagemaker import Body, answering
 from tests.aws.test_invalid_responses import CALLS
 from tests.conftest import connection
 from tests.fuzz.account import ARN, STEP, Account, accounts
+from tests.fuzz.account_server import QUICK, AccountServer
 from tests.fuzz.measures import MEASURES
 from tests.fuzz.strategies import fuzz
 from tests.fuzz.test_inputs import check_message
 from tests.tasks import EmulatedTime, TaskInstance, run_task
 from tests.triggers.test_poller import events_of, make_trigger
 
-QUICK = ARN.replace("/slow/", "/quick/")
 SECOND_ARN = ARN.replace("abcdefghijkl", "abcdefghijkm")
 READ_TIMEOUT = 0.3
 OPERATIONS: dict[str, Any] = {
@@ -59,23 +58,16 @@ def report(steps: list[StepDescription]) -> Any:
     )
 
 
-class Accounts:
-    """The account that a server stands for at the moment. The execution ``QUICK`` has succeeded in each."""
-
-    account: Account
-
-    def respond(self, operation: str, request: Any) -> Body:
-        """Respond to a request."""
-        if request.get("PipelineExecutionArn") == QUICK:
-            return Body(
-                json.dumps({"PipelineExecutionArn": QUICK, "PipelineExecutionStatus": "Succeeded"}).encode()
-            )
-        return self.account.respond(operation, request)
+@pytest.fixture(scope="module")
+def server() -> Iterator[AccountServer]:
+    """The server of the account, in a process of its own."""
+    with AccountServer() as server:
+        yield server
 
 
 @pytest.fixture
-def aws(emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch) -> Iterator[Accounts]:
-    """A server for the connection, with clients that wait for it shortly. Waits of the provider take no time."""
+def aws(server: AccountServer, emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch) -> AccountServer:
+    """The server for the connection, with clients that wait for it shortly. Waits of the provider take no time."""
     poller_config = shared_client._CONFIG.merge(Config(read_timeout=READ_TIMEOUT))
     monkeypatch.setattr(shared_client, "_CONFIG", poller_config)
     monkeypatch.setattr("polysync_airflow.auth.base_hook.READ_TIMEOUT_SECONDS", READ_TIMEOUT)
@@ -85,23 +77,23 @@ def aws(emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch) -> Iterato
     monkeypatch.setattr(
         "polysync_airflow.jobs.importer.ConcurrentCalls", partial(ConcurrentCalls, retry_timeout=0)
     )
-    accounts = Accounts()
-    with answering(accounts.respond) as (url, _):
-        monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=url))
-        yield accounts
+    monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=server.url))
+    return server
 
 
 @pytest.fixture
-def hook(aws: Accounts) -> PolysyncSageMakerHook:
+def hook(aws: AccountServer) -> PolysyncSageMakerHook:
     """A hook that all examples share."""
     return PolysyncSageMakerHook()
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 @fuzz(account=accounts)
-def test_operations(operation: str, aws: Accounts, hook: PolysyncSageMakerHook, account: Account) -> None:
+def test_operations(
+    operation: str, aws: AccountServer, hook: PolysyncSageMakerHook, account: Account
+) -> None:
     """Each operation of the hook returns clean values, or raises an error of this provider."""
-    aws.account = account
+    aws.serve(account)
     try:
         result: Any = OPERATIONS[operation](hook)
     except PolysyncError as error:
@@ -111,9 +103,9 @@ def test_operations(operation: str, aws: Accounts, hook: PolysyncSageMakerHook, 
 
 
 @fuzz(account=accounts)
-def test_triggers(aws: Accounts, emulated_time: EmulatedTime, account: Account) -> None:
+def test_triggers(aws: AccountServer, emulated_time: EmulatedTime, account: Account) -> None:
     """A wait ends with an event or an error of this provider; the one beside it ends as it should."""
-    aws.account = account
+    aws.serve(account)
     first, second, quick = run_triggers((ARN, SECOND_ARN, QUICK), emulated_time.time())
 
     assert quick == "Succeeded"
@@ -143,9 +135,9 @@ def run_triggers(arns: tuple[str, ...], now: float) -> list[Any]:
 
 
 @fuzz(account=accounts)
-def test_waits_on_a_worker(aws: Accounts, hook: PolysyncSageMakerHook, account: Account) -> None:
+def test_waits_on_a_worker(aws: AccountServer, hook: PolysyncSageMakerHook, account: Account) -> None:
     """The task returns, or fails with an error of this provider, after a bounded time."""
-    aws.account = account
+    aws.serve(account)
     begin = time.monotonic()
     task = PolysyncStartPipelineOperator(
         task_id="t",
@@ -167,9 +159,9 @@ def test_waits_on_a_worker(aws: Accounts, hook: PolysyncSageMakerHook, account: 
 
 
 @fuzz(account=accounts)
-def test_imports(aws: Accounts, hook: PolysyncSageMakerHook, account: Account) -> None:
+def test_imports(aws: AccountServer, hook: PolysyncSageMakerHook, account: Account) -> None:
     """The import returns jobs in JSON, or fails with an error of this provider."""
-    aws.account = account
+    aws.serve(account)
     # The threads of an import wait by the clock of the host.
     with clock.replaced_by(clock.Clock()):
         try:

@@ -6,7 +6,6 @@ import asyncio
 import itertools
 import json
 import re
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -16,7 +15,7 @@ import pytest
 from botocore.config import Config
 
 from polysync_airflow.execution.steps.progress import MAX_LINES
-from polysync_airflow.triggers import poller, schedule, shared_client
+from polysync_airflow.triggers import schedule, shared_client
 from tests.aws.fake_sagemaker import Body, Respond, answering
 from tests.conftest import connection
 from tests.fakes.log_capture import capture_logs
@@ -53,7 +52,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
     monkeypatch.setattr("polysync_airflow.execution.waiter.FIRST_POLL_DELAY_SECONDS", 0.0)
     monkeypatch.setattr("polysync_airflow.triggers.pipeline_execution.MIN_POLL_INTERVAL", 0.0)
     monkeypatch.setattr("polysync_airflow.triggers.pipeline_execution.MIN_PROGRESS_INTERVAL", 0.0)
-    monkeypatch.setattr(poller, "LAST_POLL_SECONDS", 0.5)
+    monkeypatch.setattr(schedule, "LAST_POLL_SECONDS", 0.5)
     monkeypatch.setattr(shared_client, "_CONFIG", shared_client._CONFIG.merge(Config(read_timeout=2)))
     servers = []
 
@@ -118,56 +117,6 @@ def test_slow_responses_of_one_execution_do_not_delay_the_others(serve: Serve) -
 
     assert quick["status"] == "Succeeded"
     assert (slow["outcome"], slow["status"]) == ("timed_out", None)
-
-
-def test_waits_whose_deadline_passes_while_the_process_stands_still_get_their_last_poll(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A triggerer that was frozen during a call: the time for the last poll begins when it goes on."""
-    monkeypatch.setattr(poller, "LAST_POLL_SECONDS", 1.0)
-    called = threading.Event()
-
-    def respond(_: str, request: Any) -> Body:
-        called.set()
-        time.sleep(1.7)
-        return body(**execution(request["PipelineExecutionArn"], "Succeeded"))
-
-    serve(respond)
-
-    async def freeze() -> None:
-        await asyncio.to_thread(called.wait)
-        time.sleep(1.5)
-
-    async def run() -> list[Any]:
-        now = time.time()
-        trigger = make_trigger(arn_of(0), now, poll_interval=0.1, deadline=now + 0.5)
-        return [*await asyncio.gather(events_of(trigger), freeze())]
-
-    ((event,), _) = asyncio.run(run())
-
-    assert (event["outcome"], event["status"]) == ("ended", "Succeeded")
-
-
-@pytest.mark.parametrize("tokens", ["a", "ab"])
-def test_listing_whose_token_repeats_is_replaced_by_descriptions(
-    serve: Serve, tokens: str, caplog: Any
-) -> None:
-    """The waits of a pipeline end, and the listing is not tried again."""
-    token = itertools.cycle(tokens)
-
-    def respond(operation: str, request: Any) -> Body:
-        if operation == LIST:
-            return body(PipelineExecutionSummaries=[], NextToken=next(token))
-        return body(**execution(request["PipelineExecutionArn"], "Succeeded"))
-
-    operations = serve(respond)
-
-    events = wait_for(*map(arn_of, range(5)), timeout=60)
-
-    assert [event["status"] for event in events] == 5 * ["Succeeded"]
-    assert Counter(operations) == {LIST: len(tokens) + 1, DESCRIBE: 5}
-    assert "Each execution of" in caplog.text
-    assert "same NextToken twice" in caplog.text
 
 
 def test_listing_that_is_too_large_is_replaced_by_descriptions(serve: Serve) -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polysync_airflow.execution.waiter import FIRST_POLL_DELAY_SECONDS, Waiter
+from polysync_airflow.execution.waiter import FIRST_POLL_DELAY_SECONDS, LAST_POLL_SECONDS, Waiter
 from polysync_airflow.triggers.schedule import (
     CLOCK_SKEW_SECONDS,
     Job,
@@ -307,6 +307,54 @@ def test_other_pipelines_are_not_in_a_listing() -> None:
 
     assert begun(schedule) == Job([a, b], a.pipeline)
     assert begun(schedule) == Job([other])
+
+
+# ---- polls that do not come in time
+
+LATE = NOW + LAST_POLL_SECONDS
+
+
+def scheduled_deadlines(*seconds: float) -> tuple[Schedule, list[Subscription]]:
+    """Return a schedule with subscriptions that have these deadlines after NOW."""
+    schedule, subscriptions = Schedule(), []
+    for deadline, execution in zip(seconds, "abcdef", strict=False):
+        subscriptions.append(Subscription(make_waiter(execution=execution, deadline=NOW + deadline)))
+        schedule.add(subscriptions[-1], NOW - 60)
+    return schedule, subscriptions
+
+
+def test_waits_end_whose_last_poll_does_not_come_in_time() -> None:
+    """The time for the last poll passes between two checks, while calls run."""
+    schedule, (past, soon, later) = scheduled_deadlines(-1, 1, LAST_POLL_SECONDS + 1)
+
+    assert schedule.late(NOW, calls_run=True) == ([], LAST_POLL_SECONDS)
+    assert schedule.late(LATE - 1, calls_run=True) == ([], 1)
+    assert schedule.late(LATE, calls_run=True) == ([past], LAST_POLL_SECONDS)
+    schedule.remove(past)
+    assert schedule.late(LATE + LAST_POLL_SECONDS, calls_run=True) == ([soon], LAST_POLL_SECONDS)
+    schedule.remove(soon)
+    assert schedule.late(LATE + 2 * LAST_POLL_SECONDS, calls_run=True) == ([later], LAST_POLL_SECONDS)
+
+
+def test_waits_have_time_for_their_last_poll_after_the_process_stood_still() -> None:
+    """Their deadlines were not past when they were checked last."""
+    schedule, (subscription,) = scheduled_deadlines(1)
+    schedule.late(NOW, calls_run=True)
+
+    assert schedule.late(NOW + 3600, calls_run=True) == ([], LAST_POLL_SECONDS)
+    assert schedule.late(NOW + 3600 + LAST_POLL_SECONDS, calls_run=True)[0] == [subscription]
+
+
+def test_no_wait_is_late_while_no_call_runs() -> None:
+    """Then its poll begins when it is due. The time for it begins anew."""
+    schedule, _ = scheduled_deadlines(-1)
+    schedule.late(NOW, calls_run=True)
+
+    assert schedule.late(LATE, calls_run=False) == ([], None)
+    assert schedule.late(LATE, calls_run=True) == ([], LAST_POLL_SECONDS)
+
+
+# ---- what AWS is asked for
 
 
 def test_listings_begin_with_the_oldest_awaited_execution() -> None:

@@ -212,6 +212,10 @@ def _options() -> dict[str, Any]:
         "execution_role_arn": _text(
             "Default execution role ARN", "The role of an execution, if the operator names none."
         ),
+        "studio_domain_id": _text(
+            "Studio domain ID",
+            "The domain of SageMaker Studio, such as d-abcdefghijkl. With it, tasks have a button to Studio.",
+        ),
         "endpoint_url": _text("SageMaker endpoint URL", "Only for your own VPC endpoint, or the emulator."),
         "sts_endpoint_url": _text("STS endpoint URL", "Only for your own VPC endpoint, or the emulator."),
         "verify": _text(

@@ -32,7 +32,7 @@ from polysync_airflow.auth.entra import CLIENT_OPTIONS, app_registration_options
 from polysync_airflow.auth.sts import assume_role, assume_role_with_web_identity, host_role
 from polysync_airflow.auth.web_identity_token import read_token_file
 from polysync_airflow.aws.sessions import create_session
-from polysync_airflow.execution.models import REGION_PATTERN, RoleArn
+from polysync_airflow.execution.models import REGION_PATTERN, RoleArn, StudioDomainId
 
 # How many sign-ins a process remembers. Each rotation of a connection's secret is a new one.
 MAX_SIGN_INS: Final = 64
@@ -76,6 +76,7 @@ class BaseCredentials(BaseModel):
 
     :param region_name: AWS region, such as ``eu-central-1``.
     :param execution_role_arn: role for executions whose start names no role.
+    :param studio_domain_id: domain of SageMaker Studio in which users look at executions.
     :param endpoint_url: URL of the SageMaker endpoint; only for your own VPC endpoints or an emulator.
     :param sts_endpoint_url: URL of the STS endpoint; as ``endpoint_url``.
     :param verify: whether to verify TLS certificates, or the path of a CA bundle to verify them with.
@@ -87,6 +88,7 @@ class BaseCredentials(BaseModel):
 
     region_name: Region
     execution_role_arn: RoleArn | None = None
+    studio_domain_id: StudioDomainId | None = None
     endpoint_url: Url | None = None
     sts_endpoint_url: Url | None = None
     verify: Annotated[bool | str, BeforeValidator(_parse_verify)] = True

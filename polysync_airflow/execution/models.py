@@ -93,6 +93,8 @@ ParameterValue = Annotated[
     str, StringConstraints(min_length=1, max_length=MAX_VALUE_LENGTH), BeforeValidator(_number_to_text)
 ]
 RoleArn = Annotated[str, StringConstraints(min_length=20, max_length=2048, pattern=ROLE_ARN_PATTERN)]
+# https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeDomain.html
+StudioDomainId = Annotated[str, StringConstraints(max_length=63, pattern=r"^d-(-*[a-z0-9]){1,61}$")]
 
 
 def _to_utc(time: datetime) -> datetime:

@@ -108,6 +108,8 @@ def test_fields_of_other_methods_are_named(method: str) -> None:
         ({"duration_seconds": 60}, ["- duration_seconds", "900"]),
         ({"duration_seconds": "an hour"}, ["- duration_seconds"]),
         ({"session_name": "with space"}, ["- session_name"]),
+        ({"studio_domain_id": "d-x.example.com/"}, ["- studio_domain_id: String should match"]),
+        ({"studio_domain_id": "d-x\n"}, ["- studio_domain_id: String should match"]),
         ({"endpoint_url": "sagemaker.local"}, ["- endpoint_url"]),
         ({"sts_endpoint_url": "file:///etc/passwd"}, ["- sts_endpoint_url"]),
         (

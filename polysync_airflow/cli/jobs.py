@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from polysync_airflow.cli.output import (
+    ERROR,
     FAILED,
     OK,
     logs_to_stderr,
@@ -30,7 +31,12 @@ MAX_NAMES = 20
 def import_command(options: argparse.Namespace) -> int:
     """Write a catalogue of the pipelines that exist, and return the exit code."""
     with logs_to_stderr():
-        from polysync_airflow.jobs.catalogue.entries import check_broken_entries, update_catalogue
+        from polysync_airflow.exceptions import CatalogueError
+        from polysync_airflow.jobs.catalogue.entries import (
+            check_broken_entries,
+            loss_by_import,
+            update_catalogue,
+        )
         from polysync_airflow.jobs.catalogue.file import (
             catalogue_text,
             check_writable,
@@ -46,8 +52,14 @@ def import_command(options: argparse.Namespace) -> int:
             check_writable(options.output)
             before = read_catalogue(options.output) if options.output.exists() else None
             check_broken_entries(before, scope)
-        jobs = _imported(options)
+        jobs, region = _imported(options)
         update = update_catalogue(before, jobs, scope)
+        loss = None if options.force else loss_by_import(before, jobs, scope, region)
+        if loss:
+            raise CatalogueError(
+                f"{options.output} was not written: {loss}. Check --region, --conn-id and --prefix. With "
+                "--force, it is written all the same."
+            )
         for line in describe_import(jobs)[1:]:
             write_message(line)
     if options.output:
@@ -79,7 +91,7 @@ def diff_command(options: argparse.Namespace) -> int:
         from polysync_airflow.jobs.catalogue.models import Scope
 
         catalogue = read_catalogue(options.catalogue)
-        jobs = _imported(options)
+        jobs, _ = _imported(options)
         found = compare(catalogue, jobs, Scope(options.prefix))
     if options.format == "json":
         content = drift_as_json(found, compared=len(jobs), strict=options.strict)
@@ -88,8 +100,10 @@ def diff_command(options: argparse.Namespace) -> int:
         _write_table(found)
     counted = count_drift(found, strict=options.strict)
     verdict = f"{counted:,} difference{'' if counted == 1 else 's'}" if counted else "no drift"
+    if not jobs and not counted:
+        verdict = "nothing to compare"
     write_message(f"{options.catalogue}: {verdict}; {len(jobs):,} pipelines compared")
-    return FAILED if counted else OK
+    return FAILED if counted else OK if jobs else ERROR
 
 
 def _write_table(found: Sequence[Drift]) -> None:
@@ -117,12 +131,21 @@ def check_command(options: argparse.Namespace) -> int:
     return OK if usable else FAILED
 
 
-def _imported(options: argparse.Namespace) -> list[Job]:
+def _imported(options: argparse.Namespace) -> tuple[list[Job], str]:
+    """Return the jobs that exist, and their region."""
     from polysync_airflow.jobs.importer import import_jobs
 
     hook = _hook(options)
     with progress("Pipelines described:") as on_described:
-        return import_jobs(hook, name_prefix=options.prefix, on_described=on_described)
+        jobs = import_jobs(hook, name_prefix=options.prefix, on_described=on_described)
+    region = hook.client_region
+    if not jobs and options.prefix:
+        write_message(
+            f"warning: no pipeline in region {region} has a name that begins with {options.prefix!r}"
+        )
+    elif not jobs:
+        write_message(f"warning: there are no pipelines in region {region}")
+    return jobs, region
 
 
 def _hook(options: argparse.Namespace) -> PolysyncSageMakerHook:

@@ -53,7 +53,8 @@ IMPORT: Final = """\
 Write the pipelines of an account and region, with their parameters, as a catalogue in YAML.
 
 In a file that exists, the descriptions are kept. An import with --prefix replaces only the jobs with this
-prefix."""
+prefix. An import that would remove all jobs, or is of another region or account than the jobs of the file,
+writes nothing."""
 DIFF: Final = """\
 Compare a catalogue file with the pipelines that exist. Exit code 1 if they differ."""
 CHECK: Final = """\
@@ -73,6 +74,11 @@ def _add_jobs(jobs: argparse.ArgumentParser) -> None:
         )
     importing.add_argument(
         "--output", type=Path, metavar="FILE", help="the catalogue file to write (default: stdout)"
+    )
+    importing.add_argument(
+        "--force",
+        action="store_true",
+        help="write the file also if all its jobs are removed, or are of another region or account",
     )
     diff.add_argument(
         "--format", choices=("table", "json"), default="table", help="form of the result (default: table)"

@@ -174,3 +174,23 @@ def test_file_is_read_before_aws_is_called(
     assert (result.code, result.out) == (2, "")
     assert result.err == f"error: {tmp_path / 'none.yaml'} cannot be read: No such file or directory.\n"
     assert emulator.control.calls() == []
+
+
+def test_comparison_with_no_pipelines_is_no_success(
+    catalogue: Path, polysync: Polysync, tmp_path: Path
+) -> None:
+    """A wrong region or prefix is named, and never exit code 0."""
+    empty = tmp_path / "empty.yaml"
+    empty.write_text("version: 1\njobs: []\n")
+
+    region = polysync("jobs", "diff", catalogue, "--region", "eu-central-1")
+    nothing = polysync("jobs", "diff", empty, "--region", "eu-central-1", "--format", "json")
+    prefix = polysync("jobs", "diff", catalogue, "--prefix", "typo-")
+
+    assert region.code == 1
+    assert "warning: there are no pipelines in region eu-central-1\n" in region.err
+    assert region.error == f"{catalogue}: 6 differences; 0 pipelines compared"
+    assert (nothing.code, json.loads(nothing.out)["compared"]) == (2, 0)
+    assert nothing.error == f"{empty}: nothing to compare; 0 pipelines compared"
+    assert prefix.code == 2
+    assert "warning: no pipeline in region us-east-1 has a name that begins with 'typo-'\n" in prefix.err

@@ -103,6 +103,7 @@ def test_import_with_a_prefix_keeps_the_others(
 ) -> None:
     """Only the jobs with the prefix are replaced, added and removed."""
     path = tmp_path / "jobs.yaml"
+    put_pipelines(emulator, {"churn-same": PLAIN})
     polysync("jobs", "import", "--output", path)
     put_pipelines(emulator, {"churn-new": PLAIN, "churnless": PLAIN})
     delete_pipelines(emulator, "abalone", "churn-tuning")
@@ -113,12 +114,13 @@ def test_import_with_a_prefix_keeps_the_others(
         "abalone",
         "callback-lambda",
         "churn-new",
+        "churn-same",
         "fanout",
         "scoring-required-params",
     ]
     assert "Added: churn-new\n" in result.err
     assert "Removed: churn-tuning\n" in result.err
-    assert result.error == f"{path}: 5 jobs (1 added, 0 changed, 1 removed, 0 unchanged)"
+    assert result.error == f"{path}: 6 jobs (1 added, 0 changed, 1 removed, 1 unchanged)"
 
 
 def test_broken_entries(polysync: Polysync, tmp_path: Path, emulator: EmulatorServer) -> None:
@@ -185,8 +187,71 @@ def test_refusal_of_aws_is_an_error(polysync: Polysync, tmp_path: Path, emulator
     assert list(tmp_path.iterdir()) == []
 
 
-def test_region(polysync: Polysync) -> None:
-    """Another region has no pipelines in the emulator: an empty catalogue."""
-    result = polysync("jobs", "import", "--region", "eu-central-1")
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["--region", "eu-central-1"], "all 5 jobs of the file,"),
+        (["--region", "eu-central-1", "--prefix", "a"], "the only job of the file with the prefix 'a',"),
+    ],
+)
+def test_import_that_would_remove_all_jobs_writes_nothing(
+    arguments: list[str], problem: str, polysync: Polysync, tmp_path: Path
+) -> None:
+    """A wrong region loses no descriptions: the file stays as it is, unless --force is given."""
+    path = tmp_path / "jobs.yaml"
+    polysync("jobs", "import", "--output", path)
+    text = path.read_text()
 
-    assert (result.code, yaml.safe_load(result.out)) == (0, {"version": 1, "jobs": []})
+    refused = polysync("jobs", "import", "--output", path, *arguments)
+    unchanged = path.read_text()
+    forced = polysync("jobs", "import", "--output", path, *arguments, "--force")
+
+    assert (refused.code, unchanged) == (2, text)
+    assert refused.error.startswith(
+        f"error: {path} was not written: the import of region eu-central-1 would remove {problem}"
+    )
+    assert "--force" in refused.error
+    assert forced.code == 0
+    assert "abalone" not in {job.name for job in read_catalogue(path).jobs}
+
+
+def test_import_from_another_region_writes_nothing(
+    polysync: Polysync, tmp_path: Path, emulator: EmulatorServer
+) -> None:
+    """Pipelines of the same names in another region do not replace the jobs of the file."""
+    path = tmp_path / "jobs.yaml"
+    polysync("jobs", "import", "--output", path)
+    text = path.read_text()
+    put_pipelines(emulator, dict.fromkeys(("abalone", "new-one"), PLAIN), region="eu-central-1")
+    arguments = ("jobs", "import", "--output", path, "--region", "eu-central-1")
+
+    refused, unchanged = polysync(*arguments), path.read_text()
+    added = polysync(*arguments, "--prefix", "new-")
+    forced = polysync(*arguments, "--force")
+
+    assert (refused.code, added.code, unchanged) == (2, 2, text)
+    for result in (refused, added):
+        assert (
+            "the import is of account 123456789012, region eu-central-1, and the jobs of the file are of "
+            "account 123456789012, region us-east-1" in result.error
+        )
+    assert forced.code == 0
+    assert [(job.name, job.region) for job in read_catalogue(path).jobs] == [
+        ("abalone", "eu-central-1"),
+        ("new-one", "eu-central-1"),
+    ]
+
+
+def test_import_that_finds_nothing_is_a_warning(polysync: Polysync, tmp_path: Path) -> None:
+    """A prefix that matches nothing, and a region without pipelines, are named; the result is empty."""
+    path = tmp_path / "jobs.yaml"
+    polysync("jobs", "import", "--output", path)
+    text = path.read_text()
+
+    prefix = polysync("jobs", "import", "--output", path, "--prefix", "typo-")
+    region = polysync("jobs", "import", "--region", "eu-central-1")
+
+    assert (prefix.code, path.read_text()) == (0, text)
+    assert "warning: no pipeline in region us-east-1 has a name that begins with 'typo-'\n" in prefix.err
+    assert (region.code, yaml.safe_load(region.out)) == (0, {"version": 1, "jobs": []})
+    assert "warning: there are no pipelines in region eu-central-1\n" in region.err

@@ -91,6 +91,39 @@ def update_catalogue(before: Catalogue | None, jobs: Sequence[Job], scope: Scope
     )
 
 
+def loss_by_import(before: Catalogue | None, jobs: Sequence[Job], scope: Scope, region: str) -> str | None:
+    """
+    Return why an import is probably one of the wrong region or account; None if it is not.
+
+    :param before: what the file has; None for a new file.
+    :param region: the region of the import.
+    """
+    if before is None:
+        return None
+    names, imported = [job.name for job in before.jobs if job.name in scope], {job.name for job in jobs}
+    broken = [entry for entry in before.broken if scope.has_entry(entry)]
+    if (names and imported.isdisjoint(names)) or (broken and not jobs):
+        count = len(names) + len(broken)
+        subject = f"all {count:,} jobs of the file" if count > 1 else "the only job of the file"
+        prefix = f" with the prefix {scope.prefix!r}" if scope.prefix else ""
+        return (
+            f"the import of region {region} would remove {subject}{prefix}, and the descriptions in the file"
+        )
+    # A file can have jobs of several regions and accounts, each of an import with its own prefix.
+    replaced = [job for job in before.jobs if job.name in scope] or before.jobs
+    old, new = ({_place(job) for job in each} for each in (replaced, jobs))
+    if old and new and old != new:
+        return (
+            f"the import is of {' and '.join(sorted(new))}, and the jobs of the file are of "
+            + " and ".join(sorted(old))
+        )
+    return None
+
+
+def _place(job: Job | CatalogueJob) -> str:
+    return f"account {job.arn.split(':')[4]}, region {job.region}"
+
+
 def check_broken_entries(before: Catalogue | None, scope: Scope) -> None:
     """
     Check that an import replaces all broken entries of a catalogue, since it cannot keep them.

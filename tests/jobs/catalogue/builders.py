@@ -110,13 +110,15 @@ def _parameter(name: str, chance: random.Random) -> dict[str, Any]:
     return declared
 
 
-def put_pipelines(emulator: EmulatorServer, content: dict[str, Any], *, update: bool = False) -> None:
+def put_pipelines(
+    emulator: EmulatorServer, content: dict[str, Any], *, update: bool = False, region: str = REGION
+) -> None:
     """Create pipelines in the emulator, or change the definitions of pipelines."""
     for name, definition in content.items():
         request = {"PipelineName": name, "PipelineDefinition": json.dumps(definition), "RoleArn": ROLE}
         if not update:
             request["ClientRequestToken"] = f"{name:0>40}"
-        emulator.sagemaker.call("UpdatePipeline" if update else "CreatePipeline", REGION, request)
+        emulator.sagemaker.call("UpdatePipeline" if update else "CreatePipeline", region, request)
 
 
 def delete_pipelines(emulator: EmulatorServer, *names: str) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from polysync_airflow.exceptions import CatalogueError
-from polysync_airflow.jobs.catalogue.entries import catalogue_jobs, update_catalogue
+from polysync_airflow.execution.pipelines.models import Job
+from polysync_airflow.jobs.catalogue.entries import catalogue_jobs, loss_by_import, update_catalogue
 from polysync_airflow.jobs.catalogue.models import BrokenJob, Catalogue, CatalogueJob, Scope, as_entry
 from tests.jobs.catalogue.builders import arn, entry, job, parameter
 
@@ -111,6 +112,42 @@ def test_import_with_a_prefix_keeps_the_others() -> None:
 
     assert sorted(each.name for each in update.jobs) == ["churn-new", "churn-same", "other"]
     assert update[1:] == (["churn-new"], [], ["churn-gone"], ["churn-same"], [])
+
+
+EU: dict[str, Any] = {"region": "eu-central-1"}
+OTHER_ACCOUNT: dict[str, Any] = {"arn": arn("same").replace("123456789012", "999999999999")}
+BROKEN = [BrokenJob("jobs[0]", "x")]
+
+
+@pytest.mark.parametrize(
+    ("before", "jobs", "prefix", "loss"),
+    [
+        (None, [], "", ""),
+        (Catalogue([], []), [], "", ""),
+        (Catalogue([entry("gone"), entry("same")], []), [job("same")], "", ""),
+        (Catalogue([entry("same"), entry("gone")], []), [job("new")], "", "remove all 2 jobs of the file,"),
+        (
+            Catalogue([entry("a-gone"), entry("b")], []),
+            [],
+            "a-",
+            "the only job of the file with the prefix 'a-'",
+        ),
+        (Catalogue([entry("b")], []), [], "a-", ""),
+        (Catalogue([], BROKEN), [job("same")], "", ""),
+        (Catalogue([], BROKEN), [], "", "remove the only job of the file,"),
+        (Catalogue([entry("same")], []), [job("same", **EU)], "", "region eu-central-1, and the jobs of the"),
+        (Catalogue([entry("same")], []), [job("same", **OTHER_ACCOUNT)], "", "is of account 999999999999, "),
+        (Catalogue([entry("b")], []), [job("a-new", **EU)], "a-", "region eu-central-1, and the jobs of the"),
+        (Catalogue([entry("a-x", **EU), entry("b")], []), [job("a-x", **EU)], "a-", ""),
+        (Catalogue([entry("a-x", **EU), entry("b")], []), [job("b")], "", "region eu-central-1 and account"),
+    ],
+)
+def test_import_of_the_wrong_place(before: Catalogue | None, jobs: list[Job], prefix: str, loss: str) -> None:
+    """It removes all jobs that it could replace, or is of another region or account than those."""
+    found = loss_by_import(before, jobs, Scope(prefix), "eu-central-1")
+
+    assert loss in (found or "")
+    assert bool(found) == bool(loss)
 
 
 @pytest.mark.parametrize("name", ["other", "jobs[3]"])

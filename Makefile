@@ -11,6 +11,7 @@
 #   make mutants              change the pure cores, and show the changes that no test of theirs notices
 #   make lint                 check formatting, lint rules and types
 #   make docs                 build the documentation into site/; a warning is an error. Open site/index.html
+#   make licences             check the licences of all packages that users install with this one
 #   make screenshots          make the pictures of the UI in docs/images/ again. Installs Chromium if it is missing.
 #   make import-cost          measure what an import of the operators costs each time a DAG file is parsed
 #   make parse-cost           measure what a file with a DAG for each imported job costs each time it is parsed
@@ -49,6 +50,7 @@ VENV := .venv-$(VERSION)
 AIOBOTOCORE_VENV := $(VENV)-aiobotocore
 SDK_VENV := $(VENV)-sdk
 DOCS_VENV := $(VENV)-docs
+LICENCES_VENV := $(VENV)-licences
 
 # The newest aiobotocore. It requires an exact botocore, from which the versions of boto3 and s3transfer follow.
 AIOBOTOCORE := 3.10.0
@@ -63,7 +65,8 @@ BOTOCORE_TESTS := tests/aws tests/auth tests/test_hooks.py tests/operators/test_
 IN_PARALLEL := --numprocesses logical --dist worksteal
 INSTALLED_BY := constraints.txt pyproject.toml polysync_airflow/__init__.py Makefile
 
-.PHONY: install install-aiobotocore install-sdk demo test mutants test-system test-sdk test-aiobotocore lint docs screenshots \
+.PHONY: install install-aiobotocore install-sdk demo test mutants test-system test-sdk test-aiobotocore lint docs \
+        licences screenshots \
         import-cost parse-cost matrix chaos chaos-amazon compare bench bench-sign-in constraints clean
 .DEFAULT_GOAL := test
 .SUFFIXES:
@@ -97,6 +100,9 @@ lint: $(VENV)/.ready
 
 docs: $(DOCS_VENV)/.ready
 	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/python -m mkdocs build --strict $(ARGS)
+
+licences: $(LICENCES_VENV)/.ready
+	$(LICENCES_VENV)/bin/pip-licenses $(ARGS)
 
 screenshots: $(VENV)/.ready
 	$(VENV)/bin/python -m tests.documentation.screenshots $(ARGS)
@@ -162,12 +168,18 @@ $(DOCS_VENV)/.ready: constraints.txt pyproject.toml Makefile
 	@$(INSTALL) --constraint constraints.txt --group docs
 	@touch $@
 
+# What users install, with all extras, and nothing else.
+$(LICENCES_VENV)/.ready: constraints.txt pyproject.toml Makefile
+	$(make_venv)
+	@$(INSTALL) --constraint constraints.txt -e '.[emulator,entra,testing]' --group licences
+	@touch $@
+
 constraints:
 	rm -rf .venv-constraints
 	$(INTERPRETER) -m venv .venv-constraints
 	.venv-constraints/bin/python -m pip install --quiet --upgrade pip
 	.venv-constraints/bin/python -m pip install --quiet $(PROJECT) --group lint --group bench --group docs \
-	    --group mutants --group install
+	    --group mutants --group licences --group install
 	.venv-constraints/bin/python -m pip list --format freeze --exclude polysync-airflow --exclude setuptools \
 	    > constraints.txt
 	rm -rf .venv-constraints

@@ -24,7 +24,7 @@ LAYERS = (
     {"hooks"},
     {"jobs", "triggers"},
     {"operators"},
-    {"dags"},
+    {"dags", "notifications"},
     {"emulator"},
     {"cli", "testing"},
 )

@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from polysync_airflow.hooks import PolysyncSageMakerHook
 from tests.cli.conftest import run_polysync
 from tests.conftest import DEFINITIONS, connection
 from tests.documentation.pages import README, ROOT, Block, Page, blocks, pages
+from tests.fakes.message_receiver import MessageReceiver
 from tests.test_example_dags import database, endpoint, example
 
 __all__ = ["database", "endpoint", "example"]  # fixtures
@@ -75,6 +76,20 @@ def folder(tmp_path: Path, endpoint: EmulatorServer, monkeypatch: pytest.MonkeyP
     return tmp_path
 
 
+@pytest.fixture(scope="module")
+def servers() -> Iterator[MessageReceiver]:
+    """Slack, Teams and a mail server."""
+    with MessageReceiver().running() as receiver:
+        yield receiver
+
+
+@pytest.fixture
+def receiver(servers: MessageReceiver) -> MessageReceiver:
+    """The same, without the messages of the tests before."""
+    servers.messages.clear()
+    return servers
+
+
 def test_reasons_are_given() -> None:
     """A comment before a block is one that these tests understand, and a reason is a sentence."""
     comments = {str(block): block.comment for page in pages() for block in page.blocks if block.comment}
@@ -90,12 +105,16 @@ def test_python(
     example: Callable[..., Any],
     folder: Path,
     endpoint: EmulatorServer,
+    receiver: MessageReceiver,
+    monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     """The block runs as a module, and each of its DAGs ends as it should."""
     options = options_of(block)
     if "scenario" in options:
         endpoint.control.put_scenario(options["scenario"])
+    for conn_id, value in receiver.connections().items():
+        monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", value)
     file = folder / "block.py"
     file.write_text(block.text.replace(EMULATOR_ADDRESS, endpoint.endpoint_url))
     runpy.run_path(str(file), run_name="block")
@@ -110,6 +129,9 @@ def test_python(
             assert str(run.state) == options.get("ends", "success"), dag.dag_id
 
     assert options.get("prints", "") in capfd.readouterr().out
+    if "sends" in options:
+        (message,) = receiver.messages
+        assert options["sends"] in message
 
 
 def needs_form(dag: Any) -> bool:

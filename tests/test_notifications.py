@@ -1,0 +1,135 @@
+"""``failure_text``, the text of a message about a failed task. The documentation sends it by chat and e-mail."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from polysync_airflow.emulator import EmulatorServer
+from polysync_airflow.notifications import failure_text
+from polysync_airflow.operators import PolysyncStartPipelineOperator
+from tests.tasks import EmulatedTime, Run, TaskInstance, run_task
+
+LOG_URL = "https://airflow.example.com/dags/retraining/runs/r/tasks/train"
+SUBJECT = "Task train of DAG retraining has failed (try 1, run scheduled__2026-01-01T00:00:00+00:00)."
+
+
+def run_start(ti: TaskInstance | None = None, **arguments: Any) -> Run:
+    """Run a task that starts an execution of ``fanout``."""
+    ti = ti or TaskInstance("train")
+    task = PolysyncStartPipelineOperator(task_id="train", pipeline_name="fanout", **arguments)
+    run = run_task(task, ti)
+    vars(ti)["log_url"] = LOG_URL
+    return run
+
+
+def text_of(run: Run, **changes: Any) -> list[str]:
+    """Return the lines of the text; ``changes`` are other values of the context than those of the run."""
+    context: Any = {"ti": run.ti, "exception": run.error, **changes}
+    return failure_text(context).splitlines()
+
+
+def fail_steps(emulator: EmulatorServer, *names: str, reason: str = "no data") -> None:
+    """Let steps of the next execution fail."""
+    emulator.control.put_scenario({"steps": {name: {"fail": {"reason": reason}} for name in names}})
+
+
+def test_failed_execution(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
+    """The text has the task, the verdict, each failed step with its reason, and the links, but no lines of the log."""
+    fail_steps(emulator, "Shard3", reason="AlgorithmError: no data\nin shard 3")
+
+    run = run_start()
+
+    subject, verdict, *rest = text_of(run)
+    assert subject == SUBJECT
+    assert verdict == str(run.error).splitlines()[0]
+    assert verdict.startswith("Pipeline fanout failed after ")
+    assert rest == [
+        "Step Shard3: AlgorithmError: no data in shard 3",
+        f"Execution: {run.xcoms['console_url']}",
+        f"Log of the step: {run.xcoms['failed_step_log_url']}",
+        f"Log of the task: {LOG_URL}",
+    ]
+
+
+def test_many_failed_steps(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
+    """Three steps are named; the text stays short."""
+    fail_steps(emulator, *(f"Shard{number}" for number in range(1, 6)))
+
+    lines = text_of(run_start())
+
+    assert sum(line.startswith("Step ") for line in lines) == 3
+    assert any(line.endswith("more steps have failed") for line in lines)
+
+
+def test_reason_of_the_execution(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
+    """Without failed steps, the reason is that of the execution."""
+    ti = run_start().ti
+    ti.xcoms["run"] |= {"message": "the role does not exist", "failed_steps": []}
+
+    assert "Reason: the role does not exist" in text_of(Run(ti))
+
+
+def test_task_that_will_be_retried(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
+    """In ``on_retry_callback``, the text says that a retry follows. It names the index of a mapped task."""
+    fail_steps(emulator, "Shard3")
+    run = run_start(TaskInstance("train", map_index=2))
+    vars(run.ti)["state"] = "up_for_retry"
+
+    assert text_of(run)[0].startswith(
+        "Task train [2] of DAG retraining has failed, and will be retried (try 1, run "
+    )
+
+
+@pytest.mark.parametrize("is_wrapped", [False, True])
+def test_error_before_an_execution(is_wrapped: bool, emulator: EmulatorServer) -> None:
+    """The text has the error itself, also if that of Airflow before 3.3 is around it."""
+    run = run_start(polysync_conn_id="missing")
+    assert run.error
+    error: BaseException = run.error
+    if is_wrapped:
+        error = AirflowFailException("The task uses no retries.")
+        error.__cause__ = run.error
+
+    assert text_of(run, exception=error) == [
+        SUBJECT,
+        *f"CredentialsError: {run.error}".splitlines(),
+        f"Log of the task: {LOG_URL}",
+    ]
+
+
+def test_process_that_died(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
+    """Airflow's DAG processor gives no error. The text leads to the execution."""
+    run = run_start(wait_for_completion=False)
+
+    assert text_of(run) == [
+        SUBJECT,
+        "Airflow names no error. The process of the task may have died.",
+        f"Execution: {run.xcoms['console_url']}",
+        f"Log of the task: {LOG_URL}",
+    ]
+
+
+def test_error_of_airflow(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
+    """An error may also be a text. It is cut and cleaned."""
+    run = run_start(wait_for_completion=False)
+
+    assert text_of(run, exception="killed\x1b[2J" + "x" * 5000)[1] == "killed\ufffd[2J" + "x" * 987 + "..."
+
+
+def test_edited_xcoms(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
+    """Others can edit XComs: a link leads to the AWS console only, and no text begins a line."""
+    fail_steps(emulator, "Shard3")
+    run = run_start()
+    step = {"name": "x\nStep y", "reason": "z\nLog of the step: https://evil.example.com"}
+    run.xcoms["run"]["failed_steps"] = [step]
+    run.xcoms.update(console_url="https://evil.example.com", failed_step_log_url="javascript:alert(1)")
+
+    assert text_of(run)[2:-1] == [
+        "Step x Step y: z Log of the step: https://evil.example.com",
+        f"Execution: {run.xcoms['execution_arn']}",
+    ]
+    run.xcoms["run"] = "a text"
+    assert len(text_of(run)) > 2

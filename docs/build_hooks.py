@@ -23,6 +23,7 @@ PUBLISHED: Final = (
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
+    "LICENSE",
     "Makefile",
     "example_dags/**/*.*",
 )

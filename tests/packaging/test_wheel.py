@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 import tomllib
@@ -14,6 +15,8 @@ import pytest
 from polysync_airflow import __version__
 
 ROOT = Path(__file__).parents[2]
+
+APACHE_2_0 = "cfc7749b96f63bd31c3c42b5c471bf756814053e847c10f3eb003417bc523d30"
 
 # Calls the build backend directly, in a separate process because the backend uses the working directory.
 _BUILD = "import sys; from hatchling.build import build_wheel; print(build_wheel(sys.argv[1]))"
@@ -56,6 +59,19 @@ def test_version_is_defined_once(wheel: zipfile.ZipFile) -> None:
     assert HeaderParser().parsestr(metadata_file(wheel, "METADATA"))["Version"] == __version__
     assert "version" not in project
     assert "version" in project["dynamic"]
+
+
+def test_licence_is_in_the_wheel(wheel: zipfile.ZipFile) -> None:
+    """The metadata name the licence by its SPDX expression, and the text of the licence is in the wheel."""
+    metadata = HeaderParser().parsestr(metadata_file(wheel, "METADATA"))
+
+    assert metadata["License-Expression"] == "Apache-2.0"
+    assert metadata.get_all("License-File") == ["LICENSE"]
+    assert not [each for each in metadata.get_all("Classifier") or [] if each.startswith("License ::")]
+    text = metadata_file(wheel, "licenses/LICENSE")
+    assert text == (ROOT / "LICENSE").read_text()
+    # The whole text, as the Apache Software Foundation publishes it.
+    assert hashlib.sha256(text.encode()).hexdigest() == APACHE_2_0
 
 
 def test_requirements_have_no_upper_bounds(wheel: zipfile.ZipFile) -> None:

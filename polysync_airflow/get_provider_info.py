@@ -46,6 +46,7 @@ def get_provider_info() -> dict[str, Any]:
         "triggers": [{"integration-name": INTEGRATION, "python-modules": ["polysync_airflow.triggers"]}],
         "extra-links": [
             "polysync_airflow.links.PolysyncPipelineExecutionLink",
+            "polysync_airflow.links.PolysyncStudioLink",
             "polysync_airflow.links.PolysyncFailedStepLogLink",
         ],
         "connection-types": [_connection_type()],

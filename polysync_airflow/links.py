@@ -1,18 +1,21 @@
-"""The buttons of a task in the Airflow UI: its execution in the SageMaker console, a failed step's log."""
+"""The buttons of a task in the Airflow UI: its execution in console and Studio, a failed step's log."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.sdk import BaseOperatorLink
-from polysync_airflow.execution.console import is_console_url
+from polysync_airflow.exceptions import CredentialsError
+from polysync_airflow.execution.console import is_console_url, is_studio_url
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
     from airflow.sdk.types import TaskInstanceKey
 
 CONSOLE_URL_XCOM_KEY: Final = "console_url"
+STUDIO_URL_XCOM_KEY: Final = "studio_url"
 LOG_URL_XCOM_KEY: Final = "failed_step_log_url"
 
 
@@ -24,6 +27,19 @@ class PolysyncPipelineExecutionLink(BaseOperatorLink):
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
         """Return the URL that the task pushed to XCom when the execution began; empty if there is none."""
         return _url_in_xcom(ti_key, CONSOLE_URL_XCOM_KEY)
+
+
+class PolysyncStudioLink(BaseOperatorLink):
+    """The button "SageMaker Studio" of a task whose connection names a domain of Studio."""
+
+    name = "SageMaker Studio"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
+        """Return the URL that the task pushed to XCom when the execution began; empty if there is none."""
+        if CAPABILITIES.links_are_xcoms and not _names_a_domain(operator):
+            # Airflow asks in the task's process, and writes an ERROR to its log if there is no such XCom.
+            return ""
+        return _url_in_xcom(ti_key, STUDIO_URL_XCOM_KEY, is_studio_url)
 
 
 class PolysyncFailedStepLogLink(BaseOperatorLink):
@@ -51,9 +67,19 @@ def push_url(ti: Any, key: str, url: str | None, link: BaseOperatorLink) -> None
         ti.xcom_push(link.xcom_key, url)
 
 
-def _url_in_xcom(ti_key: TaskInstanceKey, key: str) -> str:
+def _names_a_domain(operator: Any) -> bool:
+    try:
+        credentials = operator.hook.credentials
+    except CredentialsError:
+        return False
+    return credentials is not None and credentials.studio_domain_id is not None
+
+
+def _url_in_xcom(
+    ti_key: TaskInstanceKey, key: str, is_allowed: Callable[[object], bool] = is_console_url
+) -> str:
     from airflow.providers.common.compat.sdk import XCom
 
     url = XCom.get_value(ti_key=ti_key, key=key)
     # Others can edit XComs, and a person clicks the button.
-    return url if is_console_url(url) else ""
+    return url if is_allowed(url) else ""

@@ -7,8 +7,15 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import XCom
 
-from polysync_airflow.execution.console import execution_url, log_url
-from polysync_airflow.links import PolysyncFailedStepLogLink, PolysyncPipelineExecutionLink
+from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
+from polysync_airflow.execution.console import execution_url, is_studio_url, log_url, studio_url
+from polysync_airflow.links import (
+    PolysyncFailedStepLogLink,
+    PolysyncPipelineExecutionLink,
+    PolysyncStudioLink,
+)
+from polysync_airflow.operators import PolysyncStartPipelineOperator
+from tests.conftest import connection
 
 
 @pytest.mark.parametrize(
@@ -45,6 +52,30 @@ def test_url_has_the_pipeline_name_if_an_arn_is_given() -> None:
     assert "#/pipelines/churn/executions/" in str(execution_url(f"{arn}/execution/abc", arn))
 
 
+@pytest.mark.parametrize(
+    ("arn", "domain_id", "url"),
+    [
+        (
+            "arn:aws:sagemaker:eu-central-1:123456789012:pipeline/churn/execution/4jg7o29joci6",
+            "d-abcdefghijkl",
+            "https://studio-d-abcdefghijkl.studio.eu-central-1.sagemaker.aws"
+            "/pipelines/view/Churn-2/executions/4jg7o29joci6/graph",
+        ),
+        ("arn:aws:sagemaker:eu-central-1:123456789012:pipeline/churn/execution/4jg7o29joci6", None, None),
+        ("arn:aws-cn:sagemaker:cn-north-1:123456789012:pipeline/churn/execution/4jg7o29joci6", "d-a", None),
+    ],
+)
+def test_url_of_studio_needs_a_domain(arn: str, domain_id: str | None, url: str | None) -> None:
+    """Studio has a host for each domain and region; of the other partitions, its hosts are not known."""
+    by_name, by_arn = (
+        studio_url(arn, name, domain_id) for name in ("Churn-2", f"{arn.rsplit('/', 3)[0]}/Churn-2")
+    )
+
+    assert by_name == by_arn == url
+    assert is_studio_url(url) is (url is not None)
+
+
+STUDIO_URL = "https://studio-d-abcdefghijkl.studio.eu-central-1.sagemaker.aws/pipelines/view/churn/executions/abc/graph"
 ARN = "arn:aws:sagemaker:eu-central-1:123456789012:pipeline/churn/execution/abc"
 BUTTONS = pytest.mark.parametrize("link", [PolysyncPipelineExecutionLink(), PolysyncFailedStepLogLink()])
 
@@ -58,6 +89,46 @@ def test_button_opens_the_console(link: Any, url: str, monkeypatch: pytest.Monke
     monkeypatch.setattr(XCom, "get_value", lambda **_: url)
 
     assert link.get_link(None, ti_key=None) == url
+
+
+def studio_link(monkeypatch: pytest.MonkeyPatch, url: Any, **more: str) -> str:
+    """Return what the button to Studio shows for an XCom, with further fields in the connection."""
+    monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(**more))
+    monkeypatch.setattr(XCom, "get_value", lambda **_: url)
+    operator = PolysyncStartPipelineOperator(task_id="train", pipeline_name="churn")
+    return PolysyncStudioLink().get_link(operator, ti_key=None)  # type: ignore[arg-type]
+
+
+def test_button_opens_studio(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The URL is the one that the task has stored; the other buttons do not lead there."""
+    assert studio_link(monkeypatch, STUDIO_URL, studio_domain_id="d-abcdefghijkl") == STUDIO_URL
+    assert PolysyncPipelineExecutionLink().get_link(None, ti_key=None) == ""  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(not CAPABILITIES.links_are_xcoms, reason="Airflow 2 asks in the web server")
+def test_button_looks_up_no_xcom_without_a_domain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Airflow would write an ERROR to the log of each task whose connection names none, or is gone."""
+    assert studio_link(monkeypatch, STUDIO_URL) == ""
+    assert studio_link(monkeypatch, STUDIO_URL, studio_domain_id="not a domain") == ""
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        None,
+        execution_url(ARN, "churn"),
+        STUDIO_URL.replace("https", "http"),
+        STUDIO_URL.replace(".aws/", ".aws.example.com/"),
+        STUDIO_URL.replace("studio-d-abcdefghijkl", "example.com/studio-d-abcdefghijkl"),
+        # People can run applications of their own in a domain of Studio.
+        STUDIO_URL.replace("pipelines/view/churn/executions/abc/graph", "jupyterlab/default/lab"),
+        STUDIO_URL.replace("studio-d-", "d-"),
+        f"{STUDIO_URL}\n",
+    ],
+)
+def test_button_leads_to_nothing_else_in_studio(url: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others can edit XComs, and a person clicks the button."""
+    assert studio_link(monkeypatch, url, studio_domain_id="d-abcdefghijkl") == ""
 
 
 @BUTTONS

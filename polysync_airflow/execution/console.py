@@ -1,4 +1,4 @@
-"""URLs of the AWS console: executions, the jobs of their steps, and the logs of these jobs."""
+"""URLs of the AWS console and of SageMaker Studio: executions, the jobs of their steps, and their logs."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ _CONSOLE_DOMAINS: Final = {
     "aws-cn": "console.amazonaws.cn",
     "aws-us-gov": "console.amazonaws-us-gov.com",
 }
+# The whole URL: in a domain of Studio, people can run applications of their own.
+_STUDIO_URL: Final = re.compile(
+    r"https://studio-d-[a-z0-9-]+\.studio\.[a-z0-9-]+\.sagemaker\.aws"
+    r"/pipelines/view/[A-Za-z0-9-]+/executions/[a-z0-9]+/graph"
+)
 
 
 def execution_url(execution_arn: str, pipeline_name: str) -> str | None:
@@ -23,6 +28,31 @@ def execution_url(execution_arn: str, pipeline_name: str) -> str | None:
     """
     name = pipeline_name.rsplit("/", 1)[-1]
     return service_url(execution_arn, "sagemaker", f"/pipelines/{name}/executions/{execution_arn}")
+
+
+def studio_url(execution_arn: str, pipeline_name: str, domain_id: str | None) -> str | None:
+    """
+    Return the URL of an execution in SageMaker Studio; None without a domain, or outside of partition aws.
+
+    :param execution_arn: ARN of the execution, with its region.
+    :param pipeline_name: as in ``execution_url``.
+    :param domain_id: the domain of Studio, such as ``d-abcdefghijkl``.
+    """
+    _, partition, _, region, *_ = execution_arn.split(":")
+    if domain_id is None or partition != "aws":
+        return None
+    name, execution_id = pipeline_name.rsplit("/", 1)[-1], execution_arn.rsplit("/", 1)[-1]
+    host = f"studio-{domain_id}.studio.{region}.sagemaker.aws"
+    return f"https://{host}/pipelines/view/{name}/executions/{execution_id}/graph"
+
+
+def is_studio_url(url: object) -> bool:
+    """
+    Return whether a text is the URL of an execution in SageMaker Studio.
+
+    :param url: the text, for example of an XCom that others can edit.
+    """
+    return isinstance(url, str) and _STUDIO_URL.fullmatch(url) is not None
 
 
 def is_console_url(url: object) -> bool:

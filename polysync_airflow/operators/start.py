@@ -32,7 +32,11 @@ from polysync_airflow.execution.models import (
 from polysync_airflow.execution.outcome import OnCancelled, outcome_message, parse_event
 from polysync_airflow.execution.parameters import MIN_PROGRESS_INTERVAL, REQUEST_ARGUMENTS
 from polysync_airflow.execution.waiter import Finish
-from polysync_airflow.links import PolysyncFailedStepLogLink, PolysyncPipelineExecutionLink
+from polysync_airflow.links import (
+    PolysyncFailedStepLogLink,
+    PolysyncPipelineExecutionLink,
+    PolysyncStudioLink,
+)
 from polysync_airflow.operators.base import (
     DEFAULT_CONNECTION,
     DEFAULT_DEFERRABLE,
@@ -137,7 +141,11 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
 
     template_fields: Sequence[str] = (*REQUEST_ARGUMENTS, "polysync_conn_id", "region_name")
     template_fields_renderers: ClassVar[dict[str, str]] = {"pipeline_parameters": "json"}
-    operator_extra_links = (PolysyncPipelineExecutionLink(), PolysyncFailedStepLogLink())
+    operator_extra_links = (
+        PolysyncPipelineExecutionLink(),
+        PolysyncStudioLink(),
+        PolysyncFailedStepLogLink(),
+    )
     ui_color = "#e5f1ff"
 
     def __init__(
@@ -200,7 +208,7 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
         with this_try.stop_on_final_failure(context, self.retry_policy):
             now = self._get_execution(context)
             record = now.known
-            push_started(context, record, self.log)
+            push_started(context, self.hook, record, self.log)
             if not choices.wait_for_completion:
                 extra = execution_extra(record.arn, record.request.pipeline_name)
                 attach_to_outlets(context, self.outlets, extra)

@@ -11,11 +11,10 @@ from polysync_airflow.exceptions import (
     PipelineExecutionTimeoutError,
 )
 from polysync_airflow.execution.choices import Flag
-from polysync_airflow.execution.console import execution_url
 from polysync_airflow.execution.models import pipeline_name_from_arn, region_from_arn
 from polysync_airflow.execution.outcome import outcome_message, parse_event, refusal_error
 from polysync_airflow.execution.parameters import check_execution_arn
-from polysync_airflow.links import CONSOLE_URL_XCOM_KEY, PolysyncPipelineExecutionLink, push_url
+from polysync_airflow.links import PolysyncPipelineExecutionLink, PolysyncStudioLink
 from polysync_airflow.operators.base import (
     DEFAULT_CONNECTION,
     DEFAULT_DEFERRABLE,
@@ -25,6 +24,7 @@ from polysync_airflow.operators.base import (
     WaitChoices,
     apply_retry_policy,
 )
+from polysync_airflow.operators.outcome.xcoms import push_links
 from polysync_airflow.states import STATUS_STOPPING, has_ended, is_stoppable, state_of
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class PolysyncStopPipelineOperator(ExecutionOperator):
     # Airflow replaces an XComArg by the rendered text before it calls execute.
     execution_arn: str
     template_fields: Sequence[str] = ("execution_arn", "polysync_conn_id", "region_name")
-    operator_extra_links = (PolysyncPipelineExecutionLink(),)
+    operator_extra_links = (PolysyncPipelineExecutionLink(), PolysyncStudioLink())
     ui_color = "#fdeaea"
 
     def __init__(
@@ -102,8 +102,7 @@ class PolysyncStopPipelineOperator(ExecutionOperator):
                 "correct region_name, or leave it out."
             )
         name = pipeline_name_from_arn(self.execution_arn)
-        url = execution_url(self.execution_arn, name)
-        push_url(context["ti"], CONSOLE_URL_XCOM_KEY, url, PolysyncPipelineExecutionLink())
+        push_links(context, self.hook, self.execution_arn, name, self.log)
         status = self._request_stop()
         if has_ended(status) or not self.choices.wait_for_completion:
             return state_of(status).value

@@ -12,6 +12,7 @@ import pytest
 from polysync_airflow import exceptions, operators
 from polysync_airflow.get_provider_info import get_provider_info
 from polysync_airflow.operators.base import PolysyncOperator
+from tests.conftest import connection
 from tests.documentation.pages import page
 from tests.tasks import EmulatedTime, run_task
 from tests.test_structure import PACKAGE, entries_of
@@ -80,8 +81,12 @@ def test_every_error_is_documented() -> None:
 
 
 @pytest.mark.parametrize("deferrable", [False, True])
-def test_every_xcom_is_documented(emulated_time: EmulatedTime, emulator: Any, deferrable: bool) -> None:
+def test_every_xcom_is_documented(
+    emulated_time: EmulatedTime, emulator: Any, deferrable: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Tasks push the keys that the page lists, and the page lists no others."""
+    text = connection(endpoint_url=emulator.endpoint_url, studio_domain_id="d-abcdefghijkl")
+    monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", text)
     emulator.control.put_scenario({"steps": {"AbaloneTrain": {"fail": {"reason": "No data"}}}})
     start = run_task(
         operators.PolysyncStartPipelineOperator(

@@ -19,8 +19,8 @@ from polysync_airflow.exceptions import (
     SageMakerApiError,
 )
 from polysync_airflow.execution.parameters import default_display_name
-from polysync_airflow.links import PolysyncPipelineExecutionLink
-from polysync_airflow.operators import PolysyncStartPipelineOperator
+from polysync_airflow.links import PolysyncPipelineExecutionLink, PolysyncStudioLink
+from polysync_airflow.operators import PolysyncStartPipelineOperator, PolysyncStopPipelineOperator
 from polysync_airflow.records.proof import RECORD_KEY
 from tests.conftest import connection
 from tests.tasks import EmulatedTime, TaskInstance, run_task
@@ -128,6 +128,29 @@ def test_xcoms_and_link_are_pushed_before_the_wait(
         "execution_arn": arn,
         "console_url": url,
     }
+
+
+@pytest.mark.parametrize("domain_id", ["d-abcdefghijkl", None])
+def test_link_to_studio_needs_its_domain(
+    domain_id: str | None, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Start and Stop push it, if the connection names the domain; the link to the console is there in any case."""
+    more = {"studio_domain_id": domain_id} if domain_id else {}
+    text = connection(endpoint_url=emulator.endpoint_url, **more)
+    monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", text)
+
+    started = run_task(make_task(wait_for_completion=False))
+    stop = PolysyncStopPipelineOperator(
+        task_id="stop", execution_arn=started.result, wait_for_completion=False
+    )
+    stopped = run_task(stop)
+
+    host = f"https://studio-{domain_id}.studio.us-east-1.sagemaker.aws"
+    url = f"{host}/pipelines/view/fanout/executions/{started.result.rsplit('/')[-1]}/graph"
+    keys = ["studio_url", *([PolysyncStudioLink().xcom_key] if CAPABILITIES.links_are_xcoms else [])]
+    for run in (started, stopped):
+        assert [run.xcoms.get(key) for key in keys] == [url if domain_id else None] * len(keys)
+        assert run.xcoms["console_url"].startswith("https://us-east-1.console.aws.amazon.com/")
 
 
 @pytest.mark.parametrize("deferrable", [False, True])

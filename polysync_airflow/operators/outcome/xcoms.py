@@ -9,32 +9,60 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from polysync_airflow.execution.console import execution_url
+from polysync_airflow.execution.console import execution_url, studio_url
 from polysync_airflow.execution.models import ExecutionEvent, ExecutionRecord, FailedStep, StoredExecution
 from polysync_airflow.execution.texts import clean_text, describe_validation_error
-from polysync_airflow.links import CONSOLE_URL_XCOM_KEY, PolysyncPipelineExecutionLink, push_url
+from polysync_airflow.links import (
+    CONSOLE_URL_XCOM_KEY,
+    STUDIO_URL_XCOM_KEY,
+    PolysyncPipelineExecutionLink,
+    PolysyncStudioLink,
+    push_url,
+)
 from polysync_airflow.states import PolysyncState, state_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from polysync_airflow.hooks import PolysyncSageMakerHook
+
 log = logging.getLogger(__name__)
 
 
-def push_started(context: Context, record: StoredExecution, task_log: Any) -> None:
+def push_links(
+    context: Context, hook: PolysyncSageMakerHook, execution_arn: str, pipeline_name: str, task_log: Any
+) -> None:
     """
-    Push ``execution_arn``, ``console_url``, ``state`` and ``run`` as soon as the execution exists.
+    Push ``console_url`` and ``studio_url``, the links to an execution.
 
+    :param hook: a hook with the task's connection, which may name the domain of Studio.
+    :param pipeline_name: the name or ARN of the pipeline.
+    """
+    console = execution_url(execution_arn, pipeline_name)
+    push_url(context["ti"], CONSOLE_URL_XCOM_KEY, console, PolysyncPipelineExecutionLink())
+    domain_id = hook.credentials.studio_domain_id if hook.credentials else None
+    studio = studio_url(execution_arn, pipeline_name, domain_id)
+    if studio:
+        push_url(context["ti"], STUDIO_URL_XCOM_KEY, studio, PolysyncStudioLink())
+    # Lines of their own: Airflow's log pane shows about 100 characters of a line.
+    task_log.info("Execution: %s", execution_arn)
+    for name, url in (("Console", console), ("Studio", studio)):
+        if url:
+            task_log.info("%s: %s", name, url)
+
+
+def push_started(
+    context: Context, hook: PolysyncSageMakerHook, record: StoredExecution, task_log: Any
+) -> None:
+    """
+    Push ``execution_arn``, the links, ``state`` and ``run`` as soon as the execution exists.
+
+    :param hook: a hook with the task's connection.
     :param record: the execution, with the request that started it. An earlier try may have sent the request.
     """
     ti, request = context["ti"], record.request
     ti.xcom_push("execution_arn", record.arn)
-    url = execution_url(record.arn, request.pipeline_name)
-    push_url(ti, CONSOLE_URL_XCOM_KEY, url, PolysyncPipelineExecutionLink())
-    # Lines of their own: Airflow's log pane shows about 100 characters of a line.
-    task_log.info("Execution: %s", record.arn)
-    if url:
-        task_log.info("Console: %s", url)
+    push_links(context, hook, record.arn, request.pipeline_name, task_log)
     if request.pipeline_parameters:
         task_log.info("Parameters: %s", clean_text(json.dumps(dict(request.pipeline_parameters))))
     _push_run(

@@ -238,9 +238,8 @@ class PolysyncSageMakerHook(PolysyncBaseHook):
         source = log_source(step)
         if source is None:
             return []
-        call = partial(self._call_client, self.logs_client)
         try:
-            return read_tail(call, *source, limit=limit, since=step.started_at, until=step.ended_at)
+            return read_tail(self.call_logs, *source, limit=limit, since=step.started_at, until=step.ended_at)
         except SageMakerApiError as error:
             if has_code(error, RESOURCE_NOT_FOUND):
                 return []
@@ -328,6 +327,10 @@ class PolysyncSageMakerHook(PolysyncBaseHook):
         """
         given = {member: value for member, value in request.items() if value is not None}
         return self._call_client(self._signed_in_client, operation, **given)
+
+    def call_logs(self, operation: str, **request: Any) -> dict[str, Any]:
+        """Call an operation of CloudWatch Logs. The errors are those of ``call``."""
+        return self._call_client(self.logs_client, operation, **request)
 
     def _call_client(self, client: Any, operation: str, **request: Any) -> Response:
         try:

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
 from polysync_airflow.auth.iam_policies import (
     LIST_OPERATIONS,
+    LOG_OPERATIONS,
     OPTIONAL_OPERATIONS,
     REQUIRED_OPERATIONS,
+    SAGEMAKER_LOG_GROUPS,
     missing_statement,
 )
 from polysync_airflow.exceptions import (
@@ -32,6 +34,8 @@ from polysync_airflow.execution.texts import clean_line
 GRANTED, DENIED, UNKNOWN = "granted", "denied", "unknown"
 # AWS checks the permissions before it looks for the resource, so these errors mean that the call was allowed.
 _GRANTED_ERROR_CODES: Final = (RESOURCE_NOT_FOUND, VALIDATION)
+# A group that the policy allows. It exists where a training job has run.
+_LOG_GROUP: Final = "/aws/sagemaker/TrainingJobs"
 
 
 def describe_identity(hook: Any) -> str:
@@ -58,9 +62,9 @@ def describe_identity(hook: Any) -> str:
 
 def check_permissions(hook: Any) -> Mapping[str, str]:
     """
-    Check for each SageMaker operation whether it is granted, with calls that cannot change anything.
+    Check for each operation of SageMaker and CloudWatch Logs whether it is granted.
 
-    The calls use names and ARNs that cannot exist, so they start, stop and return nothing.
+    The calls use names and ARNs that cannot exist, so they start, stop, change and return nothing.
 
     :return: ``granted``, ``denied`` or ``unknown: <reason>`` by operation.
     """
@@ -81,11 +85,22 @@ def report(hook: Any) -> tuple[bool, str]:
     if denied:
         lines.append(
             "The test used a pipeline that does not exist. A policy that allows only certain pipelines "
-            "denies such calls too. To allow the denied operations for all pipelines, add this statement: "
-            f"{json.dumps(missing_statement(denied, hook.pipelines_arn))}"
+            "denies such calls too. To allow the denied operations for all pipelines, add to the policy: "
+            + ", ".join(_missing_statements(denied, hook.pipelines_arn))
         )
     usable = not any(operation in denied for operation in (*LIST_OPERATIONS, *REQUIRED_OPERATIONS))
     return usable, " -- ".join(lines)
+
+
+def _missing_statements(denied: Sequence[str], pipelines_arn: str) -> Iterator[str]:
+    of_sagemaker = [operation for operation in denied if operation not in LOG_OPERATIONS]
+    if of_sagemaker:
+        yield json.dumps(missing_statement(of_sagemaker, pipelines_arn))
+    of_logs = [operation for operation in denied if operation in LOG_OPERATIONS]
+    if of_logs:
+        _, partition, _, region, account, _ = pipelines_arn.split(":")
+        groups = f"arn:{partition}:logs:{region}:{account}:log-group:{SAGEMAKER_LOG_GROUPS}"
+        yield json.dumps(missing_statement(of_logs, groups, service="logs"))
 
 
 def _calls(hook: Any) -> Mapping[str, Callable[[], Any]]:
@@ -103,8 +118,14 @@ def _calls(hook: Any) -> Mapping[str, Callable[[], Any]]:
         "ListPipelineExecutions": {"PipelineName": pipeline_name},
         "RetryPipelineExecution": {"PipelineExecutionArn": execution_arn, "ClientRequestToken": token},
     }
+    logs = {"logGroupName": _LOG_GROUP}
+    log_requests: dict[str, Mapping[str, Any]] = {
+        "DescribeLogStreams": {**logs, "logStreamNamePrefix": pipeline_name},
+        "GetLogEvents": {**logs, "logStreamName": pipeline_name},
+    }
     operations = (*LIST_OPERATIONS, *REQUIRED_OPERATIONS, *OPTIONAL_OPERATIONS)
-    return {operation: partial(hook.call, operation, **requests[operation]) for operation in operations}
+    calls = {operation: partial(hook.call, operation, **requests[operation]) for operation in operations}
+    return calls | {each: partial(hook.call_logs, each, **log_requests[each]) for each in LOG_OPERATIONS}
 
 
 def _check(call: Callable[[], Any]) -> str:
@@ -113,7 +134,7 @@ def _check(call: Callable[[], Any]) -> str:
     except SageMakerApiError as error:
         if has_code(error, ACCESS_DENIED):
             return DENIED
-        if error.error_code in _GRANTED_ERROR_CODES:
+        if has_code(error, *_GRANTED_ERROR_CODES):
             return GRANTED
         return f"{UNKNOWN}: {error.error_code}"
     except PolysyncError as error:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from polysync_airflow.cli.jobs import check_command, diff_command, import_command
@@ -32,15 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        if arguments and arguments[0] in DELEGATED:
-            command = importlib.import_module(DELEGATED[arguments[0]][0])
-            return int(command.main(arguments[1:], prog=f"polysync {arguments[0]}"))
-        parser = make_parser({name: purpose for name, (_, purpose) in DELEGATED.items()})
-        options = parser.parse_args(arguments)
-        if options.command is None:
-            parser.print_help()
-            return OK
-        return _run(COMMANDS[options.command], options)
+        return _run(arguments)
     except KeyboardInterrupt:
         write_error("interrupted")
         return INTERRUPTED
@@ -48,16 +39,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Python writes the rest at exit: https://docs.python.org/3/library/signal.html#note-on-sigpipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ERROR
-
-
-def _run(command: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
-    # The command has imported Airflow by then, so this costs nothing.
-    try:
-        return command(options)
     except Exception as error:
+        # The commands whose errors these are have imported Airflow by then, so this costs nothing.
         from polysync_airflow.airflow_compat.sdk import AirflowException
 
         if not isinstance(error, AirflowException):
             raise
         write_error(error)
         return ERROR
+
+
+def _run(arguments: Sequence[str]) -> int:
+    if arguments and arguments[0] in DELEGATED:
+        command = importlib.import_module(DELEGATED[arguments[0]][0])
+        return int(command.main(arguments[1:], prog=f"polysync {arguments[0]}"))
+    parser = make_parser({name: purpose for name, (_, purpose) in DELEGATED.items()})
+    options = parser.parse_args(arguments)
+    if options.command is None:
+        parser.print_help()
+        return OK
+    return COMMANDS[options.command](options)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
-from typing import TYPE_CHECKING, Final, TextIO
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -43,13 +44,22 @@ def result_console() -> Console:
     return Console(width=None if sys.stdout.isatty() else WIDTH_OF_A_FILE, highlight=False)
 
 
-def logs_to_stderr() -> redirect_stdout[TextIO]:
+@contextmanager
+def logs_to_stderr() -> Iterator[None]:
     """
     Send to stderr what others print: Airflow's loggers write to stdout, where only the result belongs.
 
     Import Airflow within this context, since its loggers keep the stream that they find.
     """
-    return redirect_stdout(sys.stderr)
+    # It logs each failed sign-in with a traceback. The command itself reports the error.
+    botocore_log = logging.getLogger("botocore.credentials")
+    level = botocore_log.level
+    botocore_log.setLevel(logging.CRITICAL)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        botocore_log.setLevel(level)
 
 
 @contextmanager

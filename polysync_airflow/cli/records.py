@@ -12,8 +12,10 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from polysync_airflow.airflow_compat.database import dag_run_state, delete_variables, variables_with_prefix
-from polysync_airflow.cli.output import OK, write_result
+from polysync_airflow.cli.output import ERROR, OK, write_error, write_result
 from polysync_airflow.execution.texts import clean_line
 from polysync_airflow.records.store import KEY_PREFIX, TASK
 
@@ -31,11 +33,19 @@ def make_parser(prog: str) -> argparse.ArgumentParser:
 def main(arguments: Sequence[str], prog: str) -> int:
     """Run the command, and return its exit code."""
     options = make_parser(prog).parse_args(arguments)
-    found = list(_leftovers(options.dag_id))
-    for key, state in found:
-        write_result(f"{clean_line(key)}  (DAG run: {state})\n")
-    if options.delete and found:
-        delete_variables([key for key, _ in found])
+    try:
+        found = list(_leftovers(options.dag_id))
+        for key, state in found:
+            write_result(f"{clean_line(key)}  (DAG run: {state})\n")
+        if options.delete and found:
+            delete_variables([key for key, _ in found])
+    except SQLAlchemyError as error:
+        # The text of SQLAlchemy has the statement and its parameters, too.
+        write_error(
+            f"Airflow's database cannot be used: {getattr(error, 'orig', None) or error}. Check [database] "
+            "sql_alchemy_conn, and make or upgrade the tables with: airflow db migrate"
+        )
+        return ERROR
     write_result(f"{len(found)} Variables{' deleted' if options.delete else ''}.\n")
     return OK
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import signal
 import sys
 from collections.abc import Sequence
@@ -38,7 +39,9 @@ def main(arguments: Sequence[str] | None = None, prog: str = PROGRAM) -> int:
             enforce_iam=options.enforce_iam,
         )
     except (DefinitionError, ImportError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        in_use = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+        cure = f"port {options.port} is in use: choose another one with --port, or 0 for a free one"
+        print(f"error: {cure if in_use else error}", file=sys.stderr)
         return 2
     shutdown = Event()
     for signal_number in (signal.SIGINT, signal.SIGTERM):

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from sqlalchemy import create_engine
+from sqlalchemy.orm import sessionmaker
 
 from polysync_airflow import __version__, cli
 from polysync_airflow.airflow_compat.database import variables_with_prefix
@@ -112,6 +114,28 @@ def test_records_with_control_characters(polysync: Polysync, airflow_database: N
     assert variables_with_prefix(KEY_PREFIX) == []
 
 
+def test_records_of_a_database_without_tables(polysync: Polysync, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A database that is not migrated is an error of one line with the command that helps."""
+    monkeypatch.setattr("airflow.settings.Session", sessionmaker(create_engine("sqlite://")))
+
+    result = polysync("records")
+
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith("error: Airflow's database cannot be used: no such table: variable.")
+    assert result.err.endswith("airflow db migrate\n")
+    assert result.err.count("\n") == 1
+
+
+def test_emulator_on_a_port_in_use(polysync: Polysync, emulator: EmulatorServer) -> None:
+    """A busy port is an error of one line, which names the port and the option."""
+    result = polysync("emulator", "--port", emulator.port)
+
+    assert (result.code, result.out) == (2, "")
+    assert result.err == (
+        f"error: port {emulator.port} is in use: choose another one with --port, or 0 for a free one\n"
+    )
+
+
 def test_emulator_runs() -> None:
     """``polysync emulator`` serves until it gets SIGTERM, with the options of the module."""
     command = [
@@ -161,6 +185,23 @@ def test_check_of_a_missing_connection_fails(polysync: Polysync) -> None:
 
     assert result.code == 1
     assert "'missing': there is no such connection" in result.out
+
+
+def test_check_with_an_instance_profile_off_aws(
+    polysync: Polysync, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A host without credentials is a failed check: the report is one line, without a traceback in the log."""
+    extra = {"auth_method": "instance_profile", "region_name": "us-east-1"}
+    value = json.dumps({"conn_type": "polysync_sagemaker", "extra": extra})
+    monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", value)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+    result = polysync("check")
+
+    assert result.code == 1
+    assert result.out.startswith("auth_method = 'instance_profile', but neither EC2 (IMDSv2), ECS nor EKS")
+    assert result.out.count("\n") == 1
+    assert (result.err, [record for record in caplog.records if record.exc_info]) == ("", [])
 
 
 def test_interruption_is_one_line(polysync: Polysync, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -191,8 +191,9 @@ def test_connection_test_reports_identity_and_permissions(user: Account, emulato
         *iam_policies.LIST_OPERATIONS,
         *iam_policies.REQUIRED_OPERATIONS,
         *iam_policies.OPTIONAL_OPERATIONS,
+        *iam_policies.LOG_OPERATIONS,
     ):
-        assert f"{operation}: granted" in message
+        assert f" -- {operation}: granted" in message
     successful = [
         call["operation"]
         for call in emulator.control.calls()
@@ -220,6 +221,24 @@ def test_connection_test_reports_missing_permissions(user: Account, emulator: Em
         ["StopPipelineExecution", *iam_policies.OPTIONAL_OPERATIONS],
         f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:pipeline/*",
     )
+
+
+def test_connection_test_reports_missing_log_permissions(user: Account, emulator: EmulatorServer) -> None:
+    """Denied log permissions are reported with a statement, and the connection can be used without them."""
+    grant(user, iam_policies.identity_policy(account=ACCOUNT, region="us-east-1"))
+    for operation in iam_policies.LOG_OPERATIONS:
+        code = {"code": "AccessDeniedException", "message": "no"}
+        emulator.control.add_fault("error", operation, service="logs", **code)
+
+    success, message = PolysyncSageMakerHook().test_connection()
+
+    assert success
+    assert "DescribeLogStreams: denied -- GetLogEvents: denied" in message
+    statement = json.loads(message[message.index("{") : message.rindex("}") + 1])
+    policy = iam_policies.identity_policy(account=ACCOUNT, region="us-east-1")["Statement"]
+    (of_policy,) = (each for each in policy if each["Sid"] == "ReadLogs")
+    assert statement["Action"] == of_policy["Action"]
+    assert [statement["Resource"]] == of_policy["Resource"]
 
 
 def test_connection_test_reports_failed_sign_in(

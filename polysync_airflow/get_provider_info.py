@@ -133,7 +133,7 @@ def _main_fields() -> dict[str, Any]:
             access_key="Access Key",
             assume_role="Assume Role",
             instance_profile="Instance Profile",
-            default="access_key",
+            default="web_identity",
         ),
         "region_name": {
             "label": "AWS region",
@@ -145,6 +145,11 @@ def _main_fields() -> dict[str, Any]:
             "The role to sign in as, arn:aws:iam::...:role/.... Required for Web Identity and Assume Role, "
             "optional for Instance Profile.",
         ),
+    }
+
+
+def _other_methods_fields() -> dict[str, Any]:
+    return {
         "external_id": _text(
             "External ID", "Assume Role, Instance Profile: if the role's trust policy requires one."
         ),
@@ -236,13 +241,16 @@ def _connection_type() -> dict[str, Any]:
         "conn-fields": {
             **_main_fields(),
             **_in_section("Web Identity", _web_identity_fields()),
+            **_in_section("Other methods", _other_methods_fields()),
             **_in_section("Options", _options()),
         },
         "ui-field-behaviour": {
             "hidden-fields": ["host", "schema", "port", "extra"],
             "relabeling": {"login": "Access key ID", "password": "Secret access key"},
+            # The UI always shows these two fields first.
             "placeholders": {
-                "login": "AKIA...; only for Access Key and Assume Role. The fields below have other methods"
+                "login": "Empty for Web Identity (recommended): see Extra Fields below",
+                "password": "Only for Access Key and Assume Role",
             },
         },
     }

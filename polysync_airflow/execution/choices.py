@@ -10,17 +10,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from polysync_airflow.exceptions import ParametersError
+from polysync_airflow.execution.clock import as_seconds
 from polysync_airflow.execution.texts import shorten
 
 Flag = Annotated[bool, Field(strict=True, description="give True or False")]
 
+# A number of seconds, which a DAG author may also give as a timedelta.
+Seconds = Annotated[float, BeforeValidator(as_seconds)]
+
 
 def seconds(minimum: float, maximum: float) -> Any:
-    """Return the field of a number of seconds from ``minimum`` to ``maximum``."""
-    cure = f"give a number of seconds from {minimum:g} to {maximum:,.0f}"
+    """Return the field of ``Seconds`` from ``minimum`` to ``maximum``."""
+    cure = f"give a number of seconds from {minimum:g} to {maximum:,.0f}, or a timedelta"
     return Field(ge=minimum, le=maximum, strict=True, description=cure)
 
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import time as host
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 
 class Clock:
@@ -64,6 +65,11 @@ def sleep(seconds: float) -> None:
 def timeout(seconds: float | None, *, idle: bool) -> float | None:
     """Return how long an event loop waits at most for an event; see ``Clock.timeout``."""
     return _clock.timeout(seconds, idle=idle)
+
+
+def as_seconds(duration: Any) -> Any:
+    """Return a timedelta as a number of seconds, and every other value as it is."""
+    return duration.total_seconds() if isinstance(duration, timedelta) else duration
 
 
 @contextmanager

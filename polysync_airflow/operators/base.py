@@ -25,7 +25,7 @@ from polysync_airflow.airflow_compat.task_process import exit_if_orphaned, paren
 from polysync_airflow.aws.retry import call_with_retry
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution import clock
-from polysync_airflow.execution.choices import Choices, Flag, seconds
+from polysync_airflow.execution.choices import Choices, Flag, Seconds, seconds
 from polysync_airflow.execution.lifecycle.recovery import RecoveryChoices
 from polysync_airflow.execution.models import (
     MAX_POLL_INTERVAL,
@@ -102,8 +102,8 @@ class WaitChoices(Choices):
 
     wait_for_completion: Flag
     deferrable: Flag
-    poll_interval: Annotated[float, seconds(MIN_POLL_INTERVAL, MAX_POLL_INTERVAL)]
-    timeout: Annotated[float, seconds(1, MAX_TIMEOUT)]
+    poll_interval: Annotated[Seconds, seconds(MIN_POLL_INTERVAL, MAX_POLL_INTERVAL)]
+    timeout: Annotated[Seconds, seconds(1, MAX_TIMEOUT)]
 
 
 class TryChoices(RecoveryChoices):

@@ -16,7 +16,7 @@ from pydantic import Field
 from polysync_airflow.airflow_compat.sdk import AirflowTaskTimeout
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution import clock
-from polysync_airflow.execution.choices import seconds
+from polysync_airflow.execution.choices import Seconds, seconds
 from polysync_airflow.execution.lifecycle.recovery import (
     NEXT_STEP,
     OnClear,
@@ -54,6 +54,8 @@ from polysync_airflow.operators.outcome.xcoms import push_ended, push_started
 from polysync_airflow.states import PolysyncState, has_ended, state_of
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from airflow.sdk import Context, XComArg
     from airflow.sdk.definitions.mappedoperator import OperatorPartial
 
@@ -73,7 +75,7 @@ MAP_INDEX_TEMPLATE: Final = "{{ task.pipeline_name.rsplit('/')[-1] }}"
 class StartChoices(WaitChoices, TryChoices, OutcomeChoices):
     """What the DAG author chose for a start; the base classes are those of the modules that decide by it."""
 
-    progress_interval: Annotated[float | None, seconds(MIN_PROGRESS_INTERVAL, MAX_POLL_INTERVAL)]
+    progress_interval: Annotated[Seconds | None, seconds(MIN_PROGRESS_INTERVAL, MAX_POLL_INTERVAL)]
     failed_step_log_lines: Annotated[
         int,
         Field(
@@ -111,9 +113,9 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
     :param wait_for_completion: whether to wait for the end of the execution.
     :param deferrable: wait in the triggerer instead of on a worker.
         Default: ``[operators] default_deferrable``.
-    :param poll_interval: seconds between two polls.
-    :param timeout: seconds that the execution may take, counted from its start; ``execution_timeout`` applies
-        if it is shorter.
+    :param poll_interval: seconds, or a timedelta, between two polls.
+    :param timeout: seconds, or a timedelta, that the execution may take, counted from its start;
+        ``execution_timeout`` applies if it is shorter.
     :param stop_on_kill: stop the execution when the task ends before it: the task is marked as success or
         failed, cleared, failed with its DAG run, out of time, or failed without a retry.
     :param on_completed_with_failures: ``fail`` or ``succeed`` when AWS reports CompletedWithFailures.
@@ -123,8 +125,8 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
         ``resume`` continues the execution from the failed steps (RetryPipelineExecution).
     :param on_clear: what a cleared task does if its execution has failed: ``new`` or ``resume``. If the
         execution runs, succeeded or was stopped, a new one starts (after the stop of the one that runs).
-    :param progress_interval: seconds between two lists of the steps while the task waits, at least 10; None
-        for none. Their changes are written to the task's log.
+    :param progress_interval: seconds, or a timedelta, between two lists of the steps while the task waits, at
+        least 10 seconds; None for none. Their changes are written to the task's log.
     :param failed_step_log_lines: how many lines of the log of each failed step are logged; 0 for none.
     :param validate_parameters: compare the parameters with the pipeline's definition before a new execution
         starts, which costs one DescribePipeline. Without it they are compared only if AWS refuses the start.
@@ -162,14 +164,14 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
         region_name: str | None = None,
         wait_for_completion: bool = True,
         deferrable: bool = DEFAULT_DEFERRABLE,
-        poll_interval: float = DEFAULT_POLL_INTERVAL,
-        timeout: float = DEFAULT_TIMEOUT,
+        poll_interval: float | timedelta = DEFAULT_POLL_INTERVAL,
+        timeout: float | timedelta = DEFAULT_TIMEOUT,
         stop_on_kill: bool = True,
         on_completed_with_failures: OnCompletedWithFailures = "fail",
         on_cancelled: OnCancelled = "fail",
         retry_mode: RetryMode = "new",
         on_clear: OnClear = "new",
-        progress_interval: float | None = DEFAULT_PROGRESS_INTERVAL,
+        progress_interval: float | timedelta | None = DEFAULT_PROGRESS_INTERVAL,
         failed_step_log_lines: int = DEFAULT_LOG_LINES,
         validate_parameters: bool = False,
         **kwargs: Any,

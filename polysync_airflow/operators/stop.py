@@ -28,6 +28,8 @@ from polysync_airflow.operators.outcome.xcoms import push_links
 from polysync_airflow.states import STATUS_STOPPING, has_ended, is_stoppable, state_of
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from airflow.sdk import Context, XComArg
 
 
@@ -51,8 +53,9 @@ class PolysyncStopPipelineOperator(ExecutionOperator):
     :param wait_for_completion: whether to wait for the end of the execution.
     :param deferrable: wait in the triggerer instead of on a worker.
         Default: ``[operators] default_deferrable``.
-    :param poll_interval: seconds between two polls.
-    :param timeout: seconds to wait for the end; ``execution_timeout`` applies if it is shorter.
+    :param poll_interval: seconds, or a timedelta, between two polls.
+    :param timeout: seconds, or a timedelta, to wait for the end; ``execution_timeout`` applies if it is
+        shorter.
     :param polysync_conn_id: Airflow connection of type ``polysync_sagemaker`` or ``aws`` (templated).
     :param region_name: AWS region; overrides the region of the connection (templated).
     :return: the Polysync state of the execution (XCom ``return_value``): the final state if the task waits.
@@ -77,8 +80,8 @@ class PolysyncStopPipelineOperator(ExecutionOperator):
         fail_if_not_running: bool = False,
         wait_for_completion: bool = True,
         deferrable: bool = DEFAULT_DEFERRABLE,
-        poll_interval: float = DEFAULT_POLL_INTERVAL,
-        timeout: float = DEFAULT_TIMEOUT,
+        poll_interval: float | timedelta = DEFAULT_POLL_INTERVAL,
+        timeout: float | timedelta = DEFAULT_TIMEOUT,
         polysync_conn_id: str = DEFAULT_CONNECTION,
         region_name: str | None = None,
         **kwargs: Any,

@@ -37,6 +37,8 @@ from polysync_airflow.triggers.stop_threads import submit_stop
 from polysync_airflow.triggers.subscription import Step, StepChanges
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from polysync_airflow.execution.models import StoredExecution
 
 # Seconds between the requests for the task's state, when Airflow does not return it.
@@ -55,13 +57,13 @@ class PolysyncPipelineExecutionTrigger(BaseTrigger):
     :param pipeline_name: its pipeline, for log lines; None where only the ARN is known.
     :param polysync_conn_id: Airflow connection.
     :param region_name: AWS region; None for the connection's own.
-    :param poll_interval: seconds between two polls.
+    :param poll_interval: seconds, or a timedelta, between two polls.
     :param since: when the wait began, in seconds since the epoch.
     :param deadline: when it ends at the latest, in seconds since the epoch. It is absolute, so that it stays
         the same when the trigger moves to another triggerer.
     :param attempt: the attempt of the execution: 0 for its start, n for its n-th resume.
     :param stop_on_kill: stop the execution when a user, or the DAG run, ends the deferred task.
-    :param progress_interval: seconds between two lists of the steps; None for none.
+    :param progress_interval: seconds, or a timedelta, between two lists of the steps; None for none.
     """
 
     # The class path that Airflow stores is the public one, wherever this module is.
@@ -74,24 +76,24 @@ class PolysyncPipelineExecutionTrigger(BaseTrigger):
         pipeline_name: str | None,
         polysync_conn_id: str,
         region_name: str | None,
-        poll_interval: float,
+        poll_interval: float | timedelta,
         since: float,
         deadline: float,
         attempt: int = 0,
         stop_on_kill: bool = False,
-        progress_interval: float | None = None,
+        progress_interval: float | timedelta | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow's has no annotations
         self.execution_arn = execution_arn
         self.pipeline_name = pipeline_name
         self.polysync_conn_id = polysync_conn_id
         self.region_name = region_name
-        self.poll_interval = poll_interval
+        self.poll_interval = clock.as_seconds(poll_interval)
         self.since = since
         self.deadline = deadline
         self.attempt = attempt
         self.stop_on_kill = stop_on_kill
-        self.progress_interval = progress_interval
+        self.progress_interval = clock.as_seconds(progress_interval)
         self._poller: Poller | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:

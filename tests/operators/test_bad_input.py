@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -172,6 +173,7 @@ def test_all_invalid_arguments_are_in_one_message(emulator: EmulatorServer) -> N
     [
         ({"poll_interval": 0}, "poll_interval = 0"),
         ({"poll_interval": "30"}, "poll_interval = '30'"),
+        ({"poll_interval": timedelta(0)}, "from 1 to 86,400, or a timedelta"),
         ({"poll_interval": True}, "poll_interval = True"),
         ({"poll_interval": 0.5}, "from 1 to 86,400"),
         ({"poll_interval": 1e-300}, "poll_interval = 1e-300"),

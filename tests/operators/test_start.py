@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from polysync_airflow.execution.parameters import default_display_name
 from polysync_airflow.links import PolysyncPipelineExecutionLink, PolysyncStudioLink
 from polysync_airflow.operators import PolysyncStartPipelineOperator, PolysyncStopPipelineOperator
 from polysync_airflow.records.proof import RECORD_KEY
+from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger
 from tests.conftest import connection
 from tests.tasks import EmulatedTime, TaskInstance, run_task
 
@@ -151,6 +153,46 @@ def test_link_to_studio_needs_its_domain(
     for run in (started, stopped):
         assert [run.xcoms.get(key) for key in keys] == [url if domain_id else None] * len(keys)
         assert run.xcoms["console_url"].startswith("https://us-east-1.console.aws.amazon.com/")
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_timedeltas_are_seconds(
+    deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """The times of Start and Stop may be timedeltas; the trigger stores seconds."""
+    times: dict[str, Any] = {"timeout": timedelta(minutes=2), "poll_interval": timedelta(minutes=1)}
+    interval = timedelta(seconds=90)
+
+    run = run_task(make_task(deferrable=deferrable, progress_interval=interval, stop_on_kill=False, **times))
+    arn = run.xcoms["execution_arn"]
+    stop = PolysyncStopPipelineOperator(task_id="stop", execution_arn=arn, deferrable=deferrable, **times)
+
+    assert "the limit of 120 s" in str(run.error)
+    assert stop.choices.poll_interval == 60
+    assert run_task(stop).result == "Cancelled"
+    if deferrable:
+        assert run.trigger
+        stored = run.trigger[1]
+        assert (stored["poll_interval"], stored["progress_interval"]) == (60.0, 90.0)
+
+
+def test_trigger_takes_timedeltas() -> None:
+    """A trigger that is made in code stores seconds, too."""
+    minute = timedelta(minutes=1)
+    trigger = PolysyncPipelineExecutionTrigger(
+        execution_arn="arn:aws:sagemaker:us-east-1:123456789012:pipeline/x/execution/abcdefghijkl",
+        pipeline_name=None,
+        polysync_conn_id="polysync_default",
+        region_name=None,
+        poll_interval=minute,
+        since=0,
+        deadline=1,
+        progress_interval=minute,
+    )
+
+    stored = trigger.serialize()[1]
+
+    assert (stored["poll_interval"], stored["progress_interval"]) == (60.0, 60.0)
 
 
 @pytest.mark.parametrize("deferrable", [False, True])

@@ -157,7 +157,7 @@ def test_widgets_of_airflow_2() -> None:
     assert {name: field.label.text for name, field in form._fields.items()} == {
         name: field["label"] for name, field in fields.items()
     }
-    assert form.auth_method.data == "access_key"
+    assert form.auth_method.data == "web_identity"
     assert "One of: entra, file." in form.identity_source.description
     assert form.duration_seconds.type == "IntegerField"
     passwords = {name for name, field in form._fields.items() if field.type == "PasswordField"}

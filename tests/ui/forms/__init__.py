@@ -1,0 +1,1 @@
+"""Forms of Airflow that the provider fills."""

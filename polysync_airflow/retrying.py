@@ -12,13 +12,16 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
+from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.sdk import (
     AirflowFailException,
     RetryAction,
     RetryDecision,
     RetryPolicy,
+    conf,
 )
 from polysync_airflow.exceptions import ParametersError, PolysyncError, SageMakerApiError, hint_for
+from polysync_airflow.execution.durations import format_seconds
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator, Context
@@ -104,23 +107,59 @@ class PolysyncRetryPolicy(RetryPolicy):
 
 def forbids_retry(policy: RetryPolicy | None, error: Exception, context: Context) -> bool:
     """Return whether a policy says that a task must not be retried."""
+    return _decision(policy, error, context).action is RetryAction.FAIL
+
+
+def next_retry(policy: RetryPolicy | None, error: Exception, context: Context) -> str | None:
+    """Return when Airflow starts another try after an error, such as ``in 5 min``; None if none follows."""
+    ti, task = context["ti"], cast("BaseOperator", context["task"])
+    if ti.try_number > ti.max_tries or isinstance(error, AirflowFailException):
+        return None
+    decision = _decision(policy, error, context)
+    if decision.action is RetryAction.FAIL:
+        return None
+    if (
+        CAPABILITIES.retry_policy
+        and decision.action is RetryAction.RETRY
+        and decision.retry_delay is not None
+    ):
+        return f"in {format_seconds(decision.retry_delay.total_seconds())}"
+    delay = _own_delay(task, ti.try_number)
+    if _backoff(task) == 1:
+        return f"in {format_seconds(delay.total_seconds())}"
+    # Airflow adds up to as much again to a delay that grows.
+    longest = timedelta(seconds=conf.getint("core", "max_task_retry_delay", fallback=24 * 3600))
+    shortest = min(delay, longest, cast("timedelta | None", task.max_retry_delay) or longest)
+    return f"in at least {format_seconds(shortest.total_seconds())}"
+
+
+def _decision(policy: RetryPolicy | None, error: Exception, context: Context) -> RetryDecision:
     ti = context["ti"]
     try:
-        decision = policy.evaluate(error, ti.try_number, ti.max_tries, context) if policy else None
+        return (
+            policy.evaluate(error, ti.try_number, ti.max_tries, context)
+            if policy
+            else RetryDecision.default()
+        )
     except Exception:
         # Airflow ignores a retry policy that raises and uses the task's retries. The task must end with its
         # own error, not with the policy's.
         log.exception("The task's retry_policy raised an error")
-        return False
-    return decision is not None and decision.action is RetryAction.FAIL
+        return RetryDecision.default()
 
 
-def retry_follows(policy: RetryPolicy | None, error: Exception, context: Context) -> bool:
-    """Return whether Airflow starts another try after an error."""
-    ti = context["ti"]
-    if ti.try_number > ti.max_tries or isinstance(error, AirflowFailException):
-        return False
-    return not forbids_retry(policy, error, context)
+def _backoff(task: BaseOperator) -> float:
+    """Return the factor by which the delay grows with each try."""
+    # The value True comes from Airflow 2 and means a factor of 2.
+    return 2.0 if task.retry_exponential_backoff is True else task.retry_exponential_backoff or 1.0
+
+
+def _own_delay(task: BaseOperator, try_number: int) -> timedelta:
+    # As ``next_retry_datetime`` in airflow/models/taskinstance.py, without its limits and its jitter.
+    try:
+        return task.retry_delay * _backoff(task) ** (try_number - 1)
+    except OverflowError:
+        return timedelta.max
 
 
 def _combine_with_task_delay(min_delay: timedelta, task: BaseOperator, try_number: int) -> timedelta | None:
@@ -129,15 +168,9 @@ def _combine_with_task_delay(min_delay: timedelta, task: BaseOperator, try_numbe
 
     :return: the delay; None if the task's own delay is long enough, so that Airflow's default applies.
     """
-    # Like ``next_retry_datetime`` in airflow/models/taskinstance.py, which adds a jitter of up to the length
-    # of the backoff. The value True comes from Airflow 2 and means a factor of 2.
-    factor = 2.0 if task.retry_exponential_backoff is True else task.retry_exponential_backoff or 1.0
     max_delay = cast("timedelta | None", task.max_retry_delay) or timedelta.max
-    min_delay = min(min_delay, max_delay)
-    if factor == 1:
-        return min_delay if min_delay > task.retry_delay else None
-    try:
-        task_delay = task.retry_delay * factor ** (try_number - 1)
-    except OverflowError:
+    min_delay, task_delay = min(min_delay, max_delay), _own_delay(task, try_number)
+    if task_delay >= min_delay:
         return None
-    return min(max(min_delay, 2 * task_delay), max_delay) if task_delay < min_delay else None
+    # Airflow's jitter is up to as long as the delay.
+    return min_delay if _backoff(task) == 1 else min(max(min_delay, 2 * task_delay), max_delay)

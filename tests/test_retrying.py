@@ -11,6 +11,8 @@ import pytest
 from airflow.models.taskinstance import TaskInstance
 from airflow.sdk import BaseOperator, RetryAction, RetryDecision
 
+from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
+from polysync_airflow.airflow_compat.sdk import AirflowFailException
 from polysync_airflow.exceptions import (
     ALIASES,
     HINTS,
@@ -25,7 +27,7 @@ from polysync_airflow.exceptions import (
     TriggerEventError,
     hint_for,
 )
-from polysync_airflow.retrying import PolysyncRetryPolicy
+from polysync_airflow.retrying import PolysyncRetryPolicy, next_retry
 
 RETRIES = 3
 SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
@@ -249,6 +251,53 @@ def test_policy_can_be_stored_as_json(policy: PolysyncRetryPolicy) -> None:
 
     assert stored["__type"] == "PolysyncRetryPolicy"
     assert PolysyncRetryPolicy.deserialize(stored) == policy
+
+
+FAILED = execution_error(PipelineExecutionFailedError)
+
+
+@pytest.mark.parametrize(
+    ("error", "task", "try_number", "expected"),
+    [
+        (FAILED, {"retry_delay": 5 * MINUTE}, 1, "in 5 min"),
+        (FAILED, {"retry_delay": 90 * SECOND}, RETRIES, "in 1 min 30 s"),
+        (FAILED, {"retry_delay": MINUTE, "max_retry_delay": SECOND}, 1, "in 1 min"),
+        # After the last try, and after errors that a retry cannot cure.
+        (FAILED, {}, RETRIES + 1, None),
+        (AirflowFailException("no"), {}, 1, None),
+        (api_error("AccessDeniedException"), {}, 1, None),
+        # Airflow waits 60 to 120 s, 120 to 240 s ...
+        (FAILED, {"retry_delay": MINUTE, "retry_exponential_backoff": 2}, 1, "in at least 1 min"),
+        (FAILED, {"retry_delay": MINUTE, "retry_exponential_backoff": True}, 3, "in at least 4 min"),
+        (
+            FAILED,
+            {"retry_delay": MINUTE, "retry_exponential_backoff": 2, "max_retry_delay": 90 * SECOND},
+            3,
+            "in at least 1 min 30 s",
+        ),
+        # [core] max_task_retry_delay
+        (FAILED, {"retry_delay": MINUTE, "retry_exponential_backoff": 1e200}, 3, "in at least 1 d"),
+    ],
+    ids=str,
+)
+def test_retry_is_announced(
+    error: Exception, task: dict[str, Any], try_number: int, expected: str | None
+) -> None:
+    """The message of a failure says when the next try begins."""
+    operator = BaseOperator(task_id="t", retries=RETRIES, **{"retry_delay": SECOND, **task})
+    context: Any = {"task": operator, "ti": SimpleNamespace(try_number=try_number, max_tries=RETRIES)}
+
+    assert next_retry(PolysyncRetryPolicy(), error, context) == expected
+
+
+def test_announced_retry_has_the_delay_of_the_policy() -> None:
+    """Before Airflow 3.3, a policy cannot change it."""
+    operator = BaseOperator(task_id="t", retries=RETRIES, retry_delay=SECOND)
+    context: Any = {"task": operator, "ti": SimpleNamespace(try_number=1, max_tries=RETRIES)}
+
+    announced = next_retry(PolysyncRetryPolicy(), api_error("ResourceLimitExceeded"), context)
+
+    assert announced == ("in 10 min" if CAPABILITIES.retry_policy else "in 1 s")
 
 
 def test_hints_are_consistent() -> None:

@@ -44,7 +44,7 @@ FOLDER_LAYERS = {
         {"__init__"},
     ),
     "execution": (
-        {"clock", "console", "texts"},
+        {"clock", "console", "durations", "texts"},
         {"choices", "models"},
         {"parameters", "waiter"},
         {"lifecycle"},

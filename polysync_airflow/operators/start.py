@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
+from logging import INFO, WARNING
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final
 
 from pydantic import Field
@@ -18,10 +19,10 @@ from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.choices import Seconds, seconds
 from polysync_airflow.execution.lifecycle.recovery import (
-    NEXT_STEP,
     OnClear,
     OnCompletedWithFailures,
     RetryMode,
+    next_step,
 )
 from polysync_airflow.execution.models import (
     MAX_POLL_INTERVAL,
@@ -49,8 +50,9 @@ from polysync_airflow.operators.base import (
 )
 from polysync_airflow.operators.failure_callback import with_own_callback
 from polysync_airflow.operators.outcome.asset_events import attach_to_outlets, execution_extra
-from polysync_airflow.operators.outcome.errors import OutcomeChoices, raise_for, raise_unless_ended
+from polysync_airflow.operators.outcome.errors import OutcomeChoices, error_of, raise_unless_ended
 from polysync_airflow.operators.outcome.xcoms import push_ended, push_started
+from polysync_airflow.retrying import next_retry
 from polysync_airflow.states import PolysyncState, has_ended, state_of
 
 if TYPE_CHECKING:
@@ -60,6 +62,7 @@ if TYPE_CHECKING:
     from airflow.sdk.definitions.mappedoperator import OperatorPartial
 
     # Imported when a task runs: Airflow parses a DAG file every 30 seconds.
+    from polysync_airflow.execution.lifecycle.ending import Leaving
     from polysync_airflow.execution.lifecycle.instructions import Instruction
     from polysync_airflow.operators.outcome.steps import StepReport, StepReporter
     from polysync_airflow.operators.task_try import TaskTry
@@ -244,7 +247,7 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
 
         :raises TriggerEventError: ``event`` is not an event of this provider's trigger.
         """
-        this_try, choices = self.this_try, self.choices
+        this_try = self.this_try
         this_try.is_executed = True
         end = parse_event(event)
         leaving = this_try.finish(context, end)
@@ -253,13 +256,7 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
         report = self._report_steps(context, end)
         failed_steps = [FailedStep(name=row.name, reason=row.reason) for row in report.failed]
         push_ended(context, end, failed_steps, "\n".join(report.notes) or None)
-        failed = state_of(end.status) is PolysyncState.FAILED
-        message = outcome_message(
-            end,
-            failed_steps=report.failed if failed else (),
-            notes=(*report.notes, leaving.text, NEXT_STEP[choices.on_clear] if failed else None),
-        )
-        raise_for(end, message, choices, self.log, is_own_stop=leaving.is_own_stop)
+        self._raise_outcome(context, end, report, leaving)
         attach_to_outlets(
             context,
             self.outlets,
@@ -270,6 +267,25 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
             ),
         )
         return end.execution_arn
+
+    def _raise_outcome(
+        self, context: Context, end: ExecutionEvent, report: StepReport, leaving: Leaving
+    ) -> None:
+        """Raise the error that fails or skips the task, or log how the execution has ended."""
+        failed = state_of(end.status) is PolysyncState.FAILED
+        message = partial(outcome_message, end, failed_steps=report.failed if failed else ())
+        make_error = partial(error_of, end, choices=self.choices, is_own_stop=leaving.is_own_stop)
+        notes = (*report.notes, leaving.text)
+        error = make_error(message(notes=notes))
+        if error is None:
+            self.log.log(WARNING if failed else INFO, "%s", message(notes=notes))
+            return
+        if not isinstance(error, PolysyncError):
+            raise error
+        # The retry policy needs the error to decide whether a retry follows.
+        retry = next_retry(self.retry_policy, error, context)
+        status = end.status if end.outcome == "ended" else None
+        raise make_error(message(notes=(*notes, next_step(status, self.choices, retry)))) or error
 
     def _get_execution(self, context: Context) -> Instruction:
         """Return this task's execution, after the end of one that must not run beside it."""

@@ -39,7 +39,7 @@ from polysync_airflow.operators.base import TryChoices
 from polysync_airflow.operators.execution_calls import ExecutionCalls
 from polysync_airflow.operators.stopping import stop_recorded_execution
 from polysync_airflow.records.store import RecordStore, own_record
-from polysync_airflow.retrying import retry_follows
+from polysync_airflow.retrying import next_retry
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -237,7 +237,7 @@ class TaskTry:
             yield
         except Exception as error:
             # If a user has ended the task, so that no retry follows, Airflow says so.
-            retried = retry_follows(policy, error, context)
+            retried = next_retry(policy, error, context) is not None
             self.is_handled = self._leave("the task failed", retry_follows=retried)
             raise
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from polysync_airflow.execution.lifecycle.recovery import NEXT_STEP
+from polysync_airflow.execution.lifecycle.recovery import OnClear, RetryMode, next_step
 from polysync_airflow.execution.models import ExecutionEvent
 from polysync_airflow.execution.outcome import LINE_WIDTH, outcome_message
 from polysync_airflow.execution.steps.rows import StepRow
+from tests.execution.lifecycle.builders import choose
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/churn-tuning/execution/4jg7o29joci6"
 # Airflow's pane has 30 lines at 1400 x 900 pixels; eight of them have the frames of the traceback.
@@ -31,8 +34,15 @@ def failed_step(number: int, reason: str) -> StepRow:
     )
 
 
-def message(steps: list[StepRow]) -> list[str]:
+def message(
+    steps: list[StepRow],
+    *,
+    retry: str | None = None,
+    retry_mode: RetryMode = "new",
+    on_clear: OnClear = "new",
+) -> list[str]:
     """Return the lines of the message of a failed execution."""
+    note = next_step("Failed", choose(retry_mode=retry_mode, on_clear=on_clear), retry)
     end = ExecutionEvent(
         outcome="ended",
         execution_arn=ARN,
@@ -42,13 +52,24 @@ def message(steps: list[StepRow]) -> list[str]:
         started_at="2026-11-26T06:00:00Z",
         ended_at="2026-11-26T06:38:02Z",
     )
-    return outcome_message(end, failed_steps=steps, notes=(NEXT_STEP["new"],)).splitlines()
+    return outcome_message(end, failed_steps=steps, notes=(note,)).splitlines()
 
 
+@pytest.mark.parametrize(
+    "next_try",
+    [
+        {},
+        {"on_clear": "resume"},
+        {"retry": "in at least 11 min 30 s"},
+        {"retry": "in 11 min 30 s", "retry_mode": "resume"},
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_failure_fits_into_the_pane(count: int) -> None:
-    """Verdict, reasons, links and the cure are in sight, whatever the length of logs and reasons."""
-    lines = message([failed_step(number, "ClientError: no such bucket.") for number in range(count)])
+def test_failure_fits_into_the_pane(count: int, next_try: Any) -> None:
+    """Verdict, reasons, links and what comes next are in sight, whatever the length of logs and reasons."""
+    steps = [failed_step(number, "ClientError: no such bucket.") for number in range(count)]
+    lines = message(steps, **next_try)
 
     assert lines[0].startswith("Pipeline churn-tuning failed")
     assert len(lines) <= PANE_LINES

@@ -158,7 +158,7 @@ def test_failure_is_visible_without_scrolling(
         page.goto(f"{airflow.url}/dags/resumed_retraining/runs/{run_id}/tasks/retrain")
         page.get_by_text("Post Execute").last.wait_for()
         # Airflow scrolls to the end of the log.
-        wait_until(lambda: "in raise_for" in page.evaluate(VISIBLE_TEXT), timeout=20)
+        wait_until(lambda: "in _raise_outcome" in page.evaluate(VISIBLE_TEXT), timeout=20)
         page.screenshot(path=tmp_path / "pane.png")
         visible = page.evaluate(VISIBLE_TEXT)
 

@@ -63,15 +63,21 @@ class Action(Enum):
     """Wait for the end of the stored execution, then decide again."""
 
 
-# What the on-call person can do after the last retry of a task whose execution has failed.
-NEXT_STEP: Final[dict[OnClear, str]] = {
-    "new": (
-        "Next: mend the cause, then clear the task. That starts a new execution and repeats every step;\n"
-        '  on_clear="resume" would repeat only the steps that had not succeeded.'
-    ),
-    "resume": (
-        "Next: mend the cause, then clear the task. That repeats only the steps that had not succeeded."
-    ),
+# What the message of a failure says about the next try.
+_RETRY: Final = {
+    Action.START: "The retry starts a new execution.",
+    Action.RESUME: "The retry resumes the execution:\n  it repeats only the steps that had not succeeded.",
+}
+_RETRY_AFTER_FAILURE: Final = {
+    **_RETRY,
+    Action.START: "The retry starts a new execution and\n"
+    '  repeats every step; retry_mode="resume" would repeat only those that had not succeeded.',
+}
+_CLEAR_AFTER_FAILURE: Final = {
+    Action.START: "Next: mend the cause, then clear the task. That starts a new execution and repeats every "
+    'step;\n  on_clear="resume" would repeat only the steps that had not succeeded.',
+    Action.RESUME: "Next: mend the cause, then clear the task. That repeats only the steps that had not "
+    "succeeded.",
 }
 
 
@@ -92,6 +98,24 @@ def next_action(stored: StoredExecution, epoch: int, status: str, choices: Recov
         return _in_new_epoch(status, resumes=resumes, may_stop=choices.stop_on_kill)
     resumes = choices.retry_mode == "resume" or stored.resume_is_pending
     return _in_same_epoch(status, resumes=resumes, failures_succeed=failures_succeed)
+
+
+def next_step(status: str | None, choices: RecoveryChoices, retry: str | None) -> str | None:
+    """
+    Return what comes next, as the last sentences of a failure's message; None if a person has to know.
+
+    :param status: AWS status with which the execution has ended; None if it may still be running.
+    :param retry: when Airflow starts another try, such as ``in 5 min``; None if none follows.
+    """
+    failed = state_of(status) is PolysyncState.FAILED
+    if retry is None:
+        new = _in_new_epoch(status or "", resumes=choices.on_clear == "resume", may_stop=choices.stop_on_kill)
+        return _CLEAR_AFTER_FAILURE[new] if failed else None
+    next_try = f"Next: Airflow retries the task {retry}."
+    if status is None:
+        return next_try
+    action = _in_same_epoch(status, resumes=choices.retry_mode == "resume", failures_succeed=False)
+    return f"{next_try} {(_RETRY_AFTER_FAILURE if failed else _RETRY)[action]}"
 
 
 def is_of_other_incarnation(stored: StoredExecution, incarnation: Incarnation, try_number: int) -> bool:

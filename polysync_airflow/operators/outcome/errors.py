@@ -1,4 +1,4 @@
-"""The end of a Start task: a log line if it succeeds, otherwise the error that fails or skips it."""
+"""The end of a Start task: the error that fails or skips it, if it does not succeed."""
 
 from __future__ import annotations
 
@@ -25,35 +25,34 @@ class OutcomeChoices(Choices):
     on_cancelled: OnCancelled
 
 
-def raise_for(
-    end: ExecutionEvent, message: str, choices: OutcomeChoices, log: Any, *, is_own_stop: bool
-) -> None:
+def error_of(
+    end: ExecutionEvent, message: str, choices: OutcomeChoices, *, is_own_stop: bool
+) -> Exception | None:
     """
-    Log the message if the task succeeds; otherwise raise the error that fails or skips the task.
+    Return the error that fails or skips the task; None if the task succeeds.
 
     :param is_own_stop: whether this try stopped the execution because its process was killed.
     """
     details: dict[str, Any] = {"execution_arn": end.execution_arn, "status": end.status}
     if end.outcome == "refused":
-        raise refusal_error(end, message)
+        return refusal_error(end, message)
     if end.outcome == "timed_out":
-        raise PipelineExecutionTimeoutError(message, **details)
+        return PipelineExecutionTimeoutError(message, **details)
     state = state_of(end.status)
-    if state is PolysyncState.SUCCESS:
-        log.info("%s", message)
-    elif state is PolysyncState.CANCELLED and is_own_stop:
-        # That is no decision of a user to cancel the execution, so the task's retries apply.
-        raise PipelineExecutionCancelledError(message, **details)
-    elif state is PolysyncState.CANCELLED and choices.on_cancelled == "skip":
-        raise AirflowSkipException(message)
-    elif state is PolysyncState.CANCELLED:
-        retry = choices.on_cancelled == "retry"
+    if state is PolysyncState.CANCELLED:
+        # A stop of our own is no decision of a user to cancel the execution, so the task's retries apply.
+        on_cancelled = "retry" if is_own_stop else choices.on_cancelled
+        if on_cancelled == "skip":
+            return AirflowSkipException(message)
+        retry = on_cancelled == "retry"
         error = PipelineExecutionCancelledError if retry else PipelineExecutionCancelledFailError
-        raise error(message, **details)
-    elif end.status == STATUS_COMPLETED_WITH_FAILURES and choices.on_completed_with_failures == "succeed":
-        log.warning("%s", message)
-    else:
-        raise PipelineExecutionFailedError(message, **details)
+        return error(message, **details)
+    has_some_failures = end.status == STATUS_COMPLETED_WITH_FAILURES
+    if state is PolysyncState.SUCCESS or (
+        has_some_failures and choices.on_completed_with_failures == "succeed"
+    ):
+        return None
+    return PipelineExecutionFailedError(message, **details)
 
 
 def raise_unless_ended(end: ExecutionEvent) -> None:

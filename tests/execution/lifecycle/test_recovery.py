@@ -12,6 +12,7 @@ from polysync_airflow.execution.lifecycle.recovery import (
     OnClear,
     RetryMode,
     next_action,
+    next_step,
     unused_arguments,
 )
 from polysync_airflow.execution.models import StoredExecution
@@ -102,6 +103,58 @@ def test_every_row_matches_a_case() -> None:
 
     assert {row_of(*case) for case in cases} == set(ROWS)
     assert {row[-1] for row in ROWS} == {action.name for action in Action}
+
+
+RETRIED = "Next: Airflow retries the task in 5 min."
+CLEARED = "Next: mend the cause, then clear the task."
+
+
+@pytest.mark.parametrize(
+    ("status", "retry", "retry_mode", "on_clear", "text"),
+    [
+        (
+            "Failed",
+            "in 5 min",
+            "new",
+            "resume",
+            f"{RETRIED} The retry starts a new execution and repeats every",
+        ),
+        ("Failed", "in 5 min", "new", "resume", 'retry_mode="resume" would repeat only those that had not'),
+        (
+            "Failed",
+            "in 5 min",
+            "resume",
+            "new",
+            f"{RETRIED} The retry resumes the execution: it repeats only",
+        ),
+        ("CompletedWithFailures", "in 5 min", "resume", "new", f"{RETRIED} The retry resumes the execution"),
+        # Nobody resumes an execution that somebody has stopped.
+        ("Stopped", "in 5 min", "resume", "resume", f"{RETRIED} The retry starts a new execution."),
+        # It may still be running, then the retry goes on with it.
+        (None, "in 5 min", "resume", "resume", RETRIED),
+        ("Failed", None, "resume", "new", f"{CLEARED} That starts a new execution and repeats every step;"),
+        ("Failed", None, "resume", "new", 'on_clear="resume" would repeat only the steps that had not'),
+        (
+            "CompletedWithFailures",
+            None,
+            "new",
+            "resume",
+            f"{CLEARED} That repeats only the steps that had not",
+        ),
+        ("Stopped", None, "new", "new", None),
+        (None, None, "new", "new", None),
+    ],
+)
+def test_message_says_what_the_next_try_does(
+    status: str | None, retry: str | None, retry_mode: RetryMode, on_clear: OnClear, text: str | None
+) -> None:
+    """A retry follows by itself, so a person has to do something only after the last one."""
+    told = next_step(status, choose(retry_mode=retry_mode, on_clear=on_clear), retry)
+
+    assert (text is None) == (told is None)
+    joined = " ".join((told or "").split())
+    assert (text or "") in joined
+    assert (RETRIED in joined, CLEARED in joined) == (retry is not None, text is not None and retry is None)
 
 
 def test_smaller_epoch_is_a_new_epoch() -> None:

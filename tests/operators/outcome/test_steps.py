@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -12,19 +13,19 @@ from polysync_airflow.operators import PolysyncStartPipelineOperator, PolysyncSt
 from polysync_airflow.operators.start import MAP_INDEX_TEMPLATE
 from tests.fakes.log_capture import capture_logs
 from tests.fakes.simulated_airflow import AIRFLOW
-from tests.tasks import EmulatedTime, Run, run_task
+from tests.tasks import EmulatedTime, Run, TaskInstance, run_task
 
 LIST_STEPS = "ListPipelineExecutionSteps"
 BOTH_MODES = pytest.mark.parametrize("deferrable", [False, True], ids=["worker", "deferred"])
 CONSOLE = "https://us-east-1.console.aws.amazon.com"
 
 
-def run_churn(deferrable: bool, **arguments: Any) -> Run:
+def run_churn(deferrable: bool, ti: TaskInstance | None = None, **arguments: Any) -> Run:
     """Run a task that starts the retraining pipeline."""
     task = PolysyncStartPipelineOperator(
         task_id="train", pipeline_name="churn-tuning", deferrable=deferrable, **arguments
     )
-    return run_task(task)
+    return run_task(task, ti)
 
 
 def deny(emulator: EmulatorServer, operation: str, service: str = "sagemaker") -> None:
@@ -182,6 +183,33 @@ def test_log_has_all_lines_and_the_error_the_last_and_the_cure(
     text = "\n".join(f"| {line}" for line in lines)
     logged = texts_of(logs, "Step ChurnPreprocess: ")
     assert logged == [f"Step ChurnPreprocess: the last 12 lines of its log\n{text}"]
+
+
+@BOTH_MODES
+@pytest.mark.parametrize(
+    ("try_number", "arguments", "text"),
+    [
+        (1, {}, "Next: Airflow retries the task in 7 min. The retry starts a new execution and"),
+        (1, {"retry_mode": "resume"}, "Next: Airflow retries the task in 7 min. The retry resumes the"),
+        (2, {"retry_mode": "resume"}, "Next: mend the cause, then clear the task."),
+    ],
+)
+def test_error_says_what_comes_next(
+    try_number: int,
+    arguments: dict[str, Any],
+    text: str,
+    deferrable: bool,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+) -> None:
+    """While retries are left, nobody has to clear the task."""
+    emulator.control.put_scenario({"steps": {"ChurnPreprocess": {"fail": {"reason": "x"}}}})
+    ti = TaskInstance("train", try_number=try_number, max_tries=1)
+
+    run = run_churn(deferrable, ti=ti, retries=1, retry_delay=timedelta(minutes=7), **arguments)
+
+    assert f"\n{text}" in str(run.error)
+    assert ("clear the task" in str(run.error)) == (try_number == 2)
 
 
 def test_no_log_is_read_if_nobody_wants_it(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:

@@ -226,8 +226,10 @@ HINTS: Final[dict[str, Hint]] = {
         permanent=True,
     ),
     "InvalidIdentityToken": Hint(
-        "AWS did not accept the web identity token: the account of the role needs an IAM OIDC provider for "
-        "the token's issuer, and the token's audience must be one of that provider's audiences.",
+        "The account of the role needs an IAM OIDC provider for the token's issuer, and the token's "
+        "audience must be one of that provider's audiences. AWS must be able to download the issuer's "
+        "public keys. If AWS names the thumbprint, the issuer's certificate has changed: update the "
+        "thumbprint of the OIDC provider. If the token was issued in the future, a clock is wrong.",
         permanent=True,
     ),
     "ParamValidationError": Hint(
@@ -240,12 +242,12 @@ _INVALID_SESSION: Final = Hint(
     "Compare duration_seconds with the maximum session duration of the role, and role_arn with its ARN.",
     permanent=True,
 )
-# The meaning of error codes in requests to STS for the credentials of a role, by operation and code.
-SIGN_IN_HINTS: Final[dict[tuple[str, str], Hint]] = {
-    ("AssumeRoleWithWebIdentity", "InvalidIdentityToken"): Hint(
-        "The account of the role needs an IAM OIDC provider for the token's issuer, and the token's "
-        "audience must be one of that provider's audiences. AWS must be able to download the issuer's "
-        "public keys. If the token was issued in the future, a clock is wrong.",
+# Error codes that mean something else, or more, in one operation: by operation and code.
+OPERATION_HINTS: Final[dict[tuple[str, str], Hint]] = {
+    ("DescribePipeline", RESOURCE_NOT_FOUND): Hint(
+        "There is no {subject} in region {region} of this account, or the identity may not describe it: "
+        "check the spelling of the name, the region, that the connection signs in to the account that owns "
+        "it, and that the IAM policy allows {permission} on {resource}.",
         permanent=True,
     ),
     ("AssumeRoleWithWebIdentity", "AccessDenied"): Hint(
@@ -311,7 +313,7 @@ def hint_for(error_code: str, operation: str = "") -> Hint:
     Return the hint for an AWS error code, ``UNKNOWN_HINT`` if there is none.
 
     :param error_code: AWS's error code, in any spelling that is in ``ALIASES``.
-    :param operation: the API operation; for some operations of STS, a code has another meaning.
+    :param operation: the API operation; in some operations, a code has another meaning.
     """
     hint = HINTS.get(ALIASES.get(error_code, error_code), UNKNOWN_HINT)
-    return SIGN_IN_HINTS.get((operation, error_code), hint)
+    return OPERATION_HINTS.get((operation, error_code), hint)

@@ -78,7 +78,11 @@ class ExecutionCalls:
         request = self._make_request(hook)
         if self.validate_parameters:
             describe = partial(hook.describe_pipeline, request.pipeline_name, request.pipeline_version_id)
-            check_parameters(self._retry(describe).definition, request)
+            try:
+                pipeline = self._retry(describe)
+            except SageMakerApiError as error:
+                raise explain_refusal(hook, request, error) from None
+            check_parameters(pipeline.definition, request)
         # Never empty: without a region, the hook has raised an error.
         return Prepared(request, hook.region_name or "")
 

@@ -1,10 +1,16 @@
-"""Compares the parameters of a start with the pipeline's definition, before the start or after a refusal."""
+"""
+Compares the parameters of a start with the pipeline's definition, before the start or after a refusal.
+
+After a refusal, it also looks for the name that a misspelt one probably means.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, Final
 
 from polysync_airflow.exceptions import (
+    RESOURCE_NOT_FOUND,
     VALIDATION,
     ParametersError,
     PolysyncError,
@@ -14,10 +20,13 @@ from polysync_airflow.exceptions import (
 from polysync_airflow.execution.models import StartRequest
 from polysync_airflow.execution.pipelines.definition import declared_parameters
 from polysync_airflow.execution.pipelines.parameter_problems import parameter_problems
-from polysync_airflow.execution.texts import clean_line
+from polysync_airflow.execution.texts import clean_line, nearest_name
 
 if TYPE_CHECKING:
     from polysync_airflow.hooks import PolysyncSageMakerHook
+
+# How many pipelines are listed to find the name that a misspelt one means: ten calls.
+MAX_PIPELINES: Final = 1000
 
 
 def check_parameters(definition: str | None, request: StartRequest) -> None:
@@ -41,12 +50,15 @@ def explain_refusal(
     hook: PolysyncSageMakerHook, request: StartRequest, error: SageMakerApiError
 ) -> SageMakerApiError:
     """
-    Return the error of a refused start with what is wrong with its parameters. This costs one call to AWS.
+    Return the error of a refused start with what is wrong with its parameters, or with the similar name of a
+    pipeline that exists. This costs one call to AWS; for the name, one for each hundred pipelines.
 
     :param hook: the hook for the region of the start.
-    :return: an error with the same code, operation and meaning. Errors other than ValidationException are
-        returned as they are, without a call.
+    :return: an error with the same code, operation and meaning. Errors other than ValidationException and
+        ResourceNotFound are returned as they are, without a call.
     """
+    if has_code(error, RESOURCE_NOT_FOUND):
+        return _with_similar_name(hook, request.pipeline_name, error)
     if error.operation != "StartPipelineExecution" or not has_code(error, VALIDATION):
         return error
     try:
@@ -62,6 +74,18 @@ def explain_refusal(
     return error.with_message(
         f"{error}\nThe parameters fit the definition of the pipeline, so the cause is elsewhere."
     )
+
+
+def _with_similar_name(hook: PolysyncSageMakerHook, name: str, error: SageMakerApiError) -> SageMakerApiError:
+    if name.startswith("arn:"):
+        return error
+    try:
+        names = [pipeline.name for pipeline in islice(hook.list_pipelines(), MAX_PIPELINES)]
+    except PolysyncError:
+        # The identity may not list pipelines. The error of the start says what to do.
+        return error
+    similar = nearest_name(name, names)
+    return error if similar in (None, name) else error.with_message(f"{error}\nDid you mean {similar}?")
 
 
 def _listed(problems: list[str], request: StartRequest, consequence: str = "") -> str:

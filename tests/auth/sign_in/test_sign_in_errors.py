@@ -188,7 +188,7 @@ ERRORS: dict[str, tuple[Callable[[SignInContext], None], bool, list[str]]] = {
     "unknown issuer": (
         unknown_issuer,
         True,
-        ["InvalidIdentityToken", "login.example/unknown", "OIDC provider"],
+        ["InvalidIdentityToken", "login.example/unknown", "OIDC provider", "update the thumbprint"],
     ),
     "forged": (forged, True, ["InvalidIdentityToken", "issuer https://127.0.0.1"]),
     "expired token": (expired, False, ["ExpiredTokenException", "expires 20", "clock"]),

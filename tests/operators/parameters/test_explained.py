@@ -17,7 +17,8 @@ from tests.conftest import DEFINITIONS
 from tests.operators.recovery.harness import MERGE_FAILS
 from tests.tasks import EmulatedTime, Run, TaskInstance, run_task
 
-START, DESCRIBE = "StartPipelineExecution", "DescribePipeline"
+START, DESCRIBE, LIST = "StartPipelineExecution", "DescribePipeline", "ListPipelines"
+ARN_PREFIX = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/"
 PAGE = Path(__file__).parents[3] / "docs" / "how-to" / "parameters.md"
 SCORING = {"ModelName": "m", "ScoreDate": "2026-01-01", "InstanceCount": 2, "SampleRate": 0.5}
 # Name of the case: pipeline, parameters, lines that the error must have.
@@ -204,7 +205,7 @@ def test_a_definition_that_cannot_be_read(
     assert operations(emulator) == [START, DESCRIBE, DESCRIBE]
 
 
-@pytest.mark.parametrize("code", ["AccessDeniedException", "ResourceLimitExceeded", "ResourceNotFound"])
+@pytest.mark.parametrize("code", ["AccessDeniedException", "ResourceLimitExceeded"])
 def test_other_errors_cost_no_call(code: str, emulator: EmulatorServer) -> None:
     """Only a ValidationException may be about parameters."""
     emulator.control.add_fault("error", START, code=code, message="no")
@@ -215,6 +216,25 @@ def test_other_errors_cost_no_call(code: str, emulator: EmulatorServer) -> None:
     assert run.error.error_code == code
     assert operations(emulator) == [START]
     assert "parameters" not in str(run.error)
+
+
+@pytest.mark.parametrize("validate", [False, True])
+def test_misspelt_pipeline_names_are_corrected(validate: bool, emulator: EmulatorServer) -> None:
+    """The error names the similar pipeline that exists, if there is one and the identity may list pipelines."""
+    misspelt = start("Churn-Tunning", validate_parameters=validate)
+    unlike = start("nothing-like-it", validate_parameters=validate)
+    of_arn = start(f"{ARN_PREFIX}churn-tunning", validate_parameters=validate)
+    emulator.control.add_fault("error", LIST, code="AccessDeniedException", message="no")
+    emulator.control.clear_calls()
+    not_listed = start("churn-tunning", validate_parameters=validate)
+
+    assert isinstance(misspelt.error, SageMakerApiError)
+    assert misspelt.error.error_code == "ResourceNotFound"
+    assert str(misspelt.error).endswith("\nDid you mean churn-tuning?")
+    assert operations(emulator) == [DESCRIBE if validate else START, LIST]
+    for run in (unlike, of_arn, not_listed):
+        assert "There is no pipeline" in str(run.error)
+        assert "Did you mean" not in str(run.error)
 
 
 def test_the_version_of_the_start_is_compared(emulator: EmulatorServer) -> None:

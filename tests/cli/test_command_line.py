@@ -136,16 +136,11 @@ def test_emulator_on_a_port_in_use(polysync: Polysync, emulator: EmulatorServer)
     )
 
 
-def test_emulator_runs() -> None:
-    """``polysync emulator`` serves until it gets SIGTERM, with the options of the module."""
-    command = [
-        *COMMAND,
-        "emulator",
-        "--port",
-        "0",
-        "--definitions",
-        str(EXAMPLE_DEFINITIONS),
-    ]
+@pytest.mark.parametrize("is_empty", [False, True])
+def test_emulator_runs(is_empty: bool, tmp_path: Path) -> None:
+    """``polysync emulator`` serves until it gets SIGTERM, and names its pipelines, or the folder without any."""
+    definitions = str(tmp_path if is_empty else EXAMPLE_DEFINITIONS)
+    command = [*COMMAND, "emulator", "--port", "0", "--definitions", definitions]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         line = process.stdout.readline()
@@ -153,7 +148,8 @@ def test_emulator_runs() -> None:
         rest = process.stdout.read()
 
     assert line.startswith("SageMaker emulator on http://127.0.0.1:")
-    assert "abalone" in rest
+    assert (f"No pipelines: {tmp_path} has no *.json files." in rest) is is_empty
+    assert ("abalone" in rest) is not is_empty
     assert process.returncode == 0
 
 

@@ -7,7 +7,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -57,6 +57,7 @@ class PrivateAirflow:
         (``triggerer-1``, ``triggerer-2``).
     :param database: the SQLAlchemy URL of an empty database; by default SQLite in ``home``.
     :param python: the interpreter of the environment with Airflow; by default that of this process.
+    :param on_wait: called with what the start waits for, each time that this changes.
     """
 
     def __init__(
@@ -69,8 +70,10 @@ class PrivateAirflow:
         components: Sequence[str] = STANDALONE,
         database: str | None = None,
         python: Path = Path(sys.executable),
+        on_wait: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.home = home
+        self._on_wait, self._waits_for = on_wait, ""
         self._python = python
         self._initial_components = components
         port = free_port()
@@ -91,6 +94,7 @@ class PrivateAirflow:
 
         :raises ProcessError: if a component ends, or is not healthy in time; the message has the end of its log.
         """
+        self._on_wait("the tables of the database")
         migration = self._spawn("db-migrate", ("db", "migrate"))
         try:
             migration.wait(MIGRATION_TIMEOUT)
@@ -212,7 +216,13 @@ class PrivateAirflow:
 
     def _healthy(self) -> bool:
         self.check_alive()
-        return self.healthy()
+        if self.healthy():
+            return True
+        waits_for = ", ".join(name for name, status in self.health().items() if status != "healthy")
+        if waits_for and waits_for != self._waits_for:
+            self._on_wait(waits_for)
+        self._waits_for = waits_for
+        return False
 
 
 def free_port() -> int:

@@ -85,12 +85,13 @@ def _run(home: Path, output: DemoOutput, *, keep: bool) -> None:
         output.progress(
             f"The emulator is ready at {emulator.endpoint_url}; emulated time runs {SPEED:g} times as fast"
         )
-        output.progress(
-            "Starting a private Airflow: database, API server, DAG processor, scheduler, triggerer"
-        )
+        output.progress("Starting a private Airflow, which takes half a minute")
         airflow = stack.enter_context(
             PrivateAirflow(
-                home, dag_folders=[EXAMPLES], connections={"polysync_default": emulator.connection}
+                home,
+                dag_folders=[EXAMPLES],
+                connections={"polysync_default": emulator.connection},
+                on_wait=lambda text: output.progress(f"  waiting for {text}"),
             )
         )
         output.progress(f"Airflow is ready at {airflow.url}")
@@ -103,10 +104,12 @@ def _run(home: Path, output: DemoOutput, *, keep: bool) -> None:
 
 
 def _trigger(client: AirflowClient, output: DemoOutput) -> str:
+    output.progress(f"  waiting for the DAG processor to parse {DAG}")
     client.wait_for_dag(DAG)
     run_id = client.trigger(DAG)
     client.unpause(DAG)
     output.progress(f"Triggered the DAG {DAG}")
+    output.progress("  waiting for the scheduler to queue its first task")
     return run_id
 
 

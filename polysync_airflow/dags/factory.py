@@ -164,9 +164,12 @@ def _dag(
 
 
 def _start_task(job: CatalogueJob, task_id: str, arguments: dict[str, Any]) -> None:
-    PolysyncStartPipelineOperator(
-        **{"task_id": task_id, "pipeline_name": job.name, "region_name": job.region, **arguments}
-    )
+    of_job = {
+        "pipeline_name": job.name,
+        "region_name": job.region,
+        "execution_display_name": job.execution_display_name,
+    }
+    PolysyncStartPipelineOperator(**{"task_id": task_id, **of_job, **arguments})
 
 
 def _values(job: CatalogueJob, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -92,6 +92,9 @@ ParameterName = Annotated[str, StringConstraints(min_length=1, max_length=256, p
 ParameterValue = Annotated[
     str, StringConstraints(min_length=1, max_length=MAX_VALUE_LENGTH), BeforeValidator(_number_to_text)
 ]
+ExecutionDisplayName = Annotated[
+    str, StringConstraints(min_length=1, max_length=DISPLAY_NAME_MAX, pattern=DISPLAY_NAME_PATTERN)
+]
 RoleArn = Annotated[str, StringConstraints(min_length=20, max_length=2048, pattern=ROLE_ARN_PATTERN)]
 # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeDomain.html
 StudioDomainId = Annotated[str, StringConstraints(max_length=63, pattern=r"^d-(-*[a-z0-9]){1,61}$")]
@@ -150,8 +153,7 @@ class StartRequest(BaseModel):
         ),
     ]
     execution_display_name: Annotated[
-        str,
-        StringConstraints(min_length=1, max_length=DISPLAY_NAME_MAX, pattern=DISPLAY_NAME_PATTERN),
+        ExecutionDisplayName,
         Field(
             description=f"Use 1 to {DISPLAY_NAME_MAX} letters, digits and hyphens, beginning and ending with "
             "a letter or digit, or leave it out: the operator makes a unique name."

@@ -9,7 +9,7 @@ import pytest
 
 from polysync_airflow.emulator import EmulatorServer
 from tests.cli.conftest import Polysync
-from tests.jobs.catalogue.builders import ARN_TEXT, STEPS, delete_pipelines, put_pipelines
+from tests.jobs.catalogue.builders import ARN_TEXT, ROLE, STEPS, delete_pipelines, put_pipelines
 
 TIER = {"Name": "Tier", "Type": "String", "DefaultValue": "gold", "EnumValues": ["gold", "silver"]}
 PIPELINE = {
@@ -116,6 +116,18 @@ def test_change_of_the_steps_is_drift_if_strict(
     assert "definition_changed" in usual.out
     assert "no drift" in usual.err
     assert "1 difference;" in strict.err
+
+
+def test_another_role_is_drift(catalogue: Path, polysync: Polysync, emulator: EmulatorServer) -> None:
+    """The role of the pipeline is in the catalogue, and a change of it is a row of the table."""
+    request = {"PipelineName": "churn-daily", "RoleArn": f"{ROLE}2"}
+    emulator.sagemaker.call("UpdatePipeline", "us-east-1", request)
+
+    result = polysync("jobs", "diff", catalogue)
+
+    assert result.code == 1
+    assert "role_changed" in result.out
+    assert "1 difference;" in result.err
 
 
 def test_order_of_keys_and_spaces_do_not_matter(

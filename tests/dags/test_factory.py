@@ -135,6 +135,18 @@ def test_arguments_of_operator_and_jobs(tmp_path: Path) -> None:
     assert (scoring.deferrable, scoring.retries, scoring.max_parallel_steps) == (True, 0, 2)
 
 
+def test_display_name_of_the_catalogue(tmp_path: Path) -> None:
+    """Executions have the display name of the catalogue, unless the DAG's author gives another one."""
+    named = job("named", execution_display_name="nightly")
+    code = "polysync_dags('jobs.yaml', job_args={'other': {'execution_display_name': 'mine'}})"
+    other = job("other", execution_display_name="theirs")
+
+    dags = parse(tmp_path, code, job("plain"), named, other).dags
+
+    names = {dag_id: dag.tasks[0].execution_display_name for dag_id, dag in dags.items()}
+    assert names == {"plain": None, "named": "nightly", "other": "mine"}
+
+
 def test_selection_by_function(tmp_path: Path) -> None:
     """It gets the job of the catalogue."""
     code = "polysync_dags('jobs.yaml', jobs=lambda job: not job.parameters[0].default)"

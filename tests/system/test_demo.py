@@ -30,7 +30,10 @@ def processes_of(folder: Path) -> list[int]:
     return pids
 
 
-@pytest.mark.parametrize("progress", ["waiting for the tables of the database", "waiting for api-server", "waiting for the DAG processor"])
+@pytest.mark.parametrize(
+    "progress",
+    ["waiting for the tables of the database", "waiting for api-server", "waiting for the DAG processor"],
+)
 def test_ctrl_c_removes_processes_and_files(tmp_path: Path, progress: str) -> None:
     """After Ctrl-C the demo exits with status 130, and its processes and its temporary folder are gone."""
     folder = tmp_path / "temporary"

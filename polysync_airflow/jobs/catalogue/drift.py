@@ -1,8 +1,9 @@
 """
 Compares the jobs of a catalogue with the pipelines that exist. Pure.
 
-It compares what a start depends on: which pipelines exist, and which parameters they declare. It compares
-neither descriptions nor ARNs and regions, so that one catalogue can be compared with several accounts.
+It compares what a start depends on: which pipelines exist, which parameters they declare, and the names of
+their roles. It compares neither descriptions nor ARNs and regions, so that one catalogue can be compared with
+several accounts.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ _TEXTS: Final = {
     "pipeline_added": "the catalogue does not have this pipeline",
     "parameter_added": "a new parameter: {after}",
     "default_changed": "the default was {before}, and is {after}",
+    "role_changed": "the role was {before}, and is {after}",
     "definition_changed": "the definition has changed, but not the parameters",
 }
 KINDS: Final = tuple(_TEXTS)
@@ -131,7 +133,14 @@ def _compare_job(before: CatalogueJob, after: Job) -> list[Drift]:
     digests = (before.definition_digest, after.definition_digest)
     if not found and None not in digests and digests[0] != digests[1]:
         found = [Drift(before.name, "definition_changed", None, *digests)]
+    if before.role_arn is not None and _role_name(before.role_arn) != _role_name(after.role_arn):
+        found.append(Drift(before.name, "role_changed", None, before.role_arn, after.role_arn))
     return found
+
+
+def _role_name(arn: str | None) -> str | None:
+    # Without the account, which differs where one catalogue is compared with several.
+    return arn and arn.rpartition(":")[2]
 
 
 def _compare_parameters(before: CatalogueJob, after: Job) -> Iterator[Drift]:

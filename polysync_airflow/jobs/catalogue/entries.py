@@ -38,9 +38,9 @@ class Update(NamedTuple):
 
 def catalogue_jobs(jobs: Sequence[Job], before: Catalogue | None) -> list[CatalogueJob]:
     """
-    Return imported jobs as entries of a catalogue, with the descriptions that the file had before.
+    Return imported jobs as entries of a catalogue, with the texts of people that the file had before.
 
-    Descriptions are kept by the names of jobs and parameters. AWS's description of a pipeline is used only
+    Descriptions, and display names of executions, are kept by the names of jobs and parameters. AWS's description of a pipeline is used only
     where the file has none.
 
     :param before: what the file had before; None for a new file.
@@ -55,6 +55,8 @@ def _catalogue_job(job: Job, before: CatalogueJob | None) -> CatalogueJob:
     entry: dict[str, Any] = job.model_dump(include=set(CatalogueJob.model_fields))
     for parameter in entry["parameters"]:
         parameter["description"] = descriptions.get(parameter["name"])
+    if before:
+        entry["execution_display_name"] = before.execution_display_name
     if before and before.description is not None:
         entry["description"] = before.description
     if len(job.parameters) > MAX_DECLARED_PARAMETERS:

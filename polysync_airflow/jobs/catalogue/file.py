@@ -26,7 +26,7 @@ _ALIAS: Final = re.compile(r"(^|[\s\[{,:-])\*\S", re.MULTILINE)
 WIDTH: Final = 110
 HEADER: Final = """\
 # SageMaker pipelines as jobs, written by: polysync jobs import
-# You may change the descriptions: the next import keeps them. It replaces everything else.
+# You may change descriptions and execution_display_name: the next import keeps them. It replaces the rest.
 """
 # libyaml writes a file of 500 jobs in a tenth of the time. PyYAML's wheels have it.
 _DUMPER: Final[Any] = getattr(yaml, "CSafeDumper", yaml.SafeDumper)

@@ -9,8 +9,10 @@ from pydantic import ConfigDict, Field, StringConstraints
 from polysync_airflow.execution.models import (
     PIPELINE_ARN_PATTERN,
     REGION_PATTERN,
+    ExecutionDisplayName,
     FrozenModel,
     PipelineName,
+    RoleArn,
 )
 from polysync_airflow.execution.pipelines.models import DeclaredParameter
 from polysync_airflow.execution.texts import DescriptionText, ReasonText
@@ -35,6 +37,9 @@ class CatalogueJob(FrozenModel):
     """
     A job of a catalogue file.
 
+    :param role_arn: the pipeline's role; None in a file of an earlier version.
+    :param execution_display_name: what people have written: the display name of executions that a DAG of the
+        job starts; None for unique names.
     :param description: the pipeline's description, or what people have written in its place.
     :param definition_digest: ``sha256:<hex>`` of the definition; None if it cannot be read.
     :param parameters: the declared parameters, in the definition's order.
@@ -46,6 +51,8 @@ class CatalogueJob(FrozenModel):
     name: PipelineName
     arn: Annotated[str, StringConstraints(max_length=2048, pattern=f"^{PIPELINE_ARN_PATTERN}")]
     region: Annotated[str, StringConstraints(max_length=64, pattern=REGION_PATTERN)]
+    role_arn: RoleArn | None = None
+    execution_display_name: ExecutionDisplayName | None = None
     description: DescriptionText | None = None
     definition_digest: Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")] | None = None
     parameters: list[CatalogueParameter] = Field(default_factory=list, max_length=MAX_DECLARED_PARAMETERS)

@@ -97,6 +97,33 @@ def test_definition_alone_is_a_note() -> None:
     assert (count_drift(found), count_drift(found, strict=True)) == (0, 1)
 
 
+def role(name: str, account: str = "123456789012") -> str:
+    """Return the ARN of a role."""
+    return f"arn:aws:iam::{account}:role/{name}"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "changed"),
+    [
+        (role("train"), role("other"), True),
+        (role("train"), role("team/train"), True),
+        (role("train"), None, True),
+        (role("train"), role("train"), False),
+        (role("train"), role("train", "999999999999"), False),
+        (None, role("train"), False),
+    ],
+)
+def test_changed_role(old: str | None, new: str | None, changed: bool) -> None:
+    """Another role is drift, also beside a note; the account of the role is not compared, nor a role without one."""
+    catalogue = Catalogue([entry("churn", role_arn=old)], [])
+    note = Drift("churn", "definition_changed", None, DIGEST, OTHER_DIGEST)
+
+    found = compare(catalogue, [job("churn", role_arn=new, definition_digest=OTHER_DIGEST)], Scope())
+
+    assert found == [*([Drift("churn", "role_changed", None, old, new)] if changed else []), note]
+    assert count_drift(found) == changed
+
+
 def test_same_digest_is_no_difference() -> None:
     """If nothing has changed, there is no difference, also in a strict comparison."""
     found = compare(Catalogue([entry("churn")], []), [job("churn")], Scope())

@@ -10,7 +10,7 @@ from polysync_airflow.exceptions import CatalogueError
 from polysync_airflow.execution.pipelines.models import Job
 from polysync_airflow.jobs.catalogue.entries import catalogue_jobs, loss_by_import, update_catalogue
 from polysync_airflow.jobs.catalogue.models import BrokenJob, Catalogue, CatalogueJob, Scope, as_entry
-from tests.jobs.catalogue.builders import arn, entry, job, parameter
+from tests.jobs.catalogue.builders import ROLE, arn, entry, job, parameter
 
 
 def described(name: str, text: str | None, **parameters: str) -> CatalogueJob:
@@ -22,13 +22,14 @@ def described(name: str, text: str | None, **parameters: str) -> CatalogueJob:
 
 
 def test_entry_has_the_properties_of_the_job() -> None:
-    """An entry has the job's name, ARN, region, digest and parameters, and no empty members."""
-    (made,) = catalogue_jobs([job("churn", parameter("P", type="Integer", default=0))], None)
+    """An entry has the job's name, ARN, region, role, digest and parameters, and no empty members."""
+    (made,) = catalogue_jobs([job("churn", parameter("P", type="Integer", default=0), role_arn=ROLE)], None)
 
     assert as_entry(made) == {
         "name": "churn",
         "arn": arn("churn"),
         "region": "us-east-1",
+        "role_arn": ROLE,
         "definition_digest": f"sha256:{'0' * 64}",
         "parameters": [{"name": "P", "type": "Integer", "default": 0}],
     }
@@ -51,6 +52,16 @@ def test_description_of_people_is_kept(in_file: str | None, in_aws: str | None, 
     (made,) = catalogue_jobs([job("churn", description=in_aws)], before)
 
     assert made.description == kept
+
+
+def test_display_name_of_people_is_kept() -> None:
+    """The role is the one that AWS has; the display name of executions stays with the job."""
+    before = Catalogue([entry("churn", execution_display_name="nightly", role_arn=ROLE)], [])
+
+    kept, new = catalogue_jobs([job("churn", role_arn=f"{ROLE}2", display_name="Churn"), job("new")], before)
+
+    assert (kept.role_arn, kept.execution_display_name) == (f"{ROLE}2", "nightly")
+    assert new.execution_display_name is None
 
 
 def test_descriptions_of_parameters_are_kept_by_name() -> None:

@@ -16,7 +16,7 @@ from polysync_airflow.airflow_compat.sdk import AirflowFailException
 from polysync_airflow.exceptions import (
     ALIASES,
     HINTS,
-    SIGN_IN_HINTS,
+    OPERATION_HINTS,
     CredentialsError,
     ParametersError,
     PipelineExecutionCancelledError,
@@ -302,7 +302,7 @@ def test_announced_retry_has_the_delay_of_the_policy() -> None:
 
 def test_hints_are_consistent() -> None:
     """A permanent error is neither transient nor has a retry delay, and every alias has a hint."""
-    for hint in (*HINTS.values(), *SIGN_IN_HINTS.values()):
+    for hint in (*HINTS.values(), *OPERATION_HINTS.values()):
         assert not hint.permanent or (not hint.transient and hint.retry_delay is None)
     assert set(ALIASES.values()) <= set(HINTS)
     assert not SageMakerApiError(

@@ -50,9 +50,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = PROGRAM) -> int:
         print(f"SageMaker emulator on {server.endpoint_url} (control API: {server.endpoint_url}{PREFIX}/)")
         print(f"Clients of AWS use it with AWS_ENDPOINT_URL={server.endpoint_url}; speed: {options.speed:g}")
         if not server.pipelines:
-            print(
-                f"No pipelines: {options.definitions} has no *.json files. Create pipelines by CreatePipeline."
-            )
+            print(f"No pipelines: {options.definitions} has no *.json files.")
         for region, names in server.pipelines.items():
             print(f"Pipelines in {region}: {', '.join(names)}")
         print("Airflow uses it with the connection polysync_default:")

@@ -40,8 +40,8 @@ def catalogue_jobs(jobs: Sequence[Job], before: Catalogue | None) -> list[Catalo
     """
     Return imported jobs as entries of a catalogue, with the texts of people that the file had before.
 
-    Descriptions, and display names of executions, are kept by the names of jobs and parameters. AWS's description of a pipeline is used only
-    where the file has none.
+    Descriptions, and display names of executions, are kept by the names of jobs and parameters. AWS's
+    description of a pipeline is used only where the file has none.
 
     :param before: what the file had before; None for a new file.
     :raises CatalogueError: a job has a property that a catalogue cannot have.

@@ -5,7 +5,7 @@ Use what a pipeline has made: deploy the model that it registered, if its condit
 one has updated the asset, and learns from the asset's event which model that was.
 
 The first DAG needs a connection ``polysync_default`` and a pipeline ``churn-tuning`` with a condition step
-``AucCheck`` and a step ``ChurnRegister`` that registers a model.
+``AucCheck`` that ends well in both cases: in one, the step ``ChurnRegister`` registers a model.
 """
 
 from __future__ import annotations

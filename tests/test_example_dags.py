@@ -17,7 +17,7 @@ from polysync_airflow.airflow_compat.database import dag_run_state
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.testing.dag_files import DagFiles
-from polysync_airflow.testing.emulator import emulator_for_test
+from polysync_airflow.testing.emulator import SageMakerEmulator, emulator_for_test
 from polysync_airflow.testing.metadata_db import MetadataDatabase
 from tests.conftest import DEFINITIONS
 
@@ -25,7 +25,7 @@ EXAMPLES = Path(__file__).parents[1] / "example_dags"
 
 
 @pytest.fixture
-def endpoint() -> Iterator[EmulatorServer]:
+def endpoint() -> Iterator[SageMakerEmulator]:
     """Start an emulator, with the connection to it. Waits of the provider take no time."""
     with emulator_for_test() as server:
         yield server
@@ -133,18 +133,13 @@ def test_scheduled_retraining_runs_to_success(example: Any, endpoint: EmulatorSe
 
 @pytest.mark.parametrize("good_enough", [True, False])
 def test_deploy_model_uses_what_the_pipeline_has_made(
-    example: Any, endpoint: EmulatorServer, good_enough: bool
+    example: Any, endpoint: SageMakerEmulator, good_enough: bool
 ) -> None:
     """The condition decides which task comes next; the model's ARN reaches that task and the asset's event."""
     if not good_enough:
-        definition = json.loads((DEFINITIONS / "churn_tuning.json").read_text())
-        (condition,) = (step for step in definition["Steps"] if step["Type"] == "Condition")
-        condition["Arguments"]["ElseSteps"] = []
-        client: Any = PolysyncSageMakerHook().conn
-        client.update_pipeline(PipelineName="churn-tuning", PipelineDefinition=json.dumps(definition))
-        evaluation = {"classification_metrics": {"auc": {"value": 0.1}}}
-        steps = {"ChurnEvaluate": {"property_files": {"Eval": evaluation}}}
-        endpoint.control.put_scenario({"steps": steps})
+        endpoint.set_property_file(
+            "ChurnEvaluate", "Eval", {"classification_metrics": {"auc": {"value": 0.1}}}
+        )
 
     run = example("deploy_model")
 
@@ -154,6 +149,7 @@ def test_deploy_model_uses_what_the_pipeline_has_made(
     assert outputs["AucCheck"]["outcome"] == str(good_enough)
     assert states["deploy"] == ("success" if good_enough else "skipped")
     assert states["keep_the_old_model"] == ("skipped" if good_enough else "success")
+    assert run.state == "success"
     if good_enough:
         arn = outputs["ChurnRegister"]["model_package_arn"]
         assert xcom(run, "deploy", "return_value") == arn

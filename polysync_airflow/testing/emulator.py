@@ -109,36 +109,41 @@ class SageMakerEmulator(EmulatorServer):
         Set the content of a property file, which decides conditions.
 
         :param step: the name of the step that writes it.
-        :param file: the name of the property file.
-        :param content: its JSON content.
-        :param pipeline: the pipeline; None for each pipeline with such a step.
-        :raises ValueError: no pipeline has such a step.
+        :param file: its ``PropertyFileName`` in the definition, such as ``Eval``.
+        :param content: its JSON content. A condition reads a value of it by a path: ``auc.value`` is 0.9 in
+            ``{"auc": {"value": 0.9}}``, and ``scores[1]`` is the second item of a list.
+        :param pipeline: the pipeline; None for each pipeline whose step has such a file.
+        :raises ValueError: no pipeline has such a step, or the step has no such file.
         """
-        self._change_step(step, pipeline, property_files={file: content})
+        self._change_step(step, pipeline, file, property_files={file: content})
 
-    def _change_step(self, step: str, pipeline: str | None, **members: Any) -> None:
+    def _change_step(self, step: str, pipeline: str | None, file: str | None = None, **members: Any) -> None:
         by_pipeline = self._steps()
         if pipeline is not None and pipeline not in by_pipeline:
             known = ", ".join(by_pipeline) or "none"
             raise ValueError(f"There is no pipeline {pipeline!r}; the pipelines are: {known}")
         name = re.sub(r"-\d+$", "", step)
         candidates = by_pipeline if pipeline is None else {pipeline: by_pipeline[pipeline]}
-        found = [each for each, steps in candidates.items() if step in steps or name in steps]
+        written = {each: steps.get(step, steps.get(name)) for each, steps in candidates.items()}
+        found = {each: files for each, files in written.items() if files is not None}
         if not found:
             known = "; ".join(f"{each}: {', '.join(steps)}" for each, steps in candidates.items())
             raise ValueError(f"There is no step {step!r}; the steps are: {known or 'none'}")
+        if file is not None and not any(file in files for files in found.values()):
+            known = "; ".join(f"{each}: {', '.join(files) or 'none'}" for each, files in found.items())
+            raise ValueError(f"Step {step!r} has no property file {file!r}; its files are: {known}")
         scenarios = self.control.scenarios()
-        for each in found:
+        for each in [each for each, files in found.items() if file is None or file in files]:
             scenario = deepcopy(scenarios["pipelines"].get(each) or scenarios["default"] or {})
             changed = scenario.setdefault("steps", {}).setdefault(step, {})
             files = {**changed.get("property_files", {}), **members.get("property_files", {})}
             changed |= {**members, **({"property_files": files} if files else {})}
             self.control.put_scenario(scenario, pipeline=each)
 
-    def _steps(self) -> dict[str, list[str]]:
-        """Return the names of the steps of each pipeline."""
+    def _steps(self) -> dict[str, dict[str, list[str]]]:
+        """Return the steps of each pipeline by name, with the names of the property files that they write."""
         return {
-            name: list(_step_names(json.loads(self._definition(region, name))["Steps"]))
+            name: dict(_steps_in(json.loads(self._definition(region, name))["Steps"]))
             for region, names in self.pipelines.items()
             for name in names
         }
@@ -186,12 +191,12 @@ def _was_processed(call: dict[str, Any]) -> bool:
     return call["error_code"] is None and (call["status"] == 200 or call["fault"] == "lost_response")
 
 
-def _step_names(value: Any) -> Iterator[str]:
-    """Return the names of all steps in a JSON value, those of branches and loops included."""
+def _steps_in(value: Any) -> Iterator[tuple[str, list[str]]]:
+    """Yield each step in a JSON value, also in branches and loops: its name and its property files."""
     if isinstance(value, dict):
         if isinstance(value.get("Name"), str) and isinstance(value.get("Type"), str):
-            yield value["Name"]
+            yield value["Name"], [file["PropertyFileName"] for file in value.get("PropertyFiles") or ()]
         value = list(value.values())
     if isinstance(value, list):
         for each in value:
-            yield from _step_names(each)
+            yield from _steps_in(each)

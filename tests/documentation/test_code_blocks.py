@@ -18,6 +18,7 @@ import sys
 import tomllib
 from collections.abc import Callable, Iterator
 from importlib import import_module
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ __all__ = ["database", "endpoint", "example"]  # fixtures
 EXAMPLES = ROOT / "example_dags"
 EMULATOR_ADDRESS = "http://127.0.0.1:4599"  # the default of its command
 COMMANDS = {"polysync": ("-c", "from polysync_airflow.cli import main; main()"), "python": ()}
-OPTION = re.compile(r'(\w+)=("[^"]*"|\{.*\}|\S+)(?=\s|$)')
+OPTION = re.compile(r'(\w+)=("[^"]*"|\{.*\}|\[.*?\](?= \w+=|$)|\S+)(?=\s|$)')
 
 
 def is_test(block: Block) -> bool:
@@ -111,8 +112,6 @@ def test_python(
 ) -> None:
     """The block runs as a module, and each of its DAGs ends as it should."""
     options = options_of(block)
-    if "scenario" in options:
-        endpoint.control.put_scenario(options["scenario"])
     for conn_id, value in receiver.connections().items():
         monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", value)
     file = folder / "block.py"
@@ -122,16 +121,24 @@ def test_python(
     assert bag.import_errors == {}
     assert bool(bag.dags) == bool(re.search(r"\bDAG\(|@dag\b|polysync_dags\(", block.text))
 
-    # Those with another schedule run after an event, or after a form has been filled in.
-    for dag in [dag for dag in bag.dags.values() if type(dag.timetable).__name__ == "NullTimetable"]:
-        if not needs_form(dag):
-            run = dag.test()
-            assert str(run.state) == options.get("ends", "success"), dag.dag_id
-
-    assert options.get("prints", "") in capfd.readouterr().out
+    # With several scenarios, the block runs with each, and prints the text of each.
+    scenarios, printed = (as_list(options.get(name)) for name in ("scenario", "prints"))
+    for scenario, text in zip_longest(scenarios, printed):
+        endpoint.control.put_scenario(scenario or {})
+        # Those with another schedule run after an event, or after a form has been filled in.
+        for dag in [dag for dag in bag.dags.values() if type(dag.timetable).__name__ == "NullTimetable"]:
+            if not needs_form(dag):
+                run = dag.test()
+                assert str(run.state) == options.get("ends", "success"), dag.dag_id
+        assert (text or "") in capfd.readouterr().out
     if "sends" in options:
         (message,) = receiver.messages
         assert options["sends"] in message
+
+
+def as_list(value: Any) -> list[Any]:
+    """Return the items of an option that may be a list."""
+    return value if isinstance(value, list) else [value]
 
 
 def needs_form(dag: Any) -> bool:

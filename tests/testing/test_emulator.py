@@ -11,9 +11,11 @@ import pytest
 
 from polysync_airflow.exceptions import PipelineExecutionFailedError, PipelineExecutionTimeoutError
 from polysync_airflow.execution import clock
+from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.operators import PolysyncStartPipelineOperator, PolysyncStopPipelineOperator
 from polysync_airflow.testing.emulator import SageMakerEmulator, emulator_for_test
 from polysync_airflow.testing.passing_time import EmulatedTime, PassingTime
+from tests.conftest import DEFINITIONS
 from tests.tasks import Run, run_task
 
 SECONDS = 20.0
@@ -91,6 +93,10 @@ def test_failing_step(emulator: SageMakerEmulator) -> None:
 
 def test_set_ups_add_up(emulator: SageMakerEmulator) -> None:
     """A second set-up of the same pipeline keeps the first one, and the default scenario."""
+    text = (DEFINITIONS / "churn_tuning.json").read_text()
+    text = text.replace('"PropertyFiles": [', '"PropertyFiles": [{"PropertyFileName": "Other"},')
+    client: Any = PolysyncSageMakerHook().conn
+    client.update_pipeline(PipelineName="churn-tuning", PipelineDefinition=text)
     emulator.control.put_scenario({"step_delay": 5})
 
     emulator.fail_step("ChurnPreprocess", "CapacityError: none", times=2)
@@ -118,6 +124,13 @@ def test_unknown_names_are_errors(emulator: SageMakerEmulator) -> None:
         emulator.keep_step_running("Merge", pipeline="abalone")
     with pytest.raises(ValueError, match=r"no pipeline 'abalon'; the pipelines are: abalone, "):
         emulator.fail_step("AbaloneTrain", "No data", pipeline="abalon")
+    with pytest.raises(
+        ValueError,
+        match=r"Step 'ChurnEvaluate' has no property file 'e\.json'; its files are: churn-tuning: Eval",
+    ):
+        emulator.set_property_file("ChurnEvaluate", "e.json", {})
+    with pytest.raises(ValueError, match="'Merge' has no property file 'Eval'; its files are: fanout: none"):
+        emulator.set_property_file("Merge", "Eval", {})
     assert emulator.control.scenarios() == {"default": None, "pipelines": {}}
 
 

@@ -54,7 +54,7 @@ def test_steps_and_outputs_of_a_success(
     assert run.error is None
     steps = {row["name"]: row for row in run.xcoms["steps"]}
     assert list(steps) == [
-        "ChurnPreprocess", "ChurnTune", "ChurnEvaluate", "AucCheck", "ChurnRegister", "ChurnFail"
+        "ChurnPreprocess", "ChurnTune", "ChurnEvaluate", "AucCheck", "ChurnRegister", "ChurnReport"
     ]  # fmt: skip
     assert [row["state"] for row in run.xcoms["steps"]] == ["Success"] * 5 + ["NotStarted"]
     assert steps["ChurnPreprocess"]["type"] == "Processing"

@@ -88,7 +88,13 @@ def missing_statement(
 
 
 def web_identity_trust(
-    *, account: str, issuer: str, audience: str, subject: str, partition: str = "aws"
+    *,
+    account: str,
+    issuer: str,
+    audience: str,
+    subject: str,
+    subject_claim: str = "sub",
+    partition: str = "aws",
 ) -> dict[str, Any]:
     """
     Return the trust policy of a role that a web identity token may assume.
@@ -98,7 +104,8 @@ def web_identity_trust(
     :param account: 12-digit id of the AWS account that has the role and the OIDC provider.
     :param issuer: ``iss`` of the token. ``https://`` may be left out, a slash at the end may not.
     :param audience: ``azp`` of the token if it has one, otherwise ``aud``.
-    :param subject: ``sub`` of the token.
+    :param subject: ``sub`` of the token, or its claim ``subject_claim``.
+    :param subject_claim: ``sub``, or ``oid`` for the object id of Microsoft Entra ID.
     :param partition: ``aws``, ``aws-cn`` or ``aws-us-gov``.
     """
     provider = issuer.removeprefix("https://")
@@ -106,7 +113,7 @@ def web_identity_trust(
         "Effect": "Allow",
         "Principal": {"Federated": f"arn:{partition}:iam::{account}:oidc-provider/{provider}"},
         "Action": "sts:AssumeRoleWithWebIdentity",
-        "Condition": {"StringEquals": {f"{provider}:aud": audience, f"{provider}:sub": subject}},
+        "Condition": {"StringEquals": {f"{provider}:aud": audience, f"{provider}:{subject_claim}": subject}},
     }
     return {"Version": "2012-10-17", "Statement": [statement]}
 

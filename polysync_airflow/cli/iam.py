@@ -34,16 +34,22 @@ def make_parser(prog: str) -> argparse.ArgumentParser:
     trust.add_argument(
         "--audience",
         required=True,
-        help="aud claim of the token; its azp claim (the client id) if it has one",
+        help="azp claim of a v2 token (the client id of the caller), aud claim of a v1 token",
     )
     trust.add_argument(
         "--subject", required=True, help="sub claim of the token: the object id of the service principal"
     )
     trust.add_argument(
+        "--subject-claim",
+        choices=("sub", "oid"),
+        default="sub",
+        help="the claim that must be --subject (default: sub)",
+    )
+    trust.add_argument(
         "--entra-version",
         choices=("v1", "v2"),
-        default="v1",
-        help="version of the tokens that the application accepts",
+        default="v2",
+        help="version of the tokens that the application accepts (default: v2)",
     )
     for document in (policy, trust):
         document.add_argument("--account", required=True, help="12-digit AWS account id")
@@ -87,6 +93,7 @@ def _document(options: argparse.Namespace) -> Mapping[str, Any]:
         issuer=issuer.format(tenant=options.tenant),
         audience=options.audience,
         subject=options.subject,
+        subject_claim=options.subject_claim,
         partition=options.partition,
     )
 

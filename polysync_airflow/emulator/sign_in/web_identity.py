@@ -36,6 +36,7 @@ class WebIdentity:
     :param header: the decoded header of the token.
     :param issuer: the URL of the issuer.
     :param subject: the claim ``sub``.
+    :param object_id: the claim ``oid``, which tokens of Microsoft Entra have; None if there is none.
     :param audience: the audience that AWS uses: ``azp`` if the token has this claim, else ``aud``.
     :param audience_claim: the claim ``aud``.
     :param provider: the ARN of the issuer's provider in IAM.
@@ -44,6 +45,7 @@ class WebIdentity:
     header: dict[str, Any]
     issuer: str
     subject: str
+    object_id: str | None
     audience: list[str]
     audience_claim: list[str]
     provider: str
@@ -62,6 +64,7 @@ class WebIdentity:
             f"{name}:aud": self.audience,
             f"{name}:oaud": self.audience_claim,
             f"{name}:sub": [self.subject],
+            **({f"{name}:oid": [self.object_id]} if self.object_id else {}),
         }
 
 
@@ -99,7 +102,8 @@ def parse_token(token: str, role_arn: str, now: float) -> WebIdentity:
         claim = "azp" if claims.get("azp") else "aud"
         detail = f"the token's {claim} is {audience}; the provider's client ids are {client_ids}"
         raise ApiError("InvalidIdentityToken", "Incorrect token audience", detail=detail)
-    return WebIdentity(decoded["header"], issuer, str(claims["sub"]), audience, audience_claim, provider)
+    subject, object_id = str(claims["sub"]), str(claims["oid"]) if claims.get("oid") else None
+    return WebIdentity(decoded["header"], issuer, subject, object_id, audience, audience_claim, provider)
 
 
 def _check_times(claims: Mapping[str, Any], now: float) -> None:

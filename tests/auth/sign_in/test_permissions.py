@@ -161,19 +161,36 @@ def test_pass_role_is_granted_for_named_roles_only() -> None:
 
 @pytest.mark.parametrize(
     ("version", "provider"),
-    [("v1", "sts.windows.net/TENANT/"), ("v2", "login.microsoftonline.com/TENANT/v2.0")],
+    [
+        (("--entra-version", "v1"), "sts.windows.net/TENANT/"),
+        (("--entra-version", "v2"), "login.microsoftonline.com/TENANT/v2.0"),
+        ((), "login.microsoftonline.com/TENANT/v2.0"),
+    ],
 )
-def test_trust_policy_has_the_issuer_of_the_tenant(version: str, provider: str) -> None:
-    """The two token versions of Entra ID have different issuers, one with a slash at the end."""
+def test_trust_policy_has_the_issuer_of_the_tenant(version: tuple[str, ...], provider: str) -> None:
+    """The two token versions of Entra ID have different issuers, one with a slash at the end; v2 is the default."""
     document = printed_document(
         *("trust", "--account", ACCOUNT, "--tenant", "TENANT", "--audience", "api://polysync"),
-        *("--subject", "SUBJECT", "--entra-version", version),
+        *("--subject", "SUBJECT", *version),
     )
 
     (statement,) = document["Statement"]
     assert statement["Principal"] == {"Federated": f"arn:aws:iam::{ACCOUNT}:oidc-provider/{provider}"}
     assert statement["Condition"] == {
         "StringEquals": {f"{provider}:aud": "api://polysync", f"{provider}:sub": "SUBJECT"}
+    }
+
+
+def test_trust_policy_can_name_the_object_id() -> None:
+    """The condition on the subject can be one on the claim ``oid``."""
+    document = printed_document(
+        *("trust", "--account", ACCOUNT, "--tenant", "TENANT", "--audience", "CLIENT"),
+        *("--subject", "OBJECT", "--subject-claim", "oid"),
+    )
+
+    provider = "login.microsoftonline.com/TENANT/v2.0"
+    assert document["Statement"][0]["Condition"] == {
+        "StringEquals": {f"{provider}:aud": "CLIENT", f"{provider}:oid": "OBJECT"}
     }
 
 

@@ -283,6 +283,20 @@ def test_trailing_slash_is_part_of_the_issuer(
         assert error_of(assume, web_identity=token(shorter))[1].endswith(f"in your account for {shorter}")
 
 
+def test_trust_policy_can_have_a_condition_on_the_object_id(
+    assume: Callable[[str], Any], issuer: Issuer, client_of: ClientOf
+) -> None:
+    """The claim ``oid`` of a token is a condition key; a token without it does not match."""
+    name = issuer.url.removeprefix("https://")
+    provider = f"arn:aws:iam::{ACCOUNT}:oidc-provider/{name}"
+    trust = policy({"Federated": provider}, {"StringEquals": {f"{name}:oid": "object"}}, ACTION)
+    client_of("iam").update_assume_role_policy(RoleName="R", PolicyDocument=json.dumps(trust))
+
+    assert assume(token(issuer.url, sub="anybody", oid="object"))["Credentials"]
+    assert error_of(assume, web_identity=token(issuer.url, oid="another")) == ACCESS_DENIED
+    assert error_of(assume, web_identity=token(issuer.url)) == ACCESS_DENIED
+
+
 def test_authorized_party_is_the_audience(assume: Callable[[str], Any], issuer: Issuer) -> None:
     """If a token has the claim azp, it is the audience instead of aud, as with AWS."""
     assert assume(token(issuer.url, aud="untrusted", azp="app"))["Audience"] == "app"

@@ -8,7 +8,7 @@ renders only the templates that the DAG's author has written in code.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from airflow.providers.common.compat.sdk import Param
@@ -34,19 +34,23 @@ class JobValues:
 
     https://airflow.apache.org/docs/apache-airflow/stable/core-concepts/operators.html (templating, callables)
 
+    :param types: the types of the parameters by name.
     :param templates: Jinja templates of the DAG's author by parameter name, for parameters that a run leaves
         empty.
     """
 
-    def __init__(self, names: Sequence[str], templates: Mapping[str, str]) -> None:
-        self._names = tuple(names)
+    def __init__(self, types: Mapping[str, str], templates: Mapping[str, str]) -> None:
+        self._types = dict(types)
         self._templates = dict(templates)
 
     def __call__(self, context: Mapping[str, Any], jinja_env: Any) -> dict[str, Value]:
         """Return the values of a run by parameter name."""
         values: dict[str, Value] = {}
-        for name in self._names:
+        for name, kind in self._types.items():
             value = context["params"].get(name)
+            if kind == "Boolean" and value in ("true", "false"):
+                # The form's drop-down has texts.
+                value = value == "true"
             if value is None and name in self._templates:
                 value = jinja_env.from_string(self._templates[name]).render(context)
             if value is not None:
@@ -58,7 +62,7 @@ class JobValues:
         return repr(self)
 
     def __repr__(self) -> str:
-        return f"the values of the run for {', '.join(self._names) or 'no parameters'}"
+        return f"the values of the run for {', '.join(self._types) or 'no parameters'}"
 
 
 class JobForm(NamedTuple):
@@ -94,7 +98,7 @@ def job_form(job: CatalogueJob, given: Mapping[str, Any]) -> JobForm:
         params[name] = _param(parameter, default, templates.get(name), may_be_empty=may_be_empty)
         if default is None and not may_be_empty:
             required.append(name)
-    return JobForm(params, JobValues(list(params), templates), required)
+    return JobForm(params, JobValues({each.name: each.type for each in job.parameters}, templates), required)
 
 
 def check_names(job: CatalogueJob, given: Mapping[str, Any]) -> None:
@@ -138,19 +142,38 @@ def _default(parameter: CatalogueParameter, given: Mapping[str, Any]) -> Value |
 def _param(
     parameter: CatalogueParameter, default: Value | None, template: str | None, *, may_be_empty: bool
 ) -> Param:
-    kind = _JSON_TYPES[parameter.type]
-    schema: dict[str, Any] = {"type": kind, **_LIMITS.get(parameter.type, {})}
-    allowed = allowed_values(parameter)
-    if allowed:
-        schema["enum"] = allowed
     description = parameter.description
     if may_be_empty:
-        schema["type"] = ["null", kind]
-        if allowed:
-            schema["enum"] = [None, *allowed]
         default_text = f"Empty: {template}" if template is not None else "May be empty."
         description = f"{description} {default_text}" if description else default_text
-        return Param(None, description=description, **schema)
+        return Param(None, description=description, **_schema(parameter, None, may_be_empty=True))
+    schema = _schema(parameter, default)
     if default is None:
         return Param(description=description, **schema)
     return Param(default, description=description, **schema)
+
+
+def _schema(
+    parameter: CatalogueParameter, default: Value | None, *, may_be_empty: bool = False
+) -> dict[str, Any]:
+    kind, allowed = _JSON_TYPES[parameter.type], allowed_values(parameter)
+    empty = [None] if may_be_empty else []
+    if parameter.type == "Boolean" and default is None:
+        return _boolean_schema(empty, allowed or [True, False])
+    schema = {"type": ["null", kind] if may_be_empty else kind, **_LIMITS.get(parameter.type, {})}
+    return {**schema, "enum": [*empty, *allowed]} if allowed else schema
+
+
+def _boolean_schema(empty: list[None], values: list[Value]) -> dict[str, Any]:
+    """Return the schema of a Boolean without a default: a drop-down in the form, also booleans in the API."""
+    # A switch is off or on, so nobody could see in it that no value is chosen; Airflow's form refuses it then
+    # until it was on once. Airflow has drop-downs for texts only.
+    texts = [str(value).lower() for value in values]
+    return {
+        # In this version of JSON Schema, the keywords beside "$ref" are only for the form.
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "type": ["null", "string"] if empty else "string",
+        "enum": [*empty, *texts],
+        "$ref": "#/definitions/accepted",
+        "definitions": {"accepted": {"enum": [*empty, *texts, *values]}},
+    }

@@ -69,6 +69,32 @@ def test_parameter_without_default_is_required(kind: str) -> None:
     assert job_form(job("churn", parameter("P", kind)), {}).required == ["P"]
 
 
+@pytest.mark.parametrize("value", ["true", "false", True, False])
+@pytest.mark.parametrize("given", [NOT_SET, "{{ params.x }}"])
+def test_boolean_without_default_is_a_drop_down(given: Any, value: Any) -> None:
+    """Airflow's drop-downs have texts; the REST API accepts booleans as well. AWS gets a boolean."""
+    declared = parameter("P", "Boolean")
+    form = job_form(job("churn", declared), {} if given is NOT_SET else {"P": given})
+
+    accepted = form.params["P"].resolve(value)
+
+    assert form.values({"params": {"P": accepted}}, None) == {"P": value in ("true", True)}
+    assert form.params["P"].schema["enum"][-2:] == ["true", "false"]
+    for wrong in ("True", "yes", 1, ""):
+        with pytest.raises(ParamValidationError):
+            form.params["P"].resolve(wrong)
+
+
+def test_boolean_drop_down_has_only_the_allowed_values() -> None:
+    """The definition may limit the values of a Boolean, too."""
+    param = field(parameter("P", "Boolean", enum_values=["True"]))
+
+    assert param.schema["enum"] == ["true"]
+    assert param.resolve(True) is True
+    with pytest.raises(ParamValidationError):
+        param.resolve("false")
+
+
 @pytest.mark.parametrize(
     ("declared", "value"),
     [

@@ -144,6 +144,13 @@ class Site:
         """Return the HTTP status of a request without credentials."""
         return httpx.get(f"{self.url}{path}", trust_env=False).status_code
 
+    def last_conf(self, dag_id: str) -> Any:
+        """Return the values of the form of the newest run of a DAG."""
+        path = f"api/v2/dags/{dag_id}/dagRuns?order_by=-id&limit=1"
+        response = self._http.get(path)
+        (run,) = response.raise_for_status().json()["dag_runs"]
+        return run["conf"]
+
     def bundle_path(self) -> str:
         """Return the URL of the tab's module, as the UI receives it."""
         plugins = self._http.get("api/v2/plugins").raise_for_status().json()["plugins"]

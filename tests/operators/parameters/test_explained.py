@@ -222,17 +222,21 @@ def test_other_errors_cost_no_call(code: str, emulator: EmulatorServer) -> None:
 def test_misspelt_pipeline_names_are_corrected(validate: bool, emulator: EmulatorServer) -> None:
     """The error names the similar pipeline that exists, if there is one and the identity may list pipelines."""
     misspelt = start("Churn-Tunning", validate_parameters=validate)
+    calls = operations(emulator)
     unlike = start("nothing-like-it", validate_parameters=validate)
     of_arn = start(f"{ARN_PREFIX}churn-tunning", validate_parameters=validate)
+    emulator.control.add_fault(
+        "error", DESCRIBE if validate else START, code="ResourceNotFound", message="no", count=1
+    )
+    right = start("fanout", validate_parameters=validate)
     emulator.control.add_fault("error", LIST, code="AccessDeniedException", message="no")
-    emulator.control.clear_calls()
     not_listed = start("churn-tunning", validate_parameters=validate)
 
     assert isinstance(misspelt.error, SageMakerApiError)
     assert misspelt.error.error_code == "ResourceNotFound"
     assert str(misspelt.error).endswith("\nDid you mean churn-tuning?")
-    assert operations(emulator) == [DESCRIBE if validate else START, LIST]
-    for run in (unlike, of_arn, not_listed):
+    assert calls == [DESCRIBE if validate else START, LIST]
+    for run in (unlike, of_arn, right, not_listed):
         assert "There is no pipeline" in str(run.error)
         assert "Did you mean" not in str(run.error)
 

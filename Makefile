@@ -10,7 +10,8 @@
 #   make test-aiobotocore     the tests of what botocore can change, with the older one that aiobotocore requires
 #   make mutants              change the pure cores, and show the changes that no test of theirs notices
 #   make lint                 check formatting, lint rules and types
-#   make docs                 build the documentation into site/; a warning is an error. Open site/index.html
+#   make docs                 build the documentation into site/; a warning is an error. Open site/index.html: its
+#                             search needs no server
 #   make licences             check the licences of all packages that users install with this one
 #   make screenshots          make the pictures of the UI in docs/images/ again. Installs Chromium if it is missing.
 #   make import-cost          measure what an import of the operators costs each time a DAG file is parsed
@@ -84,8 +85,9 @@ test: $(VENV)/.ready
 mutants: $(VENV)/.mutants
 	$(VENV)/bin/python -m tests.mutants $(ARGS)
 
-test-system: $(VENV)/.ready
-	$(VENV)/bin/python -m pytest -m system tests/system tests/ui $(ARGS)
+test-system: $(VENV)/.ready $(DOCS_VENV)/.ready
+	POLYSYNC_DOCS_PYTHON="$(CURDIR)/$(DOCS_VENV)/bin/python" \
+	    $(VENV)/bin/python -m pytest -m system tests/documentation tests/system tests/ui $(ARGS)
 
 test-sdk: $(VENV)/.ready $(SDK_VENV)/.ready
 	POLYSYNC_SDK_PYTHON="$(CURDIR)/$(SDK_VENV)/bin/python" $(VENV)/bin/python -m pytest -m sdk tests/emulator $(ARGS)

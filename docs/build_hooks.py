@@ -2,8 +2,9 @@
 Hooks of the documentation's build (``make docs``).
 
 The pages link to files outside of ``docs/``, such as the example DAGs, by relative paths, which work on a
-code host. The build publishes these files under ``source/`` and links to them there. At the end, the build
-fails if a page loads something from another host.
+code host. The build publishes these files under ``source/`` and links to them there. A class that has a
+heading of its own, and another one from its docstring, is in the table of contents once. At the end, the
+build fails if a page loads something from another host.
 """
 
 from __future__ import annotations
@@ -59,6 +60,13 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
         return f"]({relpath(f'docs/{FOLDER}/{name}.txt', folder)})"
 
     return _LINK.sub(copy_of, markdown)
+
+
+def on_page_content(html: str, page: Any, config: Any, files: Files) -> None:
+    """Leave those entries out of the table of contents that repeat the entry above them."""
+    for title in page.toc:
+        for section in title.children:
+            section.children = [each for each in section.children if each.title != section.title]
 
 
 class _Loads(HTMLParser):

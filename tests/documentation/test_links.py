@@ -10,6 +10,7 @@ from urllib.parse import unquote
 import pytest
 import yaml
 
+from polysync_airflow import __version__
 from tests.documentation.pages import DOCS, README, ROOT, Page, page, pages
 
 MAX_README_LINES = 200
@@ -106,3 +107,14 @@ def test_pictures_are_used_and_small(picture: Path) -> None:
 
     assert picture in used
     assert picture.stat().st_size <= 150_000
+
+
+def test_wheels_have_the_current_version() -> None:
+    """The pages name the wheel that a build makes now."""
+    wheels = {
+        name
+        for each in pages()
+        for name in re.findall(r"polysync_airflow-\d[\w.]*-py3-none-any\.whl", each.text)
+    }
+
+    assert wheels == {f"polysync_airflow-{__version__}-py3-none-any.whl"}

@@ -1,0 +1,81 @@
+"""The permissions that the documentation names for operators and arguments are those that they use."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from polysync_airflow.emulator import EmulatorServer
+from polysync_airflow.operators import (
+    PolysyncListImportOperator,
+    PolysyncStartPipelineOperator,
+    PolysyncStopPipelineOperator,
+)
+from tests.documentation.pages import page
+from tests.tasks import EmulatedTime, run_task
+
+ROWS = page("how-to/least-privilege.md").rows("Which permissions does each operator need?")
+
+
+def permissions(*cells: str) -> set[str]:
+    """Return the operations that cells of the table name."""
+    return {name for cell in cells for name in re.findall(r"`([A-Z]\w+)`", cell)}
+
+
+def calls_of(emulator: EmulatorServer, operator: Any) -> set[str]:
+    """Run a task, and return the operations that it has called."""
+    before = len(emulator.control.calls())
+    run_task(operator)
+    return {call["operation"] for call in emulator.control.calls()[before:]}
+
+
+def start(**arguments: Any) -> PolysyncStartPipelineOperator:
+    """Return a Start task. The execution of its pipeline takes some minutes."""
+    arguments = {"deferrable": True, "pipeline_name": "fanout", **arguments}
+    return PolysyncStartPipelineOperator(task_id="start", **arguments)
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_start(deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
+    """All that it needs is named as needed; one that has time also calls all others, unless it polls alone."""
+    needed, optional = ROWS["PolysyncStartPipelineOperator"].split("|")[:2]
+    wrong = start(deferrable=deferrable, pipeline_parameters={"Wrong": 1})
+
+    stopped = calls_of(emulator, start(deferrable=deferrable, timeout=60))
+    refused = calls_of(emulator, wrong)
+
+    assert stopped | refused == permissions(needed, optional) - {"ListPipelineExecutions"}
+    assert permissions(needed) <= stopped
+
+
+def test_arguments(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
+    """The arguments change the calls as the table says."""
+    emulator.control.put_scenario({"steps": {"Shard3": {"fail": {"reason": "no data"}}}})
+    logs = {"DescribeLogStreams", "GetLogEvents"}
+
+    assert calls_of(emulator, start()) >= logs
+    assert not calls_of(emulator, start(failed_step_log_lines=0)) & logs
+    assert "DescribePipeline" in calls_of(emulator, start(validate_parameters=True))
+    assert "StopPipelineExecution" not in calls_of(emulator, start(timeout=60, stop_on_kill=False))
+    row = ROWS["wait_for_completion=False"].partition(" only")[0]
+    assert calls_of(emulator, start(wait_for_completion=False)) == permissions(row)
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_stop(deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
+    """It calls exactly what it needs."""
+    arn = run_task(start(wait_for_completion=False)).result
+    stop = PolysyncStopPipelineOperator(task_id="stop", execution_arn=arn, deferrable=deferrable)
+
+    assert calls_of(emulator, stop) == permissions(ROWS["PolysyncStopPipelineOperator"].split("|")[0])
+
+
+def test_import(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
+    """It lists pipelines only if it has no names."""
+    needed = permissions(ROWS["PolysyncListImportOperator, polysync jobs"])
+
+    assert calls_of(emulator, PolysyncListImportOperator(task_id="all")) == needed
+    named = PolysyncListImportOperator(task_id="named", pipeline_names=["fanout"])
+    assert calls_of(emulator, named) == needed - {"ListPipelines"}

@@ -11,6 +11,8 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+import warnings
+from base64 import urlsafe_b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -23,6 +25,7 @@ import pytest
 # https://airflow.apache.org/docs/apache-airflow/stable/howto/set-config.html
 _OPTION: Final = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
 CONFIGURING: Final = ("AIRFLOW_HOME", "AIRFLOW_CONFIG", _OPTION, f"{_OPTION}_CMD", f"{_OPTION}_SECRET")
+_FERNET_KEY: Final = "AIRFLOW__CORE__FERNET_KEY"
 # The first task of a process imports these.
 _IMPORTED_BY_TASKS: Final = (
     "polysync_airflow.hooks",
@@ -56,6 +59,12 @@ class MetadataDatabase:
         :raises DatabaseNotReadyError: the author's own database has no tables, or those of another version of
             Airflow.
         """
+        # Those of the packages that Airflow imports are nothing that an author could change.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self._prepare()
+
+    def _prepare(self) -> None:
         from airflow.utils import db
 
         if self.home is None:
@@ -102,6 +111,9 @@ def metadata_database() -> Iterator[MetadataDatabase]:
             patches.setenv("AIRFLOW__CORE__DAGS_FOLDER", f"{folder}/dags")
             patches.setenv("AIRFLOW__CORE__LOAD_EXAMPLES", "False")
             patches.setenv("AIRFLOW__DATABASE__LOAD_DEFAULT_CONNECTIONS", "False")
+            if not any(name.startswith(_FERNET_KEY) for name in os.environ):
+                # Without a key, each process warns that nothing is encrypted and that records are not signed.
+                patches.setenv(_FERNET_KEY, urlsafe_b64encode(os.urandom(32)).decode())
             # A conftest.py or a test module may have imported Airflow, which reads the variables only once.
             imported = "airflow.settings" in sys.modules
             if imported:

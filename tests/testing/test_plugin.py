@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -18,6 +19,8 @@ pytest_plugins = ("pytester",)
 
 # Read before the fixture ``project`` removes it.
 AIRFLOW_HOME = os.environ["AIRFLOW_HOME"]
+LINK = "failed_step_log_url"
+RED = re.compile(r"error|warning|critical|traceback", re.IGNORECASE)
 Project = Callable[..., pytest.RunResult]
 # At the end of the session, everything must be as before the first test.
 COMPARE_PROCESS = """
@@ -44,7 +47,11 @@ def pytest_sessionfinish(session):
 
 
 def test_tests_share_nothing(project: Project, pytester: pytest.Pytester) -> None:
-    """Each test has an emulator without executions and scenarios, and the process is as before."""
+    """
+    Each test has an emulator without executions and scenarios, and the process is as before.
+
+    The log of a DAG run that succeeds has neither errors nor warnings.
+    """
     tests = """
 import os
 import socket
@@ -70,6 +77,11 @@ def patched():
 
 
 before = patched()
+
+
+def test_green(sagemaker_emulator, load_dag):
+    assert load_dag("dags/scoring.py").test().state == "success"
+    print("GREEN")
 
 
 def test_failing(sagemaker_emulator, load_dag):
@@ -116,8 +128,11 @@ def test_database_is_temporary(airflow_metadata_db):
         "-s",
     )
 
-    result.assert_outcomes(passed=4)
+    result.assert_outcomes(passed=5)
     result.stdout.fnmatch_lines("*PROCESS IS UNCHANGED")
+    green = "\n".join([*result.outlines, *result.errlines]).split("GREEN\n")[0]
+    assert "DagRun Finished" in green
+    assert [line for line in green.splitlines() if RED.search(line) and LINK not in line] == []
 
 
 def test_configured_airflow_is_used(

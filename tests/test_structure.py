@@ -136,9 +136,17 @@ FOLDER_LAYERS = {
         {"pagination", "validation", "store"},
         {"calls"},
         {"jobs", "pipelines", "selective_execution"},
-        {"job_logs", "step_summaries"},
+        {"step_summaries"},
         {"executions"},
         {"api"},
+        {"__init__"},
+    ),
+    "emulator.sagemaker.jobs": (
+        {"names"},
+        {"job", "logs"},
+        {"processing", "training"},
+        {"descriptions"},
+        {"model_packages", "property_files"},
         {"__init__"},
     ),
     "emulator.sign_in": (

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
@@ -24,6 +24,7 @@ from typing import Any, Final
 import pytest
 
 from polysync_airflow.emulator import EXAMPLE_DEFINITIONS, EmulatorServer
+from polysync_airflow.emulator.sagemaker.validation import service_model
 from polysync_airflow.execution import clock
 from polysync_airflow.testing.passing_time import EmulatedTime, PassingTime
 
@@ -31,6 +32,7 @@ from polysync_airflow.testing.passing_time import EmulatedTime, PassingTime
 # second still finds a job of a minute running.
 DEFAULT_SPEED: Final = 60.0
 DEFAULT_REGION: Final = "us-east-1"
+_WITH_METRICS: Final = ("Training", "Tuning", "AutoML")
 _CONNECTION_ID: Final = re.compile(r"[\w.-]+")
 _REGION: Final = re.compile(r"[a-z]{2}(-[a-z]+)+-\d+")
 
@@ -92,7 +94,7 @@ class SageMakerEmulator(EmulatorServer):
         :raises ValueError: no pipeline has such a step.
         """
         failure = {"reason": reason, **({} if times is None else {"times": times})}
-        self._change_step(step, pipeline, fail=failure)
+        self._change(self._find(step, pipeline), step, fail=failure)
 
     def keep_step_running(self, step: str, *, pipeline: str | None = None) -> None:
         """
@@ -102,11 +104,11 @@ class SageMakerEmulator(EmulatorServer):
         :param pipeline: the pipeline; None for each pipeline with such a step.
         :raises ValueError: no pipeline has such a step.
         """
-        self._change_step(step, pipeline, duration=None)
+        self._change(self._find(step, pipeline), step, duration=None)
 
     def set_property_file(self, step: str, file: str, content: Any, *, pipeline: str | None = None) -> None:
         """
-        Set the content of a property file, which decides conditions.
+        Set the content of a property file, which decides conditions. The job of the step writes it to S3.
 
         :param step: the name of the step that writes it.
         :param file: its ``PropertyFileName`` in the definition, such as ``Eval``.
@@ -115,35 +117,74 @@ class SageMakerEmulator(EmulatorServer):
         :param pipeline: the pipeline; None for each pipeline whose step has such a file.
         :raises ValueError: no pipeline has such a step, or the step has no such file.
         """
-        self._change_step(step, pipeline, file, property_files={file: content})
+        found = self._find(step, pipeline)
+        files = {
+            each: [entry["PropertyFileName"] for entry in body.get("PropertyFiles") or ()]
+            for each, body in found.items()
+        }
+        if not any(file in names for names in files.values()):
+            known = "; ".join(f"{each}: {', '.join(names) or 'none'}" for each, names in files.items())
+            raise ValueError(f"Step {step!r} has no property file {file!r}; its files are: {known}")
+        writing = [each for each, names in files.items() if file in names]
+        self._change(writing, step, property_files={file: content})
 
-    def _change_step(self, step: str, pipeline: str | None, file: str | None = None, **members: Any) -> None:
+    def set_metric(self, step: str, metric: str, value: float, *, pipeline: str | None = None) -> None:
+        """
+        Set a metric of the job of a step in the executions that start from now on.
+
+        :param step: the name of a training, tuning or AutoML step. The metrics of a tuning step are those of
+            its best training job.
+        :param metric: the name of the metric, such as ``validation:rmse``. AutoML has only AWS's names, such
+            as ``AUC``.
+        :param value: its final value.
+        :param pipeline: the pipeline; None for each pipeline with such a step.
+        :raises ValueError: no pipeline has such a step, or its job has no such metric.
+        """
+        types = {each: body["Type"] for each, body in self._find(step, pipeline).items()}
+        if not any(kind in _WITH_METRICS for kind in types.values()):
+            known = "; ".join(f"{each}: {kind}" for each, kind in types.items())
+            raise ValueError(
+                f"Step {step!r} has no metrics: steps of type {', '.join(_WITH_METRICS)} have. "
+                f"Its type is: {known}"
+            )
+        names = service_model().shape_for("AutoMLMetricEnum").metadata["enum"]
+        if set(types.values()) == {"AutoML"} and metric not in names:
+            raise ValueError(f"AutoML has no metric {metric!r}; its metrics are: {', '.join(names)}")
+        training = [each for each, kind in types.items() if kind in _WITH_METRICS]
+        self._change(training, step, metrics={metric: value})
+
+    def _find(self, step: str, pipeline: str | None) -> dict[str, dict[str, Any]]:
+        """Return the definition of a step, by the name of each pipeline that has it."""
         by_pipeline = self._steps()
         if pipeline is not None and pipeline not in by_pipeline:
             known = ", ".join(by_pipeline) or "none"
             raise ValueError(f"There is no pipeline {pipeline!r}; the pipelines are: {known}")
         name = re.sub(r"-\d+$", "", step)
         candidates = by_pipeline if pipeline is None else {pipeline: by_pipeline[pipeline]}
-        written = {each: steps.get(step, steps.get(name)) for each, steps in candidates.items()}
-        found = {each: files for each, files in written.items() if files is not None}
+        bodies = {each: steps.get(step, steps.get(name)) for each, steps in candidates.items()}
+        found = {each: body for each, body in bodies.items() if body is not None}
         if not found:
             known = "; ".join(f"{each}: {', '.join(steps)}" for each, steps in candidates.items())
             raise ValueError(f"There is no step {step!r}; the steps are: {known or 'none'}")
-        if file is not None and not any(file in files for files in found.values()):
-            known = "; ".join(f"{each}: {', '.join(files) or 'none'}" for each, files in found.items())
-            raise ValueError(f"Step {step!r} has no property file {file!r}; its files are: {known}")
-        scenarios = self.control.scenarios()
-        for each in [each for each, files in found.items() if file is None or file in files]:
-            scenario = deepcopy(scenarios["pipelines"].get(each) or scenarios["default"] or {})
-            changed = scenario.setdefault("steps", {}).setdefault(step, {})
-            files = {**changed.get("property_files", {}), **members.get("property_files", {})}
-            changed |= {**members, **({"property_files": files} if files else {})}
-            self.control.put_scenario(scenario, pipeline=each)
+        return found
 
-    def _steps(self) -> dict[str, dict[str, list[str]]]:
-        """Return the steps of each pipeline by name, with the names of the property files that they write."""
+    def _change(self, pipelines: Iterable[str], step: str, **members: Any) -> None:
+        """Change the scenario of a step. Property files and metrics are added to those that it has."""
+        scenarios = self.control.scenarios()
+        for pipeline in pipelines:
+            scenario = deepcopy(scenarios["pipelines"].get(pipeline) or scenarios["default"] or {})
+            changed = scenario.setdefault("steps", {}).setdefault(step, {})
+            for member, value in members.items():
+                added = member in ("property_files", "metrics")
+                changed[member] = {**changed.get(member, {}), **value} if added else value
+            self.control.put_scenario(scenario, pipeline=pipeline)
+
+    def _steps(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """Return the steps of each pipeline, by name."""
         return {
-            name: dict(_steps_in(json.loads(self._definition(region, name))["Steps"]))
+            name: {
+                body["Name"]: body for body in _steps_in(json.loads(self._definition(region, name))["Steps"])
+            }
             for region, names in self.pipelines.items()
             for name in names
         }
@@ -191,11 +232,11 @@ def _was_processed(call: dict[str, Any]) -> bool:
     return call["error_code"] is None and (call["status"] == 200 or call["fault"] == "lost_response")
 
 
-def _steps_in(value: Any) -> Iterator[tuple[str, list[str]]]:
-    """Yield each step in a JSON value, also in branches and loops: its name and its property files."""
+def _steps_in(value: Any) -> Iterator[dict[str, Any]]:
+    """Yield each step in a JSON value, also in branches and loops."""
     if isinstance(value, dict):
         if isinstance(value.get("Name"), str) and isinstance(value.get("Type"), str):
-            yield value["Name"], [file["PropertyFileName"] for file in value.get("PropertyFiles") or ()]
+            yield value
         value = list(value.values())
     if isinstance(value, list):
         for each in value:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Iterator
@@ -102,12 +103,15 @@ def test_set_ups_add_up(emulator: SageMakerEmulator) -> None:
     emulator.fail_step("ChurnPreprocess", "CapacityError: none", times=2)
     emulator.set_property_file("ChurnEvaluate", "Eval", {"auc": 0.1})
     emulator.set_property_file("ChurnEvaluate", "Other", 7)
+    emulator.set_metric("ChurnTune", "validation:auc", 0.8)
+    emulator.set_metric("ChurnTune", "validation:logloss", 0.3)
 
     assert emulator.control.scenarios()["pipelines"] == {
         "churn-tuning": {
             "step_delay": 5,
             "steps": {
                 "ChurnPreprocess": {"fail": {"reason": "CapacityError: none", "times": 2}},
+                "ChurnTune": {"metrics": {"validation:auc": 0.8, "validation:logloss": 0.3}},
                 "ChurnEvaluate": {"property_files": {"Eval": {"auc": 0.1}, "Other": 7}},
             },
         }
@@ -131,7 +135,25 @@ def test_unknown_names_are_errors(emulator: SageMakerEmulator) -> None:
         emulator.set_property_file("ChurnEvaluate", "e.json", {})
     with pytest.raises(ValueError, match="'Merge' has no property file 'Eval'; its files are: fanout: none"):
         emulator.set_property_file("Merge", "Eval", {})
+    with pytest.raises(ValueError, match=r"Step 'Merge' has no metrics: .* Its type is: fanout: Processing"):
+        emulator.set_metric("Merge", "auc", 1)
     assert emulator.control.scenarios() == {"default": None, "pipelines": {}}
+
+
+def test_auto_ml_has_the_metrics_of_aws_only(emulator: SageMakerEmulator) -> None:
+    """A metric that AutoML does not have would never reach the best candidate."""
+    client: Any = PolysyncSageMakerHook().conn
+    steps = [{"Name": "Search", "Type": "AutoML", "Arguments": {}}]
+    text = json.dumps({"Version": "2020-12-01", "Steps": steps})
+    client.update_pipeline(PipelineName="fanout", PipelineDefinition=text)
+
+    with pytest.raises(ValueError, match=r"AutoML has no metric 'auc'; its metrics are: Accuracy, .*AUC"):
+        emulator.set_metric("Search", "auc", 0.9)
+    emulator.set_metric("Search", "AUC", 0.9)
+
+    assert emulator.control.scenarios()["pipelines"]["fanout"]["steps"] == {
+        "Search": {"metrics": {"AUC": 0.9}}
+    }
 
 
 def test_starts_are_those_that_had_an_effect(emulator: SageMakerEmulator) -> None:

@@ -82,7 +82,7 @@ _STEP_MEMBERS: Mapping[str, tuple[str, ...]] = {
     "Lambda": ("FunctionArn",),
     "Callback": ("SqsQueueUrl",),
 }
-_STEP_OF = re.compile(r"Steps\.([A-Za-z0-9\-_]+)\.(.+)")
+STEP_PROPERTY = re.compile(r"Steps\.([A-Za-z0-9\-_]+)\.(.+)")
 _PATH_PART = re.compile(r"\.?([A-Za-z0-9_]+)|\[(\d{1,9})\]|\[(['\"])(.*?)\3\]")
 
 
@@ -145,11 +145,11 @@ class _Resolver:
         Return the value of a step's property. A property that is part of the step's own arguments, such as an
         output location, has the same value there.
         """
-        match = _STEP_OF.match(reference)
+        match = STEP_PROPERTY.match(reference)
         if match is None:
             return reference
         if match[1] in self._steps:
-            argument = _walk(self._steps[match[1]].arguments, match[2])
+            argument = property_at(self._steps[match[1]].arguments, match[2])
             if argument is not None:
                 return evaluate_all(argument, self._scope)
         return f"{reference} of {self._job_of(match[1])}"
@@ -161,8 +161,13 @@ def _at(arguments: Any, path: str) -> Any:
     return arguments
 
 
-def _walk(content: Any, path: str) -> Any:
-    """Return the argument at a property path, or None. ``['x']`` finds the list entry with the name x."""
+def property_at(content: Any, path: str) -> Any:
+    """
+    Return the value at the path of a step's property, or None. ``['x']`` finds the list entry named x.
+
+    :param content: arguments of the step, or the response of the Describe operation of its job.
+    :param path: the path, such as ``ModelArtifacts.S3ModelArtifacts``.
+    """
     position = 0
     while position < len(path):
         part = _PATH_PART.match(path, position)

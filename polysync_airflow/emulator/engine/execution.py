@@ -101,7 +101,7 @@ class Execution:
         self._ready = False
         self._stopping_until = 0.0
         self.last_modified = self.attempt_started_at = self.created_at
-        self.scope.property_files = self.scenario.property_files
+        self.scenario.write_to(self.scope)
         self._progress = Progress(self.definition, self.selection)
         for step in self.steps:
             if self.selection is not None and step.name in self.selection.reused:
@@ -180,7 +180,7 @@ class Execution:
         self.scenario, self.max_parallel = scenario, max_parallel
         self.attempt_started_at = self.last_modified = now
         self._ready = self._stop_waits_for_step = False
-        self.scope.property_files = self.scenario.property_files
+        self.scenario.write_to(self.scope)
         self._add_event(now + EXECUTION_START, self._set_ready)
 
     def set_max_parallel(self, now: float, max_parallel: float) -> None:
@@ -279,10 +279,10 @@ class Execution:
             return
         step = run.step
         number = self._attempts[step.name] = self._attempts.get(step.name, 0) + 1
-        default, duration = default_duration(step.type), self._scenario_of(step).duration
-        total = default.total if duration is None else duration
+        default, scenario = default_duration(step.type), self._scenario_of(step)
+        total = default.total if scenario.duration is None else scenario.duration
         starting = min(default.starting, total)
-        run.attempts.append(Attempt(number, at, at + starting))
+        run.attempts.append(Attempt(number, at, at + starting, scenario))
         self.last_modified = at
         if step.type == "Callback":
             digest = hashlib.sha256(f"{self.seed}/{step.name}/{number}".encode()).hexdigest()

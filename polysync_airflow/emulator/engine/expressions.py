@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 _PATH_PART = re.compile(r"\.?([A-Za-z0-9_\-]+)|\[(\d+)\]|\[(['\"])(.*?)\3\]")
 _OUTPUT = re.compile(r"Steps\.([A-Za-z0-9\-_]+)\.OutputParameters\[(['\"])(.+)\2\]")
 _PROPERTY_FILE = re.compile(r"Steps\.([A-Za-z0-9\-_]+)\.PropertyFiles\.(.+)")
+_METRIC = re.compile(r"Steps\.([A-Za-z0-9\-_]+)\.FinalMetricDataList\[(['\"])(.+)\2\]\.Value")
 _PROPERTY = re.compile(r"Steps\.([A-Za-z0-9\-_]+)\.([A-Za-z]+)")
 _OUTCOME = re.compile(r"Steps\.([A-Za-z0-9\-_]+)\.Outcome")
 
@@ -39,8 +40,10 @@ class Scope:
     """
     The values that the expressions of an execution can refer to, by name.
 
+    :param metrics: the metrics of steps, by step name and metric name.
     :param properties: the known properties of steps, by step name and property name.
     :param item: the item of the iteration, for the body of a ForEach step.
+    :param resolve: returns the value of a step property that no other member has, by its reference.
     """
 
     parameters: Mapping[str, Any] = field(default_factory=dict)
@@ -48,8 +51,10 @@ class Scope:
     outputs: dict[str, dict[str, Any]] = field(default_factory=dict)
     outcomes: dict[str, bool] = field(default_factory=dict)
     property_files: Mapping[tuple[str, str], Any] = field(default_factory=dict)
+    metrics: Mapping[tuple[str, str], float] = field(default_factory=dict)
     properties: dict[tuple[str, str], Any] = field(default_factory=dict)
     item: Any = None
+    resolve: Callable[[str], Any] = Unknown
 
 
 def evaluate(value: Any, scope: Scope) -> Any:
@@ -111,9 +116,12 @@ def _step_value(reference: str, scope: Scope) -> Any:
         return scope.outputs.get(match[1], {}).get(match[3], Unknown(reference))
     if match := _OUTCOME.fullmatch(reference):
         return scope.outcomes.get(match[1], Unknown(reference))
-    if match := _PROPERTY.fullmatch(reference):
-        return scope.properties.get((match[1], match[2]), Unknown(reference))
-    return Unknown(reference)
+    if match := _METRIC.fullmatch(reference):
+        return scope.metrics.get((match[1], match[3]), Unknown(reference))
+    match = _PROPERTY.fullmatch(reference)
+    if match and (match[1], match[2]) in scope.properties:
+        return scope.properties[match[1], match[2]]
+    return scope.resolve(reference)
 
 
 def _current_item(path: str, scope: Scope) -> Any:

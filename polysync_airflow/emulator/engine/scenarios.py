@@ -9,7 +9,8 @@ As JSON (all members are optional)::
                                   "exception_type": "SageMaker.CAPACITY_ERROR",  for the retry policies
                                   "log_lines": ["...", "..."]},  the last lines of the log of the job
                          "outputs": {"ok": "yes"},  output parameters of a Lambda or Callback step
-                         "property_files": {"Eval": {"auc": 0.9}}}},
+                         "property_files": {"Eval": {"auc": 0.9}},   also written to S3
+                         "metrics": {"validation:auc": 0.9}}},   of a training, tuning or AutoML job
      "end_as": "CompletedWithFailures",   instead of Succeeded or Failed; a failed step stops no other branch
      "step_delay": 1,                     seconds from the end of a step to the steps after it; default: 0
      "failure_reason": "...",             the FailureReason of the execution, if its status has one
@@ -20,13 +21,16 @@ without end). It does not change what the execution does. A Callback step with a
 after that time, and succeeds unless ``fail`` applies. A scenario applies to executions and retries that start
 after it was set, not to executions that are already running.
 
+The metrics of a tuning job are those of its best training job. Those of an AutoML job are metrics of its best
+candidate, with AWS's names, such as ``AUC``. A job that does not succeed has none.
+
 A step of a ForEach step has the scenario of its own name (``Body-0``), else that of its body step (``Body``).
 
 A failure is retried if a policy in the step's ``RetryPolicies`` lists its exception type. Without
 ``exception_type``, a ``reason`` that contains InternalServerError, CapacityError, InsufficientCapacity,
 ResourceLimitExceeded or ThrottlingException has the type of that error, any other ``reason`` has none, and a
 failure without a ``reason`` has every type; see `engine.retry_policies`. Without ``log_lines``, the log ends
-with a traceback and the reason; see `sagemaker.job_logs`.
+with a traceback and the reason; see `sagemaker.jobs.logs`.
 """
 
 from __future__ import annotations
@@ -37,11 +41,15 @@ from math import inf, isfinite
 from typing import Any
 
 from polysync_airflow.emulator.engine.definition import EXCEPTION_TYPES
+from polysync_airflow.emulator.engine.expressions import Scope
 
 FAILURE_REASON_LENGTH = 1024
 EXECUTION_FAILURE_REASON_LENGTH = 1300
 MAX_LOG_LINES = 10_000
 LOG_LINE_LENGTH = 10_000
+# https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeTrainingJob.html (FinalMetricDataList)
+MAX_METRICS = 40
+METRIC_NAME_LENGTH = 255
 # The errors in the failure reasons of jobs, and their exception types in
 # https://docs.aws.amazon.com/sagemaker/latest/dg/pipelines-retry-policy.html
 _ERRORS = (
@@ -73,6 +81,7 @@ class StepScenario:
     log_lines: tuple[str, ...] | None = None
     outputs: Mapping[str, str] = field(default_factory=dict)
     property_files: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -103,18 +112,18 @@ class Scenario:
         """Whether a failed step stops no other branch."""
         return self.end_as == "CompletedWithFailures"
 
-    @property
-    def property_files(self) -> dict[tuple[str, str], Any]:
-        """The contents of the property files, by step name and file name."""
-        return {
-            (name, file): content
-            for name, step in self.steps.items()
-            for file, content in step.property_files.items()
-        }
+    def write_to(self, scope: Scope) -> None:
+        """Let the expressions of an execution refer to the property files and metrics of this scenario."""
+        scope.property_files = _by_step(self.steps, "property_files")
+        scope.metrics = _by_step(self.steps, "metrics")
 
     def shown_status(self, elapsed: float) -> str | None:
         """Return the status to show some seconds after the start or retry; None for the real one."""
         return next((w.status for w in self.statuses if w.after <= elapsed < w.until), None)
+
+
+def _by_step(steps: Mapping[str, StepScenario], member: str) -> dict[tuple[str, str], Any]:
+    return {(step, name): value for step in steps for name, value in getattr(steps[step], member).items()}
 
 
 def parse(document: Any) -> Scenario:
@@ -148,7 +157,7 @@ def parse(document: Any) -> Scenario:
 
 
 def _step(document: Any, where: str) -> StepScenario:
-    body = _object(document, where, {"duration", "fail", "outputs", "property_files"})
+    body = _object(document, where, {"duration", "fail", "outputs", "property_files", "metrics"})
     outputs = _object(body.get("outputs", {}), f"{where}.outputs", None)
     if not all(isinstance(value, str) and len(value) <= 1024 for value in outputs.values()):
         raise ScenarioError(f"{where}.outputs must map names to strings of at most 1024 characters")
@@ -156,8 +165,21 @@ def _step(document: Any, where: str) -> StepScenario:
         duration=_seconds(body, "duration", where, inf) if "duration" in body else None,
         outputs=outputs,
         property_files=_object(body.get("property_files", {}), f"{where}.property_files", None),
+        metrics=_metrics(body.get("metrics", {}), f"{where}.metrics"),
         **({} if body.get("fail") is None else _failure(body["fail"], f"{where}.fail")),
     )
+
+
+def _metrics(document: Any, where: str) -> dict[str, float]:
+    metrics = _object(document, where, None)
+    if len(metrics) > MAX_METRICS or not all(1 <= len(name) <= METRIC_NAME_LENGTH for name in metrics):
+        raise ScenarioError(
+            f"{where} is not at most {MAX_METRICS} metrics with names of 1 to {METRIC_NAME_LENGTH} characters"
+        )
+    for name, value in metrics.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+            raise ScenarioError(f"{where}.{name} is not a number")
+    return {name: float(value) for name, value in metrics.items()}
 
 
 def _failure(document: Any, where: str) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from polysync_airflow.emulator.engine import caching
 from polysync_airflow.emulator.engine.definition import COMPLETED, Definition, Step
 from polysync_airflow.emulator.engine.expressions import ExpressionError, Scope, Unknown
 from polysync_airflow.emulator.engine.retry_policies import Retries, retries
+from polysync_airflow.emulator.engine.scenarios import StepScenario
 
 _MET_BY: Mapping[str, tuple[str, ...]] = {
     COMPLETED: ("Succeeded",),
@@ -38,12 +39,14 @@ class Attempt:
 
     :param number: 1 for the first try of the step in its execution.
     :param executing_at: the time when the container of the job starts.
+    :param scenario: the behaviour of the step in this try.
     :param log_lines: the last lines of the log if the job failed; None for the default lines.
     """
 
     number: int
     started_at: float
     executing_at: float
+    scenario: StepScenario
     ended_at: float | None = None
     status: str = "Executing"
     failure_reason: str | None = None

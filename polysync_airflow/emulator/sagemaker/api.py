@@ -6,6 +6,7 @@ knows no HTTP.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from threading import RLock
 from typing import Any
 
@@ -13,15 +14,31 @@ from polysync_airflow.emulator.engine.clock import Clock
 from polysync_airflow.emulator.engine.scenarios import Scenario
 from polysync_airflow.emulator.sagemaker import executions, pipelines
 from polysync_airflow.emulator.sagemaker.calls import AwsServices, Call, Operation
-from polysync_airflow.emulator.sagemaker.job_logs import log_streams
-from polysync_airflow.emulator.sagemaker.jobs import register_model_packages
+from polysync_airflow.emulator.sagemaker.jobs import descriptions
+from polysync_airflow.emulator.sagemaker.jobs.logs import log_streams
+from polysync_airflow.emulator.sagemaker.jobs.model_packages import register_model_packages
+from polysync_airflow.emulator.sagemaker.jobs.property_files import write_property_files
 from polysync_airflow.emulator.sagemaker.store import Region
 from polysync_airflow.emulator.sagemaker.validation import check_request, check_response, service_model
+
+
+class NotEmulatedError(Exception):
+    """Raised for a request about a job that no step has started. moto handles it."""
+
+
+def _describe_job(operation: str, call: Call) -> dict[str, Any]:
+    name = call.request[descriptions.OPERATIONS[operation].member]
+    response = descriptions.describe(call.region, operation, name, call.now)
+    if response is None:
+        raise NotEmulatedError(name)
+    return response
+
 
 OPERATIONS: Mapping[str, Operation] = {
     **pipelines.OPERATIONS,
     **executions.OPERATIONS,
     **pipelines.TAG_OPERATIONS,
+    **{name: partial(_describe_job, name) for name in descriptions.OPERATIONS},
 }
 # A scenario can show a status that AWS does not have. Everything else in a response must match its shape.
 _UNCHECKED_ENUMS = frozenset({"PipelineExecutionStatus"})
@@ -38,11 +55,11 @@ def is_emulated(operation: str, body: bytes) -> bool:
 
 class SageMaker:
     """
-    The pipeline operations of the SageMaker API in all regions. Thread-safe: it processes one request at a
-    time.
+    The operations of the SageMaker API on pipelines and the jobs of their steps, in all regions. Thread-safe:
+    it processes one request at a time.
 
     :param clock: the emulated time.
-    :param services: the other services of AWS, which keep definitions, logs and model packages.
+    :param services: the other services of AWS, which keep definitions and what the steps write.
     :param seed: the text from which all ids are derived.
     """
 
@@ -96,6 +113,7 @@ class SageMaker:
         :param body: the request, parsed from JSON.
         :return: the response, and the paths of the request members that were ignored.
         :raises ApiError: if AWS would respond with an error.
+        :raises NotEmulatedError: if the request names a job that no step has started.
         :raises EmulatorBug: if the response does not match its shape.
         """
         model = service_model().operation_model(operation)
@@ -112,19 +130,21 @@ class SageMaker:
             raise EmulatorBug(f"{operation}: {'; '.join(violations)}")
         return response, ignored
 
-    def publish(self, region_name: str) -> None:
+    def publish(self, *region_names: str) -> None:
         """
-        Write to the other services what the steps have produced up to now: logs and model packages.
+        Write to the other services what the steps have produced up to now: logs, property files and model
+        packages.
 
-        :param region_name: the AWS region.
+        :param region_names: the AWS regions; none for all.
         """
         with self._lock:
-            region = self.regions.get(region_name)
-            if region is None:
-                return
             now = self.clock.now()
-            region.advance(now)
-            register_model_packages(region, self._services)
-            for record in region.executions():
-                for stream in log_streams(region, record, now):
-                    self._services.put_log_events(region_name, stream)
+            for region in [
+                self.regions[name] for name in region_names or self.regions if name in self.regions
+            ]:
+                region.advance(now)
+                register_model_packages(region, self._services, now)
+                write_property_files(region, self._services, now)
+                for record in region.executions():
+                    for stream in log_streams(region, record, now):
+                        self._services.put_log_events(region.name, stream)

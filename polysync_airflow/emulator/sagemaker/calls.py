@@ -32,6 +32,14 @@ class AwsServices(Protocol):
         """Read an S3 object; ``version`` is None for the latest version."""
         ...
 
+    def create_bucket(self, region: str, bucket: str) -> None:
+        """Create an S3 bucket, if it does not exist."""
+        ...
+
+    def put_object(self, region: str, bucket: str, key: str, content: bytes) -> None:
+        """Write an S3 object."""
+        ...
+
     def create_model_package(self, region: str, request: Mapping[str, Any], created_at: float) -> str:
         """Create a model package as CreateModelPackage does, and its group if necessary. Return the ARN."""
         ...

@@ -29,7 +29,7 @@ from polysync_airflow.emulator.sagemaker.calls import (
     omit_none,
     parallelism_configuration,
 )
-from polysync_airflow.emulator.sagemaker.jobs import register_model_packages
+from polysync_airflow.emulator.sagemaker.jobs.model_packages import register_model_packages
 from polysync_airflow.emulator.sagemaker.pagination import page
 from polysync_airflow.emulator.sagemaker.pipelines import created_within
 from polysync_airflow.emulator.sagemaker.selective_execution import select
@@ -214,7 +214,7 @@ def list_pipeline_execution_steps(call: Call) -> dict[str, Any]:
     if any(run.step.type == "RegisterModel" for run in record.engine.runs.values()):
         # The version of a model package depends on those that other executions have created before.
         call.region.advance(call.now)
-        register_model_packages(call.region, call.services)
+        register_model_packages(call.region, call.services, call.now)
     shown, token = page(record.engine.runs.values(), lambda run: (run.order,), call.request)
     return {"PipelineExecutionSteps": [step_summary(call.region, record, run) for run in shown], **token}
 

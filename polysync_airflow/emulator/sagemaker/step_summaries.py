@@ -20,7 +20,13 @@ from botocore.model import StructureShape
 from polysync_airflow.emulator.engine.expressions import text
 from polysync_airflow.emulator.engine.step_runs import StepRun
 from polysync_airflow.emulator.sagemaker.calls import omit_none
-from polysync_airflow.emulator.sagemaker.jobs import arguments_of, job_arn, job_name, source_of, value_of
+from polysync_airflow.emulator.sagemaker.jobs.names import (
+    arguments_of,
+    job_arn,
+    job_name,
+    source_of,
+    value_of,
+)
 from polysync_airflow.emulator.sagemaker.store import ACCOUNT, ExecutionRecord, Region, partition
 from polysync_airflow.emulator.sagemaker.validation import service_model
 

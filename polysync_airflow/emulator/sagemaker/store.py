@@ -113,6 +113,8 @@ class Region:
         self.started = 0
         #: The attempts whose logs are complete, by execution, step and number.
         self.logged: set[tuple[str, str, int]] = set()
+        #: The attempts whose property files are written, in the same form.
+        self.written: set[tuple[str, str, int]] = set()
         self._tokens: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {}
 
     def arn(self, kind: str, name: str) -> str:
@@ -151,6 +153,14 @@ class Region:
             if arn in pipeline.executions:
                 return pipeline.executions[arn]
         raise not_found(f"Pipeline execution '{arn}' does not exist.")
+
+    def execution_with_id(self, identifier: str) -> ExecutionRecord | None:
+        """Return the execution with an id, which is the end of its ARN; None if it does not exist."""
+        for pipeline in self.pipelines.values():
+            record = pipeline.executions.get(f"{pipeline.arn}/execution/{identifier}")
+            if record is not None:
+                return record
+        return None
 
     def advance(self, now: float) -> None:
         """Advance all executions to the present."""

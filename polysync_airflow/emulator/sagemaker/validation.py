@@ -8,7 +8,7 @@ services do; the call log lists them.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
@@ -83,6 +83,35 @@ def check_response(
     return violations + list(_violations(shape, response, "", unchecked_enums))
 
 
+def conforming(shape: Shape, value: Any) -> Any:
+    """
+    Return the part of a value that matches its shape; None if nothing of it does.
+
+    :param shape: the shape.
+    :param value: a JSON value that nobody has validated, such as an argument in a pipeline definition.
+    """
+    if not _has_type(shape, value):
+        return None
+    if isinstance(shape, StructureShape):
+        value = matching_members(shape, value)
+        if shape.is_tagged_union and len(value) != 1:
+            return None
+        return value if all(name in value for name in shape.required_members) else None
+    if isinstance(shape, ListShape):
+        items = (conforming(shape.member, item) for item in value)
+        value = [item for item in items if item is not None]
+    elif isinstance(shape, MapShape):
+        pairs = ((conforming(shape.key, key), conforming(shape.value, item)) for key, item in value.items())
+        value = {key: item for key, item in pairs if None not in (key, item)}
+    return None if any(_violations(shape, value, "", frozenset())) else value
+
+
+def matching_members(shape: StructureShape, value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the members of a structure that match their shapes. Required members may be missing."""
+    members = {name: conforming(shape.members[name], value[name]) for name in shape.members if name in value}
+    return {name: member for name, member in members.items() if member is not None}
+
+
 def _without_unknown_members(shape: Shape, value: Any, path: str) -> tuple[Any, list[str]]:
     """Return ``value`` without unknown and null members, and the paths of the unknown members."""
     _check_type(shape, value, path)
@@ -106,10 +135,14 @@ def _without_unknown_members(shape: Shape, value: Any, path: str) -> tuple[Any, 
     return value, ignored
 
 
-def _check_type(shape: Shape, value: Any, path: str) -> None:
+def _has_type(shape: Shape, value: Any) -> bool:
     expected = _JSON_TYPES[shape.type_name]
     # In Python, bool is a subclass of int; in JSON, a boolean is not a number.
-    if isinstance(value, expected) and (bool in expected or not isinstance(value, bool)):
+    return isinstance(value, expected) and (bool in expected or not isinstance(value, bool))
+
+
+def _check_type(shape: Shape, value: Any, path: str) -> None:
+    if _has_type(shape, value):
         return
     json_types = {dict: "START_OBJECT", list: "START_ARRAY", str: "STRING_VALUE", bool: "BOOLEAN_VALUE"}
     token = "VALUE_NULL" if value is None else json_types.get(type(value), "NUMBER_VALUE")

@@ -1,6 +1,6 @@
 """
 Runs moto behind the emulator: its unmodified WSGI app, and what pipelines read from and write to its services
-(S3 objects with definitions, log events, model packages).
+(S3 objects with definitions and property files, log events, model packages).
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from urllib.parse import quote
 
 from moto.backends import get_backend
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from moto.s3.models import s3_backends
 from werkzeug.test import Client
 
 from polysync_airflow.emulator.errors import invalid
 from polysync_airflow.emulator.sagemaker.calls import LogStream
-from polysync_airflow.emulator.sagemaker.store import ACCOUNT
+from polysync_airflow.emulator.sagemaker.store import ACCOUNT, partition
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -89,6 +90,15 @@ class Moto:
             if response.status_code != 200:
                 raise invalid(f"Unable to read s3://{bucket}/{key} (HTTP {response.status_code}).")
             return response.get_data()
+
+    def create_bucket(self, region: str, bucket: str) -> None:
+        """Create an S3 bucket, if no account has it."""
+        if bucket not in s3_backends.bucket_accounts:
+            s3_backends[ACCOUNT][partition(region)].create_bucket(bucket, region)
+
+    def put_object(self, region: str, bucket: str, key: str, content: bytes) -> None:
+        """Write an S3 object to a bucket of the emulator's own account."""
+        s3_backends[ACCOUNT][partition(region)].put_object(bucket, key, content)
 
     def create_model_package(self, region: str, request: Mapping[str, Any], created_at: float) -> str:
         """

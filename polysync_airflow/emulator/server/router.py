@@ -1,9 +1,9 @@
 """
 Routes each request: the control API, the emulated SageMaker and STS operations, or moto.
 
-This WSGI app handles ``/_emulator`` with the control API, and the pipeline operations of SageMaker and some
-operations of STS with the emulator. Requests to some other services go to moto. It also applies the faults
-and writes the call log.
+This WSGI app handles ``/_emulator`` with the control API, and the operations of SageMaker on pipelines and
+the jobs of their steps and some operations of STS with the emulator. Requests to some other services go to
+moto. It also applies the faults and writes the call log.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from itertools import count
@@ -29,7 +30,7 @@ from polysync_airflow.emulator.protocol import (
     parse_request,
     sts_response,
 )
-from polysync_airflow.emulator.sagemaker.api import SageMaker, is_emulated
+from polysync_airflow.emulator.sagemaker.api import NotEmulatedError, SageMaker, is_emulated
 from polysync_airflow.emulator.server.browser_guard import refuse
 from polysync_airflow.emulator.server.call_log import CallLog, Entry
 from polysync_airflow.emulator.server.client import PREFIX
@@ -41,8 +42,8 @@ from polysync_airflow.emulator.sign_in.sts import LOGGED_MEMBERS, Sts
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
-# The services of moto that show what the steps of pipelines have written: logs and model packages.
-_WRITTEN_BY_STEPS = frozenset({"logs", "sagemaker"})
+# The services of moto that show what steps have written: logs, model packages and property files.
+_WRITTEN_BY_STEPS = frozenset({"logs", "sagemaker", "s3"})
 # The members of requests to CloudWatch Logs that the call log shows.
 _LOG_NAMES = ("logGroupName", "logStreamName", "logStreamNamePrefix", "limit", "startFromHead")
 
@@ -121,15 +122,19 @@ class Router:
             if fault and fault.kind in ("throttle", "error"):
                 raise fault.error()
             if aws.target == "SageMaker" and is_emulated(aws.operation, aws.body):
-                return json_response(self._call_sagemaker(aws, entry), request_id)
+                with suppress(NotEmulatedError):
+                    return json_response(self._call_sagemaker(aws, entry), request_id)
             if aws.service == "sts" and (sts_result := self._sts.handle(aws)) is not None:
                 entry.issued = sts_result.issued
                 return sts_response(aws.operation, sts_result.result, request_id)
             if aws.service not in MOTO_SERVICES:
                 service = aws.service or "without a signature"
                 raise ApiError("UnknownOperationException", f"The emulator has no service {service}.")
+            if self._sts.settings.values.enforce_iam:
+                authorization.check_read(callers.identify(aws, self._sts.sessions), aws)
             if aws.service in _WRITTEN_BY_STEPS:
-                self._sagemaker.publish(aws.region)
+                # A bucket can be read from any region.
+                self._sagemaker.publish(*([] if aws.service == "s3" else [aws.region]))
         except ApiError as error:
             entry.error_code, entry.error_message, entry.detail = error.code, error.message, error.detail
             return error_response(error, aws.protocol, request_id)
@@ -161,7 +166,7 @@ class Router:
         entry.request = body if isinstance(body, dict) else {}
         callers.check_credentials(aws, self._sts.sessions)
         if self._sts.settings.values.enforce_iam:
-            authorization.check_pipeline_operation(caller, aws.operation, aws.region, body)
+            authorization.check_operation(caller, aws.operation, aws.region, body)
         result, entry.ignored = self._sagemaker.call(aws.operation, aws.region, body)
         return result
 

@@ -14,11 +14,15 @@ ResourceNotFound.
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from polysync_airflow.emulator.errors import ApiError
-from polysync_airflow.emulator.sagemaker.store import resource_arn
+from polysync_airflow.emulator.protocol import AwsRequest
+from polysync_airflow.emulator.sagemaker.jobs.descriptions import OPERATIONS as JOB_OPERATIONS
+from polysync_airflow.emulator.sagemaker.store import partition, resource_arn
 from polysync_airflow.emulator.sign_in import iam
 from polysync_airflow.emulator.sign_in.iam import Caller
 from polysync_airflow.emulator.sign_in.policies import AuthorizationRequest, Context, Decision, evaluate
@@ -27,14 +31,18 @@ from polysync_airflow.emulator.sign_in.policies import AuthorizationRequest, Con
 # resource of each action. SendPipelineExecutionStepSuccess and SendPipelineExecutionStepFailure contain only
 # a callback token, so their resource is "*".
 _RESOURCE_MEMBERS = ("PipelineName", "PipelineArn", "PipelineExecutionArn", "ResourceArn")
+# Operations of moto that read what steps have made.
+_MOTO_READS = {"DescribeModelPackage": ("ModelPackageName", "model-package")}
+_READS = _MOTO_READS | {name: (job.member, job.resource) for name, job in JOB_OPERATIONS.items()}
+_S3_OBJECT = re.compile(r"(?:GET|HEAD) /([^/]+)/(.+)")
 _WILDCARD_ONLY = frozenset({"ListPipelines"})
 _PASSED_TO_SERVICE = "sagemaker.amazonaws.com"
 
 
-def check_pipeline_operation(caller: Caller, operation: str, region: str, body: Any) -> None:
+def check_operation(caller: Caller, operation: str, region: str, body: Any) -> None:
     """
-    Check that a caller may perform a pipeline operation, and may pass the role that the request names, if
-    any.
+    Check that a caller may perform an operation of SageMaker, and may pass the role that the request names,
+    if any.
 
     :param caller: the caller.
     :param operation: the name of the operation.
@@ -50,6 +58,27 @@ def check_pipeline_operation(caller: Caller, operation: str, region: str, body: 
         _require(caller, "iam:PassRole", role_arn, {**context, "iam:PassedToService": [_PASSED_TO_SERVICE]})
 
 
+def check_read(caller: Caller | None, aws: AwsRequest) -> None:
+    """
+    Check that a caller may read from moto what a step has made: a model package or an S3 object.
+
+    :param caller: the caller; None for a request that nobody has signed.
+    :param aws: any request that moto will handle. Those for something else are not checked.
+    :raises ApiError: AccessDeniedException, and AccessDenied for S3.
+    """
+    if aws.service == "sagemaker" and aws.operation in _MOTO_READS and caller is not None:
+        check_operation(caller, aws.operation, aws.region, json.loads(aws.body))
+    s3_object = _S3_OBJECT.fullmatch(aws.operation) if aws.service == "s3" else None
+    if s3_object is not None:
+        arn = f"arn:{partition(aws.region)}:s3:::{s3_object[1]}/{s3_object[2]}"
+        try:
+            if caller is None:
+                raise ApiError("AccessDenied", "Access Denied")
+            _require(caller, "s3:GetObject", arn, caller.context(aws.region))
+        except ApiError as error:
+            raise ApiError("AccessDenied", error.message, 403) from error
+
+
 def decide(caller: Caller, action: str, resource: str, context: Context) -> Decision:
     """
     Return the decision of all policies of a caller.
@@ -63,6 +92,10 @@ def decide(caller: Caller, action: str, resource: str, context: Context) -> Deci
 
 
 def _resource(operation: str, region: str, request: Mapping[str, Any]) -> str:
+    if operation in _READS:
+        member, kind = _READS[operation]
+        name = str(request.get(member))
+        return name if name.startswith("arn:") else resource_arn(region, kind, name)
     name_or_arn = next(
         (request[name] for name in _RESOURCE_MEMBERS if isinstance(request.get(name), str)), None
     )

@@ -142,6 +142,8 @@ def test_completed_with_failures(
         ),
         ("PUT", "/scenarios/P", '{"steps": {"A": {"fail": {"log_lines": "x"}}}}', 400, "A.fail.log_lines"),
         ("PUT", "/scenarios/P", '{"steps": {"A": {"fail": {"log_lines": [1]}}}}', 400, "A.fail.log_lines"),
+        ("PUT", "/scenarios/P", '{"steps": {"A": {"metrics": {"auc": "1"}}}}', 400, "A.metrics.auc"),
+        ("PUT", "/scenarios/P", '{"steps": {"A": {"metrics": {"": 1}}}}', 400, "A.metrics is not at most 40"),
         ("PUT", "/scenarios/P", '{"steps": {"A": {"log_lines": []}}}', 400, "unknown members ['log_lines']"),
         ("PUT", "/scenarios", '{"step_delay": -1}', 400, "scenario.step_delay"),
         ("POST", "/faults", '{"kind": "throttle", "service": 1}', 400, "service is not a string"),

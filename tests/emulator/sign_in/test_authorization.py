@@ -37,6 +37,7 @@ def test_nothing_is_allowed_without_a_policy(sagemaker_of_user: Any, create: Cal
     assert error_of(sagemaker_of_user.list_pipelines) == access_denied("sagemaker:ListPipelines", "*")
 
 
+RESOURCES = f"arn:aws:sagemaker:us-east-1:{ACCOUNT}"
 EXECUTION = f"{PIPELINES}/MyPipeline/execution/abcdefghijkl"
 
 
@@ -56,6 +57,11 @@ EXECUTION = f"{PIPELINES}/MyPipeline/execution/abcdefghijkl"
         ("DescribePipelineDefinitionForExecution", {"PipelineExecutionArn": EXECUTION}, EXECUTION),
         ("ListTags", {"ResourceArn": f"{PIPELINES}/MyPipeline"}, f"{PIPELINES}/MyPipeline"),
         ("ListPipelines", {"PipelineNamePrefix": "MyPipeline"}, "*"),
+        ("DescribeTrainingJob", {"TrainingJobName": "j"}, f"{RESOURCES}:training-job/j"),
+        ("DescribeProcessingJob", {"ProcessingJobName": "j"}, f"{RESOURCES}:processing-job/j"),
+        ("DescribeTransformJob", {"TransformJobName": "j"}, f"{RESOURCES}:transform-job/j"),
+        ("DescribeEndpoint", {"EndpointName": "e"}, f"{RESOURCES}:endpoint/e"),
+        ("DescribeModelPackage", {"ModelPackageName": "p"}, f"{RESOURCES}:model-package/p"),
     ],
 )
 def test_permission_is_checked_before_existence(
@@ -70,7 +76,29 @@ def test_permission_is_checked_before_existence(
     if operation == "ListPipelines":
         assert call(**request_members)["PipelineSummaries"] == []
     else:
-        assert error_of(call, **request_members)[0] == "ResourceNotFound"
+        # moto's error for a job, and AWS's, is a ValidationException.
+        missing = (
+            "ResourceNotFound"
+            if "Pipeline" in operation or operation == "ListTags"
+            else "ValidationException"
+        )
+        assert error_of(call, **request_members)[0] == missing
+
+
+def test_object_in_s3_needs_a_permission(user: Any, client_of: ClientOf, grant: Grant) -> None:
+    """A caller without s3:GetObject is denied the object, and one with it reads it."""
+    root = client_of("s3")
+    root.create_bucket(Bucket="ml-bucket")
+    root.put_object(Bucket="ml-bucket", Key="a b/report.json", Body=b"{}")
+    read = user("s3").get_object
+    code, message = error_of(read, Bucket="ml-bucket", Key="a b/report.json")
+    assert code == "AccessDenied"
+    assert (
+        "not authorized to perform: s3:GetObject on resource: arn:aws:s3:::ml-bucket/a b/report.json"
+        in message
+    )
+    grant(statement("s3:GetObject", "arn:aws:s3:::ml-bucket/a b/*"))
+    assert read(Bucket="ml-bucket", Key="a b/report.json")["Body"].read() == b"{}"
 
 
 def boto3_name(operation: str) -> str:

@@ -1,19 +1,18 @@
 """
-The names of what steps create: jobs, models and model packages.
+The names of the jobs that steps start, and the values in their arguments.
 
 AWS does not document how it forms these names. Names in its examples are like
 ``pipelines-<execution id>-<step name>-<random>``; where this is longer than the type of job allows, the
-name is shorter. The versions of model packages come from the registry (`calls.AwsServices`).
+name is shorter.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any
 
 from polysync_airflow.emulator.engine.expressions import ExpressionError, evaluate, evaluate_all
 from polysync_airflow.emulator.engine.step_runs import StepRun
-from polysync_airflow.emulator.sagemaker.calls import AwsServices
 from polysync_airflow.emulator.sagemaker.store import ExecutionRecord, Region
 
 # For each step type: the resource type in the ARN of its job.
@@ -35,7 +34,8 @@ RESOURCES = {
 _MAX_LENGTHS = {"Tuning": 32, "AutoML": 32}
 _MAX_LENGTH = 63
 _SUFFIX_LENGTH = 10
-_DEFAULT_GROUP = "emulated"
+# A tuning job can start hundreds of training jobs. In the emulator, it starts at most these.
+_MAX_TRAINING_JOBS = 10
 
 
 def source_of(record: ExecutionRecord, run: StepRun) -> tuple[ExecutionRecord, StepRun]:
@@ -80,26 +80,17 @@ def value_of(record: ExecutionRecord, run: StepRun, value: Any) -> Any:
         return None
 
 
-def register_model_packages(region: Region, services: AwsServices) -> None:
+def training_job_names(region: Region, name: str, arguments: Mapping[str, Any]) -> list[str]:
     """
-    Create the model packages of all RegisterModel steps that have succeeded, in the order of their ends.
-
-    All executions of the region must have been advanced to the present.
+    Return the names of the training jobs of a tuning job, or of the candidates of an AutoML job.
 
     :param region: the region.
-    :param services: the model registry.
+    :param name: the name of the tuning job.
+    :param arguments: its evaluated arguments.
     """
-    for _, record, run in sorted(_unregistered(region), key=lambda entry: entry[0]):
-        request = arguments_of(record, run)
-        if not request.get("ModelPackageName"):
-            request.setdefault("ModelPackageGroupName", _DEFAULT_GROUP)
-        arn = services.create_model_package(region.name, request, run.ended_at or 0.0)
-        record.model_packages[run.step.name] = arn
-
-
-def _unregistered(region: Region) -> Iterator[tuple[tuple[float, str, int], ExecutionRecord, StepRun]]:
-    for record in region.executions():
-        for run in record.engine.runs.values():
-            is_new = run.step.name not in record.model_packages and run.reused_from is None
-            if run.step.type == "RegisterModel" and run.status == "Succeeded" and is_new:
-                yield (run.ended_at or 0.0, record.arn, run.order), record, run
+    limit: Any = arguments
+    for member in ("HyperParameterTuningJobConfig", "ResourceLimits", "MaxNumberOfTrainingJobs"):
+        limit = limit.get(member) if isinstance(limit, Mapping) else None
+    is_number = isinstance(limit, int) and not isinstance(limit, bool) and limit > 0
+    count = min(limit, _MAX_TRAINING_JOBS) if is_number else 1
+    return [f"{name}-{number:03}-{region.identifier(8, name, number)}" for number in range(1, count + 1)]

@@ -33,6 +33,12 @@ def register(name: str = "Register", **arguments: Any) -> dict[str, Any]:
     }
 
 
+def job_of(row: dict[str, Any]) -> str:
+    """Return the name of the job of a step."""
+    (metadata,) = row["Metadata"].values()
+    return str(metadata["Arn"]).rpartition("/")[2]
+
+
 def test_model_package_can_be_described(
     create: Callable[..., str],
     start: Callable[..., str],
@@ -57,7 +63,10 @@ def test_model_package_can_be_described(
     assert described["ModelPackageDescription"] == "Nightly"
     assert described["CreationTime"] == shown["EndTime"]
     (container,) = described["InferenceSpecification"]["Containers"]
-    assert container["ModelDataUrl"] == "Steps.Train.ModelArtifacts.S3ModelArtifacts"
+    artifact = sagemaker.describe_training_job(TrainingJobName=job_of(steps_of(arn)["Train"]))[
+        "ModelArtifacts"
+    ]
+    assert container["ModelDataUrl"] == artifact["S3ModelArtifacts"]
     listed = sagemaker.list_model_packages(ModelPackageGroupName="Churn")["ModelPackageSummaryList"]
     assert [package["ModelPackageArn"] for package in listed] == [f"{GROUP}/1"]
 

@@ -6,19 +6,23 @@ https://docs.aws.amazon.com/sagemaker/latest/dg/logging-cloudwatch.html and, for
 https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-view.html. The content is invented,
 because no job runs: some lines while the job runs, and, if it fails, the ``log_lines`` of the scenario or a
 traceback with the failure reason at the end. Each attempt of a step has a stream of its own, and a tuning job
-one for each of its first ten training jobs. EMR steps write their logs to S3, so they have none here.
+one for each of its training jobs. EMR steps write their logs to S3, so they have none here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any
 
 from polysync_airflow.emulator.engine.expressions import text
 from polysync_airflow.emulator.engine.step_runs import Attempt, StepRun
 from polysync_airflow.emulator.sagemaker.calls import LogStream
-from polysync_airflow.emulator.sagemaker.jobs import arguments_of, job_name, value_of
+from polysync_airflow.emulator.sagemaker.jobs.names import (
+    arguments_of,
+    job_name,
+    training_job_names,
+    value_of,
+)
 from polysync_airflow.emulator.sagemaker.store import ExecutionRecord, Region
 
 _GROUPS = {
@@ -41,7 +45,6 @@ _SCRIPTS = {
 _DEFAULT_SCRIPT = "/opt/ml/processing/input/code/main.py"
 # The seconds from the start of the container to the lines that every job writes.
 _PROGRESS = ((1.0, "Reading the input data"), (5.0, "Read 1024 records"), (10.0, "Working on the records"))
-_MAX_TRAINING_JOBS = 10
 
 
 def log_streams(region: Region, record: ExecutionRecord, now: float) -> Iterator[LogStream]:
@@ -74,7 +77,12 @@ def _streams(
     if kind not in _GROUPS:
         return
     name = job_name(region, record, run, attempt.number)
-    for job in _training_jobs(record, region, run, name) if kind in ("Tuning", "AutoML") else [name]:
+    started = (
+        training_job_names(region, name, arguments_of(record, run))
+        if kind in ("Tuning", "AutoML")
+        else [name]
+    )
+    for job in started:
         host = f"i-{region.identifier(17, job)}" if kind == "Transform" else "algo-1"
         events = [(start, f"Starting the container of {job}")]
         events += [(start + seconds, line) for seconds, line in _PROGRESS if start + seconds <= now]
@@ -99,16 +107,6 @@ def _last_lines(run: StepRun, attempt: Attempt) -> list[str]:
             f"RuntimeError: {attempt.failure_reason or 'the job failed'}",
         ]
     return ["Stopping" if attempt.status == "Stopped" else "Done"]
-
-
-def _training_jobs(record: ExecutionRecord, region: Region, run: StepRun, name: str) -> list[str]:
-    """Return the names of the training jobs of a tuning job, or of the candidates of an AutoML job."""
-    arguments: Any = arguments_of(record, run)
-    for member in ("HyperParameterTuningJobConfig", "ResourceLimits", "MaxNumberOfTrainingJobs"):
-        arguments = arguments.get(member) if isinstance(arguments, dict) else None
-    is_number = isinstance(arguments, int) and not isinstance(arguments, bool) and arguments > 0
-    count = min(arguments, _MAX_TRAINING_JOBS) if is_number else 1
-    return [f"{name}-{number:03}-{region.identifier(8, name, number)}" for number in range(1, count + 1)]
 
 
 def _function_name(record: ExecutionRecord, run: StepRun) -> str | None:

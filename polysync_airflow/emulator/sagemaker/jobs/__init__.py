@@ -1,0 +1,3 @@
+"""
+What the steps create: jobs with their names, logs and descriptions, property files and model packages.
+"""

@@ -40,7 +40,7 @@ from polysync_airflow.exceptions import (
     has_code,
 )
 from polysync_airflow.execution import clock
-from polysync_airflow.execution.models import ExecutionDescription, StartRequest
+from polysync_airflow.execution.models import ExecutionDescription, StartRequest, sent_at
 from polysync_airflow.execution.parameters import check_execution_arn
 from polysync_airflow.execution.pipelines.definition import DeclaredStep, declared_steps
 from polysync_airflow.execution.steps.rows import StepDescription, log_source
@@ -72,6 +72,9 @@ class PolysyncSageMakerHook(PolysyncBaseHook):
     :param config: botocore settings; each overrides the setting of the connection.
     """
 
+    # When AWS has accepted the last start or resume, by AWS's clock; None if it has not said so.
+    responded_at: datetime | None = None
+
     # Airflow 2 looks for these methods in this class only, not in its base classes. Later versions do not
     # need them, and do not install the packages that make widgets.
     if not CAPABILITIES.form_from_provider_info:
@@ -99,7 +102,8 @@ class PolysyncSageMakerHook(PolysyncBaseHook):
         :raises SageMakerApiError: the call failed.
         """
         operation = "StartPipelineExecution"
-        arn = self._arn_in(operation, self.call(operation, **request.to_aws()))
+        response = self.call(operation, **request.to_aws())
+        arn, self.responded_at = self._arn_in(operation, response), sent_at(response)
         _, _, _, region, account, _ = arn.split(":", 5)
         expected = {"region": (region, self.region_name)}
         if request.pipeline_name.startswith("arn:"):
@@ -124,12 +128,10 @@ class PolysyncSageMakerHook(PolysyncBaseHook):
         :raises SageMakerApiError: the call failed.
         """
         limit = {"MaxParallelExecutionSteps": max_parallel_steps}
-        self._call_on(
-            execution_arn,
-            "RetryPipelineExecution",
-            ClientRequestToken=token,
-            **({"ParallelismConfiguration": limit} if max_parallel_steps else {}),
-        )
+        limits = {"ParallelismConfiguration": limit} if max_parallel_steps else {}
+        operation = "RetryPipelineExecution"
+        response = self._call_on(execution_arn, operation, ClientRequestToken=token, **limits)
+        self.responded_at = sent_at(response)
 
     def stop_pipeline_execution(self, execution_arn: str, *, attempt: int | None = None) -> None:
         """

@@ -49,6 +49,10 @@ class PolysyncFailedStepLogLink(BaseOperatorLink):
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
         """Return the URL of the log of the first failed step; empty if there is none."""
+        if CAPABILITIES.links_are_xcoms:
+            # Airflow asks in the task's process, at the end of each session. To look up an XCom that only
+            # failures have would be an ERROR in the log of each success.
+            return getattr(operator, LOG_URL_XCOM_KEY, None) or ""
         return _url_in_xcom(ti_key, LOG_URL_XCOM_KEY)
 
 
@@ -56,12 +60,10 @@ def push_url(ti: Any, key: str, url: str | None, link: BaseOperatorLink) -> None
     """
     Push the URL behind a button, so that the button works while the task is running.
 
-    :param url: the URL; None if there is none.
+    :param url: the URL; None if there is none, which is pushed, too, because the button looks it up.
     """
-    if not url:
-        return
     ti.xcom_push(key, url)
-    if CAPABILITIES.links_are_xcoms:
+    if url and CAPABILITIES.links_are_xcoms:
         # Airflow itself stores extra links only when the worker finishes the task. That is too late for a
         # task that waits on the worker.
         ti.xcom_push(link.xcom_key, url)

@@ -83,7 +83,7 @@ class PolysyncRetryPolicy(RetryPolicy):
         delay = _combine_with_task_delay(min_delay, task, try_number) if task else min_delay
         if delay is None:
             return RetryDecision.default()
-        return RetryDecision.retry(delay, f"{name}: next try after {delay.total_seconds():.0f} s")
+        return RetryDecision.retry(delay, f"{name}: next try after {format_seconds(delay.total_seconds())}")
 
     def _delay_after(self, error: PolysyncError) -> timedelta | None:
         if not isinstance(error, SageMakerApiError):

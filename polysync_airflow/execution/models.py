@@ -7,7 +7,9 @@ Pydantic validates everything that comes from outside of the process.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from numbers import Number
 from typing import Annotated, Any, Final, Literal
 
@@ -115,6 +117,14 @@ def _is_in_range(time: datetime) -> bool:
 
 def _missing_if_out_of_range(value: Any) -> Any:
     return None if isinstance(value, datetime) and not _is_in_range(value) else value
+
+
+def sent_at(response: Mapping[str, Any]) -> datetime | None:
+    """Return when AWS has sent a response, by its own clock; None if the header ``Date`` does not say so."""
+    headers = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    with suppress(ValueError, OverflowError):
+        return _to_utc(parsedate_to_datetime(headers.get("date", "")))
+    return None
 
 
 # botocore returns times in the host's time zone; the provider passes them on in UTC.
@@ -387,3 +397,4 @@ class ExecutionRecord(FrozenModel):
     resumes: Annotated[int, Field(ge=0)] = 0
     failed_steps: list[FailedStep] = []
     steps_note: str | None = None
+    attempt_started_at: UtcTime | None = None

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from polysync_airflow.exceptions import CredentialsError, PolysyncError, SageMakerApiError, TriggerEventError
 from polysync_airflow.execution.console import execution_url
+from polysync_airflow.execution.durations import format_seconds
 from polysync_airflow.execution.models import ExecutionEvent
 from polysync_airflow.execution.texts import CONTINUATION, clean_line, describe_validation_error
 from polysync_airflow.states import PolysyncState, state_of
@@ -59,7 +60,9 @@ def outcome_message(
     :param failed_steps: the failed steps. AWS's own reason often says only that some steps failed.
     :param notes: lines that are appended; None and empty ones are left out.
     """
-    after = f" after {end.seconds:.0f} s" if end.seconds is not None else ""
+    after = "" if end.seconds is None else f" after {format_seconds(end.seconds)}"
+    if after and end.attempt:
+        after = f" {format_seconds(end.seconds or 0)} after resume {end.attempt}"
     last_status = f"last AWS status: {end.status or 'none received'}"
     outcome = {
         "ended": f"{_VERBS.get(state_of(end.status), 'ended')}{after} (AWS status {end.status})",

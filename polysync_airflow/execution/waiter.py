@@ -25,6 +25,7 @@ from datetime import UTC, datetime
 from typing import Final, Literal
 
 from polysync_airflow.exceptions import PolysyncError, SageMakerApiError, is_throttling
+from polysync_airflow.execution.durations import format_seconds
 from polysync_airflow.execution.models import ExecutionDescription, ExecutionEvent
 from polysync_airflow.states import STATE_OF_STATUS, PolysyncState, has_ended, state_of
 
@@ -126,7 +127,7 @@ class Waiter:
         if status == self.last_status and not self.consecutive_failures and now < self.deadline:
             # By far the most frequent case: the state of the wait stays the same.
             return self._wait(self.poll_interval, now)
-        lines = self._log_lines(status, now)
+        lines = self._log_lines(status)
         updated = replace(
             self,
             last_status=status,
@@ -152,27 +153,28 @@ class Waiter:
             return Finish(updated._event("timed_out", message, error))
         lines: tuple[LogLine, ...] = ()
         if updated.last_error != self.last_error:
-            lines = (LogLine(logging.WARNING, f"{self._label}: poll failed, retrying: {error}"),)
+            lines = (LogLine(logging.WARNING, f"Poll failed, retrying: {error}"),)
         first = self.poll_interval
         if self.rate_limited and is_throttling(error):
             first = THROTTLING_BACKOFF_SECONDS
         backoff = min(first * 2 ** min(self.consecutive_failures, MAX_DOUBLINGS), MAX_BACKOFF_SECONDS)
         return updated._wait(max(first, backoff), now, lines)
 
-    def _log_lines(self, status: str, now: float) -> tuple[LogLine, ...]:
+    def _log_lines(self, status: str) -> tuple[LogLine, ...]:
         lines = []
         if self.consecutive_failures:
-            lines.append(LogLine(logging.INFO, f"{self._label}: polls succeed again."))
+            lines.append(LogLine(logging.INFO, f"Polls succeed again: {self._label}"))
         if status != self.last_status:
             change = f"{self.last_status} -> {status}" if self.last_status else status
-            # The status comes first: the UI cuts long lines off at the right, and an ARN is long.
-            lines.append(LogLine(logging.INFO, f"{change} after {now - self.since:.0f} s: {self._label}"))
+            # The status comes first: the UI cuts long lines off at the right, and an ARN is long. There is no
+            # duration, because the host's clock and AWS's may differ.
+            lines.append(LogLine(logging.INFO, f"{change}: {self._label}"))
         if state_of(status) is PolysyncState.UNKNOWN and status not in self.warned_statuses:
             lines.append(
                 LogLine(
                     logging.WARNING,
-                    f"{self._label}: status {status!r} is unknown to this version; the wait goes on, until "
-                    "the timeout at the latest.",
+                    f"Status {status!r} is unknown to this version; the wait goes on, until the timeout at "
+                    f"the latest: {self._label}",
                 )
             )
         return tuple(lines)
@@ -187,8 +189,8 @@ class Waiter:
 
     @property
     def _limit(self) -> str:
-        seconds = self.deadline - self.since
-        return f"the limit of {seconds:.0f} s (timeout or execution_timeout) was reached"
+        limit = format_seconds(self.deadline - self.since)
+        return f"the limit of {limit} (timeout or execution_timeout) was reached"
 
     def _event(
         self,

@@ -104,7 +104,7 @@ class ExecutionCalls:
     def _resend_start(self, record: StoredExecution) -> Accepted:
         hook = self.hook_for_region(record.region_name)
         arn = self._retry(partial(hook.start_pipeline_execution, record.request))
-        return Accepted(clock.now(), arn)
+        return Accepted(hook.responded_at or clock.now(), arn)
 
     def _describe(self, record: StoredExecution) -> Described:
         hook = self._hook_of(record)
@@ -127,41 +127,39 @@ class ExecutionCalls:
                 max_parallel_steps=record.request.max_parallel_steps,
             )
         )
-        return Accepted(clock.now())
+        return Accepted(hook.responded_at or clock.now())
 
     def _log_unused_arguments(self, record: StoredExecution) -> None:
         try:
             unused = unused_arguments(record.request, self._make_request(self.hook_for_region(None)))
         except PolysyncError as error:
             self.log.warning(
-                "Execution %s: the arguments of this try are not valid, and are not used: %s",
-                record.arn,
+                "The arguments of this try are not valid, and are not used: %s Execution: %s",
                 error,
+                record.arn,
             )
             return
         if unused:
             self.log.warning(
-                "Execution %s: AWS resumes it with the values of its start. The arguments that have other "
-                "values now are not used: %s",
-                record.arn,
+                "AWS resumes with the values of the start. The arguments that have other values now are not "
+                "used: %s: execution %s",
                 ", ".join(unused),
+                record.arn,
             )
 
     def _log_steps(self, hook: PolysyncSageMakerHook, arn: str) -> None:
         try:
             steps = hook.list_pipeline_execution_steps(arn)
         except PolysyncError as error:
-            self.log.warning(
-                "Execution %s: the steps that will be repeated could not be listed: %s", arn, error
-            )
+            self.log.warning("The steps that will be repeated could not be listed: %s", error)
             return
         kept = sorted(step.name for step in steps if step.status == "Succeeded")
         repeated = sorted(f"{step.name} ({step.status})" for step in steps if step.status != "Succeeded")
         self.log.info(
-            "Execution %s: resuming from the failed steps. Kept: %s. Repeated: %s, and all steps after.",
-            arn,
+            "Resuming from the failed steps. Kept: %s. Repeated: %s, and all steps after: execution %s",
             ", ".join(kept) or "none",
             ", ".join(repeated) or "none",
+            arn,
         )
 
     def _hook_of(self, record: StoredExecution) -> PolysyncSageMakerHook:

@@ -53,9 +53,9 @@ def stop_orphaned_execution(context: Context) -> None:
         leaving, record, partial(_hook, task, context, is_rendered), log.warning
     )
     log.warning(
-        "Execution %s: the process of its task has died. %s",
-        record.execution_arn or "with unknown ARN",
+        "The process of the task has died. %s Execution: %s",
         leaving.text,
+        record.execution_arn or "its ARN is not known",
     )
 
 

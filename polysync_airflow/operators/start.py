@@ -56,7 +56,7 @@ from polysync_airflow.retrying import next_retry
 from polysync_airflow.states import PolysyncState, has_ended, state_of
 
 if TYPE_CHECKING:
-    from datetime import timedelta
+    from datetime import datetime, timedelta
 
     from airflow.sdk import Context, XComArg
     from airflow.sdk.definitions.mappedoperator import OperatorPartial
@@ -152,6 +152,8 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
         PolysyncFailedStepLogLink(),
     )
     ui_color = "#e5f1ff"
+    # For the button "Failed step's log".
+    failed_step_log_url: str | None = None
 
     def __init__(
         self,
@@ -213,7 +215,7 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
         with this_try.stop_on_final_failure(context, self.retry_policy):
             now = self._get_execution(context)
             record = now.known
-            push_started(context, self.hook, record, self.log)
+            push_started(context, self.hook, now, self.log)
             if not choices.wait_for_completion:
                 extra = execution_extra(record.arn, record.request.pipeline_name)
                 attach_to_outlets(context, self.outlets, extra)
@@ -254,6 +256,7 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
         if leaving.begins_again:
             return self.execute(context)
         report = self._report_steps(context, end)
+        self.failed_step_log_url = report.log_url
         failed_steps = [FailedStep(name=row.name, reason=row.reason) for row in report.failed]
         push_ended(context, end, failed_steps, "\n".join(report.notes) or None)
         self._raise_outcome(context, end, report, leaving)
@@ -305,7 +308,7 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
 
     def _wait_for_execution(self, context: Context, now: Instruction) -> ExecutionEvent:
         record, choices = now.known, self.choices
-        reporter = self._step_reporter(context, record.arn)
+        reporter = self._step_reporter(context, record.arn, record.resumed_at)
         reporter.push_declared()
         waiter = self._make_waiter(
             record.arn,
@@ -328,11 +331,14 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
     def _sleep(self, seconds: float) -> None:
         self.this_try.sleep(seconds)
 
-    def _step_reporter(self, context: Context, execution_arn: str) -> StepReporter:
+    def _step_reporter(
+        self, context: Context, execution_arn: str, resumed_at: datetime | None
+    ) -> StepReporter:
         from polysync_airflow.operators.outcome.steps import StepReporter
 
         hook = self.hook_for_region(region_from_arn(execution_arn))
-        return StepReporter(hook, execution_arn, context, self.log, interval=self.choices.progress_interval)
+        interval = self.choices.progress_interval
+        return StepReporter(hook, execution_arn, context, self.log, interval=interval, resumed_at=resumed_at)
 
     def _report_steps(self, context: Context, end: ExecutionEvent) -> StepReport:
         from polysync_airflow.operators.outcome.steps import StepReport
@@ -341,7 +347,7 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
             # Its calls would be refused as well.
             return StepReport()
         try:
-            reporter = self._step_reporter(context, end.execution_arn)
+            reporter = self._step_reporter(context, end.execution_arn, end.attempt_started_at)
         except PolysyncError as error:
             # The connection may have been deleted meanwhile. The outcome is known without it.
             return StepReport(notes=(f"The steps of the execution could not be listed: {error}",))

@@ -24,7 +24,7 @@ from polysync_airflow.operators.base import (
     WaitChoices,
     apply_retry_policy,
 )
-from polysync_airflow.operators.outcome.xcoms import push_links
+from polysync_airflow.operators.outcome.xcoms import push_described, push_ended, push_links
 from polysync_airflow.states import STATUS_STOPPING, has_ended, is_stoppable, state_of
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class PolysyncStopPipelineOperator(ExecutionOperator):
             )
         name = pipeline_name_from_arn(self.execution_arn)
         push_links(context, self.hook, self.execution_arn, name, self.log)
-        status = self._request_stop()
+        status = self._request_stop(context)
         if has_ended(status) or not self.choices.wait_for_completion:
             return state_of(status).value
         event = self._wait_for_end(self._make_waiter(self.execution_arn, None))
@@ -120,6 +120,7 @@ class PolysyncStopPipelineOperator(ExecutionOperator):
         :raises TriggerEventError: ``event`` is not an event of this provider's trigger.
         """
         end = parse_event(event)
+        push_ended(context, end)
         if end.outcome == "ended":
             self.log.info("%s", outcome_message(end))
             return state_of(end.status).value
@@ -128,20 +129,23 @@ class PolysyncStopPipelineOperator(ExecutionOperator):
             raise refusal_error(end, message)
         raise PipelineExecutionTimeoutError(message, execution_arn=end.execution_arn, status=end.status)
 
-    def _request_stop(self) -> str:
+    def _request_stop(self, context: Context) -> str:
         """Request a stop if the execution can be stopped; return its latest known AWS status."""
         from polysync_airflow.aws.stop import request_stop
 
         hook = self.hook_for_region(region_from_arn(self.execution_arn))
-        status = self._call_with_retry(lambda: hook.describe_pipeline_execution(self.execution_arn)).status
+        description = self._call_with_retry(lambda: hook.describe_pipeline_execution(self.execution_arn))
+        status = description.status
+        push_described(context, description)
         if is_stoppable(status):
             # None if AWS accepted the stop; otherwise the status because of which no stop is needed.
             other_status = self._call_with_retry(lambda: request_stop(hook, self.execution_arn))
             status = other_status or STATUS_STOPPING
             if not other_status:
-                self.log.info("Execution %s: stop requested", self.execution_arn)
+                self.log.info("Stop requested: execution %s", self.execution_arn)
+            push_described(context, description.model_copy(update={"status": status}))
         if has_ended(status):
-            message = f"Execution {self.execution_arn} had already ended (AWS status {status})."
+            message = f"The execution had already ended (AWS status {status}): {self.execution_arn}"
             if self.choices.fail_if_not_running:
                 raise PipelineExecutionError(
                     message, execution_arn=self.execution_arn, status=status, permanent=True

@@ -42,5 +42,5 @@ def stop_recorded_execution(
         text = f"The execution may still be running: it cannot be stopped: {error}"
         return leaving.stop_requested(text, failed=True)
     result = stop_execution(hook, arn, attempt=record.resumes, warn=warn)
-    text = result.text if record.execution_arn else f"Execution {arn}: {result.text}"
+    text = result.text if record.execution_arn else f"{result.text} Execution: {arn}"
     return leaving.stop_requested(text, failed=result.failed)

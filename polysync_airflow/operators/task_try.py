@@ -193,8 +193,8 @@ class TaskTry:
         )
         if leaving.exit is Exit.BEGIN_AGAIN:
             self._log.warning(
-                "Execution %s: an earlier try of this task had requested its stop before this try reattached "
-                "to it. A new execution is started.",
+                "An earlier try of this task had requested the stop before this try reattached. A new "
+                "execution is started in place of execution %s",
                 end.execution_arn,
             )
             return leaving
@@ -218,7 +218,7 @@ class TaskTry:
         # another thread: if the main thread holds a lock that the stop needs, the stop fails, but the process
         # does not hang.
         answered = threading.Event()
-        reason = "execution_timeout has passed" if timed_out else "the process received SIGTERM"
+        reason = "execution_timeout has passed" if timed_out else "The process received SIGTERM"
         leave = partial(self._leave, reason, answered, is_signalled=not timed_out)
         thread = threading.Thread(target=leave, name=KILL_THREAD, daemon=True)
         thread.start()
@@ -238,7 +238,7 @@ class TaskTry:
         except Exception as error:
             # If a user has ended the task, so that no retry follows, Airflow says so.
             retried = next_retry(policy, error, context) is not None
-            self.is_handled = self._leave("the task failed", retry_follows=retried)
+            self.is_handled = self._leave("The task failed", retry_follows=retried)
             raise
 
     def _leave(
@@ -267,8 +267,8 @@ class TaskTry:
             is_signalled=is_signalled,
         )
         leaving = self._carry_out(leaving, store, record, answered)
-        arn = record.execution_arn or "with unknown ARN"
-        self._log.warning("Execution %s: %s. %s", arn, reason, leaving.text)
+        arn = record.execution_arn or "its ARN is not known"
+        self._log.warning("%s: %s Execution: %s", reason, leaving.text, arn)
         return leaving.handled
 
     def _carry_out(

@@ -151,7 +151,7 @@ class PolysyncPipelineExecutionTrigger(BaseTrigger):
         if interval is None:
             return None
         interval = min(max(interval, MIN_PROGRESS_INTERVAL), MAX_POLL_INTERVAL)
-        return Progress(interval, clock.time() + interval)
+        return Progress(interval, resumed_at=self.since if self.attempt else None)
 
     def _handle(self, step: Step) -> dict[str, Any] | None:
         # Logged here, in the trigger's own context: by that, Airflow writes the line to the log of this task
@@ -176,17 +176,17 @@ class PolysyncPipelineExecutionTrigger(BaseTrigger):
         try:
             await self.on_kill()
         except Exception as error:
-            self.log.warning("Execution %s: nothing was stopped: %s", self.execution_arn, error)
+            self.log.warning("Nothing was stopped: %s. Execution: %s", error, self.execution_arn)
 
     def _stop_unless_deferred(self) -> None:
         try:
             state = self._task_state()
         except Exception as error:
             self.log.error(
-                "Execution %s may still be running: Airflow does not return the task's state, so it is "
-                "unknown whether the task was ended: %s",
-                self.execution_arn,
+                "The execution may still be running: Airflow does not return the task's state, so it is "
+                "unknown whether the task was ended: %s. Execution: %s",
                 error,
+                self.execution_arn,
             )
             raise
         ti: Any = self.task_instance
@@ -195,13 +195,13 @@ class PolysyncPipelineExecutionTrigger(BaseTrigger):
         owner = owner_of_deferred(state, copy, ti.try_number)
         leaving = leave(copy, ti.try_number, stop_on_kill=True).owned_by(owner)
         if leaving.exit is not Exit.STOP:
-            self.log.info("Execution %s: %s", self.execution_arn, leaving.text)
+            self.log.info("%s Execution: %s", leaving.text, self.execution_arn)
             return
         result = stop_execution(
             self._client.hook, self.execution_arn, attempt=self.attempt, warn=self.log.warning
         )
         self.log.warning(
-            "Task was ended (state %s). Execution %s: %s", state, self.execution_arn, result.text
+            "Task was ended (state %s). %s Execution: %s", state, result.text, self.execution_arn
         )
 
     @property

@@ -276,7 +276,7 @@ class Poller:
                 raise response
             self._decide(subscription, response, clock.time())
         except BaseException as error:
-            log.exception("Execution %s: its wait fails", subscription.waiter.execution_arn)
+            log.exception("The wait fails: execution %s", subscription.waiter.execution_arn)
             self._end(subscription, error)
 
     def _decide(

@@ -21,6 +21,7 @@ from polysync_airflow.aws.response_limits import MAX_POLL_RESPONSE_BYTES, pagina
 from polysync_airflow.aws.sessions import RATE_LIMITED_CONFIG
 from polysync_airflow.exceptions import CredentialsError, PolysyncError, is_throttling
 from polysync_airflow.execution import clock
+from polysync_airflow.execution.durations import format_seconds
 from polysync_airflow.execution.models import ExecutionDescription
 from polysync_airflow.execution.steps.rows import StepDescription
 from polysync_airflow.execution.texts import clean_text
@@ -120,8 +121,8 @@ class SharedClient:
                 return None
             return CredentialsError(
                 f"polysync_conn_id = {self.key[0]!r}: the connection was deleted or renamed. Airflow has not "
-                f"found it for {self._read_at - self._missing_since:.0f} s. Add it again under Admin > "
-                "Connections, then clear the task."
+                f"found it for {format_seconds(self._read_at - self._missing_since)}. Add it again under "
+                "Admin > Connections, then clear the task."
             )
 
     def describe(self, execution_arn: str) -> ExecutionDescription | PolysyncError:

@@ -30,7 +30,7 @@ class StepPusher:
         self._warn = warn
         self._next: Sequence[StepDescription] | None = None
         self._pushing: asyncio.Task[None] | None = None
-        # Names and types in the order of the definition, in JSON: a triggerer holds thousands of them.
+        # What the definition says of each step, in its order, in JSON: a triggerer holds thousands of them.
         self._order: str | None = None
 
     def push(self, steps: Sequence[StepDescription]) -> None:
@@ -64,7 +64,7 @@ class StepPusher:
         if self._order is None:
             # The worker has pushed them. Read once: a request costs more than all the rest of a push.
             before = parse_rows(read_xcom(self._ti, STEPS_KEY))
-            self._order = json.dumps([(row.name, row.type) for row in before])
+            self._order = json.dumps([(row.name, row.type, row.condition, row.branch) for row in before])
         order = [DeclaredStep(*step) for step in json.loads(self._order)]
         value, _ = fit_rows(rows_of(steps, order, self._arn))
         write_xcom(self._ti, STEPS_KEY, value)

@@ -124,7 +124,7 @@ def test_dag_with_the_policy_can_be_serialized() -> None:
         (
             "StartPipelineExecution",
             "ResourceLimitExceeded",
-            RetryDecision.retry(timedelta(minutes=10), "ResourceLimitExceeded: next try after 600 s"),
+            RetryDecision.retry(timedelta(minutes=10), "ResourceLimitExceeded: next try after 10 min"),
         ),
         ("StartPipelineExecution", "SomethingNew", RetryDecision.default()),
         (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import timedelta
 from typing import Any
 
@@ -122,7 +121,7 @@ CASES = [
         (scenario(steps={"Merge": {"duration": None}}),),
         {"timeout": 2 * 60 * MINUTES},
         exceptions.PipelineExecutionTimeoutError,
-        ("Executing", "the limit of 7200 s", "asked to stop"),
+        ("Executing", "the limit of 2 h", "asked to stop"),
         stops=1,
     ),
     Case(
@@ -139,7 +138,7 @@ CASES = [
         (scenario(steps={"Merge": {"duration": None}}),),
         {"timeout": 8 * 60 * MINUTES, "execution_timeout": timedelta(minutes=40)},
         exceptions.PipelineExecutionTimeoutError,
-        ("the limit of 2400 s", "asked to stop"),
+        ("the limit of 40 min", "asked to stop"),
         stops=1,
     ),
     Case(
@@ -232,7 +231,7 @@ def test_execution_stopped_by_a_user_does_not_use_retries() -> None:
 
 
 def test_changes_of_the_status_are_logged_once(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
-    """A wait of many polls logs one line per change, with pipeline, ARN, status and seconds."""
+    """A wait of many polls logs one line per change, with the status before the pipeline and the ARN."""
     emulator.control.put_scenario({"statuses": [{"status": "Pausing", "after": 100, "until": 400}]})
     operator = PolysyncStartPipelineOperator(task_id="train", pipeline_name="fanout", poll_interval=30)
 
@@ -242,17 +241,11 @@ def test_changes_of_the_status_are_logged_once(emulator: EmulatorServer, emulate
     lines = [line.replace(arn, "ARN") for line in (f"{e['log_level']}: {e['event']}" for e in logs)]
     label = "Pipeline fanout, execution ARN"
     assert [line for line in lines if label in line][:5] == [
-        f"info: Executing after 30 s: {label}",
-        f"info: Executing -> Pausing after 120 s: {label}",
-        f"warning: {label}: status 'Pausing' is unknown to this version; the wait goes on, until the timeout "
-        "at the latest.",
-        f"info: Pausing -> Executing after 420 s: {label}",
-        f"info: Executing -> Succeeded after {_seconds(lines)} s: {label}",
+        f"info: Executing: {label}",
+        f"info: Executing -> Pausing: {label}",
+        "warning: Status 'Pausing' is unknown to this version; the wait goes on, until the timeout at the "
+        f"latest: {label}",
+        f"info: Pausing -> Executing: {label}",
+        f"info: Executing -> Succeeded: {label}",
     ]
     assert len(emulator.control.calls("DescribePipelineExecution")) > 10
-
-
-def _seconds(lines: list[str]) -> str:
-    match = re.search(r"-> Succeeded after (\d+) s", "\n".join(lines))
-    assert match
-    return match[1]

@@ -47,6 +47,6 @@ def test_task_marked_failed_stops_its_execution(
     assert wait_until(stopped, timeout=TIMEOUT)
     assert client.task_states(dag_id, run_id)[TASK] == "failed"
     # The log has only this task's execution, although other triggers run in the same process.
-    polls = [line for line in client.log(dag_id, run_id, TASK) if line.startswith("Executing after")]
+    polls = [line for line in client.log(dag_id, run_id, TASK) if line.startswith("Executing: ")]
     assert len(polls) == 1
     assert arn in polls[0]

@@ -74,7 +74,7 @@ def test_exceeded_quota_is_retried_after_ten_minutes(
 
     airflow.client.wait_for_task(DAG_ID, run_id, TASK, "up_for_retry", timeout=TIMEOUT)
 
-    assert next_try(airflow, run_id) == (600, "ResourceLimitExceeded: next try after 600 s")
+    assert next_try(airflow, run_id) == (600, "ResourceLimitExceeded: next try after 10 min")
     airflow.client.mark_task(DAG_ID, run_id, TASK, "failed")
     airflow.client.wait_for_run(DAG_ID, run_id, timeout=TIMEOUT)
 

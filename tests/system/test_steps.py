@@ -108,7 +108,9 @@ def test_steps_are_shown_while_the_task_is_deferred(airflow: PrivateAirflow) -> 
     assert wait_until(is_updated_while_deferred, timeout=60, interval=0.5)
     assert airflow.client.wait_for_run("resumed_retraining", run_id, timeout=RUN_TIMEOUT) == "success"
     log = airflow.client.log("resumed_retraining", run_id, "retrain")
-    assert len([line for line in log if "Step ChurnPreprocess succeeded after 240 s" in line]) == 1
+    assert len([line for line in log if "Step ChurnPreprocess succeeded after 4 min" in line]) == 1
+    # Airflow writes it as an error if a button looks up an XCom that the task has not pushed.
+    assert [line for line in log if "XCom not found" in line] == []
 
 
 def test_failure_shows_its_log_and_a_clear_repeats_one_step(

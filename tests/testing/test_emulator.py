@@ -67,7 +67,7 @@ def test_timeout_is_reached_in_the_time_of_the_provider(
 
     assert time.monotonic() - began < SECONDS
     assert isinstance(run.error, PipelineExecutionTimeoutError)
-    assert "3600 s" in str(run.error)
+    assert "the limit of 1 h" in str(run.error)
     assert len(emulator.control.calls("StopPipelineExecution")) == 1
 
 

@@ -66,6 +66,7 @@ def run(
         "resumes": 0,
         "failed_steps": [],
         "steps_note": None,
+        "attempt_started_at": None,
         **fields,
     }
 
@@ -84,6 +85,9 @@ def step(
     return {
         "name": name,
         "type": kind,
+        "condition": None,
+        "branch": None,
+        "not_taken": False,
         "state": state,
         "status": status.get(state, state),
         "started_at": start and start.isoformat(),
@@ -141,6 +145,40 @@ def running() -> XComs:
         step("Register", "RegisterModel", "NotStarted"),
     ]
     return XComs(run("Running", "Executing", start=start), steps)
+
+
+def just_started() -> XComs:
+    """An execution of ten seconds, whose steps nobody has listed yet."""
+    declared = [("Preprocess", "Processing"), ("Train", "Training"), ("CheckQuality", "Condition")]
+    steps = [step(name, kind, "NotStarted") for name, kind in declared]
+    return XComs(run("Running", "Executing", start=ago(10)), steps)
+
+
+def branch_not_taken() -> XComs:
+    """An execution that has succeeded, with a condition whose other branch has two steps."""
+    xcoms = success()
+    for name in ("Retrain", "Report"):
+        place: Any = {"condition": "CheckQuality", "branch": "False", "not_taken": True}
+        xcoms.steps.append(step(name, "Lambda", "NotStarted", **place))
+    return xcoms
+
+
+def resumed() -> XComs:
+    """An execution that failed, and that was resumed an hour later, 100 seconds ago."""
+    start, resumed_at = ago(4000), ago(100)
+    steps = [
+        step("Preprocess", "Processing", "Success", start, 300),
+        step("Train", "Training", "Running", resumed_at + timedelta(seconds=5), attempt=2),
+        step("Register", "RegisterModel", "NotStarted"),
+    ]
+    times: Any = {"start": start, "attempt_started_at": resumed_at.isoformat()}
+    return XComs(run("Running", "Executing", resumes=1, **times), steps)
+
+
+def stopped() -> XComs:
+    """What a Stop task stores of an execution that it has stopped."""
+    start = datetime(2026, 3, 1, 13, 0, tzinfo=UTC)
+    return XComs(run("Cancelled", "Stopped", start=start, end=start + timedelta(seconds=2286), parameters={}))
 
 
 def success() -> XComs:

@@ -89,6 +89,17 @@ class TabPage:
         value: str = self.tab.locator(".psm-stat", has_text=label).locator("dd").inner_text()
         return value
 
+    def lines_of(self, selector: str) -> int:
+        """Return in how many lines the first of these elements shows its text."""
+        lines: int = self.tab.locator(selector).first.evaluate(
+            """element => {
+              const range = document.createRange();
+              range.selectNodeContents(element);
+              return new Set([...range.getClientRects()].map(rect => Math.round(rect.top))).size;
+            }"""
+        )
+        return lines
+
     def links(self) -> list[str]:
         """Return the target of each link."""
         return [link.get_attribute("href") or "" for link in self.tab.get_by_role("link").all()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 
@@ -43,6 +44,105 @@ def test_running(site: Site, page: TabPage) -> None:
         "CheckQuality | Condition | ○ | Not started",
         "Register | RegisterModel | ○ | Not started",
     ]
+
+
+def test_the_first_seconds(site: Site, page: TabPage) -> None:
+    """Before the first list of steps, the start is shown and the duration counts; no step is said not to run."""
+    task = site.new_task("deferred")
+    page.page.clock.install()
+    site.publish(task, arranged.just_started())
+    page.open(task)
+    page.wait_for("CheckQuality")
+
+    assert page.stat("Started").endswith(" UTC")
+    before = page.stat("Duration")
+    assert before.endswith(" s")
+    page.page.clock.run_for(90_000)
+    assert page.stat("Duration") != before
+    assert page.stat("Duration").startswith("1 min")
+    assert page.stat("Steps") == "3, none listed yet"
+    assert page.step_texts()[0] == "Preprocess | Processing | … | Not listed yet"
+    assert "Not started" not in page.text()
+
+
+def test_a_clock_that_is_ahead(site: Site, page: TabPage) -> None:
+    """If AWS's clock is ahead, a running step counts from what AWS has said last, and not from 0 s for minutes."""
+    task = site.new_task("deferred")
+    page.page.clock.install()
+    start = arranged.ago(-3600)
+    steps = [
+        arranged.step("Preprocess", "Processing", "Success", start, 240),
+        arranged.step("Train", "Training", "Running", start + timedelta(seconds=300)),
+    ]
+    site.publish(task, arranged.XComs(arranged.run("Running", "Executing", start=start), steps))
+    page.open(task)
+    page.wait_for("Train")
+
+    page.page.clock.run_for(65_000)
+
+    assert page.stat("Duration").startswith("6 min")
+    assert " | Running | 1 min" in page.step_texts()[1]
+
+
+def test_branch_that_was_not_taken(site: Site, page: TabPage) -> None:
+    """Its steps are neither missing nor waiting: the header counts the branch."""
+    task = site.new_task("success")
+    site.publish(task, arranged.branch_not_taken())
+
+    page.open(task)
+    page.wait_for("Retrain")
+
+    assert page.stat("Steps") == "5 succeeded, 1 branch not taken"
+    assert page.step_texts()[5:] == [
+        f"{name} | Lambda | \N{EN DASH} | Not taken" for name in ("Retrain", "Report")
+    ]
+    assert "Not started" not in page.text()
+
+
+def test_resumed(site: Site, page: TabPage) -> None:
+    """The duration is that of the last attempt and says so; what earlier attempts have done is marked."""
+    task = site.new_task("deferred", try_number=2)
+    site.publish(task, arranged.resumed())
+
+    page.open(task)
+    page.wait_for("Register")
+
+    assert page.stat("Duration since resume 1").startswith("1 min")
+    assert page.stat("Resumed").startswith("once, at 20")
+    assert page.stat("Steps") == "1 of 3 succeeded, 1 running"
+    first, second, _ = page.step_texts()
+    assert "before the resume" in first
+    assert "before the resume" not in second
+    assert "attempt 2" in second
+
+
+def test_stop_task(site: Site, page: TabPage) -> None:
+    """The tab of a Stop task shows the execution that it stops, and where the steps are."""
+    task = site.new_task("success", "stop")
+    site.publish(task, arranged.stopped())
+
+    page.open(task)
+    page.wait_for("churn-tuning")
+
+    assert page.tab.get_by_role("status").first.inner_text().split() == ["■", "Cancelled"]
+    assert page.stat("Duration") == "38 min 6 s"
+    assert arranged.ARN in page.text()
+    page.wait_for("Its steps are in the tab of the task that started it.")
+    assert "No parameters" not in page.text()
+
+
+def test_labels_of_outputs_are_in_one_line(site: Site, page: TabPage) -> None:
+    """Also in a narrow column, where the values are broken."""
+    task = site.new_task("success")
+    site.publish(task, arranged.success())
+    page.open(task)
+    page.wait_for("Register")
+    page.tab.evaluate("element => { element.style.width = '22rem'; }")
+    page.button("Register").click()
+
+    label, value = (page.lines_of(f".psm-table {cell}") for cell in ("th", "td"))
+    assert label == 1
+    assert value > 1
 
 
 def test_bars_have_one_time_axis(site: Site, page: TabPage) -> None:

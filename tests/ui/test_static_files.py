@@ -12,6 +12,7 @@ from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.ui import static_files
 from polysync_airflow.ui.plugin import TAB_NAME
 from polysync_airflow.ui.static_files import BUNDLE, FILES, build_id, create_app, read_files
+from tests.execution.test_durations import DURATIONS
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -193,7 +194,7 @@ def test_large_outputs_do_not_stop_the_browser(outputs: str, browser: Browser) -
             const list = (length, item) => Array.from({{ length }}, () => item);
             const outputs = {{ Train: JSON.parse(JSON.stringify({outputs})) }};
             const start = performance.now();
-            const steps = readSteps(list(500, {{ name: "Train" }}), outputs);
+            const steps = readSteps(list(500, {{ name: "Train" }}), outputs, {{}});
             return [(performance.now() - start) / 1000, steps.map((step) => step.outputs)];
         }}"""
     )
@@ -215,8 +216,20 @@ def test_nested_outputs_keep_their_order(browser: Browser) -> None:
     page.add_script_tag(content=SCRIPT)
 
     found = page.evaluate(
-        """() => readSteps([{ name: "A" }], { A: { x: [1, { y: "two" }], z: true, d: [[[[[0]]]]] } })[0].outputs"""
+        """() => readSteps([{ name: "A" }], { A: { x: [1, { y: "two" }], z: true, d: [[[[[0]]]]] } }, {})[0].outputs"""
     )
     page.close()
 
     assert found == [["x.0", "1"], ["x.1.y", "two"], ["z", "true"], ["d.0.0.0", "…"]]
+
+
+@pytest.mark.system
+def test_durations_have_the_form_of_the_log(browser: Browser) -> None:
+    """Whoever compares the tab with the log or the error finds the same text."""
+    page = browser.new_page()
+    page.add_script_tag(content=SOURCES["format.js"].replace("export ", ""))
+
+    texts = page.evaluate("seconds => seconds.map(formatSeconds)", [seconds for seconds, _ in DURATIONS])
+    page.close()
+
+    assert texts == [text for _, text in DURATIONS]

@@ -21,6 +21,9 @@ pytestmark = [pytest.mark.system, NEEDS_TABS]
         ("train", None, "The task has not started yet"),
         ("train", "running", "The task has not started its execution yet"),
         ("train", "failed", "The task ended before SageMaker started an execution."),
+        ("stop", None, "The task has not started yet"),
+        ("stop", "running", "The task has not found the execution that it stops yet"),
+        ("stop", "failed", "The task ended before it had found the execution."),
     ],
 )
 def test_no_execution(site: Site, page: TabPage, task_id: str, state: str | None, expected: str) -> None:
@@ -40,6 +43,35 @@ def test_no_permission(site: Site, page: TabPage) -> None:
 
     page.wait_for("No permission to read XComs")
     assert "churn-tuning" not in page.text()
+
+
+@pytest.mark.parametrize(
+    ("state", "status", "steps", "expected"),
+    [
+        ("running", "Executing", None, "The task has not stored the steps yet."),
+        (
+            "success",
+            "Executing",
+            None,
+            "The task has stored no steps: it ended without waiting for the execution.",
+        ),
+        ("deferred", "Executing", [], "The steps appear as soon as they begin"),
+        ("success", "Succeeded", [], "AWS has listed no steps."),
+    ],
+)
+def test_no_steps(
+    site: Site, page: TabPage, state: str, status: str, steps: list[Any] | None, expected: str
+) -> None:
+    """Where the steps would be, the tab says why there are none."""
+    task = site.new_task(state)
+    run_state = "Running" if status == "Executing" else "Success"
+    site.write_xcom(task, "run", arranged.run(run_state, status, start=arranged.ago(60)))
+    if steps is not None:
+        site.write_xcom(task, "steps", steps)
+
+    page.open(task)
+
+    page.wait_for(expected)
 
 
 def test_missing_permission_of_the_task(site: Site, page: TabPage) -> None:

@@ -46,8 +46,14 @@ _SHUTDOWN_POLL_SECONDS = 0.05
 _NAME_LENGTH = 256
 
 
-class _QuietHandler(MotoRequestHandler):
-    """A request handler without an access log, because the emulator has a call log."""
+class _Handler(MotoRequestHandler):
+    """A request handler without an access log, whose responses have the emulated time."""
+
+    clock: Clock
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        """Return the header ``Date``."""
+        return super().date_time_string(self.clock.now() if timestamp is None else timestamp)
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         """Log nothing."""
@@ -98,9 +104,10 @@ class EmulatorServer:
         router = Router(self.sagemaker, sts, self.moto, control_api, self.faults, self.calls)
         # werkzeug ends the process if the port is in use. A socket that this module creates raises OSError
         # instead.
+        handler = type("Handler", (_Handler,), {"clock": self.clock})
         with socket.create_server((HOST, port), backlog=_BACKLOG) as listener:
             self._server = make_server(
-                HOST, port, router, threaded=True, request_handler=_QuietHandler, fd=listener.fileno()
+                HOST, port, router, threaded=True, request_handler=handler, fd=listener.fileno()
             )
         self._thread = Thread(
             target=self._server.serve_forever, args=(_SHUTDOWN_POLL_SECONDS,), name="emulator", daemon=True

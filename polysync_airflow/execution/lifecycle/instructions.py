@@ -80,6 +80,7 @@ class Accepted:
     """
     AWS accepted the request.
 
+    :param at: when, by AWS's clock if its response says so.
     :param arn: the execution, if it was a start request.
     """
 
@@ -142,6 +143,7 @@ class Instruction:
     What a try does next, and what it knows.
 
     :param record: the record of the execution that runs, or may run, for the task; None if there is none.
+    :param started_at: when the execution was started, by AWS's clock; None if it is not known.
     :param store: what to do with the stored record before the action.
     """
 
@@ -149,6 +151,7 @@ class Instruction:
     task_try: Try
     record: StoredExecution | None = None
     description: ExecutionDescription | None = None
+    started_at: datetime | None = None
     store: Store = Store.KEEP
     lines: tuple[LogLine, ...] = ()
     error: PolysyncError | None = None

@@ -116,8 +116,8 @@ def _killed_before_start(now: Instruction, event: Killed) -> Instruction:
 
 
 def _started(now: Instruction, event: Accepted) -> Instruction:
-    line = _info(f"Execution {event.arn}: started (pipeline {now.known.request.pipeline_name})")
-    return now.write(Do.WATCH, line, changes={"execution_arn": event.arn})
+    line = _info(f"Started: execution {event.arn} (pipeline {now.known.request.pipeline_name})")
+    return now.write(Do.WATCH, line, changes={"execution_arn": event.arn}, started_at=event.at)
 
 
 def _start_refused(now: Instruction, event: Refused) -> Instruction:
@@ -127,7 +127,7 @@ def _start_refused(now: Instruction, event: Refused) -> Instruction:
 
 
 def _resent(now: Instruction, event: Accepted) -> Instruction:
-    line = _info(f"Execution {event.arn}: this is the execution of the earlier start request")
+    line = _info(f"Found by the earlier start request: execution {event.arn}")
     return now.write(Do.DESCRIBE, line, changes={"execution_arn": event.arn})
 
 
@@ -152,13 +152,18 @@ def _described(now: Instruction, event: Described) -> Instruction:
     """Decide by the status."""
     record, task_try = now.known, now.task_try
     action = next_action(record, task_try.epoch, event.description.status, task_try.choices)
-    return _AFTER_DESCRIPTION[action](replace(now, description=event.description), event)
+    started_at = event.description.created_at
+    return _AFTER_DESCRIPTION[action](
+        replace(now, description=event.description, started_at=started_at), event
+    )
 
 
 def _describe_refused(now: Instruction, event: Refused) -> Instruction:
     if not has_code(event.error, RESOURCE_NOT_FOUND):
         return now.next(Do.FAIL, error=event.error)
-    line = _warning(f"Execution {now.known.arn} of an earlier try no longer exists: {event.error}")
+    line = _warning(
+        f"The execution of an earlier try no longer exists: {event.error} Execution: {now.known.arn}"
+    )
     return now.next(Do.PREPARE, line, record=None)
 
 
@@ -169,8 +174,8 @@ def _replace(now: Instruction, _: Described) -> Instruction:
 
 def _reattach(now: Instruction, event: Described) -> Instruction:
     line = _info(
-        f"Execution {now.known.arn}: reattached to the execution of an earlier try (AWS status "
-        f"{event.description.status}). No new execution is started."
+        f"Reattached to the execution of an earlier try (AWS status {event.description.status}); no new one "
+        f"is started: execution {now.known.arn}"
     )
     if not now.known.resume_is_pending:
         return now.next(Do.WATCH, line)
@@ -182,9 +187,9 @@ def _wait_for_end(now: Instruction, event: Described, do: Do = Do.WAIT_FOR_END) 
     task_try = now.task_try
     stops = task_try.choices.stop_on_kill
     line = _warning(
-        f"Execution {now.known.arn} of an earlier try has not ended (AWS status {event.description.status}). "
-        "A new execution is started after its end."
-        + ("" if stops else " It is not stopped because stop_on_kill=False.")
+        f"The execution of an earlier try has not ended (AWS status {event.description.status}). A new one "
+        + ("starts after its end" if stops else "starts after its end; stop_on_kill=False keeps it running")
+        + f": execution {now.known.arn}"
     )
     if not stops or now.known.epoch == task_try.epoch:
         return now.next(do, line)
@@ -219,8 +224,11 @@ def _request_resume(now: Instruction) -> Instruction:
 
 
 def _resumed(now: Instruction, event: Accepted) -> Instruction:
-    line = _info(f"Execution {now.known.arn}: resumed")
-    return now.write(Do.WATCH, line, changes={"resumed_at": event.at}, description=None)
+    return now.write(Do.WATCH, _resume_line(now), changes={"resumed_at": event.at}, description=None)
+
+
+def _resume_line(now: Instruction) -> LogLine:
+    return _info(f"Resumed (resume {now.known.resumes}): execution {now.known.arn}")
 
 
 def _settle_resume(now: Instruction, _: Described) -> Instruction:
@@ -239,13 +247,13 @@ def _described_resumed(now: Instruction, event: Described) -> Instruction:
     # it knows, but the user wants the failed steps to run now.
     if state_of(event.description.status) is PolysyncState.FAILED:
         return _request_resume(now)
-    return now.next(Do.WATCH, _info(f"Execution {now.known.arn}: resumed"), description=event.description)
+    return now.next(Do.WATCH, _resume_line(now), description=event.description)
 
 
 def _resume_refused(now: Instruction, event: Refused) -> Instruction:
     if event.error.transient:
         return now.next(Do.FAIL, error=event.error)
-    line = _warning(f"Execution {now.known.arn} cannot be resumed: {event.error}")
+    line = _warning(f"The execution cannot be resumed: {event.error} Execution: {now.known.arn}")
     return now.next(Do.DESCRIBE_REFUSED, line)
 
 
@@ -255,7 +263,7 @@ def _described_refused(now: Instruction, event: Described) -> Instruction:
     if not has_ended(event.description.status):
         return _described(now, event)
     line = _warning(
-        f"Execution {now.known.arn}: a new execution is started instead, which repeats every step."
+        f"A new execution, which repeats every step, is started in place of execution {now.known.arn}"
     )
     return now.next(Do.PREPARE, line, record=None)
 

@@ -64,10 +64,14 @@ class DeclaredStep(NamedTuple):
     A step that a pipeline's definition declares.
 
     :param type: its type, such as ``Training``; None if the definition has none.
+    :param condition: the Condition step in whose branch it is; None if it is in none.
+    :param branch: the outcome with which this branch is taken: ``True`` or ``False``.
     """
 
     name: str
     type: str | None
+    condition: str | None = None
+    branch: str | None = None
 
 
 def declared_steps(definition: str | None) -> list[DeclaredStep]:
@@ -84,21 +88,27 @@ def declared_steps(definition: str | None) -> list[DeclaredStep]:
     except (ValueError, RecursionError):
         return []
     found: list[DeclaredStep] = []
-    pending = deque(_steps_in(parsed))
+    pending: deque[tuple[Any, str | None, str | None]] = deque(_steps_in(parsed))
     while pending and len(found) < MAX_STEPS:
-        step = pending.popleft()
+        step, *place = pending.popleft()
         name, kind, arguments = step.get("Name"), step.get("Type"), step.get("Arguments")
-        if isinstance(name, str):
-            found.append(DeclaredStep(clean_line(name, 256), _text_or_none(kind)))
+        name = clean_line(name, 256) if isinstance(name, str) else None
+        if name is not None:
+            found.append(DeclaredStep(name, _text_or_none(kind), *place))
         if isinstance(arguments, dict):
-            branches = [*_steps_in(arguments, "IfSteps"), *_steps_in(arguments, "ElseSteps")]
-            pending.extendleft(reversed(branches))
+            if_steps = _steps_in(arguments, "IfSteps", name, "True")
+            pending.extendleft(reversed([*if_steps, *_steps_in(arguments, "ElseSteps", name, "False")]))
     return found
 
 
-def _steps_in(parent: Any, member: str = "Steps") -> list[dict[str, Any]]:
+def _steps_in(
+    parent: Any, member: str = "Steps", *place: str | None
+) -> list[tuple[dict[str, Any], str | None, str | None]]:
+    """Return steps, each with the condition and the branch in which it is."""
+    condition, branch = place or (None, None)
     steps = parent.get(member) if isinstance(parent, dict) else None
-    return [step for step in steps if isinstance(step, dict)] if isinstance(steps, list) else []
+    listed = steps if isinstance(steps, list) else []
+    return [(step, condition, branch) for step in listed if isinstance(step, dict)]
 
 
 def _text_or_none(value: Any) -> str | None:

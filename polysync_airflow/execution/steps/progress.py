@@ -4,7 +4,7 @@ The progress of an execution while a task waits: when its steps are listed, and 
 Rules, for a wait on a worker and for a trigger:
 
 1. A list of steps costs a call for each execution. So it is read only for executions whose last poll said
-   Executing, and at most once in the interval.
+   Executing: after the first poll, and then at most once in the interval.
 2. The wait needs the calls more: after a throttled call, no steps are listed for a minute.
 3. After another transient error, they are listed again after the interval.
 4. After any other error, for example because the permission is missing, they are never listed again. The log
@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from polysync_airflow.exceptions import PolysyncError, is_throttling
+from polysync_airflow.execution.durations import format_seconds
 from polysync_airflow.execution.models import ExecutionDescription
 from polysync_airflow.execution.steps.rows import StepDescription, StepRow
 from polysync_airflow.execution.texts import MAX_REASON_LENGTH, clean_text
@@ -51,11 +52,13 @@ class Progress:
     :param interval: seconds between two lists.
     :param due: when they are listed next, in seconds since the epoch.
     :param known: the statuses by step that were logged, in JSON.
+    :param resumed_at: when the execution was resumed last, in seconds since the epoch; None if it was not.
     """
 
     interval: float
-    due: float
+    due: float = 0.0
     known: str = "{}"
+    resumed_at: float | None = None
 
     def after_poll(self, response: ExecutionDescription | PolysyncError, now: float) -> bool:
         """Return whether to list the steps now, after a poll of the execution."""
@@ -104,7 +107,7 @@ class Progress:
         changed.sort(
             key=lambda step: (step.ended_at or step.started_at, step.name) if step.started_at else ()
         )
-        lines = [LogLine(_level(step), _line(step)) for step in changed]
+        lines = [LogLine(_level(step), _line(step, self.resumed_at)) for step in changed]
         if left_out > 0:
             lines.append(LogLine(logging.INFO, f"{left_out:,} more steps changed"))
         return lines
@@ -124,9 +127,9 @@ def _level(step: StepDescription) -> int:
     return logging.ERROR if state_of_step(step.status) is PolysyncState.FAILED else logging.INFO
 
 
-def _line(step: StepDescription) -> str:
+def _line(step: StepDescription, resumed_at: float | None) -> str:
     state = state_of_step(step.status)
-    after = "" if step.seconds is None else f" after {step.seconds:.0f} s"
+    after = "" if step.seconds is None else f" after {format_seconds(step.seconds)}"
     attempt = f" (attempt {step.attempt_count})" if (step.attempt_count or 0) > 1 else ""
     if state is PolysyncState.SUCCESS and step.cache_hit:
         return f"Step {step.name} succeeded: its result was in the cache"
@@ -137,4 +140,6 @@ def _line(step: StepDescription) -> str:
         PolysyncState.RUNNING: "is stopping" if step.status == STATUS_STOPPING else "started",
     }.get(state, f"has the unknown status {step.status}")
     reason = f": {clean_text(step.failure_reason, MAX_REASON_LENGTH)}" if step.failure_reason else ""
-    return f"Step {step.name} {text}{attempt}{reason}"
+    is_kept = resumed_at and step.ended_at and step.ended_at.timestamp() < resumed_at
+    before = ", before the last resume" if is_kept else ""
+    return f"Step {step.name} {text}{attempt}{before}{reason}"

@@ -98,6 +98,13 @@ class StepDescription(FrozenModel):
         return next((kind for kind, value in (self.metadata or {}).items() if isinstance(value, dict)), None)
 
     @property
+    def outcome(self) -> str | None:
+        """The outcome of a condition: ``True`` or ``False``; None if there is none yet."""
+        condition = (self.metadata or {}).get("Condition")
+        outcome = condition.get("Outcome") if isinstance(condition, dict) else None
+        return outcome if isinstance(outcome, str) else None
+
+    @property
     def job_arn(self) -> str | None:
         """The ARN of what the step runs or makes; None if it has none."""
         kind = self.kind
@@ -115,10 +122,19 @@ class StepDescription(FrozenModel):
 
 
 class StepRow(FrozenModel):
-    """An entry of the XCom ``steps``. In JSON, times are ISO 8601 in UTC."""
+    """
+    An entry of the XCom ``steps``. In JSON, times are ISO 8601 in UTC.
+
+    :param condition: the Condition step in whose branch it is; None if it is in none.
+    :param branch: the outcome with which this branch is taken: ``True`` or ``False``.
+    :param not_taken: whether the condition had the other outcome.
+    """
 
     name: NameText
     type: NameText | None = None
+    condition: NameText | None = None
+    branch: NameText | None = None
+    not_taken: bool = False
     state: NameText
     status: NameText | None = None
     started_at: UtcTime | None = None
@@ -160,13 +176,28 @@ def rows_of(
         follow in the order in which AWS began them.
     """
     by_name = {step.name: step for step in steps}
+    outcomes = {step.name: step.outcome for step in steps}
+    not_taken: set[str] = set()
     rows = []
     for declared in order:
         step = by_name.pop(declared.name, None)
         if step:
-            rows.append(_row_of(step, declared.type, execution_arn))
-        else:
-            rows.append(StepRow(name=declared.name, type=declared.type, state=NOT_STARTED))
+            rows.append(_row_of(step, declared, execution_arn))
+            continue
+        # A condition comes before its branches.
+        outcome = outcomes.get(declared.condition or "")
+        if declared.condition in not_taken or (outcome and outcome != declared.branch):
+            not_taken.add(declared.name)
+        rows.append(
+            StepRow(
+                name=declared.name,
+                type=declared.type,
+                condition=declared.condition,
+                branch=declared.branch,
+                not_taken=declared.name in not_taken,
+                state=NOT_STARTED,
+            )
+        )
     # Those that have not begun have no time; they come last.
     others = sorted(by_name.values(), key=lambda step: (not step.started_at, step.started_at, step.name))
     return rows + [_row_of(step, None, execution_arn) for step in others]
@@ -247,12 +278,14 @@ def fit_outputs(outputs: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]
     return fitted, None
 
 
-def _row_of(step: StepDescription, declared_type: str | None, execution_arn: str) -> StepRow:
+def _row_of(step: StepDescription, declared: DeclaredStep | StepRow | None, execution_arn: str) -> StepRow:
     kind = STEP_KINDS.get(step.kind or "")
     name = job_name_of(step)
     return StepRow(
         name=step.name,
-        type=kind.type if kind else declared_type or step.kind,
+        type=kind.type if kind else (declared and declared.type) or step.kind,
+        condition=declared and declared.condition,
+        branch=declared and declared.branch,
         state=state_of_step(step.status).value,
         status=step.status,
         started_at=step.started_at,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -63,6 +64,11 @@ class StepReport:
         return [row for row in self.rows if row.state == PolysyncState.FAILED.value]
 
     @property
+    def log_url(self) -> str | None:
+        """The URL of the log of the first failed step; None if there is none."""
+        return next((row.log_url for row in self.failed), None)
+
+    @property
     def model_package_arns(self) -> list[str]:
         """The ARNs of the model packages that the execution has registered."""
         return model_package_arns(self.outputs)
@@ -74,6 +80,7 @@ class StepReporter:
 
     :param hook: the hook for the execution's region.
     :param interval: seconds between two lists while the task waits; None for no lists.
+    :param resumed_at: when the execution was resumed last; None if it was not.
     """
 
     def __init__(
@@ -84,13 +91,15 @@ class StepReporter:
         log: Any,
         *,
         interval: float | None,
+        resumed_at: datetime | None,
     ) -> None:
         self._hook = hook
         self._arn = execution_arn
         self._context = context
         self._log = log
         self._order: Sequence[Any] = ()
-        self._progress = Progress(interval, clock.time() + interval) if interval else None
+        self._resumed_at = resumed_at.timestamp() if resumed_at else None
+        self._progress = Progress(interval, resumed_at=self._resumed_at) if interval else None
 
     def push_declared(self) -> None:
         """Push the steps that the execution's definition declares, before AWS has begun them."""
@@ -127,17 +136,19 @@ class StepReporter:
             steps = self._retry(partial(self._hook.list_pipeline_execution_steps, self._arn))
         except PolysyncError as error:
             return StepReport(before, notes=(f"The steps of the execution could not be listed: {error}",))
-        self._write(Progress(0, 0, known_from(before)).update(steps))
+        progress = Progress(0, known=known_from(before), resumed_at=self._resumed_at)
+        self._write(progress.update(steps))
         rows = rows_of(steps, before, self._arn)
         rows, log_note = self._with_logs(rows, steps, log_lines)
         self._log_logs(rows)
-        log_url = next((row.log_url for row in rows if row.state == PolysyncState.FAILED.value), None)
-        push_url(self._context["ti"], LOG_URL_XCOM_KEY, log_url, PolysyncFailedStepLogLink())
         outputs, outputs_note = fit_outputs(outputs_by_step(steps))
         steps_note = self._push_steps(rows)
         self._context["ti"].xcom_push(OUTPUTS_KEY, outputs)
         notes = tuple(note for note in (log_note, steps_note, outputs_note) if note)
-        return StepReport(rows, outputs, notes)
+        report = StepReport(rows, outputs, notes)
+        if report.log_url:
+            push_url(self._context["ti"], LOG_URL_XCOM_KEY, report.log_url, PolysyncFailedStepLogLink())
+        return report
 
     def _write(self, lines: Sequence[LogLine]) -> None:
         for line in lines:

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from polysync_airflow.execution.console import execution_url, studio_url
-from polysync_airflow.execution.models import ExecutionEvent, ExecutionRecord, FailedStep, StoredExecution
+from polysync_airflow.execution.models import (
+    ExecutionDescription,
+    ExecutionEvent,
+    ExecutionRecord,
+    FailedStep,
+    pipeline_name_from_arn,
+)
 from polysync_airflow.execution.texts import clean_text, describe_validation_error
 from polysync_airflow.links import (
     CONSOLE_URL_XCOM_KEY,
@@ -19,11 +25,12 @@ from polysync_airflow.links import (
     PolysyncStudioLink,
     push_url,
 )
-from polysync_airflow.states import PolysyncState, state_of
+from polysync_airflow.states import PolysyncState, has_ended, state_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from polysync_airflow.execution.lifecycle.instructions import Instruction
     from polysync_airflow.hooks import PolysyncSageMakerHook
 
 log = logging.getLogger(__name__)
@@ -51,34 +58,54 @@ def push_links(
             task_log.info("%s: %s", name, url)
 
 
-def push_started(
-    context: Context, hook: PolysyncSageMakerHook, record: StoredExecution, task_log: Any
-) -> None:
+def push_started(context: Context, hook: PolysyncSageMakerHook, now: Instruction, task_log: Any) -> None:
     """
     Push ``execution_arn``, the links, ``state`` and ``run`` as soon as the execution exists.
 
     :param hook: a hook with the task's connection.
-    :param record: the execution, with the request that started it. An earlier try may have sent the request.
+    :param now: what is known of the execution, which an earlier try may have started.
     """
-    ti, request = context["ti"], record.request
+    ti, record = context["ti"], now.known
+    request = record.request
     ti.xcom_push("execution_arn", record.arn)
     push_links(context, hook, record.arn, request.pipeline_name, task_log)
     if request.pipeline_parameters:
         task_log.info("Parameters: %s", clean_text(json.dumps(dict(request.pipeline_parameters))))
-    _push_run(
+    push_run(
         context,
         ExecutionRecord(
             execution_arn=record.arn,
             pipeline_name=request.pipeline_name,
             state=PolysyncState.RUNNING.value,
+            started_at=now.started_at,
+            attempt_started_at=record.resumed_at,
             parameters=request.pipeline_parameters,
             resumes=record.resumes,
         ),
     )
 
 
+def push_described(context: Context, description: ExecutionDescription) -> None:
+    """Push ``state`` and ``run`` of an execution that the task has not started."""
+    ended = has_ended(description.status)
+    run = ExecutionRecord(
+        execution_arn=description.execution_arn,
+        pipeline_name=pipeline_name_from_arn(description.execution_arn),
+        state=state_of(description.status).value,
+        status=description.status,
+        message=description.failure_reason,
+        started_at=description.created_at,
+        ended_at=description.modified_at if ended else None,
+        parameters={},
+    )
+    push_run(context, run)
+
+
 def push_ended(
-    context: Context, end: ExecutionEvent, failed_steps: Sequence[FailedStep], steps_note: str | None
+    context: Context,
+    end: ExecutionEvent,
+    failed_steps: Sequence[FailedStep] = (),
+    steps_note: str | None = None,
 ) -> None:
     """
     Push ``state`` and ``run`` again when the wait has ended.
@@ -94,7 +121,8 @@ def push_ended(
         state=state_of(end.status).value,
         status=end.status,
         message=end.message,
-        started_at=end.started_at,
+        started_at=end.started_at or (started and started.started_at),
+        attempt_started_at=end.attempt_started_at,
         ended_at=end.ended_at,
         seconds=end.seconds,
         parameters=started.parameters if started else {},
@@ -102,7 +130,7 @@ def push_ended(
         failed_steps=list(failed_steps),
         steps_note=steps_note,
     )
-    _push_run(context, run)
+    push_run(context, run)
 
 
 def pull_own(context: Context, key: str) -> Any:
@@ -124,6 +152,7 @@ def pull_run(context: Context) -> ExecutionRecord | None:
         return None
 
 
-def _push_run(context: Context, run: ExecutionRecord) -> None:
+def push_run(context: Context, run: ExecutionRecord) -> None:
+    """Push ``state`` and ``run``."""
     context["ti"].xcom_push("state", run.state)
     context["ti"].xcom_push("run", run.model_dump(mode="json"))

@@ -42,10 +42,12 @@ export async function readTask(key, signal) {
   );
   found.execution = {
     run: record,
-    steps: readSteps(steps.value, outputs.value),
+    steps: readSteps(steps.value, outputs.value, record),
+    hasStoredSteps: Array.isArray(steps.value),
     omittedSteps: countOmittedSteps(steps.value),
     consoleUrl: readText(url.value, 4096),
-    writtenAt: Math.max(run.writtenAt ?? 0, steps.writtenAt ?? 0) || null,
+    runWrittenAt: run.writtenAt,
+    stepsWrittenAt: steps.writtenAt,
   };
   return found;
 }

@@ -3,9 +3,18 @@ import { consoleLink } from "./validation.js";
 
 const { createElement, useEffect, useState } = globalThis.React;
 
-const LABELS = { NotStarted: "Not started" };
+const LABELS = { NotStarted: "Not started", NotListed: "Not listed yet", NotTaken: "Not taken" };
 // Shapes, so that states differ for people who cannot tell the colours apart.
-const ICONS = { NotStarted: "○", Running: "▶", Success: "✓", Failed: "✕", Cancelled: "■", Unknown: "?" };
+const ICONS = {
+  NotStarted: "○",
+  NotListed: "…",
+  NotTaken: "–",
+  Running: "▶",
+  Success: "✓",
+  Failed: "✕",
+  Cancelled: "■",
+  Unknown: "?",
+};
 
 /** Creates an element with children, without a list of keys. */
 export function h(type, props, ...children) {

@@ -12,7 +12,8 @@ import {
 } from "./validation.js";
 
 export const RUN_STATES = ["Running", "Success", "Failed", "Cancelled", "Unknown"];
-export const STEP_STATES = ["NotStarted", ...RUN_STATES];
+// NotListed and NotTaken are states of the tab, not of the XCom.
+export const STEP_STATES = ["NotStarted", "NotListed", "NotTaken", ...RUN_STATES];
 
 const MAX_STEPS = 500;
 const MAX_LOG_LINES = 200;
@@ -41,6 +42,7 @@ export function readRun(value) {
     status: readText(property(value, "status"), NAME),
     message: readText(property(value, "message"), MESSAGE),
     startedAt: readTime(property(value, "started_at")),
+    attemptStartedAt: readTime(property(value, "attempt_started_at")),
     endedAt: readTime(property(value, "ended_at")),
     seconds: readNumber(property(value, "seconds"), 0, MAX_SECONDS),
     resumes: readInteger(property(value, "resumes"), 0, 1_000_000) ?? 0,
@@ -59,12 +61,22 @@ export function readRun(value) {
 }
 
 /** Returns the steps (XCom `steps`) in their order, each with its outputs (XCom `outputs`). */
-export function readSteps(steps, outputs) {
+export function readSteps(steps, outputs, run) {
   // Steps of an edited XCom can all have one name, and its outputs can be large: they are read once.
   const known = new Map();
-  return readList(steps, MAX_STEPS)
+  const read = readList(steps, MAX_STEPS)
     .map((step) => readStep(step, outputs, known))
     .filter((step) => step !== null);
+  // Until the first list of a running execution, the task does not know what has started.
+  const isListed = run.state !== "Running" || read.some((step) => step.state !== "NotStarted");
+  for (const step of read) {
+    if (step.state === "NotStarted" && (step.isNotTaken || !isListed)) {
+      step.state = step.isNotTaken ? "NotTaken" : "NotListed";
+    }
+    const { attemptStartedAt } = run;
+    step.isKept = step.endedAt !== null && attemptStartedAt !== null && step.endedAt < attemptStartedAt;
+  }
+  return read;
 }
 
 /** Returns how many steps the XCom has beyond those that `readSteps` returns. */
@@ -86,7 +98,9 @@ function readStep(value, outputs, known) {
   return {
     name,
     type,
-    state: readChoice(property(value, "state"), STEP_STATES, "Unknown"),
+    state: readChoice(property(value, "state"), ["NotStarted", ...RUN_STATES], "Unknown"),
+    isNotTaken: property(value, "not_taken") === true,
+    condition: readText(property(value, "condition"), NAME),
     status: readText(property(value, "status"), NAME),
     startedAt: readTime(property(value, "started_at")),
     endedAt: readTime(property(value, "ended_at")),
@@ -152,6 +166,26 @@ export function secondsOf(item, now) {
   }
   const end = item.endedAt ?? (item.state === "Running" ? now : null);
   return end === null ? null : Math.max(0, (end - item.startedAt) / 1000);
+}
+
+/**
+ * Returns by how many milliseconds AWS's clock is ahead of Airflow's, at least: nothing that AWS has reported is
+ * later than the XCom that says so.
+ */
+export function clockAhead({ run, steps, runWrittenAt, stepsWrittenAt }) {
+  const ahead = (times, writtenAt) => times.map((time) => (time ?? 0) - (writtenAt ?? Infinity));
+  return Math.max(
+    0,
+    ...ahead([run.startedAt, run.attemptStartedAt], runWrittenAt),
+    ...ahead(steps.flatMap((step) => [step.startedAt, step.endedAt]), stepsWrittenAt),
+  );
+}
+
+/** Returns how many branches of conditions were not taken. Those inside of such a branch do not count. */
+export function countBranchesNotTaken(steps) {
+  const left = steps.filter((step) => step.isNotTaken);
+  const names = new Set(left.map((step) => step.name));
+  return new Set(left.map((step) => step.condition).filter((condition) => !names.has(condition))).size;
 }
 
 /** Returns how many steps are in each state, by state. */

@@ -1,5 +1,6 @@
 // Keeps the data of a task instance up to date while somebody looks at the tab.
 import { readTask } from "./airflow_api.js";
+import { clockAhead } from "./execution.js";
 
 const { useCallback, useEffect, useRef, useState } = globalThis.React;
 
@@ -98,14 +99,19 @@ export function useNow(isActive = true) {
 }
 
 /**
- * Returns the present time on the clock of the API server, for the durations of what runs.
+ * Returns the present time on AWS's clock, as far as it is known, for the durations of what runs.
  *
  * After the end of the task, nobody observes the execution, so the time stands still at the last observation.
  */
 export function useExecutionTime({ task, execution, clockOffset }) {
   const isLive = !task.isEnded && execution.run.state === "Running";
   const now = useNow(isLive) + clockOffset;
-  return task.isEnded ? (execution.writtenAt ?? now) : now;
+  return (task.isEnded ? (lastWrite(execution) ?? now) : now) + clockAhead(execution);
+}
+
+/** Returns when the task has stored something about the execution last, in milliseconds; null if that is not known. */
+export function lastWrite({ runWrittenAt, stepsWrittenAt }) {
+  return Math.max(runWrittenAt ?? 0, stepsWrittenAt ?? 0) || null;
 }
 
 function initialState(key) {

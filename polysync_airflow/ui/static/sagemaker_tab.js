@@ -12,14 +12,15 @@ import {
   StateBadge,
   ValueTable,
 } from "./components.js";
-import { countStates, secondsOf } from "./execution.js";
+import { countBranchesNotTaken, countStates, secondsOf } from "./execution.js";
 import { formatSeconds, formatTime } from "./format.js";
-import { useExecutionTime, useNow, useTask } from "./polling.js";
+import { lastWrite, useExecutionTime, useNow, useTask } from "./polling.js";
 import { Timeline } from "./steps.js";
 import { STYLES } from "./styles.js";
 
 const TAB_NAME = "SageMaker";
 const START_OPERATOR = "PolysyncStartPipelineOperator";
+const STOP_OPERATOR = "PolysyncStopPipelineOperator";
 const WAITING_STATES = [null, "scheduled", "queued", "up_for_retry", "up_for_reschedule", "restarting"];
 
 function SageMakerTab({ dagId, runId, taskId, mapIndex }) {
@@ -81,18 +82,24 @@ function ErrorNotice({ state, refresh }) {
 }
 
 function NoExecution({ task, action }) {
+  const isStop = task.operator === STOP_OPERATOR;
   const isStart = task.operator === START_OPERATOR;
-  const isOurs = isStart || (task.operator ?? "").startsWith("Polysync");
-  if (isStart && !task.isEnded) {
+  const isOurs = (task.operator ?? "").startsWith("Polysync");
+  if ((isStart || isStop) && !task.isEnded) {
     const isWaiting = WAITING_STATES.includes(task.state);
-    const title = isWaiting ? "The task has not started yet" : "The task has not started its execution yet";
-    return h(Notice, { kind: "info", title, action }, "The execution appears here as soon as it exists.");
+    const what = isStop ? "found the execution that it stops" : "started its execution";
+    const title = isWaiting ? "The task has not started yet" : `The task has not ${what} yet`;
+    const text = `The execution appears here as soon as ${isStop ? "the task has found it" : "it exists"}.`;
+    return h(Notice, { kind: "info", title, action }, text);
   }
-  if (isStart) {
-    const text = "The task ended before SageMaker started an execution. The task's log says why.";
+  if (isStart || isStop) {
+    const what = isStop ? "it had found the execution" : "SageMaker started an execution";
+    const text = `The task ended before ${what}. The task's log says why.`;
     return h(Notice, { kind: "info", title: "There is no execution", action }, text);
   }
-  const text = `This tab shows SageMaker pipeline executions that ${START_OPERATOR} has started.`;
+  const text =
+    "This tab shows SageMaker pipeline executions that a task of " +
+    `${START_OPERATOR} has started, or one of ${STOP_OPERATOR} has stopped.`;
   const operator = task.operator === null ? "" : ` The operator of this task is ${task.operator}.`;
   const title = isOurs ? "This task starts no execution" : "This task has no execution of Polysync";
   return h(Notice, { kind: "info", title }, `${text}${operator}`);
@@ -117,11 +124,11 @@ function Header({ state, refresh }) {
       "dl",
       { className: "psm-stats" },
       run.status && h(Stat, { label: "AWS status" }, run.status),
-      h(Stat, { label: "Duration" }, h(Duration, { data: state.data })),
-      steps.length > 0 && h(Stat, { label: "Steps" }, describeSteps(steps)),
+      h(Stat, { label: durationLabel(run) }, h(Duration, { data: state.data })),
+      steps.length > 0 && h(Stat, { label: "Steps" }, describeSteps(run, steps)),
       run.startedAt !== null && h(Stat, { label: "Started" }, formatTime(run.startedAt)),
       run.endedAt !== null && h(Stat, { label: "Ended" }, formatTime(run.endedAt)),
-      run.resumes > 0 && h(Stat, { label: "Resumed" }, run.resumes === 1 ? "once" : `${run.resumes} times`),
+      run.resumes > 0 && h(Stat, { label: "Resumed" }, describeResumes(run)),
       // Airflow deletes the XComs of a task when its next try starts.
       task.tryNumber > 1 &&
         h(Stat, { label: "Try of the task" }, `${task.tryNumber}; the data of earlier tries are not kept`),
@@ -136,34 +143,49 @@ function Header({ state, refresh }) {
             { id: "psm-parameters", title: `Parameters (${run.parameters.length})` },
             h(ValueTable, { rows: run.parameters, label: "Parameters of the execution" }),
           )
-        : h("span", { className: "psm-muted" }, "No parameters were sent."),
+        : h("span", { className: "psm-muted" }, task.operator === STOP_OPERATOR ? "" : "No parameters were sent."),
       h(Freshness, { state }),
     ),
   );
 }
 
-function Duration({ data }) {
-  return formatSeconds(secondsOf(data.execution.run, useExecutionTime(data))) || "–";
+function durationLabel({ resumes }) {
+  return resumes > 0 ? `Duration since resume ${resumes}` : "Duration";
 }
 
-function describeSteps(steps) {
+function Duration({ data }) {
+  const { run } = data.execution;
+  const startedAt = run.resumes > 0 ? run.attemptStartedAt : run.startedAt;
+  return formatSeconds(secondsOf({ ...run, startedAt }, useExecutionTime(data))) || "–";
+}
+
+function describeResumes({ resumes, attemptStartedAt }) {
+  const times = resumes === 1 ? "once" : `${resumes} times`;
+  return attemptStartedAt === null ? times : `${times}, at ${formatTime(attemptStartedAt)}`;
+}
+
+function describeSteps(run, steps) {
   const counts = countStates(steps);
-  const parts = [`${counts.get("Success")} of ${steps.length} succeeded`];
-  for (const [state, label] of [
-    ["Running", "running"],
-    ["Failed", "failed"],
-    ["Cancelled", "cancelled"],
-  ]) {
-    if (counts.get(state) > 0) {
-      parts.push(`${counts.get(state)} ${label}`);
-    }
+  if (counts.get("NotListed") > 0) {
+    return `${steps.length}, none listed yet`;
   }
-  return parts.join(", ");
+  const isRunning = run.state === "Running";
+  const total = isRunning ? ` of ${steps.length - counts.get("NotTaken")}` : "";
+  const branches = countBranchesNotTaken(steps);
+  const parts = [
+    [counts.get("Running"), "running"],
+    [counts.get("Failed"), "failed"],
+    [counts.get("Cancelled"), "cancelled"],
+    [isRunning ? 0 : counts.get("NotStarted"), "not started"],
+    [branches, branches === 1 ? "branch not taken" : "branches not taken"],
+  ];
+  const others = parts.filter(([number]) => number > 0).map(([number, label]) => `${number} ${label}`);
+  return [`${counts.get("Success")}${total} succeeded`, ...others].join(", ");
 }
 
 function Freshness({ state }) {
   const now = useNow(!state.data.task.isEnded);
-  const { writtenAt } = state.data.execution;
+  const writtenAt = lastWrite(state.data.execution);
   const ago = (milliseconds) => formatSeconds(Math.max(1, milliseconds / 1000));
   if (state.data.task.isEnded) {
     return h("span", { className: "psm-muted" }, "The task has ended.");
@@ -221,8 +243,21 @@ function StepsNotice({ execution, task }) {
   if (steps.length > 0) {
     return null;
   }
-  const text = task.isEnded ? "The task has stored no steps." : "The task has not stored the steps yet.";
-  return h(Notice, { kind: "info" }, text);
+  return h(Notice, { kind: "info" }, whyNoSteps(execution, task));
+}
+
+function whyNoSteps({ run, hasStoredSteps }, task) {
+  if (task.operator === STOP_OPERATOR) {
+    return "This task stops the execution. Its steps are in the tab of the task that started it.";
+  }
+  if (!hasStoredSteps) {
+    return task.isEnded
+      ? "The task has stored no steps: it ended without waiting for the execution."
+      : "The task has not stored the steps yet.";
+  }
+  return run.state === "Running"
+    ? "The steps appear as soon as they begin: the task could not read the pipeline's definition."
+    : "AWS has listed no steps.";
 }
 
 // Airflow 3.2 and 3.3 look for the name of the tab first, then for the name AirflowPlugin, which all plugins share.

@@ -86,7 +86,7 @@ function StepRow({ index, step, isOpen, toggle, spanStart, spanEnd, now }) {
     h(Bar, { key: "bar", step, spanStart, spanEnd, now }),
     h("span", { key: "duration", className: "psm-duration" }, formatSeconds(seconds)),
   ];
-  const className = `psm-step${step.state === "NotStarted" ? " psm-not-started" : ""}`;
+  const className = `psm-step${step.state.startsWith("Not") ? " psm-not-started" : ""}`;
   if (details.length === 0) {
     return h("li", { className }, h("div", { className: "psm-row" }, content));
   }
@@ -112,6 +112,7 @@ function Marks({ step }) {
     { className: "psm-marks" },
     step.outcome !== null && h(Mark, { title: "The outcome of the condition" }, `outcome: ${step.outcome}`),
     step.attempt !== null && step.attempt > 1 && h(Mark, null, `attempt ${step.attempt}`),
+    step.isKept && h(Mark, { title: "It ended before the execution was resumed last" }, "before the resume"),
     step.cacheHit && h(Mark, { title: "SageMaker reused the result of an earlier execution" }, "cache hit"),
   );
 }

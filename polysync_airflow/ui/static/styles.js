@@ -12,7 +12,7 @@ export const STYLES = `
   padding: 0.5rem 0.25rem 2rem; font-size: 0.875rem; line-height: 1.35; text-align: left;
   color: var(--chakra-colors-fg, inherit);
 }
-.psm-state-NotStarted { --psm-bg: var(--psm-subtle); --psm-fg: var(--psm-muted); }
+.psm-state-NotStarted, .psm-state-NotListed, .psm-state-NotTaken { --psm-bg: var(--psm-subtle); --psm-fg: var(--psm-muted); }
 .psm-state-Running { --psm-bg: var(--chakra-colors-cyan-700, #0e7490); --psm-fg: #fff; }
 .psm-state-Success { --psm-bg: var(--chakra-colors-success-solid, #15803d); --psm-fg: var(--chakra-colors-success-contrast, #fff); }
 .psm-state-Failed { --psm-bg: var(--chakra-colors-failed-solid, #b91c1c); --psm-fg: var(--chakra-colors-failed-contrast, #fff); }
@@ -53,8 +53,8 @@ export const STYLES = `
 .psm-disclosure { display: flex; align-items: center; gap: 0.25rem; background: none; border: 0; padding: 0; font: inherit; font-weight: 500; color: inherit; cursor: pointer; }
 .psm-chevron { display: inline-block; flex: none; width: 0.875rem; text-align: center; transition: transform 0.15s; }
 .psm-chevron-open { transform: rotate(90deg); }
-.psm-table { border-collapse: collapse; }
-.psm-table th { text-align: left; font-weight: 500; padding: 0.125rem 1.5rem 0.125rem 0; vertical-align: top; overflow-wrap: anywhere; }
+.psm-table { border-collapse: collapse; display: block; overflow-x: auto; }
+.psm-table th { text-align: left; font-weight: 500; padding: 0.125rem 1.5rem 0.125rem 0; vertical-align: top; white-space: nowrap; }
 .psm-table td { padding: 0.125rem 0; white-space: pre-wrap; }
 .psm-table tr + tr > * { border-top: 1px solid var(--psm-subtle); }
 .psm-notice { display: flex; flex-wrap: wrap; align-items: center; gap: 0.5rem 1rem; border-radius: 6px; padding: 0.625rem 0.875rem; border-left: 4px solid; }

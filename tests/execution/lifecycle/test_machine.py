@@ -81,8 +81,9 @@ def test_arn_is_stored_before_the_wait() -> None:
 
     assert (now.do, now.store) == (Do.WATCH, Store.WRITE)
     assert now.record == stored(try_number=3)
+    assert (now.started_at, now.attempt_started_at) == (NOW, None)
     assert now.lines[0].level == INFO
-    assert now.lines[0].text == f"Execution {ARN}: started (pipeline fanout)"
+    assert now.lines[0].text == f"Started: execution {ARN} (pipeline fanout)"
 
 
 # What is refused, and how: what the try does, and what becomes of the record.
@@ -131,10 +132,10 @@ def test_lines_about_refusals() -> None:
     replaced = after(at(Do.DESCRIBE_REFUSED, resumed()), described("Failed"))
 
     assert [(line.level, line.text) for now in (gone, resume, start, replaced) for line in now.lines] == [
-        (WARNING, f"Execution {ARN} of an earlier try no longer exists: AWS said no"),
-        (WARNING, f"Execution {ARN} cannot be resumed: AWS said no"),
+        (WARNING, f"The execution of an earlier try no longer exists: AWS said no Execution: {ARN}"),
+        (WARNING, f"The execution cannot be resumed: AWS said no Execution: {ARN}"),
         (WARNING, "Pipeline fanout: the earlier request did not start an execution: AWS said no"),
-        (WARNING, f"Execution {ARN}: a new execution is started instead, which repeats every step."),
+        (WARNING, f"A new execution, which repeats every step, is started in place of execution {ARN}"),
     ]
 
 
@@ -144,7 +145,7 @@ def test_resent_start_describes_its_execution() -> None:
 
     assert (now.do, now.store, now.record) == (Do.DESCRIBE, Store.WRITE, stored(try_number=3))
     assert [(line.level, line.text) for line in now.lines] == [
-        (INFO, f"Execution {ARN}: this is the execution of the earlier start request")
+        (INFO, f"Found by the earlier start request: execution {ARN}")
     ]
 
 
@@ -191,8 +192,8 @@ def test_running_execution_is_waited_for() -> None:
     assert [(line.level, line.text) for line in now.lines] == [
         (
             INFO,
-            f"Execution {ARN}: reattached to the execution of an earlier try (AWS status Executing). No new "
-            "execution is started.",
+            "Reattached to the execution of an earlier try (AWS status Executing); no new one is started: "
+            f"execution {ARN}",
         )
     ]
 
@@ -203,7 +204,7 @@ def test_pending_resume_of_a_running_execution_was_accepted() -> None:
 
     assert (now.do, now.store) == (Do.WATCH, Store.WRITE)
     assert now.record == resumed(resumed_at=NOW, try_number=3)
-    assert [line.text.partition(" to ")[0] for line in now.lines] == [f"Execution {ARN}: reattached"]
+    assert [line.text.partition(" to ")[0] for line in now.lines] == ["Reattached"]
     assert now.attempt_started_at == NOW
 
 
@@ -232,12 +233,12 @@ def test_cleared_task_replaces_a_running_execution(
     assert (now.do, now.store) == (do, store)
     marked = stored(replaced_by_epoch=3, try_number=3)
     assert now.record == (marked if stop_on_kill else stored())
-    note = "" if stop_on_kill else " It is not stopped because stop_on_kill=False."
+    note = "" if stop_on_kill else "; stop_on_kill=False keeps it running"
     assert [(line.level, line.text) for line in now.lines] == [
         (
             WARNING,
-            f"Execution {ARN} of an earlier try has not ended (AWS status {status}). A new execution is started "
-            f"after its end.{note}",
+            f"The execution of an earlier try has not ended (AWS status {status}). A new one starts after its "
+            f"end{note}: execution {ARN}",
         )
     ]
 
@@ -306,7 +307,7 @@ def test_accepted_resume_is_watched_from_then_on() -> None:
     assert (now.do, now.store, now.description) == (Do.WATCH, Store.WRITE, None)
     assert now.record == before.known.model_copy(update={"resumed_at": NOW})
     assert now.attempt_started_at == NOW
-    assert [(line.level, line.text) for line in now.lines] == [(INFO, f"Execution {ARN}: resumed")]
+    assert [(line.level, line.text) for line in now.lines] == [(INFO, f"Resumed (resume 1): execution {ARN}")]
 
 
 @pytest.mark.parametrize(
@@ -324,7 +325,7 @@ def test_resume_from_before_a_clear_is_settled_first(status: str, do: Do, resume
     now = after(accepted, described(status))
 
     assert (now.do, now.known.resumes) == (do, resumes)
-    lines = [] if do is Do.RESUME else [(INFO, f"Execution {ARN}: resumed")]
+    lines = [] if do is Do.RESUME else [(INFO, f"Resumed (resume 1): execution {ARN}")]
     assert [(line.level, line.text) for line in now.lines] == lines
     if do is Do.WATCH:
         assert now.description == describe(status)

@@ -28,7 +28,7 @@ def step(name: str, status: str, seconds: float | None = None, **members: Any) -
     ("changed", "line", "level"),
     [
         (step("Train", "Starting"), "Step Train started", logging.INFO),
-        (step("Train", "Succeeded", 61.2), "Step Train succeeded after 61 s", logging.INFO),
+        (step("Train", "Succeeded", 61.2), "Step Train succeeded after 1 min 1 s", logging.INFO),
         (step("Train", "Succeeded"), "Step Train succeeded", logging.INFO),
         (step("Train", "Stopped", 9, AttemptCount=1), "Step Train was stopped after 9 s", logging.INFO),
         (step("Train", "Stopping"), "Step Train is stopping", logging.INFO),
@@ -53,6 +53,22 @@ def test_line_of_a_change(changed: StepDescription, line: str, level: int) -> No
 
     assert (reported.text, reported.level) == (line, level)
     assert progress.update([changed]) == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "line"),
+    [
+        (step("A", "Succeeded", 10), "Step A succeeded after 10 s, before the last resume"),
+        (step("A", "Failed", 10, FailureReason="no"), "Step A failed after 10 s, before the last resume: no"),
+        (step("A", "Succeeded", 20), "Step A succeeded after 20 s"),
+        (step("A", "Executing"), "Step A started"),
+    ],
+)
+def test_lines_after_a_resume_name_what_is_older(changed: StepDescription, line: str) -> None:
+    """The first list after a resume has the steps of the attempts before, too."""
+    progress = Progress(60, resumed_at=START.timestamp() + 20)
+
+    assert [reported.text for reported in progress.update([changed])] == [line]
 
 
 def test_changes_are_in_the_order_of_time() -> None:
@@ -107,6 +123,17 @@ def refused(code: str, *, transient: bool = False, permanent: bool = False) -> S
 
 
 THROTTLED = refused("ThrottlingException", transient=True)
+
+
+def test_steps_are_listed_after_the_first_poll() -> None:
+    """Whoever looks at a task that has just begun sees what runs, and not only what the definition declares."""
+    progress = Progress(60)
+
+    assert [progress.after_poll(polled("Executing"), now) for now in (1030, 1060, 1090)] == [
+        True,
+        False,
+        True,
+    ]
 
 
 def test_steps_are_listed_only_while_the_execution_runs() -> None:

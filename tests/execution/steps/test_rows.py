@@ -74,6 +74,9 @@ def test_row_of_a_failed_training_step() -> None:
     assert row.model_dump(mode="json") == {
         "name": "Train",
         "type": "Training",
+        "condition": None,
+        "branch": None,
+        "not_taken": False,
         "state": "Failed",
         "status": "Failed",
         "started_at": "2026-01-01T00:00:00Z",
@@ -287,8 +290,56 @@ def test_declared_steps_with_branches() -> None:
             {"Name": "Notify", "Type": "Lambda"},
         ]
     }
-    names = [name for name, _ in declared_steps(json.dumps(definition))]
-    assert names == ["Train", "Check", "Register", "Fail", "Notify"]
+    assert declared_steps(json.dumps(definition)) == [
+        ("Train", "Training", None, None),
+        ("Check", "Condition", None, None),
+        ("Register", "RegisterModel", "Check", "True"),
+        ("Fail", "Fail", "Check", "False"),
+        ("Notify", "Lambda", None, None),
+    ]
+
+
+def branch(condition: str, outcome: str, *names: str) -> list[DeclaredStep]:
+    """Return steps of a branch of a condition."""
+    return [DeclaredStep(name, "Lambda", condition, outcome) for name in names]
+
+
+NESTED = [
+    DeclaredStep("Check", "Condition"),
+    *branch("Check", "True", "Register"),
+    DeclaredStep("Again", "Condition", "Check", "False"),
+    *branch("Again", "True", "Retrain"),
+    *branch("Again", "False", "Report"),
+    DeclaredStep("Notify", "Lambda"),
+]
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "not_taken"),
+    [
+        ({"Check": None}, []),
+        ({"Check": "True"}, ["Again", "Retrain", "Report"]),
+        ({"Check": "False"}, ["Register"]),
+        ({"Check": "False", "Again": "False"}, ["Register", "Retrain"]),
+    ],
+)
+def test_steps_of_a_branch_that_was_not_taken(outcomes: dict[str, str | None], not_taken: list[str]) -> None:
+    """As soon as the outcome of the condition is known; a condition in such a branch has no outcome."""
+    steps = [step(name, Metadata={"Condition": {"Outcome": outcome}}) for name, outcome in outcomes.items()]
+
+    rows = rows_of(steps, NESTED, EXECUTION)
+
+    assert [row.name for row in rows if row.not_taken] == not_taken
+    # From the rows themselves, as a trigger does it.
+    assert rows_of(steps, rows, EXECUTION) == rows
+
+
+@pytest.mark.parametrize("metadata", [{"Condition": {"Outcome": 7}}, {"Condition": "x"}, {"Lambda": {}}])
+def test_unusable_outcome_leaves_no_branch_out(metadata: dict[str, Any]) -> None:
+    """For example, a step of another kind has the name of the condition."""
+    rows = rows_of([step("Check", Metadata=metadata)], NESTED, EXECUTION)
+
+    assert not any(row.not_taken for row in rows)
 
 
 @pytest.mark.parametrize(

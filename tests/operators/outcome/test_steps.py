@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
+from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import ParametersError, PipelineExecutionFailedError
 from polysync_airflow.operators import PolysyncStartPipelineOperator, PolysyncStopPipelineOperator
 from polysync_airflow.operators.start import MAP_INDEX_TEMPLATE
 from tests.fakes.log_capture import capture_logs
-from tests.fakes.simulated_airflow import AIRFLOW
+from tests.fakes.simulated_airflow import AIRFLOW, SimulatedAirflow
 from tests.tasks import EmulatedTime, Run, TaskInstance, run_task
 
 LIST_STEPS = "ListPipelineExecutionSteps"
@@ -57,6 +58,10 @@ def test_steps_and_outputs_of_a_success(
         "ChurnPreprocess", "ChurnTune", "ChurnEvaluate", "AucCheck", "ChurnRegister", "ChurnReport"
     ]  # fmt: skip
     assert [row["state"] for row in run.xcoms["steps"]] == ["Success"] * 5 + ["NotStarted"]
+    assert [row["not_taken"] for row in run.xcoms["steps"]] == [False] * 5 + [True]
+    assert [(row["condition"], row["branch"]) for row in run.xcoms["steps"][3:]] == [
+        (None, None), ("AucCheck", "True"), ("AucCheck", "False")
+    ]  # fmt: skip
     assert steps["ChurnPreprocess"]["type"] == "Processing"
     name = steps["ChurnPreprocess"]["job_name"]
     assert steps["ChurnPreprocess"]["console_url"].endswith(f"#/processing-jobs/{name}")
@@ -75,7 +80,7 @@ def test_steps_and_outputs_of_a_success(
 def test_steps_are_updated_while_the_task_waits(
     deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
-    """Before the first list, the XCom has the steps of the definition; afterwards, what has changed."""
+    """Before the first poll, the XCom has the steps of the definition; from then on, what has changed."""
     emulator.control.put_scenario({"steps": {"ChurnPreprocess": {"duration": 600}}})
     seen: list[tuple[str, str]] = []
     task = PolysyncStartPipelineOperator(
@@ -86,14 +91,20 @@ def test_steps_are_updated_while_the_task_waits(
         rows = AIRFLOW.instances[-1].xcoms["steps"]
         seen.append((rows[0]["state"], rows[1]["state"]))
 
-    emulated_time.after(8, look)
+    emulated_time.after(4, look)
+    emulated_time.after(80, look)
     emulated_time.after(200, look)
     emulated_time.after(900, look)
 
     run = run_task(task)
 
     assert run.error is None
-    assert seen == [("NotStarted", "NotStarted"), ("Running", "NotStarted"), ("Success", "Running")]
+    assert seen == [
+        ("NotStarted", "NotStarted"),
+        ("Running", "NotStarted"),
+        ("Running", "NotStarted"),
+        ("Success", "Running"),
+    ]
 
 
 @BOTH_MODES
@@ -158,6 +169,37 @@ def test_error_leads_to_the_log_of_the_failed_step(
     assert row["log_lines"] == ["reading", "KeyError: '{{ x }}'\N{REPLACEMENT CHARACTER}[0m"]
     assert run.xcoms["failed_step_log_url"] == row["log_url"]
     assert run.xcoms["steps"][1]["state"] == "NotStarted"
+
+
+@BOTH_MODES
+@pytest.mark.parametrize("fails", [False, True], ids=["success", "failure"])
+@pytest.mark.skipif(not CAPABILITIES.links_are_xcoms, reason="this Airflow asks buttons in its web server")
+def test_buttons_look_up_no_missing_xcom(
+    fails: bool,
+    deferrable: bool,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+    simulated_airflow: SimulatedAirflow,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """At the end of each session, Airflow asks the buttons; an XCom that is not there is an ERROR in the task's log."""
+    if fails:
+        emulator.control.put_scenario({"steps": {"ChurnPreprocess": {"fail": {"reason": "no data"}}}})
+    run = run_churn(deferrable)
+    asked: list[str] = []
+
+    def look_up(*key: Any) -> Any:
+        asked.append(key[-1])
+        return run.xcoms[key[-1]]
+
+    monkeypatch.setattr(simulated_airflow, "xcom", look_up)
+    links = run.operator.operator_extra_links
+    urls = [link.get_link(run.operator, ti_key=run.ti) for link in links]
+
+    assert asked == ["console_url"]
+    # The button in the middle is that of Studio.
+    assert urls == [run.xcoms["console_url"], "", run.xcoms["failed_step_log_url"] if fails else ""]
+    assert ("failed_step_log_url" in run.xcoms) is fails
 
 
 @BOTH_MODES
@@ -300,6 +342,42 @@ def test_arguments_are_checked_when_the_dag_is_parsed(arguments: dict[str, Any])
     ((name, value),) = arguments.items()
     with pytest.raises(ParametersError, match=f"{name} = {value!r} is not valid: give a "):
         PolysyncStartPipelineOperator(task_id="t", pipeline_name="p", **arguments)
+
+
+@BOTH_MODES
+def test_stop_shows_the_execution_that_it_stops(
+    deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """The tab of the task reads the XCom ``run``: while the execution stops, and at its end."""
+    arn = run_churn(False, wait_for_completion=False).xcoms["execution_arn"]
+    seen: list[tuple[str, str]] = []
+    task = PolysyncStopPipelineOperator(task_id="stop", execution_arn=arn, deferrable=deferrable)
+
+    def look() -> None:
+        record = AIRFLOW.instances[-1].xcoms["run"]
+        seen.append((record["state"], record["status"]))
+
+    emulated_time.after(1, look)
+    run = run_task(task)
+
+    assert seen == [("Running", "Stopping")]
+    record = run.xcoms["run"]
+    assert (record["execution_arn"], record["pipeline_name"]) == (arn, "churn-tuning")
+    assert (record["state"], record["status"], run.xcoms["state"]) == ("Cancelled", "Stopped", "Cancelled")
+    assert record["started_at"] < record["ended_at"]
+    assert record["seconds"] > 0
+
+
+def test_stop_shows_an_execution_that_has_ended(
+    emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """With its times and its end, although the task has waited for nothing."""
+    started = run_churn(False)
+
+    run = run_task(PolysyncStopPipelineOperator(task_id="stop", execution_arn=started.result))
+
+    keys = ("state", "status", "started_at", "ended_at")
+    assert {key: run.xcoms["run"][key] for key in keys} == {key: started.xcoms["run"][key] for key in keys}
 
 
 def test_stop_has_the_console_button(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:

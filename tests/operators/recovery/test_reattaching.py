@@ -207,10 +207,10 @@ def test_reattaching_is_logged(
         task.next_try()
 
     lines = [entry["event"] % entry.get("positional_args", ()) for entry in logs]
-    (line,) = [line for line in lines if "reattached" in line]
+    (line,) = [line for line in lines if "Reattached" in line]
     assert line == (
-        f"Execution {execution_log.arns[0]}: reattached to the execution of an earlier try (AWS status "
-        "Executing). No new execution is started."
+        "Reattached to the execution of an earlier try (AWS status Executing); no new one is started: execution "
+        f"{execution_log.arns[0]}"
     )
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import PipelineExecutionTimeoutError, SageMakerApiError
+from polysync_airflow.execution.durations import format_seconds
 from tests.conftest import connection
 from tests.fakes.log_capture import capture_logs
 from tests.operators.recovery.conftest import MakeTask
@@ -83,10 +84,38 @@ def test_kept_and_repeated_steps_are_logged(
 
     arn = execution_log.arns[0]
     assert (
-        f"Execution {arn}: resuming from the failed steps. Kept: Shard0, Shard1, Shard2, Shard3, Shard4. "
-        "Repeated: Merge (Failed), and all steps after."
+        "Resuming from the failed steps. Kept: Shard0, Shard1, Shard2, Shard3, Shard4. "
+        f"Repeated: Merge (Failed), and all steps after: execution {arn}"
     ) in log_lines(logs)
-    assert f"Execution {arn}: resumed" in log_lines(logs)
+    assert f"Resumed (resume 1): execution {arn}" in log_lines(logs)
+
+
+@pytest.mark.parametrize("deferrable", [False, True], ids=["worker", "deferred"])
+@pytest.mark.usefixtures("fails_once")
+def test_durations_after_a_resume_are_by_the_clock_of_aws(
+    deferrable: bool, make_task: MakeTask, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However wrong the host's clock is, the duration is that of the last attempt, and the log says so."""
+    real = EmulatedTime.time
+    monkeypatch.setattr(EmulatedTime, "time", lambda self: real(self) - 24 * 3600)
+    task = make_task(retry_mode="resume", deferrable=deferrable)
+    first = task.next_try()
+    emulator.control.advance(5000)
+    with capture_logs() as logs:
+        run = task.next_try()
+
+    record, whole = run.xcoms["run"], first.xcoms["run"]
+    merge = run.xcoms["steps"][-1]
+    assert record["started_at"] == whole["started_at"]
+    assert whole["ended_at"] < record["attempt_started_at"] <= merge["started_at"]
+    assert merge["seconds"] <= record["seconds"] < merge["seconds"] + 60
+    duration = format_seconds(record["seconds"])
+    assert (
+        f"Pipeline fanout succeeded {duration} after resume 1 (AWS status Succeeded)." in log_lines(logs)[-1]
+    )
+    kept = [line for line in log_lines(logs) if line.startswith("Step Shard0 ")]
+    assert len(kept) == 1
+    assert kept[0].endswith(", before the last resume")
 
 
 @pytest.mark.parametrize("limit", [2, None])
@@ -119,7 +148,7 @@ def test_timeout_counts_from_the_resume(
     run = task.next_try()
 
     assert isinstance(run.error, PipelineExecutionTimeoutError)
-    assert "the limit of 600 s" in str(run.error)
+    assert "the limit of 10 min" in str(run.error)
     assert emulated_time.time() - resumed_at == pytest.approx(600, abs=1)
 
 
@@ -165,7 +194,7 @@ def test_refused_resume_starts_a_new_execution(
     assert run.xcoms["run"]["resumes"] == 0
     warnings = "\n".join(log_lines(logs, "warning"))
     assert f"cannot be resumed: RetryPipelineExecution failed: {code}: {message}" in warnings
-    assert "a new execution is started instead, which repeats every step." in warnings
+    assert "A new execution, which repeats every step, is started in place of execution " in warnings
     if code == "AccessDeniedException":
         assert "Allow sagemaker:RetryPipelineExecution" in warnings
 
@@ -316,7 +345,7 @@ def test_resume_without_permission_to_list_steps(
     assert run.error is None
     assert execution_log.statuses == ["Succeeded"]
     (warning,) = [line for line in log_lines(logs, "warning") if "could not be listed" in line]
-    assert "the steps that will be repeated could not be listed: " in warning
+    assert "The steps that will be repeated could not be listed: " in warning
     assert "sagemaker:ListPipelineExecutionSteps" in warning
 
 

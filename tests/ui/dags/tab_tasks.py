@@ -5,7 +5,11 @@ from __future__ import annotations
 from airflow.providers.common.compat.sdk import DAG
 from airflow.providers.standard.operators.empty import EmptyOperator
 
-from polysync_airflow.operators import PolysyncListImportOperator, PolysyncStartPipelineOperator
+from polysync_airflow.operators import (
+    PolysyncListImportOperator,
+    PolysyncStartPipelineOperator,
+    PolysyncStopPipelineOperator,
+)
 
 with DAG("churn_retraining", schedule=None):
     PolysyncStartPipelineOperator(task_id="train", pipeline_name="churn-tuning", deferrable=True)
@@ -13,4 +17,8 @@ with DAG("churn_retraining", schedule=None):
         pipeline_parameters=[{"Region": "eu"}, {"Region": "us"}, {"Region": "apac"}]
     )
     PolysyncListImportOperator(task_id="import_jobs")
+    PolysyncStopPipelineOperator(
+        task_id="stop",
+        execution_arn="arn:aws:sagemaker:eu-central-1:123456789012:pipeline/churn-tuning/execution/k3m9x2p7q1ab",
+    )
     EmptyOperator(task_id="notify")

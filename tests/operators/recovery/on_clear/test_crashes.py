@@ -9,6 +9,7 @@ import pytest
 
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import SageMakerApiError
+from polysync_airflow.execution.durations import format_seconds
 from tests.fakes.log_capture import capture_logs
 from tests.operators.recovery.conftest import MakeTask
 from tests.operators.recovery.harness import (
@@ -226,9 +227,8 @@ def test_seconds_are_those_of_the_resumed_attempt(
     seconds = run.xcoms["run"]["seconds"]
     assert seconds == pytest.approx(ended_at - resumed_at, abs=1)
     assert 0 < seconds < 3600 < THREE_DAYS <= resumed_at - failed_at
-    assert [
-        line for line in log_lines(logs) if f"succeeded after {seconds:.0f} s (AWS status Succeeded)" in line
-    ]
+    verdict = f"succeeded {format_seconds(seconds)} after resume 1 (AWS status Succeeded)"
+    assert [line for line in log_lines(logs) if verdict in line]
 
 
 def test_seconds_after_a_crash_are_those_of_the_resumed_attempt(

@@ -231,8 +231,8 @@ def test_arguments_of_the_start_are_kept_and_the_others_are_logged(
     (call,) = emulator.control.calls(RETRY)
     assert call["request"]["ParallelismConfiguration"] == {"MaxParallelExecutionSteps": 2}
     assert (
-        f"Execution {execution_log.arns[0]}: AWS resumes it with the values of its start. The arguments that have "
-        "other values now are not used: max_parallel_steps, pipeline_parameters['Shards']"
+        "AWS resumes with the values of the start. The arguments that have other values now are not used: "
+        f"max_parallel_steps, pipeline_parameters['Shards']: execution {execution_log.arns[0]}"
     ) in log_lines(logs, "warning")
 
 
@@ -252,7 +252,7 @@ def test_arguments_that_are_not_valid_do_not_prevent_the_resume(
     assert run.error is None
     assert execution_log.statuses == ["Succeeded"]
     (warning,) = [line for line in log_lines(logs, "warning") if "arguments" in line]
-    assert "the arguments of this try are not valid, and are not used: " in warning
+    assert "The arguments of this try are not valid, and are not used: " in warning
     assert [line for line in log_lines(unchanged) if "arguments" in line] == []
 
 
@@ -275,4 +275,4 @@ def test_refused_resume_starts_a_new_execution(
     assert (run.xcoms["run"]["parameters"], run.xcoms["run"]["resumes"]) == ({"Shards": "3"}, 0)
     warnings = "\n".join(log_lines(logs, "warning"))
     assert f"cannot be resumed: RetryPipelineExecution failed: {code}: not again" in warnings
-    assert "a new execution is started instead, which repeats every step." in warnings
+    assert "A new execution, which repeats every step, is started in place of execution " in warnings

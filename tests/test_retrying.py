@@ -190,7 +190,7 @@ def test_delay_is_at_least_the_one_that_airflow_calculates(
             dag_id="d",
             task_id="t",
             logical_date=now,
-            state="up_for_retry",
+            state="running",
         )
         airflow_delay = next_retry_datetime(ti) - now
 

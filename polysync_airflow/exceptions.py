@@ -278,6 +278,8 @@ OPERATION_HINTS: Final[dict[tuple[str, str], Hint]] = {
 ALIASES: Final[dict[str, str]] = {
     "AccessDenied": ACCESS_DENIED,
     "ExpiredToken": "ExpiredTokenException",
+    "NoSuchBucket": RESOURCE_NOT_FOUND,
+    "NoSuchKey": RESOURCE_NOT_FOUND,
     "InvalidClientTokenId": "UnrecognizedClientException",
     "RequestLimitExceeded": THROTTLING,
     "ResourceNotFoundException": RESOURCE_NOT_FOUND,

@@ -15,19 +15,14 @@ from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from botocore import xform_name
 from pydantic import BaseModel, ValidationError
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_fixed
 
 from polysync_airflow.airflow_compat import connection_form
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.auth import connection_test
-from polysync_airflow.auth.base_hook import PolysyncBaseHook
-from polysync_airflow.aws.error_mapping import (
-    BOTO_ERRORS,
-    invalid_response_error,
-    map_error,
-)
+from polysync_airflow.auth.base_hook import PolysyncBaseHook, Response
+from polysync_airflow.aws.error_mapping import invalid_response_error
 from polysync_airflow.aws.job_logs import read_tail
 from polysync_airflow.aws.rate_limiter import rate_limiter_for
 from polysync_airflow.aws.response_limits import MAX_ENTRIES, MAX_STEPS, PAGE_SIZE, check_size, paginate
@@ -50,12 +45,12 @@ from polysync_airflow.get_provider_info import get_provider_info
 if TYPE_CHECKING:
     # Imported when they are used: a triggerer, which does not use them, keeps few objects.
     from polysync_airflow.execution.pipelines.models import PipelineDescription, PipelineSummary
+    from polysync_airflow.execution.results.jobs import JobDescription, JobKind
 
 # StopPipelineExecution returns ConflictException for a moment while an execution moves between two steps.
 STOP_ATTEMPTS: Final = 5
 STOP_RETRY_SECONDS: Final = 0.3
 
-Response = dict[str, Any]
 Model = TypeVar("Model", bound=BaseModel)
 # Makes a call and returns its response, for example under a rate limiter and with retries.
 Caller = Callable[[Callable[[], Response]], Response]
@@ -247,6 +242,22 @@ class PolysyncSageMakerHook(PolysyncBaseHook):
                 return []
             raise
 
+    def describe_job(self, kind: JobKind, name: str) -> JobDescription:
+        """
+        Describe what a step of an execution has run or made, such as a training job.
+
+        :param kind: which operation describes it, and what is read from the response.
+        :param name: the name of the job; of a model package its ARN.
+        :raises SageMakerApiError: the call failed.
+        """
+        operation, member = kind.operation, kind.member
+        response = self.call(operation, **{member: name})
+        # Not the name, which a version of a model package does not have.
+        arn_member = f"{member.removesuffix('Name')}Arn"
+        if not isinstance(response.get(arn_member), str):
+            raise invalid_response_error(operation, f"it has no {arn_member}")
+        return _parse(kind.description, operation, response)
+
     def list_pipelines(
         self, name_prefix: str | None = None, *, through: Caller | None = None
     ) -> Iterator[PipelineSummary]:
@@ -316,33 +327,6 @@ class PolysyncSageMakerHook(PolysyncBaseHook):
                 f"execution_role_arn = {request.execution_role_arn!r} needs boto3 1.44 or newer; this "
                 f"deployment has boto3 {version('boto3')}. Upgrade boto3, or leave the role out."
             )
-
-    def call(self, operation: str, **request: Any) -> dict[str, Any]:
-        """
-        Call a SageMaker operation.
-
-        :param operation: name of the operation as AWS spells it, such as ``DescribePipeline``.
-        :param request: the members of the request. Those that are None are left out.
-        :return: the response.
-        :raises SageMakerApiError: the call failed. The message says what to do.
-        :raises CredentialsError: the connection cannot sign in.
-        """
-        given = {member: value for member, value in request.items() if value is not None}
-        return self._call_client(self._signed_in_client, operation, **given)
-
-    def call_logs(self, operation: str, **request: Any) -> dict[str, Any]:
-        """Call an operation of CloudWatch Logs. The errors are those of ``call``."""
-        return self._call_client(self.logs_client, operation, **request)
-
-    def _call_client(self, client: Any, operation: str, **request: Any) -> Response:
-        try:
-            response: Response = getattr(client, xform_name(operation))(**request)
-        except BOTO_ERRORS as error:
-            # A log shows causes as they are: botocore's has AWS's text, or a value that may be a secret.
-            raise map_error(
-                error, operation, request, region=self.region_name, partition=client.meta.partition
-            ) from None
-        return response
 
     def _call_on(self, execution_arn: str, operation: str, **request: Any) -> Response:
         """Call an operation on an execution, and check that the response is about this execution."""

@@ -15,7 +15,7 @@ from polysync_airflow.operators.outcome.xcoms import pull_own, pull_run
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from polysync_airflow.execution.models import ExecutionRecord
+    from polysync_airflow.execution.outcome import ExecutionRecord
 
 
 def failure_text(context: Context) -> str:

@@ -70,6 +70,7 @@ def test_all_examples_are_covered() -> None:
         "start_and_stop",
         "import_and_fan_out",
         "deploy_model",
+        "deploy_if_better",
         "jobs_as_dags",
     }
     assert os.environ["AIRFLOW__CORE__DAGS_FOLDER"] == str(EXAMPLES)
@@ -155,6 +156,23 @@ def test_deploy_model_uses_what_the_pipeline_has_made(
         assert xcom(run, "deploy", "return_value") == arn
         _, extra = asset_events("deploy_model")["train"]
         assert extra["model_package_arns"] == [arn]
+
+
+def test_deploy_if_better_compares_with_the_model_that_was_deployed_last(
+    example: Any, endpoint: SageMakerEmulator
+) -> None:
+    """The first model is deployed, a worse one is kept back, and a better one is deployed."""
+    deployed = []
+    for auc in (0.8, 0.7, 0.75, 0.9):
+        endpoint.set_metric("ChurnTune", "validation:auc", auc)
+        run = example("deploy_if_better")
+        states = {task_id: state for task_id, _, state in states_of(run)}
+        assert states["train"] == "success"
+        assert xcom(run, "train", "outputs")["ChurnTune"]["metrics"]["validation:auc"] == auc
+        assert {states["deploy"], states["keep_the_old_model"]} == {"success", "skipped"}
+        deployed.append(states["deploy"] == "success")
+
+    assert deployed == [True, False, False, True]
 
 
 def test_start_and_stop_cancels_the_execution(example: Any, endpoint: EmulatorServer) -> None:

@@ -50,9 +50,10 @@ FOLDER_LAYERS = {
         {"lifecycle"},
         {"pipelines"},
         {"steps"},
-        {"outcome"},
+        {"outcome", "results"},
         {"__init__"},
     ),
+    "execution.results": ({"jobs", "property_files"}, {"__init__"}),
     "execution.lifecycle": ({"ownership", "recovery"}, {"ending", "instructions"}, {"machine"}, {"__init__"}),
     "execution.pipelines": (
         {"models"},
@@ -103,7 +104,7 @@ FOLDER_LAYERS = {
         {"list_import", "start", "stop"},
         {"__init__"},
     ),
-    "operators.outcome": ({"asset_events", "errors", "xcoms"}, {"steps"}, {"__init__"}),
+    "operators.outcome": ({"asset_events", "errors", "results", "xcoms"}, {"steps"}, {"__init__"}),
     "testing": (
         {"metadata_db", "passing_time"},
         {"dag_files", "emulator"},

@@ -7,6 +7,8 @@ The base hook: reads an Airflow connection and creates boto3 sessions and client
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from airflow.providers.amazon.aws.utils.connection_wrapper import AwsConnectionWrapper
+from botocore import xform_name
 from botocore.config import Config
 from botocore.exceptions import ClientError
 from botocore.parsers import ResponseParserError
@@ -31,6 +34,7 @@ from polysync_airflow.aws.error_mapping import (
     invalid_value_error,
     is_invalid_value,
     is_transient,
+    map_error,
 )
 from polysync_airflow.aws.log_redaction import hide_session_tokens
 from polysync_airflow.aws.response_limits import MAX_RESPONSE_BYTES, limit_responses
@@ -49,14 +53,16 @@ if TYPE_CHECKING:
     import boto3
     from airflow.sdk import Connection
 
+Response = dict[str, Any]
+
 # Size of botocore's HTTP connection pool, and so the number of threads that can share a client. HTTP
 # connections are opened when they are needed. An Airflow connection of type aws can set another size.
 MAX_POOL_CONNECTIONS: Final = 32
 # For clients whose calls botocore repeats, three times in all. AWS responds within seconds.
 CONNECT_TIMEOUT_SECONDS: Final = 10
 READ_TIMEOUT_SECONDS: Final = 20
-# A VPC may have an endpoint for SageMaker and none for logs. A task that has failed must not wait for it.
-LOGS_CONFIG: Final = Config(
+# A VPC may have an endpoint for SageMaker and none for logs. A task that has ended must not wait for it.
+REPORT_CONFIG: Final = Config(
     connect_timeout=5, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 2}
 )
 
@@ -255,14 +261,27 @@ class PolysyncBaseHook(AwsBaseHook):
 
         :raises CredentialsError: if the sign-in fails.
         """
+        return self._report_client("logs")
+
+    @cached_property
+    def s3_client(self) -> Any:
+        """
+        A client for S3, signed in with the connection.
+
+        :raises CredentialsError: if the sign-in fails.
+        """
+        return self._report_client("s3")
+
+    def _report_client(self, service: str) -> Any:
         try:
-            return self._client_of("logs", self._get_config().merge(LOGS_CONFIG))
+            return self._client_of(service, self._get_config().merge(REPORT_CONFIG))
         except BOTO_ERRORS as error:
             raise self._sign_in_failed(error) from None
 
     def _client_of(self, service: str, config: Config) -> Any:
         if self.credentials:
-            endpoint = getattr(self.credentials, f"{service}_endpoint_url")
+            sts, other = self.credentials.sts_endpoint_url, self.credentials.other_endpoint_url
+            endpoint = sts if service == "sts" else other
         else:
             endpoint = self.conn_config.get_service_endpoint_url(service)
         session: Any = self.get_session(self.region_name)
@@ -318,3 +337,56 @@ class PolysyncBaseHook(AwsBaseHook):
             hint = hint_for(error.response["Error"]["Code"], error.operation_name)
         message = f"{failed}: {clean_text(str(error))}"
         return CredentialsError(message, permanent=hint.permanent, transient=is_transient(error, hint))
+
+    # ---- the calls of all operations
+
+    def call(self, operation: str, **request: Any) -> Response:
+        """
+        Call a SageMaker operation.
+
+        :param operation: name of the operation as AWS spells it, such as ``DescribePipeline``.
+        :param request: the members of the request. Those that are None are left out.
+        :return: the response.
+        :raises SageMakerApiError: the call failed. The message says what to do.
+        :raises CredentialsError: the connection cannot sign in.
+        """
+        given = {member: value for member, value in request.items() if value is not None}
+        return self._call_client(self._signed_in_client, operation, **given)
+
+    def call_logs(self, operation: str, **request: Any) -> Response:
+        """Call an operation of CloudWatch Logs. The errors are those of ``call``."""
+        return self._call_client(self.logs_client, operation, **request)
+
+    def read_object(self, uri: str, limit: int) -> bytes:
+        """
+        Read the beginning of an object of S3.
+
+        https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html
+
+        :param uri: ``s3://<bucket>/<key>``.
+        :param limit: how many bytes to read at most.
+        :raises SageMakerApiError: the call failed.
+        """
+        bucket, _, key = uri.removeprefix("s3://").partition("/")
+        request = {"Bucket": bucket, "Key": key}
+        with (
+            self._mapped_errors(self.s3_client, "GetObject", request),
+            closing(self.s3_client.get_object(**request)["Body"]) as body,
+        ):
+            content: bytes = body.read(limit)
+        return content
+
+    def _call_client(self, client: Any, operation: str, **request: Any) -> Response:
+        with self._mapped_errors(client, operation, request):
+            response: Response = getattr(client, xform_name(operation))(**request)
+        return response
+
+    @contextmanager
+    def _mapped_errors(self, client: Any, operation: str, request: Mapping[str, Any]) -> Iterator[None]:
+        try:
+            yield
+        except BOTO_ERRORS as error:
+            # A log shows causes as they are: botocore's has AWS's text, or a value that may be a secret.
+            raise map_error(
+                error, operation, request, region=self.region_name, partition=client.meta.partition
+            ) from None

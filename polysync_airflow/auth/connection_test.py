@@ -14,11 +14,13 @@ from functools import partial
 from typing import Any, Final
 
 from polysync_airflow.auth.iam_policies import (
+    JOB_OPERATIONS,
     LIST_OPERATIONS,
     LOG_OPERATIONS,
     OPTIONAL_OPERATIONS,
     REQUIRED_OPERATIONS,
     SAGEMAKER_LOG_GROUPS,
+    job_arns,
     missing_statement,
 )
 from polysync_airflow.exceptions import (
@@ -29,6 +31,7 @@ from polysync_airflow.exceptions import (
     SageMakerApiError,
     has_code,
 )
+from polysync_airflow.execution.results.jobs import JOB_KINDS
 from polysync_airflow.execution.texts import clean_line
 
 GRANTED, DENIED, UNKNOWN = "granted", "denied", "unknown"
@@ -93,9 +96,14 @@ def report(hook: Any) -> tuple[bool, str]:
 
 
 def _missing_statements(denied: Sequence[str], pipelines_arn: str) -> Iterator[str]:
-    of_sagemaker = [operation for operation in denied if operation not in LOG_OPERATIONS]
-    if of_sagemaker:
-        yield json.dumps(missing_statement(of_sagemaker, pipelines_arn))
+    of_jobs = [operation for operation in denied if operation in JOB_OPERATIONS]
+    others = (*LOG_OPERATIONS, *of_jobs)
+    of_pipelines = [operation for operation in denied if operation not in others]
+    if of_pipelines:
+        yield json.dumps(missing_statement(of_pipelines, pipelines_arn))
+    if of_jobs:
+        arns = job_arns(pipelines_arn.removesuffix("pipeline/*"), of_jobs)
+        yield json.dumps(missing_statement(of_jobs, arns))
     of_logs = [operation for operation in denied if operation in LOG_OPERATIONS]
     if of_logs:
         _, partition, _, region, account, _ = pipelines_arn.split(":")
@@ -117,13 +125,14 @@ def _calls(hook: Any) -> Mapping[str, Callable[[], Any]]:
         "DescribePipelineDefinitionForExecution": {"PipelineExecutionArn": execution_arn},
         "ListPipelineExecutions": {"PipelineName": pipeline_name},
         "RetryPipelineExecution": {"PipelineExecutionArn": execution_arn, "ClientRequestToken": token},
+        **{kind.operation: {kind.member: pipeline_name} for kind in JOB_KINDS.values()},
     }
     logs = {"logGroupName": _LOG_GROUP}
     log_requests: dict[str, Mapping[str, Any]] = {
         "DescribeLogStreams": {**logs, "logStreamNamePrefix": pipeline_name},
         "GetLogEvents": {**logs, "logStreamName": pipeline_name},
     }
-    operations = (*LIST_OPERATIONS, *REQUIRED_OPERATIONS, *OPTIONAL_OPERATIONS)
+    operations = (*LIST_OPERATIONS, *REQUIRED_OPERATIONS, *OPTIONAL_OPERATIONS, *JOB_OPERATIONS)
     calls = {operation: partial(hook.call, operation, **requests[operation]) for operation in operations}
     return calls | {each: partial(hook.call_logs, each, **log_requests[each]) for each in LOG_OPERATIONS}
 

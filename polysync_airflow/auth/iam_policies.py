@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from polysync_airflow.execution.models import pipeline_arns
+from polysync_airflow.execution.results.jobs import JOB_KINDS
 
 # The SageMaker operations that the provider calls. Each operation has the same name as its IAM action.
 LIST_OPERATIONS: Final = ("ListPipelines",)
@@ -29,6 +30,8 @@ OPTIONAL_OPERATIONS: Final = (
     "RetryPipelineExecution",
     "ListPipelineExecutions",
 )
+# For metrics, artefacts and billable seconds: the type of the resource by the operation that describes it.
+JOB_OPERATIONS: Final = {kind.operation: kind.resource for kind in JOB_KINDS.values()}
 # For the last lines of the log of a failed step. A Lambda step's function has a log group of its own.
 LOG_OPERATIONS: Final = ("DescribeLogStreams", "GetLogEvents")
 SAGEMAKER_LOG_GROUPS: Final = "/aws/sagemaker/*"
@@ -44,6 +47,7 @@ def identity_policy(
     partition: str = "aws",
     pipelines: Iterable[str] = (),
     pass_roles: Iterable[str] = (),
+    property_files: Iterable[str] = (),
     optional: bool = True,
 ) -> dict[str, Any]:
     """
@@ -53,8 +57,9 @@ def identity_policy(
     :param partition: ``aws``, ``aws-cn`` or ``aws-us-gov``.
     :param pipelines: names of the allowed pipelines; empty for all pipelines of the account and region.
     :param pass_roles: ARNs of the roles that a start may name.
+    :param property_files: ``s3://<bucket>/<prefix>`` of the outputs with property files that may be read.
     :param optional: also allow the operations that the provider can work without. They list steps and
-        executions, resume executions, and read the logs of failed steps.
+        executions, resume executions, describe jobs, and read the logs of failed steps.
     """
     prefix = f"arn:{partition}:sagemaker:{region}:{account}:pipeline/"
     arns = sorted({arn for name in pipelines for arn in pipeline_arns(prefix, name)})
@@ -65,14 +70,24 @@ def identity_policy(
     ]
     if optional:
         statements.append(_allow("Optional", OPTIONAL_OPERATIONS, resources))
+        jobs = job_arns(f"arn:{partition}:sagemaker:{region}:{account}:", JOB_OPERATIONS)
+        statements.append(_allow("DescribeJobs", tuple(JOB_OPERATIONS), jobs))
         groups = f"arn:{partition}:logs:{region}:{account}:log-group:{SAGEMAKER_LOG_GROUPS}"
         statements.append(_allow("ReadLogs", LOG_OPERATIONS, [groups], service="logs"))
+    objects = [f"arn:{partition}:s3:::{uri.removeprefix('s3://')}*" for uri in sorted(set(property_files))]
+    if objects:
+        statements.append(_allow("ReadPropertyFiles", ("GetObject",), objects, service="s3"))
     roles = sorted(set(pass_roles))
     if roles:
         condition = {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
         passing = _allow("PassExecutionRole", ["PassRole"], roles, service="iam")
         statements.append({**passing, "Condition": condition})
     return {"Version": "2012-10-17", "Statement": statements}
+
+
+def job_arns(prefix: str, operations: Iterable[str]) -> list[str]:
+    """Return the ARN patterns of what some of ``JOB_OPERATIONS`` describe."""
+    return [f"{prefix}{JOB_OPERATIONS[operation]}/*" for operation in operations]
 
 
 def missing_statement(

@@ -135,8 +135,8 @@ def _hint_fields(
 ) -> dict[str, str]:
     """Return the values of the placeholders that a hint's text may use."""
     execution, pipeline = request.get("PipelineExecutionArn"), request.get("PipelineName")
-    group = request.get("logGroupName")
-    service = "sts" if operation.startswith("AssumeRole") else "logs" if group else "sagemaker"
+    group, bucket = request.get("logGroupName"), request.get("Bucket")
+    service = "sts" if operation.startswith("AssumeRole") else "sagemaker"
     if execution:
         subject, resource = f"execution {execution}", execution
     elif pipeline:
@@ -144,8 +144,11 @@ def _hint_fields(
         arns = [pipeline] if pipeline.startswith("arn:") else pipeline_arns(prefix, pipeline)
         subject, resource = f"pipeline {pipeline!r}", " and ".join(arns)
     elif group:
-        subject = f"log group {group}"
+        service, subject = "logs", f"log group {group}"
         resource = f"arn:{partition}:logs:{region}:<account>:log-group:{group}:*"
+    elif bucket:
+        service, subject = "s3", f"object s3://{bucket}/{request['Key']}"
+        resource = f"arn:{partition}:s3:::{bucket}/{request['Key']}"
     else:
         subject, resource = "such resource", "*"
     named = [p["Name"] for p in request.get("PipelineParameters", ()) if f"'{p['Name']}'" in message]

@@ -12,6 +12,8 @@ from polysync_airflow.auth.iam_policies import ISSUER_V1, ISSUER_V2, identity_po
 from polysync_airflow.cli.output import OK, write_result
 
 _ACCOUNT: Final = re.compile(r"[0-9]{12}")
+# With a slash at the end: s3://bucket* would be other buckets, too.
+_PREFIX: Final = re.compile(r"s3://[^/\s]+/(\S*/)?")
 
 
 def make_parser(prog: str) -> argparse.ArgumentParser:
@@ -27,6 +29,13 @@ def make_parser(prog: str) -> argparse.ArgumentParser:
     )
     policy.add_argument(
         "--pass-role", action="append", default=[], help="ARN of an execution role; may be repeated"
+    )
+    policy.add_argument(
+        "--property-files",
+        action="append",
+        default=[],
+        metavar="S3_URI",
+        help="s3://bucket/prefix/ of outputs with property files; may be repeated",
     )
     policy.add_argument("--required-only", action="store_true", help="leave out the optional permissions")
     trust = documents.add_parser("trust", help="the trust policy of the role: who may assume it")
@@ -73,6 +82,8 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
                 parser.error(
                     f"{option} {text!r} has a wildcard, which allows more than one: add --allow-wildcards"
                 )
+            if name == "property_files" and not _PREFIX.fullmatch(text):
+                parser.error(f"{option} {text!r} is not a folder of S3: give s3://<bucket>/<folder>/")
             if name == "account" and not options.allow_wildcards and not _ACCOUNT.fullmatch(text):
                 parser.error(f"{option} {text!r} is not an AWS account id of 12 digits")
 
@@ -85,6 +96,7 @@ def _document(options: argparse.Namespace) -> Mapping[str, Any]:
             partition=options.partition,
             pipelines=options.pipeline,
             pass_roles=options.pass_role,
+            property_files=options.property_files,
             optional=not options.required_only,
         )
     issuer = ISSUER_V1 if options.entra_version == "v1" else ISSUER_V2

@@ -373,28 +373,3 @@ class ExecutionEvent(BaseModel):
             return None
         # The time of a resume is that of this host's clock.
         return max(0.0, (self.ended_at - started_at).total_seconds())
-
-
-class FailedStep(FrozenModel):
-    """A failed step in the XCom ``run``."""
-
-    name: str
-    reason: str | None
-
-
-class ExecutionRecord(FrozenModel):
-    """The XCom ``run``: the outcome of an execution. In JSON, times are ISO 8601 in UTC."""
-
-    execution_arn: ExecutionArn
-    pipeline_name: str
-    state: str
-    status: str | None = None
-    message: str | None = None
-    started_at: UtcTime | None = None
-    ended_at: UtcTime | None = None
-    seconds: float | None = None
-    parameters: Mapping[str, str]
-    resumes: Annotated[int, Field(ge=0)] = 0
-    failed_steps: list[FailedStep] = []
-    steps_note: str | None = None
-    attempt_started_at: UtcTime | None = None

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from polysync_airflow.exceptions import CredentialsError, PolysyncError, SageMakerApiError, TriggerEventError
 from polysync_airflow.execution.console import execution_url
 from polysync_airflow.execution.durations import format_seconds
-from polysync_airflow.execution.models import ExecutionEvent
+from polysync_airflow.execution.models import ExecutionArn, ExecutionEvent, FrozenModel, UtcTime
 from polysync_airflow.execution.texts import CONTINUATION, clean_line, describe_validation_error
 from polysync_airflow.states import PolysyncState, state_of
 
@@ -29,6 +29,33 @@ MAX_REASONS: Final = 3
 MAX_DETAILED_STEPS: Final = 2
 # For one failed step, and for each of several.
 LOG_LINES: Final = (6, 2)
+
+
+class FailedStep(FrozenModel):
+    """A failed step in the XCom ``run``."""
+
+    name: str
+    reason: str | None
+
+
+class ExecutionRecord(FrozenModel):
+    """The XCom ``run``: the outcome of an execution. In JSON, times are ISO 8601 in UTC."""
+
+    execution_arn: ExecutionArn
+    pipeline_name: str
+    state: str
+    status: str | None = None
+    message: str | None = None
+    started_at: UtcTime | None = None
+    ended_at: UtcTime | None = None
+    seconds: float | None = None
+    parameters: Mapping[str, str]
+    resumes: Annotated[int, Field(ge=0)] = 0
+    failed_steps: Sequence[FailedStep] = ()
+    billable_seconds: float | None = None
+    billable_seconds_by_instance_type: Mapping[str, float] = {}
+    steps_note: str | None = None
+    attempt_started_at: UtcTime | None = None
 
 
 def parse_event(event: Mapping[str, Any] | None) -> ExecutionEvent:

@@ -17,7 +17,7 @@ from pydantic import Field
 from polysync_airflow.airflow_compat.sdk import AirflowTaskTimeout
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution import clock
-from polysync_airflow.execution.choices import Seconds, seconds
+from polysync_airflow.execution.choices import Flag, Seconds, seconds
 from polysync_airflow.execution.lifecycle.recovery import (
     OnClear,
     OnCompletedWithFailures,
@@ -27,10 +27,9 @@ from polysync_airflow.execution.lifecycle.recovery import (
 from polysync_airflow.execution.models import (
     MAX_POLL_INTERVAL,
     ExecutionEvent,
-    FailedStep,
     region_from_arn,
 )
-from polysync_airflow.execution.outcome import OnCancelled, outcome_message, parse_event
+from polysync_airflow.execution.outcome import FailedStep, OnCancelled, outcome_message, parse_event
 from polysync_airflow.execution.parameters import MIN_PROGRESS_INTERVAL, REQUEST_ARGUMENTS
 from polysync_airflow.execution.waiter import Finish
 from polysync_airflow.links import (
@@ -71,6 +70,8 @@ if TYPE_CHECKING:
 DEFAULT_PROGRESS_INTERVAL: Final = 60.0
 DEFAULT_LOG_LINES: Final = 20
 MAX_LOG_LINES: Final = 200
+MAX_FILES: Final = 50
+FileName = Annotated[str, Field(min_length=1, max_length=256)]
 # The pipeline's name, which is the end of its ARN.
 MAP_INDEX_TEMPLATE: Final = "{{ task.pipeline_name.rsplit('/')[-1] }}"
 
@@ -84,6 +85,11 @@ class StartChoices(WaitChoices, TryChoices, OutcomeChoices):
         Field(
             ge=0, le=MAX_LOG_LINES, strict=True, description=f"give a whole number from 0 to {MAX_LOG_LINES}"
         ),
+    ]
+    describe_jobs: Flag
+    property_files: Annotated[
+        Annotated[bool, Field(strict=True)] | Annotated[tuple[FileName, ...], Field(max_length=MAX_FILES)],
+        Field(description=f"give True, False, or a list of at most {MAX_FILES} names of property files"),
     ]
 
 
@@ -131,6 +137,10 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
     :param progress_interval: seconds, or a timedelta, between two lists of the steps while the task waits, at
         least 10 seconds; None for none. Their changes are written to the task's log.
     :param failed_step_log_lines: how many lines of the log of each failed step are logged; 0 for none.
+    :param describe_jobs: describe the jobs of the steps when the execution has ended, for their metrics,
+        artefacts and billable seconds in ``outputs`` and ``run``. That costs a call for each job.
+    :param property_files: read the JSON files that processing steps declare, such as evaluation reports, into
+        ``outputs``: True for all, or the names of some. That needs ``s3:GetObject``.
     :param validate_parameters: compare the parameters with the pipeline's definition before a new execution
         starts, which costs one DescribePipeline. Without it they are compared only if AWS refuses the start.
     :return: the ARN of the execution (XCom ``return_value``).
@@ -178,6 +188,8 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
         on_clear: OnClear = "new",
         progress_interval: float | timedelta | None = DEFAULT_PROGRESS_INTERVAL,
         failed_step_log_lines: int = DEFAULT_LOG_LINES,
+        describe_jobs: bool = True,
+        property_files: bool | Sequence[str] = False,
         validate_parameters: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -258,7 +270,7 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
         report = self._report_steps(context, end)
         self.failed_step_log_url = report.log_url
         failed_steps = [FailedStep(name=row.name, reason=row.reason) for row in report.failed]
-        push_ended(context, end, failed_steps, "\n".join(report.notes) or None)
+        push_ended(context, end, failed_steps, report.billed, "\n".join(report.notes) or None)
         self._raise_outcome(context, end, report, leaving)
         attach_to_outlets(
             context,
@@ -351,4 +363,9 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
         except PolysyncError as error:
             # The connection may have been deleted meanwhile. The outcome is known without it.
             return StepReport(notes=(f"The steps of the execution could not be listed: {error}",))
-        return reporter.report_end(log_lines=self.choices.failed_step_log_lines)
+        choices = self.choices
+        return reporter.report_end(
+            log_lines=choices.failed_step_log_lines,
+            describe_jobs=choices.describe_jobs,
+            files=choices.property_files,
+        )

@@ -59,8 +59,16 @@ def answering(respond: Respond) -> Iterator[tuple[str, list[str]]]:
             """Respond as the function says."""
             request = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             operation = self.headers.get("X-Amz-Target", "").rpartition(".")[2]
+            self._respond(operation, json.loads(request) if operation else {})
+
+        def do_GET(self) -> None:
+            """Respond to S3's GetObject as the function says."""
+            bucket, _, key = self.path.lstrip("/").partition("?")[0].partition("/")
+            self._respond("GetObject", {"Bucket": bucket, "Key": key})
+
+        def _respond(self, operation: str, request: dict[str, Any]) -> None:
             operations.append(operation)
-            body = respond(operation, json.loads(request) if operation else {})
+            body = respond(operation, request)
             with suppress(OSError):
                 self.send_response(body.status)
                 self.send_header("Content-Length", str(len(body.content)))

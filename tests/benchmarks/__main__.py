@@ -24,6 +24,7 @@ from tests.benchmarks.measure.file_limit import raise_file_limit
 from tests.benchmarks.parts import (
     cost_picture,
     endpoint_capacity,
+    ends,
     everything,
     import_cost,
     limits,
@@ -67,6 +68,9 @@ def _parser() -> argparse.ArgumentParser:
         "starts",
         start.show,
         "Start without waiting, in a fresh process and again in the same process.",
+    )
+    ends.add_options(
+        _part(parts, "ends", ends.show, "The end of a task, without and with the descriptions of its jobs.")
     )
     cost_picture.add_options(
         _part(

@@ -72,7 +72,7 @@ def aws(server: AccountServer, emulated_time: EmulatedTime, monkeypatch: pytest.
     monkeypatch.setattr(shared_client, "_CONFIG", poller_config)
     monkeypatch.setattr("polysync_airflow.auth.base_hook.READ_TIMEOUT_SECONDS", READ_TIMEOUT)
     logs_config = Config(read_timeout=READ_TIMEOUT, retries={"total_max_attempts": 1})
-    monkeypatch.setattr("polysync_airflow.auth.base_hook.LOGS_CONFIG", logs_config)
+    monkeypatch.setattr("polysync_airflow.auth.base_hook.REPORT_CONFIG", logs_config)
     monkeypatch.setattr("polysync_airflow.aws.response_limits.MAX_PAGES", 20)
     monkeypatch.setattr(
         "polysync_airflow.jobs.importer.ConcurrentCalls", partial(ConcurrentCalls, retry_timeout=0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import deque
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
@@ -19,6 +20,8 @@ from polysync_airflow.execution.texts import clean_line, clean_text
 
 # More than AWS allows in a pipeline.
 MAX_STEPS: Final = 500
+# Of a step.
+MAX_PROPERTY_FILES: Final = 50
 _DECLARED_PARAMETERS = TypeAdapter(list[DeclaredParameter])
 
 
@@ -59,6 +62,19 @@ def definition_digest(definition: str | None) -> str | None:
     return f"sha256:{hashlib.sha256(canonical.encode()).hexdigest()}"
 
 
+class PropertyFile(NamedTuple):
+    """
+    A JSON file that a processing step of a definition writes.
+
+    :param output: the name of the job's output that has the file.
+    :param path: where the file is in the output.
+    """
+
+    name: str
+    output: str
+    path: str
+
+
 class DeclaredStep(NamedTuple):
     """
     A step that a pipeline's definition declares.
@@ -72,6 +88,7 @@ class DeclaredStep(NamedTuple):
     type: str | None
     condition: str | None = None
     branch: str | None = None
+    property_files: Sequence[PropertyFile] = ()
 
 
 def declared_steps(definition: str | None) -> list[DeclaredStep]:
@@ -90,11 +107,12 @@ def declared_steps(definition: str | None) -> list[DeclaredStep]:
     found: list[DeclaredStep] = []
     pending: deque[tuple[Any, str | None, str | None]] = deque(_steps_in(parsed))
     while pending and len(found) < MAX_STEPS:
-        step, *place = pending.popleft()
+        step, condition, branch = pending.popleft()
         name, kind, arguments = step.get("Name"), step.get("Type"), step.get("Arguments")
         name = clean_line(name, 256) if isinstance(name, str) else None
         if name is not None:
-            found.append(DeclaredStep(name, _text_or_none(kind), *place))
+            files = _property_files_in(step.get("PropertyFiles"))
+            found.append(DeclaredStep(name, _text_or_none(kind), condition, branch, files))
         if isinstance(arguments, dict):
             if_steps = _steps_in(arguments, "IfSteps", name, "True")
             pending.extendleft(reversed([*if_steps, *_steps_in(arguments, "ElseSteps", name, "False")]))
@@ -109,6 +127,15 @@ def _steps_in(
     steps = parent.get(member) if isinstance(parent, dict) else None
     listed = steps if isinstance(steps, list) else []
     return [(step, condition, branch) for step in listed if isinstance(step, dict)]
+
+
+def _property_files_in(value: Any) -> list[PropertyFile]:
+    entries = [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
+    files = [
+        PropertyFile(*(entry.get(member) or "" for member in ("PropertyFileName", "OutputName", "FilePath")))
+        for entry in entries[:MAX_PROPERTY_FILES]
+    ]
+    return [file for file in files if all(isinstance(text, str) and text for text in file)]
 
 
 def _text_or_none(value: Any) -> str | None:

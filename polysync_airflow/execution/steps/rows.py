@@ -43,6 +43,9 @@ _MAX_ENTRIES: Final = 100
 _MAX_VALUES: Final = 250
 _MAX_DEPTH: Final = 6
 _SHORT_REASON: Final = 200
+# Of the outputs of a step, in bytes.
+_LONG_VALUE: Final = 512
+MAX_NAMED: Final = 5
 
 
 def _bounded(value: Any, depth: int = 0, left: Iterator[int] | None = None) -> Any:
@@ -76,6 +79,7 @@ class StepDescription(FrozenModel):
     started_at: ResponseTime = Field(None, validation_alias="StartTime")
     ended_at: ResponseTime = Field(None, validation_alias="EndTime")
     cache_hit: bool = False
+    is_reused: bool = False
     metadata: Annotated[dict[str, Any] | None, BeforeValidator(_bounded)] = Field(
         None, validation_alias="Metadata"
     )
@@ -85,7 +89,10 @@ class StepDescription(FrozenModel):
     def _flatten(cls, data: Any) -> Any:
         if not isinstance(data, Mapping):
             return data
-        flat: dict[str, Any] = {**data, "cache_hit": bool(data.get("CacheHitResult"))}
+        cache_hit = bool(data.get("CacheHitResult"))
+        # A selective execution takes the steps that are not selected from another execution.
+        is_reused = cache_hit or bool(data.get("SelectiveExecutionResult"))
+        flat: dict[str, Any] = {**data, "cache_hit": cache_hit, "is_reused": is_reused}
         iteration = data.get("IterationContext")
         if isinstance(iteration, Mapping) and isinstance(iteration.get("Index"), int):
             # The iterations of a ForEach step repeat the names of its steps.
@@ -266,16 +273,32 @@ def fit_rows(rows: Sequence[StepRow]) -> tuple[list[dict[str, Any]], str | None]
     return fitted, f"The XCom steps has the first {len(fitted)} of {len(rows)} steps: the rest is too long."
 
 
-def fit_outputs(outputs: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
+def fit_outputs(outputs: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, Any], str | None]:
     """Return outputs of at most ``MAX_XCOM_BYTES`` as JSON, and a note if something had to be left out."""
+    fitted = {step: dict(made) for step, made in outputs.items()}
+    # The longest values first, such as reports, so that each step keeps what identifies it.
+    values = [(_size(value), step, name) for step, made in outputs.items() for name, value in made.items()]
+    left_out = []
+    excess = _size(fitted) - MAX_XCOM_BYTES
+    for size, step, name in sorted(values, reverse=True):
+        if excess <= 0 or size < _LONG_VALUE:
+            break
+        del fitted[step][name]
+        left_out.append(f"{step}.{name}")
+        excess -= size
+    fitted = _steps_that_fit(fitted)
+    left_out += [step for step in outputs if step not in fitted]
+    if not left_out:
+        return fitted, None
+    more = f" and {len(left_out) - MAX_NAMED} more" if len(left_out) > MAX_NAMED else ""
+    return fitted, f"The XCom outputs lacks what is too long: {', '.join(left_out[:MAX_NAMED])}{more}."
+
+
+def _steps_that_fit(outputs: dict[str, Any]) -> dict[str, Any]:
     # Model packages first: they are what the next task needs most.
     names = sorted(outputs, key=lambda name: ("model_package_arn" not in outputs[name], name))
-    kept = names[: _count_that_fits([_size({name: outputs[name]}) for name in names])]
-    fitted = {name: outputs[name] for name in outputs if name in kept}
-    if len(kept) < len(names):
-        left_out = ", ".join(names[len(kept) :][:5])
-        return fitted, f"The XCom outputs has {len(kept)} of {len(names)} steps. Too long: {left_out}."
-    return fitted, None
+    kept = set(names[: _count_that_fits([_size({name: outputs[name]}) for name in names])])
+    return {name: made for name, made in outputs.items() if name in kept}
 
 
 def _row_of(step: StepDescription, declared: DeclaredStep | StepRow | None, execution_arn: str) -> StepRow:

@@ -16,6 +16,7 @@ from polysync_airflow.aws.retry import STEP_LISTING_TIMEOUT_SECONDS, call_with_r
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.models import ExecutionDescription
+from polysync_airflow.execution.results.property_files import PropertyFiles
 from polysync_airflow.execution.steps.progress import Progress, known_from
 from polysync_airflow.execution.steps.rows import (
     OUTPUTS_KEY,
@@ -32,6 +33,7 @@ from polysync_airflow.execution.steps.rows import (
 )
 from polysync_airflow.execution.waiter import LogLine
 from polysync_airflow.links import LOG_URL_XCOM_KEY, PolysyncFailedStepLogLink, push_url
+from polysync_airflow.operators.outcome.results import ResultReader
 from polysync_airflow.operators.outcome.xcoms import pull_own
 from polysync_airflow.states import PolysyncState, state_of_step
 
@@ -51,11 +53,13 @@ class StepReport:
 
     :param rows: the rows of the XCom ``steps``.
     :param outputs: the XCom ``outputs``.
+    :param billed: the seconds for which AWS bills, by the type of instance; None if they are not known.
     :param notes: what is missing and why, as sentences.
     """
 
     rows: Sequence[StepRow] = ()
     outputs: dict[str, Any] = field(default_factory=dict)
+    billed: dict[str, float] | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -125,11 +129,13 @@ class StepReporter:
         except PolysyncError as error:
             return error
 
-    def report_end(self, *, log_lines: int) -> StepReport:
+    def report_end(self, *, log_lines: int, describe_jobs: bool, files: PropertyFiles) -> StepReport:
         """
         List the steps when the wait has ended, and push the XComs.
 
         :param log_lines: how many lines of the log of each failed step to read.
+        :param describe_jobs: whether to describe the jobs of the steps.
+        :param files: which property files to read.
         """
         before = parse_rows(pull_own(self._context, STEPS_KEY))
         try:
@@ -141,11 +147,15 @@ class StepReporter:
         rows = rows_of(steps, before, self._arn)
         rows, log_note = self._with_logs(rows, steps, log_lines)
         self._log_logs(rows)
-        outputs, outputs_note = fit_outputs(outputs_by_step(steps))
+        reader = ResultReader(
+            self._hook, self._arn, self._log.warning, describe_jobs=describe_jobs, wanted=files
+        )
+        results = reader.read(steps, outputs_by_step(steps))
+        outputs, outputs_note = fit_outputs(results.outputs)
         steps_note = self._push_steps(rows)
         self._context["ti"].xcom_push(OUTPUTS_KEY, outputs)
-        notes = tuple(note for note in (log_note, steps_note, outputs_note) if note)
-        report = StepReport(rows, outputs, notes)
+        notes = tuple(note for note in (log_note, steps_note, *results.notes, outputs_note) if note)
+        report = StepReport(rows, outputs, results.billed, notes)
         if report.log_url:
             push_url(self._context["ti"], LOG_URL_XCOM_KEY, report.log_url, PolysyncFailedStepLogLink())
         return report

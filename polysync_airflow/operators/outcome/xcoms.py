@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -13,10 +13,9 @@ from polysync_airflow.execution.console import execution_url, studio_url
 from polysync_airflow.execution.models import (
     ExecutionDescription,
     ExecutionEvent,
-    ExecutionRecord,
-    FailedStep,
     pipeline_name_from_arn,
 )
+from polysync_airflow.execution.outcome import ExecutionRecord, FailedStep
 from polysync_airflow.execution.texts import clean_text, describe_validation_error
 from polysync_airflow.links import (
     CONSOLE_URL_XCOM_KEY,
@@ -105,11 +104,13 @@ def push_ended(
     context: Context,
     end: ExecutionEvent,
     failed_steps: Sequence[FailedStep] = (),
+    billed: Mapping[str, float] | None = None,
     steps_note: str | None = None,
 ) -> None:
     """
     Push ``state`` and ``run`` again when the wait has ended.
 
+    :param billed: the seconds for which AWS bills, by the type of instance; None if they are not known.
     :param steps_note: what the XComs ``steps`` and ``outputs`` lack, and why.
     """
     # The values that were sent. The templates may render to other values now, for example if they use the
@@ -128,6 +129,8 @@ def push_ended(
         parameters=started.parameters if started else {},
         resumes=end.attempt,
         failed_steps=list(failed_steps),
+        billable_seconds=None if billed is None else round(sum(billed.values()), 1),
+        billable_seconds_by_instance_type=billed or {},
         steps_note=steps_note,
     )
     push_run(context, run)

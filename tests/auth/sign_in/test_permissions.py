@@ -113,6 +113,7 @@ def test_required_permissions_are_sufficient_without_step_reasons(
         ("policy", "--account", ACCOUNT, "--region", "us-east-1", "--pipeline", "churn*"),
         ("policy", "--account", ACCOUNT, "--region", "us-east-1", "--pipeline", ""),
         ("policy", "--account", ACCOUNT, "--region", "us-east-1", "--pass-role", "arn:aws:iam::*:role/x"),
+        ("policy", "--account", ACCOUNT, "--region", "us-east-1", "--property-files", "s3://ml-*/"),
         ("trust", "--account", ACCOUNT, "--tenant", "T", "--audience", "a", "--subject", ""),
         ("trust", "--account", ACCOUNT, "--tenant", "T", "--audience", "a", "--subject", "*"),
     ],
@@ -157,6 +158,22 @@ def test_pass_role_is_granted_for_named_roles_only() -> None:
         "Resource": [EXECUTION_ROLE],
         "Condition": {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}},
     }
+
+
+def test_property_files_are_granted_for_named_folders_only() -> None:
+    """Without a slash at the end, the pattern would allow other folders and buckets, too."""
+    policy = ("policy", "--account", ACCOUNT, "--region", "r", "--property-files")
+
+    assert "s3:" not in json.dumps(iam_policies.identity_policy())
+    assert printed_document(*policy, "s3://ml-bucket/eval/")["Statement"][-1] == {
+        "Sid": "ReadPropertyFiles",
+        "Effect": "Allow",
+        "Action": ["s3:GetObject"],
+        "Resource": ["arn:aws:s3:::ml-bucket/eval/*"],
+    }
+    for text in ("s3://ml-bucket", "s3://ml-bucket/eval", "ml-bucket/eval/", "s3:///eval/"):
+        with pytest.raises(SystemExit):
+            main(["iam", *policy, text])
 
 
 @pytest.mark.parametrize(
@@ -208,6 +225,7 @@ def test_connection_test_reports_identity_and_permissions(user: Account, emulato
         *iam_policies.LIST_OPERATIONS,
         *iam_policies.REQUIRED_OPERATIONS,
         *iam_policies.OPTIONAL_OPERATIONS,
+        *iam_policies.JOB_OPERATIONS,
         *iam_policies.LOG_OPERATIONS,
     ):
         assert f" -- {operation}: granted" in message
@@ -233,11 +251,14 @@ def test_connection_test_reports_missing_permissions(user: Account, emulator: Em
     assert "ListPipelineExecutionSteps: denied" in message
     assert "StartPipelineExecution: granted" in message
     assert "DescribePipeline: unknown: ThrottlingException" in message
-    statement = json.loads(message[message.index("{") : message.rindex("}") + 1])
-    assert statement == iam_policies.missing_statement(
+    of_pipelines, of_jobs = json.loads(f"[{message[message.index('{') : message.rindex('}') + 1]}]")
+    assert of_pipelines == iam_policies.missing_statement(
         ["StopPipelineExecution", *iam_policies.OPTIONAL_OPERATIONS],
         f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:pipeline/*",
     )
+    whole = iam_policies.identity_policy(account=ACCOUNT, region="us-east-1")["Statement"]
+    (expected,) = (each for each in whole if each["Sid"] == "DescribeJobs")
+    assert of_jobs == {name: expected[name] for name in ("Effect", "Action", "Resource")}
 
 
 def test_connection_test_reports_missing_log_permissions(user: Account, emulator: EmulatorServer) -> None:

@@ -146,6 +146,38 @@ def _step(execution: Execution, number: int, now: float) -> dict[str, Any]:
     }
 
 
+def describe_processing_job(account: Account, request: Mapping[str, Any], now: float) -> Any:
+    """Return the description of a step's job, as long as those of AWS."""
+    name = request["ProcessingJobName"]
+    return {
+        "ProcessingJobName": name,
+        "ProcessingJobArn": f"arn:aws:sagemaker:{REGION}:{ACCOUNT_ID}:processing-job/{name}",
+        "ProcessingJobStatus": "Completed",
+        "ProcessingResources": {
+            "ClusterConfig": {"InstanceCount": 1, "InstanceType": "ml.m5.xlarge", "VolumeSizeInGB": 30}
+        },
+        "ProcessingOutputConfig": {
+            "Outputs": [
+                {
+                    "OutputName": output,
+                    "S3Output": {
+                        "S3Uri": f"s3://ml-bucket/{name}/{output}",
+                        "LocalPath": f"/opt/ml/processing/{output}",
+                        "S3UploadMode": "EndOfJob",
+                    },
+                }
+                for output in ("train", "validation", "test")
+            ]
+        },
+        "AppSpecification": {"ImageUri": "x" * 200, "ContainerEntrypoint": ["python3", "x" * 100]},
+        "Environment": {"SETTINGS": "x" * 400},
+        "RoleArn": ROLE_ARN,
+        "CreationTime": now - 90,
+        "ProcessingStartTime": now - 60,
+        "ProcessingEndTime": now,
+    }
+
+
 def start_pipeline_execution(account: Account, request: Mapping[str, Any], now: float) -> Any:
     """Start an execution; a repeated token returns the same execution."""
     token = request.get("ClientRequestToken")
@@ -205,6 +237,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "DescribePipelineExecution": describe_pipeline_execution,
     "ListPipelineExecutions": list_pipeline_executions,
     "ListPipelineExecutionSteps": list_pipeline_execution_steps,
+    "DescribeProcessingJob": describe_processing_job,
     "StartPipelineExecution": start_pipeline_execution,
     "ListPipelines": list_pipelines,
     "DescribePipeline": describe_pipeline,

@@ -3,7 +3,7 @@ A process that executes operators one after the other, as a worker does.
 
 Its arguments are modules to import before the measurement. It prints ``ready``, reads
 ``{"operators": [[class path, arguments], ...]}`` as a line of JSON, and prints the measurements as JSON in its last
-line.
+line. An operator with an event as third member is resumed with it.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ def task_context() -> dict[str, Any]:
         try_number=1,
         max_tries=0,
         xcom_push=lambda key, value: json.dumps(value),
+        xcom_pull=lambda **_: None,
     )
     task_runner.SUPERVISOR_COMMS = FakeSupervisor()  # type: ignore[assignment]
     dag_run = SimpleNamespace(start_date=datetime.now(UTC), clear_number=0)
@@ -66,17 +67,21 @@ def timed(function: Callable[[], Any]) -> tuple[Any, dict[str, float]]:
     return result, {"cpu": time.process_time() - cpu, "wall": time.perf_counter() - wall}
 
 
-def execute(class_path: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+def execute(class_path: str, arguments: Mapping[str, Any], event: Any = None) -> dict[str, Any]:
     """
     Import an operator, create it and execute it; return the time of the import and of the execution.
 
     :param class_path: the operator's class path.
     :param arguments: the operator's arguments.
+    :param event: the event with which a deferred task is resumed; None to execute it from the beginning.
     """
     module, _, name = class_path.rpartition(".")
     imported, import_time = timed(lambda: importlib.import_module(module))
     operator = getattr(imported, name)(**arguments)
-    result, execute_time = timed(lambda: operator.execute(task_context()))
+    context = task_context()
+    result, execute_time = timed(
+        lambda: operator.execute_complete(context, event) if event else operator.execute(context)
+    )
     return {"import": import_time, "execute": execute_time, "results": len(result), "peak": peak_memory()}
 
 

@@ -9,6 +9,7 @@ from tests.benchmarks.context import BenchmarkContext
 from tests.benchmarks.parts import (
     cost_picture,
     endpoint_capacity,
+    ends,
     import_cost,
     limits,
     list_import,
@@ -25,6 +26,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     :param parser: the parser of this part.
     """
     list_import.add_options(parser)
+    ends.add_options(parser)
     cost_picture.add_options(parser)
 
 
@@ -37,7 +39,7 @@ def show(options: argparse.Namespace, context: BenchmarkContext) -> None:
     :raises SystemExit: with status 1 if this provider exceeds a limit.
     """
     endpoint_capacity.show(options, context)
-    for part in (import_cost, start, list_import):
+    for part in (import_cost, start, ends, list_import):
         part.show(options, context)
     # One run is enough here, because the costs of these workloads differ by large factors. The workloads that have
     # limits are measured more often below.

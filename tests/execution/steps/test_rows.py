@@ -235,16 +235,35 @@ def test_logs_leave_room_for_the_rows() -> None:
 
 
 def test_outputs_fit_into_an_xcom() -> None:
-    """Model packages are kept; the note names what is left out."""
-    outputs: dict[str, Any] = {f"Call{n:02}": {"output_parameters": {"x": "y" * 1000}} for n in range(60)}
+    """The longest values are left out, and the note names them; what is short stays."""
+    outputs: dict[str, Any] = {
+        f"Call{n:02}": {"lambda_arn": "arn:l", "output_parameters": {"x": "y" * 1000}} for n in range(60)
+    }
+    outputs["Evaluate"] = {"processing_job_arn": "arn:p", "Eval": {"curve": ["0.5"] * 4000}}
     outputs["Register"] = {"model_package_arn": "arn:mp"}
 
     fitted, note = fit_outputs(outputs)
 
-    assert len(json.dumps(fitted).encode()) <= MAX_XCOM_BYTES
-    assert "Register" in fitted
+    assert MAX_XCOM_BYTES - 2000 < len(json.dumps(fitted).encode()) <= MAX_XCOM_BYTES
+    assert fitted["Register"] == outputs["Register"]
+    assert fitted["Evaluate"] == {"processing_job_arn": "arn:p"}
+    assert all(fitted[f"Call{n:02}"]["lambda_arn"] == "arn:l" for n in range(60))
     assert note is not None
-    assert note.startswith(f"The XCom outputs has {len(fitted)} of 61 steps. Too long: Call")
+    assert note.startswith("The XCom outputs lacks what is too long: Evaluate.Eval, Call59.output_parameters")
+    assert note.endswith(" more.")
+
+
+def test_outputs_of_very_many_steps_fit_into_an_xcom() -> None:
+    """Model packages are kept, and other steps are left out whole."""
+    outputs: dict[str, Any] = {f"Train{n:04}": {"training_job_arn": "a" * 100} for n in range(1000)}
+    outputs["Train0999"] = {"model_package_arn": "arn:mp"}
+
+    fitted, note = fit_outputs(outputs)
+
+    assert MAX_XCOM_BYTES - 1000 < len(json.dumps(fitted).encode()) <= MAX_XCOM_BYTES
+    assert "Train0999" in fitted
+    assert note is not None
+    assert note.startswith("The XCom outputs lacks what is too long: Train0")
 
 
 @pytest.mark.parametrize("value", ["text", [{"name": 1}], {"a": 1}, [1], [{"name": "x" * 10, "state": None}]])
@@ -290,7 +309,7 @@ def test_declared_steps_with_branches() -> None:
             {"Name": "Notify", "Type": "Lambda"},
         ]
     }
-    assert declared_steps(json.dumps(definition)) == [
+    assert [step[:4] for step in declared_steps(json.dumps(definition))] == [
         ("Train", "Training", None, None),
         ("Check", "Condition", None, None),
         ("Register", "RegisterModel", "Check", "True"),

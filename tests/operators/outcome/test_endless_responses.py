@@ -123,7 +123,7 @@ def test_log_of_a_step_with_times_out_of_range_does_not_replace_the_failure(
     aws.members["DescribeLogStreams"] = {"logStreams": [{"logStreamName": "job/a"}]}
     aws.members["GetLogEvents"] = {"events": [{"message": "out of memory", "timestamp": moment}]}
 
-    run = run_task(start())
+    run = run_task(start(describe_jobs=False))
 
     assert isinstance(run.error, PipelineExecutionFailedError)
     assert "Step Train failed: no data" in str(run.error)

@@ -1,0 +1,102 @@
+"""Property files: which are read, where they are, and what a database accepts of them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from polysync_airflow.execution.pipelines.definition import PropertyFile, declared_steps
+from polysync_airflow.execution.results.property_files import (
+    MAX_BYTES,
+    MAX_DEPTH,
+    declared_name,
+    files_to_read,
+    missing_names,
+    parse,
+    uri_of,
+)
+
+EVAL = PropertyFile("Eval", "report", "evaluation.json")
+
+
+def entry(**members: Any) -> dict[str, Any]:
+    """Return a property file of a definition."""
+    file = {"PropertyFileName": "Eval", "OutputName": "report", "FilePath": "evaluation.json"}
+    return {**file, **members}
+
+
+@pytest.mark.parametrize(
+    ("value", "files"),
+    [
+        ([entry(), entry(FilePath=""), "x", entry(OutputName=5), {}], [EVAL]),
+        ({"a": 1}, []),
+        (None, []),
+        ([entry(PropertyFileName=f"F{n}") for n in range(1000)], 50),
+    ],
+    ids=["one valid", "object", "none", "too many"],
+)
+def test_declared_files(value: Any, files: Any) -> None:
+    """Entries that are not valid are left out, and so are those beyond the limit."""
+    definition = json.dumps({"Steps": [{"Name": "Evaluate", "PropertyFiles": value}]})
+
+    (step,) = declared_steps(definition)
+
+    assert step.property_files == files if isinstance(files, list) else len(step.property_files) == files
+
+
+def test_files_of_all_branches_are_found_by_name() -> None:
+    """A list of names selects them wherever they are declared."""
+    branch = {"Name": "Compare", "PropertyFiles": [entry(PropertyFileName="Bias"), entry()]}
+    condition = {"Name": "If", "Type": "Condition", "Arguments": {"IfSteps": [branch], "ElseSteps": []}}
+    steps = declared_steps(json.dumps({"Steps": [{"Name": "Train"}, condition]}))
+
+    assert files_to_read(steps, True).keys() == {"Compare"}
+    assert files_to_read(steps, ["Eval"]) == {"Compare": [EVAL]}
+    assert files_to_read(steps, ["Evil"]) == {}
+    assert missing_names(files_to_read(steps, ["Eval", "Evil"]), ["Eval", "Evil"]) == ["Evil"]
+    assert missing_names(files_to_read(steps, True), True) == []
+
+
+def test_place_of_a_file() -> None:
+    """Slashes do not repeat; an iteration has the files of its step."""
+    assert uri_of(EVAL, {"report": "s3://b/x/"}) == uri_of(EVAL, {"report": "s3://b/x"})
+    assert uri_of(EVAL._replace(path="/a/b.json"), {"report": "s3://b"}) == "s3://b/a/b.json"
+    assert uri_of(EVAL, {"model": "s3://b"}) is None
+    assert (declared_name("Evaluate[12]"), declared_name("Evaluate")) == ("Evaluate", "Evaluate")
+
+
+def nested(depth: int) -> bytes:
+    """Return lists in lists."""
+    return b"[" * depth + b"]" * depth
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"", "it is not JSON"),
+        (b"\xff\xfe", "it is not JSON"),
+        (b'{"auc": NaN}', "it is not JSON: NaN is no number of JSON"),
+        (b"[-Infinity]", "it is not JSON: -Infinity is no number"),
+        (b"[1e999]", "it has a number that is too large"),
+        (b"9" * 5000, "it is not JSON"),
+        (nested(MAX_DEPTH + 2), "it is nested too deeply"),
+        (nested(100_000), "it is nested too deeply"),
+        (b'"' + b"x" * (MAX_BYTES - 1) + b'"', "it has more than 262,144 bytes"),
+    ],
+    ids=["empty", "binary", "NaN", "Infinity", "large", "digits", "deep", "very deep", "long"],
+)
+def test_files_that_no_database_stores(content: bytes, problem: str) -> None:
+    """The error says what is wrong with it."""
+    with pytest.raises(ValueError, match=problem):
+        parse(content)
+
+
+def test_files_that_are_valid() -> None:
+    """Texts and keys are cleaned, and nothing is cut."""
+    assert parse(nested(MAX_DEPTH + 1))
+    assert len(parse(b'"' + b"x" * (MAX_BYTES - 2) + b'"')) == MAX_BYTES - 2
+    assert parse(b'{"a\\u0000": ["\\ud800", 1, 0.5, true, null]}') == {
+        "a\N{REPLACEMENT CHARACTER}": ["\N{REPLACEMENT CHARACTER}", 1, 0.5, True, None]
+    }

@@ -1,0 +1,247 @@
+"""What the jobs of steps have made and used, in both modes: each kind of step, and all that can be missing."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from polysync_airflow.exceptions import ParametersError, PipelineExecutionFailedError
+from polysync_airflow.execution.results.jobs import JOB_KINDS
+from polysync_airflow.operators.outcome import results
+from tests.aws.fake_sagemaker import Body
+from tests.operators.outcome.ended_account import (
+    ACCOUNT,
+    ARN,
+    BOTH_MODES,
+    KINDS,
+    OTHERS,
+    PACKAGE,
+    TRAINED,
+    TRAINING,
+    Account,
+    error,
+    start,
+)
+from tests.tasks import EmulatedTime
+
+
+@BOTH_MODES
+def test_outputs_of_all_kinds(deferrable: bool, aws: Account) -> None:
+    """Each job is described once; outputs has what AWS says of it, and run the seconds that AWS bills."""
+    for kind in KINDS:
+        aws.add(kind)
+    aws.add("TrainingJob", "Again")
+    aws.steps += [{"StepName": kind, "Metadata": {kind: metadata}} for kind, metadata in OTHERS.items()]
+
+    run = start(deferrable)
+
+    assert run.error is None
+    assert KINDS.keys() == JOB_KINDS.keys()
+    outputs = run.xcoms["outputs"]
+    for kind, (arn, _, expected) in KINDS.items():
+        assert arn in outputs[kind].values()
+        assert {n: v for n, v in outputs[kind].items() if not n.endswith("_arn")} == expected, kind
+    assert outputs["Again"] == outputs["TrainingJob"]
+    assert {name: outputs[name] for name in ("Model", "Condition")} == {
+        "Model": {"model_arn": f"{ACCOUNT}:model/m"},
+        "Condition": {"outcome": "True"},
+    }
+    assert Counter(aws.asked) == Counter(
+        ["train", "tune", "tune-003", "prepare", "quality", "clarify", "score", "auto", PACKAGE, "churn"]
+    )
+    record = run.xcoms["run"]
+    assert record["billable_seconds_by_instance_type"] == {
+        "ml.m5.large": 3 * 2 * 90.5 + 60,
+        "ml.p3.2xlarge": 3 * 2 * 300,
+    }
+    assert record["billable_seconds"] == 3 * 2 * 90.5 + 60 + 3 * 2 * 300
+    assert record["steps_note"] is None
+
+
+@BOTH_MODES
+def test_failed_execution_says_what_its_jobs_have_used(deferrable: bool, aws: Account) -> None:
+    """A job that failed has no metrics, but its time is billed."""
+    aws.status = "Failed"
+    aws.add("TrainingJob", StepStatus="Failed", FailureReason="no data")
+    aws.jobs[KINDS["TrainingJob"][0]] = {
+        "ModelArtifacts": {"S3ModelArtifacts": ""},
+        "BillableTimeInSeconds": 40,
+        "ResourceConfig": {
+            "InstanceGroups": [
+                {"InstanceType": "ml.m5.large", "InstanceCount": 1, "InstanceGroupName": "a"},
+                {"InstanceType": "ml.p3.2xlarge", "InstanceCount": 2, "InstanceGroupName": "b"},
+            ]
+        },
+    }
+
+    run = start(deferrable, failed_step_log_lines=0)
+
+    assert isinstance(run.error, PipelineExecutionFailedError)
+    assert run.xcoms["outputs"]["TrainingJob"] == {
+        "training_job_arn": KINDS["TrainingJob"][0],
+        "billable_seconds": 40,
+    }
+    assert run.xcoms["run"]["billable_seconds_by_instance_type"] == {"ml.m5.large": 40, "ml.p3.2xlarge": 80}
+
+
+@pytest.mark.parametrize(
+    "reused",
+    [
+        {"CacheHitResult": {"SourcePipelineExecutionArn": ARN}},
+        {"SelectiveExecutionResult": {"SourcePipelineExecutionArn": ARN}},
+    ],
+    ids=lambda reused: next(iter(reused)),
+)
+def test_reused_steps_have_outputs_but_are_not_billed(reused: dict[str, Any], aws: Account) -> None:
+    """The next task needs the metrics of a model from the cache, too; an earlier execution has paid for it."""
+    aws.add("TrainingJob", **reused)
+    aws.add("TransformJob")
+
+    run = start(False)
+
+    assert run.xcoms["outputs"]["TrainingJob"]["metrics"] == TRAINED["metrics"]
+    assert run.xcoms["run"]["billable_seconds_by_instance_type"] == {"ml.m5.large": 60}
+
+
+@BOTH_MODES
+def test_describe_jobs_false_describes_nothing(deferrable: bool, aws: Account) -> None:
+    """The outputs are those of the list of steps."""
+    aws.add("TrainingJob")
+
+    run = start(deferrable, describe_jobs=False)
+
+    assert aws.asked == []
+    assert run.xcoms["outputs"] == {"TrainingJob": {"training_job_arn": KINDS["TrainingJob"][0]}}
+    assert run.xcoms["run"]["billable_seconds"] is None
+    assert run.xcoms["run"]["billable_seconds_by_instance_type"] == {}
+
+
+@BOTH_MODES
+def test_denied_action_is_asked_once(deferrable: bool, aws: Account) -> None:
+    """One note names all missing actions; the jobs of other kinds are described."""
+    for number in range(3):
+        aws.add("TrainingJob", f"Train{number}")
+        aws.steps[-1]["Metadata"]["TrainingJob"]["Arn"] += str(number)
+    aws.add("ProcessingJob")
+    aws.add("Endpoint")
+    denied = error("AccessDeniedException")
+    aws.errors = {"DescribeTrainingJob": denied, "DescribeEndpoint": denied}
+
+    run = start(deferrable)
+
+    assert run.error is None
+    assert aws.asked == ["train0", "prepare", "churn"]
+    outputs = run.xcoms["outputs"]
+    assert outputs["Train1"] == {"training_job_arn": KINDS["TrainingJob"][0] + "1"}
+    assert outputs["ProcessingJob"]["seconds"] == 90.5
+    assert run.xcoms["run"]["steps_note"] == (
+        "The XCom outputs lacks what jobs say of themselves: allow sagemaker:DescribeTrainingJob, "
+        "sagemaker:DescribeEndpoint in the IAM policy of the identity, or set describe_jobs=False."
+    )
+
+
+@BOTH_MODES
+@pytest.mark.parametrize(
+    "response",
+    [error("ValidationException"), Body(b'{"ResourceConfig": [1]}'), Body(b"<html>"), Body(b"[]")],
+    ids=["not found", "another type", "proxy", "list"],
+)
+def test_failed_description_does_not_hide_the_others(deferrable: bool, response: Body, aws: Account) -> None:
+    """The note names the step and its job."""
+    aws.add("TrainingJob")
+    aws.add("TransformJob")
+    aws.errors["train"] = response
+
+    run = start(deferrable)
+
+    assert run.error is None
+    assert run.xcoms["outputs"]["TransformJob"]["output_uri"] == "s3://ml-bucket/scores"
+    note = run.xcoms["run"]["steps_note"]
+    assert note.startswith(
+        "The job train of step TrainingJob could not be described: DescribeTrainingJob fail"
+    )
+    assert run.xcoms["run"]["billable_seconds"] == 60
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"BillableTimeInSeconds": -1},
+        {"BillableTimeInSeconds": 1e300},
+        {"BillableTimeInSeconds": "soon"},
+        {"ResourceConfig": {"InstanceType": 5, "InstanceCount": "x"}},
+        {"ModelArtifacts": {"S3ModelArtifacts": "https://example.com/x"}},
+        {"FinalMetricDataList": [{"MetricName": "auc", "Value": 1e400}]},
+        {"FinalMetricDataList": [{"MetricName": 7, "Value": 1}]},
+    ],
+    ids=str,
+)
+def test_member_that_is_not_valid_is_left_out(members: dict[str, Any], aws: Account) -> None:
+    """The others stay."""
+    aws.add("TrainingJob")
+    aws.jobs[KINDS["TrainingJob"][0]] = {**TRAINING, **members}
+    lost = {"BillableTimeInSeconds": {"billable_seconds", "spot_savings_percent"}}
+    lost |= {"ResourceConfig": {"instance_type", "instance_count"}, "FinalMetricDataList": {"metrics"}}
+
+    run = start(False)
+
+    made = run.xcoms["outputs"]["TrainingJob"]
+    missing = lost.get(next(iter(members)), {"model_artifact"})
+    assert made == {
+        **{name: value for name, value in TRAINED.items() if name not in missing},
+        "training_job_arn": KINDS["TrainingJob"][0],
+    }
+
+
+def test_throttled_descriptions_are_spread_and_end_in_time(aws: Account, emulated_time: EmulatedTime) -> None:
+    """Each throttling halves the rate of the process; a throttling that lasts costs no more than the limit."""
+    for number in range(20):
+        aws.add("TrainingJob", f"Train{number}")
+        aws.steps[-1]["Metadata"]["TrainingJob"]["Arn"] += str(number)
+    aws.errors["DescribeTrainingJob"] = error("ThrottlingException")
+    aws.add("TransformJob")
+
+    before = emulated_time.time()
+    run = start(False)
+
+    assert run.error is None
+    assert results.TIMEOUT_SECONDS - 30 < emulated_time.time() - before < results.TIMEOUT_SECONDS + 60
+    assert len(aws.asked) < 60
+    note = run.xcoms["run"]["steps_note"]
+    assert "The job train0 of step Train0 could not be described: DescribeTrainingJob failed: Throttl" in note
+    assert "calls about jobs were not made within 120 s." in note
+
+
+def test_endless_description_ends_in_time(aws: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A response of one byte after the other does not keep the worker."""
+    monkeypatch.setattr(results, "TIMEOUT_SECONDS", 1.0)
+    aws.add("TrainingJob")
+    aws.errors["train"] = Body(b"{" + b" " * 1000, seconds=0.05)
+    begin = time.monotonic()
+
+    run = start(False)
+
+    assert run.error is None
+    assert "The job train of step TrainingJob could not be described" in run.xcoms["run"]["steps_note"]
+    assert time.monotonic() - begin < 10
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"describe_jobs": "yes"},
+        {"property_files": "Eval"},
+        {"property_files": [""]},
+        {"property_files": 1},
+        {"property_files": ["x"] * 51},
+    ],
+    ids=lambda arguments: str(arguments)[:40],
+)
+def test_arguments_are_checked_when_the_dag_is_parsed(arguments: dict[str, Any]) -> None:
+    """The error names the argument and what is valid."""
+    ((name, _),) = arguments.items()
+    with pytest.raises(ParametersError, match=f"{name} = .* is not valid: give True"):
+        start(False, **arguments)

@@ -46,7 +46,7 @@ def test_response_byte_by_byte_is_a_timeout(
     monkeypatch: pytest.MonkeyPatch, begin: bytes, rest: bytes
 ) -> None:
     """``read_timeout`` is the time of the whole response, wherever it is slow."""
-    with dripping(begin, rest, 0.1) as (url, _), takes(0.9, 3):
+    with dripping(begin, rest, 0.1) as (url, _), takes(0.9, 8):
         monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=url))
         with pytest.raises(SageMakerApiError) as caught:
             PolysyncSageMakerHook(config=SECOND).describe_pipeline_execution(ARN)
@@ -69,12 +69,13 @@ def test_time_limit_ends_a_call_before_its_timeout(monkeypatch: pytest.MonkeyPat
     with dripping(HEAD, BODY, 0.1) as (url, _):
         monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=url))
         hook = PolysyncSageMakerHook(config=SECOND)
-        with takes(0.2, 0.9), time_limit(0.3), pytest.raises(SageMakerApiError):
-            hook.describe_pipeline_execution(ARN)
+        patient = PolysyncSageMakerHook(config=SECOND.merge(Config(read_timeout=60)))
+        with takes(0.2, 8), time_limit(0.3), pytest.raises(SageMakerApiError):
+            patient.describe_pipeline_execution(ARN)
         with time_limit(0), pytest.raises(SageMakerApiError) as caught:
             hook.describe_pipeline_execution(ARN)
         assert caught.value.error_code == "ReadTimeoutError"
-        with takes(0.9, 3), pytest.raises(SageMakerApiError):
+        with takes(0.9, 8), pytest.raises(SageMakerApiError):
             hook.describe_pipeline_execution(ARN)
 
 

@@ -59,7 +59,12 @@ def test_every_choice_of_the_form_has_a_label(airflow: PrivateAirflow) -> None:
     assert set(choices) == {"auth_method", "identity_source", "entra_credential"}
     for schema in choices.values():
         assert set(schema["values_display"]) == {value or "null" for value in schema["enum"]}
-    assert {schema.get("section") for schema in schemas.values()} == {None, "Web Identity", "Options"}
+    assert {schema.get("section") for schema in schemas.values()} == {
+        None,
+        "Web Identity",
+        "Other methods",
+        "Options",
+    }
     assert "section" not in schemas["auth_method"]
 
 

@@ -209,6 +209,9 @@ def test_run_xcom_describes_the_execution(
     seconds = record.pop("seconds")
     assert record.pop("failed_steps") == [{"name": "Shard1", "reason": "no data"}]
     assert record.pop("steps_note") is record.pop("attempt_started_at") is None
+    billable = record.pop("billable_seconds")
+    assert billable > 0
+    assert record.pop("billable_seconds_by_instance_type") == {"ml.m5.large": billable}
     assert record == {
         "execution_arn": run.xcoms["execution_arn"],
         "pipeline_name": "fanout",

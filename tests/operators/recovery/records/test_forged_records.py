@@ -220,5 +220,5 @@ def test_signed_record_of_a_running_task_needs_no_further_call(
     emulator.control.clear_calls()
 
     assert task.next_try().error is None
-    steps = {"DescribePipelineDefinitionForExecution", "ListPipelineExecutionSteps"}
+    steps = {"DescribePipelineDefinitionForExecution", "ListPipelineExecutionSteps", "DescribeProcessingJob"}
     assert set(calls(emulator)) <= {"DescribePipelineExecution", "ListPipelineExecutions", *steps}

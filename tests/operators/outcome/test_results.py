@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from polysync_airflow.aws.rate_limiter import MAX_RATE, rate_limiter_for
 from polysync_airflow.exceptions import ParametersError, PipelineExecutionFailedError
 from polysync_airflow.execution.results.jobs import JOB_KINDS
 from polysync_airflow.operators.outcome import results
@@ -205,9 +206,11 @@ def test_throttled_descriptions_are_spread_and_end_in_time(aws: Account, emulate
     aws.add("TransformJob")
 
     before = emulated_time.time()
+    limiter = rate_limiter_for(("polysync_default", "us-east-1"), emulated_time.monotonic())
     run = start(False)
 
     assert run.error is None
+    assert limiter.rate < MAX_RATE / 4
     assert results.TIMEOUT_SECONDS - 30 < emulated_time.time() - before < results.TIMEOUT_SECONDS + 60
     assert len(aws.asked) < 60
     note = run.xcoms["run"]["steps_note"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -105,20 +105,6 @@ def test_steps_are_updated_while_the_task_waits(
         ("Running", "NotStarted"),
         ("Success", "Running"),
     ]
-
-
-@pytest.mark.parametrize("skew", [-24 * 3600, 0, 24 * 3600])
-def test_start_is_known_before_the_first_poll(
-    skew: int, emulator: EmulatorServer, emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The tab counts from it. It is a time of AWS's clock, as those of the steps are."""
-    real = EmulatedTime.time
-    monkeypatch.setattr(EmulatedTime, "time", lambda self: real(self) + skew)
-
-    run = run_churn(False, wait_for_completion=False)
-
-    started_at = datetime.fromisoformat(run.xcoms["run"]["started_at"])
-    assert started_at.timestamp() == int(real(emulated_time))
 
 
 @BOTH_MODES

@@ -284,6 +284,9 @@ class PolysyncBaseHook(AwsBaseHook):
             endpoint = sts if service == "sts" else other
         else:
             endpoint = self.conn_config.get_service_endpoint_url(service)
+            if endpoint and service == "s3":
+                # The other endpoints are checked with the connection.
+                allow_list().check_endpoint(endpoint, field="service_config.s3.endpoint_url")
         session: Any = self.get_session(self.region_name)
         return session.client(service, endpoint_url=endpoint, config=config, verify=self.verify)
 

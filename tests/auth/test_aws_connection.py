@@ -194,3 +194,15 @@ def test_no_file_outside_of_the_folders_is_sent(
     assert (b"content-of-the-file" in sent) == allowed
     assert (FOLDERS in str(caught.value)) != allowed
     assert bool(sts.requests) == allowed
+
+
+def test_endpoint_of_s3_is_checked_when_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only property files are read from S3, so other tasks need no permission for it."""
+    extra = {"region_name": "us-east-1", "service_config": {"s3": {"endpoint_url": EVIL}}}
+    value = {"conn_type": "aws", "login": "AKIAEXAMPLE", "password": "secret", "extra": extra}
+    monkeypatch.setenv("AIRFLOW_CONN_S3", json.dumps(value))
+    hook = PolysyncSageMakerHook("s3")
+    _ = hook.conn
+
+    with pytest.raises(CredentialsError, match=r"service_config\.s3\.endpoint_url"):
+        _ = hook.s3_client

@@ -62,7 +62,8 @@ def _by_name(name_member: str, *path: str) -> BeforeValidator:
 
 
 def _sum(counts: Any) -> Any:
-    return sum(counts.values()) if isinstance(counts, dict) else None
+    numbers = counts.values() if isinstance(counts, dict) else ()
+    return sum(each for each in numbers if isinstance(each, int)) or None
 
 
 # A member that is missing, or is not as AWS documents it, is None: it must not hide the others.

@@ -1,4 +1,9 @@
-"""The buttons of a task in the Airflow UI: its execution in console and Studio, a failed step's log."""
+"""
+The buttons of a task in the Airflow UI: its execution in console and Studio, a failed step's log.
+
+From Airflow 3 on, Airflow asks for the URLs in the task's process, at the end of each session. To look up an
+XCom that is not there would be an ERROR in the task's log, so nothing is looked up that cannot be there.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +31,8 @@ class PolysyncPipelineExecutionLink(BaseOperatorLink):
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
         """Return the URL that the task pushed to XCom when the execution began; empty if there is none."""
+        if _has_no_links(operator):
+            return ""
         return _url_in_xcom(ti_key, CONSOLE_URL_XCOM_KEY)
 
 
@@ -36,8 +43,7 @@ class PolysyncStudioLink(BaseOperatorLink):
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
         """Return the URL that the task pushed to XCom when the execution began; empty if there is none."""
-        if CAPABILITIES.links_are_xcoms and not _names_a_domain(operator):
-            # Airflow asks in the task's process, and writes an ERROR to its log if there is no such XCom.
+        if CAPABILITIES.links_are_xcoms and (_has_no_links(operator) or not _names_a_domain(operator)):
             return ""
         return _url_in_xcom(ti_key, STUDIO_URL_XCOM_KEY, is_studio_url)
 
@@ -50,8 +56,6 @@ class PolysyncFailedStepLogLink(BaseOperatorLink):
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
         """Return the URL of the log of the first failed step; empty if there is none."""
         if CAPABILITIES.links_are_xcoms:
-            # Airflow asks in the task's process, at the end of each session. To look up an XCom that only
-            # failures have would be an ERROR in the log of each success.
             return getattr(operator, LOG_URL_XCOM_KEY, None) or ""
         return _url_in_xcom(ti_key, LOG_URL_XCOM_KEY)
 
@@ -67,6 +71,10 @@ def push_url(ti: Any, key: str, url: str | None, link: BaseOperatorLink) -> None
         # Airflow itself stores extra links only when the worker finishes the task. That is too late for a
         # task that waits on the worker.
         ti.xcom_push(link.xcom_key, url)
+
+
+def _has_no_links(operator: Any) -> bool:
+    return getattr(operator, "has_no_links", False)
 
 
 def _names_a_domain(operator: Any) -> bool:

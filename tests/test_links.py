@@ -8,14 +8,16 @@ import pytest
 from airflow.providers.common.compat.sdk import XCom
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
+from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.execution.console import execution_url, is_studio_url, log_url, studio_url
 from polysync_airflow.links import (
     PolysyncFailedStepLogLink,
     PolysyncPipelineExecutionLink,
     PolysyncStudioLink,
 )
-from polysync_airflow.operators import PolysyncStartPipelineOperator
+from polysync_airflow.operators import PolysyncStartPipelineOperator, PolysyncStopPipelineOperator
 from tests.conftest import connection
+from tests.tasks import EmulatedTime, run_task
 
 
 @pytest.mark.parametrize(
@@ -117,6 +119,28 @@ def test_button_looks_up_no_xcom_without_a_domain(monkeypatch: pytest.MonkeyPatc
     """Airflow would write an ERROR to the log of each task whose connection names none, or is gone."""
     assert studio_link(monkeypatch, STUDIO_URL) == ""
     assert studio_link(monkeypatch, STUDIO_URL, studio_domain_id="not a domain") == ""
+
+
+@pytest.mark.skipif(not CAPABILITIES.links_are_xcoms, reason="Airflow 2 asks in the web server")
+@pytest.mark.parametrize(
+    "operator",
+    [
+        PolysyncStartPipelineOperator(task_id="train", pipeline_name="no-such-pipeline"),
+        PolysyncStopPipelineOperator(task_id="stop", execution_arn="no ARN"),
+    ],
+    ids=["start", "stop"],
+)
+def test_buttons_look_up_no_xcom_without_an_execution(
+    operator: Any, emulator: EmulatorServer, emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log of a task that has failed before its start has no other ERROR than the reason."""
+    studio = connection(studio_domain_id="d-abcdefghijkl", endpoint_url=emulator.endpoint_url)
+    monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", studio)
+    run = run_task(operator)
+    monkeypatch.setattr(XCom, "get_value", lambda **_: pytest.fail("an XCom was looked up"))
+
+    assert run.error is not None
+    assert {link.get_link(operator, ti_key=run.ti) for link in operator.operator_extra_links} == {""}
 
 
 @pytest.mark.parametrize(

@@ -122,6 +122,8 @@ class ExecutionOperator(PolysyncOperator):
 
     polysync_conn_id: str
     region_name: str | None
+    # Whether this process knows that the task has no execution yet, and so no URLs for its buttons.
+    has_no_links = False
 
     @property
     @abstractmethod

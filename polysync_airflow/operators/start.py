@@ -223,11 +223,12 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
     def execute(self, context: Context) -> str:
         """Start or reattach to an execution, push its XComs and, by default, wait for its end."""
         this_try, choices = self.this_try, self.choices
-        this_try.is_executed = True
+        this_try.is_executed = self.has_no_links = True
         with this_try.stop_on_final_failure(context, self.retry_policy):
             now = self._get_execution(context)
             record = now.known
             push_started(context, self.hook, now, self.log)
+            self.has_no_links = False
             if not choices.wait_for_completion:
                 extra = execution_extra(record.arn, record.request.pipeline_name)
                 attach_to_outlets(context, self.outlets, extra)

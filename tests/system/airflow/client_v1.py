@@ -13,6 +13,8 @@ from tests.system.airflow.client import AirflowClient, AirflowError
 
 # Airflow 2 returns a log as text. Each message begins with time, file and level.
 PREFIX: Final = re.compile(r"^\[\S+\] \{\S+\} [A-Z]+ - ", re.MULTILINE)
+# Each page of the UI has the token without which the web server accepts no form.
+CSRF_TOKEN: Final = re.compile(r'name="csrf_token"[^>]*(?:value|content)="([^"]+)"')
 RUNNING_JOBS: Final = text("SELECT id FROM job WHERE state = 'running' AND job_type = :job_type")
 
 
@@ -43,6 +45,28 @@ class ClientV1(AirflowClient):
         """See `AirflowClient.jobs`. A job that was killed remains among them for some time."""
         with closing(self._database.connect()) as connection:
             return set(connection.execute(RUNNING_JOBS, {"job_type": job_type}).scalars())
+
+    def clear_task(self, dag_id: str, run_id: str, task_id: str) -> None:
+        """
+        See `AirflowClient.clear_task`.
+
+        This sends the form of the UI: the REST API of Airflow 2 says that it has cleared a running task, but leaves it
+        as it is.
+        """
+        page = self._http.get("/home", follow_redirects=True).raise_for_status().text
+        token = CSRF_TOKEN.search(page)
+        if token is None:
+            raise AirflowError("The home page of Airflow has no CSRF token")
+        form = {
+            "csrf_token": token[1],
+            "dag_id": dag_id,
+            "task_id": task_id,
+            "execution_date": self.get(self._run(dag_id, run_id))["logical_date"],
+            "confirmed": "true",
+        }
+        response = self._http.post("/clear", data=form)
+        if response.text != "1 task instances have been cleared":
+            raise AirflowError(f"The task {task_id} was not cleared: {response.status_code} {response.text}")
 
     def connection_form(self, connection_type: str) -> NoReturn:
         """See `AirflowClient.connection_form`. Airflow 2 has the form only in its HTML pages."""

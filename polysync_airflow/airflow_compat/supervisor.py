@@ -13,10 +13,10 @@ import contextvars
 import sys
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Executor, Future
 from functools import partial
 from importlib import import_module
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 
@@ -68,11 +68,21 @@ def call_airflow(function: Callable[[], Result]) -> Result:
     if _channel_needs_event_loop():
         from asgiref.sync import sync_to_async
 
-        in_thread_of_loop = sync_to_async(call, thread_sensitive=False)
+        # Not in the event loop's own threads: this one may be among them, and if all of them came here, none
+        # would be left for the calls that they wait for.
+        threads: Any = _DaemonThreads()
+        in_thread_of_loop = sync_to_async(call, thread_sensitive=False, executor=threads)
         future = asyncio.run_coroutine_threadsafe(in_thread_of_loop(), loop)
     else:
         future = _call_in_thread(partial(contextvars.copy_context().run, call))
     return future.result(TIMEOUT_SECONDS)
+
+
+class _DaemonThreads(Executor):
+    """Runs each function in a thread of its own, which does not keep the process from ending."""
+
+    def submit(self, fn: Callable[..., Result], /, *args: Any, **kwargs: Any) -> Future[Result]:
+        return _call_in_thread(partial(fn, *args, **kwargs))
 
 
 def _call_in_thread(function: Callable[[], Result]) -> Future[Result]:

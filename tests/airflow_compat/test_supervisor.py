@@ -79,6 +79,21 @@ def test_nested_requests_use_the_same_thread() -> None:
     assert threads[0] == threads[1]
 
 
+def test_calls_need_no_thread_of_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If all threads of the event loop wait for calls, these calls end nevertheless, in threads that hold nobody."""
+    monkeypatch.setattr(supervisor, "TIMEOUT_SECONDS", 5)
+    number = 64  # more than the event loop has threads
+
+    async def run_triggerer() -> list[bool]:
+        use_event_loop()
+        calls = [
+            asyncio.to_thread(call_airflow, lambda: threading.current_thread().daemon) for _ in range(number)
+        ]
+        return await asyncio.gather(*calls)
+
+    assert asyncio.run(run_triggerer()) == [True] * number
+
+
 def test_error_is_passed_on() -> None:
     """The error of the function is that of the call."""
 

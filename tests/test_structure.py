@@ -46,7 +46,7 @@ FOLDER_LAYERS = {
     "execution": (
         {"clock", "console", "durations", "texts"},
         {"choices", "models"},
-        {"parameters", "waiter"},
+        {"parameters", "record", "waiter"},
         {"lifecycle"},
         {"pipelines"},
         {"steps"},

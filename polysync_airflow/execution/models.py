@@ -1,5 +1,5 @@
 """
-The data models of an execution: requests to AWS, AWS's responses, the trigger's event, and stored records.
+The data models of an execution: requests to AWS, AWS's responses, and the trigger's event.
 
 Pydantic validates everything that comes from outside of the process.
 """
@@ -11,7 +11,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from numbers import Number
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -73,7 +73,7 @@ def pipeline_arns(prefix: str, pipeline_name: str) -> list[str]:
 
 # defer_build: the operators import this module, and Airflow parses a DAG file every 30 seconds. Pydantic
 # builds the validators on first use, which is on a worker.
-_STRICT = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+STRICT = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class FrozenModel(BaseModel):
@@ -142,7 +142,7 @@ class StartRequest(BaseModel):
     https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StartPipelineExecution.html
     """
 
-    model_config = _STRICT
+    model_config = STRICT
 
     pipeline_name: Annotated[
         str,
@@ -208,87 +208,6 @@ class StartRequest(BaseModel):
         return {member: value for member, value in request.items() if value}
 
 
-class Incarnation(BaseModel):
-    """
-    What tells a task instance from an earlier one with the same DAG, run id, task and map index.
-
-    A DAG run that was deleted may come again under its run id, and the passes of a loop have the same key.
-
-    :param dag_run_started_at: when the DAG run started. Clearing a DAG run that has ended changes it, too.
-    :param clear_number: how often the DAG run was cleared.
-    :param region: the pass of the loop or of the expansion, from Airflow 3.4 on; None outside of them.
-    """
-
-    model_config = _STRICT
-
-    dag_run_started_at: UtcTime | None = None
-    clear_number: Annotated[int, Field(ge=0)] = 0
-    region: Annotated[str, StringConstraints(max_length=100)] | None = None
-
-
-# That of a record which was written for another incarnation of the task instance.
-NO_EPOCH: Final = -1
-
-
-class StoredExecution(BaseModel):
-    """
-    The record that the tries of a task share in a Variable of Airflow, where users can edit it.
-
-    :param epoch: ``max_tries`` of the tries that the record belongs to; clearing the task begins a new epoch.
-    :param incarnation: that of the task instance that wrote the record; None if an earlier version did.
-    :param region_name: AWS region to which the start request was sent.
-    :param request: the start request, with its client request token.
-    :param execution_arn: ARN of the execution; None until AWS has responded.
-    :param resumes: number of resumes that were requested.
-    :param resume_token: client request token of the last resume; None before the first one.
-    :param resumed_at: when AWS accepted the last resume; None until AWS has responded.
-    :param try_number: the try that wrote the record last; 0 in records of an earlier version.
-    :param stop_requested_by: the try that has asked AWS to stop this attempt of the execution; None if no try
-        has.
-    :param replaced_by_epoch: the epoch whose tries wait for the end of this execution, to start a new one in
-        its place; None if no epoch does.
-    """
-
-    model_config = _STRICT
-
-    version: Literal[1] = 1
-    epoch: Annotated[int, Field(ge=NO_EPOCH)]
-    incarnation: Incarnation | None = None
-    region_name: Annotated[str, StringConstraints(min_length=1)]
-    request: StartRequest
-    execution_arn: ExecutionArn | None = None
-    resumes: Annotated[int, Field(ge=0)] = 0
-    resume_token: RequestToken | None = None
-    resumed_at: UtcTime | None = None
-    try_number: Annotated[int, Field(ge=0)] = 0
-    stop_requested_by: Annotated[int, Field(ge=0)] | None = None
-    replaced_by_epoch: Annotated[int, Field(ge=0)] | None = None
-
-    @model_validator(mode="after")
-    def _resumes_have_a_token(self) -> StoredExecution:
-        # The number of resumes is part of a stop's client token. With a wrong number, AWS would take the stop
-        # for one that it has already made.
-        if (self.resumes == 0) != (self.resume_token is None):
-            raise ValueError("resume_token must be set if resumes is not 0, and only then")
-        return self
-
-    @property
-    def arn(self) -> str:
-        """
-        The ARN of the execution.
-
-        :raises LookupError: AWS has not responded to the start request yet.
-        """
-        if self.execution_arn is None:
-            raise LookupError("the ARN of the execution is not known yet")
-        return self.execution_arn
-
-    @property
-    def resume_is_pending(self) -> bool:
-        """Whether a resume was requested to which AWS has not responded."""
-        return self.resume_token is not None and self.resumed_at is None
-
-
 class TriggerArguments(BaseModel):
     """
     The arguments of a stored trigger, which others can edit in Airflow's database.
@@ -297,7 +216,7 @@ class TriggerArguments(BaseModel):
     here; the trigger uses the nearest value that is valid now.
     """
 
-    model_config = _STRICT
+    model_config = STRICT
 
     execution_arn: ExecutionArn
     pipeline_name: Annotated[str, StringConstraints(max_length=2048)] | None
@@ -344,7 +263,7 @@ class ExecutionEvent(BaseModel):
         an earlier version.
     """
 
-    model_config = _STRICT
+    model_config = STRICT
 
     outcome: Literal["ended", "timed_out", "refused"]
     execution_arn: ExecutionArn

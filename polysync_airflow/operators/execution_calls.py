@@ -25,8 +25,9 @@ from polysync_airflow.execution.lifecycle.instructions import (
     Refused,
 )
 from polysync_airflow.execution.lifecycle.recovery import unused_arguments
-from polysync_airflow.execution.models import StartRequest, StoredExecution, region_from_arn
+from polysync_airflow.execution.models import StartRequest, region_from_arn
 from polysync_airflow.execution.parameters import make_start_request
+from polysync_airflow.execution.record import StoredExecution
 from polysync_airflow.operators.parameter_check import check_parameters, explain_refusal
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from polysync_airflow.aws.stop import stop_execution
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.lifecycle.ending import Leaving
-from polysync_airflow.execution.models import StoredExecution, region_from_arn
+from polysync_airflow.execution.models import region_from_arn
+from polysync_airflow.execution.record import StoredExecution
 
 if TYPE_CHECKING:
     from polysync_airflow.hooks import PolysyncSageMakerHook

@@ -34,7 +34,8 @@ from polysync_airflow.execution.lifecycle.instructions import (
     Try,
 )
 from polysync_airflow.execution.lifecycle.machine import after, begin, killed_error
-from polysync_airflow.execution.models import ExecutionEvent, Incarnation, StoredExecution
+from polysync_airflow.execution.models import ExecutionEvent
+from polysync_airflow.execution.record import Incarnation, StoredExecution
 from polysync_airflow.operators.base import TryChoices
 from polysync_airflow.operators.execution_calls import ExecutionCalls
 from polysync_airflow.operators.stopping import stop_recorded_execution

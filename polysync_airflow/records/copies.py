@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 from polysync_airflow.exceptions import StoredRecordError
-from polysync_airflow.execution.models import StoredExecution
+from polysync_airflow.execution.record import StoredExecution
 from polysync_airflow.records.proof import RECORD_KEY, from_stored
 from polysync_airflow.records.signature import TaskKey
 

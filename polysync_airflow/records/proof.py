@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from polysync_airflow.airflow_compat.sdk import conf
 from polysync_airflow.exceptions import StoredRecordError
-from polysync_airflow.execution.models import StoredExecution
+from polysync_airflow.execution.record import StoredExecution
 from polysync_airflow.execution.texts import describe_validation_error
 from polysync_airflow.get_provider_info import ACCEPT_UNSIGNED_RECORDS
 from polysync_airflow.records.signature import SIGNATURE, TaskKey, is_genuine, signed, signing_keys

@@ -1,7 +1,7 @@
 """
 The record of a task's execution, kept between the tries in a Variable for each task instance.
 
-The fields of the record are defined by ``StoredExecution`` in ``execution/models.py``.
+The fields of the record are defined by ``StoredExecution`` in ``execution/record.py``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from polysync_airflow.airflow_compat.task_instances import DELETED, previous_run
 from polysync_airflow.airflow_compat.variables import delete_variable, get_variable, set_variable
 from polysync_airflow.exceptions import PolysyncError, StoredRecordError
 from polysync_airflow.execution.lifecycle.ownership import Owner, is_over, owner_by_record
-from polysync_airflow.execution.models import StoredExecution
+from polysync_airflow.execution.record import StoredExecution
 from polysync_airflow.records.copies import pull_copy
 from polysync_airflow.records.proof import RECORD_KEY, from_stored, to_stored
 from polysync_airflow.records.signature import TaskKey

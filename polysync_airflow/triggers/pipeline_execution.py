@@ -39,7 +39,7 @@ from polysync_airflow.triggers.subscription import Step, StepChanges
 if TYPE_CHECKING:
     from datetime import timedelta
 
-    from polysync_airflow.execution.models import StoredExecution
+    from polysync_airflow.execution.record import StoredExecution
 
 # Seconds between the requests for the task's state, when Airflow does not return it.
 STATE_RETRY_SECONDS: Final = (1.0, 4.0, 15.0)

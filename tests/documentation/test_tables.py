@@ -12,9 +12,10 @@ from polysync_airflow.auth.credentials import DISCRIMINATORS
 from polysync_airflow.auth.iam_policies import identity_policy
 from polysync_airflow.exceptions import HINTS
 from polysync_airflow.execution.lifecycle.recovery import Action, RecoveryChoices, next_action
-from polysync_airflow.execution.models import StartRequest, StoredExecution
+from polysync_airflow.execution.models import StartRequest
 from polysync_airflow.execution.outcome import ExecutionRecord
 from polysync_airflow.execution.pipelines.models import DeclaredParameter, Job
+from polysync_airflow.execution.record import StoredExecution
 from polysync_airflow.execution.steps.rows import StepRow
 from polysync_airflow.states import STATE_OF_STATUS
 from tests.documentation.pages import page

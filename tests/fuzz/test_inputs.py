@@ -15,7 +15,6 @@ from polysync_airflow.exceptions import (
     StoredRecordError,
     TriggerEventError,
 )
-from polysync_airflow.execution.models import StoredExecution
 from polysync_airflow.execution.outcome import outcome_message, parse_event
 from polysync_airflow.execution.parameters import (
     build_start_request,
@@ -26,6 +25,7 @@ from polysync_airflow.execution.parameters import (
 from polysync_airflow.execution.pipelines.definition import declared_parameters
 from polysync_airflow.execution.pipelines.models import DeclaredParameter
 from polysync_airflow.execution.pipelines.parameter_problems import parameter_problems
+from polysync_airflow.execution.record import StoredExecution
 from polysync_airflow.execution.texts import clean_text
 from polysync_airflow.get_provider_info import get_provider_info
 from polysync_airflow.hooks import PolysyncSageMakerHook

@@ -28,7 +28,8 @@ from enum import Enum, auto
 from typing import Final
 
 from polysync_airflow.execution.lifecycle.ownership import Owner
-from polysync_airflow.execution.models import ExecutionEvent, StoredExecution
+from polysync_airflow.execution.models import ExecutionEvent
+from polysync_airflow.execution.record import StoredExecution
 from polysync_airflow.states import PolysyncState, state_of
 
 

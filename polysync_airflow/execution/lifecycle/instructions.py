@@ -11,12 +11,8 @@ from typing import Any, Final
 
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution.lifecycle.recovery import RecoveryChoices
-from polysync_airflow.execution.models import (
-    ExecutionDescription,
-    Incarnation,
-    StartRequest,
-    StoredExecution,
-)
+from polysync_airflow.execution.models import ExecutionDescription, StartRequest
+from polysync_airflow.execution.record import Incarnation, StoredExecution
 from polysync_airflow.execution.waiter import LogLine
 
 

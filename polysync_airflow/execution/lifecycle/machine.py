@@ -52,7 +52,7 @@ from polysync_airflow.execution.lifecycle.instructions import (
     Try,
 )
 from polysync_airflow.execution.lifecycle.recovery import Action, is_of_other_incarnation, next_action
-from polysync_airflow.execution.models import NO_EPOCH, StoredExecution
+from polysync_airflow.execution.record import NO_EPOCH, StoredExecution
 from polysync_airflow.execution.waiter import LogLine
 from polysync_airflow.states import PolysyncState, has_ended, state_of
 

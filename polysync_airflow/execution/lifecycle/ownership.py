@@ -13,7 +13,7 @@ from enum import Enum, auto
 from typing import Final
 
 from polysync_airflow.airflow_compat.task_instances import DELETED
-from polysync_airflow.execution.models import StoredExecution
+from polysync_airflow.execution.record import StoredExecution
 
 # States of a task instance that has a later try, or gets one. In all other states, a user has cleared or
 # ended the task.

@@ -23,7 +23,8 @@ from enum import Enum, auto
 from typing import Final, Literal
 
 from polysync_airflow.execution.choices import Choices, Flag
-from polysync_airflow.execution.models import Incarnation, StartRequest, StoredExecution
+from polysync_airflow.execution.models import StartRequest
+from polysync_airflow.execution.record import Incarnation, StoredExecution
 from polysync_airflow.states import (
     STATUS_COMPLETED_WITH_FAILURES,
     STATUS_STOPPING,

@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from polysync_airflow.execution.lifecycle.recovery import RecoveryChoices
-from polysync_airflow.execution.models import ExecutionDescription, Incarnation, StartRequest, StoredExecution
+from polysync_airflow.execution.models import ExecutionDescription, StartRequest
+from polysync_airflow.execution.record import Incarnation, StoredExecution
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout/execution/abcdefghijkl"
 START_TOKEN, RESUME_TOKEN = "polysync-".ljust(40, "0"), "polysync-".ljust(40, "1")

@@ -11,7 +11,7 @@ import pytest
 from polysync_airflow.execution.lifecycle.instructions import Do, Store, Try
 from polysync_airflow.execution.lifecycle.machine import begin
 from polysync_airflow.execution.lifecycle.recovery import is_of_other_incarnation
-from polysync_airflow.execution.models import NO_EPOCH
+from polysync_airflow.execution.record import NO_EPOCH
 from tests.execution.lifecycle.builders import EARLIER, INCARNATION, choose, stored
 
 WARNING = logging.WARNING

@@ -9,7 +9,8 @@ import pytest
 
 from polysync_airflow.execution.lifecycle.ending import Exit, after_wait, leave, needs_record
 from polysync_airflow.execution.lifecycle.ownership import Owner
-from polysync_airflow.execution.models import ExecutionEvent, StoredExecution
+from polysync_airflow.execution.models import ExecutionEvent
+from polysync_airflow.execution.record import StoredExecution
 from tests.execution.lifecycle.builders import ARN, stored
 
 KEPT = "The execution keeps running because stop_on_kill=False."

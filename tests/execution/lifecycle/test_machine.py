@@ -22,7 +22,7 @@ from polysync_airflow.execution.lifecycle.instructions import (
     Try,
 )
 from polysync_airflow.execution.lifecycle.machine import after
-from polysync_airflow.execution.models import StoredExecution
+from polysync_airflow.execution.record import StoredExecution
 from tests.execution.lifecycle.builders import (
     ARN,
     EARLIER,

@@ -14,7 +14,7 @@ from polysync_airflow.execution.lifecycle.ownership import (
     owner_of_dead_process,
     owner_of_deferred,
 )
-from polysync_airflow.execution.models import Incarnation, StoredExecution
+from polysync_airflow.execution.record import Incarnation, StoredExecution
 from tests.execution.lifecycle.builders import EARLIER, stored
 
 RECORD = stored()

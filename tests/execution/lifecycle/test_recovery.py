@@ -15,7 +15,7 @@ from polysync_airflow.execution.lifecycle.recovery import (
     next_step,
     unused_arguments,
 )
-from polysync_airflow.execution.models import StoredExecution
+from polysync_airflow.execution.record import StoredExecution
 from polysync_airflow.states import STATE_OF_STATUS
 from tests.execution.lifecycle.builders import ARN, REQUEST, choose
 

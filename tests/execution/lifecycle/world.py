@@ -40,13 +40,8 @@ from polysync_airflow.execution.lifecycle.ownership import (
     owner_of_deferred,
 )
 from polysync_airflow.execution.lifecycle.recovery import RecoveryChoices
-from polysync_airflow.execution.models import (
-    ExecutionDescription,
-    ExecutionEvent,
-    Incarnation,
-    StartRequest,
-    StoredExecution,
-)
+from polysync_airflow.execution.models import ExecutionDescription, ExecutionEvent, StartRequest
+from polysync_airflow.execution.record import Incarnation, StoredExecution
 from polysync_airflow.states import has_ended
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -8,7 +8,17 @@ from typing import Any
 import pytest
 from pydantic import AliasChoices, AliasPath
 
-from polysync_airflow.execution.results.jobs import JOB_KINDS, JobDescription, TuningJob, sum_by_instance_type
+from polysync_airflow.execution.results.jobs import (
+    JOB_KINDS,
+    AutoMLJob,
+    JobDescription,
+    ProcessingJob,
+    TrainingJob,
+    TuningJob,
+    job_of,
+    sum_by_instance_type,
+)
+from polysync_airflow.execution.steps.rows import StepDescription
 
 DESCRIPTIONS = sorted({kind.description for kind in JOB_KINDS.values()}, key=lambda each: each.__name__)
 INVALID: tuple[Any, ...] = (
@@ -46,3 +56,78 @@ def test_training_jobs_are_counted_over_all_statuses() -> None:
     counters = {"Completed": 3, "Stopped": 1, "Odd": "x"}
 
     assert TuningJob.model_validate({"TrainingJobStatusCounters": counters}).training_jobs == 4
+
+
+def test_values_by_name() -> None:
+    """Entries without a name or a value are left out, and so are those beyond the limit."""
+    metrics: list[Any] = [{"MetricName": f"m{number}", "Value": number / 2} for number in range(101)]
+    odd = ["x", {"MetricName": "none"}, {"Value": 1}, {"MetricName": "null", "Value": None}]
+    outputs = [
+        {"OutputName": "model", "S3Output": {"S3Uri": "s3://bucket/model"}},
+        {"OutputName": "app", "S3Output": "x", "AppManaged": True},
+    ]
+
+    assert TrainingJob.model_validate({"FinalMetricDataList": odd + metrics[:1]}).metrics == {"m0": 0.0}
+    assert TrainingJob.model_validate({"FinalMetricDataList": metrics}).metrics == {
+        f"m{number}": number / 2 for number in range(100)
+    }
+    invalid = [*metrics[:1], {"MetricName": "nan", "Value": float("nan")}]
+    assert TrainingJob.model_validate({"FinalMetricDataList": invalid}).outputs == {"metrics": {"m0": 0.0}}
+    objective = {"MetricName": "auc", "Value": 0.9}
+    best = {"BestCandidate": {"FinalAutoMLJobObjectiveMetric": objective}}
+    assert AutoMLJob.model_validate(best).objective == {"auc": 0.9}
+    job = ProcessingJob.model_validate({"ProcessingOutputConfig": {"Outputs": outputs}})
+    assert job.outputs == {"output_uris": {"model": "s3://bucket/model"}}
+
+
+ARN = "arn:aws:sagemaker:us-east-1:123456789012"
+
+
+@pytest.mark.parametrize(
+    ("metadata", "job"),
+    [
+        ({"TrainingJob": {"Arn": f"{ARN}:training-job/a"}}, ("DescribeTrainingJob", "a")),
+        (
+            {"QualityCheck": {"CheckType": "x", "CheckJobArn": f"{ARN}:processing-job/b"}},
+            ("DescribeProcessingJob", "b"),
+        ),
+        (
+            {"RegisterModel": {"Arn": f"{ARN}:model-package/c/7"}},
+            ("DescribeModelPackage", f"{ARN}:model-package/c/7"),
+        ),
+        ({"Condition": {"Outcome": "True"}}, None),
+        ({"TrainingJob": {}}, None),
+        ({"RegisterModel": {}}, None),
+        ({}, None),
+        (None, None),
+    ],
+)
+def test_job_of_a_step(metadata: Any, job: tuple[str, str] | None) -> None:
+    """A version of a model package has no name; steps that start no job have none."""
+    found = job_of(StepDescription.model_validate({"StepName": "Step", "Metadata": metadata}))
+
+    assert (found and (found[0].operation, found[1])) == job
+
+
+def test_seconds_are_summed_over_instances_and_jobs() -> None:
+    """Each instance of each job is billed; the sum of many decimals has one."""
+    groups = [
+        {"InstanceType": "ml.m5.large", "InstanceCount": 2},
+        {"InstanceType": "ml.g5.xlarge", "InstanceCount": 1},
+        {"InstanceType": "ml.m5.large", "InstanceCount": 1},
+        {"InstanceType": "ml.m5.xlarge"},
+    ]
+    jobs = [
+        TrainingJob.model_validate(
+            {"BillableTimeInSeconds": 10.04, "ResourceConfig": {"InstanceGroups": groups}}
+        ),
+        TrainingJob.model_validate(
+            {
+                "BillableTimeInSeconds": 5,
+                "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 3},
+            }
+        ),
+        TrainingJob.model_validate({"ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 3}}),
+    ]
+
+    assert sum_by_instance_type(jobs) == {"ml.g5.xlarge": 10.0, "ml.m5.large": 45.1}

@@ -38,9 +38,9 @@ FOLDER_LAYERS = {
             "sdk",
             "supervisor",
             "task_instances",
-            "task_process",
             "variables",
         },
+        {"task_process"},
         {"__init__"},
     ),
     "execution": (

@@ -34,13 +34,27 @@ def read_state(ti: Any) -> str | None:
     return next(iter(states.get(ti.run_id, {}).values()), DELETED)
 
 
+def newest_try_number(ti: Any) -> int | None:
+    """
+    Return the number of the newest try of a task instance; None if it was deleted. For a worker of Airflow 2.
+
+    :raises Exception: Airflow's database does not respond.
+    """
+    row = _row_in_database(ti, "try_number")
+    return None if row is None else int(row[0])
+
+
 def _state_in_database(ti: Any) -> str | None:
+    row = _row_in_database(ti, "state")
+    return DELETED if row is None else row[0]
+
+
+def _row_in_database(ti: Any, column: str) -> Any:
     from airflow.models.taskinstance import TaskInstance
     from airflow.utils.session import create_session
 
     with create_session() as session:
-        row = session.query(TaskInstance.state).filter_by(**_key(ti)).one_or_none()
-    return DELETED if row is None else row[0]
+        return session.query(getattr(TaskInstance, column)).filter_by(**_key(ti)).one_or_none()
 
 
 def read_incarnation(context: Context) -> dict[str, Any]:

@@ -21,7 +21,11 @@ from polysync_airflow.airflow_compat.sdk import (
     RetryPolicy,
     conf,
 )
-from polysync_airflow.airflow_compat.task_process import exit_if_orphaned, parent_process
+from polysync_airflow.airflow_compat.task_process import (
+    exit_if_orphaned,
+    exit_if_replaced,
+    parent_process,
+)
 from polysync_airflow.aws.retry import call_with_retry
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution import clock
@@ -76,7 +80,7 @@ def apply_retry_policy(method: Method) -> Method:
     Decorate a method that Airflow calls to run a task: the task's retry policy decides about retries.
 
     From Airflow 3.3 on, Airflow itself asks the policy. Before, an error that must not be retried becomes the
-    cause of an ``AirflowFailException``.
+    cause of an ``AirflowFailException``. On Airflow 2, an error of an earlier try does not fail a later one.
 
     :param method: a method of ``PolysyncOperator`` whose first argument is the context.
     """
@@ -87,10 +91,11 @@ def apply_retry_policy(method: Method) -> Method:
     def run(task: PolysyncOperator, context: Context, *args: Any, **kwargs: Any) -> Any:
         try:
             return method(task, context, *args, **kwargs)
-        except (AirflowFailException, AirflowSkipException):
-            raise
         except Exception as error:
-            if not forbids_retry(task.retry_policy, error, context):
+            exit_if_replaced(context["ti"], task.log.warning)
+            if isinstance(error, (AirflowFailException, AirflowSkipException)) or not forbids_retry(
+                task.retry_policy, error, context
+            ):
                 raise
             raise AirflowFailException(f"{type(error).__name__}: {error}") from error
 

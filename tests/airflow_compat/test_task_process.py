@@ -7,12 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from polysync_airflow.airflow_compat import task_process
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.airflow_compat.task_process import exit_if_orphaned, parent_process
+from polysync_airflow.airflow_compat.task_process import exit_if_orphaned, exit_if_replaced, parent_process
 
 # A supervisor that forks the process of a task, as Airflow 2 does. The task says each time that it goes on.
 SUPERVISOR = """
@@ -62,3 +64,49 @@ def test_process_with_supervisor_goes_on(monkeypatch: pytest.MonkeyPatch) -> Non
     exit_if_orphaned(parent_process(), warnings.append)
 
     assert warnings == []
+
+
+class ExitedError(Exception):
+    """Raised in place of the end of the process."""
+
+
+def leave(status: int) -> None:
+    """Stand in for ``os._exit``."""
+    raise ExitedError
+
+
+@pytest.mark.parametrize(
+    ("newest", "ti", "task_sdk", "exits"),
+    [
+        (2, {"raw": True}, False, True),
+        (1, {"raw": True}, False, False),
+        (None, {"raw": True}, False, False),
+        (ConnectionError("no database"), {"raw": True}, False, False),
+        (2, {"raw": False}, False, False),
+        (2, {}, False, False),
+        (2, {"raw": True}, True, False),
+    ],
+    ids=["later try", "own try", "deleted", "unknown", "not a task", "test", "Airflow 3"],
+)
+def test_process_of_an_earlier_try(
+    newest: Any, ti: dict[str, bool], task_sdk: bool, exits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On Airflow 2, it ends without a result, which would be that of the later try."""
+
+    def newest_try_number(_: Any) -> Any:
+        if isinstance(newest, Exception):
+            raise newest
+        return newest
+
+    monkeypatch.setattr(task_process, "CAPABILITIES", CAPABILITIES._replace(task_sdk=task_sdk))
+    monkeypatch.setattr(task_process, "newest_try_number", newest_try_number)
+    monkeypatch.setattr(os, "_exit", leave)
+    warnings: list[str] = []
+    exited = False
+    try:
+        exit_if_replaced(SimpleNamespace(try_number=1, **ti), warnings.append)
+    except ExitedError:
+        exited = True
+
+    assert exited is exits
+    assert bool(warnings) is (exits or isinstance(newest, Exception))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
+from polysync_airflow.airflow_compat import task_process
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import (
@@ -70,3 +72,21 @@ def test_policy_of_the_author_decides(emulator: EmulatorServer, emulated_time: E
     )
 
     assert type(error) is SageMakerApiError
+
+
+@pytest.mark.skipif(CAPABILITIES.task_sdk, reason="this Airflow accepts no results of earlier tries")
+@pytest.mark.parametrize("operator", [operator for operator, _ in PERMANENT])
+def test_process_of_an_earlier_try_reports_no_error(
+    operator: Any, emulator: EmulatorServer, emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be the error of the later try."""
+    ti: Any = TaskInstance("t", max_tries=3)
+    ti.raw = True
+    monkeypatch.setattr(task_process, "newest_try_number", lambda _: 2)
+    exits: list[int] = []
+    monkeypatch.setattr(os, "_exit", exits.append)
+
+    with pytest.raises(AirflowFailException):
+        operator.execute(ti.context(operator))
+
+    assert exits == [1]

@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from polysync_airflow.airflow_compat.task_instances import read_incarnation
+from polysync_airflow.airflow_compat.task_process import exit_if_replaced
 from polysync_airflow.aws.retry import STOP_TIMEOUT_SECONDS
 from polysync_airflow.exceptions import StoredRecordError
 from polysync_airflow.execution import clock
@@ -70,6 +71,7 @@ class TaskTry:
         self._choices = choices
         self._hook_for_region = hook_for_region
         self._log = log
+        self._ti: Any = None
         self._store: RecordStore | None = None
         self._now: Instruction | None = None
         self._is_killed = False
@@ -100,7 +102,7 @@ class TaskTry:
         :raises ParametersError: the request for a new execution is not valid.
         :raises SageMakerApiError: AWS refused a call.
         """
-        ti = context["ti"]
+        ti = self._ti = context["ti"]
         calls = ExecutionCalls(
             hook_for_region=self._hook_for_region,
             log=self._log,
@@ -158,6 +160,7 @@ class TaskTry:
         try:
             self._raise_if_shut_down()
             clock.sleep(seconds)
+            exit_if_replaced(self._ti, self._log.warning)
         finally:
             self._sleeps = False
 

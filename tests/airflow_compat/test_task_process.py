@@ -15,6 +15,9 @@ import pytest
 from polysync_airflow.airflow_compat import task_process
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.task_process import exit_if_orphaned, exit_if_replaced, parent_process
+from polysync_airflow.emulator import EmulatorServer
+from polysync_airflow.operators import PolysyncStartPipelineOperator
+from tests.tasks import EmulatedTime, TaskInstance, run_task
 
 # A supervisor that forks the process of a task, as Airflow 2 does. The task says each time that it goes on.
 SUPERVISOR = """
@@ -66,8 +69,8 @@ def test_process_with_supervisor_goes_on(monkeypatch: pytest.MonkeyPatch) -> Non
     assert warnings == []
 
 
-class ExitedError(Exception):
-    """Raised in place of the end of the process."""
+class ExitedError(BaseException):
+    """Raised in place of the end of the process, which no code notices."""
 
 
 def leave(status: int) -> None:
@@ -110,3 +113,19 @@ def test_process_of_an_earlier_try(
 
     assert exited is exits
     assert bool(warnings) is (exits or isinstance(newest, Exception))
+
+
+def test_wait_ends_with_the_begin_of_a_later_try(
+    emulator: EmulatorServer, emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that was frozen in its wait does not poll on beside that of the later try, and stops nothing."""
+    monkeypatch.setattr(task_process, "CAPABILITIES", CAPABILITIES._replace(task_sdk=False))
+    monkeypatch.setattr(task_process, "newest_try_number", lambda _: 2 if len(emulated_time.slept) > 2 else 1)
+    monkeypatch.setattr(os, "_exit", leave)
+    ti: Any = TaskInstance("train")
+    ti.raw = True
+
+    with pytest.raises(ExitedError):
+        run_task(PolysyncStartPipelineOperator(task_id="train", pipeline_name="churn-tuning"), ti)
+
+    assert len(emulated_time.slept) == 3

@@ -9,7 +9,13 @@ from typing import Final
 
 from polysync_airflow.aws.concurrent_calls import WORKERS, ConcurrentCalls
 from polysync_airflow.aws.rate_limiter import rate_limiter_for
-from polysync_airflow.exceptions import RESOURCE_NOT_FOUND, ParametersError, SageMakerApiError, has_code
+from polysync_airflow.exceptions import (
+    ACCESS_DENIED,
+    RESOURCE_NOT_FOUND,
+    ParametersError,
+    SageMakerApiError,
+    has_code,
+)
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.parameters import check_pipeline_names
 from polysync_airflow.execution.pipelines.definition import declared_parameters, definition_digest
@@ -96,15 +102,27 @@ def _import_by_name(
         jobs = dict(_describe_all(hook, calls, names, on_described))
         missing = [name for name, job in jobs.items() if job is None]
         if missing:
-            existing = [summary.name for summary in hook.list_pipelines(through=calls.call)]
-            raise ParametersError(_missing_message(missing, existing, hook))
+            raise ParametersError(_missing_message(missing, _existing_names(hook, calls), hook))
     return [job for job in jobs.values() if job]
 
 
-def _missing_message(missing: Sequence[str], existing: Sequence[str], hook: PolysyncSageMakerHook) -> str:
+def _existing_names(hook: PolysyncSageMakerHook, calls: ConcurrentCalls) -> list[str] | None:
+    try:
+        return [summary.name for summary in hook.list_pipelines(through=calls.call)]
+    except SageMakerApiError as error:
+        if not has_code(error, ACCESS_DENIED):
+            raise
+        # An import by name does not need this permission.
+        return None
+
+
+def _missing_message(
+    missing: Sequence[str], existing: Sequence[str] | None, hook: PolysyncSageMakerHook
+) -> str:
     lines = [f"These pipeline_names do not exist in region {hook.region_name}:"]
-    lines += [f"- {name!r}{_similar_names(name, existing)}" for name in missing[:MAX_SUGGESTIONS]]
-    lines += [f"- {name!r}" for name in missing[MAX_SUGGESTIONS:MAX_NAMES]]
+    suggested = [] if existing is None else missing[:MAX_SUGGESTIONS]
+    lines += [f"- {name!r}{_similar_names(name, existing or ())}" for name in suggested]
+    lines += [f"- {name!r}" for name in missing[len(suggested) : MAX_NAMES]]
     if len(missing) > MAX_NAMES:
         lines.append(f"- and {len(missing) - MAX_NAMES:,} more")
     return "\n".join(lines)

@@ -167,6 +167,16 @@ def test_missing_names_are_in_one_error_with_similar_names(emulator: EmulatorSer
     assert "'fanout'" not in str(run.error)
 
 
+def test_missing_names_are_listed_without_the_permission_to_list(emulator: EmulatorServer) -> None:
+    """An import by name says which names do not exist, also if the identity may not list pipelines."""
+    emulator.control.add_fault("error", "ListPipelines", code="AccessDeniedException", message="no")
+
+    run = run_task(PolysyncListImportOperator(task_id="t", pipeline_names=["Abalon", "fanout", "zzz"]))
+
+    assert isinstance(run.error, ParametersError)
+    assert str(run.error).splitlines()[1:] == ["- 'Abalon'", "- 'zzz'"]
+
+
 def test_unreadable_definition_is_a_job_with_an_error(emulator: EmulatorServer) -> None:
     """A pipeline whose definition cannot be read is imported with ``parameters_error``, not skipped."""
     hook = PolysyncSageMakerHook()

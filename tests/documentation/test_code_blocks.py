@@ -37,13 +37,6 @@ __all__ = ["database", "endpoint", "example"]  # fixtures
 
 EXAMPLES = ROOT / "example_dags"
 EMULATOR_ADDRESS = "http://127.0.0.1:4599"  # the default of its command
-# A client of boto3 that names neither an endpoint nor credentials.
-AWS_CLIENT = {
-    "AWS_ENDPOINT_URL_SAGEMAKER": "{url}",
-    "AWS_DEFAULT_REGION": "us-east-1",
-    "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE",
-    "AWS_SECRET_ACCESS_KEY": "emulated-secret-key",
-}
 COMMANDS = {"polysync": ("-c", "from polysync_airflow.cli import main; main()"), "python": ()}
 OPTION = re.compile(r'(\w+)=("[^"]*"|\{.*\}|\[.*?\](?= \w+=|$)|\S+)(?=\s|$)')
 
@@ -121,9 +114,6 @@ def test_python(
     options = options_of(block)
     for conn_id in filter(None, options.get("connections", "").split(",")):
         set_connection(conn_id, endpoint, monkeypatch)
-    if "aws" in options:
-        for name, value in AWS_CLIENT.items():
-            monkeypatch.setenv(name, value.format(url=endpoint.endpoint_url))
     for conn_id, value in receiver.connections().items():
         monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", value)
     file = folder / "block.py"

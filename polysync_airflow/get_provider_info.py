@@ -70,7 +70,7 @@ def _config() -> dict[str, Any]:
         ),
         ALLOWED_APPLICATIONS: _option(
             "Entra ID applications, separated by commas, that a connection may name in application_id_uri, "
-            "besides those of the form api://...",
+            "besides api://..., sts.amazonaws.com and urn:amazon:webservices.",
             example="https://polysync.example.com",
         ),
         ACCEPT_UNSIGNED_RECORDS: _option(

@@ -46,7 +46,7 @@ class AllowList:
     :param folders: the folders of files: tokens, certificates, certificate authorities.
     :param hosts: host names of endpoints besides those of AWS; ``*.example.com`` allows all hosts of a
         domain.
-    :param applications: Entra ID applications besides those of the form ``api://...``.
+    :param applications: Entra ID applications besides those that ``_APPLICATION`` matches.
     """
 
     folders: tuple[Path, ...] = ()

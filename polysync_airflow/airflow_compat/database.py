@@ -1,9 +1,15 @@
-"""Reads Airflow's database, for commands that run beside the scheduler. Tasks and triggers do not use it."""
+"""
+Airflow's database, for commands that run beside the scheduler, and for the API server.
+
+Tasks and triggers do not use it.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 
 def use_connections_of_the_database() -> None:
@@ -47,3 +53,58 @@ def delete_variables(keys: Sequence[str]) -> None:
 
     with create_session() as session:
         session.execute(delete(Variable).where(Variable.key.in_(keys)))
+
+
+class LockedVariable:
+    """
+    A Variable that nobody else can change until the end of the ``with`` statement.
+
+    (SQLite has no such lock. It is for development only.)
+    """
+
+    def __init__(self, session: Any, row: Any) -> None:
+        self._session = session
+        self._row = row
+
+    @property
+    def value(self) -> str | None:
+        """Its value; None if there is no such Variable."""
+        value: str | None = self._row.get_val() if self._row else None
+        return value
+
+    def replace(self, value: str) -> None:
+        """Replace its value at the end of the ``with`` statement. After an error in it, nothing changes."""
+        self._row.set_val(value)
+
+    def states_of(self, *, dag_id: str, run_id: str, task_id: str, map_index: int) -> list[str | None]:
+        """Return the state of a task instance, or of each of its passes in a loop; empty if there is none."""
+        from airflow.models.taskinstance import TaskInstance
+        from sqlalchemy import select
+
+        key = {"dag_id": dag_id, "run_id": run_id, "task_id": task_id, "map_index": map_index}
+        states = self._session.scalars(select(TaskInstance.state).filter_by(**key))
+        return [None if state is None else str(getattr(state, "value", state)) for state in states]
+
+
+@contextmanager
+def locked_variable(key: str) -> Iterator[LockedVariable]:
+    """Lock a Variable."""
+    from airflow.models.variable import Variable
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    with create_session() as session:
+        row = session.scalar(select(Variable).where(Variable.key == key).with_for_update())
+        yield LockedVariable(session, row)
+
+
+def variable_value(key: str) -> str | None:
+    """Return the value of a Variable; None if there is no such Variable."""
+    from airflow.models.variable import Variable
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    with create_session() as session:
+        row = session.scalar(select(Variable).where(Variable.key == key))
+        value: str | None = row.get_val() if row else None
+        return value

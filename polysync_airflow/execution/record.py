@@ -27,6 +27,23 @@ class Incarnation(BaseModel):
     region: Annotated[str, StringConstraints(max_length=100)] | None = None
 
 
+# What a cleared task does if its execution has failed.
+OnClear = Literal["new", "resume"]
+
+
+class ClearChoice(BaseModel):
+    """
+    What a user chose for one clear of the task. It counts in place of the operator's ``on_clear``.
+
+    :param epoch: the epoch that this clear has begun; None until its first try has begun.
+    """
+
+    model_config = STRICT
+
+    on_clear: OnClear
+    epoch: Annotated[int, Field(ge=0)] | None = None
+
+
 # That of a record which was written for another incarnation of the task instance.
 NO_EPOCH: Final = -1
 
@@ -48,6 +65,8 @@ class StoredExecution(BaseModel):
         has.
     :param replaced_by_epoch: the epoch whose tries wait for the end of this execution, to start a new one in
         its place; None if no epoch does.
+    :param clear_choice: what a user chose for the clear that follows, or that began this epoch; None for
+        ``on_clear``. An earlier version refuses a record that has it.
     """
 
     model_config = STRICT
@@ -64,6 +83,7 @@ class StoredExecution(BaseModel):
     try_number: Annotated[int, Field(ge=0)] = 0
     stop_requested_by: Annotated[int, Field(ge=0)] | None = None
     replaced_by_epoch: Annotated[int, Field(ge=0)] | None = None
+    clear_choice: ClearChoice | None = None
 
     @model_validator(mode="after")
     def _resumes_have_a_token(self) -> StoredExecution:
@@ -72,6 +92,17 @@ class StoredExecution(BaseModel):
         if (self.resumes == 0) != (self.resume_token is None):
             raise ValueError("resume_token must be set if resumes is not 0, and only then")
         return self
+
+    def choice_in(self, epoch: int) -> ClearChoice | None:
+        """
+        Return what a user chose for the clear that began an epoch; None if nobody has.
+
+        The first try after a choice is that of its clear: a choice is stored only after the end of the task.
+        """
+        choice = self.clear_choice
+        if choice is None or choice.epoch not in (None, epoch):
+            return None
+        return choice.model_copy(update={"epoch": epoch})
 
     @property
     def arn(self) -> str:

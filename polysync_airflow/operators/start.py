@@ -19,7 +19,6 @@ from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.choices import Flag, Seconds, seconds
 from polysync_airflow.execution.lifecycle.recovery import (
-    OnClear,
     OnCompletedWithFailures,
     RetryMode,
     next_step,
@@ -31,6 +30,7 @@ from polysync_airflow.execution.models import (
 )
 from polysync_airflow.execution.outcome import FailedStep, OnCancelled, outcome_message, parse_event
 from polysync_airflow.execution.parameters import MIN_PROGRESS_INTERVAL, REQUEST_ARGUMENTS
+from polysync_airflow.execution.record import OnClear
 from polysync_airflow.execution.waiter import Finish
 from polysync_airflow.links import (
     PolysyncFailedStepLogLink,

@@ -26,7 +26,8 @@ RECORD_KEY: Final = "polysync_execution"
 
 def to_stored(record: StoredExecution, task: TaskKey) -> dict[str, Any]:
     """Return the JSON-able form of a record, signed if the deployment has a key."""
-    values = record.model_dump(mode="json")
+    # An earlier version refuses a field that it does not know, so only what is set is stored.
+    values = record.model_dump(mode="json", exclude_none=True)
     keys = signing_keys()
     return signed(values, task, keys[0]) if keys else values
 

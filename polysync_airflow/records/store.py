@@ -47,6 +47,35 @@ def variable_key(task: TaskKey) -> str:
     return f"{KEY_PREFIX}{readable}.{unique}"
 
 
+def place_of(key: str) -> str:
+    """Return where a user finds a record, and deletes it."""
+    return f"the Variable {key!r} under Admin > Variables"
+
+
+def to_variable(value: dict[str, Any], task: TaskKey) -> str:
+    """
+    Return the text of the Variable that holds a record.
+
+    :param value: the record, as ``to_stored`` returns it.
+    """
+    return json.dumps({TASK: asdict(task), RECORD: value})
+
+
+def from_variable(text: str, task: TaskKey, *, place: str) -> StoredExecution:
+    """
+    Return the record that the text of a Variable holds.
+
+    :raises StoredRecordError: the text holds no record of this task instance.
+    """
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    record = value.get(RECORD) if isinstance(value, dict) else value
+    # A Variable without a record in it is damaged, which is not the same as no record.
+    return from_stored(text if record is None else record, task, place=place)
+
+
 class RecordStore:
     """
     Reads and writes the record of a task's execution, which outlives tries, crashes, deferrals and clears.
@@ -70,8 +99,7 @@ class RecordStore:
         self._ti: Any = context["ti"]
         self._task = TaskKey.of(self._ti)
         self._key = variable_key(self._task)
-        # Where a user finds the record, and deletes it.
-        self.place = f"the Variable {self._key!r} under Admin > Variables"
+        self.place = place_of(self._key)
         # Where earlier versions of this provider kept the record, on Airflow 3.3.
         self._earlier_store: Any = context.get("task_state_store")
         self._is_in_earlier_store = False
@@ -122,10 +150,12 @@ class RecordStore:
 
         By the stored number of the try, a later try tells this stop from a cancellation by somebody else.
         """
-        owner = self.owner(record)
+        owner, stored = self._owner(record)
         if owner in (Owner.THIS_TRY, Owner.NOBODY):
             try:
-                self._put(record)
+                # A user who has ended the task may already have chosen what its next clear does.
+                choice = stored.clear_choice if stored else record.clear_choice
+                self._put(record.model_copy(update={"clear_choice": choice}))
             except Exception as error:
                 return self._unknown(error)
         return owner
@@ -140,13 +170,16 @@ class RecordStore:
 
     def owner(self, record: StoredExecution) -> Owner:
         """Return who decides about the execution of this try, without a change."""
+        return self._owner(record)[0]
+
+    def _owner(self, record: StoredExecution) -> tuple[Owner, StoredExecution | None]:
         try:
             stored = self._read_if_proven()
             state = read_state(self._ti)
             copy = None if state == DELETED else pull_copy(self._ti)
         except Exception as error:
-            return self._unknown(error)
-        return owner_by_record(record, self.try_number, state, stored, copy)
+            return self._unknown(error), None
+        return owner_by_record(record, self.try_number, state, stored, copy), stored
 
     def delete_leftovers(self) -> None:
         """
@@ -164,7 +197,7 @@ class RecordStore:
     def _read(self) -> StoredExecution | None:
         text = get_variable(self._key)
         if text is not None:
-            return from_stored(_record_in(text), self._task, place=self.place)
+            return from_variable(text, self._task, place=self.place)
         value = self._earlier_store.get(RECORD_KEY) if self._earlier_store else None
         if value is None:
             return None
@@ -202,10 +235,9 @@ class RecordStore:
 
     def _put(self, record: StoredExecution) -> dict[str, Any]:
         value = to_stored(record, self._task)
-        text = json.dumps({TASK: asdict(self._task), RECORD: value})
         set_variable(
             self._key,
-            text,
+            to_variable(value, self._task),
             f"The SageMaker pipeline execution of task {self._task.task_id} of DAG {self._task.dag_id}, try "
             f"{self.try_number}. Do not edit or delete it while the task runs.",
         )
@@ -231,13 +263,3 @@ def own_record(context: Context) -> tuple[RecordStore, StoredExecution | None]:
     """
     store = RecordStore(context)
     return store, store.read() or pull_copy(context["ti"])
-
-
-def _record_in(text: str) -> Any:
-    try:
-        value = json.loads(text)
-    except ValueError:
-        value = None
-    record = value.get(RECORD) if isinstance(value, dict) else value
-    # A Variable without a record in it is damaged, which is not the same as no record.
-    return text if record is None else record

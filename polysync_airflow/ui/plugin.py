@@ -25,7 +25,7 @@ TAB_ROUTE: Final = "sagemaker"
 
 
 class PolysyncPlugin(AirflowPlugin):
-    """Registers the tab, and the application that serves its JavaScript, where Airflow can show it."""
+    """Registers the tab, and the application that serves it, where Airflow can show it."""
 
     name = "polysync_sagemaker"
 
@@ -33,14 +33,14 @@ class PolysyncPlugin(AirflowPlugin):
 
         @cached_property
         def fastapi_apps(self) -> list[dict[str, Any]]:  # type: ignore[override]
-            """The application with the static files, mounted under ``URL_PREFIX``."""
-            from polysync_airflow.ui.static_files import create_app
+            """The application with the files and the endpoint of the tab, mounted under ``URL_PREFIX``."""
+            from polysync_airflow.ui.app import create_app
 
             return [
                 {
                     "app": create_app(),
                     "url_prefix": URL_PREFIX,
-                    "name": "Polysync: files of the tab SageMaker",
+                    "name": "Polysync: tab SageMaker",
                 }
             ]
 

@@ -1,9 +1,9 @@
 """
-Serves the JavaScript of the tab "SageMaker" to signed-in users, and nothing else.
+The JavaScript of the tab "SageMaker", as it is served to signed-in users.
 
 The browser's ``import()`` sends the session cookie of Airflow, so the files need no exception from Airflow's
-authentication, although they contain no data. The application reads its files once, from a fixed list: no
-part of a URL ever becomes a path of the file system, and there is no other input. The URL contains a digest
+authentication, although they contain no data. They are read once, from a fixed list: no part of a URL ever
+becomes a path of the file system. The URL contains a digest
 of the files, so browsers can keep them for good, and an upgrade takes effect at once.
 """
 
@@ -12,17 +12,19 @@ from __future__ import annotations
 import hashlib
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from polysync_airflow import __version__
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
+    from fastapi import Response
 
 BUNDLE: Final = "sagemaker_tab.js"
 # The module that Airflow imports, and the modules that it imports itself.
 FILES: Final = (
     BUNDLE,
+    "actions.js",
+    "actions_api.js",
     "airflow_api.js",
     "components.js",
     "execution.js",
@@ -53,26 +55,18 @@ def build_id() -> str:
     return f"{__version__}-{digest.hexdigest()[:12]}"
 
 
-def create_app() -> FastAPI:
-    """Return the application. It runs in the API server, behind Airflow's authentication."""
-    from airflow.api_fastapi.core_api.security import get_user
-    from fastapi import Depends, FastAPI, HTTPException, Response
+def get_file(build: str, name: str) -> Response:
+    """
+    Return a file of the tab.
 
-    app = FastAPI(
-        title="Polysync",
-        dependencies=[Depends(get_user)],
-        openapi_url=None,
-        docs_url=None,
-        redoc_url=None,
-    )
+    :param build: the build of the page that asks.
+    :raises HTTPException: there is no such file in this build.
+    """
+    from fastapi import HTTPException, Response
 
-    @app.get("/{build}/{name}")
-    def get_file(build: str, name: str) -> Any:
-        content = read_files().get(name)
-        # A page that was opened before an upgrade gets no mixture of old and new modules.
-        if content is None or build != build_id():
-            raise HTTPException(404, "Not found. Reload the page.", headers={"Cache-Control": "no-store"})
-        headers = {**_HEADERS, "Cache-Control": _FOR_GOOD}
-        return Response(content, media_type="text/javascript; charset=utf-8", headers=headers)
-
-    return app
+    content = read_files().get(name)
+    # A page that was opened before an upgrade gets no mixture of old and new modules.
+    if content is None or build != build_id():
+        raise HTTPException(404, "Not found. Reload the page.", headers={"Cache-Control": "no-store"})
+    headers = {**_HEADERS, "Cache-Control": _FOR_GOOD}
+    return Response(content, media_type="text/javascript; charset=utf-8", headers=headers)

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.execution.lifecycle.recovery import OnClear, RetryMode, next_step
+from polysync_airflow.execution.lifecycle.recovery import RetryMode, next_step
 from polysync_airflow.execution.models import ExecutionEvent
 from polysync_airflow.execution.outcome import LINE_WIDTH, outcome_message
+from polysync_airflow.execution.record import OnClear
 from polysync_airflow.execution.steps.rows import StepRow
 from tests.execution.lifecycle.builders import choose
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
@@ -12,8 +13,14 @@ from typing import Any, Final
 
 import httpx
 import pytest
+from cryptography.fernet import Fernet
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
+from polysync_airflow.execution.record import StoredExecution
+from polysync_airflow.records.proof import to_stored
+from polysync_airflow.records.signature import TaskKey
+from polysync_airflow.records.store import from_variable, to_variable, variable_key
+from tests.execution.lifecycle.builders import stored
 from tests.system.airflow.private_airflow import PrivateAirflow
 from tests.system.airflow.versions import INSTALLED
 from tests.ui.arranged import XComs
@@ -21,6 +28,7 @@ from tests.ui.arranged import XComs
 DAG: Final = "churn_retraining"
 DAGS: Final = Path(__file__).parent / "dags"
 NOT_MAPPED: Final = -1
+_FERNET_KEY: Final = "AIRFLOW__CORE__FERNET_KEY"
 NEEDS_TABS: Final = pytest.mark.skipif(
     not CAPABILITIES.react_apps, reason="this Airflow has no tabs of plugins"
 )
@@ -39,8 +47,14 @@ class ApiServer(PrivateAirflow):
         self, home: Path, settings: Mapping[str, str] | None = None, *, more_dags: Path | None = None
     ) -> None:
         folders = [DAGS, more_dags] if more_dags else [DAGS]
+        # The tests sign records with their own key.
+        key = {_FERNET_KEY: os.environ[_FERNET_KEY]}
         super().__init__(
-            home, dag_folders=folders, connections={}, settings=settings, components=["api-server"]
+            home,
+            dag_folders=folders,
+            connections={},
+            settings={**key, **(settings or {})},
+            components=["api-server"],
         )
 
     def healthy(self) -> bool:
@@ -67,6 +81,11 @@ class Task:
         """The path of its page in the UI."""
         mapped = "" if self.map_index == NOT_MAPPED else f"/mapped/{self.map_index}"
         return f"dags/{DAG}/runs/{self.run_id}/tasks/{self.task_id}{mapped}"
+
+    @property
+    def key(self) -> TaskKey:
+        """What identifies it."""
+        return TaskKey(DAG, self.run_id, self.task_id, self.map_index)
 
     @property
     def api(self) -> str:
@@ -139,6 +158,26 @@ class Site:
         if response.status_code == httpx.codes.CONFLICT:
             response = self._http.patch(f"{path}/{key}", json={"value": value, "map_index": task.map_index})
         response.raise_for_status()
+
+    def state_of(self, task: Task) -> str | None:
+        """Return the state of a task instance."""
+        path = task.api if task.map_index == NOT_MAPPED else f"{task.api}/{task.map_index}"
+        state: str | None = self._http.get(path).raise_for_status().json()["state"]
+        return state
+
+    def put_record(self, task: Task, **changes: Any) -> None:
+        """Store the record of a task's execution, as its operator does."""
+        value = to_variable(to_stored(stored(**changes), task.key), task.key)
+        self._post("api/v2/variables", {"key": variable_key(task.key), "value": value})
+
+    def record_of(self, task: Task) -> StoredExecution:
+        """Return the record of a task's execution."""
+        # The REST API masks the token in it.
+        with closing(sqlite3.connect(self._database, timeout=30)) as database:
+            query = database.execute("SELECT val FROM variable WHERE key = ?", [variable_key(task.key)])
+            (value,) = query.fetchone()
+        text = Fernet(os.environ[_FERNET_KEY]).decrypt(value).decode()
+        return from_variable(text, task.key, place="")
 
     def status_of(self, path: str) -> int:
         """Return the HTTP status of a request without credentials."""

@@ -11,7 +11,7 @@ from polysync_airflow import __version__
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.ui import static_files
 from polysync_airflow.ui.plugin import TAB_NAME
-from polysync_airflow.ui.static_files import BUNDLE, FILES, build_id, create_app, read_files
+from polysync_airflow.ui.static_files import BUNDLE, FILES, build_id, read_files
 from tests.execution.test_durations import DURATIONS
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ SOURCES = {name: content.decode() for name, content in read_files().items()}
 def client() -> Any:
     """A client of the application that has no session."""
     from fastapi.testclient import TestClient
+
+    from polysync_airflow.ui.app import create_app
 
     return TestClient(create_app())
 
@@ -90,8 +92,8 @@ def test_nothing_else_is_served(signed_in: Any, path: str) -> None:
 
 @NEEDS_API_SERVER
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
-def test_nothing_can_be_changed(signed_in: Any, method: str) -> None:
-    """The application only reads."""
+def test_files_cannot_be_changed(signed_in: Any, method: str) -> None:
+    """The files are only read."""
     assert signed_in.request(method, f"/{build_id()}/{BUNDLE}").status_code == 405
 
 

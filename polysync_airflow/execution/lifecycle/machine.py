@@ -15,9 +15,11 @@ Rules:
 4. A resume belongs to the epoch of the try that requests it. Its token and its epoch are stored together.
 5. An execution that a new epoch replaces is marked before it is stopped: a retry must not resume it if it
    fails while it stops.
-6. A try that finds a stored request without an ARN sends the same request again, byte for byte: if AWS knows
+6. What a user chose for a clear in place of ``on_clear`` is bound to the epoch of the clear by its first try,
+   and is removed with the resume or the new execution that follows from it.
+7. A try that finds a stored request without an ARN sends the same request again, byte for byte: if AWS knows
    the token, it returns the execution that it has already started.
-7. The record is deleted only if AWS has certainly not started an execution for it.
+8. The record is deleted only if AWS has certainly not started an execution for it.
 
 All transitions are in the table at the end. ``recovery.py`` decides by the status of an execution,
 ``../waiter.py`` about polls, and ``ending.py`` about an execution that its task no longer needs. Everything
@@ -75,9 +77,11 @@ def begin(task_try: Try, record: StoredExecution | None) -> Instruction:
             "The record is that of an earlier task instance with the same key, for example of a DAG run that "
             "was deleted and created again. Its execution is not continued."
         )
-        changes = {"epoch": NO_EPOCH, "replaced_by_epoch": task_try.epoch}
+        changes = {"epoch": NO_EPOCH, "replaced_by_epoch": task_try.epoch, "clear_choice": None}
         return now.write(now.do, line, *now.lines, changes=changes)
-    return now if record.try_number == task_try.number else now.write(now.do, *now.lines, changes={})
+    if record.try_number == task_try.number:
+        return now
+    return now.write(now.do, *now.lines, changes=_of_this_clear(record, task_try.epoch))
 
 
 def after(now: Instruction, event: Event) -> Instruction:
@@ -94,6 +98,15 @@ def killed_error(*, is_shutdown: bool) -> PolysyncError:
     """
     text = "The worker is shutting down, so this try ends." if is_shutdown else "The task was killed."
     return PolysyncError(text, permanent=False)
+
+
+def _of_this_clear(record: StoredExecution, epoch: int) -> dict[str, Any]:
+    """Return what changes in the record when a try takes it over: a choice counts for one clear only."""
+    choice = record.choice_in(epoch)
+    is_first = choice is not None and choice != record.clear_choice
+    # If the author has lowered ``retries`` meanwhile, the clear may not have changed ``max_tries``.
+    old_epoch = NO_EPOCH if is_first and record.epoch == epoch else record.epoch
+    return {"clear_choice": choice, "epoch": old_epoch}
 
 
 # ---- a new execution
@@ -211,7 +224,7 @@ def _request_resume(now: Instruction) -> Instruction:
     record, epoch = now.known, now.task_try.epoch
     if record.resume_is_pending:
         do = Do.RESUME if record.epoch == epoch else Do.RESEND_RESUME
-        return now.write(do, changes={"epoch": epoch})
+        return now.write(do, changes={"epoch": epoch, "clear_choice": None})
     number = record.resumes + 1
     changes = {
         "epoch": epoch,
@@ -219,6 +232,7 @@ def _request_resume(now: Instruction) -> Instruction:
         "resume_token": _resume_token(record, number),
         "resumed_at": None,
         "stop_requested_by": None,
+        "clear_choice": None,
     }
     return now.write(Do.RESUME, changes=changes)
 

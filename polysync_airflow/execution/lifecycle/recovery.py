@@ -7,8 +7,9 @@ Rules:
 2. In the same epoch, a try continues with the stored execution. If the execution runs, the try waits for its
    end. If it succeeded, the try takes its result. If it failed, the try resumes or replaces it. If it was
    stopped, the try replaces it.
-3. In a new epoch, ``on_clear`` decides: the user wants a new execution, or the rest of one that has failed.
-   If the stored execution still runs, the user wants a new one in its place, and the try stops it first.
+3. In a new epoch, ``on_clear`` decides, or what the user chose for this clear: the user wants a new
+   execution, or the rest of one that has failed. If the stored execution still runs, the user wants a new one
+   in its place, and the try stops it first.
 4. While AWS has not responded to a resume, the next try sends the same request again, whatever ``retry_mode``
    and ``on_clear`` say: a process that was frozen may still send it, so nothing may be started beside it.
 5. Two executions of a task never run at the same time: a try starts a new one only after the end of the
@@ -24,7 +25,7 @@ from typing import Final, Literal
 
 from polysync_airflow.execution.choices import Choices, Flag
 from polysync_airflow.execution.models import StartRequest
-from polysync_airflow.execution.record import Incarnation, StoredExecution
+from polysync_airflow.execution.record import Incarnation, OnClear, StoredExecution
 from polysync_airflow.states import (
     STATUS_COMPLETED_WITH_FAILURES,
     STATUS_STOPPING,
@@ -34,7 +35,6 @@ from polysync_airflow.states import (
 )
 
 RetryMode = Literal["new", "resume"]
-OnClear = Literal["new", "resume"]
 OnCompletedWithFailures = Literal["fail", "succeed"]
 
 
@@ -92,8 +92,7 @@ def next_action(stored: StoredExecution, epoch: int, status: str, choices: Recov
     """
     failures_succeed = choices.on_completed_with_failures == "succeed"
     if stored.epoch != epoch:
-        resumes = choices.on_clear == "resume" and stored.replaced_by_epoch != epoch
-        resumes = resumes and not (status == STATUS_COMPLETED_WITH_FAILURES and failures_succeed)
+        resumes = _resumes_after_clear(stored, epoch, status, choices) and stored.replaced_by_epoch != epoch
         if stored.resume_is_pending and not resumes and state_of(status) is PolysyncState.FAILED:
             return Action.SETTLE_RESUME
         return _in_new_epoch(status, resumes=resumes, may_stop=choices.stop_on_kill)
@@ -154,6 +153,13 @@ def unused_arguments(sent: StartRequest, current: StartRequest) -> list[str]:
     before, now = sent.pipeline_parameters, current.pipeline_parameters
     parameters = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
     return changed + [f"pipeline_parameters[{name!r}]" for name in parameters]
+
+
+def _resumes_after_clear(stored: StoredExecution, epoch: int, status: str, choices: RecoveryChoices) -> bool:
+    if choice := stored.choice_in(epoch):
+        return choice.on_clear == "resume"
+    is_failure = status != STATUS_COMPLETED_WITH_FAILURES or choices.on_completed_with_failures == "fail"
+    return choices.on_clear == "resume" and is_failure
 
 
 def _in_same_epoch(status: str, *, resumes: bool, failures_succeed: bool) -> Action:

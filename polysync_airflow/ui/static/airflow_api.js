@@ -52,15 +52,20 @@ export async function readTask(key, signal) {
   return found;
 }
 
-function pathOf(key) {
+/** Returns the path of a task instance, without its map index. */
+function unmappedPathOf(key) {
   const [dag, run, task] = [key.dagId, key.runId, key.taskId].map(encodeURIComponent);
   // Relative to the page's base URL, which contains the path of a reverse proxy.
   return `api/v2/dags/${dag}/dagRuns/${run}/taskInstances/${task}`;
 }
 
+/** Returns the path of a task instance in the REST API. */
+export function pathOf(key) {
+  return key.mapIndex < 0 ? unmappedPathOf(key) : `${unmappedPathOf(key)}/${key.mapIndex}`;
+}
+
 async function readTaskInstance(key, signal) {
-  const path = key.mapIndex < 0 ? pathOf(key) : `${pathOf(key)}/${key.mapIndex}`;
-  const { body } = await get(path, signal);
+  const { body } = await send(pathOf(key), { signal });
   const state = readText(property(body, "state"), 64);
   return {
     state,
@@ -73,7 +78,7 @@ async function readTaskInstance(key, signal) {
 async function readXCom(key, name, signal) {
   const query = key.mapIndex < 0 ? "" : `?map_index=${key.mapIndex}`;
   try {
-    const { body, clockOffset } = await get(`${pathOf(key)}/xcomEntries/${name}${query}`, signal);
+    const { body, clockOffset } = await send(`${unmappedPathOf(key)}/xcomEntries/${name}${query}`, { signal });
     const value = parsed(property(body, "value"));
     return { value, writtenAt: readTime(property(body, "timestamp")), forbidden: false, clockOffset };
   } catch (error) {
@@ -96,8 +101,15 @@ function parsed(value) {
   }
 }
 
-async function get(path, signal) {
-  const { response, text } = await request(new URL(path, document.baseURI), signal);
+/**
+ * Sends a request, and returns the body of the response.
+ *
+ * @param {string} path relative to the page's base URL
+ * @param {{method: string, body: any, signal: AbortSignal}} options a GET without a body by default
+ * @throws {AirflowApiError} the request was refused, or has no response
+ */
+export async function send(path, { method = "GET", body, signal = AbortSignal.timeout(TIMEOUT) } = {}) {
+  const { response, text } = await request(new URL(path, document.baseURI), { method, body, signal });
   if (!response.ok) {
     throw new AirflowApiError(describe(response, text), response.status);
   }
@@ -114,11 +126,14 @@ async function get(path, signal) {
   }
 }
 
-async function request(url, signal) {
+async function request(url, { method, body, signal }) {
+  const type = body === undefined ? {} : { "Content-Type": "application/json" };
   try {
     const response = await fetch(url, {
+      method,
+      body: JSON.stringify(body),
       credentials: "same-origin",
-      headers: { Accept: "application/json" },
+      headers: { Accept: "application/json", ...type },
       cache: "no-store",
       signal,
     });
@@ -139,7 +154,9 @@ async function request(url, signal) {
 function describe(response, text) {
   let detail = null;
   try {
-    detail = readText(property(JSON.parse(text), "detail"), 300);
+    const value = property(JSON.parse(text), "detail");
+    // For invalid values, Airflow sends a list of problems.
+    detail = readText(value === undefined || typeof value === "string" ? value : JSON.stringify(value), 300);
   } catch {
     // A proxy in front of Airflow sends HTML.
   }

@@ -116,9 +116,10 @@ export function Notice({ kind, title, children, action }) {
   );
 }
 
-/** A button. */
-export function Button({ onClick, children, isDisabled = false }) {
-  return h("button", { type: "button", className: "psm-button", onClick, disabled: isDisabled }, children);
+/** A button; a primary one stands out. */
+export function Button({ onClick, children, isDisabled = false, isPrimary = false }) {
+  const className = isPrimary ? "psm-button psm-button-primary" : "psm-button";
+  return h("button", { type: "button", className, onClick, disabled: isDisabled }, children);
 }
 
 /** A heading that shows or hides what is below it. */

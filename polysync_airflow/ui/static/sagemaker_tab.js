@@ -1,6 +1,7 @@
 // The tab "SageMaker" of a task instance. Airflow's UI imports this module, and renders the function that it leaves
 // among the globals under the name of the tab, with the parameters of the page's route:
 // https://airflow.apache.org/docs/apache-airflow/stable/howto/custom-view-plugin.html
+import { Actions } from "./actions.js";
 import {
   Arn,
   Button,
@@ -59,6 +60,7 @@ function Content({ state, refresh }) {
     h(Header, { key: "header", state, refresh }),
     h(LastKnownState, { key: "last", task, run: execution.run }),
     h(End, { key: "end", run: execution.run, hasSteps: execution.steps.length > 0 }),
+    h(Actions, { key: `actions ${state.keyText} ${task.tryNumber}`, state, refresh }),
     h(StepsNotice, { key: "note", execution, task }),
     execution.steps.length > 0 && h(Timeline, { key: "steps", data: state.data }),
   ];

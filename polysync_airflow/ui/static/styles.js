@@ -48,6 +48,13 @@ export const STYLES = `
 }
 .psm-button:hover { background: var(--psm-subtle); }
 .psm-button:disabled { opacity: 0.5; cursor: default; }
+.psm-button-primary { background: var(--chakra-colors-info-solid, #2563eb); border-color: transparent; color: #fff; }
+.psm-button-primary:hover { background: var(--chakra-colors-info-solid, #2563eb); filter: brightness(1.1); }
+.psm-actions, .psm-question { display: flex; flex-direction: column; gap: 0.625rem; }
+.psm-action { display: grid; grid-template-columns: 12.5rem minmax(0, 1fr); align-items: center; gap: 0.375rem 1rem; }
+.psm-action .psm-button { justify-self: stretch; }
+.psm-question:focus { outline: none; }
+.psm-answers { display: flex; flex-wrap: wrap; gap: 0.5rem; }
 .psm-button-small { padding: 0 0.4rem; font-size: 0.75rem; }
 .psm :is(button, a, pre):focus-visible { outline: 2px solid var(--psm-link); outline-offset: 1px; }
 .psm-disclosure { display: flex; align-items: center; gap: 0.25rem; background: none; border: 0; padding: 0; font: inherit; font-weight: 500; color: inherit; cursor: pointer; }
@@ -99,6 +106,7 @@ export const STYLES = `
   .psm-row .psm-track { grid-row: 2; grid-column: 1 / -1; height: 0.5rem; margin-top: 0.25rem; }
   .psm-row .psm-duration { grid-row: 1; grid-column: 3; }
   .psm-axis { display: none; }
+  .psm-action { grid-template-columns: minmax(0, 1fr); }
   .psm-detail { grid-template-columns: minmax(0, 1fr); }
   .psm-details { padding-left: 1rem; }
 }

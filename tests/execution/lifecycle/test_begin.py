@@ -8,11 +8,18 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.execution.lifecycle.instructions import Do, Store, Try
-from polysync_airflow.execution.lifecycle.machine import begin
+from polysync_airflow.execution.lifecycle.instructions import Described, Do, Store, Try
+from polysync_airflow.execution.lifecycle.machine import after, begin
 from polysync_airflow.execution.lifecycle.recovery import is_of_other_incarnation
-from polysync_airflow.execution.record import NO_EPOCH
-from tests.execution.lifecycle.builders import EARLIER, INCARNATION, choose, stored
+from polysync_airflow.execution.record import NO_EPOCH, ClearChoice
+from tests.execution.lifecycle.builders import (
+    EARLIER,
+    INCARNATION,
+    RESUME_TOKEN,
+    choose,
+    describe,
+    stored,
+)
 
 WARNING = logging.WARNING
 UNKNOWN_ARN = stored(execution_arn=None)
@@ -55,6 +62,43 @@ def test_request_without_an_arn_is_sent_again(number: int) -> None:
             "request again with the same client token, so that AWS starts no second execution.",
         )
     ]
+
+
+# ---- what a user chose for a clear
+
+
+@pytest.mark.parametrize(
+    ("chosen_for", "epoch", "expected"),
+    [
+        (None, 3, {"clear_choice": ClearChoice(on_clear="resume", epoch=3)}),
+        # ``retries`` was lowered, so that the clear has not changed ``max_tries``.
+        (None, 2, {"clear_choice": ClearChoice(on_clear="resume", epoch=2), "epoch": NO_EPOCH}),
+        # A retry, before which nothing could be resumed.
+        (3, 3, {"clear_choice": ClearChoice(on_clear="resume", epoch=3)}),
+        # An earlier clear.
+        (3, 4, {"clear_choice": None}),
+    ],
+    ids=["clear", "clear that keeps max_tries", "retry", "another clear"],
+)
+def test_choice_counts_for_one_clear(chosen_for: int | None, epoch: int, expected: dict[str, Any]) -> None:
+    """The first try of the clear binds the choice to its epoch, and a later clear drops it."""
+    record = stored(clear_choice=ClearChoice(on_clear="resume", epoch=chosen_for))
+
+    now = begin(Try(3, epoch, INCARNATION, choose()), record)
+
+    assert (now.do, now.store) == (Do.DESCRIBE, Store.WRITE)
+    assert now.record == stored(try_number=3, **expected)
+
+
+@pytest.mark.parametrize("resume", [{}, {"resumes": 1, "resume_token": RESUME_TOKEN}])
+def test_choice_goes_with_the_resume(resume: dict[str, Any]) -> None:
+    """What fails after it is for ``retry_mode``, or for the next clear."""
+    record = stored(clear_choice=ClearChoice(on_clear="resume"), **resume)
+
+    now = after(begin(Try(3, 3, INCARNATION, choose()), record), Described(EARLIER, describe("Failed")))
+
+    assert now.do is (Do.RESEND_RESUME if resume else Do.RESUME)
+    assert (now.known.epoch, now.known.clear_choice, now.store) == (3, None, Store.WRITE)
 
 
 # ---- a DAG run that was deleted and comes again, and the passes of a loop
@@ -101,7 +145,8 @@ def test_record_of_another_incarnation_loses_its_epoch(record: Any, do: Do, numb
     """The execution is neither continued nor resumed, but must end before another one is started."""
     again = INCARNATION.model_copy(update={"dag_run_started_at": LATER})
 
-    now = begin(Try(number, 2, again, choose(on_clear="resume")), record)
+    chosen = record.model_copy(update={"clear_choice": ClearChoice(on_clear="resume")})
+    now = begin(Try(number, 2, again, choose(on_clear="resume")), chosen)
 
     assert (now.do, now.store) == (do, Store.WRITE)
     changes = {"epoch": NO_EPOCH, "replaced_by_epoch": 2, "incarnation": again, "try_number": number}

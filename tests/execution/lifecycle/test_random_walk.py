@@ -45,12 +45,20 @@ class Walk:
                 if not self.clears:
                     break
                 self.clears -= 1
+                self._choose()
                 airflow.clear()
         # Known limit: a process that was frozen right before it sends a resume still sends it after the task has
         # ended, and finds then that a later try has had the execution.
         self.unknown |= bool(self.frozen and airflow.stored and airflow.stored.resume_is_pending)
         for process in list(self.frozen):
             self._finish(process)
+
+    def _choose(self) -> None:
+        """A user may choose what the clear does; a process that is left may go on before it."""
+        while self.random.random() < 0.4:
+            self.airflow.choose(self.random.choice(["new", "resume", None]))
+            if self.frozen and self.random.random() < 0.5:
+                self._step_frozen()
 
     def _run_try(self, process: TryProcess) -> None:
         for step in process.steps:

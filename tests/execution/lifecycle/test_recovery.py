@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from itertools import product
+from typing import Any
 
 import pytest
 
 from polysync_airflow.execution.lifecycle.recovery import (
     Action,
-    OnClear,
     RetryMode,
     next_action,
     next_step,
     unused_arguments,
 )
-from polysync_airflow.execution.record import StoredExecution
+from polysync_airflow.execution.record import ClearChoice, OnClear, StoredExecution
 from polysync_airflow.states import STATE_OF_STATUS
 from tests.execution.lifecycle.builders import ARN, REQUEST, choose
 
@@ -174,6 +174,40 @@ def test_execution_that_this_epoch_replaces_is_not_resumed(status: str) -> None:
 
     assert next_action(replaced, 3, status, choose(on_clear="resume")) is Action.START
     assert next_action(replaced, 4, status, choose(on_clear="resume")) is Action.RESUME
+
+
+@pytest.mark.parametrize("status", STATUSES)
+def test_choice_of_a_clear_takes_the_place_of_on_clear(status: str) -> None:
+    """It counts in the epoch that its clear has begun, also where the failures count as a success."""
+    plain = StoredExecution(epoch=2, region_name="us-east-1", request=REQUEST, execution_arn=ARN)
+    for chosen, on_clear, failures in product(ON_CLEAR, ON_CLEAR, FAILURES):
+        choices = choose(on_clear=on_clear, on_completed_with_failures=failures)
+
+        def action(epoch: int, chosen_for: int | None, on_clear: OnClear, choices: Any = choices) -> Action:
+            choice = ClearChoice(on_clear=on_clear, epoch=chosen_for)
+            return next_action(plain.model_copy(update={"clear_choice": choice}), epoch, status, choices)
+
+        as_chosen = next_action(plain, 3, status, choose(on_clear=chosen))
+        assert action(3, 3, chosen) is as_chosen
+        # Of an earlier clear.
+        assert action(3, 2, chosen) is next_action(plain, 3, status, choices)
+        # After the clear, ``retry_mode`` decides about retries.
+        assert action(2, 2, chosen) is next_action(plain, 2, status, choices)
+
+
+def test_execution_that_this_epoch_replaces_is_not_resumed_by_choice() -> None:
+    """It was stopped for a new one, and may have failed meanwhile."""
+    choice = ClearChoice(on_clear="resume", epoch=3)
+    replaced = StoredExecution(
+        epoch=2,
+        region_name="us-east-1",
+        request=REQUEST,
+        execution_arn=ARN,
+        replaced_by_epoch=3,
+        clear_choice=choice,
+    )
+
+    assert next_action(replaced, 3, "Failed", choose()) is Action.START
 
 
 def test_resume_with_response_is_no_longer_open() -> None:

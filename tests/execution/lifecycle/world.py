@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
@@ -40,13 +39,13 @@ from polysync_airflow.execution.lifecycle.ownership import (
     owner_of_deferred,
 )
 from polysync_airflow.execution.lifecycle.recovery import RecoveryChoices
-from polysync_airflow.execution.models import ExecutionDescription, ExecutionEvent, StartRequest
-from polysync_airflow.execution.record import Incarnation, StoredExecution
+from polysync_airflow.execution.models import ExecutionDescription, StartRequest
+from polysync_airflow.execution.record import ClearChoice, Incarnation, OnClear, StoredExecution
 from polysync_airflow.states import has_ended
+from tests.execution.lifecycle.aws import Aws, api_error, event_of
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 BEFORE_THE_COPY = "before the copy"
-ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout/execution/e"
 
 
 class LostResponseError(Exception):
@@ -55,91 +54,6 @@ class LostResponseError(Exception):
 
 class ReplacedError(Exception):
     """Airflow refuses the write of a try whose task instance it has replaced."""
-
-
-@dataclass
-class Execution:
-    """An execution in AWS."""
-
-    arn: str
-    status: str = "Executing"
-    tokens: set[str] = field(default_factory=set)
-
-
-class Aws:
-    """The operations of SageMaker that change or describe executions."""
-
-    def __init__(self, random: Random) -> None:
-        self._random = random
-        self.executions: list[Execution] = []
-        # What AWS has refused once, it refuses each time.
-        self._refused: set[str] = set()
-
-    @property
-    def running(self) -> list[Execution]:
-        """The executions that have not ended."""
-        return [each for each in self.executions if not has_ended(each.status)]
-
-    def start(self, token: str) -> str:
-        """Start an execution, or return that of the token."""
-        for each in self.executions:
-            if token in each.tokens:
-                return each.arn
-        self._refuse(token, "ValidationException")
-        self.executions.append(Execution(f"{ARN}{len(self.executions)}", tokens={token}))
-        return self.executions[-1].arn
-
-    def find(self, arn: str) -> Execution:
-        """Return an execution."""
-        return next(each for each in self.executions if each.arn == arn)
-
-    def resume(self, arn: str, token: str) -> None:
-        """Resume a failed execution; do nothing if the token is known."""
-        execution = self.find(arn)
-        if token in execution.tokens:
-            return
-        if execution.status not in ("Failed", "CompletedWithFailures"):
-            raise api_error("ValidationException")
-        self._refuse(token, "AccessDeniedException")
-        execution.tokens.add(token)
-        execution.status = "Executing"
-
-    def stop(self, arn: str, attempt: int) -> bool:
-        """Stop an execution that runs; a token of an earlier attempt does nothing. Return False if AWS fails."""
-        execution, token = self.find(arn), f"stop {arn} {attempt}"
-        if self._random.random() < 0.05:
-            return False
-        if token not in execution.tokens and execution.status == "Executing":
-            execution.tokens.add(token)
-            execution.status = "Stopping"
-        return True
-
-    def _refuse(self, token: str, code: str) -> None:
-        """Refuse a new token, sometimes."""
-        if token in self._refused or self._random.random() < 0.03:
-            self._refused.add(token)
-            raise api_error(code)
-
-    @property
-    def stops(self) -> int:
-        """How many stops of executions were requested."""
-        return sum(token.startswith("stop ") for each in self.executions for token in each.tokens)
-
-    def progress(self) -> None:
-        """Let one execution go on."""
-        if self.running:
-            execution = self._random.choice(self.running)
-            ends = ["Succeeded", "Failed", "CompletedWithFailures"]
-            execution.status = self._random.choice(
-                [*ends, "Failed"] if execution.status == "Executing" else ["Stopped", "Stopped", *ends]
-            )
-
-
-def api_error(code: str, *, transient: bool = False) -> SageMakerApiError:
-    """Return an error of AWS's."""
-    return SageMakerApiError(
-        "no", error_code=code, operation="x", permanent=not transient, transient=transient
-    )
 
 
 class Airflow:
@@ -158,6 +72,8 @@ class Airflow:
         self.incarnation = Incarnation(dag_run_started_at=NOW)
         self.stored: StoredExecution | None = None
         self.copy: StoredExecution | None = None
+        # What a user chose in place of ``on_clear``, by the epoch that its clear began.
+        self.chosen: dict[int, OnClear] = {}
         self.history: list[str] = []
 
     def begin_try(self) -> TryProcess:
@@ -176,9 +92,19 @@ class Airflow:
         """Fail the try; a retry follows if one is left."""
         self.end_try("up_for_retry" if self.try_number <= self.max_tries else "failed")
 
+    def choose(self, on_clear: OnClear | None) -> None:
+        """Store, or withdraw, what the next clear does."""
+        if self.stored:
+            choice = ClearChoice(on_clear=on_clear) if on_clear else None
+            self.stored = self.stored.model_copy(update={"clear_choice": choice})
+            self.history.append(f"chosen: {on_clear}")
+
     def clear(self) -> None:
         """Clear the task, as a user does when it has ended."""
         self.max_tries = self.try_number + self.retries
+        choice = self.stored.clear_choice if self.stored else None
+        if choice and choice.epoch is None:
+            self.chosen[self.max_tries] = choice.on_clear
         self.current, self.state = None, None
         self.history.append("cleared")
 
@@ -187,6 +113,7 @@ class Airflow:
         self.incarnation = Incarnation(dag_run_started_at=NOW + timedelta(days=len(self.history)))
         self.current, self.state, self.copy = None, "scheduled", None
         self.try_number, self.max_tries = 0, self.retries
+        self.chosen.clear()
         self.history.append("created again")
 
     def run_failure_callback(self) -> None:
@@ -237,7 +164,9 @@ class TryProcess:
                 yield f"before {now.do.name}"
                 event = self._call(now)
                 yield f"after {now.do.name}"
-                now = after(now, event)
+                before, now = now, after(now, event)
+                if before.do is Do.DESCRIBE and isinstance(event, Described):
+                    self._check_choice(before, event.description.status, now)
             end = yield from self._wait(now)
             if now.do is Do.WAIT_FOR_END:
                 continue
@@ -249,6 +178,15 @@ class TryProcess:
             if airflow.current == self.number and airflow.state == "running":
                 airflow.fail_or_retry() if failed else airflow.end_try("success")
             return
+
+    def _check_choice(self, before: Instruction, status: str, now: Instruction) -> None:
+        """Check that a clear does what the user chose, or else what ``on_clear`` says."""
+        epoch, record, choices = before.task_try.epoch, before.known, self.airflow.choices
+        if status != "Failed" or epoch in (record.epoch, record.replaced_by_epoch):
+            return
+        wanted = self.airflow.chosen.get(epoch, choices.on_clear)
+        does = (Do.RESUME, Do.RESEND_RESUME) if wanted == "resume" else (Do.PREPARE, Do.RESEND_RESUME)
+        assert now.do in does, f"the clear wants {wanted}, but the try does {now.do.name}"
 
     def _enter(self, now: Instruction) -> Iterator[str]:
         if now.do is not Do.START:
@@ -340,7 +278,9 @@ class TryProcess:
     def _announce(self, leaving: Leaving, record: StoredExecution) -> Owner:
         owner = self._owner(record)
         if owner in (Owner.THIS_TRY, Owner.NOBODY):
-            self._put(leaving.announced(record))
+            stored = self.airflow.stored
+            choice = stored.clear_choice if stored else record.clear_choice
+            self._put(leaving.announced(record).model_copy(update={"clear_choice": choice}))
         return owner
 
     def _owner(self, record: StoredExecution) -> Owner:
@@ -362,19 +302,6 @@ def stop_recorded(aws: Aws, record: StoredExecution) -> None:
         arn = record.execution_arn or aws.start(record.request.client_request_token)
         while not aws.stop(arn, record.resumes):
             pass
-
-
-def event_of(execution: Execution) -> ExecutionEvent:
-    """Return the event of an execution that has ended."""
-    return ExecutionEvent(
-        outcome="ended",
-        execution_arn=execution.arn,
-        pipeline_name="fanout",
-        status=execution.status,
-        message=None,
-        started_at=None,
-        ended_at=None,
-    )
 
 
 def make_request(name: str) -> StartRequest:

@@ -8,6 +8,8 @@ import pytest
 
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import PolysyncError, StoredRecordError
+from polysync_airflow.execution.models import StartRequest
+from polysync_airflow.execution.record import StoredExecution
 from polysync_airflow.records.proof import RECORD_KEY
 from tests.operators.recovery.conftest import IN_ONE_MODE, MakeTask
 from tests.operators.recovery.harness import CHANGES, ExecutionLog, RequestInterceptor, Task, calls, crash
@@ -26,14 +28,17 @@ EDITS: dict[str, dict[str, Any]] = {
     "sends other parameters": {"execution_arn": None, "pipeline_parameters": {"Shards": "100"}},
     "begins a new epoch": {"epoch": 0},
     "claims an own stop": {"stop_requested_by": 0},
+    "chooses what the clear does": {"clear_choice": {"on_clear": "resume"}},
     "resumes": {"resumes": 1, "resume_token": "polysync-11111111-1111-4111-8111-111111111111"},
 }
 
 
 def edited(record: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """Return the record with changed values, of the record itself or of its request."""
-    request = {**record["request"], **{k: v for k, v in changes.items() if k in record["request"]}}
-    return {**record, **{k: v for k, v in changes.items() if k in record}, "request": request}
+    of_request = {k: v for k, v in changes.items() if k in StartRequest.model_fields}
+    of_record = {k: v for k, v in changes.items() if k in StoredExecution.model_fields}
+    assert len(of_request) + len(of_record) == len(changes)
+    return {**record, **of_record, "request": {**record["request"], **of_request}}
 
 
 def crash_while_waiting(task: Task, clock: EmulatedTime) -> dict[str, Any]:

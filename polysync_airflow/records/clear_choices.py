@@ -1,0 +1,68 @@
+"""
+What a user chose for the next clear of a task, written into its record by the API server.
+
+A running try and the API server must not overwrite each other. A try writes only if the record is what it has
+read or written last, and the API server only if the task has ended.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Final
+
+from polysync_airflow.airflow_compat.database import locked_variable, variable_value
+from polysync_airflow.exceptions import PolysyncError
+from polysync_airflow.execution.record import ClearChoice, OnClear, StoredExecution
+from polysync_airflow.records.proof import to_stored
+from polysync_airflow.records.signature import TaskKey
+from polysync_airflow.records.store import from_variable, place_of, to_variable, variable_key
+
+# In all other states, a try runs or is on its way.
+ENDED_STATES: Final = frozenset({"success", "failed", "skipped", "upstream_failed"})
+
+
+class NoRecordError(PolysyncError):
+    """The task instance has no record of an execution."""
+
+
+class TaskNotEndedError(PolysyncError):
+    """A try of the task instance runs or is on its way, and may write the record."""
+
+
+def read_clear_choice(task: TaskKey) -> OnClear | None:
+    """
+    Return what a user chose for the next clear; None if ``on_clear`` decides.
+
+    :raises NoRecordError: the task instance has no record.
+    :raises StoredRecordError: the record is damaged, or was not written by this task.
+    :raises PolysyncError: the deployment's Fernet key cannot be used.
+    """
+    choice = _record_in(variable_value(variable_key(task)), task).clear_choice
+    return choice.on_clear if choice and choice.epoch is None else None
+
+
+def store_clear_choice(task: TaskKey, on_clear: OnClear | None) -> None:
+    """
+    Store what the next clear of a task does, in place of its ``on_clear``.
+
+    :param on_clear: what it does; None withdraws a choice that was stored before.
+    :raises TaskNotEndedError: a try of the task runs or is on its way.
+    :raises NoRecordError: the task instance has no record.
+    :raises StoredRecordError: the record is damaged, or was not written by this task.
+    :raises PolysyncError: the deployment's Fernet key cannot be used.
+    """
+
+    with locked_variable(variable_key(task)) as variable:
+        record = _record_in(variable.value, task)
+        states = variable.states_of(**asdict(task))
+        if not states or not ENDED_STATES.issuperset(states):
+            raise TaskNotEndedError(f"The task has not ended. Its state is {', '.join(map(str, states))}.")
+        choice = None if on_clear is None else ClearChoice(on_clear=on_clear)
+        changed = record.model_copy(update={"clear_choice": choice})
+        variable.replace(to_variable(to_stored(changed, task), task))
+
+
+def _record_in(text: str | None, task: TaskKey) -> StoredExecution:
+    if text is None:
+        raise NoRecordError("The task has no record of an execution.")
+    return from_variable(text, task, place=place_of(variable_key(task)))

@@ -1,0 +1,148 @@
+"""
+The endpoint by which the tab stores what the next clear of a task does: resume, or start anew.
+
+Airflow's REST API clears the task, but cannot tell it why. So the choice goes into the record of the task's
+execution, where it counts in place of ``on_clear``, for one clear.
+
+Who may clear the task may choose: Airflow's auth manager is asked what it is asked for a clear. The session
+is a cookie, which browsers may also send with requests of other sites' pages: such requests are refused.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
+
+from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
+from airflow.api_fastapi.core_api.security import get_user, requires_access_dag
+from fastapi import APIRouter, Depends, HTTPException, Request
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from polysync_airflow.airflow_compat.sdk import conf
+from polysync_airflow.exceptions import PolysyncError, StoredRecordError
+from polysync_airflow.execution.record import OnClear
+from polysync_airflow.execution.texts import clean_line, describe_validation_error
+from polysync_airflow.records.clear_choices import (
+    NoRecordError,
+    TaskNotEndedError,
+    read_clear_choice,
+    store_clear_choice,
+)
+from polysync_airflow.records.signature import TaskKey
+
+log = logging.getLogger(__name__)
+
+PATH = "/dags/{dag_id}/clear-choice"
+# Three ids of 250 characters, each of which JSON may write as an escape sequence of 12.
+MAX_BODY = 16 * 1024
+
+# As in Airflow's database.
+Id = Annotated[str, StringConstraints(min_length=1, max_length=250)]
+
+
+class TaskInstanceKey(BaseModel):
+    """A task instance of the DAG in the path of the URL."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    run_id: Id
+    task_id: Id
+    map_index: Annotated[int, Field(strict=True, ge=-1, le=2**31 - 1)] = -1
+
+    def of_dag(self, dag_id: str) -> TaskKey:
+        """Return the key of the task instance."""
+        return TaskKey(dag_id, self.run_id, self.task_id, self.map_index)
+
+
+class Change(TaskInstanceKey):
+    """
+    A choice for the next clear of a task.
+
+    :param on_clear: what it does; None withdraws a choice.
+    """
+
+    on_clear: OnClear | None
+
+
+_STATUS_CODES: Final = {NoRecordError: 404, TaskNotEndedError: 409, StoredRecordError: 409}
+# The check of Airflow's own endpoint clearTaskInstances. It takes the DAG from the path of the URL.
+router = APIRouter(
+    dependencies=[Depends(requires_access_dag(method="PUT", access_entity=DagAccessEntity.TASK_INSTANCE))]
+)
+
+
+def refuse_other_sites(request: Request) -> None:
+    """
+    Refuse a request that a page of another site has made.
+
+    Browsers name the site, and send JSON across sites only if the server allows it by CORS.
+    https://developer.mozilla.org/en-US/docs/Web/HTTP/Reference/Headers/Sec-Fetch-Site
+    """
+    site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
+    # Browsers send the first header to https and localhost only.
+    if site is None:
+        is_own = origin is None or urlsplit(origin).netloc in _own_hosts(request)
+    else:
+        is_own = site == "same-origin"
+    if not is_own:
+        raise HTTPException(403, "The request comes from a page of another site.")
+    if request.headers.get("Content-Type", "").partition(";")[0].strip().lower() != "application/json":
+        raise HTTPException(415, "The body must be application/json.")
+
+
+def _own_hosts(request: Request) -> set[str]:
+    # A reverse proxy may pass on another host than the browser's.
+    base_url = conf.get("api", "base_url", fallback="") or ""
+    return {request.headers.get("Host", ""), urlsplit(base_url).netloc} - {""}
+
+
+async def read_change(request: Request) -> Change:
+    """Return the body of a request. What is too long is not read to its end."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY:
+            raise HTTPException(413, f"The body is longer than {MAX_BODY} bytes.")
+    try:
+        return Change.model_validate_json(bytes(body))
+    except ValidationError as error:
+        raise HTTPException(422, describe_validation_error(error)) from None
+
+
+@contextmanager
+def _problems_as_responses() -> Iterator[None]:
+    try:
+        yield
+    except PolysyncError as error:
+        raise HTTPException(_STATUS_CODES.get(type(error), 500), str(error)) from None
+
+
+@router.get(PATH)
+def get_clear_choice(dag_id: str, run_id: Id, task_id: Id, map_index: int = -1) -> dict[str, Any]:
+    """Return what was chosen for the next clear. Whoever gets an answer may choose, clear and stop."""
+    task = TaskKey(dag_id, run_id, task_id, map_index)
+    with _problems_as_responses():
+        return {"on_clear": read_clear_choice(task)}
+
+
+@router.put(PATH, dependencies=[Depends(refuse_other_sites)])
+def put_clear_choice(
+    dag_id: str,
+    change: Annotated[Change, Depends(read_change)],
+    user: Annotated[BaseUser, Depends(get_user)],
+) -> dict[str, Any]:
+    """Store what the next clear does, or withdraw it."""
+    task = change.of_dag(dag_id)
+    with _problems_as_responses():
+        store_clear_choice(task, change.on_clear)
+    log.info(
+        "%s has chosen what the next clear of a task does: %s, %s",
+        clean_line(user.get_name()),
+        change.on_clear or "what on_clear says",
+        clean_line(str(task)),
+    )
+    return {"on_clear": change.on_clear}

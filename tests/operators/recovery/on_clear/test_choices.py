@@ -1,0 +1,112 @@
+"""What a user chose in the tab for a clear: it takes the place of ``on_clear``, for this clear only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from polysync_airflow.emulator import EmulatorServer
+from polysync_airflow.execution.record import ClearChoice, OnClear
+from polysync_airflow.records.proof import RECORD_KEY, from_stored, to_stored
+from tests.operators.recovery.conftest import IN_ONE_MODE, MakeTask
+from tests.operators.recovery.harness import (
+    LIST_STEPS,
+    MERGE_FAILS,
+    MERGE_FAILS_ONCE,
+    RETRY,
+    START,
+    STOP,
+    CrashError,
+    ExecutionLog,
+    RequestInterceptor,
+    Task,
+    calls,
+    crash,
+)
+
+
+def choose(task: Task, on_clear: OnClear) -> None:
+    """Store a choice, as the API server does for the tab."""
+    record = from_stored(task.record, task.key, place="")
+    chosen = record.model_copy(update={"clear_choice": ClearChoice(on_clear=on_clear)})
+    task.store.set(RECORD_KEY, to_stored(chosen, task.key))
+
+
+def fail(task: Task, emulator: EmulatorServer, scenario: dict[str, Any]) -> None:
+    """Let a try fail, and forget the calls."""
+    emulator.control.put_scenario(scenario)
+    assert "AlgorithmError" in str(task.next_try().error)
+    emulator.control.clear_calls()
+
+
+def test_choice_takes_the_place_of_on_clear_once(make_task: MakeTask, emulator: EmulatorServer) -> None:
+    """The next clear does again what the DAG says."""
+    for on_clear, choice, does in (("new", "resume", [RETRY]), ("resume", "new", [START])):
+        emulator.control.reset()
+        task = make_task(on_clear=on_clear, retries=0)
+        task.run_id = f"manual__{on_clear}"
+        fail(task, emulator, MERGE_FAILS)
+        choose(task, choice)  # type: ignore[arg-type]
+
+        task.clear()
+        assert task.next_try().error
+
+        assert calls(emulator, START, RETRY, STOP) == does
+        assert "clear_choice" not in task.record
+        emulator.control.clear_calls()
+        task.clear()
+        assert task.next_try().error
+        assert calls(emulator, START, RETRY, STOP) == ([START] if on_clear == "new" else [RETRY])
+
+
+@IN_ONE_MODE
+def test_choice_outlives_a_try_that_dies_before_it_can_resume(
+    make_task: MakeTask, emulator: EmulatorServer, interceptor: RequestInterceptor
+) -> None:
+    """The retry belongs to the same clear."""
+    task = make_task(retries=1)
+    fail(task, emulator, MERGE_FAILS_ONCE)
+    task.state = "failed"
+    choose(task, "resume")
+    task.clear()
+    interceptor.before("DescribePipelineExecution", crash)
+
+    assert isinstance(task.next_try().error, CrashError)
+    assert task.record["clear_choice"] == {"on_clear": "resume", "epoch": task.max_tries}
+    assert task.next_try().error is None
+
+    assert calls(emulator, START, RETRY, STOP) == [RETRY]
+
+
+@IN_ONE_MODE
+def test_choice_survives_the_end_of_the_killed_process(
+    make_task: MakeTask, interceptor: RequestInterceptor, execution_log: ExecutionLog
+) -> None:
+    """A user marks the task as failed and chooses, while its process is still on its way to the stop."""
+    task = make_task(retries=0, on_clear="resume")
+
+    def kill(_: Any) -> None:
+        task.state = "failed"
+        choose(task, "new")
+        task.kill()
+
+    interceptor.after(LIST_STEPS, kill)
+    task.next_try()
+
+    assert execution_log.statuses[-1] in ("Stopping", "Stopped")
+    assert task.record["clear_choice"] == {"on_clear": "new"}
+    assert task.record["stop_requested_by"] == 1
+
+
+@pytest.mark.parametrize("on_clear", ["new", "resume"])
+def test_records_without_a_choice_have_the_form_of_earlier_versions(
+    on_clear: str, make_task: MakeTask, emulator: EmulatorServer
+) -> None:
+    """During a rolling upgrade, an older worker can read what a newer one has stored."""
+    task = make_task(on_clear=on_clear, retries=0)
+    fail(task, emulator, MERGE_FAILS)
+
+    assert "clear_choice" not in task.record
+    assert None not in task.record.values()
+    assert None not in task.record["request"].values()

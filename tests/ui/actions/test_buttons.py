@@ -1,0 +1,202 @@
+"""The buttons of the tab: for whom they are there, what they say, and what reaches Airflow."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from polysync_airflow.execution.record import ClearChoice
+from tests.ui import arranged
+from tests.ui.airflow_site import NEEDS_TABS, Site, Task
+from tests.ui.tab_page import TabPage
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Route
+
+pytestmark = [pytest.mark.system, NEEDS_TABS]
+
+RESUME, NEW, STOP = "Resume failed steps", "Start a new execution", "Stop execution"
+CLEAR = "/clearTaskInstances"
+RESUMES = (
+    "Runs what has not succeeded (Train, CheckQuality, Register). The step that has succeeded is kept, and not paid "
+    "again. The parameters stay those of the start."
+)
+STARTS = (
+    "Runs all 4 steps, and each is paid again, unless the cache of the pipeline has its result. The parameters are "
+    "rendered anew."
+)
+
+
+@pytest.fixture
+def new_task(site: Site, page: TabPage) -> Callable[..., Task]:
+    """Returns a function that creates a task with a record, and opens its tab."""
+
+    def create(
+        state: str | None = "failed",
+        xcoms: arranged.XComs | None = None,
+        *,
+        recorded: bool = True,
+        **task: Any,
+    ) -> Task:
+        created = site.new_task(state, **task)
+        site.publish(created, xcoms or arranged.failure())
+        if recorded:
+            site.put_record(created)
+        page.open(created)
+        page.wait_for("churn-tuning")
+        return created
+
+    return create
+
+
+NewTask = Callable[..., Task]
+
+
+def buttons(page: TabPage) -> list[str]:
+    """Return the actions that the tab offers, when it knows whether the person may act."""
+    page.page.wait_for_load_state("networkidle")
+    return [name for name in (RESUME, NEW, STOP) if page.button(name).count()]
+
+
+def press(page: TabPage, name: str) -> None:
+    """Press a button, and confirm it."""
+    page.button(name).click()
+    page.button(f"Yes, {name[0].lower()}{name[1:]}").click()
+
+
+@pytest.mark.parametrize(
+    ("name", "choice", "task_id"), [(RESUME, "resume", "train"), (NEW, "new", "train_each")]
+)
+def test_choice_reaches_the_clear(
+    name: str, choice: Any, task_id: str, site: Site, page: TabPage, new_task: NewTask
+) -> None:
+    """The task is cleared, and the record has the choice. Only the mapped task instance of the page is cleared."""
+    task = new_task(task_id=task_id, **({"map_index": 1} if task_id == "train_each" else {}))
+    page.wait_for(RESUMES)
+    page.wait_for(STARTS)
+    page.button(name).click()
+    page.wait_for("This clears the task and the tasks after it, so that the DAG run goes on.")
+    assert site.state_of(task) == "failed"
+    assert buttons(page) == []
+
+    page.button("Yes").click()
+
+    page.wait_for("The task is cleared.")
+    assert site.state_of(task) is None
+    assert site.record_of(task).clear_choice == ClearChoice(on_clear=choice)
+
+
+def test_stop_marks_the_task_as_failed(site: Site, page: TabPage, new_task: NewTask) -> None:
+    """Afterwards, a new execution can be started."""
+    task = new_task("deferred", arranged.running())
+    page.wait_for("which stops the execution, unless the DAG sets stop_on_kill=False")
+
+    press(page, STOP)
+
+    page.wait_for("The task is marked as failed, and its execution is being stopped.")
+    assert site.state_of(task) == "failed"
+    page.button(NEW).wait_for()
+    assert site.record_of(task).clear_choice is None
+
+
+def test_what_is_offered(site: Site, page: TabPage, new_task: NewTask) -> None:
+    """Buttons are there where they make sense, for tasks with a record."""
+    stopped, succeeded = arranged.stopped(), arranged.success()
+
+    for state, xcoms, expected in (
+        ("failed", arranged.failure(), [RESUME, NEW]),
+        # ``on_completed_with_failures="succeed"``
+        ("success", arranged.failure(), [RESUME, NEW]),
+        ("skipped", stopped, [NEW]),
+        ("failed", stopped, [NEW]),
+        ("failed", arranged.running(), [NEW]),
+        ("up_for_retry", arranged.failure(), []),
+        ("success", succeeded, []),
+        ("running", arranged.running(), [STOP]),
+        ("deferred", arranged.running(), [STOP]),
+        ("queued", arranged.running(), []),
+    ):
+        new_task(state, xcoms)
+        assert buttons(page) == expected, (state, xcoms.run["state"])
+    new_task(recorded=False)
+    assert buttons(page) == []
+
+
+def test_without_permission_there_are_no_buttons(page: TabPage, new_task: NewTask) -> None:
+    """Nothing else is different. Another error is shown."""
+    page.answer("/clear-choice", 403, {"detail": "Forbidden"})
+    new_task()
+    assert buttons(page) == []
+    assert "Forbidden" not in page.text()
+    page.answer("/clear-choice", 409, {"detail": "The record is damaged"})
+
+    new_task()
+
+    page.wait_for("The buttons are not available")
+    page.wait_for("HTTP status 409: The record is damaged")
+    assert buttons(page) == []
+
+
+def test_refused_clear_is_shown_and_withdraws_the_choice(
+    site: Site, page: TabPage, new_task: NewTask
+) -> None:
+    """The person can try again."""
+    task = new_task()
+    page.answer(CLEAR, 409, {"detail": "AirflowClearRunningTaskException: wait"})
+
+    press(page, RESUME)
+
+    page.wait_for("HTTP status 409: AirflowClearRunningTaskException: wait")
+    assert site.record_of(task).clear_choice is None
+    assert (site.state_of(task), buttons(page)) == ("failed", [RESUME, NEW])
+    page.answer_no_more()
+    press(page, NEW)
+    page.wait_for("The task is cleared.")
+    assert site.record_of(task).clear_choice == ClearChoice(on_clear="new")
+
+
+def test_choice_that_cannot_be_withdrawn_is_shown(site: Site, page: TabPage, new_task: NewTask) -> None:
+    """It would count for the next clear of any person, so the tab says so, and offers to withdraw it."""
+    task = new_task()
+    page.answer(CLEAR, 422, {"detail": [{"msg": "Field required"}]})
+
+    def refuse_null(route: Route) -> None:
+        if (route.request.post_data_json or {}).get("on_clear", "") is None:
+            route.fulfill(status=503, json={"detail": "database is locked"})
+        else:
+            route.fallback()
+
+    page.page.route(re.compile("/clear-choice"), refuse_null)
+    press(page, RESUME)
+
+    page.wait_for(
+        'HTTP status 422: [{"msg":"Field required"}] The choice is still stored, because it could not be withdrawn: '
+        "HTTP status 503: database is locked"
+    )
+    page.wait_for("The next clear of this task resumes the failed steps")
+    assert site.record_of(task).clear_choice == ClearChoice(on_clear="resume")
+    page.answer_no_more()
+    page.button("Withdraw").click()
+    page.button("Withdraw").wait_for(state="detached")
+    assert site.record_of(task).clear_choice is None
+
+
+def test_nothing_happens_by_accident(site: Site, page: TabPage, new_task: NewTask) -> None:
+    """A double click does not confirm; Cancel and Escape lead back."""
+    task = new_task()
+    page.button(RESUME).wait_for()
+    requests: list[str] = []
+    page.page.on("request", lambda request: requests.append(request.method))
+
+    page.button(RESUME).click()
+    page.button("Yes").dispatch_event("click", {"detail": 2})
+    page.button("Cancel").click()
+    page.button(NEW).click()
+    page.page.keyboard.press("Escape")
+
+    assert buttons(page) == [RESUME, NEW]
+    assert set(requests) <= {"GET"}
+    assert (site.state_of(task), site.record_of(task).clear_choice) == ("failed", None)

@@ -1,0 +1,294 @@
+"""The endpoint that stores what the next clear of a task does, on Airflow's own database."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from typing import Any
+
+import pytest
+
+from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
+from polysync_airflow.execution.record import ClearChoice, StoredExecution
+from polysync_airflow.records.proof import from_stored, to_stored
+from polysync_airflow.records.signature import TaskKey
+from polysync_airflow.records.store import RECORD, to_variable, variable_key
+from tests.execution.lifecycle.builders import stored
+
+if not CAPABILITIES.react_apps:
+    pytest.skip("this Airflow has no tabs of plugins", allow_module_level=True)
+
+TASK = TaskKey("churn_retraining", "manual__2026-03-01", "train", -1)
+URL = f"/dags/{TASK.dag_id}/clear-choice"
+RECORDED = stored()
+ENDED: list[str | None] = ["success", "failed", "skipped", "upstream_failed"]
+RUNNING = [
+    "scheduled",
+    "queued",
+    "running",
+    "deferred",
+    "up_for_retry",
+    "up_for_reschedule",
+    "restarting",
+    None,
+]
+
+PutTask = Callable[..., None]
+Call = Callable[..., tuple[int, Any]]
+
+
+@pytest.fixture
+def put_task(airflow_database: None) -> Iterator[Callable[..., None]]:
+    """Returns a function that stores a task instance and its record."""
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.models.variable import Variable
+    from airflow.utils.session import create_session
+    from sqlalchemy import delete, insert, text
+
+    def remove() -> None:
+        with create_session() as session:
+            session.execute(delete(TaskInstance).where(TaskInstance.dag_id == TASK.dag_id))
+            session.execute(delete(Variable).where(Variable.key == variable_key(TASK)))
+
+    def put(state: str | None = "failed", value: str | None = to_text(RECORDED)) -> None:
+        remove()
+        with create_session() as session:
+            # Its DAG and its DAG run do not exist.
+            session.execute(text("PRAGMA foreign_keys = OFF"))
+            row = {**asdict(TASK), "state": state, "pool": "default_pool", "try_number": 1, "pool_slots": 1}
+            session.execute(insert(TaskInstance.__table__).values(row))
+            if value is not None:
+                values = {"key": variable_key(TASK), "val": value, "description": "of try 1"}
+                session.add(Variable(**values))  # type: ignore[no-untyped-call]
+
+    yield put
+    remove()
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, Any]]:
+    """Returns a function that sends a request to the endpoint, and returns the status and the body of the response."""
+    from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
+    from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
+    from airflow.api_fastapi.core_api import security
+    from fastapi.testclient import TestClient
+
+    from polysync_airflow.ui.app import create_app
+
+    monkeypatch.setattr(security, "get_auth_manager", SimpleAuthManager)
+    client = TestClient(create_app())
+
+    def send(
+        method: str = "PUT", role: str | None = "user", url: str = URL, **request: Any
+    ) -> tuple[int, Any]:
+        user = SimpleAuthManagerUser(username="pat", role=role)
+        client.app.dependency_overrides[security.get_user] = lambda: user  # type: ignore[attr-defined]
+        if role is None:
+            client.app.dependency_overrides.clear()  # type: ignore[attr-defined]
+        response = client.request(method, url, **request)
+        return response.status_code, response.json()
+
+    return send
+
+
+def to_text(record: StoredExecution, task: TaskKey = TASK) -> str:
+    """Return the value of the Variable with a record, as the task writes it."""
+    return to_variable(to_stored(record, task), task)
+
+
+def body(on_clear: Any = "resume", **changes: Any) -> dict[str, Any]:
+    """Return the body of a request."""
+    return {"run_id": TASK.run_id, "task_id": TASK.task_id, "map_index": -1, "on_clear": on_clear, **changes}
+
+
+def variable() -> Any:
+    """Return the row of the Variable; None if there is none."""
+    from airflow.models.variable import Variable
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    with create_session() as session:
+        row = session.scalar(select(Variable).where(Variable.key == variable_key(TASK)))
+        return row and (row.get_val(), row.description)
+
+
+def record() -> StoredExecution:
+    """Return the stored record, whose signature is valid."""
+    return from_stored(json.loads(variable()[0])[RECORD], TASK, place="")
+
+
+READ = {"run_id": TASK.run_id, "task_id": TASK.task_id}
+
+
+def test_choice_is_stored_signed_and_withdrawn(
+    put_task: PutTask, call: Call, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Everything else in the record stays as it was, and the log says who has chosen."""
+    put_task()
+    assert call("GET", params=READ) == (200, {"on_clear": None})
+    with caplog.at_level(logging.INFO):
+        assert call(json=body("resume")) == (200, {"on_clear": "resume"})
+
+    assert record() == stored(clear_choice=ClearChoice(on_clear="resume"))
+    assert variable()[1] == "of try 1"
+    assert any("pat has chosen" in text and "resume" in text for text in caplog.messages)
+    assert call("GET", params=READ) == (200, {"on_clear": "resume"})
+    assert call(json=body("new")) == (200, {"on_clear": "new"})
+    assert record() == stored(clear_choice=ClearChoice(on_clear="new"))
+    assert call(json=body(None)) == (200, {"on_clear": None})
+    assert variable()[0] == to_text(RECORDED)
+
+
+def test_choice_of_an_earlier_clear_is_not_reported(put_task: PutTask, call: Call) -> None:
+    """It counts no more, and another one may take its place."""
+    put_task(value=to_text(stored(clear_choice=ClearChoice(on_clear="resume", epoch=2))))
+
+    assert call("GET", params=READ) == (200, {"on_clear": None})
+    assert call(json=body("new"))[0] == 200
+    assert record().clear_choice == ClearChoice(on_clear="new")
+
+
+@pytest.mark.parametrize("state", ENDED + RUNNING)
+def test_only_the_record_of_an_ended_task_is_written(
+    state: str | None, put_task: PutTask, call: Call
+) -> None:
+    """A try that runs, or is on its way, may write the record at any moment."""
+    put_task(state)
+
+    status, answer = call(json=body())
+
+    assert status == (200 if state in ENDED else 409)
+    assert (variable()[0] == to_text(RECORDED)) is (state not in ENDED)
+    assert state in ENDED or answer == {"detail": f"The task has not ended. Its state is {state}."}
+    assert call("GET", params=READ)[0] == 200
+
+
+@pytest.mark.parametrize(("role", "status"), [(None, 401), ("viewer", 403), ("user", 200), ("op", 200)])
+def test_who_may_clear_may_choose(role: str | None, status: int, put_task: PutTask, call: Call) -> None:
+    """Airflow's auth manager decides, for the answer whether one may choose, too."""
+    put_task()
+
+    assert call("GET", role, params=READ)[0] == status
+    assert call("PUT", role, json=body())[0] == status
+    assert (variable()[0] == to_text(RECORDED)) is (status != 200)
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Sec-Fetch-Site": "same-origin", "Origin": "https://airflow.example.com"}, 200),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"Sec-Fetch-Site": "cross-site", "Origin": "http://testserver"}, 403),
+        ({"Sec-Fetch-Site": "none"}, 403),
+        ({"Origin": "http://testserver"}, 200),
+        # The browser's host, where a proxy passes on another one.
+        ({"Origin": "https://airflow.example.com"}, 200),
+        ({"Origin": "https://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Content-Type": "text/plain"}, 415),
+        ({"Content-Type": "application/x-www-form-urlencoded"}, 415),
+        ({"Content-Type": "multipart/form-data"}, 415),
+        ({"Content-Type": "application/json; charset=utf-8"}, 200),
+    ],
+)
+def test_pages_of_other_sites_are_refused(
+    headers: dict[str, str], status: int, put_task: PutTask, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The browser may send the session cookie with their requests."""
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example.com/team")
+    put_task()
+
+    sent = call(content=json.dumps(body()), headers={"Content-Type": "application/json", **headers})
+
+    assert sent[0] == status
+    assert (variable()[0] == to_text(RECORDED)) is (status != 200)
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"on_clear": "stop"}, "on_clear: Input should be 'new' or 'resume'"),
+        ({"on_clear": True}, "on_clear"),
+        ({"on_clear": ["new"]}, "on_clear"),
+        ({"run_id": ""}, "run_id"),
+        ({"run_id": "r" * 251}, "run_id"),
+        ({"task_id": 7}, "task_id"),
+        ({"map_index": -2}, "map_index"),
+        ({"map_index": "0"}, "map_index"),
+        ({"dag_id": "another_dag"}, "dag_id: Extra inputs are not permitted"),
+        ({"key": "another_variable"}, "key: Extra inputs are not permitted"),
+    ],
+)
+def test_invalid_values_are_named(
+    changes: dict[str, Any], problem: str, put_task: PutTask, call: Call
+) -> None:
+    """The values themselves are not repeated."""
+    put_task()
+
+    status, answer = call(json=body(**changes))
+
+    assert (status, variable()[0]) == (422, to_text(RECORDED))
+    assert answer["detail"].startswith(problem)
+
+
+@pytest.mark.parametrize(
+    ("content", "status"), [(b"", 422), (b"[]", 422), (b"{", 422), (b"\xff", 422), (b" " * 17_000, 413)]
+)
+def test_bodies_that_are_no_change(content: bytes, status: int, put_task: PutTask, call: Call) -> None:
+    """What is too long is refused before it is parsed."""
+    put_task()
+
+    assert call(content=content, headers={"Content-Type": "application/json"})[0] == status
+    assert call(json={name: value for name, value in body().items() if name != "on_clear"})[0] == 422
+    assert variable()[0] == to_text(RECORDED)
+
+
+@pytest.mark.parametrize(
+    ("value", "status", "detail"),
+    [
+        (None, 404, "The task has no record of an execution."),
+        ("{}", 409, "is damaged"),
+        (json.dumps({RECORD: RECORDED.model_dump(mode="json")}), 409, "it has no signature"),
+        (to_text(RECORDED, TaskKey(TASK.dag_id, TASK.run_id, "other", -1)), 409, "not that of this task"),
+        (to_text(RECORDED).replace("us-east-1", "eu-west-1", 1), 409, "not that of this task"),
+    ],
+    ids=["none", "damaged", "unsigned", "of another task", "edited"],
+)
+def test_only_a_proven_record_is_written(
+    value: str | None, status: int, detail: str, put_task: PutTask, call: Call
+) -> None:
+    """A Variable that the task has not written itself stays as it is."""
+    put_task(value=value)
+
+    for method, request in (("GET", {"params": READ}), ("PUT", {"json": body()})):
+        found, answer = call(method, **request)
+        assert (found, detail in answer["detail"]) == (status, True), answer
+    assert (variable() or [None])[0] == value
+
+
+def test_unknown_tasks_have_no_record(put_task: PutTask, call: Call) -> None:
+    """The DAG of the path, for which the permission was checked, is part of the key."""
+    put_task()
+
+    for url in ("/dags/another_dag/clear-choice", "/dags/~/clear-choice", "/dags/%2e%2e/clear-choice"):
+        assert call(url=url, json=body())[0] in (403, 404)
+    for changes in ({"run_id": "other"}, {"task_id": "other"}, {"map_index": 0}):
+        assert call(json=body(**changes))[0] == 404
+    assert variable()[0] == to_text(RECORDED)
+
+
+def test_key_that_cannot_be_used_is_an_error(
+    put_task: PutTask, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is written without a signature."""
+    put_task()
+    before = variable()[0]
+    monkeypatch.setattr("polysync_airflow.records.signature.conf.get", lambda *_, **__: "no key")
+
+    status, answer = call(json=body())
+
+    assert (status, "[core] fernet_key is set, but cannot be used" in answer["detail"]) == (500, True)
+    monkeypatch.undo()
+    assert variable()[0] == before

@@ -59,7 +59,7 @@ AIOBOTOCORE := 3.10.0
 SAGEMAKER_SDK := sagemaker<3
 
 # One of the tests builds the wheel, without access to a package index.
-PROJECT := -e '.[emulator,entra]' --group test --group chaos
+PROJECT := -e '.[emulator,entra,openlineage]' --group test --group chaos
 # What depends on botocore: calls, sign-in, hooks, and one table of outcomes.
 BOTOCORE_TESTS := tests/aws tests/auth tests/test_hooks.py tests/operators/test_start_outcomes.py
 # One process of tests for each core.
@@ -87,7 +87,8 @@ mutants: $(VENV)/.mutants
 
 test-system: $(VENV)/.ready $(DOCS_VENV)/.ready
 	POLYSYNC_DOCS_PYTHON="$(CURDIR)/$(DOCS_VENV)/bin/python" \
-	    $(VENV)/bin/python -m pytest -m system tests/documentation tests/system tests/ui $(ARGS)
+	    $(VENV)/bin/python -m pytest -m 'system or matrix' tests/documentation tests/lineage tests/system tests/ui \
+	    $(ARGS)
 
 test-sdk: $(VENV)/.ready $(SDK_VENV)/.ready
 	POLYSYNC_SDK_PYTHON="$(CURDIR)/$(SDK_VENV)/bin/python" $(VENV)/bin/python -m pytest -m sdk tests/emulator $(ARGS)
@@ -173,7 +174,7 @@ $(DOCS_VENV)/.ready: constraints.txt pyproject.toml Makefile
 # What users install, with all extras, and nothing else.
 $(LICENCES_VENV)/.ready: constraints.txt pyproject.toml Makefile
 	$(make_venv)
-	@$(INSTALL) --constraint constraints.txt -e '.[emulator,entra,testing]' --group licences
+	@$(INSTALL) --constraint constraints.txt -e '.[emulator,entra,openlineage,testing]' --group licences
 	@touch $@
 
 constraints:

@@ -19,7 +19,7 @@ LAYERS = (
     {"airflow_compat"},
     {"__init__", "exceptions", "states", "get_provider_info"},
     {"execution"},
-    {"aws", "links", "records", "retrying"},
+    {"aws", "lineage", "links", "records", "retrying"},
     {"auth", "ui"},
     {"hooks"},
     {"jobs", "triggers"},
@@ -53,7 +53,7 @@ FOLDER_LAYERS = {
         {"outcome", "results"},
         {"__init__"},
     ),
-    "execution.results": ({"jobs", "property_files"}, {"__init__"}),
+    "execution.results": ({"datasets", "members", "property_files"}, {"jobs"}, {"__init__"}),
     "execution.lifecycle": ({"ownership", "recovery"}, {"ending", "instructions"}, {"machine"}, {"__init__"}),
     "execution.pipelines": (
         {"models"},
@@ -87,6 +87,7 @@ FOLDER_LAYERS = {
         {"clear_choices"},
         {"__init__"},
     ),
+    "lineage": ({"facets"}, {"methods"}, {"__init__"}),
     "ui": ({"clear_choices", "static_files"}, {"app"}, {"plugin"}, {"__init__"}),
     "jobs": ({"arguments", "catalogue"}, {"fan_out", "importer"}, {"__init__"}),
     "jobs.catalogue": ({"models", "yaml_loader"}, {"drift", "entries", "file"}, {"__init__"}),
@@ -172,7 +173,7 @@ OPTIONAL = ("emulator", "testing")
 # The queue waits for a lock, not for a time of the provider.
 # Sockets know the time of the host only.
 OWN_TIME = ("execution.clock", "aws.response_limits", "emulator")
-MAX_AT_THE_TOP = 21
+MAX_AT_THE_TOP = 22
 MAX_MODULES_PER_FOLDER = 12
 MAX_LINES = 400
 NO_AIRFLOW = ("execution", "aws", "cli.iam", "states", "emulator")
@@ -318,6 +319,19 @@ def test_the_provider_does_not_need_the_emulator() -> None:
     assert_no_imports(
         (path for path in MODULES if not _in(path, OPTIONAL)),
         lambda name: name.startswith((*extras, "pytest")),
+    )
+
+
+def test_openlineage_is_imported_in_functions() -> None:
+    """It is an optional package: one module imports it as a whole, and only functions import that module."""
+    optional = ("openlineage", "airflow.providers.openlineage", "polysync_airflow.lineage.facets")
+    assert_none(
+        f"{name_of(path)}:{node.lineno} imports {ast.unparse(node)}"
+        for path in MODULES
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.Import | ast.ImportFrom) and name_of(path) != "lineage.facets"
+        for name in (getattr(node, "module", None) or "", *(alias.name for alias in node.names))
+        if name.startswith(optional)
     )
 
 

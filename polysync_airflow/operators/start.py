@@ -32,6 +32,7 @@ from polysync_airflow.execution.outcome import FailedStep, OnCancelled, outcome_
 from polysync_airflow.execution.parameters import MIN_PROGRESS_INTERVAL, REQUEST_ARGUMENTS
 from polysync_airflow.execution.record import OnClear
 from polysync_airflow.execution.waiter import Finish
+from polysync_airflow.lineage.methods import KnownLineage, LineageMethods
 from polysync_airflow.links import (
     PolysyncFailedStepLogLink,
     PolysyncPipelineExecutionLink,
@@ -93,7 +94,7 @@ class StartChoices(WaitChoices, TryChoices, OutcomeChoices):
     ]
 
 
-class PolysyncStartPipelineOperator(ExecutionOperator):
+class PolysyncStartPipelineOperator(LineageMethods, ExecutionOperator):
     """
     Start an execution of a SageMaker pipeline and, by default, wait until it has ended.
 
@@ -227,7 +228,7 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
         with this_try.stop_on_final_failure(context, self.retry_policy):
             now = self._get_execution(context)
             record = now.known
-            push_started(context, self.hook, now, self.log)
+            self.known_lineage = KnownLineage(push_started(context, self.hook, now, self.log))
             self.has_no_links = False
             if not choices.wait_for_completion:
                 extra = execution_extra(record.arn, record.request.pipeline_name)
@@ -271,7 +272,8 @@ class PolysyncStartPipelineOperator(ExecutionOperator):
         report = self._report_steps(context, end)
         self.failed_step_log_url = report.log_url
         failed_steps = [FailedStep(name=row.name, reason=row.reason) for row in report.failed]
-        push_ended(context, end, failed_steps, report.billed, "\n".join(report.notes) or None)
+        run = push_ended(context, end, failed_steps, report.billed, "\n".join(report.notes) or None)
+        self.known_lineage = KnownLineage(run, report.datasets)
         self._raise_outcome(context, end, report, leaving)
         attach_to_outlets(
             context,

@@ -16,6 +16,7 @@ from tests.matrix.environment import VERSIONS, Environment
 
 # The tables of outcomes and of recovery, and whatever else asks Airflow for something.
 TABLES: Final = (
+    "tests/lineage",
     "tests/operators",
     "tests/triggers",
     "tests/jobs",
@@ -27,6 +28,7 @@ TABLES: Final = (
 )
 # The shortest part of them that shows whether a version still works.
 OUTCOMES: Final = (
+    "tests/lineage",
     "tests/operators/test_start_outcomes.py",
     "tests/operators/test_stop_outcomes.py",
     "tests/operators/outcome",
@@ -48,7 +50,7 @@ def provider(environment: Environment) -> str:
 
 
 def outcomes(environment: Environment) -> str:
-    """Run the tests of outcomes, of crashes and of the example DAGs."""
+    """Run the tests of outcomes, of lineage, of crashes and of the example DAGs."""
     _run_in_parallel(environment, OUTCOMES)
     return "passed"
 
@@ -60,7 +62,10 @@ def tables(environment: Environment) -> str:
 
 
 def _run_in_parallel(environment: Environment, tests: Sequence[str]) -> None:
-    environment.run("-m", "pytest", "-q", "--numprocesses", "logical", "--dist", "worksteal", *tests)
+    selected = ("-m", "not sdk and not system")
+    environment.run(
+        "-m", "pytest", "-q", "--numprocesses", "logical", "--dist", "worksteal", *selected, *tests
+    )
 
 
 def system(environment: Environment) -> str:

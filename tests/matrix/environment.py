@@ -55,7 +55,7 @@ class Environment:
         shutil.rmtree(self.folder, ignore_errors=True)
         self._call(find_python(), "-m", "venv", str(self.folder))
         install = f"{sys.executable} -m uv pip install --quiet --system-certs --python {self.python}".split()
-        packages = (f"apache-airflow=={self.version}", f"{wheel}[emulator,entra]")
+        packages = (f"apache-airflow=={self.version}", f"{wheel}[emulator,entra,openlineage]")
         # In one command: the pins and what the provider requires must agree.
         self._call(*install, "--constraint", str(self.constraints), *packages, *TEST_PACKAGES)
         self._ready.touch()

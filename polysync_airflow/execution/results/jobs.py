@@ -7,85 +7,45 @@ Everything here is pure.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
-from pydantic import (
-    AliasChoices,
-    AliasPath,
-    BeforeValidator,
-    Field,
-    FiniteFloat,
-    StringConstraints,
-    ValidationError,
-    WrapValidator,
+from pydantic import AliasChoices, AliasPath, Field
+
+from polysync_airflow.execution.models import FrozenModel
+from polysync_airflow.execution.results.members import (
+    CHANNELS,
+    LENIENT,
+    Count,
+    CountsTogether,
+    Name,
+    Seconds,
+    Time,
+    Uri,
+    UriList,
+    Uris,
+    Values,
+    by_name,
+    each_of,
+    first_of,
 )
-
-from polysync_airflow.execution.models import MAX_INTEGER, FrozenModel, ResponseTime
 from polysync_airflow.execution.steps.rows import StepDescription, job_name_of
-from polysync_airflow.execution.texts import ArnText, NameText
-
-# AWS allows 40 metrics of a training job, and 10 outputs of a processing job.
-_MAX_ENTRIES: Final = 100
-S3_URI_PATTERN: Final = r"^s3://[^/\s]+"
-
-
-def _none_if_invalid(value: Any, validate: Callable[[Any], Any]) -> Any:
-    try:
-        return validate(value)
-    except ValidationError:
-        return None
-
-
-def _values_by_name(entries: Any, name_member: str, path: Iterable[str]) -> dict[str, Any]:
-    found = {}
-    # An objective is one object in place of a list.
-    entries = [entries] if isinstance(entries, dict) else entries
-    for entry in entries[:_MAX_ENTRIES] if isinstance(entries, list) else ():
-        value = entry
-        for member in path:
-            value = value.get(member) if isinstance(value, Mapping) else None
-        if value is not None and isinstance(entry.get(name_member), str):
-            found[entry[name_member]] = value
-    return found
-
-
-def _by_name(name_member: str, *path: str) -> BeforeValidator:
-    """
-    Return what makes a dict of a list of objects.
-
-    :param name_member: the member whose value becomes the key.
-    :param path: the members that lead to the value.
-    """
-    # mutmut changes nothing that runs at import.
-    return BeforeValidator(lambda entries: _values_by_name(entries, name_member, path))  # pragma: no mutate
-
-
-def _sum(counts: Any) -> Any:
-    numbers = counts.values() if isinstance(counts, dict) else ()
-    return sum(each for each in numbers if isinstance(each, int)) or None
-
-
-# A member that is missing, or is not as AWS documents it, is None: it must not hide the others.
-_LENIENT: Final = WrapValidator(_none_if_invalid)
-_Name = Annotated[NameText | None, _LENIENT]
-_Uri = Annotated[Annotated[ArnText, StringConstraints(pattern=S3_URI_PATTERN)] | None, _LENIENT]
-_Count = Annotated[Annotated[int, Field(ge=0, le=MAX_INTEGER)] | None, _LENIENT]
-_Seconds = Annotated[Annotated[float, Field(ge=0, le=MAX_INTEGER)] | None, _LENIENT]
-_Time = Annotated[ResponseTime, _LENIENT]
-_Value = Annotated[FiniteFloat | None, _LENIENT]
-_Values = Annotated[dict[NameText, _Value] | None, _LENIENT]
-_Uris = Annotated[dict[NameText, _Uri] | None, _LENIENT]
-
-
-def _first_of(member: str, *names: str) -> AliasChoices:
-    """Return the first of several members of an object in the response."""
-    return AliasChoices(*(AliasPath(*member.split("."), name) for name in names))  # pragma: no mutate
 
 
 class JobDescription(FrozenModel):
-    """A response that describes a job. Its fields are those of the XCom ``outputs``."""
+    """
+    A response that describes a job. Its fields are those of the XCom ``outputs``.
+
+    :param read_uris: where in S3 its inputs are; not in ``outputs``.
+    """
+
+    read_uris: UriList = Field(None, exclude=True)
+
+    @property
+    def written_uris(self) -> Sequence[str | None]:
+        """Where in S3 the job writes what it makes."""
+        return ()
 
     @property
     def outputs(self) -> dict[str, Any]:
@@ -108,32 +68,38 @@ def _without_missing(members: dict[str, Any]) -> dict[str, Any]:
 class InstanceGroup(FrozenModel):
     """Instances of one type in a cluster that has several."""
 
-    instance_type: _Name = Field(None, validation_alias="InstanceType")
-    instance_count: _Count = Field(None, validation_alias="InstanceCount")
+    instance_type: Name = Field(None, validation_alias="InstanceType")
+    instance_count: Count = Field(None, validation_alias="InstanceCount")
 
 
 class TrainingJob(JobDescription):
     """https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeTrainingJob.html"""
 
-    metrics: Annotated[_Values, _by_name("MetricName", "Value")] = Field(
+    read_uris: Annotated[UriList, CHANNELS] = Field(None, validation_alias="InputDataConfig", exclude=True)
+    metrics: Annotated[Values, by_name("MetricName", "Value")] = Field(
         None, validation_alias="FinalMetricDataList"
     )
-    model_artifact: _Uri = Field(None, validation_alias=AliasPath("ModelArtifacts", "S3ModelArtifacts"))
-    billable_seconds: _Seconds = Field(None, validation_alias="BillableTimeInSeconds")
+    model_artifact: Uri = Field(None, validation_alias=AliasPath("ModelArtifacts", "S3ModelArtifacts"))
+    billable_seconds: Seconds = Field(None, validation_alias="BillableTimeInSeconds")
     # AWS selects the instances if the job names several types.
-    instance_type: _Name = Field(
-        None, validation_alias=_first_of("ResourceConfig", "SelectedInstanceType", "InstanceType")
+    instance_type: Name = Field(
+        None, validation_alias=first_of("ResourceConfig", "SelectedInstanceType", "InstanceType")
     )
-    instance_count: _Count = Field(
-        None, validation_alias=_first_of("ResourceConfig", "SelectedInstanceCount", "InstanceCount")
+    instance_count: Count = Field(
+        None, validation_alias=first_of("ResourceConfig", "SelectedInstanceCount", "InstanceCount")
     )
-    training_seconds: _Seconds = Field(None, validation_alias="TrainingTimeInSeconds", exclude=True)
-    is_spot: Annotated[bool | None, _LENIENT] = Field(
+    training_seconds: Seconds = Field(None, validation_alias="TrainingTimeInSeconds", exclude=True)
+    is_spot: Annotated[bool | None, LENIENT] = Field(
         None, validation_alias="EnableManagedSpotTraining", exclude=True
     )
-    instance_groups: Annotated[list[InstanceGroup] | None, _LENIENT] = Field(
+    instance_groups: Annotated[list[InstanceGroup] | None, LENIENT] = Field(
         None, validation_alias=AliasPath("ResourceConfig", "InstanceGroups"), exclude=True
     )
+
+    @property
+    def written_uris(self) -> Sequence[str | None]:
+        """The model."""
+        return [self.model_artifact]
 
     @property
     def outputs(self) -> dict[str, Any]:
@@ -156,10 +122,10 @@ class TrainingJob(JobDescription):
 class _TimedJob(JobDescription):
     """A job of which AWS names the begin and the end, but no billable time."""
 
-    instance_type: _Name
-    instance_count: _Count
-    started_at: _Time
-    ended_at: _Time
+    instance_type: Name
+    instance_count: Count
+    started_at: Time
+    ended_at: Time
 
     @property
     def outputs(self) -> dict[str, Any]:
@@ -184,33 +150,47 @@ class _TimedJob(JobDescription):
 class ProcessingJob(_TimedJob):
     """https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeProcessingJob.html"""
 
-    output_uris: Annotated[_Uris, _by_name("OutputName", "S3Output", "S3Uri")] = Field(
+    read_uris: Annotated[UriList, each_of("S3Input.S3Uri")] = Field(
+        None, validation_alias="ProcessingInputs", exclude=True
+    )
+    output_uris: Annotated[Uris, by_name("OutputName", "S3Output.S3Uri")] = Field(
         None, validation_alias=AliasPath("ProcessingOutputConfig", "Outputs")
     )
-    instance_type: _Name = Field(
+    instance_type: Name = Field(
         None,
-        validation_alias=_first_of(
+        validation_alias=first_of(
             "ProcessingResources.ClusterConfig", "SelectedInstanceType", "InstanceType"
         ),
     )
-    instance_count: _Count = Field(
+    instance_count: Count = Field(
         None,
-        validation_alias=_first_of(
+        validation_alias=first_of(
             "ProcessingResources.ClusterConfig", "SelectedInstanceCount", "InstanceCount"
         ),
     )
-    started_at: _Time = Field(None, validation_alias="ProcessingStartTime", exclude=True)
-    ended_at: _Time = Field(None, validation_alias="ProcessingEndTime", exclude=True)
+    started_at: Time = Field(None, validation_alias="ProcessingStartTime", exclude=True)
+    ended_at: Time = Field(None, validation_alias="ProcessingEndTime", exclude=True)
+
+    @property
+    def written_uris(self) -> Sequence[str | None]:
+        """The outputs."""
+        return list((self.output_uris or {}).values())
 
 
 class TransformJob(_TimedJob):
     """https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeTransformJob.html"""
 
-    output_uri: _Uri = Field(None, validation_alias=AliasPath("TransformOutput", "S3OutputPath"))
-    instance_type: _Name = Field(None, validation_alias=AliasPath("TransformResources", "InstanceType"))
-    instance_count: _Count = Field(None, validation_alias=AliasPath("TransformResources", "InstanceCount"))
-    started_at: _Time = Field(None, validation_alias="TransformStartTime", exclude=True)
-    ended_at: _Time = Field(None, validation_alias="TransformEndTime", exclude=True)
+    read_uris: Annotated[UriList, CHANNELS] = Field(None, validation_alias="TransformInput", exclude=True)
+    output_uri: Uri = Field(None, validation_alias=AliasPath("TransformOutput", "S3OutputPath"))
+    instance_type: Name = Field(None, validation_alias=AliasPath("TransformResources", "InstanceType"))
+    instance_count: Count = Field(None, validation_alias=AliasPath("TransformResources", "InstanceCount"))
+    started_at: Time = Field(None, validation_alias="TransformStartTime", exclude=True)
+    ended_at: Time = Field(None, validation_alias="TransformEndTime", exclude=True)
+
+    @property
+    def written_uris(self) -> Sequence[str | None]:
+        """The predictions."""
+        return [self.output_uri]
 
 
 class TuningJob(JobDescription):
@@ -220,33 +200,53 @@ class TuningJob(JobDescription):
     https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeHyperParameterTuningJob.html
     """
 
-    best_training_job: _Name = Field(None, validation_alias=AliasPath("BestTrainingJob", "TrainingJobName"))
-    training_jobs: Annotated[_Count, BeforeValidator(_sum)] = Field(
-        None, validation_alias="TrainingJobStatusCounters"
+    read_uris: Annotated[UriList, CHANNELS] = Field(
+        None,
+        validation_alias=AliasChoices(
+            AliasPath("TrainingJobDefinition", "InputDataConfig"),
+            AliasPath("TrainingJobDefinitions", 0, "InputDataConfig"),
+        ),
+        exclude=True,
     )
+    best_training_job: Name = Field(None, validation_alias=AliasPath("BestTrainingJob", "TrainingJobName"))
+    training_jobs: CountsTogether = Field(None, validation_alias="TrainingJobStatusCounters")
 
 
 class AutoMLJob(JobDescription):
     """https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeAutoMLJobV2.html"""
 
-    best_candidate: _Name = Field(None, validation_alias=AliasPath("BestCandidate", "CandidateName"))
-    objective: Annotated[_Values, _by_name("MetricName", "Value")] = Field(
+    read_uris: Annotated[UriList, CHANNELS] = Field(
+        None, validation_alias="AutoMLJobInputDataConfig", exclude=True
+    )
+    output_path: Uri = Field(
+        None, validation_alias=AliasPath("OutputDataConfig", "S3OutputPath"), exclude=True
+    )
+    best_candidate: Name = Field(None, validation_alias=AliasPath("BestCandidate", "CandidateName"))
+    objective: Annotated[Values, by_name("MetricName", "Value")] = Field(
         None, validation_alias=AliasPath("BestCandidate", "FinalAutoMLJobObjectiveMetric")
     )
+
+    @property
+    def written_uris(self) -> Sequence[str | None]:
+        """The folder with the artefacts of all candidates."""
+        return [self.output_path]
 
 
 class ModelPackage(JobDescription):
     """https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeModelPackage.html"""
 
-    model_package_group: _Name = Field(None, validation_alias="ModelPackageGroupName")
-    model_package_version: _Count = Field(None, validation_alias="ModelPackageVersion")
-    approval_status: _Name = Field(None, validation_alias="ModelApprovalStatus")
+    read_uris: Annotated[UriList, each_of("ModelDataUrl", "ModelDataSource.S3DataSource.S3Uri")] = Field(
+        None, validation_alias=AliasPath("InferenceSpecification", "Containers"), exclude=True
+    )
+    model_package_group: Name = Field(None, validation_alias="ModelPackageGroupName")
+    model_package_version: Count = Field(None, validation_alias="ModelPackageVersion")
+    approval_status: Name = Field(None, validation_alias="ModelApprovalStatus")
 
 
 class Endpoint(JobDescription):
     """https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeEndpoint.html"""
 
-    endpoint_status: _Name = Field(None, validation_alias="EndpointStatus")
+    endpoint_status: Name = Field(None, validation_alias="EndpointStatus")
 
 
 @dataclass(frozen=True, slots=True)

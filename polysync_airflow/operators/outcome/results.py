@@ -19,6 +19,7 @@ from polysync_airflow.exceptions import ACCESS_DENIED, PolysyncError, has_code, 
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.pipelines.definition import PropertyFile
 from polysync_airflow.execution.results import property_files
+from polysync_airflow.execution.results.datasets import Datasets, datasets_of
 from polysync_airflow.execution.results.jobs import (
     TRAINING,
     JobDescription,
@@ -28,7 +29,7 @@ from polysync_airflow.execution.results.jobs import (
     job_of,
     sum_by_instance_type,
 )
-from polysync_airflow.execution.steps.rows import StepDescription
+from polysync_airflow.execution.steps.rows import StepDescription, model_package_arns
 from polysync_airflow.states import PolysyncState, state_of_step
 
 if TYPE_CHECKING:
@@ -51,11 +52,13 @@ class Results:
 
     :param outputs: the XCom ``outputs``.
     :param billed: the seconds for which AWS bills, by the type of instance; None if no job was described.
+    :param datasets: what the jobs have read and written.
     :param notes: what is missing and why, as sentences.
     """
 
     outputs: dict[str, dict[str, Any]] = field(default_factory=dict)
     billed: dict[str, float] | None = None
+    datasets: Datasets = field(default_factory=Datasets)
     notes: tuple[str, ...] = ()
 
 
@@ -99,12 +102,13 @@ class ResultReader:
         """
         results = Results({name: dict(made) for name, made in outputs.items()})
         billed: list[JobDescription] = []
+        described: list[tuple[JobDescription, bool]] = []
         with time_limit(TIMEOUT_SECONDS):
             files = self._declared_files() if self._wanted else {}
             for step in steps:
                 wanted = files.get(property_files.declared_name(step.name), ())
-                if state_of_step(step.status) is not PolysyncState.SUCCESS:
-                    wanted = ()
+                succeeded = state_of_step(step.status) is PolysyncState.SUCCESS
+                wanted = wanted if succeeded else ()
                 jobs = self._describe(step) if self._describe_jobs or wanted else []
                 if not jobs:
                     continue
@@ -113,8 +117,15 @@ class ResultReader:
                     results.outputs[step.name] = made = {**job.outputs, **made}
                 self._add_files(step.name, wanted, jobs[0], made)
                 billed += [] if step.is_reused else jobs
+                described += [(job, succeeded) for job in jobs]
         if any(self._jobs.values()):
             results.billed = sum_by_instance_type(billed)
+        results.datasets = datasets_of(
+            (uri for job, _ in described for uri in job.read_uris or ()),
+            # What a failed job should have written may be incomplete, or not there at all.
+            (uri for job, succeeded in described if succeeded for uri in job.written_uris),
+            model_package_arns(results.outputs),
+        )
         results.notes = self._notes()
         return results
 

@@ -16,6 +16,7 @@ from polysync_airflow.aws.retry import STEP_LISTING_TIMEOUT_SECONDS, call_with_r
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.models import ExecutionDescription
+from polysync_airflow.execution.results.datasets import Datasets
 from polysync_airflow.execution.results.property_files import PropertyFiles
 from polysync_airflow.execution.steps.progress import Progress, known_from
 from polysync_airflow.execution.steps.rows import (
@@ -54,12 +55,14 @@ class StepReport:
     :param rows: the rows of the XCom ``steps``.
     :param outputs: the XCom ``outputs``.
     :param billed: the seconds for which AWS bills, by the type of instance; None if they are not known.
+    :param datasets: what the steps have read and written, for lineage.
     :param notes: what is missing and why, as sentences.
     """
 
     rows: Sequence[StepRow] = ()
     outputs: dict[str, Any] = field(default_factory=dict)
     billed: dict[str, float] | None = None
+    datasets: Datasets = field(default_factory=Datasets)
     notes: tuple[str, ...] = ()
 
     @property
@@ -155,7 +158,7 @@ class StepReporter:
         steps_note = self._push_steps(rows)
         self._context["ti"].xcom_push(OUTPUTS_KEY, outputs)
         notes = tuple(note for note in (log_note, steps_note, *results.notes, outputs_note) if note)
-        report = StepReport(rows, outputs, results.billed, notes)
+        report = StepReport(rows, outputs, results.billed, results.datasets, notes)
         if report.log_url:
             push_url(self._context["ti"], LOG_URL_XCOM_KEY, report.log_url, PolysyncFailedStepLogLink())
         return report

@@ -57,12 +57,15 @@ def push_links(
             task_log.info("%s: %s", name, url)
 
 
-def push_started(context: Context, hook: PolysyncSageMakerHook, now: Instruction, task_log: Any) -> None:
+def push_started(
+    context: Context, hook: PolysyncSageMakerHook, now: Instruction, task_log: Any
+) -> ExecutionRecord:
     """
     Push ``execution_arn``, the links, ``state`` and ``run`` as soon as the execution exists.
 
     :param hook: a hook with the task's connection.
     :param now: what is known of the execution, which an earlier try may have started.
+    :return: the XCom ``run``.
     """
     ti, record = context["ti"], now.known
     request = record.request
@@ -70,18 +73,17 @@ def push_started(context: Context, hook: PolysyncSageMakerHook, now: Instruction
     push_links(context, hook, record.arn, request.pipeline_name, task_log)
     if request.pipeline_parameters:
         task_log.info("Parameters: %s", clean_text(json.dumps(dict(request.pipeline_parameters))))
-    push_run(
-        context,
-        ExecutionRecord(
-            execution_arn=record.arn,
-            pipeline_name=request.pipeline_name,
-            state=PolysyncState.RUNNING.value,
-            started_at=now.started_at,
-            attempt_started_at=record.resumed_at,
-            parameters=request.pipeline_parameters,
-            resumes=record.resumes,
-        ),
+    run = ExecutionRecord(
+        execution_arn=record.arn,
+        pipeline_name=request.pipeline_name,
+        state=PolysyncState.RUNNING.value,
+        started_at=now.started_at,
+        attempt_started_at=record.resumed_at,
+        parameters=request.pipeline_parameters,
+        resumes=record.resumes,
     )
+    push_run(context, run)
+    return run
 
 
 def push_described(context: Context, description: ExecutionDescription) -> None:
@@ -106,12 +108,13 @@ def push_ended(
     failed_steps: Sequence[FailedStep] = (),
     billed: Mapping[str, float] | None = None,
     steps_note: str | None = None,
-) -> None:
+) -> ExecutionRecord:
     """
     Push ``state`` and ``run`` again when the wait has ended.
 
     :param billed: the seconds for which AWS bills, by the type of instance; None if they are not known.
     :param steps_note: what the XComs ``steps`` and ``outputs`` lack, and why.
+    :return: the XCom ``run``.
     """
     # The values that were sent. The templates may render to other values now, for example if they use the
     # current time.
@@ -134,6 +137,7 @@ def push_ended(
         steps_note=steps_note,
     )
     push_run(context, run)
+    return run
 
 
 def pull_own(context: Context, key: str) -> Any:

@@ -1,0 +1,177 @@
+"""
+The facets and datasets of an execution in the classes of OpenLineage.
+
+Only functions import this module, because OpenLineage is an optional package. Its size is limited, whatever
+AWS or the XComs contain. Airflow's OpenLineage provider masks secrets in events as Airflow does in logs:
+registered values, and the values of parameters with names such as ``password``. No value is cut before: the
+rest of a secret would not be masked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Any, Final
+
+from airflow.providers.openlineage.extractors import OperatorLineage
+from airflow.providers.openlineage.extractors.manager import ExtractorManager
+from attrs import define
+from openlineage.client.event_v2 import Dataset, InputDataset, OutputDataset
+from openlineage.client.facet_v2 import JobFacet, RunFacet
+
+from polysync_airflow import __version__
+from polysync_airflow.execution.console import execution_url
+from polysync_airflow.execution.models import region_from_arn
+from polysync_airflow.execution.outcome import ExecutionRecord
+from polysync_airflow.execution.results.datasets import Datasets
+from polysync_airflow.execution.texts import MAX_REASON_LENGTH, MAX_VALUE_LENGTH, clean_line, clean_value
+
+# Custom facets have a prefix: https://openlineage.io/docs/spec/facets/custom-facets
+JOB_FACET: Final = "polysync_sagemakerPipeline"
+RUN_FACET: Final = "polysync_sagemakerExecution"
+# A package URL, which is a URI.
+PRODUCER: Final = f"pkg:pypi/polysync-airflow@{__version__}"
+# As many as AWS allows: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StartPipelineExecution.html
+MAX_PARAMETERS: Final = 200
+MAX_FAILED_STEPS: Final = 20
+
+
+@define
+class SageMakerPipelineJobFacet(JobFacet):
+    """
+    The pipeline that a task starts.
+
+    :param pipelineName: its name.
+    :param region: the AWS region; None if only the connection has it, and no execution has started.
+    """
+
+    pipelineName: str
+    region: str | None
+
+
+@define
+class SageMakerExecutionRunFacet(RunFacet):
+    """
+    The execution of a task: the members of the XCom ``run``. Times are ISO 8601 in UTC.
+
+    :param parameters: what was sent to AWS; at the start of the task, what will be sent.
+    :param parametersLeftOut: how many more parameters there are.
+    :param message: AWS's reason of a failure.
+    :param failedSteps: name and reason of each.
+    :param datasetsLeftOut: how many more inputs and outputs there are.
+    """
+
+    parameters: dict[str, str]
+    parametersLeftOut: int | None = None
+    executionArn: str | None = None
+    consoleUrl: str | None = None
+    state: str | None = None
+    status: str | None = None
+    message: str | None = None
+    failedSteps: list[dict[str, str | None]] | None = None
+    startedAt: str | None = None
+    endedAt: str | None = None
+    seconds: float | None = None
+    billableSeconds: float | None = None
+    resumes: int | None = None
+    datasetsLeftOut: int | None = None
+
+
+def before_start(pipeline_name: Any, region: Any, parameters: Any) -> OperatorLineage:
+    """
+    Return what is known of an execution before its start.
+
+    :param pipeline_name: name or ARN of the pipeline. As the other arguments, it is not yet checked.
+    :param region: the AWS region; None for that of the connection.
+    :param parameters: the parameters by name.
+    """
+    return OperatorLineage(
+        job_facets={JOB_FACET: _pipeline(str(pipeline_name), None if region is None else str(region))},
+        run_facets={RUN_FACET: SageMakerExecutionRunFacet(**_parameters(parameters), producer=PRODUCER)},
+    )
+
+
+def of_execution(
+    run: ExecutionRecord,
+    datasets: Datasets | None,
+    *,
+    inlets: Iterable[Any] = (),
+    outlets: Iterable[Any] = (),
+) -> OperatorLineage:
+    """
+    Return what is known of an execution.
+
+    :param run: the XCom ``run``.
+    :param datasets: what the steps have read and written; None while they run.
+    :param inlets: the task's own inlets. The provider adds them only if the operator returns no dataset.
+    :param outlets: the task's own outlets, likewise.
+    """
+    datasets = datasets or Datasets()
+    facet = SageMakerExecutionRunFacet(
+        **_parameters(run.parameters),
+        executionArn=run.execution_arn,
+        consoleUrl=execution_url(run.execution_arn, run.pipeline_name),
+        state=run.state,
+        status=run.status,
+        message=None if run.message is None else _reason(run.message),
+        failedSteps=[
+            {
+                "name": clean_line(step.name, 256),
+                "reason": None if step.reason is None else _reason(step.reason),
+            }
+            for step in run.failed_steps[:MAX_FAILED_STEPS]
+        ],
+        startedAt=run.started_at and run.started_at.isoformat(),
+        endedAt=run.ended_at and run.ended_at.isoformat(),
+        seconds=run.seconds,
+        billableSeconds=run.billable_seconds,
+        resumes=run.resumes,
+        datasetsLeftOut=datasets.left_out or None,
+        producer=PRODUCER,
+    )
+    inputs = [InputDataset(*each) for each in datasets.inputs]
+    outputs = [OutputDataset(*each) for each in datasets.outputs]
+    if inputs or outputs:
+        inputs += _others(inlets, inputs)
+        outputs += _others(outlets, outputs)
+    return OperatorLineage(
+        inputs=inputs,
+        outputs=outputs,
+        job_facets={JOB_FACET: _pipeline(run.pipeline_name, region_from_arn(run.execution_arn))},
+        run_facets={RUN_FACET: facet},
+    )
+
+
+def _others(annotated: Iterable[Any], known: Iterable[Dataset]) -> Iterator[Any]:
+    names = {(each.namespace, each.name) for each in known}
+    for each in annotated:
+        dataset = ExtractorManager.convert_to_ol_dataset(each)
+        if dataset and (dataset.namespace, dataset.name) not in names:
+            yield dataset
+
+
+def _pipeline(pipeline_name: str, region: str | None) -> SageMakerPipelineJobFacet:
+    name = clean_line(pipeline_name.rsplit("/", 1)[-1], 256)
+    return SageMakerPipelineJobFacet(
+        pipelineName=name, region=None if region is None else clean_line(region, 64), producer=PRODUCER
+    )
+
+
+def _parameters(parameters: Any) -> dict[str, Any]:
+    """Return the members of the run facet about parameters, without those that AWS would not accept."""
+    given = parameters if isinstance(parameters, Mapping) else {}
+    values = ((str(name), _value(value)) for name, value in given.items())
+    kept = dict(islice(((name, value) for name, value in values if value is not None), MAX_PARAMETERS))
+    return {
+        "parameters": {clean_line(name, 256): value for name, value in kept.items()},
+        "parametersLeftOut": len(given) - len(kept) or None,
+    }
+
+
+def _value(value: Any) -> str | None:
+    text = str(value) if isinstance(value, (str, bool, int, float)) else ""
+    return clean_value(text, MAX_VALUE_LENGTH) if 0 < len(text) <= MAX_VALUE_LENGTH else None
+
+
+def _reason(text: str) -> str:
+    return clean_value(text, MAX_REASON_LENGTH)

@@ -1,0 +1,149 @@
+"""The datasets of an execution, by the names that OpenLineage gives them."""
+
+from __future__ import annotations
+
+import pytest
+
+from polysync_airflow.execution.results.datasets import MAX_DATASETS, Dataset, Datasets, datasets_of
+from polysync_airflow.execution.results.jobs import JOB_KINDS
+
+ACCOUNT = "arn:aws:sagemaker:us-east-1:123456789012"
+
+
+@pytest.mark.parametrize(
+    ("uri", "dataset"),
+    [
+        ("s3://ml-bucket/raw/day=1/a b.csv", Dataset("s3://ml-bucket", "raw/day=1/a b.csv")),
+        ("s3://ml-bucket/raw/", Dataset("s3://ml-bucket", "raw")),
+        ("s3://ml-bucket//raw", Dataset("s3://ml-bucket", "raw")),
+        ("s3://ml-bucket", Dataset("s3://ml-bucket", "/")),
+        ("s3://ml-bucket/", Dataset("s3://ml-bucket", "/")),
+        *[
+            (uri, None)
+            for uri in (
+                *("s3://ML/x", "s3://m/x", "s3:///x", "s3://ml bucket/x", "s3://user:pass@host/x", "S3://ml-bucket/x"),
+                *("https://ml-bucket/x", "file:///etc/passwd", "ml-bucket/x", "", "\ns3://ml-bucket/x"),
+                *("s3://ml-bucket/x\n", "s3://ml-bucket/a\x1bb", "s3://ml-bucket/a\ufffdb"),
+                "s3://ml-bucket/" + "x" * 1025,
+            )
+        ],
+    ],
+)  # fmt: skip
+def test_names_in_s3(uri: str, dataset: Dataset | None) -> None:
+    """What is no name of an object or a folder in S3 is no dataset."""
+    expected = (dataset,) if dataset else ()
+
+    assert datasets_of([uri], []) == Datasets(inputs=expected)
+    assert datasets_of([], [uri]) == Datasets(outputs=expected)
+
+
+@pytest.mark.parametrize(
+    ("arn", "dataset"),
+    [
+        (f"{ACCOUNT}:model-package/churn/7", Dataset(ACCOUNT, "model-package/churn/7")),
+        (
+            "arn:aws-cn:sagemaker:cn-north-1:123456789012:model-package/churn",
+            Dataset("arn:aws-cn:sagemaker:cn-north-1:123456789012", "model-package/churn"),
+        ),
+        (f"{ACCOUNT}:model-package/churn/7\n", None),
+        (f"{ACCOUNT}:model/churn", None),
+        ("arn:aws:s3:::ml-bucket", None),
+        ("x", None),
+    ],
+)
+def test_names_of_model_packages(arn: str, dataset: Dataset | None) -> None:
+    """They are named by their ARNs."""
+    assert datasets_of([], [], [arn]).outputs == ((dataset,) if dataset else ())
+
+
+def test_what_one_step_writes_and_another_reads_is_an_output() -> None:
+    """A dataset is named once, in the order of the steps; model packages come first."""
+    read = ["s3://ml-bucket/raw", "s3://ml-bucket/train/", "s3://ml-bucket/raw/", None]
+    written = ["s3://ml-bucket/train", "s3://ml-bucket/model.tar.gz", None, "s3://ml-bucket/train/"]
+
+    assert datasets_of(read, written, [f"{ACCOUNT}:model-package/churn/7"]) == Datasets(
+        inputs=(Dataset("s3://ml-bucket", "raw"),),
+        outputs=(
+            Dataset(ACCOUNT, "model-package/churn/7"),
+            Dataset("s3://ml-bucket", "train"),
+            Dataset("s3://ml-bucket", "model.tar.gz"),
+        ),
+    )
+
+
+def test_large_execution_is_bounded() -> None:
+    """The number of datasets that are left out is known."""
+    read = [f"s3://ml-bucket/raw/{number}" for number in range(MAX_DATASETS + 20)] * 2
+    written = [f"s3://ml-bucket/made/{number}" for number in range(MAX_DATASETS + 3)] * 2
+
+    datasets = datasets_of(read, written, [f"{ACCOUNT}:model-package/churn/7"])
+
+    assert (len(datasets.inputs), len(datasets.outputs)) == (MAX_DATASETS, MAX_DATASETS)
+    assert datasets.left_out == 20 + 3 + 1
+    assert datasets.outputs[0].name == "model-package/churn/7"
+
+
+IN_S3 = {"DataSource": {"S3DataSource": {"S3Uri": "s3://in/a"}}}
+CHANNELS = [IN_S3, {"DataSource": {"FileSystemDataSource": {}}}, {"DataSource": None}, {}, 1]
+CONTAINERS = [
+    {"ModelDataUrl": "s3://in/a"},
+    {"ModelDataSource": {"S3DataSource": {"S3Uri": "s3://in/b"}}},
+    {"Image": "x"},
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "response", "read", "written"),
+    [
+        (
+            "TrainingJob",
+            {"InputDataConfig": CHANNELS, "ModelArtifacts": {"S3ModelArtifacts": "s3://out/m.tar.gz"}},
+            ["s3://in/a"],
+            ["s3://out/m.tar.gz"],
+        ),
+        ("TuningJob", {"TrainingJobDefinition": {"InputDataConfig": CHANNELS}}, ["s3://in/a"], []),
+        ("TuningJob", {"TrainingJobDefinitions": [{"InputDataConfig": CHANNELS}]}, ["s3://in/a"], []),
+        (
+            "ProcessingJob",
+            {
+                "ProcessingInputs": [{"S3Input": {"S3Uri": "s3://in/a"}}, {"DatasetDefinition": {}}],
+                "ProcessingOutputConfig": {
+                    "Outputs": [
+                        {"OutputName": "train", "S3Output": {"S3Uri": "s3://out/train"}},
+                        {"OutputName": "store", "FeatureStoreOutput": {}},
+                    ]
+                },
+            },
+            ["s3://in/a"],
+            ["s3://out/train"],
+        ),
+        (
+            "TransformJob",
+            {"TransformInput": IN_S3, "TransformOutput": {"S3OutputPath": "s3://out/scores"}},
+            ["s3://in/a"],
+            ["s3://out/scores"],
+        ),
+        (
+            "AutoMLJob",
+            {"AutoMLJobInputDataConfig": CHANNELS, "OutputDataConfig": {"S3OutputPath": "s3://out/auto"}},
+            ["s3://in/a"],
+            ["s3://out/auto"],
+        ),
+        (
+            "RegisterModel",
+            {"InferenceSpecification": {"Containers": CONTAINERS}},
+            ["s3://in/a", "s3://in/b"],
+            [],
+        ),
+        ("Endpoint", {"EndpointStatus": "InService"}, [], []),
+    ],
+)
+def test_what_a_job_reads_and_writes(
+    kind: str, response: object, read: list[str], written: list[str]
+) -> None:
+    """It is in none of the members that outputs has besides."""
+    job = JOB_KINDS[kind].description.model_validate(response)
+
+    assert list(job.read_uris or ()) == read
+    assert [uri for uri in job.written_uris if uri] == written
+    assert not {"read_uris", "written_uris", "output_path"} & job.outputs.keys()

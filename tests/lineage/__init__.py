@@ -1,0 +1,1 @@
+"""What OpenLineage is told about executions."""

@@ -10,6 +10,7 @@ rest of a secret would not be masked.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
 from itertools import islice
 from typing import Any, Final
 
@@ -77,7 +78,7 @@ class SageMakerExecutionRunFacet(RunFacet):
     datasetsLeftOut: int | None = None
 
 
-def before_start(pipeline_name: Any, region: Any, parameters: Any) -> OperatorLineage:
+def before_start(pipeline_name: Any, region: Any, parameters: Any) -> OperatorLineage[Any, Any]:
     """
     Return what is known of an execution before its start.
 
@@ -97,7 +98,7 @@ def of_execution(
     *,
     inlets: Iterable[Any] = (),
     outlets: Iterable[Any] = (),
-) -> OperatorLineage:
+) -> OperatorLineage[Any, Any]:
     """
     Return what is known of an execution.
 
@@ -121,8 +122,8 @@ def of_execution(
             }
             for step in run.failed_steps[:MAX_FAILED_STEPS]
         ],
-        startedAt=run.started_at and run.started_at.isoformat(),
-        endedAt=run.ended_at and run.ended_at.isoformat(),
+        startedAt=_time(run.started_at),
+        endedAt=_time(run.ended_at),
         seconds=run.seconds,
         billableSeconds=run.billable_seconds,
         resumes=run.resumes,
@@ -175,3 +176,7 @@ def _value(value: Any) -> str | None:
 
 def _reason(text: str) -> str:
     return clean_value(text, MAX_REASON_LENGTH)
+
+
+def _time(time: datetime | None) -> str | None:
+    return None if time is None else time.isoformat()

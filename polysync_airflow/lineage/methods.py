@@ -42,14 +42,14 @@ class LineageMethods:
     # None while there is no execution.
     known_lineage: KnownLineage | None = None
 
-    def get_openlineage_facets_on_start(self) -> OperatorLineage:
+    def get_openlineage_facets_on_start(self) -> OperatorLineage[Any, Any]:
         """Return what is known before the start: the pipeline and the parameters."""
         from polysync_airflow.lineage.facets import before_start
 
         task: Any = self
         return before_start(task.pipeline_name, task.region_name, task.pipeline_parameters)
 
-    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage:
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
         """Return what is known of the execution, and the datasets of its steps."""
         from polysync_airflow.lineage.facets import of_execution
 
@@ -59,6 +59,6 @@ class LineageMethods:
             return self.get_openlineage_facets_on_start()
         return of_execution(known.run, known.datasets, inlets=task.inlets, outlets=task.outlets)
 
-    def get_openlineage_facets_on_failure(self, task_instance: Any) -> OperatorLineage:
+    def get_openlineage_facets_on_failure(self, task_instance: Any) -> OperatorLineage[Any, Any]:
         """Return the same for a task that has failed, perhaps before it had an execution."""
         return self.get_openlineage_facets_on_complete(task_instance)

@@ -54,7 +54,8 @@ def extracted(
 ) -> OperatorLineage[Any, Any]:
     """Return what the provider makes of an operator; its log has an error if a method raises one."""
     run: Any = type("Run", (), {"run_id": "r"})
-    lineage = ExtractorManager().extract_metadata(run, operator, state, task_instance=None)
+    manager: Any = ExtractorManager
+    lineage: OperatorLineage[Any, Any] = manager().extract_metadata(run, operator, state, task_instance=None)
     assert lineage.job_facets, "a method has failed"
     return lineage
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from tests.chaos.cases.case import Case
 from tests.chaos.run import Execution, Run, Steps, overlap
 
@@ -108,12 +107,10 @@ def _execution_problems(case: Case, executions: Sequence[Execution], seconds_tog
 
 def _task_problems(case: Case, states: Sequence[str], tries: Sequence[int], stops: int) -> list[str]:
     expected = case.expected
-    more = 0 if CAPABILITIES.task_sdk else expected.more_tries
     problems = []
     if len(states) == 0 or set(states) != {expected.state}:
         problems.append(f"task states: {', '.join(states) or 'none'}; expected: {expected.state}")
-    allowed = range(expected.tries, expected.tries + more + 1) if expected.tries is not None else tries
-    if not tries or not set(tries) <= set(allowed):
+    if expected.tries is not None and set(tries) != {expected.tries}:
         problems.append(f"tries: {tries}; expected: {expected.tries} for each task")
     if expected.stops != (stops > 0):
         problems.append(f"accepted stops: {stops}; expected: {'at least 1' if expected.stops else 'none'}")

@@ -21,15 +21,12 @@ class Expected:
     :param statuses: the final statuses of the pipeline's executions, in the order of their start.
     :param state: the final state of each task.
     :param tries: the number of tries of each task; None if it does not matter.
-    :param more_tries: how many more it may be with Airflow 2, where the process of an earlier try that goes on ends the
-        later one.
     :param stops: whether the executions were stopped by request.
     """
 
     statuses: tuple[str, ...] = ("Succeeded",)
     state: str = "success"
     tries: int | None = 1
-    more_tries: int = 0
     stops: bool = False
 
 
@@ -67,7 +64,6 @@ class Case:
 
 
 SUCCESS_AFTER_RETRY: Final = Expected(tries=2)
-SUCCESS_AFTER_FREEZE: Final = Expected(tries=2, more_tries=1)
 STOPPED: Final = ("Stopped",)
 FAILED_AND_STOPPED: Final = Expected(STOPPED, "failed", stops=True)
 REPLACED: Final = Expected(("Stopped", "Succeeded"), tries=2, stops=True)

@@ -8,8 +8,8 @@ from typing import Final
 
 import psutil
 
-from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from tests.chaos.run import Run, Steps
+from tests.system.airflow.versions import INSTALLED
 
 Scenario = Callable[[Run], Steps]
 START: Final = "StartPipelineExecution"
@@ -19,8 +19,6 @@ ENDED: Final = ("success", "failed", "skipped", "upstream_failed", "removed")
 MANY_TASKS_TIMEOUT: Final = 600.0
 # Step duration of the execution that a cleared task starts. The steps of the previous execution are long.
 SHORT_STEP: Final = 3.0
-# Seconds after which Airflow 2 sets no DAG run to failed once more.
-SECOND_FAILURE: Final = 5.0
 
 
 def wait_for_kill(run: Run) -> Steps:
@@ -33,9 +31,7 @@ def wait_for_failure(run: Run) -> Steps:
     yield from run.until("the task has failed", lambda: run.all_in("failed"))
     # Airflow ignores a clear that arrives while it is still setting the DAG run to failed.
     yield from run.until("the DAG run has failed", lambda: run.dag_run_state() == "failed")
-    if not CAPABILITIES.task_sdk:
-        # The scheduler of Airflow 2 may set it to failed once more a second later. Then a clear is lost.
-        yield from sleep(SECOND_FAILURE)
+    yield from sleep(INSTALLED.fails_runs_again)
 
 
 def wait_for_end(run: Run, timeout: float | None = None) -> Steps:

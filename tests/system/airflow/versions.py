@@ -38,6 +38,8 @@ class AirflowVersion:
     :param stored_secrets: whether Airflow tests a connection with the secrets that it has stored, which its API hides.
     :param local_executor: the executor that runs tasks in processes of the scheduler.
     :param map_index: the column of the table ``task_instance`` with the map index.
+    :param fails_runs_again: seconds in which the scheduler may set a DAG run that has failed to failed once more. A clear
+        that comes before is lost.
     """
 
     client: Callable[[str, str], AirflowClient]
@@ -51,6 +53,7 @@ class AirflowVersion:
     stored_secrets: bool
     local_executor: str = "LocalExecutor"
     map_index: str = "map_index"
+    fails_runs_again: float = 0
 
     def rename(self, settings: Mapping[str, str]) -> dict[str, str]:
         """
@@ -150,6 +153,7 @@ _TWO: Final = AirflowVersion(
     sqlite=False,
     connection_forms=False,
     stored_secrets=False,
+    fails_runs_again=5,
 )
 
 

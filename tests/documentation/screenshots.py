@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tests.ui import arranged
-from tests.ui.airflow_site import ApiServer, Site
+from tests.ui.airflow_site import ApiServer, Site, Task
 from tests.ui.chromium import find_chromium, install_chromium
 from tests.ui.tab_page import TabPage
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 IMAGES: Final = Path(__file__).parents[2] / "docs" / "images"
 SIZE: Final[ViewportSize] = {"width": 1400, "height": 1000}
+# The metric of the runs that are compared.
+METRICS: Final = (0.8843, 0.8871, 0.8911, 0.8804, 0.8878, 0.9051, 0.9012, 0.8992, 0.899, 0.9132)
+STARTED: Final = datetime(2026, 3, 11, 13, tzinfo=UTC)
 EXAMPLES: Final = Path(__file__).parents[2] / "example_dags"
 FORM_HEIGHT: Final = 1400
 MAX_BYTES: Final = 150_000
@@ -79,6 +82,31 @@ def picture_of_tab(page: TabPage, site: Site) -> bytes:
     return picture
 
 
+def compared_runs(site: Site) -> Task:
+    """Return a task whose run, and the nine before it, have metrics and billable seconds."""
+    for days, auc in enumerate(METRICS, start=-len(METRICS)):
+        xcoms = arranged.measured(
+            auc,
+            seconds=1823 + 61 * (days % 4),
+            billable=1500 + 43 * (days % 4),
+            start=STARTED + timedelta(days),
+        )
+        task = site.new_task("success", "chart")
+        site.publish(task, xcoms)
+    return task
+
+
+def picture_of_comparison(page: TabPage, task: Task) -> bytes:
+    """Return a picture of the tab of a run that is compared with earlier ones."""
+    page.open(task)
+    page.tab.get_by_role("img", name="Chart").wait_for()
+    page.button("Train").click()
+    page.page.mouse.move(0, 0)
+    page.page.wait_for_timeout(1500)
+    picture: bytes = page.tab.screenshot(animations="disabled")
+    return picture
+
+
 def picture_of_form(page: TabPage, site: Site) -> bytes:
     """Return a picture of the trigger form of an imported job."""
     page.page.set_viewport_size({"width": SIZE["width"], "height": FORM_HEIGHT})
@@ -106,7 +134,12 @@ def main() -> None:
                 viewport=SIZE, color_scheme="light", locale="en-GB", timezone_id="UTC"
             )
             page = TabPage(context.new_page(), site.url)
+            task = compared_runs(site)
             write("tab.png", picture_of_tab(page, site))
+            write("comparison.png", picture_of_comparison(page, task))
+            page.page.emulate_media(color_scheme="dark")
+            write("comparison-dark.png", picture_of_comparison(page, task))
+            page.page.emulate_media(color_scheme="light")
             write("trigger-form.png", picture_of_form(page, site))
             browser.close()
             site.close()

@@ -14,6 +14,8 @@ CONSOLE: Final = f"https://{REGION}.console.aws.amazon.com"
 CONSOLE_URL: Final = f"{CONSOLE}/sagemaker/home?region={REGION}#/pipelines/{PIPELINE}/executions/{ARN}"
 LOG_URL: Final = f"{CONSOLE}/cloudwatch/home?region={REGION}#logsV2:log-groups/log-group/TrainingJobs"
 
+START: Final = datetime(2026, 3, 1, 13, 0, tzinfo=UTC)
+
 Steps = list[dict[str, Any]]
 
 
@@ -181,9 +183,8 @@ def stopped() -> XComs:
     return XComs(run("Cancelled", "Stopped", start=start, end=start + timedelta(seconds=2286), parameters={}))
 
 
-def success() -> XComs:
+def success(start: datetime = START) -> XComs:
     """An execution that has succeeded, with a condition and a registered model."""
-    start = datetime(2026, 3, 1, 13, 0, tzinfo=UTC)
     package = f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:model-package/churn/42"
     steps = [
         step("Preprocess", "Processing", "Success", start, 300, **job("processing", "churn-prep-x2")),
@@ -209,6 +210,48 @@ def success() -> XComs:
     }
     end = start + timedelta(seconds=1823)
     return XComs(run("Success", "Succeeded", start=start, end=end, resumes=1), steps, outputs)
+
+
+def measured(
+    auc: float,
+    *,
+    seconds: float = 1823,
+    billable: float = 1500,
+    start: datetime = START,
+    **fields: Any,
+) -> XComs:
+    """
+    An execution that has succeeded, and whose steps say what they have measured and used.
+
+    :param auc: the metric of the training.
+    :param seconds: the duration of the execution.
+    :param billable: the billable seconds of the training, on two instances.
+    """
+    xcoms = success(start)
+    by_type = {"ml.g5.xlarge": 2 * billable, "ml.m5.xlarge": 288.0}
+    costs = {"billable_seconds": sum(by_type.values()), "billable_seconds_by_instance_type": by_type}
+    end = start + timedelta(seconds=seconds)
+    record = {**run("Success", "Succeeded", start=start, end=end, **costs), **fields}
+    outputs = {
+        "Preprocess": {
+            "processing_job_arn": job("processing", "churn-prep-x2")["job_arn"],
+            "output_uris": {"train": "s3://ml-bucket/churn/train", "test": "s3://ml-bucket/churn/test"},
+            "instance_type": "ml.m5.xlarge",
+            "instance_count": 1,
+            "seconds": 288.0,
+        },
+        "Train": {
+            "training_job_arn": job("training", "churn-train-x2")["job_arn"],
+            "metrics": {"validation:auc": auc, "train:logloss": 0.2113847},
+            "model_artifact": "s3://ml-bucket/churn/model/output/model.tar.gz",
+            "billable_seconds": billable,
+            "instance_type": "ml.g5.xlarge",
+            "instance_count": 2,
+            "spot_savings_percent": 64.2,
+        },
+        **xcoms.outputs,
+    }
+    return XComs(record, xcoms.steps, outputs)
 
 
 LOG_LINES: Final = [

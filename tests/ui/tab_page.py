@@ -101,8 +101,14 @@ class TabPage:
         return lines
 
     def links(self) -> list[str]:
-        """Return the target of each link."""
-        return [link.get_attribute("href") or "" for link in self.tab.get_by_role("link").all()]
+        """Return the target of each link to another site."""
+        targets = [link.get_attribute("href") or "" for link in self.tab.get_by_role("link").all()]
+        return [target for target in targets if not target.startswith(self._url)]
+
+    def table(self, name: str) -> list[list[str]]:
+        """Return the rows of a table, by the beginning of its name."""
+        rows = self.tab.get_by_role("table", name=re.compile(f"^{re.escape(name)}")).locator("tr").all()
+        return [row.locator("th, td").all_inner_texts() for row in rows]
 
     def contrasts(self, selector: str) -> dict[str, float]:
         """Return the contrast of texts with their background, from 1 to 21."""

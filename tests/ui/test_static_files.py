@@ -172,7 +172,7 @@ def test_the_same_domains_and_characters_as_in_python() -> None:
 # The two modules as one script, since the page of this test has no server.
 SCRIPT = "\n".join(
     re.sub(r"^(import .*?;|export )", "", SOURCES[name], flags=re.MULTILINE | re.DOTALL)
-    for name in ("validation.js", "execution.js")
+    for name in ("format.js", "validation.js", "results.js", "execution.js")
 )
 # JavaScript for an output of about 2 MB, which all 500 steps have.
 OUTPUTS = {

@@ -67,18 +67,23 @@ export function pathOf(key) {
 async function readTaskInstance(key, signal) {
   const { body } = await send(pathOf(key), { signal });
   const state = readText(property(body, "state"), 64);
+  const runAfter = property(body, "run_after");
   return {
     state,
     isEnded: ENDED_STATES.includes(state),
+    // As Airflow has sent it: a number of milliseconds would lack the microseconds.
+    runAfter: readTime(runAfter) === null ? null : runAfter,
     tryNumber: readInteger(property(body, "try_number"), 0, 1_000_000) ?? 0,
     operator: readText(property(body, "operator_name"), 256) ?? readText(property(body, "operator"), 256),
   };
 }
 
-async function readXCom(key, name, signal) {
+/** Returns the value of an XCom, when it was written, and whether it may not be read. */
+export async function readXCom(key, name, signal, maxLength = MAX_RESPONSE) {
   const query = key.mapIndex < 0 ? "" : `?map_index=${key.mapIndex}`;
   try {
-    const { body, clockOffset } = await send(`${unmappedPathOf(key)}/xcomEntries/${name}${query}`, { signal });
+    const path = `${unmappedPathOf(key)}/xcomEntries/${name}${query}`;
+    const { body, clockOffset } = await send(path, { signal, maxLength });
     const value = parsed(property(body, "value"));
     return { value, writtenAt: readTime(property(body, "timestamp")), forbidden: false, clockOffset };
   } catch (error) {
@@ -102,19 +107,16 @@ function parsed(value) {
 }
 
 /**
- * Sends a request, and returns the body of the response.
+ * Sends a request, and returns the JSON of the response, and by how much the server's clock is ahead in milliseconds.
  *
  * @param {string} path relative to the page's base URL
- * @param {{method: string, body: any, signal: AbortSignal}} options a GET without a body by default
- * @throws {AirflowApiError} the request was refused, or has no response
+ * @param {{method: string, body: any, signal: AbortSignal, maxLength: number}} options a GET without a body by default
+ * @throws {AirflowApiError} the request was refused, or the response is none, no JSON or too long
  */
-export async function send(path, { method = "GET", body, signal = AbortSignal.timeout(TIMEOUT) } = {}) {
-  const { response, text } = await request(new URL(path, document.baseURI), { method, body, signal });
+export async function send(path, options = {}) {
+  const { response, text } = await request(new URL(path, document.baseURI), options);
   if (!response.ok) {
     throw new AirflowApiError(describe(response, text), response.status);
-  }
-  if (text.length > MAX_RESPONSE) {
-    throw new AirflowApiError("The response is too long.", response.status);
   }
   // The clock of this machine may differ from the server's.
   const date = Date.parse(response.headers.get("Date") ?? "");
@@ -126,7 +128,8 @@ export async function send(path, { method = "GET", body, signal = AbortSignal.ti
   }
 }
 
-async function request(url, { method, body, signal }) {
+async function request(url, options) {
+  const { method = "GET", body, signal = AbortSignal.timeout(TIMEOUT), maxLength = MAX_RESPONSE } = options;
   const type = body === undefined ? {} : { "Content-Type": "application/json" };
   try {
     const response = await fetch(url, {
@@ -137,9 +140,10 @@ async function request(url, { method, body, signal }) {
       cache: "no-store",
       signal,
     });
-    return { response, text: await response.text() };
+    return { response, text: await readStart(response, maxLength) };
   } catch (error) {
-    if (error instanceof DOMException && error.name === "AbortError") {
+    const isAbort = error instanceof DOMException && error.name === "AbortError";
+    if (isAbort || error instanceof AirflowApiError) {
       throw error;
     }
     const timedOut = error instanceof DOMException && error.name === "TimeoutError";
@@ -148,6 +152,21 @@ async function request(url, { method, body, signal }) {
       null,
     );
   }
+}
+
+/** Returns the text of a response, of which no more is loaded than it may have. */
+async function readStart(response, maxLength) {
+  const decoder = new TextDecoder();
+  const reader = response.body?.getReader();
+  let text = "";
+  for (let part = await reader?.read(); part && !part.done; part = await reader.read()) {
+    text += decoder.decode(part.value, { stream: true });
+    if (text.length > maxLength) {
+      await reader.cancel();
+      throw new AirflowApiError("The response is too long.", response.status);
+    }
+  }
+  return text + decoder.decode();
 }
 
 /** Returns an HTTP status with the detail that Airflow sends as JSON. */

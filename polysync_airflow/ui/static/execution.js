@@ -10,6 +10,7 @@ import {
   readText,
   readTime,
 } from "./validation.js";
+import { readBilled, readResults } from "./results.js";
 
 export const RUN_STATES = ["Running", "Success", "Failed", "Cancelled", "Unknown"];
 // NotListed and NotTaken are states of the tab, not of the XCom.
@@ -46,6 +47,7 @@ export function readRun(value) {
     endedAt: readTime(property(value, "ended_at")),
     seconds: readNumber(property(value, "seconds"), 0, MAX_SECONDS),
     resumes: readInteger(property(value, "resumes"), 0, 1_000_000) ?? 0,
+    billed: readBilled(value),
     stepsNote: readText(property(value, "steps_note"), REASON),
     parameters: readEntries(property(value, "parameters"), MAX_PARAMETERS).map(([name, text]) => [
       readText(name, NAME) ?? "",
@@ -64,8 +66,9 @@ export function readRun(value) {
 export function readSteps(steps, outputs, run) {
   // Steps of an edited XCom can all have one name, and its outputs can be large: they are read once.
   const known = new Map();
+  const results = readResults(outputs);
   const read = readList(steps, MAX_STEPS)
-    .map((step) => readStep(step, outputs, known))
+    .map((step) => readStep(step, outputs, results, known))
     .filter((step) => step !== null);
   // Until the first list of a running execution, the task does not know what has started.
   const isListed = run.state !== "Running" || read.some((step) => step.state !== "NotStarted");
@@ -84,7 +87,7 @@ export function countOmittedSteps(steps) {
   return Array.isArray(steps) ? Math.max(0, steps.length - MAX_STEPS) : 0;
 }
 
-function readStep(value, outputs, known) {
+function readStep(value, outputs, results, known) {
   const rawName = property(value, "name");
   const name = readText(rawName, NAME);
   if (name === null) {
@@ -92,7 +95,7 @@ function readStep(value, outputs, known) {
   }
   const ownOutputs = property(outputs, rawName);
   if (!known.has(rawName)) {
-    known.set(rawName, flatten(ownOutputs));
+    known.set(rawName, flatten(ownOutputs, results.get(name)?.members ?? []));
   }
   const type = readText(property(value, "type"), NAME);
   return {
@@ -117,11 +120,12 @@ function readStep(value, outputs, known) {
       .map((line) => readText(line, LOG_LINE) ?? ""),
     outcome: type === "Condition" ? readScalar(property(ownOutputs, "outcome"), NAME) : null,
     outputs: known.get(rawName),
+    results: results.get(name) ?? null,
   };
 }
 
-/** Returns the first values of nested objects and lists as pairs of a dotted name and a text. */
-function flatten(root) {
+/** Returns the first values of nested objects and lists as pairs of a dotted name and a text, without some members. */
+function flatten(root, left) {
   const found = [];
   const pending = [["", root, 0]];
   // Bounded before anything is read: others may have edited the XCom.
@@ -136,6 +140,9 @@ function flatten(root) {
       ? [...value.slice(0, MAX_OUTPUTS).entries()]
       : readEntries(value, MAX_OUTPUTS);
     for (const [key, item] of entries.reverse()) {
+      if (depth === 0 && left.includes(key)) {
+        continue;
+      }
       const label = readText(String(key), NAME) ?? "";
       pending.push([name === "" ? label : `${name}.${label}`, item, depth + 1]);
     }

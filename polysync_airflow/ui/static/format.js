@@ -1,4 +1,4 @@
-// Texts for durations and times.
+// Texts for numbers, durations and times.
 
 // Where Airflow's UI keeps the time zone that a person has chosen.
 const TIME_ZONE_KEY = "timezone";
@@ -24,6 +24,11 @@ export function formatSeconds(seconds) {
     .filter(([number]) => number > 0)
     .map(([number, unit]) => `${number} ${unit}`)
     .join(" ");
+}
+
+/** Returns a number with at most so many digits that count, such as "0.918273" or "1.5e+30". */
+export function formatNumber(number, digits = 6) {
+  return String(Number(number.toPrecision(digits)));
 }
 
 /** Returns a time in the time zone of Airflow's UI, such as "2026-03-01 14:05:09 UTC". */

@@ -13,9 +13,12 @@ import {
   StateBadge,
   ValueTable,
 } from "./components.js";
+import { Billed, Compared, EarlierRuns } from "./comparison.js";
 import { countBranchesNotTaken, countStates, secondsOf } from "./execution.js";
 import { formatSeconds, formatTime } from "./format.js";
+import { useEarlierRuns } from "./history.js";
 import { lastWrite, useExecutionTime, useNow, useTask } from "./polling.js";
+import { executionValues } from "./results.js";
 import { Timeline } from "./steps.js";
 import { STYLES } from "./styles.js";
 
@@ -45,6 +48,7 @@ function onKeyDown(event) {
 
 function Content({ state, refresh }) {
   const { task, execution, forbidden } = state.data;
+  const earlier = useEarlierRuns(state, task.operator !== STOP_OPERATOR);
   if (forbidden) {
     const text =
       "You may see this task, but not its XComs. The tab shows only what the task has stored there.";
@@ -57,12 +61,13 @@ function Content({ state, refresh }) {
     });
   }
   return [
-    h(Header, { key: "header", state, refresh }),
+    h(Header, { key: "header", state, refresh, last: earlier.last }),
     h(LastKnownState, { key: "last", task, run: execution.run }),
     h(End, { key: "end", run: execution.run, hasSteps: execution.steps.length > 0 }),
     h(Actions, { key: `actions ${state.keyText} ${task.tryNumber}`, state, refresh }),
     h(StepsNotice, { key: "note", execution, task }),
-    execution.steps.length > 0 && h(Timeline, { key: "steps", data: state.data }),
+    execution.steps.length > 0 && h(Timeline, { key: "steps", data: state.data, last: earlier.last }),
+    h(EarlierRuns, { key: "earlier", execution, earlier }),
   ];
 }
 
@@ -107,7 +112,7 @@ function NoExecution({ task, action }) {
   return h(Notice, { kind: "info", title }, `${text}${operator}`);
 }
 
-function Header({ state, refresh }) {
+function Header({ state, refresh, last }) {
   const { run, steps, consoleUrl } = state.data.execution;
   const { task } = state.data;
   return h(
@@ -126,7 +131,13 @@ function Header({ state, refresh }) {
       "dl",
       { className: "psm-stats" },
       run.status && h(Stat, { label: "AWS status" }, run.status),
-      h(Stat, { label: durationLabel(run) }, h(Duration, { data: state.data })),
+      h(
+        Stat,
+        { label: durationLabel(run) },
+        h(Duration, { data: state.data }),
+        last && h(Compared, { now: executionValues(state.data.execution).duration, before: last.duration }),
+      ),
+      h(Billed, { billed: run.billed, before: last?.billable ?? null }),
       steps.length > 0 && h(Stat, { label: "Steps" }, describeSteps(run, steps)),
       run.startedAt !== null && h(Stat, { label: "Started" }, formatTime(run.startedAt)),
       run.endedAt !== null && h(Stat, { label: "Ended" }, formatTime(run.endedAt)),

@@ -1,13 +1,16 @@
 // The steps of an execution, one row for each, with bars on a common time axis.
 import { Arn, Chevron, ConsoleLink, h, Mark, StateBadge, ValueTable } from "./components.js";
+import { BilledStep, Metrics } from "./comparison.js";
 import { secondsOf, timeSpan } from "./execution.js";
-import { axisTicks, formatSeconds, formatTime } from "./format.js";
+import { axisTicks, formatNumber, formatSeconds, formatTime } from "./format.js";
 import { useExecutionTime } from "./polling.js";
 
 const { memo, useCallback, useState } = globalThis.React;
 
-/** The list of steps. Failed steps are open until somebody closes them. */
-export function Timeline({ data }) {
+const METRICS_IN_ROW = 1;
+
+/** The list of steps; `last` are the values of an earlier run. Failed steps are open until somebody closes them. */
+export function Timeline({ data, last }) {
   const { run, steps } = data.execution;
   const now = useExecutionTime(data);
   const span = timeSpan(run, steps, now);
@@ -25,6 +28,7 @@ export function Timeline({ data }) {
           key: index,
           index,
           step,
+          before: last?.results.get(step.name),
           isOpen: choices.get(index) ?? step.state === "Failed",
           toggle,
           spanStart: span?.start ?? null,
@@ -65,9 +69,9 @@ function isSame(one, other) {
   return JSON.stringify(one) === JSON.stringify(other);
 }
 
-function StepRow({ index, step, isOpen, toggle, spanStart, spanEnd, now }) {
+function StepRow({ index, step, before, isOpen, toggle, spanStart, spanEnd, now }) {
   const seconds = secondsOf(step, now);
-  const details = detailsOf(step);
+  const details = detailsOf(step, before);
   const content = [
     h(
       "span",
@@ -113,6 +117,9 @@ function Marks({ step }) {
     step.outcome !== null && h(Mark, { title: "The outcome of the condition" }, `outcome: ${step.outcome}`),
     step.attempt !== null && step.attempt > 1 && h(Mark, null, `attempt ${step.attempt}`),
     step.isKept && h(Mark, { title: "It ended before the execution was resumed last" }, "before the resume"),
+    step.results?.metrics
+      .slice(0, METRICS_IN_ROW)
+      .map(([name, value]) => h(Mark, { key: name, title: `Metric ${name}` }, `${name}: ${formatNumber(value)}`)),
     step.cacheHit && h(Mark, { title: "SageMaker reused the result of an earlier execution" }, "cache hit"),
   );
 }
@@ -130,7 +137,7 @@ function Bar({ step, spanStart, spanEnd, now }) {
   return h("span", { className: "psm-track" }, h("span", { className, style }));
 }
 
-function detailsOf(step) {
+function detailsOf(step, before) {
   const details = [
     step.reason && ["Reason", h("span", { className: "psm-reason" }, step.reason)],
     step.logLines.length > 0 && [
@@ -141,6 +148,8 @@ function detailsOf(step) {
         step.logLines.join("\n"),
       ),
     ],
+    step.results?.metrics.length > 0 && ["Metrics", h(Metrics, { step, before })],
+    step.results && step.results.seconds !== null && ["Billable time", h(BilledStep, { step, before })],
     step.logUrl && ["Log", h(ConsoleLink, { url: step.logUrl }, "Open the log in CloudWatch")],
     (step.jobArn ?? step.jobName ?? step.consoleUrl) && ["Job", h(Job, { step })],
     step.outputs.length > 0 && [

@@ -38,8 +38,8 @@ export const STYLES = `
 }
 .psm-badge-large { font-size: 0.875rem; line-height: 1.75rem; padding: 0 0.75rem; }
 .psm-badge-icon { font-size: 0.7em; }
-.psm-mark { border: 1px solid var(--psm-border); border-radius: 4px; padding: 0 0.3rem; font-size: 0.6875rem; white-space: nowrap; }
-.psm-marks { display: inline-flex; flex-wrap: wrap; gap: 0.25rem; margin-left: 0.375rem; }
+.psm-mark { border: 1px solid var(--psm-border); border-radius: 4px; padding: 0 0.3rem; font-size: 0.6875rem; overflow-wrap: anywhere; }
+.psm-marks { display: inline-flex; flex-wrap: wrap; gap: 0.25rem; max-width: 100%; }
 .psm-link { color: var(--psm-link); text-decoration: none; }
 .psm-link:hover { text-decoration: underline; }
 .psm-button {
@@ -56,7 +56,7 @@ export const STYLES = `
 .psm-question:focus { outline: none; }
 .psm-answers { display: flex; flex-wrap: wrap; gap: 0.5rem; }
 .psm-button-small { padding: 0 0.4rem; font-size: 0.75rem; }
-.psm :is(button, a, pre):focus-visible { outline: 2px solid var(--psm-link); outline-offset: 1px; }
+.psm :is(button, a, pre, select):focus-visible { outline: 2px solid var(--psm-link); outline-offset: 1px; }
 .psm-disclosure { display: flex; align-items: center; gap: 0.25rem; background: none; border: 0; padding: 0; font: inherit; font-weight: 500; color: inherit; cursor: pointer; }
 .psm-chevron { display: inline-block; flex: none; width: 0.875rem; text-align: center; transition: transform 0.15s; }
 .psm-chevron-open { transform: rotate(90deg); }
@@ -64,6 +64,29 @@ export const STYLES = `
 .psm-table th { text-align: left; font-weight: 500; padding: 0.125rem 1.5rem 0.125rem 0; vertical-align: top; white-space: nowrap; }
 .psm-table td { padding: 0.125rem 0; white-space: pre-wrap; }
 .psm-table tr + tr > * { border-top: 1px solid var(--psm-subtle); }
+.psm-table-wide :is(th, td) { padding-right: 1.5rem; font-variant-numeric: tabular-nums; }
+.psm-table-wide td { vertical-align: top; }
+.psm-table-wide :is(th, td) { white-space: normal; }
+.psm-table-wide th { overflow-wrap: anywhere; }
+.psm-table-wide tbody th { min-width: 6.5rem; }
+.psm-table-wide .psm-time { min-width: 6.5rem; }
+.psm-table thead th { color: var(--psm-muted); font-size: 0.75rem; }
+.psm-choice { display: flex; flex-wrap: wrap; align-items: center; gap: 0.5rem; color: var(--psm-muted); font-size: 0.75rem; font-weight: 600; }
+.psm-select {
+  max-width: 100%; border: 1px solid var(--psm-border); border-radius: 4px; padding: 0.25rem 0.5rem; font: inherit; font-size: 0.875rem;
+  font-weight: 400; color: var(--chakra-colors-fg, FieldText); background: var(--chakra-colors-bg, Field);
+}
+.psm-chart { display: grid; grid-template-columns: auto minmax(0, 1fr); gap: 0 0.5rem; margin: 0.75rem 0 0.5rem; color: var(--psm-muted); font-size: 0.75rem; font-variant-numeric: tabular-nums; }
+.psm-chart svg { display: block; color: var(--psm-link); }
+.psm-chart-values { position: relative; text-align: right; white-space: nowrap; }
+.psm-chart-values span { position: absolute; right: 0; transform: translateY(-50%); }
+.psm-chart-values .psm-chart-widest { position: static; visibility: hidden; }
+.psm-chart-runs { grid-column: 2; display: flex; flex-wrap: wrap; justify-content: space-between; gap: 0 1rem; }
+.psm-chart-grid { stroke: var(--psm-border); stroke-width: 1; }
+.psm-chart-line { stroke: currentColor; stroke-width: 2; }
+.psm-chart-point { fill: currentColor; }
+.psm-chart-ring { fill: none; stroke: currentColor; stroke-width: 2; }
+.psm-chart-target { fill: transparent; }
 .psm-notice { display: flex; flex-wrap: wrap; align-items: center; gap: 0.5rem 1rem; border-radius: 6px; padding: 0.625rem 0.875rem; border-left: 4px solid; }
 .psm-notice-text { flex: 1 1 16rem; min-width: 0; overflow-wrap: anywhere; }
 .psm-notice-info { background: var(--chakra-colors-bg-info, #3b82f61a); border-color: var(--chakra-colors-info-solid, #2563eb); }
@@ -87,7 +110,7 @@ export const STYLES = `
 .psm-step-name { display: flex; align-items: center; gap: 0.25rem; min-width: 0; }
 .psm-step-title { display: flex; flex-direction: column; min-width: 0; }
 .psm-step-title .psm-name { font-weight: 500; }
-.psm-type { color: var(--psm-muted); font-size: 0.75rem; }
+.psm-type { display: flex; flex-wrap: wrap; gap: 0 0.375rem; color: var(--psm-muted); font-size: 0.75rem; }
 .psm-not-started > .psm-row { color: var(--psm-muted); }
 .psm-track { position: relative; display: block; height: 0.875rem; min-width: 0; }
 .psm-bar { position: absolute; top: 0; bottom: 0; min-width: 3px; border-radius: 3px; background: var(--psm-bg); }
@@ -109,6 +132,7 @@ export const STYLES = `
   .psm-action { grid-template-columns: minmax(0, 1fr); }
   .psm-detail { grid-template-columns: minmax(0, 1fr); }
   .psm-details { padding-left: 1rem; }
+  .psm-table-wide :is(th, td) { padding-right: 0.75rem; }
 }
 @media (prefers-reduced-motion: no-preference) {
   .psm-bar.psm-state-Running { animation: psm-pulse 2s ease-in-out infinite; }

@@ -16,6 +16,12 @@ with DAG("churn_retraining", schedule=None):
     PolysyncStartPipelineOperator.partial(task_id="train_each", pipeline_name="churn-tuning").expand(
         pipeline_parameters=[{"Region": "eu"}, {"Region": "us"}, {"Region": "apac"}]
     )
+    # Their runs are compared: each test has a task of its own.
+    for name in ("compare", "hostile", "refused", "chart"):
+        PolysyncStartPipelineOperator(task_id=name, pipeline_name="churn-tuning")
+    PolysyncStartPipelineOperator.partial(task_id="compare_each", pipeline_name="churn-tuning").expand(
+        pipeline_parameters=[{"Region": "eu"}, {"Region": "us"}]
+    )
     PolysyncListImportOperator(task_id="import_jobs")
     PolysyncStopPipelineOperator(
         task_id="stop",

@@ -1,0 +1,180 @@
+// What an execution has measured and used, beside the same of the last successful run of its task.
+import { Chart } from "./chart.js";
+import { Disclosure, h, Stat } from "./components.js";
+import { formatNumber, formatSeconds, formatTime } from "./format.js";
+import { billableOf, chartValues, compareNumbers, compareSeconds, executionValues, metricOf } from "./results.js";
+
+const { useState } = globalThis.React;
+
+const LAST_RUN = "last successful run";
+const NO_RUNS = "There is no earlier successful run of this task with which this one could be compared.";
+
+/** A value of the last successful run, and how the present one differs from it. */
+export function Compared({ now, before }) {
+  const difference = compareSeconds(now, before);
+  return (
+    difference !== null &&
+    h("div", { className: "psm-muted" }, `${LAST_RUN}: ${formatSeconds(before)}, now ${difference}`)
+  );
+}
+
+/** The seconds for which AWS bills, in the header. */
+export function Billed({ billed, before }) {
+  if (billed.seconds === null) {
+    return null;
+  }
+  const types = billed.byType.map(([type, seconds]) =>
+    billed.byType.length === 1 ? type : `${type}: ${formatSeconds(seconds)}`,
+  );
+  return h(
+    Stat,
+    { label: "Billable time" },
+    [formatSeconds(billed.seconds) || "0 s", types.join(", ")].filter(Boolean).join(" · "),
+    h(Compared, { now: billed.seconds, before }),
+  );
+}
+
+/** The metrics of a step. */
+export function Metrics({ step, before }) {
+  const rows = step.results.metrics.map(([name, value]) => {
+    const earlier = metricOf(before, name);
+    return [name, formatNumber(value), earlier === null ? "" : formatNumber(earlier), compareNumbers(value, earlier)];
+  });
+  const isCompared = rows.some(([, , earlier]) => earlier !== "");
+  const columns = isCompared ? ["Metric", "This run", "Last successful run", "Difference"] : ["Metric", "This run"];
+  return h(
+    "table",
+    { className: "psm-table psm-table-wide", "aria-label": `Metrics of ${step.name}` },
+    h("thead", null, h(HeaderRow, { columns })),
+    h(
+      "tbody",
+      null,
+      rows.map(([name, ...cells], index) =>
+        h(
+          "tr",
+          { key: index },
+          h("th", { scope: "row" }, name),
+          cells.slice(0, columns.length - 1).map((text, column) => h("td", { key: column }, text)),
+        ),
+      ),
+    ),
+  );
+}
+
+/** The instances of a step, and for how long AWS bills them. */
+export function BilledStep({ step, before }) {
+  const { seconds, instanceType, instanceCount, savedPercent } = step.results;
+  const count = instanceCount ?? 1;
+  const parts = [
+    formatSeconds(billableOf(step.results)),
+    instanceType && (count > 1 ? `${count} × ${instanceType}, ${formatSeconds(seconds)} each` : instanceType),
+    savedPercent !== null && `${formatNumber(savedPercent, 3)} % saved by spot instances`,
+    step.cacheHit && "paid by an earlier execution",
+  ];
+  return [
+    h("div", { key: "now" }, parts.filter(Boolean).join(" · ")),
+    h(Compared, { key: "before", now: billableOf(step.results), before: billableOf(before) }),
+  ];
+}
+
+/** The last runs: a chart of one of their values, and a table of it. */
+export function EarlierRuns({ execution, earlier }) {
+  const [chosen, setChosen] = useState(0);
+  if (!earlier.isRead) {
+    return null;
+  }
+  const runs = [...earlier.runs].reverse().map(({ runId, runAfter, page, values }) => {
+    const time = formatTime(values.startedAt ?? runAfter);
+    return { name: runId, label: time, time, page, values, isThis: false };
+  });
+  const values = executionValues(execution);
+  const time = formatTime(values.startedAt);
+  runs.push({ name: "this run", label: "this run", time, page: null, values, isThis: true });
+  const choices = chartValues(values).filter(({ read }) => runs.filter((run) => read(run.values) !== null).length > 1);
+  const series = choices[chosen] ?? choices[0];
+  const isCompared = earlier.runs.length > 0;
+  return h(
+    "section",
+    { className: "psm-card", "aria-label": "Earlier runs" },
+    h(
+      "div",
+      { className: "psm-title" },
+      h("h2", null, "Earlier runs"),
+      h("span", { className: "psm-spacer" }),
+      series && h(Choice, { choices, chosen: choices.indexOf(series), setChosen }),
+    ),
+    isCompared && h(LastRun, { run: runs.at(-2) }),
+    !isCompared && earlier.note === null && h("p", { className: "psm-muted" }, NO_RUNS),
+    earlier.note !== null && h("p", { className: "psm-muted", role: "status" }, earlier.note),
+    series && h(Runs, { runs, series }),
+  );
+}
+
+function Choice({ choices, chosen, setChosen }) {
+  const props = {
+    className: "psm-select",
+    value: chosen,
+    onChange: (event) => setChosen(Number(event.target.value)),
+  };
+  return h(
+    "label",
+    { className: "psm-choice" },
+    "Value",
+    h(
+      "select",
+      props,
+      choices.map(({ label }, index) => h("option", { key: index, value: index }, label)),
+    ),
+  );
+}
+
+function LastRun({ run }) {
+  const link = h("a", { href: run.page, className: "psm-link" }, run.name);
+  return h("p", { className: "psm-muted" }, "The last successful run before this one: ", link);
+}
+
+function Runs({ runs, series }) {
+  const points = runs.map((run) => {
+    const value = series.read(run.values);
+    const text = value === null ? "–" : series.format(value);
+    return { ...run, value, text, title: `${run.name}, ${run.time}: ${text}` };
+  });
+  return [
+    h(Chart, { key: "chart", points, series, name: `Chart: ${series.label}. The table has its values.` }),
+    h(
+      Disclosure,
+      { key: "table", id: "psm-runs", title: "Table of these values" },
+      h(RunsTable, { points: [...points].reverse(), label: series.label }),
+    ),
+  ];
+}
+
+function RunsTable({ points, label }) {
+  const columns = ["Run", "Started", label];
+  return h(
+    "table",
+    { className: "psm-table psm-table-wide", "aria-label": `${label} of the last runs` },
+    h("thead", null, h(HeaderRow, { columns })),
+    h(
+      "tbody",
+      null,
+      points.map(({ name, page, time, text }, index) =>
+        h(
+          "tr",
+          { key: index },
+          h("th", { scope: "row" }, page === null ? name : h("a", { href: page, className: "psm-link" }, name)),
+          h("td", { className: "psm-time" }, time),
+          h("td", null, text),
+        ),
+      ),
+    ),
+  );
+}
+
+function HeaderRow({ columns }) {
+  return h(
+    "tr",
+    null,
+    columns.map((name) => h("th", { key: name, scope: "col" }, name)),
+  );
+}

@@ -1,0 +1,135 @@
+// Reads the last successful runs of a task from Airflow's REST API, once, when the task has ended and is shown.
+import { AirflowApiError, readXCom, send } from "./airflow_api.js";
+import { readRun } from "./execution.js";
+import { readResults, valuesOf } from "./results.js";
+import { property, readList, readText, readTime } from "./validation.js";
+
+const { useEffect, useState } = globalThis.React;
+
+const MAX_RUNS = 10;
+const AT_ONCE = 3;
+const TIMEOUT = 30_000;
+// The task's XComs have at most 48 KiB each.
+const MAX_XCOM = 1_000_000;
+const RUN_ID = 512;
+// After these statuses, the other requests have no other answer.
+const REFUSALS = [401, 403];
+const NOTHING = { runs: [], last: null, note: null, isRead: false };
+
+/**
+ * Returns the last successful runs before this one of the same task and map index, the newest first, the values of
+ * the newest one, and a note if some could not be read.
+ *
+ * @param state what `useTask` returns
+ * @param {boolean} isWanted whether the task is one whose runs can be compared
+ */
+export function useEarlierRuns({ keyText, data }, isWanted) {
+  const isReady = isWanted && data?.task.isEnded && data.execution !== null && data.task.runAfter !== null;
+  // Whoever clears the task gets another try, with other values.
+  const id = isReady ? `${keyText} ${data.task.tryNumber}` : null;
+  const [found, setFound] = useState({ id: null, ...NOTHING });
+
+  useEffect(() => {
+    if (id === null) {
+      return undefined;
+    }
+    const abort = new AbortController();
+    // Without results of this run, there is nothing with which those of earlier runs could be compared.
+    const hasResults = data.execution.steps.some((step) => step.results !== null);
+    readEarlierRuns(JSON.parse(keyText), data.task.runAfter, hasResults, abort.signal).then((earlier) => {
+      if (!abort.signal.aborted) {
+        setFound({ id, ...earlier, isRead: true });
+      }
+    });
+    return () => abort.abort();
+  }, [id]);
+
+  return found.id === id ? found : NOTHING;
+}
+
+async function readEarlierRuns(key, runAfter, hasResults, signal) {
+  const timeLimit = AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT)]);
+  const failures = [];
+  const attempt = async (read) => {
+    try {
+      return failures.some(({ status }) => REFUSALS.includes(status)) ? null : await read();
+    } catch (error) {
+      if (!(error instanceof AirflowApiError) && !signal.aborted) {
+        throw error;
+      }
+      failures.push(error);
+      return null;
+    }
+  };
+  const listed = (await attempt(() => listRuns(key, runAfter, timeLimit))) ?? [];
+  const runs = await mapSome(listed, (run) => attempt(() => readEarlierRun(key, run, hasResults, timeLimit)));
+  const found = runs.filter((run) => run !== null);
+  return { runs: found, last: found[0]?.values ?? null, note: describeFailures(failures, listed.length) };
+}
+
+/** Calls a function with each item, for few items at once, and returns the results. */
+async function mapSome(items, work) {
+  const pending = [...items.entries()];
+  const results = [];
+  const next = async () => {
+    for (let entry = pending.shift(); entry; entry = pending.shift()) {
+      results[entry[0]] = await work(entry[1]);
+    }
+  };
+  await Promise.all(Array.from({ length: AT_ONCE }, next));
+  return results;
+}
+
+async function listRuns(key, runAfter, signal) {
+  const query = new URLSearchParams({
+    task_id: key.taskId,
+    map_index: key.mapIndex,
+    state: "success",
+    run_after_lt: runAfter,
+    order_by: "-run_after",
+    limit: MAX_RUNS,
+  });
+  const path = `api/v2/dags/${encodeURIComponent(key.dagId)}/dagRuns/~/taskInstances`;
+  const { body } = await send(`${path}?${query}`, { signal });
+  return readList(property(body, "task_instances"), MAX_RUNS)
+    .map((task) => ({
+      runId: readText(property(task, "dag_run_id"), RUN_ID),
+      runAfter: readTime(property(task, "run_after")),
+    }))
+    .filter(({ runId }) => runId !== null);
+}
+
+/** Returns the values of an earlier run; null if the task has started no execution, or did not wait for its success. */
+async function readEarlierRun(key, { runId, runAfter }, hasResults, signal) {
+  const earlier = { ...key, runId };
+  const run = readRun(await readValue(earlier, "run", signal));
+  if (run?.state !== "Success") {
+    return null;
+  }
+  const outputs = hasResults ? await readValue(earlier, "outputs", signal) : null;
+  return { runId, runAfter, page: pageOf(earlier), values: valuesOf(run, readResults(outputs)) };
+}
+
+async function readValue(key, name, signal) {
+  const { value, forbidden } = await readXCom(key, name, signal, MAX_XCOM);
+  if (forbidden) {
+    throw new AirflowApiError("You may not read their XComs.", 403);
+  }
+  return value;
+}
+
+/** Returns the URL of this tab for a task instance. */
+function pageOf({ dagId, runId, taskId, mapIndex }) {
+  const [dag, run, task] = [dagId, runId, taskId].map(encodeURIComponent);
+  const mapped = mapIndex < 0 ? "" : `/mapped/${mapIndex}`;
+  return new URL(`dags/${dag}/runs/${run}/tasks/${task}${mapped}/plugin/sagemaker`, document.baseURI).href;
+}
+
+function describeFailures(failures, listed) {
+  if (failures.length === 0) {
+    return null;
+  }
+  const isPartial = listed > 1 && !REFUSALS.includes(failures[0].status);
+  const what = isPartial ? `${failures.length} of ${listed} earlier runs` : "Earlier runs";
+  return `${what} could not be read: ${failures[0].message}`;
+}

@@ -1,0 +1,1 @@
+"""What the tab says of a run beside the earlier ones."""

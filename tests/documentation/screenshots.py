@@ -28,6 +28,7 @@ METRICS: Final = (0.8843, 0.8871, 0.8911, 0.8804, 0.8878, 0.9051, 0.9012, 0.8992
 STARTED: Final = datetime(2026, 3, 11, 13, tzinfo=UTC)
 EXAMPLES: Final = Path(__file__).parents[2] / "example_dags"
 FORM_HEIGHT: Final = 1400
+TAB_HEIGHT: Final = 1600
 MAX_BYTES: Final = 150_000
 PALETTE_SIZE: Final = 128
 
@@ -88,7 +89,7 @@ def compared_runs(site: Site) -> Task:
         xcoms = arranged.measured(
             auc,
             seconds=1823 + 61 * (days % 4),
-            billable=1500 + 43 * (days % 4),
+            billable=540 + 13 * (days % 4),
             start=STARTED + timedelta(days),
         )
         task = site.new_task("success", "chart")
@@ -98,6 +99,7 @@ def compared_runs(site: Site) -> Task:
 
 def picture_of_comparison(page: TabPage, task: Task) -> bytes:
     """Return a picture of the tab of a run that is compared with earlier ones."""
+    page.page.set_viewport_size({"width": SIZE["width"], "height": TAB_HEIGHT})
     page.open(task)
     page.tab.get_by_role("img", name="Chart").wait_for()
     page.button("Train").click()

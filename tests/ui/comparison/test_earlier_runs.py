@@ -39,7 +39,7 @@ def test_results_are_shown_beside_those_of_the_last_successful_run(site: Site, p
     """The last one is neither later nor failed, has the same map index, and its execution has succeeded."""
     task_id = "compare_each"
     ended(site, task_id, arranged.measured(0.5, seconds=9000), index=0)
-    last = ended(site, task_id, arranged.measured(0.9, seconds=1519, billable=1600), index=0)
+    last = ended(site, task_id, arranged.measured(0.9, seconds=1519, billable=600), index=0)
     ended(site, task_id, arranged.measured(0.6), index=1)
     ended(site, task_id, arranged.measured(0.7), state="failed", index=0)
     ended(site, task_id, arranged.measured(0.75, state="Failed", status="CompletedWithFailures"), index=0)
@@ -54,8 +54,8 @@ def test_results_are_shown_beside_those_of_the_last_successful_run(site: Site, p
         "last successful run: 25 min 19 s, now +5 min 4 s (+20 %)",
     ]
     assert page.stat("Billable time").split("\n") == [
-        "54 min 48 s \N{MIDDLE DOT} ml.g5.xlarge: 50 min, ml.m5.xlarge: 4 min 48 s",
-        "last successful run: 58 min 8 s, now -3 min 20 s (-5.7 %)",
+        "22 min 48 s \N{MIDDLE DOT} ml.g5.xlarge: 18 min, ml.m5.xlarge: 4 min 48 s",
+        "last successful run: 24 min 48 s, now -2 min (-8.1 %)",
     ]
     assert "validation:auc: 0.91" in page.step_texts()[1]
     page.button("Train").click()
@@ -64,9 +64,9 @@ def test_results_are_shown_beside_those_of_the_last_successful_run(site: Site, p
         ["validation:auc", "0.91", "0.9", "+0.01 (+1.1 %)"],
         ["train:logloss", "0.211385", "0.211385", "the same"],
     ]
-    billed = "50 min \N{MIDDLE DOT} 2 \N{MULTIPLICATION SIGN} ml.g5.xlarge, 25 min each"
-    assert f"{billed} \N{MIDDLE DOT} 64.2 % saved by spot instances" in page.text()
-    assert "last successful run: 53 min 20 s, now -3 min 20 s (-6.3 %)" in page.text()
+    billed = "18 min \N{MIDDLE DOT} 2 \N{MULTIPLICATION SIGN} ml.g5.xlarge, 9 min each"
+    assert f"{billed} \N{MIDDLE DOT} 64 % saved by spot instances" in page.text()
+    assert "last successful run: 20 min, now -2 min (-10 %)" in page.text()
     outputs = [name for name, _ in page.table("Outputs of Train")]
     assert outputs == ["training_job_arn", "model_artifact"]
     page.tab.get_by_role("link", name=last.run_id).click()

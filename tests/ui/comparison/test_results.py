@@ -41,7 +41,7 @@ SECONDS: Final = [
     (None, 60, None),
 ]
 # The values of a chart, the newest last.
-SERIES: Final = [
+SERIES: Final[list[list[float]]] = [
     [0.88, 0.9132],
     [0.5, 0.5],
     [0, 0],
@@ -53,6 +53,7 @@ SERIES: Final = [
     [0.91234567, 0.91234568, 0.91234566],
     [-1000, 0.001, 1000],
 ]
+DURATIONS: Final[list[list[float]]] = [[0, 0], [59.7, 61], [1823, 1519.5], [1e12, 0.3], [3e8, 2.9e8]]
 
 
 def evaluate(browser: Browser, function: str, argument: Any) -> Any:
@@ -73,8 +74,7 @@ def test_differences(browser: Browser) -> None:
 
 def test_axis(browser: Browser) -> None:
     """All points are in the chart, and few ticks with different texts are, too."""
-    scales = {"number": SERIES, "time": [[0, 0], [59.7, 61], [1823, 1519.5], [1e12, 0.3], [3e8, 2.9e8]]}
-    for kind, series in scales.items():
+    for kind, series in (("number", SERIES), ("time", DURATIONS)):
         axes = evaluate(
             browser,
             f"""series => series.map(values => {{

@@ -122,7 +122,7 @@ HOSTILE: dict[str, Any] = {
     "wrong types": ({"seconds": "9", "billable_seconds": [1]}, {"Train": {"metrics": ["validation:auc"]}}),
     "markup": ({"pipeline_name": MARKUP}, {MARKUP: {"metrics": {MARKUP: 0.7}}, "Train": MARKUP}),
     "too long": ({}, {f"step{n}": {"metrics": {f"m{m}": 1 for m in range(40)}} for n in range(4000)}),
-    "wide": ({}, {"Train": {"metrics": {f"metric{n}": n for n in range(50_000)}}}),
+    "wide": ({}, {"Train": {"metrics": {f"metric{n}": n for n in range(20_000)}}}),
     "no objects": (None, [[[1]], "text"]),
 }
 

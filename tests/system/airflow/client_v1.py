@@ -8,6 +8,7 @@ from contextlib import closing
 from typing import Any, ClassVar, Final, NoReturn
 
 from sqlalchemy import create_engine, text
+from sqlalchemy.exc import OperationalError
 
 from tests.system.airflow.client import AirflowClient, AirflowError
 
@@ -34,7 +35,7 @@ class ClientV1(AirflowClient):
 
     def __init__(self, url: str, database: str) -> None:
         super().__init__(url)
-        self._database = create_engine(database)
+        self._database = create_engine(database, pool_pre_ping=True)
 
     def close(self) -> None:
         """Close the connections."""
@@ -43,8 +44,11 @@ class ClientV1(AirflowClient):
 
     def jobs(self, job_type: str) -> set[int]:
         """See `AirflowClient.jobs`. A job that was killed remains among them for some time."""
-        with closing(self._database.connect()) as connection:
-            return set(connection.execute(RUNNING_JOBS, {"job_type": job_type}).scalars())
+        try:
+            with closing(self._database.connect()) as connection:
+                return set(connection.execute(RUNNING_JOBS, {"job_type": job_type}).scalars())
+        except OperationalError as error:
+            raise AirflowError(f"The database cannot be read: {error}") from error
 
     def clear_task(self, dag_id: str, run_id: str, task_id: str) -> None:
         """

@@ -51,6 +51,11 @@ if TYPE_CHECKING:
 STOP_ATTEMPTS: Final = 5
 STOP_RETRY_SECONDS: Final = 0.3
 
+# The members of StartPipelineExecution that the oldest supported boto3 does not know, with their arguments,
+# and the version with which they came.
+NEWEST_MEMBERS: Final = {"RoleArn": "execution_role_arn", "PipelineVersionAlias": "pipeline_version_alias"}
+NEWEST_MEMBERS_SINCE: Final = "1.43.127"
+
 Model = TypeVar("Model", bound=BaseModel)
 # Makes a call and returns its response, for example under a rate limiter and with retries.
 Caller = Callable[[Callable[[], Response]], Response]
@@ -278,7 +283,9 @@ class PolysyncSageMakerHook(PolysyncBaseHook):
         for entry in self._entries_of_list(operation, "PipelineSummaries", MAX_ENTRIES, through, request):
             yield _parse(PipelineSummary, operation, entry)
 
-    def describe_pipeline(self, pipeline_name: str, version_id: int | None = None) -> PipelineDescription:
+    def describe_pipeline(
+        self, pipeline_name: str, version_id: int | None = None, *, version_alias: str | None = None
+    ) -> PipelineDescription:
         """
         Describe a pipeline, with its definition.
 
@@ -286,12 +293,14 @@ class PolysyncSageMakerHook(PolysyncBaseHook):
 
         :param pipeline_name: name or ARN of the pipeline.
         :param version_id: the version whose definition is returned; None for the latest.
+        :param version_alias: an alias of the version, in place of its number.
         :raises SageMakerApiError: the call failed.
         """
         from polysync_airflow.execution.pipelines.models import PipelineDescription
 
         operation = "DescribePipeline"
-        response = self.call(operation, PipelineName=pipeline_name, PipelineVersionId=version_id)
+        optional = {"PipelineVersionId": version_id, "PipelineVersionAlias": version_alias}
+        response = self.call(operation, PipelineName=pipeline_name, **optional)
         return _parse(PipelineDescription, operation, response)
 
     def test_connection(self) -> tuple[bool, str]:
@@ -322,11 +331,13 @@ class PolysyncSageMakerHook(PolysyncBaseHook):
         """
         service_model = self._signed_in_client.meta.service_model
         members = service_model.operation_model("StartPipelineExecution").input_shape.members
-        if request.execution_role_arn and "RoleArn" not in members:
-            raise ParametersError(
-                f"execution_role_arn = {request.execution_role_arn!r} needs boto3 1.44 or newer; this "
-                f"deployment has boto3 {version('boto3')}. Upgrade boto3, or leave the role out."
-            )
+        for member, name in NEWEST_MEMBERS.items():
+            value = getattr(request, name)
+            if value and member not in members:
+                raise ParametersError(
+                    f"{name} = {value!r} needs boto3 {NEWEST_MEMBERS_SINCE} or newer; this deployment "
+                    f"has boto3 {version('boto3')}. Upgrade boto3, or leave the argument out."
+                )
 
     def _call_on(self, execution_arn: str, operation: str, **request: Any) -> Response:
         """Call an operation on an execution, and check that the response is about this execution."""

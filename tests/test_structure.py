@@ -58,7 +58,7 @@ FOLDER_LAYERS = {
     "execution.pipelines": (
         {"models"},
         {"definition", "parameter_types"},
-        {"parameter_problems"},
+        {"parameter_problems", "selection"},
         {"__init__"},
     ),
     "execution.steps": ({"kinds"}, {"rows"}, {"progress"}, {"__init__"}),
@@ -100,7 +100,8 @@ FOLDER_LAYERS = {
         {"__init__"},
     ),
     "operators": (
-        {"base", "outcome", "parameter_check", "stopping"},
+        {"base", "outcome", "selection", "stopping"},
+        {"parameter_check"},
         {"execution_calls", "failure_callback"},
         {"task_try"},
         {"list_import", "start", "stop"},

@@ -6,6 +6,7 @@ Pydantic validates everything that comes from outside of the process.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -16,20 +17,26 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AfterValidator,
     AliasChoices,
+    AliasPath,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 
-from polysync_airflow.execution.texts import MAX_VALUE_LENGTH, ArnText, NameText, ReasonText
+from polysync_airflow.execution.texts import MAX_VALUE_LENGTH, ArnText, NameText, ReasonText, clean_line
 
 # Limits: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StartPipelineExecution.html and
 # API_Parameter.html. botocore checks types, required members and minimum lengths only. A field's
 # ``description`` says which values are valid; ``parameters.build_start_request`` quotes it in error messages.
 MAX_PARAMETERS = 200
+MAX_SELECTED_STEPS = 50
+# In place of the ARN of a source execution: the newest one that can be a source.
+LATEST = "latest"
 MAX_INTEGER = 2**31 - 1
 PIPELINE_NAME_PATTERN = r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,255}"
 DISPLAY_NAME_PATTERN = r"^[a-zA-Z0-9](-*[a-zA-Z0-9]){0,81}$"
@@ -39,6 +46,7 @@ EXECUTION_ARN_PATTERN = (
     r"^arn:aws[a-z\-]*:sagemaker:[a-z0-9\-]+:[0-9]{12}:pipeline/[a-zA-Z0-9\-]+/execution/[a-zA-Z0-9]+$"
 )
 ROLE_ARN_PATTERN = r"^arn:aws[a-z\-]*:iam::[0-9]{12}:role/?[a-zA-Z_0-9+=,.@\-_/]+$"
+MLFLOW_ARN_PATTERN = r"arn:aws[a-z\-]*:sagemaker:[a-z0-9\-]*:[0-9]{12}:mlflow-[a-zA-Z-]*/[A-Za-z0-9\-]+"
 REGION_PATTERN = r"^[a-z]{2,}(-[a-z]+)+-[0-9]+$"
 # A shorter poll interval takes calls from others in the account; a longer one is a mistake.
 MIN_POLL_INTERVAL = 1.0
@@ -48,6 +56,11 @@ MIN_TIMESTAMP = 1e9
 MAX_TIMESTAMP = 1e10
 # AWS's statuses are names such as CompletedWithFailures. A response with another text is not one of AWS's.
 STATUS_PATTERN = r"^[A-Za-z]{1,64}$"
+
+
+def is_execution_arn(value: object) -> bool:
+    """Return whether a value is the ARN of an execution."""
+    return isinstance(value, str) and len(value) <= 2048 and bool(re.match(EXECUTION_ARN_PATTERN, value))
 
 
 def region_from_arn(execution_arn: str) -> str:
@@ -127,6 +140,11 @@ def sent_at(response: Mapping[str, Any]) -> datetime | None:
     return None
 
 
+def _mlflow_arn(value: Any) -> Any:
+    is_arn = isinstance(value, str) and len(value) <= 2048 and re.fullmatch(MLFLOW_ARN_PATTERN, value)
+    return value if is_arn else None
+
+
 # botocore returns times in the host's time zone; the provider passes them on in UTC.
 UtcTime = Annotated[datetime, AfterValidator(_to_utc)]
 # A time in a response of AWS. Nothing can be computed with the year 1, and the status beside it still counts.
@@ -189,7 +207,62 @@ class StartRequest(BaseModel):
             description="Give a version number from 1, or leave it out for the latest version.",
         ),
     ] = None
+    pipeline_version_alias: Annotated[
+        Annotated[str, StringConstraints(max_length=128, pattern=r"^[0-9]*[a-zA-Z._\-][a-zA-Z0-9._\-]*$")]
+        | None,
+        Field(
+            description="Give 1 to 128 letters, digits, '.', '_' and '-', not digits only, and no "
+            "pipeline_version_id beside it; or leave it out for the latest version."
+        ),
+    ] = None
+    selected_steps: Annotated[
+        tuple[Annotated[str, StringConstraints(min_length=1, max_length=256)], ...] | None,
+        Field(
+            min_length=1,
+            max_length=MAX_SELECTED_STEPS,
+            description=f"Give a list of 1 to {MAX_SELECTED_STEPS} different names of steps, or leave it out "
+            "to run all steps.",
+        ),
+    ] = None
+    source_execution: Annotated[
+        Annotated[str, StringConstraints(max_length=2048, pattern=f"^{LATEST}$|{EXECUTION_ARN_PATTERN}")]
+        | None,
+        Field(
+            description=f"Give the ARN of an execution of the same pipeline, or {LATEST!r}, together with "
+            "selected_steps; or leave it out."
+        ),
+    ] = None
+    mlflow_experiment_name: Annotated[
+        Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[^\x00\r\n]*$")] | None,
+        Field(description="Use 1 to 256 characters without line breaks, or leave it out."),
+    ] = None
     client_request_token: RequestToken
+
+    @field_validator("pipeline_version_alias")
+    @classmethod
+    def _check_version(cls, alias: str | None, info: ValidationInfo) -> str | None:
+        if alias and info.data.get("pipeline_version_id"):
+            raise ValueError("is given together with pipeline_version_id")
+        return alias
+
+    @field_validator("selected_steps")
+    @classmethod
+    def _check_selected_steps(cls, steps: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        twice = next((name for name in steps or () if (steps or ()).count(name) > 1), None)
+        if twice:
+            raise ValueError(f"has {clean_line(twice)} twice")
+        return steps
+
+    @field_validator("source_execution")
+    @classmethod
+    def _check_source(cls, source: str | None, info: ValidationInfo) -> str | None:
+        # A field that is not valid itself is not in the data.
+        if source and "selected_steps" in info.data and not info.data["selected_steps"]:
+            raise ValueError("is given without selected_steps")
+        name = str(info.data.get("pipeline_name", "")).rsplit("/", 1)[-1]
+        if source and source != LATEST and name and pipeline_name_from_arn(source).lower() != name.lower():
+            raise ValueError(f"is an execution of another pipeline than {name}")
+        return source
 
     def to_aws(self) -> dict[str, Any]:
         """Return the keyword arguments of botocore's ``start_pipeline_execution``."""
@@ -203,9 +276,18 @@ class StartRequest(BaseModel):
                 {"MaxParallelExecutionSteps": self.max_parallel_steps} if self.max_parallel_steps else None
             ),
             "PipelineVersionId": self.pipeline_version_id,
+            "PipelineVersionAlias": self.pipeline_version_alias,
+            "MlflowExperimentName": self.mlflow_experiment_name,
+            "SelectiveExecutionConfig": self._selection_to_aws(),
             "RoleArn": self.execution_role_arn,
         }
         return {member: value for member, value in request.items() if value}
+
+    def _selection_to_aws(self) -> dict[str, Any] | None:
+        if not self.selected_steps:
+            return None
+        source = {"SourcePipelineExecutionArn": self.source_execution} if self.source_execution else {}
+        return {"SelectedSteps": [{"StepName": name} for name in self.selected_steps], **source}
 
 
 class TriggerArguments(BaseModel):
@@ -243,6 +325,10 @@ class ExecutionDescription(FrozenModel):
     failure_reason: ReasonText | None = Field(None, validation_alias="FailureReason")
     created_at: ResponseTime = Field(None, validation_alias=AliasChoices("CreationTime", "StartTime"))
     modified_at: ResponseTime = Field(None, validation_alias="LastModifiedTime")
+    # AWS's answer in full stays valid without it.
+    mlflow_resource_arn: Annotated[str | None, BeforeValidator(_mlflow_arn)] = Field(
+        None, validation_alias=AliasPath("MLflowConfig", "MlflowResourceArn")
+    )
 
 
 class ExecutionEvent(BaseModel):

@@ -12,7 +12,13 @@ from polysync_airflow.exceptions import CredentialsError, PolysyncError, SageMak
 from polysync_airflow.execution.console import execution_url
 from polysync_airflow.execution.durations import format_seconds
 from polysync_airflow.execution.models import ExecutionArn, ExecutionEvent, FrozenModel, UtcTime
-from polysync_airflow.execution.texts import CONTINUATION, clean_line, describe_validation_error
+from polysync_airflow.execution.texts import (
+    CONTINUATION,
+    ArnText,
+    NameText,
+    clean_line,
+    describe_validation_error,
+)
 from polysync_airflow.states import PolysyncState, state_of
 
 if TYPE_CHECKING:
@@ -56,6 +62,10 @@ class ExecutionRecord(FrozenModel):
     billable_seconds_by_instance_type: Mapping[str, float] = {}
     steps_note: str | None = None
     attempt_started_at: UtcTime | None = None
+    selected_steps: Sequence[str] = ()
+    source_execution: ExecutionArn | None = None
+    mlflow_experiment_name: NameText | None = None
+    mlflow_resource_arn: ArnText | None = None
 
 
 def parse_event(event: Mapping[str, Any] | None) -> ExecutionEvent:

@@ -28,7 +28,8 @@ from polysync_airflow.execution.lifecycle.recovery import unused_arguments
 from polysync_airflow.execution.models import StartRequest, region_from_arn
 from polysync_airflow.execution.parameters import make_start_request
 from polysync_airflow.execution.record import StoredExecution
-from polysync_airflow.operators.parameter_check import check_parameters, explain_refusal
+from polysync_airflow.operators.parameter_check import check_parameters, describe_version, explain_refusal
+from polysync_airflow.operators.selection import check_selection, with_source
 
 if TYPE_CHECKING:
     from polysync_airflow.hooks import PolysyncSageMakerHook
@@ -77,13 +78,15 @@ class ExecutionCalls:
     def _prepare(self) -> Prepared:
         hook = self.hook_for_region(None)
         request = self._make_request(hook)
-        if self.validate_parameters:
-            describe = partial(hook.describe_pipeline, request.pipeline_name, request.pipeline_version_id)
+        if self.validate_parameters or request.selected_steps:
             try:
-                pipeline = self._retry(describe)
+                pipeline = self._retry(partial(describe_version, hook, request))
             except SageMakerApiError as error:
                 raise explain_refusal(hook, request, error) from None
-            check_parameters(pipeline.definition, request)
+            if self.validate_parameters:
+                check_parameters(pipeline.definition, request)
+            check_selection(pipeline.definition, request)
+        request = with_source(hook, request, self._retry)
         # Never empty: without a region, the hook has raised an error.
         return Prepared(request, hook.region_name or "")
 

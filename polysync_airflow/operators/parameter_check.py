@@ -1,7 +1,8 @@
 """
 Compares the parameters of a start with the pipeline's definition, before the start or after a refusal.
 
-After a refusal, it also looks for the name that a misspelt one probably means.
+After a refusal, it also says what is wrong with the selected steps, and looks for the name that a misspelt
+one probably means.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ from polysync_airflow.execution.models import StartRequest
 from polysync_airflow.execution.pipelines.definition import declared_parameters
 from polysync_airflow.execution.pipelines.parameter_problems import parameter_problems
 from polysync_airflow.execution.texts import clean_line, nearest_name
+from polysync_airflow.operators.selection import explain_selection
 
 if TYPE_CHECKING:
+    from polysync_airflow.execution.pipelines.models import PipelineDescription
     from polysync_airflow.hooks import PolysyncSageMakerHook
 
 # How many pipelines are listed to find the name that a misspelt one means: ten calls.
@@ -58,12 +61,12 @@ def explain_refusal(
         ResourceNotFound are returned as they are, without a call.
     """
     if has_code(error, RESOURCE_NOT_FOUND):
-        return _with_similar_name(hook, request.pipeline_name, error)
+        return _with_similar_name(hook, request, error)
     if error.operation != "StartPipelineExecution" or not has_code(error, VALIDATION):
         return error
     try:
-        pipeline = hook.describe_pipeline(request.pipeline_name, request.pipeline_version_id)
-        problems = parameter_problems(request.pipeline_parameters, declared_parameters(pipeline.definition))
+        definition = describe_version(hook, request).definition
+        problems = parameter_problems(request.pipeline_parameters, declared_parameters(definition))
     except PolysyncError as reason:
         return error.with_message(
             f"{error}\nThe parameters could not be compared with the definition of the pipeline: "
@@ -71,12 +74,33 @@ def explain_refusal(
         )
     if problems:
         return error.with_message(f"{_listed(problems, request)}\n{error}")
+    problems = explain_selection(hook, request, definition)
+    if problems:
+        return error.with_message(
+            "\n".join(("The selected steps do not fit:", *_items(problems), str(error)))
+        )
     return error.with_message(
         f"{error}\nThe parameters fit the definition of the pipeline, so the cause is elsewhere."
     )
 
 
-def _with_similar_name(hook: PolysyncSageMakerHook, name: str, error: SageMakerApiError) -> SageMakerApiError:
+def describe_version(hook: PolysyncSageMakerHook, request: StartRequest) -> PipelineDescription:
+    """
+    Describe the version of the pipeline that a start would run.
+
+    :raises SageMakerApiError: the call failed.
+    """
+    return hook.describe_pipeline(
+        request.pipeline_name, request.pipeline_version_id, version_alias=request.pipeline_version_alias
+    )
+
+
+def _with_similar_name(
+    hook: PolysyncSageMakerHook, request: StartRequest, error: SageMakerApiError
+) -> SageMakerApiError:
+    name, alias = request.pipeline_name, request.pipeline_version_alias
+    if alias and alias in str(error):
+        return error.with_message(f"{error}\nThe pipeline may have no version with the alias {alias!r}.")
     if name.startswith("arn:"):
         return error
     try:
@@ -89,8 +113,13 @@ def _with_similar_name(hook: PolysyncSageMakerHook, name: str, error: SageMakerA
 
 
 def _listed(problems: list[str], request: StartRequest, consequence: str = "") -> str:
-    version = f" version {request.pipeline_version_id}" if request.pipeline_version_id else ""
+    wanted = request.pipeline_version_id or request.pipeline_version_alias
+    version = f" version {wanted}" if wanted else ""
     # The name, which is the end of an ARN: Airflow shows 100 characters of a line.
     name = request.pipeline_name.rsplit("/", 1)[-1]
-    lines = (f"- {problem}" for problem in problems)
-    return "\n".join((f"The parameters do not fit pipeline {name}{version}.{consequence}", *lines))
+    first = f"The parameters do not fit pipeline {name}{version}.{consequence}"
+    return "\n".join((first, *_items(problems)))
+
+
+def _items(problems: list[str]) -> list[str]:
+    return [f"- {problem}" for problem in problems]

@@ -115,9 +115,16 @@ class PolysyncStartPipelineOperator(LineageMethods, ExecutionOperator):
         made from DAG, task, run and try.
     :param execution_description: at most 3,072 characters (templated).
     :param max_parallel_steps: how many steps may run at the same time, at least 1 (templated).
-    :param execution_role_arn: the role under which the execution runs (templated). Needs boto3 1.44; AWS
+    :param execution_role_arn: the role under which the execution runs (templated). Needs boto3 1.43.127; AWS
         accepts it only for pipelines that AWS manages. Default: the role of the connection.
     :param pipeline_version_id: the pipeline version to run, at least 1 (templated). Default: the latest.
+    :param pipeline_version_alias: an alias of the version to run, in place of its number (templated). Needs
+        boto3 1.43.127.
+    :param selected_steps: the names of the steps to run, 1 to 50, compared with the definition before the
+        start (templated). The steps that they need are taken from ``source_execution``. Default: all.
+    :param source_execution: the ARN of an execution of the pipeline that has succeeded or failed, or
+        ``latest``: the newest one (templated).
+    :param mlflow_experiment_name: the MLflow experiment of the execution, at most 256 characters (templated).
     :param polysync_conn_id: Airflow connection of type ``polysync_sagemaker`` or ``aws`` (templated).
     :param region_name: AWS region; overrides the region of the connection (templated).
     :param wait_for_completion: whether to wait for the end of the execution.
@@ -176,6 +183,10 @@ class PolysyncStartPipelineOperator(LineageMethods, ExecutionOperator):
         max_parallel_steps: int | str | None = None,
         execution_role_arn: str | None = None,
         pipeline_version_id: int | str | None = None,
+        pipeline_version_alias: str | None = None,
+        selected_steps: Sequence[str] | XComArg | None = None,
+        source_execution: str | XComArg | None = None,
+        mlflow_experiment_name: str | None = None,
         polysync_conn_id: str = DEFAULT_CONNECTION,
         region_name: str | None = None,
         wait_for_completion: bool = True,
@@ -272,7 +283,7 @@ class PolysyncStartPipelineOperator(LineageMethods, ExecutionOperator):
         report = self._report_steps(context, end)
         self.failed_step_log_url = report.log_url
         failed_steps = [FailedStep(name=row.name, reason=row.reason) for row in report.failed]
-        run = push_ended(context, end, failed_steps, report.billed, "\n".join(report.notes) or None)
+        run = push_ended(context, end, failed_steps, report.billed, report.note, report.mlflow_resource_arn)
         self.known_lineage = KnownLineage(run, report.datasets)
         self._raise_outcome(context, end, report, leaving)
         attach_to_outlets(
@@ -324,7 +335,7 @@ class PolysyncStartPipelineOperator(LineageMethods, ExecutionOperator):
     def _wait_for_execution(self, context: Context, now: Instruction) -> ExecutionEvent:
         record, choices = now.known, self.choices
         reporter = self._step_reporter(context, record.arn, record.resumed_at)
-        reporter.push_declared()
+        reporter.push_declared(record.request.selected_steps)
         waiter = self._make_waiter(
             record.arn,
             record.request.pipeline_name,
@@ -371,4 +382,5 @@ class PolysyncStartPipelineOperator(LineageMethods, ExecutionOperator):
             log_lines=choices.failed_step_log_lines,
             describe_jobs=choices.describe_jobs,
             files=choices.property_files,
+            with_mlflow=bool(self._attributes(REQUEST_ARGUMENTS)["mlflow_experiment_name"]),
         )

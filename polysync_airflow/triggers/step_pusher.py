@@ -64,7 +64,12 @@ class StepPusher:
         if self._order is None:
             # The worker has pushed them. Read once: a request costs more than all the rest of a push.
             before = parse_rows(read_xcom(self._ti, STEPS_KEY))
-            self._order = json.dumps([(row.name, row.type, row.condition, row.branch) for row in before])
-        order = [DeclaredStep(*step) for step in json.loads(self._order)]
+            self._order = json.dumps(
+                [(row.name, row.type, row.condition, row.branch, row.not_selected) for row in before]
+            )
+        order = [
+            DeclaredStep(name, kind, condition, branch, not_selected=not_selected)
+            for name, kind, condition, branch, not_selected in json.loads(self._order)
+        ]
         value, _ = fit_rows(rows_of(steps, order, self._arn))
         write_xcom(self._ti, STEPS_KEY, value)

@@ -55,6 +55,9 @@ REQUEST = {
     "max_parallel_steps": 2,
     "execution_role_arn": "arn:aws:iam::123456789012:role/x",
     "pipeline_version_id": 1,
+    "selected_steps": ["A", "B"],
+    "source_execution": "arn:aws:sagemaker:us-east-1:123456789012:pipeline/x/execution/abcdefghijkl",
+    "mlflow_experiment_name": "e",
     "client_request_token": TOKEN,
 }
 PARAMETER = {"Name": "A", "Type": "Integer", "DefaultValue": 1, "EnumValues": ["1", "2"]}

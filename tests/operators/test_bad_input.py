@@ -18,6 +18,7 @@ from polysync_airflow.operators import (
 from tests.conftest import connection
 from tests.tasks import run_task
 
+OTHER = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/other/execution/abcdefghijkl"
 INVALID_STARTS = {
     "83-character display name": (
         {"execution_display_name": "a" * 83},
@@ -87,6 +88,41 @@ INVALID_STARTS = {
     "half a surrogate pair": ({"pipeline_parameters": {"X": "\ud800"}}, ["pipeline_parameters['X']"]),
     "huge max_parallel_steps": ({"max_parallel_steps": 10**30}, ["max_parallel_steps = 1000"]),
     "huge version": ({"pipeline_version_id": 10**5000}, ["pipeline_version_id = a very large int"]),
+    "alias of digits": (
+        {"pipeline_version_alias": "12"},
+        ["pipeline_version_alias = '12'", "not digits only"],
+    ),
+    "alias beside a version": (
+        {"pipeline_version_alias": "prod", "pipeline_version_id": 3},
+        ["pipeline_version_alias = 'prod'", "is given together with pipeline_version_id"],
+    ),
+    "steps as a text": (
+        {"selected_steps": "Train", "source_execution": "latest"},
+        ["selected_steps = 'Train'", "a list of 1 to 50 different names"],
+    ),
+    "no steps": ({"selected_steps": []}, ["selected_steps = a list of 0", "or leave it out to run all"]),
+    "51 steps": (
+        {"selected_steps": [f"S{n}" for n in range(51)]},
+        ["selected_steps = a list of 51", "1 to 50"],
+    ),
+    "a step twice": ({"selected_steps": ["A", "B", "A"]}, ["selected_steps = a list of 3", "has A twice"]),
+    "empty step": ({"selected_steps": [""]}, ["selected_steps['0'] = ''"]),
+    "source without steps": (
+        {"source_execution": "latest"},
+        ["source_execution = 'latest'", "is given without selected_steps"],
+    ),
+    "source that is no ARN": (
+        {"selected_steps": ["A"], "source_execution": "newest"},
+        ["source_execution = 'newest'", "the ARN of an execution of the same pipeline, or 'latest'"],
+    ),
+    "source of another pipeline": (
+        {"selected_steps": ["A"], "source_execution": OTHER},
+        ["source_execution = 'arn:", "is an execution of another pipeline than fanout"],
+    ),
+    "experiment with a line break": (
+        {"mlflow_experiment_name": "a\nb"},
+        ["mlflow_experiment_name = 'a\\nb'", "without line breaks"],
+    ),
     "role with Arabic digits": (
         {"execution_role_arn": "arn:aws:iam::١٢٣٤٥٦٧٨٩٠١٢:role/x"},
         ["execution_role_arn = 'arn:aws:iam::"],

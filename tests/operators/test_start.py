@@ -209,6 +209,8 @@ def test_run_xcom_describes_the_execution(
     seconds = record.pop("seconds")
     assert record.pop("failed_steps") == [{"name": "Shard1", "reason": "no data"}]
     assert record.pop("steps_note") is record.pop("attempt_started_at") is None
+    assert record.pop("source_execution") is record.pop("mlflow_experiment_name") is None
+    assert (record.pop("selected_steps"), record.pop("mlflow_resource_arn")) == ([], None)
     billable = record.pop("billable_seconds")
     assert billable > 0
     assert record.pop("billable_seconds_by_instance_type") == {"ml.m5.large": billable}
@@ -349,19 +351,27 @@ def test_role_of_the_operator_overrides_the_connection(
     assert roles == [ROLE.replace("Other", "Default"), ROLE]
 
 
-def test_role_with_an_older_botocore_is_refused(
-    emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("member", "argument"),
+    [
+        ("RoleArn", {"execution_role_arn": ROLE}),
+        ("PipelineVersionAlias", {"pipeline_version_alias": "prod"}),
+    ],
+)
+def test_argument_that_an_older_botocore_cannot_send_is_refused(
+    member: str, argument: dict[str, str], emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With a botocore before 1.44, which cannot send a role, the error names the needed version."""
-    operator = make_task(execution_role_arn=ROLE)
+    """With a botocore before 1.43.127, the error names the argument, its value and the needed version."""
+    operator = make_task(**argument)
     client: Any = operator.hook.conn
     shape = client.meta.service_model.operation_model("StartPipelineExecution").input_shape
-    monkeypatch.delitem(shape.members, "RoleArn", raising=False)
+    monkeypatch.delitem(shape.members, member, raising=False)
 
     run = run_task(operator)
 
     assert isinstance(run.error, ParametersError)
-    assert "needs boto3 1.44" in str(run.error)
+    ((name, value),) = argument.items()
+    assert f"{name} = {value!r} needs boto3 1.43.127 or newer" in str(run.error)
     assert emulator.control.calls() == []
 
 

@@ -162,7 +162,6 @@ def describe_pipeline_execution(call: Call) -> dict[str, Any]:
     """Return the details of an execution."""
     record = call.execution(call.request["PipelineExecutionArn"])
     engine, request = record.engine, record.request
-    mlflow = request.get("MlflowExperimentName")
     return omit_none(
         PipelineArn=record.pipeline.arn,
         PipelineExecutionArn=record.arn,
@@ -179,8 +178,17 @@ def describe_pipeline_execution(call: Call) -> dict[str, Any]:
         SelectiveExecutionConfig=request.get("SelectiveExecutionConfig"),
         PipelineVersionId=record.version.id,
         PipelineVersionAliases=sorted(record.version.aliases) or None,
-        MLflowConfig={"MlflowExperimentName": mlflow} if mlflow else None,
+        MLflowConfig=_mlflow(record),
     )
+
+
+def _mlflow(record: ExecutionRecord) -> dict[str, str] | None:
+    """Return the experiment that the start of an execution names, in the default app of the account."""
+    name = record.request.get("MlflowExperimentName")
+    if name is None:
+        return None
+    account = record.arn.partition(":pipeline/")[0]
+    return {"MlflowResourceArn": f"{account}:mlflow-app/app-default", "MlflowExperimentName": name}
 
 
 def describe_pipeline_definition_for_execution(call: Call) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from enum import Enum, auto
 from typing import Final, Literal
 
 from polysync_airflow.execution.choices import Choices, Flag
-from polysync_airflow.execution.models import StartRequest
+from polysync_airflow.execution.models import LATEST, StartRequest
 from polysync_airflow.execution.record import Incarnation, OnClear, StoredExecution
 from polysync_airflow.states import (
     STATUS_COMPLETED_WITH_FAILURES,
@@ -149,6 +149,9 @@ def unused_arguments(sent: StartRequest, current: StartRequest) -> list[str]:
         "execution_display_name",
         "client_request_token",
     }
+    if sent.source_execution and current.source_execution == LATEST:
+        # The record has the ARN of what was the latest execution at the start.
+        names = names - {"source_execution"}
     changed = sorted(name for name in names if getattr(sent, name) != getattr(current, name))
     before, now = sent.pipeline_parameters, current.pipeline_parameters
     parameters = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))

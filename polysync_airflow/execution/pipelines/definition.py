@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
@@ -22,6 +23,7 @@ from polysync_airflow.execution.texts import clean_line, clean_text
 MAX_STEPS: Final = 500
 # Of a step.
 MAX_PROPERTY_FILES: Final = 50
+_STEP_REFERENCE: Final = re.compile(r"Steps\.([A-Za-z0-9\-_]+)")
 _DECLARED_PARAMETERS = TypeAdapter(list[DeclaredParameter])
 
 
@@ -82,6 +84,8 @@ class DeclaredStep(NamedTuple):
     :param type: its type, such as ``Training``; None if the definition has none.
     :param condition: the Condition step in whose branch it is; None if it is in none.
     :param branch: the outcome with which this branch is taken: ``True`` or ``False``.
+    :param needs: the steps that it names in ``DependsOn``, or whose properties it uses.
+    :param not_selected: whether a selective execution has not selected it.
     """
 
     name: str
@@ -89,6 +93,8 @@ class DeclaredStep(NamedTuple):
     condition: str | None = None
     branch: str | None = None
     property_files: Sequence[PropertyFile] = ()
+    needs: frozenset[str] = frozenset()
+    not_selected: bool = False
 
 
 def declared_steps(definition: str | None) -> list[DeclaredStep]:
@@ -112,7 +118,8 @@ def declared_steps(definition: str | None) -> list[DeclaredStep]:
         name = clean_line(name, 256) if isinstance(name, str) else None
         if name is not None:
             files = _property_files_in(step.get("PropertyFiles"))
-            found.append(DeclaredStep(name, _text_or_none(kind), condition, branch, files))
+            needs = _needs_of(step) - {name}
+            found.append(DeclaredStep(name, _text_or_none(kind), condition, branch, files, needs))
         if isinstance(arguments, dict):
             if_steps = _steps_in(arguments, "IfSteps", name, "True")
             pending.extendleft(reversed([*if_steps, *_steps_in(arguments, "ElseSteps", name, "False")]))
@@ -136,6 +143,32 @@ def _property_files_in(value: Any) -> list[PropertyFile]:
         for entry in entries[:MAX_PROPERTY_FILES]
     ]
     return [file for file in files if all(isinstance(text, str) and text for text in file)]
+
+
+def _needs_of(step: dict[str, Any]) -> frozenset[str]:
+    """Return the names of the steps that a step depends on. The steps in its branches have their own."""
+    depends_on = step.get("DependsOn")
+    needs = set()
+    for entry in depends_on if isinstance(depends_on, list) else ():
+        # An entry is a name, or an object with a trigger.
+        name = entry.get("Step") if isinstance(entry, dict) else entry
+        needs |= {name} if isinstance(name, str) else set()
+    arguments = step.get("Arguments")
+    own = arguments if isinstance(arguments, dict) else {}
+    pending: list[Any] = [
+        {member: value for member, value in step.items() if member != "Arguments"},
+        {member: value for member, value in own.items() if member not in ("IfSteps", "ElseSteps")},
+    ]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, dict):
+            reference = value.get("Get")
+            match = _STEP_REFERENCE.match(reference) if isinstance(reference, str) else None
+            needs |= {match[1]} if match else set()
+            pending.extend(value.values())
+        elif isinstance(value, list):
+            pending.extend(value)
+    return frozenset(needs)
 
 
 def _text_or_none(value: Any) -> str | None:

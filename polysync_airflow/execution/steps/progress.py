@@ -133,6 +133,8 @@ def _line(step: StepDescription, resumed_at: float | None) -> str:
     attempt = f" (attempt {step.attempt_count})" if (step.attempt_count or 0) > 1 else ""
     if state is PolysyncState.SUCCESS and step.cache_hit:
         return f"Step {step.name} succeeded: its result was in the cache"
+    if state is PolysyncState.SUCCESS and step.reused_from:
+        return f"Step {step.name} was not selected: its result is that of {step.reused_from.rsplit('/')[-1]}"
     text = {
         PolysyncState.SUCCESS: f"succeeded{after}",
         PolysyncState.FAILED: f"failed{after}",

@@ -16,7 +16,14 @@ from typing import Annotated, Any, Final
 from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from polysync_airflow.execution import console
-from polysync_airflow.execution.models import STATUS_PATTERN, ExecutionArn, FrozenModel, ResponseTime, UtcTime
+from polysync_airflow.execution.models import (
+    STATUS_PATTERN,
+    ExecutionArn,
+    FrozenModel,
+    ResponseTime,
+    UtcTime,
+    is_execution_arn,
+)
 from polysync_airflow.execution.pipelines.definition import DeclaredStep
 from polysync_airflow.execution.steps.kinds import STEP_KINDS, StepKind, outputs_of
 from polysync_airflow.execution.texts import (
@@ -80,6 +87,7 @@ class StepDescription(FrozenModel):
     ended_at: ResponseTime = Field(None, validation_alias="EndTime")
     cache_hit: bool = False
     is_reused: bool = False
+    reused_from: ExecutionArn | None = None
     metadata: Annotated[dict[str, Any] | None, BeforeValidator(_bounded)] = Field(
         None, validation_alias="Metadata"
     )
@@ -89,10 +97,17 @@ class StepDescription(FrozenModel):
     def _flatten(cls, data: Any) -> Any:
         if not isinstance(data, Mapping):
             return data
-        cache_hit = bool(data.get("CacheHitResult"))
+        cache_hit = data.get("CacheHitResult")
         # A selective execution takes the steps that are not selected from another execution.
-        is_reused = cache_hit or bool(data.get("SelectiveExecutionResult"))
-        flat: dict[str, Any] = {**data, "cache_hit": cache_hit, "is_reused": is_reused}
+        reused = cache_hit or data.get("SelectiveExecutionResult")
+        source = reused.get("SourcePipelineExecutionArn") if isinstance(reused, Mapping) else None
+        flat: dict[str, Any] = {
+            **data,
+            "cache_hit": bool(cache_hit),
+            "is_reused": bool(reused),
+            # A damaged ARN must not hide the step.
+            "reused_from": source if is_execution_arn(source) else None,
+        }
         iteration = data.get("IterationContext")
         if isinstance(iteration, Mapping) and isinstance(iteration.get("Index"), int):
             # The iterations of a ForEach step repeat the names of its steps.
@@ -135,6 +150,8 @@ class StepRow(FrozenModel):
     :param condition: the Condition step in whose branch it is; None if it is in none.
     :param branch: the outcome with which this branch is taken: ``True`` or ``False``.
     :param not_taken: whether the condition had the other outcome.
+    :param not_selected: whether a selective execution does not run it.
+    :param reused_from: the ARN of the execution from which its result was taken; None if it has run.
     """
 
     name: NameText
@@ -142,6 +159,7 @@ class StepRow(FrozenModel):
     condition: NameText | None = None
     branch: NameText | None = None
     not_taken: bool = False
+    not_selected: bool = False
     state: NameText
     status: NameText | None = None
     started_at: UtcTime | None = None
@@ -149,6 +167,7 @@ class StepRow(FrozenModel):
     seconds: float | None = None
     attempt: int | None = None
     cache_hit: bool = False
+    reused_from: ArnText | None = None
     reason: ReasonText | None = None
     job_arn: ArnText | None = None
     job_name: NameText | None = None
@@ -202,6 +221,7 @@ def rows_of(
                 condition=declared.condition,
                 branch=declared.branch,
                 not_taken=declared.name in not_taken,
+                not_selected=declared.not_selected,
                 state=NOT_STARTED,
             )
         )
@@ -316,6 +336,7 @@ def _row_of(step: StepDescription, declared: DeclaredStep | StepRow | None, exec
         seconds=step.seconds,
         attempt=step.attempt_count,
         cache_hit=step.cache_hit,
+        reused_from=step.reused_from,
         reason=step.failure_reason,
         job_arn=step.job_arn,
         job_name=name,
@@ -346,7 +367,7 @@ def _without_links(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _without_jobs(row: dict[str, Any]) -> dict[str, Any]:
-    return row if _has_failed(row) else {**row, "job_arn": None, "job_name": None}
+    return row if _has_failed(row) else {**row, "job_arn": None, "job_name": None, "reused_from": None}
 
 
 def _has_failed(row: dict[str, Any]) -> bool:

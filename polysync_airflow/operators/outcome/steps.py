@@ -16,6 +16,7 @@ from polysync_airflow.aws.retry import STEP_LISTING_TIMEOUT_SECONDS, call_with_r
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.models import ExecutionDescription
+from polysync_airflow.execution.pipelines.selection import mark_selection
 from polysync_airflow.execution.results.datasets import Datasets
 from polysync_airflow.execution.results.property_files import PropertyFiles
 from polysync_airflow.execution.steps.progress import Progress, known_from
@@ -57,6 +58,7 @@ class StepReport:
     :param billed: the seconds for which AWS bills, by the type of instance; None if they are not known.
     :param datasets: what the steps have read and written, for lineage.
     :param notes: what is missing and why, as sentences.
+    :param mlflow_resource_arn: the ARN of the MLflow app or tracking server; None if it is not known.
     """
 
     rows: Sequence[StepRow] = ()
@@ -64,6 +66,12 @@ class StepReport:
     billed: dict[str, float] | None = None
     datasets: Datasets = field(default_factory=Datasets)
     notes: tuple[str, ...] = ()
+    mlflow_resource_arn: str | None = None
+
+    @property
+    def note(self) -> str | None:
+        """The notes as one text; None if nothing is missing."""
+        return "\n".join(self.notes) or None
 
     @property
     def failed(self) -> list[StepRow]:
@@ -108,10 +116,15 @@ class StepReporter:
         self._resumed_at = resumed_at.timestamp() if resumed_at else None
         self._progress = Progress(interval, resumed_at=self._resumed_at) if interval else None
 
-    def push_declared(self) -> None:
-        """Push the steps that the execution's definition declares, before AWS has begun them."""
+    def push_declared(self, selected: Sequence[str] | None = None) -> None:
+        """
+        Push the steps that the execution's definition declares, before AWS has begun them.
+
+        :param selected: the steps that the execution runs; None for all.
+        """
         try:
-            self._order = self._hook.describe_pipeline_definition_for_execution(self._arn)
+            declared = self._hook.describe_pipeline_definition_for_execution(self._arn)
+            self._order = mark_selection(declared, selected)
         except PolysyncError as error:
             self._log.info("The steps are shown as soon as they begin, not before: %s", error)
         self._push_steps(rows_of((), self._order, self._arn))
@@ -132,13 +145,16 @@ class StepReporter:
         except PolysyncError as error:
             return error
 
-    def report_end(self, *, log_lines: int, describe_jobs: bool, files: PropertyFiles) -> StepReport:
+    def report_end(
+        self, *, log_lines: int, describe_jobs: bool, files: PropertyFiles, with_mlflow: bool = False
+    ) -> StepReport:
         """
         List the steps when the wait has ended, and push the XComs.
 
         :param log_lines: how many lines of the log of each failed step to read.
         :param describe_jobs: whether to describe the jobs of the steps.
         :param files: which property files to read.
+        :param with_mlflow: whether to ask AWS where the MLflow experiment is, which costs a call.
         """
         before = parse_rows(pull_own(self._context, STEPS_KEY))
         try:
@@ -158,10 +174,18 @@ class StepReporter:
         steps_note = self._push_steps(rows)
         self._context["ti"].xcom_push(OUTPUTS_KEY, outputs)
         notes = tuple(note for note in (log_note, steps_note, *results.notes, outputs_note) if note)
-        report = StepReport(rows, outputs, results.billed, results.datasets, notes)
+        mlflow = self._mlflow_resource_arn() if with_mlflow else None
+        report = StepReport(rows, outputs, results.billed, results.datasets, notes, mlflow)
         if report.log_url:
             push_url(self._context["ti"], LOG_URL_XCOM_KEY, report.log_url, PolysyncFailedStepLogLink())
         return report
+
+    def _mlflow_resource_arn(self) -> str | None:
+        try:
+            return self._hook.describe_pipeline_execution(self._arn).mlflow_resource_arn
+        except PolysyncError as error:
+            self._log.info("AWS has not said where the MLflow experiment is: %s", error)
+            return None
 
     def _write(self, lines: Sequence[LogLine]) -> None:
         for line in lines:

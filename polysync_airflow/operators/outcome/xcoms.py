@@ -73,6 +73,9 @@ def push_started(
     push_links(context, hook, record.arn, request.pipeline_name, task_log)
     if request.pipeline_parameters:
         task_log.info("Parameters: %s", clean_text(json.dumps(dict(request.pipeline_parameters))))
+    if request.selected_steps:
+        task_log.info("Selected steps: %s", clean_text(", ".join(request.selected_steps)))
+        task_log.info("The steps that they need are those of: %s", request.source_execution or "no execution")
     run = ExecutionRecord(
         execution_arn=record.arn,
         pipeline_name=request.pipeline_name,
@@ -81,6 +84,9 @@ def push_started(
         attempt_started_at=record.resumed_at,
         parameters=request.pipeline_parameters,
         resumes=record.resumes,
+        selected_steps=request.selected_steps or (),
+        source_execution=request.source_execution,
+        mlflow_experiment_name=request.mlflow_experiment_name,
     )
     push_run(context, run)
     return run
@@ -108,12 +114,14 @@ def push_ended(
     failed_steps: Sequence[FailedStep] = (),
     billed: Mapping[str, float] | None = None,
     steps_note: str | None = None,
+    mlflow_resource_arn: str | None = None,
 ) -> ExecutionRecord:
     """
     Push ``state`` and ``run`` again when the wait has ended.
 
     :param billed: the seconds for which AWS bills, by the type of instance; None if they are not known.
     :param steps_note: what the XComs ``steps`` and ``outputs`` lack, and why.
+    :param mlflow_resource_arn: the ARN of the MLflow app or tracking server; None if it is not known.
     :return: the XCom ``run``.
     """
     # The values that were sent. The templates may render to other values now, for example if they use the
@@ -135,6 +143,10 @@ def push_ended(
         billable_seconds=None if billed is None else round(sum(billed.values()), 1),
         billable_seconds_by_instance_type=billed or {},
         steps_note=steps_note,
+        selected_steps=started.selected_steps if started else (),
+        source_execution=started and started.source_execution,
+        mlflow_experiment_name=started and started.mlflow_experiment_name,
+        mlflow_resource_arn=mlflow_resource_arn,
     )
     push_run(context, run)
     return run

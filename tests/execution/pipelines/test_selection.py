@@ -1,0 +1,124 @@
+"""Which steps a selective execution may select: AWS's rules, on small definitions."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from polysync_airflow.execution.pipelines.definition import MAX_STEPS, DeclaredStep, declared_steps
+from polysync_airflow.execution.pipelines.selection import mark_selection, reused_steps, selection_problems
+
+
+def step(name: str, *depends_on: Any, uses: str | None = None, **members: Any) -> dict[str, Any]:
+    """Return a step as a definition declares it."""
+    arguments = {"Input": {"Std:Join": {"On": "/", "Values": [{"Get": uses}, "x"]}}} if uses else {}
+    return {
+        "Name": name,
+        "Type": "Training",
+        "DependsOn": list(depends_on),
+        "Arguments": arguments,
+        **members,
+    }
+
+
+def declared(*steps: Any) -> list[DeclaredStep]:
+    """Return the steps of a definition."""
+    return declared_steps(json.dumps({"Steps": steps}))
+
+
+# Prepare -> Train -> Evaluate -> Check -> (Register); Report stands alone.
+STEPS = declared(
+    step("Prepare"),
+    step("Train", uses="Steps.Prepare.ProcessingOutputConfig.Outputs['train'].S3Output.S3Uri"),
+    step("Evaluate", {"Step": "Train", "Trigger": "Failed"}),
+    {
+        "Name": "Check",
+        "Type": "Condition",
+        "Arguments": {
+            "Conditions": [{"LeftValue": {"Get": "Steps.Evaluate.PropertyFiles.Report"}}],
+            "IfSteps": [step("Register", uses="Steps.Train.ModelArtifacts.S3ModelArtifacts")],
+        },
+    },
+    step("Report"),
+)
+
+
+def test_needs_are_those_of_the_step_itself() -> None:
+    """Names in DependsOn and used properties count; those of a condition's branches are not the condition's."""
+    assert {each.name: sorted(each.needs) for each in STEPS} == {
+        "Prepare": [],
+        "Train": ["Prepare"],
+        "Evaluate": ["Train"],
+        "Check": ["Evaluate"],
+        "Register": ["Train"],
+        "Report": [],
+    }
+
+
+@pytest.mark.parametrize(
+    ("selected", "has_source", "problems"),
+    [
+        (["Prepare", "Train"], False, []),
+        (["Report"], False, []),
+        (["Train", "Evaluate"], True, []),
+        (["Register"], True, []),
+        (
+            ["Evaluate"],
+            False,
+            [
+                "source_execution: is missing, and the selected steps depend on Prepare, Train; add the ARN of "
+                "an execution in which they have succeeded, or 'latest', or select them, too"
+            ],
+        ),
+        (
+            ["Prepare", "Check"],
+            True,
+            [
+                "Evaluate: is between the selected steps Prepare and Check; select it, too",
+                "Train: is between the selected steps Prepare and Check; select it, too",
+            ],
+        ),
+        (
+            ["train", "Deploy\x1b"],
+            True,
+            [
+                "train: is not a step of the pipeline; did you mean Train?",
+                "Deploy\N{REPLACEMENT CHARACTER}: is not a step of the pipeline; its steps are Prepare, Train, "
+                "Evaluate, Check, Register, Report",
+            ],
+        ),
+    ],
+)
+def test_rules(selected: list[str], has_source: bool, problems: list[str]) -> None:
+    """Each problem names the step and the cure; a selection that AWS accepts has none."""
+    assert selection_problems(selected, STEPS, has_source=has_source) == problems
+
+
+def test_reused_steps_are_all_above_in_the_order_of_the_definition() -> None:
+    """What is below, beside or selected is not reused."""
+    assert reused_steps(["Evaluate", "Register"], STEPS) == ["Prepare", "Train"]
+    assert reused_steps(["Nothing"], STEPS) == []
+
+
+@pytest.mark.parametrize("selected", [None, ["Train"]])
+def test_marks(selected: list[str] | None) -> None:
+    """Without a selection no step is marked, else those that were not selected."""
+    marked = [each.name for each in mark_selection(STEPS, selected) if each.not_selected]
+
+    assert marked == (["Prepare", "Evaluate", "Check", "Register", "Report"] if selected else [])
+
+
+def test_foreign_definitions() -> None:
+    """Circles, wrong types and very many steps neither fail nor make a long message."""
+    circle = declared(step("A", "B"), step("B", "A", 7, None, {"Step": 7}), step("C", uses="Steps."), "D", 5)
+    names = [f"Step{number:04}" for number in range(2 * MAX_STEPS)]
+    many = declared(
+        *(step(name, *before) for name, before in zip(names, [[], *([n] for n in names)], strict=False))
+    )
+
+    assert selection_problems(["A", "B"], circle, has_source=False) == []
+    (problem,) = selection_problems(["Zz"], many, has_source=False)
+    assert problem.endswith("Step0009 and 490 more")
+    assert len(selection_problems([names[0], names[499]], many, has_source=True)) == 498

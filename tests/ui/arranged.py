@@ -165,6 +165,29 @@ def branch_not_taken() -> XComs:
     return xcoms
 
 
+def selective() -> XComs:
+    """A selective execution that has succeeded: one step was reused, one was not selected."""
+    xcoms = success()
+    source = f"{ARN[:-12]}a1b2c3d4e5f6"
+    preprocess, register = xcoms.steps[0], xcoms.steps[-1]
+    long_ago = START - timedelta(days=30)
+    preprocess |= {
+        "reused_from": source,
+        "cache_hit": False,
+        "started_at": long_ago.isoformat(),
+        "seconds": 60.0,
+    }
+    preprocess["ended_at"] = (long_ago + timedelta(seconds=60)).isoformat()
+    register |= step(register["name"], register["type"], "NotStarted", not_selected=True)
+    xcoms.run |= {
+        "selected_steps": [each["name"] for each in xcoms.steps[1:-1]],
+        "source_execution": source,
+        "mlflow_experiment_name": "churn <b>nightly</b>",
+        "mlflow_resource_arn": f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:mlflow-app/app-1",
+    }
+    return xcoms
+
+
 def resumed() -> XComs:
     """An execution that failed, and that was resumed an hour later, 100 seconds ago."""
     start, resumed_at = ago(4000), ago(100)

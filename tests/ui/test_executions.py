@@ -101,6 +101,29 @@ def test_branch_that_was_not_taken(site: Site, page: TabPage) -> None:
     assert "Not started" not in page.text()
 
 
+def test_selective_execution(site: Site, page: TabPage) -> None:
+    """A reused step names its execution and leads to it, off the time axis; what was not selected is no gap."""
+    task = site.new_task("success")
+    xcoms = arranged.selective()
+    site.publish(task, xcoms)
+
+    page.open(task)
+    page.wait_for("Preprocess")
+
+    assert page.stat("Steps") == "4 succeeded (1 reused), 1 not selected"
+    assert page.stat("MLflow experiment") == "churn <b>nightly</b>"
+    assert xcoms.run["mlflow_resource_arn"] in page.text()
+    first, *_, last = page.step_texts()
+    assert "reused from a1b2c3d4e5f6" in first
+    assert last.endswith("Not selected")
+    assert page.tab.locator(".psm-step").first.locator(".psm-bar").count() == 0
+    page.button("Preprocess").click()
+    source = xcoms.run["source_execution"]
+    assert arranged.CONSOLE_URL.replace(arranged.ARN, source) in page.links()
+    assert page.tab.get_by_text(source).count() == 1
+    assert page.script_errors == []
+
+
 def test_resumed(site: Site, page: TabPage) -> None:
     """The duration is that of the last attempt and says so; what earlier attempts have done is marked."""
     task = site.new_task("deferred", try_number=2)

@@ -1,7 +1,7 @@
 // The buttons that act on an execution: resume or repeat it after a failure, stop it while it runs.
 import { readClearChoice, restart, stop, writeClearChoice } from "./actions_api.js";
 import { Button, h, Notice } from "./components.js";
-import { countStates } from "./execution.js";
+import { countStates, isLeftOut, isReused } from "./execution.js";
 
 const { useCallback, useEffect, useRef, useState } = globalThis.React;
 
@@ -67,7 +67,7 @@ function offersOf(task, { run, steps }) {
 }
 
 function resumeOffer(steps) {
-  const left = steps.filter((step) => step.state !== "Success" && step.state !== "NotTaken");
+  const left = steps.filter((step) => step.state !== "Success" && !isLeftOut(step));
   const names = left.length === 0 ? "" : ` (${listNames(left)})`;
   return {
     label: RESUME,
@@ -92,7 +92,7 @@ function describeKept(steps) {
 }
 
 function newOffer(run, steps) {
-  const taken = steps.filter((step) => step.state !== "NotTaken");
+  const taken = steps.filter((step) => !isLeftOut(step) && !isReused(step));
   const what = { 0: "Runs every step", 1: "Runs its step again" }[taken.length] ?? `Runs all ${taken.length} steps`;
   const first = run.state === "Running" ? " The execution of before is stopped first, if it still runs." : "";
   return {

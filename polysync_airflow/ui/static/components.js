@@ -3,12 +3,18 @@ import { consoleLink } from "./validation.js";
 
 const { createElement, useEffect, useState } = globalThis.React;
 
-const LABELS = { NotStarted: "Not started", NotListed: "Not listed yet", NotTaken: "Not taken" };
+const LABELS = {
+  NotStarted: "Not started",
+  NotListed: "Not listed yet",
+  NotTaken: "Not taken",
+  NotSelected: "Not selected",
+};
 // Shapes, so that states differ for people who cannot tell the colours apart.
 const ICONS = {
   NotStarted: "○",
   NotListed: "…",
   NotTaken: "–",
+  NotSelected: "–",
   Running: "▶",
   Success: "✓",
   Failed: "✕",

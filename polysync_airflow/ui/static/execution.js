@@ -3,6 +3,7 @@ import {
   property,
   readChoice,
   readEntries,
+  readExecutionArn,
   readInteger,
   readList,
   readNumber,
@@ -13,8 +14,9 @@ import {
 import { readBilled, readResults } from "./results.js";
 
 export const RUN_STATES = ["Running", "Success", "Failed", "Cancelled", "Unknown"];
-// NotListed and NotTaken are states of the tab, not of the XCom.
-export const STEP_STATES = ["NotStarted", "NotListed", "NotTaken", ...RUN_STATES];
+// NotListed and those of LEFT_OUT are states of the tab, not of the XCom.
+const LEFT_OUT = ["NotTaken", "NotSelected"];
+export const STEP_STATES = ["NotStarted", "NotListed", ...LEFT_OUT, ...RUN_STATES];
 
 const MAX_STEPS = 500;
 const MAX_LOG_LINES = 200;
@@ -49,6 +51,8 @@ export function readRun(value) {
     resumes: readInteger(property(value, "resumes"), 0, 1_000_000) ?? 0,
     billed: readBilled(value),
     stepsNote: readText(property(value, "steps_note"), REASON),
+    mlflowExperiment: readText(property(value, "mlflow_experiment_name"), NAME),
+    mlflowArn: readText(property(value, "mlflow_resource_arn"), ARN),
     parameters: readEntries(property(value, "parameters"), MAX_PARAMETERS).map(([name, text]) => [
       readText(name, NAME) ?? "",
       readScalar(text, VALUE) ?? "",
@@ -73,13 +77,38 @@ export function readSteps(steps, outputs, run) {
   // Until the first list of a running execution, the task does not know what has started.
   const isListed = run.state !== "Running" || read.some((step) => step.state !== "NotStarted");
   for (const step of read) {
-    if (step.state === "NotStarted" && (step.isNotTaken || !isListed)) {
-      step.state = step.isNotTaken ? "NotTaken" : "NotListed";
+    if (step.state === "NotStarted") {
+      step.state = stateBefore(step, isListed);
+    }
+    // What another execution did before this one is not on its time axis.
+    if (step.reusedFrom !== null && run.startedAt !== null && step.startedAt < run.startedAt) {
+      Object.assign(step, { startedAt: null, endedAt: null, seconds: null });
     }
     const { attemptStartedAt } = run;
     step.isKept = step.endedAt !== null && attemptStartedAt !== null && step.endedAt < attemptStartedAt;
   }
   return read;
+}
+
+function stateBefore(step, isListed) {
+  if (step.isNotTaken) {
+    return "NotTaken";
+  }
+  // Until the steps are listed, one that was not selected may still be reused.
+  if (!isListed) {
+    return "NotListed";
+  }
+  return step.isNotSelected ? "NotSelected" : "NotStarted";
+}
+
+/** Returns whether an execution does not run a step: its branch was not taken, or it was not selected. */
+export function isLeftOut(step) {
+  return LEFT_OUT.includes(step.state);
+}
+
+/** Returns whether a step has the result of the source of a selective execution. */
+export function isReused(step) {
+  return step.reusedFrom !== null && !step.cacheHit;
 }
 
 /** Returns how many steps the XCom has beyond those that `readSteps` returns. */
@@ -103,6 +132,8 @@ function readStep(value, outputs, results, known) {
     type,
     state: readChoice(property(value, "state"), ["NotStarted", ...RUN_STATES], "Unknown"),
     isNotTaken: property(value, "not_taken") === true,
+    isNotSelected: property(value, "not_selected") === true,
+    reusedFrom: readExecutionArn(property(value, "reused_from")),
     condition: readText(property(value, "condition"), NAME),
     status: readText(property(value, "status"), NAME),
     startedAt: readTime(property(value, "started_at")),

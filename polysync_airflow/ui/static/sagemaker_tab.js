@@ -14,7 +14,7 @@ import {
   ValueTable,
 } from "./components.js";
 import { Billed, Compared, EarlierRuns } from "./comparison.js";
-import { countBranchesNotTaken, countStates, secondsOf } from "./execution.js";
+import { countBranchesNotTaken, countStates, isLeftOut, isReused, secondsOf } from "./execution.js";
 import { formatSeconds, formatTime } from "./format.js";
 import { useEarlierRuns } from "./history.js";
 import { lastWrite, useExecutionTime, useNow, useTask } from "./polling.js";
@@ -141,12 +141,15 @@ function Header({ state, refresh, last }) {
       steps.length > 0 && h(Stat, { label: "Steps" }, describeSteps(run, steps)),
       run.startedAt !== null && h(Stat, { label: "Started" }, formatTime(run.startedAt)),
       run.endedAt !== null && h(Stat, { label: "Ended" }, formatTime(run.endedAt)),
+      run.mlflowExperiment && h(Stat, { label: "MLflow experiment" }, run.mlflowExperiment),
       run.resumes > 0 && h(Stat, { label: "Resumed" }, describeResumes(run)),
       // Airflow deletes the XComs of a task when its next try starts.
       task.tryNumber > 1 &&
         h(Stat, { label: "Try of the task" }, `${task.tryNumber}; the data of earlier tries are not kept`),
     ),
     h("div", { className: "psm-line" }, h(Arn, { arn: run.arn, label: "Copy the ARN of the execution" })),
+    run.mlflowArn &&
+      h("div", { className: "psm-line" }, h(Arn, { arn: run.mlflowArn, label: "Copy the ARN of the MLflow app" })),
     h(
       "div",
       { className: "psm-footer" },
@@ -183,17 +186,20 @@ function describeSteps(run, steps) {
     return `${steps.length}, none listed yet`;
   }
   const isRunning = run.state === "Running";
-  const total = isRunning ? ` of ${steps.length - counts.get("NotTaken")}` : "";
+  const total = isRunning ? ` of ${steps.filter((step) => !isLeftOut(step)).length}` : "";
+  const reused = steps.filter(isReused);
+  const ofThem = reused.length > 0 ? ` (${reused.length} reused)` : "";
   const branches = countBranchesNotTaken(steps);
   const parts = [
     [counts.get("Running"), "running"],
     [counts.get("Failed"), "failed"],
     [counts.get("Cancelled"), "cancelled"],
     [isRunning ? 0 : counts.get("NotStarted"), "not started"],
+    [counts.get("NotSelected"), "not selected"],
     [branches, branches === 1 ? "branch not taken" : "branches not taken"],
   ];
   const others = parts.filter(([number]) => number > 0).map(([number, label]) => `${number} ${label}`);
-  return [`${counts.get("Success")}${total} succeeded`, ...others].join(", ");
+  return [`${counts.get("Success")}${total} succeeded${ofThem}`, ...others].join(", ");
 }
 
 function Freshness({ state }) {

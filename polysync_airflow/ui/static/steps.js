@@ -1,7 +1,7 @@
 // The steps of an execution, one row for each, with bars on a common time axis.
 import { Arn, Chevron, ConsoleLink, h, Mark, StateBadge, ValueTable } from "./components.js";
 import { BilledStep, Metrics } from "./comparison.js";
-import { secondsOf, timeSpan } from "./execution.js";
+import { isReused, secondsOf, timeSpan } from "./execution.js";
 import { axisTicks, formatNumber, formatSeconds, formatTime } from "./format.js";
 import { useExecutionTime } from "./polling.js";
 
@@ -11,7 +11,7 @@ const METRICS_IN_ROW = 1;
 
 /** The list of steps; `last` are the values of an earlier run. Failed steps are open until somebody closes them. */
 export function Timeline({ data, last }) {
-  const { run, steps } = data.execution;
+  const { run, steps, consoleUrl } = data.execution;
   const now = useExecutionTime(data);
   const span = timeSpan(run, steps, now);
   const [choices, setChoices] = useState(() => new Map());
@@ -28,6 +28,8 @@ export function Timeline({ data, last }) {
           key: index,
           index,
           step,
+          runArn: run.arn,
+          consoleUrl,
           before: last?.results.get(step.name),
           isOpen: choices.get(index) ?? step.state === "Failed",
           toggle,
@@ -69,9 +71,9 @@ function isSame(one, other) {
   return JSON.stringify(one) === JSON.stringify(other);
 }
 
-function StepRow({ index, step, before, isOpen, toggle, spanStart, spanEnd, now }) {
+function StepRow({ index, step, runArn, consoleUrl, before, isOpen, toggle, spanStart, spanEnd, now }) {
   const seconds = secondsOf(step, now);
-  const details = detailsOf(step, before);
+  const details = detailsOf({ step, before, runArn, consoleUrl });
   const content = [
     h(
       "span",
@@ -121,7 +123,12 @@ function Marks({ step }) {
       .slice(0, METRICS_IN_ROW)
       .map(([name, value]) => h(Mark, { key: name, title: `Metric ${name}` }, `${name}: ${formatNumber(value)}`)),
     step.cacheHit && h(Mark, { title: "SageMaker reused the result of an earlier execution" }, "cache hit"),
+    isReused(step) && h(Mark, { title: "The step was not selected" }, `reused from ${idOf(step.reusedFrom)}`),
   );
+}
+
+function idOf(arn) {
+  return arn.split("/").at(-1);
 }
 
 function Bar({ step, spanStart, spanEnd, now }) {
@@ -137,7 +144,7 @@ function Bar({ step, spanStart, spanEnd, now }) {
   return h("span", { className: "psm-track" }, h("span", { className, style }));
 }
 
-function detailsOf(step, before) {
+function detailsOf({ step, before, runArn, consoleUrl }) {
   const details = [
     step.reason && ["Reason", h("span", { className: "psm-reason" }, step.reason)],
     step.logLines.length > 0 && [
@@ -156,11 +163,23 @@ function detailsOf(step, before) {
       "Outputs",
       h(ValueTable, { rows: step.outputs, label: `Outputs of ${step.name}` }),
     ],
+    step.reusedFrom !== null && ["Reused from", h(ReusedFrom, { arn: step.reusedFrom, runArn, consoleUrl })],
     step.startedAt !== null && ["Time", timesOf(step)],
     step.status && ["AWS status", step.status],
   ].filter(Boolean);
   return details.map(([name, value]) =>
     h("div", { key: name, className: "psm-detail" }, h("dt", null, name), h("dd", null, value)),
+  );
+}
+
+function ReusedFrom({ arn, runArn, consoleUrl }) {
+  // The console has both executions under one pipeline, so their URLs differ in the ARN only.
+  const url = consoleUrl?.includes(runArn) ? consoleUrl.replace(runArn, () => arn) : null;
+  return h(
+    "span",
+    { className: "psm-stack" },
+    url && h(ConsoleLink, { url }, `Execution ${idOf(arn)}`),
+    h(Arn, { arn, label: "Copy the ARN of the execution from which the step was reused" }),
   );
 }
 

@@ -15,6 +15,7 @@ const REPLACEMENT = "\ufffd";
 // The hosts of the AWS console, each also with a region before it. The same domains are in execution/console.py.
 const CONSOLE_HOST =
   /^(?:[a-z0-9-]{1,32}\.)?console\.(?:aws\.amazon\.com|amazonaws\.cn|amazonaws-us-gov\.com)$/;
+const EXECUTION_ARN = /^arn:aws[a-z-]*:sagemaker:[a-z0-9-]+:\d{12}:pipeline\/[a-zA-Z0-9-]+\/execution\/[a-zA-Z0-9]+$/;
 const MAX_URL = 4096;
 
 // 1 January 2000 and 2100: times outside are errors, and would only stretch the time axis.
@@ -34,6 +35,11 @@ export function readText(value, maxLength) {
 /** Returns a text, number or boolean as a cleaned text; null for everything else. */
 export function readScalar(value, maxLength) {
   return typeof value === "number" || typeof value === "boolean" ? String(value) : readText(value, maxLength);
+}
+
+/** Returns the value if it is the ARN of an execution; otherwise null. The same pattern is in execution/models.py. */
+export function readExecutionArn(value) {
+  return typeof value === "string" && value.length <= 2048 && EXECUTION_ARN.test(value) ? value : null;
 }
 
 /** Returns a finite number from `min` to `max`, or null. */

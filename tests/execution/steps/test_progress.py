@@ -110,6 +110,16 @@ def test_what_the_rows_show_is_not_reported_again() -> None:
     assert [line.text for line in lines] == ["Step B succeeded after 30 s"]
 
 
+def test_reused_steps_name_their_execution() -> None:
+    """A step of a selective execution that was not selected has not run, so it has no duration."""
+    source = {"SourcePipelineExecutionArn": EXECUTION}
+    steps = [step("A", "Succeeded", 10, SelectiveExecutionResult=source)]
+
+    assert [line.text for line in Progress(0, 0).update(steps)] == [
+        f"Step A was not selected: its result is that of {EXECUTION.rsplit('/', maxsplit=1)[-1]}"
+    ]
+
+
 def polled(status: str) -> ExecutionDescription:
     """Return the response of a poll."""
     return ExecutionDescription.model_validate(

@@ -109,6 +109,19 @@ def picture_of_comparison(page: TabPage, task: Task) -> bytes:
     return picture
 
 
+def picture_of_buttons(page: TabPage, site: Site) -> bytes:
+    """Return a picture of the buttons that resume or repeat a failed execution."""
+    task = site.new_task("failed")
+    site.publish(task, failed_run())
+    site.put_record(task)
+    page.open(task)
+    page.button("Resume failed steps").wait_for()
+    page.page.mouse.move(0, 0)
+    page.page.wait_for_timeout(1500)
+    picture: bytes = page.tab.get_by_label("Actions").screenshot(animations="disabled")
+    return picture
+
+
 def picture_of_form(page: TabPage, site: Site) -> bytes:
     """Return a picture of the trigger form of an imported job."""
     page.page.set_viewport_size({"width": SIZE["width"], "height": FORM_HEIGHT})
@@ -142,6 +155,7 @@ def main() -> None:
             page.page.emulate_media(color_scheme="dark")
             write("comparison-dark.png", picture_of_comparison(page, task))
             page.page.emulate_media(color_scheme="light")
+            write("tab-buttons.png", picture_of_buttons(page, site))
             write("trigger-form.png", picture_of_form(page, site))
             browser.close()
             site.close()

@@ -48,7 +48,7 @@ class ApiServer(PrivateAirflow):
     ) -> None:
         folders = [DAGS, more_dags] if more_dags else [DAGS]
         # The tests sign records with their own key.
-        key = {_FERNET_KEY: os.environ[_FERNET_KEY]}
+        key = {_FERNET_KEY: os.environ.setdefault(_FERNET_KEY, Fernet.generate_key().decode())}
         super().__init__(
             home,
             dag_folders=folders,
@@ -70,27 +70,29 @@ class Task:
     :param run_id: the id of its DAG run.
     :param task_id: the id of its task.
     :param map_index: its map index; -1 if the task is not mapped.
+    :param dag_id: its DAG.
     """
 
     run_id: str
     task_id: str = "train"
     map_index: int = NOT_MAPPED
+    dag_id: str = DAG
 
     @property
     def page(self) -> str:
         """The path of its page in the UI."""
         mapped = "" if self.map_index == NOT_MAPPED else f"/mapped/{self.map_index}"
-        return f"dags/{DAG}/runs/{self.run_id}/tasks/{self.task_id}{mapped}"
+        return f"dags/{self.dag_id}/runs/{self.run_id}/tasks/{self.task_id}{mapped}"
 
     @property
     def key(self) -> TaskKey:
         """What identifies it."""
-        return TaskKey(DAG, self.run_id, self.task_id, self.map_index)
+        return TaskKey(self.dag_id, self.run_id, self.task_id, self.map_index)
 
     @property
     def api(self) -> str:
         """Its path in the REST API."""
-        return f"api/v2/dags/{DAG}/dagRuns/{self.run_id}/taskInstances/{self.task_id}"
+        return f"api/v2/dags/{self.dag_id}/dagRuns/{self.run_id}/taskInstances/{self.task_id}"
 
 
 class Site:

@@ -72,7 +72,7 @@ function resumeOffer(steps) {
   return {
     label: RESUME,
     text: `Runs what has not succeeded${names}. ${describeKept(steps)} The parameters stay those of the start.`,
-    note: CLEARS,
+    note: `If AWS refuses the resume, a new execution starts. ${CLEARS}`,
     done: "The task is cleared. Its next try resumes the execution.",
     act: (key) => restart(key, "resume"),
   };
@@ -112,7 +112,7 @@ function stopOffer() {
     text:
       "Marks the task as failed, which stops the execution, unless the DAG sets stop_on_kill=False. A stopped " +
       "execution cannot be resumed: a new one runs every step, and each is paid again.",
-    note: "",
+    note: null,
     done: "The task is marked as failed, and its execution is being stopped.",
     act: stop,
   };
@@ -143,7 +143,8 @@ function Question({ offer, isRunning, onYes, onNo }) {
     "div",
     { ref: group, tabIndex: -1, role: "group", "aria-label": `${offer.label}?`, className: "psm-question", onKeyDown },
     h("strong", null, `${offer.label}?`),
-    h("div", null, `${offer.text} ${offer.note}`),
+    h("div", null, offer.text),
+    offer.note !== null && h("div", null, offer.note),
     h(
       "div",
       { className: "psm-answers" },

@@ -16,6 +16,7 @@ from polysync_airflow.records.proof import from_stored, to_stored
 from polysync_airflow.records.signature import TaskKey
 from polysync_airflow.records.store import RECORD, to_variable, variable_key
 from tests.execution.lifecycle.builders import stored
+from tests.system.airflow.versions import INSTALLED
 
 if not CAPABILITIES.react_apps:
     pytest.skip("this Airflow has no tabs of plugins", allow_module_level=True)
@@ -57,7 +58,9 @@ def put_task(airflow_database: None) -> Iterator[Callable[..., None]]:
         with create_session() as session:
             # Its DAG and its DAG run do not exist.
             session.execute(text("PRAGMA foreign_keys = OFF"))
-            row = {**asdict(TASK), "state": state, "pool": "default_pool", "try_number": 1, "pool_slots": 1}
+            key = {name: value for name, value in asdict(TASK).items() if name != "map_index"}
+            row = {**key, INSTALLED.map_index: TASK.map_index, "state": state}
+            row |= {"pool": "default_pool", "try_number": 1, "pool_slots": 1}
             session.execute(insert(TaskInstance.__table__).values(row))
             if value is not None:
                 values = {"key": variable_key(TASK), "val": value, "description": "of try 1"}

@@ -1,0 +1,14 @@
+"""A retraining that a person resumes, repeats or stops in the tab, and a task after it."""
+
+from __future__ import annotations
+
+from airflow.providers.common.compat.sdk import DAG
+from airflow.providers.standard.operators.empty import EmptyOperator
+
+from polysync_airflow.operators import PolysyncStartPipelineOperator
+
+with DAG(dag_id="failed_retraining", schedule=None):
+    retrain = PolysyncStartPipelineOperator(
+        task_id="retrain", pipeline_name="churn-tuning", deferrable=True, poll_interval=2
+    )
+    retrain >> EmptyOperator(task_id="deploy")

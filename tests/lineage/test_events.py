@@ -48,7 +48,7 @@ def events_by_task(file: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def converts_assets() -> bool:
-    """Return whether the provider tells OpenLineage of a task's own assets at all; versions before 2.11 do not."""
+    """Return whether the provider tells OpenLineage of a task's own assets at all; its older versions do not."""
     manager = import_module("airflow.providers.openlineage.extractors").ExtractorManager
     return manager.convert_to_ol_dataset(Asset("s3://ml-bucket/published")) is not None
 

@@ -6,8 +6,10 @@ import json
 import sys
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 from airflow.providers.openlineage.extractors import ExtractorManager, OperatorLineage
 from airflow.utils.state import TaskInstanceState
@@ -17,7 +19,14 @@ from openlineage.client.serde import Serde
 from polysync_airflow.exceptions import ParametersError, PipelineExecutionFailedError
 from polysync_airflow.execution.outcome import ExecutionRecord, FailedStep
 from polysync_airflow.execution.results.datasets import MAX_DATASETS, datasets_of
-from polysync_airflow.lineage.facets import MAX_FAILED_STEPS, MAX_PARAMETERS, PRODUCER, of_execution
+from polysync_airflow.lineage.facets import (
+    MAX_FAILED_STEPS,
+    MAX_PARAMETERS,
+    PRODUCER,
+    SageMakerExecutionRunFacet,
+    SageMakerPipelineJobFacet,
+    of_execution,
+)
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from tests.operators.outcome.ended_account import (
     ACCOUNT,
@@ -235,3 +244,16 @@ def test_without_openlineage(
     assert run.xcoms["state"] == "Success"
     with pytest.raises(ImportError):
         run.operator.get_openlineage_facets_on_complete(None)
+
+
+def test_members_are_documented() -> None:
+    """The page about lineage has each member of the facets."""
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "lineage.md").read_text()
+    members = {
+        field.name
+        for facet in (SageMakerPipelineJobFacet, SageMakerExecutionRunFacet)
+        for field in attrs.fields(facet)
+        if not field.name.startswith("_")
+    }
+
+    assert {name for name in members if f"`{name}`" not in page} == set()

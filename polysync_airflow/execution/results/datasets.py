@@ -68,7 +68,7 @@ def datasets_of(
 
 def _in_s3(uris: Iterable[str | None]) -> Iterator[Dataset]:
     for uri in uris:
-        match = _S3_URI.fullmatch(uri or "")
+        match = _S3_URI.fullmatch(uri) if uri else None
         if match:
             # A folder is the same with and without a slash at its end. A bucket as a whole is "/".
             yield Dataset(match[1], (match[2] or "").strip("/") or "/")

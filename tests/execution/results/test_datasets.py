@@ -14,6 +14,7 @@ ACCOUNT = "arn:aws:sagemaker:us-east-1:123456789012"
     ("uri", "dataset"),
     [
         ("s3://ml-bucket/raw/day=1/a b.csv", Dataset("s3://ml-bucket", "raw/day=1/a b.csv")),
+        ("s3://ml-bucket/X", Dataset("s3://ml-bucket", "X")),
         ("s3://ml-bucket/raw/", Dataset("s3://ml-bucket", "raw")),
         ("s3://ml-bucket//raw", Dataset("s3://ml-bucket", "raw")),
         ("s3://ml-bucket", Dataset("s3://ml-bucket", "/")),

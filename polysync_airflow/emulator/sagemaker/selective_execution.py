@@ -46,8 +46,11 @@ def select(call: Call, pipeline: Pipeline, version: Version) -> Selection | None
     source = config.get("SourcePipelineExecutionArn")
     if reused:
         if source is None:
+            # The words of AWS: https://github.com/aws/sagemaker-python-sdk/issues/4444
+            names = [", ".join(sorted(each)) for each in (selected, reused)]
             raise invalid(
-                f"SourcePipelineExecutionArn is required: the selected steps depend on {sorted(reused)}."
+                f"Invalid SourcePipelineExecutionArn: null. The selected steps [{names[0]}] have "
+                f"dependencies on [{names[1]}]"
             )
         _check_source(call, pipeline, source, reused)
     return Selection(selected, reused, source)

@@ -229,7 +229,11 @@ def test_selective_execution_reuses_earlier_steps(
     ("selected", "with_source", "reason"),
     [
         (["X"], False, "not in the pipeline: ['X']"),
-        (["B"], False, "SourcePipelineExecutionArn is required"),
+        (
+            ["B"],
+            False,
+            "Invalid SourcePipelineExecutionArn: null. The selected steps [B] have dependencies on [A]",
+        ),
         (["A", "C"], False, "'B' is between two selected steps"),
         (["B"], True, "its status is 'Executing'"),
     ],

@@ -64,9 +64,10 @@ SYSTEM_TIMEOUT_SECONDS = 900
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give the tests with a whole Airflow more time than ``timeout`` in pyproject.toml."""
+    """Give the tests with a whole Airflow, or its database alone, more time than ``timeout`` in pyproject.toml."""
     for item in items:
-        if item.get_closest_marker("system") and not item.get_closest_marker("timeout"):
+        is_slow = item.get_closest_marker("system") or item.get_closest_marker("matrix")
+        if is_slow and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(SYSTEM_TIMEOUT_SECONDS))
 
 

@@ -69,7 +69,7 @@ export function BilledStep({ step, before }) {
     formatSeconds(billableOf(step.results)),
     instanceType && (count > 1 ? `${count} × ${instanceType}, ${formatSeconds(seconds)} each` : instanceType),
     savedPercent !== null && `${formatNumber(savedPercent, 3)} % saved by spot instances`,
-    step.cacheHit && "paid by an earlier execution",
+    (step.cacheHit || step.reusedFrom !== null) && "paid by an earlier execution",
   ];
   return [
     h("div", { key: "now" }, parts.filter(Boolean).join(" · ")),

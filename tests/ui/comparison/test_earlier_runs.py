@@ -44,7 +44,9 @@ def test_results_are_shown_beside_those_of_the_last_successful_run(site: Site, p
     ended(site, task_id, arranged.measured(0.7), state="failed", index=0)
     ended(site, task_id, arranged.measured(0.75, state="Failed", status="CompletedWithFailures"), index=0)
     site.new_task("success", task_id, map_index=0)
-    task = ended(site, task_id, arranged.measured(0.91), index=0)
+    xcoms = arranged.measured(0.91)
+    xcoms.steps[0]["reused_from"] = arranged.ARN.replace("k3m9x2p7q1ab", "a1b2c3d4e5f6")
+    task = ended(site, task_id, xcoms, index=0)
     ended(site, task_id, arranged.measured(0.99), index=0)
 
     open_earlier_runs(page, task)
@@ -67,6 +69,8 @@ def test_results_are_shown_beside_those_of_the_last_successful_run(site: Site, p
     billed = "18 min \N{MIDDLE DOT} 2 \N{MULTIPLICATION SIGN} ml.g5.xlarge, 9 min each"
     assert f"{billed} \N{MIDDLE DOT} 64 % saved by spot instances" in page.text()
     assert "last successful run: 20 min, now -2 min (-10 %)" in page.text()
+    page.button("Preprocess").click()
+    page.wait_for("4 min 48 s \N{MIDDLE DOT} ml.m5.xlarge \N{MIDDLE DOT} paid by an earlier execution")
     outputs = [name for name, _ in page.table("Outputs of Train")]
     assert outputs == ["training_job_arn", "model_artifact"]
     page.tab.get_by_role("link", name=last.run_id).click()

@@ -28,6 +28,7 @@ METRICS: Final = (0.8843, 0.8871, 0.8911, 0.8804, 0.8878, 0.9051, 0.9012, 0.8992
 STARTED: Final = datetime(2026, 3, 11, 13, tzinfo=UTC)
 EXAMPLES: Final = Path(__file__).parents[2] / "example_dags"
 FORM_HEIGHT: Final = 1400
+FAILURE_HEIGHT: Final = 1120
 TAB_HEIGHT: Final = 1600
 MAX_BYTES: Final = 150_000
 PALETTE_SIZE: Final = 128
@@ -71,11 +72,14 @@ def failed_run() -> arranged.XComs:
 
 
 def picture_of_tab(page: TabPage, site: Site) -> bytes:
-    """Return a picture of the tab "SageMaker", with the failed step open."""
+    """Return a picture of the tab "SageMaker", with the buttons, and with the failed step open."""
+    page.page.set_viewport_size({"width": SIZE["width"], "height": FAILURE_HEIGHT})
     task = site.new_task("failed")
     site.publish(task, failed_run())
+    site.put_record(task)
     page.open(task)
     page.wait_for("KeyError")
+    page.button("Resume failed steps").wait_for()
     # The texts that appear while the pointer is over something.
     page.page.mouse.move(0, 0)
     page.page.wait_for_timeout(1500)
@@ -92,7 +96,7 @@ def compared_runs(site: Site) -> Task:
             billable=540 + 13 * (days % 4),
             start=STARTED + timedelta(days),
         )
-        task = site.new_task("success", "chart")
+        task = site.new_task("success", "tune")
         site.publish(task, xcoms)
     return task
 

@@ -37,7 +37,7 @@ def open_earlier_runs(page: TabPage, task: Task) -> None:
 
 def test_results_are_shown_beside_those_of_the_last_successful_run(site: Site, page: TabPage) -> None:
     """The last one is neither later nor failed, has the same map index, and its execution has succeeded."""
-    task_id = "compare_each"
+    task_id = "tune_each"
     ended(site, task_id, arranged.measured(0.5, seconds=9000), index=0)
     last = ended(site, task_id, arranged.measured(0.9, seconds=1519, billable=600), index=0)
     ended(site, task_id, arranged.measured(0.6), index=1)
@@ -81,7 +81,7 @@ def test_results_are_shown_beside_those_of_the_last_successful_run(site: Site, p
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_chart(site: Site, new_page: Callable[..., TabPage], scheme: str) -> None:
     """A value of the last ten runs is drawn and in a table, with this run marked; readable in both modes."""
-    tasks = [ended(site, "chart", arranged.measured(0.8 + n / 100, seconds=1500 + 10 * n)) for n in range(12)]
+    tasks = [ended(site, "tune", arranged.measured(0.8 + n / 100, seconds=1500 + 10 * n)) for n in range(12)]
     page = new_page(site, color_scheme=scheme)
     open_earlier_runs(page, tasks[-1])
     requests = [url for url in page.api_requests if "/dagRuns/~/" in url or "/xcomEntries/" in url]
@@ -136,12 +136,12 @@ def test_hostile_earlier_runs(site: Site, page: TabPage) -> None:
     for fields, outputs in HOSTILE.values():
         xcoms = arranged.measured(0.8)
         run = {**xcoms.run, **fields} if fields is not None else [5, "x"]
-        earlier = site.new_task("success", "hostile")
+        earlier = site.new_task("success", "train_us")
         site.write_xcom(earlier, "run", run)
         site.write_xcom(earlier, "outputs", outputs)
     xcoms = arranged.measured(0.9)
     xcoms.outputs["Train"]["metrics"] |= {MARKUP: 1e300, "tiny": 1e-320, "text": "0.5", "list": [1]}
-    task = ended(site, "hostile", xcoms)
+    task = ended(site, "train_us", xcoms)
 
     open_earlier_runs(page, task)
     page.button("Train").click()
@@ -174,8 +174,8 @@ def test_hostile_earlier_runs(site: Site, page: TabPage) -> None:
 def test_earlier_runs_that_cannot_be_read(site: Site, page: TabPage) -> None:
     """One small note says so, and all else is shown; after a refusal no more is asked."""
     for _ in range(3):
-        ended(site, "refused", arranged.measured(0.8))
-    task = ended(site, "refused", arranged.measured(0.9), state="failed")
+        ended(site, "train_apac", arranged.measured(0.8))
+    task = ended(site, "train_apac", arranged.measured(0.9), state="failed")
     own = quote(task.run_id, safe="")
     for path, status, expected in (
         (

@@ -17,9 +17,9 @@ with DAG("churn_retraining", schedule=None):
         pipeline_parameters=[{"Region": "eu"}, {"Region": "us"}, {"Region": "apac"}]
     )
     # Their runs are compared: each test has a task of its own.
-    for name in ("compare", "hostile", "refused", "chart"):
+    for name in ("train_us", "train_apac", "tune"):
         PolysyncStartPipelineOperator(task_id=name, pipeline_name="churn-tuning")
-    PolysyncStartPipelineOperator.partial(task_id="compare_each", pipeline_name="churn-tuning").expand(
+    PolysyncStartPipelineOperator.partial(task_id="tune_each", pipeline_name="churn-tuning").expand(
         pipeline_parameters=[{"Region": "eu"}, {"Region": "us"}]
     )
     PolysyncListImportOperator(task_id="import_jobs")

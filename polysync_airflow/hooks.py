@@ -38,7 +38,7 @@ from polysync_airflow.execution import clock
 from polysync_airflow.execution.models import ExecutionDescription, StartRequest, sent_at
 from polysync_airflow.execution.parameters import check_execution_arn
 from polysync_airflow.execution.pipelines.definition import DeclaredStep, declared_steps
-from polysync_airflow.execution.steps.rows import StepDescription, log_source
+from polysync_airflow.execution.steps.descriptions import StepDescription, log_source
 from polysync_airflow.execution.texts import describe_validation_error
 from polysync_airflow.get_provider_info import get_provider_info
 

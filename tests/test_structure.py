@@ -61,7 +61,7 @@ FOLDER_LAYERS = {
         {"parameter_problems", "selection"},
         {"__init__"},
     ),
-    "execution.steps": ({"kinds"}, {"rows"}, {"progress"}, {"__init__"}),
+    "execution.steps": ({"kinds"}, {"descriptions"}, {"rows"}, {"progress"}, {"__init__"}),
     "aws": (
         {"endpoints", "error_mapping", "job_logs", "log_redaction", "rate_limiter", "service_models"},
         {"response_limits", "retry"},

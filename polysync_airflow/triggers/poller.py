@@ -31,8 +31,8 @@ from polysync_airflow.exceptions import (
 )
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.models import ExecutionDescription
+from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.steps.progress import Progress
-from polysync_airflow.execution.steps.rows import StepDescription
 from polysync_airflow.execution.waiter import Finish, Waiter
 from polysync_airflow.states import has_ended
 from polysync_airflow.triggers.schedule import Job, Schedule, list_created_after

@@ -23,7 +23,7 @@ from polysync_airflow.exceptions import CredentialsError, PolysyncError, is_thro
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.durations import format_seconds
 from polysync_airflow.execution.models import ExecutionDescription
-from polysync_airflow.execution.steps.rows import StepDescription
+from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.texts import clean_text
 from polysync_airflow.hooks import PolysyncSageMakerHook
 

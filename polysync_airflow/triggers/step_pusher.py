@@ -11,7 +11,8 @@ from typing import Any, Final
 from polysync_airflow.airflow_compat.supervisor import call_airflow
 from polysync_airflow.airflow_compat.task_instances import read_xcom, write_xcom
 from polysync_airflow.execution.pipelines.definition import DeclaredStep
-from polysync_airflow.execution.steps.rows import STEPS_KEY, StepDescription, fit_rows, parse_rows, rows_of
+from polysync_airflow.execution.steps.descriptions import StepDescription
+from polysync_airflow.execution.steps.rows import STEPS_KEY, fit_rows, parse_rows, rows_of
 
 # The worker pushes the steps again at the end, so the end does not wait for long.
 FINISH_SECONDS: Final = 10.0

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.steps.progress import Progress
-from polysync_airflow.execution.steps.rows import StepDescription
 from polysync_airflow.execution.waiter import Finish, LogLine, Wait, Waiter
 
 

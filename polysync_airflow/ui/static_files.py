@@ -3,8 +3,8 @@ The JavaScript of the tab "SageMaker", as it is served to signed-in users.
 
 The browser's ``import()`` sends the session cookie of Airflow, so the files need no exception from Airflow's
 authentication, although they contain no data. They are read once, from a fixed list: no part of a URL ever
-becomes a path of the file system. The URL contains a digest
-of the files, so browsers can keep them for good, and an upgrade takes effect at once.
+becomes a path of the file system. The URL contains a digest of the files, so browsers can keep them for good,
+and an upgrade takes effect at once.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import pytest
 from polysync_airflow.aws.job_logs import MAX_LINE_LENGTH, read_tail
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import SageMakerApiError
-from polysync_airflow.execution.steps.rows import StepDescription
+from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from tests.conftest import connection
 

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from polysync_airflow.execution.models import ExecutionDescription
 from polysync_airflow.execution.pipelines.models import DeclaredParameter
-from polysync_airflow.execution.steps.rows import StepDescription
+from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.texts import MAX_QUOTED, clean_line, clean_text, clean_value
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout/execution/abcdefghijkl"

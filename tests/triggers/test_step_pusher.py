@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.execution.steps.rows import StepDescription
+from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.triggers.step_pusher import StepPusher
 from tests.fakes.simulated_airflow import SimulatedAirflow
 from tests.tasks import TaskInstance

@@ -30,7 +30,7 @@ from polysync_airflow.execution.results.members import (
     each_of,
     first_of,
 )
-from polysync_airflow.execution.steps.rows import StepDescription, job_name_of
+from polysync_airflow.execution.steps.descriptions import StepDescription, job_name_of
 
 
 class JobDescription(FrozenModel):

@@ -27,7 +27,8 @@ from typing import Final
 from polysync_airflow.exceptions import PolysyncError, is_throttling
 from polysync_airflow.execution.durations import format_seconds
 from polysync_airflow.execution.models import ExecutionDescription
-from polysync_airflow.execution.steps.rows import StepDescription, StepRow
+from polysync_airflow.execution.steps.descriptions import StepDescription
+from polysync_airflow.execution.steps.rows import StepRow
 from polysync_airflow.execution.texts import MAX_REASON_LENGTH, clean_text
 from polysync_airflow.execution.waiter import LogLine
 from polysync_airflow.states import (

@@ -29,7 +29,8 @@ from polysync_airflow.execution.results.jobs import (
     job_of,
     sum_by_instance_type,
 )
-from polysync_airflow.execution.steps.rows import StepDescription, model_package_arns
+from polysync_airflow.execution.steps.descriptions import StepDescription
+from polysync_airflow.execution.steps.rows import model_package_arns
 from polysync_airflow.states import PolysyncState, state_of_step
 
 if TYPE_CHECKING:

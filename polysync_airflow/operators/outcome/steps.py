@@ -19,11 +19,11 @@ from polysync_airflow.execution.models import ExecutionDescription
 from polysync_airflow.execution.pipelines.selection import mark_selection
 from polysync_airflow.execution.results.datasets import Datasets
 from polysync_airflow.execution.results.property_files import PropertyFiles
+from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.steps.progress import Progress, known_from
 from polysync_airflow.execution.steps.rows import (
     OUTPUTS_KEY,
     STEPS_KEY,
-    StepDescription,
     StepRow,
     fit_outputs,
     fit_rows,

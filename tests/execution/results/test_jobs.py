@@ -18,7 +18,7 @@ from polysync_airflow.execution.results.jobs import (
     job_of,
     sum_by_instance_type,
 )
-from polysync_airflow.execution.steps.rows import StepDescription
+from polysync_airflow.execution.steps.descriptions import StepDescription
 
 DESCRIPTIONS = sorted({kind.description for kind in JOB_KINDS.values()}, key=lambda each: each.__name__)
 INVALID: tuple[Any, ...] = (

@@ -10,15 +10,14 @@ import pytest
 from botocore.session import Session
 
 from polysync_airflow.execution.pipelines.definition import MAX_STEPS, DeclaredStep, declared_steps
+from polysync_airflow.execution.steps.descriptions import StepDescription, log_source
 from polysync_airflow.execution.steps.kinds import STEP_KINDS, snake_case
 from polysync_airflow.execution.steps.rows import (
     MAX_XCOM_BYTES,
     NOT_STARTED,
-    StepDescription,
     fit_outputs,
     fit_rows,
     last_lines,
-    log_source,
     model_package_arns,
     outputs_by_step,
     parse_rows,

@@ -103,12 +103,21 @@ class TrainingJob(JobDescription):
 
     @property
     def outputs(self) -> dict[str, Any]:
-        """What the XCom ``outputs`` has of it; of managed spot training also the share that was saved."""
+        """
+        What the XCom ``outputs`` has of it.
+
+        Of managed spot training, it also has the share that was saved; of groups of instances, their number in
+        all, and their type if they have only one.
+        """
         made = super().outputs
+        if groups := self.instance_groups:
+            made["instance_count"] = sum(group.instance_count or 0 for group in groups)
+            types = {group.instance_type for group in groups}
+            made["instance_type"] = types.pop() if len(types) == 1 else None
         if self.is_spot and self.training_seconds and self.billable_seconds is not None:
             saved = 1 - self.billable_seconds / self.training_seconds
             made["spot_savings_percent"] = round(100 * saved, 1)
-        return made
+        return _without_missing(made)
 
     @property
     def instance_seconds(self) -> dict[str, float]:

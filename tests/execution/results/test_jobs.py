@@ -131,3 +131,6 @@ def test_seconds_are_summed_over_instances_and_jobs() -> None:
     ]
 
     assert sum_by_instance_type(jobs) == {"ml.g5.xlarge": 10.0, "ml.m5.large": 45.1}
+    assert jobs[0].outputs == {"billable_seconds": 10.04, "instance_count": 4}
+    alike = TrainingJob.model_validate({"ResourceConfig": {"InstanceGroups": groups[::2]}})
+    assert alike.outputs == {"instance_count": 3, "instance_type": "ml.m5.large"}

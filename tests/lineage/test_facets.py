@@ -186,8 +186,16 @@ def test_before_the_start(aws: Account) -> None:
         assert (lineage.inputs, lineage.outputs) == ([], [])
 
 
-@pytest.mark.parametrize("name", [None, 7, f"{ACCOUNT}:pipeline/churn", "x\n" * 10_000, object()], ids=repr)
-@pytest.mark.parametrize("parameters", [None, "text", [1], {1: 2}, {"a": object()}], ids=str)
+@pytest.mark.parametrize(
+    "name",
+    [None, 7, f"{ACCOUNT}:pipeline/churn", "x\n" * 10_000, object()],
+    ids=["none", "number", "ARN", "long", "object"],
+)
+@pytest.mark.parametrize(
+    "parameters",
+    [None, "text", [1], {1: 2}, {"a": object()}],
+    ids=["none", "text", "list", "number", "object"],
+)
 def test_start_with_arguments_that_are_not_checked_yet(name: Any, parameters: Any) -> None:
     """Airflow asks before the operator has checked what the templates have rendered."""
     operator: Any = PolysyncStartPipelineOperator(task_id="train", pipeline_name="churn")

@@ -106,8 +106,8 @@ class TrainingJob(JobDescription):
         """
         What the XCom ``outputs`` has of it.
 
-        Of managed spot training, it also has the share that was saved; of groups of instances, their number in
-        all, and their type if they have only one.
+        Of managed spot training, it also has the share that was saved; of groups of instances, their number,
+        and their type if they have only one.
         """
         made = super().outputs
         if groups := self.instance_groups:

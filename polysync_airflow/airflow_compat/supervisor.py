@@ -89,6 +89,9 @@ def _call_in_thread(function: Callable[[], Result]) -> Future[Result]:
     future: Future[Result] = Future()
 
     def call() -> None:
+        # A triggerer that ends cancels the calls that it waits for.
+        if not future.set_running_or_notify_cancel():
+            return
         try:
             future.set_result(function())
         except BaseException as error:

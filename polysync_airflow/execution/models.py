@@ -60,7 +60,7 @@ STATUS_PATTERN = r"^[A-Za-z]{1,64}$"
 
 def is_execution_arn(value: object) -> bool:
     """Return whether a value is the ARN of an execution."""
-    return isinstance(value, str) and len(value) <= 2048 and bool(re.match(EXECUTION_ARN_PATTERN, value))
+    return isinstance(value, str) and len(value) <= 2048 and bool(re.fullmatch(EXECUTION_ARN_PATTERN, value))
 
 
 def region_from_arn(execution_arn: str) -> str:

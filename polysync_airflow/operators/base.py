@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from functools import cached_property, wraps
+from functools import cached_property, partial, wraps
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar, cast
 
 from polysync_airflow import get_provider_info
@@ -80,7 +80,7 @@ def apply_retry_policy(method: Method) -> Method:
     Decorate a method that Airflow calls to run a task: the task's retry policy decides about retries.
 
     From Airflow 3.3 on, Airflow itself asks the policy. Before, an error that must not be retried becomes the
-    cause of an ``AirflowFailException``. On Airflow 2, an error of an earlier try does not fail a later one.
+    cause of an ``AirflowFailException``. On Airflow 2, a process whose try was replaced reports nothing.
 
     :param method: a method of ``PolysyncOperator`` whose first argument is the context.
     """
@@ -89,15 +89,18 @@ def apply_retry_policy(method: Method) -> Method:
 
     @wraps(method)
     def run(task: PolysyncOperator, context: Context, *args: Any, **kwargs: Any) -> Any:
+        leave_if_replaced = partial(exit_if_replaced, context["ti"], task.log.warning)
+        leave_if_replaced()
         try:
-            return method(task, context, *args, **kwargs)
+            result = method(task, context, *args, **kwargs)
         except Exception as error:
-            exit_if_replaced(context["ti"], task.log.warning)
-            if isinstance(error, (AirflowFailException, AirflowSkipException)) or not forbids_retry(
-                task.retry_policy, error, context
-            ):
+            leave_if_replaced()
+            is_final = isinstance(error, (AirflowFailException, AirflowSkipException))
+            if is_final or not forbids_retry(task.retry_policy, error, context):
                 raise
             raise AirflowFailException(f"{type(error).__name__}: {error}") from error
+        leave_if_replaced()
+        return result
 
     return cast("Method", run)
 

@@ -94,6 +94,22 @@ def test_calls_need_no_thread_of_the_event_loop(monkeypatch: pytest.MonkeyPatch)
     assert asyncio.run(run_triggerer()) == [True] * number
 
 
+def test_call_that_runs_cannot_be_cancelled() -> None:
+    """A triggerer that ends cancels all calls. A thread whose call was cancelled would print a traceback."""
+    started, released = threading.Event(), threading.Event()
+
+    def run() -> bool:
+        started.set()
+        return released.wait(10)
+
+    future = supervisor._DaemonThreads().submit(run)
+
+    assert started.wait(10)
+    assert not future.cancel()
+    released.set()
+    assert future.result(10)
+
+
 def test_error_is_passed_on() -> None:
     """The error of the function is that of the call."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import chain, repeat
 from typing import Any
 
 import pytest
@@ -74,19 +75,36 @@ def test_policy_of_the_author_decides(emulator: EmulatorServer, emulated_time: E
     assert type(error) is SageMakerApiError
 
 
+class ExitedError(BaseException):
+    """Raised in place of the end of the process, which no code notices."""
+
+
 @pytest.mark.skipif(CAPABILITIES.task_sdk, reason="this Airflow accepts no results of earlier tries")
-@pytest.mark.parametrize("operator", [operator for operator, _ in PERMANENT])
-def test_process_of_an_earlier_try_reports_no_error(
-    operator: Any, emulator: EmulatorServer, emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("replaced_after", [0, 1], ids=["before", "meanwhile"])
+@pytest.mark.parametrize(
+    "operator",
+    [
+        *(operator for operator, _ in PERMANENT),
+        PolysyncStartPipelineOperator(task_id="t", pipeline_name="churn-tuning", wait_for_completion=False),
+    ],
+)
+def test_process_of_an_earlier_try_reports_nothing(
+    operator: Any,
+    replaced_after: int,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It would be the error of the later try."""
+    """Neither its error nor its success, which would be those of the later try."""
     ti: Any = TaskInstance("t", max_tries=3)
     ti.raw = True
-    monkeypatch.setattr(task_process, "newest_try_number", lambda _: 2)
-    exits: list[int] = []
-    monkeypatch.setattr(os, "_exit", exits.append)
+    newest = chain([1] * replaced_after, repeat(2))
+    monkeypatch.setattr(task_process, "newest_try_number", lambda _: next(newest))
 
-    with pytest.raises(AirflowFailException):
+    def leave(_: int) -> None:
+        raise ExitedError
+
+    monkeypatch.setattr(os, "_exit", leave)
+
+    with pytest.raises(ExitedError):
         operator.execute(ti.context(operator))
-
-    assert exits == [1]

@@ -190,10 +190,13 @@ def _reattach(now: Instruction, event: Described) -> Instruction:
         f"Reattached to the execution of an earlier try (AWS status {event.description.status}); no new one "
         f"is started: execution {now.known.arn}"
     )
-    if not now.known.resume_is_pending:
-        return now.next(Do.WATCH, line)
-    # AWS has accepted the resume of an earlier try, although that try did not receive the response.
-    return now.write(Do.WATCH, line, changes={"resumed_at": event.at})
+    changes: dict[str, Any] = {}
+    if now.known.epoch != now.task_try.epoch:
+        changes = {"epoch": now.task_try.epoch, "clear_choice": None}
+    if now.known.resume_is_pending:
+        # AWS has accepted the resume of an earlier try, although that try did not receive the response.
+        changes["resumed_at"] = event.at
+    return now.write(Do.WATCH, line, changes=changes) if changes else now.next(Do.WATCH, line)
 
 
 def _wait_for_end(now: Instruction, event: Described, do: Do = Do.WAIT_FOR_END) -> Instruction:

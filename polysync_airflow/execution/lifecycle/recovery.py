@@ -9,7 +9,7 @@ Rules:
    stopped, the try replaces it.
 3. In a new epoch, ``on_clear`` decides, or what the user chose for this clear: the user wants a new
    execution, or the rest of one that has failed. If the stored execution still runs, the user wants a new one
-   in its place, and the try stops it first.
+   in its place, and the try stops it first. Who chose to resume it wants its end, in the same way as a retry.
 4. While AWS has not responded to a resume, the next try sends the same request again, whatever ``retry_mode``
    and ``on_clear`` say: a process that was frozen may still send it, so nothing may be started beside it.
 5. Two executions of a task never run at the same time: a try starts a new one only after the end of the
@@ -25,7 +25,7 @@ from typing import Final, Literal
 
 from polysync_airflow.execution.choices import Choices, Flag
 from polysync_airflow.execution.models import LATEST, StartRequest
-from polysync_airflow.execution.record import Incarnation, OnClear, StoredExecution
+from polysync_airflow.execution.record import ClearChoice, Incarnation, OnClear, StoredExecution
 from polysync_airflow.states import (
     STATUS_COMPLETED_WITH_FAILURES,
     STATUS_STOPPING,
@@ -92,7 +92,12 @@ def next_action(stored: StoredExecution, epoch: int, status: str, choices: Recov
     """
     failures_succeed = choices.on_completed_with_failures == "succeed"
     if stored.epoch != epoch:
-        resumes = _resumes_after_clear(stored, epoch, status, choices) and stored.replaced_by_epoch != epoch
+        is_replaced = stored.replaced_by_epoch == epoch
+        choice = stored.choice_in(epoch)
+        if choice and choice.on_clear == "resume" and not is_replaced:
+            # Somebody may have resumed it outside of Airflow meanwhile: the user wants its end all the same.
+            return _in_same_epoch(status, resumes=True, failures_succeed=False)
+        resumes = _resumes_after_clear(choice, status, choices) and not is_replaced
         if stored.resume_is_pending and not resumes and state_of(status) is PolysyncState.FAILED:
             return Action.SETTLE_RESUME
         return _in_new_epoch(status, resumes=resumes, may_stop=choices.stop_on_kill)
@@ -158,11 +163,9 @@ def unused_arguments(sent: StartRequest, current: StartRequest) -> list[str]:
     return changed + [f"pipeline_parameters[{name!r}]" for name in parameters]
 
 
-def _resumes_after_clear(stored: StoredExecution, epoch: int, status: str, choices: RecoveryChoices) -> bool:
-    if choice := stored.choice_in(epoch):
-        return choice.on_clear == "resume"
+def _resumes_after_clear(choice: ClearChoice | None, status: str, choices: RecoveryChoices) -> bool:
     is_failure = status != STATUS_COMPLETED_WITH_FAILURES or choices.on_completed_with_failures == "fail"
-    return choices.on_clear == "resume" and is_failure
+    return choice is None and choices.on_clear == "resume" and is_failure
 
 
 def _in_same_epoch(status: str, *, resumes: bool, failures_succeed: bool) -> Action:

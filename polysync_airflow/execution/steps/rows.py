@@ -52,7 +52,7 @@ class StepRow(FrozenModel):
     :param condition: the Condition step in whose branch it is; None if it is in none.
     :param branch: the outcome with which this branch is taken: ``True`` or ``False``.
     :param not_taken: whether the condition had the other outcome.
-    :param not_selected: whether a selective execution does not run it.
+    :param not_selected: whether a selective execution leaves it out: it neither runs it nor takes its result.
     :param reused_from: the ARN of the execution from which its result was taken; None if it has run.
     """
 

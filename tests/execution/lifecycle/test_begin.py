@@ -101,6 +101,17 @@ def test_choice_goes_with_the_resume(resume: dict[str, Any]) -> None:
     assert (now.known.epoch, now.known.clear_choice, now.store) == (3, None, Store.WRITE)
 
 
+@pytest.mark.parametrize("status", ["Executing", "Succeeded"])
+def test_choice_to_resume_takes_over_what_was_resumed_elsewhere(status: str) -> None:
+    """The execution is neither stopped nor replaced, and a retry of this clear goes on with it."""
+    record = stored(clear_choice=ClearChoice(on_clear="resume"))
+
+    now = after(begin(Try(3, 3, INCARNATION, choose()), record), Described(EARLIER, describe(status)))
+
+    assert (now.do, now.store) == (Do.WATCH, Store.WRITE)
+    assert now.record == stored(epoch=3, try_number=3)
+
+
 # ---- a DAG run that was deleted and comes again, and the passes of a loop
 
 

@@ -178,7 +178,11 @@ def test_execution_that_this_epoch_replaces_is_not_resumed(status: str) -> None:
 
 @pytest.mark.parametrize("status", STATUSES)
 def test_choice_of_a_clear_takes_the_place_of_on_clear(status: str) -> None:
-    """It counts in the epoch that its clear has begun, also where the failures count as a success."""
+    """
+    It counts in the epoch that its clear has begun, also where the failures count as a success.
+
+    Who chose to resume wants the end of this execution, as a retry does: somebody may have resumed it elsewhere.
+    """
     plain = StoredExecution(epoch=2, region_name="us-east-1", request=REQUEST, execution_arn=ARN)
     for chosen, on_clear, failures in product(ON_CLEAR, ON_CLEAR, FAILURES):
         choices = choose(on_clear=on_clear, on_completed_with_failures=failures)
@@ -187,7 +191,8 @@ def test_choice_of_a_clear_takes_the_place_of_on_clear(status: str) -> None:
             choice = ClearChoice(on_clear=on_clear, epoch=chosen_for)
             return next_action(plain.model_copy(update={"clear_choice": choice}), epoch, status, choices)
 
-        as_chosen = next_action(plain, 3, status, choose(on_clear=chosen))
+        resumed = next_action(plain, 2, status, choose(retry_mode="resume"))
+        as_chosen = resumed if chosen == "resume" else next_action(plain, 3, status, choose())
         assert action(3, 3, chosen) is as_chosen
         # Of an earlier clear.
         assert action(3, 2, chosen) is next_action(plain, 3, status, choices)

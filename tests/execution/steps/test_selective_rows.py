@@ -19,6 +19,7 @@ def test_rows_of_a_selective_execution() -> None:
         step("Train"),
         step("Cached", CacheHitResult=result),
         step("Damaged", SelectiveExecutionResult={"SourcePipelineExecutionArn": "javascript:x"}),
+        step("Longer", SelectiveExecutionResult={"SourcePipelineExecutionArn": f"{source}\n"}),
     ]
 
     before = rows_of((), order, EXECUTION)
@@ -30,4 +31,4 @@ def test_rows_of_a_selective_execution() -> None:
         "Cached": source,
     }
     assert [name for name, row in rows.items() if row.not_selected] == ["Deploy"]
-    assert [each.is_reused for each in steps] == [True, False, True, True]
+    assert [each.is_reused for each in steps] == [True, False, True, True, True]

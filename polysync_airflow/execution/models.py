@@ -216,12 +216,16 @@ class StartRequest(BaseModel):
         ),
     ] = None
     selected_steps: Annotated[
-        tuple[Annotated[str, StringConstraints(min_length=1, max_length=256)], ...] | None,
+        tuple[
+            Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]*$")],
+            ...,
+        ]
+        | None,
         Field(
-            min_length=1,
+            # The shortest is checked below: here, a name that is not valid would not count.
             max_length=MAX_SELECTED_STEPS,
-            description=f"Give a list of 1 to {MAX_SELECTED_STEPS} different names of steps, or leave it out "
-            "to run all steps.",
+            description=f"Give a list of 1 to {MAX_SELECTED_STEPS} different names of steps, of 1 to 256 "
+            "characters without control characters, or leave it out to run all steps.",
         ),
     ] = None
     source_execution: Annotated[
@@ -248,6 +252,8 @@ class StartRequest(BaseModel):
     @field_validator("selected_steps")
     @classmethod
     def _check_selected_steps(cls, steps: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if steps is not None and not steps:
+            raise ValueError("has no step")
         twice = next((name for name in steps or () if (steps or ()).count(name) > 1), None)
         if twice:
             raise ValueError(f"has {clean_line(twice)} twice")

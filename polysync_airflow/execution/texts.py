@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Final
 
 from pydantic import BeforeValidator, ValidationError
@@ -97,6 +97,12 @@ def shorten(value: Any) -> str:
     except ValueError:
         # Python refuses to write integers of more than 4,300 digits.
         return f"a very large {type(value).__name__}"
+
+
+def first_problems(problems: Sequence[str]) -> list[str]:
+    """Return at most ``MAX_PROBLEMS`` problems, and a last line that says how many more there are."""
+    more = len(problems) - MAX_PROBLEMS
+    return [*problems[:MAX_PROBLEMS], *([f"and {more} more"] if more > 0 else [])]
 
 
 def describe_validation_error(error: ValidationError) -> str:

@@ -22,7 +22,7 @@ from polysync_airflow.execution.models import StartRequest
 from polysync_airflow.execution.pipelines.definition import declared_parameters
 from polysync_airflow.execution.pipelines.parameter_problems import parameter_problems
 from polysync_airflow.execution.texts import clean_line, nearest_name
-from polysync_airflow.operators.selection import explain_selection
+from polysync_airflow.operators.selection import explain_selection, missing_source
 
 if TYPE_CHECKING:
     from polysync_airflow.execution.pipelines.models import PipelineDescription
@@ -54,7 +54,7 @@ def explain_refusal(
 ) -> SageMakerApiError:
     """
     Return the error of a refused start with what is wrong with its parameters, or with the similar name of a
-    pipeline that exists. This costs one call to AWS; for the name, one for each hundred pipelines.
+    pipeline that exists; a source execution that does not exist is named without a call. This costs one call to AWS; for the name, one for each hundred pipelines.
 
     :param hook: the hook for the region of the start.
     :return: an error with the same code, operation and meaning. Errors other than ValidationException and
@@ -99,6 +99,9 @@ def _with_similar_name(
     hook: PolysyncSageMakerHook, request: StartRequest, error: SageMakerApiError
 ) -> SageMakerApiError:
     name, alias = request.pipeline_name, request.pipeline_version_alias
+    source = request.source_execution
+    if source and source in str(error):
+        return error.with_message(f"{error}\n{missing_source(source)}")
     if alias and alias in str(error):
         return error.with_message(f"{error}\nThe pipeline may have no version with the alias {alias!r}.")
     if name.startswith("arn:"):

@@ -20,7 +20,7 @@ from polysync_airflow.execution.pipelines.selection import (
     reused_steps,
     selection_problems,
 )
-from polysync_airflow.execution.texts import MAX_PROBLEMS, clean_line
+from polysync_airflow.execution.texts import clean_line, first_problems
 
 if TYPE_CHECKING:
     from polysync_airflow.hooks import PolysyncSageMakerHook
@@ -42,7 +42,7 @@ def check_selection(definition: str | None, request: StartRequest) -> None:
             "\n".join(
                 (
                     f"The selected_steps do not fit pipeline {name}. Nothing was started.",
-                    *(f"- {problem}" for problem in problems[:MAX_PROBLEMS]),
+                    *(f"- {problem}" for problem in problems),
                 )
             )
         )
@@ -105,8 +105,13 @@ def explain_selection(
         )
     except PolysyncError as error:
         if has_code(error, RESOURCE_NOT_FOUND):
-            return [f"source_execution: {source} does not exist; give another execution, or {LATEST!r}"]
+            return [missing_source(source)]
         return [f"The source execution could not be checked: {clean_line(str(error), 1000)}"]
+
+
+def missing_source(source: str) -> str:
+    """Return what is wrong with a source execution that does not exist, and the cure."""
+    return f"source_execution: {source} does not exist; give another execution, or {LATEST!r}"
 
 
 def _problems(definition: str | None, request: StartRequest) -> list[str]:
@@ -114,8 +119,10 @@ def _problems(definition: str | None, request: StartRequest) -> list[str]:
     if not declared:
         # AWS decides about a definition that this version cannot read.
         return []
-    return selection_problems(
-        request.selected_steps or (), declared, has_source=request.source_execution is not None
+    return first_problems(
+        selection_problems(
+            request.selected_steps or (), declared, has_source=request.source_execution is not None
+        )
     )
 
 
@@ -126,8 +133,10 @@ def _source_problems(hook: PolysyncSageMakerHook, source: str, reused: Sequence[
         return [f"source_execution: {source} has the status {status}; give an execution that is {wanted}"]
     steps = hook.list_pipeline_execution_steps(source)
     done = {step.name for step in steps if step.status == REUSABLE_STATUS}
-    missing = [name for name in reused if name not in done][:MAX_PROBLEMS]
-    return [
-        f"source_execution: step {name} has not succeeded in {source}; select it, too, or give another one"
-        for name in missing
-    ]
+    return first_problems(
+        [
+            f"source_execution: step {name} has not succeeded in {source}; select it, too, or give another one"
+            for name in reused
+            if name not in done
+        ]
+    )

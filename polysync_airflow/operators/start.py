@@ -51,7 +51,7 @@ from polysync_airflow.operators.base import (
 from polysync_airflow.operators.failure_callback import with_own_callback
 from polysync_airflow.operators.outcome.asset_events import attach_to_outlets, execution_extra
 from polysync_airflow.operators.outcome.errors import OutcomeChoices, error_of, raise_unless_ended
-from polysync_airflow.operators.outcome.xcoms import push_ended, push_started
+from polysync_airflow.operators.outcome.xcoms import pull_run, push_ended, push_started
 from polysync_airflow.retrying import next_retry
 from polysync_airflow.states import PolysyncState, has_ended, state_of
 
@@ -276,6 +276,7 @@ class PolysyncStartPipelineOperator(LineageMethods, ExecutionOperator):
         """
         this_try = self.this_try
         this_try.is_executed = True
+        self._know_started(context)
         end = parse_event(event)
         leaving = this_try.finish(context, end)
         if leaving.begins_again:
@@ -296,6 +297,16 @@ class PolysyncStartPipelineOperator(LineageMethods, ExecutionOperator):
             ),
         )
         return end.execution_arn
+
+    def _know_started(self, context: Context) -> None:
+        """Let lineage name the execution even if this process, which has not started it, fails early."""
+        try:
+            started = None if self.known_lineage else pull_run(context)
+        except Exception as error:
+            # The execution must still be stopped, if its time is up.
+            self.log.warning("Lineage cannot name the execution: the XCom run cannot be read: %s", error)
+        else:
+            self.known_lineage = KnownLineage(started) if started else self.known_lineage
 
     def _raise_outcome(
         self, context: Context, end: ExecutionEvent, report: StepReport, leaving: Leaving

@@ -153,9 +153,7 @@ class RecordStore:
         owner, stored = self._owner(record)
         if owner in (Owner.THIS_TRY, Owner.NOBODY):
             try:
-                # A user who has ended the task may already have chosen what its next clear does.
-                choice = stored.clear_choice if stored else record.clear_choice
-                self._put(record.model_copy(update={"clear_choice": choice}))
+                self._put_with_choice(record, stored)
             except Exception as error:
                 return self._unknown(error)
         return owner
@@ -164,7 +162,7 @@ class RecordStore:
         """Store that a stop that was announced has failed. Raises no error: the task ends with its own."""
         try:
             self._raise_if_overwritten()
-            self._put(record)
+            self._put_with_choice(record, self._last_known)
         except Exception as error:
             log.warning("The record cannot be updated: %s", error)
 
@@ -243,6 +241,11 @@ class RecordStore:
         )
         self._last_known = record
         return value
+
+    def _put_with_choice(self, record: StoredExecution, stored: StoredExecution | None) -> None:
+        # A user who has ended the task may already have chosen what its next clear does.
+        choice = stored.clear_choice if stored else record.clear_choice
+        self._put(record.model_copy(update={"clear_choice": choice}))
 
     def _forget_earlier_record(self) -> None:
         # It would count again after the deletion of the Variable.

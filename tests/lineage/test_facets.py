@@ -16,7 +16,8 @@ from airflow.utils.state import TaskInstanceState
 from openlineage.client.event_v2 import Dataset
 from openlineage.client.serde import Serde
 
-from polysync_airflow.exceptions import ParametersError, PipelineExecutionFailedError
+from polysync_airflow import operators
+from polysync_airflow.exceptions import ParametersError, PipelineExecutionFailedError, TriggerEventError
 from polysync_airflow.execution.outcome import ExecutionRecord, FailedStep
 from polysync_airflow.execution.results.datasets import MAX_DATASETS, datasets_of
 from polysync_airflow.lineage.facets import (
@@ -28,11 +29,13 @@ from polysync_airflow.lineage.facets import (
     of_execution,
 )
 from polysync_airflow.operators import PolysyncStartPipelineOperator
+from tests import tasks
 from tests.operators.outcome.ended_account import (
     ACCOUNT,
     ARN,
     BOTH_MODES,
     KINDS,
+    PACKAGE,
     PROCESSING,
     TRAINING,
     Account,
@@ -125,6 +128,63 @@ def test_end_of_a_successful_execution(deferrable: bool, aws: Account) -> None:
         "s3://ml-bucket/published",
     ]
     assert aws.asked == asked
+
+
+@BOTH_MODES
+@pytest.mark.parametrize("describe_jobs", [True, False])
+def test_what_is_reused_is_an_input(
+    describe_jobs: bool, deferrable: bool, aws: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An earlier execution has read the data, made the model and registered it; this one has not."""
+    extras: list[Any] = []
+    monkeypatch.setattr(operators.start, "attach_to_outlets", lambda *arguments: extras.append(arguments[2]))
+    source = {"SelectiveExecutionResult": {"SourcePipelineExecutionArn": ARN}}
+    aws.add("TrainingJob", **source)
+    aws.add("RegisterModel", **source)
+    aws.add("ProcessingJob")
+    aws.jobs |= {KINDS["ProcessingJob"][0]: PREPARE, KINDS["TrainingJob"][0]: TRAIN}
+
+    run = start(deferrable, describe_jobs=describe_jobs)
+
+    lineage = extracted(run.operator)
+    assert run.error is None
+    assert run.xcoms["outputs"]["RegisterModel"]["model_package_arn"] == PACKAGE
+    assert extras == [{"execution_arn": ARN, "console_url": CONSOLE}]
+    described = [
+        ["s3://ml-bucket/model.tar.gz", "s3://ml-bucket/raw"],
+        ["s3://ml-bucket/eval"],
+    ]
+    inputs, outputs = described if describe_jobs else ([], [])
+    assert names(lineage.inputs) == [f"{ACCOUNT}/model-package/churn/7", *inputs]
+    assert names(lineage.outputs) == outputs
+
+
+@pytest.mark.parametrize("fails", ["event", "push", "pull"])
+def test_failure_after_a_deferral(fails: str, aws: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The resumed process names the execution, whatever fails in it. A failed read does not keep it from its end."""
+    fire = tasks.fire
+
+    async def resumed(*arguments: Any) -> Any:
+        def fail(self: Any, *_: Any, **__: Any) -> Any:
+            raise OSError("Airflow does not respond")
+
+        if fails != "event":
+            monkeypatch.setattr(tasks.TaskInstance, f"xcom_{fails}", fail)
+        event = await fire(*arguments)
+        return {} if fails == "event" else event
+
+    monkeypatch.setattr(tasks, "fire", resumed)
+
+    run = start(True, pipeline_parameters=PARAMETERS)
+
+    assert type(run.error) is (TriggerEventError if fails == "event" else OSError)
+    _, execution = facets(extracted(run.operator, TaskInstanceState.FAILED))
+    known = {"executionArn": ARN, "state": "Running", "parameters": {**PARAMETERS, "MaxJobs": "4"}}
+    assert {name: execution.get(name) for name in known} == {
+        **(dict.fromkeys(known) if fails == "pull" else known),
+        "parameters": known["parameters"],
+    }
+    assert run.operator.this_try.is_handled is (fails != "event")
 
 
 @BOTH_MODES

@@ -101,6 +101,14 @@ INVALID_STARTS = {
         ["selected_steps = 'Train'", "a list of 1 to 50 different names"],
     ),
     "no steps": ({"selected_steps": []}, ["selected_steps = a list of 0", "or leave it out to run all"]),
+    "step that is a number": (
+        {"selected_steps": [1]},
+        ["not valid:\n- selected_steps['0'] = 1: Input should be a valid string. Give a list"],
+    ),
+    "step with a control character": (
+        {"selected_steps": ["Train", "Ev\x1bal"]},
+        ["not valid:\n- selected_steps['1'] = 'Ev\\x1bal'", "without control characters"],
+    ),
     "51 steps": (
         {"selected_steps": [f"S{n}" for n in range(51)]},
         ["selected_steps = a list of 51", "1 to 50"],
@@ -140,6 +148,8 @@ def test_invalid_start_is_refused_before_any_call(
     assert isinstance(run.error, ParametersError)
     for text in texts:
         assert text in str(run.error)
+    # One line for each argument; no other argument here is wrong in two ways.
+    assert str(run.error).count("\n- ") == 1
     assert emulator.control.calls() == []
     assert run.xcoms == {}
 

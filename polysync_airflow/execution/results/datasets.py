@@ -46,7 +46,10 @@ class Datasets:
 
 
 def datasets_of(
-    read: Iterable[str | None], written: Iterable[str | None], model_packages: Iterable[str] = ()
+    read: Iterable[str | None],
+    written: Iterable[str | None],
+    model_packages: Iterable[str] = (),
+    reused_packages: Iterable[str] = (),
 ) -> Datasets:
     """
     Return the datasets of an execution, without those of which the name is not valid.
@@ -57,13 +60,18 @@ def datasets_of(
     :param read: the S3 URIs that the steps have read.
     :param written: the S3 URIs that the steps have written.
     :param model_packages: the ARNs of the model packages that they have registered.
+    :param reused_packages: the ARNs of those that an earlier execution has registered for them.
     """
-    packages = (match.groups() for arn in model_packages if (match := _MODEL_PACKAGE.fullmatch(arn)))
     # Without duplicates, in the order of the steps.
-    outputs = dict.fromkeys([*(Dataset(*names) for names in packages), *_in_s3(written)])
-    inputs = dict.fromkeys(each for each in _in_s3(read) if each not in outputs)
+    outputs = dict.fromkeys([*_packages(model_packages), *_in_s3(written)])
+    used = (*_packages(reused_packages), *_in_s3(read))
+    inputs = dict.fromkeys(each for each in used if each not in outputs)
     left_out = sum(max(0, len(each) - MAX_DATASETS) for each in (inputs, outputs))
     return Datasets(tuple(islice(inputs, MAX_DATASETS)), tuple(islice(outputs, MAX_DATASETS)), left_out)
+
+
+def _packages(arns: Iterable[str]) -> Iterator[Dataset]:
+    return (Dataset(*match.groups()) for arn in arns if (match := _MODEL_PACKAGE.fullmatch(arn)))
 
 
 def _in_s3(uris: Iterable[str | None]) -> Iterator[Dataset]:

@@ -16,6 +16,7 @@ from pydantic import AliasChoices, AliasPath, Field
 from polysync_airflow.execution.models import FrozenModel
 from polysync_airflow.execution.results.members import (
     CHANNELS,
+    CHANNELS_OF_ALL,
     LENIENT,
     Count,
     CountsTogether,
@@ -209,13 +210,8 @@ class TuningJob(JobDescription):
     https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeHyperParameterTuningJob.html
     """
 
-    read_uris: Annotated[UriList, CHANNELS] = Field(
-        None,
-        validation_alias=AliasChoices(
-            AliasPath("TrainingJobDefinition", "InputDataConfig"),
-            AliasPath("TrainingJobDefinitions", 0, "InputDataConfig"),
-        ),
-        exclude=True,
+    read_uris: Annotated[UriList, CHANNELS_OF_ALL] = Field(
+        None, validation_alias=AliasChoices("TrainingJobDefinition", "TrainingJobDefinitions"), exclude=True
     )
     best_training_job: Name = Field(None, validation_alias=AliasPath("BestTrainingJob", "TrainingJobName"))
     training_jobs: CountsTogether = Field(None, validation_alias="TrainingJobStatusCounters")

@@ -95,7 +95,17 @@ Value = Annotated[FiniteFloat | None, LENIENT]
 Values = Annotated[dict[NameText, Value] | None, LENIENT]
 Uris = Annotated[dict[NameText, Uri] | None, LENIENT]
 UriList = Annotated[list[Uri] | None, LENIENT]
-CHANNELS: Final = each_of("DataSource.S3DataSource.S3Uri")
+_CHANNEL: Final = "DataSource.S3DataSource.S3Uri"
+CHANNELS: Final = each_of(_CHANNEL)
+
+
+def _channels_of_all(definitions: Any) -> list[Any]:
+    channels = [_value_at(entry, "InputDataConfig") for entry in _entries(definitions)]
+    return [uri for each in channels for uri in _values(each, [_CHANNEL])]
+
+
+# Of one definition of a job, or of a list of them.
+CHANNELS_OF_ALL: Final = BeforeValidator(_channels_of_all)
 
 
 def first_of(member: str, *names: str) -> AliasChoices:

@@ -54,12 +54,14 @@ class Results:
     :param outputs: the XCom ``outputs``.
     :param billed: the seconds for which AWS bills, by the type of instance; None if no job was described.
     :param datasets: what the jobs have read and written.
+    :param model_package_arns: the ARNs of the model packages that the execution has registered.
     :param notes: what is missing and why, as sentences.
     """
 
     outputs: dict[str, dict[str, Any]] = field(default_factory=dict)
     billed: dict[str, float] | None = None
     datasets: Datasets = field(default_factory=Datasets)
+    model_package_arns: Sequence[str] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -102,14 +104,12 @@ class ResultReader:
         :param outputs: what AWS's list of the steps says, by the name of the step.
         """
         results = Results({name: dict(made) for name, made in outputs.items()})
-        billed: list[JobDescription] = []
-        described: list[tuple[JobDescription, bool]] = []
+        described: list[tuple[StepDescription, JobDescription]] = []
         with time_limit(TIMEOUT_SECONDS):
             files = self._declared_files() if self._wanted else {}
             for step in steps:
                 wanted = files.get(property_files.declared_name(step.name), ())
-                succeeded = state_of_step(step.status) is PolysyncState.SUCCESS
-                wanted = wanted if succeeded else ()
+                wanted = wanted if _has_succeeded(step) else ()
                 jobs = self._describe(step) if self._describe_jobs or wanted else []
                 if not jobs:
                     continue
@@ -117,15 +117,25 @@ class ResultReader:
                 for job in jobs:
                     results.outputs[step.name] = made = {**job.outputs, **made}
                 self._add_files(step.name, wanted, jobs[0], made)
-                billed += [] if step.is_reused else jobs
-                described += [(job, succeeded) for job in jobs]
+                described += [(step, job) for job in jobs]
         if any(self._jobs.values()):
-            results.billed = sum_by_instance_type(billed)
+            results.billed = sum_by_instance_type(job for step, job in described if not step.is_reused)
+        reused = {step.name for step in steps if step.is_reused}
+        results.model_package_arns = model_package_arns(
+            {name: made for name, made in results.outputs.items() if name not in reused}
+        )
         results.datasets = datasets_of(
-            (uri for job, _ in described for uri in job.read_uris or ()),
+            # An earlier execution has read and written for a step that is reused; this one uses the result.
+            (uri for step, job in described for uri in _used_uris(step, job)),
             # What a failed job should have written may be incomplete, or not there at all.
-            (uri for job, succeeded in described if succeeded for uri in job.written_uris),
-            model_package_arns(results.outputs),
+            (
+                uri
+                for step, job in described
+                if _has_succeeded(step) and not step.is_reused
+                for uri in job.written_uris
+            ),
+            results.model_package_arns,
+            model_package_arns({name: made for name, made in results.outputs.items() if name in reused}),
         )
         results.notes = self._notes()
         return results
@@ -223,3 +233,11 @@ class ResultReader:
         if self._late:
             notes.append(f"{self._late:,} calls about jobs were not made within {TIMEOUT_SECONDS:.0f} s.")
         return tuple(notes)
+
+
+def _has_succeeded(step: StepDescription) -> bool:
+    return state_of_step(step.status) is PolysyncState.SUCCESS
+
+
+def _used_uris(step: StepDescription, job: JobDescription) -> Sequence[str | None]:
+    return job.written_uris if step.is_reused else job.read_uris or ()

@@ -28,7 +28,6 @@ from polysync_airflow.execution.steps.rows import (
     fit_outputs,
     fit_rows,
     last_lines,
-    model_package_arns,
     outputs_by_step,
     parse_rows,
     rows_of,
@@ -57,6 +56,7 @@ class StepReport:
     :param outputs: the XCom ``outputs``.
     :param billed: the seconds for which AWS bills, by the type of instance; None if they are not known.
     :param datasets: what the steps have read and written, for lineage.
+    :param model_package_arns: the ARNs of the model packages that the execution has registered.
     :param notes: what is missing and why, as sentences.
     :param mlflow_resource_arn: the ARN of the MLflow app or tracking server; None if it is not known.
     """
@@ -65,6 +65,7 @@ class StepReport:
     outputs: dict[str, Any] = field(default_factory=dict)
     billed: dict[str, float] | None = None
     datasets: Datasets = field(default_factory=Datasets)
+    model_package_arns: Sequence[str] = ()
     notes: tuple[str, ...] = ()
     mlflow_resource_arn: str | None = None
 
@@ -82,11 +83,6 @@ class StepReport:
     def log_url(self) -> str | None:
         """The URL of the log of the first failed step; None if there is none."""
         return next((row.log_url for row in self.failed), None)
-
-    @property
-    def model_package_arns(self) -> list[str]:
-        """The ARNs of the model packages that the execution has registered."""
-        return model_package_arns(self.outputs)
 
 
 class StepReporter:
@@ -175,7 +171,9 @@ class StepReporter:
         self._context["ti"].xcom_push(OUTPUTS_KEY, outputs)
         notes = tuple(note for note in (log_note, steps_note, *results.notes, outputs_note) if note)
         mlflow = self._mlflow_resource_arn() if with_mlflow else None
-        report = StepReport(rows, outputs, results.billed, results.datasets, notes, mlflow)
+        report = StepReport(
+            rows, outputs, results.billed, results.datasets, results.model_package_arns, notes, mlflow
+        )
         if report.log_url:
             push_url(self._context["ti"], LOG_URL_XCOM_KEY, report.log_url, PolysyncFailedStepLogLink())
         return report

@@ -103,7 +103,20 @@ CONTAINERS = [
             ["s3://out/m.tar.gz"],
         ),
         ("TuningJob", {"TrainingJobDefinition": {"InputDataConfig": CHANNELS}}, ["s3://in/a"], []),
-        ("TuningJob", {"TrainingJobDefinitions": [{"InputDataConfig": CHANNELS}]}, ["s3://in/a"], []),
+        (
+            "TuningJob",
+            {
+                "TrainingJobDefinitions": [
+                    {"InputDataConfig": CHANNELS},
+                    None,
+                    {"InputDataConfig": [{"DataSource": {"S3DataSource": {"S3Uri": "s3://in/b"}}}]},
+                    *[{"InputDataConfig": "x"}] * 98,
+                    {"InputDataConfig": CHANNELS},
+                ]
+            },
+            ["s3://in/a", "s3://in/b"],
+            [],
+        ),
         (
             "ProcessingJob",
             {

@@ -84,6 +84,7 @@ def test_failed_execution_says_what_its_jobs_have_used(deferrable: bool, aws: Ac
     assert run.xcoms["outputs"]["TrainingJob"] == {
         "training_job_arn": KINDS["TrainingJob"][0],
         "billable_seconds": 40,
+        "instance_count": 3,
     }
     assert run.xcoms["run"]["billable_seconds_by_instance_type"] == {"ml.m5.large": 40, "ml.p3.2xlarge": 80}
 

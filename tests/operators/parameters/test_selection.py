@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import ParametersError, SageMakerApiError
+from polysync_airflow.execution.parameters import build_start_request
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.operators import PolysyncStartPipelineOperator, selection
 from tests.tasks import EmulatedTime, Run, TaskInstance, run_task
@@ -188,6 +190,36 @@ def test_selection_is_compared_with_the_definition(
     assert [call["operation"] for call in emulator.control.calls()] == [DESCRIBE]
 
 
+def test_many_problems_are_counted(emulator: EmulatorServer) -> None:
+    """At most 20 are listed, before the start and after a refusal; a last line says how many more there are."""
+    run = start(selected_steps=[f"Step{number}" for number in range(23)])
+
+    assert isinstance(run.error, ParametersError)
+    _, *lines = str(run.error).splitlines()
+    assert (len(lines), lines[-1]) == (21, "- and 3 more")
+
+    above = [f"Prepare{number}" for number in range(22)]
+    steps = [{"Name": name, "Type": "Processing", "Arguments": {}} for name in above]
+    steps.append({"Name": "Train", "Type": "Training", "Arguments": {}, "DependsOn": above})
+    hook: Any = SimpleNamespace(
+        describe_pipeline_execution=lambda arn: SimpleNamespace(status="Failed"),
+        list_pipeline_execution_steps=lambda arn: [],
+    )
+    arn = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/abalone/execution/abcdefghijkl"
+    request = build_start_request(
+        pipeline_name="abalone",
+        execution_display_name="x",
+        selected_steps=["Train"],
+        source_execution=arn,
+        client_request_token="t" * 32,
+    )
+
+    lines = selection.explain_selection(hook, request, json.dumps({"Steps": steps}))
+
+    assert lines[0].startswith("source_execution: step Prepare0 has not succeeded in arn:")
+    assert (len(lines), lines[-1]) == (21, "and 2 more")
+
+
 def test_steps_without_dependencies_need_no_source(
     emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
@@ -222,9 +254,10 @@ def test_refused_source_is_explained(
     expected = {
         "running": f"- source_execution: {source} has the status Executing; give an execution that is Succeeded",
         "step": f"- source_execution: step AbaloneProcess has not succeeded in {source}; select it, too",
-        "missing": source,
+        "missing": f"\nsource_execution: {source} does not exist; give another execution, or 'latest'",
     }
     assert expected[case] in str(run.error)
+    assert not emulator.control.calls("ListPipelines")
     assert "run" not in run.xcoms
 
 

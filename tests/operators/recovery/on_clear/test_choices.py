@@ -80,11 +80,18 @@ def test_choice_outlives_a_try_that_dies_before_it_can_resume(
 
 
 @IN_ONE_MODE
+@pytest.mark.parametrize("is_refused", [False, True])
 def test_choice_survives_the_end_of_the_killed_process(
-    make_task: MakeTask, interceptor: RequestInterceptor, execution_log: ExecutionLog
+    is_refused: bool,
+    make_task: MakeTask,
+    emulator: EmulatorServer,
+    interceptor: RequestInterceptor,
+    execution_log: ExecutionLog,
 ) -> None:
     """A user marks the task as failed and chooses, while its process is still on its way to the stop."""
     task = make_task(retries=0, on_clear="resume")
+    if is_refused:
+        emulator.control.add_fault("error", STOP, code="AccessDeniedException", message="not you")
 
     def kill(_: Any) -> None:
         task.state = "failed"
@@ -94,9 +101,11 @@ def test_choice_survives_the_end_of_the_killed_process(
     interceptor.after(LIST_STEPS, kill)
     task.next_try()
 
-    assert execution_log.statuses[-1] in ("Stopping", "Stopped")
     assert task.record["clear_choice"] == {"on_clear": "new"}
-    assert task.record["stop_requested_by"] == 1
+    assert task.record.get("stop_requested_by") == (None if is_refused else 1)
+    assert len(calls(emulator, STOP)) == 1
+    if not is_refused:
+        assert execution_log.statuses[-1] in ("Stopping", "Stopped")
 
 
 @pytest.mark.parametrize("on_clear", ["new", "resume"])

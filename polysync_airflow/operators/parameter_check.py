@@ -54,7 +54,8 @@ def explain_refusal(
 ) -> SageMakerApiError:
     """
     Return the error of a refused start with what is wrong with its parameters, or with the similar name of a
-    pipeline that exists; a source execution that does not exist is named without a call. This costs one call to AWS; for the name, one for each hundred pipelines.
+    pipeline that exists. This costs one call to AWS; for the name, one for each hundred pipelines. A source
+    execution that does not exist is named without a call.
 
     :param hook: the hook for the region of the start.
     :return: an error with the same code, operation and meaning. Errors other than ValidationException and

@@ -133,10 +133,11 @@ def _source_problems(hook: PolysyncSageMakerHook, source: str, reused: Sequence[
         return [f"source_execution: {source} has the status {status}; give an execution that is {wanted}"]
     steps = hook.list_pipeline_execution_steps(source)
     done = {step.name for step in steps if step.status == REUSABLE_STATUS}
+    missing = [name for name in reused if name not in done]
     return first_problems(
         [
-            f"source_execution: step {name} has not succeeded in {source}; select it, too, or give another one"
-            for name in reused
-            if name not in done
+            f"source_execution: step {name} has not succeeded in {source}; select it, too, or give another "
+            "one"
+            for name in missing
         ]
     )

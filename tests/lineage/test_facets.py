@@ -138,7 +138,7 @@ def test_what_is_reused_is_an_input(
     """An earlier execution has read the data, made the model and registered it; this one has not."""
     extras: list[Any] = []
     monkeypatch.setattr(operators.start, "attach_to_outlets", lambda *arguments: extras.append(arguments[2]))
-    source = {"SelectiveExecutionResult": {"SourcePipelineExecutionArn": ARN}}
+    source: dict[str, Any] = {"SelectiveExecutionResult": {"SourcePipelineExecutionArn": ARN}}
     aws.add("TrainingJob", **source)
     aws.add("RegisterModel", **source)
     aws.add("ProcessingJob")

@@ -55,9 +55,9 @@ def delete_variables(keys: Sequence[str]) -> None:
         session.execute(delete(Variable).where(Variable.key.in_(keys)))
 
 
-class LockedVariable:
+class StoredVariable:
     """
-    A Variable that nobody else can change until the end of the ``with`` statement.
+    A Variable. If it is locked, nobody else can change it until the end of the ``with`` statement.
 
     (SQLite has no such lock. It is for development only.)
     """
@@ -67,9 +67,14 @@ class LockedVariable:
         self._row = row
 
     @property
+    def exists(self) -> bool:
+        """Whether there is such a Variable."""
+        return self._row is not None
+
+    @property
     def value(self) -> str | None:
-        """Its value; None if there is no such Variable."""
-        value: str | None = self._row.get_val() if self._row else None
+        """Its value; None if there is no such Variable, or if the deployment's Fernet key cannot decrypt it."""
+        value: str | None = self._row.get_val() if self.exists else None
         return value
 
     def replace(self, value: str) -> None:
@@ -87,24 +92,12 @@ class LockedVariable:
 
 
 @contextmanager
-def locked_variable(key: str) -> Iterator[LockedVariable]:
-    """Lock a Variable."""
+def stored_variable(key: str, *, lock: bool) -> Iterator[StoredVariable]:
+    """Read a Variable, and lock it on demand."""
     from airflow.models.variable import Variable
     from airflow.utils.session import create_session
     from sqlalchemy import select
 
+    query = select(Variable).where(Variable.key == key)
     with create_session() as session:
-        row = session.scalar(select(Variable).where(Variable.key == key).with_for_update())
-        yield LockedVariable(session, row)
-
-
-def variable_value(key: str) -> str | None:
-    """Return the value of a Variable; None if there is no such Variable."""
-    from airflow.models.variable import Variable
-    from airflow.utils.session import create_session
-    from sqlalchemy import select
-
-    with create_session() as session:
-        row = session.scalar(select(Variable).where(Variable.key == key))
-        value: str | None = row.get_val() if row else None
-        return value
+        yield StoredVariable(session, session.scalar(query.with_for_update() if lock else query))

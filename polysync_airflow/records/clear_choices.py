@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Final
 
-from polysync_airflow.airflow_compat.database import locked_variable, variable_value
+from polysync_airflow.airflow_compat.database import StoredVariable, stored_variable
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution.record import ClearChoice, OnClear, StoredExecution
 from polysync_airflow.records.proof import to_stored
@@ -35,9 +35,10 @@ def read_clear_choice(task: TaskKey) -> OnClear | None:
 
     :raises NoRecordError: the task instance has no record.
     :raises StoredRecordError: the record is damaged, or was not written by this task.
-    :raises PolysyncError: the deployment's Fernet key cannot be used.
+    :raises PolysyncError: the deployment's Fernet key cannot be used, or cannot decrypt the record.
     """
-    choice = _record_in(variable_value(variable_key(task)), task).clear_choice
+    with stored_variable(variable_key(task), lock=False) as variable:
+        choice = _record_in(variable, task).clear_choice
     return choice.on_clear if choice and choice.epoch is None else None
 
 
@@ -49,11 +50,11 @@ def store_clear_choice(task: TaskKey, on_clear: OnClear | None) -> None:
     :raises TaskNotEndedError: a try of the task runs or is on its way.
     :raises NoRecordError: the task instance has no record.
     :raises StoredRecordError: the record is damaged, or was not written by this task.
-    :raises PolysyncError: the deployment's Fernet key cannot be used.
+    :raises PolysyncError: the deployment's Fernet key cannot be used, or cannot decrypt the record.
     """
 
-    with locked_variable(variable_key(task)) as variable:
-        record = _record_in(variable.value, task)
+    with stored_variable(variable_key(task), lock=True) as variable:
+        record = _record_in(variable, task)
         states = variable.states_of(**asdict(task))
         if not states or not ENDED_STATES.issuperset(states):
             raise TaskNotEndedError(f"The task has not ended. Its state is {', '.join(map(str, states))}.")
@@ -62,7 +63,13 @@ def store_clear_choice(task: TaskKey, on_clear: OnClear | None) -> None:
         variable.replace(to_variable(to_stored(changed, task), task))
 
 
-def _record_in(text: str | None, task: TaskKey) -> StoredExecution:
-    if text is None:
+def _record_in(variable: StoredVariable, task: TaskKey) -> StoredExecution:
+    if not variable.exists:
         raise NoRecordError("The task has no record of an execution.")
+    text = variable.value
+    if text is None:
+        raise PolysyncError(
+            f"The Variable {variable_key(task)!r} cannot be decrypted with the deployment's Fernet key "
+            "([core] fernet_key)."
+        )
     return from_variable(text, task, place=place_of(variable_key(task)))

@@ -42,6 +42,19 @@ def test_new_data_appear(site: Site, page: TabPage, task: Task) -> None:
     assert page.is_open("Notify") is False
 
 
+def test_ended_task_has_the_end_of_its_execution(site: Site, page: TabPage) -> None:
+    """The task may end between the reads of its execution and of its state."""
+    task = site.new_task("success")
+    site.publish(task, arranged.success())
+    before = {"value": arranged.running().run, "timestamp": "2026-03-01T13:00:00Z"}
+    page.page.route(re.compile("/xcomEntries/run"), lambda route: route.fulfill(json=before), times=1)
+
+    page.open(task)
+
+    page.wait_for("Notify")
+    assert page.stat("AWS status") == "Succeeded"
+
+
 def test_opened_steps_stay_open(site: Site, page: TabPage, task: Task) -> None:
     """A refresh closes no step that a person has opened."""
     page.button("Tune").click()

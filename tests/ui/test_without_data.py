@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from polysync_airflow.execution.record import ClearChoice
 from tests.ui import arranged
 from tests.ui.airflow_site import NEEDS_TABS, Site
 from tests.ui.tab_page import TabPage
@@ -31,6 +32,19 @@ def test_no_execution(site: Site, page: TabPage, task_id: str, state: str | None
     page.open(site.new_task(state, task_id))
 
     page.wait_for(expected)
+
+
+def test_choice_is_left_without_an_execution(site: Site, page: TabPage) -> None:
+    """The try after the clear may fail before it reads its record."""
+    task = site.new_task("failed")
+    site.put_record(task, clear_choice=ClearChoice(on_clear="resume"))
+    page.open(task)
+    page.wait_for("The next clear of this task resumes the failed steps")
+
+    page.button("Withdraw").click()
+
+    page.button("Withdraw").wait_for(state="detached")
+    assert site.record_of(task).clear_choice is None
 
 
 def test_no_permission(site: Site, page: TabPage) -> None:

@@ -1,56 +1,87 @@
 // The buttons that act on an execution: resume or repeat it after a failure, stop it while it runs.
 import { readClearChoice, restart, stop, writeClearChoice } from "./actions_api.js";
 import { Button, h, Notice } from "./components.js";
-import { countStates, isLeftOut, isReused } from "./execution.js";
+import { countStates, isLeftOut, isReused, START_OPERATOR } from "./execution.js";
 
-const { useCallback, useEffect, useRef, useState } = globalThis.React;
+const { useEffect, useId, useRef, useState } = globalThis.React;
 
 const RESUME = "Resume failed steps";
 const NEW = "Start a new execution";
 const STOP = "Stop execution";
 const CLEARS = "This clears the task and the tasks after it, so that the DAG run goes on.";
 const MAX_NAMES = 4;
+const NO_RECORD =
+  "The record of this execution is gone, for example because a later DAG run has started. " +
+  "Airflow's button Clear starts a new execution.";
 // Where nobody can act: there is no such task, or no permission. After 401, the tab says that the session has ended.
 const QUIET_STATUSES = [401, 403, 404];
 
 /** The buttons for an execution in its present state, if the person who looks at it may act. */
-export function Actions({ state, refresh }) {
+export function Actions({ state, refresh, refreshes }) {
   const key = JSON.parse(state.keyText);
   const { task, execution } = state.data;
-  const offers = offersOf(task, execution);
-  const [permission, readAgain] = usePermission(state.keyText, offers.length > 0);
+  // Old data say nothing about what can be done now.
+  const offers = state.error === null ? offersOf(task, execution) : [];
+  const permission = usePermission(state.keyText, offers.length > 0, refreshes);
   const [asked, setAsked] = useState(null);
   const [result, setResult] = useState(null);
-  if (permission.error !== null) {
-    return h(Notice, { kind: "warning", title: "The buttons are not available" }, permission.error);
-  }
+  const cancelled = useRef(null);
+  const offer = offers.find((each) => each.label === asked);
+  const isRunning = result === RUNNING;
+  useEffect(() => {
+    cancelled.current = null;
+    if (offer === undefined) {
+      setAsked(null);
+    }
+  });
   const act = async (offer) => {
-    setResult({ isRunning: true });
+    setResult(RUNNING);
     try {
       await offer.act(key);
       setResult({ kind: "info", title: offer.done });
     } catch (error) {
       setResult({ kind: "error", title: `“${offer.label}” failed`, text: error.message });
-      readAgain();
     }
     setAsked(null);
     refresh();
   };
-  const offer = offers.find((each) => each.label === asked);
-  const isRunning = result?.isRunning === true;
+  const cancel = () => {
+    cancelled.current = asked;
+    setAsked(null);
+  };
   return [
-    result !== null && !isRunning && h(Notice, { key: "result", kind: result.kind, title: result.title }, result.text),
+    result !== null && !isRunning && h(Result, { key: "result", result }),
+    offers.length > 0 && h(WhyNoButtons, { key: "why", permission, task, refresh }),
     permission.isGiven &&
       offers.length > 0 &&
       h(
         "section",
         { key: "card", className: "psm-card psm-actions", "aria-label": "Actions" },
         offer
-          ? h(Question, { offer, isRunning, onYes: () => act(offer), onNo: () => setAsked(null) })
-          : offers.map((each) => h(Offer, { key: each.label, offer: each, onClick: () => setAsked(each.label) })),
-        permission.onClear !== null && !offer && h(StoredChoice, { permission, keyText: state.keyText, readAgain }),
+          ? h(Question, { offer, isRunning, onYes: () => act(offer), onNo: cancel })
+          : offers.map((each) =>
+              h(Offer, {
+                key: each.label,
+                offer: each,
+                autoFocus: cancelled.current === each.label,
+                onClick: () => setAsked(each.label),
+              }),
+            ),
+        permission.onClear !== null &&
+          !offer &&
+          result?.kind !== "info" &&
+          h(StoredChoice, { onClear: permission.onClear, keyText: state.keyText, refresh }),
       ),
   ];
+}
+
+function WhyNoButtons({ permission, task, refresh }) {
+  if (permission.error !== null) {
+    const action = h(Button, { onClick: refresh }, "Try again");
+    return h(Notice, { kind: "warning", title: "The buttons are not available", action }, permission.error);
+  }
+  const isGone = permission.hasNoRecord && task.isEnded && task.operator === START_OPERATOR;
+  return isGone && h(Notice, { kind: "info" }, NO_RECORD);
 }
 
 /** Returns the actions that make sense: their labels, what they do, and what to say before and after. */
@@ -94,7 +125,10 @@ function describeKept(steps) {
 function newOffer(run, steps) {
   const taken = steps.filter((step) => !isLeftOut(step) && !isReused(step));
   const what = { 0: "Runs every step", 1: "Runs its step again" }[taken.length] ?? `Runs all ${taken.length} steps`;
-  const first = run.state === "Running" ? " The execution of before is stopped first, if it still runs." : "";
+  const first =
+    run.state === "Running"
+      ? " An earlier execution that still runs is stopped first, or awaited with stop_on_kill=False."
+      : "";
   return {
     label: NEW,
     text:
@@ -124,12 +158,26 @@ function listNames(steps) {
   return more > 0 ? `${names.join(", ")} and ${more} more` : names.join(", ");
 }
 
-function Offer({ offer, onClick }) {
+/** A button with what it does. It takes the focus if it takes the place of a question that was cancelled. */
+function Offer({ offer, onClick, autoFocus }) {
+  const id = useId();
   return h(
     "div",
     { className: "psm-action" },
-    h(Button, { onClick }, offer.label),
-    h("span", { className: "psm-action-text" }, offer.text),
+    h(Button, { onClick, autoFocus, "aria-describedby": id }, offer.label),
+    h("span", { id, className: "psm-action-text" }, offer.text),
+  );
+}
+
+/** What came of an action. It takes the focus, because the buttons are gone. */
+function Result({ result }) {
+  const frame = useRef(null);
+  useEffect(() => frame.current.focus(), []);
+  const { kind, title, text } = result;
+  return h(
+    "div",
+    { ref: frame, tabIndex: -1, className: "psm-result" },
+    h(Notice, { kind, title }, text),
   );
 }
 
@@ -158,48 +206,60 @@ function lowerFirst(text) {
   return text[0].toLowerCase() + text.slice(1);
 }
 
-/** Says that the next clear does not do what the DAG says, because somebody chose it and the clear failed. */
-function StoredChoice({ permission, keyText, readAgain }) {
+/** The choice that is left for a task without an execution. */
+export function ChoiceLeft({ keyText, refresh, refreshes }) {
+  const { onClear } = usePermission(keyText, true, refreshes);
+  return (
+    onClear !== null &&
+    h(
+      "section",
+      { className: "psm-card psm-actions", "aria-label": "Actions" },
+      h(StoredChoice, { onClear, keyText, refresh }),
+    )
+  );
+}
+
+/** Says that the next clear does not do what the DAG says, because somebody chose it and no try has followed it. */
+function StoredChoice({ onClear, keyText, refresh }) {
   const [problem, setProblem] = useState("");
   const withdraw = async () => {
     try {
       await writeClearChoice(JSON.parse(keyText), null);
-      readAgain();
+      refresh();
     } catch (error) {
       setProblem(` It could not be withdrawn: ${error.message}`);
     }
   };
-  const what = permission.onClear === "resume" ? "resumes the failed steps" : "starts a new execution";
+  const what = onClear === "resume" ? "resumes the failed steps" : "starts a new execution";
   return h(
     "div",
     { className: "psm-action psm-muted" },
     h(Button, { onClick: withdraw }, "Withdraw"),
-    h("span", null, `The next clear of this task ${what}: somebody chose that here. It was not cleared yet.${problem}`),
+    h("span", null, `The next clear of this task ${what}: somebody chose that here, and no try has followed it yet.${problem}`),
   );
 }
 
-/** Returns whether the person who looks may act and what was chosen before, and a function that reads both again. */
-function usePermission(keyText, isNeeded) {
+/** Returns whether the person who looks may act, and what was chosen before. Each refresh reads both again. */
+function usePermission(keyText, isNeeded, refreshes) {
   const [permission, setPermission] = useState(NOT_KNOWN);
-  const [attempt, setAttempt] = useState(0);
   useEffect(() => {
     if (!isNeeded) {
       return undefined;
     }
     const abort = new AbortController();
     readClearChoice(JSON.parse(keyText), abort.signal).then(
-      (onClear) => setPermission({ isGiven: true, onClear, error: null }),
+      (onClear) => setPermission({ ...NOT_KNOWN, isGiven: true, onClear }),
       (error) => {
         if (!abort.signal.aborted) {
           const isQuiet = QUIET_STATUSES.includes(error.status);
-          setPermission({ ...NOT_KNOWN, error: isQuiet ? null : error.message });
+          setPermission({ ...NOT_KNOWN, hasNoRecord: error.status === 404, error: isQuiet ? null : error.message });
         }
       },
     );
     return () => abort.abort();
-  }, [keyText, isNeeded, attempt]);
-  const readAgain = useCallback(() => setAttempt((number) => number + 1), []);
-  return [permission, readAgain];
+  }, [keyText, isNeeded, refreshes]);
+  return permission;
 }
 
-const NOT_KNOWN = { isGiven: false, onClear: null, error: null };
+const NOT_KNOWN = { isGiven: false, onClear: null, hasNoRecord: false, error: null };
+const RUNNING = { kind: null };

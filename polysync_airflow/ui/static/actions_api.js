@@ -1,9 +1,14 @@
 // What the buttons of the tab do: requests to Airflow's public REST API, and to the endpoint of ui/clear_choices.py.
 // https://airflow.apache.org/docs/apache-airflow/stable/stable-rest-api-ref.html
-import { AirflowApiError, pathOf, send } from "./airflow_api.js";
+import { AirflowApiError, pathOf, readTaskInstance, send } from "./airflow_api.js";
 import { property, readChoice } from "./validation.js";
 
 const CHOICES = ["new", "resume"];
+// A clear of many tasks takes long.
+const CLEAR_TIMEOUT = 120_000;
+// A proxy has received no response from Airflow.
+const PROXY_STATUSES = [502, 504];
+const AT_WORK = ["running", "deferred"];
 
 /**
  * Reads what somebody chose for the next clear of a task. Who may not clear the task gets an error with status 403.
@@ -26,19 +31,31 @@ export async function writeClearChoice(key, onClear) {
 /**
  * Clears a task and those after it, as Airflow's own button does by default, to resume or to start anew.
  *
- * @throws {AirflowApiError} the task was not cleared; the message also says whether the choice is still stored
+ * @throws {AirflowApiError} the task was not cleared, or may not have been; the message says whether the choice is
+ *   still stored
  */
 export async function restart(key, onClear) {
   await writeClearChoice(key, onClear);
   try {
     await clear(key);
   } catch (error) {
-    throw new AirflowApiError(`${error.message}${await withdrawn(key)}`, error.status);
+    const isRefused = error.status !== null && !PROXY_STATUSES.includes(error.status);
+    const choice = isRefused ? await withdrawn(key) : " The task may still be cleared, so the choice is kept.";
+    throw new AirflowApiError(`${error.message}${choice}`, error.status);
   }
 }
 
-/** Marks a task as failed. Its operator then stops the execution. */
+/**
+ * Marks a task that is at work as failed. Its operator then stops the execution.
+ *
+ * @throws {AirflowApiError} the task is not at work any more, or Airflow has refused the request
+ */
 export async function stop(key) {
+  // Airflow would mark a task that has succeeded, too.
+  const { state } = await readTaskInstance(key);
+  if (!AT_WORK.includes(state)) {
+    throw new AirflowApiError(`The task has ended meanwhile. Its state is ${state ?? "not set"}.`, null);
+  }
   await send(pathOf(key), { method: "PATCH", body: { new_state: "failed" } });
 }
 
@@ -52,7 +69,11 @@ async function clear(key) {
     reset_dag_runs: true,
     prevent_running_task: true,
   };
-  await send(`api/v2/dags/${encodeURIComponent(key.dagId)}/clearTaskInstances`, { method: "POST", body });
+  await send(`api/v2/dags/${encodeURIComponent(key.dagId)}/clearTaskInstances`, {
+    method: "POST",
+    body,
+    timeout: CLEAR_TIMEOUT,
+  });
 }
 
 async function withdrawn(key) {

@@ -31,7 +31,11 @@ export class AirflowApiError extends Error {
  */
 export async function readTask(key, signal) {
   const timeLimit = AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT)]);
-  const [task, run] = await Promise.all([readTaskInstance(key, timeLimit), readXCom(key, "run", timeLimit)]);
+  let [task, run] = await Promise.all([readTaskInstance(key, timeLimit), readXCom(key, "run", timeLimit)]);
+  if (task.isEnded && readRun(run.value)?.state === "Running") {
+    // The task may have ended between the two reads.
+    run = await readXCom(key, "run", timeLimit);
+  }
   const record = readRun(run.value);
   const found = { task, forbidden: run.forbidden, execution: null, clockOffset: run.clockOffset };
   if (record === null) {
@@ -64,7 +68,8 @@ export function pathOf(key) {
   return key.mapIndex < 0 ? unmappedPathOf(key) : `${unmappedPathOf(key)}/${key.mapIndex}`;
 }
 
-async function readTaskInstance(key, signal) {
+/** Returns the state of a task instance, and what else the tab uses of it. */
+export async function readTaskInstance(key, signal) {
   const { body } = await send(pathOf(key), { signal });
   const state = readText(property(body, "state"), 64);
   const runAfter = property(body, "run_after");
@@ -110,7 +115,8 @@ function parsed(value) {
  * Sends a request, and returns the JSON of the response, and by how much the server's clock is ahead in milliseconds.
  *
  * @param {string} path relative to the page's base URL
- * @param {{method: string, body: any, signal: AbortSignal, maxLength: number}} options a GET without a body by default
+ * @param {{method: string, body: any, signal: AbortSignal, timeout: number, maxLength: number}} options a GET without
+ *   a body by default; `timeout` in milliseconds
  * @throws {AirflowApiError} the request was refused, or the response is none, no JSON or too long
  */
 export async function send(path, options = {}) {
@@ -129,7 +135,8 @@ export async function send(path, options = {}) {
 }
 
 async function request(url, options) {
-  const { method = "GET", body, signal = AbortSignal.timeout(TIMEOUT), maxLength = MAX_RESPONSE } = options;
+  const { method = "GET", body, timeout = TIMEOUT, maxLength = MAX_RESPONSE } = options;
+  const { signal = AbortSignal.timeout(timeout) } = options;
   const type = body === undefined ? {} : { "Content-Type": "application/json" };
   try {
     const response = await fetch(url, {
@@ -148,7 +155,7 @@ async function request(url, options) {
     }
     const timedOut = error instanceof DOMException && error.name === "TimeoutError";
     throw new AirflowApiError(
-      timedOut ? "There was no response in 30 s." : "The server cannot be reached.",
+      timedOut ? `There was no response in ${timeout / 1000} s.` : "The server cannot be reached.",
       null,
     );
   }

@@ -94,7 +94,7 @@ function timeScale(placed) {
 function numberScale(placed) {
   const values = placed.map(({ value }) => value);
   const [least, most] = [Math.min(...values), Math.max(...values)];
-  const size = Math.max(Math.abs(least), Math.abs(most), SMALLEST);
+  const size = Math.max(Math.max(Math.abs(least), Math.abs(most)) || 1, SMALLEST);
   // Numbers that differ in their last digits only are drawn as equal.
   const room = most - least > size * SMALLEST_SHARE ? 0 : size / 2;
   const step = niceStep((most - least + 2 * room) / TICKS);

@@ -70,6 +70,8 @@ export function BilledStep({ step, before }) {
     instanceType && (count > 1 ? `${count} × ${instanceType}, ${formatSeconds(seconds)} each` : instanceType),
     savedPercent !== null && `${formatNumber(savedPercent, 3)} % saved by spot instances`,
     (step.cacheHit || step.reusedFrom !== null) && "paid by an earlier execution",
+    // AWS does not say it of the other ones.
+    step.type === "Tuning" && "of the best training job only",
   ];
   return [
     h("div", { key: "now" }, parts.filter(Boolean).join(" · ")),
@@ -103,7 +105,7 @@ export function EarlierRuns({ execution, earlier }) {
       h("span", { className: "psm-spacer" }),
       series && h(Choice, { choices, chosen: choices.indexOf(series), setChosen }),
     ),
-    isCompared && h(LastRun, { run: runs.at(-2) }),
+    earlier.last !== null && h(LastRun, { run: runs.at(-2) }),
     !isCompared && earlier.note === null && h("p", { className: "psm-muted" }, NO_RUNS),
     earlier.note !== null && h("p", { className: "psm-muted", role: "status" }, earlier.note),
     series && h(Runs, { runs, series }),

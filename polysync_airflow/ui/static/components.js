@@ -122,10 +122,10 @@ export function Notice({ kind, title, children, action }) {
   );
 }
 
-/** A button; a primary one stands out. */
-export function Button({ onClick, children, isDisabled = false, isPrimary = false }) {
+/** A button; a primary one stands out. Other properties are those of the element. */
+export function Button({ children, isDisabled = false, isPrimary = false, ...props }) {
   const className = isPrimary ? "psm-button psm-button-primary" : "psm-button";
-  return h("button", { type: "button", className, onClick, disabled: isDisabled }, children);
+  return h("button", { type: "button", className, disabled: isDisabled, ...props }, children);
 }
 
 /** A heading that shows or hides what is below it. */

@@ -13,6 +13,7 @@ import {
 } from "./validation.js";
 import { readBilled, readResults } from "./results.js";
 
+export const START_OPERATOR = "PolysyncStartPipelineOperator";
 export const RUN_STATES = ["Running", "Success", "Failed", "Cancelled", "Unknown"];
 // NotListed and those of LEFT_OUT are states of the tab, not of the XCom.
 const LEFT_OUT = ["NotTaken", "NotSelected"];

@@ -26,8 +26,11 @@ export function formatSeconds(seconds) {
     .join(" ");
 }
 
-/** Returns a number with at most so many digits that count, such as "0.918273" or "1.5e+30". */
+/** Returns a number with at most so many digits that count, such as "0.918273" or "1.5e+30"; an integer with all. */
 export function formatNumber(number, digits = 6) {
+  if (Number.isSafeInteger(number)) {
+    return String(number);
+  }
   return String(Number(number.toPrecision(digits)));
 }
 

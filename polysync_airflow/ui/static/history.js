@@ -18,12 +18,13 @@ const NOTHING = { runs: [], last: null, note: null, isRead: false };
 
 /**
  * Returns the last successful runs before this one of the same task and map index, the newest first, the values of
- * the newest one, and a note if some could not be read.
+ * the newest one if it could be read, and a note if some could not be read.
  *
  * @param state what `useTask` returns
  * @param {boolean} isWanted whether the task is one whose runs can be compared
+ * @param {number} refreshes how often somebody has asked to read again
  */
-export function useEarlierRuns({ keyText, data }, isWanted) {
+export function useEarlierRuns({ keyText, data }, isWanted, refreshes) {
   const isReady = isWanted && data?.task.isEnded && data.execution !== null && data.task.runAfter !== null;
   // Whoever clears the task gets another try, with other values.
   const id = isReady ? `${keyText} ${data.task.tryNumber}` : null;
@@ -42,7 +43,7 @@ export function useEarlierRuns({ keyText, data }, isWanted) {
       }
     });
     return () => abort.abort();
-  }, [id]);
+  }, [id, refreshes]);
 
   return found.id === id ? found : NOTHING;
 }
@@ -52,19 +53,21 @@ async function readEarlierRuns(key, runAfter, hasResults, signal) {
   const failures = [];
   const attempt = async (read) => {
     try {
-      return failures.some(({ status }) => REFUSALS.includes(status)) ? null : await read();
+      return failures.some(({ status }) => REFUSALS.includes(status)) ? undefined : await read();
     } catch (error) {
       if (!(error instanceof AirflowApiError) && !signal.aborted) {
         throw error;
       }
       failures.push(error);
-      return null;
+      return undefined;
     }
   };
   const listed = (await attempt(() => listRuns(key, runAfter, timeLimit))) ?? [];
   const runs = await mapSome(listed, (run) => attempt(() => readEarlierRun(key, run, hasResults, timeLimit)));
-  const found = runs.filter((run) => run !== null);
-  return { runs: found, last: found[0]?.values ?? null, note: describeFailures(failures, listed.length) };
+  const found = runs.filter((run) => run !== null && run !== undefined);
+  // A run that could not be read (undefined) may be the last successful one; one without such an execution is not.
+  const last = runs.find((run) => run !== null)?.values ?? null;
+  return { runs: found, last, note: describeFailures(failures, listed.length) };
 }
 
 /** Calls a function with each item, for few items at once, and returns the results. */

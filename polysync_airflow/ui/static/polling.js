@@ -10,7 +10,7 @@ const MAX_INTERVAL = 300_000;
 const FINAL_STATUSES = [401, 403, 404];
 
 /**
- * Returns the data of a task instance, and a function that reads it at once.
+ * Returns the data of a task instance, a function that reads it at once, and how often that was called.
  *
  * It is read every 10 s until the task has ended, and never while the page is hidden. After errors, the interval
  * doubles up to 5 minutes, and the last data remain.
@@ -78,7 +78,7 @@ export function useTask(key) {
 
   const refresh = useCallback(() => setAttempt((number) => number + 1), []);
   // Until the effect has run, the state may still be that of another task instance.
-  return [state.keyText === keyText ? state : initialState(key), refresh];
+  return [state.keyText === keyText ? state : initialState(key), refresh, attempt];
 }
 
 /** Returns the time in milliseconds, and renders again every second while the page is visible. */

@@ -15,6 +15,7 @@ const MAX_INSTANCES = 1_000_000;
 // A larger change in percent, or one that is rounded to 0, says nothing.
 const MAX_PERCENT = 1000;
 const MAX_CHART_VALUES = 100;
+const THE_SAME = "the same";
 
 /** Returns what the steps have measured and used, by the name of the step; nothing of steps that say neither. */
 export function readResults(outputs) {
@@ -119,7 +120,12 @@ export function compareSeconds(now, before) {
 
 /** Returns how a metric differs from an earlier one, such as "-0.02 (-2.4 %)"; null if one is not known. */
 export function compareNumbers(now, before) {
-  return now === null || before === null ? null : describeDifference(now, before, formatDifference);
+  if (now === null || before === null) {
+    return null;
+  }
+  // What is not seen in the numbers themselves is an error of rounding.
+  const isSame = formatNumber(now) === formatNumber(before);
+  return isSame ? THE_SAME : describeDifference(now, before, formatDifference);
 }
 
 // Few digits: the last ones of a difference are errors of rounding.
@@ -130,7 +136,7 @@ function formatDifference(number) {
 function describeDifference(now, before, format) {
   const difference = now - before;
   if (difference === 0) {
-    return "the same";
+    return THE_SAME;
   }
   const sign = difference < 0 ? "-" : "+";
   const percent = before === 0 ? Infinity : Math.abs(difference / before) * 100;

@@ -1,7 +1,7 @@
 // The tab "SageMaker" of a task instance. Airflow's UI imports this module, and renders the function that it leaves
 // among the globals under the name of the tab, with the parameters of the page's route:
 // https://airflow.apache.org/docs/apache-airflow/stable/howto/custom-view-plugin.html
-import { Actions } from "./actions.js";
+import { Actions, ChoiceLeft } from "./actions.js";
 import {
   Arn,
   Button,
@@ -14,7 +14,14 @@ import {
   ValueTable,
 } from "./components.js";
 import { Billed, Compared, EarlierRuns } from "./comparison.js";
-import { countBranchesNotTaken, countStates, isLeftOut, isReused, secondsOf } from "./execution.js";
+import {
+  countBranchesNotTaken,
+  countStates,
+  isLeftOut,
+  isReused,
+  secondsOf,
+  START_OPERATOR,
+} from "./execution.js";
 import { formatSeconds, formatTime } from "./format.js";
 import { useEarlierRuns } from "./history.js";
 import { lastWrite, useExecutionTime, useNow, useTask } from "./polling.js";
@@ -23,19 +30,18 @@ import { Timeline } from "./steps.js";
 import { STYLES } from "./styles.js";
 
 const TAB_NAME = "SageMaker";
-const START_OPERATOR = "PolysyncStartPipelineOperator";
 const STOP_OPERATOR = "PolysyncStopPipelineOperator";
 const WAITING_STATES = [null, "scheduled", "queued", "up_for_retry", "up_for_reschedule", "restarting"];
 
 function SageMakerTab({ dagId, runId, taskId, mapIndex }) {
   const index = /^\d{1,9}$/.test(mapIndex ?? "") ? Number(mapIndex) : -1;
-  const [state, refresh] = useTask({ dagId, runId, taskId, mapIndex: index });
+  const [state, refresh, refreshes] = useTask({ dagId, runId, taskId, mapIndex: index });
   return h(
     "div",
     { className: "psm", onKeyDown },
     h("style", null, STYLES),
     state.error && h(ErrorNotice, { state, refresh }),
-    state.data ? h(Content, { state, refresh }) : !state.error && h("p", { role: "status" }, "Loading …"),
+    state.data ? h(Content, { state, refresh, refreshes }) : !state.error && h("p", { role: "status" }, "Loading …"),
   );
 }
 
@@ -46,25 +52,28 @@ function onKeyDown(event) {
   }
 }
 
-function Content({ state, refresh }) {
+function Content({ state, refresh, refreshes }) {
   const { task, execution, forbidden } = state.data;
-  const earlier = useEarlierRuns(state, task.operator !== STOP_OPERATOR);
+  const earlier = useEarlierRuns(state, task.operator !== STOP_OPERATOR, refreshes);
   if (forbidden) {
     const text =
       "You may see this task, but not its XComs. The tab shows only what the task has stored there.";
     return h(Notice, { kind: "warning", title: "No permission to read XComs" }, text);
   }
   if (execution === null) {
-    return h(NoExecution, {
-      task,
-      action: h(Button, { onClick: refresh, isDisabled: state.isReading }, "Refresh"),
-    });
+    const action = h(Button, { onClick: refresh, isDisabled: state.isReading }, "Refresh");
+    const mayHaveChoice = task.operator === START_OPERATOR && task.isEnded;
+    return [
+      h(NoExecution, { key: "none", task, action }),
+      // The last try may have failed before it has read the choice.
+      mayHaveChoice && h(ChoiceLeft, { key: `choice ${state.keyText}`, keyText: state.keyText, refresh, refreshes }),
+    ];
   }
   return [
     h(Header, { key: "header", state, refresh, last: earlier.last }),
     h(LastKnownState, { key: "last", task, run: execution.run }),
     h(End, { key: "end", run: execution.run, hasSteps: execution.steps.length > 0 }),
-    h(Actions, { key: `actions ${state.keyText} ${task.tryNumber}`, state, refresh }),
+    h(Actions, { key: `actions ${state.keyText} ${task.tryNumber}`, state, refresh, refreshes }),
     h(StepsNotice, { key: "note", execution, task }),
     execution.steps.length > 0 && h(Timeline, { key: "steps", data: state.data, last: earlier.last }),
     h(EarlierRuns, { key: "earlier", execution, earlier }),

@@ -53,7 +53,7 @@ export const STYLES = `
 .psm-actions, .psm-question { display: flex; flex-direction: column; gap: 0.625rem; }
 .psm-action { display: grid; grid-template-columns: 12.5rem minmax(0, 1fr); align-items: center; gap: 0.375rem 1rem; }
 .psm-action .psm-button { justify-self: stretch; }
-.psm-question:focus { outline: none; }
+.psm-question:focus, .psm-result:focus { outline: none; }
 .psm-answers { display: flex; flex-wrap: wrap; gap: 0.5rem; }
 .psm-button-small { padding: 0 0.4rem; font-size: 0.75rem; }
 .psm :is(button, a, pre, select):focus-visible { outline: 2px solid var(--psm-link); outline-offset: 1px; }

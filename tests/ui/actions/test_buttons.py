@@ -102,6 +102,21 @@ def test_stop_marks_the_task_as_failed(site: Site, page: TabPage, new_task: NewT
     assert site.record_of(task).clear_choice is None
 
 
+def test_only_a_task_at_work_is_stopped(site: Site, page: TabPage, new_task: NewTask) -> None:
+    """Airflow itself would mark a task as failed that has succeeded, or that waits for its retry."""
+    for state in ("success", "up_for_retry"):
+        task = new_task("deferred", arranged.running())
+        page.button(STOP).click()
+        # A hidden page does not see by itself that the task has ended.
+        page.hide(True)
+        site.set_state(task, state)
+
+        page.button("Yes").click()
+
+        page.wait_for(f"The task has ended meanwhile. Its state is {state}.")
+        assert site.state_of(task) == state
+
+
 def test_what_is_offered(site: Site, page: TabPage, new_task: NewTask) -> None:
     """Buttons are there where they make sense, for tasks with a record."""
     stopped, succeeded = arranged.stopped(), arranged.success()
@@ -122,6 +137,7 @@ def test_what_is_offered(site: Site, page: TabPage, new_task: NewTask) -> None:
         new_task(state, xcoms)
         assert buttons(page) == expected, (state, xcoms.run["state"])
     new_task(recorded=False)
+    page.wait_for("The record of this execution is gone, for example because a later DAG run has started.")
     assert buttons(page) == []
 
 
@@ -138,6 +154,67 @@ def test_without_permission_there_are_no_buttons(page: TabPage, new_task: NewTas
     page.wait_for("The buttons are not available")
     page.wait_for("HTTP status 409: The record is damaged")
     assert buttons(page) == []
+
+
+def test_permission_is_read_again(site: Site, page: TabPage, new_task: NewTask) -> None:
+    """An error of the endpoint hides no result, and is shown only where there would be buttons."""
+    locked = ("/clear-choice", 503, {"detail": "database is locked"})
+    new_task()
+    page.button(RESUME).wait_for()
+    page.answer(*locked)
+    press(page, RESUME)
+    page.wait_for("“Resume failed steps” failed")
+    page.wait_for("The buttons are not available")
+    page.answer_no_more()
+    page.button("Try again").click()
+    page.button(RESUME).wait_for()
+
+    page.answer(*locked)
+    task = new_task("deferred", arranged.running())
+    page.wait_for("The buttons are not available")
+    site.publish(task, arranged.success())
+    site.set_state(task, "success")
+    page.button("Refresh").click()
+    page.wait_for("The task has ended.")
+    assert "not available" not in page.text()
+
+
+def test_old_data_have_no_buttons(page: TabPage, new_task: NewTask) -> None:
+    """What can be done is not known. A question that was open is not asked again."""
+    new_task()
+    page.button(RESUME).click()
+    page.answer("/taskInstances/train", 500, {"detail": "database is locked"})
+    page.button("Refresh").click()
+    page.wait_for("Airflow's API cannot be read")
+    assert (buttons(page), page.button("Yes").count()) == ([], 0)
+    page.answer_no_more()
+
+    page.button("Retry now").click()
+
+    page.button(RESUME).wait_for()
+    assert buttons(page) == [RESUME, NEW]
+
+
+def test_clear_without_a_response_keeps_the_choice(site: Site, page: TabPage, new_task: NewTask) -> None:
+    """Airflow may still clear the task, which must then do what was chosen."""
+    from playwright.sync_api import expect
+
+    task = new_task()
+    for status, text in ((None, "The server cannot be reached."), (504, "HTTP status 504: late")):
+        if status is None:
+            page.page.route(re.compile(CLEAR), lambda route: route.abort())
+        else:
+            page.answer(CLEAR, status, {"detail": "late"})
+
+        press(page, RESUME)
+
+        page.wait_for(f"{text} The task may still be cleared, so the choice is kept.")
+        expect(page.tab.locator(".psm-result")).to_be_focused()
+        page.wait_for("The next clear of this task resumes the failed steps")
+        assert site.record_of(task).clear_choice == ClearChoice(on_clear="resume")
+        page.answer_no_more()
+        page.button("Withdraw").click()
+        page.button("Withdraw").wait_for(state="detached")
 
 
 def test_refused_clear_is_shown_and_withdraws_the_choice(
@@ -185,7 +262,9 @@ def test_choice_that_cannot_be_withdrawn_is_shown(site: Site, page: TabPage, new
 
 
 def test_nothing_happens_by_accident(site: Site, page: TabPage, new_task: NewTask) -> None:
-    """A double click does not confirm; Cancel and Escape lead back."""
+    """A double click does not confirm; Cancel and Escape lead back to the button, which says what it does."""
+    from playwright.sync_api import expect
+
     task = new_task()
     page.button(RESUME).wait_for()
     requests: list[str] = []
@@ -194,8 +273,11 @@ def test_nothing_happens_by_accident(site: Site, page: TabPage, new_task: NewTas
     page.button(RESUME).click()
     page.button("Yes").dispatch_event("click", {"detail": 2})
     page.button("Cancel").click()
+    expect(page.button(RESUME)).to_be_focused()
+    expect(page.button(RESUME)).to_have_accessible_description(RESUMES)
     page.button(NEW).click()
     page.page.keyboard.press("Escape")
+    expect(page.button(NEW)).to_be_focused()
 
     assert buttons(page) == [RESUME, NEW]
     assert set(requests) <= {"GET"}

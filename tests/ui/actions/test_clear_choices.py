@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 import pytest
+from cryptography.fernet import Fernet
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.execution.record import ClearChoice, StoredExecution
@@ -295,3 +296,22 @@ def test_key_that_cannot_be_used_is_an_error(
     assert (status, "[core] fernet_key is set, but cannot be used" in answer["detail"]) == (500, True)
     monkeypatch.undo()
     assert variable()[0] == before
+
+
+def test_variable_that_cannot_be_decrypted_is_an_error(
+    put_task: PutTask, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not reported as if there were no record."""
+    put_task()
+    before = variable()
+    # With another key, Airflow gives no value, and no error.
+    monkeypatch.setattr("airflow.models.variable.get_fernet", lambda: Fernet(Fernet.generate_key()))
+
+    for method, request in (("GET", {"params": READ}), ("PUT", {"json": body()})):
+        status, answer = call(method, **request)
+        assert (status, "cannot be decrypted with the deployment's Fernet key" in answer["detail"]) == (
+            500,
+            True,
+        )
+    monkeypatch.undo()
+    assert variable() == before

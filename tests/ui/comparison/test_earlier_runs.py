@@ -45,6 +45,7 @@ def test_results_are_shown_beside_those_of_the_last_successful_run(site: Site, p
     ended(site, task_id, arranged.measured(0.75, state="Failed", status="CompletedWithFailures"), index=0)
     site.new_task("success", task_id, map_index=0)
     xcoms = arranged.measured(0.91)
+    xcoms.steps[1]["type"] = "Tuning"
     xcoms.steps[0]["reused_from"] = arranged.ARN.replace("k3m9x2p7q1ab", "a1b2c3d4e5f6")
     task = ended(site, task_id, xcoms, index=0)
     ended(site, task_id, arranged.measured(0.99), index=0)
@@ -67,7 +68,10 @@ def test_results_are_shown_beside_those_of_the_last_successful_run(site: Site, p
         ["train:logloss", "0.211385", "0.211385", "the same"],
     ]
     billed = "18 min \N{MIDDLE DOT} 2 \N{MULTIPLICATION SIGN} ml.g5.xlarge, 9 min each"
-    assert f"{billed} \N{MIDDLE DOT} 64 % saved by spot instances" in page.text()
+    assert (
+        f"{billed} \N{MIDDLE DOT} 64 % saved by spot instances \N{MIDDLE DOT} of the best training job only"
+        in page.text()
+    )
     assert "last successful run: 20 min, now -2 min (-10 %)" in page.text()
     page.button("Preprocess").click()
     page.wait_for("4 min 48 s \N{MIDDLE DOT} ml.m5.xlarge \N{MIDDLE DOT} paid by an earlier execution")
@@ -173,8 +177,7 @@ def test_hostile_earlier_runs(site: Site, page: TabPage) -> None:
 
 def test_earlier_runs_that_cannot_be_read(site: Site, page: TabPage) -> None:
     """One small note says so, and all else is shown; after a refusal no more is asked."""
-    for _ in range(3):
-        ended(site, "train_apac", arranged.measured(0.8))
+    earlier = [ended(site, "train_apac", arranged.measured(0.8)) for _ in range(3)]
     task = ended(site, "train_apac", arranged.measured(0.9), state="failed")
     own = quote(task.run_id, safe="")
     for path, status, expected in (
@@ -203,3 +206,12 @@ def test_earlier_runs_that_cannot_be_read(site: Site, page: TabPage) -> None:
         refused = [url for url in page.api_requests if re.search(path, url) and own not in url]
         assert 1 <= len(refused) <= 3
         page.answer_no_more()
+    # No older run takes the place of the last one.
+    page.answer(f"{quote(earlier[-1].run_id, safe='')}/taskInstances.*xcomEntries/run", 500, {"detail": "No"})
+    open_earlier_runs(page, task)
+    page.wait_for("1 of 3 earlier runs could not be read: HTTP status 500: No")
+    assert "last successful run" not in page.text()
+    page.answer_no_more()
+    page.button("Refresh").click()
+    page.wait_for("The last successful run before this one: ")
+    assert "could not be read" not in page.text()

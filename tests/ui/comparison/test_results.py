@@ -22,7 +22,10 @@ SCRIPT: Final = "\n".join(
 NUMBERS: Final = [
     (0.91, 0.9, "+0.01 (+1.1 %)"),
     (0.9, 0.91, "-0.01 (-1.1 %)"),
-    (0.3, 0.1 + 0.2, "-5.55e-17"),
+    # Errors of rounding.
+    (0.3, 0.1 + 0.2, "the same"),
+    (0.9000001, 0.9, "the same"),
+    (1234567, 1234500, "+67"),
     (2, 1, "+1 (+100 %)"),
     (-1, 1, "-2 (-200 %)"),
     (5, 0, "+5"),
@@ -39,6 +42,13 @@ SECONDS: Final = [
     (0, 60, "-1 min (-100 %)"),
     (60, 0, "+1 min"),
     (None, 60, None),
+]
+TEXTS: Final = [
+    (1234567, "1234567"),
+    (-20000001, "-20000001"),
+    (0.123456789, "0.123457"),
+    (1234567.8, "1234570"),
+    (1.5e30, "1.5e+30"),
 ]
 # The values of a chart, the newest last.
 SERIES: Final[list[list[float]]] = [
@@ -72,6 +82,12 @@ def test_differences(browser: Browser) -> None:
         assert found == [text for _, _, text in table]
 
 
+def test_numbers(browser: Browser) -> None:
+    """An integer that JavaScript knows exactly is shown whole."""
+    found = evaluate(browser, "numbers => numbers.map(number => formatNumber(number))", [n for n, _ in TEXTS])
+    assert found == [text for _, text in TEXTS]
+
+
 def test_axis(browser: Browser) -> None:
     """All points are in the chart, and few ticks with different texts are, too."""
     for kind, series in (("number", SERIES), ("time", DURATIONS)):
@@ -89,5 +105,7 @@ def test_axis(browser: Browser) -> None:
             assert 1 <= len(ticks) <= 7, values
             assert len(set(texts)) == len(texts), (values, texts)
             assert max(map(len, texts)) <= 16, texts
+            if kind == "number" and set(values) == {0}:
+                assert texts == ["-0.5", "-0.25", "0", "0.25", "0.5"]
             if kind == "number" and max(values) - min(values) > max(1e-290, 1e-6 * max(map(abs, values))):
                 assert max(places) - min(places) > 0.4, values

@@ -73,7 +73,7 @@ class StoredVariable:
 
     @property
     def value(self) -> str | None:
-        """Its value; None if there is no such Variable, or if the deployment's Fernet key cannot decrypt it."""
+        """Its value; None if there is no such Variable, or if the Fernet key cannot decrypt it."""
         value: str | None = self._row.get_val() if self.exists else None
         return value
 

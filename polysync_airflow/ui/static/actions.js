@@ -231,11 +231,12 @@ function StoredChoice({ onClear, keyText, refresh }) {
     }
   };
   const what = onClear === "resume" ? "resumes the failed steps" : "starts a new execution";
+  const text = `The next clear of this task ${what}: somebody chose that here, and no try has followed it yet.`;
   return h(
     "div",
     { className: "psm-action psm-muted" },
     h(Button, { onClick: withdraw }, "Withdraw"),
-    h("span", null, `The next clear of this task ${what}: somebody chose that here, and no try has followed it yet.${problem}`),
+    h("span", null, `${text}${problem}`),
   );
 }
 

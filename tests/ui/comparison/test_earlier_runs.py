@@ -182,12 +182,12 @@ def test_earlier_runs_that_cannot_be_read(site: Site, page: TabPage) -> None:
     own = quote(task.run_id, safe="")
     for path, status, expected in (
         (
-            r"/dagRuns/~/taskInstances\?task_id=refused",
+            r"/dagRuns/~/taskInstances\?task_id=train_apac",
             403,
             "Earlier runs could not be read: HTTP status 403: No",
         ),
         (
-            r"/dagRuns/~/taskInstances\?task_id=refused",
+            r"/dagRuns/~/taskInstances\?task_id=train_apac",
             500,
             "Earlier runs could not be read: HTTP status 500: No",
         ),

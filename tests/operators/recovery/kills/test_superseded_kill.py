@@ -262,7 +262,7 @@ def test_kill_while_the_main_thread_holds_the_channel_to_airflow(
     def set_with_channel(key: str, value: Any) -> None:
         with channel:
             store_set(key, value)
-            if value["execution_arn"] and not killed:
+            if value.get("execution_arn") and not killed:
                 killed.append(True)
                 task.kill()
                 assert calls(emulator, STOP) == []

@@ -299,7 +299,7 @@ def test_shutdown_while_the_main_thread_holds_the_channel_to_airflow(
     def set_with_channel(key: str, value: Any, **options: Any) -> None:
         with channel:
             store_set(key, value, **options)
-            if value["execution_arn"] and not shut_down:
+            if value.get("execution_arn") and not shut_down:
                 shut_down.append(True)
                 task.shut_down_worker()
 

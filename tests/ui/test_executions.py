@@ -57,10 +57,10 @@ def test_the_first_seconds(site: Site, page: TabPage) -> None:
 
     assert page.stat("Started").endswith(" UTC")
     assert page.stat("Duration").endswith(" s")
+    # A response of the server would set the tab to the server's clock again.
+    page.page.context.set_offline(True)
     page.page.clock.run_for(90_000)
-    # The browser renders the last of 90 ticks when it gets to it.
     page.wait_for(re.compile("^1 min"))
-    assert page.stat("Duration").startswith("1 min")
     assert page.stat("Steps") == "3, none listed yet"
     assert page.step_texts()[0] == "Preprocess | Processing | … | Not listed yet"
     assert "Not started" not in page.text()

@@ -87,7 +87,7 @@ mutants: $(VENV)/.mutants
 
 test-system: $(VENV)/.ready $(DOCS_VENV)/.ready
 	POLYSYNC_DOCS_PYTHON="$(CURDIR)/$(DOCS_VENV)/bin/python" \
-	    $(VENV)/bin/python -m pytest -m 'system or matrix' tests/documentation tests/lineage tests/system tests/ui \
+	    $(VENV)/bin/python -m pytest -m 'system or matrix' tests/documentation tests/lineage tests/ui tests/system \
 	    $(ARGS)
 
 test-sdk: $(VENV)/.ready $(SDK_VENV)/.ready

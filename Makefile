@@ -5,6 +5,8 @@
 #   make demo                 run a SageMaker pipeline from a private Airflow, against the local emulator
 #   make demo KEEP=1          the same; the Airflow UI stays available until Ctrl-C
 #   make test                 the default test suite (make test ARGS="-k stop -x" passes options to pytest)
+#   make test-browser         the tests of the tab, of forms and of the documentation's search. Installs Chromium if it
+#                             is missing.
 #   make test-system          the tests that start an Airflow deployment. Installs Chromium if it is missing.
 #   make test-sdk             the tests that use the emulator with the SageMaker Python SDK
 #   make test-aiobotocore     the tests of what botocore can change, with the older one that aiobotocore requires
@@ -66,8 +68,8 @@ BOTOCORE_TESTS := tests/aws tests/auth tests/test_hooks.py tests/operators/test_
 IN_PARALLEL := --numprocesses logical --dist worksteal
 INSTALLED_BY := constraints.txt pyproject.toml polysync_airflow/__init__.py Makefile
 
-.PHONY: install install-aiobotocore install-sdk demo test mutants test-system test-sdk test-aiobotocore lint docs \
-        licences screenshots \
+.PHONY: install install-aiobotocore install-sdk demo test mutants test-browser test-system test-sdk test-aiobotocore \
+        lint docs licences screenshots \
         import-cost parse-cost matrix chaos chaos-amazon compare bench bench-sign-in constraints clean
 .DEFAULT_GOAL := test
 .SUFFIXES:
@@ -85,10 +87,12 @@ test: $(VENV)/.ready
 mutants: $(VENV)/.mutants
 	$(VENV)/bin/python -m tests.mutants $(ARGS)
 
-test-system: $(VENV)/.ready $(DOCS_VENV)/.ready
+test-browser: $(VENV)/.ready $(DOCS_VENV)/.ready
 	POLYSYNC_DOCS_PYTHON="$(CURDIR)/$(DOCS_VENV)/bin/python" \
-	    $(VENV)/bin/python -m pytest -m 'system or matrix' tests/documentation tests/lineage tests/ui tests/system \
-	    $(ARGS)
+	    $(VENV)/bin/python -m pytest -m system tests/documentation tests/ui $(ARGS)
+
+test-system: $(VENV)/.ready
+	$(VENV)/bin/python -m pytest -m 'system or matrix' tests/lineage tests/system $(ARGS)
 
 test-sdk: $(VENV)/.ready $(SDK_VENV)/.ready
 	POLYSYNC_SDK_PYTHON="$(CURDIR)/$(SDK_VENV)/bin/python" $(VENV)/bin/python -m pytest -m sdk tests/emulator $(ARGS)

@@ -1,7 +1,7 @@
 """
 The built site in a browser, opened from the disk: its search, its tables, its table of contents and its colours.
 
-``POLYSYNC_DOCS_PYTHON`` is the Python of the environment that ``make docs`` uses; ``make test-system`` sets it.
+``POLYSYNC_DOCS_PYTHON`` is the Python of the environment that ``make docs`` uses; ``make test-browser`` sets it.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ EXAMPLES = HERE.parents[1] / "example_dags"
 SPEED = 90
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def emulator(tmp_path_factory: pytest.TempPathFactory, pki: Pki) -> Iterator[EmulatorProcess]:  # noqa: F811
     """An emulator with the example pipelines. Its STS trusts the certificates of the test token issuers."""
     home = tmp_path_factory.mktemp("emulator")
@@ -37,13 +37,13 @@ def emulator(tmp_path_factory: pytest.TempPathFactory, pki: Pki) -> Iterator[Emu
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def identity_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder from which connections may read token files."""
     return tmp_path_factory.mktemp("identity")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def host(emulator: EmulatorProcess) -> Iterator[ContainerCredentials]:
     """An ECS credentials endpoint that gives the private Airflow the credentials of a task role."""
     server: Any = emulator
@@ -55,7 +55,7 @@ def host(emulator: EmulatorProcess) -> Iterator[ContainerCredentials]:
         yield endpoint
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def database() -> Iterator[str | None]:
     """The URL of a PostgreSQL database if Airflow cannot use SQLite; otherwise None."""
     if INSTALLED.sqlite:
@@ -65,7 +65,7 @@ def database() -> Iterator[str | None]:
             yield server.url
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def airflow(
     emulator: EmulatorProcess,
     host: ContainerCredentials,

@@ -18,7 +18,12 @@ pytestmark = [pytest.mark.system, NEEDS_TABS]
 
 RUN_TIMEOUT = 150.0
 START, RETRY, STOP = "StartPipelineExecution", "RetryPipelineExecution", "StopPipelineExecution"
-FAILS_ONCE = {"steps": {"ChurnEvaluate": {"fail": {"reason": "AlgorithmError: exit code 1", "times": 1}}}}
+FAILS_ONCE = {
+    "steps": {
+        "ChurnTune": {"duration": 60},
+        "ChurnEvaluate": {"fail": {"reason": "AlgorithmError: exit code 1", "times": 1}},
+    }
+}
 # ``on_clear`` is "new", and "resume".
 NEW, RESUME = "failed_retraining", "resumed_retraining"
 

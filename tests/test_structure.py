@@ -89,6 +89,7 @@ FOLDER_LAYERS = {
     ),
     "lineage": ({"facets"}, {"methods"}, {"__init__"}),
     "ui": ({"clear_choices", "static_files"}, {"app"}, {"plugin"}, {"__init__"}),
+    "hooks": ({"calls"}, {"executions", "pipelines"}, {"__init__"}),
     "jobs": ({"arguments", "catalogue"}, {"fan_out", "importer"}, {"__init__"}),
     "jobs.catalogue": ({"models", "yaml_loader"}, {"drift", "entries", "file"}, {"__init__"}),
     "dags": ({"broken_jobs", "job_values"}, {"factory"}, {"__init__"}),

@@ -123,7 +123,7 @@ def test_latest_is_searched_in_a_limited_number_of_pages(
     pages: int, emulator: EmulatorServer, emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A source on a later page is found; beyond the limit, and without any, the error says what to do."""
-    monkeypatch.setattr("polysync_airflow.hooks.PAGE_SIZE", 2)
+    monkeypatch.setattr("polysync_airflow.hooks.executions.PAGE_SIZE", 2)
     monkeypatch.setattr(selection, "MAX_PAGES", pages)
     source = other(emulator)
     emulator.control.advance(24 * 3600)

@@ -1,31 +1,21 @@
-"""
-The hook for Amazon SageMaker Pipelines: one method for each AWS operation, which takes and returns models.
-
-``auth/base_hook.py`` has the connection and the sign-in, ``aws/error_mapping.py`` the errors.
-"""
+"""The methods of the hook for executions of pipelines: one for each AWS operation."""
 
 from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
-from functools import partial
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_fixed
 
-from polysync_airflow.airflow_compat import connection_form
-from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.auth import connection_test
-from polysync_airflow.auth.base_hook import PolysyncBaseHook, Response
+from polysync_airflow.auth.base_hook import Response
 from polysync_airflow.aws.error_mapping import invalid_response_error
 from polysync_airflow.aws.job_logs import read_tail
-from polysync_airflow.aws.rate_limiter import rate_limiter_for
-from polysync_airflow.aws.response_limits import MAX_ENTRIES, MAX_STEPS, PAGE_SIZE, check_size, paginate
+from polysync_airflow.aws.response_limits import MAX_STEPS, PAGE_SIZE
 from polysync_airflow.exceptions import (
     CONFLICT,
     RESOURCE_NOT_FOUND,
@@ -39,13 +29,7 @@ from polysync_airflow.execution.models import ExecutionDescription, StartRequest
 from polysync_airflow.execution.parameters import check_execution_arn
 from polysync_airflow.execution.pipelines.definition import DeclaredStep, declared_steps
 from polysync_airflow.execution.steps.descriptions import StepDescription, log_source
-from polysync_airflow.execution.texts import describe_validation_error
-from polysync_airflow.get_provider_info import get_provider_info
-
-if TYPE_CHECKING:
-    # Imported when they are used: a triggerer, which does not use them, keeps few objects.
-    from polysync_airflow.execution.pipelines.models import PipelineDescription, PipelineSummary
-    from polysync_airflow.execution.results.jobs import JobDescription, JobKind
+from polysync_airflow.hooks.calls import Caller, HookCalls, entries_of, parse
 
 # StopPipelineExecution returns ConflictException for a moment while an execution moves between two steps.
 STOP_ATTEMPTS: Final = 5
@@ -56,39 +40,12 @@ STOP_RETRY_SECONDS: Final = 0.3
 NEWEST_MEMBERS: Final = {"RoleArn": "execution_role_arn", "PipelineVersionAlias": "pipeline_version_alias"}
 NEWEST_MEMBERS_SINCE: Final = "1.43.127"
 
-Model = TypeVar("Model", bound=BaseModel)
-# Makes a call and returns its response, for example under a rate limiter and with retries.
-Caller = Callable[[Callable[[], Response]], Response]
 
-
-class PolysyncSageMakerHook(PolysyncBaseHook):
-    """
-    Interact with Amazon SageMaker Pipelines.
-
-    With a connection of type ``aws``, the hook of the amazon provider signs in.
-
-    :param polysync_conn_id: id of an Airflow connection of type ``polysync_sagemaker`` or ``aws``.
-    :param region_name: AWS region; overrides the region of the connection.
-    :param config: botocore settings; each overrides the setting of the connection.
-    """
+class ExecutionMethods(HookCalls):
+    """Start, resume, stop, describe and list executions."""
 
     # When AWS has accepted the last start or resume, by AWS's clock; None if it has not said so.
     responded_at: datetime | None = None
-
-    # Airflow 2 looks for these methods in this class only, not in its base classes. Later versions do not
-    # need them, and do not install the packages that make widgets.
-    if not CAPABILITIES.form_from_provider_info:
-
-        @classmethod
-        def get_connection_form_widgets(cls) -> dict[str, Any]:
-            """Return the fields of the connection form."""
-            return connection_form.form_widgets(get_provider_info()["connection-types"][0]["conn-fields"])
-
-        @classmethod
-        def get_ui_field_behaviour(cls) -> dict[str, Any]:
-            """Return which standard fields the form hides, and how it labels the others."""
-            behaviour = get_provider_info()["connection-types"][0]["ui-field-behaviour"]
-            return connection_form.ui_field_behaviour(behaviour)
 
     def start_pipeline_execution(self, request: StartRequest) -> str:
         """
@@ -165,7 +122,7 @@ class PolysyncSageMakerHook(PolysyncBaseHook):
         :raises SageMakerApiError: the call failed.
         """
         operation = "DescribePipelineExecution"
-        return _parse(ExecutionDescription, operation, self._call_on(execution_arn, operation))
+        return parse(ExecutionDescription, operation, self._call_on(execution_arn, operation))
 
     def poll_pipeline_execution(self, execution_arn: str) -> ExecutionDescription | PolysyncError:
         """Describe an execution, and return an error instead of raising it. ``Waiter.decide`` takes both."""
@@ -194,7 +151,7 @@ class PolysyncSageMakerHook(PolysyncBaseHook):
         optional = {"CreatedAfter": created_after, "NextToken": page_token}
         page = self.call(operation, MaxResults=PAGE_SIZE, **request, **optional)
         rows = []
-        for entry in _entries(page, operation, "PipelineExecutionSummaries"):
+        for entry in entries_of(page, operation, "PipelineExecutionSummaries"):
             # One damaged entry must not fail the waits for all the others.
             with suppress(ValidationError):
                 rows.append(ExecutionDescription.model_validate(entry))
@@ -214,7 +171,7 @@ class PolysyncSageMakerHook(PolysyncBaseHook):
         operation, member = "ListPipelineExecutionSteps", "PipelineExecutionSteps"
         request = {"PipelineExecutionArn": execution_arn}
         entries = self._entries_of_list(operation, member, MAX_STEPS, through, request)
-        return [_parse(StepDescription, operation, entry) for entry in entries]
+        return [parse(StepDescription, operation, entry) for entry in entries]
 
     def describe_pipeline_definition_for_execution(self, execution_arn: str) -> list[DeclaredStep]:
         """
@@ -246,82 +203,6 @@ class PolysyncSageMakerHook(PolysyncBaseHook):
             if has_code(error, RESOURCE_NOT_FOUND):
                 return []
             raise
-
-    def describe_job(self, kind: JobKind, name: str) -> JobDescription:
-        """
-        Describe what a step of an execution has run or made, such as a training job.
-
-        :param kind: which operation describes it, and what is read from the response.
-        :param name: the name of the job; of a model package its ARN.
-        :raises SageMakerApiError: the call failed.
-        """
-        operation, member = kind.operation, kind.member
-        response = self.call(operation, **{member: name})
-        # Not the name, which a version of a model package does not have.
-        arn_member = f"{member.removesuffix('Name')}Arn"
-        if not isinstance(response.get(arn_member), str):
-            raise invalid_response_error(operation, f"it has no {arn_member}")
-        return _parse(kind.description, operation, response)
-
-    def list_pipelines(
-        self, name_prefix: str | None = None, *, through: Caller | None = None
-    ) -> Iterator[PipelineSummary]:
-        """
-        Iterate over the pipelines of the account and region, sorted by name. Pages are listed when needed.
-
-        https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ListPipelines.html
-
-        :param name_prefix: list only pipelines whose names begin with it.
-        :param through: function that makes the call for each page, such as ``ConcurrentCalls.call``; None for
-            the connection's rate limiter.
-        :raises SageMakerApiError: a call failed, or the list does not end.
-        """
-        from polysync_airflow.execution.pipelines.models import PipelineSummary
-
-        operation = "ListPipelines"
-        request = {"SortBy": "Name", "SortOrder": "Ascending", "PipelineNamePrefix": name_prefix or None}
-        for entry in self._entries_of_list(operation, "PipelineSummaries", MAX_ENTRIES, through, request):
-            yield _parse(PipelineSummary, operation, entry)
-
-    def describe_pipeline(
-        self, pipeline_name: str, version_id: int | None = None, *, version_alias: str | None = None
-    ) -> PipelineDescription:
-        """
-        Describe a pipeline, with its definition.
-
-        https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribePipeline.html
-
-        :param pipeline_name: name or ARN of the pipeline.
-        :param version_id: the version whose definition is returned; None for the latest.
-        :param version_alias: an alias of the version, in place of its number.
-        :raises SageMakerApiError: the call failed.
-        """
-        from polysync_airflow.execution.pipelines.models import PipelineDescription
-
-        operation = "DescribePipeline"
-        optional = {"PipelineVersionId": version_id, "PipelineVersionAlias": version_alias}
-        response = self.call(operation, PipelineName=pipeline_name, **optional)
-        return _parse(PipelineDescription, operation, response)
-
-    def test_connection(self) -> tuple[bool, str]:
-        """
-        Test the connection. The button "Test" of the connection form calls this method.
-
-        :return: whether the connection can be used, and a report about its identity and permissions.
-        """
-        try:
-            return connection_test.report(self)
-        except PolysyncError as error:
-            return False, str(error)
-
-    @property
-    def pipelines_arn(self) -> str:
-        """The ARN pattern of all pipelines of the account and region."""
-        account = self.get_caller_identity()["Account"]
-        partition = self._signed_in_client.meta.partition
-        return f"arn:{partition}:sagemaker:{self.region_name}:{account}:pipeline/*"
-
-    # ---- the calls of all operations
 
     def check_supported(self, request: StartRequest) -> None:
         """
@@ -355,39 +236,3 @@ class PolysyncSageMakerHook(PolysyncBaseHook):
         except ParametersError:
             raise invalid_response_error(operation, f"its PipelineExecutionArn is {arn!r}") from None
         return str(arn)
-
-    def _entries_of_list(
-        self, operation: str, member: str, limit: int, through: Caller | None, request: Mapping[str, Any]
-    ) -> Iterator[Any]:
-        # Kept here, because a limiter lives as long as it is used.
-        limiter = rate_limiter_for((self.polysync_conn_id, self.region_name), clock.monotonic())
-
-        def call_limited(call: Callable[[], Response]) -> Response:
-            limiter.acquire()
-            return call()
-
-        def list_page(token: str | None) -> tuple[Response, Any]:
-            call = partial(self.call, operation, MaxResults=PAGE_SIZE, NextToken=token, **request)
-            page = (through or call_limited)(call)
-            return page, page.get("NextToken")
-
-        count = 0
-        for page in paginate(operation, list_page):
-            entries = _entries(page, operation, member)
-            count += len(entries)
-            check_size(operation, count, limit)
-            yield from entries
-
-
-def _parse(model: type[Model], operation: str, response: Any) -> Model:
-    try:
-        return model.model_validate(response)
-    except ValidationError as error:
-        raise invalid_response_error(operation, describe_validation_error(error)) from None
-
-
-def _entries(page: Response, operation: str, member: str) -> list[Any]:
-    entries = page.get(member)
-    if not isinstance(entries, list):
-        raise invalid_response_error(operation, f"it has no list {member}")
-    return entries

@@ -1,0 +1,55 @@
+"""
+The hook for Amazon SageMaker Pipelines: one method for each AWS operation, which takes and returns models.
+
+``auth/base_hook.py`` has the connection and the sign-in, ``aws/error_mapping.py`` the errors.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from polysync_airflow.airflow_compat import connection_form
+from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
+from polysync_airflow.auth import connection_test
+from polysync_airflow.exceptions import PolysyncError
+from polysync_airflow.get_provider_info import get_provider_info
+from polysync_airflow.hooks.executions import ExecutionMethods
+from polysync_airflow.hooks.pipelines import PipelineMethods
+
+
+class PolysyncSageMakerHook(ExecutionMethods, PipelineMethods):
+    """
+    Interact with Amazon SageMaker Pipelines.
+
+    With a connection of type ``aws``, the hook of the amazon provider signs in.
+
+    :param polysync_conn_id: id of an Airflow connection of type ``polysync_sagemaker`` or ``aws``.
+    :param region_name: AWS region; overrides the region of the connection.
+    :param config: botocore settings; each overrides the setting of the connection.
+    """
+
+    # Airflow 2 looks for these methods in this class only, not in its base classes. Later versions do not
+    # need them, and do not install the packages that make widgets.
+    if not CAPABILITIES.form_from_provider_info:
+
+        @classmethod
+        def get_connection_form_widgets(cls) -> dict[str, Any]:
+            """Return the fields of the connection form."""
+            return connection_form.form_widgets(get_provider_info()["connection-types"][0]["conn-fields"])
+
+        @classmethod
+        def get_ui_field_behaviour(cls) -> dict[str, Any]:
+            """Return which standard fields the form hides, and how it labels the others."""
+            behaviour = get_provider_info()["connection-types"][0]["ui-field-behaviour"]
+            return connection_form.ui_field_behaviour(behaviour)
+
+    def test_connection(self) -> tuple[bool, str]:
+        """
+        Test the connection. The button "Test" of the connection form calls this method.
+
+        :return: whether the connection can be used, and a report about its identity and permissions.
+        """
+        try:
+            return connection_test.report(self)
+        except PolysyncError as error:
+            return False, str(error)

@@ -1,0 +1,70 @@
+"""The calls that all operations of the hook have in common, and how their responses are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from polysync_airflow.auth.base_hook import PolysyncBaseHook, Response
+from polysync_airflow.aws.error_mapping import invalid_response_error
+from polysync_airflow.aws.rate_limiter import rate_limiter_for
+from polysync_airflow.aws.response_limits import PAGE_SIZE, check_size, paginate
+from polysync_airflow.execution import clock
+from polysync_airflow.execution.texts import describe_validation_error
+
+Model = TypeVar("Model", bound=BaseModel)
+# Makes a call and returns its response, for example under a rate limiter and with retries.
+Caller = Callable[[Callable[[], Response]], Response]
+
+
+class HookCalls(PolysyncBaseHook):
+    """Base of the classes that have the methods of the hook."""
+
+    def _entries_of_list(
+        self, operation: str, member: str, limit: int, through: Caller | None, request: Mapping[str, Any]
+    ) -> Iterator[Any]:
+        # Kept here, because a limiter lives as long as it is used.
+        limiter = rate_limiter_for((self.polysync_conn_id, self.region_name), clock.monotonic())
+
+        def call_limited(call: Callable[[], Response]) -> Response:
+            limiter.acquire()
+            return call()
+
+        def list_page(token: str | None) -> tuple[Response, Any]:
+            call = partial(self.call, operation, MaxResults=PAGE_SIZE, NextToken=token, **request)
+            page = (through or call_limited)(call)
+            return page, page.get("NextToken")
+
+        count = 0
+        for page in paginate(operation, list_page):
+            entries = entries_of(page, operation, member)
+            count += len(entries)
+            check_size(operation, count, limit)
+            yield from entries
+
+
+def parse(model: type[Model], operation: str, response: Any) -> Model:
+    """
+    Return a response as a model.
+
+    :raises SageMakerApiError: the response is not valid.
+    """
+    try:
+        return model.model_validate(response)
+    except ValidationError as error:
+        raise invalid_response_error(operation, describe_validation_error(error)) from None
+
+
+def entries_of(page: Response, operation: str, member: str) -> list[Any]:
+    """
+    Return the entries of a page of a list.
+
+    :raises SageMakerApiError: the response has no such list.
+    """
+    entries = page.get(member)
+    if not isinstance(entries, list):
+        raise invalid_response_error(operation, f"it has no list {member}")
+    return entries

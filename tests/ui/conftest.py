@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.ui.airflow_site import ApiServer, Site
-from tests.ui.chromium import HEIGHT, WIDTH, running_chromium
+from tests.ui.chromium import HEIGHT, TIMEOUT, WIDTH, running_chromium
 from tests.ui.tab_page import TabPage
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def new_page(browser: Browser) -> Iterator[Callable[..., TabPage]]:
 
     def open_page(site: Site, **options: Any) -> TabPage:
         context = browser.new_context(**{"viewport": {"width": WIDTH, "height": HEIGHT}, **options})
-        context.set_default_timeout(20_000)
+        context.set_default_timeout(TIMEOUT)
         pages.append(TabPage(context.new_page(), site.url))
         return pages[-1]
 

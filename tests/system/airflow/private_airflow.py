@@ -261,7 +261,8 @@ def _settings(home: Path, port: int, database: str) -> dict[str, str]:
         },
         "api": {"host": HOST, "port": str(port), "base_url": f"http://{HOST}:{port}", "workers": "1"},
         "database": {"load_default_connections": "False", "sql_alchemy_conn": database},
-        "dag_processor": {"min_file_process_interval": "5"},
+        # A file that has not changed is not parsed again: that would use a core all the time.
+        "dag_processor": {"min_file_process_interval": "300"},
         # Ignore the schedules of the DAGs: only the runs that a test triggers may start.
         "scheduler": {"scheduler_heartbeat_sec": "1", "use_job_schedule": "False"},
         "usage_data_collection": {"enabled": "False"},

@@ -6,7 +6,7 @@ since the epoch), ``wall_time`` (real time, ISO 8601), ``service``, ``operation`
 ``access_key_id``, ``caller`` (the ARN of the user, the role session or the account's root user that the key
 belongs to; null for an unsigned request), ``user_agent``, ``request`` (for pipeline operations the
 parameters, with long texts truncated; for STS the role, the session name and the duration; for CloudWatch
-Logs the log group, the stream and the limit; otherwise empty),
+Logs, SQS and EventBridge the names of log groups, streams, queues and rules, and limits; otherwise empty),
 ``issued`` (the access key id that STS issued), ``ignored`` (request members that the installed botocore does
 not know), ``status`` (HTTP; 0 if no response was sent), ``error_code``, ``error_message``, ``detail`` (the
 reason of an error where the AWS error does not contain it) and ``fault`` (the kind of the fault that was

@@ -44,8 +44,12 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 # The services of moto that show what steps have written: logs, model packages and property files.
 _WRITTEN_BY_STEPS = frozenset({"logs", "sagemaker", "s3"})
-# The members of requests to CloudWatch Logs that the call log shows.
-_LOG_NAMES = ("logGroupName", "logStreamName", "logStreamNamePrefix", "limit", "startFromHead")
+# The members of requests that the call log shows, by service. Bodies of messages can have secrets.
+_LOGGED_MEMBERS = {
+    "events": ("Name", "Rule", "EventBusName"),
+    "logs": ("logGroupName", "logStreamName", "logStreamNamePrefix", "limit", "startFromHead"),
+    "sqs": ("QueueName", "QueueUrl", "MaxNumberOfMessages", "WaitTimeSeconds", "VisibilityTimeout"),
+}
 
 
 class Router:
@@ -110,7 +114,7 @@ class Router:
             access_key_id=aws.access_key_id,
             caller=caller.arn if caller else None,
             user_agent=aws.user_agent,
-            request=logged_members if aws.service == "sts" else _log_names(aws),
+            request=logged_members if aws.service == "sts" else _logged_members(aws),
         )
 
     def _route(self, aws: AwsRequest, entry: Entry, fault: Fault | None) -> WSGIApplication:
@@ -183,13 +187,14 @@ class Router:
         return app(environ, start)
 
 
-def _log_names(aws: AwsRequest) -> dict[str, Any]:
-    """Return the names of the log group and the streams in a request to CloudWatch Logs."""
+def _logged_members(aws: AwsRequest) -> dict[str, Any]:
+    """Return the members of a request to moto that the call log shows."""
+    names = _LOGGED_MEMBERS.get(aws.service, ())
     try:
-        body = json.loads(aws.body) if aws.service == "logs" else {}
+        body = json.loads(aws.body) if names else {}
     except ValueError:
         return {}
-    return {name: body[name] for name in _LOG_NAMES if name in body} if isinstance(body, dict) else {}
+    return {name: body[name] for name in names if name in body} if isinstance(body, dict) else {}
 
 
 def _close_connection(environ: WSGIEnvironment) -> None:

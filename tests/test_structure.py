@@ -142,6 +142,7 @@ FOLDER_LAYERS = {
         {"calls"},
         {"jobs", "pipelines", "selective_execution"},
         {"step_summaries"},
+        {"status_events"},
         {"executions"},
         {"api"},
         {"__init__"},
@@ -163,8 +164,8 @@ FOLDER_LAYERS = {
         {"__init__"},
     ),
     "emulator.server": (
-        {"browser_guard", "call_log", "client", "faults", "moto_app"},
-        {"control"},
+        {"browser_guard", "call_log", "client", "event_bus", "faults"},
+        {"control", "moto_app"},
         {"router"},
         {"server"},
         {"__init__"},

@@ -12,7 +12,7 @@ from polysync_airflow.emulator.engine import scenarios
 from polysync_airflow.emulator.engine.definition import parse
 from polysync_airflow.emulator.engine.execution import Execution
 from polysync_airflow.emulator.engine.expressions import Scope
-from polysync_airflow.emulator.sagemaker.calls import LogStream
+from polysync_airflow.emulator.sagemaker.calls import LogStream, ServiceEvent
 
 ROLE = "arn:aws:iam::123456789012:role/SageMakerRole"
 #: A time in seconds that is longer than everything that ends by itself.
@@ -47,6 +47,13 @@ class Services:
     def put_log_events(self, region: str, stream: LogStream) -> None:
         """Keep the stream by its name."""
         self.streams[stream.name] = stream
+
+    def model_package_events(self, region: str, now: float) -> list[ServiceEvent]:
+        """Return no events, since there is no registry."""
+        return []
+
+    def send_event(self, region: str, event: ServiceEvent) -> None:
+        """Keep no events."""
 
 
 def definition(*steps: dict[str, Any], parameters: tuple[dict[str, Any], ...] = ()) -> str:

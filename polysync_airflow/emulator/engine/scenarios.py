@@ -14,6 +14,7 @@ As JSON (all members are optional)::
      "end_as": "CompletedWithFailures",   instead of Succeeded or Failed; a failed step stops no other branch
      "step_delay": 1,                     seconds from the end of a step to the steps after it; default: 0
      "failure_reason": "...",             the FailureReason of the execution, if its status has one
+     "event_copies": 2,                   how often each event is sent to EventBridge; default: 1
      "statuses": [{"status": "Pausing", "after": 10, "until": 60}]}   seconds since the start (or retry)
 
 ``statuses`` replaces the status in API responses with any other text, from ``after`` to ``until`` (null:
@@ -50,6 +51,8 @@ LOG_LINE_LENGTH = 10_000
 # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeTrainingJob.html (FinalMetricDataList)
 MAX_METRICS = 40
 METRIC_NAME_LENGTH = 255
+MAX_EVENT_COPIES = 10
+_MEMBERS = {"steps", "end_as", "step_delay", "failure_reason", "statuses", "event_copies"}
 # The errors in the failure reasons of jobs, and their exception types in
 # https://docs.aws.amazon.com/sagemaker/latest/dg/pipelines-retry-policy.html
 _ERRORS = (
@@ -102,6 +105,7 @@ class Scenario:
     failure_reason: str | None = None
     statuses: tuple[StatusWindow, ...] = ()
     step_delay: float = 0.0
+    event_copies: int = 1
 
     def step(self, *names: str) -> StepScenario:
         """Return the behaviour of the step with the first of these names that the scenario has."""
@@ -134,7 +138,7 @@ def parse(document: Any) -> Scenario:
     :raises ScenarioError: if a member is unknown or has the wrong type.
     """
     where = "scenario"
-    body = _object(document, where, {"steps", "end_as", "step_delay", "failure_reason", "statuses"})
+    body = _object(document, where, _MEMBERS)
     steps = _object(body.get("steps", {}), f"{where}.steps", None)
     end_as = body.get("end_as")
     if end_as not in (None, "CompletedWithFailures", "Succeeded", "Failed"):
@@ -153,7 +157,15 @@ def parse(document: Any) -> Scenario:
         failure_reason=reason,
         statuses=tuple(_window(entry, f"{where}.statuses[{i}]") for i, entry in enumerate(windows)),
         step_delay=_seconds(body, "step_delay", where, 0),
+        event_copies=_copies(body, where),
     )
+
+
+def _copies(body: Mapping[str, Any], where: str) -> int:
+    copies = body.get("event_copies", 1)
+    if isinstance(copies, bool) or not isinstance(copies, int) or not 1 <= copies <= MAX_EVENT_COPIES:
+        raise ScenarioError(f"{where}.event_copies is not a whole number from 1 to {MAX_EVENT_COPIES}")
+    return copies
 
 
 def _step(document: Any, where: str) -> StepScenario:

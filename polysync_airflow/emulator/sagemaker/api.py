@@ -18,6 +18,7 @@ from polysync_airflow.emulator.sagemaker.jobs import descriptions
 from polysync_airflow.emulator.sagemaker.jobs.logs import log_streams
 from polysync_airflow.emulator.sagemaker.jobs.model_packages import register_model_packages
 from polysync_airflow.emulator.sagemaker.jobs.property_files import write_property_files
+from polysync_airflow.emulator.sagemaker.status_events import unsent_events
 from polysync_airflow.emulator.sagemaker.store import Region
 from polysync_airflow.emulator.sagemaker.validation import check_request, check_response, service_model
 
@@ -122,7 +123,7 @@ class SageMaker:
             if region not in self.regions:
                 self.regions[region] = Region(region, self._seed)
             if operation == "DeletePipeline":
-                # The logs of a pipeline's jobs stay.
+                # The logs of a pipeline's jobs stay, and its events are sent.
                 self.publish(region)
             call = Call(request, self.regions[region], self.clock.now(), self.scenario_of, self._services)
             response = OPERATIONS[operation](call)
@@ -148,3 +149,23 @@ class SageMaker:
                 for record in region.executions():
                     for stream in log_streams(region, record, now):
                         self._services.put_log_events(region.name, stream)
+                self.send_events(region.name)
+
+    def send_events(self, region_name: str) -> None:
+        """
+        Send the events to EventBridge that are due: of executions, steps and model packages, in their order.
+
+        :param region_name: the AWS region.
+        """
+        with self._lock:
+            now = self.clock.now()
+            events = []
+            if region := self.regions.get(region_name):
+                region.advance(now)
+                register_model_packages(region, self._services, now)
+                for record in region.executions():
+                    events += unsent_events(region, record)
+            packages = self._services.model_package_events(region_name, now)
+            events += [event for event in packages for _ in range(self.default_scenario.event_copies)]
+            for event in sorted(events, key=lambda event: event.time):
+                self._services.send_event(region_name, event)

@@ -25,6 +25,23 @@ class LogStream:
     events: tuple[tuple[float, str], ...]
 
 
+@dataclass(frozen=True)
+class ServiceEvent:
+    """
+    An event that SageMaker sends to the default event bus of EventBridge.
+
+    :param detail_type: what has happened, such as ``SageMaker Model Package State Change``.
+    :param resources: the ARNs of what it concerns.
+    :param detail: the detail, as JSON.
+    :param time: the time, in seconds since the epoch.
+    """
+
+    detail_type: str
+    resources: list[str]
+    detail: dict[str, Any]
+    time: float
+
+
 class AwsServices(Protocol):
     """The other services of AWS that pipelines use."""
 
@@ -46,6 +63,14 @@ class AwsServices(Protocol):
 
     def put_log_events(self, region: str, stream: LogStream) -> None:
         """Write the events of a stream that it does not have yet."""
+        ...
+
+    def model_package_events(self, region: str, now: float) -> list[ServiceEvent]:
+        """Return the events of model packages that are new or changed since the last call."""
+        ...
+
+    def send_event(self, region: str, event: ServiceEvent) -> None:
+        """Send an event to the default event bus."""
         ...
 
 

@@ -17,7 +17,7 @@ from itertools import takewhile
 from math import inf
 from typing import Any
 
-from polysync_airflow.emulator.engine.execution import Execution, StateError
+from polysync_airflow.emulator.engine.execution import StateError
 from polysync_airflow.emulator.engine.expressions import Scope, evaluate, text
 from polysync_airflow.emulator.engine.parameters import ParameterError, resolve
 from polysync_airflow.emulator.engine.step_runs import CacheHit
@@ -34,7 +34,7 @@ from polysync_airflow.emulator.sagemaker.pagination import page
 from polysync_airflow.emulator.sagemaker.pipelines import created_within
 from polysync_airflow.emulator.sagemaker.selective_execution import select
 from polysync_airflow.emulator.sagemaker.step_summaries import step_summary
-from polysync_airflow.emulator.sagemaker.store import ExecutionRecord, Pipeline
+from polysync_airflow.emulator.sagemaker.store import ExecutionRecord, Pipeline, RecordedExecution
 
 _EXPERIMENT_NAME_LENGTH = 120
 
@@ -62,7 +62,7 @@ def _start(call: Call) -> dict[str, Any]:
     selection = select(call, pipeline, version)
     identifier = region.identifier(12, pipeline.arn, region.started)
     arn = f"{pipeline.arn}/execution/{identifier}"
-    engine = Execution(
+    engine = RecordedExecution(
         seed=region.identifier(12, arn, "engine"),
         definition=version.definition,
         scope=_scope(pipeline, arn, identifier, values, call.now),
@@ -165,7 +165,7 @@ def describe_pipeline_execution(call: Call) -> dict[str, Any]:
     return omit_none(
         PipelineArn=record.pipeline.arn,
         PipelineExecutionArn=record.arn,
-        PipelineExecutionDisplayName=_display_name(record),
+        PipelineExecutionDisplayName=record.shown_display_name,
         PipelineExecutionStatus=engine.shown_status(call.now),
         PipelineExecutionDescription=record.description,
         PipelineExperimentConfig=_experiment(record),
@@ -265,10 +265,6 @@ def _complete_callback(call: Call, outputs: dict[str, str] | None, failure: str 
     raise not_found(f"Callback token '{token}' does not exist.")
 
 
-def _display_name(record: ExecutionRecord) -> str:
-    return record.display_name or f"execution-{int(record.engine.created_at * 1000)}"
-
-
 def _experiment(record: ExecutionRecord) -> dict[str, Any] | None:
     config = record.version.definition.experiment or {}
     names = {member: text(evaluate(value, record.engine.scope)) for member, value in config.items()}
@@ -282,7 +278,7 @@ def _summary(record: ExecutionRecord, now: float) -> dict[str, Any]:
         StartTime=record.engine.created_at,
         PipelineExecutionStatus=record.engine.shown_status(now),
         PipelineExecutionDescription=record.description,
-        PipelineExecutionDisplayName=_display_name(record),
+        PipelineExecutionDisplayName=record.shown_display_name,
         PipelineExecutionFailureReason=record.engine.failure_reason,
         PipelineVersionAliases=sorted(record.version.aliases) or None,
     )

@@ -17,10 +17,14 @@ from typing import Any
 
 from polysync_airflow.emulator.engine.definition import Definition
 from polysync_airflow.emulator.engine.execution import Execution
+from polysync_airflow.emulator.engine.scenarios import Scenario
+from polysync_airflow.emulator.engine.step_runs import StepRun
 from polysync_airflow.emulator.errors import conflict, not_found
 
 ACCOUNT = "123456789012"
 _PARTITIONS = (("cn-", "aws-cn"), ("us-gov-", "aws-us-gov"))
+# In place of the number of a run.
+_OF_THE_EXECUTION = 0
 
 
 def partition(region: str) -> str:
@@ -78,23 +82,83 @@ class Pipeline:
         raise not_found(f"Pipeline '{self.arn}' has no version with {requested}.")
 
 
+@dataclass(frozen=True)
+class StatusChange:
+    """
+    A change of the status of an execution or of a step.
+
+    :param at: the time, in seconds since the epoch.
+    :param run: the run of the step; None for the execution.
+    :param previous: the status before; None for the first one.
+    """
+
+    at: float
+    run: StepRun | None
+    previous: str | None
+    current: str
+
+
+class RecordedExecution(Execution):
+    """An execution that remembers when its status, and those of its steps, have changed."""
+
+    def __post_init__(self) -> None:
+        self.changes: list[StatusChange] = []
+        self._seen: dict[int, str] = {}
+        super().__post_init__()
+        # Steps that reuse the results of another execution do not run.
+        self._seen |= {run.order: run.status for run in self.history}
+        self._note(self.created_at)
+
+    def stop(self, now: float) -> None:
+        """Request a stop."""
+        super().stop(now)
+        self._note(now)
+
+    def retry(self, now: float, scenario: Scenario, max_parallel: float) -> None:
+        """Run all steps again that have not succeeded."""
+        super().retry(now, scenario, max_parallel)
+        self._note(now)
+
+    def _schedule(self, at: float) -> None:
+        super()._schedule(at)
+        self._note(at)
+
+    def _note(self, at: float) -> None:
+        # In the order of the causes: an execution ends after its last step.
+        current: list[tuple[int, StepRun | None, str]] = [
+            (run.order, run, run.status) for run in self.history
+        ]
+        for key, run, status in [*current, (_OF_THE_EXECUTION, None, self.status)]:
+            previous = self._seen.get(key)
+            if status != previous:
+                self._seen[key] = status
+                self.changes.append(StatusChange(at, run, previous, status))
+
+
 @dataclass
 class ExecutionRecord:
     """
     An execution as the API knows it. ``engine`` simulates it.
 
     :param model_packages: the ARNs of the model packages that its steps have created, by step name.
+    :param sent_changes: how many of the changes of its statuses were sent to EventBridge.
     """
 
     arn: str
     id: str
     pipeline: Pipeline
     version: Version
-    engine: Execution
+    engine: RecordedExecution
     request: Mapping[str, Any]
     display_name: str | None = None
     description: str | None = None
     model_packages: dict[str, str] = field(default_factory=dict)
+    sent_changes: int = 0
+
+    @property
+    def shown_display_name(self) -> str:
+        """The display name in responses and events."""
+        return self.display_name or f"execution-{int(self.engine.created_at * 1000)}"
 
 
 class Region:

@@ -17,8 +17,9 @@ from moto.s3.models import s3_backends
 from werkzeug.test import Client
 
 from polysync_airflow.emulator.errors import invalid
-from polysync_airflow.emulator.sagemaker.calls import LogStream
+from polysync_airflow.emulator.sagemaker.calls import LogStream, ServiceEvent
 from polysync_airflow.emulator.sagemaker.store import ACCOUNT, partition
+from polysync_airflow.emulator.server.event_bus import ModelPackageEvents, deliver
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -62,6 +63,7 @@ class Moto:
         self._lock = Lock()
         # The number of events that were written to each log stream.
         self._written: dict[tuple[str, str, str], int] = {}
+        self._model_packages = ModelPackageEvents()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Handle a request as a WSGI app."""
@@ -72,6 +74,7 @@ class Moto:
         """Remove all resources of all services."""
         with self._lock:
             self._written.clear()
+        self._model_packages.reset()
         Client(self._app).post("/moto-api/reset").close()
 
     def read_object(self, bucket: str, key: str, version: str | None) -> bytes:
@@ -148,3 +151,11 @@ class Moto:
                 backend.create_log_group(stream.group, {})
             backend.ensure_log_stream(stream.group, stream.name)
             backend.groups[stream.group].put_log_events(stream.name, events)
+
+    def model_package_events(self, region: str, now: float) -> list[ServiceEvent]:
+        """Return the events of model packages that are new or changed since the last call."""
+        return self._model_packages.unsent(region, now)
+
+    def send_event(self, region: str, event: ServiceEvent) -> None:
+        """Send an event of SageMaker to the rules of the default event bus."""
+        deliver(region, event)

@@ -13,11 +13,12 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from itertools import count
+from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
 from werkzeug.wrappers import Request, Response
@@ -44,6 +45,10 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 # The services of moto that show what steps have written: logs, model packages and property files.
 _WRITTEN_BY_STEPS = frozenset({"logs", "sagemaker", "s3"})
+# The services of moto that show the events of executions and model packages.
+_FILLED_BY_EVENTS = frozenset({"events", "sqs"})
+# How soon a client that waits for messages gets an event that has become due, in real seconds.
+_EVENT_SECONDS = 0.05
 # The members of requests that the call log shows, by service. Bodies of messages can have secrets.
 _LOGGED_MEMBERS = {
     "events": ("Name", "Rule", "EventBusName"),
@@ -136,9 +141,7 @@ class Router:
                 raise ApiError("UnknownOperationException", f"The emulator has no service {service}.")
             if self._sts.settings.values.enforce_iam:
                 authorization.check_read(callers.identify(aws, self._sts.sessions), aws)
-            if aws.service in _WRITTEN_BY_STEPS:
-                # A bucket can be read from any region.
-                self._sagemaker.publish(*([] if aws.service == "s3" else [aws.region]))
+            self._publish_for(aws)
         except ApiError as error:
             entry.error_code, entry.error_message, entry.detail = error.code, error.message, error.detail
             return error_response(error, aws.protocol, request_id)
@@ -148,16 +151,47 @@ class Router:
             internal_failure = ApiError("InternalFailure", f"{type(error).__name__}: {error}", 500)
             entry.error_code, entry.error_message = internal_failure.code, internal_failure.message
             return error_response(internal_failure, aws.protocol, request_id)
-        return partial(self._call_moto, protocol=aws.protocol, request_id=request_id)
+        return partial(self._call_moto, aws=aws, request_id=request_id)
+
+    def _publish_for(self, aws: AwsRequest) -> None:
+        """Write to moto what a request to it may show."""
+        if aws.service in _WRITTEN_BY_STEPS:
+            # A bucket can be read from any region.
+            self._sagemaker.publish(*([] if aws.service == "s3" else [aws.region]))
+        if aws.service in _FILLED_BY_EVENTS:
+            # Also before a rule is made, which gets no events of the past.
+            self._sagemaker.send_events(aws.region)
 
     def _call_moto(
-        self, environ: WSGIEnvironment, start_response: StartResponse, *, protocol: str, request_id: str
+        self, environ: WSGIEnvironment, start_response: StartResponse, *, aws: AwsRequest, request_id: str
     ) -> Iterable[bytes]:
         try:
-            return self._moto(environ, start_response)
+            with self._events_of(aws):
+                return self._moto(environ, start_response)
         except NotImplementedError as error:
             unknown_operation = ApiError("UnknownOperationException", str(error))
-            return error_response(unknown_operation, protocol, request_id)(environ, start_response)
+            return error_response(unknown_operation, aws.protocol, request_id)(environ, start_response)
+
+    @contextmanager
+    def _events_of(self, aws: AwsRequest) -> Iterator[None]:
+        """Send what becomes due while moto handles a request: it may wait for messages, or change a model."""
+        if aws.operation != "ReceiveMessage":
+            yield
+            if aws.service == "sagemaker":
+                self._sagemaker.send_events(aws.region)
+            return
+        done = Event()
+
+        def send() -> None:
+            while not done.wait(_EVENT_SECONDS):
+                self._sagemaker.send_events(aws.region)
+
+        thread = Thread(target=send, name="emulator-events", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
 
     def _call_sagemaker(self, aws: AwsRequest, entry: Entry) -> dict[str, Any]:
         caller = callers.identify(aws, self._sts.sessions)

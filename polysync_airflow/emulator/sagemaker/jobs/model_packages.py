@@ -26,6 +26,11 @@ def register_model_packages(region: Region, services: AwsServices, now: float) -
         request = Descriptions(region, record, now).arguments(run)
         if not request.get("ModelPackageName"):
             request.setdefault("ModelPackageGroupName", _DEFAULT_GROUP)
+        # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_MetadataProperties.html
+        request["MetadataProperties"] = {
+            "GeneratedBy": record.arn,
+            **(request.get("MetadataProperties") or {}),
+        }
         arn = services.create_model_package(region.name, request, run.ended_at or 0.0)
         record.model_packages[run.step.name] = arn
 

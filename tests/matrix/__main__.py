@@ -31,7 +31,6 @@ OUTCOMES: Final = (
     "tests/lineage/test_facets.py",
     "tests/operators/test_start_outcomes.py",
     "tests/operators/test_stop_outcomes.py",
-    "tests/operators/outcome",
     "tests/operators/recovery/test_crashes.py",
     "tests/test_example_dags.py",
 )

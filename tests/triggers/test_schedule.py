@@ -325,7 +325,7 @@ def scheduled_deadlines(*seconds: float) -> tuple[Schedule, list[Subscription]]:
 
 def test_waits_end_whose_last_poll_does_not_come_in_time() -> None:
     """The time for the last poll passes between two checks, while calls run."""
-    schedule, (past, soon, later) = scheduled_deadlines(-1, 1, LAST_POLL_SECONDS + 1)
+    schedule, (past, soon, later) = scheduled_deadlines(0, 1, LAST_POLL_SECONDS + 1)
 
     assert schedule.late(NOW, calls_run=True) == ([], LAST_POLL_SECONDS)
     assert schedule.late(LATE - 1, calls_run=True) == ([], 1)

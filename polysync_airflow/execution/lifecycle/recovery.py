@@ -96,7 +96,7 @@ def next_action(stored: StoredExecution, epoch: int, status: str, choices: Recov
         choice = stored.choice_in(epoch)
         if choice and choice.on_clear == "resume" and not is_replaced:
             # Somebody may have resumed it outside of Airflow meanwhile: the user wants its end all the same.
-            return _in_same_epoch(status, resumes=True, failures_succeed=False)
+            return _in_same_epoch(status, resumes=True)
         resumes = _resumes_after_clear(choice, status, choices) and not is_replaced
         if stored.resume_is_pending and not resumes and state_of(status) is PolysyncState.FAILED:
             return Action.SETTLE_RESUME
@@ -114,12 +114,13 @@ def next_step(status: str | None, choices: RecoveryChoices, retry: str | None) -
     """
     failed = state_of(status) is PolysyncState.FAILED
     if retry is None:
-        new = _in_new_epoch(status or "", resumes=choices.on_clear == "resume", may_stop=choices.stop_on_kill)
-        return _CLEAR_AFTER_FAILURE[new] if failed else None
+        if status is None or not failed:
+            return None
+        return _CLEAR_AFTER_FAILURE[_in_new_epoch(status, resumes=choices.on_clear == "resume")]
     next_try = f"Next: Airflow retries the task {retry}."
     if status is None:
         return next_try
-    action = _in_same_epoch(status, resumes=choices.retry_mode == "resume", failures_succeed=False)
+    action = _in_same_epoch(status, resumes=choices.retry_mode == "resume")
     return f"{next_try} {(_RETRY_AFTER_FAILURE if failed else _RETRY)[action]}"
 
 
@@ -168,7 +169,7 @@ def _resumes_after_clear(choice: ClearChoice | None, status: str, choices: Recov
     return choice is None and choices.on_clear == "resume" and is_failure
 
 
-def _in_same_epoch(status: str, *, resumes: bool, failures_succeed: bool) -> Action:
+def _in_same_epoch(status: str, *, resumes: bool, failures_succeed: bool = False) -> Action:
     if status == STATUS_STOPPING:
         return Action.WAIT_FOR_END
     if not has_ended(status) or state_of(status) is PolysyncState.SUCCESS:
@@ -180,7 +181,7 @@ def _in_same_epoch(status: str, *, resumes: bool, failures_succeed: bool) -> Act
     return Action.RESUME if resumes else Action.START
 
 
-def _in_new_epoch(status: str, *, resumes: bool, may_stop: bool) -> Action:
+def _in_new_epoch(status: str, *, resumes: bool, may_stop: bool = False) -> Action:
     if has_ended(status):
         return Action.RESUME if resumes and state_of(status) is PolysyncState.FAILED else Action.START
     if status == STATUS_STOPPING or not may_stop:

@@ -75,10 +75,12 @@ def test_request_without_an_arn_is_sent_again(number: int) -> None:
         (None, 2, {"clear_choice": ClearChoice(on_clear="resume", epoch=2), "epoch": NO_EPOCH}),
         # A retry, before which nothing could be resumed.
         (3, 3, {"clear_choice": ClearChoice(on_clear="resume", epoch=3)}),
+        # One that has the execution already.
+        (2, 2, {"clear_choice": ClearChoice(on_clear="resume", epoch=2)}),
         # An earlier clear.
         (3, 4, {"clear_choice": None}),
     ],
-    ids=["clear", "clear that keeps max_tries", "retry", "another clear"],
+    ids=["clear", "clear that keeps max_tries", "retry", "second retry", "another clear"],
 )
 def test_choice_counts_for_one_clear(chosen_for: int | None, epoch: int, expected: dict[str, Any]) -> None:
     """The first try of the clear binds the choice to its epoch, and a later clear drops it."""

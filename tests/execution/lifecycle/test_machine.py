@@ -188,6 +188,7 @@ def test_running_execution_is_waited_for() -> None:
 
     assert (now.do, now.store, now.record) == (Do.WATCH, Store.KEEP, stored())
     assert now.description == describe("Executing")
+    assert now.started_at == describe("Executing").created_at
     assert now.attempt_started_at == EARLIER
     assert [(line.level, line.text) for line in now.lines] == [
         (

@@ -250,3 +250,19 @@ def test_unused_arguments_are_those_that_differ() -> None:
         "pipeline_parameters['New']",
         "pipeline_parameters['Old']",
     ]
+
+
+@pytest.mark.parametrize(
+    ("sent", "current", "names"),
+    [
+        # The record has the ARN of what was the latest execution at the start.
+        (ARN, "latest", []),
+        (ARN, f"{ARN}2", ["source_execution"]),
+        (None, "latest", ["source_execution"]),
+    ],
+)
+def test_latest_source_is_not_another_one(sent: str | None, current: str, names: list[str]) -> None:
+    """``latest`` may be another execution now, but the author has changed nothing."""
+    requests = (REQUEST.model_copy(update={"source_execution": source}) for source in (sent, current))
+
+    assert unused_arguments(*requests) == names

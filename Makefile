@@ -31,6 +31,7 @@
 #                             ARGS="triggers --executions 1000 --pipelines 20" runs one part; ARGS=-h lists the parts
 #   make bench-sign-in        measure how long 200 triggers that sign in at the same time stall a triggerer, compared
 #                             with the Amazon provider
+#   make bench-events         measure how soon a DAG starts after an event, and what a killed triggerer loses
 #   make matrix               the same package on Airflow 2.11, 3.2 and 3.3, each with the pins of a managed service,
 #                             and on the pre-release 3.4.
 #                             ARGS="--versions 2.11.2 --steps install,tables" runs less
@@ -70,7 +71,7 @@ INSTALLED_BY := constraints.txt pyproject.toml polysync_airflow/__init__.py Make
 
 .PHONY: install install-aiobotocore install-sdk demo test mutants test-browser test-system test-sdk test-aiobotocore \
         lint docs licences screenshots \
-        import-cost parse-cost matrix chaos chaos-amazon compare bench bench-sign-in constraints clean
+        import-cost parse-cost matrix chaos chaos-amazon compare bench bench-sign-in bench-events constraints clean
 .DEFAULT_GOAL := test
 .SUFFIXES:
 
@@ -137,6 +138,9 @@ bench: $(AIOBOTOCORE_VENV)/.ready
 
 bench-sign-in: $(AIOBOTOCORE_VENV)/.ready
 	@$(AIOBOTOCORE_VENV)/bin/python -m tests.benchmarks sign-in $(ARGS)
+
+bench-events: $(VENV)/.ready
+	@$(VENV)/bin/python -m tests.system.events $(ARGS)
 
 # uv installs several times as fast as pip. Behind a company's proxy, only the system knows the certificates.
 INSTALL = $(@D)/bin/python -m uv pip install --quiet --system-certs --python $(@D)/bin/python

@@ -277,11 +277,14 @@ OPERATION_HINTS: Final[dict[tuple[str, str], Hint]] = {
 # Error codes with the same meaning, as other AWS services and older protocols spell them.
 ALIASES: Final[dict[str, str]] = {
     "AccessDenied": ACCESS_DENIED,
+    "AWS.SimpleQueueService.NonExistentQueue": RESOURCE_NOT_FOUND,
     "ExpiredToken": "ExpiredTokenException",
     "NoSuchBucket": RESOURCE_NOT_FOUND,
     "NoSuchKey": RESOURCE_NOT_FOUND,
+    "QueueDoesNotExist": RESOURCE_NOT_FOUND,
     "InvalidClientTokenId": "UnrecognizedClientException",
     "RequestLimitExceeded": THROTTLING,
+    "RequestThrottled": THROTTLING,
     "ResourceNotFoundException": RESOURCE_NOT_FOUND,
     "SignatureDoesNotMatch": "InvalidSignatureException",
     "Throttling": THROTTLING,

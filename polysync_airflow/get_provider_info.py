@@ -43,7 +43,12 @@ def get_provider_info() -> dict[str, Any]:
         ],
         "operators": [{"integration-name": INTEGRATION, "python-modules": ["polysync_airflow.operators"]}],
         "hooks": [{"integration-name": INTEGRATION, "python-modules": ["polysync_airflow.hooks"]}],
-        "triggers": [{"integration-name": INTEGRATION, "python-modules": ["polysync_airflow.triggers"]}],
+        "triggers": [
+            {
+                "integration-name": INTEGRATION,
+                "python-modules": ["polysync_airflow.triggers", "polysync_airflow.events"],
+            }
+        ],
         "extra-links": [
             "polysync_airflow.links.PolysyncPipelineExecutionLink",
             "polysync_airflow.links.PolysyncStudioLink",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ import pytest
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.database import dag_run_state
 from polysync_airflow.emulator import EmulatorServer
+from polysync_airflow.execution import clock
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.testing.dag_files import DagFiles
 from polysync_airflow.testing.emulator import SageMakerEmulator, emulator_for_test
@@ -64,7 +67,7 @@ def dag_of(dag_id: str, folder: Path, file: str | None = None) -> Any:
 
 def test_all_examples_are_covered() -> None:
     """Each example DAG is in this list, so that a new one without a test fails."""
-    assert {path.stem for path in EXAMPLES.glob("*.py")} == {
+    assert {path.stem for path in EXAMPLES.rglob("*.py")} == {
         "quickstart",
         "scheduled_retraining",
         "start_and_stop",
@@ -72,6 +75,7 @@ def test_all_examples_are_covered() -> None:
         "deploy_model",
         "deploy_if_better",
         "jobs_as_dags",
+        "react_to_events",
     }
     assert os.environ["AIRFLOW__CORE__DAGS_FOLDER"] == str(EXAMPLES)
 
@@ -130,6 +134,38 @@ def test_scheduled_retraining_runs_to_success(example: Any, endpoint: EmulatorSe
         # Airflow stores the URL of the button itself at the end of each worker session.
         url = xcom(run, "retrain", "_link_PolysyncPipelineExecutionLink")
         assert url == xcom(run, "retrain", "console_url")
+
+
+@pytest.mark.skipif(not CAPABILITIES.shared_event_streams, reason="needs Airflow 3.3")
+def test_react_to_events_reports_executions_of_others(
+    endpoint: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its watcher fires when an execution that somebody else has started ends, and its task knows the execution."""
+    from tests.events.conftest import Triggerer, make_queue, until
+
+    queue = make_queue(endpoint)
+    monkeypatch.setenv("SAGEMAKER_EVENTS_QUEUE_URL", queue.url)
+    dag = dag_of("react_to_events", EXAMPLES / "airflow_3_3", None)
+    (asset,) = dag.timetable.asset_condition.objects
+    (watcher,) = asset.watchers
+    client: Any = PolysyncSageMakerHook().conn
+    arn = client.start_pipeline_execution(PipelineName="churn-tuning")["PipelineExecutionArn"]
+
+    async def fire() -> Any:
+        triggerer = Triggerer()
+        triggerer.run(1, watcher.trigger)
+        try:
+            clock.sleep(24 * 3600)  # of emulated time
+            await until(lambda: triggerer.fired)
+        finally:
+            await triggerer.stop()
+        (payload,) = triggerer.payloads()
+        return payload
+
+    event = SimpleNamespace(extra={"from_trigger": True, "payload": asyncio.run(fire())})
+    report: Any = dag.task_dict["report"]
+    lines = report.python_callable(triggering_asset_events={asset: [event]})
+    assert lines == [f"churn-tuning: Success ({arn})"]
 
 
 @pytest.mark.parametrize("good_enough", [True, False])

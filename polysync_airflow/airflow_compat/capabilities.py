@@ -23,6 +23,7 @@ class Capabilities(NamedTuple):
         information, not from the widgets of the hook.
     :param failure_callback_is_final: when a process has died, the DAG processor runs the failure callback
         only if no retry follows.
+    :param shared_event_streams: event triggers can share a stream, and are told when their events are stored.
     :param react_apps: a plugin can add a tab with a React component of its own to the page of a task
         instance.
     """
@@ -33,6 +34,7 @@ class Capabilities(NamedTuple):
     links_are_xcoms: bool
     form_from_provider_info: bool
     failure_callback_is_final: bool
+    shared_event_streams: bool
     react_apps: bool
 
 
@@ -70,6 +72,7 @@ def capabilities_of(version: str) -> Capabilities:
         links_are_xcoms=is_3,
         form_from_provider_info=is_3,
         failure_callback_is_final=is_3_3 or not is_3,
+        shared_event_streams=is_3_3,
         react_apps=is_3,
     )
 

@@ -74,7 +74,7 @@ def call_airflow(function: Callable[[], Result]) -> Result:
         in_thread_of_loop = sync_to_async(call, thread_sensitive=False, executor=threads)
         future = asyncio.run_coroutine_threadsafe(in_thread_of_loop(), loop)
     else:
-        future = _call_in_thread(partial(contextvars.copy_context().run, call))
+        future = call_in_daemon_thread(partial(contextvars.copy_context().run, call))
     return future.result(TIMEOUT_SECONDS)
 
 
@@ -82,10 +82,11 @@ class _DaemonThreads(Executor):
     """Runs each function in a thread of its own, which does not keep the process from ending."""
 
     def submit(self, fn: Callable[..., Result], /, *args: Any, **kwargs: Any) -> Future[Result]:
-        return _call_in_thread(partial(fn, *args, **kwargs))
+        return call_in_daemon_thread(partial(fn, *args, **kwargs))
 
 
-def _call_in_thread(function: Callable[[], Result]) -> Future[Result]:
+def call_in_daemon_thread(function: Callable[[], Result]) -> Future[Result]:
+    """Call a function in a thread of its own, which does not keep the process from ending."""
     future: Future[Result] = Future()
 
     def call() -> None:

@@ -35,6 +35,8 @@ JOB_OPERATIONS: Final = {kind.operation: kind.resource for kind in JOB_KINDS.val
 # For the last lines of the log of a failed step. A Lambda step's function has a log group of its own.
 LOG_OPERATIONS: Final = ("DescribeLogStreams", "GetLogEvents")
 SAGEMAKER_LOG_GROUPS: Final = "/aws/sagemaker/*"
+# For the reader of the queue with events. The last one holds messages while Airflow stores their events.
+QUEUE_OPERATIONS: Final = ("ReceiveMessage", "DeleteMessage", "ChangeMessageVisibility")
 
 ISSUER_V1: Final = "sts.windows.net/{tenant}/"
 ISSUER_V2: Final = "login.microsoftonline.com/{tenant}/v2.0"
@@ -83,6 +85,12 @@ def identity_policy(
         passing = _allow("PassExecutionRole", ["PassRole"], roles, service="iam")
         statements.append({**passing, "Condition": condition})
     return {"Version": "2012-10-17", "Statement": statements}
+
+
+def queue_reader_policy(queue_arn: str) -> dict[str, Any]:
+    """Return the identity policy for the reader of the queue with events of SageMaker."""
+    statement = _allow("ReadEvents", QUEUE_OPERATIONS, [queue_arn], service="sqs")
+    return {"Version": "2012-10-17", "Statement": [statement]}
 
 
 def job_arns(prefix: str, operations: Iterable[str]) -> list[str]:

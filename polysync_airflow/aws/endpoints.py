@@ -14,7 +14,7 @@ from botocore.exceptions import EndpointProviderError
 from botocore.loaders import Loader
 
 # What the provider calls.
-SERVICES: Final = ("sagemaker", "sts", "logs")
+SERVICES: Final = ("sagemaker", "sts", "logs", "sqs")
 _GLOBAL_REGION: Final = "aws-global"
 # vpce-<id>-<suffix>.<host of the endpoint, with the label vpce before the domain>
 _VPC_ENDPOINT: Final = re.compile(r"vpce-[a-z0-9-]+\.(?P<service>.+)\.vpce(?P<domain>\.amazonaws\.[a-z.]+)")

@@ -135,7 +135,7 @@ def _hint_fields(
 ) -> dict[str, str]:
     """Return the values of the placeholders that a hint's text may use."""
     execution, pipeline = request.get("PipelineExecutionArn"), request.get("PipelineName")
-    group, bucket = request.get("logGroupName"), request.get("Bucket")
+    group, bucket, queue = request.get("logGroupName"), request.get("Bucket"), request.get("QueueUrl")
     service = "sts" if operation.startswith("AssumeRole") else "sagemaker"
     if execution:
         subject, resource = f"execution {execution}", execution
@@ -149,6 +149,11 @@ def _hint_fields(
     elif bucket:
         service, subject = "s3", f"object s3://{bucket}/{request['Key']}"
         resource = f"arn:{partition}:s3:::{bucket}/{request['Key']}"
+    elif queue:
+        service, subject = "sqs", f"queue {queue}"
+        resource = f"arn:{partition}:sqs:{region}:" + ":".join(queue.split("/")[-2:])
+        # The actions of IAM are those for one message.
+        operation = operation.removesuffix("Batch")
     else:
         subject, resource = "such resource", "*"
     named = [p["Name"] for p in request.get("PipelineParameters", ()) if f"'{p['Name']}'" in message]

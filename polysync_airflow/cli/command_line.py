@@ -17,6 +17,7 @@ COMMANDS: Final = {"import": import_command, "diff": diff_command, "check": chec
 # name of the command, and what it is for.
 DELEGATED: Final = {
     "iam": ("polysync_airflow.cli.iam", "print IAM policies"),
+    "events": ("polysync_airflow.cli.events", "set up the queue with events of SageMaker"),
     "records": ("polysync_airflow.cli.records", "list and delete records of past DAG runs"),
     "emulator": ("polysync_airflow.emulator.__main__", "run a local SageMaker endpoint"),
 }

@@ -42,7 +42,7 @@ def make_parser(delegated: dict[str, str]) -> Parser:
         commands.add_parser("jobs", help="import pipelines as jobs, and compare them", description=JOBS)
     )
     check = commands.add_parser("check", help="test a connection", description=CHECK)
-    _add_connection(check)
+    add_connection(check)
     for name, purpose in delegated.items():
         commands.add_parser(name, help=purpose, add_help=False)
     return parser
@@ -68,7 +68,7 @@ def _add_jobs(jobs: argparse.ArgumentParser) -> None:
     diff = commands.add_parser("diff", help="compare a catalogue with the pipelines", description=DIFF)
     diff.add_argument("catalogue", type=Path, metavar="FILE", help="the catalogue file")
     for command in (importing, diff):
-        _add_connection(command)
+        add_connection(command)
         command.add_argument(
             "--prefix", default="", metavar="TEXT", help="only pipelines whose names begin with this"
         )
@@ -90,7 +90,8 @@ def _add_jobs(jobs: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_connection(command: argparse.ArgumentParser) -> None:
+def add_connection(command: argparse.ArgumentParser) -> None:
+    """Add the options that name an Airflow connection."""
     command.add_argument(
         "--conn-id",
         default=DEFAULT_CONNECTION,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from polysync_airflow.cli import iam, records
+from polysync_airflow.cli import events, iam, records
 from polysync_airflow.cli.parser import make_parser
 from polysync_airflow.emulator import __main__ as emulator
 from polysync_airflow.jobs.catalogue.drift import KINDS
@@ -21,6 +21,7 @@ REFERENCE = (DOCS / "reference" / "cli.md").read_text()
 HOW_TO = (DOCS / "how-to" / "import-jobs.md").read_text()
 PARSERS = {
     "polysync": make_parser({}),
+    "polysync events": events.make_parser("polysync events"),
     "polysync iam": iam.make_parser("polysync iam"),
     "polysync records": records.make_parser("polysync records"),
     "polysync emulator": emulator._parser(),

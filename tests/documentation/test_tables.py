@@ -11,6 +11,7 @@ from polysync_airflow.auth.connection import choices_of
 from polysync_airflow.auth.credentials import DISCRIMINATORS
 from polysync_airflow.auth.iam_policies import identity_policy
 from polysync_airflow.exceptions import HINTS
+from polysync_airflow.execution.events.messages import read_message
 from polysync_airflow.execution.lifecycle.recovery import Action, RecoveryChoices, next_action
 from polysync_airflow.execution.models import StartRequest
 from polysync_airflow.execution.outcome import ExecutionRecord
@@ -19,6 +20,7 @@ from polysync_airflow.execution.record import StoredExecution
 from polysync_airflow.execution.steps.rows import StepRow
 from polysync_airflow.states import STATE_OF_STATUS
 from tests.documentation.pages import page
+from tests.execution.events import samples
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout"
 REQUEST = StartRequest(
@@ -97,6 +99,15 @@ def test_fields_of_records_steps_and_jobs_are_documented() -> None:
     assert set(StepRow.model_fields) - step == set()
     assert set(Job.model_fields) - job == set()
     assert set(DeclaredParameter.model_fields) - job == set()
+
+
+def test_payloads_of_events_are_documented() -> None:
+    """The table has each member of the payload of an asset event, and no others."""
+    rows = page("reference/events.md").rows("What does an asset event have?")
+    documented = {name for names in rows for name in names.split(", ")} - {"Member of payload"}
+    bodies = (samples.execution(), samples.of_step(), samples.model_package())
+
+    assert {name for body in bodies for name in read_message(body).payload} == documented
 
 
 def test_policy_is_the_one_that_the_command_prints() -> None:

@@ -1,0 +1,187 @@
+"""
+The command ``polysync events``: what fills the queue of watchers, and a look at what is in it.
+
+``setup`` prints the documents of ``execution/events/resources.py``, and needs no Airflow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from polysync_airflow.cli.output import OK, logs_to_stderr, write_message, write_result
+from polysync_airflow.cli.parser import Parser, add_connection
+
+if TYPE_CHECKING:
+    from polysync_airflow.events.queue import EventQueue, Received
+
+SETUP: Final = """\
+Print what fills a queue with events of SageMaker: rules of EventBridge, the queue, its dead-letter queue, its
+policy, and the IAM policy for the connection of Airflow that reads it."""
+TAIL: Final = """\
+Show the messages of a queue, as watchers understand them. Nothing is deleted: the messages are visible again
+when the command ends. Each look counts as a receive: SQS moves a message that was received too often to the
+dead-letter queue."""
+FORMATS: Final = ("cloudformation", "terraform", "cli")
+MAX_MESSAGES: Final = 100
+MAX_SECONDS: Final = 300
+# So that a message is not shown twice, while the command runs.
+_HIDDEN_SECONDS: Final = MAX_SECONDS + 60
+
+
+def make_parser(prog: str) -> argparse.ArgumentParser:
+    """Return the parser of the command."""
+    parser = Parser(prog=prog, description="Set up, and look at, the queue with events of SageMaker.")
+    commands = parser.add_subparsers(dest="action", metavar="COMMAND", title="Commands", required=True)
+    _add_setup(commands.add_parser("setup", help="print what fills a queue", description=SETUP))
+    tail = commands.add_parser("tail", help="show the messages of a queue", description=TAIL)
+    tail.add_argument("--queue-url", required=True, metavar="URL", help="URL of the queue")
+    add_connection(tail)
+    tail.add_argument(
+        "--max-messages",
+        type=_number("--max-messages", MAX_MESSAGES),
+        default=10,
+        metavar="N",
+        help="end after N messages (default: 10)",
+    )
+    tail.add_argument(
+        "--seconds",
+        type=_number("--seconds", MAX_SECONDS),
+        default=20,
+        metavar="N",
+        help="end after N seconds without a message (default: 20)",
+    )
+    return parser
+
+
+def _add_setup(setup: argparse.ArgumentParser) -> None:
+    setup.add_argument("--queue", required=True, metavar="NAME", help="name of the queue")
+    setup.add_argument(
+        "--pipeline",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="only events of this pipeline; may be repeated (default: all)",
+    )
+    setup.add_argument("--steps", action="store_true", help="also events of steps")
+    setup.add_argument("--running", action="store_true", help="also events of what begins or is stopping")
+    setup.add_argument("--model-packages", action="store_true", help="also events of model packages")
+    setup.add_argument(
+        "--model-package-group",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="also events of the model packages of this group; may be repeated",
+    )
+    setup.add_argument(
+        "--max-receives",
+        type=int,
+        default=5,
+        metavar="N",
+        help="receives after which a message goes to the dead-letter queue (default: 5)",
+    )
+    setup.add_argument("--format", choices=FORMATS, default="cloudformation", help="(default: %(default)s)")
+    setup.add_argument("--account", help="12-digit AWS account id, for --format cli")
+    setup.add_argument("--region", help="AWS region, for --format cli")
+    setup.add_argument("--partition", default="aws", choices=("aws", "aws-cn", "aws-us-gov"))
+
+
+def main(arguments: Sequence[str], prog: str) -> int:
+    """Run the command, and return its exit code."""
+    parser = make_parser(prog)
+    options = parser.parse_args(arguments)
+    if options.action == "tail":
+        return _tail(options)
+    if options.format == "cli":
+        if not re.fullmatch(r"[0-9]{12}", options.account or ""):
+            parser.error("--format cli needs --account, an AWS account id of 12 digits")
+        if not re.fullmatch(r"[a-z0-9-]{4,32}", options.region or ""):
+            parser.error("--format cli needs --region, such as eu-central-1")
+    write_result(_setup(options))
+    return OK
+
+
+def _setup(options: argparse.Namespace) -> str:
+    from polysync_airflow.auth.iam_policies import queue_reader_policy
+    from polysync_airflow.execution.events import resources
+
+    setup = resources.Setup(
+        queue=options.queue,
+        pipelines=tuple(options.pipeline),
+        running=options.running,
+        steps=options.steps,
+        model_packages=options.model_packages,
+        groups=tuple(options.model_package_group),
+        max_receives=options.max_receives,
+    )
+    setup.check()
+    if options.format == "cli":
+        return resources.aws_cli(
+            setup,
+            queue_reader_policy,
+            account=options.account,
+            region=options.region,
+            partition=options.partition,
+        )
+    document = resources.terraform if options.format == "terraform" else resources.cloudformation
+    return json.dumps(document(setup, queue_reader_policy), indent=2) + "\n"
+
+
+def _tail(options: argparse.Namespace) -> int:
+    with logs_to_stderr():
+        from polysync_airflow.airflow_compat.database import use_connections_of_the_database
+        from polysync_airflow.events.queue import EventQueue
+        from polysync_airflow.execution.events.watch import check_watch
+
+        use_connections_of_the_database()
+        watch = check_watch(
+            {
+                "queue_url": options.queue_url,
+                "polysync_conn_id": options.conn_id,
+                "region_name": options.region,
+            }
+        )
+        queue = EventQueue(watch.polysync_conn_id, watch.region, watch.queue_url)
+    count = _show(queue, options.max_messages, options.seconds)
+    write_message(f"{count} message{'' if count == 1 else 's'}; none was deleted")
+    return OK
+
+
+def _show(queue: EventQueue, most: int, seconds: int) -> int:
+    from polysync_airflow.execution import clock
+
+    handles: list[str] = []
+    end = clock.monotonic() + seconds
+    try:
+        while len(handles) < most and (left := end - clock.monotonic()) > 0:
+            received = queue.receive(
+                limit=most - len(handles),
+                wait_seconds=min(20, max(1, round(left))),
+                visibility_seconds=_HIDDEN_SECONDS,
+            )
+            handles += [message.handle for message in received]
+            for message in received:
+                write_result(json.dumps(_as_json(message)) + "\n")
+            end = clock.monotonic() + seconds if received else end
+    finally:
+        queue.release(handles)
+    return len(handles)
+
+
+def _as_json(message: Received) -> dict[str, Any]:
+    if message.change is None:
+        return {"message_id": message.message_id, "unreadable": message.problem}
+    return {"message_id": message.message_id, **message.change.payload}
+
+
+def _number(option: str, most: int) -> Any:
+    def parse(text: str) -> int:
+        if not text.isdecimal() or not 1 <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"give a whole number from 1 to {most}")
+        return int(text)
+
+    parse.__name__ = option
+    return parse

@@ -1,0 +1,222 @@
+"""
+The reader of a queue, which all its watchers in a triggerer share.
+
+Airflow drives it: https://github.com/apache/airflow/blob/main/airflow-core/src/airflow/triggers/shared_stream.py.
+It gets each change once from ``open_stream``, and says in ``advance`` that all watchers have passed it and
+that the events which they made are stored. Only then the message is deleted. All that goes wrong before is
+cured by SQS, which delivers a message again until it is deleted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import random
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from airflow.triggers.shared_stream import AdvanceItem, SharedStreamProducer
+
+from polysync_airflow.airflow_compat.supervisor import call_in_daemon_thread, use_event_loop
+from polysync_airflow.exceptions import PolysyncError
+from polysync_airflow.execution import clock
+from polysync_airflow.execution.events.changes import AnyChange, Key
+from polysync_airflow.execution.events.memory import Memory
+from polysync_airflow.execution.events.resources import VISIBILITY_SECONDS, WAIT_SECONDS
+from polysync_airflow.execution.events.watch import Watch
+from polysync_airflow.execution.texts import clean_line, clean_text
+
+if TYPE_CHECKING:
+    from polysync_airflow.events.queue import EventQueue, Received
+
+log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+# How many changes may wait for Airflow to store them, for which it gives a watcher five minutes.
+MAX_IN_FLIGHT: Final = 200
+# Airflow starts all watchers of a triggerer within moments. One that joins later misses what was read before.
+JOIN_SECONDS: Final = 2.0
+MAX_REMEMBERED: Final = 10_000
+# When messages in flight are held for longer. A receive ends before, so that none becomes visible meanwhile.
+HOLD_AFTER_SECONDS: Final = VISIBILITY_SECONDS / 4
+MIN_BACKOFF_SECONDS: Final = 1.0
+MAX_BACKOFF_SECONDS: Final = 60.0
+
+
+@dataclass
+class Delivery:
+    """
+    A change that watchers are working on.
+
+    :param handles: the receipt handles of the messages that report it, by the ids of these.
+    :param held_at: when others were last kept from seeing them, in seconds of ``clock.monotonic``.
+    """
+
+    change: AnyChange
+    held_at: float
+    handles: dict[str, str] = field(default_factory=dict, repr=False)
+
+
+class Outage:
+    """
+    Logs one line when calls begin to fail, and one when they work again.
+
+    :param what: what fails, such as "Messages of queue ... cannot be received".
+    """
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self.failures = 0
+
+    def failed(self, error: Exception) -> None:
+        """Count a failure."""
+        self.failures += 1
+        if self.failures == 1:
+            text = str(error) if isinstance(error, PolysyncError) else f"{type(error).__name__}: {error}"
+            log.warning("%s, retrying: %s", self._what, clean_text(text))
+
+    def worked(self) -> None:
+        """Note that a call has worked."""
+        if self.failures:
+            log.info("It works again after %s failed calls: %s", self.failures, self._what)
+        self.failures = 0
+
+    @property
+    def pause(self) -> float:
+        """How long to wait before the next call, in seconds: longer after each failure, in part at random."""
+        longest: float = min(MAX_BACKOFF_SECONDS, MIN_BACKOFF_SECONDS * 2 ** min(self.failures - 1, 10))
+        return longest * (0.5 + random.random() / 2)  # noqa: S311 # it spreads load
+
+
+class EventProducer(SharedStreamProducer):
+    """
+    Reads one queue.
+
+    :param watch: the arguments of one of its watchers, which have the queue in common.
+    """
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+        self._queue: EventQueue | None = None
+        self._in_flight: dict[Key, Delivery] = {}
+        self._has_room = asyncio.Event()
+        # Changes whose events are stored. Their messages may come again: AWS may send several, and a message
+        # that could not be deleted does.
+        self._stored = Memory(MAX_REMEMBERED)
+        self._unreadable = Memory(MAX_REMEMBERED)
+        self._receiving = Outage(f"Messages of the queue {watch.queue_url} cannot be received")
+        self._deleting = Outage(f"Messages of the queue {watch.queue_url} cannot be deleted")
+        self._holding = Outage(f"Messages of the queue {watch.queue_url} cannot be held")
+
+    async def open_stream(self) -> AsyncIterator[tuple[AnyChange, Delivery]]:
+        """Yield each change that the queue reports, without an end and without errors."""
+        use_event_loop()
+        # Its import takes a second, for which the event loop must not stand still.
+        queue = self._queue = await _in_thread(partial(_open_queue, self._watch))
+        await asyncio.sleep(JOIN_SECONDS)
+        while True:
+            await self._hold(queue)
+            if len(self._in_flight) >= MAX_IN_FLIGHT:
+                self._has_room.clear()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._has_room.wait(), HOLD_AFTER_SECONDS)
+                continue
+            obsolete: list[str] = []
+            for message in await self._receive(queue):
+                delivery = self._delivery(message, obsolete)
+                if delivery is not None:
+                    yield delivery.change, delivery
+            await self._delete(queue, obsolete)
+
+    async def advance(self, batch: Sequence[AdvanceItem]) -> None:
+        """Delete the messages of the changes whose events are stored. The others come again by themselves."""
+        handles: list[str] = []
+        for payload, outcome in batch:
+            delivery: Delivery = payload
+            self._in_flight.pop(delivery.change.key, None)
+            if outcome.is_clean:
+                self._stored.add(delivery.change.key)
+                handles += delivery.handles.values()
+        self._has_room.set()
+        if self._queue is not None:
+            await self._delete(self._queue, handles)
+
+    async def aclose(self) -> None:
+        """Stop reading. What a thread is still receiving goes back to the queue."""
+        if self._queue is not None:
+            self._queue.close()
+
+    def _delivery(self, message: Received, obsolete: list[str]) -> Delivery | None:
+        """Return what watchers get of a message; None if there is nothing new for them."""
+        if message.change is None:
+            if self._unreadable.add(message.message_id):
+                log.warning(
+                    "Message %s stays in the queue %s, from where SQS moves it to the dead-letter queue: %s.",
+                    clean_line(message.message_id),
+                    self._watch.queue_url,
+                    message.problem,
+                )
+            return None
+        key = message.change.key
+        if key in self._stored:
+            obsolete.append(message.handle)
+            return None
+        known = self._in_flight.get(key)
+        delivery = known or Delivery(message.change, clock.monotonic())
+        # Another message for a change in flight must stay, too, until the events are stored.
+        delivery.handles[message.message_id] = message.handle
+        if known:
+            return None
+        self._in_flight[key] = delivery
+        return delivery
+
+    async def _receive(self, queue: EventQueue) -> list[Received]:
+        try:
+            receive = partial(queue.receive, wait_seconds=WAIT_SECONDS, visibility_seconds=VISIBILITY_SECONDS)
+            received = await _in_thread(receive)
+        except Exception as error:
+            # Whatever it is, the next call may succeed. Airflow would start all watchers again each second.
+            self._receiving.failed(error)
+            await asyncio.sleep(self._receiving.pause)
+            return []
+        self._receiving.worked()
+        return received
+
+    async def _hold(self, queue: EventQueue) -> None:
+        now = clock.monotonic()
+        due = [each for each in self._in_flight.values() if now - each.held_at >= HOLD_AFTER_SECONDS]
+        handles = [handle for delivery in due for handle in delivery.handles.values()]
+        for delivery in due:
+            delivery.held_at = now
+        await self._call(queue.hold, handles, self._holding)
+
+    async def _delete(self, queue: EventQueue, handles: list[str]) -> None:
+        # Those that fail are received again, and then deleted.
+        await self._call(queue.delete, handles, self._deleting)
+
+    async def _call(self, call: Callable[[Sequence[str]], None], handles: list[str], outage: Outage) -> None:
+        if not handles:
+            return
+        try:
+            await _in_thread(partial(call, handles))
+        except Exception as error:
+            outage.failed(error)
+        else:
+            outage.worked()
+
+
+def _open_queue(watch: Watch) -> EventQueue:
+    from polysync_airflow.events.queue import EventQueue
+
+    return EventQueue(watch.polysync_conn_id, watch.region, watch.queue_url)
+
+
+async def _in_thread(function: Callable[[], Result]) -> Result:
+    # Not one of the event loop's own threads: a process does not end before those, and a receive takes 20 s.
+    call: Callable[[], Any] = partial(contextvars.copy_context().run, function)
+    return await asyncio.wrap_future(call_in_daemon_thread(call))

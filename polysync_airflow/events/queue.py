@@ -1,0 +1,242 @@
+"""
+The calls of SQS: receive, delete, hold and release messages. Each blocks, so none is for an event loop.
+
+https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ReceiveMessage.html
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated, Any, Final
+
+from botocore.config import Config
+from pydantic import Field
+
+from polysync_airflow.airflow_compat.supervisor import call_airflow
+from polysync_airflow.auth.base_hook import PolysyncBaseHook
+from polysync_airflow.exceptions import RESPONSE_TOO_LARGE, CredentialsError, PolysyncError, has_code
+from polysync_airflow.execution import clock
+from polysync_airflow.execution.events.changes import AnyChange
+from polysync_airflow.execution.events.messages import UnreadableMessageError, read_message
+from polysync_airflow.execution.events.resources import VISIBILITY_SECONDS, WAIT_SECONDS
+from polysync_airflow.execution.models import FrozenModel
+from polysync_airflow.execution.texts import clean_line, clean_text
+from polysync_airflow.hooks.calls import parse
+
+# The most that SQS allows.
+BATCH: Final = 10
+# How often the Airflow connection is read, unless a call fails: then before the next one.
+READ_SECONDS: Final = 300.0
+# The reader repeats calls itself, with longer pauses. A response takes up to WAIT_SECONDS.
+QUEUE_CONFIG: Final = Config(
+    connect_timeout=5, read_timeout=WAIT_SECONDS + 10, retries={"total_max_attempts": 1}
+)
+
+
+class _Message(FrozenModel):
+    message_id: Annotated[str, Field(max_length=100)] = Field(validation_alias="MessageId")
+    # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-queue-message-identifiers.html
+    receipt_handle: Annotated[str, Field(max_length=1024)] = Field(
+        validation_alias="ReceiptHandle", repr=False
+    )
+    body: Any = Field(None, validation_alias="Body", repr=False)
+
+
+class _Messages(FrozenModel):
+    messages: Annotated[tuple[_Message, ...], Field(max_length=BATCH)] = Field(
+        (), validation_alias="Messages"
+    )
+
+
+class _Failures(FrozenModel):
+    failed: tuple[dict[str, Any], ...] = Field((), validation_alias="Failed")
+
+
+@dataclass(frozen=True)
+class Received:
+    """
+    A message that was received.
+
+    :param handle: the receipt handle of this receive, which deletes the message.
+    :param change: what it reports; None if it cannot be read.
+    :param problem: why it cannot be read.
+    """
+
+    message_id: str
+    handle: str
+    change: AnyChange | None
+    problem: str = ""
+
+
+class QueueHook(PolysyncBaseHook):
+    """The hook of a reader, with a client for SQS."""
+
+    @cached_property
+    def sqs_client(self) -> Any:
+        """
+        A client for SQS, signed in with the connection.
+
+        :raises CredentialsError: if the sign-in fails.
+        """
+        return self._report_client("sqs", QUEUE_CONFIG)
+
+    def call_sqs(self, operation: str, **request: Any) -> dict[str, Any]:
+        """Call an operation of SQS. The errors are those of ``call``."""
+        return self._call_client(self.sqs_client, operation, **request)
+
+
+class EventQueue:
+    """
+    A queue, with the Airflow connection that leads to it, whose changes it follows. Thread-safe.
+
+    :param connection_id: the Airflow connection.
+    :param region_name: AWS region; None for the connection's own.
+    :param url: the URL of the queue.
+    """
+
+    def __init__(self, connection_id: str, region_name: str | None, url: str) -> None:
+        self.url = url
+        self._key = connection_id, region_name
+        self._lock = threading.Lock()
+        self._hook: QueueHook | None = None
+        self._read_at = clock.monotonic()
+        self._failed = False
+        self._closed = threading.Event()
+        self._batch = BATCH
+
+    def close(self) -> None:
+        """Let messages that are still being received go back to the queue at once. Does not block."""
+        self._closed.set()
+
+    def receive(
+        self,
+        *,
+        limit: int = BATCH,
+        wait_seconds: int = WAIT_SECONDS,
+        visibility_seconds: int = VISIBILITY_SECONDS,
+    ) -> list[Received]:
+        """
+        Receive messages, which others then do not see for a while.
+
+        :param limit: how many at most; more than ten mean ten.
+        :param wait_seconds: how long to wait for the first one.
+        :param visibility_seconds: how long others do not see them.
+        :raises PolysyncError: the call failed.
+        """
+        try:
+            response = self._call(
+                "ReceiveMessage",
+                MaxNumberOfMessages=min(self._batch, limit),
+                WaitTimeSeconds=wait_seconds,
+                VisibilityTimeout=visibility_seconds,
+            )
+        except PolysyncError as error:
+            # Ten messages may be larger than a response may be; one may not.
+            self._batch = 1 if has_code(error, RESPONSE_TOO_LARGE) else self._batch
+            raise
+        self._batch = min(2 * self._batch, BATCH)
+        messages = parse(_Messages, "ReceiveMessage", response).messages
+        if self._closed.is_set():
+            self.release([message.receipt_handle for message in messages])
+            return []
+        return [_read(message) for message in messages]
+
+    def delete(self, handles: Sequence[str]) -> None:
+        """
+        Delete messages.
+
+        :raises PolysyncError: some of them could not be deleted. They will be received again.
+        """
+        entries = [{"ReceiptHandle": handle} for handle in handles]
+        failures = self._call_in_batches("DeleteMessageBatch", entries)
+        if failures:
+            code = clean_line(str(failures[0].get("Code")))
+            raise PolysyncError(
+                f"DeleteMessageBatch failed for {len(failures)} of {len(handles)} messages: {code}",
+                permanent=False,
+            )
+
+    def hold(self, handles: Sequence[str]) -> None:
+        """
+        Let others not see messages for a while longer.
+
+        :raises PolysyncError: a call failed.
+        """
+        self._change_visibility(handles, VISIBILITY_SECONDS)
+
+    def release(self, handles: Sequence[str]) -> None:
+        """
+        Let others see messages at once.
+
+        :raises PolysyncError: a call failed.
+        """
+        self._change_visibility(handles, 0)
+
+    def _change_visibility(self, handles: Sequence[str], seconds: int) -> None:
+        entries = [{"ReceiptHandle": handle, "VisibilityTimeout": seconds} for handle in handles]
+        # A message may have been deleted meanwhile.
+        self._call_in_batches("ChangeMessageVisibilityBatch", entries)
+
+    def _call_in_batches(self, operation: str, entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        failures: list[dict[str, Any]] = []
+        for batch in _batches(entries):
+            numbered = [{"Id": str(number), **entry} for number, entry in enumerate(batch)]
+            response = self._call(operation, Entries=numbered)
+            failures += parse(_Failures, operation, response).failed
+        return failures
+
+    def _call(self, operation: str, **request: Any) -> dict[str, Any]:
+        try:
+            response = self._current_hook().call_sqs(operation, QueueUrl=self.url, **request)
+        except Exception:
+            self._failed = True
+            raise
+        self._failed = False
+        return response
+
+    def _current_hook(self) -> QueueHook:
+        with self._lock:
+            # A person who repairs or rotates a connection expects that a running reader uses it.
+            is_due = self._failed or clock.monotonic() - self._read_at >= READ_SECONDS
+            hook = self._hook if self._hook and not is_due else self._read()
+            self._hook = hook
+            return hook
+
+    def _read(self) -> QueueHook:
+        hook = QueueHook(*self._key)
+        try:
+            is_same = call_airflow(lambda: hook.has_same_connection(self._hook))
+            return self._hook if self._hook and is_same else hook
+        except Exception as error:
+            # While calls succeed, Airflow's API server may be restarted.
+            if self._hook is None or self._failed:
+                raise _as_polysync_error(error, self._key[0]) from None
+            return self._hook
+        finally:
+            self._read_at = clock.monotonic()
+
+
+def _as_polysync_error(error: Exception, connection_id: str) -> PolysyncError:
+    if isinstance(error, PolysyncError):
+        return error
+    return CredentialsError(
+        f"polysync_conn_id = {connection_id!r}: Airflow does not return the connection: "
+        f"{type(error).__name__}: {clean_text(str(error))}",
+        permanent=False,
+    )
+
+
+def _read(message: _Message) -> Received:
+    # Here, in the thread: JSON of 256 KiB takes milliseconds.
+    try:
+        return Received(message.message_id, message.receipt_handle, read_message(message.body))
+    except UnreadableMessageError as error:
+        return Received(message.message_id, message.receipt_handle, None, str(error))
+
+
+def _batches(entries: Sequence[dict[str, Any]]) -> Iterator[Iterable[dict[str, Any]]]:
+    for begin in range(0, len(entries), BATCH):
+        yield entries[begin : begin + BATCH]

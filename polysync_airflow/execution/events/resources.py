@@ -1,0 +1,289 @@
+"""
+Describes what fills the queue of watchers: rules of EventBridge, the queue, its dead-letter queue and policy.
+
+As a template of CloudFormation, as configuration of Terraform, or as commands of the AWS CLI.
+
+https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-event-patterns.html,
+https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-use-resource-based.html and
+https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-dead-letter-queues.html
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from polysync_airflow.exceptions import ParametersError
+from polysync_airflow.execution.events.changes import (
+    EXECUTION_CHANGE,
+    GROUP_PATTERN,
+    MODEL_PACKAGE_CHANGE,
+    SOURCE,
+    STEP_CHANGE,
+)
+from polysync_airflow.execution.models import PIPELINE_NAME_PATTERN
+from polysync_airflow.execution.texts import shorten
+from polysync_airflow.states import STATE_OF_STATUS, has_ended
+
+# The longest suffix makes 64 characters, the limit of a rule's name.
+_QUEUE_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,48}")
+# https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-quota.html
+MAX_PATTERN: Final = 2048
+MAX_RECEIVES: Final = 1000
+# Longer than Airflow needs to store an event, and how long a message waits after its triggerer was killed.
+VISIBILITY_SECONDS: Final = 30
+DEAD_LETTER_SECONDS: Final = 14 * 24 * 3600
+RETENTION_SECONDS: Final = 4 * 24 * 3600
+WAIT_SECONDS: Final = 20
+# A policy that allows a reader what it needs, given the ARN of the queue.
+ReaderPolicy = Callable[[str], Mapping[str, Any]]
+_END_STATUSES: Final = [status for status in STATE_OF_STATUS if has_ended(status)]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """
+    What to set up.
+
+    :param queue: the name of the queue.
+    :param pipelines: the names of the pipelines; empty for all.
+    :param running: also events of executions and steps that begin or are stopping.
+    :param steps: also events of steps.
+    :param model_packages: also events of model packages.
+    :param groups: the groups of these model packages; empty for all.
+    :param max_receives: how often a message is received before SQS moves it to the dead-letter queue.
+    """
+
+    queue: str
+    pipelines: tuple[str, ...] = ()
+    running: bool = False
+    steps: bool = False
+    model_packages: bool = False
+    groups: tuple[str, ...] = ()
+    max_receives: int = 5
+
+    def check(self) -> None:
+        """
+        Check the values.
+
+        :raises ParametersError: one of them is not valid.
+        """
+        if not _QUEUE_NAME.fullmatch(self.queue):
+            raise ParametersError(
+                f"--queue {shorten(self.queue)}: give a name of 1 to 48 letters, digits, '-' and '_'."
+            )
+        for option, names, pattern in (
+            ("--pipeline", self.pipelines, PIPELINE_NAME_PATTERN),
+            ("--model-package-group", self.groups, GROUP_PATTERN),
+        ):
+            for name in names:
+                if not re.fullmatch(pattern, name):
+                    raise ParametersError(
+                        f"{option} {shorten(name)} is not a name: give it without wildcards."
+                    )
+        if not 1 <= self.max_receives <= MAX_RECEIVES:
+            raise ParametersError(f"--max-receives {self.max_receives}: give 1 to {MAX_RECEIVES}.")
+        for name, rule in self.rules().items():
+            if len(json.dumps(rule)) > MAX_PATTERN:
+                raise ParametersError(
+                    f"The pattern of the rule {name} has more than {MAX_PATTERN:,} characters: name fewer "
+                    "pipelines or groups, or none for all, and let the watchers select."
+                )
+
+    def rules(self) -> dict[str, dict[str, Any]]:
+        """Return the event pattern of each rule, by the suffix of its name."""
+        ends: dict[str, Any] = {} if self.running else {"currentPipelineExecutionStatus": _END_STATUSES}
+        found = {"executions": _pattern(EXECUTION_CHANGE, {**ends, **self._of_pipelines()})}
+        if self.steps:
+            ends = {} if self.running else {"currentStepStatus": _END_STATUSES}
+            found["steps"] = _pattern(STEP_CHANGE, {**ends, **self._of_pipelines()})
+        if self.model_packages or self.groups:
+            groups = {"ModelPackageGroupName": list(self.groups)} if self.groups else {}
+            found["model-packages"] = _pattern(MODEL_PACKAGE_CHANGE, groups)
+        return found
+
+    def _of_pipelines(self) -> dict[str, Any]:
+        # ARNs of older pipelines have the name in lower case.
+        names = sorted({spelling for name in self.pipelines for spelling in (name, name.lower())})
+        return {"pipelineArn": [{"suffix": f":pipeline/{name}"} for name in names]} if names else {}
+
+
+def cloudformation(setup: Setup, reader_policy: ReaderPolicy) -> dict[str, Any]:
+    """Return a template of CloudFormation, which needs the capability ``CAPABILITY_IAM``."""
+    arn = {"Fn::GetAtt": ["Queue", "Arn"]}
+    rules = {
+        f"{suffix.title().replace('-', '')}Rule": (suffix, rule) for suffix, rule in setup.rules().items()
+    }
+    rule_arns = [{"Fn::GetAtt": [name, "Arn"]} for name in rules]
+    resources: dict[str, Any] = {
+        "DeadLetterQueue": _resource("SQS::Queue", QueueName=_dead(setup), **_dead_attributes()),
+        "Queue": _resource(
+            "SQS::Queue",
+            QueueName=setup.queue,
+            **_attributes(),
+            RedrivePolicy=_redrive({"Fn::GetAtt": ["DeadLetterQueue", "Arn"]}, setup),
+        ),
+        "QueuePolicy": _resource(
+            "SQS::QueuePolicy", Queues=[{"Ref": "Queue"}], PolicyDocument=_queue_policy(arn, rule_arns)
+        ),
+    }
+    for name, (suffix, rule) in rules.items():
+        target = {"Id": "queue", "Arn": arn}
+        resources[name] = _resource(
+            "Events::Rule", Name=f"{setup.queue}-{suffix}", EventPattern=rule, Targets=[target]
+        )
+    policy = reader_policy("QUEUE")
+    resources["ReaderPolicy"] = _resource(
+        "IAM::ManagedPolicy", PolicyDocument=_replaced(policy, "QUEUE", arn)
+    )
+    return {
+        "AWSTemplateFormatVersion": "2010-09-09",
+        "Description": "A queue with events of SageMaker for Airflow",
+        "Resources": resources,
+        "Outputs": {
+            "QueueUrl": {"Value": {"Ref": "Queue"}},
+            "ReaderPolicyArn": {"Value": {"Ref": "ReaderPolicy"}},
+        },
+    }
+
+
+def terraform(setup: Setup, reader_policy: ReaderPolicy) -> dict[str, Any]:
+    """Return configuration of Terraform in its JSON syntax, for a file ``*.tf.json``."""
+    arn = "${aws_sqs_queue.queue.arn}"
+    rules = {suffix.replace("-", "_"): (suffix, rule) for suffix, rule in setup.rules().items()}
+    rule_arns = [f"${{aws_cloudwatch_event_rule.{name}.arn}}" for name in rules]
+    redrive = _redrive("${aws_sqs_queue.dead_letters.arn}", setup)
+    return {
+        "resource": {
+            "aws_sqs_queue": {
+                "dead_letters": {
+                    "name": _dead(setup),
+                    "message_retention_seconds": DEAD_LETTER_SECONDS,
+                },
+                "queue": {
+                    "name": setup.queue,
+                    "visibility_timeout_seconds": VISIBILITY_SECONDS,
+                    "message_retention_seconds": RETENTION_SECONDS,
+                    "receive_wait_time_seconds": WAIT_SECONDS,
+                    "redrive_policy": json.dumps(redrive),
+                },
+            },
+            "aws_sqs_queue_policy": {
+                "queue": {
+                    "queue_url": "${aws_sqs_queue.queue.id}",
+                    "policy": json.dumps(_queue_policy(arn, rule_arns)),
+                }
+            },
+            "aws_cloudwatch_event_rule": {
+                name: {"name": f"{setup.queue}-{suffix}", "event_pattern": json.dumps(rule)}
+                for name, (suffix, rule) in rules.items()
+            },
+            "aws_cloudwatch_event_target": {
+                name: {
+                    "rule": f"${{aws_cloudwatch_event_rule.{name}.name}}",
+                    "target_id": "queue",
+                    "arn": arn,
+                }
+                for name in rules
+            },
+            "aws_iam_policy": {
+                "reader": {"name": f"{setup.queue}-reader", "policy": json.dumps(reader_policy(arn))}
+            },
+        },
+        "output": {
+            "queue_url": {"value": "${aws_sqs_queue.queue.id}"},
+            "reader_policy_arn": {"value": "${aws_iam_policy.reader.arn}"},
+        },
+    }
+
+
+def aws_cli(
+    setup: Setup, reader_policy: ReaderPolicy, *, account: str, region: str, partition: str = "aws"
+) -> str:
+    """Return commands of the AWS CLI, one a line."""
+    prefix = f"arn:{partition}:sqs:{region}:{account}:"
+    arn, rules = prefix + setup.queue, setup.rules()
+    names = {suffix: f"{setup.queue}-{suffix}" for suffix in rules}
+    rule_arns = [f"arn:{partition}:events:{region}:{account}:rule/{name}" for name in names.values()]
+    attributes = {
+        **_as_texts(_attributes()),
+        "RedrivePolicy": json.dumps(_redrive(prefix + _dead(setup), setup)),
+        "Policy": json.dumps(_queue_policy(arn, rule_arns)),
+    }
+    commands: list[tuple[str, dict[str, Any]]] = [
+        ("sqs create-queue", {"queue-name": _dead(setup), "attributes": _as_texts(_dead_attributes())}),
+        ("sqs create-queue", {"queue-name": setup.queue, "attributes": attributes}),
+    ]
+    for suffix, name in names.items():
+        commands += [
+            ("events put-rule", {"name": name, "event-pattern": rules[suffix]}),
+            ("events put-targets", {"rule": name, "targets": [{"Id": "queue", "Arn": arn}]}),
+        ]
+    policy = {"policy-name": f"{setup.queue}-reader", "policy-document": reader_policy(arn)}
+    commands.append(("iam create-policy", policy))
+    return "".join(f"{_command(name, options, region)}\n" for name, options in commands)
+
+
+def _command(name: str, options: Mapping[str, Any], region: str) -> str:
+    words = ["aws", *name.split(), "--region", region]
+    for option, value in options.items():
+        words += [f"--{option}", value if isinstance(value, str) else json.dumps(value)]
+    return shlex.join(words)
+
+
+def _pattern(detail_type: str, detail: Mapping[str, Any]) -> dict[str, Any]:
+    pattern: dict[str, Any] = {"source": [SOURCE], "detail-type": [detail_type]}
+    return {**pattern, "detail": dict(detail)} if detail else pattern
+
+
+def _queue_policy(queue_arn: Any, rule_arns: list[Any]) -> dict[str, Any]:
+    statement = {
+        "Sid": "EventBridge",
+        "Effect": "Allow",
+        "Principal": {"Service": "events.amazonaws.com"},
+        "Action": "sqs:SendMessage",
+        "Resource": queue_arn,
+        # Without it, rules of other accounts could fill the queue.
+        "Condition": {"ArnEquals": {"aws:SourceArn": rule_arns}},
+    }
+    return {"Version": "2012-10-17", "Statement": [statement]}
+
+
+def _attributes() -> dict[str, Any]:
+    return {
+        "VisibilityTimeout": VISIBILITY_SECONDS,
+        "MessageRetentionPeriod": RETENTION_SECONDS,
+        "ReceiveMessageWaitTimeSeconds": WAIT_SECONDS,
+    }
+
+
+def _dead_attributes() -> dict[str, Any]:
+    return {"MessageRetentionPeriod": DEAD_LETTER_SECONDS}
+
+
+def _as_texts(attributes: Mapping[str, Any]) -> dict[str, str]:
+    return {name: str(value) for name, value in attributes.items()}
+
+
+def _redrive(dead_letter_arn: Any, setup: Setup) -> dict[str, Any]:
+    return {"deadLetterTargetArn": dead_letter_arn, "maxReceiveCount": setup.max_receives}
+
+
+def _dead(setup: Setup) -> str:
+    return f"{setup.queue}-dead-letters"
+
+
+def _resource(kind: str, **properties: Any) -> dict[str, Any]:
+    return {"Type": f"AWS::{kind}", "Properties": properties}
+
+
+def _replaced(value: Any, placeholder: str, by: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _replaced(member, placeholder, by) for name, member in value.items()}
+    if isinstance(value, list):
+        return [_replaced(item, placeholder, by) for item in value]
+    return by if value == placeholder else value

@@ -1,0 +1,177 @@
+"""Watchers share one reader; each change makes one event; a message is deleted after its events are stored."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from polysync_airflow.emulator import EmulatorServer
+from polysync_airflow.events import producer
+from tests.events.conftest import Queue, Triggerer, client, until
+from tests.execution.events.samples import EXECUTION_ARN, execution, of_step
+
+
+def start_execution(emulator: EmulatorServer) -> str:
+    """Start an execution, as somebody else does."""
+    parameters = [{"Name": "InputDataUrl", "Value": "s3://ml-bucket/abalone.csv"}]
+    response = client(emulator, "sagemaker").start_pipeline_execution(
+        PipelineName="abalone", PipelineParameters=parameters
+    )
+    return str(response["PipelineExecutionArn"])
+
+
+def deletes(emulator: EmulatorServer) -> int:
+    """Return the number of calls that delete messages."""
+    return len(emulator.control.calls("DeleteMessageBatch"))
+
+
+async def test_every_watcher_gets_what_it_wants(emulator: EmulatorServer, queue: Queue) -> None:
+    """Three watchers, one reader: the end of an execution, of a step, and a registered model; then all is deleted."""
+    triggerer = Triggerer()
+    triggerer.start(1, queue, pipelines=["abalone"])
+    triggerer.start(2, queue, steps=["AbaloneTrain"], pipelines=["abalone"])
+    triggerer.start(3, queue, model_package_groups=["*"])
+    triggerer.start(4, queue, pipelines=["other"])
+    try:
+        arn = await asyncio.to_thread(start_execution, emulator)
+        await asyncio.to_thread(emulator.control.advance, 4 * 3600)
+        await until(lambda: len(triggerer.fired) == 3)
+
+        ((execution_end,), (step_end,), (package,)) = (triggerer.payloads(i) for i in (1, 2, 3))
+        assert (execution_end["execution_arn"], execution_end["state"]) == (arn, "Success")
+        assert execution_end["console_url"].endswith(f"/pipelines/abalone/executions/{arn}")
+        assert (step_end["execution_arn"], step_end["step_name"], step_end["state"]) == (
+            arn,
+            "AbaloneTrain",
+            "Success",
+        )
+        assert (package["execution_arn"], package["approval_status"]) == (arn, "PendingManualApproval")
+        assert triggerer.payloads(4) == []
+        assert len(triggerer.manager._groups) == 1
+        triggerer.store()
+        await until(lambda: queue.size == (0, 0))
+        assert len(triggerer.fired) == 3
+    finally:
+        await triggerer.stop()
+
+
+async def test_nothing_is_deleted_before_it_is_stored(emulator: EmulatorServer, queue: Queue) -> None:
+    """What no watcher wants is deleted at once; what one wants when Airflow says that it is stored."""
+    triggerer = Triggerer()
+    triggerer.start(1, queue)
+    queue.send(execution())
+    try:
+        await until(lambda: triggerer.fired)
+        await asyncio.sleep(0.2)
+        assert (queue.size, deletes(emulator)) == ((0, 1), 0)
+
+        triggerer.store()
+        await until(lambda: queue.size == (0, 0))
+        queue.send(of_step())
+        await until(lambda: deletes(emulator) == 2 and queue.size == (0, 0))
+        assert len(triggerer.fired) == 1
+    finally:
+        await triggerer.stop()
+
+
+async def test_duplicates_make_one_event(emulator: EmulatorServer, queue: Queue) -> None:
+    """Copies before and after the storage are the same change; their messages stay as long, and no longer."""
+    emulator.control.put_scenario({"event_copies": 3})
+    triggerer = Triggerer()
+    triggerer.start(1, queue, states=["Running"])
+    try:
+        await asyncio.to_thread(start_execution, emulator)
+        await until(lambda: triggerer.fired and queue.size == (0, 3))
+        assert deletes(emulator) == 0
+
+        triggerer.store()
+        await until(lambda: queue.size == (0, 0))
+        queue.send(execution("Executing"), execution("Executing"))
+        await until(lambda: len(triggerer.fired) == 2)
+        triggerer.store()
+        await until(lambda: queue.size == (0, 0))
+        # A watcher that joins later gets no copy of what was stored before.
+        triggerer.start(2, queue, states=["Running"])
+        await asyncio.sleep(0.1)
+        queue.send(execution("Executing"))
+        await until(lambda: queue.size == (0, 0) and deletes(emulator) >= 3)
+        assert len(triggerer.fired) == 2
+    finally:
+        await triggerer.stop()
+
+
+async def test_a_killed_triggerer_loses_nothing(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twenty events are received and not stored: the next triggerer gets all of them, each once."""
+    monkeypatch.setattr(producer, "VISIBILITY_SECONDS", 1)
+    arns = [EXECUTION_ARN.replace("p4jn", f"p{number:03}") for number in range(20)]
+    queue.send(*(execution(pipelineExecutionArn=arn) for arn in arns))
+    killed, following = Triggerer(), Triggerer()
+    killed.start(1, queue)
+    try:
+        await until(lambda: len(killed.fired) == 20)
+    finally:
+        await killed.stop()
+    following.start(1, queue)
+    try:
+        await until(lambda: len(following.fired) >= 20)
+        following.store()
+        await until(lambda: queue.size == (0, 0))
+        assert sorted(payload["execution_arn"] for payload in following.payloads()) == arns
+    finally:
+        await following.stop()
+
+
+async def test_an_event_that_is_not_stored_comes_again(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Airflow ends the watcher whose event it could not store. Its successor gets it; the other one does not again."""
+    monkeypatch.setattr(producer, "VISIBILITY_SECONDS", 2)
+    triggerer = Triggerer(ack_timeout=0.5)
+    triggerer.start(1, queue)
+    triggerer.start(2, queue)
+    queue.send(execution())
+    try:
+        await until(lambda: len(triggerer.fired) == 2)
+        triggerer.store(1)
+        await until(triggerer.tasks[2].done)
+        triggerer.start(2, queue)
+        await until(lambda: len(triggerer.payloads(2)) == 2)
+        triggerer.store()
+        await until(lambda: queue.size == (0, 0))
+        assert len(triggerer.payloads(1)) == 1
+    finally:
+        await triggerer.stop()
+
+
+async def test_messages_in_flight_are_held(emulator: EmulatorServer, queue: Queue, monkeypatch: Any) -> None:
+    """While Airflow takes its time to store an event, its message stays invisible and is received only once."""
+    monkeypatch.setattr(producer, "VISIBILITY_SECONDS", 3)
+    monkeypatch.setattr(producer, "HOLD_AFTER_SECONDS", 0.5)
+    triggerer = Triggerer()
+    triggerer.start(1, queue)
+    queue.send(execution())
+    try:
+        await until(lambda: len(emulator.control.calls("ChangeMessageVisibilityBatch")) >= 2)
+        assert queue.size == (0, 1)
+    finally:
+        await triggerer.stop()
+
+
+async def test_the_reader_waits_for_airflow(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No more changes are read than may wait for their storage."""
+    monkeypatch.setattr(producer, "MAX_IN_FLIGHT", 10)
+    queue.send(
+        *(execution(pipelineExecutionArn=EXECUTION_ARN.replace("p4jn", f"p{i:03}")) for i in range(25))
+    )
+    triggerer = Triggerer()
+    triggerer.start(1, queue)
+    try:
+        await until(lambda: len(triggerer.fired) == 10)
+        await asyncio.sleep(0.3)
+        assert queue.size == (15, 10)
+
+        for count in (20, 25):
+            triggerer.store()
+            await until(lambda count=count: len(triggerer.fired) == count)  # type: ignore[misc]
+    finally:
+        await triggerer.stop()

@@ -11,6 +11,8 @@ The error classes of the provider, and the table that says what each AWS error c
      ├─ CatalogueDriftError                 pipelines differ from the jobs of a catalogue file
      ├─ TriggerEventError                   a deferred task was resumed with an event of another form
      ├─ StoredRecordError                   the record of the earlier tries is damaged
+     ├─ ModelApprovalError                  a model package is not approved, and waiting longer does not help
+     │   └─ ModelRejectedError              somebody rejected it
      └─ PipelineExecutionError              the execution ended, or timed out, in a way that fails the task
          ├─ PipelineExecutionFailedError
          ├─ PipelineExecutionCancelledError
@@ -91,6 +93,23 @@ class TriggerEventError(PolysyncError):
 
 class StoredRecordError(PolysyncError):
     """Raised when the record of the execution that earlier tries stored is damaged. Nothing was started."""
+
+
+class ModelApprovalError(PolysyncError):
+    """
+    Raised when a model package is not approved, and a longer wait does not help.
+
+    :param model_package_arn: the model package; None if its group has none.
+    :param permanent: False if a retry may find another model package.
+    """
+
+    def __init__(self, message: str, *, model_package_arn: str | None, permanent: bool = True) -> None:
+        super().__init__(message, permanent=permanent)
+        self.model_package_arn = model_package_arn
+
+
+class ModelRejectedError(ModelApprovalError, AirflowFailException):
+    """Raised when somebody rejected the model package. The task fails without using its retries."""
 
 
 class SageMakerApiError(PolysyncError):
@@ -238,6 +257,12 @@ HINTS: Final[dict[str, Hint]] = {
     ),
 }
 
+# AWS has no code of its own for a model package that does not exist.
+_NO_MODEL_PACKAGE: Final = Hint(
+    "If AWS says that it does not exist, there is no {subject} in region {region} of this account, or it was "
+    "deleted: check the spelling, the region, and that the connection signs in to the account that owns it.",
+    permanent=True,
+)
 _INVALID_SESSION: Final = Hint(
     "Compare duration_seconds with the maximum session duration of the role, and role_arn with its ARN.",
     permanent=True,
@@ -250,6 +275,9 @@ OPERATION_HINTS: Final[dict[tuple[str, str], Hint]] = {
         "it, and that the IAM policy allows {permission} on {resource}.",
         permanent=True,
     ),
+    ("DescribeModelPackage", VALIDATION): _NO_MODEL_PACKAGE,
+    ("ListModelPackages", VALIDATION): _NO_MODEL_PACKAGE,
+    ("UpdateModelPackage", VALIDATION): _NO_MODEL_PACKAGE,
     ("AssumeRoleWithWebIdentity", "AccessDenied"): Hint(
         "The role does not exist, or its trust policy does not allow this token: compare the Federated "
         "principal of the policy with the token's issuer, and the conditions with its audience and subject.",

@@ -42,6 +42,7 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "operators": [{"integration-name": INTEGRATION, "python-modules": ["polysync_airflow.operators"]}],
+        "sensors": [{"integration-name": INTEGRATION, "python-modules": ["polysync_airflow.sensors"]}],
         "hooks": [{"integration-name": INTEGRATION, "python-modules": ["polysync_airflow.hooks"]}],
         "triggers": [
             {

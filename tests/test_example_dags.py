@@ -74,6 +74,8 @@ def test_all_examples_are_covered() -> None:
         "import_and_fan_out",
         "deploy_model",
         "deploy_if_better",
+        "approve_model",
+        "deploy_approved_model",
         "jobs_as_dags",
         "react_to_events",
     }

@@ -18,6 +18,8 @@ ERRORS: list[PolysyncError] = [
     exceptions.CatalogueDriftError("m"),
     exceptions.TriggerEventError("m"),
     exceptions.StoredRecordError("m"),
+    exceptions.ModelApprovalError("m", model_package_arn=None, permanent=False),
+    exceptions.ModelRejectedError("m", model_package_arn="a"),
     exceptions.SageMakerApiError("m", error_code="c", operation="o", permanent=False, transient=True),
     exceptions.PipelineExecutionError("m", execution_arn="a", status=None, permanent=True),
     exceptions.PipelineExecutionFailedError("m", execution_arn="a", status="Failed"),

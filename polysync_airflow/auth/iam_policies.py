@@ -32,6 +32,10 @@ OPTIONAL_OPERATIONS: Final = (
 )
 # For metrics, artefacts and billable seconds: the type of the resource by the operation that describes it.
 JOB_OPERATIONS: Final = {kind.operation: kind.resource for kind in JOB_KINDS.values()}
+# For the approval of models: what a sensor calls, and what sets the status, which decides about deployments.
+LIST_MODELS: Final = ("ListModelPackages",)
+READ_MODELS: Final = ("DescribeModelPackage",)
+APPROVE_MODELS: Final = ("UpdateModelPackage",)
 # For the last lines of the log of a failed step. A Lambda step's function has a log group of its own.
 LOG_OPERATIONS: Final = ("DescribeLogStreams", "GetLogEvents")
 SAGEMAKER_LOG_GROUPS: Final = "/aws/sagemaker/*"
@@ -50,6 +54,8 @@ def identity_policy(
     pipelines: Iterable[str] = (),
     pass_roles: Iterable[str] = (),
     property_files: Iterable[str] = (),
+    model_package_groups: Iterable[str] = (),
+    approve_models: bool = False,
     optional: bool = True,
 ) -> dict[str, Any]:
     """
@@ -60,6 +66,8 @@ def identity_policy(
     :param pipelines: names of the allowed pipelines; empty for all pipelines of the account and region.
     :param pass_roles: ARNs of the roles that a start may name.
     :param property_files: ``s3://<bucket>/<prefix>`` of the outputs with property files that may be read.
+    :param model_package_groups: names of the model package groups whose approval a sensor may wait for.
+    :param approve_models: also allow to set the approval status of their versions.
     :param optional: also allow the operations that the provider can work without. They list steps and
         executions, resume executions, describe jobs, and read the logs of failed steps.
     """
@@ -79,6 +87,9 @@ def identity_policy(
     objects = [f"arn:{partition}:s3:::{uri.removeprefix('s3://')}*" for uri in sorted(set(property_files))]
     if objects:
         statements.append(_allow("ReadPropertyFiles", ("GetObject",), objects, service="s3"))
+    statements += _model_statements(
+        f"arn:{partition}:sagemaker:{region}:{account}:model-package/", model_package_groups, approve_models
+    )
     roles = sorted(set(pass_roles))
     if roles:
         condition = {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
@@ -91,6 +102,16 @@ def queue_reader_policy(queue_arn: str) -> dict[str, Any]:
     """Return the identity policy for the reader of the queue with events of SageMaker."""
     statement = _allow("ReadEvents", QUEUE_OPERATIONS, [queue_arn], service="sqs")
     return {"Version": "2012-10-17", "Statement": [statement]}
+
+
+def _model_statements(prefix: str, groups: Iterable[str], approve: bool) -> list[dict[str, Any]]:
+    # As with pipelines, ARNs may have the name in lower case.
+    names = sorted({spelling for name in groups for spelling in (name, name.lower())})
+    if not names:
+        return []
+    versions = [f"{prefix}{name}/*" for name in names]
+    reading = [_allow("ListModels", LIST_MODELS, ["*"]), _allow("ReadModels", READ_MODELS, versions)]
+    return [*reading, *([_allow("ApproveModels", APPROVE_MODELS, versions)] if approve else [])]
 
 
 def job_arns(prefix: str, operations: Iterable[str]) -> list[str]:

@@ -135,6 +135,8 @@ def _hint_fields(
 ) -> dict[str, str]:
     """Return the values of the placeholders that a hint's text may use."""
     execution, pipeline = request.get("PipelineExecutionArn"), request.get("PipelineName")
+    package = request.get("ModelPackageName") or request.get("ModelPackageArn")
+    package_group = request.get("ModelPackageGroupName")
     group, bucket, queue = request.get("logGroupName"), request.get("Bucket"), request.get("QueueUrl")
     service = "sts" if operation.startswith("AssumeRole") else "sagemaker"
     if execution:
@@ -143,6 +145,11 @@ def _hint_fields(
         prefix = f"arn:{partition}:sagemaker:{region}:<account>:pipeline/"
         arns = [pipeline] if pipeline.startswith("arn:") else pipeline_arns(prefix, pipeline)
         subject, resource = f"pipeline {pipeline!r}", " and ".join(arns)
+    elif package:
+        subject, resource = f"model package {package}", package
+    elif package_group:
+        # Not that of the group: AWS is not clear about the resource of this action.
+        subject, resource = f"model package group {package_group}", "*"
     elif group:
         service, subject = "logs", f"log group {group}"
         resource = f"arn:{partition}:logs:{region}:<account>:log-group:{group}:*"

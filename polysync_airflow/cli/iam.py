@@ -12,6 +12,7 @@ from polysync_airflow.auth.iam_policies import ISSUER_V1, ISSUER_V2, identity_po
 from polysync_airflow.cli.output import OK, write_result
 
 _ACCOUNT: Final = re.compile(r"[0-9]{12}")
+_GROUP: Final = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
 # With a slash at the end: s3://bucket* would be other buckets, too.
 _PREFIX: Final = re.compile(r"s3://[^/\s]+/(\S*/)?")
 
@@ -36,6 +37,18 @@ def make_parser(prog: str) -> argparse.ArgumentParser:
         default=[],
         metavar="S3_URI",
         help="s3://bucket/prefix/ of outputs with property files; may be repeated",
+    )
+    policy.add_argument(
+        "--model-package-group",
+        action="append",
+        default=[],
+        metavar="GROUP",
+        help="allow a sensor to wait for the approval of versions of this group; may be repeated",
+    )
+    policy.add_argument(
+        "--approve-models",
+        action="store_true",
+        help="allow to approve and reject versions of the --model-package-group, too",
     )
     policy.add_argument("--required-only", action="store_true", help="leave out the optional permissions")
     trust = documents.add_parser("trust", help="the trust policy of the role: who may assume it")
@@ -84,8 +97,15 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
                 )
             if name == "property_files" and not _PREFIX.fullmatch(text):
                 parser.error(f"{option} {text!r} is not a folder of S3: give s3://<bucket>/<folder>/")
+            if name == "model_package_group" and not options.allow_wildcards and not _GROUP.fullmatch(text):
+                parser.error(f"{option} {text!r} is not the name of a model package group")
             if name == "account" and not options.allow_wildcards and not _ACCOUNT.fullmatch(text):
                 parser.error(f"{option} {text!r} is not an AWS account id of 12 digits")
+
+
+def _check_models(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    if options.document == "policy" and options.approve_models and not options.model_package_group:
+        parser.error("--approve-models needs --model-package-group: name the groups")
 
 
 def _document(options: argparse.Namespace) -> Mapping[str, Any]:
@@ -97,6 +117,8 @@ def _document(options: argparse.Namespace) -> Mapping[str, Any]:
             pipelines=options.pipeline,
             pass_roles=options.pass_role,
             property_files=options.property_files,
+            model_package_groups=options.model_package_group,
+            approve_models=options.approve_models,
             optional=not options.required_only,
         )
     issuer = ISSUER_V1 if options.entra_version == "v1" else ISSUER_V2
@@ -115,5 +137,6 @@ def main(arguments: Sequence[str], prog: str) -> int:
     parser = make_parser(prog)
     options = parser.parse_args(arguments)
     _check(parser, options)
+    _check_models(parser, options)
     write_result(json.dumps(_document(options), indent=2) + "\n")
     return OK

@@ -66,6 +66,18 @@ class Finish:
     log_lines: tuple[LogLine, ...] = ()
 
 
+def backoff(error: PolysyncError, poll_interval: float, failures: int, *, rate_limited: bool) -> float:
+    """
+    Return the seconds until the next poll after a poll that failed.
+
+    :param failures: the number of polls that had failed in a row before it.
+    :param rate_limited: a rate limiter, which throttling slows down, applies to the polls.
+    """
+    first = THROTTLING_BACKOFF_SECONDS if rate_limited and is_throttling(error) else poll_interval
+    factor: int = 2 ** min(failures, MAX_DOUBLINGS)
+    return max(first, min(first * factor, MAX_BACKOFF_SECONDS))
+
+
 # A triggerer holds thousands of waiters for hours. They keep the values that they need rather than AWS's
 # whole response: each object that stays makes Python's full garbage collections longer.
 @dataclass(frozen=True, slots=True)
@@ -154,11 +166,10 @@ class Waiter:
         lines: tuple[LogLine, ...] = ()
         if updated.last_error != self.last_error:
             lines = (LogLine(logging.WARNING, f"Poll failed, retrying: {error}"),)
-        first = self.poll_interval
-        if self.rate_limited and is_throttling(error):
-            first = THROTTLING_BACKOFF_SECONDS
-        backoff = min(first * 2 ** min(self.consecutive_failures, MAX_DOUBLINGS), MAX_BACKOFF_SECONDS)
-        return updated._wait(max(first, backoff), now, lines)
+        seconds = backoff(
+            error, self.poll_interval, self.consecutive_failures, rate_limited=self.rate_limited
+        )
+        return updated._wait(seconds, now, lines)
 
     def _log_lines(self, status: str) -> tuple[LogLine, ...]:
         lines = []

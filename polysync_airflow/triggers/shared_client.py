@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from botocore.config import Config
 
@@ -26,6 +26,9 @@ from polysync_airflow.execution.models import ExecutionDescription
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.texts import clean_text
 from polysync_airflow.hooks import PolysyncSageMakerHook
+
+if TYPE_CHECKING:
+    from polysync_airflow.execution.approval.models import ModelPackageDescription
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +52,7 @@ _CONFIG: Final = RATE_LIMITED_CONFIG.merge(Config(max_pool_connections=WORKERS, 
 class PollingHook(PolysyncSageMakerHook):
     """The hook of a poller. Its client has only the operations that a poller and a stop need."""
 
-    client_operations = (
+    client_operations: tuple[str, ...] = (
         "DescribePipelineExecution",
         "ListPipelineExecutions",
         "ListPipelineExecutionSteps",
@@ -79,9 +82,14 @@ class SharedClient:
 
     Its user calls ``read_connection`` when it is due. While the connection cannot be read, calls use what was
     read last: Airflow's API server may be restarted without any effect on polls.
+
+    :param hook_class: the class of its hook, with the operations that its user needs.
     """
 
-    def __init__(self, connection_id: str, region_name: str | None) -> None:
+    def __init__(
+        self, connection_id: str, region_name: str | None, hook_class: type[PollingHook] = PollingHook
+    ) -> None:
+        self._hook_class = hook_class
         # Clients with the same key share a poller and a rate limiter.
         self.key = connection_id, region_name
         # Held while the connection is read. Calls do not take it: a slow read does not delay them.
@@ -128,6 +136,10 @@ class SharedClient:
     def describe(self, execution_arn: str) -> ExecutionDescription | PolysyncError:
         """Describe an execution; return an error instead of raising it."""
         return self._result(lambda hook: hook.describe_pipeline_execution(execution_arn))
+
+    def describe_model_package(self, arn: str) -> ModelPackageDescription | PolysyncError:
+        """Describe a model package; return an error instead of raising it."""
+        return self._result(lambda hook: hook.describe_model_package(arn))
 
     def list_steps(
         self, execution_arn: str, *, is_wanted: Callable[[], bool]
@@ -256,7 +268,7 @@ class SharedClient:
         self._error = error
 
     def _try_to_read(self) -> PolysyncError | None:
-        hook = PollingHook(*self.key, config=_CONFIG)
+        hook = self._hook_class(*self.key, config=_CONFIG)
         try:
             if not call_airflow(lambda: hook.has_same_connection(self._hook)):
                 self._replace_hook(hook)

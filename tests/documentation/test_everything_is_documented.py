@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow import exceptions, operators
+from polysync_airflow import exceptions, operators, sensors
 from polysync_airflow.get_provider_info import get_provider_info
 from polysync_airflow.operators.base import PolysyncOperator
 from tests.conftest import connection
@@ -19,14 +19,16 @@ from tests.test_structure import PACKAGE, entries_of
 
 INFO = get_provider_info()
 OPERATORS = [getattr(operators, name) for name in operators.__all__]
+SENSORS = [getattr(sensors, name) for name in sensors.__all__]
 
 
-@pytest.mark.parametrize("operator", OPERATORS)
+@pytest.mark.parametrize("operator", [*OPERATORS, *SENSORS])
 def test_every_argument_is_documented(operator: Any) -> None:
-    """Each argument of an operator is in its table, with its default, and in the operator's docstring."""
-    reference = page("reference/operators.md")
+    """Each argument of an operator or sensor is in its table, with its default, and in the docstring."""
+    title = "Sensors" if operator in SENSORS else "Operators"
+    reference = page(f"reference/{title.lower()}.md")
     rows = reference.rows(operator.__name__)
-    common = reference.section("Operators")
+    common = reference.section(title)
     arguments = inspect.signature(operator.__init__).parameters
     own = {name for name in arguments if name not in ("self", "kwargs")}
 

@@ -9,11 +9,13 @@ import pytest
 
 from polysync_airflow.auth.iam_policies import JOB_OPERATIONS
 from polysync_airflow.emulator import EmulatorServer
+from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.operators import (
     PolysyncListImportOperator,
     PolysyncStartPipelineOperator,
     PolysyncStopPipelineOperator,
 )
+from polysync_airflow.sensors import PolysyncModelApprovalSensor
 from tests.documentation.pages import page
 from tests.tasks import EmulatedTime, run_task
 
@@ -90,3 +92,19 @@ def test_import(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
     assert calls_of(emulator, named) == needed - optional == {"DescribePipeline"}
     missing = PolysyncListImportOperator(task_id="missing", pipeline_names=["fanuot"])
     assert calls_of(emulator, missing) == needed - {"ListPipelines"} | optional
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_model_approval(deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
+    """It lists versions only if it has a group, and changes nothing."""
+    client: Any = PolysyncSageMakerHook().conn
+    client.create_model_package_group(ModelPackageGroupName="Churn")
+    created = client.create_model_package(ModelPackageGroupName="Churn", ModelApprovalStatus="Approved")
+    needed = permissions(ROWS["PolysyncModelApprovalSensor"].split("|")[0])
+
+    def sensor(**arguments: Any) -> PolysyncModelApprovalSensor:
+        return PolysyncModelApprovalSensor(task_id="approval", deferrable=deferrable, **arguments)
+
+    assert calls_of(emulator, sensor(model_package_group="Churn")) == needed
+    by_arn = calls_of(emulator, sensor(model_package_arn=created["ModelPackageArn"]))
+    assert by_arn == needed - {"ListModelPackages"} == {"DescribeModelPackage"}

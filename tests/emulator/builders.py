@@ -38,6 +38,20 @@ class Services:
         self.packages.append(arn)
         return arn
 
+    def model_packages(self, region: str) -> list[dict[str, Any]]:
+        """Return no descriptions."""
+        return []
+
+    def has_model_package_group(self, region: str, name: str) -> bool:
+        """Have no groups."""
+        return False
+
+    def update_model_package(self, region: str, arn: str, members: Mapping[str, Any], at: float) -> None:
+        """Keep no changes."""
+
+    def delete_model_package(self, region: str, arn: str) -> None:
+        """Delete nothing."""
+
     def create_bucket(self, region: str, bucket: str) -> None:
         """Keep no buckets."""
 

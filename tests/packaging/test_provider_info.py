@@ -106,7 +106,7 @@ def test_unknown_keys_finds_misspelt_keys(schema: dict[str, Any]) -> None:
     assert list(unknown_keys(info, schema)) == [".extra_links", ".connection-types[].hook-clas-name"]
 
 
-@pytest.mark.parametrize("kind", ["operators", "hooks", "triggers"])
+@pytest.mark.parametrize("kind", ["operators", "sensors", "hooks", "triggers"])
 def test_every_module_exists(kind: str) -> None:
     """Each module in the provider information can be imported."""
     for entry in get_provider_info()[kind]:

@@ -13,18 +13,13 @@ from typing import Any
 from polysync_airflow.emulator.engine.clock import Clock
 from polysync_airflow.emulator.engine.scenarios import Scenario
 from polysync_airflow.emulator.sagemaker import executions, pipelines
-from polysync_airflow.emulator.sagemaker.calls import AwsServices, Call, Operation
-from polysync_airflow.emulator.sagemaker.jobs import descriptions
+from polysync_airflow.emulator.sagemaker.calls import AwsServices, Call, NotEmulatedError, Operation
+from polysync_airflow.emulator.sagemaker.jobs import descriptions, model_packages
 from polysync_airflow.emulator.sagemaker.jobs.logs import log_streams
-from polysync_airflow.emulator.sagemaker.jobs.model_packages import register_model_packages
 from polysync_airflow.emulator.sagemaker.jobs.property_files import write_property_files
 from polysync_airflow.emulator.sagemaker.status_events import unsent_events
 from polysync_airflow.emulator.sagemaker.store import Region
 from polysync_airflow.emulator.sagemaker.validation import check_request, check_response, service_model
-
-
-class NotEmulatedError(Exception):
-    """Raised for a request about a job that no step has started. moto handles it."""
 
 
 def _describe_job(operation: str, call: Call) -> dict[str, Any]:
@@ -39,8 +34,11 @@ OPERATIONS: Mapping[str, Operation] = {
     **pipelines.OPERATIONS,
     **executions.OPERATIONS,
     **pipelines.TAG_OPERATIONS,
+    **model_packages.OPERATIONS,
     **{name: partial(_describe_job, name) for name in descriptions.OPERATIONS},
 }
+# Model packages that steps have made must be there; a deleted pipeline's logs stay, and its events are sent.
+_PUBLISHED_BEFORE = frozenset({"DeletePipeline", *model_packages.OPERATIONS})
 # A scenario can show a status that AWS does not have. Everything else in a response must match its shape.
 _UNCHECKED_ENUMS = frozenset({"PipelineExecutionStatus"})
 
@@ -105,16 +103,19 @@ class SageMaker:
                 for name, region in self.regions.items()
             }
 
-    def call(self, operation: str, region: str, body: Any) -> tuple[dict[str, Any], list[str]]:
+    def call(
+        self, operation: str, region: str, body: Any, identity: Mapping[str, str] | None = None
+    ) -> tuple[dict[str, Any], list[str]]:
         """
         Perform an operation.
 
         :param operation: the name of the operation, such as ``StartPipelineExecution``.
         :param region: the AWS region.
         :param body: the request, parsed from JSON.
+        :param identity: ``Arn`` and ``PrincipalId`` of the caller.
         :return: the response, and the paths of the request members that were ignored.
         :raises ApiError: if AWS would respond with an error.
-        :raises NotEmulatedError: if the request names a job that no step has started.
+        :raises NotEmulatedError: if moto has what the request names.
         :raises EmulatorBug: if the response does not match its shape.
         """
         model = service_model().operation_model(operation)
@@ -122,10 +123,16 @@ class SageMaker:
         with self._lock:
             if region not in self.regions:
                 self.regions[region] = Region(region, self._seed)
-            if operation == "DeletePipeline":
-                # The logs of a pipeline's jobs stay, and its events are sent.
+            if operation in _PUBLISHED_BEFORE:
                 self.publish(region)
-            call = Call(request, self.regions[region], self.clock.now(), self.scenario_of, self._services)
+            call = Call(
+                request,
+                self.regions[region],
+                self.clock.now(),
+                self.scenario_of,
+                self._services,
+                identity or {},
+            )
             response = OPERATIONS[operation](call)
         if violations := check_response(model.output_shape, response, _UNCHECKED_ENUMS):
             raise EmulatorBug(f"{operation}: {'; '.join(violations)}")
@@ -144,7 +151,7 @@ class SageMaker:
                 self.regions[name] for name in region_names or self.regions if name in self.regions
             ]:
                 region.advance(now)
-                register_model_packages(region, self._services, now)
+                model_packages.register_model_packages(region, self._services, now)
                 write_property_files(region, self._services, now)
                 for record in region.executions():
                     for stream in log_streams(region, record, now):
@@ -162,7 +169,7 @@ class SageMaker:
             events = []
             if region := self.regions.get(region_name):
                 region.advance(now)
-                register_model_packages(region, self._services, now)
+                model_packages.register_model_packages(region, self._services, now)
                 for record in region.executions():
                     events += unsent_events(region, record)
             packages = self._services.model_package_events(region_name, now)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from polysync_airflow.emulator.engine.scenarios import Scenario
 from polysync_airflow.emulator.sagemaker.store import ExecutionRecord, Region
+
+
+class NotEmulatedError(Exception):
+    """Raised for a request about what moto has, such as a job that no step has started. moto handles it."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,22 @@ class AwsServices(Protocol):
         """Create a model package as CreateModelPackage does, and its group if necessary. Return the ARN."""
         ...
 
+    def model_packages(self, region: str) -> list[dict[str, Any]]:
+        """Return the descriptions of all model packages, with times in seconds since the epoch."""
+        ...
+
+    def has_model_package_group(self, region: str, name: str) -> bool:
+        """Return whether there is a model package group."""
+        ...
+
+    def update_model_package(self, region: str, arn: str, members: Mapping[str, Any], at: float) -> None:
+        """Set members of the description of a model package at a time, in seconds since the epoch."""
+        ...
+
+    def delete_model_package(self, region: str, arn: str) -> None:
+        """Delete a model package."""
+        ...
+
     def put_log_events(self, region: str, stream: LogStream) -> None:
         """Write the events of a stream that it does not have yet."""
         ...
@@ -84,6 +104,7 @@ class Call:
     :param now: the time of the request, in seconds since the epoch.
     :param scenario_of: returns the scenario of a pipeline, by its name.
     :param services: the other services of AWS.
+    :param identity: ``Arn`` and ``PrincipalId`` of the caller.
     """
 
     request: Mapping[str, Any]
@@ -91,6 +112,7 @@ class Call:
     now: float
     scenario_of: Callable[[str], Scenario]
     services: AwsServices
+    identity: Mapping[str, str] = field(default_factory=dict)
 
     def execution(self, arn: str) -> ExecutionRecord:
         """

@@ -31,9 +31,16 @@ _JSON_TYPES: dict[str, tuple[type, ...]] = {
 }
 # A definition can have a million characters. An error message does not repeat all of them.
 _MAX_VALUE_LENGTH = 4096
-# Unicode properties that Python's re does not support. The service model uses each of them only inside a
-# character class.
-_PROPERTIES = {r"\p{L}": r"\w", r"\p{N}": r"\d", r"\p{Z}": r"\s"}
+# Unicode properties that Python's re does not support, with their most frequent characters. The service model
+# uses each of them only inside a character class.
+_PROPERTIES = {
+    r"\p{L}": r"\w",
+    r"\p{M}": r"\u0300-\u036f",
+    r"\p{N}": r"\d",
+    r"\p{P}": r"!-#%-*,-/:;?@\[-\]_{}\u00a1-\u00bf\u2010-\u2027\u2030-\u205e",
+    r"\p{S}": r"+<=>$\^`|~\u00a2-\u00b8\u20a0-\u20cf\u2100-\u2bff",
+    r"\p{Z}": r"\s",
+}
 
 
 @cache
@@ -217,4 +224,8 @@ def _join(path: str, name: str) -> str:
 def _compiled(pattern: str) -> re.Pattern[str]:
     for property_, python in _PROPERTIES.items():
         pattern = pattern.replace(property_, python)
-    return re.compile(pattern)
+    try:
+        return re.compile(pattern)
+    except re.error:
+        # The service model has some that are no regular expressions of Python, for example "[...]*${1,128}".
+        return re.compile(".*", re.DOTALL)

@@ -66,7 +66,7 @@ class ModelPackageEvents:
         if seen == before:
             return None
         self._seen[region, package.arn] = seen
-        time = _timestamp(package.creation_time) if before is None else now
+        time = timestamp_of(package.creation_time) if before is None else now
         detail = {name: _as_json(value) for name, value in package.gen_response_object().items()}
         detail = {name: value for name, value in detail.items() if name not in _NOT_IN_EVENTS}
         detail |= {"ModelApprovalStatus": approval, "LastModifiedTime": time_text(time)}
@@ -110,9 +110,9 @@ def deliver(region: str, event: ServiceEvent) -> None:
 
 
 def _as_json(value: Any) -> Any:
-    return time_text(_timestamp(value)) if isinstance(value, datetime) else value
+    return time_text(timestamp_of(value)) if isinstance(value, datetime) else value
 
 
-def _timestamp(time: datetime) -> float:
-    # moto has times without a zone, in UTC.
+def timestamp_of(time: datetime) -> float:
+    """Return a time of moto's, which may have no zone and is then in UTC, in seconds since the epoch."""
     return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()

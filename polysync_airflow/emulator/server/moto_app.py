@@ -11,6 +11,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from botocore import xform_name
 from moto.backends import get_backend
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from moto.s3.models import s3_backends
@@ -19,7 +20,7 @@ from werkzeug.test import Client
 from polysync_airflow.emulator.errors import invalid
 from polysync_airflow.emulator.sagemaker.calls import LogStream, ServiceEvent
 from polysync_airflow.emulator.sagemaker.store import ACCOUNT, partition
-from polysync_airflow.emulator.server.event_bus import ModelPackageEvents, deliver
+from polysync_airflow.emulator.server.event_bus import ModelPackageEvents, deliver, timestamp_of
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -64,6 +65,8 @@ class Moto:
         # The number of events that were written to each log stream.
         self._written: dict[tuple[str, str, str], int] = {}
         self._model_packages = ModelPackageEvents()
+        # moto cannot delete a model package, and counts the versions of a group by its packages.
+        self._deleted: set[tuple[str, str]] = set()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Handle a request as a WSGI app."""
@@ -74,6 +77,7 @@ class Moto:
         """Remove all resources of all services."""
         with self._lock:
             self._written.clear()
+            self._deleted.clear()
         self._model_packages.reset()
         Client(self._app).post("/moto-api/reset").close()
 
@@ -125,6 +129,39 @@ class Moto:
         # moto knows the real time only.
         backend.model_packages[arn].creation_time = datetime.fromtimestamp(created_at, UTC)
         return arn
+
+    def model_packages(self, region: str) -> list[dict[str, Any]]:
+        """Return the descriptions of all model packages, with times in seconds since the epoch."""
+        packages = get_backend("sagemaker")[ACCOUNT][region].model_packages
+        return [
+            {
+                name: timestamp_of(value) if isinstance(value, datetime) else value
+                for name, value in package.gen_response_object().items()
+            }
+            for arn, package in list(packages.items())
+            if (region, arn) not in self._deleted
+        ]
+
+    def has_model_package_group(self, region: str, name: str) -> bool:
+        """Return whether there is a model package group."""
+        return name in get_backend("sagemaker")[ACCOUNT][region].model_package_groups
+
+    def update_model_package(self, region: str, arn: str, members: Mapping[str, Any], at: float) -> None:
+        """
+        Set members of the description of a model package.
+
+        :param region: the AWS region.
+        :param members: the members that DescribeModelPackage returns.
+        :param at: the time of the change, in seconds since the epoch.
+        """
+        package = get_backend("sagemaker")[ACCOUNT][region].model_packages[arn]
+        for name, value in members.items():
+            setattr(package, xform_name(name), value)
+        package.last_modified_time = datetime.fromtimestamp(at, UTC)
+
+    def delete_model_package(self, region: str, arn: str) -> None:
+        """Delete a model package."""
+        self._deleted.add((region, arn))
 
     def put_log_events(self, region: str, stream: LogStream) -> None:
         """

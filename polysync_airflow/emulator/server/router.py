@@ -31,7 +31,8 @@ from polysync_airflow.emulator.protocol import (
     parse_request,
     sts_response,
 )
-from polysync_airflow.emulator.sagemaker.api import NotEmulatedError, SageMaker, is_emulated
+from polysync_airflow.emulator.sagemaker.api import SageMaker, is_emulated
+from polysync_airflow.emulator.sagemaker.calls import NotEmulatedError
 from polysync_airflow.emulator.server.browser_guard import refuse
 from polysync_airflow.emulator.server.call_log import CallLog, Entry
 from polysync_airflow.emulator.server.client import PREFIX
@@ -205,7 +206,9 @@ class Router:
         callers.check_credentials(aws, self._sts.sessions)
         if self._sts.settings.values.enforce_iam:
             authorization.check_operation(caller, aws.operation, aws.region, body)
-        result, entry.ignored = self._sagemaker.call(aws.operation, aws.region, body)
+        result, entry.ignored = self._sagemaker.call(
+            aws.operation, aws.region, body, {"Arn": caller.arn, "PrincipalId": caller.user_id}
+        )
         return result
 
     def _respond(

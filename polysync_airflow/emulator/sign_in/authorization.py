@@ -14,7 +14,6 @@ ResourceNotFound.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -31,9 +30,13 @@ from polysync_airflow.emulator.sign_in.policies import AuthorizationRequest, Con
 # resource of each action. SendPipelineExecutionStepSuccess and SendPipelineExecutionStepFailure contain only
 # a callback token, so their resource is "*".
 _RESOURCE_MEMBERS = ("PipelineName", "PipelineArn", "PipelineExecutionArn", "ResourceArn")
-# Operations of moto that read what steps have made.
-_MOTO_READS = {"DescribeModelPackage": ("ModelPackageName", "model-package")}
-_READS = _MOTO_READS | {name: (job.member, job.resource) for name, job in JOB_OPERATIONS.items()}
+# The operations on jobs and model packages, with the member that names one, and the type of the resource.
+_NAMED_BY = {
+    "DescribeModelPackage": ("ModelPackageName", "model-package"),
+    "UpdateModelPackage": ("ModelPackageArn", "model-package"),
+    "DeleteModelPackage": ("ModelPackageName", "model-package"),
+    **{name: (job.member, job.resource) for name, job in JOB_OPERATIONS.items()},
+}
 _S3_OBJECT = re.compile(r"(?:GET|HEAD) /([^/]+)/(.+)")
 _WILDCARD_ONLY = frozenset({"ListPipelines"})
 _PASSED_TO_SERVICE = "sagemaker.amazonaws.com"
@@ -60,14 +63,12 @@ def check_operation(caller: Caller, operation: str, region: str, body: Any) -> N
 
 def check_read(caller: Caller | None, aws: AwsRequest) -> None:
     """
-    Check that a caller may read from moto what a step has made: a model package or an S3 object.
+    Check that a caller may read from moto what a step has made: an S3 object.
 
     :param caller: the caller; None for a request that nobody has signed.
     :param aws: any request that moto will handle. Those for something else are not checked.
     :raises ApiError: AccessDeniedException, and AccessDenied for S3.
     """
-    if aws.service == "sagemaker" and aws.operation in _MOTO_READS and caller is not None:
-        check_operation(caller, aws.operation, aws.region, json.loads(aws.body))
     s3_object = _S3_OBJECT.fullmatch(aws.operation) if aws.service == "s3" else None
     if s3_object is not None:
         arn = f"arn:{partition(aws.region)}:s3:::{s3_object[1]}/{s3_object[2]}"
@@ -92,8 +93,8 @@ def decide(caller: Caller, action: str, resource: str, context: Context) -> Deci
 
 
 def _resource(operation: str, region: str, request: Mapping[str, Any]) -> str:
-    if operation in _READS:
-        member, kind = _READS[operation]
+    if operation in _NAMED_BY:
+        member, kind = _NAMED_BY[operation]
         name = str(request.get(member))
         return name if name.startswith("arn:") else resource_arn(region, kind, name)
     name_or_arn = next(

@@ -62,6 +62,13 @@ EXECUTION = f"{PIPELINES}/MyPipeline/execution/abcdefghijkl"
         ("DescribeTransformJob", {"TransformJobName": "j"}, f"{RESOURCES}:transform-job/j"),
         ("DescribeEndpoint", {"EndpointName": "e"}, f"{RESOURCES}:endpoint/e"),
         ("DescribeModelPackage", {"ModelPackageName": "p"}, f"{RESOURCES}:model-package/p"),
+        ("DeleteModelPackage", {"ModelPackageName": "p/1"}, f"{RESOURCES}:model-package/p/1"),
+        (
+            "UpdateModelPackage",
+            {"ModelPackageArn": f"{RESOURCES}:model-package/p/1", "ModelApprovalStatus": "Approved"},
+            f"{RESOURCES}:model-package/p/1",
+        ),
+        ("ListModelPackages", {"ModelPackageGroupName": "g"}, "*"),
     ],
 )
 def test_permission_is_checked_before_existence(

@@ -1,0 +1,129 @@
+"""The example DAGs about the approval of models run in Airflow against the emulator."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib import import_module
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
+from polysync_airflow.hooks import PolysyncSageMakerHook
+from polysync_airflow.testing.emulator import SageMakerEmulator
+from tests.test_example_dags import EXAMPLES, dag_of, database, endpoint, example, states_of, xcom
+
+__all__ = ["database", "endpoint", "example"]  # fixtures
+
+GROUP = "ChurnGroup"
+ARN = "arn:aws:sagemaker:us-east-1:123456789012:model-package/churngroup/1"
+PERSON = {"id": "7", "name": "Ada Lovelace"}
+WAIT_SECONDS = 60.0
+
+
+@contextmanager
+def meanwhile(action: Callable[[], bool]) -> Iterator[None]:
+    """Try an action again and again in a thread until it returns True, while a DAG runs."""
+    done: list[bool] = []
+
+    def act() -> None:
+        end = time.monotonic() + WAIT_SECONDS
+        while not done and time.monotonic() < end:
+            if action():
+                done.append(True)
+            time.sleep(0.05)
+
+    thread = Thread(target=act)
+    thread.start()
+    try:
+        yield
+    finally:
+        finished = bool(done)
+        done.append(False)
+        thread.join()
+    assert finished
+
+
+def answer(option: str, asked: list[Any]) -> bool:
+    """Answer the question, if it is asked, and resume the task, as Airflow's REST API does."""
+    hitl, triggers = import_module("airflow.models.hitl"), import_module("airflow.models.trigger")
+    with import_module("airflow.utils.session").create_session() as session:
+        waiting = session.query(hitl.HITLDetail).filter(hitl.HITLDetail.responded_at.is_(None)).all()
+        # Until the question is stored, and the process of the task has ended.
+        if not waiting or waiting[0].task_instance.state != "awaiting_input":
+            return False
+        (question,) = waiting
+        asked.append((question.subject, question.body))
+        question.responded_by, question.responded_at = PERSON, datetime.now(UTC)
+        question.chosen_options, question.params_input = [option], {}
+        event = import_module("airflow.triggers.base").TriggerEvent(question.as_resume_event_payload())
+        triggers.handle_event_submit(event, task_instance=question.task_instance, session=session)
+    return True
+
+
+@pytest.mark.skipif(not CAPABILITIES.task_sdk, reason="Airflow 2 does not ask people")
+def test_airflow_can_read_the_dag_that_asks(database: Any) -> None:
+    """The nearest that a test comes on Airflow 3.2, whose ``dag.test()`` gives no answers to a waiting task."""
+    assert dag_of("approve_model", EXAMPLES, None).get_task("ask").subject == "Deploy the new churn model?"
+
+
+@pytest.mark.skipif(not CAPABILITIES.retry_policy, reason="dag.test() gives no answers to a waiting task")
+@pytest.mark.parametrize("option", ["Approve", "Reject"])
+def test_person_decides_whether_the_model_is_deployed(
+    option: str, example: Any, endpoint: SageMakerEmulator
+) -> None:
+    """The person sees the metrics; the answer is in the model registry, and decides which task comes next."""
+    metric = "validation:auc"
+    endpoint.set_metric("ChurnTune", metric, 0.87)
+    asked: list[Any] = []
+
+    with meanwhile(lambda: answer(option, asked)):
+        run = example("approve_model")
+
+    ((subject, body),) = asked
+    assert subject == "Deploy the new churn model?"
+    assert f'"{metric}": 0.87' in body
+    assert body.count("```") == 2
+    states = {task_id: state for task_id, _, state in states_of(run)}
+    approved = option == "Approve"
+    taken, left = ("success", "skipped") if approved else ("skipped", "success")
+    assert {states[each] for each in ("approve", "is_approved", "deploy")} == {taken}
+    assert {states[each] for each in ("reject", "keep_the_old_model")} == {left}
+    assert run.state == "success"
+    described = PolysyncSageMakerHook().describe_model_package(ARN)
+    assert described.approval_status == ("Approved" if approved else "Rejected")
+    person = "Ada Lovelace" if approved else "a person"
+    assert f"in Airflow by {person}, DAG run" in (described.approval_description or "")
+    if approved:
+        assert xcom(run, "deploy", "return_value") == ARN
+
+
+@pytest.mark.parametrize("status", ["Approved", "Rejected"])
+def test_newest_model_is_deployed_once_it_is_approved(
+    status: Any, example: Any, endpoint: SageMakerEmulator
+) -> None:
+    """The task is deferred while the model waits for a person; a rejected model is not deployed."""
+    hook = PolysyncSageMakerHook()
+    client: Any = hook.conn
+    client.create_model_package_group(ModelPackageGroupName=GROUP)
+    client.create_model_package(ModelPackageGroupName=GROUP, ModelApprovalStatus="PendingManualApproval")
+
+    def decide() -> bool:
+        if len(endpoint.control.calls("DescribeModelPackage")) < 3:
+            return False
+        hook.update_model_approval(ARN, status, "Checked")
+        return True
+
+    with meanwhile(decide):
+        run = example("deploy_approved_model")
+
+    approved = status == "Approved"
+    state = "success" if approved else "skipped"
+    assert states_of(run) == [("deploy", -1, state), ("wait_for_approval", -1, state)]
+    assert xcom(run, "wait_for_approval", "approval_status") == status
+    if approved:
+        assert xcom(run, "deploy", "return_value") == ARN

@@ -1,0 +1,122 @@
+"""The trigger that waits for the approval of a model package."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from typing import Any
+
+import pytest
+
+from polysync_airflow.emulator import EmulatorServer
+from polysync_airflow.exceptions import ParametersError
+from polysync_airflow.hooks import PolysyncSageMakerHook
+from polysync_airflow.triggers import PolysyncModelApprovalTrigger, model_approval
+from tests.tasks import EmulatedTime, fire
+
+ARN = "arn:aws:sagemaker:us-east-1:123456789012:model-package/churn/1"
+
+
+def arguments(time: EmulatedTime, **changes: Any) -> dict[str, Any]:
+    """Return the arguments of a stored trigger."""
+    return {
+        "model_package_arn": ARN,
+        "polysync_conn_id": "polysync_default",
+        "region_name": "us-east-1",
+        "poll_interval": 60.0,
+        "since": time.time(),
+        "deadline": time.time() + 3600,
+        **changes,
+    }
+
+
+PATH = "polysync_airflow.triggers.PolysyncModelApprovalTrigger"
+
+
+def test_stored_form_is_public(emulated_time: EmulatedTime) -> None:
+    """The class path is that of the package, and the arguments come back as they are."""
+    stored = arguments(emulated_time)
+
+    assert PolysyncModelApprovalTrigger(**stored).serialize() == (PATH, stored)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("model_package_arn", "arn:aws:iam::1:role/x"),
+        ("region_name", "us-east-1.evil.example/"),
+        ("poll_interval", 0),
+        ("poll_interval", float("nan")),
+        ("deadline", "soon"),
+        ("polysync_conn_id", ""),
+    ],
+)
+def test_edited_arguments_are_refused(
+    name: str, value: Any, emulated_time: EmulatedTime, emulator: EmulatorServer
+) -> None:
+    """Others can edit the row in Airflow's database. No request is made with what is not valid."""
+    with pytest.raises(ParametersError, match=name):
+        asyncio.run(fire(PATH, arguments(emulated_time, **{name: value})))
+
+    assert emulator.control.calls() == []
+
+
+def test_late_trigger_looks_once_more(emulated_time: EmulatedTime, emulator: EmulatorServer) -> None:
+    """A model that was approved while no triggerer ran counts as approved, after the deadline, too."""
+    client: Any = PolysyncSageMakerHook().conn
+    client.create_model_package_group(ModelPackageGroupName="Churn")
+    client.create_model_package(ModelPackageGroupName="Churn", ModelApprovalStatus="Approved")
+    late = arguments(emulated_time, since=emulated_time.time() - 7200, deadline=emulated_time.time() - 3600)
+
+    event = asyncio.run(fire(PATH, late))
+
+    assert (event["outcome"], event["model_package_arn"]) == ("approved", ARN)
+    assert emulated_time.slept[:1] == [5.0]
+
+
+def test_triggers_share_a_client_and_leave_nothing(
+    emulated_time: EmulatedTime, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Any number of waits with a connection and region has one hook, which goes with the last of them."""
+    client: Any = PolysyncSageMakerHook().conn
+    client.create_model_package_group(ModelPackageGroupName="Churn")
+    for _ in range(20):
+        client.create_model_package(ModelPackageGroupName="Churn", ModelApprovalStatus="Rejected")
+    made: list[Any] = []
+
+    class CountedHook(model_approval.ModelPackageHook):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            made.append(self.region_name)
+
+    monkeypatch.setattr(model_approval, "ModelPackageHook", CountedHook)
+
+    async def fire_all() -> list[Any]:
+        arns = [ARN.removesuffix("1") + str(number) for number in range(1, 21)]
+        return await asyncio.gather(
+            *(fire(PATH, arguments(emulated_time, model_package_arn=arn)) for arn in arns)
+        )
+
+    events = asyncio.run(fire_all())
+
+    assert {event["outcome"] for event in events} == {"rejected"}
+    assert len(emulator.control.calls("DescribeModelPackage")) == 20
+    # The connection is read again when it is due, not once for each wait.
+    assert len(made) <= 3
+    gc.collect()
+    assert dict(model_approval._POLLS) == {}
+
+
+def test_deleted_connection_ends_the_wait(
+    emulated_time: EmulatedTime, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wait does not go on for days with a connection that no longer exists."""
+    client: Any = PolysyncSageMakerHook().conn
+    client.create_model_package_group(ModelPackageGroupName="Churn")
+    client.create_model_package(ModelPackageGroupName="Churn", ModelApprovalStatus="PendingManualApproval")
+    emulated_time.after(130, lambda: monkeypatch.delenv("AIRFLOW_CONN_POLYSYNC_DEFAULT"))
+
+    event = asyncio.run(fire(PATH, arguments(emulated_time, deadline=emulated_time.time() + 1800)))
+
+    assert event["outcome"] == "refused"
+    assert "the connection was deleted or renamed" in event["message"]

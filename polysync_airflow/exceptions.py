@@ -13,6 +13,7 @@ The error classes of the provider, and the table that says what each AWS error c
      ├─ StoredRecordError                   the record of the earlier tries is damaged
      ├─ ModelApprovalError                  a model package is not approved, and waiting longer does not help
      │   └─ ModelRejectedError              somebody rejected it
+     ├─ CallbackStepError                   a callback step was answered with a failure, or cannot be answered
      └─ PipelineExecutionError              the execution ended, or timed out, in a way that fails the task
          ├─ PipelineExecutionFailedError
          ├─ PipelineExecutionCancelledError
@@ -110,6 +111,14 @@ class ModelApprovalError(PolysyncError):
 
 class ModelRejectedError(ModelApprovalError, AirflowFailException):
     """Raised when somebody rejected the model package. The task fails without using its retries."""
+
+
+class CallbackStepError(PolysyncError):
+    """
+    Raised when a callback step was answered with a failure, or cannot be answered.
+
+    Permanent, because an answer is final, unless a retry may find the message of the step.
+    """
 
 
 class SageMakerApiError(PolysyncError):

@@ -78,6 +78,7 @@ def test_all_examples_are_covered() -> None:
         "deploy_approved_model",
         "jobs_as_dags",
         "react_to_events",
+        "answer_callback_step",
     }
     assert os.environ["AIRFLOW__CORE__DAGS_FOLDER"] == str(EXAMPLES)
 
@@ -223,6 +224,30 @@ def test_start_and_stop_cancels_the_execution(example: Any, endpoint: EmulatorSe
     assert states_of(run) == [("start", -1, "success"), ("stop", -1, "success")]
     assert xcom(run, "start", "return_value") == xcom(run, "start", "execution_arn")
     assert xcom(run, "stop", "return_value") == "Cancelled"
+
+
+@pytest.mark.parametrize("ticket", ["T-1", "X-1"])
+def test_answer_callback_step_decides_about_the_ticket(
+    example: Any, endpoint: SageMakerEmulator, ticket: str
+) -> None:
+    """The function gets the argument of the step, and the pipeline gets what it returns."""
+    scenario = {"steps": {"Notify": {"outputs": {"ticket": ticket}}}}
+    endpoint.control.put_scenario(scenario, pipeline="callback-lambda")
+
+    run = example("answer_callback_step")
+
+    assert states_of(run) == [("check_ticket", -1, "success"), ("start", -1, "success")]
+    answer = {"ok": "yes" if ticket == "T-1" else "no"}
+    assert xcom(run, "check_ticket", "return_value") == answer
+    (call,) = endpoint.control.calls("SendPipelineExecutionStepSuccess")
+    assert {each["Name"]: each["Value"] for each in call["request"]["OutputParameters"]} == answer
+    assert call["request"]["CallbackToken"] not in json.dumps(
+        [
+            xcom(run, task, key)
+            for task in ("start", "check_ticket")
+            for key in ("return_value", "console_url")
+        ]
+    )
 
 
 def test_import_and_fan_out_starts_the_jobs_that_have_values(

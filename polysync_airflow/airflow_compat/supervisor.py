@@ -106,3 +106,9 @@ def mask_secret(secret: str) -> None:
     """Register a secret with Airflow's secrets masker, which replaces it in log lines by ``***``."""
     mask = import_module(_MASKER).mask_secret
     call_airflow(lambda: mask(secret))
+
+
+def redact(text: str) -> str:
+    """Return a text in which ``***`` replaces the secrets that Airflow's secrets masker knows."""
+    redacted: str = import_module(_MASKER).redact(text)
+    return redacted

@@ -39,7 +39,9 @@ APPROVE_MODELS: Final = ("UpdateModelPackage",)
 # For the last lines of the log of a failed step. A Lambda step's function has a log group of its own.
 LOG_OPERATIONS: Final = ("DescribeLogStreams", "GetLogEvents")
 SAGEMAKER_LOG_GROUPS: Final = "/aws/sagemaker/*"
-# For the reader of the queue with events. The last one holds messages while Airflow stores their events.
+# For a task that answers callback steps. AWS knows the step by its token, so no resource can be named.
+ANSWER_OPERATIONS: Final = ("SendPipelineExecutionStepSuccess", "SendPipelineExecutionStepFailure")
+# For whoever reads a queue. The last one lets it hold messages, or give them back.
 QUEUE_OPERATIONS: Final = ("ReceiveMessage", "DeleteMessage", "ChangeMessageVisibility")
 
 ISSUER_V1: Final = "sts.windows.net/{tenant}/"
@@ -56,6 +58,7 @@ def identity_policy(
     property_files: Iterable[str] = (),
     model_package_groups: Iterable[str] = (),
     approve_models: bool = False,
+    callback_queues: Iterable[str] = (),
     optional: bool = True,
 ) -> dict[str, Any]:
     """
@@ -68,6 +71,7 @@ def identity_policy(
     :param property_files: ``s3://<bucket>/<prefix>`` of the outputs with property files that may be read.
     :param model_package_groups: names of the model package groups whose approval a sensor may wait for.
     :param approve_models: also allow to set the approval status of their versions.
+    :param callback_queues: ARNs of the SQS queues of callback steps that tasks may answer.
     :param optional: also allow the operations that the provider can work without. They list steps and
         executions, resume executions, describe jobs, and read the logs of failed steps.
     """
@@ -90,6 +94,10 @@ def identity_policy(
     statements += _model_statements(
         f"arn:{partition}:sagemaker:{region}:{account}:model-package/", model_package_groups, approve_models
     )
+    queues = sorted(set(callback_queues))
+    if queues:
+        statements.append(_allow("AnswerCallbackSteps", ANSWER_OPERATIONS, ["*"]))
+        statements.append(_allow("ReceiveCallbackMessages", QUEUE_OPERATIONS, queues, service="sqs"))
     roles = sorted(set(pass_roles))
     if roles:
         condition = {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}

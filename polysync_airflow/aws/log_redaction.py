@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from botocore.awsrequest import AWSRequest
+from botocore.model import OperationModel
 from botocore.parsers import ResponseParser, ResponseParserFactory
 from botocore.session import Session
 
@@ -61,6 +62,21 @@ def hide_session_tokens(session: Session) -> None:
     :param session: a session that has made no client yet.
     """
     session.get_component("event_emitter").register_last("request-created", _redact_token)
+
+
+def hide_callback_tokens(session: Session) -> None:
+    """
+    Keep the callback tokens of steps out of the log lines in which botocore shows requests.
+
+    :param session: a session that has made no client yet.
+    """
+    session.get_component("event_emitter").register_last("before-call.sagemaker", _redact_answer)
+
+
+def _redact_answer(model: OperationModel, params: dict[str, Any], **_: Any) -> None:
+    body = params.get("body")
+    if model.name.startswith("SendPipelineExecutionStep") and isinstance(body, bytes):
+        params["body"] = RedactedBytes(body)
 
 
 def _redact_token(request: AWSRequest, **_: Any) -> None:

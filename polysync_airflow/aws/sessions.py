@@ -20,7 +20,12 @@ from botocore.parsers import ResponseParser, ResponseParserError
 from botocore.session import Session
 from botocore.utils import parse_timestamp
 
-from polysync_airflow.aws.log_redaction import RedactingParserFactory, hide_session_tokens
+from polysync_airflow.aws.log_redaction import (
+    RedactedBytes,
+    RedactingParserFactory,
+    hide_callback_tokens,
+    hide_session_tokens,
+)
 from polysync_airflow.aws.response_limits import limit_responses
 from polysync_airflow.aws.service_models import PlainDictLoader, ReducedModelLoader
 
@@ -34,6 +39,16 @@ RATE_LIMITED_CONFIG: Final = Config(
     read_timeout=8,
 )
 _STS_OPERATIONS: Final = ("AssumeRole", "AssumeRoleWithWebIdentity")
+# The responses with callback tokens, which end a step for whoever knows them: botocore logs bodies.
+_SECRET_RESPONSES: Final = frozenset(
+    {
+        "ListPipelineExecutionStepsResponse",
+        "ReceiveMessageResult",
+        # Errors quote tokens.
+        "SendPipelineExecutionStepFailureResponse",
+        "SendPipelineExecutionStepSuccessResponse",
+    }
+)
 
 
 def create_session(credentials: Credentials, region_name: str) -> boto3.session.Session:
@@ -89,13 +104,14 @@ def optimize_parsing(
     session: Session, *, timestamp_parser: Callable[[Any], datetime | None] = _parse_timestamp_or_none
 ) -> None:
     """
-    Make a session read data files and timestamps with less CPU and memory.
+    Make a session read data files and timestamps with less CPU and memory, and log no callback tokens.
 
     :param session: a session that has made no client yet.
     :param timestamp_parser: what reads a time. By default, one that is not valid counts as missing.
     """
     # Only the way in which files are read: the session's owner may have set where they are searched for.
     session.get_component("data_loader").file_loader = PlainDictLoader()
+    hide_callback_tokens(session)
     parsers = session.get_component("response_parser_factory")
     parsers.set_parser_defaults(timestamp_parser=timestamp_parser)
     # botocore makes a new parser for each response. Parsers have no state, and each leaves a reference cycle
@@ -108,6 +124,8 @@ def _create_parser(create: Callable[[str], ResponseParser], protocol_name: str) 
     parse = parser.parse
 
     def parse_or_raise(response: Mapping[str, Any], shape: Any) -> Any:
+        if shape is not None and shape.name in _SECRET_RESPONSES:
+            response = {**response, "body": RedactedBytes(response["body"])}
         # botocore checks no types: a JSON list in place of an object ends in an AttributeError.
         try:
             parsed = parse(response, shape)

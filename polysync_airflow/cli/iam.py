@@ -15,6 +15,7 @@ _ACCOUNT: Final = re.compile(r"[0-9]{12}")
 _GROUP: Final = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
 # With a slash at the end: s3://bucket* would be other buckets, too.
 _PREFIX: Final = re.compile(r"s3://[^/\s]+/(\S*/)?")
+_QUEUE: Final = re.compile(r"arn:aws[a-z-]*:sqs:[a-z0-9*?-]+:[0-9*?]+:[\w.*?-]{1,80}")
 
 
 def make_parser(prog: str) -> argparse.ArgumentParser:
@@ -49,6 +50,13 @@ def make_parser(prog: str) -> argparse.ArgumentParser:
         "--approve-models",
         action="store_true",
         help="allow to approve and reject versions of the --model-package-group, too",
+    )
+    policy.add_argument(
+        "--callback-queue",
+        action="append",
+        default=[],
+        metavar="QUEUE_ARN",
+        help="ARN of the SQS queue of callback steps that tasks answer; may be repeated",
     )
     policy.add_argument("--required-only", action="store_true", help="leave out the optional permissions")
     trust = documents.add_parser("trust", help="the trust policy of the role: who may assume it")
@@ -99,6 +107,8 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
                 parser.error(f"{option} {text!r} is not a folder of S3: give s3://<bucket>/<folder>/")
             if name == "model_package_group" and not options.allow_wildcards and not _GROUP.fullmatch(text):
                 parser.error(f"{option} {text!r} is not the name of a model package group")
+            if name == "callback_queue" and not _QUEUE.fullmatch(text):
+                parser.error(f"{option} {text!r} is no queue: give arn:aws:sqs:<region>:<account>:<name>")
             if name == "account" and not options.allow_wildcards and not _ACCOUNT.fullmatch(text):
                 parser.error(f"{option} {text!r} is not an AWS account id of 12 digits")
 
@@ -119,6 +129,7 @@ def _document(options: argparse.Namespace) -> Mapping[str, Any]:
             property_files=options.property_files,
             model_package_groups=options.model_package_group,
             approve_models=options.approve_models,
+            callback_queues=options.callback_queue,
             optional=not options.required_only,
         )
     issuer = ISSUER_V1 if options.entra_version == "v1" else ISSUER_V2

@@ -13,12 +13,13 @@ from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.auth import connection_test
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.get_provider_info import get_provider_info
+from polysync_airflow.hooks.callbacks import CallbackMethods
 from polysync_airflow.hooks.executions import ExecutionMethods
 from polysync_airflow.hooks.model_packages import ModelPackageMethods
 from polysync_airflow.hooks.pipelines import PipelineMethods
 
 
-class PolysyncSageMakerHook(ExecutionMethods, PipelineMethods, ModelPackageMethods):
+class PolysyncSageMakerHook(ExecutionMethods, PipelineMethods, CallbackMethods, ModelPackageMethods):
     """
     Interact with Amazon SageMaker Pipelines.
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
@@ -32,6 +32,8 @@ from polysync_airflow.testing.passing_time import EmulatedTime, PassingTime
 # second still finds a job of a minute running.
 DEFAULT_SPEED: Final = 60.0
 DEFAULT_REGION: Final = "us-east-1"
+# How long a callback step waits for the answer of ``answer_callback``, in emulated seconds.
+ANSWER_SECONDS: Final = 1.0
 _WITH_METRICS: Final = ("Training", "Tuning", "AutoML")
 _CONNECTION_ID: Final = re.compile(r"[\w.-]+")
 _REGION: Final = re.compile(r"[a-z]{2}(-[a-z]+)+-\d+")
@@ -105,6 +107,40 @@ class SageMakerEmulator(EmulatorServer):
         :raises ValueError: no pipeline has such a step.
         """
         self._change(self._find(step, pipeline), step, duration=None)
+
+    def answer_callback(
+        self,
+        step: str,
+        outputs: Mapping[str, str] | None = None,
+        *,
+        failure: str | None = None,
+        pipeline: str | None = None,
+    ) -> None:
+        """
+        Answer a callback step as soon as it runs, in the executions that start from now on.
+
+        Without this, a callback step waits until a task of the DAG, or a client, answers it.
+
+        :param step: the name of the callback step.
+        :param outputs: its output parameters.
+        :param failure: the reason of its failure; None if it succeeds.
+        :param pipeline: the pipeline; None for each pipeline with such a step.
+        :raises ValueError: no pipeline has such a callback step, or the step has no such output parameter.
+        """
+        found = self._find(step, pipeline)
+        callbacks = {each: body for each, body in found.items() if body["Type"] == "Callback"}
+        if not callbacks:
+            types = "; ".join(f"{each}: {body['Type']}" for each, body in found.items())
+            raise ValueError(f"Step {step!r} is not a callback step. Its type is: {types}")
+        for each, body in callbacks.items():
+            names = [entry["OutputName"] for entry in body.get("OutputParameters") or ()]
+            if unknown := sorted(set(outputs or ()) - set(names)):
+                known = ", ".join(names) or "none"
+                raise ValueError(
+                    f"Step {step!r} of {each} has no output parameter {unknown[0]!r}; it has: {known}"
+                )
+        fail = None if failure is None else {"reason": failure}
+        self._change(callbacks, step, duration=ANSWER_SECONDS, outputs=dict(outputs or {}), fail=fail)
 
     def set_property_file(self, step: str, file: str, content: Any, *, pipeline: str | None = None) -> None:
         """

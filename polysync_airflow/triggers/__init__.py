@@ -6,7 +6,12 @@ threads that call AWS. The trigger of an execution subscribes to it and waits fo
 task.
 """
 
+from polysync_airflow.triggers.callback_step import PolysyncCallbackStepTrigger
 from polysync_airflow.triggers.model_approval import PolysyncModelApprovalTrigger
 from polysync_airflow.triggers.pipeline_execution import PolysyncPipelineExecutionTrigger
 
-__all__ = ["PolysyncModelApprovalTrigger", "PolysyncPipelineExecutionTrigger"]
+__all__ = [
+    "PolysyncCallbackStepTrigger",
+    "PolysyncModelApprovalTrigger",
+    "PolysyncPipelineExecutionTrigger",
+]

@@ -66,6 +66,8 @@ class PolysyncPipelineExecutionTrigger(BaseTrigger):
     :param progress_interval: seconds, or a timedelta, between two lists of the steps; None for none.
     """
 
+    # Whether the task has the XCom ``steps``.
+    pushes_steps = True
     # The class path that Airflow stores is the public one, wherever this module is.
     __module__ = "polysync_airflow.triggers"
 
@@ -98,8 +100,10 @@ class PolysyncPipelineExecutionTrigger(BaseTrigger):
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what Airflow stores: the class path and the arguments."""
-        arguments = {name: getattr(self, name) for name in TriggerArguments.model_fields}
-        return f"{type(self).__module__}.{type(self).__qualname__}", arguments
+        return f"{type(self).__module__}.{type(self).__qualname__}", self._arguments()
+
+    def _arguments(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in TriggerArguments.model_fields}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """
@@ -119,7 +123,7 @@ class PolysyncPipelineExecutionTrigger(BaseTrigger):
             while payload is None:
                 step = await subscription.next_step()
                 payload = self._handle(step)
-                if isinstance(step, StepChanges) and step.steps and self.task_instance:
+                if self.pushes_steps and isinstance(step, StepChanges) and step.steps and self.task_instance:
                     pusher = pusher or StepPusher(self.task_instance, self.execution_arn, self.log.warning)
                     pusher.push(step.steps)
             if pusher:
@@ -135,7 +139,7 @@ class PolysyncPipelineExecutionTrigger(BaseTrigger):
             poller.unsubscribe(subscription)
 
     def _waiter(self) -> Waiter:
-        arguments = check_trigger_arguments(self.serialize()[1])
+        arguments = check_trigger_arguments(self._arguments())
         return Waiter(
             arguments.execution_arn,
             arguments.pipeline_name,

@@ -20,7 +20,9 @@ from tests.system.airflow.client import AirflowError
 
 TASK: Final = "start"
 STEPS: Final = ("First", "Second", "Third")
-QUEUE_URL: Final = "https://sqs.us-east-1.amazonaws.com/123456789012/held"
+# The queue of the third step, if it is a callback step, has the name of the pipeline.
+QUEUES_URL: Final = "https://sqs.us-east-1.amazonaws.com/123456789012/"
+ANSWERS: Final = ("SendPipelineExecutionStepSuccess", "SendPipelineExecutionStepFailure")
 # What a Celery worker writes to its log about the message of a task: that it received it, and that it refuses it.
 RECEIVED: Final = "Executing workload in Celery"
 REFUSED: Final = "Task already running elsewhere, ignoring redelivered message"
@@ -92,18 +94,34 @@ class Run:
 
         :param failing: members to add to the emulator's scenario of a step, by step.
         """
+        self._create_pipeline(**failing)
+        self._run_id = self.deployment.client.trigger(self.dag_id, conf={"pipeline": self.pipeline})
+
+    def start_and_serve(self) -> None:
+        """Start an execution whose third step is a callback step, and trigger the DAG, which answers it."""
+        self._last_step = "Callback"
+        self._create_pipeline()
+        response = self.deployment.sagemaker.start_pipeline_execution(PipelineName=self.pipeline)
+        conf = {"pipeline": self.pipeline, "execution_arn": response["PipelineExecutionArn"]}
+        self._run_id = self.deployment.client.trigger(self.dag_id, conf=conf)
+
+    def _create_pipeline(self, **failing: dict[str, Any]) -> None:
         text = definition(
             step("First"),
             step("Second", "Processing", "First"),
-            step("Third", self._last_step, "Second", SqsQueueUrl=QUEUE_URL),
+            step("Third", self._last_step, "Second", SqsQueueUrl=QUEUES_URL + self.pipeline),
             parameters=({"Name": "Value", "Type": "String", "DefaultValue": "default"},),
         )
         self.deployment.sagemaker.create_pipeline(
             PipelineName=self.pipeline, PipelineDefinition=text, RoleArn=ROLE
         )
         self.set_steps(**failing)
-        conf = {"pipeline": self.pipeline}
-        self._run_id = self.deployment.client.trigger(self.dag_id, conf=conf)
+
+    def answers(self) -> list[dict[str, Any]]:
+        """Return the calls that answered callback steps of the executions."""
+        tokens = {token for execution in self.executions() for token in self._tokens(execution.arn)}
+        calls = [call for operation in ANSWERS for call in self.deployment.calls.of("", operation)]
+        return [call for call in calls if call["request"].get("CallbackToken") in tokens]
 
     def set_steps(self, **failing: dict[str, Any]) -> None:
         """

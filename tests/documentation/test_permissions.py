@@ -11,6 +11,7 @@ from polysync_airflow.auth.iam_policies import JOB_OPERATIONS
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.operators import (
+    PolysyncCallbackStepOperator,
     PolysyncListImportOperator,
     PolysyncStartPipelineOperator,
     PolysyncStopPipelineOperator,
@@ -108,3 +109,31 @@ def test_model_approval(deferrable: bool, emulator: EmulatorServer, emulated_tim
     assert calls_of(emulator, sensor(model_package_group="Churn")) == needed
     by_arn = calls_of(emulator, sensor(model_package_arn=created["ModelPackageArn"]))
     assert by_arn == needed - {"ListModelPackages"} == {"DescribeModelPackage"}
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_callback_step(deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
+    """It calls what it needs, and one of the two answers."""
+    started = start(
+        pipeline_name="callback-lambda", pipeline_parameters={"Approver": "me"}, wait_for_completion=False
+    )
+    row = permissions(*ROWS["PolysyncCallbackStepOperator"].split("|")[:2])
+
+    def calls(function: Any) -> set[str]:
+        arn = run_task(started).result
+        task = PolysyncCallbackStepOperator(
+            task_id="answer",
+            execution_arn=arn,
+            step_name="WaitForApproval",
+            python_callable=function,
+            deferrable=deferrable,
+        )
+        # The actions of IAM are those for one message.
+        return {name.removesuffix("Batch") for name in calls_of(emulator, task)}
+
+    def fail(**_: Any) -> None:
+        raise ValueError
+
+    # The message is hidden for as long as the function runs, which is no time here.
+    hiding = {"ChangeMessageVisibility"}
+    assert calls(lambda **_: None) | calls(fail) | hiding == row - {"ListPipelineExecutions"}

@@ -58,6 +58,9 @@ class Services:
     def put_object(self, region: str, bucket: str, key: str, content: bytes) -> None:
         """Keep no objects."""
 
+    def send_message(self, region: str, queue: str, body: str) -> None:
+        """Keep no messages."""
+
     def put_log_events(self, region: str, stream: LogStream) -> None:
         """Keep the stream by its name."""
         self.streams[stream.name] = stream

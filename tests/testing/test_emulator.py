@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -198,3 +199,38 @@ def test_time_passes_while_the_provider_waits_only() -> None:
     assert time.time() - host_began < SECONDS
     assert 150 <= passing.time() - began < 150 + SECONDS
     assert 60 * 150 <= emulated.now() - emulated_began < 60 * (150 + SECONDS)
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_answered_callback(emulator: SageMakerEmulator, deferrable: bool) -> None:
+    """One line answers a callback step, with success or with a failure; the last line counts."""
+    arguments = {"pipeline_parameters": {"Approver": "me"}, "deferrable": deferrable}
+
+    def run() -> Run:
+        return run_task(
+            PolysyncStartPipelineOperator(task_id="release", pipeline_name="callback-lambda", **arguments)
+        )
+
+    emulator.answer_callback("WaitForApproval", failure="Not approved")
+    rejected = run()
+    emulator.answer_callback("WaitForApproval", {"ok": "yes"}, pipeline="callback-lambda")
+    approved = run()
+
+    assert isinstance(rejected.error, PipelineExecutionFailedError)
+    assert "Step WaitForApproval failed: Not approved" in str(rejected.error)
+    assert approved.error is None
+    assert approved.xcoms["outputs"]["WaitForApproval"]["output_parameters"] == {"ok": "yes"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("Wait",), "There is no step 'Wait'"),
+        (("Deploy",), "is not a callback step. Its type is: callback-lambda: Processing"),
+        (("WaitForApproval", {"okay": "yes"}), "has no output parameter 'okay'; it has: ok"),
+    ],
+)
+def test_callback_that_cannot_be_answered(emulator: SageMakerEmulator, arguments: Any, message: str) -> None:
+    """The error lists what there is."""
+    with pytest.raises(ValueError, match=re.escape(message)):
+        emulator.answer_callback(*arguments)

@@ -158,7 +158,7 @@ class Execution:
                 run.status = "Stopping"
                 self._add_event(self._stopping_until, partial(self._end, run, status="Stopped"))
             elif run.step.type in ("Lambda", "Callback"):
-                self._stop_waits_for_step = True
+                self._stop_waits_for_step, run.stop_requested_at = True, now
 
     def retry(self, now: float, scenario: Scenario, max_parallel: float) -> None:
         """

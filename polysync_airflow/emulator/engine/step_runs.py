@@ -91,6 +91,7 @@ class StepRun:
     error_message: str | None = None
     callback_token: str | None = None
     callback_completed: bool = False
+    stop_requested_at: float | None = None
     reused_from: str | None = None
     cache_key: str | None = None
     cached: CacheHit | None = None

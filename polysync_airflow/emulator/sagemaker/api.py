@@ -15,6 +15,7 @@ from polysync_airflow.emulator.engine.scenarios import Scenario
 from polysync_airflow.emulator.sagemaker import executions, pipelines
 from polysync_airflow.emulator.sagemaker.calls import AwsServices, Call, NotEmulatedError, Operation
 from polysync_airflow.emulator.sagemaker.jobs import descriptions, model_packages
+from polysync_airflow.emulator.sagemaker.jobs.callback_messages import send_callback_messages
 from polysync_airflow.emulator.sagemaker.jobs.logs import log_streams
 from polysync_airflow.emulator.sagemaker.jobs.property_files import write_property_files
 from polysync_airflow.emulator.sagemaker.status_events import unsent_events
@@ -160,7 +161,8 @@ class SageMaker:
 
     def send_events(self, region_name: str) -> None:
         """
-        Send the events to EventBridge that are due: of executions, steps and model packages, in their order.
+        Send what is due: the messages of Callback steps, and the events of executions, steps and model
+        packages, in their order.
 
         :param region_name: the AWS region.
         """
@@ -172,6 +174,10 @@ class SageMaker:
                 model_packages.register_model_packages(region, self._services, now)
                 for record in region.executions():
                     events += unsent_events(region, record)
+            for each in self.regions.values():
+                # A queue may be in another region than its pipeline.
+                each.advance(now)
+                send_callback_messages(each, self._services, now)
             packages = self._services.model_package_events(region_name, now)
             events += [event for event in packages for _ in range(self.default_scenario.event_copies)]
             for event in sorted(events, key=lambda event: event.time):

@@ -81,6 +81,10 @@ class AwsServices(Protocol):
         """Delete a model package."""
         ...
 
+    def send_message(self, region: str, queue: str, body: str) -> None:
+        """Send a message to a queue of SQS, which is created if it does not exist."""
+        ...
+
     def put_log_events(self, region: str, stream: LogStream) -> None:
         """Write the events of a stream that it does not have yet."""
         ...

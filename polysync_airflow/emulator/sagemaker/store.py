@@ -179,6 +179,8 @@ class Region:
         self.logged: set[tuple[str, str, int]] = set()
         #: The attempts whose property files are written, in the same form.
         self.written: set[tuple[str, str, int]] = set()
+        #: The messages of Callback steps that are sent: execution, number of the run, attempt, status.
+        self.messages: set[tuple[str, int, int, str | None]] = set()
         self._tokens: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {}
 
     def arn(self, kind: str, name: str) -> str:

@@ -163,6 +163,15 @@ class Moto:
         """Delete a model package."""
         self._deleted.add((region, arn))
 
+    def send_message(self, region: str, queue: str, body: str) -> None:
+        """Send a message to a queue of the emulator's own account, which is created if it does not exist."""
+        backends = get_backend("sqs")[ACCOUNT]
+        if region not in backends:
+            return
+        if queue not in backends[region].queues:
+            backends[region].create_queue(queue)
+        backends[region].send_message(queue, body)
+
     def put_log_events(self, region: str, stream: LogStream) -> None:
         """
         Write the events of a log stream that it does not have yet.

@@ -176,6 +176,34 @@ def test_property_files_are_granted_for_named_folders_only() -> None:
             main(["iam", *policy, text])
 
 
+def test_callback_steps_are_granted_for_named_queues_only() -> None:
+    """The answers name no resource, and the messages those queues that the author of the policy has named."""
+    policy = ("policy", "--account", ACCOUNT, "--region", "r", "--callback-queue")
+    queue = f"arn:aws:sqs:us-east-1:{ACCOUNT}:approvals"
+
+    assert "sqs:" not in json.dumps(iam_policies.identity_policy())
+    assert "SendPipelineExecutionStep" not in json.dumps(iam_policies.identity_policy())
+    answer, receive = printed_document(*policy, queue)["Statement"][-2:]
+    assert answer == {
+        "Sid": "AnswerCallbackSteps",
+        "Effect": "Allow",
+        "Action": [
+            "sagemaker:SendPipelineExecutionStepSuccess",
+            "sagemaker:SendPipelineExecutionStepFailure",
+        ],
+        "Resource": ["*"],
+    }
+    assert receive == {
+        "Sid": "ReceiveCallbackMessages",
+        "Effect": "Allow",
+        "Action": ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility"],
+        "Resource": [queue],
+    }
+    for text in ("approvals", "https://sqs.us-east-1.amazonaws.com/1/q", f"{queue}*", f"{queue}/x"):
+        with pytest.raises(SystemExit):
+            main(["iam", *policy, text])
+
+
 @pytest.mark.parametrize(
     ("version", "provider"),
     [

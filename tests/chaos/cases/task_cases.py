@@ -17,7 +17,7 @@ from tests.chaos.cases.case import (
 )
 from tests.chaos.deployment.airflow_deployment import EXECUTORS
 from tests.chaos.run import Run
-from tests.chaos.scenarios import components, executions, upgrades, users, workers
+from tests.chaos.scenarios import callbacks, components, executions, upgrades, users, workers
 from tests.chaos.scenarios.shared import Scenario
 
 
@@ -231,6 +231,29 @@ TASK_CASES: Final = (
         executions.resume_killed_and_retried,
         Expected(tries=4),
         seconds=3,
+    ),
+    Case(
+        "40a",
+        "kill -9 of the task before it answers a callback step",
+        callbacks.killed_at_answer,
+        SUCCESS_AFTER_RETRY,
+        seconds=1,
+        short=ONLY_LOCAL,
+    ),
+    Case(
+        "40b",
+        "kill -9 after AWS processed the answer to a callback step",
+        callbacks.killed_at_answer,
+        SUCCESS_AFTER_RETRY,
+        seconds=1,
+        short=ONLY_LOCAL,
+    ),
+    Case(
+        "40c",
+        "kill -9 of the task while the function for a callback step runs",
+        callbacks.killed_while_serving,
+        SUCCESS_AFTER_RETRY,
+        seconds=1,
     ),
 )
 # Cases of the option --upgrade. All of them go through the same upgrade.

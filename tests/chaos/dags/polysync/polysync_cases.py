@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import time
 from datetime import timedelta
 from typing import Any
 
 from airflow.providers.common.compat.sdk import DAG
 
-from polysync_airflow.operators import PolysyncStartPipelineOperator
+from polysync_airflow.operators import PolysyncCallbackStepOperator, PolysyncStartPipelineOperator
+from tests.chaos import markers
 from tests.chaos.deployment.pods import HAS_ENTRY_POINT
 from tests.chaos.kill_points import (
     announce_call,
@@ -19,6 +22,7 @@ from tests.chaos.kill_points import (
 )
 
 START = "StartPipelineExecution"
+ANSWER = "SendPipelineExecutionStepSuccess"
 BEFORE_START = kill_at_call(START, after_response=False)
 AFTER_START = kill_at_call(START, after_response=True)
 
@@ -122,4 +126,35 @@ for case, (tasks, options) in MAPPED_TASKS.items():
     with DAG(dag_id=f"polysync_{case}", schedule=None):
         PolysyncStartPipelineOperator.partial(**{**COMMON, **options}).expand(
             pipeline_parameters=[{"Value": str(number)} for number in range(tasks)]
+        )
+
+
+def serve(pipeline: str, try_number: str, **arguments: Any) -> dict[str, str]:
+    """Answer the callback step of a test case. In its first try, the function may take longer."""
+    markers.write(pipeline, f"serving-{try_number}", pid=os.getpid())
+    time.sleep(SERVING_SECONDS.get(pipeline.split("-")[1], 0) if try_number == "1" else 0)
+    return {"try_number": try_number}
+
+
+# How long the function takes in the first try, by test case.
+SERVING_SECONDS = {"40c": 60.0}
+CALLBACK_CASES: dict[str, dict[str, Any]] = {
+    "40a": {"pre_execute": kill_at_call(ANSWER, after_response=False)},
+    "40b": {"pre_execute": kill_at_call(ANSWER, after_response=True)},
+    "40c": {},
+}
+for case, options in CALLBACK_CASES.items():
+    with DAG(dag_id=f"polysync_{case}", schedule=None):
+        # The task waits in its worker, because the kill point is one of its first session.
+        PolysyncCallbackStepOperator(
+            task_id="start",
+            execution_arn="{{ dag_run.conf['execution_arn'] }}",
+            step_name="Third",
+            python_callable=serve,
+            op_kwargs={"pipeline": "{{ dag_run.conf['pipeline'] }}", "try_number": "{{ ti.try_number }}"},
+            **{
+                **{name: COMMON[name] for name in ("poll_interval", "retries", "retry_delay")},
+                "deferrable": False,
+                **options,
+            },
         )

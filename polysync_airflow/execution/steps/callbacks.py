@@ -1,0 +1,318 @@
+"""
+Callback steps: what AWS says of one, the messages in its queue, and what an answer may contain.
+
+A callback step waits until somebody sends its token back to AWS, with output parameters or with the reason of
+a failure. Whoever knows the token can end the step, so it is a secret: no text, error or ``repr`` has it.
+
+https://docs.aws.amazon.com/sagemaker/latest/dg/build-and-manage-steps-types.html
+
+Everything here is pure.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from enum import Enum, auto
+from typing import Annotated, Any, Final, Literal, NamedTuple
+
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+)
+
+from polysync_airflow.exceptions import CallbackStepError, ParametersError
+from polysync_airflow.execution.models import (
+    MAX_TIMESTAMP,
+    MIN_TIMESTAMP,
+    STRICT,
+    ExecutionArn,
+    FrozenModel,
+)
+from polysync_airflow.execution.pipelines.definition import DeclaredStep
+from polysync_airflow.execution.steps.descriptions import StepDescription
+from polysync_airflow.execution.steps.kinds import outputs_of
+from polysync_airflow.execution.texts import MAX_VALUE_LENGTH, clean_line, nearest_name, shorten
+from polysync_airflow.states import (
+    STATUS_STARTING,
+    STATUS_STOPPING,
+    PolysyncState,
+    has_ended,
+    state_of,
+    state_of_step,
+)
+
+# The member of a step's metadata, and the type of a step in a definition.
+CALLBACK: Final = "Callback"
+# https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_SendPipelineExecutionStepSuccess.html,
+# API_OutputParameter.html and API_SendPipelineExecutionStepFailure.html
+MAX_OUTPUTS: Final = 50
+MAX_NAME_LENGTH: Final = 256
+MAX_FAILURE_LENGTH: Final = 256
+# https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html
+MAX_BODY_LENGTH: Final = 1024 * 1024
+# The XCom of the task is a dict of texts.
+Outputs = dict[str, str]
+
+_QUEUE_URL: Final = re.compile(r"https?://(?P<host>[^/?#@\s]{1,200})/\d{12}/[\w.-]{1,80}")
+_QUEUE_HOST: Final = re.compile(r"(?:[a-z-]+\.)?sqs\.(?P<region>[a-z0-9-]+)\.(?:amazonaws\.|api\.aws)")
+# AWS's listing names the iterations of a ForEach step.
+_ITERATION: Final = re.compile(r"(-\d+)?\[\d+\]$|-\d+$")
+
+
+def _secret(value: Any) -> Any:
+    # Not a constraint on the secret itself, whose error would quote it.
+    return value if isinstance(value, str) and re.fullmatch("[a-zA-Z0-9]{1,64}", value) else None
+
+
+CallbackToken = Annotated[SecretStr | None, BeforeValidator(_secret)]
+
+
+class CallbackMessage(FrozenModel):
+    """
+    The body of a message that a callback step has sent to its queue.
+
+    :param arguments: the inputs of the step, by name.
+    :param status: ``Stopping`` if the execution is to be stopped; None when the step begins.
+    """
+
+    token: CallbackToken = None
+    execution_arn: ExecutionArn = Field(validation_alias="pipelineExecutionArn")
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    # AWS's pages have both spellings.
+    status: str | None = Field(None, validation_alias=AliasChoices("status", "Status"))
+
+    @property
+    def is_stop(self) -> bool:
+        """Whether the execution is to be stopped."""
+        return self.status == STATUS_STOPPING
+
+
+def parse_message(body: str) -> CallbackMessage | None:
+    """Return the message of a callback step; None for any other message."""
+    try:
+        return CallbackMessage.model_validate(json.loads(body)) if len(body) <= MAX_BODY_LENGTH else None
+    except (ValueError, RecursionError):
+        # A ValidationError is a ValueError, too.
+        return None
+
+
+class Queue(NamedTuple):
+    """
+    A queue of SQS.
+
+    :param region: its region; None if the URL does not say so.
+    """
+
+    url: str
+    region: str | None
+
+
+def parse_queue_url(url: str) -> Queue | None:
+    """Return the queue with a URL; None if it is not the URL of a queue."""
+    match = _QUEUE_URL.fullmatch(url)
+    if match is None:
+        return None
+    host = _QUEUE_HOST.match(match["host"])
+    return Queue(url, host["region"] if host else None)
+
+
+class RunningCallback(NamedTuple):
+    """A callback step that waits for its answer."""
+
+    token: SecretStr
+    queue: Queue
+
+
+def running_callback(step: StepDescription) -> RunningCallback | None:
+    """
+    Return what is needed to answer a step; None if AWS has not yet given it a token.
+
+    :raises CallbackStepError: the step is no callback step, or names no queue.
+    """
+    if step.kind not in (CALLBACK, None):
+        raise CallbackStepError(f"Step {step.name} is a step of type {step.kind}, not a callback step.")
+    metadata = _metadata_of(step)
+    token = _secret(metadata.get("CallbackToken"))
+    if step.status == STATUS_STARTING or token is None:
+        return None
+    url = metadata.get("SqsQueueUrl")
+    queue = parse_queue_url(url) if isinstance(url, str) else None
+    if queue is None:
+        raise CallbackStepError(
+            f"The queue of step {step.name} is {shorten(url)}, which is not the URL of an SQS queue: correct "
+            "sqs_queue_url of the step in the pipeline."
+        )
+    return RunningCallback(SecretStr(token), queue)
+
+
+def _metadata_of(step: StepDescription) -> Mapping[str, Any]:
+    metadata = (step.metadata or {}).get(CALLBACK)
+    return metadata if isinstance(metadata, dict) else {}
+
+
+class Situation(Enum):
+    """What a task that serves a callback step finds."""
+
+    NOT_BEGUN = auto()
+    """The step has not begun, and still may."""
+    RUNNING = auto()
+    """The step waits for its answer."""
+    STOPPING = auto()
+    """The step waits for its answer, and so does the stop of its execution."""
+    SUCCEEDED = auto()
+    FAILED = auto()
+    CANCELLED = auto()
+    """The execution was stopped before the step began, or with the step."""
+    NEVER_RAN = auto()
+    """The execution has ended without the step."""
+
+
+def find_step(steps: Sequence[StepDescription], name: str) -> StepDescription | None:
+    """Return the step with a name; None if AWS has not begun it."""
+    found = [step for step in steps if step.name == name]
+    return max(found, key=lambda step: step.started_at or datetime.min.replace(tzinfo=UTC), default=None)
+
+
+def situation_of(step: StepDescription | None, status: str) -> Situation:
+    """
+    Return the situation.
+
+    :param step: the step; None if AWS has not begun it.
+    :param status: AWS's status of the execution.
+    """
+    state = state_of_step(step.status) if step else None
+    if state is PolysyncState.SUCCESS:
+        return Situation.SUCCEEDED
+    if state is PolysyncState.FAILED:
+        return Situation.FAILED
+    if state is PolysyncState.CANCELLED or state_of(status) is PolysyncState.CANCELLED:
+        return Situation.CANCELLED
+    if has_ended(status):
+        return Situation.NEVER_RAN
+    is_stopping = STATUS_STOPPING in (status, step and step.status)
+    if step is None:
+        return Situation.CANCELLED if is_stopping else Situation.NOT_BEGUN
+    return Situation.STOPPING if is_stopping else Situation.RUNNING
+
+
+def check_declared(name: str, declared: Sequence[DeclaredStep]) -> None:
+    """
+    Check that a pipeline has a callback step with a name, so that a task does not wait for nothing.
+
+    :param declared: the steps of its definition; empty if they are not known.
+    :raises ParametersError: it has no such step, or the step is of another type.
+    """
+    types = {step.name: step.type for step in declared}
+    known = name if name in types else _ITERATION.sub("", name)
+    if not types or types.get(known) == CALLBACK:
+        return
+    if known in types:
+        raise ParametersError(
+            f"step_name = {shorten(name)} is a step of type {types[known]}: give the name of a callback step."
+        )
+    if any(kind == "ForEach" for kind in types.values()):
+        # The definition's list does not have the bodies of loops.
+        return
+    callbacks = [each for each, kind in types.items() if kind == CALLBACK]
+    similar = nearest_name(name, callbacks)
+    cure = (
+        f"did you mean {similar!r}?" if similar else f"its callback steps: {', '.join(callbacks) or 'none'}."
+    )
+    raise ParametersError(f"step_name = {shorten(name)} is not a step of the pipeline: {cure}")
+
+
+def recorded_outputs(step: StepDescription) -> Outputs:
+    """Return the output parameters with which a step has succeeded."""
+    made = outputs_of(CALLBACK, _metadata_of(step)).get("output_parameters", {})
+    return {name: str(value) for name, value in made.items() if value is not None}
+
+
+def output_parameters(value: Any) -> Outputs:
+    """
+    Return what a function has returned as output parameters.
+
+    Numbers and booleans become ``str(value)``, as AWS's own Python SDK sends parameters.
+
+    :param value: a mapping of names to texts, numbers or booleans; None for no parameters.
+    :raises ParametersError: AWS would not accept it, or would read it as something else.
+    """
+    if value is None:
+        return {}
+    cure = (
+        f"return a dict of at most {MAX_OUTPUTS} names to texts, numbers or booleans, or None. A name has "
+        f"1 to {MAX_NAME_LENGTH} characters, a value at most {MAX_VALUE_LENGTH:,}: pass larger data by its "
+        "S3 URI, and a nested value as JSON text"
+    )
+    if not isinstance(value, Mapping) or len(value) > MAX_OUTPUTS:
+        raise ParametersError(f"The function returned {shorten(value)}: {cure}.")
+    outputs = {}
+    for name, entry in value.items():
+        if not isinstance(name, str) or not 1 <= len(name) <= MAX_NAME_LENGTH or not name.isprintable():
+            raise ParametersError(f"The function returned the name {shorten(name)}: {cure}.")
+        text = str(entry) if isinstance(entry, (str, int, float)) else None
+        if text is None or len(text) > MAX_VALUE_LENGTH:
+            raise ParametersError(f"The function returned {clean_line(name)} = {shorten(entry)}: {cure}.")
+        outputs[name] = text
+    return outputs
+
+
+def failure_reason(text: str) -> str:
+    """Return a text as the reason of a failed step, which AWS shows to everybody who may list the steps."""
+    return clean_line(text, MAX_FAILURE_LENGTH)
+
+
+def answer_token(token: SecretStr, kind: Literal["success", "failure"]) -> SecretStr:
+    """
+    Return the client request token of an answer: the same for the same answer to the same step.
+
+    It is as secret as the callback token, which could be found from it by trying.
+    """
+    digest = hashlib.sha256(f"{token.get_secret_value()}#{kind}".encode()).hexdigest()
+    return SecretStr(f"polysync-callback-{digest}")
+
+
+class StepEvent(BaseModel):
+    """
+    The event of a trigger that has seen a change of the step. The task itself looks at what has changed.
+
+    :param since: when the wait began, in seconds since the epoch.
+    :param deadline: when it ends at the latest.
+    """
+
+    model_config = STRICT
+
+    outcome: Literal["step_changed"] = "step_changed"
+    since: Annotated[float, Field(ge=MIN_TIMESTAMP, le=MAX_TIMESTAMP, allow_inf_nan=False)]
+    deadline: Annotated[float, Field(ge=MIN_TIMESTAMP, le=MAX_TIMESTAMP, allow_inf_nan=False)]
+
+
+def parse_step_event(event: Mapping[str, Any] | None) -> StepEvent | None:
+    """Return the event of a trigger that has seen a change of the step; None for any other event."""
+    try:
+        return StepEvent.model_validate(event)
+    except ValidationError:
+        return None
+
+
+StepName = Annotated[str, StringConstraints(min_length=1, max_length=MAX_NAME_LENGTH)]
+
+
+def check_step_name(name: object) -> None:
+    """
+    Check the name of a step before AWS is called.
+
+    :raises ParametersError: it is not a text of 1 to 256 characters.
+    """
+    if not isinstance(name, str) or not 1 <= len(name) <= MAX_NAME_LENGTH:
+        raise ParametersError(
+            f"step_name = {shorten(name)} is not valid: give the name of a callback step of the pipeline."
+        )

@@ -1,0 +1,158 @@
+"""
+The methods of the hook for callback steps: the answers to a step, and the messages in its queue.
+
+No error has the token of a step, which AWS may quote.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any, Final
+
+from pydantic import Field, SecretStr
+
+from polysync_airflow.auth.base_hook import Response
+from polysync_airflow.aws.log_redaction import RedactedStr
+from polysync_airflow.exceptions import SageMakerApiError
+from polysync_airflow.execution.models import FrozenModel
+from polysync_airflow.execution.steps.callbacks import answer_token
+from polysync_airflow.hooks.calls import HookCalls, parse
+
+# Of one call; SQS allows no more.
+MAX_MESSAGES: Final = 10
+
+
+class ReceivedMessage(FrozenModel):
+    """
+    A message of a queue.
+
+    https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_Message.html
+
+    :param receipt: the handle with which it can be deleted, or be hidden for longer.
+    """
+
+    body: str = Field(validation_alias="Body", repr=False)
+    receipt: str = Field(validation_alias="ReceiptHandle", min_length=1, max_length=4096)
+
+
+class CallbackMethods(HookCalls):
+    """Answer callback steps, and receive their messages."""
+
+    @cached_property
+    def sqs_client(self) -> Any:
+        """
+        A client for SQS, signed in with the connection.
+
+        :raises CredentialsError: if the sign-in fails.
+        """
+        return self._report_client("sqs")
+
+    def call_sqs(self, operation: str, **request: Any) -> Response:
+        """Call an operation of SQS. The errors are those of ``call``."""
+        return self._call_client(self.sqs_client, operation, **request)
+
+    def send_pipeline_execution_step_success(self, token: SecretStr, outputs: Mapping[str, str]) -> None:
+        """
+        End a callback step with success. If the same answer is sent again, AWS counts it once.
+
+        https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_SendPipelineExecutionStepSuccess.html
+
+        :param token: the callback token of the step.
+        :param outputs: the output parameters: at most 50 names, and values of at most 1,024 characters.
+        :raises SageMakerApiError: the call failed, for example because the step has already ended.
+        """
+        parameters = [{"Name": name, "Value": value} for name, value in outputs.items()]
+        client_token = answer_token(token, "success")
+        with _without_secrets(token, client_token):
+            self.call(
+                "SendPipelineExecutionStepSuccess",
+                CallbackToken=_redacted(token),
+                ClientRequestToken=_redacted(client_token),
+                OutputParameters=parameters,
+            )
+
+    def send_pipeline_execution_step_failure(self, token: SecretStr, reason: str) -> None:
+        """
+        End a callback step with a failure. If the same answer is sent again, AWS counts it once.
+
+        https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_SendPipelineExecutionStepFailure.html
+
+        :param token: the callback token of the step.
+        :param reason: the reason, of at most 256 characters, which everybody sees who may list the steps.
+        :raises SageMakerApiError: the call failed, for example because the step has already ended.
+        """
+        client_token = answer_token(token, "failure")
+        with _without_secrets(token, client_token):
+            self.call(
+                "SendPipelineExecutionStepFailure",
+                CallbackToken=_redacted(token),
+                ClientRequestToken=_redacted(client_token),
+                FailureReason=reason,
+            )
+
+    def receive_messages(self, queue_url: str, *, hidden: int, wait: int) -> list[ReceivedMessage]:
+        """
+        Receive at most ten messages of a queue.
+
+        https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ReceiveMessage.html
+
+        :param hidden: for how many seconds nobody else receives them.
+        :param wait: how many seconds SQS waits for a message, if there is none.
+        :raises SageMakerApiError: the call failed.
+        """
+        operation = "ReceiveMessage"
+        response = self.call_sqs(
+            operation,
+            QueueUrl=queue_url,
+            MaxNumberOfMessages=MAX_MESSAGES,
+            VisibilityTimeout=hidden,
+            WaitTimeSeconds=wait,
+        )
+        received = response.get("Messages") or []
+        return [parse(ReceivedMessage, operation, each) for each in received[:MAX_MESSAGES]]
+
+    def hide_messages(self, queue_url: str, receipts: Sequence[str], seconds: int) -> None:
+        """
+        Let nobody else receive messages for a number of seconds from now on; with 0, let others receive them.
+
+        https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ChangeMessageVisibility.html
+
+        :raises SageMakerApiError: the call failed. Messages that have been deleted are no error.
+        """
+        for entries in _batches(receipts):
+            changed = [{**entry, "VisibilityTimeout": seconds} for entry in entries]
+            self.call_sqs("ChangeMessageVisibilityBatch", QueueUrl=queue_url, Entries=changed)
+
+    def delete_messages(self, queue_url: str, receipts: Sequence[str]) -> None:
+        """
+        Delete messages.
+
+        https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_DeleteMessage.html
+
+        :raises SageMakerApiError: the call failed. Messages that have been deleted are no error.
+        """
+        for entries in _batches(receipts):
+            self.call_sqs("DeleteMessageBatch", QueueUrl=queue_url, Entries=entries)
+
+
+def _batches(receipts: Sequence[str]) -> Iterator[list[dict[str, Any]]]:
+    entries = [{"Id": str(number), "ReceiptHandle": receipt} for number, receipt in enumerate(receipts)]
+    for start in range(0, len(entries), MAX_MESSAGES):
+        yield entries[start : start + MAX_MESSAGES]
+
+
+def _redacted(secret: SecretStr) -> str:
+    return RedactedStr(secret.get_secret_value())
+
+
+@contextmanager
+def _without_secrets(*secrets: SecretStr) -> Iterator[None]:
+    try:
+        yield
+    except SageMakerApiError as error:
+        message = str(error)
+        for secret in secrets:
+            message = message.replace(secret.get_secret_value(), "***")
+        raise error.with_message(message) from None

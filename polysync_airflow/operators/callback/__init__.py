@@ -1,0 +1,7 @@
+"""
+Callback steps: the operator, and the decorator, whose function answers one.
+
+``operator`` has the arguments and the wait. ``run`` looks at the step, ``messages`` receives its message,
+``serving`` calls the function, and ``answers`` gives the one answer. What is decided is in
+``execution/steps/callbacks.py``.
+"""

@@ -1,0 +1,222 @@
+"""The operator that answers a callback step of an execution."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from polysync_airflow.exceptions import ParametersError
+from polysync_airflow.execution.choices import Choices, Flag, Seconds, seconds
+from polysync_airflow.execution.models import (
+    MAX_POLL_INTERVAL,
+    MIN_POLL_INTERVAL,
+    pipeline_name_from_arn,
+    region_from_arn,
+)
+from polysync_airflow.execution.outcome import parse_event
+from polysync_airflow.execution.parameters import MIN_PROGRESS_INTERVAL, check_execution_arn
+from polysync_airflow.execution.texts import shorten
+from polysync_airflow.links import PolysyncPipelineExecutionLink, PolysyncStudioLink
+from polysync_airflow.operators.base import (
+    DEFAULT_CONNECTION,
+    DEFAULT_DEFERRABLE,
+    DEFAULT_POLL_INTERVAL,
+    DEFAULT_TIMEOUT,
+    MAX_TIMEOUT,
+    ExecutionOperator,
+    apply_retry_policy,
+)
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from airflow.sdk import Context, XComArg
+
+    from polysync_airflow.execution.waiter import Waiter
+
+    # Imported when a task runs: Airflow parses a DAG file every 30 seconds.
+    from polysync_airflow.operators.callback.run import StepRun
+
+
+class CallbackChoices(Choices):
+    """What the DAG author chose about the wait for a callback step."""
+
+    deferrable: Flag
+    poll_interval: Annotated[Seconds, seconds(MIN_POLL_INTERVAL, MAX_POLL_INTERVAL)]
+    timeout: Annotated[Seconds, seconds(1, MAX_TIMEOUT)]
+
+
+class PolysyncCallbackStepOperator(ExecutionOperator):
+    """
+    Answer a callback step of an execution with what a function returns.
+
+    The task waits until the step runs, receives its message from the queue of the step, and calls the
+    function on the worker with the arguments of the step. It answers with the returned output parameters, or
+    with the reason of the exception. If the execution is to be stopped, it answers at once, because AWS
+    stops the execution only then.
+
+    A step is answered once. If a try dies before the answer, the next one calls the function again; if it
+    dies after the answer, the next one takes the answer that AWS has.
+    API: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_SendPipelineExecutionStepSuccess.html
+
+    :param execution_arn: the ARN of the execution (templated).
+    :param step_name: the name of the callback step (templated).
+    :param python_callable: the function. It gets the arguments of the step by name, and returns None, or a
+        dict of at most 50 names to texts, numbers or booleans whose text has at most 1,024 characters.
+    :param op_kwargs: further keyword arguments of the function, which override those of the step (templated).
+    :param deferrable: wait for the step in the triggerer instead of on a worker.
+        Default: ``[operators] default_deferrable``.
+    :param poll_interval: seconds, or a timedelta, between two polls.
+    :param timeout: seconds, or a timedelta, to wait for the step to begin; ``execution_timeout`` applies if
+        it is shorter.
+    :param polysync_conn_id: Airflow connection of type ``polysync_sagemaker`` or ``aws`` (templated).
+    :param region_name: AWS region; overrides the region of the connection (templated).
+    :return: the output parameters of the step, as texts (XCom ``return_value``).
+    :raises ParametersError: an argument is not valid, or the pipeline has no such callback step.
+    :raises CallbackStepError: the function failed, or its return value is not valid, and the step was
+        answered with a failure; the step had failed before; the execution ended without the step; or the
+        message of the step was not in its queue, and nothing was answered.
+    :raises CredentialsError: the connection is missing or unusable.
+    :raises SageMakerApiError: AWS refused a call.
+    :raises PipelineExecutionCancelledError: the execution is being stopped, or was stopped.
+    :raises PipelineExecutionTimeoutError: the step did not begin in time.
+    """
+
+    # Airflow replaces an XComArg by the rendered text before it calls execute.
+    execution_arn: str
+    step_name: str
+    python_callable: Callable[..., Mapping[str, Any] | None]
+    op_kwargs: Mapping[str, Any] | None
+    template_fields: Sequence[str] = (
+        "execution_arn",
+        "step_name",
+        "op_kwargs",
+        "polysync_conn_id",
+        "region_name",
+    )
+    template_fields_renderers: ClassVar[dict[str, str]] = {"op_kwargs": "py"}
+    # As those of Airflow's PythonOperator: they may hold what cannot be copied.
+    shallow_copy_attrs: Sequence[str] = ("python_callable", "op_kwargs")
+    operator_extra_links = (PolysyncPipelineExecutionLink(), PolysyncStudioLink())
+    ui_color = "#fff6df"
+
+    def __init__(
+        self,
+        *,
+        execution_arn: str | XComArg,
+        step_name: str,
+        python_callable: Callable[..., Mapping[str, Any] | None],
+        op_kwargs: Mapping[str, Any] | None = None,
+        deferrable: bool = DEFAULT_DEFERRABLE,
+        poll_interval: float | timedelta = DEFAULT_POLL_INTERVAL,
+        timeout: float | timedelta = DEFAULT_TIMEOUT,
+        polysync_conn_id: str = DEFAULT_CONNECTION,
+        region_name: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self._set_arguments(locals())
+        if not callable(python_callable):
+            raise ParametersError(
+                f"python_callable = {shorten(python_callable)} is not valid: give a function."
+            )
+
+    @property
+    def choices(self) -> CallbackChoices:  # type: ignore[override]  # this task always waits
+        """What the DAG author chose, validated."""
+        return CallbackChoices.of(self._attributes(CallbackChoices.model_fields))
+
+    @apply_retry_policy
+    def execute(self, context: Context) -> dict[str, str]:
+        """Wait for the step, call the function, and answer."""
+        from polysync_airflow.operators.outcome.xcoms import push_links
+
+        self.has_no_links = True
+        self._check_arguments()
+        name = pipeline_name_from_arn(self.execution_arn)
+        push_links(context, self.hook, self.execution_arn, name, self.log)
+        self.has_no_links = False
+        run = self._step_run()
+        run.check_declared()
+        return self._answer(context, run, self._make_waiter(self.execution_arn, None))
+
+    @apply_retry_policy
+    def execute_complete(  # type: ignore[override]  # not a text
+        self, context: Context, event: dict[str, Any] | None = None
+    ) -> dict[str, str]:
+        """
+        Go on when the step has begun, or cannot begin any more.
+
+        :raises TriggerEventError: ``event`` is not an event of this provider's trigger.
+        """
+        from polysync_airflow.execution.steps.callbacks import parse_step_event
+
+        run, waiter = self._step_run(), self._make_waiter(self.execution_arn, None)
+        news = parse_step_event(event)
+        if news:
+            # The limit is that of the whole wait, also if the task is deferred again.
+            waiter = replace(waiter, since=news.since, deadline=news.deadline)
+        else:
+            run.raise_unless_ended(parse_event(event))
+        return self._answer(context, run, waiter)
+
+    def _check_arguments(self) -> None:
+        from polysync_airflow.execution.steps.callbacks import check_step_name
+
+        check_execution_arn(self.execution_arn)
+        check_step_name(self.step_name)
+        region = region_from_arn(self.execution_arn)
+        if self.region_name and self.region_name != region:
+            raise ParametersError(
+                f"region_name = {self.region_name!r:.100} is not the region of the execution, {region}: "
+                "correct region_name, or leave it out."
+            )
+        if self.op_kwargs is not None and not isinstance(self.op_kwargs, Mapping):
+            raise ParametersError(f"op_kwargs = {shorten(self.op_kwargs)} is not valid: give a dict.")
+
+    def _step_run(self) -> StepRun:
+        from polysync_airflow.operators.callback.run import StepRun
+
+        return StepRun(
+            self.hook_for_region, self.execution_arn, self.step_name, self._call_with_retry, self.log
+        )
+
+    def _answer(self, context: Context, run: StepRun, waiter: Waiter) -> dict[str, str]:
+        while True:
+            outputs = run.answer(
+                self.python_callable,
+                self.op_kwargs or {},
+                self._sleep,
+                is_first_try=context["ti"].try_number == 1,
+            )
+            if outputs is not None:
+                return outputs
+            self._wait_for_news(run, waiter)
+
+    def _wait_for_news(self, run: StepRun, waiter: Waiter) -> None:
+        """Wait until the step has begun, or cannot begin any more; or defer the task."""
+        from polysync_airflow.operators.callback.run import StepNewsError
+
+        # Each poll may list the steps: half of its interval, because polls are not exactly on time.
+        progress_interval = max(MIN_PROGRESS_INTERVAL, waiter.poll_interval / 2)
+        if self.choices.deferrable:
+            from polysync_airflow.triggers import PolysyncCallbackStepTrigger
+
+            trigger = PolysyncCallbackStepTrigger(
+                execution_arn=waiter.execution_arn,
+                step_name=self.step_name,
+                pipeline_name=waiter.pipeline_name,
+                polysync_conn_id=self.polysync_conn_id,
+                region_name=region_from_arn(waiter.execution_arn),
+                poll_interval=waiter.poll_interval,
+                since=waiter.since,
+                deadline=waiter.deadline,
+                progress_interval=progress_interval,
+            )
+            self.defer(trigger=trigger, method_name="execute_complete")
+        try:
+            end = self._wait_on_worker(waiter, run.watcher(progress_interval))
+        except StepNewsError:
+            return
+        run.raise_unless_ended(end)

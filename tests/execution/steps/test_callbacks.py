@@ -1,0 +1,244 @@
+"""The pure core of callback steps: situations, messages, queues and answers."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from polysync_airflow.exceptions import CallbackStepError, ParametersError
+from polysync_airflow.execution.pipelines.definition import DeclaredStep
+from polysync_airflow.execution.steps.callbacks import (
+    MAX_BODY_LENGTH,
+    Situation,
+    answer_token,
+    check_declared,
+    failure_reason,
+    find_step,
+    parse_message,
+    parse_queue_url,
+    recorded_outputs,
+    running_callback,
+    situation_of,
+)
+from polysync_airflow.execution.steps.descriptions import StepDescription
+from polysync_airflow.states import STATE_OF_STATUS
+
+ARN = "arn:aws:sagemaker:us-east-2:012345678901:pipeline/callback-pipeline/execution/7pinimwddh3a"
+# The example in AWS's documentation.
+BODY = {
+    "token": "26vcYbeWsZ",
+    "pipelineExecutionArn": ARN,
+    "arguments": {"number": 5, "stringArg": "some-arg", "inputData": "s3://bucket/abalone-dataset.csv"},
+    "status": "Stopping",
+}
+QUEUE = "https://sqs.us-east-2.amazonaws.com/012345678901/MyCallbackQueue"
+METADATA = {"CallbackToken": "26vcYbeWsZ", "SqsQueueUrl": QUEUE}
+
+
+def step(status: str | None = "Executing", **members: Any) -> StepDescription:
+    """Return a callback step, as AWS lists it."""
+    return StepDescription.model_validate(
+        {"StepName": "Wait", "StepStatus": status, "Metadata": {"Callback": METADATA}, **members}
+    )
+
+
+@pytest.mark.parametrize(
+    ("step_status", "status", "expected"),
+    [
+        (None, "Executing", Situation.NOT_BEGUN),
+        (None, "Pausing", Situation.NOT_BEGUN),
+        (None, "Stopping", Situation.CANCELLED),
+        (None, "Stopped", Situation.CANCELLED),
+        (None, "Succeeded", Situation.NEVER_RAN),
+        (None, "Failed", Situation.NEVER_RAN),
+        (None, "CompletedWithFailures", Situation.NEVER_RAN),
+        ("Starting", "Executing", Situation.RUNNING),
+        ("Executing", "Executing", Situation.RUNNING),
+        ("Pausing", "Executing", Situation.RUNNING),
+        ("Executing", "Stopping", Situation.STOPPING),
+        ("Stopping", "Executing", Situation.STOPPING),
+        ("Executing", "Failed", Situation.NEVER_RAN),
+        *(("Succeeded", status, Situation.SUCCEEDED) for status in STATE_OF_STATUS),
+        *(("Failed", status, Situation.FAILED) for status in STATE_OF_STATUS),
+        *(("Stopped", status, Situation.CANCELLED) for status in STATE_OF_STATUS),
+    ],
+)
+def test_situation(step_status: str | None, status: str, expected: Situation) -> None:
+    """The status of the step comes first, then that of the execution."""
+    assert situation_of(step(step_status) if step_status else None, status) is expected
+
+
+def test_messages_are_those_of_aws() -> None:
+    """The message of AWS's documentation is read; both spellings of its status occur there."""
+    message = parse_message(json.dumps(BODY))
+
+    assert message is not None
+    assert (message.execution_arn, message.arguments, message.is_stop) == (ARN, BODY["arguments"], True)
+    begun = parse_message(json.dumps({name: value for name, value in BODY.items() if name != "status"}))
+    assert begun is not None
+    assert not begun.is_stop
+    other = parse_message(json.dumps({**BODY, "status": None, "Status": "Stopping"} | {"more": 1}))
+    assert other is not None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "",
+        "null",
+        "7",
+        "[]",
+        '"x"',
+        "{",
+        "[" * 100_000,
+        json.dumps({"a": BODY}),
+        json.dumps({**BODY, "arguments": []}),
+    ],
+)
+def test_other_messages(body: str) -> None:
+    """A message that is not one of a callback step is none of ours, whatever it is."""
+    assert parse_message(body) is None
+
+
+def test_large_message() -> None:
+    """SQS allows a MiB. A longer text is not read."""
+    body = json.dumps({**BODY, "arguments": {"x": "y" * MAX_BODY_LENGTH}})
+
+    assert parse_message(body) is None
+    assert parse_message(json.dumps({**BODY, "arguments": {"x": "y" * 1_000_000}})) is not None
+
+
+@pytest.mark.parametrize("token", [None, 7, "", "with space", "x" * 65, "a\nb"])
+def test_token_that_is_none(token: Any) -> None:
+    """A token of another form is no token, and no error quotes it."""
+    message = parse_message(json.dumps({**BODY, "token": token}))
+
+    assert message is not None
+    assert message.token is None
+    assert running_callback(step(Metadata={"Callback": {**METADATA, "CallbackToken": token}})) is None
+
+
+@pytest.mark.parametrize(
+    ("url", "region"),
+    [
+        (QUEUE, "us-east-2"),
+        ("https://sqs.cn-north-1.amazonaws.com.cn/012345678901/q.fifo", "cn-north-1"),
+        ("https://eu-west-1.queue.amazonaws.com/012345678901/q", None),
+        ("http://127.0.0.1:4599/012345678901/q", None),
+    ],
+)
+def test_queue(url: str, region: str | None) -> None:
+    """The URL of AWS's hosts says in which region a queue is."""
+    queue = parse_queue_url(url)
+
+    assert queue == (url, region)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        None,
+        "q",
+        "file:///012345678901/q",
+        "https://sqs.us-east-2.amazonaws.com/q",
+        "https://user@host/012345678901/q",
+        f"{QUEUE}?x=1",
+        f"{QUEUE}\n",
+        f"{QUEUE}/more",
+    ],
+)
+def test_no_queue(url: Any) -> None:
+    """Something else than the URL of a queue is an error of the pipeline, before anything is called."""
+    with pytest.raises(CallbackStepError, match="is not the URL of an SQS queue"):
+        running_callback(step(Metadata={"Callback": {**METADATA, "SqsQueueUrl": url}}))
+
+
+def test_step_that_has_not_quite_begun() -> None:
+    """Without a token, there is nothing to answer yet; a step of another type is an error."""
+    assert running_callback(step("Starting")) is None
+    assert running_callback(step(Metadata=None)) is None
+    found = running_callback(step())
+    assert found is not None
+    assert (found.token.get_secret_value(), found.queue.url) == ("26vcYbeWsZ", QUEUE)
+    with pytest.raises(CallbackStepError, match="is a step of type TrainingJob"):
+        running_callback(step(Metadata={"TrainingJob": {"Arn": "arn:x"}}))
+
+
+def test_latest_step_counts() -> None:
+    """A step that is listed twice has run twice."""
+    old, new = (step(StartTime=f"2026-01-0{day}T00:00:00Z") for day in (1, 2))
+
+    assert find_step([new, old], "Wait") is find_step([old, new], "Wait") is new
+    assert find_step([old], "Other") is None
+
+
+DECLARED = [DeclaredStep("Wait", "Callback"), DeclaredStep("Train", "Training")]
+
+
+@pytest.mark.parametrize(
+    ("name", "declared"),
+    [
+        ("Wait", DECLARED),
+        ("Wait-1[1]", DECLARED),
+        ("Wait[0]", DECLARED),
+        ("Other", []),
+        ("Other", [*DECLARED, DeclaredStep("Loop", "ForEach")]),
+    ],
+)
+def test_declared(name: str, declared: list[DeclaredStep]) -> None:
+    """Names of iterations are accepted, and any name if the definition does not say all."""
+    check_declared(name, declared)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("Wai", "did you mean 'Wait'?"), ("Z", "its callback steps: Wait."), ("Train", "of type Training")],
+)
+def test_not_declared(name: str, text: str) -> None:
+    """A step that the pipeline does not have would be waited for in vain."""
+    with pytest.raises(ParametersError, match="step_name = ") as caught:
+        check_declared(name, DECLARED)
+
+    assert text in str(caught.value)
+
+
+def test_recorded_outputs() -> None:
+    """What AWS has recorded is read as texts; damaged entries are left out."""
+    parameters: list[Any] = [
+        {"Name": "a", "Value": "1"},
+        {"Name": "b"},
+        {"Value": "x"},
+        None,
+        {"Name": "c", "Value": 2},
+    ]
+
+    assert recorded_outputs(step(Metadata={"Callback": {"OutputParameters": parameters}})) == {
+        "a": "1",
+        "c": "2",
+    }
+    assert recorded_outputs(step(Metadata=None)) == {}
+
+
+def test_answer_tokens() -> None:
+    """The same answer to the same step has the same token, which has a length that AWS accepts."""
+    one, other = SecretStr("26vcYbeWsZ"), SecretStr("26vcYbeWsY")
+    tokens = [
+        answer_token(token, kind).get_secret_value()
+        for token in (one, other)
+        for kind in ("success", "failure")
+    ]
+
+    assert len(set(tokens)) == 4
+    assert tokens[0] == answer_token(one, "success").get_secret_value()
+    assert all(32 <= len(token) <= 128 for token in tokens)
+    assert not any(secret.get_secret_value() in token for secret in (one, other) for token in tokens)
+
+
+def test_reasons_are_one_line_of_text() -> None:
+    """AWS accepts 256 characters; no line break and no control character gets into its lists."""
+    assert (
+        failure_reason("a\nb\x1b[31m" + "x" * 300) == "a b\N{REPLACEMENT CHARACTER}[31m" + "x" * 245 + "..."
+    )

@@ -1,0 +1,121 @@
+"""An execution with a callback step, the queue of the step, and tasks that answer it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import boto3
+import moto.sqs.models
+import pytest
+
+from polysync_airflow.emulator import EmulatorServer
+from polysync_airflow.operators import PolysyncCallbackStepOperator
+from polysync_airflow.operators.callback import messages
+from tests.tasks import EmulatedTime, Run, TaskInstance, run_task
+
+STEP = "WaitForApproval"
+# When the step of the example begins, in seconds after the start of the execution.
+BEGINS_AFTER = 17.0
+QUEUE = "https://sqs.us-east-1.amazonaws.com/123456789012/approvals"
+SUCCESS = "SendPipelineExecutionStepSuccess"
+FAILURE = "SendPipelineExecutionStepFailure"
+
+
+class Pipeline:
+    """
+    An execution of the example pipeline, whose callback step gets the argument ``ticket``.
+
+    :param arn: the execution.
+    """
+
+    def __init__(self, emulator: EmulatorServer, time: EmulatedTime) -> None:
+        self.emulator, self.time = emulator, time
+        self.sagemaker, self.sqs = self.client("sagemaker"), self.client("sqs")
+        self.arn = ""
+        self.start(Notify={"outputs": {"ticket": "T-1"}})
+
+    def start(self, **steps: Any) -> None:
+        """Start an execution whose steps behave in the given way."""
+        self.emulator.control.put_scenario({"steps": steps}, pipeline="callback-lambda")
+        response = self.sagemaker.start_pipeline_execution(
+            PipelineName="callback-lambda", PipelineParameters=[{"Name": "Approver", "Value": "me"}]
+        )
+        self.arn = str(response["PipelineExecutionArn"])
+
+    def client(self, service: str) -> Any:
+        """Return a boto3 client of the emulator, as somebody else has it."""
+        # The type stubs have one overload for each service.
+        make: Any = boto3.client
+        keys = {"aws_access_key_id": "any", "aws_secret_access_key": "any"}
+        return make(service, endpoint_url=self.emulator.endpoint_url, region_name="us-east-1", **keys)
+
+    def begin_step(self) -> str:
+        """Let the time pass until the callback step runs, and return its token."""
+        self.time.sleep(BEGINS_AFTER)
+        return str(self.step()["Metadata"]["Callback"]["CallbackToken"])
+
+    def step(self) -> Any:
+        """Return the callback step, as AWS lists it."""
+        steps = self.sagemaker.list_pipeline_execution_steps(PipelineExecutionArn=self.arn)
+        return next(each for each in steps["PipelineExecutionSteps"] if each["StepName"] == STEP)
+
+    def status(self) -> str:
+        """Return the status of the execution."""
+        described = self.sagemaker.describe_pipeline_execution(PipelineExecutionArn=self.arn)
+        return str(described["PipelineExecutionStatus"])
+
+    def stop(self) -> None:
+        """Request a stop of the execution."""
+        self.sagemaker.stop_pipeline_execution(PipelineExecutionArn=self.arn, ClientRequestToken="s" * 32)
+
+    def answers(self) -> list[tuple[str, Any]]:
+        """Return the answers that had an effect: operation, and output parameters or reason."""
+        found = {}
+        for call in self.emulator.control.calls():
+            if call["operation"] in (SUCCESS, FAILURE) and call["error_code"] is None:
+                request = call["request"]
+                outputs = {each["Name"]: each["Value"] for each in request.get("OutputParameters", ())}
+                content = outputs if call["operation"] == SUCCESS else request["FailureReason"]
+                found[request["ClientRequestToken"]] = call["operation"], content
+        return list(found.values())
+
+    def messages(self) -> list[str]:
+        """Return the bodies of the messages in the queue, also of those that are hidden."""
+        queues = moto.sqs.models.sqs_backends["123456789012"]["us-east-1"].queues
+        return [message.body for message in queues["approvals"]._messages] if "approvals" in queues else []
+
+    def receive(self) -> list[Any]:
+        """Receive all messages that are not hidden, as another consumer does."""
+        return list(self.sqs.receive_message(QueueUrl=QUEUE, MaxNumberOfMessages=10).get("Messages", ()))
+
+    def send(self, body: Any) -> None:
+        """Send a message to the queue."""
+        self.sqs.send_message(QueueUrl=QUEUE, MessageBody=body if isinstance(body, str) else json.dumps(body))
+
+
+@pytest.fixture
+def pipeline(
+    emulator: EmulatorServer, emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch
+) -> Pipeline:
+    """Start an execution. Messages are hidden by the emulated time, and a queue responds at once."""
+    monkeypatch.setattr(moto.sqs.models, "unix_time_millis", lambda *_: emulated_time.time() * 1000)
+    monkeypatch.setattr(moto.sqs.models, "unix_time", lambda *_: emulated_time.time())
+    monkeypatch.setattr(messages, "POLL_SECONDS", 0)
+    return Pipeline(emulator, emulated_time)
+
+
+@pytest.fixture
+def answer(pipeline: Pipeline) -> Callable[..., Run]:
+    """Return a function that runs a task which answers the callback step."""
+
+    def run(function: Any, *, try_number: int = 1, **arguments: Any) -> Run:
+        operator = PolysyncCallbackStepOperator(
+            task_id="answer",
+            python_callable=function,
+            **{"execution_arn": pipeline.arn, "step_name": STEP, "poll_interval": 10, **arguments},
+        )
+        return run_task(operator, TaskInstance("answer", try_number=try_number, max_tries=1))
+
+    return run

@@ -1,0 +1,192 @@
+"""The queue of a callback step: messages of others, and messages that others have taken."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from threading import Event
+from typing import Any
+
+import pytest
+
+from polysync_airflow import exceptions
+from polysync_airflow.operators.callback import answers
+from tests.operators.callback.conftest import QUEUE, SUCCESS, Pipeline
+from tests.operators.callback.test_answers import approve
+from tests.tasks import Run
+
+Answer = Callable[..., Run]
+
+
+def test_messages_of_others_are_given_back(pipeline: Pipeline, answer: Answer) -> None:
+    """They are neither deleted nor hidden: their consumers can receive them at once."""
+    token = pipeline.begin_step()
+    own = {"token": token, "pipelineExecutionArn": pipeline.arn, "arguments": {"ticket": "T-1"}}
+    others: list[Any] = [
+        "not JSON",
+        "[" * 100_000,
+        json.dumps([own]),
+        {**own, "token": "otherToken"},
+        {**own, "pipelineExecutionArn": pipeline.arn[:-1] + "0"},
+        {**own, "pipelineExecutionArn": 1},
+        {**own, "arguments": "none"},
+        {"token": token},
+    ]
+    pipeline.receive()
+    for other in others:
+        pipeline.send(other)
+    pipeline.time.after(5, lambda: pipeline.send(own))
+
+    run = answer(approve)
+
+    assert run.result == {"ok": "yes to T-1"}
+    pipeline.time.sleep(1)
+    left = [message["Body"] for message in pipeline.receive()]
+    assert left == [each if isinstance(each, str) else json.dumps(each) for each in others]
+
+
+def test_message_that_arrives_twice(pipeline: Pipeline, answer: Answer) -> None:
+    """SQS may deliver a message more than once: the function is called once, and no message stays."""
+    token = pipeline.begin_step()
+    pipeline.receive()
+    calls = []
+    for _ in range(2):
+        pipeline.send({"token": token, "pipelineExecutionArn": pipeline.arn, "arguments": {"ticket": "T-1"}})
+
+    answer(lambda ticket: calls.append(ticket))  # noqa: PLW0108 # by name
+
+    assert calls == ["T-1"]
+    assert pipeline.answers() == [(SUCCESS, {})]
+    # The first one is hidden by another consumer.
+    assert len(pipeline.messages()) == 1
+
+
+def test_message_that_another_consumer_has_taken(pipeline: Pipeline, answer: Answer) -> None:
+    """Only the message has the arguments: the task fails and may be retried, and the step is not answered."""
+    pipeline.begin_step()
+    (message,) = pipeline.receive()
+    pipeline.sqs.delete_message(QueueUrl=QUEUE, ReceiptHandle=message["ReceiptHandle"])
+
+    run = answer(approve)
+
+    assert type(run.error) is exceptions.CallbackStepError
+    assert not run.error.permanent
+    assert "look for another consumer of the" in str(run.error)
+    assert pipeline.answers() == []
+    assert pipeline.step()["StepStatus"] == "Executing"
+    assert sum(pipeline.time.slept) < 300
+
+
+def test_step_that_another_consumer_answers(pipeline: Pipeline, answer: Answer) -> None:
+    """While the message is looked for, the step is answered by somebody else: that is the result."""
+    token = pipeline.begin_step()
+    pipeline.receive()
+    outputs = [{"Name": "ok", "Value": "theirs"}]
+    pipeline.time.after(
+        10,
+        lambda: pipeline.sagemaker.send_pipeline_execution_step_success(
+            CallbackToken=token, OutputParameters=outputs
+        ),
+    )
+
+    run = answer(approve)
+
+    assert (run.error, run.result) == (None, {"ok": "theirs"})
+
+
+@pytest.mark.parametrize("succeeds", [True, False])
+def test_step_that_is_answered_while_the_function_runs(
+    succeeds: bool, pipeline: Pipeline, answer: Answer
+) -> None:
+    """AWS refuses the second answer, and the first one decides about the task, too."""
+    token = pipeline.begin_step()
+
+    def function(ticket: str) -> None:
+        if succeeds:
+            pipeline.sagemaker.send_pipeline_execution_step_success(CallbackToken=token)
+        else:
+            pipeline.sagemaker.send_pipeline_execution_step_failure(
+                CallbackToken=token, FailureReason="theirs"
+            )
+
+    run = answer(function)
+
+    assert len(pipeline.answers()) == 1
+    assert (run.result, type(run.error)) == (
+        ({}, type(None)) if succeeds else (None, exceptions.CallbackStepError)
+    )
+    assert succeeds or "has already failed: theirs" in str(run.error)
+
+
+def test_message_stays_hidden_while_the_function_runs(
+    pipeline: Pipeline, answer: Answer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A function may take longer than a message is hidden at once: nobody else receives it meanwhile."""
+    monkeypatch.setattr(answers, "WATCH_SECONDS", 0.01)
+    kept = Event()
+    seen: list[Any] = []
+
+    def function(ticket: str) -> None:
+        for _ in range(3):
+            pipeline.time.sleep(59)
+            for _ in range(2):  # the first may have begun before the clear
+                kept.clear()
+                assert kept.wait(30)
+            seen.extend(pipeline.receive())
+
+    hide: Any = pipeline.emulator.calls.add
+
+    def add(entry: Any) -> None:
+        hide(entry)
+        if entry.operation == "ChangeMessageVisibilityBatch":
+            kept.set()
+
+    monkeypatch.setattr(pipeline.emulator.calls, "add", add)
+
+    run = answer(function)
+
+    assert run.error is None, run.error
+    assert seen == []
+    assert pipeline.messages() == []
+
+
+def test_errors_of_the_queue_while_the_function_runs(
+    pipeline: Pipeline, answer: Answer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They neither end the function nor change the answer."""
+    monkeypatch.setattr(answers, "WATCH_SECONDS", 0.01)
+    control = pipeline.emulator.control
+
+    def function(ticket: str) -> dict[str, str]:
+        for operation in ("ChangeMessageVisibilityBatch", "DescribePipelineExecution", "DeleteMessageBatch"):
+            control.add_fault("error", operation, code="InternalError", message="down", status=500)
+        before = len(control.calls("DescribePipelineExecution"))
+        while len(control.calls("DescribePipelineExecution")) < before + 2:
+            Event().wait(0.01)
+        return {"ok": "yes"}
+
+    run = answer(function)
+
+    assert (run.error, run.result) == (None, {"ok": "yes"})
+    assert pipeline.answers() == [(SUCCESS, {"ok": "yes"})]
+    # It could not be deleted.
+    assert len(pipeline.messages()) == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        ("AccessDeniedException", "sqs:ReceiveMessage on arn:aws:sqs:us-east-1:123456789012:approvals"),
+        ("AWS.SimpleQueueService.NonExistentQueue", "There is no queue https://sqs.us-east-1"),
+    ],
+)
+def test_queue_that_cannot_be_read(code: str, text: str, pipeline: Pipeline, answer: Answer) -> None:
+    """The error names the permission and the queue. The step is not answered."""
+    pipeline.emulator.control.add_fault("error", "ReceiveMessage", code=code, message="no")
+
+    run = answer(approve)
+
+    assert type(run.error) is exceptions.SageMakerApiError
+    assert run.error.permanent
+    assert text in str(run.error)
+    assert pipeline.answers() == []

@@ -18,8 +18,10 @@ from tests.matrix.environment import VERSIONS, Environment
 TABLES: Final = (
     "tests/lineage",
     "tests/operators",
+    "tests/sensors",
     "tests/triggers",
     "tests/jobs",
+    "tests/hooks",
     "tests/test_hooks.py",
     "tests/test_example_dags.py",
     "tests/test_links.py",

@@ -204,7 +204,7 @@ def test_time_passes_while_the_provider_waits_only() -> None:
 @pytest.mark.parametrize("deferrable", [True, False])
 def test_answered_callback(emulator: SageMakerEmulator, deferrable: bool) -> None:
     """One line answers a callback step, with success or with a failure; the last line counts."""
-    arguments = {"pipeline_parameters": {"Approver": "me"}, "deferrable": deferrable}
+    arguments: Any = {"pipeline_parameters": {"Approver": "me"}, "deferrable": deferrable}
 
     def run() -> Run:
         return run_task(

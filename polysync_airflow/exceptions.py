@@ -17,7 +17,8 @@ The error classes of the provider, and the table that says what each AWS error c
      └─ PipelineExecutionError              the execution ended, or timed out, in a way that fails the task
          ├─ PipelineExecutionFailedError
          ├─ PipelineExecutionCancelledError
-         └─ PipelineExecutionTimeoutError
+         ├─ PipelineExecutionTimeoutError
+         └─ PipelineExecutionNotFoundError
 
 Every error has two attributes that decide about retries. A *permanent* error is one where trying again cannot
 succeed. A *transient* error is one where the same call may succeed within moments. An error that is neither
@@ -154,13 +155,14 @@ class PipelineExecutionError(PolysyncError):
     """
     Raised when the execution ended, or timed out, in a way that fails the task.
 
+    :param execution_arn: the execution; None if none was found.
     :param status: AWS's last known status of the execution; None if no poll succeeded.
     :param permanent: False if a retry may succeed, because it can start another execution; True if the task
         is about this execution only.
     """
 
     def __init__(
-        self, message: str, *, execution_arn: str, status: str | None, permanent: bool = False
+        self, message: str, *, execution_arn: str | None, status: str | None, permanent: bool = False
     ) -> None:
         super().__init__(message, permanent=permanent)
         self.execution_arn = execution_arn
@@ -180,7 +182,11 @@ class PipelineExecutionCancelledFailError(PipelineExecutionCancelledError, Airfl
 
 
 class PipelineExecutionTimeoutError(PipelineExecutionError):
-    """Raised when the execution did not end before the task's timeout."""
+    """Raised when the execution did not end before the task's timeout. Permanent for a sensor."""
+
+
+class PipelineExecutionNotFoundError(PipelineExecutionError):
+    """Raised by a sensor when no execution that it looks for was created in its window of time."""
 
 
 @dataclass(frozen=True, slots=True)

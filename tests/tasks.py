@@ -82,6 +82,8 @@ class TaskInstance:
     :param task_state_store: that of Airflow 3.3; None in other versions.
     :param state: returns the state of the task instance.
     :param status_code: with which Airflow refuses the requests of this try.
+    :param interval: the data interval of its DAG run; None if it has none.
+    :param first_session: when the first session of a try began that was rescheduled.
     """
 
     task_id: str
@@ -100,6 +102,8 @@ class TaskInstance:
     region_id: uuid.UUID | None = None
     region_index: int = -1
     status_code: int | None = None
+    interval: tuple[datetime, datetime] | None = None
+    first_session: datetime | None = None
 
     def __post_init__(self) -> None:
         AIRFLOW.instances.append(self)
@@ -110,8 +114,14 @@ class TaskInstance:
 
     def context(self, task: BaseOperator) -> Any:
         """Return the context in which a worker runs the task."""
-        context = {"ti": self, "task": task, "dag_run": self.dag_run}
+        context: dict[str, Any] = {"ti": self, "task": task, "dag_run": self.dag_run}
+        if self.interval:
+            context["data_interval_start"], context["data_interval_end"] = self.interval
         return {**context, "task_state_store": self.task_state_store} if self.task_state_store else context
+
+    def get_first_reschedule_date(self, context: Any) -> datetime | None:
+        """Return when the first session of a rescheduled try began, as on Airflow 3."""
+        return self.first_session
 
     def get_previous_dagrun(self) -> Any:
         """Return the previous DAG run; None if there is none."""

@@ -79,6 +79,7 @@ def test_all_examples_are_covered() -> None:
         "jobs_as_dags",
         "react_to_events",
         "answer_callback_step",
+        "react_to_others",
     }
     assert os.environ["AIRFLOW__CORE__DAGS_FOLDER"] == str(EXAMPLES)
 

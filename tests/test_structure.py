@@ -9,181 +9,12 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 
+from tests.packaging.layers import FOLDER_LAYERS, LAYERS
+
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
 PACKAGE = ROOT / "polysync_airflow"
 
-# The order of the top of the package, lowest layer first. A module may import from lower layers, and a folder is in
-# one layer as a whole. docs/explanation/architecture.md says what each entry is responsible for.
-LAYERS = (
-    {"airflow_compat"},
-    {"__init__", "exceptions", "states", "get_provider_info"},
-    {"execution"},
-    {"aws", "lineage", "links", "records", "retrying"},
-    {"auth", "ui"},
-    {"hooks"},
-    {"events", "jobs", "triggers"},
-    {"operators"},
-    {"dags", "notifications", "sensors"},
-    {"emulator"},
-    {"cli", "testing"},
-)
-# The order inside the folders whose modules build on each other, lowest layer first.
-FOLDER_LAYERS = {
-    "airflow_compat": (
-        {"capabilities", "connection_form", "retry_policy"},
-        {
-            "connections",
-            "database",
-            "sdk",
-            "supervisor",
-            "task_instances",
-            "variables",
-        },
-        {"task_process"},
-        {"__init__"},
-    ),
-    "execution": (
-        {"clock", "console", "durations", "texts"},
-        {"choices", "models"},
-        {"events", "parameters", "record", "waiter"},
-        {"approval", "lifecycle"},
-        {"pipelines"},
-        {"steps"},
-        {"outcome", "results"},
-        {"__init__"},
-    ),
-    "execution.approval": ({"models"}, {"wait"}, {"__init__"}),
-    "execution.events": ({"changes", "memory"}, {"messages", "resources", "watch"}, {"__init__"}),
-    "execution.results": ({"datasets", "members", "property_files"}, {"jobs"}, {"__init__"}),
-    "execution.lifecycle": ({"ownership", "recovery"}, {"ending", "instructions"}, {"machine"}, {"__init__"}),
-    "execution.pipelines": (
-        {"models"},
-        {"definition", "parameter_types"},
-        {"parameter_problems", "selection"},
-        {"__init__"},
-    ),
-    "execution.steps": ({"kinds"}, {"descriptions"}, {"callbacks", "rows"}, {"progress"}, {"__init__"}),
-    "aws": (
-        {"endpoints", "error_mapping", "job_logs", "log_redaction", "rate_limiter", "service_models"},
-        {"response_limits", "retry"},
-        {"sessions"},
-        {"concurrent_calls", "stop"},
-        {"__init__"},
-    ),
-    "auth": (
-        {"allow_list", "iam_policies", "entra"},
-        {"aws_connection", "connection_test", "web_identity_token"},
-        {"refresh"},
-        {"sts"},
-        {"credentials"},
-        {"connection"},
-        {"base_hook"},
-        {"__init__"},
-    ),
-    "records": (
-        {"signature"},
-        {"proof"},
-        {"copies"},
-        {"store"},
-        {"clear_choices"},
-        {"__init__"},
-    ),
-    "lineage": ({"facets"}, {"methods"}, {"__init__"}),
-    "ui": ({"clear_choices", "static_files"}, {"app"}, {"plugin"}, {"__init__"}),
-    "hooks": ({"calls"}, {"callbacks", "executions", "model_packages", "pipelines"}, {"__init__"}),
-    "events": ({"queue"}, {"producer"}, {"trigger"}, {"__init__"}),
-    "jobs": ({"arguments", "catalogue"}, {"fan_out", "importer"}, {"__init__"}),
-    "jobs.catalogue": ({"models", "yaml_loader"}, {"drift", "entries", "file"}, {"__init__"}),
-    "dags": ({"broken_jobs", "job_values"}, {"factory"}, {"__init__"}),
-    "triggers": (
-        {"shared_client", "step_pusher", "stop_threads", "subscription"},
-        {"model_approval", "schedule"},
-        {"poller"},
-        {"pipeline_execution"},
-        {"callback_step"},
-        {"__init__"},
-    ),
-    "sensors": ({"model_approval"}, {"__init__"}),
-    "operators": (
-        {"base", "outcome", "selection", "stopping"},
-        {"parameter_check"},
-        {"execution_calls", "failure_callback"},
-        {"task_try"},
-        {"callback", "list_import", "start", "stop"},
-        {"__init__"},
-    ),
-    "operators.callback": (
-        {"answers", "messages"},
-        {"serving"},
-        {"run"},
-        {"operator"},
-        {"decorator"},
-        {"__init__"},
-    ),
-    "operators.outcome": ({"asset_events", "errors", "results", "xcoms"}, {"steps"}, {"__init__"}),
-    "testing": (
-        {"metadata_db", "passing_time"},
-        {"dag_files", "emulator"},
-        {"plugin"},
-        {"__init__"},
-    ),
-    "emulator": (
-        {"errors"},
-        {"protocol", "engine"},
-        {"sagemaker"},
-        {"sign_in"},
-        {"server"},
-        {"__init__"},
-        {"__main__"},
-    ),
-    "cli": (
-        {"output", "parser"},
-        {"events", "iam", "jobs", "records"},
-        {"command_line"},
-        {"__init__"},
-    ),
-    "emulator.engine": (
-        {"clock", "definition", "durations", "expressions"},
-        {"caching", "conditions", "parameters", "retry_policies", "scenarios"},
-        {"step_runs"},
-        {"execution"},
-        {"__init__"},
-    ),
-    "emulator.sagemaker": (
-        {"pagination", "validation", "store"},
-        {"calls"},
-        {"jobs", "pipelines", "selective_execution"},
-        {"step_summaries"},
-        {"status_events"},
-        {"executions"},
-        {"api"},
-        {"__init__"},
-    ),
-    "emulator.sagemaker.jobs": (
-        {"names"},
-        {"job", "logs"},
-        {"processing", "training"},
-        {"descriptions"},
-        {"callback_messages", "model_packages", "property_files"},
-        {"__init__"},
-    ),
-    "emulator.sign_in": (
-        {"issuers", "policies", "settings"},
-        {"iam", "trust"},
-        {"authorization", "sessions", "web_identity"},
-        {"callers"},
-        {"sts"},
-        {"__init__"},
-    ),
-    "emulator.server": (
-        {"browser_guard", "call_log", "client", "event_bus", "faults"},
-        {"control", "moto_app"},
-        {"router"},
-        {"server"},
-        {"__init__"},
-    ),
-}
 # Extras that the provider itself does not need.
 OPTIONAL = ("emulator", "testing")
 # The queue waits for a lock, not for a time of the provider.
@@ -209,6 +40,7 @@ NO_BOTOCORE = (
     "execution",
     "jobs",
     "operators",
+    "sensors",
     "exceptions",
     "links",
     "retrying",

@@ -9,6 +9,7 @@ from airflow.providers.common.compat.sdk import (
     AirflowException,
     AirflowFailException,
     AirflowNotFoundException,
+    AirflowSensorTimeout,
     AirflowSkipException,
     AirflowTaskTimeout,
     BaseOperator,
@@ -19,6 +20,11 @@ from airflow.providers.common.compat.sdk import (
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 
+if TYPE_CHECKING or CAPABILITIES.task_sdk:
+    from airflow.sdk.exceptions import AirflowRescheduleException
+else:
+    from airflow.exceptions import AirflowRescheduleException
+
 if TYPE_CHECKING or CAPABILITIES.retry_policy:
     from airflow.sdk import RetryAction, RetryDecision, RetryPolicy
 else:
@@ -28,6 +34,8 @@ __all__ = [
     "AirflowException",
     "AirflowFailException",
     "AirflowNotFoundException",
+    "AirflowRescheduleException",
+    "AirflowSensorTimeout",
     "AirflowSkipException",
     "AirflowTaskTimeout",
     "BaseOperator",

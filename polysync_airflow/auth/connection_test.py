@@ -124,6 +124,7 @@ def _calls(hook: Any) -> Mapping[str, Callable[[], Any]]:
         "ListPipelineExecutionSteps": {"PipelineExecutionArn": execution_arn},
         "DescribePipelineDefinitionForExecution": {"PipelineExecutionArn": execution_arn},
         "ListPipelineExecutions": {"PipelineName": pipeline_name},
+        "ListPipelineParametersForExecution": {"PipelineExecutionArn": execution_arn},
         "RetryPipelineExecution": {"PipelineExecutionArn": execution_arn, "ClientRequestToken": token},
         **{kind.operation: {kind.member: pipeline_name} for kind in JOB_KINDS.values()},
     }

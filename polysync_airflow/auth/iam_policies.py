@@ -29,6 +29,7 @@ OPTIONAL_OPERATIONS: Final = (
     "DescribePipelineDefinitionForExecution",
     "RetryPipelineExecution",
     "ListPipelineExecutions",
+    "ListPipelineParametersForExecution",
 )
 # For metrics, artefacts and billable seconds: the type of the resource by the operation that describes it.
 JOB_OPERATIONS: Final = {kind.operation: kind.resource for kind in JOB_KINDS.values()}

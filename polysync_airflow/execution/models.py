@@ -42,6 +42,8 @@ PIPELINE_NAME_PATTERN = r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,255}"
 DISPLAY_NAME_PATTERN = r"^[a-zA-Z0-9](-*[a-zA-Z0-9]){0,81}$"
 DISPLAY_NAME_MAX = 82
 PIPELINE_ARN_PATTERN = r"arn:aws[a-z\-]*:sagemaker:[a-z0-9\-]*:([0-9]{12}|aws):pipeline/"
+# Its name, or its ARN.
+PIPELINE_PATTERN = rf"^({PIPELINE_ARN_PATTERN}.*)?{PIPELINE_NAME_PATTERN}$"
 EXECUTION_ARN_PATTERN = (
     r"^arn:aws[a-z\-]*:sagemaker:[a-z0-9\-]+:[0-9]{12}:pipeline/[a-zA-Z0-9\-]+/execution/[a-zA-Z0-9]+$"
 )
@@ -164,7 +166,7 @@ class StartRequest(BaseModel):
 
     pipeline_name: Annotated[
         str,
-        StringConstraints(max_length=2048, pattern=rf"^({PIPELINE_ARN_PATTERN}.*)?{PIPELINE_NAME_PATTERN}$"),
+        StringConstraints(max_length=2048, pattern=PIPELINE_PATTERN),
         Field(
             description="Give the pipeline's name (letters, digits and hyphens, beginning and ending with a "
             "letter or digit, at most 256) or its ARN."

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import Field, ValidationError
 
-from polysync_airflow.exceptions import CredentialsError, PolysyncError, SageMakerApiError, TriggerEventError
+from polysync_airflow.exceptions import (
+    CredentialsError,
+    ParametersError,
+    PipelineExecutionNotFoundError,
+    PipelineExecutionTimeoutError,
+    PolysyncError,
+    SageMakerApiError,
+    TriggerEventError,
+)
 from polysync_airflow.execution.console import execution_url
 from polysync_airflow.execution.durations import format_seconds
 from polysync_airflow.execution.models import ExecutionArn, ExecutionEvent, FrozenModel, UtcTime
@@ -23,6 +31,7 @@ from polysync_airflow.states import PolysyncState, state_of
 
 if TYPE_CHECKING:
     # Imported by nothing that a DAG file imports: Airflow parses a DAG file every 30 seconds.
+    from polysync_airflow.execution.search.models import SearchEvent
     from polysync_airflow.execution.steps.rows import StepRow
 
 OnCancelled = Literal["fail", "skip", "retry"]
@@ -119,6 +128,30 @@ def outcome_message(
     return "\n".join(lines)
 
 
+def step_message(
+    execution_arn: str,
+    pipeline_name: str,
+    step: StepRow,
+    *,
+    notes: Sequence[str | None] = (),
+) -> str:
+    """
+    Return a message of a few lines that says how a step has ended for which a task waits.
+
+    :param notes: lines that are appended; None and empty ones are left out.
+    """
+    verb = _VERBS.get(state_of(step.status), "ended")
+    lines = [f"Step {step.name} of pipeline {pipeline_name} {verb} (AWS status {step.status})."]
+    if step.reason:
+        lines.extend(_wrapped(f"Reason: {step.reason}"))
+    if state_of(step.status) is PolysyncState.FAILED:
+        lines.extend(_step_details(step, LOG_LINES[0]))
+    lines.extend(note for note in notes if note)
+    lines.append(f"Execution: {execution_arn}")
+    url = execution_url(execution_arn, pipeline_name)
+    return "\n".join([*lines, f"Console: {url}"] if url else lines)
+
+
 def _failed_steps_lines(steps: Sequence[StepRow]) -> Iterator[str]:
     log_lines = LOG_LINES[len(steps) > 1]
     for number, step in enumerate(steps[:MAX_REASONS]):
@@ -151,7 +184,7 @@ def _wrapped(text: str) -> list[str]:
     )
 
 
-def refusal_error(end: ExecutionEvent, message: str) -> PolysyncError:
+def refusal_error(end: ExecutionEvent | SearchEvent, message: str) -> PolysyncError:
     """
     Return the error for a wait that ended with a permanent error of AWS or of the connection.
 
@@ -160,6 +193,17 @@ def refusal_error(end: ExecutionEvent, message: str) -> PolysyncError:
     if end.error_code and end.operation:
         return SageMakerApiError(message, error_code=end.error_code, operation=end.operation, permanent=True)
     return CredentialsError(message)
+
+
+def search_error(end: SearchEvent) -> PolysyncError:
+    """Return the error for a search that ended without an execution."""
+    message = end.message or "No execution was found."
+    if end.outcome == "refused":
+        return refusal_error(end, message)
+    if end.outcome == "too_many":
+        return ParametersError(message)
+    error = PipelineExecutionNotFoundError if end.outcome == "no_match" else PipelineExecutionTimeoutError
+    return error(message, execution_arn=None, status=None, permanent=True)
 
 
 _VERBS = {

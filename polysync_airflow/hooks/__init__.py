@@ -17,9 +17,12 @@ from polysync_airflow.hooks.callbacks import CallbackMethods
 from polysync_airflow.hooks.executions import ExecutionMethods
 from polysync_airflow.hooks.model_packages import ModelPackageMethods
 from polysync_airflow.hooks.pipelines import PipelineMethods
+from polysync_airflow.hooks.searches import SearchMethods
 
 
-class PolysyncSageMakerHook(ExecutionMethods, PipelineMethods, CallbackMethods, ModelPackageMethods):
+class PolysyncSageMakerHook(
+    ExecutionMethods, PipelineMethods, CallbackMethods, ModelPackageMethods, SearchMethods
+):
     """
     Interact with Amazon SageMaker Pipelines.
 

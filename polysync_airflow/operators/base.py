@@ -1,5 +1,5 @@
 """
-The base operator of Start and Stop: it waits for the end of an execution, on the worker or in the triggerer.
+The base of what waits for the end of an execution, on the worker or in the triggerer.
 
 When to poll again and when the wait is over is decided in ``execution/waiter.py``.
 """
@@ -15,6 +15,7 @@ from polysync_airflow import get_provider_info
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.sdk import (
     AirflowFailException,
+    AirflowRescheduleException,
     AirflowSkipException,
     AirflowTaskTimeout,
     BaseOperator,
@@ -27,7 +28,7 @@ from polysync_airflow.airflow_compat.task_process import (
     parent_process,
 )
 from polysync_airflow.aws.retry import call_with_retry
-from polysync_airflow.exceptions import PolysyncError
+from polysync_airflow.exceptions import ParametersError, PolysyncError
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.choices import Choices, Flag, Seconds, seconds
 from polysync_airflow.execution.lifecycle.recovery import RecoveryChoices
@@ -38,6 +39,7 @@ from polysync_airflow.execution.models import (
     ExecutionEvent,
     region_from_arn,
 )
+from polysync_airflow.execution.parameters import check_execution_arn
 from polysync_airflow.execution.waiter import LAST_POLL_SECONDS, Finish, Wait, Waiter
 from polysync_airflow.retrying import PolysyncRetryPolicy, forbids_retry
 
@@ -51,13 +53,15 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 Method = TypeVar("Method", bound=Callable[..., Any])
-AfterPoll = Callable[[ExecutionDescription | PolysyncError], None]
+AfterPoll = Callable[[ExecutionDescription | PolysyncError], object]
 
 DEFAULT_CONNECTION: Final = get_provider_info.DEFAULT_CONNECTION
 DEFAULT_POLL_INTERVAL: Final = 30.0
 DEFAULT_TIMEOUT: Final = 7 * 24 * 3600.0
 MAX_TIMEOUT: Final = 10 * 365 * 24 * 3600.0
 DEFAULT_DEFERRABLE: Final = conf.getboolean("operators", "default_deferrable", fallback=False)
+# What a retry policy is not asked about: a rescheduled sensor has not failed.
+_NOT_RETRIED: Final = (AirflowFailException, AirflowRescheduleException, AirflowSkipException)
 
 
 class PolysyncOperator(BaseOperator):
@@ -95,7 +99,7 @@ def apply_retry_policy(method: Method) -> Method:
             result = method(task, context, *args, **kwargs)
         except Exception as error:
             leave_if_replaced()
-            is_final = isinstance(error, (AirflowFailException, AirflowSkipException))
+            is_final = isinstance(error, _NOT_RETRIED)
             if is_final or not forbids_retry(task.retry_policy, error, context):
                 raise
             raise AirflowFailException(f"{type(error).__name__}: {error}") from error
@@ -105,13 +109,18 @@ def apply_retry_policy(method: Method) -> Method:
     return cast("Method", run)
 
 
-class WaitChoices(Choices):
+class LimitChoices(Choices):
+    """How a task waits, and for how long."""
+
+    deferrable: Flag
+    timeout: Annotated[Seconds, seconds(1, MAX_TIMEOUT)]
+
+
+class WaitChoices(LimitChoices):
     """What the DAG author chose about the wait for the end of an execution."""
 
     wait_for_completion: Flag
-    deferrable: Flag
     poll_interval: Annotated[Seconds, seconds(MIN_POLL_INTERVAL, MAX_POLL_INTERVAL)]
-    timeout: Annotated[Seconds, seconds(1, MAX_TIMEOUT)]
 
 
 class TryChoices(RecoveryChoices):
@@ -122,8 +131,7 @@ class TryChoices(RecoveryChoices):
 
 class ExecutionOperator(PolysyncOperator):
     """
-    Base of the Start and Stop operators: their arguments, the connection, and the wait for the end of an
-    execution.
+    Base of what waits for the end of an execution: arguments, connection, and the wait.
 
     The task waits on the worker or defers to a trigger. Both modes end in ``execute_complete``.
     """
@@ -135,8 +143,13 @@ class ExecutionOperator(PolysyncOperator):
 
     @property
     @abstractmethod
-    def choices(self) -> WaitChoices:
+    def choices(self) -> LimitChoices:
         """What the DAG author chose, validated."""
+
+    @property
+    @abstractmethod
+    def _poll_seconds(self) -> float:
+        """Seconds between two polls."""
 
     def _set_arguments(self, arguments: Mapping[str, Any]) -> None:
         """
@@ -180,6 +193,23 @@ class ExecutionOperator(PolysyncOperator):
         timeout = self.choices.timeout
         return min(timeout, self.execution_timeout.total_seconds()) if self.execution_timeout else timeout
 
+    def _check_execution(self, execution_arn: object) -> str:
+        """
+        Return the ARN of an execution that others have started.
+
+        :raises ParametersError: it is not the ARN of an execution, or is of another region than
+            ``region_name``.
+        """
+        check_execution_arn(execution_arn)
+        arn = str(execution_arn)
+        region = region_from_arn(arn)
+        if self.region_name and self.region_name != region:
+            raise ParametersError(
+                f"region_name = {self.region_name!r:.100} is not the region of the execution, {region}: "
+                "correct region_name, or leave it out."
+            )
+        return arn
+
     def _call_with_retry(self, call: Callable[[], Result]) -> Result:
         return call_with_retry(call, until=clock.time() + self._timeout_seconds, warn=self.log.warning)
 
@@ -195,7 +225,7 @@ class ExecutionOperator(PolysyncOperator):
         return Waiter(
             execution_arn,
             pipeline_name,
-            self.choices.poll_interval,
+            self._poll_seconds,
             since,
             since + self._timeout_seconds,
             attempt=attempt,
@@ -221,20 +251,27 @@ class ExecutionOperator(PolysyncOperator):
         if self.choices.deferrable:
             from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger
 
-            trigger = PolysyncPipelineExecutionTrigger(
-                execution_arn=waiter.execution_arn,
-                pipeline_name=waiter.pipeline_name,
-                polysync_conn_id=self.polysync_conn_id,
-                region_name=region_from_arn(waiter.execution_arn),
-                poll_interval=waiter.poll_interval,
-                since=waiter.since,
-                deadline=waiter.deadline,
-                attempt=waiter.attempt,
-                stop_on_kill=stop_on_kill,
-                progress_interval=progress_interval,
+            arguments = self._trigger_arguments(
+                waiter, stop_on_kill=stop_on_kill, progress_interval=progress_interval
             )
-            self.defer(trigger=trigger, method_name=method_name)
+            self.defer(trigger=PolysyncPipelineExecutionTrigger(**arguments), method_name=method_name)
         return self._wait_on_worker(waiter, after_poll)
+
+    def _trigger_arguments(
+        self, waiter: Waiter, *, stop_on_kill: bool, progress_interval: float | None
+    ) -> dict[str, Any]:
+        return {
+            "execution_arn": waiter.execution_arn,
+            "pipeline_name": waiter.pipeline_name,
+            "polysync_conn_id": self.polysync_conn_id,
+            "region_name": region_from_arn(waiter.execution_arn),
+            "poll_interval": waiter.poll_interval,
+            "since": waiter.since,
+            "deadline": waiter.deadline,
+            "attempt": waiter.attempt,
+            "stop_on_kill": stop_on_kill,
+            "progress_interval": progress_interval,
+        }
 
     def _sleep(self, seconds: float) -> None:
         """Wait on the worker."""

@@ -1,100 +1,70 @@
 """
 The operator that starts an execution of a pipeline.
 
-How a try gets its execution, and what becomes of it, is in ``task_try.py``; the wait is in ``base.py``.
+How a try gets its execution, and what becomes of it, is in ``task_try.py``;
+the wait is in ``base.py``, and the report of the end in ``reporting.py``.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from functools import cached_property, partial
-from logging import INFO, WARNING
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final
-
-from pydantic import Field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from polysync_airflow.airflow_compat.sdk import AirflowTaskTimeout
-from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution import clock
-from polysync_airflow.execution.choices import Flag, Seconds, seconds
 from polysync_airflow.execution.lifecycle.recovery import (
     OnCompletedWithFailures,
     RetryMode,
     next_step,
 )
-from polysync_airflow.execution.models import (
-    MAX_POLL_INTERVAL,
-    ExecutionEvent,
-    region_from_arn,
-)
-from polysync_airflow.execution.outcome import FailedStep, OnCancelled, outcome_message, parse_event
-from polysync_airflow.execution.parameters import MIN_PROGRESS_INTERVAL, REQUEST_ARGUMENTS
+from polysync_airflow.execution.models import ExecutionEvent
+from polysync_airflow.execution.outcome import OnCancelled, parse_event
+from polysync_airflow.execution.parameters import REQUEST_ARGUMENTS
 from polysync_airflow.execution.record import OnClear
 from polysync_airflow.execution.waiter import Finish
 from polysync_airflow.lineage.methods import KnownLineage, LineageMethods
-from polysync_airflow.links import (
-    PolysyncFailedStepLogLink,
-    PolysyncPipelineExecutionLink,
-    PolysyncStudioLink,
-)
 from polysync_airflow.operators.base import (
     DEFAULT_CONNECTION,
     DEFAULT_DEFERRABLE,
     DEFAULT_POLL_INTERVAL,
     DEFAULT_TIMEOUT,
-    ExecutionOperator,
     TryChoices,
     WaitChoices,
     apply_retry_policy,
 )
 from polysync_airflow.operators.failure_callback import with_own_callback
 from polysync_airflow.operators.outcome.asset_events import attach_to_outlets, execution_extra
-from polysync_airflow.operators.outcome.errors import OutcomeChoices, error_of, raise_unless_ended
-from polysync_airflow.operators.outcome.xcoms import pull_run, push_ended, push_started
-from polysync_airflow.retrying import next_retry
-from polysync_airflow.states import PolysyncState, has_ended, state_of
+from polysync_airflow.operators.outcome.errors import raise_unless_ended
+from polysync_airflow.operators.outcome.xcoms import pull_run, push_started
+from polysync_airflow.operators.reporting import (
+    DEFAULT_LOG_LINES,
+    DEFAULT_PROGRESS_INTERVAL,
+    ReportChoices,
+    ReportingOperator,
+)
+from polysync_airflow.states import has_ended
 
 if TYPE_CHECKING:
-    from datetime import datetime, timedelta
+    from datetime import timedelta
 
     from airflow.sdk import Context, XComArg
     from airflow.sdk.definitions.mappedoperator import OperatorPartial
 
     # Imported when a task runs: Airflow parses a DAG file every 30 seconds.
-    from polysync_airflow.execution.lifecycle.ending import Leaving
     from polysync_airflow.execution.lifecycle.instructions import Instruction
-    from polysync_airflow.operators.outcome.steps import StepReport, StepReporter
     from polysync_airflow.operators.task_try import TaskTry
 
-
-DEFAULT_PROGRESS_INTERVAL: Final = 60.0
-DEFAULT_LOG_LINES: Final = 20
-MAX_LOG_LINES: Final = 200
-MAX_FILES: Final = 50
-FileName = Annotated[str, Field(min_length=1, max_length=256)]
 # The pipeline's name, which is the end of its ARN.
 MAP_INDEX_TEMPLATE: Final = "{{ task.pipeline_name.rsplit('/')[-1] }}"
 
 
-class StartChoices(WaitChoices, TryChoices, OutcomeChoices):
+class StartChoices(WaitChoices, TryChoices, ReportChoices):
     """What the DAG author chose for a start; the base classes are those of the modules that decide by it."""
 
-    progress_interval: Annotated[Seconds | None, seconds(MIN_PROGRESS_INTERVAL, MAX_POLL_INTERVAL)]
-    failed_step_log_lines: Annotated[
-        int,
-        Field(
-            ge=0, le=MAX_LOG_LINES, strict=True, description=f"give a whole number from 0 to {MAX_LOG_LINES}"
-        ),
-    ]
-    describe_jobs: Flag
-    property_files: Annotated[
-        Annotated[bool, Field(strict=True)] | Annotated[tuple[FileName, ...], Field(max_length=MAX_FILES)],
-        Field(description=f"give True, False, or a list of at most {MAX_FILES} names of property files"),
-    ]
 
-
-class PolysyncStartPipelineOperator(LineageMethods, ExecutionOperator):
+class PolysyncStartPipelineOperator(LineageMethods, ReportingOperator):
     """
     Start an execution of a SageMaker pipeline and, by default, wait until it has ended.
 
@@ -164,14 +134,6 @@ class PolysyncStartPipelineOperator(LineageMethods, ExecutionOperator):
 
     template_fields: Sequence[str] = (*REQUEST_ARGUMENTS, "polysync_conn_id", "region_name")
     template_fields_renderers: ClassVar[dict[str, str]] = {"pipeline_parameters": "json"}
-    operator_extra_links = (
-        PolysyncPipelineExecutionLink(),
-        PolysyncStudioLink(),
-        PolysyncFailedStepLogLink(),
-    )
-    ui_color = "#e5f1ff"
-    # For the button "Failed step's log".
-    failed_step_log_url: str | None = None
 
     def __init__(
         self,
@@ -213,6 +175,10 @@ class PolysyncStartPipelineOperator(LineageMethods, ExecutionOperator):
     def choices(self) -> StartChoices:
         """What the DAG author chose, validated."""
         return StartChoices.of(self._attributes(StartChoices.model_fields))
+
+    @property
+    def _poll_seconds(self) -> float:
+        return self.choices.poll_interval
 
     @cached_property
     def this_try(self) -> TaskTry:
@@ -281,22 +247,13 @@ class PolysyncStartPipelineOperator(LineageMethods, ExecutionOperator):
         leaving = this_try.finish(context, end)
         if leaving.begins_again:
             return self.execute(context)
-        report = self._report_steps(context, end)
-        self.failed_step_log_url = report.log_url
-        failed_steps = [FailedStep(name=row.name, reason=row.reason) for row in report.failed]
-        run = push_ended(context, end, failed_steps, report.billed, report.note, report.mlflow_resource_arn)
-        self.known_lineage = KnownLineage(run, report.datasets)
-        self._raise_outcome(context, end, report, leaving)
-        attach_to_outlets(
+        return self._finish(
             context,
-            self.outlets,
-            execution_extra(
-                end.execution_arn,
-                end.pipeline_name,
-                model_package_arns=report.model_package_arns,
-            ),
+            end,
+            note=leaving.text,
+            is_own_stop=leaving.is_own_stop,
+            with_mlflow=bool(self._attributes(REQUEST_ARGUMENTS)["mlflow_experiment_name"]),
         )
-        return end.execution_arn
 
     def _know_started(self, context: Context) -> None:
         """Let lineage name the execution even if this process, which has not started it, fails early."""
@@ -308,24 +265,8 @@ class PolysyncStartPipelineOperator(LineageMethods, ExecutionOperator):
         else:
             self.known_lineage = KnownLineage(started) if started else self.known_lineage
 
-    def _raise_outcome(
-        self, context: Context, end: ExecutionEvent, report: StepReport, leaving: Leaving
-    ) -> None:
-        """Raise the error that fails or skips the task, or log how the execution has ended."""
-        failed = state_of(end.status) is PolysyncState.FAILED
-        message = partial(outcome_message, end, failed_steps=report.failed if failed else ())
-        make_error = partial(error_of, end, choices=self.choices, is_own_stop=leaving.is_own_stop)
-        notes = (*report.notes, leaving.text)
-        error = make_error(message(notes=notes))
-        if error is None:
-            self.log.log(WARNING if failed else INFO, "%s", message(notes=notes))
-            return
-        if not isinstance(error, PolysyncError):
-            raise error
-        # The retry policy needs the error to decide whether a retry follows.
-        retry = next_retry(self.retry_policy, error, context)
-        status = end.status if end.outcome == "ended" else None
-        raise make_error(message(notes=(*notes, next_step(status, self.choices, retry)))) or error
+    def _next_step(self, status: str | None, retry: str | None) -> str | None:
+        return next_step(status, self.choices, retry)
 
     def _get_execution(self, context: Context) -> Instruction:
         """Return this task's execution, after the end of one that must not run beside it."""
@@ -367,31 +308,3 @@ class PolysyncStartPipelineOperator(LineageMethods, ExecutionOperator):
 
     def _sleep(self, seconds: float) -> None:
         self.this_try.sleep(seconds)
-
-    def _step_reporter(
-        self, context: Context, execution_arn: str, resumed_at: datetime | None
-    ) -> StepReporter:
-        from polysync_airflow.operators.outcome.steps import StepReporter
-
-        hook = self.hook_for_region(region_from_arn(execution_arn))
-        interval = self.choices.progress_interval
-        return StepReporter(hook, execution_arn, context, self.log, interval=interval, resumed_at=resumed_at)
-
-    def _report_steps(self, context: Context, end: ExecutionEvent) -> StepReport:
-        from polysync_airflow.operators.outcome.steps import StepReport
-
-        if end.outcome == "refused":
-            # Its calls would be refused as well.
-            return StepReport()
-        try:
-            reporter = self._step_reporter(context, end.execution_arn, end.attempt_started_at)
-        except PolysyncError as error:
-            # The connection may have been deleted meanwhile. The outcome is known without it.
-            return StepReport(notes=(f"The steps of the execution could not be listed: {error}",))
-        choices = self.choices
-        return reporter.report_end(
-            log_lines=choices.failed_step_log_lines,
-            describe_jobs=choices.describe_jobs,
-            files=choices.property_files,
-            with_mlflow=bool(self._attributes(REQUEST_ARGUMENTS)["mlflow_experiment_name"]),
-        )

@@ -5,15 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from polysync_airflow.exceptions import (
-    ParametersError,
-    PipelineExecutionError,
-    PipelineExecutionTimeoutError,
-)
+from polysync_airflow.exceptions import PipelineExecutionError, PipelineExecutionTimeoutError
 from polysync_airflow.execution.choices import Flag
 from polysync_airflow.execution.models import pipeline_name_from_arn, region_from_arn
 from polysync_airflow.execution.outcome import outcome_message, parse_event, refusal_error
-from polysync_airflow.execution.parameters import check_execution_arn
 from polysync_airflow.links import PolysyncPipelineExecutionLink, PolysyncStudioLink
 from polysync_airflow.operators.base import (
     DEFAULT_CONNECTION,
@@ -94,17 +89,15 @@ class PolysyncStopPipelineOperator(ExecutionOperator):
         """What the DAG author chose, validated."""
         return StopChoices.of(self._attributes(StopChoices.model_fields))
 
+    @property
+    def _poll_seconds(self) -> float:
+        return self.choices.poll_interval
+
     @apply_retry_policy
     def execute(self, context: Context) -> str:
         """Request the stop and, if ``wait_for_completion`` is set, wait for the end of the execution."""
         self.has_no_links = True
-        check_execution_arn(self.execution_arn)
-        region = region_from_arn(self.execution_arn)
-        if self.region_name and self.region_name != region:
-            raise ParametersError(
-                f"region_name = {self.region_name!r:.100} is not the region of the execution, {region}: "
-                "correct region_name, or leave it out."
-            )
+        self._check_execution(self.execution_arn)
         name = pipeline_name_from_arn(self.execution_arn)
         push_links(context, self.hook, self.execution_arn, name, self.log)
         self.has_no_links = False

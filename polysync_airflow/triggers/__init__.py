@@ -9,9 +9,13 @@ task.
 from polysync_airflow.triggers.callback_step import PolysyncCallbackStepTrigger
 from polysync_airflow.triggers.model_approval import PolysyncModelApprovalTrigger
 from polysync_airflow.triggers.pipeline_execution import PolysyncPipelineExecutionTrigger
+from polysync_airflow.triggers.sensing.execution_search import PolysyncPipelineSearchTrigger
+from polysync_airflow.triggers.sensing.step import PolysyncPipelineStepTrigger
 
 __all__ = [
     "PolysyncCallbackStepTrigger",
     "PolysyncModelApprovalTrigger",
     "PolysyncPipelineExecutionTrigger",
+    "PolysyncPipelineSearchTrigger",
+    "PolysyncPipelineStepTrigger",
 ]

@@ -1,9 +1,8 @@
 """
 Polls executions for all triggers of an event loop: one poller for each connection and region.
 
-A poller begins with its first subscription and ends with its last. It is one asyncio task in the event loop
-of its triggers. The task begins the calls that are due. The calls run in a few threads; their results are
-handled in the event loop. A trigger receives the steps that have something for its task: a change of status,
+A poller begins with its first subscription and ends with its last. How it calls AWS is in ``call_loop.py``. A
+trigger receives the steps that have something for its task: a change of status,
 the end.
 """
 
@@ -12,12 +11,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from contextvars import Context
+from collections.abc import Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from polysync_airflow.exceptions import (
     ACCESS_DENIED,
@@ -35,6 +31,7 @@ from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.steps.progress import Progress
 from polysync_airflow.execution.waiter import Finish, Waiter
 from polysync_airflow.states import has_ended
+from polysync_airflow.triggers.call_loop import CallLoop
 from polysync_airflow.triggers.schedule import Job, Schedule, list_created_after
 from polysync_airflow.triggers.shared_client import WORKERS, Listing, SharedClient
 from polysync_airflow.triggers.subscription import Pipeline, Step, StepChanges, Subscription
@@ -45,28 +42,16 @@ log = logging.getLogger(__name__)
 # come first, and the threads of the process are not delayed.
 MAX_CALLS_WITH_STEP_LIST: Final = WORKERS // 2
 STEP_LIST_PAUSE_SECONDS: Final = 0.02
-# After an error of the schedule: the first backoff, and the longest.
-RETRY_SECONDS: Final = 1.0
-MAX_RETRY_SECONDS: Final = 60.0
 
 
-class Poller:
+class Poller(CallLoop):
     """Polls executions with one connection in one region. Only its event loop may use it."""
 
     def __init__(self, connection_id: str, region_name: str | None) -> None:
-        self.client = SharedClient(connection_id, region_name)
+        super().__init__(SharedClient(connection_id, region_name), threads=WORKERS + 1, name="polysync-poll")
         self._schedule = Schedule()
         self._step_lists: deque[Subscription] = deque()
         self._next_step_list = 0.0
-        # One more thread than there are calls at a time: however slow AWS is, the connection is read in time.
-        self._pool = ThreadPoolExecutor(WORKERS + 1, thread_name_prefix="polysync-poll")
-        self._calls: set[asyncio.Future[Any]] = set()
-        self._reads: set[asyncio.Future[Any]] = set()
-        self._changed = asyncio.Event()
-        self._loop = asyncio.get_running_loop()
-        # In the context of the trigger that happens to be the first, Airflow would write the poller's log
-        # lines to the log of its task.
-        self._task = self._loop.create_task(self._run(), context=Context())
 
     def subscribe(self, waiter: Waiter, progress: Progress | None = None) -> Subscription:
         """
@@ -95,35 +80,6 @@ class Poller:
                 del _POLLERS[key]
 
     # ---- the schedule
-
-    async def _run(self) -> None:
-        backoff = RETRY_SECONDS
-        try:
-            while True:
-                self._changed.clear()
-                try:
-                    await self._wait(self._begin_calls())
-                    backoff = RETRY_SECONDS
-                except Exception:
-                    log.exception("The schedule of the polls failed; it goes on in %.0f s", backoff)
-                    await asyncio.sleep(clock.timeout(backoff, idle=True) or 0)
-                    backoff = min(2 * backoff, MAX_RETRY_SECONDS)
-        except BaseException as error:
-            # For example, the last wait has ended, or the event loop ends: no wait may go on without a
-            # poller. If the loop is closed already, there is none.
-            if not self._loop.is_closed():
-                for subscription in list(self._schedule.subscriptions.values()):
-                    self._end(subscription, error)
-            raise
-        finally:
-            # The threads end after the calls that they are in.
-            self._pool.shutdown(wait=False)
-
-    async def _wait(self, seconds: float | None) -> None:
-        idle = not self._calls and not self._reads
-        with suppress(TimeoutError):
-            async with asyncio.timeout(clock.timeout(seconds, idle=idle)):
-                await self._changed.wait()
 
     def _begin_calls(self) -> float | None:
         """Begin the calls that are due; return the seconds until the next one, None to wait for a change."""
@@ -188,38 +144,15 @@ class Poller:
             self._end(subscription, subscription.waiter.time_out("the last poll has not ended"))
         return seconds
 
-    def _begin_read(self) -> float | None:
-        if self._reads:
-            return None
-        wait = self.client.seconds_until_read
-        if wait > 0:
-            return wait
-        self._begin(self._reads, self.client.read_connection, self._handle_read)
-        return None
-
-    def _begin(
-        self, running: set[asyncio.Future[Any]], call: Callable[[], Any], handle: Callable[[Any], None]
-    ) -> None:
-        """Call a function in a thread; then handle its result, or its error, in the event loop."""
-        future = self._loop.run_in_executor(self._pool, call)
-        running.add(future)
-        future.add_done_callback(partial(self._end_call, running, handle))
-
-    def _end_call(
-        self, running: set[asyncio.Future[Any]], handle: Callable[[Any], None], future: asyncio.Future[Any]
-    ) -> None:
-        running.discard(future)
-        self._changed.set()
-        handle(future.exception() or future.result())
-
     # ---- the results of the calls
 
-    def _handle_read(self, deletion: CredentialsError | BaseException | None) -> None:
-        if isinstance(deletion, CredentialsError):
-            for subscription in list(self._schedule.subscriptions.values()):
-                self._handle_response(subscription, deletion)
-        elif deletion:
-            log.error("Connection %r could not be read", self.client.key[0], exc_info=deletion)
+    def _end_all(self, error: BaseException) -> None:
+        for subscription in list(self._schedule.subscriptions.values()):
+            self._end(subscription, error)
+
+    def _handle_deletion(self, error: CredentialsError) -> None:
+        for subscription in list(self._schedule.subscriptions.values()):
+            self._handle_response(subscription, error)
 
     def _handle_listing(
         self, pipeline: Pipeline, subscriptions: Sequence[Subscription], listing: Listing | BaseException

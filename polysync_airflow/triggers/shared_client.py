@@ -50,12 +50,13 @@ _CONFIG: Final = RATE_LIMITED_CONFIG.merge(Config(max_pool_connections=WORKERS, 
 
 
 class PollingHook(PolysyncSageMakerHook):
-    """The hook of a poller. Its client has only the operations that a poller and a stop need."""
+    """The hook of a poller. Its client has only the operations that polls, searches and a stop need."""
 
     client_operations: tuple[str, ...] = (
         "DescribePipelineExecution",
         "ListPipelineExecutions",
         "ListPipelineExecutionSteps",
+        "ListPipelineParametersForExecution",
         "StopPipelineExecution",
     )
     max_response_bytes = MAX_POLL_RESPONSE_BYTES

@@ -27,6 +27,7 @@ CALLS: dict[str, Callable[[PolysyncSageMakerHook], Any]] = {
     "RetryPipelineExecution": lambda hook: hook.retry_pipeline_execution(ARN, token=TOKEN),
     "ListPipelineExecutions": lambda hook: hook.list_pipeline_executions("fanout"),
     "ListPipelineExecutionSteps": lambda hook: hook.list_pipeline_execution_steps(ARN),
+    "ListPipelineParametersForExecution": lambda hook: hook.list_pipeline_parameters_for_execution(ARN),
     "ListPipelines": lambda hook: list(hook.list_pipelines()),
     "DescribePipeline": lambda hook: hook.describe_pipeline("fanout"),
 }
@@ -44,6 +45,7 @@ BODIES: dict[str, bytes] = {
             "PipelineExecutionStatus": [],
             "PipelineExecutionSummaries": 5,
             "PipelineExecutionSteps": "x",
+            "PipelineParameters": [{"Name": "A"}],
             "PipelineSummaries": {"a": 1},
             "PipelineName": {},
             "PipelineArn": [],

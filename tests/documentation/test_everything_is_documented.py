@@ -123,7 +123,9 @@ def test_every_link_is_documented() -> None:
     """Each button that the provider registers, and that an operator has, is in the table."""
     classes = {path.rsplit(".", 1)[1]: path.rsplit(".", 1)[0] for path in INFO["extra-links"]}
     buttons = {getattr(import_module(module), name).name: name for name, module in classes.items()}
-    buttons |= {link.name: type(link).__name__ for each in OPERATORS for link in each.operator_extra_links}
+    buttons |= {
+        link.name: type(link).__name__ for each in OPERATORS + SENSORS for link in each.operator_extra_links
+    }
 
     rows = page("reference/links.md").rows("Links")
 

@@ -16,7 +16,7 @@ from polysync_airflow.operators import (
     PolysyncStartPipelineOperator,
     PolysyncStopPipelineOperator,
 )
-from polysync_airflow.sensors import PolysyncModelApprovalSensor
+from polysync_airflow.sensors import PolysyncModelApprovalSensor, PolysyncPipelineSensor
 from tests.documentation.pages import page
 from tests.tasks import EmulatedTime, run_task
 
@@ -82,6 +82,26 @@ def test_stop(deferrable: bool, emulator: EmulatorServer, emulated_time: Emulate
     stop = PolysyncStopPipelineOperator(task_id="stop", execution_arn=arn, deferrable=deferrable)
 
     assert calls_of(emulator, stop) == permissions(ROWS["PolysyncStopPipelineOperator"].split("|")[0])
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_sensor(deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
+    """It changes nothing, and calls what is named; by the ARN, it lists no executions unless many are polled."""
+    needed, optional = map(permissions, ROWS["PolysyncPipelineSensor"].split("|")[:2])
+    optional |= JOB_OPERATIONS.keys()
+    by_arn = needed - {"ListPipelineExecutions"}
+    arn = run_task(start(wait_for_completion=False)).result
+    emulated_time.sleep(4 * 3600)
+    search: Any = {"pipeline_name": "fanout", "created_after": "2025-01-01", "deferrable": deferrable}
+
+    called = calls_of(
+        emulator, PolysyncPipelineSensor(task_id="arn", execution_arn=arn, deferrable=deferrable)
+    )
+    searched = calls_of(emulator, PolysyncPipelineSensor(task_id="search", **search))
+
+    assert by_arn <= called <= by_arn | optional - {"ListPipelineExecutions"}
+    assert searched - called == {"ListPipelineExecutions"}
+    assert not {name for name in called | searched if not name.startswith(("Describe", "List"))}
 
 
 def test_import(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:

@@ -137,7 +137,9 @@ def test_what_is_reused_is_an_input(
 ) -> None:
     """An earlier execution has read the data, made the model and registered it; this one has not."""
     extras: list[Any] = []
-    monkeypatch.setattr(operators.start, "attach_to_outlets", lambda *arguments: extras.append(arguments[2]))
+    monkeypatch.setattr(
+        operators.reporting, "attach_to_outlets", lambda *arguments: extras.append(arguments[2])
+    )
     source: dict[str, Any] = {"SelectiveExecutionResult": {"SourcePipelineExecutionArn": ARN}}
     aws.add("TrainingJob", **source)
     aws.add("RegisterModel", **source)

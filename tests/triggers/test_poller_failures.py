@@ -61,7 +61,7 @@ def test_error_of_the_schedule_backs_off_and_fails_no_wait(
     assert [event[0]["status"] for event in events] == 3 * ["Succeeded"]
     pauses = [round(later - before) for before, later in itertools.pairwise(failed_at)]
     assert pauses == [1, 2, 4, 8, 16, 32, 60, 60, 60]
-    lines = [record for record in caplog.records if "The schedule of the polls failed" in record.getMessage()]
+    lines = [record for record in caplog.records if "The schedule of the calls failed" in record.getMessage()]
     assert len(lines) == failures
     assert all(record.exc_info for record in lines)
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from polysync_airflow.exceptions import ParametersError
-from polysync_airflow.execution.choices import Choices, Flag, Seconds, seconds
+from polysync_airflow.execution.choices import Seconds, seconds
 from polysync_airflow.execution.models import (
     MAX_POLL_INTERVAL,
     MIN_POLL_INTERVAL,
@@ -15,7 +15,7 @@ from polysync_airflow.execution.models import (
     region_from_arn,
 )
 from polysync_airflow.execution.outcome import parse_event
-from polysync_airflow.execution.parameters import MIN_PROGRESS_INTERVAL, check_execution_arn
+from polysync_airflow.execution.parameters import MIN_PROGRESS_INTERVAL
 from polysync_airflow.execution.texts import shorten
 from polysync_airflow.links import PolysyncPipelineExecutionLink, PolysyncStudioLink
 from polysync_airflow.operators.base import (
@@ -23,8 +23,8 @@ from polysync_airflow.operators.base import (
     DEFAULT_DEFERRABLE,
     DEFAULT_POLL_INTERVAL,
     DEFAULT_TIMEOUT,
-    MAX_TIMEOUT,
     ExecutionOperator,
+    LimitChoices,
     apply_retry_policy,
 )
 
@@ -39,12 +39,10 @@ if TYPE_CHECKING:
     from polysync_airflow.operators.callback.run import StepRun
 
 
-class CallbackChoices(Choices):
+class CallbackChoices(LimitChoices):
     """What the DAG author chose about the wait for a callback step."""
 
-    deferrable: Flag
     poll_interval: Annotated[Seconds, seconds(MIN_POLL_INTERVAL, MAX_POLL_INTERVAL)]
-    timeout: Annotated[Seconds, seconds(1, MAX_TIMEOUT)]
 
 
 class PolysyncCallbackStepOperator(ExecutionOperator):
@@ -123,9 +121,13 @@ class PolysyncCallbackStepOperator(ExecutionOperator):
             )
 
     @property
-    def choices(self) -> CallbackChoices:  # type: ignore[override]  # this task always waits
+    def choices(self) -> CallbackChoices:
         """What the DAG author chose, validated."""
         return CallbackChoices.of(self._attributes(CallbackChoices.model_fields))
+
+    @property
+    def _poll_seconds(self) -> float:
+        return self.choices.poll_interval
 
     @apply_retry_policy
     def execute(self, context: Context) -> dict[str, str]:
@@ -164,14 +166,8 @@ class PolysyncCallbackStepOperator(ExecutionOperator):
     def _check_arguments(self) -> None:
         from polysync_airflow.execution.steps.callbacks import check_step_name
 
-        check_execution_arn(self.execution_arn)
+        self._check_execution(self.execution_arn)
         check_step_name(self.step_name)
-        region = region_from_arn(self.execution_arn)
-        if self.region_name and self.region_name != region:
-            raise ParametersError(
-                f"region_name = {self.region_name!r:.100} is not the region of the execution, {region}: "
-                "correct region_name, or leave it out."
-            )
         if self.op_kwargs is not None and not isinstance(self.op_kwargs, Mapping):
             raise ParametersError(f"op_kwargs = {shorten(self.op_kwargs)} is not valid: give a dict.")
 

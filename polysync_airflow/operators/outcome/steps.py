@@ -16,6 +16,7 @@ from polysync_airflow.aws.retry import STEP_LISTING_TIMEOUT_SECONDS, call_with_r
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.models import ExecutionDescription
+from polysync_airflow.execution.pipelines.definition import DeclaredStep
 from polysync_airflow.execution.pipelines.selection import mark_selection
 from polysync_airflow.execution.results.datasets import Datasets
 from polysync_airflow.execution.results.property_files import PropertyFiles
@@ -108,15 +109,16 @@ class StepReporter:
         self._arn = execution_arn
         self._context = context
         self._log = log
-        self._order: Sequence[Any] = ()
+        self._order: Sequence[DeclaredStep] = ()
         self._resumed_at = resumed_at.timestamp() if resumed_at else None
         self._progress = Progress(interval, resumed_at=self._resumed_at) if interval else None
 
-    def push_declared(self, selected: Sequence[str] | None = None) -> None:
+    def push_declared(self, selected: Sequence[str] | None = None) -> Sequence[DeclaredStep]:
         """
         Push the steps that the execution's definition declares, before AWS has begun them.
 
         :param selected: the steps that the execution runs; None for all.
+        :return: these steps; none if AWS does not return the definition.
         """
         try:
             declared = self._hook.describe_pipeline_definition_for_execution(self._arn)
@@ -124,16 +126,27 @@ class StepReporter:
         except PolysyncError as error:
             self._log.info("The steps are shown as soon as they begin, not before: %s", error)
         self._push_steps(rows_of((), self._order, self._arn))
+        return self._order
 
-    def after_poll(self, response: ExecutionDescription | PolysyncError) -> None:
-        """Report the steps after a poll, if that is due."""
+    def after_poll(self, response: ExecutionDescription | PolysyncError) -> Sequence[StepDescription] | None:
+        """Report the steps after a poll, if that is due, and return them; None if they are not listed."""
         if self._progress is None or not self._progress.after_poll(response, clock.time()):
-            return
+            return None
         steps = self._list_steps()
         lines = self._progress.after_list(steps, clock.time())
         self._write(lines)
-        if lines and not isinstance(steps, PolysyncError):
+        if isinstance(steps, PolysyncError):
+            return None
+        if lines:
             self._push_steps(rows_of(steps, self._order, self._arn))
+        return steps
+
+    def push_now(self) -> Sequence[StepDescription] | PolysyncError:
+        """List the steps, push them without lines in the log, and return them, or the error."""
+        steps = self._list_steps()
+        if not isinstance(steps, PolysyncError):
+            self._push_steps(rows_of(steps, self._order, self._arn))
+        return steps
 
     def _list_steps(self) -> Sequence[StepDescription] | PolysyncError:
         try:

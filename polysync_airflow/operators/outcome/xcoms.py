@@ -92,18 +92,29 @@ def push_started(
     return run
 
 
-def push_described(context: Context, description: ExecutionDescription) -> None:
-    """Push ``state`` and ``run`` of an execution that the task has not started."""
+def push_described(
+    context: Context,
+    description: ExecutionDescription,
+    *,
+    pipeline_name: str | None = None,
+    parameters: Mapping[str, str] | None = None,
+) -> None:
+    """
+    Push ``state`` and ``run`` of an execution that the task has not started.
+
+    :param pipeline_name: the name of its pipeline; None for that in its ARN.
+    :param parameters: its parameters; None if they are not known.
+    """
     ended = has_ended(description.status)
     run = ExecutionRecord(
         execution_arn=description.execution_arn,
-        pipeline_name=pipeline_name_from_arn(description.execution_arn),
+        pipeline_name=pipeline_name or pipeline_name_from_arn(description.execution_arn),
         state=state_of(description.status).value,
         status=description.status,
         message=description.failure_reason,
         started_at=description.created_at,
         ended_at=description.modified_at if ended else None,
-        parameters={},
+        parameters=parameters or {},
     )
     push_run(context, run)
 

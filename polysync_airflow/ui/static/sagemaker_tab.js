@@ -31,6 +31,7 @@ import { STYLES } from "./styles.js";
 
 const TAB_NAME = "SageMaker";
 const STOP_OPERATOR = "PolysyncStopPipelineOperator";
+const SENSOR = "PolysyncPipelineSensor";
 const WAITING_STATES = [null, "scheduled", "queued", "up_for_retry", "up_for_reschedule", "restarting"];
 
 function SageMakerTab({ dagId, runId, taskId, mapIndex }) {
@@ -98,24 +99,25 @@ function ErrorNotice({ state, refresh }) {
 }
 
 function NoExecution({ task, action }) {
-  const isStop = task.operator === STOP_OPERATOR;
+  const found = { [STOP_OPERATOR]: "found the execution that it stops", [SENSOR]: "found an execution" }[task.operator];
   const isStart = task.operator === START_OPERATOR;
   const isOurs = (task.operator ?? "").startsWith("Polysync");
-  if ((isStart || isStop) && !task.isEnded) {
-    const isWaiting = WAITING_STATES.includes(task.state);
-    const what = isStop ? "found the execution that it stops" : "started its execution";
+  if ((isStart || found) && !task.isEnded) {
+    const looks = task.operator === SENSOR && task.state === "up_for_reschedule";
+    const what = found ?? "started its execution";
+    const isWaiting = WAITING_STATES.includes(task.state) && !looks;
     const title = isWaiting ? "The task has not started yet" : `The task has not ${what} yet`;
-    const text = `The execution appears here as soon as ${isStop ? "the task has found it" : "it exists"}.`;
+    const text = `The execution appears here as soon as ${found ? "the task has found it" : "it exists"}.`;
     return h(Notice, { kind: "info", title, action }, text);
   }
-  if (isStart || isStop) {
-    const what = isStop ? "it had found the execution" : "SageMaker started an execution";
+  if (isStart || found) {
+    const what = found ? "it had found the execution" : "SageMaker started an execution";
     const text = `The task ended before ${what}. The task's log says why.`;
     return h(Notice, { kind: "info", title: "There is no execution", action }, text);
   }
   const text =
     "This tab shows SageMaker pipeline executions that a task of " +
-    `${START_OPERATOR} has started, or one of ${STOP_OPERATOR} has stopped.`;
+    `${START_OPERATOR} has started, one of ${STOP_OPERATOR} has stopped, or one of ${SENSOR} has found.`;
   const operator = task.operator === null ? "" : ` The operator of this task is ${task.operator}.`;
   const title = isOurs ? "This task starts no execution" : "This task has no execution of Polysync";
   return h(Notice, { kind: "info", title }, `${text}${operator}`);

@@ -1,0 +1,140 @@
+"""A sensor that waits for one step, in all modes: it ends with the step, not with the execution."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowSkipException
+
+from polysync_airflow import exceptions
+from polysync_airflow.emulator import EmulatorServer
+from tests.sensors.sessions import (
+    HOUR,
+    MODES,
+    airflow_time,  # noqa: F401 # fixture
+    calls_that_change,
+    make_sensor,
+    run_sensor,
+    start_execution,
+    stop_execution,
+)
+from tests.tasks import EmulatedTime
+
+ENDLESS = {"Merge": {"duration": None}}
+FAILING = {"Shard3": {"fail": {"reason": "AlgorithmError: no data in shard 3"}}}
+DENIED = {"code": "AccessDeniedException", "message": "not you"}
+CASES: dict[str, tuple[dict[str, Any], dict[str, Any], type[BaseException] | None, tuple[str, ...]]] = {
+    "succeeds": ({"steps": ENDLESS}, {"step_name": "Shard0"}, None, ()),
+    "fails": (
+        {"steps": {**ENDLESS, **FAILING}},
+        {"step_name": "Shard3"},
+        exceptions.PipelineExecutionFailedError,
+        ("Step Shard3 of pipeline fanout failed", "AlgorithmError: no data in shard 3", "Console: https://"),
+    ),
+    "fails, soft_fail": (
+        {"steps": {**ENDLESS, **FAILING}},
+        {"step_name": "Shard3", "soft_fail": True},
+        AirflowSkipException,
+        ("Step Shard3 of pipeline fanout failed",),
+    ),
+    "succeeds in an execution that fails": ({"steps": FAILING}, {"step_name": "Shard0"}, None, ()),
+    "is not run": (
+        {"steps": FAILING},
+        {"step_name": "Merge"},
+        exceptions.PipelineExecutionFailedError,
+        (
+            "Pipeline fanout failed",
+            "Step Shard3 failed",
+            "Step Merge, for which this task waits, has not ended",
+        ),
+    ),
+    "does not exist": (
+        {},
+        {"step_name": "shard0"},
+        exceptions.ParametersError,
+        ("step_name = 'shard0': the execution of pipeline fanout has no such step: do you mean 'Shard0'?",),
+    ),
+    "takes too long": (
+        {"steps": ENDLESS},
+        {"step_name": "Merge", "timeout": 3 * HOUR},
+        exceptions.PipelineExecutionTimeoutError,
+        ("did not end before the timeout", "Step Merge, for which this task waits, has not ended"),
+    ),
+    "is stopped": (
+        {"steps": ENDLESS},
+        {"step_name": "Merge"},
+        exceptions.PipelineExecutionCancelledFailError,
+        ("Step Merge of pipeline fanout was stopped",),
+    ),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("scenario", "arguments", "error", "texts"), CASES.values(), ids=CASES.keys())
+def test_outcome_is_that_of_the_step(
+    mode: str,
+    scenario: dict[str, Any],
+    arguments: dict[str, Any],
+    error: type[BaseException] | None,
+    texts: tuple[str, ...],
+    emulator: EmulatorServer,
+    airflow_time: EmulatedTime,  # noqa: F811
+) -> None:
+    """The execution goes on, and what the step has made is in the XComs."""
+    if mode == "reschedule" and arguments["step_name"] == "shard0":
+        pytest.skip("a rescheduled sensor does not read the definition at each poll")
+    emulator.control.put_scenario(scenario)
+    arn = start_execution()
+    is_stopped = error is exceptions.PipelineExecutionCancelledFailError
+    if is_stopped:
+        airflow_time.after(2 * HOUR, lambda: stop_execution(arn))
+    begin = airflow_time.time()
+
+    run = run_sensor(make_sensor(mode, execution_arn=arn, poke_interval=300, **arguments))
+
+    assert type(run.error) is (error or type(None)), run.error
+    for text in texts:
+        assert text in str(run.error)
+    if error is None:
+        assert run.result == run.xcoms["execution_arn"] == arn
+        states = {row["name"]: row["state"] for row in run.xcoms["steps"]}
+        assert states["Shard0"] == "Success"
+        # All shards end at the same time, and with one of them the execution.
+        assert run.xcoms["state"] == ("Running" if "Merge" in scenario["steps"] else "Failed")
+        assert "Shard0" in run.xcoms["outputs"]
+        # Merge comes last, and begins about forty minutes after the start.
+        assert airflow_time.time() - begin < HOUR
+    changes = ["StartPipelineExecution", *(["StopPipelineExecution"] if is_stopped else [])]
+    assert calls_that_change(emulator) == changes
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_step_that_cannot_be_listed_is_not_awaited(
+    mode: str,
+    emulator: EmulatorServer,
+    airflow_time: EmulatedTime,  # noqa: F811
+) -> None:
+    """Without the permission, the sensor would wait for the end of the execution in vain."""
+    emulator.control.add_fault("error", "ListPipelineExecutionSteps", **DENIED)
+    begin = airflow_time.time()
+
+    run = run_sensor(make_sensor(mode, execution_arn=start_execution(), step_name="Merge"))
+
+    assert isinstance(run.error, exceptions.SageMakerApiError)
+    assert "sagemaker:ListPipelineExecutionSteps" in str(run.error)
+    assert airflow_time.time() - begin < 60
+
+
+def test_deferred_step_has_a_trigger_of_its_own(emulator: EmulatorServer, airflow_time: EmulatedTime) -> None:  # noqa: F811
+    """The stored trigger names the step, and stops nothing."""
+    run = run_sensor(make_sensor("deferrable", execution_arn=start_execution(), step_name="Merge"))
+
+    assert run.error is None
+    assert run.trigger is not None
+    path, arguments = run.trigger
+    assert path == "polysync_airflow.triggers.PolysyncPipelineStepTrigger"
+    assert arguments["step_name"] == "Merge"
+    assert arguments["stop_on_kill"] is False
+    assert arguments["progress_interval"] == 60
+    assert run.event["outcome"] in ("step_ended", "ended")

@@ -57,7 +57,6 @@ collect_ignore = [
             "triggers/test_connection_changes.py",
         ]
     ),
-    *([] if CAPABILITIES.shared_event_streams else ["events"]),
 ]
 DEFINITIONS = EXAMPLE_DEFINITIONS
 # A whole Airflow takes up to two minutes until it runs, which is charged to the first test with it.

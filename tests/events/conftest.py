@@ -7,14 +7,22 @@ import inspect
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
-from airflow.triggers.shared_stream import SharedStreamManager
 
+from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.emulator import EmulatorServer
-from polysync_airflow.events import PolysyncSageMakerEventTrigger, producer
+from polysync_airflow.events import PolysyncSageMakerEventTrigger
+
+if TYPE_CHECKING or CAPABILITIES.shared_event_streams:
+    from airflow.triggers.shared_stream import SharedStreamManager
+
+    from polysync_airflow.events import producer
+
+# Before Airflow 3.3, there are no shared streams.
+collect_ignore_glob = [] if CAPABILITIES.shared_event_streams else ["test_*.py"]
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -18,6 +18,7 @@ from tests.matrix.environment import VERSIONS, Environment
 TABLES: Final = (
     "tests/lineage",
     "tests/operators",
+    "tests/events",
     "tests/sensors",
     "tests/triggers",
     "tests/jobs",

@@ -18,6 +18,7 @@ ERRORS: list[PolysyncError] = [
     exceptions.CatalogueDriftError("m"),
     exceptions.TriggerEventError("m"),
     exceptions.StoredRecordError("m"),
+    exceptions.CallbackStepError("m", permanent=True),
     exceptions.ModelApprovalError("m", model_package_arn=None, permanent=False),
     exceptions.ModelRejectedError("m", model_package_arn="a"),
     exceptions.SageMakerApiError("m", error_code="c", operation="o", permanent=False, transient=True),
@@ -26,6 +27,7 @@ ERRORS: list[PolysyncError] = [
     exceptions.PipelineExecutionCancelledError("m", execution_arn="a", status="Stopped"),
     exceptions.PipelineExecutionCancelledFailError("m", execution_arn="a", status="Stopped"),
     exceptions.PipelineExecutionTimeoutError("m", execution_arn="a", status="Executing"),
+    exceptions.PipelineExecutionNotFoundError("m", execution_arn=None, status=None, permanent=True),
 ]
 
 

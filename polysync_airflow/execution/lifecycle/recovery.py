@@ -116,7 +116,7 @@ def next_step(status: str | None, choices: RecoveryChoices, retry: str | None) -
     if retry is None:
         if status is None or not failed:
             return None
-        return _CLEAR_AFTER_FAILURE[_in_new_epoch(status, resumes=choices.on_clear == "resume")]
+        return _CLEAR_AFTER_FAILURE[_after_end(status, resumes=choices.on_clear == "resume")]
     next_try = f"Next: Airflow retries the task {retry}."
     if status is None:
         return next_try
@@ -181,9 +181,13 @@ def _in_same_epoch(status: str, *, resumes: bool, failures_succeed: bool = False
     return Action.RESUME if resumes else Action.START
 
 
-def _in_new_epoch(status: str, *, resumes: bool, may_stop: bool = False) -> Action:
+def _after_end(status: str, *, resumes: bool) -> Action:
+    return Action.RESUME if resumes and state_of(status) is PolysyncState.FAILED else Action.START
+
+
+def _in_new_epoch(status: str, *, resumes: bool, may_stop: bool) -> Action:
     if has_ended(status):
-        return Action.RESUME if resumes and state_of(status) is PolysyncState.FAILED else Action.START
+        return _after_end(status, resumes=resumes)
     if status == STATUS_STOPPING or not may_stop:
         return Action.WAIT_FOR_END
     return Action.STOP

@@ -6,6 +6,7 @@ https://docs.aws.amazon.com/sagemaker/latest/dg/automating-sagemaker-with-eventb
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Final
@@ -75,7 +76,7 @@ EventTime = Annotated[datetime | None, WrapValidator(_time_or_none)]
 Status = Annotated[str, StringConstraints(pattern=STATUS_PATTERN)]
 
 
-class Change(FrozenModel):
+class Change(FrozenModel, ABC):
     """
     A change that an event reports.
 
@@ -86,6 +87,7 @@ class Change(FrozenModel):
     event_time: datetime
 
     @property
+    @abstractmethod
     def key(self) -> Key:
         """
         What makes this change the same as that of another event.
@@ -94,12 +96,11 @@ class Change(FrozenModel):
         change that is an end has the time of the end, which is the same in all its events. Others have no
         time of their own, only that of the event.
         """
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def payload(self) -> dict[str, Any]:
         """What the asset event says of the change, as JSON."""
-        raise NotImplementedError
 
 
 class ExecutionChange(Change):

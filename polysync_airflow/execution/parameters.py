@@ -7,9 +7,9 @@ import re
 import uuid
 from collections.abc import Iterable, Mapping
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution.models import (
@@ -18,7 +18,6 @@ from polysync_airflow.execution.models import (
     ExecutionArn,
     PipelineName,
     StartRequest,
-    TriggerArguments,
 )
 from polysync_airflow.execution.texts import MAX_PROBLEMS, describe_validation_error, shorten
 
@@ -32,6 +31,7 @@ _NOT_STARTED: Final = "Nothing was started, because these arguments are not vali
 _DEFER_BUILD = ConfigDict(defer_build=True)
 _PIPELINE_NAMES: TypeAdapter[list[str]] = TypeAdapter(list[PipelineName], config=_DEFER_BUILD)
 _EXECUTION_ARN: TypeAdapter[str] = TypeAdapter(ExecutionArn, config=_DEFER_BUILD)
+_Model = TypeVar("_Model", bound=BaseModel)
 
 
 def make_start_request(arguments: Mapping[str, Any], try_key: tuple[str | int | None, ...]) -> StartRequest:
@@ -130,14 +130,14 @@ def check_execution_arn(execution_arn: object) -> None:
         ) from None
 
 
-def check_trigger_arguments(arguments: Mapping[str, Any]) -> TriggerArguments:
+def check_trigger_arguments(model: type[_Model], arguments: Mapping[str, Any]) -> _Model:
     """
-    Validate the arguments of a stored trigger.
+    Validate the arguments of a stored trigger, which others can edit in Airflow's database.
 
     :raises ParametersError: an argument is not valid.
     """
     try:
-        return TriggerArguments.model_validate(arguments)
+        return model.model_validate(arguments)
     except ValidationError as error:
         raise ParametersError(
             "The trigger that is stored for this task has arguments that are not valid "

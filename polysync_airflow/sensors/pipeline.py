@@ -341,7 +341,7 @@ class PolysyncPipelineSensor(ReportingSensor):
         if not self._is_rescheduled:
             declared = reporter.push_declared()
             if self.step_name:
-                check_step_declared(self.step_name, declared, name)
+                check_step_declared(self.step_name, declared)
         return Watch(
             hook,
             self._make_waiter(arn, name, started_at=self._began_at),

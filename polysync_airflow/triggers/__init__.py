@@ -6,11 +6,10 @@ threads that call AWS. The trigger of an execution subscribes to it and waits fo
 task.
 """
 
-from polysync_airflow.triggers.callback_step import PolysyncCallbackStepTrigger
 from polysync_airflow.triggers.model_approval import PolysyncModelApprovalTrigger
 from polysync_airflow.triggers.pipeline_execution import PolysyncPipelineExecutionTrigger
 from polysync_airflow.triggers.sensing.execution_search import PolysyncPipelineSearchTrigger
-from polysync_airflow.triggers.sensing.step import PolysyncPipelineStepTrigger
+from polysync_airflow.triggers.steps import PolysyncCallbackStepTrigger, PolysyncPipelineStepTrigger
 
 __all__ = [
     "PolysyncCallbackStepTrigger",

@@ -23,9 +23,9 @@ from polysync_airflow.execution import clock
 from polysync_airflow.execution.approval.models import (
     ApprovalTriggerArguments,
     ModelPackageDescription,
-    check_approval_trigger,
 )
 from polysync_airflow.execution.approval.wait import ApprovalWait, Finish, Wait
+from polysync_airflow.execution.parameters import check_trigger_arguments
 from polysync_airflow.triggers.shared_client import PollingHook, SharedClient
 
 # People approve within hours: a few threads serve thousands of waits.
@@ -137,7 +137,7 @@ class PolysyncModelApprovalTrigger(BaseTrigger):
             where any error but a TypeError ends the triggerer.
         """
         use_event_loop()
-        arguments = check_approval_trigger(self.serialize()[1])
+        arguments = check_trigger_arguments(ApprovalTriggerArguments, self.serialize()[1])
         polls = polls_for(arguments.polysync_conn_id, arguments.region_name)
         wait = ApprovalWait(
             arguments.model_package_arn,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
@@ -68,6 +68,7 @@ class PolysyncPipelineExecutionTrigger(BaseTrigger):
 
     # Whether the task has the XCom ``steps``.
     pushes_steps = True
+    arguments_model: ClassVar[type[TriggerArguments]] = TriggerArguments
     # The class path that Airflow stores is the public one, wherever this module is.
     __module__ = "polysync_airflow.triggers"
 
@@ -103,7 +104,7 @@ class PolysyncPipelineExecutionTrigger(BaseTrigger):
         return f"{type(self).__module__}.{type(self).__qualname__}", self._arguments()
 
     def _arguments(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in TriggerArguments.model_fields}
+        return {name: getattr(self, name) for name in self.arguments_model.model_fields}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """
@@ -139,7 +140,7 @@ class PolysyncPipelineExecutionTrigger(BaseTrigger):
             poller.unsubscribe(subscription)
 
     def _waiter(self) -> Waiter:
-        arguments = check_trigger_arguments(self._arguments())
+        arguments = check_trigger_arguments(self.arguments_model, self._arguments())
         return Waiter(
             arguments.execution_arn,
             arguments.pipeline_name,

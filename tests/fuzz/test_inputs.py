@@ -15,6 +15,7 @@ from polysync_airflow.exceptions import (
     StoredRecordError,
     TriggerEventError,
 )
+from polysync_airflow.execution.models import TriggerArguments
 from polysync_airflow.execution.outcome import outcome_message, parse_event
 from polysync_airflow.execution.parameters import (
     build_start_request,
@@ -230,7 +231,7 @@ def test_edited_xcoms(value: Any) -> None:
 def test_trigger_rows(arguments: dict[str, Any]) -> None:
     """The arguments of a stored trigger are valid, or a ParametersError."""
     try:
-        check_trigger_arguments(arguments)
+        check_trigger_arguments(TriggerArguments, arguments)
     except ParametersError as error:
         check_message(error)
 

@@ -57,7 +57,8 @@ FOLDER_LAYERS = {
     "execution.steps": (
         {"kinds"},
         {"descriptions"},
-        {"awaited", "callbacks", "rows"},
+        {"awaited", "rows"},
+        {"callbacks"},
         {"progress"},
         {"__init__"},
     ),
@@ -102,10 +103,10 @@ FOLDER_LAYERS = {
         {"call_loop", "model_approval", "schedule"},
         {"poller"},
         {"pipeline_execution"},
-        {"callback_step", "sensing"},
+        {"sensing", "steps"},
         {"__init__"},
     ),
-    "triggers.sensing": ({"shared_search"}, {"execution_search", "step"}, {"__init__"}),
+    "triggers.sensing": ({"shared_search"}, {"execution_search"}, {"__init__"}),
     "sensors": (
         {"base", "looking", "model_approval", "step_end", "watch", "window"},
         {"reporting"},

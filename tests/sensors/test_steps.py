@@ -53,7 +53,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], type[BaseException] | Non
         {},
         {"step_name": "shard0"},
         exceptions.ParametersError,
-        ("step_name = 'shard0': the execution of pipeline fanout has no such step: do you mean 'Shard0'?",),
+        ("step_name = 'shard0' is not a step of the pipeline: do you mean 'Shard0'?",),
     ),
     "takes too long": (
         {"steps": ENDLESS},

@@ -197,21 +197,6 @@ class ApprovalTriggerArguments(BaseModel):
     deadline: Annotated[float, Field(strict=True, ge=MIN_TIMESTAMP, le=MAX_TIMESTAMP, allow_inf_nan=False)]
 
 
-def check_approval_trigger(arguments: Mapping[str, Any]) -> ApprovalTriggerArguments:
-    """
-    Validate the arguments of a stored trigger.
-
-    :raises ParametersError: an argument is not valid.
-    """
-    try:
-        return ApprovalTriggerArguments.model_validate(arguments)
-    except ValidationError as error:
-        raise ParametersError(
-            "The trigger that is stored for this task has arguments that are not valid "
-            f"({describe_validation_error(error)}). Clear the task."
-        ) from None
-
-
 class ApprovalEvent(BaseModel):
     """
     How a wait for an approval ended. All modes of the sensor end with it.

@@ -103,21 +103,26 @@ class Change(FrozenModel, ABC):
         """What the asset event says of the change, as JSON."""
 
 
-class ExecutionChange(Change):
-    """A change of the status of an execution."""
+class _ChangeInExecution(Change):
+    """A change of an execution, or of one of its steps."""
 
-    kind: ClassVar[Kind] = Kind.EXECUTION
     execution_arn: ExecutionArn = Field(validation_alias="pipelineExecutionArn")
-    status: Status = Field(validation_alias="currentPipelineExecutionStatus")
-    previous_status: Status | None = Field(None, validation_alias="previousPipelineExecutionStatus")
-    display_name: NameText | None = Field(None, validation_alias="pipelineExecutionDisplayName")
-    started_at: EventTime = Field(None, validation_alias="executionStartTime")
-    ended_at: EventTime = Field(None, validation_alias="executionEndTime")
 
     @property
     def pipeline_name(self) -> str:
         """The name of the pipeline; in lower case for older pipelines, whose ARNs have it so."""
         return pipeline_name_from_arn(self.execution_arn)
+
+
+class ExecutionChange(_ChangeInExecution):
+    """A change of the status of an execution."""
+
+    kind: ClassVar[Kind] = Kind.EXECUTION
+    status: Status = Field(validation_alias="currentPipelineExecutionStatus")
+    previous_status: Status | None = Field(None, validation_alias="previousPipelineExecutionStatus")
+    display_name: NameText | None = Field(None, validation_alias="pipelineExecutionDisplayName")
+    started_at: EventTime = Field(None, validation_alias="executionStartTime")
+    ended_at: EventTime = Field(None, validation_alias="executionEndTime")
 
     @property
     def state(self) -> str:
@@ -152,11 +157,10 @@ class ExecutionChange(Change):
         }
 
 
-class StepChange(Change):
+class StepChange(_ChangeInExecution):
     """A change of the status of a step."""
 
     kind: ClassVar[Kind] = Kind.STEP
-    execution_arn: ExecutionArn = Field(validation_alias="pipelineExecutionArn")
     step_name: Annotated[NameText, Field(min_length=1)] = Field(validation_alias="stepName")
     step_type: NameText | None = Field(None, validation_alias="stepType")
     status: Status = Field(validation_alias="currentStepStatus")
@@ -164,11 +168,6 @@ class StepChange(Change):
     reason: ReasonText | None = Field(None, validation_alias="failureReason")
     started_at: EventTime = Field(None, validation_alias="stepStartTime")
     ended_at: EventTime = Field(None, validation_alias="stepEndTime")
-
-    @property
-    def pipeline_name(self) -> str:
-        """The name of the pipeline; in lower case for older pipelines, whose ARNs have it so."""
-        return pipeline_name_from_arn(self.execution_arn)
 
     @property
     def state(self) -> str:

@@ -25,7 +25,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from polysync_airflow.exceptions import ParametersError, TriggerEventError
-from polysync_airflow.execution.search.models import ListedExecution, Search, SearchArguments, SearchEvent
+from polysync_airflow.execution.search.models import ListedExecution, Search, SearchEvent
 from polysync_airflow.execution.texts import MAX_PROBLEMS, clean_line, describe_validation_error, shorten
 
 # How much AWS's list may lag behind, and the clock of this host differ from AWS's.
@@ -77,21 +77,6 @@ def _problem(problem: Any, given: Mapping[str, Any]) -> str:
     # A time is shown as it was given, not as it was understood.
     value = problem["input"] if path else given.get(field)
     return f"- {name} = {shorten(value)}: {problem['msg']}. {cure}".rstrip()
-
-
-def check_search_arguments(arguments: Mapping[str, Any]) -> SearchArguments:
-    """
-    Validate the arguments of a stored search trigger.
-
-    :raises ParametersError: an argument is not valid.
-    """
-    try:
-        return SearchArguments.model_validate(arguments)
-    except ValidationError as error:
-        raise ParametersError(
-            "The trigger that is stored for this task has arguments that are not valid "
-            f"({describe_validation_error(error)}). Clear the task."
-        ) from None
 
 
 def parse_search_event(event: Mapping[str, Any] | None) -> SearchEvent:

@@ -1,18 +1,19 @@
 """
-A step for which a sensor waits: whether it has ended, and the trigger's event.
+A step for which a task waits: its name, the arguments of its stored trigger, whether it has ended, its event.
 
 Everything here is pure.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
 from polysync_airflow.exceptions import ParametersError, TriggerEventError
-from polysync_airflow.execution.models import STATUS_PATTERN, STRICT, ExecutionArn
+from polysync_airflow.execution.models import STATUS_PATTERN, STRICT, ExecutionArn, TriggerArguments
 from polysync_airflow.execution.pipelines.definition import DeclaredStep
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.texts import clean_line, describe_validation_error, nearest_name, shorten
@@ -20,6 +21,14 @@ from polysync_airflow.states import PolysyncState, state_of_step
 
 StepName = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]*$")]
 _STEP_NAME: Final[TypeAdapter[str]] = TypeAdapter(StepName, config=ConfigDict(defer_build=True))
+# AWS's listing adds the number of an iteration to the names of a loop's steps.
+_ITERATION: Final = re.compile(r"(-\d+)?\[\d+\]$|-\d+$")
+
+
+class StepTriggerArguments(TriggerArguments):
+    """The arguments of a stored trigger that waits for a step."""
+
+    step_name: StepName
 
 
 class StepEndedEvent(BaseModel):
@@ -88,25 +97,33 @@ def check_step_name(step_name: object) -> None:
         _STEP_NAME.validate_python(step_name)
     except ValidationError:
         raise ParametersError(
-            f"step_name = {shorten(step_name)} is not the name of a step: give 1 to 256 characters without "
-            "control characters, or leave it out to wait for the end of the execution."
+            f"step_name = {shorten(step_name)} is not the name of a step: give the name of a step of the "
+            "pipeline, of 1 to 256 characters without control characters."
         ) from None
 
 
-def check_step_declared(step_name: str, declared: Sequence[DeclaredStep], pipeline_name: str) -> None:
+def check_step_declared(step_name: str, declared: Sequence[DeclaredStep], kind: str | None = None) -> None:
     """
-    Check that the definition of an execution has a step, so that nobody waits for one that cannot come.
+    Check that a pipeline has a step, so that nobody waits for one that cannot come.
 
-    :param declared: the steps of the definition; none if it is not known.
-    :raises ParametersError: the definition has no such step.
+    :param declared: the steps of its definition; empty if they are not known.
+    :param kind: the type that the step must have, such as ``Callback``; None for any.
+    :raises ParametersError: it has no such step, or the step is of another type.
     """
-    # The iterations of a ForEach step have names such as ``Train[3]``.
-    names = [step.name for step in declared]
-    if not names or step_name in names or step_name.partition("[")[0] in names:
+    types = {step.name: step.type for step in declared}
+    known = step_name if step_name in types else _ITERATION.sub("", step_name)
+    if known in types:
+        if kind not in (None, types[known]):
+            raise ParametersError(
+                f"step_name = {shorten(step_name)} is a step of type {types[known]}: give the name of a step "
+                f"of type {kind}."
+            )
         return
-    nearest = nearest_name(step_name, names)
-    hint = f"do you mean {clean_line(nearest, 256)!r}?" if nearest else "give the name of one of its steps."
-    raise ParametersError(
-        f"step_name = {shorten(step_name)}: the execution of pipeline {pipeline_name} has no such step: "
-        f"{hint}"
-    )
+    if not types or "ForEach" in types.values():
+        # The declared steps are without the bodies of loops.
+        return
+    names = [name for name in types if kind in (None, types[name])]
+    similar = nearest_name(step_name, names)
+    cure = f"do you mean {similar!r}?" if similar else f"it has {clean_line(', '.join(names)) or 'none'}."
+    what = f"step of type {kind}" if kind else "step"
+    raise ParametersError(f"step_name = {shorten(step_name)} is not a {what} of the pipeline: {cure}")

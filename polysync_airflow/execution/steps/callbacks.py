@@ -25,7 +25,6 @@ from pydantic import (
     BeforeValidator,
     Field,
     SecretStr,
-    StringConstraints,
     ValidationError,
 )
 
@@ -37,10 +36,9 @@ from polysync_airflow.execution.models import (
     ExecutionArn,
     FrozenModel,
 )
-from polysync_airflow.execution.pipelines.definition import DeclaredStep
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.steps.kinds import outputs_of
-from polysync_airflow.execution.texts import MAX_VALUE_LENGTH, clean_line, nearest_name, shorten
+from polysync_airflow.execution.texts import MAX_VALUE_LENGTH, clean_line, shorten
 from polysync_airflow.states import (
     STATUS_STARTING,
     STATUS_STOPPING,
@@ -64,8 +62,6 @@ Outputs = dict[str, str]
 
 _QUEUE_URL: Final = re.compile(r"https?://(?P<host>[^/?#@\s]{1,200})/\d{12}/[\w.-]{1,80}")
 _QUEUE_HOST: Final = re.compile(r"(?:[a-z-]+\.)?sqs\.(?P<region>[a-z0-9-]+)\.(?:amazonaws\.|api\.aws)")
-# AWS's listing names the iterations of a ForEach step.
-_ITERATION: Final = re.compile(r"(-\d+)?\[\d+\]$|-\d+$")
 
 
 def _secret(value: Any) -> Any:
@@ -204,32 +200,6 @@ def situation_of(step: StepDescription | None, status: str) -> Situation:
     return Situation.STOPPING if is_stopping else Situation.RUNNING
 
 
-def check_declared(name: str, declared: Sequence[DeclaredStep]) -> None:
-    """
-    Check that a pipeline has a callback step with a name, so that a task does not wait for nothing.
-
-    :param declared: the steps of its definition; empty if they are not known.
-    :raises ParametersError: it has no such step, or the step is of another type.
-    """
-    types = {step.name: step.type for step in declared}
-    known = name if name in types else _ITERATION.sub("", name)
-    if not types or types.get(known) == CALLBACK:
-        return
-    if known in types:
-        raise ParametersError(
-            f"step_name = {shorten(name)} is a step of type {types[known]}: give the name of a callback step."
-        )
-    if any(kind == "ForEach" for kind in types.values()):
-        # The definition's list does not have the bodies of loops.
-        return
-    callbacks = [each for each, kind in types.items() if kind == CALLBACK]
-    similar = nearest_name(name, callbacks)
-    cure = (
-        f"did you mean {similar!r}?" if similar else f"its callback steps: {', '.join(callbacks) or 'none'}."
-    )
-    raise ParametersError(f"step_name = {shorten(name)} is not a step of the pipeline: {cure}")
-
-
 def recorded_outputs(step: StepDescription) -> Outputs:
     """Return the output parameters with which a step has succeeded."""
     made = outputs_of(CALLBACK, _metadata_of(step)).get("output_parameters", {})
@@ -301,18 +271,3 @@ def parse_step_event(event: Mapping[str, Any] | None) -> StepEvent | None:
         return StepEvent.model_validate(event)
     except ValidationError:
         return None
-
-
-StepName = Annotated[str, StringConstraints(min_length=1, max_length=MAX_NAME_LENGTH)]
-
-
-def check_step_name(name: object) -> None:
-    """
-    Check the name of a step before AWS is called.
-
-    :raises ParametersError: it is not a text of 1 to 256 characters.
-    """
-    if not isinstance(name, str) or not 1 <= len(name) <= MAX_NAME_LENGTH:
-        raise ParametersError(
-            f"step_name = {shorten(name)} is not valid: give the name of a callback step of the pipeline."
-        )

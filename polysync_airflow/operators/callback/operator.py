@@ -164,7 +164,7 @@ class PolysyncCallbackStepOperator(ExecutionOperator):
         return self._answer(context, run, waiter)
 
     def _check_arguments(self) -> None:
-        from polysync_airflow.execution.steps.callbacks import check_step_name
+        from polysync_airflow.execution.steps.awaited import check_step_name
 
         self._check_execution(self.execution_arn)
         check_step_name(self.step_name)

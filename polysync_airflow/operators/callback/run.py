@@ -15,11 +15,12 @@ from polysync_airflow.exceptions import (
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.models import ExecutionDescription, ExecutionEvent, region_from_arn
 from polysync_airflow.execution.outcome import outcome_message, refusal_error
+from polysync_airflow.execution.steps.awaited import check_step_declared
 from polysync_airflow.execution.steps.callbacks import (
+    CALLBACK,
     Outputs,
     RunningCallback,
     Situation,
-    check_declared,
     find_step,
     recorded_outputs,
     running_callback,
@@ -84,7 +85,7 @@ class StepRun:
         except PolysyncError as error:
             self._log.info("Whether the pipeline has the step is not known: %s", error)
         else:
-            check_declared(self._name, declared)
+            check_step_declared(self._name, declared, CALLBACK)
 
     def answer(
         self,

@@ -12,7 +12,8 @@ from polysync_airflow.airflow_compat.supervisor import use_event_loop
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.models import MAX_POLL_INTERVAL, MAX_TIMESTAMP, MIN_POLL_INTERVAL
-from polysync_airflow.execution.search.criteria import check_search_arguments, pick
+from polysync_airflow.execution.parameters import check_trigger_arguments
+from polysync_airflow.execution.search.criteria import pick
 from polysync_airflow.execution.search.lookout import Lookout
 from polysync_airflow.execution.search.models import ListedExecution, SearchArguments, SearchEvent
 from polysync_airflow.triggers.sensing.shared_search import Listed, Searcher, searcher_for
@@ -67,7 +68,7 @@ class PolysyncPipelineSearchTrigger(BaseTrigger):
         :raises ParametersError: an argument of the stored trigger is not valid.
         """
         use_event_loop()
-        arguments = check_search_arguments(self.serialize()[1])
+        arguments = check_trigger_arguments(SearchArguments, self.serialize()[1])
         deadline = min(arguments.deadline, MAX_TIMESTAMP)
         lookout = Lookout(arguments.search, deadline, arguments.listed_until)
         interval = min(max(arguments.poll_interval, MIN_POLL_INTERVAL), MAX_POLL_INTERVAL)

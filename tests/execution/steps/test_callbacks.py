@@ -8,13 +8,11 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from polysync_airflow.exceptions import CallbackStepError, ParametersError
-from polysync_airflow.execution.pipelines.definition import DeclaredStep
+from polysync_airflow.exceptions import CallbackStepError
 from polysync_airflow.execution.steps.callbacks import (
     MAX_BODY_LENGTH,
     Situation,
     answer_token,
-    check_declared,
     failure_reason,
     find_step,
     parse_message,
@@ -173,36 +171,6 @@ def test_latest_step_counts() -> None:
 
     assert find_step([new, old], "Wait") is find_step([old, new], "Wait") is new
     assert find_step([old], "Other") is None
-
-
-DECLARED = [DeclaredStep("Wait", "Callback"), DeclaredStep("Train", "Training")]
-
-
-@pytest.mark.parametrize(
-    ("name", "declared"),
-    [
-        ("Wait", DECLARED),
-        ("Wait-1[1]", DECLARED),
-        ("Wait[0]", DECLARED),
-        ("Other", []),
-        ("Other", [*DECLARED, DeclaredStep("Loop", "ForEach")]),
-    ],
-)
-def test_declared(name: str, declared: list[DeclaredStep]) -> None:
-    """Names of iterations are accepted, and any name if the definition does not say all."""
-    check_declared(name, declared)
-
-
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [("Wai", "did you mean 'Wait'?"), ("Z", "its callback steps: Wait."), ("Train", "of type Training")],
-)
-def test_not_declared(name: str, text: str) -> None:
-    """A step that the pipeline does not have would be waited for in vain."""
-    with pytest.raises(ParametersError, match="step_name = ") as caught:
-        check_declared(name, DECLARED)
-
-    assert text in str(caught.value)
 
 
 def test_recorded_outputs() -> None:

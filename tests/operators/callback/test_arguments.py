@@ -26,10 +26,13 @@ Answer = Callable[..., Run]
     ("arguments", "text"),
     [
         ({"execution_arn": "callback-lambda"}, "execution_arn = 'callback-lambda' is not the ARN"),
-        ({"step_name": ""}, "step_name = '' is not valid"),
-        ({"step_name": 7}, "step_name = 7 is not valid"),
-        ({"step_name": "WaitForAproval"}, "is not a step of the pipeline: did you mean 'WaitForApproval'?"),
-        ({"step_name": "Q"}, "its callback steps: WaitForApproval."),
+        ({"step_name": ""}, "step_name = '' is not the name of a step"),
+        ({"step_name": 7}, "step_name = 7 is not the name of a step"),
+        (
+            {"step_name": "WaitForAproval"},
+            "is not a step of type Callback of the pipeline: do you mean 'WaitForApproval'?",
+        ),
+        ({"step_name": "Q"}, "it has WaitForApproval."),
         ({"step_name": "Deploy"}, "is a step of type Processing"),
         ({"region_name": "eu-central-1"}, "is not the region of the execution, us-east-1"),
         ({"op_kwargs": ["a"]}, "op_kwargs = a list of 1 is not valid"),

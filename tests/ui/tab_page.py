@@ -46,7 +46,7 @@ class TabPage:
         self.script_errors: list[str] = []
         self.api_requests: list[str] = []
         self._url = url
-        page.on("pageerror", lambda error: self.script_errors.append(str(error)))
+        page.on("pageerror", lambda error: self.script_errors.append(error.stack or str(error)))
         page.on("dialog", lambda dialog: self.script_errors.append(f"dialog: {dialog.message}"))
         page.on("request", lambda request: self._record(request.url))
 

@@ -1,0 +1,75 @@
+"""
+Makes botocore's sessions and clients in less time, with the same result.
+
+botocore computes again for each session and client what depends on its own code only.
+"""
+
+from __future__ import annotations
+
+from copy import copy
+from inspect import CO_VARKEYWORDS, getfullargspec
+from typing import Any
+
+import pytest
+from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
+from botocore import hooks
+from botocore.client import ClientCreator
+from botocore.hooks import EventAliaser
+from botocore.session import Session
+
+
+def install(patch: pytest.MonkeyPatch) -> None:
+    """Keep what all sessions and clients have in common, as long as the patch lasts."""
+    _keep_methods(patch)
+    _keep_handlers(patch)
+    _keep_event_names(patch)
+    # The hook of the Amazon provider reads the source of every frame, for the user agent only.
+    patch.setattr(AwsBaseHook, "_get_caller", lambda *_: "Unknown")
+
+
+def _keep_methods(patch: pytest.MonkeyPatch) -> None:
+    """Make the methods of a service's operations once; SageMaker has about 400."""
+    creator: Any = ClientCreator  # its stubs have no private methods
+    create_methods, methods = creator._create_methods, dict[tuple[str, ...], dict[str, Any]]()
+
+    def create_methods_once(self: Any, model: Any) -> dict[str, Any]:
+        key = (model.service_name, model.api_version, *model.operation_names)
+        if key not in methods:
+            methods[key] = create_methods(self, model)
+        return dict(methods[key])
+
+    patch.setattr(creator, "_create_methods", create_methods_once)
+
+
+def _keep_handlers(patch: pytest.MonkeyPatch) -> None:
+    """Register botocore's own event handlers once, and copy them for each session."""
+    session: Any = Session  # its stubs have no private methods
+    register, registered = session._register_builtin_handlers, list[Any]()
+
+    def register_once(self: Any, events: Any) -> None:
+        if not registered:
+            register(self, events)
+            registered.append(copy(self._original_handler))
+        # The session's own object: what has been given to others must stay the same.
+        self._original_handler.__dict__.update(copy(registered[0]).__dict__)
+
+    patch.setattr(session, "_register_builtin_handlers", register_once)
+    # Each client registers some more, for which botocore makes the signatures of functions.
+    patch.setattr(hooks, "accepts_kwargs", _accepts_kwargs)
+
+
+def _accepts_kwargs(function: Any) -> Any:
+    code = getattr(function, "__code__", None)
+    return code.co_flags & CO_VARKEYWORDS if code else getfullargspec(function).varkw
+
+
+def _keep_event_names(patch: pytest.MonkeyPatch) -> None:
+    """Translate each old name of an event once."""
+    init, names = EventAliaser.__init__, dict[str, str]()
+
+    def init_with_names(self: Any, *args: Any, **kwargs: Any) -> None:
+        init(self, *args, **kwargs)
+        if self._event_aliases == hooks.EVENT_ALIASES:
+            self._alias_name_cache = names
+
+    patch.setattr(EventAliaser, "__init__", init_with_names)

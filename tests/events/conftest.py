@@ -7,6 +7,7 @@ import inspect
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -23,6 +24,8 @@ if TYPE_CHECKING or CAPABILITIES.shared_event_streams:
 
 # Before Airflow 3.3, there are no shared streams.
 collect_ignore_glob = [] if CAPABILITIES.shared_event_streams else ["test_*.py"]
+
+_NUMBERS = count()
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -41,6 +44,20 @@ class Queue:
 
     sqs: Any
     url: str
+    emulator: EmulatorServer
+
+    @property
+    def name(self) -> str:
+        """Its name, which no other test's queue has: a reader that has ended may still be receiving from its own."""
+        return self.url.rpartition("/")[2]
+
+    def calls(self, operation: str) -> list[dict[str, Any]]:
+        """Return the calls of an operation for this queue."""
+        return [
+            call
+            for call in self.emulator.control.calls(operation)
+            if call["request"].get("QueueUrl") == self.url
+        ]
 
     def send(self, *bodies: str) -> None:
         """Send messages."""
@@ -85,7 +102,8 @@ def make_queue(emulator: EmulatorServer) -> Queue:
     """Make a queue with a dead-letter queue, and the rule that fills it."""
     sqs, events = client(emulator, "sqs"), client(emulator, "events")
     arns: list[str] = []
-    for name in ("changes-dead-letters", "changes"):
+    changes = f"changes-{next(_NUMBERS)}"
+    for name in (f"{changes}-dead-letters", changes):
         redrive = {"deadLetterTargetArn": arns[0], "maxReceiveCount": 3} if arns else None
         attributes = {"RedrivePolicy": json.dumps(redrive)} if redrive else {}
         url = sqs.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"]
@@ -94,7 +112,7 @@ def make_queue(emulator: EmulatorServer) -> Queue:
         )
     events.put_rule(Name="changes", EventPattern=json.dumps({"source": ["aws.sagemaker"]}))
     events.put_targets(Rule="changes", Targets=[{"Id": "queue", "Arn": arns[1]}])
-    return Queue(sqs, url)
+    return Queue(sqs, url, emulator)
 
 
 @pytest.fixture(autouse=True)

@@ -67,7 +67,7 @@ async def test_poison_messages_go_to_the_dead_letter_queue(
         ),
         (
             {"kind": "error", "code": "AccessDenied", "message": "no"},
-            "Allow sqs:ReceiveMessage on arn:aws:sqs:us-east-1:123456789012:changes",
+            "Allow sqs:ReceiveMessage on arn:aws:sqs:us-east-1:123456789012:changes-",
         ),
         ({"kind": "http", "status": 503}, "ReceiveMessage failed"),
         ({"kind": "dropped"}, "ConnectionClosedError"),
@@ -87,7 +87,7 @@ async def test_failed_calls_are_repeated(
     triggerer = Triggerer()
     triggerer.start(1, queue)
     try:
-        await until(lambda: len(emulator.control.calls("ReceiveMessage")) >= 4)
+        await until(lambda: len(queue.calls("ReceiveMessage")) >= 4)
         assert triggerer.fired == []
         emulator.control.remove_faults()
         await until(lambda: triggerer.fired)
@@ -99,17 +99,15 @@ async def test_failed_calls_are_repeated(
         await triggerer.stop()
 
 
-async def test_a_deleted_queue_that_is_made_again(
-    emulator: EmulatorServer, queue: Queue, caplog: Any
-) -> None:
+async def test_a_deleted_queue_that_is_made_again(queue: Queue, caplog: pytest.LogCaptureFixture) -> None:
     """The reader waits for it, with one line, and goes on."""
     caplog.set_level("INFO", LOG)
     queue.sqs.delete_queue(QueueUrl=queue.url)
     triggerer = Triggerer()
     triggerer.start(1, queue)
     try:
-        await until(lambda: len(emulator.control.calls("ReceiveMessage")) >= 3)
-        queue.sqs.create_queue(QueueName="changes")
+        await until(lambda: len(queue.calls("ReceiveMessage")) >= 3)
+        queue.sqs.create_queue(QueueName=queue.name)
         queue.send(execution())
         await until(lambda: triggerer.fired)
         assert ["There is no queue" in line for line in lines(caplog)] == [True, False]
@@ -125,12 +123,10 @@ async def test_a_rotated_key_is_used(
     triggerer = Triggerer()
     triggerer.start(1, queue)
     try:
-        await until(lambda: emulator.control.calls("ReceiveMessage"))
+        await until(lambda: queue.calls("ReceiveMessage"))
         rotated = connection(endpoint_url=emulator.endpoint_url, login="AKIAROTATED7EXAMPLE")
         monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", rotated)
-        await until(
-            lambda: emulator.control.calls("ReceiveMessage")[-1]["access_key_id"] == "AKIAROTATED7EXAMPLE"
-        )
+        await until(lambda: queue.calls("ReceiveMessage")[-1]["access_key_id"] == "AKIAROTATED7EXAMPLE")
         emulator.control.remove_faults()
         queue.send(execution())
         await until(lambda: triggerer.fired)
@@ -180,16 +176,17 @@ async def test_the_event_loop_is_never_blocked(emulator: EmulatorServer, queue: 
     large = json.loads(execution())
     large["detail"]["more"] = ["x"] * 50_000
     queue.send(*[json.dumps(large)] * 10)
-    emulator.control.add_fault("latency", "*", service="sqs", delay=0.5)
+    emulator.control.add_fault("latency", "*", service="sqs", delay=1.5)
     triggerer, longest, last = Triggerer(), 0.0, time.monotonic()
     triggerer.start(1, queue)
     try:
-        end = last + 3
-        while last < end:
+        end = last + 15
+        while last < end and not triggerer.fired:
             await asyncio.sleep(0.005)
             longest, last = max(longest, time.monotonic() - last), time.monotonic()
         assert triggerer.fired
-        assert longest < 0.3
+        # Less than a call takes, but more than a busy machine may keep this thread waiting.
+        assert longest < 1
     finally:
         emulator.control.remove_faults()
         await triggerer.stop()

@@ -22,9 +22,9 @@ def start_execution(emulator: EmulatorServer) -> str:
     return str(response["PipelineExecutionArn"])
 
 
-def deletes(emulator: EmulatorServer) -> int:
+def deletes(queue: Queue) -> int:
     """Return the number of calls that delete messages."""
-    return len(emulator.control.calls("DeleteMessageBatch"))
+    return len(queue.calls("DeleteMessageBatch"))
 
 
 async def test_every_watcher_gets_what_it_wants(emulator: EmulatorServer, queue: Queue) -> None:
@@ -57,7 +57,7 @@ async def test_every_watcher_gets_what_it_wants(emulator: EmulatorServer, queue:
         await triggerer.stop()
 
 
-async def test_nothing_is_deleted_before_it_is_stored(emulator: EmulatorServer, queue: Queue) -> None:
+async def test_nothing_is_deleted_before_it_is_stored(queue: Queue) -> None:
     """What no watcher wants is deleted at once; what one wants when Airflow says that it is stored."""
     triggerer = Triggerer()
     triggerer.start(1, queue)
@@ -65,12 +65,12 @@ async def test_nothing_is_deleted_before_it_is_stored(emulator: EmulatorServer, 
     try:
         await until(lambda: triggerer.fired)
         await asyncio.sleep(0.2)
-        assert (queue.size, deletes(emulator)) == ((0, 1), 0)
+        assert (queue.size, deletes(queue)) == ((0, 1), 0)
 
         triggerer.store()
         await until(lambda: queue.size == (0, 0))
         queue.send(of_step())
-        await until(lambda: deletes(emulator) == 2 and queue.size == (0, 0))
+        await until(lambda: deletes(queue) == 2 and queue.size == (0, 0))
         assert len(triggerer.fired) == 1
     finally:
         await triggerer.stop()
@@ -84,7 +84,7 @@ async def test_duplicates_make_one_event(emulator: EmulatorServer, queue: Queue)
     try:
         await asyncio.to_thread(start_execution, emulator)
         await until(lambda: triggerer.fired and queue.size == (0, 3))
-        assert deletes(emulator) == 0
+        assert deletes(queue) == 0
 
         triggerer.store()
         await until(lambda: queue.size == (0, 0))
@@ -96,7 +96,7 @@ async def test_duplicates_make_one_event(emulator: EmulatorServer, queue: Queue)
         triggerer.start(2, queue, states=["Running"])
         await asyncio.sleep(0.1)
         queue.send(execution("Executing"))
-        await until(lambda: queue.size == (0, 0) and deletes(emulator) >= 3)
+        await until(lambda: queue.size == (0, 0) and deletes(queue) >= 3)
         assert len(triggerer.fired) == 2
     finally:
         await triggerer.stop()
@@ -143,7 +143,7 @@ async def test_an_event_that_is_not_stored_comes_again(queue: Queue, monkeypatch
         await triggerer.stop()
 
 
-async def test_messages_in_flight_are_held(emulator: EmulatorServer, queue: Queue, monkeypatch: Any) -> None:
+async def test_messages_in_flight_are_held(queue: Queue, monkeypatch: Any) -> None:
     """While Airflow takes its time to store an event, its message stays invisible and is received only once."""
     monkeypatch.setattr(producer, "VISIBILITY_SECONDS", 3)
     monkeypatch.setattr(producer, "HOLD_AFTER_SECONDS", 0.5)
@@ -151,7 +151,7 @@ async def test_messages_in_flight_are_held(emulator: EmulatorServer, queue: Queu
     triggerer.start(1, queue)
     queue.send(execution())
     try:
-        await until(lambda: len(emulator.control.calls("ChangeMessageVisibilityBatch")) >= 2)
+        await until(lambda: len(queue.calls("ChangeMessageVisibilityBatch")) >= 2)
         assert queue.size == (0, 1)
     finally:
         await triggerer.stop()

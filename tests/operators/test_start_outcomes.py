@@ -198,7 +198,7 @@ def test_outcome_of_start(case: Case, emulator: EmulatorServer, emulated_time: E
             task_id="train",
             pipeline_name="fanout",
             deferrable=deferrable,
-            poll_interval=60,
+            poll_interval=120,
             # The modes list the steps at other times than each other; outcome/test_steps.py tests that.
             progress_interval=None,
             **case.arguments,

@@ -112,7 +112,7 @@ def test_steps_are_listed_once_in_the_interval(
     deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
     """However often the execution is polled: one call more for each minute, and one at the end."""
-    run = run_churn(deferrable, poll_interval=5)
+    run = run_churn(deferrable, poll_interval=20)
 
     minutes = run.xcoms["run"]["seconds"] / 60
     calls = len(emulator.control.calls(LIST_STEPS))

@@ -194,7 +194,10 @@ class Task:
             **{
                 "task_id": self.task_id,
                 "pipeline_name": "fanout",
-                "poll_interval": 60,
+                "poll_interval": 90,
+                # What the log and the XComs say of steps is not what these tests are about.
+                "progress_interval": None,
+                "describe_jobs": False,
                 "deferrable": self.deferrable,
                 "retries": self.retries,
                 **self.arguments,

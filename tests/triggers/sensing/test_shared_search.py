@@ -154,10 +154,10 @@ def test_200_searches_in_20_pipelines_cost_no_more_than_200_waits(
 
     for kind in ("searches", "waits"):
         gate.clear()
-        arns = [start_execution(name) for name in names for _ in range(10)] if kind == "waits" else []
+        arns = [start_with(client, name) for name in names for _ in range(10)] if kind == "waits" else []
         emulator.control.clear_calls()
         now = emulated_time.time()
-        limits = {"deadline": now + HOUR, "poll_interval": 30.0}
+        limits = {"deadline": now + 600, "poll_interval": 30.0}
         if kind == "searches":
             triggers: list[Any] = [
                 make_search_trigger(now, name, **limits) for name in names for _ in range(10)
@@ -168,11 +168,16 @@ def test_200_searches_in_20_pipelines_cost_no_more_than_200_waits(
         assert {event["outcome"] for event in events} == {"timed_out"}
         counts[kind] = Counter(call["operation"] for call in emulator.control.calls())
 
-    print(f"calls in an hour: 200 searches {dict(counts['searches'])}, 200 waits {dict(counts['waits'])}")
+    print(f"calls in ten minutes: 200 searches {dict(counts['searches'])}, 200 waits {dict(counts['waits'])}")
     assert counts["searches"].keys() == {LIST}
     assert counts["searches"].total() <= counts["waits"].total()
     # One list of each pipeline in 30 seconds.
-    assert counts["searches"][LIST] <= 20 * (120 + 2)
+    assert counts["searches"][LIST] <= 20 * (20 + 2)
+
+
+def start_with(client: Any, pipeline: str) -> str:
+    """Start an execution with a client; return its ARN."""
+    return str(client.start_pipeline_execution(PipelineName=pipeline)["PipelineExecutionArn"])
 
 
 def start_client() -> Any:

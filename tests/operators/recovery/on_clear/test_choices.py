@@ -89,7 +89,7 @@ def test_choice_survives_the_end_of_the_killed_process(
     execution_log: ExecutionLog,
 ) -> None:
     """A user marks the task as failed and chooses, while its process is still on its way to the stop."""
-    task = make_task(retries=0, on_clear="resume")
+    task = make_task(retries=0, on_clear="resume", progress_interval=90)
     if is_refused:
         emulator.control.add_fault("error", STOP, code="AccessDeniedException", message="not you")
 

@@ -73,7 +73,7 @@ def group_of(arn_or_name: str) -> str:
 
     :param arn_or_name: the ARN of a version, or the name or ARN of a group.
     """
-    parts = arn_or_name.rsplit(":", maxsplit=1)[-1].split("/")
+    parts = arn_or_name.split("/")
     return parts[1 if len(parts) > 1 else 0].lower()
 
 

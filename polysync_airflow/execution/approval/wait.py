@@ -25,6 +25,7 @@ from typing import Final, get_args
 
 from polysync_airflow.exceptions import PolysyncError, SageMakerApiError
 from polysync_airflow.execution.approval.models import (
+    MAX_DESCRIPTION_LENGTH,
     ApprovalEvent,
     ApprovalOutcome,
     ApprovalStatus,
@@ -181,7 +182,8 @@ def approval_message(event: ApprovalEvent) -> str:
     """Return how a wait has ended, in one line, for the log or an error."""
     package = f"Model package {event.model_package_arn}"
     by = f" (last changed by {clean_line(event.modified_by)})" if event.modified_by else ""
-    reason = f": {clean_line(event.approval_description, 1024)}" if event.approval_description else ""
+    given = clean_line(event.approval_description or "", MAX_DESCRIPTION_LENGTH)
+    reason = f": {given}" if given else ""
     if event.outcome in ("approved", "rejected"):
         return f"{package} is {event.outcome}{by}{reason}"
     message = clean_text(event.message or "", 2048)

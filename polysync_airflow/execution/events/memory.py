@@ -29,7 +29,7 @@ class Memory:
     def add(self, entry: Hashable) -> bool:
         """Add an entry, and return whether it is new."""
         is_new = entry not in self
-        self._entries[entry] = None
+        self._entries.setdefault(entry)
         if len(self._entries) > self._limit:
             self._entries.popitem(last=False)
         return is_new

@@ -18,7 +18,7 @@ from polysync_airflow.execution.events.changes import (
     StepChange,
 )
 from polysync_airflow.execution.models import REGION_PATTERN
-from polysync_airflow.execution.texts import first_problems, shorten
+from polysync_airflow.execution.texts import clean_line, first_problems, shorten
 from polysync_airflow.states import PolysyncState
 
 MAX_NAMES: Final = 200
@@ -146,15 +146,15 @@ def region_of_queue(queue_url: str) -> str | None:
 
 
 def _problems(error: ValidationError) -> Iterable[str]:
-    for problem in error.errors(include_url=False):
-        if not problem["loc"]:
+    for problem in error.errors():
+        if problem["loc"]:
+            field, *path = (str(part) for part in problem["loc"])
+            name = "".join((clean_line(field), *(f"[{part}]" for part in path)))
+            known = Watch.model_fields.get(field)
+            cure = f" {known.description}" if known and known.description else ""
+            yield f"{name} = {shorten(problem['input'])}: {problem['msg']}.{cure}"
+        else:
             yield problem["msg"].removeprefix("Value error, ") + "."
-            continue
-        field, *path = (str(part) for part in problem["loc"])
-        name = field + "".join(f"[{part}]" for part in path)
-        known = Watch.model_fields.get(field)
-        cure = f" {known.description}" if known and known.description else ""
-        yield f"{name} = {shorten(problem['input'])}: {problem['msg']}.{cure}"
 
 
 def _matches(name: str, patterns: Iterable[str] | None) -> bool:

@@ -63,7 +63,7 @@ def make_search(
     try:
         return Search(**given, began_at=began_at)
     except ValidationError as error:
-        problems = [_problem(each, given) for each in islice(error.errors(include_url=False), MAX_PROBLEMS)]
+        problems = [_problem(each, given) for each in islice(error.errors(), MAX_PROBLEMS)]
         raise ParametersError(
             "\n".join(("Nothing was looked for, because these arguments are not valid:", *problems))
         ) from None
@@ -71,7 +71,7 @@ def make_search(
 
 def _problem(problem: Any, given: Mapping[str, Any]) -> str:
     field, *path = (str(part) for part in problem["loc"])
-    name = field + "".join(f"[{shorten(part)}]" for part in path if part != "[key]")
+    name = "".join((field, *(f"[{shorten(part)}]" for part in path if part != "[key]")))
     # The literal ``which`` has no description: its message names the values.
     cure = Search.model_fields[field].description or ""
     # A time is shown as it was given, not as it was understood.

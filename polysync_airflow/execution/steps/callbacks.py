@@ -202,8 +202,9 @@ def situation_of(step: StepDescription | None, status: str) -> Situation:
 
 def recorded_outputs(step: StepDescription) -> Outputs:
     """Return the output parameters with which a step has succeeded."""
-    made = outputs_of(CALLBACK, _metadata_of(step)).get("output_parameters", {})
-    return {name: str(value) for name, value in made.items() if value is not None}
+    made = outputs_of(CALLBACK, _metadata_of(step)).get("output_parameters")
+    parameters = made if isinstance(made, dict) else {}
+    return {name: str(value) for name, value in parameters.items() if value is not None}
 
 
 def output_parameters(value: Any) -> Outputs:
@@ -228,11 +229,21 @@ def output_parameters(value: Any) -> Outputs:
     for name, entry in value.items():
         if not isinstance(name, str) or not 1 <= len(name) <= MAX_NAME_LENGTH or not name.isprintable():
             raise ParametersError(f"The function returned the name {shorten(name)}: {cure}.")
-        text = str(entry) if isinstance(entry, (str, int, float)) else None
+        text = _text_of(entry)
         if text is None or len(text) > MAX_VALUE_LENGTH:
             raise ParametersError(f"The function returned {clean_line(name)} = {shorten(entry)}: {cure}.")
         outputs[name] = text
     return outputs
+
+
+def _text_of(value: Any) -> str | None:
+    if not isinstance(value, (str, int, float)):
+        return None
+    try:
+        return str(value)
+    except ValueError:
+        # Python refuses to write integers of more than 4,300 digits.
+        return None
 
 
 def failure_reason(text: str) -> str:

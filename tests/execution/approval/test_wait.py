@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
 import pytest
 
 from polysync_airflow.exceptions import PolysyncError, SageMakerApiError
-from polysync_airflow.execution.approval.models import ModelPackageDescription
+from polysync_airflow.execution.approval.models import ApprovalEvent, ApprovalOutcome, ModelPackageDescription
 from polysync_airflow.execution.approval.wait import ApprovalWait, Finish, Wait, approval_message
+from polysync_airflow.execution.waiter import THROTTLING_BACKOFF_SECONDS
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:model-package/churn/1"
 WAIT = ApprovalWait(ARN, poll_interval=60.0, since=1e9, deadline=1e9 + 3600)
@@ -107,9 +109,117 @@ def test_errors() -> None:
     assert (outcome(ended), outcome(late)) == ("refused", "timed_out")
     assert isinstance(late, Finish)
     assert (late.event.error_code, late.event.approval_status) == ("ThrottlingException", None)
-    assert "the timeout of 1 h was reached; the last poll failed: Rate exceeded" in approval_message(
-        late.event
+    assert late.event.message == "the timeout of 1 h was reached; the last poll failed: Rate exceeded"
+    refused = WAIT.decide(
+        SageMakerApiError("no", error_code="AccessDenied", operation="X", permanent=True), 1e9
     )
+    assert isinstance(refused, Finish)
+    end = refused.event
+    assert (end.outcome, end.message, end.error_code, end.operation) == ("refused", "no", "AccessDenied", "X")
+    # With a rate limiter, which slows all polls down, the next one comes soon.
+    limited = replace(WAIT, rate_limited=True, poll_interval=200.0)
+    for error, expected in (
+        (THROTTLED, THROTTLING_BACKOFF_SECONDS),
+        (PolysyncError("x", permanent=False), 200.0),
+    ):
+        step = limited.decide(error, 1e9)
+        assert isinstance(step, Wait)
+        assert step.seconds == expected
+
+
+def test_another_error_is_another_line() -> None:
+    """An outage whose error changes is logged again; an outage that ends begins anew."""
+    wait, lines = WAIT, []
+    pending = described(approval="PendingManualApproval")
+    for answer in (THROTTLED, PolysyncError("x", permanent=False), THROTTLED, pending, THROTTLED):
+        step = wait.decide(answer, 1e9)
+        assert isinstance(step, Wait)
+        lines += [line.text for line in step.log_lines]
+        wait = step.wait
+
+    throttled = "Poll failed, retrying: Rate exceeded"
+    assert lines[:3] == [throttled, "Poll failed, retrying: x", throttled]
+    assert lines[3:] == [
+        f"Polls succeed again: {ARN}",
+        f"PendingManualApproval: model package {ARN}",
+        throttled,
+    ]
+    assert (wait.consecutive_failures, wait.last_error) == (1, "Rate exceeded")
+
+
+def test_event_has_what_aws_said() -> None:
+    """The end of a wait has AWS's last answer, and the line of its change."""
+    user = {"UserProfileName": "ada"}
+    step = WAIT.decide(described(ApprovalDescription="good", LastModifiedBy=user), 1e9)
+    assert isinstance(step, Finish)
+
+    assert step.event == ApprovalEvent(
+        outcome="approved",
+        model_package_arn=ARN,
+        approval_status="Approved",
+        status="Completed",
+        approval_description="good",
+        modified_by="ada",
+    )
+    assert [line.text for line in step.log_lines] == [f"Approved: model package {ARN}"]
+    late = WAIT.decide(described(approval=None), 1e9 + 3600)
+    assert isinstance(late, Finish)
+    assert late.event.message == "the timeout of 1 h was reached"
+    assert [line.text for line in late.log_lines] == [
+        f"no approval status (unknown to this version; the wait goes on, until its timeout): model package {ARN}"
+    ]
+
+
+PACKAGE = f"Model package {ARN}"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "members", "message"),
+    [
+        ("approved", {}, f"{PACKAGE} is approved"),
+        (
+            "rejected",
+            {"modified_by": "ada", "approval_description": "x" * 1025},
+            f"{PACKAGE} is rejected (last changed by ada): {'x' * 1021}...",
+        ),
+        (
+            "failed",
+            {"status": "Failed"},
+            f"{PACKAGE} cannot be used: its status is Failed. -- What to do: register a new version of the model.",
+        ),
+        (
+            "failed",
+            {"status": "Deleting", "message": "x" * 2049},
+            f"{PACKAGE} cannot be used: its status is Deleting: {'x' * 2045}.... -- What to do: register a new "
+            "version of the model.",
+        ),
+        (
+            "timed_out",
+            {"message": "1 h", "approval_status": "PendingManualApproval"},
+            f"{PACKAGE} was not approved in time: 1 h. Its last known approval status is PendingManualApproval.",
+        ),
+        (
+            "timed_out",
+            {"message": "1 h"},
+            f"{PACKAGE} was not approved in time: 1 h. Its last known approval status is unknown.",
+        ),
+        ("refused", {"message": "no"}, f"The wait for the approval of {ARN} has ended: no"),
+    ],
+)
+def test_messages(outcome: ApprovalOutcome, members: dict[str, Any], message: str) -> None:
+    """Each end of a wait is one line."""
+    event = ApprovalEvent(outcome=outcome, model_package_arn=ARN, **members)
+
+    assert approval_message(event) == message
+
+
+def test_reason_of_a_failed_package() -> None:
+    """It is AWS's own."""
+    details = {"ValidationStatuses": [{"FailureReason": "no image"}]}
+    step = WAIT.decide(described("Failed", ModelPackageStatusDetails=details), 1e9)
+
+    assert isinstance(step, Finish)
+    assert step.event.message == "no image"
 
 
 def test_without_a_deadline_airflow_ends_the_wait() -> None:
@@ -122,9 +232,17 @@ def test_without_a_deadline_airflow_ends_the_wait() -> None:
     assert step.seconds == 60.0
 
 
+def test_no_wait_is_longer_than_the_deadline() -> None:
+    """The last poll comes at the deadline."""
+    step = WAIT.decide(described(approval="PendingManualApproval"), 1e9 + 3599.5)
+
+    assert isinstance(step, Wait)
+    assert step.seconds == 0.5
+
+
 def test_first_look_of_a_trigger_comes_after_a_delay() -> None:
     """The scheduler may fail a task that is resumed at once; a long interval does not pass the deadline."""
-    assert WAIT.first_wait(1e9).seconds == 60.0
+    assert WAIT.first_wait(1e9) == Wait(60.0, WAIT)
     assert WAIT.first_wait(1e9 + 3590).seconds == 10.0
     assert WAIT.first_wait(1e9 + 9999).seconds == 5.0
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -91,6 +93,16 @@ def test_events_of_aws(body: str, payload: dict[str, Any]) -> None:
     assert json.loads(json.dumps(change.payload)) == payload
 
 
+@pytest.fixture
+def _far_from_utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("_far_from_utc")
 def test_events_may_have_less() -> None:
     """A start has no previous status and no end; other members, and times that are damaged, do not count."""
     body = execution(
@@ -108,6 +120,18 @@ def test_events_may_have_less() -> None:
     assert (payload["state"], payload["previous_status"]) == ("Running", None)
     assert (payload["started_at"], payload["changed_at"]) == (None, "2021-03-15T16:10:11+00:00")
     assert read_message(execution("Pausing")).payload["state"] == "Unknown"
+    # AWS's times are in UTC, wherever the host is.
+    for text, expected in (
+        ("2021-03-15T16:10:11", "2021-03-15T16:10:11+00:00"),
+        ("2021-03-15T17:10:11+01:00", "2021-03-15T16:10:11+00:00"),
+        ("2001-09-09T01:46:40Z", "2001-09-09T01:46:40+00:00"),
+        ("2001-09-09T01:46:39Z", None),
+        ("2286-11-20T17:46:40Z", "2286-11-20T17:46:40+00:00"),
+        ("2286-11-20T17:46:41Z", None),
+        ("0001-01-01T00:00:00Z", None),
+        ("9999-12-31T23:59:59Z", None),
+    ):
+        assert read_message(execution(executionStartTime=text)).payload["started_at"] == expected
     assert (
         read_message(model_package(MetadataProperties={"GeneratedBy": "me"})).payload["execution_arn"] is None
     )
@@ -116,14 +140,19 @@ def test_events_may_have_less() -> None:
 @pytest.mark.parametrize(
     ("body", "problem"),
     [
-        (None, "no text"),
+        (None, "^it has no text$"),
+        (
+            event("x" * 81, {}, source="y" * 81),
+            f"^it is an event '{'x' * 77}...' of '{'y' * 77}...', for which",
+        ),
+        (execution().replace('"aws.sagemaker"', '["aws.sagemaker", "x"]'), "source"),
         ("", "not JSON"),
-        ("{", "not JSON"),
+        ("{", "^it is not JSON$"),
         ("[" * 100_000, "not JSON"),
         ("9" * 5_000, "not JSON"),
         ("[]", "no event of EventBridge"),
         ('"text"', "no event of EventBridge"),
-        ('{"detail-type": 1}', "no event of EventBridge"),
+        ('{"detail-type": 1}', "^it is no event of EventBridge: detail-type: "),
         (json.dumps({"a": "x" * MAX_MESSAGE_BYTES}), "more than 262,144 bytes"),
         ("\N{EURO SIGN}" * (MAX_MESSAGE_BYTES // 3 + 1), "more than 262,144 bytes"),
         (event("Object Created", {}, source="aws.s3"), "'Object Created' of 'aws.s3'"),
@@ -131,7 +160,7 @@ def test_events_may_have_less() -> None:
         (execution().replace("aws.sagemaker", "me"), "of 'me'"),
         (execution(pipelineExecutionArn="arn:aws:s3:::x"), "pipelineExecutionArn"),
         (execution("{{ conn.x.password }}"), "currentPipelineExecutionStatus"),
-        (execution().replace("2021-03-15T16:10:11Z", "soon"), "no time"),
+        (execution().replace("2021-03-15T16:10:11Z", "soon"), "^it has no time$"),
         (of_step(stepName=""), "stepName"),
         (of_step(stepName=["a"]), "stepName"),
         (model_package(ModelPackageArn="x\ny"), "ModelPackageArn"),
@@ -145,6 +174,18 @@ def test_other_messages_are_unreadable(body: Any, problem: str) -> None:
 
     assert "\n" not in str(caught.value)
     assert "password" not in str(caught.value)
+
+
+def test_largest_message() -> None:
+    """A message of exactly EventBridge's limit is read, counted in characters and in bytes."""
+    body = execution()
+    wide = body.replace("SomeDescription", "\N{EURO SIGN}" * 1000).encode().decode("unicode-escape")
+
+    for text in (body, wide):
+        largest = text + " " * (MAX_MESSAGE_BYTES - len(text.encode()))
+        assert read_message(largest).payload["status"] == "Succeeded"
+        with pytest.raises(UnreadableMessageError, match="more than"):
+            read_message(largest + " ")
 
 
 def test_what_makes_two_events_the_same_change() -> None:

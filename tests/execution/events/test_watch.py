@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
 from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution.events.messages import read_message
-from polysync_airflow.execution.events.watch import check_watch
+from polysync_airflow.execution.events.watch import check_watch, region_of_queue
 from tests.execution.events.samples import execution, model_package, of_step
 
 URL = "https://sqs.us-east-1.amazonaws.com/123456789012/changes"
@@ -41,6 +42,8 @@ REQUIRED = {"queue_url": URL, "polysync_conn_id": "polysync_default"}
         ({"model_package_groups": ["*"]}, model_package("PendingManualApproval"), True),
         ({"model_package_groups": ["*"], "states": ["Approved"]}, model_package("Rejected"), False),
         ({"model_package_groups": ["other"]}, model_package(), False),
+        ({"model_package_groups": ["*"]}, model_package(ModelPackageGroupName=None), True),
+        ({"model_package_groups": ["?*"]}, model_package(ModelPackageGroupName=None), False),
         ({"model_package_groups": ["*"]}, execution(), False),
     ],
 )
@@ -74,12 +77,39 @@ def test_what_is_wanted(arguments: dict[str, Any], body: str, wanted: bool) -> N
         ),
         ({"model_package_groups": ["g"], "steps": ["s"]}, "use a watcher for each"),
         ({"other": 1}, "other = 1"),
+        ({"a\nb": 1}, "a b = 1"),
     ],
 )
 def test_wrong_arguments(arguments: dict[str, Any], problem: str) -> None:
     """The error names the argument, its value and the cure."""
-    with pytest.raises(ParametersError, match=f"(?s)Nothing is watched.*{problem}"):
+    with pytest.raises(ParametersError) as caught:
         check_watch({**REQUIRED, **arguments})
+
+    first, *lines = str(caught.value).split("\n")
+    assert first == "Nothing is watched, because these arguments are not valid:"
+    assert re.search(f"^- .*{problem}", lines[0])
+
+
+def test_problems_are_lines() -> None:
+    """Each has the name, the value and the cure, or is a sentence of its own."""
+    arguments = {"steps": ["a", ["b"]], "other": 1, "model_package_groups": ["g"], "pipelines": ["p"]}
+    texts = []
+    for given in (
+        {name: arguments[name] for name in ("steps", "other")},
+        {**arguments, "steps": None, "other": None},
+    ):
+        with pytest.raises(ParametersError) as caught:
+            check_watch({**REQUIRED, **{name: value for name, value in given.items() if value}})
+        texts.append(str(caught.value).split("\n")[1:])
+
+    assert texts == [
+        [
+            "- steps[1] = a list of 1: Input should be a valid string. Give a list of 1 to 200 names, in which * and ? "
+            "stand for any characters, or leave it out to watch executions.",
+            "- other = 1: Extra inputs are not permitted.",
+        ],
+        ["- model_package_groups is given together with pipelines or steps: use a watcher for each."],
+    ]
 
 
 @pytest.mark.parametrize(
@@ -94,3 +124,4 @@ def test_wrong_arguments(arguments: dict[str, Any], problem: str) -> None:
 def test_region_of_the_queue(url: str, region: str | None) -> None:
     """The URL of a queue of AWS has its region."""
     assert check_watch({**REQUIRED, "queue_url": url}).region == region
+    assert region_of_queue("changes") is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -10,8 +11,15 @@ import pytest
 
 from polysync_airflow.exceptions import ParametersError, TriggerEventError
 from polysync_airflow.execution.search import criteria
-from polysync_airflow.execution.search.criteria import is_settled, make_search, parse_search_event, pick
+from polysync_airflow.execution.search.criteria import (
+    describe_search,
+    is_settled,
+    make_search,
+    parse_search_event,
+    pick,
+)
 from polysync_airflow.execution.search.models import ListedExecution, Search
+from polysync_airflow.execution.texts import MAX_PROBLEMS
 
 PREFIX = "arn:aws:sagemaker:us-east-1:123456789012:pipeline"
 BEGAN_AT = datetime(2026, 1, 2, 12, tzinfo=UTC)
@@ -81,6 +89,28 @@ def test_choice(arguments: dict[str, Any], expected: str | None) -> None:
     assert (found and found.display_name) == expected
 
 
+def test_time_without_an_offset_is_utc(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in Airflow, wherever the host is."""
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        times: list[Any] = ["2026-01-01T05:00:00", datetime(2026, 1, 1, 5)]  # noqa: DTZ001 # it is tested
+        found = [search(created_after=each).created_after for each in times]
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+    assert found == [datetime(2026, 1, 1, 5, tzinfo=UTC)] * 2
+
+
+def test_execution_without_a_display_name_has_an_empty_one() -> None:
+    """A pattern for any name means it, too; one for a name does not."""
+    unnamed = listed("x", 5).model_copy(update={"display_name": None})
+
+    assert pick(search(display_name_pattern="*"), [unnamed], no_parameters) is unnamed
+    assert pick(search(display_name_pattern="?*"), [unnamed], no_parameters) is None
+
+
 def test_latest_is_the_latest_of_the_begin_whenever_somebody_looks() -> None:
     """If none existed when the search began, it is the first one after that, also when there are more."""
     latest = search(created_after=BEGAN_AT + timedelta(minutes=1), which="latest")
@@ -128,13 +158,21 @@ def test_numbers_of_executions_are_limited(monkeypatch: pytest.MonkeyPatch) -> N
         compared.append(arn)
         return {}
 
-    with pytest.raises(criteria.TooManyMatchesError, match=r"a shorter window .*or a display_name_pattern"):
+    with pytest.raises(criteria.TooManyMatchesError) as caught:
         pick(search(parameters={"A": "1"}), many, read)
-    monkeypatch.setattr(criteria, "MAX_LISTED", 120)
-    with pytest.raises(criteria.TooManyMatchesError, match=r"more than 120 executions in the window"):
-        pick(search(display_name_pattern="none"), many, read)
-
+    assert str(caught.value) == (
+        "parameters = a dict of 1 are not those of the first 100 executions of pipeline fanout that match otherwise, "
+        "and each one costs a call: give a shorter window (created_after, created_before), or a "
+        "display_name_pattern."
+    )
     assert len(compared) == criteria.MAX_COMPARED
+    monkeypatch.setattr(criteria, "MAX_LISTED", 120)
+    with pytest.raises(criteria.TooManyMatchesError) as caught:
+        pick(search(display_name_pattern="none"), many, read)
+    assert str(caught.value) == (
+        "created_after = 2026-01-01T00:00:00+00:00: pipeline fanout has more than 120 executions in the window: give "
+        "a shorter one (created_after, created_before)."
+    )
 
 
 @pytest.mark.parametrize(
@@ -182,9 +220,59 @@ def test_invalid_arguments_are_named(arguments: dict[str, Any], texts: list[str]
     with pytest.raises(ParametersError) as caught:
         search(**arguments)
 
+    first, problem = str(caught.value).split("\n")
+    assert first == "Nothing was looked for, because these arguments are not valid:"
+    assert problem.startswith("- ")
     for text in texts:
-        assert text in str(caught.value)
-    assert str(caught.value).count("\n- ") == 1
+        assert text in problem
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (
+            {"created_after": 5},
+            "- created_after = 5: Value error, is not a time. Give a datetime, or a text such as "
+            '"2026-01-31T06:00:00+00:00" (without an offset: UTC), or leave it out.',
+        ),
+        ({"which": "second"}, "- which = 'second': Input should be 'first' or 'latest'."),
+        (
+            {"parameters": {"a b": 1}},
+            "- parameters['a b'] = 'a b': String should match pattern '^[A-Za-z0-9\\-_]+$'. Give a mapping of at most "
+            "200 names to strings, numbers or booleans whose text has 1 to 1,024 characters, or leave it out.",
+        ),
+    ],
+)
+def test_problem_is_one_line_with_a_cure(arguments: dict[str, Any], problem: str) -> None:
+    """It names the argument or the member of one, its value, what is wrong, and what to do."""
+    with pytest.raises(ParametersError) as caught:
+        search(**arguments)
+
+    assert str(caught.value).split("\n")[1] == problem
+
+
+def test_only_the_first_problems_are_named() -> None:
+    """A mapping may have thousands of wrong members."""
+    with pytest.raises(ParametersError) as caught:
+        search(parameters={f"A{number}": "" for number in range(100)})
+
+    assert len(str(caught.value).split("\n")) == 1 + MAX_PROBLEMS
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({}, "created from 2026-01-01T00:00:00+00:00 to 2026-01-02T00:00:00+00:00"),
+        ({"created_after": "2026-01-01"}, "created from 2026-01-01T00:00:00+00:00 on"),
+        (
+            {"created_after": "2026-01-01", "display_name_pattern": "n*", "parameters": {"A": 1, "B": 2}},
+            "created from 2026-01-01T00:00:00+00:00 on with a display name like n* with parameters A, B",
+        ),
+    ],
+)
+def test_description(arguments: dict[str, Any], text: str) -> None:
+    """A search is described in one line."""
+    assert describe_search(search(**arguments)) == f"the first execution of pipeline fanout {text}"
 
 
 @pytest.mark.parametrize(
@@ -201,5 +289,18 @@ def test_invalid_arguments_are_named(arguments: dict[str, Any], texts: list[str]
 )
 def test_event_of_another_form_is_refused(event: Any) -> None:
     """An event comes from Airflow's database, where others can edit it."""
-    with pytest.raises(TriggerEventError):
+    with pytest.raises(TriggerEventError) as caught:
         parse_search_event(event)
+
+    first, last = "not one of the search trigger (", "). If another version of the provider was installed "
+    assert str(caught.value).startswith(f"Airflow resumed the task with an event that is {first}")
+    assert str(caught.value).endswith(f"{last}meanwhile, clear the task.")
+
+
+def test_event_is_parsed() -> None:
+    """The event of a search that has found an execution."""
+    event = {"outcome": "found", "began_at": BEGAN_AT.isoformat(), "execution_arn": LISTED[0].execution_arn}
+
+    parsed = parse_search_event(event)
+
+    assert (parsed.began_at, parsed.execution_arn) == (BEGAN_AT, LISTED[0].execution_arn)

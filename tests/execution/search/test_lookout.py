@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -34,12 +35,18 @@ def api_error(**arguments: Any) -> SageMakerApiError:
         (OPEN, FOUND, 2 * HOUR, "found", None),
         (OPEN, None, HOUR - 1, None, None),
         (OPEN, None, HOUR, "timed_out", "No execution was found within 1 h"),
-        (CLOSED, None, 0, "no_match", "The window has closed"),
+        (CLOSED, None, 0, "no_match", "The window has closed, and no execution in it matches."),
         (OPEN, api_error(permanent=False, transient=True), 0, None, None),
         (OPEN, api_error(permanent=False), 0, None, None),
         # A window that has closed proves nothing if it cannot be listed.
         (CLOSED, api_error(permanent=False), 0, None, None),
-        (OPEN, api_error(permanent=False), HOUR, "timed_out", "the last look failed: AWS says no"),
+        (
+            OPEN,
+            api_error(permanent=False),
+            HOUR,
+            "timed_out",
+            "No execution was found within 1 h; the last look failed: AWS says no",
+        ),
         (OPEN, api_error(permanent=True), 0, "refused", "AWS says no"),
         (OPEN, CredentialsError("no key"), 0, "refused", "no key"),
         (OPEN, TooManyMatchesError("too many"), 0, "too_many", "too many"),
@@ -56,7 +63,7 @@ def test_decision(lookout: Lookout, result: Any, after: float, outcome: str | No
     assert step.outcome == outcome
     assert step.began_at == BEGAN_AT
     if text:
-        assert text in str(step.message)
+        assert str(step.message).startswith(text)
         assert "Looked for: the first execution of pipeline fanout created from 2026-01-01" in str(
             step.message
         )
@@ -97,9 +104,9 @@ def test_an_outage_is_logged_once_and_its_end_too() -> None:
         step = lookout.decide(error, BEGAN + number, BEGAN + number)
         assert isinstance(step, Look)
         lookout = step.lookout
-        lines += [line.text for line in step.log_lines]
+        lines += [(line.level, line.text) for line in step.log_lines]
 
     assert lines == [
-        "The executions cannot be listed, retrying: AWS says no",
-        "The executions of fanout can be listed again",
+        (logging.WARNING, "The executions cannot be listed, retrying: AWS says no"),
+        (logging.INFO, "The executions of fanout can be listed again"),
     ]

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from polysync_airflow.exceptions import ParametersError
+from polysync_airflow.exceptions import ParametersError, TriggerEventError
 from polysync_airflow.execution.pipelines.definition import DeclaredStep
-from polysync_airflow.execution.steps.awaited import check_step_declared, check_step_name
+from polysync_airflow.execution.steps.awaited import (
+    StepEndedEvent,
+    check_step_declared,
+    check_step_name,
+    ended_step,
+    parse_step_event,
+)
+from polysync_airflow.execution.steps.descriptions import StepDescription
+from polysync_airflow.execution.texts import shorten
+
+ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/x/execution/abcdefghijkl"
 
 DECLARED = [DeclaredStep("Wait", "Callback"), DeclaredStep("Train", "Training")]
 LOOP = [*DECLARED, DeclaredStep("Loop", "ForEach")]
@@ -15,8 +25,13 @@ LOOP = [*DECLARED, DeclaredStep("Loop", "ForEach")]
 @pytest.mark.parametrize("name", ["", "x" * 257, "a\nb", "a\x7f", 7, None])
 def test_not_a_name(name: object) -> None:
     """What is no name of a step is refused before AWS is called."""
-    with pytest.raises(ParametersError, match=r"step_name = .* is not the name of a step: give"):
+    with pytest.raises(ParametersError) as caught:
         check_step_name(name)
+
+    assert str(caught.value) == (
+        f"step_name = {shorten(name)} is not the name of a step: give the name of a step of the pipeline, of 1 to 256 "
+        "characters without control characters."
+    )
 
 
 @pytest.mark.parametrize(
@@ -25,6 +40,7 @@ def test_not_a_name(name: object) -> None:
         ("Wait", DECLARED, "Callback"),
         ("Train", DECLARED, None),
         ("Wait-1[1]", DECLARED, "Callback"),
+        ("Train-2", [DeclaredStep("Train-2", "Training")], "Training"),
         ("Train[0]", DECLARED, None),
         ("Train-2", DECLARED, None),
         ("Other", [], "Callback"),
@@ -51,7 +67,54 @@ def test_declared(name: str, declared: list[DeclaredStep], kind: str | None) -> 
 )
 def test_not_declared(name: str, kind: str | None, text: str) -> None:
     """A step that the pipeline does not have would be waited for in vain."""
-    with pytest.raises(ParametersError, match="step_name = ") as caught:
+    with pytest.raises(ParametersError) as caught:
         check_step_declared(name, DECLARED, kind)
 
-    assert text in str(caught.value)
+    assert str(caught.value) == f"step_name = '{name}' {text}"
+
+
+def test_pipeline_without_such_a_step() -> None:
+    """There is no name to propose."""
+    with pytest.raises(ParametersError, match=r"it has none\.$"):
+        check_step_declared("Wait", [DeclaredStep("Train", "Training")], "Callback")
+
+
+def described(name: str, status: str | None) -> StepDescription:
+    """Return a step as AWS lists it."""
+    return StepDescription.model_validate({"StepName": name, "StepStatus": status})
+
+
+@pytest.mark.parametrize(
+    ("steps", "status"),
+    [
+        (None, None),
+        ([], None),
+        ([described("Train", "Executing")], None),
+        ([described("Train", "Pausing")], None),
+        ([described("Train", None)], None),
+        ([described("Other", "Succeeded")], None),
+        ([described("Other", "Succeeded"), described("Train", "Failed")], "Failed"),
+        ([described("Train", "Executing"), described("Train", "Stopped")], "Stopped"),
+    ],
+)
+def test_end_of_the_step(steps: list[StepDescription] | None, status: str | None) -> None:
+    """Only an end of the awaited step ends the wait."""
+    end = ended_step(steps, "Train", ARN)
+
+    assert end == (StepEndedEvent(execution_arn=ARN, step_name="Train", status=status) if status else None)
+
+
+EVENT = {"outcome": "step_ended", "execution_arn": ARN, "step_name": "Train", "status": "Failed"}
+
+
+def test_event_of_the_trigger() -> None:
+    """Other events are for others; one that says it is this one must be complete."""
+    assert parse_step_event(EVENT) == StepEndedEvent(execution_arn=ARN, step_name="Train", status="Failed")
+    for other in (None, {}, {**EVENT, "outcome": "ended"}):
+        assert parse_step_event(other) is None
+    with pytest.raises(TriggerEventError) as caught:
+        parse_step_event({**EVENT, "status": "s3cret!"})
+    assert str(caught.value) == (
+        "Airflow resumed the task with an event that is not this provider's event (status: String should match pattern "
+        "'^[A-Za-z]{1,64}$'). Clear the task."
+    )

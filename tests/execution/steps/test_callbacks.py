@@ -8,20 +8,23 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from polysync_airflow.exceptions import CallbackStepError
+from polysync_airflow.exceptions import CallbackStepError, ParametersError
 from polysync_airflow.execution.steps.callbacks import (
     MAX_BODY_LENGTH,
     Situation,
     answer_token,
     failure_reason,
     find_step,
+    output_parameters,
     parse_message,
     parse_queue_url,
+    parse_step_event,
     recorded_outputs,
     running_callback,
     situation_of,
 )
 from polysync_airflow.execution.steps.descriptions import StepDescription
+from polysync_airflow.execution.texts import shorten
 from polysync_airflow.states import STATE_OF_STATUS
 
 ARN = "arn:aws:sagemaker:us-east-2:012345678901:pipeline/callback-pipeline/execution/7pinimwddh3a"
@@ -106,7 +109,8 @@ def test_large_message() -> None:
     body = json.dumps({**BODY, "arguments": {"x": "y" * MAX_BODY_LENGTH}})
 
     assert parse_message(body) is None
-    assert parse_message(json.dumps({**BODY, "arguments": {"x": "y" * 1_000_000}})) is not None
+    for length, is_read in ((MAX_BODY_LENGTH, True), (MAX_BODY_LENGTH + 1, False)):
+        assert (parse_message(json.dumps(BODY).ljust(length)) is not None) is is_read
 
 
 @pytest.mark.parametrize("token", [None, 7, "", "with space", "x" * 65, "a\nb"])
@@ -150,8 +154,13 @@ def test_queue(url: str, region: str | None) -> None:
 )
 def test_no_queue(url: Any) -> None:
     """Something else than the URL of a queue is an error of the pipeline, before anything is called."""
-    with pytest.raises(CallbackStepError, match="is not the URL of an SQS queue"):
+    with pytest.raises(CallbackStepError) as caught:
         running_callback(step(Metadata={"Callback": {**METADATA, "SqsQueueUrl": url}}))
+
+    assert str(caught.value) == (
+        f"The queue of step Wait is {shorten(url)}, which is not the URL of an SQS queue: correct sqs_queue_url of the step "
+        "in the pipeline."
+    )
 
 
 def test_step_that_has_not_quite_begun() -> None:
@@ -171,6 +180,8 @@ def test_latest_step_counts() -> None:
 
     assert find_step([new, old], "Wait") is find_step([old, new], "Wait") is new
     assert find_step([old], "Other") is None
+    unknown = step()
+    assert find_step([unknown, old], "Wait") is find_step([old, unknown], "Wait") is old
 
 
 def test_recorded_outputs() -> None:
@@ -187,7 +198,65 @@ def test_recorded_outputs() -> None:
         "a": "1",
         "c": "2",
     }
-    assert recorded_outputs(step(Metadata=None)) == {}
+    for other in (None, {"Callback": {"OutputParameters": False}}, {"Callback": {"OutputParameters": "x"}}):
+        assert recorded_outputs(step(Metadata=other)) == {}
+
+
+CURE = (
+    "return a dict of at most 50 names to texts, numbers or booleans, or None. A name has 1 to 256 characters, a value "
+    "at most 1,024: pass larger data by its S3 URI, and a nested value as JSON text."
+)
+
+
+@pytest.mark.parametrize(
+    ("value", "outputs"),
+    [
+        (None, {}),
+        ({}, {}),
+        ({"a": "x", "b": 5, "c": 0.5, "d": True}, {"a": "x", "b": "5", "c": "0.5", "d": "True"}),
+        ({"n" * 256: "v" * 1024}, {"n" * 256: "v" * 1024}),
+        ({"n": ""}, {"n": ""}),
+        ({str(number): number for number in range(50)}, {str(number): str(number) for number in range(50)}),
+    ],
+)
+def test_output_parameters(value: Any, outputs: dict[str, str]) -> None:
+    """What a function may return, up to AWS's limits, as texts."""
+    assert output_parameters(value) == outputs
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        (7, "7"),
+        (["a"], "a list of 1"),
+        ({str(number): number for number in range(51)}, "a dict of 51"),
+        ({7: "x"}, "the name 7"),
+        ({"": "x"}, "the name ''"),
+        ({"a\n": "x"}, "the name 'a\\n'"),
+        ({"n" * 257: "x"}, f"the name '{'n' * 60}'... (257 characters)"),
+        ({"a": None}, "a = None"),
+        ({"a": 10**5000}, "a = a very large int"),
+        ({"a": ["x"]}, "a = a list of 1"),
+        ({"a": "v" * 1025}, f"a = '{'v' * 60}'... (1,025 characters)"),
+    ],
+)
+def test_no_output_parameters(value: Any, problem: str) -> None:
+    """The error names the value, and says what to return."""
+    with pytest.raises(ParametersError) as caught:
+        output_parameters(value)
+
+    assert str(caught.value) == f"The function returned {problem}: {CURE}"
+
+
+def test_event_of_the_trigger() -> None:
+    """An event of another form is none."""
+    event = {"outcome": "step_changed", "since": 1e9, "deadline": 2e9}
+
+    found = parse_step_event(event)
+
+    assert found is not None
+    assert (found.since, found.deadline) == (1e9, 2e9)
+    assert parse_step_event(None) is parse_step_event({**event, "since": -1}) is None
 
 
 def test_answer_tokens() -> None:

@@ -1,0 +1,126 @@
+"""The whole of what fills a queue, in each format, and which values are refused. ``tests/cli`` creates it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from polysync_airflow.exceptions import ParametersError
+from polysync_airflow.execution.events.resources import Setup, aws_cli, cloudformation, terraform
+
+SETUP = Setup(
+    queue="changes",
+    pipelines=("Churn", "abalone"),
+    steps=True,
+    model_packages=True,
+    groups=("g", "h"),
+    max_receives=7,
+)
+EXPECTED: dict[str, Any] = json.loads(Path(__file__).with_name("resources.json").read_text())
+ENDS = ["Succeeded", "Failed", "CompletedWithFailures", "Stopped"]
+
+
+def reader_policy(arn: str) -> dict[str, Any]:
+    """Return a policy of a reader."""
+    return {"Statement": [{"Action": ["sqs:ReceiveMessage"], "Resource": [arn, "x"]}]}
+
+
+def test_cloudformation() -> None:
+    """The template."""
+    assert cloudformation(SETUP, reader_policy) == EXPECTED["cloudformation"]
+
+
+def test_terraform() -> None:
+    """The configuration. Its texts in JSON are compared as what they say."""
+
+    def read(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: read(member) for name, member in value.items()}
+        return json.loads(value) if isinstance(value, str) and value.startswith("{") else value
+
+    assert read(terraform(SETUP, reader_policy)) == EXPECTED["terraform"]
+
+
+@pytest.mark.parametrize("partition", ["aws", "aws-cn"])
+def test_aws_cli(partition: str) -> None:
+    """The commands, one a line."""
+    more = {} if partition == "aws" else {"partition": partition}
+
+    text = aws_cli(SETUP, reader_policy, account="123456789012", region="us-east-1", **more)
+
+    assert text.endswith("\n")
+    lines = [shlex.split(line.replace(f"arn:{partition}:", "arn:aws:")) for line in text.splitlines()]
+    assert lines == [shlex.split(line) for line in EXPECTED["cli"]]
+
+
+@pytest.mark.parametrize(
+    ("setup", "details"),
+    [
+        (Setup("q"), {"executions": {"currentPipelineExecutionStatus": ENDS}}),
+        (Setup("q", running=True), {"executions": None}),
+        (Setup("q", running=True, steps=True), {"executions": None, "steps": None}),
+        (
+            Setup("q", running=True, pipelines=("A",), model_packages=True),
+            {
+                "executions": {"pipelineArn": [{"suffix": ":pipeline/A"}, {"suffix": ":pipeline/a"}]},
+                "model-packages": None,
+            },
+        ),
+        (
+            Setup("q", running=True, groups=("g",)),
+            {"executions": None, "model-packages": {"ModelPackageGroupName": ["g"]}},
+        ),
+    ],
+)
+def test_rules(setup: Setup, details: dict[str, Any]) -> None:
+    """A rule without names or statuses has no detail, and so matches all."""
+    setup.check()
+
+    assert {name: rule.get("detail") for name, rule in setup.rules().items()} == details
+    assert all(rule.keys() >= {"source", "detail-type"} for rule in setup.rules().values())
+
+
+@pytest.mark.parametrize(
+    ("setup", "problem"),
+    [
+        (Setup("a b"), "--queue 'a b': give a name of 1 to 48 letters, digits, '-' and '_'."),
+        (Setup("q", pipelines=("a", "b*")), "--pipeline 'b*' is not a name: give it without wildcards."),
+        (Setup("q", groups=("-",)), "--model-package-group '-' is not a name: give it without wildcards."),
+        (Setup("q", max_receives=0), "--max-receives 0: give 1 to 1000."),
+        (Setup("q", max_receives=1001), "--max-receives 1001: give 1 to 1000."),
+        (
+            Setup("q", groups=tuple(f"{'g' * 60}{number}" for number in range(40))),
+            "The pattern of the rule model-packages has more than 2,048 characters: name fewer pipelines or groups, or "
+            "none for all, and let the watchers select.",
+        ),
+    ],
+)
+def test_wrong_values(setup: Setup, problem: str) -> None:
+    """The error names the option, its value and the cure."""
+    with pytest.raises(ParametersError) as caught:
+        setup.check()
+
+    assert str(caught.value) == problem
+
+
+def test_limits_are_allowed() -> None:
+    """The largest values, and a pattern of exactly the length that EventBridge allows."""
+    Setup("q" * 48, max_receives=1).check()
+    Setup("q", max_receives=1000).check()
+    names = [f"{'g' * 60}{number}" for number in range(10, 30)]
+    length = len(json.dumps(Setup("q", groups=tuple(names)).rules()["model-packages"]))
+    # Each further name has a comma, a space and quotes, and at most 63 characters.
+    while length < 2048:
+        name = "g" * min(63, 2048 - length - 4)
+        if 2048 - length - 4 - len(name) in range(1, 5):
+            name = name[:-5]
+        names.append(name)
+        length += len(name) + 4
+    setup = Setup("q", groups=tuple(names))
+
+    setup.check()
+    assert len(json.dumps(setup.rules()["model-packages"])) == 2048

@@ -95,15 +95,33 @@ class Run:
         :param failing: members to add to the emulator's scenario of a step, by step.
         """
         self._create_pipeline(**failing)
-        self._run_id = self.deployment.client.trigger(self.dag_id, conf={"pipeline": self.pipeline})
+        self._trigger()
 
-    def start_and_serve(self) -> None:
-        """Start an execution whose third step is a callback step, and trigger the DAG, which answers it."""
+    def start_for_execution(self) -> None:
+        """Start an execution whose third step is a callback step, as others do, and trigger the DAG, which gets it."""
         self._last_step = "Callback"
         self._create_pipeline()
+        self._trigger(execution_arn=self.start_execution())
+
+    def start_execution(self) -> str:
+        """Start an execution, as others do, and return its ARN."""
         response = self.deployment.sagemaker.start_pipeline_execution(PipelineName=self.pipeline)
-        conf = {"pipeline": self.pipeline, "execution_arn": response["PipelineExecutionArn"]}
-        self._run_id = self.deployment.client.trigger(self.dag_id, conf=conf)
+        return str(response["PipelineExecutionArn"])
+
+    def start_for_model_package(self) -> str:
+        """Register a model that waits for its approval, trigger the DAG, which gets it, and return its ARN."""
+        self._create_pipeline()
+        sagemaker = self.deployment.sagemaker
+        sagemaker.create_model_package_group(ModelPackageGroupName=self.pipeline)
+        response = sagemaker.create_model_package(
+            ModelPackageGroupName=self.pipeline, ModelApprovalStatus="PendingManualApproval"
+        )
+        arn = str(response["ModelPackageArn"])
+        self._trigger(model_package_arn=arn)
+        return arn
+
+    def _trigger(self, **conf: str) -> None:
+        self._run_id = self.deployment.client.trigger(self.dag_id, conf={"pipeline": self.pipeline, **conf})
 
     def _create_pipeline(self, **failing: dict[str, Any]) -> None:
         text = definition(
@@ -192,6 +210,11 @@ class Run:
     def calls(self, operation: str) -> list[dict[str, Any]]:
         """Return the calls of an operation about this run's pipeline."""
         return self.deployment.calls.of(self.pipeline, operation)
+
+    def all_calls(self) -> list[dict[str, Any]]:
+        """Return the calls about this run's pipeline."""
+        self.deployment.calls.refresh()
+        return self.deployment.calls.all(self.pipeline)
 
     def executions(self) -> list[Execution]:
         """Return the executions of the pipeline, oldest first."""

@@ -17,7 +17,7 @@ from tests.chaos.cases.case import (
 )
 from tests.chaos.deployment.airflow_deployment import EXECUTORS
 from tests.chaos.run import Run
-from tests.chaos.scenarios import callbacks, components, executions, upgrades, users, workers
+from tests.chaos.scenarios import callbacks, components, executions, sensors, upgrades, users, workers
 from tests.chaos.scenarios.shared import Scenario
 
 
@@ -254,6 +254,32 @@ TASK_CASES: Final = (
         callbacks.killed_while_serving,
         SUCCESS_AFTER_RETRY,
         seconds=1,
+    ),
+    Case(
+        "41a",
+        "kill -9 of the triggerer in which a sensor looks for an execution",
+        sensors.killed_while_looking,
+        Expected(),
+        seconds=1,
+        exclusive=True,
+        short=(),
+    ),
+    Case(
+        "41b",
+        "kill -9 of the triggerer in which a sensor waits for an execution",
+        sensors.killed_while_waiting,
+        Expected(),
+        seconds=1,
+        exclusive=True,
+        short=(),
+    ),
+    Case(
+        "41c",
+        "kill -9 of the triggerer in which a sensor waits for the approval of a model",
+        sensors.killed_before_approval,
+        Expected(statuses=()),
+        exclusive=True,
+        short=(),
     ),
 )
 # Cases of the option --upgrade. All of them go through the same upgrade.

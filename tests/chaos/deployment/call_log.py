@@ -38,7 +38,15 @@ class CallLog:
         :param pipeline: the pipeline's name in lower case.
         :param operation: the operation, for example ``StopPipelineExecution``.
         """
-        return [call for call in self._by_pipeline[pipeline] if call["operation"] == operation]
+        return [call for call in self.all(pipeline) if call["operation"] == operation]
+
+    def all(self, pipeline: str) -> list[dict[str, Any]]:
+        """
+        Return all calls about a pipeline or its executions, oldest first.
+
+        :param pipeline: the pipeline's name in lower case; empty for the calls that are about none.
+        """
+        return list(self._by_pipeline[pipeline])
 
 
 def _pipeline(request: dict[str, Any]) -> str:

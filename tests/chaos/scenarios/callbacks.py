@@ -17,7 +17,7 @@ SERVING: Final = "serving-{}"
 
 def killed_at_answer(run: Run) -> Steps:
     """The task's process is killed at the kill point of the DAG file: before or after the answer."""
-    run.start_and_serve()
+    run.start_for_execution()
     yield from wait_for_kill(run)
     yield from wait_for_end(run, TIMEOUT)
     _require_one_answer(run)
@@ -25,7 +25,7 @@ def killed_at_answer(run: Run) -> Steps:
 
 def killed_while_serving(run: Run) -> Steps:
     """The task's process is killed while its function runs. The next try calls the function again."""
-    run.start_and_serve()
+    run.start_for_execution()
     yield from run.until("the function runs", lambda: run.marker(SERVING.format(1)) is not None)
     os.kill((run.marker(SERVING.format(1)) or {})["pid"], signal.SIGKILL)
     yield from wait_for_end(run, TIMEOUT)

@@ -6,15 +6,16 @@ import signal
 import time
 from typing import Final
 
-from tests.chaos.deployment.airflow_deployment import FIRST, SECOND
-from tests.chaos.run import Run, Steps, UnexpectedStateError
+from tests.chaos.run import Run, Steps
 from tests.chaos.scenarios.shared import (
     DESCRIBE,
     MANY_TASKS_TIMEOUT,
     Scenario,
+    running_triggerer,
     sleep,
     start_and_defer,
     wait_for_end,
+    wait_for_takeover,
 )
 
 SECONDS_AFTER_SUSPENSION: Final = 12.0
@@ -37,10 +38,10 @@ def triggerer_signalled(number: signal.Signals) -> Scenario:
 
     def scenario(run: Run) -> Steps:
         yield from start_and_defer(run)
-        name = _triggerer(run)
+        name = running_triggerer(run)
         triggerer = run.deployment.airflow.components[name]
         triggerer.signal(number)
-        yield from _wait_for_takeover(run, name)
+        yield from wait_for_takeover(run, name)
         yield from run.wait_for_hold()
         run.release()
         yield from wait_for_end(run)
@@ -53,10 +54,10 @@ def triggerer_signalled(number: signal.Signals) -> Scenario:
 def triggerer_suspended(run: Run) -> Steps:
     """The triggerer that polls is suspended until the other triggerer has taken over, and then continues."""
     yield from start_and_defer(run)
-    name = _triggerer(run)
+    name = running_triggerer(run)
     triggerer = run.deployment.airflow.components[name]
     triggerer.signal(signal.SIGSTOP, session=True)
-    yield from _wait_for_takeover(run, name)
+    yield from wait_for_takeover(run, name)
     triggerer.signal(signal.SIGCONT, session=True)
     # The continued triggerer needs time to notice that it no longer owns the trigger, and to call on_kill.
     yield from sleep(SECONDS_AFTER_SUSPENSION)
@@ -178,17 +179,3 @@ def _end_under_supervision(run: Run) -> Steps:
     yield from run.wait_for_hold()
     run.release()
     yield from wait_for_end(run)
-
-
-def _triggerer(run: Run) -> str:
-    name = run.triggerer()
-    if name is None:
-        raise UnexpectedStateError("no triggerer runs the task's trigger")
-    return name
-
-
-def _wait_for_takeover(run: Run, name: str) -> Steps:
-    other = SECOND if name == FIRST else FIRST
-    start = time.monotonic()
-    yield from run.until(f"{other} runs the trigger", lambda: run.triggerer() == other)
-    run.remarks.append(f"taken over after {time.monotonic() - start:.0f} s")

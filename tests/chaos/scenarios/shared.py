@@ -8,7 +8,8 @@ from typing import Final
 
 import psutil
 
-from tests.chaos.run import Run, Steps
+from tests.chaos.deployment.airflow_deployment import FIRST, SECOND
+from tests.chaos.run import Run, Steps, UnexpectedStateError
 from tests.system.airflow.versions import INSTALLED
 
 Scenario = Callable[[Run], Steps]
@@ -45,6 +46,20 @@ def start_and_defer(run: Run) -> Steps:
         "the task is deferred and its execution was polled",
         lambda: bool(run.calls(DESCRIBE)) and run.all_in("deferred") and run.triggerer() is not None,
     )
+
+
+def running_triggerer(run: Run) -> str:
+    name = run.triggerer()
+    if name is None:
+        raise UnexpectedStateError("no triggerer runs the task's trigger")
+    return name
+
+
+def wait_for_takeover(run: Run, name: str) -> Steps:
+    other = SECOND if name == FIRST else FIRST
+    start = time.monotonic()
+    yield from run.until(f"{other} runs the trigger", lambda: run.triggerer() == other)
+    run.remarks.append(f"taken over after {time.monotonic() - start:.0f} s")
 
 
 def clear(run: Run) -> Steps:

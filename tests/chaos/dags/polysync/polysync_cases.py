@@ -10,6 +10,7 @@ from typing import Any
 from airflow.providers.common.compat.sdk import DAG
 
 from polysync_airflow.operators import PolysyncCallbackStepOperator, PolysyncStartPipelineOperator
+from polysync_airflow.sensors import PolysyncModelApprovalSensor, PolysyncPipelineSensor
 from tests.chaos import markers
 from tests.chaos.deployment.pods import HAS_ENTRY_POINT
 from tests.chaos.kill_points import (
@@ -158,3 +159,13 @@ for case, options in CALLBACK_CASES.items():
                 **options,
             },
         )
+
+SENSING: dict[str, Any] = {"task_id": "start", "deferrable": True, "poke_interval": 2}
+with DAG(dag_id="polysync_41a", schedule=None):
+    PolysyncPipelineSensor(
+        pipeline_name="{{ dag_run.conf['pipeline'] }}", created_after="2026-01-01", **SENSING
+    )
+with DAG(dag_id="polysync_41b", schedule=None):
+    PolysyncPipelineSensor(execution_arn="{{ dag_run.conf['execution_arn'] }}", **SENSING)
+with DAG(dag_id="polysync_41c", schedule=None):
+    PolysyncModelApprovalSensor(model_package_arn="{{ dag_run.conf['model_package_arn'] }}", **SENSING)

@@ -29,13 +29,14 @@ from tests.benchmarks.parts import (
     import_cost,
     limits,
     list_import,
+    sensors,
     start,
     triggers,
 )
 from tests.benchmarks.providers import providers
 from tests.benchmarks.results_cache import ResultsCache
 from tests.benchmarks.tables import machine
-from tests.benchmarks.workload_presets import CROWDED, SIGN_IN, THROTTLED, WAITING
+from tests.benchmarks.workload_presets import CROWDED, SENSING, SIGN_IN, THROTTLED, WAITING
 
 Show = Callable[[argparse.Namespace, BenchmarkContext], None]
 # Default number of runs for the parts that compare metrics with limits.
@@ -54,6 +55,16 @@ def _parser() -> argparse.ArgumentParser:
     }
     for name, (description, default) in trigger_parts.items():
         workload.add_options(_part(parts, name, triggers.show, description), default)
+    workload.add_options(
+        _part(
+            parts,
+            "sensors",
+            sensors.show,
+            "Many sensors that look for executions, compared with waits of Start.",
+            runs=RUNS,
+        ),
+        SENSING,
+    )
     list_import.add_options(
         _part(
             parts,

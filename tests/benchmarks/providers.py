@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.util import find_spec
 from typing import Any, Final
 
@@ -25,6 +26,7 @@ class Provider:
     :param modules: modules that the trigger imports when it runs.
     :param trigger_arguments: returns the trigger's arguments for an execution and a workload.
     :param success: the status in the event of an execution that succeeded.
+    :param waits_for_start: whether its triggers wait for the start of the executions, as long as others for their end.
     """
 
     name: str
@@ -32,6 +34,7 @@ class Provider:
     modules: tuple[str, ...]
     trigger_arguments: Callable[[StartedExecution, Workload], dict[str, Any]]
     success: str
+    waits_for_start: bool = False
 
 
 def _our_arguments(execution: StartedExecution, work: Workload) -> dict[str, Any]:
@@ -58,12 +61,33 @@ def _amazon_arguments(execution: StartedExecution, work: Workload) -> dict[str, 
     }
 
 
+def _search_arguments(execution: StartedExecution, work: Workload) -> dict[str, Any]:
+    # The window begins with the execution, so that each search means another one.
+    begin = datetime.fromtimestamp(execution.start, UTC).isoformat()
+    return {
+        "search": {"pipeline_name": execution.pipeline, "created_after": begin, "began_at": begin},
+        "polysync_conn_id": "polysync_default",
+        "region_name": REGION,
+        "poll_interval": work.poll_interval,
+        "listed_until": None,
+        "deadline": execution.start + TIMEOUT,
+    }
+
+
 OURS: Final = Provider(
     name="ours",
     trigger="polysync_airflow.triggers.PolysyncPipelineExecutionTrigger",
     modules=("boto3", "botocore.credentials"),
     trigger_arguments=_our_arguments,
     success="Succeeded",
+)
+SENSORS: Final = Provider(
+    name="sensors",
+    trigger="polysync_airflow.triggers.PolysyncPipelineSearchTrigger",
+    modules=OURS.modules,
+    trigger_arguments=_search_arguments,
+    success="found",
+    waits_for_start=True,
 )
 AMAZON: Final = Provider(
     name="amazon provider",

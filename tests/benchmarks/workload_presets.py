@@ -24,6 +24,7 @@ CROWDED: Final = Workload(
 SIGN_IN: Final = Workload(
     executions=200, pipelines=1, seconds=8, starts_per_second=0, credentials="role", sts_latency=0.5, grace=32
 )
+SENSING: Final = replace(WAITING, executions=200)
 FEW: Final = replace(WAITING, executions=100)
 MANY: Final = replace(WAITING, executions=5000)
 

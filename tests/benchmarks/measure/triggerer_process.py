@@ -107,7 +107,10 @@ class Run:
     async def _run_trigger(self, index: int, arguments: dict[str, Any]) -> None:
         try:
             async for event in self._trigger_class(**arguments).run():
-                self.measurement.events.append((index, time.time(), str(event.payload["status"])))
+                payload = event.payload
+                # The event of a search has no status.
+                status = str(payload.get("status") or payload["outcome"])
+                self.measurement.events.append((index, time.time(), status))
         except Exception as error:
             self.measurement.errors.append((index, repr(error)[:500]))
 

@@ -13,10 +13,11 @@ from tests.benchmarks.parts import (
     import_cost,
     limits,
     list_import,
+    sensors,
     start,
     triggers,
 )
-from tests.benchmarks.workload_presets import CROWDED, MATRIX, SIGN_IN, THROTTLED
+from tests.benchmarks.workload_presets import CROWDED, MATRIX, SENSING, SIGN_IN, THROTTLED
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -45,5 +46,6 @@ def show(options: argparse.Namespace, context: BenchmarkContext) -> None:
     # limits are measured more often below.
     single_run = replace(context, runs=1)
     triggers.show_all([*MATRIX, THROTTLED, CROWDED, SIGN_IN], single_run)
+    sensors.show_all([SENSING], single_run)
     cost_picture.show(options, single_run)
     limits.show(options, context)

@@ -88,7 +88,8 @@ class Result:
 
     def _delays(self) -> dict[str, float]:
         executions = [self.statistics.executions[execution.arn] for execution in self.started]
-        detection = [at - executions[index].end for index, at, _ in self.measurement.events]
+        ends = [each.start if self.provider.waits_for_start else each.end for each in executions]
+        detection = [at - ends[index] for index, at, _ in self.measurement.events]
         gaps = [execution.longest_gap for execution in executions if execution.first_poll is not None]
         first_polls = [each.first_poll - each.start for each in executions if each.first_poll is not None]
         return {
@@ -121,20 +122,23 @@ def run(provider: Provider, work: Workload, context: BenchmarkContext) -> Metric
     """
     context.endpoint.reset(quota=work.quota, latency=work.latency, sts_latency=work.sts_latency)
     started: list[StartedExecution] = []
+    # How long the triggers run before the executions start.
+    ahead = work.seconds if provider.waits_for_start else 0.0
 
     def task() -> dict[str, Any]:
         started.extend(
             context.endpoint.start(
                 work.executions,
                 work.pipelines,
-                start=time.time() + LEAD,
+                start=time.time() + LEAD + ahead,
                 per_second=work.starts_per_second,
                 seconds=work.seconds,
             )
         )
         return {
             "triggers": [
-                (execution.start, provider.trigger_arguments(execution, work)) for execution in started
+                (execution.start - ahead, provider.trigger_arguments(execution, work))
+                for execution in started
             ],
             "time_limit": work.time_limit,
             "memory_limit": int(work.memory_limit * 2**30),

@@ -25,6 +25,12 @@ pytestmark = [pytest.mark.system, NEEDS_TABS]
         ("stop", None, "The task has not started yet"),
         ("stop", "running", "The task has not found the execution that it stops yet"),
         ("stop", "failed", "The task ended before it had found the execution."),
+        ("find", None, "The task has not started yet"),
+        ("find", "queued", "The task has not started yet"),
+        ("find", "deferred", "The task has not found an execution yet"),
+        # A sensor that is rescheduled has looked before.
+        ("find", "up_for_reschedule", "The task has not found an execution yet"),
+        ("find", "failed", "The task ended before it had found the execution."),
     ],
 )
 def test_no_execution(site: Site, page: TabPage, task_id: str, state: str | None, expected: str) -> None:

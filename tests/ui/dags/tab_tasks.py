@@ -10,6 +10,7 @@ from polysync_airflow.operators import (
     PolysyncStartPipelineOperator,
     PolysyncStopPipelineOperator,
 )
+from polysync_airflow.sensors import PolysyncPipelineSensor
 
 with DAG("churn_retraining", schedule=None):
     PolysyncStartPipelineOperator(task_id="train", pipeline_name="churn-tuning", deferrable=True)
@@ -27,4 +28,5 @@ with DAG("churn_retraining", schedule=None):
         task_id="stop",
         execution_arn="arn:aws:sagemaker:eu-central-1:123456789012:pipeline/churn-tuning/execution/k3m9x2p7q1ab",
     )
+    PolysyncPipelineSensor(task_id="find", pipeline_name="churn-tuning")
     EmptyOperator(task_id="notify")

@@ -116,7 +116,8 @@ class EventProducer(SharedStreamProducer):
     async def open_stream(self) -> AsyncIterator[tuple[AnyChange, Delivery]]:
         """Yield each change that the queue reports, without an end and without errors."""
         use_event_loop()
-        # Its import takes a second, for which the event loop must not stand still.
+        # Its import takes a second, for which the event loop must not stand still. One full run of Python's
+        # garbage collector, which so many new objects cause, still stops it for a moment.
         queue = self._queue = await _in_thread(partial(_open_queue, self._watch))
         await asyncio.sleep(JOIN_SECONDS)
         while True:

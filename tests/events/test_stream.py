@@ -123,6 +123,36 @@ async def test_a_killed_triggerer_loses_nothing(queue: Queue, monkeypatch: pytes
         await following.stop()
 
 
+async def test_a_watcher_that_is_away_misses_what_others_read(queue: Queue) -> None:
+    """Airflow does not wait for it, so its messages are deleted, as the documentation says. Alone, it misses none."""
+    states = ("Succeeded", "Failed", "Stopped")
+    first, second, third = (execution(status) for status in states)
+    triggerer = Triggerer()
+    triggerer.start(1, queue)
+    triggerer.start(2, queue)
+    queue.send(first)
+    try:
+        await until(lambda: len(triggerer.fired) == 2)
+        triggerer.store()
+        triggerer.tasks[2].cancel()
+        await until(triggerer.tasks[2].done)
+        queue.send(second)
+        await until(lambda: len(triggerer.payloads(1)) == 2)
+        triggerer.store()
+        await until(lambda: queue.size == (0, 0))
+        triggerer.start(2, queue)
+        triggerer.tasks[1].cancel()
+        await until(triggerer.tasks[1].done)
+        triggerer.tasks[2].cancel()
+        await until(triggerer.tasks[2].done)
+        queue.send(third)
+        triggerer.start(2, queue)
+        await until(lambda: len(triggerer.payloads(2)) == 2)
+        assert [payload["status"] for payload in triggerer.payloads(2)] == ["Succeeded", "Stopped"]
+    finally:
+        await triggerer.stop()
+
+
 async def test_an_event_that_is_not_stored_comes_again(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
     """Airflow ends the watcher whose event it could not store. Its successor gets it; the other one does not again."""
     monkeypatch.setattr(producer, "VISIBILITY_SECONDS", 2)

@@ -27,11 +27,13 @@ import yaml
 
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.hooks import PolysyncSageMakerHook
+from polysync_airflow.testing.metadata_db import MetadataDatabase
 from tests.cli.conftest import run_polysync
 from tests.conftest import DEFINITIONS, connection
 from tests.documentation.pages import README, ROOT, Block, Page, blocks, pages
 from tests.fakes.message_receiver import MessageReceiver
-from tests.test_example_dags import database, endpoint, example
+from tests.test_example_dags import database, endpoint, example, use_bundle
+from tests.testing.sessions import run_session
 
 __all__ = ["database", "endpoint", "example"]  # fixtures
 
@@ -151,7 +153,7 @@ def needs_form(dag: Any) -> bool:
 @pytest.mark.parametrize(
     "page", [p for p in pages() if any(is_test(b) and not b.reason for b in p.blocks)], ids=str
 )
-def test_tests(page: Page, folder: Path) -> None:
+def test_tests(page: Page, database: MetadataDatabase, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The tests of a page pass, in a folder with all files that the page shows."""
     shown = [block for block in page.blocks if block.title and not block.reason]
     for block in shown:
@@ -160,18 +162,12 @@ def test_tests(page: Page, folder: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(block.text)
     shutil.copytree(DEFINITIONS, folder / "tests" / "pipelines")  # the reader's own
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
+    monkeypatch.delenv("AIRFLOW_CONN_POLYSYNC_DEFAULT")  # the kit sets its own
+    use_bundle(folder / "dags", monkeypatch)
 
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"],
-        check=False,
-        cwd=folder,
-        env={**environment, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
+    done = run_session(folder, "tests")
 
-    assert done.returncode == 0, done.stdout
+    assert done.ret == pytest.ExitCode.OK, str(done.stdout)
     assert [b.number for b in page.blocks if is_test(b) and not b.reason] == [
         b.number for b in shown if is_test(b)
     ]

@@ -1,4 +1,4 @@
-"""A project of a DAG author, in which pytest runs as a process of its own."""
+"""A project of a DAG author, in which pytest runs."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-PLUGIN = "polysync_airflow.testing.plugin"
+from tests.testing.sessions import run_process, run_session
+
 DAG_FILE = """
 from airflow.providers.common.compat.sdk import DAG
 
@@ -23,24 +23,23 @@ with DAG("scoring", schedule=None):
 
 
 @pytest.fixture
-def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Callable[..., pytest.RunResult]:
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., pytest.RunResult]:
     """
     Return a function that runs pytest in a project with some files.
 
-    It takes the text of each file by its path. The project has no Airflow, and a home folder of its own.
+    It takes the text of each file by its path, and whether pytest runs in a new process, which has not imported
+    Airflow: that takes seconds. The project has no Airflow, and is its own home folder.
     """
+    monkeypatch.setenv("HOME", str(tmp_path))
     for name in list(os.environ):
         if name.startswith("AIRFLOW"):
             monkeypatch.delenv(name)
-    # The environment of a developer may have the entry point or not; the option works for both.
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
 
-    def run(files: dict[str, str], *arguments: str) -> pytest.RunResult:
+    def run(files: dict[str, str], *arguments: str, new_process: bool = False) -> pytest.RunResult:
         for name, text in {"pytest.ini": "[pytest]\naddopts = --strict-markers", **files}.items():
-            path = pytester.path / name
+            path = tmp_path / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
-        return pytester.runpytest_subprocess("-p", PLUGIN, "-p", "no:cacheprovider", *arguments)
+        return (run_process if new_process else run_session)(tmp_path, *arguments)
 
     return run

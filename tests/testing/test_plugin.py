@@ -7,15 +7,16 @@ import re
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from tests.testing.conftest import DAG_FILE, PLUGIN
-
-pytest_plugins = ("pytester",)
+from polysync_airflow.testing import metadata_db
+from tests.test_example_dags import use_bundle
+from tests.testing.conftest import DAG_FILE
+from tests.testing.sessions import PLUGIN
 
 # Read before the fixture ``project`` removes it.
 AIRFLOW_HOME = os.environ["AIRFLOW_HOME"]
@@ -45,7 +46,7 @@ def pytest_sessionfinish(session):
 """
 
 
-def test_tests_share_nothing(project: Project, pytester: pytest.Pytester) -> None:
+def test_tests_share_nothing(project: Project) -> None:
     """
     Each test has an emulator without executions and scenarios, and the process is as before.
 
@@ -125,6 +126,7 @@ def test_database_is_temporary(airflow_metadata_db):
             "test_scoring.py": tests,
         },
         "-s",
+        new_process=True,
     )
 
     result.assert_outcomes(passed=5)
@@ -135,14 +137,13 @@ def test_database_is_temporary(airflow_metadata_db):
 
 
 def test_configured_airflow_is_used(
-    airflow_database: None, project: Project, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+    airflow_database: None, project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With AIRFLOW_HOME, the DAG run is stored in the author's own database."""
     from polysync_airflow.airflow_compat.database import dag_run_state
 
     monkeypatch.setenv("AIRFLOW_HOME", AIRFLOW_HOME)
-    monkeypatch.setenv("AIRFLOW__CORE__LOAD_EXAMPLES", "False")
-    monkeypatch.setenv("AIRFLOW__CORE__DAGS_FOLDER", str(pytester.path / "dags"))
+    use_bundle(tmp_path / "dags", monkeypatch)
     tests = """
 def test_scoring(sagemaker_emulator, load_dag, airflow_metadata_db):
     assert airflow_metadata_db.home is None
@@ -158,19 +159,29 @@ def test_scoring(sagemaker_emulator, load_dag, airflow_metadata_db):
     assert dag_run_state("scoring", run_id) == "success"
 
 
-def test_unprepared_database_is_not_touched(
-    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """If the configured database has no tables, the fixture names the variable and the cure, and creates none."""
-    monkeypatch.setenv("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", f"sqlite:///{tmp_path}/own.db")
+@pytest.fixture
+def unprepared_database(
+    airflow_database: None, project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Path]:
+    """A database without tables, which the author has configured."""
+    file = tmp_path / "own.db"
+    monkeypatch.setenv("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", f"sqlite:///{file}")
+    metadata_db._connect()
+    yield file
+    # With the environment of the tests that follow.
+    monkeypatch.undo()
+    metadata_db._connect()
 
+
+def test_unprepared_database_is_not_touched(project: Project, unprepared_database: Path) -> None:
+    """If the configured database has no tables, the fixture names the variable and the cure, and creates none."""
     result = project({"test_it.py": "def test_it(load_dag): ..."})
 
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(
         "*AIRFLOW__DATABASE__SQL_ALCHEMY_CONN configures has no tables*airflow db migrate*"
     )
-    with closing(sqlite3.connect(tmp_path / "own.db")) as own:
+    with closing(sqlite3.connect(unprepared_database)) as own:
         assert own.execute("SELECT name FROM sqlite_master").fetchall() == []
 
 
@@ -285,7 +296,8 @@ def test_missing_extra(project: Project, module: str) -> None:
     block = f"import sys\nsys.modules[{module!r}] = None"
 
     result = project(
-        {"conftest.py": block, "test_it.py": "def test_it(sagemaker_emulator): ...\ndef test_other(): ..."}
+        {"conftest.py": block, "test_it.py": "def test_it(sagemaker_emulator): ...\ndef test_other(): ..."},
+        new_process=True,
     )
 
     result.assert_outcomes(passed=1, errors=1)

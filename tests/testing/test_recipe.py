@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from tests.testing.conftest import ROOT
+from tests.testing.sessions import ROOT
 
 PAGE = (ROOT / "docs" / "how-to" / "test-dags.md").read_text()
 FILES = dict(re.findall(r'^```python title="([^"]+)"\n(.*?)^```$', PAGE, re.MULTILINE | re.DOTALL))

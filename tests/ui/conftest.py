@@ -38,9 +38,7 @@ def new_page(browser: Browser) -> Iterator[Callable[..., TabPage]]:
     pages: list[TabPage] = []
 
     def open_page(site: Site, **options: Any) -> TabPage:
-        context = browser.new_context(**{"viewport": {"width": WIDTH, "height": HEIGHT}, **options})
-        context.set_default_timeout(TIMEOUT)
-        pages.append(TabPage(context.new_page(), site.url))
+        pages.append(open_window(browser, site, **options))
         return pages[-1]
 
     yield open_page
@@ -49,7 +47,34 @@ def new_page(browser: Browser) -> Iterator[Callable[..., TabPage]]:
     assert [error for page in pages for error in page.script_errors] == []
 
 
+def open_window(browser: Browser, site: Site, **options: Any) -> TabPage:
+    """Open a browser window with a session of its own."""
+    context = browser.new_context(**{"viewport": {"width": WIDTH, "height": HEIGHT}, **options})
+    context.set_default_timeout(TIMEOUT)
+    return TabPage(context.new_page(), site.url)
+
+
+@pytest.fixture(scope="package")
+def windows() -> list[TabPage]:
+    """The browser window that tests share, if one is open."""
+    return []
+
+
 @pytest.fixture
-def page(site: Site, new_page: Callable[..., TabPage]) -> TabPage:
-    """A browser window."""
+def page(browser: Browser, site: Site, windows: list[TabPage]) -> Iterator[TabPage]:
+    """A browser window that tests share, so that Airflow's UI is loaded once. Their clock is that of the host."""
+    if not windows:
+        windows.append(open_window(browser, site))
+    page = windows[-1]
+    page.api_requests.clear()
+    yield page
+    page.answer_no_more()
+    if page.script_errors:
+        windows.clear()
+    assert page.script_errors == []
+
+
+@pytest.fixture
+def own_page(site: Site, new_page: Callable[..., TabPage]) -> TabPage:
+    """A browser window of this test alone, whose clock it can move."""
     return new_page(site)

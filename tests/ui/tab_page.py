@@ -33,6 +33,10 @@ _CONTRASTS: Final = """elements => elements.map(element => {
 })"""
 
 
+# A path that Airflow's UI has no page for.
+NO_PAGE: Final = "no-such-page"
+
+
 class TabPage:
     """
     A page of Airflow's UI with the tab.
@@ -56,10 +60,27 @@ class TabPage:
         return self.page.locator(".psm")
 
     def open(self, task: Task) -> None:
-        """Open the page of a task instance, and click the tab."""
-        self.page.goto(f"{self._url}{task.page}")
+        """
+        Open the page of a task instance, and click the tab.
+
+        Airflow's UI is loaded once: that takes several times as long as a change to another of its pages.
+        """
+        if self.page.url.startswith(self._url):
+            # What ``hide`` has set.
+            self.page.evaluate("delete document.hidden")
+            self._go(NO_PAGE)
+            self.tab.wait_for(state="detached")
+            self._go(task.page)
+        else:
+            self.page.goto(f"{self._url}{task.page}")
         self.page.get_by_role("link", name="SageMaker", exact=True).click()
         self.tab.wait_for()
+
+    def _go(self, path: str) -> None:
+        self.page.evaluate(
+            """path => { history.pushState(null, "", path); dispatchEvent(new PopStateEvent("popstate")); }""",
+            f"{self._url}{path}",
+        )
 
     def wait_for(self, text: str | re.Pattern[str]) -> None:
         """Wait until the tab shows a text."""

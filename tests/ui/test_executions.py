@@ -47,9 +47,9 @@ def test_running(site: Site, page: TabPage) -> None:
     ]
 
 
-def test_the_first_seconds(site: Site, page: TabPage) -> None:
+def test_the_first_seconds(site: Site, own_page: TabPage) -> None:
     """Before the first list of steps, the start is shown and the duration counts; no step is said not to run."""
-    task = site.new_task("deferred")
+    page, task = own_page, site.new_task("deferred")
     page.page.clock.install()
     site.publish(task, arranged.just_started())
     page.open(task)
@@ -66,9 +66,9 @@ def test_the_first_seconds(site: Site, page: TabPage) -> None:
     assert "Not started" not in page.text()
 
 
-def test_a_clock_that_is_ahead(site: Site, page: TabPage) -> None:
+def test_a_clock_that_is_ahead(site: Site, own_page: TabPage) -> None:
     """If AWS's clock is ahead, a running step counts from what AWS has said last, and not from 0 s for minutes."""
-    task = site.new_task("deferred")
+    page, task = own_page, site.new_task("deferred")
     page.page.clock.install()
     start = arranged.ago(-3600)
     steps = [
@@ -288,25 +288,20 @@ def test_mapped(site: Site, page: TabPage) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("arrange", [arranged.running, arranged.failure, arranged.success])
-def test_texts_are_readable(
-    site: Site,
-    new_page: Callable[..., TabPage],
-    scheme: str,
-    arrange: Callable[[], arranged.XComs],
-) -> None:
+def test_texts_are_readable(site: Site, new_page: Callable[..., TabPage], scheme: str) -> None:
     """The colours follow Airflow's mode, and each text has the contrast that WCAG 2 asks of small texts (AA)."""
-    task = site.new_task("failed")
-    site.publish(task, arrange())
     page = new_page(site, color_scheme=scheme)
 
-    page.open(task)
-    page.wait_for("Preprocess")
+    for arrange in (arranged.running, arranged.failure, arranged.success):
+        task = site.new_task("failed")
+        site.publish(task, arrange())
+        page.open(task)
+        page.wait_for("Preprocess")
 
-    assert page.page.evaluate("document.documentElement.classList.contains('dark')") is (scheme == "dark")
-    contrasts = page.contrasts(TEXTS)
-    assert len(contrasts) > 10
-    assert {text: ratio for text, ratio in contrasts.items() if ratio < 4.5} == {}
+        assert page.page.evaluate("document.documentElement.classList.contains('dark')") is (scheme == "dark")
+        contrasts = page.contrasts(TEXTS)
+        assert len(contrasts) > 10
+        assert {text: ratio for text, ratio in contrasts.items() if ratio < 4.5} == {}
 
 
 def test_narrow(site: Site, page: TabPage) -> None:

@@ -16,6 +16,12 @@ SERVER_ERROR = {"detail": "database is locked"}
 
 
 @pytest.fixture
+def page(own_page: TabPage) -> TabPage:
+    """A browser window of each test, whose clock it moves."""
+    return own_page
+
+
+@pytest.fixture
 def task(site: Site, page: TabPage) -> Task:
     """A running task, whose tab is open, on a page whose clock the test can move."""
     task = site.new_task("deferred")

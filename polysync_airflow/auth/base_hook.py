@@ -272,9 +272,9 @@ class PolysyncBaseHook(AwsBaseHook):
         """
         return self._report_client("s3")
 
-    def _report_client(self, service: str, config: Config = REPORT_CONFIG) -> Any:
+    def _report_client(self, service: str, config: Config | None = None) -> Any:
         try:
-            return self._client_of(service, self._get_config().merge(config))
+            return self._client_of(service, self._get_config().merge(config or REPORT_CONFIG))
         except BOTO_ERRORS as error:
             raise self._sign_in_failed(error) from None
 

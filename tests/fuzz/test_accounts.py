@@ -33,7 +33,7 @@ from tests.tasks import EmulatedTime, TaskInstance, run_task
 from tests.triggers.test_poller import events_of, make_trigger
 
 SECOND_ARN = ARN.replace("abcdefghijkl", "abcdefghijkm")
-READ_TIMEOUT = 0.3
+READ_TIMEOUT = 0.15
 OPERATIONS: dict[str, Any] = {
     **CALLS,
     "DescribePipelineExecution": lambda hook: hook.describe_pipeline_execution(ARN),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -183,24 +183,22 @@ def test_credentials_of_old_rotations_are_forgotten() -> None:
     assert credentials_of("rotation-5") is not found[5]
 
 
-@pytest.fixture
-def _frequent_switches() -> Iterator[None]:
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
-
-
-@pytest.mark.usefixtures("_frequent_switches")
-def test_threads_share_one_sign_in() -> None:
+def test_threads_share_one_sign_in(monkeypatch: pytest.MonkeyPatch) -> None:
     """Threads that come at the same time get the same credentials object, so there is one sign-in."""
-    barrier = threading.Barrier(20)
+    connections = [connection_with("of-all-threads") for _ in range(8)]
+    barrier = threading.Barrier(len(connections))
+    make_credentials = type(connections[0])._aws_credentials
+
+    def make_slowly(*arguments: Any) -> Any:
+        time.sleep(0.1)  # The other threads come meanwhile.
+        return make_credentials(*arguments)
 
     def get(connection: Any) -> Any:
         barrier.wait()
         return connection.session(AllowList()).get_credentials()
 
-    with ThreadPoolExecutor(20) as pool:
-        for number in range(10):
-            found = list(pool.map(get, [connection_with(f"of-all-threads-{number}") for _ in range(20)]))
-            assert all(each is found[0] for each in found)
+    monkeypatch.setattr(type(connections[0]), "_aws_credentials", make_slowly)
+    with ThreadPoolExecutor(len(connections)) as pool:
+        found = list(pool.map(get, connections))
+
+    assert all(each is found[0] for each in found)

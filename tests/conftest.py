@@ -68,7 +68,7 @@ def pytest_collection_finish() -> None:
 
     A collection of all objects takes 0.2 s, and was a tenth of the CPU of all tests.
     """
-    gc.set_threshold(10_000, 10, 10)
+    gc.set_threshold(50_000, 10, 10)
     leave_out_of_collections()
 
 

@@ -15,16 +15,33 @@ from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from botocore import hooks
 from botocore.client import ClientCreator
 from botocore.hooks import EventAliaser
+from botocore.loaders import JSONFileLoader, Loader
 from botocore.session import Session
 
 
 def install(patch: pytest.MonkeyPatch) -> None:
     """Keep what all sessions and clients have in common, as long as the patch lasts."""
+    _keep_files(patch)
     _keep_methods(patch)
     _keep_handlers(patch)
     _keep_event_names(patch)
     # The hook of the Amazon provider reads the source of every frame, for the user agent only.
     patch.setattr(AwsBaseHook, "_get_caller", lambda *_: "Unknown")
+
+
+def _keep_files(patch: pytest.MonkeyPatch) -> None:
+    """Read each of botocore's data files once, for the sessions that have a loader of their own."""
+    load_file, contents = JSONFileLoader.load_file, dict[str, Any]()
+
+    def load_file_once(self: Any, file_path: str) -> Any:
+        # Its class, not one that inherits from it, and botocore's files, not those of a test.
+        if type(self) is not JSONFileLoader or not str(file_path).startswith(Loader.BUILTIN_DATA_PATH):
+            return load_file(self, file_path)
+        if file_path not in contents:
+            contents[file_path] = load_file(self, file_path)
+        return contents[file_path]
+
+    patch.setattr(JSONFileLoader, "load_file", load_file_once)
 
 
 def _keep_methods(patch: pytest.MonkeyPatch) -> None:

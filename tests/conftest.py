@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from fcntl import LOCK_EX, flock
 from pathlib import Path
 from weakref import WeakValueDictionary
 
@@ -87,9 +88,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def airflow_database() -> None:
-    """Create Airflow's database in the AIRFLOW_HOME of the tests."""
-    subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True)
+def airflow_database(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Create Airflow's database in the AIRFLOW_HOME of the tests; the processes of pytest-xdist copy the first one."""
+    made, shared = Path(os.environ["AIRFLOW_HOME"], "airflow.db"), tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    template = shared / made.name
+    with (shared / "airflow.lock").open("w") as lock:
+        flock(lock, LOCK_EX)
+        if template.exists():
+            shutil.copyfile(template, made)
+        else:
+            migrate = [sys.executable, "-m", "airflow", "db", "migrate"]
+            subprocess.run(migrate, check=True, capture_output=True)
+            shutil.copyfile(made, template)
 
 
 @pytest.fixture(scope="session")

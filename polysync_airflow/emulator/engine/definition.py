@@ -14,6 +14,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from graphlib import CycleError, TopologicalSorter
 from math import inf
 from typing import Any
@@ -143,9 +144,10 @@ class Definition:
     text: str = field(default="", repr=False)
 
 
+@lru_cache(maxsize=32)
 def parse(text: str) -> Definition:
     """
-    Parse and validate a pipeline definition.
+    Parse and validate a pipeline definition. Each reset of an emulator creates the same pipelines again.
 
     :param text: the JSON text that was passed to CreatePipeline or UpdatePipeline.
     :raises DefinitionError: if the definition is invalid; the message names the invalid element.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -17,6 +18,8 @@ from tests.conftest import connection
 from tests.fuzz.strategies import fuzz, json_values, variations
 
 TIME = 1.75e9
+PACKAGE = "arn:aws:sagemaker:us-east-1:123456789012:model-package/g/1"
+QUEUE = "https://sqs.us-east-1.amazonaws.com/123456789012/q"
 MEMBERS = {
     "PipelineExecutionArn": ARN,
     "PipelineExecutionStatus": "Failed",
@@ -37,6 +40,23 @@ MEMBERS = {
         {"StepName": "x", "StepStatus": "Failed", "FailureReason": "r", "AttemptCount": 1, "StartTime": TIME}
     ],
     "PipelineSummaries": [{"PipelineName": "fanout"}],
+    "PipelineParameters": [{"Name": "A", "Value": "1"}],
+    "ModelPackageArn": PACKAGE,
+    "ModelPackageStatus": "Failed",
+    "ModelApprovalStatus": "Rejected",
+    "LastModifiedBy": {"UserProfileName": "ada"},
+    "ModelPackageStatusDetails": {"ValidationStatuses": [{"FailureReason": "r"}]},
+    "ModelPackageSummaryList": [{"ModelPackageArn": PACKAGE, "ModelPackageStatus": "Completed"}],
+    "Messages": [{"MessageId": "m", "ReceiptHandle": "r", "Body": "{}"}],
+}
+# Calls of sensors, and of tasks that answer callback steps.
+MORE_CALLS: dict[str, Callable[[PolysyncSageMakerHook], Any]] = {
+    "ListPipelineExecutions, oldest first": lambda hook: list(
+        hook.find_pipeline_executions("fanout", created_after=datetime(2026, 1, 1, tzinfo=UTC))
+    ),
+    "DescribeModelPackage": lambda hook: hook.describe_model_package(PACKAGE),
+    "ListModelPackages": lambda hook: hook.newest_model_package("g"),
+    "ReceiveMessage": lambda hook: hook.receive_messages(QUEUE, hidden=1, wait=0),
 }
 bodies = (variations(MEMBERS, json_values) | json_values).map(
     lambda value: json.dumps(value).encode()
@@ -52,7 +72,7 @@ def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Body, PolysyncSa
         yield body, PolysyncSageMakerHook()
 
 
-@pytest.mark.parametrize("operation", CALLS)
+@pytest.mark.parametrize("operation", [*CALLS, *MORE_CALLS])
 @fuzz(content=bodies, status=st.sampled_from([200, 200, 200, 400, 403, 429, 500, 503]))
 def test_responses(
     operation: str, endpoint: tuple[Body, PolysyncSageMakerHook], content: bytes, status: int
@@ -61,7 +81,7 @@ def test_responses(
     body, hook = endpoint
     body.content, body.status = content, status
     try:
-        result: Any = CALLS[operation](hook)
+        result: Any = {**CALLS, **MORE_CALLS}[operation](hook)
     except PolysyncError as error:
         message = str(error)
         assert len(message) < 5000

@@ -1,0 +1,1 @@
+"""Tests of sensors in a whole Airflow."""

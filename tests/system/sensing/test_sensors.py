@@ -1,0 +1,118 @@
+"""Sensors in a real triggerer: what others do ends them, and the button leads to what others have started."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from polysync_airflow.execution.console import execution_url
+from polysync_airflow.links import PolysyncPipelineExecutionLink
+from tests.emulator.builders import ROLE, definition, step
+from tests.system.airflow.private_airflow import PrivateAirflow
+from tests.system.emulator_process import EmulatorProcess
+from tests.system.process.sessions import wait_until
+
+pytestmark = pytest.mark.system
+
+DAG_ID = "sensing"
+LINK = PolysyncPipelineExecutionLink.name
+TIMEOUT = 60.0
+QUEUE = "https://sqs.us-east-1.amazonaws.com/123456789012/sensed"
+
+
+@dataclass(frozen=True)
+class Others:
+    """What people have started and registered."""
+
+    emulator: EmulatorProcess
+
+    def create_pipeline(self, name: str) -> None:
+        """Create a pipeline with a step that waits for its answer."""
+        only = step("Only", "Callback", SqsQueueUrl=QUEUE)
+        self.emulator.client().create_pipeline(
+            PipelineName=name, PipelineDefinition=definition(only), RoleArn=ROLE
+        )
+
+    def token(self, arn: str) -> str | None:
+        """Return the token of the step; None if it does not wait yet."""
+        response = self.emulator.client().list_pipeline_execution_steps(PipelineExecutionArn=arn)
+        steps = response["PipelineExecutionSteps"]
+        token = steps[0].get("Metadata", {}).get("Callback", {}).get("CallbackToken") if steps else None
+        return str(token) if token else None
+
+    def start(self, pipeline: str, display_name: str) -> str:
+        """Start an execution, and return its ARN."""
+        response = self.emulator.client().start_pipeline_execution(
+            PipelineName=pipeline, PipelineExecutionDisplayName=display_name
+        )
+        return str(response["PipelineExecutionArn"])
+
+    def register(self) -> str:
+        """Register a model that waits for its approval, and return its ARN."""
+        response = self.emulator.client().create_model_package(
+            ModelPackageGroupName="sensed", ModelApprovalStatus="PendingManualApproval"
+        )
+        return str(response["ModelPackageArn"])
+
+    def decide(self, arn: str, status: str) -> None:
+        """Approve or reject a model."""
+        self.emulator.client().update_model_package(
+            ModelPackageArn=arn, ModelApprovalStatus=status, ApprovalDescription=f"{status} by a test"
+        )
+
+
+def test_others_end_deferred_sensors(airflow: PrivateAirflow, emulator: EmulatorProcess) -> None:
+    """One DAG run: a search and an approval succeed, a failed execution and a rejection fail."""
+    client, others = airflow.client, Others(emulator)
+    others.create_pipeline("sensed")
+    others.create_pipeline("sensed-failing")
+    sagemaker = emulator.client()
+    sagemaker.create_model_package_group(ModelPackageGroupName="sensed")
+    models = {name: others.register() for name in ("approved", "rejected")}
+    failing = others.start("sensed-failing", "x")
+    # One that the search does not mean.
+    others.start("sensed", "manual-1")
+    client.wait_for_dag(DAG_ID)
+    run_id = client.trigger(DAG_ID, conf={"failing": failing, **models})
+    client.unpause(DAG_ID)
+
+    def states() -> dict[str, str]:
+        return client.task_states(DAG_ID, run_id)
+
+    def link(task: str) -> str | None:
+        return client.links(DAG_ID, run_id, task)[LINK]
+
+    assert wait_until(lambda: set(states().values()) == {"deferred"}, timeout=TIMEOUT), states()
+    assert link("find") is None
+    found = others.start("sensed", "nightly-1")
+    assert wait_until(lambda: link("find") is not None, timeout=TIMEOUT)
+    assert states()["find"] in ("running", "deferred")
+    assert link("find") == execution_url(found, "sensed")
+    for arn in (found, failing):
+        assert wait_until(lambda arn=arn: others.token(arn) is not None, timeout=TIMEOUT)  # type: ignore[misc]
+    sagemaker.send_pipeline_execution_step_success(CallbackToken=others.token(found))
+    sagemaker.send_pipeline_execution_step_failure(
+        CallbackToken=others.token(failing), FailureReason="No data"
+    )
+    others.decide(models["approved"], "Approved")
+    others.decide(models["rejected"], "Rejected")
+    assert client.wait_for_run(DAG_ID, run_id, timeout=TIMEOUT) == "failed"
+
+    ends = {"find": "success", "approved": "success", "failing": "failed", "rejected": "failed"}
+    assert states() == ends
+    assert {task["try_number"] for task in client.tasks(DAG_ID, run_id)} == {1}
+    assert client.xcom(DAG_ID, run_id, "find", "return_value") == found
+    assert client.xcom(DAG_ID, run_id, "find", "state") == "Success"
+    assert link("find") == execution_url(found, "sensed")
+    assert link("failing") == execution_url(failing, "sensed-failing")
+    for task, text in (
+        ("failing", "Step Only failed: No data"),
+        ("rejected", f"Model package {models['rejected']} is rejected"),
+        ("rejected", "Rejected by a test"),
+    ):
+        assert text in "\n".join(client.log(DAG_ID, run_id, task))
+    # Nobody has stopped or changed what others have started.
+    assert not [
+        call for call in emulator.control.calls("StopPipelineExecution") if "sensed" in str(call["request"])
+    ]

@@ -221,7 +221,7 @@ def test_execution_stopped_by_the_task_is_not_stopped_again(
 ) -> None:
     """After a timeout the task itself has requested the stop, so the callback requests none."""
     emulator.control.put_scenario({"steps": {"Merge": {"duration": None}}})
-    task = make_task(timeout=3600)
+    task = make_task(timeout=3600, poll_interval=600)
     run = run_task(task)
 
     run_failure_callbacks(task, run.ti)

@@ -164,7 +164,11 @@ def test_refusal_has_the_same_decision_in_both_modes(
     ("scenario", "arguments", "error"),
     [
         ({"steps": {"Shard3": {"fail": {"reason": "no data"}}}}, {}, "PipelineExecutionFailedError"),
-        ({"steps": {"Merge": {"duration": None}}}, {"timeout": 3600}, "PipelineExecutionTimeoutError"),
+        (
+            {"steps": {"Merge": {"duration": None}}},
+            {"timeout": 3600, "poll_interval": 600},
+            "PipelineExecutionTimeoutError",
+        ),
     ],
 )
 def test_failed_execution_uses_the_retries_of_the_task(

@@ -100,9 +100,9 @@ CASES = [
         "timeout of the execution",
         "Running",
         ENDLESS,
-        {"timeout": 4 * HOUR},
+        {"timeout": HOUR},
         error=exceptions.PipelineExecutionTimeoutError,
-        texts=("did not end before the timeout", "the limit of 4 h", "has not stopped it"),
+        texts=("did not end before the timeout", "the limit of 1 h", "has not stopped it"),
     ),
     Case(
         "timeout of the search",

@@ -23,6 +23,7 @@ CONSOLE = "https://us-east-1.console.aws.amazon.com"
 
 def run_churn(deferrable: bool, ti: TaskInstance | None = None, **arguments: Any) -> Run:
     """Run a task that starts the retraining pipeline."""
+    arguments = {"poll_interval": 60, **arguments}
     task = PolysyncStartPipelineOperator(
         task_id="train", pipeline_name="churn-tuning", deferrable=deferrable, **arguments
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -55,26 +56,38 @@ def open_window(browser: Browser, site: Site, **options: Any) -> TabPage:
 
 
 @pytest.fixture(scope="package")
-def windows() -> list[TabPage]:
-    """The browser window that tests share, if one is open."""
-    return []
+def windows() -> dict[str, TabPage]:
+    """The browser windows that tests share, by name."""
+    return {}
 
 
 @pytest.fixture
-def page(browser: Browser, site: Site, windows: list[TabPage]) -> Iterator[TabPage]:
-    """A browser window that tests share, so that Airflow's UI is loaded once. Their clock is that of the host."""
-    if not windows:
-        windows.append(open_window(browser, site))
-    page = windows[-1]
+def page(browser: Browser, site: Site, windows: dict[str, TabPage]) -> Iterator[TabPage]:
+    """A browser window that tests share, so that Airflow's UI is loaded once. Its clock is that of the host."""
+    if "page" not in windows:
+        windows["page"] = open_window(browser, site)
+    with shared(windows, "page") as page:
+        yield page
+
+
+@pytest.fixture
+def timed_page(browser: Browser, site: Site, windows: dict[str, TabPage]) -> Iterator[TabPage]:
+    """Another such window, whose clock tests move on. It is never set back."""
+    if "timed_page" not in windows:
+        windows["timed_page"] = open_window(browser, site)
+        windows["timed_page"].page.clock.install()
+    with shared(windows, "timed_page") as page:
+        yield page
+
+
+@contextmanager
+def shared(windows: dict[str, TabPage], name: str) -> Iterator[TabPage]:
+    """Let a test use a window, and check at the end that no script failed."""
+    page = windows[name]
     page.api_requests.clear()
     yield page
     page.answer_no_more()
+    page.page.context.set_offline(False)
     if page.script_errors:
-        windows.clear()
+        del windows[name]
     assert page.script_errors == []
-
-
-@pytest.fixture
-def own_page(site: Site, new_page: Callable[..., TabPage]) -> TabPage:
-    """A browser window of this test alone, whose clock it can move."""
-    return new_page(site)

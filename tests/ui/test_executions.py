@@ -47,10 +47,9 @@ def test_running(site: Site, page: TabPage) -> None:
     ]
 
 
-def test_the_first_seconds(site: Site, own_page: TabPage) -> None:
+def test_the_first_seconds(site: Site, timed_page: TabPage) -> None:
     """Before the first list of steps, the start is shown and the duration counts; no step is said not to run."""
-    page, task = own_page, site.new_task("deferred")
-    page.page.clock.install()
+    page, task = timed_page, site.new_task("deferred")
     site.publish(task, arranged.just_started())
     page.open(task)
     page.wait_for("CheckQuality")
@@ -66,10 +65,9 @@ def test_the_first_seconds(site: Site, own_page: TabPage) -> None:
     assert "Not started" not in page.text()
 
 
-def test_a_clock_that_is_ahead(site: Site, own_page: TabPage) -> None:
+def test_a_clock_that_is_ahead(site: Site, timed_page: TabPage) -> None:
     """If AWS's clock is ahead, a running step counts from what AWS has said last, and not from 0 s for minutes."""
-    page, task = own_page, site.new_task("deferred")
-    page.page.clock.install()
+    page, task = timed_page, site.new_task("deferred")
     start = arranged.ago(-3600)
     steps = [
         arranged.step("Preprocess", "Processing", "Success", start, 240),

@@ -16,9 +16,9 @@ SERVER_ERROR = {"detail": "database is locked"}
 
 
 @pytest.fixture
-def page(own_page: TabPage) -> TabPage:
-    """A browser window of each test, whose clock it moves."""
-    return own_page
+def page(timed_page: TabPage) -> TabPage:
+    """The browser window whose clock tests move on."""
+    return timed_page
 
 
 @pytest.fixture
@@ -26,7 +26,6 @@ def task(site: Site, page: TabPage) -> Task:
     """A running task, whose tab is open, on a page whose clock the test can move."""
     task = site.new_task("deferred")
     site.publish(task, arranged.running())
-    page.page.clock.install()
     page.open(task)
     page.wait_for("TrainBest")
     return task

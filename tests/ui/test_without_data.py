@@ -118,11 +118,10 @@ def test_earlier_tries(site: Site, page: TabPage) -> None:
     assert page.stat("Try of the task") == "3; the data of earlier tries are not kept"
 
 
-def test_last_known_state(site: Site, own_page: TabPage) -> None:
+def test_last_known_state(site: Site, timed_page: TabPage) -> None:
     """If the task ended before its execution, the tab says so, and the durations do not go on."""
-    page, task = own_page, site.new_task("success")
+    page, task = timed_page, site.new_task("success")
     site.publish(task, arranged.running())
-    page.page.clock.install()
     page.open(task)
     page.wait_for("This is the last known state")
     before = page.step_texts(), page.stat("Duration")

@@ -85,8 +85,8 @@ def test_duration_and_age_count_on(page: TabPage, task: Task) -> None:
 
 def test_hidden_pages_read_nothing(site: Site, page: TabPage, task: Task) -> None:
     """A hidden page sends no request. When it is shown again, it reads at once, also after the end of the task."""
-    page.hide(True)
     reads = page.reads_of_run()
+    page.hide(True)
     page.page.clock.fast_forward(60_000)
     page.page.wait_for_timeout(500)
     assert page.reads_of_run() == reads

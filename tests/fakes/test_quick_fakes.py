@@ -14,14 +14,14 @@ from botocore.session import Session
 from polysync_airflow.emulator import EmulatorServer
 
 
-def sagemaker(emulator: EmulatorServer, session: Session | None = None) -> Any:
-    """Return a client that waits for a response for 0.2 seconds."""
+def sagemaker(emulator: EmulatorServer, session: Session | None = None, seconds: float = 30) -> Any:
+    """Return a client that waits for a response for so many seconds."""
     return boto3.session.Session(
         "AKIATEST", "secret", region_name="us-east-1", botocore_session=session or Session()
     ).client(
         "sagemaker",
         endpoint_url=emulator.endpoint_url,
-        config=Config(read_timeout=0.2, retries={"total_max_attempts": 1}),
+        config=Config(read_timeout=seconds, retries={"total_max_attempts": 1}),
     )
 
 
@@ -48,7 +48,7 @@ def test_faults_of_the_connection_are_seen(emulator: EmulatorServer) -> None:
     client = sagemaker(emulator)
     emulator.control.add_fault("latency", delay=0.4, count=1)
     with pytest.raises(ReadTimeoutError):
-        client.list_pipelines()
+        sagemaker(emulator, seconds=0.2).list_pipelines()
     emulator.control.add_fault("dropped", count=1)
     with pytest.raises(ConnectionClosedError):
         client.list_pipelines()

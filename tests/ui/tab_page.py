@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
 
 from polysync_airflow.ui.plugin import URL_PREFIX
 from tests.ui.airflow_site import Task
@@ -171,9 +172,10 @@ class TabPage:
             hidden,
         )
 
-    def reads_of_run(self) -> int:
-        """Return how often the page has read the XCom ``run``."""
-        return sum("/xcomEntries/run" in url for url in self.api_requests)
+    def reads_of_run(self, task: Task) -> int:
+        """Return how often the page has read the XCom ``run`` of a task; it reads those of earlier runs, too."""
+        path = f"/dagRuns/{quote(task.run_id, safe='')}/taskInstances/{task.task_id}/xcomEntries/run"
+        return sum(path in url for url in self.api_requests)
 
     def _record(self, url: str) -> None:
         if "/api/v2/" in url:

@@ -40,10 +40,10 @@ def test_new_data_appear(site: Site, page: TabPage, task: Task) -> None:
 
     page.wait_for("Notify")
     page.wait_for("The task has ended.")
-    reads = page.reads_of_run()
+    reads = page.reads_of_run(task)
     page.page.clock.fast_forward(600_000)
     page.page.wait_for_timeout(500)
-    assert page.reads_of_run() == reads
+    assert page.reads_of_run(task) == reads
     assert page.is_open("Notify") is False
 
 
@@ -85,11 +85,11 @@ def test_duration_and_age_count_on(page: TabPage, task: Task) -> None:
 
 def test_hidden_pages_read_nothing(site: Site, page: TabPage, task: Task) -> None:
     """A hidden page sends no request. When it is shown again, it reads at once, also after the end of the task."""
-    reads = page.reads_of_run()
+    reads = page.reads_of_run(task)
     page.hide(True)
     page.page.clock.fast_forward(60_000)
     page.page.wait_for_timeout(500)
-    assert page.reads_of_run() == reads
+    assert page.reads_of_run(task) == reads
     site.publish(task, arranged.success())
 
     page.hide(False)
@@ -121,7 +121,7 @@ def test_ended_sessions_are_named(page: TabPage, task: Task) -> None:
     page.page.clock.fast_forward(11_000)
 
     page.wait_for("Your session has ended: reload the page to sign in.")
-    reads = page.reads_of_run()
+    reads = page.reads_of_run(task)
     page.page.clock.fast_forward(600_000)
     page.page.wait_for_timeout(500)
-    assert page.reads_of_run() == reads
+    assert page.reads_of_run(task) == reads

@@ -93,7 +93,7 @@ test-browser: $(VENV)/.ready $(DOCS_VENV)/.ready
 	    $(VENV)/bin/python -m pytest -m system tests/documentation tests/ui $(ARGS)
 
 test-system: $(VENV)/.ready
-	$(VENV)/bin/python -m pytest -m 'system or matrix' tests/lineage tests/system $(ARGS)
+	$(VENV)/bin/python -m pytest -m 'system or matrix' tests/lineage tests/system tests/verification $(ARGS)
 
 test-sdk: $(VENV)/.ready $(SDK_VENV)/.ready
 	POLYSYNC_SDK_PYTHON="$(CURDIR)/$(SDK_VENV)/bin/python" $(VENV)/bin/python -m pytest -m sdk tests/emulator $(ARGS)

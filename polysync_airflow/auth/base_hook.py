@@ -28,6 +28,7 @@ from polysync_airflow.auth.allow_list import AllowList
 from polysync_airflow.auth.aws_connection import check_aws_connection
 from polysync_airflow.auth.connection import parse_credentials
 from polysync_airflow.auth.credentials import BaseCredentials
+from polysync_airflow.aws.endpoints import SERVICES
 from polysync_airflow.aws.error_mapping import (
     BOTO_ERRORS,
     BotoError,
@@ -284,9 +285,9 @@ class PolysyncBaseHook(AwsBaseHook):
             endpoint = sts if service == "sts" else other
         else:
             endpoint = self.conn_config.get_service_endpoint_url(service)
-            if endpoint and service == "s3":
-                # The other endpoints are checked with the connection.
-                allow_list().check_endpoint(endpoint, field="service_config.s3.endpoint_url")
+            if endpoint and service not in SERVICES:
+                # The endpoints of those are checked with the connection.
+                allow_list().check_endpoint(endpoint, field=f"service_config.{service}.endpoint_url")
         session: Any = self.get_session(self.region_name)
         return session.client(service, endpoint_url=endpoint, config=config, verify=self.verify)
 

@@ -101,7 +101,7 @@ class BaseCredentials(BaseModel):
 
     @property
     def other_endpoint_url(self) -> str | None:
-        """URL of the endpoint of CloudWatch Logs, S3 and SQS; None for those of AWS."""
+        """URL of the endpoint of CloudWatch Logs, S3, SQS and IAM; None for those of AWS."""
         # An endpoint of a VPC serves one service. On this machine, one server stands for all of them.
         is_local = self.endpoint_url and is_loopback(endpoint_host(self.endpoint_url))
         return self.endpoint_url if is_local else None

@@ -45,6 +45,10 @@ ANSWER_OPERATIONS: Final = ("SendPipelineExecutionStepSuccess", "SendPipelineExe
 # For whoever reads a queue. The last one lets it hold messages, or give them back.
 QUEUE_OPERATIONS: Final = ("ReceiveMessage", "DeleteMessage", "ChangeMessageVisibility")
 
+# For ``polysync verify``, beside what it has in common with tasks, on pipelines whose names begin with this.
+VERIFY_OPERATIONS: Final = ("CreatePipeline", "UpdatePipeline", "DeletePipeline")
+VERIFY_PREFIX: Final = "polysync-verify"
+
 ISSUER_V1: Final = "sts.windows.net/{tenant}/"
 ISSUER_V2: Final = "login.microsoftonline.com/{tenant}/v2.0"
 
@@ -61,6 +65,7 @@ def identity_policy(
     approve_models: bool = False,
     callback_queues: Iterable[str] = (),
     optional: bool = True,
+    verify: bool = False,
 ) -> dict[str, Any]:
     """
     Return the identity policy with the least privileges that the provider needs.
@@ -75,6 +80,7 @@ def identity_policy(
     :param callback_queues: ARNs of the SQS queues of callback steps that tasks may answer.
     :param optional: also allow the operations that the provider can work without. They list steps and
         executions, resume executions, describe jobs, and read the logs of failed steps.
+    :param verify: also allow what ``polysync verify`` does to its pipelines, and to ask IAM about policies.
     """
     prefix = f"arn:{partition}:sagemaker:{region}:{account}:pipeline/"
     arns = sorted({arn for name in pipelines for arn in pipeline_arns(prefix, name)})
@@ -99,6 +105,8 @@ def identity_policy(
     if queues:
         statements.append(_allow("AnswerCallbackSteps", ANSWER_OPERATIONS, ["*"]))
         statements.append(_allow("ReceiveCallbackMessages", QUEUE_OPERATIONS, queues, service="sqs"))
+    if verify:
+        statements += _verify_statements(f"{prefix}{VERIFY_PREFIX}-*", f"arn:{partition}:iam::{account}:")
     roles = sorted(set(pass_roles))
     if roles:
         condition = {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
@@ -121,6 +129,17 @@ def _model_statements(prefix: str, groups: Iterable[str], approve: bool) -> list
     versions = [f"{prefix}{name}/*" for name in names]
     reading = [_allow("ListModels", LIST_MODELS, ["*"]), _allow("ReadModels", READ_MODELS, versions)]
     return [*reading, *([_allow("ApproveModels", APPROVE_MODELS, versions)] if approve else [])]
+
+
+def _verify_statements(pipelines: str, identities: str) -> list[dict[str, Any]]:
+    operations = (*VERIFY_OPERATIONS, *REQUIRED_OPERATIONS, *OPTIONAL_OPERATIONS)
+    simulation = _allow(
+        "SimulatePolicy",
+        ["SimulatePrincipalPolicy"],
+        [f"{identities}role/*", f"{identities}user/*"],
+        service="iam",
+    )
+    return [_allow("VerifyPipelines", operations, [pipelines]), simulation]
 
 
 def job_arns(prefix: str, operations: Iterable[str]) -> list[str]:

@@ -13,8 +13,10 @@ from botocore.endpoint_provider import EndpointProvider
 from botocore.exceptions import EndpointProviderError
 from botocore.loaders import Loader
 
-# What the provider calls.
+# What tasks call.
 SERVICES: Final = ("sagemaker", "sts", "logs", "sqs")
+# What ``polysync verify`` calls, too.
+VERIFY_SERVICES: Final = ("iam",)
 _GLOBAL_REGION: Final = "aws-global"
 # vpce-<id>-<suffix>.<host of the endpoint, with the label vpce before the domain>
 _VPC_ENDPOINT: Final = re.compile(r"vpce-[a-z0-9-]+\.(?P<service>.+)\.vpce(?P<domain>\.amazonaws\.[a-z.]+)")
@@ -42,7 +44,7 @@ def _hosts_in(region: str) -> frozenset[str]:
         # botocore makes a host of any label, such as that of a bucket: sts.s3.amazonaws.com.
         return frozenset()
     found = set()
-    for service in SERVICES:
+    for service in (*SERVICES, *VERIFY_SERVICES):
         provider = EndpointProvider(loader.load_service_model(service, "endpoint-rule-set-1"), partitions)
         for fips, dual_stack in product((False, True), repeat=2):
             options = {"Region": region, "UseFIPS": fips, "UseDualStack": dual_stack}

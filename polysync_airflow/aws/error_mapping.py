@@ -138,6 +138,7 @@ def _hint_fields(
     package = request.get("ModelPackageName") or request.get("ModelPackageArn")
     package_group = request.get("ModelPackageGroupName")
     group, bucket, queue = request.get("logGroupName"), request.get("Bucket"), request.get("QueueUrl")
+    identity = request.get("PolicySourceArn")
     service = "sts" if operation.startswith("AssumeRole") else "sagemaker"
     if execution:
         subject, resource = f"execution {execution}", execution
@@ -161,6 +162,8 @@ def _hint_fields(
         resource = f"arn:{partition}:sqs:{region}:" + ":".join(queue.split("/")[-2:])
         # The actions of IAM are those for one message.
         operation = operation.removesuffix("Batch")
+    elif identity:
+        service, subject, resource = "iam", f"identity {identity}", identity
     else:
         subject, resource = "such resource", "*"
     named = [p["Name"] for p in request.get("PipelineParameters", ()) if f"'{p['Name']}'" in message]

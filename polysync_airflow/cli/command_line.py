@@ -19,6 +19,7 @@ DELEGATED: Final = {
     "iam": ("polysync_airflow.cli.iam", "print IAM policies"),
     "events": ("polysync_airflow.cli.events", "set up the queue with events of SageMaker"),
     "records": ("polysync_airflow.cli.records", "list and delete records of past DAG runs"),
+    "verify": ("polysync_airflow.cli.verify", "compare what is believed of AWS with an account"),
     "emulator": ("polysync_airflow.emulator.__main__", "run a local SageMaker endpoint"),
 }
 

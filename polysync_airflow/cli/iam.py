@@ -58,6 +58,11 @@ def make_parser(prog: str) -> argparse.ArgumentParser:
         metavar="QUEUE_ARN",
         help="ARN of the SQS queue of callback steps that tasks answer; may be repeated",
     )
+    policy.add_argument(
+        "--verify",
+        action="store_true",
+        help="also allow what polysync verify does; --pass-role names the role of its pipelines",
+    )
     policy.add_argument("--required-only", action="store_true", help="leave out the optional permissions")
     trust = documents.add_parser("trust", help="the trust policy of the role: who may assume it")
     trust.add_argument("--tenant", required=True, help="Microsoft Entra tenant id")
@@ -113,9 +118,11 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
                 parser.error(f"{option} {text!r} is not an AWS account id of 12 digits")
 
 
-def _check_models(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+def _check_together(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     if options.document == "policy" and options.approve_models and not options.model_package_group:
         parser.error("--approve-models needs --model-package-group: name the groups")
+    if options.document == "policy" and options.verify and not options.pass_role:
+        parser.error("--verify needs --pass-role: name the role of the pipelines")
 
 
 def _document(options: argparse.Namespace) -> Mapping[str, Any]:
@@ -131,6 +138,7 @@ def _document(options: argparse.Namespace) -> Mapping[str, Any]:
             approve_models=options.approve_models,
             callback_queues=options.callback_queue,
             optional=not options.required_only,
+            verify=options.verify,
         )
     issuer = ISSUER_V1 if options.entra_version == "v1" else ISSUER_V2
     return web_identity_trust(
@@ -148,6 +156,6 @@ def main(arguments: Sequence[str], prog: str) -> int:
     parser = make_parser(prog)
     options = parser.parse_args(arguments)
     _check(parser, options)
-    _check_models(parser, options)
+    _check_together(parser, options)
     write_result(json.dumps(_document(options), indent=2) + "\n")
     return OK

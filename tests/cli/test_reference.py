@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from polysync_airflow.cli import events, iam, records
+from polysync_airflow.cli import events, iam, records, verify
 from polysync_airflow.cli.parser import make_parser
 from polysync_airflow.emulator import __main__ as emulator
 from polysync_airflow.jobs.catalogue.drift import KINDS
@@ -23,6 +23,7 @@ PARSERS = {
     "polysync": make_parser({}),
     "polysync events": events.make_parser("polysync events"),
     "polysync iam": iam.make_parser("polysync iam"),
+    "polysync verify": verify.make_parser("polysync verify"),
     "polysync records": records.make_parser("polysync records"),
     "polysync emulator": emulator._parser(),
 }

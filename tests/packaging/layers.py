@@ -14,7 +14,7 @@ LAYERS = (
     {"events", "jobs", "triggers"},
     {"operators"},
     {"dags", "notifications", "sensors"},
-    {"emulator"},
+    {"emulator", "verification"},
     {"cli", "testing"},
 )
 # The order inside the folders whose modules build on each other, lowest layer first.
@@ -147,8 +147,23 @@ FOLDER_LAYERS = {
     ),
     "cli": (
         {"output", "parser"},
-        {"events", "iam", "jobs", "records"},
+        {"events", "iam", "jobs", "records", "verify"},
         {"command_line"},
+        {"__init__"},
+    ),
+    "verification": (
+        {"definitions", "hook"},
+        {"cleaning"},
+        {"account"},
+        {"arguments", "models"},
+        {"beliefs", "report", "runner"},
+        {"catalogue"},
+        {"__init__"},
+    ),
+    "verification.beliefs": (
+        {"events", "jobs", "lists", "outcomes", "parameters", "permissions", "starts"},
+        {"links", "retries", "stops"},
+        {"selections"},
         {"__init__"},
     ),
     "emulator.engine": (

@@ -140,7 +140,8 @@ def retry_pipeline_execution(call: Call) -> dict[str, Any]:
 
 def _retry(call: Call) -> dict[str, Any]:
     record = call.execution(call.request["PipelineExecutionArn"])
-    limit = max_parallel_steps(call.request) or record.engine.max_parallel
+    # Not that of the start: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_RetryPipelineExecution.html
+    limit = max_parallel_steps(call.request) or record.pipeline.max_parallel or inf
     try:
         record.engine.retry(call.now, call.scenario_of(record.pipeline.name), limit)
     except StateError as error:

@@ -1,0 +1,211 @@
+"""
+Ends of executions: statuses, reasons, steps and times.
+
+https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribePipelineExecution.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from polysync_airflow.execution.steps.descriptions import StepDescription
+from polysync_airflow.verification import definitions
+from polysync_airflow.verification.account import Account, Refusal, Response, status_of
+from polysync_airflow.verification.models import Belief, Seen, limit_text, told, within
+
+_STEP_FAILURE: Final = "Step failure: One or multiple steps failed."
+# A list of steps that is read right after the end is the one that the task reports.
+_CLOCK_SECONDS: Final = 5.0
+
+
+@dataclass(frozen=True)
+class End:
+    """An execution that has ended, and its steps, listed right after the end was seen."""
+
+    arn: str
+    answer: Response
+    steps: Sequence[StepDescription]
+
+    def step(self, name: str) -> StepDescription | None:
+        """Return a step; None if it is not listed."""
+        return next((step for step in self.steps if step.name == name), None)
+
+
+def _end(account: Account, subject: str, definition: str) -> End:
+    name = account.create(subject, definition)
+    arn = account.start(name)
+    answer = account.wait_for_end(arn)
+    return End(arn, answer, account.steps(arn))
+
+
+def failed(account: Account) -> End:
+    """Run a pipeline that fails."""
+    return _end(account, "failed", definitions.failing())
+
+
+def succeeded(account: Account) -> End:
+    """Run a pipeline that succeeds."""
+    return _end(account, "succeeds", definitions.succeeding())
+
+
+def _caught(account: Account) -> End | Refusal:
+    """Run a pipeline with a step that runs because another one has failed."""
+    answer = account.try_to_create("caught", definitions.caught_failure())
+    if isinstance(answer, Refusal):
+        return answer
+    arn = account.start(account.name_of("caught"))
+    return End(arn, account.wait_for_end(arn), account.steps(arn))
+
+
+def _status(account: Account) -> Seen:
+    return Seen(f"{status_of(account.once(succeeded).answer)}, {status_of(account.once(failed).answer)}")
+
+
+def _reason_of_step(account: Account) -> Seen:
+    step = account.once(failed).step("Third")
+    reason = step.failure_reason if step else None
+    same = reason == definitions.REASON
+    return Seen("the message of the step" if same else "another text" if reason else "no text", reason or "")
+
+
+def _reason_of_execution(account: Account) -> Seen:
+    reason = account.once(failed).answer.get("FailureReason")
+    return Seen(str(reason) if reason in (_STEP_FAILURE, None) else "another text", str(reason))
+
+
+def _steps_at_the_end(account: Account) -> Seen:
+    steps = account.once(failed).steps
+    return Seen(", ".join(sorted(f"{step.name} {step.status}" for step in steps)))
+
+
+def _branch(account: Account) -> Seen:
+    return Seen("listed" if account.once(succeeded).step("NotTaken") else "not listed")
+
+
+def _outcome(account: Account) -> Seen:
+    step = account.once(succeeded).step("Only")
+    return Seen(str(step.outcome) if step else "the step is not listed")
+
+
+def _completed_with_failures(account: Account) -> Seen:
+    found = account.once(_caught)
+    if isinstance(found, Refusal):
+        return Seen(f"the pipeline is {told(found).value}", found.text)
+    return Seen(status_of(found.answer), str(found.answer.get("FailureReason")))
+
+
+def _catching_step(account: Account) -> Seen:
+    found = account.once(_caught)
+    if isinstance(found, Refusal):
+        return Seen(f"the pipeline is {told(found).value}", found.text)
+    return Seen(", ".join(sorted(f"{step.name} {step.status}" for step in found.steps)))
+
+
+def _end_time(account: Account) -> Seen:
+    found = account.once(failed)
+    step, modified = found.step("Third"), found.answer.get("LastModifiedTime")
+    if step is None or step.ended_at is None or modified is None:
+        return Seen("no time")
+    seconds = (modified - step.ended_at).total_seconds()
+    return within(abs(seconds), _CLOCK_SECONDS)
+
+
+def _later_look(account: Account) -> Seen:
+    found = account.once(failed)
+    same = account.describe(found.arn).get("LastModifiedTime") == found.answer.get("LastModifiedTime")
+    return Seen("kept" if same else "changed")
+
+
+def _belief(name: str, sentence: str, expected: str, check: Any, *relied_on_by: str) -> Belief:
+    return Belief(
+        id=f"outcome.{name}", sentence=sentence, expected=expected, check=check, relied_on_by=relied_on_by
+    )
+
+
+_OUTCOMES: Final = "docs/explanation/outcomes.md"
+_STATES: Final = "polysync_airflow/states.py"
+_ROWS: Final = "polysync_airflow/execution/steps/rows.py"
+_ENGINE: Final = "polysync_airflow/emulator/engine/execution.py"
+_MODELS: Final = "polysync_airflow/execution/models.py"
+
+BELIEFS: Final = (
+    _belief(
+        "statuses",
+        "Executions end as Succeeded and Failed.",
+        "Succeeded, Failed",
+        _status,
+        _STATES,
+        _OUTCOMES,
+    ),
+    _belief(
+        "fail-step",
+        "The FailureReason of a Fail step is its message.",
+        "the message of the step",
+        _reason_of_step,
+        "docs/how-to/read-a-failure.md",
+        _ENGINE,
+    ),
+    _belief(
+        "reason",
+        "The FailureReason of the execution says only that steps have failed.",
+        _STEP_FAILURE,
+        _reason_of_execution,
+        _ENGINE,
+        "polysync_airflow/execution/outcome.py",
+    ),
+    _belief(
+        "steps",
+        "When the execution has ended, the list of steps has the final status of each.",
+        "First Succeeded, Second Succeeded, Third Failed",
+        _steps_at_the_end,
+        "polysync_airflow/operators/outcome/steps.py",
+    ),
+    _belief(
+        "branch",
+        "The steps of a branch that is not taken are not listed.",
+        "not listed",
+        _branch,
+        _ROWS,
+        _ENGINE,
+    ),
+    _belief(
+        "condition",
+        "The metadata of a Condition step have its outcome as True or False.",
+        "True",
+        _outcome,
+        "polysync_airflow/execution/steps/descriptions.py",
+    ),
+    _belief(
+        "completed-with-failures",
+        "An execution whose failed step another step follows ends as CompletedWithFailures.",
+        "CompletedWithFailures",
+        _completed_with_failures,
+        _STATES,
+        _OUTCOMES,
+        "polysync_airflow/emulator/engine/step_runs.py",
+    ),
+    _belief(
+        "catching-step",
+        "A step with the trigger Failed runs after the failed step.",
+        "Broken Failed, Notify Succeeded",
+        _catching_step,
+        "polysync_airflow/emulator/engine/step_runs.py",
+    ),
+    _belief(
+        "end-time",
+        "LastModifiedTime of an execution that has ended is the end of its last step.",
+        limit_text(_CLOCK_SECONDS),
+        _end_time,
+        _MODELS,
+        "docs/reference/xcoms.md",
+    ),
+    _belief(
+        "end-time-later",
+        "LastModifiedTime does not change after the end.",
+        "kept",
+        _later_look,
+        _MODELS,
+    ),
+)

@@ -1,0 +1,176 @@
+"""
+Deletes the pipelines that ``polysync verify`` has made, also those of a run that was killed.
+
+https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DeletePipeline.html: AWS deletes a pipeline with
+its executions, and none of them may run.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+from typing import Any, Final
+
+from polysync_airflow.auth.iam_policies import VERIFY_PREFIX
+from polysync_airflow.aws.response_limits import PAGE_SIZE
+from polysync_airflow.exceptions import (
+    ACCESS_DENIED,
+    CONFLICT,
+    RESOURCE_NOT_FOUND,
+    VALIDATION,
+    PolysyncError,
+    SageMakerApiError,
+    has_code,
+)
+from polysync_airflow.execution import clock
+from polysync_airflow.states import STATUS_STOPPING, is_stoppable
+
+# Makes a call of SageMaker: the operation, and the members of the request.
+Call = Callable[..., Mapping[str, Any]]
+
+# AWS's pattern for the beginning of a name has no hyphen at the end.
+PREFIX: Final = VERIFY_PREFIX
+# Not the prefix alone: nobody else gives a pipeline such a name.
+_NAME: Final = re.compile(rf"{PREFIX}-[0-9a-f]{{8}}-[A-Za-z]+(-[A-Za-z]+)*")
+# What is made must be found again: one run makes fewer than twenty pipelines.
+MAX_PAGES: Final = 10
+# A stop takes about twenty seconds, and a job up to some minutes.
+DELETE_SECONDS: Final = 300.0
+_PAUSE_SECONDS: Final = 2.0
+_AT_THE_SAME_TIME: Final = 8
+
+
+def pipeline_name(run_id: str, subject: str) -> str:
+    """Return the name of a pipeline of a run."""
+    return f"{PREFIX}-{run_id}-{subject}"
+
+
+def is_own_name(name: object) -> bool:
+    """Return whether a pipeline has a name of those that the checks create."""
+    return isinstance(name, str) and _NAME.fullmatch(name) is not None
+
+
+def leftovers(call: Call) -> tuple[list[str], bool]:
+    """
+    Find the pipelines that runs have left.
+
+    :return: their names, and whether there may be more.
+    :raises PolysyncError: they cannot be listed.
+    """
+    names: list[str] = []
+    token = None
+    for _ in range(MAX_PAGES):
+        following: dict[str, Any] = {"NextToken": token} if token else {}
+        page = call("ListPipelines", PipelineNamePrefix=PREFIX, MaxResults=PAGE_SIZE, **following)
+        names += [each["PipelineName"] for each in _entries(page, "PipelineSummaries", "PipelineName")]
+        token = page.get("NextToken")
+        if not token:
+            break
+    return [name for name in dict.fromkeys(names) if is_own_name(name)], bool(token)
+
+
+def delete_pipelines(call: Call, names: Iterable[str]) -> dict[str, str]:
+    """
+    Stop what runs of pipelines, and delete them.
+
+    If it is interrupted, it begins no other one, and ends soon.
+
+    :return: why a pipeline is still there, by its name.
+    """
+    interrupted = Event()
+    with ThreadPoolExecutor(_AT_THE_SAME_TIME, thread_name_prefix="polysync-clean") as pool:
+        try:
+            deletes = {
+                name: pool.submit(_problem_of_delete, call, name, interrupted)
+                for name in dict.fromkeys(names)
+            }
+            problems = {name: delete.result() for name, delete in deletes.items()}
+        except BaseException:
+            interrupted.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return {name: problem for name, problem in problems.items() if problem}
+
+
+def _problem_of_delete(call: Call, name: str, interrupted: Event) -> str | None:
+    try:
+        _delete(call, name, interrupted)
+    except PolysyncError as error:
+        return str(error)
+    return None
+
+
+def _delete(call: Call, name: str, interrupted: Event) -> None:
+    until = clock.monotonic() + DELETE_SECONDS
+    while not interrupted.is_set():
+        try:
+            running = _stop_executions(call, name)
+            if not running:
+                call("DeletePipeline", PipelineName=name, ClientRequestToken=str(uuid.uuid4()))
+                return
+        except SageMakerApiError as error:
+            if has_code(error, RESOURCE_NOT_FOUND):
+                # Deleted, perhaps by a request whose response was lost; or it was never created.
+                return
+            # An execution that is not listed yet also keeps AWS from the delete.
+            is_temporary = error.transient or has_code(error, CONFLICT, VALIDATION)
+            if not is_temporary or clock.monotonic() > until:
+                raise
+        else:
+            if clock.monotonic() > until:
+                raise PolysyncError(
+                    f"{running} execution(s) of {name} still run after {DELETE_SECONDS:.0f} s: run polysync "
+                    "verify --clean again in some minutes."
+                )
+        clock.sleep(_PAUSE_SECONDS)
+
+
+def _stop_executions(call: Call, name: str) -> int:
+    """
+    Request the stop of all executions that run, and return how many have not ended.
+
+    Without the permission to list them, none: they end by themselves, and AWS deletes no pipeline before.
+    """
+    try:
+        return _stop_listed(call, name)
+    except SageMakerApiError as error:
+        if not has_code(error, ACCESS_DENIED):
+            raise
+        return 0
+
+
+def _stop_listed(call: Call, name: str) -> int:
+    count, token = 0, None
+    for _ in range(MAX_PAGES):
+        following: dict[str, Any] = {"NextToken": token} if token else {}
+        page = call("ListPipelineExecutions", PipelineName=name, MaxResults=PAGE_SIZE, **following)
+        for entry in _entries(page, "PipelineExecutionSummaries", "PipelineExecutionArn"):
+            status = str(entry.get("PipelineExecutionStatus"))
+            count += is_stoppable(status) or status == STATUS_STOPPING
+            if is_stoppable(status):
+                _stop(call, entry["PipelineExecutionArn"])
+        token = page.get("NextToken")
+        if not token:
+            break
+    return count
+
+
+def _stop(call: Call, arn: str) -> None:
+    try:
+        call("StopPipelineExecution", PipelineExecutionArn=arn, ClientRequestToken=str(uuid.uuid4()))
+    except SageMakerApiError as error:
+        # It has ended meanwhile, or moves from one step to the next; or it will end by itself.
+        if not has_code(error, VALIDATION, CONFLICT, RESOURCE_NOT_FOUND, ACCESS_DENIED):
+            raise
+
+
+def _entries(page: Mapping[str, Any], member: str, name: str) -> list[Mapping[str, Any]]:
+    entries = page.get(member)
+    return [
+        entry
+        for entry in (entries if isinstance(entries, list) else [])
+        if isinstance(entry, dict) and isinstance(entry.get(name), str)
+    ]

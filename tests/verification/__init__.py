@@ -1,0 +1,1 @@
+"""Tests of the checks of ``polysync verify``, with the emulator in place of AWS."""

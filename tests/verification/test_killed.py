@@ -1,0 +1,233 @@
+"""Runs that are killed, interrupted or refused: nothing is left, at the end or after ``--clean``."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from polysync_airflow.emulator import EmulatorServer
+from polysync_airflow.exceptions import PolysyncError, SageMakerApiError
+from polysync_airflow.execution import clock
+from polysync_airflow.verification import cleaning, definitions, runner
+from polysync_airflow.verification.account import Account
+from polysync_airflow.verification.catalogue import choose
+from polysync_airflow.verification.hook import VerifyHook
+from tests.tasks import EmulatedTime
+from tests.verification.conftest import MakeAccount, names
+
+SUBJECTS = ["stop", "selection", "resume"]
+
+
+class Killed(BaseException):
+    """What kills a run in these tests."""
+
+
+def die_at(monkeypatch: pytest.MonkeyPatch, number: int, *, after: bool, operation: str = "") -> None:
+    """Let the n-th call kill the process, before AWS has it or after AWS has processed it."""
+    calls, call = 0, VerifyHook.call
+
+    def dying(self: VerifyHook, name: str, **request: Any) -> Any:
+        nonlocal calls
+        calls += not operation or name == operation
+        if calls != number or (operation and name != operation):
+            return call(self, name, **request)
+        if after:
+            with suppress(SageMakerApiError):
+                call(self, name, **request)
+        raise Killed
+
+    monkeypatch.setattr(VerifyHook, "call", dying)
+
+
+def clean_all() -> dict[str, str]:
+    """Do what ``--clean`` does, in another process."""
+    hook = VerifyHook()
+    found, is_more = cleaning.leftovers(hook.call)
+    assert not is_more
+    return cleaning.delete_pipelines(hook.call, found)
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("number", [1, 2, 3, 5, 8, 13, 30, 60])
+def test_killed(
+    number: int,
+    after: bool,
+    make_account: MakeAccount,
+    emulator: EmulatorServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """After a kill at any call, ``--clean`` stops what runs and deletes everything."""
+    account = make_account()
+    with monkeypatch.context() as patch:
+        die_at(patch, number, after=after)
+        with pytest.raises(Killed):
+            runner.run(choose(SUBJECTS), account, workers=1)
+    emulator.control.clear_calls()
+
+    assert clean_all() == {}
+
+    assert names(emulator) == set()
+    other = {call["operation"] for call in emulator.control.calls()}
+    assert other <= {"ListPipelines", "ListPipelineExecutions", "StopPipelineExecution", "DeletePipeline"}
+
+
+@pytest.mark.parametrize("operation", ["CreatePipeline", "StartPipelineExecution", "StopPipelineExecution"])
+def test_lost_response(
+    operation: str, make_account: MakeAccount, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that ends by an error deletes what AWS has made, also if it has never heard of it."""
+    account = make_account()
+    with monkeypatch.context() as patch:
+        die_at(patch, 1, after=True, operation=operation)
+        with pytest.raises(Killed):
+            runner.run(choose(SUBJECTS), account, workers=1)
+
+    assert account.clean() == {}
+    assert names(emulator) == set()
+
+
+def test_interruption_ends_all_checks(make_account: MakeAccount, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After an interruption, the checks make no more calls, so that the end can delete everything."""
+    account, calls, call = make_account(), list[str](), VerifyHook.call
+
+    def noting(self: VerifyHook, name: str, **request: Any) -> Any:
+        calls.append(name)
+        return call(self, name, **request)
+
+    def interrupt(result: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(VerifyHook, "call", noting)
+
+    with pytest.raises(KeyboardInterrupt):
+        runner.run(choose([*SUBJECTS, "outcome"]), account, on_result=interrupt)
+
+    # All of them make twice as many.
+    made = len(calls)
+    assert made < 70
+    assert account.clean() == {}
+    assert {"CreatePipeline", "StartPipelineExecution"} & set(calls[made:]) == set()
+
+
+def test_others_are_left_alone(make_account: MakeAccount, emulator: EmulatorServer) -> None:
+    """Only names of the form that the checks give are deleted, in all pages of the list."""
+    account = make_account()
+    for number in range(120):
+        name = cleaning.pipeline_name(f"{number:08x}", "stop")
+        _create(account, name)
+    for name in (
+        "polysync-verify-mine",
+        "polysync-verify",
+        "polysync-verify-0123abcd-a-1",
+        "polysync-verifyx",
+    ):
+        _create(account, name)
+
+    assert clean_all() == {}
+
+    left = {"polysync-verify-mine", "polysync-verify", "polysync-verify-0123abcd-a-1", "polysync-verifyx"}
+    assert names(emulator) == left
+
+
+def _create(account: Account, name: str) -> None:
+    account.call(
+        "CreatePipeline",
+        PipelineName=name,
+        PipelineDefinition=definitions.succeeding(),
+        RoleArn=account.role_arn,
+        ClientRequestToken=account.token(),
+    )
+
+
+def test_what_cannot_be_deleted(make_account: MakeAccount, emulator: EmulatorServer) -> None:
+    """A refused delete is reported, and remembered for the next try."""
+    account = make_account()
+    name = account.create("stop", definitions.chain())
+    account.start(name)
+    fault = emulator.control.add_fault(
+        "error", "DeletePipeline", code="AccessDeniedException", message="not allowed"
+    )
+
+    problems = account.clean()
+
+    assert list(problems) == [name]
+    assert "sagemaker:DeletePipeline" in problems[name]
+    emulator.control.remove_faults(fault)
+    assert account.clean() == {}
+    assert names(emulator) == set()
+
+
+def test_a_stop_that_does_not_end(make_account: MakeAccount, emulator: EmulatorServer) -> None:
+    """An execution that does not end within minutes is reported, and does not hold the command forever."""
+    account = make_account()
+    name = account.create("stop", definitions.chain())
+    emulator.control.put_scenario(
+        {"statuses": [{"status": "Stopping", "after": 0, "until": None}]}, pipeline=name
+    )
+    account.start(name)
+
+    problems = account.clean()
+
+    assert problems == {
+        name: f"1 execution(s) of {name} still run after 300 s: run polysync verify --clean again in some minutes."
+    }
+
+
+@pytest.mark.parametrize("denied", ["ListPipelineExecutions", "StopPipelineExecution"])
+def test_clean_without_a_permission(denied: str, make_account: MakeAccount, emulator: EmulatorServer) -> None:
+    """What cannot be stopped ends by itself, and is deleted then."""
+    account = make_account()
+    account.start(account.create("stop", definitions.chain()))
+    emulator.control.add_fault("error", denied, code="AccessDeniedException", message="not allowed")
+
+    assert account.clean() == {}
+    assert names(emulator) == set()
+
+
+def test_leftovers_that_cannot_be_listed(make_account: MakeAccount, emulator: EmulatorServer) -> None:
+    """Without the permission to list pipelines, nothing can be found: the error names it."""
+    make_account()
+    emulator.control.add_fault("error", "ListPipelines", code="AccessDeniedException", message="no")
+
+    with pytest.raises(PolysyncError, match="sagemaker:ListPipelines"):
+        clean_all()
+
+
+def test_interrupted_deletion_ends_soon(
+    make_account: MakeAccount,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It begins no other delete, and does not wait for the end of executions; the next one deletes the rest."""
+    account = make_account()
+    emulator.control.put_scenario({"statuses": [{"status": "Stopping", "after": 0, "until": 10_000}]})
+    first = account.create("first", definitions.succeeding())
+    for number in range(20):
+        _create(account, cleaning.pipeline_name(f"{number:08x}", "stop"))
+        account.start(cleaning.pipeline_name(f"{number:08x}", "stop"))
+    call = VerifyHook.call
+
+    def interrupting(self: VerifyHook, name: str, **request: Any) -> Any:
+        if request.get("PipelineName") == first:
+            raise KeyboardInterrupt
+        return call(self, name, **request)
+
+    found, _ = cleaning.leftovers(VerifyHook().call)
+    # In real time: in emulated time, five minutes pass at once.
+    host = clock.Clock()
+    with monkeypatch.context() as patch:
+        patch.setattr(VerifyHook, "call", interrupting)
+        patch.setattr(cleaning, "clock", host)
+        patch.setattr(cleaning, "_PAUSE_SECONDS", 0.1)
+        patch.setattr(cleaning, "DELETE_SECONDS", 10.0)
+        begin = host.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            cleaning.delete_pipelines(VerifyHook().call, [first, *found])
+        assert host.monotonic() - begin < 5
+
+    assert len(names(emulator)) == 21
+    emulated_time.sleep(10_000)
+    assert clean_all() == {}

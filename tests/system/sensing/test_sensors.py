@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -19,6 +21,7 @@ DAG_ID = "sensing"
 LINK = PolysyncPipelineExecutionLink.name
 TIMEOUT = 60.0
 QUEUE = "https://sqs.us-east-1.amazonaws.com/123456789012/sensed"
+PIPELINE, FAILING_PIPELINE = "sensed", "sensed-failing"
 
 
 @dataclass(frozen=True)
@@ -61,18 +64,46 @@ class Others:
             ModelPackageArn=arn, ModelApprovalStatus=status, ApprovalDescription=f"{status} by a test"
         )
 
+    def remove(self, pipeline: str) -> None:
+        """End what runs of a pipeline, and delete it."""
+        sagemaker = self.emulator.client()
 
-def test_others_end_deferred_sensors(airflow: PrivateAirflow, emulator: EmulatorProcess) -> None:
+        def running() -> list[str]:
+            listed = sagemaker.list_pipeline_executions(PipelineName=pipeline)["PipelineExecutionSummaries"]
+            return [
+                each["PipelineExecutionArn"]
+                for each in listed
+                if each["PipelineExecutionStatus"] == "Executing"
+            ]
+
+        for token in filter(None, map(self.token, running())):
+            sagemaker.send_pipeline_execution_step_success(CallbackToken=token)
+        assert wait_until(lambda: not running(), timeout=TIMEOUT)
+        sagemaker.delete_pipeline(PipelineName=pipeline, ClientRequestToken=str(uuid.uuid4()))
+
+
+@pytest.fixture
+def others(emulator: EmulatorProcess) -> Iterator[Others]:
+    """People with two pipelines, which other tests must not see."""
+    others = Others(emulator)
+    pipelines = (PIPELINE, FAILING_PIPELINE)
+    for name in pipelines:
+        others.create_pipeline(name)
+    yield others
+    for name in pipelines:
+        others.remove(name)
+
+
+def test_others_end_deferred_sensors(
+    airflow: PrivateAirflow, emulator: EmulatorProcess, others: Others
+) -> None:
     """One DAG run: a search and an approval succeed, a failed execution and a rejection fail."""
-    client, others = airflow.client, Others(emulator)
-    others.create_pipeline("sensed")
-    others.create_pipeline("sensed-failing")
-    sagemaker = emulator.client()
+    client, sagemaker = airflow.client, emulator.client()
     sagemaker.create_model_package_group(ModelPackageGroupName="sensed")
     models = {name: others.register() for name in ("approved", "rejected")}
-    failing = others.start("sensed-failing", "x")
+    failing = others.start(FAILING_PIPELINE, "x")
     # One that the search does not mean.
-    others.start("sensed", "manual-1")
+    others.start(PIPELINE, "manual-1")
     client.wait_for_dag(DAG_ID)
     run_id = client.trigger(DAG_ID, conf={"failing": failing, **models})
     client.unpause(DAG_ID)
@@ -85,10 +116,10 @@ def test_others_end_deferred_sensors(airflow: PrivateAirflow, emulator: Emulator
 
     assert wait_until(lambda: set(states().values()) == {"deferred"}, timeout=TIMEOUT), states()
     assert link("find") is None
-    found = others.start("sensed", "nightly-1")
+    found = others.start(PIPELINE, "nightly-1")
     assert wait_until(lambda: link("find") is not None, timeout=TIMEOUT)
     assert states()["find"] in ("running", "deferred")
-    assert link("find") == execution_url(found, "sensed")
+    assert link("find") == execution_url(found, PIPELINE)
     for arn in (found, failing):
         assert wait_until(lambda arn=arn: others.token(arn) is not None, timeout=TIMEOUT)  # type: ignore[misc]
     sagemaker.send_pipeline_execution_step_success(CallbackToken=others.token(found))
@@ -104,8 +135,8 @@ def test_others_end_deferred_sensors(airflow: PrivateAirflow, emulator: Emulator
     assert {task["try_number"] for task in client.tasks(DAG_ID, run_id)} == {1}
     assert client.xcom(DAG_ID, run_id, "find", "return_value") == found
     assert client.xcom(DAG_ID, run_id, "find", "state") == "Success"
-    assert link("find") == execution_url(found, "sensed")
-    assert link("failing") == execution_url(failing, "sensed-failing")
+    assert link("find") == execution_url(found, PIPELINE)
+    assert link("failing") == execution_url(failing, FAILING_PIPELINE)
     for task, text in (
         ("failing", "Step Only failed: No data"),
         ("rejected", f"Model package {models['rejected']} is rejected"),

@@ -111,16 +111,21 @@ def test_signals(
         signal.raise_signal(number)
         return name
 
-    before = signal.getsignal(number)
+    # As in a terminal: a shell lets its background processes ignore Ctrl-C.
+    at_begin = signal.signal(number, signal.default_int_handler)
     monkeypatch.setattr(Account, "create", interrupted)
 
-    result = polysync(*VERIFY, "--only", "outcome")
+    try:
+        result = polysync(*VERIFY, "--only", "outcome")
+        after = signal.getsignal(number)
+    finally:
+        signal.signal(number, at_begin)
 
     assert result.code == 130
     assert "Interrupted: the checks end, and what they have made is deleted." in result.err
     assert result.error == "error: interrupted"
     assert names(emulator) == []
-    assert signal.getsignal(number) is before
+    assert after is signal.default_int_handler
 
 
 def test_interrupted_twice(

@@ -19,6 +19,8 @@ from polysync_airflow.emulator.errors import ApiError
 # In the Authorization header, or in the query of a presigned URL.
 _CREDENTIAL_SCOPE = re.compile(r"(?:Credential=|^)([^/,\s]+)/\d{8}/([^/,\s]+)/([^/,\s]+)/aws4_request")
 _JSON = "application/x-amz-json-1.1"
+# In the namespace of the responses.
+_API_VERSIONS = {"iam": "2010-05-08", "sts": "2011-06-15"}
 _TARGET = re.compile(r"(\w+)\.(\w+)")
 # The API accepts an ARN wherever it accepts a pipeline name.
 _PIPELINE = re.compile(r"(?:arn:.+:pipeline/)?([^/]+)")
@@ -102,10 +104,11 @@ def json_response(body: dict[str, Any], request_id: str) -> Response:
     return response
 
 
-def sts_response(operation: str, result: dict[str, Any], request_id: str) -> Response:
-    """Return a successful STS response in the query protocol."""
+def query_response(aws: AwsRequest, result: dict[str, Any], request_id: str) -> Response:
+    """Return a successful response of STS or IAM in the query protocol."""
+    operation, version = aws.operation, _API_VERSIONS[aws.service]
     body = (
-        f'<{operation}Response xmlns="https://sts.amazonaws.com/doc/2011-06-15/">'
+        f'<{operation}Response xmlns="https://{aws.service}.amazonaws.com/doc/{version}/">'
         f"<{operation}Result>{_xml(result)}</{operation}Result>"
         f"<ResponseMetadata><RequestId>{request_id}</RequestId></ResponseMetadata></{operation}Response>"
     )
@@ -114,11 +117,12 @@ def sts_response(operation: str, result: dict[str, Any], request_id: str) -> Res
     return response
 
 
-def _xml(members: dict[str, Any]) -> str:
-    return "".join(
-        f"<{name}>{_xml(value) if isinstance(value, dict) else escape(str(value))}</{name}>"
-        for name, value in members.items()
-    )
+def _xml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "".join(f"<{name}>{_xml(member)}</{name}>" for name, member in value.items())
+    if isinstance(value, list):
+        return "".join(f"<member>{_xml(member)}</member>" for member in value)
+    return str(value).lower() if isinstance(value, bool) else escape(str(value))
 
 
 def error_response(error: ApiError, protocol: str, request_id: str) -> Response:

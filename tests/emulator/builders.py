@@ -15,6 +15,8 @@ from polysync_airflow.emulator.engine.expressions import Scope
 from polysync_airflow.emulator.sagemaker.calls import LogStream, ServiceEvent
 
 ROLE = "arn:aws:iam::123456789012:role/SageMakerRole"
+#: Who signs in with an access key that nobody has.
+DEFAULT_CALLER = "arn:aws:sts::123456789012:assumed-role/SageMakerRole/emulator"
 #: A time in seconds that is longer than everything that ends by itself.
 FOREVER = 30 * 24 * 3600.0
 

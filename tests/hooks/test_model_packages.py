@@ -11,6 +11,7 @@ from botocore.stub import Stubber
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import ParametersError, SageMakerApiError
 from polysync_airflow.hooks import PolysyncSageMakerHook
+from tests.emulator.builders import DEFAULT_CALLER
 
 PREFIX = "arn:aws:sagemaker:us-east-1:123456789012:model-package"
 ARN = f"{PREFIX}/churn/1"
@@ -35,7 +36,7 @@ def test_approval(hook: PolysyncSageMakerHook, emulator: EmulatorServer) -> None
 
     described = hook.describe_model_package(ARN)
     assert (described.approval_status, described.approval_description) == ("Rejected", "Bias in group B")
-    assert described.modified_by == "arn:aws:iam::123456789012:root"
+    assert described.modified_by == DEFAULT_CALLER
     assert described.modified_at
     assert described.modified_at.timestamp() == pytest.approx(emulator.control.clock()["now"], abs=5)
 

@@ -196,7 +196,7 @@ FOLDER_LAYERS = {
         {"iam", "trust"},
         {"authorization", "sessions", "web_identity"},
         {"callers"},
-        {"sts"},
+        {"simulation", "sts"},
         {"__init__"},
     ),
     "emulator.server": (

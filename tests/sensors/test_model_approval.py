@@ -24,6 +24,7 @@ from polysync_airflow.exceptions import (
 )
 from polysync_airflow.sensors import PolysyncModelApprovalSensor
 from polysync_airflow.sensors.model_approval import FOUND_KEY
+from tests.emulator.builders import DEFAULT_CALLER
 from tests.fakes.json_store import JsonStore
 from tests.sensors.modes import MODES, arguments_of, run_sensor
 from tests.sensors.registry import GROUP, PREFIX, Registry, version
@@ -107,7 +108,7 @@ CASES = (
         xcoms={
             "approval_status": "Approved",
             "approval_description": "Checked by Ada",
-            "last_modified_by": "arn:aws:iam::123456789012:root",
+            "last_modified_by": DEFAULT_CALLER,
         },
         polls=(4, 6),
     ),

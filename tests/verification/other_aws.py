@@ -10,7 +10,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from types import TracebackType
 from typing import Any
-from urllib.parse import parse_qsl
 
 JSON = "application/x-amz-json-1.1"
 
@@ -52,17 +51,11 @@ class OtherAws:
     """
     Context manager that runs the server.
 
-    ``answers`` has what answers in place of the emulator, by operation. ``denied`` has the actions that IAM's
-    simulation does not allow; the emulator has no such simulation. ``has_role`` is whether IAM finds the role. ``identity`` is the ARN of who signs in; None for
-    that of the emulator.
+    ``answers`` has what answers in place of the emulator, by operation.
     """
 
     def __init__(self, port: int) -> None:
         self.answers: dict[str, list[Answer]] = {}
-        self.denied: set[str] = set()
-        self.has_role = True
-        self.identity: str | None = None
-        self.simulated: list[tuple[str, str, str]] = []
         handler = type("Handler", (_Handler,), {"aws": self, "port": port})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._thread = Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
@@ -71,27 +64,6 @@ class OtherAws:
     def answer(self, operation: str, answer: Answer) -> None:
         """Let a function answer the requests for an operation."""
         self.answers.setdefault(operation, []).append(answer)
-
-    def simulate(self, form: dict[str, str]) -> bytes:
-        """Return the response of SimulatePrincipalPolicy."""
-        if not self.has_role:
-            return b"<ErrorResponse><Error><Code>NoSuchEntity</Code><Message>none</Message></Error></ErrorResponse>"
-        actions = [value for name, value in form.items() if name.startswith("ActionNames.")]
-        resource = form["ResourceArns.member.1"]
-        self.simulated += [(form["PolicySourceArn"], action, resource) for action in actions]
-        results = "".join(
-            f"<member><EvalActionName>{action}</EvalActionName>"
-            f"<EvalResourceName>{resource}</EvalResourceName>"
-            f"<EvalDecision>{'implicitDeny' if action in self.denied else 'allowed'}</EvalDecision></member>"
-            for action in actions
-        )
-        inner = f"<IsTruncated>false</IsTruncated><EvaluationResults>{results}</EvaluationResults>"
-        return _xml("SimulatePrincipalPolicy", "https://iam.amazonaws.com/doc/2010-05-08/", inner)
-
-    def caller(self) -> bytes:
-        """Return the response of GetCallerIdentity."""
-        inner = f"<Arn>{self.identity}</Arn><UserId>AROAEXAMPLE:s</UserId><Account>123456789012</Account>"
-        return _xml("GetCallerIdentity", "https://sts.amazonaws.com/doc/2011-06-15/", inner)
 
     def __enter__(self) -> OtherAws:
         self._thread.start()
@@ -103,11 +75,6 @@ class OtherAws:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
-
-
-def _xml(operation: str, namespace: str, inner: str) -> bytes:
-    result = f"<{operation}Result>{inner}</{operation}Result>"
-    return f'<{operation}Response xmlns="{namespace}">{result}</{operation}Response>'.encode()
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -127,13 +94,6 @@ class _Handler(BaseHTTPRequestHandler):
         service, _, operation = self.headers.get("X-Amz-Target", "").partition(".")
         if service == "SageMaker" and operation in self.aws.answers:
             self._answer(operation, json.loads(body))
-            return
-        form = dict(parse_qsl(body.decode(errors="replace")))
-        if form.get("Action") == "SimulatePrincipalPolicy":
-            self._send(200 if self.aws.has_role else 404, "text/xml", self.aws.simulate(form))
-            return
-        if form.get("Action") == "GetCallerIdentity" and self.aws.identity:
-            self._send(200, "text/xml", self.aws.caller())
             return
         self._send(*self._forward(body))
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from itertools import product
 
 import pytest
 
@@ -12,12 +14,13 @@ from polysync_airflow.verification import runner
 from polysync_airflow.verification.account import Options
 from polysync_airflow.verification.catalogue import BELIEFS, choose
 from polysync_airflow.verification.models import Result, Verdict
-from tests.events.conftest import make_queue
+from tests.emulator.builders import ROLE as EMULATED_ROLE
+from tests.events.conftest import client, make_queue
 from tests.verification.conftest import MakeAccount, names
-from tests.verification.other_aws import OtherAws
 
 # What the oldest boto3 cannot send is not checked.
 OLD_BOTO3 = "the installed boto3 does not know"
+TRUST = json.dumps({"Version": "2012-10-17", "Statement": []})
 IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/tools:1"
 
 
@@ -26,13 +29,10 @@ def by_id(results: list[Result]) -> dict[str, Result]:
     return {result.belief.id: result for result in results}
 
 
-def test_all_checks(make_account: MakeAccount, emulator: EmulatorServer, other_aws: OtherAws) -> None:
+def test_all_checks(make_account: MakeAccount, emulator: EmulatorServer) -> None:
     """Each check sees what is believed, and nothing that the checks have made is left."""
     queue = make_queue(emulator)
-    other_aws.identity = "arn:aws:sts::123456789012:assumed-role/Airflow/worker"
-    account = make_account(
-        Options(job_image=IMAGE, queue_url=queue.url, simulate_policy=True), url=other_aws.url
-    )
+    account = make_account(Options(job_image=IMAGE, queue_url=queue.url, simulate_policy=True))
     told: list[Result] = []
 
     # Events come first, as long as there are few. One after the other: the emulated time is that of all threads.
@@ -48,11 +48,12 @@ def test_all_checks(make_account: MakeAccount, emulator: EmulatorServer, other_a
     assert names(emulator) == set()
     # Messages about others are given back.
     assert queue.size[1] == 0
-    asked = {(action, resource) for _, action, resource in other_aws.simulated}
+    simulated = [call["request"] for call in emulator.control.calls("SimulatePrincipalPolicy")]
+    asked = {pair for call in simulated for pair in product(call["ActionNames"], call["ResourceArns"])}
     policy = identity_policy(account="123456789012", region="us-east-1")
     actions = {action for statement in policy["Statement"] for action in statement["Action"]}
     assert {action for action, _ in asked} == actions
-    assert {source for source, _, _ in other_aws.simulated} == {"arn:aws:iam::123456789012:role/Airflow"}
+    assert {call["PolicySourceArn"] for call in simulated} == {EMULATED_ROLE}
     assert (
         "sagemaker:DescribeEndpoint",
         "arn:aws:sagemaker:us-east-1:123456789012:endpoint/polysync-verify",
@@ -107,26 +108,30 @@ def test_missing_permissions(make_account: MakeAccount, emulator: EmulatorServer
     assert names(emulator) == set()
 
 
-def test_denied_action_of_the_policy(make_account: MakeAccount, other_aws: OtherAws) -> None:
+def test_denied_action_of_the_policy(make_account: MakeAccount, emulator: EmulatorServer) -> None:
     """An action that the identity may not do is named, with what to do."""
-    other_aws.denied = {"sagemaker:StopPipelineExecution"}
-    other_aws.identity = "arn:aws:iam::123456789012:user/airflow"
-    account = make_account(Options(simulate_policy=True), url=other_aws.url)
+    denied = {"Effect": "Deny", "Action": "sagemaker:StopPipelineExecution", "Resource": "*"}
+    client(emulator, "iam").put_role_policy(
+        RoleName="SageMakerRole",
+        PolicyName="denied",
+        PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [denied]}),
+    )
 
-    (result,) = runner.run(choose(["permission"]), account)
+    (result,) = runner.run(choose(["permission"]), make_account(Options(simulate_policy=True)))
 
     assert (result.verdict, result.seen) == (Verdict.DIFFERS, "denied: sagemaker:StopPipelineExecution")
     assert result.detail.startswith("Allow sagemaker:StopPipelineExecution on arn:aws:sagemaker:us-east-1:")
 
 
-def test_policies_that_cannot_be_simulated(make_account: MakeAccount, other_aws: OtherAws) -> None:
+def test_policies_that_cannot_be_simulated(make_account: MakeAccount, emulator: EmulatorServer) -> None:
     """The ARN of a session does not have the path of its role, so IAM may not find the role."""
-    other_aws.identity = "arn:aws:sts::123456789012:assumed-role/Airflow/worker"
-    other_aws.has_role = False
+    iam = client(emulator, "iam")
+    for policy in iam.list_role_policies(RoleName="SageMakerRole")["PolicyNames"]:
+        iam.delete_role_policy(RoleName="SageMakerRole", PolicyName=policy)
+    iam.delete_role(RoleName="SageMakerRole")
+    iam.create_role(RoleName="SageMakerRole", Path="/service-role/", AssumeRolePolicyDocument=TRUST)
 
-    (result,) = runner.run(
-        choose(["permission"]), make_account(Options(simulate_policy=True), url=other_aws.url)
-    )
+    (result,) = runner.run(choose(["permission"]), make_account(Options(simulate_policy=True)))
 
     assert result.verdict == Verdict.NOT_CHECKED
     assert result.seen == "IAM does not find the role: one with a path cannot be simulated"

@@ -13,9 +13,9 @@ from polysync_airflow.cli import main
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import CredentialsError
 from polysync_airflow.verification import cleaning, runner
-from polysync_airflow.verification.account import Account
+from polysync_airflow.verification.account import Account, Options
 from polysync_airflow.verification.beliefs.permissions import policy_source
-from polysync_airflow.verification.catalogue import BELIEFS
+from polysync_airflow.verification.catalogue import BELIEFS, choose
 from polysync_airflow.verification.hook import VerifyHook
 from polysync_airflow.verification.models import NotCheckedError, Verdict
 from tests.conftest import connection
@@ -69,6 +69,11 @@ def test_printed_policy_is_sufficient(
     assert set(found) == names(emulator) != set()
     assert cleaning.delete_pipelines(hook.call, found) == {}
     assert names(emulator) == set()
+
+    account = Account(hook, ROLE, RUN_ID, Options(simulate_policy=True))
+    (simulated,) = runner.run(choose(["permission"]), account)
+    # The simulation is allowed; what it finds is that tasks may start one pipeline only.
+    assert (simulated.verdict, simulated.seen[:7]) == (Verdict.DIFFERS, "denied:")
 
 
 def test_without_the_option(

@@ -23,6 +23,8 @@ from polysync_airflow.emulator.errors import conflict, not_found
 
 ACCOUNT = "123456789012"
 _PARTITIONS = (("cn-", "aws-cn"), ("us-gov-", "aws-us-gov"))
+#: The partitions of AWS that the emulator has.
+PARTITIONS = ("aws", *(name for _, name in _PARTITIONS))
 # In place of the number of a run.
 _OF_THE_EXECUTION = 0
 

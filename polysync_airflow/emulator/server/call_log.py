@@ -3,10 +3,11 @@ The call log: records every AWS request with its caller and its result. It never
 
 Each request is one entry. As JSON, an entry has the members ``id`` (1, 2, ...), ``time`` (emulated seconds
 since the epoch), ``wall_time`` (real time, ISO 8601), ``service``, ``operation``, ``region``,
-``access_key_id``, ``caller`` (the ARN of the user, the role session or the account's root user that the key
-belongs to; null for an unsigned request), ``user_agent``, ``request`` (for pipeline operations the
-parameters, with long texts truncated; for STS the role, the session name and the duration; for CloudWatch
-Logs, SQS and EventBridge the names of log groups, streams, queues and rules, and limits; otherwise empty),
+``access_key_id``, ``caller`` (the ARN of the user or the role session that the key belongs to; null for an
+unsigned request), ``user_agent``, ``request`` (for pipeline operations the parameters, with long texts
+truncated; for STS the role, the session name and the duration; for SimulatePrincipalPolicy whose policies,
+actions and resources; for CloudWatch Logs, SQS and EventBridge the names of log groups, streams, queues and
+rules, and limits; otherwise empty),
 ``issued`` (the access key id that STS issued), ``ignored`` (request members that the installed botocore does
 not know), ``status`` (HTTP; 0 if no response was sent), ``error_code``, ``error_message``, ``detail`` (the
 reason of an error where the AWS error does not contain it) and ``fault`` (the kind of the fault that was

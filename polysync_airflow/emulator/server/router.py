@@ -2,8 +2,8 @@
 Routes each request: the control API, the emulated SageMaker and STS operations, or moto.
 
 This WSGI app handles ``/_emulator`` with the control API, and the operations of SageMaker on pipelines and
-the jobs of their steps and some operations of STS with the emulator. Requests to some other services go to
-moto. It also applies the faults and writes the call log.
+the jobs of their steps and some operations of STS and IAM with the emulator. Requests to some other services
+go to moto. It also applies the faults and writes the call log.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from polysync_airflow.emulator.protocol import (
     error_response,
     json_response,
     parse_request,
-    sts_response,
+    query_response,
 )
 from polysync_airflow.emulator.sagemaker.api import SageMaker, is_emulated
 from polysync_airflow.emulator.sagemaker.calls import NotEmulatedError
@@ -39,7 +39,7 @@ from polysync_airflow.emulator.server.client import PREFIX
 from polysync_airflow.emulator.server.control import ControlApi
 from polysync_airflow.emulator.server.faults import Fault, Faults
 from polysync_airflow.emulator.server.moto_app import MOTO_SERVICES, Moto
-from polysync_airflow.emulator.sign_in import authorization, callers
+from polysync_airflow.emulator.sign_in import authorization, callers, simulation
 from polysync_airflow.emulator.sign_in.sts import LOGGED_MEMBERS, Sts
 
 if TYPE_CHECKING:
@@ -110,7 +110,6 @@ class Router:
 
     def _entry(self, aws: AwsRequest) -> Entry:
         caller = callers.identify(aws, self._sts.sessions)
-        logged_members = {name: aws.form[name] for name in LOGGED_MEMBERS if name in aws.form}
         return Entry(
             time=self._sagemaker.clock.now(),
             wall_time=datetime.now(UTC).isoformat(),
@@ -120,7 +119,7 @@ class Router:
             access_key_id=aws.access_key_id,
             caller=caller.arn if caller else None,
             user_agent=aws.user_agent,
-            request=logged_members if aws.service == "sts" else _logged_members(aws),
+            request=_logged_members(aws),
         )
 
     def _route(self, aws: AwsRequest, entry: Entry, fault: Fault | None) -> WSGIApplication:
@@ -134,9 +133,8 @@ class Router:
             if aws.target == "SageMaker" and is_emulated(aws.operation, aws.body):
                 with suppress(NotEmulatedError):
                     return json_response(self._call_sagemaker(aws, entry), request_id)
-            if aws.service == "sts" and (sts_result := self._sts.handle(aws)) is not None:
-                entry.issued = sts_result.issued
-                return sts_response(aws.operation, sts_result.result, request_id)
+            if (result := self._call_sign_in(aws, entry)) is not None:
+                return query_response(aws, result, request_id)
             if aws.service not in MOTO_SERVICES:
                 service = aws.service or "without a signature"
                 raise ApiError("UnknownOperationException", f"The emulator has no service {service}.")
@@ -211,6 +209,19 @@ class Router:
         )
         return result
 
+    def _call_sign_in(self, aws: AwsRequest, entry: Entry) -> dict[str, Any] | None:
+        """Return the result of an emulated operation of STS or IAM; None if moto must handle the request."""
+        if aws.service == "iam" and aws.operation == simulation.OPERATION:
+            caller = callers.authenticate(aws, self._sts.sessions)
+            if self._sts.settings.values.enforce_iam:
+                authorization.check_simulation(caller, aws.region, simulation.source_arn(aws.form))
+            return simulation.simulate(aws.form)
+        sts_result = self._sts.handle(aws) if aws.service == "sts" else None
+        if sts_result is None:
+            return None
+        entry.issued = sts_result.issued
+        return sts_result.result
+
     def _respond(
         self, app: WSGIApplication, environ: WSGIEnvironment, start_response: StartResponse, entry: Entry
     ) -> Iterable[bytes]:
@@ -225,7 +236,11 @@ class Router:
 
 
 def _logged_members(aws: AwsRequest) -> dict[str, Any]:
-    """Return the members of a request to moto that the call log shows."""
+    """Return the members of a request that the call log shows, except those of pipeline operations."""
+    if aws.service == "sts":
+        return {name: aws.form[name] for name in LOGGED_MEMBERS if name in aws.form}
+    if aws.operation == simulation.OPERATION:
+        return simulation.logged_request(aws.form)
     names = _LOGGED_MEMBERS.get(aws.service, ())
     try:
         body = json.loads(aws.body) if names else {}

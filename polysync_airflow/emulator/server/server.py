@@ -25,13 +25,14 @@ from werkzeug.serving import make_server
 from polysync_airflow.emulator.engine.clock import Clock, RealClock
 from polysync_airflow.emulator.engine.definition import DefinitionError, parse
 from polysync_airflow.emulator.sagemaker.api import SageMaker
-from polysync_airflow.emulator.sagemaker.store import ACCOUNT
+from polysync_airflow.emulator.sagemaker.store import partition
 from polysync_airflow.emulator.server.call_log import CallLog
 from polysync_airflow.emulator.server.client import ControlClient
 from polysync_airflow.emulator.server.control import ControlApi
 from polysync_airflow.emulator.server.faults import Faults
 from polysync_airflow.emulator.server.moto_app import Moto
 from polysync_airflow.emulator.server.router import Router
+from polysync_airflow.emulator.sign_in import iam
 from polysync_airflow.emulator.sign_in.issuers import Issuers
 from polysync_airflow.emulator.sign_in.sessions import Sessions
 from polysync_airflow.emulator.sign_in.settings import SignInSettings
@@ -167,6 +168,7 @@ class EmulatorServer:
     def _reset(self) -> None:
         self.sagemaker.reset()
         self.moto.reset()
+        iam.create_default_role()
         self._sessions.reset()
         self._issuers.reset()
         for name, text in self._definitions.items():
@@ -174,7 +176,7 @@ class EmulatorServer:
                 "PipelineName": name,
                 "PipelineDefinition": text,
                 "ClientRequestToken": f"definitions-folder-{name}".ljust(32, "-")[:128],
-                "RoleArn": f"arn:aws:iam::{ACCOUNT}:role/SageMakerRole",
+                "RoleArn": iam.default_role_arn(partition(self._region)),
             }
             self.sagemaker.call("CreatePipeline", self._region, request)
 

@@ -3,9 +3,8 @@ Authorizes requests: decides whether the policies in IAM allow the caller to per
 
 It evaluates identity-based policies (inline, attached, and those of a user's groups) and session policies, by
 the rules of https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html. It
-does not evaluate permissions boundaries, the policies of an organization and condition keys for tags. The
-account's root user may perform every operation. All pipelines are in the emulator's own account, even if the
-caller is in another account.
+does not evaluate permissions boundaries, the policies of an organization and condition keys for tags. All
+pipelines are in the emulator's own account, even if the caller is in another account.
 
 Like AWS, the emulator authorizes a request before it validates it. A caller without permission gets
 AccessDeniedException even for a pipeline that does not exist; only a caller with permission gets
@@ -80,6 +79,21 @@ def check_read(caller: Caller | None, aws: AwsRequest) -> None:
             raise ApiError("AccessDenied", error.message, 403) from error
 
 
+def check_simulation(caller: Caller, region: str, source_arn: str) -> None:
+    """
+    Check that a caller may simulate the policies of a user, a group or a role.
+
+    :param caller: the caller.
+    :param region: the AWS region of the request.
+    :param source_arn: the ARN of the user, the group or the role.
+    :raises ApiError: AccessDenied.
+    """
+    try:
+        _require(caller, "iam:SimulatePrincipalPolicy", source_arn, caller.context(region))
+    except ApiError as error:
+        raise ApiError("AccessDenied", error.message, 403) from error
+
+
 def decide(caller: Caller, action: str, resource: str, context: Context) -> Decision:
     """
     Return the decision of all policies of a caller.
@@ -124,9 +138,8 @@ def _require(caller: Caller, action: str, resource: str, context: Context) -> No
 def _decide(caller: Caller, action: str, resource: str, context: Context) -> tuple[Decision, str]:
     """Return the decision, and the type of the policy that it comes from."""
     request = AuthorizationRequest(action, resource, context)
-    decisions: list[tuple[Decision, str]] = []
-    if not caller.is_root:
-        decisions.append((evaluate(iam.identity_policies(caller), request), "identity-based"))
+    policies = iam.identity_policies(caller.principal_arn) or []
+    decisions = [(evaluate(policies, request), "identity-based")]
     if caller.session_policies:
         decisions.append((evaluate(caller.session_policies, request), "session"))
     for denial in (Decision.EXPLICIT_DENY, Decision.IMPLICIT_DENY):

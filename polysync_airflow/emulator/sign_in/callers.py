@@ -12,10 +12,11 @@ a user's key that is inactive                         UnrecognizedClientExceptio
 a user's key with a session token                     UnrecognizedClientException  InvalidClientTokenId
 ====================================================  ===========================  =====================
 
-Every other key that neither STS nor IAM knows belongs to the account's root user, so that invented
-credentials work. This includes temporary keys that the emulator did not issue and, after a reset, the keys of
-earlier sessions. The emulator does not verify signatures, and does not check the credentials of requests that
-moto handles. References: https://docs.aws.amazon.com/STS/latest/APIReference/CommonErrors.html and
+Every other key that neither STS nor IAM knows belongs to a session of the role SageMakerRole, which may do
+everything, so that invented credentials work. This includes temporary keys that the emulator did not issue
+and, after a reset, the keys of earlier sessions. The emulator does not verify signatures, and does not check
+the credentials of requests that moto handles. References:
+https://docs.aws.amazon.com/STS/latest/APIReference/CommonErrors.html and
 https://docs.aws.amazon.com/IAM/latest/UserGuide/id_credentials_temp_use-resources.html
 """
 
@@ -42,7 +43,22 @@ def identify(request: AwsRequest, sessions: Sessions) -> Caller | None:
     if session is not None:
         return session.caller
     user = iam.user(request.access_key_id, request.region)
-    return iam.root(request.region) if user is None else user[0]
+    return iam.default_caller(request.region) if user is None else user[0]
+
+
+def authenticate(request: AwsRequest, sessions: Sessions) -> Caller:
+    """
+    Return the owner of the access key of a request to STS or IAM, and check the credentials.
+
+    :param request: the request.
+    :param sessions: the sessions that STS has issued.
+    :raises ApiError: the request is not signed, or one of the errors in the table of this module.
+    """
+    caller = identify(request, sessions)
+    if caller is None:
+        raise ApiError("MissingAuthenticationToken", "Request is missing Authentication Token", status=403)
+    check_credentials(request, sessions)
+    return caller
 
 
 def check_credentials(request: AwsRequest, sessions: Sessions) -> None:

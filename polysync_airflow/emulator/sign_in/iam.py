@@ -9,12 +9,26 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from moto.backends import get_backend
 
-from polysync_airflow.emulator.sagemaker.store import ACCOUNT, partition
+from polysync_airflow.emulator.sagemaker.store import ACCOUNT, PARTITIONS, partition
 from polysync_airflow.emulator.sign_in.policies import Policy
+
+#: The role of all access keys that neither STS nor IAM knows.
+DEFAULT_ROLE: Final = "SageMakerRole"
+_DEFAULT_SESSION: Final = "emulator"
+_DEFAULT_ROLE_ID: Final = "AROAEMULATORROLE00000"
+_SAGEMAKER: Final = {"Service": "sagemaker.amazonaws.com"}
+_DEFAULT_TRUST: Final = {
+    "Version": "2012-10-17",
+    "Statement": [{"Effect": "Allow", "Principal": _SAGEMAKER, "Action": "sts:AssumeRole"}],
+}
+_DEFAULT_PERMISSIONS: Final = {
+    "Version": "2012-10-17",
+    "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}],
+}
 
 
 @dataclass(frozen=True)
@@ -22,7 +36,7 @@ class Caller:
     """
     The identity that sent a request.
 
-    :param arn: the ARN of the user, the role session or the account's root user, as in GetCallerIdentity.
+    :param arn: the ARN of the user or the role session, as in GetCallerIdentity.
     :param account: the account id.
     :param user_id: the unique id, as in GetCallerIdentity.
     :param principal_arn: the ARN of the user or role, as in the condition key ``aws:PrincipalArn``.
@@ -41,11 +55,6 @@ class Caller:
     role_arn: str | None = None
     temporary: bool = False
     session_policies: tuple[Policy, ...] = ()
-
-    @property
-    def is_root(self) -> bool:
-        """Whether the caller is the account's root user, to whom identity-based policies do not apply."""
-        return self.user_name is None and self.role_arn is None
 
     @property
     def aws_partition(self) -> str:
@@ -110,10 +119,40 @@ class TemporaryKey:
     secret_access_key: str
 
 
-def root(region: str) -> Caller:
-    """Return the root user of the emulator's account."""
-    arn = f"arn:{partition(region)}:iam::{ACCOUNT}:root"
-    return Caller(arn, ACCOUNT, user_id=ACCOUNT, principal_arn=arn)
+def default_caller(region: str) -> Caller:
+    """
+    Return the owner of all access keys that nobody else has: a session of the default role.
+
+    SDKs look for the role of whoever calls, as in a notebook, and find none of the account's root user.
+    """
+    aws_partition = partition(region)
+    arn = default_role_arn(aws_partition)
+    session_arn = f"arn:{aws_partition}:sts::{ACCOUNT}:assumed-role/{DEFAULT_ROLE}/{_DEFAULT_SESSION}"
+    return Caller(session_arn, ACCOUNT, f"{_DEFAULT_ROLE_ID}:{_DEFAULT_SESSION}", arn, role_arn=arn)
+
+
+def default_role_arn(aws_partition: str) -> str:
+    """Return the ARN of the default role."""
+    return f"arn:{aws_partition}:iam::{ACCOUNT}:role/{DEFAULT_ROLE}"
+
+
+def create_default_role() -> None:
+    """Create the default role in each partition: SageMaker may assume it, and it may do everything."""
+    for aws_partition in PARTITIONS:
+        backend = get_backend("iam")[ACCOUNT][aws_partition]
+        created = backend.create_role(
+            role_name=DEFAULT_ROLE,
+            assume_role_policy_document=json.dumps(_DEFAULT_TRUST),
+            path="/",
+            permissions_boundary=None,
+            description="The role of all access keys that the emulator does not know",
+            tags=[],
+            max_session_duration="43200",
+        )
+        # The id is in the UserId of a session. moto invents another one after each reset.
+        backend.roles[_DEFAULT_ROLE_ID] = backend.roles.pop(created.id)
+        created.id = _DEFAULT_ROLE_ID
+        backend.put_role_policy(DEFAULT_ROLE, "Everything", json.dumps(_DEFAULT_PERMISSIONS))
 
 
 def user(access_key_id: str, region: str) -> tuple[Caller, bool] | None:
@@ -146,15 +185,22 @@ def oidc_audiences(provider_arn: str) -> list[str] | None:
     return None if provider is None else list(provider.client_id_list)
 
 
-def identity_policies(caller: Caller) -> list[Policy]:
-    """Return all policies of a user, including those of its groups, or of the role of a session."""
-    backend = get_backend("iam")[caller.account][caller.aws_partition]
-    owners: list[Any] = []
-    if caller.user_name is not None and caller.user_name in backend.users:
-        owner = backend.users[caller.user_name]
-        owners = [owner, *(group for group in [*backend.groups.values()] if owner in group.users)]
-    elif caller.role_arn is not None:
-        owners = [role for role in [*backend.get_roles()] if role.arn == caller.role_arn]
+def identity_policies(principal_arn: str) -> list[Policy] | None:
+    """
+    Return all policies of a user, including those of its groups, of a group or of a role.
+
+    :param principal_arn: the ARN of the user, the group or the role.
+    :return: the policies; None if the user, the group or the role does not exist.
+    """
+    account, aws_partition = account_and_partition(principal_arn)
+    backend = get_backend("iam")[account][aws_partition]
+    groups = [*backend.groups.values()]
+    users = [*backend.users.values()]
+    everyone: list[Any] = [*users, *groups, *backend.get_roles()]
+    owners = [each for each in everyone if each.arn == principal_arn]
+    if not owners:
+        return None
+    owners += [group for group in groups if owners[0] in group.users]
     inline = [policy for owner in owners for policy in owner.policies.values()]
     attached = (policy for owner in owners for policy in owner.managed_policies.values())
     return [json.loads(text) for text in (*inline, *map(_default_document, attached))]

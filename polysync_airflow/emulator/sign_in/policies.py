@@ -12,6 +12,7 @@ statement was decisive.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -67,6 +68,16 @@ def evaluate(policies: Iterable[Policy], request: AuthorizationRequest) -> Decis
         if statement.get("Effect") == "Allow" and applies is True:
             decision = Decision.ALLOWED
     return decision
+
+
+def missing_context_keys(policies: Iterable[Policy], context: Context) -> list[str]:
+    """Return the condition keys that policies use, in conditions or as variables, and that have no value."""
+    given = {key.lower() for key in context}
+    used: dict[str, str] = {}
+    for statement in (entry for policy in policies for entry in _as_list(policy.get("Statement"))):
+        keys = [key for condition in (statement.get("Condition") or {}).values() for key in condition]
+        used.update((key.lower(), key) for key in (*keys, *_VARIABLE.findall(json.dumps(statement))))
+    return sorted(key for name, key in used.items() if name not in given)
 
 
 def _applies(

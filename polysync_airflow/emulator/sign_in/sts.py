@@ -2,7 +2,7 @@
 The emulated STS operations, which issue credentials and report the caller.
 
 The emulator handles AssumeRole, AssumeRoleWithWebIdentity, GetSessionToken and GetCallerIdentity. moto
-handles the other operations; credentials that moto issues never expire and belong to the account's root user.
+handles the other operations; credentials that moto issues never expire and belong to the default role.
 References: https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html,
 https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html and
 https://docs.aws.amazon.com/STS/latest/APIReference/API_GetSessionToken.html
@@ -76,12 +76,7 @@ class Sts:
             return self._assume_role_with_web_identity(request)
         if request.operation.startswith("AssumeRoleWith"):
             return None
-        caller = callers.identify(request, self.sessions)
-        if caller is None:
-            raise ApiError(
-                "MissingAuthenticationToken", "Request is missing Authentication Token", status=403
-            )
-        callers.check_credentials(request, self.sessions)
+        caller = callers.authenticate(request, self.sessions)
         if request.operation == "AssumeRole":
             return self._assume_role(request, caller)
         if request.operation == "GetSessionToken":
@@ -109,7 +104,7 @@ class Sts:
                 f"User: {caller.arn} is not authorized to perform: sts:AssumeRole on resource: {role_arn}",
                 403,
             )
-        _check_maximum(duration, role, chained=caller.role_arn is not None)
+        _check_maximum(duration, role, chained=caller.temporary and caller.role_arn is not None)
         return _assumed(self.sessions.issue(role.session(name, _session_policies(form, role)), duration))
 
     def _may_assume(self, role: Role, caller: Caller, context: Mapping[str, list[str]]) -> bool:

@@ -88,7 +88,7 @@ class Account:
         self.sts = self.client("sts")
 
     def client(self, service: str) -> Any:
-        """Return a boto3 client of the root user."""
+        """Return a boto3 client of an administrator."""
         # The fake hosts get their credentials with this client while a test reads botocore's log.
         session = Session()
         session.register_component("response_parser_factory", RedactingParserFactory())
@@ -97,7 +97,7 @@ class Account:
             region_name="us-east-1",
             endpoint_url=self.endpoint_url,
             aws_access_key_id="AKIAROOTROOTROOTROOT",
-            aws_secret_access_key="root-of-the-emulated-account",
+            aws_secret_access_key="secret-of-the-administrator",
         )
 
     def user(self, name: str = "bootstrap") -> tuple[str, str]:

@@ -301,10 +301,13 @@ def test_caller_in_another_account_needs_a_permission_to_assume(client_of: Clien
     assert guest.assume_role(**request)["AssumedRoleUser"]["Arn"] == SESSION
 
 
-def test_root_user_may_perform_every_operation(sagemaker: Any, create: Callable[..., str]) -> None:
-    """No policy applies to the account's root user, to whom invented keys belong."""
+def test_invented_keys(client_of: ClientOf, sagemaker: Any, create: Callable[..., str]) -> None:
+    """Invented keys may do everything, until the policy of their role is changed."""
     create(chain("A"))
     assert sagemaker.start_pipeline_execution(PipelineName="Demo")["PipelineExecutionArn"]
+    denied = document(statement("sagemaker:Start*", "*", "Deny"))
+    client_of("iam").put_role_policy(RoleName="SageMakerRole", PolicyName="p", PolicyDocument=denied)
+    assert error_of(sagemaker.start_pipeline_execution, PipelineName="Demo")[0] == "AccessDeniedException"
 
 
 def test_enforce_iam_can_be_switched_off(sagemaker_of_user: Any, server: EmulatorServer) -> None:

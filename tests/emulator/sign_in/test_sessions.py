@@ -13,13 +13,13 @@ import pytest
 from botocore.config import Config
 
 from polysync_airflow.emulator import ControlRefused, EmulatorServer, VirtualClock
+from tests.emulator.builders import DEFAULT_CALLER
 from tests.emulator.conftest import ClientOf
 from tests.emulator.sagemaker.test_pipelines import error_of
 from tests.emulator.sign_in.issuer import Issuer, token
 from tests.emulator.sign_in.test_sts import ACCOUNT, ROLE, policy
 from tests.emulator.sign_in.test_web_identity import ACTION
 
-ROOT = f"arn:aws:iam::{ACCOUNT}:root"
 SESSION = f"arn:aws:sts::{ACCOUNT}:assumed-role/R/me"
 EXPIRED = "The security token included in the request is expired"
 INVALID = "The security token included in the request is invalid"
@@ -126,12 +126,12 @@ def test_session_token_must_match_the_access_key(
 
 def test_unknown_temporary_key_requires_a_session_token(client_of: ClientOf) -> None:
     """
-    A temporary key that the emulator did not issue belongs to the root user, but only with a session token.
+    A temporary key that the emulator did not issue is one of the default role, but only with a session token.
     """
     pair = {"aws_access_key_id": "ASIAELSEWHERE0000000", "aws_secret_access_key": "secret"}
     assert error_of(client_of("sts", **pair).get_caller_identity)[0] == "InvalidClientTokenId"
     with_token = client_of("sts", aws_session_token="token", **pair)
-    assert with_token.get_caller_identity()["Arn"] == ROOT
+    assert with_token.get_caller_identity()["Arn"] == DEFAULT_CALLER
 
 
 def test_key_of_a_user_must_be_used_without_session_token(
@@ -150,11 +150,11 @@ def test_key_of_a_user_must_be_used_without_session_token(
     assert server.control.calls()[-1]["detail"] == "the access key is inactive"
 
 
-def test_invented_keys_belong_to_the_root_user(client_of: ClientOf, server: EmulatorServer) -> None:
+def test_invented_keys_belong_to_the_default_role(client_of: ClientOf, server: EmulatorServer) -> None:
     """Without users in IAM, the emulator accepts every key."""
     me = client_of("sts").get_caller_identity()
-    assert (me["Arn"], me["UserId"], me["Account"]) == (ROOT, ACCOUNT, ACCOUNT)
-    assert server.control.calls()[-1]["caller"] == ROOT
+    assert (me["Arn"], me["Account"]) == (DEFAULT_CALLER, ACCOUNT)
+    assert server.control.calls()[-1]["caller"] == DEFAULT_CALLER
 
 
 def test_session_duration(assume: GetCredentials) -> None:
@@ -277,7 +277,7 @@ def test_reset_removes_sessions_and_issuer_keys(
     assert sts.get_caller_identity()["Arn"] == SESSION
     assert len(issuer.requests) == 2
     server.control.reset()
-    assert sts.get_caller_identity()["Arn"] == ROOT
+    assert sts.get_caller_identity()["Arn"] == DEFAULT_CALLER
     create_federated_role(client_of("iam"), issuer)
     credential_sources["federated"]()
     assert len(issuer.requests) == 4

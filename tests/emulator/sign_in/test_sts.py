@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from polysync_airflow.emulator.sign_in.trust import allows
+from tests.emulator.builders import DEFAULT_CALLER
 from tests.emulator.conftest import ClientOf
 from tests.emulator.sagemaker.test_pipelines import error_of
 
@@ -37,7 +38,7 @@ def test_role_that_does_not_exist_is_rejected(client_of: ClientOf) -> None:
     error = error_of(client_of("sts").assume_role, RoleArn=ROLE, RoleSessionName="me")
     assert error == (
         "AccessDenied",
-        f"User: arn:aws:iam::{ACCOUNT}:root is not authorized to perform: sts:AssumeRole on resource: {ROLE}",
+        f"User: {DEFAULT_CALLER} is not authorized to perform: sts:AssumeRole on resource: {ROLE}",
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from polysync_airflow.emulator import EmulatorServer
-from tests.emulator.builders import definition
+from tests.emulator.builders import DEFAULT_CALLER, definition
 from tests.emulator.sagemaker.jobs.test_model_packages import GROUP, STATUS, register
 from tests.emulator.sagemaker.test_pipelines import error_of
 
@@ -83,7 +83,7 @@ def test_approval(versions: list[str], server: EmulatorServer, sagemaker: Any) -
     assert (described["ModelApprovalStatus"], described["ApprovalDescription"]) == ("Approved", "Checked")
     assert described["CustomerMetadataProperties"] == {"b": "2"}
     assert described["LastModifiedTime"].timestamp() == pytest.approx(server.control.clock()["now"], abs=1)
-    assert described["LastModifiedBy"]["IamIdentity"]["Arn"] == "arn:aws:iam::123456789012:root"
+    assert described["LastModifiedBy"]["IamIdentity"]["Arn"] == DEFAULT_CALLER
     assert listed(sagemaker, ModelPackageGroupName="Churn", ModelApprovalStatus="Approved") == versions[:2]
 
 

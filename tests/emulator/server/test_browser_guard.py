@@ -83,7 +83,7 @@ def test_names_of_this_machine_are_accepted(server: EmulatorServer, host: str) -
 
 def test_only_the_services_that_a_pipeline_needs_are_served(client_of: ClientOf) -> None:
     """moto's Lambda would run containers: it is not reachable, and neither is moto's own control API."""
-    assert client_of("iam").list_roles()["Roles"] == []
+    assert client_of("iam").list_users()["Users"] == []
     assert client_of("s3").list_buckets()["Buckets"] == []
     assert client_of("logs").describe_log_groups()["logGroups"] == []
     assert client_of("sagemaker").list_models()["Models"] == []

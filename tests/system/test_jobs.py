@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from tests.chaos.deployment.postgres import private_postgres
 from tests.system.airflow.private_airflow import PrivateAirflow
 from tests.system.airflow.versions import INSTALLED
@@ -92,6 +93,7 @@ def test_scheduled_job_runs_with_its_defaults(airflow: PrivateAirflow, emulator:
     assert sent_to(emulator, "fanout") == {"Shards": "5"}
 
 
+@pytest.mark.skipif(not CAPABILITIES.react_apps, reason="this Airflow has the form only in its HTML pages")
 def test_form_knows_the_types(airflow: PrivateAirflow, emulator: EmulatorProcess, tmp_path: Path) -> None:
     """A drop-down, a switch and a required text; letters in a number are refused. The run gets the values."""
     pytest.importorskip("playwright")

@@ -58,9 +58,10 @@ class TabPage:
 
     def _record_error(self, error: Error) -> None:
         stack = error.stack or str(error)
-        # Airflow 3.2 reads the states of tasks as a stream, and leaves the error unhandled when it ends the stream.
-        is_of_airflow = error.name == "AbortError" and URL_PREFIX not in stack
-        if not is_of_airflow:
+        # Airflow 3.2 reads the states of tasks as a stream, and leaves the error unhandled when it ends the stream. Its
+        # forms load an editor from another host, and leave the event unhandled when they cannot.
+        is_of_airflow = error.name == "AbortError" or str(error) == "Event"
+        if URL_PREFIX in stack or not is_of_airflow:
             self.script_errors.append(stack)
 
     @property

@@ -19,6 +19,8 @@ Options = dict[str, dict[str, str]]
 
 # Gives every user the rights of an administrator, without a login.
 _WEBSERVER_CONFIG: Final = 'AUTH_ROLE_PUBLIC = "Admin"\n'
+# Airflow asks people from 3.1 on.
+_IGNORED_BY_TWO: Final = "approve_model\n"
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ def _linked_folders(home: Path, folders: Sequence[Path]) -> Options:
     dags.mkdir()
     for folder in folders:
         (dags / folder.name).symlink_to(folder, target_is_directory=True)
+    (dags / ".airflowignore").write_text(_IGNORED_BY_TWO)
     settings = home / "webserver_config.py"
     settings.write_text(_WEBSERVER_CONFIG)
     return {

@@ -15,6 +15,7 @@
 #   make docs                 build the documentation into site/; a warning is an error. Open site/index.html: its
 #                             search needs no server
 #   make licences             check the licences of all packages that users install with this one
+#   make release              build wheel, sdist, SBOM and hashes into dist/, and run the demo from the wheel
 #   make screenshots          make the pictures of the UI in docs/images/ again. Installs Chromium if it is missing.
 #   make import-cost          measure what an import of the operators costs each time a DAG file is parsed
 #   make parse-cost           measure what a file with a DAG for each imported job costs each time it is parsed
@@ -55,6 +56,7 @@ AIOBOTOCORE_VENV := $(VENV)-aiobotocore
 SDK_VENV := $(VENV)-sdk
 DOCS_VENV := $(VENV)-docs
 LICENCES_VENV := $(VENV)-licences
+RELEASE_VENV := $(VENV)-release
 
 # The newest aiobotocore. It requires an exact botocore, from which the versions of boto3 and s3transfer follow.
 AIOBOTOCORE := 3.10.0
@@ -70,7 +72,7 @@ IN_PARALLEL := --numprocesses logical --dist worksteal
 INSTALLED_BY := constraints.txt pyproject.toml polysync_airflow/__init__.py Makefile
 
 .PHONY: install install-aiobotocore install-sdk demo test mutants test-browser test-system test-sdk test-aiobotocore \
-        lint docs licences screenshots \
+        lint docs licences release screenshots \
         import-cost parse-cost matrix chaos chaos-amazon compare bench bench-sign-in bench-events constraints clean
 .DEFAULT_GOAL := test
 .SUFFIXES:
@@ -111,6 +113,9 @@ docs: $(DOCS_VENV)/.ready
 
 licences: $(LICENCES_VENV)/.ready
 	$(LICENCES_VENV)/bin/pip-licenses $(ARGS)
+
+release: $(RELEASE_VENV)/.ready
+	@$(RELEASE_VENV)/bin/python -m tests.packaging.release
 
 screenshots: $(VENV)/.ready
 	$(VENV)/bin/python -m tests.documentation.screenshots $(ARGS)
@@ -185,12 +190,18 @@ $(LICENCES_VENV)/.ready: constraints.txt pyproject.toml Makefile
 	@$(INSTALL) --constraint constraints.txt -e '.[emulator,entra,openlineage,testing]' --group licences
 	@touch $@
 
+# Only tools: the release makes an environment of its own for the wheel.
+$(RELEASE_VENV)/.ready: constraints.txt pyproject.toml Makefile
+	$(make_venv)
+	@$(INSTALL) --constraint constraints.txt --group release
+	@touch $@
+
 constraints:
 	rm -rf .venv-constraints
 	$(INTERPRETER) -m venv .venv-constraints
 	.venv-constraints/bin/python -m pip install --quiet --upgrade pip
 	.venv-constraints/bin/python -m pip install --quiet $(PROJECT) --group lint --group bench --group docs \
-	    --group mutants --group licences --group install
+	    --group mutants --group licences --group release --group install
 	.venv-constraints/bin/python -m pip list --format freeze --exclude polysync-airflow --exclude setuptools \
 	    > constraints.txt
 	rm -rf .venv-constraints

@@ -1,0 +1,208 @@
+"""
+Builds a release of the last commit into ``dist/``, and checks it as its users would: ``make release``.
+
+The wheel and the sdist are built twice, from two exports of the commit, under conditions that must not matter.
+The wheel alone is installed in a new environment, of which the SBOM is made, and runs the demo. The tests and
+examples for that come from the sdist.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).parents[2]
+DIST: Final = ROOT / "dist"
+SUMS: Final = "SHA256SUMS"
+# What must not change the files: where, when, in which zone and by whom they are built.
+BUILDS: Final[tuple[tuple[str, int, dict[str, str]], ...]] = (
+    ("one", 0o022, {"TZ": "UTC", "LC_ALL": "C.UTF-8", "PYTHONHASHSEED": "1"}),
+    ("the other folder", 0o077, {"TZ": "Asia/Tokyo", "LC_ALL": "C", "PYTHONHASHSEED": "2"}),
+)
+# All modules that users import, without any extra.
+_IMPORTS: Final = """
+import sys
+from polysync_airflow import __version__, cli, dags, events, hooks, links, notifications, operators, sensors, triggers
+from polysync_airflow.ui import plugin
+if sys.prefix not in operators.__file__:
+    sys.exit(f"{operators.__file__} is not in the new environment")
+print(__version__)
+"""
+
+
+class ReleaseError(RuntimeError):
+    """Raised when the release cannot be built, or does not hold what it promises."""
+
+
+def main() -> int:
+    """Build and check a release, and return the exit status."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="polysync-release-") as folder:
+            _release(Path(folder))
+    except ReleaseError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except subprocess.CalledProcessError as error:
+        print(f"error: {error}\n{error.stdout or ''}{error.stderr or ''}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _release(folder: Path) -> None:
+    epoch = _last_commit()
+    with _timed("two builds, with the same hashes"):
+        files = build_reproducibly(folder, epoch)
+    wheel, sdist = files
+    shutil.rmtree(DIST, ignore_errors=True)
+    DIST.mkdir()
+    for file in files:
+        shutil.copy2(file, DIST)
+    with _timed("metadata"):
+        _python("-m", "twine", "check", "--strict", *map(str, files))
+    environment = folder / "environment"
+    with _timed("wheel alone in a new environment"):
+        version = _install(environment, wheel)
+    with _timed("SBOM"):
+        sbom = DIST / f"{wheel.name.partition('-py3')[0]}.cdx.json"
+        _make_sbom(environment, version, sbom, epoch)
+    with _timed("demo of the wheel"):
+        _run_demo(environment, wheel, sdist, folder)
+    released = sorted(path for path in DIST.iterdir() if path.suffix in {".whl", ".gz", ".json"})
+    lines = [f"{sha256(path)}  {path.name}\n" for path in released]
+    (DIST / SUMS).write_text("".join(lines))
+    print(f"\nPolysync {version}, SOURCE_DATE_EPOCH={epoch}\n{''.join(lines)}", end="")
+
+
+def _last_commit() -> str:
+    """Return the time of the last commit, in seconds since 1970."""
+    if changes := _output("git", "status", "--porcelain"):
+        raise ReleaseError(f"These files are not committed. Commit or remove them first:\n{changes}")
+    return _output("git", "log", "-1", "--format=%ct")
+
+
+def build_reproducibly(folder: Path, epoch: str) -> tuple[Path, Path]:
+    """
+    Build the last commit twice, under different conditions.
+
+    :param folder: an empty folder for the builds.
+    :param epoch: the time that the files in the archives have, in seconds since 1970.
+    :return: the wheel, which is built from the sdist, and the sdist.
+    :raises ReleaseError: the builds differ.
+    """
+    results = []
+    for name, umask, environment in BUILDS:
+        source, output = folder / name / "source", folder / name / "dist"
+        _export(source, umask)
+        options = ("--quiet", "--system-certs", "--build-constraints", str(ROOT / "constraints.txt"))
+        subprocess.run(
+            [sys.executable, "-m", "uv", "build", *options, "--out-dir", str(output), str(source)],
+            check=True,
+            capture_output=True,
+            text=True,
+            umask=umask,
+            env={**os.environ, **environment, "SOURCE_DATE_EPOCH": epoch},
+        )
+        results.append([path for path in output.iterdir() if path.suffix in {".whl", ".gz"}])
+    check_same(*results)
+    sdist, wheel = sorted(results[0], key=lambda path: path.suffix)
+    return wheel, sdist
+
+
+def check_same(first: Iterable[Path], second: Iterable[Path]) -> None:
+    """
+    Compare the files of two builds.
+
+    :raises ReleaseError: a file is in one build only, or has other contents.
+    """
+    one, other = ({path.name: sha256(path) for path in files} for files in (first, second))
+    if one != other:
+        raise ReleaseError(f"Two builds of one commit differ: {one} and {other}")
+
+
+def _export(folder: Path, umask: int) -> None:
+    folder.mkdir(parents=True)
+    archive = folder.with_suffix(".tar")
+    subprocess.run(["git", "archive", "--output", str(archive), "HEAD"], cwd=ROOT, check=True)
+    # tar applies the umask of the process to the modes.
+    subprocess.run(["tar", "-xmf", str(archive), "-C", str(folder)], check=True, umask=umask)
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal digits."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _install(environment: Path, wheel: Path) -> str:
+    """Install the wheel, without extras, and return the version with which it can be imported."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True)
+    # By its name: the SBOM would have the folder of a file.
+    version = wheel.name.split("-")[1]
+    _uv_install(environment, wheel, f"polysync-airflow=={version}")
+    imported = _output(str(environment / "bin" / "python"), "-c", _IMPORTS, cwd=environment)
+    if imported != version:
+        raise ReleaseError(f"{wheel.name} has the version {imported}")
+    return version
+
+
+def _uv_install(environment: Path, wheel: Path, *arguments: str) -> None:
+    options = ("--quiet", "--system-certs", "--constraint", str(ROOT / "constraints.txt"))
+    sources = ("--python", str(environment / "bin" / "python"), "--find-links", str(wheel.parent))
+    _python("-m", "uv", "pip", "install", *options, *sources, *arguments)
+
+
+def _make_sbom(environment: Path, version: str, file: Path, epoch: str) -> None:
+    # The tool reads the version of the subject only there, not from the environment.
+    project, dynamic = environment / "pyproject.toml", 'dynamic = ["version"]'
+    text = (ROOT / "pyproject.toml").read_text()
+    if dynamic not in text:
+        raise ReleaseError(f"pyproject.toml has no line {dynamic}")
+    project.write_text(text.replace(dynamic, f'version = "{version}"'))
+    options = ("--output-reproducible", "--mc-type", "library", "--pyproject", str(project))
+    python = str(environment / "bin" / "python")
+    _python(
+        *("-m", "cyclonedx_py", "environment", *options, "--output-file", str(file), python),
+        SOURCE_DATE_EPOCH=epoch,
+    )
+
+
+def _run_demo(environment: Path, wheel: Path, sdist: Path, folder: Path) -> None:
+    version = wheel.name.split("-")[1]
+    _uv_install(environment, wheel, "--compile-bytecode", f"polysync-airflow[emulator]=={version}")
+    with tarfile.open(sdist) as archive:
+        archive.extractall(folder / "sdist", filter="data")
+    (unpacked,) = (folder / "sdist").iterdir()
+    # Otherwise the demo would run this copy instead of the wheel.
+    shutil.rmtree(unpacked / "polysync_airflow")
+    command = [str(environment / "bin" / "python"), "-m", "tests.system.demo"]
+    subprocess.run(command, check=True, cwd=unpacked)
+
+
+def _python(*arguments: str, **environment: str) -> None:
+    command = [sys.executable, *arguments]
+    subprocess.run(command, check=True, cwd=ROOT, env={**os.environ, **environment})
+
+
+def _output(*command: str, cwd: Path = ROOT) -> str:
+    return subprocess.run(command, check=True, cwd=cwd, capture_output=True, text=True).stdout.strip()
+
+
+@contextmanager
+def _timed(step: str) -> Iterator[None]:
+    print(f"\n=== {step}", flush=True)
+    start = time.monotonic()
+    yield
+    print(f"{step}: ok, {time.monotonic() - start:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

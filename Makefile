@@ -8,7 +8,8 @@
 #   make test-browser         the tests of the tab, of forms and of the documentation's search. Installs Chromium if it
 #                             is missing.
 #   make test-system          the tests that start an Airflow deployment. Installs Chromium if it is missing.
-#   make test-sdk             the tests that use the emulator with the SageMaker Python SDK
+#   make test-clients         the tests of the emulator with the clients that people use: the SageMaker Python SDK, the
+#                             AWS CLI, boto3, AWS's SDK for JavaScript. Installs Node.js if it is missing.
 #   make test-aiobotocore     the tests of what botocore can change, with the older one that aiobotocore requires
 #   make mutants              change the pure cores, and show the changes that no test of theirs notices
 #   make lint                 check formatting, lint rules and types
@@ -53,33 +54,39 @@ $(if $(INTERPRETER),,$(error PYTHON=$(PYTHON) does not run. Name another one: ma
 VERSION := $(shell $(INTERPRETER) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 VENV := .venv-$(VERSION)
 AIOBOTOCORE_VENV := $(VENV)-aiobotocore
-SDK_VENV := $(VENV)-sdk
+SDK2_VENV := $(VENV)-sdk2
+SDK3_VENV := $(VENV)-sdk3
+NODE_ENV := .venv-node
 DOCS_VENV := $(VENV)-docs
 LICENCES_VENV := $(VENV)-licences
 RELEASE_VENV := $(VENV)-release
 
 # The newest aiobotocore. It requires an exact botocore, from which the versions of boto3 and s3transfer follow.
 AIOBOTOCORE := 3.10.0
-# The last line of the SDK that starts pipelines with boto3.
-SAGEMAKER_SDK := sagemaker<3
+# The clients of the emulator's tests. docs/how-to/emulator.md lists the same versions.
+SAGEMAKER_SDK_2 := sagemaker==2.257.7
+SAGEMAKER_SDK_3 := sagemaker==3.27.0
+AWS_CLI := awscli==1.46.3
+JAVASCRIPT_SDK := @aws-sdk/client-sagemaker@3.1142.0
 
 # One of the tests builds the wheel, without access to a package index.
 PROJECT := -e '.[emulator,entra,openlineage]' --group test --group chaos
 # What depends on botocore: calls, sign-in, hooks, and one table of outcomes.
-BOTOCORE_TESTS := tests/aws tests/auth tests/test_hooks.py tests/operators/test_start_outcomes.py
+BOTOCORE_TESTS := tests/aws tests/auth tests/test_hooks.py tests/operators/test_start_outcomes.py \
+    tests/emulator/clients/test_amazon_provider.py
 # One process of tests for each core.
 IN_PARALLEL := --numprocesses logical --dist worksteal
 INSTALLED_BY := constraints.txt pyproject.toml polysync_airflow/__init__.py Makefile
 
-.PHONY: install install-aiobotocore install-sdk demo test mutants test-browser test-system test-sdk test-aiobotocore \
-        lint docs licences release screenshots \
+.PHONY: install install-aiobotocore install-clients demo test mutants test-browser test-system test-clients \
+        test-aiobotocore lint docs licences release screenshots \
         import-cost parse-cost matrix chaos chaos-amazon compare bench bench-sign-in bench-events constraints clean
 .DEFAULT_GOAL := test
 .SUFFIXES:
 
 install: $(VENV)/.ready
 install-aiobotocore: $(AIOBOTOCORE_VENV)/.ready
-install-sdk: $(SDK_VENV)/.ready
+install-clients: $(SDK2_VENV)/.ready $(SDK3_VENV)/.ready $(NODE_ENV)/.ready
 
 demo: $(VENV)/.ready
 	@$(VENV)/bin/python -m tests.system.demo $(if $(KEEP),--keep)
@@ -97,8 +104,10 @@ test-browser: $(VENV)/.ready $(DOCS_VENV)/.ready
 test-system: $(VENV)/.ready
 	$(VENV)/bin/python -m pytest -m 'system or matrix' tests/lineage tests/system tests/verification $(ARGS)
 
-test-sdk: $(VENV)/.ready $(SDK_VENV)/.ready
-	POLYSYNC_SDK_PYTHON="$(CURDIR)/$(SDK_VENV)/bin/python" $(VENV)/bin/python -m pytest -m sdk tests/emulator $(ARGS)
+test-clients: $(VENV)/.ready install-clients
+	POLYSYNC_SDK2_PYTHON="$(CURDIR)/$(SDK2_VENV)/bin/python" POLYSYNC_SDK3_PYTHON="$(CURDIR)/$(SDK3_VENV)/bin/python" \
+	POLYSYNC_AWS_CLI="$(CURDIR)/$(SDK2_VENV)/bin/aws" POLYSYNC_NODE_MODULES="$(CURDIR)/$(NODE_ENV)/node_modules" \
+	    $(VENV)/bin/python -m pytest -m clients $(IN_PARALLEL) tests/emulator/clients $(ARGS)
 
 test-aiobotocore: $(AIOBOTOCORE_VENV)/.ready
 	$(AIOBOTOCORE_VENV)/bin/python -m pytest $(IN_PARALLEL) $(BOTOCORE_TESTS) $(ARGS)
@@ -156,6 +165,8 @@ define make_venv
 	@$(@D)/bin/python -m pip install --quiet --constraint constraints.txt uv
 endef
 
+INSTALL_NODE := 'from tests.chaos.deployment.packages import PackageInstaller as Installer; Installer("npm").install("npm")'
+
 $(VENV)/.ready: $(INSTALLED_BY)
 	$(make_venv)
 	@$(INSTALL) --compile-bytecode --constraint constraints.txt $(PROJECT) --group lint
@@ -173,9 +184,25 @@ $(AIOBOTOCORE_VENV)/.ready: $(INSTALLED_BY)
 	@touch $@
 
 # The SDK's dependencies conflict with Airflow's.
-$(SDK_VENV)/.ready: Makefile
+$(SDK2_VENV)/.ready: Makefile
 	$(make_venv)
-	@$(INSTALL) '$(SAGEMAKER_SDK)'
+	@$(INSTALL) '$(SAGEMAKER_SDK_2)' '$(AWS_CLI)'
+	@touch $@
+
+# Without packages that pipelines do not import, such as those that serve models, it has half the size. One of them
+# would bring docker, which is imported.
+$(SDK3_VENV)/.ready: Makefile
+	$(make_venv)
+	@printf '%s\n' fastapi mlflow pyarrow pyiceberg s3fs sagemaker-mlflow sagemaker-schema-inference-artifacts \
+	    scikit-learn skops uvicorn > $(@D)/excludes.txt
+	@$(INSTALL) --excludes $(@D)/excludes.txt '$(SAGEMAKER_SDK_3)' docker
+	@touch $@
+
+$(NODE_ENV)/.ready: Makefile | $(VENV)/.ready
+	@command -v npm > /dev/null || $(VENV)/bin/python -c $(INSTALL_NODE)
+	@echo "Creating $(@D) ..."
+	@mkdir -p $(@D)
+	@npm install --prefix $(@D) --no-save --no-package-lock --no-audit --no-fund --loglevel error '$(JAVASCRIPT_SDK)'
 	@touch $@
 
 # Without Airflow and without the package: the reference is made from the sources.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -29,6 +30,7 @@ REQUEST = StartRequest(
     execution_display_name="x",
     client_request_token=f"polysync-{'0' * 36}",
 )
+PROJECT = Path(__file__).parents[2]
 RETRIES = page("explanation/one-execution-per-task.md").rows("What a retry and a cleared task do")
 
 
@@ -48,6 +50,30 @@ def test_every_status_is_in_the_outcome_table() -> None:
     }
 
     assert {status: documented[status] for status in STATE_OF_STATUS} == STATE_OF_STATUS
+
+
+def test_clients_of_the_emulator_have_the_versions_that_are_tested() -> None:
+    """The versions in the table are those of constraints.txt and of the Makefile."""
+    pins = dict(re.findall(r"^(\S+)==(\S+)$", (PROJECT / "constraints.txt").read_text(), re.MULTILINE))
+    clients = re.findall(
+        r"^[A-Z_0-9]+ := ([\w@/-]+)(?:==|@)([\d.]+)$", (PROJECT / "Makefile").read_text(), re.MULTILINE
+    )
+    tested = {
+        f"{name} {version.split('.')[0]}" if name == "sagemaker" else name: version
+        for name, version in clients
+    }
+
+    rows = page("how-to/emulator.md").rows("Which clients can use it?")
+    documented = {client.split(":")[0]: rest.split("|")[0].strip() for client, rest in rows.items()}
+
+    assert {name: version for name, version in documented.items() if name != "Client"} == {
+        "boto3": pins["boto3"],
+        "AWS CLI": tested["awscli"],
+        "AWS SDK for JavaScript": tested["@aws-sdk/client-sagemaker"],
+        "Amazon provider": pins["apache-airflow-providers-amazon"],
+        "SageMaker Python SDK, version 2": tested["sagemaker 2"],
+        "SageMaker Python SDK, version 3": tested["sagemaker 3"],
+    }
 
 
 @pytest.mark.parametrize("status", [*STATE_OF_STATUS, "Pausing"])

@@ -137,7 +137,7 @@ FOLDER_LAYERS = {
         {"__init__"},
     ),
     "emulator": (
-        {"errors"},
+        {"clients", "errors"},
         {"protocol", "engine"},
         {"sagemaker"},
         {"sign_in"},

@@ -1,20 +1,22 @@
 """
-A program that uses the SageMaker Python SDK as users do. ``test_sagemaker_sdk`` runs it.
+Uses version 2 of the SageMaker Python SDK as people do. ``test_clients`` runs it.
 
-Its arguments are the URL of the emulator and a folder for files. It prints its results as JSON.
+Its argument is a folder for files. It prints its results as JSON.
 """
 
 # The SDK is installed in that environment only.
-# mypy: disable-error-code="import-not-found"
+# mypy: disable-error-code="import-not-found,union-attr"
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
 import boto3
-from botocore.exceptions import ClientError, WaiterError
+from botocore.exceptions import ClientError, ProxyConnectionError, WaiterError
+from sagemaker import get_execution_role
 from sagemaker.processing import ScriptProcessor
 from sagemaker.workflow.condition_step import ConditionStep
 from sagemaker.workflow.conditions import ConditionGreaterThan
@@ -25,18 +27,15 @@ from sagemaker.workflow.pipeline import Pipeline
 from sagemaker.workflow.pipeline_context import PipelineSession
 from sagemaker.workflow.steps import ProcessingStep
 
-ROLE = "arn:aws:iam::123456789012:role/SageMakerRole"
-BUCKET = "sdk-bucket"
 
-
-def build(session: PipelineSession, folder: Path) -> Pipeline:
+def build(session: PipelineSession, role: str, folder: Path) -> Pipeline:
     """Return a pipeline with two processing steps and a condition that fails for a low score."""
     script = folder / "prepare.py"
     script.write_text("print('never run')")
     source = ParameterString("Source", default_value="s3://sdk-bucket/in")
     score = ParameterFloat("Score", default_value=0.9)
     processor = ScriptProcessor(
-        role=ROLE,
+        role=role,
         image_uri="image",
         command=["python3"],
         instance_count=1,
@@ -52,18 +51,28 @@ def build(session: PipelineSession, folder: Path) -> Pipeline:
     return Pipeline("SdkPipeline", [source, score], steps=[prepare, check], sagemaker_session=session)
 
 
-def main(endpoint_url: str, folder: Path) -> None:
-    """Create, update, start and stop the pipeline; one execution succeeds and one fails."""
-    boto_session = boto3.Session(region_name="us-east-1")
-    boto_session.client("s3", endpoint_url=endpoint_url).create_bucket(Bucket=BUCKET)
-    session = PipelineSession(
-        boto_session=boto_session,
-        sagemaker_client=boto_session.client("sagemaker", endpoint_url=endpoint_url),
-        default_bucket=BUCKET,
+def send_sts_to_the_emulator() -> None:
+    """Set up boto3 as docs/how-to/emulator.md shows it for programs without this package."""
+    boto3.setup_default_session()
+    boto3.DEFAULT_SESSION.events.register(
+        "before-send.sts", lambda request, **_: setattr(request, "url", os.environ["AWS_ENDPOINT_URL"])
     )
-    pipeline = build(session, folder)
-    results: dict[str, object] = {"created": pipeline.upsert(ROLE)["PipelineArn"]}
-    results["updated"] = pipeline.upsert(ROLE, description="again")["PipelineArn"]
+
+
+def main(folder: Path) -> None:
+    """Create, update, start and stop the pipeline; one execution succeeds and one fails."""
+    results: dict[str, object] = {}
+    try:
+        get_execution_role()
+    except ProxyConnectionError as error:
+        results["without"] = type(error).__name__
+    send_sts_to_the_emulator()
+    role = results["role"] = get_execution_role()
+    session = PipelineSession()
+    results["bucket"] = session.default_bucket()
+    pipeline = build(session, role, folder)
+    results["created"] = pipeline.upsert(role)["PipelineArn"]
+    results["updated"] = pipeline.update(role, description="again")["PipelineArn"]
 
     succeeded = pipeline.start(parameters={"Source": "s3://other"}, execution_display_name="first")
     succeeded.wait(delay=1, max_attempts=60)
@@ -92,4 +101,4 @@ def main(endpoint_url: str, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    main(Path(sys.argv[1]))

@@ -1,10 +1,11 @@
-"""Checks the options of ``polysync verify`` before anything is created, and writes the file of the report."""
+"""The options of ``polysync verify``, checked before anything is created, and the file of the report."""
 
 from __future__ import annotations
 
 import re
 import secrets
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,17 +13,40 @@ from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution.events.watch import check_watch, region_of_queue
 from polysync_airflow.execution.models import ROLE_ARN_PATTERN
 from polysync_airflow.execution.texts import shorten
-from polysync_airflow.verification.account import Options
 
 # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_AppSpecification.html
 _IMAGE: Final = re.compile(r"\S{1,255}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """
+    What a run may do beside what costs nothing.
+
+    :param job_image: URI of the image of the processing job; None for no job.
+    :param queue_url: URL of a queue for events and messages of callback steps; None to leave both out.
+    :param simulate_policy: whether to ask IAM about each action of the provider.
+    """
+
+    job_image: str | None = None
+    queue_url: str | None = None
+    simulate_policy: bool = False
+
+    def has(self, option: str) -> bool:
+        """Return whether an option of the command was given."""
+        given = {
+            "--with-job": self.job_image,
+            "--queue-url": self.queue_url,
+            "--simulate-policy": self.simulate_policy,
+        }
+        return bool(given[option])
 
 
 def check_arguments(given: Any) -> Options:
     """
     Check the options of the command.
 
-    :param given: the options as they were given: ``conn_id``, ``region``, ``role_arn``, ``with_job``,
+    :param given: the options as they were given: ``conn_id``, ``role_arn``, ``with_job``,
         ``queue_url``, ``simulate_policy`` and ``report``.
     :raises ParametersError: one of them is not valid.
     """
@@ -37,9 +61,7 @@ def check_arguments(given: Any) -> Options:
             "characters without spaces that the role may pull."
         )
     if given.queue_url is not None:
-        check_watch(
-            {"queue_url": given.queue_url, "polysync_conn_id": given.conn_id, "region_name": given.region}
-        )
+        _check_queue(given.queue_url, given.conn_id)
     if given.report is not None:
         _check_writable(given.report)
     return Options(job_image=given.with_job, queue_url=given.queue_url, simulate_policy=given.simulate_policy)
@@ -58,6 +80,16 @@ def check_region(options: Options, region: str) -> None:
             f"--queue-url {shorten(options.queue_url)} is in region {of_queue}, and the checks are made in "
             f"{region}: give a queue of that region, or --region {of_queue}."
         )
+
+
+def _check_queue(url: str, connection_id: str) -> None:
+    try:
+        check_watch({"queue_url": url, "polysync_conn_id": connection_id})
+    except ParametersError:
+        raise ParametersError(
+            f"--queue-url {shorten(url)} is not the URL of a standard queue: give it as SQS returns it, "
+            "https://sqs.<region>.amazonaws.com/<account>/<name>."
+        ) from None
 
 
 def _check_writable(path: Path) -> None:

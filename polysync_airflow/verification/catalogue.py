@@ -8,7 +8,6 @@ from typing import Final
 from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution.texts import nearest_name, shorten
 from polysync_airflow.verification.beliefs import (
-    events,
     jobs,
     links,
     lists,
@@ -20,6 +19,7 @@ from polysync_airflow.verification.beliefs import (
     starts,
     stops,
 )
+from polysync_airflow.verification.beliefs.messages import callbacks, events
 from polysync_airflow.verification.models import Belief
 
 BELIEFS: Final[tuple[Belief, ...]] = (
@@ -33,6 +33,7 @@ BELIEFS: Final[tuple[Belief, ...]] = (
     *links.BELIEFS,
     *jobs.BELIEFS,
     *events.BELIEFS,
+    *callbacks.BELIEFS,
     *permissions.BELIEFS,
 )
 # The subjects, as titles of tables.
@@ -47,6 +48,7 @@ SUBJECTS: Final = {
     "link": "Console links",
     "job": "Jobs (`--with-job`)",
     "event": "Events (`--queue-url`)",
+    "callback": "Callback steps (`--queue-url`)",
     "permission": "Permissions (`--simulate-policy`)",
 }
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 from typing import Any, Final
@@ -26,10 +26,9 @@ from polysync_airflow.exceptions import (
     has_code,
 )
 from polysync_airflow.execution import clock
-from polysync_airflow.states import STATUS_STOPPING, is_stoppable
-
-# Makes a call of SageMaker: the operation, and the members of the request.
-Call = Callable[..., Mapping[str, Any]]
+from polysync_airflow.execution.steps.callbacks import CALLBACK, running_callback
+from polysync_airflow.hooks import PolysyncSageMakerHook
+from polysync_airflow.states import STATUS_STOPPING, has_ended, is_stoppable
 
 # AWS's pattern for the beginning of a name has no hyphen at the end.
 PREFIX: Final = VERIFY_PREFIX
@@ -53,7 +52,7 @@ def is_own_name(name: object) -> bool:
     return isinstance(name, str) and _NAME.fullmatch(name) is not None
 
 
-def leftovers(call: Call) -> tuple[list[str], bool]:
+def leftovers(hook: PolysyncSageMakerHook) -> tuple[list[str], bool]:
     """
     Find the pipelines that runs have left.
 
@@ -64,7 +63,7 @@ def leftovers(call: Call) -> tuple[list[str], bool]:
     token = None
     for _ in range(MAX_PAGES):
         following: dict[str, Any] = {"NextToken": token} if token else {}
-        page = call("ListPipelines", PipelineNamePrefix=PREFIX, MaxResults=PAGE_SIZE, **following)
+        page = hook.call("ListPipelines", PipelineNamePrefix=PREFIX, MaxResults=PAGE_SIZE, **following)
         names += [each["PipelineName"] for each in _entries(page, "PipelineSummaries", "PipelineName")]
         token = page.get("NextToken")
         if not token:
@@ -72,7 +71,7 @@ def leftovers(call: Call) -> tuple[list[str], bool]:
     return [name for name in dict.fromkeys(names) if is_own_name(name)], bool(token)
 
 
-def delete_pipelines(call: Call, names: Iterable[str]) -> dict[str, str]:
+def delete_pipelines(hook: PolysyncSageMakerHook, names: Iterable[str]) -> dict[str, str]:
     """
     Stop what runs of pipelines, and delete them.
 
@@ -84,7 +83,7 @@ def delete_pipelines(call: Call, names: Iterable[str]) -> dict[str, str]:
     with ThreadPoolExecutor(_AT_THE_SAME_TIME, thread_name_prefix="polysync-clean") as pool:
         try:
             deletes = {
-                name: pool.submit(_problem_of_delete, call, name, interrupted)
+                name: pool.submit(_problem_of_delete, hook, name, interrupted)
                 for name in dict.fromkeys(names)
             }
             problems = {name: delete.result() for name, delete in deletes.items()}
@@ -95,21 +94,21 @@ def delete_pipelines(call: Call, names: Iterable[str]) -> dict[str, str]:
     return {name: problem for name, problem in problems.items() if problem}
 
 
-def _problem_of_delete(call: Call, name: str, interrupted: Event) -> str | None:
+def _problem_of_delete(hook: PolysyncSageMakerHook, name: str, interrupted: Event) -> str | None:
     try:
-        _delete(call, name, interrupted)
+        _delete(hook, name, interrupted)
     except PolysyncError as error:
         return str(error)
     return None
 
 
-def _delete(call: Call, name: str, interrupted: Event) -> None:
+def _delete(hook: PolysyncSageMakerHook, name: str, interrupted: Event) -> None:
     until = clock.monotonic() + DELETE_SECONDS
     while not interrupted.is_set():
         try:
-            running = _stop_executions(call, name)
+            running = _stop_executions(hook, name)
             if not running:
-                call("DeletePipeline", PipelineName=name, ClientRequestToken=str(uuid.uuid4()))
+                hook.call("DeletePipeline", PipelineName=name, ClientRequestToken=str(uuid.uuid4()))
                 return
         except SageMakerApiError as error:
             if has_code(error, RESOURCE_NOT_FOUND):
@@ -128,41 +127,56 @@ def _delete(call: Call, name: str, interrupted: Event) -> None:
         clock.sleep(_PAUSE_SECONDS)
 
 
-def _stop_executions(call: Call, name: str) -> int:
+def _stop_executions(hook: PolysyncSageMakerHook, name: str) -> int:
     """
     Request the stop of all executions that run, and return how many have not ended.
 
     Without the permission to list them, none: they end by themselves, and AWS deletes no pipeline before.
     """
     try:
-        return _stop_listed(call, name)
+        return _stop_listed(hook, name)
     except SageMakerApiError as error:
         if not has_code(error, ACCESS_DENIED):
             raise
         return 0
 
 
-def _stop_listed(call: Call, name: str) -> int:
+def _stop_listed(hook: PolysyncSageMakerHook, name: str) -> int:
     count, token = 0, None
     for _ in range(MAX_PAGES):
         following: dict[str, Any] = {"NextToken": token} if token else {}
-        page = call("ListPipelineExecutions", PipelineName=name, MaxResults=PAGE_SIZE, **following)
+        page = hook.call("ListPipelineExecutions", PipelineName=name, MaxResults=PAGE_SIZE, **following)
         for entry in _entries(page, "PipelineExecutionSummaries", "PipelineExecutionArn"):
-            status = str(entry.get("PipelineExecutionStatus"))
+            status, arn = str(entry.get("PipelineExecutionStatus")), entry["PipelineExecutionArn"]
             count += is_stoppable(status) or status == STATUS_STOPPING
             if is_stoppable(status):
-                _stop(call, entry["PipelineExecutionArn"])
+                _stop(hook, arn)
+            elif status == STATUS_STOPPING:
+                _end_callback_steps(hook, arn)
         token = page.get("NextToken")
         if not token:
             break
     return count
 
 
-def _stop(call: Call, arn: str) -> None:
+def _stop(hook: PolysyncSageMakerHook, arn: str) -> None:
     try:
-        call("StopPipelineExecution", PipelineExecutionArn=arn, ClientRequestToken=str(uuid.uuid4()))
+        hook.call("StopPipelineExecution", PipelineExecutionArn=arn, ClientRequestToken=str(uuid.uuid4()))
     except SageMakerApiError as error:
         # It has ended meanwhile, or moves from one step to the next; or it will end by itself.
+        if not has_code(error, VALIDATION, CONFLICT, RESOURCE_NOT_FOUND, ACCESS_DENIED):
+            raise
+
+
+def _end_callback_steps(hook: PolysyncSageMakerHook, arn: str) -> None:
+    """Answer the callback steps of an execution, for which AWS waits before it stops the execution."""
+    try:
+        for step in hook.list_pipeline_execution_steps(arn):
+            waiting = None if step.kind != CALLBACK or has_ended(step.status) else running_callback(step)
+            if waiting:
+                hook.send_pipeline_execution_step_failure(waiting.token, "polysync verify: the run has ended")
+    except SageMakerApiError as error:
+        # Somebody else has answered, or nobody may: then the pipeline is reported as one that is still there.
         if not has_code(error, VALIDATION, CONFLICT, RESOURCE_NOT_FOUND, ACCESS_DENIED):
             raise
 

@@ -1,9 +1,11 @@
 """
 Builds the definitions of the pipelines that the checks create.
 
-They have Condition and Fail steps, which start no job and cost nothing. Only ``with_job`` has a job.
+Their steps start no job and cost nothing; only ``with_job`` has a job. AWS resumes no execution that a Fail
+step has ended, and lets no step depend on one. So where it matters, a Lambda step fails: nobody has its
+function.
 
-https://docs.aws.amazon.com/sagemaker/latest/dg/build-and-manage-steps.html and
+https://docs.aws.amazon.com/sagemaker/latest/dg/build-and-manage-steps-types.html and
 https://docs.aws.amazon.com/sagemaker/latest/dg/pipelines-experiments.html
 """
 
@@ -17,8 +19,12 @@ Step = dict[str, Any]
 
 # A quota of AWS: https://docs.aws.amazon.com/general/latest/gr/sagemaker.html (50 steps in a pipeline).
 CHAIN_LENGTH: Final = 40
+# Takes longer than a step fails.
+OTHERS_LENGTH: Final = 8
+CALLBACK_ARGUMENTS: Final = {"number": 3, "text": "a"}
 REASON: Final = "polysync verify: this step fails on purpose"
-REASON_AFTER_UPDATE: Final = "polysync verify: this step fails after an update"
+# With any ending. The emulator knows, too, that there is no such function.
+NO_FUNCTION: Final = "polysync-no-such-function"
 # The smallest instance for processing jobs.
 JOB_INSTANCE: Final = "ml.t3.medium"
 JOB_SECONDS: Final = 600
@@ -47,7 +53,6 @@ def condition(
     name: str,
     *after: str | Mapping[str, str],
     left: object = "a",
-    kind: str = "Equals",
     right: object = "a",
     then: Sequence[Step] = (),
     otherwise: Sequence[Step] = (),
@@ -62,7 +67,7 @@ def condition(
         "Name": name,
         "Type": "Condition",
         "Arguments": {
-            "Conditions": [{"Type": kind, "LeftValue": left, "RightValue": right}],
+            "Conditions": [{"Type": "Equals", "LeftValue": left, "RightValue": right}],
             "IfSteps": list(then),
             "ElseSteps": list(otherwise),
         },
@@ -70,9 +75,14 @@ def condition(
     return {**step, "DependsOn": list(after)} if after else step
 
 
-def fail(name: str, reason: str = REASON) -> Step:
+def fail(name: str) -> Step:
     """Return a Fail step."""
-    return {"Name": name, "Type": "Fail", "Arguments": {"ErrorMessage": reason}}
+    return {"Name": name, "Type": "Fail", "Arguments": {"ErrorMessage": REASON}}
+
+
+def missing_function(name: str, arn: str) -> Step:
+    """Return a Lambda step that fails, because there is no such function, or the role may not call it."""
+    return {"Name": name, "Type": "Lambda", "FunctionArn": arn, "OutputParameters": [], "Arguments": {}}
 
 
 def succeeding(*parameters: Mapping[str, Any]) -> str:
@@ -80,26 +90,53 @@ def succeeding(*parameters: Mapping[str, Any]) -> str:
     return definition(condition("Only", otherwise=[fail("NotTaken")]), parameters=parameters)
 
 
-def failing(reason: str = REASON) -> str:
-    """Return a pipeline whose third step fails, after two that succeed."""
-    gate = condition("Second", "First", then=[fail("Third", reason)])
-    return definition(condition("First"), gate)
+def failing() -> str:
+    """Return a pipeline whose third step fails, after two that succeed. It is a Fail step."""
+    return _failing_third(fail("Third"))
+
+
+def resumable(function_arn: str) -> str:
+    """Return a pipeline whose third step fails, after two that succeed. It is a Lambda step."""
+    return _failing_third(missing_function("Third", function_arn))
+
+
+def _failing_third(third: Step) -> str:
+    return definition(condition("First"), condition("Second", "First", then=[third]))
 
 
 def chain(*parameters: Mapping[str, Any], length: int = CHAIN_LENGTH) -> str:
     """Return a pipeline whose steps run one after the other: it takes long enough to be stopped."""
+    return definition(*_chain(length), parameters=parameters)
+
+
+def _chain(length: int) -> list[Step]:
     names = [f"Step{number}" for number in range(1, length + 1)]
     before: list[str | None] = [None, *names]
-    steps = [condition(name, *([other] if other else [])) for name, other in zip(names, before, strict=False)]
-    return definition(*steps, parameters=parameters)
+    return [condition(name, *([other] if other else [])) for name, other in zip(names, before, strict=False)]
 
 
-def caught_failure() -> str:
-    """Return a pipeline with a step that fails, and one that runs because of that."""
-    # A text is compared with a number.
-    broken = condition("Broken", kind="GreaterThan", left={"Get": "Parameters.Text"}, right=1)
-    notify = condition("Notify", {"Step": "Broken", "Trigger": "Failed"})
-    return definition(broken, notify, parameters=[parameter("Text", "String", "a")])
+def failure_beside_others(function_arn: str, *, is_caught: bool) -> str:
+    """
+    Return a pipeline with a step that fails, while others run one after the other.
+
+    :param is_caught: whether there is also a step that runs because of the failure.
+    """
+    # An entry with a trigger: the SageMaker Python SDK's StepDependency.
+    catching = [condition("Notify", {"Step": "Broken", "Trigger": "Failed"})] if is_caught else []
+    return definition(missing_function("Broken", function_arn), *catching, *_chain(OTHERS_LENGTH))
+
+
+def callback(queue_url: str) -> str:
+    """Return a pipeline with a callback step, and a step that fails unless its answer is ``yes``."""
+    ask: Step = {
+        "Name": "Ask",
+        "Type": "Callback",
+        "SqsQueueUrl": queue_url,
+        "Arguments": CALLBACK_ARGUMENTS,
+        "OutputParameters": [{"OutputName": "answer", "OutputType": "String"}],
+    }
+    answer = {"Get": "Steps.Ask.OutputParameters['answer']"}
+    return definition(ask, condition("Use", left=answer, right="yes", otherwise=[fail("Other")]))
 
 
 def with_job(image_uri: str, role_arn: str) -> str:

@@ -26,10 +26,17 @@ class VerifyHook(PolysyncSageMakerHook):
         "ListPipelineParametersForExecution",
         "ListPipelines",
         "RetryPipelineExecution",
+        "SendPipelineExecutionStepFailure",
+        "SendPipelineExecutionStepSuccess",
         "StartPipelineExecution",
         "StopPipelineExecution",
         "UpdatePipeline",
     )
+
+    @property
+    def secrets(self) -> list[str]:
+        """The texts of the sign-in that nobody must see."""
+        return self.credentials.secrets if self.credentials else []
 
     @property
     def calls_aws(self) -> bool:

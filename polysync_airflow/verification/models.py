@@ -8,7 +8,8 @@ from enum import StrEnum
 from typing import Final
 
 from polysync_airflow.exceptions import CONFLICT, RESOURCE_NOT_FOUND, VALIDATION
-from polysync_airflow.verification.account import Account, Refusal, Response
+from polysync_airflow.verification.account import Account
+from polysync_airflow.verification.calls import Refusal
 
 # What checks see of an answer.
 ACCEPTED: Final = "accepted"
@@ -35,14 +36,14 @@ class Seen:
     detail: str = ""
 
 
-def told(answer: Response | str | Refusal, accepted: str = ACCEPTED) -> Seen:
+def told(answer: object, accepted: str = ACCEPTED) -> Seen:
     """Return whether AWS has accepted a request, or with which error it has refused it."""
     if isinstance(answer, Refusal):
         return Seen(REFUSED.format(answer.code), answer.text)
     return Seen(accepted)
 
 
-def named_by(answer: Response | str | Refusal, name: str) -> Seen:
+def named_by(answer: object, name: str) -> Seen:
     """Return what ``told`` does, and whether the text of a refusal has a name."""
     seen = told(answer)
     if not isinstance(answer, Refusal):
@@ -86,6 +87,30 @@ class Belief:
     def subject(self) -> str:
         """The first part of the id."""
         return self.id.partition(".")[0]
+
+
+def belief_maker(subject: str, option: str | None = None) -> Callable[..., Belief]:
+    """
+    Return a function that makes the beliefs of a subject.
+
+    It takes the second part of the id, the sentence, what is expected, the check, and what relies on it.
+
+    :param option: the option without which they are not checked; None for none.
+    """
+
+    def make(
+        name: str, sentence: str, expected: str, check: Callable[[Account], Seen], *relied_on_by: str
+    ) -> Belief:
+        return Belief(
+            id=f"{subject}.{name}",
+            sentence=sentence,
+            expected=expected,
+            check=check,
+            relied_on_by=relied_on_by,
+            option=option,
+        )
+
+    return make
 
 
 class Verdict(StrEnum):

@@ -6,36 +6,16 @@ Neither has the number of an account, the name of a role or user, or a secret: `
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
+from polysync_airflow.verification.masking import mask
 from polysync_airflow.verification.models import Belief, Result, Verdict
 
 # Of the format.
 VERSION: Final = 1
-NO_ACCOUNT: Final = "0" * 12
-_MASK: Final = "***"
-_ACCOUNT: Final = re.compile(r"(?<![0-9])[0-9]{12}(?![0-9])")
-_IDENTITY: Final = re.compile(
-    r"\b(assumed-role|role|user|federated-user|group|policy|instance-profile)/[^\s'\",;)\]]+"
-)
-_KEY_ID: Final = re.compile(r"\b(?:AKIA|ASIA|AROA|AIDA)[A-Z0-9]{12,124}\b")
-
-
-def mask(text: str, secrets: Iterable[str] = ()) -> str:
-    """
-    Return a text without account numbers, names of identities, access key ids, and secrets.
-
-    :param secrets: texts that must not be shown.
-    """
-    for secret in sorted(filter(None, secrets), key=len, reverse=True):
-        text = text.replace(secret, _MASK)
-    text = _ACCOUNT.sub(NO_ACCOUNT, text)
-    text = _IDENTITY.sub(rf"\1/{_MASK}", text)
-    return _KEY_ID.sub(_MASK, text)
 
 
 def change(belief: Belief) -> str:
@@ -74,11 +54,13 @@ def as_json(
     *,
     about: Mapping[str, str],
     at: datetime,
+    is_complete: bool = True,
     secrets: Sequence[str] = (),
 ) -> dict[str, Any]:
     """
     Return the report.
 
+    :param is_complete: whether the run was not ended before all checks were made.
     :param about: what ran against what: versions, the region, the sign-in method.
     :param at: when.
     :param secrets: texts that must not be shown.
@@ -86,6 +68,7 @@ def as_json(
     return {
         "version": VERSION,
         "at": at.isoformat(timespec="seconds"),
+        "complete": is_complete,
         **{name: mask(text, secrets) for name, text in about.items()},
         "verdicts": count(results),
         "checks": [_check(result, secrets) for result in results],

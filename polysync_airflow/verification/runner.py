@@ -11,13 +11,15 @@ from typing import Final
 from polysync_airflow.exceptions import ACCESS_DENIED, PolysyncError, SageMakerApiError, has_code
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.texts import clean_line
-from polysync_airflow.verification.account import Account, CancelledError
+from polysync_airflow.verification.account import Account
+from polysync_airflow.verification.calls import CancelledError
 from polysync_airflow.verification.models import Belief, NotCheckedError, Result, Verdict
 
 # One for each subject. Each waits for AWS most of the time, and has one or two executions at a time: AWS lets
 # an account run twenty.
 WORKERS: Final = 12
 MAX_TEXT: Final = 300
+_ENDED: Final = "the run was ended"
 
 
 def run(
@@ -59,6 +61,12 @@ def run(
     return [results[belief.id] for belief in beliefs]
 
 
+def with_unchecked(beliefs: Sequence[Belief], results: Sequence[Result]) -> list[Result]:
+    """Return the results of a run, in the order of the beliefs, with those that it has not checked."""
+    made = {result.belief.id: result for result in results}
+    return [made.get(belief.id) or Result(belief, Verdict.NOT_CHECKED, _ENDED) for belief in beliefs]
+
+
 def _check(belief: Belief, account: Account) -> Result:
     begin = clock.monotonic()
     verdict, seen, detail = _look(belief, account)
@@ -79,7 +87,7 @@ def _look(belief: Belief, account: Account) -> tuple[Verdict, str, str]:
     except NotCheckedError as reason:
         return Verdict.NOT_CHECKED, str(reason), ""
     except CancelledError:
-        return Verdict.NOT_CHECKED, "the run was ended", ""
+        return Verdict.NOT_CHECKED, _ENDED, ""
     except PolysyncError as error:
         return _of_error(error)
     except Exception as error:

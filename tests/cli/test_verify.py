@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -37,11 +38,12 @@ def test_run(
     assert result.code == 0
     assert "outcome.fail-step" in result.out
     assert "as believed" in result.out
-    assert "10 checks in region us-east-1. What they make has names that begin with polysync-" in result.err
-    assert result.err.endswith("10 checks: 10 as believed.\n")
+    assert "13 checks in region us-east-1. What they make has names that begin with polysync-" in result.err
+    assert result.err.endswith("13 checks: 13 as believed.\n")
     document = json.loads(report.read_text())
     assert (document["endpoint"], document["region"]) == ("not one of AWS", "us-east-1")
-    assert [check["verdict"] for check in document["checks"]] == ["as believed"] * 10
+    assert document["complete"] is True
+    assert [check["verdict"] for check in document["checks"]] == ["as believed"] * 13
     assert "123456789012" not in result.out + result.err + report.read_text()
     assert "emulated-secret-key" not in result.out + result.err + report.read_text()
     assert names(emulator) == []
@@ -72,7 +74,10 @@ def test_difference(polysync: Polysync, emulator: EmulatorServer, emulated_time:
         ([*VERIFY, "--only", "stops"], "--only 'stops' is no check; did you mean stop?"),
         ([*VERIFY, "--with-job", "a b"], "--with-job 'a b' is not the URI of an image"),
         ([*VERIFY, "--with-job", ""], "--with-job '' is not the URI of an image"),
-        ([*VERIFY, "--queue-url", "changes"], "queue_url = 'changes'"),
+        (
+            [*VERIFY, "--queue-url", "changes"],
+            "--queue-url 'changes' is not the URL of a standard queue: give it",
+        ),
         (
             [*VERIFY, "--queue-url", "https://sqs.eu-central-1.amazonaws.com/123456789012/changes"],
             "is in region eu-central-1, and the checks are made in us-east-1: give a queue of that region, or",
@@ -102,13 +107,17 @@ def test_signals(
     emulator: EmulatorServer,
     emulated_time: EmulatedTime,
     monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
-    """Each signal that ends a process first deletes what was made."""
-    create = Account.create
+    """Each signal that ends a process first deletes what was made, and writes what was seen."""
+    create, report = Account.create, tmp_path / "report.json"
 
     def interrupted(self: Account, subject: str, definition: str) -> str:
         name = create(self, subject, definition)
-        signal.raise_signal(number)
+        if subject == "failed":
+            # To the process, whose main thread handles it.
+            os.kill(os.getpid(), number)
+            assert self._cancelled.wait(10)
         return name
 
     # As in a terminal: a shell lets its background processes ignore Ctrl-C.
@@ -116,14 +125,23 @@ def test_signals(
     monkeypatch.setattr(Account, "create", interrupted)
 
     try:
-        result = polysync(*VERIFY, "--only", "outcome")
+        result = polysync(
+            *VERIFY, "--only", "list.prefix-with-hyphen", "--only", "outcome", "--report", report
+        )
         after = signal.getsignal(number)
     finally:
         signal.signal(number, at_begin)
 
     assert result.code == 130
     assert "Interrupted: the checks end, and what they have made is deleted." in result.err
+    assert "report.json: the report of the checks that were made. It is not complete." in result.err
     assert result.error == "error: interrupted"
+    document = json.loads(report.read_text())
+    verdicts = {check["id"]: (check["verdict"], check["seen"]) for check in document["checks"]}
+    assert (document["complete"], len(verdicts)) == (False, 14)
+    assert verdicts["list.prefix-with-hyphen"] == ("as believed", "refused with ValidationException")
+    assert verdicts["outcome.end-time"] == ("not checked", "the run was ended")
+    assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
     assert names(emulator) == []
     assert after is signal.default_int_handler
 
@@ -148,6 +166,24 @@ def test_interrupted_twice(
     assert (cleaned.code, cleaned.out) == (0, "")
     assert cleaned.error == "2 pipelines deleted in region us-east-1."
     assert names(emulator) == []
+
+
+def test_what_is_told_is_masked(
+    polysync: Polysync, emulator: EmulatorServer, emulated_time: EmulatedTime, tmp_path: Path
+) -> None:
+    """Neither messages nor errors have what the report leaves out, also if AWS has written it."""
+    secret = "arn:aws:sts::123456789012:assumed-role/Team-Airflow/me@example.com emulated-secret-key"
+    denied = {"code": "AccessDeniedException", "message": f"{secret} may not"}
+    fault = emulator.control.add_fault("error", "DeletePipeline", **denied)
+    left = polysync(*VERIFY, "--only", "link")
+    emulator.control.remove_faults(fault)
+    emulator.control.add_fault("error", "ListPipelines", **denied)
+
+    for result in (left, polysync("verify", "--clean")):
+        assert result.code != 0
+        assert "arn:aws:sts::000000000000:assumed-role/*** *** may not" in result.err
+        assert "emulated-secret-key" not in result.err
+        assert "123456789012" not in result.err
 
 
 def test_what_stays(polysync: Polysync, emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
@@ -193,6 +229,8 @@ def test_links(
     assert (
         "https://us-east-1.console.aws.amazon.com/sagemaker/home?region=us-east-1#/pipelines/" in result.err
     )
+    # Without the account number, the link leads nowhere.
+    assert "123456789012" in result.err
     assert [len(each) for each in there] == ([1] if is_terminal else [])
     assert names(emulator) == []
 

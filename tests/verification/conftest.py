@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from polysync_airflow.emulator import EmulatorServer
-from polysync_airflow.verification.account import Account, Options
+from polysync_airflow.verification.account import Account
+from polysync_airflow.verification.arguments import Options
+from polysync_airflow.verification.beliefs.messages import inbox
 from polysync_airflow.verification.hook import VerifyHook
 from tests.conftest import connection
 from tests.tasks import EmulatedTime
@@ -29,6 +31,8 @@ def make_account(
         url = url or emulator.endpoint_url
         value = connection(endpoint_url=url, sts_endpoint_url=url)
         monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", value)
+        # A wait of SQS takes the time of the host.
+        monkeypatch.setattr(inbox, "_WAIT_SECONDS", 0)
         return Account(VerifyHook(), ROLE, RUN_ID, options)
 
     return make

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from polysync_airflow.verification import definitions, runner
+from polysync_airflow.verification import runner
 from polysync_airflow.verification.catalogue import BELIEFS
 from polysync_airflow.verification.models import Verdict
 from polysync_airflow.verification.report import has_failed, row
@@ -16,10 +16,10 @@ DIFFERENT = {
     "start.longer-display-name": "accepted",
     "parameter.boolean": "accepts 'True', 'true', 'False'; refuses 'FALSE', '1', 'yes'",
     "list.describe-lag": "not within 5 s",
-    "list.executions-default-order": "the oldest first",
     "list.case-in-arn": "in lower case",
     "stop.other-token": "accepted",
     "resume.definition": "that of the update",
+    "resume.fail-step": "accepted",
     "selection.without-source": "accepted",
     "outcome.completed-with-failures": "Failed",
 }
@@ -74,12 +74,6 @@ def end_as_failed(exchange: Exchange) -> None:
         exchange.response["PipelineExecutionStatus"] = "Failed"
 
 
-def list_the_oldest_first(exchange: Exchange) -> None:
-    """Without an order, a list begins with the oldest execution."""
-    exchange.request.setdefault("SortOrder", "Ascending")
-    exchange.send()
-
-
 def show_names_in_lower_case(exchange: Exchange) -> None:
     """An ARN has the name in lower case."""
     exchange.send()
@@ -99,7 +93,13 @@ def repeat_with_the_new_definition(exchange: Exchange) -> None:
     exchange.send()
     for step in exchange.response.get("PipelineExecutionSteps", []):
         if exchange.subject == "resume" and step.get("AttemptCount", 0) > 1:
-            step["FailureReason"] = definitions.REASON_AFTER_UPDATE
+            step["Metadata"]["Lambda"]["Arn"] += "-after-update"
+
+
+def resume_after_fail_steps(exchange: Exchange) -> None:
+    """An execution that has ended with a Fail step is resumed."""
+    if exchange.subject == "failed":
+        exchange.accept(PipelineExecutionArn=exchange.request["PipelineExecutionArn"])
 
 
 def test_ten_differences(make_account: MakeAccount, other_aws: OtherAws) -> None:
@@ -111,7 +111,7 @@ def test_ten_differences(make_account: MakeAccount, other_aws: OtherAws) -> None
         ("StartPipelineExecution", refuse_used_tokens_in_another_way),
         ("DescribePipelineExecution", find_late()),
         ("DescribePipelineExecution", end_as_failed),
-        ("ListPipelineExecutions", list_the_oldest_first),
+        ("RetryPipelineExecution", resume_after_fail_steps),
         ("DescribePipeline", show_names_in_lower_case),
         ("StopPipelineExecution", accept_second_stops),
         ("ListPipelineExecutionSteps", repeat_with_the_new_definition),

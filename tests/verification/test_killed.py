@@ -12,6 +12,7 @@ from polysync_airflow.exceptions import PolysyncError, SageMakerApiError
 from polysync_airflow.execution import clock
 from polysync_airflow.verification import cleaning, definitions, runner
 from polysync_airflow.verification.account import Account
+from polysync_airflow.verification.calls import CancelledError
 from polysync_airflow.verification.catalogue import choose
 from polysync_airflow.verification.hook import VerifyHook
 from tests.tasks import EmulatedTime
@@ -44,9 +45,9 @@ def die_at(monkeypatch: pytest.MonkeyPatch, number: int, *, after: bool, operati
 def clean_all() -> dict[str, str]:
     """Do what ``--clean`` does, in another process."""
     hook = VerifyHook()
-    found, is_more = cleaning.leftovers(hook.call)
+    found, is_more = cleaning.leftovers(hook)
     assert not is_more
-    return cleaning.delete_pipelines(hook.call, found)
+    return cleaning.delete_pipelines(hook, found)
 
 
 @pytest.mark.parametrize("after", [False, True])
@@ -70,7 +71,13 @@ def test_killed(
 
     assert names(emulator) == set()
     other = {call["operation"] for call in emulator.control.calls()}
-    assert other <= {"ListPipelines", "ListPipelineExecutions", "StopPipelineExecution", "DeletePipeline"}
+    assert other <= {
+        "ListPipelines",
+        "ListPipelineExecutions",
+        "ListPipelineExecutionSteps",
+        "StopPipelineExecution",
+        "DeletePipeline",
+    }
 
 
 @pytest.mark.parametrize("operation", ["CreatePipeline", "StartPipelineExecution", "StopPipelineExecution"])
@@ -111,10 +118,24 @@ def test_interruption_ends_all_checks(make_account: MakeAccount, monkeypatch: py
     assert {"CreatePipeline", "StartPipelineExecution"} & set(calls[made:]) == set()
 
 
-def test_others_are_left_alone(make_account: MakeAccount, emulator: EmulatorServer) -> None:
-    """Only names of the form that the checks give are deleted, in all pages of the list."""
+def test_interruption_ends_pauses(make_account: MakeAccount, emulated_time: EmulatedTime) -> None:
+    """A check that pauses, for example because AWS throttles, does not hold the command."""
     account = make_account()
-    for number in range(120):
+    account.cancel()
+
+    with pytest.raises(CancelledError):
+        account.sleep(60)
+
+    assert emulated_time.slept == [1]
+
+
+def test_others_are_left_alone(
+    make_account: MakeAccount, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only names of the form that the checks give are deleted, in all pages of the list."""
+    monkeypatch.setattr(cleaning, "PAGE_SIZE", 10)
+    account = make_account()
+    for number in range(15):
         name = cleaning.pipeline_name(f"{number:08x}", "stop")
         _create(account, name)
     for name in (
@@ -159,8 +180,11 @@ def test_what_cannot_be_deleted(make_account: MakeAccount, emulator: EmulatorSer
     assert names(emulator) == set()
 
 
-def test_a_stop_that_does_not_end(make_account: MakeAccount, emulator: EmulatorServer) -> None:
+def test_a_stop_that_does_not_end(
+    make_account: MakeAccount, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An execution that does not end within minutes is reported, and does not hold the command forever."""
+    monkeypatch.setattr(cleaning, "DELETE_SECONDS", 30.0)
     account = make_account()
     name = account.create("stop", definitions.chain())
     emulator.control.put_scenario(
@@ -171,7 +195,7 @@ def test_a_stop_that_does_not_end(make_account: MakeAccount, emulator: EmulatorS
     problems = account.clean()
 
     assert problems == {
-        name: f"1 execution(s) of {name} still run after 300 s: run polysync verify --clean again in some minutes."
+        name: f"1 execution(s) of {name} still run after 30 s: run polysync verify --clean again in some minutes."
     }
 
 
@@ -184,6 +208,29 @@ def test_clean_without_a_permission(denied: str, make_account: MakeAccount, emul
 
     assert account.clean() == {}
     assert names(emulator) == set()
+
+
+@pytest.mark.parametrize("may_answer", [True, False])
+def test_callback_step_that_waits(
+    may_answer: bool,
+    make_account: MakeAccount,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """AWS stops its execution only when the step is answered; without the permission, what is left is reported."""
+    monkeypatch.setattr(cleaning, "DELETE_SECONDS", 30.0)
+    account = make_account()
+    queue = "https://sqs.us-east-1.amazonaws.com/123456789012/polysync-answers"
+    name = account.create("callback", definitions.callback(queue))
+    account.start(name)
+    emulated_time.sleep(60)
+    if not may_answer:
+        answer = "SendPipelineExecutionStepFailure"
+        emulator.control.add_fault("error", answer, code="AccessDeniedException", message="not allowed")
+
+    assert list(clean_all()) == ([] if may_answer else [name])
+    assert names(emulator) == (set() if may_answer else {name})
 
 
 def test_leftovers_that_cannot_be_listed(make_account: MakeAccount, emulator: EmulatorServer) -> None:
@@ -215,7 +262,7 @@ def test_interrupted_deletion_ends_soon(
             raise KeyboardInterrupt
         return call(self, name, **request)
 
-    found, _ = cleaning.leftovers(VerifyHook().call)
+    found, _ = cleaning.leftovers(VerifyHook())
     # In real time: in emulated time, five minutes pass at once.
     host = clock.Clock()
     with monkeypatch.context() as patch:
@@ -225,7 +272,7 @@ def test_interrupted_deletion_ends_soon(
         patch.setattr(cleaning, "DELETE_SECONDS", 10.0)
         begin = host.monotonic()
         with pytest.raises(KeyboardInterrupt):
-            cleaning.delete_pipelines(VerifyHook().call, [first, *found])
+            cleaning.delete_pipelines(VerifyHook(), [first, *found])
         assert host.monotonic() - begin < 5
 
     assert len(names(emulator)) == 21

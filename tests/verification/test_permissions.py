@@ -13,18 +13,28 @@ from polysync_airflow.cli import main
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import CredentialsError
 from polysync_airflow.verification import cleaning, runner
-from polysync_airflow.verification.account import Account, Options
+from polysync_airflow.verification.account import Account
+from polysync_airflow.verification.arguments import Options
 from polysync_airflow.verification.beliefs.permissions import policy_source
-from polysync_airflow.verification.catalogue import BELIEFS, choose
+from polysync_airflow.verification.catalogue import choose
 from polysync_airflow.verification.hook import VerifyHook
 from polysync_airflow.verification.models import NotCheckedError, Verdict
 from tests.conftest import connection
-from tests.events.conftest import client
+from tests.events.conftest import client, make_queue
 from tests.tasks import EmulatedTime
 from tests.verification.conftest import ROLE, RUN_ID, names
 from tests.verification.test_emulator_agrees import OLD_BOTO3
 
 ACCOUNT = "123456789012"
+# Checks that together call all operations.
+ALL_OPERATIONS = [
+    "callback",
+    "list.pages",
+    "parameter.as-sent",
+    "resume.shown-definition",
+    "start.by-arn",
+    "stop.delete",
+]
 POLICY = ["iam", "policy", "--account", ACCOUNT, "--region", "us-east-1", "--pipeline", "churn"]
 
 
@@ -57,18 +67,24 @@ def test_printed_policy_is_sufficient(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """With it, all checks are made and everything is deleted, though it allows tasks one other pipeline only."""
-    hook = sign_in(emulator, monkeypatch, printed(capsys, "--verify", "--pass-role", ROLE))
-    account = Account(hook, ROLE, RUN_ID)
+    """It allows each operation of the checks and of the deletion, though it allows tasks one other pipeline only."""
+    queue = make_queue(emulator)
+    arn = f"arn:aws:sqs:us-east-1:{ACCOUNT}:{queue.name}"
+    options = ("--verify", "--pass-role", ROLE, "--callback-queue", arn)
+    hook = sign_in(emulator, monkeypatch, printed(capsys, *options))
+    account = Account(hook, ROLE, RUN_ID, Options(queue_url=queue.url))
 
-    results = runner.run([belief for belief in BELIEFS if not belief.option], account, workers=1)
+    results = runner.run(choose(ALL_OPERATIONS), account, workers=1)
 
     unexpected = [r for r in results if r.verdict != Verdict.AS_BELIEVED and not r.seen.startswith(OLD_BOTO3)]
     assert [(r.belief.id, r.seen) for r in unexpected] == []
-    found, _ = cleaning.leftovers(hook.call)
+    found, _ = cleaning.leftovers(hook)
     assert set(found) == names(emulator) != set()
-    assert cleaning.delete_pipelines(hook.call, found) == {}
+    assert cleaning.delete_pipelines(hook, found) == {}
     assert names(emulator) == set()
+    # That of a job, which costs money, is one of those that tasks call, too.
+    called = {call["operation"] for call in emulator.control.calls()}
+    assert {*VerifyHook.client_operations} - called == {"DescribeProcessingJob"}
 
     account = Account(hook, ROLE, RUN_ID, Options(simulate_policy=True))
     (simulated,) = runner.run(choose(["permission"]), account)
@@ -83,7 +99,7 @@ def test_without_the_option(
     policy = printed(capsys, "--pass-role", ROLE)
     account = Account(sign_in(emulator, monkeypatch, policy), ROLE, RUN_ID)
 
-    results = runner.run([belief for belief in BELIEFS if belief.subject == "outcome"], account)
+    results = runner.run(choose(["outcome"]), account)
 
     assert {(r.verdict, r.seen) for r in results} == {
         (Verdict.NOT_CHECKED, "no permission for CreatePipeline")

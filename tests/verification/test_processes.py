@@ -67,18 +67,21 @@ def test_all_checks_side_by_side(tmp_path: Path) -> None:
         (signal.SIGKILL, "StopPipelineExecution"),
     ],
 )
-def test_ended(number: signal.Signals, operation: str) -> None:
-    """A signal lets the command delete what it has made; after a kill, ``--clean`` does."""
+def test_ended(number: signal.Signals, operation: str, tmp_path: Path) -> None:
+    """A signal lets the command delete what it has made, and write a report; after a kill, ``--clean`` deletes."""
+    report = tmp_path / "report.json"
     with EmulatorServer(speed=5) as server:
-        with process(server, *ROLE) as running:
+        with process(server, *ROLE, "--report", str(report)) as running:
             wait_for(server, operation)
             running.send_signal(number)
             running.communicate(timeout=120)
         if number == signal.SIGKILL:
             assert names(server) != []
+            assert list(tmp_path.iterdir()) == []
             with process(server, "--clean") as cleaning:
                 _, errors = cleaning.communicate(timeout=120)
             assert (cleaning.returncode, "deleted in region" in errors) == (0, True)
         else:
             assert running.returncode == 130
+            assert json.loads(report.read_text())["complete"] is False
         assert names(server) == []

@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 import pytest
 
 from polysync_airflow.verification.catalogue import BELIEFS
+from polysync_airflow.verification.masking import mask
 from polysync_airflow.verification.models import Result, Verdict
-from polysync_airflow.verification.report import as_json, count, has_failed, mask, row
+from polysync_airflow.verification.report import as_json, count, has_failed, row
 
 SECRET = "wJalrXUtnFEMI/K7MDENG"
 TEXT = (
@@ -51,6 +52,11 @@ def test_nothing_secret_is_told() -> None:
         ("execution-1700000000000", "execution-1700000000000"),
         ("/execution/ab1cdefghijk", "/execution/ab1cdefghijk"),
         ("within 5 s", "within 5 s"),
+        ("/home/user/reports/report.json", "/home/user/reports/report.json"),
+        (
+            "give arn:aws:iam::<12-digit account>:role/<name>",
+            "give arn:aws:iam::<12-digit account>:role/<name>",
+        ),
         ("role of the pipelines", "role of the pipelines"),
     ],
 )

@@ -24,6 +24,8 @@ PARAMETER_TYPES = ("String", "Integer", "Float", "Boolean")
 COMPLETED = "Completed"
 TRIGGERS = (COMPLETED, "Failed", "Stopped", "Any")
 MAX_CONCURRENCY = 50
+#: The beginning of the names of Lambda functions that do not exist; all others do. A name that nobody gives.
+MISSING_FUNCTION = "polysync-no-such-function"
 #: The exception types of retry policies, and the limits of their members; see
 #: https://docs.aws.amazon.com/sagemaker/latest/dg/pipelines-retry-policy.html
 EXCEPTION_TYPES = (
@@ -108,6 +110,12 @@ class Step:
         """The ``Arguments`` of the step, with expressions that are not evaluated."""
         arguments: Mapping[str, Any] = self.body.get("Arguments") or {}
         return arguments
+
+    @property
+    def calls_missing_function(self) -> bool:
+        """Whether the Lambda function of the step is one that does not exist."""
+        arn = self.body.get("FunctionArn")
+        return isinstance(arn, str) and arn.rpartition(":")[2].startswith(MISSING_FUNCTION)
 
     @property
     def property_files(self) -> tuple[str, ...]:

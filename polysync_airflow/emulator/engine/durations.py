@@ -10,10 +10,12 @@ from math import inf
 EXECUTION_START = 2.0
 #: The time that a job takes to stop, and the minimum time that an execution is Stopping.
 STOPPING = 20.0
-#: A Lambda step fails after ten minutes, the longest timeout that AWS allows.
-LAMBDA_TIMEOUT = 600.0
-#: A Callback step fails if it receives no result within seven days.
-CALLBACK_TIMEOUT = 7 * 24 * 3600.0
+#: After how many seconds a step fails, and with which reason: a Lambda step after ten minutes, the longest
+#: timeout that AWS allows, and a Callback step if it receives no result within seven days.
+TIMEOUTS: Mapping[str, tuple[float, str]] = {
+    "Lambda": (600.0, "The Lambda function did not finish in time."),
+    "Callback": (7 * 24 * 3600.0, "The callback step received no result in time."),
+}
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ clock, no file and no random number. The rules are:
    result (https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StopPipelineExecution.html). A step
    that ends before it is interrupted keeps its status, so a stopped execution can still end as Succeeded or
    Failed.
-6. A retry keeps the succeeded steps and runs all other steps again, in the same execution.
+6. A retry keeps the succeeded steps and runs all other steps again, in the same execution. An execution that
+   has ended with a Fail step cannot be retried (AWS's page about the types of steps).
 """
 
 from __future__ import annotations
@@ -35,15 +36,14 @@ from typing import Any
 
 from polysync_airflow.emulator.engine.conditions import outcome
 from polysync_airflow.emulator.engine.definition import Definition, Step
-from polysync_airflow.emulator.engine.durations import (
-    CALLBACK_TIMEOUT,
-    EXECUTION_START,
-    LAMBDA_TIMEOUT,
-    STOPPING,
-    default_duration,
-)
+from polysync_airflow.emulator.engine.durations import EXECUTION_START, STOPPING, TIMEOUTS, default_duration
 from polysync_airflow.emulator.engine.expressions import ExpressionError, Scope, evaluate, text
-from polysync_airflow.emulator.engine.scenarios import FAILURE_REASON_LENGTH, Scenario, StepScenario
+from polysync_airflow.emulator.engine.scenarios import (
+    FAILURE_REASON_LENGTH,
+    MISSING_FUNCTION,
+    Scenario,
+    StepScenario,
+)
 from polysync_airflow.emulator.engine.step_runs import (
     Attempt,
     FindCached,
@@ -55,10 +55,7 @@ from polysync_airflow.emulator.engine.step_runs import (
 )
 
 STEP_FAILURE = "Step failure: One or multiple steps failed."
-CALLBACK_FAILURE = "The callback step received no result in time."
-LAMBDA_FAILURE = "The Lambda function did not finish in time."
 LOOP_FAILURE = "One or more steps of the ForEach step failed."
-_TIMEOUTS = {"Callback": (CALLBACK_TIMEOUT, CALLBACK_FAILURE), "Lambda": (LAMBDA_TIMEOUT, LAMBDA_FAILURE)}
 _RETRIABLE = ("Failed", "Stopped", "CompletedWithFailures")
 
 
@@ -167,7 +164,7 @@ class Execution:
         :param now: the current time, in seconds since the epoch.
         :param scenario: the behaviour of the steps in this retry.
         :param max_parallel: the maximum number of steps that run at the same time.
-        :raises StateError: if the execution has not ended, or has succeeded.
+        :raises StateError: if the execution has not ended, has succeeded, or has ended with a Fail step.
         """
         self.advance(now)
         if self.status not in _RETRIABLE:
@@ -175,6 +172,8 @@ class Execution:
                 f"The pipeline execution has status '{self.status}'. "
                 "Only pipelines with 'Failed' or 'Stopped' status can be retried."
             )
+        if self._progress.has_ended_with_fail_step():
+            raise StateError("A pipeline execution that has ended with a Fail step cannot be retried.")
         self._progress.keep_succeeded()
         self.status, self.failure_reason = "Executing", None
         self.scenario, self.max_parallel = scenario, max_parallel
@@ -287,8 +286,8 @@ class Execution:
         if step.type == "Callback":
             digest = hashlib.sha256(f"{self.seed}/{step.name}/{number}".encode()).hexdigest()
             run.callback_token = digest[:10]
-        if step.type in _TIMEOUTS:
-            timeout, reason = _TIMEOUTS[step.type]
+        if step.type in TIMEOUTS:
+            timeout, reason = TIMEOUTS[step.type]
             self._add_event(at + timeout, partial(self._end, run, status="Failed", reason=reason))
         run.status = "Starting" if starting else "Executing"
         if starting:
@@ -395,5 +394,7 @@ class Execution:
         return loop_result(run, self._progress.children(run), self.scope.outputs)
 
     def _scenario_of(self, step: Step) -> StepScenario:
+        if step.calls_missing_function:
+            return MISSING_FUNCTION
         body = () if step.iteration is None else (step.body["Name"],)
         return self.scenario.step(step.name, *body)

@@ -87,6 +87,12 @@ class StepScenario:
     metrics: Mapping[str, float] = field(default_factory=dict)
 
 
+# Of a Lambda step whose function does not exist. AWS does not document its text.
+MISSING_FUNCTION = StepScenario(
+    duration=1.0, failure="The Lambda function does not exist.", failing_attempts=inf
+)
+
+
 @dataclass(frozen=True)
 class StatusWindow:
     """A status that replaces the real one, in seconds after the start of the execution or its retry."""

@@ -267,6 +267,10 @@ class Progress:
         """Return whether a step failed for another reason than the result of a callback."""
         return any(run.status == "Failed" and not run.callback_completed for run in self.runs.values())
 
+    def has_ended_with_fail_step(self) -> bool:
+        """Return whether a Fail step has run."""
+        return any(run.step.type == "Fail" and run.status == "Failed" for run in self.runs.values())
+
     def has_unsuccessful(self) -> bool:
         """Return whether a run has not succeeded."""
         return any(run.status != "Succeeded" for run in self.runs.values())

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution import clock
@@ -17,8 +17,9 @@ from polysync_airflow.execution.results.jobs import JOB_KINDS, JobDescription
 from polysync_airflow.execution.steps.descriptions import StepDescription, job_name_of, log_source
 from polysync_airflow.execution.steps.kinds import PROCESSING_LOGS
 from polysync_airflow.verification import definitions
-from polysync_airflow.verification.account import Account, Response, status_of
-from polysync_airflow.verification.models import Belief, Seen
+from polysync_airflow.verification.account import Account, status_of
+from polysync_airflow.verification.calls import Response
+from polysync_airflow.verification.models import Seen, belief_maker
 
 _KIND: Final = "ProcessingJob"
 # A job waits some minutes for its instance.
@@ -91,16 +92,7 @@ def _seconds(account: Account) -> Seen:
     return Seen(", ".join(used) or "none", seconds)
 
 
-def _belief(name: str, sentence: str, expected: str, check: Any, *relied_on_by: str) -> Belief:
-    return Belief(
-        id=f"job.{name}",
-        sentence=sentence,
-        expected=expected,
-        check=check,
-        relied_on_by=relied_on_by,
-        option="--with-job",
-    )
-
+_belief: Final = belief_maker("job", "--with-job")
 
 BELIEFS: Final = (
     _belief(

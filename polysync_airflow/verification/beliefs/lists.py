@@ -13,10 +13,12 @@ from typing import Any, Final
 
 from polysync_airflow.aws.response_limits import MAX_TOKEN_LENGTH
 from polysync_airflow.execution import clock
+from polysync_airflow.execution.models import pipeline_name_from_arn
 from polysync_airflow.execution.search.criteria import SETTLE_SECONDS
 from polysync_airflow.execution.waiter import FIRST_POLL_DELAY_SECONDS
 from polysync_airflow.verification import definitions
-from polysync_airflow.verification.account import Account, Refusal, arn_of, missing_execution
+from polysync_airflow.verification.account import Account, arn_of, missing_execution, status_of
+from polysync_airflow.verification.calls import Refusal
 from polysync_airflow.verification.cleaning import PREFIX
 from polysync_airflow.verification.models import INVALID, NOT_FOUND, Belief, Seen, limit_text, told, within
 
@@ -43,6 +45,7 @@ class Lags:
 
     describe: Seen
     listed: Seen
+    ended: Seen
 
 
 def _lags(account: Account) -> Lags:
@@ -52,7 +55,11 @@ def _lags(account: Account) -> Lags:
     listed = _until(
         account, lambda: arn in [arn_of(each) for each in account.executions(name)], SETTLE_SECONDS
     )
-    return Lags(describe, listed)
+    end = status_of(account.wait_for_end(arn))
+    ended = _until(
+        account, lambda: end in [status_of(each) for each in account.executions(name)], SETTLE_SECONDS
+    )
+    return Lags(describe, listed, ended)
 
 
 def _is_found(account: Account, arn: str) -> bool:
@@ -107,8 +114,21 @@ def _pages(account: Account) -> Seen:
     return Seen("each execution once" if complete else f"{len(listed)} entries on {len(pages)} pages")
 
 
+def _pages_of_steps(account: Account) -> Seen:
+    _, arns = account.once(_three)
+    operation = "ListPipelineExecutionSteps"
+    pages = account.pages(operation, page_size=2, PipelineExecutionArn=arns[0])
+    listed = [each.get("StepName") for page in pages for each in _entries(page, "PipelineExecutionSteps")]
+    complete = sorted(map(str, listed)) == ["First", "Second", "Third"]
+    return Seen("each step once" if complete else f"{len(listed)} entries", f"{len(pages)} pages")
+
+
 def _summaries(page: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    entries = page.get("PipelineExecutionSummaries")
+    return _entries(page, "PipelineExecutionSummaries")
+
+
+def _entries(page: Mapping[str, Any], member: str) -> list[Mapping[str, Any]]:
+    entries = page.get(member)
     return [each for each in entries if isinstance(each, dict)] if isinstance(entries, list) else []
 
 
@@ -153,7 +173,15 @@ def _definition(account: Account) -> Seen:
 
 def _case_in_arn(account: Account) -> Seen:
     name, arn = account.once(_two_cases)
-    shown = arn.rsplit("/", 1)[-1]
+    return _case(arn.rpartition("/")[2], name)
+
+
+def _case_in_execution_arn(account: Account) -> Seen:
+    name, _ = account.once(_two_cases)
+    return _case(pipeline_name_from_arn(account.start(name)), name)
+
+
+def _case(shown: str, name: str) -> Seen:
     return Seen("as it was written" if shown == name else "in lower case" if shown == name.lower() else shown)
 
 
@@ -213,6 +241,13 @@ BELIEFS: Final = (
         check=lambda account: account.once(_lags).listed,
     ),
     Belief(
+        id="list.status-lag",
+        sentence="ListPipelineExecutions has the status of an end soon after DescribePipelineExecution.",
+        expected=limit_text(SETTLE_SECONDS),
+        relied_on_by=(_CRITERIA, "docs/how-to/react-to-executions.md"),
+        check=lambda account: account.once(_lags).ended,
+    ),
+    Belief(
         id="list.executions-order",
         sentence="Executions can be sorted by creation time, the newest first.",
         expected=_IN_ORDER,
@@ -239,6 +274,13 @@ BELIEFS: Final = (
         expected="each execution once",
         relied_on_by=("polysync_airflow/aws/response_limits.py",),
         check=_pages,
+    ),
+    Belief(
+        id="list.step-pages",
+        sentence="The pages of a list of steps have each step once.",
+        expected="each step once",
+        relied_on_by=("polysync_airflow/aws/response_limits.py",),
+        check=_pages_of_steps,
     ),
     Belief(
         id="list.token-length",
@@ -282,6 +324,13 @@ BELIEFS: Final = (
             _STORE,
         ),
         check=_case_in_arn,
+    ),
+    Belief(
+        id="list.case-in-execution-arn",
+        sentence="The ARN of its executions, too.",
+        expected="as it was written",
+        relied_on_by=("polysync_airflow/execution/models.py", "polysync_airflow/auth/iam_policies.py"),
+        check=_case_in_execution_arn,
     ),
     Belief(
         id="list.other-case",

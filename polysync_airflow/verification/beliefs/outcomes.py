@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.verification import definitions
-from polysync_airflow.verification.account import Account, Refusal, Response, status_of
-from polysync_airflow.verification.models import Belief, Seen, limit_text, told, within
+from polysync_airflow.verification.account import Account, status_of
+from polysync_airflow.verification.calls import Refusal, Response
+from polysync_airflow.verification.models import NotCheckedError, Seen, belief_maker, limit_text, told, within
 
 _STEP_FAILURE: Final = "Step failure: One or multiple steps failed."
 # A list of steps that is read right after the end is the one that the task reports.
@@ -52,11 +53,19 @@ def succeeded(account: Account) -> End:
 
 def _caught(account: Account) -> End | Refusal:
     """Run a pipeline with a step that runs because another one has failed."""
-    answer = account.try_to_create("caught", definitions.caught_failure())
+    definition = definitions.failure_beside_others(account.function_arn(), is_caught=True)
+    answer = account.try_to_create("caught", definition)
     if isinstance(answer, Refusal):
         return answer
     arn = account.start(account.name_of("caught"))
     return End(arn, account.wait_for_end(arn), account.steps(arn))
+
+
+def _uncaught(account: Account) -> End:
+    """Run a pipeline with a step that fails while others run."""
+    return _end(
+        account, "uncaught", definitions.failure_beside_others(account.function_arn(), is_caught=False)
+    )
 
 
 def _status(account: Account) -> Seen:
@@ -100,7 +109,36 @@ def _catching_step(account: Account) -> Seen:
     found = account.once(_caught)
     if isinstance(found, Refusal):
         return Seen(f"the pipeline is {told(found).value}", found.text)
-    return Seen(", ".join(sorted(f"{step.name} {step.status}" for step in found.steps)))
+    steps = [step for step in (found.step("Broken"), found.step("Notify")) if step]
+    reasons = [step.failure_reason for step in steps if step.failure_reason]
+    return Seen(", ".join(f"{step.name} {step.status}" for step in steps), "; ".join(reasons))
+
+
+def _others(found: End | Refusal) -> Seen:
+    """Return whether steps that depend on no failed step begin after the failure."""
+    if isinstance(found, Refusal):
+        return Seen(f"the pipeline is {told(found).value}", found.text)
+    broken = found.step("Broken")
+    others = [step for step in found.steps if step.name.startswith("Step")]
+    if broken is None or broken.ended_at is None:
+        return Seen("no step has failed")
+    later = [step for step in others if step.started_at and step.started_at > broken.ended_at]
+    if not later and len(others) == definitions.OTHERS_LENGTH:
+        raise NotCheckedError("the other steps had begun before the failure")
+    return Seen("begin" if later else "do not begin", f"{len(others)} of {definitions.OTHERS_LENGTH} steps")
+
+
+def _others_without_catch(account: Account) -> Seen:
+    return _others(account.once(_uncaught))
+
+
+def _others_with_catch(account: Account) -> Seen:
+    return _others(account.once(_caught))
+
+
+def _running_at_the_failure(account: Account) -> Seen:
+    running = {str(step.status) for step in account.once(_uncaught).steps if step.name.startswith("Step")}
+    return Seen(", ".join(sorted(running)))
 
 
 def _end_time(account: Account) -> Seen:
@@ -118,17 +156,14 @@ def _later_look(account: Account) -> Seen:
     return Seen("kept" if same else "changed")
 
 
-def _belief(name: str, sentence: str, expected: str, check: Any, *relied_on_by: str) -> Belief:
-    return Belief(
-        id=f"outcome.{name}", sentence=sentence, expected=expected, check=check, relied_on_by=relied_on_by
-    )
-
-
 _OUTCOMES: Final = "docs/explanation/outcomes.md"
 _STATES: Final = "polysync_airflow/states.py"
 _ROWS: Final = "polysync_airflow/execution/steps/rows.py"
 _ENGINE: Final = "polysync_airflow/emulator/engine/execution.py"
+_STEP_RUNS: Final = "polysync_airflow/emulator/engine/step_runs.py"
 _MODELS: Final = "polysync_airflow/execution/models.py"
+
+_belief: Final = belief_maker("outcome")
 
 BELIEFS: Final = (
     _belief(
@@ -184,14 +219,35 @@ BELIEFS: Final = (
         _completed_with_failures,
         _STATES,
         _OUTCOMES,
-        "polysync_airflow/emulator/engine/step_runs.py",
+        _STEP_RUNS,
     ),
     _belief(
         "catching-step",
         "A step with the trigger Failed runs after the failed step.",
         "Broken Failed, Notify Succeeded",
         _catching_step,
-        "polysync_airflow/emulator/engine/step_runs.py",
+        _STEP_RUNS,
+    ),
+    _belief(
+        "other-steps",
+        "After a failure that no step follows, no other step begins.",
+        "do not begin",
+        _others_without_catch,
+        _ENGINE,
+    ),
+    _belief(
+        "running-steps",
+        "The steps that run meanwhile go on to their own end.",
+        "Succeeded",
+        _running_at_the_failure,
+        _ENGINE,
+    ),
+    _belief(
+        "other-steps-after-catch",
+        "After a failure that another step follows, other steps begin, too.",
+        "begin",
+        _others_with_catch,
+        _STEP_RUNS,
     ),
     _belief(
         "end-time",

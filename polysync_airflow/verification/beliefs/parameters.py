@@ -11,7 +11,8 @@ from functools import partial
 from typing import Final
 
 from polysync_airflow.verification import definitions
-from polysync_airflow.verification.account import Account, Refusal
+from polysync_airflow.verification.account import Account
+from polysync_airflow.verification.calls import Refusal
 from polysync_airflow.verification.models import INVALID, Belief, Seen, told
 
 # By declared type: the texts that are accepted, and those that are refused.

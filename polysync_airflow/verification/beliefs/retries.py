@@ -9,21 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
+from polysync_airflow.execution.steps.callbacks import find_step
+from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.verification import definitions
-from polysync_airflow.verification.account import (
-    Account,
-    Refusal,
-    Response,
-    arn_of,
-    missing_execution,
-    status_of,
-)
-from polysync_airflow.verification.beliefs.outcomes import succeeded
-from polysync_airflow.verification.models import ACCEPTED, INVALID, Belief, Seen, told
+from polysync_airflow.verification.account import Account, arn_of, missing_execution, status_of
+from polysync_airflow.verification.beliefs.outcomes import failed, succeeded
+from polysync_airflow.verification.calls import Refusal, Response
+from polysync_airflow.verification.models import ACCEPTED, INVALID, Seen, belief_maker, told
 
 Answer = Response | Refusal
+# The end of the name of the function after the update.
+_UPDATED: Final = "-after-update"
 
 
 @dataclass(frozen=True)
@@ -36,8 +34,8 @@ class Look:
 
     answer: Response
     began: Mapping[str, datetime | None]
-    reasons: Mapping[str, str | None]
     attempts: Mapping[str, int | None]
+    third: StepDescription | None
 
     @property
     def created_at(self) -> object:
@@ -64,22 +62,22 @@ class Resumes:
 
 def resumes(account: Account) -> Resumes:
     """Start an execution that fails, update its pipeline, and resume it twice."""
-    name = account.create("resume", definitions.failing())
+    name = account.create("resume", definitions.resumable(account.function_arn()))
     arn = account.start(name, ParallelismConfiguration={"MaxParallelExecutionSteps": 1})
     account.wait_for_end(arn)
     before = _look(account, arn)
-    changed = definitions.failing(definitions.REASON_AFTER_UPDATE)
+    changed = definitions.resumable(account.function_arn(_UPDATED))
     account.call("UpdatePipeline", PipelineName=name, PipelineDefinition=changed, RoleArn=account.role_arn)
     token = account.token()
-    first = _resume(account, arn, token)
+    first = account.try_to_resume(arn, token)
     at_once = status_of(account.describe(arn))
-    again_while_running = _resume(account, arn, token)
-    other_token_while_running = _resume(account, arn, account.token())
+    again_while_running = account.try_to_resume(arn, token)
+    other_token_while_running = account.try_to_resume(arn)
     account.wait_for_end(arn)
     after_first = _look(account, arn)
-    again_after_end = _resume(account, arn, token)
+    again_after_end = account.try_to_resume(arn, token)
     status_after_again = status_of(account.describe(arn))
-    second = _resume(account, arn, account.token())
+    second = account.try_to_resume(arn)
     if not isinstance(second, Refusal):
         account.wait_for_end(arn)
     return Resumes(
@@ -102,13 +100,9 @@ def _look(account: Account, arn: str) -> Look:
     return Look(
         account.describe(arn),
         {step.name: step.started_at for step in steps},
-        {step.name: step.failure_reason for step in steps},
         {step.name: step.attempt_count for step in steps},
+        find_step(steps, "Third"),
     )
-
-
-def _resume(account: Account, arn: str, token: str) -> Answer:
-    return account.attempt("RetryPipelineExecution", PipelineExecutionArn=arn, ClientRequestToken=token)
 
 
 def _field(name: str) -> Callable[[Account], Seen]:
@@ -146,19 +140,20 @@ def _parallelism(account: Account) -> Seen:
 
 
 def _definition(account: Account) -> Seen:
-    reason = account.once(resumes).after_first.reasons.get("Third")
-    meanings = {
-        definitions.REASON: "that of the start",
-        definitions.REASON_AFTER_UPDATE: "that of the update",
-    }
-    return Seen(meanings.get(reason or "", "another"), reason or "")
+    step = account.once(resumes).after_first.third
+    # The function that was called is in the metadata, or in the reason why it was not.
+    text = f"{step.job_arn} {step.failure_reason}" if step else ""
+    if account.function_arn() not in text:
+        return Seen("the function is not shown", text)
+    return Seen("that of the update" if account.function_arn(_UPDATED) in text else "that of the start", text)
 
 
 def _shown_definition(account: Account) -> Seen:
     arn = account.once(resumes).arn
     answer = account.call("DescribePipelineDefinitionForExecution", PipelineExecutionArn=arn)
     shown = answer.get("PipelineDefinition")
-    return Seen("that of the start" if shown == definitions.failing() else "another")
+    of_start = definitions.resumable(account.function_arn())
+    return Seen("that of the start" if shown == of_start else "another")
 
 
 def _again_after_end(account: Account) -> Seen:
@@ -180,12 +175,16 @@ def _second(account: Account) -> Seen:
 
 
 def _resume_of_succeeded(account: Account) -> Seen:
-    return told(_resume(account, account.once(succeeded).arn, account.token()))
+    return told(account.try_to_resume(account.once(succeeded).arn))
+
+
+def _resume_after_fail_step(account: Account) -> Seen:
+    return told(account.try_to_resume(account.once(failed).arn))
 
 
 def _missing(account: Account) -> Seen:
     missing = missing_execution(account.once(resumes).arn)
-    return told(_resume(account, missing, account.token()))
+    return told(account.try_to_resume(missing))
 
 
 _ONCE: Final = "docs/explanation/one-execution-per-task.md"
@@ -195,11 +194,7 @@ _MODELS: Final = "polysync_airflow/execution/models.py"
 _WAITER: Final = "polysync_airflow/execution/waiter.py"
 
 
-def _belief(name: str, sentence: str, expected: str, check: Any, *relied_on_by: str) -> Belief:
-    return Belief(
-        id=f"resume.{name}", sentence=sentence, expected=expected, check=check, relied_on_by=relied_on_by
-    )
-
+_belief: Final = belief_maker("resume")
 
 BELIEFS: Final = (
     _belief(
@@ -302,6 +297,14 @@ BELIEFS: Final = (
         INVALID,
         _resume_of_succeeded,
         _ENGINE,
+    ),
+    _belief(
+        "fail-step",
+        "An execution that has ended with a Fail step cannot be resumed.",
+        INVALID,
+        _resume_after_fail_step,
+        _ENGINE,
+        "docs/how-to/retry-and-resume.md",
     ),
     _belief(
         "missing",

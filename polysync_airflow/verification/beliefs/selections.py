@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import Any, Final
 
 from polysync_airflow.verification import definitions
-from polysync_airflow.verification.account import Account, Refusal, missing_execution
+from polysync_airflow.verification.account import Account, missing_execution
 from polysync_airflow.verification.beliefs.stops import stops
-from polysync_airflow.verification.models import INVALID, NOT_FOUND, Belief, Seen, named_by, told
+from polysync_airflow.verification.calls import Refusal
+from polysync_airflow.verification.models import INVALID, NOT_FOUND, Seen, belief_maker, named_by, told
 
 
 def _source(account: Account) -> tuple[str, str]:
@@ -91,7 +92,7 @@ def _running_source(account: Account) -> Seen:
     arn = account.start(name)
     answer = _select(account, name, "Step3", source=arn)
     # Nobody waits for its end.
-    account.attempt("StopPipelineExecution", PipelineExecutionArn=arn, ClientRequestToken=account.token())
+    account.try_to_stop(arn)
     return told(answer)
 
 
@@ -106,11 +107,7 @@ _PAGE: Final = "docs/how-to/selected-steps.md"
 _EMULATOR: Final = "polysync_airflow/emulator/sagemaker/selective_execution.py"
 
 
-def _belief(name: str, sentence: str, expected: str, check: Any, *relied_on_by: str) -> Belief:
-    return Belief(
-        id=f"selection.{name}", sentence=sentence, expected=expected, check=check, relied_on_by=relied_on_by
-    )
-
+_belief: Final = belief_maker("selection")
 
 BELIEFS: Final = (
     _belief(

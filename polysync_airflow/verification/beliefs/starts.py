@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from polysync_airflow.execution.models import DISPLAY_NAME_MAX, sent_at
 from polysync_airflow.verification import definitions
-from polysync_airflow.verification.account import Account, Refusal, arn_of
+from polysync_airflow.verification.account import Account, arn_of
+from polysync_airflow.verification.calls import Refusal
 from polysync_airflow.verification.models import (
     IN_CONFLICT,
     INVALID,

@@ -11,12 +11,13 @@ from typing import Any, Final
 
 from polysync_airflow.states import STATUS_STOPPING
 from polysync_airflow.verification import definitions
-from polysync_airflow.verification.account import Account, Refusal, Response, missing_execution, status_of
+from polysync_airflow.verification.account import Account, missing_execution, status_of
 from polysync_airflow.verification.beliefs.outcomes import succeeded
+from polysync_airflow.verification.calls import Refusal, Response
 from polysync_airflow.verification.models import ACCEPTED, INVALID, Belief, NotCheckedError, Seen, told
 
 # Enough to be stopped in between, and few enough to wait for all of them.
-_STEPS: Final = 10
+_STEPS: Final = 7
 # Words of the text of AWS.
 _ONLY_EXECUTING: Final = "Only pipelines with 'Executing' status can be stopped"
 
@@ -57,20 +58,20 @@ def stops(account: Account) -> Stops:
         arn, lambda answer: _has_second_step(account, arn), "The second step of an execution", pause=0.3
     )
     token = account.token()
-    first = _stop(account, arn, token)
+    first = account.try_to_stop(arn, token)
     at_once = status_of(account.describe(arn))
-    again = _stop(account, arn, token)
-    other_token = _stop(account, arn, account.token())
-    resume = _resume(account, arn)
+    again = account.try_to_stop(arn, token)
+    other_token = account.try_to_stop(arn)
+    resume = account.try_to_resume(arn)
     end = status_of(account.wait_for_end(arn))
     statuses = sorted({str(step.status) for step in account.steps(arn)})
-    again_after_end = _stop(account, arn, token)
-    other_token_after_end = _stop(account, arn, account.token())
+    again_after_end = account.try_to_stop(arn, token)
+    other_token_after_end = account.try_to_stop(arn)
     source = {"SelectedSteps": [{"StepName": "Step2"}], "SourcePipelineExecutionArn": arn}
     as_source = account.try_to_start(name, SelectiveExecutionConfig=source)
     # Last, because the execution runs then.
-    resume_after_end = _resume(account, arn)
-    _stop(account, arn, token)
+    resume_after_end = account.try_to_resume(arn)
+    account.try_to_stop(arn, token)
     old_token_after_resume = status_of(account.describe(arn))
     end_after_resume = None
     if not isinstance(resume_after_end, Refusal):
@@ -97,23 +98,6 @@ def _has_second_step(account: Account, arn: str) -> bool:
     return any(step.name == "Step2" for step in account.steps(arn))
 
 
-def _stop(account: Account, arn: str, token: str) -> Answer:
-    """Request a stop. AWS answers with a conflict for a moment while an execution moves between two steps."""
-    answer = account.attempt("StopPipelineExecution", PipelineExecutionArn=arn, ClientRequestToken=token)
-    for _ in range(4):
-        if not isinstance(answer, Refusal) or answer.code != "ConflictException":
-            break
-        account.sleep(0.3)
-        answer = account.attempt("StopPipelineExecution", PipelineExecutionArn=arn, ClientRequestToken=token)
-    return answer
-
-
-def _resume(account: Account, arn: str) -> Answer:
-    return account.attempt(
-        "RetryPipelineExecution", PipelineExecutionArn=arn, ClientRequestToken=account.token()
-    )
-
-
 def _text(account: Account) -> Seen:
     answer = account.once(stops).other_token_after_end
     if not isinstance(answer, Refusal):
@@ -124,11 +108,11 @@ def _text(account: Account) -> Seen:
 
 def _missing(account: Account) -> Seen:
     missing = missing_execution(account.once(stops).arn)
-    return told(_stop(account, missing, account.token()))
+    return told(account.try_to_stop(missing))
 
 
 def _ended_with_success(account: Account) -> Seen:
-    return told(_stop(account, account.once(succeeded).arn, account.token()))
+    return told(account.try_to_stop(account.once(succeeded).arn))
 
 
 def _end_after_resume(account: Account) -> Seen:
@@ -144,7 +128,7 @@ def _delete(account: Account) -> Seen:
     arn = account.start(name)
     answer = account.attempt("DeletePipeline", PipelineName=name, ClientRequestToken=account.token())
     # Nobody waits for its end.
-    _stop(account, arn, account.token())
+    account.try_to_stop(arn)
     return told(answer)
 
 

@@ -327,6 +327,25 @@ def test_only_an_execution_that_ended_without_success_can_be_retried(now: float)
         engine.retry(now, engine.scenario, inf)
 
 
+def test_execution_that_has_ended_with_a_fail_step_cannot_be_retried() -> None:
+    """AWS documents this limitation of Fail steps."""
+    engine = execution(definition(fail("F", "no")))
+    engine.advance(FOREVER)
+    with pytest.raises(StateError, match="ended with a Fail step cannot be retried"):
+        engine.retry(FOREVER, engine.scenario, inf)
+
+
+@pytest.mark.parametrize(
+    ("function", "status"), [("polysync-no-such-function", "Failed"), ("score", "Succeeded")]
+)
+def test_lambda_step_without_a_function_fails(function: str, status: str) -> None:
+    """All functions exist but those with a certain name."""
+    arn = f"arn:aws:lambda:us-east-1:123456789012:function:{function}"
+    engine = execution(definition(step("L", "Lambda", FunctionArn=arn)))
+    engine.advance(FOREVER)
+    assert engine.runs["L"].status == status
+
+
 def test_stopped_execution_can_be_retried() -> None:
     """A retry of a stopped execution runs the interrupted step again."""
     engine = execution(chain("A", "B"))

@@ -35,8 +35,11 @@ class VerifyHook(PolysyncSageMakerHook):
 
     @property
     def secrets(self) -> list[str]:
-        """The texts of the sign-in that nobody must see."""
-        return self.credentials.secrets if self.credentials else []
+        """The texts of the connection that nobody must see."""
+        if self.credentials:
+            return self.credentials.secrets
+        of_aws = self.conn_config
+        return [text for text in (of_aws.aws_secret_access_key, of_aws.aws_session_token) if text]
 
     @property
     def calls_aws(self) -> bool:

@@ -9,9 +9,11 @@ from datetime import UTC, datetime
 import pytest
 
 from polysync_airflow.verification.catalogue import BELIEFS
+from polysync_airflow.verification.hook import VerifyHook
 from polysync_airflow.verification.masking import mask
 from polysync_airflow.verification.models import Result, Verdict
 from polysync_airflow.verification.report import as_json, count, has_failed, row
+from tests.conftest import connection
 
 SECRET = "wJalrXUtnFEMI/K7MDENG"
 TEXT = (
@@ -40,6 +42,17 @@ def test_nothing_secret_is_told() -> None:
         assert SECRET not in text
         assert "arn:aws:sagemaker:eu-central-1:000000000000:pipeline/polysync-verify-x" in text
         assert "arn:aws:sts::000000000000:assumed-role/***" in text
+
+
+def test_secrets_of_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of both types of connections are known."""
+    fields = {"login": "AKIAIOSFODNN7EXAMPLE", "password": SECRET}
+    extra = {"region_name": "eu-central-1", "aws_session_token": "token-of-a-session"}
+    monkeypatch.setenv("AIRFLOW_CONN_OF_AWS", json.dumps({"conn_type": "aws", **fields, "extra": extra}))
+    monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(password=SECRET))
+
+    assert VerifyHook("of_aws").secrets == [SECRET, "token-of-a-session"]
+    assert VerifyHook().secrets == [SECRET]
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 # The services that a pipeline or its test needs. Other services of moto do more than to keep state: its
 # Lambda, for example, runs containers.
-MOTO_SERVICES = frozenset({"events", "iam", "logs", "s3", "sagemaker", "sqs", "sts"})
+MOTO_SERVICES = frozenset({"events", "iam", "kms", "logs", "s3", "sagemaker", "sqs", "sts"})
 # The members of CreateModelPackage that moto keeps. A RegisterModel step has the same members.
 _MODEL_PACKAGE_MEMBERS = {
     "model_package_name": "ModelPackageName",

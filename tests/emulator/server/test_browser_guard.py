@@ -86,6 +86,7 @@ def test_only_the_services_that_a_pipeline_needs_are_served(client_of: ClientOf)
     assert client_of("iam").list_users()["Users"] == []
     assert client_of("s3").list_buckets()["Buckets"] == []
     assert client_of("logs").describe_log_groups()["logGroups"] == []
+    assert client_of("kms").list_keys()["Keys"] == []
     assert client_of("sagemaker").list_models()["Models"] == []
     for service, operation in (
         ("lambda", "list_functions"),

@@ -24,6 +24,7 @@ from polysync_airflow.emulator.sagemaker.jobs.processing import (
     describe_transform_job,
 )
 from polysync_airflow.emulator.sagemaker.jobs.training import (
+    best_candidate_properties,
     describe_auto_ml_job,
     describe_training_job,
     describe_training_job_of_tuning,
@@ -72,6 +73,7 @@ OPERATIONS: Mapping[str, DescribeOperation] = {
     "DescribeHyperParameterTuningJob": DescribeOperation(
         "HyperParameterTuningJobName", "hyper-parameter-tuning-job", ("Tuning",)
     ),
+    "DescribeAutoMLJob": DescribeOperation("AutoMLJobName", "automl-job", ("AutoML",)),
     "DescribeAutoMLJobV2": DescribeOperation("AutoMLJobName", "automl-job", ("AutoML",)),
     "DescribeEndpoint": DescribeOperation("EndpointName", "endpoint", ("Endpoint",)),
 }
@@ -132,9 +134,16 @@ class Descriptions:
         if match[1] not in self._properties:
             record, source = source_of(self._record, run)
             described = self if record is self._record else Descriptions(self._region, record, self._now)
-            self._properties[match[1]] = described.of(source, source.attempts[-1]) if source.attempts else {}
+            self._properties[match[1]] = described._properties_of(source) if source.attempts else {}
         value = property_at(self._properties[match[1]], match[2])
         return Unknown(reference) if value is None else value
+
+    def _properties_of(self, run: StepRun) -> dict[str, Any]:
+        properties = self.of(run, run.attempts[-1])
+        if "BestCandidate" in properties:
+            job = self.job(run, run.attempts[-1])
+            properties = {**properties, "BestCandidateProperties": best_candidate_properties(job)}
+        return properties
 
 
 def describe(region: Region, operation: str, name: str, now: float) -> dict[str, Any] | None:
@@ -159,6 +168,10 @@ def describe(region: Region, operation: str, name: str, now: float) -> dict[str,
                 job = descriptions.job(run, attempt) if name.startswith(own_name) else None
                 if job and name in training_job_names(region, job.name, job.arguments):
                     return describe_training_job_of_tuning(job, name)
+            elif name == own_name and operation == "DescribeAutoMLJob":
+                job = descriptions.job(run, attempt)
+                is_second_version = "AutoMLJobInputDataConfig" in job.arguments
+                return None if is_second_version else describe_auto_ml_job(job, operation)
             elif name == own_name:
                 return descriptions.of(run, attempt)
     return None

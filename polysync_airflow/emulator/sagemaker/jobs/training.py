@@ -4,9 +4,9 @@ The descriptions of training, tuning and AutoML jobs.
 Reference: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeTrainingJob.html,
 https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeHyperParameterTuningJob.html and
 https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeAutoMLJobV2.html, which also describes
-jobs of CreateAutoMLJob. The metrics come from the scenario. In the emulator, a managed spot training job
-saves 70 percent, the last training job of a tuning job is the best one, and the candidate of an AutoML job
-names no steps.
+jobs of CreateAutoMLJob; DescribeAutoMLJob describes only these. The metrics come from the scenario. In the
+emulator, a managed spot training job saves 70 percent, the last training job of a tuning job is the best one,
+and the candidate of an AutoML job names no steps.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ _TRAINING_DEFAULTS = {
     "ResourceConfig": {"InstanceType": INSTANCE_TYPE, "InstanceCount": 1, "VolumeSizeInGB": VOLUME_SIZE},
     "StoppingCondition": {"MaxRuntimeInSeconds": 86_400},
 }
+# The rules of Debugger and Profiler, which have a volume of size 0 by default.
+_RULES = ("DebugRuleConfigurations", "ProfilerRuleConfigurations")
+_PROFILING_INTERVAL = 500
 _TUNING_DEFAULTS = {
     "HyperParameterTuningJobConfig": {
         "Strategy": "Bayesian",
@@ -60,6 +63,11 @@ def describe_training_job(job: Job, **members: Any) -> dict[str, Any]:
         BillableTimeInSeconds=_billable_seconds(job),
         **members,
     )
+    for rule in (rule for member in _RULES for rule in described.get(member, ())):
+        rule.setdefault("VolumeSizeInGB", 0)
+    if profiler := described.get("ProfilerConfig"):
+        described["ProfilingStatus"] = "Disabled" if profiler.get("DisableProfiler") else "Enabled"
+        profiler.setdefault("ProfilingIntervalInMilliseconds", _PROFILING_INTERVAL)
     folder = f"{described['OutputDataConfig']['S3OutputPath'].rstrip('/')}/{job.name}/output"
     described["ModelArtifacts"] = {"S3ModelArtifacts": f"{folder}/model.tar.gz"}
     if job.succeeded and job.metrics:
@@ -145,8 +153,13 @@ def _best_training_job(job: Job, names: list[str]) -> dict[str, Any]:
     )
 
 
-def describe_auto_ml_job(job: Job) -> dict[str, Any]:
-    """Return the response of DescribeAutoMLJobV2."""
+def describe_auto_ml_job(job: Job, operation: str = "DescribeAutoMLJobV2") -> dict[str, Any]:
+    """
+    Return the response of DescribeAutoMLJobV2, or of DescribeAutoMLJob.
+
+    :param job: the job. DescribeAutoMLJob needs one with the arguments of CreateAutoMLJob.
+    :param operation: the operation.
+    """
     channels = job.argument("InputDataConfig", "AutoMLInputDataConfig")
     tabular = {**job.arguments, **(job.argument("AutoMLJobConfig", "AutoMLJobConfig") or {})}
     if channels:
@@ -160,9 +173,13 @@ def describe_auto_ml_job(job: Job) -> dict[str, Any]:
         "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": f"{job.default_bucket}/input"}},
     }
     return replace(job, arguments={**version_2, **job.arguments}).described(
-        "DescribeAutoMLJobV2",
+        operation,
         {
-            "AutoMLJobInputDataConfig": [training_data],
+            **(
+                {"AutoMLJobInputDataConfig": [training_data]}
+                if operation == "DescribeAutoMLJobV2"
+                else {"InputDataConfig": [{**training_data, "TargetAttributeName": "target"}]}
+            ),
             "OutputDataConfig": {"S3OutputPath": job.default_bucket},
         },
         AutoMLJobName=job.name,
@@ -175,6 +192,23 @@ def describe_auto_ml_job(job: Job) -> dict[str, Any]:
         LastModifiedTime=job.modified_at,
         BestCandidate=_best_candidate(job) if job.succeeded else None,
     )
+
+
+def best_candidate_properties(job: Job) -> dict[str, str]:
+    """Return the properties of an AutoML step that are no members of its job: paths of reports."""
+    locations = _artifact_locations(job)
+    return {
+        "ModelInsightsJsonReportPath": f"{locations['ModelInsights']}/statistics.json",
+        "ExplainabilityJsonReportPath": f"{locations['Explainability']}/analysis.json",
+    }
+
+
+def _artifact_locations(job: Job) -> dict[str, str]:
+    output = job.argument("OutputDataConfig", "AutoMLOutputDataConfig") or {
+        "S3OutputPath": job.default_bucket
+    }
+    folder = f"{output['S3OutputPath'].rstrip('/')}/{job.name}/documentation"
+    return {"Explainability": f"{folder}/explainability", "ModelInsights": f"{folder}/model-insights"}
 
 
 def _best_candidate(job: Job) -> dict[str, Any]:
@@ -191,6 +225,7 @@ def _best_candidate(job: Job) -> dict[str, Any]:
         CandidateStatus="Completed",
         CandidateSteps=[],
         ObjectiveStatus="Succeeded",
+        CandidateProperties={"CandidateArtifactLocations": _artifact_locations(job)},
         FinalAutoMLJobObjectiveMetric=next((metric for metric in metrics if metric), None),
         CreationTime=job.created_at,
         EndTime=job.ended_at,

@@ -68,12 +68,18 @@ def run_step(
 
 def test_training_job(sagemaker: Any, run_step: Callable[..., str]) -> None:
     """The description has the arguments of the step, the times of its attempt, and the metrics of the scenario."""
-    name = run_step("Training", TRAINING, duration=460, metrics={"validation:auc": 0.9, "loss": 3})
+    rule = {"RuleConfigurationName": "LossNotDecreasing", "RuleEvaluatorImage": "rules:1"}
+    profiler = {"S3OutputPath": "s3://ml/profile"}
+    arguments = {**TRAINING, "DebugRuleConfigurations": [rule], "ProfilerConfig": profiler}
+    name = run_step("Training", arguments, duration=460, metrics={"validation:auc": 0.9, "loss": 3})
 
     described = sagemaker.describe_training_job(TrainingJobName=name)
 
     assert described["TrainingJobArn"] == f"arn:aws:sagemaker:us-east-1:123456789012:training-job/{name}"
     assert {member: described[member] for member in TRAINING} == TRAINING
+    assert described["DebugRuleConfigurations"] == [{**rule, "VolumeSizeInGB": 0}]
+    assert described["ProfilerConfig"] == {**profiler, "ProfilingIntervalInMilliseconds": 500}
+    assert described["ProfilingStatus"] == "Enabled"
     assert (described["TrainingJobStatus"], described["SecondaryStatus"]) == ("Completed", "Completed")
     assert described["ModelArtifacts"] == {"S3ModelArtifacts": f"s3://ml/models/{name}/output/model.tar.gz"}
     metrics = {each["MetricName"]: each["Value"] for each in described["FinalMetricDataList"]}
@@ -145,7 +151,7 @@ def test_tuning_job_and_its_best_training_job(sagemaker: Any, run_step: Callable
 
 
 def test_auto_ml_job(sagemaker: Any, run_step: Callable[..., str]) -> None:
-    """A job of CreateAutoMLJob is described in the members of the second version, with its best candidate."""
+    """A job of CreateAutoMLJob is described in the members of both versions, with its best candidate."""
     name = run_step("AutoML", AUTO_ML, metrics={"F1": 0.5, "AUC": 0.75})
     described = sagemaker.describe_auto_ml_job_v2(AutoMLJobName=name)
     assert (described["AutoMLJobStatus"], described["AutoMLJobSecondaryStatus"]) == ("Completed", "Completed")
@@ -156,6 +162,53 @@ def test_auto_ml_job(sagemaker: Any, run_step: Callable[..., str]) -> None:
     best = described["BestCandidate"]
     assert best["FinalAutoMLJobObjectiveMetric"] == {"MetricName": "AUC", "Value": 0.75}
     assert best["CandidateStatus"] == "Completed"
+    assert best["CandidateProperties"]["CandidateArtifactLocations"] == {
+        "Explainability": f"s3://ml/automl/{name}/documentation/explainability",
+        "ModelInsights": f"s3://ml/automl/{name}/documentation/model-insights",
+    }
+    first = sagemaker.describe_auto_ml_job(AutoMLJobName=name)
+    assert {member: first[member] for member in AUTO_ML} == AUTO_ML
+    assert first["BestCandidate"] == best
+
+
+def test_reports_of_the_best_candidate(
+    create: Callable[..., str],
+    start: Callable[..., str],
+    steps_of: Steps,
+    server: EmulatorServer,
+    sagemaker: Any,
+) -> None:
+    """The properties of an AutoML step have their paths, below the locations that its job describes."""
+    names = ("ModelInsightsJsonReportPath", "ExplainabilityJsonReportPath")
+    reports = {name: {"Get": f"Steps.S.BestCandidateProperties.{name}"} for name in names}
+    search = {**step("S", "AutoML"), "Arguments": AUTO_ML}
+    create(
+        definition(
+            search, {**step("Read", "Processing", "S"), "Arguments": {**PROCESSING, "Environment": reports}}
+        )
+    )
+    arn = start()
+    server.control.advance(20_000)
+    jobs = {
+        name: job["Metadata"].popitem()[1]["Arn"].rpartition("/")[2] for name, job in steps_of(arn).items()
+    }
+
+    described = sagemaker.describe_processing_job(ProcessingJobName=jobs["Read"])
+
+    folder = f"s3://ml/automl/{jobs['S']}/documentation"
+    assert described["Environment"] == {
+        "ModelInsightsJsonReportPath": f"{folder}/model-insights/statistics.json",
+        "ExplainabilityJsonReportPath": f"{folder}/explainability/analysis.json",
+    }
+
+
+def test_auto_ml_job_of_the_second_version(sagemaker: Any, run_step: Callable[..., str]) -> None:
+    """DescribeAutoMLJob does not describe it."""
+    channel = {"ChannelType": "training", "DataSource": INPUT["DataSource"]}
+    name = run_step("AutoML", {"AutoMLJobInputDataConfig": [channel]})
+    assert sagemaker.describe_auto_ml_job_v2(AutoMLJobName=name)["AutoMLJobInputDataConfig"] == [channel]
+    with pytest.raises(sagemaker.exceptions.ClientError):
+        sagemaker.describe_auto_ml_job(AutoMLJobName=name)
 
 
 DESCRIBE = {

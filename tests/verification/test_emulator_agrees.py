@@ -138,6 +138,19 @@ def test_role_that_may_not_send(
     assert {(result.verdict, result.seen) for result in found.values()} == {(Verdict.NOT_CHECKED, reason)}
 
 
+def test_nobody_may_answer(make_account: MakeAccount, emulator: EmulatorServer) -> None:
+    """Without the permission to answer, no callback step is started, which could not be ended."""
+    answer = "SendPipelineExecutionStepFailure"
+    emulator.control.add_fault("error", answer, code="AccessDeniedException", message="no")
+    account = make_account(Options(queue_url="https://sqs.us-east-1.amazonaws.com/123456789012/answers"))
+
+    found = by_id(runner.run(choose(["callback"]), account, workers=1))
+
+    assert found.pop("callback.unknown-token").verdict == Verdict.AS_BELIEVED
+    assert {result.seen for result in found.values()} == {f"no permission for {answer}"}
+    assert names(emulator) == set()
+
+
 def test_missing_permissions(make_account: MakeAccount, emulator: EmulatorServer) -> None:
     """A check without a permission names it; the others are made, and what was made is deleted all the same."""
     for operation in ("RetryPipelineExecution", "ListPipelineExecutions"):

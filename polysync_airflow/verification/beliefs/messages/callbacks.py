@@ -70,6 +70,8 @@ class Asked:
 
 def _ask(account: Account, subject: str) -> Asked:
     """Start an execution, and wait for the message of its callback step."""
+    # An error if nobody may answer: the step would wait for seven days, and its pipeline could not be deleted.
+    account.once(_answer_to_nobody)
     box = account.once(inbox)
     # The runner has asked for the option.
     name = account.create(subject, definitions.callback(account.options.queue_url or ""))
@@ -88,6 +90,10 @@ def _ask(account: Account, subject: str) -> Asked:
         raise NotCheckedError(f"the step has ended: {reason}; may the role send messages to the queue?")
     first = messages[0] if messages else None
     return Asked(arn, waiting, str(step.status), first, max(0.0, first.at - begin) if first else 0.0)
+
+
+def _answer_to_nobody(account: Account) -> Answer:
+    return _fail(account, _UNKNOWN_TOKEN)
 
 
 def _step(account: Account, arn: str) -> StepDescription | None:

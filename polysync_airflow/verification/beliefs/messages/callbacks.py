@@ -70,7 +70,7 @@ class Asked:
 
 def _ask(account: Account, subject: str) -> Asked:
     """Start an execution, and wait for the message of its callback step."""
-    # An error if nobody may answer: the step would wait for seven days, and its pipeline could not be deleted.
+    # An error if nobody may answer: the step would wait for seven days, and its pipeline with it.
     account.once(_answer_to_nobody)
     box = account.once(inbox)
     # The runner has asked for the option.

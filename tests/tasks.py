@@ -190,6 +190,25 @@ def run_task(operator: BaseOperator, ti: TaskInstance | None = None) -> Run:
     return run
 
 
+def resume_task(operator: BaseOperator, ti: TaskInstance, trigger: tuple[str, dict[str, Any]]) -> Run:
+    """
+    Run the trigger of a task that is deferred already, and then a worker session.
+
+    :param trigger: the serialized trigger, as Airflow's database has it.
+    """
+    run, context = Run(ti, operator=operator), ti.context(operator)
+    module, _, name = trigger[0].rpartition(".")
+    stored = getattr(importlib.import_module(module), name)(**trigger[1])
+    with AIRFLOW.process(ti):
+        _allow_execute_in_this_thread()
+        try:
+            deferral = TaskDeferred(trigger=stored, method_name="execute_complete")
+            run.result = _resume(run, operator, context, deferral)
+        except Exception as error:
+            run.error = cause_of(error)
+    return run
+
+
 def _allow_execute_in_this_thread() -> None:
     if not CAPABILITIES.task_sdk:
         # Airflow 2 knows one thread of a process that executes tasks. Here, each process is a thread.

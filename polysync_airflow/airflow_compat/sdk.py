@@ -49,6 +49,9 @@ __all__ = [
     "is_xcom_arg",
     "literal",
     "make_task",
+    "metrics_are_on",
+    "metrics_have_tags",
+    "metrics_sender",
 ]
 
 
@@ -84,3 +87,38 @@ def api_status_code(error: Exception) -> Any:
     response = getattr(error, "error", None)
     detail = getattr(response, "detail", None)
     return detail.get("status_code") if isinstance(detail, dict) else None
+
+
+def metrics_are_on() -> bool:
+    """Return whether the deployment sends metrics anywhere: to StatsD, Datadog or OpenTelemetry."""
+    return any(_metrics_option(name) for name in ("statsd_datadog_enabled", "statsd_on", "otel_on"))
+
+
+def metrics_have_tags() -> bool:
+    """
+    Return whether the metrics of the deployment keep their tags. Plain StatsD has none.
+
+    If several are on, Airflow takes the first one, in this order.
+    """
+    if _metrics_option("statsd_datadog_enabled"):
+        return _metrics_option("statsd_datadog_metrics_tags", default=True)
+    if _metrics_option("statsd_on"):
+        return _metrics_option("statsd_influxdb_enabled")
+    return True
+
+
+def _metrics_option(name: str, *, default: bool = False) -> bool:
+    return bool(conf.getboolean("metrics", name, fallback=default))
+
+
+def metrics_sender() -> Any:
+    """
+    Return what sends metrics: Airflow's ``Stats``, with ``incr`` and ``gauge``.
+
+    https://airflow.apache.org/docs/apache-airflow/stable/administration-and-deployment/logging-monitoring/metrics.html
+    """
+    # The process of a task initialises it. That of a triggerer does when it reads the arguments of its first
+    # trigger: Airflow's serializers send metrics, too.
+    from airflow.providers.common.compat.sdk import Stats
+
+    return Stats

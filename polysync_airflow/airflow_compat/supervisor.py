@@ -45,6 +45,11 @@ def use_event_loop() -> None:
     _event_loop = asyncio.get_running_loop()
 
 
+def in_triggerer() -> bool:
+    """Return whether this process runs triggers of this provider."""
+    return _event_loop is not None and not _event_loop.is_closed()
+
+
 def call_airflow(function: Callable[[], Result]) -> Result:
     """
     Call a function that may send requests to Airflow. For any thread, but not for an event loop.

@@ -17,6 +17,8 @@ from botocore.credentials import DeferredRefreshableCredentials
 from polysync_airflow.airflow_compat.supervisor import mask_secret
 from polysync_airflow.exceptions import CredentialsError
 from polysync_airflow.execution import clock
+from polysync_airflow.metrics.catalogue import CREDENTIALS_FAILED, CREDENTIALS_REFRESHED
+from polysync_airflow.metrics.sending import count
 
 FetchCredentials = Callable[[], Mapping[str, Any]]
 
@@ -91,7 +93,9 @@ class RefreshingCredentials(DeferredRefreshableCredentials):
             )
             self._backoff_ends_at = clock.monotonic() + self._backoff_seconds
             self._last_error = error
+            count(CREDENTIALS_FAILED, later=True, method=self.method)
             raise
+        count(CREDENTIALS_REFRESHED, later=True, method=self.method)
         if logging.getLogger("botocore").isEnabledFor(logging.DEBUG):
             # That log has the session token of each signed request. Otherwise they are not registered: the
             # masker keeps every secret for ever, and each refresh brings new ones.

@@ -9,7 +9,9 @@ from typing import Any
 from polysync_airflow.aws.retry import STOP_TIMEOUT_SECONDS, call_with_retry
 from polysync_airflow.exceptions import PolysyncError, SageMakerApiError
 from polysync_airflow.execution import clock
-from polysync_airflow.execution.models import ExecutionDescription
+from polysync_airflow.execution.models import ExecutionDescription, region_from_arn
+from polysync_airflow.metrics.catalogue import EXECUTIONS_STOPPED
+from polysync_airflow.metrics.sending import count
 from polysync_airflow.states import is_stoppable
 
 
@@ -46,6 +48,7 @@ def request_stop(hook: Any, execution_arn: str, *, attempt: int | None = None) -
             # The caller retries, and learns then whether the stop is still necessary.
             raise current from error
         raise
+    count(EXECUTIONS_STOPPED, connection=hook.polysync_conn_id, region=region_from_arn(execution_arn))
     return None
 
 

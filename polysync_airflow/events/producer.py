@@ -29,6 +29,8 @@ from polysync_airflow.execution.events.memory import Memory
 from polysync_airflow.execution.events.resources import VISIBILITY_SECONDS, WAIT_SECONDS
 from polysync_airflow.execution.events.watch import Watch
 from polysync_airflow.execution.texts import clean_line, clean_text
+from polysync_airflow.metrics.catalogue import EVENTS_RECEIVED, EVENTS_UNREADABLE
+from polysync_airflow.metrics.tally import Tally
 
 if TYPE_CHECKING:
     from polysync_airflow.events.queue import EventQueue, Received
@@ -44,6 +46,8 @@ JOIN_SECONDS: Final = 2.0
 MAX_REMEMBERED: Final = 10_000
 # When messages in flight are held for longer. A receive ends before, so that none becomes visible meanwhile.
 HOLD_AFTER_SECONDS: Final = VISIBILITY_SECONDS / 4
+# How often metrics are sent at most.
+REPORT_SECONDS: Final = 20.0
 MIN_BACKOFF_SECONDS: Final = 1.0
 MAX_BACKOFF_SECONDS: Final = 60.0
 
@@ -109,6 +113,8 @@ class EventProducer(SharedStreamProducer):
         # that could not be deleted does.
         self._stored = Memory(MAX_REMEMBERED)
         self._unreadable = Memory(MAX_REMEMBERED)
+        self._tally = Tally(connection=watch.polysync_conn_id, region=watch.region or "default")
+        self._reported_at = clock.monotonic()
         self._receiving = Outage(f"Messages of the queue {watch.queue_url} cannot be received")
         self._deleting = Outage(f"Messages of the queue {watch.queue_url} cannot be deleted")
         self._holding = Outage(f"Messages of the queue {watch.queue_url} cannot be held")
@@ -122,6 +128,7 @@ class EventProducer(SharedStreamProducer):
         await asyncio.sleep(JOIN_SECONDS)
         while True:
             await self._hold(queue)
+            self._report()
             if len(self._in_flight) >= MAX_IN_FLIGHT:
                 self._has_room.clear()
                 with suppress(TimeoutError):
@@ -149,6 +156,7 @@ class EventProducer(SharedStreamProducer):
 
     async def aclose(self) -> None:
         """Stop reading. What a thread is still receiving goes back to the queue."""
+        self._tally.report(is_last=True)
         if self._queue is not None:
             self._queue.close()
 
@@ -186,7 +194,15 @@ class EventProducer(SharedStreamProducer):
             await asyncio.sleep(self._receiving.pause)
             return []
         self._receiving.worked()
+        self._tally.add(EVENTS_RECEIVED, len(received))
+        self._tally.add(EVENTS_UNREADABLE, sum(message.change is None for message in received))
         return received
+
+    def _report(self) -> None:
+        now = clock.monotonic()
+        if now - self._reported_at >= REPORT_SECONDS:
+            self._tally.report()
+            self._reported_at = now
 
     async def _hold(self, queue: EventQueue) -> None:
         now = clock.monotonic()

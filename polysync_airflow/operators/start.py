@@ -19,7 +19,7 @@ from polysync_airflow.execution.lifecycle.recovery import (
     RetryMode,
     next_step,
 )
-from polysync_airflow.execution.models import ExecutionEvent
+from polysync_airflow.execution.models import ExecutionEvent, region_from_arn
 from polysync_airflow.execution.outcome import OnCancelled, parse_event
 from polysync_airflow.execution.parameters import REQUEST_ARGUMENTS
 from polysync_airflow.execution.record import OnClear
@@ -44,7 +44,7 @@ from polysync_airflow.operators.reporting import (
     ReportChoices,
     ReportingOperator,
 )
-from polysync_airflow.states import has_ended
+from polysync_airflow.states import has_ended, state_of
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -245,6 +245,7 @@ class PolysyncStartPipelineOperator(LineageMethods, ReportingOperator):
         self._know_started(context)
         end = parse_event(event)
         leaving = this_try.finish(context, end)
+        self._count_end(end)
         if leaving.begins_again:
             return self.execute(context)
         return self._finish(
@@ -254,6 +255,15 @@ class PolysyncStartPipelineOperator(LineageMethods, ReportingOperator):
             is_own_stop=leaving.is_own_stop,
             with_mlflow=bool(self._attributes(REQUEST_ARGUMENTS)["mlflow_experiment_name"]),
         )
+
+    def _count_end(self, end: ExecutionEvent) -> None:
+        # Imported here, as it is only needed when a task runs.
+        from polysync_airflow.metrics.catalogue import EXECUTIONS_ENDED
+        from polysync_airflow.metrics.sending import count
+
+        state = {"timed_out": "TimedOut", "refused": "Refused"}.get(end.outcome) or state_of(end.status)
+        region = region_from_arn(end.execution_arn)
+        count(EXECUTIONS_ENDED, state=state, connection=self.polysync_conn_id, region=region)
 
     def _know_started(self, context: Context) -> None:
         """Let lineage name the execution even if this process, which has not started it, fails early."""

@@ -28,7 +28,9 @@ from polysync_airflow.execution.lifecycle.ending import (
 from polysync_airflow.execution.lifecycle.instructions import (
     ENDS_THE_START,
     NOT_WHEN_KILLED,
+    Accepted,
     Do,
+    Event,
     Instruction,
     Killed,
     Store,
@@ -37,6 +39,8 @@ from polysync_airflow.execution.lifecycle.instructions import (
 from polysync_airflow.execution.lifecycle.machine import after, begin, killed_error
 from polysync_airflow.execution.models import ExecutionEvent
 from polysync_airflow.execution.record import Incarnation, StoredExecution
+from polysync_airflow.metrics.catalogue import EXECUTIONS_RESUMED, EXECUTIONS_STARTED
+from polysync_airflow.metrics.sending import count
 from polysync_airflow.operators.base import TryChoices
 from polysync_airflow.operators.execution_calls import ExecutionCalls
 from polysync_airflow.operators.stopping import stop_recorded_execution
@@ -53,6 +57,13 @@ if TYPE_CHECKING:
 # must leave before that.
 OWNER_TIMEOUT_SECONDS: Final = 2.0
 KILL_THREAD: Final = "polysync-on-kill"
+# A request that is sent again was not counted: its try has died before it knew the response.
+_COUNTED: Final = {
+    Do.START: EXECUTIONS_STARTED,
+    Do.RESEND_START: EXECUTIONS_STARTED,
+    Do.RESUME: EXECUTIONS_RESUMED,
+    Do.RESEND_RESUME: EXECUTIONS_RESUMED,
+}
 
 
 class TaskTry:
@@ -118,10 +129,22 @@ class TaskTry:
         is_new = False
         while now.do not in ENDS_THE_START:
             is_new = now.do is Do.START
-            now = self._enter(store, after(now, calls.perform(now)))
+            event = calls.perform(now)
+            try:
+                following = self._enter(store, after(now, event))
+            finally:
+                # After the record is stored, and also if the process was killed meanwhile.
+                self._count(now, event)
+            now = following
         if is_new:
             store.delete_leftovers()
         return now
+
+    def _count(self, now: Instruction, event: Event) -> None:
+        metric = _COUNTED.get(now.do)
+        if metric and isinstance(event, Accepted):
+            connection = self._hook_for_region(None).polysync_conn_id
+            count(metric, connection=connection, region=now.known.region_name)
 
     def _enter(self, store: RecordStore, now: Instruction) -> Instruction:
         """

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import Context
@@ -38,6 +38,7 @@ class CallLoop(ABC):
 
     def __init__(self, client: SharedClient, *, threads: int, name: str) -> None:
         self.client = client
+        client.activity.waits = self._waits
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
         self._calls: set[asyncio.Future[Any]] = set()
         self._reads: set[asyncio.Future[Any]] = set()
@@ -46,6 +47,10 @@ class CallLoop(ABC):
         # In the context of the trigger that happens to be the first, Airflow would write the log lines to the
         # log of its task.
         self._task = self._loop.create_task(self._run(), context=Context())
+
+    @abstractmethod
+    def _waits(self) -> Mapping[str, int]:
+        """Return how many wait, by pipeline. Also for other threads."""
 
     @abstractmethod
     def _begin_calls(self) -> float | None:
@@ -80,6 +85,9 @@ class CallLoop(ABC):
         finally:
             # The threads end after the calls that they are in.
             self._pool.shutdown(wait=False)
+            # From now on, nothing waits.
+            self.client.report(is_last=True)
+            self.client.activity.waits = dict
 
     async def _wait(self, seconds: float | None) -> None:
         idle = not self._calls and not self._reads

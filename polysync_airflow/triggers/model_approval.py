@@ -8,8 +8,9 @@ process with the same connection and region share a client, a rate limiter and a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from threading import Lock
 from typing import Any, Final
 from weakref import WeakValueDictionary
@@ -32,6 +33,7 @@ from polysync_airflow.triggers.shared_client import PollingHook, SharedClient
 MAX_THREADS: Final = 4
 # How long a poll may take, so that an endpoint that does not respond keeps no thread for long.
 POLL_SECONDS: Final = 60.0
+_WAITS: Final = "model packages"
 
 
 class ModelPackageHook(PollingHook):
@@ -44,11 +46,25 @@ class ModelPackagePolls:
     """Describes model packages for all triggers with one connection and region. Thread-safe."""
 
     def __init__(self, connection_id: str, region_name: str) -> None:
-        self._client = SharedClient(connection_id, region_name, ModelPackageHook)
+        self._client = SharedClient(connection_id, region_name, ModelPackageHook, polls="model_packages")
+        # How many tasks wait. Not a method of this object, which then would not end with its last trigger.
+        self._waiting: dict[str, int] = {}
+        self._client.activity.waits = self._waiting.copy
         self._reading = Lock()
         self._threads = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="polysync-approval")
         # Older pydantic versions let threads that use a model for the first time see it half built.
         ModelPackageDescription.model_rebuild()
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Count a task that waits. Its event loop only may use it."""
+        self._waiting[_WAITS] = self._waiting.get(_WAITS, 0) + 1
+        try:
+            yield
+        finally:
+            self._waiting[_WAITS] -= 1
+            if not self._waiting[_WAITS]:
+                self._client.report(is_last=True)
 
     async def describe(self, arn: str) -> ModelPackageDescription | PolysyncError:
         """Describe a model package in a thread; return an error instead of raising it."""
@@ -147,10 +163,11 @@ class PolysyncModelApprovalTrigger(BaseTrigger):
             rate_limited=True,
         )
         step: Wait | Finish = wait.first_wait(clock.time())
-        while isinstance(step, Wait):
-            await asyncio.sleep(clock.timeout(step.seconds, idle=True) or 0)
-            response = await polls.describe(arguments.model_package_arn)
-            step = step.wait.decide(response, clock.time())
-            for line in step.log_lines:
-                self.log.log(line.level, "%s", line.text)
+        with polls.waiting():
+            while isinstance(step, Wait):
+                await asyncio.sleep(clock.timeout(step.seconds, idle=True) or 0)
+                response = await polls.describe(arguments.model_package_arn)
+                step = step.wait.decide(response, clock.time())
+                for line in step.log_lines:
+                    self.log.log(line.level, "%s", line.text)
         yield TriggerEvent(step.event.model_dump(mode="json"))  # type: ignore[no-untyped-call]

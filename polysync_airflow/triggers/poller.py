@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -78,6 +78,9 @@ class Poller(CallLoop):
             key = (self._loop, *self.client.key)
             if _POLLERS.get(key) is self:
                 del _POLLERS[key]
+
+    def _waits(self) -> Mapping[str, int]:
+        return self._schedule.waits()
 
     # ---- the schedule
 
@@ -221,6 +224,8 @@ class Poller(CallLoop):
             self._step_lists.append(subscription)
         step = subscription.waiter.decide(response, now)
         if isinstance(step, Finish):
+            if step.event.ended_at:
+                self.client.activity.detected(now - step.event.ended_at.timestamp())
             self._end(subscription, step)
             return
         subscription.waiter = step.waiter

@@ -60,6 +60,11 @@ class Schedule:
         # While calls run: when the deadlines were checked last, in seconds since the epoch.
         self._checked_at: float | None = None
 
+    def waits(self) -> dict[str, int]:
+        """Return the number of subscriptions by pipeline. Other threads may call it, too."""
+        # A copy, which is made at once: the event loop may change the original meanwhile.
+        return {arn: len(pipeline.subscriptions) for arn, pipeline in list(self._pipelines.items())}
+
     def add(self, subscription: Subscription, now: float) -> None:
         """Schedule the first poll of a subscription."""
         arn = pipeline_arn_of(subscription.waiter.execution_arn)

@@ -16,6 +16,7 @@ from botocore.config import Config
 from polysync_airflow.airflow_compat.connections import is_missing
 from polysync_airflow.airflow_compat.sdk import AirflowNotFoundException
 from polysync_airflow.airflow_compat.supervisor import call_airflow
+from polysync_airflow.auth.base_hook import Response
 from polysync_airflow.aws.rate_limiter import rate_limiter_for
 from polysync_airflow.aws.response_limits import MAX_POLL_RESPONSE_BYTES, paginate, pagination_error
 from polysync_airflow.aws.sessions import RATE_LIMITED_CONFIG
@@ -26,6 +27,7 @@ from polysync_airflow.execution.models import ExecutionDescription
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.texts import clean_text
 from polysync_airflow.hooks import PolysyncSageMakerHook
+from polysync_airflow.triggers.activity import Activity
 
 if TYPE_CHECKING:
     from polysync_airflow.execution.approval.models import ModelPackageDescription
@@ -60,6 +62,20 @@ class PollingHook(PolysyncSageMakerHook):
         "StopPipelineExecution",
     )
     max_response_bytes = MAX_POLL_RESPONSE_BYTES
+    # What counts its calls; None for nothing.
+    activity: Activity | None = None
+
+    def call(self, operation: str, **request: Any) -> Response:
+        """Call a SageMaker operation, and count the call."""
+        if self.activity is None:
+            return super().call(operation, **request)
+        try:
+            response = super().call(operation, **request)
+        except PolysyncError as error:
+            self.activity.failed(operation, error)
+            raise
+        self.activity.succeeded(operation)
+        return response
 
 
 @dataclass(frozen=True)
@@ -85,11 +101,18 @@ class SharedClient:
     read last: Airflow's API server may be restarted without any effect on polls.
 
     :param hook_class: the class of its hook, with the operations that its user needs.
+    :param polls: what its user polls, for the metrics.
     """
 
     def __init__(
-        self, connection_id: str, region_name: str | None, hook_class: type[PollingHook] = PollingHook
+        self,
+        connection_id: str,
+        region_name: str | None,
+        hook_class: type[PollingHook] = PollingHook,
+        *,
+        polls: str = "executions",
     ) -> None:
+        self.activity = Activity(polls, connection_id, region_name)
         self._hook_class = hook_class
         # Clients with the same key share a poller and a rate limiter.
         self.key = connection_id, region_name
@@ -122,8 +145,11 @@ class SharedClient:
         """
         Read the connection, and use it for the next calls if it has changed. Not for an event loop.
 
+        This is also when the metrics are reported: it comes regularly, and not often.
+
         :return: a permanent error if the connection has been deleted.
         """
+        self.report()
         with self._lock:
             self._read()
             if self._missing_since is None or self._read_at - self._missing_since < DELETED_AFTER_SECONDS:
@@ -133,6 +159,14 @@ class SharedClient:
                 f"found it for {format_seconds(self._read_at - self._missing_since)}. Add it again under "
                 "Admin > Connections, then clear the task."
             )
+
+    def report(self, *, is_last: bool = False) -> None:
+        """
+        Send the metrics, and write the line of the log if it is due. Does not block.
+
+        :param is_last: no other report follows for some time.
+        """
+        self.activity.report(self.limiter.rate, is_last=is_last)
 
     def describe(self, execution_arn: str) -> ExecutionDescription | PolysyncError:
         """Describe an execution; return an error instead of raising it."""
@@ -270,6 +304,7 @@ class SharedClient:
 
     def _try_to_read(self) -> PolysyncError | None:
         hook = self._hook_class(*self.key, config=_CONFIG)
+        hook.activity = self.activity
         try:
             if not call_airflow(lambda: hook.has_same_connection(self._hook)):
                 self._replace_hook(hook)

@@ -6,7 +6,7 @@ from __future__ import annotations
 # one layer as a whole. docs/explanation/architecture.md says what each entry is responsible for.
 LAYERS = (
     {"airflow_compat"},
-    {"__init__", "exceptions", "states", "get_provider_info"},
+    {"__init__", "exceptions", "metrics", "states", "get_provider_info"},
     {"execution"},
     {"aws", "lineage", "links", "records", "retrying"},
     {"auth", "ui"},
@@ -33,6 +33,7 @@ FOLDER_LAYERS = {
         {"task_process"},
         {"__init__"},
     ),
+    "metrics": ({"catalogue"}, {"sending"}, {"tally"}, {"__init__"}),
     "execution": (
         {"clock", "console", "durations", "texts"},
         {"choices", "models"},
@@ -99,7 +100,8 @@ FOLDER_LAYERS = {
     "jobs.catalogue": ({"models", "yaml_loader"}, {"drift", "entries", "file"}, {"__init__"}),
     "dags": ({"broken_jobs", "job_values"}, {"factory"}, {"__init__"}),
     "triggers": (
-        {"shared_client", "step_pusher", "stop_threads", "subscription"},
+        {"activity", "step_pusher", "stop_threads", "subscription"},
+        {"shared_client"},
         {"call_loop", "model_approval", "schedule"},
         {"poller"},
         {"pipeline_execution"},

@@ -16,7 +16,8 @@ from tests.auth.endpoints.credential_sources import issued_by
 from tests.auth.endpoints.metadata.ecs import ContainerCredentials
 from tests.auth.sign_in.conftest import ACCOUNT, Account
 from tests.chaos.deployment.postgres import private_postgres
-from tests.system.airflow.private_airflow import PrivateAirflow
+from tests.fakes.metrics import StatsdServer
+from tests.system.airflow.private_airflow import HOST, PrivateAirflow
 from tests.system.airflow.versions import INSTALLED
 from tests.system.emulator_process import REGION, EmulatorProcess
 
@@ -66,11 +67,19 @@ def database() -> Iterator[str | None]:
 
 
 @pytest.fixture(scope="package")
+def statsd() -> Iterator[StatsdServer]:
+    """What gets the metrics of the private Airflow."""
+    with StatsdServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="package")
 def airflow(
     emulator: EmulatorProcess,
     host: ContainerCredentials,
     identity_folder: Path,
     database: str | None,
+    statsd: StatsdServer,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[PrivateAirflow]:
     """A private Airflow with connections to the emulator and with Test Connection enabled."""
@@ -91,6 +100,10 @@ def airflow(
         settings={
             "AIRFLOW__POLYSYNC_SAGEMAKER__ALLOWED_IDENTITY_FOLDERS": str(identity_folder),
             "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
+            "AIRFLOW__METRICS__STATSD_ON": "True",
+            "AIRFLOW__METRICS__STATSD_HOST": HOST,
+            "AIRFLOW__METRICS__STATSD_PORT": str(statsd.port),
+            "AIRFLOW__METRICS__STATSD_INFLUXDB_ENABLED": "True",
             **host.environment,
         },
         database=database,

@@ -41,7 +41,7 @@ class SearchClient(SharedClient):
     """Lists executions, and remembers their parameters, which never change. Thread-safe."""
 
     def __init__(self, connection_id: str, region_name: str | None) -> None:
-        super().__init__(connection_id, region_name)
+        super().__init__(connection_id, region_name, polls="searches")
         self._parameters: dict[str, dict[str, str]] = {}
         self._parameters_lock = Lock()
 
@@ -199,6 +199,10 @@ class Searcher(CallLoop):
         now = clock.time()
         subscription.due = max(now, min(listed_at + subscription.interval, lookout.ends_at))
         self._changed.set()
+
+    def _waits(self) -> Mapping[str, int]:
+        # A copy, which is made at once: the event loop may change the original meanwhile.
+        return {name: len(pipeline.subscriptions) for name, pipeline in list(self._pipelines.items())}
 
     async def in_thread(self, call: Callable[[], Result]) -> Result:
         """Call a function that calls AWS in a thread; return its result, or raise its error."""

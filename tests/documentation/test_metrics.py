@@ -1,0 +1,98 @@
+"""The metrics in the documentation: their table, the dashboard, the alert rules; and the table of restored databases."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+import yaml
+
+from polysync_airflow.metrics.catalogue import METRICS
+from tests.documentation.pages import DOCS, page
+from tests.operators.recovery.test_restored_database import CASES
+
+PRODUCTION = page("how-to/run-in-production.md")
+DASHBOARD: dict[str, Any] = json.loads((DOCS / "assets" / "grafana-dashboard.json").read_text())
+RULES = [
+    rule
+    for block in PRODUCTION.blocks
+    if block.language == "yaml"
+    for group in yaml.safe_load(block.text)["groups"]
+    for rule in group["rules"]
+]
+# As the StatsD exporter names them.
+NAMES = {f"airflow_{metric.name.replace('.', '_')}": metric for metric in METRICS}
+_SELECTOR = re.compile(r"(airflow_\w+)(?:\{([^}]*)\})?")
+_BY = re.compile(r"\bby \(([^)]*)\)")
+
+
+def queries() -> dict[str, str]:
+    """Return the queries of the dashboard and of the alert rules, by their titles."""
+    panels = {
+        f"{panel['title']} {target['refId']}": target["expr"]
+        for panel in DASHBOARD["panels"]
+        for target in panel.get("targets", ())
+    }
+    return {**panels, **{rule["alert"]: rule["expr"] for rule in RULES}}
+
+
+def test_every_metric_is_in_the_table() -> None:
+    """The table has what the code has, in the same order."""
+    rows = page("reference/metrics.md").rows("Names")
+    expected = {
+        metric.name: f"{metric.kind} | {metric.unit} | {', '.join(f'`{tag}`' for tag in metric.tags)} | "
+        f"{metric.description} "
+        for metric in METRICS
+    }
+
+    assert list({name: row for name, row in rows.items() if name != "Name"}.items()) == list(expected.items())
+
+
+@pytest.mark.parametrize("title", queries())
+def test_queries_use_what_is_sent(title: str) -> None:
+    """A query names metrics of the table with their tags, takes the growth of counters, and never that of gauges."""
+    query = queries()[title]
+    found = _SELECTOR.findall(query)
+
+    assert found
+    for name, matchers in found:
+        metric = NAMES[name]
+        tags = set(re.findall(r"(\w+)\s*[=!]", matchers)) | {
+            tag.strip() for tags in _BY.findall(query) for tag in tags.split(",")
+        }
+        assert tags <= set(metric.tags), (name, tags)
+        grows = re.search(rf"(rate|increase)\({name}\b", query) is not None
+        assert grows == (metric.kind == "counter"), name
+
+
+def test_the_dashboard_shows_every_metric() -> None:
+    """Nothing that is sent is forgotten, and the dashboard is complete enough to be imported."""
+    shown = {name for query in queries().values() for name, _ in _SELECTOR.findall(query)}
+
+    assert shown == set(NAMES)
+    assert DASHBOARD["templating"]["list"][0]["type"] == "datasource"
+    ids = [panel["id"] for panel in DASHBOARD["panels"]]
+    assert len(ids) == len(set(ids))
+    assert all(panel["datasource"]["uid"] == "${datasource}" for panel in DASHBOARD["panels"])
+
+
+def test_alerts_say_what_to_do() -> None:
+    """Each rule has a name of its own and a summary."""
+    assert len({rule["alert"] for rule in RULES}) == len(RULES) > 0
+    assert all(rule["annotations"]["summary"] for rule in RULES)
+
+
+def test_the_table_of_restored_databases_is_proven() -> None:
+    """Each row has a test, and says yes where a test sees that an execution is started again."""
+    rows = PRODUCTION.rows("What if Airflow's database is restored from yesterday?")
+    documented = {row: cells.split("|")[-1].strip() for row, cells in rows.items()}
+    documented.pop("What the task was doing at the backup")
+
+    assert list(documented) == list(dict.fromkeys(case.row for case in CASES))
+    for case in CASES:
+        sync, deferred = case.starts
+        answer = documented[case.row]
+        assert answer.startswith("**Yes**") == bool(sync or deferred), case.row
+        assert ("on a worker. Deferred: no" in answer) == (sync != deferred), case.row

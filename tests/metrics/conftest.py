@@ -1,0 +1,32 @@
+"""Fixtures of the metrics' tests: servers that receive them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from polysync_airflow.metrics import sending
+from tests.fakes.metrics import HOST, StatsdServer, metrics_to
+
+
+@pytest.fixture(autouse=True)
+def _no_errors_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each test see the first error of its own."""
+    monkeypatch.setattr(sending, "_logged", set())
+
+
+@pytest.fixture
+def server() -> Iterator[StatsdServer]:
+    """A StatsD server to which nothing is sent yet."""
+    pytest.importorskip("statsd", reason="the environments of make matrix have no client of StatsD")
+    with StatsdServer() as running:
+        yield running
+
+
+@pytest.fixture
+def statsd(server: StatsdServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[StatsdServer]:
+    """A StatsD server that gets the metrics of this process, with tags."""
+    options = {"statsd_on": True, "statsd_host": HOST, "statsd_port": server.port}
+    with metrics_to(monkeypatch, **options, statsd_influxdb_enabled=True):
+        yield server

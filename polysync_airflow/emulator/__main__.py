@@ -13,6 +13,7 @@ from typing import Final
 
 from polysync_airflow.emulator import EXAMPLE_DEFINITIONS
 from polysync_airflow.emulator.engine.definition import DefinitionError
+from polysync_airflow.emulator.server.addresses import LOOPBACK, AddressError
 from polysync_airflow.emulator.server.client import PREFIX
 
 PROGRAM: Final = "python -m polysync_airflow.emulator"
@@ -37,8 +38,10 @@ def main(arguments: Sequence[str] | None = None, prog: str = PROGRAM) -> int:
             region=options.region,
             issuer_ca=options.issuer_ca,
             enforce_iam=options.enforce_iam,
+            allowed_hosts=options.allow_host,
+            bind=options.bind,
         )
-    except (DefinitionError, ImportError, OSError) as error:
+    except (AddressError, DefinitionError, ImportError, OSError) as error:
         in_use = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
         cure = f"port {options.port} is in use: choose another one with --port, or 0 for a free one"
         print(f"error: {cure if in_use else error}", file=sys.stderr)
@@ -55,6 +58,9 @@ def main(arguments: Sequence[str] | None = None, prog: str = PROGRAM) -> int:
             print(f"Pipelines in {region}: {', '.join(names)}")
         print("Airflow uses it with the connection polysync_default:")
         print(f"export AIRFLOW_CONN_POLYSYNC_DEFAULT='{server.connection()}'")
+        if options.allow_host:
+            urls = ", ".join(f"http://{name}:{server.port}" for name in options.allow_host)
+            print(f"It listens on {options.bind}, without authentication, also as {urls}")
         sys.stdout.flush()
         shutdown.wait()
     return 0
@@ -81,7 +87,20 @@ def _parser(prog: str = PROGRAM) -> argparse.ArgumentParser:
         "--port",
         type=_port,
         default=4599,
-        help="port on 127.0.0.1; 0 selects a free port (default: %(default)s)",
+        help="port; 0 selects a free port (default: %(default)s)",
+    )
+    add(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="name by which other containers reach the emulator; repeatable (default: this machine's only)",
+    )
+    add(
+        "--bind",
+        default=LOOPBACK,
+        metavar="ADDRESS",
+        help="IPv4 address to listen on; others than 127.0.0.1 need --allow-host (default: %(default)s)",
     )
     add("--speed", type=_speed, default=1.0, help="emulated seconds per real second (default: 1)")
     add(

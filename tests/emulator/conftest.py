@@ -15,6 +15,8 @@ from tests.emulator.builders import ROLE
 from tests.emulator.sign_in.issuer import Issuer, certificates, running
 
 ClientOf = Callable[..., Any]
+#: By which names other containers might reach the server.
+HOSTS = ("sagemaker", "emulator.team_default", "172.18.0.3")
 
 
 @pytest.fixture(scope="session")
@@ -25,7 +27,7 @@ def issuer_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture(scope="session")
 def _server(issuer_files: tuple[Path, Path]) -> Iterator[EmulatorServer]:
-    with EmulatorServer(clock=VirtualClock(), issuer_ca=issuer_files[0]) as server:
+    with EmulatorServer(clock=VirtualClock(), issuer_ca=issuer_files[0], allowed_hosts=HOSTS) as server:
         yield server
 
 

@@ -203,8 +203,8 @@ FOLDER_LAYERS = {
         {"__init__"},
     ),
     "emulator.server": (
-        {"browser_guard", "call_log", "client", "event_bus", "faults"},
-        {"control", "moto_app"},
+        {"addresses", "call_log", "client", "event_bus", "faults"},
+        {"browser_guard", "control", "moto_app"},
         {"router"},
         {"server"},
         {"__init__"},

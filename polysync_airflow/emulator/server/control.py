@@ -26,6 +26,8 @@ request has HTTP status 400 (or 404, 405) and the body ``{"error": "..."}``.
 ``POST /reset``                        restores the initial state of everything except the clock (including
                                        moto's services), and creates the pipelines of ``--definitions`` again
 =====================================  ======================================================================
+
+``POST /moto-api/reset``, without content, does the same: tests that were written for moto's server call it.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Final
 
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Map, Rule
@@ -47,6 +49,9 @@ from polysync_airflow.emulator.server.call_log import CallLog
 from polysync_airflow.emulator.server.client import PREFIX
 from polysync_airflow.emulator.server.faults import FaultError, Faults
 from polysync_airflow.emulator.sign_in.settings import SignInError, SignInSettings
+
+#: The route of moto's server with which tests remove what they have made.
+MOTO_RESET: Final = "/moto-api/reset"
 
 
 class ControlError(ValueError):
@@ -79,12 +84,11 @@ class ControlApi:
         self._reset = reset
         # GET /scenarios returns the scenarios in the JSON form in which they were set.
         self._scenarios: dict[str | None, Any] = {}
-        self._routes = Map(
-            [
-                Rule(f"{PREFIX}/{path}", methods=[method], endpoint=endpoint)
-                for method, path, endpoint in self._endpoints()
-            ]
-        )
+        rules = [
+            Rule(f"{PREFIX}/{path}", methods=[method], endpoint=endpoint)
+            for method, path, endpoint in self._endpoints()
+        ]
+        self._routes = Map([*rules, Rule(MOTO_RESET, methods=["POST"], endpoint=self._reset_as_moto)])
 
     def _endpoints(self) -> list[tuple[str, str, Callable[..., Any]]]:
         return [
@@ -125,6 +129,10 @@ class ControlApi:
         self._calls.clear()
         self._sign_in.reset()
         self._reset()
+
+    def _reset_as_moto(self, request: Request) -> dict[str, Any]:
+        self.reset()
+        return {"status": "ok"}
 
     def _health(self, request: Request) -> dict[str, Any]:
         pipelines = self._sagemaker.pipeline_names()

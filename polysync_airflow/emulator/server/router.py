@@ -1,9 +1,9 @@
 """
 Routes each request: the control API, the emulated SageMaker and STS operations, or moto.
 
-This WSGI app handles ``/_emulator`` with the control API, and the operations of SageMaker on pipelines and
-the jobs of their steps and some operations of STS and IAM with the emulator. Requests to some other services
-go to moto. It also applies the faults and writes the call log.
+This WSGI app handles ``/_emulator`` and ``/moto-api/reset`` with the control API, and the operations of
+SageMaker on pipelines and the jobs of their steps and some operations of STS and IAM with the emulator.
+Requests to some other services go to moto. It also applies the faults and writes the call log.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from polysync_airflow.emulator.protocol import (
 )
 from polysync_airflow.emulator.sagemaker.api import SageMaker, is_emulated
 from polysync_airflow.emulator.sagemaker.calls import NotEmulatedError
-from polysync_airflow.emulator.server.browser_guard import refuse
+from polysync_airflow.emulator.server.browser_guard import BrowserGuard
 from polysync_airflow.emulator.server.call_log import CallLog, Entry
 from polysync_airflow.emulator.server.client import PREFIX
-from polysync_airflow.emulator.server.control import ControlApi
+from polysync_airflow.emulator.server.control import MOTO_RESET, ControlApi
 from polysync_airflow.emulator.server.faults import Fault, Faults
 from polysync_airflow.emulator.server.moto_app import MOTO_SERVICES, Moto
 from polysync_airflow.emulator.sign_in import authorization, callers, simulation
@@ -68,10 +68,18 @@ class Router:
     :param control: the control API.
     :param faults: the active faults.
     :param calls: the call log.
+    :param guard: refuses the requests of web pages.
     """
 
     def __init__(
-        self, sagemaker: SageMaker, sts: Sts, moto: Moto, control: ControlApi, faults: Faults, calls: CallLog
+        self,
+        sagemaker: SageMaker,
+        sts: Sts,
+        moto: Moto,
+        control: ControlApi,
+        faults: Faults,
+        calls: CallLog,
+        guard: BrowserGuard,
     ) -> None:
         self._sagemaker = sagemaker
         self._sts = sts
@@ -79,16 +87,17 @@ class Router:
         self._control = control
         self._faults = faults
         self._calls = calls
+        self._guard = guard
         self._request_ids = count(1)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Handle a request as a WSGI app."""
         request = Request(environ)
         control = request.path == PREFIX or request.path.startswith(f"{PREFIX}/")
-        refused = refuse(request, control=control)
+        refused = self._guard.refuse(request, control=control)
         if refused:
             return refused(environ, start_response)
-        if control:
+        if control or request.path == MOTO_RESET:
             return self._control.handle(request)(environ, start_response)
         aws = parse_request(request)
         entry = self._entry(aws)
@@ -164,6 +173,8 @@ class Router:
     def _call_moto(
         self, environ: WSGIEnvironment, start_response: StartResponse, *, aws: AwsRequest, request_id: str
     ) -> Iterable[bytes]:
+        if aws.service == "s3":
+            environ["HTTP_HOST"] = self._guard.local_host(environ["HTTP_HOST"])
         try:
             with self._events_of(aws):
                 return self._moto(environ, start_response)

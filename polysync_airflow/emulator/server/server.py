@@ -1,5 +1,5 @@
 """
-Runs the emulator: combines its parts into one HTTP server on a port of the loopback interface.
+Runs the emulator: combines its parts into one HTTP server, by default on the loopback interface.
 
 ::
 
@@ -14,10 +14,11 @@ from __future__ import annotations
 import json
 import re
 import socket
+from collections.abc import Collection
 from pathlib import Path
 from threading import Thread
 from types import TracebackType
-from typing import Any
+from typing import Any, Final
 
 from moto.moto_server.werkzeug_app import MotoRequestHandler
 from werkzeug.serving import make_server
@@ -26,6 +27,8 @@ from polysync_airflow.emulator.engine.clock import Clock, RealClock
 from polysync_airflow.emulator.engine.definition import DefinitionError, parse
 from polysync_airflow.emulator.sagemaker.api import SageMaker
 from polysync_airflow.emulator.sagemaker.store import partition
+from polysync_airflow.emulator.server.addresses import LOOPBACK, check_bind
+from polysync_airflow.emulator.server.browser_guard import BrowserGuard
 from polysync_airflow.emulator.server.call_log import CallLog
 from polysync_airflow.emulator.server.client import ControlClient
 from polysync_airflow.emulator.server.control import ControlApi
@@ -38,7 +41,7 @@ from polysync_airflow.emulator.sign_in.sessions import Sessions
 from polysync_airflow.emulator.sign_in.settings import SignInSettings
 from polysync_airflow.emulator.sign_in.sts import Sts
 
-HOST = "127.0.0.1"
+_ALL_ADDRESSES: Final = "0.0.0.0"  # noqa: S104 # compared, not bound
 # The example in AWS's documentation.
 ACCESS_KEY_ID = "AKIAIOSFODNN7EXAMPLE"
 _BACKLOG = 128
@@ -66,7 +69,7 @@ class EmulatorServer:
 
     Run only one emulator at a time in a process, because moto keeps its state in the process.
 
-    :param port: the TCP port on 127.0.0.1; 0 selects a free port.
+    :param port: the TCP port; 0 selects a free port.
     :param speed: emulated seconds per real second, if ``clock`` is None.
     :param clock: the source of the emulated time, such as a `VirtualClock`; None for a `RealClock`.
     :param definitions: a folder; one pipeline is created from each ``*.json`` file in it.
@@ -75,6 +78,12 @@ class EmulatorServer:
     :param issuer_ca: a PEM file with CA certificates to trust, in addition to those of the host, when the
         emulator requests the keys of the issuer of a web identity token; see `sign_in.issuers`.
     :param enforce_iam: enforce the policies in IAM on pipeline operations; see `sign_in.authorization`.
+    :param allowed_hosts: names by which clients in other containers reach the emulator, such as that of its
+        service in a compose file. Requests with other names than these and this machine's are refused.
+    :param bind: the IPv4 address to listen on. Whoever reaches it can use the emulator, which has no
+        authentication. An address that is not one of the loopback interface needs ``allowed_hosts``.
+    :raises AddressError: if ``bind`` is not an address, or needs ``allowed_hosts``; or if one of
+        ``allowed_hosts`` is not a host name.
     :raises DefinitionError: if ``definitions`` is not a folder, or if a file in it is not a valid pipeline
         definition.
     :raises OSError: if the port is in use, or if ``issuer_ca`` cannot be loaded.
@@ -91,7 +100,12 @@ class EmulatorServer:
         seed: str = "emulator",
         issuer_ca: Path | None = None,
         enforce_iam: bool = False,
+        allowed_hosts: Collection[str] = (),
+        bind: str = LOOPBACK,
     ) -> None:
+        check_bind(bind, allowed_hosts)
+        # No name, and browsers connect to this machine with it.
+        guard = BrowserGuard([*allowed_hosts, *([] if bind == _ALL_ADDRESSES else [bind])])
         self._definitions = read_definitions(definitions) if definitions else {}
         self._region = region
         self.clock = clock or RealClock(speed)
@@ -102,19 +116,19 @@ class EmulatorServer:
         self._issuers, self._sessions = Issuers(issuer_ca), Sessions(self.clock, self.sign_in)
         control_api = ControlApi(self.sagemaker, self.faults, self.calls, self.sign_in, self._reset)
         sts = Sts(self._sessions, self._issuers, self.sign_in)
-        router = Router(self.sagemaker, sts, self.moto, control_api, self.faults, self.calls)
+        router = Router(self.sagemaker, sts, self.moto, control_api, self.faults, self.calls, guard)
         # werkzeug ends the process if the port is in use. A socket that this module creates raises OSError
         # instead.
         handler = type("Handler", (_Handler,), {"clock": self.clock})
-        with socket.create_server((HOST, port), backlog=_BACKLOG) as listener:
+        with socket.create_server((bind, port), backlog=_BACKLOG) as listener:
             self._server = make_server(
-                HOST, port, router, threaded=True, request_handler=handler, fd=listener.fileno()
+                bind, port, router, threaded=True, request_handler=handler, fd=listener.fileno()
             )
         self._thread = Thread(
             target=self._server.serve_forever, args=(_SHUTDOWN_POLL_SECONDS,), name="emulator", daemon=True
         )
         self.port: int = self._server.socket.getsockname()[1]
-        self.endpoint_url = f"http://{HOST}:{self.port}"
+        self.endpoint_url = f"http://{LOOPBACK if bind == _ALL_ADDRESSES else bind}:{self.port}"
         self.control = ControlClient(self.endpoint_url)
         self._reset()
 

@@ -10,12 +10,14 @@ import pytest
 from botocore.exceptions import ClientError
 
 from polysync_airflow.emulator import EmulatorServer
+from tests.emulator.builders import ROLE, chain
 from tests.emulator.conftest import ClientOf
 
 RESET = ("POST", "/_emulator/reset")
 LIST = ("POST", "/")
 HEALTH = ("GET", "/_emulator/health")
 MOTO = ("GET", "/moto-api/data.json")
+MOTO_RESET = ("POST", "/moto-api/reset")
 JSON = {"Content-Type": "application/json"}
 
 
@@ -33,7 +35,7 @@ def send(server: EmulatorServer, request: tuple[str, str], headers: dict[str, st
     return response.status, (response, body)
 
 
-@pytest.mark.parametrize("request_", [RESET, LIST, HEALTH, MOTO], ids=lambda request: request[1])
+@pytest.mark.parametrize("request_", [RESET, LIST, HEALTH, MOTO, MOTO_RESET], ids=lambda request: request[1])
 @pytest.mark.parametrize(
     "headers",
     [
@@ -42,6 +44,13 @@ def send(server: EmulatorServer, request: tuple[str, str], headers: dict[str, st
         {"Host": "127.0.0.1.evil.example"},
         {"Host": ""},
         {"Host": "localhost.evil.example"},
+        {"Host": "sagemaker.evil.example"},
+        {"Host": "evilsagemaker"},
+        {"Host": "team_default"},
+        {"Host": "172.18.0.4:4599"},
+        {"Host": "0.0.0.0:4599"},
+        {"Host": "sagemaker:4599", "Origin": "http://sagemaker:4599"},
+        {"Host": "sagemaker:4599", "Sec-Fetch-Site": "cross-site"},
         {"Origin": "https://evil.example"},
         {"Origin": "null"},
         {"Origin": "http://127.0.0.1:8080"},
@@ -81,6 +90,38 @@ def test_names_of_this_machine_are_accepted(server: EmulatorServer, host: str) -
     assert send(server, HEALTH, {"Host": host})[0] == 200
 
 
+@pytest.mark.parametrize("host", ["sagemaker:4599", "SAGEMAKER", "emulator.team_default", "172.18.0.3:80"])
+def test_names_that_are_allowed(server: EmulatorServer, host: str) -> None:
+    """The emulator can be addressed by the names and addresses that it is started with."""
+    assert send(server, HEALTH, {"Host": host})[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "path"),
+    [
+        ("sagemaker:4599", "/models/model.tar.gz"),
+        ("models.sagemaker:4599", "/model.tar.gz"),
+        ("emulator.team_default:4599", "/models/model.tar.gz"),
+        ("models.emulator.team_default", "/model.tar.gz"),
+        ("172.18.0.3:4599", "/models/model.tar.gz"),
+        ("models.localhost", "/model.tar.gz"),
+    ],
+)
+def test_buckets_at_an_allowed_name(
+    server: EmulatorServer, client_of: ClientOf, host: str, path: str
+) -> None:
+    """S3 clients name the bucket in the path, or in front of the name; a dot in the name is no bucket."""
+    s3 = client_of("s3")
+    s3.create_bucket(Bucket="models")
+    s3.put_object(Bucket="models", Key="model.tar.gz", Body=b"weights")
+    scope = "AKIATEST/20260101/us-east-1/s3/aws4_request"
+    authorization = f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=0"
+
+    status, (_, body) = send(server, ("GET", path), {"Host": host, "Authorization": authorization})
+
+    assert (status, body) == (200, b"weights")
+
+
 def test_only_the_services_that_a_pipeline_needs_are_served(client_of: ClientOf) -> None:
     """moto's Lambda would run containers: it is not reachable, and neither is moto's own control API."""
     assert client_of("iam").list_users()["Users"] == []
@@ -100,9 +141,27 @@ def test_only_the_services_that_a_pipeline_needs_are_served(client_of: ClientOf)
 
 
 def test_control_api_of_moto_is_not_reachable(server: EmulatorServer) -> None:
-    """Without a signature, moto would show and reset all of its state."""
-    for request in (MOTO, ("POST", "/moto-api/reset"), ("GET", "/")):
-        assert send(server, request, JSON)[0] in (400, 403, 404)
+    """Without a signature, moto would show and change all of its state."""
+    for request in (MOTO, ("POST", "/moto-api/seed?a=1"), ("GET", "/moto-api/reset"), ("GET", "/")):
+        assert send(server, request, JSON)[0] in (400, 403, 404, 405)
+
+
+@pytest.mark.parametrize("headers", [{}, JSON], ids=str)
+def test_reset_of_moto(server: EmulatorServer, client_of: ClientOf, headers: dict[str, str]) -> None:
+    """Tests that were written for moto's server reset all state with its route, which needs no content."""
+    client_of("s3").create_bucket(Bucket="models")
+    client_of("sagemaker").create_pipeline(
+        PipelineName="P", PipelineDefinition=chain("A"), RoleArn=ROLE, ClientRequestToken="t" * 32
+    )
+    server.control.put_scenario({"end_as": "Failed"})
+
+    status, (_, body) = send(server, MOTO_RESET, headers)
+
+    assert (status, json.loads(body)) == (200, {"status": "ok"})
+    assert client_of("s3").list_buckets()["Buckets"] == []
+    assert server.pipelines == {}
+    assert server.control.scenarios()["default"] is None
+    assert client_of("iam").get_role(RoleName="SageMakerRole")["Role"]["Arn"] == ROLE
 
 
 def test_presigned_urls_work(server: EmulatorServer, client_of: ClientOf) -> None:

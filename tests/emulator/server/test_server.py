@@ -172,6 +172,69 @@ def test_invalid_arguments_are_rejected(arguments: list[str], capsys: pytest.Cap
     assert f"argument {arguments[0]}: invalid" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--bind", "0.0.0.0"], "bind = '0.0.0.0' can be reached from other hosts: allow the name"),
+        (["--bind", "10.0.0.1"], "bind = '10.0.0.1' can be reached from other hosts: allow the name"),
+        (["--bind", "sagemaker"], "bind = 'sagemaker' is not an IPv4 address"),
+        (["--allow-host", "http://sagemaker:1"], "'http://sagemaker:1' is not a host name. Give a name"),
+        (["--allow-host", "*.example"], "'*.example' is not a host name"),
+        (["--allow-host", ""], "'' is not a host name"),
+    ],
+)
+def test_addresses_that_are_refused(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An address that others can reach is refused unless a name is allowed, before anything listens."""
+    assert main(["--port", "0", *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "address"),
+    [
+        (["--allow-host", "sagemaker"], "127.0.0.1"),
+        (["--allow-host", "sagemaker", "--bind", "0.0.0.0"], "0.0.0.0"),
+        (["--bind", "127.0.0.2"], "127.0.0.2"),
+    ],
+)
+def test_address(
+    arguments: list[str],
+    address: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A name alone opens no other address; only --bind does."""
+    opened: list[Any] = []
+
+    def create_server(where: Any, **_: Any) -> None:
+        opened.append(where)
+        raise OSError("not in a test")
+
+    monkeypatch.setattr(socket, "create_server", create_server)
+    assert main(["--port", "4599", *arguments]) == 2
+    assert opened == [(address, 4599)]
+    assert capsys.readouterr().err == "error: not in a test\n"
+
+
+def test_allowed_hosts_as_one_text() -> None:
+    """A text would allow its letters."""
+    with pytest.raises(ValueError, match="'sagemaker' is a text: give a list of names"):
+        EmulatorServer(allowed_hosts="sagemaker")
+
+
+def test_program_with_an_allowed_host() -> None:
+    """The program says where it can be reached, and that it has no authentication."""
+    with program("--allow-host", "sagemaker", "--allow-host", "other") as (process, lines):
+        port = url_in(lines).rpartition(":")[2]
+        assert process.stdout is not None
+        assert process.stdout.readline().strip() == (
+            "It listens on 127.0.0.1, without authentication, also as "
+            f"http://sagemaker:{port}, http://other:{port}"
+        )
+
+
 def test_error_names_a_missing_folder(capsys: pytest.CaptureFixture[str]) -> None:
     """A folder of definitions that does not exist is an error."""
     assert main(["--port", "0", "--definitions", "nowhere"]) == 2

@@ -35,6 +35,7 @@ DEFAULT_REGION: Final = "us-east-1"
 # How long a callback step waits for the answer of ``answer_callback``, in emulated seconds.
 ANSWER_SECONDS: Final = 1.0
 _WITH_METRICS: Final = ("Training", "Tuning", "AutoML")
+_CHECKS: Final = ("QualityCheck", "ClarifyCheck")
 _CONNECTION_ID: Final = re.compile(r"[\w.-]+")
 _REGION: Final = re.compile(r"[a-z]{2}(-[a-z]+)+-\d+")
 
@@ -188,6 +189,29 @@ class SageMakerEmulator(EmulatorServer):
             raise ValueError(f"AutoML has no metric {metric!r}; its metrics are: {', '.join(names)}")
         training = [each for each, kind in types.items() if kind in _WITH_METRICS]
         self._change(training, step, metrics={metric: value})
+
+    def set_violations(
+        self, step: str, violations: Sequence[Mapping[str, str]], *, pipeline: str | None = None
+    ) -> None:
+        """
+        Let a QualityCheck or ClarifyCheck step find violations in the executions that start from now on.
+
+        The step fails because of them, unless its ``FailOnViolation`` is false. Its report in S3 has them.
+
+        :param step: the name of the check step.
+        :param violations: the entries of the report, such as ``{"feature_name": "age",
+            "constraint_check_type": "completeness_check", "description": "..."}``.
+        :param pipeline: the pipeline; None for each pipeline with such a step.
+        :raises ValueError: no pipeline has such a step, or it is no check step.
+        """
+        types = {each: body["Type"] for each, body in self._find(step, pipeline).items()}
+        checks = [each for each, kind in types.items() if kind in _CHECKS]
+        if not checks:
+            known = "; ".join(f"{each}: {kind}" for each, kind in types.items())
+            raise ValueError(
+                f"Step {step!r} is neither a {' nor a '.join(_CHECKS)} step. Its type is: {known}"
+            )
+        self._change(checks, step, violations=[dict(violation) for violation in violations])
 
     def _find(self, step: str, pipeline: str | None) -> dict[str, dict[str, Any]]:
         """Return the definition of a step, by the name of each pipeline that has it."""

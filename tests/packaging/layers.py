@@ -192,6 +192,7 @@ FOLDER_LAYERS = {
         {"processing", "training"},
         {"descriptions"},
         {"callback_messages", "model_packages", "property_files"},
+        {"checks"},
         {"__init__"},
     ),
     "emulator.sign_in": (

@@ -138,7 +138,26 @@ def test_unknown_names_are_errors(emulator: SageMakerEmulator) -> None:
         emulator.set_property_file("Merge", "Eval", {})
     with pytest.raises(ValueError, match=r"Step 'Merge' has no metrics: .* Its type is: fanout: Processing"):
         emulator.set_metric("Merge", "auc", 1)
+    with pytest.raises(
+        ValueError, match=r"'Merge' is neither a QualityCheck nor .* Its type is: fanout: Proc"
+    ):
+        emulator.set_violations("Merge", [])
     assert emulator.control.scenarios() == {"default": None, "pipelines": {}}
+
+
+def test_violations_of_a_check(emulator: SageMakerEmulator) -> None:
+    """They fail the step, and its report is named in the XCom."""
+    client: Any = PolysyncSageMakerHook().conn
+    steps = [{"Name": "CheckData", "Type": "QualityCheck", "Arguments": {}}]
+    text = json.dumps({"Version": "2020-12-01", "Steps": steps})
+    client.update_pipeline(PipelineName="churn-tuning", PipelineDefinition=text)
+    emulator.set_violations("CheckData", [{"feature_name": "age", "description": "Less complete"}])
+
+    run = start("churn-tuning")
+
+    assert "Step CheckData failed: ClientError: Quality check failed. See violation report." in str(run.error)
+    report = run.xcoms["outputs"]["CheckData"]["violation_report"]
+    assert report.endswith("/constraint_violations.json")
 
 
 def test_auto_ml_has_the_metrics_of_aws_only(emulator: SageMakerEmulator) -> None:

@@ -1,8 +1,10 @@
 """
-Evaluates the conditions of a condition step.
+Evaluates the conditions of a condition step, and the flags of a check step.
 
 The rules are those of https://docs.aws.amazon.com/sagemaker/latest/dg/build-and-manage-steps.html (condition
-step) and of the condition classes of the SageMaker Python SDK: all conditions of a step must be true.
+step) and of the condition classes of the SageMaker Python SDK: all conditions of a step must be true. The
+flags are described in
+https://docs.aws.amazon.com/sagemaker/latest/dg/pipelines-quality-clarify-baseline-lifecycle.html
 """
 
 from __future__ import annotations
@@ -11,7 +13,8 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from polysync_airflow.emulator.engine.expressions import ExpressionError, Scope, Unknown, evaluate
+from polysync_airflow.emulator.engine.definition import Step
+from polysync_airflow.emulator.engine.expressions import ExpressionError, Scope, Unknown, evaluate, text
 
 _COMPARISONS: Mapping[str, Callable[[Any, Any], Any]] = {
     "Equals": operator.eq,
@@ -20,6 +23,40 @@ _COMPARISONS: Mapping[str, Callable[[Any, Any], Any]] = {
     "LessThan": operator.lt,
     "LessThanOrEqualTo": operator.le,
 }
+
+
+#: The types of check steps, with the check that their failure reason names.
+CHECKS: Mapping[str, str] = {"QualityCheck": "Quality", "ClarifyCheck": "Clarify"}
+
+
+def flag(value: Any, scope: Scope, default: bool) -> bool:
+    """
+    Return a flag of a step.
+
+    :param value: the value in the definition, which may be an expression; None if the step lacks it.
+    :param scope: the values that an expression can refer to.
+    :param default: the flag if it has no value.
+    :raises ExpressionError: if the expression cannot be evaluated.
+    """
+    evaluated = evaluate(value, scope)
+    return (
+        default if evaluated is None or isinstance(evaluated, Unknown) else text(evaluated).lower() == "true"
+    )
+
+
+def check_failure(step: Step, scope: Scope) -> str | None:
+    """
+    Return why a check step fails that has found violations; None if it does not fail because of them.
+
+    The text is what the integration tests of the SageMaker Python SDK expect of AWS.
+
+    :param step: the check step.
+    :param scope: the values that its flags can refer to.
+    :raises ExpressionError: if a flag cannot be evaluated.
+    """
+    if not flag(step.body.get("FailOnViolation"), scope, default=True):
+        return None
+    return f"ClientError: {CHECKS[step.type]} check failed. See violation report."
 
 
 def outcome(conditions: list[Any], scope: Scope) -> bool:

@@ -34,7 +34,7 @@ from itertools import count
 from math import inf
 from typing import Any
 
-from polysync_airflow.emulator.engine.conditions import outcome
+from polysync_airflow.emulator.engine.conditions import CHECKS, check_failure, flag, outcome
 from polysync_airflow.emulator.engine.definition import Definition, Step
 from polysync_airflow.emulator.engine.durations import EXECUTION_START, STOPPING, TIMEOUTS, default_duration
 from polysync_airflow.emulator.engine.expressions import ExpressionError, Scope, evaluate, text
@@ -100,7 +100,7 @@ class Execution:
         self.last_modified = self.attempt_started_at = self.created_at
         self.scenario.write_to(self.scope)
         self._progress = Progress(self.definition, self.selection)
-        for step in self.steps:
+        for step in self.definition.steps.values():
             if self.selection is not None and step.name in self.selection.reused:
                 run = self._progress.add(step, self.created_at)
                 run.status, run.ended_at = "Succeeded", self.created_at
@@ -311,7 +311,7 @@ class Execution:
         except ExpressionError as error:
             self._end(run, at, "Failed", str(error))
             return
-        if run.step.type == "Fail":
+        if run.error_message is not None:
             self._end(run, at, "Failed", run.error_message or None)
             return
         if step_scenario.outputs:
@@ -337,6 +337,9 @@ class Execution:
             self.scope.outcomes[run.step.name] = run.outcome
         elif run.step.type == "Fail":
             run.error_message = text(evaluate(arguments.get("ErrorMessage", ""), scope))
+        elif run.step.type in CHECKS and not flag(run.step.body.get("SkipCheck"), scope, default=False):
+            run.violations = self._scenario_of(run.step).violations
+            run.error_message = check_failure(run.step, scope) if run.violations else None
 
     def _start_loop(self, run: StepRun, at: float) -> None:
         try:
@@ -379,11 +382,6 @@ class Execution:
             return None
         unfinished = self._progress.has_unsuccessful() or bool(self._startable())
         return "Stopped" if unfinished or self._stop_waits_for_step or not self._ready else None
-
-    @property
-    def steps(self) -> list[Step]:
-        """The steps of the definition."""
-        return list(self.definition.steps.values())
 
     def scope_of(self, step: Step) -> Scope:
         """Return the values that the arguments of a step can refer to."""

@@ -10,6 +10,9 @@ As JSON (all members are optional)::
                                   "log_lines": ["...", "..."]},  the last lines of the log of the job
                          "outputs": {"ok": "yes"},  output parameters of a Lambda or Callback step
                          "property_files": {"Eval": {"auc": 0.9}},   also written to S3
+                         "violations": [{"feature_name": "age",      of a QualityCheck or ClarifyCheck step
+                                         "constraint_check_type": "completeness_check",
+                                         "description": "..."}],
                          "metrics": {"validation:auc": 0.9}}},   of a training, tuning or AutoML job
      "end_as": "CompletedWithFailures",   instead of Succeeded or Failed; a failed step stops no other branch
      "step_delay": 1,                     seconds from the end of a step to the steps after it; default: 0
@@ -26,6 +29,9 @@ The metrics of a tuning job are those of its best training job. Those of an Auto
 candidate, with AWS's names, such as ``AUC``. A job that does not succeed has none.
 
 A step of a ForEach step has the scenario of its own name (``Body-0``), else that of its body step (``Body``).
+
+The violations are in the violation report in S3. The step fails because of them, unless its
+``FailOnViolation`` is false. With ``SkipCheck``, it finds none.
 
 A failure is retried if a policy in the step's ``RetryPolicies`` lists its exception type. Without
 ``exception_type``, a ``reason`` that contains InternalServerError, CapacityError, InsufficientCapacity,
@@ -52,6 +58,7 @@ LOG_LINE_LENGTH = 10_000
 MAX_METRICS = 40
 METRIC_NAME_LENGTH = 255
 MAX_EVENT_COPIES = 10
+MAX_VIOLATIONS = 1000
 _MEMBERS = {"steps", "end_as", "step_delay", "failure_reason", "statuses", "event_copies"}
 # The errors in the failure reasons of jobs, and their exception types in
 # https://docs.aws.amazon.com/sagemaker/latest/dg/pipelines-retry-policy.html
@@ -85,6 +92,7 @@ class StepScenario:
     outputs: Mapping[str, str] = field(default_factory=dict)
     property_files: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
+    violations: tuple[Mapping[str, str], ...] = ()
 
 
 # Of a Lambda step whose function does not exist. AWS does not document its text.
@@ -175,7 +183,9 @@ def _copies(body: Mapping[str, Any], where: str) -> int:
 
 
 def _step(document: Any, where: str) -> StepScenario:
-    body = _object(document, where, {"duration", "fail", "outputs", "property_files", "metrics"})
+    body = _object(
+        document, where, {"duration", "fail", "outputs", "property_files", "metrics", "violations"}
+    )
     outputs = _object(body.get("outputs", {}), f"{where}.outputs", None)
     if not all(isinstance(value, str) and len(value) <= 1024 for value in outputs.values()):
         raise ScenarioError(f"{where}.outputs must map names to strings of at most 1024 characters")
@@ -184,6 +194,7 @@ def _step(document: Any, where: str) -> StepScenario:
         outputs=outputs,
         property_files=_object(body.get("property_files", {}), f"{where}.property_files", None),
         metrics=_metrics(body.get("metrics", {}), f"{where}.metrics"),
+        violations=_violations(body.get("violations", []), f"{where}.violations"),
         **({} if body.get("fail") is None else _failure(body["fail"], f"{where}.fail")),
     )
 
@@ -198,6 +209,16 @@ def _metrics(document: Any, where: str) -> dict[str, float]:
         if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
             raise ScenarioError(f"{where}.{name} is not a number")
     return {name: float(value) for name, value in metrics.items()}
+
+
+def _violations(document: Any, where: str) -> tuple[Mapping[str, str], ...]:
+    if not isinstance(document, list) or len(document) > MAX_VIOLATIONS:
+        raise ScenarioError(f"{where} is not a list of at most {MAX_VIOLATIONS} violations")
+    for index, violation in enumerate(document):
+        members = _object(violation, f"{where}[{index}]", None)
+        if not members or not all(isinstance(value, str) for value in members.values()):
+            raise ScenarioError(f"{where}[{index}] must map names to strings, such as feature_name to age")
+    return tuple(document)
 
 
 def _failure(document: Any, where: str) -> dict[str, Any]:

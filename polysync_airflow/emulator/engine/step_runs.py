@@ -77,6 +77,9 @@ class StepRun:
     """
     The latest run of a step. A retry policy adds attempts to it; a retry of the execution replaces it. Times
     are in seconds since the epoch.
+
+    :param error_message: why a Fail step or a check step fails, after it was evaluated; else None.
+    :param violations: what a check step has found.
     """
 
     step: Step
@@ -89,6 +92,7 @@ class StepRun:
     failure_reason: str | None = None
     outcome: bool | None = None
     error_message: str | None = None
+    violations: tuple[Mapping[str, str], ...] = ()
     callback_token: str | None = None
     callback_completed: bool = False
     stop_requested_at: float | None = None

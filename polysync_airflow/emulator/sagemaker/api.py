@@ -16,6 +16,7 @@ from polysync_airflow.emulator.sagemaker import executions, pipelines
 from polysync_airflow.emulator.sagemaker.calls import AwsServices, Call, NotEmulatedError, Operation
 from polysync_airflow.emulator.sagemaker.jobs import descriptions, model_packages
 from polysync_airflow.emulator.sagemaker.jobs.callback_messages import send_callback_messages
+from polysync_airflow.emulator.sagemaker.jobs.checks import write_violation_reports
 from polysync_airflow.emulator.sagemaker.jobs.logs import log_streams
 from polysync_airflow.emulator.sagemaker.jobs.property_files import write_property_files
 from polysync_airflow.emulator.sagemaker.status_events import unsent_events
@@ -141,8 +142,8 @@ class SageMaker:
 
     def publish(self, *region_names: str) -> None:
         """
-        Write to the other services what the steps have produced up to now: logs, property files and model
-        packages.
+        Write to the other services what the steps have produced up to now: logs, property files, violation
+        reports and model packages.
 
         :param region_names: the AWS regions; none for all.
         """
@@ -154,6 +155,7 @@ class SageMaker:
                 region.advance(now)
                 model_packages.register_model_packages(region, self._services, now)
                 write_property_files(region, self._services, now)
+                write_violation_reports(region, self._services)
                 for record in region.executions():
                     for stream in log_streams(region, record, now):
                         self._services.put_log_events(region.name, stream)

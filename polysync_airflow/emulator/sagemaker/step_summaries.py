@@ -20,6 +20,7 @@ from botocore.model import StructureShape
 from polysync_airflow.emulator.engine.expressions import text
 from polysync_airflow.emulator.engine.step_runs import StepRun
 from polysync_airflow.emulator.sagemaker.calls import omit_none
+from polysync_airflow.emulator.sagemaker.jobs.checks import check_folder, violation_report
 from polysync_airflow.emulator.sagemaker.jobs.names import (
     arguments_of,
     job_arn,
@@ -208,44 +209,38 @@ def _emr_serverless(entry: _Entry) -> dict[str, Any]:
 
 def _check(entry: _Entry) -> dict[str, Any]:
     """Return the common metadata of both types of check steps."""
-    body, folder = entry.run.step.body, _check_output(entry)
     file = "constraints.json" if entry.run.step.type == "QualityCheck" else "analysis.json"
-    succeeded, failed = entry.run.status == "Succeeded", entry.run.status == "Failed"
-    calculated = f"{folder}/{file}" if succeeded else None
-    supplied = entry.member("SuppliedBaselineConstraints", _URI_LENGTH)
     return omit_none(
         CheckType=entry.member("CheckType"),
-        BaselineUsedForDriftCheckConstraints=supplied or calculated,
-        CalculatedBaselineConstraints=calculated,
+        **_baselines(entry, "Constraints", file),
         ModelPackageGroupName=entry.member("ModelPackageGroupName"),
-        ViolationReport=f"{folder}/constraint_violations.json" if failed else None,
+        ViolationReport=violation_report(entry.region, entry.record, entry.run),
         CheckJobArn=job_arn(entry.region, entry.record, entry.run),
-        SkipCheck=_flag(entry, body.get("SkipCheck")),
-        RegisterNewBaseline=_flag(entry, body.get("RegisterNewBaseline")),
+        SkipCheck=_flag(entry, "SkipCheck"),
+        RegisterNewBaseline=_flag(entry, "RegisterNewBaseline"),
     )
 
 
 def _quality_check(entry: _Entry) -> dict[str, Any]:
-    calculated = f"{_check_output(entry)}/statistics.json" if entry.run.status == "Succeeded" else None
-    supplied = entry.member("SuppliedBaselineStatistics", _URI_LENGTH)
-    statistics = omit_none(
-        BaselineUsedForDriftCheckStatistics=supplied or calculated,
-        CalculatedBaselineStatistics=calculated,
-    )
-    return {**_check(entry), **statistics}
+    return {**_check(entry), **omit_none(**_baselines(entry, "Statistics", "statistics.json"))}
 
 
-def _check_output(entry: _Entry) -> str:
-    """Return the folder in S3 that the arguments name for the results of a check, or a default."""
-    try:
-        location = entry.arguments["ProcessingOutputConfig"]["Outputs"][0]["S3Output"]["S3Uri"]
-    except (KeyError, IndexError, TypeError):
-        location = f"s3://sagemaker-{entry.region.name}-{ACCOUNT}/{entry.job_name}/output"
-    return text(location).rstrip("/")[: _URI_LENGTH - 64]
+def _baselines(entry: _Entry, kind: str, file: str) -> dict[str, str | None]:
+    """
+    Return the baseline that a check step has calculated, and the one that it has used.
+
+    A check always calculates one. ``RegisterNewBaseline`` decides whether the other one is the same, see
+    https://docs.aws.amazon.com/sagemaker/latest/dg/pipelines-quality-clarify-baseline-lifecycle.html
+    """
+    has_run = entry.run.status == "Succeeded" or bool(entry.run.violations)
+    calculated = f"{check_folder(entry.region, entry.record, entry.run)}/{file}" if has_run else None
+    supplied = entry.member(f"SuppliedBaseline{kind}", _URI_LENGTH)
+    used = calculated if calculated and _flag(entry, "RegisterNewBaseline") else supplied or calculated
+    return {f"BaselineUsedForDriftCheck{kind}": used, f"CalculatedBaseline{kind}": calculated}
 
 
-def _flag(entry: _Entry, value: Any) -> bool:
-    return text(value_of(entry.record, entry.run, value)).lower() == "true"
+def _flag(entry: _Entry, member: str) -> bool:
+    return text(value_of(entry.record, entry.run, entry.run.step.body.get(member))).lower() == "true"
 
 
 def _lineage(entry: _Entry) -> dict[str, Any]:

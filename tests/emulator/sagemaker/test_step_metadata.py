@@ -90,7 +90,7 @@ CASES: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
         "QualityCheck",
         {
             "CheckType": "QUALITYCHECK_TYPE",
-            "BaselineUsedForDriftCheckConstraints": "s3://baseline/constraints.json",
+            "BaselineUsedForDriftCheckConstraints": "s3://checks/out/constraints.json",
             "BaselineUsedForDriftCheckStatistics": "s3://checks/out/statistics.json",
             "CalculatedBaselineConstraints": "s3://checks/out/constraints.json",
             "CalculatedBaselineStatistics": "s3://checks/out/statistics.json",
@@ -105,7 +105,7 @@ CASES: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
         "ClarifyCheck",
         {
             "CheckType": "CLARIFYCHECK_TYPE",
-            "BaselineUsedForDriftCheckConstraints": "s3://baseline/constraints.json",
+            "BaselineUsedForDriftCheckConstraints": "s3://checks/out/analysis.json",
             "CalculatedBaselineConstraints": "s3://checks/out/analysis.json",
             "ModelPackageGroupName": "Churn",
             "CheckJobArn": f"{ACCOUNT}:processing-job/{JOB}",
@@ -174,35 +174,21 @@ def test_cases_are_complete() -> None:
     assert set(getattr(KNOWN, "members", {})) <= tested
 
 
-@pytest.mark.parametrize(
-    ("kind", "member", "pattern"),
-    [
-        (
-            "EMR",
-            "LogFilePath",
-            r"s3://aws-logs-123456789012-us-east-1/elasticmapreduce/j-\w+/steps/s-\w+/stderr\.gz",
-        ),
-        ("QualityCheck", "ViolationReport", r"s3://.*/output/constraint_violations\.json"),
-        ("ClarifyCheck", "ViolationReport", r"s3://.*/output/constraint_violations\.json"),
-    ],
-)
 def test_metadata_of_a_failed_step(
-    create: Callable[..., str],
-    start: Callable[..., str],
-    steps_of: Steps,
-    server: EmulatorServer,
-    kind: str,
-    member: str,
-    pattern: str,
+    create: Callable[..., str], start: Callable[..., str], steps_of: Steps, server: EmulatorServer
 ) -> None:
-    """A failed step shows where its log or its report is, and no results."""
-    create(definition(step("S", kind)))
-    server.control.put_scenario({"steps": {"S": {"fail": {}}}})
+    """A failed step shows where its log is, and no results."""
+    create(definition(step("S", "EMR"), step("T", "QualityCheck")))
+    server.control.put_scenario({"steps": {name: {"fail": {}} for name in "ST"}, "end_as": "Failed"})
     arn = start()
     server.control.advance(24 * 3600)
-    metadata = steps_of(arn)["S"]["Metadata"][kind]
-    assert re.fullmatch(pattern, metadata[member])
-    assert not [name for name in metadata if name.startswith("Calculated")]
+    steps = steps_of(arn)
+    assert re.fullmatch(
+        r"s3://aws-logs-123456789012-us-east-1/elasticmapreduce/j-\w+/steps/s-\w+/stderr\.gz",
+        steps["S"]["Metadata"]["EMR"]["LogFilePath"],
+    )
+    results = [name for name in steps["T"]["Metadata"]["QualityCheck"] if name.startswith("Calculated")]
+    assert results == []
 
 
 def test_output_parameters_of_a_lambda_step(

@@ -43,7 +43,7 @@ def write_property_files(region: Region, services: AwsServices, now: float) -> N
         folders = {each["OutputName"]: each.get("S3Output", {}).get("S3Uri", "") for each in outputs or ()}
         for entry in run.step.body["PropertyFiles"]:
             folder = urlsplit(folders.get(entry.get("OutputName"), ""))
-            if folder.scheme != "s3" or not _BUCKET.fullmatch(folder.netloc):
+            if folder.scheme != "s3" or not is_bucket(folder.netloc):
                 continue
             services.create_bucket(region.name, folder.netloc)
             if entry["PropertyFileName"] in attempt.scenario.property_files:
@@ -51,6 +51,11 @@ def write_property_files(region: Region, services: AwsServices, now: float) -> N
                 key = f"{folder.path.strip('/')}/{path}".lstrip("/")
                 content = attempt.scenario.property_files[entry["PropertyFileName"]]
                 services.put_object(region.name, folder.netloc, key, json.dumps(content).encode())
+
+
+def is_bucket(name: str) -> bool:
+    """Return whether a text can be the name of a bucket. Step properties without a value cannot."""
+    return _BUCKET.fullmatch(name) is not None
 
 
 def _unwritten(

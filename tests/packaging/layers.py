@@ -183,6 +183,7 @@ FOLDER_LAYERS = {
         {"step_summaries"},
         {"status_events"},
         {"executions"},
+        {"search"},
         {"api"},
         {"__init__"},
     ),

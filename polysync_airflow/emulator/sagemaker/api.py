@@ -12,7 +12,7 @@ from typing import Any
 
 from polysync_airflow.emulator.engine.clock import Clock
 from polysync_airflow.emulator.engine.scenarios import Scenario
-from polysync_airflow.emulator.sagemaker import executions, pipelines
+from polysync_airflow.emulator.sagemaker import executions, pipelines, search
 from polysync_airflow.emulator.sagemaker.calls import AwsServices, Call, NotEmulatedError, Operation
 from polysync_airflow.emulator.sagemaker.jobs import descriptions, model_packages
 from polysync_airflow.emulator.sagemaker.jobs.callback_messages import send_callback_messages
@@ -37,6 +37,7 @@ OPERATIONS: Mapping[str, Operation] = {
     **executions.OPERATIONS,
     **pipelines.TAG_OPERATIONS,
     **model_packages.OPERATIONS,
+    **search.OPERATIONS,
     **{name: partial(_describe_job, name) for name in descriptions.OPERATIONS},
 }
 # Model packages that steps have made must be there; a deleted pipeline's logs stay, and its events are sent.

@@ -161,13 +161,17 @@ def update_pipeline_execution(call: Call) -> dict[str, Any]:
 
 def describe_pipeline_execution(call: Call) -> dict[str, Any]:
     """Return the details of an execution."""
-    record = call.execution(call.request["PipelineExecutionArn"])
+    return execution_details(call.execution(call.request["PipelineExecutionArn"]), call.now)
+
+
+def execution_details(record: ExecutionRecord, now: float) -> dict[str, Any]:
+    """Return the members of DescribePipelineExecution for an execution in its state at a time."""
     engine, request = record.engine, record.request
     return omit_none(
         PipelineArn=record.pipeline.arn,
         PipelineExecutionArn=record.arn,
         PipelineExecutionDisplayName=record.shown_display_name,
-        PipelineExecutionStatus=engine.shown_status(call.now),
+        PipelineExecutionStatus=engine.shown_status(now),
         PipelineExecutionDescription=record.description,
         PipelineExperimentConfig=_experiment(record),
         FailureReason=engine.failure_reason,
@@ -230,14 +234,18 @@ def list_pipeline_execution_steps(call: Call) -> dict[str, Any]:
 
 def list_pipeline_parameters_for_execution(call: Call) -> dict[str, Any]:
     """List the values of all parameters, including defaults, in the order of the definition."""
-    record = call.execution(call.request["PipelineExecutionArn"])
-    values = {name: text(value) for name, value in record.engine.scope.parameters.items()}
-    # AWS shows a value as it was sent, such as "True" or "1e-3".
-    values |= {entry["Name"]: entry["Value"] for entry in record.request.get("PipelineParameters", ())}
-    entries = [{"Name": name, "Value": value} for name, value in values.items()]
+    entries = execution_parameters(call.execution(call.request["PipelineExecutionArn"]))
     in_order = {"SortOrder": "Ascending", **call.request}
     shown, token = page(enumerate(entries), lambda entry: (entry[0],), in_order)
     return {"PipelineParameters": [entry for _, entry in shown], **token}
+
+
+def execution_parameters(record: ExecutionRecord) -> list[dict[str, str]]:
+    """Return the values of all parameters of an execution, in the order of the definition."""
+    values = {name: text(value) for name, value in record.engine.scope.parameters.items()}
+    # AWS shows a value as it was sent, such as "True" or "1e-3".
+    values |= {entry["Name"]: entry["Value"] for entry in record.request.get("PipelineParameters", ())}
+    return [{"Name": name, "Value": value} for name, value in values.items()]
 
 
 def send_pipeline_execution_step_success(call: Call) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from polysync_airflow.emulator.sagemaker.pagination import page
 from polysync_airflow.emulator.sagemaker.store import Pipeline, Version
 
 _RUNNING = ("Executing", "Stopping")
+_MAX_ALIASES = 10
 
 
 def create_pipeline(call: Call) -> dict[str, Any]:
@@ -95,6 +96,11 @@ def describe_pipeline(call: Call) -> dict[str, Any]:
     request = call.request
     pipeline = call.region.pipeline(request["PipelineName"])
     version = pipeline.version(request.get("PipelineVersionId"), request.get("PipelineVersionAlias"))
+    return pipeline_details(pipeline, version)
+
+
+def pipeline_details(pipeline: Pipeline, version: Version) -> dict[str, Any]:
+    """Return the members of DescribePipeline for a version."""
     return omit_none(
         PipelineArn=pipeline.arn,
         PipelineName=pipeline.name,
@@ -109,6 +115,8 @@ def describe_pipeline(call: Call) -> dict[str, Any]:
         CreatedBy={},
         LastModifiedBy={},
         ParallelismConfiguration=parallelism_configuration(pipeline.max_parallel),
+        PipelineVersionDisplayName=version.display_name,
+        PipelineVersionDescription=version.description,
         PipelineVersionAliases=sorted(version.aliases) or None,
     )
 
@@ -141,6 +149,8 @@ def list_pipeline_versions(call: Call) -> dict[str, Any]:
             PipelineArn=pipeline.arn,
             PipelineVersionId=version.id,
             CreationTime=version.created_at,
+            PipelineVersionDescription=version.description,
+            PipelineVersionDisplayName=version.display_name,
             LastExecutionPipelineExecutionArn=version.last_execution_arn,
             PipelineVersionAliases=sorted(version.aliases) or None,
         )
@@ -149,11 +159,33 @@ def list_pipeline_versions(call: Call) -> dict[str, Any]:
     return {"PipelineVersionSummaries": summaries, **token}
 
 
+def update_pipeline_version(call: Call) -> dict[str, Any]:
+    """
+    Change the display name, the description or the aliases of a version.
+
+    AWS does not document what happens with an alias of another version, or to remove one that the version
+    does not have: here, the first is a conflict, and the second does nothing.
+    """
+    request = call.request
+    pipeline = call.region.pipeline(request["PipelineArn"])
+    version = pipeline.version(request["PipelineVersionId"])
+    changes = request.get("PipelineVersionAliasOperations", {})
+    added = set(changes.get("Add", ()))
+    _check_aliases(pipeline, added - version.aliases)
+    aliases = (version.aliases - set(changes.get("Remove", ()))) | added
+    if len(aliases) > _MAX_ALIASES:
+        raise invalid(f"A pipeline version can have at most {_MAX_ALIASES} aliases.")
+    version.aliases = aliases
+    version.display_name = request.get("PipelineVersionDisplayName", version.display_name)
+    version.description = request.get("PipelineVersionDescription", version.description)
+    return {"PipelineArn": pipeline.arn, "PipelineVersionId": version.id}
+
+
 def add_tags(call: Call) -> dict[str, Any]:
     """Add tags to a pipeline, or replace their values."""
     pipeline = call.region.pipeline(call.request["ResourceArn"])
     pipeline.tags |= {tag["Key"]: tag["Value"] for tag in call.request["Tags"]}
-    return {"Tags": _tags(pipeline)}
+    return {"Tags": tags_of(pipeline)}
 
 
 def delete_tags(call: Call) -> dict[str, Any]:
@@ -166,10 +198,11 @@ def delete_tags(call: Call) -> dict[str, Any]:
 
 def list_tags(call: Call) -> dict[str, Any]:
     """List the tags of a pipeline. A pipeline has at most fifty tags, so they always fit on one page."""
-    return {"Tags": _tags(call.region.pipeline(call.request["ResourceArn"]))}
+    return {"Tags": tags_of(call.region.pipeline(call.request["ResourceArn"]))}
 
 
-def _tags(pipeline: Pipeline) -> list[dict[str, str]]:
+def tags_of(pipeline: Pipeline) -> list[dict[str, str]]:
+    """Return the tags of a pipeline."""
     return [{"Key": key, "Value": value} for key, value in sorted(pipeline.tags.items())]
 
 
@@ -212,12 +245,17 @@ def _definition(call: Call) -> Definition | None:
 
 def _add_version(pipeline: Pipeline, definition: Definition, request: Mapping[str, Any], now: float) -> None:
     aliases = set(request.get("PipelineVersionAliases", ()))
+    _check_aliases(pipeline, aliases)
+    pipeline.versions.append(Version(len(pipeline.versions) + 1, definition, now, aliases))
+
+
+def _check_aliases(pipeline: Pipeline, aliases: set[str]) -> None:
+    """Check that a version of a pipeline can get aliases."""
     used_aliases = {alias for version in pipeline.versions for alias in version.aliases & aliases}
     if used_aliases:
         raise conflict(f"Pipeline '{pipeline.arn}' already has the version aliases {sorted(used_aliases)}.")
     if any(alias.isdigit() for alias in aliases):
         raise invalid("A pipeline version alias can't consist of numbers only.")
-    pipeline.versions.append(Version(len(pipeline.versions) + 1, definition, now, aliases))
 
 
 OPERATIONS: Mapping[str, Operation] = {
@@ -227,6 +265,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "DescribePipeline": describe_pipeline,
     "ListPipelines": list_pipelines,
     "ListPipelineVersions": list_pipeline_versions,
+    "UpdatePipelineVersion": update_pipeline_version,
 }
 # All SageMaker resources have these operations. The emulator handles them for pipelines, moto for the others.
 TAG_OPERATIONS: Mapping[str, Operation] = {

@@ -47,6 +47,8 @@ class Version:
     definition: Definition
     created_at: float
     aliases: set[str] = field(default_factory=set)
+    display_name: str | None = None
+    description: str | None = None
     last_execution_arn: str | None = None
 
 

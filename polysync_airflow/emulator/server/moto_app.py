@@ -49,6 +49,7 @@ _MODEL_PACKAGE_MEMBERS = {
     "sample_payload_url": "SamplePayloadUrl",
     "additional_inference_specifications": "AdditionalInferenceSpecifications",
 }
+_SKIPPED_VALIDATION = ("All", "None")
 _APPROVAL_STATUSES = ("Approved", "Rejected", "PendingManualApproval")
 # moto selects the service by the credential scope and does not verify the signature.
 _S3_AUTHORIZATION = (
@@ -120,14 +121,19 @@ class Moto:
         members: dict[str, Any] = {
             name: request.get(member) for name, member in _MODEL_PACKAGE_MEMBERS.items()
         }
-        if members["model_approval_status"] not in _APPROVAL_STATUSES:
-            members["model_approval_status"] = "PendingManualApproval"
         group = members["model_package_group_name"]
+        if members["model_approval_status"] not in _APPROVAL_STATUSES:
+            # Only versions of a group are approved.
+            members["model_approval_status"] = "PendingManualApproval" if group else None
         if group and group not in backend.model_package_groups:
             backend.create_model_package_group(group, "")
         arn: str = backend.create_model_package(**members)
+        package: Any = backend.model_packages[arn]
         # moto knows the real time only.
-        backend.model_packages[arn].creation_time = datetime.fromtimestamp(created_at, UTC)
+        package.creation_time = datetime.fromtimestamp(created_at, UTC)
+        # moto describes it, but does not take it.
+        if request.get("SkipModelValidation") in _SKIPPED_VALIDATION:
+            package.skip_model_validation = request["SkipModelValidation"]
         return arn
 
     def model_packages(self, region: str) -> list[dict[str, Any]]:

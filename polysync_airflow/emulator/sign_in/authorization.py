@@ -31,6 +31,7 @@ from polysync_airflow.emulator.sign_in.policies import AuthorizationRequest, Con
 _RESOURCE_MEMBERS = ("PipelineName", "PipelineArn", "PipelineExecutionArn", "ResourceArn")
 # The operations on jobs and model packages, with the member that names one, and the type of the resource.
 _NAMED_BY = {
+    "CreateModelPackage": ("ModelPackageGroupName", "model-package-group"),
     "DescribeModelPackage": ("ModelPackageName", "model-package"),
     "UpdateModelPackage": ("ModelPackageArn", "model-package"),
     "DeleteModelPackage": ("ModelPackageName", "model-package"),
@@ -109,6 +110,8 @@ def decide(caller: Caller, action: str, resource: str, context: Context) -> Deci
 def _resource(operation: str, region: str, request: Mapping[str, Any]) -> str:
     if operation in _NAMED_BY:
         member, kind = _NAMED_BY[operation]
+        if operation == "CreateModelPackage" and member not in request:
+            member, kind = "ModelPackageName", "model-package"
         name = str(request.get(member))
         return name if name.startswith("arn:") else resource_arn(region, kind, name)
     name_or_arn = next(

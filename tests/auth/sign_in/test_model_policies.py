@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from polysync_airflow.cli import main
@@ -23,7 +21,7 @@ POLICY = ("policy", "--account", ACCOUNT, "--region", "us-east-1", "--required-o
 def test_policy_is_enough_for_its_group_only(user: Account, approve: bool) -> None:
     """A sensor can wait with it. Only with --approve-models can the identity set a status, in this group alone."""
     hook = PolysyncSageMakerHook()
-    client: Any = hook.conn
+    client = user.client("sagemaker")
     arns = {}
     for group in ("Churn", "Fraud"):
         client.create_model_package_group(ModelPackageGroupName=group)

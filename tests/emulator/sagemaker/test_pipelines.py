@@ -159,6 +159,52 @@ def test_version_aliases(create: Callable[..., str], sagemaker: Any) -> None:
         assert error_of(sagemaker.update_pipeline, PipelineName="Demo", **request)[0] == code
 
 
+def test_update_of_a_version(create: Callable[..., str], sagemaker: Any) -> None:
+    """The name and the description of a version can be changed, and do not concern another version."""
+    create(chain("A"))
+    arn = sagemaker.update_pipeline(PipelineName="Demo", PipelineDefinition=chain("B"))["PipelineArn"]
+    names = {"PipelineVersionDisplayName": "first", "PipelineVersionDescription": "Before the change"}
+
+    response = sagemaker.update_pipeline_version(PipelineArn=arn, PipelineVersionId=1, **names)
+    sagemaker.update_pipeline_version(PipelineArn=arn, PipelineVersionId=1, PipelineVersionDescription="Old")
+
+    assert (response["PipelineArn"], response["PipelineVersionId"]) == (arn, 1)
+    described = sagemaker.describe_pipeline(PipelineName="Demo", PipelineVersionId=1)
+    assert {name: described[name] for name in names} == {**names, "PipelineVersionDescription": "Old"}
+    assert "PipelineVersionDisplayName" not in sagemaker.describe_pipeline(PipelineName="Demo")
+    listed = sagemaker.list_pipeline_versions(PipelineName="Demo")["PipelineVersionSummaries"]
+    assert [each.get("PipelineVersionDisplayName") for each in listed] == [None, "first"]
+    missing = error_of(sagemaker.update_pipeline_version, PipelineArn=arn, PipelineVersionId=3)
+    assert missing == ("ResourceNotFound", f"Pipeline '{arn}' has no version with id '3'.")
+
+
+@pytest.mark.skipif(not HAS_ALIASES, reason="this botocore does not support version aliases")
+def test_update_of_aliases(create: Callable[..., str], sagemaker: Any) -> None:
+    """Aliases are added and removed; one of another version is a conflict, and changes nothing."""
+    create(chain("A"), PipelineVersionAliases=["prod", "old"])
+    arn = sagemaker.update_pipeline(PipelineName="Demo", PipelineDefinition=chain("B"))["PipelineArn"]
+
+    def change(version: int, **operations: list[str]) -> dict[str, Any]:
+        return {
+            "PipelineArn": arn,
+            "PipelineVersionId": version,
+            "PipelineVersionAliasOperations": operations,
+        }
+
+    sagemaker.update_pipeline_version(**change(1, Add=["prod", "tested"], Remove=["old", "never"]))
+    described = sagemaker.describe_pipeline(PipelineName="Demo", PipelineVersionId=1)
+    assert described["PipelineVersionAliases"] == ["prod", "tested"]
+    sagemaker.update_pipeline_version(**change(2, Add=["old"]))
+    assert sagemaker.describe_pipeline(PipelineName="Demo")["PipelineVersionAliases"] == ["old"]
+    for added, code in (
+        (["prod"], "ConflictException"),
+        (["12"], "ValidationException"),
+        ([f"a{number}" for number in range(10)], "ValidationException"),
+    ):
+        assert error_of(sagemaker.update_pipeline_version, **change(2, Add=added, Remove=[]))[0] == code
+    assert sagemaker.describe_pipeline(PipelineName="Demo")["PipelineVersionAliases"] == ["old"]
+
+
 def test_pipeline_with_running_executions_is_not_deleted(
     create: Callable[..., str], start: Callable[..., str], sagemaker: Any, server: EmulatorServer
 ) -> None:
@@ -278,12 +324,9 @@ def test_tags(create: Callable[..., str], sagemaker: Any) -> None:
     ]
 
 
-def test_operation_that_is_not_emulated_is_an_error(create: Callable[..., str], sagemaker: Any) -> None:
-    """UpdatePipelineVersion returns an error and not a success without effect."""
-    create(chain("A"))
-    arn = sagemaker.describe_pipeline(PipelineName="Demo")["PipelineArn"]
-    code, _ = error_of(sagemaker.update_pipeline_version, PipelineArn=arn, PipelineVersionId=1)
-    assert code == "UnknownOperationException"
+def test_operation_that_is_not_emulated_is_an_error(sagemaker: Any) -> None:
+    """What neither the emulator nor moto has is an error, and not a success without effect."""
+    assert error_of(sagemaker.list_hubs)[0] == "UnknownOperationException"
 
 
 def test_maximum_size_of_a_definition(sagemaker: Any, server: EmulatorServer) -> None:

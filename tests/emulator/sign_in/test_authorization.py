@@ -63,6 +63,12 @@ EXECUTION = f"{PIPELINES}/MyPipeline/execution/abcdefghijkl"
         ("DescribeEndpoint", {"EndpointName": "e"}, f"{RESOURCES}:endpoint/e"),
         ("DescribeModelPackage", {"ModelPackageName": "p"}, f"{RESOURCES}:model-package/p"),
         ("DeleteModelPackage", {"ModelPackageName": "p/1"}, f"{RESOURCES}:model-package/p/1"),
+        ("CreateModelPackage", {"ModelPackageGroupName": "g"}, f"{RESOURCES}:model-package-group/g"),
+        (
+            "UpdatePipelineVersion",
+            {"PipelineArn": f"{PIPELINES}/MyPipeline", "PipelineVersionId": 1},
+            f"{PIPELINES}/MyPipeline",
+        ),
         (
             "UpdateModelPackage",
             {"ModelPackageArn": f"{RESOURCES}:model-package/p/1", "ModelApprovalStatus": "Approved"},

@@ -1,9 +1,11 @@
 """
 The model packages that RegisterModel steps create, and the operations on model packages.
 
-A package is approved, listed and deleted here; everything else about it is moto's, which also keeps it.
+A package is created, approved, listed and deleted here; everything else about it is moto's, which also keeps
+it.
 
-Reference: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ListModelPackages.html,
+Reference: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateModelPackage.html,
+https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ListModelPackages.html,
 https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_UpdateModelPackage.html and
 https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DeleteModelPackage.html. AWS does not document
 its answer for a package that does not exist; public logs show the ValidationException below.
@@ -71,6 +73,24 @@ def _described(call: Call, name_or_arn: str) -> dict[str, Any]:
     raise invalid(f"ModelPackage {arn} does not exist.")
 
 
+def _create(call: Call) -> dict[str, Any]:
+    request = dict(call.request)
+    group, name = request.get("ModelPackageGroupName"), request.get("ModelPackageName")
+    if (group is None) is (name is None):
+        raise invalid("Specify either ModelPackageName or ModelPackageGroupName.")
+    if group is not None:
+        request["ModelPackageGroupName"] = _existing_group(call, group)
+    return {"ModelPackageArn": call.services.create_model_package(call.region.name, request, call.now)}
+
+
+def _existing_group(call: Call, name_or_arn: str) -> str:
+    """Return the name of a model package group, which must exist."""
+    name = name_or_arn.rpartition("/")[2]
+    if not call.services.has_model_package_group(call.region.name, name):
+        raise invalid(f"ModelPackageGroup {call.region.arn('model-package-group', name)} does not exist.")
+    return name
+
+
 def _describe(call: Call) -> dict[str, Any]:
     _described(call, call.request["ModelPackageName"])
     raise NotEmulatedError(call.request["ModelPackageName"])
@@ -123,9 +143,7 @@ def _selected(call: Call) -> list[dict[str, Any]]:
     request, region = call.request, call.region
     group = request.get("ModelPackageGroupName")
     if group is not None:
-        group = group.rpartition("/")[2]
-        if not call.services.has_model_package_group(region.name, group):
-            raise invalid(f"ModelPackageGroup {region.arn('model-package-group', group)} does not exist.")
+        group = _existing_group(call, group)
     # Without a group, AWS lists packages without one, unless the request says otherwise.
     kind = "Versioned" if group else request.get("ModelPackageType", "Unversioned")
     approval = request.get("ModelApprovalStatus")
@@ -147,6 +165,7 @@ def _name(package: Mapping[str, Any]) -> str:
 
 
 OPERATIONS: Mapping[str, Operation] = {
+    "CreateModelPackage": _create,
     "DescribeModelPackage": _describe,
     "ListModelPackages": _list,
     "UpdateModelPackage": _update,

@@ -12,6 +12,7 @@ from tests.emulator.builders import DEFAULT_CALLER, definition
 from tests.emulator.sagemaker.jobs.test_model_packages import GROUP, STATUS, register
 from tests.emulator.sagemaker.test_pipelines import error_of
 
+PENDING = "PendingManualApproval"
 SUMMARIES = "ModelPackageSummaryList"
 
 
@@ -63,6 +64,48 @@ def test_lists_without_a_group(versions: list[str], sagemaker: Any) -> None:
     assert listed(sagemaker) == [single]
     assert listed(sagemaker, ModelPackageType="Versioned") == versions
     assert set(listed(sagemaker, ModelPackageType="Both")) == {single, *versions}
+
+
+@pytest.mark.parametrize("skipped", ["All", "None"])
+def test_skipped_validation(
+    create: Callable[..., str],
+    start: Callable[..., str],
+    server: EmulatorServer,
+    sagemaker: Any,
+    skipped: str,
+) -> None:
+    """A package that a step or a client registers keeps SkipModelValidation, as any other member."""
+    create(definition(register(SkipModelValidation=skipped, InferenceSpecification={}), parameters=(STATUS,)))
+    start()
+    server.control.advance(60)
+    arns = [f"{GROUP}/1"]
+    for request in ({"ModelPackageGroupName": "Churn"}, {"ModelPackageName": "single"}):
+        response = sagemaker.create_model_package(SkipModelValidation=skipped, **request)
+        arns.append(response["ModelPackageArn"])
+
+    described = [sagemaker.describe_model_package(ModelPackageName=arn) for arn in arns]
+
+    assert [each["SkipModelValidation"] for each in described] == [skipped] * 3
+    assert arns == [f"{GROUP}/1", f"{GROUP}/2", GROUP.replace("churn", "single")]
+    assert [each.get("ModelApprovalStatus") for each in described] == ["Approved", PENDING, None]
+    now = server.control.clock()["now"]
+    assert described[1]["CreationTime"].timestamp() == pytest.approx(now, abs=1)
+
+
+def test_refused_packages(versions: list[str], sagemaker: Any) -> None:
+    """A package has a name or a group, and the group exists."""
+    for request, message in (
+        ({}, "Specify either ModelPackageName or ModelPackageGroupName."),
+        (
+            {"ModelPackageName": "a", "ModelPackageGroupName": "Churn"},
+            "Specify either ModelPackageName or ModelPackageGroupName.",
+        ),
+        (
+            {"ModelPackageGroupName": "Chrun"},
+            f"ModelPackageGroup {GROUP.rpartition(':')[0]}:model-package-group/Chrun does not exist.",
+        ),
+    ):
+        assert error_of(sagemaker.create_model_package, **request) == ("ValidationException", message)
 
 
 def test_approval(versions: list[str], server: EmulatorServer, sagemaker: Any) -> None:

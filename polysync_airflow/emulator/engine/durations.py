@@ -8,6 +8,8 @@ from math import inf
 
 #: The time from StartPipelineExecution or RetryPipelineExecution to the first step.
 EXECUTION_START = 2.0
+#: The time from the end of a step to the start of the steps after it. In AWS, some seconds pass.
+STEP_START = 2.0
 #: The time that a job takes to stop, and the minimum time that an execution is Stopping.
 STOPPING = 20.0
 #: After how many seconds a step fails, and with which reason: a Lambda step after ten minutes, the longest

@@ -7,9 +7,10 @@ clock, no file and no random number. The rules are:
 1. Every event has a time. `Execution.advance` processes all events that are due, in order and with their own
    times, so the result does not depend on when and how often it is called.
 2. A step starts when its dependencies are met (see `step_runs`), its condition step (if any) has selected its
-   branch, and fewer than ``max_parallel`` steps run. Steps that come first in the definition start first. The
-   steps of a branch that is not selected never appear. A ForEach step runs its body once for each item, and
-   does not count as a running step.
+   branch, ``step_delay`` of the scenario has passed since the last of these steps ended, and fewer than
+   ``max_parallel`` steps run. Steps that come first in the definition start first. The steps of a branch that
+   is not selected never appear. A ForEach step runs its body once for each item, and does not count as a
+   running step.
 3. When a step fails and no other step runs because of that, running steps finish and no other step starts.
    Then the execution is Failed. AWS does not document what happens to the running steps. If ``end_as`` of the
    scenario is CompletedWithFailures, only the steps that depend on the failed step do not start.

@@ -15,7 +15,7 @@ As JSON (all members are optional)::
                                          "description": "..."}],
                          "metrics": {"validation:auc": 0.9}}},   of a training, tuning or AutoML job
      "end_as": "CompletedWithFailures",   instead of Succeeded or Failed; a failed step stops no other branch
-     "step_delay": 1,                     seconds from the end of a step to the steps after it; default: 0
+     "step_delay": 1,                     seconds from the end of a step to the steps after it; default: 2
      "failure_reason": "...",             the FailureReason of the execution, if its status has one
      "event_copies": 2,                   how often each event is sent to EventBridge; default: 1
      "statuses": [{"status": "Pausing", "after": 10, "until": 60}]}   seconds since the start (or retry)
@@ -48,6 +48,7 @@ from math import inf, isfinite
 from typing import Any
 
 from polysync_airflow.emulator.engine.definition import EXCEPTION_TYPES
+from polysync_airflow.emulator.engine.durations import STEP_START
 from polysync_airflow.emulator.engine.expressions import Scope
 
 FAILURE_REASON_LENGTH = 1024
@@ -118,7 +119,7 @@ class Scenario:
     end_as: str | None = None
     failure_reason: str | None = None
     statuses: tuple[StatusWindow, ...] = ()
-    step_delay: float = 0.0
+    step_delay: float = STEP_START
     event_copies: int = 1
 
     def step(self, *names: str) -> StepScenario:
@@ -170,7 +171,7 @@ def parse(document: Any) -> Scenario:
         end_as=end_as,
         failure_reason=reason,
         statuses=tuple(_window(entry, f"{where}.statuses[{i}]") for i, entry in enumerate(windows)),
-        step_delay=_seconds(body, "step_delay", where, 0),
+        step_delay=_seconds(body, "step_delay", where, STEP_START),
         event_copies=_copies(body, where),
     )
 

@@ -112,7 +112,7 @@ def test_invalid_dependencies_are_refused(depends_on: Any, message: str) -> None
 
 
 def test_time_passes_between_dependent_steps() -> None:
-    """With a step delay, a step starts some time after the last step that it depends on; the first do not wait."""
+    """The scenario says how long a step waits after the last step that it depends on; the first do not wait."""
     scenario: dict[str, Any] = {"step_delay": 1.5, "steps": {"A": {"duration": 10}, "B": {"duration": 20}}}
     yes = {"Type": "Equals", "LeftValue": 1, "RightValue": 1}
     text = definition(

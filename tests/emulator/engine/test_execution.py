@@ -14,15 +14,15 @@ from tests.emulator.builders import FOREVER, chain, condition, definition, execu
 
 
 def test_step_starts_when_its_dependencies_have_succeeded() -> None:
-    """A step starts as soon as its last dependency succeeds, and independent steps start together."""
+    """A step starts two seconds after its last dependency has succeeded, and independent steps start together."""
     engine = execution(definition(step("A"), step("B", "Training"), step("C", "Model", "A", "B")))
     engine.advance(FOREVER)
     assert timeline(engine) == {
         "A": (2, 242, "Succeeded"),
         "B": (2, 602, "Succeeded"),
-        "C": (602, 605, "Succeeded"),
+        "C": (604, 607, "Succeeded"),
     }
-    assert (engine.status, engine.last_modified) == ("Succeeded", 605)
+    assert (engine.status, engine.last_modified) == ("Succeeded", 607)
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_reference_is_a_dependency(use: Any) -> None:
     """A step that uses a property of another step in its arguments waits for that step."""
     engine = execution(definition(step("A"), {"Name": "B", "Type": "Model", "Arguments": {"x": use}}))
     engine.advance(FOREVER)
-    assert timeline(engine)["B"][0] == 242
+    assert timeline(engine)["B"][0] == 244
 
 
 def test_condition_step_does_not_depend_on_references_in_its_branches() -> None:
@@ -46,8 +46,8 @@ def test_condition_step_does_not_depend_on_references_in_its_branches() -> None:
     nested = {"Name": "N", "Type": "Model", "Arguments": {"x": {"Get": "Steps.B.Y"}}}
     engine = execution(definition(step("A"), step("B", "Training"), condition("C", [compare], [nested], [])))
     engine.advance(FOREVER)
-    assert timeline(engine)["C"][0] == 242
-    assert timeline(engine)["N"][0] == 602
+    assert timeline(engine)["C"][0] == 244
+    assert timeline(engine)["N"][0] == 604
 
 
 def test_job_is_starting_before_executing() -> None:
@@ -294,7 +294,7 @@ def test_retry_runs_only_steps_that_have_not_succeeded() -> None:
     engine.advance(FOREVER)
     assert engine.status == "Succeeded"
     assert [run.attempt for run in engine.runs.values()] == [1, 3, 1]
-    assert [run.started_at for run in engine.runs.values()] == [2, 2002, 2242]
+    assert [run.started_at for run in engine.runs.values()] == [2, 2002, 2244]
 
 
 def test_retry_has_a_start_delay() -> None:

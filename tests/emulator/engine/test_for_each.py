@@ -47,7 +47,7 @@ def test_body_runs_once_for_each_item() -> None:
         "Body-0": (2, 242, "Succeeded"),
         "Body-1": (2, 242, "Succeeded"),
         "Body-2": (242, 482, "Succeeded"),
-        "After": (482, 485, "Succeeded"),
+        "After": (484, 487, "Succeeded"),
     }
     iterations = [r.step.iteration for r in engine.runs.values() if r.step.iteration]
     assert [(i.parent, i.index, i.item) for i in iterations] == [
@@ -70,7 +70,7 @@ def test_empty_list_succeeds_at_once() -> None:
     """A ForEach step without items takes no time, and later steps run."""
     engine = run([], None, step("After", "Model", "Loop"))
     engine.advance(FOREVER)
-    assert timeline(engine) == {"Loop": (2, 2, "Succeeded"), "After": (2, 5, "Succeeded")}
+    assert timeline(engine) == {"Loop": (2, 2, "Succeeded"), "After": (4, 7, "Succeeded")}
 
 
 def test_failed_iteration_fails_the_loop_after_the_others() -> None:

@@ -37,7 +37,7 @@ def test_failed_step_is_tried_again_with_backoff() -> None:
     )
     engine.advance(FOREVER)
     assert attempts(engine) == [(2, 102, "Failed"), (112, 212, "Failed"), (242, 342, "Succeeded")]
-    assert timeline(engine) == {"A": (2, 342, "Succeeded"), "B": (342, 345, "Succeeded")}
+    assert timeline(engine) == {"A": (2, 342, "Succeeded"), "B": (344, 347, "Succeeded")}
     assert (engine.runs["A"].attempt, engine.status) == (3, "Succeeded")
 
 

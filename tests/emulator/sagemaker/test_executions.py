@@ -36,12 +36,12 @@ def test_execution_succeeds(
     assert (status_of(arn), steps_of(arn)) == ("Executing", {})
     server.control.advance(241)
     assert list(steps_of(arn)) == ["A"]
-    server.control.advance(240)
+    server.control.advance(242)
     assert status_of(arn) == "Executing"
     server.control.advance(1)
     assert status_of(arn) == "Succeeded"
     described = sagemaker.describe_pipeline_execution(PipelineExecutionArn=arn)
-    assert (described["LastModifiedTime"] - described["CreationTime"]).total_seconds() == 482
+    assert (described["LastModifiedTime"] - described["CreationTime"]).total_seconds() == 484
     assert "FailureReason" not in described
     assert sagemaker.describe_pipeline(PipelineName="Demo")["LastRunTime"] == described["CreationTime"]
 

@@ -36,7 +36,7 @@ def test_cache_hit(
     first = start()
     server.control.advance(1000)
     second = start()
-    server.control.advance(2)
+    server.control.advance(4)
     before, after = steps_of(first), steps_of(second)
     assert status_of(second) == "Succeeded"
     assert list(after) == ["Prepare", "Train"]

@@ -17,7 +17,7 @@ from tests.tasks import EmulatedTime, Run, TaskInstance, run_task
 
 STEP = "WaitForApproval"
 # When the step of the example begins, in seconds after the start of the execution.
-BEGINS_AFTER = 17.0
+BEGINS_AFTER = 19.0
 QUEUE = "https://sqs.us-east-1.amazonaws.com/123456789012/approvals"
 SUCCESS = "SendPipelineExecutionStepSuccess"
 FAILURE = "SendPipelineExecutionStepFailure"

@@ -256,7 +256,7 @@ def test_stopping_execution_that_succeeds_is_reattached(
     task = make_task()
     emulated_time.after(480, crash)
     # The last step ends before the stop interrupts it.
-    emulator.control.put_scenario({"steps": {"Merge": {"duration": 258}}})
+    emulator.control.put_scenario({"steps": {"Merge": {"duration": 256}}})
     task.next_try()
     stop_by_user(execution_log)
     assert execution_log.statuses == ["Stopping"]

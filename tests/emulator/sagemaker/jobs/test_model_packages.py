@@ -52,7 +52,7 @@ def test_model_package_can_be_described(
     )
     create(text)
     arn = start()
-    server.control.advance(603)
+    server.control.advance(605)
     assert steps_of(arn)["Register"]["Metadata"] == {"RegisterModel": {}}
     server.control.advance(3)
     shown = steps_of(arn)["Register"]

@@ -19,6 +19,7 @@ from polysync_airflow.execution.choices import Flag, Seconds, seconds
 from polysync_airflow.execution.models import MAX_POLL_INTERVAL, ExecutionEvent, region_from_arn
 from polysync_airflow.execution.outcome import FailedStep, outcome_message
 from polysync_airflow.execution.parameters import MIN_PROGRESS_INTERVAL
+from polysync_airflow.execution.steps.kinds import FAIL
 from polysync_airflow.lineage.methods import KnownLineage
 from polysync_airflow.links import (
     PolysyncFailedStepLogLink,
@@ -85,12 +86,13 @@ class ReportingOperator(ExecutionOperator):
         """What the DAG author chose, validated."""
 
     @abstractmethod
-    def _next_step(self, status: str | None, retry: str | None) -> str | None:
+    def _next_step(self, status: str | None, retry: str | None, *, by_fail_step: bool) -> str | None:
         """
         Return what comes next, as the last sentences of a failure's message; None if nothing is to be said.
 
         :param status: AWS status with which the execution has ended; None if it may still be running.
         :param retry: when Airflow starts another try, such as ``in 5 min``; None if none follows.
+        :param by_fail_step: whether a Fail step has ended the execution.
         """
 
     def _finish(
@@ -110,8 +112,10 @@ class ReportingOperator(ExecutionOperator):
         :param with_mlflow: whether to ask AWS where the MLflow experiment is.
         """
         report = self._report_end(context, end, with_mlflow=with_mlflow)
-        message = partial(outcome_message, end, failed_steps=failed_rows(end, report))
-        self._raise_outcome(context, end, message, (*report.notes, note), is_own_stop=is_own_stop)
+        failed_steps, notes = failed_rows(end, report), (*report.notes, note)
+        message = partial(outcome_message, end, failed_steps=failed_steps)
+        by_fail_step = any(row.type == FAIL for row in failed_steps)
+        self._raise_outcome(context, end, message, notes, by_fail_step=by_fail_step, is_own_stop=is_own_stop)
         self._publish(context, end.execution_arn, end.pipeline_name, report)
         return end.execution_arn
 
@@ -137,12 +141,14 @@ class ReportingOperator(ExecutionOperator):
         message: Callable[..., str],
         notes: Sequence[str | None],
         *,
+        by_fail_step: bool = False,
         is_own_stop: bool = False,
     ) -> None:
         """
         Raise the error that fails or skips the task, or log how the wait has ended.
 
         :param message: returns the text of the log line or of the error, with ``notes`` at its end.
+        :param by_fail_step: whether a Fail step has ended the execution.
         """
         make_error = partial(self._make_error, end, is_own_stop=is_own_stop)
         error = make_error(message(notes=notes))
@@ -155,7 +161,8 @@ class ReportingOperator(ExecutionOperator):
         # The retry policy needs the error to decide whether a retry follows.
         retry = next_retry(self.retry_policy, error, context)
         status = end.status if end.outcome == "ended" else None
-        raise make_error(message(notes=(*notes, self._next_step(status, retry)))) or error
+        following = self._next_step(status, retry, by_fail_step=by_fail_step)
+        raise make_error(message(notes=(*notes, following))) or error
 
     def _make_error(self, end: ExecutionEvent, message: str, *, is_own_stop: bool) -> Exception | None:
         return error_of(end, message, self.choices, is_own_stop=is_own_stop)

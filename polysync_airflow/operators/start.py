@@ -275,8 +275,8 @@ class PolysyncStartPipelineOperator(LineageMethods, ReportingOperator):
         else:
             self.known_lineage = KnownLineage(started) if started else self.known_lineage
 
-    def _next_step(self, status: str | None, retry: str | None) -> str | None:
-        return next_step(status, self.choices, retry)
+    def _next_step(self, status: str | None, retry: str | None, *, by_fail_step: bool) -> str | None:
+        return next_step(status, self.choices, retry, by_fail_step=by_fail_step)
 
     def _get_execution(self, context: Context) -> Instruction:
         """Return this task's execution, after the end of one that must not run beside it."""

@@ -84,7 +84,7 @@ class ReportingSensor(ReportingOperator, PolysyncSensor):
             )
         return super()._make_error(end, message, is_own_stop=is_own_stop)
 
-    def _next_step(self, status: str | None, retry: str | None) -> str | None:
+    def _next_step(self, status: str | None, retry: str | None, *, by_fail_step: bool) -> str | None:
         if retry:
             again = "looks for an execution again" if self.pipeline_name else "waits for the same execution"
             return f"Next: Airflow retries the task {retry}. The retry {again}."

@@ -290,15 +290,19 @@ REASON: Final = (
 )
 
 
-def failure() -> XComs:
-    """An execution that has failed, with the last lines of the failed step's log."""
+def failure(kind: str = "Training") -> XComs:
+    """
+    An execution that has failed, with the last lines of the failed step's log.
+
+    :param kind: the type of the failed step.
+    """
     start = datetime(2026, 3, 1, 13, 0, tzinfo=UTC)
     end = start + timedelta(seconds=770)
     steps = [
         step("Preprocess", "Processing", "Success", start, 300, **job("processing", "churn-prep-x3")),
         step(
             "Train",
-            "Training",
+            kind,
             "Failed",
             start + timedelta(seconds=305),
             460,

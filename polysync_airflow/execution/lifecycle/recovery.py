@@ -74,6 +74,14 @@ _RETRY_AFTER_FAILURE: Final = {
     Action.START: "The retry starts a new execution and\n"
     '  repeats every step; retry_mode="resume" would repeat only those that had not succeeded.',
 }
+# By whether Airflow retries the task, after a failure that AWS does not resume:
+# https://docs.aws.amazon.com/sagemaker/latest/dg/build-and-manage-steps-types.html
+_AFTER_FAIL_STEP: Final = {
+    True: "The retry starts a new execution and\n"
+    "  repeats every step, since AWS does not resume after a Fail step.",
+    False: "Next: mend the cause, then clear the task. That starts a new execution and repeats every "
+    "step,\n  since AWS does not resume after a Fail step.",
+}
 _CLEAR_AFTER_FAILURE: Final = {
     Action.START: "Next: mend the cause, then clear the task. That starts a new execution and repeats every "
     'step;\n  on_clear="resume" would repeat only the steps that had not succeeded.',
@@ -105,21 +113,28 @@ def next_action(stored: StoredExecution, epoch: int, status: str, choices: Recov
     return _in_same_epoch(status, resumes=resumes, failures_succeed=failures_succeed)
 
 
-def next_step(status: str | None, choices: RecoveryChoices, retry: str | None) -> str | None:
+def next_step(
+    status: str | None, choices: RecoveryChoices, retry: str | None, *, by_fail_step: bool = False
+) -> str | None:
     """
     Return what comes next, as the last sentences of a failure's message; None if a person has to know.
 
     :param status: AWS status with which the execution has ended; None if it may still be running.
     :param retry: when Airflow starts another try, such as ``in 5 min``; None if none follows.
+    :param by_fail_step: whether a Fail step has ended the execution.
     """
     failed = state_of(status) is PolysyncState.FAILED
     if retry is None:
         if status is None or not failed:
             return None
+        if by_fail_step:
+            return _AFTER_FAIL_STEP[False]
         return _CLEAR_AFTER_FAILURE[_after_end(status, resumes=choices.on_clear == "resume")]
     next_try = f"Next: Airflow retries the task {retry}."
     if status is None:
         return next_try
+    if failed and by_fail_step:
+        return f"{next_try} {_AFTER_FAIL_STEP[True]}"
     action = _in_same_epoch(status, resumes=choices.retry_mode == "resume")
     return f"{next_try} {(_RETRY_AFTER_FAILURE if failed else _RETRY)[action]}"
 

@@ -90,6 +90,8 @@ STEP_KINDS: Final[dict[str, StepKind]] = {
     "InferenceComponent": StepKind("InferenceComponent", "inference_component"),
     "Job": StepKind("Job", "job"),
 }
+# The type of a step that ends its execution as failed.
+FAIL: Final = "Fail"
 # A person who reads it can end the step in place of the system that should.
 _SECRET_MEMBERS: Final = frozenset({"CallbackToken"})
 _WORD: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")

@@ -94,7 +94,14 @@ function offersOf(task, { run, steps }) {
   if (!hasFailed || task.state === "removed") {
     return [];
   }
-  return run.state === "Failed" ? [resumeOffer(steps), newOffer(run, steps)] : [newOffer(run, steps)];
+  return run.state === "Failed" && !steps.some(isFailStep)
+    ? [resumeOffer(steps), newOffer(run, steps)]
+    : [newOffer(run, steps)];
+}
+
+/** Returns whether a step has ended its execution so that AWS does not resume it. */
+function isFailStep(step) {
+  return step.type === "Fail" && step.state === "Failed";
 }
 
 function resumeOffer(steps) {
@@ -129,10 +136,11 @@ function newOffer(run, steps) {
     run.state === "Running"
       ? " An earlier execution that still runs is stopped first, or awaited with stop_on_kill=False."
       : "";
+  const why = steps.some(isFailStep) ? "AWS does not resume an execution that a Fail step has ended. " : "";
   return {
     label: NEW,
     text:
-      `${what}, and each is paid again, unless the cache of the pipeline has its result. ` +
+      `${why}${what}, and each is paid again, unless the cache of the pipeline has its result. ` +
       `The parameters are rendered anew.${first}`,
     note: CLEARS,
     done: "The task is cleared. Its next try starts a new execution.",

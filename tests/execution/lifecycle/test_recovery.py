@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from itertools import product
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -155,6 +155,23 @@ def test_message_says_what_the_next_try_does(
     joined = " ".join((told or "").split())
     assert (text or "") in joined
     assert (RETRIED in joined, CLEARED in joined) == (retry is not None, text is not None and retry is None)
+
+
+@pytest.mark.parametrize("retry", [None, "in 5 min"])
+@pytest.mark.parametrize("mode", ["new", "resume"])
+def test_message_promises_no_resume_after_a_fail_step(
+    retry: str | None, mode: Literal["new", "resume"]
+) -> None:
+    """AWS refuses it."""
+
+    def told(status: str = "Failed", *, by_fail_step: bool = True) -> str:
+        choices = choose(retry_mode=mode, on_clear=mode)
+        return " ".join((next_step(status, choices, retry, by_fail_step=by_fail_step) or "").split())
+
+    assert "starts a new execution and repeats every step, since AWS does not resume after a Fail" in told()
+    assert (RETRIED if retry else CLEARED) in told()
+    assert "Fail step" not in told(by_fail_step=False)
+    assert "Fail step" not in told("Stopped")
 
 
 def test_smaller_epoch_is_a_new_epoch() -> None:

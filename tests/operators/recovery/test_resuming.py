@@ -90,6 +90,20 @@ def test_kept_and_repeated_steps_are_logged(
     assert f"Resumed (resume 1): execution {arn}" in log_lines(logs)
 
 
+def test_nothing_is_resumed_after_a_fail_step(
+    make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
+) -> None:
+    """AWS refuses to. The message does not promise it, and the retry starts a new execution."""
+    files = {"EvaluationReport": {"regression_metrics": {"mse": {"value": 100}}}}
+    emulator.control.put_scenario({"steps": {"AbaloneEval": {"property_files": files}}})
+    values = {"InputDataUrl": "s3://data/abalone"}
+    task = make_task(pipeline_name="abalone", pipeline_parameters=values, retry_mode="resume")
+
+    for _ in range(2):
+        assert "since AWS does not resume after a Fail step." in str(task.next_try().error)
+    assert execution_log.statuses == ["Failed", "Failed"]
+
+
 @pytest.mark.parametrize("deferrable", [False, True], ids=["worker", "deferred"])
 @pytest.mark.usefixtures("fails_once")
 def test_durations_after_a_resume_are_by_the_clock_of_aws(

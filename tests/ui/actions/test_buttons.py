@@ -128,6 +128,8 @@ def test_what_is_offered(site: Site, page: TabPage, new_task: NewTask) -> None:
         ("failed", arranged.failure(), [RESUME, NEW]),
         # ``on_completed_with_failures="succeed"``
         ("success", arranged.failure(), [RESUME, NEW]),
+        # AWS does not resume it.
+        ("failed", arranged.failure("Fail"), [NEW]),
         ("skipped", stopped, [NEW]),
         ("failed", stopped, [NEW]),
         ("failed", arranged.running(), [NEW]),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,6 +15,7 @@ from tests.emulator.sagemaker.test_pipelines import error_of
 
 HOUR = 3600
 LEVEL = {"Name": "Level", "Type": "Integer", "DefaultValue": 1}
+MODE = {"Name": "Mode", "Type": "String", "DefaultValue": "full"}
 LIMIT = {"MaxParallelExecutionSteps": 4}
 Found = Callable[..., list[str]]
 
@@ -29,7 +31,7 @@ def made(sagemaker: Any, start: Callable[..., str], server: EmulatorServer) -> d
     for name, text, more in (
         ("churn", chain("A"), {"Tags": [{"Key": "team", "Value": "risk"}]}),
         ("churn-2", chain("A"), {"PipelineDescription": "Nightly", "ParallelismConfiguration": LIMIT}),
-        ("Fraud", definition(step("A", "Model"), parameters=(LEVEL,)), {}),
+        ("Fraud", definition(step("A", "Model"), parameters=(LEVEL, MODE)), {}),
     ):
         sagemaker.create_pipeline(PipelineName=name, PipelineDefinition=text, RoleArn=ROLE, **more)
         times[name] = datetime.fromtimestamp(server.clock.now(), UTC)
@@ -69,6 +71,15 @@ def statuses(made: dict[str, datetime], sagemaker: Any) -> Found:
     return find
 
 
+@pytest.fixture
+def _tokyo() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patches:
+        patches.setenv("TZ", "Asia/Tokyo")
+        time.tzset()
+        yield
+    time.tzset()
+
+
 def where(name: str, operator: str | None = None, value: str | None = None) -> dict[str, str]:
     """Return a filter."""
     members = {"Name": name, "Operator": operator, "Value": value}
@@ -104,8 +115,9 @@ def test_filter(pipelines: Found, filter_: dict[str, str], names: list[str]) -> 
 
 
 @pytest.mark.parametrize("zone", ["", "Z", "+00:00"])
+@pytest.mark.usefixtures("_tokyo")
 def test_times(pipelines: Found, made: dict[str, datetime], zone: str) -> None:
-    """A time is in UTC unless it names another zone."""
+    """A time is in UTC unless it names another zone, wherever the emulator runs."""
     text = made["churn-2"].replace(tzinfo=None).isoformat() + zone
     assert pipelines(where("CreationTime", "GreaterThan", text)) == ["Fraud"]
     assert pipelines(where("CreationTime", "GreaterThanOrEqualTo", text)) == ["Fraud", "churn-2"]
@@ -127,7 +139,10 @@ def test_executions(statuses: Found, sagemaker: Any) -> None:
         SortOrder="Ascending",
     )
     first = response["Results"][0]["PipelineExecution"]
-    assert first["PipelineParameters"] == [{"Name": "Level", "Value": "3"}]
+    assert first["PipelineParameters"] == [
+        {"Name": "Level", "Value": "3"},
+        {"Name": "Mode", "Value": "full"},
+    ]
     described = sagemaker.describe_pipeline_execution(PipelineExecutionArn=first["PipelineExecutionArn"])
     assert {name: described[name] for name in first if name in described} == {
         name: value for name, value in first.items() if name in described
@@ -146,7 +161,7 @@ def test_nested_filters(statuses: Found) -> None:
     }
     expression = {"NestedFilters": [nested]}
     assert statuses(SearchExpression=expression) == ["Failed", "Succeeded"]
-    nested["Filters"][0]["Value"] = "Other"  # type: ignore[index]
+    nested["Filters"][0]["Value"] = "Mode"  # type: ignore[index]
     assert statuses(SearchExpression=expression) == []
 
 

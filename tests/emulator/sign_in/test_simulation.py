@@ -31,7 +31,8 @@ def iam(client_of: ClientOf) -> Any:
     """IAM with a role, a group and a user in it, each with policies."""
     client = client_of("iam")
     client.create_role(RoleName="R", AssumeRolePolicyDocument=json.dumps(policy("*")))
-    inline = document(statement("sagemaker:St*", DEMO), statement(STOP, "*", "Deny"), PASS_ROLE)
+    own = statement("sagemaker:DescribePipeline", f"{PIPELINES}/${{aws:username}}")
+    inline = document(statement("sagemaker:St*", DEMO), statement(STOP, "*", "Deny"), PASS_ROLE, own)
     client.put_role_policy(RoleName="R", PolicyName="p", PolicyDocument=inline)
     created = client.create_policy(PolicyName="a", PolicyDocument=document(statement("s3:*")))
     client.attach_role_policy(RoleName="R", PolicyArn=created["Policy"]["Arn"])
@@ -62,6 +63,7 @@ def decisions(iam: Any, source: str, *actions: str, **more: Any) -> list[tuple[s
         (ROLE, STOP, DEMO, "explicitDeny"),
         (ROLE, "s3:PutObject", "arn:aws:s3:::bucket/*", "allowed"),
         (ROLE, "iam:PassRole", ROLE, "implicitDeny"),
+        (ROLE, "sagemaker:DescribePipeline", f"{PIPELINES}/R", "implicitDeny"),
         (USER, START, f"{PIPELINES}/me", "allowed"),
         (USER, START, DEMO, "implicitDeny"),
         (GROUP, START, f"{PIPELINES}/me", "implicitDeny"),
@@ -75,7 +77,7 @@ def test_decision(iam: Any, source: str, action: str, resource: str, decision: s
 def test_results(iam: Any) -> None:
     """Each action is evaluated for each resource, and what a condition needs is named where AWS names it."""
     request = {"PolicySourceArn": ROLE, "ActionNames": [START, "iam:PassRole"]}
-    missing = ["iam:PassedToService"]
+    missing = ["aws:username", "iam:PassedToService"]
     assert iam.simulate_principal_policy(**request)["EvaluationResults"][0] == {
         "EvalActionName": START,
         "EvalResourceName": "*",
@@ -118,8 +120,11 @@ def test_pages(iam: Any) -> None:
         iam, ROLE, START, STOP, ResourceArns=[OTHER, DEMO, "*"], PaginationConfig={"PageSize": 2}
     )
     assert [each[:2] for each in found] == [(a, r) for a in (START, STOP) for r in (OTHER, DEMO, "*")]
-    first = iam.simulate_principal_policy(PolicySourceArn=ROLE, ActionNames=[START, STOP], MaxItems=1)
+    request = {"PolicySourceArn": ROLE, "ActionNames": [START, STOP], "MaxItems": 1}
+    first = iam.simulate_principal_policy(**request)
     assert (first["IsTruncated"], len(first["EvaluationResults"])) == (True, 1)
+    last = iam.simulate_principal_policy(**request, Marker=first["Marker"])
+    assert (last["IsTruncated"], len(last["EvaluationResults"]), "Marker" in last) == (False, 1, False)
 
 
 @pytest.mark.parametrize(

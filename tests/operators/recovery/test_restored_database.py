@@ -15,7 +15,7 @@ import pytest
 
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger
-from tests.operators.recovery.conftest import MakeTask
+from tests.operators.recovery.conftest import IN_ONE_MODE, MakeTask
 from tests.operators.recovery.harness import (
     MERGE_FAILS,
     MERGE_FAILS_ONCE,
@@ -274,28 +274,43 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.row}: {case.after.__name__}")
-def test_what_a_restored_task_starts(
-    case: Case,
-    deferrable: bool,
+MakeAirflow = Callable[..., Airflow]
+
+
+@pytest.fixture
+def make_airflow(
     make_task: MakeTask,
     emulator: EmulatorServer,
     emulated_time: EmulatedTime,
     interceptor: RequestInterceptor,
-    execution_log: ExecutionLog,
     monkeypatch: pytest.MonkeyPatch,
+) -> MakeAirflow:
+    """A factory of tasks that can be backed up; it gets the arguments of the task."""
+
+    def make(**arguments: Any) -> Airflow:
+        airflow = Airflow(make_task(**arguments), emulator, emulated_time, interceptor)
+        serialize = PolysyncPipelineExecutionTrigger.serialize
+
+        def remember(trigger: PolysyncPipelineExecutionTrigger) -> Any:
+            airflow.trigger = serialize(trigger)
+            return airflow.trigger
+
+        monkeypatch.setattr(PolysyncPipelineExecutionTrigger, "serialize", remember)
+        return airflow
+
+    return make
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.row}: {case.after.__name__}")
+def test_what_a_restored_task_starts(
+    case: Case,
+    deferrable: bool,
+    make_airflow: MakeAirflow,
+    emulator: EmulatorServer,
+    execution_log: ExecutionLog,
 ) -> None:
     """A record that is in the backup prevents a second execution; one that is not in it cannot."""
-    airflow = Airflow(
-        make_task(retry_mode="resume" if case.resumes else "new"), emulator, emulated_time, interceptor
-    )
-    serialize = PolysyncPipelineExecutionTrigger.serialize
-
-    def remember(trigger: PolysyncPipelineExecutionTrigger) -> Any:
-        airflow.trigger = serialize(trigger)
-        return airflow.trigger
-
-    monkeypatch.setattr(PolysyncPipelineExecutionTrigger, "serialize", remember)
+    airflow = make_airflow(retry_mode="resume" if case.resumes else "new")
     case.before(airflow)
     case.after(airflow)
     before = len(execution_log.arns)
@@ -310,3 +325,34 @@ def test_what_a_restored_task_starts(
     assert airflow.task.state == case.state[deferrable]
     # A resume is one, however often it was requested.
     assert len(set(tokens(emulator, RETRY))) == case.resumes
+    if case.before is not_started:
+        # By that, a person finds the two.
+        first, second = (call["request"] for call in emulator.control.calls(START))
+        assert first["PipelineExecutionDisplayName"] == second["PipelineExecutionDisplayName"]
+
+
+@IN_ONE_MODE
+@pytest.mark.parametrize(
+    ("after", "state", "status"),
+    [(runs, "failed", "Stopped"), (succeeds, "success", "Succeeded")],
+    ids=["runs", "has ended"],
+)
+def test_a_timeout_that_has_passed(
+    after: Callable[[Airflow], None],
+    state: str,
+    status: str,
+    make_airflow: MakeAirflow,
+    emulated_time: EmulatedTime,
+    execution_log: ExecutionLog,
+) -> None:
+    """The result counts, however old the deadline is; an execution that still runs is stopped."""
+    airflow = make_airflow(timeout=900, retries=0)
+    waiting(airflow)
+    after(airflow)
+    airflow.restore()
+    emulated_time.sleep(700)
+
+    airflow.go_on()
+    emulated_time.sleep(60)
+
+    assert (airflow.task.state, execution_log.statuses) == (state, [status])

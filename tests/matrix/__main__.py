@@ -64,7 +64,7 @@ def tables(environment: Environment) -> str:
 
 
 def _run_in_parallel(environment: Environment, tests: Sequence[str]) -> None:
-    selected = ("-m", "not sdk and not system")
+    selected = ("-m", "not clients and not system")
     environment.run(
         "-m", "pytest", "-q", "--numprocesses", "logical", "--dist", "worksteal", *selected, *tests
     )

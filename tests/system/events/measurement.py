@@ -20,6 +20,7 @@ from polysync_airflow.execution.events.resources import Setup, aws_cli
 from tests.chaos.deployment.postgres import private_postgres
 from tests.cli.test_events import run_commands
 from tests.emulator.builders import ROLE, definition, step
+from tests.system.airflow.client import AirflowError
 from tests.system.airflow.private_airflow import PrivateAirflow
 from tests.system.conftest import EXAMPLES
 from tests.system.emulator_process import REGION, EmulatorProcess
@@ -83,10 +84,25 @@ class Deployment:
         return now - (emulated - end) / SPEED
 
     def asset_events(self) -> list[dict[str, Any]]:
-        """Return the latest events of the measured asset."""
+        """
+        Return the latest events of the measured asset.
+
+        Airflow 3.3 answers with HTTP status 500 while a run that an event has started is queued: its response
+        requires the start of the run.
+        """
         client = self.airflow.client
-        page = client.get(f"{client.api}/assets/events", limit=100, order_by="-timestamp")
-        return [event for event in page["asset_events"] if event["uri"].rstrip("/") == ASSET]
+        pages: list[Any] = []
+
+        def is_listed() -> bool:
+            try:
+                pages.append(client.get(f"{client.api}/assets/events", limit=100, order_by="-timestamp"))
+            except AirflowError:
+                return False
+            return True
+
+        if not wait_until(is_listed, timeout=TIMEOUT):
+            raise RuntimeError("Airflow does not list asset events")
+        return [event for event in pages[-1]["asset_events"] if event["uri"].rstrip("/") == ASSET]
 
     def events_of(self, arns: list[str]) -> list[dict[str, Any]]:
         """Return the asset events of some executions."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -34,6 +36,9 @@ COMPONENTS: Final = {
 STANDALONE: Final = ("api-server", "dag-processor", "scheduler", "triggerer")
 MIGRATION_TIMEOUT: Final = 120.0
 START_TIMEOUT: Final = 150.0
+# Below those that Linux gives to a server that takes any port.
+_PORTS: Final = range(20_000, 32_000)
+_PORT_ATTEMPTS: Final = 100
 # Short, because a worker that has just finished a task may take long to end after TERM, and its work is not needed.
 STOP_GRACE: Final = 5.0
 
@@ -226,11 +231,18 @@ class PrivateAirflow:
 
 
 def free_port() -> int:
-    """Return a free TCP port of the loopback interface."""
-    with socket.socket() as server:
-        server.bind((HOST, 0))
-        port: int = server.getsockname()[1]
-        return port
+    """
+    Return a free TCP port of the loopback interface.
+
+    A server that takes any port gets none of these, so none takes it before its server has begun to listen.
+
+    :raises OSError: if no port was free.
+    """
+    for port in random.sample(_PORTS, _PORT_ATTEMPTS):
+        with socket.socket() as server, suppress(OSError):
+            server.bind((HOST, port))
+            return port
+    raise OSError(f"no free port in {_PORTS}")
 
 
 def _kind(component: str) -> str:

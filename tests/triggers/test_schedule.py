@@ -57,6 +57,20 @@ def begun(schedule: Schedule, *, can_list: bool = True, now: float = NOW) -> Job
     return job
 
 
+def test_waits_are_counted_by_pipeline() -> None:
+    """A pipeline without waits is not counted."""
+    schedule, (first, second) = scheduled([10, 20])
+    schedule.add(Subscription(make_waiter("scoring")), NOW)
+    waits = schedule.waits()
+
+    schedule.remove(first)
+    schedule.remove(second)
+
+    arn = pipeline_arn_of(first.waiter.execution_arn)
+    assert waits == {arn: 2, arn.replace("fanout", "scoring"): 1}
+    assert schedule.waits() == {arn.replace("fanout", "scoring"): 1}
+
+
 # ---- the first poll
 
 

@@ -177,14 +177,16 @@ def _make_sbom(environment: Path, version: str, file: Path, epoch: str) -> None:
 
 def _run_demo(environment: Path, wheel: Path, sdist: Path, folder: Path) -> None:
     version = wheel.name.split("-")[1]
-    _uv_install(environment, wheel, "--compile-bytecode", f"polysync-airflow[emulator]=={version}")
+    _uv_install(environment, wheel, f"polysync-airflow[emulator]=={version}")
     with tarfile.open(sdist) as archive:
         archive.extractall(folder / "sdist", filter="data")
     (unpacked,) = (folder / "sdist").iterdir()
     # Otherwise the demo would run this copy instead of the wheel.
     shutil.rmtree(unpacked / "polysync_airflow")
     command = [str(environment / "bin" / "python"), "-m", "tests.system.demo"]
-    subprocess.run(command, check=True, cwd=unpacked)
+    # Otherwise each process of Airflow compiles all modules again.
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    subprocess.run(command, check=True, cwd=unpacked, env=kept)
 
 
 def _python(*arguments: str, **environment: str) -> None:

@@ -45,7 +45,12 @@ FOLDER_LAYERS = {
         {"__init__"},
     ),
     "execution.approval": ({"models"}, {"wait"}, {"__init__"}),
-    "execution.events": ({"changes", "memory"}, {"messages", "resources", "watch"}, {"__init__"}),
+    "execution.events": (
+        {"changes", "memory"},
+        {"messages", "resources", "watch"},
+        {"consumers"},
+        {"__init__"},
+    ),
     "execution.search": ({"models"}, {"criteria"}, {"lookout"}, {"__init__"}),
     "execution.results": ({"datasets", "members", "property_files"}, {"jobs"}, {"__init__"}),
     "execution.lifecycle": ({"ownership", "recovery"}, {"ending", "instructions"}, {"machine"}, {"__init__"}),

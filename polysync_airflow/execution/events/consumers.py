@@ -7,6 +7,7 @@ others take, and delete, does not return.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Final
 
@@ -24,13 +25,11 @@ class ConsumerCheck:
     """A check of a queue, which is repeated once a day. Times are seconds of ``clock.monotonic``."""
 
     def __init__(self) -> None:
-        self._begun_at: float | None = None
-        self._given_back: set[str] = set()
-        self._receives = 0
+        self.begin((), -math.inf)
 
     def is_due(self, now: float) -> bool:
         """Return whether new messages are to be given back."""
-        return self._begun_at is None or now - self._begun_at >= CHECK_EVERY_SECONDS
+        return now - self._begun_at >= CHECK_EVERY_SECONDS
 
     def begin(self, message_ids: Iterable[str], now: float) -> None:
         """Note which messages were given back."""
@@ -45,7 +44,7 @@ class ConsumerCheck:
         """
         self._given_back.difference_update(message_ids)
         self._receives += has_room
-        if self._begun_at is None or self._receives < MIN_RECEIVES or now - self._begun_at < RETURN_SECONDS:
+        if self._receives < MIN_RECEIVES or now - self._begun_at < RETURN_SECONDS:
             return set()
         missing, self._given_back = self._given_back, set()
         return missing

@@ -17,7 +17,7 @@ from polysync_airflow.execution.events.resources import VISIBILITY_SECONDS
 CHECK_EVERY_SECONDS: Final = 24 * 3600.0
 # A message that a killed process has received returns when its visibility timeout has passed.
 RETURN_SECONDS: Final = 2.0 * VISIBILITY_SECONDS
-# A receive that had room for more has asked all servers of SQS. How many must not bring the message.
+# A receive that had room for more has asked all servers of SQS. How many must not bring the message then.
 MIN_RECEIVES: Final = 3
 
 
@@ -43,8 +43,8 @@ class ConsumerCheck:
         :param has_room: it could have had more of them.
         """
         self._given_back.difference_update(message_ids)
-        self._receives += has_room
-        if self._receives < MIN_RECEIVES or now - self._begun_at < RETURN_SECONDS:
+        self._receives += has_room and now - self._begun_at >= RETURN_SECONDS
+        if self._receives < MIN_RECEIVES:
             return set()
         missing, self._given_back = self._given_back, set()
         return missing

@@ -10,7 +10,6 @@ from polysync_airflow.execution.events.consumers import (
     RETURN_SECONDS,
     ConsumerCheck,
 )
-from polysync_airflow.execution.events.resources import VISIBILITY_SECONDS
 
 BEGUN = 1000.0
 
@@ -27,10 +26,10 @@ def check(*given_back: str) -> ConsumerCheck:
     ("received", "has_room", "seconds", "missing"),
     [
         ([[]] * MIN_RECEIVES, True, RETURN_SECONDS, {"a", "b"}),
-        ([["a"], *[[]] * MIN_RECEIVES], True, RETURN_SECONDS, {"b"}),
+        ([["a"], *[[]] * (MIN_RECEIVES - 1)], True, RETURN_SECONDS, {"b"}),
         ([["a", "c"], ["b"], *[[]] * MIN_RECEIVES], True, RETURN_SECONDS, set()),
         # A killed process may have received it, and keeps it until its visibility timeout has passed.
-        ([[]] * 10, True, VISIBILITY_SECONDS, set()),
+        ([[]] * 10, True, RETURN_SECONDS - 1, set()),
         # While there are more messages than a receive brings, it may be one of those that follow.
         ([["c"]] * 100, False, RETURN_SECONDS * 100, set()),
         ([[]] * (MIN_RECEIVES - 1), True, RETURN_SECONDS, set()),
@@ -41,10 +40,11 @@ def test_what_is_missing(
 ) -> None:
     """Only what has not returned although it had the time, and receives had the room."""
     made = check("a", "b")
-    for ids in received[:-1]:
-        assert made.missing(ids, has_room=has_room, now=BEGUN) == set()
+    now = BEGUN + seconds
 
-    assert made.missing(received[-1], has_room=has_room, now=BEGUN + seconds) == missing
+    found = [made.missing(ids, has_room=has_room, now=now) for ids in received]
+
+    assert found == [*[set()] * (len(received) - 1), missing]
 
 
 def test_a_check_once_a_day() -> None:

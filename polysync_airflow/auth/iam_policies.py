@@ -46,7 +46,8 @@ ANSWER_OPERATIONS: Final = ("SendPipelineExecutionStepSuccess", "SendPipelineExe
 QUEUE_OPERATIONS: Final = ("ReceiveMessage", "DeleteMessage", "ChangeMessageVisibility")
 
 # For ``polysync verify``, beside what it has in common with tasks, on pipelines whose names begin with this.
-VERIFY_OPERATIONS: Final = ("CreatePipeline", "UpdatePipeline", "DeletePipeline")
+# AWS asks for AddTags, too, when a pipeline is created with tags.
+VERIFY_OPERATIONS: Final = ("CreatePipeline", "AddTags", "ListTags", "UpdatePipeline", "DeletePipeline")
 VERIFY_PREFIX: Final = "polysync-verify"
 
 ISSUER_V1: Final = "sts.windows.net/{tenant}/"

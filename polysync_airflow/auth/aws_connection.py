@@ -1,5 +1,6 @@
 """
-Checks the files and hosts that a connection of type ``aws`` names by the lists for ``polysync_sagemaker``.
+Makes the session of a connection of type ``aws``, and checks the files and hosts that the connection names by
+the lists for ``polysync_sagemaker``.
 
 The amazon provider reads the extra of such a connection without checks (``AwsConnectionWrapper`` and
 ``BaseSessionFactory`` in airflow/providers/amazon/aws). Only what this provider's clients use is checked, not
@@ -11,14 +12,35 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+import boto3
+from airflow.providers.amazon.aws.hooks.base_aws import SessionFactory
+from airflow.providers.amazon.aws.utils.connection_wrapper import AwsConnectionWrapper
+
 from polysync_airflow.auth.allow_list import AllowList, url_host
 from polysync_airflow.aws.endpoints import SERVICES
+from polysync_airflow.aws.sessions import prepare
 from polysync_airflow.exceptions import CredentialsError
 from polysync_airflow.execution.texts import clean_line
 
 Named = Iterator[tuple[str, Any]]
 _SAML: Final = "assume_role_with_saml"
 _REQUEST: Final = "idp_request_kwargs"
+
+
+def create_aws_session(settings: AwsConnectionWrapper, region_name: str | None) -> boto3.session.Session:
+    """
+    Make the boto3 session that the amazon provider makes of an ``aws`` connection.
+
+    :param settings: the connection, which was checked.
+    """
+    factory = SessionFactory(conn=settings, region_name=region_name, config=settings.botocore_config)
+    # boto3 has no public attribute for the botocore session; the amazon provider uses this one too. The basic
+    # session asks STS for the role of the connection. Without a role, it is the one that is returned.
+    prepare(factory.basic_session._session)
+    session = factory.create_session()
+    if session is not factory.basic_session:
+        prepare(session._session)
+    return session
 
 
 def check_aws_connection(extra: Mapping[str, Any], allowed: AllowList) -> None:

@@ -25,7 +25,7 @@ from polysync_airflow import __version__
 from polysync_airflow.airflow_compat.sdk import AirflowNotFoundException, conf
 from polysync_airflow.airflow_compat.supervisor import call_airflow, mask_secret
 from polysync_airflow.auth.allow_list import AllowList
-from polysync_airflow.auth.aws_connection import check_aws_connection
+from polysync_airflow.auth.aws_connection import check_aws_connection, create_aws_session
 from polysync_airflow.auth.connection import parse_credentials
 from polysync_airflow.auth.credentials import BaseCredentials
 from polysync_airflow.aws.endpoints import SERVICES
@@ -37,9 +37,8 @@ from polysync_airflow.aws.error_mapping import (
     is_transient,
     map_error,
 )
-from polysync_airflow.aws.log_redaction import hide_session_tokens
 from polysync_airflow.aws.response_limits import MAX_RESPONSE_BYTES, limit_responses
-from polysync_airflow.aws.sessions import optimize_parsing, reduce_models
+from polysync_airflow.aws.sessions import reduce_models
 from polysync_airflow.exceptions import UNKNOWN_HINT, CredentialsError, hint_for
 from polysync_airflow.execution.texts import clean_text
 from polysync_airflow.get_provider_info import (
@@ -225,10 +224,7 @@ class PolysyncBaseHook(AwsBaseHook):
         if self.credentials is not None:
             session = self.credentials.session(allow_list())
         else:
-            session = super().get_session(region_name=region_name, deferrable=deferrable)
-            # boto3 has no public attribute for the botocore session. The amazon provider uses this one too.
-            optimize_parsing(session._session)
-            hide_session_tokens(session._session)
+            session = create_aws_session(self.conn_config, region_name)
         if not session.region_name:
             raise CredentialsError(
                 f"No region: set region_name in the extra of the connection {self.polysync_conn_id!r}, or "

@@ -25,7 +25,12 @@ from polysync_airflow import __version__
 from polysync_airflow.airflow_compat.sdk import AirflowNotFoundException, conf
 from polysync_airflow.airflow_compat.supervisor import call_airflow, mask_secret
 from polysync_airflow.auth.allow_list import AllowList
-from polysync_airflow.auth.aws_connection import check_aws_connection, create_aws_session
+from polysync_airflow.auth.aws_connection import (
+    SETTING_ERRORS,
+    check_aws_connection,
+    create_aws_session,
+    invalid_setting,
+)
 from polysync_airflow.auth.connection import parse_credentials
 from polysync_airflow.auth.credentials import BaseCredentials
 from polysync_airflow.aws.endpoints import SERVICES
@@ -174,8 +179,8 @@ class PolysyncBaseHook(AwsBaseHook):
         if self.credentials is None:
             try:
                 wrapper = call_airflow(self._read_aws_connection)
-            except (AttributeError, TypeError, ValueError) as error:
-                raise self._unusable(error) from None
+            except SETTING_ERRORS as error:
+                raise invalid_setting(self.polysync_conn_id, error) from None
             # Whoever edits connections could otherwise avoid the lists by another type.
             try:
                 check_aws_connection(wrapper.extra_config, allow_list())
@@ -318,15 +323,8 @@ class PolysyncBaseHook(AwsBaseHook):
                 return self._client
         except BOTO_ERRORS as error:
             raise self._sign_in_failed(error) from None
-        except (AttributeError, TypeError, ValueError) as error:
-            # botocore and the amazon provider do not check the settings of aws connections.
-            raise self._unusable(error) from None
-
-    def _unusable(self, error: Exception) -> CredentialsError:
-        return CredentialsError(
-            f"The connection {self.polysync_conn_id!r} has a setting that is not valid: "
-            f"{type(error).__name__}: {clean_text(str(error))}. Correct its extra."
-        )
+        except SETTING_ERRORS as error:
+            raise invalid_setting(self.polysync_conn_id, error) from None
 
     def _sign_in_failed(self, error: BotoError) -> CredentialsError:
         failed = f"Could not sign in with the connection {self.polysync_conn_id!r}"

@@ -33,7 +33,13 @@ from polysync_airflow.execution.approval.models import (
 )
 from polysync_airflow.execution.durations import format_seconds
 from polysync_airflow.execution.texts import clean_line, clean_text
-from polysync_airflow.execution.waiter import FIRST_POLL_DELAY_SECONDS, LogLine, backoff
+from polysync_airflow.execution.waiter import (
+    FIRST_POLL_DELAY_SECONDS,
+    NO_FAILURES,
+    Failures,
+    LogLine,
+    backoff,
+)
 
 COMPLETED: Final = "Completed"
 # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ModelPackageSummary.html
@@ -66,10 +72,10 @@ class ApprovalWait:
     :param poll_interval: seconds between two polls.
     :param since: when the wait began, in seconds since the epoch.
     :param deadline: when it ends at the latest, in seconds since the epoch; None for no deadline.
-    :param rate_limited: a rate limiter, which throttling slows down, applies to the polls.
+    :param rate_limited: the polls are shared with other waits, and a rate limiter, which throttling slows
+        down, applies to them.
     :param last: what AWS said last; None if no poll has succeeded.
-    :param consecutive_failures: the number of polls that have failed since the last successful one.
-    :param last_error: the last of these errors.
+    :param failures: the polls that have failed since the last successful one.
     """
 
     model_package_arn: str
@@ -78,8 +84,7 @@ class ApprovalWait:
     deadline: float | None = None
     rate_limited: bool = False
     last: ModelPackageDescription | None = None
-    consecutive_failures: int = 0
-    last_error: str | None = None
+    failures: Failures = NO_FAILURES
 
     def first_wait(self, now: float) -> Wait:
         """Return the instruction before the first poll of a deferred task."""
@@ -95,7 +100,7 @@ class ApprovalWait:
         if isinstance(response, PolysyncError):
             return self._after_error(response, now)
         lines = self._log_lines(response)
-        updated = replace(self, last=response, consecutive_failures=0, last_error=None)
+        updated = replace(self, last=response, failures=NO_FAILURES)
         outcome = _outcome_of(response)
         if outcome:
             return Finish(updated._event(outcome, response.failure_reason), lines)
@@ -104,23 +109,19 @@ class ApprovalWait:
         return updated._wait(self.poll_interval, now, lines)
 
     def _after_error(self, error: PolysyncError, now: float) -> Wait | Finish:
-        updated = replace(self, consecutive_failures=self.consecutive_failures + 1, last_error=str(error))
+        failures, lines = self.failures.add(error, now, shared=self.rate_limited)
+        updated = replace(self, failures=failures)
         if error.permanent:
             return Finish(updated._event("refused", str(error), error))
         if self._is_late(now):
             message = f"{self._limit}; the last poll failed: {error}"
             return Finish(updated._event("timed_out", message, error))
-        lines: tuple[LogLine, ...] = ()
-        if updated.last_error != self.last_error:
-            lines = (LogLine(logging.WARNING, f"Poll failed, retrying: {error}"),)
-        seconds = backoff(
-            error, self.poll_interval, self.consecutive_failures, rate_limited=self.rate_limited
-        )
+        seconds = backoff(error, self.poll_interval, self.failures.count, rate_limited=self.rate_limited)
         return updated._wait(seconds, now, lines)
 
     def _log_lines(self, description: ModelPackageDescription) -> tuple[LogLine, ...]:
         lines = []
-        if self.consecutive_failures:
+        if self.failures.logged:
             lines.append(LogLine(logging.INFO, f"Polls succeed again: {self.model_package_arn}"))
         state, before = _state_of(description), self.last and _state_of(self.last)
         if state != before:

@@ -11,7 +11,7 @@ import pytest
 from polysync_airflow.exceptions import PolysyncError, SageMakerApiError
 from polysync_airflow.execution.approval.models import ApprovalEvent, ApprovalOutcome, ModelPackageDescription
 from polysync_airflow.execution.approval.wait import ApprovalWait, Finish, Wait, approval_message
-from polysync_airflow.execution.waiter import THROTTLING_BACKOFF_SECONDS
+from polysync_airflow.execution.waiter import THROTTLING_BACKOFF_SECONDS, Failures
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:model-package/churn/1"
 WAIT = ApprovalWait(ARN, poll_interval=60.0, since=1e9, deadline=1e9 + 3600)
@@ -144,7 +144,7 @@ def test_another_error_is_another_line() -> None:
         f"PendingManualApproval: model package {ARN}",
         throttled,
     ]
-    assert (wait.consecutive_failures, wait.last_error) == (1, "Rate exceeded")
+    assert wait.failures == Failures(1, 1e9, "Rate exceeded", "Rate exceeded")
 
 
 def test_event_has_what_aws_said() -> None:

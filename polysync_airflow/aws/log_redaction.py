@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from botocore.awsrequest import AWSRequest
-from botocore.model import OperationModel
 from botocore.parsers import ResponseParser, ResponseParserFactory
 from botocore.session import Session
 
@@ -70,12 +69,14 @@ def hide_callback_tokens(session: Session) -> None:
 
     :param session: a session that has made no client yet.
     """
-    session.get_component("event_emitter").register_last("before-call.sagemaker", _redact_answer)
+    emitter = session.get_component("event_emitter")
+    answer = "sagemaker.SendPipelineExecutionStep"
+    for operation in (f"{answer}Success", f"{answer}Failure", "sqs.SendMessage"):
+        emitter.register_last(f"before-call.{operation}", _redact_body)
 
 
-def _redact_answer(model: OperationModel, params: dict[str, Any], **_: Any) -> None:
-    body = params.get("body")
-    if model.name.startswith("SendPipelineExecutionStep") and isinstance(body, bytes):
+def _redact_body(params: dict[str, Any], **_: Any) -> None:
+    if isinstance(body := params.get("body"), bytes):
         params["body"] = RedactedBytes(body)
 
 

@@ -60,7 +60,7 @@ FOLDER_LAYERS = {
         {"descriptions"},
         {"awaited", "rows"},
         {"callbacks"},
-        {"progress"},
+        {"callback_messages", "progress"},
         {"__init__"},
     ),
     "aws": (

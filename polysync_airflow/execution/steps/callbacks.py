@@ -200,6 +200,16 @@ def situation_of(step: StepDescription | None, status: str) -> Situation:
     return Situation.STOPPING if is_stopping else Situation.RUNNING
 
 
+def still_waits(steps: Sequence[StepDescription], token: SecretStr | None) -> bool:
+    """Return whether a callback step may still wait for its answer; True if no step has the token."""
+    found = [
+        step
+        for step in steps
+        if token and _secret(_metadata_of(step).get("CallbackToken")) == token.get_secret_value()
+    ]
+    return not found or not all(has_ended(step.status) for step in found)
+
+
 def recorded_outputs(step: StepDescription) -> Outputs:
     """Return the output parameters with which a step has succeeded."""
     made = outputs_of(CALLBACK, _metadata_of(step)).get("output_parameters")

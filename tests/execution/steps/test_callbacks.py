@@ -22,6 +22,7 @@ from polysync_airflow.execution.steps.callbacks import (
     recorded_outputs,
     running_callback,
     situation_of,
+    still_waits,
 )
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.texts import shorten
@@ -182,6 +183,30 @@ def test_latest_step_counts() -> None:
     assert find_step([old], "Other") is None
     unknown = step()
     assert find_step([unknown, old], "Wait") is find_step([old, unknown], "Wait") is old
+
+
+@pytest.mark.parametrize(
+    ("statuses", "expected"),
+    [
+        ((), True),
+        (("Executing",), True),
+        (("Stopping",), True),
+        (("Starting",), True),
+        ((None,), True),
+        (("Succeeded",), False),
+        (("Failed",), False),
+        (("Stopped",), False),
+        (("Failed", "Executing"), True),
+        (("Failed", "Stopped"), False),
+    ],
+)
+def test_whether_a_step_still_waits(statuses: Any, expected: bool) -> None:
+    """It does unless AWS shows that it has ended; steps with other tokens do not count."""
+    ended = step("Succeeded", Metadata={"Callback": {**METADATA, "CallbackToken": "other"}})
+    steps = [ended, *map(step, statuses), step("Failed", Metadata=None)]
+
+    assert still_waits(steps, SecretStr("26vcYbeWsZ")) is expected
+    assert still_waits(steps, None) is True
 
 
 def test_recorded_outputs() -> None:

@@ -58,6 +58,8 @@ MIN_TIMESTAMP = 1e9
 MAX_TIMESTAMP = 1e10
 # AWS's statuses are names such as CompletedWithFailures. A response with another text is not one of AWS's.
 STATUS_PATTERN = r"^[A-Za-z]{1,64}$"
+# In place of an error code of AWS's: the connection was deleted, and may be added again.
+CONNECTION_NOT_FOUND = "ConnectionNotFound"
 
 
 def is_execution_arn(value: object) -> bool:
@@ -344,12 +346,13 @@ class ExecutionEvent(BaseModel):
     How a wait ended. Both modes, deferred and on a worker, pass it to ``execute_complete``.
 
     :param outcome: ``ended`` (the execution has ended), ``timed_out`` (the deadline of the wait was reached),
-        or ``refused`` (the polls fail with a permanent error).
+        or ``refused`` (the polls fail with a permanent error, or the connection was deleted).
     :param execution_arn: ARN of the execution.
     :param pipeline_name: name of its pipeline; None where only the ARN is known.
     :param status: AWS's last known status of the execution; None if no poll has succeeded.
     :param message: AWS's FailureReason, or why the wait ended before the execution.
-    :param error_code: error code of the last poll, if it failed with a ``SageMakerApiError``.
+    :param error_code: error code of the last poll, if it failed with a ``SageMakerApiError``;
+        ``CONNECTION_NOT_FOUND`` if the connection was deleted.
     :param started_at: AWS's CreationTime of the execution.
     :param ended_at: AWS's LastModifiedTime, if the execution has ended.
     :param attempt: the attempt of the execution: 0 for its start, n for its n-th resume.

@@ -7,8 +7,8 @@ Rules:
    is ``Unknown``.
 2. An execution has ended when its state is Success, Failed or Cancelled. In any other state the wait goes on.
 3. An unknown status is logged as a warning once, and the wait goes on.
-4. After a permanent error the wait ends. After any other error (throttling, network, expired credentials) it
-   goes on with backoff.
+4. After a permanent error the wait ends, and when the connection is deleted, which a retry may cure. After
+   any other error (throttling, network, expired credentials) it goes on with backoff.
 5. A throttled poll is repeated soon if a rate limiter, which all waits share, has slowed down the calls.
 6. The deadline ends the wait in any state, but only after one last poll: an execution that ended in time
    counts as ended. A last poll that takes too long ends it too.
@@ -26,7 +26,7 @@ from typing import Final, Literal
 
 from polysync_airflow.exceptions import PolysyncError, SageMakerApiError, is_throttling
 from polysync_airflow.execution.durations import format_seconds
-from polysync_airflow.execution.models import ExecutionDescription, ExecutionEvent
+from polysync_airflow.execution.models import CONNECTION_NOT_FOUND, ExecutionDescription, ExecutionEvent
 from polysync_airflow.states import STATE_OF_STATUS, PolysyncState, has_ended, state_of
 
 # The scheduler may fail a task that is resumed while the scheduler still records the deferral ("finished with
@@ -133,6 +133,11 @@ class Waiter:
         :param note: why, for the message; None if Airflow's ``execution_timeout`` has ended it.
         """
         return Finish(self._event("timed_out", f"{self._limit}; {note}" if note else self._limit))
+
+    def lose_connection(self, error: PolysyncError) -> Finish:
+        """End the wait because the connection was deleted."""
+        event = self._event("refused", str(error))
+        return Finish(event.model_copy(update={"error_code": CONNECTION_NOT_FOUND}))
 
     def _after_description(self, description: ExecutionDescription, now: float) -> Wait | Finish:
         status = description.status

@@ -244,7 +244,7 @@ class PolysyncStartPipelineOperator(LineageMethods, ReportingOperator):
         this_try.is_executed = True
         self._know_started(context)
         end = parse_event(event)
-        leaving = this_try.finish(context, end)
+        leaving = this_try.finish(context, end, self.retry_policy)
         self._count_end(end)
         if leaving.begins_again:
             return self.execute(context)

@@ -38,12 +38,13 @@ from polysync_airflow.execution.lifecycle.instructions import (
 )
 from polysync_airflow.execution.lifecycle.machine import after, begin, killed_error
 from polysync_airflow.execution.models import ExecutionEvent
+from polysync_airflow.execution.outcome import StopReason, refusal_error
 from polysync_airflow.execution.record import Incarnation, StoredExecution
 from polysync_airflow.metrics.catalogue import EXECUTIONS_RESUMED, EXECUTIONS_STARTED
 from polysync_airflow.metrics.sending import count
 from polysync_airflow.operators.base import TryChoices
 from polysync_airflow.operators.execution_calls import ExecutionCalls
-from polysync_airflow.operators.stopping import stop_recorded_execution
+from polysync_airflow.operators.stopping import StopReport, stop_recorded_execution
 from polysync_airflow.records.store import RecordStore, own_record
 from polysync_airflow.retrying import next_retry
 
@@ -57,6 +58,11 @@ if TYPE_CHECKING:
 # must leave before that.
 OWNER_TIMEOUT_SECONDS: Final = 2.0
 KILL_THREAD: Final = "polysync-on-kill"
+_REASONS: Final[dict[StopReason, str]] = {
+    "ended_task": "The process received SIGTERM",
+    "timeout": "execution_timeout has passed",
+    "failure": "The task failed",
+}
 # A request that is sent again was not counted: its try has died before it knew the response.
 _COUNTED: Final = {
     Do.START: EXECUTIONS_STARTED,
@@ -90,6 +96,8 @@ class TaskTry:
         self._sleeps = False
         # The record with the stop that this process has requested.
         self._announced: StoredExecution | None = None
+        # What stores how that stop ends.
+        self._report: StopReport | None = None
         # Whether this process executes the task, so that its templates are rendered.
         self.is_executed = False
         # Whether the execution has ended, was stopped, or is the next try's, so that the failure callback has
@@ -201,10 +209,11 @@ class TaskTry:
             return self._store, self._announced or self._now.record
         return own_record(context)
 
-    def finish(self, context: Context, end: ExecutionEvent) -> Leaving:
+    def finish(self, context: Context, end: ExecutionEvent, policy: RetryPolicy | None) -> Leaving:
         """
         Decide about the execution after the end of the wait. From here on, a kill has nothing to stop.
 
+        :param policy: the task's ``retry_policy``.
         :return: ``Exit.BEGIN_AGAIN``, or what became of the execution.
         """
         stop_on_kill = self._choices.stop_on_kill
@@ -216,7 +225,13 @@ class TaskTry:
                 problem = str(error)
                 self._log.warning("%s", problem)
         leaving = after_wait(
-            end, record, context["ti"].try_number, stop_on_kill=stop_on_kill, problem=problem
+            end,
+            record,
+            context["ti"].try_number,
+            stop_on_kill=stop_on_kill,
+            retry_follows=end.outcome == "refused"
+            and next_retry(policy, refusal_error(end, ""), context) is not None,
+            problem=problem,
         )
         if leaving.exit is Exit.BEGIN_AGAIN:
             self._log.warning(
@@ -226,7 +241,9 @@ class TaskTry:
             )
             return leaving
         if self._store and record:
-            leaving = self._carry_out(leaving, self._store, record)
+            self._ti = context["ti"]
+            reason: StopReason = "timeout" if end.outcome == "timed_out" else "failure"
+            leaving = self._carry_out(leaving, self._store, record, reason)
         self.is_handled = leaving.handled
         self._now = None
         return leaving
@@ -245,8 +262,7 @@ class TaskTry:
         # another thread: if the main thread holds a lock that the stop needs, the stop fails, but the process
         # does not hang.
         answered = threading.Event()
-        reason = "execution_timeout has passed" if timed_out else "The process received SIGTERM"
-        leave = partial(self._leave, reason, answered, is_signalled=not timed_out)
+        leave = partial(self._leave, "timeout" if timed_out else "ended_task", answered)
         thread = threading.Thread(target=leave, name=KILL_THREAD, daemon=True)
         thread.start()
         # The main thread may hold Airflow's channel itself. Then it must go on before there can be an answer;
@@ -265,22 +281,21 @@ class TaskTry:
         except Exception as error:
             # If a user has ended the task, so that no retry follows, Airflow says so.
             retried = next_retry(policy, error, context) is not None
-            self.is_handled = self._leave("The task failed", retry_follows=retried)
+            self.is_handled = self._leave("failure", retry_follows=retried)
             raise
 
     def _leave(
         self,
-        reason: str,
+        reason: StopReason,
         answered: threading.Event | None = None,
         *,
         retry_follows: bool = False,
-        is_signalled: bool = False,
     ) -> bool:
         """
         Decide what becomes of the execution that runs, or may run, because of this try.
 
-        :param reason: why the try ends, for the log.
-        :param answered: set when Airflow has said whose execution it is.
+        :param reason: why the try ends.
+        :param answered: set when Airflow has said whose execution it is, if the process shall end.
         :return: False if the failure callback must decide about the execution.
         """
         store, record = self._store, self.record
@@ -291,11 +306,13 @@ class TaskTry:
             store.try_number,
             stop_on_kill=self._choices.stop_on_kill,
             retry_follows=retry_follows,
-            is_signalled=is_signalled,
+            is_signalled=reason == "ended_task",
         )
-        leaving = self._carry_out(leaving, store, record, answered)
+        leaving = self._carry_out(leaving, store, record, reason, answered)
         arn = record.execution_arn or "its ARN is not known"
-        self._log.warning("%s: %s Execution: %s", reason, leaving.text, arn)
+        self._log.warning("%s: %s Execution: %s", _REASONS[reason], leaving.text, arn)
+        if answered and self._report and record.execution_arn:
+            self._report.follow(self._hook_for_region)
         return leaving.handled
 
     def _carry_out(
@@ -303,6 +320,7 @@ class TaskTry:
         leaving: Leaving,
         store: RecordStore,
         record: StoredExecution,
+        reason: StopReason,
         answered: threading.Event | None = None,
     ) -> Leaving:
         """Do what the core returns about an execution that this try does not wait for any longer."""
@@ -316,8 +334,12 @@ class TaskTry:
             answered.set()
         if leaving.exit is Exit.STOP:
             self._announced = announced
-            leaving = stop_recorded_execution(leaving, record, self._hook_for_region, self._log.warning)
+            self._report = report = StopReport(self._ti, record, reason, self._log)
+            report.store_request()
+            result = stop_recorded_execution(record, self._hook_for_region, self._log.warning)
+            report.store_answer(result)
+            leaving = leaving.stop_requested(result.text, failed=result.failed)
         if leaving.exit is Exit.WITHDRAW_STOP:
-            self._announced = None
+            self._announced = self._report = None
             store.withdraw_stop(record)
         return leaving

@@ -147,7 +147,7 @@ class SharedClient:
 
         This is also when the metrics are reported: it comes regularly, and not often.
 
-        :return: a permanent error if the connection has been deleted.
+        :return: an error if the connection has been deleted.
         """
         self.report()
         with self._lock:
@@ -157,7 +157,7 @@ class SharedClient:
             return CredentialsError(
                 f"polysync_conn_id = {self.key[0]!r}: the connection was deleted or renamed. Airflow has not "
                 f"found it for {format_seconds(self._read_at - self._missing_since)}. Add it again under "
-                "Admin > Connections, then clear the task."
+                "Admin > Connections. If no retry follows, then clear the task."
             )
 
     def report(self, *, is_last: bool = False) -> None:

@@ -100,10 +100,11 @@ FOLDER_LAYERS = {
     "jobs.catalogue": ({"models", "yaml_loader"}, {"drift", "entries", "file"}, {"__init__"}),
     "dags": ({"broken_jobs", "job_values"}, {"factory"}, {"__init__"}),
     "triggers": (
-        {"activity", "step_pusher", "stop_threads", "subscription"},
+        {"activity", "step_pusher", "subscription"},
         {"shared_client"},
         {"call_loop", "model_approval", "schedule"},
         {"poller"},
+        {"stopping"},
         {"pipeline_execution"},
         {"sensing", "steps"},
         {"__init__"},
@@ -116,8 +117,8 @@ FOLDER_LAYERS = {
         {"__init__"},
     ),
     "operators": (
-        {"base", "outcome", "selection", "stopping"},
-        {"parameter_check"},
+        {"base", "outcome", "selection"},
+        {"parameter_check", "stopping"},
         {"execution_calls", "failure_callback"},
         {"reporting", "task_try"},
         {"callback", "list_import", "start", "stop"},

@@ -7,16 +7,14 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
 from polysync_airflow.execution.console import execution_url, studio_url
 from polysync_airflow.execution.models import (
     ExecutionDescription,
     ExecutionEvent,
     pipeline_name_from_arn,
 )
-from polysync_airflow.execution.outcome import ExecutionRecord, FailedStep
-from polysync_airflow.execution.texts import clean_text, describe_validation_error
+from polysync_airflow.execution.outcome import ExecutionRecord, FailedStep, parse_run
+from polysync_airflow.execution.texts import clean_text
 from polysync_airflow.links import (
     CONSOLE_URL_XCOM_KEY,
     STUDIO_URL_XCOM_KEY,
@@ -135,30 +133,24 @@ def push_ended(
     :param mlflow_resource_arn: the ARN of the MLflow app or tracking server; None if it is not known.
     :return: the XCom ``run``.
     """
-    # The values that were sent. The templates may render to other values now, for example if they use the
+    # What was sent at the start: the templates may render to other values now, for example if they use the
     # current time.
     started = pull_run(context)
-    run = ExecutionRecord(
-        execution_arn=end.execution_arn,
-        pipeline_name=(started and started.pipeline_name) or end.pipeline_name or "",
-        state=state_of(end.status).value,
-        status=end.status,
-        message=end.message,
-        started_at=end.started_at or (started and started.started_at),
-        attempt_started_at=end.attempt_started_at,
-        ended_at=end.ended_at,
-        seconds=end.seconds,
-        parameters=started.parameters if started else {},
-        resumes=end.attempt,
-        failed_steps=list(failed_steps),
-        billable_seconds=None if billed is None else round(sum(billed.values()), 1),
-        billable_seconds_by_instance_type=billed or {},
-        steps_note=steps_note,
-        selected_steps=started.selected_steps if started else (),
-        source_execution=started and started.source_execution,
-        mlflow_experiment_name=started and started.mlflow_experiment_name,
-        mlflow_resource_arn=mlflow_resource_arn,
-    )
+    if started is None or started.execution_arn != end.execution_arn:
+        started = ExecutionRecord(
+            execution_arn=end.execution_arn,
+            pipeline_name="",
+            state=PolysyncState.UNKNOWN.value,
+            parameters={},
+        )
+    changes = {
+        "failed_steps": list(failed_steps),
+        "billable_seconds": None if billed is None else round(sum(billed.values()), 1),
+        "billable_seconds_by_instance_type": billed or {},
+        "steps_note": steps_note,
+        "mlflow_resource_arn": mlflow_resource_arn,
+    }
+    run = started.ended(end).model_copy(update=changes)
     push_run(context, run)
     return run
 
@@ -173,13 +165,7 @@ def pull_run(context: Context) -> ExecutionRecord | None:
     """
     Return this task's XCom ``run``; None if there is none, or if somebody has changed it to something else.
     """
-    value = pull_own(context, "run")
-    try:
-        return None if value is None else ExecutionRecord.model_validate(value)
-    except ValidationError as error:
-        problems = describe_validation_error(error)
-        log.warning("XCom 'run' is ignored, because it is not the record of an execution: %s", problems)
-        return None
+    return parse_run(pull_own(context, "run"), log.warning)
 
 
 def push_run(context: Context, run: ExecutionRecord) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from polysync_airflow.exceptions import CredentialsError, PolysyncError, SageMakerApiError
 from polysync_airflow.execution.models import ExecutionDescription, ExecutionEvent
+from polysync_airflow.execution.outcome import refusal_error
 from polysync_airflow.execution.waiter import Finish, LogLine, Wait, Waiter
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/churn/execution/abcdefghijkl"
@@ -318,7 +319,7 @@ def test_permanent_error_ends_the_wait() -> None:
 
 
 def test_error_that_is_not_of_aws_has_no_code() -> None:
-    """For example, the connection was deleted."""
+    """For example, the connection has become one of another type."""
     event = end_of(make_waiter(), CredentialsError("gone"))
 
     assert (event.outcome, event.message, event.error_code, event.operation) == (
@@ -327,3 +328,13 @@ def test_error_that_is_not_of_aws_has_no_code() -> None:
         None,
         None,
     )
+
+
+def test_deleted_connection_ends_the_wait_with_a_code_of_its_own() -> None:
+    """After it, unlike after other errors that end a wait, a retry may succeed."""
+    step = make_waiter(last_status="Executing").lose_connection(CredentialsError("gone"))
+
+    assert (step.event.outcome, step.event.message, step.event.status) == ("refused", "gone", "Executing")
+    assert (step.event.error_code, step.event.operation) == ("ConnectionNotFound", None)
+    assert not refusal_error(step.event, "gone").permanent
+    assert refusal_error(step.event.model_copy(update={"error_code": None}), "gone").permanent

@@ -244,7 +244,8 @@ function LastKnownState({ data }) {
     return h(Notice, { kind: "error", title: "The stop failed" }, text, h(Reason, { text: stop.error }));
   }
   if (!data.isFinal) {
-    return h(Notice, { kind: "info", title: "The execution is being stopped" }, `${asked} This page will show how it ends.`);
+    const text = `${asked} This page will show how it ends.`;
+    return h(Notice, { kind: "info", title: "The execution is being stopped" }, text);
   }
   const answer = stop.result === "accepted" ? "AWS has accepted it." : "What AWS has answered is not known.";
   const seen =

@@ -65,10 +65,14 @@ class StopReport:
 
     :param ti: the task instance. Its try must own the execution.
     :param record: the record of the execution.
+    :param is_killed: whether the process has little time.
     """
 
-    def __init__(self, ti: Any, record: StoredExecution, reason: StopReason, log: Any) -> None:
+    def __init__(
+        self, ti: Any, record: StoredExecution, reason: StopReason, log: Any, *, is_killed: bool
+    ) -> None:
         self._ti = ti
+        self._timeout = STORE_TIMEOUT_SECONDS if is_killed else None
         self._record = record
         self._reason: StopReason = reason
         self._log = log
@@ -101,9 +105,9 @@ class StopReport:
 
     def _change(self, change: Callable[[ExecutionRecord], ExecutionRecord]) -> ExecutionRecord | None:
         try:
-            return call_in_daemon_thread(partial(self._change_run, change)).result(STORE_TIMEOUT_SECONDS)
+            return call_in_daemon_thread(partial(self._change_run, change)).result(self._timeout)
         except FutureTimeoutError:
-            self._log.warning("Airflow does not store the XCom 'run' within %s s", STORE_TIMEOUT_SECONDS)
+            self._log.warning("Airflow does not store the XCom 'run' within %s s", self._timeout)
         except Exception as error:
             self._log.warning("Airflow does not store the XCom 'run': %s: %s", type(error).__name__, error)
         return None

@@ -334,7 +334,9 @@ class TaskTry:
             answered.set()
         if leaving.exit is Exit.STOP:
             self._announced = announced
-            self._report = report = StopReport(self._ti, record, reason, self._log)
+            self._report = report = StopReport(
+                self._ti, record, reason, self._log, is_killed=answered is not None
+            )
             report.store_request()
             result = stop_recorded_execution(record, self._hook_for_region, self._log.warning)
             report.store_answer(result)

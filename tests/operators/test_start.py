@@ -208,7 +208,7 @@ def test_run_xcom_describes_the_execution(
     times = {key: record.pop(key) for key in ("started_at", "ended_at")}
     seconds = record.pop("seconds")
     assert record.pop("failed_steps") == [{"name": "Shard1", "reason": "no data"}]
-    assert record.pop("steps_note") is record.pop("attempt_started_at") is None
+    assert record.pop("steps_note") is record.pop("attempt_started_at") is record.pop("stop") is None
     assert record.pop("source_execution") is record.pop("mlflow_experiment_name") is None
     assert (record.pop("selected_steps"), record.pop("mlflow_resource_arn")) == ([], None)
     billable = record.pop("billable_seconds")
@@ -295,7 +295,7 @@ def test_deleted_connection_of_a_deferred_task(
     run = run_task(make_task(deferrable=True))
 
     assert isinstance(run.error, CredentialsError)
-    assert run.error.permanent
+    assert not run.error.permanent
     assert "the connection was deleted or renamed" in str(run.error)
     assert "The execution may still be running" in str(run.error)
     assert (run.xcoms["state"], run.xcoms["run"]["status"]) == ("Running", "Executing")

@@ -69,6 +69,9 @@ class PolysyncError(AirflowException):
 class CredentialsError(PolysyncError):
     """Raised when the connection does not exist, is incomplete, or cannot sign in to AWS."""
 
+    # Not an argument: a wait sets it if the connection was deleted meanwhile.
+    error_code: str | None = None
+
 
 class ParametersError(PolysyncError):
     """Raised when arguments are not valid, before anything is started in AWS. The message lists them all."""

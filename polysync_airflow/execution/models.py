@@ -58,6 +58,8 @@ MIN_TIMESTAMP = 1e9
 MAX_TIMESTAMP = 1e10
 # AWS's statuses are names such as CompletedWithFailures. A response with another text is not one of AWS's.
 STATUS_PATTERN = r"^[A-Za-z]{1,64}$"
+# In place of an error code of AWS's: the connection was deleted, and may be added again.
+CONNECTION_NOT_FOUND = "ConnectionNotFound"
 
 
 def is_execution_arn(value: object) -> bool:
@@ -298,6 +300,11 @@ class StartRequest(BaseModel):
         return {"SelectedSteps": [{"StepName": name} for name in self.selected_steps], **source}
 
 
+ConnectionId = Annotated[str, StringConstraints(min_length=1, max_length=250)]
+RegionName = Annotated[str, StringConstraints(max_length=64, pattern=REGION_PATTERN)]
+Timestamp = Annotated[float, Field(strict=True, ge=MIN_TIMESTAMP, le=MAX_TIMESTAMP, allow_inf_nan=False)]
+
+
 class TriggerArguments(BaseModel):
     """
     The arguments of a stored trigger, which others can edit in Airflow's database.
@@ -310,10 +317,10 @@ class TriggerArguments(BaseModel):
 
     execution_arn: ExecutionArn
     pipeline_name: Annotated[str, StringConstraints(max_length=2048)] | None
-    polysync_conn_id: Annotated[str, StringConstraints(min_length=1, max_length=250)]
-    region_name: Annotated[str, StringConstraints(max_length=64, pattern=REGION_PATTERN)] | None
+    polysync_conn_id: ConnectionId
+    region_name: RegionName | None
     poll_interval: Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
-    since: Annotated[float, Field(strict=True, ge=MIN_TIMESTAMP, le=MAX_TIMESTAMP, allow_inf_nan=False)]
+    since: Timestamp
     deadline: Annotated[float, Field(strict=True, ge=MIN_TIMESTAMP, allow_inf_nan=False)]
     attempt: Annotated[int, Field(strict=True, ge=0, le=MAX_INTEGER)]
     stop_on_kill: Annotated[bool, Field(strict=True)]
@@ -349,7 +356,8 @@ class ExecutionEvent(BaseModel):
     :param pipeline_name: name of its pipeline; None where only the ARN is known.
     :param status: AWS's last known status of the execution; None if no poll has succeeded.
     :param message: AWS's FailureReason, or why the wait ended before the execution.
-    :param error_code: error code of the last poll, if it failed with a ``SageMakerApiError``.
+    :param error_code: error code of the last poll, if it failed; ``CONNECTION_NOT_FOUND`` if the connection
+        was deleted.
     :param started_at: AWS's CreationTime of the execution.
     :param ended_at: AWS's LastModifiedTime, if the execution has ended.
     :param attempt: the attempt of the execution: 0 for its start, n for its n-th resume.

@@ -19,7 +19,13 @@ from polysync_airflow.exceptions import (
 )
 from polysync_airflow.execution.console import execution_url
 from polysync_airflow.execution.durations import format_seconds
-from polysync_airflow.execution.models import ExecutionArn, ExecutionEvent, FrozenModel, UtcTime
+from polysync_airflow.execution.models import (
+    CONNECTION_NOT_FOUND,
+    ExecutionArn,
+    ExecutionEvent,
+    FrozenModel,
+    UtcTime,
+)
 from polysync_airflow.execution.texts import (
     CONTINUATION,
     ArnText,
@@ -31,6 +37,7 @@ from polysync_airflow.states import PolysyncState, state_of
 
 if TYPE_CHECKING:
     # Imported by nothing that a DAG file imports: Airflow parses a DAG file every 30 seconds.
+    from polysync_airflow.execution.approval.models import ApprovalEvent
     from polysync_airflow.execution.search.models import SearchEvent
     from polysync_airflow.execution.steps.rows import StepRow
 
@@ -184,21 +191,26 @@ def _wrapped(text: str) -> list[str]:
     )
 
 
-def refusal_error(end: ExecutionEvent | SearchEvent, message: str) -> PolysyncError:
+def refusal_error(end: ExecutionEvent | SearchEvent | ApprovalEvent, message: str) -> PolysyncError:
     """
-    Return the error for a wait that ended with a permanent error of AWS or of the connection.
+    Return the error for a wait whose last poll failed.
 
-    :param end: the event that ended the wait; its ``outcome`` is ``refused``.
+    :param end: the event that ended the wait: AWS or the connection refused the poll for good, or the poll at
+        the deadline.
     """
+    # Somebody may add a deleted connection again, and what has failed until the deadline may pass.
+    permanent = end.outcome == "refused" and end.error_code != CONNECTION_NOT_FOUND
     if end.error_code and end.operation:
-        return SageMakerApiError(message, error_code=end.error_code, operation=end.operation, permanent=True)
-    return CredentialsError(message)
+        return SageMakerApiError(
+            message, error_code=end.error_code, operation=end.operation, permanent=permanent
+        )
+    return CredentialsError(message, permanent=permanent)
 
 
 def search_error(end: SearchEvent) -> PolysyncError:
     """Return the error for a search that ended without an execution."""
     message = end.message or "No execution was found."
-    if end.outcome == "refused":
+    if end.outcome == "refused" or end.error_code:
         return refusal_error(end, message)
     if end.outcome == "too_many":
         return ParametersError(message)

@@ -22,9 +22,9 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
-from polysync_airflow.exceptions import PolysyncError, SageMakerApiError, is_throttling
+from polysync_airflow.exceptions import PolysyncError, is_throttling
 from polysync_airflow.execution.durations import format_seconds
 from polysync_airflow.execution.models import ExecutionDescription, ExecutionEvent
 from polysync_airflow.states import STATE_OF_STATUS, PolysyncState, has_ended, state_of
@@ -76,6 +76,18 @@ def backoff(error: PolysyncError, poll_interval: float, failures: int, *, rate_l
     first = THROTTLING_BACKOFF_SECONDS if rate_limited and is_throttling(error) else poll_interval
     factor: int = 2 ** min(failures, MAX_DOUBLINGS)
     return max(first, min(first * factor, MAX_BACKOFF_SECONDS))
+
+
+def error_fields(error: PolysyncError | None) -> dict[str, Any]:
+    """
+    Return the fields of an event about the last poll.
+
+    :param error: its error; None if it succeeded.
+    """
+    if error is None:
+        return {}
+    code = getattr(error, "error_code", None) or type(error).__name__
+    return {"error_code": code, "operation": getattr(error, "operation", None)}
 
 
 # A triggerer holds thousands of waiters for hours. They keep the values that they need rather than AWS's
@@ -217,10 +229,9 @@ class Waiter:
             pipeline_name=self.pipeline_name,
             status=self.last_status,
             message=message,
-            error_code=error.error_code if isinstance(error, SageMakerApiError) else None,
-            operation=error.operation if isinstance(error, SageMakerApiError) else None,
             started_at=self.started_at,
             ended_at=ended_at,
             attempt=self.attempt,
             attempt_started_at=datetime.fromtimestamp(self.since, UTC) if self.attempt else None,
+            **error_fields(error),
         )

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from polysync_airflow.exceptions import CredentialsError, PolysyncError, SageMakerApiError
-from polysync_airflow.execution.models import ExecutionDescription, ExecutionEvent
+from polysync_airflow.execution.models import CONNECTION_NOT_FOUND, ExecutionDescription, ExecutionEvent
 from polysync_airflow.execution.waiter import Finish, LogLine, Wait, Waiter
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/churn/execution/abcdefghijkl"
@@ -317,13 +317,13 @@ def test_permanent_error_ends_the_wait() -> None:
     assert (event.error_code, event.operation, event.ended_at) == ("InternalFailure", "Describe", None)
 
 
-def test_error_that_is_not_of_aws_has_no_code() -> None:
-    """For example, the connection was deleted."""
-    event = end_of(make_waiter(), CredentialsError("gone"))
+@pytest.mark.parametrize("code", [None, CONNECTION_NOT_FOUND])
+def test_error_that_is_not_of_aws_has_no_operation(code: str | None) -> None:
+    """The event names the error, or says that the connection was deleted."""
+    error = CredentialsError("gone")
+    error.error_code = code
 
-    assert (event.outcome, event.message, event.error_code, event.operation) == (
-        "refused",
-        "gone",
-        None,
-        None,
-    )
+    event = end_of(make_waiter(), error)
+
+    assert (event.outcome, event.message, event.operation) == ("refused", "gone", None)
+    assert event.error_code == (code or "CredentialsError")

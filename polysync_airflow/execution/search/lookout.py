@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-from polysync_airflow.exceptions import PolysyncError, SageMakerApiError
+from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution.durations import format_seconds
 from polysync_airflow.execution.search.criteria import (
     LIST_LAG_SECONDS,
@@ -29,7 +29,7 @@ from polysync_airflow.execution.search.criteria import (
     describe_search,
 )
 from polysync_airflow.execution.search.models import ListedExecution, Search, SearchEvent
-from polysync_airflow.execution.waiter import LogLine
+from polysync_airflow.execution.waiter import LogLine, error_fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +88,9 @@ class Lookout:
         if self._has_closed(listed_at):
             return self._end("no_match", "The window has closed, and no execution in it matches.")
         if now >= self.deadline:
-            return self.time_out()
+            return self._end("timed_out", f"No execution was found within {self._limit}.")
         lines = (LogLine(logging.INFO, f"The executions of {self.search.name} can be listed again"),)
         return Look(replace(self, listed_until=listed_at, last_error=None), lines if self.last_error else ())
-
-    def time_out(self) -> SearchEvent:
-        """End the search without a last look."""
-        return self._end("timed_out", f"No execution was found within {self._limit} (timeout).")
 
     def _after_error(self, error: PolysyncError, now: float) -> Look | SearchEvent:
         if isinstance(error, TooManyMatchesError):
@@ -126,6 +122,5 @@ class Lookout:
             outcome=outcome,
             began_at=self.search.began_at,
             message=f"{message} Looked for: {describe_search(self.search)}.",
-            error_code=error.error_code if isinstance(error, SageMakerApiError) else None,
-            operation=error.operation if isinstance(error, SageMakerApiError) else None,
+            **error_fields(error),
         )

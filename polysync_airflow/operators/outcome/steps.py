@@ -60,6 +60,7 @@ class StepReport:
     :param model_package_arns: the ARNs of the model packages that the execution has registered.
     :param notes: what is missing and why, as sentences.
     :param mlflow_resource_arn: the ARN of the MLflow app or tracking server; None if it is not known.
+    :param error: why the steps could not be listed; None if they were.
     """
 
     rows: Sequence[StepRow] = ()
@@ -69,6 +70,7 @@ class StepReport:
     model_package_arns: Sequence[str] = ()
     notes: tuple[str, ...] = ()
     mlflow_resource_arn: str | None = None
+    error: PolysyncError | None = None
 
     @property
     def note(self) -> str | None:
@@ -169,7 +171,8 @@ class StepReporter:
         try:
             steps = self._retry(partial(self._hook.list_pipeline_execution_steps, self._arn))
         except PolysyncError as error:
-            return StepReport(before, notes=(f"The steps of the execution could not be listed: {error}",))
+            note = f"The steps of the execution could not be listed: {error}"
+            return StepReport(before, notes=(note,), error=error)
         progress = Progress(0, known=known_from(before), resumed_at=self._resumed_at)
         self._write(progress.update(steps))
         rows = rows_of(steps, before, self._arn)

@@ -190,11 +190,17 @@ def run_task(operator: BaseOperator, ti: TaskInstance | None = None) -> Run:
     return run
 
 
-def resume_task(operator: BaseOperator, ti: TaskInstance, trigger: tuple[str, dict[str, Any]]) -> Run:
+def resume_task(
+    operator: BaseOperator,
+    ti: TaskInstance,
+    trigger: tuple[str, dict[str, Any]],
+    method_name: str = "execute_complete",
+) -> Run:
     """
     Run the trigger of a task that is deferred already, and then a worker session.
 
     :param trigger: the serialized trigger, as Airflow's database has it.
+    :param method_name: the method in which Airflow resumes the task.
     """
     run, context = Run(ti, operator=operator), ti.context(operator)
     module, _, name = trigger[0].rpartition(".")
@@ -202,7 +208,7 @@ def resume_task(operator: BaseOperator, ti: TaskInstance, trigger: tuple[str, di
     with AIRFLOW.process(ti):
         _allow_execute_in_this_thread()
         try:
-            deferral = TaskDeferred(trigger=stored, method_name="execute_complete")
+            deferral = TaskDeferred(trigger=stored, method_name=method_name)
             run.result = _resume(run, operator, context, deferral)
         except Exception as error:
             run.error = cause_of(error)

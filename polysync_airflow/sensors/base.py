@@ -60,7 +60,7 @@ class PolysyncSensor(WaitingOperator, BaseSensorOperator):
 
     @abstractmethod
     def _poll(self, context: Context) -> Any:
-        """Poll once; return how the wait has ended, None if it goes on. After the deadline it has ended."""
+        """Poll once; return how the wait has ended, None if it goes on."""
 
     @abstractmethod
     def _defer(self) -> NoReturn:
@@ -115,10 +115,14 @@ class PolysyncSensor(WaitingOperator, BaseSensorOperator):
         try:
             return poke_until_done(self, context)
         except limits:
-            # The outcome must be that of a deferred task, whose last poll is at its deadline.
-            clock.sleep(max(0.0, self._deadline - clock.time()))
+            # The outcome must be that of a deferred task, whose last poll is at its deadline. That comes in a
+            # moment, unless Airflow counts the timeout of a rescheduled task from an earlier try.
+            clock.sleep(min(max(0.0, self._deadline - clock.time()), LAST_POLL_SECONDS))
             with time_limit(LAST_POLL_SECONDS):
-                return self._poll(context)
+                end = self._poll(context)
+            if end is None:
+                raise
+            return end
 
     @contextmanager
     def soft_failures(self) -> Iterator[None]:

@@ -49,6 +49,8 @@ class PolysyncModelApprovalSensor(PolysyncSensor):
     (both in seconds, or a timedelta), ``mode``, ``soft_fail`` and the other arguments are those of Airflow's
     ``BaseSensorOperator``:
     https://airflow.apache.org/docs/apache-airflow/stable/core-concepts/sensors.html
+    With ``soft_fail``, the task is skipped if the version is rejected, cannot be used, is not approved in
+    time, or if the group has none, but not after an error of the arguments, the connection or AWS.
     API: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeModelPackage.html
 
     :param model_package_arn: the ARN of the version (templated). Give this or ``model_package_group``.

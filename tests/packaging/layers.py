@@ -110,8 +110,8 @@ FOLDER_LAYERS = {
     ),
     "triggers.sensing": ({"shared_search"}, {"execution_search"}, {"__init__"}),
     "sensors": (
-        {"base", "looking", "model_approval", "step_end", "watch", "window"},
-        {"reporting"},
+        {"base", "looking", "step_end", "watch", "window"},
+        {"model_approval", "reporting"},
         {"pipeline"},
         {"__init__"},
     ),

@@ -94,7 +94,7 @@ class PolysyncSensor(WaitingOperator, BaseSensorOperator):
             # A poll goes on after an error that may pass, and so without a connection.
             _ = self.hook.region_name
             if not self.choices.deferrable:
-                return self._end(context, self._poke(context))
+                return self._end(context, self._poke_until_end(context))
             return self._end_or_defer(context)
 
     def poke(self, context: Context) -> PokeReturnValue:
@@ -108,7 +108,7 @@ class PolysyncSensor(WaitingOperator, BaseSensorOperator):
             self._defer()
         return self._end(context, end)
 
-    def _poke(self, context: Context) -> Any:
+    def _poke_until_end(self, context: Context) -> Any:
         from polysync_airflow.aws.response_limits import time_limit
 
         limits = (AirflowSensorTimeout, *(() if self._is_rescheduled else (AirflowTaskTimeout,)))

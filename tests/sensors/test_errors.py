@@ -42,6 +42,7 @@ FAILED_STEP = {"steps": {"Shard3": {"fail": {"reason": "no data"}}}}
 # Each operation is affected: some calls are made in several ways.
 DENIED: Any = ("error", "*", {"code": "AccessDeniedException", "message": "not you"})
 THROTTLED: Any = ("throttle", "*", {})
+EXPIRED: Any = ("error", "*", {"code": "ExpiredTokenException", "message": "expired"})
 STEPS = "ListPipelineExecutionSteps"
 
 
@@ -174,10 +175,7 @@ ROWS: dict[str, tuple[tuple[Callable[[World], Any], ...], ...]] = {
     ),
     "throttling, HTTP 5xx, no response, or expired credentials": tuple((each, outage) for each in TARGETS),
     "the same, until the time is over": (
-        *(
-            (each, argument(timeout=20 * MINUTE), lambda world: world.fault(7, *THROTTLED))
-            for each in TARGETS
-        ),
+        *((each, argument(timeout=20 * MINUTE), lambda world: world.fault(7, *EXPIRED)) for each in TARGETS),
         (
             argument(model_package_group=GROUP),
             timer,
@@ -199,7 +197,9 @@ ROWS: dict[str, tuple[tuple[Callable[[World], Any], ...], ...]] = {
 def run_world(world: World) -> Run:
     """Run the sensor to its end."""
     is_approval = any(name.startswith("model_package") for name in world.arguments)
-    sensor = PolysyncModelApprovalSensor if is_approval else PolysyncPipelineSensor
+    sensor: Any = partial(PolysyncPipelineSensor, describe_jobs=False, progress_interval=None)
+    if is_approval:
+        sensor = PolysyncModelApprovalSensor
     arguments = {"task_id": "wait", "poke_interval": 10 * MINUTE, "timeout": 3 * HOUR, **MODES[world.mode]}
     return run_sensor(
         sensor(**arguments | world.arguments), TaskInstance("wait", task_state_store=JsonStore())

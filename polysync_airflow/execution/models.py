@@ -351,13 +351,13 @@ class ExecutionEvent(BaseModel):
     How a wait ended. Both modes, deferred and on a worker, pass it to ``execute_complete``.
 
     :param outcome: ``ended`` (the execution has ended), ``timed_out`` (the deadline of the wait was reached),
-        or ``refused`` (the polls fail with a permanent error).
+        or ``refused`` (the polls fail with a permanent error, or the connection was deleted).
     :param execution_arn: ARN of the execution.
     :param pipeline_name: name of its pipeline; None where only the ARN is known.
     :param status: AWS's last known status of the execution; None if no poll has succeeded.
     :param message: AWS's FailureReason, or why the wait ended before the execution.
-    :param error_code: error code of the last poll, if it failed; ``CONNECTION_NOT_FOUND`` if the connection
-        was deleted.
+    :param error_code: error code of the last poll, if it failed with a ``SageMakerApiError``;
+        ``CONNECTION_NOT_FOUND`` if the connection was deleted.
     :param started_at: AWS's CreationTime of the execution.
     :param ended_at: AWS's LastModifiedTime, if the execution has ended.
     :param attempt: the attempt of the execution: 0 for its start, n for its n-th resume.

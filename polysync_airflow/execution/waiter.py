@@ -80,7 +80,7 @@ def backoff(error: PolysyncError, poll_interval: float, failures: int, *, rate_l
 
 def error_fields(error: PolysyncError | None) -> dict[str, Any]:
     """
-    Return the fields of an event about the last poll.
+    Return the fields of an event about the last poll. The code of an error that is not AWS's is its class.
 
     :param error: its error; None if it succeeded.
     """

@@ -40,7 +40,8 @@ def test_stored_row_is_run_and_resumes_the_task(
     registry.register("Approved")
     emulated_time.after(300, partial(start_execution, Shards="9"))
     path, kwargs = STORED[name]["trigger"]["classpath"], STORED[name]["trigger"]["kwargs"]
-    arguments = BaseSerialization.deserialize(kwargs)
+    # The row is as old as the file; the emulated time is another one.
+    arguments = BaseSerialization.deserialize(kwargs) | {"deadline": emulated_time.time() + 3600}
     sensor, ti = SENSORS[name], TaskInstance("wait")
 
     run = resume_task(sensor, ti, (path, arguments), STORED[name]["next_method"])

@@ -295,7 +295,7 @@ def test_deleted_connection_of_a_deferred_task(
     run = run_task(make_task(deferrable=True))
 
     assert isinstance(run.error, CredentialsError)
-    assert run.error.permanent
+    assert not run.error.permanent
     assert "the connection was deleted or renamed" in str(run.error)
     assert "The execution may still be running" in str(run.error)
     assert (run.xcoms["state"], run.xcoms["run"]["status"]) == ("Running", "Executing")

@@ -95,7 +95,8 @@ class LoopbackCluster:
     def evict(self, pod: Pod) -> None:
         """Ask for the end of a pod within its grace period, as an eviction does."""
         headers = {"Authorization": f"Bearer {self._token}"}
-        httpx.delete(f"{self._url}{_PODS}/{pod.name}", headers=headers).raise_for_status()
+        with httpx.Client(trust_env=False, timeout=START_TIMEOUT) as client:
+            client.delete(f"{self._url}{_PODS}/{pod.name}", headers=headers).raise_for_status()
 
     def _client_settings(self) -> JsonObject:
         cluster = {"server": self._url}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -49,14 +50,13 @@ def started(cluster: LoopbackCluster, count: int = 1) -> Pod:
     return cluster.pods.created(run_id="run")[0]
 
 
-def changes(api: Any, selector: str) -> list[tuple[str, str, bool]]:
-    """Return the type, the phase, and whether the pod is being deleted, of each change so far."""
-    events = watch.Watch().stream(
-        api.list_namespaced_pod, NAMESPACE, label_selector=selector, resource_version="1", timeout_seconds=1
-    )
+def changes(api: Any, selector: str, count: int) -> list[tuple[str, str, bool]]:
+    """Return the type, the phase, and whether the pod is being deleted, of the first changes."""
+    query = {"label_selector": selector, "resource_version": "1", "timeout_seconds": 20}
+    events = watch.Watch().stream(api.list_namespaced_pod, NAMESPACE, **query)
     return [
         (each["type"], each["object"].status.phase, bool(each["object"].metadata.deletion_timestamp))
-        for each in events
+        for each in islice(events, count)
     ]
 
 
@@ -73,7 +73,7 @@ def test_eviction_kills_a_pod_at_the_end_of_its_grace_period(cluster: LoopbackCl
     assert wait_until(lambda: not cluster.pods.labels(created), timeout=20)
     assert not created.runs
     assert created.session.status() == -9
-    assert changes(api, f"{OWNER}=1,done!=True") == [
+    assert changes(api, f"{OWNER}=1,done!=True", 5) == [
         ("ADDED", "Pending", False),
         ("MODIFIED", "Running", False),
         ("MODIFIED", "Running", True),
@@ -92,7 +92,7 @@ def test_pod_that_has_ended_is_deleted_at_once(cluster: LoopbackCluster, api: An
     api.delete_namespaced_pod("task-1", NAMESPACE)
 
     assert api.list_namespaced_pod(NAMESPACE).items == []
-    assert changes(api, OWNER)[-1] == ("DELETED", "Succeeded", False)
+    assert changes(api, OWNER, 4)[-1] == ("DELETED", "Succeeded", False)
 
 
 @NEEDS_ROOT
@@ -103,8 +103,8 @@ def test_adoption_moves_a_pod_from_one_watch_to_another(cluster: LoopbackCluster
 
     api.patch_namespaced_pod("task-1", NAMESPACE, {"metadata": {"labels": {OWNER: "2"}}})
 
-    assert changes(api, f"{OWNER}=1")[-1] == ("DELETED", "Running", False)
-    assert changes(api, f"{OWNER}=2") == [("ADDED", "Running", False)]
+    assert changes(api, f"{OWNER}=1", 3)[-1] == ("DELETED", "Running", False)
+    assert changes(api, f"{OWNER}=2", 1) == [("ADDED", "Running", False)]
     assert cluster.pods.labels(created) == {OWNER: "2"}
 
 

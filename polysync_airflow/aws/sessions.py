@@ -133,6 +133,10 @@ def _create_parser(create: Callable[[str], ResponseParser], protocol_name: str) 
             raise ResponseParserError(f"{type(error).__name__}: {error}") from error
         if not isinstance(parsed, dict):
             raise ResponseParserError(f"{type(parsed).__name__} in place of an object")
+        error = parsed.get("Error")
+        if isinstance(error, dict) and not isinstance(error.get("Code", ""), str):
+            # botocore would look for the code in a dict.
+            raise ResponseParserError("an error code that is no text")
         return parsed
 
     # On this parser only: its class depends on the protocol, and belongs to botocore.

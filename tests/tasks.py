@@ -17,6 +17,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperat
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.execution.clock import Clock
+from tests.fakes.airflow_encoding import delivered, pulled
 from tests.fakes.json_store import JsonStore
 from tests.fakes.simulated_airflow import AIRFLOW
 
@@ -128,8 +129,8 @@ class TaskInstance:
         return self.previous_run
 
     def xcom_push(self, key: str, value: Any) -> None:
-        """Store an XCom; only JSON can be stored."""
-        self._current.xcoms[key] = json.loads(json.dumps(value))
+        """Store an XCom as Airflow does."""
+        self._current.xcoms[key] = pulled(value)
 
     def xcom_pull(self, *, task_ids: str, key: str, map_indexes: int) -> Any:
         """Return an XCom of this task instance."""
@@ -185,6 +186,7 @@ def run_task(operator: BaseOperator, ti: TaskInstance | None = None) -> Run:
                 run.result = operator.execute(context)
             except TaskDeferred as deferral:
                 run.result = _resume(run, next_session, context, deferral)
+            pulled(run.result)
         except Exception as error:
             run.error = cause_of(error)
     return run
@@ -229,7 +231,7 @@ def cause_of(error: Exception) -> BaseException:
 
 def _resume(run: Run, operator: BaseOperator, context: Any, deferral: TaskDeferred) -> Any:
     class_path, kwargs = run.trigger = deferral.trigger.serialize()
-    run.event = asyncio.run(fire(class_path, kwargs, run.ti))
+    run.event = asyncio.run(fire(class_path, delivered(kwargs), run.ti))
     run.operator, next_session = operator, copy(operator)
     try:
         return getattr(operator, deferral.method_name)(context, run.event)
@@ -248,4 +250,4 @@ async def fire(class_path: str, kwargs: dict[str, Any], ti: TaskInstance | None 
     trigger.task_instance = ti
     events = [event async for event in trigger.run()]
     assert len(events) == 1
-    return json.loads(json.dumps(events[0].payload))
+    return delivered(events[0].payload)

@@ -28,6 +28,7 @@ from pydantic import (
     model_validator,
 )
 
+from polysync_airflow.execution.storable import NotReserved
 from polysync_airflow.execution.texts import MAX_VALUE_LENGTH, ArnText, NameText, ReasonText, clean_line
 
 # Limits: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StartPipelineExecution.html and
@@ -105,9 +106,13 @@ def _number_to_text(value: Any) -> Any:
 
 
 PipelineName = Annotated[str, StringConstraints(max_length=256, pattern=f"^{PIPELINE_NAME_PATTERN}$")]
-ParameterName = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[A-Za-z0-9\-_]+$")]
+ParameterName = Annotated[
+    str, StringConstraints(min_length=1, max_length=256, pattern=r"^[A-Za-z0-9\-_]+$"), NotReserved
+]
 ParameterValue = Annotated[
-    str, StringConstraints(min_length=1, max_length=MAX_VALUE_LENGTH), BeforeValidator(_number_to_text)
+    str,
+    StringConstraints(min_length=1, max_length=MAX_VALUE_LENGTH, pattern=r"^[^\x00]*$"),
+    BeforeValidator(_number_to_text),
 ]
 ExecutionDisplayName = Annotated[
     str, StringConstraints(min_length=1, max_length=DISPLAY_NAME_MAX, pattern=DISPLAY_NAME_PATTERN)

@@ -19,6 +19,7 @@ from polysync_airflow.execution.models import (
     PipelineName,
     StartRequest,
 )
+from polysync_airflow.execution.storable import is_storable_text, storable_number
 from polysync_airflow.execution.texts import MAX_PROBLEMS, describe_validation_error, shorten
 
 # A list of steps costs a call for each execution.
@@ -95,6 +96,36 @@ def default_display_name(*key: str | int | None) -> str:
     digest = hashlib.sha256(text.encode()).hexdigest()[:10]
     readable = re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-")[: DISPLAY_NAME_MAX - len(digest) - 1]
     return f"{readable.rstrip('-')}-{digest}".lstrip("-")
+
+
+def storable_parameters(argument: str, values: Any) -> Any:
+    """
+    Return the values of parameters so that Airflow can send and store them before the task runs.
+
+    A number that is too large becomes its text, which AWS gets in any case.
+
+    :param argument: the argument of the operator that has the values.
+    :param values: the values by name; anything but a dict, such as the output of a task, is
+        returned as it is.
+    :raises ParametersError: Airflow can store neither a value nor its text.
+    """
+    if not isinstance(values, dict):
+        return values
+    changed = {}
+    for name, value in values.items():
+        try:
+            stored = storable_number(value)
+            fits = not isinstance(stored, str) or is_storable_text(stored)
+        except ValueError:
+            fits = False
+        if not fits:
+            raise ParametersError(
+                f"{argument}[{shorten(name)}] = {shorten(value)} is not valid: give a text without NUL and "
+                "half surrogate pairs, or a number of at most 1,024 digits."
+            )
+        if stored is not value:
+            changed[name] = stored
+    return {**values, **changed} if changed else values
 
 
 def check_pipeline_names(names: object) -> list[str]:

@@ -21,7 +21,7 @@ from polysync_airflow.execution.lifecycle.recovery import (
 )
 from polysync_airflow.execution.models import ExecutionEvent, region_from_arn
 from polysync_airflow.execution.outcome import OnCancelled, parse_event
-from polysync_airflow.execution.parameters import REQUEST_ARGUMENTS
+from polysync_airflow.execution.parameters import REQUEST_ARGUMENTS, storable_parameters
 from polysync_airflow.execution.record import OnClear
 from polysync_airflow.execution.waiter import Finish
 from polysync_airflow.lineage.methods import KnownLineage, LineageMethods
@@ -187,12 +187,25 @@ class PolysyncStartPipelineOperator(LineageMethods, ReportingOperator):
 
         return TaskTry(self.choices, self.hook_for_region, self.log)
 
+    @property
+    def pipeline_parameters(self) -> Any:
+        """The parameters of the start. A number that Airflow cannot store is the text that AWS gets."""
+        return self._pipeline_parameters
+
+    @pipeline_parameters.setter
+    def pipeline_parameters(self, values: Any) -> None:
+        self._pipeline_parameters = storable_parameters("pipeline_parameters", values)
+
     @classmethod
     def partial(cls, **kwargs: Any) -> OperatorPartial:
         """Add to mapped tasks, too, what the DAG processor must know: it does not create their operators."""
         if "pipeline_name" not in kwargs:
             # Name mapped tasks by their pipelines, unless the author has set another template.
             kwargs.setdefault("map_index_template", MAP_INDEX_TEMPLATE)
+        if "pipeline_parameters" in kwargs:
+            kwargs["pipeline_parameters"] = storable_parameters(
+                "pipeline_parameters", kwargs["pipeline_parameters"]
+            )
         made = super().partial(**kwargs)
         made.kwargs["on_failure_callback"] = with_own_callback(made.kwargs.get("on_failure_callback"))
         return made

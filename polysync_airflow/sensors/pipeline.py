@@ -25,7 +25,7 @@ from polysync_airflow.execution.models import (
     region_from_arn,
 )
 from polysync_airflow.execution.outcome import OnCancelled, parse_event, search_error
-from polysync_airflow.execution.parameters import MIN_PROGRESS_INTERVAL
+from polysync_airflow.execution.parameters import MIN_PROGRESS_INTERVAL, storable_parameters
 from polysync_airflow.execution.search.criteria import (
     SEARCH_ARGUMENTS,
     describe_search,
@@ -174,6 +174,15 @@ class PolysyncPipelineSensor(ReportingSensor):
     def choices(self) -> SensorChoices:
         """What the DAG author chose, validated."""
         return SensorChoices.of(self._attributes(SensorChoices.model_fields))
+
+    @property
+    def parameters(self) -> Any:
+        """The parameters of the execution. A number that Airflow cannot store is the text that AWS has."""
+        return self._parameters
+
+    @parameters.setter
+    def parameters(self, values: Any) -> None:
+        self._parameters = storable_parameters("parameters", values)
 
     @property
     def _poll_seconds(self) -> float:

@@ -36,6 +36,7 @@ FOLDER_LAYERS = {
     "metrics": ({"catalogue"}, {"sending"}, {"tally"}, {"__init__"}),
     "execution": (
         {"clock", "console", "durations", "texts"},
+        {"storable"},
         {"choices", "models"},
         {"events", "parameters", "record", "waiter"},
         {"approval", "lifecycle", "search"},

@@ -36,7 +36,7 @@ from polysync_airflow.execution.steps.rows import (
 from polysync_airflow.execution.waiter import LogLine
 from polysync_airflow.links import LOG_URL_XCOM_KEY, PolysyncFailedStepLogLink, push_url
 from polysync_airflow.operators.outcome.results import ResultReader
-from polysync_airflow.operators.outcome.xcoms import pull_own
+from polysync_airflow.operators.outcome.xcoms import pull_own, storable_xcom
 from polysync_airflow.states import PolysyncState, state_of_step
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ class StepReporter:
             self._hook, self._arn, self._log.warning, describe_jobs=describe_jobs, wanted=files
         )
         results = reader.read(steps, outputs_by_step(steps))
-        outputs, outputs_note = fit_outputs(results.outputs)
+        outputs, outputs_note = fit_outputs(storable_xcom(OUTPUTS_KEY, results.outputs))
         steps_note = self._push_steps(rows)
         self._context["ti"].xcom_push(OUTPUTS_KEY, outputs)
         notes = tuple(note for note in (log_note, steps_note, *results.notes, outputs_note) if note)

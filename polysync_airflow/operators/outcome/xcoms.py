@@ -16,7 +16,8 @@ from polysync_airflow.execution.models import (
     pipeline_name_from_arn,
 )
 from polysync_airflow.execution.outcome import ExecutionRecord, FailedStep
-from polysync_airflow.execution.texts import clean_text, describe_validation_error
+from polysync_airflow.execution.storable import storable
+from polysync_airflow.execution.texts import clean_text, describe_validation_error, first_problems
 from polysync_airflow.links import (
     CONSOLE_URL_XCOM_KEY,
     STUDIO_URL_XCOM_KEY,
@@ -185,4 +186,14 @@ def pull_run(context: Context) -> ExecutionRecord | None:
 def push_run(context: Context, run: ExecutionRecord) -> None:
     """Push ``state`` and ``run``."""
     context["ti"].xcom_push("state", run.state)
-    context["ti"].xcom_push("run", run.model_dump(mode="json"))
+    context["ti"].xcom_push("run", storable_xcom("run", run.model_dump(mode="json")))
+
+
+def storable_xcom(key: str, value: Any) -> Any:
+    """Return an XCom that Airflow can store, and log one warning about what differs from the given value."""
+    changes: list[str] = []
+    value = storable(value, changes)
+    if changes:
+        lines = "\n".join(f"- {line}" for line in first_problems(changes))
+        log.warning("Airflow cannot store the XCom %s as it is:\n%s", key, lines)
+    return value

@@ -192,6 +192,7 @@ def test_recorded_outputs() -> None:
         {"Value": "x"},
         None,
         {"Name": "c", "Value": 2},
+        {"Name": "__id__", "Value": "x"},
     ]
 
     assert recorded_outputs(step(Metadata={"Callback": {"OutputParameters": parameters}})) == {
@@ -246,6 +247,12 @@ def test_no_output_parameters(value: Any, problem: str) -> None:
         output_parameters(value)
 
     assert str(caught.value) == f"The function returned {problem}: {CURE}"
+
+
+def test_reserved_name_of_an_output_parameter() -> None:
+    """Airflow would refuse the XCom when the step has been answered already."""
+    with pytest.raises(ParametersError, match="the name __id__, which Airflow reserves: rename it"):
+        output_parameters({"__id__": "x"})
 
 
 def test_event_of_the_trigger() -> None:

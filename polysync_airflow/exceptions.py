@@ -69,6 +69,9 @@ class PolysyncError(AirflowException):
 class CredentialsError(PolysyncError):
     """Raised when the connection does not exist, is incomplete, or cannot sign in to AWS."""
 
+    # Not an argument: a wait sets it if the connection was deleted meanwhile.
+    error_code: str | None = None
+
 
 class ParametersError(PolysyncError):
     """Raised when arguments are not valid, before anything is started in AWS. The message lists them all."""
@@ -94,7 +97,17 @@ class TriggerEventError(PolysyncError):
 
 
 class StoredRecordError(PolysyncError):
-    """Raised when the record of the execution that earlier tries stored is damaged. Nothing was started."""
+    """
+    Raised when the record of the execution that earlier tries stored cannot be believed. Nothing was started.
+
+    :param problem: what is wrong with the record, as a sentence.
+    :param record: what it says, if it has the form of a record; None otherwise.
+    """
+
+    def __init__(self, message: str, *, problem: str = "", record: Any = None) -> None:
+        super().__init__(message)
+        self.problem = problem
+        self.record = record
 
 
 class ModelApprovalError(PolysyncError):

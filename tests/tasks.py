@@ -9,7 +9,8 @@ import uuid
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from itertools import count
 from typing import Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator, TaskDeferred
@@ -17,6 +18,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperat
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.execution.clock import Clock
+from tests.fakes.airflow_encoding import delivered, pulled
 from tests.fakes.json_store import JsonStore
 from tests.fakes.simulated_airflow import AIRFLOW
 
@@ -64,6 +66,9 @@ class EmulatedTime(Clock):
         self.at.append((self.time() + seconds, action))
 
 
+_STARTS = count()
+
+
 @dataclass
 class DagRun:
     """The part of a DAG run that operators use."""
@@ -97,7 +102,6 @@ class TaskInstance:
     task_state_store: JsonStore | None = None
     latest: Callable[[], TaskInstance] | None = None
     state: Callable[[], str | None] = lambda: "running"
-    previous_run: Any = None
     dag_run: DagRun = field(default_factory=DagRun)
     region_id: uuid.UUID | None = None
     region_index: int = -1
@@ -123,13 +127,9 @@ class TaskInstance:
         """Return when the first session of a rescheduled try began, as on Airflow 3."""
         return self.first_session
 
-    def get_previous_dagrun(self) -> Any:
-        """Return the previous DAG run; None if there is none."""
-        return self.previous_run
-
     def xcom_push(self, key: str, value: Any) -> None:
-        """Store an XCom; only JSON can be stored."""
-        self._current.xcoms[key] = json.loads(json.dumps(value))
+        """Store an XCom as Airflow does."""
+        self._current.xcoms[key] = pulled(value)
 
     def xcom_pull(self, *, task_ids: str, key: str, map_indexes: int) -> Any:
         """Return an XCom of this task instance."""
@@ -174,7 +174,7 @@ def run_task(operator: BaseOperator, ti: TaskInstance | None = None) -> Run:
     :param operator: the task. The next session gets a copy from before the first one, as another worker does.
     :param ti: the task instance; None for a new one.
     """
-    run = Run(ti or TaskInstance(operator.task_id), operator=operator)
+    run = Run(ti or _in_new_dag_run(operator), operator=operator)
     context = run.ti.context(operator)
     next_session = copy(operator)
     next_session.__dict__.pop("hook", None)
@@ -185,16 +185,29 @@ def run_task(operator: BaseOperator, ti: TaskInstance | None = None) -> Run:
                 run.result = operator.execute(context)
             except TaskDeferred as deferral:
                 run.result = _resume(run, next_session, context, deferral)
+            pulled(run.result)
         except Exception as error:
             run.error = cause_of(error)
     return run
 
 
-def resume_task(operator: BaseOperator, ti: TaskInstance, trigger: tuple[str, dict[str, Any]]) -> Run:
+def _in_new_dag_run(operator: BaseOperator) -> TaskInstance:
+    # Its executions are not those of an earlier one: the start of the DAG run tells them apart.
+    started_at = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=next(_STARTS))
+    return TaskInstance(operator.task_id, dag_run=DagRun(started_at))
+
+
+def resume_task(
+    operator: BaseOperator,
+    ti: TaskInstance,
+    trigger: tuple[str, dict[str, Any]],
+    method_name: str = "execute_complete",
+) -> Run:
     """
     Run the trigger of a task that is deferred already, and then a worker session.
 
     :param trigger: the serialized trigger, as Airflow's database has it.
+    :param method_name: the method in which Airflow resumes the task.
     """
     run, context = Run(ti, operator=operator), ti.context(operator)
     module, _, name = trigger[0].rpartition(".")
@@ -202,7 +215,7 @@ def resume_task(operator: BaseOperator, ti: TaskInstance, trigger: tuple[str, di
     with AIRFLOW.process(ti):
         _allow_execute_in_this_thread()
         try:
-            deferral = TaskDeferred(trigger=stored, method_name="execute_complete")
+            deferral = TaskDeferred(trigger=stored, method_name=method_name)
             run.result = _resume(run, operator, context, deferral)
         except Exception as error:
             run.error = cause_of(error)
@@ -229,7 +242,7 @@ def cause_of(error: Exception) -> BaseException:
 
 def _resume(run: Run, operator: BaseOperator, context: Any, deferral: TaskDeferred) -> Any:
     class_path, kwargs = run.trigger = deferral.trigger.serialize()
-    run.event = asyncio.run(fire(class_path, kwargs, run.ti))
+    run.event = asyncio.run(fire(class_path, delivered(kwargs), run.ti))
     run.operator, next_session = operator, copy(operator)
     try:
         return getattr(operator, deferral.method_name)(context, run.event)
@@ -248,4 +261,4 @@ async def fire(class_path: str, kwargs: dict[str, Any], ti: TaskInstance | None 
     trigger.task_instance = ti
     events = [event async for event in trigger.run()]
     assert len(events) == 1
-    return json.loads(json.dumps(events[0].payload))
+    return delivered(events[0].payload)

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.airflow_compat.database import dag_run_state
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.execution import clock
 from polysync_airflow.hooks import PolysyncSageMakerHook
@@ -23,6 +22,7 @@ from polysync_airflow.testing.dag_files import DagFiles
 from polysync_airflow.testing.emulator import SageMakerEmulator, emulator_for_test
 from polysync_airflow.testing.metadata_db import MetadataDatabase
 from tests.conftest import DEFINITIONS
+from tests.fakes.airflow_rows import dag_run_state
 
 EXAMPLES = Path(__file__).parents[1] / "example_dags"
 
@@ -80,6 +80,7 @@ def test_all_examples_are_covered() -> None:
         "react_to_events",
         "answer_callback_step",
         "react_to_others",
+        "delete_old_records",
     }
     assert os.environ["AIRFLOW__CORE__DAGS_FOLDER"] == str(EXAMPLES)
 

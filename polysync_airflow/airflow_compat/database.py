@@ -7,8 +7,9 @@ Tasks and triggers do not use it.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 
@@ -23,36 +24,15 @@ def use_connections_of_the_database() -> None:
     os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
 
 
-def variables_with_prefix(prefix: str) -> list[tuple[str, str]]:
-    """Return the keys and values of the Variables whose keys begin with a prefix, sorted by key."""
+def variable_keys(prefix: str) -> list[str]:
+    """Return the keys of the Variables that begin with a prefix, sorted."""
     from airflow.models.variable import Variable
     from airflow.utils.session import create_session
     from sqlalchemy import select
 
     with create_session() as session:
-        found = session.scalars(select(Variable).where(Variable.key.startswith(prefix, autoescape=True)))
-        return sorted((variable.key, variable.val or "") for variable in found)
-
-
-def dag_run_state(dag_id: str, run_id: str) -> str | None:
-    """Return the state of a DAG run; None if there is no such DAG run."""
-    from airflow.models.dagrun import DagRun
-    from airflow.utils.session import create_session
-    from sqlalchemy import select
-
-    with create_session() as session:
-        state = session.scalar(select(DagRun.state).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id))
-        return None if state is None else str(state)
-
-
-def delete_variables(keys: Sequence[str]) -> None:
-    """Delete Variables."""
-    from airflow.models.variable import Variable
-    from airflow.utils.session import create_session
-    from sqlalchemy import delete
-
-    with create_session() as session:
-        session.execute(delete(Variable).where(Variable.key.in_(keys)))
+        keys = session.scalars(select(Variable.key).where(Variable.key.startswith(prefix, autoescape=True)))
+        return sorted(keys)
 
 
 class StoredVariable:
@@ -80,6 +60,19 @@ class StoredVariable:
     def replace(self, value: str) -> None:
         """Replace its value at the end of the ``with`` statement. After an error in it, nothing changes."""
         self._row.set_val(value)
+
+    def delete(self) -> None:
+        """Delete it at the end of the ``with`` statement."""
+        self._session.delete(self._row)
+
+    def dag_run(self, dag_id: str, run_id: str) -> tuple[str | None, datetime | None]:
+        """Return the state of a DAG run and when it has ended; None and None if there is no such DAG run."""
+        from airflow.models.dagrun import DagRun
+        from sqlalchemy import select
+
+        query = select(DagRun.state, DagRun.end_date).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id)
+        state, ended_at = self._session.execute(query).one_or_none() or (None, None)
+        return None if state is None else str(getattr(state, "value", state)), ended_at
 
     def states_of(self, *, dag_id: str, run_id: str, task_id: str, map_index: int) -> list[str | None]:
         """Return the state of a task instance, or of each of its passes in a loop; empty if there is none."""

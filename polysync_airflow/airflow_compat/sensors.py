@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from datetime import datetime
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
@@ -17,10 +18,17 @@ __all__ = ["BaseSensorOperator", "PokeReturnValue", "first_session", "poke_until
 
 
 def poke_until_done(sensor: BaseSensorOperator, context: Context) -> Any:
-    """Let a sensor wait as its ``mode`` says, with its method ``poke``; return the value of the last poke."""
+    """
+    Let a sensor wait as its ``mode`` says, with its method ``poke``; return the value of the last poke.
+
+    All errors are raised as they are: after which ones Airflow skips a task differs between the modes.
+    """
+    strict: Any = copy(sensor)
+    strict.soft_fail = strict.never_fail = strict.silent_fail = False
+    strict.poke = sensor.poke
     execute = BaseSensorOperator.execute
     # Without Airflow's decorator: Airflow 2 warns of a subclass that calls it.
-    return getattr(execute, "__wrapped__", execute)(sensor, context)
+    return getattr(execute, "__wrapped__", execute)(strict, context)
 
 
 def first_session(context: Context) -> datetime | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 
@@ -69,6 +69,18 @@ def read_incarnation(context: Context) -> dict[str, Any]:
     }
 
 
+def is_start_planned(context: Context) -> bool:
+    """
+    Return whether the start of the DAG run is not the moment in which it started, but its date.
+
+    ``airflow dags test`` and ``airflow tasks test`` take the logical date, which another run may have as
+    well. For a worker.
+    """
+    dag_run: Any = context["dag_run"]
+    dates = (getattr(dag_run, name, None) for name in ("logical_date", "run_after"))
+    return dag_run.start_date is None or dag_run.start_date in dates
+
+
 def read_xcom(ti: Any, key: str) -> Any:
     """Return the value of an XCom of a task instance; None if there is none. For a triggerer."""
     from airflow.providers.common.compat.sdk import XCom
@@ -89,27 +101,6 @@ def write_xcom(ti: Any, key: str, value: Any) -> None:
 
 def _key(ti: Any) -> dict[str, Any]:
     return {name: getattr(ti, name) for name in ("dag_id", "run_id", "task_id", "map_index")}
-
-
-class PreviousRun(NamedTuple):
-    """
-    The DAG run before that of a task instance.
-
-    :param has_ended: whether it has succeeded or failed.
-    """
-
-    run_id: str
-    has_ended: bool
-
-
-def previous_run(ti: Any) -> PreviousRun | None:
-    """
-    Return the DAG run before that of a task instance; None if there is none. For a worker.
-
-    :raises Exception: Airflow does not respond.
-    """
-    run = ti.get_previous_dagrun()
-    return PreviousRun(run.run_id, run.state in ("success", "failed")) if run else None
 
 
 def outlet_event_extras(context: Context, outlet: Any) -> Iterator[dict[str, Any]]:

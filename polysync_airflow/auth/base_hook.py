@@ -25,7 +25,12 @@ from polysync_airflow import __version__
 from polysync_airflow.airflow_compat.sdk import AirflowNotFoundException, conf
 from polysync_airflow.airflow_compat.supervisor import call_airflow, mask_secret
 from polysync_airflow.auth.allow_list import AllowList
-from polysync_airflow.auth.aws_connection import check_aws_connection
+from polysync_airflow.auth.aws_connection import (
+    SETTING_ERRORS,
+    check_aws_connection,
+    create_aws_session,
+    invalid_setting,
+)
 from polysync_airflow.auth.connection import parse_credentials
 from polysync_airflow.auth.credentials import BaseCredentials
 from polysync_airflow.aws.endpoints import SERVICES
@@ -37,9 +42,8 @@ from polysync_airflow.aws.error_mapping import (
     is_transient,
     map_error,
 )
-from polysync_airflow.aws.log_redaction import hide_session_tokens
 from polysync_airflow.aws.response_limits import MAX_RESPONSE_BYTES, limit_responses
-from polysync_airflow.aws.sessions import optimize_parsing, reduce_models
+from polysync_airflow.aws.sessions import reduce_models
 from polysync_airflow.exceptions import UNKNOWN_HINT, CredentialsError, hint_for
 from polysync_airflow.execution.texts import clean_text
 from polysync_airflow.get_provider_info import (
@@ -175,8 +179,8 @@ class PolysyncBaseHook(AwsBaseHook):
         if self.credentials is None:
             try:
                 wrapper = call_airflow(self._read_aws_connection)
-            except (AttributeError, TypeError, ValueError) as error:
-                raise self._unusable(error) from None
+            except SETTING_ERRORS as error:
+                raise invalid_setting(self.polysync_conn_id, error) from None
             # Whoever edits connections could otherwise avoid the lists by another type.
             try:
                 check_aws_connection(wrapper.extra_config, allow_list())
@@ -225,10 +229,7 @@ class PolysyncBaseHook(AwsBaseHook):
         if self.credentials is not None:
             session = self.credentials.session(allow_list())
         else:
-            session = super().get_session(region_name=region_name, deferrable=deferrable)
-            # boto3 has no public attribute for the botocore session. The amazon provider uses this one too.
-            optimize_parsing(session._session)
-            hide_session_tokens(session._session)
+            session = create_aws_session(self.conn_config, region_name)
         if not session.region_name:
             raise CredentialsError(
                 f"No region: set region_name in the extra of the connection {self.polysync_conn_id!r}, or "
@@ -322,15 +323,8 @@ class PolysyncBaseHook(AwsBaseHook):
                 return self._client
         except BOTO_ERRORS as error:
             raise self._sign_in_failed(error) from None
-        except (AttributeError, TypeError, ValueError) as error:
-            # botocore and the amazon provider do not check the settings of aws connections.
-            raise self._unusable(error) from None
-
-    def _unusable(self, error: Exception) -> CredentialsError:
-        return CredentialsError(
-            f"The connection {self.polysync_conn_id!r} has a setting that is not valid: "
-            f"{type(error).__name__}: {clean_text(str(error))}. Correct its extra."
-        )
+        except SETTING_ERRORS as error:
+            raise invalid_setting(self.polysync_conn_id, error) from None
 
     def _sign_in_failed(self, error: BotoError) -> CredentialsError:
         failed = f"Could not sign in with the connection {self.polysync_conn_id!r}"

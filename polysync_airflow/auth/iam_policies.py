@@ -44,9 +44,12 @@ SAGEMAKER_LOG_GROUPS: Final = "/aws/sagemaker/*"
 ANSWER_OPERATIONS: Final = ("SendPipelineExecutionStepSuccess", "SendPipelineExecutionStepFailure")
 # For whoever reads a queue. The last one lets it hold messages, or give them back.
 QUEUE_OPERATIONS: Final = ("ReceiveMessage", "DeleteMessage", "ChangeMessageVisibility")
+# With these, the tasks of parallel executions keep each other's messages out of the dead-letter queue.
+SHARED_QUEUE_OPERATIONS: Final = ("SendMessage", "GetQueueAttributes")
 
 # For ``polysync verify``, beside what it has in common with tasks, on pipelines whose names begin with this.
-VERIFY_OPERATIONS: Final = ("CreatePipeline", "UpdatePipeline", "DeletePipeline")
+# AWS asks for AddTags, too, when a pipeline is created with tags.
+VERIFY_OPERATIONS: Final = ("CreatePipeline", "AddTags", "ListTags", "UpdatePipeline", "DeletePipeline")
 VERIFY_PREFIX: Final = "polysync-verify"
 
 ISSUER_V1: Final = "sts.windows.net/{tenant}/"
@@ -104,7 +107,8 @@ def identity_policy(
     queues = sorted(set(callback_queues))
     if queues:
         statements.append(_allow("AnswerCallbackSteps", ANSWER_OPERATIONS, ["*"]))
-        statements.append(_allow("ReceiveCallbackMessages", QUEUE_OPERATIONS, queues, service="sqs"))
+        operations = (*QUEUE_OPERATIONS, *(SHARED_QUEUE_OPERATIONS if optional else ()))
+        statements.append(_allow("ReceiveCallbackMessages", operations, queues, service="sqs"))
     if verify:
         statements += _verify_statements(f"{prefix}{VERIFY_PREFIX}-*", f"arn:{partition}:iam::{account}:")
     roles = sorted(set(pass_roles))

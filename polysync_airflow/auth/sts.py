@@ -17,13 +17,11 @@ from botocore.config import Config
 from botocore.credentials import (
     AssumeRoleCredentialFetcher,
     AssumeRoleWithWebIdentityCredentialFetcher,
-    AssumeRoleWithWebIdentityProvider,
     Credentials,
     create_credential_resolver,
 )
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
-from botocore.utils import FileWebIdentityTokenLoader
 
 from polysync_airflow.auth.iam_policies import caller_trust, web_identity_trust
 from polysync_airflow.auth.refresh import RefreshingCredentials
@@ -35,7 +33,6 @@ from polysync_airflow.aws.error_mapping import (
     is_invalid_value,
     is_transient,
 )
-from polysync_airflow.aws.log_redaction import RedactedStr
 from polysync_airflow.aws.sessions import client_creator, create_sts_session
 from polysync_airflow.exceptions import UNKNOWN_HINT, CredentialsError, hint_for
 from polysync_airflow.execution import clock
@@ -110,7 +107,7 @@ def assume_role_with_web_identity(
         nonlocal claims
         token = token_loader()
         claims = decode_claims(token)
-        return RedactedStr(token)
+        return token
 
     fetcher = AssumeRoleWithWebIdentityCredentialFetcher(
         client_creator(config, **settings),
@@ -156,22 +153,11 @@ def host_role() -> RefreshingCredentials:
     return RefreshingCredentials(fetch, "host")
 
 
-class RedactingTokenLoader(FileWebIdentityTokenLoader):
-    """Loads the token of a service account (EKS) so that botocore's debug log does not show it."""
-
-    def __call__(self) -> str:
-        return RedactedStr(super().__call__())
-
-
 def _load_host_credentials() -> Any:
     session = create_sts_session()
     session.set_config_variable("ec2_metadata_v1_disabled", True)
     resolver = create_credential_resolver(session)
     resolver.providers = [provider for provider in resolver.providers if provider.METHOD in HOST_METHODS]
-    for provider in resolver.providers:
-        if isinstance(provider, AssumeRoleWithWebIdentityProvider):
-            # botocore has no public argument for it where it creates its chain of providers.
-            provider._token_loader_cls = RedactingTokenLoader  # type: ignore[attr-defined]
     try:
         credentials = resolver.load_credentials()
     except (ClientError, BotoCoreError) as error:

@@ -20,12 +20,7 @@ from botocore.parsers import ResponseParser, ResponseParserError
 from botocore.session import Session
 from botocore.utils import parse_timestamp
 
-from polysync_airflow.aws.log_redaction import (
-    RedactedBytes,
-    RedactingParserFactory,
-    hide_callback_tokens,
-    hide_session_tokens,
-)
+from polysync_airflow.aws.log_redaction import hide_secrets, without_secrets
 from polysync_airflow.aws.response_limits import limit_responses
 from polysync_airflow.aws.service_models import PlainDictLoader, ReducedModelLoader
 
@@ -39,24 +34,13 @@ RATE_LIMITED_CONFIG: Final = Config(
     read_timeout=8,
 )
 _STS_OPERATIONS: Final = ("AssumeRole", "AssumeRoleWithWebIdentity")
-# The responses with callback tokens, which end a step for whoever knows them: botocore logs bodies.
-_SECRET_RESPONSES: Final = frozenset(
-    {
-        "ListPipelineExecutionStepsResponse",
-        "ReceiveMessageResult",
-        # Errors quote tokens.
-        "SendPipelineExecutionStepFailureResponse",
-        "SendPipelineExecutionStepSuccessResponse",
-    }
-)
 
 
 def create_session(credentials: Credentials, region_name: str) -> boto3.session.Session:
     """Make a boto3 session that uses these credentials and no others."""
     session = Session()
     session.register_component("data_loader", _LOADER)
-    optimize_parsing(session)
-    hide_session_tokens(session)
+    prepare(session)
     session.register_component("credential_provider", CredentialResolver([_Provider(credentials)]))
     boto3_session = boto3.session.Session(botocore_session=session, region_name=region_name)
     # Each boto3 session appends boto3's folder to the loader, which all sessions share. Only repetitions are
@@ -68,11 +52,9 @@ def create_session(credentials: Credentials, region_name: str) -> boto3.session.
 def create_sts_session() -> Session:
     """Make a botocore session without credentials, whose debug log shows no secrets of STS."""
     session = Session()
-    session.register_component("response_parser_factory", RedactingParserFactory())
     # Without the time at which they expire, credentials cannot be used.
-    optimize_parsing(session, timestamp_parser=_parse_timestamp)
+    prepare(session, timestamp_parser=_parse_timestamp)
     limit_responses(session)
-    hide_session_tokens(session)
     reduce_models(session, {"sts": _STS_OPERATIONS})
     return session
 
@@ -100,18 +82,18 @@ def _parse_timestamp_or_none(value: Any) -> datetime | None:
         return None
 
 
-def optimize_parsing(
+def prepare(
     session: Session, *, timestamp_parser: Callable[[Any], datetime | None] = _parse_timestamp_or_none
 ) -> None:
     """
-    Make a session read data files and timestamps with less CPU and memory, and log no callback tokens.
+    Make a session read data files and timestamps with less CPU and memory, and log no secrets.
 
     :param session: a session that has made no client yet.
     :param timestamp_parser: what reads a time. By default, one that is not valid counts as missing.
     """
     # Only the way in which files are read: the session's owner may have set where they are searched for.
     session.get_component("data_loader").file_loader = PlainDictLoader()
-    hide_callback_tokens(session)
+    hide_secrets(session)
     parsers = session.get_component("response_parser_factory")
     parsers.set_parser_defaults(timestamp_parser=timestamp_parser)
     # botocore makes a new parser for each response. Parsers have no state, and each leaves a reference cycle
@@ -124,15 +106,17 @@ def _create_parser(create: Callable[[str], ResponseParser], protocol_name: str) 
     parse = parser.parse
 
     def parse_or_raise(response: Mapping[str, Any], shape: Any) -> Any:
-        if shape is not None and shape.name in _SECRET_RESPONSES:
-            response = {**response, "body": RedactedBytes(response["body"])}
         # botocore checks no types: a JSON list in place of an object ends in an AttributeError.
         try:
-            parsed = parse(response, shape)
+            parsed = parse(without_secrets(response, shape), shape)
         except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise ResponseParserError(f"{type(error).__name__}: {error}") from error
         if not isinstance(parsed, dict):
             raise ResponseParserError(f"{type(parsed).__name__} in place of an object")
+        refusal = parsed.get("Error")
+        if isinstance(refusal, dict) and not isinstance(refusal.get("Code", ""), str):
+            # botocore would look for the code in a dict.
+            raise ResponseParserError("an error code that is no text")
         return parsed
 
     # On this parser only: its class depends on the protocol, and belongs to botocore.

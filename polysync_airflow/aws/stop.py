@@ -12,7 +12,7 @@ from polysync_airflow.execution import clock
 from polysync_airflow.execution.models import ExecutionDescription, region_from_arn
 from polysync_airflow.metrics.catalogue import EXECUTIONS_STOPPED
 from polysync_airflow.metrics.sending import count
-from polysync_airflow.states import is_stoppable
+from polysync_airflow.states import STATUS_STOPPING, is_stoppable
 
 
 @dataclass(frozen=True)
@@ -20,11 +20,19 @@ class StopResult:
     """
     What became of a stop.
 
-    :param failed: whether the execution may still be running although it should be stopped.
+    :param text: it as a sentence.
+    :param status: AWS's status of the execution now; None if the stop failed.
+    :param error: why the execution may still be running although it should be stopped; None if it is not.
     """
 
-    failed: bool
     text: str
+    status: str | None = None
+    error: str | None = None
+
+    @property
+    def failed(self) -> bool:
+        """Whether the execution may still be running although it should be stopped."""
+        return self.error is not None
 
 
 def request_stop(hook: Any, execution_arn: str, *, attempt: int | None = None) -> str | None:
@@ -63,8 +71,9 @@ def stop_execution(
             warn=warn,
         )
     except PolysyncError as error:
-        return StopResult(True, f"The execution may still be running: its stop failed: {error}")
+        text = f"The execution may still be running: its stop failed: {error}"
+        return StopResult(text, error=str(error))
     if status:
         text = f"No stop was needed: the execution has ended or is stopping (AWS status {status})."
-        return StopResult(False, text)
-    return StopResult(False, "The execution was asked to stop.")
+        return StopResult(text, status)
+    return StopResult("The execution was asked to stop.", STATUS_STOPPING)

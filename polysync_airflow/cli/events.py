@@ -9,10 +9,11 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from polysync_airflow.cli.output import OK, logs_to_stderr, write_message, write_result
+from polysync_airflow.cli.output import FAILED, OK, logs_to_stderr, write_message, write_result
 from polysync_airflow.cli.parser import Parser, add_connection
 
 if TYPE_CHECKING:
@@ -22,9 +23,11 @@ SETUP: Final = """\
 Print what fills a queue with events of SageMaker: rules of EventBridge, the queue, its dead-letter queue, its
 policy, and the IAM policy for the connection of Airflow that reads it."""
 TAIL: Final = """\
-Show the messages of a queue, as watchers understand them. Nothing is deleted: the messages are visible again
-when the command ends. Each look counts as a receive: SQS moves a message that was received too often to the
-dead-letter queue."""
+Show the messages of a queue, as watchers understand them. Nothing is deleted, but watchers do not get the
+messages before the command ends, and SQS counts each look as a receive, so it asks before it looks."""
+CONFIRMATION: Final = """\
+Watchers do not get the messages that are shown before the command ends. Each is received by this once more:
+if it was received as often as the queue allows, 5 times by default, SQS moves it to the dead-letter queue."""
 FORMATS: Final = ("cloudformation", "terraform", "cli")
 MAX_MESSAGES: Final = 100
 MAX_SECONDS: Final = 300
@@ -54,6 +57,7 @@ def make_parser(prog: str) -> argparse.ArgumentParser:
         metavar="N",
         help="end after N seconds without a message (default: 20)",
     )
+    tail.add_argument("--yes", action="store_true", help="do not ask before messages are received")
     return parser
 
 
@@ -94,7 +98,9 @@ def main(arguments: Sequence[str], prog: str) -> int:
     parser = make_parser(prog)
     options = parser.parse_args(arguments)
     if options.action == "tail":
-        return _tail(options)
+        if not options.yes and not sys.stdin.isatty():
+            parser.error(f"{' '.join(CONFIRMATION.split())} If that does no harm, add --yes")
+        return _tail(options) if options.yes or _confirms() else FAILED
     if options.format == "cli":
         if not re.fullmatch(r"[0-9]{12}", options.account or ""):
             parser.error("--format cli needs --account, an AWS account id of 12 digits")
@@ -128,6 +134,11 @@ def _setup(options: argparse.Namespace) -> str:
         )
     document = resources.terraform if options.format == "terraform" else resources.cloudformation
     return json.dumps(document(setup, queue_reader_policy), indent=2) + "\n"
+
+
+def _confirms() -> bool:
+    write_message(f"{CONFIRMATION}\nReceive messages? [y/N]")
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def _tail(options: argparse.Namespace) -> int:
@@ -172,9 +183,8 @@ def _show(queue: EventQueue, most: int, seconds: int) -> int:
 
 
 def _as_json(message: Received) -> dict[str, Any]:
-    if message.change is None:
-        return {"message_id": message.message_id, "unreadable": message.problem}
-    return {"message_id": message.message_id, **message.change.payload}
+    content = {"unreadable": message.problem} if message.change is None else message.change.payload
+    return {"message_id": message.message_id, "receives": message.receives, **content}
 
 
 def _number(option: str, most: int) -> Any:

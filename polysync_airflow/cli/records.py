@@ -1,32 +1,43 @@
 """
 The command ``polysync records``: the Variables that hold the records of executions.
 
-A task deletes the record of the previous DAG run when it starts, so only those of the latest DAG run remain,
-and those of tasks that no longer exist.
+A task that has succeeded has no record. One that has failed keeps its own, which its clear needs, until this
+command deletes it.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Sequence
+from datetime import timedelta
 from typing import Final
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from polysync_airflow.airflow_compat.database import dag_run_state, delete_variables, variables_with_prefix
+from polysync_airflow.airflow_compat.database import stored_variable, variable_keys
 from polysync_airflow.cli.output import ERROR, OK, write_error, write_result
+from polysync_airflow.execution import clock
 from polysync_airflow.execution.texts import clean_line
-from polysync_airflow.records.store import KEY_PREFIX, TASK
+from polysync_airflow.records.expiry import StoredTask, stored_task
+from polysync_airflow.records.store import KEY_PREFIX
 
-DESCRIPTION: Final = "List, or delete, the Variables with records of executions whose DAG runs have ended."
+DESCRIPTION: Final = (
+    "List the Variables with records of executions, or delete those of tasks that have ended long ago."
+)
+_AGE: Final = re.compile(r"([1-9][0-9]{0,3})([dh])")
 
 
 def make_parser(prog: str) -> argparse.ArgumentParser:
     """Return the parser of the command."""
     parser = argparse.ArgumentParser(prog=prog, description=DESCRIPTION)
     parser.add_argument("--dag-id", help="only those of one DAG; default: of all DAGs")
-    parser.add_argument("--delete", action="store_true", help="delete them; default: only list them")
+    parser.add_argument(
+        "--older-than",
+        type=_age,
+        metavar="AGE",
+        help="delete those of tasks whose DAG run ended longer ago, such as 30d or 12h; default: only list",
+    )
     return parser
 
 
@@ -34,11 +45,7 @@ def main(arguments: Sequence[str], prog: str) -> int:
     """Run the command, and return its exit code."""
     options = make_parser(prog).parse_args(arguments)
     try:
-        found = list(_leftovers(options.dag_id))
-        for key, state in found:
-            write_result(f"{clean_line(key)}  (DAG run: {state})\n")
-        if options.delete and found:
-            delete_variables([key for key, _ in found])
+        count = sum(_handle(key, options.dag_id, options.older_than) for key in variable_keys(KEY_PREFIX))
     except SQLAlchemyError as error:
         # The text of SQLAlchemy has the statement and its parameters, too.
         write_error(
@@ -46,19 +53,33 @@ def main(arguments: Sequence[str], prog: str) -> int:
             "sql_alchemy_conn, and make or upgrade the tables with: airflow db migrate"
         )
         return ERROR
-    write_result(f"{len(found)} Variables{' deleted' if options.delete else ''}.\n")
+    write_result(f"{count} Variables{' deleted' if options.older_than else ''}.\n")
     return OK
 
 
-def _leftovers(dag_id: str | None) -> Iterator[tuple[str, str]]:
-    for key, value in variables_with_prefix(KEY_PREFIX):
-        try:
-            task = json.loads(value)[TASK]
-            dag, run = str(task["dag_id"]), str(task["run_id"])
-        except (KeyError, TypeError, ValueError):
-            # Whoever wrote it, it is not a record, and may be needed.
-            continue
-        if dag_id in (None, dag):
-            state = dag_run_state(dag, run) or "deleted"
-            if state in ("success", "failed", "deleted"):
-                yield key, state
+def _handle(key: str, dag_id: str | None, older_than: timedelta | None) -> bool:
+    """List or delete a Variable. In the transaction with the look and the deletion, no task can change it."""
+    with stored_variable(key, lock=older_than is not None) as variable:
+        task = stored_task(variable)
+        if task is None or dag_id not in (None, task.key.dag_id):
+            # What is not a record may be needed by whoever wrote it.
+            return False
+        if older_than is not None:
+            if not task.has_ended_before(clock.now() - older_than):
+                return False
+            variable.delete()
+    write_result(f"{clean_line(key)}  ({_describe(task)})\n")
+    return True
+
+
+def _describe(task: StoredTask) -> str:
+    ended = f", ended {task.ended_at.isoformat(timespec='seconds')}" if task.ended_at else ""
+    return f"DAG run: {task.dag_run_state or 'deleted'}{ended}"
+
+
+def _age(text: str) -> timedelta:
+    found = _AGE.fullmatch(text)
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} is no age: give days or hours, such as 30d or 12h")
+    number, unit = found.groups()
+    return timedelta(days=int(number)) if unit == "d" else timedelta(hours=int(number))

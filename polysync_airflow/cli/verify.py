@@ -31,6 +31,7 @@ from polysync_airflow.cli.output import (
 from polysync_airflow.cli.parser import Parser, add_connection
 
 if TYPE_CHECKING:
+    from polysync_airflow.exceptions import PolysyncError
     from polysync_airflow.verification.account import Account
     from polysync_airflow.verification.hook import VerifyHook
     from polysync_airflow.verification.models import Belief, Result
@@ -148,14 +149,14 @@ def _verify(options: argparse.Namespace, told: _Told) -> int:
                 if options.open:
                     _show_links(account, told)
             finally:
-                problems = _delete(account)
+                left = _delete(account)
     finally:
         # Before the table, because whoever reads that may close the pipe.
         results = with_unchecked(beliefs, results)
         if options.report:
             _write_report(options.report, results, hook, told, is_complete=is_complete)
     _write_table(results, told)
-    return _conclude(results, problems)
+    return _conclude(results, left)
 
 
 def _announce(beliefs: Sequence[Belief], account: Account) -> None:
@@ -204,20 +205,30 @@ def _show_links(account: Account, told: _Told) -> None:
         sys.stdin.readline()
 
 
-def _delete(account: Account) -> Mapping[str, str]:
+def _delete(account: Account) -> int:
+    """Delete what was made, and return how many pipelines of the run are still there."""
     try:
         with logs_to_stderr():
             problems = account.clean()
     except KeyboardInterrupt:
         write_message(f"Interrupted: not everything is deleted. {_HINT}")
         raise
-    _write_problems(problems)
-    return problems
+    return _write_problems(problems)
 
 
-def _write_problems(problems: Mapping[str, str]) -> None:
+def _write_problems(problems: Mapping[str, PolysyncError]) -> int:
+    """Write why pipelines are still there, and return how many of them should have been deleted."""
+    from polysync_airflow.verification.cleaning import NotOwnError
+
+    own = 0
     for name, problem in problems.items():
-        write_message(f"{name} is still there: {' '.join(problem.split())} {_HINT}")
+        text = " ".join(str(problem).split())
+        if isinstance(problem, NotOwnError):
+            write_message(f"{name} is left as it is: {text}")
+        else:
+            own += 1
+            write_message(f"{name} is still there: {text} {_HINT}")
+    return own
 
 
 def _write_table(results: Sequence[Result], told: _Told) -> None:
@@ -257,12 +268,12 @@ def _write_report(
     write_message(f"{path}: {what}. It has no account number and no secret.")
 
 
-def _conclude(results: Sequence[Result], problems: Mapping[str, str]) -> int:
+def _conclude(results: Sequence[Result], left: int) -> int:
     from polysync_airflow.verification.report import count, has_failed
 
     counted = ", ".join(f"{number} {verdict}" for verdict, number in count(results).items() if number)
     write_message(f"{_number(len(results), 'check')}: {counted}.")
-    return FAILED if has_failed(results) or problems else OK
+    return FAILED if has_failed(results) or left else OK
 
 
 def _clean(options: argparse.Namespace, told: _Told) -> int:
@@ -276,12 +287,12 @@ def _clean(options: argparse.Namespace, told: _Told) -> int:
             lambda: leftovers(hook), until=clock.time() + _LIST_SECONDS, warn=write_message
         )
         problems = delete_pipelines(hook, names)
-    _write_problems(problems)
+    left = _write_problems(problems)
     deleted = _number(len(names) - len(problems), "pipeline")
     write_message(f"{deleted} deleted in region {hook.client_region}.")
     if is_more:
         write_message("There may be more: run the command again.")
-    return FAILED if problems or is_more else OK
+    return FAILED if left or is_more else OK
 
 
 def _hook(options: argparse.Namespace, told: _Told) -> VerifyHook:

@@ -16,7 +16,8 @@ from airflow.providers.common.compat.sdk import Param
 from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution.models import MAX_INTEGER
 from polysync_airflow.execution.pipelines.parameter_types import Value, allowed_values, typed_value
-from polysync_airflow.execution.texts import MAX_VALUE_LENGTH, nearest_name, shorten
+from polysync_airflow.execution.storable import MAX_NUMBER, MIN_NUMBER
+from polysync_airflow.execution.texts import MAX_VALUE_LENGTH, clean_line, nearest_name, shorten
 from polysync_airflow.jobs.catalogue.models import CatalogueJob, CatalogueParameter
 
 # https://json-schema.org/understanding-json-schema/reference/type
@@ -24,6 +25,7 @@ _JSON_TYPES: Final = {"String": "string", "Integer": "integer", "Float": "number
 _LIMITS: Final[Mapping[str, Mapping[str, int]]] = {
     "String": {"minLength": 1, "maxLength": MAX_VALUE_LENGTH},
     "Integer": {"minimum": -MAX_INTEGER - 1, "maximum": MAX_INTEGER},
+    "Float": {"minimum": MIN_NUMBER, "maximum": MAX_NUMBER},
 }
 _MARKS_OF_TEMPLATES: Final = ("{{", "{%")
 
@@ -93,9 +95,14 @@ def job_form(job: CatalogueJob, given: Mapping[str, Any]) -> JobForm:
     required = []
     for parameter in job.parameters:
         name, default = parameter.name, _default(parameter, given)
-        # AWS accepts an empty text as a default only, so an empty default is not sent.
-        may_be_empty = name in templates or (default is None and parameter.default == "")
-        params[name] = _param(parameter, default, templates.get(name), may_be_empty=may_be_empty)
+        # AWS accepts an empty text as a default only, so an empty default is not sent. Nor is one that does
+        # not fit into the form.
+        is_own = default is None and (
+            parameter.default == "" or (name not in given and parameter.default is not None)
+        )
+        may_be_empty = name in templates or is_own
+        own = clean_line(str(parameter.default), 60) if is_own else None
+        params[name] = _param(parameter, default, templates.get(name, own), may_be_empty=may_be_empty)
         if default is None and not may_be_empty:
             required.append(name)
     return JobForm(params, JobValues({each.name: each.type for each in job.parameters}, templates), required)
@@ -133,10 +140,16 @@ def _default(parameter: CatalogueParameter, given: Mapping[str, Any]) -> Value |
     if value is None or value == "" or is_template(given.get(name)):
         return None
     try:
-        return typed_value(parameter, value)
+        typed = typed_value(parameter, value)
+        return typed if name in given or _fits(parameter, typed) else None
     except ValueError as problem:
         where = f"parameters[{name!r}]" if name in given else f"the default of {name!r}"
         raise ParametersError(f"{where} = {shorten(value)} {problem}") from None
+
+
+def _fits(parameter: CatalogueParameter, value: Value) -> bool:
+    limits = _LIMITS.get(parameter.type, {})
+    return isinstance(value, str) or limits.get("minimum", value) <= value <= limits.get("maximum", value)
 
 
 def _param(
@@ -144,7 +157,7 @@ def _param(
 ) -> Param:
     description = parameter.description
     if may_be_empty:
-        default_text = f"Empty: {template}" if template is not None else "May be empty."
+        default_text = f"Empty: {template}" if template else "May be empty."
         description = f"{description} {default_text}" if description else default_text
         return Param(None, description=description, **_schema(parameter, None, may_be_empty=True))
     schema = _schema(parameter, default)
@@ -156,7 +169,8 @@ def _param(
 def _schema(
     parameter: CatalogueParameter, default: Value | None, *, may_be_empty: bool = False
 ) -> dict[str, Any]:
-    kind, allowed = _JSON_TYPES[parameter.type], allowed_values(parameter)
+    kind = _JSON_TYPES[parameter.type]
+    allowed = [value for value in allowed_values(parameter) if _fits(parameter, value)]
     empty = [None] if may_be_empty else []
     if parameter.type == "Boolean" and default is None:
         return _boolean_schema(empty, allowed or [True, False])

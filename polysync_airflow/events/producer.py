@@ -13,7 +13,7 @@ import asyncio
 import contextvars
 import logging
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,8 +25,9 @@ from polysync_airflow.airflow_compat.supervisor import call_in_daemon_thread, us
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.events.changes import AnyChange, Key
+from polysync_airflow.execution.events.consumers import ConsumerCheck
 from polysync_airflow.execution.events.memory import Memory
-from polysync_airflow.execution.events.resources import VISIBILITY_SECONDS, WAIT_SECONDS
+from polysync_airflow.execution.events.resources import BATCH, VISIBILITY_SECONDS, WAIT_SECONDS
 from polysync_airflow.execution.events.watch import Watch
 from polysync_airflow.execution.texts import clean_line, clean_text
 from polysync_airflow.metrics.catalogue import EVENTS_RECEIVED, EVENTS_UNREADABLE
@@ -39,17 +40,26 @@ log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-# How many changes may wait for Airflow to store them, for which it gives a watcher five minutes.
+# How many changes may wait until Airflow stores them, for which it gives a watcher five minutes, and until
+# they are deleted.
 MAX_IN_FLIGHT: Final = 200
 # Airflow starts all watchers of a triggerer within moments. One that joins later misses what was read before.
 JOIN_SECONDS: Final = 2.0
 MAX_REMEMBERED: Final = 10_000
+# How long others may take a message that was given back. A consumer that waits for one gets it at once.
+OTHERS_SECONDS: Final = 1.0
 # When messages in flight are held for longer. A receive ends before, so that none becomes visible meanwhile.
 HOLD_AFTER_SECONDS: Final = VISIBILITY_SECONDS / 4
 # How often metrics are sent at most.
 REPORT_SECONDS: Final = 20.0
 MIN_BACKOFF_SECONDS: Final = 1.0
 MAX_BACKOFF_SECONDS: Final = 60.0
+OTHER_CONSUMER: Final = (
+    "Another consumer receives messages of the queue %s: it has taken %s that this reader had given back. "
+    "SQS hands a message to one consumer, which deletes it, so watchers of this queue miss events. Give each "
+    "watcher a queue of its own, which one deployment of Airflow reads: polysync events setup prints it. The "
+    'page "React to events" of the documentation has more: "What if there are several triggerers?"'
+)
 
 
 @dataclass
@@ -109,10 +119,13 @@ class EventProducer(SharedStreamProducer):
         self._queue: EventQueue | None = None
         self._in_flight: dict[Key, Delivery] = {}
         self._has_room = asyncio.Event()
+        self._obsolete: list[str] = []
+        self._deletion: asyncio.Task[None] | None = None
         # Changes whose events are stored. Their messages may come again: AWS may send several, and a message
         # that could not be deleted does.
         self._stored = Memory(MAX_REMEMBERED)
         self._unreadable = Memory(MAX_REMEMBERED)
+        self._consumers = ConsumerCheck()
         self._tally = Tally(connection=watch.polysync_conn_id, region=watch.region or "default")
         self._reported_at = clock.monotonic()
         self._receiving = Outage(f"Messages of the queue {watch.queue_url} cannot be received")
@@ -129,38 +142,39 @@ class EventProducer(SharedStreamProducer):
         while True:
             await self._hold(queue)
             self._report()
-            if len(self._in_flight) >= MAX_IN_FLIGHT:
+            if len(self._in_flight) + len(self._obsolete) >= MAX_IN_FLIGHT:
                 self._has_room.clear()
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._has_room.wait(), HOLD_AFTER_SECONDS)
                 continue
-            obsolete: list[str] = []
             for message in await self._receive(queue):
-                delivery = self._delivery(message, obsolete)
+                delivery = self._delivery(message)
                 if delivery is not None:
                     yield delivery.change, delivery
-            await self._delete(queue, obsolete)
+
+    def get_advance_lane(self, broker_payload: Delivery) -> Key:
+        """Let no change wait until another one is stored: SQS has no order to protect."""
+        return broker_payload.change.key
 
     async def advance(self, batch: Sequence[AdvanceItem]) -> None:
         """Delete the messages of the changes whose events are stored. The others come again by themselves."""
-        handles: list[str] = []
         for payload, outcome in batch:
             delivery: Delivery = payload
             self._in_flight.pop(delivery.change.key, None)
             if outcome.is_clean:
                 self._stored.add(delivery.change.key)
-                handles += delivery.handles.values()
+                self._delete(delivery.handles.values())
         self._has_room.set()
-        if self._queue is not None:
-            await self._delete(self._queue, handles)
 
     async def aclose(self) -> None:
         """Stop reading. What a thread is still receiving goes back to the queue."""
         self._tally.report(is_last=True)
         if self._queue is not None:
             self._queue.close()
+        if self._deletion is not None:
+            await self._deletion
 
-    def _delivery(self, message: Received, obsolete: list[str]) -> Delivery | None:
+    def _delivery(self, message: Received) -> Delivery | None:
         """Return what watchers get of a message; None if there is nothing new for them."""
         if message.change is None:
             if self._unreadable.add(message.message_id):
@@ -173,7 +187,7 @@ class EventProducer(SharedStreamProducer):
             return None
         key = message.change.key
         if key in self._stored:
-            obsolete.append(message.handle)
+            self._delete([message.handle])
             return None
         known = self._in_flight.get(key)
         delivery = known or Delivery(message.change, clock.monotonic())
@@ -196,7 +210,22 @@ class EventProducer(SharedStreamProducer):
         self._receiving.worked()
         self._tally.add(EVENTS_RECEIVED, len(received))
         self._tally.add(EVENTS_UNREADABLE, sum(message.change is None for message in received))
-        return received
+        return await self._check_consumers(queue, received)
+
+    async def _check_consumers(self, queue: EventQueue, received: list[Received]) -> list[Received]:
+        """Return the messages without those that are given back, to find out whether others take them."""
+        now, ids = clock.monotonic(), [message.message_id for message in received]
+        missing = self._consumers.missing(ids, has_room=len(received) < BATCH, now=now)
+        if missing:
+            log.error(OTHER_CONSUMER, self._watch.queue_url, len(missing))
+        new = {each.message_id: each.handle for each in received if each.receives == 1 and each.change}
+        if not new or not self._consumers.is_due(now):
+            return received
+        if not await self._call(queue.release, [*new.values()], self._holding):
+            new = {}
+        self._consumers.begin(new, now)
+        await asyncio.sleep(OTHERS_SECONDS)
+        return [message for message in received if message.message_id not in new]
 
     def _report(self) -> None:
         now = clock.monotonic()
@@ -210,21 +239,31 @@ class EventProducer(SharedStreamProducer):
         handles = [handle for delivery in due for handle in delivery.handles.values()]
         for delivery in due:
             delivery.held_at = now
-        await self._call(queue.hold, handles, self._holding)
+        if handles:
+            await self._call(queue.hold, handles, self._holding)
 
-    async def _delete(self, queue: EventQueue, handles: list[str]) -> None:
-        # Those that fail are received again, and then deleted.
-        await self._call(queue.delete, handles, self._deleting)
+    def _delete(self, handles: Iterable[str]) -> None:
+        # Airflow advances change by change. What it advances meanwhile is deleted in one call.
+        self._obsolete += handles
+        if self._deletion is None or self._deletion.done():
+            self._deletion = asyncio.create_task(self._delete_obsolete())
 
-    async def _call(self, call: Callable[[Sequence[str]], None], handles: list[str], outage: Outage) -> None:
-        if not handles:
-            return
+    async def _delete_obsolete(self) -> None:
+        while self._obsolete and self._queue is not None:
+            handles = self._obsolete[:]
+            # Those that fail are received again, and then deleted.
+            await self._call(self._queue.delete, handles, self._deleting)
+            del self._obsolete[: len(handles)]
+            self._has_room.set()
+
+    async def _call(self, call: Callable[[Sequence[str]], None], handles: list[str], outage: Outage) -> bool:
         try:
             await _in_thread(partial(call, handles))
         except Exception as error:
             outage.failed(error)
-        else:
-            outage.worked()
+            return False
+        outage.worked()
+        return True
 
 
 def _open_queue(watch: Watch) -> EventQueue:

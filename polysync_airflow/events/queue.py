@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Annotated, Any, Final
 
 from botocore.config import Config
-from pydantic import Field
+from pydantic import AliasPath, Field
 
 from polysync_airflow.airflow_compat.supervisor import call_airflow
 from polysync_airflow.auth.base_hook import PolysyncBaseHook
@@ -21,13 +21,11 @@ from polysync_airflow.exceptions import RESPONSE_TOO_LARGE, CredentialsError, Po
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.events.changes import AnyChange
 from polysync_airflow.execution.events.messages import UnreadableMessageError, read_message
-from polysync_airflow.execution.events.resources import VISIBILITY_SECONDS, WAIT_SECONDS
+from polysync_airflow.execution.events.resources import BATCH, VISIBILITY_SECONDS, WAIT_SECONDS
 from polysync_airflow.execution.models import FrozenModel
 from polysync_airflow.execution.texts import clean_line, clean_text
 from polysync_airflow.hooks.calls import parse
 
-# The most that SQS allows.
-BATCH: Final = 10
 # How often the Airflow connection is read, unless a call fails: then before the next one.
 READ_SECONDS: Final = 300.0
 # The reader repeats calls itself, with longer pauses. A response takes up to WAIT_SECONDS.
@@ -43,6 +41,9 @@ class _Message(FrozenModel):
         validation_alias="ReceiptHandle", repr=False
     )
     body: Any = Field(None, validation_alias="Body", repr=False)
+    receives: Annotated[int, Field(ge=0)] = Field(
+        0, validation_alias=AliasPath("Attributes", "ApproximateReceiveCount")
+    )
 
 
 class _Messages(FrozenModel):
@@ -63,12 +64,14 @@ class Received:
     :param handle: the receipt handle of this receive, which deletes the message.
     :param change: what it reports; None if it cannot be read.
     :param problem: why it cannot be read.
+    :param receives: how often it was received, with this time; 0 if SQS does not say so.
     """
 
     message_id: str
     handle: str
     change: AnyChange | None
     problem: str = ""
+    receives: int = 0
 
 
 class QueueHook(PolysyncBaseHook):
@@ -132,6 +135,7 @@ class EventQueue:
                 MaxNumberOfMessages=min(self._batch, limit),
                 WaitTimeSeconds=wait_seconds,
                 VisibilityTimeout=visibility_seconds,
+                MessageSystemAttributeNames=["ApproximateReceiveCount"],
             )
         except PolysyncError as error:
             # Ten messages may be larger than a response may be; one may not.
@@ -231,10 +235,12 @@ def _as_polysync_error(error: Exception, connection_id: str) -> PolysyncError:
 
 def _read(message: _Message) -> Received:
     # Here, in the thread: JSON of 256 KiB takes milliseconds.
+    change, problem = None, ""
     try:
-        return Received(message.message_id, message.receipt_handle, read_message(message.body))
+        change = read_message(message.body)
     except UnreadableMessageError as error:
-        return Received(message.message_id, message.receipt_handle, None, str(error))
+        problem = str(error)
+    return Received(message.message_id, message.receipt_handle, change, problem, message.receives)
 
 
 def _batches(entries: Sequence[dict[str, Any]]) -> Iterator[Iterable[dict[str, Any]]]:

@@ -42,8 +42,9 @@ class PolysyncSageMakerEventTrigger(BaseEventTrigger):
     https://airflow.apache.org/docs/apache-airflow/stable/authoring-and-scheduling/event-scheduling.html
 
     A rule of EventBridge fills a queue, which ``polysync events setup`` describes. All watchers of a queue
-    share one reader in a triggerer. A message is deleted after Airflow has stored the events that it makes,
-    so an event can come twice when a triggerer dies, and none is lost. Needs Airflow 3.3.
+    share one reader in a triggerer; several triggerers cannot share a queue. A message is deleted after
+    Airflow has stored the events that it makes, so an event can come twice when a triggerer dies, and none is
+    lost. Needs Airflow 3.3.
 
     By default, it watches for the ends of executions. Airflow stores the class path and the arguments: they
     are public, and hold no credentials.

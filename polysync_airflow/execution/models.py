@@ -28,6 +28,7 @@ from pydantic import (
     model_validator,
 )
 
+from polysync_airflow.execution.storable import NotReserved
 from polysync_airflow.execution.texts import MAX_VALUE_LENGTH, ArnText, NameText, ReasonText, clean_line
 
 # Limits: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StartPipelineExecution.html and
@@ -42,7 +43,6 @@ PIPELINE_NAME_PATTERN = r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,255}"
 DISPLAY_NAME_PATTERN = r"^[a-zA-Z0-9](-*[a-zA-Z0-9]){0,81}$"
 DISPLAY_NAME_MAX = 82
 PIPELINE_ARN_PATTERN = r"arn:aws[a-z\-]*:sagemaker:[a-z0-9\-]*:([0-9]{12}|aws):pipeline/"
-# Its name, or its ARN.
 PIPELINE_PATTERN = rf"^({PIPELINE_ARN_PATTERN}.*)?{PIPELINE_NAME_PATTERN}$"
 EXECUTION_ARN_PATTERN = (
     r"^arn:aws[a-z\-]*:sagemaker:[a-z0-9\-]+:[0-9]{12}:pipeline/[a-zA-Z0-9\-]+/execution/[a-zA-Z0-9]+$"
@@ -58,6 +58,8 @@ MIN_TIMESTAMP = 1e9
 MAX_TIMESTAMP = 1e10
 # AWS's statuses are names such as CompletedWithFailures. A response with another text is not one of AWS's.
 STATUS_PATTERN = r"^[A-Za-z]{1,64}$"
+# In place of an error code of AWS's: the connection was deleted, and may be added again.
+CONNECTION_NOT_FOUND = "ConnectionNotFound"
 
 
 def is_execution_arn(value: object) -> bool:
@@ -99,15 +101,18 @@ class FrozenModel(BaseModel):
 
 def _number_to_text(value: Any) -> Any:
     # The API accepts strings only. AWS's own Python SDK sends str(value) too: True, not true.
-    if isinstance(value, Number):
-        return str(value)
-    return value
+    return str(value) if isinstance(value, Number) else value
 
 
 PipelineName = Annotated[str, StringConstraints(max_length=256, pattern=f"^{PIPELINE_NAME_PATTERN}$")]
-ParameterName = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[A-Za-z0-9\-_]+$")]
+Pipeline = Annotated[str, StringConstraints(max_length=2048, pattern=PIPELINE_PATTERN)]
+ParameterName = Annotated[
+    str, StringConstraints(min_length=1, max_length=256, pattern=r"^[A-Za-z0-9\-_]+$"), NotReserved
+]
 ParameterValue = Annotated[
-    str, StringConstraints(min_length=1, max_length=MAX_VALUE_LENGTH), BeforeValidator(_number_to_text)
+    str,
+    StringConstraints(min_length=1, max_length=MAX_VALUE_LENGTH, pattern=r"^[^\x00]*$"),
+    BeforeValidator(_number_to_text),
 ]
 ExecutionDisplayName = Annotated[
     str, StringConstraints(min_length=1, max_length=DISPLAY_NAME_MAX, pattern=DISPLAY_NAME_PATTERN)
@@ -165,8 +170,7 @@ class StartRequest(BaseModel):
     model_config = STRICT
 
     pipeline_name: Annotated[
-        str,
-        StringConstraints(max_length=2048, pattern=PIPELINE_PATTERN),
+        Pipeline,
         Field(
             description="Give the pipeline's name (letters, digits and hyphens, beginning and ending with a "
             "letter or digit, at most 256) or its ARN."
@@ -298,6 +302,11 @@ class StartRequest(BaseModel):
         return {"SelectedSteps": [{"StepName": name} for name in self.selected_steps], **source}
 
 
+ConnectionId = Annotated[str, StringConstraints(min_length=1, max_length=250)]
+RegionName = Annotated[str, StringConstraints(max_length=64, pattern=REGION_PATTERN)]
+Timestamp = Annotated[float, Field(strict=True, ge=MIN_TIMESTAMP, le=MAX_TIMESTAMP, allow_inf_nan=False)]
+
+
 class TriggerArguments(BaseModel):
     """
     The arguments of a stored trigger, which others can edit in Airflow's database.
@@ -310,10 +319,10 @@ class TriggerArguments(BaseModel):
 
     execution_arn: ExecutionArn
     pipeline_name: Annotated[str, StringConstraints(max_length=2048)] | None
-    polysync_conn_id: Annotated[str, StringConstraints(min_length=1, max_length=250)]
-    region_name: Annotated[str, StringConstraints(max_length=64, pattern=REGION_PATTERN)] | None
+    polysync_conn_id: ConnectionId
+    region_name: RegionName | None
     poll_interval: Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
-    since: Annotated[float, Field(strict=True, ge=MIN_TIMESTAMP, le=MAX_TIMESTAMP, allow_inf_nan=False)]
+    since: Timestamp
     deadline: Annotated[float, Field(strict=True, ge=MIN_TIMESTAMP, allow_inf_nan=False)]
     attempt: Annotated[int, Field(strict=True, ge=0, le=MAX_INTEGER)]
     stop_on_kill: Annotated[bool, Field(strict=True)]
@@ -333,6 +342,8 @@ class ExecutionDescription(FrozenModel):
     failure_reason: ReasonText | None = Field(None, validation_alias="FailureReason")
     created_at: ResponseTime = Field(None, validation_alias=AliasChoices("CreationTime", "StartTime"))
     modified_at: ResponseTime = Field(None, validation_alias="LastModifiedTime")
+    display_name: NameText | None = Field(None, validation_alias="PipelineExecutionDisplayName")
+    description: NameText | None = Field(None, validation_alias="PipelineExecutionDescription")
     # AWS's answer in full stays valid without it.
     mlflow_resource_arn: Annotated[str | None, BeforeValidator(_mlflow_arn)] = Field(
         None, validation_alias=AliasPath("MLflowConfig", "MlflowResourceArn")
@@ -344,12 +355,13 @@ class ExecutionEvent(BaseModel):
     How a wait ended. Both modes, deferred and on a worker, pass it to ``execute_complete``.
 
     :param outcome: ``ended`` (the execution has ended), ``timed_out`` (the deadline of the wait was reached),
-        or ``refused`` (the polls fail with a permanent error).
+        or ``refused`` (the polls fail with a permanent error, or the connection was deleted).
     :param execution_arn: ARN of the execution.
     :param pipeline_name: name of its pipeline; None where only the ARN is known.
     :param status: AWS's last known status of the execution; None if no poll has succeeded.
     :param message: AWS's FailureReason, or why the wait ended before the execution.
-    :param error_code: error code of the last poll, if it failed with a ``SageMakerApiError``.
+    :param error_code: error code of the last poll, if it failed with a ``SageMakerApiError``;
+        ``CONNECTION_NOT_FOUND`` if the connection was deleted.
     :param started_at: AWS's CreationTime of the execution.
     :param ended_at: AWS's LastModifiedTime, if the execution has ended.
     :param attempt: the attempt of the execution: 0 for its start, n for its n-th resume.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import Field, ValidationError
@@ -19,18 +20,26 @@ from polysync_airflow.exceptions import (
 )
 from polysync_airflow.execution.console import execution_url
 from polysync_airflow.execution.durations import format_seconds
-from polysync_airflow.execution.models import ExecutionArn, ExecutionEvent, FrozenModel, UtcTime
+from polysync_airflow.execution.models import (
+    CONNECTION_NOT_FOUND,
+    ExecutionArn,
+    ExecutionEvent,
+    FrozenModel,
+    UtcTime,
+)
 from polysync_airflow.execution.texts import (
     CONTINUATION,
     ArnText,
     NameText,
+    ReasonText,
     clean_line,
     describe_validation_error,
 )
-from polysync_airflow.states import PolysyncState, state_of
+from polysync_airflow.states import PolysyncState, has_ended, state_of
 
 if TYPE_CHECKING:
     # Imported by nothing that a DAG file imports: Airflow parses a DAG file every 30 seconds.
+    from polysync_airflow.execution.approval.models import ApprovalEvent
     from polysync_airflow.execution.search.models import SearchEvent
     from polysync_airflow.execution.steps.rows import StepRow
 
@@ -51,6 +60,30 @@ class FailedStep(FrozenModel):
 
     name: str
     reason: str | None
+
+
+StopReason = Literal["ended_task", "timeout", "failure"]
+
+
+class RequestedStop(FrozenModel):
+    """
+    The stop that a task has requested of its execution, in the XCom ``run``, which says how that has ended.
+
+    :param requested_at: when, by the clock of the host.
+    :param reason: ``ended_task`` (a user or the DAG run has ended the task), ``timeout``, or ``failure`` (the
+        task failed, and no retry follows).
+    :param process: which process has requested it, and has the log of it.
+    :param result: ``requested`` (what AWS has answered is not known), ``accepted`` or ``failed``.
+    :param seen_at: when the status of the execution was seen last; None if it was not since the request.
+    :param error: why the stop failed, or why nobody can see how it ends.
+    """
+
+    requested_at: UtcTime
+    reason: StopReason
+    process: Literal["worker", "triggerer"]
+    result: Literal["requested", "accepted", "failed"] = "requested"
+    seen_at: UtcTime | None = None
+    error: ReasonText | None = None
 
 
 class ExecutionRecord(FrozenModel):
@@ -75,6 +108,84 @@ class ExecutionRecord(FrozenModel):
     source_execution: ExecutionArn | None = None
     mlflow_experiment_name: NameText | None = None
     mlflow_resource_arn: ArnText | None = None
+    stop: RequestedStop | None = None
+
+    def ended(self, end: ExecutionEvent) -> ExecutionRecord:
+        """Return what is known after the end of a wait."""
+        changes = {
+            "pipeline_name": self.pipeline_name or end.pipeline_name or "",
+            "state": state_of(end.status).value,
+            "status": end.status,
+            "message": end.message,
+            "started_at": end.started_at or self.started_at,
+            "attempt_started_at": end.attempt_started_at,
+            "ended_at": end.ended_at,
+            "seconds": end.seconds,
+            "resumes": end.attempt,
+        }
+        return self.model_copy(update=changes)
+
+    def stop_requested(self, stop: RequestedStop) -> ExecutionRecord:
+        """Return what is known before a stop is requested; of repeated requests, the first one counts."""
+        return self if self.stop and self.stop.result != "failed" else self.model_copy(update={"stop": stop})
+
+    def stop_answered(self, status: str | None, error: str | None, now: datetime) -> ExecutionRecord:
+        """
+        Return what is known when AWS has answered the request.
+
+        :param status: the status of the execution, if it is known.
+        :param error: why the stop failed; None if it did not. If AWS has accepted it before, that counts.
+        """
+        if error:
+            is_accepted = self.stop is not None and self.stop.result == "accepted"
+            return self if is_accepted else self._with_stop(result="failed", error=error)
+        if has_ended(self.status):
+            return self
+        changes = {"state": state_of(status).value, "status": status}
+        return self._with_stop(result="accepted", seen_at=now).model_copy(update=changes)
+
+    def stop_followed(self, end: ExecutionEvent, now: datetime) -> ExecutionRecord:
+        """Return what is known when somebody has waited for the end of a stop, which may not have come."""
+        if end.outcome == "ended":
+            return self.ended(end)._with_stop(seen_at=now)
+        if has_ended(self.status):
+            return self
+        if end.outcome == "refused" or end.error_code:
+            return self._with_stop(error=end.message)
+        return self._with_stop(seen_at=now).model_copy(update={"status": end.status or self.status})
+
+    def _with_stop(self, **changes: Any) -> ExecutionRecord:
+        if self.stop is None:
+            return self
+        return self.model_copy(update={"stop": RequestedStop.model_validate({**dict(self.stop), **changes})})
+
+    @property
+    def stop_text(self) -> str:
+        """How the stop has ended, as a sentence; empty if none was requested."""
+        stop = self.stop
+        if stop is None:
+            return ""
+        asked = f"The stop was requested at {stop.requested_at:%Y-%m-%d %H:%M:%S} UTC"
+        if has_ended(self.status):
+            return f"{asked}, and the execution has ended (AWS status {self.status})."
+        if stop.error:
+            return f"{asked}. How the execution ends is not known: {stop.error}"
+        seen = f", last seen at {stop.seen_at:%H:%M:%S} UTC" if stop.seen_at else ""
+        return f"{asked}. How the execution ends is not known (AWS status {self.status}{seen})."
+
+
+def parse_run(value: Any, warn: Callable[[str], object]) -> ExecutionRecord | None:
+    """
+    Return the XCom ``run``; None if there is none, or if somebody has changed it to something else.
+
+    :param warn: called with a message in that case.
+    """
+    try:
+        return None if value is None else ExecutionRecord.model_validate(value)
+    except ValidationError as error:
+        problems = describe_validation_error(error)
+        warn(f"XCom 'run' is ignored, because it is not the record of an execution: {problems}")
+        return None
 
 
 def parse_event(event: Mapping[str, Any] | None) -> ExecutionEvent:
@@ -184,21 +295,26 @@ def _wrapped(text: str) -> list[str]:
     )
 
 
-def refusal_error(end: ExecutionEvent | SearchEvent, message: str) -> PolysyncError:
+def refusal_error(end: ExecutionEvent | SearchEvent | ApprovalEvent, message: str) -> PolysyncError:
     """
-    Return the error for a wait that ended with a permanent error of AWS or of the connection.
+    Return the error for a wait whose last poll failed.
 
-    :param end: the event that ended the wait; its ``outcome`` is ``refused``.
+    :param end: the event that ended the wait: AWS or the connection refused the poll for good, or the poll at
+        the deadline.
     """
+    # Somebody may add a deleted connection again, and what has failed until the deadline may pass.
+    permanent = end.outcome == "refused" and end.error_code != CONNECTION_NOT_FOUND
     if end.error_code and end.operation:
-        return SageMakerApiError(message, error_code=end.error_code, operation=end.operation, permanent=True)
-    return CredentialsError(message)
+        return SageMakerApiError(
+            message, error_code=end.error_code, operation=end.operation, permanent=permanent
+        )
+    return CredentialsError(message, permanent=permanent)
 
 
 def search_error(end: SearchEvent) -> PolysyncError:
     """Return the error for a search that ended without an execution."""
     message = end.message or "No execution was found."
-    if end.outcome == "refused":
+    if end.outcome == "refused" or end.error_code:
         return refusal_error(end, message)
     if end.outcome == "too_many":
         return ParametersError(message)

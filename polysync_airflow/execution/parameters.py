@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
-import uuid
 from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Any, Final, TypeVar
@@ -13,12 +10,13 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution.models import (
-    DISPLAY_NAME_MAX,
     MAX_PARAMETERS,
     ExecutionArn,
+    Pipeline,
     PipelineName,
     StartRequest,
 )
+from polysync_airflow.execution.storable import is_storable_text, storable_number
 from polysync_airflow.execution.texts import MAX_PROBLEMS, describe_validation_error, shorten
 
 # A list of steps costs a call for each execution.
@@ -31,24 +29,28 @@ _NOT_STARTED: Final = "Nothing was started, because these arguments are not vali
 _DEFER_BUILD = ConfigDict(defer_build=True)
 _PIPELINE_NAMES: TypeAdapter[list[str]] = TypeAdapter(list[PipelineName], config=_DEFER_BUILD)
 _EXECUTION_ARN: TypeAdapter[str] = TypeAdapter(ExecutionArn, config=_DEFER_BUILD)
+_PIPELINE: TypeAdapter[str] = TypeAdapter(Pipeline, config=_DEFER_BUILD)
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
-def make_start_request(arguments: Mapping[str, Any], try_key: tuple[str | int | None, ...]) -> StartRequest:
+def make_start_request(arguments: Mapping[str, Any], token: str, own_name: str) -> StartRequest:
     """
-    Return the request for a new execution, with a new client request token.
+    Return the request for a new execution.
 
-    :param try_key: DAG id, task id, run id, map index and try number, for the default display name.
+    :param token: the client request token, which follows from the task.
+    :param own_name: the name that says which start of the task it is: the default display name. Beside a name
+        of the DAG author's, it is the default description.
     :raises ParametersError: lists each invalid argument with its value and what is valid.
     """
-    parameters = arguments["pipeline_parameters"]
+    parameters, name = arguments["pipeline_parameters"], arguments["execution_display_name"]
+    default_description = f"Airflow: {own_name}" if name else None
     return build_start_request(
         **{
             **arguments,
             "pipeline_parameters": {} if parameters is None else parameters,
-            "execution_display_name": arguments["execution_display_name"] or default_display_name(*try_key),
-            "execution_description": arguments["execution_description"] or None,
-            "client_request_token": f"polysync-{uuid.uuid4()}",
+            "execution_display_name": name or own_name,
+            "execution_description": arguments["execution_description"] or default_description,
+            "client_request_token": token,
         }
     )
 
@@ -82,19 +84,34 @@ def _problems(error: ValidationError) -> Iterable[str]:
         yield f"- {name} = {shorten(problem['input'])}: {problem['msg']}. {cure}"
 
 
-def default_display_name(*key: str | int | None) -> str:
+def storable_parameters(argument: str, values: Any) -> Any:
     """
-    Return a valid display name that is unique to one try of one task instance.
+    Return the values of parameters so that Airflow can send and store them before the task runs.
 
-    AWS does not accept run ids such as ``scheduled__2026-01-01T00:00:00+00:00``. Run ids that differ only at
-    the end would be equal after truncation. The name therefore ends with a digest of the whole key.
+    A number that is too large becomes its text, which AWS gets in any case.
 
-    :param key: DAG id, task id, run id, map index, try number.
+    :param argument: the argument of the operator that has the values.
+    :param values: the values by name; anything but a dict, such as the output of a task, is
+        returned as it is.
+    :raises ParametersError: Airflow can store neither a value nor its text.
     """
-    text = "/".join(str(part) for part in key)
-    digest = hashlib.sha256(text.encode()).hexdigest()[:10]
-    readable = re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-")[: DISPLAY_NAME_MAX - len(digest) - 1]
-    return f"{readable.rstrip('-')}-{digest}".lstrip("-")
+    if not isinstance(values, dict):
+        return values
+    changed = {}
+    for name, value in values.items():
+        try:
+            stored = storable_number(value)
+            fits = not isinstance(stored, str) or is_storable_text(stored)
+        except ValueError:
+            fits = False
+        if not fits:
+            raise ParametersError(
+                f"{argument}[{shorten(name)}] = {shorten(value)} is not valid: give a text without NUL and "
+                "half surrogate pairs, or a number of at most 1,024 digits."
+            )
+        if stored is not value:
+            changed[name] = stored
+    return {**values, **changed} if changed else values
 
 
 def check_pipeline_names(names: object) -> list[str]:
@@ -112,6 +129,19 @@ def check_pipeline_names(names: object) -> list[str]:
             f"{shorten(invalid)} is not valid as pipeline names: give a list of names. A name has 1 to 256 "
             "letters, digits and hyphens, and begins and ends with a letter or digit."
         ) from None
+
+
+def check_pipeline(pipeline: object) -> None:
+    """
+    Validate the name or ARN of a pipeline before AWS is called.
+
+    :raises ParametersError: the value is neither.
+    """
+    try:
+        _PIPELINE.validate_python(pipeline)
+    except ValidationError:
+        cure = StartRequest.model_fields["pipeline_name"].description
+        raise ParametersError(f"pipeline_name = {shorten(pipeline)} is not valid. {cure}") from None
 
 
 def check_execution_arn(execution_arn: object) -> None:

@@ -104,6 +104,17 @@ class StoredExecution(BaseModel):
             return None
         return choice.model_copy(update={"epoch": epoch})
 
+    def without_values(self) -> StoredExecution:
+        """
+        Return the record as it is stored: once the ARN is known, no try needs the values of the parameters.
+
+        Whoever may read Variables would see them.
+        """
+        if self.execution_arn is None:
+            return self
+        request = self.request.model_copy(update={"pipeline_parameters": {}})
+        return self.model_copy(update={"request": request})
+
     @property
     def arn(self) -> str:
         """

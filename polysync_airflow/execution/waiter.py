@@ -7,10 +7,12 @@ Rules:
    is ``Unknown``.
 2. An execution has ended when its state is Success, Failed or Cancelled. In any other state the wait goes on.
 3. An unknown status is logged as a warning once, and the wait goes on.
-4. After a permanent error the wait ends. After any other error (throttling, network, expired credentials) it
-   goes on with backoff.
+4. After a permanent error the wait ends, and when the connection is deleted, which a retry may cure. After
+   any other error (throttling, network, expired credentials) it goes on with backoff.
 5. A throttled poll is repeated soon if a rate limiter, which all waits share, has slowed down the calls.
-6. The deadline ends the wait in any state, but only after one last poll: an execution that ended in time
+6. An error is logged once. A wait that shares its polls with others logs only one that lasts: the log of the
+   triggerer names the others once for all waits (``triggers/activity.py``).
+7. The deadline ends the wait in any state, but only after one last poll: an execution that ended in time
    counts as ended. A last poll that takes too long ends it too.
 
 Everything here is pure: the time is an argument, and log lines are values. The wait on a worker
@@ -22,11 +24,11 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
-from polysync_airflow.exceptions import PolysyncError, SageMakerApiError, is_throttling
+from polysync_airflow.exceptions import PolysyncError, is_throttling
 from polysync_airflow.execution.durations import format_seconds
-from polysync_airflow.execution.models import ExecutionDescription, ExecutionEvent
+from polysync_airflow.execution.models import CONNECTION_NOT_FOUND, ExecutionDescription, ExecutionEvent
 from polysync_airflow.states import STATE_OF_STATUS, PolysyncState, has_ended, state_of
 
 # The scheduler may fail a task that is resumed while the scheduler still records the deferral ("finished with
@@ -39,6 +41,8 @@ MAX_BACKOFF_SECONDS: Final = 300.0
 THROTTLING_BACKOFF_SECONDS: Final = 1.0
 # More of them would only make large numbers.
 MAX_DOUBLINGS: Final = 16
+# How long the polls of a wait that shares them fail before the log of its task says so.
+QUIET_SECONDS: Final = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,43 @@ class LogLine:
 
     level: int
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failures:
+    """
+    The polls that have failed since the last successful one.
+
+    :param count: how many.
+    :param since: when the first of them failed, in seconds since the epoch.
+    :param last: the error of the last one.
+    :param logged: the error that the log of the task has; None if it has none.
+    """
+
+    count: int = 0
+    since: float = 0.0
+    last: str = ""
+    logged: str | None = None
+
+    def add(
+        self, error: PolysyncError, now: float, *, shared: bool, what: str = "Poll failed"
+    ) -> tuple[Failures, tuple[LogLine, ...]]:
+        """
+        Return the failures with one more, and what the log of the task says of it.
+
+        :param shared: the polls are shared with other waits.
+        :param what: the beginning of the line.
+        """
+        since, text = self.since if self.count else now, str(error)
+        failures = Failures(self.count + 1, since, text, self.logged)
+        if text == self.logged or (shared and now - since < QUIET_SECONDS):
+            return failures, ()
+        duration = f" for {format_seconds(now - since)}" if shared else ""
+        line = LogLine(logging.WARNING, f"{what}, retrying{duration}: {text}")
+        return replace(failures, logged=text), (line,)
+
+
+NO_FAILURES: Final = Failures()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +119,18 @@ def backoff(error: PolysyncError, poll_interval: float, failures: int, *, rate_l
     return max(first, min(first * factor, MAX_BACKOFF_SECONDS))
 
 
+def error_fields(error: PolysyncError | None) -> dict[str, Any]:
+    """
+    Return the fields of an event about the last poll. The code of an error that is not AWS's is its class.
+
+    :param error: its error; None if it succeeded.
+    """
+    if error is None:
+        return {}
+    code = getattr(error, "error_code", None) or type(error).__name__
+    return {"error_code": code, "operation": getattr(error, "operation", None)}
+
+
 # A triggerer holds thousands of waiters for hours. They keep the values that they need rather than AWS's
 # whole response: each object that stays makes Python's full garbage collections longer.
 @dataclass(frozen=True, slots=True)
@@ -90,12 +143,12 @@ class Waiter:
     :param since: when the attempt of the execution began, in seconds since the epoch.
     :param deadline: when the wait ends at the latest, in seconds since the epoch.
     :param attempt: the attempt of the execution: 0 for its start, n for its n-th resume.
-    :param rate_limited: a rate limiter, which throttling slows down, applies to the polls.
+    :param rate_limited: the polls are shared with other waits, and a rate limiter, which throttling slows
+        down, applies to them.
     :param last_status: AWS's last known status.
     :param started_at: AWS's creation time of the execution.
     :param warned_statuses: the unknown statuses that were logged.
-    :param consecutive_failures: the number of polls that have failed since the last successful one.
-    :param last_error: the last of these errors.
+    :param failures: the polls that have failed since the last successful one.
     """
 
     execution_arn: str
@@ -108,8 +161,7 @@ class Waiter:
     last_status: str | None = None
     started_at: datetime | None = None
     warned_statuses: frozenset[str] = frozenset()
-    consecutive_failures: int = 0
-    last_error: str | None = None
+    failures: Failures = NO_FAILURES
 
     def first_wait(self, now: float) -> Wait:
         """Return the instruction before the first poll."""
@@ -134,9 +186,14 @@ class Waiter:
         """
         return Finish(self._event("timed_out", f"{self._limit}; {note}" if note else self._limit))
 
+    def lose_connection(self, error: PolysyncError) -> Finish:
+        """End the wait because the connection was deleted."""
+        event = self._event("refused", str(error))
+        return Finish(event.model_copy(update={"error_code": CONNECTION_NOT_FOUND}))
+
     def _after_description(self, description: ExecutionDescription, now: float) -> Wait | Finish:
         status = description.status
-        if status == self.last_status and not self.consecutive_failures and now < self.deadline:
+        if status == self.last_status and not self.failures.count and now < self.deadline:
             # By far the most frequent case: the state of the wait stays the same.
             return self._wait(self.poll_interval, now)
         lines = self._log_lines(status)
@@ -144,8 +201,7 @@ class Waiter:
             self,
             last_status=status,
             started_at=description.created_at or self.started_at,
-            consecutive_failures=0,
-            last_error=None,
+            failures=NO_FAILURES,
         )
         if status not in STATE_OF_STATUS:
             updated = replace(updated, warned_statuses=self.warned_statuses | {status})
@@ -157,23 +213,19 @@ class Waiter:
         return updated._wait(self.poll_interval, now, lines)
 
     def _after_error(self, error: PolysyncError, now: float) -> Wait | Finish:
-        updated = replace(self, consecutive_failures=self.consecutive_failures + 1, last_error=str(error))
+        failures, lines = self.failures.add(error, now, shared=self.rate_limited)
+        updated = replace(self, failures=failures)
         if error.permanent:
             return Finish(updated._event("refused", str(error), error))
         if now >= self.deadline:
             message = f"{self._limit}; the last poll failed: {error}"
             return Finish(updated._event("timed_out", message, error))
-        lines: tuple[LogLine, ...] = ()
-        if updated.last_error != self.last_error:
-            lines = (LogLine(logging.WARNING, f"Poll failed, retrying: {error}"),)
-        seconds = backoff(
-            error, self.poll_interval, self.consecutive_failures, rate_limited=self.rate_limited
-        )
+        seconds = backoff(error, self.poll_interval, self.failures.count, rate_limited=self.rate_limited)
         return updated._wait(seconds, now, lines)
 
     def _log_lines(self, status: str) -> tuple[LogLine, ...]:
         lines = []
-        if self.consecutive_failures:
+        if self.failures.logged:
             lines.append(LogLine(logging.INFO, f"Polls succeed again: {self._label}"))
         if status != self.last_status:
             change = f"{self.last_status} -> {status}" if self.last_status else status
@@ -217,10 +269,9 @@ class Waiter:
             pipeline_name=self.pipeline_name,
             status=self.last_status,
             message=message,
-            error_code=error.error_code if isinstance(error, SageMakerApiError) else None,
-            operation=error.operation if isinstance(error, SageMakerApiError) else None,
             started_at=self.started_at,
             ended_at=ended_at,
             attempt=self.attempt,
             attempt_started_at=datetime.fromtimestamp(self.since, UTC) if self.attempt else None,
+            **error_fields(error),
         )

@@ -6,35 +6,24 @@ No error has the token of a step, which AWS may quote.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, Final
 
-from pydantic import Field, SecretStr
+from pydantic import SecretStr
 
 from polysync_airflow.auth.base_hook import Response
+from polysync_airflow.aws.error_mapping import invalid_response_error
 from polysync_airflow.aws.log_redaction import RedactedStr
 from polysync_airflow.exceptions import SageMakerApiError
-from polysync_airflow.execution.models import FrozenModel
+from polysync_airflow.execution.steps.callback_messages import ReceivedMessage, Redrive
 from polysync_airflow.execution.steps.callbacks import answer_token
 from polysync_airflow.hooks.calls import HookCalls, parse
 
 # Of one call; SQS allows no more.
 MAX_MESSAGES: Final = 10
-
-
-class ReceivedMessage(FrozenModel):
-    """
-    A message of a queue.
-
-    https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_Message.html
-
-    :param receipt: the handle with which it can be deleted, or be hidden for longer.
-    """
-
-    body: str = Field(validation_alias="Body", repr=False)
-    receipt: str = Field(validation_alias="ReceiptHandle", min_length=1, max_length=4096)
 
 
 class CallbackMethods(HookCalls):
@@ -109,9 +98,45 @@ class CallbackMethods(HookCalls):
             MaxNumberOfMessages=MAX_MESSAGES,
             VisibilityTimeout=hidden,
             WaitTimeSeconds=wait,
+            MessageAttributeNames=["All"],
+            MessageSystemAttributeNames=["ApproximateReceiveCount", "SentTimestamp"],
         )
         received = response.get("Messages") or []
         return [parse(ReceivedMessage, operation, each) for each in received[:MAX_MESSAGES]]
+
+    def send_message_again(self, queue_url: str, message: ReceivedMessage) -> None:
+        """
+        Send a copy of a message to its queue, whose receives are counted from the beginning.
+
+        https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html
+
+        :raises SageMakerApiError: the call failed.
+        """
+        self.call_sqs(
+            "SendMessage",
+            QueueUrl=queue_url,
+            MessageBody=RedactedStr(message.body),
+            MessageAttributes=message.attributes_of_copy,
+            DelaySeconds=0,
+        )
+
+    def describe_redrive(self, queue_url: str) -> Redrive | None:
+        """
+        Return when SQS moves messages of a queue to a dead-letter queue; None if it has none.
+
+        https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_GetQueueAttributes.html
+
+        :raises SageMakerApiError: the call failed.
+        """
+        operation, name = "GetQueueAttributes", "RedrivePolicy"
+        response = self.call_sqs(operation, QueueUrl=queue_url, AttributeNames=[name])
+        policy = (response.get("Attributes") or {}).get(name)
+        if not policy:
+            return None
+        try:
+            return parse(Redrive, operation, json.loads(policy))
+        except (RecursionError, TypeError, ValueError):
+            raise invalid_response_error(operation, f"{name} is not JSON") from None
 
     def hide_messages(self, queue_url: str, receipts: Sequence[str], seconds: int) -> None:
         """

@@ -14,6 +14,7 @@ from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution.models import FrozenModel, PipelineName
 from polysync_airflow.execution.pipelines.models import DeclaredParameter
 from polysync_airflow.execution.pipelines.parameter_problems import parameter_problems
+from polysync_airflow.execution.storable import is_storable_text, storable_number
 from polysync_airflow.execution.texts import ReasonText, clean_line, describe_validation_error, shorten
 from polysync_airflow.jobs.arguments import inert_arguments
 
@@ -140,10 +141,10 @@ def _given_values(
         if text is None:
             raise ParametersError(
                 f"The value of parameter {clean_line(name)} of job {parsed.name} is {shorten(value)}: give a "
-                "text, a number or a boolean, or None for the default."
+                "text, a number or a boolean that Airflow can store, or None for the default."
             )
         # AWS gets a text in any case, and a database stores neither NaN nor a Decimal in JSON.
-        given[name] = value if isinstance(value, (str, int)) else text
+        given[name] = storable_number(value) if isinstance(value, (str, int)) else text
     return given
 
 
@@ -151,10 +152,11 @@ def _text(value: Any) -> str | None:
     if not isinstance(value, (str, Number)):
         return None
     try:
-        return str(value)
+        text = str(value)
     except ValueError:
         # Python refuses to write integers of more than 4,300 digits.
         return None
+    return text if is_storable_text(text) else None
 
 
 def _reasons(job: _Job, given: Mapping[str, Any]) -> list[str]:

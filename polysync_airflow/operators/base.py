@@ -129,27 +129,16 @@ class TryChoices(RecoveryChoices):
     validate_parameters: Flag
 
 
-class ExecutionOperator(PolysyncOperator):
-    """
-    Base of what waits for the end of an execution: arguments, connection, and the wait.
-
-    The task waits on the worker or defers to a trigger. Both modes end in ``execute_complete``.
-    """
+class WaitingOperator(PolysyncOperator):
+    """Base of what waits for AWS: arguments, connection, and limit."""
 
     polysync_conn_id: str
     region_name: str | None
-    # Whether this process knows that the task has no execution yet, and so no URLs for its buttons.
-    has_no_links = False
 
     @property
     @abstractmethod
     def choices(self) -> LimitChoices:
         """What the DAG author chose, validated."""
-
-    @property
-    @abstractmethod
-    def _poll_seconds(self) -> float:
-        """Seconds between two polls."""
 
     def _set_arguments(self, arguments: Mapping[str, Any]) -> None:
         """
@@ -193,6 +182,33 @@ class ExecutionOperator(PolysyncOperator):
         timeout = self.choices.timeout
         return min(timeout, self.execution_timeout.total_seconds()) if self.execution_timeout else timeout
 
+    def _check_region(self, arn: str, kind: str) -> None:
+        region = region_from_arn(arn)
+        if self.region_name and self.region_name != region:
+            raise ParametersError(
+                f"region_name = {self.region_name!r:.100} is not the region of the {kind}, {region}: "
+                "correct region_name, or leave it out."
+            )
+
+    def _call_with_retry(self, call: Callable[[], Result]) -> Result:
+        return call_with_retry(call, until=clock.time() + self._timeout_seconds, warn=self.log.warning)
+
+
+class ExecutionOperator(WaitingOperator):
+    """
+    Base of what waits for the end of an execution.
+
+    The task waits on the worker or defers to a trigger. Both modes end in ``execute_complete``.
+    """
+
+    # Whether this process knows that the task has no execution yet, and so no URLs for its buttons.
+    has_no_links = False
+
+    @property
+    @abstractmethod
+    def _poll_seconds(self) -> float:
+        """Seconds between two polls."""
+
     def _check_execution(self, execution_arn: object) -> str:
         """
         Return the ARN of an execution that others have started.
@@ -201,17 +217,8 @@ class ExecutionOperator(PolysyncOperator):
             ``region_name``.
         """
         check_execution_arn(execution_arn)
-        arn = str(execution_arn)
-        region = region_from_arn(arn)
-        if self.region_name and self.region_name != region:
-            raise ParametersError(
-                f"region_name = {self.region_name!r:.100} is not the region of the execution, {region}: "
-                "correct region_name, or leave it out."
-            )
-        return arn
-
-    def _call_with_retry(self, call: Callable[[], Result]) -> Result:
-        return call_with_retry(call, until=clock.time() + self._timeout_seconds, warn=self.log.warning)
+        self._check_region(str(execution_arn), "execution")
+        return str(execution_arn)
 
     def _make_waiter(
         self,

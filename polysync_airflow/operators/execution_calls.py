@@ -6,14 +6,15 @@ Does what the core of an execution's life returns: makes the calls to AWS by whi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from polysync_airflow.aws.response_limits import PAGE_SIZE
 from polysync_airflow.aws.retry import call_with_retry
 from polysync_airflow.aws.stop import request_stop
-from polysync_airflow.exceptions import PolysyncError, SageMakerApiError
+from polysync_airflow.exceptions import RESOURCE_NOT_FOUND, PolysyncError, SageMakerApiError, has_code
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.lifecycle.instructions import (
     Accepted,
@@ -21,12 +22,14 @@ from polysync_airflow.execution.lifecycle.instructions import (
     Do,
     Event,
     Instruction,
+    LookedUp,
     Prepared,
     Refused,
 )
+from polysync_airflow.execution.lifecycle.lookup import MAX_LOOKED_AT
 from polysync_airflow.execution.lifecycle.recovery import unused_arguments
-from polysync_airflow.execution.models import StartRequest, region_from_arn
-from polysync_airflow.execution.parameters import make_start_request
+from polysync_airflow.execution.models import ExecutionDescription, StartRequest, region_from_arn
+from polysync_airflow.execution.parameters import check_pipeline, make_start_request
 from polysync_airflow.execution.record import StoredExecution
 from polysync_airflow.operators.parameter_check import check_parameters, describe_version, explain_refusal
 from polysync_airflow.operators.selection import check_selection, with_source
@@ -44,14 +47,12 @@ class ExecutionCalls:
 
     :param hook_for_region: returns the hook for a region; None is the task's own region.
     :param arguments: the rendered arguments of the task for a new execution.
-    :param try_key: DAG id, task id, run id, map index and try number.
     :param deadline: when to stop retrying calls that fail with transient errors, in seconds since the epoch.
     """
 
     hook_for_region: Callable[[str | None], PolysyncSageMakerHook]
     log: Any
     arguments: Mapping[str, Any]
-    try_key: tuple[str | int | None, ...]
     validate_parameters: bool
     deadline: float
     # Whether the call that is being made got no clear response at first.
@@ -60,24 +61,61 @@ class ExecutionCalls:
     def perform(self, now: Instruction) -> Event:
         """Do what an instruction says, and return what happened."""
         self._was_repeated = False
-        call: Callable[[StoredExecution], Event]
         try:
             if now.do is Do.PREPARE:
-                return self._prepare()
-            call = {
+                return self._prepare(now)
+            if now.do in (Do.LOOK_UP, Do.LOOK_UP_STARTED):
+                return self._look_up(now)
+            calls: dict[Do, Callable[[StoredExecution], Event]] = {
                 Do.START: self._start,
                 Do.RESEND_START: self._resend_start,
-                Do.RESUME: self._resume,
-                Do.RESEND_RESUME: self._resume,
+                Do.RESUME: partial(self._resume, now),
+                Do.RESEND_RESUME: partial(self._resume, now),
                 Do.STOP: self._stop,
-            }.get(now.do, self._describe)
-            return call(now.known)
+            }
+            return calls.get(now.do, self._describe)(now.known)
         except PolysyncError as error:
             return Refused(error, was_repeated=self._was_repeated)
 
-    def _prepare(self) -> Prepared:
+    def _look_up(self, now: Instruction) -> LookedUp:
+        record = now.record
+        hook = self.hook_for_region(record.region_name if record else None)
+        pipeline_name = record.request.pipeline_name if record else self.arguments["pipeline_name"]
+        claims = now.task_try.lost and now.task_try.lost.record
+        claimed = self._describe_claimed(claims.execution_arn) if claims and claims.execution_arn else None
+        listed: list[ExecutionDescription] = []
+        try:
+            check_pipeline(pipeline_name)
+            listed = list(self._newest_executions(hook, pipeline_name))
+        except PolysyncError as error:
+            if error.transient:
+                raise
+            # If the pipeline's name is not valid, the error of the request says what is.
+            self.log.warning("The executions of earlier tries cannot be looked up: %s", error)
+        return LookedUp(pipeline_name, listed, claimed)
+
+    def _newest_executions(
+        self, hook: PolysyncSageMakerHook, pipeline_name: str
+    ) -> Iterator[ExecutionDescription]:
+        token = None
+        for _ in range(MAX_LOOKED_AT // PAGE_SIZE):
+            page, token = self._retry(partial(hook.list_pipeline_executions, pipeline_name, page_token=token))
+            yield from page
+            if not token:
+                return
+
+    def _describe_claimed(self, execution_arn: str) -> ExecutionDescription | None:
+        hook = self.hook_for_region(region_from_arn(execution_arn))
+        try:
+            return self._retry(partial(hook.describe_pipeline_execution, execution_arn))
+        except SageMakerApiError as error:
+            if has_code(error, RESOURCE_NOT_FOUND):
+                return None
+            raise
+
+    def _prepare(self, now: Instruction) -> Prepared:
         hook = self.hook_for_region(None)
-        request = self._make_request(hook)
+        request = self._make_request(hook, now)
         if self.validate_parameters or request.selected_steps:
             try:
                 pipeline = self._retry(partial(describe_version, hook, request))
@@ -90,8 +128,9 @@ class ExecutionCalls:
         # Never empty: without a region, the hook has raised an error.
         return Prepared(request, hook.region_name or "")
 
-    def _make_request(self, hook: PolysyncSageMakerHook) -> StartRequest:
-        request = make_start_request(self.arguments, self.try_key)
+    def _make_request(self, hook: PolysyncSageMakerHook, now: Instruction) -> StartRequest:
+        task, start = now.task_try.task, (now.task_try.epoch, now.start_number)
+        request = make_start_request(self.arguments, task.token(*start), task.display_name(*start))
         if request.execution_role_arn is None and hook.credentials:
             role = hook.credentials.execution_role_arn
             request = request.model_copy(update={"execution_role_arn": role})
@@ -119,9 +158,9 @@ class ExecutionCalls:
         self._retry(partial(request_stop, hook, record.arn, attempt=record.resumes))
         return Accepted(clock.now())
 
-    def _resume(self, record: StoredExecution) -> Accepted:
+    def _resume(self, now: Instruction, record: StoredExecution) -> Accepted:
         hook = self._hook_of(record)
-        self._log_unused_arguments(record)
+        self._log_unused_arguments(now, record)
         self._log_steps(hook, record.arn)
         self._retry(
             partial(
@@ -133,9 +172,11 @@ class ExecutionCalls:
         )
         return Accepted(hook.responded_at or clock.now())
 
-    def _log_unused_arguments(self, record: StoredExecution) -> None:
+    def _log_unused_arguments(self, now: Instruction, record: StoredExecution) -> None:
         try:
-            unused = unused_arguments(record.request, self._make_request(self.hook_for_region(None)))
+            current = self._make_request(self.hook_for_region(None), now)
+            sent = sent_parameters(self._hook_of(record), record, self.log.warning)
+            unused = unused_arguments(record.request, sent, current)
         except PolysyncError as error:
             self.log.warning(
                 "The arguments of this try are not valid, and are not used: %s Execution: %s",
@@ -175,3 +216,22 @@ class ExecutionCalls:
     def _warn(self, message: str) -> None:
         self._was_repeated = True
         self.log.warning(message)
+
+
+def sent_parameters(
+    hook: PolysyncSageMakerHook, record: StoredExecution, warn: Callable[..., object]
+) -> Mapping[str, str]:
+    """
+    Return the parameters of an execution. Once its ARN is stored, the record does not have their values.
+
+    :param hook: the hook for the region of the execution.
+    :param warn: called with a format and its arguments if AWS does not tell them.
+    """
+    # This try has sent them, or an earlier version wrote the record.
+    if record.request.pipeline_parameters:
+        return record.request.pipeline_parameters
+    try:
+        return hook.list_pipeline_parameters_for_execution(record.arn)
+    except PolysyncError as error:
+        warn("The parameters of the execution are not known: %s Execution: %s", error, record.arn)
+        return {}

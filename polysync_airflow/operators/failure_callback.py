@@ -49,12 +49,10 @@ def stop_orphaned_execution(context: Context) -> None:
     if record is None or leaving.exit is not Exit.STOP:
         return
     is_rendered = mapped or task.this_try.is_executed
-    leaving = stop_recorded_execution(
-        leaving, record, partial(_hook, task, context, is_rendered), log.warning
-    )
+    result = stop_recorded_execution(record, partial(_hook, task, context, is_rendered), log.warning)
     log.warning(
         "The process of the task has died. %s Execution: %s",
-        leaving.text,
+        result.text,
         record.execution_arn or "its ARN is not known",
     )
 

@@ -204,7 +204,8 @@ class ReportingOperator(ExecutionOperator):
             reporter = self._step_reporter(context, execution_arn, resumed_at)
         except PolysyncError as error:
             # The connection may have been deleted meanwhile. The outcome is known without it.
-            return StepReport(notes=(f"The steps of the execution could not be listed: {error}",))
+            note = f"The steps of the execution could not be listed: {error}"
+            return StepReport(notes=(note,), error=error)
         choices = self.choices
         report = reporter.report_end(
             log_lines=choices.failed_step_log_lines,

@@ -21,7 +21,7 @@ from polysync_airflow.execution.lifecycle.recovery import (
 )
 from polysync_airflow.execution.models import ExecutionEvent, region_from_arn
 from polysync_airflow.execution.outcome import OnCancelled, parse_event
-from polysync_airflow.execution.parameters import REQUEST_ARGUMENTS
+from polysync_airflow.execution.parameters import REQUEST_ARGUMENTS, storable_parameters
 from polysync_airflow.execution.record import OnClear
 from polysync_airflow.execution.waiter import Finish
 from polysync_airflow.lineage.methods import KnownLineage, LineageMethods
@@ -82,7 +82,7 @@ class PolysyncStartPipelineOperator(LineageMethods, ReportingOperator):
     :param pipeline_parameters: parameter values by name: strings, numbers or booleans, sent as ``str(value)``
         (templated).
     :param execution_display_name: 1 to 82 letters, digits and hyphens (templated). Default: a unique name
-        made from DAG, task, run and try.
+        made from DAG, task and run.
     :param execution_description: at most 3,072 characters (templated).
     :param max_parallel_steps: how many steps may run at the same time, at least 1 (templated).
     :param execution_role_arn: the role under which the execution runs (templated). Needs boto3 1.43.127; AWS
@@ -124,8 +124,8 @@ class PolysyncStartPipelineOperator(LineageMethods, ReportingOperator):
     :return: the ARN of the execution (XCom ``return_value``).
     :raises ParametersError: an argument is not valid; no execution was started.
     :raises CredentialsError: the connection is missing or unusable; no execution was started.
-    :raises StoredRecordError: the record that earlier tries stored is damaged, or was not written by this
-        task; no execution was started, stopped or continued.
+    :raises StoredRecordError: the record that earlier tries stored cannot be believed, and names an execution
+        that runs; no execution was started, stopped or continued.
     :raises SageMakerApiError: AWS refused a call.
     :raises PipelineExecutionFailedError: the execution failed; the message has the failed steps' reasons.
     :raises PipelineExecutionCancelledError: somebody stopped the execution.
@@ -187,12 +187,25 @@ class PolysyncStartPipelineOperator(LineageMethods, ReportingOperator):
 
         return TaskTry(self.choices, self.hook_for_region, self.log)
 
+    @property
+    def pipeline_parameters(self) -> Any:
+        """The parameters of the start. A number that Airflow cannot store is the text that AWS gets."""
+        return self._pipeline_parameters
+
+    @pipeline_parameters.setter
+    def pipeline_parameters(self, values: Any) -> None:
+        self._pipeline_parameters = storable_parameters("pipeline_parameters", values)
+
     @classmethod
     def partial(cls, **kwargs: Any) -> OperatorPartial:
         """Add to mapped tasks, too, what the DAG processor must know: it does not create their operators."""
         if "pipeline_name" not in kwargs:
             # Name mapped tasks by their pipelines, unless the author has set another template.
             kwargs.setdefault("map_index_template", MAP_INDEX_TEMPLATE)
+        if "pipeline_parameters" in kwargs:
+            kwargs["pipeline_parameters"] = storable_parameters(
+                "pipeline_parameters", kwargs["pipeline_parameters"]
+            )
         made = super().partial(**kwargs)
         made.kwargs["on_failure_callback"] = with_own_callback(made.kwargs.get("on_failure_callback"))
         return made
@@ -205,11 +218,13 @@ class PolysyncStartPipelineOperator(LineageMethods, ReportingOperator):
         with this_try.stop_on_final_failure(context, self.retry_policy):
             now = self._get_execution(context)
             record = now.known
-            self.known_lineage = KnownLineage(push_started(context, self.hook, now, self.log))
+            parameters = this_try.parameters_of(now)
+            self.known_lineage = KnownLineage(push_started(context, self.hook, now, parameters, self.log))
             self.has_no_links = False
             if not choices.wait_for_completion:
                 extra = execution_extra(record.arn, record.request.pipeline_name)
                 attach_to_outlets(context, self.outlets, extra)
+                this_try.forget_record(context)
                 return record.arn
             event = self._wait_for_execution(context, now)
         return self.execute_complete(context, event.model_dump(mode="json"))
@@ -244,17 +259,19 @@ class PolysyncStartPipelineOperator(LineageMethods, ReportingOperator):
         this_try.is_executed = True
         self._know_started(context)
         end = parse_event(event)
-        leaving = this_try.finish(context, end)
+        leaving = this_try.finish(context, end, self.retry_policy)
         self._count_end(end)
         if leaving.begins_again:
             return self.execute(context)
-        return self._finish(
+        arn = self._finish(
             context,
             end,
             note=leaving.text,
             is_own_stop=leaving.is_own_stop,
             with_mlflow=bool(self._attributes(REQUEST_ARGUMENTS)["mlflow_experiment_name"]),
         )
+        this_try.forget_record(context)
+        return arn
 
     def _count_end(self, end: ExecutionEvent) -> None:
         # Imported here, as it is only needed when a task runs.

@@ -13,11 +13,11 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from polysync_airflow.airflow_compat.task_instances import read_incarnation
 from polysync_airflow.airflow_compat.task_process import exit_if_replaced
 from polysync_airflow.aws.retry import STOP_TIMEOUT_SECONDS
-from polysync_airflow.exceptions import StoredRecordError
+from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution import clock
+from polysync_airflow.execution.lifecycle.beginning import begin
 from polysync_airflow.execution.lifecycle.ending import (
     Exit,
     Leaving,
@@ -33,17 +33,21 @@ from polysync_airflow.execution.lifecycle.instructions import (
     Event,
     Instruction,
     Killed,
+    LookedUp,
     Store,
     Try,
 )
-from polysync_airflow.execution.lifecycle.machine import after, begin, killed_error
-from polysync_airflow.execution.models import ExecutionEvent
-from polysync_airflow.execution.record import Incarnation, StoredExecution
+from polysync_airflow.execution.lifecycle.lookup import arn_of, own_record_of
+from polysync_airflow.execution.lifecycle.machine import after, killed_error
+from polysync_airflow.execution.models import ExecutionEvent, pipeline_name_from_arn, region_from_arn
+from polysync_airflow.execution.outcome import StopReason, refusal_error
+from polysync_airflow.execution.record import StoredExecution
 from polysync_airflow.metrics.catalogue import EXECUTIONS_RESUMED, EXECUTIONS_STARTED
 from polysync_airflow.metrics.sending import count
 from polysync_airflow.operators.base import TryChoices
-from polysync_airflow.operators.execution_calls import ExecutionCalls
-from polysync_airflow.operators.stopping import stop_recorded_execution
+from polysync_airflow.operators.execution_calls import ExecutionCalls, sent_parameters
+from polysync_airflow.operators.stopping import StopReport, stop_recorded_execution
+from polysync_airflow.records.identities import task_identity
 from polysync_airflow.records.store import RecordStore, own_record
 from polysync_airflow.retrying import next_retry
 
@@ -57,9 +61,15 @@ if TYPE_CHECKING:
 # must leave before that.
 OWNER_TIMEOUT_SECONDS: Final = 2.0
 KILL_THREAD: Final = "polysync-on-kill"
+_REASONS: Final[dict[StopReason, str]] = {
+    "ended_task": "The process received SIGTERM",
+    "timeout": "execution_timeout has passed",
+    "failure": "The task failed",
+}
 # A request that is sent again was not counted: its try has died before it knew the response.
 _COUNTED: Final = {
     Do.START: EXECUTIONS_STARTED,
+    Do.LOOK_UP: EXECUTIONS_STARTED,
     Do.RESEND_START: EXECUTIONS_STARTED,
     Do.RESUME: EXECUTIONS_RESUMED,
     Do.RESEND_RESUME: EXECUTIONS_RESUMED,
@@ -90,6 +100,8 @@ class TaskTry:
         self._sleeps = False
         # The record with the stop that this process has requested.
         self._announced: StoredExecution | None = None
+        # What stores how that stop ends.
+        self._report: StopReport | None = None
         # Whether this process executes the task, so that its templates are rendered.
         self.is_executed = False
         # Whether the execution has ended, was stopped, or is the next try's, so that the failure callback has
@@ -109,7 +121,7 @@ class TaskTry:
             arguments that are no longer valid must not keep a try from the execution that runs.
         :param timeout: how long transient errors of AWS's are retried, in seconds.
         :return: ``Do.WATCH``, or ``Do.WAIT_FOR_END`` if another execution has to end before.
-        :raises StoredRecordError: the stored record is damaged, or is not one of this task.
+        :raises StoredRecordError: the stored record cannot be believed, and names an execution that runs.
         :raises ParametersError: the request for a new execution is not valid.
         :raises SageMakerApiError: AWS refused a call.
         """
@@ -118,17 +130,14 @@ class TaskTry:
             hook_for_region=self._hook_for_region,
             log=self._log,
             arguments=arguments,
-            try_key=(ti.dag_id, ti.task_id, ti.run_id, ti.map_index, ti.try_number),
             validate_parameters=self._choices.validate_parameters,
             deadline=clock.time() + timeout,
         )
         store = self._store = RecordStore(context)
-        incarnation = Incarnation.model_validate(read_incarnation(context))
-        task_try = Try(store.try_number, ti.max_tries, incarnation, self._choices)
-        now = self._enter(store, begin(task_try, store.read()))
-        is_new = False
+        record = store.read()
+        task_try = Try(store.try_number, ti.max_tries, task_identity(context), self._choices, lost=store.lost)
+        now = self._enter(store, begin(task_try, record))
         while now.do not in ENDS_THE_START:
-            is_new = now.do is Do.START
             event = calls.perform(now)
             try:
                 following = self._enter(store, after(now, event))
@@ -136,13 +145,20 @@ class TaskTry:
                 # After the record is stored, and also if the process was killed meanwhile.
                 self._count(now, event)
             now = following
-        if is_new:
-            store.delete_leftovers()
         return now
+
+    def parameters_of(self, now: Instruction) -> Mapping[str, str]:
+        """Return the parameters of an execution, which AWS tells if an earlier try has sent them."""
+        record = now.known
+        if now.description is None and record.resumes == 0:
+            return record.request.pipeline_parameters
+        hook = self._hook_for_region(region_from_arn(record.arn))
+        return sent_parameters(hook, record, self._log.warning)
 
     def _count(self, now: Instruction, event: Event) -> None:
         metric = _COUNTED.get(now.do)
-        if metric and isinstance(event, Accepted):
+        is_found = isinstance(event, LookedUp) and now.record and arn_of(now.record, event)
+        if metric and (is_found or isinstance(event, Accepted)):
             connection = self._hook_for_region(None).polysync_conn_id
             count(metric, connection=connection, region=now.known.region_name)
 
@@ -192,31 +208,62 @@ class TaskTry:
             raise killed_error(is_shutdown=True)
 
     def own_record(self, context: Context) -> tuple[RecordStore, StoredExecution | None]:
-        """
-        Return the record of this try's execution; after a deferral, it is read again.
-
-        :raises StoredRecordError: the record is damaged, or was not written by this task.
-        """
+        """Return the record of this try's execution; after a deferral, it is read again."""
         if self._store and self._now:
             return self._store, self._announced or self._now.record
         return own_record(context)
 
-    def finish(self, context: Context, end: ExecutionEvent) -> Leaving:
+    def forget_record(self, context: Context) -> None:
+        """Delete the record, because the task succeeds."""
+        store = self._store
+        if store is None:
+            store = RecordStore(context)
+            store.read()
+        store.forget()
+
+    def _confirm(
+        self, context: Context, store: RecordStore, end: ExecutionEvent
+    ) -> tuple[StoredExecution | None, str | None]:
+        """
+        Return the record of an execution that has not ended, if AWS says that it is this task's.
+
+        :return: the record, or why there is none.
+        """
+        claims = store.lost.record if store.lost else None
+        try:
+            hook = self._hook_for_region(region_from_arn(end.execution_arn))
+            execution = hook.describe_pipeline_execution(end.execution_arn)
+            name = end.pipeline_name or pipeline_name_from_arn(end.execution_arn)
+            record = own_record_of(execution, task_identity(context), claims, name)
+            if record:
+                record = record.model_copy(update={"try_number": store.try_number})
+                store.write(record)
+                return record, None
+        except PolysyncError as error:
+            return None, str(error)
+        return None, store.lost.problem if store.lost else None
+
+    def finish(self, context: Context, end: ExecutionEvent, policy: RetryPolicy | None) -> Leaving:
         """
         Decide about the execution after the end of the wait. From here on, a kill has nothing to stop.
 
+        :param policy: the task's ``retry_policy``.
         :return: ``Exit.BEGIN_AGAIN``, or what became of the execution.
         """
         stop_on_kill = self._choices.stop_on_kill
         record, problem = None, None
         if needs_record(end, stop_on_kill=stop_on_kill):
-            try:
-                self._store, record = self.own_record(context)
-            except StoredRecordError as error:
-                problem = str(error)
-                self._log.warning("%s", problem)
+            self._store, record = self.own_record(context)
+            if record is None and end.outcome != "ended":
+                record, problem = self._confirm(context, self._store, end)
         leaving = after_wait(
-            end, record, context["ti"].try_number, stop_on_kill=stop_on_kill, problem=problem
+            end,
+            record,
+            context["ti"].try_number,
+            stop_on_kill=stop_on_kill,
+            retry_follows=end.outcome == "refused"
+            and next_retry(policy, refusal_error(end, ""), context) is not None,
+            problem=problem,
         )
         if leaving.exit is Exit.BEGIN_AGAIN:
             self._log.warning(
@@ -226,7 +273,9 @@ class TaskTry:
             )
             return leaving
         if self._store and record:
-            leaving = self._carry_out(leaving, self._store, record)
+            self._ti = context["ti"]
+            reason: StopReason = "timeout" if end.outcome == "timed_out" else "failure"
+            leaving = self._carry_out(leaving, self._store, record, reason)
         self.is_handled = leaving.handled
         self._now = None
         return leaving
@@ -245,8 +294,7 @@ class TaskTry:
         # another thread: if the main thread holds a lock that the stop needs, the stop fails, but the process
         # does not hang.
         answered = threading.Event()
-        reason = "execution_timeout has passed" if timed_out else "The process received SIGTERM"
-        leave = partial(self._leave, reason, answered, is_signalled=not timed_out)
+        leave = partial(self._leave, "timeout" if timed_out else "ended_task", answered)
         thread = threading.Thread(target=leave, name=KILL_THREAD, daemon=True)
         thread.start()
         # The main thread may hold Airflow's channel itself. Then it must go on before there can be an answer;
@@ -265,22 +313,21 @@ class TaskTry:
         except Exception as error:
             # If a user has ended the task, so that no retry follows, Airflow says so.
             retried = next_retry(policy, error, context) is not None
-            self.is_handled = self._leave("The task failed", retry_follows=retried)
+            self.is_handled = self._leave("failure", retry_follows=retried)
             raise
 
     def _leave(
         self,
-        reason: str,
+        reason: StopReason,
         answered: threading.Event | None = None,
         *,
         retry_follows: bool = False,
-        is_signalled: bool = False,
     ) -> bool:
         """
         Decide what becomes of the execution that runs, or may run, because of this try.
 
-        :param reason: why the try ends, for the log.
-        :param answered: set when Airflow has said whose execution it is.
+        :param reason: why the try ends.
+        :param answered: set when Airflow has said whose execution it is, if the process shall end.
         :return: False if the failure callback must decide about the execution.
         """
         store, record = self._store, self.record
@@ -291,11 +338,13 @@ class TaskTry:
             store.try_number,
             stop_on_kill=self._choices.stop_on_kill,
             retry_follows=retry_follows,
-            is_signalled=is_signalled,
+            is_signalled=reason == "ended_task",
         )
-        leaving = self._carry_out(leaving, store, record, answered)
+        leaving = self._carry_out(leaving, store, record, reason, answered)
         arn = record.execution_arn or "its ARN is not known"
-        self._log.warning("%s: %s Execution: %s", reason, leaving.text, arn)
+        self._log.warning("%s: %s Execution: %s", _REASONS[reason], leaving.text, arn)
+        if answered and self._report and record.execution_arn:
+            self._report.follow(self._hook_for_region)
         return leaving.handled
 
     def _carry_out(
@@ -303,6 +352,7 @@ class TaskTry:
         leaving: Leaving,
         store: RecordStore,
         record: StoredExecution,
+        reason: StopReason,
         answered: threading.Event | None = None,
     ) -> Leaving:
         """Do what the core returns about an execution that this try does not wait for any longer."""
@@ -316,8 +366,14 @@ class TaskTry:
             answered.set()
         if leaving.exit is Exit.STOP:
             self._announced = announced
-            leaving = stop_recorded_execution(leaving, record, self._hook_for_region, self._log.warning)
+            self._report = report = StopReport(
+                self._ti, record, reason, self._log, is_killed=answered is not None
+            )
+            report.store_request()
+            result = stop_recorded_execution(record, self._hook_for_region, self._log.warning)
+            report.store_answer(result)
+            leaving = leaving.stop_requested(result.text, failed=result.failed)
         if leaving.exit is Exit.WITHDRAW_STOP:
-            self._announced = None
+            self._announced = self._report = None
             store.withdraw_stop(record)
         return leaving

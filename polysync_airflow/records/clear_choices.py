@@ -8,17 +8,14 @@ read or written last, and the API server only if the task has ended.
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Final
 
 from polysync_airflow.airflow_compat.database import StoredVariable, stored_variable
 from polysync_airflow.exceptions import PolysyncError
+from polysync_airflow.execution.lifecycle.identity import TaskKey
 from polysync_airflow.execution.record import ClearChoice, OnClear, StoredExecution
+from polysync_airflow.records.expiry import ENDED_STATES
 from polysync_airflow.records.proof import to_stored
-from polysync_airflow.records.signature import TaskKey
 from polysync_airflow.records.store import from_variable, place_of, to_variable, variable_key
-
-# In all other states, a try runs or is on its way.
-ENDED_STATES: Final = frozenset({"success", "failed", "skipped", "upstream_failed"})
 
 
 class NoRecordError(PolysyncError):

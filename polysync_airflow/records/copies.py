@@ -6,9 +6,9 @@ import logging
 from typing import Any
 
 from polysync_airflow.exceptions import StoredRecordError
+from polysync_airflow.execution.lifecycle.identity import TaskKey
 from polysync_airflow.execution.record import StoredExecution
 from polysync_airflow.records.proof import RECORD_KEY, from_stored
-from polysync_airflow.records.signature import TaskKey
 
 log = logging.getLogger(__name__)
 

@@ -14,10 +14,11 @@ from pydantic import ValidationError
 
 from polysync_airflow.airflow_compat.sdk import conf
 from polysync_airflow.exceptions import StoredRecordError
+from polysync_airflow.execution.lifecycle.identity import TaskKey
 from polysync_airflow.execution.record import StoredExecution
 from polysync_airflow.execution.texts import describe_validation_error
 from polysync_airflow.get_provider_info import ACCEPT_UNSIGNED_RECORDS
-from polysync_airflow.records.signature import SIGNATURE, TaskKey, is_genuine, signed, signing_keys
+from polysync_airflow.records.signature import SIGNATURE, is_genuine, signed, signing_keys
 
 # Running tasks have stored their record under this key, and its copy under the same XCom key. With another
 # key, their next try would not find the record and would start a second execution.
@@ -37,7 +38,7 @@ def from_stored(value: Any, task: TaskKey, *, place: str) -> StoredExecution:
     Return the record that a stored value holds.
 
     :param place: where the value is, and what a user must delete if it is refused.
-    :raises StoredRecordError: the value is not a record of this task instance.
+    :raises StoredRecordError: the value is not a record of this task instance, or that is not proven.
     :raises PolysyncError: the deployment's key cannot be used.
     """
     values = dict(value) if isinstance(value, Mapping) else value
@@ -52,7 +53,7 @@ def from_stored(value: Any, task: TaskKey, *, place: str) -> StoredExecution:
         signature is None and conf.getboolean(*ACCEPT_UNSIGNED_RECORDS, fallback=False)
     )
     if not is_accepted and not is_genuine(values, signature, task, keys):
-        raise _refused(f"is not proven: {_why_not_genuine(signature)}", place)
+        raise _refused(f"is not proven: {_why_not_genuine(signature)}", place, record)
     return record
 
 
@@ -64,14 +65,17 @@ def _why_not_genuine(signature: Any) -> str:
             f"set [{section}] {option} = True until the tasks of that version have ended)"
         )
     return (
-        "its signature is not that of this task. Somebody edited it or copied it from another task, or the "
-        "host that wrote it has another [core] fernet_key than this host"
+        "its signature is not that of this task. Somebody edited it or copied it from another task, or "
+        "[core] fernet_key was rotated, or is another one on the host that wrote it"
     )
 
 
-def _refused(problem: str, place: str) -> StoredRecordError:
+def _refused(problem: str, place: str, record: StoredExecution | None = None) -> StoredRecordError:
+    problem = f"The record that earlier tries of this task stored about their execution {problem}."
     return StoredRecordError(
-        f"The record that earlier tries of this task stored about their execution {problem}. Nothing was "
-        "started, stopped or continued, because that execution may still be running. Look for it in the "
-        f"SageMaker console, and stop it there if it is running. Then delete {place}, and clear the task."
+        f"{problem} Nothing was started, stopped or continued, because that execution may still be running. "
+        "Look for it in the SageMaker console, and stop it there if it is running. Then delete "
+        f"{place}, and clear the task.",
+        problem=problem,
+        record=record,
     )

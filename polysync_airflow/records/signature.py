@@ -13,37 +13,23 @@ import hmac
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
 from functools import cache
 from typing import Any, Final
 
 from polysync_airflow.airflow_compat.sdk import conf
 from polysync_airflow.exceptions import PolysyncError
+from polysync_airflow.execution.lifecycle.identity import TaskKey, task_mark
 
 log = logging.getLogger(__name__)
 
 SIGNATURE: Final = "signature"
 # Keeps this HMAC apart from every other use of the Fernet key.
 _PURPOSE: Final = b"polysync_airflow: record of an execution, version 1\n"
+_MARK_PURPOSE: Final = b"polysync_airflow: name of an execution, version 1\n"
 _FERNET_KEY_BYTES: Final = 32
 # What Airflow's SDK returns if no key is set: the default of its configuration template, not filled in.
 _NO_KEY: Final = ("", "{FERNET_KEY}")
-
-
-@dataclass(frozen=True)
-class TaskKey:
-    """What identifies a task instance, in all of its tries."""
-
-    dag_id: str
-    run_id: str
-    task_id: str
-    map_index: int
-
-    @classmethod
-    def of(cls, ti: Any) -> TaskKey:
-        """Return the key of a task instance."""
-        map_index = -1 if ti.map_index is None else ti.map_index
-        return cls(ti.dag_id, ti.run_id, ti.task_id, map_index)
 
 
 def signing_keys() -> list[bytes]:
@@ -74,6 +60,17 @@ def warn_of_no_key() -> None:
 def signed(values: Mapping[str, Any], task: TaskKey, key: bytes) -> dict[str, Any]:
     """Return a record with its signature."""
     return {**values, SIGNATURE: _digest(values, task, key)}
+
+
+def task_marks(task: TaskKey) -> tuple[str, ...]:
+    """
+    Return what tells the executions of a task instance from those of the same one in another deployment.
+
+    :return: a mark for each key of the deployment, the current one first; empty if it has no key.
+    :raises PolysyncError: a key is set, but is not a Fernet key.
+    """
+    content = _MARK_PURPOSE + json.dumps(astuple(task)).encode()
+    return tuple(task_mark(hmac.digest(key, content, "sha256").hex()) for key in signing_keys())
 
 
 def is_genuine(values: Mapping[str, Any], signature: Any, task: TaskKey, keys: list[bytes]) -> bool:

@@ -10,17 +10,17 @@ import hashlib
 import json
 import logging
 import re
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
-from polysync_airflow.airflow_compat.task_instances import DELETED, previous_run, read_state
+from polysync_airflow.airflow_compat.task_instances import DELETED, read_state
 from polysync_airflow.airflow_compat.variables import delete_variable, get_variable, set_variable
 from polysync_airflow.exceptions import PolysyncError, StoredRecordError
+from polysync_airflow.execution.lifecycle.identity import TaskKey
 from polysync_airflow.execution.lifecycle.ownership import Owner, is_over, owner_by_record
 from polysync_airflow.execution.record import StoredExecution
 from polysync_airflow.records.copies import pull_copy
 from polysync_airflow.records.proof import RECORD_KEY, from_stored, to_stored
-from polysync_airflow.records.signature import TaskKey
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -90,9 +90,9 @@ class RecordStore:
     Each write also pushes a copy as an XCom. Airflow deletes it when the next try begins, which tells the
     tries apart, and the triggerer and the DAG processor read it.
 
-    The Variable is kept after the end of the task: if the process died between its deletion and the moment
-    in which Airflow stores that the task has succeeded, the retry would start a second execution. The task
-    deletes that of the previous DAG run when it starts.
+    A task that succeeds deletes its Variable. If its process dies before Airflow stores that it has
+    succeeded, the retry gets the same execution by its client token. The Variable of any other task is kept:
+    its clear needs it, whichever DAG runs have come since.
     """
 
     def __init__(self, context: Context) -> None:
@@ -104,6 +104,8 @@ class RecordStore:
         self._earlier_store: Any = context.get("task_state_store")
         self._is_in_earlier_store = False
         self._last_known: StoredExecution | None = None
+        # Why the record that is stored cannot be believed.
+        self.lost: StoredRecordError | None = None
 
     @property
     def try_number(self) -> int:
@@ -111,12 +113,8 @@ class RecordStore:
         return int(self._ti.try_number)
 
     def read(self) -> StoredExecution | None:
-        """
-        Return the record that earlier tries stored; None if there is no record.
-
-        :raises StoredRecordError: the record is damaged, or is not one of this task.
-        """
-        self._last_known = self._read()
+        """Return the record that earlier tries stored; None if there is none, or if it cannot be believed."""
+        self._last_known = self._read_if_proven()
         return self._last_known
 
     def write(self, record: StoredExecution) -> None:
@@ -179,18 +177,13 @@ class RecordStore:
             return self._unknown(error), None
         return owner_by_record(record, self.try_number, state, stored, copy), stored
 
-    def delete_leftovers(self) -> None:
-        """
-        Delete the Variable of the previous DAG run's task instance, if that DAG run has ended.
-
-        Raises no error: the task goes on without it.
-        """
+    def forget(self) -> None:
+        """Delete the record of a task that succeeds. Raises no error: the task has done its work."""
         try:
-            run = previous_run(self._ti)
-            if run and run.has_ended:
-                delete_variable(variable_key(replace(self._task, run_id=run.run_id)))
+            self._raise_if_replaced()
+            delete_variable(self._key)
         except Exception as error:
-            log.warning("The record of the previous DAG run cannot be deleted: %s", error)
+            log.warning("The record of this task cannot be deleted: %s", error)
 
     def _read(self) -> StoredExecution | None:
         text = get_variable(self._key)
@@ -209,7 +202,9 @@ class RecordStore:
         try:
             return self._read()
         except StoredRecordError as error:
-            log.warning("%s", error)
+            if self.lost is None:
+                log.warning("%s It is not used: %s.", error.problem, self.place)
+            self.lost = error
             return None
 
     def _raise_if_replaced(self) -> None:
@@ -232,6 +227,7 @@ class RecordStore:
             )
 
     def _put(self, record: StoredExecution) -> dict[str, Any]:
+        record = record.without_values()
         value = to_stored(record, self._task)
         set_variable(
             self._key,
@@ -261,8 +257,6 @@ class RecordStore:
 def own_record(context: Context) -> tuple[RecordStore, StoredExecution | None]:
     """
     Return the record store of a task instance and its record; the copy if the store has none.
-
-    :raises StoredRecordError: the record is damaged, or was not written by this task.
     """
     store = RecordStore(context)
     return store, store.read() or pull_copy(context["ti"])

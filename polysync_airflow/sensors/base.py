@@ -1,27 +1,128 @@
-"""What the sensors have in common: how they wait on a worker, and after which errors they are skipped."""
+"""What the sensors have in common: how they wait in each mode, and after which errors they are skipped."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
 from polysync_airflow.airflow_compat.sdk import (
     AirflowRescheduleException,
+    AirflowSensorTimeout,
     AirflowSkipException,
+    AirflowTaskTimeout,
     BaseOperator,
 )
-from polysync_airflow.airflow_compat.sensors import BaseSensorOperator
-from polysync_airflow.exceptions import PipelineExecutionError
+from polysync_airflow.airflow_compat.sensors import (
+    BaseSensorOperator,
+    PokeReturnValue,
+    first_session,
+    poke_until_done,
+)
+from polysync_airflow.exceptions import ModelApprovalError, PipelineExecutionError
+from polysync_airflow.execution import clock
+from polysync_airflow.execution.choices import Seconds, seconds
+from polysync_airflow.execution.models import MAX_POLL_INTERVAL, MIN_POLL_INTERVAL
+from polysync_airflow.execution.waiter import LAST_POLL_SECONDS
+from polysync_airflow.operators.base import (
+    MAX_TIMEOUT,
+    LimitChoices,
+    WaitingOperator,
+    apply_retry_policy,
+)
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+# AWS has answered, and what is waited for is not there. All other errors would hide it.
+_NEGATIVE: Final = (PipelineExecutionError, ModelApprovalError, AirflowSensorTimeout)
 
-class PolysyncSensor(BaseSensorOperator):
-    """Base of the sensors."""
+
+class SensorChoices(LimitChoices):
+    """What the DAG author chose for the wait of a sensor."""
+
+    poke_interval: Annotated[Seconds, seconds(MIN_POLL_INTERVAL, MAX_POLL_INTERVAL)]
+    timeout: Annotated[Seconds, seconds(0, MAX_TIMEOUT)]
+
+
+class PolysyncSensor(WaitingOperator, BaseSensorOperator):
+    """Base of the sensors. A subclass polls, defers, and says what an end of the wait means."""
 
     ui_color = "#e6f1f2"
+    # When this try began.
+    _began_at: datetime
+
+    @abstractmethod
+    def _check_arguments(self, context: Context) -> None:
+        """Check the rendered arguments before AWS is called."""
+
+    @abstractmethod
+    def _poll(self, context: Context) -> Any:
+        """Poll once; return how the wait has ended, None if it goes on."""
+
+    @abstractmethod
+    def _defer(self) -> NoReturn:
+        """Let a trigger go on with the polls."""
+
+    @abstractmethod
+    def _end(self, context: Context, end: Any) -> str:
+        """Push how the wait has ended, and return the value of the task, or raise its error."""
+
+    @property
+    def _is_rescheduled(self) -> bool:
+        """Whether each poll is made by another process, which does not know what was seen before."""
+        return self.mode == "reschedule" and not self.choices.deferrable
+
+    @property
+    def _timeout_seconds(self) -> float:
+        # Airflow counts execution_timeout for each session of a rescheduled task.
+        return self.choices.timeout if self._is_rescheduled else super()._timeout_seconds
+
+    @property
+    def _deadline(self) -> float:
+        return self._began_at.timestamp() + self._timeout_seconds
+
+    @apply_retry_policy
+    def execute(self, context: Context) -> str:
+        """Wait on the worker, or poll once and then defer."""
+        with self.soft_failures():
+            began_at = first_session(context) if self._is_rescheduled else None
+            self._began_at = (began_at or clock.now()).astimezone(UTC)
+            self._check_arguments(context)
+            # A poll goes on after an error that may pass, and so without a connection.
+            _ = self.hook.region_name
+            if not self.choices.deferrable:
+                return self._end(context, self._poke_until_end(context))
+            return self._end_or_defer(context)
+
+    def poke(self, context: Context) -> PokeReturnValue:
+        """Poll once. Airflow calls this; the value is how the wait has ended."""
+        end = self._poll(context)
+        return PokeReturnValue(is_done=end is not None, xcom_value=end)
+
+    def _end_or_defer(self, context: Context) -> str:
+        end = self._poll(context)
+        if end is None:
+            self._defer()
+        return self._end(context, end)
+
+    def _poke_until_end(self, context: Context) -> Any:
+        from polysync_airflow.aws.response_limits import time_limit
+
+        limits = (AirflowSensorTimeout, *(() if self._is_rescheduled else (AirflowTaskTimeout,)))
+        try:
+            return poke_until_done(self, context)
+        except limits:
+            # The outcome must be that of a deferred task, whose last poll is at its deadline. That comes in a
+            # moment, unless Airflow counts the timeout of a rescheduled task from an earlier try.
+            clock.sleep(min(max(0.0, self._deadline - clock.time()), LAST_POLL_SECONDS))
+            with time_limit(LAST_POLL_SECONDS):
+                end = self._poll(context)
+            if end is None:
+                raise
+            return end
 
     @contextmanager
     def soft_failures(self) -> Iterator[None]:
@@ -35,11 +136,12 @@ class PolysyncSensor(BaseSensorOperator):
             yield
         except (AirflowSkipException, AirflowRescheduleException):
             raise
-        except Exception as error:
-            if self.never_fail or (self.soft_fail and isinstance(error, PipelineExecutionError)):
+        except (Exception, AirflowTaskTimeout) as error:
+            if self.never_fail or (self.soft_fail and isinstance(error, _NEGATIVE)):
                 raise AirflowSkipException(str(error)) from error
             raise
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Continue after a deferral. Each method that is called has its own ``soft_failures``."""
-        return BaseOperator.resume_execution(self, next_method, next_kwargs, context)
+        """Continue after a deferral. Each method that is called has its own ``soft_failures``, too."""
+        with self.soft_failures():
+            return BaseOperator.resume_execution(self, next_method, next_kwargs, context)

@@ -6,27 +6,12 @@ What each poll means is decided in ``execution/approval/wait.py``, for all modes
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, cast
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
 
-from airflow.providers.common.compat.sdk import (
-    AirflowException,
-    AirflowSensorTimeout,
-    BaseSensorOperator,
-    PokeReturnValue,
-)
-
-from polysync_airflow.airflow_compat.sdk import AirflowSkipException
+from polysync_airflow.airflow_compat.sdk import AirflowSensorTimeout, AirflowSkipException
 from polysync_airflow.aws.retry import call_with_retry
-from polysync_airflow.exceptions import (
-    CredentialsError,
-    ModelApprovalError,
-    ModelRejectedError,
-    ParametersError,
-    SageMakerApiError,
-)
+from polysync_airflow.exceptions import ModelApprovalError, ModelRejectedError, ParametersError
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.approval.models import (
     ApprovalEvent,
@@ -36,37 +21,26 @@ from polysync_airflow.execution.approval.models import (
     parse_approval_event,
 )
 from polysync_airflow.execution.approval.wait import ApprovalWait, Wait, approval_message
-from polysync_airflow.execution.choices import Choices, Flag, Seconds, seconds
-from polysync_airflow.execution.models import MAX_POLL_INTERVAL, MIN_POLL_INTERVAL, region_from_arn
-from polysync_airflow.operators.base import (
-    DEFAULT_CONNECTION,
-    DEFAULT_DEFERRABLE,
-    MAX_TIMEOUT,
-    PolysyncOperator,
-    apply_retry_policy,
-)
+from polysync_airflow.execution.models import region_from_arn
+from polysync_airflow.execution.outcome import refusal_error
+from polysync_airflow.operators.base import DEFAULT_CONNECTION, DEFAULT_DEFERRABLE, apply_retry_policy
+from polysync_airflow.sensors.base import PolysyncSensor, SensorChoices
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
-
-    # Imported when a task runs, because it imports boto3: Airflow parses a DAG file every 30 seconds.
-    from polysync_airflow.hooks import PolysyncSageMakerHook
 
 OnRejected = Literal["fail", "skip"]
 # In the task state store: the version that a rescheduled sensor has found.
 FOUND_KEY: Final = "polysync_model_package"
 
 
-class ApprovalChoices(Choices):
+class ApprovalChoices(SensorChoices):
     """What the DAG author chose for the wait."""
 
     on_rejected: OnRejected
-    deferrable: Flag
-    poke_interval: Annotated[Seconds, seconds(MIN_POLL_INTERVAL, MAX_POLL_INTERVAL)]
-    timeout: Annotated[Seconds, seconds(0, MAX_TIMEOUT)]
 
 
-class PolysyncModelApprovalSensor(PolysyncOperator, BaseSensorOperator):
+class PolysyncModelApprovalSensor(PolysyncSensor):
     """
     Wait until a version of a SageMaker model package group is approved.
 
@@ -75,6 +49,8 @@ class PolysyncModelApprovalSensor(PolysyncOperator, BaseSensorOperator):
     (both in seconds, or a timedelta), ``mode``, ``soft_fail`` and the other arguments are those of Airflow's
     ``BaseSensorOperator``:
     https://airflow.apache.org/docs/apache-airflow/stable/core-concepts/sensors.html
+    With ``soft_fail``, the task is skipped if the version is rejected, cannot be used, is not approved in
+    time, or if the group has none, but not after an error of the arguments, the connection or AWS.
     API: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeModelPackage.html
 
     :param model_package_arn: the ARN of the version (templated). Give this or ``model_package_group``.
@@ -101,6 +77,11 @@ class PolysyncModelApprovalSensor(PolysyncOperator, BaseSensorOperator):
         "region_name",
     )
     ui_color = "#eaf7ea"
+    # Airflow replaces an XComArg by the rendered text before it calls execute.
+    model_package_arn: str | None
+    model_package_group: str | None
+    # In one process only: a rescheduled sensor begins anew.
+    _wait: ApprovalWait | None = None
 
     def __init__(
         self,
@@ -114,57 +95,12 @@ class PolysyncModelApprovalSensor(PolysyncOperator, BaseSensorOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        # Airflow replaces an XComArg by the rendered text before it calls execute.
-        self.model_package_arn = cast("str | None", model_package_arn)
-        self.model_package_group = cast("str | None", model_package_group)
-        self.on_rejected = on_rejected
-        self.deferrable = deferrable
-        self.polysync_conn_id = polysync_conn_id
-        self.region_name = region_name
-        # In one process only: a rescheduled sensor begins anew.
-        self._wait: ApprovalWait | None = None
-        _ = self.choices
+        self._set_arguments(locals())
 
     @property
     def choices(self) -> ApprovalChoices:
         """What the DAG author chose, validated."""
-        return ApprovalChoices.of({name: getattr(self, name) for name in ApprovalChoices.model_fields})
-
-    @cached_property
-    def hook(self) -> PolysyncSageMakerHook:
-        """The hook for the task's connection, in the region of the model package."""
-        from polysync_airflow.hooks import PolysyncSageMakerHook
-
-        return PolysyncSageMakerHook(self.polysync_conn_id, self._region)
-
-    @property
-    def _region(self) -> str | None:
-        named = str(self.model_package_arn or self.model_package_group)
-        return region_from_arn(named) if named.startswith("arn:") else self.region_name
-
-    @apply_retry_policy
-    def execute(self, context: Context) -> Any:
-        """Wait on the worker, or look once and then defer."""
-        self._check_arguments(context)
-        if not self.choices.deferrable:
-            return super().execute(context)
-        first = self.poke(context)
-        if first.is_done:
-            return first.xcom_value
-        self._defer()
-        return None
-
-    def poke(self, context: Context) -> PokeReturnValue:
-        """Look once. Airflow calls this method for a sensor on a worker."""
-        with self._skipping_softly():
-            wait = self._wait or self._begin(context)
-            step = wait.decide(self.hook.poll_model_package(wait.model_package_arn), clock.time())
-            for line in step.log_lines:
-                self.log.log(line.level, "%s", line.text)
-            if isinstance(step, Wait):
-                self._wait = step.wait
-                return PokeReturnValue(is_done=False)
-            return PokeReturnValue(is_done=True, xcom_value=self._finish(context, step.event))
+        return ApprovalChoices.of(self._attributes(ApprovalChoices.model_fields))
 
     @apply_retry_policy
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> str:
@@ -173,8 +109,8 @@ class PolysyncModelApprovalSensor(PolysyncOperator, BaseSensorOperator):
 
         :raises TriggerEventError: ``event`` is not an event of this provider's trigger.
         """
-        with self._skipping_softly():
-            return self._finish(context, parse_approval_event(event))
+        with self.soft_failures():
+            return self._end(context, parse_approval_event(event))
 
     def _check_arguments(self, context: Context) -> None:
         arn, group = self.model_package_arn, self.model_package_group
@@ -185,12 +121,9 @@ class PolysyncModelApprovalSensor(PolysyncOperator, BaseSensorOperator):
                 "a version, or a group, whose newest version is meant."
             )
         named = check_model_package_group(group) if arn is None else check_model_package_arn(arn)
-        region = region_from_arn(named) if named.startswith("arn:") else self.region_name
-        if self.region_name and self.region_name != region:
-            raise ParametersError(
-                f"region_name = {self.region_name!r:.100} is not the region of {named}: correct region_name, "
-                "or leave it out."
-            )
+        if named.startswith("arn:"):
+            self._check_region(named, "model package" if arn else "model package group")
+            self.region_name = region_from_arn(named)
         if arn is None and self._is_rescheduled and "task_state_store" not in context:
             raise ParametersError(
                 'model_package_group cannot be used with mode="reschedule" before Airflow 3.3, where nothing '
@@ -198,15 +131,22 @@ class PolysyncModelApprovalSensor(PolysyncOperator, BaseSensorOperator):
                 "set deferrable=True, or give model_package_arn."
             )
 
-    @property
-    def _is_rescheduled(self) -> bool:
-        return bool(self.reschedule) and not self.choices.deferrable
+    def _poll(self, context: Context) -> ApprovalEvent | None:
+        wait = self._wait or self._begin(context)
+        step = wait.decide(self.hook.poll_model_package(wait.model_package_arn), clock.time())
+        for line in step.log_lines:
+            self.log.log(line.level, "%s", line.text)
+        if isinstance(step, Wait):
+            self._wait = step.wait
+            return None
+        return step.event
 
     def _begin(self, context: Context) -> ApprovalWait:
         """Return the wait for the model package, and push its ARN."""
         arn = self.model_package_arn or self._found(context) or self._find(context)
         context["ti"].xcom_push("model_package_arn", arn)
-        return ApprovalWait(str(arn), self.choices.poke_interval, clock.time())
+        since = self._began_at.timestamp()
+        return ApprovalWait(str(arn), self.choices.poke_interval, since, self._deadline)
 
     def _found(self, context: Context) -> str | None:
         """Return the version of the group that an earlier poke of this try has found."""
@@ -228,7 +168,7 @@ class PolysyncModelApprovalSensor(PolysyncOperator, BaseSensorOperator):
         group = str(self.model_package_group)
         newest = call_with_retry(
             lambda: self.hook.newest_model_package(group),
-            until=clock.time() + self.choices.timeout,
+            until=self._deadline,
             warn=self.log.warning,
         )
         if newest is None:
@@ -245,7 +185,7 @@ class PolysyncModelApprovalSensor(PolysyncOperator, BaseSensorOperator):
             store.set(FOUND_KEY, kept)
         return newest.arn
 
-    def _defer(self) -> None:
+    def _defer(self) -> NoReturn:
         from polysync_airflow.triggers import PolysyncModelApprovalTrigger
 
         wait = self._wait
@@ -257,12 +197,11 @@ class PolysyncModelApprovalSensor(PolysyncOperator, BaseSensorOperator):
             region_name=region_from_arn(wait.model_package_arn),
             poll_interval=wait.poll_interval,
             since=wait.since,
-            deadline=wait.since + self.choices.timeout,
+            deadline=wait.deadline,
         )
         self.defer(trigger=trigger, method_name="execute_complete")
 
-    def _finish(self, context: Context, end: ApprovalEvent) -> str:
-        """Push what is known of the approval, and return the ARN, or raise the error of the task."""
+    def _end(self, context: Context, end: ApprovalEvent) -> str:
         ti = context["ti"]
         ti.xcom_push("approval_status", end.approval_status)
         ti.xcom_push("approval_description", end.approval_description)
@@ -275,25 +214,8 @@ class PolysyncModelApprovalSensor(PolysyncOperator, BaseSensorOperator):
             if self.choices.on_rejected == "skip":
                 raise AirflowSkipException(message)
             raise ModelRejectedError(message, model_package_arn=arn)
-        if end.outcome == "timed_out":
-            raise AirflowSensorTimeout(message)
         if end.outcome == "failed":
             raise ModelApprovalError(message, model_package_arn=arn)
-        if end.error_code and end.operation:
-            raise SageMakerApiError(
-                message, error_code=end.error_code, operation=end.operation, permanent=True
-            )
-        raise CredentialsError(message)
-
-    @contextmanager
-    def _skipping_softly(self) -> Iterator[None]:
-        """Skip the task in place of an error, if ``soft_fail`` or ``never_fail`` says so."""
-        # Airflow does so for some errors in some modes only.
-        try:
-            yield
-        except AirflowSkipException:
-            raise
-        except AirflowException as error:
-            if self.soft_fail or self.never_fail:
-                raise AirflowSkipException(str(error)) from error
-            raise
+        if end.outcome == "refused" or end.error_code:
+            raise refusal_error(end, message)
+        raise AirflowSensorTimeout(message)

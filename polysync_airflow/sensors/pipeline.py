@@ -8,24 +8,14 @@ of the end (``operators/reporting.py``).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
-from polysync_airflow.airflow_compat.sdk import AirflowSensorTimeout, AirflowTaskTimeout
-from polysync_airflow.airflow_compat.sensors import PokeReturnValue, first_session, poke_until_done
 from polysync_airflow.exceptions import ParametersError, PolysyncError
-from polysync_airflow.execution import clock
-from polysync_airflow.execution.choices import Seconds, seconds
 from polysync_airflow.execution.lifecycle.recovery import OnCompletedWithFailures
-from polysync_airflow.execution.models import (
-    MAX_POLL_INTERVAL,
-    MIN_POLL_INTERVAL,
-    ExecutionEvent,
-    region_from_arn,
-)
-from polysync_airflow.execution.outcome import OnCancelled, parse_event, search_error
-from polysync_airflow.execution.parameters import MIN_PROGRESS_INTERVAL
+from polysync_airflow.execution.models import ExecutionEvent, region_from_arn
+from polysync_airflow.execution.outcome import OnCancelled, parse_event
+from polysync_airflow.execution.parameters import MIN_PROGRESS_INTERVAL, storable_parameters
 from polysync_airflow.execution.search.criteria import (
     SEARCH_ARGUMENTS,
     describe_search,
@@ -33,24 +23,20 @@ from polysync_airflow.execution.search.criteria import (
     parse_search_event,
 )
 from polysync_airflow.execution.search.models import Which
-from polysync_airflow.operators.base import (
-    DEFAULT_CONNECTION,
-    DEFAULT_DEFERRABLE,
-    MAX_TIMEOUT,
-    apply_retry_policy,
-)
+from polysync_airflow.operators.base import DEFAULT_CONNECTION, DEFAULT_DEFERRABLE, apply_retry_policy
 from polysync_airflow.operators.outcome.xcoms import push_described, push_links
 from polysync_airflow.operators.reporting import (
     DEFAULT_LOG_LINES,
     DEFAULT_PROGRESS_INTERVAL,
     ReportChoices,
 )
+from polysync_airflow.sensors.base import SensorChoices
 from polysync_airflow.sensors.reporting import ReportingSensor
 from polysync_airflow.sensors.window import default_window
 from polysync_airflow.states import has_ended
 
 if TYPE_CHECKING:
-    from datetime import timedelta
+    from datetime import datetime, timedelta
 
     from airflow.sdk import Context, XComArg
 
@@ -62,11 +48,9 @@ if TYPE_CHECKING:
     from polysync_airflow.sensors.watch import Watch
 
 
-class SensorChoices(ReportChoices):
-    """What the DAG author chose for a sensor."""
+class PipelineSensorChoices(SensorChoices, ReportChoices):
+    """What the DAG author chose for the sensor."""
 
-    poke_interval: Annotated[Seconds, seconds(MIN_POLL_INTERVAL, MAX_POLL_INTERVAL)]
-    timeout: Annotated[Seconds, seconds(0, MAX_TIMEOUT)]
     which: Which
 
 
@@ -137,11 +121,9 @@ class PolysyncPipelineSensor(ReportingSensor):
     # Airflow replaces an XComArg by the rendered text before it calls execute.
     execution_arn: str | None
     step_name: str | None
-    # When this try began.
-    _began_at: datetime
     # What is known in this process: the execution, or the search for it.
     _arn: str | None = None
-    _search: WorkerSearch | None = None
+    _search: WorkerSearch
     _watch: Watch | None = None
 
     def __init__(
@@ -171,9 +153,18 @@ class PolysyncPipelineSensor(ReportingSensor):
         self._check_which_arguments(is_given=lambda value: value is not None)
 
     @property
-    def choices(self) -> SensorChoices:
+    def choices(self) -> PipelineSensorChoices:
         """What the DAG author chose, validated."""
-        return SensorChoices.of(self._attributes(SensorChoices.model_fields))
+        return PipelineSensorChoices.of(self._attributes(PipelineSensorChoices.model_fields))
+
+    @property
+    def parameters(self) -> Any:
+        """The parameters of the execution. A number that Airflow cannot store is the text that AWS has."""
+        return self._parameters
+
+    @parameters.setter
+    def parameters(self, values: Any) -> None:
+        self._parameters = storable_parameters("parameters", values)
 
     @property
     def _poll_seconds(self) -> float:
@@ -185,15 +176,6 @@ class PolysyncPipelineSensor(ReportingSensor):
         if self.step_name:
             return max(choices.poke_interval, MIN_PROGRESS_INTERVAL)
         return choices.progress_interval
-
-    @property
-    def _is_rescheduled(self) -> bool:
-        """Whether each poll is made by another process, which does not know what was seen before."""
-        return self.mode == "reschedule" and not self.choices.deferrable
-
-    @property
-    def _timeout_seconds(self) -> float:
-        return self.choices.timeout if self._is_rescheduled else super()._timeout_seconds
 
     def _check_which_arguments(self, is_given: Callable[[Any], bool]) -> None:
         given = [name for name in SEARCH_ARGUMENTS if name != "which" and is_given(getattr(self, name))]
@@ -208,24 +190,6 @@ class PolysyncPipelineSensor(ReportingSensor):
             )
 
     @apply_retry_policy
-    def execute(self, context: Context) -> str:
-        """Look for the execution, push its XComs, and wait for its end, or for that of the step."""
-        with self.soft_failures():
-            self.has_no_links = True
-            began_at = first_session(context) if self._is_rescheduled else None
-            self._began_at = (began_at or clock.now()).astimezone(UTC)
-            self._check_arguments(context)
-            return self._wait_or_defer(context) if self.choices.deferrable else self._wait_by_mode(context)
-
-    def poke(self, context: Context) -> bool | PokeReturnValue:
-        """Poll once. Airflow calls this."""
-        with self.soft_failures():
-            end = self._poll(context)
-            if end is None:
-                return False
-            return PokeReturnValue(is_done=True, xcom_value=self._end(context, end))
-
-    @apply_retry_policy
     def execute_found(self, context: Context, event: dict[str, Any] | None = None) -> str:
         """
         Wait for the end of the execution that the search trigger has found.
@@ -238,7 +202,7 @@ class PolysyncPipelineSensor(ReportingSensor):
             self.has_no_links = True
             end = parse_search_event(event)
             self._began_at, self._arn = end.began_at, found(end)
-            return self._wait_or_defer(context)
+            return self._end_or_defer(context)
 
     @apply_retry_policy
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> str:
@@ -253,6 +217,7 @@ class PolysyncPipelineSensor(ReportingSensor):
             return self._end(context, parse_step_event(event) or parse_event(event))
 
     def _check_arguments(self, context: Context) -> None:
+        self.has_no_links = True
         self._check_which_arguments(bool)
         if self.step_name:
             from polysync_airflow.execution.steps.awaited import check_step_name
@@ -266,34 +231,17 @@ class PolysyncPipelineSensor(ReportingSensor):
 
         arguments = self._attributes(SEARCH_ARGUMENTS)
         search = make_search(arguments, default_window(context), self._began_at)
-        lookout = Lookout(search, self._began_at.timestamp() + self._timeout_seconds)
+        lookout = Lookout(search, self._deadline)
         self._search = WorkerSearch(self.hook, lookout, self.log, is_repeated=self._is_rescheduled)
         self.log.info("Looking for %s", describe_search(search))
 
     # ---- the wait
 
-    def _wait_by_mode(self, context: Context) -> str:
-        # Airflow counts execution_timeout for each session of a rescheduled task.
-        caught = (AirflowSensorTimeout, *(() if self._is_rescheduled else (AirflowTaskTimeout,)))
-        try:
-            return str(poke_until_done(self, context))
-        except caught:
-            # The outcome must be the same as that of a deferred task.
-            if self._watch is None:
-                raise search_error(self._known_search.lookout.time_out()) from None
-            return self._end(context, self._watch.waiter.time_out().event)
-
-    def _wait_or_defer(self, context: Context) -> str:
-        end = self._poll(context)
-        if end is None:
-            self._defer()
-        return self._end(context, end)
-
     def _defer(self) -> NoReturn:
         from polysync_airflow import triggers
 
         if self._watch is None:
-            lookout = self._known_search.lookout
+            lookout = self._search.lookout
             trigger = triggers.PolysyncPipelineSearchTrigger(
                 search=lookout.search.model_dump(mode="json"),
                 polysync_conn_id=self.polysync_conn_id,
@@ -315,17 +263,11 @@ class PolysyncPipelineSensor(ReportingSensor):
     def _poll(self, context: Context) -> ExecutionEvent | StepEndedEvent | None:
         """Look for the execution, or poll it; return how the wait has ended, None if it goes on."""
         if self._watch is None:
-            self._arn = self._arn or self._known_search.look()
+            self._arn = self._arn or self._search.look()
             if self._arn is None:
                 return None
             self._watch = self._begin_watch(context, self._arn)
         return self._watch.poll()
-
-    @property
-    def _known_search(self) -> WorkerSearch:
-        if self._search is None:
-            raise LookupError("nothing is looked for")
-        return self._search
 
     def _begin_watch(self, context: Context, arn: str) -> Watch:
         """Push the links to the execution and its steps, so that they are there while it runs."""

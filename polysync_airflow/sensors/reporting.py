@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from polysync_airflow.exceptions import PipelineExecutionFailedError, PipelineExecutionTimeoutError
 from polysync_airflow.execution.models import ExecutionEvent, pipeline_name_from_arn
-from polysync_airflow.execution.outcome import outcome_message, step_message
+from polysync_airflow.execution.outcome import outcome_message, refusal_error, step_message
 from polysync_airflow.operators.reporting import ReportingOperator, failed_rows
 from polysync_airflow.sensors.base import PolysyncSensor
 from polysync_airflow.states import PolysyncState, state_of
@@ -21,10 +21,9 @@ if TYPE_CHECKING:
     from polysync_airflow.operators.outcome.steps import StepReport
 
 
-class ReportingSensor(ReportingOperator, PolysyncSensor):
+class ReportingSensor(PolysyncSensor, ReportingOperator):
     """Base of a sensor that waits for an execution, or for one step of it."""
 
-    ui_color = PolysyncSensor.ui_color
     # Airflow replaces an XComArg by the rendered text before it calls execute.
     pipeline_name: str | None
     step_name: str | None
@@ -50,6 +49,9 @@ class ReportingSensor(ReportingOperator, PolysyncSensor):
 
         report = self._report_end(context, end)
         row = ended_row(report, self.step_name)
+        if row is None and report.error:
+            # Nobody knows how the step has ended.
+            raise report.error
         if row is None:
             self._raise_without_step(context, end, report, self.step_name)
         return self._end_of_step(context, end.execution_arn, report, row)
@@ -77,6 +79,8 @@ class ReportingSensor(ReportingOperator, PolysyncSensor):
         )
 
     def _make_error(self, end: ExecutionEvent, message: str, *, is_own_stop: bool) -> Exception | None:
+        if end.outcome == "timed_out" and end.error_code:
+            return refusal_error(end, message)
         if end.outcome == "timed_out":
             # As Airflow's sensors, which do not retry after their timeout.
             return PipelineExecutionTimeoutError(

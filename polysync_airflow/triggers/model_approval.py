@@ -8,7 +8,7 @@ process with the same connection and region share a client, a rate limiter and a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Lock
@@ -27,6 +27,7 @@ from polysync_airflow.execution.approval.models import (
 )
 from polysync_airflow.execution.approval.wait import ApprovalWait, Finish, Wait
 from polysync_airflow.execution.parameters import check_trigger_arguments
+from polysync_airflow.execution.waiter import NO_FAILURES
 from polysync_airflow.triggers.shared_client import PollingHook, SharedClient
 
 # People approve within hours: a few threads serve thousands of waits.
@@ -56,12 +57,14 @@ class ModelPackagePolls:
         ModelPackageDescription.model_rebuild()
 
     @contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Count a task that waits. Its event loop only may use it."""
+    def waiting(self) -> Iterator[Callable[[ApprovalWait], None]]:
+        """Count a task that waits, and yield what notes its polls. Its event loop only may use it."""
+        wait = object()
         self._waiting[_WAITS] = self._waiting.get(_WAITS, 0) + 1
         try:
-            yield
+            yield lambda state: self._client.activity.polled(wait, state.model_package_arn, state.failures)
         finally:
+            self._client.activity.polled(wait, "", NO_FAILURES)
             self._waiting[_WAITS] -= 1
             if not self._waiting[_WAITS]:
                 self._client.report(is_last=True)
@@ -163,11 +166,13 @@ class PolysyncModelApprovalTrigger(BaseTrigger):
             rate_limited=True,
         )
         step: Wait | Finish = wait.first_wait(clock.time())
-        with polls.waiting():
+        with polls.waiting() as note:
             while isinstance(step, Wait):
                 await asyncio.sleep(clock.timeout(step.seconds, idle=True) or 0)
                 response = await polls.describe(arguments.model_package_arn)
                 step = step.wait.decide(response, clock.time())
+                if isinstance(step, Wait):
+                    note(step.wait)
                 for line in step.log_lines:
                     self.log.log(line.level, "%s", line.text)
         yield TriggerEvent(step.event.model_dump(mode="json"))  # type: ignore[no-untyped-call]

@@ -8,19 +8,14 @@ It polls nothing itself: the poller of its connection and region does. What it d
 from __future__ import annotations
 
 import asyncio
-import contextvars
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.airflow_compat.supervisor import call_airflow, use_event_loop
-from polysync_airflow.airflow_compat.task_instances import read_state, read_xcom
-from polysync_airflow.aws.stop import stop_execution
+from polysync_airflow.airflow_compat.supervisor import use_event_loop
 from polysync_airflow.execution import clock
-from polysync_airflow.execution.lifecycle.ending import Exit, leave
-from polysync_airflow.execution.lifecycle.ownership import DEFERRED, owner_of_deferred
 from polysync_airflow.execution.models import (
     MAX_POLL_INTERVAL,
     MAX_TIMESTAMP,
@@ -33,16 +28,11 @@ from polysync_airflow.execution.waiter import Finish, Waiter
 from polysync_airflow.triggers.poller import Poller, poller_for
 from polysync_airflow.triggers.shared_client import SharedClient
 from polysync_airflow.triggers.step_pusher import StepPusher
-from polysync_airflow.triggers.stop_threads import submit_stop
+from polysync_airflow.triggers.stopping import TriggerStop
 from polysync_airflow.triggers.subscription import Step, StepChanges
 
 if TYPE_CHECKING:
     from datetime import timedelta
-
-    from polysync_airflow.execution.record import StoredExecution
-
-# Seconds between the requests for the task's state, when Airflow does not return it.
-STATE_RETRY_SECONDS: Final = (1.0, 4.0, 15.0)
 
 
 class PolysyncPipelineExecutionTrigger(BaseTrigger):
@@ -170,11 +160,11 @@ class PolysyncPipelineExecutionTrigger(BaseTrigger):
         """Stop the execution if a user, or the DAG run, has ended the task."""
         if not self.stop_on_kill or self.task_instance is None:
             return
-        stopping = submit_stop(
-            self.polysync_conn_id, contextvars.copy_context().run, self._stop_unless_deferred
+        client = (
+            self._poller.client if self._poller else SharedClient(self.polysync_conn_id, self.region_name)
         )
-        # Airflow cancels this coroutine after about a second. The thread must not be cancelled with it.
-        await asyncio.shield(asyncio.wrap_future(stopping))
+        stop = TriggerStop(ti=self.task_instance, waiter=self._waiter(), client=client, log=self.log)
+        await stop.on_kill()
 
     async def _kill_without_error(self) -> None:
         # In place of the cancellation, an error would fail the task, which may only change its triggerer.
@@ -182,59 +172,3 @@ class PolysyncPipelineExecutionTrigger(BaseTrigger):
             await self.on_kill()
         except Exception as error:
             self.log.warning("Nothing was stopped: %s. Execution: %s", error, self.execution_arn)
-
-    def _stop_unless_deferred(self) -> None:
-        try:
-            state = self._task_state()
-        except Exception as error:
-            self.log.error(
-                "The execution may still be running: Airflow does not return the task's state, so it is "
-                "unknown whether the task was ended: %s. Execution: %s",
-                error,
-                self.execution_arn,
-            )
-            raise
-        ti: Any = self.task_instance
-        # A trigger that has only moved needs no copy, which spares a request.
-        copy = None if state == DEFERRED else self._copy_of_record()
-        owner = owner_of_deferred(state, copy, ti.try_number)
-        leaving = leave(copy, ti.try_number, stop_on_kill=True).owned_by(owner)
-        if leaving.exit is not Exit.STOP:
-            self.log.info("%s Execution: %s", leaving.text, self.execution_arn)
-            return
-        result = stop_execution(
-            self._client.hook, self.execution_arn, attempt=self.attempt, warn=self.log.warning
-        )
-        self.log.warning(
-            "Task was ended (state %s). %s Execution: %s", state, result.text, self.execution_arn
-        )
-
-    @property
-    def _client(self) -> SharedClient:
-        if self._poller:
-            return self._poller.client
-        return SharedClient(self.polysync_conn_id, self.region_name)
-
-    def _copy_of_record(self) -> StoredExecution | None:
-        # Imported here, because only few triggers are killed.
-        from polysync_airflow.records.copies import proven_copy
-        from polysync_airflow.records.proof import RECORD_KEY
-
-        try:
-            value = call_airflow(lambda: read_xcom(self.task_instance, RECORD_KEY))
-        except Exception as error:
-            self.log.warning("The record of the task cannot be read: %s", error)
-            return None
-        return proven_copy(value, self.task_instance)
-
-    def _task_state(self) -> str | None:
-        ti = self.task_instance
-        for seconds in STATE_RETRY_SECONDS:
-            try:
-                return call_airflow(lambda: read_state(ti))
-            except Exception as error:
-                self.log.warning(
-                    "Airflow does not return the task's state, retrying in %s s: %s", seconds, error
-                )
-                clock.sleep(seconds)
-        return call_airflow(lambda: read_state(ti))

@@ -29,7 +29,7 @@ from polysync_airflow.execution import clock
 from polysync_airflow.execution.models import ExecutionDescription
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.steps.progress import Progress
-from polysync_airflow.execution.waiter import Finish, Waiter
+from polysync_airflow.execution.waiter import NO_FAILURES, Finish, Waiter
 from polysync_airflow.states import has_ended
 from polysync_airflow.triggers.call_loop import CallLoop
 from polysync_airflow.triggers.schedule import Job, Schedule, list_created_after
@@ -70,6 +70,7 @@ class Poller(CallLoop):
     def unsubscribe(self, subscription: Subscription) -> None:
         """End a subscription, if it has not ended. The poller ends with its last one."""
         self._schedule.remove(subscription)
+        self.client.activity.polled(subscription, "", NO_FAILURES)
         self._end_if_unused()
 
     def _end_if_unused(self) -> None:
@@ -155,7 +156,7 @@ class Poller(CallLoop):
 
     def _handle_deletion(self, error: CredentialsError) -> None:
         for subscription in list(self._schedule.subscriptions.values()):
-            self._handle_response(subscription, error)
+            self._end(subscription, subscription.waiter.lose_connection(error))
 
     def _handle_listing(
         self, pipeline: Pipeline, subscriptions: Sequence[Subscription], listing: Listing | BaseException
@@ -229,6 +230,7 @@ class Poller(CallLoop):
             self._end(subscription, step)
             return
         subscription.waiter = step.waiter
+        self.client.activity.polled(subscription, step.waiter.execution_arn, step.waiter.failures)
         self._schedule.poll_at(subscription, now + step.seconds, now)
         if step.log_lines:
             subscription.send(step)

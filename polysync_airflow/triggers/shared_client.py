@@ -23,7 +23,7 @@ from polysync_airflow.aws.sessions import RATE_LIMITED_CONFIG
 from polysync_airflow.exceptions import CredentialsError, PolysyncError, is_throttling
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.durations import format_seconds
-from polysync_airflow.execution.models import ExecutionDescription
+from polysync_airflow.execution.models import CONNECTION_NOT_FOUND, ExecutionDescription
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.texts import clean_text
 from polysync_airflow.hooks import PolysyncSageMakerHook
@@ -147,18 +147,20 @@ class SharedClient:
 
         This is also when the metrics are reported: it comes regularly, and not often.
 
-        :return: a permanent error if the connection has been deleted.
+        :return: an error if the connection has been deleted.
         """
         self.report()
         with self._lock:
             self._read()
             if self._missing_since is None or self._read_at - self._missing_since < DELETED_AFTER_SECONDS:
                 return None
-            return CredentialsError(
+            error = CredentialsError(
                 f"polysync_conn_id = {self.key[0]!r}: the connection was deleted or renamed. Airflow has not "
                 f"found it for {format_seconds(self._read_at - self._missing_since)}. Add it again under "
-                "Admin > Connections, then clear the task."
+                "Admin > Connections. If no retry follows, clear the task."
             )
+            error.error_code = CONNECTION_NOT_FOUND
+            return error
 
     def report(self, *, is_last: bool = False) -> None:
         """

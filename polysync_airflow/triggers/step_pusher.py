@@ -55,13 +55,14 @@ class StepPusher:
         while self._next is not None:
             steps, self._next = self._next, None
             try:
-                await asyncio.to_thread(call_airflow, partial(self._push, steps))
+                await asyncio.to_thread(call_airflow, partial(self.store, steps))
             except Exception as error:
                 self._warn(
                     f"Airflow does not store the steps of the execution: {type(error).__name__}: {error}"
                 )
 
-    def _push(self, steps: Sequence[StepDescription]) -> None:
+    def store(self, steps: Sequence[StepDescription]) -> None:
+        """Store steps. Sends requests to Airflow."""
         if self._order is None:
             # The worker has pushed them. Read once: a request costs more than all the rest of a push.
             before = parse_rows(read_xcom(self._ti, STEPS_KEY))

@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from polysync_airflow.airflow_compat.sdk import conf
 from polysync_airflow.exceptions import PolysyncError, StoredRecordError
+from polysync_airflow.execution.lifecycle.identity import TaskKey
 from polysync_airflow.execution.record import OnClear
 from polysync_airflow.execution.texts import clean_line, describe_validation_error
 from polysync_airflow.records.clear_choices import (
@@ -32,7 +33,6 @@ from polysync_airflow.records.clear_choices import (
     read_clear_choice,
     store_clear_choice,
 )
-from polysync_airflow.records.signature import TaskKey
 
 log = logging.getLogger(__name__)
 

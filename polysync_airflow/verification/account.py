@@ -20,7 +20,7 @@ from polysync_airflow.hooks.calls import parse
 from polysync_airflow.states import has_ended
 from polysync_airflow.verification.arguments import Options
 from polysync_airflow.verification.calls import POLL_SECONDS, Calls, Refusal, Response
-from polysync_airflow.verification.cleaning import delete_pipelines, pipeline_name
+from polysync_airflow.verification.cleaning import delete_pipelines, pipeline_name, run_tags
 from polysync_airflow.verification.definitions import NO_FUNCTION
 from polysync_airflow.verification.hook import VerifyHook
 
@@ -80,7 +80,7 @@ class Account(Calls):
         facts: Facts = slot.facts
         return facts
 
-    def clean(self) -> dict[str, str]:
+    def clean(self) -> dict[str, PolysyncError]:
         """
         Stop what runs, and delete what was made. Call it when no check runs any more.
 
@@ -134,6 +134,8 @@ class Account(Calls):
             PipelineDefinition=definition,
             PipelineDescription="Made by polysync verify, which deletes it.",
             RoleArn=self.role_arn,
+            # In this request: a run that is killed between two leaves nothing without the tag.
+            Tags=run_tags(self.run_id),
             ClientRequestToken=self.token(),
         )
 

@@ -1,6 +1,9 @@
 """
 Deletes the pipelines that ``polysync verify`` has made, also those of a run that was killed.
 
+A pipeline is one of them if it has the tag that its run has sent with the request that created it. Anybody
+may give a pipeline such a name.
+
 https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DeletePipeline.html: AWS deletes a pipeline with
 its executions, and none of them may run.
 """
@@ -32,8 +35,11 @@ from polysync_airflow.states import STATUS_STOPPING, has_ended, is_stoppable
 
 # AWS's pattern for the beginning of a name has no hyphen at the end.
 PREFIX: Final = VERIFY_PREFIX
-# Not the prefix alone: nobody else gives a pipeline such a name.
-_NAME: Final = re.compile(rf"{PREFIX}-[0-9a-f]{{8}}-[A-Za-z]+(-[A-Za-z]+)*")
+# The value is the id of the run, which is in the name, too.
+TAG: Final = "polysync-verify-run"
+_NAME: Final = re.compile(rf"{PREFIX}-([0-9a-f]{{8}})-[A-Za-z]+(-[A-Za-z]+)*")
+# As many as a resource can have: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ListTags.html
+_MAX_TAGS: Final = 50
 # What is made must be found again: one run makes fewer than twenty pipelines.
 MAX_PAGES: Final = 10
 # A stop takes about twenty seconds, and a job up to some minutes.
@@ -42,19 +48,23 @@ _PAUSE_SECONDS: Final = 2.0
 _AT_THE_SAME_TIME: Final = 8
 
 
+class NotOwnError(PolysyncError):
+    """Raised for a pipeline that has the name of one that a run has made, but not its tag."""
+
+
 def pipeline_name(run_id: str, subject: str) -> str:
     """Return the name of a pipeline of a run."""
     return f"{PREFIX}-{run_id}-{subject}"
 
 
-def is_own_name(name: object) -> bool:
-    """Return whether a pipeline has a name of those that the checks create."""
-    return isinstance(name, str) and _NAME.fullmatch(name) is not None
+def run_tags(run_id: str) -> list[dict[str, str]]:
+    """Return the tags with which a run creates a pipeline."""
+    return [{"Key": TAG, "Value": run_id}]
 
 
 def leftovers(hook: PolysyncSageMakerHook) -> tuple[list[str], bool]:
     """
-    Find the pipelines that runs have left.
+    Find the pipelines that runs may have left: those that have such a name.
 
     :return: their names, and whether there may be more.
     :raises PolysyncError: they cannot be listed.
@@ -68,16 +78,16 @@ def leftovers(hook: PolysyncSageMakerHook) -> tuple[list[str], bool]:
         token = page.get("NextToken")
         if not token:
             break
-    return [name for name in dict.fromkeys(names) if is_own_name(name)], bool(token)
+    return [name for name in dict.fromkeys(names) if _NAME.fullmatch(name)], bool(token)
 
 
-def delete_pipelines(hook: PolysyncSageMakerHook, names: Iterable[str]) -> dict[str, str]:
+def delete_pipelines(hook: PolysyncSageMakerHook, names: Iterable[str]) -> dict[str, PolysyncError]:
     """
-    Stop what runs of pipelines, and delete them.
+    Stop what runs of pipelines, and delete them, if runs have made them.
 
     If it is interrupted, it begins no other one, and ends soon.
 
-    :return: why a pipeline is still there, by its name.
+    :return: why a pipeline is still there, by its name. ``NotOwnError``: it is left to whoever has made it.
     """
     interrupted = Event()
     with ThreadPoolExecutor(_AT_THE_SAME_TIME, thread_name_prefix="polysync-clean") as pool:
@@ -94,18 +104,19 @@ def delete_pipelines(hook: PolysyncSageMakerHook, names: Iterable[str]) -> dict[
     return {name: problem for name, problem in problems.items() if problem}
 
 
-def _problem_of_delete(hook: PolysyncSageMakerHook, name: str, interrupted: Event) -> str | None:
+def _problem_of_delete(hook: PolysyncSageMakerHook, name: str, interrupted: Event) -> PolysyncError | None:
     try:
         _delete(hook, name, interrupted)
     except PolysyncError as error:
-        return str(error)
+        return error
     return None
 
 
 def _delete(hook: PolysyncSageMakerHook, name: str, interrupted: Event) -> None:
-    until = clock.monotonic() + DELETE_SECONDS
+    until, is_own = clock.monotonic() + DELETE_SECONDS, False
     while not interrupted.is_set():
         try:
+            is_own = is_own or _check_own(hook, name)
             running = _stop_executions(hook, name)
             if not running:
                 hook.call("DeletePipeline", PipelineName=name, ClientRequestToken=str(uuid.uuid4()))
@@ -125,6 +136,23 @@ def _delete(hook: PolysyncSageMakerHook, name: str, interrupted: Event) -> None:
                     "verify --clean again in some minutes."
                 )
         clock.sleep(_PAUSE_SECONDS)
+
+
+def _check_own(hook: PolysyncSageMakerHook, name: str) -> bool:
+    """
+    Return True for a pipeline that a run has made.
+
+    :raises NotOwnError: it has not the tag of the run that its name names.
+    """
+    match = _NAME.fullmatch(name)
+    arn = hook.call("DescribePipeline", PipelineName=name).get("PipelineArn")
+    tags = hook.call("ListTags", ResourceArn=arn, MaxResults=_MAX_TAGS).get("Tags")
+    if not match or not isinstance(tags, list) or run_tags(match[1])[0] not in tags:
+        raise NotOwnError(
+            f"It does not have the tag {TAG} with the id of a run, so it is not one of polysync verify. If "
+            "you do not need it, delete it yourself."
+        )
+    return True
 
 
 def _stop_executions(hook: PolysyncSageMakerHook, name: str) -> int:

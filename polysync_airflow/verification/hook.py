@@ -25,6 +25,7 @@ class VerifyHook(PolysyncSageMakerHook):
         "ListPipelineExecutions",
         "ListPipelineParametersForExecution",
         "ListPipelines",
+        "ListTags",
         "RetryPipelineExecution",
         "SendPipelineExecutionStepFailure",
         "SendPipelineExecutionStepSuccess",

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -194,6 +196,82 @@ def test_no_file_outside_of_the_folders_is_sent(
     assert (b"content-of-the-file" in sent) == allowed
     assert (FOLDERS in str(caught.value)) != allowed
     assert bool(sts.requests) == allowed
+
+
+GOOGLE = {**WEB_IDENTITY, "assume_role_with_web_identity_federation": "google"}
+SAML_FULL = {**SAML, "assume_role_with_saml": {**SAML_IDP, "idp_url": "https://adfs.corp.example/adfs/ls"}}
+CALLS: list[Callable[[PolysyncSageMakerHook], object]] = [
+    lambda hook: list(hook.list_pipelines()),
+    lambda hook: hook.get_caller_identity(),
+    lambda hook: hook.get_session(),
+    lambda hook: hook.logs_client,
+]
+
+
+@pytest.mark.parametrize(
+    ("extra", "module", "setting", "package"),
+    [
+        (
+            GOOGLE,
+            "google.auth",
+            "assume_role_with_web_identity_federation = 'google'",
+            "apache-airflow-providers-amazon[google]",
+        ),
+        (
+            SAML_FULL,
+            "requests_gssapi",
+            "assume_role_method = 'assume_role_with_saml'",
+            "requests-gssapi and lxml",
+        ),
+        (SAML_FULL, "lxml", "assume_role_method = 'assume_role_with_saml'", "requests-gssapi and lxml"),
+    ],
+)
+def test_library_that_is_not_installed(
+    extra: dict[str, Any],
+    module: str,
+    setting: str,
+    package: str,
+    looked_up: list[Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The error of each call names the connection, the field, its value, the module and what to install."""
+    monkeypatch.setenv(OPTION.format(HOSTS.upper()), "*.corp.example")
+    monkeypatch.setitem(sys.modules, "requests_gssapi", ModuleType("requests_gssapi"))
+    # Python then says that there is no such module.
+    monkeypatch.setitem(sys.modules, module, None)
+
+    for call in CALLS if extra is GOOGLE else CALLS[:1]:
+        with pytest.raises(CredentialsError) as caught:
+            call(hook(monkeypatch, extra))
+        message = str(caught.value)
+        start = f"The connection 'aws' is not usable: {setting} needs a library that is not installed here: "
+        assert message.startswith(start)
+        assert module in message
+        assert f"Install {package} where tasks and triggerers run" in message
+        assert caught.value.permanent
+    assert looked_up == []
+
+
+@pytest.mark.parametrize(
+    ("extra", "reason"),
+    [
+        ({**WEB_IDENTITY, "assume_role_with_web_identity_federation": "azure"}, "federation: azure"),
+        (SAML, "KeyError: 'assume_role_with_saml'"),
+        ({**SAML, "assume_role_with_saml": {**SAML_IDP, "idp_auth_method": "x"}}, "idp_auth_method=x"),
+        ({**ROLE, "assume_role_method": "x"}, "assume_role_method='x'"),
+    ],
+)
+def test_setting_that_the_amazon_provider_refuses(
+    extra: dict[str, Any], reason: str, looked_up: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is an error of the connection, whatever the amazon provider raises."""
+    with pytest.raises(CredentialsError) as caught:
+        hook(monkeypatch, extra).get_caller_identity()
+
+    assert str(caught.value).startswith("The connection 'aws' has a setting that is not valid: ")
+    assert reason in str(caught.value)
+    assert caught.value.permanent
+    assert looked_up == []
 
 
 def test_endpoint_of_s3_is_checked_when_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,9 +28,9 @@ def test_no_secret_leaves_the_connection(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """A successful or failed run, deferred or not, shows no secret in its logs, XComs, error and trigger."""
-    # botocore logs signed requests at the level DEBUG. Our own loggers, and all others above DEBUG, must not.
-    caplog.set_level(logging.INFO)
-    caplog.set_level(logging.DEBUG, "polysync_airflow")
+    # botocore logs what it signs and sends.
+    caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, "botocore")
     monkeypatch.setenv(
         "AIRFLOW_CONN_POLYSYNC_DEFAULT",
         connection(password=SECRETS[0], session_token=SECRETS[1], endpoint_url=emulator.endpoint_url),

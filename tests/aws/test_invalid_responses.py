@@ -101,6 +101,17 @@ def test_responses_about_another_execution_are_not_believed(
     assert error_of(monkeypatch, operation, json.dumps(body).encode()).transient
 
 
+@pytest.mark.parametrize("code", [[], {}, 5, True])
+def test_error_code_that_is_no_text(monkeypatch: pytest.MonkeyPatch, code: Any) -> None:
+    """botocore would look for it in a dict, and raise a TypeError."""
+    with responding(json.dumps({"__type": code}).encode(), 400) as (url, _):
+        monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=url))
+        with pytest.raises(SageMakerApiError) as caught:
+            PolysyncSageMakerHook().stop_pipeline_execution(ARN)
+
+    assert caught.value.transient
+
+
 def test_damaged_entries_of_a_listing_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """One damaged entry does not fail the waits for the executions in the other entries."""
     entries = [

@@ -6,25 +6,31 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, unquote
 
 import pytest
 from botocore import UNSIGNED
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
 from botocore.config import Config
+from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
-from botocore.parsers import ResponseParserFactory
 from botocore.session import Session
 
-from polysync_airflow.aws.log_redaction import RedactedBytes, RedactedStr, RedactingParserFactory
+from polysync_airflow.aws.log_redaction import RedactedBytes, RedactedStr
 from polysync_airflow.aws.sessions import client_creator
 from polysync_airflow.hooks import PolysyncSageMakerHook
 
 TOKEN = "eyJhbGciOiJSUzI1NiJ9.the-web-identity-token.signature"
 ACCESS_KEY, SECRET_KEY, SESSION_TOKEN = "ASIAIOSFODNN7EXAMPLE", "the-secret+access/key", "the-session/token=="
 SECRETS = (TOKEN, SECRET_KEY, SESSION_TOKEN)
+OWN_KEY, OWN_TOKEN = "own-secret+access/key", "own-session/token=="
+ALL_SECRETS = (*SECRETS, OWN_KEY, OWN_TOKEN)
 ROLE = "arn:aws:iam::123456789012:role/polysync"
 RESPONSE = """\
 <{operation}Response xmlns="https://sts.amazonaws.com/doc/2011-06-15/">
@@ -33,7 +39,7 @@ RESPONSE = """\
       <AccessKeyId>{access_key}</AccessKeyId>
       <SecretAccessKey>{secret_key}</SecretAccessKey>
       <SessionToken>{session_token}</SessionToken>
-      <Expiration>2026-01-01T12:00:00Z</Expiration>
+      <Expiration>2126-01-01T12:00:00Z</Expiration>
     </Credentials>
   </{operation}Result>
   <ResponseMetadata><RequestId>c6104cbe-af31-11e0-8154-cbc7ccf896c7</RequestId></ResponseMetadata>
@@ -56,12 +62,14 @@ class FakeSts:
     :param denies: whether it refuses all requests.
     :param requests: the parameters of the requests that it received.
     :param tokens: the session tokens of these requests.
+    :param signed: their headers and bodies.
     """
 
     url: str
     denies: bool = False
     requests: list[dict[str, str]] = field(default_factory=list)
     tokens: list[str | None] = field(default_factory=list)
+    signed: list[tuple[Message, bytes]] = field(default_factory=list)
 
     def respond(self, body: str) -> tuple[int, str]:
         """Return the status and the body of the response to a request."""
@@ -84,8 +92,10 @@ def sts() -> Iterator[FakeSts]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
+            sent = self.rfile.read(int(self.headers["Content-Length"]))
             fake.tokens.append(self.headers["X-Amz-Security-Token"])
-            status, text = fake.respond(self.rfile.read(int(self.headers["Content-Length"])).decode())
+            fake.signed.append((self.headers, sent))
+            status, text = fake.respond(sent.decode())
             body = text.encode()
             self.send_response(status)
             self.send_header("Content-Type", "text/xml")
@@ -138,7 +148,7 @@ def test_sign_in_with_a_web_identity_leaves_no_secret_in_the_log(
     (request,) = sts.requests
     assert (credentials["AccessKeyId"], credentials["SecretAccessKey"]) == (ACCESS_KEY, SECRET_KEY)
     assert credentials["SessionToken"] == SESSION_TOKEN
-    assert credentials["Expiration"].isoformat() == "2026-01-01T12:00:00+00:00"
+    assert credentials["Expiration"].isoformat() == "2126-01-01T12:00:00+00:00"
     assert response["ResponseMetadata"]["HTTPStatusCode"] == 200
     assert (request["Action"], request["WebIdentityToken"]) == ("AssumeRoleWithWebIdentity", TOKEN)
     log = debug_log()
@@ -178,25 +188,123 @@ def test_refused_sign_in_leaves_no_token_in_the_log(sts: FakeSts, debug_log: Cal
     assert TOKEN not in debug_log() + repr(caught.value)
 
 
+def make_hook(monkeypatch: pytest.MonkeyPatch, conn_type: str, **extra: Any) -> PolysyncSageMakerHook:
+    """Return a hook with a connection that has a session token."""
+    extra = {
+        "region_name": "us-east-1",
+        ("aws_" * (conn_type == "aws")) + "session_token": OWN_TOKEN,
+        **extra,
+    }
+    if conn_type == "polysync_sagemaker":
+        extra["auth_method"] = "access_key"
+    account = {"conn_type": conn_type, "login": "AKIAIOSFODNN7EXAMPLE", "password": OWN_KEY, "extra": extra}
+    monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", json.dumps(account))
+    return PolysyncSageMakerHook()
+
+
 @pytest.mark.parametrize("conn_type", ["polysync_sagemaker", "aws"])
 def test_signed_requests_in_the_log_have_no_session_token(
     conn_type: str, sts: FakeSts, debug_log: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Airflow 2 masks secrets in texts, and botocore logs the request as an object with its headers."""
-    extra = {"region_name": "us-east-1", ("aws_" * (conn_type == "aws")) + "session_token": SESSION_TOKEN}
-    if conn_type == "polysync_sagemaker":
-        extra["auth_method"] = "access_key"
-    account = {"conn_type": conn_type, "login": ACCESS_KEY, "password": SECRET_KEY, "extra": extra}
-    monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", json.dumps(account))
-    session = PolysyncSageMakerHook().get_session()
-    client: Any = session.client("sts", endpoint_url=sts.url)
+    """Airflow 2 masks secrets in texts, and botocore logs the request as an object, and the text that it signs."""
+    client: Any = make_hook(monkeypatch, conn_type).get_session().client("sts", endpoint_url=sts.url)
 
     client.assume_role(RoleArn=ROLE, RoleSessionName="airflow")
 
-    assert sts.tokens == [SESSION_TOKEN]
-    (line,) = [each for each in debug_log().splitlines() if "Sending http request" in each]
-    assert "'X-Amz-Security-Token': b'***'" in line
-    assert SESSION_TOKEN not in line
+    assert sts.tokens == [OWN_TOKEN]
+    log = debug_log()
+    assert "'X-Amz-Security-Token': b'***'" in log
+    assert "\nx-amz-security-token:***\n" in log
+    assert [secret for secret in ALL_SECRETS if secret in log] == []
+
+
+@pytest.mark.parametrize("conn_type", ["polysync_sagemaker", "aws"])
+def test_signed_links_in_the_log_have_no_session_token(
+    conn_type: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A link that is signed has the token in its query, which botocore logs, and the link itself has it."""
+    caplog.set_level(logging.DEBUG, "botocore")
+    session = make_hook(monkeypatch, conn_type).get_session()
+    links = [
+        session.client("s3", config=Config(signature_version=version)).generate_presigned_url(
+            "get_object", Params={"Bucket": "reports", "Key": "report.json"}
+        )
+        for version in ("s3v4", "s3")
+    ]
+
+    assert [OWN_TOKEN in unquote(link) for link in links] == [True, True]
+    assert "X-Amz-Security-Token=***&" in caplog.text
+    assert "\nx-amz-security-token:***\n" in caplog.text
+    assert [secret for secret in (OWN_KEY, OWN_TOKEN) if secret in unquote(caplog.text)] == []
+
+
+@pytest.mark.parametrize("conn_type", ["polysync_sagemaker", "aws"])
+def test_signatures_are_those_of_botocore(
+    conn_type: str, sts: FakeSts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is signed is the real text, with the token."""
+    client: Any = make_hook(monkeypatch, conn_type).get_session().client("sts", endpoint_url=sts.url)
+
+    for _ in range(2):
+        client.assume_role(RoleArn=ROLE, RoleSessionName="airflow")
+
+    assert len(sts.signed) == 2
+    for headers, body in sts.signed:
+        request = AWSRequest("POST", f"{sts.url}/", {}, body)
+        for name in headers["Authorization"].split("SignedHeaders=")[1].split(",")[0].split(";"):
+            request.headers[name] = headers[name]
+        request.context["timestamp"] = headers["X-Amz-Date"]
+        signer = SigV4Auth(Credentials("AKIAIOSFODNN7EXAMPLE", OWN_KEY, OWN_TOKEN), "sts", "us-east-1")
+        signature = signer.signature(
+            signer.string_to_sign(request, signer.canonical_request(request)), request
+        )
+        assert headers["Authorization"].endswith(f"Signature={signature}")
+
+
+@pytest.mark.parametrize("method", ["assume_role", "assume_role_with_web_identity"])
+def test_roles_of_aws_connections_leave_no_secret_in_the_log(
+    method: str,
+    sts: FakeSts,
+    debug_log: Callable[[], str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """The amazon provider's own requests for the credentials of a role, and their responses, show none."""
+    token_file = tmp_path / "token"
+    token_file.write_text(TOKEN)
+    monkeypatch.setenv("AIRFLOW__POLYSYNC_SAGEMAKER__ALLOWED_IDENTITY_FOLDERS", str(tmp_path))
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", sts.url)
+    hook = make_hook(
+        monkeypatch,
+        "aws",
+        role_arn=ROLE,
+        assume_role_method=method,
+        assume_role_with_web_identity_federation="file",
+        assume_role_with_web_identity_token_file=str(token_file),
+    )
+
+    session: Any = hook.get_session()
+    credentials = session.get_credentials().get_frozen_credentials()
+
+    assert (credentials.secret_key, credentials.token) == (SECRET_KEY, SESSION_TOKEN)
+    (request,) = sts.requests
+    assert request.get("WebIdentityToken", TOKEN) == TOKEN
+    log = debug_log()
+    assert [secret for secret in ALL_SECRETS if secret in log] == []
+
+
+def test_saml_assertions_are_not_in_the_log(
+    sts: FakeSts, debug_log: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """AssumeRoleWithSAML sends the real assertion, returns the real credentials, and logs neither."""
+    client: Any = make_hook(monkeypatch, "aws").get_session().client("sts", endpoint_url=sts.url)
+
+    response = client.assume_role_with_saml(RoleArn=ROLE, PrincipalArn=f"{ROLE}s", SAMLAssertion=TOKEN)
+
+    assert response["Credentials"]["SessionToken"] == SESSION_TOKEN
+    assert sts.requests[0]["SAMLAssertion"] == TOKEN
+    log = debug_log()
+    assert [secret for secret in ALL_SECRETS if secret in log] == []
 
 
 def test_tokens_of_hosts_are_not_in_the_log_of_their_sts_requests(
@@ -209,8 +317,7 @@ def test_tokens_of_hosts_are_not_in_the_log_of_their_sts_requests(
     create("sts", **host).assume_role(RoleArn=ROLE, RoleSessionName="airflow")
 
     assert sts.tokens == ["host-token"]
-    (line,) = [each for each in debug_log().splitlines() if "Sending http request" in each]
-    assert "host-token" not in line
+    assert "host-token" not in debug_log()
 
 
 def test_other_sessions_log_as_before(sts: FakeSts, debug_log: Callable[[], str]) -> None:
@@ -234,17 +341,3 @@ def test_redacted_values_are_shown_only_by_repr() -> None:
     assert (data, data.decode()) == (b"secret", "secret")
     assert (hash(text), hash(data)) == (hash("secret"), hash(b"secret"))
     assert f"{text!r} {data!r} {[text]} { ({'a': data}) }" == "'***' b'***' ['***'] {'a': b'***'}"
-
-
-@pytest.mark.parametrize("protocol", ["query", "json", "rest-json", "rest-xml", "ec2"])
-def test_parsers_are_those_of_botocore(protocol: str) -> None:
-    """The factory makes botocore's parsers with botocore's defaults, and leaves the parser class as it is."""
-    factory = RedactingParserFactory()
-    factory.set_parser_defaults(timestamp_parser=len)
-    plain = ResponseParserFactory().create_parser(protocol)
-
-    parser = factory.create_parser(protocol)
-
-    assert type(parser) is type(plain)
-    assert "parse" not in vars(plain)
-    assert vars(parser)["_timestamp_parser"] is len

@@ -19,7 +19,7 @@ from polysync_airflow.aws.sessions import (
     client_creator,
     create_session,
     create_sts_session,
-    optimize_parsing,
+    prepare,
     reduce_models,
 )
 from polysync_airflow.emulator import EmulatorServer
@@ -49,7 +49,7 @@ def parse_timestamp(factory: ResponseParserFactory, value: Any) -> Any:
 def factory() -> ResponseParserFactory:
     """The parser factory of a session of this provider."""
     session = Session()
-    optimize_parsing(session)
+    prepare(session)
     factory: ResponseParserFactory = session.get_component("response_parser_factory")
     return factory
 
@@ -82,7 +82,7 @@ def test_invalid_timestamps_count_as_missing(factory: ResponseParserFactory, val
 def test_session_makes_one_parser_per_protocol(factory: ResponseParserFactory) -> None:
     """A session uses the same parser for all responses of a protocol; other sessions have their own."""
     other_session = Session()
-    optimize_parsing(other_session)
+    prepare(other_session)
     other: ResponseParserFactory = other_session.get_component("response_parser_factory")
 
     assert factory.create_parser("json") is factory.create_parser("json")

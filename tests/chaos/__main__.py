@@ -3,7 +3,7 @@ Command line of the chaos suite: kills and restarts processes of a real Airflow,
 
 ``make chaos`` runs it. It starts everything that it needs, and stops it at the end. The option ``--executor celery``
 runs the test cases with CeleryExecutor, which has a broker and workers of its own that can fail as well, and
-``--executor pods`` those of KubernetesExecutor's pods, in namespaces of processes.
+``--executor pods`` those of KubernetesExecutor, whose pods are processes of this machine.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ INTERRUPTED: Final = 130
 AIRFLOW_3: Final = [version for version in VERSIONS if not version.startswith("2.")]
 DESCRIPTIONS: Final = {
     LOCAL: "PostgreSQL, the emulator and Airflow with LocalExecutor and two triggerers",
-    PODS: "PostgreSQL, the emulator and Airflow with two triggerers and a namespace for each task",
+    PODS: "PostgreSQL, the emulator, a Kubernetes API and Airflow with KubernetesExecutor and two triggerers",
     CELERY: "PostgreSQL, Redis, the emulator and Airflow with two Celery workers and two triggerers",
 }
 
@@ -119,7 +119,7 @@ def _continue_on_chosen_version(parser: argparse.ArgumentParser, options: argpar
     if options.provider != "polysync" or options.executor == CELERY:
         parser.error("the environments of make matrix have neither Celery nor aiobotocore")
     if options.executor == PODS and versions[0] not in AIRFLOW_3:
-        parser.error(f"--executor pods: starts tasks as {', '.join(AIRFLOW_3)} do")
+        parser.error(f"--executor pods: only with {', '.join(AIRFLOW_3)}")
     *_, newest = environments = [Environment(version) for version in versions]
     if Path(sys.prefix) != newest.folder:
         for environment in environments:

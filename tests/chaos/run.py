@@ -13,7 +13,7 @@ import httpx
 
 from tests.chaos import markers
 from tests.chaos.deployment.airflow_deployment import AirflowDeployment
-from tests.chaos.deployment.pods import Pod
+from tests.chaos.deployment.kubernetes.pods import Pod
 from tests.chaos.group import Group
 from tests.emulator.builders import ROLE, definition, step
 from tests.system.airflow.client import AirflowError
@@ -84,6 +84,7 @@ class Run:
         self.problems: list[str] = []
         self.remarks: list[str] = []
         self.seconds = seconds
+        self.hold = hold
         self._last_step = "Callback" if hold else "Processing"
         self._callback_tokens: dict[str, str] = {}
         self._run_id = ""
@@ -262,9 +263,9 @@ class Run:
         jobs = [task.get("triggerer_job") or {} for task in self.tasks()]
         return [self.deployment.triggerer_of(job.get("id")) for job in jobs]
 
-    def pod(self) -> Pod:
-        """Return the pod of the first try."""
-        return self.deployment.pods.of(self.dag_id, self._run_id)[0]
+    def pods(self) -> list[Pod]:
+        """Return all pods that the task had, the first one first."""
+        return self.deployment.cluster.pods.created(dag_id=self.dag_id, run_id=self._run_id)
 
     def trigger_log_has(self, text: str) -> bool:
         """Return whether a triggerer wrote a text to the task's log."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shlex
@@ -230,7 +231,7 @@ def test_all_pipelines(polysync: Polysync) -> None:
         (["--queue", "a b"], "--queue 'a b': give a name"),
         (["--queue", "x" * 49], "--queue"),
         (["--queue", "q", "--pipeline", "a*"], "--pipeline 'a*' is not a name"),
-        (["--queue", "q", "--max-receives", "0"], "--max-receives 0: give 1 to 1000"),
+        (["--queue", "q", "--max-receives", "2"], "--max-receives 2: give 3 to 1000"),
         (
             ["--queue", "q", *(w for i in range(20) for w in ("--pipeline", f"{'x' * 100}{i}"))],
             "2,048 characters",
@@ -255,8 +256,8 @@ def test_tail_leaves_the_messages(polysync: Polysync, emulator: EmulatorServer) 
     for body in (execution(), "s3cret"):
         sqs.send_message(QueueUrl=url, MessageBody=body)
 
-    done = polysync("events", "tail", "--queue-url", url, "--seconds", 1)
-    first = polysync("events", "tail", "--queue-url", url, "--max-messages", 1)
+    done = polysync("events", "tail", "--queue-url", url, "--seconds", 1, "--yes")
+    first = polysync("events", "tail", "--queue-url", url, "--max-messages", 1, "--yes")
 
     change, unreadable = map(json.loads, done.out.splitlines())
     assert (done.code, done.err) == (0, "2 messages; none was deleted\n")
@@ -264,15 +265,43 @@ def test_tail_leaves_the_messages(polysync: Polysync, emulator: EmulatorServer) 
     assert unreadable["unreadable"] == "it is not JSON"
     assert "s3cret" not in done.out
     assert first.out.count("\n") == 1
+    assert [each["receives"] for each in (change, unreadable, json.loads(first.out))] == [1, 1, 2]
     names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
     attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
     assert [attributes[name] for name in names] == ["2", "0"]
     assert emulator.control.calls("DeleteMessageBatch") == []
 
 
+@pytest.mark.parametrize(("answer", "receives"), [("y\n", 1), ("\n", 0), ("", 0), (None, 0)])
+def test_tail_asks_before_it_receives(
+    answer: str | None,
+    receives: int,
+    polysync: Polysync,
+    emulator: EmulatorServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It says what a receive does. Without a terminal, it refuses; then, and without a yes, nothing is received."""
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return answer is not None
+
+    monkeypatch.setattr("sys.stdin", Terminal(answer))
+    sqs = client(emulator, "sqs")
+    url = sqs.create_queue(QueueName="changes")["QueueUrl"]
+    sqs.send_message(QueueUrl=url, MessageBody=execution())
+
+    done = polysync("events", "tail", "--queue-url", url, "--max-messages", 1)
+
+    assert "SQS moves it to the dead-letter queue" in done.err
+    assert ("add --yes" in done.err) == (answer is None)
+    assert done.code == (2 if answer is None else 0 if receives else 1)
+    assert done.out.count("\n") == len(emulator.control.calls("ReceiveMessage")) == receives
+
+
 def test_tail_of_no_queue(polysync: Polysync, emulator: EmulatorServer) -> None:
     """A queue that does not exist is an error of one line."""
-    done = polysync("events", "tail", "--queue-url", f"{emulator.endpoint_url}/{ACCOUNT}/none")
+    done = polysync("events", "tail", "--queue-url", f"{emulator.endpoint_url}/{ACCOUNT}/none", "--yes")
 
     assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
     assert "There is no queue" in done.err

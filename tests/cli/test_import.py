@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from polysync_airflow.emulator import EmulatorServer
+from polysync_airflow.execution.storable import storable_number
 from polysync_airflow.jobs.catalogue.file import read_catalogue
 from tests.cli.conftest import Polysync
 from tests.jobs.catalogue.builders import ARN_TEXT, STEPS, definitions, delete_pipelines, put_pipelines
@@ -66,7 +67,12 @@ def test_every_declaration_is_in_the_file(
         for name, found in written.items()
     } == {
         name: [
-            (p["Name"], p.get("Type", "String"), repr(p.get("DefaultValue")), p.get("EnumValues"))
+            (
+                p["Name"],
+                p.get("Type", "String"),
+                repr(storable_number(p.get("DefaultValue"))),
+                p.get("EnumValues"),
+            )
             for p in found
         ]
         for name, found in declared.items()

@@ -13,9 +13,11 @@ import pytest
 from polysync_airflow.cli import verify
 from polysync_airflow.cli.output import write_message
 from polysync_airflow.emulator import EmulatorServer
+from polysync_airflow.verification import definitions
 from polysync_airflow.verification.account import Account
 from polysync_airflow.verification.hook import VerifyHook
 from tests.cli.conftest import Polysync
+from tests.events.conftest import client
 from tests.tasks import EmulatedTime
 
 ROLE = "arn:aws:iam::123456789012:role/Pipelines"
@@ -201,6 +203,26 @@ def test_what_stays(polysync: Polysync, emulator: EmulatorServer, emulated_time:
     assert "Run polysync verify --clean." in result.err
     assert polysync("verify", "--clean").code == 0
     assert names(emulator) == []
+
+
+def test_clean_leaves_what_only_has_the_name(
+    polysync: Polysync, emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """A pipeline that has the name of one of a run, but no tag of it, is named and left; that is no failure."""
+    mine = "polysync-verify-0123abcd-important"
+    client(emulator, "sagemaker").create_pipeline(
+        PipelineName=mine,
+        PipelineDefinition=definitions.succeeding(),
+        RoleArn=ROLE,
+        ClientRequestToken="t" * 32,
+    )
+
+    cleaned = polysync("verify", "--clean")
+
+    assert (cleaned.code, cleaned.out) == (0, "")
+    assert f"{mine} is left as it is: It does not have the tag polysync-verify-run with the id" in cleaned.err
+    assert cleaned.error == "0 pipelines deleted in region us-east-1."
+    assert names(emulator) == [mine]
 
 
 @pytest.mark.parametrize("is_terminal", [False, True])

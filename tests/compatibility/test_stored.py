@@ -100,7 +100,7 @@ def test_a_retry_reattaches_to_the_stored_execution(
     # From now on, the record is in the Variable only.
     assert ti.task_state_store
     assert ti.task_state_store.values == {}
-    assert ti.store.get(STORE_KEY)["try_number"] == 2
+    assert ti.store.deleted[STORE_KEY]["try_number"] == 2
     assert emulator.control.calls("StartPipelineExecution") == []
     assert run.xcoms["run"]["resumes"] == (1 if name == "resumed" else 0)
 

@@ -10,6 +10,7 @@ import pytest
 from airflow.serialization.helpers import serialize_template_field
 
 from tests.dags.catalogues import job, parameter, parse
+from tests.fakes.airflow_encoding import check_dag
 
 PLAIN = job("churn", parameter("Shards", "Integer", default=4))
 REQUIRED = job("scoring", parameter("Model"))
@@ -48,6 +49,29 @@ jobs:
     assert "4 jobs of jobs.yaml cannot be DAGs" in error
     for line in ("- {{ x }}: name:", "- scoring: parameters.0.type:", "- jobs[3]: ", "- churn: the file has"):
         assert line in error
+
+
+def test_numbers_that_airflow_cannot_store_break_no_dag(tmp_path: Path) -> None:
+    """The field of such a default stays empty, so that AWS uses it; values of the author break their job only."""
+    large = job(
+        "large",
+        parameter("Seed", "Integer", default=10**30, description="S."),
+        parameter("Rate", "Float", default="1e+30", enum_values=["1e30", "0.5"]),
+        parameter("Size", "Integer", default=2**31),
+    )
+    code = "polysync_dags('jobs.yaml', schedule='@daily', parameters={'given': {'Rate': 10**30}})"
+    parsed = parse(tmp_path, code, large, PLAIN, job("given", parameter("Rate", "Float", default=1)))
+
+    assert sorted(parsed.dags) == ["churn", "large"]
+    (error,) = parsed.errors.values()
+    assert "- given: " in error
+    dag = parsed.dags["large"]
+    check_dag(dag)
+    assert dag.params.dump() == {"Seed": None, "Rate": None, "Size": None}
+    assert dag.params.get_param("Seed").description == f"S. Empty: {10**30}"
+    assert dag.params.get_param("Rate").schema["enum"] == [None, 0.5]
+    values = dag.tasks[0].pipeline_parameters({"params": {"Seed": None, "Rate": 0.5, "Size": 7}}, None)
+    assert values == {"Rate": 0.5, "Size": 7}
 
 
 def test_errors_of_two_catalogues_are_shown_together(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ else:
 
 TEXT = {"type": "string", "minLength": 1, "maxLength": 1024}
 INTEGER = {"type": "integer", "minimum": -(2**31), "maximum": 2**31 - 1}
+FLOAT = {"type": "number", "minimum": -(2**63), "maximum": 2**64 - 1}
 NOT_SET = object()
 
 
@@ -35,15 +36,15 @@ def field(declared: dict[str, Any], given: Any = NOT_SET) -> Param:
         (parameter("P", default="{{ conn.x.password }}"), TEXT, "{{ conn.x.password }}"),
         (parameter("P", "Integer", default=4), INTEGER, 4),
         (parameter("P", "Integer", default="4"), INTEGER, 4),
-        (parameter("P", "Float", default=0.5), {"type": "number"}, 0.5),
-        (parameter("P", "Float", default=6), {"type": "number"}, 6),
+        (parameter("P", "Float", default=0.5), FLOAT, 0.5),
+        (parameter("P", "Float", default=6), FLOAT, 6),
         (parameter("P", "Boolean", default=False), {"type": "boolean"}, False),
         (parameter("P", "Boolean", default="True"), {"type": "boolean"}, True),
         (parameter("P", default="a", enum_values=["a", "b"]), {**TEXT, "enum": ["a", "b"]}, "a"),
         (parameter("P", "Integer", default=2, enum_values=["1", "2"]), {**INTEGER, "enum": [1, 2]}, 2),
         (
             parameter("P", "Float", default=1, enum_values=["0.5", "1"]),
-            {"type": "number", "enum": [0.5, 1]},
+            {**FLOAT, "enum": [0.5, 1]},
             1,
         ),
     ],

@@ -117,8 +117,9 @@ def make_queue(emulator: EmulatorServer) -> Queue:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait for less time: before the first receive, in a receive, and after a failed call."""
+    """Wait for less time: before the first receive, in a receive, for other consumers, and after a failed call."""
     monkeypatch.setattr(producer, "JOIN_SECONDS", 0.05)
+    monkeypatch.setattr(producer, "OTHERS_SECONDS", 0.05)
     monkeypatch.setattr(producer, "WAIT_SECONDS", 1)
     monkeypatch.setattr(producer, "MIN_BACKOFF_SECONDS", 0.02)
 

@@ -173,6 +173,32 @@ async def test_an_event_that_is_not_stored_comes_again(queue: Queue, monkeypatch
         await triggerer.stop()
 
 
+async def test_an_event_that_is_not_stored_holds_no_other(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All others are stored and deleted, several in a call, also more than may be in flight. Its message stays."""
+    monkeypatch.setattr(producer, "MAX_IN_FLIGHT", 10)
+    arns = [EXECUTION_ARN.replace("p4jn", f"p{number:03}") for number in range(40)]
+    queue.send(*(execution(pipelineExecutionArn=arn) for arn in arns))
+    triggerer, loop = Triggerer(), asyncio.get_running_loop()
+    triggerer.start(1, queue)
+
+    def others_are_deleted() -> bool:
+        seqs = [seq for _, _, seq in triggerer.fired[1:] if seq is not None]
+        loop.call_soon_threadsafe(lambda: triggerer.manager.confirm_persisted(seqs))
+        return queue.size == (0, 1)
+
+    try:
+        await until(others_are_deleted)
+        assert sorted(payload["execution_arn"] for payload in triggerer.payloads()) == arns
+        assert deletes(queue) <= 20
+
+        triggerer.store()
+        await until(lambda: queue.size == (0, 0))
+    finally:
+        await triggerer.stop()
+
+
 async def test_messages_in_flight_are_held(queue: Queue, monkeypatch: Any) -> None:
     """While Airflow takes its time to store an event, its message stays invisible and is received only once."""
     monkeypatch.setattr(producer, "VISIBILITY_SECONDS", 3)

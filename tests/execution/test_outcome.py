@@ -2,20 +2,81 @@
 
 from __future__ import annotations
 
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, Literal
 
 import pytest
 
 from polysync_airflow.execution.lifecycle.recovery import RetryMode, next_step
 from polysync_airflow.execution.models import ExecutionEvent
-from polysync_airflow.execution.outcome import LINE_WIDTH, outcome_message
+from polysync_airflow.execution.outcome import LINE_WIDTH, ExecutionRecord, RequestedStop, outcome_message
 from polysync_airflow.execution.record import OnClear
 from polysync_airflow.execution.steps.rows import StepRow
 from tests.execution.lifecycle.builders import choose
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/churn-tuning/execution/4jg7o29joci6"
+NOW, LATER = datetime(2026, 3, 1, 13, tzinfo=UTC), datetime(2026, 3, 1, 14, tzinfo=UTC)
 # Airflow's pane has 30 lines at 1400 x 900 pixels; eight of them have the frames of the traceback.
 PANE_LINES = 22
+
+
+def event(outcome: Literal["ended", "timed_out", "refused"], status: str, **fields: Any) -> ExecutionEvent:
+    """Return how a wait for the execution has ended."""
+    values = {
+        "execution_arn": ARN,
+        "pipeline_name": None,
+        "message": None,
+        "started_at": NOW,
+        "ended_at": NOW,
+    }
+    return ExecutionEvent(outcome=outcome, status=status, **{**values, **fields})
+
+
+def requested(**changes: Any) -> ExecutionRecord:
+    """Return what ``run`` says when a stop was requested."""
+    stop = RequestedStop(requested_at=NOW, reason="ended_task", process="triggerer")
+    run = ExecutionRecord(execution_arn=ARN, pipeline_name="churn-tuning", state="Running", parameters={})
+    return run.stop_requested(stop.model_copy(update=changes))
+
+
+def test_repeated_requests_of_a_stop_are_one() -> None:
+    """A failed one is requested anew. What AWS has accepted stays accepted."""
+    later = RequestedStop(requested_at=LATER, reason="timeout", process="worker")
+    accepted = requested().stop_answered("Stopping", None, NOW)
+
+    assert requested().stop_requested(later) == requested()
+    assert requested(result="failed").stop_requested(later).stop == later
+    assert accepted.stop_answered(None, "no network", LATER) == accepted
+    assert "last seen at 13:00:00 UTC" in accepted.stop_text
+    failed = requested().stop_answered(None, "no network", LATER)
+    assert failed.stop_text.endswith("How the execution ends is not known: no network")
+
+
+def test_end_of_a_stop_is_final() -> None:
+    """An answer or a look that comes late, from another process, does not bring the execution back to life."""
+    ended = requested().stop_followed(event("ended", "Stopped", message="by user"), LATER)
+
+    assert (ended.state, ended.message, ended.ended_at) == ("Cancelled", "by user", NOW)
+    assert ended.stop_answered("Stopping", None, LATER) == ended
+    assert ended.stop_followed(event("timed_out", "Stopping"), LATER) == ended
+    assert ended.stop_text.endswith("and the execution has ended (AWS status Stopped).")
+    assert ended.model_copy(update={"stop": None}).stop_text == ""
+
+
+def test_failed_look_is_no_look() -> None:
+    """The last poll failed: the execution was not seen then."""
+    accepted = requested().stop_answered("Stopping", None, NOW)
+    failed = event("timed_out", "Stopping", message="throttled", error_code="ThrottlingException")
+
+    seen, unseen = (
+        accepted.stop_followed(event("timed_out", "Stopping"), LATER),
+        accepted.stop_followed(failed, LATER),
+    )
+
+    assert seen.stop
+    assert unseen.stop
+    assert (seen.stop.seen_at, seen.stop.error) == (LATER, None)
+    assert (unseen.stop.seen_at, unseen.stop.error) == (NOW, "throttled")
 
 
 def failed_step(number: int, reason: str) -> StepRow:

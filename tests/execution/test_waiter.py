@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from polysync_airflow.exceptions import CredentialsError, PolysyncError, SageMakerApiError
-from polysync_airflow.execution.models import ExecutionDescription, ExecutionEvent
-from polysync_airflow.execution.waiter import Finish, LogLine, Wait, Waiter
+from polysync_airflow.execution.models import CONNECTION_NOT_FOUND, ExecutionDescription, ExecutionEvent
+from polysync_airflow.execution.outcome import refusal_error
+from polysync_airflow.execution.waiter import Failures, Finish, LogLine, Wait, Waiter
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/churn/execution/abcdefghijkl"
 LABEL = f"Pipeline churn, execution {ARN}"
@@ -109,8 +110,8 @@ THROTTLED_OFTEN = [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]
         ({"rate_limited": True}, api_error(), [30, 60, 120, 240, 300, 300]),
         ({"rate_limited": True}, CredentialsError("expired", permanent=False), [30, 60]),
         # Failures without end make no number too large.
-        ({"consecutive_failures": 10_000}, api_error(), [300]),
-        ({"consecutive_failures": 10_000, "rate_limited": True}, throttled(), [300]),
+        ({"failures": Failures(10_000)}, api_error(), [300]),
+        ({"failures": Failures(10_000), "rate_limited": True}, throttled(), [300]),
     ],
 )
 def test_failed_polls_back_off(fields: dict[str, Any], error: PolysyncError, seconds: list[float]) -> None:
@@ -195,8 +196,35 @@ def test_each_new_error_is_logged_once() -> None:
 
     assert first.log_lines == (LogLine(logging.WARNING, "Poll failed, retrying: A"),)
     assert (same.log_lines, len(other.log_lines)) == ((), 1)
-    assert first.waiter == make_waiter(consecutive_failures=1, last_error="A")
-    assert other.waiter == make_waiter(consecutive_failures=3, last_error="B")
+    assert first.waiter == make_waiter(failures=Failures(1, 100, "A", "A"))
+    assert other.waiter == make_waiter(failures=Failures(3, 100, "B", "B"))
+
+
+def test_shared_polls_log_an_error_that_lasts() -> None:
+    """The log of the triggerer names the others. What the log of a task does not have has no end there either."""
+    step, lines = Wait(0, make_waiter(rate_limited=True, last_status="Executing")), []
+    polls: list[tuple[float, ExecutionDescription | PolysyncError]] = [
+        (100, api_error(message="A")),
+        (399, api_error(message="A")),
+        (400, described("Executing")),
+        (500, api_error(message="A")),
+        (799, api_error(message="B")),
+        (800, api_error(message="B")),
+        (801, api_error(message="B")),
+        (900, api_error(message="C")),
+        (901, described("Executing")),
+    ]
+    for now, response in polls:
+        decided = step.waiter.decide(response, now)
+        assert isinstance(decided, Wait)
+        step = decided
+        lines += [(now, line.text) for line in step.log_lines]
+
+    assert lines == [
+        (800, "Poll failed, retrying for 5 min: B"),
+        (900, "Poll failed, retrying for 6 min 40 s: C"),
+        (901, f"Polls succeed again: {LABEL}"),
+    ]
 
 
 @pytest.mark.parametrize("status", ["Executing", "Stopping"])
@@ -317,13 +345,23 @@ def test_permanent_error_ends_the_wait() -> None:
     assert (event.error_code, event.operation, event.ended_at) == ("InternalFailure", "Describe", None)
 
 
-def test_error_that_is_not_of_aws_has_no_code() -> None:
-    """For example, the connection was deleted."""
-    event = end_of(make_waiter(), CredentialsError("gone"))
+@pytest.mark.parametrize("code", [None, CONNECTION_NOT_FOUND])
+def test_error_that_is_not_of_aws_has_no_operation(code: str | None) -> None:
+    """The event names the error, or says that the connection was deleted."""
+    error = CredentialsError("gone")
+    error.error_code = code
 
-    assert (event.outcome, event.message, event.error_code, event.operation) == (
-        "refused",
-        "gone",
-        None,
-        None,
-    )
+    event = end_of(make_waiter(), error)
+
+    assert (event.outcome, event.message, event.operation) == ("refused", "gone", None)
+    assert event.error_code == (code or "CredentialsError")
+
+
+def test_deleted_connection_ends_the_wait_with_a_code_of_its_own() -> None:
+    """After it, unlike after other errors that end a wait, a retry may succeed."""
+    step = make_waiter(last_status="Executing").lose_connection(CredentialsError("gone"))
+
+    assert (step.event.outcome, step.event.message, step.event.status) == ("refused", "gone", "Executing")
+    assert (step.event.error_code, step.event.operation) == ("ConnectionNotFound", None)
+    assert not refusal_error(step.event, "gone").permanent
+    assert refusal_error(step.event.model_copy(update={"error_code": None}), "gone").permanent

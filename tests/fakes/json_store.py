@@ -11,6 +11,7 @@ class JsonStore:
 
     def __init__(self) -> None:
         self.values: dict[str, str] = {}
+        self.deleted: dict[str, Any] = {}
 
     def get(self, key: str) -> Any:
         """Return a value; None if there is none."""
@@ -21,5 +22,6 @@ class JsonStore:
         self.values[key] = json.dumps(value)
 
     def delete(self, key: str) -> None:
-        """Delete a value."""
-        self.values.pop(key, None)
+        """Delete a value, which is then in ``deleted``."""
+        if key in self.values:
+            self.deleted[key] = json.loads(self.values.pop(key))

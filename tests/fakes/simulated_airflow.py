@@ -9,9 +9,10 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from polysync_airflow.airflow_compat.task_instances import DELETED
+from polysync_airflow.execution.lifecycle.identity import TaskKey
 from polysync_airflow.records.proof import RECORD_KEY
-from polysync_airflow.records.signature import TaskKey
 from polysync_airflow.records.store import RECORD, TASK, variable_key
+from tests.fakes.airflow_encoding import pulled
 from tests.fakes.airflow_service import MISSING, AirflowService
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class SimulatedAirflow(AirflowService):
     def put_xcom(self, dag_id: str, run_id: str, task_id: str, map_index: int, key: str, value: Any) -> None:
         """Store an XCom."""
         self._raise_if_cut_off()
-        self._find(TaskKey(dag_id, run_id, task_id, map_index)).xcoms[key] = json.loads(json.dumps(value))
+        self._find(TaskKey(dag_id, run_id, task_id, map_index)).xcoms[key] = pulled(value)
 
     def variable(self, key: str) -> str | None:
         """Return the value of a Variable; None if there is none."""

@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from tests.aws.fake_sagemaker import Body
-from tests.fuzz.strategies import json_values, variations
+from tests.fuzz.strategies import json_values, texts, variations
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/slow/execution/abcdefghijkl"
 TIME = 1.75e9
@@ -66,15 +66,40 @@ def with_lists(
     return {**lists, **described, **changes}
 
 
-MEMBERS = {**PIPELINE, **SUMMARY, "CreationTime": TIME, "LastModifiedTime": TIME, "FailureReason": "r"}
-others = st.lists(members, max_size=1)
+JOB = {
+    "BillableTimeInSeconds": 5,
+    "TrainingTimeInSeconds": 5,
+    "ResourceConfig": {"InstanceType": "__id__", "InstanceCount": 2**31 - 1},
+    "PipelineParameters": [{"Name": "A", "Value": "1"}],
+}
+MEMBERS = {**PIPELINE, **SUMMARY, **JOB, "CreationTime": TIME, "LastModifiedTime": TIME, "FailureReason": "r"}
+named = st.lists(st.fixed_dictionaries({"Name": texts, "Value": members}), max_size=3)
+kinds = st.sampled_from(["Lambda", "TrainingJob", "QuantumJob"])
+steps_of_kinds = st.builds(
+    lambda kind, made, parameters: {**STEP, "Metadata": {kind: {**made, "OutputParameters": parameters}}},
+    kinds,
+    st.dictionaries(texts, members, max_size=2),
+    named,
+)
+others = st.lists(members | steps_of_kinds, max_size=2)
 responses = st.builds(
     with_lists,
     damaged(MEMBERS),
     st.builds(repeated, damaged(STEP), sizes, others),
     st.builds(repeated, damaged(SUMMARY), sizes, others),
     st.just({})
-    | st.dictionaries(st.sampled_from(["PipelineExecutionSteps", "PipelineExecutionSummaries"]), members),
+    | st.dictionaries(st.sampled_from(["PipelineExecutionSteps", "PipelineExecutionSummaries"]), members)
+    | st.fixed_dictionaries({"PipelineParameters": named})
+    | named.map(
+        lambda entries: {
+            "FinalMetricDataList": [{"MetricName": each["Name"], "Value": each["Value"]} for each in entries]
+        }
+    )
+    | st.dictionaries(st.sampled_from(["Name", "DefaultValue", "Type"]), members).map(
+        lambda parameter: {
+            "PipelineDefinition": json.dumps({"Parameters": [{"Name": "P", "Type": "Float", **parameter}]})
+        }
+    ),
 )
 
 

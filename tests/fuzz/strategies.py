@@ -54,8 +54,26 @@ _SPECIAL_TEXTS = (
     "true",
     "0001-01-01T00:00:00+14:00",
     "9999-12-31T23:59:59-14:00",
+    "__classname__",
+    "__id__",
+    "__type",
+    "__var",
 )
-_SPECIAL_NUMBERS = (0, -1, 1, 10**30, 0.5, 1e300, 1e-300, float("nan"), float("inf"))
+_SPECIAL_NUMBERS = (
+    0,
+    -1,
+    1,
+    2**63,
+    2**64,
+    -(2**64),
+    10**30,
+    0.5,
+    1e30,
+    1e300,
+    1e-300,
+    float("nan"),
+    float("inf"),
+)
 
 texts = st.text(max_size=30) | st.sampled_from(_SPECIAL_TEXTS)
 # Hypothesis cannot print such numbers, so it must not know them before it draws them.
@@ -69,7 +87,12 @@ values = st.recursive(
 )
 # Without what JSON cannot express, or Python refuses to write.
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(10**30), 10**30) | st.floats() | texts,
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**30), 10**30)
+    | st.floats()
+    | st.sampled_from(_SPECIAL_NUMBERS)
+    | texts,
     lambda children: st.lists(children, max_size=4) | st.dictionaries(texts, children, max_size=4),
     max_leaves=12,
 )

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -18,17 +17,22 @@ from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.steps.rows import fit_outputs, fit_rows, outputs_by_step, rows_of
+from polysync_airflow.execution.storable import storable
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.jobs.importer import import_jobs
-from polysync_airflow.operators import PolysyncStartPipelineOperator
+from polysync_airflow.operators import PolysyncStartPipelineOperator, PolysyncStopPipelineOperator
+from polysync_airflow.operators.base import ExecutionOperator
+from polysync_airflow.sensors import PolysyncPipelineSensor
 from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger, shared_client
 from tests.aws.test_invalid_responses import CALLS
 from tests.conftest import connection
+from tests.fakes.airflow_encoding import check_task, delivered, pulled
 from tests.fuzz.account import ARN, STEP, Account, accounts
 from tests.fuzz.account_server import QUICK, AccountServer
 from tests.fuzz.measures import MEASURES
 from tests.fuzz.strategies import fuzz
 from tests.fuzz.test_inputs import check_message
+from tests.sensors.sessions import airflow_time  # noqa: F401 # fixture
 from tests.tasks import EmulatedTime, TaskInstance, run_task
 from tests.triggers.test_poller import events_of, make_trigger
 
@@ -47,10 +51,10 @@ OPERATIONS: dict[str, Any] = {
 
 
 def report(steps: list[StepDescription]) -> Any:
-    """Return what the XComs have of steps, in JSON."""
-    return json.dumps(
-        [fit_rows(rows_of(steps, [], ARN)), fit_outputs(outputs_by_step(steps))], allow_nan=False
-    )
+    """Return what another task pulls of the XComs about steps."""
+    rows, _ = fit_rows(rows_of(steps, [], ARN))
+    outputs, _ = fit_outputs(storable(outputs_by_step(steps), []))
+    return pulled(rows), pulled(outputs)
 
 
 @pytest.fixture(scope="module")
@@ -112,10 +116,10 @@ def run_triggers(arns: tuple[str, ...], now: float) -> list[Any]:
     """Run the triggers of some waits; return the status in the event, or the error, of each."""
 
     async def run(trigger: PolysyncPipelineExecutionTrigger) -> str | None:
+        delivered(trigger.serialize()[1])
         trigger.task_instance = TaskInstance("t")  # type: ignore[assignment]
         (event,) = await events_of(trigger)
-        json.dumps(event, allow_nan=False).encode()
-        status: str | None = event["status"]
+        status: str | None = delivered(event)["status"]
         return status
 
     async def run_all() -> list[Any]:
@@ -129,20 +133,32 @@ def run_triggers(arns: tuple[str, ...], now: float) -> list[Any]:
     return asyncio.run(run_all())
 
 
+WAIT: dict[str, Any] = {"task_id": "t", "deferrable": False, "timeout": 300}
+TASKS: dict[str, Callable[[], ExecutionOperator]] = {
+    "start": lambda: PolysyncStartPipelineOperator(
+        pipeline_name="slow", poll_interval=60, progress_interval=60, property_files=True, **WAIT
+    ),
+    "stop": lambda: PolysyncStopPipelineOperator(execution_arn=ARN, poll_interval=60, **WAIT),
+    "sensor": lambda: PolysyncPipelineSensor(
+        execution_arn=ARN, poke_interval=60, progress_interval=60, **WAIT
+    ),
+}
+
+
+@pytest.mark.parametrize("make_task", TASKS.values(), ids=TASKS)
 @fuzz(account=accounts)
-def test_waits_on_a_worker(aws: AccountServer, hook: PolysyncSageMakerHook, account: Account) -> None:
-    """The task returns, or fails with an error of this provider, after a bounded time."""
+def test_waits_on_a_worker(
+    make_task: Callable[[], ExecutionOperator],
+    aws: AccountServer,
+    hook: PolysyncSageMakerHook,
+    airflow_time: EmulatedTime,  # noqa: F811
+    account: Account,
+) -> None:
+    """The task returns, or fails with an error of this provider, after a bounded time; Airflow stores its XComs."""
     aws.serve(account)
     begin = time.monotonic()
-    task = PolysyncStartPipelineOperator(
-        task_id="t",
-        pipeline_name="slow",
-        deferrable=False,
-        poll_interval=60,
-        timeout=300,
-        progress_interval=60,
-    )
-
+    task = make_task()
+    check_task(task)
     task.hook = hook
 
     run = run_task(task)
@@ -155,7 +171,7 @@ def test_waits_on_a_worker(aws: AccountServer, hook: PolysyncSageMakerHook, acco
 
 @fuzz(account=accounts)
 def test_imports(aws: AccountServer, hook: PolysyncSageMakerHook, account: Account) -> None:
-    """The import returns jobs in JSON, or fails with an error of this provider."""
+    """The import returns jobs that Airflow stores, or fails with an error of this provider."""
     aws.serve(account)
     # The threads of an import wait by the clock of the host.
     with clock.replaced_by(clock.Clock()):
@@ -164,5 +180,4 @@ def test_imports(aws: AccountServer, hook: PolysyncSageMakerHook, account: Accou
         except PolysyncError as error:
             check_message(error)
             return
-    for job in jobs:
-        json.dumps(job.model_dump(mode="json"), allow_nan=False).encode()
+    pulled([job.model_dump(mode="json") for job in jobs])

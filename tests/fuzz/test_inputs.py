@@ -6,15 +6,19 @@ import json
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.sdk import DAG
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from polysync_airflow.airflow_compat.sdk import AirflowException
+from polysync_airflow.dags.job_values import job_form
 from polysync_airflow.exceptions import (
     CredentialsError,
     ParametersError,
     StoredRecordError,
     TriggerEventError,
 )
+from polysync_airflow.execution.lifecycle.identity import TaskKey
 from polysync_airflow.execution.models import TriggerArguments
 from polysync_airflow.execution.outcome import outcome_message, parse_event
 from polysync_airflow.execution.parameters import (
@@ -22,24 +26,34 @@ from polysync_airflow.execution.parameters import (
     check_execution_arn,
     check_pipeline_names,
     check_trigger_arguments,
+    storable_parameters,
 )
 from polysync_airflow.execution.pipelines.definition import declared_parameters
 from polysync_airflow.execution.pipelines.models import DeclaredParameter
 from polysync_airflow.execution.pipelines.parameter_problems import parameter_problems
 from polysync_airflow.execution.record import StoredExecution
-from polysync_airflow.execution.texts import clean_text
+from polysync_airflow.execution.results import property_files
+from polysync_airflow.execution.steps.rows import fit_outputs
+from polysync_airflow.execution.storable import storable
+from polysync_airflow.execution.texts import clean_line, clean_text
 from polysync_airflow.get_provider_info import get_provider_info
 from polysync_airflow.hooks import PolysyncSageMakerHook
+from polysync_airflow.jobs.catalogue.models import CatalogueJob
 from polysync_airflow.jobs.fan_out import choose
-from polysync_airflow.operators.outcome.xcoms import pull_run
+from polysync_airflow.operators import PolysyncStartPipelineOperator
+from polysync_airflow.operators.outcome.asset_events import execution_extra
+from polysync_airflow.operators.outcome.xcoms import pull_run, push_ended
 from polysync_airflow.records.copies import pull_copy
 from polysync_airflow.records.proof import RECORD_KEY
-from polysync_airflow.records.signature import TaskKey, signed, signing_keys
+from polysync_airflow.records.signature import signed, signing_keys
 from polysync_airflow.records.store import RecordStore
+from tests.fakes.airflow_encoding import check_dag, check_task, delivered, pulled
 from tests.fuzz.strategies import fuzz, json_values, scalars, texts, values, variations
 from tests.tasks import TaskInstance
 
-ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/x/execution/abcdefghijkl"
+PIPELINE_ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/x"
+ARN = f"{PIPELINE_ARN}/execution/abcdefghijkl"
+PACKAGE = "arn:aws:sagemaker:us-east-1:123456789012:model-package/g/1"
 TOKEN = "polysync-" + "0" * 32
 (CONNECTION_TYPE,) = get_provider_info()["connection-types"]
 FIELDS = sorted(CONNECTION_TYPE["conn-fields"])
@@ -165,7 +179,7 @@ def test_start_arguments(arguments: dict[str, Any]) -> None:
     scalars,
 )
 def test_jobs_to_start(jobs: list[Any], value: Any) -> None:
-    """Whatever an import's XCom has, the choice gives arguments in JSON, or a ParametersError."""
+    """Whatever an import's XCom has, the choice gives arguments that Airflow stores, or a ParametersError."""
     try:
         chosen = choose(jobs, {"Required": value})
     except ParametersError as error:
@@ -173,7 +187,7 @@ def test_jobs_to_start(jobs: list[Any], value: Any) -> None:
         return
     for arguments in chosen:
         assert arguments.keys() == {"pipeline_name", "pipeline_parameters"}
-        json.dumps(arguments, allow_nan=False)
+    pulled(chosen)
 
 
 @fuzz(st.dictionaries(texts, texts, max_size=5), st.lists(variations(PARAMETER, scalars), max_size=3))
@@ -219,19 +233,20 @@ def test_stored_records(value: Any, is_signed: bool) -> None:
 
 @fuzz(variations(RUN, json_values) | json_values)
 def test_edited_xcoms(value: Any) -> None:
-    """An edited XCom is the record of an execution, or ignored."""
-    ti = TaskInstance("t", xcoms={"run": value})
+    """An edited XCom is the record of an execution, or ignored; at the end it is pushed again."""
+    context: Any = {"ti": TaskInstance("t", xcoms={"run": value})}
 
-    run = pull_run({"ti": ti})  # type: ignore[typeddict-item]
+    run = pull_run(context)
 
     assert run is None or run.execution_arn
+    push_ended(context, parse_event(EVENT), billed={"__id__": 1e30, "ml.m5.large": 5.0})
 
 
 @fuzz(variations(TRIGGER, values))
 def test_trigger_rows(arguments: dict[str, Any]) -> None:
     """The arguments of a stored trigger are valid, or a ParametersError."""
     try:
-        check_trigger_arguments(TriggerArguments, arguments)
+        delivered(check_trigger_arguments(TriggerArguments, arguments).model_dump())
     except ParametersError as error:
         check_message(error)
 
@@ -246,6 +261,7 @@ def test_events(event: Any) -> None:
     else:
         assert end.attempt >= 0
         assert outcome_message(end)
+        push_ended({"ti": TaskInstance("t")}, end)  # type: ignore[typeddict-item]
 
 
 @fuzz(
@@ -263,6 +279,54 @@ def test_definitions(definition: str) -> None:
     except ParametersError as error:
         check_message(error)
     else:
-        stored = json.dumps([parameter.model_dump(mode="json") for parameter in parameters], allow_nan=False)
-        assert "\\u0000" not in stored
-        assert "\\ud800" not in stored
+        pulled([parameter.model_dump(mode="json") for parameter in parameters])
+
+
+@fuzz(json_values.map(lambda value: json.dumps(value).encode()) | st.binary(max_size=50))
+def test_property_files(content: bytes) -> None:
+    """A property file is in an XCom that Airflow stores, or left out for a reason of one line."""
+    try:
+        value = property_files.parse(content)
+    except ValueError as error:
+        check_message(error)
+    else:
+        outputs, _ = fit_outputs(storable({"Evaluate": {"Eval": value}}, []))
+        pulled(outputs)
+
+
+@fuzz(values | json_values | st.dictionaries(texts, scalars, max_size=3))
+def test_values_of_a_start(value: Any) -> None:
+    """Airflow can send a task with its parameters, or they are a ParametersError."""
+    try:
+        stored = storable_parameters("pipeline_parameters", value)
+    except ParametersError as error:
+        check_message(error)
+    else:
+        if isinstance(value, dict) and all(not isinstance(each, (dict, list)) for each in value.values()):
+            delivered(list(stored.values()))
+
+
+@fuzz(st.none() | texts.map(clean_line), st.lists(scalars | st.just(PACKAGE), max_size=3))
+def test_extras_of_asset_events(pipeline_name: str | None, arns: list[Any]) -> None:
+    """The extra of an asset event is JSON that Airflow stores."""
+    delivered(execution_extra(ARN, pipeline_name, model_package_arns=arns))
+
+
+@fuzz(st.lists(variations({**PARAMETER, "EnumValues": ["1", "1e30"]}, json_values), max_size=3), scalars)
+def test_forms(parameters: list[dict[str, Any]], given: Any) -> None:
+    """The DAG of an imported job can be sent and stored, or its job is broken by an error that is named."""
+    dag: Any = DAG("job", schedule=None)
+    with dag:
+        try:
+            entry = {"name": "x", "arn": PIPELINE_ARN, "region": "us-east-1", "parameters": parameters}
+            form: Any = job_form(CatalogueJob.model_validate(entry), {} if given is None else {"A": given})
+            dag.params = form.params
+            task = PolysyncStartPipelineOperator(
+                task_id="t", pipeline_name="x", pipeline_parameters=form.values
+            )
+        except (AirflowException, TypeError, ValueError):
+            # As in dags/factory.py.
+            return
+    check_dag(dag)
+    task.pipeline_parameters = form.values({"params": dag.params.dump()}, task.get_template_env())
+    check_task(task)

@@ -47,7 +47,16 @@ MEMBERS = {
     "LastModifiedBy": {"UserProfileName": "ada"},
     "ModelPackageStatusDetails": {"ValidationStatuses": [{"FailureReason": "r"}]},
     "ModelPackageSummaryList": [{"ModelPackageArn": PACKAGE, "ModelPackageStatus": "Completed"}],
-    "Messages": [{"MessageId": "m", "ReceiptHandle": "r", "Body": "{}"}],
+    "Messages": [
+        {
+            "MessageId": "m",
+            "ReceiptHandle": "r",
+            "Body": "{}",
+            "Attributes": {"ApproximateReceiveCount": "1", "SentTimestamp": "1700000000000"},
+            "MessageAttributes": {"a": {"DataType": "Number", "StringValue": "1"}},
+        }
+    ],
+    "Attributes": {"RedrivePolicy": '{"deadLetterTargetArn": "arn:aws:sqs:r:1:dead", "maxReceiveCount": 5}'},
 }
 # Calls of sensors, and of tasks that answer callback steps.
 MORE_CALLS: dict[str, Callable[[PolysyncSageMakerHook], Any]] = {
@@ -56,6 +65,7 @@ MORE_CALLS: dict[str, Callable[[PolysyncSageMakerHook], Any]] = {
     ),
     "DescribeModelPackage": lambda hook: hook.describe_model_package(PACKAGE),
     "ListModelPackages": lambda hook: hook.newest_model_package("g"),
+    "GetQueueAttributes": lambda hook: hook.describe_redrive(QUEUE),
     "ReceiveMessage": lambda hook: hook.receive_messages(QUEUE, hidden=1, wait=0),
 }
 bodies = (variations(MEMBERS, json_values) | json_values).map(

@@ -45,6 +45,7 @@ from polysync_airflow.execution.steps.callbacks import (
 )
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from tests.execution.events import samples
+from tests.fakes.airflow_encoding import delivered, pulled
 from tests.fuzz.strategies import fuzz, json_values, scalars, texts, values, variations
 from tests.fuzz.test_inputs import ARN, TRIGGER, check_message
 
@@ -85,7 +86,7 @@ def test_messages_of_a_queue(body: str) -> None:
     except UnreadableMessageError as error:
         check_line(str(error))
         return
-    check_text(json.dumps(change.payload, allow_nan=False, ensure_ascii=False))
+    check_text(json.dumps(delivered(change.payload), ensure_ascii=False))
     assert hash(change.key) == hash(change.key)
     for wants in ({}, {"steps": ["*"]}, {"model_package_groups": ["*"]}):
         watch = check_watch({"queue_url": f"https://x/{'1' * 12}/q", "polysync_conn_id": "c", **wants})
@@ -107,7 +108,7 @@ WATCH = {
 def test_watchers(arguments: dict[str, Any]) -> None:
     """The arguments of a watcher are valid, and can be stored as JSON, or a ParametersError."""
     try:
-        json.dumps(check_watch(arguments).model_dump(mode="json"), allow_nan=False).encode()
+        delivered(check_watch(arguments).model_dump(mode="json"))
     except ParametersError as error:
         check_message(error)
 
@@ -149,7 +150,7 @@ def test_searches(arguments: dict[str, Any], entries: list[Any], parameters: dic
     assert found is None or found in listed
     check_text(describe_search(search))
     assert found is None or is_settled(search, found, NOW.timestamp()) in (True, False)
-    json.dumps(search.model_dump(mode="json"), allow_nan=False).encode()
+    delivered(search.model_dump(mode="json"))
     lookout = Lookout(search, NOW.timestamp() + 60)
     lookout.list_after.isoformat()
     assert lookout.decide(found, NOW.timestamp(), NOW.timestamp())
@@ -187,7 +188,7 @@ def test_trigger_rows(row: tuple[type[BaseModel], dict[str, Any]]) -> None:
     """The arguments of the sensors' stored triggers are valid, or a ParametersError."""
     model, arguments = row
     try:
-        check_trigger_arguments(model, arguments)
+        delivered(check_trigger_arguments(model, arguments).model_dump(mode="json"))
     except ParametersError as error:
         check_message(error)
 
@@ -216,6 +217,8 @@ def test_events_of_triggers(event: Any) -> None:
         except TriggerEventError as error:
             check_message(error)
         else:
+            if isinstance(end, BaseModel):
+                pulled(end.model_dump(mode="json"))
             if isinstance(end, ApprovalEvent):
                 check_text(approval_message(end))
 
@@ -245,7 +248,7 @@ def test_model_packages(response: dict[str, Any]) -> None:
         check_line(line.text)
     if isinstance(step, Finish):
         check_text(approval_message(step.event))
-        json.dumps(step.event.model_dump(mode="json"), allow_nan=False).encode()
+        pulled(delivered(step.event.model_dump(mode="json")))
 
 
 @fuzz(values, values)
@@ -312,6 +315,7 @@ def test_callback_steps(listed: list[Any], status: str) -> None:
         return
     for name, value in recorded_outputs(step).items():
         check_text(name + value)
+    pulled(recorded_outputs(step))
     try:
         callback = running_callback(step)
     except CallbackStepError as error:
@@ -332,4 +336,4 @@ def test_outputs(value: Any) -> None:
     else:
         assert len(outputs) <= 50
         assert all(1 <= len(name) <= 256 and len(text) <= 1024 for name, text in outputs.items())
-        json.dumps(outputs).encode()
+        assert pulled(outputs) == outputs

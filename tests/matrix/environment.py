@@ -33,6 +33,8 @@ TEST_PACKAGES: Final = (
     "redis",
     "playwright",
 )
+# For the chaos suite, which runs KubernetesExecutor on Airflow 3 only.
+KUBERNETES: Final = "apache-airflow-providers-cncf-kubernetes"
 
 
 class Environment:
@@ -55,9 +57,13 @@ class Environment:
         shutil.rmtree(self.folder, ignore_errors=True)
         self._call(find_python(), "-m", "venv", str(self.folder))
         install = f"{sys.executable} -m uv pip install --quiet --system-certs --python {self.python}".split()
-        packages = (f"apache-airflow=={self.version}", f"{wheel}[emulator,entra,openlineage]")
+        packages: tuple[str, ...] = (
+            f"apache-airflow=={self.version}",
+            f"{wheel}[emulator,entra,openlineage]",
+        )
         # In one command: the pins and what the provider requires must agree.
-        self._call(*install, "--constraint", str(self.constraints), *packages, *TEST_PACKAGES)
+        packages += TEST_PACKAGES if self.version.startswith("2.") else (*TEST_PACKAGES, KUBERNETES)
+        self._call(*install, "--constraint", str(self.constraints), *packages)
         self._ready.touch()
 
     def install_if_needed(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -45,6 +46,10 @@ INVALID_STARTS = {
         {"pipeline_parameters": {"X": None}},
         ["pipeline_parameters['X'] = None", "leave a parameter out"],
     ),
+    "reserved parameter name": (
+        {"pipeline_parameters": {"__id__": "x"}},
+        ["pipeline_parameters['__id__']", "is a name that Airflow reserves"],
+    ),
     "empty value": (
         {"pipeline_parameters": {"X": ""}},
         ["pipeline_parameters['X'] = ''", "at least 1 character"],
@@ -82,10 +87,17 @@ INVALID_STARTS = {
         ["execution_description = 'first\\nsecond'", "without line breaks"],
     ),
     "number with 5,001 digits": (
-        {"pipeline_parameters": {"X": 10**5000}},
+        {"pipeline_parameters": MappingProxyType({"X": 10**5000})},
         ["pipeline_parameters['X'] = a very large int", "1 to 1,024 characters"],
     ),
-    "half a surrogate pair": ({"pipeline_parameters": {"X": "\ud800"}}, ["pipeline_parameters['X']"]),
+    "half a surrogate pair": (
+        {"pipeline_parameters": MappingProxyType({"X": "\ud800"})},
+        ["pipeline_parameters['X']"],
+    ),
+    "NUL": (
+        {"pipeline_parameters": MappingProxyType({"X": "a\x00"})},
+        ["pipeline_parameters['X'] = 'a\\x00'"],
+    ),
     "huge max_parallel_steps": ({"max_parallel_steps": 10**30}, ["max_parallel_steps = 1000"]),
     "huge version": ({"pipeline_version_id": 10**5000}, ["pipeline_version_id = a very large int"]),
     "alias of digits": (

@@ -16,8 +16,9 @@ from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import ParametersError, SageMakerApiError
 from polysync_airflow.execution.pipelines.definition import declared_parameters
 from polysync_airflow.hooks import PolysyncSageMakerHook
+from polysync_airflow.jobs.fan_out import choose
 from polysync_airflow.jobs.importer import import_jobs
-from polysync_airflow.operators import PolysyncListImportOperator
+from polysync_airflow.operators import PolysyncListImportOperator, PolysyncStartPipelineOperator
 from tests.fakes.log_capture import capture_logs
 from tests.tasks import run_task
 
@@ -120,6 +121,29 @@ def test_job_has_all_properties(emulator: EmulatorServer) -> None:
         ],
         "parameters_error": None,
     }
+
+
+def test_large_default_is_the_text_that_a_start_sends(emulator: EmulatorServer) -> None:
+    """Airflow stores no such number, and one pipeline does not stop the import of the others."""
+    parameters = [
+        {"Name": "Seed", "Type": "Integer", "DefaultValue": 10**30},
+        {"Name": "Rate", "Type": "Float", "DefaultValue": 1e30},
+    ]
+    create_pipeline("large", {**PLAIN, "Parameters": parameters})
+    reserved = [{"Name": "__id__", "Type": "String", "DefaultValue": "x"}]
+    create_pipeline("reserved", {**PLAIN, "Parameters": reserved})
+
+    jobs = {job["name"]: job for job in run_import()}
+
+    assert [each["default"] for each in jobs["large"]["parameters"]] == ["1" + "0" * 30, "1e+30"]
+    assert "is a name that Airflow reserves" in jobs["reserved"]["parameters_error"]
+    (chosen,) = choose([jobs["large"], jobs["reserved"]], {"Rate": 10**20})
+    run_task(PolysyncStartPipelineOperator(task_id="start", **chosen, wait_for_completion=False))
+    (call,) = emulator.control.calls("StartPipelineExecution")
+    assert call["request"]["PipelineParameters"] == [
+        {"Name": "Seed", "Value": "1" + "0" * 30},
+        {"Name": "Rate", "Value": "1" + "0" * 20},
+    ]
 
 
 @pytest.mark.parametrize(

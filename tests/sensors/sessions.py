@@ -56,7 +56,7 @@ def make_sensor(mode: str, **arguments: Any) -> PolysyncPipelineSensor:
     return PolysyncPipelineSensor(**{"task_id": "wait", "poke_interval": 60, **MODES[mode], **arguments})
 
 
-def run_sensor(sensor: PolysyncPipelineSensor, ti: TaskInstance | None = None, *, most: int = 300) -> Run:
+def run_sensor(sensor: BaseSensorOperator, ti: TaskInstance | None = None, *, most: int = 300) -> Run:
     """
     Run a sensor to its end, with all sessions into which Airflow reschedules it.
 

@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from polysync_airflow import exceptions
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.emulator import EmulatorServer
-from polysync_airflow.exceptions import CredentialsError, ParametersError, TriggerEventError
+from polysync_airflow.exceptions import ParametersError, TriggerEventError
 from polysync_airflow.sensors import PolysyncPipelineSensor
 from tests.sensors.sessions import (
     HOUR,
@@ -76,19 +75,6 @@ def test_invalid_rendered_arguments_are_refused_before_any_call(
     assert run.xcoms == {}
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_missing_connection_is_an_error_also_with_soft_fail(
-    mode: str,
-    emulator: EmulatorServer,
-    airflow_time: EmulatedTime,  # noqa: F811
-) -> None:
-    """A skipped task would hide it."""
-    run = run_sensor(make_sensor(mode, execution_arn=ARN, polysync_conn_id="missing", soft_fail=True))
-
-    assert isinstance(run.error, CredentialsError)
-    assert emulator.control.calls() == []
-
-
 @pytest.mark.parametrize(
     "event",
     [
@@ -131,38 +117,6 @@ def test_error_says_what_comes_next(
     assert "start or resume the execution where it was started" in str(last.error)
     again = "waits for the same execution" if by == "execution_arn" else "looks for an execution again"
     assert f"Next: Airflow retries the task in 5 min. The retry {again}." in str(first.error)
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_timeout_uses_no_retries(
-    mode: str,
-    emulator: EmulatorServer,
-    airflow_time: EmulatedTime,  # noqa: F811
-) -> None:
-    """As with Airflow's own sensors; the error says nothing of a retry."""
-    sensor = make_sensor(mode, pipeline_name="fanout", created_after="2025-01-01", timeout=600, retries=3)
-
-    run = run_sensor(sensor, TaskInstance("wait", max_tries=3))
-
-    assert isinstance(run.error, exceptions.PipelineExecutionTimeoutError)
-    assert run.error.permanent
-    assert "retries the task" not in str(run.error)
-
-
-@pytest.mark.parametrize("mode", ["poke", "deferrable"])
-def test_execution_timeout_bounds_the_wait(
-    mode: str,
-    emulator: EmulatorServer,
-    airflow_time: EmulatedTime,  # noqa: F811
-) -> None:
-    """It applies if it is shorter than ``timeout``, also while the task is deferred."""
-    emulator.control.put_scenario({"steps": {"Merge": {"duration": None}}})
-    sensor = make_sensor(mode, execution_arn=start_execution(), execution_timeout=timedelta(minutes=40))
-
-    run = run_sensor(sensor)
-
-    assert isinstance(run.error, exceptions.PipelineExecutionTimeoutError)
-    assert "the limit of 40 min" in str(run.error)
 
 
 def test_sensor_stops_nothing_when_its_task_is_killed(emulator: EmulatorServer) -> None:

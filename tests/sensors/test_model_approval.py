@@ -26,8 +26,12 @@ from polysync_airflow.sensors import PolysyncModelApprovalSensor
 from polysync_airflow.sensors.model_approval import FOUND_KEY
 from tests.emulator.builders import DEFAULT_CALLER
 from tests.fakes.json_store import JsonStore
-from tests.sensors.modes import MODES, arguments_of, run_sensor
 from tests.sensors.registry import GROUP, PREFIX, Registry, version
+from tests.sensors.sessions import (
+    MODES,
+    airflow_time,  # noqa: F401 # fixture
+    run_sensor,
+)
 from tests.tasks import EmulatedTime, TaskInstance, run_task
 
 POLL = 60
@@ -128,12 +132,6 @@ CASES = (
         xcoms={"model_package_arn": version(1), "approval_status": "Rejected"},
     ),
     Case(
-        "rejected, soft_fail",
-        (registered("Rejected"),),
-        {"model_package_arn": version(1), "soft_fail": True},
-        error=AirflowSkipException,
-    ),
-    Case(
         "deleted while it waits",
         (PENDING, later(POLL + 1, DELETED)),
         error=SageMakerApiError,
@@ -217,9 +215,11 @@ CASES = (
 )
 
 
-def make(arguments: dict[str, Any]) -> Callable[..., PolysyncModelApprovalSensor]:
-    """Return a function that makes the sensor with the arguments of a mode."""
-    return partial(PolysyncModelApprovalSensor, task_id="wait", **{"poke_interval": POLL, **arguments})
+def make(mode: str, **arguments: Any) -> PolysyncModelApprovalSensor:
+    """Return a sensor in one of ``MODES``."""
+    return PolysyncModelApprovalSensor(
+        **{"task_id": "wait", "poke_interval": POLL, **MODES[mode], **arguments}
+    )
 
 
 def task_instance() -> TaskInstance:
@@ -234,15 +234,14 @@ def test_outcome(
     mode: str,
     registry: Registry,
     emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    monkeypatch: pytest.MonkeyPatch,
+    airflow_time: EmulatedTime,  # noqa: F811
 ) -> None:
     """Each case ends in the same way on a worker, rescheduled, and deferred."""
     for stage in case.stages:
-        stage(registry, emulator, emulated_time)
+        stage(registry, emulator, airflow_time)
     emulator.control.clear_calls()
 
-    run = run_sensor(make(case.arguments), mode, emulated_time, monkeypatch, task_instance())
+    run = run_sensor(make(mode, **case.arguments), task_instance())
 
     assert (run.result, type(run.error)) == (case.result, case.error or type(None)), run.error
     assert [text for text in case.texts if text not in str(run.error)] == []
@@ -281,7 +280,7 @@ def test_bad_arguments(arguments: dict[str, Any], text: str, mode: str, emulator
     """They are refused before AWS is called, and the error names the argument, its value and the cure."""
     emulator.control.clear_calls()
     with pytest.raises(ParametersError) as caught:  # noqa: PT012 # some are refused when the sensor is made
-        sensor = make({**arguments_of(mode), **arguments})()
+        sensor = make(mode, **arguments)
         run = run_task(sensor, task_instance())
         raise run.error or AssertionError("the sensor has accepted them")
 
@@ -296,7 +295,7 @@ def test_rescheduled_sensor_needs_a_place_for_the_newest_version(
     registry.register()
     emulator.control.clear_calls()
 
-    run = run_task(make({**BY_GROUP, **arguments_of("reschedule")})(), TaskInstance("wait"))
+    run = run_task(make("reschedule", **BY_GROUP), TaskInstance("wait"))
 
     assert isinstance(run.error, ParametersError)
     assert "deferrable=True, or give model_package_arn" in str(run.error)
@@ -314,7 +313,9 @@ def test_rescheduled_sensor_needs_a_place_for_the_newest_version(
     ids=["of an earlier try", "of another group", "no ARN", "a list"],
 )
 def test_edited_state_is_not_believed(
-    kept: Any, registry: Registry, emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch
+    kept: Any,
+    registry: Registry,
+    airflow_time: EmulatedTime,  # noqa: F811
 ) -> None:
     """What a rescheduled sensor finds in the task state store counts only for its own try and group."""
     registry.register("Approved")
@@ -323,7 +324,7 @@ def test_edited_state_is_not_believed(
     assert ti.task_state_store
     ti.task_state_store.set(FOUND_KEY, kept)
 
-    run = run_sensor(make(BY_GROUP), "reschedule", emulated_time, monkeypatch, ti)
+    run = run_sensor(make("reschedule", **BY_GROUP), ti)
 
     assert (run.result, run.error) == (newest, None)
 
@@ -334,7 +335,7 @@ def test_edited_state_is_not_believed(
 )
 def test_foreign_event_approves_nothing(event: Any, emulator: EmulatorServer) -> None:
     """A deferred task that is resumed with another event fails."""
-    sensor = make({"model_package_arn": version(1)})()
+    sensor = make("deferrable", model_package_arn=version(1))
     ti = task_instance()
 
     with pytest.raises(TriggerEventError):

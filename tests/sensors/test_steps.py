@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowSkipException
 
 from polysync_airflow import exceptions
 from polysync_airflow.emulator import EmulatorServer
@@ -31,12 +30,6 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], type[BaseException] | Non
         {"step_name": "Shard3"},
         exceptions.PipelineExecutionFailedError,
         ("Step Shard3 of pipeline fanout failed", "AlgorithmError: no data in shard 3", "Console: https://"),
-    ),
-    "fails, soft_fail": (
-        {"steps": {**ENDLESS, **FAILING}},
-        {"step_name": "Shard3", "soft_fail": True},
-        AirflowSkipException,
-        ("Step Shard3 of pipeline fanout failed",),
     ),
     "succeeds in an execution that fails": ({"steps": FAILING}, {"step_name": "Shard0"}, None, ()),
     "is not run": (

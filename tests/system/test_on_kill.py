@@ -46,6 +46,13 @@ def test_task_marked_failed_stops_its_execution(
 
     assert wait_until(stopped, timeout=TIMEOUT)
     assert client.task_states(dag_id, run_id)[TASK] == "failed"
+
+    # The trigger has gone by then, and the process on the worker may have been killed.
+    def stored() -> bool:
+        run = client.xcom(dag_id, run_id, TASK, "run")
+        return (run["state"], (run["stop"] or {}).get("result")) == ("Cancelled", "accepted")
+
+    assert wait_until(stored, timeout=TIMEOUT)
     # The log has only this task's execution, although other triggers run in the same process.
     polls = [line for line in client.log(dag_id, run_id, TASK) if line.startswith("Executing: ")]
     assert len(polls) == 1

@@ -140,7 +140,7 @@ def test_configured_airflow_is_used(
     airflow_database: None, project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With AIRFLOW_HOME, the DAG run is stored in the author's own database."""
-    from polysync_airflow.airflow_compat.database import dag_run_state
+    from tests.fakes.airflow_rows import dag_run_state
 
     monkeypatch.setenv("AIRFLOW_HOME", AIRFLOW_HOME)
     use_bundle(tmp_path / "dags", monkeypatch)

@@ -200,10 +200,29 @@ def resumed() -> XComs:
     return XComs(run("Running", "Executing", resumes=1, **times), steps)
 
 
-def stopped() -> XComs:
+def stopped(**fields: Any) -> XComs:
     """What a Stop task stores of an execution that it has stopped."""
-    start = datetime(2026, 3, 1, 13, 0, tzinfo=UTC)
-    return XComs(run("Cancelled", "Stopped", start=start, end=start + timedelta(seconds=2286), parameters={}))
+    end = START + timedelta(seconds=2286)
+    return XComs(run("Cancelled", "Stopped", start=START, end=end, parameters={}, **fields))
+
+
+def stop(requested_at: datetime) -> dict[str, Any]:
+    """Return the stop that a task has requested (a member of the XCom ``run``)."""
+    return {
+        "requested_at": requested_at.isoformat(),
+        "reason": "ended_task",
+        "process": "triggerer",
+        "result": "accepted",
+        "seen_at": (requested_at + timedelta(seconds=1)).isoformat(),
+        "error": None,
+    }
+
+
+def being_stopped(requested_at: datetime) -> XComs:
+    """An execution whose stop was requested, and that nobody has seen ending."""
+    xcoms = running()
+    xcoms.run |= {"status": "Stopping", "stop": stop(requested_at)}
+    return xcoms
 
 
 def success(start: datetime = START) -> XComs:

@@ -16,9 +16,10 @@ from polysync_airflow.verification.calls import CancelledError
 from polysync_airflow.verification.catalogue import choose
 from polysync_airflow.verification.hook import VerifyHook
 from tests.tasks import EmulatedTime
-from tests.verification.conftest import MakeAccount, names
+from tests.verification.conftest import RUN_ID, MakeAccount, names
 
 SUBJECTS = ["stop", "selection", "resume"]
+OWN_PREFIX = f"polysync-verify-{RUN_ID}"
 
 
 class Killed(BaseException):
@@ -42,7 +43,7 @@ def die_at(monkeypatch: pytest.MonkeyPatch, number: int, *, after: bool, operati
     monkeypatch.setattr(VerifyHook, "call", dying)
 
 
-def clean_all() -> dict[str, str]:
+def clean_all() -> dict[str, PolysyncError]:
     """Do what ``--clean`` does, in another process."""
     hook = VerifyHook()
     found, is_more = cleaning.leftovers(hook)
@@ -72,7 +73,9 @@ def test_killed(
     assert names(emulator) == set()
     other = {call["operation"] for call in emulator.control.calls()}
     assert other <= {
+        "DescribePipeline",
         "ListPipelines",
+        "ListTags",
         "ListPipelineExecutions",
         "ListPipelineExecutionSteps",
         "StopPipelineExecution",
@@ -132,33 +135,51 @@ def test_interruption_ends_pauses(make_account: MakeAccount, emulated_time: Emul
 def test_others_are_left_alone(
     make_account: MakeAccount, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Only names of the form that the checks give are deleted, in all pages of the list."""
+    """Only what has the name and the tag of the same run is deleted, in all pages of the list."""
     monkeypatch.setattr(cleaning, "PAGE_SIZE", 10)
     account = make_account()
     for number in range(15):
-        name = cleaning.pipeline_name(f"{number:08x}", "stop")
-        _create(account, name)
-    for name in (
+        run_id = f"{number:08x}"
+        _create(account, cleaning.pipeline_name(run_id, "stop"), Tags=cleaning.run_tags(run_id))
+    important, copied = f"{OWN_PREFIX}-important", f"{OWN_PREFIX}-copied"
+    _create(account, important)
+    account.start(important)
+    _create(account, copied, Tags=[*cleaning.run_tags("f" * 8), {"Key": "team", "Value": RUN_ID}])
+    others = {
         "polysync-verify-mine",
         "polysync-verify",
         "polysync-verify-0123abcd-a-1",
         "polysync-verifyx",
-    ):
-        _create(account, name)
+    }
+    for name in others:
+        _create(account, name, Tags=cleaning.run_tags(RUN_ID))
 
-    assert clean_all() == {}
+    problems = clean_all()
 
-    left = {"polysync-verify-mine", "polysync-verify", "polysync-verify-0123abcd-a-1", "polysync-verifyx"}
-    assert names(emulator) == left
+    assert list(problems) == [copied, important]
+    assert {type(problem) for problem in problems.values()} == {cleaning.NotOwnError}
+    assert names(emulator) == {important, copied, *others}
+    assert emulator.control.calls("StopPipelineExecution") == []
 
 
-def _create(account: Account, name: str) -> None:
+def test_end_of_a_run_leaves_others_alone(make_account: MakeAccount, emulator: EmulatorServer) -> None:
+    """The end of a run does not delete the pipeline that has kept it from creating one."""
+    account = make_account()
+    _create(account, f"{OWN_PREFIX}-important")
+    account.try_to_create("important", definitions.succeeding())
+
+    assert {type(problem) for problem in account.clean().values()} == {cleaning.NotOwnError}
+    assert names(emulator) == {f"{OWN_PREFIX}-important"}
+
+
+def _create(account: Account, name: str, **members: Any) -> None:
     account.call(
         "CreatePipeline",
         PipelineName=name,
         PipelineDefinition=definitions.succeeding(),
         RoleArn=account.role_arn,
         ClientRequestToken=account.token(),
+        **members,
     )
 
 
@@ -174,7 +195,7 @@ def test_what_cannot_be_deleted(make_account: MakeAccount, emulator: EmulatorSer
     problems = account.clean()
 
     assert list(problems) == [name]
-    assert "sagemaker:DeletePipeline" in problems[name]
+    assert "sagemaker:DeletePipeline" in str(problems[name])
     emulator.control.remove_faults(fault)
     assert account.clean() == {}
     assert names(emulator) == set()
@@ -194,9 +215,9 @@ def test_a_stop_that_does_not_end(
 
     problems = account.clean()
 
-    assert problems == {
-        name: f"1 execution(s) of {name} still run after 30 s: run polysync verify --clean again in some minutes."
-    }
+    assert list(map(str, problems.values())) == [
+        f"1 execution(s) of {name} still run after 30 s: run polysync verify --clean again in some minutes."
+    ]
 
 
 @pytest.mark.parametrize("denied", ["ListPipelineExecutions", "StopPipelineExecution"])
@@ -253,8 +274,10 @@ def test_interrupted_deletion_ends_soon(
     emulator.control.put_scenario({"statuses": [{"status": "Stopping", "after": 0, "until": 10_000}]})
     first = account.create("first", definitions.succeeding())
     for number in range(20):
-        _create(account, cleaning.pipeline_name(f"{number:08x}", "stop"))
-        account.start(cleaning.pipeline_name(f"{number:08x}", "stop"))
+        run_id = f"{number:08x}"
+        name = cleaning.pipeline_name(run_id, "stop")
+        _create(account, name, Tags=cleaning.run_tags(run_id))
+        account.start(name)
     call = VerifyHook.call
 
     def interrupting(self: VerifyHook, name: str, **request: Any) -> Any:

@@ -44,8 +44,8 @@ _PASSED_TO_SERVICE = "sagemaker.amazonaws.com"
 
 def check_operation(caller: Caller, operation: str, region: str, body: Any) -> None:
     """
-    Check that a caller may perform an operation of SageMaker, and may pass the role that the request names,
-    if any.
+    Check that a caller may perform an operation of SageMaker, may give the tags of the request, if any, and
+    may pass the role that it names, if any.
 
     :param caller: the caller.
     :param operation: the name of the operation.
@@ -55,7 +55,11 @@ def check_operation(caller: Caller, operation: str, region: str, body: Any) -> N
     """
     request: Mapping[str, Any] = body if isinstance(body, dict) else {}
     context = caller.context(region)
-    _require(caller, f"sagemaker:{operation}", _resource(operation, region, request), context)
+    resource = _resource(operation, region, request)
+    _require(caller, f"sagemaker:{operation}", resource, context)
+    if request.get("Tags"):
+        # https://docs.aws.amazon.com/sagemaker/latest/dg/security_iam_id-based-policy-examples.html#grant-tagging-permissions
+        _require(caller, "sagemaker:AddTags", resource, context)
     role_arn = request.get("RoleArn")
     if isinstance(role_arn, str):
         _require(caller, "iam:PassRole", role_arn, {**context, "iam:PassedToService": [_PASSED_TO_SERVICE]})

@@ -23,14 +23,14 @@ from pydantic import (
 from polysync_airflow.exceptions import ParametersError, TriggerEventError
 from polysync_airflow.execution.models import (
     MAX_POLL_INTERVAL,
-    MAX_TIMESTAMP,
     MIN_POLL_INTERVAL,
-    MIN_TIMESTAMP,
-    REGION_PATTERN,
     STATUS_PATTERN,
     STRICT,
+    ConnectionId,
     FrozenModel,
+    RegionName,
     ResponseTime,
+    Timestamp,
 )
 from polysync_airflow.execution.texts import (
     ArnText,
@@ -188,13 +188,13 @@ class ApprovalTriggerArguments(BaseModel):
     model_config = STRICT
 
     model_package_arn: VersionArn
-    polysync_conn_id: Annotated[str, StringConstraints(min_length=1, max_length=250)]
-    region_name: Annotated[str, StringConstraints(max_length=64, pattern=REGION_PATTERN)]
+    polysync_conn_id: ConnectionId
+    region_name: RegionName
     poll_interval: Annotated[
         float, Field(strict=True, ge=MIN_POLL_INTERVAL, le=MAX_POLL_INTERVAL, allow_inf_nan=False)
     ]
-    since: Annotated[float, Field(strict=True, ge=MIN_TIMESTAMP, le=MAX_TIMESTAMP, allow_inf_nan=False)]
-    deadline: Annotated[float, Field(strict=True, ge=MIN_TIMESTAMP, le=MAX_TIMESTAMP, allow_inf_nan=False)]
+    since: Timestamp
+    deadline: Timestamp
 
 
 class ApprovalEvent(BaseModel):
@@ -206,7 +206,7 @@ class ApprovalEvent(BaseModel):
     :param approval_status: AWS's last known approval status; None if no poll has succeeded.
     :param status: AWS's last known status of the package.
     :param message: why the wait ended, if not by an approval status.
-    :param error_code: error code of the last poll, if it failed with a ``SageMakerApiError``.
+    :param error_code: error code of the last poll, if it failed.
     """
 
     model_config = STRICT

@@ -9,7 +9,7 @@ Rules, of which the first that applies counts:
 4. In every other case, and with every status that this version does not know, the wait goes on.
 5. After a permanent error the wait ends. After any other error (throttling, network, expired credentials) it
    goes on with backoff.
-6. The deadline ends the wait, but only after one last poll. Without a deadline, whoever polls ends it.
+6. The deadline ends the wait, but only after one last poll.
 
 Everything here is pure. A sensor that pokes, one that is rescheduled, and the trigger of one that is deferred
 only do what ``ApprovalWait.decide`` returns.
@@ -23,7 +23,7 @@ import logging
 from dataclasses import dataclass, replace
 from typing import Final, get_args
 
-from polysync_airflow.exceptions import PolysyncError, SageMakerApiError
+from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution.approval.models import (
     MAX_DESCRIPTION_LENGTH,
     ApprovalEvent,
@@ -33,7 +33,14 @@ from polysync_airflow.execution.approval.models import (
 )
 from polysync_airflow.execution.durations import format_seconds
 from polysync_airflow.execution.texts import clean_line, clean_text
-from polysync_airflow.execution.waiter import FIRST_POLL_DELAY_SECONDS, LogLine, backoff
+from polysync_airflow.execution.waiter import (
+    FIRST_POLL_DELAY_SECONDS,
+    NO_FAILURES,
+    Failures,
+    LogLine,
+    backoff,
+    error_fields,
+)
 
 COMPLETED: Final = "Completed"
 # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ModelPackageSummary.html
@@ -65,21 +72,20 @@ class ApprovalWait:
 
     :param poll_interval: seconds between two polls.
     :param since: when the wait began, in seconds since the epoch.
-    :param deadline: when it ends at the latest, in seconds since the epoch; None for no deadline.
-    :param rate_limited: a rate limiter, which throttling slows down, applies to the polls.
+    :param deadline: when it ends at the latest, in seconds since the epoch.
+    :param rate_limited: the polls are shared with other waits, and a rate limiter, which throttling slows
+        down, applies to them.
     :param last: what AWS said last; None if no poll has succeeded.
-    :param consecutive_failures: the number of polls that have failed since the last successful one.
-    :param last_error: the last of these errors.
+    :param failures: the polls that have failed since the last successful one.
     """
 
     model_package_arn: str
     poll_interval: float
     since: float
-    deadline: float | None = None
+    deadline: float
     rate_limited: bool = False
     last: ModelPackageDescription | None = None
-    consecutive_failures: int = 0
-    last_error: str | None = None
+    failures: Failures = NO_FAILURES
 
     def first_wait(self, now: float) -> Wait:
         """Return the instruction before the first poll of a deferred task."""
@@ -95,32 +101,28 @@ class ApprovalWait:
         if isinstance(response, PolysyncError):
             return self._after_error(response, now)
         lines = self._log_lines(response)
-        updated = replace(self, last=response, consecutive_failures=0, last_error=None)
+        updated = replace(self, last=response, failures=NO_FAILURES)
         outcome = _outcome_of(response)
         if outcome:
             return Finish(updated._event(outcome, response.failure_reason), lines)
-        if updated._is_late(now):
+        if now >= self.deadline:
             return Finish(updated._event("timed_out", updated._limit), lines)
         return updated._wait(self.poll_interval, now, lines)
 
     def _after_error(self, error: PolysyncError, now: float) -> Wait | Finish:
-        updated = replace(self, consecutive_failures=self.consecutive_failures + 1, last_error=str(error))
+        failures, lines = self.failures.add(error, now, shared=self.rate_limited)
+        updated = replace(self, failures=failures)
         if error.permanent:
             return Finish(updated._event("refused", str(error), error))
-        if self._is_late(now):
+        if now >= self.deadline:
             message = f"{self._limit}; the last poll failed: {error}"
             return Finish(updated._event("timed_out", message, error))
-        lines: tuple[LogLine, ...] = ()
-        if updated.last_error != self.last_error:
-            lines = (LogLine(logging.WARNING, f"Poll failed, retrying: {error}"),)
-        seconds = backoff(
-            error, self.poll_interval, self.consecutive_failures, rate_limited=self.rate_limited
-        )
+        seconds = backoff(error, self.poll_interval, self.failures.count, rate_limited=self.rate_limited)
         return updated._wait(seconds, now, lines)
 
     def _log_lines(self, description: ModelPackageDescription) -> tuple[LogLine, ...]:
         lines = []
-        if self.consecutive_failures:
+        if self.failures.logged:
             lines.append(LogLine(logging.INFO, f"Polls succeed again: {self.model_package_arn}"))
         state, before = _state_of(description), self.last and _state_of(self.last)
         if state != before:
@@ -133,23 +135,17 @@ class ApprovalWait:
             lines.append(LogLine(level, f"{change}{note}: model package {self.model_package_arn}"))
         return tuple(lines)
 
-    def _is_late(self, now: float) -> bool:
-        return self.deadline is not None and now >= self.deadline
-
     def _wait(self, seconds: float, now: float, log_lines: tuple[LogLine, ...] = ()) -> Wait:
-        if self.deadline is not None:
-            seconds = min(seconds, self.deadline - now)
-        return Wait(max(0.0, seconds), self, log_lines)
+        return Wait(max(0.0, min(seconds, self.deadline - now)), self, log_lines)
 
     @property
     def _limit(self) -> str:
-        limit = format_seconds((self.deadline or self.since) - self.since)
-        return f"the timeout of {limit} was reached"
+        limit = format_seconds(self.deadline - self.since)
+        return f"the limit of {limit} (timeout or execution_timeout) was reached"
 
     def _event(
         self, outcome: ApprovalOutcome, message: str | None, error: PolysyncError | None = None
     ) -> ApprovalEvent:
-        refusal = error if isinstance(error, SageMakerApiError) else None
         return ApprovalEvent(
             outcome=outcome,
             model_package_arn=self.model_package_arn,
@@ -158,8 +154,7 @@ class ApprovalWait:
             approval_description=self.last and self.last.approval_description,
             modified_by=self.last and self.last.modified_by,
             message=message,
-            error_code=refusal and refusal.error_code,
-            operation=refusal and refusal.operation,
+            **error_fields(error),
         )
 
 

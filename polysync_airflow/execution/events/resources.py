@@ -34,11 +34,15 @@ _QUEUE_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,48}")
 # https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-quota.html
 MAX_PATTERN: Final = 2048
 MAX_RECEIVES: Final = 1000
+# A reader gives a new message back once, and a triggerer may be killed.
+FEWEST_RECEIVES: Final = 3
 # Longer than Airflow needs to store an event, and how long a message waits after its triggerer was killed.
 VISIBILITY_SECONDS: Final = 30
 DEAD_LETTER_SECONDS: Final = 14 * 24 * 3600
 RETENTION_SECONDS: Final = 4 * 24 * 3600
 WAIT_SECONDS: Final = 20
+# The most messages of a call that SQS allows.
+BATCH: Final = 10
 # A policy that allows a reader what it needs, given the ARN of the queue.
 ReaderPolicy = Callable[[str], Mapping[str, Any]]
 _END_STATUSES: Final = [status for status in STATE_OF_STATUS if has_ended(status)]
@@ -85,8 +89,10 @@ class Setup:
                     raise ParametersError(
                         f"{option} {shorten(name)} is not a name: give it without wildcards."
                     )
-        if not 1 <= self.max_receives <= MAX_RECEIVES:
-            raise ParametersError(f"--max-receives {self.max_receives}: give 1 to {MAX_RECEIVES}.")
+        if not FEWEST_RECEIVES <= self.max_receives <= MAX_RECEIVES:
+            raise ParametersError(
+                f"--max-receives {self.max_receives}: give {FEWEST_RECEIVES} to {MAX_RECEIVES}."
+            )
         for name, rule in self.rules().items():
             if len(json.dumps(rule)) > MAX_PATTERN:
                 raise ParametersError(

@@ -6,8 +6,8 @@ Rules:
 1. An execution whose wait has ended with its own end is reported. If an earlier try of the task had asked for
    its stop, that is no decision of a user: the task begins again.
 2. Any other execution is stopped, unless ``stop_on_kill=False``, or somebody else goes on with it.
-3. A failed try leaves its execution to the retry, if one follows. If a user has cleared the task meanwhile,
-   none does.
+3. A failed try leaves its execution to the retry, if one follows, also if it failed because it could not poll
+   any longer. If a user has cleared the task meanwhile, none does. After a timeout, the execution is stopped.
 4. A signal says nothing about its sender. If Airflow still has the task instance as running in this try,
    nobody has ended the task: its worker is shutting down, for example because a node is drained. Then the
    execution goes on, the try ends with an error, and rule 3 decides.
@@ -156,12 +156,14 @@ def after_wait(
     try_number: int,
     *,
     stop_on_kill: bool,
+    retry_follows: bool = False,
     problem: str | None = None,
 ) -> Leaving:
     """
     Return the first action after the end of a wait.
 
     :param record: the record, if ``needs_record``; None if there is none, or if it cannot be believed.
+    :param retry_follows: whether Airflow starts another try if the polls are refused.
     :param problem: why it cannot be believed.
     """
     done = Leaving(Exit.DONE, try_number, stop_on_kill)
@@ -178,7 +180,8 @@ def after_wait(
         return done._done(f"The execution was not stopped: {problem}", handled=False)
     if record is None or record.execution_arn != end.execution_arn:
         return done._done(_OTHER_RECORD, handled=False)
-    return leave(record, try_number, stop_on_kill=stop_on_kill)
+    is_left = retry_follows and end.outcome == "refused"
+    return leave(record, try_number, stop_on_kill=stop_on_kill, retry_follows=is_left)
 
 
 def _is_cancelled(end: ExecutionEvent) -> bool:

@@ -4,12 +4,15 @@ What happens to a try (events), and what it does next (instructions): the vocabu
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum, auto
 from typing import Any, Final
 
-from polysync_airflow.exceptions import PolysyncError
+from polysync_airflow.exceptions import PolysyncError, StoredRecordError
+from polysync_airflow.execution.lifecycle.identity import TaskIdentity
 from polysync_airflow.execution.lifecycle.recovery import RecoveryChoices
 from polysync_airflow.execution.models import ExecutionDescription, StartRequest
 from polysync_airflow.execution.record import Incarnation, StoredExecution
@@ -19,10 +22,16 @@ from polysync_airflow.execution.waiter import LogLine
 class Do(Enum):
     """What a driver does."""
 
+    LOOK_UP = auto()
+    """Look in AWS for the execution of earlier tries whose record is missing or cannot be believed."""
     PREPARE = auto()
     """Make the request for a new execution, and check it."""
     START = auto()
     """Send the stored start request for the first time."""
+    DESCRIBE_STARTED = auto()
+    """Describe the execution of the start: AWS may know the token from an earlier try."""
+    LOOK_UP_STARTED = auto()
+    """Look for the execution of the start: AWS knows its token from a request with other parameters."""
     RESEND_START = auto()
     """Send the stored start request again: an earlier try may have sent it."""
     DESCRIBE = auto()
@@ -47,7 +56,16 @@ class Do(Enum):
 
 # What a process must not do once it was killed.
 NOT_WHEN_KILLED: Final = frozenset(
-    {Do.PREPARE, Do.START, Do.RESEND_START, Do.RESUME, Do.RESEND_RESUME, Do.WATCH, Do.WAIT_FOR_END}
+    {
+        Do.LOOK_UP,
+        Do.PREPARE,
+        Do.START,
+        Do.RESEND_START,
+        Do.RESUME,
+        Do.RESEND_RESUME,
+        Do.WATCH,
+        Do.WAIT_FOR_END,
+    }
 )
 
 
@@ -106,6 +124,20 @@ class Described:
 
 
 @dataclass(frozen=True, slots=True)
+class LookedUp:
+    """
+    AWS listed the newest executions of the pipeline.
+
+    :param pipeline_name: the name or ARN of the pipeline.
+    :param claimed: the execution that a record names which cannot be believed, if it exists.
+    """
+
+    pipeline_name: str
+    listed: Sequence[ExecutionDescription] = ()
+    claimed: ExecutionDescription | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Killed:
     """
     The process was killed before the action was performed. What comes before it is stored.
@@ -116,7 +148,7 @@ class Killed:
     is_shutdown: bool = False
 
 
-Event = Prepared | Accepted | Refused | Described | Killed
+Event = Prepared | Accepted | Refused | Described | LookedUp | Killed
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,12 +157,19 @@ class Try:
     One try of a task.
 
     :param epoch: Airflow's ``max_tries``.
+    :param lost: why the record that is stored cannot be believed; None if it can, or if none is stored.
     """
 
     number: int
     epoch: int
-    incarnation: Incarnation
+    task: TaskIdentity
     choices: RecoveryChoices
+    lost: StoredRecordError | None = None
+
+    @property
+    def incarnation(self) -> Incarnation:
+        """That of the task instance."""
+        return self.task.incarnation
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +179,7 @@ class Instruction:
 
     :param record: the record of the execution that runs, or may run, for the task; None if there is none.
     :param started_at: when the execution was started, by AWS's clock; None if it is not known.
+    :param start_number: how many starts of the epoch came before the one that is prepared.
     :param store: what to do with the stored record before the action.
     """
 
@@ -148,6 +188,7 @@ class Instruction:
     record: StoredExecution | None = None
     description: ExecutionDescription | None = None
     started_at: datetime | None = None
+    start_number: int = 0
     store: Store = Store.KEEP
     lines: tuple[LogLine, ...] = ()
     error: PolysyncError | None = None
@@ -178,3 +219,17 @@ class Instruction:
         writer = {"try_number": self.task_try.number, "incarnation": self.task_try.incarnation}
         record = self.known.model_copy(update={**changes, **writer})
         return self.next(do, *lines, record=record, store=Store.WRITE, **known)
+
+    def without_record(self) -> Instruction:
+        """Return the same instruction, before which the record is deleted."""
+        return replace(self, record=None, store=Store.DELETE)
+
+
+def info(text: str) -> LogLine:
+    """Return a line for the task's log."""
+    return LogLine(logging.INFO, text)
+
+
+def warning(text: str) -> LogLine:
+    """Return a warning for the task's log."""
+    return LogLine(logging.WARNING, text)

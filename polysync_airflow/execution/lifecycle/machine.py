@@ -17,9 +17,13 @@ Rules:
    fails while it stops.
 6. What a user chose for a clear in place of ``on_clear`` is bound to the epoch of the clear by its first try,
    and is removed with the resume or the new execution that follows from it.
-7. A try that finds a stored request without an ARN sends the same request again, byte for byte: if AWS knows
-   the token, it returns the execution that it has already started.
-8. The record is deleted only if AWS has certainly not started an execution for it.
+7. A try that finds a stored request without an ARN looks for its execution. If AWS lists none, it sends the
+   same request again, byte for byte: if AWS knows the token, it returns the execution that it has started.
+8. The token of a start follows from the task (``identity.py``). A try that finds no record, or one that
+   cannot be believed, looks in AWS for the execution of the earlier tries (``lookup.py``). If it finds none,
+   it sends the token that they would have sent. So a lost record starts nothing a second time.
+9. If AWS knows the token from a request with other parameters, the execution is looked up.
+10. The record is deleted if AWS has not started an execution for it, and by a task that succeeds.
 
 All transitions are in the table at the end. ``recovery.py`` decides by the status of an execution,
 ``../waiter.py`` about polls, and ``ending.py`` about an execution that its task no longer needs. Everything
@@ -28,19 +32,21 @@ here is pure: it calls neither Airflow nor AWS. The driver is ``operators/task_t
 
 from __future__ import annotations
 
-import logging
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from typing import Any, Final
 
 from polysync_airflow.exceptions import (
+    CONFLICT,
     RESOURCE_NOT_FOUND,
     VALIDATION,
     PolysyncError,
     has_code,
 )
+from polysync_airflow.execution.lifecycle.beginning import looked_up, looked_up_started
 from polysync_airflow.execution.lifecycle.instructions import (
     Accepted,
     Described,
@@ -48,40 +54,20 @@ from polysync_airflow.execution.lifecycle.instructions import (
     Event,
     Instruction,
     Killed,
+    LookedUp,
     Prepared,
     Refused,
     Store,
-    Try,
+    info,
+    warning,
 )
-from polysync_airflow.execution.lifecycle.recovery import Action, is_of_other_incarnation, next_action
-from polysync_airflow.execution.record import NO_EPOCH, StoredExecution
+from polysync_airflow.execution.lifecycle.recovery import Action, next_action
+from polysync_airflow.execution.record import StoredExecution
 from polysync_airflow.execution.waiter import LogLine
 from polysync_airflow.states import PolysyncState, has_ended, state_of
 
-
-def begin(task_try: Try, record: StoredExecution | None) -> Instruction:
-    """Return the first instruction of a try, which has read the record of the earlier tries."""
-    if record is None:
-        return Instruction(Do.PREPARE, task_try)
-    if record.execution_arn:
-        now = Instruction(Do.DESCRIBE, task_try, record)
-    else:
-        line = _warning(
-            f"Pipeline {record.request.pipeline_name}: an earlier try sent a start request and did not "
-            "receive the ARN. Sending the same request again with the same client token, so that AWS starts "
-            "no second execution."
-        )
-        now = Instruction(Do.RESEND_START, task_try, record, lines=(line,))
-    if is_of_other_incarnation(record, task_try.incarnation, task_try.number):
-        line = _warning(
-            "The record is that of an earlier task instance with the same key, for example of a DAG run that "
-            "was deleted and created again. Its execution is not continued."
-        )
-        changes = {"epoch": NO_EPOCH, "replaced_by_epoch": task_try.epoch, "clear_choice": None}
-        return now.write(now.do, line, *now.lines, changes=changes)
-    if record.try_number == task_try.number:
-        return now
-    return now.write(now.do, *now.lines, changes=_of_this_clear(record, task_try.epoch))
+# AWS's clock, which its response and the execution's creation time have in common, has seconds.
+_NEWLY_CREATED: Final = timedelta(minutes=1)
 
 
 def after(now: Instruction, event: Event) -> Instruction:
@@ -100,15 +86,6 @@ def killed_error(*, is_shutdown: bool) -> PolysyncError:
     return PolysyncError(text, permanent=False)
 
 
-def _of_this_clear(record: StoredExecution, epoch: int) -> dict[str, Any]:
-    """Return what changes in the record when a try takes it over: a choice counts for one clear only."""
-    choice = record.choice_in(epoch)
-    is_first = choice is not None and choice != record.clear_choice
-    # If the author has lowered ``retries`` meanwhile, the clear may not have changed ``max_tries``.
-    old_epoch = NO_EPOCH if is_first and record.epoch == epoch else record.epoch
-    return {"clear_choice": choice, "epoch": old_epoch}
-
-
 # ---- a new execution
 
 
@@ -125,37 +102,56 @@ def _prepared(now: Instruction, event: Prepared) -> Instruction:
 
 def _killed_before_start(now: Instruction, event: Killed) -> Instruction:
     # The request was not sent, so the next try must not resend it.
-    return _without_record(_killed(now, event))
+    return _killed(now, event).without_record()
 
 
 def _started(now: Instruction, event: Accepted) -> Instruction:
-    line = _info(f"Started: execution {event.arn} (pipeline {now.known.request.pipeline_name})")
-    return now.write(Do.WATCH, line, changes={"execution_arn": event.arn}, started_at=event.at)
+    line = info(f"Started: execution {event.arn} (pipeline {now.known.request.pipeline_name})")
+    # A first try is the first to send the token, unless Airflow's database was restored.
+    do = Do.WATCH if now.task_try.number == 1 else Do.DESCRIBE_STARTED
+    return now.write(do, line, changes={"execution_arn": event.arn}, started_at=event.at)
+
+
+def _described_started(now: Instruction, event: Described) -> Instruction:
+    created_at, responded_at = event.description.created_at, now.started_at
+    if created_at and responded_at and created_at < responded_at - _NEWLY_CREATED:
+        # The token was that of an earlier start, of which no record tells.
+        return _described(now, event)
+    return now.next(Do.WATCH)
+
+
+def _described_started_refused(now: Instruction, _: Refused) -> Instruction:
+    # The execution exists, and the wait deals with errors.
+    return now.next(Do.WATCH)
 
 
 def _start_refused(now: Instruction, event: Refused) -> Instruction:
+    if has_code(event.error, CONFLICT):
+        return now.next(Do.LOOK_UP_STARTED, warning(str(event.error)))
     failed = now.next(Do.FAIL, error=event.error)
     # AWS refused the only request, so there is no execution, and the next try must not resend it.
-    return failed if event.error.transient or event.was_repeated else _without_record(failed)
+    return failed if event.error.transient or event.was_repeated else failed.without_record()
 
 
 def _resent(now: Instruction, event: Accepted) -> Instruction:
-    line = _info(f"Found by the earlier start request: execution {event.arn}")
+    line = info(f"Found by the earlier start request: execution {event.arn}")
     return now.write(Do.DESCRIBE, line, changes={"execution_arn": event.arn})
 
 
 def _resend_refused(now: Instruction, event: Refused) -> Instruction:
     error = event.error
+    if has_code(error, CONFLICT):
+        return now.next(Do.LOOK_UP_STARTED, warning(str(error)))
     # If AWS knows the client token, it returns the token's execution and does not check the request. So an
     # error about the request itself proves that AWS has never accepted it. AccessDenied or a used-up quota
     # prove nothing.
     if not has_code(error, VALIDATION, RESOURCE_NOT_FOUND):
         return now.next(Do.FAIL, error=error)
     if now.known.epoch == now.task_try.epoch:
-        return _without_record(now.next(Do.FAIL, error=error))
+        return now.next(Do.FAIL, error=error).without_record()
     pipeline = now.known.request.pipeline_name
-    line = _warning(f"Pipeline {pipeline}: the earlier request did not start an execution: {error}")
-    return _without_record(now.next(Do.PREPARE, line))
+    line = warning(f"Pipeline {pipeline}: the earlier request did not start an execution: {error}")
+    return _prepare_again(now, line).without_record()
 
 
 # ---- the execution of an earlier try
@@ -174,19 +170,19 @@ def _described(now: Instruction, event: Described) -> Instruction:
 def _describe_refused(now: Instruction, event: Refused) -> Instruction:
     if not has_code(event.error, RESOURCE_NOT_FOUND):
         return now.next(Do.FAIL, error=event.error)
-    line = _warning(
+    line = warning(
         f"The execution of an earlier try no longer exists: {event.error} Execution: {now.known.arn}"
     )
-    return now.next(Do.PREPARE, line, record=None)
+    return _prepare_again(now, line)
 
 
 def _replace(now: Instruction, _: Described) -> Instruction:
     # The record stays until that of the new execution takes its place.
-    return now.next(Do.PREPARE, record=None)
+    return _prepare_again(now)
 
 
 def _reattach(now: Instruction, event: Described) -> Instruction:
-    line = _info(
+    line = info(
         f"Reattached to the execution of an earlier try (AWS status {event.description.status}); no new one "
         f"is started: execution {now.known.arn}"
     )
@@ -202,7 +198,7 @@ def _reattach(now: Instruction, event: Described) -> Instruction:
 def _wait_for_end(now: Instruction, event: Described, do: Do = Do.WAIT_FOR_END) -> Instruction:
     task_try = now.task_try
     stops = task_try.choices.stop_on_kill
-    line = _warning(
+    line = warning(
         f"The execution of an earlier try has not ended (AWS status {event.description.status}). A new one "
         + ("starts after its end" if stops else "starts after its end; stop_on_kill=False keeps it running")
         + f": execution {now.known.arn}"
@@ -232,7 +228,7 @@ def _request_resume(now: Instruction) -> Instruction:
     changes = {
         "epoch": epoch,
         "resumes": number,
-        "resume_token": _resume_token(record, number),
+        "resume_token": _resume_token(record, number, now.task_try.number),
         "resumed_at": None,
         "stop_requested_by": None,
         "clear_choice": None,
@@ -245,7 +241,7 @@ def _resumed(now: Instruction, event: Accepted) -> Instruction:
 
 
 def _resume_line(now: Instruction) -> LogLine:
-    return _info(f"Resumed (resume {now.known.resumes}): execution {now.known.arn}")
+    return info(f"Resumed (resume {now.known.resumes}): execution {now.known.arn}")
 
 
 def _settle_resume(now: Instruction, _: Described) -> Instruction:
@@ -270,7 +266,7 @@ def _described_resumed(now: Instruction, event: Described) -> Instruction:
 def _resume_refused(now: Instruction, event: Refused) -> Instruction:
     if event.error.transient:
         return now.next(Do.FAIL, error=event.error)
-    line = _warning(f"The execution cannot be resumed: {event.error} Execution: {now.known.arn}")
+    line = warning(f"The execution cannot be resumed: {event.error} Execution: {now.known.arn}")
     return now.next(Do.DESCRIBE_REFUSED, line)
 
 
@@ -279,13 +275,19 @@ def _described_refused(now: Instruction, event: Described) -> Instruction:
     # execution runs, and no new one may be started beside it.
     if not has_ended(event.description.status):
         return _described(now, event)
-    line = _warning(
+    line = warning(
         f"A new execution, which repeats every step, is started in place of execution {now.known.arn}"
     )
-    return now.next(Do.PREPARE, line, record=None)
+    return _prepare_again(now, line)
 
 
 # ---- what several transitions share
+
+
+def _prepare_again(now: Instruction, *lines: LogLine) -> Instruction:
+    task_try = now.task_try
+    number = task_try.task.next_number(now.record, task_try.epoch)
+    return now.next(Do.PREPARE, *lines, record=None, description=None, start_number=number)
 
 
 def _failed(now: Instruction, event: Refused) -> Instruction:
@@ -296,22 +298,11 @@ def _killed(now: Instruction, event: Killed) -> Instruction:
     return now.next(Do.FAIL, error=killed_error(is_shutdown=event.is_shutdown))
 
 
-def _without_record(now: Instruction) -> Instruction:
-    return replace(now, record=None, store=Store.DELETE)
-
-
-def _resume_token(record: StoredExecution, number: int) -> str:
-    # It follows from the record, as this module is pure. No two resumes have the same start token and number.
-    name = f"{record.request.client_request_token} resume {number}"
+def _resume_token(record: StoredExecution, number: int, try_number: int) -> str:
+    # It follows from the record, as this module is pure. If a record was lost, nobody knows how many resumes
+    # there were: then the number of the try tells them apart.
+    name = f"{record.request.client_request_token} resume {number} of try {try_number}"
     return f"polysync-{uuid.uuid5(uuid.NAMESPACE_OID, name)}"
-
-
-def _info(text: str) -> LogLine:
-    return LogLine(logging.INFO, text)
-
-
-def _warning(text: str) -> LogLine:
-    return LogLine(logging.WARNING, text)
 
 
 _AFTER_DESCRIPTION: Final[dict[Action, Callable[[Instruction, Described], Instruction]]] = {
@@ -326,8 +317,12 @@ _AFTER_DESCRIPTION: Final[dict[Action, Callable[[Instruction, Described], Instru
 _TRANSITIONS: Final[dict[tuple[Do | None, type], Callable[[Instruction, Any], Instruction]]] = {
     (None, Refused): _failed,
     (None, Killed): _killed,
+    (Do.LOOK_UP, LookedUp): looked_up,
+    (Do.LOOK_UP_STARTED, LookedUp): looked_up_started,
     (Do.PREPARE, Prepared): _prepared,
     (Do.START, Accepted): _started,
+    (Do.DESCRIBE_STARTED, Described): _described_started,
+    (Do.DESCRIBE_STARTED, Refused): _described_started_refused,
     (Do.START, Refused): _start_refused,
     (Do.START, Killed): _killed_before_start,
     (Do.RESEND_START, Accepted): _resent,

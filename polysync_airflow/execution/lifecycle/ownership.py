@@ -47,6 +47,11 @@ def is_over(state: str | None) -> bool:
     return state not in _WITH_LATER_TRY
 
 
+def keeps_xcoms(state: str | None) -> bool:
+    """Return whether a task that its try has left keeps the XComs of this try: no later try deletes them."""
+    return is_over(state) and state != DELETED
+
+
 def owner_by_record(
     record: StoredExecution,
     try_number: int,

@@ -20,6 +20,7 @@ Everything here is pure. ``lifecycle.py`` makes the order of the requests from i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum, auto
 from typing import Final, Literal
 
@@ -158,25 +159,27 @@ def is_of_other_incarnation(stored: StoredExecution, incarnation: Incarnation, t
     return was.dag_run_started_at != incarnation.dag_run_started_at and not was_cleared
 
 
-def unused_arguments(sent: StartRequest, current: StartRequest) -> list[str]:
+# The texts for people follow from the number of the start, unless the author gives them.
+_NOT_COMPARED: Final = frozenset(
+    {"pipeline_parameters", "execution_display_name", "execution_description", "client_request_token"}
+)
+
+
+def unused_arguments(sent: StartRequest, parameters: Mapping[str, str], current: StartRequest) -> list[str]:
     """
     Return the arguments whose current values a resume does not use, since AWS keeps those of the start.
 
-    :param current: the request that would start an execution now. Its display name and its token are
-        different for each try, so they are not compared.
+    :param parameters: the execution's parameters, also those that have their default.
+    :param current: the request that would start an execution now.
     """
-    names = StartRequest.model_fields.keys() - {
-        "pipeline_parameters",
-        "execution_display_name",
-        "client_request_token",
-    }
+    names = StartRequest.model_fields.keys() - _NOT_COMPARED
     if sent.source_execution and current.source_execution == LATEST:
         # The record has the ARN of what was the latest execution at the start.
         names = names - {"source_execution"}
     changed = sorted(name for name in names if getattr(sent, name) != getattr(current, name))
-    before, now = sent.pipeline_parameters, current.pipeline_parameters
-    parameters = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
-    return changed + [f"pipeline_parameters[{name!r}]" for name in parameters]
+    now = current.pipeline_parameters
+    differing = sorted(name for name in now if parameters and parameters.get(name) != now[name])
+    return changed + [f"pipeline_parameters[{name!r}]" for name in differing]
 
 
 def _resumes_after_clear(choice: ClearChoice | None, status: str, choices: RecoveryChoices) -> bool:

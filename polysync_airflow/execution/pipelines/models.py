@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from polysync_airflow.execution.models import FrozenModel, PipelineName, ResponseTime, UtcTime
+from polysync_airflow.execution.storable import Count, NotReserved, storable_number
 from polysync_airflow.execution.texts import (
     MAX_VALUE_LENGTH,
     ArnText,
@@ -39,7 +40,7 @@ class PipelineDescription(FrozenModel):
     created_at: ResponseTime = Field(None, validation_alias="CreationTime")
     modified_at: ResponseTime = Field(None, validation_alias="LastModifiedTime")
     last_run_at: ResponseTime = Field(None, validation_alias="LastRunTime")
-    max_parallel_steps: int | None = None
+    max_parallel_steps: Count = None
     definition: str | None = Field(None, validation_alias="PipelineDefinition")
 
     @model_validator(mode="before")
@@ -55,7 +56,10 @@ def _clean_default(value: Any) -> Any:
     # JSON in Python can have NaN and Infinity, which no database stores.
     if isinstance(value, float) and not isfinite(value):
         raise ValueError("must be a finite number")
-    return value
+    default = storable_number(value)
+    if isinstance(default, str) and len(default) > MAX_VALUE_LENGTH:
+        raise ValueError(f"must have at most {MAX_VALUE_LENGTH:,} digits")
+    return default
 
 
 class DeclaredParameter(FrozenModel):
@@ -65,7 +69,7 @@ class DeclaredParameter(FrozenModel):
     https://docs.aws.amazon.com/sagemaker/latest/dg/build-and-manage-parameters.html
     """
 
-    name: NameText = Field(validation_alias="Name")
+    name: Annotated[NameText, NotReserved] = Field(validation_alias="Name")
     # AWS's schema of definitions: a parameter without a type is a String.
     type: Literal["String", "Integer", "Float", "Boolean"] = Field("String", validation_alias="Type")
     default: Annotated[str | int | float | bool | None, BeforeValidator(_clean_default)] = Field(
@@ -90,7 +94,7 @@ class Job(FrozenModel):
     created_at: UtcTime | None
     modified_at: UtcTime | None
     last_run_at: UtcTime | None
-    max_parallel_steps: int | None
+    max_parallel_steps: Count
     definition_digest: str | None
     parameters: list[DeclaredParameter]
     parameters_error: str | None

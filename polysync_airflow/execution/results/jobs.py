@@ -17,8 +17,6 @@ from polysync_airflow.execution.models import FrozenModel
 from polysync_airflow.execution.results.members import (
     CHANNELS,
     CHANNELS_OF_ALL,
-    LENIENT,
-    Count,
     CountsTogether,
     Name,
     Seconds,
@@ -32,6 +30,7 @@ from polysync_airflow.execution.results.members import (
     first_of,
 )
 from polysync_airflow.execution.steps.descriptions import StepDescription, job_name_of
+from polysync_airflow.execution.storable import LENIENT, Count
 
 
 class JobDescription(FrozenModel):

@@ -8,7 +8,7 @@ Everything here is pure.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Final
 
 from pydantic import (
@@ -18,23 +18,15 @@ from pydantic import (
     Field,
     FiniteFloat,
     StringConstraints,
-    ValidationError,
-    WrapValidator,
 )
 
 from polysync_airflow.execution.models import MAX_INTEGER, ResponseTime
+from polysync_airflow.execution.storable import LENIENT, Count
 from polysync_airflow.execution.texts import ArnText, NameText
 
 # AWS allows 40 metrics of a training job, and 10 outputs of a processing job.
 _MAX_ENTRIES: Final = 100
 S3_URI_PATTERN: Final = r"^s3://[^/\s]+"
-
-
-def _none_if_invalid(value: Any, validate: Callable[[Any], Any]) -> Any:
-    try:
-        return validate(value)
-    except ValidationError:
-        return None
 
 
 def _entries(value: Any) -> list[Any]:
@@ -84,10 +76,8 @@ def _sum(counts: Any) -> Any:
     return sum(each for each in numbers if isinstance(each, int)) or None
 
 
-LENIENT: Final = WrapValidator(_none_if_invalid)
 Name = Annotated[NameText | None, LENIENT]
 Uri = Annotated[Annotated[ArnText, StringConstraints(pattern=S3_URI_PATTERN)] | None, LENIENT]
-Count = Annotated[Annotated[int, Field(ge=0, le=MAX_INTEGER)] | None, LENIENT]
 CountsTogether = Annotated[Count, BeforeValidator(_sum)]
 Seconds = Annotated[Annotated[float, Field(ge=0, le=MAX_INTEGER)] | None, LENIENT]
 Time = Annotated[ResponseTime, LENIENT]

@@ -5,7 +5,7 @@ Rules:
 
 1. A search that has found an execution ends.
 2. After a permanent error it ends. After any other error (throttling, network, expired credentials) it looks
-   again; the error is logged once.
+   again; the error is logged as that of a poll (``waiter.py``).
 3. If the window has closed, and AWS's list had time to show its last execution, the search ends without one.
 4. The deadline ends the search, but only after one last look.
 5. What was listed once is not listed again, except for the time by which AWS's list may lag behind.
@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-from polysync_airflow.exceptions import PolysyncError, SageMakerApiError
+from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution.durations import format_seconds
 from polysync_airflow.execution.search.criteria import (
     LIST_LAG_SECONDS,
@@ -29,7 +29,7 @@ from polysync_airflow.execution.search.criteria import (
     describe_search,
 )
 from polysync_airflow.execution.search.models import ListedExecution, Search, SearchEvent
-from polysync_airflow.execution.waiter import LogLine
+from polysync_airflow.execution.waiter import NO_FAILURES, Failures, LogLine, error_fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +47,15 @@ class Lookout:
 
     :param deadline: when it ends at the latest, in seconds since the epoch.
     :param listed_until: until when AWS has listed everything, in seconds since the epoch; None for nothing.
-    :param last_error: the error of the last look; None if it succeeded.
+    :param shared: the looks are shared with other searches.
+    :param failures: the looks that have failed since the last successful one.
     """
 
     search: Search
     deadline: float
     listed_until: float | None = None
-    last_error: str | None = None
+    shared: bool = False
+    failures: Failures = NO_FAILURES
 
     @property
     def list_after(self) -> datetime:
@@ -88,13 +90,10 @@ class Lookout:
         if self._has_closed(listed_at):
             return self._end("no_match", "The window has closed, and no execution in it matches.")
         if now >= self.deadline:
-            return self.time_out()
+            return self._end("timed_out", f"No execution was found within {self._limit}.")
         lines = (LogLine(logging.INFO, f"The executions of {self.search.name} can be listed again"),)
-        return Look(replace(self, listed_until=listed_at, last_error=None), lines if self.last_error else ())
-
-    def time_out(self) -> SearchEvent:
-        """End the search without a last look."""
-        return self._end("timed_out", f"No execution was found within {self._limit} (timeout).")
+        updated = replace(self, listed_until=listed_at, failures=NO_FAILURES)
+        return Look(updated, lines if self.failures.logged else ())
 
     def _after_error(self, error: PolysyncError, now: float) -> Look | SearchEvent:
         if isinstance(error, TooManyMatchesError):
@@ -104,9 +103,9 @@ class Lookout:
         if now >= self.deadline:
             text = f"No execution was found within {self._limit}; the last look failed: {error}"
             return self._end("timed_out", text, error)
-        text = str(error)
-        lines = (LogLine(logging.WARNING, f"The executions cannot be listed, retrying: {text}"),)
-        return Look(replace(self, last_error=text), lines if text != self.last_error else ())
+        what = "The executions cannot be listed"
+        failures, lines = self.failures.add(error, now, shared=self.shared, what=what)
+        return Look(replace(self, failures=failures), lines)
 
     def _has_closed(self, listed_at: float) -> bool:
         end = self.search.created_before
@@ -126,6 +125,5 @@ class Lookout:
             outcome=outcome,
             began_at=self.search.began_at,
             message=f"{message} Looked for: {describe_search(self.search)}.",
-            error_code=error.error_code if isinstance(error, SageMakerApiError) else None,
-            operation=error.operation if isinstance(error, SageMakerApiError) else None,
+            **error_fields(error),
         )

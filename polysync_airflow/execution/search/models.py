@@ -19,16 +19,17 @@ from pydantic import (
 
 from polysync_airflow.execution.models import (
     MAX_PARAMETERS,
-    MAX_TIMESTAMP,
     MIN_TIMESTAMP,
     PIPELINE_PATTERN,
-    REGION_PATTERN,
     STRICT,
+    ConnectionId,
     ExecutionArn,
     ExecutionDescription,
     FrozenModel,
     ParameterName,
     ParameterValue,
+    RegionName,
+    Timestamp,
     UtcTime,
     pipeline_name_from_arn,
 )
@@ -61,7 +62,6 @@ class ListedExecution(ExecutionDescription):
     https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_PipelineExecutionSummary.html
     """
 
-    display_name: NameText | None = Field(None, validation_alias="PipelineExecutionDisplayName")
     created_at: UtcTime = Field(validation_alias="StartTime")
 
 
@@ -143,17 +143,14 @@ class Search(BaseModel):
         return self.pipeline_name.rsplit("/", 1)[-1]
 
 
-Timestamp = Annotated[float, Field(strict=True, ge=MIN_TIMESTAMP, le=MAX_TIMESTAMP, allow_inf_nan=False)]
-
-
 class SearchArguments(BaseModel):
     """The arguments of a stored search trigger, which others can edit in Airflow's database."""
 
     model_config = STRICT
 
     search: Search
-    polysync_conn_id: Annotated[str, StringConstraints(min_length=1, max_length=250)]
-    region_name: Annotated[str, StringConstraints(max_length=64, pattern=REGION_PATTERN)] | None
+    polysync_conn_id: ConnectionId
+    region_name: RegionName | None
     poll_interval: Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
     listed_until: Timestamp | None
     deadline: Annotated[float, Field(strict=True, ge=MIN_TIMESTAMP, allow_inf_nan=False)]
@@ -169,7 +166,7 @@ class SearchEvent(BaseModel):
     :param began_at: when the search began.
     :param execution_arn: the execution that was found.
     :param message: why the search ended without one.
-    :param error_code: error code of the last list, if it failed with a ``SageMakerApiError``.
+    :param error_code: error code of the last list, if it failed.
     """
 
     model_config = STRICT

@@ -38,6 +38,7 @@ from polysync_airflow.execution.models import (
 )
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.steps.kinds import outputs_of
+from polysync_airflow.execution.storable import RESERVED_NAMES, is_storable_text, storable
 from polysync_airflow.execution.texts import MAX_VALUE_LENGTH, clean_line, shorten
 from polysync_airflow.states import (
     STATUS_STARTING,
@@ -200,11 +201,24 @@ def situation_of(step: StepDescription | None, status: str) -> Situation:
     return Situation.STOPPING if is_stopping else Situation.RUNNING
 
 
+def still_waits(steps: Sequence[StepDescription], token: SecretStr | None) -> bool:
+    """Return whether a callback step may still wait for its answer; True if no step has the token."""
+    found = [
+        step
+        for step in steps
+        if token and _secret(_metadata_of(step).get("CallbackToken")) == token.get_secret_value()
+    ]
+    return not found or not all(has_ended(step.status) for step in found)
+
+
 def recorded_outputs(step: StepDescription) -> Outputs:
     """Return the output parameters with which a step has succeeded."""
     made = outputs_of(CALLBACK, _metadata_of(step)).get("output_parameters")
     parameters = made if isinstance(made, dict) else {}
-    return {name: str(value) for name, value in parameters.items() if value is not None}
+    outputs: Outputs = storable(
+        {name: str(value) for name, value in parameters.items() if value is not None}, []
+    )
+    return outputs
 
 
 def output_parameters(value: Any) -> Outputs:
@@ -229,6 +243,10 @@ def output_parameters(value: Any) -> Outputs:
     for name, entry in value.items():
         if not isinstance(name, str) or not 1 <= len(name) <= MAX_NAME_LENGTH or not name.isprintable():
             raise ParametersError(f"The function returned the name {shorten(name)}: {cure}.")
+        if name in RESERVED_NAMES:
+            raise ParametersError(
+                f"The function returned the name {name}, which Airflow reserves: rename it."
+            )
         text = _text_of(entry)
         if text is None or len(text) > MAX_VALUE_LENGTH:
             raise ParametersError(f"The function returned {clean_line(name)} = {shorten(entry)}: {cure}.")
@@ -240,10 +258,11 @@ def _text_of(value: Any) -> str | None:
     if not isinstance(value, (str, int, float)):
         return None
     try:
-        return str(value)
+        text = str(value)
     except ValueError:
         # Python refuses to write integers of more than 4,300 digits.
         return None
+    return text if is_storable_text(text) else None
 
 
 def failure_reason(text: str) -> str:

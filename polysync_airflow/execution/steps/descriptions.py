@@ -22,6 +22,7 @@ from polysync_airflow.execution.models import (
     is_execution_arn,
 )
 from polysync_airflow.execution.steps.kinds import STEP_KINDS
+from polysync_airflow.execution.storable import Count
 from polysync_airflow.execution.texts import MAX_VALUE_LENGTH, NameText, ReasonText, clean_value
 
 # Of the metadata of a step: AWS allows 50 output parameters, and the other kinds have fewer members.
@@ -57,7 +58,7 @@ class StepDescription(FrozenModel):
     name: NameText = Field(validation_alias="StepName")
     status: str | None = Field(None, validation_alias="StepStatus", pattern=STATUS_PATTERN)
     failure_reason: ReasonText | None = Field(None, validation_alias="FailureReason")
-    attempt_count: int | None = Field(None, validation_alias="AttemptCount")
+    attempt_count: Count = Field(None, validation_alias="AttemptCount")
     started_at: ResponseTime = Field(None, validation_alias="StartTime")
     ended_at: ResponseTime = Field(None, validation_alias="EndTime")
     cache_hit: bool = False

@@ -21,6 +21,7 @@ from polysync_airflow.execution.models import (
 from polysync_airflow.execution.pipelines.definition import DeclaredStep
 from polysync_airflow.execution.steps.descriptions import StepDescription, job_name_of, log_source
 from polysync_airflow.execution.steps.kinds import STEP_KINDS, StepKind, outputs_of
+from polysync_airflow.execution.storable import Count
 from polysync_airflow.execution.texts import (
     ArnText,
     LineText,
@@ -67,7 +68,7 @@ class StepRow(FrozenModel):
     started_at: UtcTime | None = None
     ended_at: UtcTime | None = None
     seconds: float | None = None
-    attempt: int | None = None
+    attempt: Count = None
     cache_hit: bool = False
     reused_from: ArnText | None = None
     reason: ReasonText | None = None

@@ -51,8 +51,8 @@ class PolysyncCallbackStepOperator(ExecutionOperator):
 
     The task waits until the step runs, receives its message from the queue of the step, and calls the
     function on the worker with the arguments of the step. It answers with the returned output parameters, or
-    with the reason of the exception. If the execution is to be stopped, it answers at once, because AWS
-    stops the execution only then.
+    with the reason of the exception. ``AirflowSkipException`` fails the step, too, and skips the task. If the
+    execution is to be stopped, it answers at once, because AWS stops the execution only then.
 
     A step is answered once. If a try dies before the answer, the next one calls the function again; if it
     dies after the answer, the next one takes the answer that AWS has.
@@ -75,6 +75,7 @@ class PolysyncCallbackStepOperator(ExecutionOperator):
     :raises CallbackStepError: the function failed, or its return value is not valid, and the step was
         answered with a failure; the step had failed before; the execution ended without the step; or the
         message of the step was not in its queue, and nothing was answered.
+    :raises AirflowSkipException: the function raised it, and the step was answered with a failure.
     :raises CredentialsError: the connection is missing or unusable.
     :raises SageMakerApiError: AWS refused a call.
     :raises PipelineExecutionCancelledError: the execution is being stopped, or was stopped.

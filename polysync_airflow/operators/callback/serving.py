@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from polysync_airflow.airflow_compat.sdk import AirflowTaskTimeout
+from polysync_airflow.airflow_compat.sdk import AirflowSkipException, AirflowTaskTimeout
 from polysync_airflow.airflow_compat.supervisor import mask_secret, redact
 from polysync_airflow.exceptions import (
     CallbackStepError,
@@ -60,7 +60,7 @@ class ServedStep:
         self._log = log
         self._hook = hook
         self._answer = Answer(hook, callback.token, self._has_ended, log.warning)
-        self._messages = StepMessages(queue_hook, execution_arn, callback, log.warning)
+        self._messages = StepMessages(hook, queue_hook, execution_arn, callback, log)
 
     def serve(
         self, function: Callable[..., Any], arguments: Mapping[str, Any], sleep: Callable[[float], None]
@@ -73,6 +73,7 @@ class ServedStep:
         :return: the output parameters of the answer.
         :raises StepHasEndedError: somebody else has answered the step meanwhile.
         :raises CallbackStepError: the function failed, and so has the step; or its message cannot be found.
+        :raises AirflowSkipException: the function raised it, and the step has failed.
         :raises PipelineExecutionCancelledError: the execution is being stopped.
         """
         self._log.info("Step %s waits for its answer. Queue: %s", self._name, self._queue.url)
@@ -105,7 +106,7 @@ class ServedStep:
         with Watch(self._messages.keep, self._is_stopping, self._answer, self._log.warning) as watch:
             try:
                 outputs = output_parameters(function())
-            except (Exception, AirflowTaskTimeout) as error:
+            except (Exception, SystemExit, AirflowTaskTimeout) as error:
                 failure = error
         if watch.has_answered:
             raise self._cancelled() from failure
@@ -115,17 +116,22 @@ class ServedStep:
             raise self._cancelled() from failure
         self._messages.delete()
         if reason is not None:
-            raise CallbackStepError(
-                f"The function of callback step {self._name} failed, and so has the step: {reason}\n"
-                "The answer is final. To run the step again, resume the execution, then clear this task.\n"
-                f"Execution: {self._arn}"
-            ) from failure
+            raise self._error_of(failure, reason) from failure
         self._log.info(
             "Step %s was answered with success. Output parameters: %s",
             self._name,
             clean_text(", ".join(outputs)) or "none",
         )
         return outputs
+
+    def _error_of(self, failure: BaseException | None, reason: str) -> Exception:
+        text = (
+            f"The function of callback step {self._name} failed, and so has the step: {reason}\n"
+            "The answer is final. To run the step again, resume the execution, then clear this task.\n"
+            f"Execution: {self._arn}"
+        )
+        is_skipped = isinstance(failure, AirflowSkipException)
+        return AirflowSkipException(text) if is_skipped else CallbackStepError(text)
 
     def _reason(self, failure: BaseException) -> str:
         # AWS shows it to everybody who may list the steps.
@@ -148,12 +154,17 @@ class ServedStep:
     def _error_without_message(self) -> Exception:
         if self._look() is not Situation.RUNNING:
             return StepHasEndedError("The step no longer waits.")
+        cure = (
+            "look for another consumer of the queue, such as a Lambda function, which receives the message "
+            "first, and give the step a queue of its own"
+        )
+        if self._messages.has_dead_letters:
+            cure = f"move the message back from the dead-letter queue, and clear this task. Otherwise, {cure}"
         return CallbackStepError(
             f"Callback step {self._name} waits for its answer, but its message was not in the queue for "
             f"{RECEIVE_TIMEOUT_SECONDS:g} s. Only the message has the arguments of the step, so the function "
-            "was not called, and the step was not answered. -- What to do: look for another consumer of the "
-            "queue, such as a Lambda function, which receives the message first. Give the step a queue of "
-            f"its own. Queue: {self._queue.url}\nExecution: {self._arn}",
+            f"was not called, and the step was not answered.\n{self._messages.describe_dead_letters()} "
+            f"-- What to do: {cure}. Queue: {self._queue.url}\nExecution: {self._arn}",
             permanent=False,
         )
 

@@ -36,7 +36,7 @@ from polysync_airflow.execution.steps.rows import (
 from polysync_airflow.execution.waiter import LogLine
 from polysync_airflow.links import LOG_URL_XCOM_KEY, PolysyncFailedStepLogLink, push_url
 from polysync_airflow.operators.outcome.results import ResultReader
-from polysync_airflow.operators.outcome.xcoms import pull_own
+from polysync_airflow.operators.outcome.xcoms import pull_own, storable_xcom
 from polysync_airflow.states import PolysyncState, state_of_step
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ class StepReport:
     :param model_package_arns: the ARNs of the model packages that the execution has registered.
     :param notes: what is missing and why, as sentences.
     :param mlflow_resource_arn: the ARN of the MLflow app or tracking server; None if it is not known.
+    :param error: why the steps could not be listed; None if they were.
     """
 
     rows: Sequence[StepRow] = ()
@@ -69,6 +70,7 @@ class StepReport:
     model_package_arns: Sequence[str] = ()
     notes: tuple[str, ...] = ()
     mlflow_resource_arn: str | None = None
+    error: PolysyncError | None = None
 
     @property
     def note(self) -> str | None:
@@ -169,7 +171,8 @@ class StepReporter:
         try:
             steps = self._retry(partial(self._hook.list_pipeline_execution_steps, self._arn))
         except PolysyncError as error:
-            return StepReport(before, notes=(f"The steps of the execution could not be listed: {error}",))
+            note = f"The steps of the execution could not be listed: {error}"
+            return StepReport(before, notes=(note,), error=error)
         progress = Progress(0, known=known_from(before), resumed_at=self._resumed_at)
         self._write(progress.update(steps))
         rows = rows_of(steps, before, self._arn)
@@ -179,7 +182,7 @@ class StepReporter:
             self._hook, self._arn, self._log.warning, describe_jobs=describe_jobs, wanted=files
         )
         results = reader.read(steps, outputs_by_step(steps))
-        outputs, outputs_note = fit_outputs(results.outputs)
+        outputs, outputs_note = fit_outputs(storable_xcom(OUTPUTS_KEY, results.outputs))
         steps_note = self._push_steps(rows)
         self._context["ti"].xcom_push(OUTPUTS_KEY, outputs)
         notes = tuple(note for note in (log_note, steps_note, *results.notes, outputs_note) if note)

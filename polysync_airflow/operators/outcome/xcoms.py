@@ -7,16 +7,15 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
 from polysync_airflow.execution.console import execution_url, studio_url
 from polysync_airflow.execution.models import (
     ExecutionDescription,
     ExecutionEvent,
     pipeline_name_from_arn,
 )
-from polysync_airflow.execution.outcome import ExecutionRecord, FailedStep
-from polysync_airflow.execution.texts import clean_text, describe_validation_error
+from polysync_airflow.execution.outcome import ExecutionRecord, FailedStep, parse_run
+from polysync_airflow.execution.storable import storable
+from polysync_airflow.execution.texts import clean_text, first_problems
 from polysync_airflow.links import (
     CONSOLE_URL_XCOM_KEY,
     STUDIO_URL_XCOM_KEY,
@@ -58,21 +57,26 @@ def push_links(
 
 
 def push_started(
-    context: Context, hook: PolysyncSageMakerHook, now: Instruction, task_log: Any
+    context: Context,
+    hook: PolysyncSageMakerHook,
+    now: Instruction,
+    parameters: Mapping[str, str],
+    task_log: Any,
 ) -> ExecutionRecord:
     """
     Push ``execution_arn``, the links, ``state`` and ``run`` as soon as the execution exists.
 
     :param hook: a hook with the task's connection.
     :param now: what is known of the execution, which an earlier try may have started.
+    :param parameters: its parameters.
     :return: the XCom ``run``.
     """
     ti, record = context["ti"], now.known
     request = record.request
     ti.xcom_push("execution_arn", record.arn)
     push_links(context, hook, record.arn, request.pipeline_name, task_log)
-    if request.pipeline_parameters:
-        task_log.info("Parameters: %s", clean_text(json.dumps(dict(request.pipeline_parameters))))
+    if parameters:
+        task_log.info("Parameters: %s", clean_text(json.dumps(dict(parameters))))
     if request.selected_steps:
         task_log.info("Selected steps: %s", clean_text(", ".join(request.selected_steps)))
         task_log.info("The steps that they need are those of: %s", request.source_execution or "no execution")
@@ -82,7 +86,7 @@ def push_started(
         state=PolysyncState.RUNNING.value,
         started_at=now.started_at,
         attempt_started_at=record.resumed_at,
-        parameters=request.pipeline_parameters,
+        parameters=parameters,
         resumes=record.resumes,
         selected_steps=request.selected_steps or (),
         source_execution=request.source_execution,
@@ -135,30 +139,24 @@ def push_ended(
     :param mlflow_resource_arn: the ARN of the MLflow app or tracking server; None if it is not known.
     :return: the XCom ``run``.
     """
-    # The values that were sent. The templates may render to other values now, for example if they use the
+    # What was sent at the start: the templates may render to other values now, for example if they use the
     # current time.
     started = pull_run(context)
-    run = ExecutionRecord(
-        execution_arn=end.execution_arn,
-        pipeline_name=(started and started.pipeline_name) or end.pipeline_name or "",
-        state=state_of(end.status).value,
-        status=end.status,
-        message=end.message,
-        started_at=end.started_at or (started and started.started_at),
-        attempt_started_at=end.attempt_started_at,
-        ended_at=end.ended_at,
-        seconds=end.seconds,
-        parameters=started.parameters if started else {},
-        resumes=end.attempt,
-        failed_steps=list(failed_steps),
-        billable_seconds=None if billed is None else round(sum(billed.values()), 1),
-        billable_seconds_by_instance_type=billed or {},
-        steps_note=steps_note,
-        selected_steps=started.selected_steps if started else (),
-        source_execution=started and started.source_execution,
-        mlflow_experiment_name=started and started.mlflow_experiment_name,
-        mlflow_resource_arn=mlflow_resource_arn,
-    )
+    if started is None or started.execution_arn != end.execution_arn:
+        started = ExecutionRecord(
+            execution_arn=end.execution_arn,
+            pipeline_name="",
+            state=PolysyncState.UNKNOWN.value,
+            parameters={},
+        )
+    changes = {
+        "failed_steps": list(failed_steps),
+        "billable_seconds": None if billed is None else round(sum(billed.values()), 1),
+        "billable_seconds_by_instance_type": billed or {},
+        "steps_note": steps_note,
+        "mlflow_resource_arn": mlflow_resource_arn,
+    }
+    run = started.ended(end).model_copy(update=changes)
     push_run(context, run)
     return run
 
@@ -173,16 +171,20 @@ def pull_run(context: Context) -> ExecutionRecord | None:
     """
     Return this task's XCom ``run``; None if there is none, or if somebody has changed it to something else.
     """
-    value = pull_own(context, "run")
-    try:
-        return None if value is None else ExecutionRecord.model_validate(value)
-    except ValidationError as error:
-        problems = describe_validation_error(error)
-        log.warning("XCom 'run' is ignored, because it is not the record of an execution: %s", problems)
-        return None
+    return parse_run(pull_own(context, "run"), log.warning)
 
 
 def push_run(context: Context, run: ExecutionRecord) -> None:
     """Push ``state`` and ``run``."""
     context["ti"].xcom_push("state", run.state)
-    context["ti"].xcom_push("run", run.model_dump(mode="json"))
+    context["ti"].xcom_push("run", storable_xcom("run", run.model_dump(mode="json")))
+
+
+def storable_xcom(key: str, value: Any) -> Any:
+    """Return an XCom that Airflow can store, and log one warning about what differs from the given value."""
+    changes: list[str] = []
+    value = storable(value, changes)
+    if changes:
+        lines = "\n".join(f"- {line}" for line in first_problems(changes))
+        log.warning("Airflow cannot store the XCom %s as it is:\n%s", key, lines)
+    return value

@@ -70,7 +70,7 @@ class PolysyncPipelineSearchTrigger(BaseTrigger):
         use_event_loop()
         arguments = check_trigger_arguments(SearchArguments, self.serialize()[1])
         deadline = min(arguments.deadline, MAX_TIMESTAMP)
-        lookout = Lookout(arguments.search, deadline, arguments.listed_until)
+        lookout = Lookout(arguments.search, deadline, arguments.listed_until, shared=True)
         interval = min(max(arguments.poll_interval, MIN_POLL_INTERVAL), MAX_POLL_INTERVAL)
         searcher = searcher_for(self.polysync_conn_id, self.region_name)
         subscription = searcher.subscribe(lookout, interval)

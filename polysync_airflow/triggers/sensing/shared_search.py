@@ -25,7 +25,7 @@ from polysync_airflow.execution import clock
 from polysync_airflow.execution.search.criteria import MAX_LISTED
 from polysync_airflow.execution.search.lookout import Lookout
 from polysync_airflow.execution.search.models import ListedExecution
-from polysync_airflow.execution.waiter import FIRST_POLL_DELAY_SECONDS
+from polysync_airflow.execution.waiter import FIRST_POLL_DELAY_SECONDS, NO_FAILURES
 from polysync_airflow.triggers.call_loop import CallLoop
 from polysync_airflow.triggers.shared_client import SharedClient
 
@@ -178,6 +178,7 @@ class Searcher(CallLoop):
     def unsubscribe(self, subscription: SearchSubscription) -> None:
         """End a search, if it has not ended. The searcher ends with its last one."""
         subscription.ended = True
+        self.client.activity.polled(subscription, "", NO_FAILURES)
         pipeline = self._pipelines.get(subscription.pipeline, SearchedPipeline())
         pipeline.subscriptions.discard(subscription)
         if not pipeline.subscriptions:
@@ -196,6 +197,8 @@ class Searcher(CallLoop):
     def look_again(self, subscription: SearchSubscription, lookout: Lookout, listed_at: float) -> None:
         """Plan the next look of a search."""
         subscription.lookout = lookout
+        name = f"the search in pipeline {subscription.pipeline}"
+        self.client.activity.polled(subscription, name, lookout.failures)
         now = clock.time()
         subscription.due = max(now, min(listed_at + subscription.interval, lookout.ends_at))
         self._changed.set()

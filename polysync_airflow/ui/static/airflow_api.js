@@ -1,6 +1,6 @@
 // Reads a task instance and its XComs from Airflow's public REST API, with the session of the person who looks at
 // the page. https://airflow.apache.org/docs/apache-airflow/stable/stable-rest-api-ref.html
-import { countOmittedSteps, readRun, readSteps } from "./execution.js";
+import { countOmittedSteps, mayStillStop, readRun, readSteps } from "./execution.js";
 import { property, readInteger, readText, readTime } from "./validation.js";
 
 // The XComs of 500 steps with all their log lines are smaller.
@@ -26,7 +26,7 @@ export class AirflowApiError extends Error {
  *
  * @param {{dagId: string, runId: string, taskId: string, mapIndex: number}} key the task instance
  * @param {AbortSignal} signal ends the requests
- * @returns the task instance, its execution or null, and whether the XComs may be read
+ * @returns the task instance, its execution or null, whether the XComs may be read, and whether all of it is final
  * @throws {AirflowApiError} the task instance or an XCom cannot be read
  */
 export async function readTask(key, signal) {
@@ -38,6 +38,7 @@ export async function readTask(key, signal) {
   }
   const record = readRun(run.value);
   const found = { task, forbidden: run.forbidden, execution: null, clockOffset: run.clockOffset };
+  found.isFinal = task.isEnded && !(record && mayStillStop(task, record, Date.now() + run.clockOffset));
   if (record === null) {
     return found;
   }
@@ -76,6 +77,7 @@ export async function readTaskInstance(key, signal) {
   return {
     state,
     isEnded: ENDED_STATES.includes(state),
+    endedAt: readTime(property(body, "end_date")),
     // As Airflow has sent it: a number of milliseconds would lack the microseconds.
     runAfter: readTime(runAfter) === null ? null : runAfter,
     tryNumber: readInteger(property(body, "try_number"), 0, 1_000_000) ?? 0,

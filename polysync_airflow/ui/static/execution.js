@@ -25,6 +25,10 @@ const MAX_PARAMETERS = 200;
 const MAX_OUTPUTS = 100;
 const MAX_VISITED = 10 * MAX_OUTPUTS;
 const MAX_DEPTH = 3;
+// For how long a triggerer asks AWS how a stop ends (triggers/stopping.py), and how late it may have begun.
+const FOLLOWED = 16 * 60_000;
+// How long after the end of its task a stop may be stored, and how long a worker may live after it.
+const REQUESTED = 2 * 60_000;
 const MAX_SECONDS = 10 * 366 * 24 * 3600;
 const NAME = 256;
 const REASON = 1300;
@@ -52,6 +56,7 @@ export function readRun(value) {
     resumes: readInteger(property(value, "resumes"), 0, 1_000_000) ?? 0,
     billed: readBilled(value),
     stepsNote: readText(property(value, "steps_note"), REASON),
+    stop: readStop(property(value, "stop")),
     mlflowExperiment: readText(property(value, "mlflow_experiment_name"), NAME),
     mlflowArn: readText(property(value, "mlflow_resource_arn"), ARN),
     parameters: readEntries(property(value, "parameters"), MAX_PARAMETERS).map(([name, text]) => [
@@ -65,6 +70,39 @@ export function readRun(value) {
       }))
       .filter((step) => step.name !== null),
   };
+}
+
+/** Returns the stop that the task has requested; null if it has requested none. */
+function readStop(value) {
+  const requestedAt = readTime(property(value, "requested_at"));
+  if (requestedAt === null) {
+    return null;
+  }
+  return {
+    requestedAt,
+    reason: readChoice(property(value, "reason"), ["ended_task", "timeout", "failure"], null),
+    process: readChoice(property(value, "process"), ["worker", "triggerer"], null),
+    result: readChoice(property(value, "result"), ["requested", "accepted", "failed"], "requested"),
+    seenAt: readTime(property(value, "seen_at")),
+    error: readText(property(value, "error"), REASON),
+  };
+}
+
+/**
+ * Returns whether somebody may still store how the execution of a task that has ended is stopped.
+ *
+ * @param {number} now the time of the server in milliseconds
+ */
+export function mayStillStop(task, run, now) {
+  if (!task.isEnded || run.state !== "Running") {
+    return false;
+  }
+  if (run.stop !== null) {
+    const { process, result, error, requestedAt } = run.stop;
+    const limit = process === "triggerer" ? FOLLOWED : REQUESTED;
+    return result !== "failed" && error === null && now - requestedAt < limit;
+  }
+  return task.endedAt !== null && now - task.endedAt < REQUESTED;
 }
 
 /** Returns the steps (XCom `steps`) in their order, each with its outputs (XCom `outputs`). */

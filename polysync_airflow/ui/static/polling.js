@@ -12,7 +12,8 @@ const FINAL_STATUSES = [401, 403, 404];
 /**
  * Returns the data of a task instance, a function that reads it at once, and how often that was called.
  *
- * It is read every 10 s until the task has ended, and never while the page is hidden. After errors, the interval
+ * It is read every 10 s until the task has ended and its execution is not being stopped any longer, and never while
+ * the page is hidden. After errors, the interval
  * doubles up to 5 minutes, and the last data remain.
  */
 export function useTask(key) {
@@ -45,7 +46,7 @@ export function useTask(key) {
         const data = await readTask(JSON.parse(keyText), abort.signal);
         failures.current = 0;
         setState({ keyText, data, error: null, readAt: Date.now(), isReading: false, retryAt: null });
-        return data.task.isEnded ? null : INTERVAL;
+        return data.isFinal ? null : INTERVAL;
       } catch (error) {
         if (abort.signal.aborted) {
           return null;

@@ -72,7 +72,7 @@ function Content({ state, refresh, refreshes }) {
   }
   return [
     h(Header, { key: "header", state, refresh, last: earlier.last }),
-    h(LastKnownState, { key: "last", task, run: execution.run }),
+    h(LastKnownState, { key: "last", data: state.data }),
     h(End, { key: "end", run: execution.run, hasSteps: execution.steps.length > 0 }),
     h(Actions, { key: `actions ${state.keyText} ${task.tryNumber}`, state, refresh, refreshes }),
     h(StepsNotice, { key: "note", execution, task }),
@@ -125,14 +125,16 @@ function NoExecution({ task, action }) {
 
 function Header({ state, refresh, last }) {
   const { run, steps, consoleUrl } = state.data.execution;
-  const { task } = state.data;
+  const { task, isFinal } = state.data;
+  // It no longer runs as it did, and nobody has seen how it has ended.
+  const isUnknown = isFinal && run.state === "Running" && run.stop !== null && run.stop.result !== "failed";
   return h(
     "section",
     { className: "psm-card", "aria-label": "Execution" },
     h(
       "div",
       { className: "psm-title" },
-      h("span", { role: "status" }, h(StateBadge, { state: run.state, isLarge: true })),
+      h("span", { role: "status" }, h(StateBadge, { state: isUnknown ? "Unknown" : run.state, isLarge: true })),
       h("h2", { className: "psm-name" }, run.pipeline ?? "Pipeline execution"),
       h("span", { className: "psm-spacer" }),
       consoleUrl && h(ConsoleLink, { url: consoleUrl, className: "psm-button" }, "SageMaker Console"),
@@ -214,10 +216,10 @@ function describeSteps(run, steps) {
 }
 
 function Freshness({ state }) {
-  const now = useNow(!state.data.task.isEnded);
+  const now = useNow(!state.data.isFinal);
   const writtenAt = lastWrite(state.data.execution);
   const ago = (milliseconds) => formatSeconds(Math.max(1, milliseconds / 1000));
-  if (state.data.task.isEnded) {
+  if (state.data.isFinal) {
     return h("span", { className: "psm-muted" }, "The task has ended.");
   }
   const written =
@@ -225,31 +227,74 @@ function Freshness({ state }) {
   return h("span", { className: "psm-muted" }, `Updated ${ago(now - state.readAt)} ago${written}`);
 }
 
-function LastKnownState({ task, run }) {
-  if (!task.isEnded || run.state !== "Running") {
+function LastKnownState({ data }) {
+  const { run } = data.execution;
+  if (!data.task.isEnded || run.state !== "Running") {
     return null;
   }
-  const text = "The execution was running when the task ended. Its present state is in the AWS console.";
-  return h(Notice, { kind: "warning", title: "This is the last known state" }, text);
+  const { stop } = run;
+  const now = "Its present state is in the AWS console.";
+  if (stop === null) {
+    const text = `The execution was running when the task ended. ${now}`;
+    return h(Notice, { kind: "warning", title: "This is the last known state" }, text);
+  }
+  const asked = describeRequest(stop);
+  if (stop.result === "failed") {
+    const text = `${asked} The execution may still be running: stop it in the AWS console.`;
+    return h(Notice, { kind: "error", title: "The stop failed" }, text, h(Reason, { text: stop.error }));
+  }
+  if (!data.isFinal) {
+    const text = `${asked} This page will show how it ends.`;
+    return h(Notice, { kind: "info", title: "The execution is being stopped" }, text);
+  }
+  const answer = stop.result === "accepted" ? "AWS has accepted it." : "What AWS has answered is not known.";
+  const seen =
+    stop.seenAt === null
+      ? ""
+      : ` The execution was last seen at ${formatTime(stop.seenAt)} (${run.status}); nobody has looked since.`;
+  return h(
+    Notice,
+    { kind: "warning", title: "How the stop ended is not known" },
+    `${asked} ${answer}${seen} ${now}`,
+    h(Reason, { text: stop.error }),
+  );
+}
+
+const STOP_REASONS = {
+  ended_task: ", because somebody, or the DAG run, ended the task",
+  timeout: ", because the time of the task was up",
+  failure: ", because the task failed",
+};
+
+function describeRequest({ requestedAt, reason, process }) {
+  const by = process === null ? "" : ` by the ${process}`;
+  return `The stop was requested${by} at ${formatTime(requestedAt)}${STOP_REASONS[reason] ?? ""}.`;
+}
+
+function Reason({ text }) {
+  return text !== null && h("div", { className: "psm-reason" }, text);
 }
 
 function End({ run, hasSteps }) {
   const failed = hasSteps ? [] : run.failedSteps;
-  if (run.message === null && failed.length === 0) {
+  const isStopped = run.stop !== null && run.state !== "Running";
+  if (run.message === null && failed.length === 0 && !isStopped) {
     return null;
   }
   const kind = { Failed: "error", Cancelled: "warning", Unknown: "warning" }[run.state] ?? "info";
   const items = failed.map((step, index) =>
     h("li", { key: index }, `${step.name}: ${step.reason ?? "no reason"}`),
   );
+  const titles = {
+    Failed: "The execution failed",
+    Cancelled: "The execution was stopped",
+    Success: isStopped ? "The execution succeeded before its stop" : "Message",
+  };
   return h(
     Notice,
-    {
-      kind,
-      title:
-        { Failed: "The execution failed", Cancelled: "The execution was stopped" }[run.state] ?? "Message",
-    },
-    run.message && h("div", { className: "psm-reason" }, run.message),
+    { kind, title: titles[run.state] ?? "Message" },
+    isStopped && h("div", null, describeRequest(run.stop)),
+    h(Reason, { text: run.message }),
     items.length > 0 && h("ul", { className: "psm-reason" }, items),
   );
 }

@@ -19,7 +19,7 @@ from polysync_airflow.execution.waiter import FIRST_POLL_DELAY_SECONDS
 from polysync_airflow.verification import definitions
 from polysync_airflow.verification.account import Account, arn_of, missing_execution, status_of
 from polysync_airflow.verification.calls import Refusal
-from polysync_airflow.verification.cleaning import PREFIX
+from polysync_airflow.verification.cleaning import PREFIX, run_tags
 from polysync_airflow.verification.models import INVALID, NOT_FOUND, Belief, Seen, limit_text, told, within
 
 _POLL_SECONDS: Final = 0.2
@@ -165,6 +165,12 @@ def _two_cases(account: Account) -> tuple[str, str]:
     return name, str(arn)
 
 
+def _tags(account: Account) -> Seen:
+    _, arn = account.once(_two_cases)
+    tags = account.call("ListTags", ResourceArn=arn).get("Tags")
+    return Seen("as they were sent" if tags == run_tags(account.run_id) else "others", str(tags)[:100])
+
+
 def _definition(account: Account) -> Seen:
     name, _ = account.once(_three)
     shown = account.call("DescribePipeline", PipelineName=name).get("PipelineDefinition")
@@ -220,6 +226,7 @@ def _missing_execution(account: Account) -> Seen:
     return told(answer, "found")
 
 
+_LOOKUP: Final = "polysync_airflow/execution/lifecycle/lookup.py"
 _CRITERIA: Final = "polysync_airflow/execution/search/criteria.py"
 _HOOK: Final = "polysync_airflow/hooks/executions.py"
 _EXCEPTIONS: Final = "polysync_airflow/exceptions.py"
@@ -237,7 +244,7 @@ BELIEFS: Final = (
         id="list.list-lag",
         sentence="ListPipelineExecutions has an execution soon after its start.",
         expected=limit_text(SETTLE_SECONDS),
-        relied_on_by=(_CRITERIA, "docs/how-to/react-to-executions.md"),
+        relied_on_by=(_CRITERIA, _LOOKUP, "docs/how-to/react-to-executions.md"),
         check=lambda account: account.once(_lags).listed,
     ),
     Belief(
@@ -302,6 +309,13 @@ BELIEFS: Final = (
         expected="only the later ones",
         relied_on_by=("polysync_airflow/execution/search/lookout.py",),
         check=_created_after,
+    ),
+    Belief(
+        id="list.tags",
+        sentence="A new pipeline has the tags with which it was created.",
+        expected="as they were sent",
+        relied_on_by=("polysync_airflow/verification/cleaning.py", "docs/how-to/verify.md"),
+        check=_tags,
     ),
     Belief(
         id="list.definition",

@@ -191,6 +191,7 @@ def _clock(account: Account) -> Seen:
 
 
 _MACHINE: Final = "polysync_airflow/execution/lifecycle/machine.py"
+_IDENTITY: Final = "polysync_airflow/execution/lifecycle/identity.py"
 _ONCE: Final = "docs/explanation/one-execution-per-task.md"
 _MODELS: Final = "polysync_airflow/execution/models.py"
 
@@ -213,7 +214,7 @@ BELIEFS: Final = (
         id="start.same-token-other-parameters",
         sentence="A used token is refused if the parameters are others.",
         expected=IN_CONFLICT,
-        relied_on_by=("polysync_airflow/emulator/sagemaker/store.py",),
+        relied_on_by=(_MACHINE, _ONCE, "polysync_airflow/emulator/sagemaker/store.py"),
         check=_other_parameters,
     ),
     Belief(
@@ -241,7 +242,7 @@ BELIEFS: Final = (
         id="start.display-name",
         sentence=f"A display name of {DISPLAY_NAME_MAX} characters is accepted.",
         expected="accepted, and shown as it was sent",
-        relied_on_by=(_MODELS, "polysync_airflow/execution/parameters.py"),
+        relied_on_by=(_MODELS, _IDENTITY),
         check=_longest_display_name,
     ),
     Belief(
@@ -255,7 +256,7 @@ BELIEFS: Final = (
         id="start.display-name-characters",
         sentence="A display name with underscores, colons or plus signs, such as a run id, is refused.",
         expected=INVALID,
-        relied_on_by=(_MODELS, "polysync_airflow/execution/parameters.py"),
+        relied_on_by=(_MODELS, _IDENTITY),
         check=_display_name_with_other_characters,
     ),
     Belief(

@@ -17,7 +17,7 @@ import pytest
 from botocore.session import Session
 
 from polysync_airflow.auth.iam_policies import caller_trust, web_identity_trust
-from polysync_airflow.aws.log_redaction import RedactingParserFactory
+from polysync_airflow.aws.sessions import prepare
 from polysync_airflow.emulator import EmulatorServer, VirtualClock
 from tests.auth.endpoint_tests.conftest import _entra, cluster, entra, environ, pki  # noqa: F401 # fixtures
 from tests.auth.endpoints.certificates import Pki
@@ -91,7 +91,7 @@ class Account:
         """Return a boto3 client of an administrator."""
         # The fake hosts get their credentials with this client while a test reads botocore's log.
         session = Session()
-        session.register_component("response_parser_factory", RedactingParserFactory())
+        prepare(session)
         return session.create_client(
             service,
             region_name="us-east-1",

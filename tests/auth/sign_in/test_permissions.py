@@ -196,9 +196,17 @@ def test_callback_steps_are_granted_for_named_queues_only() -> None:
     assert receive == {
         "Sid": "ReceiveCallbackMessages",
         "Effect": "Allow",
-        "Action": ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility"],
+        "Action": [
+            "sqs:ReceiveMessage",
+            "sqs:DeleteMessage",
+            "sqs:ChangeMessageVisibility",
+            "sqs:SendMessage",
+            "sqs:GetQueueAttributes",
+        ],
         "Resource": [queue],
     }
+    least = iam_policies.identity_policy(callback_queues=[queue], optional=False)
+    assert least["Statement"][-1]["Action"] == receive["Action"][:3]
     for text in ("approvals", "https://sqs.us-east-1.amazonaws.com/1/q", f"{queue}*", f"{queue}/x"):
         with pytest.raises(SystemExit):
             main(["iam", *policy, text])

@@ -43,6 +43,7 @@ class Case:
     :param exclusive: whether the case affects components that all tasks share, so that no other case can run.
     :param together: whether the runs of an exclusive case go through one outage together. Otherwise they are made one
         after the other.
+    :param released: whether the executions end only when the scenario releases them, though the case is not exclusive.
     :param short: the executors with which the option ``--short`` includes the case.
     :param executors: the executors with which the case runs.
     """
@@ -54,13 +55,14 @@ class Case:
     seconds: float = 5.0
     exclusive: bool = False
     together: bool = False
+    released: bool = False
     short: tuple[str, ...] = LOCAL_AND_CELERY
     executors: tuple[str, ...] = LOCAL_AND_CELERY
 
     @property
     def hold(self) -> bool:
         """Whether the executions end only when the scenario releases them, which also prevents their stop."""
-        return self.exclusive and not self.expected.stops
+        return self.released or (self.exclusive and not self.expected.stops)
 
 
 SUCCESS_AFTER_RETRY: Final = Expected(tries=2)

@@ -1,11 +1,12 @@
 """
 The deployment whose processes the suite kills: PostgreSQL, the emulator, and an Airflow with two triggerers.
 
-With CeleryExecutor, Redis and two Celery workers are added. With pods, each task runs in a namespace of its own.
+With CeleryExecutor, Redis and two Celery workers are added; with KubernetesExecutor, a cluster whose pods are processes.
 """
 
 from __future__ import annotations
 
+import shutil
 import signal
 import sys
 import time
@@ -19,11 +20,16 @@ import boto3
 
 from tests.chaos import markers
 from tests.chaos.deployment.call_log import CallLog
-from tests.chaos.deployment.pods import FOLDER_VARIABLE, GRACE_PERIOD, Pods, install_entry_point
+from tests.chaos.deployment.kubernetes import POD_TEMPLATE
+from tests.chaos.deployment.kubernetes.api import LoopbackCluster, client_settings
+from tests.chaos.deployment.kubernetes.pods import ENTRY_POINT
+from tests.chaos.deployment.kubernetes.requests import DEFAULT_GRACE_PERIOD
+from tests.chaos.deployment.packages import PackageInstaller
 from tests.chaos.deployment.postgres import private_postgres
 from tests.chaos.deployment.redis import RedisServer, private_redis
 from tests.system.airflow.client import AirflowError
 from tests.system.airflow.private_airflow import PrivateAirflow
+from tests.system.airflow.versions import INSTALLED
 from tests.system.emulator_process import REGION, SECRET_ACCESS_KEY, EmulatorProcess
 from tests.system.process.sessions import ProcessError, ProcessSession, wait_until
 
@@ -31,7 +37,6 @@ DAG_FOLDERS: Final = Path(__file__).parents[1] / "dags"
 REPOSITORY: Final = Path(__file__).parents[3]
 LOCAL, CELERY, PODS = EXECUTORS = ("local", "celery", "pods")
 FIRST, SECOND = TRIGGERERS = ("triggerer-1", "triggerer-2")
-POD_EXECUTOR: Final = "tests.chaos.deployment.pod_executor.PodExecutor"
 WORKERS: Final = ("worker-1", "worker-2")
 # Emulated time is real time, because deadlines and overlapping executions are checked in real seconds.
 SPEED: Final = 1.0
@@ -48,6 +53,10 @@ SETTINGS: Final = {
     "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
     "AIRFLOW__CORE__PARALLELISM": "32",  # high, because tasks that wait in a worker need almost no CPU
     "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "300",
+    # Long, because the first request of a task, and the first callback in the DAG processor, wait until Airflow has built
+    # its API, which takes most of a minute on a busy machine.
+    "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "90",
+    "AIRFLOW__DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT": "180",
     "AIRFLOW__DAG_PROCESSOR__PRINT_STATS_INTERVAL": "0",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": f"{WORKER_THRESHOLD}",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
@@ -89,11 +98,12 @@ class AirflowDeployment:
         self.logs = home / "logs"
         self.markers = home / "markers"
         self.markers.mkdir()
-        self.pods = Pods(home / "pods")
         self._stack = ExitStack()
         self._home = home
+        self._cluster_folder = home / "cluster"
         self._jobs: dict[str, int] = {}
         self._broker: RedisServer | None = None
+        self._cluster: LoopbackCluster | None = None
         self._workers_changed = False
 
     def __enter__(self) -> AirflowDeployment:
@@ -104,10 +114,12 @@ class AirflowDeployment:
             self.emulator = stack.enter_context(
                 EmulatorProcess(self._home, speed=SPEED, definitions=self._empty_folder())
             )
+            airflow = self._airflow(self.database.url)
             if self.executor == PODS:
-                install_entry_point()
-                stack.callback(self.pods.kill)
-            self.airflow = stack.enter_context(self._airflow(self.database.url))
+                _install_entry_point()
+                self._cluster = LoopbackCluster(self._cluster_folder, airflow.environment())
+                stack.enter_context(self._cluster)
+            self.airflow = stack.enter_context(airflow)
             self.client = self.airflow.client
             self._jobs[FIRST] = self._new_job(FIRST, set())
             self.start_triggerer(SECOND)
@@ -164,6 +176,12 @@ class AirflowDeployment:
         assert self._broker, "LocalExecutor has no broker"
         return self._broker
 
+    @property
+    def cluster(self) -> LoopbackCluster:
+        """The cluster of KubernetesExecutor."""
+        assert self._cluster, "only KubernetesExecutor has a cluster"
+        return self._cluster
+
     def worker_of(self, pid: int) -> ProcessSession:
         """
         Return the component to which the process of a task belongs: a Celery worker, or LocalExecutor's scheduler.
@@ -196,7 +214,7 @@ class AirflowDeployment:
         """
         component, start = self.airflow.components[name], time.monotonic()
         component.signal(signal.SIGTERM)
-        in_time = wait_until(lambda: not component.members(), timeout=GRACE_PERIOD)
+        in_time = wait_until(lambda: not component.members(), timeout=DEFAULT_GRACE_PERIOD)
         component.kill()
         seconds = time.monotonic() - start
         return f"{name} {'ended' if in_time else 'was killed'} after {seconds:.0f} s"
@@ -346,7 +364,14 @@ class AirflowDeployment:
         if self.executor == LOCAL:
             return {}
         if self.executor == PODS:
-            return {"AIRFLOW__CORE__EXECUTOR": POD_EXECUTOR, FOLDER_VARIABLE: str(self.pods.folder)}
+            return {
+                "AIRFLOW__CORE__EXECUTOR": INSTALLED.kubernetes_executor,
+                "AIRFLOW__KUBERNETES_EXECUTOR__IN_CLUSTER": "False",
+                "AIRFLOW__KUBERNETES_EXECUTOR__CONFIG_FILE": str(client_settings(self._cluster_folder)),
+                "AIRFLOW__KUBERNETES_EXECUTOR__POD_TEMPLATE_FILE": str(POD_TEMPLATE),
+                "AIRFLOW__KUBERNETES_EXECUTOR__WORKER_PODS_CREATION_BATCH_SIZE": "16",
+                "TMPDIR": str(self._home),  # the client of Kubernetes leaves a file
+            }
         return {
             "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
             "AIRFLOW__CELERY__BROKER_URL": self.broker.url,
@@ -363,3 +388,9 @@ class AirflowDeployment:
             aws_access_key_id=SUITE_ACCESS_KEY_ID,
             aws_secret_access_key=SECRET_ACCESS_KEY,
         )
+
+
+def _install_entry_point() -> None:
+    """Install the entry point of Airflow's image, if it is missing."""
+    if not shutil.which(ENTRY_POINT):
+        PackageInstaller(ENTRY_POINT).install(ENTRY_POINT)

@@ -13,19 +13,45 @@ from tests.chaos.scenarios.shared import (
     MANY_TASKS_TIMEOUT,
     START,
     Scenario,
+    end_in_second_try,
+    release,
     start_and_defer,
     wait_for_end,
 )
 
 # Seconds for which the emulator holds the request to start: the pod is evicted meanwhile.
 REQUEST_SECONDS: Final = 20.0
+# The label with the scheduler whose executor looks after the pod.
+OWNER: Final = "airflow-worker"
+
+
+def deferred(run: Run) -> Steps:
+    """The task defers, and goes on in a second pod when its trigger has fired."""
+    yield from start_and_defer(run)
+    yield from wait_for_end(run)
+    run.require(len(run.pods()) == 2, f"the task had {len(run.pods())} pods")
+
+
+def scheduler_killed(run: Run) -> Steps:
+    """The scheduler is killed while the task waits in its pod. The new one adopts the pod."""
+    yield from _start_and_poll(run)
+    labels, (pod,) = run.deployment.cluster.pods.labels, run.pods()
+    owner, start = labels(pod)[OWNER], time.monotonic()
+    yield from run.meet("the scheduler is replaced", run.deployment.replace_scheduler)
+    yield from run.until(
+        "the new scheduler has adopted the pod", lambda: labels(pod).get(OWNER, owner) != owner
+    )
+    run.remarks.append(f"adopted after {time.monotonic() - start:.0f} s")
+    yield from release(run)
+    yield from run.until("the pod has ended", lambda: not pod.runs)
+    run.require(run.pods() == [pod], f"the task had {len(run.pods())} pods")
 
 
 def evicted_while_waiting(run: Run) -> Steps:
     """The pod is evicted while its task waits."""
     yield from _start_and_poll(run)
     yield from _evict(run)
-    yield from wait_for_end(run)
+    yield from _end(run)
 
 
 def evicted_during_start(run: Run) -> Steps:
@@ -36,7 +62,7 @@ def evicted_during_start(run: Run) -> Steps:
     run.start()
     yield from _marker(run, "calling")
     yield from _evict(run)
-    yield from wait_for_end(run)
+    yield from _end(run)
 
 
 def evicted_before_deferral(run: Run) -> Steps:
@@ -44,7 +70,7 @@ def evicted_before_deferral(run: Run) -> Steps:
     run.start()
     yield from _marker(run, "deferring")
     yield from _evict(run)
-    yield from wait_for_end(run)
+    yield from _end(run)
 
 
 def out_of_memory(*, all_processes: bool) -> Scenario:
@@ -56,12 +82,12 @@ def out_of_memory(*, all_processes: bool) -> Scenario:
 
     def scenario(run: Run) -> Steps:
         yield from _start_and_poll(run)
-        pod = run.pod()
+        (pod,) = run.pods()
         if all_processes:
             pod.kill()
         else:
             pod.kill_task()
-        yield from wait_for_end(run)
+        yield from _end(run)
 
     return scenario
 
@@ -69,7 +95,7 @@ def out_of_memory(*, all_processes: bool) -> Scenario:
 def node_lost(run: Run) -> Steps:
     """The node is cut off until the task has its next try or has failed, and comes back then."""
     yield from _start_and_poll(run)
-    pod = run.pod()
+    (pod,) = run.pods()
     pod.lose()
     start = time.monotonic()
     yield from run.until(
@@ -80,7 +106,7 @@ def node_lost(run: Run) -> Steps:
     pod.come_back()
     # It notices that it no longer owns the task. Airflow 3.4 gives it a minute then.
     yield from run.until("the processes of the lost node have ended", lambda: not pod.runs)
-    yield from wait_for_end(run)
+    yield from _end(run)
 
 
 def triggerer_evicted(run: Run) -> Steps:
@@ -120,9 +146,12 @@ def all_restarted_while_waiting(run: Run) -> Steps:
 def _restart_all(run: Run) -> Steps:
     yield from run.meet("all components restart", run.deployment.restart_one_after_the_other)
     yield from run.until("the task waits again", lambda: run.all_in("running", "deferred"))
-    yield from run.wait_for_hold()
-    run.release()
-    yield from wait_for_end(run)
+    yield from release(run)
+
+
+def _end(run: Run) -> Steps:
+    """Wait for the end of the task, after its second try, if the executions wait for that."""
+    yield from (end_in_second_try(run) if run.hold else wait_for_end(run))
 
 
 def _start_and_poll(run: Run) -> Steps:
@@ -136,6 +165,7 @@ def _marker(run: Run, name: str) -> Steps:
 
 
 def _evict(run: Run) -> Steps:
-    start = time.monotonic()
-    yield from run.pod().evict()
+    start, (pod,) = time.monotonic(), run.pods()
+    run.deployment.cluster.evict(pod)
+    yield from run.until("the pod has ended", lambda: not pod.runs)
     run.remarks.append(f"pod ended after {time.monotonic() - start:.0f} s")

@@ -62,6 +62,31 @@ def wait_for_takeover(run: Run, name: str) -> Steps:
     run.remarks.append(f"taken over after {time.monotonic() - start:.0f} s")
 
 
+def end_in_second_try(run: Run) -> Steps:
+    """Let the execution end when the second try waits for it."""
+    yield from wait_for_second_try(run)
+    yield from release(run)
+
+
+def wait_for_second_try(run: Run) -> Steps:
+    """Wait until the second try polls the execution."""
+    start = time.monotonic()
+    yield from run.until(
+        "the second try runs",
+        lambda: run.task()["try_number"] == 2 and run.all_in("running", "deferred"),
+    )
+    polls = len(run.calls(DESCRIBE))
+    yield from run.until("the second try polls", lambda: len(run.calls(DESCRIBE)) > polls)
+    run.remarks.append(f"second try polls after {time.monotonic() - start:.0f} s")
+
+
+def release(run: Run) -> Steps:
+    """Let the executions end."""
+    yield from run.wait_for_hold()
+    run.release()
+    yield from wait_for_end(run)
+
+
 def clear(run: Run) -> Steps:
     """Clear the task, and wait until it ends with a new, short execution."""
     run.seconds = SHORT_STEP

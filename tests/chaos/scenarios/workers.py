@@ -18,9 +18,12 @@ from tests.chaos.scenarios.shared import (
     START,
     alive,
     clear,
+    end_in_second_try,
+    release,
     sleep,
     wait_for_end,
     wait_for_failure,
+    wait_for_second_try,
 )
 from tests.system.process.sessions import ProcessSession
 
@@ -55,21 +58,21 @@ def worker_killed_during_start(run: Run) -> Steps:
     """The whole Celery worker is killed while the request to start is in flight. AWS processes it all the same."""
     marker = yield from _start_slowly(run)
     yield from _end_worker(run, marker, ProcessSession.kill)
-    yield from _end_in_second_try(run)
+    yield from end_in_second_try(run)
 
 
 def worker_killed_after_start(run: Run) -> Steps:
     """The whole Celery worker is killed when AWS has processed the start."""
     marker = yield from _start_on_one_worker(run, "answered")
     yield from _end_worker(run, marker, ProcessSession.kill)
-    yield from _end_in_second_try(run)
+    yield from end_in_second_try(run)
 
 
 def whole_worker_killed(run: Run) -> Steps:
     """All processes of the Celery worker are killed in the synchronous mode. The task is retried."""
     marker = yield from _start_and_poll(run)
     yield from _end_worker(run, marker, ProcessSession.kill)
-    yield from _end_in_second_try(run)
+    yield from end_in_second_try(run)
 
 
 def whole_worker_killed_without_retries(run: Run) -> Steps:
@@ -91,7 +94,7 @@ def worker_shut_down_warm(run: Run) -> Steps:
     yield from run.meet("the worker shuts down", lambda: worker.signal(signal.SIGTERM))
     yield from sleep(WARM_SECONDS)
     run.require(marker["pid"] in worker.members(), "the worker ended its task at once")
-    yield from _release(run)
+    yield from release(run)
     yield from run.until("the worker has ended", lambda: not worker.members())
 
 
@@ -99,7 +102,7 @@ def worker_shut_down_cold(run: Run) -> Steps:
     """The Celery worker gets QUIT in the synchronous mode: it sends TERM to its tasks, and ends."""
     marker = yield from _start_and_poll(run)
     yield from _end_worker(run, marker, lambda worker: worker.signal(signal.SIGQUIT))
-    yield from _end_in_second_try(run)
+    yield from end_in_second_try(run)
     run.remarks.append(f"message of a try received {run.deliveries()} times at most")
 
 
@@ -127,7 +130,7 @@ def message_redelivered(run: Run) -> Steps:
     run.remarks.append(
         f"message received {run.deliveries()} times, refused {run.refusals()} times; {seconds:.0f} s"
     )
-    yield from _release(run)
+    yield from release(run)
 
 
 def _start_slowly(run: Run) -> Any:
@@ -168,42 +171,19 @@ def _end_worker(run: Run, marker: Any, end: Callable[[ProcessSession], None]) ->
     yield from run.until("the worker has ended", lambda: not worker.members())
 
 
-def _end_in_second_try(run: Run) -> Steps:
-    """Let the execution end when the second try waits for it."""
-    yield from _wait_for_second_try(run)
-    yield from _release(run)
-
-
-def _wait_for_second_try(run: Run) -> Steps:
-    start = time.monotonic()
-    yield from run.until(
-        "the second try runs",
-        lambda: run.task()["try_number"] == 2 and run.all_in("running", "deferred"),
-    )
-    polls = len(run.calls(DESCRIBE))
-    yield from run.until("the second try polls", lambda: len(run.calls(DESCRIBE)) > polls)
-    run.remarks.append(f"second try polls after {time.monotonic() - start:.0f} s")
-
-
-def _release(run: Run) -> Steps:
-    yield from run.wait_for_hold()
-    run.release()
-    yield from wait_for_end(run)
-
-
 def _freeze(run: Run, marker: Any) -> Steps:
     """Freeze the worker until the second try has taken over, and let the execution end some time after the thaw."""
     processes = _worker_processes(run, marker)
     yield from run.meet("the worker freezes")
     _signal(processes, signal.SIGSTOP)
-    yield from _wait_for_second_try(run)
+    yield from wait_for_second_try(run)
     yield from run.meet("the worker continues")
     _signal(processes, signal.SIGCONT)
     yield from run.until("the process of the first try has ended", lambda: not alive(marker["pid"]))
     yield from sleep(SECONDS_AFTER_THAW)
     superseded = run.task_log_has(SUPERSEDED, try_number=1)
     run.remarks.append("on_kill: later try noticed" if superseded else "on_kill: no later try noticed")
-    yield from _release(run)
+    yield from release(run)
 
 
 def _worker_processes(run: Run, marker: Any) -> Sequence[int]:

@@ -98,6 +98,16 @@ def test_permission_is_checked_before_existence(
         assert error_of(call, **request_members)[0] == missing
 
 
+def test_tags_need_a_permission(sagemaker_of_user: Any, grant: Grant) -> None:
+    """Whoever creates a pipeline with tags needs AddTags, too."""
+    arn = f"{PIPELINES}/Demo"
+    grant(statement("sagemaker:CreatePipeline", arn), statement("iam:PassRole", PIPELINE_ROLE))
+    request = {"PipelineDefinition": chain("A"), "RoleArn": PIPELINE_ROLE, "ClientRequestToken": "t" * 32}
+    tagged = {"PipelineName": "Demo", "Tags": [{"Key": "team", "Value": "ml"}], **request}
+    assert error_of(sagemaker_of_user.create_pipeline, **tagged) == access_denied("sagemaker:AddTags", arn)
+    assert sagemaker_of_user.create_pipeline(PipelineName="Demo", **request)["PipelineArn"] == arn
+
+
 def test_object_in_s3_needs_a_permission(user: Any, client_of: ClientOf, grant: Grant) -> None:
     """A caller without s3:GetObject is denied the object, and one with it reads it."""
     root = client_of("s3")

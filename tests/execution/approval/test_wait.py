@@ -11,9 +11,10 @@ import pytest
 from polysync_airflow.exceptions import PolysyncError, SageMakerApiError
 from polysync_airflow.execution.approval.models import ApprovalEvent, ApprovalOutcome, ModelPackageDescription
 from polysync_airflow.execution.approval.wait import ApprovalWait, Finish, Wait, approval_message
-from polysync_airflow.execution.waiter import THROTTLING_BACKOFF_SECONDS
+from polysync_airflow.execution.waiter import THROTTLING_BACKOFF_SECONDS, Failures
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:model-package/churn/1"
+LIMIT = "the limit of 1 h (timeout or execution_timeout) was reached"
 WAIT = ApprovalWait(ARN, poll_interval=60.0, since=1e9, deadline=1e9 + 3600)
 THROTTLED = SageMakerApiError(
     "Rate exceeded", error_code="ThrottlingException", operation="DescribeModelPackage", permanent=False
@@ -109,7 +110,7 @@ def test_errors() -> None:
     assert (outcome(ended), outcome(late)) == ("refused", "timed_out")
     assert isinstance(late, Finish)
     assert (late.event.error_code, late.event.approval_status) == ("ThrottlingException", None)
-    assert late.event.message == "the timeout of 1 h was reached; the last poll failed: Rate exceeded"
+    assert late.event.message == f"{LIMIT}; the last poll failed: Rate exceeded"
     refused = WAIT.decide(
         SageMakerApiError("no", error_code="AccessDenied", operation="X", permanent=True), 1e9
     )
@@ -144,7 +145,7 @@ def test_another_error_is_another_line() -> None:
         f"PendingManualApproval: model package {ARN}",
         throttled,
     ]
-    assert (wait.consecutive_failures, wait.last_error) == (1, "Rate exceeded")
+    assert wait.failures == Failures(1, 1e9, "Rate exceeded", "Rate exceeded")
 
 
 def test_event_has_what_aws_said() -> None:
@@ -164,7 +165,7 @@ def test_event_has_what_aws_said() -> None:
     assert [line.text for line in step.log_lines] == [f"Approved: model package {ARN}"]
     late = WAIT.decide(described(approval=None), 1e9 + 3600)
     assert isinstance(late, Finish)
-    assert late.event.message == "the timeout of 1 h was reached"
+    assert late.event.message == LIMIT
     assert [line.text for line in late.log_lines] == [
         f"no approval status (unknown to this version; the wait goes on, until its timeout): model package {ARN}"
     ]
@@ -220,16 +221,6 @@ def test_reason_of_a_failed_package() -> None:
 
     assert isinstance(step, Finish)
     assert step.event.message == "no image"
-
-
-def test_without_a_deadline_airflow_ends_the_wait() -> None:
-    """A sensor on a worker has no deadline of its own."""
-    wait = ApprovalWait(ARN, 60.0, 1e9)
-
-    step = wait.decide(described(approval="PendingManualApproval"), 9e9)
-
-    assert isinstance(step, Wait)
-    assert step.seconds == 60.0
 
 
 def test_no_wait_is_longer_than_the_deadline() -> None:

@@ -90,8 +90,8 @@ def test_rules(setup: Setup, details: dict[str, Any]) -> None:
         (Setup("a b"), "--queue 'a b': give a name of 1 to 48 letters, digits, '-' and '_'."),
         (Setup("q", pipelines=("a", "b*")), "--pipeline 'b*' is not a name: give it without wildcards."),
         (Setup("q", groups=("-",)), "--model-package-group '-' is not a name: give it without wildcards."),
-        (Setup("q", max_receives=0), "--max-receives 0: give 1 to 1000."),
-        (Setup("q", max_receives=1001), "--max-receives 1001: give 1 to 1000."),
+        (Setup("q", max_receives=2), "--max-receives 2: give 3 to 1000."),
+        (Setup("q", max_receives=1001), "--max-receives 1001: give 3 to 1000."),
         (
             Setup("q", groups=tuple(f"{'g' * 60}{number}" for number in range(40))),
             "The pattern of the rule model-packages has more than 2,048 characters: name fewer pipelines or groups, or "
@@ -109,7 +109,7 @@ def test_wrong_values(setup: Setup, problem: str) -> None:
 
 def test_limits_are_allowed() -> None:
     """The largest values, and a pattern of exactly the length that EventBridge allows."""
-    Setup("q" * 48, max_receives=1).check()
+    Setup("q" * 48, max_receives=3).check()
     Setup("q", max_receives=1000).check()
     names = [f"{'g' * 60}{number}" for number in range(10, 30)]
     length = len(json.dumps(Setup("q", groups=tuple(names)).rules()["model-packages"]))

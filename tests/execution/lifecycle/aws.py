@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from random import Random
 
-from polysync_airflow.exceptions import SageMakerApiError
-from polysync_airflow.execution.models import ExecutionEvent
+from polysync_airflow.exceptions import CONFLICT, SageMakerApiError
+from polysync_airflow.execution.models import ExecutionDescription, ExecutionEvent, StartRequest
 from polysync_airflow.states import has_ended
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout/execution/e"
@@ -19,6 +19,7 @@ class Execution:
     arn: str
     status: str = "Executing"
     tokens: set[str] = field(default_factory=set)
+    request: StartRequest | None = None
 
 
 class Aws:
@@ -35,14 +36,38 @@ class Aws:
         """The executions that have not ended."""
         return [each for each in self.executions if not has_ended(each.status)]
 
-    def start(self, token: str) -> str:
-        """Start an execution, or return that of the token."""
+    def start(self, request: StartRequest) -> str:
+        """Start an execution, or return that of the token; refuse a token with other parameters."""
+        token = request.client_request_token
         for each in self.executions:
             if token in each.tokens:
+                if each.request != request:
+                    raise api_error(CONFLICT, transient=True)
                 return each.arn
         self._refuse(token, "ValidationException")
-        self.executions.append(Execution(f"{ARN}{len(self.executions)}", tokens={token}))
+        self.executions.append(Execution(f"{ARN}{len(self.executions)}", tokens={token}, request=request))
         return self.executions[-1].arn
+
+    def forget_tokens(self) -> None:
+        """Forget the tokens of all starts."""
+        for each in self.executions:
+            each.tokens -= {each.request.client_request_token} if each.request else set()
+
+    def list(self) -> list[ExecutionDescription]:
+        """List the executions, the newest first."""
+        return [self.describe(each) for each in reversed(self.executions)]
+
+    @staticmethod
+    def describe(execution: Execution) -> ExecutionDescription:
+        """Describe an execution."""
+        return ExecutionDescription.model_validate(
+            {
+                "PipelineExecutionArn": execution.arn,
+                "PipelineExecutionStatus": execution.status,
+                "PipelineExecutionDisplayName": execution.request
+                and execution.request.execution_display_name,
+            }
+        )
 
     def find(self, arn: str) -> Execution:
         """Return an execution."""

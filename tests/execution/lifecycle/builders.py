@@ -5,18 +5,22 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from polysync_airflow.execution.lifecycle.identity import TaskIdentity, TaskKey
+from polysync_airflow.execution.lifecycle.instructions import Try
 from polysync_airflow.execution.lifecycle.recovery import RecoveryChoices
 from polysync_airflow.execution.models import ExecutionDescription, StartRequest
 from polysync_airflow.execution.record import Incarnation, StoredExecution
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout/execution/abcdefghijkl"
-START_TOKEN, RESUME_TOKEN = "polysync-".ljust(40, "0"), "polysync-".ljust(40, "1")
 NOW, EARLIER = datetime(2026, 1, 2, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC)
 INCARNATION = Incarnation(dag_run_started_at=EARLIER)
+KEY = TaskKey("retraining", "scheduled__2026-01-01T00:00:00+00:00", "train", -1)
+TASK = TaskIdentity(KEY, INCARNATION, ("0123456789",))
+START_TOKEN, RESUME_TOKEN = TASK.token(2, 0), "polysync-".ljust(40, "1")
 REQUEST = StartRequest(
     pipeline_name="fanout",
     pipeline_parameters={},
-    execution_display_name="nightly",
+    execution_display_name=TASK.display_name(2, 0),
     client_request_token=START_TOKEN,
 )
 
@@ -30,6 +34,11 @@ def choose(**choices: Any) -> RecoveryChoices:
         "stop_on_kill": True,
     }
     return RecoveryChoices.model_validate({**defaults, **choices})
+
+
+def make_try(number: int, epoch: int, incarnation: Incarnation = INCARNATION, **choices: Any) -> Try:
+    """Return a try of the task with the operator's defaults, except for some choices."""
+    return Try(number, epoch, TaskIdentity(KEY, incarnation, TASK.task_marks), choose(**choices))
 
 
 def stored(**changes: Any) -> StoredExecution:
@@ -54,4 +63,29 @@ def describe(status: str) -> ExecutionDescription:
     """Return AWS's description of the execution."""
     return ExecutionDescription.model_validate(
         {"PipelineExecutionArn": ARN, "PipelineExecutionStatus": status, "CreationTime": EARLIER}
+    )
+
+
+def listed(
+    epoch: int, number: int, end: str = "", *, status: str = "Succeeded", task: TaskIdentity = TASK
+) -> ExecutionDescription:
+    """
+    Return an entry of AWS's list, with the default display name of a start.
+
+    :param end: the end of its ARN.
+    """
+    return named(task.display_name(epoch, number), end, status=status)
+
+
+def named(
+    name: str, end: str = "", *, status: str = "Succeeded", description: str = ""
+) -> ExecutionDescription:
+    """Return an entry of AWS's list."""
+    return ExecutionDescription.model_validate(
+        {
+            "PipelineExecutionArn": ARN + end,
+            "PipelineExecutionStatus": status,
+            "PipelineExecutionDisplayName": name,
+            "PipelineExecutionDescription": description,
+        }
     )

@@ -8,34 +8,37 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.execution.lifecycle.instructions import Described, Do, Store, Try
-from polysync_airflow.execution.lifecycle.machine import after, begin
+from polysync_airflow.execution.lifecycle.beginning import begin
+from polysync_airflow.execution.lifecycle.instructions import Described, Do, LookedUp, Store
+from polysync_airflow.execution.lifecycle.machine import after
 from polysync_airflow.execution.lifecycle.recovery import is_of_other_incarnation
 from polysync_airflow.execution.record import NO_EPOCH, ClearChoice
 from tests.execution.lifecycle.builders import (
+    ARN,
     EARLIER,
     INCARNATION,
     RESUME_TOKEN,
-    choose,
     describe,
+    listed,
+    make_try,
     stored,
 )
 
-WARNING = logging.WARNING
+INFO, WARNING = logging.INFO, logging.WARNING
 UNKNOWN_ARN = stored(execution_arn=None)
 LATER = EARLIER + timedelta(hours=1)
 
 
 def test_try_without_a_record_prepares_a_start() -> None:
     """Nothing is stored before the request is made."""
-    now = begin(Try(1, 2, INCARNATION, choose()), None)
+    now = begin(make_try(1, 2), None)
 
     assert (now.do, now.record, now.store, now.lines) == (Do.PREPARE, None, Store.KEEP, ())
 
 
 def test_try_takes_a_record_over_before_anything_else() -> None:
     """From then on, an earlier try that is still alive must not stop the execution."""
-    now = begin(Try(3, 2, INCARNATION, choose()), stored())
+    now = begin(make_try(3, 2), stored())
 
     assert (now.do, now.store, now.lines) == (Do.DESCRIBE, Store.WRITE, ())
     assert now.record == stored(try_number=3)
@@ -43,24 +46,40 @@ def test_try_takes_a_record_over_before_anything_else() -> None:
 
 def test_record_of_the_same_try_is_not_written_again() -> None:
     """The try begins again, for example after the end of an execution that it waited for."""
-    now = begin(Try(2, 2, INCARNATION, choose()), stored())
+    now = begin(make_try(2, 2), stored())
 
     assert (now.do, now.record, now.store) == (Do.DESCRIBE, stored(), Store.KEEP)
 
 
 @pytest.mark.parametrize("number", [2, 3])
-def test_request_without_an_arn_is_sent_again(number: int) -> None:
-    """The earlier try may have sent it."""
-    now = begin(Try(number, 2, INCARNATION, choose()), UNKNOWN_ARN)
+def test_request_without_an_arn_is_looked_up_and_sent_again(number: int) -> None:
+    """The earlier try may have sent it, and AWS may have forgotten its token."""
+    now = begin(make_try(number, 2), UNKNOWN_ARN)
+    again = after(now, LookedUp("fanout", [listed(2, 1)]))
 
-    assert now.do is Do.RESEND_START
+    assert now.do is Do.LOOK_UP
     assert now.store is (Store.KEEP if number == 2 else Store.WRITE)
-    assert [(line.level, line.text) for line in now.lines] == [
+    assert (again.do, again.store, again.record) == (Do.RESEND_START, Store.KEEP, now.record)
+    assert [(line.level, line.text) for line in (*now.lines, *again.lines)] == [
+        (WARNING, "Pipeline fanout: an earlier try sent a start request and did not receive the ARN."),
         (
-            WARNING,
-            "Pipeline fanout: an earlier try sent a start request and did not receive the ARN. Sending the same "
-            "request again with the same client token, so that AWS starts no second execution.",
-        )
+            INFO,
+            "AWS lists no execution of that request. Sending it again with the same client token, so that AWS "
+            "starts no second execution.",
+        ),
+    ]
+
+
+def test_execution_of_a_request_without_an_arn_is_found_by_its_name() -> None:
+    """Then it does not matter how long AWS remembers tokens."""
+    now = after(
+        begin(make_try(3, 2), UNKNOWN_ARN), LookedUp("fanout", [listed(2, 1, "a"), listed(2, 0, "b")])
+    )
+
+    assert (now.do, now.store) == (Do.DESCRIBE, Store.WRITE)
+    assert now.record == stored(try_number=3, execution_arn=f"{ARN}b")
+    assert [(line.level, line.text) for line in now.lines] == [
+        (INFO, f"Found by the name of the earlier start request: execution {ARN}b")
     ]
 
 
@@ -86,7 +105,7 @@ def test_choice_counts_for_one_clear(chosen_for: int | None, epoch: int, expecte
     """The first try of the clear binds the choice to its epoch, and a later clear drops it."""
     record = stored(clear_choice=ClearChoice(on_clear="resume", epoch=chosen_for))
 
-    now = begin(Try(3, epoch, INCARNATION, choose()), record)
+    now = begin(make_try(3, epoch), record)
 
     assert (now.do, now.store) == (Do.DESCRIBE, Store.WRITE)
     assert now.record == stored(try_number=3, **expected)
@@ -97,7 +116,7 @@ def test_choice_goes_with_the_resume(resume: dict[str, Any]) -> None:
     """What fails after it is for ``retry_mode``, or for the next clear."""
     record = stored(clear_choice=ClearChoice(on_clear="resume"), **resume)
 
-    now = after(begin(Try(3, 3, INCARNATION, choose()), record), Described(EARLIER, describe("Failed")))
+    now = after(begin(make_try(3, 3), record), Described(EARLIER, describe("Failed")))
 
     assert now.do is (Do.RESEND_RESUME if resume else Do.RESUME)
     assert (now.known.epoch, now.known.clear_choice, now.store) == (3, None, Store.WRITE)
@@ -108,7 +127,7 @@ def test_choice_to_resume_takes_over_what_was_resumed_elsewhere(status: str) -> 
     """The execution is neither stopped nor replaced, and a retry of this clear goes on with it."""
     record = stored(clear_choice=ClearChoice(on_clear="resume"))
 
-    now = after(begin(Try(3, 3, INCARNATION, choose()), record), Described(EARLIER, describe(status)))
+    now = after(begin(make_try(3, 3), record), Described(EARLIER, describe(status)))
 
     assert (now.do, now.store) == (Do.WATCH, Store.WRITE)
     assert now.record == stored(epoch=3, try_number=3)
@@ -147,25 +166,25 @@ def test_incarnation_of_a_task_instance(changes: dict[str, Any], number: int, is
 
 def test_record_of_an_earlier_version_is_that_of_the_task() -> None:
     """It does not say from which incarnation it is; the try that takes it over writes its own."""
-    now = begin(Try(3, 2, INCARNATION, choose()), stored(incarnation=None))
+    now = begin(make_try(3, 2), stored(incarnation=None))
 
     assert now.record == stored(try_number=3)
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])
-@pytest.mark.parametrize(("record", "do"), [(stored(), Do.DESCRIBE), (UNKNOWN_ARN, Do.RESEND_START)])
+@pytest.mark.parametrize(("record", "do"), [(stored(), Do.DESCRIBE), (UNKNOWN_ARN, Do.LOOK_UP)])
 def test_record_of_another_incarnation_loses_its_epoch(record: Any, do: Do, number: int) -> None:
     """The execution is neither continued nor resumed, but must end before another one is started."""
     again = INCARNATION.model_copy(update={"dag_run_started_at": LATER})
 
     chosen = record.model_copy(update={"clear_choice": ClearChoice(on_clear="resume")})
-    now = begin(Try(number, 2, again, choose(on_clear="resume")), chosen)
+    now = begin(make_try(number, 2, again, on_clear="resume"), chosen)
 
     assert (now.do, now.store) == (do, Store.WRITE)
     changes = {"epoch": NO_EPOCH, "replaced_by_epoch": 2, "incarnation": again, "try_number": number}
     assert now.record == record.model_copy(update=changes)
     foreign, *others = now.lines
-    assert (foreign.level, len(others)) == (WARNING, 1 if do is Do.RESEND_START else 0)
+    assert (foreign.level, len(others)) == (WARNING, 1 if do is Do.LOOK_UP else 0)
     assert "a DAG run that was deleted and created again. Its execution is not continued." in foreign.text
 
 
@@ -173,6 +192,6 @@ def test_task_that_was_cleared_with_its_dag_run_keeps_its_record() -> None:
     """The number of the try has grown, so it is the same task instance."""
     cleared = INCARNATION.model_copy(update={"dag_run_started_at": LATER, "clear_number": 1})
 
-    now = begin(Try(3, 3, cleared, choose()), stored())
+    now = begin(make_try(3, 3, cleared), stored())
 
     assert now.record == stored(try_number=3, incarnation=cleared)

@@ -198,6 +198,15 @@ def test_execution_whose_wait_ends_before_it(
 
 
 @pytest.mark.parametrize(
+    ("end", "action"),
+    [(event("refused", "Executing"), Exit.ASK_OWNER), (event("timed_out", "Executing"), Exit.ANNOUNCE_STOP)],
+)
+def test_execution_is_left_to_a_retry_unless_its_time_is_up(end: ExecutionEvent, action: Exit) -> None:
+    """Polls that are refused, for example without a connection, say nothing about the execution."""
+    assert after_wait(end, stored(), 2, stop_on_kill=True, retry_follows=True).exit is action
+
+
+@pytest.mark.parametrize(
     ("end", "with_stop", "without_stop"),
     [
         (event("ended", "Stopped"), True, True),

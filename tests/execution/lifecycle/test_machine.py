@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import uuid
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +20,6 @@ from polysync_airflow.execution.lifecycle.instructions import (
     Prepared,
     Refused,
     Store,
-    Try,
 )
 from polysync_airflow.execution.lifecycle.machine import after
 from polysync_airflow.execution.record import StoredExecution
@@ -30,8 +30,8 @@ from tests.execution.lifecycle.builders import (
     NOW,
     REQUEST,
     START_TOKEN,
-    choose,
     describe,
+    make_try,
     resumed,
     stored,
 )
@@ -52,7 +52,7 @@ def at(
     do: Do, record: StoredExecution | None, *, number: int = 3, epoch: int = 2, **choices: Any
 ) -> Instruction:
     """Return what a try is about to do. By default it is try 3, a retry of the try that stored the record."""
-    return Instruction(do, Try(number, epoch, INCARNATION, choose(**choices)), record)
+    return Instruction(do, make_try(number, epoch, **choices), record)
 
 
 def described(status: str) -> Described:
@@ -77,10 +77,10 @@ def test_request_is_stored_before_it_is_sent() -> None:
 
 def test_arn_is_stored_before_the_wait() -> None:
     """The log has the ARN even if it cannot be stored."""
-    now = after(at(Do.START, UNKNOWN_ARN), Accepted(NOW, ARN))
+    now = after(at(Do.START, UNKNOWN_ARN, number=1), Accepted(NOW, ARN))
 
     assert (now.do, now.store) == (Do.WATCH, Store.WRITE)
-    assert now.record == stored(try_number=3)
+    assert now.record == stored(try_number=1)
     assert (now.started_at, now.attempt_started_at) == (NOW, None)
     assert now.lines[0].level == INFO
     assert now.lines[0].text == f"Started: execution {ARN} (pipeline fanout)"
@@ -279,7 +279,7 @@ def test_token_and_epoch_are_stored_before_the_resume() -> None:
 
 
 def test_each_resume_has_a_token_of_its_own() -> None:
-    """It follows from the start token and the number, so that a try that is repeated sends the same one."""
+    """It follows from the start token, the number and the try, so that a try that is repeated sends the same one."""
     first = resume_of(stored(), retry_mode="resume").known
     second = resume_of(first.model_copy(update={"resumed_at": NOW}), retry_mode="resume").known
     other = resume_of(
@@ -287,9 +287,12 @@ def test_each_resume_has_a_token_of_its_own() -> None:
     ).known
 
     assert first == resume_of(stored(), retry_mode="resume").known
-    assert first.resume_token == "polysync-32a94ded-26f0-5ce5-aeac-11e789a08ab1"
+    name = f"{START_TOKEN} resume 1 of try 3"
+    assert first.resume_token == f"polysync-{uuid.uuid5(uuid.NAMESPACE_OID, name)}"
     assert (second.resumes, second.resumed_at) == (2, None)
-    assert len({first.resume_token, second.resume_token, other.resume_token}) == 3
+    # If a record was lost, nobody knows how many resumes there were.
+    forgotten = resume_of(stored(), number=4, retry_mode="resume").known
+    assert len({each.resume_token for each in (first, second, other, forgotten)}) == 4
 
 
 def test_pending_resume_is_sent_again_with_its_token() -> None:

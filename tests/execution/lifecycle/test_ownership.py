@@ -10,6 +10,7 @@ from polysync_airflow.airflow_compat.task_instances import DELETED
 from polysync_airflow.execution.lifecycle.ownership import (
     Owner,
     is_over,
+    keeps_xcoms,
     owner_by_record,
     owner_of_dead_process,
     owner_of_deferred,
@@ -36,6 +37,11 @@ def test_task_that_is_over() -> None:
     """No process of it may write a record any more, or send a request that costs money."""
     assert [is_over(state) for state in WITH_LATER_TRY] == [False] * len(WITH_LATER_TRY)
     assert [is_over(state) for state in WITHOUT] == [True] * len(WITHOUT)
+
+
+def test_task_that_keeps_its_xcoms() -> None:
+    """Those of a later try, or of a task instance that is gone, are not written."""
+    assert [state for state in (*WITH_LATER_TRY, *WITHOUT) if keeps_xcoms(state)] == list(WITHOUT[:-1])
 
 
 @pytest.mark.parametrize(

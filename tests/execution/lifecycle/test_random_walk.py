@@ -30,6 +30,9 @@ class Walk:
             stop_on_kill=random.random() < 0.85,
         )
         self.airflow = Airflow(random, self.choices, retries=random.randint(0, 3))
+        self.later_runs = 0
+        # Known limit: nobody finds the execution of a deleted DAG run whose record is lost, too.
+        self.is_lost = self.is_created_again = False
         self.frozen: list[TryProcess] = []
         self.clears = random.randint(0, 2)
         # Whether the last process ended before it could store anything, so that nobody knows of the execution.
@@ -40,7 +43,11 @@ class Walk:
         airflow = self.airflow
         while True:
             self.unknown = False
-            self._run_try(airflow.begin_try())
+            process = airflow.begin_try()
+            self._run_try(process)
+            # Known limit: the record is lost, and the last try ends before it has looked in AWS.
+            self.unknown |= self.is_lost and airflow.state == "failed" and not process.wrote
+            self._between_tries()
             if airflow.state in ("success", "failed"):
                 if not self.clears:
                     break
@@ -59,6 +66,39 @@ class Walk:
             self.airflow.choose(self.random.choice(["new", "resume", None]))
             if self.frozen and self.random.random() < 0.5:
                 self._step_frozen()
+
+    def _between_tries(self) -> None:
+        """
+        Time passes before the next try, if there is one.
+
+        Not while a process is frozen: it may still send what nobody knows of any more.
+        """
+        random, airflow = self.random, self.airflow
+        while random.random() < 0.2:
+            self._run_later_dag_run()
+        if self.frozen or airflow.try_number == 0 or airflow.state == "success":
+            return
+        if random.random() < 0.15 and not self.is_created_again:
+            self.is_lost = True
+            airflow.lose_record()
+        if random.random() < 0.2:
+            airflow.history.append("tokens forgotten")
+            airflow.aws.forget_tokens()
+        if random.random() < 0.3:
+            airflow.parameter = f"{airflow.parameter}1"
+
+    def _run_later_dag_run(self) -> None:
+        """The task of a later DAG run starts its execution, and waits for its end: nobody else notices."""
+        before, aws = self.airflow.stored, self.airflow.aws
+        self.later_runs += 1
+        later = Airflow(self.random, self.choices, 0, f"later{self.later_runs}", aws)
+        own = {each.arn for each in aws.executions}
+        for step in later.begin_try().steps:
+            assert self.airflow.stored == before, f"a later DAG run has changed the record: {step}"
+            for each in aws.running:
+                if each.arn not in own:
+                    each.status = "Succeeded"
+        assert later.stored is None or later.state == "failed"
 
     def _run_try(self, process: TryProcess) -> None:
         for step in process.steps:
@@ -82,7 +122,7 @@ class Walk:
             self._kill(process)
         elif chance < 0.06:
             self._clear_while_running(process)
-        elif chance < 0.07 and not self.frozen:
+        elif chance < 0.07 and not self.frozen and not self.is_lost:
             self._create_again(process)
         # Not before the copy: there, a frozen process would write an old one when it goes on. In this window of
         # milliseconds, the failure callback would not find the execution of the last try.
@@ -153,6 +193,7 @@ class Walk:
 
         Not while a process of the deleted DAG run is frozen: its number is that of a later try.
         """
+        self.is_created_again = True
         self.airflow.history.append("deleted")
         self.airflow.state = DELETED
         if self.random.random() < 0.5:
@@ -195,7 +236,7 @@ class Walk:
             self.frozen.remove(process)
 
     def _check(self, moment: str) -> None:
-        running = self.airflow.aws.running
+        running = self.airflow.running
         assert len(running) <= 1, f"{moment}: two executions run\n" + "\n".join(self.airflow.history)
 
 

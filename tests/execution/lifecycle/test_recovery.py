@@ -250,23 +250,26 @@ def test_resume_with_response_is_no_longer_open() -> None:
 
 def test_unused_arguments_are_those_that_differ() -> None:
     """The values that a resume ignores are named; what differs in each try is not compared."""
-    sent = REQUEST.model_copy(update={"pipeline_parameters": {"Day": "1", "Shards": "4", "Old": "x"}})
+    sent = REQUEST.model_copy(update={"pipeline_parameters": {"Day": "1", "Shards": "4"}})
     current = sent.model_copy(
         update={
             "pipeline_parameters": {"Day": "2", "Shards": "4", "New": "y"},
             "max_parallel_steps": 3,
             "execution_display_name": "other",
+            "execution_description": "other",
             "client_request_token": "polysync-".ljust(40, "2"),
         }
     )
 
-    assert unused_arguments(sent, sent) == []
-    assert unused_arguments(sent, current) == [
+    parameters = {"Day": "1", "Shards": "4", "Default": "x"}
+    assert unused_arguments(sent, parameters, sent) == []
+    assert unused_arguments(sent, parameters, current) == [
         "max_parallel_steps",
         "pipeline_parameters['Day']",
         "pipeline_parameters['New']",
-        "pipeline_parameters['Old']",
     ]
+    # AWS has not told them.
+    assert unused_arguments(sent, {}, current) == ["max_parallel_steps"]
 
 
 @pytest.mark.parametrize(
@@ -280,6 +283,6 @@ def test_unused_arguments_are_those_that_differ() -> None:
 )
 def test_latest_source_is_not_another_one(sent: str | None, current: str, names: list[str]) -> None:
     """``latest`` may be another execution now, but the author has changed nothing."""
-    requests = (REQUEST.model_copy(update={"source_execution": source}) for source in (sent, current))
+    before, now = (REQUEST.model_copy(update={"source_execution": source}) for source in (sent, current))
 
-    assert unused_arguments(*requests) == names
+    assert unused_arguments(before, {}, now) == names

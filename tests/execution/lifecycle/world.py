@@ -14,8 +14,10 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
 
-from polysync_airflow.exceptions import PolysyncError, SageMakerApiError
+from polysync_airflow.exceptions import PolysyncError, SageMakerApiError, StoredRecordError
+from polysync_airflow.execution.lifecycle.beginning import begin
 from polysync_airflow.execution.lifecycle.ending import Exit, Leaving, after_wait, leave
+from polysync_airflow.execution.lifecycle.identity import TaskIdentity, TaskKey
 from polysync_airflow.execution.lifecycle.instructions import (
     ENDS_THE_START,
     NOT_WHEN_KILLED,
@@ -25,12 +27,14 @@ from polysync_airflow.execution.lifecycle.instructions import (
     Event,
     Instruction,
     Killed,
+    LookedUp,
     Prepared,
     Refused,
     Store,
     Try,
 )
-from polysync_airflow.execution.lifecycle.machine import after, begin
+from polysync_airflow.execution.lifecycle.lookup import arn_of
+from polysync_airflow.execution.lifecycle.machine import after
 from polysync_airflow.execution.lifecycle.ownership import (
     Owner,
     is_over,
@@ -39,10 +43,10 @@ from polysync_airflow.execution.lifecycle.ownership import (
     owner_of_deferred,
 )
 from polysync_airflow.execution.lifecycle.recovery import RecoveryChoices
-from polysync_airflow.execution.models import ExecutionDescription, StartRequest
+from polysync_airflow.execution.models import StartRequest
 from polysync_airflow.execution.record import ClearChoice, Incarnation, OnClear, StoredExecution
 from polysync_airflow.states import has_ended
-from tests.execution.lifecycle.aws import Aws, api_error, event_of
+from tests.execution.lifecycle.aws import Aws, Execution, api_error, event_of
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 BEFORE_THE_COPY = "before the copy"
@@ -57,13 +61,25 @@ class ReplacedError(Exception):
 
 
 class Airflow:
-    """One task instance: its tries, record store and XComs."""
+    """
+    One task instance: its tries, record store and XComs.
 
-    def __init__(self, random: Random, choices: RecoveryChoices, retries: int) -> None:
+    :param aws: where it starts its executions, beside those of other DAG runs.
+    """
+
+    def __init__(
+        self,
+        random: Random,
+        choices: RecoveryChoices,
+        retries: int,
+        run_id: str = "today",
+        aws: Aws | None = None,
+    ) -> None:
         self.random = random
         self.choices = choices
         self.retries = retries
-        self.aws = Aws(random)
+        self.key = TaskKey("retraining", run_id, "train", -1)
+        self.aws = aws or Aws(random)
         self.max_tries = retries
         self.try_number = 0
         # The try whose task instance Airflow knows; None right after a clear of the running task.
@@ -72,9 +88,37 @@ class Airflow:
         self.incarnation = Incarnation(dag_run_started_at=NOW)
         self.stored: StoredExecution | None = None
         self.copy: StoredExecution | None = None
+        # Why the record cannot be believed: its key was rotated, or it was damaged.
+        self.lost: StoredRecordError | None = None
+        self.keys = 1
+        self.parameter = "1"
         # What a user chose in place of ``on_clear``, by the epoch that its clear began.
         self.chosen: dict[int, OnClear] = {}
         self.history: list[str] = []
+
+    @property
+    def task(self) -> TaskIdentity:
+        """The identity of the task instance."""
+        return TaskIdentity(self.key, self.incarnation, (f"{self.keys:010x}",))
+
+    @property
+    def running(self) -> list[Execution]:
+        """The executions of this task instance that have not ended."""
+        own = f"-{self.key.run_id}-"
+        return [
+            each for each in self.aws.running if each.request and own in each.request.execution_display_name
+        ]
+
+    def lose_record(self) -> None:
+        """Lose the record, or what proves it."""
+        how = self.random.choice(["deleted", "damaged", "rotated"])
+        self.history.append(f"record {how}")
+        record = self.stored if how == "rotated" else None
+        self.lost = StoredRecordError("", record=record) if self.stored and how != "deleted" else None
+        self.keys += how == "rotated"
+        self.stored = None
+        # With the record, the choice for this clear is lost.
+        self.chosen.pop(self.max_tries, None)
 
     def begin_try(self) -> TryProcess:
         """Begin the next try, which deletes the XComs of the earlier ones."""
@@ -149,7 +193,8 @@ class TryProcess:
         while True:
             self.last_known = airflow.stored
             now = begin(
-                Try(self.number, airflow.max_tries, airflow.incarnation, airflow.choices), airflow.stored
+                Try(self.number, airflow.max_tries, airflow.task, airflow.choices, airflow.lost),
+                airflow.stored,
             )
             while True:
                 yield from self._enter(now)
@@ -173,11 +218,19 @@ class TryProcess:
             record = self.now.known if self.now else None
             if after_wait(end, record, self.number, stop_on_kill=airflow.choices.stop_on_kill).begins_again:
                 continue
-            failed = end.status != "Succeeded"
             self.now = None
-            if airflow.current == self.number and airflow.state == "running":
-                airflow.fail_or_retry() if failed else airflow.end_try("success")
+            yield from self._end(failed=end.status != "Succeeded")
             return
+
+    def _end(self, *, failed: bool) -> Iterator[str]:
+        """End the try. A task that succeeds deletes its record before Airflow knows that it has succeeded."""
+        airflow = self.airflow
+        if not failed and airflow.current == self.number and airflow.state == "running":
+            yield "before the record is forgotten"
+            airflow.stored, airflow.lost = None, None
+            yield "before Airflow knows of the success"
+        if airflow.current == self.number and airflow.state == "running":
+            airflow.fail_or_retry() if failed else airflow.end_try("success")
 
     def _check_choice(self, before: Instruction, status: str, now: Instruction) -> None:
         """Check that a clear does what the user chose, or else what ``on_clear`` says."""
@@ -208,7 +261,11 @@ class TryProcess:
         """Do what an instruction says, against AWS."""
         chance = self.airflow.random.random()
         if now.do is Do.PREPARE:
-            return Prepared(make_request(f"{self.number}.{len(self.airflow.history)}"), "us-east-1")
+            return Prepared(make_request(now, self.airflow.parameter), "us-east-1")
+        if now.do in (Do.LOOK_UP, Do.LOOK_UP_STARTED):
+            if chance < 0.03:
+                return Refused(api_error("ThrottlingException", transient=True))
+            return self._look_up(now)
         record = now.known
         if chance < 0.03:
             # Before AWS has processed it; then it is not known whether it has.
@@ -222,23 +279,23 @@ class TryProcess:
             Refused(api_error("ConnectionClosedError", transient=True), was_repeated=True) if lost else event
         )
 
+    def _look_up(self, now: Instruction) -> LookedUp:
+        lost = now.task_try.lost
+        claimed = lost.record.execution_arn if lost and lost.record else None
+        described = self.aws.describe(self.aws.find(claimed)) if claimed else None
+        return LookedUp("fanout", self.aws.list(), described)
+
     def _processed(self, now: Instruction, record: StoredExecution) -> Event:
         aws = self.aws
         if now.do in (Do.START, Do.RESEND_START):
-            return Accepted(NOW, aws.start(record.request.client_request_token))
+            return Accepted(NOW, aws.start(record.request))
         if now.do in (Do.RESUME, Do.RESEND_RESUME):
             aws.resume(record.arn, record.resume_token or "")
         elif now.do is Do.STOP:
             if not aws.stop(record.arn, record.resumes):
                 raise api_error("InternalFailure", transient=True)
         else:
-            status = aws.find(record.arn).status
-            return Described(
-                NOW,
-                ExecutionDescription.model_validate(
-                    {"PipelineExecutionArn": record.arn, "PipelineExecutionStatus": status}
-                ),
-            )
+            return Described(NOW, aws.describe(aws.find(record.arn)))
         return Accepted(NOW)
 
     def _wait(self, now: Instruction) -> Any:
@@ -293,24 +350,27 @@ class TryProcess:
             raise ReplacedError
 
     def _put(self, record: StoredExecution) -> None:
-        self.airflow.stored = self.last_known = record
+        self.airflow.stored = self.last_known = record.without_values()
+        self.airflow.lost = None
 
 
 def stop_recorded(aws: Aws, record: StoredExecution) -> None:
     """Stop the execution of a record."""
     with suppress(SageMakerApiError):
-        arn = record.execution_arn or aws.start(record.request.client_request_token)
+        seen = LookedUp("fanout", aws.list())
+        arn = record.execution_arn or arn_of(record, seen) or aws.start(record.request)
         while not aws.stop(arn, record.resumes):
             pass
 
 
-def make_request(name: str) -> StartRequest:
-    """Return a start request with a token of its own."""
+def make_request(now: Instruction, parameter: str) -> StartRequest:
+    """Return the start request of a try."""
+    start = (now.task_try.epoch, now.start_number)
     return StartRequest(
         pipeline_name="fanout",
-        pipeline_parameters={},
-        execution_display_name="nightly",
-        client_request_token=f"polysync-{name}".ljust(40, "0"),
+        pipeline_parameters={"Day": parameter},
+        execution_display_name=now.task_try.task.display_name(*start),
+        client_request_token=now.task_try.task.token(*start),
     )
 
 

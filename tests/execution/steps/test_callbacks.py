@@ -22,6 +22,7 @@ from polysync_airflow.execution.steps.callbacks import (
     recorded_outputs,
     running_callback,
     situation_of,
+    still_waits,
 )
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.texts import shorten
@@ -184,6 +185,30 @@ def test_latest_step_counts() -> None:
     assert find_step([unknown, old], "Wait") is find_step([old, unknown], "Wait") is old
 
 
+@pytest.mark.parametrize(
+    ("statuses", "expected"),
+    [
+        ((), True),
+        (("Executing",), True),
+        (("Stopping",), True),
+        (("Starting",), True),
+        ((None,), True),
+        (("Succeeded",), False),
+        (("Failed",), False),
+        (("Stopped",), False),
+        (("Failed", "Executing"), True),
+        (("Failed", "Stopped"), False),
+    ],
+)
+def test_whether_a_step_still_waits(statuses: Any, expected: bool) -> None:
+    """It does unless AWS shows that it has ended; steps with other tokens do not count."""
+    ended = step("Succeeded", Metadata={"Callback": {**METADATA, "CallbackToken": "other"}})
+    steps = [ended, *map(step, statuses), step("Failed", Metadata=None)]
+
+    assert still_waits(steps, SecretStr("26vcYbeWsZ")) is expected
+    assert still_waits(steps, None) is True
+
+
 def test_recorded_outputs() -> None:
     """What AWS has recorded is read as texts; damaged entries are left out."""
     parameters: list[Any] = [
@@ -192,6 +217,7 @@ def test_recorded_outputs() -> None:
         {"Value": "x"},
         None,
         {"Name": "c", "Value": 2},
+        {"Name": "__id__", "Value": "x"},
     ]
 
     assert recorded_outputs(step(Metadata={"Callback": {"OutputParameters": parameters}})) == {
@@ -246,6 +272,12 @@ def test_no_output_parameters(value: Any, problem: str) -> None:
         output_parameters(value)
 
     assert str(caught.value) == f"The function returned {problem}: {CURE}"
+
+
+def test_reserved_name_of_an_output_parameter() -> None:
+    """Airflow would refuse the XCom when the step has been answered already."""
+    with pytest.raises(ParametersError, match="the name __id__, which Airflow reserves: rename it"):
+        output_parameters({"__id__": "x"})
 
 
 def test_event_of_the_trigger() -> None:

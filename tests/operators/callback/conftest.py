@@ -19,6 +19,7 @@ STEP = "WaitForApproval"
 # When the step of the example begins, in seconds after the start of the execution.
 BEGINS_AFTER = 19.0
 QUEUE = "https://sqs.us-east-1.amazonaws.com/123456789012/approvals"
+DEAD_LETTERS = "arn:aws:sqs:us-east-1:123456789012:dead"
 SUCCESS = "SendPipelineExecutionStepSuccess"
 FAILURE = "SendPipelineExecutionStepFailure"
 
@@ -81,10 +82,16 @@ class Pipeline:
                 found[request["ClientRequestToken"]] = call["operation"], content
         return list(found.values())
 
-    def messages(self) -> list[str]:
-        """Return the bodies of the messages in the queue, also of those that are hidden."""
+    def create_queue(self, max_receives: int) -> None:
+        """Create the queue of the step, with the dead-letter queue ``dead``, before the step begins."""
+        self.sqs.create_queue(QueueName="dead")
+        policy = {"deadLetterTargetArn": DEAD_LETTERS, "maxReceiveCount": max_receives}
+        self.sqs.create_queue(QueueName="approvals", Attributes={"RedrivePolicy": json.dumps(policy)})
+
+    def messages(self, queue: str = "approvals") -> list[str]:
+        """Return the bodies of the messages in a queue, also of those that are hidden."""
         queues = moto.sqs.models.sqs_backends["123456789012"]["us-east-1"].queues
-        return [message.body for message in queues["approvals"]._messages] if "approvals" in queues else []
+        return [message.body for message in queues[queue]._messages] if queue in queues else []
 
     def receive(self) -> list[Any]:
         """Receive all messages that are not hidden, as another consumer does."""

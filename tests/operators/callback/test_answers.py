@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from threading import Event
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from polysync_airflow import exceptions
-from polysync_airflow.airflow_compat.sdk import AirflowTaskTimeout
+from polysync_airflow.airflow_compat.sdk import AirflowSkipException, AirflowTaskTimeout
 from polysync_airflow.operators import PolysyncStopPipelineOperator
 from polysync_airflow.operators.callback import answers
 from tests.operators.callback.conftest import FAILURE, STEP, SUCCESS, Pipeline
@@ -65,6 +66,11 @@ def without_arguments() -> dict[str, str]:
     return {}
 
 
+def leave(**_: Any) -> None:
+    """End as a script does."""
+    sys.exit(3)
+
+
 def time_out(**_: Any) -> None:
     """Fail as Airflow lets a function fail when ``execution_timeout`` has passed."""
     raise AirflowTaskTimeout("Timeout")
@@ -75,6 +81,7 @@ def time_out(**_: Any) -> None:
     [
         (fail, "ValueError: no budget: x"),
         (without_arguments, "TypeError: "),
+        (leave, "SystemExit: 3"),
         (time_out, "The function did not end before the execution_timeout of its task."),
         (lambda ticket: ["ok"], "The function returned a list of 1: return a dict of at most 50"),
         (lambda ticket: {f"n{i}": "" for i in range(51)}, "The function returned a dict of 51: "),
@@ -103,6 +110,21 @@ def test_failure(function: Any, reason: str, pipeline: Pipeline, answer: Answer)
     assert pipeline.messages() == []
     pipeline.time.sleep(60)
     assert pipeline.status() == "Failed"
+
+
+@BOTH_MODES
+def test_skip(deferrable: bool, pipeline: Pipeline, answer: Answer) -> None:
+    """A function that skips its task must not let the pipeline go on: the step fails, and the task is skipped."""
+
+    def skip(ticket: str) -> None:
+        raise AirflowSkipException(f"{ticket} is not urgent")
+
+    run = answer(skip, deferrable=deferrable)
+
+    assert pipeline.answers() == [(FAILURE, "AirflowSkipException: T-1 is not urgent")]
+    assert type(run.error) is AirflowSkipException
+    assert "Execution: arn:aws:sagemaker" in str(run.error)
+    assert pipeline.messages() == []
 
 
 def test_limits_are_inclusive(pipeline: Pipeline, answer: Answer) -> None:

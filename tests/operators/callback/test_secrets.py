@@ -88,6 +88,23 @@ def test_token_is_nowhere(
         assert secret not in repr(seen)
 
 
+def test_tokens_of_others_are_nowhere(
+    pipeline: Pipeline, answer: Answer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The messages of other executions are received and sent again, and their tokens are in no log."""
+    pipeline.create_queue(1)
+    body = {"token": "theirToken", "pipelineExecutionArn": pipeline.arn[:-1] + "0", "arguments": {}}
+    pipeline.send(body)
+    pipeline.emulator.control.add_fault("error", "SendMessage", code="InternalError", message="down", count=1)
+
+    with caplog.at_level(logging.DEBUG), capture_logs() as logs:
+        run = answer(approve)
+
+    assert run.error is None, run.error
+    assert len(pipeline.emulator.control.calls("SendMessage")) > 1
+    assert "theirToken" not in repr([logs, caplog.text])
+
+
 @pytest.mark.parametrize("deferrable", [False, True])
 def test_start_task_does_not_show_it(deferrable: bool, pipeline: Pipeline) -> None:
     """The XComs of the task that started the execution have the queue, and not the token."""

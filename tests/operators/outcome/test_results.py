@@ -63,6 +63,46 @@ def test_outputs_of_all_kinds(deferrable: bool, aws: Account) -> None:
 
 
 @BOTH_MODES
+def test_numbers_and_names_that_airflow_cannot_store(
+    deferrable: bool, aws: Account, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What only informs fails no task: a number is a text, a name is left out, and one warning says where."""
+    aws.definition = {
+        "Steps": [
+            {
+                "Name": "Evaluate",
+                "PropertyFiles": [{"PropertyFileName": "Eval", "OutputName": "report", "FilePath": "e.json"}],
+            }
+        ]
+    }
+    aws.objects["s3://ml-bucket/eval/e.json"] = b'{"rows": 18446744073709551616, "all": [-1e30, 7]}'
+    aws.add("ProcessingJob", "Evaluate", AttemptCount=10**30)
+    aws.add("TrainingJob")
+    aws.jobs[KINDS["TrainingJob"][0]] = {
+        "FinalMetricDataList": [{"MetricName": "loss", "Value": 1e30}, {"MetricName": "__id__", "Value": 1}]
+    }
+    parameters = [{"Name": "Rows", "Value": 10**30}, {"Name": "__classname__", "Value": "os.system"}]
+    aws.steps.append({"StepName": "Count", "Metadata": {"Lambda": {"OutputParameters": parameters}}})
+
+    run = start(deferrable, property_files=True)
+
+    assert run.error is None
+    outputs = run.xcoms["outputs"]
+    assert outputs["Evaluate"]["Eval"] == {"rows": "18446744073709551616", "all": ["-1e+30", 7]}
+    assert outputs["TrainingJob"]["metrics"] == {"loss": "1e+30"}
+    assert outputs["Count"] == {"output_parameters": {"Rows": "1" + "0" * 30}}
+    assert [row["attempt"] for row in run.xcoms["steps"]] == [None, None, None]
+    (warning,) = [text for text in caplog.messages if "cannot store" in text]
+    assert warning.split("\n")[0] == "Airflow cannot store the XCom outputs as it is:"
+    for place in (
+        "Evaluate.Eval.rows = 184467",
+        "Evaluate.Eval.all[0] = -1e+30",
+        "Count.output_parameters lacks",
+    ):
+        assert f"\n- {place}" in warning
+
+
+@BOTH_MODES
 def test_failed_execution_says_what_its_jobs_have_used(deferrable: bool, aws: Account) -> None:
     """A job that failed has no metrics, but its time is billed."""
     aws.status = "Failed"

@@ -31,6 +31,9 @@ class FakeSupervisor(SimulatedAirflow):
         self.requests: list[tuple[str, str, str, int]] = []
         self.state_error: Exception | None = None
         self.xcom_error: Exception | None = None
+        self.xcoms: dict[str, Any] = {}
+        # What was stored as the XCom ``run``.
+        self.runs: list[dict[str, Any]] = []
 
     def task_state(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> Any:
         """Return the state, or raise an error of Airflow's. Simulated tasks have their own states."""
@@ -42,11 +45,20 @@ class FakeSupervisor(SimulatedAirflow):
         return self.state
 
     def xcom(self, dag_id: str, run_id: str, task_id: str, map_index: int, key: str) -> Any:
-        """Return the copy of the record, or raise an error of Airflow's."""
+        """Return the copy of the record or another XCom, or raise an error of Airflow's."""
         if self.xcom_error:
             raise self.xcom_error
-        assert (dag_id, run_id, task_id, map_index, key) == (DAG, RUN, TASK, self.map_index, RECORD_KEY)
-        return self.copy
+        assert (dag_id, run_id, task_id, map_index) == (DAG, RUN, TASK, self.map_index)
+        return self.copy if key == RECORD_KEY else self.xcoms.get(key)
+
+    def put_xcom(self, dag_id: str, run_id: str, task_id: str, map_index: int, key: str, value: Any) -> None:
+        """Store an XCom, and remember all values of ``run``."""
+        if task_id != TASK:
+            super().put_xcom(dag_id, run_id, task_id, map_index, key, value)
+            return
+        assert (dag_id, run_id, map_index) == (DAG, RUN, self.map_index)
+        self.xcoms[key] = json.loads(json.dumps(value))
+        self.runs += [self.xcoms[key]] if key == "run" else []
 
 
 def make_trigger(

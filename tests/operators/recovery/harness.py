@@ -22,9 +22,9 @@ from polysync_airflow.airflow_compat.task_instances import DELETED
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.emulator.engine.execution import Execution
 from polysync_airflow.emulator.sagemaker.store import ExecutionRecord
+from polysync_airflow.execution.lifecycle.identity import TaskKey
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from polysync_airflow.records.proof import RECORD_KEY
-from polysync_airflow.records.signature import TaskKey
 from polysync_airflow.states import has_ended
 from tests.fakes.json_store import JsonStore
 from tests.tasks import DagRun, Run, TaskInstance, run_task
@@ -76,7 +76,6 @@ class Task:
     store: JsonStore = field(default_factory=JsonStore)
     try_number: int = 0
     state: str = "scheduled"
-    previous_run: Any = None
     dag_run: DagRun = field(default_factory=DagRun)
 
     def __post_init__(self) -> None:
@@ -93,6 +92,11 @@ class Task:
     def record(self) -> Any:
         """The record that the tries have stored."""
         return self.store.get(RECORD_KEY)
+
+    @property
+    def last_record(self) -> Any:
+        """The record that the tries have stored last, even if the task has deleted it because it succeeded."""
+        return self.record or self.store.deleted.get(RECORD_KEY)
 
     @property
     def key(self) -> TaskKey:
@@ -128,7 +132,6 @@ class Task:
             store=self.store,
             latest=lambda: self.ti,
             state=lambda: self.state,
-            previous_run=self.previous_run,
             dag_run=self.dag_run,
         )
         try:

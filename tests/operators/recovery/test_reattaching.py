@@ -174,7 +174,9 @@ def test_ended_execution_is_reattached_without_waiting(
     """An ended execution needs one poll and no wait, and the try pushes the same XComs as an ordinary one."""
     emulator.control.put_scenario({} if status == "Succeeded" else COMPLETED)
     task = make_task(on_completed_with_failures="succeed", pipeline_parameters={"Shards": 4})
-    ordinary = make_task(on_completed_with_failures="succeed", pipeline_parameters={"Shards": 4}).next_try()
+    other = make_task(on_completed_with_failures="succeed", pipeline_parameters={"Shards": 4})
+    other.run_id = "manual__other"
+    ordinary = other.next_try()
     crash_while_waiting(task, emulated_time, emulator, later=MUCH_LATER)
     emulated_time.slept.clear()
     emulator.control.clear_calls()
@@ -281,7 +283,7 @@ def test_deleted_execution_is_replaced(
     assert run.error is None
     assert record.arn not in execution_log.arns
     assert execution_log.statuses == ["Succeeded"]
-    assert task.record["execution_arn"] == run.result
+    assert task.last_record["execution_arn"] == run.result
 
 
 def test_retry_after_a_failure_sends_its_own_arguments(
@@ -318,7 +320,7 @@ def test_reattaching_without_waiting(
     assert run.error is None
     assert run.result == execution_log.arns[0]
     assert run.xcoms["state"] == "Running"
-    assert calls(emulator, START, STOP) == [START, START]
+    assert calls(emulator, START, STOP) == [START]
     assert execution_log.statuses == ["Executing"]
     assert emulated_time.slept == []
 

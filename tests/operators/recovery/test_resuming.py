@@ -324,7 +324,7 @@ def test_refusal_of_an_accepted_resume_reattaches(
     assert run.error is None
     assert calls(emulator, START) == []
     assert execution_log.statuses == ["Succeeded"]
-    assert task.record.get("resumed_at") is not None
+    assert task.last_record.get("resumed_at") is not None
     assert step_attempts(execution_log.executions[0])["Merge"] == 2
 
 

@@ -340,13 +340,15 @@ def test_stop_on_kill_false_never_stops(
     """An error, a timeout or a start without response leaves the execution running, and the error says so."""
     emulator.control.put_scenario(NEVER_ENDS)
     fail_first_push(ConnectionError("no API server"))
-    tasks = [make_task(retries=0, stop_on_kill=False) for _ in range(2)]
+    tasks = [make_task(retries=0, stop_on_kill=False) for _ in range(3)]
+    for number, task in enumerate(tasks):
+        task.run_id = f"manual__{number}"
 
     tasks[0].next_try()
     tasks[1].try_number = 1
     tasks[1].max_tries = 1
     run = tasks[1].next_try(timeout=3600)
-    try_without_response(make_task(retries=0, stop_on_kill=False), emulator)
+    try_without_response(tasks[2], emulator)
 
     assert "The execution keeps running because stop_on_kill=False." in str(run.error)
     assert calls(emulator, STOP) == []

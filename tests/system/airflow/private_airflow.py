@@ -151,6 +151,16 @@ class PrivateAirflow:
         self.client.close()
         end_all(self.components.values(), grace=STOP_GRACE)
 
+    def environment(self, settings: Mapping[str, str] | None = None) -> dict[str, str]:
+        """
+        Return the environment variables of a component.
+
+        :param settings: further environment variables.
+        """
+        # Airflow 2 starts programs of its environment by their names.
+        path = f"{self._python.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+        return {**self.env, "PATH": path, **INSTALLED.rename(settings or {})}
+
     def command(
         self, *arguments: str, settings: Mapping[str, str] | None = None, timeout: float = 120
     ) -> str:
@@ -164,7 +174,7 @@ class PrivateAirflow:
         """
         completed = subprocess.run(
             self._airflow(arguments),
-            env=self._environment(settings),
+            env=self.environment(settings),
             capture_output=True,
             text=True,
             timeout=timeout,
@@ -208,16 +218,11 @@ class PrivateAirflow:
     def _spawn(
         self, name: str, arguments: Sequence[str], settings: Mapping[str, str] | None = None
     ) -> ProcessSession:
-        env, log = self._environment(settings), self.home / f"{name}.log"
+        env, log = self.environment(settings), self.home / f"{name}.log"
         return ProcessSession(f"airflow {name}", self._airflow(arguments), env=env, log=log)
 
     def _airflow(self, arguments: Sequence[str]) -> list[str]:
         return [str(self._python), "-m", "airflow", *arguments]
-
-    def _environment(self, settings: Mapping[str, str] | None) -> dict[str, str]:
-        # Airflow 2 starts programs of its environment by their names.
-        path = f"{self._python.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-        return {**self.env, "PATH": path, **INSTALLED.rename(settings or {})}
 
     def _healthy(self) -> bool:
         self.check_alive()

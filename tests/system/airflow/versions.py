@@ -39,6 +39,7 @@ class AirflowVersion:
     :param connection_forms: whether the API server returns the definitions of connection forms.
     :param stored_secrets: whether Airflow tests a connection with the secrets that it has stored, which its API hides.
     :param local_executor: the executor that runs tasks in processes of the scheduler.
+    :param kubernetes_executor: the executor that runs tasks in pods.
     :param map_index: the column of the table ``task_instance`` with the map index.
     :param fails_runs_again: seconds in which the scheduler may set a DAG run that has failed to failed once more. A clear
         that comes before is lost.
@@ -54,6 +55,7 @@ class AirflowVersion:
     connection_forms: bool
     stored_secrets: bool
     local_executor: str = "LocalExecutor"
+    kubernetes_executor: str = "KubernetesExecutor"
     map_index: str = "map_index"
     fails_runs_again: float = 0
 
@@ -143,6 +145,7 @@ _TWO: Final = AirflowVersion(
             ("api", "workers"): ("webserver", "workers"),
             ("dag_processor", "min_file_process_interval"): ("scheduler", "min_file_process_interval"),
             ("dag_processor", "print_stats_interval"): ("scheduler", "print_stats_interval"),
+            ("dag_processor", "dag_file_processor_timeout"): ("core", "dag_file_processor_timeout"),
             ("scheduler", "task_instance_heartbeat_timeout"): (
                 "scheduler",
                 "scheduler_zombie_task_threshold",
@@ -163,7 +166,9 @@ _TWO: Final = AirflowVersion(
 _THREE_FOUR: Final = replace(_THREE, map_index="region_index")
 # docs/explanation/airflow-3.4.md has the bug.
 _THREE_FOUR_BETA: Final = replace(
-    _THREE_FOUR, local_executor="tests.system.airflow.executors.LocalExecutorWithOwnSession"
+    _THREE_FOUR,
+    local_executor="tests.system.airflow.executors.LocalExecutorWithOwnSession",
+    kubernetes_executor="tests.chaos.deployment.kubernetes.executor.KubernetesExecutorWithOwnSession",
 )
 
 

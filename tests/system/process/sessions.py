@@ -58,14 +58,17 @@ class ProcessSession:
         """Return the ids of all running processes of the session."""
         return session_members([self.pid])
 
+    def status(self) -> int | None:
+        """Return the exit status of the first process; None while it runs."""
+        return self._process.poll()
+
     def check_alive(self) -> None:
         """
         Check that the first process runs.
 
         :raises ProcessError: if it ended.
         """
-        status = self._process.poll()
-        if status is not None:
+        if (status := self.status()) is not None:
             raise ProcessError(f"{self.name} exited with status {status}.\n{self.log_tail()}")
 
     def wait(self, timeout: float) -> None:
@@ -153,7 +156,7 @@ def _running(
     processes: Iterable[ProcessSession], sessions: Iterable[int], *, then: signal.Signals | None = None
 ) -> bool:
     for process in processes:
-        process._process.poll()  # read the exit status, so that the process does not remain a zombie
+        process.status()  # read the exit status, so that the process does not remain a zombie
     if then is not None:
         _signal(sessions, then)
     return bool(session_members(sessions))

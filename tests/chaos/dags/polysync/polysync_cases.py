@@ -12,7 +12,7 @@ from airflow.providers.common.compat.sdk import DAG
 from polysync_airflow.operators import PolysyncCallbackStepOperator, PolysyncStartPipelineOperator
 from polysync_airflow.sensors import PolysyncModelApprovalSensor, PolysyncPipelineSensor
 from tests.chaos import markers
-from tests.chaos.deployment.pods import HAS_ENTRY_POINT
+from tests.chaos.deployment.kubernetes import BARE_POD_TEMPLATE
 from tests.chaos.kill_points import (
     announce_call,
     hang_after_call,
@@ -86,6 +86,7 @@ CASES: dict[str, dict[str, Any]] = {
     "50b": {"pre_execute": AFTER_START, "retry_delay": timedelta(seconds=120)},
     "50c": {},
 }
+BARE_POD = {"pod_template_file": str(BARE_POD_TEMPLATE)}
 # The cases in a pod with and without an entry point.
 POD_CASES: dict[str, dict[str, Any]] = {
     "30": SYNCHRONOUS,
@@ -96,10 +97,17 @@ POD_CASES: dict[str, dict[str, Any]] = {
     "35": {"pre_execute": hang_at_deferral(90), "retries": 0},
 }
 for number, options in POD_CASES.items():
-    CASES |= {f"{number}a": options, f"{number}b": {**options, "executor_config": {HAS_ENTRY_POINT: False}}}
+    CASES |= {f"{number}a": options, f"{number}b": {**options, "executor_config": BARE_POD}}
 for number, options in {"36a": {}, "36b": {"retries": 0}, "37a": {}, "37b": {"retries": 0}}.items():
     CASES[number] = {**SYNCHRONOUS, **options}
-CASES |= {"36c": CASES["36a"], "36d": CASES["36b"], "39a": {}, "39b": SYNCHRONOUS}
+CASES |= {
+    "36c": CASES["36a"],
+    "36d": CASES["36b"],
+    "29": {},
+    "39a": {},
+    "39b": SYNCHRONOUS,
+    "39c": SYNCHRONOUS,
+}
 # The number of mapped tasks and their arguments, by test case.
 MAPPED_TASKS: dict[str, tuple[int, dict[str, Any]]] = {
     "13": (50, {}),

@@ -320,7 +320,7 @@ def test_forged_stop_does_not_hide_a_cancellation(
     task.next_try()
 
     def edit_and_stop() -> None:
-        task.store.set(RECORD_KEY, {**task.record, "stop_requested_by": 1})
+        task.store.set(RECORD_KEY, {**task.last_record, "stop_requested_by": 1})
         stop_now(execution_log.arns[0])
 
     emulated_time.after(100, edit_and_stop)

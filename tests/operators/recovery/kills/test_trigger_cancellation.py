@@ -10,7 +10,7 @@ import pytest
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.emulator import EmulatorServer
-from polysync_airflow.triggers import pipeline_execution
+from polysync_airflow.triggers import pipeline_execution, stopping
 from tests.operators.recovery.conftest import MakeSupervisor
 from tests.operators.recovery.fake_triggerer import make_trigger
 from tests.operators.recovery.harness import NEVER_ENDS, STOP, ExecutionLog, calls
@@ -73,7 +73,7 @@ def test_unreadable_state_stops_nothing(
     """Without the task's state, a kill cannot be told from a restart. The trigger still ends as cancelled."""
     supervisor = make_supervisor("failed")
     supervisor.state_error = ConnectionError("no API server")
-    monkeypatch.setattr(pipeline_execution, "STATE_RETRY_SECONDS", (0.01,))
+    monkeypatch.setattr(stopping, "STATE_RETRY_SECONDS", (0.01,))
 
     asyncio.run(run_and_cancel(arn))
 

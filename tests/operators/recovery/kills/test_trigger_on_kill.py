@@ -10,7 +10,7 @@ import pytest
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.execution import clock
 from polysync_airflow.operators import PolysyncStartPipelineOperator
-from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger, pipeline_execution
+from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger, stopping
 from tests.fakes.airflow_service import MISSING
 from tests.fakes.log_capture import capture_logs
 from tests.operators.recovery.conftest import MakeSupervisor
@@ -80,7 +80,7 @@ def test_mapped_task_is_requested_by_its_map_index(
     call_on_kill(make_trigger(arn, map_index=7))
 
     assert len(tokens(emulator, STOP)) == stops
-    assert supervisor.requests == [(DAG, RUN, TASK, 7)]
+    assert set(supervisor.requests) == {(DAG, RUN, TASK, 7)}
 
 
 def test_stop_on_kill_false_stops_nothing(
@@ -186,7 +186,7 @@ def test_unreadable_task_state_is_retried(
     supervisor = make_supervisor("failed")
     supervisor.state_error = ConnectionError("no API server")
     trigger = make_trigger(arn)
-    monkeypatch.setattr(pipeline_execution, "STATE_RETRY_SECONDS", (0.01, 0.01))
+    monkeypatch.setattr(stopping, "STATE_RETRY_SECONDS", (0.01, 0.01))
     sleeps: list[float] = []
 
     def sleep(seconds: float) -> None:
@@ -197,11 +197,7 @@ def test_unreadable_task_state_is_retried(
     monkeypatch.setattr(clock, "sleep", sleep)
 
     with capture_logs() as logs:
-        if recovers:
-            call_on_kill(trigger)
-        else:
-            with pytest.raises(ConnectionError):
-                call_on_kill(trigger)
+        call_on_kill(trigger)
 
     assert len(calls(emulator, STOP)) == recovers
     assert any(arn in line["event"] for line in logs if line["log_level"] == "error") is not recovers

@@ -28,7 +28,7 @@ from tests.operators.recovery.harness import (
 
 def choose(task: Task, on_clear: OnClear) -> None:
     """Store a choice, as the API server does for the tab."""
-    record = from_stored(task.record, task.key, place="")
+    record = from_stored(task.last_record, task.key, place="")
     chosen = record.model_copy(update={"clear_choice": ClearChoice(on_clear=on_clear)})
     task.store.set(RECORD_KEY, to_stored(chosen, task.key))
 
@@ -53,7 +53,7 @@ def test_choice_takes_the_place_of_on_clear_once(make_task: MakeTask, emulator: 
         assert task.next_try().error
 
         assert calls(emulator, START, RETRY, STOP) == does
-        assert "clear_choice" not in task.record
+        assert "clear_choice" not in task.last_record
         emulator.control.clear_calls()
         task.clear()
         assert task.next_try().error
@@ -73,7 +73,7 @@ def test_choice_outlives_a_try_that_dies_before_it_can_resume(
     interceptor.before("DescribePipelineExecution", crash)
 
     assert isinstance(task.next_try().error, CrashError)
-    assert task.record["clear_choice"] == {"on_clear": "resume", "epoch": task.max_tries}
+    assert task.last_record["clear_choice"] == {"on_clear": "resume", "epoch": task.max_tries}
     assert task.next_try().error is None
 
     assert calls(emulator, START, RETRY, STOP) == [RETRY]
@@ -101,8 +101,8 @@ def test_choice_survives_the_end_of_the_killed_process(
     interceptor.after(LIST_STEPS, kill)
     task.next_try()
 
-    assert task.record["clear_choice"] == {"on_clear": "new"}
-    assert task.record.get("stop_requested_by") == (None if is_refused else 1)
+    assert task.last_record["clear_choice"] == {"on_clear": "new"}
+    assert task.last_record.get("stop_requested_by") == (None if is_refused else 1)
     assert len(calls(emulator, STOP)) == 1
     if not is_refused:
         assert execution_log.statuses[-1] in ("Stopping", "Stopped")
@@ -116,6 +116,6 @@ def test_records_without_a_choice_have_the_form_of_earlier_versions(
     task = make_task(on_clear=on_clear, retries=0)
     fail(task, emulator, MERGE_FAILS)
 
-    assert "clear_choice" not in task.record
-    assert None not in task.record.values()
-    assert None not in task.record["request"].values()
+    assert "clear_choice" not in task.last_record
+    assert None not in task.last_record.values()
+    assert None not in task.last_record["request"].values()

@@ -58,8 +58,8 @@ def test_token_and_epoch_are_stored_before_the_request(
     """When the request leaves, the record of the new epoch has its token; the start request is unchanged."""
     task = make_task(on_clear="resume", retries=0)
     fail_and_clear(task, emulator)
-    request, old_epoch, saved = task.record["request"], task.record["epoch"], []
-    interceptor.before(RETRY, lambda body: saved.append((body, task.record)))
+    request, old_epoch, saved = task.last_record["request"], task.last_record["epoch"], []
+    interceptor.before(RETRY, lambda body: saved.append((body, task.last_record)))
 
     task.next_try(pipeline_parameters={"Shards": 4})
 
@@ -67,7 +67,7 @@ def test_token_and_epoch_are_stored_before_the_request(
     assert body["ClientRequestToken"] == record["resume_token"]
     assert (record["epoch"], record["resumes"], record.get("resumed_at")) == (task.max_tries, 1, None)
     assert record["epoch"] != old_epoch
-    assert record["request"] == task.record["request"] == request
+    assert record["request"] == task.last_record["request"] == request
 
 
 CRASHES: dict[str, Callable[[Task, RequestInterceptor, EmulatedTime], Any]] = {
@@ -107,8 +107,8 @@ def test_crash_at_any_point_leaves_one_resume(
     assert execution_log.statuses == ["Succeeded"]
     assert calls(emulator, START, STOP) == []
     assert step_attempts(execution_log.executions[0])["Merge"] == 2
-    assert set(tokens(emulator, RETRY)) == {task.record["resume_token"]}
-    assert (task.record["epoch"], task.record["resumes"]) == (task.max_tries, 1)
+    assert set(tokens(emulator, RETRY)) == {task.last_record["resume_token"]}
+    assert (task.last_record["epoch"], task.last_record["resumes"]) == (task.max_tries, 1)
     assert run.xcoms["run"]["resumes"] == 1
 
 
@@ -175,7 +175,7 @@ def test_clear_after_a_resume_without_response(
     fail_and_clear(task, emulator, MERGE_FAILS_TWICE if received else MERGE_FAILS_ONCE)
     (interceptor.after if received else interceptor.before)(RETRY, crash)
     assert isinstance(task.next_try().error, CrashError)
-    first_token = task.record["resume_token"]
+    first_token = task.last_record["resume_token"]
     emulator.control.advance(7200)
     assert execution_log.statuses == ["Failed"]
     task.clear()
@@ -188,7 +188,7 @@ def test_clear_after_a_resume_without_response(
     assert tokens(emulator, RETRY)[0] == first_token
     assert len(set(tokens(emulator, RETRY))) == (2 if received else 1)
     assert step_attempts(execution_log.executions[0])["Merge"] == (3 if received else 2)
-    assert (task.record["epoch"], task.record["resumes"]) == (task.max_tries, 2 if received else 1)
+    assert (task.last_record["epoch"], task.last_record["resumes"]) == (task.max_tries, 2 if received else 1)
 
 
 def test_resume_without_response_is_not_replaced_by_a_retry(
@@ -200,7 +200,7 @@ def test_resume_without_response_is_not_replaced_by_a_retry(
     task.max_tries += 1
     emulator.control.add_fault("http", RETRY, count=4)
     assert isinstance(task.next_try(timeout=10).error, SageMakerApiError)
-    stored = task.record
+    stored = task.last_record
 
     run = task.next_try()
 
@@ -208,7 +208,7 @@ def test_resume_without_response_is_not_replaced_by_a_retry(
     assert calls(emulator, START) == []
     assert execution_log.statuses == ["Succeeded"]
     assert tokens(emulator, RETRY)[-1] == stored["resume_token"]
-    assert (stored["resumes"], task.record["resumes"]) == (1, 1)
+    assert (stored["resumes"], task.last_record["resumes"]) == (1, 1)
 
 
 def test_seconds_are_those_of_the_resumed_attempt(

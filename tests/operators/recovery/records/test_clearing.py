@@ -49,7 +49,10 @@ def test_running_execution_is_stopped_before_a_new_one_starts(
         run.result == run.xcoms["execution_arn"] == run.xcoms["run"]["execution_arn"] == execution_log.arns[1]
     )
     assert run.xcoms["run"]["parameters"] == {"Shards": "3"}
-    assert (task.record["epoch"], task.record.get("execution_arn")) == (task.max_tries, execution_log.arns[1])
+    assert (task.last_record["epoch"], task.last_record.get("execution_arn")) == (
+        task.max_tries,
+        execution_log.arns[1],
+    )
 
 
 @IN_ONE_MODE
@@ -221,7 +224,7 @@ def test_old_request_refused_for_its_content_is_dropped(
 
     assert run.error is None
     assert execution_log.statuses == ["Succeeded"]
-    assert task.record["epoch"] == task.max_tries
+    assert task.last_record["epoch"] == task.max_tries
 
 
 def test_unknown_arn_that_cannot_be_read_blocks_the_start(
@@ -232,17 +235,17 @@ def test_unknown_arn_that_cannot_be_read_blocks_the_start(
 ) -> None:
     """If AWS does not tell whether the old execution runs (AccessDenied), no new one is started."""
     task = make_task()
-    interceptor.after(START, crash)
+    interceptor.before(START, crash)
     task.next_try()
-    request = task.record["request"]
+    request = task.last_record["request"]
     task.clear()
     emulator.control.add_fault("error", START, code="AccessDeniedException", message="not you")
 
     run = task.next_try()
 
     assert isinstance(run.error, SageMakerApiError)
-    assert len(execution_log.arns) == 1
-    assert (task.record["request"], task.record.get("execution_arn")) == (request, None)
+    assert execution_log.arns == []
+    assert (task.last_record["request"], task.last_record.get("execution_arn")) == (request, None)
 
 
 def test_refused_stop_blocks_the_start(

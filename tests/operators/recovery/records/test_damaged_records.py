@@ -1,23 +1,23 @@
-"""A damaged record, for example edited by a user: nothing is started, and the error says how to repair it."""
+"""A damaged or deleted record: the execution is found in AWS, and nothing is started beside it."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
 from copy import deepcopy
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import StoredRecordError
-from polysync_airflow.records.proof import RECORD_KEY
+from polysync_airflow.records.proof import RECORD_KEY, from_stored
 from polysync_airflow.records.signature import signed, signing_keys
-from polysync_airflow.records.store import variable_key
-from tests.fakes.json_store import JsonStore
+from polysync_airflow.records.store import place_of, variable_key
 from tests.operators.recovery.conftest import MakeTask
-from tests.operators.recovery.harness import CHANGES, MERGE_FAILS_ONCE, ExecutionLog, Task, calls, crash
-from tests.tasks import EmulatedTime
+from tests.operators.recovery.harness import MERGE_FAILS_ONCE, ExecutionLog, Task, crash
+from tests.tasks import DagRun, EmulatedTime
 
 Damage = Callable[[dict[str, Any]], Any]
 ABSENT: Any = object()
@@ -91,17 +91,16 @@ def damaged(field: str, value: Any) -> dict[str, Any]:
     return record
 
 
-def assert_refused(value: Any, task: Task, emulator: EmulatorServer) -> str:
-    """Assert that a try with this record fails and changes nothing in AWS; return the error message."""
-    task.store.set(RECORD_KEY, value)
+def refusal_of(value: Any) -> str:
+    """Return the error about a value in the place of a record."""
+    task = Task()
 
-    run = task.next_try()
+    with pytest.raises(StoredRecordError) as raised:
+        from_stored(value, task.key, place=place_of(variable_key(task.key)))
 
-    assert isinstance(run.error, StoredRecordError), value
-    assert run.error.permanent
-    assert calls(emulator, *CHANGES) == []
-    assert task.record == value, "a user needs the damaged record to find the execution"
-    return str(run.error)
+    assert raised.value.permanent
+    assert raised.value.record is None
+    return str(raised.value)
 
 
 def case_id(value: Any) -> str:
@@ -110,11 +109,9 @@ def case_id(value: Any) -> str:
 
 
 @pytest.mark.parametrize(("field", "value"), CASES, ids=case_id)
-def test_invalid_field_is_named_and_nothing_is_started(
-    field: str, value: Any, emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
-    """The error names the invalid field and says how to repair the record."""
-    message = assert_refused(damaged(field, value), Task(), emulator)
+def test_invalid_field_is_named(field: str, value: Any) -> None:
+    """The error names the invalid field, and says where a person finds the record."""
+    message = refusal_of(damaged(field, value))
 
     assert field in message.partition("(")[2]
     assert "Look for it in the SageMaker console, and stop it there if it is running" in message
@@ -123,54 +120,68 @@ def test_invalid_field_is_named_and_nothing_is_started(
 
 
 @pytest.mark.parametrize("value", [[], "polysync", 7, True, {}, [RECORD]], ids=str)
-def test_other_value_under_the_key_is_refused(
-    value: Any, emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
-    """A value that is not a record at all is damage too, and no execution is started."""
-    message = assert_refused(value, Task(), emulator)
+def test_other_value_under_the_key_is_damage(value: Any) -> None:
+    """A value that is not a record at all is damage too."""
+    message = refusal_of(value)
 
     assert "the whole value" in message or "epoch: Field required" in message
 
 
-@pytest.mark.parametrize("field", ["resumed_at"])
 @pytest.mark.parametrize("value", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
-def test_time_that_utc_cannot_express_is_refused(
-    field: str, value: str, emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
+def test_time_that_utc_cannot_express_is_damage(value: str) -> None:
     """A time that is out of range in UTC raises the usual error."""
-    assert field in assert_refused(damaged(field, value), Task(), emulator)
+    assert "resumed_at" in refusal_of(damaged("resumed_at", value))
 
 
-def test_inconsistent_resume_fields_are_refused(
-    emulator: EmulatorServer, emulated_time: EmulatedTime
+@pytest.mark.parametrize(("field", "value"), [("resumes", 0), ("resume_token", None)])
+def test_inconsistent_resume_fields_are_damage(field: str, value: Any) -> None:
+    """A count without a token, or the reverse: the stop token would name the wrong attempt."""
+    assert "resume" in refusal_of(damaged(field, value))
+
+
+@pytest.mark.parametrize("clear", [False, True], ids=["retry", "clear"])
+@pytest.mark.parametrize("value", ["typed by a person", None], ids=["damaged", "deleted"])
+def test_execution_is_found_without_its_record(
+    value: str | None,
+    clear: bool,
+    make_task: MakeTask,
+    execution_log: ExecutionLog,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A count without a token, or the reverse, is refused: the stop token would name the wrong attempt."""
-    for field, value in (("resumes", 0), ("resume_token", None)):
-        assert "resume" in assert_refused(damaged(field, value), Task(), emulator)
-
-
-def test_damage_is_refused_after_a_clear(
-    deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
-    """A clear alone does not repair the record, because the old execution may still be running."""
-    task = Task(deferrable)
-    assert_refused(damaged("epoch", "two"), task, emulator)
-    task.clear()
-
-    assert_refused(damaged("epoch", "two"), task, emulator)
-
-
-def test_deleting_the_key_and_clearing_repairs_the_task(
-    make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
-) -> None:
-    """After the steps that the error message names, the task runs again."""
+    """A retry reattaches to the execution, and a clear stops it first, also in a DAG run that has ended meanwhile."""
     task = make_task()
-    assert_refused(damaged("epoch", None), task, emulator)
-    task.store.delete(RECORD_KEY)
-    task.clear()
+    emulated_time.after(100, crash)
+    task.next_try(pipeline_parameters={"Shards": 4})
+    task.store.set(RECORD_KEY, value) if value else task.store.delete(RECORD_KEY)
+    if clear:
+        task.clear()
+        task.dag_run = DagRun(datetime(2026, 1, 5, tzinfo=UTC), clear_number=1)
+
+    run = task.next_try(pipeline_parameters={"Shards": 3})
+
+    assert run.error is None
+    assert execution_log.statuses == (["Stopped", "Succeeded"] if clear else ["Succeeded"])
+    assert execution_log.max_concurrent == 1
+    assert ("is damaged" in caplog.text) is (value is not None)
+    # The values that were sent, not those of this try.
+    assert run.xcoms["run"]["parameters"]["Shards"] == ("3" if clear else "4")
+
+
+def test_damaged_record_of_a_task_without_an_execution_is_a_warning(
+    make_task: MakeTask,
+    execution_log: ExecutionLog,
+    emulator: EmulatorServer,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """AWS has nothing that the task has started, so it starts."""
+    task = make_task()
+    task.store.set(RECORD_KEY, damaged("epoch", None))
 
     assert task.next_try().error is None
     assert execution_log.statuses == ["Succeeded"]
+    assert f"It is not used: the Variable {variable_key(task.key)!r}" in caplog.text
 
 
 def test_order_of_json_keys_is_ignored(
@@ -182,28 +193,31 @@ def test_order_of_json_keys_is_ignored(
     task.next_try()
     emulated_time.after(100, crash)
     task.next_try()
-    task.store.values[RECORD_KEY] = json.dumps(task.record, sort_keys=True)
-    reordered = {key: task.record[key] for key in reversed(list(task.record))}
-    assert reordered == task.record
+    task.store.values[RECORD_KEY] = json.dumps(task.last_record, sort_keys=True)
+    reordered = {key: task.last_record[key] for key in reversed(list(task.last_record))}
+    assert reordered == task.last_record
     task.store.values[RECORD_KEY] = json.dumps(reordered)
 
     assert task.next_try().error is None
     assert execution_log.statuses == ["Succeeded"]
 
 
-def test_record_contains_no_credentials(make_task: MakeTask) -> None:
-    """The record holds no credentials, because every user who may read the task's state can read it."""
+def test_record_contains_no_credentials_and_no_parameters(
+    make_task: MakeTask, emulated_time: EmulatedTime
+) -> None:
+    """Every user who may read Variables can read it. Once the ARN is known, no try needs the parameters."""
     task = make_task()
+    emulated_time.after(100, crash)
 
-    task.next_try()
+    task.next_try(pipeline_parameters={"Shards": 4})
 
-    assert "emulated-secret-key" not in json.dumps(task.record)
-    assert "AKIAIOSFODNN7EXAMPLE" not in json.dumps(task.record)
+    text = json.dumps(task.last_record)
+    assert all(secret not in text for secret in ("emulated-secret-key", "AKIAIOSFODNN7EXAMPLE", "Shards"))
+    assert task.last_record["execution_arn"]
 
 
-def test_complete_record_is_valid(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
+def test_complete_record_is_valid() -> None:
     """The record that the tests above damage is itself valid."""
-    task = Task(store=JsonStore())
-    task.store.set(RECORD_KEY, signed(RECORD, task.key, signing_keys()[0]))
+    key = Task().key
 
-    assert task.next_try().error is None
+    assert from_stored(signed(RECORD, key, signing_keys()[0]), key, place="here").resumes == 1

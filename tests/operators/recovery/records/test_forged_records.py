@@ -1,23 +1,36 @@
-"""A record that somebody edited, copied or invented: nothing is started, stopped, resumed or continued."""
+"""A record that nobody can prove, because it was edited, copied or invented, or because the key was rotated."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from polysync_airflow.emulator import EmulatorServer
-from polysync_airflow.exceptions import PolysyncError, StoredRecordError
+from polysync_airflow.exceptions import PipelineExecutionTimeoutError, PolysyncError, StoredRecordError
 from polysync_airflow.execution.models import StartRequest
 from polysync_airflow.execution.record import StoredExecution
 from polysync_airflow.records.proof import RECORD_KEY
 from tests.operators.recovery.conftest import IN_ONE_MODE, MakeTask
-from tests.operators.recovery.harness import CHANGES, ExecutionLog, RequestInterceptor, Task, calls, crash
-from tests.tasks import EmulatedTime
+from tests.operators.recovery.harness import (
+    CHANGES,
+    MERGE_FAILS_ONCE,
+    NEVER_ENDS,
+    START,
+    STOP,
+    ExecutionLog,
+    RequestInterceptor,
+    Task,
+    calls,
+    crash,
+)
+from tests.tasks import DagRun, EmulatedTime
 
 FERNET_KEY = "AIRFLOW__CORE__FERNET_KEY"
 ACCEPT_UNSIGNED = "AIRFLOW__POLYSYNC_SAGEMAKER__ACCEPT_UNSIGNED_RECORDS"
 ANOTHER_ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/{}/execution/abcdefghijkl"
+KEY_A, KEY_B = "A" * 43 + "=", "B" * 42 + "A="
 ROLE = "arn:aws:iam::123456789012:role/admin"
 # What an editor wants, by what the edit changes: values of the record, or of its request.
 EDITS: dict[str, dict[str, Any]] = {
@@ -45,40 +58,41 @@ def crash_while_waiting(task: Task, clock: EmulatedTime) -> dict[str, Any]:
     """Let a try crash while it waits; return its record."""
     clock.after(100, crash)
     task.next_try()
-    return dict(task.record)
+    return dict(task.last_record)
 
 
-def assert_refused(task: Task, record: Any, emulator: EmulatorServer, reason: str) -> None:
-    """Assert that a try with this record fails for a reason, and changes nothing in AWS."""
+def assert_not_used(task: Task, record: Any, log: pytest.LogCaptureFixture, reason: str) -> None:
+    """Assert that a retry with this record says why it is not used, and reattaches to the task's own execution."""
     task.store.set(RECORD_KEY, record)
-    emulator.control.clear_calls()
 
-    run = task.next_try()
-
-    assert isinstance(run.error, StoredRecordError)
-    assert reason in str(run.error)
-    assert run.error.permanent
-    assert calls(emulator, *CHANGES) == []
-    assert task.record == record
+    assert task.next_try().error is None
+    assert reason in log.text
 
 
-@IN_ONE_MODE
 @pytest.mark.parametrize("clear", [False, True], ids=["retry", "clear"])
 @pytest.mark.parametrize("changes", EDITS.values(), ids=EDITS)
+@IN_ONE_MODE
 def test_edited_record(
     changes: dict[str, Any],
     clear: bool,
     make_task: MakeTask,
+    execution_log: ExecutionLog,
     emulator: EmulatorServer,
     emulated_time: EmulatedTime,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Whatever is changed in the record, its signature no longer fits."""
+    """Whatever is changed in the record, its signature no longer fits, and the task goes on with its own execution."""
     task = make_task()
     record = crash_while_waiting(task, emulated_time)
+    emulator.control.clear_calls()
     if clear:
         task.clear()
 
-    assert_refused(task, edited(record, changes), emulator, "its signature is not that of this task")
+    assert_not_used(task, edited(record, changes), caplog, "its signature is not that of this task")
+
+    assert calls(emulator, *CHANGES) == ([STOP, START] if clear else [])
+    assert execution_log.statuses == (["Stopped", "Succeeded"] if clear else ["Succeeded"])
+    assert {record.request["PipelineName"] for record in execution_log.executions} == {"fanout"}
 
 
 @IN_ONE_MODE
@@ -95,52 +109,105 @@ def test_edited_record(
 def test_record_of_another_task(
     other: dict[str, Any],
     make_task: MakeTask,
+    execution_log: ExecutionLog,
     emulator: EmulatorServer,
     emulated_time: EmulatedTime,
 ) -> None:
-    """A genuine record that was copied from another task instance is refused."""
+    """A genuine record of another task's running execution: nothing is started beside it, and it is not stopped."""
     record = crash_while_waiting(Task(make_task().deferrable, **other), emulated_time)
+    emulator.control.clear_calls()
+    task = make_task()
+    task.store.set(RECORD_KEY, record)
 
-    assert_refused(make_task(), record, emulator, "copied it from another task")
+    run = task.next_try()
+
+    assert isinstance(run.error, StoredRecordError)
+    assert run.error.permanent
+    assert "copied it from another task" in str(run.error)
+    assert calls(emulator, *CHANGES) == []
+    assert execution_log.statuses == ["Executing"]
+    assert task.record == record, "a user needs it to find the execution"
 
 
 @pytest.mark.parametrize("signature", [None, "", 7, [], "é" * 64, "\ud800", "0" * 64], ids=ascii)
-def test_invalid_signature(signature: Any, emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
-    """Something else in place of the signature is no proof, and no other error."""
+def test_invalid_signature(
+    signature: Any, emulator: EmulatorServer, emulated_time: EmulatedTime, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Something else in place of the signature is no proof, and no error."""
     task = Task()
     record = crash_while_waiting(task, emulated_time)
 
-    assert_refused(task, {**record, "signature": signature}, emulator, "is not proven")
+    assert_not_used(task, {**record, "signature": signature}, caplog, "is not proven")
 
 
-def test_record_of_a_host_with_another_key(
+@pytest.mark.parametrize("clear", [False, True], ids=["retry", "clear"])
+@pytest.mark.parametrize("fails", [False, True], ids=["running", "failed"])
+def test_key_rotation(
+    clear: bool,
+    fails: bool,
     make_task: MakeTask,
+    execution_log: ExecutionLog,
     emulator: EmulatorServer,
     emulated_time: EmulatedTime,
     monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The error names the key, since a deployment whose hosts have different keys sees it too."""
-    task = make_task()
-    record = crash_while_waiting(task, emulated_time)
-    monkeypatch.setenv(FERNET_KEY, "A" * 43 + "=")
+    """After the three steps of a rotation, a clear a day later finds what it stops or resumes, as does a retry."""
+    monkeypatch.setenv(FERNET_KEY, KEY_A)
+    task = make_task(retry_mode="resume", on_clear="resume")
+    if fails:
+        emulator.control.put_scenario(MERGE_FAILS_ONCE)
+        task.next_try()
+    else:
+        crash_while_waiting(task, emulated_time)
+    monkeypatch.setenv(FERNET_KEY, KEY_B)
+    if clear:
+        task.clear()
+        task.dag_run = DagRun(datetime(2026, 1, 5, tzinfo=UTC), clear_number=1)
 
-    assert_refused(task, record, emulator, "another [core] fernet_key than this host")
+    run = task.next_try()
+
+    assert run.error is None
+    assert "[core] fernet_key was rotated" in caplog.text
+    assert execution_log.statuses == (["Stopped", "Succeeded"] if clear and not fails else ["Succeeded"])
+    assert execution_log.max_concurrent == 1
 
 
-def test_key_rotation(
+def test_key_behind_the_new_one_proves_records(
     make_task: MakeTask,
     execution_log: ExecutionLog,
     emulated_time: EmulatedTime,
     monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """As long as the old key is configured behind the new one, records that it signed are genuine."""
+    """During a rotation, records of both keys are genuine."""
     task = make_task()
-    monkeypatch.setenv(FERNET_KEY, "A" * 43 + "=")
+    monkeypatch.setenv(FERNET_KEY, KEY_A)
     crash_while_waiting(task, emulated_time)
-    monkeypatch.setenv(FERNET_KEY, f"{'B' * 42}A=, {'A' * 43}=")
+    monkeypatch.setenv(FERNET_KEY, f"{KEY_B}, {KEY_A}")
 
     assert task.next_try().error is None
     assert execution_log.statuses == ["Succeeded"]
+    assert "is not proven" not in caplog.text
+
+
+def test_deferred_execution_is_stopped_after_a_key_rotation(
+    execution_log: ExecutionLog,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Neither the record nor its copy is proven when the timeout has passed, but AWS says whose execution it is."""
+    monkeypatch.setenv(FERNET_KEY, KEY_A)
+    emulator.control.put_scenario(NEVER_ENDS)
+    task = Task(True, {"timeout": 1000})
+    emulated_time.after(500, lambda: monkeypatch.setenv(FERNET_KEY, KEY_B))
+
+    run = task.next_try()
+    emulator.control.advance(60)
+
+    assert isinstance(run.error, PipelineExecutionTimeoutError)
+    assert execution_log.statuses == ["Stopped"]
 
 
 def without_signature(record: dict[str, Any]) -> dict[str, Any]:
@@ -149,15 +216,17 @@ def without_signature(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_record_without_a_signature(
-    make_task: MakeTask, emulator: EmulatorServer, emulated_time: EmulatedTime
+    make_task: MakeTask,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Removing the signature is an edit like others; the error names the option for an upgrade."""
+    """Removing the signature is an edit like others; the warning names the option for an upgrade."""
     task = make_task()
     record = crash_while_waiting(task, emulated_time)
 
-    assert_refused(
-        task, without_signature(record), emulator, "set [polysync_sagemaker] accept_unsigned_records = True"
-    )
+    option = "set [polysync_sagemaker] accept_unsigned_records = True"
+    assert_not_used(task, without_signature(record), caplog, option)
 
 
 @pytest.mark.parametrize("because", ["of the option", "no key is configured"])
@@ -168,6 +237,7 @@ def test_record_without_a_signature_is_continued(
     emulator: EmulatorServer,
     emulated_time: EmulatedTime,
     monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """A record of an earlier version, or of a deployment without a key: the retry reattaches."""
     if because == "of the option":
@@ -176,13 +246,13 @@ def test_record_without_a_signature_is_continued(
         monkeypatch.delenv(FERNET_KEY)
     task = make_task()
     record = without_signature(crash_while_waiting(task, emulated_time))
-
-    assert_refused(task, {**record, "epoch": "two"}, emulator, "is damaged (epoch")
+    emulator.control.clear_calls()
     task.store.set(RECORD_KEY, record)
 
     assert task.next_try().error is None
     assert calls(emulator, *CHANGES) == []
     assert execution_log.statuses == ["Succeeded"]
+    assert "is not proven" not in caplog.text
 
 
 def test_option_does_not_excuse_a_wrong_signature(
@@ -190,13 +260,14 @@ def test_option_does_not_excuse_a_wrong_signature(
     emulator: EmulatorServer,
     emulated_time: EmulatedTime,
     monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """The option is about records that no version has signed, not about records that were edited."""
     monkeypatch.setenv(ACCEPT_UNSIGNED, "True")
     task = make_task()
     record = crash_while_waiting(task, emulated_time)
 
-    assert_refused(task, {**record, "epoch": 7}, emulator, "its signature is not that of this task")
+    assert_not_used(task, {**record, "epoch": 7}, caplog, "its signature is not that of this task")
 
 
 def test_nothing_starts_with_a_key_that_cannot_be_used(
@@ -219,11 +290,12 @@ def test_signed_record_of_a_running_task_needs_no_further_call(
     emulator: EmulatorServer,
     emulated_time: EmulatedTime,
 ) -> None:
-    """With a key, the proof costs no call to AWS."""
+    """With a key, the proof costs no call to AWS. Only AWS knows the parameters of the execution."""
     task = make_task()
     crash_while_waiting(task, emulated_time)
     emulator.control.clear_calls()
 
     assert task.next_try().error is None
     steps = {"DescribePipelineDefinitionForExecution", "ListPipelineExecutionSteps", "DescribeProcessingJob"}
-    assert set(calls(emulator)) <= {"DescribePipelineExecution", "ListPipelineExecutions", *steps}
+    others = {"DescribePipelineExecution", "ListPipelineExecutions", "ListPipelineParametersForExecution"}
+    assert set(calls(emulator)) <= {*others, *steps}

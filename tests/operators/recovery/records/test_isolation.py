@@ -71,8 +71,8 @@ def test_each_task_instance_reattaches_to_its_own_execution(
     assert len(start_tokens) == len(similar_tasks)
     assert sorted(run.result for run in runs) == sorted(started)
     by_token = {record.request["ClientRequestToken"]: record.arn for record in execution_log.executions}
-    assert [task.record["execution_arn"] for task in similar_tasks] == [
-        by_token[task.record["request"]["client_request_token"]] for task in similar_tasks
+    assert [task.last_record["execution_arn"] for task in similar_tasks] == [
+        by_token[task.last_record["request"]["client_request_token"]] for task in similar_tasks
     ]
 
 
@@ -86,7 +86,7 @@ def test_clear_of_one_task_does_not_affect_the_others(
     for task in similar_tasks:
         emulated_time.after(100, crash)
         task.next_try()
-    others = [task.record["execution_arn"] for task in similar_tasks[1:]]
+    others = [task.last_record["execution_arn"] for task in similar_tasks[1:]]
     similar_tasks[0].clear()
 
     similar_tasks[0].next_try()

@@ -1,23 +1,31 @@
-"""The Variables that hold the records: their keys, their contents, and the deletion of leftovers."""
+"""The Variables that hold the records: their keys, their contents, and which of them remain."""
 
 from __future__ import annotations
 
 import json
 import re
-from enum import Enum
-from types import SimpleNamespace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from polysync_airflow.cli import main, records
 from polysync_airflow.emulator import EmulatorServer
-from polysync_airflow.records.signature import SIGNATURE, TaskKey
+from polysync_airflow.execution.lifecycle.identity import TaskKey
+from polysync_airflow.records.signature import SIGNATURE
 from polysync_airflow.records.store import RECORD, TASK, variable_key
 from tests.fakes.simulated_airflow import SimulatedAirflow
-from tests.operators.recovery.conftest import MakeTask
-from tests.operators.recovery.harness import STOP, ExecutionLog, Task, calls
-from tests.tasks import EmulatedTime
+from tests.operators.recovery.conftest import IN_ONE_MODE, MakeTask
+from tests.operators.recovery.harness import (
+    MERGE_FAILS_ONCE,
+    STOP,
+    CrashError,
+    ExecutionLog,
+    Task,
+    calls,
+    crash,
+    step_attempts,
+)
+from tests.tasks import DagRun, EmulatedTime
 
 KEY = TaskKey("retraining", "scheduled__2026-01-01T00:00:00+00:00", "train", -1)
 SIMILAR = [
@@ -43,10 +51,14 @@ def test_keys_are_readable_short_and_unique() -> None:
 
 
 def test_variable_names_its_task_and_try(
-    make_task: MakeTask, simulated_airflow: SimulatedAirflow, execution_log: ExecutionLog
+    make_task: MakeTask,
+    simulated_airflow: SimulatedAirflow,
+    execution_log: ExecutionLog,
+    emulated_time: EmulatedTime,
 ) -> None:
     """A person who finds the Variable sees to which task it belongs; the record in it is signed."""
     task = make_task()
+    emulated_time.after(100, crash)
 
     task.next_try()
 
@@ -64,21 +76,28 @@ def test_variable_names_its_task_and_try(
 @pytest.mark.parametrize(
     "text", ["typed by a person", "{}", "[]", "null", '{"record": {}}', '{"record": null}']
 )
-def test_damaged_variable_is_refused(
+@IN_ONE_MODE
+def test_damaged_variable_is_a_warning(
     text: str,
+    make_task: MakeTask,
     simulated_airflow: SimulatedAirflow,
     monkeypatch: pytest.MonkeyPatch,
-    emulator: EmulatorServer,
+    execution_log: ExecutionLog,
     emulated_time: EmulatedTime,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Somebody has typed into the Variable: nothing is started, and the error names the Variable."""
-    task = Task()
-    monkeypatch.setattr(simulated_airflow, "variable", lambda _: text)
+    """Somebody has typed into the Variable: the task goes on with its execution, and the log names the Variable."""
+    task = make_task()
+    emulated_time.after(100, crash)
+    task.next_try()
+    with monkeypatch.context() as patched:
+        patched.setattr(simulated_airflow, "variable", lambda _: text)
 
-    run = task.next_try()
+        run = task.next_try()
 
-    assert f"Then delete the Variable '{variable_key(task.key)}'" in str(run.error)
-    assert emulator.control.calls() == []
+    assert run.error is None
+    assert execution_log.statuses == ["Succeeded"]
+    assert f"It is not used: the Variable '{variable_key(task.key)}'" in caplog.text
 
 
 @pytest.mark.parametrize("edited", [None, "typed by a person", {"version": 1}])
@@ -100,51 +119,78 @@ def test_edit_during_the_wait_suppresses_no_stop(
     assert execution_log.statuses == ["Stopped"]
 
 
-class DagRunState(str, Enum):  # noqa: UP042 # as in the models of Airflow 3's API; ``str()`` is not its value
-    """The state of a DAG run as a worker of Airflow 3 gets it."""
-
-    SUCCESS = "success"
-    RUNNING = "running"
+# ---- which of them remain
 
 
-@pytest.mark.parametrize(
-    "state", ["success", "failed", "running", "queued", DagRunState.SUCCESS, DagRunState.RUNNING]
-)
-def test_start_deletes_the_record_of_the_previous_run(
-    state: str, simulated_airflow: SimulatedAirflow, emulated_time: EmulatedTime
+RUNS = [f"asset_triggered__{number}" for number in range(4)]
+
+
+def test_success_leaves_no_record(make_task: MakeTask, simulated_airflow: SimulatedAirflow) -> None:
+    """Whatever starts the DAG runs, and in whichever order they end: no other run is asked for."""
+    mapped = [Task(make_task().deferrable, run_id=run, map_index=index) for run in RUNS for index in (0, 1)]
+    tasks = [
+        *mapped,
+        make_task(),
+        Task(make_task().deferrable, {"wait_for_completion": False}, task_id="starts"),
+    ]
+    completed = make_task(on_completed_with_failures="succeed")
+    completed.run_id = "manual__completed"
+
+    for task in (*reversed(tasks), completed):
+        assert task.next_try().error is None
+
+    assert [task.record for task in (*tasks, completed)] == [None] * (len(tasks) + 1)
+
+
+def test_task_that_has_not_succeeded_keeps_its_record_however_many_runs_come(
+    make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
 ) -> None:
-    """The record of a DAG run that has ended is deleted by the next one; a DAG run that still runs keeps its own."""
-    previous = Task(run_id="manual__1")
-    previous.next_try()
-    assert previous.record
-    task = Task(run_id="manual__2", previous_run=SimpleNamespace(run_id="manual__1", state=state))
+    """Yesterday's failure is resumed by its clear, after today's run."""
+    emulator.control.put_scenario(MERGE_FAILS_ONCE)
+    yesterday = make_task(on_clear="resume", retries=0)
+    yesterday.next_try()
+    record = yesterday.record
+    emulator.control.put_scenario({})
+    for later in RUNS:
+        assert Task(run_id=later).next_try().error is None
+    assert yesterday.record == record
+    yesterday.clear()
+    yesterday.dag_run = DagRun(datetime(2026, 1, 5, tzinfo=UTC), clear_number=1)
 
-    run = task.next_try()
+    run = yesterday.next_try()
 
     assert run.error is None
-    assert bool(previous.record) is (state not in ("success", "failed"))
-    assert task.record
+    assert run.result == execution_log.arns[0]
+    assert step_attempts(execution_log.executions[0])["Merge"] == 2
 
 
-def test_command_deletes_the_records_of_ended_runs(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("changed", [False, True], ids=["same parameters", "other parameters"])
+@pytest.mark.parametrize("name", [None, "nightly"], ids=["default name", "own name"])
+def test_death_after_the_deletion_starts_nothing(
+    name: str | None,
+    changed: bool,
+    make_task: MakeTask,
+    simulated_airflow: SimulatedAirflow,
+    monkeypatch: pytest.MonkeyPatch,
+    execution_log: ExecutionLog,
 ) -> None:
-    """The command leaves those of running DAG runs, and what is not a record."""
-    states = {"a": "success", "b": "running", "c": None, "d": "failed"}
-    stored = [
-        (f"polysync_execution.{run}", json.dumps({TASK: {"dag_id": "x", "run_id": run}, RECORD: {}}))
-        for run in states
-    ]
-    stored += [("polysync_execution.text", "typed"), ("polysync_execution.list", "[]")]
-    deleted: list[list[str]] = []
-    monkeypatch.setattr(records, "variables_with_prefix", lambda _: stored)
-    monkeypatch.setattr(records, "dag_run_state", lambda _, run: states[run])
-    monkeypatch.setattr(records, "delete_variables", deleted.append)
+    """Airflow takes the try for failed: the retry gets the execution that has succeeded."""
+    task = make_task(execution_display_name=name)
+    delete = simulated_airflow.delete_variable
 
-    assert main(["records"]) == 0
-    assert (deleted, "3 Variables." in capsys.readouterr().out) == ([], True)
-    assert main(["records", "--dag-id", "other", "--delete"]) == 0
-    assert deleted == []
-    assert main(["records", "--dag-id", "x", "--delete"]) == 0
-    assert deleted == [["polysync_execution.a", "polysync_execution.c", "polysync_execution.d"]]
-    assert "polysync_execution.c  (DAG run: deleted)" in capsys.readouterr().out
+    def delete_and_die(key: str) -> None:
+        delete(key)
+        crash()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(simulated_airflow, "delete_variable", delete_and_die)
+        assert isinstance(task.next_try(pipeline_parameters={"Shards": 3}).error, CrashError)
+    assert task.record is None
+
+    run = task.next_try(pipeline_parameters={"Shards": 4 if changed else 3})
+
+    assert run.error is None
+    assert execution_log.statuses == ["Succeeded"]
+    assert run.result == execution_log.arns[0]
+    assert run.xcoms["run"]["parameters"]["Shards"] == "3"
+    assert task.record is None

@@ -22,7 +22,7 @@ from tests.operators.recovery.harness import (
 
 def save_request_and_record(task: Task, saved: list[Any]) -> Any:
     """Return an action that saves a request together with the record that is stored at that moment."""
-    return lambda body: saved.append((body, task.record))
+    return lambda body: saved.append((body, task.last_record))
 
 
 def test_start_request_is_stored_before_it_is_sent(
@@ -75,7 +75,7 @@ def test_resume_is_stored_before_it_is_sent(
     ((request, record),) = saved
     assert record["resume_token"] == request["ClientRequestToken"]
     assert (record["resumes"], record.get("resumed_at")) == (1, None)
-    assert task.record.get("resumed_at") is not None
+    assert task.last_record.get("resumed_at") is not None
 
 
 def test_each_resume_has_its_own_token(

@@ -1,0 +1,128 @@
+"""The identity of a start: its token and its default display name follow from the task."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from polysync_airflow.execution.lifecycle.identity import StartName, TaskIdentity, TaskKey, read_name
+from polysync_airflow.execution.record import Incarnation
+from tests.execution.lifecycle.builders import REQUEST, stored
+
+STARTED = datetime(2026, 1, 1, 0, 0, 7, 123456, UTC)
+KEY = TaskKey("retraining", "scheduled__2026-01-01T00:00:00+00:00", "train", -1)
+TASK = TaskIdentity(KEY, Incarnation(dag_run_started_at=STARTED), ("0123456789",))
+
+
+def test_token_stays_the_same_in_every_release() -> None:
+    """AWS knows the tokens of the tasks that run during an upgrade."""
+    assert TASK.token(2, 0) == "polysync-5edbe72db77b737a473fee3e5688b8953a0ce768-0"
+    assert (
+        TASK.display_name(2, 11)
+        == "retraining-train-scheduled-2026-01-01T00-00-00-00-00-0123456789-548cb89b8c49-2-11"
+    )
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        replace(TASK, key=replace(KEY, dag_id="other")),
+        replace(TASK, key=replace(KEY, run_id="other")),
+        replace(TASK, key=replace(KEY, task_id="other")),
+        replace(TASK, key=replace(KEY, map_index=0)),
+        # Another deployment, or the DAG run was created again: it starts at another microsecond.
+        replace(TASK, incarnation=Incarnation(dag_run_started_at=STARTED + timedelta(microseconds=1))),
+        replace(TASK, incarnation=Incarnation(dag_run_started_at=None)),
+        replace(TASK, incarnation=Incarnation(dag_run_started_at=STARTED, region="7/1")),
+        replace(TASK, nonce="x"),
+    ],
+)
+def test_other_task_instances_share_no_token_and_no_mark(changed: TaskIdentity) -> None:
+    """Each part of the identity counts."""
+    assert changed.token(2, 0) != TASK.token(2, 0)
+    assert changed.incarnation_mark != TASK.incarnation_mark
+
+
+def test_each_start_has_a_token_of_its_own() -> None:
+    """Epoch and number count. A clear of another task of the DAG run does not."""
+    tokens = {TASK.token(epoch, number) for epoch in range(12) for number in range(12)}
+    cleared = replace(TASK, incarnation=Incarnation(dag_run_started_at=STARTED, clear_number=3))
+
+    assert len(tokens) == 144
+    assert all(re.fullmatch(r"[A-Za-z0-9-]{32,128}", token) for token in tokens)
+    assert cleared.token(2, 0) == TASK.token(2, 0)
+
+
+@pytest.mark.parametrize(
+    ("token", "number"),
+    [
+        (TASK.token(2, 0), 1),
+        (TASK.token(2, 10), 11),
+        # Another epoch; an earlier release; another task; nothing that this version has written.
+        (TASK.token(1, 4), 0),
+        ("polysync-1f0ce0b5-3f0e-4b5e-8f5e-0c5a5b1c2d3e", 0),
+        (replace(TASK, nonce="x").token(2, 4), 0),
+        (f"{TASK.token(2, 0)}x", 0),
+    ],
+)
+def test_number_of_the_next_start_follows_from_the_record(token: str, number: int) -> None:
+    """A start of this epoch is counted, and no other one."""
+    record = stored(request=REQUEST.model_copy(update={"client_request_token": token}))
+
+    assert TASK.next_number(record, 2) == number
+
+
+def test_first_start_of_an_epoch_has_the_number_0() -> None:
+    """There is no record."""
+    assert TASK.next_number(None, 2) == 0
+
+
+KEYS: list[tuple[Any, ...]] = [
+    ("retraining", "scheduled__2026-01-01T00:00:00+00:00", "train", -1),
+    ("retraining", "scheduled__2026-01-01T00:00:00+00:00", "train", 3),
+    ("d" * 200, "manual__x", "t" * 200, -1),
+    ("d" * 200, "manual__y", "t" * 200, -1),
+    ("__", "--", "..", -1),
+    ("größe", "run", "träning", -1),
+]
+
+
+@pytest.mark.parametrize("marks", [("0123456789", "9876543210"), ()])
+def test_default_display_names_are_valid_unique_and_read_back(marks: tuple[str, ...]) -> None:
+    """Run ids are not valid names and long ids are cut, but no two starts have the same name."""
+    tasks = [TaskIdentity(TaskKey(*key), TASK.incarnation, marks) for key in KEYS]
+    names = {(task, number): task.display_name(12, number) for task in tasks for number in (0, 1, 150)}
+
+    assert len(set(names.values())) == len(names)
+    for (task, number), name in names.items():
+        assert re.fullmatch(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,81}", name)
+        assert len(name) <= 82
+        start = read_name(name)
+        assert start is not None
+        assert (start.incarnation_mark, start.epoch, start.number) == (task.incarnation_mark, 12, number)
+        assert start.task_mark == "0123456789" if marks else re.fullmatch("[0-9a-f]{10}", start.task_mark)
+    assert names[tasks[0], 0].startswith("retraining-train-scheduled-2026-01-01T00-00-00-00-0")
+
+
+@pytest.mark.parametrize(
+    ("texts", "start"),
+    [
+        (
+            ("nightly", "Airflow: a-0123456789-0123456789ab-2-11"),
+            StartName("0123456789", "0123456789ab", 2, 11),
+        ),
+        (("a-0123456789-0123456789ab-2-11", None), StartName("0123456789", "0123456789ab", 2, 11)),
+        (("nightly", "by hand"), None),
+        (("a-0123456789-0123456789ab-2-11x", ""), None),
+        (("a-0123456789-0123456789AB-2-11", None), None),
+        (("a-0123456789-0123456789ab-2-1234567890", None), None),
+        ((None, None), None),
+    ],
+)
+def test_names_of_others_say_nothing(texts: tuple[str | None, ...], start: StartName | None) -> None:
+    """Only what ends as a default name does is one."""
+    assert read_name(*texts) == start

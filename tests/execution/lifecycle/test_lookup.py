@@ -1,0 +1,299 @@
+"""What a try finds in AWS when the record of the earlier tries is missing, or cannot be believed."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from polysync_airflow.exceptions import StoredRecordError
+from polysync_airflow.execution.lifecycle.beginning import begin
+from polysync_airflow.execution.lifecycle.identity import TaskIdentity
+from polysync_airflow.execution.lifecycle.instructions import (
+    Accepted,
+    Described,
+    Do,
+    Instruction,
+    LookedUp,
+    Store,
+    Try,
+)
+from polysync_airflow.execution.lifecycle.machine import after
+from polysync_airflow.execution.models import ExecutionDescription
+from polysync_airflow.execution.record import NO_EPOCH, StoredExecution
+from tests.execution.lifecycle.builders import (
+    ARN,
+    EARLIER,
+    INCARNATION,
+    NOW,
+    REQUEST,
+    TASK,
+    describe,
+    listed,
+    make_try,
+    named,
+    stored,
+)
+from tests.execution.lifecycle.test_machine import UNKNOWN_ARN, at, described, refused
+
+WARNING = logging.WARNING
+BEFORE = INCARNATION.model_copy(update={"dag_run_started_at": EARLIER - timedelta(days=1)})
+# The same task instance before its DAG run was cleared; in another deployment; another task.
+TASK_BEFORE = replace(TASK, incarnation=BEFORE)
+ELSEWHERE = replace(TASK_BEFORE, task_marks=("abcdefabcd",))
+OTHER_TASK = replace(ELSEWHERE, key=replace(TASK.key, task_id="evaluate"), incarnation=INCARNATION)
+
+
+def lost(record: StoredExecution | None) -> StoredRecordError:
+    """Return why a record cannot be believed."""
+    return StoredRecordError("it is not proven", problem="it is not proven", record=record)
+
+
+def look(
+    executions: list[ExecutionDescription],
+    claimed: ExecutionDescription | None = None,
+    *,
+    of: Try | None = None,
+    do: Do = Do.LOOK_UP,
+) -> Instruction:
+    """Return what a try does after a look; by default, it is a retry without a record."""
+    now = Instruction(do, of or make_try(3, 2))
+    return after(now, LookedUp("fanout", executions, claimed))
+
+
+def found_record(
+    task: TaskIdentity = TASK, epoch: int = 2, number: int = 0, **changes: Any
+) -> StoredExecution:
+    """Return the record that is made from a name."""
+    request = REQUEST.model_copy(
+        update={"execution_display_name": "unknown", "client_request_token": task.token(epoch, number)}
+    )
+    return stored(**{"epoch": epoch, "request": request, "try_number": 3, **changes})
+
+
+def test_later_try_without_a_record_looks_for_its_execution() -> None:
+    """Nothing is stored before."""
+    now = begin(make_try(2, 2), None)
+
+    assert (now.do, now.record, now.store) == (Do.LOOK_UP, None, Store.KEEP)
+
+
+def test_first_try_looks_only_if_there_is_a_record() -> None:
+    """The first start costs no call more. A record that cannot be believed says that there was an earlier one."""
+    assert begin(make_try(1, 2), None).do is Do.PREPARE
+    assert begin(replace(make_try(1, 2), lost=lost(None)), None).do is Do.LOOK_UP
+
+
+def test_nothing_found_prepares_the_first_start_of_the_epoch() -> None:
+    """Its token is the one that the earlier tries would have sent."""
+    others = [named("nightly"), named(""), listed(2, 0, task=OTHER_TASK), listed(2, 0, task=ELSEWHERE)]
+
+    now = look([replace_status(each, "Executing") for each in others])
+
+    assert (now.do, now.record, now.store, now.start_number, now.lines) == (
+        Do.PREPARE,
+        None,
+        Store.KEEP,
+        0,
+        (),
+    )
+
+
+def replace_status(execution: ExecutionDescription, status: str) -> ExecutionDescription:
+    """Return an execution with another status."""
+    return execution.model_copy(update={"status": status})
+
+
+@pytest.mark.parametrize("do", [Do.LOOK_UP, Do.LOOK_UP_STARTED])
+def test_own_execution_takes_the_place_of_the_record(do: Do) -> None:
+    """It is stored before it is described, and the log says how it was found."""
+    now = look([listed(2, 0)], do=do)
+
+    assert (now.do, now.store) == (Do.DESCRIBE, Store.WRITE)
+    assert now.record == found_record()
+    assert [(line.level, line.text) for line in now.lines] == [
+        (
+            WARNING,
+            "No record of the earlier tries can be used, but AWS has an execution with the name of this task: "
+            f"execution {ARN}",
+        )
+    ]
+
+
+def test_name_may_be_in_the_description() -> None:
+    """That is its place if the DAG author has given a display name."""
+    now = look([named("nightly", description=f"Airflow: {TASK.display_name(2, 4)}")])
+
+    assert now.record == found_record(number=4)
+
+
+@pytest.mark.parametrize(
+    ("executions", "end"),
+    [
+        # The newest first, as AWS lists them.
+        ([listed(2, 1, "b"), listed(2, 0, "a")], "b"),
+        ([listed(2, 1, "b"), listed(2, 0, "a", status="Executing")], "a"),
+        ([listed(2, 0, "b"), listed(1, 0, "a", status="Stopping")], "a"),
+        ([listed(1, 3, "b"), listed(2, 0, "a")], "a"),
+        ([listed(0, 0, "b", task=TASK_BEFORE, status="Executing"), listed(2, 0, "a")], "a"),
+    ],
+    ids=["newest", "running", "running of an earlier epoch", "this epoch", "this incarnation"],
+)
+def test_running_execution_counts_first_then_the_newest_of_the_epoch(
+    executions: list[ExecutionDescription], end: str
+) -> None:
+    """Beside one that runs, nothing may be started."""
+    assert look(executions).known.arn == ARN + end
+
+
+def test_ended_execution_of_an_earlier_epoch_counts_only_for_a_record() -> None:
+    """Without a record, the task has succeeded in it; with one, the clear may want to resume it."""
+    executions = [listed(1, 0, "a")]
+
+    assert look(executions).do is Do.PREPARE
+    of = replace(make_try(3, 2), lost=lost(None))
+    assert look(executions, of=of).record == found_record(epoch=1, execution_arn=f"{ARN}a")
+
+
+@pytest.mark.parametrize("status", ["Executing", "Failed"])
+def test_running_execution_of_another_incarnation_is_only_stopped(status: str) -> None:
+    """The task instance has the same mark, in the same deployment."""
+    now = look([listed(2, 0, task=TASK_BEFORE, status=status)])
+
+    if status == "Failed":
+        assert now.do is Do.PREPARE
+        return
+    assert (now.do, now.store) == (Do.DESCRIBE, Store.WRITE)
+    record = now.known
+    assert (record.epoch, record.execution_arn, record.try_number) == (NO_EPOCH, ARN, 3)
+    mark = TASK_BEFORE.incarnation_mark
+    assert record.request.client_request_token == f"polysync-{TASK.task_marks[0]}-{mark}-2-0"
+
+
+def test_older_key_of_the_deployment_counts_too() -> None:
+    """During a rotation, a deployment has two keys."""
+    task = replace(TASK, task_marks=("9999999999", *TASK.task_marks))
+
+    now = look([listed(2, 0, task=TASK_BEFORE, status="Executing")], of=replace(make_try(3, 2), task=task))
+
+    assert now.known.epoch == NO_EPOCH
+
+
+def test_record_that_is_not_proven_names_its_incarnation() -> None:
+    """After a rotation of the key, a clear of a DAG run that has ended finds what it resumes."""
+    cleared = BEFORE.model_copy(update={"dag_run_started_at": EARLIER, "clear_number": 1})
+    of = make_try(3, 4, cleared)
+    of = replace(of, task=replace(of.task, task_marks=()), lost=lost(stored(incarnation=BEFORE)))
+
+    now = look([listed(2, 0, task=TASK_BEFORE, status="Failed")], of=of)
+
+    assert now.do is Do.DESCRIBE
+    assert now.record == found_record(TASK_BEFORE, incarnation=cleared)
+
+
+CLAIMED = named("nightly", "x", status="Executing")
+
+
+@pytest.mark.parametrize(
+    ("record", "claimed", "do"),
+    [
+        (stored(request=REQUEST.model_copy(update={"client_request_token": "x" * 40})), CLAIMED, Do.FAIL),
+        (None, CLAIMED, Do.FAIL),
+        (stored(), CLAIMED, Do.PREPARE),
+        (None, replace_status(CLAIMED, "Failed"), Do.PREPARE),
+        (None, None, Do.PREPARE),
+    ],
+    ids=["foreign token", "no token", "token of this epoch", "ended", "gone"],
+)
+def test_nothing_is_started_beside_what_a_record_names(
+    record: StoredExecution | None, claimed: ExecutionDescription | None, do: Do
+) -> None:
+    """Unless the execution has ended, or the start itself asks AWS by the same token."""
+    error = lost(record)
+
+    now = look([], claimed, of=replace(make_try(3, 2), lost=error))
+
+    assert (now.do, now.error) == (do, error if do is Do.FAIL else None)
+
+
+def test_claimed_execution_is_believed_by_its_name() -> None:
+    """It may be older than all that are listed."""
+    now = look([], listed(2, 0, status="Executing"), of=replace(make_try(3, 2), lost=lost(stored())))
+
+    assert (now.do, now.record) == (Do.DESCRIBE, found_record())
+
+
+def test_execution_of_a_used_token_that_is_not_found_fails_the_try() -> None:
+    """Nothing is started, and nothing is sent again by the next try."""
+    now = look([], do=Do.LOOK_UP_STARTED)
+
+    assert (now.do, now.record, now.store) == (Do.FAIL, None, Store.DELETE)
+    assert now.error is not None
+    assert now.error.permanent
+    assert str(now.error) == (
+        "An earlier try of this task has started an execution with other arguments: AWS knows its client token. "
+        "None of the newest 300 executions of pipeline fanout has the name of this task, so nothing was started. "
+        "Look for the execution in the SageMaker console, stop it there if it runs, and clear the task."
+    )
+
+
+# ---- a start whose token AWS knows already
+
+
+def test_later_try_looks_at_what_its_start_has_returned() -> None:
+    """AWS may know the token from an earlier try of which no record tells."""
+    now = after(at(Do.START, UNKNOWN_ARN, number=2), Accepted(NOW, ARN))
+
+    assert (now.do, now.store, now.record) == (Do.DESCRIBE_STARTED, Store.WRITE, stored(try_number=2))
+
+
+MINUTE = timedelta(minutes=1)
+
+
+@pytest.mark.parametrize(
+    ("created_at", "status", "do", "number"),
+    [
+        (NOW, "Executing", Do.WATCH, 0),
+        (NOW - MINUTE, "Failed", Do.WATCH, 0),
+        (None, "Failed", Do.WATCH, 0),
+        (NOW - 1.1 * MINUTE, "Executing", Do.WATCH, 0),
+        (NOW - 1.1 * MINUTE, "Failed", Do.PREPARE, 1),
+    ],
+)
+def test_start_that_returns_an_old_execution(
+    created_at: datetime | None, status: str, do: Do, number: int
+) -> None:
+    """What an earlier try has started is decided about as if its record had been found."""
+    before = replace(at(Do.DESCRIBE_STARTED, stored()), started_at=NOW)
+
+    now = after(before, Described(NOW, describe(status).model_copy(update={"created_at": created_at})))
+
+    assert (now.do, now.store, now.start_number) == (do, Store.KEEP, number)
+    is_old = created_at is not None and created_at < NOW - MINUTE
+    assert (now.description is not None) is (is_old and do is Do.WATCH)
+
+
+def test_start_without_a_time_in_its_response_is_new() -> None:
+    """Nothing says that it is old, and the wait goes on with it in any case."""
+    before = at(Do.DESCRIBE_STARTED, stored())
+
+    assert after(before, described("Failed")).do is Do.WATCH
+
+
+def test_start_that_cannot_be_described_is_watched() -> None:
+    """The execution exists, and the wait deals with errors."""
+    now = after(at(Do.DESCRIBE_STARTED, stored()), refused("AccessDeniedException"))
+
+    assert (now.do, now.error, now.record) == (Do.WATCH, None, stored())
+
+
+@pytest.mark.parametrize("do", [Do.START, Do.RESEND_START])
+def test_token_that_was_used_with_other_parameters_leads_to_a_look(do: Do) -> None:
+    """The record stays until the execution is found."""
+    now = after(at(do, UNKNOWN_ARN), refused("ConflictException", transient=True))
+
+    assert (now.do, now.store, now.record, now.error) == (Do.LOOK_UP_STARTED, Store.KEEP, UNKNOWN_ARN, None)
+    assert [(line.level, line.text) for line in now.lines] == [(WARNING, "AWS said no")]

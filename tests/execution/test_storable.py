@@ -1,0 +1,146 @@
+"""What Airflow can store: numbers become texts, and names are left out, before Airflow or a database refuses them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from pydantic import TypeAdapter
+
+from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
+from polysync_airflow.execution.storable import (
+    Count,
+    is_storable_text,
+    storable,
+    storable_number,
+)
+from tests.fakes.airflow_encoding import delivered, pulled
+from tests.fuzz.strategies import json_values
+
+needs_msgpack = pytest.mark.skipif(
+    not CAPABILITIES.task_sdk, reason="Airflow 2 stores XComs as JSON in bytes"
+)
+
+
+@pytest.mark.parametrize(
+    ("value", "stored"),
+    [
+        (2**64 - 1, 2**64 - 1),
+        (2**64, "18446744073709551616"),
+        (-(2**63), -(2**63)),
+        (-(2**63) - 1, "-9223372036854775809"),
+        (1.5e19, 1.5e19),
+        (1e30, "1e+30"),
+        (-1e30, "-1e+30"),
+        (float("inf"), "inf"),
+        (float("nan"), "nan"),
+        (1e-300, 1e-300),
+        (True, True),
+        ("x", "x"),
+        (None, None),
+    ],
+)
+def test_numbers(value: Any, stored: Any) -> None:
+    """What has more than 64 bits, or is no number of JSON, is the text that AWS would get."""
+    assert storable_number(value) == stored
+    assert type(storable_number(value)) is type(stored)
+
+
+def test_json_is_changed_where_it_must_be() -> None:
+    """Each change is one short sentence that says where it was made."""
+    changes: list[str] = []
+    report = {
+        "rows": 10**30,
+        "runs": [1, {"loss": 1e300, "__type": "x", "__var": {"a": 1}}],
+        "__id__": 1,
+        "by\x00": "a\ud800b",
+        "long" * 1000: 10**4000,
+    }
+
+    value = storable({"Evaluate": report, "__classname__": "x"}, changes)
+
+    assert value == {
+        "Evaluate": {
+            "rows": "1" + "0" * 30,
+            "runs": [1, {"loss": "1e+300", "__type": "x"}],
+            "by\N{REPLACEMENT CHARACTER}": "a\N{REPLACEMENT CHARACTER}b",
+            "long" * 1000: "1" + "0" * 4000,
+        }
+    }
+    *known, long, last = changes
+    assert [*known, last] == [
+        f"Evaluate.rows = {10**30} is a text, because the number is too large.",
+        "Evaluate.runs[1].loss = 1e+300 is a text, because the number is too large.",
+        "Evaluate.runs[1] lacks __var, because Airflow reserves this name.",
+        "Evaluate lacks __id__, because Airflow reserves this name.",
+        "It lacks __classname__, because Airflow reserves this name.",
+    ]
+    assert len(long) < 1000
+
+
+def is_same(read: Any, stored: Any) -> bool:
+    """Return whether values are the same. PostgreSQL makes an integer of a float of more than 16 digits."""
+    if isinstance(stored, dict):
+        return read.keys() == stored.keys() and all(is_same(read[name], stored[name]) for name in stored)
+    if isinstance(stored, list):
+        return len(read) == len(stored) and all(map(is_same, read, stored))
+    return bool((float(read) if isinstance(stored, float) else read) == stored)
+
+
+@given(json_values)
+def test_what_is_storable_comes_back(value: Any) -> None:
+    """Through Airflow's encoder and PostgreSQL, another task gets the same value; a second time changes nothing."""
+    stored = storable(value, [])
+
+    assert is_same(pulled(stored), stored)
+    again: list[str] = []
+    assert storable(stored, again) == stored
+    assert again == []
+
+
+@needs_msgpack
+@pytest.mark.parametrize(
+    "value",
+    [2**64, -(2**63) - 1, 1e30, float("nan"), "\x00", "\ud800", {"__id__": 1}, {"__classname__": 1}],
+    ids=repr,
+)
+def test_airflow_refuses_the_rest(value: Any) -> None:
+    """Without the change, the value does not come back."""
+    assert storable(value, []) != value
+    with pytest.raises((AttributeError, OverflowError, ValueError)):
+        pulled([value])
+
+
+@needs_msgpack
+def test_old_names_would_become_something_else() -> None:
+    """Airflow replaces such an object by what its member has, or by an object of a class that the member names."""
+    assert pulled({"__type": "dict", "__var": {"a": 1}}) == {"a": 1}
+
+
+@needs_msgpack
+def test_events_go_through_the_encoder_too() -> None:
+    """What a trigger or a resumed task gets has the same limits."""
+    with pytest.raises(OverflowError):
+        delivered({"a": 10**30})
+
+
+@pytest.mark.parametrize(
+    ("value", "count"),
+    [(3, 3), (10**30, None), (-1, None), ("x", None), (None, None), (2**64 - 1, 2**64 - 1)],
+)
+def test_count_of_a_response(value: Any, count: int | None) -> None:
+    """A count that is not as AWS documents it does not hide the other members."""
+    adapter: TypeAdapter[Any] = TypeAdapter(Count)
+
+    assert adapter.validate_python(value) == count
+
+
+def test_texts() -> None:
+    """PostgreSQL stores neither NUL nor half of a surrogate pair."""
+    assert [is_storable_text(text) for text in ("", "a\nb\u200d\U0001f600", "\x00", "a\udfff")] == [
+        True,
+        True,
+        False,
+        False,
+    ]

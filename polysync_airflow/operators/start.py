@@ -83,7 +83,8 @@ class PolysyncStartPipelineOperator(LineageMethods, ReportingOperator):
         (templated).
     :param execution_display_name: 1 to 82 letters, digits and hyphens (templated). Default: a unique name
         made from DAG, task and run.
-    :param execution_description: at most 3,072 characters (templated).
+    :param execution_description: at most 3,072 characters (templated). Default: none, or beside a display
+        name of yours, the name that the execution would have without it.
     :param max_parallel_steps: how many steps may run at the same time, at least 1 (templated).
     :param execution_role_arn: the role under which the execution runs (templated). Needs boto3 1.43.127; AWS
         accepts it only for pipelines that AWS manages. Default: the role of the connection.

@@ -88,7 +88,7 @@ class TaskIdentity:
         only at the end would be equal after truncation. So the name ends with digests.
         """
         key = self.key
-        text = re.sub(r"[^A-Za-z0-9]+", "-", f"{key.dag_id}/{key.task_id}/{key.run_id}").strip("-")
+        text = re.sub(r"[^A-Za-z0-9]+", "-", f"{key.dag_id}/{key.task_id}/{key.run_id}")
         index = () if key.map_index < 0 else (str(key.map_index),)
         mark = self.task_marks[0] if self.task_marks else task_mark(digest(key))
         end = "-".join((*index, mark, self.incarnation_mark, str(epoch), str(number)))
@@ -101,8 +101,9 @@ class TaskIdentity:
 
     def next_number(self, record: StoredExecution | None, epoch: int) -> int:
         """Return the number of the next start of an epoch, after that of a record."""
-        token = record.request.client_request_token if record else ""
-        prefix, _, number = token.rpartition("-")
+        if record is None:
+            return 0
+        prefix, _, number = record.request.client_request_token.rpartition("-")
         return int(number) + 1 if prefix == self._token_prefix(epoch) and number.isdecimal() else 0
 
     def _token_prefix(self, epoch: int) -> str:
@@ -131,7 +132,7 @@ def read_name(*texts: str | None) -> StartName | None:
     :param texts: its display name and its description.
     """
     for text in texts:
-        found = _NAME_END.search(text or "")
+        found = _NAME_END.search(text) if text else None
         if found:
             task, incarnation, epoch, number = found.groups()
             return StartName(task, incarnation, int(epoch), int(number))

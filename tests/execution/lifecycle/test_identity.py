@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -106,6 +107,34 @@ def test_default_display_names_are_valid_unique_and_read_back(marks: tuple[str, 
         assert (start.incarnation_mark, start.epoch, start.number) == (task.incarnation_mark, 12, number)
         assert start.task_mark == "0123456789" if marks else re.fullmatch("[0-9a-f]{10}", start.task_mark)
     assert names[tasks[0], 0].startswith("retraining-train-scheduled-2026-01-01T00-00-00-00-0")
+
+
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        (("_d", "r_", "Xt", -1), "d-Xt-r-0123456789-{}-2-0"),
+        (("X", "r", "t", 0), "X-t-r-0-0123456789-{}-2-0"),
+        (("d", "r", "t", 3), "d-t-r-3-0123456789-{}-2-0"),
+        (("X" * 99, "r", "t", -1), "X" * 54 + "-0123456789-{}-2-0"),
+        # Cut at a hyphen, and right before one.
+        (("d-" * 99, "r", "t", -1), "d-" * 26 + "d-0123456789-{}-2-0"),
+        (("dd-" + "d-" * 99, "r", "t", -1), "dd-" + "d-" * 25 + "d-0123456789-{}-2-0"),
+        (("_", "-", ".", -1), "0123456789-{}-2-0"),
+    ],
+)
+def test_default_display_name(key: tuple[Any, ...], name: str) -> None:
+    """It has what AWS accepts of DAG, task and run, as much as there is room for."""
+    task = replace(TASK, key=TaskKey(*key))
+
+    assert task.display_name(2, 0) == name.format(task.incarnation_mark)
+
+
+@pytest.mark.parametrize(("map_index", "expected"), [(None, -1), (-1, -1), (0, 0), (3, 3)])
+def test_key_of_a_task_instance(map_index: int | None, expected: int) -> None:
+    """A task instance that is not mapped has no index, or -1."""
+    ti = SimpleNamespace(dag_id="d", run_id="r", task_id="t", map_index=map_index)
+
+    assert TaskKey.of(ti) == TaskKey("d", "r", "t", expected)
 
 
 @pytest.mark.parametrize(

@@ -173,6 +173,36 @@ def test_running_execution_of_another_incarnation_is_only_stopped(status: str) -
     assert record.request.client_request_token == f"polysync-{TASK.task_marks[0]}-{mark}-2-0"
 
 
+def test_name_of_another_incarnation_may_be_in_the_description() -> None:
+    """As that of this one."""
+    name = f"Airflow: {TASK_BEFORE.display_name(2, 0)}"
+
+    assert look([named("nightly", status="Executing", description=name)]).known.epoch == NO_EPOCH
+
+
+def test_execution_of_a_dag_run_that_was_created_again_is_not_continued() -> None:
+    """The record that is not proven names its incarnation, which was not cleared since."""
+    of = replace(make_try(3, 2), lost=lost(stored(incarnation=BEFORE)))
+
+    now = look([listed(2, 0, task=TASK_BEFORE, status="Failed")], of=of)
+
+    assert (now.known.epoch, now.known.replaced_by_epoch, now.known.incarnation) == (NO_EPOCH, 2, INCARNATION)
+    assert "Its execution is not continued." in now.lines[0].text
+
+
+def test_name_of_a_sent_request_may_be_in_its_description() -> None:
+    """The DAG author has given the display name, which other executions have, too."""
+    name = f"Airflow: {TASK.display_name(2, 0)}"
+    request = REQUEST.model_copy(update={"execution_display_name": "nightly", "execution_description": name})
+    now = Instruction(Do.LOOK_UP, make_try(3, 2), stored(execution_arn=None, request=request))
+    others = [named("nightly", "a"), named("nightly", "b", description="by hand")]
+
+    found = after(now, LookedUp("fanout", [*others, named("nightly", "c", description=name)]))
+
+    assert (found.do, found.known.arn) == (Do.DESCRIBE, f"{ARN}c")
+    assert after(now, LookedUp("fanout", others)).do is Do.RESEND_START
+
+
 def test_older_key_of_the_deployment_counts_too() -> None:
     """During a rotation, a deployment has two keys."""
     task = replace(TASK, task_marks=("9999999999", *TASK.task_marks))

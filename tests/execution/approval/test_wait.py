@@ -250,3 +250,15 @@ def test_texts_of_others_begin_no_line() -> None:
     assert "\x1b" not in message
     assert "::group::" not in message
     assert "(last changed by eve" in message
+
+
+def test_outage_of_shared_polls_is_logged_if_it_lasts() -> None:
+    """The triggerer's log has a line for all waits; that of the task names an error of five minutes."""
+    wait, lines = replace(WAIT, rate_limited=True), []
+    for after in (0.0, 299.0, 300.0):
+        step = wait.decide(THROTTLED, 1e9 + after)
+        assert isinstance(step, Wait)
+        wait = step.wait
+        lines.append([line.text for line in step.log_lines])
+
+    assert lines == [[], [], ["Poll failed, retrying for 5 min: Rate exceeded"]]

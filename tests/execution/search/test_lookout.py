@@ -110,3 +110,15 @@ def test_an_outage_is_logged_once_and_its_end_too() -> None:
         (logging.WARNING, "The executions cannot be listed, retrying: AWS says no"),
         (logging.INFO, "The executions of fanout can be listed again"),
     ]
+
+
+def test_outage_of_shared_lists_is_logged_if_it_lasts() -> None:
+    """The triggerer's log has a line for all searches; that of the task names an error of five minutes."""
+    lookout, lines = replace(OPEN, shared=True), []
+    for after in (0.0, 299.0, 300.0, 301.0):
+        step = lookout.decide(api_error(permanent=False), BEGAN + after, BEGAN + after)
+        assert isinstance(step, Look)
+        lookout = step.lookout
+        lines.append([line.text for line in step.log_lines])
+
+    assert lines == [[], [], ["The executions cannot be listed, retrying for 5 min: AWS says no"], []]

@@ -263,6 +263,7 @@ def test_output_parameters(value: Any, outputs: dict[str, str]) -> None:
         ({"a": None}, "a = None"),
         ({"a": 10**5000}, "a = a very large int"),
         ({"a": ["x"]}, "a = a list of 1"),
+        ({"a": "x\x00"}, r"a = 'x\x00'"),
         ({"a": "v" * 1025}, f"a = '{'v' * 60}'... (1,025 characters)"),
     ],
 )

@@ -11,7 +11,7 @@ const STOP = "Stop execution";
 const CLEARS = "This clears the task and the tasks after it, so that the DAG run goes on.";
 const MAX_NAMES = 4;
 const NO_RECORD =
-  "The record of this execution is gone, for example because a later DAG run has started. " +
+  "The record of this execution is gone: somebody has deleted it. " +
   "Airflow's button Clear starts a new execution.";
 // Where nobody can act: there is no such task, or no permission. After 401, the tab says that the session has ended.
 const QUIET_STATUSES = [401, 403, 404];

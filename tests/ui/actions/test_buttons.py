@@ -142,7 +142,7 @@ def test_what_is_offered(site: Site, page: TabPage, new_task: NewTask) -> None:
         new_task(state, xcoms)
         assert_offered(page, *expected)
     new_task(recorded=False)
-    page.wait_for("The record of this execution is gone, for example because a later DAG run has started.")
+    page.wait_for("The record of this execution is gone: somebody has deleted it.")
     assert_offered(page)
 
 

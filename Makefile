@@ -37,6 +37,7 @@
 #   make matrix               the same package on Airflow 2.11, 3.2 and 3.3, each with the pins of a managed service,
 #                             and on the pre-release 3.4.
 #                             ARGS="--versions 2.11.2 --steps install,tables" runs less
+#   make nightly              everything that is slow and seldom fails: mutants, matrix, random cases, clients, long chaos
 #   make constraints          write constraints.txt again, from the newest releases
 #   make clean                remove the virtual environments
 
@@ -79,7 +80,7 @@ IN_PARALLEL := --numprocesses logical --dist worksteal
 INSTALLED_BY := constraints.txt pyproject.toml polysync_airflow/__init__.py Makefile
 
 .PHONY: install install-aiobotocore install-clients demo test mutants test-browser test-system test-clients \
-        test-aiobotocore lint docs licences release screenshots \
+        test-aiobotocore lint docs licences release screenshots nightly \
         import-cost parse-cost matrix chaos chaos-amazon compare bench bench-sign-in bench-events constraints clean
 .DEFAULT_GOAL := test
 .SUFFIXES:
@@ -149,6 +150,9 @@ compare: $(AIOBOTOCORE_VENV)/.ready
 
 bench: $(AIOBOTOCORE_VENV)/.ready
 	@$(AIOBOTOCORE_VENV)/bin/python -m tests.benchmarks $(or $(ARGS),everything)
+
+nightly:
+	@.ci/nightly
 
 bench-sign-in: $(AIOBOTOCORE_VENV)/.ready
 	@$(AIOBOTOCORE_VENV)/bin/python -m tests.benchmarks sign-in $(ARGS)

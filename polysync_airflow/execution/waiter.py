@@ -28,7 +28,7 @@ from typing import Any, Final, Literal
 
 from polysync_airflow.exceptions import PolysyncError, is_throttling
 from polysync_airflow.execution.durations import format_seconds
-from polysync_airflow.execution.models import CONNECTION_NOT_FOUND, ExecutionDescription, ExecutionEvent
+from polysync_airflow.execution.models import ExecutionDescription, ExecutionEvent
 from polysync_airflow.states import STATE_OF_STATUS, PolysyncState, has_ended, state_of
 
 # The scheduler may fail a task that is resumed while the scheduler still records the deferral ("finished with
@@ -185,11 +185,6 @@ class Waiter:
         :param note: why, for the message; None if Airflow's ``execution_timeout`` has ended it.
         """
         return Finish(self._event("timed_out", f"{self._limit}; {note}" if note else self._limit))
-
-    def lose_connection(self, error: PolysyncError) -> Finish:
-        """End the wait because the connection was deleted."""
-        event = self._event("refused", str(error))
-        return Finish(event.model_copy(update={"error_code": CONNECTION_NOT_FOUND}))
 
     def _after_description(self, description: ExecutionDescription, now: float) -> Wait | Finish:
         status = description.status

@@ -156,7 +156,7 @@ class Poller(CallLoop):
 
     def _handle_deletion(self, error: CredentialsError) -> None:
         for subscription in list(self._schedule.subscriptions.values()):
-            self._end(subscription, subscription.waiter.lose_connection(error))
+            self._handle_response(subscription, error)
 
     def _handle_listing(
         self, pipeline: Pipeline, subscriptions: Sequence[Subscription], listing: Listing | BaseException

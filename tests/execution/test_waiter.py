@@ -359,9 +359,12 @@ def test_error_that_is_not_of_aws_has_no_operation(code: str | None) -> None:
 
 def test_deleted_connection_ends_the_wait_with_a_code_of_its_own() -> None:
     """After it, unlike after other errors that end a wait, a retry may succeed."""
-    step = make_waiter(last_status="Executing").lose_connection(CredentialsError("gone"))
+    error = CredentialsError("gone")
+    error.error_code = CONNECTION_NOT_FOUND
 
-    assert (step.event.outcome, step.event.message, step.event.status) == ("refused", "gone", "Executing")
-    assert (step.event.error_code, step.event.operation) == ("ConnectionNotFound", None)
-    assert not refusal_error(step.event, "gone").permanent
-    assert refusal_error(step.event.model_copy(update={"error_code": None}), "gone").permanent
+    event = end_of(make_waiter(last_status="Executing"), error)
+
+    assert (event.outcome, event.message, event.status) == ("refused", "gone", "Executing")
+    assert (event.error_code, event.operation) == ("ConnectionNotFound", None)
+    assert not refusal_error(event, "gone").permanent
+    assert refusal_error(event.model_copy(update={"error_code": None}), "gone").permanent

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -33,7 +34,7 @@ def run(
     emulated_time: EmulatedTime,
     gate: threading.Event,  # noqa: F811
     caplog: pytest.LogCaptureFixture,
-) -> Iterator[Run]:
+) -> Run:
     """Return a function that runs triggers, and returns the lines about polls: the triggerer's, the tasks'."""
 
     def run_all(triggers: list[Any]) -> tuple[list[str], list[str]]:
@@ -44,11 +45,7 @@ def run(
         lines = [line["event"] for line in logs if line["event"] not in triggerer]
         return triggerer, [line for line in lines if "retrying" in line or "again" in line]
 
-    yield run_all
-    # Otherwise a poller could report its calls to the metrics of the next test.
-    for thread in threading.enumerate():
-        if thread.name.startswith("polysync-"):
-            thread.join(10)
+    return run_all
 
 
 @pytest.mark.parametrize("fault", [{"kind": "dropped"}, {"kind": "throttle"}])
@@ -136,5 +133,6 @@ def test_searches_and_approvals(
     name = {"searches": "the search in pipeline fanout", "model packages": approvals.ARN}[kind]
     fail, end = triggerer
     assert fail.startswith(f"Poller of {kind}, connection 'polysync_default'")
-    assert f" of 20 waits fail, and are repeated, for example of {name}, " in fail
+    # One or more of them, depending on how many have polled by then.
+    assert re.search(f" of 20 waits fail, and are repeated, for example of {re.escape(name)}[,.] ", fail)
     assert "no polls fail any more. Those of up to " in end

@@ -174,7 +174,7 @@ def test_list_of_steps_ends_with_its_wait(serve: Serve) -> None:
     wait_until_no_thread_is_left()
 
     assert event["outcome"] == "timed_out"
-    assert calls > 5
+    assert calls > 1
     time.sleep(0.3)
     assert Counter(operations)[LIST_STEPS] <= calls + 1
 

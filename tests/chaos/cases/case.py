@@ -19,15 +19,17 @@ class Expected:
     The expected outcome of each run of a test case.
 
     :param statuses: the final statuses of the pipeline's executions, in the order of their start.
-    :param state: the final state of each task.
+    :param state: the final state of each task; None if the task instances were deleted.
     :param tries: the number of tries of each task; None if it does not matter.
     :param stops: whether the executions were stopped by request.
+    :param forgotten: whether tasks that have succeeded leave no record.
     """
 
     statuses: tuple[str, ...] = ("Succeeded",)
-    state: str = "success"
+    state: str | None = "success"
     tries: int | None = 1
     stops: bool = False
+    forgotten: bool = True
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,8 @@ class Case:
     :param expected: the expected outcome.
     :param seconds: how long each of the pipeline's three steps takes.
     :param exclusive: whether the case affects components that all tasks share, so that no other case can run.
-    :param together: whether the runs of an exclusive case go through one outage together. Otherwise they are made one
-        after the other.
+    :param outage: the runs of exclusive cases with the same outage go through it together. Without one, they are made
+        one after the other.
     :param released: whether the executions end only when the scenario releases them, though the case is not exclusive.
     :param short: the executors with which the option ``--short`` includes the case.
     :param executors: the executors with which the case runs.
@@ -54,7 +56,7 @@ class Case:
     expected: Expected
     seconds: float = 5.0
     exclusive: bool = False
-    together: bool = False
+    outage: str = ""
     released: bool = False
     short: tuple[str, ...] = LOCAL_AND_CELERY
     executors: tuple[str, ...] = LOCAL_AND_CELERY

@@ -109,7 +109,7 @@ def _execution_problems(case: Case, executions: Sequence[Execution], seconds_tog
 def _task_problems(case: Case, states: Sequence[str], tries: Sequence[int], stops: int) -> list[str]:
     expected = case.expected
     problems = []
-    if set(states) != ({expected.state} if expected.state else set()):
+    if expected.state is not None and set(states) != {expected.state}:
         problems.append(f"task states: {', '.join(states) or 'none'}; expected: {expected.state}")
     if expected.tries is not None and set(tries) != {expected.tries}:
         problems.append(f"tries: {tries}; expected: {expected.tries} for each task")

@@ -19,7 +19,7 @@ class Expected:
     The expected outcome of each run of a test case.
 
     :param statuses: the final statuses of the pipeline's executions, in the order of their start.
-    :param state: the final state of each task; None if the task instances were deleted.
+    :param state: the final state of each task; None if it does not matter.
     :param tries: the number of tries of each task; None if it does not matter.
     :param stops: whether the executions were stopped by request.
     :param forgotten: whether tasks that have succeeded leave no record.

@@ -15,7 +15,7 @@ from tests.chaos.cases.case import (
 )
 from tests.chaos.deployment.airflow_deployment import AirflowDeployment
 from tests.chaos.scenarios import asset_events, changes, users
-from tests.chaos.scenarios.shared import Scenario
+from tests.chaos.scenarios.shared import Scenario, start_and_defer, start_and_poll
 from tests.chaos.scenarios.upgrades import (
     RETURN,
     and_cleared,
@@ -25,6 +25,7 @@ from tests.chaos.scenarios.upgrades import (
 )
 
 DELETED: Final = Expected(STOPPED, state=None, tries=None, stops=True)
+RENAMED: Final = Expected(("Stopped", "Succeeded"), state=None, stops=True)
 # Long enough for a later DAG run meanwhile.
 WAITED_FOR: Final = 40.0
 REPLACED_AFTER_ITS_END: Final = Expected(("Succeeded", "Succeeded"), tries=2)
@@ -81,22 +82,30 @@ CHANGE_CASES: Final = (
     _case(
         "42c",
         "user marks the task failed, stop_on_kill=False, as 42a",
-        users.marked_then_cleared_after_later_run,
+        users.marked_then_cleared_after_later_run(start_and_defer),
         REPLACED_AFTER_ITS_END,
         WAITED_FOR,
     ),
     _case(
         "42d",
         "as 42c, synchronous mode",
-        users.marked_then_cleared_after_later_run,
+        users.marked_then_cleared_after_later_run(start_and_poll),
         REPLACED_AFTER_ITS_END,
         WAITED_FOR,
     ),
     _change("43a", "DAG deleted while the task is deferred", changes.dag_deleted, DELETED, "43a"),
-    _case("43b", "DAG run deleted while the task is deferred", changes.dag_run_deleted, DELETED, short=True),
+    _case(
+        "43b",
+        "DAG run deleted while the task is deferred",
+        changes.dag_run_deleted(start_and_defer),
+        DELETED,
+        short=True,
+    ),
+    _case("43c", "as 43b, synchronous mode", changes.dag_run_deleted(start_and_poll), DELETED),
     _change("44a", "DAG file edited while the task is deferred", changes.file_edited, Expected(), "44"),
     _change("44b", "as 44a, user clears the task", changes.file_edited_and_cleared, REPLACED, "44"),
-    _change("44c", "task renamed while it is deferred", changes.task_renamed, DELETED, "44"),
+    _change("44c", "task renamed while it is deferred", changes.task_renamed(start_and_defer), RENAMED, "44"),
+    _change("44d", "as 44c, synchronous mode", changes.task_renamed(start_and_poll), RENAMED, "44"),
     _case(
         "45a",
         "connection deleted until the retry",

@@ -1,4 +1,4 @@
-"""A DAG whose file the suite edits while its task waits: it replaces the line with the arguments."""
+"""A DAG whose file the suite edits while its task waits: it replaces the arguments."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from polysync_airflow.operators import PolysyncStartPipelineOperator
 
 ARGUMENTS: dict[str, Any] = {
     "task_id": "start",
-    "deferrable": True,
+    "deferrable": Path(__file__).stem != "polysync_44d",
     "pipeline_parameters": {"Value": "first"},
 }
 

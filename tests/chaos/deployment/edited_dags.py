@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Final
 
 FILE: Final = Path(__file__).parents[1] / "dags" / "edited.py"
-DAG_IDS: Final = ("polysync_44a", "polysync_44b", "polysync_44c")
-ARGUMENTS: Final = re.compile(r"^ARGUMENTS\b.*$", re.MULTILINE)
+DAG_IDS: Final = ("polysync_44a", "polysync_44b", "polysync_44c", "polysync_44d")
+ARGUMENTS: Final = re.compile(r"^ARGUMENTS\b.*?^\}$", re.DOTALL | re.MULTILINE)
 
 
 class EditedDags:

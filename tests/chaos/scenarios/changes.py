@@ -1,11 +1,13 @@
-"""Scenarios in which a user deletes or changes what a deferred task needs: its DAG, its run, its file, its connection."""
+"""Scenarios in which a user deletes or changes what a deferred task needs: DAG, DAG run, DAG file, connection."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from tests.chaos.run import Run, Steps
+from tests.chaos.run import TASK, Run, Steps
 from tests.chaos.scenarios.shared import (
+    SHORT_STEP,
+    Scenario,
     clear,
     end_in_second_try,
     release,
@@ -24,34 +26,54 @@ def dag_deleted(run: Run) -> Steps:
     yield from _wait_for_stop(run)
 
 
-def dag_run_deleted(run: Run) -> Steps:
-    """The DAG run is deleted while the task is deferred. Airflow deletes only runs that do not run."""
-    yield from start_and_defer(run)
-    run.fail_dag_run()
-    for run_id in run.run_ids:
-        run.deployment.client.delete_run(run.dag_id, run_id)
-    yield from _wait_for_stop(run)
+def dag_run_deleted(start: Scenario) -> Scenario:
+    """
+    The DAG run is deleted while the task waits. Airflow deletes only a run that has ended.
+
+    :param start: how the task waits.
+    """
+
+    def scenario(run: Run) -> Steps:
+        yield from start(run)
+        run.fail_dag_run()
+        for run_id in run.run_ids:
+            run.deployment.client.delete_run(run.dag_id, run_id)
+        yield from _wait_for_stop(run)
+
+    return scenario
 
 
 def file_edited(run: Run) -> Steps:
     """The arguments of the task are other ones in the DAG file while the task is deferred."""
-    yield from _defer_and_edit(run)
+    yield from start_and_defer(run)
+    yield from _edit(run)
     yield from release(run)
     _require_values(run, "first")
 
 
 def file_edited_and_cleared(run: Run) -> Steps:
     """As `file_edited`. Then the user clears the task, which starts an execution with the new arguments."""
-    yield from _defer_and_edit(run)
+    yield from start_and_defer(run)
+    yield from _edit(run)
     yield from clear(run)
     _require_values(run, "first", EDITED_VALUE)
 
 
-def task_renamed(run: Run) -> Steps:
-    """The task has another id in the DAG file while it is deferred."""
-    yield from _defer_and_edit(run, task_id="renamed")
-    yield from wait_for_end(run)
-    run.remarks.append(f"tasks: {[(task['task_id'], task['state']) for task in run.tasks()]}")
+def task_renamed(start: Scenario) -> Scenario:
+    """
+    The task gets another id in the DAG file while it waits: for Airflow, that is another task.
+
+    :param start: how the task waits.
+    """
+
+    def scenario(run: Run) -> Steps:
+        yield from start(run)
+        yield from _edit(run, task_id="renamed")
+        yield from wait_for_end(run)
+        states = {task["task_id"]: task["state"] for task in run.tasks()}
+        run.require(states == {TASK: "removed", "renamed": "success"}, f"states of the tasks: {states}")
+
+    return scenario
 
 
 def connection_deleted_for_a_time(run: Run) -> Steps:
@@ -77,15 +99,16 @@ def _wait_for_stop(run: Run) -> Steps:
     yield from run.until("the execution is stopped", lambda: run.running_statuses() != ["Executing"])
 
 
-def _defer_and_edit(run: Run, task_id: str = "start") -> Steps:
-    yield from start_and_defer(run)
-    yield from run.meet(f"all runs of {run.dag_id} wait")
+def _edit(run: Run, task_id: str = TASK) -> Steps:
+    yield from run.meet("all wait")
     arguments: dict[str, Any] = {
         "task_id": task_id,
         "deferrable": False,
         "pipeline_parameters": {"Value": EDITED_VALUE},
         "max_parallel_steps": 1,
     }
+    run.seconds = SHORT_STEP
+    run.set_steps()
     # Each run writes the same.
     run.deployment.edited.edit(run.dag_id, arguments)
     yield from run.until(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
+from polysync_airflow.execution.lifecycle.identity import read_name
 from tests.chaos.deployment.airflow_deployment import AirflowDeployment
 from tests.chaos.run import Run, Steps
 from tests.chaos.scenarios.shared import (
@@ -57,6 +58,7 @@ def and_cleared(change: Change) -> Scenario:
         yield from start_and_defer(run)
         yield from _change(run, change, "deferred")
         yield from clear(run)
+        _require_release(run, run.calls(START)[-1], is_before=change is RETURN)
 
     return scenario
 
@@ -71,8 +73,15 @@ def on_release_before(scenario: Scenario) -> Scenario:
     def returned(run: Run) -> Steps:
         yield from _change(run, RETURN)
         yield from scenario(run)
+        _require_release(run, run.calls(START)[0], is_before=True)
 
     return returned
+
+
+def _require_release(run: Run, start: dict[str, Any], *, is_before: bool) -> None:
+    """Require that a start was sent by the release before, whose names say less, or by that of the repository."""
+    name = start["request"]["PipelineExecutionDisplayName"]
+    run.require((read_name(name) is None) == is_before, f"a start has the name {name!r}: {is_before=}")
 
 
 def _change(run: Run, change: Change, state: str | None = None) -> Steps:

@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 from tests.chaos.run import Run, Steps
 from tests.chaos.scenarios.shared import (
-    DESCRIBE,
     SHORT_STEP,
     Scenario,
     clear,
     start_and_defer,
+    start_and_poll,
     wait_for_end,
     wait_for_failure,
     wait_for_kill,
@@ -40,20 +40,20 @@ def user_clears(run: Run) -> Steps:
 
 def user_clears_running(run: Run) -> Steps:
     """A user clears the task while it waits in a worker: a new execution replaces the one that it waited for."""
-    yield from _start_and_poll(run)
+    yield from start_and_poll(run)
     yield from clear(run)
 
 
 def user_marks_running(run: Run) -> Steps:
     """A user marks the task as failed while it waits in a worker."""
-    yield from _start_and_poll(run)
+    yield from start_and_poll(run)
     run.mark_task("failed")
     yield from wait_for_end(run)
 
 
 def user_clears_running_and_fails_run(run: Run) -> Steps:
     """A user clears the task while it waits in a worker, and fails the DAG run before the next try starts."""
-    yield from _start_and_poll(run)
+    yield from start_and_poll(run)
     run.clear()
     run.fail_dag_run()
     yield from wait_for_end(run)
@@ -68,25 +68,21 @@ def killed_then_cleared_after_later_run(run: Run) -> Steps:
     yield from clear(run)
 
 
-def marked_then_cleared_after_later_run(run: Run) -> Steps:
-    """The user marks the task failed, which stops nothing (``stop_on_kill=False``). A later DAG run succeeds."""
-    run.start()
-    yield from run.until(
-        "the task waits, and its execution was polled",
-        lambda: bool(run.calls(DESCRIBE)) and run.all_in("running", "deferred"),
-    )
-    run.mark_task("failed")
-    yield from wait_for_failure(run)
-    yield from _succeed_in_later_run(run)
-    yield from clear(run)
-    yield from wait_for_end(run)
+def marked_then_cleared_after_later_run(start: Scenario) -> Scenario:
+    """
+    The user marks the task failed, which stops nothing (``stop_on_kill=False``). A later DAG run succeeds.
 
+    :param start: how the task waits.
+    """
 
-def _start_and_poll(run: Run) -> Steps:
-    run.start()
-    yield from run.until(
-        "the task polls in its worker", lambda: bool(run.calls(DESCRIBE)) and run.all_in("running")
-    )
+    def scenario(run: Run) -> Steps:
+        yield from start(run)
+        run.mark_task("failed")
+        yield from wait_for_failure(run)
+        yield from _succeed_in_later_run(run)
+        yield from clear(run)
+
+    return scenario
 
 
 def _succeed_in_later_run(run: Run) -> Steps:

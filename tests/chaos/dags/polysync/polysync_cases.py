@@ -90,6 +90,7 @@ CASES: dict[str, dict[str, Any]] = {
     "42d": {"stop_on_kill": False, "retries": 0, "deferrable": False},
     "43a": {},
     "43b": {},
+    "43c": {"deferrable": False},
     # Each run has a connection of its own.
     "45a": {"polysync_conn_id": PIPELINE, "retry_delay": timedelta(seconds=20)},
     "45b": {"polysync_conn_id": PIPELINE, "retries": 1},

@@ -45,7 +45,7 @@ class Case:
     :param exclusive: whether the case affects components that all tasks share, so that no other case can run.
     :param outage: the runs of exclusive cases with the same outage go through it together. Without one, they are made
         one after the other.
-    :param released: whether the executions end only when the scenario releases them, though the case is not exclusive.
+    :param released: whether the executions end only when the scenario releases them; None: if the case is exclusive.
     :param short: the executors with which the option ``--short`` includes the case.
     :param executors: the executors with which the case runs.
     """
@@ -57,14 +57,16 @@ class Case:
     seconds: float = 5.0
     exclusive: bool = False
     outage: str = ""
-    released: bool = False
+    released: bool | None = None
     short: tuple[str, ...] = LOCAL_AND_CELERY
     executors: tuple[str, ...] = LOCAL_AND_CELERY
 
     @property
     def hold(self) -> bool:
         """Whether the executions end only when the scenario releases them, which also prevents their stop."""
-        return self.released or (self.exclusive and not self.expected.stops)
+        if self.released is not None:
+            return self.released
+        return self.exclusive and not self.expected.stops
 
 
 SUCCESS_AFTER_RETRY: Final = Expected(tries=2)

@@ -38,7 +38,7 @@ def _case(
     expected: Expected,
     seconds: float = LONG,
     *,
-    released: bool = False,
+    released: bool | None = None,
     short: bool = False,
 ) -> Case:
     return Case(
@@ -121,12 +121,16 @@ CHANGE_CASES: Final = (
         changes.connection_deleted_until_clear,
         Expected(("Stopped", "Succeeded"), tries=3, stops=True),
     ),
-    _change(
+    Case(
         "47",
         "10 DAG runs by asset events, 20 mapped tasks each",
         asset_events.many_dag_runs,
-        Expected(("Succeeded",) * asset_events.DAG_RUNS * asset_events.TASKS),
-        "",
+        Expected(("Succeeded",) * asset_events.DAG_RUNS * asset_events.TASKS, tries=None),
+        seconds=1,
+        exclusive=True,
+        released=False,
+        short=(),
+        executors=ONLY_LOCAL,
     ),
 )
 

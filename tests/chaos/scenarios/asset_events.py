@@ -6,12 +6,13 @@ from functools import partial
 from typing import Final
 
 from tests.chaos.run import Run, Steps
-from tests.chaos.scenarios.shared import ENDED, MANY_TASKS_TIMEOUT, START
+from tests.chaos.scenarios.shared import ENDED, MANY_TASKS_TIMEOUT
 
 DAG_RUNS: Final = 10
 TASKS: Final = 20
 # The asset of the DAG file.
 ASSET: Final = "polysync_47"
+TIMEOUT: Final = 3 * MANY_TASKS_TIMEOUT
 
 
 def many_dag_runs(run: Run) -> Steps:
@@ -31,7 +32,6 @@ def many_dag_runs(run: Run) -> Steps:
         most = max(most, len(run.records()))
         return len(run.tasks()) == DAG_RUNS * TASKS and run.all_in(*ENDED)
 
-    yield from run.until("all tasks have ended", all_ended, MANY_TASKS_TIMEOUT)
-    starts = [call["time"] for call in run.calls(START)]
+    yield from run.until("all tasks have ended", all_ended, TIMEOUT)
     run.require(most > 0, "no record was seen")
-    run.remarks.append(f"up to {most} records at the same time; {len(starts)} starts")
+    run.remarks.append(f"up to {most} records at the same time")

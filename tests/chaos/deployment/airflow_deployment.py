@@ -352,6 +352,7 @@ class AirflowDeployment:
                 **self._executor_settings(database),
                 markers.FOLDER_VARIABLE: str(self.markers),
                 PYTHONPATH: str(REPOSITORY),
+                "PYTHONSAFEPATH": "1",  # otherwise, the package in the current folder would come before the one there
             },
             components=("api-server", "dag-processor", "scheduler", FIRST),
             database=database,

@@ -19,8 +19,9 @@ SETTINGS: Final = {
     "AIRFLOW__CORE__PARALLELISM": "32",  # high, because tasks that wait in a worker need almost no CPU
     "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "300",
     # Long, because the first request of a task, and the first callback in the DAG processor, wait until Airflow has built
-    # its API, which takes most of a minute on a busy machine.
+    # its API, which takes most of a minute on a busy machine. The file of the DAGs is then read in more than 30 s, too.
     "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "90",
+    "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "120",
     "AIRFLOW__DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT": "180",
     "AIRFLOW__DAG_PROCESSOR__PRINT_STATS_INTERVAL": "0",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": f"{WORKER_THRESHOLD}",

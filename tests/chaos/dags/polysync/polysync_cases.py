@@ -155,8 +155,7 @@ EVENTS = "(triggering_asset_events or triggering_dataset_events).values()"
 with DAG(dag_id="polysync_47", schedule=[Asset("polysync_47")]):
     PolysyncStartPipelineOperator.partial(
         **{**COMMON, "pipeline_name": f"{{{{ ({EVENTS} | first | first).extra.pipeline }}}}"},
-        # With more processes than that, a busy machine does not read this file within Airflow's 30 s.
-        max_active_tis_per_dag=8,
+        max_active_tis_per_dag=16,
     ).expand(pipeline_parameters=[{"Value": str(number)} for number in range(20)])
 
 for case, (tasks, options) in MAPPED_TASKS.items():

@@ -95,11 +95,11 @@ CASES: dict[str, dict[str, Any]] = {
     "45a": {"polysync_conn_id": PIPELINE, "retry_delay": timedelta(seconds=20)},
     "45b": {"polysync_conn_id": PIPELINE, "retries": 1},
     "46a": {},
-    "46b": {"pre_execute": AFTER_START, "retry_delay": timedelta(seconds=90)},
+    "46b": {"pre_execute": AFTER_START, "retry_delay": timedelta(seconds=150)},
     "46c": {},
     "46d": {},
     # The cases before end meanwhile.
-    "46e": {"pre_execute": AFTER_START, "retry_delay": timedelta(seconds=240)},
+    "46e": {"pre_execute": AFTER_START, "retry_delay": timedelta(seconds=300)},
     "46f": {},
     "50a": {},
     "50b": {"pre_execute": AFTER_START, "retry_delay": timedelta(seconds=120)},

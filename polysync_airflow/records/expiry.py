@@ -16,7 +16,7 @@ from polysync_airflow.execution.record import Incarnation
 from polysync_airflow.records.store import RECORD, TASK
 
 # In all other states, a try of the task runs or is on its way.
-ENDED_STATES: Final = frozenset({"success", "failed", "skipped", "upstream_failed"})
+ENDED_STATES: Final = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
 _ENDED_DAG_RUN: Final = (None, "success", "failed")
 
 

@@ -148,8 +148,9 @@ class RecordStore:
 
         By the stored number of the try, a later try tells this stop from a cancellation by somebody else.
         """
-        owner, stored = self._owner(record)
-        if owner in (Owner.THIS_TRY, Owner.NOBODY):
+        owner, stored, state = self._owner(record)
+        # A task instance that was deleted has no later try, and Airflow 3.4 does not let it write.
+        if owner in (Owner.THIS_TRY, Owner.NOBODY) and state != DELETED:
             try:
                 self._put_with_choice(record, stored)
             except Exception as error:
@@ -168,14 +169,14 @@ class RecordStore:
         """Return who decides about the execution of this try, without a change."""
         return self._owner(record)[0]
 
-    def _owner(self, record: StoredExecution) -> tuple[Owner, StoredExecution | None]:
+    def _owner(self, record: StoredExecution) -> tuple[Owner, StoredExecution | None, str | None]:
         try:
             stored = self._read_if_proven()
             state = read_state(self._ti)
             copy = None if state == DELETED else pull_copy(self._ti)
         except Exception as error:
-            return self._unknown(error), None
-        return owner_by_record(record, self.try_number, state, stored, copy), stored
+            return self._unknown(error), None, None
+        return owner_by_record(record, self.try_number, state, stored, copy), stored, state
 
     def forget(self) -> None:
         """Delete the record of a task that succeeds. Raises no error: the task has done its work."""

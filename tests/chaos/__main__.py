@@ -19,9 +19,10 @@ from typing import Final
 
 import httpx
 
-from tests.chaos.cases import ALL_CASES, AMAZON_CASES, CASES, UPGRADE_CASES
+from tests.chaos.cases import ALL_CASES, AMAZON_CASES, CASES, RELEASE_CASES, UPGRADE_CASES
 from tests.chaos.cases.case import Case
 from tests.chaos.checks import Outcome
+from tests.chaos.deployment import release_before
 from tests.chaos.deployment.airflow_deployment import CELERY, EXECUTORS, LOCAL, PODS, AirflowDeployment
 from tests.chaos.report import details, table
 from tests.chaos.run import Run
@@ -50,7 +51,7 @@ def main() -> int:
     parser = _parser()
     options = parser.parse_args()
     _continue_on_chosen_version(parser, options)
-    cases = _selected_cases(options)
+    cases = _without_missing_release(_selected_cases(options))
     raise_on_signals()
     home = Path(tempfile.mkdtemp(prefix="polysync-chaos-"))
     print(f"Starting {DESCRIPTIONS[options.executor]}; logs in {home}", flush=True)
@@ -62,7 +63,7 @@ def main() -> int:
         ) as deployment:
             runs = 1 if options.short else options.runs
             runner = Runner(deployment, cases, runs=runs, at_once=options.at_once, report=outcomes.add)
-            runner.run_together() if options.upgrade else runner.run()
+            runner.run()
     except InterruptedByUserError:
         print("Interrupted. All processes were stopped.")
         status = INTERRUPTED
@@ -150,6 +151,13 @@ def _selected_cases(options: argparse.Namespace) -> list[Case]:
     return [case for case in available if any(_matches(case, number) for number in numbers)]
 
 
+def _without_missing_release(cases: list[Case]) -> list[Case]:
+    skipped = [] if release_before.is_available() else [case for case in cases if case in RELEASE_CASES]
+    for case in skipped:
+        print(f"{case.number} {case.title}: skipped, because git has no commit {release_before.COMMIT}")
+    return [case for case in cases if case not in skipped]
+
+
 def _upgrade(text: str) -> tuple[str, str]:
     old, _, new = text.partition(":")
     if not {old, new} <= set(AIRFLOW_3) or AIRFLOW_3.index(old) >= AIRFLOW_3.index(new):
@@ -159,7 +167,7 @@ def _upgrade(text: str) -> tuple[str, str]:
 
 def _matches(case: Case, number: str) -> bool:
     """Return whether a number selects a case; 8 selects 8a to 8d."""
-    return number in (case.number, case.number.rstrip("abcd"))
+    return number in (case.number, case.number.rstrip("abcdef"))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -82,6 +82,7 @@ def check(case: Case, run: Run, seconds: float) -> Outcome:
             *run.problems,
             *_execution_problems(case, executions, seconds_together),
             *_task_problems(case, states, _counted(tries, run), len(stops)),
+            *_record_problems(case, run),
         ),
         remarks=tuple(run.remarks),
         seconds=seconds,
@@ -108,10 +109,16 @@ def _execution_problems(case: Case, executions: Sequence[Execution], seconds_tog
 def _task_problems(case: Case, states: Sequence[str], tries: Sequence[int], stops: int) -> list[str]:
     expected = case.expected
     problems = []
-    if len(states) == 0 or set(states) != {expected.state}:
+    if expected.state is not None and set(states) != {expected.state}:
         problems.append(f"task states: {', '.join(states) or 'none'}; expected: {expected.state}")
     if expected.tries is not None and set(tries) != {expected.tries}:
         problems.append(f"tries: {tries}; expected: {expected.tries} for each task")
     if expected.stops != (stops > 0):
         problems.append(f"accepted stops: {stops}; expected: {'at least 1' if expected.stops else 'none'}")
     return problems
+
+
+def _record_problems(case: Case, run: Run) -> list[str]:
+    if case.expected.state != "success" or not case.expected.forgotten:
+        return []
+    return [f"record of a task that has succeeded: {name}" for name in sorted(run.records())]

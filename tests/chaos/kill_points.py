@@ -2,7 +2,8 @@
 Kill points: places in a task's process at which the process kills itself with SIGKILL.
 
 Each kill point is a ``pre_execute`` of an operator, so that the operator itself is unchanged. It is active in one
-try only. Before the kill it writes the marker ``killed``, which proves to the suite that the kill happened.
+try of one DAG run only. Before the kill it writes the marker ``killed``, which proves to the suite that the kill
+happened.
 
 The other hooks kill nothing: they write markers, so that the suite can kill or freeze the process or its worker.
 """
@@ -73,7 +74,7 @@ def kill_at_deferral() -> PreExecute:
     """Kill the process when the operator calls ``defer``."""
 
     def install(context: Any) -> None:
-        if context["ti"].try_number != 1:
+        if not _is_active(context, 1):
             return
 
         def kill(operator: Any, **arguments: Any) -> NoReturn:
@@ -126,7 +127,7 @@ def _at_call(
     def install(context: Any) -> None:
         from botocore.httpsession import URLLib3Session
 
-        if context["ti"].try_number != try_number:
+        if not _is_active(context, try_number):
             return
         pipeline, send = _pipeline(context), URLLib3Session.send
 
@@ -139,6 +140,10 @@ def _at_call(
         URLLib3Session.send = send_or_act  # type: ignore[method-assign, assignment]
 
     return install
+
+
+def _is_active(context: Any, try_number: int) -> bool:
+    return context["ti"].try_number == try_number and not markers.was_killed(_pipeline(context))
 
 
 def _record_process(pipeline: str, name: str) -> None:
@@ -154,6 +159,6 @@ def _text(value: bytes | str) -> str:
 
 
 def _kill_own_process(pipeline: str, **facts: Any) -> NoReturn:
-    markers.write(pipeline, "killed", pid=os.getpid(), **facts)
+    markers.write(pipeline, markers.KILLED, pid=os.getpid(), **facts)
     os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError("The process runs on after SIGKILL")

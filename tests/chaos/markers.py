@@ -9,6 +9,8 @@ from typing import Any, Final
 
 # The processes of the tasks inherit this variable from the scheduler.
 FOLDER_VARIABLE: Final = "POLYSYNC_CHAOS_MARKERS"
+# Written by a process that kills itself.
+KILLED: Final = "killed"
 
 
 def write(pipeline: str, name: str, **facts: Any) -> None:
@@ -24,6 +26,15 @@ def write(pipeline: str, name: str, **facts: Any) -> None:
     unfinished = marker.with_suffix(".unfinished")
     unfinished.write_text(json.dumps(facts))
     unfinished.rename(marker)
+
+
+def was_killed(pipeline: str) -> bool:
+    """
+    Return whether a process of a run of the suite has killed itself. For a task's process.
+
+    :param pipeline: the pipeline, which identifies the run.
+    """
+    return read(Path(os.environ[FOLDER_VARIABLE]), pipeline, KILLED) is not None
 
 
 def read(folder: Path, pipeline: str, name: str) -> dict[str, Any] | None:

@@ -54,13 +54,11 @@ class Runner:
         self._wait_for_dags()
         self._run_concurrently([case for case in self._cases if not case.exclusive])
         for case in self._cases:
-            if case.exclusive:
-                self._run_exclusively(case)
-
-    def run_together(self) -> None:
-        """Run all test cases in one group, through the same outage."""
-        self._wait_for_dags()
-        self._run_group([(case, number) for case in self._cases for number in range(self._runs)])
+            if case.exclusive and not case.outage:
+                self._run_one_after_the_other(case)
+        outages = dict.fromkeys(case.outage for case in self._cases if case.outage)
+        for outage in outages:
+            self._run_group([case for case in self._cases if case.outage == outage], range(self._runs))
 
     def _wait_for_dags(self) -> None:
         for case in self._cases:
@@ -81,18 +79,18 @@ class Runner:
             active = [run for run in active if self._advance(run)]
             time.sleep(TICK)
 
-    def _run_exclusively(self, case: Case) -> None:
-        numbers = range(self._runs)
-        for group in [numbers] if case.together else [[number] for number in numbers]:
-            self._run_group([(case, number) for number in group])
-            self._deployment.repair()
+    def _run_one_after_the_other(self, case: Case) -> None:
+        for number in range(self._runs):
+            self._run_group([case], [number])
 
-    def _run_group(self, runs: Iterable[tuple[Case, int]]) -> None:
+    def _run_group(self, cases: Iterable[Case], numbers: Iterable[int]) -> None:
+        runs = [(case, number) for case in cases for number in numbers]
         active = list(self._start(runs, Group()))
         while active:
             self._deployment.calls.refresh()
             active = [run for run in active if self._advance(run)]
             time.sleep(TICK)
+        self._deployment.repair()
 
     def _start(self, runs: Iterable[tuple[Case, int]], group: Group | None = None) -> Iterator[_ActiveRun]:
         for case, number in runs:

@@ -64,7 +64,9 @@ class SimulatedAirflow(AirflowService):
     def put_xcom(self, dag_id: str, run_id: str, task_id: str, map_index: int, key: str, value: Any) -> None:
         """Store an XCom."""
         self._raise_if_cut_off()
-        self._find(TaskKey(dag_id, run_id, task_id, map_index)).xcoms[key] = pulled(value)
+        ti = self._find(TaskKey(dag_id, run_id, task_id, map_index))
+        self._raise_if_deleted(ti)
+        ti.xcoms[key] = pulled(value)
 
     def variable(self, key: str) -> str | None:
         """Return the value of a Variable; None if there is none."""
@@ -77,7 +79,9 @@ class SimulatedAirflow(AirflowService):
         """Store a Variable."""
         self._raise_if_cut_off()
         assert description
-        self._find_by_variable(key).store.set(RECORD_KEY, json.loads(value)[RECORD])
+        ti = self._find_by_variable(key)
+        self._raise_if_deleted(ti)
+        ti.store.set(RECORD_KEY, json.loads(value)[RECORD])
 
     def delete_variable(self, key: str) -> None:
         """Delete a Variable."""
@@ -87,6 +91,12 @@ class SimulatedAirflow(AirflowService):
     def _raise_if_cut_off(self) -> None:
         if self._processes and (status_code := self._processes[-1].status_code):
             raise AirflowApiError(status_code)
+
+    @staticmethod
+    def _raise_if_deleted(ti: TaskInstance) -> None:
+        # As Airflow 3.4 does.
+        if ti.state() == DELETED:
+            raise AirflowApiError(404)
 
     def _find(self, key: TaskKey) -> TaskInstance:
         return next(ti for ti in reversed(self.instances) if TaskKey.of(ti) == key)

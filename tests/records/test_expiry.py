@@ -27,6 +27,8 @@ KEY = TaskKey("retraining", "manual__1", "train", -1)
         ("success", OLD, ("success",), True),
         ("success", OLD, ("upstream_failed",), True),
         ("failed", OLD, ("skipped",), True),
+        # The task has another name in the DAG file.
+        ("success", OLD, ("removed",), True),
         ("failed", YOUNG, ("failed",), False),
         ("failed", None, ("failed",), False),
         # It may still run, or run again by itself.

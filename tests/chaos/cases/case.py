@@ -19,15 +19,17 @@ class Expected:
     The expected outcome of each run of a test case.
 
     :param statuses: the final statuses of the pipeline's executions, in the order of their start.
-    :param state: the final state of each task.
+    :param state: the final state of each task; None if it does not matter.
     :param tries: the number of tries of each task; None if it does not matter.
     :param stops: whether the executions were stopped by request.
+    :param forgotten: whether tasks that have succeeded leave no record.
     """
 
     statuses: tuple[str, ...] = ("Succeeded",)
-    state: str = "success"
+    state: str | None = "success"
     tries: int | None = 1
     stops: bool = False
+    forgotten: bool = True
 
 
 @dataclass(frozen=True)
@@ -41,9 +43,9 @@ class Case:
     :param expected: the expected outcome.
     :param seconds: how long each of the pipeline's three steps takes.
     :param exclusive: whether the case affects components that all tasks share, so that no other case can run.
-    :param together: whether the runs of an exclusive case go through one outage together. Otherwise they are made one
-        after the other.
-    :param released: whether the executions end only when the scenario releases them, though the case is not exclusive.
+    :param outage: the runs of exclusive cases with the same outage go through it together. Without one, they are made
+        one after the other.
+    :param released: whether the executions end only when the scenario releases them; None: if the case is exclusive.
     :param short: the executors with which the option ``--short`` includes the case.
     :param executors: the executors with which the case runs.
     """
@@ -54,15 +56,17 @@ class Case:
     expected: Expected
     seconds: float = 5.0
     exclusive: bool = False
-    together: bool = False
-    released: bool = False
+    outage: str = ""
+    released: bool | None = None
     short: tuple[str, ...] = LOCAL_AND_CELERY
     executors: tuple[str, ...] = LOCAL_AND_CELERY
 
     @property
     def hold(self) -> bool:
         """Whether the executions end only when the scenario releases them, which also prevents their stop."""
-        return self.released or (self.exclusive and not self.expected.stops)
+        if self.released is not None:
+            return self.released
+        return self.exclusive and not self.expected.stops
 
 
 SUCCESS_AFTER_RETRY: Final = Expected(tries=2)

@@ -64,7 +64,7 @@ def _alone(
         expected,
         seconds=1,
         exclusive=True,
-        together=True,
+        outage=number,
         short=short,
         executors=ONLY_PODS,
     )

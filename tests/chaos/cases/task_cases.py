@@ -17,7 +17,7 @@ from tests.chaos.cases.case import (
 )
 from tests.chaos.deployment.airflow_deployment import EXECUTORS
 from tests.chaos.run import Run
-from tests.chaos.scenarios import callbacks, components, executions, sensors, upgrades, users, workers
+from tests.chaos.scenarios import callbacks, components, executions, sensors, users, workers
 from tests.chaos.scenarios.shared import Scenario
 
 
@@ -203,7 +203,7 @@ TASK_CASES: Final = (
         Expected(),
         seconds=1,
         exclusive=True,
-        together=True,
+        outage="17a",
         short=(),
     ),
     Case(
@@ -213,7 +213,7 @@ TASK_CASES: Final = (
         SUCCESS_AFTER_RETRY,
         seconds=1,
         exclusive=True,
-        together=True,
+        outage="17b",
         short=(),
         executors=ONLY_LOCAL,
     ),
@@ -280,32 +280,5 @@ TASK_CASES: Final = (
         Expected(statuses=()),
         exclusive=True,
         short=(),
-    ),
-)
-# Cases of the option --upgrade. All of them go through the same upgrade.
-UPGRADE_CASES: Final = (
-    Case(
-        "50a",
-        "upgrade of Airflow while the task is deferred",
-        upgrades.upgraded_while_deferred,
-        Expected(),
-        seconds=1,
-        exclusive=True,
-    ),
-    Case(
-        "50b",
-        "upgrade of Airflow while the task, killed after the start, waits for its retry",
-        upgrades.upgraded_before_retry,
-        SUCCESS_AFTER_RETRY,
-        seconds=1,
-        exclusive=True,
-    ),
-    Case(
-        "50c",
-        "as 50a, user clears the task afterwards",
-        upgrades.upgraded_and_cleared,
-        REPLACED,
-        LONG,
-        exclusive=True,
     ),
 )

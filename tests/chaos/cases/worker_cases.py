@@ -39,7 +39,7 @@ def _alone(
         expected,
         seconds,
         exclusive=True,
-        together=together,
+        outage=number if together else "",
         short=short,
         executors=executors,
     )

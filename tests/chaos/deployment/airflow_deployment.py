@@ -6,6 +6,7 @@ With CeleryExecutor, Redis and two Celery workers are added; with KubernetesExec
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import sys
@@ -17,24 +18,29 @@ from types import TracebackType
 from typing import Any, Final
 
 import boto3
+from sqlalchemy import create_engine, text
+from sqlalchemy.pool import NullPool
 
 from tests.chaos import markers
+from tests.chaos.deployment import release_before
 from tests.chaos.deployment.call_log import CallLog
-from tests.chaos.deployment.kubernetes import POD_TEMPLATE
-from tests.chaos.deployment.kubernetes.api import LoopbackCluster, client_settings
+from tests.chaos.deployment.edited_dags import EditedDags
+from tests.chaos.deployment.kubernetes.api import LoopbackCluster
 from tests.chaos.deployment.kubernetes.pods import ENTRY_POINT
 from tests.chaos.deployment.kubernetes.requests import DEFAULT_GRACE_PERIOD
 from tests.chaos.deployment.packages import PackageInstaller
 from tests.chaos.deployment.postgres import private_postgres
 from tests.chaos.deployment.redis import RedisServer, private_redis
+from tests.chaos.deployment.settings import SETTINGS, SHORT_VISIBILITY, celery_settings, pod_settings
 from tests.system.airflow.client import AirflowError
 from tests.system.airflow.private_airflow import PrivateAirflow
-from tests.system.airflow.versions import INSTALLED
 from tests.system.emulator_process import REGION, SECRET_ACCESS_KEY, EmulatorProcess
 from tests.system.process.sessions import ProcessError, ProcessSession, wait_until
 
 DAG_FOLDERS: Final = Path(__file__).parents[1] / "dags"
+VARIABLES: Final = text("SELECT key FROM variable")
 REPOSITORY: Final = Path(__file__).parents[3]
+PYTHONPATH: Final = "PYTHONPATH"
 LOCAL, CELERY, PODS = EXECUTORS = ("local", "celery", "pods")
 FIRST, SECOND = TRIGGERERS = ("triggerer-1", "triggerer-2")
 WORKERS: Final = ("worker-1", "worker-2")
@@ -44,40 +50,10 @@ SPEED: Final = 1.0
 SUITE_ACCESS_KEY_ID: Final = "AKIACHAOSCHAOSCHAOS0"
 START_TIMEOUT: Final = 90.0
 REPAIR_TIMEOUT: Final = 180.0
-# Seconds without a heartbeat after which the other triggerer takes over a triggerer's triggers.
-TRIGGERER_THRESHOLD: Final = 10
-# Seconds without a heartbeat after which a task counts as dead. Long, because the machine may be busy.
-WORKER_THRESHOLD: Final = 20
-
-SETTINGS: Final = {
-    "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
-    "AIRFLOW__CORE__PARALLELISM": "32",  # high, because tasks that wait in a worker need almost no CPU
-    "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "300",
-    # Long, because the first request of a task, and the first callback in the DAG processor, wait until Airflow has built
-    # its API, which takes most of a minute on a busy machine.
-    "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "90",
-    "AIRFLOW__DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT": "180",
-    "AIRFLOW__DAG_PROCESSOR__PRINT_STATS_INTERVAL": "0",
-    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": f"{WORKER_THRESHOLD}",
-    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
-    "AIRFLOW__SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": "2",
-    "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "15",
-    "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
-    "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": f"{TRIGGERER_THRESHOLD}",
-}
-# Processes of each Celery worker, of which each runs one task. Enough for the tasks that wait in a worker.
-WORKER_CONCURRENCY: Final = 8
 # What a Celery worker writes to its log when it can run tasks.
 WORKER_READY: Final = "ready."
 # Seconds after which a worker's request for a message expires in the broker, and some time more.
 BROKER_REQUEST_SECONDS: Final = 2.0
-# Seconds after which the broker sends a message again if no worker has confirmed the end of its task. Kombu then
-# looks for such messages every two seconds, instead of every hundred.
-SHORT_VISIBILITY: Final = {
-    "AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT": "20",
-    "AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__UNACKED_RESTORE_INTERVAL": "2",
-    "AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__UNACKED_RESTORE_THROTTLE": "1",
-}
 
 
 class AirflowDeployment:
@@ -101,6 +77,7 @@ class AirflowDeployment:
         self._stack = ExitStack()
         self._home = home
         self._cluster_folder = home / "cluster"
+        self.edited = EditedDags(home / "edited")
         self._jobs: dict[str, int] = {}
         self._broker: RedisServer | None = None
         self._cluster: LoopbackCluster | None = None
@@ -155,6 +132,27 @@ class AirflowDeployment:
         self.airflow.upgrade(Path(sys.executable))
         self._jobs = {FIRST: self._new_job(FIRST, before)}
         self.start_triggerer(SECOND)
+
+    def return_to_release_before(self) -> None:
+        """
+        Replace the package by the release before, and restart all components.
+
+        :raises ProcessError: if git has no such release, or Airflow is not healthy in time.
+        """
+        package = release_before.export(self._home / "release-before")
+        self.airflow.env[PYTHONPATH] = f"{package}{os.pathsep}{REPOSITORY}"
+        self.upgrade()
+
+    def upgrade_from_release_before(self) -> None:
+        """Replace the release before by the package of the repository, and restart all components."""
+        self.airflow.env[PYTHONPATH] = str(REPOSITORY)
+        self.upgrade()
+
+    def variables(self) -> set[str]:
+        """Return the keys of all Variables."""
+        engine = create_engine(self.database.url, poolclass=NullPool)
+        with engine.connect() as connection:
+            return set(connection.execute(VARIABLES).scalars())
 
     def kill_triggerers(self) -> None:
         """Kill both triggerers with SIGKILL."""
@@ -344,7 +342,7 @@ class AirflowDeployment:
         extra = {name: emulator["extra"][name] for name in ("region_name", "endpoint_url")}
         return PrivateAirflow(
             self._home,
-            dag_folders=[DAG_FOLDERS / self.provider],
+            dag_folders=[DAG_FOLDERS / self.provider, self.edited.folder],
             connections={
                 "polysync_default": emulator,
                 "aws_default": {**emulator, "conn_type": "aws", "extra": extra},
@@ -353,7 +351,8 @@ class AirflowDeployment:
                 **SETTINGS,
                 **self._executor_settings(database),
                 markers.FOLDER_VARIABLE: str(self.markers),
-                "PYTHONPATH": str(REPOSITORY),
+                PYTHONPATH: str(REPOSITORY),
+                "PYTHONSAFEPATH": "1",  # otherwise, the package in the current folder would come before the one there
             },
             components=("api-server", "dag-processor", "scheduler", FIRST),
             database=database,
@@ -361,24 +360,9 @@ class AirflowDeployment:
         )
 
     def _executor_settings(self, database: str) -> dict[str, str]:
-        if self.executor == LOCAL:
-            return {}
-        if self.executor == PODS:
-            return {
-                "AIRFLOW__CORE__EXECUTOR": INSTALLED.kubernetes_executor,
-                "AIRFLOW__KUBERNETES_EXECUTOR__IN_CLUSTER": "False",
-                "AIRFLOW__KUBERNETES_EXECUTOR__CONFIG_FILE": str(client_settings(self._cluster_folder)),
-                "AIRFLOW__KUBERNETES_EXECUTOR__POD_TEMPLATE_FILE": str(POD_TEMPLATE),
-                "AIRFLOW__KUBERNETES_EXECUTOR__WORKER_PODS_CREATION_BATCH_SIZE": "16",
-                "TMPDIR": str(self._home),  # the client of Kubernetes leaves a file
-            }
-        return {
-            "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
-            "AIRFLOW__CELERY__BROKER_URL": self.broker.url,
-            "AIRFLOW__CELERY__RESULT_BACKEND": f"db+{database}",
-            "AIRFLOW__CELERY__WORKER_CONCURRENCY": f"{WORKER_CONCURRENCY}",
-            "C_FORCE_ROOT": "true",  # without it, Celery warns about root at each start
-        }
+        if self.executor == CELERY:
+            return celery_settings(self.broker.url, database)
+        return pod_settings(self._cluster_folder, self._home) if self.executor == PODS else {}
 
     def _suite_client(self) -> Any:
         return boto3.client(

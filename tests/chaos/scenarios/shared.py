@@ -48,6 +48,13 @@ def start_and_defer(run: Run) -> Steps:
     )
 
 
+def start_and_poll(run: Run) -> Steps:
+    run.start()
+    yield from run.until(
+        "the task polls in its worker", lambda: bool(run.calls(DESCRIBE)) and run.all_in("running")
+    )
+
+
 def running_triggerer(run: Run) -> str:
     name = run.triggerer()
     if name is None:

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tests.chaos.run import Run, Steps
-from tests.chaos.scenarios.shared import DESCRIBE, Scenario, clear, start_and_defer, wait_for_end
+from tests.chaos.scenarios.shared import (
+    SHORT_STEP,
+    Scenario,
+    clear,
+    start_and_defer,
+    start_and_poll,
+    wait_for_end,
+    wait_for_failure,
+    wait_for_kill,
+)
 
 
 def user_ends_task(action: Callable[[Run], None]) -> Scenario:
@@ -31,27 +40,60 @@ def user_clears(run: Run) -> Steps:
 
 def user_clears_running(run: Run) -> Steps:
     """A user clears the task while it waits in a worker: a new execution replaces the one that it waited for."""
-    yield from _start_and_poll(run)
+    yield from start_and_poll(run)
     yield from clear(run)
 
 
 def user_marks_running(run: Run) -> Steps:
     """A user marks the task as failed while it waits in a worker."""
-    yield from _start_and_poll(run)
+    yield from start_and_poll(run)
     run.mark_task("failed")
     yield from wait_for_end(run)
 
 
 def user_clears_running_and_fails_run(run: Run) -> Steps:
     """A user clears the task while it waits in a worker, and fails the DAG run before the next try starts."""
-    yield from _start_and_poll(run)
+    yield from start_and_poll(run)
     run.clear()
     run.fail_dag_run()
     yield from wait_for_end(run)
 
 
-def _start_and_poll(run: Run) -> Steps:
+def killed_then_cleared_after_later_run(run: Run) -> Steps:
+    """The task's own process is killed without retries, so that nobody stops the execution. A later DAG run succeeds."""
     run.start()
+    yield from wait_for_kill(run)
+    yield from wait_for_failure(run)
+    yield from _succeed_in_later_run(run)
+    yield from clear(run)
+
+
+def marked_then_cleared_after_later_run(start: Scenario) -> Scenario:
+    """
+    The user marks the task failed, which stops nothing (``stop_on_kill=False``). A later DAG run succeeds.
+
+    :param start: how the task waits.
+    """
+
+    def scenario(run: Run) -> Steps:
+        yield from start(run)
+        run.mark_task("failed")
+        yield from wait_for_failure(run)
+        yield from _succeed_in_later_run(run)
+        yield from clear(run)
+
+    return scenario
+
+
+def _succeed_in_later_run(run: Run) -> Steps:
+    """Let another DAG run of the same DAG start the same pipeline, and succeed, while the first execution runs on."""
+    own = {execution.arn for execution in run.executions()}
+    run.seconds = SHORT_STEP
+    run.set_steps()
+    client, later = run.deployment.client, run.trigger_dag_run()
     yield from run.until(
-        "the task polls in its worker", lambda: bool(run.calls(DESCRIBE)) and run.all_in("running")
+        "the later DAG run has succeeded", lambda: client.run_state(run.dag_id, later) == "success"
     )
+    run.others = {execution.arn for execution in run.executions()} - own
+    run.require(len(run.others) == 1, f"the later DAG run has started {len(run.others)} executions")
+    run.require(run.running_statuses() == ["Executing"], f"before the clear: {run.state_line()}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Final
 
@@ -120,8 +121,11 @@ class AirflowClient(ABC):
         return {task["task_id"]: task["state"] or "none" for task in self.tasks(dag_id, run_id)}
 
     def tasks(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
-        """Return the task instances of a DAG run."""
-        return list(self.get(f"{self._run(dag_id, run_id)}/taskInstances")["task_instances"])
+        """Return the task instances of a DAG run; none if it was deleted."""
+        response = self._http.get(f"{self._run(dag_id, run_id)}/taskInstances")
+        if response.status_code == httpx.codes.NOT_FOUND:
+            return []
+        return list(self._parse(response)["task_instances"])
 
     def wait_for_task(self, dag_id: str, run_id: str, task_id: str, state: str, *, timeout: float) -> None:
         """
@@ -154,6 +158,40 @@ class AirflowClient(ABC):
     def mark_run(self, dag_id: str, run_id: str, state: str) -> None:
         """Set the state of a DAG run, as a user does in the UI."""
         self._parse(self._http.patch(self._run(dag_id, run_id), json={"state": state}))
+
+    def delete_run(self, dag_id: str, run_id: str) -> None:
+        """Delete a DAG run, as a user does in the UI."""
+        self._parse(self._http.delete(self._run(dag_id, run_id)))
+
+    def delete_dag(self, dag_id: str) -> None:
+        """Delete a DAG with its runs, as a user does in the UI. Airflow adds it again when it parses the file."""
+        self._parse(self._http.delete(self._dag(dag_id)))
+
+    def description(self, dag_id: str) -> str | None:
+        """Return the description of a DAG as it was parsed last."""
+        text: str | None = self.get(self._dag(dag_id))["description"]
+        return text
+
+    def create_connection(self, connection_id: str, connection: dict[str, Any]) -> None:
+        """
+        Store a connection, as a user does in the UI.
+
+        :param connection: its fields, in Airflow's JSON format.
+        """
+        body = {
+            "connection_id": connection_id,
+            **connection,
+            "extra": json.dumps(connection.get("extra") or {}),
+        }
+        self._parse(self._http.post(f"{self.api}/connections", json=body))
+
+    def delete_connection(self, connection_id: str) -> None:
+        """Delete a connection, as a user does in the UI."""
+        self._parse(self._http.delete(f"{self.api}/connections/{connection_id}"))
+
+    @abstractmethod
+    def create_asset_event(self, uri: str, extra: dict[str, Any]) -> None:
+        """Create an event of an asset, as others do by the REST API."""
 
     @abstractmethod
     def jobs(self, job_type: str) -> set[int]:
@@ -221,4 +259,4 @@ class AirflowClient(ABC):
             raise AirflowError(
                 f"{request.method} {request.url} failed with HTTP status {response.status_code}: {response.text}"
             )
-        return response.json()
+        return response.json() if response.content else None

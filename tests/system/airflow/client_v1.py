@@ -42,6 +42,11 @@ class ClientV1(AirflowClient):
         super().close()
         self._database.dispose()
 
+    def create_asset_event(self, uri: str, extra: dict[str, Any]) -> None:
+        """See `AirflowClient.create_asset_event`."""
+        body = {"dataset_uri": uri, "extra": extra}
+        self._parse(self._http.post(f"{self.api}/datasets/events", json=body))
+
     def jobs(self, job_type: str) -> set[int]:
         """See `AirflowClient.jobs`. A job that was killed remains among them for some time."""
         try:

@@ -16,6 +16,13 @@ class ClientV2(AirflowClient):
     marking: ClassVar = {}
     native_xcom: ClassVar = {"deserialize": True}
 
+    def create_asset_event(self, uri: str, extra: dict[str, Any]) -> None:
+        """See `AirflowClient.create_asset_event`."""
+        assets = self.get(f"{self.api}/assets", uri_pattern=uri)["assets"]
+        (asset,) = [asset for asset in assets if asset["uri"] == uri]
+        body = {"asset_id": asset["id"], "extra": extra}
+        self._parse(self._http.post(f"{self.api}/assets/events", json=body))
+
     def jobs(self, job_type: str) -> set[int]:
         """See `AirflowClient.jobs`."""
         jobs = self.get(f"{self.api}/jobs", job_type=job_type, is_alive=True)["jobs"]

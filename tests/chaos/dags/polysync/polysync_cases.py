@@ -7,7 +7,7 @@ import time
 from datetime import timedelta
 from typing import Any
 
-from airflow.providers.common.compat.sdk import DAG
+from airflow.providers.common.compat.sdk import DAG, Asset
 
 from polysync_airflow.operators import PolysyncCallbackStepOperator, PolysyncStartPipelineOperator
 from polysync_airflow.sensors import PolysyncModelApprovalSensor, PolysyncPipelineSensor
@@ -26,6 +26,8 @@ START = "StartPipelineExecution"
 ANSWER = "SendPipelineExecutionStepSuccess"
 BEFORE_START = kill_at_call(START, after_response=False)
 AFTER_START = kill_at_call(START, after_response=True)
+AFTER_FIRST_POLL = kill_at_call("DescribePipelineExecution", after_response=True)
+PIPELINE = "{{ dag_run.conf['pipeline'] }}"
 
 # The task waits in its worker, and records its processes.
 SYNCHRONOUS: dict[str, Any] = {"pre_execute": record_process(), "deferrable": False}
@@ -82,6 +84,23 @@ CASES: dict[str, dict[str, Any]] = {
         "retry_mode": "resume",
         "on_clear": "resume",
     },
+    "42a": {"pre_execute": kill_at_deferral(), "retries": 0},
+    "42b": {"pre_execute": AFTER_FIRST_POLL, "deferrable": False, "retries": 0},
+    "42c": {"stop_on_kill": False, "retries": 0},
+    "42d": {"stop_on_kill": False, "retries": 0, "deferrable": False},
+    "43a": {},
+    "43b": {},
+    "43c": {"deferrable": False},
+    # Each run has a connection of its own.
+    "45a": {"polysync_conn_id": PIPELINE, "retry_delay": timedelta(seconds=20)},
+    "45b": {"polysync_conn_id": PIPELINE, "retries": 1},
+    "46a": {},
+    "46b": {"pre_execute": AFTER_START, "retry_delay": timedelta(seconds=150)},
+    "46c": {},
+    "46d": {},
+    # The cases before end meanwhile.
+    "46e": {"pre_execute": AFTER_START, "retry_delay": timedelta(seconds=300)},
+    "46f": {},
     "50a": {},
     "50b": {"pre_execute": AFTER_START, "retry_delay": timedelta(seconds=120)},
     "50c": {},
@@ -120,7 +139,7 @@ DAGRUN_TIMEOUT = {"9c": timedelta(seconds=90)}
 
 COMMON: dict[str, Any] = {
     "task_id": "start",
-    "pipeline_name": "{{ dag_run.conf['pipeline'] }}",
+    "pipeline_name": PIPELINE,
     "deferrable": True,
     "poll_interval": 2,
     "retries": 2,
@@ -130,6 +149,14 @@ COMMON: dict[str, Any] = {
 for case, options in CASES.items():
     with DAG(dag_id=f"polysync_{case}", schedule=None, dagrun_timeout=DAGRUN_TIMEOUT.get(case)):
         PolysyncStartPipelineOperator(**{**COMMON, **options})
+
+# The event that starts a DAG run names the pipeline. Airflow 2 calls assets datasets.
+EVENTS = "(triggering_asset_events or triggering_dataset_events).values()"
+with DAG(dag_id="polysync_47", schedule=[Asset("polysync_47")]):
+    PolysyncStartPipelineOperator.partial(
+        **{**COMMON, "pipeline_name": f"{{{{ ({EVENTS} | first | first).extra.pipeline }}}}"},
+        max_active_tis_per_dag=16,
+    ).expand(pipeline_parameters=[{"Value": str(number)} for number in range(20)])
 
 for case, (tasks, options) in MAPPED_TASKS.items():
     with DAG(dag_id=f"polysync_{case}", schedule=None):

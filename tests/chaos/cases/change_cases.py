@@ -1,0 +1,207 @@
+"""The test cases about what people do around a task that waits: other DAG runs, deletions, edits, other releases."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.chaos.cases.case import (
+    LONG,
+    ONLY_LOCAL,
+    REPLACED,
+    STOPPED,
+    SUCCESS_AFTER_RETRY,
+    Case,
+    Expected,
+)
+from tests.chaos.deployment.airflow_deployment import AirflowDeployment
+from tests.chaos.scenarios import asset_events, changes, users
+from tests.chaos.scenarios.shared import Scenario, start_and_defer, start_and_poll
+from tests.chaos.scenarios.upgrades import (
+    RETURN,
+    and_cleared,
+    before_retry,
+    on_release_before,
+    while_deferred,
+)
+
+DELETED: Final = Expected(STOPPED, state=None, tries=None, stops=True)
+RENAMED: Final = Expected(("Stopped", "Succeeded"), state=None, stops=True)
+# Long enough for a later DAG run meanwhile.
+WAITED_FOR: Final = 40.0
+REPLACED_AFTER_ITS_END: Final = Expected(("Succeeded", "Succeeded"), tries=2)
+
+
+def _case(
+    number: str,
+    title: str,
+    scenario: Scenario,
+    expected: Expected,
+    seconds: float = LONG,
+    *,
+    released: bool | None = None,
+    short: bool = False,
+) -> Case:
+    return Case(
+        number,
+        title,
+        scenario,
+        expected,
+        seconds,
+        released=released,
+        short=ONLY_LOCAL if short else (),
+        executors=ONLY_LOCAL,
+    )
+
+
+def _change(
+    number: str, title: str, scenario: Scenario, expected: Expected, outage: str, *, short: bool = False
+) -> Case:
+    """Return a test case that changes something that all of its runs share."""
+    return Case(
+        number,
+        title,
+        scenario,
+        expected,
+        LONG if expected.stops else 1,
+        exclusive=True,
+        outage=outage,
+        short=ONLY_LOCAL if short else (),
+        executors=ONLY_LOCAL,
+    )
+
+
+CHANGE_CASES: Final = (
+    _case(
+        "42a",
+        "task killed, retries=0, a later DAG run succeeds, user clears the task",
+        users.killed_then_cleared_after_later_run,
+        REPLACED,
+        short=True,
+    ),
+    _case("42b", "as 42a, synchronous mode", users.killed_then_cleared_after_later_run, REPLACED, short=True),
+    _case(
+        "42c",
+        "user marks the task failed, stop_on_kill=False, as 42a",
+        users.marked_then_cleared_after_later_run(start_and_defer),
+        REPLACED_AFTER_ITS_END,
+        WAITED_FOR,
+    ),
+    _case(
+        "42d",
+        "as 42c, synchronous mode",
+        users.marked_then_cleared_after_later_run(start_and_poll),
+        REPLACED_AFTER_ITS_END,
+        WAITED_FOR,
+    ),
+    _change("43a", "DAG deleted while the task is deferred", changes.dag_deleted, DELETED, "43a"),
+    _case(
+        "43b",
+        "DAG run deleted while the task is deferred",
+        changes.dag_run_deleted(start_and_defer),
+        DELETED,
+        short=True,
+    ),
+    _case("43c", "as 43b, synchronous mode", changes.dag_run_deleted(start_and_poll), DELETED),
+    _change("44a", "DAG file edited while the task is deferred", changes.file_edited, Expected(), "44"),
+    _change("44b", "as 44a, user clears the task", changes.file_edited_and_cleared, REPLACED, "44"),
+    _change("44c", "task renamed while it is deferred", changes.task_renamed(start_and_defer), RENAMED, "44"),
+    _change("44d", "as 44c, synchronous mode", changes.task_renamed(start_and_poll), RENAMED, "44"),
+    _case(
+        "45a",
+        "connection deleted until the retry",
+        changes.connection_deleted_for_a_time,
+        SUCCESS_AFTER_RETRY,
+        seconds=1,
+        released=True,
+        short=True,
+    ),
+    _case(
+        "45b",
+        "connection deleted until the user clears the task",
+        changes.connection_deleted_until_clear,
+        Expected(("Stopped", "Succeeded"), tries=3, stops=True),
+    ),
+    Case(
+        "47",
+        "10 DAG runs by asset events, 20 mapped tasks each",
+        asset_events.many_dag_runs,
+        Expected(("Succeeded",) * asset_events.DAG_RUNS * asset_events.TASKS, tries=None),
+        seconds=1,
+        exclusive=True,
+        released=False,
+        short=(),
+        executors=ONLY_LOCAL,
+    ),
+)
+
+UPGRADE: Final = AirflowDeployment.upgrade_from_release_before
+# They need the release before, which a shallow clone does not have. All of them go through the same two changes.
+RELEASE_CASES: Final = (
+    _change(
+        "46a",
+        "return to the release before while the task is deferred",
+        while_deferred(RETURN),
+        Expected(forgotten=False),
+        "46",
+    ),
+    _change(
+        "46b",
+        "return while the task, killed after the start, waits for its retry",
+        before_retry(RETURN),
+        # A retry that begins before the API server responds again counts, too.
+        Expected(tries=None, forgotten=False),
+        "46",
+    ),
+    _change(
+        "46c",
+        "as 46a, user clears the task",
+        and_cleared(RETURN),
+        Expected(("Stopped", "Succeeded"), tries=2, stops=True, forgotten=False),
+        "46",
+    ),
+    _change(
+        "46d",
+        "upgrade from the release before while the task is deferred",
+        on_release_before(while_deferred(UPGRADE)),
+        Expected(),
+        "46",
+    ),
+    _change(
+        "46e",
+        "upgrade while the task, killed after the start, waits for its retry",
+        on_release_before(before_retry(UPGRADE)),
+        Expected(tries=None),
+        "46",
+    ),
+    _change(
+        "46f",
+        "as 46d, user clears the task",
+        on_release_before(and_cleared(UPGRADE)),
+        REPLACED,
+        "46",
+    ),
+)
+# Cases of the option --upgrade. All of them go through the same upgrade of Airflow.
+UPGRADE_CASES: Final = (
+    _change(
+        "50a",
+        "upgrade of Airflow while the task is deferred",
+        while_deferred(AirflowDeployment.upgrade),
+        Expected(),
+        "50",
+    ),
+    _change(
+        "50b",
+        "upgrade of Airflow while the task, killed after the start, waits for its retry",
+        before_retry(AirflowDeployment.upgrade),
+        SUCCESS_AFTER_RETRY,
+        "50",
+    ),
+    _change(
+        "50c",
+        "as 50a, user clears the task afterwards",
+        and_cleared(AirflowDeployment.upgrade),
+        REPLACED,
+        "50",
+    ),
+)

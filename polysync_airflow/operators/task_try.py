@@ -134,7 +134,7 @@ class TaskTry:
             deadline=clock.time() + timeout,
         )
         store = self._store = RecordStore(context)
-        record = store.read()
+        record = store.claim()
         task_try = Try(store.try_number, ti.max_tries, task_identity(context), self._choices, lost=store.lost)
         now = self._enter(store, begin(task_try, record))
         while now.do not in ENDS_THE_START:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 from polysync_airflow.exceptions import StoredRecordError
 from polysync_airflow.execution.lifecycle.identity import TaskKey
@@ -12,6 +13,9 @@ from polysync_airflow.records.proof import RECORD_KEY, from_stored
 
 log = logging.getLogger(__name__)
 
+# A field of the copy. A try that has not written a record has only this one.
+TRY_NUMBER: Final = "try_number"
+
 
 def pull_copy(ti: Any) -> StoredExecution | None:
     """
@@ -19,14 +23,26 @@ def pull_copy(ti: Any) -> StoredExecution | None:
 
     :param ti: the task instance, on a worker or in the DAG processor.
     """
-    value = ti.xcom_pull(task_ids=ti.task_id, key=RECORD_KEY, map_indexes=ti.map_index)
-    return proven_copy(value, ti)
+    return proven_copy(_pull(ti), ti)
+
+
+def pull_number(ti: Any) -> int:
+    """Return the number of the try that the XComs of a task instance are of; 0 if they do not say so."""
+    value = _pull(ti)
+    number = value.get(TRY_NUMBER) if isinstance(value, Mapping) else None
+    return number if isinstance(number, int) else 0
 
 
 def proven_copy(value: Any, ti: Any) -> StoredExecution | None:
     """Return the record that an XCom holds; None if it holds none, or if it is not proven."""
+    if value is None or (isinstance(value, Mapping) and value.keys() == {TRY_NUMBER}):
+        return None
     try:
-        return None if value is None else from_stored(value, TaskKey.of(ti), place=f"the XCom {RECORD_KEY!r}")
+        return from_stored(value, TaskKey.of(ti), place=f"the XCom {RECORD_KEY!r}")
     except StoredRecordError as error:
         log.warning("XCom %r is ignored: %s", RECORD_KEY, error)
         return None
+
+
+def _pull(ti: Any) -> Any:
+    return ti.xcom_pull(task_ids=ti.task_id, key=RECORD_KEY, map_indexes=ti.map_index)

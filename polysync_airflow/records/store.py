@@ -19,7 +19,7 @@ from polysync_airflow.exceptions import PolysyncError, StoredRecordError
 from polysync_airflow.execution.lifecycle.identity import TaskKey
 from polysync_airflow.execution.lifecycle.ownership import Owner, is_over, owner_by_record
 from polysync_airflow.execution.record import StoredExecution
-from polysync_airflow.records.copies import pull_copy
+from polysync_airflow.records.copies import TRY_NUMBER, pull_copy, pull_number
 from polysync_airflow.records.proof import RECORD_KEY, from_stored, to_stored
 
 if TYPE_CHECKING:
@@ -88,7 +88,8 @@ class RecordStore:
     read or written last, or that the task is over, leaves the record and the execution alone.
 
     Each write also pushes a copy as an XCom. Airflow deletes it when the next try begins, which tells the
-    tries apart, and the triggerer and the DAG processor read it.
+    tries apart, and the triggerer and the DAG processor read it. Before its first write, a try has only its
+    number there.
 
     A task that succeeds deletes its Variable. If its process dies before Airflow stores that it has
     succeeded, the retry gets the same execution by its client token. The Variable of any other task is kept:
@@ -104,6 +105,7 @@ class RecordStore:
         self._earlier_store: Any = context.get("task_state_store")
         self._is_in_earlier_store = False
         self._last_known: StoredExecution | None = None
+        self._has_claimed = False
         # Why the record that is stored cannot be believed.
         self.lost: StoredRecordError | None = None
 
@@ -116,6 +118,24 @@ class RecordStore:
         """Return the record that earlier tries stored; None if there is none, or if it cannot be believed."""
         self._last_known = self._read_if_proven()
         return self._last_known
+
+    def claim(self) -> StoredExecution | None:
+        """
+        Return what ``read`` returns, for a try that begins, and push its number in place of the copy.
+
+        So a process finds out that it was replaced, if it was frozen before it could write a record.
+
+        :raises PolysyncError: a later try has begun.
+        :raises Exception: Airflow does not respond.
+        """
+        record = self.read()
+        number = pull_number(self._ti)
+        if number > self.try_number:
+            raise self._replaced_error()
+        if number < self.try_number:
+            self._push_number()
+        self._has_claimed = True
+        return record
 
     def write(self, record: StoredExecution) -> None:
         """
@@ -139,8 +159,7 @@ class RecordStore:
         delete_variable(self._key)
         self._last_known = None
         self._forget_earlier_record()
-        # A task instance has no method that deletes an XCom.
-        self._ti.xcom_push(RECORD_KEY, None)
+        self._push_number()
 
     def announce_stop(self, record: StoredExecution) -> Owner:
         """
@@ -226,6 +245,18 @@ class RecordStore:
                 f"this one (try {self.try_number}) ends.",
                 permanent=False,
             )
+        # Only a record with the number of this try tells it from a later one that has not written either.
+        is_own = stored is not None and stored.try_number == self.try_number
+        if self._has_claimed and not is_own and pull_number(self._ti) != self.try_number:
+            raise self._replaced_error()
+
+    def _replaced_error(self) -> PolysyncError:
+        return PolysyncError(
+            f"A later try of this task has begun, so this one (try {self.try_number}) ends.", permanent=False
+        )
+
+    def _push_number(self) -> None:
+        self._ti.xcom_push(RECORD_KEY, {TRY_NUMBER: self.try_number})
 
     def _put(self, record: StoredExecution) -> dict[str, Any]:
         record = record.without_values()
@@ -241,8 +272,8 @@ class RecordStore:
 
     def _put_with_choice(self, record: StoredExecution, stored: StoredExecution | None) -> None:
         # A user who has ended the task may already have chosen what its next clear does.
-        choice = stored.clear_choice if stored else record.clear_choice
-        self._put(record.model_copy(update={"clear_choice": choice}))
+        chosen = stored if stored and stored.incarnation == record.incarnation else record
+        self._put(record.model_copy(update={"clear_choice": chosen.clear_choice}))
 
     def _forget_earlier_record(self) -> None:
         # It would count again after the deletion of the Variable.

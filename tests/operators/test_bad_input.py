@@ -16,6 +16,7 @@ from polysync_airflow.operators import (
     PolysyncStartPipelineOperator,
     PolysyncStopPipelineOperator,
 )
+from polysync_airflow.records.proof import RECORD_KEY
 from tests.conftest import connection
 from tests.tasks import run_task
 
@@ -163,7 +164,7 @@ def test_invalid_start_is_refused_before_any_call(
     # One line for each argument; no other argument here is wrong in two ways.
     assert str(run.error).count("\n- ") == 1
     assert emulator.control.calls() == []
-    assert run.xcoms == {}
+    assert run.xcoms == {RECORD_KEY: {"try_number": 1}}
 
 
 def test_message_about_100_000_parameters_is_short(emulator: EmulatorServer) -> None:

@@ -29,7 +29,10 @@ def test_task_succeeds_with_an_edited_run(
 ) -> None:
     """The XCom ``run`` is replaced by a text or another object during the wait; at the end it is right again."""
     ti = TaskInstance("t")
-    monkeypatch.setattr(ti, "xcom_pull", lambda **_: value)
+    pull = ti.xcom_pull
+    monkeypatch.setattr(
+        ti, "xcom_pull", lambda **wanted: pull(**wanted) if wanted["key"] == RECORD_KEY else value
+    )
 
     run = run_task(PolysyncStartPipelineOperator(task_id="t", pipeline_name="fanout"), ti)
 

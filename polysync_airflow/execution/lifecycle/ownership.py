@@ -63,15 +63,18 @@ def owner_by_record(
     Return who decides about the execution of a try, as its own process sees it.
 
     A try that has gone on with the execution has written its number into the stored record. One that has
-    begun, but has not come so far, has caused that Airflow deleted the XComs.
+    begun, but has not come so far, has caused that Airflow deleted the XComs. If the task has ended
+    since, and the later try has no response to a request that this one has sent late, only this one knows
+    what AWS has begun.
 
     :param stored: the record in the store now; None if there is none.
     """
     # The record that a process reads after a deferral may already be that of a later try.
     own = _started_at(record), try_number
-    is_own_copy = copy is not None and _is_of_same_execution(copy, record) and _order(copy) == own
+    # A process that was frozen may push the copy of an earlier try late, but none of a later one.
+    is_own_copy = copy is not None and _is_of_same_execution(copy, record) and _order(copy) <= own
     if stored and not (_is_of_same_execution(stored, record) and _order(stored) <= own):
-        return Owner.LATER_TRY
+        return Owner.NOBODY if is_over(state) and _is_unanswered(stored, record) else Owner.LATER_TRY
     if state == _RUNNING:
         return Owner.THIS_TRY if is_own_copy else Owner.LATER_TRY
     if state in _WITH_LATER_TRY:
@@ -79,7 +82,7 @@ def owner_by_record(
     if state == DELETED or is_own_copy:
         return Owner.NOBODY
     # The task has ended or was cleared before any later try, or this one, could write its number.
-    return Owner.NOBODY if stored and _order(stored) < own else Owner.LATER_TRY
+    return Owner.NOBODY if stored and (copy is None or _order(stored) < own) else Owner.LATER_TRY
 
 
 def owner_of_deferred(state: str | None, copy: StoredExecution | None, try_number: int) -> Owner:
@@ -103,7 +106,7 @@ def owner_of_dead_process(copy: StoredExecution | None, try_number: int, *, retr
     """
     Return who decides about the execution of a try whose process has died, as the DAG processor sees it.
     """
-    if retry_follows or copy is None or copy.try_number != try_number:
+    if retry_follows or copy is None or copy.try_number > try_number:
         return Owner.LATER_TRY
     return Owner.NOBODY
 
@@ -120,3 +123,12 @@ def _started_at(record: StoredExecution) -> datetime:
 
 def _is_of_same_execution(other: StoredExecution, record: StoredExecution) -> bool:
     return other.request.client_request_token == record.request.client_request_token
+
+
+def _is_unanswered(other: StoredExecution, record: StoredExecution) -> bool:
+    """Return whether the try that wrote a record does not know what AWS has responded to the same request."""
+    if not _is_of_same_execution(other, record):
+        return False
+    return other.execution_arn is None or (
+        other.resume_is_pending and other.resume_token == record.resume_token
+    )

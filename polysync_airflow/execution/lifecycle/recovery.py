@@ -10,8 +10,9 @@ Rules:
 3. In a new epoch, ``on_clear`` decides, or what the user chose for this clear: the user wants a new
    execution, or the rest of one that has failed. If the stored execution still runs, the user wants a new one
    in its place, and the try stops it first. Who chose to resume it wants its end, in the same way as a retry.
-4. While AWS has not responded to a resume, the next try sends the same request again, whatever ``retry_mode``
-   and ``on_clear`` say: a process that was frozen may still send it, so nothing may be started beside it.
+4. While AWS has not responded to a resume, the next try sends the same request again, whatever
+   ``retry_mode``, ``on_clear`` and ``on_completed_with_failures`` say: a process that was frozen may still
+   send it, so nothing may be started beside it.
 5. Two executions of a task never run at the same time: a try starts a new one only after the end of the
    stored one.
 
@@ -99,7 +100,6 @@ def next_action(stored: StoredExecution, epoch: int, status: str, choices: Recov
     :param epoch: the epoch of this try, which is Airflow's ``max_tries``.
     :param status: AWS status of the stored execution.
     """
-    failures_succeed = choices.on_completed_with_failures == "succeed"
     if stored.epoch != epoch:
         is_replaced = stored.replaced_by_epoch == epoch
         choice = stored.choice_in(epoch)
@@ -110,8 +110,10 @@ def next_action(stored: StoredExecution, epoch: int, status: str, choices: Recov
         if stored.resume_is_pending and not resumes and state_of(status) is PolysyncState.FAILED:
             return Action.SETTLE_RESUME
         return _in_new_epoch(status, resumes=resumes, may_stop=choices.stop_on_kill)
-    resumes = choices.retry_mode == "resume" or stored.resume_is_pending
-    return _in_same_epoch(status, resumes=resumes, failures_succeed=failures_succeed)
+    if stored.resume_is_pending:
+        return _in_same_epoch(status, resumes=True)
+    failures_succeed = choices.on_completed_with_failures == "succeed"
+    return _in_same_epoch(status, resumes=choices.retry_mode == "resume", failures_succeed=failures_succeed)
 
 
 def next_step(

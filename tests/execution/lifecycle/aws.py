@@ -21,6 +21,11 @@ class Execution:
     tokens: set[str] = field(default_factory=set)
     request: StartRequest | None = None
 
+    @property
+    def stops(self) -> int:
+        """How many stops were requested."""
+        return sum(token.startswith("stop ") for token in self.tokens)
+
 
 class Aws:
     """The operations of SageMaker that change or describe executions."""
@@ -103,7 +108,7 @@ class Aws:
     @property
     def stops(self) -> int:
         """How many stops of executions were requested."""
-        return sum(token.startswith("stop ") for each in self.executions for token in each.tokens)
+        return sum(each.stops for each in self.executions)
 
     def progress(self) -> None:
         """Let one execution go on."""

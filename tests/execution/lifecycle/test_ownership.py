@@ -56,6 +56,8 @@ def test_task_that_keeps_its_xcoms() -> None:
         ),
         ("running", RECORD, RECORD, Owner.THIS_TRY),
         ("running", None, RECORD, Owner.THIS_TRY),
+        # A process that was frozen has pushed its copy late.
+        ("running", RECORD, OF_AN_EARLIER_TRY, Owner.THIS_TRY),
         # A later try has begun, which has deleted the XComs, but it has not come so far.
         ("running", RECORD, None, Owner.LATER_TRY),
         ("running", RECORD, OF_ANOTHER_EXECUTION, Owner.LATER_TRY),
@@ -74,8 +76,9 @@ def test_task_that_keeps_its_xcoms() -> None:
                 (RECORD, Owner.NOBODY),
                 (OF_A_LATER_TRY, Owner.LATER_TRY),
                 (OF_ANOTHER_EXECUTION, Owner.LATER_TRY),
-                # A later try deletes the XComs when it begins, and may have ended since.
-                (None, Owner.LATER_TRY),
+                # A later try has deleted the XComs. Either it has ended before it could write its number, or it
+                # has succeeded and deleted the record.
+                (None, Owner.NOBODY if record else Owner.LATER_TRY),
             )
         ),
         *((DELETED, record, copy, Owner.NOBODY) for record in (RECORD, None) for copy in (RECORD, None)),
@@ -99,6 +102,25 @@ def test_owner_of_a_record_that_a_later_try_has_written() -> None:
     owner = owner_by_record(OF_A_LATER_TRY, 2, "failed", OF_A_LATER_TRY, OF_A_LATER_TRY)
 
     assert owner is Owner.LATER_TRY
+
+
+@pytest.mark.parametrize("copy", [OF_A_LATER_TRY, None])
+@pytest.mark.parametrize("state", [*WITH_LATER_TRY, *WITHOUT])
+def test_owner_of_a_request_to_which_a_later_try_has_no_response(
+    state: str | None, copy: StoredExecution | None
+) -> None:
+    """A process that was frozen sends it after the task has ended: only this process knows what AWS has begun."""
+    token = "c" * 32
+    resumed = RECORD.model_copy(update={"resumes": 1, "resume_token": token, "resumed_at": EARLIER})
+    later = resumed.model_copy(update={"try_number": 3, "resumed_at": None})
+    with_other_token = later.model_copy(update={"resumes": 2, "resume_token": "d" * 32})
+    without_arn = OF_A_LATER_TRY.model_copy(update={"execution_arn": None})
+    owner = Owner.NOBODY if state in WITHOUT else Owner.LATER_TRY
+
+    assert owner_by_record(resumed, 2, state, later, copy) is owner
+    assert owner_by_record(RECORD, 2, state, without_arn, copy) is owner
+    assert owner_by_record(resumed, 2, state, with_other_token, copy) is Owner.LATER_TRY
+    assert owner_by_record(resumed, 2, state, OF_ANOTHER_EXECUTION, copy) is Owner.LATER_TRY
 
 
 def test_owner_of_a_record_of_an_earlier_version() -> None:
@@ -138,10 +160,11 @@ def test_owner_of_deferred_task(state: str | None, copy: StoredExecution | None,
         (RECORD, False, Owner.NOBODY),
         (RECORD, True, Owner.LATER_TRY),
         (OF_A_LATER_TRY, False, Owner.LATER_TRY),
-        (RECORD.model_copy(update={"try_number": 1}), False, Owner.LATER_TRY),
+        # Airflow has deleted it when the last try began. A process that was frozen has pushed it again since.
+        (OF_AN_EARLIER_TRY, False, Owner.NOBODY),
         (None, False, Owner.LATER_TRY),
     ],
 )
 def test_owner_of_dead_process(copy: StoredExecution | None, retry_follows: bool, owner: Owner) -> None:
-    """The failure callback stops only what the try itself has written."""
+    """The failure callback stops nothing that a later try has written."""
     assert owner_of_dead_process(copy, 2, retry_follows=retry_follows) is owner

@@ -32,10 +32,10 @@ same   Stopped                *       *           *         *         *         
 same   Failed                 none    new         *         *         *         START
 same   Failed                 none    resume      *         *         *         RESUME
 same   Failed                 open    *           *         *         *         RESUME
-same   CompletedWithFailures  *       *           *         succeed   *         REATTACH
+same   CompletedWithFailures  none    *           *         succeed   *         REATTACH
 same   CompletedWithFailures  none    new         *         fail      *         START
 same   CompletedWithFailures  none    resume      *         fail      *         RESUME
-same   CompletedWithFailures  open    *           *         fail      *         RESUME
+same   CompletedWithFailures  open    *           *         *         *         RESUME
 
 new    Executing              *       *           *         *         yes       STOP
 new    Executing              *       *           *         *         no        WAIT_FOR_END

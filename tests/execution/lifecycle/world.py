@@ -8,7 +8,7 @@ end. Airflow replaces task instances, begins tries, and runs the failure callbac
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -49,7 +49,6 @@ from polysync_airflow.states import has_ended
 from tests.execution.lifecycle.aws import Aws, Execution, api_error, event_of
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-BEFORE_THE_COPY = "before the copy"
 
 
 class LostResponseError(Exception):
@@ -88,6 +87,8 @@ class Airflow:
         self.incarnation = Incarnation(dag_run_started_at=NOW)
         self.stored: StoredExecution | None = None
         self.copy: StoredExecution | None = None
+        # The number of the try in the XCom with the copy, which a try without a copy pushes alone.
+        self.number_in_xcom = 0
         # Why the record cannot be believed: its key was rotated, or it was damaged.
         self.lost: StoredRecordError | None = None
         self.keys = 1
@@ -123,7 +124,7 @@ class Airflow:
     def begin_try(self) -> TryProcess:
         """Begin the next try, which deletes the XComs of the earlier ones."""
         self.try_number += 1
-        self.current, self.state, self.copy = self.try_number, "running", None
+        self.current, self.state, self.copy, self.number_in_xcom = self.try_number, "running", None, 0
         self.history.append(f"try {self.try_number} of epoch {self.max_tries}")
         return TryProcess(self)
 
@@ -155,7 +156,7 @@ class Airflow:
     def create_again(self) -> None:
         """Delete the DAG run, and create one with the same run id. The record stays."""
         self.incarnation = Incarnation(dag_run_started_at=NOW + timedelta(days=len(self.history)))
-        self.current, self.state, self.copy = None, "scheduled", None
+        self.current, self.state, self.copy, self.number_in_xcom = None, "scheduled", None, 0
         self.try_number, self.max_tries = 0, self.retries
         self.chosen.clear()
         self.history.append("created again")
@@ -174,6 +175,7 @@ class TryProcess:
 
     def __init__(self, airflow: Airflow) -> None:
         self.airflow, self.aws, self.number = airflow, airflow.aws, airflow.try_number
+        self.epoch, self.task = airflow.max_tries, airflow.task
         self.killed = False
         self.now: Instruction | None = None
         self.wrote = False
@@ -191,11 +193,7 @@ class TryProcess:
     def _execute(self) -> Iterator[str]:
         airflow = self.airflow
         while True:
-            self.last_known = airflow.stored
-            now = begin(
-                Try(self.number, airflow.max_tries, airflow.task, airflow.choices, airflow.lost),
-                airflow.stored,
-            )
+            now = yield from self._begin()
             while True:
                 yield from self._enter(now)
                 if self.killed and now.do in NOT_WHEN_KILLED:
@@ -222,6 +220,17 @@ class TryProcess:
             yield from self._end(failed=end.status != "Succeeded")
             return
 
+    def _begin(self) -> Generator[str, None, Instruction]:
+        airflow = self.airflow
+        yield "before the record is read"
+        self.last_known, lost = airflow.stored, airflow.lost
+        yield "before the claim"
+        if airflow.number_in_xcom > self.number:
+            raise ReplacedError
+        if airflow.number_in_xcom < self.number:
+            self._push(None)
+        return begin(Try(self.number, self.epoch, self.task, airflow.choices, lost), self.last_known)
+
     def _end(self, *, failed: bool) -> Iterator[str]:
         """End the try. A task that succeeds deletes its record before Airflow knows that it has succeeded."""
         airflow = self.airflow
@@ -235,7 +244,8 @@ class TryProcess:
     def _check_choice(self, before: Instruction, status: str, now: Instruction) -> None:
         """Check that a clear does what the user chose, or else what ``on_clear`` says."""
         epoch, record, choices = before.task_try.epoch, before.known, self.airflow.choices
-        if status != "Failed" or epoch in (record.epoch, record.replaced_by_epoch):
+        is_of_the_clear = epoch == self.airflow.max_tries
+        if status != "Failed" or not is_of_the_clear or epoch in (record.epoch, record.replaced_by_epoch):
             return
         wanted = self.airflow.chosen.get(epoch, choices.on_clear)
         does = (Do.RESUME, Do.RESEND_RESUME) if wanted == "resume" else (Do.PREPARE, Do.RESEND_RESUME)
@@ -249,12 +259,13 @@ class TryProcess:
         if now.store is Store.WRITE:
             self._raise_if_replaced()
             self._put(now.known)
-            yield BEFORE_THE_COPY
-            self.airflow.copy = now.known
+            yield "before the copy"
+            self._push(now.known)
             self.wrote = True
         elif now.store is Store.DELETE:
             self._raise_if_replaced()
-            self.airflow.stored = self.airflow.copy = self.last_known = None
+            self.airflow.stored = self.last_known = None
+            self._push(None)
         yield f"stored for {now.do.name}"
 
     def _call(self, now: Instruction) -> Event:
@@ -336,8 +347,8 @@ class TryProcess:
         owner = self._owner(record)
         if owner in (Owner.THIS_TRY, Owner.NOBODY):
             stored = self.airflow.stored
-            choice = stored.clear_choice if stored else record.clear_choice
-            self._put(leaving.announced(record).model_copy(update={"clear_choice": choice}))
+            chosen = stored if stored and stored.incarnation == record.incarnation else record
+            self._put(leaving.announced(record).model_copy(update={"clear_choice": chosen.clear_choice}))
         return owner
 
     def _owner(self, record: StoredExecution) -> Owner:
@@ -346,10 +357,22 @@ class TryProcess:
 
     def _raise_if_replaced(self) -> None:
         airflow = self.airflow
-        if (airflow.stored and airflow.stored != self.last_known) or is_over(airflow.state):
+        stored = airflow.stored
+        if (stored and stored != self.last_known) or is_over(airflow.state):
+            raise ReplacedError
+        is_own = stored is not None and stored.try_number == self.number
+        if not is_own and airflow.number_in_xcom != self.number:
             raise ReplacedError
 
+    def _push(self, copy: StoredExecution | None) -> None:
+        """Push the copy as an XCom; the number of the try alone if there is none."""
+        self.airflow.copy, self.airflow.number_in_xcom = copy, self.number
+
     def _put(self, record: StoredExecution) -> None:
+        # Known limit: a process of before the clear, which was frozen before it read the record, goes on while the
+        # process of the clear starts. It takes the choice for its own.
+        if self.epoch != self.airflow.max_tries:
+            self.airflow.chosen.pop(self.airflow.max_tries, None)
         self.airflow.stored = self.last_known = record.without_values()
         self.airflow.lost = None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -23,7 +24,9 @@ from tests.operators.recovery.harness import (
     Task,
     calls,
     crash,
+    step_attempts,
 )
+from tests.tasks import EmulatedTime
 
 
 def choose(task: Task, on_clear: OnClear) -> None:
@@ -79,6 +82,31 @@ def test_choice_outlives_a_try_that_dies_before_it_can_resume(
     assert calls(emulator, START, RETRY, STOP) == [RETRY]
 
 
+def test_retry_sends_the_chosen_resume_again_although_failures_succeed(
+    make_task: MakeTask,
+    emulator: EmulatorServer,
+    interceptor: RequestInterceptor,
+    emulated_time: EmulatedTime,
+    execution_log: ExecutionLog,
+) -> None:
+    """The try that has stored it dies before it sends it. The user does not want the old result."""
+    task = make_task(retries=1, on_completed_with_failures="succeed")
+    emulator.control.put_scenario({"end_as": "CompletedWithFailures", **MERGE_FAILS_ONCE})
+    emulated_time.after(100, crash)
+    task.next_try()
+    emulator.control.advance(3600)
+    task.state = "failed"
+    choose(task, "resume")
+    task.clear()
+    interceptor.before(RETRY, crash)
+
+    assert isinstance(task.next_try().error, CrashError)
+    assert task.next_try().error is None
+
+    assert calls(emulator, START, RETRY, STOP) == [START, RETRY]
+    assert step_attempts(execution_log.executions[0])["Merge"] == 2
+
+
 @IN_ONE_MODE
 @pytest.mark.parametrize("is_refused", [False, True])
 def test_choice_survives_the_end_of_the_killed_process(
@@ -106,6 +134,32 @@ def test_choice_survives_the_end_of_the_killed_process(
     assert len(calls(emulator, STOP)) == 1
     if not is_refused:
         assert execution_log.statuses[-1] in ("Stopping", "Stopped")
+
+
+@IN_ONE_MODE
+def test_choice_of_a_deleted_dag_run_is_gone(
+    make_task: MakeTask, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if the process of the new one is killed before it could write, and stores its stop."""
+    task = make_task(retries=0)
+    fail(task, emulator, MERGE_FAILS)
+    choose(task, "resume")
+    task.delete()
+    task.create_again(datetime(2026, 2, 2, tzinfo=UTC))
+    store_get, calls_left = task.store.get, [2]
+
+    def get(key: str) -> Any:
+        calls_left[0] -= 1
+        if calls_left == [0]:
+            task.kill()
+        return store_get(key)
+
+    monkeypatch.setattr(task.store, "get", get)
+    task.next_try()
+
+    assert calls_left[0] < 0
+    assert task.last_record["stop_requested_by"] == 1
+    assert "clear_choice" not in task.last_record
 
 
 @pytest.mark.parametrize("on_clear", ["new", "resume"])

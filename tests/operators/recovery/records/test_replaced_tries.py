@@ -8,7 +8,19 @@ import pytest
 
 from polysync_airflow.emulator import EmulatorServer
 from tests.operators.recovery.conftest import MakeTask
-from tests.operators.recovery.harness import START, STOP, ExecutionLog, RequestInterceptor, Task, calls
+from tests.operators.recovery.harness import (
+    DESCRIBE,
+    MERGE_FAILS,
+    MERGE_FAILS_ONCE,
+    RETRY,
+    START,
+    STOP,
+    ExecutionLog,
+    RequestInterceptor,
+    Task,
+    calls,
+    crash,
+)
 from tests.tasks import EmulatedTime, Run
 
 
@@ -57,9 +69,119 @@ def test_process_that_comes_back_before_its_first_write_starts_nothing(
     late = task.next_try()
 
     assert bool(later[0].error) is later_try_fails
-    assert "so it ends" in str(late.error)
+    assert "A later try of this task has begun, so this one (try 1) ends." in str(late.error)
     assert execution_log.statuses == ([] if later_try_fails else ["Succeeded"])
     assert calls(emulator, STOP) == []
+
+
+@pytest.mark.parametrize("moment", ["before it reads its record", "before its first write"])
+def test_process_that_comes_back_while_a_later_one_has_no_record_either_starts_nothing(
+    moment: str,
+    make_task: MakeTask,
+    interceptor: RequestInterceptor,
+    emulator: EmulatorServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Airflow has the task as running, and nothing is stored: only the number of the later try is in the XComs."""
+    task = make_task(validate_parameters=True)
+    store_get = task.store.get
+
+    def freeze(*_: Any) -> None:
+        monkeypatch.setattr(task.store, "get", store_get)
+        task.lose_heartbeat()
+        # The later try is frozen, too.
+        interceptor.before("DescribePipeline", crash)
+        task.next_try()
+        task.state = "running"
+
+    if moment == "before its first write":
+        interceptor.before("DescribePipeline", freeze)
+    else:
+        monkeypatch.setattr(task.store, "get", freeze)
+
+    late = task.next_try()
+
+    assert str(late.error) == "A later try of this task has begun, so this one (try 1) ends."
+    assert calls(emulator, START) == []
+    assert task.last_record is None
+    task.lose_heartbeat()
+    assert task.next_try().error is None
+    assert calls(emulator, START) == [START]
+
+
+def test_process_that_comes_back_after_a_later_one_has_forgotten_the_record_starts_nothing(
+    make_task: MakeTask, interceptor: RequestInterceptor, emulator: EmulatorServer
+) -> None:
+    """The later try has succeeded, but its process died before Airflow knew of it."""
+    task = make_task()
+    emulator.control.put_scenario(MERGE_FAILS)
+    assert task.next_try().error
+
+    def freeze(_: Any) -> None:
+        task.lose_heartbeat()
+        emulator.control.put_scenario({})
+        assert task.next_try().error is None
+        task.state = "running"
+
+    interceptor.after(DESCRIBE, freeze)
+
+    late = task.next_try()
+
+    assert "A later try of this task has begun" in str(late.error)
+    assert calls(emulator, START) == [START, START]
+
+
+@pytest.mark.parametrize("operation", [START, RETRY])
+def test_process_that_comes_back_after_the_end_of_the_task_stops_what_it_has_begun(
+    operation: str,
+    make_task: MakeTask,
+    interceptor: RequestInterceptor,
+    emulator: EmulatorServer,
+    execution_log: ExecutionLog,
+) -> None:
+    """The last try has died when it knew of the request, but not of a response."""
+    task = make_task(retries=1 if operation == START else 2, retry_mode="resume")
+    if operation == RETRY:
+        emulator.control.put_scenario(MERGE_FAILS_ONCE)
+        assert task.next_try().error
+
+    def freeze(_: Any) -> None:
+        task.lose_heartbeat()
+        interceptor.before("ListPipelineExecutions" if operation == START else DESCRIBE, crash)
+        task.next_try()
+
+    interceptor.before(operation, freeze)
+
+    task.next_try()
+    emulator.control.advance(60)
+
+    assert task.state == "failed"
+    assert execution_log.statuses == ["Stopped"]
+
+
+def test_process_that_comes_back_after_a_try_that_could_not_begin_stops_what_it_has_begun(
+    make_task: MakeTask,
+    interceptor: RequestInterceptor,
+    emulator: EmulatorServer,
+    execution_log: ExecutionLog,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The last try has died before it could read the record: Airflow has deleted the XComs of the earlier one."""
+    task = make_task(retries=1)
+
+    def freeze(_: Any) -> None:
+        task.lose_heartbeat()
+        with monkeypatch.context() as patch:
+            patch.setattr(task.store, "get", crash)
+            task.next_try()
+
+    interceptor.before(START, freeze)
+
+    task.next_try()
+    emulator.control.advance(60)
+
+    assert task.state == "failed"
+    assert execution_log.statuses == ["Stopped"]
 
 
 def test_process_that_comes_back_deletes_no_record_of_a_later_try(

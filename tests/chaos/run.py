@@ -11,11 +11,11 @@ from typing import Any, Final
 
 import httpx
 
+from sagemaker_emulator.builders import ROLE, definition, step
 from tests.chaos import markers
 from tests.chaos.deployment.airflow_deployment import AirflowDeployment
 from tests.chaos.deployment.kubernetes.pods import Pod
 from tests.chaos.group import Group
-from tests.emulator.builders import ROLE, definition, step
 from tests.system.airflow.client import AirflowError
 
 TASK: Final = "start"

@@ -1,5 +1,5 @@
 """
-What users see of the package, as one text: names with their signatures, stored shapes, errors, commands.
+What users see of the packages, as one text: names with their signatures, stored shapes, errors, commands.
 
 ``python -m tests.compatibility.public_surface`` writes it to ``public_surface.txt``, with which the test compares it:
 a change of what users see is a decision, not an accident.
@@ -32,7 +32,8 @@ from polysync_airflow.get_provider_info import get_provider_info
 from polysync_airflow.jobs.catalogue.models import CatalogueJob
 
 GOLDEN: Final = Path(__file__).with_suffix(".txt")
-PACKAGE: Final = Path(__file__).parents[2] / "polysync_airflow"
+ROOT: Final = Path(__file__).parents[2]
+PACKAGES: Final = (ROOT / "polysync_airflow", ROOT / "emulator" / "sagemaker_emulator")
 MODULES: Final = (
     "operators",
     "sensors",
@@ -172,8 +173,8 @@ def _shape(model: type[BaseModel]) -> str:
 
 
 def _errors() -> Iterator[str]:
-    """Yield the texts of the errors that the package raises or returns. What is inserted is ``{}``."""
-    for path in sorted(PACKAGE.rglob("*.py")):
+    """Yield the texts of the errors that the packages raise or return. What is inserted is ``{}``."""
+    for path in (path for package in PACKAGES for path in package.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and node.args:
                 name = getattr(node.func, "id", getattr(node.func, "attr", ""))

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import CredentialsError, ParametersError
 from polysync_airflow.operators import (
     PolysyncListImportOperator,
     PolysyncStartPipelineOperator,
     PolysyncStopPipelineOperator,
 )
+from sagemaker_emulator import EmulatorServer
 from tests.conftest import connection
 from tests.tasks import run_task
 

@@ -77,7 +77,7 @@ JAVASCRIPT_SDK := @aws-sdk/client-sagemaker@3.1142.0
 PROJECT := -e '.[emulator,entra,openlineage]' -e ./emulator --group test --group chaos
 # What depends on botocore: calls, sign-in, hooks, and one table of outcomes.
 BOTOCORE_TESTS := tests/aws tests/auth tests/test_hooks.py tests/operators/test_start_outcomes.py \
-    tests/comparison/test_amazon_provider.py
+    tests/testing/test_amazon_provider.py
 # Its tests are a project of their own, with their own options.
 EMULATOR_PYTEST = cd emulator && ../$(EMULATOR_VENV)/bin/python -m pytest
 # One process of tests for each core.

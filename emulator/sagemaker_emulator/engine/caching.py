@@ -18,13 +18,7 @@ from math import inf
 from typing import Any
 
 from sagemaker_emulator.engine.definition import Step, duration_seconds
-from sagemaker_emulator.engine.expressions import (
-    ExpressionError,
-    Scope,
-    Unknown,
-    evaluate,
-    evaluate_all,
-)
+from sagemaker_emulator.engine.expressions import ExpressionError, Scope, Unknown, evaluate, evaluate_all
 
 # The attributes in the cache key, as paths in ``Arguments``. The page has none for Lambda, Callback and EMR
 # Serverless steps, which the SageMaker Python SDK lets cache: there, all arguments count.

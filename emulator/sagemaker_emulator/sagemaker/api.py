@@ -16,9 +16,8 @@ from sagemaker_emulator.sagemaker import executions, pipelines, search
 from sagemaker_emulator.sagemaker.calls import AwsServices, Call, NotEmulatedError, Operation
 from sagemaker_emulator.sagemaker.jobs import descriptions, model_packages
 from sagemaker_emulator.sagemaker.jobs.callback_messages import send_callback_messages
-from sagemaker_emulator.sagemaker.jobs.checks import write_violation_reports
 from sagemaker_emulator.sagemaker.jobs.logs import log_streams
-from sagemaker_emulator.sagemaker.jobs.property_files import write_property_files
+from sagemaker_emulator.sagemaker.jobs.reports import write_property_files, write_violation_reports
 from sagemaker_emulator.sagemaker.status_events import unsent_events
 from sagemaker_emulator.sagemaker.store import Region
 from sagemaker_emulator.sagemaker.validation import check_request, check_response, service_model

@@ -20,14 +20,8 @@ from botocore.model import StructureShape
 from sagemaker_emulator.engine.expressions import text
 from sagemaker_emulator.engine.step_runs import StepRun
 from sagemaker_emulator.sagemaker.calls import omit_none
-from sagemaker_emulator.sagemaker.jobs.checks import check_folder, violation_report
-from sagemaker_emulator.sagemaker.jobs.names import (
-    arguments_of,
-    job_arn,
-    job_name,
-    source_of,
-    value_of,
-)
+from sagemaker_emulator.sagemaker.jobs.names import arguments_of, job_arn, job_name, source_of, value_of
+from sagemaker_emulator.sagemaker.jobs.reports import check_folder, violation_report
 from sagemaker_emulator.sagemaker.store import ACCOUNT, ExecutionRecord, Region, partition
 from sagemaker_emulator.sagemaker.validation import service_model
 

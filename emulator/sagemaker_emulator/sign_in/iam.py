@@ -13,13 +13,7 @@ from typing import Any, Final
 
 from moto.backends import get_backend
 
-from sagemaker_emulator.sagemaker.store import (
-    ACCOUNT,
-    DEFAULT_ROLE,
-    DEFAULT_SESSION,
-    PARTITIONS,
-    partition,
-)
+from sagemaker_emulator.sagemaker.store import ACCOUNT, DEFAULT_ROLE, DEFAULT_SESSION, PARTITIONS, partition
 from sagemaker_emulator.sign_in.policies import Policy
 
 #: The role of all access keys that neither STS nor IAM knows.

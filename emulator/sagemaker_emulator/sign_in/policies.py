@@ -70,6 +70,18 @@ def evaluate(policies: Iterable[Policy], request: AuthorizationRequest) -> Decis
     return decision
 
 
+def trusts(policy: Policy, action: str, principals: Mapping[str, Iterable[str]], context: Context) -> bool:
+    """
+    Return whether the trust policy of a role allows an action.
+
+    :param policy: the trust policy.
+    :param action: the action, such as ``sts:AssumeRole``.
+    :param principals: all names of the caller, by principal type (``AWS`` or ``Federated``).
+    :param context: the values of the condition keys.
+    """
+    return evaluate([policy], AuthorizationRequest(action, None, context, principals)) is Decision.ALLOWED
+
+
 def missing_context_keys(policies: Iterable[Policy], context: Context) -> list[str]:
     """Return the condition keys that policies use, in conditions or as variables, and that have no value."""
     given = {key.lower() for key in context}

@@ -21,12 +21,7 @@ from moto.iam.policy_validation import IAMPolicyDocumentValidator
 
 from sagemaker_emulator.errors import ApiError
 from sagemaker_emulator.sign_in import iam
-from sagemaker_emulator.sign_in.policies import (
-    AuthorizationRequest,
-    Policy,
-    evaluate,
-    missing_context_keys,
-)
+from sagemaker_emulator.sign_in.policies import AuthorizationRequest, Policy, evaluate, missing_context_keys
 
 OPERATION: Final = "SimulatePrincipalPolicy"
 #: The members of a request that the call log contains; those of a list begin with these names.

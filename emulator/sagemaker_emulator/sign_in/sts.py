@@ -23,10 +23,9 @@ from sagemaker_emulator.sign_in import callers, iam, web_identity
 from sagemaker_emulator.sign_in.authorization import decide
 from sagemaker_emulator.sign_in.iam import Caller, Role
 from sagemaker_emulator.sign_in.issuers import Issuers
-from sagemaker_emulator.sign_in.policies import Decision, Policy
+from sagemaker_emulator.sign_in.policies import Decision, Policy, trusts
 from sagemaker_emulator.sign_in.sessions import Session, Sessions
 from sagemaker_emulator.sign_in.settings import SignInSettings
-from sagemaker_emulator.sign_in.trust import allows
 
 #: The members of an STS request that the call log contains. None of them is a secret.
 LOGGED_MEMBERS = ("RoleArn", "RoleSessionName", "DurationSeconds")
@@ -117,9 +116,9 @@ class Sts:
         https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic-cross-account.html
         """
         action = "sts:AssumeRole"
-        named_in_policy = allows(role.trust_policy, action, {"AWS": caller.own_principals}, context)
+        named_in_policy = trusts(role.trust_policy, action, {"AWS": caller.own_principals}, context)
         account_principals = {"AWS": caller.own_principals | caller.account_principals}
-        if not allows(role.trust_policy, action, account_principals, context):
+        if not trusts(role.trust_policy, action, account_principals, context):
             return False
         if not self.settings.values.enforce_iam:
             return True
@@ -146,7 +145,7 @@ class Sts:
         role = iam.role(role_arn)
         action = "sts:AssumeRoleWithWebIdentity"
         principals = {"Federated": [identity.provider]}
-        if role is None or not allows(role.trust_policy, action, principals, context):
+        if role is None or not trusts(role.trust_policy, action, principals, context):
             detail = (
                 "the role does not exist"
                 if role is None

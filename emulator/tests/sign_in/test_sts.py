@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sagemaker_emulator.builders import CALLER
-from sagemaker_emulator.sign_in.trust import allows
+from sagemaker_emulator.sign_in.policies import trusts
 from tests.conftest import ClientOf
 from tests.sagemaker.test_pipelines import error_of
 
@@ -135,7 +135,7 @@ OTHER = {"AWS": {"arn:aws:iam::1:user/u", "1"}}
 )
 def test_conditions(condition: dict[str, Any], context: dict[str, list[str]], expected: bool) -> None:
     """Condition operators work as in IAM, and an unknown operator never grants access."""
-    assert allows(policy({"AWS": "1"}, condition), "sts:AssumeRole", OTHER, context) is expected
+    assert trusts(policy({"AWS": "1"}, condition), "sts:AssumeRole", OTHER, context) is expected
 
 
 @pytest.mark.parametrize("condition", [{}, {"IpAddress": {"aws:SourceIp": "0.0.0.0/0"}}])
@@ -143,9 +143,9 @@ def test_deny_overrides_allow(condition: dict[str, Any]) -> None:
     """A Deny that applies or might apply overrides every Allow."""
     trust = policy("*")
     trust["Statement"].append({"Effect": "Deny", "Principal": "*", "Action": "sts:*", "Condition": condition})
-    assert not allows(trust, "sts:AssumeRole", OTHER, {})
+    assert not trusts(trust, "sts:AssumeRole", OTHER, {})
     trust["Statement"][1]["Condition"] = {"StringEquals": {"k": "x"}}
-    assert allows(trust, "sts:AssumeRole", OTHER, {"k": ["y"]})
+    assert trusts(trust, "sts:AssumeRole", OTHER, {"k": ["y"]})
 
 
 @pytest.mark.parametrize(
@@ -162,4 +162,4 @@ def test_not_principal(effect: str, excluded: Any, expected: bool) -> None:
     trust = policy("*")
     statement = {"Effect": effect, "NotPrincipal": excluded, "Action": "sts:*"}
     trust["Statement"] = [*(trust["Statement"] if effect == "Deny" else []), statement]
-    assert allows(trust, "sts:AssumeRole", OTHER, {}) is expected
+    assert trusts(trust, "sts:AssumeRole", OTHER, {}) is expected

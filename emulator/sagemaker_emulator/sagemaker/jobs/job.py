@@ -17,11 +17,7 @@ from botocore.model import StructureShape
 from sagemaker_emulator.sagemaker.calls import omit_none
 from sagemaker_emulator.sagemaker.jobs.names import RESOURCES
 from sagemaker_emulator.sagemaker.store import ACCOUNT, Region
-from sagemaker_emulator.sagemaker.validation import (
-    conforming,
-    matching_members,
-    service_model,
-)
+from sagemaker_emulator.sagemaker.validation import conforming, matching_members, service_model
 
 INSTANCE_TYPE = "ml.m5.xlarge"
 VOLUME_SIZE = 30

@@ -17,12 +17,7 @@ from datetime import UTC, datetime
 from sagemaker_emulator.engine.expressions import text
 from sagemaker_emulator.engine.step_runs import Attempt, StepRun
 from sagemaker_emulator.sagemaker.calls import LogStream
-from sagemaker_emulator.sagemaker.jobs.names import (
-    arguments_of,
-    job_name,
-    training_job_names,
-    value_of,
-)
+from sagemaker_emulator.sagemaker.jobs.names import arguments_of, job_name, training_job_names, value_of
 from sagemaker_emulator.sagemaker.store import ExecutionRecord, Region
 
 _GROUPS = {

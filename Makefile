@@ -4,7 +4,9 @@
 #
 #   make demo                 run a SageMaker pipeline from a private Airflow, against the local emulator
 #   make demo KEEP=1          the same; the Airflow UI stays available until Ctrl-C
-#   make test                 the default test suite (make test ARGS="-k stop -x" passes options to pytest)
+#   make test                 the default test suites: those of the provider and of the emulator
+#   make test-provider        the first of them (make test-provider ARGS="-k stop -x" passes options to pytest)
+#   make test-emulator        the second, in an environment without Airflow
 #   make test-browser         the tests of the tab, of forms and of the documentation's search. Installs Chromium if it
 #                             is missing.
 #   make test-system          the tests that start an Airflow deployment. Installs Chromium if it is missing.
@@ -15,8 +17,8 @@
 #   make lint                 check formatting, lint rules and types
 #   make docs                 build the documentation into site/; a warning is an error. Open site/index.html: its
 #                             search needs no server
-#   make licences             check the licences of all packages that users install with this one
-#   make release              build wheel, sdist, SBOM and hashes into dist/, and run the demo from the wheel
+#   make licences             check the licences of all packages that users install with these
+#   make release              build wheels, sdists, SBOMs and hashes into dist/, and run the demo from the wheels
 #   make screenshots          make the pictures of the UI in docs/images/ again. Installs Chromium if it is missing.
 #   make import-cost          measure what an import of the operators costs each time a DAG file is parsed
 #   make parse-cost           measure what a file with a DAG for each imported job costs each time it is parsed
@@ -54,6 +56,7 @@ $(if $(INTERPRETER),,$(error PYTHON=$(PYTHON) does not run. Name another one: ma
 # One virtual environment for each Python version, such as .venv-3.12.
 VERSION := $(shell $(INTERPRETER) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 VENV := .venv-$(VERSION)
+EMULATOR_VENV := $(VENV)-emulator
 AIOBOTOCORE_VENV := $(VENV)-aiobotocore
 SDK2_VENV := $(VENV)-sdk2
 SDK3_VENV := $(VENV)-sdk3
@@ -70,30 +73,39 @@ SAGEMAKER_SDK_3 := sagemaker==3.27.0
 AWS_CLI := awscli==1.46.3
 JAVASCRIPT_SDK := @aws-sdk/client-sagemaker@3.1142.0
 
-# One of the tests builds the wheel, without access to a package index.
-PROJECT := -e '.[emulator,entra,openlineage]' --group test --group chaos
+# One of the tests builds the wheels, without access to a package index.
+PROJECT := -e '.[emulator,entra,openlineage]' -e ./emulator --group test --group chaos
 # What depends on botocore: calls, sign-in, hooks, and one table of outcomes.
 BOTOCORE_TESTS := tests/aws tests/auth tests/test_hooks.py tests/operators/test_start_outcomes.py \
-    tests/emulator/clients/test_amazon_provider.py
+    tests/testing/test_amazon_provider.py
+# Its tests are a project of their own, with their own options.
+EMULATOR_PYTEST = cd emulator && ../$(EMULATOR_VENV)/bin/python -m pytest
 # One process of tests for each core.
 IN_PARALLEL := --numprocesses logical --dist worksteal
-INSTALLED_BY := constraints.txt pyproject.toml polysync_airflow/__init__.py Makefile
+# What pip knows of the emulator.
+EMULATOR_METADATA := emulator/pyproject.toml emulator/sagemaker_emulator/__init__.py
+INSTALLED_BY := constraints.txt pyproject.toml polysync_airflow/__init__.py $(EMULATOR_METADATA) Makefile
 
-.PHONY: install install-aiobotocore install-clients demo test mutants test-browser test-system test-clients \
+.PHONY: install install-aiobotocore install-clients demo test test-provider test-emulator mutants test-browser test-system test-clients \
         test-aiobotocore lint docs licences release screenshots nightly \
         import-cost parse-cost matrix chaos chaos-amazon compare bench bench-sign-in bench-events constraints clean
 .DEFAULT_GOAL := test
 .SUFFIXES:
 
-install: $(VENV)/.ready
+install: $(VENV)/.ready $(EMULATOR_VENV)/.ready
 install-aiobotocore: $(AIOBOTOCORE_VENV)/.ready
-install-clients: $(SDK2_VENV)/.ready $(SDK3_VENV)/.ready $(NODE_ENV)/.ready
+install-clients: $(EMULATOR_VENV)/.ready $(SDK2_VENV)/.ready $(SDK3_VENV)/.ready $(NODE_ENV)/.ready
 
 demo: $(VENV)/.ready
 	@$(VENV)/bin/python -m tests.system.demo $(if $(KEEP),--keep)
 
-test: $(VENV)/.ready
+test: test-provider test-emulator
+
+test-provider: $(VENV)/.ready
 	$(VENV)/bin/python -m pytest $(IN_PARALLEL) $(ARGS)
+
+test-emulator: $(EMULATOR_VENV)/.ready
+	$(EMULATOR_PYTEST) $(IN_PARALLEL) $(ARGS)
 
 mutants: $(VENV)/.mutants
 	$(VENV)/bin/python -m tests.mutants $(ARGS)
@@ -105,10 +117,10 @@ test-browser: $(VENV)/.ready $(DOCS_VENV)/.ready
 test-system: $(VENV)/.ready
 	$(VENV)/bin/python -m pytest -m 'system or matrix' tests/lineage tests/system tests/verification $(ARGS)
 
-test-clients: $(VENV)/.ready install-clients
+test-clients: install-clients
 	POLYSYNC_SDK2_PYTHON="$(CURDIR)/$(SDK2_VENV)/bin/python" POLYSYNC_SDK3_PYTHON="$(CURDIR)/$(SDK3_VENV)/bin/python" \
 	POLYSYNC_AWS_CLI="$(CURDIR)/$(SDK2_VENV)/bin/aws" POLYSYNC_NODE_MODULES="$(CURDIR)/$(NODE_ENV)/node_modules" \
-	    $(VENV)/bin/python -m pytest -m clients $(IN_PARALLEL) tests/emulator/clients $(ARGS)
+	    $(EMULATOR_PYTEST) -m clients $(IN_PARALLEL) tests/clients $(ARGS)
 
 test-aiobotocore: $(AIOBOTOCORE_VENV)/.ready
 	$(AIOBOTOCORE_VENV)/bin/python -m pytest $(IN_PARALLEL) $(BOTOCORE_TESTS) $(ARGS)
@@ -117,6 +129,7 @@ lint: $(VENV)/.ready
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/mypy
+	cd emulator && ../$(VENV)/bin/mypy
 
 docs: $(DOCS_VENV)/.ready
 	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/python -m mkdocs build --strict $(ARGS)
@@ -176,6 +189,12 @@ $(VENV)/.ready: $(INSTALLED_BY)
 	@$(INSTALL) --compile-bytecode --constraint constraints.txt $(PROJECT) --group lint
 	@touch $@
 
+# What its users install, and what its tests need.
+$(EMULATOR_VENV)/.ready: constraints.txt $(EMULATOR_METADATA) Makefile
+	$(make_venv)
+	@$(INSTALL) --compile-bytecode --constraint constraints.txt -e ./emulator --group emulator/pyproject.toml:test
+	@touch $@
+
 $(VENV)/.mutants: $(VENV)/.ready
 	@$(INSTALL) --constraint constraints.txt --group mutants
 	@touch $@
@@ -216,12 +235,13 @@ $(DOCS_VENV)/.ready: constraints.txt pyproject.toml Makefile
 	@touch $@
 
 # What users install, with all extras, and nothing else.
-$(LICENCES_VENV)/.ready: constraints.txt pyproject.toml Makefile
+$(LICENCES_VENV)/.ready: constraints.txt pyproject.toml $(EMULATOR_METADATA) Makefile
 	$(make_venv)
-	@$(INSTALL) --constraint constraints.txt -e '.[emulator,entra,openlineage,testing]' --group licences
+	@$(INSTALL) --constraint constraints.txt -e '.[emulator,entra,openlineage,testing]' -e ./emulator \
+	    --group licences
 	@touch $@
 
-# Only tools: the release makes an environment of its own for the wheel.
+# Only tools: the release makes environments of its own for the wheels.
 $(RELEASE_VENV)/.ready: constraints.txt pyproject.toml Makefile
 	$(make_venv)
 	@$(INSTALL) --constraint constraints.txt --group release
@@ -233,8 +253,8 @@ constraints:
 	.venv-constraints/bin/python -m pip install --quiet --upgrade pip
 	.venv-constraints/bin/python -m pip install --quiet $(PROJECT) --group lint --group bench --group docs \
 	    --group mutants --group licences --group release --group install
-	.venv-constraints/bin/python -m pip list --format freeze --exclude polysync-airflow --exclude setuptools \
-	    > constraints.txt
+	.venv-constraints/bin/python -m pip list --format freeze --exclude polysync-airflow \
+	    --exclude sagemaker-pipelines-emulator --exclude setuptools > constraints.txt
 	rm -rf .venv-constraints
 
 clean:

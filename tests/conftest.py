@@ -38,8 +38,8 @@ for _name in (
 import pytest  # noqa: E402
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES  # noqa: E402
-from polysync_airflow.emulator import EXAMPLE_DEFINITIONS, EmulatorServer, VirtualClock  # noqa: E402
 from polysync_airflow.execution import clock  # noqa: E402
+from sagemaker_emulator import EXAMPLE_DEFINITIONS, EmulatorServer, VirtualClock  # noqa: E402
 from tests.fakes import airflow_service, quick_clients  # noqa: E402
 from tests.fakes.quick_emulator import connections_without_sockets  # noqa: E402
 from tests.fakes.simulated_airflow import AIRFLOW, SimulatedAirflow  # noqa: E402

@@ -16,8 +16,8 @@ from typing import Any
 from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator, TaskDeferred
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.execution.clock import Clock
+from sagemaker_emulator import EmulatorServer
 from tests.fakes.airflow_encoding import delivered, pulled
 from tests.fakes.json_store import JsonStore
 from tests.fakes.simulated_airflow import AIRFLOW

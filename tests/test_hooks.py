@@ -22,10 +22,10 @@ from botocore.exceptions import (
 from botocore.session import Session
 
 from polysync_airflow import __version__
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import HINTS, CredentialsError, SageMakerApiError
 from polysync_airflow.execution.parameters import build_start_request
 from polysync_airflow.hooks import PolysyncSageMakerHook
+from sagemaker_emulator import EmulatorServer
 from tests.conftest import connection
 
 EXECUTION = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout/execution/abcdefghijkl"

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.operators import PolysyncListImportOperator, PolysyncStartPipelineOperator
+from sagemaker_emulator import EmulatorServer
 from tests.operators.recovery.conftest import MakeSupervisor, make_supervisor  # noqa: F401 # a fixture
 from tests.operators.recovery.fake_triggerer import call_on_kill, make_trigger
 from tests.tasks import EmulatedTime, run_task

@@ -8,7 +8,6 @@ import pytest
 from airflow.providers.common.compat.sdk import XCom
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.execution.console import execution_url, is_studio_url, log_url, studio_url
 from polysync_airflow.links import (
     PolysyncFailedStepLogLink,
@@ -16,6 +15,7 @@ from polysync_airflow.links import (
     PolysyncStudioLink,
 )
 from polysync_airflow.operators import PolysyncStartPipelineOperator, PolysyncStopPipelineOperator
+from sagemaker_emulator import EmulatorServer
 from tests.conftest import connection
 from tests.tasks import EmulatedTime, run_task
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.notifications import failure_text
 from polysync_airflow.operators import PolysyncStartPipelineOperator
+from sagemaker_emulator import EmulatorServer
 from tests.tasks import EmulatedTime, Run, TaskInstance, run_task
 
 LOG_URL = "https://airflow.example.com/dags/retraining/runs/r/tasks/train"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from polysync_airflow.cli.jobs import check_command, diff_command, import_command
@@ -20,8 +21,10 @@ DELEGATED: Final = {
     "events": ("polysync_airflow.cli.events", "set up the queue with events of SageMaker"),
     "records": ("polysync_airflow.cli.records", "list and delete records of past DAG runs"),
     "verify": ("polysync_airflow.cli.verify", "compare what is believed of AWS with an account"),
-    "emulator": ("polysync_airflow.emulator.__main__", "run a local SageMaker endpoint"),
 }
+# The commands of sagemaker-pipelines-emulator, which registers the same ``main`` of each as an entry point.
+ENTRY_POINTS: Final = "polysync.commands"
+OF_THE_EMULATOR: Final = {"emulator": "run a local SageMaker endpoint"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,12 +55,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str]) -> int:
-    if arguments and arguments[0] in DELEGATED:
-        command = importlib.import_module(DELEGATED[arguments[0]][0])
-        return int(command.main(arguments[1:], prog=f"polysync {arguments[0]}"))
-    parser = make_parser({name: purpose for name, (_, purpose) in DELEGATED.items()})
+    delegated = {name: purpose for name, (_, purpose) in DELEGATED.items()} | OF_THE_EMULATOR
+    if arguments and arguments[0] in delegated:
+        command = _find(arguments[0])
+        return command(arguments[1:], prog=f"polysync {arguments[0]}") if command else ERROR
+    parser = make_parser(delegated)
     options = parser.parse_args(arguments)
     if options.command is None:
         parser.print_help()
         return OK
     return COMMANDS[options.command](options)
+
+
+def _find(name: str) -> Callable[..., int] | None:
+    """Return the ``main`` of a command, or None, after an error, if its distribution is not installed."""
+    main: Callable[..., int] | None = None
+    if name in DELEGATED:
+        main = importlib.import_module(DELEGATED[name][0]).main
+    elif found := importlib.metadata.entry_points(group=ENTRY_POINTS, name=name):
+        main = found[name].load()
+    else:
+        write_error(
+            f"polysync {name} is a command of sagemaker-pipelines-emulator, which is not installed. "
+            "Install it with: pip install 'polysync-airflow[emulator]'"
+        )
+    return main

@@ -23,10 +23,10 @@ from typing import Any, Final
 
 import pytest
 
-from polysync_airflow.emulator import EXAMPLE_DEFINITIONS, EmulatorServer
-from polysync_airflow.emulator.sagemaker.validation import service_model
 from polysync_airflow.execution import clock
 from polysync_airflow.testing.passing_time import EmulatedTime, PassingTime
+from sagemaker_emulator import EXAMPLE_DEFINITIONS, EmulatorServer
+from sagemaker_emulator.sagemaker.validation import service_model
 
 # A job of an hour takes two polls at the default poll_interval. And a task that follows the start within a
 # second still finds a job of a minute running.

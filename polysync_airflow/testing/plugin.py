@@ -29,7 +29,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini(
         DEFINITIONS,
         "folder of *.json pipeline definitions for sagemaker_emulator, relative to the root of the tests; "
-        "default: the example pipelines of polysync-airflow",
+        "default: the example pipelines of the emulator",
         type="string",
         default="",
     )

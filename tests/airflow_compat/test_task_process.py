@@ -15,8 +15,8 @@ import pytest
 from polysync_airflow.airflow_compat import task_process
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.task_process import exit_if_orphaned, exit_if_replaced, parent_process
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.operators import PolysyncStartPipelineOperator
+from sagemaker_emulator import EmulatorServer
 from tests.tasks import EmulatedTime, TaskInstance, run_task
 
 # A supervisor that forks the process of a task, as Airflow 2 does. The task says each time that it goes on.

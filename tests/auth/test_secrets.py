@@ -6,10 +6,10 @@ import logging
 
 import pytest
 
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import CredentialsError
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.operators import PolysyncStartPipelineOperator
+from sagemaker_emulator import EmulatorServer
 from tests.conftest import connection
 from tests.fakes.log_capture import capture_logs
 from tests.tasks import EmulatedTime, run_task

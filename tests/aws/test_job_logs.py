@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from polysync_airflow.aws.job_logs import MAX_LINE_LENGTH, read_tail
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import SageMakerApiError
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.hooks import PolysyncSageMakerHook
+from sagemaker_emulator import EmulatorServer
 from tests.conftest import connection
 
 GROUP = "/aws/sagemaker/TrainingJobs"

@@ -14,8 +14,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.session import Session
 
 from polysync_airflow.aws.sessions import reduce_models
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.triggers.shared_client import PollingHook
+from sagemaker_emulator import EmulatorServer
 
 DATA = Path(botocore.__file__).parent / "data"
 OPERATIONS: tuple[str, ...] = PollingHook.client_operations

@@ -22,10 +22,10 @@ from polysync_airflow.aws.sessions import (
     prepare,
     reduce_models,
 )
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.execution.models import ExecutionDescription
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.triggers.shared_client import PollingHook, SharedClient
+from sagemaker_emulator import EmulatorServer
 from tests.conftest import connection
 
 ARN = "arn:aws:sagemaker:eu-west-1:123456789012:pipeline/p/execution/abcdefghijkl"

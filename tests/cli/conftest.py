@@ -10,7 +10,7 @@ import pytest
 
 from polysync_airflow.aws import rate_limiter
 from polysync_airflow.cli import main
-from polysync_airflow.emulator import EmulatorServer
+from sagemaker_emulator import EmulatorServer
 from tests.conftest import connection
 
 

@@ -9,7 +9,9 @@ import subprocess
 import sys
 import tomllib
 from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -18,9 +20,10 @@ from sqlalchemy.orm import sessionmaker
 
 from polysync_airflow import __version__, cli
 from polysync_airflow.airflow_compat.database import variable_keys
-from polysync_airflow.cli.command_line import DELEGATED
-from polysync_airflow.emulator import EXAMPLE_DEFINITIONS, EmulatorServer
+from polysync_airflow.cli.command_line import DELEGATED, OF_THE_EMULATOR
+from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.records.store import KEY_PREFIX, TASK
+from sagemaker_emulator import EXAMPLE_DEFINITIONS, EmulatorServer
 from tests.cli.conftest import Polysync
 
 COMMAND = [str(Path(sys.executable).with_name("polysync"))]
@@ -32,7 +35,7 @@ def test_help_and_version(polysync: Polysync) -> None:
     bare, asked, version = polysync(), polysync("--help"), polysync("--version")
 
     assert (bare.code, bare.out) == (0, asked.out)
-    assert all(f"  {name} " in bare.out for name in ("jobs", "check", *DELEGATED))
+    assert all(f"  {name} " in bare.out for name in ("jobs", "check", *DELEGATED, *OF_THE_EMULATOR))
     assert (version.code, version.out) == (0, f"polysync-airflow {__version__}\n")
 
 
@@ -139,6 +142,36 @@ def test_emulator_on_a_port_in_use(polysync: Polysync, emulator: EmulatorServer)
     assert result.err == (
         f"error: port {emulator.port} is in use: choose another one with --port, or 0 for a free one\n"
     )
+
+
+@pytest.mark.parametrize("name", OF_THE_EMULATOR)
+def test_commands_of_the_emulator_without_it(
+    name: str, polysync: Polysync, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without its distribution, a command is an error of one line that says what to install; the help names it."""
+    monkeypatch.setattr(metadata, "entry_points", lambda **_: metadata.EntryPoints())
+
+    result, asked = polysync(name, "--help"), polysync("--help")
+
+    assert (result.code, result.out) == (2, "")
+    assert result.err == (
+        f"error: polysync {name} is a command of sagemaker-pipelines-emulator, which is not installed. "
+        "Install it with: pip install 'polysync-airflow[emulator]'\n"
+    )
+    assert f"  {name} " in asked.out
+
+
+def test_printed_connection_leads_to_the_emulator(
+    emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Airflow uses the connection that the emulator prints, also to sign in."""
+    monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", emulator.connection())
+
+    hook: Any = PolysyncSageMakerHook()
+
+    listed = [pipeline["PipelineName"] for pipeline in hook.conn.list_pipelines()["PipelineSummaries"]]
+    assert sorted(listed) == emulator.pipelines["us-east-1"]
+    assert hook.credentials.sts_endpoint_url == emulator.endpoint_url
 
 
 @pytest.mark.parametrize("is_empty", [False, True])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from polysync_airflow.emulator import EmulatorServer
+from sagemaker_emulator import EmulatorServer
 from tests.cli.conftest import Polysync
 from tests.jobs.catalogue.builders import ARN_TEXT, ROLE, STEPS, delete_pipelines, put_pipelines
 

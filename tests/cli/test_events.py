@@ -13,7 +13,7 @@ import boto3
 import pytest
 
 from polysync_airflow.auth.iam_policies import QUEUE_OPERATIONS
-from polysync_airflow.emulator import EmulatorServer
+from sagemaker_emulator import EmulatorServer
 from tests.cli.conftest import Polysync
 from tests.execution.events.samples import execution
 

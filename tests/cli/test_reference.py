@@ -12,9 +12,9 @@ import yaml
 
 from polysync_airflow.cli import events, iam, records, verify
 from polysync_airflow.cli.parser import make_parser
-from polysync_airflow.emulator import __main__ as emulator
 from polysync_airflow.jobs.catalogue.drift import KINDS
 from polysync_airflow.jobs.catalogue.models import CatalogueJob
+from sagemaker_emulator import __main__ as emulator
 
 DOCS = Path(__file__).parents[2] / "docs"
 REFERENCE = (DOCS / "reference" / "cli.md").read_text()
@@ -25,7 +25,7 @@ PARSERS = {
     "polysync iam": iam.make_parser("polysync iam"),
     "polysync verify": verify.make_parser("polysync verify"),
     "polysync records": records.make_parser("polysync records"),
-    "polysync emulator": emulator._parser(),
+    "polysync emulator": emulator.make_parser(),
 }
 
 

@@ -12,10 +12,10 @@ import pytest
 
 from polysync_airflow.cli import verify
 from polysync_airflow.cli.output import write_message
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.verification import definitions
 from polysync_airflow.verification.account import Account
 from polysync_airflow.verification.hook import VerifyHook
+from sagemaker_emulator import EmulatorServer
 from tests.cli.conftest import Polysync
 from tests.events.conftest import client
 from tests.tasks import EmulatedTime

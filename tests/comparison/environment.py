@@ -15,8 +15,8 @@ import boto3
 import pytest
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
-from polysync_airflow.emulator import EXAMPLE_DEFINITIONS, EmulatorServer, VirtualClock
 from polysync_airflow.execution.clock import replaced_by
+from sagemaker_emulator import EXAMPLE_DEFINITIONS, EmulatorServer, VirtualClock
 from tests.fakes import airflow_service
 from tests.fakes.simulated_airflow import AIRFLOW
 from tests.tasks import EmulatedTime

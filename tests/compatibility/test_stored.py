@@ -16,9 +16,9 @@ import pytest
 from airflow.sdk._shared.module_loading import import_string
 from airflow.serialization.serialized_objects import BaseSerialization
 
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.operators import PolysyncStartPipelineOperator
+from sagemaker_emulator import EmulatorServer
 from tests.fakes.json_store import JsonStore
 from tests.tasks import EmulatedTime, TaskInstance, run_task
 

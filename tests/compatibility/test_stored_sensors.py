@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from airflow.serialization.serialized_objects import BaseSerialization
 
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import CredentialsError
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.sensors import PolysyncModelApprovalSensor, PolysyncPipelineSensor
+from sagemaker_emulator import EmulatorServer
 from tests.sensors.registry import Registry, version
 from tests.sensors.sessions import start_execution
 from tests.tasks import EmulatedTime, TaskInstance, resume_task

@@ -12,6 +12,7 @@ from typing import Final
 ROOT: Final = Path(__file__).parents[2]
 DOCS: Final = ROOT / "docs"
 README: Final = ROOT / "README.md"
+EMULATOR_README: Final = ROOT / "emulator" / "README.md"
 # A fence may be indented, in a list.
 _BLOCK: Final = re.compile(
     r"(?:^[ ]*<!-- (?P<comment>.*?) -->\n)?^(?P<indent> *)```(?P<language>\w*)(?P<info>[^\n]*)\n"
@@ -115,10 +116,11 @@ def page(name: str) -> Page:
 
 def pages() -> list[Page]:
     """Return all pages, with those at the top of the repository, but not the changelog."""
-    top = (README, ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md")
+    top = (README, EMULATOR_README, ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md")
     return [Page(path) for path in (*top, *sorted(DOCS.rglob("*.md")))]
 
 
 def blocks(*languages: str) -> list[Block]:
-    """Return the code blocks in these languages."""
-    return [block for each in pages() for block in each.blocks if block.language in languages]
+    """Return the code blocks in these languages, but not those that the emulator's own tests run."""
+    provider = (each for each in pages() if each.path != EMULATOR_README)
+    return [block for each in provider for block in each.blocks if block.language in languages]

@@ -25,9 +25,9 @@ from typing import Any
 import pytest
 import yaml
 
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.testing.metadata_db import MetadataDatabase
+from sagemaker_emulator import EmulatorServer
 from tests.cli.conftest import run_polysync
 from tests.conftest import DEFINITIONS, connection
 from tests.documentation.pages import README, ROOT, Block, Page, blocks, pages
@@ -180,7 +180,7 @@ def commands() -> list[Any]:
         for line in block.text.replace("\\\n", " ").splitlines():
             words = (
                 shlex.split(line, comments=True)
-                if line.startswith(("polysync ", "python -m polysync"))
+                if line.startswith(("polysync ", "python -m polysync", "python -m sagemaker_emulator"))
                 else []
             )
             if words:

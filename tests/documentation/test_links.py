@@ -10,6 +10,7 @@ from urllib.parse import unquote
 import pytest
 import yaml
 
+import sagemaker_emulator
 from polysync_airflow import __version__
 from tests.documentation.pages import DOCS, README, ROOT, Page, page, pages
 
@@ -111,10 +112,9 @@ def test_pictures_are_used_and_small(picture: Path) -> None:
 
 def test_wheels_have_the_current_version() -> None:
     """The pages name the wheel that a build makes now."""
-    wheels = {
-        name
-        for each in pages()
-        for name in re.findall(r"polysync_airflow-\d[\w.]*-py3-none-any\.whl", each.text)
-    }
+    wheels = {name for each in pages() for name in re.findall(r"\w+-\d[\w.]*-py3-none-any\.whl", each.text)}
 
-    assert wheels == {f"polysync_airflow-{__version__}-py3-none-any.whl"}
+    assert wheels == {
+        f"polysync_airflow-{__version__}-py3-none-any.whl",
+        f"sagemaker_pipelines_emulator-{sagemaker_emulator.__version__}-py3-none-any.whl",
+    }

@@ -6,8 +6,8 @@ from functools import partial
 
 import pytest
 
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.operators import PolysyncStartPipelineOperator
+from sagemaker_emulator import EmulatorServer
 from tests.documentation.traces import assert_documented, contains, traced
 from tests.operators.recovery.harness import START, RequestInterceptor
 from tests.tasks import EmulatedTime, run_task

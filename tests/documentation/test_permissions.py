@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from polysync_airflow.auth.iam_policies import JOB_OPERATIONS
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.operators import (
     PolysyncCallbackStepOperator,
@@ -17,6 +16,7 @@ from polysync_airflow.operators import (
     PolysyncStopPipelineOperator,
 )
 from polysync_airflow.sensors import PolysyncModelApprovalSensor, PolysyncPipelineSensor
+from sagemaker_emulator import EmulatorServer
 from tests.documentation.pages import page
 from tests.tasks import EmulatedTime, run_task
 

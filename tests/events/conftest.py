@@ -14,8 +14,8 @@ import boto3
 import pytest
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.events import PolysyncSageMakerEventTrigger
+from sagemaker_emulator import EmulatorServer
 
 if TYPE_CHECKING or CAPABILITIES.shared_event_streams:
     from airflow.triggers.shared_stream import SharedStreamManager

@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.events import producer
 from polysync_airflow.execution.events import consumers
+from sagemaker_emulator import EmulatorServer
 from tests.events.conftest import Queue, Triggerer, until
 from tests.execution.events.samples import EXECUTION_ARN, execution
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.events import producer
+from sagemaker_emulator import EmulatorServer
 from tests.events.conftest import Queue, Triggerer, client, until
 from tests.execution.events.samples import EXECUTION_ARN, execution, of_step
 

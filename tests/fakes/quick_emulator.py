@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import urllib3.connection
 
-from polysync_airflow.emulator import EmulatorServer
+from sagemaker_emulator import EmulatorServer
 
 
 @contextmanager

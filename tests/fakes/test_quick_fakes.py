@@ -11,7 +11,7 @@ from botocore.config import Config
 from botocore.exceptions import ConnectionClosedError, ReadTimeoutError
 from botocore.session import Session
 
-from polysync_airflow.emulator import EmulatorServer
+from sagemaker_emulator import EmulatorServer
 
 
 def sagemaker(emulator: EmulatorServer, session: Session | None = None, seconds: float = 30) -> Any:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.triggers.pipeline_execution import PolysyncPipelineExecutionTrigger
+from sagemaker_emulator import EmulatorServer
 from tests.fuzz.strategies import fuzz, values, variations
 from tests.tasks import EmulatedTime
 from tests.triggers.test_poller import all_events, gate, make_trigger, start_executions  # noqa: F401 # fixture

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from botocore.stub import Stubber
 
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import ParametersError, SageMakerApiError
 from polysync_airflow.hooks import PolysyncSageMakerHook
-from tests.emulator.builders import DEFAULT_CALLER
+from sagemaker_emulator import EmulatorServer
+from sagemaker_emulator.builders import CALLER
 
 PREFIX = "arn:aws:sagemaker:us-east-1:123456789012:model-package"
 ARN = f"{PREFIX}/churn/1"
@@ -36,7 +36,7 @@ def test_approval(hook: PolysyncSageMakerHook, emulator: EmulatorServer) -> None
 
     described = hook.describe_model_package(ARN)
     assert (described.approval_status, described.approval_description) == ("Rejected", "Bias in group B")
-    assert described.modified_by == DEFAULT_CALLER
+    assert described.modified_by == CALLER
     assert described.modified_at
     assert described.modified_at.timestamp() == pytest.approx(emulator.control.clock()["now"], abs=5)
 

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import DAG
 
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.jobs import jobs_to_start, start_arguments
@@ -19,6 +18,7 @@ from polysync_airflow.jobs.arguments import inert_arguments
 from polysync_airflow.jobs.fan_out import MAX_JOBS, choose
 from polysync_airflow.jobs.importer import import_jobs
 from polysync_airflow.operators import PolysyncListImportOperator, PolysyncStartPipelineOperator
+from sagemaker_emulator import EmulatorServer
 from tests.jobs.test_arguments import TEMPLATE, job, rendered
 
 ROOT = Path(__file__).parents[2]

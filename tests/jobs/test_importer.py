@@ -10,9 +10,9 @@ import pytest
 from polysync_airflow.aws import rate_limiter
 from polysync_airflow.aws.concurrent_calls import WORKERS
 from polysync_airflow.aws.sessions import RATE_LIMITED_CONFIG
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.jobs.importer import _concurrent_calls
+from sagemaker_emulator import EmulatorServer
 from tests.aws.concurrent.recording import Calls
 
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import Asset
 
-from polysync_airflow.emulator import EXAMPLE_DEFINITIONS
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.testing.emulator import SageMakerEmulator
+from sagemaker_emulator import EXAMPLE_DEFINITIONS
 from tests.test_example_dags import states_of, use_bundle, xcom
 
 pytestmark = pytest.mark.matrix

@@ -52,7 +52,7 @@ class Environment:
         self._ready = self.folder / ".ready"
 
     def install(self) -> None:
-        """Create the environment, and install the wheel of the provider under the pins."""
+        """Create the environment, and install the wheel of the provider under the pins, with the emulator."""
         wheel = self._build_wheel()
         shutil.rmtree(self.folder, ignore_errors=True)
         self._call(find_python(), "-m", "venv", str(self.folder))
@@ -60,6 +60,8 @@ class Environment:
         packages: tuple[str, ...] = (
             f"apache-airflow=={self.version}",
             f"{wheel}[emulator,entra,openlineage]",
+            "--editable",
+            str(ROOT / "emulator"),
         )
         # In one command: the pins and what the provider requires must agree.
         packages += TEST_PACKAGES if self.version.startswith("2.") else (*TEST_PACKAGES, KUBERNETES)
@@ -68,7 +70,8 @@ class Environment:
 
     def install_if_needed(self) -> None:
         """Create the environment, unless it exists and is newer than the pins and the requirements."""
-        sources = (self.constraints, ROOT / "pyproject.toml", Path(__file__))
+        projects = (ROOT / "pyproject.toml", ROOT / "emulator" / "pyproject.toml")
+        sources = (self.constraints, *projects, Path(__file__))
         newest = max(source.stat().st_mtime for source in sources)
         if not self._ready.exists() or self._ready.stat().st_mtime < newest:
             self.install()

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from polysync_airflow.auth.refresh import RefreshingCredentials
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import CredentialsError
 from polysync_airflow.execution import clock
 from polysync_airflow.operators import PolysyncStartPipelineOperator, PolysyncStopPipelineOperator
+from sagemaker_emulator import EmulatorServer
 from tests.fakes.metrics import HOST, StatsdServer, metrics_to
 from tests.operators.recovery.harness import (
     MERGE_FAILS_ONCE,

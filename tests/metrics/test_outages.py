@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.triggers import PolysyncModelApprovalTrigger
+from sagemaker_emulator import EmulatorServer
 from tests.fakes.log_capture import capture_logs
 from tests.sensors import test_approval_trigger as approvals
 from tests.tasks import EmulatedTime

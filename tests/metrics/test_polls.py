@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.triggers import PolysyncModelApprovalTrigger
+from sagemaker_emulator import EmulatorServer
 from tests.fakes.metrics import HOST, OtlpReceiver, Received, StatsdServer, metrics_to
 from tests.sensors import test_approval_trigger as approvals
 from tests.tasks import EmulatedTime

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from polysync_airflow.airflow_compat.sdk import metrics_sender
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.metrics import sending
 from polysync_airflow.metrics.catalogue import CALLS, METRICS, WAITS
 from polysync_airflow.metrics.sending import MAX_CHARACTERS, Sample, count, send
 from polysync_airflow.metrics.tally import Tally
+from sagemaker_emulator import EmulatorServer
 from tests.fakes.metrics import HOST, StatsdServer, metrics_to
 from tests.operators.recovery.harness import Task
 from tests.tasks import EmulatedTime, fire

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.records.proof import RECORD_KEY
+from sagemaker_emulator import EmulatorServer
 from tests.tasks import EmulatedTime, Run
 
 Stage = Callable[[EmulatorServer, EmulatedTime], None]

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import CredentialsError, ParametersError
 from polysync_airflow.operators import (
     PolysyncListImportOperator,
@@ -17,6 +16,7 @@ from polysync_airflow.operators import (
     PolysyncStopPipelineOperator,
 )
 from polysync_airflow.records.proof import RECORD_KEY
+from sagemaker_emulator import EmulatorServer
 from tests.conftest import connection
 from tests.tasks import run_task
 

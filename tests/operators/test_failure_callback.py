@@ -9,9 +9,9 @@ import pytest
 from airflow.providers.common.compat.sdk import DAG
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.operators import PolysyncStartPipelineOperator, failure_callback
+from sagemaker_emulator import EmulatorServer
 from tests.operators.recovery.harness import RequestInterceptor
 from tests.tasks import EmulatedTime, TaskInstance, run_task
 

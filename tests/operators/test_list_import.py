@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from polysync_airflow.aws import concurrent_calls, rate_limiter, retry
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import ParametersError, SageMakerApiError
 from polysync_airflow.execution.pipelines.definition import declared_parameters
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.jobs.fan_out import choose
 from polysync_airflow.jobs.importer import import_jobs
 from polysync_airflow.operators import PolysyncListImportOperator, PolysyncStartPipelineOperator
+from sagemaker_emulator import EmulatorServer
 from tests.fakes.log_capture import capture_logs
 from tests.tasks import run_task
 

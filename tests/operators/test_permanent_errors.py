@@ -11,7 +11,6 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 
 from polysync_airflow.airflow_compat import task_process
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import (
     ParametersError,
     PipelineExecutionFailedError,
@@ -23,6 +22,7 @@ from polysync_airflow.operators import (
     PolysyncStartPipelineOperator,
     PolysyncStopPipelineOperator,
 )
+from sagemaker_emulator import EmulatorServer
 from tests.operators.recovery.harness import MERGE_FAILS, RetryEverything
 from tests.tasks import EmulatedTime, TaskInstance
 

@@ -11,7 +11,6 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow.sdk import DAG, BaseOperator, ExceptionRetryPolicy, RetryAction, RetryDecision, TaskGroup
 from airflow.serialization.serialized_objects import DagSerialization
 
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import TriggerEventError
 from polysync_airflow.operators import (
     PolysyncListImportOperator,
@@ -19,6 +18,7 @@ from polysync_airflow.operators import (
     PolysyncStopPipelineOperator,
 )
 from polysync_airflow.retrying import PolysyncRetryPolicy
+from sagemaker_emulator import EmulatorServer
 from tests.conftest import connection
 from tests.tasks import EmulatedTime, Run, TaskInstance, run_task
 

@@ -12,7 +12,6 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import (
     CredentialsError,
     ParametersError,
@@ -23,6 +22,7 @@ from polysync_airflow.links import PolysyncPipelineExecutionLink, PolysyncStudio
 from polysync_airflow.operators import PolysyncStartPipelineOperator, PolysyncStopPipelineOperator
 from polysync_airflow.records.proof import RECORD_KEY
 from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger
+from sagemaker_emulator import EmulatorServer
 from tests.conftest import connection
 from tests.tasks import EmulatedTime, TaskInstance, run_task
 

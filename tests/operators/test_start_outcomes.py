@@ -9,8 +9,8 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
 
 from polysync_airflow import exceptions
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.operators import PolysyncStartPipelineOperator
+from sagemaker_emulator import EmulatorServer
 from tests.fakes.log_capture import capture_logs
 from tests.operators.outcome_cases import (
     FAILED_STEP,

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from polysync_airflow import exceptions
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.operators import PolysyncStartPipelineOperator, PolysyncStopPipelineOperator
+from sagemaker_emulator import EmulatorServer
 from tests.fakes.log_capture import capture_logs
 from tests.operators.outcome_cases import (
     FAILED_STEP,

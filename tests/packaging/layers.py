@@ -1,8 +1,8 @@
-"""The order of the package: which modules and folders may import from which."""
+"""The order of the packages: which modules and folders may import from which."""
 
 from __future__ import annotations
 
-# The order of the top of the package, lowest layer first. A module may import from lower layers, and a folder is in
+# The order of the top of the provider, lowest layer first. A module may import from lower layers, and a folder is in
 # one layer as a whole. docs/explanation/architecture.md says what each entry is responsible for.
 LAYERS = (
     {"airflow_compat"},
@@ -14,7 +14,7 @@ LAYERS = (
     {"events", "jobs", "triggers"},
     {"operators"},
     {"dags", "notifications", "sensors"},
-    {"emulator", "verification"},
+    {"verification"},
     {"cli", "testing"},
 )
 # The order inside the folders whose modules build on each other, lowest layer first.
@@ -153,15 +153,6 @@ FOLDER_LAYERS = {
         {"plugin"},
         {"__init__"},
     ),
-    "emulator": (
-        {"clients", "errors"},
-        {"protocol", "engine"},
-        {"sagemaker"},
-        {"sign_in"},
-        {"server"},
-        {"__init__"},
-        {"__main__"},
-    ),
     "cli": (
         {"output", "parser"},
         {"events", "iam", "jobs", "records", "verify"},
@@ -184,14 +175,27 @@ FOLDER_LAYERS = {
         {"__init__"},
     ),
     "verification.beliefs.messages": ({"inbox"}, {"callbacks", "events"}, {"__init__"}),
-    "emulator.engine": (
+}
+
+# The same of the emulator's package, which is a distribution of its own.
+EMULATOR_LAYERS = (
+    {"clients", "errors"},
+    {"protocol", "engine"},
+    {"sagemaker"},
+    {"builders", "sign_in"},
+    {"server"},
+    {"__init__"},
+    {"__main__"},
+)
+EMULATOR_FOLDER_LAYERS = {
+    "engine": (
         {"clock", "definition", "durations", "expressions"},
         {"caching", "conditions", "parameters", "retry_policies", "scenarios"},
         {"step_runs"},
         {"execution"},
         {"__init__"},
     ),
-    "emulator.sagemaker": (
+    "sagemaker": (
         {"pagination", "validation", "store"},
         {"calls"},
         {"jobs", "pipelines", "selective_execution"},
@@ -202,24 +206,23 @@ FOLDER_LAYERS = {
         {"api"},
         {"__init__"},
     ),
-    "emulator.sagemaker.jobs": (
+    "sagemaker.jobs": (
         {"names"},
         {"job", "logs"},
         {"processing", "training"},
         {"descriptions"},
-        {"callback_messages", "model_packages", "property_files"},
-        {"checks"},
+        {"callback_messages", "model_packages", "reports"},
         {"__init__"},
     ),
-    "emulator.sign_in": (
+    "sign_in": (
         {"issuers", "policies", "settings"},
-        {"iam", "trust"},
+        {"iam"},
         {"authorization", "sessions", "web_identity"},
         {"callers"},
         {"simulation", "sts"},
         {"__init__"},
     ),
-    "emulator.server": (
+    "server": (
         {"addresses", "call_log", "client", "event_bus", "faults"},
         {"browser_guard", "control", "moto_app"},
         {"router"},

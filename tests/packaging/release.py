@@ -1,9 +1,9 @@
 """
 Builds a release of the last commit into ``dist/``, and checks it as its users would: ``make release``.
 
-The wheel and the sdist are built twice, from two exports of the commit, under conditions that must not matter.
-The wheel alone is installed in a new environment, of which the SBOM is made, and runs the demo. The tests and
-examples for that come from the sdist.
+The wheels and the sdists are built twice, from two exports of the commit, under conditions that must not matter.
+Each wheel alone is installed in a new environment, of which its SBOM is made. Both together run the demo; the tests
+and examples for that come from the provider's sdist.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -29,15 +30,47 @@ BUILDS: Final[tuple[tuple[str, int, dict[str, str]], ...]] = (
     ("one", 0o022, {"TZ": "UTC", "LC_ALL": "C.UTF-8", "PYTHONHASHSEED": "1"}),
     ("the other folder", 0o077, {"TZ": "Asia/Tokyo", "LC_ALL": "C", "PYTHONHASHSEED": "2"}),
 )
-# All modules that users import, without any extra.
-_IMPORTS: Final = """
+# Ends with an error if the imported package is not that of the new environment.
+_CHECK: Final = """
 import sys
-from polysync_airflow import __version__, cli, dags, events, hooks, links, notifications, operators, sensors, triggers
-from polysync_airflow.ui import plugin
-if sys.prefix not in operators.__file__:
-    sys.exit(f"{operators.__file__} is not in the new environment")
-print(__version__)
+if sys.prefix not in package.__file__:
+    sys.exit(f"{package.__file__} is not in the new environment")
+print(package.__version__)
 """
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """
+    A distribution of this repository.
+
+    :param name: its name.
+    :param folder: the folder with its ``pyproject.toml``, relative to the root.
+    :param imports: a program that imports all modules that users import, without any extra.
+    """
+
+    name: str
+    folder: str
+    imports: str
+
+    def file(self, folder: Path, pattern: str) -> Path:
+        """Return the file of this distribution in a folder, such as its ``*.whl``."""
+        (found,) = folder.glob(f"{self.name.replace('-', '_')}-{pattern}")
+        return found
+
+
+PROVIDER: Final = Distribution(
+    "polysync-airflow",
+    ".",
+    "import polysync_airflow as package\n"
+    "from polysync_airflow import cli, dags, events, hooks, links, notifications, operators, sensors, triggers\n"
+    "from polysync_airflow.ui import plugin",
+)
+EMULATOR: Final = Distribution(
+    "sagemaker-pipelines-emulator",
+    "emulator",
+    "import sagemaker_emulator as package\nfrom sagemaker_emulator import EmulatorServer, builders, clients",
+)
 
 
 class ReleaseError(RuntimeError):
@@ -62,25 +95,26 @@ def _release(folder: Path) -> None:
     epoch = _last_commit()
     with _timed("two builds, with the same hashes"):
         files = build_reproducibly(folder, epoch)
-    wheel, sdist = files
     shutil.rmtree(DIST, ignore_errors=True)
     DIST.mkdir()
     for file in files:
         shutil.copy2(file, DIST)
     with _timed("metadata"):
         _python("-m", "twine", "check", "--strict", *map(str, files))
-    environment = folder / "environment"
-    with _timed("wheel alone in a new environment"):
-        version = _install(environment, wheel)
-    with _timed("SBOM"):
-        sbom = DIST / f"{wheel.name.partition('-py3')[0]}.cdx.json"
-        _make_sbom(environment, version, sbom, epoch)
-    with _timed("demo of the wheel"):
-        _run_demo(environment, wheel, sdist, folder)
+    versions = {}
+    for each in (PROVIDER, EMULATOR):
+        environment = folder / each.name
+        with _timed(f"{each.name} alone in a new environment"):
+            versions[each] = _install(environment, each)
+        with _timed(f"SBOM of {each.name}"):
+            _make_sbom(environment, each, versions[each], epoch)
+    with _timed("demo of the wheels"):
+        _run_demo(folder, versions)
     released = sorted(path for path in DIST.iterdir() if path.suffix in {".whl", ".gz", ".json"})
     lines = [f"{sha256(path)}  {path.name}\n" for path in released]
     (DIST / SUMS).write_text("".join(lines))
-    print(f"\nPolysync {version}, SOURCE_DATE_EPOCH={epoch}\n{''.join(lines)}", end="")
+    names = ", ".join(f"{each.name} {version}" for each, version in versions.items())
+    print(f"\n{names}, SOURCE_DATE_EPOCH={epoch}\n{''.join(lines)}", end="")
 
 
 def _last_commit() -> str:
@@ -90,13 +124,13 @@ def _last_commit() -> str:
     return _output("git", "log", "-1", "--format=%ct")
 
 
-def build_reproducibly(folder: Path, epoch: str) -> tuple[Path, Path]:
+def build_reproducibly(folder: Path, epoch: str) -> list[Path]:
     """
     Build the last commit twice, under different conditions.
 
     :param folder: an empty folder for the builds.
     :param epoch: the time that the files in the archives have, in seconds since 1970.
-    :return: the wheel, which is built from the sdist, and the sdist.
+    :return: the sdists, and the wheels, which are built from them.
     :raises ReleaseError: the builds differ.
     """
     results = []
@@ -104,18 +138,19 @@ def build_reproducibly(folder: Path, epoch: str) -> tuple[Path, Path]:
         source, output = folder / name / "source", folder / name / "dist"
         _export(source, umask)
         options = ("--quiet", "--system-certs", "--build-constraints", str(ROOT / "constraints.txt"))
-        subprocess.run(
-            [sys.executable, "-m", "uv", "build", *options, "--out-dir", str(output), str(source)],
-            check=True,
-            capture_output=True,
-            text=True,
-            umask=umask,
-            env={**os.environ, **environment, "SOURCE_DATE_EPOCH": epoch},
-        )
+        for each in (PROVIDER, EMULATOR):
+            where = ("--out-dir", str(output), str(source / each.folder))
+            subprocess.run(
+                [sys.executable, "-m", "uv", "build", *options, *where],
+                check=True,
+                capture_output=True,
+                text=True,
+                umask=umask,
+                env={**os.environ, **environment, "SOURCE_DATE_EPOCH": epoch},
+            )
         results.append([path for path in output.iterdir() if path.suffix in {".whl", ".gz"}])
     check_same(*results)
-    sdist, wheel = sorted(results[0], key=lambda path: path.suffix)
-    return wheel, sdist
+    return results[0]
 
 
 def check_same(first: Iterable[Path], second: Iterable[Path]) -> None:
@@ -142,46 +177,50 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _install(environment: Path, wheel: Path) -> str:
+def _install(environment: Path, distribution: Distribution) -> str:
     """Install the wheel, without extras, and return the version with which it can be imported."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True)
     # By its name: the SBOM would have the folder of a file.
+    wheel = distribution.file(DIST, "*.whl")
     version = wheel.name.split("-")[1]
-    _uv_install(environment, wheel, f"polysync-airflow=={version}")
-    imported = _output(str(environment / "bin" / "python"), "-c", _IMPORTS, cwd=environment)
+    _uv_install(environment, f"{distribution.name}=={version}")
+    program = distribution.imports + _CHECK
+    imported = _output(str(environment / "bin" / "python"), "-c", program, cwd=environment)
     if imported != version:
         raise ReleaseError(f"{wheel.name} has the version {imported}")
     return version
 
 
-def _uv_install(environment: Path, wheel: Path, *arguments: str) -> None:
+def _uv_install(environment: Path, *arguments: str) -> None:
     options = ("--quiet", "--system-certs", "--constraint", str(ROOT / "constraints.txt"))
-    sources = ("--python", str(environment / "bin" / "python"), "--find-links", str(wheel.parent))
+    sources = ("--python", str(environment / "bin" / "python"), "--find-links", str(DIST))
     _python("-m", "uv", "pip", "install", *options, *sources, *arguments)
 
 
-def _make_sbom(environment: Path, version: str, file: Path, epoch: str) -> None:
+def _make_sbom(environment: Path, distribution: Distribution, version: str, epoch: str) -> None:
     # The tool reads the version of the subject only there, not from the environment.
     project, dynamic = environment / "pyproject.toml", 'dynamic = ["version"]'
-    text = (ROOT / "pyproject.toml").read_text()
+    text = (ROOT / distribution.folder / "pyproject.toml").read_text()
     if dynamic not in text:
         raise ReleaseError(f"pyproject.toml has no line {dynamic}")
     project.write_text(text.replace(dynamic, f'version = "{version}"'))
     options = ("--output-reproducible", "--mc-type", "library", "--pyproject", str(project))
     python = str(environment / "bin" / "python")
+    file = DIST / f"{distribution.file(DIST, '*.whl').name.partition('-py3')[0]}.cdx.json"
     _python(
         *("-m", "cyclonedx_py", "environment", *options, "--output-file", str(file), python),
         SOURCE_DATE_EPOCH=epoch,
     )
 
 
-def _run_demo(environment: Path, wheel: Path, sdist: Path, folder: Path) -> None:
-    version = wheel.name.split("-")[1]
-    _uv_install(environment, wheel, f"polysync-airflow[emulator]=={version}")
-    with tarfile.open(sdist) as archive:
+def _run_demo(folder: Path, versions: dict[Distribution, str]) -> None:
+    environment = folder / PROVIDER.name
+    emulator = f"{EMULATOR.name}=={versions[EMULATOR]}"
+    _uv_install(environment, f"{PROVIDER.name}[emulator]=={versions[PROVIDER]}", emulator)
+    with tarfile.open(PROVIDER.file(DIST, "*.tar.gz")) as archive:
         archive.extractall(folder / "sdist", filter="data")
     (unpacked,) = (folder / "sdist").iterdir()
-    # Otherwise the demo would run this copy instead of the wheel.
+    # Otherwise the demo would run this copy instead of the wheel. The sdist has no copy of the emulator.
     shutil.rmtree(unpacked / "polysync_airflow")
     command = [str(environment / "bin" / "python"), "-m", "tests.system.demo"]
     # Otherwise each process of Airflow compiles all modules again.

@@ -23,19 +23,23 @@ def test_constraints_are_plain_pins() -> None:
     assert [line for line, pin in zip(LINES, pins, strict=True) if not pin] == []
     names = [canonical(pin[1]) for pin in pins if pin]
     assert len(names) == len(set(names))
-    assert "polysync-airflow" not in names
+    assert {"polysync-airflow", "sagemaker-pipelines-emulator"}.isdisjoint(names)
 
 
 def test_constraints_pin_every_requirement() -> None:
     """Every direct requirement is pinned, including those of the extras and dependency groups."""
-    config = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    groups = (
-        config["project"]["dependencies"],
-        *config["project"]["optional-dependencies"].values(),
-        *config["dependency-groups"].values(),
-    )
+    configs = [tomllib.loads((ROOT / folder / "pyproject.toml").read_text()) for folder in (".", "emulator")]
+    groups = [
+        group
+        for config in configs
+        for group in (
+            config["project"]["dependencies"],
+            *config["project"].get("optional-dependencies", {}).values(),
+            *config["dependency-groups"].values(),
+        )
+    ]
     required = {canonical(re.split(r"[\[<>=;~! ]", entry)[0]) for entry in chain(*groups)}
 
     pinned = {canonical(line.split("==")[0]) for line in LINES}
 
-    assert required - pinned == {"polysync-airflow"}
+    assert required - pinned == {"polysync-airflow", "sagemaker-pipelines-emulator"}

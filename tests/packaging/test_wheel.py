@@ -1,4 +1,4 @@
-"""The contents and the metadata of the wheel."""
+"""The contents and the metadata of the wheels."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from dataclasses import dataclass
 from email.parser import HeaderParser
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
-from polysync_airflow import __version__
+import polysync_airflow
+import sagemaker_emulator
 
 ROOT = Path(__file__).parents[2]
 
@@ -22,13 +25,40 @@ APACHE_2_0 = "cfc7749b96f63bd31c3c42b5c471bf756814053e847c10f3eb003417bc523d30"
 _BUILD = "import sys; from hatchling.build import build_wheel; print(build_wheel(sys.argv[1]))"
 
 
+@dataclass(frozen=True)
+class Project:
+    """
+    One of the distributions of this repository.
+
+    :param folder: the folder with its ``pyproject.toml``.
+    :param package: the name of its package.
+    :param version: the version in its code.
+    """
+
+    folder: Path
+    package: str
+    version: str
+
+    def __str__(self) -> str:
+        return self.package
+
+
+PROVIDER = Project(ROOT, "polysync_airflow", polysync_airflow.__version__)
+EMULATOR = Project(ROOT / "emulator", "sagemaker_emulator", sagemaker_emulator.__version__)
+BOTH = pytest.mark.parametrize("project", [PROVIDER, EMULATOR], ids=str)
+
+
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
-    """Build the wheel of this checkout."""
-    folder = tmp_path_factory.mktemp("wheel")
-    subprocess.run([sys.executable, "-c", _BUILD, str(folder)], cwd=ROOT, check=True)
-    [path] = folder.glob("*.whl")
-    return zipfile.ZipFile(path)
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[Project, zipfile.ZipFile]:
+    """Build the wheels of this checkout."""
+
+    def build(project: Project) -> zipfile.ZipFile:
+        folder = tmp_path_factory.mktemp("wheel")
+        subprocess.run([sys.executable, "-c", _BUILD, str(folder)], cwd=project.folder, check=True)
+        [path] = folder.glob("*.whl")
+        return zipfile.ZipFile(path)
+
+    return {project: build(project) for project in (PROVIDER, EMULATOR)}
 
 
 def metadata_file(wheel: zipfile.ZipFile, name: str) -> str:
@@ -37,56 +67,78 @@ def metadata_file(wheel: zipfile.ZipFile, name: str) -> str:
     return wheel.read(path).decode()
 
 
-def test_wheel_contains_the_package_only(wheel: zipfile.ZipFile) -> None:
-    """The wheel contains every file of the package, with the emulator and ``py.typed``, and no tests."""
+@BOTH
+def test_wheel_contains_the_package_only(project: Project, wheels: dict[Project, zipfile.ZipFile]) -> None:
+    """A wheel contains every file of its package, with ``py.typed`` and data files, and no tests."""
     package = {
-        str(file.relative_to(ROOT))
-        for file in (ROOT / "polysync_airflow").rglob("*")
+        str(file.relative_to(project.folder))
+        for file in (project.folder / project.package).rglob("*")
         if file.is_file() and "__pycache__" not in file.parts
     }
 
-    files = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    files = {name for name in wheels[project].namelist() if ".dist-info/" not in name}
 
     assert files == package
-    assert {"polysync_airflow/py.typed", "polysync_airflow/emulator/__main__.py"} <= files
-    assert "polysync_airflow/ui/static/sagemaker_tab.js" in files
+    data = {PROVIDER: "ui/static/sagemaker_tab.js", EMULATOR: "definitions/abalone.json"}
+    assert {f"{project}/py.typed", f"{project}/{data[project]}"} <= files
 
 
-def test_version_is_defined_once(wheel: zipfile.ZipFile) -> None:
-    """The version of the wheel is ``polysync_airflow.__version__``; pyproject.toml has no version."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+@BOTH
+def test_version_is_defined_once(project: Project, wheels: dict[Project, zipfile.ZipFile]) -> None:
+    """The version of a wheel is that of its package; pyproject.toml has no version."""
+    config = tomllib.loads((project.folder / "pyproject.toml").read_text())["project"]
 
-    assert HeaderParser().parsestr(metadata_file(wheel, "METADATA"))["Version"] == __version__
-    assert "version" not in project
-    assert "version" in project["dynamic"]
+    assert HeaderParser().parsestr(metadata_file(wheels[project], "METADATA"))["Version"] == project.version
+    assert "version" not in config
+    assert "version" in config["dynamic"]
 
 
-def test_licence_is_in_the_wheel(wheel: zipfile.ZipFile) -> None:
+@BOTH
+def test_licence_is_in_the_wheel(project: Project, wheels: dict[Project, zipfile.ZipFile]) -> None:
     """The metadata name the licence by its SPDX expression, and the text of the licence is in the wheel."""
-    metadata = HeaderParser().parsestr(metadata_file(wheel, "METADATA"))
+    metadata = HeaderParser().parsestr(metadata_file(wheels[project], "METADATA"))
 
     assert metadata["License-Expression"] == "Apache-2.0"
     assert metadata.get_all("License-File") == ["LICENSE"]
     assert not [each for each in metadata.get_all("Classifier") or [] if each.startswith("License ::")]
-    text = metadata_file(wheel, "licenses/LICENSE")
+    text = metadata_file(wheels[project], "licenses/LICENSE")
     assert text == (ROOT / "LICENSE").read_text()
     # The whole text, as the Apache Software Foundation publishes it.
     assert hashlib.sha256(text.encode()).hexdigest() == APACHE_2_0
 
 
-def test_requirements_have_no_upper_bounds(wheel: zipfile.ZipFile) -> None:
-    """No requirement has an upper bound, so that a deployment can choose its version of botocore."""
-    required = HeaderParser().parsestr(metadata_file(wheel, "METADATA")).get_all("Requires-Dist") or []
+@BOTH
+def test_requirements_have_no_upper_bounds(project: Project, wheels: dict[Project, zipfile.ZipFile]) -> None:
+    """
+    No requirement has an upper bound, so that a deployment can choose its version of botocore.
+
+    Only the provider's test kit names the versions of the emulator whose Python API it knows.
+    """
+    required = (
+        HeaderParser().parsestr(metadata_file(wheels[project], "METADATA")).get_all("Requires-Dist") or []
+    )
 
     versions = [requirement.split(";")[0] for requirement in required]
 
     assert any(version.startswith("boto3>=") for version in versions)
-    assert [version for version in versions if "<" in version or "==" in version or "~=" in version] == []
+    bounded = {version for version in versions if "<" in version or "==" in version or "~=" in version}
+    assert bounded == ({"sagemaker-pipelines-emulator<0.2,>=0.1"} if project is PROVIDER else set())
 
 
-def test_wheel_registers_the_provider(wheel: zipfile.ZipFile) -> None:
-    """The wheel has the entry points by which Airflow finds providers and plugins, and pytest the fixtures."""
-    entry_points = metadata_file(wheel, "entry_points.txt")
-    assert "[apache_airflow_provider]" in entry_points
-    assert "[airflow.plugins]" in entry_points
-    assert "[pytest11]\npolysync = polysync_airflow.testing.plugin\n" in entry_points
+def test_emulator_has_a_version_that_the_provider_accepts() -> None:
+    """The two distributions of one commit fit together."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+
+    (requirement,) = extras["emulator"]
+    assert EMULATOR.version in Requirement(requirement).specifier
+
+
+def test_wheels_register_what_others_look_for(wheels: dict[Project, zipfile.ZipFile]) -> None:
+    """They have the entry points by which Airflow finds providers and plugins, pytest the fixtures, ``polysync`` commands."""
+    provider, emulator = (metadata_file(wheels[each], "entry_points.txt") for each in (PROVIDER, EMULATOR))
+
+    assert "[apache_airflow_provider]" in provider
+    assert "[airflow.plugins]" in provider
+    assert "[pytest11]\npolysync = polysync_airflow.testing.plugin\n" in provider
+    assert "[console_scripts]\nsagemaker-emulator = sagemaker_emulator.__main__:main\n" in emulator
+    assert "[polysync.commands]\nemulator = sagemaker_emulator.__main__:main\n" in emulator

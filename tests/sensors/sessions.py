@@ -13,9 +13,9 @@ from airflow.providers.common.compat.sdk import BaseSensorOperator
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.sdk import AirflowRescheduleException
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.sensors import PolysyncPipelineSensor
+from sagemaker_emulator import EmulatorServer
 from tests.tasks import EmulatedTime, Run, TaskInstance, run_task
 
 MODES: dict[str, dict[str, Any]] = {

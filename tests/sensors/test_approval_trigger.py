@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.triggers import PolysyncModelApprovalTrigger, model_approval
+from sagemaker_emulator import EmulatorServer
 from tests.tasks import EmulatedTime, fire
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:model-package/churn/1"

@@ -9,9 +9,9 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import ParametersError, TriggerEventError
 from polysync_airflow.sensors import PolysyncPipelineSensor
+from sagemaker_emulator import EmulatorServer
 from tests.sensors.sessions import (
     HOUR,
     MODES,

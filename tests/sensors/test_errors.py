@@ -19,9 +19,9 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from polysync_airflow.airflow_compat.sdk import RetryAction
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.retrying import PolysyncRetryPolicy
 from polysync_airflow.sensors import PolysyncModelApprovalSensor, PolysyncPipelineSensor
+from sagemaker_emulator import EmulatorServer
 from tests.documentation.pages import page
 from tests.fakes.json_store import JsonStore
 from tests.sensors.registry import GROUP, Registry, version

@@ -14,7 +14,6 @@ from airflow.providers.common.compat.sdk import (
     AirflowSkipException,
 )
 
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import (
     ModelApprovalError,
     ModelRejectedError,
@@ -24,7 +23,8 @@ from polysync_airflow.exceptions import (
 )
 from polysync_airflow.sensors import PolysyncModelApprovalSensor
 from polysync_airflow.sensors.model_approval import FOUND_KEY
-from tests.emulator.builders import DEFAULT_CALLER
+from sagemaker_emulator import EmulatorServer
+from sagemaker_emulator.builders import CALLER
 from tests.fakes.json_store import JsonStore
 from tests.sensors.registry import GROUP, PREFIX, Registry, version
 from tests.sensors.sessions import (
@@ -112,7 +112,7 @@ CASES = (
         xcoms={
             "approval_status": "Approved",
             "approval_description": "Checked by Ada",
-            "last_modified_by": DEFAULT_CALLER,
+            "last_modified_by": CALLER,
         },
         polls=(4, 6),
     ),

@@ -11,7 +11,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowSkipException
 
 from polysync_airflow import exceptions
-from polysync_airflow.emulator import EmulatorServer
+from sagemaker_emulator import EmulatorServer
 from tests.sensors.sessions import (
     HOUR,
     MODES,

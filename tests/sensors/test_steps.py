@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from polysync_airflow import exceptions
-from polysync_airflow.emulator import EmulatorServer
+from sagemaker_emulator import EmulatorServer
 from tests.sensors.sessions import (
     HOUR,
     MODES,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from polysync_airflow.auth.iam_policies import caller_trust
-from polysync_airflow.emulator import EXAMPLE_DEFINITIONS
+from sagemaker_emulator import EXAMPLE_DEFINITIONS
 from tests.auth.endpoint_tests.conftest import cluster, pki  # noqa: F401 # fixtures
 from tests.auth.endpoints.certificates import Pki
 from tests.auth.endpoints.credential_sources import issued_by

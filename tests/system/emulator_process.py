@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import boto3
 
-from polysync_airflow.emulator.server.client import ControlClient
+from sagemaker_emulator.server.client import ControlClient
 from tests.system.process.sessions import ProcessError, ProcessSession, end_all, wait_until
 
 REGION: Final = "us-east-1"
@@ -25,7 +25,7 @@ SECRET_ACCESS_KEY: Final = (
 
 class EmulatorProcess:
     """
-    Context manager that runs ``python -m polysync_airflow.emulator``.
+    Context manager that runs ``python -m sagemaker_emulator``.
 
     :param home: the folder for its log.
     :param speed: emulated seconds per real second.
@@ -79,7 +79,7 @@ class EmulatorProcess:
 
         :raises ProcessError: if it ends, or does not print its address in time.
         """
-        command = [sys.executable, "-m", "polysync_airflow.emulator", *self._options]
+        command = [sys.executable, "-m", "sagemaker_emulator", *self._options]
         self._process = ProcessSession("the emulator", command, env=os.environ, log=self._log)
         if not wait_until(self._has_address, timeout=START_TIMEOUT):
             raise ProcessError(

@@ -18,11 +18,11 @@ from airflow.sdk.execution_time.comms import ConnectionResult, ErrorResponse, Ge
 from polysync_airflow import airflow_compat
 from polysync_airflow.aws import rate_limiter
 from polysync_airflow.aws.rate_limiter import RateLimiter, rate_limiter_for
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import CredentialsError
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from polysync_airflow.triggers import poller
 from polysync_airflow.triggers.shared_client import SharedClient
+from sagemaker_emulator import EmulatorServer
 from tests.conftest import connection
 from tests.tasks import EmulatedTime, run_task
 from tests.triggers.test_poller import all_events, gate, make_trigger, start_executions  # noqa: F401 # fixture

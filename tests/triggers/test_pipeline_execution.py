@@ -6,9 +6,9 @@ import asyncio
 
 from airflow.serialization.serialized_objects import BaseSerialization
 
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger
+from sagemaker_emulator import EmulatorServer
 from tests.tasks import EmulatedTime, fire, run_task
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout/execution/abcdefghijkl"

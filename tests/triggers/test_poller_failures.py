@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.triggers import poller
 from polysync_airflow.triggers.shared_client import WORKERS
+from sagemaker_emulator import EmulatorServer
 from tests.tasks import EmulatedTime
 from tests.triggers.test_poller import all_events, events_of, gate, make_trigger, start_executions  # noqa: F401 # fixture
 

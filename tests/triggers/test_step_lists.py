@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.triggers import poller, schedule
+from sagemaker_emulator import EmulatorServer
 from tests.fakes.log_capture import capture_logs
 from tests.tasks import EmulatedTime
 from tests.triggers.test_poller import all_events, events_of, gate, make_trigger, start_executions  # noqa: F401 # fixture

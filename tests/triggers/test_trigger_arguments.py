@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.triggers import poller, schedule
+from sagemaker_emulator import EmulatorServer
 from tests.tasks import EmulatedTime
 from tests.triggers.test_poller import all_events, gate, make_trigger, start_executions  # noqa: F401 # fixture
 

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.verification.account import Account
 from polysync_airflow.verification.arguments import Options
 from polysync_airflow.verification.beliefs.messages import inbox
 from polysync_airflow.verification.hook import VerifyHook
+from sagemaker_emulator import EmulatorServer
 from tests.conftest import connection
 from tests.tasks import EmulatedTime
 from tests.verification.other_aws import OtherAws

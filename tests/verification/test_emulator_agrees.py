@@ -9,7 +9,6 @@ from itertools import product
 import pytest
 
 from polysync_airflow.auth.iam_policies import identity_policy
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.verification import definitions, runner
 from polysync_airflow.verification.account import Account
@@ -19,7 +18,8 @@ from polysync_airflow.verification.beliefs.messages.inbox import Inbox
 from polysync_airflow.verification.calls import Refusal
 from polysync_airflow.verification.catalogue import BELIEFS, choose
 from polysync_airflow.verification.models import Result, Verdict
-from tests.emulator.builders import ROLE as EMULATED_ROLE
+from sagemaker_emulator import EmulatorServer
+from sagemaker_emulator.builders import ROLE as EMULATED_ROLE
 from tests.events.conftest import client, make_queue
 from tests.tasks import EmulatedTime
 from tests.verification.conftest import MakeAccount, names

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import PolysyncError, SageMakerApiError
 from polysync_airflow.execution import clock
 from polysync_airflow.verification import cleaning, definitions, runner
@@ -15,6 +14,7 @@ from polysync_airflow.verification.account import Account
 from polysync_airflow.verification.calls import CancelledError
 from polysync_airflow.verification.catalogue import choose
 from polysync_airflow.verification.hook import VerifyHook
+from sagemaker_emulator import EmulatorServer
 from tests.tasks import EmulatedTime
 from tests.verification.conftest import RUN_ID, MakeAccount, names
 

@@ -10,7 +10,6 @@ import pytest
 from polysync_airflow.auth.iam_policies import identity_policy
 from polysync_airflow.aws.endpoints import is_aws_endpoint
 from polysync_airflow.cli import main
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import CredentialsError
 from polysync_airflow.verification import cleaning, runner
 from polysync_airflow.verification.account import Account
@@ -19,6 +18,7 @@ from polysync_airflow.verification.beliefs.permissions import policy_source
 from polysync_airflow.verification.catalogue import choose
 from polysync_airflow.verification.hook import VerifyHook
 from polysync_airflow.verification.models import NotCheckedError, Verdict
+from sagemaker_emulator import EmulatorServer
 from tests.conftest import connection
 from tests.events.conftest import client, make_queue
 from tests.tasks import EmulatedTime

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from polysync_airflow.emulator import EmulatorServer
+from sagemaker_emulator import EmulatorServer
 
 pytestmark = pytest.mark.system
 

@@ -230,7 +230,7 @@ _LOOKUP: Final = "polysync_airflow/execution/lifecycle/lookup.py"
 _CRITERIA: Final = "polysync_airflow/execution/search/criteria.py"
 _HOOK: Final = "polysync_airflow/hooks/executions.py"
 _EXCEPTIONS: Final = "polysync_airflow/exceptions.py"
-_STORE: Final = "polysync_airflow/emulator/sagemaker/store.py"
+_STORE: Final = "emulator/sagemaker_emulator/sagemaker/store.py"
 
 BELIEFS: Final = (
     Belief(
@@ -265,14 +265,14 @@ BELIEFS: Final = (
         id="list.executions-default-order",
         sentence="Without an order, executions are listed the newest first.",
         expected=_IN_ORDER,
-        relied_on_by=("polysync_airflow/emulator/sagemaker/pagination.py",),
+        relied_on_by=("emulator/sagemaker_emulator/sagemaker/pagination.py",),
         check=_default_order_of_executions,
     ),
     Belief(
         id="list.steps-order",
         sentence="Without an order, steps are listed the newest first.",
         expected=_IN_ORDER,
-        relied_on_by=("polysync_airflow/emulator/sagemaker/pagination.py",),
+        relied_on_by=("emulator/sagemaker_emulator/sagemaker/pagination.py",),
         check=_order_of_steps,
     ),
     Belief(
@@ -300,7 +300,7 @@ BELIEFS: Final = (
         id="list.token-of-another-list",
         sentence="The token of the list of another pipeline is refused.",
         expected=INVALID,
-        relied_on_by=("polysync_airflow/emulator/sagemaker/pagination.py",),
+        relied_on_by=("emulator/sagemaker_emulator/sagemaker/pagination.py",),
         check=_token_of_another_list,
     ),
     Belief(
@@ -357,7 +357,7 @@ BELIEFS: Final = (
         id="list.same-name-in-another-case",
         sentence="Two pipelines cannot have names that differ in case only.",
         expected=INVALID,
-        relied_on_by=("polysync_airflow/emulator/sagemaker/pipelines.py",),
+        relied_on_by=("emulator/sagemaker_emulator/sagemaker/pipelines.py",),
         check=_second_name,
     ),
     Belief(

@@ -159,8 +159,8 @@ def _later_look(account: Account) -> Seen:
 _OUTCOMES: Final = "docs/explanation/outcomes.md"
 _STATES: Final = "polysync_airflow/states.py"
 _ROWS: Final = "polysync_airflow/execution/steps/rows.py"
-_ENGINE: Final = "polysync_airflow/emulator/engine/execution.py"
-_STEP_RUNS: Final = "polysync_airflow/emulator/engine/step_runs.py"
+_ENGINE: Final = "emulator/sagemaker_emulator/engine/execution.py"
+_STEP_RUNS: Final = "emulator/sagemaker_emulator/engine/step_runs.py"
 _MODELS: Final = "polysync_airflow/execution/models.py"
 
 _belief: Final = belief_maker("outcome")

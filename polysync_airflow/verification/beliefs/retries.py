@@ -189,7 +189,7 @@ def _missing(account: Account) -> Seen:
 
 _ONCE: Final = "docs/explanation/one-execution-per-task.md"
 _MACHINE: Final = "polysync_airflow/execution/lifecycle/machine.py"
-_ENGINE: Final = "polysync_airflow/emulator/engine/execution.py"
+_ENGINE: Final = "emulator/sagemaker_emulator/engine/execution.py"
 _MODELS: Final = "polysync_airflow/execution/models.py"
 _WAITER: Final = "polysync_airflow/execution/waiter.py"
 
@@ -226,7 +226,7 @@ BELIEFS: Final = (
         "The attempts of a repeated step are counted on.",
         "2",
         _attempts,
-        "polysync_airflow/emulator/engine/execution.py",
+        "emulator/sagemaker_emulator/engine/execution.py",
         "polysync_airflow/execution/steps/progress.py",
     ),
     _belief(

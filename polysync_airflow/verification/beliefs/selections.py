@@ -104,7 +104,7 @@ _SELECTION: Final = "polysync_airflow/execution/pipelines/selection.py"
 _OPERATOR: Final = "polysync_airflow/operators/selection.py"
 _CHECK: Final = "polysync_airflow/operators/parameter_check.py"
 _PAGE: Final = "docs/how-to/selected-steps.md"
-_EMULATOR: Final = "polysync_airflow/emulator/sagemaker/selective_execution.py"
+_EMULATOR: Final = "emulator/sagemaker_emulator/sagemaker/selective_execution.py"
 
 
 _belief: Final = belief_maker("selection")
@@ -123,7 +123,7 @@ BELIEFS: Final = (
         "DescribePipelineExecution shows the source.",
         "shown",
         _shown,
-        "polysync_airflow/emulator/sagemaker/executions.py",
+        "emulator/sagemaker_emulator/sagemaker/executions.py",
     ),
     _belief(
         "first-step",

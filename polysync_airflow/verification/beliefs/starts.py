@@ -214,7 +214,7 @@ BELIEFS: Final = (
         id="start.same-token-other-parameters",
         sentence="A used token is refused if the parameters are others.",
         expected=IN_CONFLICT,
-        relied_on_by=(_MACHINE, _ONCE, "polysync_airflow/emulator/sagemaker/store.py"),
+        relied_on_by=(_MACHINE, _ONCE, "emulator/sagemaker_emulator/sagemaker/store.py"),
         check=_other_parameters,
     ),
     Belief(
@@ -235,7 +235,7 @@ BELIEFS: Final = (
         id="start.token-of-a-refusal",
         sentence="The token of a refused start can be used by another start.",
         expected="accepted",
-        relied_on_by=("polysync_airflow/emulator/sagemaker/store.py",),
+        relied_on_by=("emulator/sagemaker_emulator/sagemaker/store.py",),
         check=_token_of_a_refusal,
     ),
     Belief(
@@ -281,7 +281,7 @@ BELIEFS: Final = (
         id="start.role",
         sentence="A role at the start is refused for pipelines that one has created oneself.",
         expected=INVALID,
-        relied_on_by=("polysync_airflow/emulator/sagemaker/executions.py", "docs/reference/operators.md"),
+        relied_on_by=("emulator/sagemaker_emulator/sagemaker/executions.py", "docs/reference/operators.md"),
         check=_role,
     ),
     Belief(

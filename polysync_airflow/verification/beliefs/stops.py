@@ -152,8 +152,8 @@ def _field(name: str) -> Any:
 
 _STOP: Final = "polysync_airflow/aws/stop.py"
 _HOOK: Final = "polysync_airflow/hooks/executions.py"
-_ENGINE: Final = "polysync_airflow/emulator/engine/execution.py"
-_STORE: Final = "polysync_airflow/emulator/sagemaker/store.py"
+_ENGINE: Final = "emulator/sagemaker_emulator/engine/execution.py"
+_STORE: Final = "emulator/sagemaker_emulator/sagemaker/store.py"
 
 BELIEFS: Final = (
     # First, so that the execution has ended when everything is deleted.
@@ -162,7 +162,7 @@ BELIEFS: Final = (
         sentence="A pipeline cannot be deleted while one of its executions runs.",
         expected="refused with ConflictException",
         relied_on_by=(
-            "polysync_airflow/emulator/sagemaker/pipelines.py",
+            "emulator/sagemaker_emulator/sagemaker/pipelines.py",
             "polysync_airflow/verification/cleaning.py",
         ),
         check=_delete,

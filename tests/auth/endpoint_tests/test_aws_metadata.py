@@ -17,7 +17,7 @@ from botocore.credentials import ContainerProvider, Credentials, RefreshableCred
 from botocore.exceptions import CredentialRetrievalError
 from botocore.utils import ContainerMetadataFetcher
 
-from polysync_airflow.emulator import EmulatorServer
+from sagemaker_emulator import EmulatorServer
 from tests.auth.endpoint_tests.conftest import Environ
 from tests.auth.endpoints.credential_sources import issued_by, random_credentials
 from tests.auth.endpoints.fake_server import FakeServer, Fault

@@ -18,7 +18,7 @@ from botocore.session import Session
 
 from polysync_airflow.auth.iam_policies import caller_trust, web_identity_trust
 from polysync_airflow.aws.sessions import prepare
-from polysync_airflow.emulator import EmulatorServer, VirtualClock
+from sagemaker_emulator import EmulatorServer, VirtualClock
 from tests.auth.endpoint_tests.conftest import _entra, cluster, entra, environ, pki  # noqa: F401 # fixtures
 from tests.auth.endpoints.certificates import Pki
 from tests.auth.endpoints.client_authentication import Application

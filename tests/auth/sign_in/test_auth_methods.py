@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import redact
 
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.operators import PolysyncStartPipelineOperator
+from sagemaker_emulator import EmulatorServer
 from tests.auth.endpoints.credential_sources import random_credentials
 from tests.auth.endpoints.metadata.imds import InstanceMetadata
 from tests.auth.sign_in import auth_methods

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.hooks import PolysyncSageMakerHook
+from sagemaker_emulator import EmulatorServer
 from tests.auth.sign_in import auth_methods
 from tests.auth.sign_in.conftest import SignInContext
 from tests.documentation.traces import assert_documented, traced

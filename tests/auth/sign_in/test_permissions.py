@@ -13,7 +13,6 @@ import pytest
 
 from polysync_airflow.auth import iam_policies
 from polysync_airflow.cli import main
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import SageMakerApiError
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.operators import (
@@ -21,6 +20,7 @@ from polysync_airflow.operators import (
     PolysyncStartPipelineOperator,
     PolysyncStopPipelineOperator,
 )
+from sagemaker_emulator import EmulatorServer
 from tests.auth.sign_in.conftest import ACCOUNT, ALLOWED_FOLDERS_VARIABLE, Account, use_connection
 from tests.tasks import EmulatedTime, run_task
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import CredentialsError
 from polysync_airflow.hooks import PolysyncSageMakerHook
+from sagemaker_emulator import EmulatorServer
 from tests.auth.endpoints.client_authentication import Application
 from tests.auth.endpoints.entra_errors import entra_error_fault
 from tests.auth.endpoints.fake_server import Fault

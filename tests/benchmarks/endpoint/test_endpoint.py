@@ -11,7 +11,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from polysync_airflow.emulator import EmulatorServer
+from sagemaker_emulator import EmulatorServer
 from tests.benchmarks.endpoint.account import ROLE_ARN
 from tests.benchmarks.endpoint.endpoint_process import EndpointProcess
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
-from polysync_airflow.emulator.server.client import ControlClient
+from sagemaker_emulator.server.client import ControlClient
 
 
 class CallLog:

@@ -6,9 +6,9 @@ import json
 import random
 from typing import Any
 
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.execution.pipelines.models import DeclaredParameter, Job
 from polysync_airflow.jobs.catalogue.models import CatalogueJob
+from sagemaker_emulator import EmulatorServer
 
 REGION = "us-east-1"
 ROLE = "arn:aws:iam::123456789012:role/SageMakerRole"

@@ -10,9 +10,9 @@ import boto3
 import moto.sqs.models
 import pytest
 
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.operators import PolysyncCallbackStepOperator
 from polysync_airflow.operators.callback import messages
+from sagemaker_emulator import EmulatorServer
 from tests.tasks import EmulatedTime, Run, TaskInstance, run_task
 
 STEP = "WaitForApproval"

@@ -18,12 +18,12 @@ import moto.sqs.models
 import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 
-from polysync_airflow.emulator import EmulatorServer
-from polysync_airflow.emulator.server.moto_app import Moto
 from polysync_airflow.execution import clock
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.operators import PolysyncCallbackStepOperator
 from polysync_airflow.operators.callback import messages
+from sagemaker_emulator import EmulatorServer
+from sagemaker_emulator.server.moto_app import Moto
 from tests.fakes import quick_clients
 from tests.operators.callback.conftest import BEGINS_AFTER, STEP, SUCCESS, Pipeline
 from tests.tasks import EmulatedTime, TaskInstance, fire, run_task

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 from botocore.exceptions import ClientError
 
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.execution.texts import clean_value
 from polysync_airflow.operators import PolysyncStartPipelineOperator
+from sagemaker_emulator import EmulatorServer
 from tests.fakes.log_capture import capture_logs
 from tests.tasks import EmulatedTime, Run, run_task
 

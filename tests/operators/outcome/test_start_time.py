@@ -6,8 +6,8 @@ from datetime import datetime
 
 import pytest
 
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.operators import PolysyncStartPipelineOperator
+from sagemaker_emulator import EmulatorServer
 from tests.tasks import EmulatedTime, run_task
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import ParametersError, PipelineExecutionFailedError
 from polysync_airflow.operators import PolysyncStartPipelineOperator, PolysyncStopPipelineOperator
 from polysync_airflow.operators.start import MAP_INDEX_TEMPLATE
+from sagemaker_emulator import EmulatorServer
 from tests.fakes.log_capture import capture_logs
 from tests.fakes.simulated_airflow import AIRFLOW, SimulatedAirflow
 from tests.tasks import EmulatedTime, Run, TaskInstance, run_task

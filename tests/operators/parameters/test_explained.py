@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from botocore.httpsession import URLLib3Session
 
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import ParametersError, SageMakerApiError
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.operators import PolysyncStartPipelineOperator
+from sagemaker_emulator import EmulatorServer
 from tests.conftest import DEFINITIONS
 from tests.operators.recovery.harness import MERGE_FAILS
 from tests.tasks import EmulatedTime, Run, TaskInstance, run_task

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import DAG
 
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from polysync_airflow.sensors import PolysyncPipelineSensor
+from sagemaker_emulator import EmulatorServer
 from tests.fakes.airflow_encoding import check_dag, check_task
 from tests.tasks import run_task
 

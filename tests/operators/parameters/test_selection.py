@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import ParametersError, SageMakerApiError
 from polysync_airflow.execution.parameters import build_start_request
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.operators import PolysyncStartPipelineOperator, selection
+from sagemaker_emulator import EmulatorServer
 from tests.tasks import EmulatedTime, Run, TaskInstance, run_task
 
 START, LIST, DESCRIBE = "StartPipelineExecution", "ListPipelineExecutions", "DescribePipeline"

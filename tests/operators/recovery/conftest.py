@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.operators import PolysyncStartPipelineOperator
+from sagemaker_emulator import EmulatorServer
 from tests.fakes import airflow_service
 from tests.operators.recovery.fake_triggerer import FakeSupervisor
 from tests.operators.recovery.harness import ExecutionLog, RequestInterceptor, Task

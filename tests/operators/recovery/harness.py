@@ -19,13 +19,13 @@ from botocore.httpsession import URLLib3Session
 
 from polysync_airflow.airflow_compat.sdk import RetryAction, RetryDecision, RetryPolicy
 from polysync_airflow.airflow_compat.task_instances import DELETED
-from polysync_airflow.emulator import EmulatorServer
-from polysync_airflow.emulator.engine.execution import Execution
-from polysync_airflow.emulator.sagemaker.store import ExecutionRecord
 from polysync_airflow.execution.lifecycle.identity import TaskKey
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from polysync_airflow.records.proof import RECORD_KEY
 from polysync_airflow.states import has_ended
+from sagemaker_emulator import EmulatorServer
+from sagemaker_emulator.engine.execution import Execution
+from sagemaker_emulator.sagemaker.store import ExecutionRecord
 from tests.fakes.json_store import JsonStore
 from tests.tasks import DagRun, Run, TaskInstance, run_task
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import PipelineExecutionCancelledError, PipelineExecutionFailedError
+from sagemaker_emulator import EmulatorServer
 from tests.operators.recovery.harness import (
     DESCRIBE,
     MERGE_FAILS,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.hooks import PolysyncSageMakerHook
+from sagemaker_emulator import EmulatorServer
 from tests.test_example_dags import database, endpoint, example, states_of, xcom
 
 __all__ = ["database", "endpoint", "example"]  # fixtures

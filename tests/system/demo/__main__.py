@@ -18,7 +18,7 @@ from typing import Any, Final
 import httpx
 from botocore.exceptions import BotoCoreError, ClientError
 
-from polysync_airflow.emulator import EXAMPLE_DEFINITIONS
+from sagemaker_emulator import EXAMPLE_DEFINITIONS
 from tests.system.airflow.client import AirflowClient, AirflowError
 from tests.system.airflow.private_airflow import PrivateAirflow
 from tests.system.demo.output import DemoOutput

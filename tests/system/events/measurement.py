@@ -15,11 +15,11 @@ from typing import Any, Final
 import boto3
 
 from polysync_airflow.auth.iam_policies import queue_reader_policy
-from polysync_airflow.emulator import EXAMPLE_DEFINITIONS
 from polysync_airflow.execution.events.resources import Setup, aws_cli
+from sagemaker_emulator import EXAMPLE_DEFINITIONS
+from sagemaker_emulator.builders import ROLE, definition, step
 from tests.chaos.deployment.postgres import private_postgres
 from tests.cli.test_events import run_commands
-from tests.emulator.builders import ROLE, definition, step
 from tests.system.airflow.client import AirflowError
 from tests.system.airflow.private_airflow import PrivateAirflow
 from tests.system.conftest import EXAMPLES

@@ -10,7 +10,7 @@ import pytest
 
 from polysync_airflow.execution.console import execution_url
 from polysync_airflow.links import PolysyncPipelineExecutionLink
-from tests.emulator.builders import ROLE, definition, step
+from sagemaker_emulator.builders import ROLE, definition, step
 from tests.system.airflow.private_airflow import PrivateAirflow
 from tests.system.emulator_process import EmulatorProcess
 from tests.system.process.sessions import wait_until

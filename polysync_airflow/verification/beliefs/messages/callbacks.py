@@ -253,8 +253,8 @@ _SHAPES: Final = "polysync_airflow/execution/steps/callbacks.py"
 _ANSWERS: Final = "polysync_airflow/operators/callback/answers.py"
 _SERVING: Final = "polysync_airflow/operators/callback/serving.py"
 _PAGE: Final = "docs/how-to/answer-callback-steps.md"
-_EMULATOR: Final = "polysync_airflow/emulator/sagemaker/jobs/callback_messages.py"
-_ENGINE: Final = "polysync_airflow/emulator/engine/execution.py"
+_EMULATOR: Final = "emulator/sagemaker_emulator/sagemaker/jobs/callback_messages.py"
+_ENGINE: Final = "emulator/sagemaker_emulator/engine/execution.py"
 
 _belief: Final = belief_maker("callback", "--queue-url")
 
@@ -307,7 +307,7 @@ BELIEFS: Final = (
         IN_CONFLICT,
         _field("other"),
         _ANSWERS,
-        "polysync_airflow/emulator/sagemaker/executions.py",
+        "emulator/sagemaker_emulator/sagemaker/executions.py",
     ),
     _belief(
         "outputs",
@@ -322,7 +322,7 @@ BELIEFS: Final = (
         "A later step can use them.",
         "Succeeded",
         lambda account: Seen(account.once(answered).end),
-        "polysync_airflow/emulator/engine/expressions.py",
+        "emulator/sagemaker_emulator/engine/expressions.py",
     ),
     _belief(
         "failure",

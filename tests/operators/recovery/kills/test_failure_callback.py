@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from polysync_airflow.emulator import EmulatorServer
+from sagemaker_emulator import EmulatorServer
 from tests.operators.recovery.conftest import MakeTask
 from tests.operators.recovery.harness import (
     NEVER_ENDS,

@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import CredentialsError
+from sagemaker_emulator import EmulatorServer
 from tests.operators.recovery.conftest import MakeTask
 from tests.operators.recovery.harness import STOP, ExecutionLog, calls
 from tests.tasks import EmulatedTime

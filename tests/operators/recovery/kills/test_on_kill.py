@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import (
     PipelineExecutionCancelledError,
     PipelineExecutionCancelledFailError,
     PolysyncError,
 )
 from polysync_airflow.hooks import PolysyncSageMakerHook
+from sagemaker_emulator import EmulatorServer
 from tests.operators.recovery.harness import (
     DESCRIBE,
     MERGE_FAILS_ONCE,

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from polysync_airflow.airflow_compat.task_instances import DELETED
-from polysync_airflow.emulator import EmulatorServer
-from polysync_airflow.emulator.engine import execution
 from polysync_airflow.execution.outcome import ExecutionRecord
 from polysync_airflow.execution.steps.rows import STEPS_KEY
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from polysync_airflow.operators import stopping as worker_stopping
 from polysync_airflow.triggers import stopping
+from sagemaker_emulator import EmulatorServer
+from sagemaker_emulator.engine import execution
 from tests.fakes.airflow_service import MISSING
 from tests.fakes.log_capture import capture_logs
 from tests.operators.recovery.conftest import MakeSupervisor

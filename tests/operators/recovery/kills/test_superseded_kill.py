@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import PipelineExecutionCancelledFailError
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.operators import task_try
 from polysync_airflow.records.proof import RECORD_KEY
+from sagemaker_emulator import EmulatorServer
 from tests.operators.recovery.harness import (
     NEVER_ENDS,
     START,

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.triggers import pipeline_execution, stopping
+from sagemaker_emulator import EmulatorServer
 from tests.operators.recovery.conftest import MakeSupervisor
 from tests.operators.recovery.fake_triggerer import make_trigger
 from tests.operators.recovery.harness import NEVER_ENDS, STOP, ExecutionLog, calls

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.execution import clock
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger, stopping
+from sagemaker_emulator import EmulatorServer
 from tests.fakes.airflow_service import MISSING
 from tests.fakes.log_capture import capture_logs
 from tests.operators.recovery.conftest import MakeSupervisor

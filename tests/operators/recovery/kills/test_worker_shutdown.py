@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import PipelineExecutionCancelledError, PolysyncError
 from polysync_airflow.operators import task_try
+from sagemaker_emulator import EmulatorServer
 from tests.operators.recovery.harness import (
     DESCRIBE,
     NEVER_ENDS,

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.execution.record import ClearChoice, OnClear
 from polysync_airflow.records.proof import RECORD_KEY, from_stored, to_stored
+from sagemaker_emulator import EmulatorServer
 from tests.operators.recovery.conftest import IN_ONE_MODE, MakeTask
 from tests.operators.recovery.harness import (
     LIST_STEPS,

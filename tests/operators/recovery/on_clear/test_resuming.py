@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.emulator import EmulatorServer
+from sagemaker_emulator import EmulatorServer
 from tests.fakes.log_capture import capture_logs
 from tests.operators.recovery.conftest import IN_ONE_MODE, MakeTask
 from tests.operators.recovery.harness import (

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import PipelineExecutionTimeoutError, SageMakerApiError
+from sagemaker_emulator import EmulatorServer
 from tests.operators.recovery.conftest import IN_ONE_MODE, MakeTask
 from tests.operators.recovery.harness import (
     DESCRIBE,

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import StoredRecordError
 from polysync_airflow.records.proof import RECORD_KEY, from_stored
 from polysync_airflow.records.signature import signed, signing_keys
 from polysync_airflow.records.store import place_of, variable_key
+from sagemaker_emulator import EmulatorServer
 from tests.operators.recovery.conftest import MakeTask
 from tests.operators.recovery.harness import MERGE_FAILS_ONCE, ExecutionLog, Task, crash
 from tests.tasks import DagRun, EmulatedTime

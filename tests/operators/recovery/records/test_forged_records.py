@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import PipelineExecutionTimeoutError, PolysyncError, StoredRecordError
 from polysync_airflow.execution.models import StartRequest
 from polysync_airflow.execution.record import StoredExecution
 from polysync_airflow.records.proof import RECORD_KEY
+from sagemaker_emulator import EmulatorServer
 from tests.operators.recovery.conftest import IN_ONE_MODE, MakeTask
 from tests.operators.recovery.harness import (
     CHANGES,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.emulator import EmulatorServer
+from sagemaker_emulator import EmulatorServer
 from tests.operators.recovery.conftest import MakeTask
 from tests.operators.recovery.harness import MERGE_FAILS_ONCE, NEVER_ENDS, ExecutionLog, Task, crash
 from tests.tasks import DagRun, EmulatedTime, TaskInstance, run_task

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.execution.lifecycle.identity import TaskKey
 from polysync_airflow.records.signature import SIGNATURE
 from polysync_airflow.records.store import RECORD, TASK, variable_key
+from sagemaker_emulator import EmulatorServer
 from tests.fakes.simulated_airflow import SimulatedAirflow
 from tests.operators.recovery.conftest import IN_ONE_MODE, MakeTask
 from tests.operators.recovery.harness import (

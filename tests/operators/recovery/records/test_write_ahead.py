@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.execution.models import StartRequest
+from sagemaker_emulator import EmulatorServer
 from tests.operators.recovery.conftest import MakeTask
 from tests.operators.recovery.harness import (
     MERGE_FAILS_ONCE,

@@ -1,0 +1,129 @@
+"""The command line of the emulator: ``sagemaker-emulator``, or ``python -m sagemaker_emulator``."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from threading import Event
+from typing import Final
+
+from sagemaker_emulator import EXAMPLE_DEFINITIONS
+from sagemaker_emulator.engine.definition import DefinitionError
+from sagemaker_emulator.server.addresses import LOOPBACK, AddressError
+from sagemaker_emulator.server.client import PREFIX
+
+PROGRAM: Final = "sagemaker-emulator"
+
+
+def main(arguments: Sequence[str] | None = None, prog: str = PROGRAM) -> int:
+    """
+    Run an emulator until SIGINT or SIGTERM.
+
+    :param arguments: the command-line arguments; None for those of the process.
+    :param prog: the name of the command in its messages.
+    :return: the exit status: 0, or 2 if the emulator cannot start.
+    """
+    options = make_parser(prog).parse_args(arguments)
+    try:
+        from sagemaker_emulator import EmulatorServer
+
+        server = EmulatorServer(
+            options.port,
+            speed=options.speed,
+            definitions=options.definitions,
+            region=options.region,
+            issuer_ca=options.issuer_ca,
+            enforce_iam=options.enforce_iam,
+            allowed_hosts=options.allow_host,
+            bind=options.bind,
+        )
+    except (AddressError, DefinitionError, ImportError, OSError) as error:
+        in_use = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+        cure = f"port {options.port} is in use: choose another one with --port, or 0 for a free one"
+        print(f"error: {cure if in_use else error}", file=sys.stderr)
+        return 2
+    shutdown = Event()
+    for signal_number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signal_number, lambda *_: shutdown.set())
+    with server:
+        print(f"SageMaker emulator on {server.endpoint_url} (control API: {server.endpoint_url}{PREFIX}/)")
+        print(f"Clients of AWS use it with AWS_ENDPOINT_URL={server.endpoint_url}; speed: {options.speed:g}")
+        if not server.pipelines:
+            print(f"No pipelines: {options.definitions} has no *.json files.")
+        for region, names in server.pipelines.items():
+            print(f"Pipelines in {region}: {', '.join(names)}")
+        print("Airflow uses it with the connection polysync_default:")
+        print(f"export AIRFLOW_CONN_POLYSYNC_DEFAULT='{server.connection()}'")
+        if options.allow_host:
+            urls = ", ".join(f"http://{name}:{server.port}" for name in options.allow_host)
+            print(f"It listens on {options.bind}, without authentication, also as {urls}")
+        sys.stdout.flush()
+        shutdown.wait()
+    return 0
+
+
+def _speed(text: str) -> float:
+    speed = float(text)
+    if not 0 < speed < float("inf"):
+        raise ValueError
+    return speed
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65535:
+        raise ValueError
+    return port
+
+
+def make_parser(prog: str = PROGRAM) -> argparse.ArgumentParser:
+    """Return the parser of the options."""
+    parser = argparse.ArgumentParser(prog=prog, description=__doc__)
+    add = parser.add_argument
+    add(
+        "--port",
+        type=_port,
+        default=4599,
+        help="port; 0 selects a free port (default: %(default)s)",
+    )
+    add(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="name by which other containers reach the emulator; repeatable (default: this machine's only)",
+    )
+    add(
+        "--bind",
+        default=LOOPBACK,
+        metavar="ADDRESS",
+        help="IPv4 address to listen on; others than 127.0.0.1 need --allow-host (default: %(default)s)",
+    )
+    add("--speed", type=_speed, default=1.0, help="emulated seconds per real second (default: 1)")
+    add(
+        "--definitions",
+        type=Path,
+        default=EXAMPLE_DEFINITIONS,
+        help="folder of *.json pipeline definitions; one pipeline is created from each (default: examples)",
+    )
+    add(
+        "--region",
+        default="us-east-1",
+        help="region of the pipelines of --definitions (default: %(default)s)",
+    )
+    add(
+        "--issuer-ca",
+        type=Path,
+        metavar="FILE",
+        help="PEM file with CA certificates to trust for the issuers of web identity tokens",
+    )
+    add("--enforce-iam", action="store_true", help="enforce the policies in IAM on pipeline operations")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main(prog="python -m sagemaker_emulator"))

@@ -1,0 +1,117 @@
+"""
+Evaluates the conditions of a condition step, and the flags of a check step.
+
+The rules are those of https://docs.aws.amazon.com/sagemaker/latest/dg/build-and-manage-steps.html (condition
+step) and of the condition classes of the SageMaker Python SDK: all conditions of a step must be true. The
+flags are described in
+https://docs.aws.amazon.com/sagemaker/latest/dg/pipelines-quality-clarify-baseline-lifecycle.html
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sagemaker_emulator.engine.definition import Step
+from sagemaker_emulator.engine.expressions import ExpressionError, Scope, Unknown, evaluate, text
+
+_COMPARISONS: Mapping[str, Callable[[Any, Any], Any]] = {
+    "Equals": operator.eq,
+    "GreaterThan": operator.gt,
+    "GreaterThanOrEqualTo": operator.ge,
+    "LessThan": operator.lt,
+    "LessThanOrEqualTo": operator.le,
+}
+
+
+#: The types of check steps, with the check that their failure reason names.
+CHECKS: Mapping[str, str] = {"QualityCheck": "Quality", "ClarifyCheck": "Clarify"}
+
+
+def flag(value: Any, scope: Scope, default: bool) -> bool:
+    """
+    Return a flag of a step.
+
+    :param value: the value in the definition, which may be an expression; None if the step lacks it.
+    :param scope: the values that an expression can refer to.
+    :param default: the flag if it has no value.
+    :raises ExpressionError: if the expression cannot be evaluated.
+    """
+    evaluated = evaluate(value, scope)
+    return (
+        default if evaluated is None or isinstance(evaluated, Unknown) else text(evaluated).lower() == "true"
+    )
+
+
+def check_failure(step: Step, scope: Scope) -> str | None:
+    """
+    Return why a check step fails that has found violations; None if it does not fail because of them.
+
+    The text is what the integration tests of the SageMaker Python SDK expect of AWS.
+
+    :param step: the check step.
+    :param scope: the values that its flags can refer to.
+    :raises ExpressionError: if a flag cannot be evaluated.
+    """
+    if not flag(step.body.get("FailOnViolation"), scope, default=True):
+        return None
+    return f"ClientError: {CHECKS[step.type]} check failed. See violation report."
+
+
+def outcome(conditions: list[Any], scope: Scope) -> bool:
+    """
+    Return whether the step runs its ``IfSteps``.
+
+    A comparison with a value that is unknown to the emulator (see `expressions`) has an unknown result. If
+    the whole outcome is unknown, it counts as true, so that a pipeline without a scenario runs its
+    ``IfSteps``.
+
+    :param conditions: the ``Conditions`` of the step.
+    :param scope: the values that the conditions can refer to.
+    :raises ExpressionError: if a condition is malformed, or if its two values cannot be compared.
+    """
+    result = _all(conditions, scope)
+    return True if result is None else result
+
+
+def _evaluate(condition: Any, scope: Scope) -> bool | None:
+    if not isinstance(condition, dict) or "Type" not in condition:
+        raise ExpressionError(f"{condition!r} is not a condition")
+    kind = condition["Type"]
+    if kind == "Not":
+        inner = _evaluate(condition.get("Condition", condition.get("Expression")), scope)
+        return None if inner is None else not inner
+    if kind == "And":
+        return _all(condition.get("Conditions") or [], scope)
+    if kind == "Or":
+        return _any(condition.get("Conditions") or [], scope)
+    if kind == "In":
+        query, values = condition.get("QueryValue"), condition.get("Values") or []
+        return _any([{"Type": "Equals", "LeftValue": query, "RightValue": value} for value in values], scope)
+    return _compare(kind, condition, scope)
+
+
+def _compare(kind: str, condition: Mapping[str, Any], scope: Scope) -> bool | None:
+    if kind not in _COMPARISONS:
+        raise ExpressionError(f"'{kind}' is not a condition type")
+    left = evaluate(condition.get("LeftValue"), scope)
+    right = evaluate(condition.get("RightValue"), scope)
+    if isinstance(left, Unknown) or isinstance(right, Unknown):
+        return None
+    try:
+        return bool(_COMPARISONS[kind](left, right))
+    except TypeError as error:
+        raise ExpressionError(
+            f"Cannot compare {left!r} with {right!r} in a condition of type '{kind}'"
+        ) from error
+
+
+def _all(conditions: list[Any], scope: Scope) -> bool | None:
+    results = [_evaluate(condition, scope) for condition in conditions]
+    return False if False in results else None if None in results else True
+
+
+def _any(conditions: list[Any], scope: Scope) -> bool | None:
+    results = [_evaluate(condition, scope) for condition in conditions]
+    return True if True in results else None if None in results else False

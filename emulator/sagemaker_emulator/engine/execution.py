@@ -1,0 +1,399 @@
+"""
+Simulates one pipeline execution: the status of the execution and of each step over time.
+
+The simulation is a discrete-event state machine. The caller passes the current time; this module reads no
+clock, no file and no random number. The rules are:
+
+1. Every event has a time. `Execution.advance` processes all events that are due, in order and with their own
+   times, so the result does not depend on when and how often it is called.
+2. A step starts when its dependencies are met (see `step_runs`), its condition step (if any) has selected its
+   branch, ``step_delay`` of the scenario has passed since the last of these steps ended, and fewer than
+   ``max_parallel`` steps run. Steps that come first in the definition start first. The steps of a branch that
+   is not selected never appear. A ForEach step runs its body once for each item, and does not count as a
+   running step.
+3. When a step fails and no other step runs because of that, running steps finish and no other step starts.
+   Then the execution is Failed. AWS does not document what happens to the running steps. If ``end_as`` of the
+   scenario is CompletedWithFailures, only the steps that depend on the failed step do not start.
+4. If a retry policy matches a failure, the next attempt of the step starts after the delay of the policy. A
+   step that finds its results in the cache takes no time and starts no attempt.
+5. A stop interrupts jobs, but waits until running Lambda steps end and running Callback steps receive a
+   result (https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StopPipelineExecution.html). A step
+   that ends before it is interrupted keeps its status, so a stopped execution can still end as Succeeded or
+   Failed.
+6. A retry keeps the succeeded steps and runs all other steps again, in the same execution. An execution that
+   has ended with a Fail step cannot be retried (AWS's page about the types of steps).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import count
+from math import inf
+from typing import Any
+
+from sagemaker_emulator.engine.conditions import CHECKS, check_failure, flag, outcome
+from sagemaker_emulator.engine.definition import Definition, Step
+from sagemaker_emulator.engine.durations import EXECUTION_START, STOPPING, TIMEOUTS, default_duration
+from sagemaker_emulator.engine.expressions import ExpressionError, Scope, evaluate, text
+from sagemaker_emulator.engine.scenarios import (
+    FAILURE_REASON_LENGTH,
+    MISSING_FUNCTION,
+    Scenario,
+    StepScenario,
+)
+from sagemaker_emulator.engine.step_runs import (
+    Attempt,
+    FindCached,
+    Progress,
+    Selection,
+    StepRun,
+    loop_items,
+    loop_result,
+)
+
+STEP_FAILURE = "Step failure: One or multiple steps failed."
+LOOP_FAILURE = "One or more steps of the ForEach step failed."
+_RETRIABLE = ("Failed", "Stopped", "CompletedWithFailures")
+
+
+class StateError(Exception):
+    """Raised when the status of the execution does not allow the operation."""
+
+
+@dataclass
+class Execution:
+    """
+    One execution. Call `advance` before you read an attribute.
+
+    :param seed: the text from which the callback tokens are derived.
+    :param definition: the pipeline definition.
+    :param scope: the values that the expressions in the definition can refer to. The execution adds the
+        results of its steps.
+    :param scenario: the behaviour of the steps.
+    :param created_at: the start time, in seconds since the epoch.
+    :param max_parallel: the maximum number of steps that run at the same time.
+    :param selection: the steps of a selective execution; None to run all steps.
+    :param find_cached: finds the results of earlier executions; None if there is no cache.
+    """
+
+    seed: str
+    definition: Definition
+    scope: Scope
+    scenario: Scenario
+    created_at: float
+    max_parallel: float = inf
+    selection: Selection | None = None
+    find_cached: FindCached | None = None
+    status: str = "Executing"
+    failure_reason: str | None = None
+
+    def __post_init__(self) -> None:
+        self._events: list[tuple[float, int, Callable[[float], None]]] = []
+        self._event_numbers = count()
+        self._attempts: dict[str, int] = {}
+        self._stop_waits_for_step = False
+        self._ready = False
+        self._stopping_until = 0.0
+        self.last_modified = self.attempt_started_at = self.created_at
+        self.scenario.write_to(self.scope)
+        self._progress = Progress(self.definition, self.selection)
+        for step in self.definition.steps.values():
+            if self.selection is not None and step.name in self.selection.reused:
+                run = self._progress.add(step, self.created_at)
+                run.status, run.ended_at = "Succeeded", self.created_at
+                run.reused_from = self.selection.source_arn
+        self._add_event(self.created_at + EXECUTION_START, self._set_ready)
+
+    @property
+    def runs(self) -> dict[str, StepRun]:
+        """The latest run of each step that has started, in the order of the starts."""
+        return self._progress.runs
+
+    @property
+    def history(self) -> list[StepRun]:
+        """All runs since the start, oldest first, including those that a retry has replaced."""
+        return self._progress.history
+
+    def advance(self, now: float) -> None:
+        """
+        Process all events that are due.
+
+        :param now: the current time, in seconds since the epoch.
+        """
+        while self._events and self._events[0][0] <= now:
+            at, _, change = heapq.heappop(self._events)
+            change(at)
+            self._schedule(at)
+
+    def shown_status(self, now: float) -> str:
+        """Return the status for API responses, which the scenario can replace for some time."""
+        return self.scenario.shown_status(now - self.attempt_started_at) or self.status
+
+    def stop(self, now: float) -> None:
+        """
+        Request a stop.
+
+        :param now: the current time, in seconds since the epoch.
+        :raises StateError: if the status is not Executing.
+        """
+        self.advance(now)
+        if self.status != "Executing":
+            raise StateError(
+                f"The pipeline execution has status '{self.status}'. "
+                "Only pipelines with 'Executing' status can be stopped."
+            )
+        self.status, self.last_modified = "Stopping", now
+        self._stopping_until = now + STOPPING
+        self._add_event(self._stopping_until, lambda at: None)
+        for run in self._progress.running():
+            if run.is_loop:
+                run.status = "Stopping"
+            elif run.waiting or default_duration(run.step.type).interruptible:
+                run.status = "Stopping"
+                self._add_event(self._stopping_until, partial(self._end, run, status="Stopped"))
+            elif run.step.type in ("Lambda", "Callback"):
+                self._stop_waits_for_step, run.stop_requested_at = True, now
+
+    def retry(self, now: float, scenario: Scenario, max_parallel: float) -> None:
+        """
+        Run all steps again that have not succeeded.
+
+        :param now: the current time, in seconds since the epoch.
+        :param scenario: the behaviour of the steps in this retry.
+        :param max_parallel: the maximum number of steps that run at the same time.
+        :raises StateError: if the execution has not ended, has succeeded, or has ended with a Fail step.
+        """
+        self.advance(now)
+        if self.status not in _RETRIABLE:
+            raise StateError(
+                f"The pipeline execution has status '{self.status}'. "
+                "Only pipelines with 'Failed' or 'Stopped' status can be retried."
+            )
+        if self._progress.has_ended_with_fail_step():
+            raise StateError("A pipeline execution that has ended with a Fail step cannot be retried.")
+        self._progress.keep_succeeded()
+        self.status, self.failure_reason = "Executing", None
+        self.scenario, self.max_parallel = scenario, max_parallel
+        self.attempt_started_at = self.last_modified = now
+        self._ready = self._stop_waits_for_step = False
+        self.scenario.write_to(self.scope)
+        self._add_event(now + EXECUTION_START, self._set_ready)
+
+    def set_max_parallel(self, now: float, max_parallel: float) -> None:
+        """Change the maximum number of steps that run at the same time."""
+        self.advance(now)
+        self.max_parallel, self.last_modified = max_parallel, now
+        self._schedule(now)
+
+    def complete_callback(
+        self, now: float, token: str, outputs: Mapping[str, str] | None, failure: str | None
+    ) -> None:
+        """
+        End a running callback step.
+
+        :param now: the current time, in seconds since the epoch.
+        :param token: the callback token of the step.
+        :param outputs: the output parameters of the step if it succeeds; None if it fails.
+        :param failure: the failure reason if it fails.
+        :raises StateError: if no running callback step has this token.
+        """
+        self.advance(now)
+        for run in self._progress.running():
+            if run.callback_token == token:
+                run.callback_completed = True
+                if outputs is not None:
+                    self.scope.outputs[run.step.name] = dict(outputs)
+                    self._end(run, now, "Succeeded")
+                else:
+                    self._end(run, now, "Failed", failure)
+                self._schedule(now)
+                return
+        raise StateError("The callback step with this token has already ended.")
+
+    def _add_event(self, time: float, change: Callable[[float], None]) -> None:
+        if time < inf:
+            heapq.heappush(self._events, (time, next(self._event_numbers), change))
+
+    def _set_ready(self, at: float) -> None:
+        self._ready = True
+
+    def _schedule(self, at: float) -> None:
+        """Start all steps that can start. End the execution if no step runs and none can start."""
+        self._end_loops(at)
+        # A step that reuses results ends at once, so that others can start.
+        while self._ready and self.status == "Executing" and self._start_steps(at):
+            self._end_loops(at)
+        if self._progress.running():
+            return
+        if (self.status == "Executing" and self._ready and not self._startable()) or (
+            self.status == "Stopping" and at >= self._stopping_until
+        ):
+            self._finish(at)
+
+    def _start_steps(self, at: float) -> bool:
+        """Start the steps that can start. Return whether one of them makes a new decision necessary."""
+        again = False
+        running = sum(not run.is_loop for run in self._progress.running())
+        for step in self._startable():
+            if running >= self.max_parallel:
+                break
+            # A step that has just started can use up the concurrency of its ForEach step.
+            if (again or step.iteration) and step not in self._startable():
+                continue
+            if at < self._progress.dependencies_ended_at(step) + self.scenario.step_delay:
+                continue
+            run = self._start(step, at)
+            running += run.running and not run.is_loop
+            again |= run.is_loop or not run.running
+        return again
+
+    def _startable(self) -> list[Step]:
+        return self._progress.startable(self.scenario.any_failure_allowed)
+
+    def _start(self, step: Step, at: float) -> StepRun:
+        run = self._progress.add(step, at)
+        self.last_modified = at
+        if run.is_loop:
+            self._start_loop(run, at)
+        elif not self._reuse_cached(run, at):
+            self._start_attempt(run, at)
+        return run
+
+    def _reuse_cached(self, run: StepRun, at: float) -> bool:
+        if self.find_cached is None:
+            return False
+        run.cached = self._progress.cached(run, self.seed, self.scope_of(run.step), self.find_cached)
+        if run.cached is None:
+            return False
+        if run.cached.outputs:
+            self.scope.outputs[run.step.name] = dict(run.cached.outputs)
+        self._end(run, at, "Succeeded")
+        return True
+
+    def _start_attempt(self, run: StepRun, at: float) -> None:
+        if not run.running or run.status == "Stopping":
+            return
+        step = run.step
+        number = self._attempts[step.name] = self._attempts.get(step.name, 0) + 1
+        default, scenario = default_duration(step.type), self._scenario_of(step)
+        total = default.total if scenario.duration is None else scenario.duration
+        starting = min(default.starting, total)
+        run.attempts.append(Attempt(number, at, at + starting, scenario))
+        self.last_modified = at
+        if step.type == "Callback":
+            digest = hashlib.sha256(f"{self.seed}/{step.name}/{number}".encode()).hexdigest()
+            run.callback_token = digest[:10]
+        if step.type in TIMEOUTS:
+            timeout, reason = TIMEOUTS[step.type]
+            self._add_event(at + timeout, partial(self._end, run, status="Failed", reason=reason))
+        run.status = "Starting" if starting else "Executing"
+        if starting:
+            self._add_event(at + starting, partial(self._execute, run))
+        self._add_event(at + total, partial(self._complete, run))
+
+    def _execute(self, run: StepRun, at: float) -> None:
+        if run.status == "Starting":
+            run.status = "Executing"
+
+    def _complete(self, run: StepRun, at: float) -> None:
+        """End an attempt whose duration is over."""
+        if not run.running:
+            return
+        step_scenario = self._scenario_of(run.step)
+        if run.attempt <= step_scenario.failing_attempts:
+            self._fail_attempt(run, at, step_scenario)
+            return
+        try:
+            self._evaluate(run)
+        except ExpressionError as error:
+            self._end(run, at, "Failed", str(error))
+            return
+        if run.error_message is not None:
+            self._end(run, at, "Failed", run.error_message or None)
+            return
+        if step_scenario.outputs:
+            self.scope.outputs[run.step.name] = dict(step_scenario.outputs)
+        self._end(run, at, "Succeeded")
+
+    def _fail_attempt(self, run: StepRun, at: float, scenario: StepScenario) -> None:
+        run.attempts[-1].log_lines = scenario.log_lines
+        delay = None
+        if self.status == "Executing":
+            delay = run.retries.delay(scenario.exception_types, at - run.started_at)
+        if delay is None:
+            self._end(run, at, "Failed", scenario.failure)
+            return
+        run.attempts[-1].end(at, "Failed", scenario.failure)
+        run.status, self.last_modified = "Executing", at
+        self._add_event(at + delay, partial(self._start_attempt, run))
+
+    def _evaluate(self, run: StepRun) -> None:
+        arguments, scope = run.step.arguments, self.scope_of(run.step)
+        if run.step.type == "Condition":
+            run.outcome = outcome(arguments["Conditions"], scope)
+            self.scope.outcomes[run.step.name] = run.outcome
+        elif run.step.type == "Fail":
+            run.error_message = text(evaluate(arguments.get("ErrorMessage", ""), scope))
+        elif run.step.type in CHECKS and not flag(run.step.body.get("SkipCheck"), scope, default=False):
+            run.violations = self._scenario_of(run.step).violations
+            run.error_message = check_failure(run.step, scope) if run.violations else None
+
+    def _start_loop(self, run: StepRun, at: float) -> None:
+        try:
+            items = loop_items(evaluate(run.step.arguments["IterableItems"], self.scope))
+        except ExpressionError as error:
+            self._end(run, at, "Failed", str(error))
+            return
+        run.iterations = tuple(run.step.iterations(items))
+
+    def _end_loops(self, at: float) -> None:
+        for run, status in self._progress.ended_loops():
+            self._end(run, at, status, LOOP_FAILURE if status == "Failed" else None)
+            for name, value in {**self.loop_result(run), "Status": status}.items():
+                self.scope.properties[run.step.name, name] = value
+
+    def _end(self, run: StepRun, at: float, status: str, reason: str | None = None) -> None:
+        if not run.running:
+            return
+        run.status, run.ended_at, self.last_modified = status, at, at
+        run.failure_reason = reason[:FAILURE_REASON_LENGTH] if reason else None
+        if run.attempts and run.attempts[-1].ended_at is None:
+            run.attempts[-1].end(at, status, run.failure_reason)
+        if self.scenario.step_delay:
+            # Time passes before the next step: look for it then.
+            self._add_event(at + self.scenario.step_delay, lambda at: None)
+
+    def _finish(self, at: float) -> None:
+        self.last_modified = at
+        self._events.clear()
+        status = self._status_after_stop() if self.status == "Stopping" else None
+        if status is None:
+            status = self.scenario.end_as or self._progress.status()
+        self.status = status
+        if status in ("Failed", "CompletedWithFailures"):
+            self.failure_reason = self.scenario.failure_reason or STEP_FAILURE
+
+    def _status_after_stop(self) -> str | None:
+        """Return Stopped, or None if all steps had ended before the stop took effect."""
+        if self._progress.failed_by_itself():
+            return None
+        unfinished = self._progress.has_unsuccessful() or bool(self._startable())
+        return "Stopped" if unfinished or self._stop_waits_for_step or not self._ready else None
+
+    def scope_of(self, step: Step) -> Scope:
+        """Return the values that the arguments of a step can refer to."""
+        return self.scope if step.iteration is None else replace(self.scope, item=step.iteration.item)
+
+    def loop_result(self, run: StepRun) -> dict[str, Any]:
+        """Return the counts and the selection of a ForEach step."""
+        return loop_result(run, self._progress.children(run), self.scope.outputs)
+
+    def _scenario_of(self, step: Step) -> StepScenario:
+        if step.calls_missing_function:
+            return MISSING_FUNCTION
+        body = () if step.iteration is None else (step.body["Name"],)
+        return self.scenario.step(step.name, *body)

@@ -1,0 +1,186 @@
+"""
+The entry point of the emulated SageMaker API: dispatches operations, and keeps regions and scenarios. It
+knows no HTTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from threading import RLock
+from typing import Any
+
+from sagemaker_emulator.engine.clock import Clock
+from sagemaker_emulator.engine.scenarios import Scenario
+from sagemaker_emulator.sagemaker import executions, pipelines, search
+from sagemaker_emulator.sagemaker.calls import AwsServices, Call, NotEmulatedError, Operation
+from sagemaker_emulator.sagemaker.jobs import descriptions, model_packages
+from sagemaker_emulator.sagemaker.jobs.callback_messages import send_callback_messages
+from sagemaker_emulator.sagemaker.jobs.logs import log_streams
+from sagemaker_emulator.sagemaker.jobs.reports import write_property_files, write_violation_reports
+from sagemaker_emulator.sagemaker.status_events import unsent_events
+from sagemaker_emulator.sagemaker.store import Region
+from sagemaker_emulator.sagemaker.validation import check_request, check_response, service_model
+
+
+def _describe_job(operation: str, call: Call) -> dict[str, Any]:
+    name = call.request[descriptions.OPERATIONS[operation].member]
+    response = descriptions.describe(call.region, operation, name, call.now)
+    if response is None:
+        raise NotEmulatedError(name)
+    return response
+
+
+OPERATIONS: Mapping[str, Operation] = {
+    **pipelines.OPERATIONS,
+    **executions.OPERATIONS,
+    **pipelines.TAG_OPERATIONS,
+    **model_packages.OPERATIONS,
+    **search.OPERATIONS,
+    **{name: partial(_describe_job, name) for name in descriptions.OPERATIONS},
+}
+# Model packages that steps have made must be there; a deleted pipeline's logs stay, and its events are sent.
+_PUBLISHED_BEFORE = frozenset({"DeletePipeline", *model_packages.OPERATIONS})
+# A scenario can show a status that AWS does not have. Everything else in a response must match its shape.
+_UNCHECKED_ENUMS = frozenset({"PipelineExecutionStatus"})
+
+
+class EmulatorBug(Exception):
+    """Raised when the emulator produces a response that AWS could not return."""
+
+
+def is_emulated(operation: str, body: bytes) -> bool:
+    """Return whether the emulator handles a SageMaker request; moto handles all others."""
+    return operation in OPERATIONS and (operation not in pipelines.TAG_OPERATIONS or b":pipeline/" in body)
+
+
+class SageMaker:
+    """
+    The operations of the SageMaker API on pipelines and the jobs of their steps, in all regions. Thread-safe:
+    it processes one request at a time.
+
+    :param clock: the emulated time.
+    :param services: the other services of AWS, which keep definitions and what the steps write.
+    :param seed: the text from which all ids are derived.
+    """
+
+    def __init__(self, clock: Clock, services: AwsServices, seed: str) -> None:
+        self.clock = clock
+        self._services = services
+        self._seed = seed
+        self._lock = RLock()
+        self.reset()
+
+    def reset(self) -> None:
+        """Remove all pipelines and scenarios."""
+        with self._lock:
+            self.regions: dict[str, Region] = {}
+            self.default_scenario = Scenario()
+            self.scenarios: dict[str, Scenario] = {}
+
+    def scenario_of(self, pipeline_name: str) -> Scenario:
+        """Return the scenario for the next execution of a pipeline."""
+        return self.scenarios.get(pipeline_name.lower(), self.default_scenario)
+
+    def set_scenario(self, pipeline_name: str | None, scenario: Scenario | None) -> None:
+        """
+        Set or remove a scenario.
+
+        :param pipeline_name: the pipeline; None for the default scenario.
+        :param scenario: the scenario; None to remove it.
+        """
+        with self._lock:
+            if pipeline_name is None:
+                self.default_scenario = scenario or Scenario()
+            elif scenario is None:
+                self.scenarios.pop(pipeline_name.lower(), None)
+            else:
+                self.scenarios[pipeline_name.lower()] = scenario
+
+    def pipeline_names(self) -> dict[str, list[str]]:
+        """Return the names of all pipelines, by region."""
+        with self._lock:
+            return {
+                name: sorted(pipeline.name for pipeline in region.pipelines.values())
+                for name, region in self.regions.items()
+            }
+
+    def call(
+        self, operation: str, region: str, body: Any, identity: Mapping[str, str] | None = None
+    ) -> tuple[dict[str, Any], list[str]]:
+        """
+        Perform an operation.
+
+        :param operation: the name of the operation, such as ``StartPipelineExecution``.
+        :param region: the AWS region.
+        :param body: the request, parsed from JSON.
+        :param identity: ``Arn`` and ``PrincipalId`` of the caller.
+        :return: the response, and the paths of the request members that were ignored.
+        :raises ApiError: if AWS would respond with an error.
+        :raises NotEmulatedError: if moto has what the request names.
+        :raises EmulatorBug: if the response does not match its shape.
+        """
+        model = service_model().operation_model(operation)
+        request, ignored = check_request(model.input_shape, body)
+        with self._lock:
+            if region not in self.regions:
+                self.regions[region] = Region(region, self._seed)
+            if operation in _PUBLISHED_BEFORE:
+                self.publish(region)
+            call = Call(
+                request,
+                self.regions[region],
+                self.clock.now(),
+                self.scenario_of,
+                self._services,
+                identity or {},
+            )
+            response = OPERATIONS[operation](call)
+        if violations := check_response(model.output_shape, response, _UNCHECKED_ENUMS):
+            raise EmulatorBug(f"{operation}: {'; '.join(violations)}")
+        return response, ignored
+
+    def publish(self, *region_names: str) -> None:
+        """
+        Write to the other services what the steps have produced up to now: logs, property files, violation
+        reports and model packages.
+
+        :param region_names: the AWS regions; none for all.
+        """
+        with self._lock:
+            now = self.clock.now()
+            for region in [
+                self.regions[name] for name in region_names or self.regions if name in self.regions
+            ]:
+                region.advance(now)
+                model_packages.register_model_packages(region, self._services, now)
+                write_property_files(region, self._services, now)
+                write_violation_reports(region, self._services)
+                for record in region.executions():
+                    for stream in log_streams(region, record, now):
+                        self._services.put_log_events(region.name, stream)
+                self.send_events(region.name)
+
+    def send_events(self, region_name: str) -> None:
+        """
+        Send what is due: the messages of Callback steps, and the events of executions, steps and model
+        packages, in their order.
+
+        :param region_name: the AWS region.
+        """
+        with self._lock:
+            now = self.clock.now()
+            events = []
+            if region := self.regions.get(region_name):
+                region.advance(now)
+                model_packages.register_model_packages(region, self._services, now)
+                for record in region.executions():
+                    events += unsent_events(region, record)
+            for each in self.regions.values():
+                # A queue may be in another region than its pipeline.
+                each.advance(now)
+                send_callback_messages(each, self._services, now)
+            packages = self._services.model_package_events(region_name, now)
+            events += [event for event in packages for _ in range(self.default_scenario.event_copies)]
+            for event in sorted(events, key=lambda event: event.time):
+                self._services.send_event(region_name, event)

@@ -1,0 +1,308 @@
+"""
+The API operations on executions.
+
+Reference: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StartPipelineExecution.html and the
+related pages. AWS does not document most of the error messages, and not which executions can be retried, with
+which definition, and with which start times of the repeated steps. In the emulator, an execution can be
+retried if it has ended without success. It keeps its definition, also if the pipeline has been updated, and a
+repeated step has a new start time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import partial
+from itertools import takewhile
+from math import inf
+from typing import Any
+
+from sagemaker_emulator.engine.execution import StateError
+from sagemaker_emulator.engine.expressions import Scope, evaluate, text
+from sagemaker_emulator.engine.parameters import ParameterError, resolve
+from sagemaker_emulator.engine.step_runs import CacheHit
+from sagemaker_emulator.errors import conflict, invalid, not_found
+from sagemaker_emulator.sagemaker.calls import (
+    Call,
+    Operation,
+    max_parallel_steps,
+    omit_none,
+    parallelism_configuration,
+)
+from sagemaker_emulator.sagemaker.jobs.model_packages import register_model_packages
+from sagemaker_emulator.sagemaker.pagination import page
+from sagemaker_emulator.sagemaker.pipelines import created_within
+from sagemaker_emulator.sagemaker.selective_execution import select
+from sagemaker_emulator.sagemaker.step_summaries import step_summary
+from sagemaker_emulator.sagemaker.store import ExecutionRecord, Pipeline, RecordedExecution
+
+_EXPERIMENT_NAME_LENGTH = 120
+
+
+def start_pipeline_execution(call: Call) -> dict[str, Any]:
+    """Start an execution, once for each ClientRequestToken."""
+    return call.region.run_idempotently("StartPipelineExecution", call.request, lambda: _start(call))
+
+
+def _start(call: Call) -> dict[str, Any]:
+    request, region = call.request, call.region
+    pipeline = region.pipeline(request["PipelineName"])
+    if "RoleArn" in request:
+        raise invalid(
+            "RoleArn can't be specified for a pipeline that you created: "
+            "its executions use the pipeline's role."
+        )
+    if "PipelineVersionId" in request and "PipelineVersionAlias" in request:
+        raise invalid("Specify either PipelineVersionId or PipelineVersionAlias, not both.")
+    version = pipeline.version(request.get("PipelineVersionId"), request.get("PipelineVersionAlias"))
+    try:
+        values = resolve(version.definition, request.get("PipelineParameters", ()))
+    except ParameterError as error:
+        raise invalid(str(error)) from error
+    selection = select(call, pipeline, version)
+    identifier = region.identifier(12, pipeline.arn, region.started)
+    arn = f"{pipeline.arn}/execution/{identifier}"
+    engine = RecordedExecution(
+        seed=region.identifier(12, arn, "engine"),
+        definition=version.definition,
+        scope=_scope(pipeline, arn, identifier, values, call.now),
+        scenario=call.scenario_of(pipeline.name),
+        created_at=call.now,
+        max_parallel=max_parallel_steps(request) or pipeline.max_parallel or inf,
+        selection=selection,
+        find_cached=partial(_find_cached, pipeline, arn),
+    )
+    pipeline.executions[arn] = ExecutionRecord(
+        arn=arn,
+        id=identifier,
+        pipeline=pipeline,
+        version=version,
+        engine=engine,
+        request=request,
+        display_name=request.get("PipelineExecutionDisplayName"),
+        description=request.get("PipelineExecutionDescription"),
+    )
+    region.started += 1
+    pipeline.last_run_at, version.last_execution_arn = call.now, arn
+    return {"PipelineExecutionArn": arn}
+
+
+def _find_cached(
+    pipeline: Pipeline, arn: str, step_name: str, key: str, earliest: float, latest: float
+) -> CacheHit | None:
+    """Return the most recent run with a cache key in the executions before the one with the ARN."""
+    found: tuple[float, CacheHit] | None = None
+    for record in takewhile(lambda record: record.arn != arn, pipeline.executions.values()):
+        engine = record.engine
+        engine.advance(latest)
+        for run in engine.history:
+            if run.step.name != step_name or run.cache_key != key or run.status != "Succeeded":
+                continue
+            # A run without an attempt has reused the results of another one.
+            if run.attempts and run.ended_at is not None and earliest <= run.ended_at <= latest:
+                outputs = engine.scope.outputs.get(step_name, {})
+                if found is None or run.ended_at >= found[0]:
+                    found = (run.ended_at, CacheHit(record.arn, engine.seed, run, outputs))
+    return found[1] if found else None
+
+
+def _scope(pipeline: Pipeline, arn: str, identifier: str, values: dict[str, Any], now: float) -> Scope:
+    start = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    execution_variables = {
+        "PipelineName": pipeline.name,
+        "PipelineArn": pipeline.arn,
+        "PipelineExecutionId": identifier,
+        "PipelineExecutionArn": arn,
+        "StartDateTime": start,
+        "CurrentDateTime": start,
+    }
+    return Scope(parameters=values, execution=execution_variables)
+
+
+def stop_pipeline_execution(call: Call) -> dict[str, Any]:
+    """Request the stop of an execution. It is rejected unless the status is Executing."""
+    return call.region.run_idempotently("StopPipelineExecution", call.request, lambda: _stop(call))
+
+
+def _stop(call: Call) -> dict[str, Any]:
+    record = call.execution(call.request["PipelineExecutionArn"])
+    try:
+        record.engine.stop(call.now)
+    except StateError as error:
+        raise invalid(str(error)) from error
+    return {"PipelineExecutionArn": record.arn}
+
+
+def retry_pipeline_execution(call: Call) -> dict[str, Any]:
+    """Run the steps that have not succeeded again, in the same execution."""
+    return call.region.run_idempotently("RetryPipelineExecution", call.request, lambda: _retry(call))
+
+
+def _retry(call: Call) -> dict[str, Any]:
+    record = call.execution(call.request["PipelineExecutionArn"])
+    # Not that of the start: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_RetryPipelineExecution.html
+    limit = max_parallel_steps(call.request) or record.pipeline.max_parallel or inf
+    try:
+        record.engine.retry(call.now, call.scenario_of(record.pipeline.name), limit)
+    except StateError as error:
+        raise invalid(str(error)) from error
+    return {"PipelineExecutionArn": record.arn}
+
+
+def update_pipeline_execution(call: Call) -> dict[str, Any]:
+    """Change the display name, the description or the parallelism of an execution."""
+    request = call.request
+    record = call.execution(request["PipelineExecutionArn"])
+    record.display_name = request.get("PipelineExecutionDisplayName", record.display_name)
+    record.description = request.get("PipelineExecutionDescription", record.description)
+    record.engine.set_max_parallel(call.now, max_parallel_steps(request) or record.engine.max_parallel)
+    return {"PipelineExecutionArn": record.arn}
+
+
+def describe_pipeline_execution(call: Call) -> dict[str, Any]:
+    """Return the details of an execution."""
+    return execution_details(call.execution(call.request["PipelineExecutionArn"]), call.now)
+
+
+def execution_details(record: ExecutionRecord, now: float) -> dict[str, Any]:
+    """Return the members of DescribePipelineExecution for an execution in its state at a time."""
+    engine, request = record.engine, record.request
+    return omit_none(
+        PipelineArn=record.pipeline.arn,
+        PipelineExecutionArn=record.arn,
+        PipelineExecutionDisplayName=record.shown_display_name,
+        PipelineExecutionStatus=engine.shown_status(now),
+        PipelineExecutionDescription=record.description,
+        PipelineExperimentConfig=_experiment(record),
+        FailureReason=engine.failure_reason,
+        CreationTime=engine.created_at,
+        LastModifiedTime=engine.last_modified,
+        CreatedBy={},
+        LastModifiedBy={},
+        ParallelismConfiguration=parallelism_configuration(engine.max_parallel),
+        SelectiveExecutionConfig=request.get("SelectiveExecutionConfig"),
+        PipelineVersionId=record.version.id,
+        PipelineVersionAliases=sorted(record.version.aliases) or None,
+        MLflowConfig=_mlflow(record),
+    )
+
+
+def _mlflow(record: ExecutionRecord) -> dict[str, str] | None:
+    """Return the experiment that the start of an execution names, in the default app of the account."""
+    name = record.request.get("MlflowExperimentName")
+    if name is None:
+        return None
+    account = record.arn.partition(":pipeline/")[0]
+    return {"MlflowResourceArn": f"{account}:mlflow-app/app-default", "MlflowExperimentName": name}
+
+
+def describe_pipeline_definition_for_execution(call: Call) -> dict[str, Any]:
+    """Return the definition that an execution uses, even if the pipeline has changed since its start."""
+    record = call.execution(call.request["PipelineExecutionArn"])
+    return {"PipelineDefinition": record.version.definition.text, "CreationTime": record.version.created_at}
+
+
+def list_pipeline_executions(call: Call) -> dict[str, Any]:
+    """List the executions of a pipeline."""
+    request = call.request
+    pipeline = call.region.pipeline(request["PipelineName"])
+    alias = request.get("PipelineVersionAlias")
+    version = pipeline.version(alias=alias) if alias else None
+    matching = [
+        call.execution(record.arn)
+        for record in pipeline.executions.values()
+        if created_within(record.engine.created_at, request) and version in (None, record.version)
+    ]
+    by_arn = request.get("SortBy") == "PipelineExecutionArn"
+    shown, token = page(matching, lambda r: (r.arn,) if by_arn else (r.engine.created_at, r.arn), request)
+    return {"PipelineExecutionSummaries": [_summary(record, call.now) for record in shown], **token}
+
+
+def list_pipeline_execution_steps(call: Call) -> dict[str, Any]:
+    """List the steps that have started. The steps of a branch that was not selected never appear."""
+    arn = call.request.get("PipelineExecutionArn")
+    if arn is None:
+        raise invalid("PipelineExecutionArn is required.")
+    record = call.execution(arn)
+    if any(run.step.type == "RegisterModel" for run in record.engine.runs.values()):
+        # The version of a model package depends on those that other executions have created before.
+        call.region.advance(call.now)
+        register_model_packages(call.region, call.services, call.now)
+    shown, token = page(record.engine.runs.values(), lambda run: (run.order,), call.request)
+    return {"PipelineExecutionSteps": [step_summary(call.region, record, run) for run in shown], **token}
+
+
+def list_pipeline_parameters_for_execution(call: Call) -> dict[str, Any]:
+    """List the values of all parameters, including defaults, in the order of the definition."""
+    entries = execution_parameters(call.execution(call.request["PipelineExecutionArn"]))
+    in_order = {"SortOrder": "Ascending", **call.request}
+    shown, token = page(enumerate(entries), lambda entry: (entry[0],), in_order)
+    return {"PipelineParameters": [entry for _, entry in shown], **token}
+
+
+def execution_parameters(record: ExecutionRecord) -> list[dict[str, str]]:
+    """Return the values of all parameters of an execution, in the order of the definition."""
+    values = {name: text(value) for name, value in record.engine.scope.parameters.items()}
+    # AWS shows a value as it was sent, such as "True" or "1e-3".
+    values |= {entry["Name"]: entry["Value"] for entry in record.request.get("PipelineParameters", ())}
+    return [{"Name": name, "Value": value} for name, value in values.items()]
+
+
+def send_pipeline_execution_step_success(call: Call) -> dict[str, Any]:
+    """End a callback step with success."""
+    outputs = {entry["Name"]: entry["Value"] for entry in call.request.get("OutputParameters", ())}
+    name = "SendPipelineExecutionStepSuccess"
+    return call.region.run_idempotently(name, call.request, lambda: _complete_callback(call, outputs, None))
+
+
+def send_pipeline_execution_step_failure(call: Call) -> dict[str, Any]:
+    """End a callback step with a failure."""
+    name, failure = "SendPipelineExecutionStepFailure", call.request.get("FailureReason")
+    return call.region.run_idempotently(name, call.request, lambda: _complete_callback(call, None, failure))
+
+
+def _complete_callback(call: Call, outputs: dict[str, str] | None, failure: str | None) -> dict[str, Any]:
+    token = call.request["CallbackToken"]
+    for record in call.region.executions():
+        record.engine.advance(call.now)
+        if any(run.callback_token == token for run in record.engine.runs.values()):
+            try:
+                record.engine.complete_callback(call.now, token, outputs, failure)
+            except StateError as error:
+                raise conflict(str(error)) from error
+            return {"PipelineExecutionArn": record.arn}
+    raise not_found(f"Callback token '{token}' does not exist.")
+
+
+def _experiment(record: ExecutionRecord) -> dict[str, Any] | None:
+    config = record.version.definition.experiment or {}
+    names = {member: text(evaluate(value, record.engine.scope)) for member, value in config.items()}
+    # The name of a pipeline can be longer than the name of an experiment.
+    return {member: name for member, name in names.items() if len(name) <= _EXPERIMENT_NAME_LENGTH} or None
+
+
+def _summary(record: ExecutionRecord, now: float) -> dict[str, Any]:
+    return omit_none(
+        PipelineExecutionArn=record.arn,
+        StartTime=record.engine.created_at,
+        PipelineExecutionStatus=record.engine.shown_status(now),
+        PipelineExecutionDescription=record.description,
+        PipelineExecutionDisplayName=record.shown_display_name,
+        PipelineExecutionFailureReason=record.engine.failure_reason,
+        PipelineVersionAliases=sorted(record.version.aliases) or None,
+    )
+
+
+OPERATIONS: Mapping[str, Operation] = {
+    "StartPipelineExecution": start_pipeline_execution,
+    "StopPipelineExecution": stop_pipeline_execution,
+    "RetryPipelineExecution": retry_pipeline_execution,
+    "UpdatePipelineExecution": update_pipeline_execution,
+    "DescribePipelineExecution": describe_pipeline_execution,
+    "DescribePipelineDefinitionForExecution": describe_pipeline_definition_for_execution,
+    "ListPipelineExecutions": list_pipeline_executions,
+    "ListPipelineExecutionSteps": list_pipeline_execution_steps,
+    "ListPipelineParametersForExecution": list_pipeline_parameters_for_execution,
+    "SendPipelineExecutionStepSuccess": send_pipeline_execution_step_success,
+    "SendPipelineExecutionStepFailure": send_pipeline_execution_step_failure,
+}

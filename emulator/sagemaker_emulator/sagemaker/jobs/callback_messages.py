@@ -1,0 +1,82 @@
+"""
+The messages that Callback steps send to their queues.
+
+https://docs.aws.amazon.com/sagemaker/latest/dg/build-and-manage-steps-types.html shows the body of a message.
+AWS sends one when the step begins, and another one, with a status, when the execution is to be stopped while
+the step runs. AWS does not document what happens if the queue does not exist; the emulator creates it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from sagemaker_emulator.engine.expressions import text
+from sagemaker_emulator.engine.step_runs import StepRun
+from sagemaker_emulator.sagemaker.calls import AwsServices
+from sagemaker_emulator.sagemaker.jobs.descriptions import Descriptions
+from sagemaker_emulator.sagemaker.jobs.names import value_of
+from sagemaker_emulator.sagemaker.store import ExecutionRecord, Region
+
+_STOPPING = "Stopping"
+# https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_CreateQueue.html
+_QUEUE_NAME = re.compile(r"[A-Za-z0-9_-]{1,80}")
+_QUEUE_HOST = re.compile(r"(?:[a-z-]+\.)?sqs\.([a-z0-9-]+)\.")
+
+
+class _Message(NamedTuple):
+    """A message that is due: when, and of which run; ``status`` is None when the step begins."""
+
+    at: float
+    record: ExecutionRecord
+    run: StepRun
+    status: str | None
+
+    @property
+    def key(self) -> tuple[str, int, int, str | None]:
+        return self.record.arn, self.run.order, self.run.attempt, self.status
+
+
+def send_callback_messages(region: Region, services: AwsServices, now: float) -> None:
+    """
+    Send the messages of all Callback steps, in the order of their times, once each.
+
+    All executions of the region must have been advanced to the present.
+
+    :param region: the region.
+    :param services: the queues.
+    :param now: the time, in seconds since the epoch.
+    """
+    for message in sorted(_unsent(region), key=lambda each: (each.at, each.record.arn, each.run.order)):
+        region.messages.add(message.key)
+        record, run = message.record, message.run
+        url = urlsplit(text(value_of(record, run, run.step.body.get("SqsQueueUrl")) or ""))
+        queue, host = url.path.rpartition("/")[2], _QUEUE_HOST.match(url.netloc)
+        if _QUEUE_NAME.fullmatch(queue):
+            services.send_message(
+                host[1] if host else region.name, queue, json.dumps(_body(region, message, now))
+            )
+
+
+def _unsent(region: Region) -> Iterator[_Message]:
+    for record in region.executions():
+        for run in record.engine.history:
+            # A step that takes its result from the cache has no attempt, and sends nothing.
+            if run.step.type != "Callback" or not run.attempts:
+                continue
+            messages = [_Message(run.attempts[-1].started_at, record, run, None)]
+            if run.stop_requested_at is not None:
+                messages.append(_Message(run.stop_requested_at, record, run, _STOPPING))
+            yield from (message for message in messages if message.key not in region.messages)
+
+
+def _body(region: Region, message: _Message, now: float) -> dict[str, Any]:
+    body = {
+        "token": message.run.callback_token,
+        "pipelineExecutionArn": message.record.arn,
+        "arguments": Descriptions(region, message.record, now).arguments(message.run),
+    }
+    return body if message.status is None else {**body, "status": message.status}

@@ -1,0 +1,177 @@
+"""
+The Describe operations of the jobs that steps have started.
+
+The properties of a step are the members of this description
+(https://docs.aws.amazon.com/sagemaker/latest/dg/build-and-manage-properties.html), so one step's description
+needs those of the steps that its arguments refer to. Jobs that a client has created itself are moto's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sagemaker_emulator.engine.caching import STEP_PROPERTY, property_at
+from sagemaker_emulator.engine.expressions import ExpressionError, Unknown, evaluate_all
+from sagemaker_emulator.engine.step_runs import Attempt, StepRun
+from sagemaker_emulator.sagemaker.jobs.job import Job
+from sagemaker_emulator.sagemaker.jobs.names import job_name, source_of, training_job_names
+from sagemaker_emulator.sagemaker.jobs.processing import (
+    describe_endpoint,
+    describe_processing_job,
+    describe_transform_job,
+)
+from sagemaker_emulator.sagemaker.jobs.training import (
+    best_candidate_properties,
+    describe_auto_ml_job,
+    describe_training_job,
+    describe_training_job_of_tuning,
+    describe_tuning_job,
+)
+from sagemaker_emulator.sagemaker.store import ExecutionRecord, Region
+
+_BY_STEP_TYPE: Mapping[str, Callable[[Job], dict[str, Any]]] = {
+    "Processing": describe_processing_job,
+    "QualityCheck": describe_processing_job,
+    "ClarifyCheck": describe_processing_job,
+    "Training": describe_training_job,
+    "Tuning": describe_tuning_job,
+    "AutoML": describe_auto_ml_job,
+    "Transform": describe_transform_job,
+    "Endpoint": describe_endpoint,
+    # Only for the arguments of other steps: no operation of the emulator describes them.
+    "Model": lambda job: {"ModelName": job.name},
+    "EndpointConfig": lambda job: {"EndpointConfigName": job.name},
+}
+_ENDED = {"Succeeded": "Completed", "Failed": "Failed", "Stopped": "Stopped"}
+_EXECUTION_ID = re.compile(r"(?:pipelines-)?([a-z0-9]{12})-.+")
+
+
+@dataclass(frozen=True)
+class DescribeOperation:
+    """
+    An operation that describes jobs.
+
+    :param member: the member of the request with the name of the job.
+    :param resource: the resource type in the ARN of the job.
+    :param step_types: the types of the steps with such a job.
+    """
+
+    member: str
+    resource: str
+    step_types: tuple[str, ...]
+
+
+OPERATIONS: Mapping[str, DescribeOperation] = {
+    "DescribeTrainingJob": DescribeOperation("TrainingJobName", "training-job", ("Training", "Tuning")),
+    "DescribeProcessingJob": DescribeOperation(
+        "ProcessingJobName", "processing-job", ("Processing", "QualityCheck", "ClarifyCheck")
+    ),
+    "DescribeTransformJob": DescribeOperation("TransformJobName", "transform-job", ("Transform",)),
+    "DescribeHyperParameterTuningJob": DescribeOperation(
+        "HyperParameterTuningJobName", "hyper-parameter-tuning-job", ("Tuning",)
+    ),
+    "DescribeAutoMLJob": DescribeOperation("AutoMLJobName", "automl-job", ("AutoML",)),
+    "DescribeAutoMLJobV2": DescribeOperation("AutoMLJobName", "automl-job", ("AutoML",)),
+    "DescribeEndpoint": DescribeOperation("EndpointName", "endpoint", ("Endpoint",)),
+}
+
+
+class Descriptions:
+    """
+    The descriptions of the jobs of an execution, which must have been advanced to the present.
+
+    :param region: the region of the execution.
+    :param record: the execution.
+    :param now: the time, in seconds since the epoch.
+    """
+
+    def __init__(self, region: Region, record: ExecutionRecord, now: float) -> None:
+        self._region = region
+        self._record = record
+        self._now = now
+        self._properties: dict[str, dict[str, Any]] = {}
+
+    def of(self, run: StepRun, attempt: Attempt) -> dict[str, Any]:
+        """Return the description of the job of an attempt; empty for a type of step that has none."""
+        describe = _BY_STEP_TYPE.get(run.step.type)
+        return describe(self.job(run, attempt)) if describe else {}
+
+    def job(self, run: StepRun, attempt: Attempt) -> Job:
+        """Return the job of an attempt."""
+        is_stopping = run.status == "Stopping" and attempt is run.attempts[-1]
+        until = self._now if attempt.ended_at is None else attempt.ended_at
+        return Job(
+            region=self._region,
+            kind=run.step.type,
+            name=job_name(self._region, self._record, run, attempt.number),
+            arguments=self.arguments(run),
+            status=_ENDED.get(attempt.status, "Stopping" if is_stopping else "InProgress"),
+            created_at=attempt.started_at,
+            started_at=attempt.executing_at if attempt.executing_at <= until else None,
+            ended_at=attempt.ended_at,
+            failure_reason=attempt.failure_reason,
+            metrics=attempt.scenario.metrics,
+            role_arn=self._record.pipeline.role_arn,
+        )
+
+    def arguments(self, run: StepRun) -> dict[str, Any]:
+        """Return the evaluated arguments of a step, with the properties of the steps that it refers to."""
+        scope = replace(self._record.engine.scope_of(run.step), resolve=self._property)
+        try:
+            arguments: dict[str, Any] = evaluate_all(dict(run.step.arguments), scope)
+        except ExpressionError:
+            return {}
+        return arguments
+
+    def _property(self, reference: str) -> Any:
+        match = STEP_PROPERTY.fullmatch(reference)
+        run = self._record.engine.runs.get(match[1]) if match else None
+        if match is None or run is None:
+            return Unknown(reference)
+        if match[1] not in self._properties:
+            record, source = source_of(self._record, run)
+            described = self if record is self._record else Descriptions(self._region, record, self._now)
+            self._properties[match[1]] = described._properties_of(source) if source.attempts else {}
+        value = property_at(self._properties[match[1]], match[2])
+        return Unknown(reference) if value is None else value
+
+    def _properties_of(self, run: StepRun) -> dict[str, Any]:
+        properties = self.of(run, run.attempts[-1])
+        if "BestCandidate" in properties:
+            job = self.job(run, run.attempts[-1])
+            properties = {**properties, "BestCandidateProperties": best_candidate_properties(job)}
+        return properties
+
+
+def describe(region: Region, operation: str, name: str, now: float) -> dict[str, Any] | None:
+    """
+    Return the response of a Describe operation; None if no step has started such a job.
+
+    :param region: the region of the request.
+    :param operation: an operation in ``OPERATIONS``.
+    :param name: the name of the job.
+    :param now: the time of the request, in seconds since the epoch.
+    """
+    match = _EXECUTION_ID.fullmatch(name)
+    record = region.execution_with_id(match[1]) if match else None
+    if record is None:
+        return None
+    record.engine.advance(now)
+    descriptions = Descriptions(region, record, now)
+    for run in record.engine.history:
+        for attempt in run.attempts if run.step.type in OPERATIONS[operation].step_types else ():
+            own_name = job_name(region, record, run, attempt.number)
+            if operation == "DescribeTrainingJob" and run.step.type == "Tuning":
+                job = descriptions.job(run, attempt) if name.startswith(own_name) else None
+                if job and name in training_job_names(region, job.name, job.arguments):
+                    return describe_training_job_of_tuning(job, name)
+            elif name == own_name and operation == "DescribeAutoMLJob":
+                job = descriptions.job(run, attempt)
+                is_second_version = "AutoMLJobInputDataConfig" in job.arguments
+                return None if is_second_version else describe_auto_ml_job(job, operation)
+            elif name == own_name:
+                return descriptions.of(run, attempt)
+    return None

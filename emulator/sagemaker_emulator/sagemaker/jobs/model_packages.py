@@ -1,0 +1,173 @@
+"""
+The model packages that RegisterModel steps create, and the operations on model packages.
+
+A package is created, approved, listed and deleted here; everything else about it is moto's, which also keeps
+it.
+
+Reference: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateModelPackage.html,
+https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ListModelPackages.html,
+https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_UpdateModelPackage.html and
+https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DeleteModelPackage.html. AWS does not document
+its answer for a package that does not exist; public logs show the ValidationException below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from botocore.model import StructureShape
+
+from sagemaker_emulator.engine.step_runs import StepRun
+from sagemaker_emulator.errors import invalid
+from sagemaker_emulator.sagemaker.calls import AwsServices, Call, NotEmulatedError, Operation
+from sagemaker_emulator.sagemaker.jobs.descriptions import Descriptions
+from sagemaker_emulator.sagemaker.pagination import page
+from sagemaker_emulator.sagemaker.store import ExecutionRecord, Region
+from sagemaker_emulator.sagemaker.validation import matching_members, service_model
+
+_DEFAULT_GROUP = "emulated"
+# The members of UpdateModelPackage that replace what the package has.
+_REPLACED = ("ModelApprovalStatus", "ApprovalDescription")
+
+
+def register_model_packages(region: Region, services: AwsServices, now: float) -> None:
+    """
+    Create the model packages of all RegisterModel steps that have succeeded, in the order of their ends.
+
+    All executions of the region must have been advanced to the present.
+
+    :param region: the region.
+    :param services: the model registry.
+    :param now: the time, in seconds since the epoch.
+    """
+    for _, record, run in sorted(_unregistered(region), key=lambda entry: entry[0]):
+        request = Descriptions(region, record, now).arguments(run)
+        if not request.get("ModelPackageName"):
+            request.setdefault("ModelPackageGroupName", _DEFAULT_GROUP)
+        # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_MetadataProperties.html
+        request["MetadataProperties"] = {
+            "GeneratedBy": record.arn,
+            **(request.get("MetadataProperties") or {}),
+        }
+        arn = services.create_model_package(region.name, request, run.ended_at or 0.0)
+        record.model_packages[run.step.name] = arn
+
+
+def _unregistered(region: Region) -> Iterator[tuple[tuple[float, str, int], ExecutionRecord, StepRun]]:
+    for record in region.executions():
+        for run in record.engine.runs.values():
+            is_new = run.step.name not in record.model_packages and run.reused_from is None
+            if run.step.type == "RegisterModel" and run.status == "Succeeded" and is_new:
+                yield (run.ended_at or 0.0, record.arn, run.order), record, run
+
+
+def _described(call: Call, name_or_arn: str) -> dict[str, Any]:
+    """Return the description of a model package."""
+    arn = name_or_arn
+    if not arn.startswith("arn:"):
+        arn = call.region.arn("model-package", name_or_arn.lower())
+    for package in call.services.model_packages(call.region.name):
+        if package["ModelPackageArn"] == arn:
+            return package
+    raise invalid(f"ModelPackage {arn} does not exist.")
+
+
+def _create(call: Call) -> dict[str, Any]:
+    request = dict(call.request)
+    group, name = request.get("ModelPackageGroupName"), request.get("ModelPackageName")
+    if (group is None) is (name is None):
+        raise invalid("Specify either ModelPackageName or ModelPackageGroupName.")
+    if group is not None:
+        request["ModelPackageGroupName"] = _existing_group(call, group)
+    return {"ModelPackageArn": call.services.create_model_package(call.region.name, request, call.now)}
+
+
+def _existing_group(call: Call, name_or_arn: str) -> str:
+    """Return the name of a model package group, which must exist."""
+    name = name_or_arn.rpartition("/")[2]
+    if not call.services.has_model_package_group(call.region.name, name):
+        raise invalid(f"ModelPackageGroup {call.region.arn('model-package-group', name)} does not exist.")
+    return name
+
+
+def _describe(call: Call) -> dict[str, Any]:
+    _described(call, call.request["ModelPackageName"])
+    raise NotEmulatedError(call.request["ModelPackageName"])
+
+
+def _update(call: Call) -> dict[str, Any]:
+    request = call.request
+    package = _described(call, request["ModelPackageArn"])
+    changes: dict[str, Any] = {name: request[name] for name in _REPLACED if name in request}
+    properties = {
+        **(package.get("CustomerMetadataProperties") or {}),
+        **request.get("CustomerMetadataProperties", {}),
+    }
+    for name in request.get("CustomerMetadataPropertiesToRemove", ()):
+        properties.pop(name, None)
+    changes["CustomerMetadataProperties"] = properties or None
+    added = request.get("AdditionalInferenceSpecificationsToAdd", [])
+    before = package.get("AdditionalInferenceSpecifications") or []
+    changes["AdditionalInferenceSpecifications"] = [*before, *added] or None
+    changes["LastModifiedBy"] = {"IamIdentity": dict(call.identity)}
+    arn = package["ModelPackageArn"]
+    call.services.update_model_package(call.region.name, arn, changes, call.now)
+    return {"ModelPackageArn": arn}
+
+
+def _delete(call: Call) -> dict[str, Any]:
+    package = _described(call, call.request["ModelPackageName"])
+    call.services.delete_model_package(call.region.name, package["ModelPackageArn"])
+    return {}
+
+
+def _list(call: Call) -> dict[str, Any]:
+    request = {"SortOrder": "Ascending", **call.request}
+    by_name = request.get("SortBy") == "Name"
+
+    def key(package: Mapping[str, Any]) -> tuple[Any, ...]:
+        name, version = _name(package), package.get("ModelPackageVersion", 0)
+        order = (name, version) if by_name else (package["CreationTime"], name, version)
+        return (*order, package["ModelPackageArn"])
+
+    packages, token = page(_selected(call), key, request)
+    shape = service_model().shape_for("ModelPackageSummary")
+    if not isinstance(shape, StructureShape):
+        raise TypeError("ModelPackageSummary is not a structure")
+    return {"ModelPackageSummaryList": [matching_members(shape, each) for each in packages], **token}
+
+
+def _selected(call: Call) -> list[dict[str, Any]]:
+    """Return the model packages that the filters of a request select."""
+    request, region = call.request, call.region
+    group = request.get("ModelPackageGroupName")
+    if group is not None:
+        group = _existing_group(call, group)
+    # Without a group, AWS lists packages without one, unless the request says otherwise.
+    kind = "Versioned" if group else request.get("ModelPackageType", "Unversioned")
+    approval = request.get("ModelApprovalStatus")
+    after = request.get("CreationTimeAfter", float("-inf"))
+    before = request.get("CreationTimeBefore", float("inf"))
+    return [
+        package
+        for package in call.services.model_packages(region.name)
+        if group in (None, package.get("ModelPackageGroupName"))
+        and kind in ("Both", "Versioned" if "ModelPackageVersion" in package else "Unversioned")
+        and approval in (None, package.get("ModelApprovalStatus"))
+        and after < package["CreationTime"] < before
+        and request.get("NameContains", "") in _name(package)
+    ]
+
+
+def _name(package: Mapping[str, Any]) -> str:
+    return str(package.get("ModelPackageGroupName") or package.get("ModelPackageName"))
+
+
+OPERATIONS: Mapping[str, Operation] = {
+    "CreateModelPackage": _create,
+    "DescribeModelPackage": _describe,
+    "ListModelPackages": _list,
+    "UpdateModelPackage": _update,
+    "DeleteModelPackage": _delete,
+}

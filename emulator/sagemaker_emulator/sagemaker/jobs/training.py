@@ -1,0 +1,245 @@
+"""
+The descriptions of training, tuning and AutoML jobs.
+
+Reference: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeTrainingJob.html,
+https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeHyperParameterTuningJob.html and
+https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeAutoMLJobV2.html, which also describes
+jobs of CreateAutoMLJob; DescribeAutoMLJob describes only these. The metrics come from the scenario. In the
+emulator, a managed spot training job saves 70 percent, the last training job of a tuning job is the best one,
+and the candidate of an AutoML job names no steps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import ceil
+from typing import Any
+
+from sagemaker_emulator.sagemaker.calls import omit_none
+from sagemaker_emulator.sagemaker.jobs.job import INSTANCE_TYPE, VOLUME_SIZE, Job
+from sagemaker_emulator.sagemaker.jobs.names import training_job_names
+from sagemaker_emulator.sagemaker.validation import conforming, service_model
+
+SPOT_SAVED = 0.7
+_TRAINING_DEFAULTS = {
+    "AlgorithmSpecification": {"TrainingInputMode": "File"},
+    "ResourceConfig": {"InstanceType": INSTANCE_TYPE, "InstanceCount": 1, "VolumeSizeInGB": VOLUME_SIZE},
+    "StoppingCondition": {"MaxRuntimeInSeconds": 86_400},
+}
+# The rules of Debugger and Profiler, which have a volume of size 0 by default.
+_RULES = ("DebugRuleConfigurations", "ProfilerRuleConfigurations")
+_PROFILING_INTERVAL = 500
+_TUNING_DEFAULTS = {
+    "HyperParameterTuningJobConfig": {
+        "Strategy": "Bayesian",
+        "ResourceLimits": {"MaxNumberOfTrainingJobs": 1, "MaxParallelTrainingJobs": 1},
+    }
+}
+# For each status of a tuning job: the counters of its training jobs and of their objectives.
+_COUNTERS = {
+    "Completed": ("Completed", "Succeeded"),
+    "Failed": ("NonRetryableError", "Failed"),
+    "Stopped": ("Stopped", "Failed"),
+    "InProgress": ("InProgress", "Pending"),
+    "Stopping": ("InProgress", "Pending"),
+}
+
+
+def describe_training_job(job: Job, **members: Any) -> dict[str, Any]:
+    """Return the response of DescribeTrainingJob; ``members`` are added to it."""
+    described = job.described(
+        "DescribeTrainingJob",
+        {**_TRAINING_DEFAULTS, "OutputDataConfig": {"S3OutputPath": job.default_bucket}},
+        TrainingJobName=job.name,
+        TrainingJobArn=job.region.arn("training-job", job.name),
+        TrainingJobStatus=job.status,
+        SecondaryStatus=_secondary_status(job, "Training"),
+        FailureReason=job.failure_reason,
+        CreationTime=job.created_at,
+        TrainingStartTime=job.started_at,
+        TrainingEndTime=job.ended_at,
+        LastModifiedTime=job.modified_at,
+        TrainingTimeInSeconds=job.seconds,
+        BillableTimeInSeconds=_billable_seconds(job),
+        **members,
+    )
+    for rule in (rule for member in _RULES for rule in described.get(member, ())):
+        rule.setdefault("VolumeSizeInGB", 0)
+    if profiler := described.get("ProfilerConfig"):
+        described["ProfilingStatus"] = "Disabled" if profiler.get("DisableProfiler") else "Enabled"
+        profiler.setdefault("ProfilingIntervalInMilliseconds", _PROFILING_INTERVAL)
+    folder = f"{described['OutputDataConfig']['S3OutputPath'].rstrip('/')}/{job.name}/output"
+    described["ModelArtifacts"] = {"S3ModelArtifacts": f"{folder}/model.tar.gz"}
+    if job.succeeded and job.metrics:
+        described["FinalMetricDataList"] = [
+            {"MetricName": name, "Value": value, "Timestamp": job.modified_at}
+            for name, value in job.metrics.items()
+        ]
+    return described
+
+
+def describe_tuning_job(job: Job) -> dict[str, Any]:
+    """Return the response of DescribeHyperParameterTuningJob."""
+    names = training_job_names(job.region, job.name, job.arguments)
+    training_jobs, objectives = _COUNTERS[job.status]
+    return job.described(
+        "DescribeHyperParameterTuningJob",
+        _TUNING_DEFAULTS,
+        HyperParameterTuningJobName=job.name,
+        HyperParameterTuningJobArn=job.arn,
+        HyperParameterTuningJobStatus=job.status,
+        FailureReason=job.failure_reason,
+        CreationTime=job.created_at,
+        HyperParameterTuningEndTime=job.ended_at,
+        LastModifiedTime=job.modified_at,
+        TrainingJobStatusCounters={training_jobs: len(names)},
+        ObjectiveStatusCounters={objectives: len(names)},
+        BestTrainingJob=_best_training_job(job, names) if job.succeeded else None,
+        ConsumedResources=omit_none(RuntimeInSeconds=job.seconds),
+    )
+
+
+def describe_training_job_of_tuning(job: Job, name: str) -> dict[str, Any]:
+    """
+    Return the response of DescribeTrainingJob for a training job that a tuning job has started.
+
+    :param job: the tuning job.
+    :param name: the name of the training job.
+    """
+    return describe_training_job(_training_job(job, name), TuningJobArn=job.arn)
+
+
+def _training_job(job: Job, name: str) -> Job:
+    """Return a training job of a tuning job. They run in rounds of equal length."""
+    names = training_job_names(job.region, job.name, job.arguments)
+    described = job.described("DescribeHyperParameterTuningJob", _TUNING_DEFAULTS)
+    several = described.get("TrainingJobDefinitions") or [{}]
+    definition = described.get("TrainingJobDefinition") or several[0]
+    limits = described["HyperParameterTuningJobConfig"]["ResourceLimits"]
+    parallel = min(max(1, limits["MaxParallelTrainingJobs"]), len(names))
+    rounds, round_number = ceil(len(names) / parallel), names.index(name) // parallel
+    started_at, ended_at = job.started_at, job.ended_at
+    if job.succeeded and started_at is not None and ended_at is not None:
+        length = (ended_at - started_at) / rounds
+        started_at += round_number * length
+        ended_at = started_at + length
+    resources = definition.get("HyperParameterTuningResourceConfig")
+    arguments = {
+        **({"ResourceConfig": resources} if resources else {}),
+        "HyperParameters": definition.get("StaticHyperParameters"),
+        **definition,
+    }
+    metrics = job.metrics if name == names[-1] else {}
+    return replace(
+        job, name=name, arguments=arguments, started_at=started_at, ended_at=ended_at, metrics=metrics
+    )
+
+
+def _best_training_job(job: Job, names: list[str]) -> dict[str, Any]:
+    best = _training_job(job, names[-1])
+    config = job.argument("HyperParameterTuningJobConfig", "HyperParameterTuningJobConfig") or {}
+    objective = config.get("HyperParameterTuningJobObjective") or {}
+    value = job.metrics.get(objective.get("MetricName", ""))
+    return omit_none(
+        TrainingJobName=best.name,
+        TrainingJobArn=job.region.arn("training-job", best.name),
+        TrainingJobStatus=best.status,
+        CreationTime=best.created_at,
+        TrainingStartTime=best.started_at,
+        TrainingEndTime=best.ended_at,
+        TunedHyperParameters={},
+        ObjectiveStatus="Succeeded",
+        FinalHyperParameterTuningJobObjectiveMetric=None if value is None else {**objective, "Value": value},
+    )
+
+
+def describe_auto_ml_job(job: Job, operation: str = "DescribeAutoMLJobV2") -> dict[str, Any]:
+    """
+    Return the response of DescribeAutoMLJobV2, or of DescribeAutoMLJob.
+
+    :param job: the job. DescribeAutoMLJob needs one with the arguments of CreateAutoMLJob.
+    :param operation: the operation.
+    """
+    channels = job.argument("InputDataConfig", "AutoMLInputDataConfig")
+    tabular = {**job.arguments, **(job.argument("AutoMLJobConfig", "AutoMLJobConfig") or {})}
+    if channels:
+        tabular["TargetAttributeName"] = channels[0].get("TargetAttributeName")
+    version_2 = {
+        "AutoMLJobInputDataConfig": channels,
+        "AutoMLProblemTypeConfig": {"TabularJobConfig": tabular},
+    }
+    training_data = {
+        "ChannelType": "training",
+        "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": f"{job.default_bucket}/input"}},
+    }
+    return replace(job, arguments={**version_2, **job.arguments}).described(
+        operation,
+        {
+            **(
+                {"AutoMLJobInputDataConfig": [training_data]}
+                if operation == "DescribeAutoMLJobV2"
+                else {"InputDataConfig": [{**training_data, "TargetAttributeName": "target"}]}
+            ),
+            "OutputDataConfig": {"S3OutputPath": job.default_bucket},
+        },
+        AutoMLJobName=job.name,
+        AutoMLJobArn=job.arn,
+        AutoMLJobStatus=job.status,
+        AutoMLJobSecondaryStatus=_secondary_status(job, "ModelTuning"),
+        FailureReason=job.failure_reason,
+        CreationTime=job.created_at,
+        EndTime=job.ended_at,
+        LastModifiedTime=job.modified_at,
+        BestCandidate=_best_candidate(job) if job.succeeded else None,
+    )
+
+
+def best_candidate_properties(job: Job) -> dict[str, str]:
+    """Return the properties of an AutoML step that are no members of its job: paths of reports."""
+    locations = _artifact_locations(job)
+    return {
+        "ModelInsightsJsonReportPath": f"{locations['ModelInsights']}/statistics.json",
+        "ExplainabilityJsonReportPath": f"{locations['Explainability']}/analysis.json",
+    }
+
+
+def _artifact_locations(job: Job) -> dict[str, str]:
+    output = job.argument("OutputDataConfig", "AutoMLOutputDataConfig") or {
+        "S3OutputPath": job.default_bucket
+    }
+    folder = f"{output['S3OutputPath'].rstrip('/')}/{job.name}/documentation"
+    return {"Explainability": f"{folder}/explainability", "ModelInsights": f"{folder}/model-insights"}
+
+
+def _best_candidate(job: Job) -> dict[str, Any]:
+    objective = job.argument("AutoMLJobObjective", "AutoMLJobObjective") or {}
+    names = [objective.get("MetricName", ""), *job.metrics]
+    shape = service_model().shape_for("FinalAutoMLJobObjectiveMetric")
+    metrics = [
+        conforming(shape, {"MetricName": name, "Value": job.metrics[name]})
+        for name in names
+        if name in job.metrics
+    ]
+    return omit_none(
+        CandidateName=f"{job.name}-{job.region.identifier(8, job.name)}",
+        CandidateStatus="Completed",
+        CandidateSteps=[],
+        ObjectiveStatus="Succeeded",
+        CandidateProperties={"CandidateArtifactLocations": _artifact_locations(job)},
+        FinalAutoMLJobObjectiveMetric=next((metric for metric in metrics if metric), None),
+        CreationTime=job.created_at,
+        EndTime=job.ended_at,
+        LastModifiedTime=job.modified_at,
+    )
+
+
+def _secondary_status(job: Job, working: str) -> str:
+    if job.status != "InProgress":
+        return job.status
+    return "Starting" if job.started_at is None else working
+
+
+def _billable_seconds(job: Job) -> int | None:
+    if job.seconds is None or job.arguments.get("EnableManagedSpotTraining") is not True:
+        return job.seconds
+    return max(1, round(job.seconds * (1 - SPOT_SAVED)))

@@ -1,0 +1,275 @@
+"""
+The API operations on pipelines, their versions and their tags.
+
+Reference: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreatePipeline.html and the related
+pages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from sagemaker_emulator.engine.definition import Definition, DefinitionError, parse
+from sagemaker_emulator.errors import conflict, invalid
+from sagemaker_emulator.sagemaker.calls import (
+    Call,
+    Operation,
+    max_parallel_steps,
+    omit_none,
+    parallelism_configuration,
+)
+from sagemaker_emulator.sagemaker.pagination import page
+from sagemaker_emulator.sagemaker.store import Pipeline, Version
+
+_RUNNING = ("Executing", "Stopping")
+_MAX_ALIASES = 10
+
+
+def create_pipeline(call: Call) -> dict[str, Any]:
+    """Create a pipeline with version 1."""
+    return call.region.run_idempotently("CreatePipeline", call.request, lambda: _create(call))
+
+
+def _create(call: Call) -> dict[str, Any]:
+    request, region = call.request, call.region
+    name = request["PipelineName"]
+    if name.lower() in region.pipelines:
+        raise invalid(
+            "Pipeline names must be unique within an AWS account and region. "
+            f"Pipeline with name ({name}) already exists."
+        )
+    definition = _definition(call)
+    if definition is None:
+        raise invalid("Either PipelineDefinition or PipelineDefinitionS3Location is required.")
+    pipeline = Pipeline(
+        name=name,
+        arn=region.arn("pipeline", name),
+        role_arn=request["RoleArn"],
+        created_at=call.now,
+        versions=[],
+        display_name=request.get("PipelineDisplayName"),
+        description=request.get("PipelineDescription"),
+        max_parallel=max_parallel_steps(request),
+        modified_at=call.now,
+        tags={tag["Key"]: tag["Value"] for tag in request.get("Tags", ())},
+    )
+    _add_version(pipeline, definition, request, call.now)
+    region.pipelines[name.lower()] = pipeline
+    return {"PipelineArn": pipeline.arn}
+
+
+def update_pipeline(call: Call) -> dict[str, Any]:
+    """Update a pipeline. A definition that differs from the latest one creates a new version."""
+    request = call.request
+    pipeline = call.region.pipeline(request["PipelineName"])
+    definition = _definition(call)
+    if definition is not None and definition.text != pipeline.version().definition.text:
+        _add_version(pipeline, definition, request, call.now)
+    elif request.get("PipelineVersionAliases"):
+        raise invalid("PipelineVersionAliases can be specified only when the pipeline definition changes.")
+    pipeline.role_arn = request.get("RoleArn", pipeline.role_arn)
+    pipeline.display_name = request.get("PipelineDisplayName", pipeline.display_name)
+    pipeline.description = request.get("PipelineDescription", pipeline.description)
+    pipeline.max_parallel = max_parallel_steps(request) or pipeline.max_parallel
+    pipeline.modified_at = call.now
+    return {"PipelineArn": pipeline.arn, "PipelineVersionId": pipeline.version().id}
+
+
+def delete_pipeline(call: Call) -> dict[str, Any]:
+    """Delete a pipeline and its executions, unless one of them is running."""
+    return call.region.run_idempotently("DeletePipeline", call.request, lambda: _delete(call))
+
+
+def _delete(call: Call) -> dict[str, Any]:
+    pipeline = call.region.pipeline(call.request["PipelineName"])
+    for record in pipeline.executions.values():
+        record.engine.advance(call.now)
+        if record.engine.status in _RUNNING:
+            raise conflict(f"Pipeline '{pipeline.arn}' has running executions: stop them first.")
+    del call.region.pipelines[pipeline.name.lower()]
+    return {"PipelineArn": pipeline.arn}
+
+
+def describe_pipeline(call: Call) -> dict[str, Any]:
+    """Return the details of a pipeline, always with its full definition."""
+    request = call.request
+    pipeline = call.region.pipeline(request["PipelineName"])
+    version = pipeline.version(request.get("PipelineVersionId"), request.get("PipelineVersionAlias"))
+    return pipeline_details(pipeline, version)
+
+
+def pipeline_details(pipeline: Pipeline, version: Version) -> dict[str, Any]:
+    """Return the members of DescribePipeline for a version."""
+    return omit_none(
+        PipelineArn=pipeline.arn,
+        PipelineName=pipeline.name,
+        PipelineDisplayName=pipeline.display_name or pipeline.name,
+        PipelineDefinition=version.definition.text,
+        PipelineDescription=pipeline.description,
+        RoleArn=pipeline.role_arn,
+        PipelineStatus="Active",
+        CreationTime=pipeline.created_at,
+        LastModifiedTime=pipeline.modified_at,
+        LastRunTime=pipeline.last_run_at,
+        CreatedBy={},
+        LastModifiedBy={},
+        ParallelismConfiguration=parallelism_configuration(pipeline.max_parallel),
+        PipelineVersionDisplayName=version.display_name,
+        PipelineVersionDescription=version.description,
+        PipelineVersionAliases=sorted(version.aliases) or None,
+    )
+
+
+def list_pipelines(call: Call) -> dict[str, Any]:
+    """List the pipelines. The emulator has no pipelines that AWS manages."""
+    request = call.request
+    prefix = request.get("PipelineNamePrefix", "")
+    matching = [
+        pipeline
+        for pipeline in call.region.pipelines.values()
+        if pipeline.name.startswith(prefix)
+        and created_within(pipeline.created_at, request)
+        and request.get("ManagedBy") != "AWS"
+    ]
+    by_name = request.get("SortBy") == "Name"
+    shown, token = page(
+        matching, lambda p: (p.name, p.created_at) if by_name else (p.created_at, p.name), request
+    )
+    return {"PipelineSummaries": list(map(_summary, shown)), **token}
+
+
+def list_pipeline_versions(call: Call) -> dict[str, Any]:
+    """List the versions of a pipeline."""
+    pipeline = call.region.pipeline(call.request["PipelineName"])
+    matching: Iterable[Version] = (v for v in pipeline.versions if created_within(v.created_at, call.request))
+    shown, token = page(matching, lambda version: (version.id,), call.request)
+    summaries = [
+        omit_none(
+            PipelineArn=pipeline.arn,
+            PipelineVersionId=version.id,
+            CreationTime=version.created_at,
+            PipelineVersionDescription=version.description,
+            PipelineVersionDisplayName=version.display_name,
+            LastExecutionPipelineExecutionArn=version.last_execution_arn,
+            PipelineVersionAliases=sorted(version.aliases) or None,
+        )
+        for version in shown
+    ]
+    return {"PipelineVersionSummaries": summaries, **token}
+
+
+def update_pipeline_version(call: Call) -> dict[str, Any]:
+    """
+    Change the display name, the description or the aliases of a version.
+
+    AWS does not document what happens with an alias of another version, or to remove one that the version
+    does not have: here, the first is a conflict, and the second does nothing.
+    """
+    request = call.request
+    pipeline = call.region.pipeline(request["PipelineArn"])
+    version = pipeline.version(request["PipelineVersionId"])
+    changes = request.get("PipelineVersionAliasOperations", {})
+    added = set(changes.get("Add", ()))
+    _check_aliases(pipeline, added - version.aliases)
+    aliases = (version.aliases - set(changes.get("Remove", ()))) | added
+    if len(aliases) > _MAX_ALIASES:
+        raise invalid(f"A pipeline version can have at most {_MAX_ALIASES} aliases.")
+    version.aliases = aliases
+    version.display_name = request.get("PipelineVersionDisplayName", version.display_name)
+    version.description = request.get("PipelineVersionDescription", version.description)
+    return {"PipelineArn": pipeline.arn, "PipelineVersionId": version.id}
+
+
+def add_tags(call: Call) -> dict[str, Any]:
+    """Add tags to a pipeline, or replace their values."""
+    pipeline = call.region.pipeline(call.request["ResourceArn"])
+    pipeline.tags |= {tag["Key"]: tag["Value"] for tag in call.request["Tags"]}
+    return {"Tags": tags_of(pipeline)}
+
+
+def delete_tags(call: Call) -> dict[str, Any]:
+    """Remove tags from a pipeline."""
+    pipeline = call.region.pipeline(call.request["ResourceArn"])
+    for key in call.request["TagKeys"]:
+        pipeline.tags.pop(key, None)
+    return {}
+
+
+def list_tags(call: Call) -> dict[str, Any]:
+    """List the tags of a pipeline. A pipeline has at most fifty tags, so they always fit on one page."""
+    return {"Tags": tags_of(call.region.pipeline(call.request["ResourceArn"]))}
+
+
+def tags_of(pipeline: Pipeline) -> list[dict[str, str]]:
+    """Return the tags of a pipeline."""
+    return [{"Key": key, "Value": value} for key, value in sorted(pipeline.tags.items())]
+
+
+def created_within(created_at: float, request: Mapping[str, Any]) -> bool:
+    """
+    Return whether a time is between ``CreatedAfter`` and ``CreatedBefore`` of a request, if it has them.
+    """
+    earliest, latest = request.get("CreatedAfter"), request.get("CreatedBefore")
+    return (earliest is None or created_at > earliest) and (latest is None or created_at < latest)
+
+
+def _summary(pipeline: Pipeline) -> dict[str, Any]:
+    return omit_none(
+        PipelineArn=pipeline.arn,
+        PipelineName=pipeline.name,
+        PipelineDisplayName=pipeline.display_name or pipeline.name,
+        PipelineDescription=pipeline.description,
+        RoleArn=pipeline.role_arn,
+        CreationTime=pipeline.created_at,
+        LastModifiedTime=pipeline.modified_at,
+        LastExecutionTime=pipeline.last_run_at,
+    )
+
+
+def _definition(call: Call) -> Definition | None:
+    inline: str | None = call.request.get("PipelineDefinition")
+    location = call.request.get("PipelineDefinitionS3Location")
+    if inline is not None and location is not None:
+        raise invalid("Specify either PipelineDefinition or PipelineDefinitionS3Location, not both.")
+    if location is not None:
+        version = location.get("VersionId")
+        inline = call.services.read_object(location["Bucket"], location["ObjectKey"], version).decode()
+    if inline is None:
+        return None
+    try:
+        return parse(inline)
+    except DefinitionError as error:
+        raise invalid(f"Unable to parse pipeline definition: {error}") from error
+
+
+def _add_version(pipeline: Pipeline, definition: Definition, request: Mapping[str, Any], now: float) -> None:
+    aliases = set(request.get("PipelineVersionAliases", ()))
+    _check_aliases(pipeline, aliases)
+    pipeline.versions.append(Version(len(pipeline.versions) + 1, definition, now, aliases))
+
+
+def _check_aliases(pipeline: Pipeline, aliases: set[str]) -> None:
+    """Check that a version of a pipeline can get aliases."""
+    used_aliases = {alias for version in pipeline.versions for alias in version.aliases & aliases}
+    if used_aliases:
+        raise conflict(f"Pipeline '{pipeline.arn}' already has the version aliases {sorted(used_aliases)}.")
+    if any(alias.isdigit() for alias in aliases):
+        raise invalid("A pipeline version alias can't consist of numbers only.")
+
+
+OPERATIONS: Mapping[str, Operation] = {
+    "CreatePipeline": create_pipeline,
+    "UpdatePipeline": update_pipeline,
+    "DeletePipeline": delete_pipeline,
+    "DescribePipeline": describe_pipeline,
+    "ListPipelines": list_pipelines,
+    "ListPipelineVersions": list_pipeline_versions,
+    "UpdatePipelineVersion": update_pipeline_version,
+}
+# All SageMaker resources have these operations. The emulator handles them for pipelines, moto for the others.
+TAG_OPERATIONS: Mapping[str, Operation] = {
+    "AddTags": add_tags,
+    "DeleteTags": delete_tags,
+    "ListTags": list_tags,
+}

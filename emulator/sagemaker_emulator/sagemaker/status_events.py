@@ -1,0 +1,84 @@
+"""
+Builds the events that SageMaker sends to EventBridge when an execution or a step changes its status.
+
+Reference: https://docs.aws.amazon.com/sagemaker/latest/dg/automating-sagemaker-with-eventbridge.html. AWS
+does not document the event of a start, which has no previous status here, and whether the start time changes
+with a retry; here it does not. The events of model packages are in `server.event_bus`, since moto has them.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sagemaker_emulator.engine.step_runs import StepRun
+from sagemaker_emulator.sagemaker.calls import ServiceEvent, omit_none
+from sagemaker_emulator.sagemaker.step_summaries import step_summary
+from sagemaker_emulator.sagemaker.store import ExecutionRecord, Region, StatusChange
+
+EXECUTION_CHANGE = "SageMaker Model Building Pipeline Execution Status Change"
+STEP_CHANGE = "SageMaker Model Building Pipeline Execution Step Status Change"
+_ENDED = ("Succeeded", "Failed", "Stopped", "CompletedWithFailures")
+
+
+def unsent_events(region: Region, record: ExecutionRecord) -> list[ServiceEvent]:
+    """
+    Return the events of an execution and its steps that were not returned before, in the order of times.
+
+    :param region: the region of the execution.
+    :param record: the execution, which must have been advanced to the present.
+    """
+    changes = record.engine.changes[record.sent_changes :]
+    record.sent_changes += len(changes)
+    copies = record.engine.scenario.event_copies
+    return [_event(region, record, change) for change in changes for _ in range(copies)]
+
+
+def time_text(time: float) -> str:
+    """Return a time as events have it."""
+    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _event(region: Region, record: ExecutionRecord, change: StatusChange) -> ServiceEvent:
+    if change.run is None:
+        kind, detail = EXECUTION_CHANGE, _execution_detail(record, change)
+    else:
+        kind, detail = STEP_CHANGE, _step_detail(region, record, change, change.run)
+    arns = {"pipelineArn": record.pipeline.arn, "pipelineExecutionArn": record.arn}
+    return ServiceEvent(kind, [record.pipeline.arn, record.arn], {**detail, **arns}, change.at)
+
+
+def _execution_detail(record: ExecutionRecord, change: StatusChange) -> dict[str, Any]:
+    return omit_none(
+        pipelineExecutionDisplayName=record.shown_display_name,
+        pipelineExecutionDescription=record.description,
+        currentPipelineExecutionStatus=change.current,
+        previousPipelineExecutionStatus=change.previous,
+        executionStartTime=time_text(record.engine.created_at),
+        executionEndTime=time_text(change.at) if change.current in _ENDED else None,
+    )
+
+
+def _step_detail(
+    region: Region, record: ExecutionRecord, change: StatusChange, run: StepRun
+) -> dict[str, Any]:
+    ended = change.current in _ENDED
+    metadata = step_summary(region, record, run).get("Metadata")
+    return omit_none(
+        metadata=_camel_case(metadata) if metadata else None,
+        stepStartTime=time_text(run.started_at),
+        stepEndTime=time_text(change.at) if ended else None,
+        stepName=run.step.name,
+        stepType=run.step.type,
+        previousStepStatus=change.previous,
+        currentStepStatus=change.current,
+        failureReason=run.failure_reason if change.current == "Failed" else None,
+        cacheHitResult={"sourcePipelineExecutionArn": run.cached.execution_arn} if run.cached else None,
+    )
+
+
+def _camel_case(value: Any) -> Any:
+    """Return metadata with the names of events: ``processingJob`` in place of ``ProcessingJob``."""
+    if isinstance(value, dict):
+        return {name[:1].lower() + name[1:]: _camel_case(member) for name, member in value.items()}
+    return [_camel_case(item) for item in value] if isinstance(value, list) else value

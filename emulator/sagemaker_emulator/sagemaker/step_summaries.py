@@ -1,0 +1,307 @@
+"""
+Builds the entries of ListPipelineExecutionSteps.
+
+Reference: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_PipelineExecutionStep.html and
+https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_PipelineExecutionStepMetadata.html. Members that
+the installed botocore does not know are left out, as an older AWS SDK does. AWS does not document the
+AttemptCount of a step that reuses results; here it is 0.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from botocore.model import StructureShape
+
+from sagemaker_emulator.engine.expressions import text
+from sagemaker_emulator.engine.step_runs import StepRun
+from sagemaker_emulator.sagemaker.calls import omit_none
+from sagemaker_emulator.sagemaker.jobs.names import arguments_of, job_arn, job_name, source_of, value_of
+from sagemaker_emulator.sagemaker.jobs.reports import check_folder, violation_report
+from sagemaker_emulator.sagemaker.store import ACCOUNT, ExecutionRecord, Region, partition
+from sagemaker_emulator.sagemaker.validation import service_model
+
+# For each step type with a job: the member of ``Metadata`` that has its ARN only.
+_JOBS = {
+    "Processing": "ProcessingJob",
+    "Training": "TrainingJob",
+    "Transform": "TransformJob",
+    "Tuning": "TuningJob",
+    "AutoML": "AutoMLJob",
+    "Model": "Model",
+    "Endpoint": "Endpoint",
+    "EndpointConfig": "EndpointConfig",
+    "InferenceComponent": "InferenceComponent",
+}
+# For each step type of Amazon Bedrock: the resource type in the ARN.
+_BEDROCK = {
+    "BedrockCustomModel": "custom-model",
+    "BedrockCustomModelDeployment": "custom-model-deployment",
+    "BedrockProvisionedModelThroughput": "provisioned-model",
+    "BedrockModelImport": "model-import-job",
+}
+# For each entity of a Lineage step: the member of ``Metadata``, the member with its name, the resource type.
+_LINEAGE = {
+    "Actions": ("ActionArns", "ActionName", "action"),
+    "Artifacts": ("ArtifactArns", "ArtifactName", "artifact"),
+    "Contexts": ("ContextArns", "ContextName", "context"),
+}
+_TEXT_LENGTH = 256
+_URI_LENGTH = 1024
+_ITEM_LENGTH = 12_800
+# The maximum numbers of entries in lists and maps of ``Metadata``.
+_MAX_ENTITIES = 5
+_MAX_ASSOCIATIONS = 10
+_MAX_CLEANED_STEPS = 100
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A step of an execution, for the functions that build its metadata."""
+
+    region: Region
+    record: ExecutionRecord
+    run: StepRun
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        return arguments_of(self.record, self.run)
+
+    @property
+    def job_name(self) -> str:
+        record, run = source_of(self.record, self.run)
+        return job_name(self.region, record, run, run.attempt)
+
+    def identifier(self, length: int, kind: str) -> str:
+        """Return an id of what the current attempt has created."""
+        record, run = source_of(self.record, self.run)
+        return self.region.identifier(length, record.arn, run.step.name, run.attempt, kind)
+
+    def member(self, name: str, length: int = _TEXT_LENGTH) -> str | None:
+        """Return the text of a member of the step; None if it is absent."""
+        return self.text_of(self.run.step.body.get(name), length)
+
+    def text_of(self, value: Any, length: int = _TEXT_LENGTH) -> str | None:
+        """Return the evaluated text of a value; None for no value."""
+        evaluated = value_of(self.record, self.run, value)
+        return None if evaluated is None else text(evaluated)[:length]
+
+    @property
+    def outputs(self) -> list[dict[str, str]]:
+        """The output parameters of the step."""
+        outputs = self.record.engine.scope.outputs.get(self.run.step.name, {})
+        return [{"Name": name, "Value": text(value)} for name, value in outputs.items()]
+
+
+def step_summary(region: Region, record: ExecutionRecord, run: StepRun) -> dict[str, Any]:
+    """Return the entry of one step in ``PipelineExecutionSteps``."""
+    body, iteration = run.step.body, run.step.iteration
+    summary = omit_none(
+        StepName=run.step.name,
+        StepDisplayName=body.get("DisplayName"),
+        StepDescription=body.get("Description"),
+        StartTime=run.started_at,
+        EndTime=run.ended_at,
+        StepStatus=run.status,
+        CacheHitResult={"SourcePipelineExecutionArn": run.cached.execution_arn} if run.cached else None,
+        FailureReason=run.failure_reason,
+        AttemptCount=run.attempt,
+        Metadata=_known("PipelineExecutionStepMetadata", _metadata(_Entry(region, record, run))),
+        SelectiveExecutionResult={"SourcePipelineExecutionArn": run.reused_from} if run.reused_from else None,
+    )
+    if iteration is not None:
+        item = iteration.item if isinstance(iteration.item, str) else json.dumps(iteration.item)
+        summary["IterationContext"] = {
+            "ParentStepName": iteration.parent,
+            "Index": iteration.index,
+            "Item": item[:_ITEM_LENGTH],
+        }
+    return _known("PipelineExecutionStep", summary)
+
+
+def _known(shape_name: str, members: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in members.items() if name in _member_names(shape_name)}
+
+
+@cache
+def _member_names(shape_name: str) -> frozenset[str]:
+    shape = service_model().shape_for(shape_name)
+    return frozenset(shape.members) if isinstance(shape, StructureShape) else frozenset()
+
+
+def _metadata(entry: _Entry) -> dict[str, Any]:
+    kind = entry.run.step.type
+    if kind in _JOBS:
+        return {_JOBS[kind]: {"Arn": job_arn(entry.region, entry.record, entry.run)}}
+    if kind in _BEDROCK:
+        prefix = f"arn:{partition(entry.region.name)}:bedrock:{entry.region.name}:{ACCOUNT}"
+        return {kind: {"Arn": f"{prefix}:{_BEDROCK[kind]}/{entry.identifier(12, 'bedrock')}"}}
+    if kind in _BUILDERS:
+        return {kind: _BUILDERS[kind](entry)}
+    return {}
+
+
+def _register_model(entry: _Entry) -> dict[str, Any]:
+    record, run = source_of(entry.record, entry.run)
+    return omit_none(Arn=record.model_packages.get(run.step.name))
+
+
+def _condition(entry: _Entry) -> dict[str, Any]:
+    return {} if entry.run.outcome is None else {"Outcome": str(entry.run.outcome)}
+
+
+def _fail(entry: _Entry) -> dict[str, Any]:
+    return {"ErrorMessage": entry.run.error_message or ""}
+
+
+def _lambda(entry: _Entry) -> dict[str, Any]:
+    return omit_none(Arn=entry.member("FunctionArn"), OutputParameters=entry.outputs)
+
+
+def _callback(entry: _Entry) -> dict[str, Any]:
+    return omit_none(
+        CallbackToken=entry.run.callback_token,
+        SqsQueueUrl=entry.member("SqsQueueUrl"),
+        OutputParameters=entry.outputs,
+    )
+
+
+def _emr(entry: _Entry) -> dict[str, Any]:
+    cluster = (
+        entry.text_of(entry.arguments.get("ClusterId")) or f"j-{entry.identifier(13, 'cluster').upper()}"
+    )
+    step = f"s-{entry.identifier(13, 'step').upper()}"
+    logs = f"s3://aws-logs-{ACCOUNT}-{entry.region.name}/elasticmapreduce/{cluster}/steps/{step}/stderr.gz"
+    # The path of the log with the root cause of a failure.
+    failed = entry.run.status == "Failed"
+    return omit_none(
+        ClusterId=cluster,
+        StepId=step,
+        StepName=entry.job_name,
+        LogFilePath=logs if failed else None,
+    )
+
+
+def _emr_serverless(entry: _Entry) -> dict[str, Any]:
+    config = entry.arguments.get("JobConfig")
+    name = config.get("name") if isinstance(config, dict) else None
+    application = entry.text_of(entry.arguments.get("ApplicationId"), 64)
+    application = application or f"00{entry.identifier(14, 'application')}"
+    run = f"00{entry.identifier(14, 'run')}"
+    logs = f"s3://aws-logs-{ACCOUNT}-{entry.region.name}/applications/{application}/jobs/{run}/SPARK_DRIVER"
+    return omit_none(
+        ApplicationId=application,
+        JobRunId=run,
+        JobRunName=entry.text_of(name) or entry.job_name,
+        LogFilePath=f"{logs}/stderr.gz" if entry.run.status == "Failed" else None,
+    )
+
+
+def _check(entry: _Entry) -> dict[str, Any]:
+    """Return the common metadata of both types of check steps."""
+    file = "constraints.json" if entry.run.step.type == "QualityCheck" else "analysis.json"
+    return omit_none(
+        CheckType=entry.member("CheckType"),
+        **_baselines(entry, "Constraints", file),
+        ModelPackageGroupName=entry.member("ModelPackageGroupName"),
+        ViolationReport=violation_report(entry.region, entry.record, entry.run),
+        CheckJobArn=job_arn(entry.region, entry.record, entry.run),
+        SkipCheck=_flag(entry, "SkipCheck"),
+        RegisterNewBaseline=_flag(entry, "RegisterNewBaseline"),
+    )
+
+
+def _quality_check(entry: _Entry) -> dict[str, Any]:
+    return {**_check(entry), **omit_none(**_baselines(entry, "Statistics", "statistics.json"))}
+
+
+def _baselines(entry: _Entry, kind: str, file: str) -> dict[str, str | None]:
+    """
+    Return the baseline that a check step has calculated, and the one that it has used.
+
+    A check always calculates one. ``RegisterNewBaseline`` decides whether the other one is the same, see
+    https://docs.aws.amazon.com/sagemaker/latest/dg/pipelines-quality-clarify-baseline-lifecycle.html
+    """
+    has_run = entry.run.status == "Succeeded" or bool(entry.run.violations)
+    calculated = f"{check_folder(entry.region, entry.record, entry.run)}/{file}" if has_run else None
+    supplied = entry.member(f"SuppliedBaseline{kind}", _URI_LENGTH)
+    used = calculated if calculated and _flag(entry, "RegisterNewBaseline") else supplied or calculated
+    return {f"BaselineUsedForDriftCheck{kind}": used, f"CalculatedBaseline{kind}": calculated}
+
+
+def _flag(entry: _Entry, member: str) -> bool:
+    return text(value_of(entry.record, entry.run, entry.run.step.body.get(member))).lower() == "true"
+
+
+def _lineage(entry: _Entry) -> dict[str, Any]:
+    if entry.run.status != "Succeeded":
+        return {}
+    metadata: dict[str, Any] = {}
+    for entities, (member, name_member, resource) in _LINEAGE.items():
+        items = _objects(entry, entities)[:_MAX_ENTITIES]
+        names = [text(item.get(name_member) or "unnamed")[:_TEXT_LENGTH] for item in items]
+        arns = {name: _lineage_arn(entry, resource, name) for name in names}
+        metadata |= {member: arns} if arns else {}
+    associations = [
+        {"SourceArn": _entity_arn(item, "Source"), "DestinationArn": _entity_arn(item, "Destination")}
+        for item in _objects(entry, "Associations")[:_MAX_ASSOCIATIONS]
+    ]
+    return metadata | ({"Associations": associations} if associations else {})
+
+
+def _objects(entry: _Entry, member: str) -> list[dict[str, Any]]:
+    items = entry.arguments.get(member)
+    return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
+
+
+def _lineage_arn(entry: _Entry, resource: str, name: str) -> str:
+    # AWS names an artifact by a hash.
+    is_artifact = resource == "artifact"
+    return entry.region.arn(resource, entry.identifier(32, name) if is_artifact else name)
+
+
+def _entity_arn(association: dict[str, Any], end: str) -> str:
+    entity = association.get(end)
+    return text(entity.get("Arn") if isinstance(entity, dict) else entity)[:_URI_LENGTH]
+
+
+def _for_each(entry: _Entry) -> dict[str, Any]:
+    result = entry.record.engine.loop_result(entry.run)
+    return result if entry.run.running else {"Status": entry.run.status, **result}
+
+
+def _athena(entry: _Entry) -> dict[str, Any]:
+    digits = entry.identifier(32, "query")
+    parts = (digits[a:b] for a, b in ((0, 8), (8, 12), (12, 16), (16, 20), (20, 32)))
+    return {"QueryExecutionId": "-".join(parts)}
+
+
+def _cleanup(entry: _Entry) -> dict[str, Any]:
+    resources = entry.arguments.get("Resources")
+    sources = resources.get("S3") if isinstance(resources, dict) else None
+    names = [source.get("StepName") for source in sources or () if isinstance(source, dict)]
+    succeeded = entry.run.status == "Succeeded"
+    cleaned = [text(name) for name in names if name][:_MAX_CLEANED_STEPS]
+    return {"CleanedSteps": cleaned} if succeeded else {}
+
+
+# For each other step type: the function that builds the member of ``Metadata`` with the same name.
+_BUILDERS: dict[str, Callable[[_Entry], dict[str, Any]]] = {
+    "RegisterModel": _register_model,
+    "Condition": _condition,
+    "Fail": _fail,
+    "Lambda": _lambda,
+    "Callback": _callback,
+    "EMR": _emr,
+    "EMRServerless": _emr_serverless,
+    "QualityCheck": _quality_check,
+    "ClarifyCheck": _check,
+    "Lineage": _lineage,
+    "ForEach": _for_each,
+    "Athena": _athena,
+    "Cleanup": _cleanup,
+}

@@ -1,0 +1,271 @@
+"""
+The state of a region: its pipelines with their versions and executions, and the used ClientRequestTokens.
+
+ARNs contain the pipeline name as it was written, like those of AWS since about 2023. AWS does not document
+whether it finds pipelines by a name in another case; the emulator does. Nor does it document how long it
+keeps a ClientRequestToken, and how it responds to a token that is used for a different request.
+The emulator keeps tokens without limit and responds with ConflictException.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sagemaker_emulator.engine.definition import Definition
+from sagemaker_emulator.engine.execution import Execution
+from sagemaker_emulator.engine.scenarios import Scenario
+from sagemaker_emulator.engine.step_runs import StepRun
+from sagemaker_emulator.errors import conflict, not_found
+
+ACCOUNT = "123456789012"
+#: The role of the account, and the session of it that signs in with any access key.
+DEFAULT_ROLE = "SageMakerRole"
+DEFAULT_SESSION = "emulator"
+_PARTITIONS = (("cn-", "aws-cn"), ("us-gov-", "aws-us-gov"))
+#: The partitions of AWS that the emulator has.
+PARTITIONS = ("aws", *(name for _, name in _PARTITIONS))
+# In place of the number of a run.
+_OF_THE_EXECUTION = 0
+
+
+def partition(region: str) -> str:
+    """Return the AWS partition of a region."""
+    return next((name for prefix, name in _PARTITIONS if region.startswith(prefix)), "aws")
+
+
+def resource_arn(region: str, kind: str, name: str) -> str:
+    """Return the ARN of a SageMaker resource. The resource does not have to exist."""
+    return f"arn:{partition(region)}:sagemaker:{region}:{ACCOUNT}:{kind}/{name}"
+
+
+@dataclass
+class Version:
+    """A version of a pipeline."""
+
+    id: int
+    definition: Definition
+    created_at: float
+    aliases: set[str] = field(default_factory=set)
+    display_name: str | None = None
+    description: str | None = None
+    last_execution_arn: str | None = None
+
+
+@dataclass
+class Pipeline:
+    """A pipeline. Times are in seconds since the epoch."""
+
+    name: str
+    arn: str
+    role_arn: str
+    created_at: float
+    versions: list[Version]
+    display_name: str | None = None
+    description: str | None = None
+    max_parallel: int | None = None
+    modified_at: float = 0.0
+    last_run_at: float | None = None
+    executions: dict[str, ExecutionRecord] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+
+    def version(self, version_id: int | None = None, alias: str | None = None) -> Version:
+        """
+        Return a version of the pipeline: the one with the id or the alias, or the latest one.
+
+        :param version_id: the version id.
+        :param alias: the version alias.
+        :raises ApiError: ResourceNotFound if it does not exist.
+        """
+        if version_id is None and alias is None:
+            return self.versions[-1]
+        for version in self.versions:
+            if version.id == version_id or alias in version.aliases:
+                return version
+        requested = f"alias '{alias}'" if version_id is None else f"id '{version_id}'"
+        raise not_found(f"Pipeline '{self.arn}' has no version with {requested}.")
+
+
+@dataclass(frozen=True)
+class StatusChange:
+    """
+    A change of the status of an execution or of a step.
+
+    :param at: the time, in seconds since the epoch.
+    :param run: the run of the step; None for the execution.
+    :param previous: the status before; None for the first one.
+    """
+
+    at: float
+    run: StepRun | None
+    previous: str | None
+    current: str
+
+
+class RecordedExecution(Execution):
+    """An execution that remembers when its status, and those of its steps, have changed."""
+
+    def __post_init__(self) -> None:
+        self.changes: list[StatusChange] = []
+        self._seen: dict[int, str] = {}
+        super().__post_init__()
+        # Steps that reuse the results of another execution do not run.
+        self._seen |= {run.order: run.status for run in self.history}
+        self._note(self.created_at)
+
+    def stop(self, now: float) -> None:
+        """Request a stop."""
+        super().stop(now)
+        self._note(now)
+
+    def retry(self, now: float, scenario: Scenario, max_parallel: float) -> None:
+        """Run all steps again that have not succeeded."""
+        super().retry(now, scenario, max_parallel)
+        self._note(now)
+
+    def _schedule(self, at: float) -> None:
+        super()._schedule(at)
+        self._note(at)
+
+    def _note(self, at: float) -> None:
+        # In the order of the causes: an execution ends after its last step.
+        current: list[tuple[int, StepRun | None, str]] = [
+            (run.order, run, run.status) for run in self.history
+        ]
+        for key, run, status in [*current, (_OF_THE_EXECUTION, None, self.status)]:
+            previous = self._seen.get(key)
+            if status != previous:
+                self._seen[key] = status
+                self.changes.append(StatusChange(at, run, previous, status))
+
+
+@dataclass
+class ExecutionRecord:
+    """
+    An execution as the API knows it. ``engine`` simulates it.
+
+    :param model_packages: the ARNs of the model packages that its steps have created, by step name.
+    :param sent_changes: how many of the changes of its statuses were sent to EventBridge.
+    """
+
+    arn: str
+    id: str
+    pipeline: Pipeline
+    version: Version
+    engine: RecordedExecution
+    request: Mapping[str, Any]
+    display_name: str | None = None
+    description: str | None = None
+    model_packages: dict[str, str] = field(default_factory=dict)
+    sent_changes: int = 0
+
+    @property
+    def shown_display_name(self) -> str:
+        """The display name in responses and events."""
+        return self.display_name or f"execution-{int(self.engine.created_at * 1000)}"
+
+
+class Region:
+    """
+    The pipelines and the used ClientRequestTokens of one region.
+
+    :param name: the name of the region, such as ``us-east-1``.
+    :param seed: the text from which ids are derived, so that the same requests create the same ids.
+    """
+
+    def __init__(self, name: str, seed: str) -> None:
+        self.name = name
+        self._seed = seed
+        self.pipelines: dict[str, Pipeline] = {}
+        #: The number of started executions, including those of deleted pipelines.
+        self.started = 0
+        #: The attempts whose logs are complete, by execution, step and number.
+        self.logged: set[tuple[str, str, int]] = set()
+        #: The attempts whose property files are written, in the same form.
+        self.written: set[tuple[str, str, int]] = set()
+        #: The messages of Callback steps that are sent: execution, number of the run, attempt, status.
+        self.messages: set[tuple[str, int, int, str | None]] = set()
+        self._tokens: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {}
+
+    def arn(self, kind: str, name: str) -> str:
+        """Return the ARN of a SageMaker resource in this region."""
+        return resource_arn(self.name, kind, name)
+
+    def identifier(self, length: int, *parts: object) -> str:
+        """
+        Return an id of lower-case letters and digits that depends only on the seed, the region and ``parts``.
+        """
+        digest = hashlib.sha256("/".join(map(str, (self._seed, self.name, *parts))).encode()).digest()
+        number, letters = int.from_bytes(digest, "big"), "abcdefghijklmnopqrstuvwxyz0123456789"
+        return "".join(letters[number // 36**place % 36] for place in range(length))
+
+    def pipeline(self, name_or_arn: str) -> Pipeline:
+        """
+        Return a pipeline.
+
+        :param name_or_arn: the name or the ARN of the pipeline.
+        :raises ApiError: ResourceNotFound if it does not exist.
+        """
+        arn = name_or_arn if name_or_arn.startswith("arn:") else self.arn("pipeline", name_or_arn)
+        for pipeline in self.pipelines.values():
+            if pipeline.arn.lower() == arn.lower():
+                return pipeline
+        raise not_found(f"Pipeline '{arn}' does not exist.")
+
+    def execution(self, arn: str) -> ExecutionRecord:
+        """
+        Return an execution.
+
+        :param arn: the ARN of the execution.
+        :raises ApiError: ResourceNotFound if it does not exist.
+        """
+        for pipeline in self.pipelines.values():
+            if arn in pipeline.executions:
+                return pipeline.executions[arn]
+        raise not_found(f"Pipeline execution '{arn}' does not exist.")
+
+    def execution_with_id(self, identifier: str) -> ExecutionRecord | None:
+        """Return the execution with an id, which is the end of its ARN; None if it does not exist."""
+        for pipeline in self.pipelines.values():
+            record = pipeline.executions.get(f"{pipeline.arn}/execution/{identifier}")
+            if record is not None:
+                return record
+        return None
+
+    def advance(self, now: float) -> None:
+        """Advance all executions to the present."""
+        for record in self.executions():
+            record.engine.advance(now)
+
+    def executions(self) -> Iterable[ExecutionRecord]:
+        """Return all executions of all pipelines."""
+        return [record for pipeline in self.pipelines.values() for record in pipeline.executions.values()]
+
+    def run_idempotently(
+        self, operation: str, request: Mapping[str, Any], perform: Callable[[], dict[str, Any]]
+    ) -> dict[str, Any]:
+        """
+        Perform a request, or return the first response if its ClientRequestToken has been used.
+
+        A token of a request that failed is not used: another request can use it.
+
+        :param operation: the name of the operation.
+        :param request: the request, with or without a ``ClientRequestToken``.
+        :param perform: performs the request and returns the response.
+        :raises ApiError: ConflictException if the token was used for a different request.
+        """
+        token = request.get("ClientRequestToken")
+        if token is None:
+            return perform()
+        fingerprint = json.dumps(request, sort_keys=True, default=str)
+        first = self._tokens.get((operation, token))
+        if first is None:
+            response = perform()
+            self._tokens[operation, token] = (fingerprint, response)
+            return response
+        if first[0] != fingerprint:
+            raise conflict(f"ClientRequestToken '{token}' was already used for another {operation} request.")
+        return first[1]

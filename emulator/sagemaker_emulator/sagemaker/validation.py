@@ -1,0 +1,231 @@
+"""
+Validates requests, and responses before they are sent, against the shapes in botocore's service model.
+
+The messages are those of AWS. Request members that the installed botocore does not know are ignored, as AWS
+services do; the call log lists them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any
+
+import botocore.session
+from botocore.model import ListShape, MapShape, ServiceModel, Shape, StructureShape
+
+from sagemaker_emulator.errors import ApiError, invalid
+
+_JSON_TYPES: dict[str, tuple[type, ...]] = {
+    "structure": (dict,),
+    "list": (list,),
+    "map": (dict,),
+    "string": (str,),
+    "integer": (int,),
+    "long": (int,),
+    "float": (int, float),
+    "double": (int, float),
+    "timestamp": (int, float),
+    "boolean": (bool,),
+}
+# A definition can have a million characters. An error message does not repeat all of them.
+_MAX_VALUE_LENGTH = 4096
+# Unicode properties that Python's re does not support, with their most frequent characters. The service model
+# uses each of them only inside a character class.
+_PROPERTIES = {
+    r"\p{L}": r"\w",
+    r"\p{M}": r"\u0300-\u036f",
+    r"\p{N}": r"\d",
+    r"\p{P}": r"!-#%-*,-/:;?@\[-\]_{}\u00a1-\u00bf\u2010-\u2027\u2030-\u205e",
+    r"\p{S}": r"+<=>$\^`|~\u00a2-\u00b8\u20a0-\u20cf\u2100-\u2bff",
+    r"\p{Z}": r"\s",
+}
+
+
+@cache
+def service_model() -> ServiceModel:
+    """Return the service model of SageMaker in the installed botocore."""
+    return botocore.session.get_session().get_service_model("sagemaker")
+
+
+def check_request(shape: Shape | None, request: Any) -> tuple[dict[str, Any], list[str]]:
+    """
+    Validate a request.
+
+    :param shape: the input shape of the operation.
+    :param request: the request, parsed from JSON.
+    :return: the request without unknown members, and the paths of the unknown members.
+    :raises ApiError: SerializationException for a wrong JSON type, ValidationException for any other
+        violation.
+    """
+    if shape is None:
+        return {}, []
+    cleaned, ignored = _without_unknown_members(shape, request, "")
+    violations = list(_violations(shape, cleaned, "", skip_enums_of=frozenset()))
+    if violations:
+        noun = "error" if len(violations) == 1 else "errors"
+        raise invalid(f"{len(violations)} validation {noun} detected: {'; '.join(violations)}")
+    return cleaned, ignored
+
+
+def check_response(
+    shape: Shape | None, response: dict[str, Any], unchecked_enums: frozenset[str]
+) -> list[str]:
+    """
+    Return all violations in a response.
+
+    :param shape: the output shape of the operation.
+    :param response: the response.
+    :param unchecked_enums: the names of enum shapes whose values are not checked, because a scenario can
+        replace them.
+    """
+    if shape is None:
+        return [f"the operation has no response members, but the response is {response}"] if response else []
+    try:
+        _, unknown = _without_unknown_members(shape, response, "")
+    except ApiError as error:
+        return [error.message]
+    violations = [f"'{path}' is not part of {shape.name}" for path in unknown]
+    return violations + list(_violations(shape, response, "", unchecked_enums))
+
+
+def conforming(shape: Shape, value: Any) -> Any:
+    """
+    Return the part of a value that matches its shape; None if nothing of it does.
+
+    :param shape: the shape.
+    :param value: a JSON value that nobody has validated, such as an argument in a pipeline definition.
+    """
+    if not _has_type(shape, value):
+        return None
+    if isinstance(shape, StructureShape):
+        value = matching_members(shape, value)
+        if shape.is_tagged_union and len(value) != 1:
+            return None
+        return value if all(name in value for name in shape.required_members) else None
+    if isinstance(shape, ListShape):
+        items = (conforming(shape.member, item) for item in value)
+        value = [item for item in items if item is not None]
+    elif isinstance(shape, MapShape):
+        pairs = ((conforming(shape.key, key), conforming(shape.value, item)) for key, item in value.items())
+        value = {key: item for key, item in pairs if None not in (key, item)}
+    return None if any(_violations(shape, value, "", frozenset())) else value
+
+
+def matching_members(shape: StructureShape, value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the members of a structure that match their shapes. Required members may be missing."""
+    members = {name: conforming(shape.members[name], value[name]) for name in shape.members if name in value}
+    return {name: member for name, member in members.items() if member is not None}
+
+
+def _without_unknown_members(shape: Shape, value: Any, path: str) -> tuple[Any, list[str]]:
+    """Return ``value`` without unknown and null members, and the paths of the unknown members."""
+    _check_type(shape, value, path)
+    ignored: list[str] = []
+    if isinstance(shape, StructureShape):
+        result: dict[str, Any] = {}
+        for key, item in value.items():
+            member = shape.members.get(key)
+            if member is None:
+                ignored.append(_join(path, key))
+            elif item is not None:
+                result[key], more = _without_unknown_members(member, item, _join(path, key))
+                ignored += more
+        return result, ignored
+    if isinstance(shape, ListShape):
+        items = [
+            _without_unknown_members(shape.member, item, f"{path}.{i}.member")
+            for i, item in enumerate(value, 1)
+        ]
+        return [item for item, _ in items], [path for _, more in items for path in more]
+    return value, ignored
+
+
+def _has_type(shape: Shape, value: Any) -> bool:
+    expected = _JSON_TYPES[shape.type_name]
+    # In Python, bool is a subclass of int; in JSON, a boolean is not a number.
+    return isinstance(value, expected) and (bool in expected or not isinstance(value, bool))
+
+
+def _check_type(shape: Shape, value: Any, path: str) -> None:
+    if _has_type(shape, value):
+        return
+    json_types = {dict: "START_OBJECT", list: "START_ARRAY", str: "STRING_VALUE", bool: "BOOLEAN_VALUE"}
+    token = "VALUE_NULL" if value is None else json_types.get(type(value), "NUMBER_VALUE")
+    where = f" at '{path}'" if path else ""
+    raise ApiError("SerializationException", f"{token} can not be converted to {shape.type_name}{where}")
+
+
+def _violations(shape: Shape, value: Any, path: str, skip_enums_of: frozenset[str]) -> Iterator[str]:
+    if isinstance(shape, StructureShape):
+        for name in shape.required_members:
+            if name not in value:
+                where = f"Value null at '{_join(path, name)}'"
+                yield f"{where} failed to satisfy constraint: Member must not be null"
+        for name in (name for name in shape.members if name in value):
+            yield from _violations(shape.members[name], value[name], _join(path, name), skip_enums_of)
+    elif isinstance(shape, ListShape):
+        for constraint in _out_of_bounds(shape, len(value), "length"):
+            yield _violation(value, path, constraint)
+        for index, item in enumerate(value, 1):
+            yield from _violations(shape.member, item, f"{path}.{index}.member", skip_enums_of)
+    elif isinstance(shape, MapShape):
+        yield from _map_violations(shape, value, path, skip_enums_of)
+    else:
+        for constraint in _scalar_constraints(shape, value, skip_enums_of):
+            yield _violation(value, path, constraint)
+
+
+def _map_violations(
+    shape: MapShape, value: dict[str, Any], path: str, skip_enums_of: frozenset[str]
+) -> Iterator[str]:
+    for constraint in _out_of_bounds(shape, len(value), "length"):
+        yield _violation(value, path, constraint)
+    for key, item in value.items():
+        yield from _violations(shape.key, key, path, skip_enums_of)
+        yield from _violations(shape.value, item, f"{path}.{key}", skip_enums_of)
+
+
+def _scalar_constraints(shape: Shape, value: Any, skip_enums_of: frozenset[str]) -> Iterator[str]:
+    if shape.type_name != "string":
+        yield from _out_of_bounds(shape, value, "value")
+        return
+    yield from _out_of_bounds(shape, len(value), "length")
+    pattern, enum = shape.metadata.get("pattern"), shape.metadata.get("enum")
+    if pattern and not _compiled(pattern).fullmatch(value):
+        yield f"Member must satisfy regular expression pattern: {pattern}"
+    if enum and value not in enum and shape.name not in skip_enums_of:
+        yield f"Member must satisfy enum value set: [{', '.join(enum)}]"
+
+
+def _out_of_bounds(shape: Shape, number: float, measure: str) -> Iterator[str]:
+    least, most = shape.metadata.get("min"), shape.metadata.get("max")
+    if least is not None and number < least:
+        yield f"Member must have {measure} greater than or equal to {least}"
+    if most is not None and number > most:
+        yield f"Member must have {measure} less than or equal to {most}"
+
+
+def _violation(value: Any, path: str, constraint: str) -> str:
+    shown = str(value)
+    if len(shown) > _MAX_VALUE_LENGTH:
+        shown = f"{shown[:_MAX_VALUE_LENGTH]}..."
+    return f"Value '{shown}' at '{path}' failed to satisfy constraint: {constraint}"
+
+
+def _join(path: str, name: str) -> str:
+    """Append the name of a member in AWS's spelling, which starts in lower case."""
+    name = name[:1].lower() + name[1:]
+    return f"{path}.{name}" if path else name
+
+
+@cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    for property_, python in _PROPERTIES.items():
+        pattern = pattern.replace(property_, python)
+    try:
+        return re.compile(pattern)
+    except re.error:
+        # The service model has some that are no regular expressions of Python, for example "[...]*${1,128}".
+        return re.compile(".*", re.DOTALL)

@@ -1,0 +1,213 @@
+"""
+Runs moto behind the emulator: its unmodified WSGI app, and what pipelines read from and write to its services
+(S3 objects with definitions and property files, log events, model packages).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from botocore import xform_name
+from moto.backends import get_backend
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from moto.s3.models import s3_backends
+from werkzeug.test import Client
+
+from sagemaker_emulator.errors import invalid
+from sagemaker_emulator.sagemaker.calls import LogStream, ServiceEvent
+from sagemaker_emulator.sagemaker.store import ACCOUNT, partition
+from sagemaker_emulator.server.event_bus import ModelPackageEvents, deliver, timestamp_of
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+# The services that a pipeline or its test needs. Other services of moto do more than to keep state: its
+# Lambda, for example, runs containers.
+MOTO_SERVICES = frozenset({"events", "iam", "kms", "logs", "s3", "sagemaker", "sqs", "sts"})
+# The members of CreateModelPackage that moto keeps. A RegisterModel step has the same members.
+_MODEL_PACKAGE_MEMBERS = {
+    "model_package_name": "ModelPackageName",
+    "model_package_group_name": "ModelPackageGroupName",
+    "model_package_description": "ModelPackageDescription",
+    "inference_specification": "InferenceSpecification",
+    "validation_specification": "ValidationSpecification",
+    "source_algorithm_specification": "SourceAlgorithmSpecification",
+    "certify_for_marketplace": "CertifyForMarketplace",
+    "tags": "Tags",
+    "model_approval_status": "ModelApprovalStatus",
+    "metadata_properties": "MetadataProperties",
+    "model_metrics": "ModelMetrics",
+    "client_token": "ClientToken",
+    "customer_metadata_properties": "CustomerMetadataProperties",
+    "drift_check_baselines": "DriftCheckBaselines",
+    "domain": "Domain",
+    "task": "Task",
+    "sample_payload_url": "SamplePayloadUrl",
+    "additional_inference_specifications": "AdditionalInferenceSpecifications",
+}
+_SKIPPED_VALIDATION = ("All", "None")
+_APPROVAL_STATUSES = ("Approved", "Rejected", "PendingManualApproval")
+# moto selects the service by the credential scope and does not verify the signature.
+_S3_AUTHORIZATION = (
+    "AWS4-HMAC-SHA256 Credential=emulator/20000101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0"
+)
+
+
+class Moto:
+    """moto's WSGI app. moto keeps its state in the process, so run only one emulator per process."""
+
+    def __init__(self) -> None:
+        self._app = DomainDispatcherApplication(create_backend_app)
+        self._lock = Lock()
+        # The number of events that were written to each log stream.
+        self._written: dict[tuple[str, str, str], int] = {}
+        self._model_packages = ModelPackageEvents()
+        # moto cannot delete a model package, and counts the versions of a group by its packages.
+        self._deleted: set[tuple[str, str]] = set()
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Handle a request as a WSGI app."""
+        response_body: Iterable[bytes] = self._app(environ, start_response)
+        return response_body
+
+    def reset(self) -> None:
+        """Remove all resources of all services."""
+        with self._lock:
+            self._written.clear()
+            self._deleted.clear()
+        self._model_packages.reset()
+        Client(self._app).post("/moto-api/reset").close()
+
+    def read_object(self, bucket: str, key: str, version: str | None) -> bytes:
+        """
+        Return the content of an S3 object.
+
+        :param bucket: the bucket.
+        :param key: the key of the object.
+        :param version: the version id; None for the latest version.
+        :raises ApiError: ValidationException if the object cannot be read.
+        """
+        query = {"versionId": version} if version else {}
+        path = f"/{quote(bucket)}/{quote(key)}"
+        headers = {"Authorization": _S3_AUTHORIZATION}
+        with Client(self._app).get(path, query_string=query, headers=headers) as response:
+            if response.status_code != 200:
+                raise invalid(f"Unable to read s3://{bucket}/{key} (HTTP {response.status_code}).")
+            return response.get_data()
+
+    def create_bucket(self, region: str, bucket: str) -> None:
+        """Create an S3 bucket, if no account has it."""
+        if bucket not in s3_backends.bucket_accounts:
+            s3_backends[ACCOUNT][partition(region)].create_bucket(bucket, region)
+
+    def put_object(self, region: str, bucket: str, key: str, content: bytes) -> None:
+        """Write an S3 object to a bucket of the emulator's own account."""
+        s3_backends[ACCOUNT][partition(region)].put_object(bucket, key, content)
+
+    def create_model_package(self, region: str, request: Mapping[str, Any], created_at: float) -> str:
+        """
+        Create a model package, and its group if it does not exist.
+
+        :param region: the AWS region.
+        :param request: the arguments of a RegisterModel step, which are those of CreateModelPackage.
+        :param created_at: the creation time, in seconds since the epoch.
+        :return: the ARN of the model package.
+        """
+        backend = get_backend("sagemaker")[ACCOUNT][region]
+        members: dict[str, Any] = {
+            name: request.get(member) for name, member in _MODEL_PACKAGE_MEMBERS.items()
+        }
+        group = members["model_package_group_name"]
+        if members["model_approval_status"] not in _APPROVAL_STATUSES:
+            # Only versions of a group are approved.
+            members["model_approval_status"] = "PendingManualApproval" if group else None
+        if group and group not in backend.model_package_groups:
+            backend.create_model_package_group(group, "")
+        arn: str = backend.create_model_package(**members)
+        package: Any = backend.model_packages[arn]
+        # moto knows the real time only.
+        package.creation_time = datetime.fromtimestamp(created_at, UTC)
+        # moto describes it, but does not take it.
+        if request.get("SkipModelValidation") in _SKIPPED_VALIDATION:
+            package.skip_model_validation = request["SkipModelValidation"]
+        return arn
+
+    def model_packages(self, region: str) -> list[dict[str, Any]]:
+        """Return the descriptions of all model packages, with times in seconds since the epoch."""
+        packages = get_backend("sagemaker")[ACCOUNT][region].model_packages
+        return [
+            {
+                name: timestamp_of(value) if isinstance(value, datetime) else value
+                for name, value in package.gen_response_object().items()
+            }
+            for arn, package in list(packages.items())
+            if (region, arn) not in self._deleted
+        ]
+
+    def has_model_package_group(self, region: str, name: str) -> bool:
+        """Return whether there is a model package group."""
+        return name in get_backend("sagemaker")[ACCOUNT][region].model_package_groups
+
+    def update_model_package(self, region: str, arn: str, members: Mapping[str, Any], at: float) -> None:
+        """
+        Set members of the description of a model package.
+
+        :param region: the AWS region.
+        :param members: the members that DescribeModelPackage returns.
+        :param at: the time of the change, in seconds since the epoch.
+        """
+        package = get_backend("sagemaker")[ACCOUNT][region].model_packages[arn]
+        for name, value in members.items():
+            setattr(package, xform_name(name), value)
+        package.last_modified_time = datetime.fromtimestamp(at, UTC)
+
+    def delete_model_package(self, region: str, arn: str) -> None:
+        """Delete a model package."""
+        self._deleted.add((region, arn))
+
+    def send_message(self, region: str, queue: str, body: str) -> None:
+        """Send a message to a queue of the emulator's own account, which is created if it does not exist."""
+        backends = get_backend("sqs")[ACCOUNT]
+        if region not in backends:
+            return
+        if queue not in backends[region].queues:
+            backends[region].create_queue(queue)
+        backends[region].send_message(queue, body)
+
+    def put_log_events(self, region: str, stream: LogStream) -> None:
+        """
+        Write the events of a log stream that it does not have yet.
+
+        PutLogEvents refuses events that are more than two hours in the future or 14 days in the past of the
+        real time. Emulated times can be, so this method writes to moto's log group itself.
+
+        :param region: the AWS region.
+        :param stream: the stream with all its events so far.
+        """
+        key = (region, stream.group, stream.name)
+        with self._lock:
+            written = self._written.get(key, 0)
+            events = [
+                {"timestamp": int(time * 1000), "message": message}
+                for time, message in stream.events[written:]
+            ]
+            if not events:
+                return
+            self._written[key] = len(stream.events)
+            backend = get_backend("logs")[ACCOUNT][region]
+            if stream.group not in backend.groups:
+                backend.create_log_group(stream.group, {})
+            backend.ensure_log_stream(stream.group, stream.name)
+            backend.groups[stream.group].put_log_events(stream.name, events)
+
+    def model_package_events(self, region: str, now: float) -> list[ServiceEvent]:
+        """Return the events of model packages that are new or changed since the last call."""
+        return self._model_packages.unsent(region, now)
+
+    def send_event(self, region: str, event: ServiceEvent) -> None:
+        """Send an event of SageMaker to the rules of the default event bus."""
+        deliver(region, event)

@@ -1,0 +1,267 @@
+"""
+Routes each request: the control API, the emulated SageMaker and STS operations, or moto.
+
+This WSGI app handles ``/_emulator`` and ``/moto-api/reset`` with the control API, and the operations of
+SageMaker on pipelines and the jobs of their steps and some operations of STS and IAM with the emulator.
+Requests to some other services go to moto. It also applies the faults and writes the call log.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from functools import partial
+from itertools import count
+from threading import Event, Thread
+from typing import TYPE_CHECKING, Any
+
+from werkzeug.wrappers import Request, Response
+
+from sagemaker_emulator.errors import ApiError
+from sagemaker_emulator.protocol import (
+    AwsRequest,
+    error_response,
+    json_response,
+    parse_request,
+    query_response,
+)
+from sagemaker_emulator.sagemaker.api import SageMaker, is_emulated
+from sagemaker_emulator.sagemaker.calls import NotEmulatedError
+from sagemaker_emulator.server.browser_guard import BrowserGuard
+from sagemaker_emulator.server.call_log import CallLog, Entry
+from sagemaker_emulator.server.client import PREFIX
+from sagemaker_emulator.server.control import MOTO_RESET, ControlApi
+from sagemaker_emulator.server.faults import Fault, Faults
+from sagemaker_emulator.server.moto_app import MOTO_SERVICES, Moto
+from sagemaker_emulator.sign_in import authorization, callers, simulation
+from sagemaker_emulator.sign_in.sts import LOGGED_MEMBERS, Sts
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+# The services of moto that show what steps have written: logs, model packages and property files.
+_WRITTEN_BY_STEPS = frozenset({"logs", "sagemaker", "s3"})
+# The services of moto that show the events of executions and model packages.
+_FILLED_BY_EVENTS = frozenset({"events", "sqs"})
+# How soon a client that waits for messages gets an event that has become due, in real seconds.
+_EVENT_SECONDS = 0.05
+# The members of requests that the call log shows, by service. Bodies of messages can have secrets.
+_LOGGED_MEMBERS = {
+    "events": ("Name", "Rule", "EventBusName"),
+    "logs": ("logGroupName", "logStreamName", "logStreamNamePrefix", "limit", "startFromHead"),
+    "sqs": ("QueueName", "QueueUrl", "MaxNumberOfMessages", "WaitTimeSeconds", "VisibilityTimeout"),
+}
+
+
+class Router:
+    """
+    The WSGI app of the emulator.
+
+    :param sagemaker: the emulated SageMaker API.
+    :param sts: the emulated STS operations, with the sessions and the sign-in settings.
+    :param moto: handles all requests that are not emulated.
+    :param control: the control API.
+    :param faults: the active faults.
+    :param calls: the call log.
+    :param guard: refuses the requests of web pages.
+    """
+
+    def __init__(
+        self,
+        sagemaker: SageMaker,
+        sts: Sts,
+        moto: Moto,
+        control: ControlApi,
+        faults: Faults,
+        calls: CallLog,
+        guard: BrowserGuard,
+    ) -> None:
+        self._sagemaker = sagemaker
+        self._sts = sts
+        self._moto = moto
+        self._control = control
+        self._faults = faults
+        self._calls = calls
+        self._guard = guard
+        self._request_ids = count(1)
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Handle a request as a WSGI app."""
+        request = Request(environ)
+        control = request.path == PREFIX or request.path.startswith(f"{PREFIX}/")
+        refused = self._guard.refuse(request, control=control)
+        if refused:
+            return refused(environ, start_response)
+        if control or request.path == MOTO_RESET:
+            return self._control.handle(request)(environ, start_response)
+        aws = parse_request(request)
+        entry = self._entry(aws)
+        fault = self._faults.take(aws.operation, entry.time, aws.pipeline, aws.service)
+        entry.fault = fault.kind if fault else None
+        if fault and fault.kind == "latency":
+            time.sleep(fault.delay)
+        if fault and fault.kind == "dropped":
+            self._calls.add(entry)
+            _close_connection(environ)
+        app = self._route(aws, entry, fault)
+        if fault and fault.kind == "lost_response":
+            # Read the whole response, so that moto has processed the request before the response is lost.
+            Response.from_app(app, environ, buffered=True)
+            entry.status = 0
+            self._calls.add(entry)
+            _close_connection(environ)
+        return self._respond(app, environ, start_response, entry)
+
+    def _entry(self, aws: AwsRequest) -> Entry:
+        caller = callers.identify(aws, self._sts.sessions)
+        return Entry(
+            time=self._sagemaker.clock.now(),
+            wall_time=datetime.now(UTC).isoformat(),
+            service=aws.service,
+            operation=aws.operation,
+            region=aws.region,
+            access_key_id=aws.access_key_id,
+            caller=caller.arn if caller else None,
+            user_agent=aws.user_agent,
+            request=_logged_members(aws),
+        )
+
+    def _route(self, aws: AwsRequest, entry: Entry, fault: Fault | None) -> WSGIApplication:
+        """Return the WSGI app that responds to a request: a response of the emulator, or moto."""
+        request_id = f"emulated-{next(self._request_ids)}"
+        try:
+            if fault and fault.kind == "http":
+                return Response("", fault.status)
+            if fault and fault.kind in ("throttle", "error"):
+                raise fault.error()
+            if aws.target == "SageMaker" and is_emulated(aws.operation, aws.body):
+                with suppress(NotEmulatedError):
+                    return json_response(self._call_sagemaker(aws, entry), request_id)
+            if (result := self._call_sign_in(aws, entry)) is not None:
+                return query_response(aws, result, request_id)
+            if aws.service not in MOTO_SERVICES:
+                service = aws.service or "without a signature"
+                raise ApiError("UnknownOperationException", f"The emulator has no service {service}.")
+            if self._sts.settings.values.enforce_iam:
+                authorization.check_read(callers.identify(aws, self._sts.sessions), aws)
+            self._publish_for(aws)
+        except ApiError as error:
+            entry.error_code, entry.error_message, entry.detail = error.code, error.message, error.detail
+            return error_response(error, aws.protocol, request_id)
+        except Exception as error:
+            # A bug in the emulator is reported to the client, in the call log and on the terminal.
+            traceback.print_exc(file=sys.stderr)
+            internal_failure = ApiError("InternalFailure", f"{type(error).__name__}: {error}", 500)
+            entry.error_code, entry.error_message = internal_failure.code, internal_failure.message
+            return error_response(internal_failure, aws.protocol, request_id)
+        return partial(self._call_moto, aws=aws, request_id=request_id)
+
+    def _publish_for(self, aws: AwsRequest) -> None:
+        """Write to moto what a request to it may show."""
+        if aws.service in _WRITTEN_BY_STEPS:
+            # A bucket can be read from any region.
+            self._sagemaker.publish(*([] if aws.service == "s3" else [aws.region]))
+        if aws.service in _FILLED_BY_EVENTS:
+            # Also before a rule is made, which gets no events of the past.
+            self._sagemaker.send_events(aws.region)
+
+    def _call_moto(
+        self, environ: WSGIEnvironment, start_response: StartResponse, *, aws: AwsRequest, request_id: str
+    ) -> Iterable[bytes]:
+        if aws.service == "s3":
+            environ["HTTP_HOST"] = self._guard.local_host(environ["HTTP_HOST"])
+        try:
+            with self._events_of(aws):
+                return self._moto(environ, start_response)
+        except NotImplementedError as error:
+            unknown_operation = ApiError("UnknownOperationException", str(error))
+            return error_response(unknown_operation, aws.protocol, request_id)(environ, start_response)
+
+    @contextmanager
+    def _events_of(self, aws: AwsRequest) -> Iterator[None]:
+        """Send what becomes due while moto handles a request: it may wait for messages, or change a model."""
+        if aws.operation != "ReceiveMessage":
+            yield
+            if aws.service == "sagemaker":
+                self._sagemaker.send_events(aws.region)
+            return
+        done = Event()
+
+        def send() -> None:
+            while not done.wait(_EVENT_SECONDS):
+                self._sagemaker.send_events(aws.region)
+
+        thread = Thread(target=send, name="emulator-events", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+
+    def _call_sagemaker(self, aws: AwsRequest, entry: Entry) -> dict[str, Any]:
+        caller = callers.identify(aws, self._sts.sessions)
+        if caller is None:
+            raise ApiError("MissingAuthenticationTokenException", "Missing Authentication Token", 403)
+        try:
+            body = json.loads(aws.body or b"{}")
+        except ValueError as error:
+            raise ApiError("SerializationException", f"The body is not JSON: {error}") from error
+        entry.request = body if isinstance(body, dict) else {}
+        callers.check_credentials(aws, self._sts.sessions)
+        if self._sts.settings.values.enforce_iam:
+            authorization.check_operation(caller, aws.operation, aws.region, body)
+        result, entry.ignored = self._sagemaker.call(
+            aws.operation, aws.region, body, {"Arn": caller.arn, "PrincipalId": caller.user_id}
+        )
+        return result
+
+    def _call_sign_in(self, aws: AwsRequest, entry: Entry) -> dict[str, Any] | None:
+        """Return the result of an emulated operation of STS or IAM; None if moto must handle the request."""
+        if aws.service == "iam" and aws.operation == simulation.OPERATION:
+            caller = callers.authenticate(aws, self._sts.sessions)
+            if self._sts.settings.values.enforce_iam:
+                authorization.check_simulation(caller, aws.region, simulation.source_arn(aws.form))
+            return simulation.simulate(aws.form)
+        sts_result = self._sts.handle(aws) if aws.service == "sts" else None
+        if sts_result is None:
+            return None
+        entry.issued = sts_result.issued
+        return sts_result.result
+
+    def _respond(
+        self, app: WSGIApplication, environ: WSGIEnvironment, start_response: StartResponse, entry: Entry
+    ) -> Iterable[bytes]:
+        """Run a WSGI app, and add the entry to the call log before the first byte of the response is sent."""
+
+        def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+            entry.status = int(status.partition(" ")[0])
+            self._calls.add(entry)
+            return start_response(status, headers, exc_info)
+
+        return app(environ, start)
+
+
+def _logged_members(aws: AwsRequest) -> dict[str, Any]:
+    """Return the members of a request that the call log shows, except those of pipeline operations."""
+    if aws.service == "sts":
+        return {name: aws.form[name] for name in LOGGED_MEMBERS if name in aws.form}
+    if aws.operation == simulation.OPERATION:
+        return simulation.logged_request(aws.form)
+    names = _LOGGED_MEMBERS.get(aws.service, ())
+    try:
+        body = json.loads(aws.body) if names else {}
+    except ValueError:
+        return {}
+    return {name: body[name] for name in names if name in body} if isinstance(body, dict) else {}
+
+
+def _close_connection(environ: WSGIEnvironment) -> None:
+    """Close the connection without a response."""
+    connection: socket.socket = environ["werkzeug.socket"]
+    connection.shutdown(socket.SHUT_RDWR)
+    raise ConnectionAbortedError("the connection was closed by an injected fault")

@@ -1,0 +1,156 @@
+"""
+Authorizes requests: decides whether the policies in IAM allow the caller to perform an operation.
+
+It evaluates identity-based policies (inline, attached, and those of a user's groups) and session policies, by
+the rules of https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html. It
+does not evaluate permissions boundaries, the policies of an organization and condition keys for tags. All
+pipelines are in the emulator's own account, even if the caller is in another account.
+
+Like AWS, the emulator authorizes a request before it validates it. A caller without permission gets
+AccessDeniedException even for a pipeline that does not exist; only a caller with permission gets
+ResourceNotFound.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from sagemaker_emulator.errors import ApiError
+from sagemaker_emulator.protocol import AwsRequest
+from sagemaker_emulator.sagemaker.jobs.descriptions import OPERATIONS as JOB_OPERATIONS
+from sagemaker_emulator.sagemaker.store import partition, resource_arn
+from sagemaker_emulator.sign_in import iam
+from sagemaker_emulator.sign_in.iam import Caller
+from sagemaker_emulator.sign_in.policies import AuthorizationRequest, Context, Decision, evaluate
+
+# https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonsagemaker.html lists the
+# resource of each action. SendPipelineExecutionStepSuccess and SendPipelineExecutionStepFailure contain only
+# a callback token, so their resource is "*".
+_RESOURCE_MEMBERS = ("PipelineName", "PipelineArn", "PipelineExecutionArn", "ResourceArn")
+# The operations on jobs and model packages, with the member that names one, and the type of the resource.
+_NAMED_BY = {
+    "CreateModelPackage": ("ModelPackageGroupName", "model-package-group"),
+    "DescribeModelPackage": ("ModelPackageName", "model-package"),
+    "UpdateModelPackage": ("ModelPackageArn", "model-package"),
+    "DeleteModelPackage": ("ModelPackageName", "model-package"),
+    **{name: (job.member, job.resource) for name, job in JOB_OPERATIONS.items()},
+}
+_S3_OBJECT = re.compile(r"(?:GET|HEAD) /([^/]+)/(.+)")
+_WILDCARD_ONLY = frozenset({"ListPipelines"})
+_PASSED_TO_SERVICE = "sagemaker.amazonaws.com"
+
+
+def check_operation(caller: Caller, operation: str, region: str, body: Any) -> None:
+    """
+    Check that a caller may perform an operation of SageMaker, may give the tags of the request, if any, and
+    may pass the role that it names, if any.
+
+    :param caller: the caller.
+    :param operation: the name of the operation.
+    :param region: the AWS region of the request.
+    :param body: the request, parsed from JSON and not validated.
+    :raises ApiError: AccessDeniedException.
+    """
+    request: Mapping[str, Any] = body if isinstance(body, dict) else {}
+    context = caller.context(region)
+    resource = _resource(operation, region, request)
+    _require(caller, f"sagemaker:{operation}", resource, context)
+    if request.get("Tags"):
+        # https://docs.aws.amazon.com/sagemaker/latest/dg/security_iam_id-based-policy-examples.html#grant-tagging-permissions
+        _require(caller, "sagemaker:AddTags", resource, context)
+    role_arn = request.get("RoleArn")
+    if isinstance(role_arn, str):
+        _require(caller, "iam:PassRole", role_arn, {**context, "iam:PassedToService": [_PASSED_TO_SERVICE]})
+
+
+def check_read(caller: Caller | None, aws: AwsRequest) -> None:
+    """
+    Check that a caller may read from moto what a step has made: an S3 object.
+
+    :param caller: the caller; None for a request that nobody has signed.
+    :param aws: any request that moto will handle. Those for something else are not checked.
+    :raises ApiError: AccessDeniedException, and AccessDenied for S3.
+    """
+    s3_object = _S3_OBJECT.fullmatch(aws.operation) if aws.service == "s3" else None
+    if s3_object is not None:
+        arn = f"arn:{partition(aws.region)}:s3:::{s3_object[1]}/{s3_object[2]}"
+        try:
+            if caller is None:
+                raise ApiError("AccessDenied", "Access Denied")
+            _require(caller, "s3:GetObject", arn, caller.context(aws.region))
+        except ApiError as error:
+            raise ApiError("AccessDenied", error.message, 403) from error
+
+
+def check_simulation(caller: Caller, region: str, source_arn: str) -> None:
+    """
+    Check that a caller may simulate the policies of a user, a group or a role.
+
+    :param caller: the caller.
+    :param region: the AWS region of the request.
+    :param source_arn: the ARN of the user, the group or the role.
+    :raises ApiError: AccessDenied.
+    """
+    try:
+        _require(caller, "iam:SimulatePrincipalPolicy", source_arn, caller.context(region))
+    except ApiError as error:
+        raise ApiError("AccessDenied", error.message, 403) from error
+
+
+def decide(caller: Caller, action: str, resource: str, context: Context) -> Decision:
+    """
+    Return the decision of all policies of a caller.
+
+    :param caller: the caller.
+    :param action: the action, such as ``sts:AssumeRole``.
+    :param resource: the ARN of the resource, or ``*``.
+    :param context: the values of the condition keys.
+    """
+    return _decide(caller, action, resource, context)[0]
+
+
+def _resource(operation: str, region: str, request: Mapping[str, Any]) -> str:
+    if operation in _NAMED_BY:
+        member, kind = _NAMED_BY[operation]
+        if operation == "CreateModelPackage" and member not in request:
+            member, kind = "ModelPackageName", "model-package"
+        name = str(request.get(member))
+        return name if name.startswith("arn:") else resource_arn(region, kind, name)
+    name_or_arn = next(
+        (request[name] for name in _RESOURCE_MEMBERS if isinstance(request.get(name), str)), None
+    )
+    if name_or_arn is None or operation in _WILDCARD_ONLY:
+        return "*"
+    # The API accepts an ARN wherever it accepts a pipeline name.
+    is_arn = name_or_arn.startswith("arn:")
+    return name_or_arn if is_arn else resource_arn(region, "pipeline", name_or_arn)
+
+
+def _require(caller: Caller, action: str, resource: str, context: Context) -> None:
+    decision, policy_type = _decide(caller, action, resource, context)
+    if decision is Decision.ALLOWED:
+        return
+    text = f"User: {caller.arn} is not authorized to perform: {action} on resource: {resource} "
+    if decision is Decision.EXPLICIT_DENY:
+        text += (
+            f"with an explicit deny in {'an' if policy_type.startswith('i') else 'a'} {policy_type} policy"
+        )
+    else:
+        text += f"because no {policy_type} policy allows the {action} action"
+    raise ApiError("AccessDeniedException", text)
+
+
+def _decide(caller: Caller, action: str, resource: str, context: Context) -> tuple[Decision, str]:
+    """Return the decision, and the type of the policy that it comes from."""
+    request = AuthorizationRequest(action, resource, context)
+    policies = iam.identity_policies(caller.principal_arn) or []
+    decisions = [(evaluate(policies, request), "identity-based")]
+    if caller.session_policies:
+        decisions.append((evaluate(caller.session_policies, request), "session"))
+    for denial in (Decision.EXPLICIT_DENY, Decision.IMPLICIT_DENY):
+        for decision, policy_type in decisions:
+            if decision is denial:
+                return decision, policy_type
+    return Decision.ALLOWED, "identity-based"

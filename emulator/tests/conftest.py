@@ -1,0 +1,168 @@
+"""Fixtures of the emulator's tests: all tests share one server, which is reset before each test."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.config import Config
+
+from sagemaker_emulator import EXAMPLE_DEFINITIONS, EmulatorServer, VirtualClock
+from sagemaker_emulator.builders import ROLE
+from tests.sign_in.issuer import Issuer, certificates, running
+
+# Tests must not use credentials of this host.
+os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
+for _name in (
+    "AWS_PROFILE",
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+):
+    os.environ.pop(_name, None)
+
+ClientOf = Callable[..., Any]
+#: By which names other containers might reach the server.
+HOSTS = ("sagemaker", "emulator.team_default", "172.18.0.3")
+
+
+@pytest.fixture(scope="session")
+def issuer_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The files of the CA that the emulator trusts, and of the certificate of the token issuer."""
+    return certificates(tmp_path_factory.mktemp("issuer"))
+
+
+@pytest.fixture(scope="session")
+def _server(issuer_files: tuple[Path, Path]) -> Iterator[EmulatorServer]:
+    with EmulatorServer(clock=VirtualClock(), issuer_ca=issuer_files[0], allowed_hosts=HOSTS) as server:
+        yield server
+
+
+@pytest.fixture
+def issuer(issuer_files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[Issuer]:
+    """A running issuer of web identity tokens, with a URL like the v2 issuers of Microsoft Entra."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with running("/tenant/v2.0", issuer_files[1]) as running_issuer:
+        yield running_issuer
+
+
+@pytest.fixture
+def server(_server: EmulatorServer) -> EmulatorServer:
+    """An emulator without pipelines and with a virtual clock."""
+    _server.control.reset()
+    return _server
+
+
+@pytest.fixture
+def client_of(server: EmulatorServer) -> ClientOf:
+    """Create boto3 clients of the emulator, by default without retries."""
+
+    # The type stubs of boto3.client have one overload for each literal service name.
+    factory: Any = boto3.client
+
+    def make(service: str, region: str = "us-east-1", retries: int = 0, **credentials: str) -> Any:
+        credentials = credentials or {"aws_access_key_id": "AKIATEST", "aws_secret_access_key": "secret"}
+        config = Config(retries={"total_max_attempts": retries + 1}, read_timeout=10)
+        return factory(
+            service, endpoint_url=server.endpoint_url, region_name=region, config=config, **credentials
+        )
+
+    return make
+
+
+@pytest.fixture
+def create_session(client_of: ClientOf) -> Callable[..., Any]:
+    """Create a boto3 client with the credentials in an STS response."""
+
+    def make(service: str, response: dict[str, Any], region: str = "us-east-1") -> Any:
+        credentials = response["Credentials"]
+        return client_of(
+            service,
+            region,
+            aws_access_key_id=credentials["AccessKeyId"],
+            aws_secret_access_key=credentials["SecretAccessKey"],
+            aws_session_token=credentials["SessionToken"],
+        )
+
+    return make
+
+
+@pytest.fixture
+def user(client_of: ClientOf) -> Callable[..., Any]:
+    """Create an IAM user, and boto3 clients with its access key."""
+
+    def make(service: str, name: str = "airflow") -> Any:
+        iam = client_of("iam")
+        if name not in keys:
+            iam.create_user(UserName=name)
+            keys[name] = iam.create_access_key(UserName=name)["AccessKey"]
+        access_key = keys[name]
+        return client_of(
+            service,
+            aws_access_key_id=access_key["AccessKeyId"],
+            aws_secret_access_key=access_key["SecretAccessKey"],
+        )
+
+    keys: dict[str, Any] = {}
+    return make
+
+
+@pytest.fixture
+def sagemaker(client_of: ClientOf) -> Any:
+    """A SageMaker client in us-east-1."""
+    return client_of("sagemaker")
+
+
+@pytest.fixture
+def create(sagemaker: Any) -> Callable[..., str]:
+    """Create a pipeline from the text of a definition, and return its name."""
+
+    def make(text: str, name: str = "Demo", **more: Any) -> str:
+        sagemaker.create_pipeline(PipelineName=name, PipelineDefinition=text, RoleArn=ROLE, **more)
+        return name
+
+    return make
+
+
+@pytest.fixture
+def start(sagemaker: Any) -> Callable[..., str]:
+    """Start an execution and return its ARN. The keyword arguments are pipeline parameters."""
+
+    def make(pipeline: str = "Demo", **parameters: str) -> str:
+        values = [{"Name": name, "Value": value} for name, value in parameters.items()]
+        response = sagemaker.start_pipeline_execution(PipelineName=pipeline, PipelineParameters=values)
+        return str(response["PipelineExecutionArn"])
+
+    return make
+
+
+@pytest.fixture
+def status_of(sagemaker: Any) -> Callable[[str], str]:
+    """Return the status of an execution."""
+
+    def read(arn: str) -> str:
+        return str(sagemaker.describe_pipeline_execution(PipelineExecutionArn=arn)["PipelineExecutionStatus"])
+
+    return read
+
+
+@pytest.fixture
+def steps_of(sagemaker: Any) -> Callable[[str], dict[str, dict[str, Any]]]:
+    """Return the steps of an execution by name, in the order of their starts."""
+
+    def read(arn: str) -> dict[str, dict[str, Any]]:
+        response = sagemaker.list_pipeline_execution_steps(PipelineExecutionArn=arn, SortOrder="Ascending")
+        return {entry["StepName"]: entry for entry in response["PipelineExecutionSteps"]}
+
+    return read
+
+
+@pytest.fixture
+def shared_definitions() -> Path:
+    """The folder of the definitions of the example pipelines."""
+    return EXAMPLE_DEFINITIONS

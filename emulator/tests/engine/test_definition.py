@@ -1,0 +1,69 @@
+"""Tests of the validation of pipeline definitions."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from sagemaker_emulator.builders import definition, step
+from sagemaker_emulator.engine.definition import DefinitionError, parse
+from tests.builders import condition, fail
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("{", "not JSON"),
+        ("[]", "not a JSON object"),
+        ('{"Steps": [{}]}', "'Version'"),
+        ('{"Version": "2020-12-01"}', "'Steps'"),
+        ('{"Version": "2020-12-01", "Steps": []}', "'Steps'"),
+        (definition({"Name": "A"}), "no 'Type'"),
+        (definition(step("A b")), "'A b' does not match"),
+        (definition(step("A"), step("A")), "'A' is not unique"),
+        (definition(step("A", "Processing", "B")), "depends on 'B', which does not exist"),
+        (definition(step("A", "Processing", "B"), step("B", "Processing", "A")), "cycle"),
+        (definition(fail("F", "x"), step("A", "Model", "F")), "A can not depends on F"),
+        (definition({"Name": "C", "Type": "Condition", "Arguments": {}}), "no 'Conditions'"),
+        (definition(step("A", DependsOn="B")), "'DependsOn'"),
+        (definition(step("A", Arguments=[])), "'Arguments'"),
+        (definition(step("A", Arguments={"x": {"Get": "Parameters.X"}})), "'Parameters.X' names a parameter"),
+        (definition(step("A", Arguments={"x": {"Get": "Somewhere.X"}})), "'Somewhere.X'"),
+        (definition(step("A"), parameters=({"Name": "P", "Type": "Text"},)), "type 'Text'"),
+        (definition(step("A"), parameters=({"Type": "String"},)), "no 'Name'"),
+        (definition(step("A"), parameters=({"Name": "P", "Type": "String"},) * 2), "'P' is not unique"),
+        (definition(condition("C", [], [step("A", "Processing", "B")], [])), "depends on 'B'"),
+    ],
+)
+def test_invalid_definition_is_rejected(text: str, reason: str) -> None:
+    """The error message names what is invalid in the definition."""
+    with pytest.raises(DefinitionError) as error:
+        parse(text)
+    assert reason in str(error.value)
+
+
+def test_nested_steps_are_listed_after_their_condition_step() -> None:
+    """The steps of all branches are in the definition, after their condition step."""
+    text = definition(condition("C", [], [step("A")], [condition("D", [], [], [step("B")])]))
+    parsed = parse(text)
+    assert [(s.name, s.condition, s.branch) for s in parsed.steps.values()] == [
+        ("C", None, None),
+        ("A", "C", True),
+        ("D", "C", False),
+        ("B", "D", False),
+    ]
+
+
+def test_parameters_are_parsed() -> None:
+    """A parameter has a type, and optionally a default and an enum."""
+    entry: dict[str, Any] = {"Name": "P", "Type": "Integer", "DefaultValue": 1, "EnumValues": [1, 2]}
+    parsed = parse(json.dumps({"Version": "2020-12-01", "Parameters": [entry], "Steps": [step("A")]}))
+    assert parsed.parameters["P"].enum == (1, 2)
+    assert parsed.parameters["P"].default == 1
+
+
+def test_parameter_without_a_type_is_a_string() -> None:
+    """AWS's schema of definitions has this default."""
+    assert parse(definition(step("A"), parameters=({"Name": "P"},))).parameters["P"].type == "String"

@@ -1,0 +1,144 @@
+"""Tests of step caching, through boto3."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from sagemaker_emulator import EmulatorServer
+from sagemaker_emulator.builders import ROLE, definition, step
+
+Steps = Callable[[str], dict[str, dict[str, Any]]]
+CACHED = {"CacheConfig": {"Enabled": True, "ExpireAfter": "PT2H"}}
+IMAGE = {"Name": "Image", "Type": "String", "DefaultValue": "v1"}
+
+
+def pipeline(**members: Any) -> str:
+    """Return the definition of a cached processing step and of a training step on its result."""
+    prepare = step("Prepare", **{**CACHED, **members})
+    prepare["Arguments"] = {"AppSpecification": {"ImageUri": {"Get": "Parameters.Image"}}}
+    train = step("Train", "Training", **CACHED)
+    train["Arguments"] = {"HyperParameters": {"job": {"Get": "Steps.Prepare.ProcessingJobName"}}}
+    return definition(prepare, train, parameters=(IMAGE,))
+
+
+def test_cache_hit(
+    create: Callable[..., str],
+    start: Callable[..., str],
+    steps_of: Steps,
+    status_of: Callable[[str], str],
+    server: EmulatorServer,
+) -> None:
+    """A step with the same arguments takes no time, starts no job, and names its source."""
+    create(pipeline())
+    first = start()
+    server.control.advance(1000)
+    second = start()
+    server.control.advance(4)
+    before, after = steps_of(first), steps_of(second)
+    assert status_of(second) == "Succeeded"
+    assert list(after) == ["Prepare", "Train"]
+    for name in after:
+        assert after[name]["CacheHitResult"] == {"SourcePipelineExecutionArn": first}
+        assert after[name]["Metadata"] == before[name]["Metadata"]
+        assert after[name]["StartTime"] == after[name]["EndTime"]
+        assert (before[name]["AttemptCount"], after[name]["AttemptCount"]) == (1, 0)
+        assert "CacheHitResult" not in before[name]
+
+
+def test_source_is_the_run_with_the_job(
+    create: Callable[..., str], start: Callable[..., str], steps_of: Steps, server: EmulatorServer
+) -> None:
+    """A step that has reused results is not the source of later executions, and does not extend the expiry."""
+    create(pipeline())
+    first = start()
+    server.control.advance(4000)
+    start()
+    server.control.advance(3000)
+    third = start()
+    server.control.advance(100)
+    assert steps_of(third)["Prepare"]["CacheHitResult"] == {"SourcePipelineExecutionArn": first}
+    server.control.advance(1000)
+    expired = start()
+    server.control.advance(100)
+    assert "CacheHitResult" not in steps_of(expired)["Prepare"]
+
+
+@pytest.mark.parametrize(
+    "change", ["arguments", "expired", "disabled", "failed", "running", "other pipeline"]
+)
+def test_cache_miss(
+    create: Callable[..., str],
+    start: Callable[..., str],
+    steps_of: Steps,
+    server: EmulatorServer,
+    sagemaker: Any,
+    change: str,
+) -> None:
+    """A step runs again if its arguments differ, or if no recent run of the same step has succeeded."""
+    create(pipeline())
+    if change == "failed":
+        server.control.put_scenario({"steps": {"Prepare": {"fail": {}}}})
+    start()
+    server.control.advance({"expired": 242 + 7201, "running": 100}.get(change, 1000))
+    server.control.delete_scenario()
+    name, parameters = "Demo", {}
+    if change == "arguments":
+        parameters = {"Image": "v2"}
+    elif change == "disabled":
+        text = pipeline(CacheConfig={"Enabled": False})
+        sagemaker.update_pipeline(PipelineName="Demo", PipelineDefinition=text, RoleArn=ROLE)
+    elif change == "other pipeline":
+        name = create(pipeline(), "Other")
+    second = start(name, **parameters)
+    server.control.advance(100)
+    shown = steps_of(second)
+    assert list(shown) == ["Prepare"]
+    assert "CacheHitResult" not in shown["Prepare"]
+
+
+def test_step_on_another_job_runs_again(
+    create: Callable[..., str], start: Callable[..., str], steps_of: Steps, server: EmulatorServer
+) -> None:
+    """A step that uses the result of a job runs again if that job has run again."""
+    create(pipeline(CacheConfig={"Enabled": False}))
+    start()
+    server.control.advance(1000)
+    second = start()
+    server.control.advance(300)
+    shown = steps_of(second)
+    assert list(shown) == ["Prepare", "Train"]
+    assert "CacheHitResult" not in shown["Train"]
+
+
+def test_outputs_of_a_cached_lambda_step(
+    create: Callable[..., str], start: Callable[..., str], steps_of: Steps, server: EmulatorServer
+) -> None:
+    """A Lambda step that reuses results has the output parameters of its source."""
+    function = "arn:aws:lambda:us-east-1:123456789012:function:f"
+    create(definition(step("L", "Lambda", FunctionArn=function, **CACHED)))
+    server.control.put_scenario({"steps": {"L": {"outputs": {"a": "1"}}}})
+    start()
+    server.control.advance(60)
+    server.control.put_scenario({"steps": {"L": {"outputs": {"a": "2"}}}})
+    second = start()
+    server.control.advance(2)
+    shown = steps_of(second)["L"]
+    assert shown["StepStatus"] == "Succeeded"
+    assert shown["Metadata"]["Lambda"]["OutputParameters"] == [{"Name": "a", "Value": "1"}]
+
+
+def test_cache_does_not_depend_on_polling(
+    create: Callable[..., str], start: Callable[..., str], steps_of: Steps, server: EmulatorServer
+) -> None:
+    """An execution that nobody has described since its start is found in the cache too."""
+    create(pipeline())
+    first = start()
+    server.control.advance(300)
+    second = start()
+    server.control.advance(2000)
+    assert steps_of(second)["Prepare"]["CacheHitResult"] == {"SourcePipelineExecutionArn": first}
+    # The training of the first execution had not ended when the second one needed it.
+    assert "CacheHitResult" not in steps_of(second)["Train"]

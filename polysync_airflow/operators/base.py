@@ -7,7 +7,7 @@ When to poll again and when the wait is over is decided in ``execution/waiter.py
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from functools import cached_property, partial, wraps
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar, cast
 
@@ -139,18 +139,6 @@ class WaitingOperator(PolysyncOperator):
     @abstractmethod
     def choices(self) -> LimitChoices:
         """What the DAG author chose, validated."""
-
-    def _set_arguments(self, arguments: Mapping[str, Any]) -> None:
-        """
-        Set the arguments of ``__init__`` as attributes, which Airflow renders, and check the choices.
-
-        :param arguments: the local variables of ``__init__``.
-        :raises ParametersError: a choice is not valid.
-        """
-        for name, value in arguments.items():
-            if name not in ("self", "kwargs", "__class__"):
-                setattr(self, name, value)
-        _ = self.choices
 
     def _attributes(self, names: Iterable[str]) -> dict[str, Any]:
         # The attributes, because Airflow renders them, and a cluster policy may change them.

@@ -7,7 +7,7 @@ What each poll means is decided in ``execution/approval/wait.py``, for all modes
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, cast
 
 from polysync_airflow.airflow_compat.sdk import AirflowSensorTimeout, AirflowSkipException
 from polysync_airflow.aws.retry import call_with_retry
@@ -77,9 +77,6 @@ class PolysyncModelApprovalSensor(PolysyncSensor):
         "region_name",
     )
     ui_color = "#eaf7ea"
-    # Airflow replaces an XComArg by the rendered text before it calls execute.
-    model_package_arn: str | None
-    model_package_group: str | None
     # In one process only: a rescheduled sensor begins anew.
     _wait: ApprovalWait | None = None
 
@@ -95,7 +92,14 @@ class PolysyncModelApprovalSensor(PolysyncSensor):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self._set_arguments(locals())
+        # Airflow replaces an XComArg by the rendered text before it calls execute.
+        self.model_package_arn = cast("str | None", model_package_arn)
+        self.model_package_group = cast("str | None", model_package_group)
+        self.on_rejected = on_rejected
+        self.deferrable = deferrable
+        self.polysync_conn_id = polysync_conn_id
+        self.region_name = region_name
+        _ = self.choices  # raises an error if one is not valid
 
     @property
     def choices(self) -> ApprovalChoices:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
 
 from polysync_airflow.exceptions import ParametersError, PolysyncError
 from polysync_airflow.execution.lifecycle.recovery import OnCompletedWithFailures
@@ -118,9 +118,6 @@ class PolysyncPipelineSensor(ReportingSensor):
         "region_name",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"parameters": "json"}
-    # Airflow replaces an XComArg by the rendered text before it calls execute.
-    execution_arn: str | None
-    step_name: str | None
     # What is known in this process: the execution, or the search for it.
     _arn: str | None = None
     _search: WorkerSearch
@@ -149,7 +146,25 @@ class PolysyncPipelineSensor(ReportingSensor):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self._set_arguments(locals())
+        # Airflow replaces an XComArg by the rendered text before it calls execute.
+        self.execution_arn = cast("str | None", execution_arn)
+        self.pipeline_name = cast("str | None", pipeline_name)
+        self.created_after = created_after
+        self.created_before = created_before
+        self.which = which
+        self.display_name_pattern = display_name_pattern
+        self.parameters = parameters
+        self.step_name = cast("str | None", step_name)
+        self.polysync_conn_id = polysync_conn_id
+        self.region_name = region_name
+        self.deferrable = deferrable
+        self.on_completed_with_failures = on_completed_with_failures
+        self.on_cancelled = on_cancelled
+        self.progress_interval = progress_interval
+        self.failed_step_log_lines = failed_step_log_lines
+        self.describe_jobs = describe_jobs
+        self.property_files = property_files
+        _ = self.choices  # raises an error if one is not valid
         self._check_which_arguments(is_given=lambda value: value is not None)
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, cast
 
 from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution.choices import Seconds, seconds
@@ -82,11 +82,6 @@ class PolysyncCallbackStepOperator(ExecutionOperator):
     :raises PipelineExecutionTimeoutError: the step did not begin in time.
     """
 
-    # Airflow replaces an XComArg by the rendered text before it calls execute.
-    execution_arn: str
-    step_name: str
-    python_callable: Callable[..., Mapping[str, Any] | None]
-    op_kwargs: Mapping[str, Any] | None
     template_fields: Sequence[str] = (
         "execution_arn",
         "step_name",
@@ -115,7 +110,17 @@ class PolysyncCallbackStepOperator(ExecutionOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self._set_arguments(locals())
+        # Airflow replaces an XComArg by the rendered text before it calls execute.
+        self.execution_arn = cast("str", execution_arn)
+        self.step_name = step_name
+        self.python_callable = python_callable
+        self.op_kwargs = op_kwargs
+        self.deferrable = deferrable
+        self.poll_interval = poll_interval
+        self.timeout = timeout
+        self.polysync_conn_id = polysync_conn_id
+        self.region_name = region_name
+        _ = self.choices  # raises an error if one is not valid
         if not callable(python_callable):
             raise ParametersError(
                 f"python_callable = {shorten(python_callable)} is not valid: give a function."

@@ -40,7 +40,7 @@ from polysync_airflow.execution.models import (
     region_from_arn,
 )
 from polysync_airflow.execution.parameters import check_execution_arn
-from polysync_airflow.execution.waiter import LAST_POLL_SECONDS, Finish, Wait, Waiter
+from polysync_airflow.execution.waiter import LAST_POLL_SECONDS, ExecutionWaiter, Finish, Wait
 from polysync_airflow.retrying import PolysyncRetryPolicy, forbids_retry
 
 if TYPE_CHECKING:
@@ -215,20 +215,20 @@ class ExecutionOperator(WaitingOperator):
         *,
         started_at: datetime | None = None,
         attempt: int = 0,
-    ) -> Waiter:
+    ) -> ExecutionWaiter:
         since = started_at.timestamp() if started_at else clock.time()
-        return Waiter(
-            execution_arn,
-            pipeline_name,
-            self._poll_seconds,
-            since,
-            since + self._timeout_seconds,
+        return ExecutionWaiter(
+            execution_arn=execution_arn,
+            pipeline_name=pipeline_name,
+            poll_interval=self._poll_seconds,
+            since=since,
+            deadline=since + self._timeout_seconds,
             attempt=attempt,
         )
 
     def _wait_for_end(
         self,
-        waiter: Waiter,
+        waiter: ExecutionWaiter,
         *,
         method_name: str = "execute_complete",
         stop_on_kill: bool = False,
@@ -253,7 +253,7 @@ class ExecutionOperator(WaitingOperator):
         return self._wait_on_worker(waiter, after_poll)
 
     def _trigger_arguments(
-        self, waiter: Waiter, *, stop_on_kill: bool, progress_interval: float | None
+        self, waiter: ExecutionWaiter, *, stop_on_kill: bool, progress_interval: float | None
     ) -> dict[str, Any]:
         return {
             "execution_arn": waiter.execution_arn,
@@ -272,11 +272,11 @@ class ExecutionOperator(WaitingOperator):
         """Wait on the worker."""
         clock.sleep(seconds)
 
-    def _wait_on_worker(self, waiter: Waiter, after_poll: AfterPoll | None) -> ExecutionEvent:
+    def _wait_on_worker(self, waiter: ExecutionWaiter, after_poll: AfterPoll | None) -> ExecutionEvent:
         from polysync_airflow.aws.response_limits import time_limit
 
         hook = self.hook_for_region(region_from_arn(waiter.execution_arn))
-        step: Wait | Finish = waiter.first_wait(clock.time())
+        step: Wait[ExecutionWaiter] | Finish[ExecutionEvent] = waiter.first_wait(clock.time())
         parent = parent_process()
         try:
             while isinstance(step, Wait):

@@ -12,7 +12,7 @@ import pytest
 
 from polysync_airflow import exceptions
 from polysync_airflow.emulator import EmulatorServer
-from polysync_airflow.sensors.window import default_window
+from polysync_airflow.sensors.pipeline import default_window
 from tests.fakes.log_capture import capture_logs
 from tests.sensors.sessions import (
     HOUR,

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context, XComArg
 
-    from polysync_airflow.execution.waiter import Waiter
+    from polysync_airflow.execution.waiter import ExecutionWaiter
 
     # Imported when a task runs: Airflow parses a DAG file every 30 seconds.
     from polysync_airflow.operators.callback.run import StepRun
@@ -158,10 +158,10 @@ class PolysyncCallbackStepOperator(ExecutionOperator):
 
         :raises TriggerEventError: ``event`` is not an event of this provider's trigger.
         """
-        from polysync_airflow.execution.steps.callbacks import parse_step_event
+        from polysync_airflow.execution.steps.callbacks import parse_step_changed
 
         run, waiter = self._step_run(), self._make_waiter(self.execution_arn, None)
-        news = parse_step_event(event)
+        news = parse_step_changed(event)
         if news:
             # The limit is that of the whole wait, also if the task is deferred again.
             waiter = replace(waiter, since=news.since, deadline=news.deadline)
@@ -184,7 +184,7 @@ class PolysyncCallbackStepOperator(ExecutionOperator):
             self.hook_for_region, self.execution_arn, self.step_name, self._call_with_retry, self.log
         )
 
-    def _answer(self, context: Context, run: StepRun, waiter: Waiter) -> dict[str, str]:
+    def _answer(self, context: Context, run: StepRun, waiter: ExecutionWaiter) -> dict[str, str]:
         while True:
             outputs = run.answer(
                 self.python_callable,
@@ -196,7 +196,7 @@ class PolysyncCallbackStepOperator(ExecutionOperator):
                 return outputs
             self._wait_for_news(run, waiter)
 
-    def _wait_for_news(self, run: StepRun, waiter: Waiter) -> None:
+    def _wait_for_news(self, run: StepRun, waiter: ExecutionWaiter) -> None:
         """Wait until the step has begun, or cannot begin any more; or defer the task."""
         from polysync_airflow.operators.callback.run import StepNewsError
 

@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, get_args
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -31,7 +30,7 @@ from pydantic import (
 )
 
 from polysync_airflow.exceptions import ParametersError, TriggerEventError
-from polysync_airflow.execution.models import STATUS_PATTERN, STRICT, FrozenModel, ResponseTime
+from polysync_airflow.execution.models import STATUS_PATTERN, FrozenModel, ResponseTime
 from polysync_airflow.execution.texts import (
     ArnText,
     NameText,
@@ -42,7 +41,7 @@ from polysync_airflow.execution.texts import (
     describe_validation_error,
     shorten,
 )
-from polysync_airflow.execution.waiter import ResourceArguments, ResourceWaiter
+from polysync_airflow.execution.waiter import ResourceArguments, ResourceEvent, ResourceWaiter
 
 ApprovalStatus = Literal["Approved", "Rejected", "PendingManualApproval"]
 ApprovalOutcome = Literal["approved", "rejected", "failed", "timed_out", "refused"]
@@ -193,29 +192,20 @@ class ModelPackageDescription(ModelPackageSummary):
     )
 
 
-class ApprovalEvent(BaseModel):
+class ApprovalEvent(ResourceEvent):
     """
-    How a wait for an approval ended. All modes of the sensor end with it.
+    How a wait for an approval ended.
 
     :param outcome: ``approved``; ``rejected``; ``failed`` (AWS could not create the package, or it is being
         deleted); ``timed_out``; ``refused`` (the polls fail with a permanent error).
     :param approval_status: AWS's last known approval status; None if no poll has succeeded.
-    :param status: AWS's last known status of the package.
-    :param message: why the wait ended, if not by an approval status.
-    :param error_code: error code of the last poll, if it failed.
     """
 
-    model_config = STRICT
-
     outcome: ApprovalOutcome
-    model_package_arn: VersionArn
+    resource: VersionArn = Field(alias="model_package_arn")
     approval_status: NameText | None = None
-    status: NameText | None = None
     approval_description: ValueText | None = None
     modified_by: ArnText | None = None
-    message: str | None = None
-    error_code: str | None = None
-    operation: str | None = None
 
 
 def parse_approval_event(event: object) -> ApprovalEvent:
@@ -234,7 +224,7 @@ def parse_approval_event(event: object) -> ApprovalEvent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ApprovalWaiter(ResourceWaiter[ModelPackageDescription, ApprovalEvent]):
+class ApprovalWaiter(ResourceWaiter[ApprovalEvent]):
     """The state of a wait for the approval of a model package."""
 
     polls = "model_packages"
@@ -268,15 +258,6 @@ class ApprovalWaiter(ResourceWaiter[ModelPackageDescription, ApprovalEvent]):
             is_known,
         )
 
-    def details(self) -> Mapping[str, Any]:
-        """Return what AWS said of the approval last."""
-        return {
-            "model_package_arn": self.resource,
-            "approval_status": self.last and self.last.approval_status,
-            "approval_description": self.last and self.last.approval_description,
-            "modified_by": self.last and self.last.modified_by,
-        }
-
 
 class ApprovalTriggerArguments(ResourceArguments):
     """The arguments of a trigger that waits for an approval."""
@@ -288,7 +269,7 @@ class ApprovalTriggerArguments(ResourceArguments):
 
 def approval_message(event: ApprovalEvent) -> str:
     """Return how a wait has ended, in one line, for the log or an error."""
-    package = f"Model package {event.model_package_arn}"
+    package = f"Model package {event.resource}"
     by = f" (last changed by {clean_line(event.modified_by)})" if event.modified_by else ""
     given = clean_line(event.approval_description or "", MAX_DESCRIPTION_LENGTH)
     reason = f": {given}" if given else ""
@@ -304,4 +285,4 @@ def approval_message(event: ApprovalEvent) -> str:
     if event.outcome == "timed_out":
         state = event.approval_status or "unknown"
         return f"{package} was not approved in time: {message}. Its last known approval status is {state}."
-    return f"The wait for the approval of {event.model_package_arn} has ended: {message}"
+    return f"The wait for the approval of {event.resource} has ended: {message}"

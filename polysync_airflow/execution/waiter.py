@@ -24,14 +24,13 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Annotated, Any, ClassVar, Final, Generic, Protocol, Self, TypeVar, cast
+from typing import Annotated, Any, ClassVar, Final, Generic, Self, TypeVar, cast
 
-from pydantic import AfterValidator, BaseModel, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from polysync_airflow.exceptions import CredentialsError, PolysyncError, is_throttling
+from polysync_airflow.exceptions import CredentialsError, PolysyncError, TriggerEventError, is_throttling
 from polysync_airflow.execution import models
 from polysync_airflow.execution.durations import format_seconds
 from polysync_airflow.execution.models import (
@@ -47,6 +46,7 @@ from polysync_airflow.execution.models import (
     RegionName,
     Timestamp,
 )
+from polysync_airflow.execution.texts import NameText, describe_validation_error
 from polysync_airflow.states import STATE_OF_STATUS, PolysyncState, has_ended, state_of
 
 # The scheduler may fail a task that is resumed while the scheduler still records the deferral ("finished with
@@ -110,6 +110,7 @@ NO_FAILURES: Final = Failures()
 
 Response = TypeVar("Response")
 Event = TypeVar("Event", bound=BaseModel)
+AnyModel = TypeVar("AnyModel", bound=BaseModel)
 AnyWaiter = TypeVar("AnyWaiter", bound="Waiter[Any, Any]")
 
 
@@ -358,27 +359,36 @@ class ExecutionWaiter(Waiter[ExecutionDescription, ExecutionEvent]):
         )
 
 
-class Description(Protocol):
-    """AWS's description of a resource."""
+class ResourceEvent(BaseModel):
+    """
+    How a wait for a resource ended. All modes of a sensor end with it.
 
-    @property
-    def resource(self) -> str:
-        """The name or ARN of the resource that it describes."""
+    :param outcome: that of the resource; ``timed_out``; ``refused`` (the polls fail with a permanent error).
+    :param status: AWS's last known status of the resource; None if no poll has succeeded.
+    :param message: AWS's reason, or why the wait ended without one.
+    :param error_code: error code of the last poll, if it failed.
+    """
 
-    @property
-    def status(self) -> str:
-        """AWS's status of the resource."""
+    model_config = ConfigDict(**STRICT, populate_by_name=True)
+
+    outcome: str
+    resource: str
+    status: NameText | None = None
+    message: str | None = None
+    error_code: str | None = None
+    operation: str | None = None
 
 
-AnyDescription = TypeVar("AnyDescription", bound=Description)
+AnyResourceEvent = TypeVar("AnyResourceEvent", bound=ResourceEvent)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ResourceWaiter(Waiter[AnyDescription, Event]):
+class ResourceWaiter(Waiter[Any, AnyResourceEvent]):
     """
     The state of a wait for a resource that one operation of AWS describes: a model package, for example.
 
-    A subclass says which operation it is, and what a description means.
+    A subclass says which operation it is, and what a description means. The model of the description has the
+    members ``resource`` and ``status``. What else the event has is taken from the last description, by name.
 
     :param resource: its name or ARN.
     :param last: what AWS said last; None if no poll has succeeded.
@@ -391,10 +401,10 @@ class ResourceWaiter(Waiter[AnyDescription, Event]):
     # The member of the request that names the resource, and the models of the response and of the event.
     request_member: ClassVar[str]
     description_model: ClassVar[type[BaseModel]]
-    event_model: ClassVar[type[BaseModel]]
+    event_model: ClassVar[type[ResourceEvent]]
 
     resource: str
-    last: AnyDescription | None = None
+    last: Any = None
 
     @property
     def name(self) -> str:
@@ -416,15 +426,11 @@ class ResourceWaiter(Waiter[AnyDescription, Event]):
     def state_of(response: Any) -> tuple[str, bool]:
         """Return what the log says of a description, and whether this version knows such a state."""
 
-    @abstractmethod
-    def details(self) -> Mapping[str, Any]:
-        """Return the fields of the event that only this kind of resource has."""
-
-    def updated(self, response: AnyDescription) -> Self:
+    def updated(self, response: Any) -> Self:
         """Return the state after a description."""
         return replace(self, last=response)
 
-    def lines_about(self, response: AnyDescription, now: float) -> tuple[LogLine, ...]:
+    def lines_about(self, response: Any, now: float) -> tuple[LogLine, ...]:
         """Return a line if the state has changed."""
         (state, is_known), before = self.state_of(response), self.last and self.state_of(self.last)[0]
         if state == before:
@@ -434,15 +440,34 @@ class ResourceWaiter(Waiter[AnyDescription, Event]):
         level = logging.INFO if is_known else logging.WARNING
         return (LogLine(level, f"{change}{note}: {self.label}"),)
 
-    def end_of(self, response: AnyDescription, now: float) -> Event | None:
+    def end_of(self, response: Any, now: float) -> AnyResourceEvent | None:
         """Return the event if the resource is in one of the states that end the wait."""
         end = self.outcome_of(response)
         return self.event(*end) if end else None
 
-    def event(self, outcome: Any, message: str | None, error: PolysyncError | None = None) -> Event:
+    def event(
+        self, outcome: Any, message: str | None, error: PolysyncError | None = None
+    ) -> AnyResourceEvent:
         """Return the event, with what AWS said last."""
-        values = {"outcome": outcome, "status": self.last and self.last.status, "message": message}
-        return cast("Event", self.event_model(**values, **self.details(), **error_fields(error)))
+        fields = self.event_model.model_fields
+        values = {name: getattr(self.last, name) for name in fields if hasattr(self.last, name)}
+        values |= {"outcome": outcome, "resource": self.resource, "message": message, **error_fields(error)}
+        return cast("AnyResourceEvent", self.event_model(**values))
+
+
+def check_event(model: type[AnyModel], event: object) -> AnyModel:
+    """
+    Validate the payload of the event with which Airflow resumes a deferred task.
+
+    :raises TriggerEventError: it is not an event of this provider's trigger.
+    """
+    try:
+        return model.model_validate(event)
+    except ValidationError as error:
+        raise TriggerEventError(
+            "Airflow resumed the task with an event that is not this provider's event "
+            f"({describe_validation_error(error)}). Clear the task."
+        ) from None
 
 
 # ---- the connection
@@ -545,12 +570,12 @@ class TriggerArguments(WaitArguments):
 class ResourceArguments(WaitArguments):
     """The arguments of a trigger that waits for a resource. A subclass says which names are valid."""
 
-    waiter_class: ClassVar[type[ResourceWaiter[Any, Any]]]
+    waiter_class: ClassVar[type[ResourceWaiter[Any]]]
 
     resource: str
     since: Timestamp
 
-    def waiter(self) -> ResourceWaiter[Any, Any]:
+    def waiter(self) -> ResourceWaiter[Any]:
         """Return the wait, which shares its polls."""
         return self.waiter_class(
             resource=self.resource,

@@ -48,7 +48,7 @@ class HookCalls(PolysyncBaseHook):
             yield from entries
 
 
-def describe(hook: PolysyncBaseHook, waiter: type[ResourceWaiter[Any, Any]], resource: str) -> Any:
+def describe(hook: PolysyncBaseHook, waiter: type[ResourceWaiter[Any]], resource: str) -> Any:
     """
     Describe a resource for which a task may wait.
 
@@ -65,7 +65,7 @@ def describe(hook: PolysyncBaseHook, waiter: type[ResourceWaiter[Any, Any]], res
     return description
 
 
-def poll(hook: PolysyncBaseHook, waiter: ResourceWaiter[Any, Any]) -> Any:
+def poll(hook: PolysyncBaseHook, waiter: ResourceWaiter[Any]) -> Any:
     """Describe the resource of a wait; return an error instead of raising it: ``decide`` takes both."""
     try:
         return describe(hook, type(waiter), waiter.resource)

@@ -26,7 +26,7 @@ from polysync_airflow.execution import clock
 from polysync_airflow.execution.choices import Seconds, seconds
 from polysync_airflow.execution.models import MAX_POLL_INTERVAL, MIN_POLL_INTERVAL
 from polysync_airflow.execution.outcome import refusal_error
-from polysync_airflow.execution.waiter import LAST_POLL_SECONDS, Finish, ResourceWaiter, Waiter
+from polysync_airflow.execution.waiter import LAST_POLL_SECONDS, Finish, ResourceWaiter, Waiter, check_event
 from polysync_airflow.operators.base import (
     MAX_TIMEOUT,
     LimitChoices,
@@ -57,6 +57,11 @@ class PolysyncSensor(WaitingOperator, BaseSensorOperator):
     )
     # When this try began.
     _began_at: datetime
+
+    @property
+    def choices(self) -> SensorChoices:
+        """What the DAG author chose, validated."""
+        return SensorChoices.of(self._attributes(SensorChoices.model_fields))
 
     @abstractmethod
     def _check_arguments(self, context: Context) -> None:
@@ -161,20 +166,17 @@ class PolysyncSensor(WaitingOperator, BaseSensorOperator):
 class ResourceSensor(PolysyncSensor):
     """Base of a sensor that waits for a resource which one operation of AWS describes."""
 
+    waiter_class: ClassVar[type[ResourceWaiter[Any]]]
     # In one process only: a rescheduled sensor begins anew.
-    _wait: ResourceWaiter[Any, Any] | None = None
+    _wait: ResourceWaiter[Any] | None = None
 
     @abstractmethod
-    def _begin(self, context: Context) -> ResourceWaiter[Any, Any]:
-        """Return the wait, after ``_check_arguments``."""
+    def _resource(self, context: Context) -> str:
+        """Return the name or ARN of the resource, after ``_check_arguments``."""
 
     @abstractmethod
-    def _make_trigger(self, wait: ResourceWaiter[Any, Any], **arguments: Any) -> Any:
+    def _make_trigger(self, resource: str, **arguments: Any) -> Any:
         """Return the trigger that goes on with the wait; the arguments are those of all triggers."""
-
-    @abstractmethod
-    def _parse(self, event: Any) -> Any:
-        """Return the event of the trigger, validated."""
 
     @abstractmethod
     def _succeed(self, context: Context, end: Any, message: str) -> str:
@@ -194,10 +196,18 @@ class ResourceSensor(PolysyncSensor):
         with self.soft_failures():
             return self._end(context, self._parse(event))
 
+    def _parse(self, event: Any) -> Any:
+        return check_event(self.waiter_class.event_model, event)
+
     def _poll(self, context: Context) -> Any:
         from polysync_airflow.hooks.calls import poll
 
-        wait = self._wait or self._begin(context)
+        wait = self._wait or self.waiter_class(
+            resource=self._resource(context),
+            poll_interval=self.choices.poke_interval,
+            since=self._began_at.timestamp(),
+            deadline=self._deadline,
+        )
         step = self._decide(wait, poll(self.hook, wait))
         if isinstance(step, Finish):
             return step.event
@@ -209,7 +219,7 @@ class ResourceSensor(PolysyncSensor):
         if wait is None:
             raise RuntimeError("the first look has not begun the wait")
         trigger = self._make_trigger(
-            wait,
+            wait.resource,
             polysync_conn_id=self.polysync_conn_id,
             region_name=self.hook.region_name,
             poll_interval=wait.poll_interval,

@@ -76,6 +76,7 @@ class PolysyncModelApprovalSensor(ResourceSensor):
         "region_name",
     )
     ui_color = "#eaf7ea"
+    waiter_class = ApprovalWaiter
 
     def __init__(
         self,
@@ -122,16 +123,11 @@ class PolysyncModelApprovalSensor(ResourceSensor):
                 "set deferrable=True, or give model_package_arn."
             )
 
-    def _begin(self, context: Context) -> ApprovalWaiter:
-        """Return the wait for the model package, and push its ARN."""
-        arn = self.model_package_arn or self._found(context) or self._find(context)
+    def _resource(self, context: Context) -> str:
+        """Return the ARN of the model package, and push it."""
+        arn = str(self.model_package_arn or self._found(context) or self._find(context))
         context["ti"].xcom_push("model_package_arn", arn)
-        return ApprovalWaiter(
-            resource=str(arn),
-            poll_interval=self.choices.poke_interval,
-            since=self._began_at.timestamp(),
-            deadline=self._deadline,
-        )
+        return arn
 
     def _found(self, context: Context) -> str | None:
         """Return the version of the group that an earlier poke of this try has found."""
@@ -170,10 +166,10 @@ class PolysyncModelApprovalSensor(ResourceSensor):
             store.set(FOUND_KEY, kept)
         return newest.arn
 
-    def _make_trigger(self, wait: Any, **arguments: Any) -> Any:
+    def _make_trigger(self, resource: str, **arguments: Any) -> Any:
         from polysync_airflow.triggers import PolysyncModelApprovalTrigger
 
-        return PolysyncModelApprovalTrigger(model_package_arn=wait.resource, **arguments)
+        return PolysyncModelApprovalTrigger(model_package_arn=resource, **arguments)
 
     def _parse(self, event: Any) -> ApprovalEvent:
         return parse_approval_event(event)
@@ -189,7 +185,7 @@ class PolysyncModelApprovalSensor(ResourceSensor):
         return super()._end(context, end)
 
     def _succeed(self, context: Context, end: ApprovalEvent, message: str) -> str:
-        arn = end.model_package_arn
+        arn = end.resource
         if end.outcome == "approved":
             self.log.info("%s", message)
             return arn

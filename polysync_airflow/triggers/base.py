@@ -88,7 +88,7 @@ class WaitTrigger(BaseTrigger):
         log = self.logger()
         for line in step.log_lines:
             log.log(line.level, "%s", line.text)
-        return step.event.model_dump(mode="json") if isinstance(step, Finish) else None
+        return step.event.model_dump(mode="json", by_alias=True) if isinstance(step, Finish) else None
 
     async def _finish(self) -> None:
         """End what must be over before the event is fired."""

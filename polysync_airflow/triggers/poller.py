@@ -253,7 +253,7 @@ class ResourcePoller(Poller):
     """
 
     def __init__(
-        self, connection_id: str, region_name: str | None, waiter: type[ResourceWaiter[Any, Any]]
+        self, connection_id: str, region_name: str | None, waiter: type[ResourceWaiter[Any]]
     ) -> None:
         client = SharedClient(
             connection_id,
@@ -265,7 +265,7 @@ class ResourcePoller(Poller):
         super().__init__(client)
         self._waiter = waiter
 
-    def poll(self, waiters: Sequence[ResourceWaiter[Any, Any]], is_wanted: Callable[[], bool]) -> list[Any]:
+    def poll(self, waiters: Sequence[ResourceWaiter[Any]], is_wanted: Callable[[], bool]) -> list[Any]:
         """Describe the resource for which they all wait."""
         resource = waiters[0].resource
         return len(waiters) * [self.client.result(lambda hook: describe(hook, self._waiter, resource))]

@@ -12,13 +12,13 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
-from polysync_airflow.exceptions import ParametersError, TriggerEventError
+from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution.models import STATUS_PATTERN, STRICT, ExecutionArn, ExecutionEvent
 from polysync_airflow.execution.pipelines.definition import DeclaredStep
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.steps.rows import StepRow
-from polysync_airflow.execution.texts import clean_line, describe_validation_error, nearest_name, shorten
-from polysync_airflow.execution.waiter import TriggerArguments
+from polysync_airflow.execution.texts import clean_line, nearest_name, shorten
+from polysync_airflow.execution.waiter import TriggerArguments, check_event
 from polysync_airflow.states import PolysyncState, state_of_step
 
 StepName = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]*$")]
@@ -113,13 +113,7 @@ def parse_step_ended(event: Mapping[str, Any] | None) -> StepEndedEvent | None:
     """
     if not isinstance(event, Mapping) or event.get("outcome") != "step_ended":
         return None
-    try:
-        return StepEndedEvent.model_validate(event)
-    except ValidationError as error:
-        raise TriggerEventError(
-            "Airflow resumed the task with an event that is not this provider's event "
-            f"({describe_validation_error(error)}). Clear the task."
-        ) from None
+    return check_event(StepEndedEvent, event)
 
 
 def check_step_name(step_name: object) -> None:

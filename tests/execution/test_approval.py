@@ -126,7 +126,7 @@ def test_event_has_what_aws_said() -> None:
 
     assert step.event == ApprovalEvent(
         outcome="approved",
-        model_package_arn=ARN,
+        resource=ARN,
         approval_status="Approved",
         status="Completed",
         approval_description="good",
@@ -179,7 +179,7 @@ PACKAGE = f"Model package {ARN}"
 )
 def test_messages(outcome: ApprovalOutcome, members: dict[str, Any], message: str) -> None:
     """Each end of a wait is one line."""
-    event = ApprovalEvent(outcome=outcome, model_package_arn=ARN, **members)
+    event = ApprovalEvent(outcome=outcome, resource=ARN, **members)
 
     assert approval_message(event) == message
 

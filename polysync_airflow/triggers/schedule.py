@@ -305,14 +305,14 @@ class Schedule:
             return AfterListing([*responses, *((each, error) for each in missing)])
         for subscription in missing:
             self.describe_next(subscription)
-        if error:
-            # The executions may be described nevertheless.
-            group.can_list = False
-        if is_endless:
-            warning = f"Each execution of {group.name} is described on its own: {error}"
+        # The executions may be described nevertheless.
         is_denied = has_code(error, ACCESS_DENIED)
         if is_denied:
             warning = f"Each execution is described on its own, which takes more calls: {error}"
+        elif error:
+            group.can_list = False
+        if is_endless:
+            warning = f"Each execution of {group.name} is described on its own: {error}"
         return AfterListing(responses, warning, is_denied)
 
     def late(self, now: float, *, calls_run: bool) -> tuple[list[Subscription], float | None]:

@@ -410,8 +410,9 @@ def test_listing_that_cannot_succeed_is_given_up(
     after = schedule.after_listing(begun(schedule), listed(row(a), error=error))
 
     assert after == AfterListing([(a, row(a))], warning and warning.format(a.group.name), is_denied)
-    assert not a.group.can_list
-    assert begun(schedule) == Job([b])
+    # A connection that has changed may list the pipeline again.
+    assert a.group.can_list is is_denied
+    assert begun(schedule, can_list=not is_denied) == Job([b])
 
 
 # ---- polls that serve all at no cost

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -13,6 +14,7 @@ from polysync_airflow.exceptions import ParametersError, PolysyncError, SageMake
 from polysync_airflow.execution.approval import (
     ApprovalEvent,
     ApprovalOutcome,
+    ApprovalTriggerArguments,
     ApprovalWaiter,
     ModelPackageDescription,
     approval_message,
@@ -205,6 +207,16 @@ def test_texts_of_others_begin_no_line() -> None:
     assert "\x1b" not in message
     assert "::group::" not in message
     assert "(last changed by eve" in message
+
+
+def test_stored_arguments_are_those_of_a_shared_wait() -> None:
+    """They keep the name that an earlier version has stored."""
+    stored = {"polysync_conn_id": "team", "region_name": "us-east-1", "poll_interval": 60.0}
+    times = {"since": 1e9, "deadline": 1e9 + 3600}
+
+    arguments = ApprovalTriggerArguments.model_validate({"model_package_arn": ARN, **stored, **times})
+
+    assert arguments.waiter() == replace(WAIT, rate_limited=True)
 
 
 # ---- AWS's answers, and arguments

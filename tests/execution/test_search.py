@@ -25,6 +25,7 @@ from polysync_airflow.execution.search import (
     ListedExecution,
     Looked,
     Search,
+    SearchArguments,
     SearchWaiter,
     TooManyMatchesError,
     describe_search,
@@ -446,3 +447,17 @@ def test_look() -> None:
     assert look(compared, [FOUND], refuse, BEGAN) is error
     assert look(OPEN, [FOUND], refuse, BEGAN) == Looked(FOUND, BEGAN)
     assert look(OPEN, [], refuse, BEGAN) == Looked(None, BEGAN)
+
+
+def test_stored_arguments_are_those_of_a_shared_search() -> None:
+    """It began when the sensor did, and its looks are shared."""
+    stored = SearchArguments(
+        search=search(created_after=DAY[0]),
+        polysync_conn_id="team",
+        region_name=None,
+        poll_interval=60.0,
+        listed_until=1.75e9,
+        deadline=BEGAN + HOUR,
+    )
+
+    assert stored.waiter() == replace(OPEN, listed_until=1.75e9, rate_limited=True)

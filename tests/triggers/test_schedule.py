@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from collections.abc import Sequence
 from dataclasses import replace
@@ -80,6 +81,32 @@ def test_waits_are_counted_by_pipeline() -> None:
     arn = first.waiter.group
     assert waits == {arn: 2, arn.replace("fanout", "scoring"): 1}
     assert schedule.waits() == {arn.replace("fanout", "scoring"): 1}
+
+
+def test_steps_reach_the_trigger_in_their_order() -> None:
+    """Whether it waits for one already or not. What nobody waits for any more goes to whoever waits next."""
+
+    async def receive() -> list[object]:
+        subscription = Subscription(make_waiter())
+        steps = [subscription.waiter.time_out(f"{number}") for number in range(4)]
+        waiting = subscription.next_step()
+        subscription.send(steps[0])
+        subscription.send(steps[1])
+        subscription.send(steps[2])
+        received: list[object] = [await waiting, await subscription.next_step()]
+        assert await subscription.next_step() is steps[2]
+        cancelled = subscription.next_step()
+        cancelled.cancel()
+        subscription.send(steps[3])
+        received.append(await subscription.next_step())
+        failing = subscription.next_step()
+        subscription.send(ZeroDivisionError("a bug"))
+        with pytest.raises(ZeroDivisionError, match="a bug"):
+            await failing
+        assert received == [steps[0], steps[1], steps[3]]
+        return received
+
+    assert len(asyncio.run(receive())) == 3
 
 
 # ---- the first poll

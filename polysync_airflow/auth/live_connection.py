@@ -86,7 +86,7 @@ class LiveConnection(Generic[Hook]):
         """
         deletion = self._deletion.error
         if deletion:
-            raise deletion
+            raise deletion.with_traceback(None)
         hook = self.hook
         try:
             return call(hook)

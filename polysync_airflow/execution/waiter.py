@@ -485,7 +485,8 @@ class Deletion:
         self._id = connection_id
         # The first of the reads since which it has not been found; None if the last one found it.
         self._missing_since: float | None = None
-        self._missing_for = 0.0
+        # The error that ends each wait; None if the connection does not count as deleted.
+        self.error: CredentialsError | None = None
 
     def after_read(self, now: float, *, is_missing: bool) -> None:
         """
@@ -493,24 +494,15 @@ class Deletion:
 
         :param now: in seconds of ``clock.monotonic``.
         """
-        if not is_missing:
-            self._missing_since = None
-        elif self._missing_since is None:
-            self._missing_since = now
-        self._missing_for = now - (now if self._missing_since is None else self._missing_since)
-
-    @property
-    def error(self) -> CredentialsError | None:
-        """The error that ends each wait; None if the connection does not count as deleted."""
-        if self._missing_since is None or self._missing_for < DELETED_AFTER_SECONDS:
-            return None
-        error = CredentialsError(
-            f"polysync_conn_id = {self._id!r}: the connection was deleted or renamed. Airflow has not "
-            f"found it for {format_seconds(self._missing_for)}. Add it again under "
-            "Admin > Connections. If no retry follows, clear the task."
-        )
-        error.error_code = CONNECTION_NOT_FOUND
-        return error
+        since = now if self._missing_since is None else self._missing_since
+        self._missing_since, self.error = (since if is_missing else None), None
+        if is_missing and now - since >= DELETED_AFTER_SECONDS:
+            self.error = CredentialsError(
+                f"polysync_conn_id = {self._id!r}: the connection was deleted or renamed. Airflow has not "
+                f"found it for {format_seconds(now - since)}. Add it again under "
+                "Admin > Connections. If no retry follows, clear the task."
+            )
+            self.error.error_code = CONNECTION_NOT_FOUND
 
 
 # ---- the arguments of stored triggers, which others can edit in Airflow's database

@@ -287,7 +287,8 @@ class Schedule:
 
     def after_listing(self, job: Job, listing: Listing) -> AfterListing:
         """Return what comes after a listing, and schedule the descriptions that it needs."""
-        group, responses, missing = job.subscriptions[0].group, [], []
+        group: Any = job.group
+        responses, missing = [], []
         for subscription in job.subscriptions:
             row = listing.executions.get(subscription.waiter.name)
             if row is None:

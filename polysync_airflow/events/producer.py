@@ -28,7 +28,7 @@ from polysync_airflow.execution.events.changes import AnyChange, Key
 from polysync_airflow.execution.events.consumers import ConsumerCheck
 from polysync_airflow.execution.events.memory import Memory
 from polysync_airflow.execution.events.resources import BATCH, VISIBILITY_SECONDS, WAIT_SECONDS
-from polysync_airflow.execution.events.watch import Watch
+from polysync_airflow.execution.events.watch import WatcherArguments
 from polysync_airflow.execution.texts import clean_line, clean_text
 from polysync_airflow.metrics.catalogue import EVENTS_RECEIVED, EVENTS_UNREADABLE
 from polysync_airflow.metrics.tally import Tally
@@ -114,7 +114,7 @@ class EventProducer(SharedStreamProducer):
     :param watch: the arguments of one of its watchers, which have the queue in common.
     """
 
-    def __init__(self, watch: Watch) -> None:
+    def __init__(self, watch: WatcherArguments) -> None:
         self._watch = watch
         self._queue: EventQueue | None = None
         self._in_flight: dict[Key, Delivery] = {}
@@ -266,7 +266,7 @@ class EventProducer(SharedStreamProducer):
         return True
 
 
-def _open_queue(watch: Watch) -> EventQueue:
+def _open_queue(watch: WatcherArguments) -> EventQueue:
     from polysync_airflow.events.queue import EventQueue
 
     return EventQueue(watch.polysync_conn_id, watch.region, watch.queue_url)

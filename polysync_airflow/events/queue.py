@@ -9,24 +9,23 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Annotated, Any, Final
 
 from botocore.config import Config
 from pydantic import AliasPath, Field
 
-from polysync_airflow.airflow_compat.supervisor import call_airflow
 from polysync_airflow.auth.base_hook import PolysyncBaseHook
-from polysync_airflow.exceptions import RESPONSE_TOO_LARGE, CredentialsError, PolysyncError, has_code
-from polysync_airflow.execution import clock
+from polysync_airflow.auth.live_connection import LiveConnection
+from polysync_airflow.exceptions import RESPONSE_TOO_LARGE, PolysyncError, has_code
 from polysync_airflow.execution.events.changes import AnyChange
 from polysync_airflow.execution.events.messages import UnreadableMessageError, read_message
 from polysync_airflow.execution.events.resources import BATCH, VISIBILITY_SECONDS, WAIT_SECONDS
 from polysync_airflow.execution.models import FrozenModel
-from polysync_airflow.execution.texts import clean_line, clean_text
+from polysync_airflow.execution.texts import clean_line
 from polysync_airflow.hooks.calls import parse
 
-# How often the Airflow connection is read, unless a call fails: then before the next one.
+# How often the Airflow connection is read, unless a call fails.
 READ_SECONDS: Final = 300.0
 # The reader repeats calls itself, with longer pauses. A response takes up to WAIT_SECONDS.
 QUEUE_CONFIG: Final = Config(
@@ -102,11 +101,8 @@ class EventQueue:
 
     def __init__(self, connection_id: str, region_name: str | None, url: str) -> None:
         self.url = url
-        self._key = connection_id, region_name
-        self._lock = threading.Lock()
-        self._hook: QueueHook | None = None
-        self._read_at = clock.monotonic()
-        self._failed = False
+        make_hook = partial(QueueHook, connection_id, region_name)
+        self._connection = LiveConnection(connection_id, make_hook, read_seconds=READ_SECONDS)
         self._closed = threading.Event()
         self._batch = BATCH
 
@@ -193,44 +189,9 @@ class EventQueue:
         return failures
 
     def _call(self, operation: str, **request: Any) -> dict[str, Any]:
-        try:
-            response = self._current_hook().call_sqs(operation, QueueUrl=self.url, **request)
-        except Exception:
-            self._failed = True
-            raise
-        self._failed = False
-        return response
-
-    def _current_hook(self) -> QueueHook:
-        with self._lock:
-            # A person who repairs or rotates a connection expects that a running reader uses it.
-            is_due = self._failed or clock.monotonic() - self._read_at >= READ_SECONDS
-            hook = self._hook if self._hook and not is_due else self._read()
-            self._hook = hook
-            return hook
-
-    def _read(self) -> QueueHook:
-        hook = QueueHook(*self._key)
-        try:
-            is_same = call_airflow(lambda: hook.has_same_connection(self._hook))
-            return self._hook if self._hook and is_same else hook
-        except Exception as error:
-            # While calls succeed, Airflow's API server may be restarted.
-            if self._hook is None or self._failed:
-                raise _as_polysync_error(error, self._key[0]) from None
-            return self._hook
-        finally:
-            self._read_at = clock.monotonic()
-
-
-def _as_polysync_error(error: Exception, connection_id: str) -> PolysyncError:
-    if isinstance(error, PolysyncError):
-        return error
-    return CredentialsError(
-        f"polysync_conn_id = {connection_id!r}: Airflow does not return the connection: "
-        f"{type(error).__name__}: {clean_text(str(error))}",
-        permanent=False,
-    )
+        if self._connection.seconds_until_read <= 0:
+            self._connection.read()
+        return self._connection.call(lambda hook: hook.call_sqs(operation, QueueUrl=self.url, **request))
 
 
 def _read(message: _Message) -> Received:

@@ -11,7 +11,7 @@ from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution.events.changes import AnyChange
 from polysync_airflow.execution.events.memory import Memory
-from polysync_airflow.execution.events.watch import Watch, check_watch
+from polysync_airflow.execution.events.watch import WatcherArguments, check_watch
 from polysync_airflow.get_provider_info import DEFAULT_CONNECTION
 
 if TYPE_CHECKING or CAPABILITIES.shared_event_streams:
@@ -90,7 +90,7 @@ class PolysyncSageMakerEventTrigger(BaseEventTrigger):
             "states": states,
         }
         try:
-            self._watch: Watch = check_watch(arguments)
+            self._watch: WatcherArguments = check_watch(arguments)
         except ParametersError as error:
             raise _InvalidWatchError(str(error)) from None
 

@@ -307,28 +307,6 @@ RegionName = Annotated[str, StringConstraints(max_length=64, pattern=REGION_PATT
 Timestamp = Annotated[float, Field(strict=True, ge=MIN_TIMESTAMP, le=MAX_TIMESTAMP, allow_inf_nan=False)]
 
 
-class TriggerArguments(BaseModel):
-    """
-    The arguments of a stored trigger, which others can edit in Airflow's database.
-
-    An earlier version accepted every positive ``poll_interval`` and ``timeout``. So these are not limited
-    here; the trigger uses the nearest value that is valid now.
-    """
-
-    model_config = STRICT
-
-    execution_arn: ExecutionArn
-    pipeline_name: Annotated[str, StringConstraints(max_length=2048)] | None
-    polysync_conn_id: ConnectionId
-    region_name: RegionName | None
-    poll_interval: Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
-    since: Timestamp
-    deadline: Annotated[float, Field(strict=True, ge=MIN_TIMESTAMP, allow_inf_nan=False)]
-    attempt: Annotated[int, Field(strict=True, ge=0, le=MAX_INTEGER)]
-    stop_on_kill: Annotated[bool, Field(strict=True)]
-    progress_interval: Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)] | None = None
-
-
 class ExecutionDescription(FrozenModel):
     """
     The response of DescribePipelineExecution, or an entry of ListPipelineExecutions, which has no reason.

@@ -39,8 +39,8 @@ from polysync_airflow.states import PolysyncState, has_ended, state_of
 
 if TYPE_CHECKING:
     # Imported by nothing that a DAG file imports: Airflow parses a DAG file every 30 seconds.
-    from polysync_airflow.execution.approval.models import ApprovalEvent
-    from polysync_airflow.execution.search.models import SearchEvent
+    from polysync_airflow.execution.approval import ApprovalEvent
+    from polysync_airflow.execution.search import SearchEvent
     from polysync_airflow.execution.steps.rows import StepRow
 
 OnCancelled = Literal["fail", "skip", "retry"]

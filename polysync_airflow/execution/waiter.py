@@ -1,34 +1,52 @@
 """
-The decision core of a wait: what to do after each poll of an execution.
+The decision core of all waits: what to do after each poll of what a task waits for.
 
-Rules:
+Rules, for executions, searches, model packages, and whatever comes next:
 
-1. AWS's *status* maps to a Polysync *state* by ``STATE_OF_STATUS`` alone. A status that is not in the table
-   is ``Unknown``.
-2. An execution has ended when its state is Success, Failed or Cancelled. In any other state the wait goes on.
-3. An unknown status is logged as a warning once, and the wait goes on.
-4. After a permanent error the wait ends, and when the connection is deleted, which a retry may cure. After
+1. A response that means an end, as the class of the wait says, ends it. In any other state the wait goes on,
+   also in one that this version does not know, of which the log warns once.
+2. After a permanent error the wait ends, and when the connection is deleted, which a retry may cure. After
    any other error (throttling, network, expired credentials) it goes on with backoff.
-5. A throttled poll is repeated soon if a rate limiter, which all waits share, has slowed down the calls.
-6. An error is logged once. A wait that shares its polls with others logs only one that lasts: the log of the
+3. A throttled poll is repeated soon if a rate limiter, which all waits share, has slowed down the calls.
+4. An error is logged once. A wait that shares its polls with others logs only one that lasts: the log of the
    triggerer names the others once for all waits (``triggers/activity.py``).
-7. The deadline ends the wait in any state, but only after one last poll: an execution that ended in time
-   counts as ended. A last poll that takes too long ends it too.
+5. The deadline ends the wait in any state, but only after one last poll: what has ended in time counts as
+   ended. A last poll that takes too long ends it too.
+
+Of an execution: AWS's *status* maps to a Polysync *state* by ``STATE_OF_STATUS`` alone. It has ended when its
+state is Success, Failed or Cancelled.
 
 Everything here is pure: the time is an argument, and log lines are values. The wait on a worker
-(``operators/base.py``) and the trigger (``triggers/``) only do what ``Waiter.decide`` returns.
+(``operators/base.py``, ``sensors/``) and the triggers (``triggers/``) only do what ``Waiter.decide`` returns.
 """
 
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Generic, Self, TypeVar, cast
 
-from polysync_airflow.exceptions import PolysyncError, is_throttling
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from polysync_airflow.exceptions import CredentialsError, PolysyncError, TriggerEventError, is_throttling
+from polysync_airflow.execution import models
 from polysync_airflow.execution.durations import format_seconds
-from polysync_airflow.execution.models import ExecutionDescription, ExecutionEvent
+from polysync_airflow.execution.models import (
+    CONNECTION_NOT_FOUND,
+    MAX_INTEGER,
+    MAX_TIMESTAMP,
+    MIN_TIMESTAMP,
+    STRICT,
+    ConnectionId,
+    ExecutionArn,
+    ExecutionDescription,
+    ExecutionEvent,
+    RegionName,
+    Timestamp,
+)
+from polysync_airflow.execution.texts import NameText, describe_validation_error
 from polysync_airflow.states import STATE_OF_STATUS, PolysyncState, has_ended, state_of
 
 # The scheduler may fail a task that is resumed while the scheduler still records the deferral ("finished with
@@ -43,6 +61,9 @@ THROTTLING_BACKOFF_SECONDS: Final = 1.0
 MAX_DOUBLINGS: Final = 16
 # How long the polls of a wait that shares them fail before the log of its task says so.
 QUIET_SECONDS: Final = 300.0
+# With the times at which ``LiveConnection`` reads, this takes four reads, and waits end 41 s after the
+# deletion, so within a minute even if Airflow responds slowly.
+DELETED_AFTER_SECONDS: Final = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,41 +90,44 @@ class Failures:
     last: str = ""
     logged: str | None = None
 
-    def add(
-        self, error: PolysyncError, now: float, *, shared: bool, what: str = "Poll failed"
-    ) -> tuple[Failures, tuple[LogLine, ...]]:
+    def add(self, error: PolysyncError, now: float, *, shared: bool) -> tuple[Failures, tuple[LogLine, ...]]:
         """
         Return the failures with one more, and what the log of the task says of it.
 
         :param shared: the polls are shared with other waits.
-        :param what: the beginning of the line.
         """
         since, text = self.since if self.count else now, str(error)
         failures = Failures(self.count + 1, since, text, self.logged)
         if text == self.logged or (shared and now - since < QUIET_SECONDS):
             return failures, ()
         duration = f" for {format_seconds(now - since)}" if shared else ""
-        line = LogLine(logging.WARNING, f"{what}, retrying{duration}: {text}")
+        line = LogLine(logging.WARNING, f"Poll failed, retrying{duration}: {text}")
         return replace(failures, logged=text), (line,)
 
 
 NO_FAILURES: Final = Failures()
 
 
+Response = TypeVar("Response")
+Event = TypeVar("Event", bound=BaseModel)
+AnyModel = TypeVar("AnyModel", bound=BaseModel)
+AnyWaiter = TypeVar("AnyWaiter", bound="Waiter[Any, Any]")
+
+
 @dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(Generic[AnyWaiter]):
     """Instruction: write the log lines, sleep, poll again, and pass the response to ``waiter.decide``."""
 
     seconds: float
-    waiter: Waiter
+    waiter: AnyWaiter
     log_lines: tuple[LogLine, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Finish:
+class Finish(Generic[Event]):
     """Instruction: write the log lines; the wait is over."""
 
-    event: ExecutionEvent
+    event: Event
     log_lines: tuple[LogLine, ...] = ()
 
 
@@ -133,131 +157,194 @@ def error_fields(error: PolysyncError | None) -> dict[str, Any]:
 
 # A triggerer holds thousands of waiters for hours. They keep the values that they need rather than AWS's
 # whole response: each object that stays makes Python's full garbage collections longer.
-@dataclass(frozen=True, slots=True)
-class Waiter:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiter(ABC, Generic[Response, Event]):
     """
-    The state of a wait for one execution.
+    The state of a wait. A subclass says what a response means.
 
-    :param pipeline_name: its pipeline, for log lines; None where only the ARN is known.
     :param poll_interval: seconds between two polls.
-    :param since: when the attempt of the execution began, in seconds since the epoch.
-    :param deadline: when the wait ends at the latest, in seconds since the epoch.
-    :param attempt: the attempt of the execution: 0 for its start, n for its n-th resume.
+    :param since: when the wait began, in seconds since the epoch.
+    :param deadline: when it ends at the latest, in seconds since the epoch.
     :param rate_limited: the polls are shared with other waits, and a rate limiter, which throttling slows
         down, applies to them.
-    :param last_status: AWS's last known status.
-    :param started_at: AWS's creation time of the execution.
-    :param warned_statuses: the unknown statuses that were logged.
     :param failures: the polls that have failed since the last successful one.
     """
 
-    execution_arn: str
-    pipeline_name: str | None
     poll_interval: float
     since: float
     deadline: float
-    attempt: int = 0
     rate_limited: bool = False
-    last_status: str | None = None
-    started_at: datetime | None = None
-    warned_statuses: frozenset[str] = frozenset()
     failures: Failures = NO_FAILURES
 
-    def first_wait(self, now: float) -> Wait:
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What is polled, for the log of the triggerer."""
+
+    @property
+    def label(self) -> str:
+        """What is polled, for the log of the task."""
+        return self.name
+
+    @property
+    def group(self) -> str:
+        """What has the same value for waits that a poller may poll together."""
+        return self.name
+
+    @property
+    def last_poll_at(self) -> float:
+        """When the last poll is due, in seconds since the epoch."""
+        return self.deadline
+
+    def is_news(self, response: Response) -> bool:
+        """Return whether a response changes the state of the wait."""
+        return True
+
+    @abstractmethod
+    def updated(self, response: Response) -> Self:
+        """Return the state after a response."""
+
+    @abstractmethod
+    def lines_about(self, response: Response, now: float) -> tuple[LogLine, ...]:
+        """Return what the log of the task says of a response."""
+
+    @abstractmethod
+    def end_of(self, response: Response, now: float) -> Event | None:
+        """Return the event if a response ends the wait, which has been updated with it."""
+
+    @abstractmethod
+    def event(self, outcome: Any, message: str | None, error: PolysyncError | None = None) -> Event:
+        """
+        Return the event of a wait that has ended.
+
+        :param error: that of the last poll, if it failed.
+        """
+
+    def first_wait(self, now: float) -> Wait[Self]:
         """Return the instruction before the first poll."""
         # Also when the deadline has passed already, as it may have for a try that reattaches to an execution.
         return Wait(max(FIRST_POLL_DELAY_SECONDS, min(self.poll_interval, self.deadline - now)), self)
 
-    def decide(self, response: ExecutionDescription | PolysyncError, now: float) -> Wait | Finish:
+    def decide(self, response: Response | PolysyncError, now: float) -> Wait[Self] | Finish[Event]:
         """
         Return the instruction after a poll.
 
-        :param response: the response of DescribePipelineExecution, or the error.
+        :param response: AWS's response, or the error.
         """
         if isinstance(response, PolysyncError):
             return self._after_error(response, now)
-        return self._after_description(response, now)
+        if not self.failures.count and now < self.deadline and not self.is_news(response):
+            # By far the most frequent case: the state of the wait stays the same.
+            return self._wait(self.poll_interval, now)
+        lines = self.lines_about(response, now)
+        if self.failures.logged:
+            lines = (LogLine(logging.INFO, f"Polls succeed again: {self.label}"), *lines)
+        updated = replace(self.updated(response), failures=NO_FAILURES)
+        event = updated.end_of(response, now)
+        if event is None and now >= self.deadline:
+            event = updated.event("timed_out", updated.timeout_text())
+        return Finish(event, lines) if event else updated._wait(self.poll_interval, now, lines)
 
-    def time_out(self, note: str | None = None) -> Finish:
+    def time_out(self, note: str | None = None) -> Finish[Event]:
         """
         End the wait without a last poll.
 
         :param note: why, for the message; None if Airflow's ``execution_timeout`` has ended it.
         """
-        return Finish(self._event("timed_out", f"{self._limit}; {note}" if note else self._limit))
+        return Finish(self.event("timed_out", self.timeout_text(note)))
 
-    def _after_description(self, description: ExecutionDescription, now: float) -> Wait | Finish:
-        status = description.status
-        if status == self.last_status and not self.failures.count and now < self.deadline:
-            # By far the most frequent case: the state of the wait stays the same.
-            return self._wait(self.poll_interval, now)
-        lines = self._log_lines(status)
-        updated = replace(
-            self,
-            last_status=status,
-            started_at=description.created_at or self.started_at,
-            failures=NO_FAILURES,
-        )
-        if status not in STATE_OF_STATUS:
-            updated = replace(updated, warned_statuses=self.warned_statuses | {status})
-        if has_ended(status):
-            event = updated._event("ended", description.failure_reason, ended_at=description.modified_at)
-            return Finish(event, lines)
-        if now >= self.deadline:
-            return Finish(updated._event("timed_out", self._limit), lines)
-        return updated._wait(self.poll_interval, now, lines)
+    def timeout_text(self, note: str | None = None) -> str:
+        """Return the reason of an end at the deadline."""
+        limit = f"the limit of {format_seconds(self.deadline - self.since)} (timeout or execution_timeout)"
+        return f"{limit} was reached; {note}" if note else f"{limit} was reached"
 
-    def _after_error(self, error: PolysyncError, now: float) -> Wait | Finish:
+    def _after_error(self, error: PolysyncError, now: float) -> Wait[Self] | Finish[Event]:
         failures, lines = self.failures.add(error, now, shared=self.rate_limited)
         updated = replace(self, failures=failures)
         if error.permanent:
-            return Finish(updated._event("refused", str(error), error))
+            return Finish(updated.event("refused", str(error), error))
         if now >= self.deadline:
-            message = f"{self._limit}; the last poll failed: {error}"
-            return Finish(updated._event("timed_out", message, error))
+            text = self.timeout_text(f"the last poll failed: {error}")
+            return Finish(updated.event("timed_out", text, error))
         seconds = backoff(error, self.poll_interval, self.failures.count, rate_limited=self.rate_limited)
         return updated._wait(seconds, now, lines)
 
-    def _log_lines(self, status: str) -> tuple[LogLine, ...]:
-        lines = []
-        if self.failures.logged:
-            lines.append(LogLine(logging.INFO, f"Polls succeed again: {self._label}"))
+    def _wait(self, seconds: float, now: float, log_lines: tuple[LogLine, ...] = ()) -> Wait[Self]:
+        return Wait(max(0.0, min(seconds, self.last_poll_at - now)), self, log_lines)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionWaiter(Waiter[ExecutionDescription, ExecutionEvent]):
+    """
+    The state of a wait for one execution.
+
+    :param pipeline_name: its pipeline, for log lines; None where only the ARN is known.
+    :param since: when the attempt of the execution began, in seconds since the epoch.
+    :param attempt: the attempt of the execution: 0 for its start, n for its n-th resume.
+    :param last_status: AWS's last known status.
+    :param started_at: AWS's creation time of the execution.
+    :param warned_statuses: the unknown statuses that were logged.
+    """
+
+    execution_arn: str
+    pipeline_name: str | None = None
+    attempt: int = 0
+    last_status: str | None = None
+    started_at: datetime | None = None
+    warned_statuses: frozenset[str] = frozenset()
+
+    @property
+    def name(self) -> str:
+        """Its ARN."""
+        return self.execution_arn
+
+    @property
+    def label(self) -> str:
+        """Its ARN, and its pipeline if that is known."""
+        pipeline = f"Pipeline {self.pipeline_name}, execution" if self.pipeline_name else "Execution"
+        return f"{pipeline} {self.execution_arn}"
+
+    @property
+    def group(self) -> str:
+        """The ARN of its pipeline, which AWS accepts in place of the name: one list polls all of them."""
+        return self.execution_arn.rpartition("/execution/")[0]
+
+    def is_news(self, response: ExecutionDescription) -> bool:
+        """Return whether the status has changed."""
+        return response.status != self.last_status
+
+    def updated(self, response: ExecutionDescription) -> ExecutionWaiter:
+        """Return the state after a response."""
+        status, warned = response.status, self.warned_statuses
+        return replace(
+            self,
+            last_status=status,
+            started_at=response.created_at or self.started_at,
+            warned_statuses=warned if status in STATE_OF_STATUS else warned | {status},
+        )
+
+    def lines_about(self, response: ExecutionDescription, now: float) -> tuple[LogLine, ...]:
+        """Return a line for a change of the status, and a warning of a new one that is not known."""
+        lines, status = [], response.status
         if status != self.last_status:
             change = f"{self.last_status} -> {status}" if self.last_status else status
             # The status comes first: the UI cuts long lines off at the right, and an ARN is long. There is no
             # duration, because the host's clock and AWS's may differ.
-            lines.append(LogLine(logging.INFO, f"{change}: {self._label}"))
+            lines.append(LogLine(logging.INFO, f"{change}: {self.label}"))
         if state_of(status) is PolysyncState.UNKNOWN and status not in self.warned_statuses:
-            lines.append(
-                LogLine(
-                    logging.WARNING,
-                    f"Status {status!r} is unknown to this version; the wait goes on, until the timeout at "
-                    f"the latest: {self._label}",
-                )
-            )
+            text = f"Status {status!r} is unknown to this version; the wait goes on, until the timeout at the"
+            lines.append(LogLine(logging.WARNING, f"{text} latest: {self.label}"))
         return tuple(lines)
 
-    @property
-    def _label(self) -> str:
-        pipeline = f"Pipeline {self.pipeline_name}, execution" if self.pipeline_name else "Execution"
-        return f"{pipeline} {self.execution_arn}"
+    def end_of(self, response: ExecutionDescription, now: float) -> ExecutionEvent | None:
+        """Return the event if the execution has ended."""
+        if not has_ended(response.status):
+            return None
+        event = self.event("ended", response.failure_reason)
+        return event.model_copy(update={"ended_at": response.modified_at})
 
-    def _wait(self, seconds: float, now: float, log_lines: tuple[LogLine, ...] = ()) -> Wait:
-        return Wait(max(0.0, min(seconds, self.deadline - now)), self, log_lines)
-
-    @property
-    def _limit(self) -> str:
-        limit = format_seconds(self.deadline - self.since)
-        return f"the limit of {limit} (timeout or execution_timeout) was reached"
-
-    def _event(
-        self,
-        outcome: Literal["ended", "timed_out", "refused"],
-        message: str | None,
-        error: PolysyncError | None = None,
-        *,
-        ended_at: datetime | None = None,
-    ) -> ExecutionEvent:
+    def event(self, outcome: Any, message: str | None, error: PolysyncError | None = None) -> ExecutionEvent:
+        """Return the event of a wait that has ended."""
         return ExecutionEvent(
             outcome=outcome,
             execution_arn=self.execution_arn,
@@ -265,8 +352,227 @@ class Waiter:
             status=self.last_status,
             message=message,
             started_at=self.started_at,
-            ended_at=ended_at,
+            ended_at=None,
             attempt=self.attempt,
             attempt_started_at=datetime.fromtimestamp(self.since, UTC) if self.attempt else None,
             **error_fields(error),
+        )
+
+
+class ResourceEvent(BaseModel):
+    """
+    How a wait for a resource ended. All modes of a sensor end with it.
+
+    :param outcome: that of the resource; ``timed_out``; ``refused`` (the polls fail with a permanent error).
+    :param status: AWS's last known status of the resource; None if no poll has succeeded.
+    :param message: AWS's reason, or why the wait ended without one.
+    :param error_code: error code of the last poll, if it failed.
+    """
+
+    model_config = ConfigDict(**STRICT, populate_by_name=True)
+
+    outcome: str
+    resource: str
+    status: NameText | None = None
+    message: str | None = None
+    error_code: str | None = None
+    operation: str | None = None
+
+
+AnyResourceEvent = TypeVar("AnyResourceEvent", bound=ResourceEvent)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResourceWaiter(Waiter[Any, AnyResourceEvent]):
+    """
+    The state of a wait for a resource that one operation of AWS describes: a model package, for example.
+
+    A subclass says which operation it is, and what a description means. The model of the description has the
+    members ``resource`` and ``status``. What else the event has is taken from the last description, by name.
+
+    :param resource: its name or ARN.
+    :param last: what AWS said last; None if no poll has succeeded.
+    """
+
+    # What the metrics and the log of the triggerer call these resources, and what the log of the task does.
+    polls: ClassVar[str]
+    kind: ClassVar[str]
+    operation: ClassVar[str]
+    # The member of the request that names the resource, and the models of the response and of the event.
+    request_member: ClassVar[str]
+    description_model: ClassVar[type[BaseModel]]
+    event_model: ClassVar[type[ResourceEvent]]
+
+    resource: str
+    last: Any = None
+
+    @property
+    def name(self) -> str:
+        """The name or ARN of the resource."""
+        return self.resource
+
+    @property
+    def label(self) -> str:
+        """Its kind, and its name or ARN."""
+        return f"{self.kind} {self.resource}"
+
+    @staticmethod
+    @abstractmethod
+    def outcome_of(response: Any) -> tuple[str, str | None] | None:
+        """Return how the wait ends with a description, and AWS's reason; None if it goes on."""
+
+    @staticmethod
+    @abstractmethod
+    def state_of(response: Any) -> tuple[str, bool]:
+        """Return what the log says of a description, and whether this version knows such a state."""
+
+    def updated(self, response: Any) -> Self:
+        """Return the state after a description."""
+        return replace(self, last=response)
+
+    def lines_about(self, response: Any, now: float) -> tuple[LogLine, ...]:
+        """Return a line if the state has changed."""
+        (state, is_known), before = self.state_of(response), self.last and self.state_of(self.last)[0]
+        if state == before:
+            return ()
+        note = "" if is_known else " (unknown to this version; the wait goes on, until its timeout)"
+        change = f"{before} -> {state}" if before else state
+        level = logging.INFO if is_known else logging.WARNING
+        return (LogLine(level, f"{change}{note}: {self.label}"),)
+
+    def end_of(self, response: Any, now: float) -> AnyResourceEvent | None:
+        """Return the event if the resource is in one of the states that end the wait."""
+        end = self.outcome_of(response)
+        return self.event(*end) if end else None
+
+    def event(
+        self, outcome: Any, message: str | None, error: PolysyncError | None = None
+    ) -> AnyResourceEvent:
+        """Return the event, with what AWS said last."""
+        fields = self.event_model.model_fields
+        values = {name: getattr(self.last, name) for name in fields if hasattr(self.last, name)}
+        values |= {"outcome": outcome, "resource": self.resource, "message": message, **error_fields(error)}
+        return cast("AnyResourceEvent", self.event_model(**values))
+
+
+def check_event(model: type[AnyModel], event: object) -> AnyModel:
+    """
+    Validate the payload of the event with which Airflow resumes a deferred task.
+
+    :raises TriggerEventError: it is not an event of this provider's trigger.
+    """
+    try:
+        return model.model_validate(event)
+    except ValidationError as error:
+        raise TriggerEventError(
+            "Airflow resumed the task with an event that is not this provider's event "
+            f"({describe_validation_error(error)}). Clear the task."
+        ) from None
+
+
+# ---- the connection
+
+
+class Deletion:
+    """
+    Whether a connection was deleted while tasks wait with it.
+
+    A single "not found" proves nothing: Airflow says the same if its database does not respond. So it counts
+    only if no read has found the connection for ``DELETED_AFTER_SECONDS``.
+    """
+
+    def __init__(self, connection_id: str) -> None:
+        self._id = connection_id
+        # The first of the reads since which it has not been found; None if the last one found it.
+        self._missing_since: float | None = None
+        # The error that ends each wait; None if the connection does not count as deleted.
+        self.error: CredentialsError | None = None
+
+    def after_read(self, now: float, *, is_missing: bool) -> None:
+        """
+        Note whether a read has found the connection, or has failed for another reason.
+
+        :param now: in seconds of ``clock.monotonic``.
+        """
+        since = now if self._missing_since is None else self._missing_since
+        self._missing_since, self.error = (since if is_missing else None), None
+        if is_missing and now - since >= DELETED_AFTER_SECONDS:
+            self.error = CredentialsError(
+                f"polysync_conn_id = {self._id!r}: the connection was deleted or renamed. Airflow has not "
+                f"found it for {format_seconds(now - since)}. Add it again under "
+                "Admin > Connections. If no retry follows, clear the task."
+            )
+            self.error.error_code = CONNECTION_NOT_FOUND
+
+
+# ---- the arguments of stored triggers, which others can edit in Airflow's database
+
+
+def _valid_interval(seconds: float) -> float:
+    return min(max(seconds, models.MIN_POLL_INTERVAL), models.MAX_POLL_INTERVAL)
+
+
+# An earlier version accepted every positive value: the nearest one that is valid now is used.
+Interval = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False), AfterValidator(_valid_interval)]
+Deadline = Annotated[
+    float,
+    Field(strict=True, ge=MIN_TIMESTAMP, allow_inf_nan=False),
+    AfterValidator(lambda seconds: min(seconds, MAX_TIMESTAMP)),
+]
+
+
+class WaitArguments(BaseModel, ABC):
+    """What the arguments of all triggers have in common."""
+
+    model_config = STRICT
+
+    polysync_conn_id: ConnectionId
+    region_name: RegionName | None
+    poll_interval: Interval
+    deadline: Deadline
+
+    @abstractmethod
+    def waiter(self) -> Waiter[Any, Any]:
+        """Return the wait, which shares its polls."""
+
+
+class TriggerArguments(WaitArguments):
+    """The arguments of a trigger that waits for an execution."""
+
+    execution_arn: ExecutionArn
+    pipeline_name: Annotated[str, StringConstraints(max_length=2048)] | None
+    since: Timestamp
+    attempt: Annotated[int, Field(strict=True, ge=0, le=MAX_INTEGER)]
+    stop_on_kill: Annotated[bool, Field(strict=True)]
+    progress_interval: Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)] | None = None
+
+    def waiter(self) -> ExecutionWaiter:
+        """Return the wait, which shares its polls."""
+        return ExecutionWaiter(
+            execution_arn=self.execution_arn,
+            pipeline_name=self.pipeline_name,
+            poll_interval=self.poll_interval,
+            since=self.since,
+            deadline=self.deadline,
+            attempt=self.attempt,
+            rate_limited=True,
+        )
+
+
+class ResourceArguments(WaitArguments):
+    """The arguments of a trigger that waits for a resource. A subclass says which names are valid."""
+
+    waiter_class: ClassVar[type[ResourceWaiter[Any]]]
+
+    resource: str
+    since: Timestamp
+
+    def waiter(self) -> ResourceWaiter[Any]:
+        """Return the wait, which shares its polls."""
+        return self.waiter_class(
+            resource=self.resource,
+            poll_interval=self.poll_interval,
+            since=self.since,
+            deadline=self.deadline,
+            rate_limited=True,
         )

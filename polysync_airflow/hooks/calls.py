@@ -12,8 +12,10 @@ from polysync_airflow.auth.base_hook import PolysyncBaseHook, Response
 from polysync_airflow.aws.error_mapping import invalid_response_error
 from polysync_airflow.aws.rate_limiter import rate_limiter_for
 from polysync_airflow.aws.response_limits import PAGE_SIZE, check_size, paginate
+from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.texts import describe_validation_error
+from polysync_airflow.execution.waiter import ResourceWaiter
 
 Model = TypeVar("Model", bound=BaseModel)
 # Makes a call and returns its response, for example under a rate limiter and with retries.
@@ -44,6 +46,31 @@ class HookCalls(PolysyncBaseHook):
             count += len(entries)
             check_size(operation, count, limit)
             yield from entries
+
+
+def describe(hook: PolysyncBaseHook, waiter: type[ResourceWaiter[Any]], resource: str) -> Any:
+    """
+    Describe a resource for which a task may wait.
+
+    :param waiter: the class of the wait, which says how the resource is described.
+    :param resource: its name or ARN.
+    :raises SageMakerApiError: the call failed, or the response is not valid, or about another resource.
+    """
+    operation = waiter.operation
+    response = hook.call(operation, **{waiter.request_member: resource})
+    description: Any = parse(waiter.description_model, operation, response)
+    # AWS has ARNs in lower case, also if a name in one is not.
+    if description.resource.lower() != resource.lower():
+        raise invalid_response_error(operation, f"it is about {description.resource}, not {resource}")
+    return description
+
+
+def poll(hook: PolysyncBaseHook, waiter: ResourceWaiter[Any]) -> Any:
+    """Describe the resource of a wait; return an error instead of raising it: ``decide`` takes both."""
+    try:
+        return describe(hook, type(waiter), waiter.resource)
+    except PolysyncError as error:
+        return error
 
 
 def parse(model: type[Model], operation: str, response: Any) -> Model:

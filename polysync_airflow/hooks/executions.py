@@ -125,7 +125,7 @@ class ExecutionMethods(HookCalls):
         return parse(ExecutionDescription, operation, self._call_on(execution_arn, operation))
 
     def poll_pipeline_execution(self, execution_arn: str) -> ExecutionDescription | PolysyncError:
-        """Describe an execution, and return an error instead of raising it. ``Waiter.decide`` takes both."""
+        """Describe an execution; return an error instead of raising it: ``decide`` takes both."""
         try:
             return self.describe_pipeline_execution(execution_arn)
         except PolysyncError as error:

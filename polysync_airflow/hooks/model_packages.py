@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, cast
 
 from polysync_airflow.aws.error_mapping import invalid_response_error
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution.models import region_from_arn
-from polysync_airflow.hooks.calls import HookCalls, entries_of, parse
+from polysync_airflow.hooks.calls import HookCalls, describe, entries_of, parse
 
 if TYPE_CHECKING:
     # Imported when they are used: most tasks and triggerers have nothing to do with model packages.
-    from polysync_airflow.execution.approval.models import (
+    from polysync_airflow.execution.approval import (
         ApprovalStatus,
         ModelPackageDescription,
         ModelPackageSummary,
     )
-
-_DESCRIBE: Final = "DescribeModelPackage"
 
 
 class ModelPackageMethods(HookCalls):
@@ -32,20 +30,13 @@ class ModelPackageMethods(HookCalls):
         :raises ParametersError: the value is not the ARN of a version.
         :raises SageMakerApiError: the call failed.
         """
-        from polysync_airflow.execution.approval.models import (
-            ModelPackageDescription,
-            check_model_package_arn,
-        )
+        from polysync_airflow.execution.approval import ApprovalWaiter, check_model_package_arn
 
         arn = check_model_package_arn(model_package_arn)
-        description = parse(ModelPackageDescription, _DESCRIBE, self.call(_DESCRIBE, ModelPackageName=arn))
-        # AWS has ARNs in lower case, also if the name of the group is not.
-        if description.arn.lower() != arn.lower():
-            raise invalid_response_error(_DESCRIBE, f"it is about {description.arn}, not {arn}")
-        return description
+        return cast("ModelPackageDescription", describe(self, ApprovalWaiter, arn))
 
     def poll_model_package(self, model_package_arn: str) -> ModelPackageDescription | PolysyncError:
-        """Describe a version; return an error instead of raising it. ``ApprovalWait.decide`` takes both."""
+        """Describe a version; return an error instead of raising it. ``ApprovalWaiter.decide`` takes both."""
         try:
             return self.describe_model_package(model_package_arn)
         except PolysyncError as error:
@@ -62,7 +53,7 @@ class ModelPackageMethods(HookCalls):
         :raises ParametersError: the value is neither a name nor an ARN.
         :raises SageMakerApiError: the call failed.
         """
-        from polysync_airflow.execution.approval.models import (
+        from polysync_airflow.execution.approval import (
             ModelPackageSummary,
             check_model_package_group,
             group_of,
@@ -92,7 +83,7 @@ class ModelPackageMethods(HookCalls):
         :raises ParametersError: an argument is not valid. AWS was not called.
         :raises SageMakerApiError: the call failed.
         """
-        from polysync_airflow.execution.approval.models import check_approval, check_model_package_arn
+        from polysync_airflow.execution.approval import check_approval, check_model_package_arn
 
         arn = check_model_package_arn(model_package_arn)
         check_approval(status, description)

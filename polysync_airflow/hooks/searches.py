@@ -15,7 +15,7 @@ from polysync_airflow.hooks.calls import Caller, HookCalls, parse
 
 if TYPE_CHECKING:
     # Imported when it is used: a triggerer without searches keeps few objects.
-    from polysync_airflow.execution.search.models import ListedExecution
+    from polysync_airflow.execution.search import ListedExecution
 
 
 class SearchMethods(HookCalls):
@@ -41,7 +41,7 @@ class SearchMethods(HookCalls):
         :return: the executions. Entries that are not valid are left out.
         :raises SageMakerApiError: a call failed, or the list does not end.
         """
-        from polysync_airflow.execution.search.models import ListedExecution
+        from polysync_airflow.execution.search import ListedExecution
 
         operation = "ListPipelineExecutions"
         request = {
@@ -68,7 +68,7 @@ class SearchMethods(HookCalls):
         :param through: function that makes the call for each page; None for the connection's rate limiter.
         :raises SageMakerApiError: a call failed, or the response is not valid.
         """
-        from polysync_airflow.execution.search.models import ParameterOfExecution
+        from polysync_airflow.execution.search import ParameterOfExecution
 
         operation = "ListPipelineParametersForExecution"
         request = {"PipelineExecutionArn": execution_arn}

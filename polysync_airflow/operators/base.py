@@ -7,7 +7,7 @@ When to poll again and when the wait is over is decided in ``execution/waiter.py
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from functools import cached_property, partial, wraps
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar, cast
 
@@ -40,7 +40,7 @@ from polysync_airflow.execution.models import (
     region_from_arn,
 )
 from polysync_airflow.execution.parameters import check_execution_arn
-from polysync_airflow.execution.waiter import LAST_POLL_SECONDS, Finish, Wait, Waiter
+from polysync_airflow.execution.waiter import LAST_POLL_SECONDS, ExecutionWaiter, Finish, Wait
 from polysync_airflow.retrying import PolysyncRetryPolicy, forbids_retry
 
 if TYPE_CHECKING:
@@ -140,18 +140,6 @@ class WaitingOperator(PolysyncOperator):
     def choices(self) -> LimitChoices:
         """What the DAG author chose, validated."""
 
-    def _set_arguments(self, arguments: Mapping[str, Any]) -> None:
-        """
-        Set the arguments of ``__init__`` as attributes, which Airflow renders, and check the choices.
-
-        :param arguments: the local variables of ``__init__``.
-        :raises ParametersError: a choice is not valid.
-        """
-        for name, value in arguments.items():
-            if name not in ("self", "kwargs", "__class__"):
-                setattr(self, name, value)
-        _ = self.choices
-
     def _attributes(self, names: Iterable[str]) -> dict[str, Any]:
         # The attributes, because Airflow renders them, and a cluster policy may change them.
         return {name: getattr(self, name) for name in names}
@@ -227,20 +215,20 @@ class ExecutionOperator(WaitingOperator):
         *,
         started_at: datetime | None = None,
         attempt: int = 0,
-    ) -> Waiter:
+    ) -> ExecutionWaiter:
         since = started_at.timestamp() if started_at else clock.time()
-        return Waiter(
-            execution_arn,
-            pipeline_name,
-            self._poll_seconds,
-            since,
-            since + self._timeout_seconds,
+        return ExecutionWaiter(
+            execution_arn=execution_arn,
+            pipeline_name=pipeline_name,
+            poll_interval=self._poll_seconds,
+            since=since,
+            deadline=since + self._timeout_seconds,
             attempt=attempt,
         )
 
     def _wait_for_end(
         self,
-        waiter: Waiter,
+        waiter: ExecutionWaiter,
         *,
         method_name: str = "execute_complete",
         stop_on_kill: bool = False,
@@ -265,7 +253,7 @@ class ExecutionOperator(WaitingOperator):
         return self._wait_on_worker(waiter, after_poll)
 
     def _trigger_arguments(
-        self, waiter: Waiter, *, stop_on_kill: bool, progress_interval: float | None
+        self, waiter: ExecutionWaiter, *, stop_on_kill: bool, progress_interval: float | None
     ) -> dict[str, Any]:
         return {
             "execution_arn": waiter.execution_arn,
@@ -284,11 +272,11 @@ class ExecutionOperator(WaitingOperator):
         """Wait on the worker."""
         clock.sleep(seconds)
 
-    def _wait_on_worker(self, waiter: Waiter, after_poll: AfterPoll | None) -> ExecutionEvent:
+    def _wait_on_worker(self, waiter: ExecutionWaiter, after_poll: AfterPoll | None) -> ExecutionEvent:
         from polysync_airflow.aws.response_limits import time_limit
 
         hook = self.hook_for_region(region_from_arn(waiter.execution_arn))
-        step: Wait | Finish = waiter.first_wait(clock.time())
+        step: Wait[ExecutionWaiter] | Finish[ExecutionEvent] = waiter.first_wait(clock.time())
         parent = parent_process()
         try:
             while isinstance(step, Wait):

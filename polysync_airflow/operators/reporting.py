@@ -180,13 +180,14 @@ class ReportingOperator(ExecutionOperator):
         return self.choices.progress_interval
 
     def _step_reporter(
-        self, context: Context, execution_arn: str, resumed_at: datetime | None
+        self, context: Context, execution_arn: str, resumed_at: datetime | None, **waits: bool
     ) -> StepReporter:
         from polysync_airflow.operators.outcome.steps import StepReporter
 
         hook = self.hook_for_region(region_from_arn(execution_arn))
+        interval = self._list_seconds
         return StepReporter(
-            hook, execution_arn, context, self.log, interval=self._list_seconds, resumed_at=resumed_at
+            hook, execution_arn, context, self.log, interval=interval, resumed_at=resumed_at, **waits
         )
 
     def _report_steps(

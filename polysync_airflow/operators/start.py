@@ -169,7 +169,34 @@ class PolysyncStartPipelineOperator(LineageMethods, ReportingOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self._set_arguments(locals())
+        self.pipeline_name = pipeline_name
+        self.pipeline_parameters = pipeline_parameters
+        self.execution_display_name = execution_display_name
+        self.execution_description = execution_description
+        self.max_parallel_steps = max_parallel_steps
+        self.execution_role_arn = execution_role_arn
+        self.pipeline_version_id = pipeline_version_id
+        self.pipeline_version_alias = pipeline_version_alias
+        self.selected_steps = selected_steps
+        self.source_execution = source_execution
+        self.mlflow_experiment_name = mlflow_experiment_name
+        self.polysync_conn_id = polysync_conn_id
+        self.region_name = region_name
+        self.wait_for_completion = wait_for_completion
+        self.deferrable = deferrable
+        self.poll_interval = poll_interval
+        self.timeout = timeout
+        self.stop_on_kill = stop_on_kill
+        self.on_completed_with_failures = on_completed_with_failures
+        self.on_cancelled = on_cancelled
+        self.retry_mode = retry_mode
+        self.on_clear = on_clear
+        self.progress_interval = progress_interval
+        self.failed_step_log_lines = failed_step_log_lines
+        self.describe_jobs = describe_jobs
+        self.property_files = property_files
+        self.validate_parameters = validate_parameters
+        _ = self.choices  # raises an error if one is not valid
         self.on_failure_callback = with_own_callback(self.on_failure_callback)
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from polysync_airflow.exceptions import PipelineExecutionError, PipelineExecutionTimeoutError
 from polysync_airflow.execution.choices import Flag
@@ -62,8 +62,6 @@ class PolysyncStopPipelineOperator(ExecutionOperator):
     :raises PipelineExecutionTimeoutError: the execution did not end in time; it may still be running.
     """
 
-    # Airflow replaces an XComArg by the rendered text before it calls execute.
-    execution_arn: str
     template_fields: Sequence[str] = ("execution_arn", "polysync_conn_id", "region_name")
     operator_extra_links = (PolysyncPipelineExecutionLink(), PolysyncStudioLink())
     ui_color = "#fdeaea"
@@ -82,7 +80,16 @@ class PolysyncStopPipelineOperator(ExecutionOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self._set_arguments(locals())
+        # Airflow replaces an XComArg by the rendered text before it calls execute.
+        self.execution_arn = cast("str", execution_arn)
+        self.fail_if_not_running = fail_if_not_running
+        self.wait_for_completion = wait_for_completion
+        self.deferrable = deferrable
+        self.poll_interval = poll_interval
+        self.timeout = timeout
+        self.polysync_conn_id = polysync_conn_id
+        self.region_name = region_name
+        _ = self.choices  # raises an error if one is not valid
 
     @property
     def choices(self) -> StopChoices:

@@ -17,10 +17,10 @@ from polysync_airflow.exceptions import PolysyncError, SageMakerApiError
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.lifecycle.instructions import LookedUp
 from polysync_airflow.execution.lifecycle.lookup import arn_of
-from polysync_airflow.execution.models import region_from_arn
+from polysync_airflow.execution.models import ExecutionEvent, region_from_arn
 from polysync_airflow.execution.outcome import ExecutionRecord, RequestedStop, StopReason
 from polysync_airflow.execution.record import StoredExecution
-from polysync_airflow.execution.waiter import Finish, Wait, Waiter
+from polysync_airflow.execution.waiter import ExecutionWaiter, Finish, Wait
 from polysync_airflow.operators.outcome.xcoms import pull_run, push_run
 
 if TYPE_CHECKING:
@@ -108,9 +108,16 @@ class StopReport:
         arn, now = self._record.arn, clock.time()
         since = self._record.resumed_at.timestamp() if self._record.resumed_at else now
         name, until = self._record.request.pipeline_name, now + MAX_LOOKS * LOOK_SECONDS
-        waiter = Waiter(arn, name, LOOK_SECONDS, since, until, self._record.resumes)
+        waiter = ExecutionWaiter(
+            execution_arn=arn,
+            pipeline_name=name,
+            poll_interval=LOOK_SECONDS,
+            since=since,
+            deadline=until,
+            attempt=self._record.resumes,
+        )
         hook = hook_for_region(region_from_arn(arn))
-        step: Wait | Finish = Wait(LOOK_SECONDS, waiter)
+        step: Wait[ExecutionWaiter] | Finish[ExecutionEvent] = Wait(LOOK_SECONDS, waiter)
         while isinstance(step, Wait):
             clock.sleep(step.seconds)
             step = step.waiter.decide(hook.poll_pipeline_execution(arn), clock.time())

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NoReturn
 
 from polysync_airflow.airflow_compat.sdk import (
     AirflowRescheduleException,
@@ -25,7 +25,8 @@ from polysync_airflow.exceptions import ModelApprovalError, PipelineExecutionErr
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.choices import Seconds, seconds
 from polysync_airflow.execution.models import MAX_POLL_INTERVAL, MIN_POLL_INTERVAL
-from polysync_airflow.execution.waiter import LAST_POLL_SECONDS
+from polysync_airflow.execution.outcome import refusal_error
+from polysync_airflow.execution.waiter import LAST_POLL_SECONDS, Finish, ResourceWaiter, Waiter, check_event
 from polysync_airflow.operators.base import (
     MAX_TIMEOUT,
     LimitChoices,
@@ -35,9 +36,6 @@ from polysync_airflow.operators.base import (
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
-
-# AWS has answered, and what is waited for is not there. All other errors would hide it.
-_NEGATIVE: Final = (PipelineExecutionError, ModelApprovalError, AirflowSensorTimeout)
 
 
 class SensorChoices(LimitChoices):
@@ -51,8 +49,19 @@ class PolysyncSensor(WaitingOperator, BaseSensorOperator):
     """Base of the sensors. A subclass polls, defers, and says what an end of the wait means."""
 
     ui_color = "#e6f1f2"
+    # AWS has answered, and what is waited for is not there. ``soft_fail`` would hide all other errors.
+    negative_errors: ClassVar[tuple[type[BaseException], ...]] = (
+        PipelineExecutionError,
+        ModelApprovalError,
+        AirflowSensorTimeout,
+    )
     # When this try began.
     _began_at: datetime
+
+    @property
+    def choices(self) -> SensorChoices:
+        """What the DAG author chose, validated."""
+        return SensorChoices.of(self._attributes(SensorChoices.model_fields))
 
     @abstractmethod
     def _check_arguments(self, context: Context) -> None:
@@ -97,6 +106,13 @@ class PolysyncSensor(WaitingOperator, BaseSensorOperator):
                 return self._end(context, self._poke_until_end(context))
             return self._end_or_defer(context)
 
+    def _decide(self, waiter: Waiter[Any, Any], response: Any) -> Any:
+        """Let the decision core decide after a poll, write its log lines, and return its instruction."""
+        step = waiter.decide(response, clock.time())
+        for line in step.log_lines:
+            self.log.log(line.level, "%s", line.text)
+        return step
+
     def poke(self, context: Context) -> PokeReturnValue:
         """Poll once. Airflow calls this; the value is how the wait has ended."""
         end = self._poll(context)
@@ -137,7 +153,7 @@ class PolysyncSensor(WaitingOperator, BaseSensorOperator):
         except (AirflowSkipException, AirflowRescheduleException):
             raise
         except (Exception, AirflowTaskTimeout) as error:
-            if self.never_fail or (self.soft_fail and isinstance(error, _NEGATIVE)):
+            if self.never_fail or (self.soft_fail and isinstance(error, self.negative_errors)):
                 raise AirflowSkipException(str(error)) from error
             raise
 
@@ -145,3 +161,77 @@ class PolysyncSensor(WaitingOperator, BaseSensorOperator):
         """Continue after a deferral. Each method that is called has its own ``soft_failures``, too."""
         with self.soft_failures():
             return BaseOperator.resume_execution(self, next_method, next_kwargs, context)
+
+
+class ResourceSensor(PolysyncSensor):
+    """Base of a sensor that waits for a resource which one operation of AWS describes."""
+
+    waiter_class: ClassVar[type[ResourceWaiter[Any]]]
+    # In one process only: a rescheduled sensor begins anew.
+    _wait: ResourceWaiter[Any] | None = None
+
+    @abstractmethod
+    def _resource(self, context: Context) -> str:
+        """Return the name or ARN of the resource, after ``_check_arguments``."""
+
+    @abstractmethod
+    def _make_trigger(self, resource: str, **arguments: Any) -> Any:
+        """Return the trigger that goes on with the wait; the arguments are those of all triggers."""
+
+    @abstractmethod
+    def _succeed(self, context: Context, end: Any, message: str) -> str:
+        """Return the value of the task for an end that AWS has described, or raise its error."""
+
+    @abstractmethod
+    def _message(self, end: Any) -> str:
+        """Return how the wait has ended, in one line."""
+
+    @apply_retry_policy
+    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> str:
+        """
+        Finish the task when the trigger's wait has ended.
+
+        :raises TriggerEventError: ``event`` is not an event of this provider's trigger.
+        """
+        with self.soft_failures():
+            return self._end(context, self._parse(event))
+
+    def _parse(self, event: Any) -> Any:
+        return check_event(self.waiter_class.event_model, event)
+
+    def _poll(self, context: Context) -> Any:
+        from polysync_airflow.hooks.calls import poll
+
+        wait = self._wait or self.waiter_class(
+            resource=self._resource(context),
+            poll_interval=self.choices.poke_interval,
+            since=self._began_at.timestamp(),
+            deadline=self._deadline,
+        )
+        step = self._decide(wait, poll(self.hook, wait))
+        if isinstance(step, Finish):
+            return step.event
+        self._wait = step.waiter
+        return None
+
+    def _defer(self) -> NoReturn:
+        wait = self._wait
+        if wait is None:
+            raise RuntimeError("the first look has not begun the wait")
+        trigger = self._make_trigger(
+            wait.resource,
+            polysync_conn_id=self.polysync_conn_id,
+            region_name=self.hook.region_name,
+            poll_interval=wait.poll_interval,
+            since=wait.since,
+            deadline=wait.deadline,
+        )
+        self.defer(trigger=trigger, method_name="execute_complete")
+
+    def _end(self, context: Context, end: Any) -> str:
+        message = self._message(end)
+        if end.outcome not in ("timed_out", "refused"):
+            return self._succeed(context, end, message)
+        if end.outcome == "refused" or end.error_code:
+            raise refusal_error(end, message)
+        raise AirflowSensorTimeout(message)

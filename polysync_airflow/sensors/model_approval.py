@@ -1,30 +1,29 @@
 """
 The sensor that waits until a model package is approved.
 
-What each poll means is decided in ``execution/approval/wait.py``, for all modes.
+What each poll means is decided in ``execution/approval.py``, for all modes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
-from polysync_airflow.airflow_compat.sdk import AirflowSensorTimeout, AirflowSkipException
+from polysync_airflow.airflow_compat.sdk import AirflowSkipException
 from polysync_airflow.aws.retry import call_with_retry
 from polysync_airflow.exceptions import ModelApprovalError, ModelRejectedError, ParametersError
-from polysync_airflow.execution import clock
-from polysync_airflow.execution.approval.models import (
+from polysync_airflow.execution.approval import (
     ApprovalEvent,
+    ApprovalWaiter,
+    approval_message,
     check_model_package_arn,
     check_model_package_group,
     group_of,
     parse_approval_event,
 )
-from polysync_airflow.execution.approval.wait import ApprovalWait, Wait, approval_message
 from polysync_airflow.execution.models import region_from_arn
-from polysync_airflow.execution.outcome import refusal_error
-from polysync_airflow.operators.base import DEFAULT_CONNECTION, DEFAULT_DEFERRABLE, apply_retry_policy
-from polysync_airflow.sensors.base import PolysyncSensor, SensorChoices
+from polysync_airflow.operators.base import DEFAULT_CONNECTION, DEFAULT_DEFERRABLE
+from polysync_airflow.sensors.base import ResourceSensor, SensorChoices
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
@@ -40,7 +39,7 @@ class ApprovalChoices(SensorChoices):
     on_rejected: OnRejected
 
 
-class PolysyncModelApprovalSensor(PolysyncSensor):
+class PolysyncModelApprovalSensor(ResourceSensor):
     """
     Wait until a version of a SageMaker model package group is approved.
 
@@ -77,11 +76,7 @@ class PolysyncModelApprovalSensor(PolysyncSensor):
         "region_name",
     )
     ui_color = "#eaf7ea"
-    # Airflow replaces an XComArg by the rendered text before it calls execute.
-    model_package_arn: str | None
-    model_package_group: str | None
-    # In one process only: a rescheduled sensor begins anew.
-    _wait: ApprovalWait | None = None
+    waiter_class = ApprovalWaiter
 
     def __init__(
         self,
@@ -95,22 +90,19 @@ class PolysyncModelApprovalSensor(PolysyncSensor):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self._set_arguments(locals())
+        # Airflow replaces an XComArg by the rendered text before it calls execute.
+        self.model_package_arn = cast("str | None", model_package_arn)
+        self.model_package_group = cast("str | None", model_package_group)
+        self.on_rejected = on_rejected
+        self.deferrable = deferrable
+        self.polysync_conn_id = polysync_conn_id
+        self.region_name = region_name
+        _ = self.choices  # raises an error if one is not valid
 
     @property
     def choices(self) -> ApprovalChoices:
         """What the DAG author chose, validated."""
         return ApprovalChoices.of(self._attributes(ApprovalChoices.model_fields))
-
-    @apply_retry_policy
-    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> str:
-        """
-        Finish the task when the trigger's wait has ended.
-
-        :raises TriggerEventError: ``event`` is not an event of this provider's trigger.
-        """
-        with self.soft_failures():
-            return self._end(context, parse_approval_event(event))
 
     def _check_arguments(self, context: Context) -> None:
         arn, group = self.model_package_arn, self.model_package_group
@@ -131,22 +123,11 @@ class PolysyncModelApprovalSensor(PolysyncSensor):
                 "set deferrable=True, or give model_package_arn."
             )
 
-    def _poll(self, context: Context) -> ApprovalEvent | None:
-        wait = self._wait or self._begin(context)
-        step = wait.decide(self.hook.poll_model_package(wait.model_package_arn), clock.time())
-        for line in step.log_lines:
-            self.log.log(line.level, "%s", line.text)
-        if isinstance(step, Wait):
-            self._wait = step.wait
-            return None
-        return step.event
-
-    def _begin(self, context: Context) -> ApprovalWait:
-        """Return the wait for the model package, and push its ARN."""
-        arn = self.model_package_arn or self._found(context) or self._find(context)
+    def _resource(self, context: Context) -> str:
+        """Return the ARN of the model package, and push it."""
+        arn = str(self.model_package_arn or self._found(context) or self._find(context))
         context["ti"].xcom_push("model_package_arn", arn)
-        since = self._began_at.timestamp()
-        return ApprovalWait(str(arn), self.choices.poke_interval, since, self._deadline)
+        return arn
 
     def _found(self, context: Context) -> str | None:
         """Return the version of the group that an earlier poke of this try has found."""
@@ -185,37 +166,30 @@ class PolysyncModelApprovalSensor(PolysyncSensor):
             store.set(FOUND_KEY, kept)
         return newest.arn
 
-    def _defer(self) -> NoReturn:
+    def _make_trigger(self, resource: str, **arguments: Any) -> Any:
         from polysync_airflow.triggers import PolysyncModelApprovalTrigger
 
-        wait = self._wait
-        if wait is None:
-            raise RuntimeError("the first look has not begun the wait")
-        trigger = PolysyncModelApprovalTrigger(
-            model_package_arn=wait.model_package_arn,
-            polysync_conn_id=self.polysync_conn_id,
-            region_name=region_from_arn(wait.model_package_arn),
-            poll_interval=wait.poll_interval,
-            since=wait.since,
-            deadline=wait.deadline,
-        )
-        self.defer(trigger=trigger, method_name="execute_complete")
+        return PolysyncModelApprovalTrigger(model_package_arn=resource, **arguments)
+
+    def _parse(self, event: Any) -> ApprovalEvent:
+        return parse_approval_event(event)
+
+    def _message(self, end: ApprovalEvent) -> str:
+        return approval_message(end)
 
     def _end(self, context: Context, end: ApprovalEvent) -> str:
         ti = context["ti"]
         ti.xcom_push("approval_status", end.approval_status)
         ti.xcom_push("approval_description", end.approval_description)
         ti.xcom_push("last_modified_by", end.modified_by)
-        message, arn = approval_message(end), end.model_package_arn
+        return super()._end(context, end)
+
+    def _succeed(self, context: Context, end: ApprovalEvent, message: str) -> str:
+        arn = end.resource
         if end.outcome == "approved":
             self.log.info("%s", message)
             return arn
-        if end.outcome == "rejected":
-            if self.choices.on_rejected == "skip":
-                raise AirflowSkipException(message)
-            raise ModelRejectedError(message, model_package_arn=arn)
-        if end.outcome == "failed":
-            raise ModelApprovalError(message, model_package_arn=arn)
-        if end.outcome == "refused" or end.error_code:
-            raise refusal_error(end, message)
-        raise AirflowSensorTimeout(message)
+        if end.outcome == "rejected" and self.choices.on_rejected == "skip":
+            raise AirflowSkipException(message)
+        error = ModelRejectedError if end.outcome == "rejected" else ModelApprovalError
+        raise error(message, model_package_arn=arn)

@@ -1,39 +1,56 @@
 """
 The sensor that waits for an execution which somebody else has started.
 
-What it looks for is decided in ``execution/search/``; the wait is that of the operators, and so is the report
-of the end (``operators/reporting.py``).
+What it looks for is decided in ``execution/search.py``; the wait is that of the operators, and so is the
+report of the end (``operators/reporting.py``), for an execution or for one step of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
 
-from polysync_airflow.exceptions import ParametersError, PolysyncError
+from polysync_airflow.exceptions import (
+    ParametersError,
+    PipelineExecutionFailedError,
+    PipelineExecutionTimeoutError,
+    PolysyncError,
+)
+from polysync_airflow.execution import clock
 from polysync_airflow.execution.lifecycle.recovery import OnCompletedWithFailures
-from polysync_airflow.execution.models import ExecutionEvent, region_from_arn
-from polysync_airflow.execution.outcome import OnCancelled, parse_event
+from polysync_airflow.execution.models import ExecutionEvent, pipeline_name_from_arn, region_from_arn
+from polysync_airflow.execution.outcome import (
+    OnCancelled,
+    outcome_message,
+    parse_event,
+    refusal_error,
+    search_error,
+    step_message,
+)
 from polysync_airflow.execution.parameters import MIN_PROGRESS_INTERVAL, storable_parameters
-from polysync_airflow.execution.search.criteria import (
+from polysync_airflow.execution.search import (
     SEARCH_ARGUMENTS,
+    SearchEvent,
+    SearchWaiter,
+    Which,
     describe_search,
+    look,
     make_search,
     parse_search_event,
 )
-from polysync_airflow.execution.search.models import Which
+from polysync_airflow.execution.waiter import ExecutionWaiter, Finish
 from polysync_airflow.operators.base import DEFAULT_CONNECTION, DEFAULT_DEFERRABLE, apply_retry_policy
 from polysync_airflow.operators.outcome.xcoms import push_described, push_links
 from polysync_airflow.operators.reporting import (
     DEFAULT_LOG_LINES,
     DEFAULT_PROGRESS_INTERVAL,
     ReportChoices,
+    ReportingOperator,
+    failed_rows,
 )
-from polysync_airflow.sensors.base import SensorChoices
-from polysync_airflow.sensors.reporting import ReportingSensor
-from polysync_airflow.sensors.window import default_window
-from polysync_airflow.states import has_ended
+from polysync_airflow.sensors.base import PolysyncSensor, SensorChoices
+from polysync_airflow.states import PolysyncState, has_ended, state_of
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
@@ -43,9 +60,9 @@ if TYPE_CHECKING:
     # Imported when a task runs: Airflow parses a DAG file every 30 seconds.
     from polysync_airflow.execution.models import ExecutionDescription
     from polysync_airflow.execution.steps.awaited import StepEndedEvent
+    from polysync_airflow.execution.steps.rows import StepRow
     from polysync_airflow.hooks import PolysyncSageMakerHook
-    from polysync_airflow.sensors.looking import WorkerSearch
-    from polysync_airflow.sensors.watch import Watch
+    from polysync_airflow.operators.outcome.steps import StepReport, StepReporter
 
 
 class PipelineSensorChoices(SensorChoices, ReportChoices):
@@ -54,7 +71,7 @@ class PipelineSensorChoices(SensorChoices, ReportChoices):
     which: Which
 
 
-class PolysyncPipelineSensor(ReportingSensor):
+class PolysyncPipelineSensor(PolysyncSensor, ReportingOperator):
     """
     Wait for an execution of a SageMaker pipeline that somebody else has started, or for one step of it.
 
@@ -118,13 +135,13 @@ class PolysyncPipelineSensor(ReportingSensor):
         "region_name",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"parameters": "json"}
-    # Airflow replaces an XComArg by the rendered text before it calls execute.
-    execution_arn: str | None
-    step_name: str | None
-    # What is known in this process: the execution, or the search for it.
+    # What is known in this process: the execution, or the search for it; and the wait for it.
     _arn: str | None = None
-    _search: WorkerSearch
-    _watch: Watch | None = None
+    _search: SearchWaiter
+    _waiter: ExecutionWaiter | None = None
+    _execution_hook: PolysyncSageMakerHook
+    _reporter: StepReporter
+    _is_described = False
 
     def __init__(
         self,
@@ -149,7 +166,25 @@ class PolysyncPipelineSensor(ReportingSensor):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self._set_arguments(locals())
+        # Airflow replaces an XComArg by the rendered text before it calls execute.
+        self.execution_arn = cast("str | None", execution_arn)
+        self.pipeline_name = cast("str | None", pipeline_name)
+        self.created_after = created_after
+        self.created_before = created_before
+        self.which = which
+        self.display_name_pattern = display_name_pattern
+        self.parameters = parameters
+        self.step_name = cast("str | None", step_name)
+        self.polysync_conn_id = polysync_conn_id
+        self.region_name = region_name
+        self.deferrable = deferrable
+        self.on_completed_with_failures = on_completed_with_failures
+        self.on_cancelled = on_cancelled
+        self.progress_interval = progress_interval
+        self.failed_step_log_lines = failed_step_log_lines
+        self.describe_jobs = describe_jobs
+        self.property_files = property_files
+        _ = self.choices  # raises an error if one is not valid
         self._check_which_arguments(is_given=lambda value: value is not None)
 
     @property
@@ -196,12 +231,10 @@ class PolysyncPipelineSensor(ReportingSensor):
 
         :raises TriggerEventError: ``event`` is not an event of the search trigger.
         """
-        from polysync_airflow.sensors.looking import found
-
         with self.soft_failures():
             self.has_no_links = True
             end = parse_search_event(event)
-            self._began_at, self._arn = end.began_at, found(end)
+            self._began_at, self._arn = end.began_at, _found(end)
             return self._end_or_defer(context)
 
     @apply_retry_policy
@@ -211,10 +244,10 @@ class PolysyncPipelineSensor(ReportingSensor):
 
         :raises TriggerEventError: ``event`` is not an event of this provider's triggers.
         """
-        from polysync_airflow.execution.steps.awaited import parse_step_event
+        from polysync_airflow.execution.steps.awaited import parse_step_ended
 
         with self.soft_failures():
-            return self._end(context, parse_step_event(event) or parse_event(event))
+            return self._end(context, parse_step_ended(event) or parse_event(event))
 
     def _check_arguments(self, context: Context) -> None:
         self.has_no_links = True
@@ -226,13 +259,15 @@ class PolysyncPipelineSensor(ReportingSensor):
         if self.execution_arn:
             self._arn = self._check_execution(self.execution_arn)
             return
-        from polysync_airflow.execution.search.lookout import Lookout
-        from polysync_airflow.sensors.looking import WorkerSearch
-
         arguments = self._attributes(SEARCH_ARGUMENTS)
         search = make_search(arguments, default_window(context), self._began_at)
-        lookout = Lookout(search, self._deadline)
-        self._search = WorkerSearch(self.hook, lookout, self.log, is_repeated=self._is_rescheduled)
+        self._search = SearchWaiter(
+            search=search,
+            poll_interval=self._poll_seconds,
+            since=self._began_at.timestamp(),
+            deadline=self._deadline,
+            is_repeated=self._is_rescheduled,
+        )
         self.log.info("Looking for %s", describe_search(search))
 
     # ---- the wait
@@ -240,19 +275,19 @@ class PolysyncPipelineSensor(ReportingSensor):
     def _defer(self) -> NoReturn:
         from polysync_airflow import triggers
 
-        if self._watch is None:
-            lookout = self._search.lookout
+        if self._waiter is None:
+            wait = self._search
             trigger = triggers.PolysyncPipelineSearchTrigger(
-                search=lookout.search.model_dump(mode="json"),
+                search=wait.search.model_dump(mode="json"),
                 polysync_conn_id=self.polysync_conn_id,
                 region_name=self.hook.region_name,
-                poll_interval=self._poll_seconds,
-                listed_until=lookout.listed_until,
-                deadline=lookout.deadline,
+                poll_interval=wait.poll_interval,
+                listed_until=wait.listed_until,
+                deadline=wait.deadline,
             )
             self.defer(trigger=trigger, method_name="execute_found")
         arguments = self._trigger_arguments(
-            self._watch.waiter, stop_on_kill=False, progress_interval=self._list_seconds
+            self._waiter, stop_on_kill=False, progress_interval=self._list_seconds
         )
         make: Callable[..., triggers.PolysyncPipelineExecutionTrigger]
         make = triggers.PolysyncPipelineExecutionTrigger
@@ -262,45 +297,173 @@ class PolysyncPipelineSensor(ReportingSensor):
 
     def _poll(self, context: Context) -> ExecutionEvent | StepEndedEvent | None:
         """Look for the execution, or poll it; return how the wait has ended, None if it goes on."""
-        if self._watch is None:
-            self._arn = self._arn or self._search.look()
+        if self._waiter is None:
+            self._arn = self._arn or self._look()
             if self._arn is None:
                 return None
-            self._watch = self._begin_watch(context, self._arn)
-        return self._watch.poll()
+            self._waiter = self._begin_wait(context, self._arn)
+        return self._poll_execution(context, self._waiter)
 
-    def _begin_watch(self, context: Context, arn: str) -> Watch:
+    def _look(self) -> str | None:
+        """
+        Return the ARN of the execution that is looked for; None if there is none yet.
+
+        :raises PolysyncError: the search has ended without one.
+        """
+        wait, at = self._search, clock.time()
+        listed = self.hook.find_pipeline_executions(
+            wait.search.pipeline_name,
+            created_after=wait.list_after,
+            created_before=wait.search.created_before,
+        )
+        step = self._decide(wait, look(wait, listed, self.hook.list_pipeline_parameters_for_execution, at))
+        if isinstance(step, Finish):
+            return _found(step.event)
+        self._search = step.waiter
+        return None
+
+    def _begin_wait(self, context: Context, arn: str) -> ExecutionWaiter:
         """Push the links to the execution and its steps, so that they are there while it runs."""
         from polysync_airflow.execution.steps.awaited import check_step_declared
-        from polysync_airflow.sensors.watch import Watch
 
-        hook, name = self.hook_for_region(region_from_arn(arn)), self._pipeline_of(arn)
+        name = self._pipeline_of(arn)
+        self._execution_hook = self.hook_for_region(region_from_arn(arn))
         context["ti"].xcom_push("execution_arn", arn)
         push_links(context, self.hook, arn, name, self.log)
         self.has_no_links = False
-        reporter = self._step_reporter(context, arn, None)
+        self._reporter = self._step_reporter(
+            context, arn, None, is_repeated=self._is_rescheduled, is_awaited=bool(self.step_name)
+        )
         # A session that is followed by another one spares the calls for what it shows only until then.
         if not self._is_rescheduled:
-            declared = reporter.push_declared()
+            declared = self._reporter.push_declared()
             if self.step_name:
                 check_step_declared(self.step_name, declared)
-        return Watch(
-            hook,
-            self._make_waiter(arn, name, started_at=self._began_at),
-            reporter,
-            self.log,
-            step_name=self.step_name,
-            lists_always=self._is_rescheduled and self._list_seconds is not None,
-            push=partial(self._push, context, hook, name),
-        )
+        return self._make_waiter(arn, name, started_at=self._began_at)
 
-    def _push(
-        self, context: Context, hook: PolysyncSageMakerHook, name: str, description: ExecutionDescription
-    ) -> None:
+    def _poll_execution(
+        self, context: Context, waiter: ExecutionWaiter
+    ) -> ExecutionEvent | StepEndedEvent | None:
+        from polysync_airflow.execution.steps.awaited import ended_step
+
+        arn = waiter.execution_arn
+        response = self._execution_hook.poll_pipeline_execution(arn)
+        if not isinstance(response, PolysyncError) and not self._is_described:
+            self._push(context, response)
+            self._is_described = True
+        step = self._decide(waiter, response)
+        if isinstance(step, Finish):
+            return cast("ExecutionEvent", step.event)
+        self._waiter = step.waiter
+        steps = self._reporter.after_poll(response)
+        return ended_step(steps, self.step_name, arn) if self.step_name else None
+
+    def _push(self, context: Context, description: ExecutionDescription) -> None:
+        arn = description.execution_arn
         parameters: Mapping[str, str] | None = None
         if not self._is_rescheduled or has_ended(description.status):
             try:
-                parameters = hook.list_pipeline_parameters_for_execution(description.execution_arn)
+                parameters = self._execution_hook.list_pipeline_parameters_for_execution(arn)
             except PolysyncError as error:
                 self.log.info("The parameters of the execution are not shown: %s", error)
-        push_described(context, description, pipeline_name=name, parameters=parameters)
+        push_described(context, description, pipeline_name=self._pipeline_of(arn), parameters=parameters)
+
+    # ---- the end
+
+    def _pipeline_of(self, arn: str) -> str:
+        """Return the name of an execution's pipeline, which older ARNs have in lower case."""
+        in_arn, given = pipeline_name_from_arn(arn), (self.pipeline_name or "").rsplit("/", 1)[-1]
+        return given if given.lower() == in_arn.lower() else in_arn
+
+    def _end(self, context: Context, end: ExecutionEvent | StepEndedEvent) -> str:
+        """Push the outcome, and return the ARN of the execution, or raise the error of the task."""
+        if isinstance(end, ExecutionEvent):
+            return self._end_of_execution(context, end)
+        from polysync_airflow.execution.steps.awaited import row_of
+
+        report = self._report_steps(context, end.execution_arn)
+        return self._end_of_step(context, end.execution_arn, report, row_of(end, report.rows))
+
+    def _end_of_execution(self, context: Context, end: ExecutionEvent) -> str:
+        if not self.step_name:
+            return self._finish(context, end, note=_note(end))
+        from polysync_airflow.execution.steps.awaited import ended_row
+
+        report = self._report_end(context, end)
+        row = ended_row(report.rows, self.step_name)
+        if row is None and report.error:
+            # Nobody knows how the step has ended.
+            raise report.error
+        if row is None:
+            self._raise_without_step(context, end, report, self.step_name)
+        return self._end_of_step(context, end.execution_arn, report, row)
+
+    def _end_of_step(self, context: Context, arn: str, report: StepReport, row: StepRow) -> str:
+        """Succeed, fail or skip as the awaited step has ended."""
+        from polysync_airflow.execution.steps.awaited import end_of_step
+
+        name = self._pipeline_of(arn)
+        message = partial(step_message, arn, name, row)
+        self._raise_outcome(context, end_of_step(arn, name, row), message, report.notes)
+        self._publish(context, arn, name, report)
+        return arn
+
+    def _raise_without_step(
+        self, context: Context, end: ExecutionEvent, report: StepReport, step_name: str
+    ) -> NoReturn:
+        """Raise the error for a wait that ended before the step."""
+        note = f"Step {step_name}, for which this task waits, has not ended."
+        message = partial(outcome_message, end, failed_steps=failed_rows(end, report))
+        notes = (*report.notes, note, _note(end))
+        self._raise_outcome(context, end, message, notes)
+        raise PipelineExecutionFailedError(
+            message(notes=notes), execution_arn=end.execution_arn, status=end.status, permanent=True
+        )
+
+    def _make_error(self, end: ExecutionEvent, message: str, *, is_own_stop: bool) -> Exception | None:
+        if end.outcome == "timed_out" and end.error_code:
+            return refusal_error(end, message)
+        if end.outcome == "timed_out":
+            # As Airflow's sensors, which do not retry after their timeout.
+            return PipelineExecutionTimeoutError(
+                message, execution_arn=end.execution_arn, status=end.status, permanent=True
+            )
+        return super()._make_error(end, message, is_own_stop=is_own_stop)
+
+    def _next_step(self, status: str | None, retry: str | None, *, by_fail_step: bool) -> str | None:
+        if retry:
+            again = "looks for an execution again" if self.pipeline_name else "waits for the same execution"
+            return f"Next: Airflow retries the task {retry}. The retry {again}."
+        if state_of(status) is PolysyncState.FAILED:
+            return (
+                "Next: mend the cause, and start or resume the execution where it was started.\n"
+                "  Then clear this task."
+            )
+        return None
+
+
+def _found(end: SearchEvent) -> str:
+    if end.execution_arn is None:
+        raise search_error(end)
+    return end.execution_arn
+
+
+def _note(end: ExecutionEvent) -> str | None:
+    return None if end.outcome == "ended" else "This task has not stopped it: it may still be running."
+
+
+def default_window(context: Context) -> tuple[datetime, datetime | None]:
+    """
+    Return begin and end of the data interval of a DAG run. An interval without length has no end.
+
+    Airflow 3 has intervals without length for cron timetables and for manual runs, and DAG runs without
+    any, for example those that an asset starts. For these, the window begins when the DAG run was due.
+    https://airflow.apache.org/docs/apache-airflow/stable/authoring-and-scheduling/timetable.html
+    """
+    start, end = context.get("data_interval_start"), context.get("data_interval_end")
+    if start is not None:
+        return start, end if end and end > start else None
+    dag_run = context.get("dag_run")
+    # Airflow 2 has no ``run_after``, but always an interval.
+    begin = getattr(dag_run, "run_after", None) or getattr(dag_run, "start_date", None)
+    return begin or clock.now(), None

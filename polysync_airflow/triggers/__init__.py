@@ -1,15 +1,20 @@
 """
-The deferrable waits: the triggers, and the poller that all waits for executions in an event loop share.
+The deferrable waits: the triggers, and the pollers that all waits of an event loop share.
 
-One poller serves one connection and region. It has one client, a schedule that is an asyncio task, and a few
-threads that call AWS. The trigger of an execution subscribes to it and waits for the steps that concern its
-task.
+One poller (``poller``) serves one kind of wait, connection and region. It has one client (``shared_client``),
+a pure schedule (``schedule``), an asyncio task, and a few threads that call AWS. A trigger (``base``)
+subscribes to it and waits for the steps that concern its task: those of executions and their steps
+(``pipeline_execution``), and those of what others do (``sensing``).
+``activity`` is what a poller reports of itself, ``step_pusher`` shows the steps of a deferred task, and
+``stopping`` ends the executions of tasks that were ended.
 """
 
-from polysync_airflow.triggers.model_approval import PolysyncModelApprovalTrigger
-from polysync_airflow.triggers.pipeline_execution import PolysyncPipelineExecutionTrigger
-from polysync_airflow.triggers.sensing.execution_search import PolysyncPipelineSearchTrigger
-from polysync_airflow.triggers.steps import PolysyncCallbackStepTrigger, PolysyncPipelineStepTrigger
+from polysync_airflow.triggers.pipeline_execution import (
+    PolysyncCallbackStepTrigger,
+    PolysyncPipelineExecutionTrigger,
+    PolysyncPipelineStepTrigger,
+)
+from polysync_airflow.triggers.sensing import PolysyncModelApprovalTrigger, PolysyncPipelineSearchTrigger
 
 __all__ = [
     "PolysyncCallbackStepTrigger",

@@ -1,47 +1,34 @@
-"""
-The trigger that waits for an execution without a worker.
-
-It polls nothing itself: the poller of its connection and region does. What it decides is decided in
-``execution/waiter.py``, as for a wait on a worker.
-"""
+"""The triggers that wait without a worker for an execution, or for one step of it to begin or to end."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.triggers.base import BaseTrigger, TriggerEvent
+from pydantic import BaseModel
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.airflow_compat.supervisor import use_event_loop
 from polysync_airflow.execution import clock
-from polysync_airflow.execution.models import (
-    MAX_POLL_INTERVAL,
-    MAX_TIMESTAMP,
-    MIN_POLL_INTERVAL,
-    TriggerArguments,
-)
-from polysync_airflow.execution.parameters import MIN_PROGRESS_INTERVAL, check_trigger_arguments
+from polysync_airflow.execution.models import MAX_POLL_INTERVAL
+from polysync_airflow.execution.parameters import MIN_PROGRESS_INTERVAL
+from polysync_airflow.execution.steps.awaited import StepTriggerArguments, ended_step
+from polysync_airflow.execution.steps.callbacks import StepChangedEvent, is_news
 from polysync_airflow.execution.steps.progress import Progress
-from polysync_airflow.execution.waiter import Finish, Waiter
-from polysync_airflow.triggers.poller import Poller, poller_for
+from polysync_airflow.execution.waiter import TriggerArguments, Wait
+from polysync_airflow.triggers.base import WaitTrigger
+from polysync_airflow.triggers.poller import ExecutionPoller, poller_for
+from polysync_airflow.triggers.schedule import Step, StepChanges
 from polysync_airflow.triggers.shared_client import SharedClient
 from polysync_airflow.triggers.step_pusher import StepPusher
 from polysync_airflow.triggers.stopping import TriggerStop
-from polysync_airflow.triggers.subscription import Step, StepChanges
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
 
-class PolysyncPipelineExecutionTrigger(BaseTrigger):
+class PolysyncPipelineExecutionTrigger(WaitTrigger):
     """
     Wait for a SageMaker pipeline execution to end, then fire one event.
-
-    ``run`` only polls, since Airflow may run a trigger twice at the same time while triggers move between
-    triggerers. The class path and the arguments are stored in Airflow's database: they are public, and hold
-    no credentials.
 
     :param execution_arn: the execution.
     :param pipeline_name: its pipeline, for log lines; None where only the ARN is known.
@@ -59,8 +46,8 @@ class PolysyncPipelineExecutionTrigger(BaseTrigger):
     # Whether the task has the XCom ``steps``.
     pushes_steps = True
     arguments_model: ClassVar[type[TriggerArguments]] = TriggerArguments
-    # The class path that Airflow stores is the public one, wherever this module is.
     __module__ = "polysync_airflow.triggers"
+    _pusher: StepPusher | None = None
 
     def __init__(
         self,
@@ -76,7 +63,7 @@ class PolysyncPipelineExecutionTrigger(BaseTrigger):
         stop_on_kill: bool = False,
         progress_interval: float | timedelta | None = None,
     ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # Airflow's has no annotations
+        super().__init__()
         self.execution_arn = execution_arn
         self.pipeline_name = pipeline_name
         self.polysync_conn_id = polysync_conn_id
@@ -87,59 +74,9 @@ class PolysyncPipelineExecutionTrigger(BaseTrigger):
         self.attempt = attempt
         self.stop_on_kill = stop_on_kill
         self.progress_interval = clock.as_seconds(progress_interval)
-        self._poller: Poller | None = None
 
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return what Airflow stores: the class path and the arguments."""
-        return f"{type(self).__module__}.{type(self).__qualname__}", self._arguments()
-
-    def _arguments(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.arguments_model.model_fields}
-
-    async def run(self) -> AsyncIterator[TriggerEvent]:
-        """
-        Wait until the decision core ends the wait; yield its event as a JSON-able dict.
-
-        :raises ParametersError: an argument of the stored trigger is not valid. Not raised by ``__init__``,
-            where Airflow expects a TypeError only: any other error there ends the triggerer.
-        """
-        use_event_loop()
-        waiter, progress = self._waiter(), self._progress()
-        poller = self._poller = poller_for(self.polysync_conn_id, self.region_name)
-        subscription = poller.subscribe(waiter, progress)
-        # Made when it is needed: a triggerer holds thousands of waits, and most of them have nothing to push.
-        pusher: StepPusher | None = None
-        try:
-            payload = None
-            while payload is None:
-                step = await subscription.next_step()
-                payload = self._handle(step)
-                if self.pushes_steps and isinstance(step, StepChanges) and step.steps and self.task_instance:
-                    pusher = pusher or StepPusher(self.task_instance, self.execution_arn, self.log.warning)
-                    pusher.push(step.steps)
-            if pusher:
-                await pusher.finish()
-            yield TriggerEvent(payload)  # type: ignore[no-untyped-call]  # Airflow's has no annotations
-        except asyncio.CancelledError:
-            if not CAPABILITIES.trigger_on_kill:
-                await self._kill_without_error()
-            raise
-        finally:
-            if pusher:
-                pusher.cancel()
-            poller.unsubscribe(subscription)
-
-    def _waiter(self) -> Waiter:
-        arguments = check_trigger_arguments(self.arguments_model, self._arguments())
-        return Waiter(
-            arguments.execution_arn,
-            arguments.pipeline_name,
-            min(max(arguments.poll_interval, MIN_POLL_INTERVAL), MAX_POLL_INTERVAL),
-            arguments.since,
-            min(arguments.deadline, MAX_TIMESTAMP),
-            arguments.attempt,
-            rate_limited=True,
-        )
+    def _find_poller(self) -> ExecutionPoller:
+        return poller_for(ExecutionPoller, self.polysync_conn_id, self.region_name)
 
     def _progress(self) -> Progress | None:
         interval = self.progress_interval
@@ -149,12 +86,23 @@ class PolysyncPipelineExecutionTrigger(BaseTrigger):
         return Progress(interval, resumed_at=self.since if self.attempt else None)
 
     def _handle(self, step: Step) -> dict[str, Any] | None:
-        # Logged here, in the trigger's own context: by that, Airflow writes the line to the log of this task
-        # only. With the logger of the class, since a logger for each trigger has twenty objects.
-        log = self.logger()
-        for line in step.log_lines:
-            log.log(line.level, "%s", line.text)
-        return step.event.model_dump(mode="json") if isinstance(step, Finish) else None
+        payload = super()._handle(step)
+        steps = step.steps if isinstance(step, StepChanges) else None
+        if self.pushes_steps and self.task_instance and steps and not isinstance(steps, BaseException):
+            # Made when it is needed: a triggerer holds thousands of waits, and most have nothing to push.
+            self._pusher = self._pusher or StepPusher(
+                self.task_instance, self.execution_arn, self.log.warning
+            )
+            self._pusher.push(steps)
+        return payload
+
+    async def _finish(self) -> None:
+        if self._pusher:
+            await self._pusher.finish()
+
+    def _close(self) -> None:
+        if self._pusher:
+            self._pusher.cancel()
 
     async def on_kill(self) -> None:
         """Stop the execution if a user, or the DAG run, has ended the task."""
@@ -163,12 +111,71 @@ class PolysyncPipelineExecutionTrigger(BaseTrigger):
         client = (
             self._poller.client if self._poller else SharedClient(self.polysync_conn_id, self.region_name)
         )
-        stop = TriggerStop(ti=self.task_instance, waiter=self._waiter(), client=client, log=self.log)
+        waiter: Any = self._waiter()
+        stop = TriggerStop(ti=self.task_instance, waiter=waiter, client=client, log=self.log)
         await stop.on_kill()
 
-    async def _kill_without_error(self) -> None:
+    async def _handle_cancellation(self) -> None:
+        if CAPABILITIES.trigger_on_kill:
+            return
         # In place of the cancellation, an error would fail the task, which may only change its triggerer.
         try:
             await self.on_kill()
         except Exception as error:
             self.log.warning("Nothing was stopped: %s. Execution: %s", error, self.execution_arn)
+
+
+class StepTrigger(PolysyncPipelineExecutionTrigger):
+    """What the triggers have in common. They also fire when the execution ends, or the wait does."""
+
+    arguments_model = StepTriggerArguments
+
+    def __init__(self, *, step_name: str, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.step_name = step_name
+
+    def _handle(self, step: Step) -> dict[str, Any] | None:
+        payload = super()._handle(step)
+        event = None if payload else self._event_of(step)
+        return event.model_dump(mode="json") if event else payload
+
+    @abstractmethod
+    def _event_of(self, step: Step) -> BaseModel | None:
+        """Return the event if the step has reached what is waited for."""
+
+
+class PolysyncPipelineStepTrigger(StepTrigger):
+    """
+    Wait for one step of a SageMaker pipeline execution to end, or for the end of the execution.
+
+    :param step_name: the step.
+    :param arguments: those of ``PolysyncPipelineExecutionTrigger``. The steps are listed every
+        ``progress_interval`` seconds.
+    """
+
+    __module__ = "polysync_airflow.triggers"
+
+    def _event_of(self, step: Step) -> BaseModel | None:
+        if isinstance(step, StepChanges) and not isinstance(step.steps, BaseException):
+            return ended_step(step.steps, self.step_name, self.execution_arn)
+        return None
+
+
+class PolysyncCallbackStepTrigger(StepTrigger):
+    """
+    Wait for a callback step to begin, then fire one event. The event does not say what has happened: the task
+    looks itself, and the token of the step is in no event and no trigger.
+
+    :param step_name: the name of the step.
+    :param arguments: the other arguments are those of ``PolysyncPipelineExecutionTrigger``.
+    """
+
+    pushes_steps = False
+    __module__ = "polysync_airflow.triggers"
+
+    def _event_of(self, step: Step) -> BaseModel | None:
+        # While an execution is stopping, its steps are not listed.
+        status = step.waiter.last_status if isinstance(step, Wait) else None
+        steps = step.steps if isinstance(step, StepChanges) else None
+        has_changed = is_news(self.step_name, status, steps)
+        return StepChangedEvent(since=self.since, deadline=self.deadline) if has_changed else None

@@ -1,40 +1,41 @@
 """
-Polls executions for all triggers of an event loop: one poller for each connection and region.
+Polls for all triggers of an event loop: one poller for each kind of wait, connection and region.
 
-A poller begins with its first subscription and ends with its last. How it calls AWS is in ``call_loop.py``. A
-trigger receives the steps that have something for its task: a change of status,
-the end.
+A poller begins with its first subscription and ends with its last. It is one asyncio task in the event loop
+of its triggers, which begins the calls that are due, in a few threads; their results are handled in the event
+loop. A trigger receives the steps that have something for its task: lines for its log, the end.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from contextvars import Context
 from functools import partial
-from typing import Final
+from typing import Any, ClassVar, Final, TypeVar, cast
 
-from polysync_airflow.exceptions import (
-    ACCESS_DENIED,
-    PAGINATION,
-    RESPONSE_TOO_LARGE,
-    CredentialsError,
-    PolysyncError,
-    SageMakerApiError,
-    has_code,
-    is_throttling,
-)
+from polysync_airflow.exceptions import CredentialsError, PolysyncError, is_throttling
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.models import ExecutionDescription
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.steps.progress import Progress
-from polysync_airflow.execution.waiter import NO_FAILURES, Finish, Waiter
-from polysync_airflow.states import has_ended
-from polysync_airflow.triggers.call_loop import CallLoop
-from polysync_airflow.triggers.schedule import Job, Schedule, list_created_after
-from polysync_airflow.triggers.shared_client import WORKERS, Listing, SharedClient
-from polysync_airflow.triggers.subscription import Pipeline, Step, StepChanges, Subscription
+from polysync_airflow.execution.waiter import NO_FAILURES, ExecutionWaiter, Finish, ResourceWaiter, Waiter
+from polysync_airflow.hooks.calls import describe
+from polysync_airflow.triggers.schedule import (
+    Job,
+    Listing,
+    Schedule,
+    Step,
+    StepChanges,
+    Subscription,
+    list_created_after,
+)
+from polysync_airflow.triggers.shared_client import WORKERS, SharedClient
 
 log = logging.getLogger(__name__)
 
@@ -42,22 +43,38 @@ log = logging.getLogger(__name__)
 # come first, and the threads of the process are not delayed.
 MAX_CALLS_WITH_STEP_LIST: Final = WORKERS // 2
 STEP_LIST_PAUSE_SECONDS: Final = 0.02
+# After an error of the schedule: the first backoff, and the longest.
+RETRY_SECONDS: Final = 1.0
+MAX_RETRY_SECONDS: Final = 60.0
 
 
-class Poller(CallLoop):
-    """Polls executions with one connection in one region. Only its event loop may use it."""
+class Poller(ABC):
+    """Polls for the waits of one kind, with one connection in one region. Only its event loop may use it."""
 
-    def __init__(self, connection_id: str, region_name: str | None) -> None:
-        super().__init__(SharedClient(connection_id, region_name), threads=WORKERS + 1, name="polysync-poll")
-        self._schedule = Schedule()
-        self._step_lists: deque[Subscription] = deque()
-        self._next_step_list = 0.0
+    # How many calls run at the same time: what people do, and endpoints, change within minutes or hours.
+    workers: ClassVar[int] = 4
+    # How many calls a poll of all waits of a group takes at first; 0 if it serves each at no cost.
+    group_calls: ClassVar[int] = 0
 
-    def subscribe(self, waiter: Waiter, progress: Progress | None = None) -> Subscription:
+    def __init__(self, client: SharedClient) -> None:
+        self.client = client
+        self._schedule = Schedule(self.group_calls)
+        client.activity.waits = self._schedule.waits
+        # One more than there are calls at a time: however slow AWS is, the connection is read in time.
+        self._pool = ThreadPoolExecutor(self.workers + 1, thread_name_prefix="polysync-poll")
+        self._calls: set[asyncio.Future[Any]] = set()
+        self._reads: set[asyncio.Future[Any]] = set()
+        self._changed = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        # In the context of the trigger that happens to be the first, Airflow would write the log lines to the
+        # log of its task.
+        self._task = self._loop.create_task(self._run(), context=Context())
+
+    def subscribe(self, waiter: Waiter[Any, Any], progress: Progress | None = None) -> Subscription:
         """
         Begin to poll. The caller must unsubscribe.
 
-        :param progress: when the steps are listed; None for never.
+        :param progress: when the steps of an execution are listed; None for never.
         """
         subscription = Subscription(waiter, progress)
         try:
@@ -76,55 +93,226 @@ class Poller(CallLoop):
     def _end_if_unused(self) -> None:
         if not self._schedule.subscriptions:
             self._task.cancel()
-            key = (self._loop, *self.client.key)
-            if _POLLERS.get(key) is self:
+            for key in [key for key, poller in _POLLERS.items() if poller is self]:
                 del _POLLERS[key]
 
-    def _waits(self) -> Mapping[str, int]:
-        return self._schedule.waits()
+    # ---- what a kind of wait decides
 
-    # ---- the schedule
+    @abstractmethod
+    def poll(self, waiters: Sequence[Any], is_wanted: Callable[[], bool]) -> Iterable[Any]:
+        """
+        Call AWS once for all waits of a group that are due; return the response, or the error, of each.
+
+        Called in a thread. The caller has taken the rate limiter's token of the first call.
+
+        :param is_wanted: whether one of the waits still goes on.
+        """
+
+    # ---- the loop
+
+    async def _run(self) -> None:
+        backoff = RETRY_SECONDS
+        try:
+            while True:
+                self._changed.clear()
+                try:
+                    await self._wait(self._begin_calls())
+                    backoff = RETRY_SECONDS
+                except Exception:
+                    log.exception("The schedule of the calls failed; it goes on in %.0f s", backoff)
+                    await asyncio.sleep(clock.timeout(backoff, idle=True) or 0)
+                    backoff = min(2 * backoff, MAX_RETRY_SECONDS)
+        except BaseException as error:
+            # For example, the last wait has ended, or the event loop ends: no wait may go on without this
+            # task. If the loop is closed already, there is none.
+            if not self._loop.is_closed():
+                for subscription in list(self._schedule.subscriptions.values()):
+                    self._end(subscription, error)
+            raise
+        finally:
+            # The threads end after the calls that they are in.
+            self._pool.shutdown(wait=False)
+            # From now on, nothing waits.
+            self.client.report(is_last=True)
+            self.client.activity.waits = dict
+
+    async def _wait(self, seconds: float | None) -> None:
+        idle = not self._calls and not self._reads
+        with suppress(TimeoutError):
+            async with asyncio.timeout(clock.timeout(seconds, idle=idle)):
+                await self._changed.wait()
 
     def _begin_calls(self) -> float | None:
         """Begin the calls that are due; return the seconds until the next one, None to wait for a change."""
-        waits = (
-            self._begin_polls(),
-            self._begin_read(),
-            self._begin_step_list(),
-            self._end_late_waits(),
-        )
+        waits = (self._begin_polls(), self._begin_read(), self._begin_others(), self._end_late_waits())
         return min((wait for wait in waits if wait is not None), default=None)
 
     def _begin_polls(self) -> float | None:
-        while len(self._calls) < WORKERS and (due := self._schedule.next_due) is not None:
+        while len(self._calls) < self.workers and (due := self._schedule.next_due) is not None:
             now = clock.time()
             wait = max(due - now, self.client.limiter.delay(clock.monotonic()))
             if wait > 0:
                 return wait
-            job = self._schedule.next_job(now, can_list=self.client.can_list)
+            job = self._schedule.next_job(now, can_list=self._can_list)
             self._begin_poll(job)
             self._schedule.begin(job)
             self.client.limiter.take(clock.monotonic())
         return None
 
-    def _begin_poll(self, job: Job) -> None:
-        waiters = {each.waiter.execution_arn: each.waiter for each in job.subscriptions}
-        if job.pipeline:
-            call = partial(
-                self.client.list_executions,
-                job.pipeline.arn,
-                list_created_after(waiters.values()),
-                waiters.keys(),
-                is_wanted=lambda: not all(each.ended for each in job.subscriptions),
-            )
-            self._begin(self._calls, call, partial(self._handle_listing, job.pipeline, job.subscriptions))
-        else:
-            (subscription,), (arn,) = job.subscriptions, waiters
-            self._begin(
-                self._calls, partial(self.client.describe, arn), partial(self._handle_response, subscription)
-            )
+    @property
+    def _can_list(self) -> bool:
+        return True
 
-    def _begin_step_list(self) -> float | None:
+    def _begin_poll(self, job: Job) -> None:
+        waiters = [each.waiter for each in job.subscriptions]
+        call = partial(self.poll, waiters, lambda: not all(each.ended for each in job.subscriptions))
+        self._begin(self._calls, lambda: list(call()), partial(self._handle_responses, job.subscriptions))
+
+    def _begin_others(self) -> float | None:
+        """Begin other calls, as ``_begin_calls`` does."""
+        return None
+
+    def _begin_read(self) -> float | None:
+        """Read the connection if that is due; return the seconds until then, None while it is read."""
+        if self._reads:
+            return None
+        wait = self.client.seconds_until_read
+        if wait > 0:
+            return wait
+        self._begin(self._reads, self.client.read_connection, self._handle_read)
+        return None
+
+    def _end_late_waits(self) -> float | None:
+        late, seconds = self._schedule.late(clock.time(), calls_run=bool(self._calls))
+        for subscription in late:
+            self._end(subscription, subscription.waiter.time_out("the last poll has not ended"))
+        return seconds
+
+    def _begin(
+        self, running: set[asyncio.Future[Any]], call: Callable[[], Any], handle: Callable[[Any], None]
+    ) -> None:
+        """Call a function in a thread; then handle its result, or its error, in the event loop."""
+        future = self._loop.run_in_executor(self._pool, call)
+        running.add(future)
+        future.add_done_callback(partial(self._end_call, running, handle))
+
+    def _end_call(
+        self, running: set[asyncio.Future[Any]], handle: Callable[[Any], None], future: asyncio.Future[Any]
+    ) -> None:
+        running.discard(future)
+        self._changed.set()
+        handle(future.exception() or future.result())
+
+    # ---- the results of the calls
+
+    def _handle_read(self, result: CredentialsError | BaseException | None) -> None:
+        if isinstance(result, CredentialsError):
+            # The connection was deleted.
+            self._handle_responses(list(self._schedule.subscriptions.values()), result)
+        elif result:
+            log.error("Connection %r could not be read", self.client.key[0], exc_info=result)
+
+    def _handle_responses(self, subscriptions: Sequence[Subscription], result: Any) -> None:
+        """Let each wait decide by its response, or all of them by the same error."""
+        responses = len(subscriptions) * [result] if isinstance(result, BaseException) else result
+        for subscription, response in zip(subscriptions, responses, strict=True):
+            self._handle_response(subscription, response)
+
+    def _handle_response(self, subscription: Subscription, response: Any) -> None:
+        if subscription.ended:
+            return
+        try:
+            if isinstance(response, BaseException) and not isinstance(response, PolysyncError):
+                raise response
+            self._decide(subscription, response, clock.time())
+        except BaseException as error:
+            log.exception("The wait fails: %s", subscription.waiter.name)
+            self._end(subscription, error)
+
+    def _decide(self, subscription: Subscription, response: Any, now: float) -> None:
+        step = subscription.waiter.decide(response, now)
+        if isinstance(step, Finish):
+            self._end(subscription, step)
+            return
+        subscription.waiter = step.waiter
+        self.client.activity.polled(subscription, step.waiter.name, step.waiter.failures)
+        self._schedule.poll_at(subscription, now + step.seconds, now)
+        if step.log_lines:
+            subscription.send(step)
+
+    def _end(self, subscription: Subscription, step: Step | BaseException) -> None:
+        self.unsubscribe(subscription)
+        subscription.send(step)
+
+
+class ResourcePoller(Poller):
+    """
+    Polls for the waits for resources of one kind: model packages, for example.
+
+    :param waiter: the class of the waits.
+    """
+
+    def __init__(
+        self, connection_id: str, region_name: str | None, waiter: type[ResourceWaiter[Any]]
+    ) -> None:
+        client = SharedClient(
+            connection_id,
+            region_name,
+            polls=waiter.polls,
+            operations=(waiter.operation,),
+            model=waiter.description_model,
+        )
+        super().__init__(client)
+        self._waiter = waiter
+
+    def poll(self, waiters: Sequence[ResourceWaiter[Any]], is_wanted: Callable[[], bool]) -> list[Any]:
+        """Describe the resource for which they all wait."""
+        resource = waiters[0].resource
+        return len(waiters) * [self.client.result(lambda hook: describe(hook, self._waiter, resource))]
+
+
+class ExecutionPoller(Poller):
+    """
+    Polls executions with one connection in one region.
+
+    It also lists the steps of executions whose tasks show them. Polls come first.
+    """
+
+    workers = WORKERS
+    group_calls = 1
+
+    def __init__(self, connection_id: str, region_name: str | None) -> None:
+        super().__init__(SharedClient(connection_id, region_name))
+        self._step_lists: deque[Subscription] = deque()
+        self._next_step_list = 0.0
+        # The hook whose connection may list no executions.
+        self._denied: object = None
+
+    @property
+    def _can_list(self) -> bool:
+        return self._denied is None or self._denied is not self.client.hook
+
+    def poll(
+        self, waiters: Sequence[ExecutionWaiter], is_wanted: Callable[[], bool]
+    ) -> Iterable[ExecutionDescription | PolysyncError]:
+        """Describe an execution. Several are listed."""
+        return [self.client.describe(waiter.execution_arn) for waiter in waiters]
+
+    def _begin_poll(self, job: Job) -> None:
+        if job.group is None:
+            super()._begin_poll(job)
+            return
+        waiters: dict[str, Any] = {each.waiter.name: each.waiter for each in job.subscriptions}
+        call = partial(
+            self.client.list_executions,
+            job.group.name,
+            list_created_after(waiters.values()),
+            waiters.keys(),
+            is_wanted=lambda: not all(each.ended for each in job.subscriptions),
+        )
+        self._begin(self._calls, call, partial(self._handle_listing, job))
+
+    def _begin_others(self) -> float | None:
         while self._step_lists and self._step_lists[0].ended:
             self._step_lists.popleft()
         if not self._step_lists or len(self._calls) >= MAX_CALLS_WITH_STEP_LIST:
@@ -134,7 +322,7 @@ class Poller(CallLoop):
         if wait > 0:
             return wait
         subscription = self._step_lists[0]
-        arn = subscription.waiter.execution_arn
+        arn = subscription.waiter.name
         call = partial(self.client.list_steps, arn, is_wanted=lambda: not subscription.ended)
         self._begin(self._calls, call, partial(self._handle_steps, subscription))
         self._step_lists.popleft()
@@ -142,112 +330,46 @@ class Poller(CallLoop):
         self.client.limiter.take(clock.monotonic())
         return STEP_LIST_PAUSE_SECONDS
 
-    def _end_late_waits(self) -> float | None:
-        late, seconds = self._schedule.late(clock.time(), calls_run=bool(self._calls))
-        for subscription in late:
-            self._end(subscription, subscription.waiter.time_out("the last poll has not ended"))
-        return seconds
-
-    # ---- the results of the calls
-
-    def _end_all(self, error: BaseException) -> None:
-        for subscription in list(self._schedule.subscriptions.values()):
-            self._end(subscription, error)
-
-    def _handle_deletion(self, error: CredentialsError) -> None:
-        for subscription in list(self._schedule.subscriptions.values()):
-            self._handle_response(subscription, error)
-
-    def _handle_listing(
-        self, pipeline: Pipeline, subscriptions: Sequence[Subscription], listing: Listing | BaseException
-    ) -> None:
+    def _handle_listing(self, job: Job, listing: Listing | BaseException) -> None:
         if isinstance(listing, BaseException):
-            for subscription in subscriptions:
-                self._handle_response(subscription, listing)
+            self._handle_responses(job.subscriptions, listing)
             return
-        if all(subscription.ended for subscription in subscriptions):
+        if all(subscription.ended for subscription in job.subscriptions):
             # The listing has ended with them.
             return
-        missing = []
-        for subscription in subscriptions:
-            row = listing.executions.get(subscription.waiter.execution_arn)
-            if row is None:
-                missing.append(subscription)
-            elif has_ended(row.status):
-                # A listing has neither the reason nor the time of the end.
-                self._schedule.describe_next(subscription)
-            else:
-                self._handle_response(subscription, row)
-        if listing.error:
-            self._handle_failed_listing(pipeline, missing, listing.error)
-            return
-        pipeline.pages = listing.pages + bool(missing)
-        for subscription in missing:
-            self._schedule.describe_next(subscription)
+        after = self._schedule.after_listing(job, listing)
+        if after.warning and self._can_list:
+            log.warning("%s", after.warning)
+        if after.is_denied:
+            self._denied = self.client.hook
+        for subscription, response in after.responses:
+            self._handle_response(subscription, response)
 
-    def _handle_failed_listing(
-        self, pipeline: Pipeline, subscriptions: Sequence[Subscription], error: PolysyncError
-    ) -> None:
-        endless = has_code(error, PAGINATION, RESPONSE_TOO_LARGE)
-        if not endless and not (isinstance(error, SageMakerApiError) and error.permanent):
-            for subscription in subscriptions:
-                self._handle_response(subscription, error)
-            return
-        # The executions may be described nevertheless.
-        pipeline.can_list = False
-        if endless:
-            log.warning("Each execution of %s is described on its own: %s", pipeline.arn, error)
-        for subscription in subscriptions:
-            self._schedule.describe_next(subscription)
-        if has_code(error, ACCESS_DENIED) and self.client.can_list:
-            self.client.can_list = False
-            log.warning("Each execution is described on its own, which takes more calls: %s", error)
-
-    def _handle_response(
-        self, subscription: Subscription, response: ExecutionDescription | BaseException
-    ) -> None:
-        if subscription.ended:
-            return
-        try:
-            if not isinstance(response, ExecutionDescription | PolysyncError):
-                raise response
-            self._decide(subscription, response, clock.time())
-        except BaseException as error:
-            log.exception("The wait fails: execution %s", subscription.waiter.execution_arn)
-            self._end(subscription, error)
-
-    def _decide(
-        self, subscription: Subscription, response: ExecutionDescription | PolysyncError, now: float
-    ) -> None:
+    def _decide(self, subscription: Subscription, response: Any, now: float) -> None:
         if is_throttling(response):
             self._pause_step_lists(now)
         elif subscription.progress and subscription.progress.after_poll(response, now):
             self._step_lists.append(subscription)
-        step = subscription.waiter.decide(response, now)
-        if isinstance(step, Finish):
-            if step.event.ended_at:
-                self.client.activity.detected(now - step.event.ended_at.timestamp())
-            self._end(subscription, step)
-            return
-        subscription.waiter = step.waiter
-        self.client.activity.polled(subscription, step.waiter.execution_arn, step.waiter.failures)
-        self._schedule.poll_at(subscription, now + step.seconds, now)
-        if step.log_lines:
-            subscription.send(step)
+        super()._decide(subscription, response, now)
+
+    def _end(self, subscription: Subscription, step: Step | BaseException) -> None:
+        if isinstance(step, Finish) and step.event.ended_at:
+            self.client.activity.detected(clock.time() - step.event.ended_at.timestamp())
+        super()._end(subscription, step)
 
     def _handle_steps(
         self, subscription: Subscription, result: Sequence[StepDescription] | BaseException
     ) -> None:
         if subscription.ended or not subscription.progress:
             return
-        now, steps = clock.time(), () if isinstance(result, BaseException) else result
+        now = clock.time()
         if is_throttling(result):
             self._pause_step_lists(now)
         elif isinstance(result, BaseException) and not isinstance(result, PolysyncError):
             log.error("The steps of an execution could not be listed", exc_info=result)
         lines = subscription.progress.after_list(result, now)
         if lines:
-            subscription.send(StepChanges(steps, lines))
+            subscription.send(StepChanges(result, lines))
 
     def _pause_step_lists(self, now: float) -> None:
         self._step_lists.clear()
@@ -255,22 +377,26 @@ class Poller(CallLoop):
             if subscription.progress:
                 subscription.progress.pause(now)
 
-    def _end(self, subscription: Subscription, step: Step | BaseException) -> None:
-        self.unsubscribe(subscription)
-        subscription.send(step)
+
+AnyPoller = TypeVar("AnyPoller", bound=Poller)
+# By event loop, class, connection and region, and what else there is one poller for.
+_POLLERS: Final[dict[tuple[Any, ...], Poller]] = {}
 
 
-# By event loop, connection and region.
-_POLLERS: Final[dict[tuple[asyncio.AbstractEventLoop, str, str | None], Poller]] = {}
+def poller_for(
+    kind: Callable[..., AnyPoller], connection_id: str, region_name: str | None, *more: Any
+) -> AnyPoller:
+    """
+    Return the poller of the running event loop. It ends with its last subscription.
 
-
-def poller_for(connection_id: str, region_name: str | None) -> Poller:
-    """Return the poller of the running event loop. It ends when its last subscription ends."""
+    :param kind: the class of the poller.
+    :param more: its further arguments.
+    """
     loop = asyncio.get_running_loop()
     for other in list(_POLLERS):
         if other[0].is_closed():
             _POLLERS.pop(other, None)
-    key = (loop, connection_id, region_name)
+    key = (loop, kind, connection_id, region_name, *more)
     if key not in _POLLERS:
-        _POLLERS[key] = Poller(connection_id, region_name)
-    return _POLLERS[key]
+        _POLLERS[key] = kind(connection_id, region_name, *more)
+    return cast("AnyPoller", _POLLERS[key])

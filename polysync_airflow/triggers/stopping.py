@@ -26,8 +26,8 @@ from polysync_airflow.execution.lifecycle.ending import Exit, leave
 from polysync_airflow.execution.lifecycle.ownership import DEFERRED, Owner, keeps_xcoms, owner_of_deferred
 from polysync_airflow.execution.models import ExecutionEvent
 from polysync_airflow.execution.outcome import ExecutionRecord, RequestedStop, parse_run
-from polysync_airflow.execution.waiter import Finish, Waiter
-from polysync_airflow.triggers.poller import poller_for
+from polysync_airflow.execution.waiter import ExecutionWaiter, Finish
+from polysync_airflow.triggers.poller import ExecutionPoller, poller_for
 from polysync_airflow.triggers.shared_client import SharedClient
 from polysync_airflow.triggers.step_pusher import StepPusher
 
@@ -99,7 +99,7 @@ class TriggerStop:
     """
 
     ti: Any
-    waiter: Waiter
+    waiter: ExecutionWaiter
     client: SharedClient
     log: Any
 
@@ -145,14 +145,15 @@ class TriggerStop:
             )
 
     async def _wait_for_end(self) -> ExecutionEvent:
-        poller = poller_for(*self.client.key)
+        poller = poller_for(ExecutionPoller, *self.client.key)
         deadline = clock.time() + FOLLOW_SECONDS
         waiter = replace(self.waiter, poll_interval=FOLLOW_POLL_SECONDS, deadline=deadline)
         subscription = poller.subscribe(waiter)
         try:
             while not isinstance(step := await subscription.next_step(), Finish):
                 pass
-            return step.event
+            end: ExecutionEvent = step.event
+            return end
         finally:
             poller.unsubscribe(subscription)
 

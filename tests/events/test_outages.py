@@ -10,9 +10,12 @@ from typing import Any
 
 import pytest
 
+from polysync_airflow.auth import live_connection
+from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.events import producer
+from polysync_airflow.events import queue as event_queue
 from polysync_airflow.exceptions import SageMakerApiError
-from sagemaker_emulator import EmulatorServer
+from polysync_airflow.execution import waiter
 from tests.conftest import connection
 from tests.events.conftest import Queue, Triggerer, until
 from tests.execution.events.samples import event, execution
@@ -148,6 +151,33 @@ async def test_a_missing_connection_is_waited_for(
         monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", stored)
         await until(lambda: triggerer.fired)
         assert "there is no such connection" in lines(caplog)[0]
+    finally:
+        await triggerer.stop()
+
+
+async def test_a_deleted_connection_is_not_used_until_it_is_added_again(
+    emulator: EmulatorServer, queue: Queue, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The reader stops to receive with the keys that it had, with one line, and goes on with the new connection."""
+    monkeypatch.setattr(event_queue, "READ_SECONDS", 0.2)
+    monkeypatch.setattr(live_connection, "READ_RETRY_SECONDS", 0.2)
+    monkeypatch.setattr(waiter, "DELETED_AFTER_SECONDS", 0.5)
+    monkeypatch.setattr(producer, "WAIT_SECONDS", 0)
+    stored = connection(endpoint_url=emulator.endpoint_url)
+    triggerer = Triggerer()
+    triggerer.start(1, queue)
+    try:
+        await until(lambda: queue.calls("ReceiveMessage"))
+        monkeypatch.delenv("AIRFLOW_CONN_POLYSYNC_DEFAULT")
+        await until(lambda: lines(caplog))
+        received = len(queue.calls("ReceiveMessage"))
+        queue.send(execution())
+        await asyncio.sleep(1)
+        assert len(queue.calls("ReceiveMessage")) == received
+        monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", stored)
+        await until(lambda: triggerer.fired)
+        (failed,) = [line for line in lines(caplog) if "cannot be received, retrying" in line]
+        assert "the connection was deleted or renamed" in failed
     finally:
         await triggerer.stop()
 

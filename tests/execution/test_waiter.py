@@ -11,16 +11,25 @@ import pytest
 from polysync_airflow.exceptions import CredentialsError, PolysyncError, SageMakerApiError
 from polysync_airflow.execution.models import CONNECTION_NOT_FOUND, ExecutionDescription, ExecutionEvent
 from polysync_airflow.execution.outcome import refusal_error
-from polysync_airflow.execution.waiter import Failures, Finish, LogLine, Wait, Waiter
+from polysync_airflow.execution.waiter import (
+    DELETED_AFTER_SECONDS,
+    Deletion,
+    ExecutionWaiter,
+    Failures,
+    Finish,
+    LogLine,
+    TriggerArguments,
+    Wait,
+)
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/churn/execution/abcdefghijkl"
 LABEL = f"Pipeline churn, execution {ARN}"
 CREATED = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def make_waiter(**fields: Any) -> Waiter:
+def make_waiter(**fields: Any) -> ExecutionWaiter:
     """Return the state of a wait that began at 0 and has its deadline at 3,600."""
-    return Waiter(
+    return ExecutionWaiter(
         **{
             "execution_arn": ARN,
             "pipeline_name": "churn",
@@ -51,7 +60,9 @@ def throttled() -> SageMakerApiError:
     return api_error(code="ThrottlingException", message="Rate exceeded")
 
 
-def after(waiter: Waiter, *responses: ExecutionDescription | PolysyncError, now: float = 100) -> Wait:
+def after(
+    waiter: ExecutionWaiter, *responses: ExecutionDescription | PolysyncError, now: float = 100
+) -> Wait[ExecutionWaiter]:
     """Return the instruction after polls that do not end the wait."""
     before = Wait(0, waiter)
     for response in responses:
@@ -62,7 +73,7 @@ def after(waiter: Waiter, *responses: ExecutionDescription | PolysyncError, now:
 
 
 def end_of(
-    waiter: Waiter, response: ExecutionDescription | PolysyncError, now: float = 100
+    waiter: ExecutionWaiter, response: ExecutionDescription | PolysyncError, now: float = 100
 ) -> ExecutionEvent:
     """Return the event of a poll that ends the wait."""
     step = waiter.decide(response, now)
@@ -368,3 +379,70 @@ def test_deleted_connection_ends_the_wait_with_a_code_of_its_own() -> None:
     assert (event.error_code, event.operation) == ("ConnectionNotFound", None)
     assert not refusal_error(event, "gone").permanent
     assert refusal_error(event.model_copy(update={"error_code": None}), "gone").permanent
+
+
+# ---- a deleted connection
+
+
+@pytest.mark.parametrize(
+    ("reads", "is_deleted"),
+    [
+        ([], False),
+        ([(0, True)], False),
+        ([(0, True), (DELETED_AFTER_SECONDS - 0.1, True)], False),
+        ([(0, True), (DELETED_AFTER_SECONDS, True)], True),
+        ([(0, True), (7, True), (14, True), (21, True)], True),
+        # A read that has found it, or has failed for another reason, begins the time anew.
+        ([(0, True), (7, False), (14, True), (21, True)], False),
+        ([(0, True), (30, True), (31, False)], False),
+    ],
+)
+def test_connection_is_deleted_if_no_read_finds_it_for_a_while(
+    reads: list[tuple[float, bool]], is_deleted: bool
+) -> None:
+    """A single "not found" proves nothing: Airflow says the same if its database does not respond."""
+    deletion = Deletion("team")
+    for now, is_missing in reads:
+        deletion.after_read(1000 + now, is_missing=is_missing)
+
+    assert (deletion.error is not None) == is_deleted
+    if deletion.error:
+        assert deletion.error.permanent
+        assert deletion.error.error_code == CONNECTION_NOT_FOUND
+        seconds = f"{reads[-1][0] - reads[0][0]:.0f} s"
+        assert str(deletion.error) == (
+            "polysync_conn_id = 'team': the connection was deleted or renamed. Airflow has not found it for "
+            f"{seconds}. Add it again under Admin > Connections. If no retry follows, clear the task."
+        )
+
+
+# ---- the arguments of stored triggers
+
+STORED: dict[str, Any] = {
+    "execution_arn": ARN,
+    "pipeline_name": "churn",
+    "polysync_conn_id": "team",
+    "region_name": None,
+    "poll_interval": 30.0,
+    "since": 1.75e9,
+    "deadline": 1.76e9,
+    "attempt": 2,
+    "stop_on_kill": True,
+}
+
+
+@pytest.mark.parametrize(
+    ("stored", "used"),
+    [
+        ({}, {}),
+        ({"poll_interval": 0.1}, {"poll_interval": 1}),
+        ({"poll_interval": 1e6}, {"poll_interval": 86400}),
+        ({"deadline": 1e300}, {"deadline": 1e10}),
+    ],
+)
+def test_stored_arguments_are_those_of_a_shared_wait(stored: dict[str, Any], used: dict[str, Any]) -> None:
+    """An earlier version accepted every positive interval and timeout: the nearest valid value is used."""
+    waiter = TriggerArguments(**{**STORED, **stored}).waiter()
+
+    expected = {"poll_interval": 30, "since": 1.75e9, "deadline": 1.76e9, "attempt": 2, "rate_limited": True}
+    assert waiter == make_waiter(**{**expected, **used})

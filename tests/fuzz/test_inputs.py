@@ -19,7 +19,6 @@ from polysync_airflow.exceptions import (
     TriggerEventError,
 )
 from polysync_airflow.execution.lifecycle.identity import TaskKey
-from polysync_airflow.execution.models import TriggerArguments
 from polysync_airflow.execution.outcome import outcome_message, parse_event
 from polysync_airflow.execution.parameters import (
     build_start_request,
@@ -36,6 +35,7 @@ from polysync_airflow.execution.results import property_files
 from polysync_airflow.execution.steps.rows import fit_outputs
 from polysync_airflow.execution.storable import storable
 from polysync_airflow.execution.texts import clean_line, clean_text
+from polysync_airflow.execution.waiter import TriggerArguments
 from polysync_airflow.get_provider_info import get_provider_info
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.jobs.catalogue.models import CatalogueJob

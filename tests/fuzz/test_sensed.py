@@ -10,29 +10,32 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from polysync_airflow.exceptions import CallbackStepError, ParametersError, TriggerEventError
-from polysync_airflow.execution.approval.models import (
+from polysync_airflow.execution.approval import (
     ApprovalEvent,
     ApprovalTriggerArguments,
+    ApprovalWaiter,
     ModelPackageDescription,
+    approval_message,
     check_approval,
     check_model_package_arn,
     check_model_package_group,
     parse_approval_event,
 )
-from polysync_airflow.execution.approval.wait import ApprovalWait, Finish, approval_message
 from polysync_airflow.execution.events.messages import MAX_MESSAGE_BYTES, UnreadableMessageError, read_message
 from polysync_airflow.execution.events.watch import check_watch
 from polysync_airflow.execution.parameters import check_trigger_arguments
-from polysync_airflow.execution.search.criteria import (
+from polysync_airflow.execution.search import (
     SEARCH_ARGUMENTS,
+    ListedExecution,
+    Looked,
+    SearchArguments,
+    SearchWaiter,
     describe_search,
     is_settled,
     make_search,
     parse_search_event,
     pick,
 )
-from polysync_airflow.execution.search.lookout import Lookout
-from polysync_airflow.execution.search.models import ListedExecution, SearchArguments
 from polysync_airflow.execution.steps import awaited
 from polysync_airflow.execution.steps.callbacks import (
     answer_token,
@@ -44,6 +47,7 @@ from polysync_airflow.execution.steps.callbacks import (
     situation_of,
 )
 from polysync_airflow.execution.steps.descriptions import StepDescription
+from polysync_airflow.execution.waiter import Finish
 from tests.execution.events import samples
 from tests.fakes.airflow_encoding import delivered, pulled
 from tests.fuzz.strategies import fuzz, json_values, scalars, texts, values, variations
@@ -151,9 +155,10 @@ def test_searches(arguments: dict[str, Any], entries: list[Any], parameters: dic
     check_text(describe_search(search))
     assert found is None or is_settled(search, found, NOW.timestamp()) in (True, False)
     delivered(search.model_dump(mode="json"))
-    lookout = Lookout(search, NOW.timestamp() + 60)
-    lookout.list_after.isoformat()
-    assert lookout.decide(found, NOW.timestamp(), NOW.timestamp())
+    now = NOW.timestamp()
+    waiter = SearchWaiter(search=search, poll_interval=60, since=now, deadline=now + 60)
+    waiter.list_after.isoformat()
+    assert waiter.decide(Looked(found, now), now)
 
 
 STORED_SEARCH = {
@@ -211,7 +216,7 @@ APPROVED = {
 )
 def test_events_of_triggers(event: Any) -> None:
     """An event is one of the trigger's, or a TriggerEventError."""
-    for parse in (parse_search_event, awaited.parse_step_event, parse_approval_event):
+    for parse in (parse_search_event, awaited.parse_step_ended, parse_approval_event):
         try:
             end = parse(event)
         except TriggerEventError as error:
@@ -243,7 +248,8 @@ def test_model_packages(response: dict[str, Any]) -> None:
     except ValidationError:
         return
     check_text(json.dumps(description.model_dump(mode="json"), allow_nan=False, ensure_ascii=False))
-    step = ApprovalWait(PACKAGE, 60.0, 1e9, 1e9 + 60).decide(description, 1e9)
+    waiter = ApprovalWaiter(resource=PACKAGE, poll_interval=60.0, since=1e9, deadline=1e9 + 60)
+    step = waiter.decide(description, 1e9)
     for line in step.log_lines:
         check_line(line.text)
     if isinstance(step, Finish):

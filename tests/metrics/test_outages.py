@@ -15,13 +15,13 @@ from sagemaker_emulator import EmulatorServer
 from tests.fakes.log_capture import capture_logs
 from tests.sensors import test_approval_trigger as approvals
 from tests.tasks import EmulatedTime
-from tests.triggers.sensing.test_shared_search import make_search_trigger
 from tests.triggers.test_poller import (  # noqa: F401 # fixture
     all_events,
     gate,
     make_trigger,
     start_executions,
 )
+from tests.triggers.test_search import make_search_trigger
 
 TRIGGERER = "polysync_airflow.triggers.activity"
 

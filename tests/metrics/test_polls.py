@@ -14,7 +14,6 @@ from sagemaker_emulator import EmulatorServer
 from tests.fakes.metrics import HOST, OtlpReceiver, Received, StatsdServer, metrics_to
 from tests.sensors import test_approval_trigger as approvals
 from tests.tasks import EmulatedTime
-from tests.triggers.sensing.test_shared_search import make_search_trigger
 from tests.triggers.test_poller import (  # noqa: F401 # fixture
     all_events,
     count_calls,
@@ -22,6 +21,7 @@ from tests.triggers.test_poller import (  # noqa: F401 # fixture
     make_trigger,
     start_executions,
 )
+from tests.triggers.test_search import make_search_trigger
 
 EXECUTIONS = {"poller": "executions", "connection": "polysync_default", "region": "default"}
 

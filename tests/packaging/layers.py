@@ -17,7 +17,8 @@ LAYERS = (
     {"verification"},
     {"cli", "testing"},
 )
-# The order inside the folders whose modules build on each other, lowest layer first.
+# The order inside the folders whose modules build on each other, lowest layer first. A module that is not named is above
+# those that are, and below ``__init__``.
 FOLDER_LAYERS = {
     "airflow_compat": (
         {"capabilities", "connection_form", "retry_policy"},
@@ -45,14 +46,12 @@ FOLDER_LAYERS = {
         {"outcome", "results"},
         {"__init__"},
     ),
-    "execution.approval": ({"models"}, {"wait"}, {"__init__"}),
     "execution.events": (
         {"changes", "memory"},
         {"messages", "resources", "watch"},
         {"consumers"},
         {"__init__"},
     ),
-    "execution.search": ({"models"}, {"criteria"}, {"lookout"}, {"__init__"}),
     "execution.results": ({"datasets", "members", "property_files"}, {"jobs"}, {"__init__"}),
     "execution.lifecycle": (
         {"identity", "ownership", "recovery"},
@@ -71,8 +70,8 @@ FOLDER_LAYERS = {
     "execution.steps": (
         {"kinds"},
         {"descriptions"},
-        {"awaited", "rows"},
-        {"callbacks"},
+        {"rows"},
+        {"awaited", "callbacks"},
         {"callback_messages", "progress"},
         {"__init__"},
     ),
@@ -91,6 +90,7 @@ FOLDER_LAYERS = {
         {"credentials"},
         {"connection"},
         {"base_hook"},
+        {"live_connection"},
         {"__init__"},
     ),
     "records": (
@@ -114,22 +114,14 @@ FOLDER_LAYERS = {
     "jobs.catalogue": ({"models", "yaml_loader"}, {"drift", "entries", "file"}, {"__init__"}),
     "dags": ({"broken_jobs", "job_values"}, {"factory"}, {"__init__"}),
     "triggers": (
-        {"activity", "step_pusher", "subscription"},
+        {"activity", "schedule", "step_pusher"},
         {"shared_client"},
-        {"call_loop", "model_approval", "schedule"},
         {"poller"},
-        {"stopping"},
-        {"pipeline_execution"},
-        {"sensing", "steps"},
+        {"base", "stopping"},
+        {"pipeline_execution", "sensing"},
         {"__init__"},
     ),
-    "triggers.sensing": ({"shared_search"}, {"execution_search"}, {"__init__"}),
-    "sensors": (
-        {"base", "looking", "step_end", "watch", "window"},
-        {"model_approval", "reporting"},
-        {"pipeline"},
-        {"__init__"},
-    ),
+    "sensors": ({"base"}, {"model_approval", "pipeline"}, {"__init__"}),
     "operators": (
         {"base", "outcome", "selection"},
         {"parameter_check", "stopping"},

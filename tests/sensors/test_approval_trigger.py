@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import gc
+import threading
 from typing import Any
 
 import pytest
 
+from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.hooks import PolysyncSageMakerHook
-from polysync_airflow.triggers import PolysyncModelApprovalTrigger, model_approval
-from sagemaker_emulator import EmulatorServer
+from polysync_airflow.triggers import PolysyncModelApprovalTrigger, poller
 from tests.tasks import EmulatedTime, fire
+from tests.triggers.test_poller import all_events, gate  # noqa: F401 # fixture
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:model-package/churn/1"
 
@@ -74,37 +75,26 @@ def test_late_trigger_looks_once_more(emulated_time: EmulatedTime, emulator: Emu
     assert emulated_time.slept[:1] == [5.0]
 
 
-def test_triggers_share_a_client_and_leave_nothing(
-    emulated_time: EmulatedTime, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+def test_triggers_share_calls_and_leave_nothing(
+    emulated_time: EmulatedTime,
+    emulator: EmulatorServer,
+    gate: threading.Event,  # noqa: F811
 ) -> None:
-    """Any number of waits with a connection and region has one hook, which goes with the last of them."""
+    """Any number of waits with a connection and region has one poller, and those for the same version one call."""
     client: Any = PolysyncSageMakerHook().conn
     client.create_model_package_group(ModelPackageGroupName="Churn")
-    for _ in range(20):
+    for _ in range(10):
         client.create_model_package(ModelPackageGroupName="Churn", ModelApprovalStatus="Rejected")
-    made: list[Any] = []
+    arns = 2 * [ARN.removesuffix("1") + str(number) for number in range(1, 11)]
+    stored = [arguments(emulated_time, model_package_arn=arn) for arn in arns]
 
-    class CountedHook(model_approval.ModelPackageHook):
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **kwargs)
-            made.append(self.region_name)
+    events = all_events([PolysyncModelApprovalTrigger(**each) for each in stored], gate)
 
-    monkeypatch.setattr(model_approval, "ModelPackageHook", CountedHook)
-
-    async def fire_all() -> list[Any]:
-        arns = [ARN.removesuffix("1") + str(number) for number in range(1, 21)]
-        return await asyncio.gather(
-            *(fire(PATH, arguments(emulated_time, model_package_arn=arn)) for arn in arns)
-        )
-
-    events = asyncio.run(fire_all())
-
-    assert {event["outcome"] for event in events} == {"rejected"}
-    assert len(emulator.control.calls("DescribeModelPackage")) == 20
-    # The connection is read again when it is due, not once for each wait.
-    assert len(made) <= 3
-    gc.collect()
-    assert dict(model_approval._POLLS) == {}
+    assert {(event["outcome"], event["model_package_arn"]) for (event,) in events} == {
+        ("rejected", arn) for arn in arns
+    }
+    assert len(emulator.control.calls("DescribeModelPackage")) == 10
+    assert poller._POLLERS == {}
 
 
 def test_deleted_connection_ends_the_wait(

@@ -250,6 +250,32 @@ def test_rotated_key_is_used_before_the_old_one_is_refused(
     assert {call["access_key_id"] for call in emulator.control.calls()} == {"AKIAROTATEDEXAMPLE00"}
 
 
+def test_connection_that_has_changed_may_list_again(
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+    supervisor: Supervisor,
+    gate: threading.Event,  # noqa: F811
+) -> None:
+    """The permission that was missing is that of another identity now."""
+    arns = start_supervised_executions(emulator, supervisor, 3)
+    emulator.control.add_fault(
+        "error", "ListPipelineExecutions", code="AccessDeniedException", message="no", count=1
+    )
+    listed: list[int] = []
+
+    def change() -> None:
+        listed.append(len(emulator.control.calls("ListPipelineExecutions")))
+        supervisor.answer = stored_connection(emulator, login="AKIAROTATEDEXAMPLE00")
+
+    emulated_time.after(200, change)
+
+    events = all_events([make_trigger(arn, emulated_time.time(), poll_interval=20.0) for arn in arns], gate)
+
+    assert [event[0]["status"] for event in events] == 3 * ["Succeeded"]
+    assert listed == [1]
+    assert len(emulator.control.calls("ListPipelineExecutions")) > 1
+
+
 def test_slow_read_delays_no_poll(
     emulator: EmulatorServer, emulated_time: EmulatedTime, supervisor: Supervisor
 ) -> None:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from typing import Any
 
+import pytest
 from airflow.serialization.serialized_objects import BaseSerialization
 
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger
 from sagemaker_emulator import EmulatorServer
-from tests.tasks import EmulatedTime, fire, run_task
+from tests.fakes.simulated_airflow import SimulatedAirflow
+from tests.tasks import EmulatedTime, TaskInstance, fire, run_task
+from tests.triggers.test_poller import make_trigger, start_executions
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout/execution/abcdefghijkl"
 KWARGS = {
@@ -72,3 +77,33 @@ def test_deadline_is_absolute(emulator: EmulatorServer, emulated_time: EmulatedT
 
     assert event["outcome"] == "timed_out"
     assert sum(emulated_time.slept) == 100
+
+
+def test_event_is_fired_after_the_push_that_runs(
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+    simulated_airflow: SimulatedAirflow,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What the worker pushes at the end must not be overwritten by what the trigger has pushed before."""
+    running, pushed = list[str](), list[str]()
+
+    def put_slowly(*arguments: Any) -> None:
+        running.append("push")
+        time.sleep(0.3)
+        running.pop()
+        pushed.append("push")
+
+    monkeypatch.setattr(simulated_airflow, "put_xcom", put_slowly)
+    (arn,) = start_executions(emulator, 1, "churn-tuning")
+    now = emulated_time.time()
+    trigger: Any = make_trigger(arn, now, poll_interval=10.0, progress_interval=10.0)
+    trigger.task_instance = TaskInstance("t")
+
+    async def running_at_the_end() -> list[str]:
+        async for _ in trigger.run():
+            return list(running)
+        raise AssertionError("the trigger has fired no event")
+
+    assert asyncio.run(running_at_the_end()) == []
+    assert pushed

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
+from polysync_airflow.auth import live_connection
+from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.hooks import PolysyncSageMakerHook
-from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger, poller, schedule, shared_client
+from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger, poller, schedule
 from polysync_airflow.triggers.shared_client import SharedClient
-from sagemaker_emulator import EmulatorServer
 from tests.conftest import connection
 from tests.fakes.log_capture import capture_logs
 from tests.tasks import EmulatedTime
@@ -219,7 +220,7 @@ def test_rotated_key_is_used_by_running_waits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """If a key is replaced in the connection and then deactivated, the polls go on with the new key at once."""
-    monkeypatch.setattr(shared_client, "READ_SECONDS", 7200)
+    monkeypatch.setattr(live_connection, "READ_SECONDS", 7200)
     arns = start_executions(emulator, 3)
 
     def rotate() -> None:

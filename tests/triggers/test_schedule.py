@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,16 +12,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polysync_airflow.execution.waiter import FIRST_POLL_DELAY_SECONDS, LAST_POLL_SECONDS, Waiter
+from polysync_airflow.exceptions import (
+    PAGINATION,
+    RESPONSE_TOO_LARGE,
+    CredentialsError,
+    PolysyncError,
+    SageMakerApiError,
+)
+from polysync_airflow.execution.models import ExecutionDescription
+from polysync_airflow.execution.waiter import FIRST_POLL_DELAY_SECONDS, LAST_POLL_SECONDS, ExecutionWaiter
 from polysync_airflow.triggers.schedule import (
     CLOCK_SKEW_SECONDS,
+    AfterListing,
     Job,
+    Listing,
     Schedule,
+    Subscription,
     first_poll,
     list_created_after,
-    pipeline_arn_of,
 )
-from polysync_airflow.triggers.subscription import Subscription
 
 NOW = 1_750_000_000.0
 EARLIEST = NOW + FIRST_POLL_DELAY_SECONDS
@@ -31,10 +41,12 @@ def make_waiter(
     poll_interval: float = 30,
     deadline: float = NOW + 7200,
     execution: str = "abcdefghijkl",
-) -> Waiter:
+) -> ExecutionWaiter:
     """Return the state of a wait that has just begun."""
     arn = f"arn:aws:sagemaker:us-east-1:123456789012:pipeline/{name}/execution/{execution}"
-    return Waiter(arn, name, poll_interval, NOW, deadline)
+    return ExecutionWaiter(
+        execution_arn=arn, pipeline_name=name, poll_interval=poll_interval, since=NOW, deadline=deadline
+    )
 
 
 def scheduled(
@@ -66,9 +78,35 @@ def test_waits_are_counted_by_pipeline() -> None:
     schedule.remove(first)
     schedule.remove(second)
 
-    arn = pipeline_arn_of(first.waiter.execution_arn)
+    arn = first.waiter.group
     assert waits == {arn: 2, arn.replace("fanout", "scoring"): 1}
     assert schedule.waits() == {arn.replace("fanout", "scoring"): 1}
+
+
+def test_steps_reach_the_trigger_in_their_order() -> None:
+    """Whether it waits for one already or not. What nobody waits for any more goes to whoever waits next."""
+
+    async def receive() -> list[object]:
+        subscription = Subscription(make_waiter())
+        steps = [subscription.waiter.time_out(f"{number}") for number in range(4)]
+        waiting = subscription.next_step()
+        subscription.send(steps[0])
+        subscription.send(steps[1])
+        subscription.send(steps[2])
+        received: list[object] = [await waiting, await subscription.next_step()]
+        assert await subscription.next_step() is steps[2]
+        cancelled = subscription.next_step()
+        cancelled.cancel()
+        subscription.send(steps[3])
+        received.append(await subscription.next_step())
+        failing = subscription.next_step()
+        subscription.send(ZeroDivisionError("a bug"))
+        with pytest.raises(ZeroDivisionError, match="a bug"):
+            await failing
+        assert received == [steps[0], steps[1], steps[3]]
+        return received
+
+    assert len(asyncio.run(receive())) == 3
 
 
 # ---- the first poll
@@ -140,14 +178,14 @@ def test_a_new_subscription_is_due_at_its_first_poll() -> None:
 
     assert first.due == first_poll(first.waiter, NOW, None)
     assert second.due == max(first.due, EARLIEST + 1) == schedule.next_due
-    assert first.pipeline is second.pipeline
-    assert first.pipeline.next_poll == first.due
+    assert first.group is second.group
+    assert first.group.next_poll == first.due
 
 
 def test_next_poll_of_a_pipeline_is_the_earliest_in_the_future() -> None:
     """Later polls do not move it; a poll in the past, or now, is replaced."""
     schedule, (subscription,) = scheduled([10])
-    pipeline, seen = subscription.pipeline, []
+    pipeline, seen = subscription.group, []
     for due, now in ((20, 0), (5, 0), (40, 4), (40, 5), (50, 6), (60, 41)):
         schedule.poll_at(subscription, NOW + due, NOW + now)
         seen.append((pipeline.next_poll or 0) - NOW)
@@ -165,7 +203,7 @@ def test_polls_come_by_their_due_times() -> None:
     jobs = [begun(schedule, can_list=False) for _ in range(3)]
 
     assert [job.subscriptions for job in jobs] == [[b], [c], [a]]
-    assert [job.pipeline for job in jobs] == [None, None, None]
+    assert [job.group for job in jobs] == [None, None, None]
     assert schedule.next_due is None
     with pytest.raises(IndexError, match=r"^no poll is scheduled$"):
         schedule.next_job(NOW, can_list=True)
@@ -215,26 +253,26 @@ def test_a_description_comes_before_all_polls_and_alone() -> None:
     assert begun(schedule) == Job([c])
     schedule.describe_next(c)
     schedule.begin(Job([c]))
-    assert begun(schedule) == Job([a, b], a.pipeline)
+    assert begun(schedule) == Job([a, b], a.group)
 
 
 def test_pipelines_that_are_not_polled_any_more_are_forgotten() -> None:
     """A deployment may create a pipeline for each run, and a poller may live for months."""
     schedule, (a, b) = scheduled([1, 2])
-    pipeline = a.pipeline
+    pipeline = a.group
     schedule.remove(a)
     late = Subscription(make_waiter())
     schedule.add(late, NOW)
-    assert late.pipeline is pipeline
+    assert late.group is pipeline
 
     for subscription in (b, late):
         schedule.remove(subscription)
     again = Subscription(make_waiter())
     schedule.add(again, NOW)
 
-    assert again.pipeline is not pipeline
+    assert again.group is not pipeline
     assert pipeline.subscriptions == set()
-    assert again.pipeline.arn == pipeline.arn
+    assert again.group.name == pipeline.name
 
 
 def test_entries_are_not_tracked_by_the_garbage_collector() -> None:
@@ -273,14 +311,14 @@ def test_listing_is_used_only_if_it_takes_fewer_calls(
 ) -> None:
     """With the same number of calls, the executions are described, since a description has more details."""
     schedule, subscriptions = scheduled(dues, executions=executions)
-    pipeline = subscriptions[0].pipeline
-    pipeline.pages = pages
+    pipeline = subscriptions[0].group
+    pipeline.calls = pages
 
     job = begun(schedule)
 
     assert job.subscriptions[0] is subscriptions[0]
     assert set(job.subscriptions) == set(subscriptions[:together])
-    assert job.pipeline is (pipeline if together > 1 else None)
+    assert job.group is (pipeline if together > 1 else None)
     assert [each.due is None for each in subscriptions] == [each < together for each in range(len(dues))]
 
 
@@ -307,7 +345,7 @@ def test_the_first_seconds_are_counted_from_the_subscription() -> None:
 def test_what_cannot_be_listed_is_described(of_client: bool, of_pipeline: bool) -> None:
     """The permission may be missing altogether, or for one pipeline."""
     schedule, (a, _) = scheduled([0, 1])
-    a.pipeline.can_list = of_pipeline
+    a.group.can_list = of_pipeline
 
     assert begun(schedule, can_list=of_client) == Job([a])
 
@@ -319,8 +357,106 @@ def test_other_pipelines_are_not_in_a_listing() -> None:
     schedule.add(other, NOW - 60)
     schedule.poll_at(other, NOW + 0.5, NOW - 60)
 
-    assert begun(schedule) == Job([a, b], a.pipeline)
+    assert begun(schedule) == Job([a, b], a.group)
     assert begun(schedule) == Job([other])
+
+
+def row(subscription: Subscription, status: str = "Executing") -> ExecutionDescription:
+    """Return the entry of a listing for the execution of a subscription."""
+    arn = subscription.waiter.name
+    return ExecutionDescription.model_validate(
+        {"PipelineExecutionArn": arn, "PipelineExecutionStatus": status}
+    )
+
+
+def listed(*rows: ExecutionDescription, pages: int = 1, error: PolysyncError | None = None) -> Listing:
+    """Return the result of a listing."""
+    return Listing({each.execution_arn: each for each in rows}, pages, error)
+
+
+def refused(code: str, *, permanent: bool = True) -> SageMakerApiError:
+    """Return the error of a listing."""
+    return SageMakerApiError("no", error_code=code, operation="ListPipelineExecutions", permanent=permanent)
+
+
+def test_after_a_listing_ended_and_missing_executions_are_described() -> None:
+    """It has neither the reason nor the time of an end. A description counts as one more call of the next listing."""
+    schedule, (a, b, c) = scheduled([0, 1, 2])
+    job = begun(schedule)
+
+    after = schedule.after_listing(job, listed(row(a), row(b, "Failed"), pages=2))
+
+    assert after == AfterListing([(a, row(a))])
+    assert {begun(schedule).subscriptions[0], begun(schedule).subscriptions[0]} == {b, c}
+    assert a.group.calls == 3
+    schedule.after_listing(job, listed(*map(row, (a, b, c))))
+    assert a.group.calls == 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        refused("InternalFailure", permanent=False),
+        CredentialsError("gone"),
+        PolysyncError("x", permanent=False),
+    ],
+)
+def test_listing_that_failed_is_a_failed_poll_of_what_it_lacks(error: PolysyncError) -> None:
+    """The pipeline is listed again later."""
+    schedule, (a, b) = scheduled([0, 1])
+
+    after = schedule.after_listing(begun(schedule), listed(row(a), pages=7, error=error))
+
+    assert after == AfterListing([(a, row(a)), (b, error)])
+    assert (a.group.can_list, a.group.calls, schedule.next_due) == (True, 1, None)
+
+
+@pytest.mark.parametrize(
+    ("error", "warning", "is_denied"),
+    [
+        (
+            refused("AccessDeniedException"),
+            "Each execution is described on its own, which takes more calls: no",
+            True,
+        ),
+        (refused("ResourceNotFound"), None, False),
+        (refused(PAGINATION, permanent=False), "Each execution of {} is described on its own: no", False),
+        (
+            refused(RESPONSE_TOO_LARGE, permanent=False),
+            "Each execution of {} is described on its own: no",
+            False,
+        ),
+    ],
+)
+def test_listing_that_cannot_succeed_is_given_up(
+    error: SageMakerApiError, warning: str | None, is_denied: bool
+) -> None:
+    """The executions may be described nevertheless. Without the permission, no pipeline can be listed."""
+    schedule, (a, b) = scheduled([0, 1])
+
+    after = schedule.after_listing(begun(schedule), listed(row(a), error=error))
+
+    assert after == AfterListing([(a, row(a))], warning and warning.format(a.group.name), is_denied)
+    # A connection that has changed may list the pipeline again.
+    assert a.group.can_list is is_denied
+    assert begun(schedule, can_list=not is_denied) == Job([b])
+
+
+# ---- polls that serve all at no cost
+
+
+def test_waits_of_a_group_are_polled_together_if_that_costs_nothing() -> None:
+    """A single one, too: its poll serves those that come later."""
+    schedule, subscriptions = Schedule(calls=0), []
+    for number in range(3):
+        subscriptions.append(Subscription(make_waiter(execution="same")))
+        schedule.add(subscriptions[-1], NOW - 60)
+        schedule.poll_at(subscriptions[-1], NOW + number, NOW - 60)
+
+    job = begun(schedule)
+
+    assert set(job.subscriptions) == set(subscriptions)
+    assert job.group is subscriptions[0].group
 
 
 # ---- polls that do not come in time
@@ -383,5 +519,4 @@ def test_listings_begin_with_the_oldest_awaited_execution() -> None:
 
 def test_pipeline_arn_is_part_of_the_execution_arn() -> None:
     """An ARN has the pipeline's name in lower case, so AWS gets the pipeline's ARN instead of a name."""
-    arn = "arn:aws-cn:sagemaker:cn-north-1:123456789012:pipeline/execution"
-    assert pipeline_arn_of(f"{arn}/execution/abcdefghijkl") == arn
+    assert make_waiter("execution").group == "arn:aws:sagemaker:us-east-1:123456789012:pipeline/execution"

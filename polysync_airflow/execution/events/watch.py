@@ -41,7 +41,7 @@ _NAMES: Final = (
 )
 
 
-class Watch(BaseModel):
+class WatcherArguments(BaseModel):
     """The arguments of a watcher. Airflow stores them in its database, where others can edit them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
@@ -77,7 +77,7 @@ class Watch(BaseModel):
     ] = None
 
     @model_validator(mode="after")
-    def _check(self) -> Watch:
+    def _check(self) -> WatcherArguments:
         if self.model_package_groups is not None and (self.pipelines, self.steps) != (None, None):
             raise ValueError(
                 "model_package_groups is given together with pipelines or steps: use a watcher for each"
@@ -125,14 +125,14 @@ class Watch(BaseModel):
         return _matches(change.pipeline_name.lower(), pipelines)
 
 
-def check_watch(arguments: Mapping[str, Any]) -> Watch:
+def check_watch(arguments: Mapping[str, Any]) -> WatcherArguments:
     """
     Validate the arguments of a watcher.
 
     :raises ParametersError: lists each invalid argument with its value and what is valid.
     """
     try:
-        return Watch.model_validate(arguments)
+        return WatcherArguments.model_validate(arguments)
     except ValidationError as error:
         problems = first_problems(list(_problems(error)))
         raise ParametersError("\n".join((_NOT_WATCHED, *(f"- {text}" for text in problems)))) from None
@@ -150,7 +150,7 @@ def _problems(error: ValidationError) -> Iterable[str]:
         if problem["loc"]:
             field, *path = (str(part) for part in problem["loc"])
             name = "".join((clean_line(field), *(f"[{part}]" for part in path)))
-            known = Watch.model_fields.get(field)
+            known = WatcherArguments.model_fields.get(field)
             cure = f" {known.description}" if known and known.description else ""
             yield f"{name} = {shorten(problem['input'])}: {problem['msg']}.{cure}"
         else:

@@ -1,5 +1,5 @@
 """
-A step for which a task waits: its name, the arguments of its stored trigger, whether it has ended, its event.
+A step for which a task waits: its name, the arguments of its stored trigger, whether it has ended, its end.
 
 Everything here is pure.
 """
@@ -12,11 +12,13 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
-from polysync_airflow.exceptions import ParametersError, TriggerEventError
-from polysync_airflow.execution.models import STATUS_PATTERN, STRICT, ExecutionArn, TriggerArguments
+from polysync_airflow.exceptions import ParametersError
+from polysync_airflow.execution.models import STATUS_PATTERN, STRICT, ExecutionArn, ExecutionEvent
 from polysync_airflow.execution.pipelines.definition import DeclaredStep
 from polysync_airflow.execution.steps.descriptions import StepDescription
-from polysync_airflow.execution.texts import clean_line, describe_validation_error, nearest_name, shorten
+from polysync_airflow.execution.steps.rows import StepRow
+from polysync_airflow.execution.texts import clean_line, nearest_name, shorten
+from polysync_airflow.execution.waiter import TriggerArguments, check_event
 from polysync_airflow.states import PolysyncState, state_of_step
 
 StepName = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]*$")]
@@ -69,7 +71,40 @@ def ended_step(
     return None
 
 
-def parse_step_event(event: Mapping[str, Any] | None) -> StepEndedEvent | None:
+def ended_row(rows: Iterable[StepRow], step_name: str) -> StepRow | None:
+    """
+    Return the row of the awaited step; None if the step has not ended.
+
+    :param rows: AWS's list of the steps at the end of the wait.
+    """
+    for row in rows:
+        if row.name == step_name and has_step_ended(row.status):
+            return row
+    return None
+
+
+def row_of(end: StepEndedEvent, rows: Iterable[StepRow]) -> StepRow:
+    """Return the row of the awaited step, which has ended."""
+    # The list may be refused now, or show that the execution was resumed meanwhile.
+    return ended_row(rows, end.step_name) or StepRow(
+        name=end.step_name, status=end.status, state=state_of_step(end.status).value
+    )
+
+
+def end_of_step(execution_arn: str, pipeline_name: str, row: StepRow) -> ExecutionEvent:
+    """Return the end of a step in the form of that of an execution: the same rules apply to it."""
+    return ExecutionEvent(
+        outcome="ended",
+        execution_arn=execution_arn,
+        pipeline_name=pipeline_name,
+        status=row.status,
+        message=None,
+        started_at=None,
+        ended_at=None,
+    )
+
+
+def parse_step_ended(event: Mapping[str, Any] | None) -> StepEndedEvent | None:
     """
     Validate the payload of the event with which Airflow resumes a task that waits for a step.
 
@@ -78,13 +113,7 @@ def parse_step_event(event: Mapping[str, Any] | None) -> StepEndedEvent | None:
     """
     if not isinstance(event, Mapping) or event.get("outcome") != "step_ended":
         return None
-    try:
-        return StepEndedEvent.model_validate(event)
-    except ValidationError as error:
-        raise TriggerEventError(
-            "Airflow resumed the task with an event that is not this provider's event "
-            f"({describe_validation_error(error)}). Clear the task."
-        ) from None
+    return check_event(StepEndedEvent, event)
 
 
 def check_step_name(step_name: object) -> None:

@@ -28,7 +28,7 @@ from pydantic import (
     ValidationError,
 )
 
-from polysync_airflow.exceptions import CallbackStepError, ParametersError
+from polysync_airflow.exceptions import CallbackStepError, ParametersError, PolysyncError
 from polysync_airflow.execution.models import (
     MAX_TIMESTAMP,
     MIN_TIMESTAMP,
@@ -201,6 +201,21 @@ def situation_of(step: StepDescription | None, status: str) -> Situation:
     return Situation.STOPPING if is_stopping else Situation.RUNNING
 
 
+def is_news(name: str, status: str | None, steps: Sequence[StepDescription] | BaseException | None) -> bool:
+    """
+    Return whether a task that waits for a callback step must look at it: it has begun, or cannot any more.
+
+    :param status: AWS's status of the execution; None if it is not known.
+    :param steps: AWS's list of its steps, or the error; None if they were not listed.
+    """
+    if status is not None and situation_of(None, status) is not Situation.NOT_BEGUN:
+        return True
+    if isinstance(steps, BaseException):
+        # The look says why they cannot be listed.
+        return not (isinstance(steps, PolysyncError) and steps.transient)
+    return steps is not None and find_step(steps, name) is not None
+
+
 def still_waits(steps: Sequence[StepDescription], token: SecretStr | None) -> bool:
     """Return whether a callback step may still wait for its answer; True if no step has the token."""
     found = [
@@ -280,7 +295,7 @@ def answer_token(token: SecretStr, kind: Literal["success", "failure"]) -> Secre
     return SecretStr(f"polysync-callback-{digest}")
 
 
-class StepEvent(BaseModel):
+class StepChangedEvent(BaseModel):
     """
     The event of a trigger that has seen a change of the step. The task itself looks at what has changed.
 
@@ -295,9 +310,9 @@ class StepEvent(BaseModel):
     deadline: Annotated[float, Field(ge=MIN_TIMESTAMP, le=MAX_TIMESTAMP, allow_inf_nan=False)]
 
 
-def parse_step_event(event: Mapping[str, Any] | None) -> StepEvent | None:
+def parse_step_changed(event: Mapping[str, Any] | None) -> StepChangedEvent | None:
     """Return the event of a trigger that has seen a change of the step; None for any other event."""
     try:
-        return StepEvent.model_validate(event)
+        return StepChangedEvent.model_validate(event)
     except ValidationError:
         return None

@@ -9,7 +9,11 @@ Rules, for a wait on a worker and for a trigger:
 3. After another transient error, they are listed again after the interval.
 4. After any other error, for example because the permission is missing, they are never listed again. The log
    says so in one line. The wait goes on.
-5. The log has at most ``MAX_LINES`` lines about one list, so that thousands of steps do not stop the event
+5. While a task waits for a step that AWS has not listed yet, they are listed after each poll, whatever the
+   execution does. So they are if another process makes the next poll, which does not know what was logged.
+   The log has no lines then.
+6. A step whose list AWS refuses, before it was listed once, is not awaited: its wait fails.
+7. The log has at most ``MAX_LINES`` lines about one list, so that thousands of steps do not stop the event
    loop of a triggerer.
 
 Everything here is pure: the time is an argument.
@@ -54,12 +58,21 @@ class Progress:
     :param due: when they are listed next, in seconds since the epoch.
     :param known: the statuses by step that were logged, in JSON.
     :param resumed_at: when the execution was resumed last, in seconds since the epoch; None if it was not.
+    :param is_repeated: another process makes the next poll.
+    :param must_list: a step is awaited, and they were not listed yet.
     """
 
     interval: float
     due: float = 0.0
     known: str = "{}"
     resumed_at: float | None = None
+    is_repeated: bool = False
+    must_list: bool = False
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether the log has no lines about the next list."""
+        return self.is_repeated or self.must_list
 
     def after_poll(self, response: ExecutionDescription | PolysyncError, now: float) -> bool:
         """Return whether to list the steps now, after a poll of the execution."""
@@ -67,6 +80,8 @@ class Progress:
             if is_throttling(response):
                 self.pause(now)
             return False
+        if self.is_quiet:
+            return True
         if response.status != STATUS_EXECUTING or now < self.due:
             return False
         self.due = now + self.interval
@@ -77,13 +92,19 @@ class Progress:
         Record the statuses of the steps, and return a line for each that has changed.
 
         :param result: AWS's list, or the error.
+        :raises PolysyncError: the error, if the step that is awaited can never be listed.
         """
         if not isinstance(result, BaseException):
-            return self.update(result)
+            is_quiet, self.must_list = self.is_quiet, False
+            return () if is_quiet else self.update(result)
+        if self.must_list and isinstance(result, PolysyncError) and not result.transient:
+            raise result
         if is_throttling(result):
             self.pause(now)
         elif not (isinstance(result, PolysyncError) and result.transient):
             self.due = math.inf
+            if self.is_quiet:
+                return ()
             reason = str(result) if isinstance(result, PolysyncError) else clean_text(repr(result))
             return (LogLine(logging.WARNING, f"The log has no lines about steps: {reason}"),)
         return ()

@@ -1,4 +1,4 @@
-"""The one answer to a callback step, and the watch that gives it if the execution is to be stopped."""
+"""The one answer to a callback step, and the monitor that gives it if the execution is to be stopped."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 # How long an answer is repeated while AWS throttles or cannot be reached.
 ANSWER_TIMEOUT_SECONDS: Final = 600.0
-# Seconds of the host between two looks of the watch. A message is hidden for three times as long.
-WATCH_SECONDS: Final = 20.0
-# How long the end of the function waits for a call of the watch.
+# Seconds of the host between two looks of the monitor. A message is hidden for three times as long.
+MONITOR_SECONDS: Final = 20.0
+# How long the end of the function waits for a call of the monitor.
 JOIN_SECONDS: Final = 30.0
 STOP_REASON: Final = "The execution is being stopped."
 
@@ -102,16 +102,16 @@ class Answer:
             raise
 
 
-class Watch:
+class StopMonitor:
     """
-    A context in which a thread watches while the function of a step runs.
+    A context in which a thread looks for a stop while the function of a step runs.
 
     It keeps the message of the step from other consumers. If the execution is to be stopped, it answers at
     once, because AWS stops it only then. The function itself is not interrupted.
 
     :param keep: hides the message for a while.
     :param is_stopping: says whether the execution is to be stopped.
-    :param warn: called with a message once for each new error. No error ends the watch.
+    :param warn: called with a message once for each new error. No error ends its thread.
     """
 
     def __init__(
@@ -143,7 +143,7 @@ class Watch:
 
     def _run(self) -> None:
         # Not a wait of the provider: the time that a function takes is that of the host.
-        while not self.has_answered and not self._ended.wait(WATCH_SECONDS):
+        while not self.has_answered and not self._ended.wait(MONITOR_SECONDS):
             self._try(self._keep)
             self._try(self._answer_stop)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, cast
 
 from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution.choices import Seconds, seconds
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context, XComArg
 
-    from polysync_airflow.execution.waiter import Waiter
+    from polysync_airflow.execution.waiter import ExecutionWaiter
 
     # Imported when a task runs: Airflow parses a DAG file every 30 seconds.
     from polysync_airflow.operators.callback.run import StepRun
@@ -82,11 +82,6 @@ class PolysyncCallbackStepOperator(ExecutionOperator):
     :raises PipelineExecutionTimeoutError: the step did not begin in time.
     """
 
-    # Airflow replaces an XComArg by the rendered text before it calls execute.
-    execution_arn: str
-    step_name: str
-    python_callable: Callable[..., Mapping[str, Any] | None]
-    op_kwargs: Mapping[str, Any] | None
     template_fields: Sequence[str] = (
         "execution_arn",
         "step_name",
@@ -115,7 +110,17 @@ class PolysyncCallbackStepOperator(ExecutionOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self._set_arguments(locals())
+        # Airflow replaces an XComArg by the rendered text before it calls execute.
+        self.execution_arn = cast("str", execution_arn)
+        self.step_name = step_name
+        self.python_callable = python_callable
+        self.op_kwargs = op_kwargs
+        self.deferrable = deferrable
+        self.poll_interval = poll_interval
+        self.timeout = timeout
+        self.polysync_conn_id = polysync_conn_id
+        self.region_name = region_name
+        _ = self.choices  # raises an error if one is not valid
         if not callable(python_callable):
             raise ParametersError(
                 f"python_callable = {shorten(python_callable)} is not valid: give a function."
@@ -153,10 +158,10 @@ class PolysyncCallbackStepOperator(ExecutionOperator):
 
         :raises TriggerEventError: ``event`` is not an event of this provider's trigger.
         """
-        from polysync_airflow.execution.steps.callbacks import parse_step_event
+        from polysync_airflow.execution.steps.callbacks import parse_step_changed
 
         run, waiter = self._step_run(), self._make_waiter(self.execution_arn, None)
-        news = parse_step_event(event)
+        news = parse_step_changed(event)
         if news:
             # The limit is that of the whole wait, also if the task is deferred again.
             waiter = replace(waiter, since=news.since, deadline=news.deadline)
@@ -179,7 +184,7 @@ class PolysyncCallbackStepOperator(ExecutionOperator):
             self.hook_for_region, self.execution_arn, self.step_name, self._call_with_retry, self.log
         )
 
-    def _answer(self, context: Context, run: StepRun, waiter: Waiter) -> dict[str, str]:
+    def _answer(self, context: Context, run: StepRun, waiter: ExecutionWaiter) -> dict[str, str]:
         while True:
             outputs = run.answer(
                 self.python_callable,
@@ -191,7 +196,7 @@ class PolysyncCallbackStepOperator(ExecutionOperator):
                 return outputs
             self._wait_for_news(run, waiter)
 
-    def _wait_for_news(self, run: StepRun, waiter: Waiter) -> None:
+    def _wait_for_news(self, run: StepRun, waiter: ExecutionWaiter) -> None:
         """Wait until the step has begun, or cannot begin any more; or defer the task."""
         from polysync_airflow.operators.callback.run import StepNewsError
 

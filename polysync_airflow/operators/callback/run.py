@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -22,6 +22,7 @@ from polysync_airflow.execution.steps.callbacks import (
     RunningCallback,
     Situation,
     find_step,
+    is_news,
     recorded_outputs,
     running_callback,
     situation_of,
@@ -160,22 +161,16 @@ class StepRun:
         return View(situation_of(step, status), step, status)
 
     def _raise_if_news(self, progress: Progress, response: ExecutionDescription | PolysyncError) -> None:
+        steps: Sequence[StepDescription] | PolysyncError | None = None
         status = response.status if isinstance(response, ExecutionDescription) else None
-        if status and situation_of(None, status) is not Situation.NOT_BEGUN:
-            raise StepNewsError
-        if not progress.after_poll(response, clock.time()):
-            return
-        try:
-            steps = self._hook.list_pipeline_execution_steps(self._arn)
-        except PolysyncError as error:
-            progress.after_list(error, clock.time())
-            if error.transient:
-                return
-            # The next look says why.
-            raise StepNewsError from None
-        for line in progress.after_list(steps, clock.time()):
-            self._log.log(line.level, "%s", line.text)
-        if find_step(steps, self._name):
+        if not is_news(self._name, status, steps) and progress.after_poll(response, clock.time()):
+            try:
+                steps = self._hook.list_pipeline_execution_steps(self._arn)
+            except PolysyncError as error:
+                steps = error
+            for line in progress.after_list(steps, clock.time()):
+                self._log.log(line.level, "%s", line.text)
+        if is_news(self._name, status, steps):
             raise StepNewsError
 
     def _served(self, callback: RunningCallback) -> ServedStep:

@@ -21,7 +21,7 @@ from polysync_airflow.execution.steps.callbacks import (
     output_parameters,
 )
 from polysync_airflow.execution.texts import clean_line, clean_text
-from polysync_airflow.operators.callback.answers import STOP_REASON, Answer, StepHasEndedError, Watch
+from polysync_airflow.operators.callback.answers import STOP_REASON, Answer, StepHasEndedError, StopMonitor
 from polysync_airflow.operators.callback.messages import RECEIVE_TIMEOUT_SECONDS, StepMessages
 from polysync_airflow.states import STATUS_STOPPING
 
@@ -103,16 +103,16 @@ class ServedStep:
     def _call(self, function: Callable[[], Any]) -> Outputs:
         failure: BaseException | None = None
         outputs: Outputs = {}
-        with Watch(self._messages.keep, self._is_stopping, self._answer, self._log.warning) as watch:
+        with StopMonitor(self._messages.keep, self._is_stopping, self._answer, self._log.warning) as monitor:
             try:
                 outputs = output_parameters(function())
             except (Exception, SystemExit, AirflowTaskTimeout) as error:
                 failure = error
-        if watch.has_answered:
+        if monitor.has_answered:
             raise self._cancelled() from failure
         reason = self._reason(failure) if failure else None
         if not (self._answer.succeed(outputs) if reason is None else self._answer.fail(reason)):
-            # The watch was in the middle of its answer.
+            # The monitor was in the middle of its answer.
             raise self._cancelled() from failure
         self._messages.delete()
         if reason is not None:

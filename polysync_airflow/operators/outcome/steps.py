@@ -95,6 +95,8 @@ class StepReporter:
     :param hook: the hook for the execution's region.
     :param interval: seconds between two lists while the task waits; None for no lists.
     :param resumed_at: when the execution was resumed last; None if it was not.
+    :param is_repeated: another process makes the next poll, and lists the steps again.
+    :param is_awaited: whether the task waits for one of the steps.
     """
 
     def __init__(
@@ -106,6 +108,8 @@ class StepReporter:
         *,
         interval: float | None,
         resumed_at: datetime | None,
+        is_repeated: bool = False,
+        is_awaited: bool = False,
     ) -> None:
         self._hook = hook
         self._arn = execution_arn
@@ -113,7 +117,11 @@ class StepReporter:
         self._log = log
         self._order: Sequence[DeclaredStep] = ()
         self._resumed_at = resumed_at.timestamp() if resumed_at else None
-        self._progress = Progress(interval, resumed_at=self._resumed_at) if interval else None
+        self._progress: Progress | None = None
+        if interval:
+            self._progress = Progress(
+                interval, resumed_at=self._resumed_at, is_repeated=is_repeated, must_list=is_awaited
+            )
 
     def push_declared(self, selected: Sequence[str] | None = None) -> Sequence[DeclaredStep]:
         """
@@ -131,22 +139,19 @@ class StepReporter:
         return self._order
 
     def after_poll(self, response: ExecutionDescription | PolysyncError) -> Sequence[StepDescription] | None:
-        """Report the steps after a poll, if that is due, and return them; None if they are not listed."""
+        """
+        Report the steps after a poll, if that is due, and return them; None if they are not listed.
+
+        :raises PolysyncError: the steps, of which one is awaited, can never be listed.
+        """
         if self._progress is None or not self._progress.after_poll(response, clock.time()):
             return None
-        steps = self._list_steps()
+        steps, is_quiet = self._list_steps(), self._progress.is_quiet
         lines = self._progress.after_list(steps, clock.time())
         self._write(lines)
         if isinstance(steps, PolysyncError):
             return None
-        if lines:
-            self._push_steps(rows_of(steps, self._order, self._arn))
-        return steps
-
-    def push_now(self) -> Sequence[StepDescription] | PolysyncError:
-        """List the steps, push them without lines in the log, and return them, or the error."""
-        steps = self._list_steps()
-        if not isinstance(steps, PolysyncError):
+        if lines or is_quiet:
             self._push_steps(rows_of(steps, self._order, self._arn))
         return steps
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 from polysync_airflow.aws.response_limits import MAX_TOKEN_LENGTH
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.models import pipeline_name_from_arn
-from polysync_airflow.execution.search.criteria import SETTLE_SECONDS
+from polysync_airflow.execution.search import SETTLE_SECONDS
 from polysync_airflow.execution.waiter import FIRST_POLL_DELAY_SECONDS
 from polysync_airflow.verification import definitions
 from polysync_airflow.verification.account import Account, arn_of, missing_execution, status_of

@@ -5,15 +5,20 @@ from __future__ import annotations
 import pytest
 
 from polysync_airflow.exceptions import ParametersError, TriggerEventError
+from polysync_airflow.execution.models import ExecutionEvent
 from polysync_airflow.execution.pipelines.definition import DeclaredStep
 from polysync_airflow.execution.steps.awaited import (
     StepEndedEvent,
     check_step_declared,
     check_step_name,
+    end_of_step,
+    ended_row,
     ended_step,
-    parse_step_event,
+    parse_step_ended,
+    row_of,
 )
 from polysync_airflow.execution.steps.descriptions import StepDescription
+from polysync_airflow.execution.steps.rows import StepRow
 from polysync_airflow.execution.texts import shorten
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/x/execution/abcdefghijkl"
@@ -104,16 +109,44 @@ def test_end_of_the_step(steps: list[StepDescription] | None, status: str | None
     assert end == (StepEndedEvent(execution_arn=ARN, step_name="Train", status=status) if status else None)
 
 
+ROWS = [
+    StepRow(name="Train", status="Executing", state="Running"),
+    StepRow(name="Merge", status="Failed", state="Failed"),
+]
+
+
+@pytest.mark.parametrize(("name", "ended"), [("Merge", ROWS[1]), ("Train", None), ("Other", None)])
+def test_row_of_an_awaited_step(name: str, ended: StepRow | None) -> None:
+    """If the list does not show the end that somebody has seen, the event says what is known."""
+    event = StepEndedEvent(execution_arn=ARN, step_name=name, status="Succeeded")
+
+    assert ended_row(ROWS, name) == ended
+    assert row_of(event, ROWS) == (ended or StepRow(name=name, status="Succeeded", state="Success"))
+
+
+def test_end_of_a_step_is_reported_as_that_of_an_execution() -> None:
+    """The same rules apply to it."""
+    assert end_of_step(ARN, "x", ROWS[1]) == ExecutionEvent(
+        outcome="ended",
+        execution_arn=ARN,
+        pipeline_name="x",
+        status="Failed",
+        message=None,
+        started_at=None,
+        ended_at=None,
+    )
+
+
 EVENT = {"outcome": "step_ended", "execution_arn": ARN, "step_name": "Train", "status": "Failed"}
 
 
 def test_event_of_the_trigger() -> None:
     """Other events are for others; one that says it is this one must be complete."""
-    assert parse_step_event(EVENT) == StepEndedEvent(execution_arn=ARN, step_name="Train", status="Failed")
+    assert parse_step_ended(EVENT) == StepEndedEvent(execution_arn=ARN, step_name="Train", status="Failed")
     for other in (None, {}, {**EVENT, "outcome": "ended"}):
-        assert parse_step_event(other) is None
+        assert parse_step_ended(other) is None
     with pytest.raises(TriggerEventError) as caught:
-        parse_step_event({**EVENT, "status": "s3cret!"})
+        parse_step_ended({**EVENT, "status": "s3cret!"})
     assert str(caught.value) == (
         "Airflow resumed the task with an event that is not this provider's event (status: String should match pattern "
         "'^[A-Za-z]{1,64}$'). Clear the task."

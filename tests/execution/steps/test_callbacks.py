@@ -8,17 +8,18 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from polysync_airflow.exceptions import CallbackStepError, ParametersError
+from polysync_airflow.exceptions import CallbackStepError, ParametersError, PolysyncError
 from polysync_airflow.execution.steps.callbacks import (
     MAX_BODY_LENGTH,
     Situation,
     answer_token,
     failure_reason,
     find_step,
+    is_news,
     output_parameters,
     parse_message,
     parse_queue_url,
-    parse_step_event,
+    parse_step_changed,
     recorded_outputs,
     running_callback,
     situation_of,
@@ -285,11 +286,37 @@ def test_event_of_the_trigger() -> None:
     """An event of another form is none."""
     event = {"outcome": "step_changed", "since": 1e9, "deadline": 2e9}
 
-    found = parse_step_event(event)
+    found = parse_step_changed(event)
 
     assert found is not None
     assert (found.since, found.deadline) == (1e9, 2e9)
-    assert parse_step_event(None) is parse_step_event({**event, "since": -1}) is None
+    assert parse_step_changed(None) is parse_step_changed({**event, "since": -1}) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "steps", "expected"),
+    [
+        (None, None, False),
+        ("Executing", None, False),
+        ("New", None, False),
+        ("Executing", [], False),
+        ("Executing", [step(StepName="Other")], False),
+        ("Executing", [step(StepName="Other"), step()], True),
+        ("Executing", [step("Starting")], True),
+        (None, [step("Failed")], True),
+        # The step can begin no more.
+        ("Stopping", None, True),
+        ("Stopped", None, True),
+        ("Succeeded", None, True),
+        # The task looks itself, and says why the steps cannot be listed.
+        ("Executing", PolysyncError("throttled", permanent=False, transient=True), False),
+        ("Executing", PolysyncError("denied"), True),
+        (None, ZeroDivisionError(), True),
+    ],
+)
+def test_whether_a_task_must_look_at_the_step(status: str | None, steps: Any, expected: bool) -> None:
+    """The wait on a worker and the trigger end with the same news."""
+    assert is_news("Wait", status, steps) is expected
 
 
 def test_answer_tokens() -> None:

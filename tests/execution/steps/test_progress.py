@@ -207,3 +207,55 @@ def test_transient_error_of_a_list_is_no_news() -> None:
 
     assert not progress.after_poll(polled("Executing"), 59)
     assert progress.after_poll(polled("Executing"), 60)
+
+
+# ---- a step that is awaited, and polls of several processes
+
+
+@pytest.mark.parametrize("fields", [{"must_list": True}, {"is_repeated": True}])
+@pytest.mark.parametrize("status", ["Executing", "Stopping"])
+def test_lists_without_lines_come_after_each_poll(fields: dict[str, Any], status: str) -> None:
+    """Neither the status of the execution nor the interval counts, but a poll that has failed does."""
+    progress = Progress(60, due=1e9, **fields)
+
+    assert progress.is_quiet
+    assert progress.after_poll(polled(status), 1000)
+    assert not progress.after_poll(THROTTLED, 1000)
+    assert progress.after_list(THROTTLED, 1000) == ()
+    assert progress.after_poll(polled(status), 1001)
+
+
+def test_awaited_step_is_listed_once_and_then_in_the_interval() -> None:
+    """The first list has no lines, because a trigger may follow that logs them."""
+    progress = Progress(60, must_list=True)
+    listed = [step("Train", "Executing")]
+
+    assert progress.after_list(listed, 1000) == ()
+    assert not progress.is_quiet
+    assert progress.after_poll(polled("Executing"), 1000)
+    assert len(progress.after_list(listed, 1000)) == 1
+    assert not progress.after_poll(polled("Executing"), 1059)
+
+
+def test_process_that_is_followed_by_another_one_writes_no_lines() -> None:
+    """It does not know what was logged. An error that stays ends neither its lists nor the wait."""
+    progress = Progress(60, is_repeated=True)
+
+    assert progress.after_list([step("Train", "Executing")], 1000) == ()
+    assert progress.after_list(refused("AccessDeniedException", permanent=True), 1000) == ()
+    assert progress.is_quiet
+
+
+@pytest.mark.parametrize("is_repeated", [False, True])
+def test_step_that_can_never_be_listed_is_not_awaited(is_repeated: bool) -> None:
+    """Once the steps were listed, the end of the execution tells how the step has ended."""
+    denied = refused("AccessDeniedException", permanent=True)
+    progress = Progress(60, must_list=True, is_repeated=is_repeated)
+    assert progress.after_list(refused("InternalFailure", transient=True), 1000) == ()
+
+    with pytest.raises(SageMakerApiError) as caught:
+        progress.after_list(denied, 1000)
+
+    assert caught.value is denied
+    progress.after_list([], 1000)
+    assert len(progress.after_list(denied, 1000)) == (0 if is_repeated else 1)

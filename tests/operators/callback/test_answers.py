@@ -197,7 +197,7 @@ def test_stop_while_the_function_runs(
     pipeline: Pipeline, answer: Answer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The step is answered while the function still runs. What it returns later is not sent."""
-    monkeypatch.setattr(answers, "WATCH_SECONDS", 0.01)
+    monkeypatch.setattr(answers, "MONITOR_SECONDS", 0.01)
     answered = Event()
     fail_step = answers.Answer.fail
 

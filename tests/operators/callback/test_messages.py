@@ -123,7 +123,7 @@ def test_message_stays_hidden_while_the_function_runs(
     pipeline: Pipeline, answer: Answer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A function may take longer than a message is hidden at once: nobody else receives it meanwhile."""
-    monkeypatch.setattr(answers, "WATCH_SECONDS", 0.01)
+    monkeypatch.setattr(answers, "MONITOR_SECONDS", 0.01)
     kept = Event()
     seen: list[Any] = []
 
@@ -155,7 +155,7 @@ def test_errors_of_the_queue_while_the_function_runs(
     pipeline: Pipeline, answer: Answer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They neither end the function nor change the answer."""
-    monkeypatch.setattr(answers, "WATCH_SECONDS", 0.01)
+    monkeypatch.setattr(answers, "MONITOR_SECONDS", 0.01)
     control = pipeline.emulator.control
 
     def function(ticket: str) -> dict[str, str]:

@@ -1,17 +1,26 @@
 """
-The data models of a model package's approval: AWS's responses, a stored trigger's arguments, and its event.
+The approval of model packages: their shapes, the meaning of each status, and how a wait for one ends.
 
-Only versions of a model package group have an approval status, so only their ARNs are accepted:
-https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateModelPackage.html
+Rules, of which the first that applies counts:
+
+1. A package whose *status* is Failed or Deleting will not be approved: the wait ends.
+2. Rejected ends the wait.
+3. Approved ends it once the package's status is Completed: AWS may still validate an approved package.
+4. In every other case, and with every status that this version does not know, the wait goes on.
+
+``waiter.py`` has the rules of all waits. Only versions of a model package group have an approval status, so
+only their ARNs are accepted:
+https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateModelPackage.html and
+https://docs.aws.amazon.com/sagemaker/latest/dg/model-registry-approve.html. Everything here is pure.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, get_args
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -21,30 +30,26 @@ from pydantic import (
 )
 
 from polysync_airflow.exceptions import ParametersError, TriggerEventError
-from polysync_airflow.execution.models import (
-    MAX_POLL_INTERVAL,
-    MIN_POLL_INTERVAL,
-    STATUS_PATTERN,
-    STRICT,
-    ConnectionId,
-    FrozenModel,
-    RegionName,
-    ResponseTime,
-    Timestamp,
-)
+from polysync_airflow.execution.models import STATUS_PATTERN, FrozenModel, ResponseTime
 from polysync_airflow.execution.texts import (
     ArnText,
     NameText,
     ReasonText,
     ValueText,
     clean_line,
+    clean_text,
     describe_validation_error,
     shorten,
 )
+from polysync_airflow.execution.waiter import ResourceArguments, ResourceEvent, ResourceWaiter
 
 ApprovalStatus = Literal["Approved", "Rejected", "PendingManualApproval"]
 ApprovalOutcome = Literal["approved", "rejected", "failed", "timed_out", "refused"]
 
+COMPLETED: Final = "Completed"
+# https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ModelPackageSummary.html
+_WILL_NOT_COMPLETE: Final = ("Failed", "Deleting")
+_STATUSES: Final = ("Pending", "InProgress", COMPLETED, *_WILL_NOT_COMPLETE)
 # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_UpdateModelPackage.html
 MAX_DESCRIPTION_LENGTH: Final = 1024
 _GROUP: Final = "[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}"
@@ -161,6 +166,11 @@ class ModelPackageSummary(FrozenModel):
     approval_status: Status | None = Field(None, validation_alias="ModelApprovalStatus")
     created_at: ResponseTime = Field(None, validation_alias="CreationTime")
 
+    @property
+    def resource(self) -> str:
+        """Its ARN."""
+        return self.arn
+
 
 class ModelPackageDescription(ModelPackageSummary):
     """
@@ -182,44 +192,20 @@ class ModelPackageDescription(ModelPackageSummary):
     )
 
 
-class ApprovalTriggerArguments(BaseModel):
-    """The arguments of a stored trigger, which others can edit in Airflow's database."""
-
-    model_config = STRICT
-
-    model_package_arn: VersionArn
-    polysync_conn_id: ConnectionId
-    region_name: RegionName
-    poll_interval: Annotated[
-        float, Field(strict=True, ge=MIN_POLL_INTERVAL, le=MAX_POLL_INTERVAL, allow_inf_nan=False)
-    ]
-    since: Timestamp
-    deadline: Timestamp
-
-
-class ApprovalEvent(BaseModel):
+class ApprovalEvent(ResourceEvent):
     """
-    How a wait for an approval ended. All modes of the sensor end with it.
+    How a wait for an approval ended.
 
     :param outcome: ``approved``; ``rejected``; ``failed`` (AWS could not create the package, or it is being
         deleted); ``timed_out``; ``refused`` (the polls fail with a permanent error).
     :param approval_status: AWS's last known approval status; None if no poll has succeeded.
-    :param status: AWS's last known status of the package.
-    :param message: why the wait ended, if not by an approval status.
-    :param error_code: error code of the last poll, if it failed.
     """
 
-    model_config = STRICT
-
     outcome: ApprovalOutcome
-    model_package_arn: VersionArn
+    resource: VersionArn = Field(alias="model_package_arn")
     approval_status: NameText | None = None
-    status: NameText | None = None
     approval_description: ValueText | None = None
     modified_by: ArnText | None = None
-    message: str | None = None
-    error_code: str | None = None
-    operation: str | None = None
 
 
 def parse_approval_event(event: object) -> ApprovalEvent:
@@ -235,3 +221,68 @@ def parse_approval_event(event: object) -> ApprovalEvent:
             "Airflow resumed the task with an event that is not one of PolysyncModelApprovalTrigger: "
             f"{describe_validation_error(error)}"
         ) from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalWaiter(ResourceWaiter[ApprovalEvent]):
+    """The state of a wait for the approval of a model package."""
+
+    polls = "model_packages"
+    kind = "model package"
+    operation = "DescribeModelPackage"
+    request_member = "ModelPackageName"
+    description_model = ModelPackageDescription
+    event_model = ApprovalEvent
+
+    @staticmethod
+    def outcome_of(response: ModelPackageDescription) -> tuple[ApprovalOutcome, str | None] | None:
+        """Return how the wait ends with a description, and AWS's reason; None if it goes on."""
+        if response.status in _WILL_NOT_COMPLETE:
+            return "failed", response.failure_reason
+        if response.approval_status == "Rejected":
+            return "rejected", response.failure_reason
+        is_usable = response.status == COMPLETED
+        return (
+            ("approved", response.failure_reason)
+            if is_usable and response.approval_status == "Approved"
+            else None
+        )
+
+    @staticmethod
+    def state_of(response: ModelPackageDescription) -> tuple[str, bool]:
+        """Return what the log says of a description, and whether this version knows such a state."""
+        is_known = response.status in _STATUSES and response.approval_status in get_args(ApprovalStatus)
+        approval = response.approval_status or "no approval status"
+        return (
+            approval if response.status == COMPLETED else f"{approval}, package {response.status}",
+            is_known,
+        )
+
+
+class ApprovalTriggerArguments(ResourceArguments):
+    """The arguments of a trigger that waits for an approval."""
+
+    waiter_class = ApprovalWaiter
+
+    resource: VersionArn = Field(alias="model_package_arn")
+
+
+def approval_message(event: ApprovalEvent) -> str:
+    """Return how a wait has ended, in one line, for the log or an error."""
+    package = f"Model package {event.resource}"
+    by = f" (last changed by {clean_line(event.modified_by)})" if event.modified_by else ""
+    given = clean_line(event.approval_description or "", MAX_DESCRIPTION_LENGTH)
+    reason = f": {given}" if given else ""
+    if event.outcome in ("approved", "rejected"):
+        return f"{package} is {event.outcome}{by}{reason}"
+    message = clean_text(event.message or "", 2048)
+    if event.outcome == "failed":
+        why = f": {message}" if message else ""
+        return (
+            f"{package} cannot be used: its status is {event.status}{why}. -- What to do: register a new "
+            "version of the model."
+        )
+    if event.outcome == "timed_out":
+        state = event.approval_status or "unknown"
+        return f"{package} was not approved in time: {message}. Its last known approval status is {state}."
+    return f"The wait for the approval of {event.resource} has ended: {message}"

@@ -1,25 +1,42 @@
-"""Which of the listed executions a search means: tables of executions and choices."""
+"""Which of the listed executions a search means, and what comes after each look: tables of executions and looks."""
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 
-from polysync_airflow.exceptions import ParametersError, TriggerEventError
-from polysync_airflow.execution.search import criteria
-from polysync_airflow.execution.search.criteria import (
+from polysync_airflow.exceptions import (
+    CredentialsError,
+    ParametersError,
+    PolysyncError,
+    SageMakerApiError,
+    TriggerEventError,
+)
+from polysync_airflow.execution import search as criteria
+from polysync_airflow.execution.search import (
+    LIST_LAG_SECONDS,
+    SETTLE_SECONDS,
+    ListedExecution,
+    Looked,
+    Search,
+    SearchArguments,
+    SearchWaiter,
+    TooManyMatchesError,
     describe_search,
     is_settled,
+    look,
     make_search,
     parse_search_event,
     pick,
 )
-from polysync_airflow.execution.search.models import ListedExecution, Search
 from polysync_airflow.execution.texts import MAX_PROBLEMS
+from polysync_airflow.execution.waiter import Finish, LogLine, Wait
 
 PREFIX = "arn:aws:sagemaker:us-east-1:123456789012:pipeline"
 BEGAN_AT = datetime(2026, 1, 2, 12, tzinfo=UTC)
@@ -304,3 +321,143 @@ def test_event_is_parsed() -> None:
     parsed = parse_search_event(event)
 
     assert (parsed.began_at, parsed.execution_arn) == (BEGAN_AT, LISTED[0].execution_arn)
+
+
+# ---- what comes after each look
+
+BEGAN = BEGAN_AT.timestamp()
+HOUR = 3600.0
+OPEN = SearchWaiter(search=search(created_after=DAY[0]), poll_interval=60, since=BEGAN, deadline=BEGAN + HOUR)
+CLOSED = replace(OPEN, search=search())
+FOUND = listed("manual", 5)
+
+
+def api_error(**arguments: Any) -> SageMakerApiError:
+    """Return an error of AWS's."""
+    return SageMakerApiError("AWS says no", error_code="X", operation="ListPipelineExecutions", **arguments)
+
+
+@pytest.mark.parametrize(
+    ("waiter", "result", "after", "outcome", "text"),
+    [
+        (OPEN, FOUND, 0, "found", None),
+        (CLOSED, FOUND, 0, "found", None),
+        (OPEN, FOUND, 2 * HOUR, "found", None),
+        (OPEN, None, HOUR - 1, None, None),
+        (OPEN, None, HOUR, "timed_out", "No execution was found within 1 h"),
+        (CLOSED, None, 0, "no_match", "The window has closed, and no execution in it matches."),
+        (OPEN, api_error(permanent=False, transient=True), 0, None, None),
+        (OPEN, api_error(permanent=False), 0, None, None),
+        # A window that has closed proves nothing if it cannot be listed.
+        (CLOSED, api_error(permanent=False), 0, None, None),
+        (
+            OPEN,
+            api_error(permanent=False),
+            HOUR,
+            "timed_out",
+            "No execution was found within 1 h; the last poll failed: AWS says no",
+        ),
+        (OPEN, api_error(permanent=True), 0, "refused", "AWS says no"),
+        (OPEN, CredentialsError("no key"), 0, "refused", "no key"),
+        (OPEN, TooManyMatchesError("too many"), 0, "too_many", "too many"),
+    ],
+)
+def test_decision(
+    waiter: SearchWaiter, result: Any, after: float, outcome: str | None, text: str | None
+) -> None:
+    """The search ends with an event of this outcome, or goes on."""
+    response = result if isinstance(result, PolysyncError) else Looked(result, BEGAN + after)
+    step = waiter.decide(response, BEGAN + after)
+
+    if outcome is None:
+        assert isinstance(step, Wait)
+        return
+    assert isinstance(step, Finish)
+    event = step.event
+    assert (event.outcome, event.began_at) == (outcome, BEGAN_AT)
+    if text:
+        assert str(event.message).startswith(text)
+        sought = "Looked for: the first execution of pipeline fanout created from 2026-01-01"
+        assert sought in str(event.message)
+    if isinstance(result, SageMakerApiError) and outcome != "found":
+        assert (event.error_code, event.operation) == ("X", "ListPipelineExecutions")
+    assert (event.error_code is None) == (outcome in ("found", "no_match", "too_many") or result is None)
+
+
+def test_closed_window_is_watched_until_the_list_is_complete() -> None:
+    """An execution of the window's last second may appear late; the last look comes exactly then."""
+    end = DAY[1].timestamp()
+    waiter = replace(CLOSED, deadline=end + 10 * HOUR)
+
+    assert waiter.last_poll_at == end + LIST_LAG_SECONDS
+    step = waiter.decide(Looked(None, end + LIST_LAG_SECONDS - 1), end + LIST_LAG_SECONDS - 1)
+    assert isinstance(step, Wait)
+    assert step.seconds == 1
+    assert isinstance(waiter.decide(Looked(None, end + LIST_LAG_SECONDS), end), Finish)
+    assert OPEN.last_poll_at == OPEN.deadline
+
+
+def test_only_what_is_new_is_listed_again() -> None:
+    """After a look that has succeeded, the next one begins where it was made, less the lag of AWS's list."""
+    first = OPEN.decide(Looked(None, BEGAN), BEGAN + 1)
+    assert isinstance(first, Wait)
+    failed = first.waiter.decide(api_error(permanent=False), BEGAN + 60)
+    assert isinstance(failed, Wait)
+
+    assert OPEN.list_after == DAY[0] - timedelta(seconds=1)
+    expected = BEGAN_AT - timedelta(seconds=LIST_LAG_SECONDS + 1)
+    assert first.waiter.list_after == failed.waiter.list_after == expected
+    # Never before the window.
+    assert replace(OPEN, listed_until=DAY[0].timestamp()).list_after == OPEN.list_after
+
+
+def test_search_of_several_sessions_ends_when_the_choice_is_settled() -> None:
+    """The next look, by another process, must find the same execution; the last one takes what there is."""
+    repeated = replace(OPEN, is_repeated=True)
+    found = listed("late", 36 - 1 / 60)
+    at = found.created_at.timestamp() + SETTLE_SECONDS - 1
+    early = repeated.decide(Looked(found, at), at)
+
+    text = f"Found, but AWS may still list another one: {found.execution_arn}"
+    assert isinstance(early, Wait)
+    assert early.log_lines == (LogLine(logging.INFO, text),)
+    for waiter, now in ((repeated, at + 1), (replace(repeated, deadline=at), at), (OPEN, at)):
+        ended = waiter.decide(Looked(found, now), now)
+        assert isinstance(ended, Finish)
+        assert (ended.event.execution_arn, ended.log_lines) == (found.execution_arn, ())
+
+
+def test_polls_of_searches_in_a_pipeline_go_together() -> None:
+    """One list serves all of them, whatever else they look for."""
+    other = replace(OPEN, search=search(display_name_pattern="n*"), poll_interval=5)
+
+    assert OPEN.group == other.group == "fanout"
+    assert OPEN.name == OPEN.label == "the search in pipeline fanout"
+
+
+def test_look() -> None:
+    """The list, or the parameters that are compared, may be refused."""
+    error = api_error(permanent=False)
+
+    def refuse(_: str) -> dict[str, str]:
+        raise error
+
+    compared = replace(OPEN, search=search(created_after=DAY[0], parameters={"A": "1"}))
+    assert look(OPEN, error, refuse, BEGAN) is error
+    assert look(compared, [FOUND], refuse, BEGAN) is error
+    assert look(OPEN, [FOUND], refuse, BEGAN) == Looked(FOUND, BEGAN)
+    assert look(OPEN, [], refuse, BEGAN) == Looked(None, BEGAN)
+
+
+def test_stored_arguments_are_those_of_a_shared_search() -> None:
+    """It began when the sensor did, and its looks are shared."""
+    stored = SearchArguments(
+        search=search(created_after=DAY[0]),
+        polysync_conn_id="team",
+        region_name=None,
+        poll_interval=60.0,
+        listed_until=1.75e9,
+        deadline=BEGAN + HOUR,
+    )
+
+    assert stored.waiter() == replace(OPEN, listed_until=1.75e9, rate_limited=True)

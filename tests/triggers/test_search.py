@@ -11,11 +11,10 @@ from typing import Any
 
 import pytest
 
+from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import ParametersError
-from polysync_airflow.execution.search.criteria import make_search
-from polysync_airflow.triggers import PolysyncPipelineSearchTrigger, PolysyncPipelineStepTrigger
-from polysync_airflow.triggers.sensing import shared_search
-from sagemaker_emulator import EmulatorServer
+from polysync_airflow.execution.search import make_search
+from polysync_airflow.triggers import PolysyncPipelineSearchTrigger, PolysyncPipelineStepTrigger, poller
 from tests.sensors.sessions import HOUR, at, start_execution
 from tests.tasks import EmulatedTime
 from tests.triggers.test_poller import all_events, gate, make_trigger  # noqa: F401 # fixture
@@ -91,7 +90,7 @@ def test_invalid_arguments_fail_their_own_search_only(changed: dict[str, Any]) -
 
     with pytest.raises(ParametersError, match=next(iter(changed))):
         asyncio.run(first_event(PolysyncPipelineSearchTrigger(**{**KWARGS, **changed})))
-    assert shared_search._SEARCHERS == {}
+    assert poller._POLLERS == {}
 
 
 async def first_event(trigger: PolysyncPipelineSearchTrigger) -> Any:
@@ -130,7 +129,7 @@ def test_searches_in_a_pipeline_share_its_lists(
 
     assert [event["execution_arn"] for event in events] == [arns[f"n{number}"] for number in range(40)]
     assert 20 < len(emulator.control.calls(LIST)) < 35
-    assert shared_search._SEARCHERS == {}
+    assert poller._POLLERS == {}
 
 
 def test_200_searches_in_20_pipelines_cost_no_more_than_200_waits(

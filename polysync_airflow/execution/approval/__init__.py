@@ -1,1 +1,0 @@
-"""The approval of model packages: their shapes, and the decision after each poll of one."""

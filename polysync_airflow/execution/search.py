@@ -1,0 +1,473 @@
+"""
+The search for an execution that others have started: what is listed, which one is meant, and until when.
+
+Rules:
+
+1. An execution matches if its creation time is in the window, its display name matches the pattern, and its
+   parameters have the values that are looked for.
+2. ``first`` is the oldest of them. ``latest`` is the newest that existed when the search began; if there was
+   none, the first one after that.
+3. So the choice depends on AWS's list and on when the search began, and not on when somebody looks. A task
+   that looks again, because it was rescheduled, finds the same execution.
+4. AWS's list may lag behind. Who looks again without memory of what was found before takes a choice for
+   settled only after ``SETTLE_SECONDS``: until then, an older execution may still appear.
+5. If the window has closed, and AWS's list had time to show its last execution, the search ends without one.
+6. What was listed once is not listed again, except for the time by which AWS's list may lag behind.
+
+``waiter.py`` has the rules of all waits. Everything here is pure: the time is an argument.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from fnmatch import fnmatchcase
+from itertools import islice
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from polysync_airflow.exceptions import ParametersError, PolysyncError, TriggerEventError
+from polysync_airflow.execution.durations import format_seconds
+from polysync_airflow.execution.models import (
+    MAX_PARAMETERS,
+    PIPELINE_PATTERN,
+    STRICT,
+    ExecutionArn,
+    ExecutionDescription,
+    FrozenModel,
+    ParameterName,
+    ParameterValue,
+    Timestamp,
+    UtcTime,
+    pipeline_name_from_arn,
+)
+from polysync_airflow.execution.texts import (
+    MAX_PROBLEMS,
+    NameText,
+    ReasonText,
+    ValueText,
+    clean_line,
+    describe_validation_error,
+    shorten,
+)
+from polysync_airflow.execution.waiter import LogLine, WaitArguments, Waiter, error_fields
+
+Which = Literal["first", "latest"]
+MAX_PATTERN_LENGTH = 256
+# How much AWS's list may lag behind, and the clock of this host differ from AWS's.
+LIST_LAG_SECONDS: Final = 300.0
+SETTLE_SECONDS: Final = 60.0
+# The parameters of an execution cost a call. A search looks at those of so many at a time.
+MAX_COMPARED: Final = 100
+# A window with more executions is one that somebody has forgotten to limit.
+MAX_LISTED: Final = 10_000
+ParametersOf = Callable[[str], Mapping[str, str]]
+
+
+def _as_time(value: Any) -> Any:
+    """Return a text as a datetime. A time without an offset is UTC, as in Airflow."""
+    if isinstance(value, str):
+        value = datetime.fromisoformat(value.strip())
+    if not isinstance(value, datetime):
+        raise ValueError("is not a time")
+    return value if value.tzinfo else value.replace(tzinfo=UTC)
+
+
+Time = Annotated[UtcTime, BeforeValidator(_as_time)]
+_TIME_CURE = (
+    'Give a datetime, or a text such as "2026-01-31T06:00:00+00:00" (without an offset: UTC), or leave it '
+    "out."
+)
+
+
+class ListedExecution(ExecutionDescription):
+    """
+    An entry of ListPipelineExecutions.
+
+    https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_PipelineExecutionSummary.html
+    """
+
+    created_at: UtcTime = Field(validation_alias="StartTime")
+
+
+class ParameterOfExecution(FrozenModel):
+    """
+    A parameter of an execution.
+
+    https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_Parameter.html
+    """
+
+    name: NameText = Field(validation_alias="Name")
+    value: ValueText = Field(validation_alias="Value")
+
+
+class Search(BaseModel):
+    """
+    What a search looks for. Its fields have the names of the sensor's arguments.
+
+    :param began_at: when the search began: ``latest`` is the latest execution of this moment.
+    """
+
+    model_config = STRICT
+
+    pipeline_name: Annotated[
+        str,
+        StringConstraints(max_length=2048, pattern=PIPELINE_PATTERN),
+        Field(description="Give the pipeline's name, or its ARN."),
+    ]
+    created_after: Annotated[Time, Field(description=_TIME_CURE)]
+    created_before: Annotated[Time | None, Field(description=_TIME_CURE)] = None
+    which: Which = "first"
+    display_name_pattern: Annotated[
+        Annotated[
+            str,
+            StringConstraints(min_length=1, max_length=MAX_PATTERN_LENGTH, pattern=r"^[^\x00-\x1f\x7f]*$"),
+        ]
+        | None,
+        Field(
+            description='Give a pattern such as "nightly-*" (*, ?, [seq]), of 1 to '
+            f"{MAX_PATTERN_LENGTH} characters, or leave it out."
+        ),
+    ] = None
+    parameters: Annotated[
+        Annotated[Mapping[ParameterName, ParameterValue], Field(max_length=MAX_PARAMETERS)] | None,
+        Field(
+            description=f"Give a mapping of at most {MAX_PARAMETERS} names to strings, numbers or booleans "
+            "whose text has 1 to 1,024 characters, or leave it out.",
+        ),
+    ] = None
+    began_at: Time
+
+    @field_validator("created_before")
+    @classmethod
+    def _check_window(cls, end: datetime | None, info: ValidationInfo) -> datetime | None:
+        start = info.data.get("created_after")
+        if start and end and end <= start:
+            raise ValueError(f"is not later than created_after = {start.isoformat()}")
+        return end
+
+    def matches(self, execution: ListedExecution) -> bool:
+        """Return whether an execution is looked for, as far as a list says."""
+        if pipeline_name_from_arn(execution.execution_arn).lower() != self.name.lower():
+            return False
+        if execution.created_at < self.created_after:
+            return False
+        if self.created_before and execution.created_at >= self.created_before:
+            return False
+        pattern = self.display_name_pattern
+        return pattern is None or fnmatchcase(execution.display_name or "", pattern)
+
+    def has_parameters(self, values: Mapping[str, str]) -> bool:
+        """Return whether an execution has the parameters that are looked for; others do not count."""
+        wanted = self.parameters or {}
+        return all(values.get(name) == value for name, value in wanted.items())
+
+    @property
+    def name(self) -> str:
+        """The name of the pipeline."""
+        return self.pipeline_name.rsplit("/", 1)[-1]
+
+
+class SearchEvent(BaseModel):
+    """
+    How a search ended.
+
+    :param outcome: ``found``; ``no_match`` (the window has closed without an execution that matches);
+        ``timed_out`` (the deadline was reached); ``refused`` (AWS or the connection refuses to list);
+        ``too_many`` (more executions match by their names than parameters are compared of).
+    :param began_at: when the search began.
+    :param execution_arn: the execution that was found.
+    :param message: why the search ended without one.
+    :param error_code: error code of the last list, if it failed.
+    """
+
+    model_config = STRICT
+
+    outcome: Literal["found", "no_match", "timed_out", "refused", "too_many"]
+    began_at: UtcTime
+    execution_arn: ExecutionArn | None = None
+    message: ReasonText | None = None
+    error_code: NameText | None = None
+    operation: NameText | None = None
+
+    @model_validator(mode="after")
+    def _found_has_an_arn(self) -> SearchEvent:
+        if (self.outcome == "found") != (self.execution_arn is not None):
+            raise ValueError("execution_arn is given if the outcome is 'found', and only then")
+        return self
+
+
+# The arguments of the sensor that become the search.
+SEARCH_ARGUMENTS: Final = tuple(name for name in Search.model_fields if name != "began_at")
+
+
+class TooManyMatchesError(ParametersError):
+    """Raised when a window has more executions than are listed, or than parameters are compared of."""
+
+
+def make_search(
+    arguments: Mapping[str, Any], interval: tuple[datetime, datetime | None], began_at: datetime
+) -> Search:
+    """
+    Return the search that the arguments of a sensor describe.
+
+    :param arguments: the rendered arguments; those without a value are None, or an empty text.
+    :param interval: the window if the arguments have none. Its end is None if it has none.
+    :raises ParametersError: lists each invalid argument with its value and what is valid.
+    """
+    given = {name: value for name, value in arguments.items() if value is not None and value != ""}
+    if "created_after" not in given:
+        given["created_after"] = interval[0]
+        # A window whose begin is given has no end, unless that is given, too.
+        given.setdefault("created_before", interval[1])
+    try:
+        return Search(**given, began_at=began_at)
+    except ValidationError as error:
+        problems = [_problem(each, given) for each in islice(error.errors(), MAX_PROBLEMS)]
+        raise ParametersError(
+            "\n".join(("Nothing was looked for, because these arguments are not valid:", *problems))
+        ) from None
+
+
+def _problem(problem: Any, given: Mapping[str, Any]) -> str:
+    field, *path = (str(part) for part in problem["loc"])
+    name = "".join((field, *(f"[{shorten(part)}]" for part in path if part != "[key]")))
+    # The literal ``which`` has no description: its message names the values.
+    cure = Search.model_fields[field].description or ""
+    # A time is shown as it was given, not as it was understood.
+    value = problem["input"] if path else given.get(field)
+    return f"- {name} = {shorten(value)}: {problem['msg']}. {cure}".rstrip()
+
+
+def parse_search_event(event: Mapping[str, Any] | None) -> SearchEvent:
+    """
+    Validate the payload of the event with which Airflow resumes a deferred search.
+
+    :raises TriggerEventError: the payload is not an event of the search trigger.
+    """
+    try:
+        return SearchEvent.model_validate(event)
+    except ValidationError as error:
+        raise TriggerEventError(
+            "Airflow resumed the task with an event that is not one of the search trigger "
+            f"({describe_validation_error(error)}). If another version of the provider was installed "
+            "meanwhile, clear the task."
+        ) from None
+
+
+def pick(
+    search: Search, listed: Iterable[ListedExecution], parameters_of: ParametersOf
+) -> ListedExecution | None:
+    """
+    Return the execution that a search means; None if there is none yet.
+
+    :param listed: the executions of the pipeline, the oldest first.
+    :param parameters_of: returns the parameters of an execution.
+    :raises TooManyMatchesError: more than ``MAX_LISTED`` executions are listed, or the parameters of more
+        than ``MAX_COMPARED`` would be compared.
+    """
+    for number, execution in enumerate(_in_order(search, _limited(search, listed))):
+        if not search.parameters:
+            return execution
+        if number == MAX_COMPARED:
+            raise TooManyMatchesError(
+                f"parameters = {shorten(search.parameters)} are not those of the first {MAX_COMPARED} "
+                f"executions of pipeline {search.name} that match otherwise, and each one costs a call: give "
+                "a shorter window (created_after, created_before), or a display_name_pattern."
+            )
+        if search.has_parameters(parameters_of(execution.execution_arn)):
+            return execution
+    return None
+
+
+def look(
+    waiter: SearchWaiter,
+    listed: Iterable[ListedExecution] | PolysyncError,
+    parameters_of: ParametersOf,
+    at: float,
+) -> Looked | PolysyncError:
+    """
+    Return what a look brings a search.
+
+    :param listed: the executions of the pipeline, the oldest first; or the error.
+    :param at: when the list was requested, in seconds since the epoch.
+    """
+    if isinstance(listed, PolysyncError):
+        return listed
+    try:
+        return Looked(pick(waiter.search, listed, parameters_of), at)
+    except PolysyncError as error:
+        return error
+
+
+def _limited(search: Search, listed: Iterable[ListedExecution]) -> Iterator[ListedExecution]:
+    for number, execution in enumerate(listed):
+        if number == MAX_LISTED:
+            raise TooManyMatchesError(
+                f"created_after = {search.created_after.isoformat()}: pipeline {search.name} has more than "
+                f"{MAX_LISTED:,} executions in the window: give a shorter one (created_after, "
+                "created_before)."
+            )
+        yield execution
+
+
+def _in_order(search: Search, listed: Iterable[ListedExecution]) -> Iterator[ListedExecution]:
+    matching = (execution for execution in listed if search.matches(execution))
+    if search.which == "first":
+        # One by one, so that no page is read in vain.
+        yield from matching
+        return
+    executions = list(matching)
+    existed = [execution for execution in executions if execution.created_at <= search.began_at]
+    yield from reversed(existed)
+    yield from executions[len(existed) :]
+
+
+def is_settled(search: Search, found: ListedExecution, now: float) -> bool:
+    """Return whether no other execution can take the place of the one that was found."""
+    since = found.created_at
+    if search.which == "latest":
+        since = max(since, min(search.began_at, search.created_before or search.began_at))
+    return now >= since.timestamp() + SETTLE_SECONDS
+
+
+def describe_search(search: Search) -> str:
+    """Return what a search looks for, as one line for logs and errors."""
+    end = search.created_before
+    parts = [
+        f"the {search.which} execution of pipeline {search.name}",
+        f"created from {search.created_after.isoformat()}",
+        f"to {end.isoformat()}" if end else "on",
+        f"with a display name like {search.display_name_pattern}" if search.display_name_pattern else "",
+        f"with parameters {', '.join(search.parameters)}" if search.parameters else "",
+    ]
+    return clean_line(" ".join(part for part in parts if part))
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """
+    What a look at AWS's list has brought.
+
+    :param found: the execution that the search means; None if there is none.
+    :param at: when the list was requested, in seconds since the epoch.
+    """
+
+    found: ListedExecution | None
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchWaiter(Waiter[Looked, SearchEvent]):
+    """
+    The state of a search. It began when its ``search`` says.
+
+    :param listed_until: until when AWS has listed everything, in seconds since the epoch; None for nothing.
+    :param is_repeated: the next look is made by another process, which must find the same execution.
+    """
+
+    search: Search
+    listed_until: float | None = None
+    is_repeated: bool = False
+
+    @property
+    def name(self) -> str:
+        """The search, by its pipeline."""
+        return f"the search in pipeline {self.group}"
+
+    @property
+    def group(self) -> str:
+        """The pipeline: one list serves all searches in it."""
+        return self.search.pipeline_name
+
+    @property
+    def list_after(self) -> datetime:
+        """From which creation time on AWS must list executions."""
+        start = self.search.created_after
+        if self.listed_until is not None:
+            start = max(start, datetime.fromtimestamp(self.listed_until - LIST_LAG_SECONDS, UTC))
+        # AWS does not say whether it lists an execution of exactly this time.
+        return start - timedelta(seconds=1)
+
+    @property
+    def last_poll_at(self) -> float:
+        """When the last look is due: when the window has closed, and AWS's list is complete."""
+        return min(self.deadline, self._complete_at)
+
+    @property
+    def _complete_at(self) -> float:
+        end = self.search.created_before
+        return end.timestamp() + LIST_LAG_SECONDS if end else math.inf
+
+    def updated(self, response: Looked) -> SearchWaiter:
+        """Return the state after a look."""
+        return replace(self, listed_until=response.at)
+
+    def lines_about(self, response: Looked, now: float) -> tuple[LogLine, ...]:
+        """Return a line if what was found may not be what the next look finds."""
+        if response.found is None or self._is_final(response.found, now):
+            return ()
+        arn = response.found.execution_arn
+        return (LogLine(logging.INFO, f"Found, but AWS may still list another one: {arn}"),)
+
+    def end_of(self, response: Looked, now: float) -> SearchEvent | None:
+        """Return the event if the execution is found, or cannot be any more."""
+        if response.found and self._is_final(response.found, now):
+            return SearchEvent(
+                outcome="found",
+                began_at=self.search.began_at,
+                execution_arn=response.found.execution_arn,
+            )
+        if response.at >= self._complete_at:
+            return self.event("no_match", "The window has closed, and no execution in it matches.")
+        return None
+
+    def _is_final(self, found: ListedExecution, now: float) -> bool:
+        return not self.is_repeated or now >= self.deadline or is_settled(self.search, found, now)
+
+    def timeout_text(self, note: str | None = None) -> str:
+        """Return the reason of an end at the deadline."""
+        text = f"No execution was found within {format_seconds(self.deadline - self.since)}"
+        return f"{text}; {note}" if note else f"{text}."
+
+    def event(self, outcome: Any, message: str | None, error: PolysyncError | None = None) -> SearchEvent:
+        """Return the event of a search without an execution."""
+        if isinstance(error, TooManyMatchesError):
+            outcome, error = "too_many", None
+        return SearchEvent(
+            outcome=outcome,
+            began_at=self.search.began_at,
+            message=f"{message} Looked for: {describe_search(self.search)}.",
+            **error_fields(error),
+        )
+
+
+class SearchArguments(WaitArguments):
+    """The arguments of a trigger that searches."""
+
+    search: Search
+    listed_until: Timestamp | None
+
+    def waiter(self) -> SearchWaiter:
+        """Return the search, which shares its looks."""
+        return SearchWaiter(
+            search=self.search,
+            poll_interval=self.poll_interval,
+            since=self.search.began_at.timestamp(),
+            deadline=self.deadline,
+            listed_until=self.listed_until,
+            rate_limited=True,
+        )

@@ -1,0 +1,131 @@
+"""The connection of a process that runs for months: when it is read, and what happens to calls meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from polysync_airflow.auth.live_connection import (
+    MIN_READ_SECONDS,
+    READ_RETRY_SECONDS,
+    READ_SECONDS,
+    LiveConnection,
+)
+from polysync_airflow.exceptions import CredentialsError, PolysyncError
+from polysync_airflow.execution import clock
+from polysync_airflow.execution.waiter import DELETED_AFTER_SECONDS
+from polysync_airflow.hooks import PolysyncSageMakerHook
+from tests.conftest import connection
+
+VARIABLE = "AIRFLOW_CONN_TEAM"
+
+
+class Time(clock.Clock):
+    """A clock that a test sets."""
+
+    now = 1000.0
+
+    def monotonic(self) -> float:
+        """Return the time of the test."""
+        return self.now
+
+
+@pytest.fixture
+def time() -> Iterator[Time]:
+    """Replace the clock of the provider."""
+    time = Time()
+    with clock.replaced_by(time):
+        yield time
+
+
+class Reads:
+    """Makes the hooks of a connection, and counts them: each read makes one."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.live = LiveConnection("team", self.make_hook)
+
+    def make_hook(self) -> PolysyncSageMakerHook:
+        """Return a hook that has not read the connection yet."""
+        self.count += 1
+        return PolysyncSageMakerHook("team")
+
+
+def test_read_that_failed_is_shared_and_repeated_soon(time: Time, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand waits do not read a thousand times, and none waits longer than it must for what is repaired."""
+    reads = Reads()
+    for _ in range(3):
+        with pytest.raises(CredentialsError, match="there is no such connection"):
+            _ = reads.live.hook
+    assert reads.count == 1
+    assert reads.live.seconds_until_read == READ_RETRY_SECONDS < READ_SECONDS
+
+    monkeypatch.setenv(VARIABLE, connection())
+    time.now += MIN_READ_SECONDS + 0.1
+
+    assert reads.live.hook is reads.live.hook
+    assert reads.count == 2
+    assert reads.live.seconds_until_read == READ_SECONDS
+
+
+def test_call_is_repeated_with_a_connection_that_has_changed(
+    time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A person who rotates a key expects that running waits use it. The same connection is not tried again."""
+    monkeypatch.setenv(VARIABLE, connection(login="AKIAOLD"))
+    reads, calls = Reads(), list[str]()
+
+    def call(hook: PolysyncSageMakerHook) -> str:
+        login = str(hook._connection.login)
+        calls.append(login)
+        if login == "AKIAOLD":
+            raise CredentialsError("the key is no longer valid")
+        return login
+
+    time.now += MIN_READ_SECONDS + 0.1
+    for _ in range(2):
+        with pytest.raises(CredentialsError, match="no longer valid"):
+            reads.live.call(call)
+    monkeypatch.setenv(VARIABLE, connection(login="AKIANEW"))
+    time.now += MIN_READ_SECONDS + 0.1
+
+    assert reads.live.call(call) == "AKIANEW"
+    assert calls == ["AKIAOLD", "AKIAOLD", "AKIAOLD", "AKIANEW"]
+
+
+def test_transient_error_reads_nothing(time: Time, monkeypatch: pytest.MonkeyPatch) -> None:
+    """During an outage of AWS, Airflow's API server is left alone."""
+    monkeypatch.setenv(VARIABLE, connection())
+    reads = Reads()
+    _ = reads.live.hook
+    time.now += 2 * MIN_READ_SECONDS
+
+    def fail(_: PolysyncSageMakerHook) -> None:
+        raise PolysyncError("AWS does not respond", permanent=False, transient=True)
+
+    with pytest.raises(PolysyncError, match="does not respond"):
+        reads.live.call(fail)
+
+    assert reads.count == 1
+
+
+def test_deleted_connection_is_not_used_until_it_is_added_again(
+    time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until it counts as deleted, calls use what was read before."""
+    monkeypatch.setenv(VARIABLE, connection())
+    reads = Reads()
+    before = reads.live.call(lambda hook: hook)
+    monkeypatch.delenv(VARIABLE)
+
+    assert reads.live.read() is None
+    assert reads.live.call(lambda hook: hook) is before
+    time.now += DELETED_AFTER_SECONDS
+    assert isinstance(reads.live.read(), CredentialsError)
+    with pytest.raises(CredentialsError, match="was deleted or renamed"):
+        reads.live.call(lambda hook: hook)
+
+    monkeypatch.setenv(VARIABLE, connection())
+    assert reads.live.read() is None
+    assert reads.live.call(lambda hook: hook) is before

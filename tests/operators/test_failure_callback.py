@@ -127,6 +127,18 @@ def test_process_that_died_around_the_start(
     assert execution.status == "Stopped"
 
 
+def test_refused_start_is_not_sent_again(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
+    """AWS has started nothing. To get an ARN from the copy of the request would start an execution now."""
+    emulator.control.add_fault(
+        "error", "StartPipelineExecution", code="ValidationException", message="no", count=1
+    )
+    run = run_task(make_task())
+
+    run_failure_callbacks(make_task(), run.ti)
+
+    assert len(emulator.control.calls("StartPipelineExecution")) == 1
+
+
 @pytest.mark.parametrize("key_is_configured", [True, False])
 def test_mapped_task_of_a_dead_process(
     key_is_configured: bool,
@@ -214,6 +226,14 @@ def test_callbacks_of_the_dag_author_are_kept() -> None:
         author_callback,
     ]
     assert len(by_default.on_failure_callback) == len(given.on_failure_callback) == 2
+
+
+def test_callbacks_are_kept_as_airflow_2_passes_them_on() -> None:
+    """Airflow 3 makes a list of whatever the DAG's author gives. Airflow 2 does not, and calls only lists."""
+    own = failure_callback.stop_orphaned_execution
+    for given in (crash, [crash], (crash,), [crash, own]):
+        assert failure_callback.with_own_callback(given) == [crash, own]
+    assert failure_callback.with_own_callback(None) == [own]
 
 
 def test_execution_stopped_by_the_task_is_not_stopped_again(

@@ -74,7 +74,7 @@ def main() -> int:
         action="store_true",
         help="change the drivers; without a pattern, a tenth of them each day",
     )
-    parser.add_argument("--minutes", type=float, default=90, help="for the drivers; default: %(default)s")
+    parser.add_argument("--minutes", type=float, default=90, help="for the tenth; default: %(default)s")
     arguments = parser.parse_args()
     settings = tomllib.loads(Path("pyproject.toml").read_text())["tool"]["mutmut"]
     listed = tomllib.loads(EQUIVALENT.read_text())
@@ -86,7 +86,8 @@ def main() -> int:
     for number, group in enumerate(settings["drivers"]):
         # What a group leaves is for those after it.
         seconds = (end - time.monotonic()) / (len(settings["drivers"]) - number)
-        failed |= _try({**DRIVERS, **group}, arguments.patterns, names, listed, seconds)
+        limit = None if arguments.patterns else seconds
+        failed |= _try({**DRIVERS, **group}, arguments.patterns, names, listed, limit)
     return failed
 
 
@@ -107,8 +108,14 @@ def _try(
         group = {**group, "only_mutate": paths}
         vars(config()).update(group)
     shutil.rmtree(FOLDER, ignore_errors=True)
-    if error := _run_mutmut(group, names, seconds):
-        print(error)
+    mutmut = _run_mutmut(group, names, seconds)
+    # mutmut also ends without an error if it gets a signal.
+    is_untried = any(
+        status in NOT_TRIED and (not names or any(fnmatch(name, pattern) for pattern in names))
+        for name, _, status in _results()
+    )
+    if mutmut and (mutmut.returncode or is_untried):
+        print(mutmut.stdout)
         return 1
     return _judge(listed, is_sample=bool(names) and not patterns)
 
@@ -122,8 +129,10 @@ def _module(path: Path) -> str:
     return ".".join(path.with_suffix("").parts)
 
 
-def _run_mutmut(group: Mapping[str, Any], names: Sequence[str], seconds: float | None) -> str | None:
-    """Run mutmut, and return its output if it fails. What it has found is in its folder, also if its time is up."""
+def _run_mutmut(
+    group: Mapping[str, Any], names: Sequence[str], seconds: float | None
+) -> subprocess.CompletedProcess[str] | None:
+    """Run mutmut; return None if its time was up. What it has found by then is in its folder."""
     command = [sys.executable, "-c", MUTMUT, json.dumps(group), *names]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
@@ -138,7 +147,7 @@ def _run_mutmut(group: Mapping[str, Any], names: Sequence[str], seconds: float |
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             return None
-    return output if process.returncode else None
+    return subprocess.CompletedProcess(command, process.returncode, output)
 
 
 def _judge(listed: Mapping[str, Any], *, is_sample: bool) -> int:

@@ -174,7 +174,8 @@ def _judge(listed: Mapping[str, Any], *, is_sample: bool) -> int:
         f"{len(found & expected)} equivalent: {config().only_mutate}"
     )
     complete = tuple(f"{module}." for module in listed["complete_drivers"]) if is_sample else ("",)
-    return int(bool(wrong) or any(mutant.function.startswith(complete) for mutant in found - expected))
+    unnoticed = any(mutant.function.startswith(complete) for mutant in found - expected)
+    return int(unnoticed or bool(wrong) or not tried)
 
 
 def _results() -> Iterator[tuple[str, Path, str]]:

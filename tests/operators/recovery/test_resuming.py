@@ -104,11 +104,7 @@ def test_nothing_is_resumed_after_a_fail_step(
     assert execution_log.statuses == ["Failed", "Failed"]
 
 
-@pytest.mark.parametrize(
-    ("deferrable", "progress_interval"),
-    [(False, 60), (True, 60), (True, None)],
-    ids=["worker", "deferred", "deferred without lists"],
-)
+@pytest.mark.parametrize(("deferrable", "progress_interval"), [(False, 60), (True, 60), (True, None)])
 @pytest.mark.usefixtures("fails_once")
 def test_durations_after_a_resume_are_by_the_clock_of_aws(
     deferrable: bool,

@@ -14,6 +14,8 @@
 #                             AWS CLI, boto3, AWS's SDK for JavaScript. Installs Node.js if it is missing.
 #   make test-aiobotocore     the tests of what botocore can change, with the older one that aiobotocore requires
 #   make mutants              change the pure cores, and show the changes that no test of theirs notices
+#   make mutants-drivers      the same for the drivers: a tenth of the changes each day, in 90 minutes at most.
+#                             ARGS="'polysync_airflow.records.store.*'" tries all changes of a module
 #   make lint                 check formatting, lint rules and types
 #   make docs                 build the documentation into site/; a warning is an error. Open site/index.html: its
 #                             search needs no server
@@ -87,7 +89,7 @@ EMULATOR_METADATA := emulator/pyproject.toml emulator/sagemaker_emulator/__init_
 INSTALLED_BY := constraints.txt pyproject.toml polysync_airflow/__init__.py $(EMULATOR_METADATA) Makefile
 
 .PHONY: install install-aiobotocore install-clients demo test test-provider test-emulator mutants test-browser test-system test-clients \
-        test-aiobotocore lint docs licences release screenshots nightly \
+        test-aiobotocore lint docs licences release screenshots nightly mutants-drivers \
         import-cost parse-cost matrix chaos chaos-amazon compare bench bench-sign-in bench-events constraints clean
 .DEFAULT_GOAL := test
 .SUFFIXES:
@@ -109,6 +111,9 @@ test-emulator: $(EMULATOR_VENV)/.ready
 
 mutants: $(VENV)/.mutants
 	$(VENV)/bin/python -m tests.mutants $(ARGS)
+
+mutants-drivers: $(VENV)/.mutants
+	$(VENV)/bin/python -m tests.mutants --drivers $(ARGS)
 
 test-browser: $(VENV)/.ready $(DOCS_VENV)/.ready
 	POLYSYNC_DOCS_PYTHON="$(CURDIR)/$(DOCS_VENV)/bin/python" \

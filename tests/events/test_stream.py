@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
 
 from polysync_airflow.events import producer
+from polysync_airflow.events.queue import EventQueue
 from sagemaker_emulator import EmulatorServer
 from tests.events.conftest import Queue, Triggerer, client, until
 from tests.execution.events.samples import EXECUTION_ARN, execution, of_step
@@ -53,6 +55,25 @@ async def test_every_watcher_gets_what_it_wants(emulator: EmulatorServer, queue:
         triggerer.store()
         await until(lambda: queue.size == (0, 0))
         assert len(triggerer.fired) == 3
+    finally:
+        await triggerer.stop()
+
+
+async def test_watchers_that_start_together_miss_nothing(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Airflow starts them one after the other, so what the queue has by then is not received at once."""
+    monkeypatch.setattr(producer, "JOIN_SECONDS", 0.6)
+    # The first receive of a process imports modules for longer than that.
+    EventQueue("polysync_default", None, queue.url).receive(wait_seconds=0)
+    queue.send(execution())
+    triggerer, begin = Triggerer(), time.monotonic()
+    triggerer.start(1, queue)
+    try:
+        await until(lambda: len(queue.calls("ReceiveMessage")) > 1)
+        assert time.monotonic() - begin >= 0.6
+        triggerer.start(2, queue)
+        await until(lambda: len(triggerer.fired) == 2)
     finally:
         await triggerer.stop()
 
@@ -200,14 +221,23 @@ async def test_an_event_that_is_not_stored_holds_no_other(
 
 
 async def test_messages_in_flight_are_held(queue: Queue, monkeypatch: Any) -> None:
-    """While Airflow takes its time to store an event, its message stays invisible and is received only once."""
+    """While Airflow stores an event, its message stays invisible, with one call for each time of the hold."""
     monkeypatch.setattr(producer, "VISIBILITY_SECONDS", 3)
     monkeypatch.setattr(producer, "HOLD_AFTER_SECONDS", 0.5)
-    triggerer = Triggerer()
-    triggerer.start(1, queue)
+    monkeypatch.setattr(producer, "WAIT_SECONDS", 0)
     queue.send(execution())
+    triggerer, begin = Triggerer(), time.monotonic()
+    triggerer.start(1, queue)
+    holds: list[Any] = []
+
+    def held_again() -> bool:
+        # The first call gives the message back, to find out whether others take it.
+        holds[:] = queue.calls("ChangeMessageVisibilityBatch")[1:]
+        return len(holds) >= 2
+
     try:
-        await until(lambda: len(queue.calls("ChangeMessageVisibilityBatch")) >= 2)
+        await until(held_again)
+        assert len(holds) <= (time.monotonic() - begin) / 0.5
         assert queue.size == (0, 1)
     finally:
         await triggerer.stop()

@@ -12,6 +12,7 @@ from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.operators import PolysyncStartPipelineOperator, failure_callback
 from sagemaker_emulator import EmulatorServer
+from tests.conftest import connection
 from tests.operators.recovery.harness import RequestInterceptor
 from tests.tasks import EmulatedTime, TaskInstance, run_task
 
@@ -70,19 +71,29 @@ def test_callback_before_a_retry_stops_nothing(
 
 
 def test_execution_of_a_dead_process_is_stopped(
-    emulator: EmulatorServer, emulated_time: EmulatedTime
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """The callback finds the execution by the record in the XComs, renders the connection id, and stops it once."""
     ti = crash_while_waiting(emulated_time)
     task = make_task(polysync_conn_id="{{ 'polysync' }}_default")
     assert emulator.control.calls("StopPipelineExecution") == []
+    # Neither another region of the connection nor a throttled call keeps it from that.
+    other_region = connection(endpoint_url=emulator.endpoint_url, region_name="eu-west-1")
+    monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", other_region)
+    emulator.control.add_fault("throttle", "StopPipelineExecution", count=1)
 
     run_failure_callbacks(task, ti)
     run_failure_callbacks(task, ti)
 
-    calls = emulator.control.calls("StopPipelineExecution")
-    assert {call["request"]["PipelineExecutionArn"] for call in calls} == {ti.xcoms["execution_arn"]}
+    arn, (_, *calls) = ti.xcoms["execution_arn"], emulator.control.calls("StopPipelineExecution")
+    assert {call["region"] for call in calls} == {"us-east-1"}
+    assert {call["request"]["PipelineExecutionArn"] for call in calls} == {arn}
     assert len({call["request"]["ClientRequestToken"] for call in calls}) == 1
+    line = f"The process of the task has died. The execution was asked to stop. Execution: {arn}"
+    assert line in caplog.messages
 
 
 def test_stop_on_kill_false_keeps_the_execution(
@@ -112,7 +123,11 @@ def test_callback_does_nothing_after_an_ordinary_failure(
 
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_process_that_died_around_the_start(
-    moment: str, emulator: EmulatorServer, emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch
+    moment: str,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """The ARN is not known: the callback sends the stored request again to get it, and stops that execution."""
     interceptor, ti = RequestInterceptor(monkeypatch), TaskInstance("train")
@@ -125,6 +140,19 @@ def test_process_that_died_around_the_start(
 
     ((execution,), _) = PolysyncSageMakerHook().list_pipeline_executions("fanout")
     assert execution.status == "Stopped"
+    assert caplog.messages[-1].endswith("Execution: its ARN is not known")
+
+
+def test_refused_start_is_not_sent_again(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
+    """AWS has started nothing. To get an ARN from the copy of the request would start an execution now."""
+    emulator.control.add_fault(
+        "error", "StartPipelineExecution", code="ValidationException", message="no", count=1
+    )
+    run = run_task(make_task())
+
+    run_failure_callbacks(make_task(), run.ti)
+
+    assert len(emulator.control.calls("StartPipelineExecution")) == 1
 
 
 @pytest.mark.parametrize("key_is_configured", [True, False])
@@ -214,6 +242,14 @@ def test_callbacks_of_the_dag_author_are_kept() -> None:
         author_callback,
     ]
     assert len(by_default.on_failure_callback) == len(given.on_failure_callback) == 2
+
+
+def test_callbacks_are_kept_as_airflow_2_passes_them_on() -> None:
+    """Airflow 3 makes a list of whatever the DAG's author gives. Airflow 2 does not, and calls only lists."""
+    own = failure_callback.stop_orphaned_execution
+    for given in (crash, [crash], (crash,), [crash, own]):
+        assert failure_callback.with_own_callback(given) == [crash, own]
+    assert failure_callback.with_own_callback(None) == [own]
 
 
 def test_execution_stopped_by_the_task_is_not_stopped_again(

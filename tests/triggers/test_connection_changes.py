@@ -25,7 +25,7 @@ from polysync_airflow.triggers.shared_client import SharedClient
 from sagemaker_emulator import EmulatorServer
 from tests.conftest import connection
 from tests.tasks import EmulatedTime, run_task
-from tests.triggers.test_poller import all_events, gate, make_trigger, start_executions  # noqa: F401 # fixture
+from tests.triggers.test_poller import LIST, all_events, gate, make_trigger, start_executions  # noqa: F401 # fixture
 
 ENVIRONMENT_VARIABLE = "AIRFLOW_CONN_POLYSYNC_DEFAULT"
 NOT_FOUND = ErrorResponse(error=ErrorType.CONNECTION_NOT_FOUND, detail={"conn_id": "polysync_default"})
@@ -128,13 +128,13 @@ def start_supervised_executions(emulator: EmulatorServer, supervisor: Supervisor
 
 
 def test_triggerer_that_takes_over_after_the_deletion_ends_the_waits(
-    emulator: EmulatorServer,
     emulated_time: EmulatedTime,
     supervisor: Supervisor,
     gate: threading.Event,  # noqa: F811
 ) -> None:
     """If no wait of the process has ever read the connection, all waits share the reads that do not find it."""
-    arns = start_supervised_executions(emulator, supervisor, 30)
+    # Each of another pipeline, so that each needs calls of its own.
+    arns = [f"arn:aws:sagemaker:us-east-1:123456789012:pipeline/p{n}/execution/{n:012}" for n in range(30)]
     begin, supervisor.answer = emulated_time.time(), NOT_FOUND
 
     events = all_events([make_trigger(arn, begin, poll_interval=5.0) for arn in arns], gate)
@@ -158,7 +158,7 @@ def test_connection_that_cannot_be_read_for_a_while_ends_no_wait(
     supervisor: Supervisor,
     gate: threading.Event,  # noqa: F811
 ) -> None:
-    """Polls go on with what was read before. Only "not found" for 20 s is a deletion, other errors never are."""
+    """Polls go on with what was read before, and reads come sooner. Only "not found" for 20 s is a deletion."""
     arns = start_supervised_executions(emulator, supervisor, 3)
     found = supervisor.answer
     emulated_time.after(100, lambda: setattr(supervisor, "answer", answer))
@@ -167,6 +167,7 @@ def test_connection_that_cannot_be_read_for_a_while_ends_no_wait(
     events = all_events([make_trigger(arn, emulated_time.time()) for arn in arns], gate)
 
     assert [event[0]["status"] for event in events] == 3 * ["Succeeded"]
+    assert len(supervisor.threads) > seconds / 10
 
 
 @pytest.mark.parametrize("answer", [UNREACHABLE, DENIED], ids=["unreachable", "denied"])
@@ -250,30 +251,24 @@ def test_rotated_key_is_used_before_the_old_one_is_refused(
     assert {call["access_key_id"] for call in emulator.control.calls()} == {"AKIAROTATEDEXAMPLE00"}
 
 
-def test_connection_that_has_changed_may_list_again(
+def test_another_connection_may_be_allowed_to_list(
     emulator: EmulatorServer,
     emulated_time: EmulatedTime,
     supervisor: Supervisor,
     gate: threading.Event,  # noqa: F811
 ) -> None:
-    """The permission that was missing is that of another identity now."""
-    arns = start_supervised_executions(emulator, supervisor, 3)
-    emulator.control.add_fault(
-        "error", "ListPipelineExecutions", code="AccessDeniedException", message="no", count=1
-    )
-    listed: list[int] = []
+    """After a denied listing, executions are described one by one, until the connection has other keys."""
+    emulator.control.add_fault("error", LIST, code="AccessDeniedException", message="not allowed", count=1)
+    arns = start_executions(emulator, 3, PIPELINE) + start_executions(emulator, 3, "churn-tuning")
+    allowed = stored_connection(emulator, login="AKIAALLOWEDEXAMPLE00")
+    emulated_time.after(300, lambda: setattr(supervisor, "answer", allowed))
 
-    def change() -> None:
-        listed.append(len(emulator.control.calls("ListPipelineExecutions")))
-        supervisor.answer = stored_connection(emulator, login="AKIAROTATEDEXAMPLE00")
+    events = all_events([make_trigger(arn, emulated_time.time()) for arn in arns], gate)
 
-    emulated_time.after(200, change)
-
-    events = all_events([make_trigger(arn, emulated_time.time(), poll_interval=20.0) for arn in arns], gate)
-
-    assert [event[0]["status"] for event in events] == 3 * ["Succeeded"]
-    assert listed == [1]
-    assert len(emulator.control.calls("ListPipelineExecutions")) > 1
+    assert [event[0]["status"] for event in events] == 6 * ["Succeeded"]
+    keys = [call["access_key_id"] for call in emulator.control.calls(LIST)]
+    assert len(keys) > 1
+    assert set(keys[1:]) == {"AKIAALLOWEDEXAMPLE00"}
 
 
 def test_slow_read_delays_no_poll(

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.triggers.step_pusher import StepPusher
 from tests.fakes.simulated_airflow import SimulatedAirflow
-from tests.tasks import TaskInstance
+from tests.tasks import EmulatedTime, TaskInstance
+from tests.triggers.test_poller import events_of, make_trigger, start_executions
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/churn/execution/abc"
 
@@ -44,18 +46,28 @@ def steps(status: str) -> list[StepDescription]:
     return [StepDescription.model_validate({"StepName": "Train", "StepStatus": status})]
 
 
-def test_end_waits_for_the_push_that_runs(airflow: SlowAirflow) -> None:
-    """Otherwise it could overwrite what the worker pushes after it."""
+def test_end_waits_for_the_push_that_runs(
+    airflow: SlowAirflow, emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """Otherwise it could overwrite what the worker pushes after the event."""
+    (arn,) = start_executions(emulator, 1)
+    trigger: Any = make_trigger(arn, emulated_time.time(), poll_interval=10.0, progress_interval=10.0)
+    trigger.task_instance = TaskInstance("train")
 
-    async def run() -> list[str]:
-        pusher = StepPusher(TaskInstance("train"), ARN, print)
-        pusher.push(steps("Executing"))
+    async def run() -> list[Any]:
+        wait = asyncio.create_task(events_of(trigger))
         await asyncio.to_thread(airflow.called.wait, 10)
-        asyncio.get_running_loop().call_later(0.2, airflow.gate.set)
-        await pusher.finish()
-        return list(airflow.stored)
+        emulated_time.sleep(3600)
+        # The next poll finds the end.
+        await asyncio.wait((wait,), timeout=0.5)
+        assert not wait.done()
+        airflow.gate.set()
+        return await wait
 
-    assert asyncio.run(run()) == ["Executing"]
+    (event,) = asyncio.run(run())
+
+    assert event["status"] == "Succeeded"
+    assert airflow.stored
 
 
 def test_only_the_last_of_those_that_wait_is_pushed(airflow: SlowAirflow) -> None:

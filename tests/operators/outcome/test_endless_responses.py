@@ -109,6 +109,28 @@ def test_import_of_a_list_without_end_fails(account: tuple[Account, list[str]]) 
     assert Counter(operations) == {"ListPipelines": 2}
 
 
+def test_logs_of_some_failed_steps_only_are_read(account: tuple[Account, list[str]]) -> None:
+    """If everything fails at once, five logs are enough; each step has its reason."""
+    aws, operations = account
+    aws.status = "Failed"
+    aws.members[LIST_STEPS] = {
+        "PipelineExecutionSteps": [
+            {
+                "StepName": f"Train{number}",
+                "StepStatus": "Failed",
+                "FailureReason": "no data",
+                "Metadata": {"TrainingJob": {"Arn": f"{ARN.partition('pipeline/')[0]}training-job/{number}"}},
+            }
+            for number in range(8)
+        ]
+    }
+
+    run = run_task(start(describe_jobs=False))
+
+    assert Counter(operations)["DescribeLogStreams"] == 5
+    assert [row["reason"] for row in run.xcoms["steps"]] == ["no data"] * 8
+
+
 @pytest.mark.parametrize("moment", [-62135596800, 253402300799, "0001-01-01", "9999-12-31T23:59:59-14:00"])
 def test_log_of_a_step_with_times_out_of_range_does_not_replace_the_failure(
     account: tuple[Account, list[str]], moment: Any

@@ -104,15 +104,19 @@ def test_nothing_is_resumed_after_a_fail_step(
     assert execution_log.statuses == ["Failed", "Failed"]
 
 
-@pytest.mark.parametrize("deferrable", [False, True], ids=["worker", "deferred"])
+@pytest.mark.parametrize(("deferrable", "progress_interval"), [(False, 60), (True, 60), (True, None)])
 @pytest.mark.usefixtures("fails_once")
 def test_durations_after_a_resume_are_by_the_clock_of_aws(
-    deferrable: bool, make_task: MakeTask, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+    deferrable: bool,
+    progress_interval: int | None,
+    make_task: MakeTask,
+    emulator: EmulatorServer,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """However wrong the host's clock is, the duration is that of the last attempt, and the log says so."""
     real = EmulatedTime.time
     monkeypatch.setattr(EmulatedTime, "time", lambda self: real(self) - 24 * 3600)
-    task = make_task(retry_mode="resume", deferrable=deferrable)
+    task = make_task(retry_mode="resume", deferrable=deferrable, progress_interval=progress_interval)
     first = task.next_try()
     emulator.control.advance(5000)
     with capture_logs() as logs:

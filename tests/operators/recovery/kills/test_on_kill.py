@@ -228,6 +228,23 @@ def test_kill_during_the_poll_before_reattaching(
     assert execution_log.statuses == ["Stopped"]
 
 
+def test_kill_between_the_start_and_the_wait(
+    interceptor: RequestInterceptor,
+    execution_log: ExecutionLog,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+) -> None:
+    """The killed try does not begin to wait: it does not defer, and its execution is stopped."""
+    task = Task(deferrable=True)
+    interceptor.before("DescribePipelineDefinitionForExecution", kill(task))
+
+    run = task.next_try()
+    let_stop_take_effect(emulator)
+
+    assert (str(run.error), run.trigger) == ("The task was killed.", None)
+    assert execution_log.statuses == ["Stopped"]
+
+
 def test_kill_while_waiting_behind_an_earlier_epoch(
     execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:

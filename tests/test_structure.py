@@ -1,4 +1,4 @@
-"""The package layout: imports go downwards only, and modules stay small."""
+"""The layout of both packages: imports go downwards only, and modules stay small."""
 
 from __future__ import annotations
 
@@ -9,20 +9,25 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 
-from tests.packaging.layers import FOLDER_LAYERS, LAYERS
+import pytest
+
+from tests.packaging.layers import EMULATOR_FOLDER_LAYERS, EMULATOR_LAYERS, FOLDER_LAYERS, LAYERS
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
 PACKAGE = ROOT / "polysync_airflow"
+EMULATOR = ROOT / "emulator" / "sagemaker_emulator"
+EMULATOR_TESTS = EMULATOR.parent / "tests"
+# The order of each package, by its folder and then by the name of the folder in it.
+ORDER = {PACKAGE: {"": LAYERS, **FOLDER_LAYERS}, EMULATOR: {"": EMULATOR_LAYERS, **EMULATOR_FOLDER_LAYERS}}
+PACKAGES = pytest.mark.parametrize("package", ORDER, ids=lambda path: path.name)
 
-# Extras that the provider itself does not need.
-OPTIONAL = ("emulator", "testing")
 # The queue waits for a lock, not for a time of the provider.
 # Sockets know the time of the host only.
-OWN_TIME = ("execution.clock", "aws.response_limits", "emulator")
+OWN_TIME = ("execution.clock", "aws.response_limits")
 MAX_AT_THE_TOP = 26
 MAX_LINES = 700
-NO_AIRFLOW = ("execution", "aws", "cli.iam", "states", "emulator")
+NO_AIRFLOW = ("execution", "aws", "cli.iam", "states")
 NO_AIRFLOW_IN_AUTH = {
     "allow_list",
     "connection",
@@ -47,14 +52,14 @@ NO_BOTOCORE = (
     "states",
     "ui",
 )
-PURE = ("emulator.engine",)
-
 MODULES = sorted(PACKAGE.rglob("*.py"))
+EMULATOR_MODULES = sorted(EMULATOR.rglob("*.py"))
 
 
 def name_of(path: Path) -> str:
-    """Return a module's dotted name below the package."""
-    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+    """Return a module's dotted name below its package."""
+    package = next(each for each in (*ORDER, EMULATOR_TESTS) if path.is_relative_to(each))
+    return ".".join(path.relative_to(package).with_suffix("").parts)
 
 
 @cache
@@ -72,14 +77,13 @@ def imports_of(path: Path) -> set[str]:
 
 
 def _is_own_module(name: str) -> bool:
-    path = PACKAGE.parent.joinpath(*name.split("."))
-    return path.with_suffix(".py").exists()
+    return any(package.parent.joinpath(*name.split(".")).with_suffix(".py").exists() for package in ORDER)
 
 
-def own_imports_of(path: Path) -> set[str]:
-    """Return the modules of this package that a file imports, named as ``name_of`` names them."""
-    names = {name_of(module) for module in MODULES}
-    imported = {name.removeprefix("polysync_airflow.") for name in imports_of(path)}
+def own_imports_of(path: Path, package: Path) -> set[str]:
+    """Return the modules of its package that a file imports, named as ``name_of`` names them."""
+    names = {name_of(module) for module in package.rglob("*.py")}
+    imported = {name.removeprefix(f"{package.name}.") for name in imports_of(path)}
     return {name for name in imported | {f"{each}.__init__" for each in imported} if name in names}
 
 
@@ -111,26 +115,28 @@ def assert_no_imports(modules: Iterable[Path], forbidden: Callable[[str], bool])
     )
 
 
-def test_layers_name_what_exists() -> None:
+@PACKAGES
+def test_layers_name_what_exists(package: Path) -> None:
     """A module or folder that is removed must be removed from the order, too. At the top, all are named."""
     problems = []
-    for folder, layers in {"": LAYERS, **FOLDER_LAYERS}.items():
-        found = Counter(entries_of(PACKAGE.joinpath(*folder.split(".")) if folder else PACKAGE))
+    for folder, layers in ORDER[package].items():
+        found = Counter(entries_of(package.joinpath(*folder.split("."))))
         placed = Counter(name for layer in layers for name in layer)
         problems += [f"{folder}: {name} does not exist, or is in two layers" for name in placed - found]
-    problems += [f"{name} is in no layer" for name in entries_of(PACKAGE) - set().union(*LAYERS)]
+    problems += [f"{name} is in no layer" for name in entries_of(package) - set().union(*ORDER[package][""])]
     assert_none(problems)
 
 
-def test_imports_go_downwards() -> None:
+@PACKAGES
+def test_imports_go_downwards(package: Path) -> None:
     """A module imports only from lower layers: of the package, and of each folder that it shares with the import."""
     problems = []
-    for path in MODULES:
+    for path in sorted(package.rglob("*.py")):
         mine = name_of(path).split(".")
-        for imported in own_imports_of(path):
+        for imported in own_imports_of(path, package):
             other = imported.split(".")
             shared = next(i for i, (a, b) in enumerate(zip(mine, other, strict=False)) if a != b)
-            layers = FOLDER_LAYERS[".".join(mine[:shared])] if shared else LAYERS
+            layers = ORDER[package][".".join(mine[:shared])]
             if layer_of(other[shared], layers) >= layer_of(mine[shared], layers):
                 problems.append(f"{name_of(path)} imports {imported}")
     assert_none(problems)
@@ -138,7 +144,7 @@ def test_imports_go_downwards() -> None:
 
 def test_modules_are_small() -> None:
     """A module has at most 700 lines; so have the tests."""
-    modules = MODULES + sorted(TESTS.rglob("*.py"))
+    modules = [path for each in (*ORDER, TESTS, EMULATOR_TESTS) for path in sorted(each.rglob("*.py"))]
     lines = {path: len(path.read_text().splitlines()) for path in modules}
     assert_none(f"{path.relative_to(ROOT)}: {n} lines" for path, n in lines.items() if n > MAX_LINES)
 
@@ -153,11 +159,18 @@ def _in(path: Path, names: tuple[str, ...]) -> bool:
 
 
 def test_the_provider_does_not_need_the_emulator() -> None:
-    """The emulator and the test kit are optional extras: a production environment has neither moto nor pytest."""
-    extras = tuple(f"polysync_airflow.{name}" for name in OPTIONAL)
+    """The emulator and the test kit are optional: a production environment has neither moto nor pytest."""
+    optional = ("sagemaker_emulator", "polysync_airflow.testing", "pytest")
     assert_no_imports(
-        (path for path in MODULES if not _in(path, OPTIONAL)),
-        lambda name: name.startswith((*extras, "pytest")),
+        (path for path in MODULES if not _in(path, ("testing",))), lambda name: name.startswith(optional)
+    )
+
+
+def test_the_emulator_does_not_need_the_provider() -> None:
+    """The emulator is a distribution of its own, and so are its tests: they know neither Airflow nor the provider."""
+    assert_no_imports(
+        (*EMULATOR_MODULES, *EMULATOR_TESTS.rglob("*.py")),
+        lambda name: name.split(".")[0] in ("airflow", "polysync_airflow"),
     )
 
 
@@ -209,9 +222,9 @@ def test_botocore_is_imported_below_the_hook_only() -> None:
 
 def test_the_emulators_engine_is_pure() -> None:
     """The engine imports the standard library only, and only its clock module reads the time."""
-    allowed = {*sys.stdlib_module_names, "polysync_airflow"}
+    allowed = {*sys.stdlib_module_names, "sagemaker_emulator"}
     impure = {"time", "datetime", "random", "secrets", "uuid"}
-    engine = [path for path in MODULES if _in(path, PURE)]
+    engine = [path for path in EMULATOR_MODULES if _in(path, ("engine",))]
     assert_no_imports(engine, lambda name: name.split(".")[0] not in allowed)
     assert_no_imports(
         (path for path in engine if path.stem != "clock"), lambda name: name.split(".")[0] in impure

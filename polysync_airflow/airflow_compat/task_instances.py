@@ -88,6 +88,23 @@ def read_xcom(ti: Any, key: str) -> Any:
     return XCom.get_one(key=key, **_key(ti))
 
 
+def find_own_xcom(ti: Any, key: str) -> Any:
+    """
+    Return the value of an XCom of this process's task instance, which may have none. For a worker.
+
+    On Airflow 3, ``xcom_pull`` writes an ERROR to the task's log if there is none. The list of all map
+    indexes does not, but says nothing of one of them: for a mapped task, None is returned.
+    """
+    if not CAPABILITIES.task_sdk:
+        return ti.xcom_pull(task_ids=ti.task_id, key=key, map_indexes=ti.map_index)
+    if ti.map_index >= 0:
+        return None
+    from airflow.providers.common.compat.sdk import XCom
+
+    values = XCom.get_all(key=key, dag_id=ti.dag_id, task_id=ti.task_id, run_id=ti.run_id)
+    return values[0] if values else None
+
+
 def write_xcom(ti: Any, key: str, value: Any) -> None:
     """
     Store an XCom of a task instance. For a triggerer.

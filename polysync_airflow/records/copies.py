@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any, Final
 
+from polysync_airflow.airflow_compat.task_instances import find_own_xcom
 from polysync_airflow.exceptions import StoredRecordError
 from polysync_airflow.execution.lifecycle.identity import TaskKey
 from polysync_airflow.execution.record import StoredExecution
@@ -28,7 +29,15 @@ def pull_copy(ti: Any) -> StoredExecution | None:
 
 def pull_number(ti: Any) -> int:
     """Return the number of the try that the XComs of a task instance are of; 0 if they do not say so."""
-    value = _pull(ti)
+    return _number_in(_pull(ti))
+
+
+def find_number(ti: Any) -> int:
+    """Return what ``pull_number`` returns, of a task that may have no XCom yet; for a mapped one, 0."""
+    return _number_in(find_own_xcom(ti, RECORD_KEY))
+
+
+def _number_in(value: Any) -> int:
     number = value.get(TRY_NUMBER) if isinstance(value, Mapping) else None
     return number if isinstance(number, int) else 0
 

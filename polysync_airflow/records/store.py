@@ -19,7 +19,7 @@ from polysync_airflow.exceptions import PolysyncError, StoredRecordError
 from polysync_airflow.execution.lifecycle.identity import TaskKey
 from polysync_airflow.execution.lifecycle.ownership import Owner, is_over, owner_by_record
 from polysync_airflow.execution.record import StoredExecution
-from polysync_airflow.records.copies import TRY_NUMBER, pull_copy, pull_number
+from polysync_airflow.records.copies import TRY_NUMBER, find_number, pull_copy, pull_number
 from polysync_airflow.records.proof import RECORD_KEY, from_stored, to_stored
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ class RecordStore:
         :raises Exception: Airflow does not respond.
         """
         record = self.read()
-        number = pull_number(self._ti)
+        number = find_number(self._ti)
         if number > self.try_number:
             raise self._replaced_error()
         if number < self.try_number:
@@ -247,8 +247,11 @@ class RecordStore:
             )
         # Only a record with the number of this try tells it from a later one that has not written either.
         is_own = stored is not None and stored.try_number == self.try_number
-        if self._has_claimed and not is_own and pull_number(self._ti) != self.try_number:
-            raise self._replaced_error()
+        if self._has_claimed and not is_own:
+            # Lower if an earlier try was frozen right at its begin.
+            number = pull_number(self._ti)
+            if not 0 < number <= self.try_number:
+                raise self._replaced_error()
 
     def _replaced_error(self) -> PolysyncError:
         return PolysyncError(

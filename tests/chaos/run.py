@@ -11,6 +11,8 @@ from typing import Any, Final
 
 import httpx
 
+from polysync_airflow.execution.lifecycle.identity import TaskKey
+from polysync_airflow.records.store import variable_key
 from sagemaker_emulator.builders import ROLE, definition, step
 from tests.chaos import markers
 from tests.chaos.deployment.airflow_deployment import AirflowDeployment
@@ -87,7 +89,10 @@ class Run:
         self.hold = hold
         self._last_step = "Callback" if hold else "Processing"
         self._callback_tokens: dict[str, str] = {}
-        self._run_id = ""
+        # The DAG runs; the first one is that of the test case.
+        self.run_ids: list[str] = []
+        # The ARNs of executions of other DAG runs, which are not checked.
+        self.others: set[str] = set()
 
     def start(self, **failing: dict[str, Any]) -> None:
         """
@@ -95,13 +100,13 @@ class Run:
 
         :param failing: members to add to the emulator's scenario of a step, by step.
         """
-        self._create_pipeline(**failing)
+        self.create_pipeline(**failing)
         self._trigger()
 
     def start_for_execution(self) -> None:
         """Start an execution whose third step is a callback step, as others do, and trigger the DAG, which gets it."""
         self._last_step = "Callback"
-        self._create_pipeline()
+        self.create_pipeline()
         self._trigger(execution_arn=self.start_execution())
 
     def start_execution(self) -> str:
@@ -111,7 +116,7 @@ class Run:
 
     def start_for_model_package(self) -> str:
         """Register a model that waits for its approval, trigger the DAG, which gets it, and return its ARN."""
-        self._create_pipeline()
+        self.create_pipeline()
         sagemaker = self.deployment.sagemaker
         sagemaker.create_model_package_group(ModelPackageGroupName=self.pipeline)
         response = sagemaker.create_model_package(
@@ -122,9 +127,18 @@ class Run:
         return arn
 
     def _trigger(self, **conf: str) -> None:
-        self._run_id = self.deployment.client.trigger(self.dag_id, conf={"pipeline": self.pipeline, **conf})
+        self.run_ids.append(self.trigger_dag_run(**conf))
 
-    def _create_pipeline(self, **failing: dict[str, Any]) -> None:
+    def trigger_dag_run(self, **conf: str) -> str:
+        """Trigger a DAG run for the pipeline, and return its id."""
+        return self.deployment.client.trigger(self.dag_id, conf={"pipeline": self.pipeline, **conf})
+
+    @property
+    def _run_id(self) -> str:
+        return self.run_ids[0]
+
+    def create_pipeline(self, **failing: dict[str, Any]) -> None:
+        """Create the pipeline, and set how its steps behave, see `set_steps`."""
         text = definition(
             step("First"),
             step("Second", "Processing", "First"),
@@ -218,7 +232,7 @@ class Run:
         return self.deployment.calls.all(self.pipeline)
 
     def executions(self) -> list[Execution]:
-        """Return the executions of the pipeline, oldest first."""
+        """Return the executions of the pipeline, oldest first, without those of other DAG runs."""
         pages = self.deployment.sagemaker.get_paginator("list_pipeline_executions").paginate(
             PipelineName=self.pipeline, SortOrder="Ascending", PaginationConfig={"PageSize": 100}
         )
@@ -226,6 +240,7 @@ class Run:
             summary["PipelineExecutionArn"]
             for page in pages
             for summary in page["PipelineExecutionSummaries"]
+            if summary["PipelineExecutionArn"] not in self.others
         ]
         return [self._describe(arn) for arn in arns]
 
@@ -235,7 +250,16 @@ class Run:
 
     def tasks(self) -> list[dict[str, Any]]:
         """Return the task instances."""
-        return self.deployment.client.tasks(self.dag_id, self._run_id)
+        client = self.deployment.client
+        return [task for run_id in self.run_ids for task in client.tasks(self.dag_id, run_id)]
+
+    def records(self) -> set[str]:
+        """Return the Variables with the records of the task instances."""
+        keys = {
+            variable_key(TaskKey(self.dag_id, task["dag_run_id"], task["task_id"], task["map_index"]))
+            for task in self.tasks()
+        }
+        return keys & self.deployment.variables()
 
     def task(self) -> dict[str, Any]:
         """Return the only task instance; empty if it does not exist yet."""

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from polysync_airflow.auth import live_connection
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.events import producer
 from polysync_airflow.events import queue as event_queue
 from polysync_airflow.exceptions import SageMakerApiError
 from polysync_airflow.execution import waiter
+from sagemaker_emulator import EmulatorServer
 from tests.conftest import connection
 from tests.events.conftest import Queue, Triggerer, until
 from tests.execution.events.samples import event, execution

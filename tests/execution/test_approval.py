@@ -68,7 +68,7 @@ def test_every_pair_of_statuses(status: str, approval: str | None) -> None:
 
 def test_statuses_are_those_of_the_service_model() -> None:
     """A new status of AWS's fails this test."""
-    from polysync_airflow.emulator.sagemaker.validation import service_model
+    from sagemaker_emulator.sagemaker.validation import service_model
 
     enums = {
         name: set(service_model().shape_for(name).metadata["enum"])

@@ -88,6 +88,12 @@ class _Channel:
         value = self._service.xcom(msg.dag_id, msg.run_id, msg.task_id, msg.map_index, msg.key)
         return XComResult(key=msg.key, value=value)
 
+    def _answer_GetXComSequenceSlice(self, msg: Any) -> Any:
+        from airflow.sdk.execution_time.comms import XComSequenceSliceResult
+
+        value = self._service.xcom(msg.dag_id, msg.run_id, msg.task_id, -1, msg.key)
+        return XComSequenceSliceResult(root=[] if value is None else [value])
+
     def _answer_SetXCom(self, msg: Any) -> Any:
         from airflow.sdk.execution_time.comms import OKResponse
 

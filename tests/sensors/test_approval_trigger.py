@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.triggers import PolysyncModelApprovalTrigger, poller
+from sagemaker_emulator import EmulatorServer
 from tests.tasks import EmulatedTime, fire
 from tests.triggers.test_poller import all_events, gate  # noqa: F401 # fixture
 

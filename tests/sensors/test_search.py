@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from polysync_airflow import exceptions
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.sensors.pipeline import default_window
+from sagemaker_emulator import EmulatorServer
 from tests.fakes.log_capture import capture_logs
 from tests.sensors.sessions import (
     HOUR,

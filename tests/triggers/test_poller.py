@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from polysync_airflow.auth import live_connection
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger, poller, schedule
 from polysync_airflow.triggers.shared_client import SharedClient
+from sagemaker_emulator import EmulatorServer
 from tests.conftest import connection
 from tests.fakes.log_capture import capture_logs
 from tests.tasks import EmulatedTime

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution.search import make_search
 from polysync_airflow.triggers import PolysyncPipelineSearchTrigger, PolysyncPipelineStepTrigger, poller
+from sagemaker_emulator import EmulatorServer
 from tests.sensors.sessions import HOUR, at, start_execution
 from tests.tasks import EmulatedTime
 from tests.triggers.test_poller import all_events, gate, make_trigger  # noqa: F401 # fixture

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.emulator import EmulatorServer
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.triggers.step_pusher import StepPusher
+from sagemaker_emulator import EmulatorServer
 from tests.fakes.simulated_airflow import SimulatedAirflow
 from tests.tasks import EmulatedTime, TaskInstance
 from tests.triggers.test_poller import events_of, make_trigger, start_executions

@@ -227,7 +227,7 @@ def _missing_execution(account: Account) -> Seen:
 
 
 _LOOKUP: Final = "polysync_airflow/execution/lifecycle/lookup.py"
-_CRITERIA: Final = "polysync_airflow/execution/search/criteria.py"
+_CRITERIA: Final = "polysync_airflow/execution/search.py"
 _HOOK: Final = "polysync_airflow/hooks/executions.py"
 _EXCEPTIONS: Final = "polysync_airflow/exceptions.py"
 _STORE: Final = "emulator/sagemaker_emulator/sagemaker/store.py"
@@ -307,7 +307,7 @@ BELIEFS: Final = (
         id="list.created-after",
         sentence="CreatedAfter leaves out the executions that were created before.",
         expected="only the later ones",
-        relied_on_by=("polysync_airflow/execution/search/lookout.py",),
+        relied_on_by=("polysync_airflow/execution/search.py",),
         check=_created_after,
     ),
     Belief(

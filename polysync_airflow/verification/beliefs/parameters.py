@@ -92,7 +92,7 @@ _TYPES: Final = "polysync_airflow/execution/pipelines/parameter_types.py"
 _PROBLEMS: Final = "polysync_airflow/execution/pipelines/parameter_problems.py"
 _PAGE: Final = "docs/how-to/parameters.md"
 _MAPPING: Final = "polysync_airflow/aws/error_mapping.py"
-_CRITERIA: Final = "polysync_airflow/execution/search/models.py"
+_CRITERIA: Final = "polysync_airflow/execution/search.py"
 
 BELIEFS: Final = (
     *(

@@ -95,7 +95,8 @@ TASK_CASES: Final = (
         "8b",
         "user marks the deferred task success",
         _user_marks("success"),
-        Expected(STOPPED, stops=True),
+        # No process of the task runs when it ends.
+        Expected(STOPPED, stops=True, forgotten=False),
         LONG,
         short=ONLY_LOCAL,
     ),

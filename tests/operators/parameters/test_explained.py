@@ -12,6 +12,8 @@ from botocore.httpsession import URLLib3Session
 from polysync_airflow.exceptions import ParametersError, SageMakerApiError
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.operators import PolysyncStartPipelineOperator
+from polysync_airflow.records.copies import TRY_NUMBER
+from polysync_airflow.records.proof import RECORD_KEY
 from sagemaker_emulator import EmulatorServer
 from tests.conftest import DEFINITIONS
 from tests.operators.recovery.harness import MERGE_FAILS
@@ -106,8 +108,8 @@ def test_validation_before_the_start(
     assert first == f"The parameters do not fit pipeline {pipeline}. Nothing was started."
     assert listed == lines
     assert operations(emulator) == [DESCRIBE]
-    assert run.xcoms == {}
-    # No record, so that the next try resends nothing.
+    # No record, so that the next try resends nothing; only the number of the try.
+    assert run.xcoms == {RECORD_KEY: {TRY_NUMBER: 1}}
     assert ti.store.values == {}
 
 

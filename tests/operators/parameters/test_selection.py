@@ -12,6 +12,8 @@ from polysync_airflow.exceptions import ParametersError, SageMakerApiError
 from polysync_airflow.execution.parameters import build_start_request
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.operators import PolysyncStartPipelineOperator, selection
+from polysync_airflow.records.copies import TRY_NUMBER
+from polysync_airflow.records.proof import RECORD_KEY
 from sagemaker_emulator import EmulatorServer
 from tests.tasks import EmulatedTime, Run, TaskInstance, run_task
 
@@ -141,7 +143,8 @@ def test_latest_is_searched_in_a_limited_number_of_pages(
     assert "None of the newest 2 executions has the status Succeeded or Failed. Nothing was started." in str(
         run.error
     )
-    assert (started(emulator), run.xcoms, ti.store.values) == ([], {}, {})
+    # Of the record, only the number of the try.
+    assert (started(emulator), run.xcoms, ti.store.values) == ([], {RECORD_KEY: {TRY_NUMBER: 1}}, {})
 
 
 def test_pipeline_without_a_source(emulator: EmulatorServer) -> None:

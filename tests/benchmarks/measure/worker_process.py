@@ -28,12 +28,14 @@ from tests.benchmarks.measure.memory import peak_memory
 
 
 class FakeSupervisor:
-    """The part of Airflow's Variables that a first try uses: there is none yet, and one is written."""
+    """The Variables and XComs that a first try uses: there are none yet, and some are written."""
 
     def send(self, msg: Any) -> Any:
         """Return the response to a request."""
         if isinstance(msg, comms.GetVariable):
             return comms.ErrorResponse(error=ErrorType.VARIABLE_NOT_FOUND, detail={"key": msg.key})
+        if isinstance(msg, comms.GetXComSequenceSlice):
+            return comms.XComSequenceSliceResult(root=[])
         assert isinstance(msg, comms.PutVariable), msg
         return comms.OKResponse(ok=True)
 

@@ -200,13 +200,13 @@ def test_stops_do_not_wait_for_the_ends_of_others(
     arn: str, make_supervisor: MakeSupervisor, emulator: EmulatorServer
 ) -> None:
     """To see how stops end takes no thread: with more of them than threads, all are requested at once."""
-    make_supervisor("failed")
     arns = [arn]
     for number in range(stopping.MAX_THREADS + 1):
         operator = PolysyncStartPipelineOperator(
             task_id=f"t{number}", pipeline_name="fanout", wait_for_completion=False
         )
         arns.append(run_task(operator).result)
+    make_supervisor("failed")
 
     async def kill_all() -> None:
         async with asyncio.timeout(20):

@@ -29,6 +29,10 @@ class AirflowService(ABC):
     def xcom(self, dag_id: str, run_id: str, task_id: str, map_index: int, key: str) -> Any:
         """Return the value of an XCom."""
 
+    def listed_xcom(self, dag_id: str, run_id: str, task_id: str, key: str) -> Any:
+        """Return the value of an XCom in the list of all map indexes of a task that is not mapped."""
+        return self.xcom(dag_id, run_id, task_id, -1, key)
+
     @abstractmethod
     def put_xcom(self, dag_id: str, run_id: str, task_id: str, map_index: int, key: str, value: Any) -> None:
         """Store an XCom."""
@@ -91,7 +95,7 @@ class _Channel:
     def _answer_GetXComSequenceSlice(self, msg: Any) -> Any:
         from airflow.sdk.execution_time.comms import XComSequenceSliceResult
 
-        value = self._service.xcom(msg.dag_id, msg.run_id, msg.task_id, -1, msg.key)
+        value = self._service.listed_xcom(msg.dag_id, msg.run_id, msg.task_id, msg.key)
         return XComSequenceSliceResult(root=[] if value is None else [value])
 
     def _answer_SetXCom(self, msg: Any) -> Any:

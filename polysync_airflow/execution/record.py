@@ -104,6 +104,22 @@ class StoredExecution(BaseModel):
             return None
         return choice.model_copy(update={"epoch": epoch})
 
+    def with_choice_of(self, stored: StoredExecution | None) -> StoredExecution:
+        """
+        Return the record with what a user has chosen meanwhile: the choice is kept in the stored record only.
+
+        If another try has begun the epoch of its clear, it has used the choice up; this one still has it.
+
+        :param stored: the record in the store; None if there is none.
+        """
+        if stored is None or stored.incarnation != self.incarnation:
+            return self
+        choice = stored.clear_choice
+        is_of_next_clear = choice is not None and choice.epoch is None
+        if not is_of_next_clear and stored.epoch != self.epoch:
+            return self
+        return self.model_copy(update={"clear_choice": choice})
+
     def without_values(self) -> StoredExecution:
         """
         Return the record as it is stored: once the ARN is known, no try needs the values of the parameters.

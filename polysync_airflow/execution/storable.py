@@ -56,18 +56,22 @@ def storable(value: Any, changes: list[str], place: str = "") -> Any:
     """
     if isinstance(value, Mapping):
         return {
-            storable(name, changes): storable(each, changes, f"{place}.{name}".lstrip("."))
+            _with_replacements(name): storable(each, changes, f"{place}.{name}".removeprefix("."))
             for name, each in value.items()
             if not _is_left_out(name, changes, place)
         }
     if isinstance(value, (list, tuple)):
         return [storable(each, changes, f"{place}[{index}]") for index, each in enumerate(value)]
     if isinstance(value, str):
-        return _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", value)
+        return _with_replacements(value)
     made = storable_number(value)
     if made is not value:
         changes.append(f"{clean_line(place)} = {shorten(value)} is a text, because the number is too large.")
     return made
+
+
+def _with_replacements(text: str) -> str:
+    return _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def _is_left_out(name: str, changes: list[str], place: str) -> bool:

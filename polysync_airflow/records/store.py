@@ -171,7 +171,7 @@ class RecordStore:
         # A task instance that was deleted has no later try, and Airflow 3.4 does not let it write.
         if owner in (Owner.THIS_TRY, Owner.NOBODY) and state != DELETED:
             try:
-                self._put_with_choice(record, stored)
+                self._put(record.with_choice_of(stored))
             except Exception as error:
                 return self._unknown(error)
         return owner
@@ -180,7 +180,7 @@ class RecordStore:
         """Store that a stop that was announced has failed. Raises no error: the task ends with its own."""
         try:
             self._raise_if_overwritten()
-            self._put_with_choice(record, self._last_known)
+            self._put(record.with_choice_of(self._last_known))
         except Exception as error:
             log.warning("The record cannot be updated: %s", error)
 
@@ -272,11 +272,6 @@ class RecordStore:
         )
         self._last_known = record
         return value
-
-    def _put_with_choice(self, record: StoredExecution, stored: StoredExecution | None) -> None:
-        # A user who has ended the task may already have chosen what its next clear does.
-        chosen = stored if stored and stored.incarnation == record.incarnation else record
-        self._put(record.model_copy(update={"clear_choice": chosen.clear_choice}))
 
     def _forget_earlier_record(self) -> None:
         # It would count again after the deletion of the Variable.

@@ -105,6 +105,24 @@ def test_a_retry_reattaches_to_the_stored_execution(
     assert run.xcoms["run"]["resumes"] == (1 if name == "resumed" else 0)
 
 
+@pytest.mark.usefixtures("accept_unsigned_records")
+def test_a_clear_stops_the_stored_execution(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
+    """Then it starts one with a token that follows from the task."""
+    arn = start_execution()
+    emulator.control.clear_calls()
+    operator = PolysyncStartPipelineOperator(task_id="train", pipeline_name="fanout", poll_interval=60)
+    ti = retry_with(stored(arn)["records"]["started"])
+    ti.max_tries = 5
+
+    run = run_task(operator, ti)
+
+    (stop,) = emulator.control.calls("StopPipelineExecution")
+    (start,) = emulator.control.calls("StartPipelineExecution")
+    assert stop["request"]["PipelineExecutionArn"] == arn
+    assert start["request"]["ClientRequestToken"].endswith("-0")
+    assert (run.error, run.xcoms["state"]) == (None, "Success")
+
+
 def test_a_stored_trigger_row_is_run(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
     """The trigger is created from the stored class path and arguments, and its event resumes the task."""
     arn = start_execution()

@@ -304,7 +304,9 @@ def raised(check: Callable[..., object], *values: Any) -> str:
 
 
 @pytest.mark.parametrize(
-    "wrong", [MODEL_ARN + "\n", MODEL_ARN + "/1", MODEL_ARN.replace("/17", "/x"), "", None, GROUP_ARN, b"x"]
+    "wrong",
+    [MODEL_ARN + "\n", MODEL_ARN + "/1", MODEL_ARN.replace("/17", "/x"), "", None, GROUP_ARN, b"x"],
+    ids=ascii,
 )
 def test_not_the_arn_of_a_version(wrong: Any) -> None:
     """The error says which ARN is meant, and where to find it."""

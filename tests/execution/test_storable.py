@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from hypothesis import given
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.execution.storable import (
     Count,
+    NotReserved,
     is_storable_text,
     storable,
     storable_number,
@@ -144,3 +145,9 @@ def test_texts() -> None:
         False,
         False,
     ]
+
+
+def test_reserved_name() -> None:
+    """The error says why the name cannot be used."""
+    with pytest.raises(ValidationError, match="Value error, is a name that Airflow reserves"):
+        TypeAdapter(Annotated[str, NotReserved]).validate_python("__var")

@@ -346,9 +346,7 @@ class TryProcess:
     def _announce(self, leaving: Leaving, record: StoredExecution) -> Owner:
         owner = self._owner(record)
         if owner in (Owner.THIS_TRY, Owner.NOBODY):
-            stored = self.airflow.stored
-            chosen = stored if stored and stored.incarnation == record.incarnation else record
-            self._put(leaving.announced(record).model_copy(update={"clear_choice": chosen.clear_choice}))
+            self._put(leaving.announced(record).with_choice_of(self.airflow.stored))
         return owner
 
     def _owner(self, record: StoredExecution) -> Owner:

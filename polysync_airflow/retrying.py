@@ -21,7 +21,7 @@ from polysync_airflow.airflow_compat.sdk import (
     conf,
 )
 from polysync_airflow.exceptions import ParametersError, PolysyncError, SageMakerApiError, hint_for
-from polysync_airflow.execution.durations import format_seconds
+from polysync_airflow.execution.texts import format_seconds
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator, Context

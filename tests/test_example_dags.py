@@ -17,9 +17,8 @@ import pytest
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.execution import clock
 from polysync_airflow.hooks import PolysyncSageMakerHook
-from polysync_airflow.testing.dag_files import DagFiles
+from polysync_airflow.testing.dag_files import DagFiles, MetadataDatabase
 from polysync_airflow.testing.emulator import SageMakerEmulator, emulator_for_test
-from polysync_airflow.testing.metadata_db import MetadataDatabase
 from sagemaker_emulator import EmulatorServer
 from tests.conftest import DEFINITIONS
 from tests.fakes.airflow_rows import dag_run_state

@@ -18,7 +18,7 @@ from typing import Final
 
 from urllib3.util import parse_url
 
-from polysync_airflow.aws.endpoints import SERVICES, is_aws_endpoint
+from polysync_airflow.aws.sessions import SERVICES, is_aws_endpoint
 from polysync_airflow.exceptions import CredentialsError
 from polysync_airflow.execution.texts import clean_line
 from polysync_airflow.get_provider_info import (

@@ -18,9 +18,8 @@ from airflow.providers.amazon.aws.utils.connection_wrapper import AwsConnectionW
 
 from polysync_airflow.airflow_compat.sdk import AirflowException
 from polysync_airflow.auth.allow_list import AllowList, url_host
-from polysync_airflow.aws.endpoints import SERVICES
-from polysync_airflow.aws.error_mapping import BOTO_ERRORS
-from polysync_airflow.aws.sessions import prepare
+from polysync_airflow.aws.responses import BOTO_ERRORS
+from polysync_airflow.aws.sessions import SERVICES, prepare
 from polysync_airflow.exceptions import CredentialsError
 from polysync_airflow.execution.texts import clean_line, clean_text
 

@@ -31,19 +31,18 @@ from polysync_airflow.auth.aws_connection import (
     create_aws_session,
     invalid_setting,
 )
-from polysync_airflow.auth.connection import parse_credentials
-from polysync_airflow.auth.credentials import BaseCredentials
-from polysync_airflow.aws.endpoints import SERVICES
-from polysync_airflow.aws.error_mapping import (
+from polysync_airflow.auth.connection import BaseCredentials, parse_credentials
+from polysync_airflow.aws.responses import (
     BOTO_ERRORS,
+    MAX_RESPONSE_BYTES,
     BotoError,
     invalid_value_error,
     is_invalid_value,
     is_transient,
+    limit_responses,
     map_error,
 )
-from polysync_airflow.aws.response_limits import MAX_RESPONSE_BYTES, limit_responses
-from polysync_airflow.aws.sessions import reduce_models
+from polysync_airflow.aws.sessions import SERVICES, reduce_models
 from polysync_airflow.exceptions import UNKNOWN_HINT, CredentialsError, hint_for
 from polysync_airflow.execution.texts import clean_text
 from polysync_airflow.get_provider_info import (

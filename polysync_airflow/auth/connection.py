@@ -1,21 +1,412 @@
 """
-Checks the fields of a ``polysync_sagemaker`` connection and parses them into the model of its sign-in method.
+The sign-in methods: the connection fields that each method needs, and how it gets AWS credentials.
 
-The models are in ``credentials``. This module words the validation errors for the user who edits the
-connection.
+Each method is a pydantic model, into which the fields of a ``polysync_sagemaker`` connection are parsed. The
+validation errors are worded for the user who edits the connection. Nothing here needs Airflow.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+import os
+import threading
+from abc import abstractmethod
+from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import lru_cache, partial
 from itertools import islice
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import ValidationError
+import boto3
+from botocore.credentials import Credentials as AwsCredentials
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+)
 
-from polysync_airflow.auth.credentials import CREDENTIALS_ADAPTER, DISCRIMINATORS, BaseCredentials
+from polysync_airflow.auth.allow_list import AllowList, endpoint_host, is_loopback
+from polysync_airflow.auth.sts import assume_role, assume_role_with_web_identity, host_role
+from polysync_airflow.auth.web_identity import (
+    CLIENT_OPTIONS,
+    app_registration_options,
+    entra_token_loader,
+    read_token_file,
+)
+from polysync_airflow.aws.sessions import create_session
 from polysync_airflow.exceptions import CredentialsError
+from polysync_airflow.execution.models import REGION_PATTERN, RoleArn, StudioDomainId
 from polysync_airflow.execution.texts import MAX_PROBLEMS, clean_line
+
+# How many sign-ins a process remembers. Each rotation of a connection's secret is a new one.
+MAX_SIGN_INS: Final = 64
+
+
+def _check_url(url: str) -> str:
+    endpoint_host(url)
+    return url
+
+
+def _check_secret(secret: SecretStr) -> SecretStr:
+    # A line break, often pasted by mistake, would put the secret into the log: the masker and the HTTP
+    # library do not see the same text.
+    text = secret.get_secret_value()
+    if not (text.isascii() and text.isprintable()) or " " in text:
+        raise ValueError("has a space, a line break or another character that is not printable ASCII")
+    return secret
+
+
+Text = Annotated[str, StringConstraints(min_length=1, max_length=2048, pattern=r"^[^\x00-\x1f\x7f]*$")]
+Url = Annotated[str, StringConstraints(max_length=2048), AfterValidator(_check_url)]
+Region = Annotated[str, StringConstraints(max_length=64, pattern=REGION_PATTERN)]
+AccessKeyId = Annotated[str, StringConstraints(min_length=16, max_length=128, pattern=r"^[A-Za-z0-9_]+$")]
+Secret = Annotated[SecretStr, Field(min_length=1, max_length=65536), AfterValidator(_check_secret)]
+# https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
+SessionName = Annotated[str, StringConstraints(min_length=2, max_length=64, pattern=r"^[A-Za-z0-9_+=,.@-]*$")]
+ExternalId = Annotated[
+    str, StringConstraints(min_length=2, max_length=1224, pattern=r"^[A-Za-z0-9_+=,.@:\/-]*$")
+]
+Duration = Annotated[int, Field(ge=900, le=43200)]
+
+
+def _parse_verify(value: Any) -> Any:
+    # The connection form and URIs contain strings only.
+    return {"true": True, "false": False}.get(value.lower(), value) if isinstance(value, str) else value
+
+
+class BaseCredentials(BaseModel):
+    """
+    The fields that all sign-in methods have.
+
+    :param region_name: AWS region, such as ``eu-central-1``.
+    :param execution_role_arn: role for executions whose start names no role.
+    :param studio_domain_id: domain of SageMaker Studio in which users look at executions.
+    :param endpoint_url: URL of the SageMaker endpoint; only for your own VPC endpoints or an emulator.
+    :param sts_endpoint_url: URL of the STS endpoint; as ``endpoint_url``.
+    :param verify: whether to verify TLS certificates, or the path of a CA bundle to verify them with.
+    """
+
+    # Users who edit connections are trusted less than DAG authors: fields that are not defined here are
+    # errors.
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    region_name: Region
+    execution_role_arn: RoleArn | None = None
+    studio_domain_id: StudioDomainId | None = None
+    endpoint_url: Url | None = None
+    sts_endpoint_url: Url | None = None
+    verify: Annotated[bool | str, BeforeValidator(_parse_verify)] = True
+
+    @property
+    def auth_description(self) -> str:
+        """The sign-in method in the values of the connection, such as ``web_identity / file``."""
+        tags = (getattr(self, name, None) for name in DISCRIMINATORS)
+        return " / ".join(tag for tag in tags if tag)
+
+    @property
+    def other_endpoint_url(self) -> str | None:
+        """URL of the endpoint of CloudWatch Logs, S3, SQS and IAM; None for those of AWS."""
+        # An endpoint of a VPC serves one service. On this machine, one server stands for all of them.
+        is_local = self.endpoint_url and is_loopback(endpoint_host(self.endpoint_url))
+        return self.endpoint_url if is_local else None
+
+    @property
+    def secrets(self) -> list[str]:
+        """The values that must not appear in any log."""
+        values = (getattr(self, name) for name in type(self).model_fields)
+        return [value.get_secret_value() for value in values if isinstance(value, SecretStr)]
+
+    def session(self, allowed: AllowList) -> boto3.session.Session:
+        """
+        Create a boto3 session that uses these credentials and no others.
+
+        :raises CredentialsError: if the connection names a file, host or application that is not allowed.
+        """
+        self.check_allowed(allowed)
+        with _SHARED_CREDENTIALS_LOCK:
+            credentials = _shared_credentials(self, allowed)
+        return create_session(credentials, self.region_name)
+
+    def check_allowed(self, allowed: AllowList) -> None:
+        """
+        Check that the deployment allows every file, host and application that the connection names.
+
+        :raises CredentialsError: if one of them is not allowed.
+        """
+        checks = {
+            allowed.check_file: ("verify", "identity_file", "client_certificate", "federated_identity_file"),
+            allowed.check_endpoint: ("endpoint_url", "sts_endpoint_url"),
+            allowed.check_application: ("application_id_uri",),
+        }
+        for check, names in checks.items():
+            for name in names:
+                value = getattr(self, name, None)
+                if isinstance(value, str):
+                    check(value, field=name)
+
+    @abstractmethod
+    def _aws_credentials(self, allowed: AllowList) -> AwsCredentials:
+        """Create the credentials object, without network calls."""
+
+    @property
+    def _sts_settings(self) -> dict[str, Any]:
+        return {
+            "region_name": self.region_name,
+            "endpoint_url": self.sts_endpoint_url,
+            "verify": self.verify,
+        }
+
+
+class RoleSession(BaseModel):
+    """
+    The name and the duration of the session of an assumed role.
+
+    :param session_name: 2 to 64 characters; CloudTrail shows it.
+    :param duration_seconds: 900 to 43,200, and at most the maximum session duration of the role. The default
+        is that of AWS, one hour.
+    """
+
+    session_name: SessionName = "polysync-airflow"
+    duration_seconds: Duration | None = None
+
+    def request_parameters(self, **more: Any) -> dict[str, Any]:
+        """Return the parameters of the STS request, without those that are None."""
+        parameters = {
+            "RoleSessionName": self.session_name,
+            "DurationSeconds": self.duration_seconds,
+            **more,
+        }
+        return {name: value for name, value in parameters.items() if value is not None}
+
+
+class AccessKeyCredentials(BaseCredentials):
+    """
+    Sign in with an access key of an IAM user, or with temporary credentials and their session token.
+
+    :param access_key_id: the login of the connection.
+    :param secret_access_key: the password of the connection.
+    :param session_token: for temporary credentials only.
+    """
+
+    auth_method: Literal["access_key"]
+    access_key_id: AccessKeyId
+    secret_access_key: Secret
+    session_token: Secret | None = None
+
+    def _aws_credentials(self, allowed: AllowList) -> AwsCredentials:
+        token = self.session_token.get_secret_value() if self.session_token else None
+        return AwsCredentials(
+            self.access_key_id, self.secret_access_key.get_secret_value(), token, "access-key"
+        )
+
+
+class AssumeRoleCredentials(BaseCredentials, RoleSession):
+    """
+    Sign in with the access key of a bootstrap user, whose only permission is to assume a role.
+
+    :param access_key_id: access key id of the bootstrap user; the login of the connection.
+    :param secret_access_key: secret access key of the bootstrap user; the password of the connection.
+    :param external_id: external id, if the trust policy of the role requires one.
+    """
+
+    auth_method: Literal["assume_role"]
+    access_key_id: AccessKeyId
+    secret_access_key: Secret
+    role_arn: RoleArn
+    external_id: ExternalId | None = None
+
+    def _aws_credentials(self, allowed: AllowList) -> AwsCredentials:
+        bootstrap = AwsCredentials(self.access_key_id, self.secret_access_key.get_secret_value())
+        parameters = self.request_parameters(ExternalId=self.external_id)
+        return assume_role(bootstrap, self.role_arn, self._sts_settings, **parameters)
+
+
+class InstanceProfileCredentials(BaseCredentials, RoleSession):
+    """
+    Sign in as the host: with its EC2 instance profile (IMDSv2), ECS task role, or EKS pod identity.
+
+    :param role_arn: ARN of a role to assume with the credentials of the host; None to use them directly.
+    :param external_id: external id, if the trust policy of that role requires one.
+    """
+
+    auth_method: Literal["instance_profile"]
+    role_arn: RoleArn | None = None
+    external_id: ExternalId | None = None
+
+    def _aws_credentials(self, allowed: AllowList) -> AwsCredentials:
+        host = host_role()
+        if self.role_arn is None:
+            return host
+        parameters = self.request_parameters(ExternalId=self.external_id)
+        return assume_role(host, self.role_arn, self._sts_settings, **parameters)
+
+
+class WebIdentityCredentials(BaseCredentials, RoleSession):
+    """Sign in with a token of an OIDC provider, without any long-lived AWS secret."""
+
+    auth_method: Literal["web_identity"]
+    role_arn: RoleArn
+
+    @abstractmethod
+    def token_loader(self, allowed: AllowList) -> Callable[[], str]:
+        """Return a function that returns a valid token."""
+
+    def _aws_credentials(self, allowed: AllowList) -> AwsCredentials:
+        loader, parameters = self.token_loader(allowed), self.request_parameters()
+        return assume_role_with_web_identity(loader, self.role_arn, self._sts_settings, **parameters)
+
+
+# Only secret fields may have "token" or "secret" in their names: Airflow masks the values of such fields
+# everywhere, in the form and in our error messages.
+class FileCredentials(WebIdentityCredentials):
+    """
+    Sign in with a token that the platform projects into a file. Each request reads the file again.
+
+    :param identity_file: path of the file, in a folder that the deployment allows.
+    """
+
+    identity_source: Literal["file"]
+    identity_file: Text
+
+    def token_loader(self, allowed: AllowList) -> Callable[[], str]:
+        """Return a function that reads the file."""
+        return lambda: read_token_file(self.identity_file, allowed)
+
+
+class EntraCredentials(WebIdentityCredentials):
+    """
+    Sign in with a token of Microsoft Entra ID.
+
+    :param application_id_uri: the application that the token is for, or its scope.
+    """
+
+    identity_source: Literal["entra"]
+    application_id_uri: Text
+
+    def token_loader(self, allowed: AllowList) -> Callable[[], str]:
+        """Return a function that requests a token from Entra ID."""
+        names = ("entra_credential", "tenant_id", "client_id")
+        shown: dict[str, Any] = {name: getattr(self, name, None) for name in names}
+        return entra_token_loader(partial(self._azure_credential, allowed), self.application_id_uri, **shown)
+
+    @abstractmethod
+    def _azure_credential(self, allowed: AllowList) -> Any:
+        """Return the object of azure-identity that requests the token."""
+
+
+class ManagedIdentity(EntraCredentials):
+    """
+    Use a managed identity of the host.
+
+    :param client_id: client id of a user-assigned identity; None for the system-assigned identity.
+    """
+
+    entra_credential: Literal["managed_identity"]
+    client_id: Text | None = None
+
+    def _azure_credential(self, allowed: AllowList) -> Any:
+        from azure.identity import ManagedIdentityCredential
+
+        return ManagedIdentityCredential(client_id=self.client_id, **CLIENT_OPTIONS)
+
+
+class WorkloadIdentity(EntraCredentials):
+    """
+    Use a Kubernetes service account that is federated with an app registration.
+
+    :param tenant_id: id of the tenant; None for the tenant that AKS sets in the environment.
+    :param client_id: client id of the app registration; None for the one that AKS sets in the environment.
+    :param federated_identity_file: path of the token of the service account; None for the file that AKS
+        projects.
+    """
+
+    entra_credential: Literal["workload_identity"]
+    tenant_id: Text | None = None
+    client_id: Text | None = None
+    federated_identity_file: Text | None = None
+
+    def _azure_credential(self, allowed: AllowList) -> Any:
+        from azure.identity import ClientAssertionCredential, WorkloadIdentityCredential
+
+        path = self.federated_identity_file
+        if path is None:
+            return WorkloadIdentityCredential(
+                tenant_id=self.tenant_id, client_id=self.client_id, **CLIENT_OPTIONS
+            )
+        # What WorkloadIdentityCredential is made of, but with a reader that checks the file at each use.
+        return ClientAssertionCredential(
+            self.tenant_id or os.environ.get("AZURE_TENANT_ID", ""),
+            self.client_id or os.environ.get("AZURE_CLIENT_ID", ""),
+            partial(read_token_file, path, allowed, field="federated_identity_file"),
+            **CLIENT_OPTIONS,
+        )
+
+
+class ClientSecret(EntraCredentials):
+    """
+    Use an app registration with a client secret.
+
+    :param client_secret: value of one of its client secrets.
+    """
+
+    entra_credential: Literal["client_secret"]
+    tenant_id: Text
+    client_id: Text
+    client_secret: Secret
+
+    def _azure_credential(self, allowed: AllowList) -> Any:
+        from azure.identity import ClientSecretCredential
+
+        secret = self.client_secret.get_secret_value()
+        return ClientSecretCredential(self.tenant_id, self.client_id, secret, **app_registration_options())
+
+
+class ClientCertificate(EntraCredentials):
+    """
+    Use an app registration with a certificate.
+
+    :param client_certificate: path of a PEM or PKCS12 file with the certificate and its private key, in a
+        folder that the deployment allows.
+    """
+
+    entra_credential: Literal["client_certificate"]
+    tenant_id: Text
+    client_id: Text
+    client_certificate: Text
+
+    def _azure_credential(self, allowed: AllowList) -> Any:
+        from azure.identity import CertificateCredential
+
+        certificate = allowed.read_file(self.client_certificate, field="client_certificate")
+        return CertificateCredential(
+            self.tenant_id, self.client_id, certificate_data=certificate, **app_registration_options()
+        )
+
+
+Entra = Annotated[
+    ManagedIdentity | WorkloadIdentity | ClientSecret | ClientCertificate,
+    Field(discriminator="entra_credential"),
+]
+WebIdentity = Annotated[Entra | FileCredentials, Field(discriminator="identity_source")]
+Credentials = AccessKeyCredentials | AssumeRoleCredentials | InstanceProfileCredentials | WebIdentity
+CREDENTIALS_ADAPTER: TypeAdapter[BaseCredentials] = TypeAdapter(
+    Annotated[Credentials, Field(discriminator="auth_method")]
+)
+# The fields whose values select the sign-in method. pydantic calls such a field a discriminator.
+DISCRIMINATORS: Final = ("auth_method", "identity_source", "entra_credential")
+# ``lru_cache`` lets threads that come at the same time call the function each.
+_SHARED_CREDENTIALS_LOCK: Final = threading.Lock()
+
+
+@lru_cache(MAX_SIGN_INS)
+def _shared_credentials(connection: BaseCredentials, allowed: AllowList) -> AwsCredentials:
+    # By the content of the connection, not by its id: an edited connection gets new credentials.
+    return connection._aws_credentials(allowed)
+
 
 _MAX_NAME: Final = 64
 # Fields that have another name in the connection form.

@@ -31,7 +31,7 @@ from polysync_airflow.exceptions import (
     SageMakerApiError,
     has_code,
 )
-from polysync_airflow.execution.results.jobs import JOB_KINDS
+from polysync_airflow.execution.results import JOB_KINDS
 from polysync_airflow.execution.texts import clean_line
 
 GRANTED, DENIED, UNKNOWN = "granted", "denied", "unknown"

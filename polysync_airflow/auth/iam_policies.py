@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from polysync_airflow.execution.models import pipeline_arns
-from polysync_airflow.execution.results.jobs import JOB_KINDS
+from polysync_airflow.execution.results import JOB_KINDS
 
 # The SageMaker operations that the provider calls. Each operation has the same name as its IAM action.
 LIST_OPERATIONS: Final = ("ListPipelines",)

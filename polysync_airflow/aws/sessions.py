@@ -1,28 +1,338 @@
 """
 Makes botocore sessions: with given credentials only, or for the clients that get credentials from STS.
 
+Secrets stay out of botocore's debug log: the values that botocore logs show ``***`` instead of their content.
+The loggers themselves are left as they are: they belong to every user of botocore in the process.
+
+A client can leave out the operations and endpoints that it does not need: botocore builds its whole model of
+SageMaker, and the endpoints of all services, from some 44,000 Python objects (18 MiB). They live as long as
+the client. In a triggerer they make Python's garbage collector go through all objects of the process more
+often, which stops every thread for 0.1 s. A poller needs four of the 430 operations. Botocore's data also
+tells the hosts of AWS's endpoints from hosts of its domains that anybody can have.
+
 What is changed here is changed on one session, never on botocore itself, which the process shares with
 others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import gzip
+import json
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
-from functools import cache, partial
+from functools import cache, lru_cache, partial
+from itertools import product
+from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote, urlsplit
 
 import boto3
+from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import CredentialProvider, CredentialResolver, Credentials
-from botocore.loaders import Loader
+from botocore.endpoint_provider import EndpointProvider
+from botocore.exceptions import EndpointProviderError
+from botocore.loaders import JSONFileLoader, Loader
+from botocore.model import Shape
 from botocore.parsers import ResponseParser, ResponseParserError
 from botocore.session import Session
+from botocore.signers import RequestSigner
 from botocore.utils import parse_timestamp
 
-from polysync_airflow.aws.log_redaction import hide_secrets, without_secrets
-from polysync_airflow.aws.response_limits import limit_responses
-from polysync_airflow.aws.service_models import PlainDictLoader, ReducedModelLoader
+from polysync_airflow.aws.responses import limit_responses
+
+# What tasks call.
+SERVICES: Final = ("sagemaker", "sts", "logs", "sqs")
+# What ``polysync verify`` calls, too.
+VERIFY_SERVICES: Final = ("iam",)
+_GLOBAL_REGION: Final = "aws-global"
+# vpce-<id>-<suffix>.<host of the endpoint, with the label vpce before the domain>
+_VPC_ENDPOINT: Final = re.compile(r"vpce-[a-z0-9-]+\.(?P<service>.+)\.vpce(?P<domain>\.amazonaws\.[a-z.]+)")
+
+
+def is_aws_endpoint(host: str) -> bool:
+    """
+    Return whether a host is an endpoint of one of the services, also FIPS, dual-stack and inside a VPC.
+
+    Other hosts of these domains may belong to anybody: buckets, load balancers, API gateways.
+
+    :param host: the host in lower case.
+    """
+    inside_vpc = _VPC_ENDPOINT.fullmatch(host)
+    if inside_vpc:
+        host = inside_vpc["service"] + inside_vpc["domain"]
+    return any(host in _hosts_in(region) for region in (_GLOBAL_REGION, *host.split(".")))
+
+
+@lru_cache(maxsize=64)
+def _hosts_in(region: str) -> frozenset[str]:
+    loader = Loader()
+    partitions = loader.load_data("partitions")
+    if not any(_has_region(partition, region) for partition in partitions["partitions"]):
+        # botocore makes a host of any label, such as that of a bucket: sts.s3.amazonaws.com.
+        return frozenset()
+    found = set()
+    for service in (*SERVICES, *VERIFY_SERVICES):
+        provider = EndpointProvider(loader.load_service_model(service, "endpoint-rule-set-1"), partitions)
+        for fips, dual_stack in product((False, True), repeat=2):
+            options = {"Region": region, "UseFIPS": fips, "UseDualStack": dual_stack}
+            # Not every partition has all of them.
+            with suppress(EndpointProviderError):
+                found.add(urlsplit(provider.resolve_endpoint(**options).url).hostname or "")
+    return frozenset(found)
+
+
+def _has_region(partition: dict[str, Any], region: str) -> bool:
+    # The expression is for regions that are newer than botocore.
+    return region in partition["regions"] or bool(re.fullmatch(partition["regionRegex"], region))
+
+
+REDACTED = "***"
+# The second one is that of S3's directory buckets.
+_TOKEN_HEADERS: Final = ("X-Amz-Security-Token", "X-Amz-S3session-Token")
+# What proves an identity to STS.
+_TOKEN_MEMBERS: Final = frozenset({"SAMLAssertion", "WebIdentityToken"})
+# The methods of botocore's signers that return the text to sign, which botocore logs.
+_SIGNED_TEXTS: Final = ("canonical_request", "canonical_string")
+# The responses with credentials, and those with callback tokens, which end a step for whoever knows them.
+_SECRET_RESPONSES: Final = frozenset(
+    {
+        "AssumeRoleResponse",
+        "AssumeRoleWithSAMLResponse",
+        "AssumeRoleWithWebIdentityResponse",
+        # Of S3's directory buckets, and of the sign-in by IAM Identity Center.
+        "CreateSessionOutput",
+        "GetRoleCredentialsResponse",
+        "ListPipelineExecutionStepsResponse",
+        "ReceiveMessageResult",
+        # Errors quote tokens.
+        "SendPipelineExecutionStepFailureResponse",
+        "SendPipelineExecutionStepSuccessResponse",
+    }
+)
+
+
+class RedactedStr(str):
+    """A text whose ``repr``, which is what botocore logs of a request's parameters, does not show it."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return repr(REDACTED)
+
+
+class RedactedBytes(bytes):
+    """Bytes whose ``repr``, which is what botocore logs of a response's body, does not show them."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return repr(REDACTED.encode())
+
+
+class _SignedText(str):
+    """A text that is signed with the token of a session, and does not show it, for example by ``%s``."""
+
+    token: str
+
+    def __str__(self) -> str:
+        text = str.__str__(self)
+        for token in (self.token, quote(self.token, safe="-_.~")):
+            text = text.replace(token, REDACTED)
+        return text
+
+    def __repr__(self) -> str:
+        return repr(str(self))
+
+
+def hide_secrets(session: Session) -> None:
+    """
+    Keep secrets out of the log lines in which botocore shows requests.
+
+    These are session tokens, what proves an identity to STS, and the callback tokens of steps. Airflow's
+    secrets masker looks into texts only before Airflow 3, and botocore logs objects; and it does not know the
+    credentials that STS returns.
+
+    :param session: a session that has made no client yet.
+    """
+    events = session.get_component("event_emitter")
+    answer = "sagemaker.SendPipelineExecutionStep"
+    for operation in (f"{answer}Success", f"{answer}Failure", "sqs.SendMessage"):
+        events.register_last(f"before-call.{operation}", _redact_body)
+    events.register_last("before-call.sts", _redact_identity)
+    events.register_last("before-sign", _redact_signed_text)
+    events.register_last("request-created", _redact_headers)
+
+
+def without_secrets(response: Mapping[str, Any], shape: Shape | None) -> Mapping[str, Any]:
+    """
+    Return a response whose body botocore's parser does not log, if it has secrets.
+
+    :param shape: what the response is.
+    """
+    if shape is None or shape.name not in _SECRET_RESPONSES:
+        return response
+    return {**response, "body": RedactedBytes(response["body"])}
+
+
+def _redact_body(params: dict[str, Any], **_: Any) -> None:
+    if isinstance(body := params.get("body"), bytes):
+        params["body"] = RedactedBytes(body)
+
+
+def _redact_identity(params: dict[str, Any], **_: Any) -> None:
+    body = params.get("body")
+    if isinstance(body, dict):
+        body |= {name: RedactedStr(body[name]) for name in _TOKEN_MEMBERS & body.keys()}
+
+
+def _redact_headers(request: AWSRequest, **_: Any) -> None:
+    # After the signature, and as bytes, which botocore would make of a text.
+    headers: Any = request.headers
+    for name in _TOKEN_HEADERS:
+        token = headers[name]
+        if isinstance(token, str):
+            headers.replace_header(name, RedactedBytes(token.encode()))
+
+
+def _redact_signed_text(request_signer: RequestSigner, **_: Any) -> None:
+    # On the signer of this client only.
+    request_signer.get_auth_instance = partial(_make_auth, request_signer)  # type: ignore[method-assign]
+
+
+def _make_auth(signer: RequestSigner, *arguments: Any, **options: Any) -> Any:
+    auth = type(signer).get_auth_instance(signer, *arguments, **options)
+    # botocore has one of these for each request.
+    auth.__class__ = _redacting(auth.__class__)
+    return auth
+
+
+@cache
+def _redacting(auth: type[Any]) -> type[Any]:
+    """Return a subclass of one of botocore's, which logs the texts that it signs without the token."""
+    methods = {name: _redacted(getattr(auth, name)) for name in _SIGNED_TEXTS if hasattr(auth, name)}
+    return type(auth.__name__, (auth,), methods)
+
+
+def _redacted(method: Callable[..., str]) -> Callable[..., str]:
+    def signed_text(auth: Any, *arguments: Any, **options: Any) -> str:
+        text = method(auth, *arguments, **options)
+        if auth.credentials.token:
+            text = _SignedText(text)
+            text.token = auth.credentials.token
+        return text
+
+    return signed_text
+
+
+_SUFFIXES: Final[dict[str, Callable[[bytes], bytes]]] = {".json": bytes, ".json.gz": gzip.decompress}
+
+
+class PlainDictLoader(JSONFileLoader):
+    """Reads data files into plain dicts, which take half the memory of botocore's ``OrderedDict``."""
+
+    def load_file(self, file_path: str) -> Any:
+        """Return the content of a data file, whose path is without the suffix; None if there is none."""
+        content = _read(file_path)
+        return None if content is None else json.loads(content)
+
+
+class ReducedModelLoader(PlainDictLoader):
+    """
+    Reads only a part of the data files.
+
+    :param operations: the operations that are needed, by service name. The models of other services are read
+        in full, but the list of endpoints has only the services that are named here.
+    """
+
+    def __init__(self, operations: Mapping[str, Collection[str]]) -> None:
+        self._operations = operations
+
+    def load_file(self, file_path: str) -> Any:
+        """Return what is needed of a data file, whose path is without the suffix; None if there is none."""
+        path = Path(file_path)
+        # <service>/<version of the API>/service-2
+        service = path.parent.parent.name
+        is_model = path.name == "service-2" and service in self._operations
+        if not is_model and path.name != "endpoints":
+            return super().load_file(file_path)
+        # Only documentation has other characters than ASCII. Python would need twice the memory for the text,
+        # and several times that (26 MiB with Python 3.13) to decode it.
+        text = (_read(file_path) or b"").decode("ascii", "ignore")
+        if not text:
+            return None
+        if is_model:
+            return reduce_service_model(text, self._operations[service])
+        return reduce_endpoints(text, self._operations.keys())
+
+
+def reduce_service_model(text: str, operations: Collection[str]) -> dict[str, Any]:
+    """
+    Return a service model with some of its operations, and the shapes that these use, undocumented.
+
+    :param text: the model, in JSON.
+    :param operations: names of operations; names that the model does not have are left out.
+    """
+    # An operation has a name, and a shape has a type. The value is a dict if it is a member with such a name.
+    model = _decode(text, lambda part: isinstance(part.get("name", part.get("type")), str))
+    packed = model["operations"]
+    kept = {name: json.loads(packed[name]) for name in operations if name in packed}
+    shapes: dict[str, Any] = {}
+    pending = set(_shapes_in(kept))
+    while pending:
+        name = pending.pop()
+        shapes[name] = json.loads(model["shapes"][name])
+        pending |= set(_shapes_in(shapes[name])) - shapes.keys()
+    return {**model, "operations": kept, "shapes": shapes}
+
+
+def reduce_endpoints(text: str, services: Collection[str]) -> dict[str, Any]:
+    """Return botocore's list of endpoints, given in JSON, with some of its services."""
+    content = _decode(text, lambda part: "endpoints" in part)
+    for partition in content["partitions"]:
+        partition["services"] = {
+            name: json.loads(service) for name, service in partition["services"].items() if name in services
+        }
+    return content
+
+
+def _decode(text: str, is_packed: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    """
+    Decode JSON without documentation, and turn some objects in it back into JSON once they are complete.
+
+    All objects at once, most of which are not needed, would raise the memory of the process for good.
+    """
+
+    def pack(part: dict[str, Any]) -> Any:
+        if isinstance(part.get("documentation"), str):
+            del part["documentation"]
+        return json.dumps(part) if is_packed(part) else part
+
+    content: dict[str, Any] = json.loads(text, object_hook=pack)
+    return content
+
+
+def _shapes_in(value: Any) -> Iterator[str]:
+    """Yield the names of the shapes that a part of a model refers to."""
+    if isinstance(value, dict):
+        if isinstance(value.get("shape"), str):
+            yield value["shape"]
+        for member in value.values():
+            yield from _shapes_in(member)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _shapes_in(item)
+
+
+def _read(file_path: str) -> bytes | None:
+    for suffix, decompress in _SUFFIXES.items():
+        path = Path(f"{file_path}{suffix}")
+        if path.is_file():
+            return decompress(path.read_bytes())
+    return None
+
 
 # For clients that call often, under a rate limiter. botocore's own retries would bypass the limiter and hide
 # from it that AWS throttles. botocore builds its user agent again for each call, which takes a tenth of the

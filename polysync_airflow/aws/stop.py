@@ -10,8 +10,7 @@ from polysync_airflow.aws.retry import STOP_TIMEOUT_SECONDS, call_with_retry
 from polysync_airflow.exceptions import PolysyncError, SageMakerApiError
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.models import ExecutionDescription, region_from_arn
-from polysync_airflow.metrics.catalogue import EXECUTIONS_STOPPED
-from polysync_airflow.metrics.sending import count
+from polysync_airflow.metrics import EXECUTIONS_STOPPED, count
 from polysync_airflow.states import STATUS_STOPPING, is_stoppable
 
 

@@ -19,10 +19,10 @@ from polysync_airflow.cli.output import (
 )
 
 if TYPE_CHECKING:
-    from polysync_airflow.execution.pipelines.models import Job
+    from polysync_airflow.execution.pipelines import Job
     from polysync_airflow.hooks import PolysyncSageMakerHook
-    from polysync_airflow.jobs.catalogue.drift import Drift
-    from polysync_airflow.jobs.catalogue.entries import Update
+    from polysync_airflow.jobs.catalogue import Update
+    from polysync_airflow.jobs.drift import Drift
 
 # How many names a line of the summary lists.
 MAX_NAMES = 20
@@ -32,18 +32,16 @@ def import_command(options: argparse.Namespace) -> int:
     """Write a catalogue of the pipelines that exist, and return the exit code."""
     with logs_to_stderr():
         from polysync_airflow.exceptions import CatalogueError
-        from polysync_airflow.jobs.catalogue.entries import (
-            check_broken_entries,
-            loss_by_import,
-            update_catalogue,
-        )
-        from polysync_airflow.jobs.catalogue.file import (
+        from polysync_airflow.jobs.catalogue import (
+            Scope,
             catalogue_text,
+            check_broken_entries,
             check_writable,
+            loss_by_import,
             read_catalogue,
+            update_catalogue,
             write_catalogue,
         )
-        from polysync_airflow.jobs.catalogue.models import Scope
         from polysync_airflow.jobs.importer import describe_import
 
         scope, before = Scope(options.prefix), None
@@ -86,9 +84,8 @@ def _write_summary(update: Update, target: str) -> None:
 def diff_command(options: argparse.Namespace) -> int:
     """Compare a catalogue with the pipelines that exist, and return the exit code: 1 for a drift."""
     with logs_to_stderr():
-        from polysync_airflow.jobs.catalogue.drift import compare, count_drift, drift_as_json
-        from polysync_airflow.jobs.catalogue.file import read_catalogue
-        from polysync_airflow.jobs.catalogue.models import Scope
+        from polysync_airflow.jobs.catalogue import Scope, read_catalogue
+        from polysync_airflow.jobs.drift import compare, count_drift, drift_as_json
 
         catalogue = read_catalogue(options.catalogue)
         jobs, _ = _imported(options)
@@ -110,7 +107,7 @@ def _write_table(found: Sequence[Drift]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from polysync_airflow.jobs.catalogue.drift import change_text
+    from polysync_airflow.jobs.drift import change_text
 
     table = Table(show_lines=False)
     for title in ("Job", "Parameter", "Kind", "Change", "Breaking"):

@@ -25,13 +25,10 @@ from polysync_airflow.airflow_compat.supervisor import call_in_daemon_thread, us
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.events.changes import AnyChange, Key
-from polysync_airflow.execution.events.consumers import ConsumerCheck
-from polysync_airflow.execution.events.memory import Memory
-from polysync_airflow.execution.events.resources import BATCH, VISIBILITY_SECONDS, WAIT_SECONDS
-from polysync_airflow.execution.events.watch import WatcherArguments
+from polysync_airflow.execution.events.resources import BATCH, VISIBILITY_SECONDS, WAIT_SECONDS, ConsumerCheck
+from polysync_airflow.execution.events.watch import Memory, WatcherArguments
 from polysync_airflow.execution.texts import clean_line, clean_text
-from polysync_airflow.metrics.catalogue import EVENTS_RECEIVED, EVENTS_UNREADABLE
-from polysync_airflow.metrics.tally import Tally
+from polysync_airflow.metrics import EVENTS_RECEIVED, EVENTS_UNREADABLE, Tally
 
 if TYPE_CHECKING:
     from polysync_airflow.events.queue import EventQueue, Received

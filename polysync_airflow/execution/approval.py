@@ -20,14 +20,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, get_args
 
-from pydantic import (
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    TypeAdapter,
-    ValidationError,
-)
+from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
 from polysync_airflow.exceptions import ParametersError, TriggerEventError
 from polysync_airflow.execution.models import STATUS_PATTERN, FrozenModel, ResponseTime

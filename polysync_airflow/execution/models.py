@@ -28,8 +28,14 @@ from pydantic import (
     model_validator,
 )
 
-from polysync_airflow.execution.storable import NotReserved
-from polysync_airflow.execution.texts import MAX_VALUE_LENGTH, ArnText, NameText, ReasonText, clean_line
+from polysync_airflow.execution.texts import (
+    MAX_VALUE_LENGTH,
+    ArnText,
+    NameText,
+    NotReserved,
+    ReasonText,
+    clean_line,
+)
 
 # Limits: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StartPipelineExecution.html and
 # API_Parameter.html. botocore checks types, required members and minimum lengths only. A field's

@@ -19,7 +19,6 @@ from polysync_airflow.exceptions import (
     TriggerEventError,
 )
 from polysync_airflow.execution.console import execution_url
-from polysync_airflow.execution.durations import format_seconds
 from polysync_airflow.execution.models import (
     CONNECTION_NOT_FOUND,
     ExecutionArn,
@@ -34,6 +33,7 @@ from polysync_airflow.execution.texts import (
     ReasonText,
     clean_line,
     describe_validation_error,
+    format_seconds,
 )
 from polysync_airflow.states import PolysyncState, has_ended, state_of
 

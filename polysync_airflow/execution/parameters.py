@@ -1,14 +1,21 @@
-"""Validates the arguments of operators and of stored triggers before AWS is called."""
+"""
+The arguments of operators and of stored triggers, validated before AWS is called.
+
+What is the same in each try of a task is frozen in choices. Each core declares the choices that it uses, as a
+class of its own. An operator has one class that inherits from those of its cores, and passes its value on
+whole. Defaults are in the operator's signature only.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from itertools import islice
-from typing import Any, Final, TypeVar
+from typing import Annotated, Any, Final, Self, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from polysync_airflow.exceptions import ParametersError
+from polysync_airflow.execution.clock import as_seconds
 from polysync_airflow.execution.models import (
     MAX_PARAMETERS,
     ExecutionArn,
@@ -16,8 +23,48 @@ from polysync_airflow.execution.models import (
     PipelineName,
     StartRequest,
 )
-from polysync_airflow.execution.storable import is_storable_text, storable_number
-from polysync_airflow.execution.texts import MAX_PROBLEMS, describe_validation_error, shorten
+from polysync_airflow.execution.texts import (
+    MAX_PROBLEMS,
+    describe_validation_error,
+    is_storable_text,
+    shorten,
+    storable_number,
+)
+
+Flag = Annotated[bool, Field(strict=True, description="give True or False")]
+
+# A number of seconds, which a DAG author may also give as a timedelta.
+Seconds = Annotated[float, BeforeValidator(as_seconds)]
+
+
+def seconds(minimum: float, maximum: float) -> Any:
+    """Return the field of ``Seconds`` from ``minimum`` to ``maximum``."""
+    cure = f"give a number of seconds from {minimum:g} to {maximum:,.0f}, or a timedelta"
+    return Field(ge=minimum, le=maximum, strict=True, description=cure)
+
+
+class Choices(BaseModel):
+    """Base class. The ``description`` of a field says which values are valid, unless it is a ``Literal``."""
+
+    # defer_build: Airflow parses a DAG file every 30 seconds, and most of them have no operator of these.
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+    @classmethod
+    def of(cls, arguments: Mapping[str, Any]) -> Self:
+        """
+        Return the choices among the arguments of an operator.
+
+        :param arguments: the arguments by name; others are ignored.
+        :raises ParametersError: an argument is not valid. The error names it, its value, and what is valid.
+        """
+        try:
+            return cls.model_validate({name: arguments[name] for name in cls.model_fields})
+        except ValidationError as error:
+            name = str(error.errors(include_url=False)[0]["loc"][0])
+            field = cls.model_fields[name]
+            cure = field.description or f"give one of {', '.join(get_args(field.annotation))}"
+            raise ParametersError(f"{name} = {shorten(arguments[name])} is not valid: {cure}.") from None
+
 
 # A list of steps costs a call for each execution.
 MIN_PROGRESS_INTERVAL: Final = 10.0

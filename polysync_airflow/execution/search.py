@@ -40,7 +40,6 @@ from pydantic import (
 )
 
 from polysync_airflow.exceptions import ParametersError, PolysyncError, TriggerEventError
-from polysync_airflow.execution.durations import format_seconds
 from polysync_airflow.execution.models import (
     MAX_PARAMETERS,
     PIPELINE_PATTERN,
@@ -61,6 +60,7 @@ from polysync_airflow.execution.texts import (
     ValueText,
     clean_line,
     describe_validation_error,
+    format_seconds,
     shorten,
 )
 from polysync_airflow.execution.waiter import LogLine, WaitArguments, Waiter, error_fields

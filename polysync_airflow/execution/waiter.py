@@ -32,7 +32,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from polysync_airflow.exceptions import CredentialsError, PolysyncError, TriggerEventError, is_throttling
 from polysync_airflow.execution import models
-from polysync_airflow.execution.durations import format_seconds
 from polysync_airflow.execution.models import (
     CONNECTION_NOT_FOUND,
     MAX_INTEGER,
@@ -46,7 +45,7 @@ from polysync_airflow.execution.models import (
     RegionName,
     Timestamp,
 )
-from polysync_airflow.execution.texts import NameText, describe_validation_error
+from polysync_airflow.execution.texts import NameText, describe_validation_error, format_seconds
 from polysync_airflow.states import STATE_OF_STATUS, PolysyncState, has_ended, state_of
 
 # The scheduler may fail a task that is resumed while the scheduler still records the deferral ("finished with

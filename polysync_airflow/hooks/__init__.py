@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from polysync_airflow.airflow_compat import connection_form
+from polysync_airflow.airflow_compat import connections as connection_form
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.auth import connection_test
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.get_provider_info import get_provider_info
 from polysync_airflow.hooks.callbacks import CallbackMethods
-from polysync_airflow.hooks.executions import ExecutionMethods
-from polysync_airflow.hooks.model_packages import ModelPackageMethods
-from polysync_airflow.hooks.pipelines import PipelineMethods
-from polysync_airflow.hooks.searches import SearchMethods
+from polysync_airflow.hooks.executions import (
+    ExecutionMethods,
+    ModelPackageMethods,
+    PipelineMethods,
+    SearchMethods,
+)
 
 
 class PolysyncSageMakerHook(

@@ -15,11 +15,10 @@ from typing import Any, Final
 from pydantic import SecretStr
 
 from polysync_airflow.auth.base_hook import Response
-from polysync_airflow.aws.error_mapping import invalid_response_error
-from polysync_airflow.aws.log_redaction import RedactedStr
+from polysync_airflow.aws.responses import invalid_response_error
+from polysync_airflow.aws.sessions import RedactedStr
 from polysync_airflow.exceptions import SageMakerApiError
-from polysync_airflow.execution.steps.callback_messages import ReceivedMessage, Redrive
-from polysync_airflow.execution.steps.callbacks import answer_token
+from polysync_airflow.execution.steps.callbacks import ReceivedMessage, Redrive, answer_token
 from polysync_airflow.hooks.calls import HookCalls, parse
 
 # Of one call; SQS allows no more.

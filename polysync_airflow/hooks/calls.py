@@ -9,9 +9,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from polysync_airflow.auth.base_hook import PolysyncBaseHook, Response
-from polysync_airflow.aws.error_mapping import invalid_response_error
 from polysync_airflow.aws.rate_limiter import rate_limiter_for
-from polysync_airflow.aws.response_limits import PAGE_SIZE, check_size, paginate
+from polysync_airflow.aws.responses import PAGE_SIZE, check_size, invalid_response_error, paginate
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.texts import describe_validation_error

@@ -1,21 +1,21 @@
-"""The methods of the hook for executions of pipelines: one for each AWS operation."""
+"""The methods of the hook for pipelines, executions and model packages: one for each operation of AWS."""
 
 from __future__ import annotations
 
 import hashlib
 import uuid
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime
 from importlib.metadata import version
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from pydantic import ValidationError
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_fixed
 
 from polysync_airflow.auth.base_hook import Response
-from polysync_airflow.aws.error_mapping import invalid_response_error
 from polysync_airflow.aws.job_logs import read_tail
-from polysync_airflow.aws.response_limits import MAX_STEPS, PAGE_SIZE
+from polysync_airflow.aws.responses import MAX_ENTRIES, MAX_STEPS, PAGE_SIZE, invalid_response_error
 from polysync_airflow.exceptions import (
     CONFLICT,
     RESOURCE_NOT_FOUND,
@@ -25,11 +25,27 @@ from polysync_airflow.exceptions import (
     has_code,
 )
 from polysync_airflow.execution import clock
-from polysync_airflow.execution.models import ExecutionDescription, StartRequest, sent_at
+from polysync_airflow.execution.models import (
+    MAX_PARAMETERS,
+    ExecutionDescription,
+    StartRequest,
+    region_from_arn,
+    sent_at,
+)
 from polysync_airflow.execution.parameters import check_execution_arn
-from polysync_airflow.execution.pipelines.definition import DeclaredStep, declared_steps
+from polysync_airflow.execution.pipelines import DeclaredStep, declared_steps
 from polysync_airflow.execution.steps.descriptions import StepDescription, log_source
-from polysync_airflow.hooks.calls import Caller, HookCalls, entries_of, parse
+from polysync_airflow.hooks.calls import Caller, HookCalls, describe, entries_of, parse
+
+if TYPE_CHECKING:
+    from polysync_airflow.execution.approval import (
+        ApprovalStatus,
+        ModelPackageDescription,
+        ModelPackageSummary,
+    )
+    from polysync_airflow.execution.pipelines import PipelineDescription, PipelineSummary
+    from polysync_airflow.execution.results import JobDescription, JobKind
+    from polysync_airflow.execution.search import ListedExecution
 
 # StopPipelineExecution returns ConflictException for a moment while an execution moves between two steps.
 STOP_ATTEMPTS: Final = 5
@@ -236,3 +252,206 @@ class ExecutionMethods(HookCalls):
         except ParametersError:
             raise invalid_response_error(operation, f"its PipelineExecutionArn is {arn!r}") from None
         return str(arn)
+
+
+class SearchMethods(HookCalls):
+    """Find executions by their creation time, and read their parameters."""
+
+    def find_pipeline_executions(
+        self,
+        pipeline_name: str,
+        *,
+        created_after: datetime,
+        created_before: datetime | None = None,
+        through: Caller | None = None,
+    ) -> Iterator[ListedExecution]:
+        """
+        Iterate over the executions of a pipeline, the oldest first. Pages are listed when needed.
+
+        https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ListPipelineExecutions.html
+
+        :param pipeline_name: name or ARN of the pipeline.
+        :param created_after: list only executions that were created after this time.
+        :param created_before: list only executions that were created before this time.
+        :param through: function that makes the call for each page; None for the connection's rate limiter.
+        :return: the executions. Entries that are not valid are left out.
+        :raises SageMakerApiError: a call failed, or the list does not end.
+        """
+        from polysync_airflow.execution.search import ListedExecution
+
+        operation = "ListPipelineExecutions"
+        request = {
+            "PipelineName": pipeline_name,
+            "CreatedAfter": created_after,
+            "CreatedBefore": created_before,
+            "SortBy": "CreationTime",
+            "SortOrder": "Ascending",
+        }
+        member = "PipelineExecutionSummaries"
+        for entry in self._entries_of_list(operation, member, MAX_ENTRIES, through, request):
+            # One damaged entry must not hide the others.
+            with suppress(ValidationError):
+                yield ListedExecution.model_validate(entry)
+
+    def list_pipeline_parameters_for_execution(
+        self, execution_arn: str, *, through: Caller | None = None
+    ) -> dict[str, str]:
+        """
+        Return the parameters of an execution.
+
+        https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ListPipelineParametersForExecution.html
+
+        :param through: function that makes the call for each page; None for the connection's rate limiter.
+        :raises SageMakerApiError: a call failed, or the response is not valid.
+        """
+        from polysync_airflow.execution.search import ParameterOfExecution
+
+        operation = "ListPipelineParametersForExecution"
+        request = {"PipelineExecutionArn": execution_arn}
+        entries = self._entries_of_list(operation, "PipelineParameters", MAX_PARAMETERS, through, request)
+        found = (parse(ParameterOfExecution, operation, entry) for entry in entries)
+        return {parameter.name: parameter.value for parameter in found}
+
+
+class PipelineMethods(HookCalls):
+    """Describe and list pipelines, and describe jobs."""
+
+    def list_pipelines(
+        self, name_prefix: str | None = None, *, through: Caller | None = None
+    ) -> Iterator[PipelineSummary]:
+        """
+        Iterate over the pipelines of the account and region, sorted by name. Pages are listed when needed.
+
+        https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ListPipelines.html
+
+        :param name_prefix: list only pipelines whose names begin with it.
+        :param through: function that makes the call for each page, such as ``ConcurrentCalls.call``; None for
+            the connection's rate limiter.
+        :raises SageMakerApiError: a call failed, or the list does not end.
+        """
+        from polysync_airflow.execution.pipelines import PipelineSummary
+
+        operation = "ListPipelines"
+        request = {"SortBy": "Name", "SortOrder": "Ascending", "PipelineNamePrefix": name_prefix or None}
+        for entry in self._entries_of_list(operation, "PipelineSummaries", MAX_ENTRIES, through, request):
+            yield parse(PipelineSummary, operation, entry)
+
+    def describe_pipeline(
+        self, pipeline_name: str, version_id: int | None = None, *, version_alias: str | None = None
+    ) -> PipelineDescription:
+        """
+        Describe a pipeline, with its definition.
+
+        https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribePipeline.html
+
+        :param pipeline_name: name or ARN of the pipeline.
+        :param version_id: the version whose definition is returned; None for the latest.
+        :param version_alias: an alias of the version, in place of its number.
+        :raises SageMakerApiError: the call failed.
+        """
+        from polysync_airflow.execution.pipelines import PipelineDescription
+
+        operation = "DescribePipeline"
+        optional = {"PipelineVersionId": version_id, "PipelineVersionAlias": version_alias}
+        response = self.call(operation, PipelineName=pipeline_name, **optional)
+        return parse(PipelineDescription, operation, response)
+
+    def describe_job(self, kind: JobKind, name: str) -> JobDescription:
+        """
+        Describe what a step of an execution has run or made, such as a training job.
+
+        :param kind: which operation describes it, and what is read from the response.
+        :param name: the name of the job; of a model package its ARN.
+        :raises SageMakerApiError: the call failed.
+        """
+        operation, member = kind.operation, kind.member
+        response = self.call(operation, **{member: name})
+        # Not the name, which a version of a model package does not have.
+        arn_member = f"{member.removesuffix('Name')}Arn"
+        if not isinstance(response.get(arn_member), str):
+            raise invalid_response_error(operation, f"it has no {arn_member}")
+        return parse(kind.description, operation, response)
+
+    @property
+    def pipelines_arn(self) -> str:
+        """The ARN pattern of all pipelines of the account and region."""
+        account = self.get_caller_identity()["Account"]
+        partition = self._signed_in_client.meta.partition
+        return f"arn:{partition}:sagemaker:{self.region_name}:{account}:pipeline/*"
+
+
+class ModelPackageMethods(HookCalls):
+    """Describe versions of model package groups, find the newest one, and set their approval status."""
+
+    def describe_model_package(self, model_package_arn: str) -> ModelPackageDescription:
+        """
+        Describe a version of a model package group.
+
+        https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeModelPackage.html
+
+        :raises ParametersError: the value is not the ARN of a version.
+        :raises SageMakerApiError: the call failed.
+        """
+        from polysync_airflow.execution.approval import ApprovalWaiter, check_model_package_arn
+
+        arn = check_model_package_arn(model_package_arn)
+        return cast("ModelPackageDescription", describe(self, ApprovalWaiter, arn))
+
+    def poll_model_package(self, model_package_arn: str) -> ModelPackageDescription | PolysyncError:
+        """Describe a version; return an error instead of raising it. ``ApprovalWaiter.decide`` takes both."""
+        try:
+            return self.describe_model_package(model_package_arn)
+        except PolysyncError as error:
+            return error
+
+    def newest_model_package(self, model_package_group: str) -> ModelPackageSummary | None:
+        """
+        Return the version of a model package group that was registered last, whatever its status.
+
+        https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ListModelPackages.html
+
+        :param model_package_group: name or ARN of the group.
+        :return: None if the group has no version.
+        :raises ParametersError: the value is neither a name nor an ARN.
+        :raises SageMakerApiError: the call failed.
+        """
+        from polysync_airflow.execution.approval import (
+            ModelPackageSummary,
+            check_model_package_group,
+            group_of,
+        )
+
+        group, operation = check_model_package_group(model_package_group), "ListModelPackages"
+        order = {"SortBy": "CreationTime", "SortOrder": "Descending"}
+        page = self.call(operation, ModelPackageGroupName=group, MaxResults=1, **order)
+        entries = entries_of(page, operation, "ModelPackageSummaryList")
+        if not entries:
+            return None
+        newest = parse(ModelPackageSummary, operation, entries[0])
+        if group_of(newest.arn) != group_of(group) or region_from_arn(newest.arn) != self.region_name:
+            raise invalid_response_error(operation, f"it lists {newest.arn}, which is not of group {group}")
+        return newest
+
+    def update_model_approval(
+        self, model_package_arn: str, status: ApprovalStatus, description: str | None = None
+    ) -> None:
+        """
+        Set the approval status of a version of a model package group. The same call can be repeated.
+
+        https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_UpdateModelPackage.html
+
+        :param status: ``Approved``, ``Rejected`` or ``PendingManualApproval``.
+        :param description: why, at most 1,024 characters without line breaks; None keeps the one it has.
+        :raises ParametersError: an argument is not valid. AWS was not called.
+        :raises SageMakerApiError: the call failed.
+        """
+        from polysync_airflow.execution.approval import check_approval, check_model_package_arn
+
+        arn = check_model_package_arn(model_package_arn)
+        check_approval(status, description)
+        self.call(
+            "UpdateModelPackage",
+            ModelPackageArn=arn,
+            ModelApprovalStatus=status,
+            ApprovalDescription=description,
+        )

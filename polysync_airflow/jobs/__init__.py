@@ -1,6 +1,5 @@
 """Polysync jobs: SageMaker pipelines with the parameters that they declare."""
 
-from polysync_airflow.jobs.arguments import start_arguments
-from polysync_airflow.jobs.fan_out import jobs_to_start
+from polysync_airflow.jobs.fan_out import jobs_to_start, start_arguments
 
 __all__ = ["jobs_to_start", "start_arguments"]

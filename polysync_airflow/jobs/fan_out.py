@@ -12,14 +12,54 @@ from pydantic import ConfigDict, Field, ValidationError
 from polysync_airflow.airflow_compat.sdk import is_xcom_arg, literal, make_task
 from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution.models import FrozenModel, PipelineName
-from polysync_airflow.execution.pipelines.models import DeclaredParameter
-from polysync_airflow.execution.pipelines.parameter_problems import parameter_problems
-from polysync_airflow.execution.storable import is_storable_text, storable_number
-from polysync_airflow.execution.texts import ReasonText, clean_line, describe_validation_error, shorten
-from polysync_airflow.jobs.arguments import inert_arguments
+from polysync_airflow.execution.pipelines import DeclaredParameter, parameter_problems
+from polysync_airflow.execution.texts import (
+    ReasonText,
+    clean_line,
+    describe_validation_error,
+    is_storable_text,
+    shorten,
+    storable_number,
+)
 
 if TYPE_CHECKING:
     from airflow.sdk import XComArg
+
+
+def start_arguments(job: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    Return the arguments that start the pipeline of an imported job with its declared default values.
+
+    ::
+
+        jobs = PolysyncListImportOperator(task_id="import_jobs")
+        PolysyncStartPipelineOperator.partial(task_id="start").expand_kwargs(jobs.output.map(start_arguments))
+
+    Every user who may create a pipeline writes its default values, and Airflow renders the arguments of
+    mapped tasks as templates: a default value such as ``{{ conn.other.password }}`` would send that password
+    to AWS. The values are therefore marked with ``airflow.sdk.literal``. Do the same with every
+    text of a job that you pass to a task yourself.
+
+    A pipeline with a parameter that has no default cannot be started with these arguments. ``jobs_to_start``
+    leaves such jobs out, or gives them values.
+    https://airflow.apache.org/docs/apache-airflow/stable/core-concepts/operators.html
+
+    :param job: a job, as ``PolysyncListImportOperator`` returns it.
+    :return: ``pipeline_name`` and ``pipeline_parameters``, for ``expand_kwargs``.
+    """
+    defaults = {each["name"]: each["default"] for each in job["parameters"] if each["default"] is not None}
+    return inert_arguments({"pipeline_name": job["name"], "pipeline_parameters": defaults})
+
+
+def inert_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    Return the arguments of a Start task so that Airflow does not render them.
+
+    :param arguments: ``pipeline_name`` and ``pipeline_parameters`` with plain values.
+    """
+    values = {name: literal(value) for name, value in arguments["pipeline_parameters"].items()}
+    return {"pipeline_name": literal(arguments["pipeline_name"]), "pipeline_parameters": values}
+
 
 # Returns the value for a parameter of a job; None for its default.
 ValueFunction = Callable[[Mapping[str, Any], Mapping[str, Any]], Any]

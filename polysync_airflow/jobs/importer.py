@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Final
 
-from polysync_airflow.aws.concurrent_calls import WORKERS, ConcurrentCalls
-from polysync_airflow.aws.rate_limiter import rate_limiter_for
+from polysync_airflow.aws.rate_limiter import WORKERS, ConcurrentCalls, rate_limiter_for
 from polysync_airflow.exceptions import (
     ACCESS_DENIED,
     RESOURCE_NOT_FOUND,
@@ -18,8 +17,13 @@ from polysync_airflow.exceptions import (
 )
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.parameters import check_pipeline_names
-from polysync_airflow.execution.pipelines.definition import declared_parameters, definition_digest
-from polysync_airflow.execution.pipelines.models import DeclaredParameter, Job, PipelineDescription
+from polysync_airflow.execution.pipelines import (
+    DeclaredParameter,
+    Job,
+    PipelineDescription,
+    declared_parameters,
+    definition_digest,
+)
 from polysync_airflow.hooks import PolysyncSageMakerHook
 
 # How many missing names a message lists, and for how many of them it searches similar names, which takes a

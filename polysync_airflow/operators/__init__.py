@@ -3,8 +3,7 @@ The operators: start an execution of a pipeline, stop an execution, answer a cal
 pipelines as jobs.
 """
 
-from polysync_airflow.operators.callback.decorator import callback_step
-from polysync_airflow.operators.callback.operator import PolysyncCallbackStepOperator
+from polysync_airflow.operators.callback.operator import PolysyncCallbackStepOperator, callback_step
 from polysync_airflow.operators.list_import import PolysyncListImportOperator
 from polysync_airflow.operators.start import PolysyncStartPipelineOperator
 from polysync_airflow.operators.stop import PolysyncStopPipelineOperator

@@ -22,15 +22,10 @@ from polysync_airflow.airflow_compat.sdk import (
     RetryPolicy,
     conf,
 )
-from polysync_airflow.airflow_compat.task_process import (
-    exit_if_orphaned,
-    exit_if_replaced,
-    parent_process,
-)
+from polysync_airflow.airflow_compat.task_instances import exit_if_orphaned, exit_if_replaced, parent_process
 from polysync_airflow.aws.retry import call_with_retry
 from polysync_airflow.exceptions import ParametersError, PolysyncError
 from polysync_airflow.execution import clock
-from polysync_airflow.execution.choices import Choices, Flag, Seconds, seconds
 from polysync_airflow.execution.lifecycle.recovery import RecoveryChoices
 from polysync_airflow.execution.models import (
     MAX_POLL_INTERVAL,
@@ -39,7 +34,7 @@ from polysync_airflow.execution.models import (
     ExecutionEvent,
     region_from_arn,
 )
-from polysync_airflow.execution.parameters import check_execution_arn
+from polysync_airflow.execution.parameters import Choices, Flag, Seconds, check_execution_arn, seconds
 from polysync_airflow.execution.waiter import LAST_POLL_SECONDS, ExecutionWaiter, Finish, Wait
 from polysync_airflow.retrying import PolysyncRetryPolicy, forbids_retry
 
@@ -273,7 +268,7 @@ class ExecutionOperator(WaitingOperator):
         clock.sleep(seconds)
 
     def _wait_on_worker(self, waiter: ExecutionWaiter, after_poll: AfterPoll | None) -> ExecutionEvent:
-        from polysync_airflow.aws.response_limits import time_limit
+        from polysync_airflow.aws.responses import time_limit
 
         hook = self.hook_for_region(region_from_arn(waiter.execution_arn))
         step: Wait[ExecutionWaiter] | Finish[ExecutionEvent] = waiter.first_wait(clock.time())

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from polysync_airflow.exceptions import CatalogueDriftError, ParametersError
-from polysync_airflow.execution.choices import Choices
+from polysync_airflow.execution.parameters import Choices
 from polysync_airflow.operators.base import DEFAULT_CONNECTION, PolysyncOperator, apply_retry_policy
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
 
-    from polysync_airflow.execution.pipelines.models import Job
-    from polysync_airflow.jobs.catalogue.models import Catalogue
+    from polysync_airflow.execution.pipelines import Job
+    from polysync_airflow.jobs.catalogue import Catalogue
 
 OnDrift = Literal["fail", "warn"]
 
@@ -104,7 +104,7 @@ class PolysyncListImportOperator(PolysyncOperator):
         return [job.model_dump(mode="json") for job in jobs]
 
     def _read_catalogue(self) -> Catalogue | None:
-        from polysync_airflow.jobs.catalogue.file import read_catalogue
+        from polysync_airflow.jobs.catalogue import read_catalogue
 
         if self.compare_with is None:
             return None
@@ -115,8 +115,8 @@ class PolysyncListImportOperator(PolysyncOperator):
         return read_catalogue(self.compare_with)
 
     def _compare(self, catalogue: Catalogue, jobs: Sequence[Job]) -> None:
-        from polysync_airflow.jobs.catalogue.drift import compare, describe_drift
-        from polysync_airflow.jobs.catalogue.models import Scope
+        from polysync_airflow.jobs.catalogue import Scope
+        from polysync_airflow.jobs.drift import compare, describe_drift
 
         names = None if self.pipeline_names is None else frozenset(self.pipeline_names)
         found = compare(catalogue, jobs, Scope(self.pipeline_name_prefix or "", names))

@@ -1,14 +1,16 @@
 """
-Compares the parameters of a start with the pipeline's definition, before the start or after a refusal.
+Compares the parameters and the selected steps of a start with the pipeline's definition, before the start or
+after a refusal.
 
-After a refusal, it also says what is wrong with the selected steps, and looks for the name that a misspelt
-one probably means.
+After a refusal, it also looks for the name that a misspelt one probably means.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from polysync_airflow.exceptions import (
     RESOURCE_NOT_FOUND,
@@ -18,15 +20,140 @@ from polysync_airflow.exceptions import (
     SageMakerApiError,
     has_code,
 )
-from polysync_airflow.execution.models import StartRequest
-from polysync_airflow.execution.pipelines.definition import declared_parameters
-from polysync_airflow.execution.pipelines.parameter_problems import parameter_problems
-from polysync_airflow.execution.texts import clean_line, nearest_name
-from polysync_airflow.operators.selection import explain_selection, missing_source
+from polysync_airflow.execution.models import LATEST, StartRequest
+from polysync_airflow.execution.parameters import build_start_request
+from polysync_airflow.execution.pipelines import (
+    REUSABLE_STATUS,
+    SOURCE_STATUSES,
+    declared_parameters,
+    declared_steps,
+    parameter_problems,
+    reused_steps,
+    selection_problems,
+)
+from polysync_airflow.execution.texts import clean_line, first_problems, nearest_name
 
 if TYPE_CHECKING:
-    from polysync_airflow.execution.pipelines.models import PipelineDescription
+    from polysync_airflow.execution.pipelines import PipelineDescription
     from polysync_airflow.hooks import PolysyncSageMakerHook
+
+# How many pages of executions are listed to find the latest one that can be a source: a hundred each.
+MAX_PAGES: Final = 10
+
+
+def check_selection(definition: str | None, request: StartRequest) -> None:
+    """
+    Compare the selected steps of a start with the definition of the pipeline before the start.
+
+    :raises ParametersError: a step does not exist, or the selection breaks one of AWS's rules.
+    """
+    problems = _problems(definition, request)
+    if problems:
+        name = request.pipeline_name.rsplit("/", 1)[-1]
+        raise ParametersError(
+            "\n".join(
+                (
+                    f"The selected_steps do not fit pipeline {name}. Nothing was started.",
+                    *(f"- {problem}" for problem in problems),
+                )
+            )
+        )
+
+
+def with_source(
+    hook: PolysyncSageMakerHook, request: StartRequest, retry: Callable[[Callable[[], Any]], Any]
+) -> StartRequest:
+    """
+    Return a start request whose ``source_execution`` is an ARN: of ``latest``, the newest possible source.
+
+    https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ListPipelineExecutions.html
+
+    :param retry: calls a function again while AWS's errors are transient.
+    :raises ParametersError: none of the newest executions can be a source.
+    :raises SageMakerApiError: the executions cannot be listed.
+    """
+    if request.source_execution != LATEST:
+        return request
+    token, count = None, 0
+    for _ in range(MAX_PAGES):
+        executions, token = retry(
+            partial(hook.list_pipeline_executions, request.pipeline_name, page_token=token)
+        )
+        source = next((each for each in executions if each.status in SOURCE_STATUSES), None)
+        if source:
+            # Validated again, because AWS has chosen the ARN.
+            return build_start_request(**{**request.model_dump(), "source_execution": source.execution_arn})
+        count += len(executions)
+        if not token:
+            break
+    newest = f"of the newest {count:,} executions" if token else f"of its {count:,} executions"
+    name = request.pipeline_name.rsplit("/", 1)[-1]
+    raise ParametersError(
+        f"source_execution = {LATEST!r}: pipeline {name} has no execution that can be the source. None "
+        f"{newest} has the status {' or '.join(SOURCE_STATUSES)}. Nothing was started. Give the ARN of an "
+        "execution, or leave selected_steps out once, so that all steps run."
+    )
+
+
+def explain_selection(
+    hook: PolysyncSageMakerHook, request: StartRequest, definition: str | None
+) -> list[str]:
+    """
+    Return why AWS may have refused the selected steps of a start: one line for each problem that is found.
+
+    If the steps fit the definition, this costs the calls that describe the source and list its steps.
+
+    :param hook: the hook for the region of the start.
+    """
+    if not request.selected_steps:
+        return []
+    problems = _problems(definition, request)
+    if problems or not request.source_execution:
+        return problems
+    source = request.source_execution
+    try:
+        return _source_problems(
+            hook, source, reused_steps(request.selected_steps, declared_steps(definition))
+        )
+    except PolysyncError as error:
+        if has_code(error, RESOURCE_NOT_FOUND):
+            return [missing_source(source)]
+        return [f"The source execution could not be checked: {clean_line(str(error), 1000)}"]
+
+
+def missing_source(source: str) -> str:
+    """Return what is wrong with a source execution that does not exist, and the cure."""
+    return f"source_execution: {source} does not exist; give another execution, or {LATEST!r}"
+
+
+def _problems(definition: str | None, request: StartRequest) -> list[str]:
+    declared = declared_steps(definition)
+    if not declared:
+        # AWS decides about a definition that this version cannot read.
+        return []
+    return first_problems(
+        selection_problems(
+            request.selected_steps or (), declared, has_source=request.source_execution is not None
+        )
+    )
+
+
+def _source_problems(hook: PolysyncSageMakerHook, source: str, reused: Sequence[str]) -> list[str]:
+    status = hook.describe_pipeline_execution(source).status
+    if status not in SOURCE_STATUSES:
+        wanted = " or ".join(SOURCE_STATUSES)
+        return [f"source_execution: {source} has the status {status}; give an execution that is {wanted}"]
+    steps = hook.list_pipeline_execution_steps(source)
+    done = {step.name for step in steps if step.status == REUSABLE_STATUS}
+    missing = [name for name in reused if name not in done]
+    return first_problems(
+        [
+            f"source_execution: step {name} has not succeeded in {source}; select it, too, or give another "
+            "one"
+            for name in missing
+        ]
+    )
+
 
 # How many pipelines are listed to find the name that a misspelt one means: ten calls.
 MAX_PIPELINES: Final = 1000

@@ -1,46 +1,100 @@
 """
 The base of what reports the end of an execution: XComs, log, asset events, and the error of the task.
 
-A subclass gets the execution, and waits for its end.
+A subclass gets the execution, and waits for its end. Airflow's OpenLineage provider calls some methods when a
+task starts and ends: on the worker, after the task's own code, in a process or a thread of its own that has
+limited time. An error in them is written to the task's log and changes nothing else:
+https://airflow.apache.org/docs/apache-airflow-providers-openlineage/stable/guides/developer.html.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from logging import INFO, WARNING
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import Field
 
 from polysync_airflow.exceptions import PolysyncError
-from polysync_airflow.execution.choices import Flag, Seconds, seconds
 from polysync_airflow.execution.models import MAX_POLL_INTERVAL, ExecutionEvent, region_from_arn
 from polysync_airflow.execution.outcome import FailedStep, outcome_message
-from polysync_airflow.execution.parameters import MIN_PROGRESS_INTERVAL
-from polysync_airflow.execution.steps.kinds import FAIL
-from polysync_airflow.lineage.methods import KnownLineage
+from polysync_airflow.execution.parameters import MIN_PROGRESS_INTERVAL, Flag, Seconds, seconds
+from polysync_airflow.execution.steps.descriptions import FAIL
 from polysync_airflow.links import (
     PolysyncFailedStepLogLink,
     PolysyncPipelineExecutionLink,
     PolysyncStudioLink,
 )
 from polysync_airflow.operators.base import ExecutionOperator, LimitChoices
-from polysync_airflow.operators.outcome.asset_events import attach_to_outlets, execution_extra
-from polysync_airflow.operators.outcome.errors import OutcomeChoices, error_of
-from polysync_airflow.operators.outcome.xcoms import push_ended
+from polysync_airflow.operators.outcome import (
+    OutcomeChoices,
+    attach_to_outlets,
+    error_of,
+    execution_extra,
+    push_ended,
+)
 from polysync_airflow.retrying import next_retry
 from polysync_airflow.states import PolysyncState, state_of
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import Context
 
-    # Imported when a task runs: Airflow parses a DAG file every 30 seconds.
+    from polysync_airflow.execution.outcome import ExecutionRecord
+    from polysync_airflow.execution.results import Datasets
     from polysync_airflow.execution.steps.rows import StepRow
-    from polysync_airflow.operators.outcome.steps import StepReport, StepReporter
+    from polysync_airflow.operators.results import StepReport, StepReporter
+
+
+@dataclass(frozen=True, slots=True)
+class KnownLineage:
+    """
+    What a process of a task knows of its execution.
+
+    :param run: the XCom ``run``.
+    :param datasets: what the steps have read and written; None before the wait has ended.
+    """
+
+    run: ExecutionRecord
+    datasets: Datasets | None = None
+
+
+class LineageMethods:
+    """
+    The OpenLineage methods of an operator that starts an execution.
+
+    They make no call: the operator has set ``known_lineage`` in the same process.
+    """
+
+    # None while there is no execution.
+    known_lineage: KnownLineage | None = None
+
+    def get_openlineage_facets_on_start(self) -> OperatorLineage[Any, Any]:
+        """Return what is known before the start: the pipeline and the parameters."""
+        from polysync_airflow.lineage import before_start
+
+        task: Any = self
+        return before_start(task.pipeline_name, task.region_name, task.pipeline_parameters)
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
+        """Return what is known of the execution, and the datasets of its steps."""
+        from polysync_airflow.lineage import of_execution
+
+        task: Any = self
+        known = self.known_lineage
+        if known is None:
+            return self.get_openlineage_facets_on_start()
+        return of_execution(known.run, known.datasets, inlets=task.inlets, outlets=task.outlets)
+
+    def get_openlineage_facets_on_failure(self, task_instance: Any) -> OperatorLineage[Any, Any]:
+        """Return the same for a task that has failed, perhaps before it had an execution."""
+        return self.get_openlineage_facets_on_complete(task_instance)
+
 
 DEFAULT_PROGRESS_INTERVAL: Final = 60.0
 DEFAULT_LOG_LINES: Final = 20
@@ -121,7 +175,7 @@ class ReportingOperator(ExecutionOperator):
 
     def _report_end(self, context: Context, end: ExecutionEvent, *, with_mlflow: bool = False) -> StepReport:
         """Push steps and outputs, and the end of the execution."""
-        from polysync_airflow.operators.outcome.steps import StepReport
+        from polysync_airflow.operators.results import StepReport
 
         # The calls for the steps would be refused as well.
         report = StepReport()
@@ -182,7 +236,7 @@ class ReportingOperator(ExecutionOperator):
     def _step_reporter(
         self, context: Context, execution_arn: str, resumed_at: datetime | None, **waits: bool
     ) -> StepReporter:
-        from polysync_airflow.operators.outcome.steps import StepReporter
+        from polysync_airflow.operators.results import StepReporter
 
         hook = self.hook_for_region(region_from_arn(execution_arn))
         interval = self._list_seconds
@@ -199,7 +253,7 @@ class ReportingOperator(ExecutionOperator):
         with_mlflow: bool = False,
     ) -> StepReport:
         """List the steps at the end of the wait, and push steps and outputs."""
-        from polysync_airflow.operators.outcome.steps import StepReport
+        from polysync_airflow.operators.results import StepReport
 
         try:
             reporter = self._step_reporter(context, execution_arn, resumed_at)

@@ -14,17 +14,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from polysync_airflow.airflow_compat.sdk import AirflowTaskTimeout
 from polysync_airflow.execution import clock
-from polysync_airflow.execution.lifecycle.recovery import (
-    OnCompletedWithFailures,
-    RetryMode,
-    next_step,
-)
+from polysync_airflow.execution.lifecycle.recovery import OnCompletedWithFailures, RetryMode, next_step
 from polysync_airflow.execution.models import ExecutionEvent, region_from_arn
 from polysync_airflow.execution.outcome import OnCancelled, parse_event
 from polysync_airflow.execution.parameters import REQUEST_ARGUMENTS, storable_parameters
 from polysync_airflow.execution.record import OnClear
 from polysync_airflow.execution.waiter import Finish
-from polysync_airflow.lineage.methods import KnownLineage, LineageMethods
 from polysync_airflow.operators.base import (
     DEFAULT_CONNECTION,
     DEFAULT_DEFERRABLE,
@@ -35,12 +30,18 @@ from polysync_airflow.operators.base import (
     apply_retry_policy,
 )
 from polysync_airflow.operators.failure_callback import with_own_callback
-from polysync_airflow.operators.outcome.asset_events import attach_to_outlets, execution_extra
-from polysync_airflow.operators.outcome.errors import raise_unless_ended
-from polysync_airflow.operators.outcome.xcoms import pull_run, push_started
+from polysync_airflow.operators.outcome import (
+    attach_to_outlets,
+    execution_extra,
+    pull_run,
+    push_started,
+    raise_unless_ended,
+)
 from polysync_airflow.operators.reporting import (
     DEFAULT_LOG_LINES,
     DEFAULT_PROGRESS_INTERVAL,
+    KnownLineage,
+    LineageMethods,
     ReportChoices,
     ReportingOperator,
 )
@@ -303,8 +304,7 @@ class PolysyncStartPipelineOperator(LineageMethods, ReportingOperator):
 
     def _count_end(self, end: ExecutionEvent) -> None:
         # Imported here, as it is only needed when a task runs.
-        from polysync_airflow.metrics.catalogue import EXECUTIONS_ENDED
-        from polysync_airflow.metrics.sending import count
+        from polysync_airflow.metrics import EXECUTIONS_ENDED, count
 
         state = {"timed_out": "TimedOut", "refused": "Refused"}.get(end.outcome) or state_of(end.status)
         region = region_from_arn(end.execution_arn)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from polysync_airflow.exceptions import PipelineExecutionError, PipelineExecutionTimeoutError
-from polysync_airflow.execution.choices import Flag
 from polysync_airflow.execution.models import pipeline_name_from_arn, region_from_arn
 from polysync_airflow.execution.outcome import outcome_message, parse_event, refusal_error
+from polysync_airflow.execution.parameters import Flag
 from polysync_airflow.links import PolysyncPipelineExecutionLink, PolysyncStudioLink
 from polysync_airflow.operators.base import (
     DEFAULT_CONNECTION,
@@ -19,7 +19,7 @@ from polysync_airflow.operators.base import (
     WaitChoices,
     apply_retry_policy,
 )
-from polysync_airflow.operators.outcome.xcoms import push_described, push_ended, push_links
+from polysync_airflow.operators.outcome import push_described, push_ended, push_links
 from polysync_airflow.states import STATUS_STOPPING, has_ended, is_stoppable, state_of
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from dataclasses import asdict
 
 from polysync_airflow.airflow_compat.database import StoredVariable, stored_variable
 from polysync_airflow.exceptions import PolysyncError
-from polysync_airflow.execution.lifecycle.identity import TaskKey
+from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.execution.record import ClearChoice, OnClear, StoredExecution
 from polysync_airflow.records.expiry import ENDED_STATES
 from polysync_airflow.records.proof import to_stored

@@ -11,7 +11,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from polysync_airflow.airflow_compat.database import StoredVariable
-from polysync_airflow.execution.lifecycle.identity import TaskKey
+from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.execution.record import Incarnation
 from polysync_airflow.records.store import RECORD, TASK
 

@@ -1,24 +1,127 @@
 """
-Decides whether a record that was read back is one that this task has written.
+Signs the records that Airflow's users can edit, so that a task believes only what it has written itself.
 
-With a Fernet key, the signature decides. Without one, everything that is stored in Airflow lies open, and the
-shape of the record is all that can be checked.
+The signature is an HMAC with Airflow's Fernet key, which users of the UI and of the REST API do not have. It
+covers the task instance, so a record that was copied from another task fails the check.
+
+Without a key, everything that is stored in Airflow lies open, and the shape of the record is all that can be
+checked.
+
+The copy of a record in the XComs is for processes that cannot read the record store.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
+import hmac
+import json
+import logging
+import uuid
 from collections.abc import Mapping
-from typing import Any, Final
+from dataclasses import astuple
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
 
 from polysync_airflow.airflow_compat.sdk import conf
-from polysync_airflow.exceptions import StoredRecordError
-from polysync_airflow.execution.lifecycle.identity import TaskKey
-from polysync_airflow.execution.record import StoredExecution
+from polysync_airflow.airflow_compat.task_instances import find_own_xcom, is_start_planned, read_incarnation
+from polysync_airflow.exceptions import PolysyncError, StoredRecordError
+from polysync_airflow.execution.lifecycle.instructions import TaskIdentity, TaskKey, task_mark
+from polysync_airflow.execution.record import Incarnation, StoredExecution
 from polysync_airflow.execution.texts import describe_validation_error
 from polysync_airflow.get_provider_info import ACCEPT_UNSIGNED_RECORDS
-from polysync_airflow.records.signature import SIGNATURE, is_genuine, signed, signing_keys
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+log = logging.getLogger(__name__)
+
+SIGNATURE: Final = "signature"
+# Keeps this HMAC apart from every other use of the Fernet key.
+_PURPOSE: Final = b"polysync_airflow: record of an execution, version 1\n"
+_MARK_PURPOSE: Final = b"polysync_airflow: name of an execution, version 1\n"
+_FERNET_KEY_BYTES: Final = 32
+# What Airflow's SDK returns if no key is set: the default of its configuration template, not filled in.
+_NO_KEY: Final = ("", "{FERNET_KEY}")
+
+
+def signing_keys() -> list[bytes]:
+    """
+    Return the keys of the deployment, the current one first; empty if it has no Fernet key.
+
+    https://airflow.apache.org/docs/apache-airflow/stable/security/secrets/fernet.html
+
+    :raises PolysyncError: a key is set, but is not a Fernet key.
+    """
+    setting = (conf.get("core", "fernet_key", fallback="") or "").strip()
+    if setting in _NO_KEY:
+        warn_of_no_key()
+        return []
+    return [_decoded(text) for text in setting.split(",")]
+
+
+@cache
+def warn_of_no_key() -> None:
+    """Warn once in each process that records are not signed."""
+    log.warning(
+        "No [core] fernet_key is set, so the records of executions have no signature. Whoever may edit "
+        "Variables or XComs decides which execution a retry continues or stops. Set [core] fernet_key to the "
+        "same key on all hosts."
+    )
+
+
+def signed(values: Mapping[str, Any], task: TaskKey, key: bytes) -> dict[str, Any]:
+    """Return a record with its signature."""
+    return {**values, SIGNATURE: _digest(values, task, key)}
+
+
+def task_marks(task: TaskKey) -> tuple[str, ...]:
+    """
+    Return what tells the executions of a task instance from those of the same one in another deployment.
+
+    :return: a mark for each key of the deployment, the current one first; empty if it has no key.
+    :raises PolysyncError: a key is set, but is not a Fernet key.
+    """
+    content = _MARK_PURPOSE + json.dumps(astuple(task)).encode()
+    return tuple(task_mark(hmac.digest(key, content, "sha256").hex()) for key in signing_keys())
+
+
+def is_genuine(values: Mapping[str, Any], signature: Any, task: TaskKey, keys: list[bytes]) -> bool:
+    """
+    Return whether a record was signed for a task instance, with one of the keys.
+
+    :param values: the record without its signature.
+    :param keys: the keys of the deployment. After a rotation, older ones are valid too.
+    """
+    if not isinstance(signature, str):
+        return False
+    return any(
+        hmac.compare_digest(_digest(values, task, key).encode(), signature.encode(errors="replace"))
+        for key in keys
+    )
+
+
+def _digest(values: Mapping[str, Any], task: TaskKey, key: bytes) -> str:
+    # Airflow's database may return the members in another order.
+    content = json.dumps({"task": astuple(task), "record": values}, sort_keys=True)
+    return hmac.digest(key, _PURPOSE + content.encode(), "sha256").hex()
+
+
+def _decoded(fernet_key: str) -> bytes:
+    try:
+        key = base64.urlsafe_b64decode(fernet_key.strip())
+    except (binascii.Error, ValueError):
+        key = b""
+    if len(key) != _FERNET_KEY_BYTES:
+        # Never the key itself.
+        raise PolysyncError(
+            "[core] fernet_key is set, but cannot be used: each key in it must be 32 bytes in URL-safe "
+            "base64. Correct it on all hosts, or leave it empty."
+        )
+    return key
+
 
 # Running tasks have stored their record under this key, and its copy under the same XCom key. With another
 # key, their next try would not find the record and would start a second execution.
@@ -79,3 +182,59 @@ def _refused(problem: str, place: str, record: StoredExecution | None = None) ->
         problem=problem,
         record=record,
     )
+
+
+# A field of the copy. A try that has not written a record has only this one.
+TRY_NUMBER: Final = "try_number"
+
+
+def pull_copy(ti: Any) -> StoredExecution | None:
+    """
+    Return the record in the XComs of a task instance; None if there is none, or if it is not proven.
+
+    :param ti: the task instance, on a worker or in the DAG processor.
+    """
+    return proven_copy(_pull(ti), ti)
+
+
+def pull_number(ti: Any) -> int:
+    """Return the number of the try that the XComs of a task instance are of; 0 if they do not say so."""
+    return _number_in(_pull(ti))
+
+
+def find_number(ti: Any) -> int:
+    """Return what ``pull_number`` returns, of a task that may have no XCom yet; for a mapped one, 0."""
+    return _number_in(find_own_xcom(ti, RECORD_KEY))
+
+
+def _number_in(value: Any) -> int:
+    number = value.get(TRY_NUMBER) if isinstance(value, Mapping) else None
+    return number if isinstance(number, int) else 0
+
+
+def proven_copy(value: Any, ti: Any) -> StoredExecution | None:
+    """Return the record that an XCom holds; None if it holds none, or if it is not proven."""
+    if value is None or (isinstance(value, Mapping) and value.keys() == {TRY_NUMBER}):
+        return None
+    try:
+        return from_stored(value, TaskKey.of(ti), place=f"the XCom {RECORD_KEY!r}")
+    except StoredRecordError as error:
+        log.warning("XCom %r is ignored: %s", RECORD_KEY, error)
+        return None
+
+
+def _pull(ti: Any) -> Any:
+    return ti.xcom_pull(task_ids=ti.task_id, key=RECORD_KEY, map_indexes=ti.map_index)
+
+
+def task_identity(context: Context) -> TaskIdentity:
+    """
+    Return the identity of a task instance. For a worker.
+
+    :raises PolysyncError: the deployment's Fernet key cannot be used.
+    """
+    key = TaskKey.of(context["ti"])
+    incarnation = Incarnation.model_validate(read_incarnation(context))
+    # A test run begins at its date, also the next time: it must not get the execution of the last time.
+    nonce = uuid.uuid4().hex if is_start_planned(context) else ""
+    return TaskIdentity(key, incarnation, task_marks(key), nonce)

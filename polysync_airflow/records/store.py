@@ -13,14 +13,26 @@ import re
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
-from polysync_airflow.airflow_compat.task_instances import DELETED, read_state
-from polysync_airflow.airflow_compat.variables import delete_variable, get_variable, set_variable
+from polysync_airflow.airflow_compat.task_instances import (
+    DELETED,
+    delete_variable,
+    get_variable,
+    read_state,
+    set_variable,
+)
 from polysync_airflow.exceptions import PolysyncError, StoredRecordError
-from polysync_airflow.execution.lifecycle.identity import TaskKey
-from polysync_airflow.execution.lifecycle.ownership import Owner, is_over, owner_by_record
+from polysync_airflow.execution.lifecycle.ending import Owner, is_over, owner_by_record
+from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.execution.record import StoredExecution
-from polysync_airflow.records.copies import TRY_NUMBER, find_number, pull_copy, pull_number
-from polysync_airflow.records.proof import RECORD_KEY, from_stored, to_stored
+from polysync_airflow.records.proof import (
+    RECORD_KEY,
+    TRY_NUMBER,
+    find_number,
+    from_stored,
+    pull_copy,
+    pull_number,
+    to_stored,
+)
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

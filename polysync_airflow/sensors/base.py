@@ -23,16 +23,11 @@ from polysync_airflow.airflow_compat.sensors import (
 )
 from polysync_airflow.exceptions import ModelApprovalError, PipelineExecutionError
 from polysync_airflow.execution import clock
-from polysync_airflow.execution.choices import Seconds, seconds
 from polysync_airflow.execution.models import MAX_POLL_INTERVAL, MIN_POLL_INTERVAL
 from polysync_airflow.execution.outcome import refusal_error
+from polysync_airflow.execution.parameters import Seconds, seconds
 from polysync_airflow.execution.waiter import LAST_POLL_SECONDS, Finish, ResourceWaiter, Waiter, check_event
-from polysync_airflow.operators.base import (
-    MAX_TIMEOUT,
-    LimitChoices,
-    WaitingOperator,
-    apply_retry_policy,
-)
+from polysync_airflow.operators.base import MAX_TIMEOUT, LimitChoices, WaitingOperator, apply_retry_policy
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -125,7 +120,7 @@ class PolysyncSensor(WaitingOperator, BaseSensorOperator):
         return self._end(context, end)
 
     def _poke_until_end(self, context: Context) -> Any:
-        from polysync_airflow.aws.response_limits import time_limit
+        from polysync_airflow.aws.responses import time_limit
 
         limits = (AirflowSensorTimeout, *(() if self._is_rescheduled else (AirflowTaskTimeout,)))
         try:

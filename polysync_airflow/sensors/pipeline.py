@@ -41,7 +41,7 @@ from polysync_airflow.execution.search import (
 )
 from polysync_airflow.execution.waiter import ExecutionWaiter, Finish
 from polysync_airflow.operators.base import DEFAULT_CONNECTION, DEFAULT_DEFERRABLE, apply_retry_policy
-from polysync_airflow.operators.outcome.xcoms import push_described, push_links
+from polysync_airflow.operators.outcome import push_described, push_links
 from polysync_airflow.operators.reporting import (
     DEFAULT_LOG_LINES,
     DEFAULT_PROGRESS_INTERVAL,
@@ -59,10 +59,10 @@ if TYPE_CHECKING:
 
     # Imported when a task runs: Airflow parses a DAG file every 30 seconds.
     from polysync_airflow.execution.models import ExecutionDescription
-    from polysync_airflow.execution.steps.awaited import StepEndedEvent
+    from polysync_airflow.execution.steps.progress import StepEndedEvent
     from polysync_airflow.execution.steps.rows import StepRow
     from polysync_airflow.hooks import PolysyncSageMakerHook
-    from polysync_airflow.operators.outcome.steps import StepReport, StepReporter
+    from polysync_airflow.operators.results import StepReport, StepReporter
 
 
 class PipelineSensorChoices(SensorChoices, ReportChoices):
@@ -244,7 +244,7 @@ class PolysyncPipelineSensor(PolysyncSensor, ReportingOperator):
 
         :raises TriggerEventError: ``event`` is not an event of this provider's triggers.
         """
-        from polysync_airflow.execution.steps.awaited import parse_step_ended
+        from polysync_airflow.execution.steps.progress import parse_step_ended
 
         with self.soft_failures():
             return self._end(context, parse_step_ended(event) or parse_event(event))
@@ -253,7 +253,7 @@ class PolysyncPipelineSensor(PolysyncSensor, ReportingOperator):
         self.has_no_links = True
         self._check_which_arguments(bool)
         if self.step_name:
-            from polysync_airflow.execution.steps.awaited import check_step_name
+            from polysync_airflow.execution.steps.progress import check_step_name
 
             check_step_name(self.step_name)
         if self.execution_arn:
@@ -324,7 +324,7 @@ class PolysyncPipelineSensor(PolysyncSensor, ReportingOperator):
 
     def _begin_wait(self, context: Context, arn: str) -> ExecutionWaiter:
         """Push the links to the execution and its steps, so that they are there while it runs."""
-        from polysync_airflow.execution.steps.awaited import check_step_declared
+        from polysync_airflow.execution.steps.progress import check_step_declared
 
         name = self._pipeline_of(arn)
         self._execution_hook = self.hook_for_region(region_from_arn(arn))
@@ -344,7 +344,7 @@ class PolysyncPipelineSensor(PolysyncSensor, ReportingOperator):
     def _poll_execution(
         self, context: Context, waiter: ExecutionWaiter
     ) -> ExecutionEvent | StepEndedEvent | None:
-        from polysync_airflow.execution.steps.awaited import ended_step
+        from polysync_airflow.execution.steps.progress import ended_step
 
         arn = waiter.execution_arn
         response = self._execution_hook.poll_pipeline_execution(arn)
@@ -379,7 +379,7 @@ class PolysyncPipelineSensor(PolysyncSensor, ReportingOperator):
         """Push the outcome, and return the ARN of the execution, or raise the error of the task."""
         if isinstance(end, ExecutionEvent):
             return self._end_of_execution(context, end)
-        from polysync_airflow.execution.steps.awaited import row_of
+        from polysync_airflow.execution.steps.progress import row_of
 
         report = self._report_steps(context, end.execution_arn)
         return self._end_of_step(context, end.execution_arn, report, row_of(end, report.rows))
@@ -387,7 +387,7 @@ class PolysyncPipelineSensor(PolysyncSensor, ReportingOperator):
     def _end_of_execution(self, context: Context, end: ExecutionEvent) -> str:
         if not self.step_name:
             return self._finish(context, end, note=_note(end))
-        from polysync_airflow.execution.steps.awaited import ended_row
+        from polysync_airflow.execution.steps.progress import ended_row
 
         report = self._report_end(context, end)
         row = ended_row(report.rows, self.step_name)
@@ -400,7 +400,7 @@ class PolysyncPipelineSensor(PolysyncSensor, ReportingOperator):
 
     def _end_of_step(self, context: Context, arn: str, report: StepReport, row: StepRow) -> str:
         """Succeed, fail or skip as the awaited step has ended."""
-        from polysync_airflow.execution.steps.awaited import end_of_step
+        from polysync_airflow.execution.steps.progress import end_of_step
 
         name = self._pipeline_of(arn)
         message = partial(step_message, arn, name, row)

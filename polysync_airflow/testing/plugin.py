@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import pytest
 
 if TYPE_CHECKING:
+    from polysync_airflow.testing.dag_files import MetadataDatabase
     from polysync_airflow.testing.emulator import SageMakerEmulator
-    from polysync_airflow.testing.metadata_db import MetadataDatabase
 
 DEFINITIONS: Final = "polysync_definitions"
 CONNECTIONS: Final = "polysync_connections"
@@ -78,9 +78,9 @@ def airflow_metadata_db() -> Iterator[MetadataDatabase]:
     """
     Create a metadata database for Airflow in a temporary ``AIRFLOW_HOME``, unless one is configured.
 
-    See ``polysync_airflow.testing.metadata_db``.
+    See ``polysync_airflow.testing.dag_files``.
     """
-    from polysync_airflow.testing.metadata_db import DatabaseNotReadyError, metadata_database
+    from polysync_airflow.testing.dag_files import DatabaseNotReadyError, metadata_database
 
     with metadata_database() as database:
         try:

@@ -11,16 +11,13 @@ from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.models import MAX_POLL_INTERVAL
 from polysync_airflow.execution.parameters import MIN_PROGRESS_INTERVAL
-from polysync_airflow.execution.steps.awaited import StepTriggerArguments, ended_step
 from polysync_airflow.execution.steps.callbacks import StepChangedEvent, is_news
-from polysync_airflow.execution.steps.progress import Progress
+from polysync_airflow.execution.steps.progress import Progress, StepTriggerArguments, ended_step
 from polysync_airflow.execution.waiter import TriggerArguments, Wait
-from polysync_airflow.triggers.base import WaitTrigger
-from polysync_airflow.triggers.poller import ExecutionPoller, poller_for
+from polysync_airflow.triggers.poller import ExecutionPoller, WaitTrigger, poller_for
 from polysync_airflow.triggers.schedule import Step, StepChanges
 from polysync_airflow.triggers.shared_client import SharedClient
-from polysync_airflow.triggers.step_pusher import StepPusher
-from polysync_airflow.triggers.stopping import TriggerStop
+from polysync_airflow.triggers.stopping import StepPusher, TriggerStop
 
 if TYPE_CHECKING:
     from datetime import timedelta

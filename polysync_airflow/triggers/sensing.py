@@ -22,8 +22,7 @@ from polysync_airflow.execution.search import (
     SearchWaiter,
     look,
 )
-from polysync_airflow.triggers.base import ResourceTrigger, WaitTrigger
-from polysync_airflow.triggers.poller import Poller, poller_for
+from polysync_airflow.triggers.poller import Poller, ResourceTrigger, WaitTrigger, poller_for
 from polysync_airflow.triggers.shared_client import SharedClient
 
 Result = TypeVar("Result")

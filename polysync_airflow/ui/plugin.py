@@ -47,7 +47,7 @@ class PolysyncPlugin(AirflowPlugin):
         @cached_property
         def react_apps(self) -> list[dict[str, Any]]:  # type: ignore[override]
             """The tab, with the URL from which the browser imports it."""
-            from polysync_airflow.ui.static_files import BUNDLE, build_id
+            from polysync_airflow.ui.app import BUNDLE, build_id
 
             return [
                 {

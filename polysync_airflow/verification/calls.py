@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any, Final, TypeVar
 
 from polysync_airflow.aws.rate_limiter import RateLimiter
-from polysync_airflow.aws.response_limits import PAGE_SIZE, check_size, paginate
+from polysync_airflow.aws.responses import PAGE_SIZE, check_size, paginate
 from polysync_airflow.aws.retry import call_with_retry
 from polysync_airflow.exceptions import (
     CONFLICT,

@@ -18,7 +18,7 @@ from threading import Event
 from typing import Any, Final
 
 from polysync_airflow.auth.iam_policies import VERIFY_PREFIX
-from polysync_airflow.aws.response_limits import PAGE_SIZE
+from polysync_airflow.aws.responses import PAGE_SIZE
 from polysync_airflow.exceptions import (
     ACCESS_DENIED,
     CONFLICT,

@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
 
-from polysync_airflow.aws.endpoints import is_aws_endpoint
+from polysync_airflow.aws.sessions import is_aws_endpoint
 from polysync_airflow.hooks import PolysyncSageMakerHook
 
 

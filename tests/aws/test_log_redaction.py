@@ -22,8 +22,7 @@ from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 from botocore.session import Session
 
-from polysync_airflow.aws.log_redaction import RedactedBytes, RedactedStr
-from polysync_airflow.aws.sessions import client_creator
+from polysync_airflow.aws.sessions import RedactedBytes, RedactedStr, client_creator
 from polysync_airflow.hooks import PolysyncSageMakerHook
 
 TOKEN = "eyJhbGciOiJSUzI1NiJ9.the-web-identity-token.signature"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.aws.response_limits import MAX_PAGES, MAX_STEPS, MAX_TOKEN_LENGTH, paginate, time_limit
+from polysync_airflow.aws.responses import MAX_PAGES, MAX_STEPS, MAX_TOKEN_LENGTH, paginate, time_limit
 from polysync_airflow.exceptions import SageMakerApiError
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.triggers.shared_client import SharedClient
@@ -84,7 +84,7 @@ def test_steps_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_pipelines_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """The import of an account ends, too."""
-    monkeypatch.setattr("polysync_airflow.hooks.pipelines.MAX_ENTRIES", 20)
+    monkeypatch.setattr("polysync_airflow.hooks.executions.MAX_ENTRIES", 20)
     with answering(pages_of(map(str, itertools.count()), 10)) as (url, operations):
         monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=url))
         with pytest.raises(SageMakerApiError, match="more than 20 entries"):

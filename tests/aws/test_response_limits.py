@@ -14,8 +14,8 @@ from botocore.config import Config
 from botocore.httpsession import URLLib3Session
 from botocore.session import Session
 
-from polysync_airflow.aws import response_limits
-from polysync_airflow.aws.response_limits import MAX_POLL_RESPONSE_BYTES, MAX_RESPONSE_BYTES, time_limit
+from polysync_airflow.aws import responses as response_limits
+from polysync_airflow.aws.responses import MAX_POLL_RESPONSE_BYTES, MAX_RESPONSE_BYTES, time_limit
 from polysync_airflow.aws.sessions import RATE_LIMITED_CONFIG, create_sts_session
 from polysync_airflow.exceptions import SageMakerApiError
 from polysync_airflow.hooks import PolysyncSageMakerHook

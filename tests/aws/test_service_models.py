@@ -14,7 +14,7 @@ import botocore
 import pytest
 from botocore.loaders import Loader
 
-from polysync_airflow.aws.service_models import (
+from polysync_airflow.aws.sessions import (
     PlainDictLoader,
     ReducedModelLoader,
     reduce_endpoints,

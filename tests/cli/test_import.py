@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from polysync_airflow.execution.storable import storable_number
-from polysync_airflow.jobs.catalogue.file import read_catalogue
+from polysync_airflow.execution.texts import storable_number
+from polysync_airflow.jobs.catalogue import read_catalogue
 from sagemaker_emulator import EmulatorServer
 from tests.cli.conftest import Polysync
 from tests.jobs.catalogue.builders import ARN_TEXT, STEPS, definitions, delete_pipelines, put_pipelines

@@ -12,8 +12,8 @@ import yaml
 
 from polysync_airflow.cli import events, iam, records, verify
 from polysync_airflow.cli.parser import make_parser
-from polysync_airflow.jobs.catalogue.drift import KINDS
-from polysync_airflow.jobs.catalogue.models import CatalogueJob
+from polysync_airflow.jobs.catalogue import CatalogueJob
+from polysync_airflow.jobs.drift import KINDS
 from sagemaker_emulator import __main__ as emulator
 
 DOCS = Path(__file__).parents[2] / "docs"

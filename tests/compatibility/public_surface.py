@@ -29,7 +29,7 @@ from polysync_airflow.execution.models import ExecutionEvent, StartRequest
 from polysync_airflow.execution.outcome import ExecutionRecord
 from polysync_airflow.execution.record import StoredExecution
 from polysync_airflow.get_provider_info import get_provider_info
-from polysync_airflow.jobs.catalogue.models import CatalogueJob
+from polysync_airflow.jobs.catalogue import CatalogueJob
 
 GOLDEN: Final = Path(__file__).with_suffix(".txt")
 ROOT: Final = Path(__file__).parents[2]

@@ -8,8 +8,7 @@ from textwrap import dedent
 from typing import Any, NamedTuple
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.jobs.catalogue.file import catalogue_text
-from polysync_airflow.jobs.catalogue.models import CatalogueJob
+from polysync_airflow.jobs.catalogue import CatalogueJob, catalogue_text
 
 
 class Parsed(NamedTuple):

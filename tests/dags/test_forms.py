@@ -8,7 +8,7 @@ import pytest
 from airflow.providers.common.compat.sdk import Param
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.dags.job_values import job_form
+from polysync_airflow.dags import job_form
 from polysync_airflow.exceptions import ParametersError
 from tests.dags.catalogues import job, parameter
 

@@ -26,7 +26,7 @@ import pytest
 import yaml
 
 from polysync_airflow.hooks import PolysyncSageMakerHook
-from polysync_airflow.testing.metadata_db import MetadataDatabase
+from polysync_airflow.testing.dag_files import MetadataDatabase
 from sagemaker_emulator import EmulatorServer
 from tests.cli.conftest import run_polysync
 from tests.conftest import DEFINITIONS, connection
@@ -265,7 +265,7 @@ def test_data(block: Block) -> None:
     data = read[block.language](block.text)
 
     if isinstance(data, dict) and "jobs" in data:
-        file = import_module("polysync_airflow.jobs.catalogue.file")
+        file = import_module("polysync_airflow.jobs.catalogue")
         path = Path(os.environ["AIRFLOW_HOME"], "catalogue-of-a-page.yaml")
         path.write_text(block.text)
         assert file.read_catalogue(path).broken == []

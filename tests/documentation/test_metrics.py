@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from polysync_airflow.metrics.catalogue import METRICS
+from polysync_airflow.metrics import METRICS
 from tests.documentation.pages import DOCS, page
 from tests.operators.recovery.test_restored_database import CASES
 

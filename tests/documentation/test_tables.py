@@ -8,15 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from polysync_airflow.auth.connection import choices_of
-from polysync_airflow.auth.credentials import DISCRIMINATORS
+from polysync_airflow.auth.connection import DISCRIMINATORS, choices_of
 from polysync_airflow.auth.iam_policies import identity_policy
 from polysync_airflow.exceptions import HINTS
-from polysync_airflow.execution.events.messages import read_message
+from polysync_airflow.execution.events.changes import read_message
 from polysync_airflow.execution.lifecycle.recovery import Action, RecoveryChoices, next_action
 from polysync_airflow.execution.models import StartRequest
 from polysync_airflow.execution.outcome import ExecutionRecord
-from polysync_airflow.execution.pipelines.models import DeclaredParameter, Job
+from polysync_airflow.execution.pipelines import DeclaredParameter, Job
 from polysync_airflow.execution.record import StoredExecution
 from polysync_airflow.execution.steps.rows import StepRow
 from polysync_airflow.states import STATE_OF_STATUS

@@ -6,7 +6,7 @@ from typing import Final
 
 import pytest
 
-from polysync_airflow.execution.durations import format_seconds
+from polysync_airflow.execution.texts import format_seconds
 
 DURATIONS: Final = [
     (0, "0 s"),

@@ -9,13 +9,7 @@ from hypothesis import given
 from pydantic import TypeAdapter, ValidationError
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.execution.storable import (
-    Count,
-    NotReserved,
-    is_storable_text,
-    storable,
-    storable_number,
-)
+from polysync_airflow.execution.texts import Count, NotReserved, is_storable_text, storable, storable_number
 from tests.fakes.airflow_encoding import delivered, pulled
 from tests.fuzz.strategies import json_values
 

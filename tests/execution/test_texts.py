@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from polysync_airflow.execution.models import ExecutionDescription
-from polysync_airflow.execution.pipelines.models import DeclaredParameter
+from polysync_airflow.execution.pipelines import DeclaredParameter
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.texts import MAX_QUOTED, clean_line, clean_text, clean_value
 

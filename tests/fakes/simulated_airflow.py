@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from polysync_airflow.airflow_compat.task_instances import DELETED
-from polysync_airflow.execution.lifecycle.identity import TaskKey
+from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.records.proof import RECORD_KEY
 from polysync_airflow.records.store import RECORD, TASK, variable_key
 from tests.fakes.airflow_encoding import pulled

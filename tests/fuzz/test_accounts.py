@@ -12,12 +12,12 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowException
 from botocore.config import Config
 
-from polysync_airflow.aws.concurrent_calls import ConcurrentCalls
+from polysync_airflow.aws.rate_limiter import ConcurrentCalls
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.steps.rows import fit_outputs, fit_rows, outputs_by_step, rows_of
-from polysync_airflow.execution.storable import storable
+from polysync_airflow.execution.texts import storable
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.jobs.importer import import_jobs
 from polysync_airflow.operators import PolysyncStartPipelineOperator, PolysyncStopPipelineOperator
@@ -72,7 +72,7 @@ def aws(server: AccountServer, emulated_time: EmulatedTime, monkeypatch: pytest.
     monkeypatch.setattr("polysync_airflow.auth.base_hook.READ_TIMEOUT_SECONDS", READ_TIMEOUT)
     logs_config = Config(read_timeout=READ_TIMEOUT, retries={"total_max_attempts": 1})
     monkeypatch.setattr("polysync_airflow.auth.base_hook.REPORT_CONFIG", logs_config)
-    monkeypatch.setattr("polysync_airflow.aws.response_limits.MAX_PAGES", 20)
+    monkeypatch.setattr("polysync_airflow.aws.responses.MAX_PAGES", 20)
     monkeypatch.setattr(
         "polysync_airflow.jobs.importer.ConcurrentCalls", partial(ConcurrentCalls, retry_timeout=0)
     )

@@ -11,14 +11,15 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from polysync_airflow.airflow_compat.sdk import AirflowException
-from polysync_airflow.dags.job_values import job_form
+from polysync_airflow.dags import job_form
 from polysync_airflow.exceptions import (
     CredentialsError,
     ParametersError,
     StoredRecordError,
     TriggerEventError,
 )
-from polysync_airflow.execution.lifecycle.identity import TaskKey
+from polysync_airflow.execution import results as property_files
+from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.execution.outcome import outcome_message, parse_event
 from polysync_airflow.execution.parameters import (
     build_start_request,
@@ -27,25 +28,18 @@ from polysync_airflow.execution.parameters import (
     check_trigger_arguments,
     storable_parameters,
 )
-from polysync_airflow.execution.pipelines.definition import declared_parameters
-from polysync_airflow.execution.pipelines.models import DeclaredParameter
-from polysync_airflow.execution.pipelines.parameter_problems import parameter_problems
+from polysync_airflow.execution.pipelines import DeclaredParameter, declared_parameters, parameter_problems
 from polysync_airflow.execution.record import StoredExecution
-from polysync_airflow.execution.results import property_files
 from polysync_airflow.execution.steps.rows import fit_outputs
-from polysync_airflow.execution.storable import storable
-from polysync_airflow.execution.texts import clean_line, clean_text
+from polysync_airflow.execution.texts import clean_line, clean_text, storable
 from polysync_airflow.execution.waiter import TriggerArguments
 from polysync_airflow.get_provider_info import get_provider_info
 from polysync_airflow.hooks import PolysyncSageMakerHook
-from polysync_airflow.jobs.catalogue.models import CatalogueJob
+from polysync_airflow.jobs.catalogue import CatalogueJob
 from polysync_airflow.jobs.fan_out import choose
 from polysync_airflow.operators import PolysyncStartPipelineOperator
-from polysync_airflow.operators.outcome.asset_events import execution_extra
-from polysync_airflow.operators.outcome.xcoms import pull_run, push_ended
-from polysync_airflow.records.copies import pull_copy
-from polysync_airflow.records.proof import RECORD_KEY
-from polysync_airflow.records.signature import signed, signing_keys
+from polysync_airflow.operators.outcome import execution_extra, pull_run, push_ended
+from polysync_airflow.records.proof import RECORD_KEY, pull_copy, signed, signing_keys
 from polysync_airflow.records.store import RecordStore
 from tests.fakes.airflow_encoding import check_dag, check_task, delivered, pulled
 from tests.fuzz.strategies import fuzz, json_values, scalars, texts, values, variations

@@ -21,7 +21,7 @@ from polysync_airflow.execution.approval import (
     check_model_package_group,
     parse_approval_event,
 )
-from polysync_airflow.execution.events.messages import MAX_MESSAGE_BYTES, UnreadableMessageError, read_message
+from polysync_airflow.execution.events.changes import MAX_MESSAGE_BYTES, UnreadableMessageError, read_message
 from polysync_airflow.execution.events.watch import check_watch
 from polysync_airflow.execution.parameters import check_trigger_arguments
 from polysync_airflow.execution.search import (
@@ -36,7 +36,7 @@ from polysync_airflow.execution.search import (
     parse_search_event,
     pick,
 )
-from polysync_airflow.execution.steps import awaited
+from polysync_airflow.execution.steps import progress as awaited
 from polysync_airflow.execution.steps.callbacks import (
     answer_token,
     find_step,

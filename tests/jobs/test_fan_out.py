@@ -14,8 +14,7 @@ from airflow.providers.common.compat.sdk import DAG
 from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.jobs import jobs_to_start, start_arguments
-from polysync_airflow.jobs.arguments import inert_arguments
-from polysync_airflow.jobs.fan_out import MAX_JOBS, choose
+from polysync_airflow.jobs.fan_out import MAX_JOBS, choose, inert_arguments
 from polysync_airflow.jobs.importer import import_jobs
 from polysync_airflow.operators import PolysyncListImportOperator, PolysyncStartPipelineOperator
 from sagemaker_emulator import EmulatorServer

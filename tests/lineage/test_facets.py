@@ -19,8 +19,8 @@ from openlineage.client.serde import Serde
 from polysync_airflow import operators
 from polysync_airflow.exceptions import ParametersError, PipelineExecutionFailedError, TriggerEventError
 from polysync_airflow.execution.outcome import ExecutionRecord, FailedStep
-from polysync_airflow.execution.results.datasets import MAX_DATASETS, datasets_of
-from polysync_airflow.lineage.facets import (
+from polysync_airflow.execution.results import MAX_DATASETS, datasets_of
+from polysync_airflow.lineage import (
     MAX_FAILED_STEPS,
     MAX_PARAMETERS,
     PRODUCER,
@@ -306,7 +306,7 @@ def test_without_openlineage(
     for name in [*sys.modules, "openlineage", "airflow.providers.openlineage"]:
         if name.startswith(("openlineage", "airflow.providers.openlineage")):
             monkeypatch.setitem(sys.modules, name, None)
-    monkeypatch.delitem(sys.modules, "polysync_airflow.lineage.facets")
+    monkeypatch.delitem(sys.modules, "polysync_airflow.lineage")
 
     run = train(aws, deferrable)
 

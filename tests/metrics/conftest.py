@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from polysync_airflow.metrics import sending
+from polysync_airflow import metrics as sending
 from tests.fakes.metrics import HOST, StatsdServer, metrics_to
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.auth.refresh import RefreshingCredentials
+from polysync_airflow.auth.sts import RefreshingCredentials
 from polysync_airflow.exceptions import CredentialsError
 from polysync_airflow.execution import clock
 from polysync_airflow.operators import PolysyncStartPipelineOperator, PolysyncStopPipelineOperator

@@ -15,15 +15,10 @@ from sagemaker_emulator import EmulatorServer
 from tests.fakes.log_capture import capture_logs
 from tests.sensors import test_approval_trigger as approvals
 from tests.tasks import EmulatedTime
-from tests.triggers.test_poller import (  # noqa: F401 # fixture
-    all_events,
-    gate,
-    make_trigger,
-    start_executions,
-)
+from tests.triggers.test_poller import all_events, gate, make_trigger, start_executions  # noqa: F401 # fixture
 from tests.triggers.test_search import make_search_trigger
 
-TRIGGERER = "polysync_airflow.triggers.activity"
+TRIGGERER = "polysync_airflow.triggers.shared_client"
 
 Run = Callable[[list[Any]], tuple[list[str], list[str]]]
 

@@ -14,13 +14,7 @@ from sagemaker_emulator import EmulatorServer
 from tests.fakes.metrics import HOST, OtlpReceiver, Received, StatsdServer, metrics_to
 from tests.sensors import test_approval_trigger as approvals
 from tests.tasks import EmulatedTime
-from tests.triggers.test_poller import (  # noqa: F401 # fixture
-    all_events,
-    count_calls,
-    gate,
-    make_trigger,
-    start_executions,
-)
+from tests.triggers.test_poller import all_events, count_calls, gate, make_trigger, start_executions  # noqa: F401 # fixture
 from tests.triggers.test_search import make_search_trigger
 
 EXECUTIONS = {"poller": "executions", "connection": "polysync_default", "region": "default"}
@@ -158,7 +152,7 @@ def test_a_line_a_minute_says_what_a_poller_does(
     arns = start_executions(emulator, 3) + start_executions(emulator, 1, "churn-tuning")
     emulator.control.add_fault("throttle", "ListPipelineExecutions", count=1)
     began = emulated_time.time()
-    with caplog.at_level(logging.DEBUG, "polysync_airflow.triggers.activity"):
+    with caplog.at_level(logging.DEBUG, "polysync_airflow.triggers.shared_client"):
         all_events([make_trigger(arn, began) for arn in arns], gate)
 
     lines = [record.getMessage() for record in caplog.records if record.name.endswith("activity")]

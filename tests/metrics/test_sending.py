@@ -10,11 +10,9 @@ from typing import Any
 
 import pytest
 
+from polysync_airflow import metrics as sending
 from polysync_airflow.airflow_compat.sdk import metrics_sender
-from polysync_airflow.metrics import sending
-from polysync_airflow.metrics.catalogue import CALLS, METRICS, WAITS
-from polysync_airflow.metrics.sending import MAX_CHARACTERS, Sample, count, send
-from polysync_airflow.metrics.tally import Tally
+from polysync_airflow.metrics import CALLS, MAX_CHARACTERS, METRICS, WAITS, Sample, Tally, count, send
 from sagemaker_emulator import EmulatorServer
 from tests.fakes.metrics import HOST, StatsdServer, metrics_to
 from tests.operators.recovery.harness import Task

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from polysync_airflow.airflow_compat import task_process
+from polysync_airflow.airflow_compat import task_instances as task_process
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.exceptions import (
     ParametersError,

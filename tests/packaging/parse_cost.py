@@ -14,8 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from polysync_airflow.jobs.catalogue.file import write_catalogue
-from polysync_airflow.jobs.catalogue.models import CatalogueJob
+from polysync_airflow.jobs.catalogue import CatalogueJob, write_catalogue
 
 JOBS: Final = (1, 100, 500)
 RUNS: Final = 5

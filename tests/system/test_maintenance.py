@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.pool import NullPool
 
-from polysync_airflow.execution.lifecycle.identity import TaskKey
+from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.records.store import variable_key
 from tests.system.airflow.private_airflow import PrivateAirflow
 

@@ -15,8 +15,7 @@ from polysync_airflow.exceptions import PipelineExecutionFailedError, PipelineEx
 from polysync_airflow.execution import clock
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.operators import PolysyncStartPipelineOperator, PolysyncStopPipelineOperator
-from polysync_airflow.testing.emulator import SageMakerEmulator, emulator_for_test
-from polysync_airflow.testing.passing_time import EmulatedTime, PassingTime
+from polysync_airflow.testing.emulator import EmulatedTime, PassingTime, SageMakerEmulator, emulator_for_test
 from tests.conftest import DEFINITIONS
 from tests.tasks import Run, run_task
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from polysync_airflow.execution.pipelines.definition import declared_steps
+from polysync_airflow.execution.pipelines import declared_steps
 from sagemaker_emulator import EXAMPLE_DEFINITIONS
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from polysync_airflow.testing import metadata_db
+from polysync_airflow.testing import dag_files as metadata_db
 from tests.test_example_dags import use_bundle
 from tests.testing.conftest import DAG_FILE
 from tests.testing.sessions import PLUGIN

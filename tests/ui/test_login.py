@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from polysync_airflow.ui.static_files import FILES
+from polysync_airflow.ui.app import FILES
 from tests.ui import arranged
 from tests.ui.airflow_site import NEEDS_TABS, ApiServer, Site
 from tests.ui.tab_page import TabPage

@@ -9,9 +9,9 @@ import pytest
 
 from polysync_airflow import __version__
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.ui import static_files
+from polysync_airflow.ui import app as static_files
+from polysync_airflow.ui.app import BUNDLE, FILES, build_id, read_files
 from polysync_airflow.ui.plugin import TAB_NAME
-from polysync_airflow.ui.static_files import BUNDLE, FILES, build_id, read_files
 from tests.execution.test_durations import DURATIONS
 
 if TYPE_CHECKING:

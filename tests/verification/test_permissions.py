@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from polysync_airflow.auth.iam_policies import identity_policy
-from polysync_airflow.aws.endpoints import is_aws_endpoint
+from polysync_airflow.aws.sessions import is_aws_endpoint
 from polysync_airflow.cli import main
 from polysync_airflow.exceptions import CredentialsError
 from polysync_airflow.verification import cleaning, runner

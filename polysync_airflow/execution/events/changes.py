@@ -2,10 +2,13 @@
 The events of SageMaker, validated and cleaned: changes of executions, steps and model packages.
 
 https://docs.aws.amazon.com/sagemaker/latest/dg/automating-sagemaker-with-eventbridge.html
+
+They come in messages of a queue. Whoever may send to the queue wrote them, so nothing in them is believed.
 """
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -16,6 +19,7 @@ from pydantic import (
     BeforeValidator,
     Field,
     StringConstraints,
+    ValidationError,
     ValidatorFunctionWrapHandler,
     WrapValidator,
 )
@@ -31,7 +35,7 @@ from polysync_airflow.execution.models import (
     is_execution_arn,
     pipeline_name_from_arn,
 )
-from polysync_airflow.execution.texts import NameText, ReasonText
+from polysync_airflow.execution.texts import NameText, ReasonText, clean_line, describe_validation_error
 from polysync_airflow.states import has_ended, state_of, state_of_step
 
 SOURCE: Final = "aws.sagemaker"
@@ -261,3 +265,66 @@ def _time_of_change(status: str, ended_at: datetime | None, event_time: datetime
 
 def _text(time: datetime | None) -> str | None:
     return time.isoformat() if time else None
+
+
+# The size of an event: https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-quota.html. A message of a
+# queue can have a MiB, and JSON of that size takes the event loop 0.1 s.
+MAX_MESSAGE_BYTES: Final = 256 * 1024
+_MAX_QUOTED: Final = 80
+
+
+class UnreadableMessageError(ValueError):
+    """Raised for a message that is no event for watchers. The text does not quote what may be secret."""
+
+
+def _first_of_one(value: Any) -> Any:
+    # An example of AWS has a list.
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
+
+
+class _Envelope(FrozenModel):
+    """https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-events-structure.html"""
+
+    detail_type: str = Field(validation_alias="detail-type")
+    source: Annotated[str, BeforeValidator(_first_of_one)]
+    time: EventTime
+    detail: dict[str, Any]
+
+
+def read_message(body: object) -> AnyChange:
+    """
+    Return the change that a message reports.
+
+    :param body: the body of the message.
+    :raises UnreadableMessageError: it is too large, no JSON, or no event that a watcher can use.
+    """
+    envelope = _envelope(body)
+    if envelope.source != SOURCE or envelope.detail_type not in CHANGES:
+        source, kind = clean_line(envelope.source, _MAX_QUOTED), clean_line(envelope.detail_type, _MAX_QUOTED)
+        raise UnreadableMessageError(
+            f"it is an event {kind!r} of {source!r}, for which there are no watchers"
+        )
+    if envelope.time is None:
+        raise UnreadableMessageError("it has no time")
+    try:
+        return CHANGES[envelope.detail_type].model_validate({**envelope.detail, "event_time": envelope.time})
+    except ValidationError as error:
+        raise UnreadableMessageError(
+            f"it is not as AWS sends it: {describe_validation_error(error)}"
+        ) from None
+
+
+def _envelope(body: object) -> _Envelope:
+    if not isinstance(body, str):
+        raise UnreadableMessageError("it has no text")
+    if len(body) > MAX_MESSAGE_BYTES or len(body.encode("utf-8", "replace")) > MAX_MESSAGE_BYTES:
+        raise UnreadableMessageError(f"it has more than {MAX_MESSAGE_BYTES:,} bytes")
+    try:
+        content = json.loads(body)
+    except (ValueError, RecursionError):
+        raise UnreadableMessageError("it is not JSON") from None
+    try:
+        return _Envelope.model_validate(content)
+    except ValidationError as error:
+        problems = describe_validation_error(error)
+        raise UnreadableMessageError(f"it is no event of EventBridge: {problems}") from None

@@ -6,14 +6,19 @@ As a template of CloudFormation, as configuration of Terraform, or as commands o
 https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-event-patterns.html,
 https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-use-resource-based.html and
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-dead-letter-queues.html
+
+SQS does not tell whether others receive the messages of a queue, too. So a reader gives messages back before
+it uses them. SQS hands a message to one consumer at a time, so one that others take, and delete, does not
+return.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -293,3 +298,40 @@ def _replaced(value: Any, placeholder: str, by: Any) -> Any:
     if isinstance(value, list):
         return [_replaced(item, placeholder, by) for item in value]
     return by if value == placeholder else value
+
+
+# Who joins later finds out by itself, if it is a reader.
+CHECK_EVERY_SECONDS: Final = 24 * 3600.0
+# A message that a killed process has received returns when its visibility timeout has passed.
+RETURN_SECONDS: Final = 2.0 * VISIBILITY_SECONDS
+# A receive that had room for more has asked all servers of SQS. How many must not bring the message then.
+MIN_RECEIVES: Final = 3
+
+
+class ConsumerCheck:
+    """A check of a queue, which is repeated once a day. Times are seconds of ``clock.monotonic``."""
+
+    def __init__(self) -> None:
+        self.begin((), -math.inf)
+
+    def is_due(self, now: float) -> bool:
+        """Return whether new messages are to be given back."""
+        return now - self._begun_at >= CHECK_EVERY_SECONDS
+
+    def begin(self, message_ids: Iterable[str], now: float) -> None:
+        """Note which messages were given back."""
+        self._begun_at, self._given_back, self._receives = now, set(message_ids), 0
+
+    def missing(self, message_ids: Iterable[str], *, has_room: bool, now: float) -> set[str]:
+        """
+        Return the messages that others have taken, once.
+
+        :param message_ids: the messages of a receive.
+        :param has_room: it could have had more of them.
+        """
+        self._given_back.difference_update(message_ids)
+        self._receives += has_room and now - self._begun_at >= RETURN_SECONDS
+        if self._receives < MIN_RECEIVES:
+            return set()
+        missing, self._given_back = self._given_back, set()
+        return missing

@@ -39,13 +39,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any, Final
 
-from polysync_airflow.exceptions import (
-    CONFLICT,
-    RESOURCE_NOT_FOUND,
-    VALIDATION,
-    PolysyncError,
-    has_code,
-)
+from polysync_airflow.exceptions import CONFLICT, RESOURCE_NOT_FOUND, VALIDATION, PolysyncError, has_code
 from polysync_airflow.execution.lifecycle.beginning import looked_up, looked_up_started
 from polysync_airflow.execution.lifecycle.instructions import (
     Accepted,

@@ -25,8 +25,8 @@ from collections.abc import Mapping
 from enum import Enum, auto
 from typing import Final, Literal
 
-from polysync_airflow.execution.choices import Choices, Flag
 from polysync_airflow.execution.models import LATEST, StartRequest
+from polysync_airflow.execution.parameters import Choices, Flag
 from polysync_airflow.execution.record import ClearChoice, Incarnation, OnClear, StoredExecution
 from polysync_airflow.states import (
     STATUS_COMPLETED_WITH_FAILURES,

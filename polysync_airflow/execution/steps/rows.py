@@ -13,22 +13,17 @@ from typing import Annotated, Any, Final
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from polysync_airflow.execution import console
-from polysync_airflow.execution.models import (
-    ExecutionArn,
-    FrozenModel,
-    UtcTime,
+from polysync_airflow.execution.models import ExecutionArn, FrozenModel, UtcTime
+from polysync_airflow.execution.pipelines import DeclaredStep
+from polysync_airflow.execution.steps.descriptions import (
+    STEP_KINDS,
+    StepDescription,
+    StepKind,
+    job_name_of,
+    log_source,
+    outputs_of,
 )
-from polysync_airflow.execution.pipelines.definition import DeclaredStep
-from polysync_airflow.execution.steps.descriptions import StepDescription, job_name_of, log_source
-from polysync_airflow.execution.steps.kinds import STEP_KINDS, StepKind, outputs_of
-from polysync_airflow.execution.storable import Count
-from polysync_airflow.execution.texts import (
-    ArnText,
-    LineText,
-    NameText,
-    ReasonText,
-    clean_value,
-)
+from polysync_airflow.execution.texts import ArnText, Count, LineText, NameText, ReasonText, clean_value
 from polysync_airflow.states import PolysyncState, state_of_step
 
 # Keys of XComs.

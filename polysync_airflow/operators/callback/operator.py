@@ -1,13 +1,13 @@
-"""The operator that answers a callback step of an execution."""
+"""The operator that answers a callback step of an execution, and its decorator."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import wraps
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, cast
 
 from polysync_airflow.exceptions import ParametersError
-from polysync_airflow.execution.choices import Seconds, seconds
 from polysync_airflow.execution.models import (
     MAX_POLL_INTERVAL,
     MIN_POLL_INTERVAL,
@@ -15,7 +15,7 @@ from polysync_airflow.execution.models import (
     region_from_arn,
 )
 from polysync_airflow.execution.outcome import parse_event
-from polysync_airflow.execution.parameters import MIN_PROGRESS_INTERVAL
+from polysync_airflow.execution.parameters import MIN_PROGRESS_INTERVAL, Seconds, seconds
 from polysync_airflow.execution.texts import shorten
 from polysync_airflow.links import PolysyncPipelineExecutionLink, PolysyncStudioLink
 from polysync_airflow.operators.base import (
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
 
     from polysync_airflow.execution.waiter import ExecutionWaiter
-
-    # Imported when a task runs: Airflow parses a DAG file every 30 seconds.
     from polysync_airflow.operators.callback.run import StepRun
 
 
@@ -138,7 +136,7 @@ class PolysyncCallbackStepOperator(ExecutionOperator):
     @apply_retry_policy
     def execute(self, context: Context) -> dict[str, str]:
         """Wait for the step, call the function, and answer."""
-        from polysync_airflow.operators.outcome.xcoms import push_links
+        from polysync_airflow.operators.outcome import push_links
 
         self.has_no_links = True
         self._check_arguments()
@@ -170,7 +168,7 @@ class PolysyncCallbackStepOperator(ExecutionOperator):
         return self._answer(context, run, waiter)
 
     def _check_arguments(self) -> None:
-        from polysync_airflow.execution.steps.awaited import check_step_name
+        from polysync_airflow.execution.steps.progress import check_step_name
 
         self._check_execution(self.execution_arn)
         check_step_name(self.step_name)
@@ -222,3 +220,35 @@ class PolysyncCallbackStepOperator(ExecutionOperator):
         except StepNewsError:
             return
         run.raise_unless_ended(end)
+
+
+def callback_step(
+    *, execution_arn: str | XComArg, step_name: str, **arguments: Any
+) -> Callable[[Callable[..., Mapping[str, Any] | None]], Callable[..., XComArg]]:
+    """
+    Decorate a function that answers a callback step. A call of it adds a task to the current DAG.
+
+    The keyword arguments of the call become ``op_kwargs``: further arguments of the function. It returns the
+    result of the task, as the call of a function with Airflow's ``@task`` does.
+
+    :param execution_arn: the ARN of the execution (templated).
+    :param step_name: the name of the callback step (templated).
+    :param arguments: further arguments of ``PolysyncCallbackStepOperator``. The default ``task_id`` is the
+        name of the function.
+    """
+
+    def decorate(function: Callable[..., Mapping[str, Any] | None]) -> Callable[..., XComArg]:
+        @wraps(function)
+        def add_task(**op_kwargs: Any) -> XComArg:
+            operator = PolysyncCallbackStepOperator(
+                execution_arn=execution_arn,
+                step_name=step_name,
+                python_callable=function,
+                op_kwargs=op_kwargs or None,
+                **{"task_id": function.__name__, **arguments},
+            )
+            return operator.output
+
+        return add_task
+
+    return decorate

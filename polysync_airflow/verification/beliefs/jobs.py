@@ -13,9 +13,13 @@ from typing import Final
 
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution import clock
-from polysync_airflow.execution.results.jobs import JOB_KINDS, JobDescription
-from polysync_airflow.execution.steps.descriptions import StepDescription, job_name_of, log_source
-from polysync_airflow.execution.steps.kinds import PROCESSING_LOGS
+from polysync_airflow.execution.results import JOB_KINDS, JobDescription
+from polysync_airflow.execution.steps.descriptions import (
+    PROCESSING_LOGS,
+    StepDescription,
+    job_name_of,
+    log_source,
+)
 from polysync_airflow.verification import definitions
 from polysync_airflow.verification.account import Account, status_of
 from polysync_airflow.verification.calls import Response
@@ -107,7 +111,7 @@ BELIEFS: Final = (
         "The metadata of a Processing step have the ARN of its job, which ends with its name.",
         f"{_KIND} with an ARN",
         _metadata,
-        "polysync_airflow/execution/steps/kinds.py",
+        "polysync_airflow/execution/steps/descriptions.py",
         "polysync_airflow/execution/steps/descriptions.py",
     ),
     _belief(
@@ -115,7 +119,7 @@ BELIEFS: Final = (
         f"Its log is in {PROCESSING_LOGS}, in streams whose names begin with that of the job and a slash.",
         "lines",
         _log,
-        "polysync_airflow/execution/steps/kinds.py",
+        "polysync_airflow/execution/steps/descriptions.py",
         "polysync_airflow/aws/job_logs.py",
     ),
     _belief(
@@ -123,7 +127,7 @@ BELIEFS: Final = (
         "DescribeProcessingJob has the begin and the end of the job, and the type of its instance.",
         definitions.JOB_INSTANCE,
         _seconds,
-        "polysync_airflow/execution/results/jobs.py",
+        "polysync_airflow/execution/results.py",
         "docs/reference/xcoms.md",
     ),
 )

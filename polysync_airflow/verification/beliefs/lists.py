@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from polysync_airflow.aws.response_limits import MAX_TOKEN_LENGTH
+from polysync_airflow.aws.responses import MAX_TOKEN_LENGTH
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.models import pipeline_name_from_arn
 from polysync_airflow.execution.search import SETTLE_SECONDS
@@ -226,7 +226,7 @@ def _missing_execution(account: Account) -> Seen:
     return told(answer, "found")
 
 
-_LOOKUP: Final = "polysync_airflow/execution/lifecycle/lookup.py"
+_LOOKUP: Final = "polysync_airflow/execution/lifecycle/beginning.py"
 _CRITERIA: Final = "polysync_airflow/execution/search.py"
 _HOOK: Final = "polysync_airflow/hooks/executions.py"
 _EXCEPTIONS: Final = "polysync_airflow/exceptions.py"
@@ -258,7 +258,7 @@ BELIEFS: Final = (
         id="list.executions-order",
         sentence="Executions can be sorted by creation time, the newest first.",
         expected=_IN_ORDER,
-        relied_on_by=(_HOOK, "polysync_airflow/operators/selection.py"),
+        relied_on_by=(_HOOK, "polysync_airflow/operators/parameter_check.py"),
         check=_order_of_executions,
     ),
     Belief(
@@ -279,21 +279,21 @@ BELIEFS: Final = (
         id="list.pages",
         sentence="The pages of a list have each execution once, and the last page has no token.",
         expected="each execution once",
-        relied_on_by=("polysync_airflow/aws/response_limits.py",),
+        relied_on_by=("polysync_airflow/aws/responses.py",),
         check=_pages,
     ),
     Belief(
         id="list.step-pages",
         sentence="The pages of a list of steps have each step once.",
         expected="each step once",
-        relied_on_by=("polysync_airflow/aws/response_limits.py",),
+        relied_on_by=("polysync_airflow/aws/responses.py",),
         check=_pages_of_steps,
     ),
     Belief(
         id="list.token-length",
         sentence=f"A token of a list has at most {MAX_TOKEN_LENGTH:,} characters.",
         expected="fits",
-        relied_on_by=("polysync_airflow/aws/response_limits.py",),
+        relied_on_by=("polysync_airflow/aws/responses.py",),
         check=_length_of_tokens,
     ),
     Belief(
@@ -324,7 +324,7 @@ BELIEFS: Final = (
         relied_on_by=(
             "polysync_airflow/jobs/importer.py",
             "polysync_airflow/operators/parameter_check.py",
-            "polysync_airflow/jobs/catalogue/drift.py",
+            "polysync_airflow/jobs/drift.py",
         ),
         check=_definition,
     ),
@@ -364,7 +364,7 @@ BELIEFS: Final = (
         id="list.prefix",
         sentence="Pipelines can be listed by the beginning of their names.",
         expected="only those with the prefix",
-        relied_on_by=("polysync_airflow/hooks/pipelines.py", "polysync_airflow/verification/cleaning.py"),
+        relied_on_by=("polysync_airflow/hooks/executions.py", "polysync_airflow/verification/cleaning.py"),
         check=_prefix,
     ),
     Belief(

@@ -195,7 +195,7 @@ BELIEFS: Final = (
         "When the execution has ended, the list of steps has the final status of each.",
         "First Succeeded, Second Succeeded, Third Failed",
         _steps_at_the_end,
-        "polysync_airflow/operators/outcome/steps.py",
+        "polysync_airflow/operators/results.py",
     ),
     _belief(
         "branch",

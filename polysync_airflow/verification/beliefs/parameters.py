@@ -88,10 +88,10 @@ def _missing(account: Account) -> Seen:
     return told(answer)
 
 
-_TYPES: Final = "polysync_airflow/execution/pipelines/parameter_types.py"
-_PROBLEMS: Final = "polysync_airflow/execution/pipelines/parameter_problems.py"
+_TYPES: Final = "polysync_airflow/execution/pipelines.py"
+_PROBLEMS: Final = "polysync_airflow/execution/pipelines.py"
 _PAGE: Final = "docs/how-to/parameters.md"
-_MAPPING: Final = "polysync_airflow/aws/error_mapping.py"
+_MAPPING: Final = "polysync_airflow/aws/responses.py"
 _CRITERIA: Final = "polysync_airflow/execution/search.py"
 
 BELIEFS: Final = (

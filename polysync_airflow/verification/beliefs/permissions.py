@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from polysync_airflow.auth.iam_policies import JOB_OPERATIONS, identity_policy
-from polysync_airflow.aws.response_limits import paginate
+from polysync_airflow.aws.responses import paginate
 from polysync_airflow.exceptions import ACCESS_DENIED, HINTS, SageMakerApiError
 from polysync_airflow.verification.account import Account
 from polysync_airflow.verification.models import Belief, NotCheckedError, Seen

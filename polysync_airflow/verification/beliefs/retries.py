@@ -242,7 +242,7 @@ BELIEFS: Final = (
         "that of the pipeline",
         _parallelism,
         "polysync_airflow/hooks/executions.py",
-        "polysync_airflow/operators/execution_calls.py",
+        "polysync_airflow/operators/task_try.py",
     ),
     _belief(
         "definition",

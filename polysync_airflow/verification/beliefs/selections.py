@@ -100,8 +100,8 @@ def _stopped_source(account: Account) -> Seen:
     return told(account.once(stops).as_source)
 
 
-_SELECTION: Final = "polysync_airflow/execution/pipelines/selection.py"
-_OPERATOR: Final = "polysync_airflow/operators/selection.py"
+_SELECTION: Final = "polysync_airflow/execution/pipelines.py"
+_OPERATOR: Final = "polysync_airflow/operators/parameter_check.py"
 _CHECK: Final = "polysync_airflow/operators/parameter_check.py"
 _PAGE: Final = "docs/how-to/selected-steps.md"
 _EMULATOR: Final = "emulator/sagemaker_emulator/sagemaker/selective_execution.py"

@@ -191,7 +191,7 @@ def _clock(account: Account) -> Seen:
 
 
 _MACHINE: Final = "polysync_airflow/execution/lifecycle/machine.py"
-_IDENTITY: Final = "polysync_airflow/execution/lifecycle/identity.py"
+_IDENTITY: Final = "polysync_airflow/execution/lifecycle/instructions.py"
 _ONCE: Final = "docs/explanation/one-execution-per-task.md"
 _MODELS: Final = "polysync_airflow/execution/models.py"
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.auth import refresh
+from polysync_airflow.auth import sts as refresh
 from polysync_airflow.auth.allow_list import AllowList
 from polysync_airflow.auth.connection import parse_credentials
-from polysync_airflow.auth.refresh import RefreshingCredentials
+from polysync_airflow.auth.sts import RefreshingCredentials
 from polysync_airflow.exceptions import CredentialsError
 from polysync_airflow.execution import clock
 

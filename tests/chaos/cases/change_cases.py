@@ -4,15 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.chaos.cases.case import (
-    LONG,
-    ONLY_LOCAL,
-    REPLACED,
-    STOPPED,
-    SUCCESS_AFTER_RETRY,
-    Case,
-    Expected,
-)
+from tests.chaos.cases.case import LONG, ONLY_LOCAL, REPLACED, STOPPED, SUCCESS_AFTER_RETRY, Case, Expected
 from tests.chaos.deployment.airflow_deployment import AirflowDeployment
 from tests.chaos.scenarios import asset_events, changes, users
 from tests.chaos.scenarios.shared import Scenario, start_and_defer, start_and_poll

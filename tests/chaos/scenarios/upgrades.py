@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from polysync_airflow.execution.lifecycle.identity import read_name
+from polysync_airflow.execution.lifecycle.instructions import read_name
 from tests.chaos.deployment.airflow_deployment import AirflowDeployment
 from tests.chaos.run import Run, Steps
 from tests.chaos.scenarios.shared import (

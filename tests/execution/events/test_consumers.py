@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from polysync_airflow.execution.events.consumers import (
+from polysync_airflow.execution.events.resources import (
     CHECK_EVERY_SECONDS,
     MIN_RECEIVES,
     RETURN_SECONDS,

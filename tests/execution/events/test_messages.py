@@ -9,12 +9,8 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.execution.events.memory import Memory
-from polysync_airflow.execution.events.messages import (
-    MAX_MESSAGE_BYTES,
-    UnreadableMessageError,
-    read_message,
-)
+from polysync_airflow.execution.events.changes import MAX_MESSAGE_BYTES, UnreadableMessageError, read_message
+from polysync_airflow.execution.events.watch import Memory
 from tests.execution.events.samples import (
     EXECUTION_ARN,
     PACKAGE_ARN,

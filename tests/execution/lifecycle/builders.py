@@ -5,8 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from polysync_airflow.execution.lifecycle.identity import TaskIdentity, TaskKey
-from polysync_airflow.execution.lifecycle.instructions import Try
+from polysync_airflow.execution.lifecycle.instructions import TaskIdentity, TaskKey, Try
 from polysync_airflow.execution.lifecycle.recovery import RecoveryChoices
 from polysync_airflow.execution.models import ExecutionDescription, StartRequest
 from polysync_airflow.execution.record import Incarnation, StoredExecution

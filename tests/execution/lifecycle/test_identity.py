@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.execution.lifecycle.identity import StartName, TaskIdentity, TaskKey, read_name
+from polysync_airflow.execution.lifecycle.instructions import StartName, TaskIdentity, TaskKey, read_name
 from polysync_airflow.execution.record import Incarnation
 from tests.execution.lifecycle.builders import REQUEST, stored
 

@@ -11,7 +11,6 @@ import pytest
 
 from polysync_airflow.exceptions import StoredRecordError
 from polysync_airflow.execution.lifecycle.beginning import begin
-from polysync_airflow.execution.lifecycle.identity import TaskIdentity
 from polysync_airflow.execution.lifecycle.instructions import (
     Accepted,
     Described,
@@ -19,6 +18,7 @@ from polysync_airflow.execution.lifecycle.instructions import (
     Instruction,
     LookedUp,
     Store,
+    TaskIdentity,
     Try,
 )
 from polysync_airflow.execution.lifecycle.machine import after

@@ -15,9 +15,18 @@ from random import Random
 from typing import Any
 
 from polysync_airflow.exceptions import PolysyncError, SageMakerApiError, StoredRecordError
-from polysync_airflow.execution.lifecycle.beginning import begin
-from polysync_airflow.execution.lifecycle.ending import Exit, Leaving, after_wait, leave
-from polysync_airflow.execution.lifecycle.identity import TaskIdentity, TaskKey
+from polysync_airflow.execution.lifecycle.beginning import arn_of, begin
+from polysync_airflow.execution.lifecycle.ending import (
+    Exit,
+    Leaving,
+    Owner,
+    after_wait,
+    is_over,
+    leave,
+    owner_by_record,
+    owner_of_dead_process,
+    owner_of_deferred,
+)
 from polysync_airflow.execution.lifecycle.instructions import (
     ENDS_THE_START,
     NOT_WHEN_KILLED,
@@ -31,17 +40,11 @@ from polysync_airflow.execution.lifecycle.instructions import (
     Prepared,
     Refused,
     Store,
+    TaskIdentity,
+    TaskKey,
     Try,
 )
-from polysync_airflow.execution.lifecycle.lookup import arn_of
 from polysync_airflow.execution.lifecycle.machine import after
-from polysync_airflow.execution.lifecycle.ownership import (
-    Owner,
-    is_over,
-    owner_by_record,
-    owner_of_dead_process,
-    owner_of_deferred,
-)
 from polysync_airflow.execution.lifecycle.recovery import RecoveryChoices
 from polysync_airflow.execution.models import StartRequest
 from polysync_airflow.execution.record import ClearChoice, Incarnation, OnClear, StoredExecution

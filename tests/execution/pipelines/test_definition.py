@@ -8,7 +8,7 @@ import json
 import pytest
 
 from polysync_airflow.exceptions import ParametersError
-from polysync_airflow.execution.pipelines.definition import declared_parameters, definition_digest
+from polysync_airflow.execution.pipelines import declared_parameters, definition_digest
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,7 @@ import time
 
 import pytest
 
-from polysync_airflow.execution.pipelines.models import DeclaredParameter
-from polysync_airflow.execution.pipelines.parameter_problems import parameter_problems
-from polysync_airflow.execution.pipelines.parameter_types import typed_value
+from polysync_airflow.execution.pipelines import DeclaredParameter, parameter_problems, typed_value
 from polysync_airflow.execution.texts import MAX_PROBLEMS
 
 

@@ -7,8 +7,14 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.execution.pipelines.definition import MAX_STEPS, DeclaredStep, declared_steps
-from polysync_airflow.execution.pipelines.selection import mark_selection, reused_steps, selection_problems
+from polysync_airflow.execution.pipelines import (
+    MAX_STEPS,
+    DeclaredStep,
+    declared_steps,
+    mark_selection,
+    reused_steps,
+    selection_problems,
+)
 
 
 def step(name: str, *depends_on: Any, uses: str | None = None, **members: Any) -> dict[str, Any]:

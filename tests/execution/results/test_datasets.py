@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from polysync_airflow.execution.results.datasets import MAX_DATASETS, Dataset, Datasets, datasets_of
-from polysync_airflow.execution.results.jobs import JOB_KINDS
+from polysync_airflow.execution.results import JOB_KINDS, MAX_DATASETS, Dataset, Datasets, datasets_of
 
 ACCOUNT = "arn:aws:sagemaker:us-east-1:123456789012"
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import AliasChoices, AliasPath
 
-from polysync_airflow.execution.results.jobs import (
+from polysync_airflow.execution.results import (
     JOB_KINDS,
     AutoMLJob,
     JobDescription,

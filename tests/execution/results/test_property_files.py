@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.execution.pipelines.definition import PropertyFile, declared_steps
-from polysync_airflow.execution.results.property_files import (
+from polysync_airflow.execution.pipelines import PropertyFile, declared_steps
+from polysync_airflow.execution.results import (
     MAX_BYTES,
     MAX_DEPTH,
     declared_name,

@@ -6,8 +6,9 @@ import pytest
 
 from polysync_airflow.exceptions import ParametersError, TriggerEventError
 from polysync_airflow.execution.models import ExecutionEvent
-from polysync_airflow.execution.pipelines.definition import DeclaredStep
-from polysync_airflow.execution.steps.awaited import (
+from polysync_airflow.execution.pipelines import DeclaredStep
+from polysync_airflow.execution.steps.descriptions import StepDescription
+from polysync_airflow.execution.steps.progress import (
     StepEndedEvent,
     check_step_declared,
     check_step_name,
@@ -17,7 +18,6 @@ from polysync_airflow.execution.steps.awaited import (
     parse_step_ended,
     row_of,
 )
-from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.steps.rows import StepRow
 from polysync_airflow.execution.texts import shorten
 

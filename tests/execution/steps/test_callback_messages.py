@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from polysync_airflow.execution.steps.callback_messages import (
+from polysync_airflow.execution.steps.callbacks import (
     FIRST_SENT,
     LOOK_UP_SECONDS,
     MAX_WAIT_SECONDS,
+    CallbackMessage,
     Handling,
     ReceivedMessage,
     Redrive,
     handling_of,
 )
-from polysync_airflow.execution.steps.callbacks import CallbackMessage
 
 SENT = 1_700_000_000.0
 CONTENT = CallbackMessage.model_validate(

@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 from botocore.session import Session
 
-from polysync_airflow.execution.pipelines.definition import MAX_STEPS, DeclaredStep, declared_steps
-from polysync_airflow.execution.steps.descriptions import StepDescription, log_source
-from polysync_airflow.execution.steps.kinds import STEP_KINDS, snake_case
+from polysync_airflow.execution.pipelines import MAX_STEPS, DeclaredStep, declared_steps
+from polysync_airflow.execution.steps.descriptions import STEP_KINDS, StepDescription, log_source, snake_case
 from polysync_airflow.execution.steps.rows import (
     MAX_XCOM_BYTES,
     NOT_STARTED,

@@ -6,8 +6,8 @@ import json
 import random
 from typing import Any
 
-from polysync_airflow.execution.pipelines.models import DeclaredParameter, Job
-from polysync_airflow.jobs.catalogue.models import CatalogueJob
+from polysync_airflow.execution.pipelines import DeclaredParameter, Job
+from polysync_airflow.jobs.catalogue import CatalogueJob
 from sagemaker_emulator import EmulatorServer
 
 REGION = "us-east-1"

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.jobs.catalogue.drift import (
+from polysync_airflow.jobs.catalogue import BrokenJob, Catalogue, Scope
+from polysync_airflow.jobs.drift import (
     KINDS,
     Drift,
     change_text,
@@ -16,7 +17,6 @@ from polysync_airflow.jobs.catalogue.drift import (
     describe_drift,
     drift_as_json,
 )
-from polysync_airflow.jobs.catalogue.models import BrokenJob, Catalogue, Scope
 from tests.jobs.catalogue.builders import DIGEST, entry, job, parameter
 
 OTHER_DIGEST = f"sha256:{'1' * 64}"

@@ -7,9 +7,17 @@ from typing import Any
 import pytest
 
 from polysync_airflow.exceptions import CatalogueError
-from polysync_airflow.execution.pipelines.models import Job
-from polysync_airflow.jobs.catalogue.entries import catalogue_jobs, loss_by_import, update_catalogue
-from polysync_airflow.jobs.catalogue.models import BrokenJob, Catalogue, CatalogueJob, Scope, as_entry
+from polysync_airflow.execution.pipelines import Job
+from polysync_airflow.jobs.catalogue import (
+    BrokenJob,
+    Catalogue,
+    CatalogueJob,
+    Scope,
+    as_entry,
+    catalogue_jobs,
+    loss_by_import,
+    update_catalogue,
+)
 from tests.jobs.catalogue.builders import ROLE, arn, entry, job, parameter
 
 

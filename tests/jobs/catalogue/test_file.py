@@ -14,15 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polysync_airflow.exceptions import CatalogueError
-from polysync_airflow.execution.pipelines.models import DeclaredParameter
-from polysync_airflow.jobs.catalogue import file
-from polysync_airflow.jobs.catalogue.file import (
+from polysync_airflow.execution.pipelines import DeclaredParameter
+from polysync_airflow.jobs import catalogue as file
+from polysync_airflow.jobs.catalogue import (
+    CatalogueJob,
     catalogue_text,
     check_writable,
     read_catalogue,
     write_catalogue,
 )
-from polysync_airflow.jobs.catalogue.models import CatalogueJob
 from tests.jobs.catalogue.builders import ARN_TEXT, DEFAULTS, TRAPS, entry, parameter
 
 HEAD = "version: 1\njobs:\n"

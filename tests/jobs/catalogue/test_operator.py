@@ -11,8 +11,7 @@ from airflow.providers.common.compat.sdk import DAG
 from polysync_airflow.aws import rate_limiter
 from polysync_airflow.exceptions import CatalogueDriftError, CatalogueError, ParametersError
 from polysync_airflow.hooks import PolysyncSageMakerHook
-from polysync_airflow.jobs.catalogue.entries import catalogue_jobs
-from polysync_airflow.jobs.catalogue.file import write_catalogue
+from polysync_airflow.jobs.catalogue import catalogue_jobs, write_catalogue
 from polysync_airflow.jobs.importer import import_jobs
 from polysync_airflow.operators import PolysyncListImportOperator
 from sagemaker_emulator import EmulatorServer

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.execution.results.jobs import JOB_KINDS
+from polysync_airflow.execution.results import JOB_KINDS
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from tests.aws.fake_sagemaker import Body
 from tests.tasks import Run, run_task

@@ -85,7 +85,7 @@ def test_list_of_steps_without_end_fails_no_wait(
     account: tuple[Account, list[str]], monkeypatch: pytest.MonkeyPatch, tokens: str | None
 ) -> None:
     """Neither while the task waits nor at its end; the report says what is missing."""
-    monkeypatch.setattr("polysync_airflow.aws.response_limits.MAX_PAGES", 20)
+    monkeypatch.setattr("polysync_airflow.aws.responses.MAX_PAGES", 20)
     aws, operations = account
     aws.tokens = itertools.cycle(tokens) if tokens else map(str, itertools.count())
     aws.status = "Failed"

@@ -10,8 +10,8 @@ import pytest
 
 from polysync_airflow.aws.rate_limiter import MAX_RATE, rate_limiter_for
 from polysync_airflow.exceptions import ParametersError, PipelineExecutionFailedError
-from polysync_airflow.execution.results.jobs import JOB_KINDS
-from polysync_airflow.operators.outcome import results
+from polysync_airflow.execution.results import JOB_KINDS
+from polysync_airflow.operators import results
 from tests.aws.fake_sagemaker import Body
 from tests.operators.outcome.ended_account import (
     ACCOUNT,

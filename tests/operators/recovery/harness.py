@@ -10,16 +10,12 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import (
-    AirflowFailException,
-    AirflowSkipException,
-    AirflowTaskTimeout,
-)
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, AirflowTaskTimeout
 from botocore.httpsession import URLLib3Session
 
 from polysync_airflow.airflow_compat.sdk import RetryAction, RetryDecision, RetryPolicy
 from polysync_airflow.airflow_compat.task_instances import DELETED
-from polysync_airflow.execution.lifecycle.identity import TaskKey
+from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from polysync_airflow.records.proof import RECORD_KEY
 from polysync_airflow.states import has_ended

@@ -10,10 +10,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTaskTimeout
 
 from polysync_airflow.airflow_compat.sdk import RetryDecision, RetryPolicy
-from polysync_airflow.exceptions import (
-    PipelineExecutionTimeoutError,
-    SageMakerApiError,
-)
+from polysync_airflow.exceptions import PipelineExecutionTimeoutError, SageMakerApiError
 from sagemaker_emulator import EmulatorServer
 from tests.operators.recovery.conftest import IN_ONE_MODE, MakeTask
 from tests.operators.recovery.harness import (

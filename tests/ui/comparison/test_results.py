@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from polysync_airflow.ui.static_files import read_files
+from polysync_airflow.ui.app import read_files
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

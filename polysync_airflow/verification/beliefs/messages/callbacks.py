@@ -250,8 +250,8 @@ def _field(name: str) -> Callable[[Account], Seen]:
 
 
 _SHAPES: Final = "polysync_airflow/execution/steps/callbacks.py"
-_ANSWERS: Final = "polysync_airflow/operators/callback/answers.py"
-_SERVING: Final = "polysync_airflow/operators/callback/serving.py"
+_ANSWERS: Final = "polysync_airflow/operators/callback/messages.py"
+_SERVING: Final = "polysync_airflow/operators/callback/run.py"
 _PAGE: Final = "docs/how-to/answer-callback-steps.md"
 _EMULATOR: Final = "emulator/sagemaker_emulator/sagemaker/jobs/callback_messages.py"
 _ENGINE: Final = "emulator/sagemaker_emulator/engine/execution.py"

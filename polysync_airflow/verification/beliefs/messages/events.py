@@ -174,7 +174,7 @@ def _members_of_step(account: Account) -> Seen:
 
 
 _CHANGES: Final = "polysync_airflow/execution/events/changes.py"
-_MEMORY: Final = "polysync_airflow/execution/events/memory.py"
+_MEMORY: Final = "polysync_airflow/execution/events/watch.py"
 _EMULATOR: Final = "emulator/sagemaker_emulator/sagemaker/status_events.py"
 _PAGE: Final = "docs/reference/events.md"
 

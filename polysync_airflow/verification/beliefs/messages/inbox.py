@@ -13,11 +13,9 @@ from typing import Final
 
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution import clock
-from polysync_airflow.execution.events.changes import AnyChange
-from polysync_airflow.execution.events.messages import UnreadableMessageError, read_message
+from polysync_airflow.execution.events.changes import AnyChange, UnreadableMessageError, read_message
 from polysync_airflow.execution.models import pipeline_name_from_arn
-from polysync_airflow.execution.steps.callback_messages import ReceivedMessage
-from polysync_airflow.execution.steps.callbacks import CallbackMessage, parse_message
+from polysync_airflow.execution.steps.callbacks import CallbackMessage, ReceivedMessage, parse_message
 from polysync_airflow.verification.account import Account
 
 # AWS says "near real time".

@@ -6,13 +6,7 @@ from typing import Any
 
 from sagemaker_emulator import EmulatorServer
 from tests.operators.recovery.conftest import MakeTask
-from tests.operators.recovery.harness import (
-    NEVER_ENDS,
-    ExecutionLog,
-    Task,
-    calls,
-    crash,
-)
+from tests.operators.recovery.harness import NEVER_ENDS, ExecutionLog, Task, calls, crash
 from tests.tasks import EmulatedTime, TaskInstance
 
 

@@ -15,14 +15,7 @@ from tests.fakes.airflow_service import MISSING
 from tests.fakes.log_capture import capture_logs
 from tests.operators.recovery.conftest import MakeSupervisor
 from tests.operators.recovery.fake_triggerer import DAG, RUN, TASK, call_on_kill, make_trigger
-from tests.operators.recovery.harness import (
-    STOP,
-    ExecutionLog,
-    Task,
-    calls,
-    crash,
-    tokens,
-)
+from tests.operators.recovery.harness import STOP, ExecutionLog, Task, calls, crash, tokens
 from tests.tasks import EmulatedTime
 
 

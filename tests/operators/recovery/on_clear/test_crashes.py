@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from polysync_airflow.exceptions import SageMakerApiError
-from polysync_airflow.execution.durations import format_seconds
+from polysync_airflow.execution.texts import format_seconds
 from sagemaker_emulator import EmulatorServer
 from tests.fakes.log_capture import capture_logs
 from tests.operators.recovery.conftest import MakeTask

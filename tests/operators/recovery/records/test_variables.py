@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.execution.lifecycle.identity import TaskKey
-from polysync_airflow.records.signature import SIGNATURE
+from polysync_airflow.execution.lifecycle.instructions import TaskKey
+from polysync_airflow.records.proof import SIGNATURE
 from polysync_airflow.records.store import RECORD, TASK, variable_key
 from sagemaker_emulator import EmulatorServer
 from tests.fakes.simulated_airflow import SimulatedAirflow

@@ -1,21 +1,34 @@
-"""The XComs of the Start operator, for users, the SageMaker Console button and downstream tasks."""
+"""What a Start task reports: XComs, asset events, and the error that fails or skips it."""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
-from polysync_airflow.execution.console import execution_url, studio_url
-from polysync_airflow.execution.models import (
-    ExecutionDescription,
-    ExecutionEvent,
-    pipeline_name_from_arn,
+from polysync_airflow.airflow_compat.sdk import AirflowSkipException
+from polysync_airflow.airflow_compat.task_instances import outlet_event_extras
+from polysync_airflow.exceptions import (
+    PipelineExecutionCancelledError,
+    PipelineExecutionCancelledFailError,
+    PipelineExecutionFailedError,
+    PipelineExecutionTimeoutError,
 )
-from polysync_airflow.execution.outcome import ExecutionRecord, FailedStep, parse_run
-from polysync_airflow.execution.storable import storable
-from polysync_airflow.execution.texts import clean_text, first_problems
+from polysync_airflow.execution.console import execution_url, studio_url
+from polysync_airflow.execution.lifecycle.recovery import OnCompletedWithFailures
+from polysync_airflow.execution.models import ExecutionDescription, ExecutionEvent, pipeline_name_from_arn
+from polysync_airflow.execution.outcome import (
+    ExecutionRecord,
+    FailedStep,
+    OnCancelled,
+    outcome_message,
+    parse_run,
+    refusal_error,
+)
+from polysync_airflow.execution.parameters import Choices
+from polysync_airflow.execution.texts import clean_text, first_problems, storable
 from polysync_airflow.links import (
     CONSOLE_URL_XCOM_KEY,
     STUDIO_URL_XCOM_KEY,
@@ -23,7 +36,7 @@ from polysync_airflow.links import (
     PolysyncStudioLink,
     push_url,
 )
-from polysync_airflow.states import PolysyncState, has_ended, state_of
+from polysync_airflow.states import STATUS_COMPLETED_WITH_FAILURES, PolysyncState, has_ended, state_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -188,3 +201,97 @@ def storable_xcom(key: str, value: Any) -> Any:
         lines = "\n".join(f"- {line}" for line in first_problems(changes))
         log.warning("Airflow cannot store the XCom %s as it is:\n%s", key, lines)
     return value
+
+
+class OutcomeChoices(Choices):
+    """What the DAG author chose about outcomes; see the arguments of the operator."""
+
+    on_completed_with_failures: OnCompletedWithFailures
+    on_cancelled: OnCancelled
+
+
+def error_of(
+    end: ExecutionEvent, message: str, choices: OutcomeChoices, *, is_own_stop: bool
+) -> Exception | None:
+    """
+    Return the error that fails or skips the task; None if the task succeeds.
+
+    :param is_own_stop: whether this try stopped the execution because its process was killed.
+    """
+    details: dict[str, Any] = {"execution_arn": end.execution_arn, "status": end.status}
+    if end.outcome == "refused":
+        return refusal_error(end, message)
+    if end.outcome == "timed_out":
+        return PipelineExecutionTimeoutError(message, **details)
+    state = state_of(end.status)
+    if state is PolysyncState.CANCELLED:
+        # A stop of our own is no decision of a user to cancel the execution, so the task's retries apply.
+        on_cancelled = "retry" if is_own_stop else choices.on_cancelled
+        if on_cancelled == "skip":
+            return AirflowSkipException(message)
+        retry = on_cancelled == "retry"
+        error = PipelineExecutionCancelledError if retry else PipelineExecutionCancelledFailError
+        return error(message, **details)
+    has_some_failures = end.status == STATUS_COMPLETED_WITH_FAILURES
+    if state is PolysyncState.SUCCESS or (
+        has_some_failures and choices.on_completed_with_failures == "succeed"
+    ):
+        return None
+    return PipelineExecutionFailedError(message, **details)
+
+
+def raise_unless_ended(end: ExecutionEvent) -> None:
+    """Raise an error if the execution of an earlier try may still be running."""
+    if end.outcome == "ended":
+        return
+    note = "This is the execution of an earlier try. No new execution was started beside it."
+    message = outcome_message(end, notes=(note,))
+    if end.outcome == "refused":
+        raise refusal_error(end, message)
+    raise PipelineExecutionTimeoutError(message, execution_arn=end.execution_arn, status=end.status)
+
+
+MAX_MODEL_PACKAGES: Final = 100
+# https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ModelPackageSummary.html
+_MODEL_PACKAGE_ARN: Final = re.compile(
+    r"arn:aws[a-z-]{0,20}:sagemaker:[a-z0-9-]{1,32}:[0-9]{12}:model-package/[!-~]{1,2048}"
+)
+
+
+def execution_extra(
+    execution_arn: str, pipeline_name: str | None, *, model_package_arns: Sequence[str] = ()
+) -> dict[str, Any]:
+    """
+    Return what an asset event says about an execution: ``execution_arn``, ``console_url`` and
+    ``model_package_arns``. Members without a value are left out.
+
+    :param pipeline_name: name or ARN of its pipeline; None if it is not known.
+    :param model_package_arns: the model packages that the execution registered, at most 100. What is not
+        the ARN of a model package is left out.
+    """
+    arns = dict.fromkeys(
+        arn for arn in model_package_arns if isinstance(arn, str) and _MODEL_PACKAGE_ARN.fullmatch(arn)
+    )
+    extra = {
+        "execution_arn": execution_arn,
+        "console_url": execution_url(execution_arn, pipeline_name) if pipeline_name else None,
+        # Stored as a JSON list. Airflow 2 fails a task if the extra of an alias holds a list, which cannot be
+        # hashed.
+        "model_package_arns": tuple(arns)[:MAX_MODEL_PACKAGES],
+    }
+    return {name: value for name, value in extra.items() if value}
+
+
+def attach_to_outlets(context: Context, outlets: Iterable[Any], extra: Mapping[str, Any]) -> None:
+    """
+    Add an extra to the asset events of a task. Raises no error: the execution has been paid.
+
+    :param extra: JSON-able values by name; other members that the extra has already are kept.
+    """
+    for outlet in outlets:
+        try:
+            for event_extra in outlet_event_extras(context, outlet):
+                event_extra.update(extra)
+        except Exception as error:
+            # For example, Airflow does not know the asset to which an Asset.ref() refers.
+            log.warning("The asset event of outlet %.200r does not name the execution: %s", outlet, error)

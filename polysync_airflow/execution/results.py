@@ -1,36 +1,115 @@
 """
-What the jobs of steps have made and used: the operation that describes each kind, and what is read from it.
+What the steps of an execution have made and used: from their jobs, and from the files that these wrote.
+
+A member of a response that is missing, or is not as AWS documents it, is None, so that it does not hide the
+others.
+
+Datasets have the names that OpenLineage gives them. By https://openlineage.io/docs/spec/naming: an object or
+a folder in S3 has the namespace ``s3://<bucket>`` and its key as the name. The specification has no names for
+SageMaker; a model package is named as it names tables of AWS Glue, by the parts of its ARN.
+
+A pipeline's definition names the JSON files that processing steps write to S3, and says in which output of
+the job each is: https://docs.aws.amazon.com/sagemaker/latest/dg/build-and-manage-propertyfile.html. Any user
+whose code runs in the job writes them.
 
 Everything here is pure.
 """
 
 from __future__ import annotations
 
+import json
+import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Final
+from itertools import islice
+from math import isfinite
+from typing import Annotated, Any, Final, NamedTuple
 
-from pydantic import AliasChoices, AliasPath, Field
+from pydantic import AliasChoices, AliasPath, BeforeValidator, Field, FiniteFloat, StringConstraints
 
-from polysync_airflow.execution.models import FrozenModel
-from polysync_airflow.execution.results.members import (
-    CHANNELS,
-    CHANNELS_OF_ALL,
-    CountsTogether,
-    Name,
-    Seconds,
-    Time,
-    Uri,
-    UriList,
-    Uris,
-    Values,
-    by_name,
-    each_of,
-    first_of,
-)
+from polysync_airflow.execution.models import MAX_INTEGER, FrozenModel, ResponseTime
+from polysync_airflow.execution.pipelines import DeclaredStep, PropertyFile
 from polysync_airflow.execution.steps.descriptions import StepDescription, job_name_of
-from polysync_airflow.execution.storable import LENIENT, Count
+from polysync_airflow.execution.texts import LENIENT, ArnText, Count, NameText, clean_value
+
+# AWS allows 40 metrics of a training job, and 10 outputs of a processing job.
+_MAX_ENTRIES: Final = 100
+S3_URI_PATTERN: Final = r"^s3://[^/\s]+"
+
+
+def _entries(value: Any) -> list[Any]:
+    # A single object stands in place of a list in some responses.
+    entries = [value] if isinstance(value, dict) else value
+    return entries[:_MAX_ENTRIES] if isinstance(entries, list) else []
+
+
+def _value_at(entry: Any, path: str) -> Any:
+    for member in path.split("."):
+        entry = entry.get(member) if isinstance(entry, Mapping) else None
+    return entry
+
+
+def _values_by_name(value: Any, name_member: str, path: str) -> dict[str, Any]:
+    pairs = [(_value_at(entry, name_member), _value_at(entry, path)) for entry in _entries(value)]
+    return {name: each for name, each in pairs if isinstance(name, str) and each is not None}
+
+
+def by_name(name_member: str, path: str) -> BeforeValidator:
+    """
+    Return what makes a dict of a list of objects.
+
+    :param name_member: the member whose value becomes the key.
+    :param path: the members that lead to the value, with dots between them.
+    """
+    # mutmut changes nothing that runs at import.
+    return BeforeValidator(lambda value: _values_by_name(value, name_member, path))  # pragma: no mutate
+
+
+def _values(value: Any, paths: Iterable[str]) -> list[Any]:
+    values = [_value_at(entry, path) for entry in _entries(value) for path in paths]
+    return [each for each in values if each is not None]
+
+
+def each_of(*paths: str) -> BeforeValidator:
+    """
+    Return what makes a list of the values in a list of objects.
+
+    :param paths: the members that lead to a value, with dots between them. An object has one of the values.
+    """
+    return BeforeValidator(lambda value: _values(value, paths))  # pragma: no mutate
+
+
+def _sum(counts: Any) -> Any:
+    numbers = counts.values() if isinstance(counts, dict) else ()
+    return sum(each for each in numbers if isinstance(each, int)) or None
+
+
+Name = Annotated[NameText | None, LENIENT]
+Uri = Annotated[Annotated[ArnText, StringConstraints(pattern=S3_URI_PATTERN)] | None, LENIENT]
+CountsTogether = Annotated[Count, BeforeValidator(_sum)]
+Seconds = Annotated[Annotated[float, Field(ge=0, le=MAX_INTEGER)] | None, LENIENT]
+Time = Annotated[ResponseTime, LENIENT]
+Value = Annotated[FiniteFloat | None, LENIENT]
+Values = Annotated[dict[NameText, Value] | None, LENIENT]
+Uris = Annotated[dict[NameText, Uri] | None, LENIENT]
+UriList = Annotated[list[Uri] | None, LENIENT]
+_CHANNEL: Final = "DataSource.S3DataSource.S3Uri"
+CHANNELS: Final = each_of(_CHANNEL)
+
+
+def _channels_of_all(definitions: Any) -> list[Any]:
+    channels = [_value_at(entry, "InputDataConfig") for entry in _entries(definitions)]
+    return [uri for each in channels for uri in _values(each, [_CHANNEL])]
+
+
+# Of one definition of a job, or of a list of them.
+CHANNELS_OF_ALL: Final = BeforeValidator(_channels_of_all)
+
+
+def first_of(member: str, *names: str) -> AliasChoices:
+    """Return the first of several members of an object in the response."""
+    return AliasChoices(*(AliasPath(*member.split("."), name) for name in names))  # pragma: no mutate
 
 
 class JobDescription(FrozenModel):
@@ -314,3 +393,152 @@ def _instance_seconds(seconds: float | None, groups: Iterable[InstanceGroup]) ->
         if seconds and group.instance_type and group.instance_count:
             total[group.instance_type] += seconds * group.instance_count
     return dict(total)
+
+
+# Of the inputs, and of the outputs. A receiver of events may refuse one that is too long.
+MAX_DATASETS: Final = 250
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html and object-keys.html
+_S3_URI: Final = re.compile(r"(s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/([^\x00-\x1f\x7f\ufffd]{0,1024}))?")
+_MODEL_PACKAGE: Final = re.compile(
+    r"(arn:aws[a-z-]{0,20}:sagemaker:[a-z0-9-]{1,30}:[0-9]{12}):(model-package/[A-Za-z0-9-]{1,63}(?:/[0-9]{1,9})?)"
+)
+
+
+class Dataset(NamedTuple):
+    """A dataset; namespace and name together are unique."""
+
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Datasets:
+    """
+    What an execution has read and written.
+
+    :param left_out: how many more there are.
+    """
+
+    inputs: tuple[Dataset, ...] = ()
+    outputs: tuple[Dataset, ...] = ()
+    left_out: int = 0
+
+
+def datasets_of(
+    read: Iterable[str | None],
+    written: Iterable[str | None],
+    model_packages: Iterable[str] = (),
+    reused_packages: Iterable[str] = (),
+) -> Datasets:
+    """
+    Return the datasets of an execution, without those of which the name is not valid.
+
+    What one step has written and another has read is an output, not an input too: a graph with both would
+    have a cycle.
+
+    :param read: the S3 URIs that the steps have read.
+    :param written: the S3 URIs that the steps have written.
+    :param model_packages: the ARNs of the model packages that they have registered.
+    :param reused_packages: the ARNs of those that an earlier execution has registered for them.
+    """
+    # Without duplicates, in the order of the steps.
+    outputs = dict.fromkeys([*_packages(model_packages), *_in_s3(written)])
+    used = (*_packages(reused_packages), *_in_s3(read))
+    inputs = dict.fromkeys(each for each in used if each not in outputs)
+    left_out = sum(max(0, len(each) - MAX_DATASETS) for each in (inputs, outputs))
+    return Datasets(tuple(islice(inputs, MAX_DATASETS)), tuple(islice(outputs, MAX_DATASETS)), left_out)
+
+
+def _packages(arns: Iterable[str]) -> Iterator[Dataset]:
+    return (Dataset(*match.groups()) for arn in arns if (match := _MODEL_PACKAGE.fullmatch(arn)))
+
+
+def _in_s3(uris: Iterable[str | None]) -> Iterator[Dataset]:
+    for uri in uris:
+        match = _S3_URI.fullmatch(uri) if uri else None
+        if match:
+            # A folder is the same with and without a slash at its end. A bucket as a whole is "/".
+            yield Dataset(match[1], (match[2] or "").strip("/") or "/")
+
+
+MAX_BYTES: Final = 256 * 1024
+# Databases limit how deeply JSON may be nested: MySQL to 100.
+MAX_DEPTH: Final = 32
+# The iterations of a ForEach step repeat the names of its steps.
+_ITERATION: Final = re.compile(r"\[\d+\]$")
+
+_TOO_DEEP: Final = "it is nested too deeply"
+
+PropertyFiles = bool | Sequence[str]
+
+
+def files_to_read(declared: Iterable[DeclaredStep], wanted: PropertyFiles) -> dict[str, list[PropertyFile]]:
+    """
+    Return the property files to read, by the name of the step.
+
+    :param wanted: True for all that the definition declares, or the names of some.
+    """
+    found = {
+        step.name: [file for file in step.property_files if wanted is True or file.name in _names(wanted)]
+        for step in declared
+    }
+    return {name: files for name, files in found.items() if files}
+
+
+def missing_names(files: Mapping[str, Sequence[PropertyFile]], wanted: PropertyFiles) -> list[str]:
+    """Return the wanted names that the definition does not declare."""
+    declared = {file.name for each in files.values() for file in each}
+    return [name for name in _names(wanted) if name not in declared]
+
+
+def _names(wanted: PropertyFiles) -> Sequence[str]:
+    return () if isinstance(wanted, bool) else wanted
+
+
+def declared_name(step_name: str) -> str:
+    """Return the name that the definition has for a step, which may be an iteration of a ForEach step."""
+    return _ITERATION.sub("", step_name)
+
+
+def uri_of(file: PropertyFile, output_uris: Mapping[str, str | None]) -> str | None:
+    """
+    Return the S3 URI of a property file; None if the job has no such output.
+
+    :param output_uris: the outputs of the job by name.
+    """
+    folder = output_uris.get(file.output)
+    return folder and f"{folder.rstrip('/')}/{file.path.lstrip('/')}"
+
+
+def parse(content: bytes) -> Any:
+    """
+    Return the value of a property file, with clean texts.
+
+    :param content: the file, or what was read of a longer one.
+    :raises ValueError: it has more than ``MAX_BYTES``, or is not JSON that every database stores.
+    """
+    if len(content) > MAX_BYTES:
+        raise ValueError(f"it has more than {MAX_BYTES:,} bytes")
+    try:
+        value = json.loads(content, parse_constant=_refuse)
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
+    except ValueError as error:
+        raise ValueError(f"it is not JSON: {error}") from None
+    return _clean(value)
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number of JSON")
+
+
+def _clean(value: Any, depth: int = 0) -> Any:
+    if depth > MAX_DEPTH:
+        raise ValueError(_TOO_DEEP)
+    if isinstance(value, dict):
+        return {clean_value(name, MAX_BYTES): _clean(each, depth + 1) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_clean(each, depth + 1) for each in value]
+    if isinstance(value, float) and not isfinite(value):
+        raise ValueError("it has a number that is too large")
+    return clean_value(value, MAX_BYTES) if isinstance(value, str) else value

@@ -1,39 +1,61 @@
 """
-Reads what the jobs of an execution have made and used, when it has ended.
+Lists the steps of a task's execution, and reads what their jobs have made and used when it has ended.
 
 Each job is described once, one after the other, under the connection's rate limiter. Neither an error of
-AWS's nor a damaged file fails the task: a note says what is missing.
+AWS's nor a damaged file fails the task: a note says what is missing. What the report needs are optional
+permissions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from polysync_airflow.aws.rate_limiter import rate_limiter_for
-from polysync_airflow.aws.response_limits import time_limit
-from polysync_airflow.aws.retry import call_with_retry
+from polysync_airflow.aws.responses import time_limit
+from polysync_airflow.aws.retry import STEP_LISTING_TIMEOUT_SECONDS, call_with_retry
 from polysync_airflow.exceptions import ACCESS_DENIED, PolysyncError, has_code, is_throttling
 from polysync_airflow.execution import clock
-from polysync_airflow.execution.pipelines.definition import PropertyFile
-from polysync_airflow.execution.results import property_files
-from polysync_airflow.execution.results.datasets import Datasets, datasets_of
-from polysync_airflow.execution.results.jobs import (
+from polysync_airflow.execution import results as property_files
+from polysync_airflow.execution.models import ExecutionDescription
+from polysync_airflow.execution.pipelines import DeclaredStep, PropertyFile, mark_selection
+from polysync_airflow.execution.results import (
     TRAINING,
+    Datasets,
     JobDescription,
     JobKind,
     ProcessingJob,
+    PropertyFiles,
     TuningJob,
+    datasets_of,
     job_of,
     sum_by_instance_type,
 )
 from polysync_airflow.execution.steps.descriptions import StepDescription
-from polysync_airflow.execution.steps.rows import model_package_arns
+from polysync_airflow.execution.steps.progress import Progress, known_from
+from polysync_airflow.execution.steps.rows import (
+    OUTPUTS_KEY,
+    STEPS_KEY,
+    StepRow,
+    fit_outputs,
+    fit_rows,
+    last_lines,
+    model_package_arns,
+    outputs_by_step,
+    parse_rows,
+    rows_of,
+)
+from polysync_airflow.execution.waiter import LogLine
+from polysync_airflow.links import LOG_URL_XCOM_KEY, PolysyncFailedStepLogLink, push_url
+from polysync_airflow.operators.outcome import pull_own, storable_xcom
 from polysync_airflow.states import PolysyncState, state_of_step
 
 if TYPE_CHECKING:
+    from airflow.sdk import Context
+
     from polysync_airflow.hooks import PolysyncSageMakerHook
 
 # How long the end of a task may take longer because of all this.
@@ -241,3 +263,204 @@ def _has_succeeded(step: StepDescription) -> bool:
 
 def _used_uris(step: StepDescription, job: JobDescription) -> Sequence[str | None]:
     return job.written_uris if step.is_reused else job.read_uris or ()
+
+
+# A pipeline in which everything fails at once has the same cause everywhere.
+MAX_LOGS: Final = 5
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """
+    The steps when the wait has ended.
+
+    :param rows: the rows of the XCom ``steps``.
+    :param outputs: the XCom ``outputs``.
+    :param billed: the seconds for which AWS bills, by the type of instance; None if they are not known.
+    :param datasets: what the steps have read and written, for lineage.
+    :param model_package_arns: the ARNs of the model packages that the execution has registered.
+    :param notes: what is missing and why, as sentences.
+    :param mlflow_resource_arn: the ARN of the MLflow app or tracking server; None if it is not known.
+    :param error: why the steps could not be listed; None if they were.
+    """
+
+    rows: Sequence[StepRow] = ()
+    outputs: dict[str, Any] = field(default_factory=dict)
+    billed: dict[str, float] | None = None
+    datasets: Datasets = field(default_factory=Datasets)
+    model_package_arns: Sequence[str] = ()
+    notes: tuple[str, ...] = ()
+    mlflow_resource_arn: str | None = None
+    error: PolysyncError | None = None
+
+    @property
+    def note(self) -> str | None:
+        """The notes as one text; None if nothing is missing."""
+        return "\n".join(self.notes) or None
+
+    @property
+    def failed(self) -> list[StepRow]:
+        """The rows of the steps that failed."""
+        return [row for row in self.rows if row.state == PolysyncState.FAILED.value]
+
+    @property
+    def log_url(self) -> str | None:
+        """The URL of the log of the first failed step; None if there is none."""
+        return next((row.log_url for row in self.failed), None)
+
+
+class StepReporter:
+    """
+    Lists the steps of an execution, writes their changes to the task's log and pushes the XComs.
+
+    :param hook: the hook for the execution's region.
+    :param interval: seconds between two lists while the task waits; None for no lists.
+    :param resumed_at: when the execution was resumed last; None if it was not.
+    :param is_repeated: another process makes the next poll, and lists the steps again.
+    :param is_awaited: whether the task waits for one of the steps.
+    """
+
+    def __init__(
+        self,
+        hook: PolysyncSageMakerHook,
+        execution_arn: str,
+        context: Context,
+        log: Any,
+        *,
+        interval: float | None,
+        resumed_at: datetime | None,
+        is_repeated: bool = False,
+        is_awaited: bool = False,
+    ) -> None:
+        self._hook = hook
+        self._arn = execution_arn
+        self._context = context
+        self._log = log
+        self._order: Sequence[DeclaredStep] = ()
+        self._resumed_at = resumed_at.timestamp() if resumed_at else None
+        self._progress: Progress | None = None
+        if interval:
+            self._progress = Progress(
+                interval, resumed_at=self._resumed_at, is_repeated=is_repeated, must_list=is_awaited
+            )
+
+    def push_declared(self, selected: Sequence[str] | None = None) -> Sequence[DeclaredStep]:
+        """
+        Push the steps that the execution's definition declares, before AWS has begun them.
+
+        :param selected: the steps that the execution runs; None for all.
+        :return: these steps; none if AWS does not return the definition.
+        """
+        try:
+            declared = self._hook.describe_pipeline_definition_for_execution(self._arn)
+            self._order = mark_selection(declared, selected)
+        except PolysyncError as error:
+            self._log.info("The steps are shown as soon as they begin, not before: %s", error)
+        self._push_steps(rows_of((), self._order, self._arn))
+        return self._order
+
+    def after_poll(self, response: ExecutionDescription | PolysyncError) -> Sequence[StepDescription] | None:
+        """
+        Report the steps after a poll, if that is due, and return them; None if they are not listed.
+
+        :raises PolysyncError: the steps, of which one is awaited, can never be listed.
+        """
+        if self._progress is None or not self._progress.after_poll(response, clock.time()):
+            return None
+        steps, is_quiet = self._list_steps(), self._progress.is_quiet
+        lines = self._progress.after_list(steps, clock.time())
+        self._write(lines)
+        if isinstance(steps, PolysyncError):
+            return None
+        if lines or is_quiet:
+            self._push_steps(rows_of(steps, self._order, self._arn))
+        return steps
+
+    def _list_steps(self) -> Sequence[StepDescription] | PolysyncError:
+        try:
+            return self._hook.list_pipeline_execution_steps(self._arn)
+        except PolysyncError as error:
+            return error
+
+    def report_end(
+        self, *, log_lines: int, describe_jobs: bool, files: PropertyFiles, with_mlflow: bool = False
+    ) -> StepReport:
+        """
+        List the steps when the wait has ended, and push the XComs.
+
+        :param log_lines: how many lines of the log of each failed step to read.
+        :param describe_jobs: whether to describe the jobs of the steps.
+        :param files: which property files to read.
+        :param with_mlflow: whether to ask AWS where the MLflow experiment is, which costs a call.
+        """
+        before = parse_rows(pull_own(self._context, STEPS_KEY))
+        try:
+            steps = self._retry(partial(self._hook.list_pipeline_execution_steps, self._arn))
+        except PolysyncError as error:
+            note = f"The steps of the execution could not be listed: {error}"
+            return StepReport(before, notes=(note,), error=error)
+        progress = Progress(0, known=known_from(before), resumed_at=self._resumed_at)
+        self._write(progress.update(steps))
+        rows = rows_of(steps, before, self._arn)
+        rows, log_note = self._with_logs(rows, steps, log_lines)
+        self._log_logs(rows)
+        reader = ResultReader(
+            self._hook, self._arn, self._log.warning, describe_jobs=describe_jobs, wanted=files
+        )
+        results = reader.read(steps, outputs_by_step(steps))
+        outputs, outputs_note = fit_outputs(storable_xcom(OUTPUTS_KEY, results.outputs))
+        steps_note = self._push_steps(rows)
+        self._context["ti"].xcom_push(OUTPUTS_KEY, outputs)
+        notes = tuple(note for note in (log_note, steps_note, *results.notes, outputs_note) if note)
+        mlflow = self._mlflow_resource_arn() if with_mlflow else None
+        report = StepReport(
+            rows, outputs, results.billed, results.datasets, results.model_package_arns, notes, mlflow
+        )
+        if report.log_url:
+            push_url(self._context["ti"], LOG_URL_XCOM_KEY, report.log_url, PolysyncFailedStepLogLink())
+        return report
+
+    def _mlflow_resource_arn(self) -> str | None:
+        try:
+            return self._hook.describe_pipeline_execution(self._arn).mlflow_resource_arn
+        except PolysyncError as error:
+            self._log.info("AWS has not said where the MLflow experiment is: %s", error)
+            return None
+
+    def _write(self, lines: Sequence[LogLine]) -> None:
+        for line in lines:
+            self._log.log(line.level, "%s", line.text)
+
+    def _push_steps(self, rows: Sequence[StepRow]) -> str | None:
+        value, note = fit_rows(rows)
+        self._context["ti"].xcom_push(STEPS_KEY, value)
+        return note
+
+    def _with_logs(
+        self, rows: Sequence[StepRow], steps: Sequence[StepDescription], limit: int
+    ) -> tuple[list[StepRow], str | None]:
+        failed = [step for step in steps if state_of_step(step.status) is PolysyncState.FAILED][:MAX_LOGS]
+        logs: dict[str, list[str]] = {}
+        note = None
+        for step in failed if limit else ():
+            try:
+                lines = self._hook.read_step_log(step, limit)
+                logs[step.name] = last_lines(lines, len(failed))
+            except PolysyncError as error:
+                note = f"The log of step {step.name} could not be read: {error}"
+                break
+        return [row.model_copy(update={"log_lines": logs.get(row.name, [])}) for row in rows], note
+
+    def _log_logs(self, rows: Sequence[StepRow]) -> None:
+        # The error has the last of these lines only, so that its verdict stays in sight.
+        for row in rows:
+            if row.log_lines:
+                text = "\n".join(f"| {line}" for line in row.log_lines)
+                self._log.error(
+                    "Step %s: the last %d lines of its log\n%s", row.name, len(row.log_lines), text
+                )
+
+    def _retry(self, call: Callable[[], Any]) -> Any:
+        return call_with_retry(
+            call, until=clock.time() + STEP_LISTING_TIMEOUT_SECONDS, warn=self._log.warning
+        )

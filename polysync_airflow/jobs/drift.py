@@ -13,10 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
-from polysync_airflow.execution.pipelines.models import DeclaredParameter, Job
-from polysync_airflow.execution.pipelines.parameter_types import typed_value
+from polysync_airflow.execution.pipelines import DeclaredParameter, Job, typed_value
 from polysync_airflow.execution.texts import clean_line
-from polysync_airflow.jobs.catalogue.models import Catalogue, CatalogueJob, Scope
+from polysync_airflow.jobs.catalogue import Catalogue, CatalogueJob, Scope
 
 Value = str | int | float | bool | list[str] | None
 # The text of each kind of difference, in the order in which the differences of a job are listed.

@@ -1,5 +1,6 @@
 """
-The facets and datasets of an execution in the classes of OpenLineage.
+What OpenLineage is told about an execution: the facets and datasets of an execution in the classes of
+OpenLineage.
 
 Only functions import this module, because OpenLineage is an optional package. Its size is limited, whatever
 AWS or the XComs contain. Airflow's OpenLineage provider masks secrets in events as Airflow does in logs:
@@ -24,7 +25,7 @@ from polysync_airflow import __version__
 from polysync_airflow.execution.console import execution_url
 from polysync_airflow.execution.models import region_from_arn
 from polysync_airflow.execution.outcome import ExecutionRecord
-from polysync_airflow.execution.results.datasets import Datasets
+from polysync_airflow.execution.results import Datasets
 from polysync_airflow.execution.texts import MAX_REASON_LENGTH, MAX_VALUE_LENGTH, clean_line, clean_value
 
 # Custom facets have a prefix: https://openlineage.io/docs/spec/facets/custom-facets

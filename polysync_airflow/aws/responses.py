@@ -1,0 +1,369 @@
+"""
+What AWS responds: errors become this provider's, and what is large, slow or endless is an error, too.
+
+The code of an error decides: ``exceptions.HINTS`` says what each code means, what to do about it, and whether
+the error is permanent or transient. This module adds the operation, the resource and AWS's own message.
+
+botocore limits neither size nor time: its ``read_timeout`` is the time of one read, and a response of one
+byte every few seconds never reaches it. Here, ``read_timeout`` is the time of the whole response, from its
+status line on. A response that is large may take longer, but must keep coming.
+
+Lists are not read with botocore's paginators: they compare a token with the one before only, and take any
+number of pages.
+
+What is changed here is changed on the clients of one session, never on botocore itself.
+"""
+
+from __future__ import annotations
+
+import http.client
+import io
+import logging
+import math
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache
+from http.client import InvalidURL
+from typing import Any, Final, TypeVar
+
+from botocore import awsrequest
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import ConnectionError as BotoConnectionError
+from botocore.parsers import ResponseParserError
+from botocore.session import Session
+
+from polysync_airflow.exceptions import (
+    ACCESS_DENIED,
+    CURE_WITH_ROLE,
+    HINTS,
+    PAGINATION,
+    RESPONSE_TOO_LARGE,
+    UNKNOWN_HINT,
+    Hint,
+    SageMakerApiError,
+    hint_for,
+)
+from polysync_airflow.execution.models import pipeline_arns
+from polysync_airflow.execution.texts import clean_line, clean_text
+
+BotoError = ClientError | BotoCoreError | ResponseParserError
+BOTO_ERRORS = (ClientError, BotoCoreError, ResponseParserError)
+_MAX_CODE: Final = 128
+
+
+class ResponseTooLargeError(Exception):
+    """Raised inside of botocore when a response has more bytes than a client accepts."""
+
+
+def map_error(
+    error: BotoError,
+    operation: str,
+    request: Mapping[str, Any],
+    *,
+    region: str | None,
+    partition: str,
+) -> SageMakerApiError:
+    """
+    Map an error of botocore to ``SageMakerApiError``.
+
+    :param operation: the operation that was called, as AWS names it.
+    :param partition: AWS partition, such as ``aws``.
+    """
+    if isinstance(error, ClientError):
+        # A call can fail in an operation of the sign-in (AssumeRole). The error names that operation.
+        operation = error.operation_name
+        details = error.response.get("Error", {})
+        code, message = details.get("Code", "Unknown"), details.get("Message", "")
+    else:
+        code, message = type(error).__name__, str(error)
+    code, message = clean_line(str(code), _MAX_CODE), clean_text(str(message))
+    if is_invalid_value(error):
+        return invalid_value_error(operation)
+    if isinstance(_cause(error), ResponseTooLargeError):
+        return unusable_response_error(operation, RESPONSE_TOO_LARGE, str(_cause(error)))
+    hint = hint_for(code, operation)
+    fields = _hint_fields(operation, request, message, region or "of the session", partition)
+    cure = hint.cure.format(**fields)
+    if request.get("RoleArn") and hint is HINTS[ACCESS_DENIED]:
+        cure += CURE_WITH_ROLE.format(role=request["RoleArn"])
+    return SageMakerApiError(
+        f"{operation} failed: {code}: {message}" + (f" -- What to do: {cure}" if cure else ""),
+        error_code=code,
+        operation=operation,
+        permanent=hint.permanent,
+        transient=is_transient(error, hint),
+    )
+
+
+def is_invalid_value(error: BaseException) -> bool:
+    """Return whether botocore could not send a request because of a value that no header or URL can have."""
+    return isinstance(_cause(error), (ValueError, InvalidURL))
+
+
+def _cause(error: BaseException) -> Any:
+    return error.kwargs.get("error") if isinstance(error, HTTPClientError) else None
+
+
+def invalid_value_error(operation: str) -> SageMakerApiError:
+    """Return the error for a request that could not be sent because of a value in it."""
+    # Neither botocore's text nor its error is passed on: they quote the value, which may be a secret.
+    return SageMakerApiError(
+        f"{operation} failed: a value cannot be sent in a header or URL. -- What to do: check the session "
+        "token, the keys and the endpoint_url of the connection for line breaks and other invisible "
+        "characters.",
+        error_code="InvalidHeaderValue",
+        operation=operation,
+        permanent=True,
+    )
+
+
+def invalid_response_error(operation: str, problem: str) -> SageMakerApiError:
+    """Return the error for a response that AWS would not send. It counts as no response at all."""
+    problem = f"the response is not one of AWS's: {clean_text(problem)}"
+    return unusable_response_error(operation, "ResponseParserError", problem, transient=True)
+
+
+def unusable_response_error(
+    operation: str, code: str, problem: str, *, transient: bool = False
+) -> SageMakerApiError:
+    """Return the error for a response that the provider does not use."""
+    return SageMakerApiError(
+        f"{operation} failed: {problem}. -- What to do: check whether a proxy responds in place of AWS.",
+        error_code=code,
+        operation=operation,
+        permanent=False,
+        transient=transient,
+    )
+
+
+def is_transient(error: BotoError, hint: Hint) -> bool:
+    """Return whether the same call may succeed if it is repeated within moments."""
+    if hint is not UNKNOWN_HINT:
+        # The meaning of a known code is more exact than the HTTP status that came with it.
+        return hint.transient
+    if isinstance(error, ClientError):
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        return bool(status == 429 or status >= 500)
+    # The errors that botocore itself retries: no response, an incomplete one, or a proxy's page in its place.
+    return isinstance(error, (BotoConnectionError, HTTPClientError, ResponseParserError))
+
+
+def _hint_fields(
+    operation: str, request: Mapping[str, Any], message: str, region: str, partition: str
+) -> dict[str, str]:
+    """Return the values of the placeholders that a hint's text may use."""
+    execution, pipeline = request.get("PipelineExecutionArn"), request.get("PipelineName")
+    package = request.get("ModelPackageName") or request.get("ModelPackageArn")
+    package_group = request.get("ModelPackageGroupName")
+    group, bucket, queue = request.get("logGroupName"), request.get("Bucket"), request.get("QueueUrl")
+    identity = request.get("PolicySourceArn")
+    service = "sts" if operation.startswith("AssumeRole") else "sagemaker"
+    if execution:
+        subject, resource = f"execution {execution}", execution
+    elif pipeline:
+        prefix = f"arn:{partition}:sagemaker:{region}:<account>:pipeline/"
+        arns = [pipeline] if pipeline.startswith("arn:") else pipeline_arns(prefix, pipeline)
+        subject, resource = f"pipeline {pipeline!r}", " and ".join(arns)
+    elif package:
+        subject, resource = f"model package {package}", package
+    elif package_group:
+        # Not that of the group: AWS is not clear about the resource of this action.
+        subject, resource = f"model package group {package_group}", "*"
+    elif group:
+        service, subject = "logs", f"log group {group}"
+        resource = f"arn:{partition}:logs:{region}:<account>:log-group:{group}:*"
+    elif bucket:
+        service, subject = "s3", f"object s3://{bucket}/{request['Key']}"
+        resource = f"arn:{partition}:s3:::{bucket}/{request['Key']}"
+    elif queue:
+        service, subject = "sqs", f"queue {queue}"
+        resource = f"arn:{partition}:sqs:{region}:" + ":".join(queue.split("/")[-2:])
+        # The actions of IAM are those for one message.
+        operation = operation.removesuffix("Batch")
+    elif identity:
+        service, subject, resource = "iam", f"identity {identity}", identity
+    else:
+        subject, resource = "such resource", "*"
+    named = [p["Name"] for p in request.get("PipelineParameters", ()) if f"'{p['Name']}'" in message]
+    return {
+        "permission": f"{service}:{operation}",
+        "resource": resource,
+        "region": region,
+        "subject": subject,
+        "parameter": f" (parameter {', '.join(named)})" if named else "",
+    }
+
+
+log = logging.getLogger(__name__)
+
+Page = TypeVar("Page")
+
+# Eight times the longest definition of a pipeline, which is the largest member of a response.
+MAX_RESPONSE_BYTES: Final = 8 * 1024 * 1024
+# In a triggerer: while Python parses JSON, the event loop stands still, for 0.1 s per MiB of small objects. A
+# hundred executions take 50 to 100 KiB.
+MAX_POLL_RESPONSE_BYTES: Final = 512 * 1024
+# What a response must bring, on average, to take longer than the read timeout.
+MIN_BYTES_PER_SECOND: Final = 64 * 1024
+PAGE_SIZE: Final = 100
+# An account has a few thousand pipelines; AWS allows 50 steps in a pipeline, and more on request.
+MAX_PAGES: Final = 1000
+MAX_ENTRIES: Final = PAGE_SIZE * MAX_PAGES
+MAX_STEPS: Final = 10_000
+# https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ListPipelines.html
+MAX_TOKEN_LENGTH: Final = 8192
+_EVENT: Final = "creating-client-class"
+
+_give_up_at: ContextVar[float] = ContextVar("polysync_give_up_at", default=math.inf)
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """
+    Limit the time of all calls in a block. A response that has not come by then is a timeout.
+
+    :param seconds: the time, in seconds of the host's clock.
+    """
+    before = _give_up_at.set(min(_give_up_at.get(), time.monotonic() + seconds))
+    try:
+        yield
+    finally:
+        _give_up_at.reset(before)
+
+
+def is_time_over() -> bool:
+    """Return whether the time of ``time_limit`` has passed."""
+    return time.monotonic() >= _give_up_at.get()
+
+
+def limit_responses(session: Session, max_bytes: int = MAX_RESPONSE_BYTES) -> None:
+    """
+    Limit the responses that the clients of a session accept.
+
+    :param session: a session that has made no client yet.
+    :param max_bytes: the size of a response, with its headers.
+    """
+
+    class LimitedClient:
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            # botocore has no option for it. A later version may not have these attributes.
+            try:
+                sender = self._endpoint.http_session  # type: ignore[attr-defined]
+                pools = _pool_classes(max_bytes)
+                sender._manager.pool_classes_by_scheme = sender._pool_classes_by_scheme = pools
+            except AttributeError as error:
+                _warn_of_no_limits(str(error))
+
+    def add_base_class(**event: Any) -> None:
+        event["base_classes"].insert(0, LimitedClient)
+
+    session.register(_EVENT, add_base_class, unique_id="polysync-response-limits")
+
+
+@cache
+def _warn_of_no_limits(problem: str) -> None:
+    log.warning("This version of botocore does not let responses be limited in size and time: %s", problem)
+
+
+class _LimitedReader(io.RawIOBase):
+    """Reads one response from a socket."""
+
+    def __init__(self, raw: Any, sock: socket.socket, max_bytes: int) -> None:
+        super().__init__()
+        self._raw, self._socket, self._max_bytes = raw, sock, max_bytes
+        self._read_timeout = sock.gettimeout()
+        self._begin = time.monotonic()
+        self._received = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        self._socket.settimeout(self._seconds_left())
+        count: int | None = self._raw.readinto(buffer)
+        self._received += count or 0
+        if self._received > self._max_bytes:
+            raise ResponseTooLargeError(f"the response has more than {self._max_bytes:,} bytes")
+        return count
+
+    def _seconds_left(self) -> float | None:
+        end = _give_up_at.get()
+        if self._read_timeout is not None:
+            end = min(end, self._begin + self._read_timeout + self._received / MIN_BYTES_PER_SECOND)
+        left = end - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the response takes too long")
+        return None if left == math.inf else left
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+@cache
+def _pool_classes(max_bytes: int) -> dict[str, type]:
+    class Response(http.client.HTTPResponse):
+        def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+            super().__init__(sock, *args, **kwargs)
+            reader: Any = self.fp
+            self.fp = io.BufferedReader(_LimitedReader(reader.detach(), sock, max_bytes))
+
+    class HTTPConnection(awsrequest.AWSHTTPConnection):
+        response_class: Any = Response
+
+    class HTTPSConnection(awsrequest.AWSHTTPSConnection):
+        response_class: Any = Response
+
+    class HTTPPool(awsrequest.AWSHTTPConnectionPool):
+        ConnectionCls = HTTPConnection
+
+    class HTTPSPool(awsrequest.AWSHTTPSConnectionPool):
+        ConnectionCls = HTTPSConnection
+
+    return {"http": HTTPPool, "https": HTTPSPool}
+
+
+def paginate(operation: str, list_page: Callable[[str | None], tuple[Page, Any]]) -> Iterator[Page]:
+    """
+    Yield the pages of a list.
+
+    :param operation: the operation, as AWS names it.
+    :param list_page: lists one page. It gets the page's token, None for the first page, and returns the page
+        and the token of the next one.
+    :raises SageMakerApiError: the list would not end, or the time of ``time_limit`` has passed.
+    """
+    seen: set[str | None] = set()
+    token: str | None = None
+    while not is_time_over():
+        page, following = list_page(token)
+        yield page
+        if not following:
+            return
+        seen.add(token)
+        token = following
+        if not isinstance(token, str) or len(token) > MAX_TOKEN_LENGTH:
+            raise pagination_error(operation, f"its NextToken is not a text of at most {MAX_TOKEN_LENGTH:,}")
+        if token in seen:
+            raise pagination_error(operation, f"it returned the same NextToken twice, on page {len(seen)}")
+        if len(seen) == MAX_PAGES:
+            raise pagination_error(operation, f"it has more than {MAX_PAGES:,} pages")
+    raise pagination_error(operation, f"its time was over after {len(seen):,} pages")
+
+
+def check_size(operation: str, entries: int, limit: int) -> None:
+    """
+    Check how many entries of a list were read.
+
+    :raises SageMakerApiError: there are more than the provider accepts.
+    """
+    if entries > limit:
+        raise pagination_error(operation, f"it has more than {limit:,} entries")
+
+
+def pagination_error(operation: str, problem: str) -> SageMakerApiError:
+    """Return the error for a list that the provider does not read to its end."""
+    return unusable_response_error(operation, PAGINATION, problem)

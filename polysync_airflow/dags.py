@@ -1,0 +1,460 @@
+"""
+DAGs and task groups that are made from a catalogue of imported jobs.
+
+No call to AWS is made. Jobs that cannot become DAGs are an import error, while the DAGs of the other jobs
+work.
+
+Users of AWS write the default values and the names of parameters, and people write the descriptions into the
+catalogue. None of these texts is ever rendered: Airflow calls a ``JobValues`` in place of rendering it, and
+renders only the templates that the DAG's author has written in code.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, NamedTuple, NoReturn
+
+from airflow.providers.common.compat.sdk import DAG, Param, TaskGroup
+
+from polysync_airflow.airflow_compat.sdk import AirflowException, literal
+from polysync_airflow.exceptions import CatalogueError, ParametersError
+from polysync_airflow.execution.models import MAX_INTEGER
+from polysync_airflow.execution.pipelines import Value, allowed_values, typed_value
+from polysync_airflow.execution.texts import (
+    MAX_NUMBER,
+    MAX_PROBLEMS,
+    MAX_VALUE_LENGTH,
+    MIN_NUMBER,
+    clean_line,
+    clean_text,
+    nearest_name,
+    shorten,
+)
+from polysync_airflow.jobs.catalogue import BrokenJob, CatalogueJob, CatalogueParameter, read_catalogue
+from polysync_airflow.operators import PolysyncStartPipelineOperator
+
+__all__ = ["polysync_dags", "polysync_task_group"]
+
+
+# The name by which the global names of a DAG file have the messages of all its catalogues.
+_MESSAGES: Final = "__polysync_broken_jobs__"
+
+
+class BrokenJobsDag(DAG):
+    """
+    A DAG that Airflow refuses with the problems of the jobs as the error.
+
+    Airflow validates each DAG of a file on its own: the others of the file are used, and "Import Errors" in
+    the UI has the message. An error that the file itself raises would take all of its DAGs away.
+    """
+
+    messages: Sequence[str] = ()
+
+    def validate(self) -> NoReturn:
+        """Refuse the DAG: always raise ``CatalogueError``."""
+        raise CatalogueError("\n".join(self.messages))
+
+
+def show_broken_jobs(catalogue: str, broken: Sequence[BrokenJob], file: MutableMapping[str, Any]) -> None:
+    """
+    Let Airflow show the problems of jobs as an import error of the file that it parses.
+
+    :param file: the global names of the DAG file.
+    """
+    if not broken:
+        return
+    count = len(broken)
+    lines = [
+        f"{count} job{'s' if count > 1 else ''} of {catalogue} cannot be DAGs. The others are not affected:"
+    ]
+    lines += [f"- {job.name}: {job.problem}" for job in broken[:MAX_PROBLEMS]]
+    if count > MAX_PROBLEMS:
+        lines.append(f"- and {count - MAX_PROBLEMS} more")
+    # Airflow keeps one error for a file, so each of these DAGs has the messages of all.
+    messages: list[str] = file.setdefault(_MESSAGES, [])
+    messages.append("\n".join(lines))
+    with BrokenJobsDag("polysync_broken_jobs", schedule=None) as dag:
+        dag.messages = messages
+
+
+# https://json-schema.org/understanding-json-schema/reference/type
+_JSON_TYPES: Final = {"String": "string", "Integer": "integer", "Float": "number", "Boolean": "boolean"}
+_LIMITS: Final[Mapping[str, Mapping[str, int]]] = {
+    "String": {"minLength": 1, "maxLength": MAX_VALUE_LENGTH},
+    "Integer": {"minimum": -MAX_INTEGER - 1, "maximum": MAX_INTEGER},
+    "Float": {"minimum": MIN_NUMBER, "maximum": MAX_NUMBER},
+}
+_MARKS_OF_TEMPLATES: Final = ("{{", "{%")
+
+
+class JobValues:
+    """
+    The value of ``pipeline_parameters`` for a job. Airflow calls it before the task runs.
+
+    https://airflow.apache.org/docs/apache-airflow/stable/core-concepts/operators.html (templating, callables)
+
+    :param types: the types of the parameters by name.
+    :param templates: Jinja templates of the DAG's author by parameter name, for parameters that a run leaves
+        empty.
+    """
+
+    def __init__(self, types: Mapping[str, str], templates: Mapping[str, str]) -> None:
+        self._types = dict(types)
+        self._templates = dict(templates)
+
+    def __call__(self, context: Mapping[str, Any], jinja_env: Any) -> dict[str, Value]:
+        """Return the values of a run by parameter name."""
+        values: dict[str, Value] = {}
+        for name, kind in self._types.items():
+            value = context["params"].get(name)
+            if kind == "Boolean" and value in ("true", "false"):
+                # The form's drop-down has texts.
+                value = value == "true"
+            if value is None and name in self._templates:
+                value = jinja_env.from_string(self._templates[name]).render(context)
+            if value is not None:
+                values[name] = value
+        return values
+
+    def serialize(self) -> str:
+        """Return what Airflow stores and shows before the task runs. It must be the same at each parse."""
+        return repr(self)
+
+    def __repr__(self) -> str:
+        return f"the values of the run for {', '.join(self._types) or 'no parameters'}"
+
+
+class JobForm(NamedTuple):
+    """
+    What a job's DAG needs for its parameters.
+
+    :param params: Airflow's params by parameter name, for the form of "Trigger".
+    :param required: the parameters for which each run must give a value.
+    """
+
+    params: dict[str, Param]
+    values: JobValues
+    required: list[str]
+
+
+def job_form(job: CatalogueJob, given: Mapping[str, Any]) -> JobForm:
+    """
+    Return the form of a job.
+
+    :param given: values, or Jinja templates, of the DAG's author by parameter name.
+    :raises ParametersError: the job cannot have a form, or a value is not one of its parameters.
+    """
+    if job.parameters_error:
+        raise ParametersError(f"its parameters could not be imported: {job.parameters_error}")
+    check_names(job, given)
+    templates = {name: value for name, value in given.items() if is_template(value)}
+    params: dict[str, Param] = {}
+    required = []
+    for parameter in job.parameters:
+        name, default = parameter.name, _default(parameter, given)
+        # AWS accepts an empty text as a default only, so an empty default is not sent. Nor is one that does
+        # not fit into the form.
+        is_own = default is None and (
+            parameter.default == "" or (name not in given and parameter.default is not None)
+        )
+        may_be_empty = name in templates or is_own
+        own = clean_line(str(parameter.default), 60) if is_own else None
+        params[name] = _param(parameter, default, templates.get(name, own), may_be_empty=may_be_empty)
+        if default is None and not may_be_empty:
+            required.append(name)
+    return JobForm(params, JobValues({each.name: each.type for each in job.parameters}, templates), required)
+
+
+def check_names(job: CatalogueJob, given: Mapping[str, Any]) -> None:
+    """
+    Check the names of parameters that the DAG's author has given.
+
+    :param given: values by parameter name.
+    :raises ParametersError: the job has no parameter of a name.
+    """
+    declared = [parameter.name for parameter in job.parameters]
+    for name in given:
+        if name not in declared:
+            nearest = nearest_name(name, declared)
+            hint = f" (did you mean {nearest!r}?)" if nearest else ""
+            raise ParametersError(f"parameters: it has no parameter {name!r}{hint}")
+
+
+def is_template(value: Any) -> bool:
+    """Return whether a value that the DAG's author has given is a Jinja template."""
+    return isinstance(value, str) and any(mark in value for mark in _MARKS_OF_TEMPLATES)
+
+
+def is_plain(value: Any) -> bool:
+    """Return whether a value is known when the DAG is parsed, or is a template."""
+    return isinstance(value, (str, int, float))
+
+
+def _default(parameter: CatalogueParameter, given: Mapping[str, Any]) -> Value | None:
+    """Return the default of a form's field; None if it has none, or if a template takes its place."""
+    name = parameter.name
+    value = given.get(name, parameter.default)
+    if value is None or value == "" or is_template(given.get(name)):
+        return None
+    try:
+        typed = typed_value(parameter, value)
+        return typed if name in given or _fits(parameter, typed) else None
+    except ValueError as problem:
+        where = f"parameters[{name!r}]" if name in given else f"the default of {name!r}"
+        raise ParametersError(f"{where} = {shorten(value)} {problem}") from None
+
+
+def _fits(parameter: CatalogueParameter, value: Value) -> bool:
+    limits = _LIMITS.get(parameter.type, {})
+    return isinstance(value, str) or limits.get("minimum", value) <= value <= limits.get("maximum", value)
+
+
+def _param(
+    parameter: CatalogueParameter, default: Value | None, template: str | None, *, may_be_empty: bool
+) -> Param:
+    description = parameter.description
+    if may_be_empty:
+        default_text = f"Empty: {template}" if template else "May be empty."
+        description = f"{description} {default_text}" if description else default_text
+        return Param(None, description=description, **_schema(parameter, None, may_be_empty=True))
+    schema = _schema(parameter, default)
+    if default is None:
+        return Param(description=description, **schema)
+    return Param(default, description=description, **schema)
+
+
+def _schema(
+    parameter: CatalogueParameter, default: Value | None, *, may_be_empty: bool = False
+) -> dict[str, Any]:
+    kind = _JSON_TYPES[parameter.type]
+    allowed = [value for value in allowed_values(parameter) if _fits(parameter, value)]
+    empty = [None] if may_be_empty else []
+    if parameter.type == "Boolean" and default is None:
+        return _boolean_schema(empty, allowed or [True, False])
+    schema = {"type": ["null", kind] if may_be_empty else kind, **_LIMITS.get(parameter.type, {})}
+    return {**schema, "enum": [*empty, *allowed]} if allowed else schema
+
+
+def _boolean_schema(empty: list[None], values: list[Value]) -> dict[str, Any]:
+    """Return the schema of a Boolean without a default: a drop-down in the form, also booleans in the API."""
+    # A switch is off or on, so nobody could see in it that no value is chosen; Airflow's form refuses it then
+    # until it was on once. Airflow has drop-downs for texts only.
+    texts = [str(value).lower() for value in values]
+    return {
+        # In this version of JSON Schema, the keywords beside "$ref" are only for the form.
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "type": ["null", "string"] if empty else "string",
+        "enum": [*empty, *texts],
+        "$ref": "#/definitions/accepted",
+        "definitions": {"accepted": {"enum": [*empty, *texts, *values]}},
+    }
+
+
+Selection = Collection[str] | Callable[[CatalogueJob], bool]
+ByJob = Mapping[str, Mapping[str, Any]]
+
+TASK_ID: Final = "run"
+TAGS: Final = ("polysync", "sagemaker")
+# What a mistake in the arguments of one job raises. Airflow's errors, and so ours, are AirflowExceptions.
+_MISTAKES: Final = (AirflowException, TypeError, ValueError)
+# For schedules: without a date, Airflow 2 refuses the tasks.
+START_DATE: Final = datetime(2024, 1, 1, tzinfo=UTC)
+
+
+def polysync_dags(
+    catalogue: str | os.PathLike[str],
+    *,
+    jobs: Selection | None = None,
+    schedule: Any = None,
+    parameters: ByJob | None = None,
+    dag_id_prefix: str = "",
+    operator_args: Mapping[str, Any] | None = None,
+    job_args: ByJob | None = None,
+    **dag_args: Any,
+) -> dict[str, DAG]:
+    """
+    Make one DAG for each job of a catalogue file, with a typed form under "Trigger".
+
+    ::
+
+        polysync_dags("jobs.yaml", schedule={"churn-tuning": "@weekly"}, default_args={"retries": 1})
+
+    The form has a field for each parameter: of its type, with its default, its allowed values and its
+    description; parameters without a default are required. A scheduled run uses the defaults, and
+    ``parameters``. A job that cannot become a DAG is shown as an import error; the others are not affected.
+    https://airflow.apache.org/docs/apache-airflow/stable/core-concepts/params.html
+
+    :param catalogue: the file that ``polysync jobs import`` has written. A relative path begins at the folder
+        of the DAG file.
+    :param jobs: names of jobs, or a function that returns whether a job is wanted. Default: all.
+    :param schedule: the schedule of all DAGs, or a dict of schedules by the name of the job; jobs that are
+        not in it have none. Everything that Airflow's ``schedule`` accepts.
+    :param parameters: values by the name of the job and of the parameter, in place of the defaults. A text
+        with ``{{`` or ``{%`` is a Jinja template; it is used when a run leaves the field empty.
+    :param dag_id_prefix: what DAG ids begin with, before the name of the job.
+    :param operator_args: arguments of ``PolysyncStartPipelineOperator`` for all jobs.
+    :param job_args: the same by the name of the job.
+    :param dag_args: further arguments of ``DAG``, such as ``default_args``, ``tags``, ``catchup``.
+    :return: the DAGs by their ids. Airflow finds them without further code.
+    :raises CatalogueError: the file is not a catalogue.
+    """
+    caller = sys._getframe(1).f_globals
+    by_job = isinstance(schedule, Mapping)
+    named = {"schedule": schedule if by_job else None, "parameters": parameters, "job_args": job_args}
+    path, selected, broken = _read(catalogue, caller, jobs, named)
+    dags: dict[str, DAG] = {}
+    for job in selected:
+        arguments = {**(operator_args or {}), **(job_args or {}).get(job.name, {})}
+        try:
+            dag = _dag(
+                job,
+                dag_id=dag_id_prefix + job.name,
+                schedule=schedule.get(job.name) if by_job else schedule,
+                given=(parameters or {}).get(job.name, {}),
+                arguments=arguments,
+                dag_args=dag_args,
+            )
+        except _MISTAKES as error:
+            broken.append(BrokenJob(job.name, clean_text(str(error))))
+            continue
+        dags[dag.dag_id] = dag
+    show_broken_jobs(path.name, broken, caller)
+    return dags
+
+
+def polysync_task_group(
+    catalogue: str | os.PathLike[str],
+    *,
+    group_id: str = "jobs",
+    jobs: Selection | None = None,
+    parameters: ByJob | None = None,
+    operator_args: Mapping[str, Any] | None = None,
+    job_args: ByJob | None = None,
+    **group_args: Any,
+) -> TaskGroup:
+    """
+    Make a task group with one Start task for each job of a catalogue file. Use it inside of a DAG.
+
+    The tasks have the names of the jobs. They start with the default values of the jobs, or with
+    ``parameters``.
+
+    :param catalogue: the file that ``polysync jobs import`` has written. A relative path begins at the folder
+        of the DAG file.
+    :param group_id: the id of the task group.
+    :param jobs: names of jobs, or a function that returns whether a job is wanted. Default: all.
+    :param parameters: values by the name of the job and of the parameter, in place of the defaults. A text
+        with ``{{`` or ``{%`` is a Jinja template; a value can be the output of another task.
+    :param operator_args: arguments of ``PolysyncStartPipelineOperator`` for all jobs.
+    :param job_args: the same by the name of the job.
+    :param group_args: further arguments of ``TaskGroup``.
+    :raises CatalogueError: the file is not a catalogue, or a job of it cannot be started. The DAG is one
+        unit, so it is shown as an import error.
+    """
+    named = {"parameters": parameters, "job_args": job_args}
+    path, selected, broken = _read(catalogue, sys._getframe(1).f_globals, jobs, named)
+    group = TaskGroup(group_id, **group_args)
+    for job in selected:
+        try:
+            values = _values(job, (parameters or {}).get(job.name, {}))
+            arguments = {**(operator_args or {}), **(job_args or {}).get(job.name, {})}
+            _start_task(job, job.name, {"task_group": group, "pipeline_parameters": values, **arguments})
+        except _MISTAKES as error:
+            broken.append(BrokenJob(job.name, clean_text(str(error))))
+    if broken:
+        raise CatalogueError(f"{path.name}: " + "; ".join(f"{job.name}: {job.problem}" for job in broken[:5]))
+    return group
+
+
+def _dag(
+    job: CatalogueJob,
+    *,
+    dag_id: str,
+    schedule: Any,
+    given: Mapping[str, Any],
+    arguments: Mapping[str, Any],
+    dag_args: Mapping[str, Any],
+) -> DAG:
+    form = job_form(job, given)
+    if schedule is not None and form.required:
+        raise CatalogueError(
+            f"it has a schedule, and no value for {', '.join(form.required)}: "
+            f"give one in parameters[{job.name!r}]"
+        )
+    defaults = {
+        "start_date": START_DATE,
+        "catchup": False,
+        "tags": list(TAGS),
+        "description": job.description or f"Runs the SageMaker pipeline {job.name}",
+    }
+    dag = DAG(dag_id, schedule=schedule, params=form.params, **{**defaults, **dag_args})
+    _start_task(job, TASK_ID, {"dag": dag, "pipeline_parameters": form.values, **arguments})
+    # Airflow registers a DAG of the file that it parses when its context ends. One that fails above is none.
+    with dag:
+        return dag
+
+
+def _start_task(job: CatalogueJob, task_id: str, arguments: dict[str, Any]) -> None:
+    of_job = {
+        "pipeline_name": job.name,
+        "region_name": job.region,
+        "execution_display_name": job.execution_display_name,
+    }
+    PolysyncStartPipelineOperator(**{"task_id": task_id, **of_job, **arguments})
+
+
+def _values(job: CatalogueJob, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a job without a form: only what the DAG's author has given is rendered."""
+    check_names(job, given)
+    # Outputs of other tasks: nothing is known of them while the DAG is parsed.
+    later = {name: value for name, value in given.items() if not (value is None or is_plain(value))}
+    form = job_form(job, {name: value for name, value in given.items() if name not in later})
+    missing = [name for name in form.required if name not in later]
+    if missing:
+        raise CatalogueError(f"no value for {', '.join(missing)}: give one in parameters[{job.name!r}]")
+    defaults = {name: literal(param.value) for name, param in form.params.items() if param.has_value}
+    templates = {name: value for name, value in given.items() if is_template(value)}
+    return {**defaults, **templates, **later}
+
+
+def _read(
+    catalogue: str | os.PathLike[str],
+    caller: Mapping[str, Any],
+    jobs: Selection | None,
+    named: Mapping[str, Mapping[str, Any] | None],
+) -> tuple[Path, list[CatalogueJob], list[BrokenJob]]:
+    """
+    Return the path of a catalogue, the jobs that are wanted, and the problems of others.
+
+    :param caller: the global names of the DAG file.
+    :param named: the arguments by job. They may name jobs that an import has removed.
+    """
+    if isinstance(jobs, str):
+        raise CatalogueError(f"jobs = {jobs!r} is a text: give a list of names, or a function.")
+    # The working folder of a DAG processor or a worker can be any.
+    path = Path(caller.get("__file__", "")).parent / catalogue
+    found = read_catalogue(path)
+    known = {job.name for job in found.jobs} | {job.name for job in found.broken}
+    if jobs is None or callable(jobs):
+        selected = [job for job in found.jobs if jobs is None or jobs(job)]
+        broken = list(found.broken)
+    else:
+        selected = [job for job in found.jobs if job.name in jobs]
+        broken = [job for job in found.broken if job.name in jobs]
+        named = {"jobs": dict.fromkeys(jobs), **named}
+    broken += [
+        _not_in_catalogue(argument, name, known)
+        for argument, by_job in named.items()
+        for name in by_job or ()
+        if name not in known
+    ]
+    return path, selected, broken
+
+
+def _not_in_catalogue(argument: str, name: str, names: Collection[str]) -> BrokenJob:
+    nearest = nearest_name(name, names)
+    hint = f" (did you mean {nearest!r}?)" if nearest else ""
+    return BrokenJob(name, f"{argument} names it, but the catalogue has no such job{hint}")

@@ -1,0 +1,506 @@
+"""
+Pipelines: AWS's descriptions of them, and the parameters and steps that their definitions declare.
+
+Any user of the account may have written a definition.
+
+AWS gets every value as a text, and compares it with the declared type. It does not document which texts it
+accepts as numbers. Those that only Python reads as numbers (``1_000``, digits of other scripts, spaces around
+the number) are not accepted here. Booleans are accepted in any case, because AWS's SDK sends ``True``.
+https://docs.aws.amazon.com/sagemaker/latest/dg/build-and-manage-parameters.html
+
+The rules of a selective execution are AWS's: the steps exist; all steps on a path between two selected ones
+are selected; and if a selected step depends on others, their results come from a source execution. Whether a
+step in the branch of a condition needs the condition is left to AWS.
+https://docs.aws.amazon.com/sagemaker/latest/dg/pipelines-selective-ex.html
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from math import isfinite
+from typing import Annotated, Any, Final, Literal, NamedTuple
+
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
+
+from polysync_airflow.exceptions import ParametersError
+from polysync_airflow.execution.models import FrozenModel, PipelineName, ResponseTime, UtcTime
+from polysync_airflow.execution.texts import (
+    MAX_PROBLEMS,
+    MAX_VALUE_LENGTH,
+    ArnText,
+    Count,
+    DescriptionText,
+    NameText,
+    NotReserved,
+    ValueText,
+    clean_line,
+    clean_text,
+    clean_value,
+    nearest_name,
+    shorten,
+    storable_number,
+)
+
+
+class PipelineSummary(FrozenModel):
+    """One entry of ListPipelines."""
+
+    name: PipelineName = Field(validation_alias="PipelineName")
+
+
+class PipelineDescription(FrozenModel):
+    """
+    The response of DescribePipeline.
+
+    https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribePipeline.html
+    """
+
+    name: PipelineName = Field(validation_alias="PipelineName")
+    arn: ArnText = Field(validation_alias="PipelineArn")
+    role_arn: ArnText | None = Field(None, validation_alias="RoleArn")
+    display_name: NameText | None = Field(None, validation_alias="PipelineDisplayName")
+    description: DescriptionText | None = Field(None, validation_alias="PipelineDescription")
+    created_at: ResponseTime = Field(None, validation_alias="CreationTime")
+    modified_at: ResponseTime = Field(None, validation_alias="LastModifiedTime")
+    last_run_at: ResponseTime = Field(None, validation_alias="LastRunTime")
+    max_parallel_steps: Count = None
+    definition: str | None = Field(None, validation_alias="PipelineDefinition")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _flatten_parallelism(cls, data: dict[str, Any]) -> dict[str, Any]:
+        parallelism = data.get("ParallelismConfiguration") or {}
+        return {"max_parallel_steps": parallelism.get("MaxParallelExecutionSteps"), **data}
+
+
+def _clean_default(value: Any) -> Any:
+    if isinstance(value, str):
+        return clean_value(value, MAX_VALUE_LENGTH)
+    # JSON in Python can have NaN and Infinity, which no database stores.
+    if isinstance(value, float) and not isfinite(value):
+        raise ValueError("must be a finite number")
+    default = storable_number(value)
+    if isinstance(default, str) and len(default) > MAX_VALUE_LENGTH:
+        raise ValueError(f"must have at most {MAX_VALUE_LENGTH:,} digits")
+    return default
+
+
+class DeclaredParameter(FrozenModel):
+    """
+    A parameter that a pipeline's definition declares.
+
+    https://docs.aws.amazon.com/sagemaker/latest/dg/build-and-manage-parameters.html
+    """
+
+    name: Annotated[NameText, NotReserved] = Field(validation_alias="Name")
+    # AWS's schema of definitions: a parameter without a type is a String.
+    type: Literal["String", "Integer", "Float", "Boolean"] = Field("String", validation_alias="Type")
+    default: Annotated[str | int | float | bool | None, BeforeValidator(_clean_default)] = Field(
+        None, validation_alias="DefaultValue"
+    )
+    enum_values: list[ValueText] | None = Field(None, validation_alias="EnumValues", max_length=1000)
+
+
+class Job(FrozenModel):
+    """
+    An imported pipeline, as PolysyncListImportOperator returns it. In JSON, times are ISO 8601 in UTC.
+
+    :param definition_digest: ``sha256:<hex>`` of the definition; None if it is not JSON.
+    """
+
+    name: str
+    arn: str
+    region: str
+    role_arn: str | None
+    display_name: str | None
+    description: str | None
+    created_at: UtcTime | None
+    modified_at: UtcTime | None
+    last_run_at: UtcTime | None
+    max_parallel_steps: Count
+    definition_digest: str | None
+    parameters: list[DeclaredParameter]
+    parameters_error: str | None
+
+
+Value = str | int | float | bool
+_BOOLEANS: Final = {"true": True, "false": False}
+_INTEGER: Final = re.compile(r"[+-]?[0-9]+")
+_FLOAT: Final = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
+
+
+def typed_value(parameter: DeclaredParameter, value: Any) -> Value:
+    """
+    Return a value as the type that the parameter declares.
+
+    :param value: a value of that type, or its text as AWS accepts it.
+    :raises ValueError: the parameter does not accept the value. The message says what it accepts.
+    """
+    typed = _READERS[parameter.type](value)
+    if typed is None:
+        raise ValueError(f"must be {_WANTED[parameter.type]}")
+    if parameter.enum_values and typed not in allowed_values(parameter):
+        raise ValueError(f"must be one of {', '.join(map(str, parameter.enum_values))}")
+    return typed
+
+
+def allowed_values(parameter: DeclaredParameter) -> list[Value]:
+    """
+    Return the values to which the definition limits the parameter, in its order; an empty list for no limit.
+    """
+    read = _READERS[parameter.type]
+    values = [read(value) for value in parameter.enum_values or ()]
+    return [value for value in values if value is not None]
+
+
+def _text(value: Any) -> str | None:
+    return str(value) if isinstance(value, (str, int, float)) else None
+
+
+def _integer(value: Any) -> int | None:
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, str):
+        # Python refuses to read more than 4,300 digits. AWS accepts 1,024 characters.
+        short = len(value) <= MAX_VALUE_LENGTH
+        value = int(value) if short and _INTEGER.fullmatch(value) else None
+    return value if isinstance(value, int) else None
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, str):
+        value = float(value) if _FLOAT.fullmatch(value) else None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return value if isinstance(value, int) or isfinite(value) else None
+
+
+def _boolean(value: Any) -> bool | None:
+    if isinstance(value, bool):
+        return value
+    return _BOOLEANS.get(value.lower()) if isinstance(value, str) else None
+
+
+_READERS = {"String": _text, "Integer": _integer, "Float": _number, "Boolean": _boolean}
+_WANTED = {
+    "String": "a text",
+    "Integer": "a whole number",
+    "Float": "a number",
+    "Boolean": "true or false",
+}
+
+
+# For how many unknown names a similar one is searched, and among how many: each search compares with all.
+MAX_SUGGESTIONS: Final = 5
+MAX_COMPARED: Final = 1000
+# How many names a message lists when none is similar.
+MAX_NAMES: Final = 5
+
+
+def parameter_problems(sent: Mapping[str, str], declared: Sequence[DeclaredParameter]) -> list[str]:
+    """
+    Return what keeps a pipeline from being started with these parameters: one line for each problem.
+
+    Each line names the parameter, its value and the cure. The unknown parameters come first, since a
+    misspelled name is also the reason why the right one is missing.
+
+    :param sent: the values by name, as the request has them.
+    :return: at most ``MAX_PROBLEMS`` lines, and one that says how many problems are not listed; an empty list
+        if the parameters fit.
+    """
+    by_name = {parameter.name: parameter for parameter in declared}
+    unknown = [name for name in sent if name not in by_name]
+    missing = [each for each in by_name.values() if each.default is None and each.name not in sent]
+    invalid = {
+        name: problem
+        for name, value in sent.items()
+        if name in by_name and (problem := _type_problem(by_name[name], value))
+    }
+    lines = (
+        *(_unknown(name, sent[name], cure) for name, cure in _cures(unknown, by_name)),
+        *(_missing(each) for each in missing[:MAX_PROBLEMS]),
+        *(f"{clean_line(name)} = {shorten(sent[name])}: {problem}" for name, problem in invalid.items()),
+    )
+    total = len(unknown) + len(missing) + len(invalid)
+    problems = list(islice(lines, MAX_PROBLEMS))
+    return [*problems, f"and {total - len(problems)} more"] if total > len(problems) else problems
+
+
+def _cures(unknown: Sequence[str], declared: Mapping[str, DeclaredParameter]) -> Iterator[tuple[str, str]]:
+    for position, name in enumerate(unknown[:MAX_PROBLEMS]):
+        names = islice(declared, MAX_COMPARED if position < MAX_SUGGESTIONS else 0)
+        nearest = nearest_name(name, names)
+        yield name, f"did you mean {clean_line(nearest)}?" if nearest else _leave_out(declared)
+
+
+def _leave_out(declared: Mapping[str, DeclaredParameter]) -> str:
+    if not declared:
+        return "leave it out, the pipeline declares none"
+    names = ", ".join(clean_line(name) for name in islice(declared, MAX_NAMES))
+    more = f" and {len(declared) - MAX_NAMES} more" if len(declared) > MAX_NAMES else ""
+    return f"leave it out, or use one of {names}{more}"
+
+
+def _unknown(name: str, value: str, cure: str) -> str:
+    return f"{clean_line(name)} = {shorten(value)}: not declared; {cure}"
+
+
+def _missing(parameter: DeclaredParameter) -> str:
+    kind: str = parameter.type
+    if parameter.enum_values:
+        kind += f", one of {', '.join(parameter.enum_values[:MAX_NAMES])}"
+    return f"{clean_line(parameter.name)}: has no default; add a value ({clean_line(kind)})"
+
+
+def _type_problem(parameter: DeclaredParameter, value: str) -> str | None:
+    if not 1 <= len(value) <= MAX_VALUE_LENGTH:
+        return f"must have 1 to {MAX_VALUE_LENGTH:,} characters"
+    try:
+        typed_value(parameter, value)
+    except ValueError as error:
+        return clean_line(f"{error} (declared as {parameter.type})")
+    return None
+
+
+# More than AWS allows in a pipeline.
+MAX_STEPS: Final = 500
+# Of a step.
+MAX_PROPERTY_FILES: Final = 50
+_STEP_REFERENCE: Final = re.compile(r"Steps\.([A-Za-z0-9\-_]+)")
+_DECLARED_PARAMETERS = TypeAdapter(list[DeclaredParameter])
+
+
+def declared_parameters(definition: str | None) -> list[DeclaredParameter]:
+    """
+    Return the parameters that a pipeline definition declares.
+
+    :param definition: the definition, as JSON text.
+    :raises ParametersError: the text is not a definition with valid ``Parameters``.
+    """
+    try:
+        parsed = json.loads(definition or "")
+        if not isinstance(parsed, dict):
+            raise ParametersError(f"the definition is a JSON {type(parsed).__name__}, not an object")
+        return _DECLARED_PARAMETERS.validate_python(parsed.get("Parameters") or [])
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        path = ".".join(str(part) for part in first["loc"])
+        raise ParametersError(clean_text(f"the definition's Parameters.{path}: {first['msg']}")) from None
+    except ValueError as error:
+        # Not only JSONDecodeError: Python refuses numbers with more than 4,300 digits.
+        raise ParametersError(clean_text(f"the definition is not JSON: {error}")) from None
+    except RecursionError:
+        raise ParametersError("the definition is nested too deeply to be read") from None
+
+
+def definition_digest(definition: str | None) -> str | None:
+    """
+    Return a digest of what a pipeline definition says. White space and the order of keys do not change it.
+
+    :param definition: the definition, as JSON text.
+    :return: ``sha256:<hex>``; None if the text is not JSON.
+    """
+    try:
+        canonical = json.dumps(json.loads(definition or ""), sort_keys=True, separators=(",", ":"))
+    except (ValueError, RecursionError):
+        return None
+    return f"sha256:{hashlib.sha256(canonical.encode()).hexdigest()}"
+
+
+class PropertyFile(NamedTuple):
+    """
+    A JSON file that a processing step of a definition writes.
+
+    :param output: the name of the job's output that has the file.
+    :param path: where the file is in the output.
+    """
+
+    name: str
+    output: str
+    path: str
+
+
+class DeclaredStep(NamedTuple):
+    """
+    A step that a pipeline's definition declares.
+
+    :param type: its type, such as ``Training``; None if the definition has none.
+    :param condition: the Condition step in whose branch it is; None if it is in none.
+    :param branch: the outcome with which this branch is taken: ``True`` or ``False``.
+    :param needs: the steps that it names in ``DependsOn``, or whose properties it uses.
+    :param not_selected: whether a selective execution has not selected it.
+    """
+
+    name: str
+    type: str | None
+    condition: str | None = None
+    branch: str | None = None
+    property_files: Sequence[PropertyFile] = ()
+    needs: frozenset[str] = frozenset()
+    not_selected: bool = False
+
+
+def declared_steps(definition: str | None) -> list[DeclaredStep]:
+    """
+    Return the steps that a pipeline definition declares, in its order. A condition's branches follow it.
+
+    https://docs.aws.amazon.com/sagemaker/latest/dg/build-and-manage-steps-types.html
+
+    :param definition: the definition, as JSON text.
+    :return: at most ``MAX_STEPS``; none if the text is not a definition.
+    """
+    try:
+        parsed = json.loads(definition or "")
+    except (ValueError, RecursionError):
+        return []
+    found: list[DeclaredStep] = []
+    pending: deque[tuple[Any, str | None, str | None]] = deque(_steps_in(parsed))
+    while pending and len(found) < MAX_STEPS:
+        step, condition, branch = pending.popleft()
+        name, kind, arguments = step.get("Name"), step.get("Type"), step.get("Arguments")
+        name = clean_line(name, 256) if isinstance(name, str) else None
+        if name is not None:
+            files = _property_files_in(step.get("PropertyFiles"))
+            needs = _needs_of(step) - {name}
+            found.append(DeclaredStep(name, _text_or_none(kind), condition, branch, files, needs))
+        if isinstance(arguments, dict):
+            if_steps = _steps_in(arguments, "IfSteps", name, "True")
+            pending.extendleft(reversed([*if_steps, *_steps_in(arguments, "ElseSteps", name, "False")]))
+    return found
+
+
+def _steps_in(
+    parent: Any, member: str = "Steps", *place: str | None
+) -> list[tuple[dict[str, Any], str | None, str | None]]:
+    """Return steps, each with the condition and the branch in which it is."""
+    condition, branch = place or (None, None)
+    steps = parent.get(member) if isinstance(parent, dict) else None
+    listed = steps if isinstance(steps, list) else []
+    return [(step, condition, branch) for step in listed if isinstance(step, dict)]
+
+
+def _property_files_in(value: Any) -> list[PropertyFile]:
+    entries = [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
+    files = [
+        PropertyFile(*(entry.get(member) or "" for member in ("PropertyFileName", "OutputName", "FilePath")))
+        for entry in entries[:MAX_PROPERTY_FILES]
+    ]
+    return [file for file in files if all(isinstance(text, str) and text for text in file)]
+
+
+def _needs_of(step: dict[str, Any]) -> frozenset[str]:
+    """Return the names of the steps that a step depends on. The steps in its branches have their own."""
+    depends_on = step.get("DependsOn")
+    needs = set()
+    for entry in depends_on if isinstance(depends_on, list) else ():
+        # An entry is a name, or an object with a trigger.
+        name = entry.get("Step") if isinstance(entry, dict) else entry
+        needs |= {name} if isinstance(name, str) else set()
+    arguments = step.get("Arguments")
+    own = arguments if isinstance(arguments, dict) else {}
+    pending: list[Any] = [
+        {member: value for member, value in step.items() if member != "Arguments"},
+        {member: value for member, value in own.items() if member not in ("IfSteps", "ElseSteps")},
+    ]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, dict):
+            reference = value.get("Get")
+            match = _STEP_REFERENCE.match(reference) if isinstance(reference, str) else None
+            needs |= {match[1]} if match else set()
+            pending.extend(value.values())
+        elif isinstance(value, list):
+            pending.extend(value)
+    return frozenset(needs)
+
+
+def _text_or_none(value: Any) -> str | None:
+    return clean_line(value, 64) if isinstance(value, str) else None
+
+
+# How many names a message lists.
+MAX_STEP_NAMES: Final = 10
+# The statuses of an execution that can be a source; those of a step that another execution can reuse.
+SOURCE_STATUSES: Final = ("Succeeded", "Failed")
+REUSABLE_STATUS: Final = "Succeeded"
+
+
+def selection_problems(
+    selected: Sequence[str], declared: Sequence[DeclaredStep], *, has_source: bool
+) -> list[str]:
+    """
+    Return what is wrong with the selected steps: one line for each problem; none if they fit the definition.
+
+    :param selected: the names of the selected steps.
+    :param declared: the steps of the definition.
+    :param has_source: whether the start names a source execution.
+    """
+    by_name = {step.name: step for step in declared}
+    unknown = [name for name in selected if name not in by_name]
+    if unknown:
+        return [_unknown_step(name, by_name) for name in unknown]
+    above = {name: _above(name, by_name) for name in by_name}
+    problems = list(_gaps(selected, above))
+    others = reused_steps(selected, declared)
+    if others and not has_source and not problems:
+        problems.append(
+            f"source_execution: is missing, and the selected steps depend on {_listed(others)}; add the "
+            "ARN of an execution in which they have succeeded, or 'latest', or select them, too"
+        )
+    return problems
+
+
+def reused_steps(selected: Sequence[str], declared: Sequence[DeclaredStep]) -> list[str]:
+    """Return the names of the steps whose results the selected ones take from the source."""
+    by_name = {step.name: step for step in declared}
+    needed = {name for each in selected for name in _above(each, by_name)} - set(selected)
+    return [name for name in by_name if name in needed]
+
+
+def mark_selection(declared: Iterable[DeclaredStep], selected: Sequence[str] | None) -> list[DeclaredStep]:
+    """Return the steps of a definition, marked if the execution has not selected them."""
+    return [
+        step._replace(not_selected=bool(selected) and step.name not in (selected or ())) for step in declared
+    ]
+
+
+def _above(name: str, by_name: Mapping[str, DeclaredStep]) -> set[str]:
+    """Return all steps on which a step depends, directly or not."""
+    above: set[str] = set()
+    pending = [name]
+    while pending:
+        step = by_name.get(pending.pop())
+        new = (step.needs if step else set()) - above
+        above |= new
+        pending += new
+    return above - {name}
+
+
+def _gaps(selected: Sequence[str], above: Mapping[str, set[str]]) -> Iterator[str]:
+    chosen = set(selected)
+    between = {
+        other: name
+        for name in selected
+        for other in sorted(above[name] - chosen)
+        if above.get(other, set()) & chosen
+    }
+    for other, name in between.items():
+        first = min(above[other] & chosen)
+        yield f"{clean_line(other)}: is between the selected steps {first} and {name}; select it, too"
+
+
+def _unknown_step(name: str, by_name: Mapping[str, DeclaredStep]) -> str:
+    nearest = nearest_name(name, by_name)
+    cure = f"did you mean {nearest}?" if nearest else f"its steps are {_listed(by_name)}"
+    return f"{clean_line(name)}: is not a step of the pipeline; {cure}"
+
+
+def _listed(names: Iterable[str]) -> str:
+    all_names = list(names)
+    more = f" and {len(all_names) - MAX_STEP_NAMES} more" if len(all_names) > MAX_STEP_NAMES else ""
+    return ", ".join(clean_line(name) for name in islice(all_names, MAX_STEP_NAMES)) + more

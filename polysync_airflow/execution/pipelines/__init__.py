@@ -1,1 +1,0 @@
-"""Pipelines: AWS's descriptions of them, and the parameters and steps that their definitions declare."""

@@ -1,1 +1,0 @@
-"""A catalogue: a file of imported jobs that people review, and that DAGs are made from."""

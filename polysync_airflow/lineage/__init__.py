@@ -1,1 +1,0 @@
-"""What OpenLineage is told about an execution."""

@@ -1,0 +1,330 @@
+"""
+The metrics of the provider, which go where the deployment's own metrics go.
+
+The documentation, the dashboard and the alert rules are compared with the table of metrics. What happens
+often is added up, so that nothing is sent for each poll and each wait.
+
+Airflow puts its prefix before the names, by default ``airflow.``. A tag has few values: those of AWS and of
+this provider, the connections and regions that are used, and the hosts of triggerers. Names of pipelines,
+DAGs and tasks are not among them, since there may be any number of these.
+
+Metrics never fail or delay a task or a wait: errors of what sends them are logged once, and a triggerer sends
+in a thread of its own, because the first use may look up a host name. Nothing is sent while metrics are off.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from threading import Lock
+from typing import Final, Literal, NamedTuple
+
+from polysync_airflow.airflow_compat.sdk import metrics_are_on, metrics_have_tags, metrics_sender
+from polysync_airflow.airflow_compat.supervisor import call_in_daemon_thread, in_triggerer
+
+Kind = Literal["counter", "gauge"]
+
+# Those of a task, and those of what a triggerer shares.
+_PLACE: Final = ("connection", "region")
+_POLLER: Final = ("poller", *_PLACE)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """
+    A metric.
+
+    :param name: its name, without Airflow's prefix.
+    :param kind: a counter only grows; a gauge has the value of now.
+    :param unit: what is counted or measured.
+    :param tags: the names of its tags, in the order in which plain StatsD, which has no tags, gets their
+        values: at the end of the name.
+    :param description: what it says, as a sentence without a full stop.
+    """
+
+    name: str
+    kind: Kind
+    unit: str
+    tags: tuple[str, ...]
+    description: str
+
+
+EXECUTIONS_STARTED: Final = Metric(
+    "polysync.executions.started",
+    "counter",
+    "executions",
+    _PLACE,
+    "Executions that Start tasks have started",
+)
+EXECUTIONS_RESUMED: Final = Metric(
+    "polysync.executions.resumed",
+    "counter",
+    "resumes",
+    _PLACE,
+    "Resumes of failed executions (RetryPipelineExecution) that AWS has accepted",
+)
+EXECUTIONS_STOPPED: Final = Metric(
+    "polysync.executions.stopped",
+    "counter",
+    "stops",
+    _PLACE,
+    "Stops that AWS has accepted, of Start and Stop tasks, of triggers and of the failure callback",
+)
+EXECUTIONS_ENDED: Final = Metric(
+    "polysync.executions.ended",
+    "counter",
+    "waits",
+    ("state", *_PLACE),
+    "Waits of Start tasks that have ended. `state` is `Success`, `Failed` or `Cancelled`; `TimedOut` if the "
+    "task did not wait any longer; `Refused` if AWS refuses the polls",
+)
+WAITS: Final = Metric(
+    "polysync.waits",
+    "gauge",
+    "waits",
+    (*_POLLER, "host"),
+    "Deferred tasks for which a triggerer polls now",
+)
+CALLS: Final = Metric(
+    "polysync.calls",
+    "counter",
+    "calls",
+    ("operation", *_POLLER),
+    "Calls of AWS by the pollers. `DescribePipelineExecution` polls one execution, "
+    "`ListPipelineExecutions` up to a hundred",
+)
+CALLS_FAILED: Final = Metric(
+    "polysync.calls.failed",
+    "counter",
+    "calls",
+    ("operation", *_POLLER),
+    "Those of them that have failed, throttled ones included",
+)
+CALLS_THROTTLED: Final = Metric(
+    "polysync.calls.throttled",
+    "counter",
+    "calls",
+    ("operation", *_POLLER),
+    "Those of them that AWS has throttled",
+)
+CALL_RATE: Final = Metric(
+    "polysync.call_rate",
+    "gauge",
+    "calls per second",
+    (*_POLLER, "host"),
+    "The rate to which the poller limits its calls now; 800 while AWS throttles nothing",
+)
+LAST_CALL_AGE: Final = Metric(
+    "polysync.last_call_age",
+    "gauge",
+    "seconds",
+    (*_POLLER, "host"),
+    "How long ago a call of the poller was successful; 0 if it has no waits",
+)
+DETECTION_DELAY: Final = Metric(
+    "polysync.detection_delay",
+    "gauge",
+    "seconds",
+    (*_POLLER, "host"),
+    "The longest time from the end of an execution, by AWS's clock, until the triggerer knew of it, since "
+    "the last report; 0 if none has ended",
+)
+CREDENTIALS_REFRESHED: Final = Metric(
+    "polysync.credentials.refreshed",
+    "counter",
+    "refreshes",
+    ("method",),
+    "Short-lived AWS credentials that were fetched. `method` is `assume-role`, "
+    "`assume-role-with-web-identity` or `host`",
+)
+CREDENTIALS_FAILED: Final = Metric(
+    "polysync.credentials.failed",
+    "counter",
+    "refreshes",
+    ("method",),
+    "Attempts to fetch them that have failed",
+)
+EVENTS_RECEIVED: Final = Metric(
+    "polysync.events.received",
+    "counter",
+    "messages",
+    _PLACE,
+    "Messages that were received from queues of events",
+)
+EVENTS_UNREADABLE: Final = Metric(
+    "polysync.events.unreadable",
+    "counter",
+    "messages",
+    _PLACE,
+    "Those of them that nobody can read, each time that they are received",
+)
+
+METRICS: Final = tuple(value for value in list(globals().values()) if isinstance(value, Metric))
+
+
+log = logging.getLogger(__name__)
+
+# Of a tag's value. Airflow refuses longer names than 250 characters; four values are in a name.
+MAX_CHARACTERS: Final = 40
+_NOT_ALLOWED: Final = re.compile(r"[^A-Za-z0-9_-]")
+# The types of the errors that were logged.
+_logged: set[str] = set()
+
+
+@dataclass(frozen=True)
+class Sample:
+    """
+    What is sent: by how much a counter has grown, or the value of a gauge.
+
+    :param tags: the values of all tags of the metric.
+    """
+
+    metric: Metric
+    value: float
+    tags: Mapping[str, str]
+
+
+def is_on() -> bool:
+    """Return whether the deployment sends metrics. Raises no errors."""
+    try:
+        return metrics_are_on()
+    except Exception as error:
+        # For example, an option of the deployment is not valid.
+        _warn(error)
+        return False
+
+
+def count(metric: Metric, number: int = 1, *, later: bool = False, **tags: str | None) -> None:
+    """
+    Let a counter grow. Raises no errors.
+
+    :param later: send in a thread of its own, because what follows must not wait.
+    :param tags: the values of the tags of the metric.
+    """
+    if is_on():
+        given = {name: value or "unknown" for name, value in tags.items()}
+        send([Sample(metric, number, given)], later=later)
+
+
+def send(samples: Sequence[Sample], *, later: bool = False) -> Future[None] | None:
+    """
+    Send samples. Raises no errors.
+
+    :return: a future of the end, if they are sent in another thread.
+    """
+    if not later and not in_triggerer():
+        _send(samples)
+        return None
+    try:
+        return call_in_daemon_thread(partial(_send, samples))
+    except RuntimeError as error:
+        # The process ends, or has too many threads.
+        _warn(error)
+        return None
+
+
+def _send(samples: Sequence[Sample]) -> None:
+    try:
+        stats, have_tags = metrics_sender(), metrics_have_tags()
+        for sample in samples:
+            metric = sample.metric
+            tags = {name: _clean(sample.tags[name]) for name in metric.tags}
+            name = metric.name if have_tags else ".".join((metric.name, *tags.values()))
+            if metric.kind == "counter":
+                stats.incr(name, int(sample.value), tags=tags)
+            else:
+                stats.gauge(name, sample.value, tags=tags)
+    except Exception as error:
+        # Whatever the deployment has there: a task must not fail because of its metrics.
+        _warn(error)
+
+
+def _warn(error: Exception) -> None:
+    name = type(error).__name__
+    if name not in _logged:
+        _logged.add(name)
+        log.warning("Metrics cannot be sent, which has no other effect: %s: %s", name, error)
+
+
+def _clean(value: str) -> str:
+    # A dot would be a level of StatsD's names.
+    return _NOT_ALLOWED.sub("_", value)[:MAX_CHARACTERS] or "unknown"
+
+
+class Key(NamedTuple):
+    """What is counted: a counter, and the values of the tags that are not those of the whole tally."""
+
+    metric: Metric
+    tags: tuple[tuple[str, str], ...] = ()
+
+
+class Tally:
+    """
+    What one poller has done since it began. Thread-safe.
+
+    :param tags: of all its samples.
+    """
+
+    def __init__(self, **tags: str | None) -> None:
+        self._tags = {name: value or "unknown" for name, value in tags.items()}
+        self._lock = Lock()
+        self._totals: Counter[Key] = Counter()
+        # What each reader of the totals has seen.
+        self._seen: dict[str, Counter[Key]] = {}
+        self._sending: Future[None] | None = None
+
+    def add(self, metric: Metric, number: int = 1, **tags: str) -> None:
+        """Let a counter grow, by 0 to let its series begin."""
+        key = Key(metric, tuple(tags.items()))
+        with self._lock:
+            self._totals[key] += number
+
+    def news(self, reader: str, *, from_zero: bool = False) -> dict[Key, int]:
+        """
+        Return by how much the counters have grown since this reader has last asked.
+
+        :param from_zero: a counter that is new is 0 now, and what it has counted comes the next time.
+        """
+        with self._lock:
+            seen, totals = self._seen.get(reader, Counter()), self._totals.copy()
+            if from_zero:
+                totals = Counter({key: total if key in seen else 0 for key, total in totals.items()})
+            self._seen[reader] = totals
+        return {
+            key: total - seen[key] for key, total in totals.items() if key not in seen or total > seen[key]
+        }
+
+    def report(
+        self, gauges: Mapping[Metric, float] | None = None, *, host: str = "", is_last: bool = False
+    ) -> bool:
+        """
+        Send what is new, and the values of gauges. Does not block, and raises no errors.
+
+        :param is_last: no other report follows, so this one must not be left out.
+        :return: whether it was sent. If not, the next report has it: what sends is still busy, or metrics are
+            off.
+        """
+        if not is_on():
+            return False
+        if self._sending and not self._sending.done():
+            if is_last:
+                self._sending.add_done_callback(lambda _: self._send(gauges, host))
+            return False
+        self._send(gauges, host, is_last=is_last)
+        return True
+
+    def _send(self, gauges: Mapping[Metric, float] | None, host: str, *, is_last: bool = True) -> None:
+        # Prometheus does not count the first value of a series.
+        news = self.news("metrics", from_zero=not is_last)
+        samples = [
+            Sample(key.metric, number, {**self._tags, **dict(key.tags)}) for key, number in news.items()
+        ]
+        samples += [
+            Sample(metric, value, {**self._tags, "host": host}) for metric, value in (gauges or {}).items()
+        ]
+        self._sending = send(samples, later=True) if samples else None

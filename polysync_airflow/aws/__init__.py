@@ -1,1 +1,8 @@
-"""How the provider calls AWS: sessions, retries with backoff, the rate limiter, and the mapping of errors."""
+"""
+How the provider calls AWS.
+
+botocore sessions, without secrets in their debug log (``sessions``), retries with backoff (``retry``), the
+token bucket and calls in several threads (``rate_limiter``), the mapping of errors and the limits of
+responses and lists (``responses``), the stop of an execution (``stop``), and the last lines of a job's log
+(``job_logs``).
+"""

@@ -1,7 +1,9 @@
 """
 The hook for Amazon SageMaker Pipelines: one method for each AWS operation, which takes and returns models.
 
-``auth/base_hook.py`` has the connection and the sign-in, ``aws/error_mapping.py`` the errors.
+``auth/base_hook.py`` has the connection and the sign-in, ``aws/responses.py`` the errors, ``calls`` what all
+calls have in common. ``executions`` has pipelines, executions and model packages, ``callbacks`` the callback
+steps and their queues.
 """
 
 from __future__ import annotations

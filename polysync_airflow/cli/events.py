@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -20,15 +19,14 @@ if TYPE_CHECKING:
     from polysync_airflow.events.queue import EventQueue, Received
 
 SETUP: Final = """\
-Print what fills a queue with events of SageMaker: rules of EventBridge, the queue, its dead-letter queue, its
-policy, and the IAM policy for the connection of Airflow that reads it."""
+Print a template of CloudFormation of what fills a queue with events of SageMaker: rules of EventBridge, the
+queue, its dead-letter queue, its policy, and the IAM policy for the connection of Airflow that reads it."""
 TAIL: Final = """\
 Show the messages of a queue, as watchers understand them. Nothing is deleted, but watchers do not get the
 messages before the command ends, and SQS counts each look as a receive, so it asks before it looks."""
 CONFIRMATION: Final = """\
 Watchers do not get the messages that are shown before the command ends. Each is received by this once more:
 if it was received as often as the queue allows, 5 times by default, SQS moves it to the dead-letter queue."""
-FORMATS: Final = ("cloudformation", "terraform", "cli")
 MAX_MESSAGES: Final = 100
 MAX_SECONDS: Final = 300
 # So that a message is not shown twice, while the command runs.
@@ -87,10 +85,6 @@ def _add_setup(setup: argparse.ArgumentParser) -> None:
         metavar="N",
         help="receives after which a message goes to the dead-letter queue (default: 5)",
     )
-    setup.add_argument("--format", choices=FORMATS, default="cloudformation", help="(default: %(default)s)")
-    setup.add_argument("--account", help="12-digit AWS account id, for --format cli")
-    setup.add_argument("--region", help="AWS region, for --format cli")
-    setup.add_argument("--partition", default="aws", choices=("aws", "aws-cn", "aws-us-gov"))
 
 
 def main(arguments: Sequence[str], prog: str) -> int:
@@ -101,11 +95,6 @@ def main(arguments: Sequence[str], prog: str) -> int:
         if not options.yes and not sys.stdin.isatty():
             parser.error(f"{' '.join(CONFIRMATION.split())} If that does no harm, add --yes")
         return _tail(options) if options.yes or _confirms() else FAILED
-    if options.format == "cli":
-        if not re.fullmatch(r"[0-9]{12}", options.account or ""):
-            parser.error("--format cli needs --account, an AWS account id of 12 digits")
-        if not re.fullmatch(r"[a-z0-9-]{4,32}", options.region or ""):
-            parser.error("--format cli needs --region, such as eu-central-1")
     write_result(_setup(options))
     return OK
 
@@ -124,16 +113,7 @@ def _setup(options: argparse.Namespace) -> str:
         max_receives=options.max_receives,
     )
     setup.check()
-    if options.format == "cli":
-        return resources.aws_cli(
-            setup,
-            queue_reader_policy,
-            account=options.account,
-            region=options.region,
-            partition=options.partition,
-        )
-    document = resources.terraform if options.format == "terraform" else resources.cloudformation
-    return json.dumps(document(setup, queue_reader_policy), indent=2) + "\n"
+    return json.dumps(resources.cloudformation(setup, queue_reader_policy), indent=2) + "\n"
 
 
 def _confirms() -> bool:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import re
-import shlex
-from collections.abc import Callable
 from typing import Any
 
 import boto3
@@ -30,7 +27,6 @@ SETUP = [
     "--model-package-group",
     "g",
 ]
-FOR_CLI = ["--format", "cli", "--account", ACCOUNT, "--region", REGION]
 
 
 def client(emulator: EmulatorServer, service: str) -> Any:
@@ -84,86 +80,14 @@ def create_stack(emulator: EmulatorServer, text: str) -> None:
     resolve(template["Outputs"])
 
 
-def apply_configuration(emulator: EmulatorServer, text: str) -> None:
-    """Create the resources of a configuration of Terraform, whose references must lead to some of them."""
-    sqs, events = client(emulator, "sqs"), client(emulator, "events")
-    known: dict[str, str] = {}
-
-    def resolve(value: Any) -> str:
-        return re.sub(r"\$\{([a-z_.]+)\}", lambda match: known[match[1]], str(value))
-
-    resources = json.loads(text)["resource"]
-    attributes = {
-        "visibility_timeout_seconds": "VisibilityTimeout",
-        "message_retention_seconds": "MessageRetentionPeriod",
-        "receive_wait_time_seconds": "ReceiveMessageWaitTimeSeconds",
-        "redrive_policy": "RedrivePolicy",
-    }
-    for key, body in resources["aws_sqs_queue"].items():
-        given = {attributes[name]: resolve(value) for name, value in body.items() if name != "name"}
-        url = sqs.create_queue(QueueName=body["name"], Attributes=given)["QueueUrl"]
-        known |= {
-            f"aws_sqs_queue.{key}.id": url,
-            f"aws_sqs_queue.{key}.arn": f"{QUEUE_ARN[:-7]}{body['name']}",
-        }
-    for key, body in resources["aws_cloudwatch_event_rule"].items():
-        arn = events.put_rule(Name=body["name"], EventPattern=body["event_pattern"])["RuleArn"]
-        known |= {
-            f"aws_cloudwatch_event_rule.{key}.name": body["name"],
-            f"aws_cloudwatch_event_rule.{key}.arn": arn,
-        }
-    for body in resources["aws_cloudwatch_event_target"].values():
-        events.put_targets(
-            Rule=resolve(body["rule"]), Targets=[{"Id": body["target_id"], "Arn": resolve(body["arn"])}]
-        )
-    policy = resources["aws_sqs_queue_policy"]["queue"]
-    sqs.set_queue_attributes(
-        QueueUrl=resolve(policy["queue_url"]), Attributes={"Policy": resolve(policy["policy"])}
-    )
-    for key, body in resources["aws_iam_policy"].items():
-        known[f"aws_iam_policy.{key}.arn"] = resolve(body["policy"])
-    resolve(json.dumps(json.loads(text)["output"]))
-
-
-def run_commands(emulator: EmulatorServer, text: str) -> None:
-    """Run commands of the AWS CLI by boto3, which has the same operations and members."""
-    for line in text.splitlines():
-        aws, service, command, *words = shlex.split(line)
-        options = dict(zip(words[::2], words[1::2], strict=True))
-        assert (aws, options.pop("--region")) == ("aws", REGION)
-        boto = client(emulator, service)
-        operation = "".join(word.title() for word in command.split("-"))
-        shape = boto.meta.service_model.operation_model(operation).input_shape
-        request = {}
-        for option, value in options.items():
-            member = "".join(word.title() for word in option[2:].split("-"))
-            is_text = shape.members[member].type_name == "string"
-            request[member] = value if is_text else json.loads(value)
-        getattr(boto, command.replace("-", "_"))(**request)
-
-
 RULES = ("executions", "steps", "model-packages")
 
 
-@pytest.mark.parametrize(
-    ("options", "create"),
-    [
-        (["--format", "cloudformation"], create_stack),
-        (["--format", "terraform"], apply_configuration),
-        (FOR_CLI, run_commands),
-    ],
-    ids=["cloudformation", "terraform", "cli"],
-)
-def test_what_is_printed_fills_a_queue(
-    options: list[str],
-    create: Callable[[EmulatorServer, str], None],
-    polysync: Polysync,
-    emulator: EmulatorServer,
-) -> None:
+def test_what_is_printed_fills_a_queue(polysync: Polysync, emulator: EmulatorServer) -> None:
     """Created as printed, the rules send the ends of the pipeline's executions and steps, and nothing else."""
-    done = polysync(*SETUP, *options)
+    done = polysync(*SETUP)
     assert (done.code, done.err) == (0, "")
-    create(emulator, done.out)
+    create_stack(emulator, done.out)
     sqs, sagemaker = client(emulator, "sqs"), client(emulator, "sagemaker")
 
     for name in ("fanout", "churn-tuning"):
@@ -203,11 +127,12 @@ def test_what_is_printed_fills_a_queue(
 
 def test_the_reader_may_do_what_it_does(polysync: Polysync) -> None:
     """The printed policy allows the operations of the reader on the queue."""
-    policy = json.loads(shlex.split(polysync(*SETUP, *FOR_CLI).out.splitlines()[-1])[-1])
+    resources = json.loads(polysync(*SETUP).out)["Resources"]
+    policy = resources["ReaderPolicy"]["Properties"]["PolicyDocument"]
 
     (statement,) = policy["Statement"]
     assert statement["Action"] == [f"sqs:{operation}" for operation in QUEUE_OPERATIONS]
-    assert statement["Resource"] == [QUEUE_ARN]
+    assert statement["Resource"] == [{"Fn::GetAtt": ["Queue", "Arn"]}]
 
 
 def test_all_pipelines(polysync: Polysync) -> None:
@@ -236,8 +161,6 @@ def test_all_pipelines(polysync: Polysync) -> None:
             ["--queue", "q", *(w for i in range(20) for w in ("--pipeline", f"{'x' * 100}{i}"))],
             "2,048 characters",
         ),
-        (["--queue", "q", "--format", "cli", "--region", "r"], "needs --account"),
-        (["--queue", "q", "--format", "cli", "--account", ACCOUNT], "needs --region"),
     ],
 )
 def test_wrong_options(arguments: list[str], problem: str, polysync: Polysync) -> None:

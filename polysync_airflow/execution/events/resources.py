@@ -1,7 +1,6 @@
 """
-Describes what fills the queue of watchers: rules of EventBridge, the queue, its dead-letter queue and policy.
-
-As a template of CloudFormation, as configuration of Terraform, or as commands of the AWS CLI.
+What fills the queue of watchers, as a template of CloudFormation: rules of EventBridge, the queue, its
+dead-letter queue and policy.
 
 https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-event-patterns.html,
 https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-use-resource-based.html and
@@ -17,7 +16,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -131,12 +129,19 @@ def cloudformation(setup: Setup, reader_policy: ReaderPolicy) -> dict[str, Any]:
     }
     rule_arns = [{"Fn::GetAtt": [name, "Arn"]} for name in rules]
     resources: dict[str, Any] = {
-        "DeadLetterQueue": _resource("SQS::Queue", QueueName=_dead(setup), **_dead_attributes()),
+        "DeadLetterQueue": _resource(
+            "SQS::Queue", QueueName=f"{setup.queue}-dead-letters", MessageRetentionPeriod=DEAD_LETTER_SECONDS
+        ),
         "Queue": _resource(
             "SQS::Queue",
             QueueName=setup.queue,
-            **_attributes(),
-            RedrivePolicy=_redrive({"Fn::GetAtt": ["DeadLetterQueue", "Arn"]}, setup),
+            VisibilityTimeout=VISIBILITY_SECONDS,
+            MessageRetentionPeriod=RETENTION_SECONDS,
+            ReceiveMessageWaitTimeSeconds=WAIT_SECONDS,
+            RedrivePolicy={
+                "deadLetterTargetArn": {"Fn::GetAtt": ["DeadLetterQueue", "Arn"]},
+                "maxReceiveCount": setup.max_receives,
+            },
         ),
         "QueuePolicy": _resource(
             "SQS::QueuePolicy", Queues=[{"Ref": "Queue"}], PolicyDocument=_queue_policy(arn, rule_arns)
@@ -162,90 +167,6 @@ def cloudformation(setup: Setup, reader_policy: ReaderPolicy) -> dict[str, Any]:
     }
 
 
-def terraform(setup: Setup, reader_policy: ReaderPolicy) -> dict[str, Any]:
-    """Return configuration of Terraform in its JSON syntax, for a file ``*.tf.json``."""
-    arn = "${aws_sqs_queue.queue.arn}"
-    rules = {suffix.replace("-", "_"): (suffix, rule) for suffix, rule in setup.rules().items()}
-    rule_arns = [f"${{aws_cloudwatch_event_rule.{name}.arn}}" for name in rules]
-    redrive = _redrive("${aws_sqs_queue.dead_letters.arn}", setup)
-    return {
-        "resource": {
-            "aws_sqs_queue": {
-                "dead_letters": {
-                    "name": _dead(setup),
-                    "message_retention_seconds": DEAD_LETTER_SECONDS,
-                },
-                "queue": {
-                    "name": setup.queue,
-                    "visibility_timeout_seconds": VISIBILITY_SECONDS,
-                    "message_retention_seconds": RETENTION_SECONDS,
-                    "receive_wait_time_seconds": WAIT_SECONDS,
-                    "redrive_policy": json.dumps(redrive),
-                },
-            },
-            "aws_sqs_queue_policy": {
-                "queue": {
-                    "queue_url": "${aws_sqs_queue.queue.id}",
-                    "policy": json.dumps(_queue_policy(arn, rule_arns)),
-                }
-            },
-            "aws_cloudwatch_event_rule": {
-                name: {"name": f"{setup.queue}-{suffix}", "event_pattern": json.dumps(rule)}
-                for name, (suffix, rule) in rules.items()
-            },
-            "aws_cloudwatch_event_target": {
-                name: {
-                    "rule": f"${{aws_cloudwatch_event_rule.{name}.name}}",
-                    "target_id": "queue",
-                    "arn": arn,
-                }
-                for name in rules
-            },
-            "aws_iam_policy": {
-                "reader": {"name": f"{setup.queue}-reader", "policy": json.dumps(reader_policy(arn))}
-            },
-        },
-        "output": {
-            "queue_url": {"value": "${aws_sqs_queue.queue.id}"},
-            "reader_policy_arn": {"value": "${aws_iam_policy.reader.arn}"},
-        },
-    }
-
-
-def aws_cli(
-    setup: Setup, reader_policy: ReaderPolicy, *, account: str, region: str, partition: str = "aws"
-) -> str:
-    """Return commands of the AWS CLI, one a line."""
-    prefix = f"arn:{partition}:sqs:{region}:{account}:"
-    arn, rules = prefix + setup.queue, setup.rules()
-    names = {suffix: f"{setup.queue}-{suffix}" for suffix in rules}
-    rule_arns = [f"arn:{partition}:events:{region}:{account}:rule/{name}" for name in names.values()]
-    attributes = {
-        **_as_texts(_attributes()),
-        "RedrivePolicy": json.dumps(_redrive(prefix + _dead(setup), setup)),
-        "Policy": json.dumps(_queue_policy(arn, rule_arns)),
-    }
-    commands: list[tuple[str, dict[str, Any]]] = [
-        ("sqs create-queue", {"queue-name": _dead(setup), "attributes": _as_texts(_dead_attributes())}),
-        ("sqs create-queue", {"queue-name": setup.queue, "attributes": attributes}),
-    ]
-    for suffix, name in names.items():
-        commands += [
-            ("events put-rule", {"name": name, "event-pattern": rules[suffix]}),
-            ("events put-targets", {"rule": name, "targets": [{"Id": "queue", "Arn": arn}]}),
-        ]
-    policy = {"policy-name": f"{setup.queue}-reader", "policy-document": reader_policy(arn)}
-    commands.append(("iam create-policy", policy))
-    return "".join(f"{_command(name, options, region)}\n" for name, options in commands)
-
-
-def _command(name: str, options: Mapping[str, Any], region: str) -> str:
-    words = ["aws", *name.split(), "--region", region]
-    for option, value in options.items():
-        words += [f"--{option}", value if isinstance(value, str) else json.dumps(value)]
-    return shlex.join(words)
-
-
 def _pattern(detail_type: str, detail: Mapping[str, Any]) -> dict[str, Any]:
     pattern: dict[str, Any] = {"source": [SOURCE], "detail-type": [detail_type]}
     return {**pattern, "detail": dict(detail)} if detail else pattern
@@ -262,30 +183,6 @@ def _queue_policy(queue_arn: Any, rule_arns: list[Any]) -> dict[str, Any]:
         "Condition": {"ArnEquals": {"aws:SourceArn": rule_arns}},
     }
     return {"Version": "2012-10-17", "Statement": [statement]}
-
-
-def _attributes() -> dict[str, Any]:
-    return {
-        "VisibilityTimeout": VISIBILITY_SECONDS,
-        "MessageRetentionPeriod": RETENTION_SECONDS,
-        "ReceiveMessageWaitTimeSeconds": WAIT_SECONDS,
-    }
-
-
-def _dead_attributes() -> dict[str, Any]:
-    return {"MessageRetentionPeriod": DEAD_LETTER_SECONDS}
-
-
-def _as_texts(attributes: Mapping[str, Any]) -> dict[str, str]:
-    return {name: str(value) for name, value in attributes.items()}
-
-
-def _redrive(dead_letter_arn: Any, setup: Setup) -> dict[str, Any]:
-    return {"deadLetterTargetArn": dead_letter_arn, "maxReceiveCount": setup.max_receives}
-
-
-def _dead(setup: Setup) -> str:
-    return f"{setup.queue}-dead-letters"
 
 
 def _resource(kind: str, **properties: Any) -> dict[str, Any]:

@@ -1,16 +1,15 @@
-"""The whole of what fills a queue, in each format, and which values are refused. ``tests/cli`` creates it."""
+"""The whole of what fills a queue, and which values are refused. ``tests/cli`` creates it."""
 
 from __future__ import annotations
 
 import json
-import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from polysync_airflow.exceptions import ParametersError
-from polysync_airflow.execution.events.resources import Setup, aws_cli, cloudformation, terraform
+from polysync_airflow.execution.events.resources import Setup, cloudformation
 
 SETUP = Setup(
     queue="changes",
@@ -31,30 +30,7 @@ def reader_policy(arn: str) -> dict[str, Any]:
 
 def test_cloudformation() -> None:
     """The template."""
-    assert cloudformation(SETUP, reader_policy) == EXPECTED["cloudformation"]
-
-
-def test_terraform() -> None:
-    """The configuration. Its texts in JSON are compared as what they say."""
-
-    def read(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {name: read(member) for name, member in value.items()}
-        return json.loads(value) if isinstance(value, str) and value.startswith("{") else value
-
-    assert read(terraform(SETUP, reader_policy)) == EXPECTED["terraform"]
-
-
-@pytest.mark.parametrize("partition", ["aws", "aws-cn"])
-def test_aws_cli(partition: str) -> None:
-    """The commands, one a line."""
-    more = {} if partition == "aws" else {"partition": partition}
-
-    text = aws_cli(SETUP, reader_policy, account="123456789012", region="us-east-1", **more)
-
-    assert text.endswith("\n")
-    lines = [shlex.split(line.replace(f"arn:{partition}:", "arn:aws:")) for line in text.splitlines()]
-    assert lines == [shlex.split(line) for line in EXPECTED["cli"]]
+    assert cloudformation(SETUP, reader_policy) == EXPECTED
 
 
 @pytest.mark.parametrize(

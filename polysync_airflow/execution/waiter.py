@@ -9,7 +9,7 @@ Rules, for executions, searches, model packages, and whatever comes next:
    any other error (throttling, network, expired credentials) it goes on with backoff.
 3. A throttled poll is repeated soon if a rate limiter, which all waits share, has slowed down the calls.
 4. An error is logged once. A wait that shares its polls with others logs only one that lasts: the log of the
-   triggerer names the others once for all waits (``triggers/activity.py``).
+   triggerer names the others once for all waits (``triggers/shared_client.py``).
 5. The deadline ends the wait in any state, but only after one last poll: what has ended in time counts as
    ended. A last poll that takes too long ends it too.
 

@@ -26,7 +26,7 @@ from polysync_airflow.airflow_compat.task_instances import exit_if_orphaned, exi
 from polysync_airflow.aws.retry import call_with_retry
 from polysync_airflow.exceptions import ParametersError, PolysyncError
 from polysync_airflow.execution import clock
-from polysync_airflow.execution.lifecycle.recovery import RecoveryChoices
+from polysync_airflow.execution.lifecycle.decisions import RecoveryChoices
 from polysync_airflow.execution.models import (
     MAX_POLL_INTERVAL,
     MIN_POLL_INTERVAL,

@@ -17,7 +17,7 @@ from polysync_airflow.exceptions import (
     PipelineExecutionTimeoutError,
 )
 from polysync_airflow.execution.console import execution_url, studio_url
-from polysync_airflow.execution.lifecycle.recovery import OnCompletedWithFailures
+from polysync_airflow.execution.lifecycle.decisions import OnCompletedWithFailures
 from polysync_airflow.execution.models import ExecutionDescription, ExecutionEvent, pipeline_name_from_arn
 from polysync_airflow.execution.outcome import (
     ExecutionRecord,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from polysync_airflow.airflow_compat.sdk import AirflowTaskTimeout
 from polysync_airflow.execution import clock
-from polysync_airflow.execution.lifecycle.recovery import OnCompletedWithFailures, RetryMode, next_step
+from polysync_airflow.execution.lifecycle.decisions import OnCompletedWithFailures, RetryMode, next_step
 from polysync_airflow.execution.models import ExecutionEvent, region_from_arn
 from polysync_airflow.execution.outcome import OnCancelled, parse_event
 from polysync_airflow.execution.parameters import REQUEST_ARGUMENTS, storable_parameters

@@ -23,7 +23,14 @@ from polysync_airflow.aws.stop import request_stop
 from polysync_airflow.exceptions import RESOURCE_NOT_FOUND, PolysyncError, SageMakerApiError, has_code
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.lifecycle.beginning import MAX_LOOKED_AT, arn_of, begin, own_record_of
-from polysync_airflow.execution.lifecycle.ending import Exit, Leaving, after_wait, leave, needs_record
+from polysync_airflow.execution.lifecycle.decisions import (
+    Exit,
+    Leaving,
+    after_wait,
+    leave,
+    needs_record,
+    unused_arguments,
+)
 from polysync_airflow.execution.lifecycle.instructions import (
     ENDS_THE_START,
     NOT_WHEN_KILLED,
@@ -40,7 +47,6 @@ from polysync_airflow.execution.lifecycle.instructions import (
     Try,
 )
 from polysync_airflow.execution.lifecycle.machine import after, killed_error
-from polysync_airflow.execution.lifecycle.recovery import unused_arguments
 from polysync_airflow.execution.models import (
     ExecutionDescription,
     ExecutionEvent,

@@ -21,7 +21,7 @@ from polysync_airflow.airflow_compat.task_instances import (
     set_variable,
 )
 from polysync_airflow.exceptions import PolysyncError, StoredRecordError
-from polysync_airflow.execution.lifecycle.ending import Owner, is_over, owner_by_record
+from polysync_airflow.execution.lifecycle.decisions import Owner, is_over, owner_by_record
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.execution.record import StoredExecution
 from polysync_airflow.records.proof import (

@@ -18,7 +18,7 @@ from polysync_airflow.exceptions import (
     PolysyncError,
 )
 from polysync_airflow.execution import clock
-from polysync_airflow.execution.lifecycle.recovery import OnCompletedWithFailures
+from polysync_airflow.execution.lifecycle.decisions import OnCompletedWithFailures
 from polysync_airflow.execution.models import ExecutionEvent, pipeline_name_from_arn, region_from_arn
 from polysync_airflow.execution.outcome import (
     OnCancelled,

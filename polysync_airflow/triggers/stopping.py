@@ -23,7 +23,7 @@ from polysync_airflow.airflow_compat.task_instances import read_state, read_xcom
 from polysync_airflow.aws.stop import StopResult, stop_execution
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution import clock
-from polysync_airflow.execution.lifecycle.ending import (
+from polysync_airflow.execution.lifecycle.decisions import (
     DEFERRED,
     Exit,
     Owner,

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import pytest
 
-from polysync_airflow.execution.lifecycle.recovery import RetryMode, next_step
+from polysync_airflow.execution.lifecycle.decisions import RetryMode, next_step
 from polysync_airflow.execution.models import ExecutionEvent
 from polysync_airflow.execution.outcome import LINE_WIDTH, ExecutionRecord, RequestedStop, outcome_message
 from polysync_airflow.execution.record import OnClear

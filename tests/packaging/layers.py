@@ -37,8 +37,8 @@ FOLDER_LAYERS = {
     ),
     "execution.events": ({"changes"}, {"resources", "watch"}, {"__init__"}),
     "execution.lifecycle": (
-        {"recovery"},
-        {"ending", "instructions"},
+        {"decisions"},
+        {"instructions"},
         {"beginning"},
         {"machine"},
         {"__init__"},

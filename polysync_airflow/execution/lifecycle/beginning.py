@@ -24,6 +24,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from polysync_airflow.exceptions import PolysyncError
+from polysync_airflow.execution.lifecycle.decisions import is_of_other_incarnation
 from polysync_airflow.execution.lifecycle.instructions import (
     Do,
     Instruction,
@@ -34,7 +35,6 @@ from polysync_airflow.execution.lifecycle.instructions import (
     read_name,
     warning,
 )
-from polysync_airflow.execution.lifecycle.recovery import is_of_other_incarnation
 from polysync_airflow.execution.models import ExecutionDescription, StartRequest, region_from_arn
 from polysync_airflow.execution.record import NO_EPOCH, Incarnation, StoredExecution
 from polysync_airflow.execution.waiter import LogLine

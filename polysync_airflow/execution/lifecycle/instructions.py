@@ -22,7 +22,7 @@ from enum import Enum, auto
 from typing import Any, Final
 
 from polysync_airflow.exceptions import PolysyncError, StoredRecordError
-from polysync_airflow.execution.lifecycle.recovery import RecoveryChoices
+from polysync_airflow.execution.lifecycle.decisions import RecoveryChoices
 from polysync_airflow.execution.models import DISPLAY_NAME_MAX, ExecutionDescription, StartRequest
 from polysync_airflow.execution.record import Incarnation, StoredExecution
 from polysync_airflow.execution.waiter import LogLine

@@ -19,15 +19,15 @@ Rules:
    and is removed with the resume or the new execution that follows from it.
 7. A try that finds a stored request without an ARN looks for its execution. If AWS lists none, it sends the
    same request again, byte for byte: if AWS knows the token, it returns the execution that it has started.
-8. The token of a start follows from the task (``identity.py``). A try that finds no record, or one that
-   cannot be believed, looks in AWS for the execution of the earlier tries (``lookup.py``). If it finds none,
-   it sends the token that they would have sent. So a lost record starts nothing a second time.
+8. The token of a start follows from the task (``instructions.py``). A try that finds no record, or one that
+   cannot be believed, looks in AWS for the execution of the earlier tries (``beginning.py``). If it finds
+   none, it sends the token that they would have sent. So a lost record starts nothing a second time.
 9. If AWS knows the token from a request with other parameters, the execution is looked up.
 10. The record is deleted if AWS has not started an execution for it, and by a task that succeeds.
 
-All transitions are in the table at the end. ``recovery.py`` decides by the status of an execution,
-``../waiter.py`` about polls, and ``ending.py`` about an execution that its task no longer needs. Everything
-here is pure: it calls neither Airflow nor AWS. The driver is ``operators/task_try.py``.
+All transitions are in the table at the end. ``decisions.py`` decides by the status of an execution, and about
+one that its task no longer needs, ``../waiter.py`` about polls. Everything here is pure: it calls neither
+Airflow nor AWS. The driver is ``operators/task_try.py``.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ from typing import Any, Final
 
 from polysync_airflow.exceptions import CONFLICT, RESOURCE_NOT_FOUND, VALIDATION, PolysyncError, has_code
 from polysync_airflow.execution.lifecycle.beginning import looked_up, looked_up_started
+from polysync_airflow.execution.lifecycle.decisions import Action, next_action
 from polysync_airflow.execution.lifecycle.instructions import (
     Accepted,
     Described,
@@ -55,7 +56,6 @@ from polysync_airflow.execution.lifecycle.instructions import (
     info,
     warning,
 )
-from polysync_airflow.execution.lifecycle.recovery import Action, next_action
 from polysync_airflow.execution.record import StoredExecution
 from polysync_airflow.execution.waiter import LogLine
 from polysync_airflow.states import PolysyncState, has_ended, state_of

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from polysync_airflow.execution.lifecycle.decisions import RecoveryChoices
 from polysync_airflow.execution.lifecycle.instructions import TaskIdentity, TaskKey, Try
-from polysync_airflow.execution.lifecycle.recovery import RecoveryChoices
 from polysync_airflow.execution.models import ExecutionDescription, StartRequest
 from polysync_airflow.execution.record import Incarnation, StoredExecution
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 import pytest
 
-from polysync_airflow.execution.lifecycle.ending import Exit, Owner, after_wait, leave, needs_record
+from polysync_airflow.execution.lifecycle.decisions import Exit, Owner, after_wait, leave, needs_record
 from polysync_airflow.execution.models import ExecutionEvent
 from polysync_airflow.execution.record import StoredExecution
 from tests.execution.lifecycle.builders import ARN, stored

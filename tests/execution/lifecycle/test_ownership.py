@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from polysync_airflow.airflow_compat.task_instances import DELETED
-from polysync_airflow.execution.lifecycle.ending import (
+from polysync_airflow.execution.lifecycle.decisions import (
     Owner,
     is_over,
     keeps_xcoms,

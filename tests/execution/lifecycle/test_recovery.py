@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import pytest
 
-from polysync_airflow.execution.lifecycle.recovery import (
+from polysync_airflow.execution.lifecycle.decisions import (
     Action,
     RetryMode,
     next_action,

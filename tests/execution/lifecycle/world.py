@@ -16,10 +16,11 @@ from typing import Any
 
 from polysync_airflow.exceptions import PolysyncError, SageMakerApiError, StoredRecordError
 from polysync_airflow.execution.lifecycle.beginning import arn_of, begin
-from polysync_airflow.execution.lifecycle.ending import (
+from polysync_airflow.execution.lifecycle.decisions import (
     Exit,
     Leaving,
     Owner,
+    RecoveryChoices,
     after_wait,
     is_over,
     leave,
@@ -45,7 +46,6 @@ from polysync_airflow.execution.lifecycle.instructions import (
     Try,
 )
 from polysync_airflow.execution.lifecycle.machine import after
-from polysync_airflow.execution.lifecycle.recovery import RecoveryChoices
 from polysync_airflow.execution.models import StartRequest
 from polysync_airflow.execution.record import ClearChoice, Incarnation, OnClear, StoredExecution
 from polysync_airflow.states import has_ended

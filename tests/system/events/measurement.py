@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import signal
 import time
@@ -15,11 +16,11 @@ from typing import Any, Final
 import boto3
 
 from polysync_airflow.auth.iam_policies import queue_reader_policy
-from polysync_airflow.execution.events.resources import Setup, aws_cli
+from polysync_airflow.execution.events.resources import Setup, cloudformation
 from sagemaker_emulator import EXAMPLE_DEFINITIONS
 from sagemaker_emulator.builders import ROLE, definition, step
 from tests.chaos.deployment.postgres import private_postgres
-from tests.cli.test_events import run_commands
+from tests.cli.test_events import create_stack
 from tests.system.airflow.client import AirflowError
 from tests.system.airflow.private_airflow import PrivateAirflow
 from tests.system.conftest import EXAMPLES
@@ -143,7 +144,7 @@ def deployed(home: Path) -> Iterator[Deployment]:
             for name, pipeline in ((PIPELINE, PIPELINE), (EXAMPLE_QUEUE, "churn-tuning")):
                 setup = Setup(name, pipelines=(pipeline,))
                 server: Any = emulator
-                run_commands(server, aws_cli(setup, queue_reader_policy, account=ACCOUNT, region=REGION))
+                create_stack(server, json.dumps(cloudformation(setup, queue_reader_policy)))
             airflow.client.wait_for_dag(DAG_ID)
             airflow.client.unpause(DAG_ID)
             deployment.wait_for_reader(PIPELINE)

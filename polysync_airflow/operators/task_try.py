@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from polysync_airflow.airflow_compat.task_instances import exit_if_replaced
+from polysync_airflow.airflow_compat.task_process import exit_if_replaced
 from polysync_airflow.aws.responses import PAGE_SIZE
 from polysync_airflow.aws.retry import STOP_TIMEOUT_SECONDS, call_with_retry
 from polysync_airflow.aws.stop import request_stop

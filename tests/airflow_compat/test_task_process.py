@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.airflow_compat import task_instances as task_process
+from polysync_airflow.airflow_compat import task_process
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.airflow_compat.task_instances import exit_if_orphaned, exit_if_replaced, parent_process
+from polysync_airflow.airflow_compat.task_process import exit_if_orphaned, exit_if_replaced, parent_process
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from sagemaker_emulator import EmulatorServer
 from tests.tasks import EmulatedTime, TaskInstance, run_task
@@ -22,7 +22,7 @@ from tests.tasks import EmulatedTime, TaskInstance, run_task
 # A supervisor that forks the process of a task, as Airflow 2 does. The task says each time that it goes on.
 SUPERVISOR = """
 import os, sys, time
-from polysync_airflow.airflow_compat import task_instances as task_process
+from polysync_airflow.airflow_compat import task_process
 task_process.CAPABILITIES = task_process.CAPABILITIES._replace(task_sdk={task_sdk})
 if os.fork():
     time.sleep(60)

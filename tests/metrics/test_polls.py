@@ -155,7 +155,7 @@ def test_a_line_a_minute_says_what_a_poller_does(
     with caplog.at_level(logging.DEBUG, "polysync_airflow.triggers.shared_client"):
         all_events([make_trigger(arn, began) for arn in arns], gate)
 
-    lines = [record.getMessage() for record in caplog.records if record.name.endswith("activity")]
+    lines = [record.getMessage() for record in caplog.records if record.name.endswith("shared_client")]
     minutes = (emulated_time.time() - began) / 60
     assert 2 <= len(lines) <= minutes
     assert lines[0].startswith(

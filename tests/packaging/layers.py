@@ -23,6 +23,7 @@ FOLDER_LAYERS = {
     "airflow_compat": (
         {"capabilities", "retry_policy"},
         {"connections", "database", "sdk", "sensors", "supervisor", "task_instances"},
+        {"task_process"},
         {"__init__"},
     ),
     "execution": (

@@ -19,6 +19,7 @@
 #   make lint                 check formatting, lint rules and types
 #   make docs                 build the documentation into site/; a warning is an error. Open site/index.html: its
 #                             search needs no server
+#   make test-docs            run the examples of all pages, and follow their links
 #   make licences             check the licences of all packages that users install with these
 #   make release              build wheels, sdists, SBOMs and hashes into dist/, and run the demo from the wheels
 #   make screenshots          make the pictures of the UI in docs/images/ again. Installs Chromium if it is missing.
@@ -88,7 +89,7 @@ IN_PARALLEL := --numprocesses logical --dist worksteal
 EMULATOR_METADATA := emulator/pyproject.toml emulator/sagemaker_emulator/__init__.py
 INSTALLED_BY := constraints.txt pyproject.toml polysync_airflow/__init__.py $(EMULATOR_METADATA) Makefile
 
-.PHONY: install install-aiobotocore install-clients demo test test-provider test-emulator mutants test-browser test-system test-clients \
+.PHONY: install install-aiobotocore install-clients demo test test-provider test-emulator test-docs mutants test-browser test-system test-clients \
         test-aiobotocore lint docs licences release screenshots nightly mutants-drivers \
         import-cost parse-cost matrix chaos chaos-amazon compare bench bench-sign-in bench-events constraints clean
 .DEFAULT_GOAL := test
@@ -138,6 +139,9 @@ lint: $(VENV)/.ready
 
 docs: $(DOCS_VENV)/.ready
 	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/python -m mkdocs build --strict $(ARGS)
+
+test-docs: $(VENV)/.ready
+	$(VENV)/bin/python -m pytest -m documentation $(IN_PARALLEL) tests/documentation $(ARGS)
 
 licences: $(LICENCES_VENV)/.ready
 	$(LICENCES_VENV)/bin/pip-licenses $(ARGS)

@@ -36,6 +36,7 @@ from tests.test_example_dags import database, endpoint, example, use_bundle
 from tests.testing.sessions import run_session
 
 __all__ = ["database", "endpoint", "example"]  # fixtures
+pytestmark = pytest.mark.documentation
 
 EXAMPLES = ROOT / "example_dags"
 EMULATOR_ADDRESS = "http://127.0.0.1:4599"  # the default of its command

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from collections import Counter
 from typing import Any
 from urllib.parse import unquote
 
@@ -14,6 +14,7 @@ import sagemaker_emulator
 from polysync_airflow import __version__
 from tests.documentation.pages import DOCS, README, ROOT, Page, page, pages
 
+pytestmark = pytest.mark.documentation
 MAX_README_LINES = 200
 
 
@@ -29,51 +30,45 @@ def slug_of_site(heading: str) -> str:
     return re.sub(r"[-\s]+", "-", text)
 
 
-@pytest.mark.parametrize("each", pages(), ids=str)
-def test_relative_links_resolve(each: Page) -> None:
+def test_relative_links_resolve() -> None:
     """Each relative link leads to a file, and to a heading whose anchor is the same everywhere."""
     broken = []
-    for link in each.links:
+    for each, link in [(found, link) for found in pages() for link in found.links]:
         if re.match(r"[a-z]+:", link):
             continue
         path, _, anchor = unquote(link).partition("#")
         target = (each.path.parent / path).resolve() if path else each.path
         if not target.exists() or not target.is_relative_to(ROOT):
-            broken.append(link)
+            broken.append((str(each), link))
         elif anchor:
             headings = Page(target).headings
-            anchors = {slug_of_code_host(each) for each in headings} & {
-                slug_of_site(each) for each in headings
-            }
-            if anchor not in anchors:
-                broken.append(link)
+            if anchor not in set(map(slug_of_code_host, headings)) & set(map(slug_of_site, headings)):
+                broken.append((str(each), link))
 
     assert broken == []
 
 
-@pytest.mark.parametrize("each", pages(), ids=str)
-def test_anchors_are_unique(each: Page) -> None:
+def test_anchors_are_unique() -> None:
     """No page has two headings with the same anchor."""
-    anchors = [slug_of_site(heading) for heading in each.headings]
+    anchors = [(str(each), slug_of_site(heading)) for each in pages() for heading in each.headings]
 
-    assert len(anchors) == len(set(anchors))
+    assert [anchor for anchor, count in Counter(anchors).items() if count > 1] == []
 
 
-@pytest.mark.parametrize("each", pages(), ids=str)
-def test_other_sites_are_linked_by_https(each: Page) -> None:
+def test_other_sites_are_linked_by_https() -> None:
     """Links to other sites use https."""
-    assert [
-        link for link in each.links if re.match(r"[a-z]+:", link) and not link.startswith("https://")
-    ] == []
+    others = [(str(each), link) for each in pages() for link in each.links if re.match(r"[a-z]+:", link)]
+
+    assert others
+    assert [(where, link) for where, link in others if not link.startswith("https://")] == []
 
 
-@pytest.mark.parametrize("each", pages(), ids=str)
-def test_pages_have_one_title(each: Page) -> None:
+def test_pages_have_one_title() -> None:
     """Each page begins with its title, and has only that one."""
-    titles = re.findall(r"^# .+$", each.prose, re.MULTILINE)
-
-    assert len(titles) == 1
-    assert each.text.startswith(f"{titles[0]}\n")
+    for each in pages():
+        titles = re.findall(r"^# .+$", each.prose, re.MULTILINE)
+        assert (str(each), len(titles)) == (str(each), 1)
+        assert each.text.startswith(f"{titles[0]}\n"), str(each)
 
 
 def test_the_readme_is_short() -> None:
@@ -96,8 +91,7 @@ def test_every_page_can_be_found() -> None:
     assert {link for link in page("index.md").links if link.endswith(".md")} >= existing - {"index.md"}
 
 
-@pytest.mark.parametrize("picture", sorted((DOCS / "images").iterdir()), ids=lambda path: path.name)
-def test_pictures_are_used_and_small(picture: Path) -> None:
+def test_pictures_are_used_and_small() -> None:
     """Each picture is on a page, and is small enough for a repository."""
     used = {
         (each.path.parent / link).resolve()
@@ -106,8 +100,9 @@ def test_pictures_are_used_and_small(picture: Path) -> None:
         if link.endswith(".png")
     }
 
-    assert picture in used
-    assert picture.stat().st_size <= 150_000
+    pictures = set((DOCS / "images").iterdir())
+    assert pictures == used
+    assert [each.name for each in pictures if each.stat().st_size > 150_000] == []
 
 
 def test_wheels_have_the_current_version() -> None:

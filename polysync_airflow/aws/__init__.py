@@ -2,7 +2,7 @@
 How the provider calls AWS.
 
 botocore sessions, without secrets in their debug log (``sessions``), retries with backoff (``retry``), the
-token bucket and calls in several threads (``rate_limiter``), the mapping of errors and the limits of
-responses and lists (``responses``), the stop of an execution (``stop``), and the last lines of a job's log
-(``job_logs``).
+token bucket (``rate_limiter``), calls in several threads (``concurrent_calls``), the mapping of errors and
+the limits of responses and lists (``responses``), the stop of an execution (``stop``), and the last lines of
+a job's log (``job_logs``).
 """

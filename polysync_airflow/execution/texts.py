@@ -21,6 +21,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, WrapValidator
@@ -28,6 +29,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, Wr
 # How much of a foreign text a message quotes.
 MAX_QUOTED: Final = 500
 _MAX_VALUE_CHARACTERS: Final = 60
+_MAX_COMPARED_CHARACTERS: Final = 256
 # How many problems a message lists.
 MAX_PROBLEMS: Final = 20
 # All control characters except tab and newline; surrogates; line and paragraph separators; characters that
@@ -78,7 +80,7 @@ def nearest_name(name: str, names: Iterable[str]) -> str | None:
     :param names: the names that exist. Each is compared, so limit their number.
     """
     folded = {each.casefold(): each for each in names}
-    matches = difflib.get_close_matches(name.casefold()[:256], folded, n=1)
+    matches = difflib.get_close_matches(name.casefold()[:_MAX_COMPARED_CHARACTERS], folded)
     return folded[matches[0]] if matches else None
 
 
@@ -120,28 +122,27 @@ def describe_validation_error(error: ValidationError) -> str:
     """
     problems = [
         f"{'.'.join(map(str, problem['loc'])) or 'the whole value'}: {problem['msg']}"
-        for problem in error.errors(include_url=False, include_input=False, include_context=False)
+        for problem in error.errors()
     ]
-    more = f"; and {len(problems) - MAX_PROBLEMS} more" if len(problems) > MAX_PROBLEMS else ""
-    return "; ".join(clean_line(problem) for problem in problems[:MAX_PROBLEMS]) + more
+    return "; ".join(map(clean_line, first_problems(problems)))
 
 
-def _cleaner(clean: Callable[[str, int], str], max_length: int) -> Any:
-    return BeforeValidator(lambda value: clean(value, max_length) if isinstance(value, str) else value)
+def _clean_if_text(clean: Callable[[str, int], str], max_length: int, value: Any) -> Any:
+    return clean(value, max_length) if isinstance(value, str) else value
 
 
 # Types of fields for texts from AWS. Limits:
 # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribePipelineExecution.html,
 # API_PipelineExecutionStep.html and API_DescribePipeline.html
 MAX_REASON_LENGTH: Final = 1300
-NameText = Annotated[str, _cleaner(clean_line, 256)]
-ReasonText = Annotated[str, _cleaner(clean_value, MAX_REASON_LENGTH)]
-LineText = Annotated[str, _cleaner(clean_line, MAX_REASON_LENGTH)]
-DescriptionText = Annotated[str, _cleaner(clean_value, 3072)]
-ArnText = Annotated[str, _cleaner(clean_line, 2048)]
+NameText = Annotated[str, BeforeValidator(partial(_clean_if_text, clean_line, 256))]
+ReasonText = Annotated[str, BeforeValidator(partial(_clean_if_text, clean_value, MAX_REASON_LENGTH))]
+LineText = Annotated[str, BeforeValidator(partial(_clean_if_text, clean_line, MAX_REASON_LENGTH))]
+DescriptionText = Annotated[str, BeforeValidator(partial(_clean_if_text, clean_value, 3072))]
+ArnText = Annotated[str, BeforeValidator(partial(_clean_if_text, clean_line, 2048))]
 # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_Parameter.html
 MAX_VALUE_LENGTH: Final = 1024
-ValueText = Annotated[str, _cleaner(clean_value, MAX_VALUE_LENGTH)]
+ValueText = Annotated[str, BeforeValidator(partial(_clean_if_text, clean_value, MAX_VALUE_LENGTH))]
 
 
 _UNITS: Final = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Final
 
-from polysync_airflow.aws.rate_limiter import WORKERS, ConcurrentCalls, rate_limiter_for
+from polysync_airflow.aws.concurrent_calls import WORKERS, ConcurrentCalls
+from polysync_airflow.aws.rate_limiter import rate_limiter_for
 from polysync_airflow.exceptions import (
     ACCESS_DENIED,
     RESOURCE_NOT_FOUND,

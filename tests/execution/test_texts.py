@@ -8,12 +8,22 @@ import unicodedata
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from polysync_airflow.execution.models import ExecutionDescription
 from polysync_airflow.execution.pipelines import DeclaredParameter
 from polysync_airflow.execution.steps.descriptions import StepDescription
-from polysync_airflow.execution.texts import MAX_QUOTED, clean_line, clean_text, clean_value
+from polysync_airflow.execution.texts import (
+    MAX_PROBLEMS,
+    MAX_QUOTED,
+    NameText,
+    clean_line,
+    clean_text,
+    clean_value,
+    describe_validation_error,
+    first_problems,
+    shorten,
+)
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout/execution/abcdefghijkl"
 # Characters that st.text() leaves out or rarely draws.
@@ -110,3 +120,59 @@ def test_declared_defaults_keep_their_type(given: object, default: object) -> No
 
     assert parameter.default == default
     assert type(parameter.default) is type(default)
+
+
+def test_markers_and_line_breaks() -> None:
+    """What is not dangerous stays as it was written."""
+    assert clean_value("a\r\nb\nc", 6) == "a\nb\nc"
+    assert clean_value("abcdef", 6) == "abcdef"
+    assert clean_value("abcdefg", 6) == "abc..."
+    assert clean_text("a ::group::b") == "a : :group::b"
+    assert TypeAdapter(NameText).validate_python("a\nb\x00") == "a b\N{REPLACEMENT CHARACTER}"
+    with pytest.raises(ValidationError):
+        TypeAdapter(NameText).validate_python(7)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("x" * 60, repr("x" * 60)),
+        ("x" * 61, f"{'x' * 60!r}... (61 characters)"),
+        ("\x00" * 60, repr("\x00" * 60)[:120]),
+        ({"a": 1}, "a dict of 1"),
+        (10**5000, "a very large int"),
+    ],
+    ids=["longest", "too long", "long when quoted", "collection", "number"],
+)
+def test_values_are_shown_short(value: object, shown: str) -> None:
+    """A message shows the size of what is large."""
+    assert shorten(value) == shown
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_problems_are_counted(more: int) -> None:
+    """A message lists the first ones, and how many there are beside them."""
+    problems = [str(number) for number in range(MAX_PROBLEMS + more)]
+
+    assert first_problems(problems) == [*problems[:MAX_PROBLEMS], *(["and 1 more"] if more else [])]
+
+
+def test_problems_of_pydantic_name_their_fields() -> None:
+    """But not their values, which may be secret."""
+
+    class Inner(BaseModel):
+        size: int
+
+    class Outer(BaseModel):
+        inner: Inner
+        name: int
+
+    with pytest.raises(ValidationError) as caught:
+        Outer.model_validate({"inner": {"size": "s3cret"}, "name": "s3cret"})
+    described = describe_validation_error(caught.value)
+    with pytest.raises(ValidationError) as whole:
+        TypeAdapter(int).validate_python("s3cret")
+
+    problem = "Input should be a valid integer, unable to parse string as an integer"
+    assert described == f"inner.size: {problem}; name: {problem}"
+    assert describe_validation_error(whole.value) == f"the whole value: {problem}"

@@ -12,7 +12,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowException
 from botocore.config import Config
 
-from polysync_airflow.aws.rate_limiter import ConcurrentCalls
+from polysync_airflow.aws.concurrent_calls import ConcurrentCalls
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.steps.descriptions import StepDescription

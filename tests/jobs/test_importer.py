@@ -8,7 +8,7 @@ import logging
 import pytest
 
 from polysync_airflow.aws import rate_limiter
-from polysync_airflow.aws.rate_limiter import WORKERS
+from polysync_airflow.aws.concurrent_calls import WORKERS
 from polysync_airflow.aws.sessions import RATE_LIMITED_CONFIG
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.jobs.importer import _concurrent_calls

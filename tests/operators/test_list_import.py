@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.aws import rate_limiter, retry
-from polysync_airflow.aws import rate_limiter as concurrent_calls
+from polysync_airflow.aws import concurrent_calls, rate_limiter, retry
 from polysync_airflow.exceptions import ParametersError, SageMakerApiError
 from polysync_airflow.execution.pipelines import declared_parameters
 from polysync_airflow.hooks import PolysyncSageMakerHook

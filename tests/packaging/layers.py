@@ -45,7 +45,12 @@ FOLDER_LAYERS = {
         {"__init__"},
     ),
     "execution.steps": ({"descriptions"}, {"rows"}, {"callbacks", "progress"}, {"__init__"}),
-    "aws": ({"job_logs", "responses", "retry"}, {"rate_limiter", "sessions"}, {"stop"}, {"__init__"}),
+    "aws": (
+        {"job_logs", "rate_limiter", "responses", "retry"},
+        {"sessions"},
+        {"concurrent_calls", "stop"},
+        {"__init__"},
+    ),
     "auth": (
         {"allow_list", "iam_policies"},
         {"aws_connection", "connection_test", "web_identity"},

@@ -8,7 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from polysync_airflow.aws import retry
-from polysync_airflow.aws.rate_limiter import ConcurrentCalls, RateLimiter
+from polysync_airflow.aws.concurrent_calls import ConcurrentCalls
+from polysync_airflow.aws.rate_limiter import RateLimiter
 from tests.aws.concurrent.recording import WORKERS
 
 

@@ -10,7 +10,7 @@ from threading import Lock, Thread, get_ident
 from threading import enumerate as all_threads
 from typing import Any
 
-from polysync_airflow.aws.rate_limiter import PREFETCH_PER_WORKER
+from polysync_airflow.aws.concurrent_calls import PREFETCH_PER_WORKER
 from polysync_airflow.exceptions import SageMakerApiError
 
 WORKERS = 4

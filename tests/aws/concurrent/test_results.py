@@ -10,7 +10,8 @@ from threading import Event
 import pytest
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
-from polysync_airflow.aws.rate_limiter import ConcurrentCalls, RateLimiter
+from polysync_airflow.aws.concurrent_calls import ConcurrentCalls
+from polysync_airflow.aws.rate_limiter import RateLimiter
 from polysync_airflow.exceptions import SageMakerApiError
 from tests.aws.concurrent.recording import (
     AHEAD,

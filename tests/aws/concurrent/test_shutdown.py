@@ -10,9 +10,9 @@ from threading import Event
 import pytest
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
-from polysync_airflow.aws import rate_limiter as concurrent_calls
-from polysync_airflow.aws import retry
-from polysync_airflow.aws.rate_limiter import ConcurrentCalls, RateLimiter
+from polysync_airflow.aws import concurrent_calls, retry
+from polysync_airflow.aws.concurrent_calls import ConcurrentCalls
+from polysync_airflow.aws.rate_limiter import RateLimiter
 from polysync_airflow.exceptions import SageMakerApiError
 from tests.aws.concurrent.recording import (
     AHEAD,

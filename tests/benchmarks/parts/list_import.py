@@ -75,8 +75,8 @@ class Catalogue:
 
 def workers() -> int:
     """Return the number of concurrent calls that ListImport makes."""
-    if find_spec("polysync_airflow.aws.rate_limiter"):
-        return int(importlib.import_module("polysync_airflow.aws.rate_limiter").WORKERS)
+    if find_spec("polysync_airflow.aws.concurrent_calls"):
+        return int(importlib.import_module("polysync_airflow.aws.concurrent_calls").WORKERS)
     return 1
 
 

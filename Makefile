@@ -9,7 +9,8 @@
 #   make test-emulator        the second, in an environment without Airflow
 #   make test-browser         the tests of the tab, of forms and of the documentation's search. Installs Chromium if it
 #                             is missing.
-#   make test-system          the tests that start an Airflow deployment. Installs Chromium if it is missing.
+#   make test-system          the tests that start an Airflow deployment, and those of `polysync verify` in real time.
+#                             Installs Chromium if it is missing.
 #   make test-clients         the tests of the emulator with the clients that people use: the SageMaker Python SDK, the
 #                             AWS CLI, boto3, AWS's SDK for JavaScript. Installs Node.js if it is missing.
 #   make test-aiobotocore     the tests of what botocore can change, with the older one that aiobotocore requires
@@ -120,8 +121,9 @@ test-browser: $(VENV)/.ready $(DOCS_VENV)/.ready
 	POLYSYNC_DOCS_PYTHON="$(CURDIR)/$(DOCS_VENV)/bin/python" \
 	    $(VENV)/bin/python -m pytest -m system tests/documentation tests/ui $(ARGS)
 
-test-system: $(VENV)/.ready
-	$(VENV)/bin/python -m pytest -m 'system or matrix' tests/lineage tests/system tests/verification $(ARGS)
+test-system: $(VENV)/.ready $(EMULATOR_VENV)/.ready
+	$(VENV)/bin/python -m pytest -m 'system or matrix' tests/lineage tests/system $(ARGS)
+	$(EMULATOR_PYTEST) -m system tests/verify $(ARGS)
 
 test-clients: install-clients
 	POLYSYNC_SDK2_PYTHON="$(CURDIR)/$(SDK2_VENV)/bin/python" POLYSYNC_SDK3_PYTHON="$(CURDIR)/$(SDK3_VENV)/bin/python" \

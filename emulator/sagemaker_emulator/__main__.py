@@ -27,6 +27,11 @@ def main(arguments: Sequence[str] | None = None, prog: str = PROGRAM) -> int:
     :param prog: the name of the command in its messages.
     :return: the exit status: 0, or 2 if the emulator cannot start.
     """
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if arguments[:1] == ["verify"]:
+        from sagemaker_emulator.verify.command import main as verify
+
+        return verify(arguments[1:], f"{prog} verify", connection_id=None)
     options = make_parser(prog).parse_args(arguments)
     try:
         from sagemaker_emulator import EmulatorServer

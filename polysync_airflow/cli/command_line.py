@@ -20,11 +20,13 @@ DELEGATED: Final = {
     "iam": ("polysync_airflow.cli.iam", "print IAM policies"),
     "events": ("polysync_airflow.cli.events", "set up the queue with events of SageMaker"),
     "records": ("polysync_airflow.cli.records", "list and delete records of past DAG runs"),
-    "verify": ("polysync_airflow.cli.verify", "compare what is believed of AWS with an account"),
 }
 # The commands of sagemaker-pipelines-emulator, which registers the same ``main`` of each as an entry point.
 ENTRY_POINTS: Final = "polysync.commands"
-OF_THE_EMULATOR: Final = {"emulator": "run a local SageMaker endpoint"}
+OF_THE_EMULATOR: Final = {
+    "verify": "compare what is believed of AWS with an account",
+    "emulator": "run a local SageMaker endpoint",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from polysync_airflow.cli import events, iam, records, verify
+from polysync_airflow.cli import events, iam, records
 from polysync_airflow.cli.parser import make_parser
 from polysync_airflow.jobs.catalogue import CatalogueJob
 from polysync_airflow.jobs.drift import KINDS
 from sagemaker_emulator import __main__ as emulator
+from sagemaker_emulator.verify import command as verify
 
 DOCS = Path(__file__).parents[2] / "docs"
 REFERENCE = (DOCS / "reference" / "cli.md").read_text()

@@ -1,284 +1,147 @@
-"""``polysync verify``: the options, what it writes, and what it leaves behind."""
+"""``polysync verify``: how it signs in, and what the provider tells the checks."""
 
 from __future__ import annotations
 
 import json
-import os
-import signal
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from polysync_airflow.cli import verify
-from polysync_airflow.cli.output import write_message
-from polysync_airflow.verification import definitions
-from polysync_airflow.verification.account import Account
-from polysync_airflow.verification.hook import VerifyHook
+from polysync_airflow.auth.iam_policies import identity_policy
+from polysync_airflow.aws.sessions import is_aws_endpoint
+from polysync_airflow.cli.verify import sign_in
+from polysync_airflow.exceptions import CredentialsError
 from sagemaker_emulator import EmulatorServer
+from sagemaker_emulator.verify import calls
+from sagemaker_emulator.verify.cleaning import PREFIX
+from sagemaker_emulator.verify.session import CONFIG
 from tests.cli.conftest import Polysync
-from tests.events.conftest import client
+from tests.conftest import connection
+from tests.events.conftest import client, make_queue
 from tests.tasks import EmulatedTime
 
-ROLE = "arn:aws:iam::123456789012:role/Pipelines"
+ACCOUNT = "123456789012"
+ROLE = f"arn:aws:iam::{ACCOUNT}:role/Pipelines"
 VERIFY = ("verify", "--role-arn", ROLE)
+POLICY = ["iam", "policy", "--account", ACCOUNT, "--region", "us-east-1", "--pipeline", "churn"]
+# Checks that together call all operations, except for those of a job.
+ALL_OPERATIONS = (
+    "callback",
+    "list",
+    "parameter.as-sent",
+    "resume.shown-definition",
+    "start.by-arn",
+    "stop.delete",
+)
+SECRET = "wJalrXUtnFEMI/K7MDENG"
 
 
-def names(emulator: EmulatorServer) -> list[str]:
-    """Return the names of the pipelines that the command has left."""
-    return [name for name in emulator.pipelines["us-east-1"] if name.startswith("polysync-verify")]
+@pytest.fixture(autouse=True)
+def _emulated_time(emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calls, "time", emulated_time)
 
 
-def test_run(
-    polysync: Polysync, emulator: EmulatorServer, emulated_time: EmulatedTime, tmp_path: Path
+def sign_in_as(
+    emulator: EmulatorServer, polysync: Polysync, monkeypatch: pytest.MonkeyPatch, *options: str
 ) -> None:
-    """The table is on stdout, all else on stderr; the report is a file; nothing is left."""
+    """Sign in as a user with the policy that is printed, in an account that enforces policies."""
+    policy = polysync(*POLICY, *options).out
+    iam = client(emulator, "iam")
+    iam.create_user(UserName="verifier")
+    key = iam.create_access_key(UserName="verifier")["AccessKey"]
+    iam.put_user_policy(UserName="verifier", PolicyName="granted", PolicyDocument=policy)
+    emulator.control.set_sign_in(enforce_iam=True)
+    url, keys = emulator.endpoint_url, {"login": key["AccessKeyId"], "password": key["SecretAccessKey"]}
+    value = connection(**keys, endpoint_url=url, sts_endpoint_url=url)
+    monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", value)
+
+
+def test_run(polysync: Polysync, emulator: EmulatorServer, tmp_path: Any) -> None:
+    """It signs in with the connection, whose secrets nobody sees, and checks the links and permissions of the provider."""
     report = tmp_path / "report.json"
 
-    result = polysync(*VERIFY, "--only", "outcome", "--report", report)
+    result = polysync(
+        *VERIFY, "--only", "link", "--only", "permission", "--simulate-policy", "--open", "--report", report
+    )
 
-    assert result.code == 0
-    assert "outcome.fail-step" in result.out
-    assert "as believed" in result.out
-    assert "13 checks in region us-east-1. What they make has names that begin with polysync-" in result.err
-    assert result.err.endswith("13 checks: 13 as believed.\n")
+    assert (result.code, result.error) == (0, "2 checks: 2 as believed.")
+    link = "https://us-east-1.console.aws.amazon.com/sagemaker/home?region=us-east-1#/pipelines/"
+    assert link in result.err
     document = json.loads(report.read_text())
-    assert (document["endpoint"], document["region"]) == ("not one of AWS", "us-east-1")
-    assert document["complete"] is True
-    assert [check["verdict"] for check in document["checks"]] == ["as believed"] * 13
-    assert "123456789012" not in result.out + result.err + report.read_text()
-    assert "emulated-secret-key" not in result.out + result.err + report.read_text()
-    assert names(emulator) == []
-    assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
+    assert (document["sign_in"], document["endpoint"]) == ("access_key", "not one of AWS")
+    assert {"polysync_airflow", "apache_airflow", "boto3"} < {*document}
+    assert "emulated-secret-key" not in result.err + report.read_text()
+    assert [name for name in emulator.pipelines["us-east-1"] if name.startswith(PREFIX)] == []
+    asked = [call["request"] for call in emulator.control.calls("SimulatePrincipalPolicy")]
+    actions = {action for call in asked for action in call["ActionNames"]}
+    policy = identity_policy(account=ACCOUNT, region="us-east-1")
+    assert actions == {action for statement in policy["Statement"] for action in statement["Action"]}
+    (endpoint,) = [
+        call["ResourceArns"] for call in asked if "sagemaker:DescribeEndpoint" in call["ActionNames"]
+    ]
+    assert endpoint == [f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:endpoint/polysync-verify"]
 
 
-def test_difference(polysync: Polysync, emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
-    """What differs has exit code 1, and names what relies on it."""
-    emulator.control.put_scenario({"failure_reason": "All is lost"})
+def test_printed_policy_is_sufficient(
+    polysync: Polysync, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It allows each operation of the checks and of the deletion, though it allows tasks one other pipeline only."""
+    queue = make_queue(emulator)
+    arn = f"arn:aws:sqs:us-east-1:{ACCOUNT}:{queue.name}"
+    sign_in_as(emulator, polysync, monkeypatch, "--verify", "--pass-role", ROLE, "--callback-queue", arn)
+    checks = [word for name in ALL_OPERATIONS for word in ("--only", name)]
 
-    result = polysync(*VERIFY, "--only", "outcome.reason")
+    result = polysync(*VERIFY, *checks, "--queue-url", queue.url)
 
-    assert result.code == 1
-    assert "docs" not in result.err
-    assert "another text" in result.out
-    assert "This changes what these rely on:" in " ".join(result.out.split())
-    assert result.error == "1 check: 1 differs."
+    assert result.code == 0, result.out
+    assert "no permission" not in result.out
+    assert "is still there" not in result.err
+    # What the simulation finds is that tasks may start one pipeline only.
+    simulated = polysync(*VERIFY, "--only", "permission", "--simulate-policy")
+    assert (simulated.code, "denied: sagemaker:" in simulated.out) == (1, True)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["verify"], "--role-arn is missing: give the ARN of a role"),
-        (
-            ["verify", "--role-arn", "Pipelines"],
-            "--role-arn 'Pipelines' is not the ARN of a role: give arn:aws:iam::",
-        ),
-        ([*VERIFY, "--only", "stops"], "--only 'stops' is no check; did you mean stop?"),
-        ([*VERIFY, "--with-job", "a b"], "--with-job 'a b' is not the URI of an image"),
-        ([*VERIFY, "--with-job", ""], "--with-job '' is not the URI of an image"),
-        (
-            [*VERIFY, "--queue-url", "changes"],
-            "--queue-url 'changes' is not the URL of a standard queue: give it",
-        ),
-        (
-            [*VERIFY, "--queue-url", "https://sqs.eu-central-1.amazonaws.com/123456789012/changes"],
-            "is in region eu-central-1, and the checks are made in us-east-1: give a queue of that region, or",
-        ),
-        (
-            [*VERIFY, "--report", "missing/report.json"],
-            "--report missing/report.json cannot be written: No such file",
-        ),
-        ([*VERIFY, "--report", "."], "--report . is not a file"),
-        ([*VERIFY, "--clean"], "--clean runs no checks: leave out --role-arn"),
-        ([*VERIFY, "--conn-id", "missing"], "'missing': there is no such connection"),
-    ],
-)
-def test_bad_input(arguments: list[str], message: str, polysync: Polysync, emulator: EmulatorServer) -> None:
-    """It is refused in one line, before anything is created."""
-    result = polysync(*arguments)
+def test_policy_of_tasks(
+    polysync: Polysync, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not allow to create pipelines."""
+    sign_in_as(emulator, polysync, monkeypatch, "--pass-role", ROLE)
+
+    result = polysync(*VERIFY, "--only", "outcome")
+
+    assert result.out.count("no permission for CreatePipeline") == 13
+
+
+def test_option_needs_a_role(polysync: Polysync) -> None:
+    """Without the role that CreatePipeline passes, the policy would not be sufficient."""
+    result = polysync(*POLICY, "--verify")
+
+    assert "--verify needs --pass-role: name the role of the pipelines" in result.err
+
+
+def test_connection_that_does_not_exist(polysync: Polysync) -> None:
+    """It is an error of one line."""
+    result = polysync(*VERIFY, "--conn-id", "missing")
 
     assert (result.code, result.out) == (2, "")
-    assert message in result.error
-    assert "CreatePipeline" not in {call["operation"] for call in emulator.control.calls()}
+    assert "'missing': there is no such connection" in result.error
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_signals(
-    number: signal.Signals,
-    polysync: Polysync,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-) -> None:
-    """Each signal that ends a process first deletes what was made, and writes what was seen."""
-    create, report = Account.create, tmp_path / "report.json"
+def test_connection_of_type_aws(emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its secrets are known; whoever edits it cannot send requests to IAM to another host."""
+    config = {"iam": {"endpoint_url": "https://evil.example"}, "sts": {"endpoint_url": emulator.endpoint_url}}
+    extra = {"region_name": "us-east-1", "aws_session_token": "token-of-a-session", "service_config": config}
+    value = {"conn_type": "aws", "login": "AKIAEXAMPLE", "password": SECRET, "extra": extra}
+    monkeypatch.setenv("AIRFLOW_CONN_OF_AWS", json.dumps(value))
 
-    def interrupted(self: Account, subject: str, definition: str) -> str:
-        name = create(self, subject, definition)
-        if subject == "failed":
-            # To the process, whose main thread handles it.
-            os.kill(os.getpid(), number)
-            assert self._cancelled.wait(10)
-        return name
+    session = sign_in("of_aws", None, CONFIG)
 
-    # As in a terminal: a shell lets its background processes ignore Ctrl-C.
-    at_begin = signal.signal(number, signal.default_int_handler)
-    monkeypatch.setattr(Account, "create", interrupted)
-
-    try:
-        result = polysync(
-            *VERIFY, "--only", "list.prefix-with-hyphen", "--only", "outcome", "--report", report
-        )
-        after = signal.getsignal(number)
-    finally:
-        signal.signal(number, at_begin)
-
-    assert result.code == 130
-    assert "Interrupted: the checks end, and what they have made is deleted." in result.err
-    assert "report.json: the report of the checks that were made. It is not complete." in result.err
-    assert result.error == "error: interrupted"
-    document = json.loads(report.read_text())
-    verdicts = {check["id"]: (check["verdict"], check["seen"]) for check in document["checks"]}
-    assert (document["complete"], len(verdicts)) == (False, 14)
-    assert verdicts["list.prefix-with-hyphen"] == ("as believed", "refused with ValidationException")
-    assert verdicts["outcome.end-time"] == ("not checked", "the run was ended")
-    assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
-    assert names(emulator) == []
-    assert after is signal.default_int_handler
+    assert session["secrets"] == [SECRET, "token-of-a-session"]
+    with pytest.raises(CredentialsError, match=r"service_config\.iam\.endpoint_url"):
+        session["client"]("iam")
 
 
-def test_interrupted_twice(
-    polysync: Polysync, emulator: EmulatorServer, emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An interrupted deletion says how to delete the rest, which the next command does."""
-
-    def interrupt(self: Account) -> dict[str, str]:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Account, "clean", interrupt)
-        result = polysync(*VERIFY, "--only", "outcome.statuses")
-    left = names(emulator)
-    cleaned = polysync("verify", "--clean")
-
-    assert result.code == 130
-    assert "Interrupted: not everything is deleted. Run polysync verify --clean.\n" in result.err
-    assert len(left) == 2
-    assert (cleaned.code, cleaned.out) == (0, "")
-    assert cleaned.error == "2 pipelines deleted in region us-east-1."
-    assert names(emulator) == []
-
-
-def test_what_is_told_is_masked(
-    polysync: Polysync, emulator: EmulatorServer, emulated_time: EmulatedTime, tmp_path: Path
-) -> None:
-    """Neither messages nor errors have what the report leaves out, also if AWS has written it."""
-    secret = "arn:aws:sts::123456789012:assumed-role/Team-Airflow/me@example.com emulated-secret-key"
-    denied = {"code": "AccessDeniedException", "message": f"{secret} may not"}
-    fault = emulator.control.add_fault("error", "DeletePipeline", **denied)
-    left = polysync(*VERIFY, "--only", "link")
-    emulator.control.remove_faults(fault)
-    emulator.control.add_fault("error", "ListPipelines", **denied)
-
-    for result in (left, polysync("verify", "--clean")):
-        assert result.code != 0
-        assert "arn:aws:sts::000000000000:assumed-role/*** *** may not" in result.err
-        assert "emulated-secret-key" not in result.err
-        assert "123456789012" not in result.err
-
-
-def test_what_stays(polysync: Polysync, emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
-    """A pipeline that cannot be deleted is a failure, and is named with the command that deletes it later."""
-    fault = emulator.control.add_fault(
-        "error", "DeletePipeline", code="AccessDeniedException", message="not allowed"
-    )
-
-    result = polysync(*VERIFY, "--only", "link")
-    cleaned = polysync("verify", "--clean")
-    emulator.control.remove_faults(fault)
-
-    assert (result.code, cleaned.code) == (1, 1)
-    assert "-failed is still there: DeletePipeline failed: AccessDeniedException: not allowed" in result.err
-    assert "Run polysync verify --clean." in result.err
-    assert polysync("verify", "--clean").code == 0
-    assert names(emulator) == []
-
-
-def test_clean_leaves_what_only_has_the_name(
-    polysync: Polysync, emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
-    """A pipeline that has the name of one of a run, but no tag of it, is named and left; that is no failure."""
-    mine = "polysync-verify-0123abcd-important"
-    client(emulator, "sagemaker").create_pipeline(
-        PipelineName=mine,
-        PipelineDefinition=definitions.succeeding(),
-        RoleArn=ROLE,
-        ClientRequestToken="t" * 32,
-    )
-
-    cleaned = polysync("verify", "--clean")
-
-    assert (cleaned.code, cleaned.out) == (0, "")
-    assert f"{mine} is left as it is: It does not have the tag polysync-verify-run with the id" in cleaned.err
-    assert cleaned.error == "0 pipelines deleted in region us-east-1."
-    assert names(emulator) == [mine]
-
-
-@pytest.mark.parametrize("is_terminal", [False, True])
-def test_links(
-    is_terminal: bool,
-    polysync: Polysync,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """With --open, the links are printed, and a person has time to look before everything is deleted."""
-    there: list[list[str]] = []
-
-    class Terminal:
-        def isatty(self) -> bool:
-            return is_terminal
-
-        def readline(self) -> str:
-            there.append(names(emulator))
-            return "\n"
-
-    monkeypatch.setattr("sys.stdin", Terminal())
-
-    result = polysync(*VERIFY, "--only", "link", "--open")
-
-    assert (
-        "https://us-east-1.console.aws.amazon.com/sagemaker/home?region=us-east-1#/pipelines/" in result.err
-    )
-    # Without the account number, the link leads nowhere.
-    assert "123456789012" in result.err
-    assert [len(each) for each in there] == ([1] if is_terminal else [])
-    assert names(emulator) == []
-
-
-def test_cost_of_a_job(
-    polysync: Polysync, emulator: EmulatorServer, emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What a job costs is said before it starts."""
-    told: list[int] = []
-    call = VerifyHook.call
-
-    def noting(self: VerifyHook, operation: str, **request: Any) -> Any:
-        if operation == "CreatePipeline":
-            told.append(1)
-        return call(self, operation, **request)
-
-    def noting_message(text: str) -> None:
-        if "US dollars" in text:
-            told.append(0)
-        write_message(text)
-
-    monkeypatch.setattr(VerifyHook, "call", noting)
-    monkeypatch.setattr(verify, "write_message", noting_message)
-
-    result = polysync(*VERIFY, "--only", "job", "--with-job", "example.com/tools:1")
-
-    assert result.code == 0
-    assert told == [0, 1]
-    assert "One processing job will run on one ml.t3.medium, for at most 10 minutes." in result.err
+def test_endpoints_of_iam_are_ones_of_aws() -> None:
+    """IAM has one address for all regions of a partition."""
+    assert is_aws_endpoint("iam.amazonaws.com")
+    assert not is_aws_endpoint("iam.evil.example")

@@ -14,7 +14,6 @@ LAYERS = (
     {"events", "jobs", "triggers"},
     {"operators"},
     {"dags", "notifications", "sensors"},
-    {"verification"},
     {"cli", "testing"},
 )
 # The order inside the folders whose modules build on each other, lowest layer first. A module that is not named is above
@@ -89,22 +88,6 @@ FOLDER_LAYERS = {
         {"command_line"},
         {"__init__"},
     ),
-    "verification": (
-        {"arguments", "definitions", "hook", "masking"},
-        {"calls", "cleaning"},
-        {"account"},
-        {"models"},
-        {"beliefs", "report", "runner"},
-        {"catalogue"},
-        {"__init__"},
-    ),
-    "verification.beliefs": (
-        {"jobs", "lists", "messages", "outcomes", "parameters", "permissions", "starts"},
-        {"links", "retries", "stops"},
-        {"selections"},
-        {"__init__"},
-    ),
-    "verification.beliefs.messages": ({"inbox"}, {"callbacks", "events"}, {"__init__"}),
 }
 
 # The same of the emulator's package, which is a distribution of its own.
@@ -113,7 +96,7 @@ EMULATOR_LAYERS = (
     {"protocol", "engine"},
     {"sagemaker"},
     {"builders", "sign_in"},
-    {"server"},
+    {"server", "verify"},
     {"__init__"},
     {"__main__"},
 )
@@ -150,6 +133,23 @@ EMULATOR_FOLDER_LAYERS = {
         {"authorization", "sessions", "web_identity"},
         {"callers"},
         {"simulation", "sts"},
+        {"__init__"},
+    ),
+    "verify": (
+        {"definitions", "models"},
+        {"report", "session"},
+        {"calls"},
+        {"cleaning"},
+        {"account"},
+        {"scenarios"},
+        {"runner"},
+        {"command"},
+        {"__init__"},
+    ),
+    "verify.scenarios": (
+        {"inbox", "jobs", "lists", "outcomes", "parameters", "permissions", "starts"},
+        {"callbacks", "events", "links", "resumes", "stops"},
+        {"selections"},
         {"__init__"},
     ),
     "server": (

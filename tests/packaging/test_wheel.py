@@ -79,7 +79,7 @@ def test_wheel_contains_the_package_only(project: Project, wheels: dict[Project,
     files = {name for name in wheels[project].namelist() if ".dist-info/" not in name}
 
     assert files == package
-    data = {PROVIDER: "ui/static/sagemaker_tab.js", EMULATOR: "definitions/abalone.json"}
+    data = {PROVIDER: "ui/static/sagemaker_tab.js", EMULATOR: "verify/beliefs.toml"}
     assert {f"{project}/py.typed", f"{project}/{data[project]}"} <= files
 
 
@@ -142,3 +142,5 @@ def test_wheels_register_what_others_look_for(wheels: dict[Project, zipfile.ZipF
     assert "[pytest11]\npolysync = polysync_airflow.testing.plugin\n" in provider
     assert "[console_scripts]\nsagemaker-emulator = sagemaker_emulator.__main__:main\n" in emulator
     assert "[polysync.commands]\nemulator = sagemaker_emulator.__main__:main\n" in emulator
+    assert "\nverify = sagemaker_emulator.verify.command:main\n" in emulator
+    assert "[sagemaker_emulator.sessions]\nairflow = polysync_airflow.cli.verify:sign_in\n" in provider

@@ -1,0 +1,283 @@
+"""The command ``polysync verify``: it compares what is believed of AWS with an account."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import re
+import secrets
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stderr, suppress
+from datetime import UTC, datetime
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Final, NoReturn, TextIO, cast
+
+from sagemaker_emulator.verify.account import Account
+from sagemaker_emulator.verify.calls import Calls
+from sagemaker_emulator.verify.cleaning import NotOwnError, delete_pipelines, leftovers
+from sagemaker_emulator.verify.definitions import JOB_INSTANCE, JOB_SECONDS
+from sagemaker_emulator.verify.models import AWS_ERRORS, Belief, NotCheckedError, Result, VerifyError, choose
+from sagemaker_emulator.verify.report import as_json, count, has_failed, mask, table
+from sagemaker_emulator.verify.runner import run, with_unchecked
+from sagemaker_emulator.verify.scenarios.links import links
+from sagemaker_emulator.verify.session import sign_in
+
+OK, FAILED, ERROR, INTERRUPTED = 0, 1, 2, 130
+#: The Airflow connection of ``polysync`` commands.
+DEFAULT_CONNECTION: Final = "polysync_default"
+DESCRIPTION: Final = """\
+Compare what Polysync believes of SageMaker Pipelines with an account.
+
+The checks create pipelines whose steps start no job, so they cost nothing, with names that begin with
+polysync-verify, and delete them at the end, also after Ctrl-C. Exit code 1 if something differs."""
+# Not asked of AWS's price list, which needs a permission more and has its own host.
+_COST: Final = f"""\
+One processing job will run on one {JOB_INSTANCE}, for at most {JOB_SECONDS // 60} minutes. It costs at most
+about 0.01 US dollars: this assumes 0.05 an hour, the price in us-east-1. Other regions have other prices:
+https://aws.amazon.com/sagemaker/pricing/"""
+_HINT: Final = "Run polysync verify --clean."
+_PACKAGES: Final = ("polysync-airflow", "sagemaker-pipelines-emulator", "boto3", "apache-airflow")
+_ROLE: Final = r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9_+=,.@/-]+"
+# https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-queue-message-identifiers.html
+_QUEUE: Final = r"https?://(?:sqs(?:-fips)?\.([a-z0-9-]+)\.)?[A-Za-z0-9.:-]+/[0-9]{12}/[A-Za-z0-9_-]{1,80}"
+# https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_AppSpecification.html
+_IMAGE: Final = r"\S{1,255}"
+_FORMS: Final = {
+    _ROLE: "the ARN of a role: give arn:aws:iam::<12-digit account>:role/<name>",
+    _IMAGE: "the URI of an image: give one of at most 255 characters without spaces that the role may pull",
+    _QUEUE: "the URL of a standard queue: give https://sqs.<region>.amazonaws.com/<account>/<name>",
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(ERROR, f"error: {self.prog}: {message}. Try: {self.prog} --help\n")
+
+
+def _matching(pattern: str, text: str) -> str:
+    if not re.fullmatch(pattern, text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not {_FORMS[pattern]}")
+    return text
+
+
+def _file(text: str) -> Path:
+    path = Path(text)
+    if path.is_dir() or not os.access(path.resolve().parent, os.W_OK):
+        raise argparse.ArgumentTypeError(f"{text} cannot be written: give a file in a folder that exists")
+    return path
+
+
+def make_parser(prog: str, connection_id: str | None = DEFAULT_CONNECTION) -> argparse.ArgumentParser:
+    """
+    Return the parser of the command.
+
+    :param connection_id: the Airflow connection that is used by default; None for boto3's credentials.
+    """
+    form = argparse.RawDescriptionHelpFormatter
+    parser = _Parser(prog=prog, description=DESCRIPTION, formatter_class=form, allow_abbrev=False)
+    add, switch = parser.add_argument, partial(parser.add_argument, action="store_true")
+    default = connection_id or "none, but the credentials of boto3"
+    add("--conn-id", default=connection_id, metavar="ID", help=f"Airflow connection (default: {default})")
+    add("--region", metavar="REGION", help="AWS region (default: that of the connection)")
+    role = "role of the pipelines, which needs permissions for --with-job only"
+    add("--role-arn", type=partial(_matching, _ROLE), metavar="ARN", help=role)
+    add("--report", type=_file, metavar="FILE", help="write a report as JSON, for an issue")
+    only = "only this check, or those of this subject, such as stop; may be repeated"
+    add("--only", action="append", default=[], metavar="CHECK", help=only)
+    switch("--open", help="print the console links, and wait until somebody has looked")
+    job = "also run one processing job with this image, which costs money"
+    add("--with-job", type=partial(_matching, _IMAGE), metavar="IMAGE", help=job)
+    queue = "also check the events in this queue of polysync events setup"
+    add("--queue-url", type=partial(_matching, _QUEUE), metavar="URL", help=queue)
+    switch("--simulate-policy", help="also ask IAM about each permission of the provider")
+    switch("--clean", help="only delete what a run has left that was killed")
+    return parser
+
+
+class _Masked(io.TextIOBase):
+    """
+    A stream that writes to another one, without what identifies the account and who uses it.
+
+    ``secrets`` are those of the session, once it is there.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+        self.secrets: list[str] = []
+
+    def write(self, text: str) -> int:
+        self.stream.write(mask(text, self.secrets))
+        return len(text)
+
+    def isatty(self) -> bool:
+        return self.stream.isatty()
+
+
+def main(arguments: Sequence[str], prog: str, connection_id: str | None = DEFAULT_CONNECTION) -> int:
+    """
+    Run the command.
+
+    :param arguments: the command-line arguments.
+    :param prog: the name of the command in its messages.
+    :param connection_id: as in ``make_parser``.
+    :return: the exit code.
+    """
+    parser, stderr = make_parser(prog, connection_id), _Masked(sys.stderr)
+    with redirect_stderr(cast("TextIO", stderr)):
+        options = parser.parse_args(arguments)
+        given = {f"--{name.replace('_', '-')}": value for name, value in vars(options).items() if value}
+        others = [name for name in given if name not in ("--clean", "--conn-id", "--region")]
+        if options.clean and others:
+            parser.error(f"--clean runs no checks: leave out {', '.join(others)}")
+        if not options.clean and not options.role_arn:
+            parser.error("--role-arn is missing: give the ARN of a role that SageMaker may assume")
+        try:
+            return _clean(options, stderr) if options.clean else _verify(options, given, stderr)
+        except (*AWS_ERRORS, VerifyError) as error:
+            _write(f"error: {' '.join(str(error).split())}")
+            return ERROR
+        except KeyboardInterrupt:
+            _write("error: interrupted")
+            return INTERRUPTED
+        except Exception as error:
+            # Whoever has called writes it.
+            error.args = tuple(mask(str(part), stderr.secrets) for part in error.args)
+            raise
+
+
+def _write(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def _verify(options: argparse.Namespace, given: Mapping[str, Any], stderr: _Masked) -> int:
+    beliefs = choose(options.only)
+    session = sign_in(options.conn_id, options.region)
+    stderr.secrets = session.secrets
+    account = Account(session, options.role_arn, secrets.token_hex(4), given)
+    _announce(beliefs, account)
+    results: list[Result] = []
+    is_complete = False
+    # SIGTERM, and the end of the terminal, do what Ctrl-C does: the end deletes what was made.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    try:
+        try:
+            _run(beliefs, account, results)
+            is_complete = True
+            if options.open:
+                _show_links(account, stderr.stream)
+        finally:
+            left = _delete(account)
+    finally:
+        # Before the table, because whoever reads that may close the pipe.
+        results = with_unchecked(beliefs, results)
+        if options.report:
+            _write_report(options.report, results, account, is_complete=is_complete)
+    sys.stdout.write(table(results, session.secrets))
+    sys.stdout.flush()
+    counted = ", ".join(f"{number} {verdict}" for verdict, number in count(results).items() if number)
+    _write(f"{_number(len(results), 'check')}: {counted}.")
+    return FAILED if has_failed(results) or left else OK
+
+
+def _announce(beliefs: Sequence[Belief], account: Account) -> None:
+    region, match = account.region, re.fullmatch(_QUEUE, account.options.get("--queue-url", ""))
+    # A rule of EventBridge sends to its own region.
+    if match and match[1] not in (None, region):
+        problem = f"is in region {match[1]}, and the checks are made in {region}"
+        raise VerifyError(f"--queue-url {problem}: give a queue of that region, or --region {match[1]}.")
+    _write(
+        f"{_number(len(beliefs), 'check')} in region {region}. What they make has names that begin with "
+        f"{account.name_of('')} and is deleted at the end."
+    )
+    if "--with-job" in account.options:
+        _write(_COST)
+
+
+def _run(beliefs: Sequence[Belief], account: Account, results: list[Result]) -> None:
+    """Make the checks. If they are interrupted, ``results`` has those that were made."""
+
+    def note(result: Result) -> None:
+        results.append(result)
+        if sys.stderr.isatty():
+            sys.stderr.write(f"\rChecks made: {len(results)}" + "\n" * (len(results) == len(beliefs)))
+
+    try:
+        run(beliefs, account, on_result=note)
+    except KeyboardInterrupt:
+        _write("Interrupted: the checks end, and what they have made is deleted.")
+        raise
+
+
+def _show_links(account: Account, unmasked: TextIO) -> None:
+    try:
+        found = links(account)
+    except (*AWS_ERRORS, NotCheckedError, VerifyError) as error:
+        _write(f"There is no link to look at: {error}")
+        return
+    for what, url in found.items():
+        # With the account number, without which it leads nowhere.
+        unmasked.write(f"This must show {what}:\n{url}\n")
+    if sys.stdin.isatty():
+        _write("Look at it in the account, then press Enter: everything is deleted then.")
+        sys.stdin.readline()
+
+
+def _delete(account: Account) -> int:
+    """Delete what was made, and return how many pipelines of the run are still there."""
+    try:
+        return _write_problems(account.clean())
+    except KeyboardInterrupt:
+        _write(f"Interrupted: not everything is deleted. {_HINT}")
+        raise
+
+
+def _write_problems(problems: Mapping[str, BaseException]) -> int:
+    """Write why pipelines are still there, and return how many of them should have been deleted."""
+    for name, problem in problems.items():
+        is_own, text = not isinstance(problem, NotOwnError), " ".join(str(problem).split())
+        _write(f"{name} is still there: {text} {_HINT}" if is_own else f"{name} is left as it is: {text}")
+    return sum(not isinstance(problem, NotOwnError) for problem in problems.values())
+
+
+def _write_report(path: Path, results: Sequence[Result], account: Account, *, is_complete: bool) -> None:
+    url, session = account.client().meta.endpoint_url, account.session
+    is_aws = re.fullmatch(r"https://[^/]+\.(amazonaws\.com(\.cn)?|api\.aws)/?", url)
+    about = {"region": account.region, "endpoint": "AWS" if is_aws else "not one of AWS"}
+    about["sign_in"] = session.description
+    for package in _PACKAGES:
+        with suppress(PackageNotFoundError):
+            about[package.replace("-", "_")] = version(package)
+    report = as_json(results, about, datetime.now(UTC), session.secrets, is_complete=is_complete)
+    # Whole or not at all.
+    temporary = path.resolve().with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        temporary.replace(path.resolve())
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise VerifyError(f"--report {path} cannot be written: {error.strerror}.") from None
+    what = "the report" if is_complete else "the report of the checks that were made. It is not complete"
+    _write(f"{path}: {what}. It has no account number and no secret.")
+
+
+def _clean(options: argparse.Namespace, stderr: _Masked) -> int:
+    calls = Calls(sign_in(options.conn_id, options.region))
+    stderr.secrets = calls.session.secrets
+    names, is_more = leftovers(calls)
+    problems = delete_pipelines(calls, names)
+    left = _write_problems(problems)
+    _write(f"{_number(len(names) - len(problems), 'pipeline')} deleted in region {calls.region}.")
+    if is_more:
+        _write("There may be more: run the command again.")
+    return FAILED if left or is_more else OK

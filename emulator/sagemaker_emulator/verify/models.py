@@ -1,0 +1,153 @@
+"""What a check has seen, and the verdict. ``beliefs.toml`` has the beliefs."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib.resources import files
+from typing import Any, Final
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+AWS_ERRORS: Final = (BotoCoreError, ClientError)
+CONFLICT: Final = "ConflictException"
+NOT_FOUND: Final = "ResourceNotFound"
+INVALID: Final = "ValidationException"
+REFUSALS: Final = (CONFLICT, NOT_FOUND, INVALID)
+
+
+class VerifyError(Exception):
+    """Raised when the command line is wrong, or a check cannot be made."""
+
+
+class NotCheckedError(Exception):
+    """Raised or returned by a scenario for what cannot be checked here; the text says why."""
+
+
+Response = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """
+    What was seen.
+
+    :param value: in the words of ``Belief.expected``, with which it is compared.
+    :param detail: figures, and texts of AWS, which nothing is compared with.
+    """
+
+    value: str
+    detail: str = ""
+
+
+class Refusal(Seen):
+    """An answer of AWS that refuses a request: the error code in words, and AWS's message."""
+
+
+Observed = Seen | str | NotCheckedError
+Observations = Mapping[str, Observed]
+
+
+def refusal_that(answer: Observed, wanted: str, yes: str, no: str) -> Observed:
+    """Return a refusal with one of two texts, ``yes`` if its message has the wanted words."""
+    if not isinstance(answer, Refusal):
+        return answer
+    return Seen(f"{answer.value}, {yes if wanted in answer.detail else no}", answer.detail)
+
+
+def one_of(is_first: object, first: str, second: str, detail: object = "") -> Seen:
+    """Return what is seen of two possibilities."""
+    return Seen(first if is_first else second, str(detail))
+
+
+def within(seconds: float, limit: float) -> Seen:
+    """Return whether a time is within a limit."""
+    text = f"within {limit:.0f} s"
+    return one_of(seconds <= limit, text, f"not {text}", f"{seconds:.1f} s")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Belief:
+    """
+    What is believed of AWS.
+
+    :param subject: the first part of its id, such as ``start``.
+    :param scenario: the function that observes it, in the module of the subject.
+    :param name: the second part of its id.
+    :param sentence: the belief.
+    :param expected: what is seen if it is true.
+    :param relied_on_by: the modules and pages that depend on it, as paths from the root of the repository.
+    :param option: the option without which it is not checked; None for none.
+    """
+
+    subject: str
+    scenario: str
+    name: str
+    sentence: str
+    expected: str
+    relied_on_by: Sequence[str]
+    option: str | None
+
+    @property
+    def id(self) -> str:
+        """The subject and the name, such as ``start.same-token``."""
+        return f"{self.subject}.{self.name}"
+
+
+_TEXT: Final = files("sagemaker_emulator.verify").joinpath("beliefs.toml").read_text(encoding="utf-8")
+_TABLES: Final[Mapping[str, Mapping[str, Any]]] = tomllib.loads(_TEXT)
+#: The subjects, as titles of tables.
+SUBJECTS: Final = {subject: str(table["title"]) for subject, table in _TABLES.items()}
+
+
+BELIEFS: Final = tuple(
+    Belief(subject=subject, scenario=scenario, name=name, option=table.get("option"), **row)
+    for subject, table in _TABLES.items()
+    for scenario, rows in table.items()
+    if isinstance(rows, dict)
+    for name, row in rows.items()
+)
+
+
+def choose(only: Sequence[str]) -> list[Belief]:
+    """
+    Return the beliefs that are named.
+
+    :param only: ids, or subjects such as ``stop``; empty for all.
+    :raises VerifyError: a name is neither.
+    """
+    known = [*SUBJECTS, *(belief.id for belief in BELIEFS)]
+    for name in only:
+        if name not in known:
+            similar = difflib.get_close_matches(name, known, n=1)
+            cure = f"did you mean {similar[0]}?" if similar else f"the subjects are {', '.join(SUBJECTS)}"
+            raise VerifyError(f"--only {name!r} is no check; {cure}")
+    return [belief for belief in BELIEFS if not only or {belief.id, belief.subject} & {*only}]
+
+
+class Verdict(StrEnum):
+    """What is concluded from a check."""
+
+    AS_BELIEVED = "as believed"
+    DIFFERS = "differs"
+    NOT_CHECKED = "not checked"
+    ERROR = "error"
+
+
+@dataclass(frozen=True)
+class Result:
+    """
+    The result of a check.
+
+    :param seen: what was seen; of an error or of what was not checked, why.
+    :param seconds: how long the check took, with what it shares with others if it was the first of them.
+    """
+
+    belief: Belief
+    verdict: Verdict
+    seen: str
+    detail: str = ""
+    seconds: float = 0.0

@@ -1,0 +1,155 @@
+"""
+Callback steps: their messages, and the answers to them. They only wait, so they cost nothing.
+
+Whoever knows the token of such a step can end it, so it is one of the secrets of the run.
+
+https://docs.aws.amazon.com/sagemaker/latest/dg/build-and-manage-steps-types.html
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sagemaker_emulator.verify import definitions
+from sagemaker_emulator.verify.account import RUNNING, Account
+from sagemaker_emulator.verify.models import NotCheckedError, Observations, Observed, Seen, one_of, within
+from sagemaker_emulator.verify.scenarios.inbox import DELAY_SECONDS, Inbox
+
+_STEP: Final = "Ask"
+# Of the messages of the step.
+_MEMBER: Final = "arguments"
+_REASON: Final = "polysync verify: the answer is no"
+_YES: Final[dict[str, Any]] = {"OutputParameters": [{"Name": "answer", "Value": "yes"}]}
+_NO: Final[dict[str, Any]] = {"FailureReason": _REASON}
+# Longer than the stop of an execution takes that has no callback step.
+_STOP_SECONDS: Final = 30.0
+# A token has ten characters: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CallbackStepMetadata.html
+_UNKNOWN_TOKEN: Final = "0" * 10
+
+
+@dataclass(frozen=True)
+class Asked:
+    """
+    A callback step that waits for its answer.
+
+    :param status: of the step, when it has its token.
+    :param content: its message; empty if none has come.
+    :param delay: from its token to its message.
+    """
+
+    arn: str
+    token: str
+    status: str
+    content: dict[str, Any]
+    delay: Seen
+
+
+def _ask(account: Account, subject: str) -> Asked:
+    """Start an execution, and wait for the message of its callback step."""
+    # An error if nobody may answer: the step would wait for seven days, and its pipeline with it.
+    account.once(unknown_token)
+    box = account.once(Inbox)
+    arn = account.start(account.create(subject, definitions.callback(account.options["--queue-url"])))
+
+    def token() -> str:
+        """Return the token of the step while it waits for its answer."""
+        step = _step(account, arn)
+        found = step.get("Metadata", {}).get("Callback", {}).get("CallbackToken", "")
+        return str(found) if step.get("StepStatus") in RUNNING else ""
+
+    def has_begun() -> bool:
+        return account.has_ended(arn) or (account.is_found(arn) and token() != "")
+
+    account.wait_for("The token of a callback step", has_begun)
+    begin, first = account.now(), token()
+    account.session.secrets.append(first)
+    status = _step(account, arn).get("StepStatus")
+    box.look_for(lambda: bool(box.about(arn, _MEMBER)) or not token())
+    messages = box.about(arn, _MEMBER)
+    if not first or not (messages or token()):
+        reason = _step(account, arn).get("FailureReason")
+        raise NotCheckedError(f"the step has ended: {reason}; may the role send messages to the queue?")
+    delay = within(max(0.0, messages[0].at - begin), DELAY_SECONDS) if messages else Seen("no message")
+    return Asked(arn, first, str(status), messages[0].content if messages else {}, delay)
+
+
+def _step(account: Account, arn: str) -> Any:
+    return next((step for step in account.steps(arn) if step["StepName"] == _STEP), {})
+
+
+def _answer(account: Account, token: str, answer: dict[str, Any]) -> Observed:
+    kind = "Success" if answer is _YES else "Failure"
+    # The same token for the same answer.
+    request = {"CallbackToken": token, "ClientRequestToken": f"polysync-verify-{kind}-{token}".ljust(32, "-")}
+    return account.told(account.call, f"SendPipelineExecutionStep{kind}", **request, **answer)
+
+
+def answered(account: Account) -> Observations:
+    """Answer a callback step, several times."""
+    try:
+        asked = _ask(account, "callback")
+        found = {
+            "success": _answer(account, asked.token, _YES),
+            "same-answer": _answer(account, asked.token, _YES),
+            "other-answer": _answer(account, asked.token, _NO),
+        }
+        end = account.end(asked.arn)
+        found["same-answer-after-end"] = _answer(account, asked.token, _YES)
+    finally:
+        account.once(Inbox).give_back()
+    outputs = end.step(_STEP).get("Metadata", {}).get("Callback", {}).get("OutputParameters", [])
+    sent = one_of("token" in asked.content, "another token", "no token")
+    return {
+        **found,
+        "token": "the token of the step" if asked.content.get("token") == asked.token else sent,
+        "inputs": json.dumps(asked.content.get("arguments"), sort_keys=True),
+        "status": asked.status,
+        "delay": asked.delay,
+        "outputs": json.dumps({each["Name"]: each["Value"] for each in outputs}, sort_keys=True),
+        "next-step": end.status,
+    }
+
+
+def failed(account: Account) -> Observations:
+    """Answer a callback step with a failure."""
+    asked = _ask(account, "callback-failed")
+    _answer(account, asked.token, _NO)
+    step = account.end(asked.arn).step(_STEP)
+    status, reason = step.get("StepStatus"), step.get("FailureReason")
+    texts = (f"{status}, with the reason", f"{status}, with another reason")
+    return {"failure": one_of(reason == _REASON, *texts, reason)}
+
+
+def unknown_token(account: Account) -> Observations:
+    """Answer with a token that AWS does not know."""
+    return {"unknown-token": _answer(account, _UNKNOWN_TOKEN, _NO)}
+
+
+def stopped(account: Account) -> Observations:
+    """Stop an execution while its callback step waits."""
+    box = account.once(Inbox)
+
+    def is_told() -> bool:
+        # AWS's pages have both spellings.
+        contents = [each.content for each in box.about(asked.arn, _MEMBER)]
+        return any("Stopping" in (each.get("status"), each.get("Status")) for each in contents)
+
+    try:
+        asked = _ask(account, "callback-stopped")
+        account.told(account.stop, asked.arn)
+        begin = account.now()
+        box.look_for(is_told)
+        account.sleep(begin + _STOP_SECONDS - account.now())
+        later = account.status(asked.arn)
+        answer = _answer(account, asked.token, _NO)
+        end = account.end(asked.arn)
+    finally:
+        box.give_back()
+    return {
+        "stop-message": one_of(is_told(), "Stopping", "no message"),
+        "stop-waits": later,
+        "answer-after-stop": answer,
+        "stopped": end.status,
+    }

@@ -1,0 +1,125 @@
+"""
+The messages of a queue that are about this run: events, and those of callback steps.
+
+All checks read the queue through one inbox, because each message is received once only.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sagemaker_emulator.verify.account import Account
+from sagemaker_emulator.verify.models import VerifyError
+
+# AWS says "near real time".
+DELAY_SECONDS: Final = 60.0
+MAX_OTHERS: Final = 500
+# The size of an event; a message of a callback step is smaller.
+_MAX_BYTES: Final = 256 * 1024
+# So that a message about others is not received twice while the checks look. It is given back earlier.
+_HIDDEN_SECONDS: Final = 180
+# Without any wait, SQS asks only some of its servers.
+_WAIT_SECONDS: Final = 1
+_PAUSE_SECONDS: Final = 0.5
+_BATCH: Final = 10
+
+
+@dataclass(frozen=True)
+class Message:
+    """
+    A message about an execution of this run.
+
+    :param at: when it was received, in seconds of ``Account.now``.
+    :param content: the ``detail`` of an event, or the message of a callback step.
+    """
+
+    at: float
+    content: dict[str, Any]
+
+
+class Inbox:
+    """
+    The messages of the queue: an experiment of ``Account.once``. Thread-safe. It gives back all others.
+
+    :param account: has the queue in its options.
+    """
+
+    def __init__(self, account: Account) -> None:
+        self._account = account
+        self._url = account.options["--queue-url"]
+        self._lock = threading.Lock()
+        self._own: list[Message] = []
+        self._others: list[str] = []
+
+    def about(self, arn: str, member: str) -> list[Message]:
+        """Return what was received about an execution and has a member."""
+        own = [each for each in self._own if each.content["pipelineExecutionArn"] == arn]
+        return [each for each in own if member in each.content]
+
+    def look_for(self, is_there: Callable[[], bool], seconds: float = DELAY_SECONDS) -> bool:
+        """
+        Receive messages until a condition is true, or for some time.
+
+        :return: whether it is true.
+        """
+        until = self._account.now() + seconds
+        while not (is_found := is_there()) and self._account.now() < until:
+            self.receive(_WAIT_SECONDS)
+            self._account.sleep(_PAUSE_SECONDS)
+        return is_found
+
+    def receive(self, wait_seconds: int = 0) -> None:
+        """
+        Receive some messages.
+
+        :param wait_seconds: how long SQS waits for the first one.
+        :raises VerifyError: there are too many about others.
+        """
+        with self._lock:
+            if len(self._others) > MAX_OTHERS:
+                raise VerifyError(f"The queue has more than {MAX_OTHERS} messages about others: empty it.")
+            sqs: dict[str, Any] = {"service": "sqs", "QueueUrl": self._url}
+            request: dict[str, Any] = {"MaxNumberOfMessages": _BATCH, "VisibilityTimeout": _HIDDEN_SECONDS}
+            response = self._account.call("ReceiveMessage", WaitTimeSeconds=wait_seconds, **request, **sqs)
+            own = [each["ReceiptHandle"] for each in response.get("Messages", []) if self._sort(each)]
+            if own:
+                self._account.call("DeleteMessageBatch", Entries=_entries(own), **sqs)
+
+    def _sort(self, message: dict[str, Any]) -> bool:
+        """Keep a message; return whether it is about this run."""
+        content = _read(message["Body"])
+        prefix = f":pipeline/{self._account.name_of('')}".lower()
+        if prefix in str(content.get("pipelineExecutionArn")).lower():
+            self._own.append(Message(self._account.now(), content))
+            return True
+        self._others.append(message["ReceiptHandle"])
+        return False
+
+    def give_back(self) -> None:
+        """Let others receive the messages about others, also at the end of a run that was interrupted."""
+        with self._lock:
+            others, self._others = self._others, []
+        # Another client, whose requests are not cancelled.
+        sqs = self._account.session.client("sqs")
+        for start in range(0, len(others), _BATCH):
+            entries = _entries(others[start : start + _BATCH], VisibilityTimeout=0)
+            sqs.change_message_visibility_batch(QueueUrl=self._url, Entries=entries)
+
+
+def _entries(receipts: list[str], **members: Any) -> list[dict[str, Any]]:
+    return [{"Id": str(number), "ReceiptHandle": each, **members} for number, each in enumerate(receipts)]
+
+
+def _read(body: str) -> dict[str, Any]:
+    """Return the detail of an event, or the message of a callback step; empty if it is neither."""
+    try:
+        content = json.loads(body) if len(body) <= _MAX_BYTES else None
+    except (RecursionError, ValueError):
+        return {}
+    content = content if isinstance(content, dict) else {}
+    detail = content.get("detail")
+    return detail if isinstance(detail, dict) else content

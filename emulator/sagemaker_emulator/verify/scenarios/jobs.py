@@ -1,0 +1,66 @@
+"""
+A processing job of the smallest instance: its metadata, its log, and what it used. It costs money.
+
+https://docs.aws.amazon.com/sagemaker/latest/dg/logging-cloudwatch.html and
+https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeProcessingJob.html
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sagemaker_emulator.verify import definitions
+from sagemaker_emulator.verify.account import Account, End
+from sagemaker_emulator.verify.models import Observations, Seen, VerifyError, one_of
+
+LOG_GROUP: Final = "/aws/sagemaker/ProcessingJobs"
+_KIND: Final = "ProcessingJob"
+# A job waits some minutes for its instance.
+_END_SECONDS: Final = definitions.JOB_SECONDS + 900.0
+_POLL_SECONDS: Final = 10.0
+_LOG_SECONDS: Final = 60.0
+
+
+def finished(account: Account) -> tuple[str, End]:
+    """Run a pipeline with a job, and return the name of the job."""
+    definition = definitions.with_job(account.options["--with-job"], account.role_arn)
+    arn = account.start(account.create("job", definition))
+    end = account.end(arn, _END_SECONDS, _POLL_SECONDS)
+    job_arn = end.step("Job").get("Metadata", {}).get(_KIND, {}).get("Arn")
+    if not job_arn:
+        raise VerifyError(f"The step has no job. FailureReason: {end.answer.get('FailureReason')}")
+    return job_arn.rpartition("/")[2], end
+
+
+def job(account: Account) -> Observations:
+    """Look at a job that has ended."""
+    name, end = account.once(finished)
+    step, described = end.step("Job"), account.call("DescribeProcessingJob", ProcessingJobName=name)
+    seconds = (described["ProcessingEndTime"] - described["ProcessingStartTime"]).total_seconds()
+    lines = _lines(account, name)
+    is_written = any(definitions.JOB_LINE in line for line in lines)
+    detail = f"{LOG_GROUP}; the line of the job is {'' if is_written else 'not '}there"
+    return {
+        "status": Seen(end.status, step.get("FailureReason", "")),
+        "metadata": Seen(f"{_KIND} with an ARN", step["Metadata"][_KIND]["Arn"]),
+        "log": one_of(lines, "lines", "no lines", detail),
+        "seconds": Seen(
+            described["ProcessingResources"]["ClusterConfig"]["InstanceType"], f"{seconds:.0f} s"
+        ),
+    }
+
+
+def _lines(account: Account, name: str) -> list[str]:
+    """Return lines of the log; empty if there are none within a minute."""
+    until = account.now() + _LOG_SECONDS
+    request = {"service": "logs", "logGroupName": LOG_GROUP}
+    while True:
+        # Before the first line, there may be no group.
+        found = account.attempt(account.call, "DescribeLogStreams", logStreamNamePrefix=f"{name}/", **request)
+        for stream in found["logStreams"] if isinstance(found, dict) else []:
+            log = account.call("GetLogEvents", logStreamName=stream["logStreamName"], limit=20, **request)
+            if log["events"]:
+                return [event["message"] for event in log["events"]]
+        if account.now() > until:
+            return []
+        account.sleep(5)

@@ -1,1 +1,0 @@
-"""Tests of the checks of ``polysync verify``, with the emulator in place of AWS."""

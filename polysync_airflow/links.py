@@ -1,18 +1,17 @@
 """
 The buttons of a task in the Airflow UI: its execution in console and Studio, a failed step's log.
 
-From Airflow 3 on, Airflow asks for the URLs in the task's process, at the end of each session. To look up an
-XCom that is not there would be an ERROR in the task's log, so nothing is looked up that cannot be there.
+From Airflow 3 on, a button shows an XCom as Airflow stores it: the one that the task pushes for its users. A
+custom XCom backend may store something else than the URL, so Airflow then stores it once more at the end of a
+session.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.airflow_compat.sdk import BaseOperatorLink
-from polysync_airflow.exceptions import CredentialsError
+from polysync_airflow.airflow_compat.sdk import BaseOperatorLink, conf
 from polysync_airflow.execution.console import is_console_url, is_studio_url
 
 if TYPE_CHECKING:
@@ -22,42 +21,52 @@ if TYPE_CHECKING:
 CONSOLE_URL_XCOM_KEY: Final = "console_url"
 STUDIO_URL_XCOM_KEY: Final = "studio_url"
 LOG_URL_XCOM_KEY: Final = "failed_step_log_url"
+_OWN_BACKENDS: Final = ("airflow.sdk.execution_time.xcom.BaseXCom", "airflow.models.xcom.BaseXCom")
 
 
-class PolysyncPipelineExecutionLink(BaseOperatorLink):
+class UrlLink(BaseOperatorLink):
+    """A button whose URL is an XCom."""
+
+    key: ClassVar[str]
+    is_allowed = staticmethod(is_console_url)
+
+    @property
+    def xcom_key(self) -> str:
+        """The key of the XCom that the button shows. From Airflow 3 on."""
+        return super().xcom_key if _has_xcom_backend() else self.key
+
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
+        """Return the URL that the task has pushed to XCom; empty if there is none."""
+        if CAPABILITIES.links_are_xcoms:
+            # Airflow asks in the process that has pushed it.
+            return str(vars(operator).get(self.key, ""))
+        from airflow.providers.common.compat.sdk import XCom
+
+        url = XCom.get_value(ti_key=ti_key, key=self.key)
+        # Others can edit XComs, and a person clicks the button.
+        return url if self.is_allowed(url) else ""
+
+
+class PolysyncPipelineExecutionLink(UrlLink):
     """The button "SageMaker Console" of a task that has started or stopped an execution."""
 
     name = "SageMaker Console"
-
-    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
-        """Return the URL that the task pushed to XCom when the execution began; empty if there is none."""
-        if _has_no_links(operator):
-            return ""
-        return _url_in_xcom(ti_key, CONSOLE_URL_XCOM_KEY)
+    key = CONSOLE_URL_XCOM_KEY
 
 
-class PolysyncStudioLink(BaseOperatorLink):
+class PolysyncStudioLink(UrlLink):
     """The button "SageMaker Studio" of a task whose connection names a domain of Studio."""
 
     name = "SageMaker Studio"
-
-    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
-        """Return the URL that the task pushed to XCom when the execution began; empty if there is none."""
-        if CAPABILITIES.links_are_xcoms and (_has_no_links(operator) or not _names_a_domain(operator)):
-            return ""
-        return _url_in_xcom(ti_key, STUDIO_URL_XCOM_KEY, is_studio_url)
+    key = STUDIO_URL_XCOM_KEY
+    is_allowed = staticmethod(is_studio_url)
 
 
-class PolysyncFailedStepLogLink(BaseOperatorLink):
+class PolysyncFailedStepLogLink(UrlLink):
     """The button "Failed step's log" of a task whose execution has failed."""
 
     name = "Failed step's log"
-
-    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
-        """Return the URL of the log of the first failed step; empty if there is none."""
-        if CAPABILITIES.links_are_xcoms:
-            return getattr(operator, LOG_URL_XCOM_KEY, None) or ""
-        return _url_in_xcom(ti_key, LOG_URL_XCOM_KEY)
+    key = LOG_URL_XCOM_KEY
 
 
 def push_url(ti: Any, key: str, url: str | None, link: BaseOperatorLink) -> None:
@@ -67,29 +76,11 @@ def push_url(ti: Any, key: str, url: str | None, link: BaseOperatorLink) -> None
     :param url: the URL; None if there is none, which is pushed, too, because the button looks it up.
     """
     ti.xcom_push(key, url)
-    if url and CAPABILITIES.links_are_xcoms:
-        # Airflow itself stores extra links only when the worker finishes the task. That is too late for a
-        # task that waits on the worker.
+    if url and CAPABILITIES.links_are_xcoms and link.xcom_key != key:
         ti.xcom_push(link.xcom_key, url)
+        setattr(ti.task, key, url)
+        ti.task.operator_extra_links = (*ti.task.operator_extra_links, link)
 
 
-def _has_no_links(operator: Any) -> bool:
-    return getattr(operator, "has_no_links", False)
-
-
-def _names_a_domain(operator: Any) -> bool:
-    try:
-        credentials = operator.hook.credentials
-    except CredentialsError:
-        return False
-    return credentials is not None and credentials.studio_domain_id is not None
-
-
-def _url_in_xcom(
-    ti_key: TaskInstanceKey, key: str, is_allowed: Callable[[object], bool] = is_console_url
-) -> str:
-    from airflow.providers.common.compat.sdk import XCom
-
-    url = XCom.get_value(ti_key=ti_key, key=key)
-    # Others can edit XComs, and a person clicks the button.
-    return url if is_allowed(url) else ""
+def _has_xcom_backend() -> bool:
+    return conf.get("core", "xcom_backend", fallback=_OWN_BACKENDS[0]) not in _OWN_BACKENDS

@@ -544,6 +544,7 @@ class TriggerArguments(WaitArguments):
     attempt: Annotated[int, Field(strict=True, ge=0, le=MAX_INTEGER)]
     stop_on_kill: Annotated[bool, Field(strict=True)]
     progress_interval: Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)] | None = None
+    declared_steps: str | None = None
 
     def waiter(self) -> ExecutionWaiter:
         """Return the wait, which shares its polls."""

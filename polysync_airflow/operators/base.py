@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from functools import cached_property, partial, wraps
-from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, Final, Self, TypeVar, cast
 
 from polysync_airflow import get_provider_info
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
@@ -36,6 +36,7 @@ from polysync_airflow.execution.models import (
 )
 from polysync_airflow.execution.parameters import Choices, Flag, Seconds, check_execution_arn, seconds
 from polysync_airflow.execution.waiter import LAST_POLL_SECONDS, ExecutionWaiter, Finish, Wait
+from polysync_airflow.links import UrlLink
 from polysync_airflow.retrying import PolysyncRetryPolicy, forbids_retry
 
 if TYPE_CHECKING:
@@ -184,8 +185,13 @@ class ExecutionOperator(WaitingOperator):
     The task waits on the worker or defers to a trigger. Both modes end in ``execute_complete``.
     """
 
-    # Whether this process knows that the task has no execution yet, and so no URLs for its buttons.
-    has_no_links = False
+    def prepare_for_execution(self) -> Self:
+        """Return the copy that Airflow executes. A button is added when its URL is known."""
+        task = super().prepare_for_execution()
+        task.operator_extra_links = [
+            link for link in task.operator_extra_links if not isinstance(link, UrlLink)
+        ]
+        return task
 
     @property
     @abstractmethod
@@ -228,6 +234,7 @@ class ExecutionOperator(WaitingOperator):
         method_name: str = "execute_complete",
         stop_on_kill: bool = False,
         progress_interval: float | None = None,
+        declared_steps: str | None = None,
         after_poll: AfterPoll | None = None,
     ) -> ExecutionEvent:
         """
@@ -236,19 +243,19 @@ class ExecutionOperator(WaitingOperator):
         :param method_name: the method in which Airflow resumes a deferred task.
         :param stop_on_kill: whether the trigger stops the execution when the task is killed.
         :param progress_interval: how often the trigger lists the steps, in seconds; None for never.
+        :param declared_steps: the steps in the definition, which the trigger shows.
         :param after_poll: called on the worker with the response of each poll.
         """
         if self.choices.deferrable:
             from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger
 
-            arguments = self._trigger_arguments(
-                waiter, stop_on_kill=stop_on_kill, progress_interval=progress_interval
-            )
+            arguments = self._trigger_arguments(waiter, progress_interval, declared_steps)
+            arguments["stop_on_kill"] = stop_on_kill
             self.defer(trigger=PolysyncPipelineExecutionTrigger(**arguments), method_name=method_name)
         return self._wait_on_worker(waiter, after_poll)
 
     def _trigger_arguments(
-        self, waiter: ExecutionWaiter, *, stop_on_kill: bool, progress_interval: float | None
+        self, waiter: ExecutionWaiter, progress_interval: float | None, declared_steps: str | None
     ) -> dict[str, Any]:
         return {
             "execution_arn": waiter.execution_arn,
@@ -259,8 +266,8 @@ class ExecutionOperator(WaitingOperator):
             "since": waiter.since,
             "deadline": waiter.deadline,
             "attempt": waiter.attempt,
-            "stop_on_kill": stop_on_kill,
             "progress_interval": progress_interval,
+            "declared_steps": declared_steps if progress_interval else None,
         }
 
     def _sleep(self, seconds: float) -> None:

@@ -143,6 +143,8 @@ def push_ended(
     billed: Mapping[str, float] | None = None,
     steps_note: str | None = None,
     mlflow_resource_arn: str | None = None,
+    *,
+    started: ExecutionRecord | None = None,
 ) -> ExecutionRecord:
     """
     Push ``state`` and ``run`` again when the wait has ended.
@@ -150,11 +152,12 @@ def push_ended(
     :param billed: the seconds for which AWS bills, by the type of instance; None if they are not known.
     :param steps_note: what the XComs ``steps`` and ``outputs`` lack, and why.
     :param mlflow_resource_arn: the ARN of the MLflow app or tracking server; None if it is not known.
+    :param started: the XCom ``run``, if it was read; None to read it.
     :return: the XCom ``run``.
     """
     # What was sent at the start: the templates may render to other values now, for example if they use the
     # current time.
-    started = pull_run(context)
+    started = started or pull_run(context)
     if started is None or started.execution_arn != end.execution_arn:
         started = ExecutionRecord(
             execution_arn=end.execution_arn,

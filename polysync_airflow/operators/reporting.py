@@ -129,10 +129,10 @@ class ReportingOperator(ExecutionOperator):
         PolysyncFailedStepLogLink(),
     )
     ui_color = "#e5f1ff"
-    # For the button "Failed step's log".
-    failed_step_log_url: str | None = None
     # None while there is no execution.
     known_lineage: KnownLineage | None = None
+    # The XCom ``run``, if this process has read it.
+    started_run: ExecutionRecord | None = None
 
     @property
     @abstractmethod
@@ -184,7 +184,10 @@ class ReportingOperator(ExecutionOperator):
                 context, end.execution_arn, end.attempt_started_at, with_mlflow=with_mlflow
             )
         failed_steps = [FailedStep(name=row.name, reason=row.reason) for row in report.failed]
-        run = push_ended(context, end, failed_steps, report.billed, report.note, report.mlflow_resource_arn)
+        results = report.billed, report.note, report.mlflow_resource_arn
+        # A stop has changed what was read before it.
+        started = self.started_run if end.outcome == "ended" else None
+        run = push_ended(context, end, failed_steps, *results, started=started)
         self.known_lineage = KnownLineage(run, report.datasets)
         return report
 
@@ -262,14 +265,12 @@ class ReportingOperator(ExecutionOperator):
             note = f"The steps of the execution could not be listed: {error}"
             return StepReport(notes=(note,), error=error)
         choices = self.choices
-        report = reporter.report_end(
+        return reporter.report_end(
             log_lines=choices.failed_step_log_lines,
             describe_jobs=choices.describe_jobs,
             files=choices.property_files,
             with_mlflow=with_mlflow,
         )
-        self.failed_step_log_url = report.log_url
-        return report
 
 
 def failed_rows(end: ExecutionEvent, report: StepReport) -> Sequence[StepRow]:

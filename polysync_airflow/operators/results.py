@@ -37,6 +37,7 @@ from polysync_airflow.execution.results import (
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.steps.progress import Progress, known_from
 from polysync_airflow.execution.steps.rows import (
+    MAX_ORDER_LENGTH,
     OUTPUTS_KEY,
     STEPS_KEY,
     StepRow,
@@ -44,6 +45,7 @@ from polysync_airflow.execution.steps.rows import (
     fit_rows,
     last_lines,
     model_package_arns,
+    order_text,
     outputs_by_step,
     parse_rows,
     rows_of,
@@ -358,6 +360,12 @@ class StepReporter:
             self._log.info("The steps are shown as soon as they begin, not before: %s", error)
         self._push_steps(rows_of((), self._order, self._arn))
         return self._order
+
+    @property
+    def declared_steps(self) -> str | None:
+        """The declared steps for a trigger; None if it must read them, because there are too many."""
+        text = order_text(self._order)
+        return text if len(text) <= MAX_ORDER_LENGTH else None
 
     def after_poll(self, response: ExecutionDescription | PolysyncError) -> Sequence[StepDescription] | None:
         """

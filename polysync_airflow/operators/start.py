@@ -243,13 +243,12 @@ class PolysyncStartPipelineOperator(LineageMethods, ReportingOperator):
     def execute(self, context: Context) -> str:
         """Start or reattach to an execution, push its XComs and, by default, wait for its end."""
         this_try, choices = self.this_try, self.choices
-        this_try.is_executed = self.has_no_links = True
+        this_try.is_executed = True
         with this_try.stop_on_final_failure(context, self.retry_policy):
             now = self._get_execution(context)
             record = now.known
             parameters = this_try.parameters_of(now)
             self.known_lineage = KnownLineage(push_started(context, self.hook, now, parameters, self.log))
-            self.has_no_links = False
             if not choices.wait_for_completion:
                 extra = execution_extra(record.arn, record.request.pipeline_name)
                 attach_to_outlets(context, self.outlets, extra)
@@ -312,13 +311,15 @@ class PolysyncStartPipelineOperator(LineageMethods, ReportingOperator):
 
     def _know_started(self, context: Context) -> None:
         """Let lineage name the execution even if this process, which has not started it, fails early."""
+        self.started_run = None
+        if self.known_lineage:
+            return
         try:
-            started = None if self.known_lineage else pull_run(context)
+            self.started_run = pull_run(context)
         except Exception as error:
             # The execution must still be stopped, if its time is up.
             self.log.warning("Lineage cannot name the execution: the XCom run cannot be read: %s", error)
-        else:
-            self.known_lineage = KnownLineage(started) if started else self.known_lineage
+        self.known_lineage = KnownLineage(self.started_run) if self.started_run else None
 
     def _next_step(self, status: str | None, retry: str | None, *, by_fail_step: bool) -> str | None:
         return next_step(status, self.choices, retry, by_fail_step=by_fail_step)
@@ -358,6 +359,7 @@ class PolysyncStartPipelineOperator(LineageMethods, ReportingOperator):
             waiter,
             stop_on_kill=choices.stop_on_kill,
             progress_interval=choices.progress_interval,
+            declared_steps=reporter.declared_steps,
             after_poll=reporter.after_poll,
         )
 

@@ -103,11 +103,9 @@ class PolysyncStopPipelineOperator(ExecutionOperator):
     @apply_retry_policy
     def execute(self, context: Context) -> str:
         """Request the stop and, if ``wait_for_completion`` is set, wait for the end of the execution."""
-        self.has_no_links = True
         self._check_execution(self.execution_arn)
         name = pipeline_name_from_arn(self.execution_arn)
         push_links(context, self.hook, self.execution_arn, name, self.log)
-        self.has_no_links = False
         status = self._request_stop(context)
         if has_ended(status) or not self.choices.wait_for_completion:
             return state_of(status).value

@@ -435,11 +435,7 @@ class TaskTry:
 
     def forget_record(self, context: Context) -> None:
         """Delete the record, because the task succeeds."""
-        store = self._store
-        if store is None:
-            store = RecordStore(context)
-            store.read()
-        store.forget()
+        (self._store or RecordStore(context)).forget()
 
     def _confirm(
         self, context: Context, store: RecordStore, end: ExecutionEvent

@@ -210,9 +210,19 @@ class RecordStore:
         return owner_by_record(record, self.try_number, state, stored, copy), stored, state
 
     def forget(self) -> None:
-        """Delete the record of a task that succeeds. Raises no error: the task has done its work."""
+        """
+        Delete the record of a task that succeeds. Raises no error: the task has done its work.
+
+        After a deferral, the record is read here. It is this task's, unless a later try has written it.
+        """
         try:
-            self._raise_if_replaced()
+            if self._last_known is None:
+                stored = self.read()
+                if stored and stored.try_number > self.try_number:
+                    raise self._replaced_error()
+                self._raise_if_over()
+            else:
+                self._raise_if_replaced()
             delete_variable(self._key)
         except Exception as error:
             log.warning("The record of this task cannot be deleted: %s", error)
@@ -223,6 +233,8 @@ class RecordStore:
             return from_variable(text, self._task, place=self.place)
         value = self._earlier_store.get(RECORD_KEY) if self._earlier_store else None
         if value is None:
+            # It is not written there any more.
+            self._earlier_store = None
             return None
         self._is_in_earlier_store = True
         place = f"the key {RECORD_KEY!r} on the tab Task State Store of the task instance"
@@ -241,6 +253,9 @@ class RecordStore:
 
     def _raise_if_replaced(self) -> None:
         self._raise_if_overwritten()
+        self._raise_if_over()
+
+    def _raise_if_over(self) -> None:
         state = read_state(self._ti)
         if is_over(state):
             raise PolysyncError(

@@ -232,7 +232,6 @@ class PolysyncPipelineSensor(PolysyncSensor, ReportingOperator):
         :raises TriggerEventError: ``event`` is not an event of the search trigger.
         """
         with self.soft_failures():
-            self.has_no_links = True
             end = parse_search_event(event)
             self._began_at, self._arn = end.began_at, _found(end)
             return self._end_or_defer(context)
@@ -250,7 +249,6 @@ class PolysyncPipelineSensor(PolysyncSensor, ReportingOperator):
             return self._end(context, parse_step_ended(event) or parse_event(event))
 
     def _check_arguments(self, context: Context) -> None:
-        self.has_no_links = True
         self._check_which_arguments(bool)
         if self.step_name:
             from polysync_airflow.execution.steps.progress import check_step_name
@@ -286,9 +284,7 @@ class PolysyncPipelineSensor(PolysyncSensor, ReportingOperator):
                 deadline=wait.deadline,
             )
             self.defer(trigger=trigger, method_name="execute_found")
-        arguments = self._trigger_arguments(
-            self._waiter, stop_on_kill=False, progress_interval=self._list_seconds
-        )
+        arguments = self._trigger_arguments(self._waiter, self._list_seconds, self._reporter.declared_steps)
         make: Callable[..., triggers.PolysyncPipelineExecutionTrigger]
         make = triggers.PolysyncPipelineExecutionTrigger
         if self.step_name:
@@ -330,7 +326,6 @@ class PolysyncPipelineSensor(PolysyncSensor, ReportingOperator):
         self._execution_hook = self.hook_for_region(region_from_arn(arn))
         context["ti"].xcom_push("execution_arn", arn)
         push_links(context, self.hook, arn, name, self.log)
-        self.has_no_links = False
         self._reporter = self._step_reporter(
             context, arn, None, is_repeated=self._is_rescheduled, is_awaited=bool(self.step_name)
         )

@@ -38,10 +38,14 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
     :param attempt: the attempt of the execution: 0 for its start, n for its n-th resume.
     :param stop_on_kill: stop the execution when a user, or the DAG run, ends the deferred task.
     :param progress_interval: seconds, or a timedelta, between two lists of the steps; None for none.
+    :param declared_steps: the steps that the definition declares, as ``order_text`` returns them; None to
+        read them from the XCom ``steps``.
     """
 
     # Whether the task has the XCom ``steps``.
     pushes_steps = True
+    # Whether it waits for one of the steps, so that their lists come first.
+    awaits_step = False
     arguments_model: ClassVar[type[TriggerArguments]] = TriggerArguments
     __module__ = "polysync_airflow.triggers"
     _pusher: StepPusher | None = None
@@ -59,6 +63,7 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
         attempt: int = 0,
         stop_on_kill: bool = False,
         progress_interval: float | timedelta | None = None,
+        declared_steps: str | None = None,
     ) -> None:
         super().__init__()
         self.execution_arn = execution_arn
@@ -71,6 +76,15 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
         self.attempt = attempt
         self.stop_on_kill = stop_on_kill
         self.progress_interval = clock.as_seconds(progress_interval)
+        self.declared_steps = declared_steps
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return what Airflow stores: the class path and the arguments."""
+        path, arguments = super().serialize()
+        if self.declared_steps is None:
+            # The release before does not know it.
+            arguments.pop("declared_steps", None)
+        return path, arguments
 
     def _find_poller(self) -> ExecutionPoller:
         return poller_for(ExecutionPoller, self.polysync_conn_id, self.region_name)
@@ -80,7 +94,8 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
         if interval is None:
             return None
         interval = min(max(interval, MIN_PROGRESS_INTERVAL), MAX_POLL_INTERVAL)
-        return Progress(interval, resumed_at=self.since if self.attempt else None)
+        resumed_at = self.since if self.attempt else None
+        return Progress(interval, resumed_at=resumed_at, is_awaited=self.awaits_step)
 
     def _handle(self, step: Step) -> dict[str, Any] | None:
         payload = super()._handle(step)
@@ -88,7 +103,7 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
         if self.pushes_steps and self.task_instance and steps and not isinstance(steps, BaseException):
             # Made when it is needed: a triggerer holds thousands of waits, and most have nothing to push.
             self._pusher = self._pusher or StepPusher(
-                self.task_instance, self.execution_arn, self.log.warning
+                self.task_instance, self.execution_arn, self.log.warning, self.declared_steps
             )
             self._pusher.push(steps)
         return payload
@@ -126,6 +141,7 @@ class StepTrigger(PolysyncPipelineExecutionTrigger):
     """What the triggers have in common. They also fire when the execution ends, or the wait does."""
 
     arguments_model = StepTriggerArguments
+    awaits_step = True
 
     def __init__(self, *, step_name: str, **arguments: Any) -> None:
         super().__init__(**arguments)

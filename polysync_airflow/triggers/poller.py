@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -57,6 +56,9 @@ log = logging.getLogger(__name__)
 # come first, and the threads of the process are not delayed.
 MAX_CALLS_WITH_STEP_LIST: Final = WORKERS // 2
 STEP_LIST_PAUSE_SECONDS: Final = 0.02
+# The same for steps that are only shown: to store their XCom takes more CPU than all else of a wait.
+# Those of 240 waits are listed every minute.
+SHOWN_STEPS_PAUSE_SECONDS: Final = 0.25
 # After an error of the schedule: the first backoff, and the longest.
 RETRY_SECONDS: Final = 1.0
 MAX_RETRY_SECONDS: Final = 60.0
@@ -297,8 +299,9 @@ class ExecutionPoller(Poller):
 
     def __init__(self, connection_id: str, region_name: str | None) -> None:
         super().__init__(SharedClient(connection_id, region_name))
-        self._step_lists: deque[Subscription] = deque()
-        self._next_step_list = 0.0
+        # By whether steps are only shown: who waits for a list, in turn, and when the next one may begin.
+        self._step_lists: dict[bool, dict[Subscription, None]] = {False: {}, True: {}}
+        self._next_step_list = {False: 0.0, True: 0.0}
         # The hook whose connection may list no executions.
         self._denied: object = None
 
@@ -327,22 +330,27 @@ class ExecutionPoller(Poller):
         self._begin(self._calls, call, partial(self._handle_listing, job))
 
     def _begin_others(self) -> float | None:
-        while self._step_lists and self._step_lists[0].ended:
-            self._step_lists.popleft()
-        if not self._step_lists or len(self._calls) >= MAX_CALLS_WITH_STEP_LIST:
+        waits = (self._begin_step_list(is_shown) for is_shown in self._step_lists)
+        return min((wait for wait in waits if wait is not None), default=None)
+
+    def _begin_step_list(self, is_shown: bool) -> float | None:
+        pause = SHOWN_STEPS_PAUSE_SECONDS if is_shown else STEP_LIST_PAUSE_SECONDS
+        waiting = self._step_lists[is_shown]
+        while (subscription := next(iter(waiting), None)) and subscription.ended:
+            del waiting[subscription]
+        if subscription is None or len(self._calls) >= MAX_CALLS_WITH_STEP_LIST:
             return None
         now = clock.time()
-        wait = max(self._next_step_list - now, self.client.limiter.delay(clock.monotonic()))
+        wait = max(self._next_step_list[is_shown] - now, self.client.limiter.delay(clock.monotonic()))
         if wait > 0:
             return wait
-        subscription = self._step_lists[0]
         arn = subscription.waiter.name
         call = partial(self.client.list_steps, arn, is_wanted=lambda: not subscription.ended)
         self._begin(self._calls, call, partial(self._handle_steps, subscription))
-        self._step_lists.popleft()
-        self._next_step_list = now + STEP_LIST_PAUSE_SECONDS
+        del waiting[subscription]
+        self._next_step_list[is_shown] = now + pause
         self.client.limiter.take(clock.monotonic())
-        return STEP_LIST_PAUSE_SECONDS
+        return pause
 
     def _handle_listing(self, job: Job, listing: Listing | BaseException) -> None:
         if isinstance(listing, BaseException):
@@ -363,7 +371,8 @@ class ExecutionPoller(Poller):
         if is_throttling(response):
             self._pause_step_lists(now)
         elif subscription.progress and subscription.progress.after_poll(response, now):
-            self._step_lists.append(subscription)
+            is_shown = not subscription.progress.is_awaited
+            self._step_lists[is_shown][subscription] = None
         super()._decide(subscription, response, now)
 
     def _end(self, subscription: Subscription, step: Step | BaseException) -> None:
@@ -386,7 +395,8 @@ class ExecutionPoller(Poller):
             subscription.send(StepChanges(result, lines))
 
     def _pause_step_lists(self, now: float) -> None:
-        self._step_lists.clear()
+        for waiting in self._step_lists.values():
+            waiting.clear()
         for subscription in self._schedule.subscriptions.values():
             if subscription.progress:
                 subscription.progress.pause(now)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import json
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -33,9 +32,15 @@ from polysync_airflow.execution.lifecycle.decisions import (
 )
 from polysync_airflow.execution.models import ExecutionEvent
 from polysync_airflow.execution.outcome import ExecutionRecord, RequestedStop, parse_run
-from polysync_airflow.execution.pipelines import DeclaredStep
 from polysync_airflow.execution.steps.descriptions import StepDescription
-from polysync_airflow.execution.steps.rows import STEPS_KEY, fit_rows, parse_rows, rows_of
+from polysync_airflow.execution.steps.rows import (
+    STEPS_KEY,
+    fit_rows,
+    order_of,
+    order_text,
+    parse_rows,
+    rows_of,
+)
 from polysync_airflow.execution.waiter import ExecutionWaiter, Finish
 from polysync_airflow.triggers.poller import ExecutionPoller, poller_for
 from polysync_airflow.triggers.shared_client import SharedClient
@@ -52,16 +57,18 @@ class StepPusher:
     Pushes the steps of an execution, one push at a time, in a thread. Use it in one event loop.
 
     :param warn: called with a message if Airflow does not store the XCom.
+    :param order: the declared steps, as ``order_text`` returns them; None to read them from the XCom.
     """
 
-    def __init__(self, ti: Any, execution_arn: str, warn: Callable[[str], object]) -> None:
+    def __init__(
+        self, ti: Any, execution_arn: str, warn: Callable[[str], object], order: str | None = None
+    ) -> None:
         self._ti = ti
         self._arn = execution_arn
         self._warn = warn
         self._next: Sequence[StepDescription] | None = None
         self._pushing: asyncio.Task[None] | None = None
-        # What the definition says of each step, in its order, in JSON: a triggerer holds thousands of them.
-        self._order: str | None = None
+        self._order = order
 
     def push(self, steps: Sequence[StepDescription]) -> None:
         """Push steps as soon as the push before has ended; of several that wait, only the last one."""
@@ -94,15 +101,8 @@ class StepPusher:
         """Store steps. Sends requests to Airflow."""
         if self._order is None:
             # The worker has pushed them. Read once: a request costs more than all the rest of a push.
-            before = parse_rows(read_xcom(self._ti, STEPS_KEY))
-            self._order = json.dumps(
-                [(row.name, row.type, row.condition, row.branch, row.not_selected) for row in before]
-            )
-        order = [
-            DeclaredStep(name, kind, condition, branch, not_selected=not_selected)
-            for name, kind, condition, branch, not_selected in json.loads(self._order)
-        ]
-        value, _ = fit_rows(rows_of(steps, order, self._arn))
+            self._order = order_text(parse_rows(read_xcom(self._ti, STEPS_KEY)))
+        value, _ = fit_rows(rows_of(steps, order_of(self._order), self._arn))
         write_xcom(self._ti, STEPS_KEY, value)
 
 

@@ -8,8 +8,11 @@ from datetime import UTC, datetime
 from importlib.util import find_spec
 from typing import Any, Final
 
+from polysync_airflow.execution.pipelines import DeclaredStep
+from polysync_airflow.execution.steps.rows import order_text
 from tests.benchmarks.endpoint.account import REGION
 from tests.benchmarks.endpoint.endpoint_process import StartedExecution
+from tests.benchmarks.endpoint.operations import STEPS
 from tests.benchmarks.workload import Workload
 
 # A timeout, in seconds, that no execution of a benchmark reaches.
@@ -37,6 +40,10 @@ class Provider:
     waits_for_start: bool = False
 
 
+# What a worker hands over of the definition of each pipeline.
+DECLARED_STEPS: Final = order_text([DeclaredStep(f"Step{number}", "Processing") for number in range(STEPS)])
+
+
 def _our_arguments(execution: StartedExecution, work: Workload) -> dict[str, Any]:
     return {
         "execution_arn": execution.arn,
@@ -45,6 +52,7 @@ def _our_arguments(execution: StartedExecution, work: Workload) -> dict[str, Any
         "region_name": REGION,
         "poll_interval": work.poll_interval,
         "progress_interval": work.progress_interval,
+        "declared_steps": DECLARED_STEPS if work.progress_interval else None,
         "since": execution.start,
         "deadline": execution.start + TIMEOUT,
     }

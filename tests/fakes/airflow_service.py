@@ -60,12 +60,12 @@ def install(monkeypatch: pytest.MonkeyPatch, service: AirflowService) -> None:
     if CAPABILITIES.task_sdk:
         from airflow.sdk.execution_time import task_runner
 
-        monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", _Channel(service), raising=False)
+        monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", Channel(service), raising=False)
     else:
         _install_in_airflow_2(monkeypatch, service)
 
 
-class _Channel:
+class Channel:
     """The channel to the supervisor. Its answers are those of the routes in airflow/api_fastapi/execution_api."""
 
     def __init__(self, service: AirflowService) -> None:

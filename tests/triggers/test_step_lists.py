@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from polysync_airflow.hooks import PolysyncSageMakerHook
-from polysync_airflow.triggers import poller, schedule
+from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger, poller, schedule
 from sagemaker_emulator import EmulatorServer
 from tests.fakes.log_capture import capture_logs
 from tests.tasks import EmulatedTime
@@ -84,11 +84,21 @@ def test_throttling_pauses_the_lists_of_all_waits(
     assert lists[3] > lists[2]
 
 
-def test_few_lists_run_at_the_same_time(emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("awaits_step", "at_once", "pause"),
+    [
+        (True, poller.MAX_CALLS_WITH_STEP_LIST, poller.STEP_LIST_PAUSE_SECONDS),
+        (False, 1, poller.SHOWN_STEPS_PAUSE_SECONDS),
+    ],
+)
+def test_few_lists_run_at_the_same_time(
+    awaits_step: bool, at_once: int, pause: float, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """There is a pause between two of them, and half of the calls are left to the polls."""
+    monkeypatch.setattr(PolysyncPipelineExecutionTrigger, "awaits_step", awaits_step)
     monkeypatch.setattr(schedule, "FIRST_POLL_DELAY_SECONDS", 0.0)
     monkeypatch.setattr("polysync_airflow.triggers.pipeline_execution.MIN_PROGRESS_INTERVAL", 0.0)
-    arns = start_executions(emulator, 12, "churn-tuning")
+    arns = start_executions(emulator, 3 * at_once, "churn-tuning")
     call, lock = PolysyncSageMakerHook.call, threading.Lock()
     begun: list[float] = []
     running: list[int] = [0]
@@ -111,7 +121,7 @@ def test_few_lists_run_at_the_same_time(emulator: EmulatorServer, monkeypatch: p
         triggers = [make_trigger(arn, time.time(), poll_interval=1.0, progress_interval=0.1) for arn in arns]
         waits = [asyncio.create_task(events_of(trigger)) for trigger in triggers]
         async with asyncio.timeout(20):
-            while len(begun) < 12:
+            while len(begun) < 3 * at_once:
                 await asyncio.sleep(0.05)
         for wait in waits:
             wait.cancel()
@@ -119,6 +129,6 @@ def test_few_lists_run_at_the_same_time(emulator: EmulatorServer, monkeypatch: p
 
     asyncio.run(run())
 
-    assert max(running) == poller.MAX_CALLS_WITH_STEP_LIST == 4
+    assert max(running) == at_once
     pauses = [later - before for before, later in itertools.pairwise(begun)]
-    assert sorted(pauses)[1] > poller.STEP_LIST_PAUSE_SECONDS / 2
+    assert sorted(pauses)[1] > pause / 2

@@ -27,6 +27,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
@@ -76,6 +77,7 @@ class Progress:
     :param resumed_at: when the execution was resumed last, in seconds since the epoch; None if it was not.
     :param is_repeated: another process makes the next poll.
     :param must_list: a step is awaited, and they were not listed yet.
+    :param is_awaited: a trigger waits for a step, so that their lists come before those that are only shown.
     """
 
     interval: float
@@ -84,6 +86,7 @@ class Progress:
     resumed_at: float | None = None
     is_repeated: bool = False
     must_list: bool = False
+    is_awaited: bool = False
 
     @property
     def is_quiet(self) -> bool:
@@ -105,7 +108,7 @@ class Progress:
 
     def after_list(self, result: Sequence[StepDescription] | BaseException, now: float) -> Sequence[LogLine]:
         """
-        Record the statuses of the steps, and return a line for each that has changed.
+        Record the statuses of the steps, and return lines about those that have changed.
 
         :param result: AWS's list, or the error.
         :raises PolysyncError: the error, if the step that is awaited can never be listed.
@@ -131,7 +134,7 @@ class Progress:
 
     def update(self, steps: Sequence[StepDescription]) -> list[LogLine]:
         """
-        Record the statuses of the steps, and return a line for each that has changed.
+        Record the statuses of the steps, and return lines about those that have changed.
 
         Of very many, the failed ones come first, and one line counts those that are left out.
         """
@@ -145,7 +148,11 @@ class Progress:
         changed.sort(
             key=lambda step: (step.ended_at or step.started_at, step.name) if step.started_at else ()
         )
-        lines = [LogLine(_level(step), _line(step, self.resumed_at)) for step in changed]
+        # One entry for several steps: each takes a millisecond of a triggerer's CPU.
+        lines = [
+            LogLine(level, "\n".join(_line(step, self.resumed_at) for step in steps))
+            for level, steps in groupby(changed, key=_level)
+        ]
         if left_out > 0:
             lines.append(LogLine(logging.INFO, f"{left_out:,} more steps changed"))
         return lines

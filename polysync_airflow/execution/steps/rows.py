@@ -32,6 +32,8 @@ OUTPUTS_KEY: Final = "outputs"
 NOT_STARTED: Final = "NotStarted"
 # Airflow's documentation asks for small XComs; MySQL's default column ends at 64 KiB.
 MAX_XCOM_BYTES: Final = 48 * 1024
+# Of the steps in a stored trigger. A triggerer holds thousands of them.
+MAX_ORDER_LENGTH: Final = 16 * 1024
 # How much of it the lines of logs may take.
 MAX_LOG_BYTES: Final = 24 * 1024
 MAX_ROWS: Final = 2000
@@ -86,6 +88,21 @@ def parse_rows(value: Any) -> list[StepRow]:
         return _ROWS.validate_python(value or [])
     except ValidationError:
         return []
+
+
+def order_text(steps: Sequence[DeclaredStep | StepRow]) -> str:
+    """Return what a definition says of each step in the XCom ``steps``, in its order, for ``order_of``."""
+    return json.dumps(
+        [(step.name, step.type, step.condition, step.branch, step.not_selected) for step in steps]
+    )
+
+
+def order_of(text: str) -> list[DeclaredStep]:
+    """Return the steps of which ``order_text`` has made a text."""
+    return [
+        DeclaredStep(name, kind, condition, branch, not_selected=not_selected)
+        for name, kind, condition, branch, not_selected in json.loads(text)
+    ]
 
 
 def rows_of(

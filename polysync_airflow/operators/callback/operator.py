@@ -138,11 +138,9 @@ class PolysyncCallbackStepOperator(ExecutionOperator):
         """Wait for the step, call the function, and answer."""
         from polysync_airflow.operators.outcome import push_links
 
-        self.has_no_links = True
         self._check_arguments()
         name = pipeline_name_from_arn(self.execution_arn)
         push_links(context, self.hook, self.execution_arn, name, self.log)
-        self.has_no_links = False
         run = self._step_run()
         run.check_declared()
         return self._answer(context, run, self._make_waiter(self.execution_arn, None))

@@ -75,7 +75,7 @@ def test_lines_after_a_resume_name_what_is_older(changed: StepDescription, line:
 def test_changes_are_in_the_order_of_time() -> None:
     """AWS lists the newest step first. A step that has no times comes first."""
     progress = Progress(60, 0)
-    lines = progress.update(
+    (entry,) = progress.update(
         [
             step("C", "Executing"),
             step("B", "Succeeded", 20),
@@ -83,7 +83,25 @@ def test_changes_are_in_the_order_of_time() -> None:
             step("A", "Succeeded", 10),
         ]
     )
-    assert [line.text.split()[1] for line in lines] == ["D", "C", "A", "B"]
+    assert [line.split()[1] for line in entry.text.splitlines()] == ["D", "C", "A", "B"]
+
+
+def test_failed_steps_are_entries_of_their_own() -> None:
+    """They have the level of an error, and stay in their place."""
+    steps = [
+        step("A", "Succeeded", 10),
+        step("B", "Failed", 20),
+        step("C", "Failed", 30),
+        step("D", "Executing", 40),
+    ]
+
+    entries = Progress(60).update(steps)
+
+    assert [(entry.level, entry.text) for entry in entries] == [
+        (logging.INFO, "Step A succeeded after 10 s"),
+        (logging.ERROR, "Step B failed after 20 s\nStep C failed after 30 s"),
+        (logging.INFO, "Step D started"),
+    ]
 
 
 def test_news_are_another_status_or_another_attempt() -> None:

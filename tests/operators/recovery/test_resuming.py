@@ -131,7 +131,8 @@ def test_durations_after_a_resume_are_by_the_clock_of_aws(
     assert (
         f"Pipeline fanout succeeded {duration} after resume 1 (AWS status Succeeded)." in log_lines(logs)[-1]
     )
-    kept = [line for line in log_lines(logs) if line.startswith("Step Shard0 ")]
+    lines = [line for text in log_lines(logs) for line in text.splitlines()]
+    kept = [line for line in lines if line.startswith("Step Shard0 ")]
     assert len(kept) == 1
     assert kept[0].endswith(", before the last resume")
 

@@ -1,0 +1,102 @@
+"""How many requests a deferred task sends to Airflow for its data, and what it pushes for its buttons."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from airflow.providers.amazon.aws.operators.sagemaker import SageMakerStartPipelineOperator
+from airflow.sdk import BaseOperator
+from jinja2 import UndefinedError
+
+from polysync_airflow.hooks import PolysyncSageMakerHook
+from polysync_airflow.operators import PolysyncStartPipelineOperator
+from sagemaker_emulator import EmulatorServer
+from tests.fakes.task_sessions import TaskSessions
+from tests.tasks import EmulatedTime
+
+PIPELINE = "two-steps"
+STEP = {"Type": "Processing", "Arguments": {}}
+DEFINITION = {"Version": "2020-12-01", "Steps": [{"Name": name, **STEP} for name in ("Prepare", "Train")]}
+LINK = "_link_PolysyncPipelineExecutionLink"
+
+
+@pytest.fixture(autouse=True)
+def _pipeline(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
+    client: Any = PolysyncSageMakerHook().conn
+    client.create_pipeline(
+        PipelineName=PIPELINE,
+        PipelineDefinition=json.dumps(DEFINITION),
+        RoleArn="arn:aws:iam::123456789012:role/pipelines",
+        ClientRequestToken=f"{0:0>40}",
+    )
+
+
+@pytest.fixture
+def operator() -> BaseOperator:
+    """Return a deferrable task whose pipeline has two steps, which run at the same time."""
+    return PolysyncStartPipelineOperator(task_id="train", pipeline_name=PIPELINE, deferrable=True)
+
+
+def test_deferred_task_sends_few_requests(operator: BaseOperator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is pushed twice with the same value, and the trigger reads nothing."""
+    sessions = TaskSessions(monkeypatch)
+
+    sessions.run(operator)
+
+    assert sessions.counts == {
+        # The number of the try, the record with the request, and with the ARN; five when the execution exists, one
+        # by the trigger, five at the end.
+        "SetXCom": 14,
+        # The number of the try twice, ``run``, ``steps``.
+        "GetXComSequenceSlice": 1,
+        "GetXCom": 3,
+        # The record when a try begins, before each write, and before it is deleted.
+        "GetVariable": 4,
+        "PutVariable": 2,
+        "DeleteVariable": 1,
+        # Whether the task still runs, before each change of the record.
+        "GetTaskStates": 3,
+        # Where an earlier version has stored the record.
+        "GetTaskStateStore": 1,
+    }
+    assert [request for request in sessions.requests if "_link" in str(request)] == []
+    assert sessions.xcoms["console_url"].startswith("https://us-east-1.console.aws.amazon.com/")
+
+
+def test_custom_xcom_backend_costs_a_request_for_each_button(
+    operator: BaseOperator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The UI shows what Airflow itself stores; a session that knows no URL leaves it as it is."""
+    monkeypatch.setenv("AIRFLOW__CORE__XCOM_BACKEND", "example.Backend")
+    sessions = TaskSessions(monkeypatch)
+
+    sessions.run(operator)
+
+    # While the task runs, and at the end of its first session, directly.
+    assert [key for _, key in sessions.requests if key and "_link" in key] == [LINK, LINK]
+    assert sessions.xcoms[LINK] == sessions.xcoms["console_url"]
+
+
+def test_failure_before_the_first_session_pushes_no_button(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Airflow asks for the URLs of all tasks, also of one whose templates cannot be rendered."""
+    sessions = TaskSessions(monkeypatch)
+
+    with pytest.raises(UndefinedError):
+        sessions.run(PolysyncStartPipelineOperator(task_id="train", pipeline_name="{{ nothing.at_all }}"))
+
+    assert sessions.counts["SetXCom"] == 0
+
+
+def test_amazon_operator(emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the documentation compares with. It pushes its result alone, and has no record."""
+    extra = {"region_name": "us-east-1", "endpoint_url": emulator.endpoint_url}
+    connection = {"conn_type": "aws", "login": "test", "password": "test", "extra": extra}
+    monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps(connection))
+    sessions = TaskSessions(monkeypatch)
+
+    operator = SageMakerStartPipelineOperator(task_id="train", pipeline_name=PIPELINE, deferrable=True)
+    sessions.run(operator, event={"status": "success", "value": {"pipeline_execution_arn": "arn"}})
+
+    assert sessions.requests == [("SetXCom", "return_value")]

@@ -16,32 +16,19 @@ import sys
 from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from types import NoneType
 from typing import Any, Final, NamedTuple, NoReturn
 
-from airflow.providers.common.compat.sdk import DAG, Param, TaskGroup
+from airflow.providers.common.compat.sdk import DAG, AirflowException, Param, TaskGroup, literal
 
-from polysync_airflow.airflow_compat.sdk import AirflowException, literal
 from polysync_airflow.exceptions import CatalogueError, ParametersError
+from polysync_airflow.execution import texts
 from polysync_airflow.execution.models import MAX_INTEGER
 from polysync_airflow.execution.pipelines import Value, allowed_values, typed_value
-from polysync_airflow.execution.texts import (
-    MAX_NUMBER,
-    MAX_PROBLEMS,
-    MAX_VALUE_LENGTH,
-    MIN_NUMBER,
-    clean_line,
-    clean_text,
-    nearest_name,
-    shorten,
-)
 from polysync_airflow.jobs.catalogue import BrokenJob, CatalogueJob, CatalogueParameter, read_catalogue
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 
 __all__ = ["polysync_dags", "polysync_task_group"]
-
-
-# The name by which the global names of a DAG file have the messages of all its catalogues.
-_MESSAGES: Final = "__polysync_broken_jobs__"
 
 
 class BrokenJobsDag(DAG):
@@ -71,11 +58,11 @@ def show_broken_jobs(catalogue: str, broken: Sequence[BrokenJob], file: MutableM
     lines = [
         f"{count} job{'s' if count > 1 else ''} of {catalogue} cannot be DAGs. The others are not affected:"
     ]
-    lines += [f"- {job.name}: {job.problem}" for job in broken[:MAX_PROBLEMS]]
-    if count > MAX_PROBLEMS:
-        lines.append(f"- and {count - MAX_PROBLEMS} more")
-    # Airflow keeps one error for a file, so each of these DAGs has the messages of all.
-    messages: list[str] = file.setdefault(_MESSAGES, [])
+    lines += [f"- {job.name}: {job.problem}" for job in broken[: texts.MAX_PROBLEMS]]
+    if count > texts.MAX_PROBLEMS:
+        lines.append(f"- and {count - texts.MAX_PROBLEMS} more")
+    # Airflow keeps one error for a file, so each of these DAGs has the messages of all its catalogues.
+    messages: list[str] = file.setdefault("__polysync_broken_jobs__", [])
     messages.append("\n".join(lines))
     with BrokenJobsDag("polysync_broken_jobs", schedule=None) as dag:
         dag.messages = messages
@@ -84,11 +71,10 @@ def show_broken_jobs(catalogue: str, broken: Sequence[BrokenJob], file: MutableM
 # https://json-schema.org/understanding-json-schema/reference/type
 _JSON_TYPES: Final = {"String": "string", "Integer": "integer", "Float": "number", "Boolean": "boolean"}
 _LIMITS: Final[Mapping[str, Mapping[str, int]]] = {
-    "String": {"minLength": 1, "maxLength": MAX_VALUE_LENGTH},
+    "String": {"minLength": 1, "maxLength": texts.MAX_VALUE_LENGTH},
     "Integer": {"minimum": -MAX_INTEGER - 1, "maximum": MAX_INTEGER},
-    "Float": {"minimum": MIN_NUMBER, "maximum": MAX_NUMBER},
+    "Float": {"minimum": texts.MIN_NUMBER, "maximum": texts.MAX_NUMBER},
 }
-_MARKS_OF_TEMPLATES: Final = ("{{", "{%")
 
 
 class JobValues:
@@ -162,7 +148,7 @@ def job_form(job: CatalogueJob, given: Mapping[str, Any]) -> JobForm:
             parameter.default == "" or (name not in given and parameter.default is not None)
         )
         may_be_empty = name in templates or is_own
-        own = clean_line(str(parameter.default), 60) if is_own else None
+        own = texts.clean_line(str(parameter.default), 60) if is_own else None
         params[name] = _param(parameter, default, templates.get(name, own), may_be_empty=may_be_empty)
         if default is None and not may_be_empty:
             required.append(name)
@@ -179,19 +165,13 @@ def check_names(job: CatalogueJob, given: Mapping[str, Any]) -> None:
     declared = [parameter.name for parameter in job.parameters]
     for name in given:
         if name not in declared:
-            nearest = nearest_name(name, declared)
-            hint = f" (did you mean {nearest!r}?)" if nearest else ""
+            hint = _did_you_mean(name, declared)
             raise ParametersError(f"parameters: it has no parameter {name!r}{hint}")
 
 
 def is_template(value: Any) -> bool:
     """Return whether a value that the DAG's author has given is a Jinja template."""
-    return isinstance(value, str) and any(mark in value for mark in _MARKS_OF_TEMPLATES)
-
-
-def is_plain(value: Any) -> bool:
-    """Return whether a value is known when the DAG is parsed, or is a template."""
-    return isinstance(value, (str, int, float))
+    return isinstance(value, str) and any(mark in value for mark in ("{{", "{%"))
 
 
 def _default(parameter: CatalogueParameter, given: Mapping[str, Any]) -> Value | None:
@@ -205,7 +185,7 @@ def _default(parameter: CatalogueParameter, given: Mapping[str, Any]) -> Value |
         return typed if name in given or _fits(parameter, typed) else None
     except ValueError as problem:
         where = f"parameters[{name!r}]" if name in given else f"the default of {name!r}"
-        raise ParametersError(f"{where} = {shorten(value)} {problem}") from None
+        raise ParametersError(f"{where} = {texts.shorten(value)} {problem}") from None
 
 
 def _fits(parameter: CatalogueParameter, value: Value) -> bool:
@@ -220,16 +200,13 @@ def _param(
     if may_be_empty:
         default_text = f"Empty: {template}" if template else "May be empty."
         description = f"{description} {default_text}" if description else default_text
-        return Param(None, description=description, **_schema(parameter, None, may_be_empty=True))
-    schema = _schema(parameter, default)
-    if default is None:
+    schema = _schema(parameter, default, may_be_empty=may_be_empty)
+    if default is None and not may_be_empty:
         return Param(description=description, **schema)
     return Param(default, description=description, **schema)
 
 
-def _schema(
-    parameter: CatalogueParameter, default: Value | None, *, may_be_empty: bool = False
-) -> dict[str, Any]:
+def _schema(parameter: CatalogueParameter, default: Value | None, *, may_be_empty: bool) -> dict[str, Any]:
     kind = _JSON_TYPES[parameter.type]
     allowed = [value for value in allowed_values(parameter) if _fits(parameter, value)]
     empty = [None] if may_be_empty else []
@@ -257,12 +234,8 @@ def _boolean_schema(empty: list[None], values: list[Value]) -> dict[str, Any]:
 Selection = Collection[str] | Callable[[CatalogueJob], bool]
 ByJob = Mapping[str, Mapping[str, Any]]
 
-TASK_ID: Final = "run"
-TAGS: Final = ("polysync", "sagemaker")
 # What a mistake in the arguments of one job raises. Airflow's errors, and so ours, are AirflowExceptions.
 _MISTAKES: Final = (AirflowException, TypeError, ValueError)
-# For schedules: without a date, Airflow 2 refuses the tasks.
-START_DATE: Final = datetime(2024, 1, 1, tzinfo=UTC)
 
 
 def polysync_dags(
@@ -309,17 +282,12 @@ def polysync_dags(
     dags: dict[str, DAG] = {}
     for job in selected:
         arguments = {**(operator_args or {}), **(job_args or {}).get(job.name, {})}
+        given = (parameters or {}).get(job.name, {})
+        scheduled = schedule.get(job.name) if by_job else schedule
         try:
-            dag = _dag(
-                job,
-                dag_id=dag_id_prefix + job.name,
-                schedule=schedule.get(job.name) if by_job else schedule,
-                given=(parameters or {}).get(job.name, {}),
-                arguments=arguments,
-                dag_args=dag_args,
-            )
+            dag = _dag(job, dag_id_prefix + job.name, scheduled, given, arguments, dag_args)
         except _MISTAKES as error:
-            broken.append(BrokenJob(job.name, clean_text(str(error))))
+            broken.append(BrokenJob(job.name, texts.clean_text(str(error))))
             continue
         dags[dag.dag_id] = dag
     show_broken_jobs(path.name, broken, caller)
@@ -363,20 +331,14 @@ def polysync_task_group(
             arguments = {**(operator_args or {}), **(job_args or {}).get(job.name, {})}
             _start_task(job, job.name, {"task_group": group, "pipeline_parameters": values, **arguments})
         except _MISTAKES as error:
-            broken.append(BrokenJob(job.name, clean_text(str(error))))
+            broken.append(BrokenJob(job.name, texts.clean_text(str(error))))
     if broken:
         raise CatalogueError(f"{path.name}: " + "; ".join(f"{job.name}: {job.problem}" for job in broken[:5]))
     return group
 
 
 def _dag(
-    job: CatalogueJob,
-    *,
-    dag_id: str,
-    schedule: Any,
-    given: Mapping[str, Any],
-    arguments: Mapping[str, Any],
-    dag_args: Mapping[str, Any],
+    job: CatalogueJob, dag_id: str, schedule: Any, given: Any, arguments: Any, dag_args: Mapping[str, Any]
 ) -> DAG:
     form = job_form(job, given)
     if schedule is not None and form.required:
@@ -385,32 +347,31 @@ def _dag(
             f"give one in parameters[{job.name!r}]"
         )
     defaults = {
-        "start_date": START_DATE,
+        # For schedules: without a date, Airflow 2 refuses the tasks.
+        "start_date": datetime(2024, 1, 1, tzinfo=UTC),
         "catchup": False,
-        "tags": list(TAGS),
+        "tags": ["polysync", "sagemaker"],
         "description": job.description or f"Runs the SageMaker pipeline {job.name}",
     }
     dag = DAG(dag_id, schedule=schedule, params=form.params, **{**defaults, **dag_args})
-    _start_task(job, TASK_ID, {"dag": dag, "pipeline_parameters": form.values, **arguments})
+    _start_task(job, "run", {"dag": dag, "pipeline_parameters": form.values, **arguments})
     # Airflow registers a DAG of the file that it parses when its context ends. One that fails above is none.
     with dag:
         return dag
 
 
 def _start_task(job: CatalogueJob, task_id: str, arguments: dict[str, Any]) -> None:
-    of_job = {
-        "pipeline_name": job.name,
-        "region_name": job.region,
-        "execution_display_name": job.execution_display_name,
-    }
-    PolysyncStartPipelineOperator(**{"task_id": task_id, **of_job, **arguments})
+    of_job = {"region_name": job.region, "execution_display_name": job.execution_display_name}
+    PolysyncStartPipelineOperator(**{"task_id": task_id, "pipeline_name": job.name, **of_job, **arguments})
 
 
 def _values(job: CatalogueJob, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values of a job without a form: only what the DAG's author has given is rendered."""
     check_names(job, given)
     # Outputs of other tasks: nothing is known of them while the DAG is parsed.
-    later = {name: value for name, value in given.items() if not (value is None or is_plain(value))}
+    later = {
+        name: value for name, value in given.items() if not isinstance(value, (str, int, float, NoneType))
+    }
     form = job_form(job, {name: value for name, value in given.items() if name not in later})
     missing = [name for name in form.required if name not in later]
     if missing:
@@ -445,16 +406,15 @@ def _read(
         selected = [job for job in found.jobs if job.name in jobs]
         broken = [job for job in found.broken if job.name in jobs]
         named = {"jobs": dict.fromkeys(jobs), **named}
-    broken += [
-        _not_in_catalogue(argument, name, known)
-        for argument, by_job in named.items()
-        for name in by_job or ()
-        if name not in known
-    ]
+    for argument, by_job in named.items():
+        for name in by_job or ():
+            if name not in known:
+                hint = _did_you_mean(name, known)
+                problem = f"{argument} names it, but the catalogue has no such job{hint}"
+                broken.append(BrokenJob(name, problem))
     return path, selected, broken
 
 
-def _not_in_catalogue(argument: str, name: str, names: Collection[str]) -> BrokenJob:
-    nearest = nearest_name(name, names)
-    hint = f" (did you mean {nearest!r}?)" if nearest else ""
-    return BrokenJob(name, f"{argument} names it, but the catalogue has no such job{hint}")
+def _did_you_mean(name: str, names: Collection[str]) -> str:
+    nearest = texts.nearest_name(name, names)
+    return f" (did you mean {nearest!r}?)" if nearest else ""

@@ -28,12 +28,14 @@ may be cured by time, for example when an expired session token is replaced. No 
 from __future__ import annotations
 
 import copyreg
+import json
 from copy import copy
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Final
 
-from polysync_airflow.airflow_compat.sdk import AirflowException, AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
 # The error codes that decide what the provider does, as SageMaker spells them.
 ACCESS_DENIED: Final = "AccessDeniedException"
@@ -205,14 +207,15 @@ class PipelineExecutionNotFoundError(PipelineExecutionError):
 @dataclass(frozen=True, slots=True)
 class Hint:
     """
-    What an AWS error code means.
+    What an AWS error code means. ``error_hints.json`` has them.
 
     :param cure: what to do. A format string with the fields ``{permission}``, ``{resource}``, ``{region}``,
         ``{subject}`` and ``{parameter}``.
     :param permanent: True if trying again cannot succeed.
     :param transient: True if the same call may succeed within moments.
     :param retry_delay: the minimum time until the next try of the task; None for the task's own
-        ``retry_delay``.
+        ``retry_delay``. A quota is free again only when an execution ends, which takes minutes to hours. An
+        API rate is per second, and botocore's own retries have already been throttled for some seconds.
     """
 
     cure: str
@@ -221,134 +224,22 @@ class Hint:
     retry_delay: timedelta | None = None
 
 
+def _hint(retry_minutes: int | None = None, **members: Any) -> Hint:
+    return Hint(retry_delay=None if retry_minutes is None else timedelta(minutes=retry_minutes), **members)
+
+
 # Codes: https://docs.aws.amazon.com/sagemaker/latest/APIReference/CommonErrors.html, each operation's own
 # page, and https://docs.aws.amazon.com/STS/latest/APIReference/CommonErrors.html.
-HINTS: Final[dict[str, Hint]] = {
-    ACCESS_DENIED: Hint(
-        "Allow {permission} on {resource} in the IAM policy of the identity. If it is allowed there, look "
-        "for an explicit Deny or a service control policy.",
-        permanent=True,
-    ),
-    RESOURCE_NOT_FOUND: Hint(
-        "There is no {subject} in region {region} of this account: check the spelling of the name, the "
-        "region, and that the connection signs in to the account that owns it.",
-        permanent=True,
-    ),
-    VALIDATION: Hint(
-        "AWS refused the request's content{parameter}: check the arguments of the task.",
-        permanent=True,
-    ),
-    "ResourceLimitExceeded": Hint(
-        "A quota of the account is used up: wait for other executions to end, or request a higher limit "
-        "under Service Quotas (Amazon SageMaker) in region {region}.",
-        permanent=False,
-        # Executions take minutes to hours, and the quota is free again only when one of them ends.
-        retry_delay=timedelta(minutes=10),
-    ),
-    THROTTLING: Hint(
-        "The API rate of the account in region {region} is used up: raise poll_interval, or spread the tasks "
-        "over time.",
-        permanent=False,
-        transient=True,
-        # The rate is per second, and botocore's own retries have already been throttled for some seconds.
-        retry_delay=timedelta(minutes=1),
-    ),
-    CONFLICT: Hint(
-        "Another change of {subject} is in progress: try again in a moment.",
-        permanent=False,
-        transient=True,
-    ),
-    "ExpiredTokenException": Hint(
-        "The session token has expired: put new temporary keys into the connection, or use keys that do not "
-        "expire.",
-        permanent=False,
-    ),
-    "UnrecognizedClientException": Hint(
-        "AWS does not know the access key: it was deleted or deactivated, or its session token is missing. "
-        "Check the access key ID and the session token of the connection.",
-        permanent=True,
-    ),
-    "InvalidSignatureException": Hint(
-        "The secret access key does not belong to the access key ID, or the clock of this host is wrong.",
-        permanent=True,
-    ),
-    "InvalidIdentityToken": Hint(
-        "The account of the role needs an IAM OIDC provider for the token's issuer, and the token's "
-        "audience must be one of that provider's audiences. AWS must be able to download the issuer's "
-        "public keys. If AWS names the thumbprint, the issuer's certificate has changed: update the "
-        "thumbprint of the OIDC provider. If the token was issued in the future, a clock is wrong.",
-        permanent=True,
-    ),
-    "ParamValidationError": Hint(
-        "An argument has a type that the API does not accept: check the types of the arguments.",
-        permanent=True,
-    ),
-}
-
-# AWS has no code of its own for a model package that does not exist.
-_NO_MODEL_PACKAGE: Final = Hint(
-    "If AWS says that it does not exist, there is no {subject} in region {region} of this account, or it was "
-    "deleted: check the spelling, the region, and that the connection signs in to the account that owns it.",
-    permanent=True,
-)
-_INVALID_SESSION: Final = Hint(
-    "Compare duration_seconds with the maximum session duration of the role, and role_arn with its ARN.",
-    permanent=True,
-)
+_TABLES: Final = json.loads(Path(__file__).with_name("error_hints.json").read_bytes())
+HINTS: Final = {code: _hint(**hint) for code, hint in _TABLES["codes"].items()}
 # Error codes that mean something else, or more, in one operation: by operation and code.
-OPERATION_HINTS: Final[dict[tuple[str, str], Hint]] = {
-    ("DescribePipeline", RESOURCE_NOT_FOUND): Hint(
-        "There is no {subject} in region {region} of this account, or the identity may not describe it: "
-        "check the spelling of the name, the region, that the connection signs in to the account that owns "
-        "it, and that the IAM policy allows {permission} on {resource}.",
-        permanent=True,
-    ),
-    ("DescribeModelPackage", VALIDATION): _NO_MODEL_PACKAGE,
-    ("ListModelPackages", VALIDATION): _NO_MODEL_PACKAGE,
-    ("UpdateModelPackage", VALIDATION): _NO_MODEL_PACKAGE,
-    ("AssumeRoleWithWebIdentity", "AccessDenied"): Hint(
-        "The role does not exist, or its trust policy does not allow this token: compare the Federated "
-        "principal of the policy with the token's issuer, and the conditions with its audience and subject.",
-        permanent=True,
-    ),
-    ("AssumeRoleWithWebIdentity", "ExpiredTokenException"): Hint(
-        "The token of the identity provider has expired. If it was just issued, the clock of this host or "
-        "of the provider is wrong. If it is in a file, the platform no longer refreshes the file.",
-        permanent=False,
-    ),
-    ("AssumeRoleWithWebIdentity", "IDPCommunicationError"): Hint(
-        "AWS could not download the public keys of the identity provider: try again.",
-        permanent=False,
-        transient=True,
-    ),
-    ("AssumeRole", "AccessDenied"): Hint(
-        "The role does not exist, its trust policy does not allow this identity (with this external id), or "
-        "the identity does not have {permission} on {resource}.",
-        permanent=True,
-    ),
-    ("AssumeRole", "ValidationError"): _INVALID_SESSION,
-    ("AssumeRoleWithWebIdentity", "ValidationError"): _INVALID_SESSION,
+OPERATION_HINTS: Final = {
+    (operation, code): _hint(**hint)
+    for operation, by_code in _TABLES["operations"].items()
+    for code, hint in by_code.items()
 }
-
 # Error codes with the same meaning, as other AWS services and older protocols spell them.
-ALIASES: Final[dict[str, str]] = {
-    "AccessDenied": ACCESS_DENIED,
-    "AWS.SimpleQueueService.NonExistentQueue": RESOURCE_NOT_FOUND,
-    "ExpiredToken": "ExpiredTokenException",
-    "NoSuchBucket": RESOURCE_NOT_FOUND,
-    "NoSuchKey": RESOURCE_NOT_FOUND,
-    "QueueDoesNotExist": RESOURCE_NOT_FOUND,
-    "InvalidClientTokenId": "UnrecognizedClientException",
-    "RequestLimitExceeded": THROTTLING,
-    "RequestThrottled": THROTTLING,
-    "ResourceNotFoundException": RESOURCE_NOT_FOUND,
-    "SignatureDoesNotMatch": "InvalidSignatureException",
-    "Throttling": THROTTLING,
-    "TooManyRequestsException": THROTTLING,
-    "ValidationError": VALIDATION,
-}
-
-CURE_WITH_ROLE: Final = " The start names a role, so the identity needs iam:PassRole on {role} too."
+ALIASES: Final[dict[str, str]] = _TABLES["aliases"]
 
 # The hint for all other errors: the network, HTTP 5xx, or a code that AWS added later. Not permanent, so that
 # a wait goes on.

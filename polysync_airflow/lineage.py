@@ -115,12 +115,9 @@ def of_execution(
         consoleUrl=execution_url(run.execution_arn, run.pipeline_name),
         state=run.state,
         status=run.status,
-        message=None if run.message is None else _reason(run.message),
+        message=_reason(run.message),
         failedSteps=[
-            {
-                "name": clean_line(step.name, 256),
-                "reason": None if step.reason is None else _reason(step.reason),
-            }
+            {"name": clean_line(step.name, 256), "reason": _reason(step.reason)}
             for step in run.failed_steps[:MAX_FAILED_STEPS]
         ],
         startedAt=_time(run.started_at),
@@ -175,8 +172,8 @@ def _value(value: Any) -> str | None:
     return clean_value(text, MAX_VALUE_LENGTH) if 0 < len(text) <= MAX_VALUE_LENGTH else None
 
 
-def _reason(text: str) -> str:
-    return clean_value(text, MAX_REASON_LENGTH)
+def _reason(text: str | None) -> str | None:
+    return None if text is None else clean_value(text, MAX_REASON_LENGTH)
 
 
 def _time(time: datetime | None) -> str | None:

@@ -8,15 +8,12 @@ session.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import Any, ClassVar, Final
+
+from airflow.providers.common.compat.sdk import BaseOperator, BaseOperatorLink, TaskInstanceKey, XCom, conf
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.airflow_compat.sdk import BaseOperatorLink, conf
 from polysync_airflow.execution.console import is_console_url, is_studio_url
-
-if TYPE_CHECKING:
-    from airflow.sdk import BaseOperator
-    from airflow.sdk.types import TaskInstanceKey
 
 CONSOLE_URL_XCOM_KEY: Final = "console_url"
 STUDIO_URL_XCOM_KEY: Final = "studio_url"
@@ -40,8 +37,6 @@ class UrlLink(BaseOperatorLink):
         if CAPABILITIES.links_are_xcoms:
             # Airflow asks in the process that has pushed it.
             return str(vars(operator).get(self.key, ""))
-        from airflow.providers.common.compat.sdk import XCom
-
         url = XCom.get_value(ti_key=ti_key, key=self.key)
         # Others can edit XComs, and a person clicks the button.
         return url if self.is_allowed(url) else ""

@@ -19,150 +19,49 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from functools import partial
 from threading import Lock
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
-from polysync_airflow.airflow_compat.sdk import metrics_are_on, metrics_have_tags, metrics_sender
+from airflow.providers.common.compat.sdk import conf
+
 from polysync_airflow.airflow_compat.supervisor import call_in_daemon_thread, in_triggerer
-
-Kind = Literal["counter", "gauge"]
 
 # Those of a task, and those of what a triggerer shares.
 _PLACE: Final = ("connection", "region")
 _POLLER: Final = ("poller", *_PLACE)
 
 
-@dataclass(frozen=True)
-class Metric:
+class Metric(NamedTuple):
     """
-    A metric.
+    A metric. docs/reference/metrics.md says what each of them counts or measures.
 
     :param name: its name, without Airflow's prefix.
     :param kind: a counter only grows; a gauge has the value of now.
-    :param unit: what is counted or measured.
     :param tags: the names of its tags, in the order in which plain StatsD, which has no tags, gets their
         values: at the end of the name.
-    :param description: what it says, as a sentence without a full stop.
     """
 
     name: str
-    kind: Kind
-    unit: str
+    kind: Literal["counter", "gauge"]
     tags: tuple[str, ...]
-    description: str
 
 
-EXECUTIONS_STARTED: Final = Metric(
-    "polysync.executions.started",
-    "counter",
-    "executions",
-    _PLACE,
-    "Executions that Start tasks have started",
-)
-EXECUTIONS_RESUMED: Final = Metric(
-    "polysync.executions.resumed",
-    "counter",
-    "resumes",
-    _PLACE,
-    "Resumes of failed executions (RetryPipelineExecution) that AWS has accepted",
-)
-EXECUTIONS_STOPPED: Final = Metric(
-    "polysync.executions.stopped",
-    "counter",
-    "stops",
-    _PLACE,
-    "Stops that AWS has accepted, of Start and Stop tasks, of triggers and of the failure callback",
-)
-EXECUTIONS_ENDED: Final = Metric(
-    "polysync.executions.ended",
-    "counter",
-    "waits",
-    ("state", *_PLACE),
-    "Waits of Start tasks that have ended. `state` is `Success`, `Failed` or `Cancelled`; `TimedOut` if the "
-    "task did not wait any longer; `Refused` if AWS refuses the polls",
-)
-WAITS: Final = Metric(
-    "polysync.waits",
-    "gauge",
-    "waits",
-    (*_POLLER, "host"),
-    "Deferred tasks for which a triggerer polls now",
-)
-CALLS: Final = Metric(
-    "polysync.calls",
-    "counter",
-    "calls",
-    ("operation", *_POLLER),
-    "Calls of AWS by the pollers. `DescribePipelineExecution` polls one execution, "
-    "`ListPipelineExecutions` up to a hundred",
-)
-CALLS_FAILED: Final = Metric(
-    "polysync.calls.failed",
-    "counter",
-    "calls",
-    ("operation", *_POLLER),
-    "Those of them that have failed, throttled ones included",
-)
-CALLS_THROTTLED: Final = Metric(
-    "polysync.calls.throttled",
-    "counter",
-    "calls",
-    ("operation", *_POLLER),
-    "Those of them that AWS has throttled",
-)
-CALL_RATE: Final = Metric(
-    "polysync.call_rate",
-    "gauge",
-    "calls per second",
-    (*_POLLER, "host"),
-    "The rate to which the poller limits its calls now; 800 while AWS throttles nothing",
-)
-LAST_CALL_AGE: Final = Metric(
-    "polysync.last_call_age",
-    "gauge",
-    "seconds",
-    (*_POLLER, "host"),
-    "How long ago a call of the poller was successful; 0 if it has no waits",
-)
-DETECTION_DELAY: Final = Metric(
-    "polysync.detection_delay",
-    "gauge",
-    "seconds",
-    (*_POLLER, "host"),
-    "The longest time from the end of an execution, by AWS's clock, until the triggerer knew of it, since "
-    "the last report; 0 if none has ended",
-)
-CREDENTIALS_REFRESHED: Final = Metric(
-    "polysync.credentials.refreshed",
-    "counter",
-    "refreshes",
-    ("method",),
-    "Short-lived AWS credentials that were fetched. `method` is `assume-role`, "
-    "`assume-role-with-web-identity` or `host`",
-)
-CREDENTIALS_FAILED: Final = Metric(
-    "polysync.credentials.failed",
-    "counter",
-    "refreshes",
-    ("method",),
-    "Attempts to fetch them that have failed",
-)
-EVENTS_RECEIVED: Final = Metric(
-    "polysync.events.received",
-    "counter",
-    "messages",
-    _PLACE,
-    "Messages that were received from queues of events",
-)
-EVENTS_UNREADABLE: Final = Metric(
-    "polysync.events.unreadable",
-    "counter",
-    "messages",
-    _PLACE,
-    "Those of them that nobody can read, each time that they are received",
-)
+EXECUTIONS_STARTED: Final = Metric("polysync.executions.started", "counter", _PLACE)
+EXECUTIONS_RESUMED: Final = Metric("polysync.executions.resumed", "counter", _PLACE)
+EXECUTIONS_STOPPED: Final = Metric("polysync.executions.stopped", "counter", _PLACE)
+EXECUTIONS_ENDED: Final = Metric("polysync.executions.ended", "counter", ("state", *_PLACE))
+WAITS: Final = Metric("polysync.waits", "gauge", (*_POLLER, "host"))
+CALLS: Final = Metric("polysync.calls", "counter", ("operation", *_POLLER))
+CALLS_FAILED: Final = Metric("polysync.calls.failed", "counter", ("operation", *_POLLER))
+CALLS_THROTTLED: Final = Metric("polysync.calls.throttled", "counter", ("operation", *_POLLER))
+CALL_RATE: Final = Metric("polysync.call_rate", "gauge", (*_POLLER, "host"))
+LAST_CALL_AGE: Final = Metric("polysync.last_call_age", "gauge", (*_POLLER, "host"))
+DETECTION_DELAY: Final = Metric("polysync.detection_delay", "gauge", (*_POLLER, "host"))
+CREDENTIALS_REFRESHED: Final = Metric("polysync.credentials.refreshed", "counter", ("method",))
+CREDENTIALS_FAILED: Final = Metric("polysync.credentials.failed", "counter", ("method",))
+EVENTS_RECEIVED: Final = Metric("polysync.events.received", "counter", _PLACE)
+EVENTS_UNREADABLE: Final = Metric("polysync.events.unreadable", "counter", _PLACE)
 
 METRICS: Final = tuple(value for value in list(globals().values()) if isinstance(value, Metric))
 
@@ -176,8 +75,7 @@ _NOT_ALLOWED: Final = re.compile(r"[^A-Za-z0-9_-]")
 _logged: set[str] = set()
 
 
-@dataclass(frozen=True)
-class Sample:
+class Sample(NamedTuple):
     """
     What is sent: by how much a counter has grown, or the value of a gauge.
 
@@ -190,13 +88,37 @@ class Sample:
 
 
 def is_on() -> bool:
-    """Return whether the deployment sends metrics. Raises no errors."""
+    """Return whether the deployment sends metrics: to StatsD, Datadog or OpenTelemetry. Raises no errors."""
     try:
-        return metrics_are_on()
+        return any(_option(name) for name in ("statsd_datadog_enabled", "statsd_on", "otel_on"))
     except Exception as error:
         # For example, an option of the deployment is not valid.
         _warn(error)
         return False
+
+
+def _option(name: str, *, default: bool = False) -> bool:
+    return bool(conf.getboolean("metrics", name, fallback=default))
+
+
+def _have_tags() -> bool:
+    # Plain StatsD has none. If several are on, Airflow takes the first one, in this order.
+    if _option("statsd_datadog_enabled"):
+        return _option("statsd_datadog_metrics_tags", default=True)
+    return not _option("statsd_on") or _option("statsd_influxdb_enabled")
+
+
+def metrics_sender() -> Any:
+    """
+    Return what sends metrics: Airflow's ``Stats``, with ``incr`` and ``gauge``.
+
+    https://airflow.apache.org/docs/apache-airflow/stable/administration-and-deployment/logging-monitoring/metrics.html
+    """
+    # The process of a task initialises it. That of a triggerer does when it reads the arguments of its first
+    # trigger: Airflow's serializers send metrics, too.
+    from airflow.providers.common.compat.sdk import Stats
+
+    return Stats
 
 
 def count(metric: Metric, number: int = 1, *, later: bool = False, **tags: str | None) -> None:
@@ -230,7 +152,7 @@ def send(samples: Sequence[Sample], *, later: bool = False) -> Future[None] | No
 
 def _send(samples: Sequence[Sample]) -> None:
     try:
-        stats, have_tags = metrics_sender(), metrics_have_tags()
+        stats, have_tags = metrics_sender(), _have_tags()
         for sample in samples:
             metric = sample.metric
             tags = {name: _clean(sample.tags[name]) for name in metric.tags}

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from airflow.providers.common.compat.sdk import Context
 
 from polysync_airflow.exceptions import PipelineExecutionError, PolysyncError
 from polysync_airflow.execution.console import is_console_url
-from polysync_airflow.execution.outcome import MAX_REASONS
+from polysync_airflow.execution.outcome import MAX_REASONS, ExecutionRecord
 from polysync_airflow.execution.texts import MAX_QUOTED, clean_line, clean_value
 from polysync_airflow.links import CONSOLE_URL_XCOM_KEY, LOG_URL_XCOM_KEY
 from polysync_airflow.operators.outcome import pull_own, pull_run
-
-if TYPE_CHECKING:
-    from airflow.sdk import Context
-
-    from polysync_airflow.execution.outcome import ExecutionRecord
 
 
 def failure_text(context: Context) -> str:

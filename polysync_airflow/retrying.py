@@ -10,21 +10,14 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
+
+from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator, Context, conf
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.airflow_compat.sdk import (
-    AirflowFailException,
-    RetryAction,
-    RetryDecision,
-    RetryPolicy,
-    conf,
-)
+from polysync_airflow.airflow_compat.sdk import RetryAction, RetryDecision, RetryPolicy
 from polysync_airflow.exceptions import ParametersError, PolysyncError, SageMakerApiError, hint_for
 from polysync_airflow.execution.texts import format_seconds
-
-if TYPE_CHECKING:
-    from airflow.sdk import BaseOperator, Context
 
 log = logging.getLogger(__name__)
 
@@ -58,11 +51,7 @@ class PolysyncRetryPolicy(RetryPolicy):
                 )
 
     def evaluate(
-        self,
-        exception: BaseException,
-        try_number: int,
-        max_tries: int,
-        context: Context | None = None,
+        self, exception: BaseException, try_number: int, max_tries: int, context: Context | None = None
     ) -> RetryDecision:
         """
         Return the decision after a failed try. Airflow calls this in the task's process.
@@ -135,12 +124,10 @@ def next_retry(policy: RetryPolicy | None, error: Exception, context: Context) -
 
 def _decision(policy: RetryPolicy | None, error: Exception, context: Context) -> RetryDecision:
     ti = context["ti"]
+    if not policy:
+        return RetryDecision.default()
     try:
-        return (
-            policy.evaluate(error, ti.try_number, ti.max_tries, context)
-            if policy
-            else RetryDecision.default()
-        )
+        return policy.evaluate(error, ti.try_number, ti.max_tries, context)
     except Exception:
         # Airflow ignores a retry policy that raises and uses the task's retries. The task must end with its
         # own error, not with the policy's.

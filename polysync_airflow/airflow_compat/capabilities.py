@@ -38,7 +38,6 @@ class Capabilities(NamedTuple):
     react_apps: bool
 
 
-_OLDEST: Final = (2, 11)
 # A test compares it with the versions of ``make matrix``.
 NEWEST_TESTED: Final = (3, 4)
 _UNSUPPORTED: Final = {
@@ -58,7 +57,7 @@ def capabilities_of(version: str) -> Capabilities:
     :raises ImportError: this provider does not support the version.
     """
     release = _minor(version)
-    reason = _UNSUPPORTED.get(release, None if release >= _OLDEST else "it is too old")
+    reason = _UNSUPPORTED.get(release, None if release >= (2, 11) else "it is too old")
     if reason:
         raise ImportError(
             f"polysync-airflow does not support Airflow {version}: {reason}. Install Airflow 2.11, or 3.2 or "

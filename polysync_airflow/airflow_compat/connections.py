@@ -57,27 +57,14 @@ def _may_have(backend: Any, connection_id: str) -> bool:
     return not (isinstance(response, ErrorResponse) and response.error is ErrorType.CONNECTION_NOT_FOUND)
 
 
-def form_widgets(fields: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def form_widget(field: Mapping[str, Any]) -> Any:
     """
-    Return the form fields for ``get_connection_form_widgets`` of a hook.
+    Return the form field for ``get_connection_form_widgets`` of a hook.
 
     https://airflow.apache.org/docs/apache-airflow/2.11.2/howto/connection.html
 
-    :param fields: ``conn-fields`` of the provider information.
+    :param field: a field of ``conn-fields`` of the provider information.
     """
-    return {name: _widget(field) for name, field in fields.items()}
-
-
-def ui_field_behaviour(behaviour: Mapping[str, Any]) -> dict[str, Any]:
-    """
-    Return the value for ``get_ui_field_behaviour`` of a hook.
-
-    :param behaviour: ``ui-field-behaviour`` of the provider information.
-    """
-    return {name.replace("-", "_"): value for name, value in behaviour.items()}
-
-
-def _widget(field: Mapping[str, Any]) -> Any:
     # Only Airflow 2 installs these packages. It accepts no other classes of fields than these, so a choice is
     # a text with a check.
     from flask_appbuilder.fieldwidgets import BS3PasswordFieldWidget, BS3TextFieldWidget

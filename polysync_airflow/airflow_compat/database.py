@@ -12,6 +12,12 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
+from airflow.models.dagrun import DagRun
+from airflow.models.taskinstance import TaskInstance
+from airflow.models.variable import Variable
+from airflow.utils.session import create_session
+from sqlalchemy import select
+
 
 def use_connections_of_the_database() -> None:
     """
@@ -26,10 +32,6 @@ def use_connections_of_the_database() -> None:
 
 def variable_keys(prefix: str) -> list[str]:
     """Return the keys of the Variables that begin with a prefix, sorted."""
-    from airflow.models.variable import Variable
-    from airflow.utils.session import create_session
-    from sqlalchemy import select
-
     with create_session() as session:
         keys = session.scalars(select(Variable.key).where(Variable.key.startswith(prefix, autoescape=True)))
         return sorted(keys)
@@ -67,18 +69,12 @@ class StoredVariable:
 
     def dag_run(self, dag_id: str, run_id: str) -> tuple[str | None, datetime | None]:
         """Return the state of a DAG run and when it has ended; None and None if there is no such DAG run."""
-        from airflow.models.dagrun import DagRun
-        from sqlalchemy import select
-
         query = select(DagRun.state, DagRun.end_date).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id)
         state, ended_at = self._session.execute(query).one_or_none() or (None, None)
         return None if state is None else str(getattr(state, "value", state)), ended_at
 
     def states_of(self, *, dag_id: str, run_id: str, task_id: str, map_index: int) -> list[str | None]:
         """Return the state of a task instance, or of each of its passes in a loop; empty if there is none."""
-        from airflow.models.taskinstance import TaskInstance
-        from sqlalchemy import select
-
         key = {"dag_id": dag_id, "run_id": run_id, "task_id": task_id, "map_index": map_index}
         states = self._session.scalars(select(TaskInstance.state).filter_by(**key))
         return [None if state is None else str(getattr(state, "value", state)) for state in states]
@@ -87,10 +83,6 @@ class StoredVariable:
 @contextmanager
 def stored_variable(key: str, *, lock: bool) -> Iterator[StoredVariable]:
     """Read a Variable, and lock it on demand."""
-    from airflow.models.variable import Variable
-    from airflow.utils.session import create_session
-    from sqlalchemy import select
-
     query = select(Variable).where(Variable.key == key)
     with create_session() as session:
         yield StoredVariable(session, session.scalar(query.with_for_update() if lock else query))

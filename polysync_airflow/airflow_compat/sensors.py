@@ -5,14 +5,11 @@ from __future__ import annotations
 from copy import copy
 from datetime import datetime
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
-from airflow.providers.common.compat.sdk import BaseSensorOperator, PokeReturnValue
+from airflow.providers.common.compat.sdk import BaseSensorOperator, Context, PokeReturnValue
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-
-if TYPE_CHECKING:
-    from airflow.sdk import Context
 
 __all__ = ["BaseSensorOperator", "PokeReturnValue", "first_session", "poke_until_done"]
 

@@ -7,12 +7,11 @@ Airflow stores the values of Variables encrypted.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, cast
+
+from airflow.providers.common.compat.sdk import Asset, AssetAlias, Context, Variable, XCom
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-
-if TYPE_CHECKING:
-    from airflow.sdk import Context
 
 # Not a state of Airflow's.
 DELETED: Final = "deleted"
@@ -28,7 +27,8 @@ def read_state(ti: Any) -> str | None:
     """
     # Imported here, because Airflow parses a DAG file every 30 seconds.
     if not CAPABILITIES.task_sdk:
-        return _state_in_database(ti)
+        row = _row_in_database(ti, "state")
+        return DELETED if row is None else row[0]
     from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
     states: dict[str, dict[str, str | None]] = RuntimeTaskInstance.get_task_states(
@@ -46,11 +46,6 @@ def newest_try_number(ti: Any) -> int | None:
     """
     row = _row_in_database(ti, "try_number")
     return None if row is None else int(row[0])
-
-
-def _state_in_database(ti: Any) -> str | None:
-    row = _row_in_database(ti, "state")
-    return DELETED if row is None else row[0]
 
 
 def _row_in_database(ti: Any, column: str) -> Any:
@@ -87,8 +82,6 @@ def is_start_planned(context: Context) -> bool:
 
 def read_xcom(ti: Any, key: str) -> Any:
     """Return the value of an XCom of a task instance; None if there is none. For a triggerer."""
-    from airflow.providers.common.compat.sdk import XCom
-
     return XCom.get_one(key=key, **_key(ti))
 
 
@@ -103,8 +96,6 @@ def find_own_xcom(ti: Any, key: str) -> Any:
         return ti.xcom_pull(task_ids=ti.task_id, key=key, map_indexes=ti.map_index)
     if ti.map_index >= 0:
         return None
-    from airflow.providers.common.compat.sdk import XCom
-
     values = XCom.get_all(key=key, dag_id=ti.dag_id, task_id=ti.task_id, run_id=ti.run_id)
     return values[0] if values else None
 
@@ -115,8 +106,6 @@ def write_xcom(ti: Any, key: str, value: Any) -> None:
 
     :param value: its value, as JSON.
     """
-    from airflow.providers.common.compat.sdk import XCom
-
     XCom.set(key=key, value=value, **_key(ti))
 
 
@@ -133,8 +122,6 @@ def outlet_event_extras(context: Context, outlet: Any) -> Iterator[dict[str, Any
     outlets of other types, which have no events.
     https://airflow.apache.org/docs/apache-airflow/stable/authoring-and-scheduling/asset-scheduling.html
     """
-    from airflow.providers.common.compat.sdk import Asset, AssetAlias
-
     if not isinstance(outlet, (Asset, AssetAlias, *_reference_types())):
         return
     accessors: Any = context["outlet_events"]
@@ -160,32 +147,6 @@ def get_variable(key: str) -> str | None:
 
     :raises Exception: Airflow does not respond.
     """
-    from airflow.providers.common.compat.sdk import Variable
-
     default: Any = {"default" if CAPABILITIES.task_sdk else "default_var": None}
     value: str | None = Variable.get(key, **default)
     return value
-
-
-def set_variable(key: str, value: str, description: str) -> None:
-    """
-    Store a Variable.
-
-    :param key: the key, at most 250 characters.
-    :param description: what users of the UI see beside it.
-    :raises Exception: Airflow does not respond.
-    """
-    from airflow.providers.common.compat.sdk import Variable
-
-    Variable.set(key, value, description=description)
-
-
-def delete_variable(key: str) -> None:
-    """
-    Delete a Variable, if there is one.
-
-    :raises Exception: Airflow does not respond.
-    """
-    from airflow.providers.common.compat.sdk import Variable
-
-    Variable.delete(key)

@@ -1,5 +1,6 @@
 """
 Checks what a connection names against what the deployment allows: files, endpoints and Entra ID applications.
+Connections of type ``aws`` are checked by the same lists as those of type ``polysync_sagemaker``.
 
 A user who may edit connections must not be able to make a worker read any file, or send a token or a signed
 request to any host. ``base_hook`` reads what the deployment allows from the Airflow configuration.
@@ -12,20 +13,17 @@ import ipaddress
 import os
 import re
 import stat
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from urllib3.util import parse_url
 
+from polysync_airflow import get_provider_info
 from polysync_airflow.aws.sessions import SERVICES, is_aws_endpoint
 from polysync_airflow.exceptions import CredentialsError
 from polysync_airflow.execution.texts import clean_line
-from polysync_airflow.get_provider_info import (
-    ALLOWED_APPLICATIONS,
-    ALLOWED_ENDPOINT_HOSTS,
-    ALLOWED_IDENTITY_FOLDERS,
-)
 
 # Tokens, certificates and CA bundles are smaller.
 MAX_FILE_BYTES: Final = 1024 * 1024
@@ -72,7 +70,7 @@ class AllowList:
             raise CredentialsError(
                 f"{field} = {path!r} is outside the folders that this deployment allows ({folders}). Put the "
                 "file into one of these folders, or ask the administrator of the deployment to add its "
-                f"folder to {_option(ALLOWED_IDENTITY_FOLDERS)}."
+                f"folder to {_option(get_provider_info.ALLOWED_IDENTITY_FOLDERS)}."
             )
         return resolved
 
@@ -128,7 +126,7 @@ class AllowList:
         raise CredentialsError(
             f"{field} = {clean_line(repr(url))} names a host that is neither an endpoint of AWS "
             f"({', '.join(SERVICES)}) nor allowed by this deployment. Correct it, or ask the administrator "
-            f"of the deployment to add the host to {_option(ALLOWED_ENDPOINT_HOSTS)}."
+            f"of the deployment to add the host to {_option(get_provider_info.ALLOWED_ENDPOINT_HOSTS)}."
         )
 
     def check_application(self, uri: str, *, field: str) -> None:
@@ -140,7 +138,8 @@ class AllowList:
         if not _APPLICATION.fullmatch(uri) and uri.removesuffix("/.default") not in self.applications:
             raise CredentialsError(
                 f"{field} = {uri!r} is not an application for AWS: give api://<name or id>, or ask the "
-                f"administrator of the deployment to add it to {_option(ALLOWED_APPLICATIONS)}."
+                "administrator of the deployment to add it to "
+                f"{_option(get_provider_info.ALLOWED_APPLICATIONS)}."
             )
 
 
@@ -184,3 +183,69 @@ def is_loopback(host: str) -> bool:
 def _option(option: tuple[str, str]) -> str:
     section, name = option
     return f"[{section}] {name}"
+
+
+# What the extra of an aws connection may name, as paths in it. The amazon provider reads it without checks
+# (``AwsConnectionWrapper`` and ``BaseSessionFactory`` in airflow/providers/amazon/aws). Only what this
+# provider's clients use is checked, not the endpoint of another service.
+_ENDPOINTS: Final = ("endpoint_url", *(f"service_config.{each}.endpoint_url" for each in SERVICES))
+# Servers that are none of AWS's: proxies, and the identity provider for SAML.
+_URLS: Final = (
+    "assume_role_with_saml.idp_url",
+    "config_kwargs.proxies.*",
+    "assume_role_with_saml.idp_request_kwargs.proxies.*",
+)
+_FILES: Final = (
+    "verify",
+    "assume_role_with_web_identity_token_file",
+    "config_kwargs.client_cert",
+    "config_kwargs.proxies_config.proxy_ca_bundle",
+    "config_kwargs.proxies_config.proxy_client_cert",
+    "assume_role_with_saml.idp_request_kwargs.verify",
+    "assume_role_with_saml.idp_request_kwargs.cert",
+)
+
+
+def check_aws_connection(extra: Mapping[str, Any], allowed: AllowList) -> None:
+    """
+    Check that the deployment allows every file and host that an ``aws`` connection names.
+
+    :param extra: the extra of the connection.
+    :raises CredentialsError: if one of them is not allowed.
+    """
+    for field, value in _named(extra, _ENDPOINTS):
+        allowed.check_endpoint(value, field=field)
+    for field, value in _named(extra, _URLS):
+        try:
+            # botocore and requests take a proxy without a scheme for one with http.
+            host, _ = url_host(value if "://" in value else f"http://{value.removeprefix('//')}")
+        except ValueError:
+            raise CredentialsError(
+                f"{field} = {clean_line(repr(value))} is not a URL with a host. Correct it."
+            ) from None
+        allowed.check_host(host, value, field=field)
+    for field, value in _named(extra, _FILES):
+        allowed.check_file(value, field=field)
+
+
+def _named(extra: Mapping[str, Any], paths: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Yield the fields of the paths with the texts that they have. A certificate may have two files."""
+    for path in paths:
+        parent, prefix = extra, ""
+        *parents, name = path.split(".")
+        for member in parents:
+            parent = parent.get(member) or {}
+            if not isinstance(parent, Mapping):
+                raise CredentialsError(f"{prefix}{member} is a {type(parent).__name__}: give a JSON object.")
+            prefix += f"{member}."
+        if name == "*":
+            found = [(f"{prefix}{clean_line(str(key), 64)}", value) for key, value in parent.items()]
+        else:
+            value = parent.get(name)
+            values = value if isinstance(value, (list, tuple)) else (value,)
+            given = (each for each in values if each not in (None, "") and not isinstance(each, bool))
+            found = [(prefix + name, each) for each in given]
+        for field, value in found:
+            if not isinstance(value, str):
+                raise CredentialsError(f"{field} is a {type(value).__name__}: give a text.")
+            yield field, value

@@ -11,51 +11,28 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
+import boto3
+from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook, SessionFactory
 from airflow.providers.amazon.aws.utils.connection_wrapper import AwsConnectionWrapper
+from airflow.providers.common.compat.sdk import AirflowException, AirflowNotFoundException, Connection, conf
 from botocore import xform_name
 from botocore.config import Config
 from botocore.exceptions import ClientError
 from botocore.parsers import ResponseParserError
 
-from polysync_airflow import __version__
-from polysync_airflow.airflow_compat.sdk import AirflowNotFoundException, conf
+from polysync_airflow import __version__, get_provider_info
 from polysync_airflow.airflow_compat.supervisor import call_airflow, mask_secret
-from polysync_airflow.auth.allow_list import AllowList
-from polysync_airflow.auth.aws_connection import (
-    SETTING_ERRORS,
-    check_aws_connection,
-    create_aws_session,
-    invalid_setting,
-)
+from polysync_airflow.auth.allow_list import AllowList, check_aws_connection
 from polysync_airflow.auth.connection import BaseCredentials, parse_credentials
-from polysync_airflow.aws.responses import (
-    BOTO_ERRORS,
-    MAX_RESPONSE_BYTES,
-    BotoError,
-    invalid_value_error,
-    is_invalid_value,
-    is_transient,
-    limit_responses,
-    map_error,
-)
-from polysync_airflow.aws.sessions import SERVICES, reduce_models
+from polysync_airflow.aws import responses
+from polysync_airflow.aws.responses import BOTO_ERRORS
+from polysync_airflow.aws.sessions import SERVICES, prepare, reduce_models
 from polysync_airflow.exceptions import UNKNOWN_HINT, CredentialsError, hint_for
-from polysync_airflow.execution.texts import clean_text
-from polysync_airflow.get_provider_info import (
-    ALLOWED_APPLICATIONS,
-    ALLOWED_ENDPOINT_HOSTS,
-    ALLOWED_IDENTITY_FOLDERS,
-    DEFAULT_CONNECTION,
-    DEFAULT_IDENTITY_FOLDERS,
-)
-
-if TYPE_CHECKING:
-    import boto3
-    from airflow.sdk import Connection
+from polysync_airflow.execution.texts import clean_line, clean_text
 
 Response = dict[str, Any]
 
@@ -70,21 +47,33 @@ REPORT_CONFIG: Final = Config(
     connect_timeout=5, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 2}
 )
 
+# What botocore and the amazon provider raise for settings, which they do not check.
+_SETTING_ERRORS: Final = (AttributeError, LookupError, NotImplementedError, TypeError, ValueError)
+# By assume_role_method: the field that needs libraries, and the packages that have them.
+_LIBRARIES: Final = {
+    "assume_role_with_web_identity": (
+        "assume_role_with_web_identity_federation",
+        "apache-airflow-providers-amazon[google]",
+    ),
+    "assume_role_with_saml": ("assume_role_method", "requests-gssapi and lxml"),
+}
+# For a session factory that the deployment has in place of the amazon provider's.
+_OTHER_LIBRARIES: Final = ("assume_role_method", "the package that has it")
+
 
 def allow_list() -> AllowList:
     """Return what the deployment allows connections to name."""
+    options = get_provider_info.get_provider_info()["config"][get_provider_info.CONFIG_SECTION]["options"]
+
+    def entries(section: str, name: str) -> tuple[str, ...]:
+        setting = conf.get(section, name, fallback=options[name]["default"])
+        return tuple(entry.strip() for entry in setting.split(",") if entry.strip())
+
     return AllowList(
-        folders=tuple(
-            Path(folder) for folder in _entries(ALLOWED_IDENTITY_FOLDERS, DEFAULT_IDENTITY_FOLDERS)
-        ),
-        hosts=_entries(ALLOWED_ENDPOINT_HOSTS),
-        applications=_entries(ALLOWED_APPLICATIONS),
+        folders=tuple(map(Path, entries(*get_provider_info.ALLOWED_IDENTITY_FOLDERS))),
+        hosts=entries(*get_provider_info.ALLOWED_ENDPOINT_HOSTS),
+        applications=entries(*get_provider_info.ALLOWED_APPLICATIONS),
     )
-
-
-def _entries(option: tuple[str, str], default: str = "") -> tuple[str, ...]:
-    setting = conf.get(*option, fallback=default)
-    return tuple(entry.strip() for entry in setting.split(",") if entry.strip())
 
 
 class PolysyncBaseHook(AwsBaseHook):
@@ -97,17 +86,17 @@ class PolysyncBaseHook(AwsBaseHook):
     """
 
     conn_name_attr = "polysync_conn_id"
-    default_conn_name = DEFAULT_CONNECTION
+    default_conn_name = get_provider_info.DEFAULT_CONNECTION
     conn_type = "polysync_sagemaker"
     hook_name = "Polysync SageMaker"
 
     # The operations of SageMaker that the client must have; empty for all of them.
     client_operations: tuple[str, ...] = ()
-    max_response_bytes = MAX_RESPONSE_BYTES
+    max_response_bytes = responses.MAX_RESPONSE_BYTES
 
     def __init__(
         self,
-        polysync_conn_id: str = DEFAULT_CONNECTION,
+        polysync_conn_id: str = get_provider_info.DEFAULT_CONNECTION,
         region_name: str | None = None,
         *,
         config: Config | None = None,
@@ -160,11 +149,7 @@ class PolysyncBaseHook(AwsBaseHook):
                 f"The extra of the connection {self.polysync_conn_id!r} is a JSON {type(extra).__name__}: "
                 "give a JSON object with the fields of the sign-in method."
             )
-        fields = {
-            **extra,
-            "access_key_id": connection.login,
-            "secret_access_key": connection.password,
-        }
+        fields = extra | {"access_key_id": connection.login, "secret_access_key": connection.password}
         if self._region_name:
             fields["region_name"] = self._region_name
         credentials = parse_credentials(fields, connection_id=self.polysync_conn_id)
@@ -177,9 +162,11 @@ class PolysyncBaseHook(AwsBaseHook):
         """The settings of the amazon provider's base hook. A missing connection is an error, unlike there."""
         if self.credentials is None:
             try:
-                wrapper = call_airflow(self._read_aws_connection)
-            except SETTING_ERRORS as error:
-                raise invalid_setting(self.polysync_conn_id, error) from None
+                wrapper = call_airflow(
+                    lambda: AwsConnectionWrapper(conn=self._connection, region_name=self._region_name)
+                )
+            except _SETTING_ERRORS as error:
+                raise _invalid_setting(self.polysync_conn_id, error) from None
             # Whoever edits connections could otherwise avoid the lists by another type.
             try:
                 check_aws_connection(wrapper.extra_config, allow_list())
@@ -187,14 +174,8 @@ class PolysyncBaseHook(AwsBaseHook):
                 message = f"The connection {self.polysync_conn_id!r} is not usable: {error}"
                 raise CredentialsError(message) from None
         else:
-            wrapper = AwsConnectionWrapper.from_connection_metadata(
-                conn_id=self.polysync_conn_id,
-                extra={
-                    "region_name": self.credentials.region_name,
-                    "endpoint_url": self.credentials.endpoint_url,
-                    "verify": self.credentials.verify,
-                },
-            )
+            settings = self.credentials.model_dump(include={"region_name", "endpoint_url", "verify"})
+            wrapper = AwsConnectionWrapper.from_connection_metadata(self.polysync_conn_id, extra=settings)
         config = Config(
             retries={"mode": "standard"},
             user_agent_extra=f"polysync-airflow/{__version__}",
@@ -207,9 +188,6 @@ class PolysyncBaseHook(AwsBaseHook):
         wrapper.botocore_config = config
         return wrapper
 
-    def _read_aws_connection(self) -> AwsConnectionWrapper:
-        return AwsConnectionWrapper(conn=self._connection, region_name=self._region_name)
-
     def has_same_connection(self, other: PolysyncBaseHook | None) -> bool:
         """
         Read the connection, and return whether it has the same content as when another hook read it.
@@ -218,23 +196,21 @@ class PolysyncBaseHook(AwsBaseHook):
         :raises CredentialsError: if the connection cannot be read.
         """
         mine = self._connection
-        fields = ("conn_type", "login", "password", "extra", "host", "port", "schema")
-        return other is not None and all(
-            getattr(mine, name) == getattr(other._connection, name) for name in fields
-        )
+        content = attrgetter("conn_type", "login", "password", "extra", "host", "port", "schema")
+        return other is not None and bool(content(mine) == content(other._connection))
 
     def get_session(self, region_name: str | None = None, deferrable: bool = False) -> boto3.session.Session:
         """Return a boto3 session that is signed in with the connection."""
         if self.credentials is not None:
             session = self.credentials.session(allow_list())
         else:
-            session = create_aws_session(self.conn_config, region_name)
+            session = _create_aws_session(self.conn_config, region_name)
         if not session.region_name:
             raise CredentialsError(
                 f"No region: set region_name in the extra of the connection {self.polysync_conn_id!r}, or "
                 "pass region_name to the operator."
             )
-        limit_responses(session._session, self.max_response_bytes)
+        responses.limit_responses(session._session, self.max_response_bytes)
         if self.client_operations:
             reduce_models(session._session, {"sagemaker": self.client_operations})
         return session
@@ -247,10 +223,8 @@ class PolysyncBaseHook(AwsBaseHook):
 
         :raises CredentialsError: if the sign-in fails, or STS does not respond.
         """
-        try:
+        with self._signing_in():
             response: dict[str, Any] = self._client_of("sts", self._get_config()).get_caller_identity()
-        except BOTO_ERRORS as error:
-            raise self._sign_in_failed(error) from None
         if not all(isinstance(response.get(member), str) for member in ("Arn", "Account")):
             raise self._sign_in_failed(ResponseParserError("the response of STS has no identity"))
         return response
@@ -274,10 +248,8 @@ class PolysyncBaseHook(AwsBaseHook):
         return self._report_client("s3")
 
     def _report_client(self, service: str, config: Config | None = None) -> Any:
-        try:
+        with self._signing_in():
             return self._client_of(service, self._get_config().merge(config or REPORT_CONFIG))
-        except BOTO_ERRORS as error:
-            raise self._sign_in_failed(error) from None
 
     def _client_of(self, service: str, config: Config) -> Any:
         if self.credentials:
@@ -318,22 +290,29 @@ class PolysyncBaseHook(AwsBaseHook):
         try:
             # Since Python 3.12, cached_property has no lock: each thread that uses the hook for the first
             # time would make a client of its own.
-            with self._client_lock:
+            with self._signing_in(), self._client_lock:
                 return self._client
+        except _SETTING_ERRORS as error:
+            raise _invalid_setting(self.polysync_conn_id, error) from None
+
+    @contextmanager
+    def _signing_in(self) -> Iterator[None]:
+        try:
+            yield
         except BOTO_ERRORS as error:
             raise self._sign_in_failed(error) from None
-        except SETTING_ERRORS as error:
-            raise invalid_setting(self.polysync_conn_id, error) from None
 
-    def _sign_in_failed(self, error: BotoError) -> CredentialsError:
+    def _sign_in_failed(self, error: responses.BotoError) -> CredentialsError:
         failed = f"Could not sign in with the connection {self.polysync_conn_id!r}"
-        if is_invalid_value(error):
-            return CredentialsError(f"{failed}: {invalid_value_error('The sign-in')}")
+        if responses.is_invalid_value(error):
+            return CredentialsError(f"{failed}: {responses.invalid_value_error('The sign-in')}")
         hint = UNKNOWN_HINT
         if isinstance(error, ClientError):
             hint = hint_for(error.response["Error"]["Code"], error.operation_name)
         message = f"{failed}: {clean_text(str(error))}"
-        return CredentialsError(message, permanent=hint.permanent, transient=is_transient(error, hint))
+        return CredentialsError(
+            message, permanent=hint.permanent, transient=responses.is_transient(error, hint)
+        )
 
     # ---- the calls of all operations
 
@@ -384,6 +363,53 @@ class PolysyncBaseHook(AwsBaseHook):
             yield
         except BOTO_ERRORS as error:
             # A log shows causes as they are: botocore's has AWS's text, or a value that may be a secret.
-            raise map_error(
+            raise responses.map_error(
                 error, operation, request, region=self.region_name, partition=client.meta.partition
             ) from None
+
+
+def _create_aws_session(settings: AwsConnectionWrapper, region_name: str | None) -> boto3.session.Session:
+    """
+    Make the boto3 session that the amazon provider makes of an ``aws`` connection.
+
+    :param settings: the connection, which was checked.
+    :raises CredentialsError: a setting is not valid, or needs a library that is not installed.
+    """
+    try:
+        return _session_of(settings, region_name)
+    except BOTO_ERRORS:
+        # Some of them are ValueErrors, too.
+        raise
+    except ImportError as error:
+        raise _missing_library(settings, error) from None
+    except (AirflowException, *_SETTING_ERRORS) as error:
+        raise _invalid_setting(settings.conn_id, error) from None
+
+
+def _invalid_setting(connection_id: object, error: Exception) -> CredentialsError:
+    """Return the error for a setting that botocore or the amazon provider has refused in its own way."""
+    return CredentialsError(
+        f"The connection {connection_id!r} has a setting that is not valid: "
+        f"{type(error).__name__}: {clean_text(str(error))}. Correct its extra."
+    )
+
+
+def _missing_library(settings: AwsConnectionWrapper, error: ImportError) -> CredentialsError:
+    field, packages = _LIBRARIES.get(str(settings.assume_role_method), _OTHER_LIBRARIES)
+    value = clean_line(repr(settings.extra_config.get(field)))
+    return CredentialsError(
+        f"The connection {settings.conn_id!r} is not usable: {field} = {value} needs a library that is not "
+        f"installed here: {clean_line(str(error))}. Install {packages} where tasks and triggerers run, or "
+        "sign in in another way."
+    )
+
+
+def _session_of(settings: AwsConnectionWrapper, region_name: str | None) -> boto3.session.Session:
+    factory = SessionFactory(conn=settings, region_name=region_name, config=settings.botocore_config)
+    # boto3 has no public attribute for the botocore session; the amazon provider uses this one too. The basic
+    # session asks STS for the role of the connection. Without a role, it is the one that is returned.
+    prepare(factory.basic_session._session)
+    session = factory.create_session()
+    if session is not factory.basic_session:
+        prepare(session._session)
+    return session

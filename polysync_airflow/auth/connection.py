@@ -16,34 +16,22 @@ from itertools import islice
 from typing import Annotated, Any, Final, Literal
 
 import boto3
+import pydantic
 from botocore.credentials import Credentials as AwsCredentials
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    SecretStr,
-    StringConstraints,
-    TypeAdapter,
-    ValidationError,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, StringConstraints
 
 from polysync_airflow.auth.allow_list import AllowList, endpoint_host, is_loopback
 from polysync_airflow.auth.sts import assume_role, assume_role_with_web_identity, host_role
-from polysync_airflow.auth.web_identity import (
-    CLIENT_OPTIONS,
-    app_registration_options,
-    entra_token_loader,
-    read_token_file,
-)
+from polysync_airflow.auth.web_identity import entra_token_loader, read_token_file
 from polysync_airflow.aws.sessions import create_session
 from polysync_airflow.exceptions import CredentialsError
 from polysync_airflow.execution.models import REGION_PATTERN, RoleArn, StudioDomainId
 from polysync_airflow.execution.texts import MAX_PROBLEMS, clean_line
 
-# How many sign-ins a process remembers. Each rotation of a connection's secret is a new one.
-MAX_SIGN_INS: Final = 64
+# Timeouts in seconds. Other threads may wait for the same token, and the callers retry with backoff in any
+# case. With azure-identity's defaults, 300 seconds and several retries, one slow request would block all of
+# them.
+_CLIENT_OPTIONS: Final[dict[str, Any]] = {"connection_timeout": 10, "read_timeout": 10, "retry_total": 1}
 
 
 def _check_url(url: str) -> str:
@@ -99,7 +87,7 @@ class BaseCredentials(BaseModel):
     studio_domain_id: StudioDomainId | None = None
     endpoint_url: Url | None = None
     sts_endpoint_url: Url | None = None
-    verify: Annotated[bool | str, BeforeValidator(_parse_verify)] = True
+    verify: Annotated[bool | str, pydantic.BeforeValidator(_parse_verify)] = True
 
     @property
     def auth_description(self) -> str:
@@ -154,11 +142,7 @@ class BaseCredentials(BaseModel):
 
     @property
     def _sts_settings(self) -> dict[str, Any]:
-        return {
-            "region_name": self.region_name,
-            "endpoint_url": self.sts_endpoint_url,
-            "verify": self.verify,
-        }
+        return {"region_name": self.region_name, "endpoint_url": self.sts_endpoint_url, "verify": self.verify}
 
 
 class RoleSession(BaseModel):
@@ -175,11 +159,7 @@ class RoleSession(BaseModel):
 
     def request_parameters(self, **more: Any) -> dict[str, Any]:
         """Return the parameters of the STS request, without those that are None."""
-        parameters = {
-            "RoleSessionName": self.session_name,
-            "DurationSeconds": self.duration_seconds,
-            **more,
-        }
+        parameters = {"RoleSessionName": self.session_name, "DurationSeconds": self.duration_seconds, **more}
         return {name: value for name, value in parameters.items() if value is not None}
 
 
@@ -311,7 +291,7 @@ class ManagedIdentity(EntraCredentials):
     def _azure_credential(self, allowed: AllowList) -> Any:
         from azure.identity import ManagedIdentityCredential
 
-        return ManagedIdentityCredential(client_id=self.client_id, **CLIENT_OPTIONS)
+        return ManagedIdentityCredential(client_id=self.client_id, **_CLIENT_OPTIONS)
 
 
 class WorkloadIdentity(EntraCredentials):
@@ -335,15 +315,21 @@ class WorkloadIdentity(EntraCredentials):
         path = self.federated_identity_file
         if path is None:
             return WorkloadIdentityCredential(
-                tenant_id=self.tenant_id, client_id=self.client_id, **CLIENT_OPTIONS
+                tenant_id=self.tenant_id, client_id=self.client_id, **_CLIENT_OPTIONS
             )
         # What WorkloadIdentityCredential is made of, but with a reader that checks the file at each use.
         return ClientAssertionCredential(
             self.tenant_id or os.environ.get("AZURE_TENANT_ID", ""),
             self.client_id or os.environ.get("AZURE_CLIENT_ID", ""),
             partial(read_token_file, path, allowed, field="federated_identity_file"),
-            **CLIENT_OPTIONS,
+            **_CLIENT_OPTIONS,
         )
+
+
+def _app_registration_options() -> dict[str, Any]:
+    # With instance discovery, MSAL asks the public cloud whether the authority exists, and the public cloud
+    # does not know a private authority. Only the deployment can set one; a connection cannot.
+    return {**_CLIENT_OPTIONS, "disable_instance_discovery": bool(os.environ.get("AZURE_AUTHORITY_HOST"))}
 
 
 class ClientSecret(EntraCredentials):
@@ -362,7 +348,7 @@ class ClientSecret(EntraCredentials):
         from azure.identity import ClientSecretCredential
 
         secret = self.client_secret.get_secret_value()
-        return ClientSecretCredential(self.tenant_id, self.client_id, secret, **app_registration_options())
+        return ClientSecretCredential(self.tenant_id, self.client_id, secret, **_app_registration_options())
 
 
 class ClientCertificate(EntraCredentials):
@@ -383,7 +369,7 @@ class ClientCertificate(EntraCredentials):
 
         certificate = allowed.read_file(self.client_certificate, field="client_certificate")
         return CertificateCredential(
-            self.tenant_id, self.client_id, certificate_data=certificate, **app_registration_options()
+            self.tenant_id, self.client_id, certificate_data=certificate, **_app_registration_options()
         )
 
 
@@ -393,7 +379,7 @@ Entra = Annotated[
 ]
 WebIdentity = Annotated[Entra | FileCredentials, Field(discriminator="identity_source")]
 Credentials = AccessKeyCredentials | AssumeRoleCredentials | InstanceProfileCredentials | WebIdentity
-CREDENTIALS_ADAPTER: TypeAdapter[BaseCredentials] = TypeAdapter(
+CREDENTIALS_ADAPTER: pydantic.TypeAdapter[BaseCredentials] = pydantic.TypeAdapter(
     Annotated[Credentials, Field(discriminator="auth_method")]
 )
 # The fields whose values select the sign-in method. pydantic calls such a field a discriminator.
@@ -402,13 +388,13 @@ DISCRIMINATORS: Final = ("auth_method", "identity_source", "entra_credential")
 _SHARED_CREDENTIALS_LOCK: Final = threading.Lock()
 
 
-@lru_cache(MAX_SIGN_INS)
+# Each rotation of a connection's secret is a new one.
+@lru_cache(64)
 def _shared_credentials(connection: BaseCredentials, allowed: AllowList) -> AwsCredentials:
     # By the content of the connection, not by its id: an edited connection gets new credentials.
     return connection._aws_credentials(allowed)
 
 
-_MAX_NAME: Final = 64
 # Fields that have another name in the connection form.
 _FORM_LABELS: Final = {
     "access_key_id": "access_key_id (login)",
@@ -428,7 +414,7 @@ def parse_credentials(fields: Mapping[str, Any], *, connection_id: str) -> BaseC
     given = {name: value for name, value in fields.items() if value not in (None, "")}
     try:
         return CREDENTIALS_ADAPTER.validate_python(given)
-    except ValidationError as error:
+    except pydantic.ValidationError as error:
         problems = "\n".join(f"- {problem}" for problem in islice(_problems(error, given), MAX_PROBLEMS))
         if error.error_count() > MAX_PROBLEMS:
             problems += f"\n- and {error.error_count() - MAX_PROBLEMS:,} more"
@@ -437,7 +423,7 @@ def parse_credentials(fields: Mapping[str, Any], *, connection_id: str) -> BaseC
         ) from None
 
 
-def _problems(error: ValidationError, given: Mapping[str, Any]) -> Iterable[str]:
+def _problems(error: pydantic.ValidationError, given: Mapping[str, Any]) -> Iterable[str]:
     for problem in error.errors(include_url=False, include_input=False):
         error_type = problem["type"]
         if error_type in ("union_tag_invalid", "union_tag_not_found"):
@@ -445,7 +431,7 @@ def _problems(error: ValidationError, given: Mapping[str, Any]) -> Iterable[str]
             yield f"{name}: give one of {', '.join(choices_of(name))}."
             continue
         # Whoever edits the connection chooses the names of unknown fields.
-        name = clean_line(str(problem["loc"][-1]), _MAX_NAME)
+        name = clean_line(str(problem["loc"][-1]), 64)
         label = _FORM_LABELS.get(name, name)
         if error_type == "missing":
             yield f"{label}: Field required; fill it in."

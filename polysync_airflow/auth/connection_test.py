@@ -13,30 +13,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
+from polysync_airflow import exceptions
+from polysync_airflow.auth import iam_policies
 from polysync_airflow.auth.iam_policies import (
     JOB_OPERATIONS,
     LIST_OPERATIONS,
     LOG_OPERATIONS,
-    OPTIONAL_OPERATIONS,
     REQUIRED_OPERATIONS,
-    SAGEMAKER_LOG_GROUPS,
-    job_arns,
-    missing_statement,
-)
-from polysync_airflow.exceptions import (
-    ACCESS_DENIED,
-    RESOURCE_NOT_FOUND,
-    VALIDATION,
-    PolysyncError,
-    SageMakerApiError,
-    has_code,
 )
 from polysync_airflow.execution.results import JOB_KINDS
 from polysync_airflow.execution.texts import clean_line
 
 GRANTED, DENIED, UNKNOWN = "granted", "denied", "unknown"
-# AWS checks the permissions before it looks for the resource, so these errors mean that the call was allowed.
-_GRANTED_ERROR_CODES: Final = (RESOURCE_NOT_FOUND, VALIDATION)
 # A group that the policy allows. It exists where a training job has run.
 _LOG_GROUP: Final = "/aws/sagemaker/TrainingJobs"
 
@@ -58,8 +46,7 @@ def describe_identity(hook: Any) -> str:
     )
     return (
         f"Signed in as {clean_line(identity['Arn'])} (account {clean_line(identity['Account'])}) in "
-        f"{hook.region_name} "
-        f"with {hook.auth_description}; {expiry}."
+        f"{hook.region_name} with {hook.auth_description}; {expiry}."
     )
 
 
@@ -84,8 +71,7 @@ def report(hook: Any) -> tuple[bool, str]:
     lines = [describe_identity(hook)]
     results = check_permissions(hook)
     lines += [f"{operation}: {result}" for operation, result in results.items()]
-    denied = [operation for operation, result in results.items() if result == DENIED]
-    if denied:
+    if denied := [operation for operation, result in results.items() if result == DENIED]:
         lines.append(
             "The test used a pipeline that does not exist. A policy that allows only certain pipelines "
             "denies such calls too. To allow the denied operations for all pipelines, add to the policy: "
@@ -96,19 +82,18 @@ def report(hook: Any) -> tuple[bool, str]:
 
 
 def _missing_statements(denied: Sequence[str], pipelines_arn: str) -> Iterator[str]:
-    of_jobs = [operation for operation in denied if operation in JOB_OPERATIONS]
-    others = (*LOG_OPERATIONS, *of_jobs)
-    of_pipelines = [operation for operation in denied if operation not in others]
-    if of_pipelines:
-        yield json.dumps(missing_statement(of_pipelines, pipelines_arn))
+    of_jobs, of_logs = (
+        [each for each in denied if each in known] for known in (JOB_OPERATIONS, LOG_OPERATIONS)
+    )
+    if of_pipelines := [operation for operation in denied if operation not in (*of_jobs, *of_logs)]:
+        yield json.dumps(iam_policies.missing_statement(of_pipelines, pipelines_arn))
     if of_jobs:
-        arns = job_arns(pipelines_arn.removesuffix("pipeline/*"), of_jobs)
-        yield json.dumps(missing_statement(of_jobs, arns))
-    of_logs = [operation for operation in denied if operation in LOG_OPERATIONS]
+        arns = iam_policies.job_arns(pipelines_arn.removesuffix("pipeline/*"), of_jobs)
+        yield json.dumps(iam_policies.missing_statement(of_jobs, arns))
     if of_logs:
         _, partition, _, region, account, _ = pipelines_arn.split(":")
-        groups = f"arn:{partition}:logs:{region}:{account}:log-group:{SAGEMAKER_LOG_GROUPS}"
-        yield json.dumps(missing_statement(of_logs, groups, service="logs"))
+        groups = f"arn:{partition}:logs:{region}:{account}:log-group:{iam_policies.SAGEMAKER_LOG_GROUPS}"
+        yield json.dumps(iam_policies.missing_statement(of_logs, groups, service="logs"))
 
 
 def _calls(hook: Any) -> Mapping[str, Callable[[], Any]]:
@@ -133,7 +118,7 @@ def _calls(hook: Any) -> Mapping[str, Callable[[], Any]]:
         "DescribeLogStreams": {**logs, "logStreamNamePrefix": pipeline_name},
         "GetLogEvents": {**logs, "logStreamName": pipeline_name},
     }
-    operations = (*LIST_OPERATIONS, *REQUIRED_OPERATIONS, *OPTIONAL_OPERATIONS, *JOB_OPERATIONS)
+    operations = (*LIST_OPERATIONS, *REQUIRED_OPERATIONS, *iam_policies.OPTIONAL_OPERATIONS, *JOB_OPERATIONS)
     calls = {operation: partial(hook.call, operation, **requests[operation]) for operation in operations}
     return calls | {each: partial(hook.call_logs, each, **log_requests[each]) for each in LOG_OPERATIONS}
 
@@ -141,12 +126,13 @@ def _calls(hook: Any) -> Mapping[str, Callable[[], Any]]:
 def _check(call: Callable[[], Any]) -> str:
     try:
         call()
-    except SageMakerApiError as error:
-        if has_code(error, ACCESS_DENIED):
+    except exceptions.SageMakerApiError as error:
+        if exceptions.has_code(error, exceptions.ACCESS_DENIED):
             return DENIED
-        if has_code(error, *_GRANTED_ERROR_CODES):
+        # AWS checks the permissions before it looks for the resource.
+        if exceptions.has_code(error, exceptions.RESOURCE_NOT_FOUND, exceptions.VALIDATION):
             return GRANTED
         return f"{UNKNOWN}: {error.error_code}"
-    except PolysyncError as error:
+    except exceptions.PolysyncError as error:
         return f"{UNKNOWN}: {error}"
     return GRANTED

@@ -9,7 +9,7 @@ https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonsa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, Final
 
 from polysync_airflow.execution.models import pipeline_arns
@@ -33,10 +33,6 @@ OPTIONAL_OPERATIONS: Final = (
 )
 # For metrics, artefacts and billable seconds: the type of the resource by the operation that describes it.
 JOB_OPERATIONS: Final = {kind.operation: kind.resource for kind in JOB_KINDS.values()}
-# For the approval of models: what a sensor calls, and what sets the status, which decides about deployments.
-LIST_MODELS: Final = ("ListModelPackages",)
-READ_MODELS: Final = ("DescribeModelPackage",)
-APPROVE_MODELS: Final = ("UpdateModelPackage",)
 # For the last lines of the log of a failed step. A Lambda step's function has a log group of its own.
 LOG_OPERATIONS: Final = ("DescribeLogStreams", "GetLogEvents")
 SAGEMAKER_LOG_GROUPS: Final = "/aws/sagemaker/*"
@@ -85,34 +81,43 @@ def identity_policy(
         executions, resume executions, describe jobs, and read the logs of failed steps.
     :param verify: also allow what ``polysync verify`` does to its pipelines, and to ask IAM about policies.
     """
-    prefix = f"arn:{partition}:sagemaker:{region}:{account}:pipeline/"
-    arns = sorted({arn for name in pipelines for arn in pipeline_arns(prefix, name)})
-    resources = [resource for arn in arns for resource in (arn, f"{arn}/execution/*")] or [f"{prefix}*"]
+    sagemaker = f"arn:{partition}:sagemaker:{region}:{account}:"
+    arns = sorted({arn for name in pipelines for arn in pipeline_arns(f"{sagemaker}pipeline/", name)})
+    resources = [each for arn in arns for each in (arn, f"{arn}/execution/*")] or [f"{sagemaker}pipeline/*"]
+    objects = [f"arn:{partition}:s3:::{uri.removeprefix('s3://')}*" for uri in sorted(set(property_files))]
+    # As with pipelines, ARNs may have the name in lower case.
+    groups = sorted({spelling for name in model_package_groups for spelling in (name, name.lower())})
+    versions, queues = [f"{sagemaker}model-package/{name}/*" for name in groups], sorted(set(callback_queues))
+    of_verify = (*VERIFY_OPERATIONS, *REQUIRED_OPERATIONS, *OPTIONAL_OPERATIONS)
+    identities = [f"arn:{partition}:iam::{account}:{kind}/*" for kind in ("role", "user")]
     statements = [
         _allow("ListPipelines", LIST_OPERATIONS, ["*"]),
         _allow("RunPipelines", REQUIRED_OPERATIONS, resources),
     ]
     if optional:
-        statements.append(_allow("Optional", OPTIONAL_OPERATIONS, resources))
-        jobs = job_arns(f"arn:{partition}:sagemaker:{region}:{account}:", JOB_OPERATIONS)
-        statements.append(_allow("DescribeJobs", tuple(JOB_OPERATIONS), jobs))
-        groups = f"arn:{partition}:logs:{region}:{account}:log-group:{SAGEMAKER_LOG_GROUPS}"
-        statements.append(_allow("ReadLogs", LOG_OPERATIONS, [groups], service="logs"))
-    objects = [f"arn:{partition}:s3:::{uri.removeprefix('s3://')}*" for uri in sorted(set(property_files))]
+        logs = [f"arn:{partition}:logs:{region}:{account}:log-group:{SAGEMAKER_LOG_GROUPS}"]
+        statements += [
+            _allow("Optional", OPTIONAL_OPERATIONS, resources),
+            _allow("DescribeJobs", JOB_OPERATIONS, job_arns(sagemaker, JOB_OPERATIONS)),
+            _allow("ReadLogs", LOG_OPERATIONS, logs, service="logs"),
+        ]
     if objects:
-        statements.append(_allow("ReadPropertyFiles", ("GetObject",), objects, service="s3"))
-    statements += _model_statements(
-        f"arn:{partition}:sagemaker:{region}:{account}:model-package/", model_package_groups, approve_models
-    )
-    queues = sorted(set(callback_queues))
+        statements.append(_allow("ReadPropertyFiles", ["GetObject"], objects, service="s3"))
+    if versions:
+        statements.append(_allow("ListModels", ["ListModelPackages"], ["*"]))
+        statements.append(_allow("ReadModels", ["DescribeModelPackage"], versions))
+    if versions and approve_models:
+        # It sets the status, which decides about deployments.
+        statements.append(_allow("ApproveModels", ["UpdateModelPackage"], versions))
     if queues:
         statements.append(_allow("AnswerCallbackSteps", ANSWER_OPERATIONS, ["*"]))
         operations = (*QUEUE_OPERATIONS, *(SHARED_QUEUE_OPERATIONS if optional else ()))
         statements.append(_allow("ReceiveCallbackMessages", operations, queues, service="sqs"))
     if verify:
-        statements += _verify_statements(f"{prefix}{VERIFY_PREFIX}-*", f"arn:{partition}:iam::{account}:")
-    roles = sorted(set(pass_roles))
-    if roles:
+        verified = [f"{sagemaker}pipeline/{VERIFY_PREFIX}-*"]
+        statements.append(_allow("VerifyPipelines", of_verify, verified))
+        statements.append(_allow("SimulatePolicy", ["SimulatePrincipalPolicy"], identities, service="iam"))
+    if roles := sorted(set(pass_roles)):
         condition = {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
         passing = _allow("PassExecutionRole", ["PassRole"], roles, service="iam")
         statements.append({**passing, "Condition": condition})
@@ -123,27 +128,6 @@ def queue_reader_policy(queue_arn: str) -> dict[str, Any]:
     """Return the identity policy for the reader of the queue with events of SageMaker."""
     statement = _allow("ReadEvents", QUEUE_OPERATIONS, [queue_arn], service="sqs")
     return {"Version": "2012-10-17", "Statement": [statement]}
-
-
-def _model_statements(prefix: str, groups: Iterable[str], approve: bool) -> list[dict[str, Any]]:
-    # As with pipelines, ARNs may have the name in lower case.
-    names = sorted({spelling for name in groups for spelling in (name, name.lower())})
-    if not names:
-        return []
-    versions = [f"{prefix}{name}/*" for name in names]
-    reading = [_allow("ListModels", LIST_MODELS, ["*"]), _allow("ReadModels", READ_MODELS, versions)]
-    return [*reading, *([_allow("ApproveModels", APPROVE_MODELS, versions)] if approve else [])]
-
-
-def _verify_statements(pipelines: str, identities: str) -> list[dict[str, Any]]:
-    operations = (*VERIFY_OPERATIONS, *REQUIRED_OPERATIONS, *OPTIONAL_OPERATIONS)
-    simulation = _allow(
-        "SimulatePolicy",
-        ["SimulatePrincipalPolicy"],
-        [f"{identities}role/*", f"{identities}user/*"],
-        service="iam",
-    )
-    return [_allow("VerifyPipelines", operations, [pipelines]), simulation]
 
 
 def job_arns(prefix: str, operations: Iterable[str]) -> list[str]:
@@ -185,13 +169,9 @@ def web_identity_trust(
     :param partition: ``aws``, ``aws-cn`` or ``aws-us-gov``.
     """
     provider = issuer.removeprefix("https://")
-    statement = {
-        "Effect": "Allow",
-        "Principal": {"Federated": f"arn:{partition}:iam::{account}:oidc-provider/{provider}"},
-        "Action": "sts:AssumeRoleWithWebIdentity",
-        "Condition": {"StringEquals": {f"{provider}:aud": audience, f"{provider}:{subject_claim}": subject}},
-    }
-    return {"Version": "2012-10-17", "Statement": [statement]}
+    principal = {"Federated": f"arn:{partition}:iam::{account}:oidc-provider/{provider}"}
+    required = {f"{provider}:aud": audience, f"{provider}:{subject_claim}": subject}
+    return _trust(principal, "sts:AssumeRoleWithWebIdentity", required)
 
 
 def caller_trust(*, principal: str, external_id: str | None = None) -> dict[str, Any]:
@@ -201,13 +181,17 @@ def caller_trust(*, principal: str, external_id: str | None = None) -> dict[str,
     :param principal: ARN of the user or role that assumes the role.
     :param external_id: external id that the caller must send; None if none is required.
     """
-    statement = {"Effect": "Allow", "Principal": {"AWS": principal}, "Action": "sts:AssumeRole"}
-    if external_id:
-        statement["Condition"] = {"StringEquals": {"sts:ExternalId": external_id}}
-    return {"Version": "2012-10-17", "Statement": [statement]}
+    required = {"sts:ExternalId": external_id} if external_id else {}
+    return _trust({"AWS": principal}, "sts:AssumeRole", required)
+
+
+def _trust(principal: dict[str, str], action: str, required: dict[str, str]) -> dict[str, Any]:
+    statement = {"Effect": "Allow", "Principal": principal, "Action": action}
+    condition = {"Condition": {"StringEquals": required}} if required else {}
+    return {"Version": "2012-10-17", "Statement": [statement | condition]}
 
 
 def _allow(
-    statement_id: str, operations: Sequence[str], resources: list[str], *, service: str = "sagemaker"
+    statement_id: str, operations: Iterable[str], resources: list[str], *, service: str = "sagemaker"
 ) -> dict[str, Any]:
     return {"Sid": statement_id, **missing_statement(operations, resources, service=service)}

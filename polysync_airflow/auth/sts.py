@@ -16,28 +16,15 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from botocore import UNSIGNED
+import botocore.credentials
 from botocore.config import Config
-from botocore.credentials import (
-    AssumeRoleCredentialFetcher,
-    AssumeRoleWithWebIdentityCredentialFetcher,
-    Credentials,
-    DeferredRefreshableCredentials,
-    create_credential_resolver,
-)
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 from polysync_airflow.airflow_compat.supervisor import mask_secret
 from polysync_airflow.auth.iam_policies import caller_trust, web_identity_trust
 from polysync_airflow.auth.web_identity import Claims, decode_claims
-from polysync_airflow.aws.responses import (
-    BOTO_ERRORS,
-    BotoError,
-    invalid_value_error,
-    is_invalid_value,
-    is_transient,
-)
+from polysync_airflow.aws import responses
 from polysync_airflow.aws.sessions import client_creator, create_sts_session
 from polysync_airflow.exceptions import UNKNOWN_HINT, CredentialsError, hint_for
 from polysync_airflow.execution import clock
@@ -57,7 +44,7 @@ MIN_BACKOFF_SECONDS: Final = 1.0
 MAX_BACKOFF_SECONDS: Final = 60.0
 
 
-class RefreshingCredentials(DeferredRefreshableCredentials):
+class RefreshingCredentials(botocore.credentials.DeferredRefreshableCredentials):
     """
     Credentials that are fetched at their first use and refreshed before they expire.
 
@@ -157,7 +144,7 @@ DISABLED_CACHE_WINDOW_SECONDS: Final = 10**9
 # retry with backoff in any case.
 _STS_CONFIG: Final = Config(retries={"mode": "standard"}, connect_timeout=10, read_timeout=20)
 
-_FETCH_ERRORS: Final = (*BOTO_ERRORS, KeyError, TypeError)
+_FETCH_ERRORS: Final = (*responses.BOTO_ERRORS, KeyError, TypeError)
 _NO_HOST_CREDENTIALS: Final = (
     "auth_method = 'instance_profile', but neither EC2 (IMDSv2), ECS nor EKS provides credentials on this "
     "host: attach an instance profile, task role or pod identity, make the metadata service reachable (hop "
@@ -166,7 +153,7 @@ _NO_HOST_CREDENTIALS: Final = (
 
 
 def assume_role(
-    source: Credentials, role_arn: str, settings: Mapping[str, Any], **parameters: Any
+    source: botocore.credentials.Credentials, role_arn: str, settings: Mapping[str, Any], **parameters: Any
 ) -> RefreshingCredentials:
     """
     Return credentials of a role that an AWS identity assumes. The first use sends the request.
@@ -177,7 +164,7 @@ def assume_role(
     :param settings: arguments of botocore's ``create_client`` for STS: region, endpoint, ``verify``.
     """
     creator = client_creator(_STS_CONFIG, **settings)
-    fetcher = AssumeRoleCredentialFetcher(
+    fetcher = botocore.credentials.AssumeRoleCredentialFetcher(
         creator, source, role_arn, extra_args=parameters, expiry_window_seconds=DISABLED_CACHE_WINDOW_SECONDS
     )
 
@@ -204,7 +191,7 @@ def assume_role_with_web_identity(
 
     :param settings: arguments of botocore's ``create_client`` for STS: region, endpoint, ``verify``.
     """
-    config = _STS_CONFIG.merge(Config(signature_version=UNSIGNED))
+    config = _STS_CONFIG.merge(Config(signature_version=botocore.UNSIGNED))
     claims: Claims | None = None
 
     def load_token() -> str:
@@ -213,7 +200,7 @@ def assume_role_with_web_identity(
         claims = decode_claims(token)
         return token
 
-    fetcher = AssumeRoleWithWebIdentityCredentialFetcher(
+    fetcher = botocore.credentials.AssumeRoleWithWebIdentityCredentialFetcher(
         client_creator(config, **settings),
         load_token,
         role_arn,
@@ -260,7 +247,7 @@ def host_role() -> RefreshingCredentials:
 def _load_host_credentials() -> Any:
     session = create_sts_session()
     session.set_config_variable("ec2_metadata_v1_disabled", True)
-    resolver = create_credential_resolver(session)
+    resolver = botocore.credentials.create_credential_resolver(session)
     resolver.providers = [provider for provider in resolver.providers if provider.METHOD in HOST_METHODS]
     try:
         credentials = resolver.load_credentials()
@@ -289,14 +276,14 @@ def _trust_policy(claims: Claims | None, role_arn: str) -> Mapping[str, Any] | N
 
 
 def _map_error(
-    error: BotoError | KeyError | TypeError,
+    error: responses.BotoError | KeyError | TypeError,
     operation: str,
     role_arn: str,
     trust_policy: Mapping[str, Any] | None,
     claims: Claims | None = None,
 ) -> CredentialsError:
-    if is_invalid_value(error):
-        return CredentialsError(str(invalid_value_error(operation)))
+    if responses.is_invalid_value(error):
+        return CredentialsError(str(responses.invalid_value_error(operation)))
     if isinstance(error, (KeyError, TypeError)):
         # botocore's fetchers read the response without checks.
         error = ResponseParserError(f"the response has no {error}")
@@ -304,7 +291,7 @@ def _map_error(
         return CredentialsError(
             f"AWS STS did not respond to {operation} for {role_arn}: {clean_text(str(error))}",
             permanent=False,
-            transient=is_transient(error, UNKNOWN_HINT),
+            transient=responses.is_transient(error, UNKNOWN_HINT),
         )
     details = error.response.get("Error", {})
     error_code = clean_line(str(details.get("Code", "Unknown")), 128)
@@ -320,4 +307,6 @@ def _map_error(
         lines.append(f"What to do: {cure}")
     if trust_policy and error_code in ("AccessDenied", "InvalidIdentityToken"):
         lines.append(f"A trust policy that allows this sign-in:\n{json.dumps(trust_policy, indent=2)}")
-    return CredentialsError("\n".join(lines), permanent=hint.permanent, transient=is_transient(error, hint))
+    return CredentialsError(
+        "\n".join(lines), permanent=hint.permanent, transient=responses.is_transient(error, hint)
+    )

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -35,10 +34,6 @@ _CURES: Final[dict[str, str]] = {
     "AADSTS700213": "The app registration has no federated credential for this token's subject.",
     "AADSTS700211": "The app registration has no federated credential for this token's issuer.",
 }
-# Timeouts in seconds. Other threads may wait for the same token, and the callers retry with backoff in any
-# case. With azure-identity's defaults, 300 seconds and several retries, one slow request would block all of
-# them.
-CLIENT_OPTIONS: Final[dict[str, Any]] = {"connection_timeout": 10, "read_timeout": 10, "retry_total": 1}
 _ERROR_CODE: Final = re.compile(r"AADSTS\d+")
 # Errors of Entra ID itself. They have an AADSTS code, but they are not permanent.
 _TRANSIENT_ERROR_CODES: Final = ("AADSTS90033", "AADSTS50196", "AADSTS90055")
@@ -96,13 +91,6 @@ def entra_token_loader(
             ) from None
 
     return load_token
-
-
-def app_registration_options() -> dict[str, Any]:
-    """Return the options of a credential of an app registration."""
-    # With instance discovery, MSAL asks the public cloud whether the authority exists, and the public cloud
-    # does not know a private authority. Only the deployment can set one; a connection cannot.
-    return {**CLIENT_OPTIONS, "disable_instance_discovery": bool(os.environ.get("AZURE_AUTHORITY_HOST"))}
 
 
 def _map_error(error: Exception, identity: str) -> CredentialsError:

@@ -11,7 +11,6 @@ from polysync_airflow.execution.texts import clean_line
 MAX_LINE_LENGTH: Final = 500
 # CloudWatch Logs stores a line some seconds after the job wrote it, and the clocks of hosts differ.
 _MARGIN: Final = timedelta(minutes=2)
-_MAX_STREAMS: Final = 50
 
 
 def read_tail(
@@ -34,12 +33,10 @@ def read_tail(
     :return: the lines, the oldest first: clean, and at most 500 characters each.
     """
     # AWS sorts by time or filters by prefix, not both.
-    order: dict[str, Any] = (
-        {"logStreamNamePrefix": stream_prefix}
-        if stream_prefix
-        else {"orderBy": "LastEventTime", "descending": True}
-    )
-    response = call("DescribeLogStreams", logGroupName=group, limit=_MAX_STREAMS, **order)
+    order: dict[str, Any] = {"orderBy": "LastEventTime", "descending": True}
+    if stream_prefix:
+        order = {"logStreamNamePrefix": stream_prefix}
+    response = call("DescribeLogStreams", logGroupName=group, limit=50, **order)
     streams = [each for each in response.get("logStreams") or [] if isinstance(each, Mapping)]
     if not streams:
         return []
@@ -53,10 +50,8 @@ def read_tail(
         startFromHead=False,
         **{name: int(time.timestamp() * 1000) for name, time in times.items() if time},
     ).get("events")
-    lines = [
-        str(event.get("message", "")).rstrip("\n") for event in events or [] if isinstance(event, Mapping)
-    ]
-    return [clean_line(line, MAX_LINE_LENGTH) for line in lines[-limit:]]
+    lines = [str(event.get("message", "")) for event in events or [] if isinstance(event, Mapping)]
+    return [clean_line(line.rstrip("\n"), MAX_LINE_LENGTH) for line in lines[-limit:]]
 
 
 def _number(stream: Mapping[str, Any], member: str) -> int:

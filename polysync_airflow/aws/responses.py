@@ -35,23 +35,13 @@ from botocore.exceptions import ConnectionError as BotoConnectionError
 from botocore.parsers import ResponseParserError
 from botocore.session import Session
 
-from polysync_airflow.exceptions import (
-    ACCESS_DENIED,
-    CURE_WITH_ROLE,
-    HINTS,
-    PAGINATION,
-    RESPONSE_TOO_LARGE,
-    UNKNOWN_HINT,
-    Hint,
-    SageMakerApiError,
-    hint_for,
-)
+from polysync_airflow import exceptions
+from polysync_airflow.exceptions import SageMakerApiError
 from polysync_airflow.execution.models import pipeline_arns
 from polysync_airflow.execution.texts import clean_line, clean_text
 
 BotoError = ClientError | BotoCoreError | ResponseParserError
 BOTO_ERRORS = (ClientError, BotoCoreError, ResponseParserError)
-_MAX_CODE: Final = 128
 
 
 class ResponseTooLargeError(Exception):
@@ -59,12 +49,7 @@ class ResponseTooLargeError(Exception):
 
 
 def map_error(
-    error: BotoError,
-    operation: str,
-    request: Mapping[str, Any],
-    *,
-    region: str | None,
-    partition: str,
+    error: BotoError, operation: str, request: Mapping[str, Any], *, region: str | None, partition: str
 ) -> SageMakerApiError:
     """
     Map an error of botocore to ``SageMakerApiError``.
@@ -79,16 +64,16 @@ def map_error(
         code, message = details.get("Code", "Unknown"), details.get("Message", "")
     else:
         code, message = type(error).__name__, str(error)
-    code, message = clean_line(str(code), _MAX_CODE), clean_text(str(message))
+    code, message = clean_line(str(code), 128), clean_text(str(message))
     if is_invalid_value(error):
         return invalid_value_error(operation)
     if isinstance(_cause(error), ResponseTooLargeError):
-        return unusable_response_error(operation, RESPONSE_TOO_LARGE, str(_cause(error)))
-    hint = hint_for(code, operation)
+        return unusable_response_error(operation, exceptions.RESPONSE_TOO_LARGE, str(_cause(error)))
+    hint = exceptions.hint_for(code, operation)
     fields = _hint_fields(operation, request, message, region or "of the session", partition)
     cure = hint.cure.format(**fields)
-    if request.get("RoleArn") and hint is HINTS[ACCESS_DENIED]:
-        cure += CURE_WITH_ROLE.format(role=request["RoleArn"])
+    if request.get("RoleArn") and hint is exceptions.HINTS[exceptions.ACCESS_DENIED]:
+        cure += f" The start names a role, so the identity needs iam:PassRole on {request['RoleArn']} too."
     return SageMakerApiError(
         f"{operation} failed: {code}: {message}" + (f" -- What to do: {cure}" if cure else ""),
         error_code=code,
@@ -139,9 +124,9 @@ def unusable_response_error(
     )
 
 
-def is_transient(error: BotoError, hint: Hint) -> bool:
+def is_transient(error: BotoError, hint: exceptions.Hint) -> bool:
     """Return whether the same call may succeed if it is repeated within moments."""
-    if hint is not UNKNOWN_HINT:
+    if hint is not exceptions.UNKNOWN_HINT:
         # The meaning of a known code is more exact than the HTTP status that came with it.
         return hint.transient
     if isinstance(error, ClientError):
@@ -155,35 +140,30 @@ def _hint_fields(
     operation: str, request: Mapping[str, Any], message: str, region: str, partition: str
 ) -> dict[str, str]:
     """Return the values of the placeholders that a hint's text may use."""
-    execution, pipeline = request.get("PipelineExecutionArn"), request.get("PipelineName")
-    package = request.get("ModelPackageName") or request.get("ModelPackageArn")
-    package_group = request.get("ModelPackageGroupName")
-    group, bucket, queue = request.get("logGroupName"), request.get("Bucket"), request.get("QueueUrl")
-    identity = request.get("PolicySourceArn")
     service = "sts" if operation.startswith("AssumeRole") else "sagemaker"
-    if execution:
+    if execution := request.get("PipelineExecutionArn"):
         subject, resource = f"execution {execution}", execution
-    elif pipeline:
+    elif pipeline := request.get("PipelineName"):
         prefix = f"arn:{partition}:sagemaker:{region}:<account>:pipeline/"
         arns = [pipeline] if pipeline.startswith("arn:") else pipeline_arns(prefix, pipeline)
         subject, resource = f"pipeline {pipeline!r}", " and ".join(arns)
-    elif package:
+    elif package := request.get("ModelPackageName") or request.get("ModelPackageArn"):
         subject, resource = f"model package {package}", package
-    elif package_group:
+    elif package_group := request.get("ModelPackageGroupName"):
         # Not that of the group: AWS is not clear about the resource of this action.
         subject, resource = f"model package group {package_group}", "*"
-    elif group:
+    elif group := request.get("logGroupName"):
         service, subject = "logs", f"log group {group}"
         resource = f"arn:{partition}:logs:{region}:<account>:log-group:{group}:*"
-    elif bucket:
+    elif bucket := request.get("Bucket"):
         service, subject = "s3", f"object s3://{bucket}/{request['Key']}"
         resource = f"arn:{partition}:s3:::{bucket}/{request['Key']}"
-    elif queue:
+    elif queue := request.get("QueueUrl"):
         service, subject = "sqs", f"queue {queue}"
         resource = f"arn:{partition}:sqs:{region}:" + ":".join(queue.split("/")[-2:])
         # The actions of IAM are those for one message.
         operation = operation.removesuffix("Batch")
-    elif identity:
+    elif identity := request.get("PolicySourceArn"):
         service, subject, resource = "iam", f"identity {identity}", identity
     else:
         subject, resource = "such resource", "*"
@@ -215,7 +195,6 @@ MAX_ENTRIES: Final = PAGE_SIZE * MAX_PAGES
 MAX_STEPS: Final = 10_000
 # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ListPipelines.html
 MAX_TOKEN_LENGTH: Final = 8192
-_EVENT: Final = "creating-client-class"
 
 _give_up_at: ContextVar[float] = ContextVar("polysync_give_up_at", default=math.inf)
 
@@ -261,7 +240,7 @@ def limit_responses(session: Session, max_bytes: int = MAX_RESPONSE_BYTES) -> No
     def add_base_class(**event: Any) -> None:
         event["base_classes"].insert(0, LimitedClient)
 
-    session.register(_EVENT, add_base_class, unique_id="polysync-response-limits")
+    session.register("creating-client-class", add_base_class, unique_id="polysync-response-limits")
 
 
 @cache
@@ -312,19 +291,14 @@ def _pool_classes(max_bytes: int) -> dict[str, type]:
             reader: Any = self.fp
             self.fp = io.BufferedReader(_LimitedReader(reader.detach(), sock, max_bytes))
 
-    class HTTPConnection(awsrequest.AWSHTTPConnection):
-        response_class: Any = Response
+    def limited(pool: Any) -> type:
+        connection = type("LimitedConnection", (pool.ConnectionCls,), {"response_class": Response})
+        return type("LimitedPool", (pool,), {"ConnectionCls": connection})
 
-    class HTTPSConnection(awsrequest.AWSHTTPSConnection):
-        response_class: Any = Response
-
-    class HTTPPool(awsrequest.AWSHTTPConnectionPool):
-        ConnectionCls = HTTPConnection
-
-    class HTTPSPool(awsrequest.AWSHTTPSConnectionPool):
-        ConnectionCls = HTTPSConnection
-
-    return {"http": HTTPPool, "https": HTTPSPool}
+    return {
+        "http": limited(awsrequest.AWSHTTPConnectionPool),
+        "https": limited(awsrequest.AWSHTTPSConnectionPool),
+    }
 
 
 def paginate(operation: str, list_page: Callable[[str | None], tuple[Page, Any]]) -> Iterator[Page]:
@@ -366,4 +340,4 @@ def check_size(operation: str, entries: int, limit: int) -> None:
 
 def pagination_error(operation: str, problem: str) -> SageMakerApiError:
     """Return the error for a list that the provider does not read to its end."""
-    return unusable_response_error(operation, PAGINATION, problem)
+    return unusable_response_error(operation, exceptions.PAGINATION, problem)

@@ -31,7 +31,7 @@ from urllib.parse import quote, urlsplit
 import boto3
 from botocore.awsrequest import AWSRequest
 from botocore.config import Config
-from botocore.credentials import CredentialProvider, CredentialResolver, Credentials
+from botocore.credentials import Credentials
 from botocore.endpoint_provider import EndpointProvider
 from botocore.exceptions import EndpointProviderError
 from botocore.loaders import JSONFileLoader, Loader
@@ -70,7 +70,9 @@ def is_aws_endpoint(host: str) -> bool:
 def _hosts_in(region: str) -> frozenset[str]:
     loader = Loader()
     partitions = loader.load_data("partitions")
-    if not any(_has_region(partition, region) for partition in partitions["partitions"]):
+    known = partitions["partitions"]
+    # The expression is for regions that are newer than botocore.
+    if not any(region in each["regions"] or re.fullmatch(each["regionRegex"], region) for each in known):
         # botocore makes a host of any label, such as that of a bucket: sts.s3.amazonaws.com.
         return frozenset()
     found = set()
@@ -82,11 +84,6 @@ def _hosts_in(region: str) -> frozenset[str]:
             with suppress(EndpointProviderError):
                 found.add(urlsplit(provider.resolve_endpoint(**options).url).hostname or "")
     return frozenset(found)
-
-
-def _has_region(partition: dict[str, Any], region: str) -> bool:
-    # The expression is for regions that are newer than botocore.
-    return region in partition["regions"] or bool(re.fullmatch(partition["regionRegex"], region))
 
 
 REDACTED = "***"
@@ -351,7 +348,8 @@ def create_session(credentials: Credentials, region_name: str) -> boto3.session.
     session = Session()
     session.register_component("data_loader", _LOADER)
     prepare(session)
-    session.register_component("credential_provider", CredentialResolver([_Provider(credentials)]))
+    # botocore has no public attribute for an object of credentials; the amazon provider uses this one too.
+    session._credentials = credentials  # type: ignore[attr-defined]
     boto3_session = boto3.session.Session(botocore_session=session, region_name=region_name)
     # Each boto3 session appends boto3's folder to the loader, which all sessions share. Only repetitions are
     # removed, so a thread that goes through the list meanwhile misses nothing.
@@ -466,17 +464,6 @@ def _parse_timestamp(value: Any) -> datetime:
             pass
     parsed: datetime = parse_timestamp(value)
     return parsed
-
-
-class _Provider(CredentialProvider):
-    METHOD = "polysync"
-
-    def __init__(self, credentials: Credentials) -> None:
-        super().__init__()
-        self._credentials = credentials
-
-    def load(self) -> Credentials:
-        return self._credentials
 
 
 # Data files are read once per process, not once per session.

@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return ERROR
     except Exception as error:
         # The commands whose errors these are have imported Airflow by then, so this costs nothing.
-        from polysync_airflow.airflow_compat.sdk import AirflowException
+        from airflow.providers.common.compat.sdk import AirflowException
 
         if not isinstance(error, AirflowException):
             raise

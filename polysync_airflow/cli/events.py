@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from polysync_airflow.cli.output import FAILED, OK, logs_to_stderr, write_message, write_result
-from polysync_airflow.cli.parser import Parser, add_connection
+from polysync_airflow.cli.parser import FLAG, MANY, REQUIRED, Parser, add_connection, add_options
 
 if TYPE_CHECKING:
     from polysync_airflow.events.queue import EventQueue, Received
@@ -39,51 +39,31 @@ def make_parser(prog: str) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="action", metavar="COMMAND", title="Commands", required=True)
     _add_setup(commands.add_parser("setup", help="print what fills a queue", description=SETUP))
     tail = commands.add_parser("tail", help="show the messages of a queue", description=TAIL)
-    tail.add_argument("--queue-url", required=True, metavar="URL", help="URL of the queue")
+    add_options(tail, ("--queue-url URL", "URL of the queue", REQUIRED))
     add_connection(tail)
-    tail.add_argument(
-        "--max-messages",
-        type=_number("--max-messages", MAX_MESSAGES),
-        default=10,
-        metavar="N",
-        help="end after N messages (default: 10)",
+    seconds = {"type": _number("--seconds", MAX_SECONDS), "default": 20}
+    messages = {"type": _number("--max-messages", MAX_MESSAGES), "default": 10}
+    add_options(
+        tail,
+        ("--max-messages N", "end after N messages (default: 10)", messages),
+        ("--seconds N", "end after N seconds without a message (default: 20)", seconds),
+        ("--yes", "do not ask before messages are received", FLAG),
     )
-    tail.add_argument(
-        "--seconds",
-        type=_number("--seconds", MAX_SECONDS),
-        default=20,
-        metavar="N",
-        help="end after N seconds without a message (default: 20)",
-    )
-    tail.add_argument("--yes", action="store_true", help="do not ask before messages are received")
     return parser
 
 
 def _add_setup(setup: argparse.ArgumentParser) -> None:
-    setup.add_argument("--queue", required=True, metavar="NAME", help="name of the queue")
-    setup.add_argument(
-        "--pipeline",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="only events of this pipeline; may be repeated (default: all)",
-    )
-    setup.add_argument("--steps", action="store_true", help="also events of steps")
-    setup.add_argument("--running", action="store_true", help="also events of what begins or is stopping")
-    setup.add_argument("--model-packages", action="store_true", help="also events of model packages")
-    setup.add_argument(
-        "--model-package-group",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="also events of the model packages of this group; may be repeated",
-    )
-    setup.add_argument(
-        "--max-receives",
-        type=int,
-        default=5,
-        metavar="N",
-        help="receives after which a message goes to the dead-letter queue (default: 5)",
+    most = "receives after which a message goes to the dead-letter queue (default: 5)"
+    groups = "also events of the model packages of this group; may be repeated"
+    add_options(
+        setup,
+        ("--queue NAME", "name of the queue", REQUIRED),
+        ("--pipeline NAME", "only events of this pipeline; may be repeated (default: all)", MANY),
+        ("--steps", "also events of steps", FLAG),
+        ("--running", "also events of what begins or is stopping", FLAG),
+        ("--model-packages", "also events of model packages", FLAG),
+        ("--model-package-group NAME", groups, MANY),
+        ("--max-receives N", most, {"type": int, "default": 5}),
     )
 
 

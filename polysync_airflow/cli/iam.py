@@ -10,12 +10,29 @@ from typing import Any, Final
 
 from polysync_airflow.auth.iam_policies import ISSUER_V1, ISSUER_V2, identity_policy, web_identity_trust
 from polysync_airflow.cli.output import OK, write_result
+from polysync_airflow.cli.parser import FLAG, MANY, REQUIRED, add_options
 
-_ACCOUNT: Final = re.compile(r"[0-9]{12}")
-_GROUP: Final = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
-# With a slash at the end: s3://bucket* would be other buckets, too.
-_PREFIX: Final = re.compile(r"s3://[^/\s]+/(\S*/)?")
-_QUEUE: Final = re.compile(r"arn:aws[a-z-]*:sqs:[a-z0-9*?-]+:[0-9*?]+:[\w.*?-]{1,80}")
+# By option: the form of a value, whether --allow-wildcards allows any other, and what is wrong then.
+_FORMS: Final = {
+    "account": (re.compile(r"[0-9]{12}"), True, "is not an AWS account id of 12 digits"),
+    # With a slash at the end: s3://bucket* would be other buckets, too.
+    "property_files": (
+        re.compile(r"s3://[^/\s]+/(\S*/)?"),
+        False,
+        "is not a folder of S3: give s3://<bucket>/<folder>/",
+    ),
+    "model_package_group": (
+        re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}"),
+        True,
+        "is not the name of a model package group",
+    ),
+    "callback_queue": (
+        re.compile(r"arn:aws[a-z-]*:sqs:[a-z0-9*?-]+:[0-9*?]+:[\w.*?-]{1,80}"),
+        False,
+        "is no queue: give arn:aws:sqs:<region>:<account>:<name>",
+    ),
+}
+_ANY: Final = (re.compile(r"(?s).*"), True, "")
 
 
 def make_parser(prog: str) -> argparse.ArgumentParser:
@@ -25,100 +42,60 @@ def make_parser(prog: str) -> argparse.ArgumentParser:
     )
     documents = parser.add_subparsers(dest="document", required=True)
     policy = documents.add_parser("policy", help="the identity policy: what the identity may do")
-    policy.add_argument("--region", required=True, help="AWS region, such as eu-central-1")
-    policy.add_argument(
-        "--pipeline", action="append", default=[], help="allow only this pipeline; may be repeated"
+    files = "s3://bucket/prefix/ of outputs with property files; may be repeated"
+    groups = "allow a sensor to wait for the approval of versions of this group; may be repeated"
+    queues = "ARN of the SQS queue of callback steps that tasks answer; may be repeated"
+    verified = "also allow what polysync verify does; --pass-role names the role of its pipelines"
+    add_options(
+        policy,
+        ("--region", "AWS region, such as eu-central-1", REQUIRED),
+        ("--pipeline", "allow only this pipeline; may be repeated", MANY),
+        ("--pass-role", "ARN of an execution role; may be repeated", MANY),
+        ("--property-files S3_URI", files, MANY),
+        ("--model-package-group GROUP", groups, MANY),
+        ("--approve-models", "allow to approve and reject versions of the --model-package-group, too", FLAG),
+        ("--callback-queue QUEUE_ARN", queues, MANY),
+        ("--verify", verified, FLAG),
+        ("--required-only", "leave out the optional permissions", FLAG),
     )
-    policy.add_argument(
-        "--pass-role", action="append", default=[], help="ARN of an execution role; may be repeated"
-    )
-    policy.add_argument(
-        "--property-files",
-        action="append",
-        default=[],
-        metavar="S3_URI",
-        help="s3://bucket/prefix/ of outputs with property files; may be repeated",
-    )
-    policy.add_argument(
-        "--model-package-group",
-        action="append",
-        default=[],
-        metavar="GROUP",
-        help="allow a sensor to wait for the approval of versions of this group; may be repeated",
-    )
-    policy.add_argument(
-        "--approve-models",
-        action="store_true",
-        help="allow to approve and reject versions of the --model-package-group, too",
-    )
-    policy.add_argument(
-        "--callback-queue",
-        action="append",
-        default=[],
-        metavar="QUEUE_ARN",
-        help="ARN of the SQS queue of callback steps that tasks answer; may be repeated",
-    )
-    policy.add_argument(
-        "--verify",
-        action="store_true",
-        help="also allow what polysync verify does; --pass-role names the role of its pipelines",
-    )
-    policy.add_argument("--required-only", action="store_true", help="leave out the optional permissions")
     trust = documents.add_parser("trust", help="the trust policy of the role: who may assume it")
-    trust.add_argument("--tenant", required=True, help="Microsoft Entra tenant id")
-    trust.add_argument(
-        "--audience",
-        required=True,
-        help="azp claim of a v2 token (the client id of the caller), aud claim of a v1 token",
+    audience = "azp claim of a v2 token (the client id of the caller), aud claim of a v1 token"
+    claims = {"choices": ("sub", "oid"), "default": "sub"}
+    versions = {"choices": ("v1", "v2"), "default": "v2"}
+    add_options(
+        trust,
+        ("--tenant", "Microsoft Entra tenant id", REQUIRED),
+        ("--audience", audience, REQUIRED),
+        ("--subject", "sub claim of the token: the object id of the service principal", REQUIRED),
+        ("--subject-claim", "the claim that must be --subject (default: sub)", claims),
+        ("--entra-version", "version of the tokens that the application accepts (default: v2)", versions),
     )
-    trust.add_argument(
-        "--subject", required=True, help="sub claim of the token: the object id of the service principal"
-    )
-    trust.add_argument(
-        "--subject-claim",
-        choices=("sub", "oid"),
-        default="sub",
-        help="the claim that must be --subject (default: sub)",
-    )
-    trust.add_argument(
-        "--entra-version",
-        choices=("v1", "v2"),
-        default="v2",
-        help="version of the tokens that the application accepts (default: v2)",
-    )
+    partitions = {"default": "aws", "choices": ("aws", "aws-cn", "aws-us-gov")}
     for document in (policy, trust):
-        document.add_argument("--account", required=True, help="12-digit AWS account id")
-        document.add_argument("--partition", default="aws", choices=("aws", "aws-cn", "aws-us-gov"))
-        document.add_argument(
-            "--allow-wildcards", action="store_true", help="accept * and ? in the values, which allow more"
+        add_options(
+            document,
+            ("--account", "12-digit AWS account id", REQUIRED),
+            ("--partition", None, partitions),
+            ("--allow-wildcards", "accept * and ? in the values, which allow more", FLAG),
         )
     return parser
 
 
 def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    """End with an error if a value would allow more than it seems to."""
+    """End with an error if a value would allow more than it seems to, or an option lacks another."""
     for name, value in vars(options).items():
+        option, (pattern, may_have_wildcards, problem) = f"--{name.replace('_', '-')}", _FORMS.get(name, _ANY)
         for text in value if isinstance(value, list) else [value]:
             if not isinstance(text, str):
                 continue
-            option = f"--{name.replace('_', '-')}"
             if not text.strip():
                 parser.error(f"{option} is empty: give a value")
             if not options.allow_wildcards and ("*" in text or "?" in text):
                 parser.error(
                     f"{option} {text!r} has a wildcard, which allows more than one: add --allow-wildcards"
                 )
-            if name == "property_files" and not _PREFIX.fullmatch(text):
-                parser.error(f"{option} {text!r} is not a folder of S3: give s3://<bucket>/<folder>/")
-            if name == "model_package_group" and not options.allow_wildcards and not _GROUP.fullmatch(text):
-                parser.error(f"{option} {text!r} is not the name of a model package group")
-            if name == "callback_queue" and not _QUEUE.fullmatch(text):
-                parser.error(f"{option} {text!r} is no queue: give arn:aws:sqs:<region>:<account>:<name>")
-            if name == "account" and not options.allow_wildcards and not _ACCOUNT.fullmatch(text):
-                parser.error(f"{option} {text!r} is not an AWS account id of 12 digits")
-
-
-def _check_together(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+            if not pattern.fullmatch(text) and not (may_have_wildcards and options.allow_wildcards):
+                parser.error(f"{option} {text!r} {problem}")
     if options.document == "policy" and options.approve_models and not options.model_package_group:
         parser.error("--approve-models needs --model-package-group: name the groups")
     if options.document == "policy" and options.verify and not options.pass_role:
@@ -126,11 +103,11 @@ def _check_together(parser: argparse.ArgumentParser, options: argparse.Namespace
 
 
 def _document(options: argparse.Namespace) -> Mapping[str, Any]:
+    owner = {"account": options.account, "partition": options.partition}
     if options.document == "policy":
         return identity_policy(
-            account=options.account,
+            **owner,
             region=options.region,
-            partition=options.partition,
             pipelines=options.pipeline,
             pass_roles=options.pass_role,
             property_files=options.property_files,
@@ -142,12 +119,11 @@ def _document(options: argparse.Namespace) -> Mapping[str, Any]:
         )
     issuer = ISSUER_V1 if options.entra_version == "v1" else ISSUER_V2
     return web_identity_trust(
-        account=options.account,
+        **owner,
         issuer=issuer.format(tenant=options.tenant),
         audience=options.audience,
         subject=options.subject,
         subject_claim=options.subject_claim,
-        partition=options.partition,
     )
 
 
@@ -156,6 +132,5 @@ def main(arguments: Sequence[str], prog: str) -> int:
     parser = make_parser(prog)
     options = parser.parse_args(arguments)
     _check(parser, options)
-    _check_together(parser, options)
     write_result(json.dumps(_document(options), indent=2) + "\n")
     return OK

@@ -7,16 +7,8 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from polysync_airflow.cli.output import (
-    ERROR,
-    FAILED,
-    OK,
-    logs_to_stderr,
-    progress,
-    result_console,
-    write_message,
-    write_result,
-)
+from polysync_airflow.cli import output
+from polysync_airflow.cli.output import logs_to_stderr, write_message, write_result
 
 if TYPE_CHECKING:
     from polysync_airflow.execution.pipelines import Job
@@ -32,27 +24,18 @@ def import_command(options: argparse.Namespace) -> int:
     """Write a catalogue of the pipelines that exist, and return the exit code."""
     with logs_to_stderr():
         from polysync_airflow.exceptions import CatalogueError
-        from polysync_airflow.jobs.catalogue import (
-            Scope,
-            catalogue_text,
-            check_broken_entries,
-            check_writable,
-            loss_by_import,
-            read_catalogue,
-            update_catalogue,
-            write_catalogue,
-        )
+        from polysync_airflow.jobs import catalogue
         from polysync_airflow.jobs.importer import describe_import
 
-        scope, before = Scope(options.prefix), None
+        scope, before = catalogue.Scope(options.prefix), None
         if options.output:
             # Before AWS is called, since an import of a large account takes minutes.
-            check_writable(options.output)
-            before = read_catalogue(options.output) if options.output.exists() else None
-            check_broken_entries(before, scope)
+            catalogue.check_writable(options.output)
+            before = catalogue.read_catalogue(options.output) if options.output.exists() else None
+            catalogue.check_broken_entries(before, scope)
         jobs, region = _imported(options)
-        update = update_catalogue(before, jobs, scope)
-        loss = None if options.force else loss_by_import(before, jobs, scope, region)
+        update = catalogue.update_catalogue(before, jobs, scope)
+        loss = None if options.force else catalogue.loss_by_import(before, jobs, scope, region)
         if loss:
             raise CatalogueError(
                 f"{options.output} was not written: {loss}. Check --region, --conn-id and --prefix. With "
@@ -61,11 +44,11 @@ def import_command(options: argparse.Namespace) -> int:
         for line in describe_import(jobs)[1:]:
             write_message(line)
     if options.output:
-        write_catalogue(options.output, update.jobs)
+        catalogue.write_catalogue(options.output, update.jobs)
     else:
-        write_result(catalogue_text(update.jobs))
+        write_result(catalogue.catalogue_text(update.jobs))
     _write_summary(update, str(options.output or "stdout"))
-    return OK
+    return output.OK
 
 
 def _write_summary(update: Update, target: str) -> None:
@@ -100,7 +83,7 @@ def diff_command(options: argparse.Namespace) -> int:
     if not jobs and not counted:
         verdict = "nothing to compare"
     write_message(f"{options.catalogue}: {verdict}; {len(jobs):,} pipelines compared")
-    return FAILED if counted else OK if jobs else ERROR
+    return output.FAILED if counted else output.OK if jobs else output.ERROR
 
 
 def _write_table(found: Sequence[Drift]) -> None:
@@ -117,7 +100,7 @@ def _write_table(found: Sequence[Drift]) -> None:
         row = (drift.job, drift.parameter or "", drift.kind, change_text(drift), breaking)
         # As plain texts: any user who may create a pipeline chooses the names.
         table.add_row(*map(Text, row), style="red" if drift.breaking else None)
-    result_console().print(table)
+    output.result_console().print(table)
 
 
 def check_command(options: argparse.Namespace) -> int:
@@ -125,7 +108,7 @@ def check_command(options: argparse.Namespace) -> int:
     with logs_to_stderr():
         usable, report = _hook(options).test_connection()
     write_result(report.replace(" -- ", "\n") + "\n")
-    return OK if usable else FAILED
+    return output.OK if usable else output.FAILED
 
 
 def _imported(options: argparse.Namespace) -> tuple[list[Job], str]:
@@ -133,7 +116,7 @@ def _imported(options: argparse.Namespace) -> tuple[list[Job], str]:
     from polysync_airflow.jobs.importer import import_jobs
 
     hook = _hook(options)
-    with progress("Pipelines described:") as on_described:
+    with output.progress("Pipelines described:") as on_described:
         jobs = import_jobs(hook, name_prefix=options.prefix, on_described=on_described)
     region = hook.client_region
     if not jobs and options.prefix:

@@ -29,6 +29,19 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"error: {self.prog}: {message}. Try: {self.prog} --help\n")
 
 
+# The settings of an option that must be given, of one that has no value, and of one that may be repeated.
+REQUIRED: Final[dict[str, Any]] = {"required": True}
+FLAG: Final[dict[str, Any]] = {"action": "store_true"}
+MANY: Final[dict[str, Any]] = {"action": "append", "default": []}
+
+
+def add_options(parser: argparse.ArgumentParser, *options: tuple[str, str | None, dict[str, Any]]) -> None:
+    """Add options, each with its name and metavar, its help, and its other settings for argparse."""
+    for names, text, settings in options:
+        name, _, metavar = names.partition(" ")
+        parser.add_argument(name, help=text, **(settings | {"metavar": metavar} if metavar else settings))
+
+
 def make_parser(delegated: dict[str, str]) -> Parser:
     """
     Return the parser of the whole command line.
@@ -69,33 +82,26 @@ def _add_jobs(jobs: argparse.ArgumentParser) -> None:
     diff.add_argument("catalogue", type=Path, metavar="FILE", help="the catalogue file")
     for command in (importing, diff):
         add_connection(command)
-        command.add_argument(
-            "--prefix", default="", metavar="TEXT", help="only pipelines whose names begin with this"
-        )
-    importing.add_argument(
-        "--output", type=Path, metavar="FILE", help="the catalogue file to write (default: stdout)"
+        add_options(command, ("--prefix TEXT", "only pipelines whose names begin with this", {"default": ""}))
+    forced = "write the file also if all its jobs are removed, or are of another region or account"
+    add_options(
+        importing,
+        ("--output FILE", "the catalogue file to write (default: stdout)", {"type": Path}),
+        ("--force", forced, FLAG),
     )
-    importing.add_argument(
-        "--force",
-        action="store_true",
-        help="write the file also if all its jobs are removed, or are of another region or account",
-    )
-    diff.add_argument(
-        "--format", choices=("table", "json"), default="table", help="form of the result (default: table)"
-    )
-    diff.add_argument(
-        "--strict",
-        action="store_true",
-        help="also fail if only the definition of a pipeline has changed, not its parameters",
+    forms = {"choices": ("table", "json"), "default": "table"}
+    add_options(
+        diff,
+        ("--format", "form of the result (default: table)", forms),
+        ("--strict", "also fail if only the definition of a pipeline has changed, not its parameters", FLAG),
     )
 
 
 def add_connection(command: argparse.ArgumentParser) -> None:
     """Add the options that name an Airflow connection."""
-    command.add_argument(
-        "--conn-id",
-        default=DEFAULT_CONNECTION,
-        metavar="ID",
-        help=f"Airflow connection (default: {DEFAULT_CONNECTION})",
+    named = f"Airflow connection (default: {DEFAULT_CONNECTION})"
+    add_options(
+        command,
+        ("--conn-id ID", named, {"default": DEFAULT_CONNECTION}),
+        ("--region REGION", "AWS region (default: that of the connection)", {}),
     )
-    command.add_argument("--region", metavar="REGION", help="AWS region (default: that of the connection)")

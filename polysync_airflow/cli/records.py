@@ -19,7 +19,7 @@ from polysync_airflow.airflow_compat.database import stored_variable, variable_k
 from polysync_airflow.cli.output import ERROR, OK, write_error, write_result
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.texts import clean_line
-from polysync_airflow.records.expiry import StoredTask, stored_task
+from polysync_airflow.records.database import StoredTask, stored_task
 from polysync_airflow.records.store import KEY_PREFIX
 
 DESCRIPTION: Final = (
@@ -31,13 +31,9 @@ _AGE: Final = re.compile(r"([1-9][0-9]{0,3})([dh])")
 def make_parser(prog: str) -> argparse.ArgumentParser:
     """Return the parser of the command."""
     parser = argparse.ArgumentParser(prog=prog, description=DESCRIPTION)
+    older = "delete those of tasks whose DAG run ended longer ago, such as 30d or 12h; default: only list"
     parser.add_argument("--dag-id", help="only those of one DAG; default: of all DAGs")
-    parser.add_argument(
-        "--older-than",
-        type=_age,
-        metavar="AGE",
-        help="delete those of tasks whose DAG run ended longer ago, such as 30d or 12h; default: only list",
-    )
+    parser.add_argument("--older-than", type=_age, metavar="AGE", help=older)
     return parser
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from polysync_airflow.airflow_compat import connections as connection_form
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
+from polysync_airflow.airflow_compat.connections import form_widget
 from polysync_airflow.auth import connection_test
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.get_provider_info import get_provider_info
@@ -44,13 +44,14 @@ class PolysyncSageMakerHook(
         @classmethod
         def get_connection_form_widgets(cls) -> dict[str, Any]:
             """Return the fields of the connection form."""
-            return connection_form.form_widgets(get_provider_info()["connection-types"][0]["conn-fields"])
+            fields = get_provider_info()["connection-types"][0]["conn-fields"]
+            return {name: form_widget(field) for name, field in fields.items()}
 
         @classmethod
         def get_ui_field_behaviour(cls) -> dict[str, Any]:
             """Return which standard fields the form hides, and how it labels the others."""
             behaviour = get_provider_info()["connection-types"][0]["ui-field-behaviour"]
-            return connection_form.ui_field_behaviour(behaviour)
+            return {name.replace("-", "_"): value for name, value in behaviour.items()}
 
     def test_connection(self) -> tuple[bool, str]:
         """

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from pydantic import SecretStr
 
@@ -52,14 +51,7 @@ class CallbackMethods(HookCalls):
         :raises SageMakerApiError: the call failed, for example because the step has already ended.
         """
         parameters = [{"Name": name, "Value": value} for name, value in outputs.items()]
-        client_token = answer_token(token, "success")
-        with _without_secrets(token, client_token):
-            self.call(
-                "SendPipelineExecutionStepSuccess",
-                CallbackToken=_redacted(token),
-                ClientRequestToken=_redacted(client_token),
-                OutputParameters=parameters,
-            )
+        self._answer("SendPipelineExecutionStepSuccess", token, "success", OutputParameters=parameters)
 
     def send_pipeline_execution_step_failure(self, token: SecretStr, reason: str) -> None:
         """
@@ -71,14 +63,20 @@ class CallbackMethods(HookCalls):
         :param reason: the reason, of at most 256 characters, which everybody sees who may list the steps.
         :raises SageMakerApiError: the call failed, for example because the step has already ended.
         """
-        client_token = answer_token(token, "failure")
-        with _without_secrets(token, client_token):
-            self.call(
-                "SendPipelineExecutionStepFailure",
-                CallbackToken=_redacted(token),
-                ClientRequestToken=_redacted(client_token),
-                FailureReason=reason,
-            )
+        self._answer("SendPipelineExecutionStepFailure", token, "failure", FailureReason=reason)
+
+    def _answer(
+        self, operation: str, token: SecretStr, outcome: Literal["success", "failure"], **request: Any
+    ) -> None:
+        secrets = {"CallbackToken": token, "ClientRequestToken": answer_token(token, outcome)}
+        redacted = {name: RedactedStr(secret.get_secret_value()) for name, secret in secrets.items()}
+        try:
+            self.call(operation, **redacted, **request)
+        except SageMakerApiError as error:
+            message = str(error)
+            for secret in secrets.values():
+                message = message.replace(secret.get_secret_value(), "***")
+            raise error.with_message(message) from None
 
     def receive_messages(self, queue_url: str, *, hidden: int, wait: int) -> list[ReceivedMessage]:
         """
@@ -165,18 +163,3 @@ def _batches(receipts: Sequence[str]) -> Iterator[list[dict[str, Any]]]:
     entries = [{"Id": str(number), "ReceiptHandle": receipt} for number, receipt in enumerate(receipts)]
     for start in range(0, len(entries), MAX_MESSAGES):
         yield entries[start : start + MAX_MESSAGES]
-
-
-def _redacted(secret: SecretStr) -> str:
-    return RedactedStr(secret.get_secret_value())
-
-
-@contextmanager
-def _without_secrets(*secrets: SecretStr) -> Iterator[None]:
-    try:
-        yield
-    except SageMakerApiError as error:
-        message = str(error)
-        for secret in secrets:
-            message = message.replace(secret.get_secret_value(), "***")
-        raise error.with_message(message) from None

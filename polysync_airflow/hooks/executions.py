@@ -8,44 +8,25 @@ from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, cast
 
 from pydantic import ValidationError
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_fixed
 
+from polysync_airflow import exceptions
 from polysync_airflow.auth.base_hook import Response
 from polysync_airflow.aws.job_logs import read_tail
 from polysync_airflow.aws.responses import MAX_ENTRIES, MAX_STEPS, PAGE_SIZE, invalid_response_error
-from polysync_airflow.exceptions import (
-    CONFLICT,
-    RESOURCE_NOT_FOUND,
-    ParametersError,
-    PolysyncError,
-    SageMakerApiError,
-    has_code,
-)
-from polysync_airflow.execution import clock
-from polysync_airflow.execution.models import (
-    MAX_PARAMETERS,
-    ExecutionDescription,
-    StartRequest,
-    region_from_arn,
-    sent_at,
-)
+from polysync_airflow.exceptions import ParametersError, PolysyncError, SageMakerApiError
+from polysync_airflow.execution import approval, clock, models, pipelines
+from polysync_airflow.execution.approval import ApprovalStatus, ModelPackageDescription, ModelPackageSummary
+from polysync_airflow.execution.models import ExecutionDescription, StartRequest
 from polysync_airflow.execution.parameters import check_execution_arn
-from polysync_airflow.execution.pipelines import DeclaredStep, declared_steps
+from polysync_airflow.execution.pipelines import DeclaredStep, PipelineDescription, PipelineSummary
+from polysync_airflow.execution.results import JobDescription, JobKind
+from polysync_airflow.execution.search import ListedExecution, ParameterOfExecution
 from polysync_airflow.execution.steps.descriptions import StepDescription, log_source
 from polysync_airflow.hooks.calls import Caller, HookCalls, describe, entries_of, parse
-
-if TYPE_CHECKING:
-    from polysync_airflow.execution.approval import (
-        ApprovalStatus,
-        ModelPackageDescription,
-        ModelPackageSummary,
-    )
-    from polysync_airflow.execution.pipelines import PipelineDescription, PipelineSummary
-    from polysync_airflow.execution.results import JobDescription, JobKind
-    from polysync_airflow.execution.search import ListedExecution
 
 # StopPipelineExecution returns ConflictException for a moment while an execution moves between two steps.
 STOP_ATTEMPTS: Final = 5
@@ -76,7 +57,7 @@ class ExecutionMethods(HookCalls):
         """
         operation = "StartPipelineExecution"
         response = self.call(operation, **request.to_aws())
-        arn, self.responded_at = self._arn_in(operation, response), sent_at(response)
+        arn, self.responded_at = self._arn_in(operation, response), models.sent_at(response)
         _, _, _, region, account, _ = arn.split(":", 5)
         expected = {"region": (region, self.region_name)}
         if request.pipeline_name.startswith("arn:"):
@@ -104,7 +85,7 @@ class ExecutionMethods(HookCalls):
         limits = {"ParallelismConfiguration": limit} if max_parallel_steps else {}
         operation = "RetryPipelineExecution"
         response = self._call_on(execution_arn, operation, ClientRequestToken=token, **limits)
-        self.responded_at = sent_at(response)
+        self.responded_at = models.sent_at(response)
 
     def stop_pipeline_execution(self, execution_arn: str, *, attempt: int | None = None) -> None:
         """
@@ -121,7 +102,7 @@ class ExecutionMethods(HookCalls):
         stopped = f"{execution_arn}#{uuid.uuid4() if attempt is None else attempt}"
         token = f"polysync-stop-{hashlib.sha256(stopped.encode()).hexdigest()}"
         retrying = Retrying(
-            retry=retry_if_exception(lambda error: has_code(error, CONFLICT)),
+            retry=retry_if_exception(lambda error: exceptions.has_code(error, exceptions.CONFLICT)),
             stop=stop_after_attempt(STOP_ATTEMPTS),
             wait=wait_fixed(STOP_RETRY_SECONDS),
             sleep=clock.sleep,
@@ -199,7 +180,7 @@ class ExecutionMethods(HookCalls):
         """
         operation = "DescribePipelineDefinitionForExecution"
         definition = self.call(operation, PipelineExecutionArn=execution_arn).get("PipelineDefinition")
-        return declared_steps(definition if isinstance(definition, str) else None)
+        return pipelines.declared_steps(definition if isinstance(definition, str) else None)
 
     def read_step_log(self, step: StepDescription, limit: int) -> list[str]:
         """
@@ -216,7 +197,7 @@ class ExecutionMethods(HookCalls):
         try:
             return read_tail(self.call_logs, *source, limit=limit, since=step.started_at, until=step.ended_at)
         except SageMakerApiError as error:
-            if has_code(error, RESOURCE_NOT_FOUND):
+            if exceptions.has_code(error, exceptions.RESOURCE_NOT_FOUND):
                 return []
             raise
 
@@ -277,8 +258,6 @@ class SearchMethods(HookCalls):
         :return: the executions. Entries that are not valid are left out.
         :raises SageMakerApiError: a call failed, or the list does not end.
         """
-        from polysync_airflow.execution.search import ListedExecution
-
         operation = "ListPipelineExecutions"
         request = {
             "PipelineName": pipeline_name,
@@ -304,11 +283,11 @@ class SearchMethods(HookCalls):
         :param through: function that makes the call for each page; None for the connection's rate limiter.
         :raises SageMakerApiError: a call failed, or the response is not valid.
         """
-        from polysync_airflow.execution.search import ParameterOfExecution
-
         operation = "ListPipelineParametersForExecution"
         request = {"PipelineExecutionArn": execution_arn}
-        entries = self._entries_of_list(operation, "PipelineParameters", MAX_PARAMETERS, through, request)
+        entries = self._entries_of_list(
+            operation, "PipelineParameters", models.MAX_PARAMETERS, through, request
+        )
         found = (parse(ParameterOfExecution, operation, entry) for entry in entries)
         return {parameter.name: parameter.value for parameter in found}
 
@@ -329,8 +308,6 @@ class PipelineMethods(HookCalls):
             the connection's rate limiter.
         :raises SageMakerApiError: a call failed, or the list does not end.
         """
-        from polysync_airflow.execution.pipelines import PipelineSummary
-
         operation = "ListPipelines"
         request = {"SortBy": "Name", "SortOrder": "Ascending", "PipelineNamePrefix": name_prefix or None}
         for entry in self._entries_of_list(operation, "PipelineSummaries", MAX_ENTRIES, through, request):
@@ -349,8 +326,6 @@ class PipelineMethods(HookCalls):
         :param version_alias: an alias of the version, in place of its number.
         :raises SageMakerApiError: the call failed.
         """
-        from polysync_airflow.execution.pipelines import PipelineDescription
-
         operation = "DescribePipeline"
         optional = {"PipelineVersionId": version_id, "PipelineVersionAlias": version_alias}
         response = self.call(operation, PipelineName=pipeline_name, **optional)
@@ -392,10 +367,8 @@ class ModelPackageMethods(HookCalls):
         :raises ParametersError: the value is not the ARN of a version.
         :raises SageMakerApiError: the call failed.
         """
-        from polysync_airflow.execution.approval import ApprovalWaiter, check_model_package_arn
-
-        arn = check_model_package_arn(model_package_arn)
-        return cast("ModelPackageDescription", describe(self, ApprovalWaiter, arn))
+        arn = approval.check_model_package_arn(model_package_arn)
+        return cast("ModelPackageDescription", describe(self, approval.ApprovalWaiter, arn))
 
     def poll_model_package(self, model_package_arn: str) -> ModelPackageDescription | PolysyncError:
         """Describe a version; return an error instead of raising it. ``ApprovalWaiter.decide`` takes both."""
@@ -415,20 +388,17 @@ class ModelPackageMethods(HookCalls):
         :raises ParametersError: the value is neither a name nor an ARN.
         :raises SageMakerApiError: the call failed.
         """
-        from polysync_airflow.execution.approval import (
-            ModelPackageSummary,
-            check_model_package_group,
-            group_of,
-        )
-
-        group, operation = check_model_package_group(model_package_group), "ListModelPackages"
+        group, operation = approval.check_model_package_group(model_package_group), "ListModelPackages"
         order = {"SortBy": "CreationTime", "SortOrder": "Descending"}
         page = self.call(operation, ModelPackageGroupName=group, MaxResults=1, **order)
         entries = entries_of(page, operation, "ModelPackageSummaryList")
         if not entries:
             return None
         newest = parse(ModelPackageSummary, operation, entries[0])
-        if group_of(newest.arn) != group_of(group) or region_from_arn(newest.arn) != self.region_name:
+        if (
+            approval.group_of(newest.arn) != approval.group_of(group)
+            or models.region_from_arn(newest.arn) != self.region_name
+        ):
             raise invalid_response_error(operation, f"it lists {newest.arn}, which is not of group {group}")
         return newest
 
@@ -445,10 +415,8 @@ class ModelPackageMethods(HookCalls):
         :raises ParametersError: an argument is not valid. AWS was not called.
         :raises SageMakerApiError: the call failed.
         """
-        from polysync_airflow.execution.approval import check_approval, check_model_package_arn
-
-        arn = check_model_package_arn(model_package_arn)
-        check_approval(status, description)
+        arn = approval.check_model_package_arn(model_package_arn)
+        approval.check_approval(status, description)
         self.call(
             "UpdateModelPackage",
             ModelPackageArn=arn,

@@ -23,23 +23,10 @@ from pydantic import ConfigDict, Field, StringConstraints, ValidationError
 from yaml.constructor import ConstructorError
 
 from polysync_airflow.exceptions import CatalogueError
-from polysync_airflow.execution.models import (
-    PIPELINE_ARN_PATTERN,
-    REGION_PATTERN,
-    ExecutionDisplayName,
-    FrozenModel,
-    PipelineName,
-    RoleArn,
-)
+from polysync_airflow.execution import models, texts
+from polysync_airflow.execution.models import FrozenModel
 from polysync_airflow.execution.pipelines import DeclaredParameter, Job
-from polysync_airflow.execution.texts import (
-    DescriptionText,
-    ReasonText,
-    clean_line,
-    clean_text,
-    describe_validation_error,
-    shorten,
-)
+from polysync_airflow.execution.texts import describe_validation_error, shorten
 
 VERSION: Final = 1
 MAX_DECLARED_PARAMETERS: Final = 1000
@@ -54,7 +41,7 @@ class CatalogueParameter(DeclaredParameter):
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
-    description: DescriptionText | None = None
+    description: texts.DescriptionText | None = None
 
 
 class CatalogueJob(FrozenModel):
@@ -72,15 +59,15 @@ class CatalogueJob(FrozenModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: PipelineName
-    arn: Annotated[str, StringConstraints(max_length=2048, pattern=f"^{PIPELINE_ARN_PATTERN}")]
-    region: Annotated[str, StringConstraints(max_length=64, pattern=REGION_PATTERN)]
-    role_arn: RoleArn | None = None
-    execution_display_name: ExecutionDisplayName | None = None
-    description: DescriptionText | None = None
+    name: models.PipelineName
+    arn: Annotated[str, StringConstraints(max_length=2048, pattern=f"^{models.PIPELINE_ARN_PATTERN}")]
+    region: Annotated[str, StringConstraints(max_length=64, pattern=models.REGION_PATTERN)]
+    role_arn: models.RoleArn | None = None
+    execution_display_name: models.ExecutionDisplayName | None = None
+    description: texts.DescriptionText | None = None
     definition_digest: Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")] | None = None
     parameters: list[CatalogueParameter] = Field(default_factory=list, max_length=MAX_DECLARED_PARAMETERS)
-    parameters_error: ReasonText | None = None
+    parameters_error: texts.ReasonText | None = None
 
 
 class BrokenJob(NamedTuple):
@@ -227,7 +214,7 @@ def _parse(path: Path) -> Any:
     except OSError as error:
         raise CatalogueError(f"{path} cannot be read: {error.strerror}.") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise CatalogueError(f"{path} is not YAML: {clean_text(str(error))}") from None
+        raise CatalogueError(f"{path} is not YAML: {texts.clean_text(str(error))}") from None
 
 
 def _read(path: Path) -> bytes:
@@ -254,7 +241,7 @@ def _jobs_of(entries: list[Any]) -> Catalogue:
     names: set[str] = set()
     for index, entry in enumerate(entries):
         name = entry.get("name") if isinstance(entry, dict) else None
-        title = clean_line(name, 256) if isinstance(name, str) else f"jobs[{index}]"
+        title = texts.clean_line(name, 256) if isinstance(name, str) else f"jobs[{index}]"
         try:
             job = CatalogueJob.model_validate(entry)
         except ValidationError as error:
@@ -366,8 +353,7 @@ def _catalogue_job(job: Job, before: CatalogueJob | None) -> CatalogueJob:
         parameter["description"] = descriptions.get(parameter["name"])
     if before:
         entry["execution_display_name"] = before.execution_display_name
-    if before and before.description is not None:
-        entry["description"] = before.description
+        entry["description"] = job.description if before.description is None else before.description
     if len(job.parameters) > MAX_DECLARED_PARAMETERS:
         entry["parameters"] = []
         entry["parameters_error"] = (

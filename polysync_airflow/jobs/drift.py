@@ -9,7 +9,7 @@ several accounts.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
@@ -37,8 +37,6 @@ _TEXTS: Final = {
 KINDS: Final = tuple(_TEXTS)
 # Digests are the same in every release, so this form of the JSON output has a version of its own.
 JSON_VERSION: Final = 1
-MAX_SHOWN: Final = 120
-MAX_LINE: Final = 1000
 _to_json: Final = json.JSONEncoder(ensure_ascii=False).encode
 
 
@@ -95,7 +93,7 @@ def describe_drift(drift: Drift) -> str:
     """Return a difference as one line of text."""
     subject = drift.job if drift.parameter is None else f"{drift.job}, parameter {drift.parameter}"
     breaking = " (breaking)" if drift.breaking else ""
-    return clean_line(f"{subject}: {change_text(drift)}{breaking}", MAX_LINE)
+    return clean_line(f"{subject}: {change_text(drift)}{breaking}", 1000)
 
 
 def change_text(drift: Drift) -> str:
@@ -120,7 +118,7 @@ def drift_as_json(found: Sequence[Drift], *, compared: int, strict: bool) -> dic
 def shown(value: Value) -> str:
     """Return a value as a text for people; a long one is cut."""
     text = value if isinstance(value, str) else _to_json(value)
-    return clean_line("nothing" if value is None else text, MAX_SHOWN)
+    return clean_line("nothing" if value is None else text, 120)
 
 
 def _order(drift: Drift) -> tuple[Any, ...]:
@@ -158,10 +156,7 @@ def _compare_parameters(before: CatalogueJob, after: Job) -> Iterator[Drift]:
         kind = "required_parameter_added" if required else "parameter_added"
         yield Drift(job, kind, name, None, _declaration(new[name]), breaking=required)
     for name in old.keys() & new.keys():
-        for check in _CHECKS:
-            drift = check(job, old[name], new[name])
-            if drift:
-                yield drift
+        yield from _compare_parameter(job, old[name], new[name])
 
 
 def _declaration(parameter: DeclaredParameter) -> str:
@@ -169,21 +164,20 @@ def _declaration(parameter: DeclaredParameter) -> str:
     return f"{parameter.type}{default}"
 
 
-def _type(job: str, old: DeclaredParameter, new: DeclaredParameter) -> Drift | None:
-    if old.type == new.type:
-        return None
-    return Drift(job, "type_changed", new.name, old.type, new.type, breaking=True)
-
-
-def _default(job: str, old: DeclaredParameter, new: DeclaredParameter) -> Drift | None:
+def _compare_parameter(job: str, old: DeclaredParameter, new: DeclaredParameter) -> Iterator[Drift]:
+    name, has_same_type = new.name, old.type == new.type
+    if not has_same_type:
+        yield Drift(job, "type_changed", name, old.type, new.type, breaking=True)
     if new.default is None and old.default is not None:
-        return Drift(job, "default_removed", new.name, old.default, breaking=True)
-    if old.type != new.type:
-        # The values 5 and "5" are the same one, of the two types.
-        same = str(old.default) == str(new.default)
-    else:
-        same = _comparable(old) == _comparable(new)
-    return None if same else Drift(job, "default_changed", new.name, old.default, new.default)
+        yield Drift(job, "default_removed", name, old.default, breaking=True)
+    # The values 5 and "5" are the same one, of the two types.
+    elif _comparable(old) != _comparable(new) if has_same_type else str(old.default) != str(new.default):
+        yield Drift(job, "default_changed", name, old.default, new.default)
+    before, after = set(old.enum_values or ()), set(new.enum_values or ())
+    if before != after:
+        # More values, or no limit any more, break nothing.
+        breaking = bool(after) and (not before or bool(before - after))
+        yield Drift(job, "enum_changed", name, old.enum_values, new.enum_values, breaking=breaking)
 
 
 def _comparable(parameter: DeclaredParameter) -> tuple[bool, Any]:
@@ -192,19 +186,3 @@ def _comparable(parameter: DeclaredParameter) -> tuple[bool, Any]:
     with suppress(ValueError):
         value = typed_value(parameter, value)
     return isinstance(value, bool), value
-
-
-def _enum(job: str, old: DeclaredParameter, new: DeclaredParameter) -> Drift | None:
-    before, after = set(old.enum_values or ()), set(new.enum_values or ())
-    if before == after:
-        return None
-    # More values, or no limit any more, break nothing.
-    breaking = bool(after) and (not before or bool(before - after))
-    return Drift(job, "enum_changed", new.name, old.enum_values, new.enum_values, breaking=breaking)
-
-
-_CHECKS: Final[tuple[Callable[[str, DeclaredParameter, DeclaredParameter], Drift | None], ...]] = (
-    _type,
-    _default,
-    _enum,
-)

@@ -5,25 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Number
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from airflow.providers.common.compat.sdk import XComArg, literal
 from pydantic import ConfigDict, Field, ValidationError
 
-from polysync_airflow.airflow_compat.sdk import is_xcom_arg, literal, make_task
 from polysync_airflow.exceptions import ParametersError
+from polysync_airflow.execution import texts
 from polysync_airflow.execution.models import FrozenModel, PipelineName
 from polysync_airflow.execution.pipelines import DeclaredParameter, parameter_problems
-from polysync_airflow.execution.texts import (
-    ReasonText,
-    clean_line,
-    describe_validation_error,
-    is_storable_text,
-    shorten,
-    storable_number,
-)
-
-if TYPE_CHECKING:
-    from airflow.sdk import XComArg
+from polysync_airflow.execution.texts import ReasonText, clean_line, shorten
 
 
 def start_arguments(job: Mapping[str, Any]) -> dict[str, Any]:
@@ -111,8 +102,11 @@ def jobs_to_start(
     :return: the keyword arguments of each Start task, for ``expand_kwargs``.
     :raises ParametersError: ``values`` is neither a mapping nor a function.
     """
+    # Its import takes time, and only files that call this function need it.
+    from airflow.providers.common.compat.sdk import task
+
     function = values if callable(values) else None
-    if function is None and not (values is None or isinstance(values, Mapping) or is_xcom_arg(values)):
+    if function is None and not (values is None or isinstance(values, (Mapping, XComArg))):
         raise ParametersError(
             f"values = {shorten(values)} is not valid: give a mapping from names of parameters to values, or "
             "a function (job, parameter) -> value."
@@ -123,9 +117,9 @@ def jobs_to_start(
 
     # A list of jobs would be rendered. The function is no argument of the task, because Airflow would store
     # its address with the DAG, which is another one after each parsing.
-    task = make_task(choose_jobs, task_id)
-    arguments: XComArg = task(
-        jobs if is_xcom_arg(jobs) else literal(jobs), {} if function or values is None else values
+    choosing: Any = task(task_id=task_id)(choose_jobs)
+    arguments: XComArg = choosing(
+        jobs if isinstance(jobs, XComArg) else literal(jobs), {} if function or values is None else values
     )
     # Airflow can store no literals in an XCom.
     return arguments.map(inert_arguments)
@@ -152,11 +146,10 @@ def choose(
         try:
             parsed = _Job.model_validate(job)
         except ValidationError as error:
-            left_out.append(f"jobs[{position}] is not a job: {describe_validation_error(error)}")
+            left_out.append(f"jobs[{position}] is not a job: {texts.describe_validation_error(error)}")
             continue
         given = _given_values(job, parsed, values)
-        reasons = _reasons(parsed, given)
-        if reasons:
+        if reasons := _reasons(parsed, given):
             left_out.append(f"{parsed.name} {'; '.join(reasons)}")
         else:
             chosen.append({"pipeline_name": parsed.name, "pipeline_parameters": _defaults(parsed) | given})
@@ -184,7 +177,7 @@ def _given_values(
                 "text, a number or a boolean that Airflow can store, or None for the default."
             )
         # AWS gets a text in any case, and a database stores neither NaN nor a Decimal in JSON.
-        given[name] = storable_number(value) if isinstance(value, (str, int)) else text
+        given[name] = texts.storable_number(value) if isinstance(value, (str, int)) else text
     return given
 
 
@@ -196,7 +189,7 @@ def _text(value: Any) -> str | None:
     except ValueError:
         # Python refuses to write integers of more than 4,300 digits.
         return None
-    return text if is_storable_text(text) else None
+    return text if texts.is_storable_text(text) else None
 
 
 def _reasons(job: _Job, given: Mapping[str, Any]) -> list[str]:

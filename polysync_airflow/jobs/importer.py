@@ -7,24 +7,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Final
 
+from polysync_airflow import exceptions
 from polysync_airflow.aws.concurrent_calls import WORKERS, ConcurrentCalls
 from polysync_airflow.aws.rate_limiter import rate_limiter_for
-from polysync_airflow.exceptions import (
-    ACCESS_DENIED,
-    RESOURCE_NOT_FOUND,
-    ParametersError,
-    SageMakerApiError,
-    has_code,
-)
-from polysync_airflow.execution import clock
+from polysync_airflow.exceptions import ParametersError, SageMakerApiError
+from polysync_airflow.execution import clock, pipelines
 from polysync_airflow.execution.parameters import check_pipeline_names
-from polysync_airflow.execution.pipelines import (
-    DeclaredParameter,
-    Job,
-    PipelineDescription,
-    declared_parameters,
-    definition_digest,
-)
+from polysync_airflow.execution.pipelines import DeclaredParameter, Job, PipelineDescription
 from polysync_airflow.hooks import PolysyncSageMakerHook
 
 # How many missing names a message lists, and for how many of them it searches similar names, which takes a
@@ -115,7 +104,7 @@ def _existing_names(hook: PolysyncSageMakerHook, calls: ConcurrentCalls) -> list
     try:
         return [summary.name for summary in hook.list_pipelines(through=calls.call)]
     except SageMakerApiError as error:
-        if not has_code(error, ACCESS_DENIED):
+        if not exceptions.has_code(error, exceptions.ACCESS_DENIED):
             raise
         # An import by name does not need this permission.
         return None
@@ -145,7 +134,7 @@ def _concurrent_calls(hook: PolysyncSageMakerHook) -> ConcurrentCalls:
     # half built.
     for model in (PipelineDescription, Job):
         model.model_rebuild()
-    declared_parameters("{}")
+    pipelines.declared_parameters("{}")
     limiter = rate_limiter_for((hook.polysync_conn_id, hook.region_name), clock.monotonic())
     # More threads than connections would connect anew for each call, and one connection is for this thread,
     # which lists the pipelines. Reading the number makes the hook's client here, before the threads share it.
@@ -168,7 +157,7 @@ def _describe(hook: PolysyncSageMakerHook, name: str) -> NamedJob:
     try:
         pipeline = hook.describe_pipeline(name)
     except SageMakerApiError as error:
-        if has_code(error, RESOURCE_NOT_FOUND):
+        if exceptions.has_code(error, exceptions.RESOURCE_NOT_FOUND):
             return name, None
         raise
     return name, _job(pipeline, hook.client_region)
@@ -178,14 +167,14 @@ def _job(pipeline: PipelineDescription, region: str) -> Job:
     parameters: list[DeclaredParameter] = []
     parameters_error = None
     try:
-        parameters = declared_parameters(pipeline.definition)
+        parameters = pipelines.declared_parameters(pipeline.definition)
     except ParametersError as error:
         parameters_error = str(error)
     facts = pipeline.model_dump(exclude={"definition"})
     return Job(
         **facts,
         region=region,
-        definition_digest=definition_digest(pipeline.definition),
+        definition_digest=pipelines.definition_digest(pipeline.definition),
         parameters=parameters,
         parameters_error=parameters_error,
     )

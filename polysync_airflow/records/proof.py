@@ -21,20 +21,17 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import astuple
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from airflow.providers.common.compat.sdk import Context, conf
 from pydantic import ValidationError
 
-from polysync_airflow.airflow_compat.sdk import conf
 from polysync_airflow.airflow_compat.task_instances import find_own_xcom, is_start_planned, read_incarnation
 from polysync_airflow.exceptions import PolysyncError, StoredRecordError
 from polysync_airflow.execution.lifecycle.instructions import TaskIdentity, TaskKey, task_mark
 from polysync_airflow.execution.record import Incarnation, StoredExecution
 from polysync_airflow.execution.texts import describe_validation_error
 from polysync_airflow.get_provider_info import ACCEPT_UNSIGNED_RECORDS
-
-if TYPE_CHECKING:
-    from airflow.sdk import Context
 
 log = logging.getLogger(__name__)
 

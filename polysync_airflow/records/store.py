@@ -11,31 +11,17 @@ import json
 import logging
 import re
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from polysync_airflow.airflow_compat.task_instances import (
-    DELETED,
-    delete_variable,
-    get_variable,
-    read_state,
-    set_variable,
-)
+from airflow.providers.common.compat.sdk import Context, Variable
+
+from polysync_airflow.airflow_compat.task_instances import DELETED, get_variable, read_state
 from polysync_airflow.exceptions import PolysyncError, StoredRecordError
 from polysync_airflow.execution.lifecycle.decisions import Owner, is_over, owner_by_record
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.execution.record import StoredExecution
-from polysync_airflow.records.proof import (
-    RECORD_KEY,
-    TRY_NUMBER,
-    find_number,
-    from_stored,
-    pull_copy,
-    pull_number,
-    to_stored,
-)
-
-if TYPE_CHECKING:
-    from airflow.sdk import Context
+from polysync_airflow.records import proof
+from polysync_airflow.records.proof import RECORD_KEY, TRY_NUMBER, from_stored
 
 log = logging.getLogger(__name__)
 
@@ -141,7 +127,7 @@ class RecordStore:
         :raises Exception: Airflow does not respond.
         """
         record = self.read()
-        number = find_number(self._ti)
+        number = proof.find_number(self._ti)
         if number > self.try_number:
             raise self._replaced_error()
         if number < self.try_number:
@@ -168,7 +154,7 @@ class RecordStore:
         :raises Exception: Airflow does not respond.
         """
         self._raise_if_replaced()
-        delete_variable(self._key)
+        Variable.delete(self._key)
         self._last_known = None
         self._forget_earlier_record()
         self._push_number()
@@ -204,7 +190,7 @@ class RecordStore:
         try:
             stored = self._read_if_proven()
             state = read_state(self._ti)
-            copy = None if state == DELETED else pull_copy(self._ti)
+            copy = None if state == DELETED else proof.pull_copy(self._ti)
         except Exception as error:
             return self._unknown(error), None, None
         return owner_by_record(record, self.try_number, state, stored, copy), stored, state
@@ -223,7 +209,7 @@ class RecordStore:
                 self._raise_if_over()
             else:
                 self._raise_if_replaced()
-            delete_variable(self._key)
+            Variable.delete(self._key)
         except Exception as error:
             log.warning("The record of this task cannot be deleted: %s", error)
 
@@ -276,7 +262,7 @@ class RecordStore:
         is_own = stored is not None and stored.try_number == self.try_number
         if self._has_claimed and not is_own:
             # Lower if an earlier try was frozen right at its begin.
-            number = pull_number(self._ti)
+            number = proof.pull_number(self._ti)
             if not 0 < number <= self.try_number:
                 raise self._replaced_error()
 
@@ -290,13 +276,12 @@ class RecordStore:
 
     def _put(self, record: StoredExecution) -> dict[str, Any]:
         record = record.without_values()
-        value = to_stored(record, self._task)
-        set_variable(
-            self._key,
-            to_variable(value, self._task),
+        value = proof.to_stored(record, self._task)
+        description = (
             f"The SageMaker pipeline execution of task {self._task.task_id} of DAG {self._task.dag_id}, try "
-            f"{self.try_number}. Do not edit or delete it while the task runs.",
+            f"{self.try_number}. Do not edit or delete it while the task runs."
         )
+        Variable.set(self._key, to_variable(value, self._task), description=description)
         self._last_known = record
         return value
 
@@ -316,4 +301,4 @@ def own_record(context: Context) -> tuple[RecordStore, StoredExecution | None]:
     Return the record store of a task instance and its record; the copy if the store has none.
     """
     store = RecordStore(context)
-    return store, store.read() or pull_copy(context["ti"])
+    return store, store.read() or proof.pull_copy(context["ti"])

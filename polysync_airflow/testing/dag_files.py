@@ -29,12 +29,6 @@ from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 _OPTION: Final = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
 CONFIGURING: Final = ("AIRFLOW_HOME", "AIRFLOW_CONFIG", _OPTION, f"{_OPTION}_CMD", f"{_OPTION}_SECRET")
 _FERNET_KEY: Final = "AIRFLOW__CORE__FERNET_KEY"
-# The first task of a process imports these.
-_IMPORTED_BY_TASKS: Final = (
-    "polysync_airflow.hooks",
-    "polysync_airflow.operators",
-    "polysync_airflow.triggers",
-)
 
 
 class DatabaseNotReadyError(Exception):
@@ -81,14 +75,13 @@ class MetadataDatabase:
                 ) from error
         else:
             db.initdb()
-        for name in _IMPORTED_BY_TASKS:
-            import_module(name)
+        # The first task of a process imports these.
+        for name in ("hooks", "operators", "triggers"):
+            import_module(f"polysync_airflow.{name}")
         self.task_api = _start_task_api()
 
 
 def _start_task_api() -> Any:
-    from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-
     if not CAPABILITIES.task_sdk:
         return None
     api = import_module("airflow.sdk.execution_time.supervisor").in_process_api_server()

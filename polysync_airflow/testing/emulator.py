@@ -182,8 +182,7 @@ class SageMakerEmulator(EmulatorServer):
         found = self._find(step, pipeline)
         callbacks = {each: body for each, body in found.items() if body["Type"] == "Callback"}
         if not callbacks:
-            types = "; ".join(f"{each}: {body['Type']}" for each, body in found.items())
-            raise ValueError(f"Step {step!r} is not a callback step. Its type is: {types}")
+            raise ValueError(f"Step {step!r} is not a callback step. Its type is: {_types(found)}")
         for each, body in callbacks.items():
             names = [entry["OutputName"] for entry in body.get("OutputParameters") or ()]
             if unknown := sorted(set(outputs or ()) - set(names)):
@@ -210,10 +209,10 @@ class SageMakerEmulator(EmulatorServer):
             each: [entry["PropertyFileName"] for entry in body.get("PropertyFiles") or ()]
             for each, body in found.items()
         }
-        if not any(file in names for names in files.values()):
+        writing = [each for each, names in files.items() if file in names]
+        if not writing:
             known = "; ".join(f"{each}: {', '.join(names) or 'none'}" for each, names in files.items())
             raise ValueError(f"Step {step!r} has no property file {file!r}; its files are: {known}")
-        writing = [each for each, names in files.items() if file in names]
         self._change(writing, step, property_files={file: content})
 
     def set_metric(self, step: str, metric: str, value: float, *, pipeline: str | None = None) -> None:
@@ -228,17 +227,16 @@ class SageMakerEmulator(EmulatorServer):
         :param pipeline: the pipeline; None for each pipeline with such a step.
         :raises ValueError: no pipeline has such a step, or its job has no such metric.
         """
-        types = {each: body["Type"] for each, body in self._find(step, pipeline).items()}
-        if not any(kind in _WITH_METRICS for kind in types.values()):
-            known = "; ".join(f"{each}: {kind}" for each, kind in types.items())
+        found = self._find(step, pipeline)
+        training = [each for each, body in found.items() if body["Type"] in _WITH_METRICS]
+        if not training:
             raise ValueError(
                 f"Step {step!r} has no metrics: steps of type {', '.join(_WITH_METRICS)} have. "
-                f"Its type is: {known}"
+                f"Its type is: {_types(found)}"
             )
         names = service_model().shape_for("AutoMLMetricEnum").metadata["enum"]
-        if set(types.values()) == {"AutoML"} and metric not in names:
+        if {body["Type"] for body in found.values()} == {"AutoML"} and metric not in names:
             raise ValueError(f"AutoML has no metric {metric!r}; its metrics are: {', '.join(names)}")
-        training = [each for each, kind in types.items() if kind in _WITH_METRICS]
         self._change(training, step, metrics={metric: value})
 
     def set_violations(
@@ -255,12 +253,11 @@ class SageMakerEmulator(EmulatorServer):
         :param pipeline: the pipeline; None for each pipeline with such a step.
         :raises ValueError: no pipeline has such a step, or it is no check step.
         """
-        types = {each: body["Type"] for each, body in self._find(step, pipeline).items()}
-        checks = [each for each, kind in types.items() if kind in _CHECKS]
+        found = self._find(step, pipeline)
+        checks = [each for each, body in found.items() if body["Type"] in _CHECKS]
         if not checks:
-            known = "; ".join(f"{each}: {kind}" for each, kind in types.items())
             raise ValueError(
-                f"Step {step!r} is neither a {' nor a '.join(_CHECKS)} step. Its type is: {known}"
+                f"Step {step!r} is neither a {' nor a '.join(_CHECKS)} step. Its type is: {_types(found)}"
             )
         self._change(checks, step, violations=[dict(violation) for violation in violations])
 
@@ -292,17 +289,12 @@ class SageMakerEmulator(EmulatorServer):
 
     def _steps(self) -> dict[str, dict[str, dict[str, Any]]]:
         """Return the steps of each pipeline, by name."""
-        return {
-            name: {
-                body["Name"]: body for body in _steps_in(json.loads(self._definition(region, name))["Steps"])
-            }
-            for region, names in self.pipelines.items()
-            for name in names
-        }
-
-    def _definition(self, region: str, name: str) -> str:
-        response, _ = self.sagemaker.call("DescribePipeline", region, {"PipelineName": name})
-        return str(response["PipelineDefinition"])
+        found = {}
+        for region, name in [(region, name) for region, names in self.pipelines.items() for name in names]:
+            response, _ = self.sagemaker.call("DescribePipeline", region, {"PipelineName": name})
+            steps = json.loads(str(response["PipelineDefinition"]))["Steps"]
+            found[name] = {body["Name"]: body for body in _steps_in(steps)}
+        return found
 
 
 @contextmanager
@@ -336,6 +328,10 @@ def emulator_for_test(
         for connection_id in connections:
             patches.setenv(f"AIRFLOW_CONN_{connection_id.upper()}", server.connection())
         yield server
+
+
+def _types(found: Mapping[str, Mapping[str, Any]]) -> str:
+    return "; ".join(f"{pipeline}: {body['Type']}" for pipeline, body in found.items())
 
 
 def _was_processed(call: dict[str, Any]) -> bool:

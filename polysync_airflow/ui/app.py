@@ -2,8 +2,8 @@
 The application of the tab in the API server: its files, and one endpoint. Nothing else imports it.
 
 The browser's ``import()`` sends the session cookie of Airflow, so the files need no exception from Airflow's
-authentication, although they contain no data. They are read once, from a fixed list: no part of a URL ever
-becomes a path of the file system. The URL contains a digest of the files, so browsers can keep them for good,
+authentication, although they contain no data. They are read once, all of them: no part of a URL ever becomes
+a path of the file system. The URL contains a digest of the files, so browsers can keep them for good,
 and an upgrade takes effect at once.
 """
 
@@ -24,33 +24,14 @@ if TYPE_CHECKING:
     from fastapi import Response
 
 BUNDLE: Final = "sagemaker_tab.js"
-# The module that Airflow imports, and the modules that it imports itself.
-FILES: Final = (
-    BUNDLE,
-    "actions.js",
-    "actions_api.js",
-    "airflow_api.js",
-    "chart.js",
-    "comparison.js",
-    "components.js",
-    "execution.js",
-    "format.js",
-    "history.js",
-    "polling.js",
-    "results.js",
-    "steps.js",
-    "styles.js",
-    "validation.js",
-)
 _FOLDER: Final = Path(__file__).parent / "static"
 _HEADERS: Final = {"X-Content-Type-Options": "nosniff", "Cross-Origin-Resource-Policy": "same-origin"}
-_FOR_GOOD: Final = "private, max-age=31536000, immutable"
 
 
 @cache
 def read_files() -> dict[str, bytes]:
     """Return the content of each file, by name."""
-    return {name: (_FOLDER / name).read_bytes() for name in FILES}
+    return {path.name: path.read_bytes() for path in sorted(_FOLDER.glob("*.js"))}
 
 
 @cache
@@ -76,18 +57,14 @@ def get_file(build: str, name: str) -> Response:
     # A page that was opened before an upgrade gets no mixture of old and new modules.
     if content is None or build != build_id():
         raise HTTPException(404, "Not found. Reload the page.", headers={"Cache-Control": "no-store"})
-    headers = {**_HEADERS, "Cache-Control": _FOR_GOOD}
+    headers = {**_HEADERS, "Cache-Control": "private, max-age=31536000, immutable"}
     return Response(content, media_type="text/javascript; charset=utf-8", headers=headers)
 
 
 def create_app() -> FastAPI:
     """Return the application. It runs behind Airflow's authentication."""
     app = FastAPI(
-        title="Polysync",
-        dependencies=[Depends(get_user)],
-        openapi_url=None,
-        docs_url=None,
-        redoc_url=None,
+        title="Polysync", dependencies=[Depends(get_user)], openapi_url=None, docs_url=None, redoc_url=None
     )
     app.add_api_route("/{build}/{name}", get_file, methods=["GET"], response_model=None)
     app.include_router(clear_choices.router)

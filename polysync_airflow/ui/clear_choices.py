@@ -27,12 +27,7 @@ from polysync_airflow.exceptions import PolysyncError, StoredRecordError
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.execution.record import OnClear
 from polysync_airflow.execution.texts import clean_line, describe_validation_error
-from polysync_airflow.records.clear_choices import (
-    NoRecordError,
-    TaskNotEndedError,
-    read_clear_choice,
-    store_clear_choice,
-)
+from polysync_airflow.records import database
 
 log = logging.getLogger(__name__)
 
@@ -44,31 +39,26 @@ MAX_BODY = 16 * 1024
 Id = Annotated[str, StringConstraints(min_length=1, max_length=250)]
 
 
-class TaskInstanceKey(BaseModel):
-    """A task instance of the DAG in the path of the URL."""
+class Change(BaseModel):
+    """
+    A choice for the next clear of a task instance, whose DAG is in the path of the URL.
+
+    :param on_clear: what it does; None withdraws a choice.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     run_id: Id
     task_id: Id
     map_index: Annotated[int, Field(strict=True, ge=-1, le=2**31 - 1)] = -1
-
-    def of_dag(self, dag_id: str) -> TaskKey:
-        """Return the key of the task instance."""
-        return TaskKey(dag_id, self.run_id, self.task_id, self.map_index)
-
-
-class Change(TaskInstanceKey):
-    """
-    A choice for the next clear of a task.
-
-    :param on_clear: what it does; None withdraws a choice.
-    """
-
     on_clear: OnClear | None
 
 
-_STATUS_CODES: Final = {NoRecordError: 404, TaskNotEndedError: 409, StoredRecordError: 409}
+_STATUS_CODES: Final = {
+    database.NoRecordError: 404,
+    database.TaskNotEndedError: 409,
+    StoredRecordError: 409,
+}
 # The check of Airflow's own endpoint clearTaskInstances. It takes the DAG from the path of the URL.
 router = APIRouter(
     dependencies=[Depends(requires_access_dag(method="PUT", access_entity=DagAccessEntity.TASK_INSTANCE))]
@@ -126,19 +116,17 @@ def get_clear_choice(dag_id: str, run_id: Id, task_id: Id, map_index: int = -1) 
     """Return what was chosen for the next clear. Whoever gets an answer may choose, clear and stop."""
     task = TaskKey(dag_id, run_id, task_id, map_index)
     with _problems_as_responses():
-        return {"on_clear": read_clear_choice(task)}
+        return {"on_clear": database.read_clear_choice(task)}
 
 
 @router.put(PATH, dependencies=[Depends(refuse_other_sites)])
 def put_clear_choice(
-    dag_id: str,
-    change: Annotated[Change, Depends(read_change)],
-    user: Annotated[BaseUser, Depends(get_user)],
+    dag_id: str, change: Annotated[Change, Depends(read_change)], user: Annotated[BaseUser, Depends(get_user)]
 ) -> dict[str, Any]:
     """Store what the next clear does, or withdraw it."""
-    task = change.of_dag(dag_id)
+    task = TaskKey(dag_id, change.run_id, change.task_id, change.map_index)
     with _problems_as_responses():
-        store_clear_choice(task, change.on_clear)
+        database.store_clear_choice(task, change.on_clear)
     log.info(
         "%s has chosen what the next clear of a task does: %s, %s",
         clean_line(user.get_name()),

@@ -14,14 +14,13 @@ from functools import cached_property
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from airflow.providers.common.compat.sdk import AirflowPlugin
+from airflow.providers.common.compat.sdk import AirflowPlugin, conf
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 
 URL_PREFIX: Final = "/polysync-sagemaker"
 # The title of the tab. Airflow also looks for the component under this name among the globals of the page.
 TAB_NAME: Final = "SageMaker"
-TAB_ROUTE: Final = "sagemaker"
 
 
 class PolysyncPlugin(AirflowPlugin):
@@ -36,13 +35,7 @@ class PolysyncPlugin(AirflowPlugin):
             """The application with the files and the endpoint of the tab, mounted under ``URL_PREFIX``."""
             from polysync_airflow.ui.app import create_app
 
-            return [
-                {
-                    "app": create_app(),
-                    "url_prefix": URL_PREFIX,
-                    "name": "Polysync: tab SageMaker",
-                }
-            ]
+            return [{"app": create_app(), "url_prefix": URL_PREFIX, "name": "Polysync: tab SageMaker"}]
 
         @cached_property
         def react_apps(self) -> list[dict[str, Any]]:  # type: ignore[override]
@@ -54,7 +47,7 @@ class PolysyncPlugin(AirflowPlugin):
                     "name": TAB_NAME,
                     "bundle_url": f"{_base_path()}{URL_PREFIX}/{build_id()}/{BUNDLE}",
                     "destination": "task_instance",
-                    "url_route": TAB_ROUTE,
+                    "url_route": "sagemaker",
                 }
             ]
 
@@ -66,6 +59,4 @@ def _base_path() -> str:
     Airflow 3.2 resolves the URL of a bundle against that of its own script, Airflow 3.3 against the base URL
     of the page. Only a path from the root is the same for both.
     """
-    from airflow.providers.common.compat.sdk import conf
-
     return urlsplit(conf.get("api", "base_url", fallback="") or "").path.rstrip("/")

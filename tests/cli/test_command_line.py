@@ -111,12 +111,12 @@ def test_records_with_control_characters(polysync: Polysync, airflow_database: N
 
     key, task = (
         f"{KEY_PREFIX}x\x1b[2J\n\u202e",
-        {"dag_id": "gone", "run_id": "gone", "task_id": "gone", "map_index": -1},
+        {"dag_id": "controls", "run_id": "gone", "task_id": "gone", "map_index": -1},
     )
     with create_session() as session:
         session.add(Variable(key=key, val=json.dumps({TASK: task})))  # type: ignore[no-untyped-call]
 
-    result = polysync("records", "--dag-id", "gone")
+    result = polysync("records", "--dag-id", "controls")
 
     assert result.out == f"{KEY_PREFIX}x\ufffd[2J \ufffd  (DAG run: deleted)\n1 Variables.\n"
     assert key in variable_keys(KEY_PREFIX)

@@ -20,7 +20,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.sdk.metrics import MeterProvider
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.airflow_compat.sdk import metrics_sender
+from polysync_airflow.metrics import metrics_sender
 
 HOST = "127.0.0.1"
 Tags = tuple[tuple[str, str], ...]

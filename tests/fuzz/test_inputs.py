@@ -6,11 +6,10 @@ import json
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import DAG
+from airflow.providers.common.compat.sdk import DAG, AirflowException
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from polysync_airflow.airflow_compat.sdk import AirflowException
 from polysync_airflow.dags import job_form
 from polysync_airflow.exceptions import (
     CredentialsError,

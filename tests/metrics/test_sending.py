@@ -11,8 +11,17 @@ from typing import Any
 import pytest
 
 from polysync_airflow import metrics as sending
-from polysync_airflow.airflow_compat.sdk import metrics_sender
-from polysync_airflow.metrics import CALLS, MAX_CHARACTERS, METRICS, WAITS, Sample, Tally, count, send
+from polysync_airflow.metrics import (
+    CALLS,
+    MAX_CHARACTERS,
+    METRICS,
+    WAITS,
+    Sample,
+    Tally,
+    count,
+    metrics_sender,
+    send,
+)
 from sagemaker_emulator import EmulatorServer
 from tests.fakes.metrics import HOST, StatsdServer, metrics_to
 from tests.operators.recovery.harness import Task

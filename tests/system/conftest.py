@@ -10,9 +10,9 @@ import pytest
 
 from polysync_airflow.auth.iam_policies import caller_trust
 from sagemaker_emulator import EXAMPLE_DEFINITIONS
-from tests.auth.endpoint_tests.conftest import cluster, pki  # noqa: F401 # fixtures
 from tests.auth.endpoints.certificates import Pki
 from tests.auth.endpoints.credential_sources import issued_by
+from tests.auth.endpoints.fixtures import cluster, pki  # noqa: F401 # fixtures
 from tests.auth.endpoints.metadata.ecs import ContainerCredentials
 from tests.auth.sign_in.conftest import ACCOUNT, Account
 from tests.chaos.deployment.postgres import private_postgres

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from polysync_airflow.ui.app import FILES
+from polysync_airflow.ui.app import read_files
 from tests.ui import arranged
 from tests.ui.airflow_site import NEEDS_TABS, ApiServer, Site
 from tests.ui.tab_page import TabPage
@@ -62,6 +62,6 @@ def test_files_need_a_login(guarded_site: Site) -> None:
     assert bundle.startswith(f"{BASE_PATH}polysync-sagemaker/")
     folder = bundle.removeprefix(BASE_PATH).rpartition("/")[0]
 
-    statuses = {name: guarded_site.status_of(f"{folder}/{name}") for name in [*FILES, "unknown.js"]}
+    statuses = {name: guarded_site.status_of(f"{folder}/{name}") for name in [*read_files(), "unknown.js"]}
 
     assert set(statuses.values()) == {401}

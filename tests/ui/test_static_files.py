@@ -10,7 +10,7 @@ import pytest
 from polysync_airflow import __version__
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.ui import app as static_files
-from polysync_airflow.ui.app import BUNDLE, FILES, build_id, read_files
+from polysync_airflow.ui.app import BUNDLE, build_id, read_files
 from polysync_airflow.ui.plugin import TAB_NAME
 from tests.execution.test_durations import DURATIONS
 
@@ -43,7 +43,7 @@ def signed_in(client: Any) -> Any:
 
 
 @NEEDS_API_SERVER
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", read_files())
 def test_files_are_served(signed_in: Any, name: str) -> None:
     """A signed-in user gets each file as JavaScript, which browsers may keep, but no shared cache."""
     response = signed_in.get(f"/{build_id()}/{name}")
@@ -108,12 +108,12 @@ def test_the_url_changes_with_the_files(monkeypatch: pytest.MonkeyPatch) -> None
     assert after != before
 
 
-def test_the_list_has_all_files() -> None:
-    """Each file of the folder is in the list, and each import of a module names one of them."""
+def test_all_files_are_served_and_imported() -> None:
+    """The folder has only what is served, and each import of a module names one of its files."""
     folder = {path.name for path in static_files._FOLDER.iterdir()}
     imported = {name for source in SOURCES.values() for name in re.findall(r'from "\./([^"]+)"', source)}
 
-    assert folder == set(FILES)
+    assert folder == set(read_files())
     assert imported == folder - {BUNDLE}
 
 
@@ -122,7 +122,7 @@ def test_the_component_has_the_name_of_the_tab() -> None:
     assert f'const TAB_NAME = "{TAB_NAME}";' in SOURCES[BUNDLE]
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", read_files())
 def test_texts_cannot_become_code(name: str) -> None:
     """No file uses a function that reads a text as markup or as code, or loads something from another host."""
     forbidden = r"innerHTML|outerHTML|insertAdjacent|document\.write|\beval\b|Function\(|srcdoc|import\("
@@ -138,7 +138,7 @@ def test_texts_cannot_become_code(name: str) -> None:
     assert urls == []
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", read_files())
 def test_files_are_small(name: str) -> None:
     """The limits of Python modules hold for JavaScript, too; its lines have at most 120 characters without styles."""
     lines = SOURCES[name].splitlines()

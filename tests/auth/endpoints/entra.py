@@ -43,8 +43,7 @@ class Entra(FakeServer):
 
     :param pki: the authority that issues the server certificate; clients need its ``ca_file``.
     :param tenant: id of the tenant; None for a random id.
-    :param audience: identifier URI of the app registration that stands for AWS; its scope is
-        ``default_scope``.
+    :param audience: identifier URI of the app registration that stands for AWS.
     :param token_settings: settings of the issued tokens; see also ``changed_tokens``.
     """
 
@@ -96,11 +95,6 @@ class Entra(FakeServer):
             self.token_settings = before
 
     # Client configuration
-
-    @property
-    def default_scope(self) -> str:
-        """The scope of a request for a token for AWS."""
-        return self.api.identifier_uri + _SUFFIX
 
     @property
     def environment(self) -> dict[str, str]:

@@ -5,8 +5,6 @@ The base class of all fake servers: a threaded HTTP(S) server with routes, injec
 
     with SomeServer() as server:
         server.faults.add(Fault(status=503), on="token", times=2)   # the next two requests of the route fail
-        with server.faults.during(Fault(delay=3)): ...              # every route responds slowly
-        with server.unreachable(): ...                              # connection refused; same port afterwards
         server.calls.count("token", status=200)
 """
 
@@ -19,8 +17,7 @@ import ssl
 import struct
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from http.server import BaseHTTPRequestHandler
@@ -93,7 +90,6 @@ class Call:
     method: str
     path: str
     status: int
-    has_fault: bool
     log_fields: Mapping[str, str]
 
 
@@ -153,17 +149,6 @@ class Faults:
                     self._planned[index] = (fault, on, times - 1)
                     return fault
         return None
-
-    @contextmanager
-    def during(self, fault: Fault, *, on: str | None = None) -> Iterator[None]:
-        """Inject a fault into all requests inside the block. Earlier faults are active again after it."""
-        with self._lock:
-            before, self._planned = self._planned, [(fault, on, float("inf"))]
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._planned = before
 
     def clear(self) -> None:
         """Remove all planned faults."""
@@ -250,15 +235,6 @@ class FakeServer(ABC):
             raise RuntimeError("the server has no URL before its context is entered")
         return f"{'https' if self.tls else 'http'}://{HOST}:{self._port}"
 
-    @contextmanager
-    def unreachable(self) -> Iterator[None]:
-        """Refuse connections inside the block, and listen on the same port again after it."""
-        self._close()
-        try:
-            yield
-        finally:
-            self._open()
-
     def respond(self, request: Request) -> Response | None:
         """Handle a request and log the call. Return None to drop the connection."""
         name, handler = self._find(request)
@@ -271,7 +247,7 @@ class FakeServer(ABC):
         else:
             response = self._handle(handler)
         status, log_fields = (response.status, response.log_fields) if response else (0, {})
-        self.calls.add(Call(time.time(), name, request.method, request.path, status, bool(fault), log_fields))
+        self.calls.add(Call(time.time(), name, request.method, request.path, status, log_fields))
         return response
 
     def _find(self, request: Request) -> tuple[str, Callable[[], Response]]:

@@ -24,11 +24,6 @@ class Keyring:
     def _new_id() -> str:
         return uuid4().hex
 
-    def rotate(self, *, retire: bool = False) -> None:
-        """Sign with a new key from now on. With ``retire``, the older keys are no longer published."""
-        older = {} if retire else self._keys
-        self._keys = {**older, self._new_id(): new_key()}
-
     def sign(self, claims: Mapping[str, Any], *, forged: bool = False) -> str:
         """Return a JWT. A forged JWT names a published key, but is signed with an unpublished key."""
         kid, key = list(self._keys.items())[-1]

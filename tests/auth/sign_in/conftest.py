@@ -19,11 +19,11 @@ from botocore.session import Session
 from polysync_airflow.auth.iam_policies import caller_trust, web_identity_trust
 from polysync_airflow.aws.sessions import prepare
 from sagemaker_emulator import EmulatorServer, VirtualClock
-from tests.auth.endpoint_tests.conftest import _entra, cluster, entra, environ, pki  # noqa: F401 # fixtures
 from tests.auth.endpoints.certificates import Pki
 from tests.auth.endpoints.client_authentication import Application
 from tests.auth.endpoints.cluster import Cluster
 from tests.auth.endpoints.entra import Entra
+from tests.auth.endpoints.fixtures import _entra, cluster, entra, environ, pki  # noqa: F401 # fixtures
 from tests.conftest import DEFINITIONS
 
 ACCOUNT = "123456789012"

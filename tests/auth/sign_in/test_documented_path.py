@@ -11,7 +11,7 @@ from tests.auth.sign_in.conftest import SignInContext
 from tests.documentation.traces import assert_documented, traced
 
 # What all clients and their logs have in common; parts of it run once in a process.
-PASSED = ("hooks/", "execution/", "metrics/", "aws/service_models.py", "aws/log_redaction.py")
+PASSED = ("hooks/", "execution/", "metrics.py", "get_provider_info.py")
 
 
 def test_path_of_a_connection(context: SignInContext, emulator: EmulatorServer) -> None:

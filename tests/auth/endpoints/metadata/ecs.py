@@ -2,7 +2,6 @@
 A fake credentials endpoint of a container, as the ECS agent and EKS Pod Identity provide it.
 
 botocore uses it with ``AWS_CONTAINER_CREDENTIALS_FULL_URI``. It sends an authorization header from
-``AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE`` (read at each request; no newline at its end) or else
 ``AWS_CONTAINER_AUTHORIZATION_TOKEN``. botocore allows plain http for loopback and link-local hosts only, and
 tries three times, one second apart, with a timeout of two seconds.
 """
@@ -11,17 +10,12 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Sequence
-from pathlib import Path
 from uuid import uuid4
 
 from tests.auth.endpoints.credential_sources import CachedCredentials, CredentialsSource, random_credentials
-from tests.auth.endpoints.fake_server import FakeServer, Fault, Request, Response, Route
+from tests.auth.endpoints.fake_server import FakeServer, Request, Response, Route
 
 _ROLE_ARN = "arn:aws:iam::123456789012:role/airflow-worker"
-# The response of the agent for a task without a role, as a fault for the route.
-NOT_FOUND = Fault(
-    404, {"code": "InvalidIdInRequest", "message": "Credentials not found", "HTTPErrorCode": 404}
-)
 
 
 class ContainerCredentials(FakeServer):
@@ -53,20 +47,6 @@ class ContainerCredentials(FakeServer):
         uri = {"AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{self.url}/v1/credentials"}
         token = {"AWS_CONTAINER_AUTHORIZATION_TOKEN": self._authorization} if self._authorization else {}
         return uri | token
-
-    def pod_environment(self, token_file: Path) -> dict[str, str]:
-        """Return variables that make botocore use this server, with the authorization in a file as in EKS."""
-        self.rotate(token_file, self._authorization)
-        return {
-            "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{self.url}/v1/credentials",
-            "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": str(token_file),
-        }
-
-    def rotate(self, token_file: Path, authorization: str) -> None:
-        """Require another authorization from now on, and write it to a file."""
-        token_file.touch(mode=0o600)
-        token_file.write_text(authorization)
-        self._authorization = authorization
 
     def routes(self) -> Sequence[Route]:
         """Return the routes of the agent."""

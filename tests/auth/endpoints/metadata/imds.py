@@ -3,8 +3,7 @@ A fake EC2 instance metadata service, version 2 only: session tokens, and the ro
 
 botocore uses it with ``AWS_EC2_METADATA_SERVICE_ENDPOINT``, unless ``AWS_EC2_METADATA_DISABLED`` is true.
 botocore tries once, with a timeout of one second (``AWS_METADATA_SERVICE_NUM_ATTEMPTS``,
-``AWS_METADATA_SERVICE_TIMEOUT``). It ignores the expiry time of credentials that expire soon;
-``endpoint_tests/test_aws_metadata.py`` shows this.
+``AWS_METADATA_SERVICE_TIMEOUT``). It ignores the expiry time of credentials that expire soon.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """
-Fake managed identity endpoints of an Azure host: the instance metadata service (IMDS) and App Service.
+A fake managed identity endpoint of an Azure host: the instance metadata service (IMDS).
 
-azure-identity uses IMDS with ``AZURE_POD_IDENTITY_AUTHORITY_HOST`` (default: ``http://169.254.169.254``), and
-App Service with ``IDENTITY_ENDPOINT`` and ``IDENTITY_HEADER``. If all are set, it uses App Service.
+azure-identity uses it with ``AZURE_POD_IDENTITY_AUTHORITY_HOST`` (default: ``http://169.254.169.254``).
 """
 
 from __future__ import annotations
@@ -20,24 +19,11 @@ from tests.auth.endpoints.fake_server import FakeServer, Fault, Request, Respons
 IDENTITY_NOT_FOUND = Fault(400, {"error": "invalid_request", "error_description": "Identity not found"})
 
 
-def imds_error(status: int, *, retry_after: int | None = None) -> Fault:
-    """Return the error of IMDS with HTTP status 410 (being updated), 429 or 500."""
-    texts = {410: "Service is being updated", 429: "Too many requests", 500: "Failed to retrieve token"}
-    headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
-    return Fault(status, {"error": "unknown", "error_description": texts[status]}, headers)
-
-
-def app_service_error(status: int) -> Fault:
-    """Return the error of App Service with HTTP status 429 or 500."""
-    texts = {429: "Too many requests", 500: "An unexpected error occured while fetching the AAD Token."}
-    return Fault(status, {"statusCode": status, "message": texts[status]})
-
-
 class ManagedIdentity(FakeServer):
     """
-    Both endpoints of one host, over http, with tokens of one tenant.
+    The endpoint of one host, over http, with tokens of one tenant.
 
-    Routes: ``imds``, ``app_service``. Log fields: ``client_id`` (or "system") and ``resource``.
+    Route: ``imds``. Log fields: ``client_id`` (or "system") and ``resource``.
 
     :param entra: the tenant that issues the tokens, with its ``TokenSettings``.
     :param system: whether the host has a system-assigned identity.
@@ -46,7 +32,7 @@ class ManagedIdentity(FakeServer):
 
     def __init__(self, entra: Entra, *, system: bool = True, users: int = 1) -> None:
         super().__init__()
-        self._entra, self._secret = entra, uuid4().hex
+        self._entra = entra
         self.system = self._new_principal() if system else None
         self.users = [self._new_principal() for _ in range(users)]
 
@@ -59,17 +45,9 @@ class ManagedIdentity(FakeServer):
         """Variable that makes azure-identity use IMDS, as on a virtual machine."""
         return {"AZURE_POD_IDENTITY_AUTHORITY_HOST": self.url}
 
-    @property
-    def app_service_environment(self) -> dict[str, str]:
-        """Variables that make azure-identity use App Service."""
-        return {"IDENTITY_ENDPOINT": f"{self.url}/msi/token", "IDENTITY_HEADER": self._secret}
-
     def routes(self) -> Sequence[Route]:
-        """Return the routes of both endpoints."""
-        return (
-            Route("imds", "GET", "/metadata/identity/oauth2/token", self._imds),
-            Route("app_service", "GET", "/msi/token", self._app_service),
-        )
+        """Return the route."""
+        return (Route("imds", "GET", "/metadata/identity/oauth2/token", self._imds),)
 
     def _imds(self, request: Request) -> Response:
         if request.headers.get("metadata", "").lower() != "true":
@@ -87,22 +65,6 @@ class ManagedIdentity(FakeServer):
             return self._token_response(request, principal, resource)
         except EntraError as error:
             return error.response(**_log_fields(request))
-
-    def _app_service(self, request: Request) -> Response:
-        if request.headers.get("x-identity-header") != self._secret:
-            return Response(401, {"statusCode": 401, "message": "Unauthorized"})
-        principal = self._principal(request)
-        if principal is None:
-            text = (
-                "No User Assigned or Delegated Managed Identity found for specified "
-                "ClientId/ResourceId/PrincipalId."
-            )
-            return Response(400, {"statusCode": 400, "message": text}, log_fields=_log_fields(request))
-        try:
-            return self._token_response(request, principal, request.query.get("resource", ""))
-        except EntraError as error:
-            body = {"statusCode": 500, "message": "An unexpected error occured while fetching the AAD Token."}
-            return Response(500, body, log_fields={**_log_fields(request), "error": f"AADSTS{error.code}"})
 
     def _principal(self, request: Request) -> Principal | None:
         ids = {request.query.get("client_id"), request.query.get("object_id")} - {None}

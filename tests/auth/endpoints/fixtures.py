@@ -1,4 +1,4 @@
-"""Fixtures for the tests of the fake servers: certificate authority, Entra tenant, Kubernetes cluster."""
+"""Fixtures with the fake servers: certificate authority, Entra tenant, Kubernetes cluster."""
 
 from __future__ import annotations
 

@@ -1,1 +1,0 @@
-"""Tests of the fake servers, with the real clients: botocore and azure-identity."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from typing import TYPE_CHECKING, Any, Final, TextIO, cast
+from contextlib import contextmanager, redirect_stdout
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -60,38 +60,6 @@ def logs_to_stderr() -> Iterator[None]:
             yield
     finally:
         botocore_log.setLevel(level)
-
-
-class _Changed:
-    """A stream that changes each text before it writes it to another stream."""
-
-    def __init__(self, stream: TextIO, change: Callable[[str], str]) -> None:
-        self._stream = stream
-        self._change = change
-
-    def write(self, text: str) -> int:
-        self._stream.write(self._change(text))
-        return len(text)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-
-@contextmanager
-def changed_stderr(change: Callable[[str], str]) -> Iterator[TextIO]:
-    """
-    Change what is written to stderr: messages, logs, and the text of an error that leaves the context.
-
-    :param change: returns a text as it is written, for example without secrets.
-    :return: the stream that writes texts as they are.
-    """
-    stream = sys.stderr
-    try:
-        with redirect_stderr(cast("TextIO", _Changed(stream, change))):
-            yield stream
-    except Exception as error:
-        error.args = tuple(change(part) if isinstance(part, str) else part for part in error.args)
-        raise
 
 
 @contextmanager

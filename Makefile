@@ -125,10 +125,12 @@ test-system: $(VENV)/.ready $(EMULATOR_VENV)/.ready
 	$(VENV)/bin/python -m pytest -m 'system or matrix' tests/lineage tests/system $(ARGS)
 	$(EMULATOR_PYTEST) -m system tests/verify $(ARGS)
 
+test-clients: export POLYSYNC_SDK2_PYTHON := $(CURDIR)/$(SDK2_VENV)/bin/python
+test-clients: export POLYSYNC_SDK3_PYTHON := $(CURDIR)/$(SDK3_VENV)/bin/python
+test-clients: export POLYSYNC_AWS_CLI := $(CURDIR)/$(SDK2_VENV)/bin/aws
+test-clients: export POLYSYNC_NODE_MODULES := $(CURDIR)/$(NODE_ENV)/node_modules
 test-clients: install-clients
-	POLYSYNC_SDK2_PYTHON="$(CURDIR)/$(SDK2_VENV)/bin/python" POLYSYNC_SDK3_PYTHON="$(CURDIR)/$(SDK3_VENV)/bin/python" \
-	POLYSYNC_AWS_CLI="$(CURDIR)/$(SDK2_VENV)/bin/aws" POLYSYNC_NODE_MODULES="$(CURDIR)/$(NODE_ENV)/node_modules" \
-	    $(EMULATOR_PYTEST) -m clients $(IN_PARALLEL) tests/clients $(ARGS)
+	$(EMULATOR_PYTEST) -m clients $(IN_PARALLEL) tests/clients $(ARGS)
 
 test-aiobotocore: $(AIOBOTOCORE_VENV)/.ready
 	$(AIOBOTOCORE_VENV)/bin/python -m pytest $(IN_PARALLEL) $(BOTOCORE_TESTS) $(ARGS)

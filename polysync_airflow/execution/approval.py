@@ -23,17 +23,8 @@ from typing import Annotated, Any, Final, Literal, get_args
 from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
 from polysync_airflow.exceptions import ParametersError, TriggerEventError
+from polysync_airflow.execution import texts
 from polysync_airflow.execution.models import STATUS_PATTERN, FrozenModel, ResponseTime
-from polysync_airflow.execution.texts import (
-    ArnText,
-    NameText,
-    ReasonText,
-    ValueText,
-    clean_line,
-    clean_text,
-    describe_validation_error,
-    shorten,
-)
 from polysync_airflow.execution.waiter import ResourceArguments, ResourceEvent, ResourceWaiter
 
 ApprovalStatus = Literal["Approved", "Rejected", "PendingManualApproval"]
@@ -85,9 +76,10 @@ def check_model_package_arn(arn: object) -> str:
         return _VERSION_ARN.validate_python(arn)
     except ValidationError:
         raise ParametersError(
-            f"model_package_arn = {shorten(arn)} is not the ARN of a version of a model package group, and "
-            "nothing else has an approval status: give arn:aws:sagemaker:<region>:<account>:model-package/"
-            "<group>/<version>, such as model_package_arn in the XCom 'outputs' of the task that trained it."
+            f"model_package_arn = {texts.shorten(arn)} is not the ARN of a version of a model package group, "
+            "and nothing else has an approval status: give arn:aws:sagemaker:<region>:<account>:"
+            "model-package/<group>/<version>, such as model_package_arn in the XCom 'outputs' of the task "
+            "that trained it."
         ) from None
 
 
@@ -101,8 +93,8 @@ def check_model_package_group(group: object) -> str:
         return _GROUP_NAME.validate_python(group)
     except ValidationError:
         raise ParametersError(
-            f"model_package_group = {shorten(group)} is not a model package group: give its name (1 to 63 "
-            "letters, digits and hyphens, beginning and ending with a letter or digit) or its ARN, "
+            f"model_package_group = {texts.shorten(group)} is not a model package group: give its name (1 to "
+            "63 letters, digits and hyphens, beginning and ending with a letter or digit) or its ARN, "
             "arn:aws:sagemaker:<region>:<account>:model-package-group/<name>."
         ) from None
 
@@ -114,16 +106,16 @@ def check_approval(status: object, description: object) -> None:
     :raises ParametersError: one of them is not valid.
     """
     if status not in get_args(ApprovalStatus):
-        raise ParametersError(
-            f"status = {shorten(status)} is not valid: give one of {', '.join(get_args(ApprovalStatus))}."
-        )
+        known = ", ".join(get_args(ApprovalStatus))
+        raise ParametersError(f"status = {texts.shorten(status)} is not valid: give one of {known}.")
     try:
         if description is not None:
             _DESCRIPTION.validate_python(description)
     except ValidationError:
         raise ParametersError(
-            f"description = {shorten(description)} is not valid: use at most {MAX_DESCRIPTION_LENGTH:,} "
-            "characters without line breaks and control characters, or leave it out."
+            f"description = {texts.shorten(description)} is not valid: use at most "
+            f"{MAX_DESCRIPTION_LENGTH:,} characters without line breaks and control characters, or leave "
+            "it out."
         ) from None
 
 
@@ -134,7 +126,7 @@ def _user_of(value: Any) -> Any:
     identity = context.get("IamIdentity")
     identity = identity if isinstance(identity, Mapping) else {}
     names = (context.get("UserProfileName"), identity.get("SourceIdentity"), identity.get("Arn"))
-    return next((clean_line(name, 2048) for name in names if isinstance(name, str) and name), None)
+    return next((texts.clean_line(name, 2048) for name in names if isinstance(name, str) and name), None)
 
 
 def _first_reason(value: Any) -> Any:
@@ -175,12 +167,12 @@ class ModelPackageDescription(ModelPackageSummary):
     :param failure_reason: why AWS could not create it.
     """
 
-    approval_description: ValueText | None = Field(None, validation_alias="ApprovalDescription")
+    approval_description: texts.ValueText | None = Field(None, validation_alias="ApprovalDescription")
     modified_by: Annotated[str | None, BeforeValidator(_user_of)] = Field(
         None, validation_alias="LastModifiedBy"
     )
     modified_at: ResponseTime = Field(None, validation_alias="LastModifiedTime")
-    failure_reason: Annotated[ReasonText | None, BeforeValidator(_first_reason)] = Field(
+    failure_reason: Annotated[texts.ReasonText | None, BeforeValidator(_first_reason)] = Field(
         None, validation_alias="ModelPackageStatusDetails"
     )
 
@@ -196,9 +188,9 @@ class ApprovalEvent(ResourceEvent):
 
     outcome: ApprovalOutcome
     resource: VersionArn = Field(alias="model_package_arn")
-    approval_status: NameText | None = None
-    approval_description: ValueText | None = None
-    modified_by: ArnText | None = None
+    approval_status: texts.NameText | None = None
+    approval_description: texts.ValueText | None = None
+    modified_by: texts.ArnText | None = None
 
 
 def parse_approval_event(event: object) -> ApprovalEvent:
@@ -212,7 +204,7 @@ def parse_approval_event(event: object) -> ApprovalEvent:
     except ValidationError as error:
         raise TriggerEventError(
             "Airflow resumed the task with an event that is not one of PolysyncModelApprovalTrigger: "
-            f"{describe_validation_error(error)}"
+            f"{texts.describe_validation_error(error)}"
         ) from None
 
 
@@ -263,12 +255,12 @@ class ApprovalTriggerArguments(ResourceArguments):
 def approval_message(event: ApprovalEvent) -> str:
     """Return how a wait has ended, in one line, for the log or an error."""
     package = f"Model package {event.resource}"
-    by = f" (last changed by {clean_line(event.modified_by)})" if event.modified_by else ""
-    given = clean_line(event.approval_description or "", MAX_DESCRIPTION_LENGTH)
+    by = f" (last changed by {texts.clean_line(event.modified_by)})" if event.modified_by else ""
+    given = texts.clean_line(event.approval_description or "", MAX_DESCRIPTION_LENGTH)
     reason = f": {given}" if given else ""
     if event.outcome in ("approved", "rejected"):
         return f"{package} is {event.outcome}{by}{reason}"
-    message = clean_text(event.message or "", 2048)
+    message = texts.clean_text(event.message or "", 2048)
     if event.outcome == "failed":
         why = f": {message}" if message else ""
         return (

@@ -40,29 +40,7 @@ from pydantic import (
 )
 
 from polysync_airflow.exceptions import ParametersError, PolysyncError, TriggerEventError
-from polysync_airflow.execution.models import (
-    MAX_PARAMETERS,
-    PIPELINE_PATTERN,
-    STRICT,
-    ExecutionArn,
-    ExecutionDescription,
-    FrozenModel,
-    ParameterName,
-    ParameterValue,
-    Timestamp,
-    UtcTime,
-    pipeline_name_from_arn,
-)
-from polysync_airflow.execution.texts import (
-    MAX_PROBLEMS,
-    NameText,
-    ReasonText,
-    ValueText,
-    clean_line,
-    describe_validation_error,
-    format_seconds,
-    shorten,
-)
+from polysync_airflow.execution import models, texts
 from polysync_airflow.execution.waiter import LogLine, WaitArguments, Waiter, error_fields
 
 Which = Literal["first", "latest"]
@@ -86,32 +64,32 @@ def _as_time(value: Any) -> Any:
     return value if value.tzinfo else value.replace(tzinfo=UTC)
 
 
-Time = Annotated[UtcTime, BeforeValidator(_as_time)]
+Time = Annotated[models.UtcTime, BeforeValidator(_as_time)]
 _TIME_CURE = (
     'Give a datetime, or a text such as "2026-01-31T06:00:00+00:00" (without an offset: UTC), or leave it '
     "out."
 )
 
 
-class ListedExecution(ExecutionDescription):
+class ListedExecution(models.ExecutionDescription):
     """
     An entry of ListPipelineExecutions.
 
     https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_PipelineExecutionSummary.html
     """
 
-    created_at: UtcTime = Field(validation_alias="StartTime")
+    created_at: models.UtcTime = Field(validation_alias="StartTime")
 
 
-class ParameterOfExecution(FrozenModel):
+class ParameterOfExecution(models.FrozenModel):
     """
     A parameter of an execution.
 
     https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_Parameter.html
     """
 
-    name: NameText = Field(validation_alias="Name")
-    value: ValueText = Field(validation_alias="Value")
+    name: texts.NameText = Field(validation_alias="Name")
+    value: texts.ValueText = Field(validation_alias="Value")
 
 
 class Search(BaseModel):
@@ -121,11 +99,11 @@ class Search(BaseModel):
     :param began_at: when the search began: ``latest`` is the latest execution of this moment.
     """
 
-    model_config = STRICT
+    model_config = models.STRICT
 
     pipeline_name: Annotated[
         str,
-        StringConstraints(max_length=2048, pattern=PIPELINE_PATTERN),
+        StringConstraints(max_length=2048, pattern=models.PIPELINE_PATTERN),
         Field(description="Give the pipeline's name, or its ARN."),
     ]
     created_after: Annotated[Time, Field(description=_TIME_CURE)]
@@ -143,10 +121,13 @@ class Search(BaseModel):
         ),
     ] = None
     parameters: Annotated[
-        Annotated[Mapping[ParameterName, ParameterValue], Field(max_length=MAX_PARAMETERS)] | None,
+        Annotated[
+            Mapping[models.ParameterName, models.ParameterValue], Field(max_length=models.MAX_PARAMETERS)
+        ]
+        | None,
         Field(
-            description=f"Give a mapping of at most {MAX_PARAMETERS} names to strings, numbers or booleans "
-            "whose text has 1 to 1,024 characters, or leave it out.",
+            description=f"Give a mapping of at most {models.MAX_PARAMETERS} names to strings, numbers or "
+            "booleans whose text has 1 to 1,024 characters, or leave it out.",
         ),
     ] = None
     began_at: Time
@@ -161,7 +142,7 @@ class Search(BaseModel):
 
     def matches(self, execution: ListedExecution) -> bool:
         """Return whether an execution is looked for, as far as a list says."""
-        if pipeline_name_from_arn(execution.execution_arn).lower() != self.name.lower():
+        if models.pipeline_name_from_arn(execution.execution_arn).lower() != self.name.lower():
             return False
         if execution.created_at < self.created_after:
             return False
@@ -194,14 +175,14 @@ class SearchEvent(BaseModel):
     :param error_code: error code of the last list, if it failed.
     """
 
-    model_config = STRICT
+    model_config = models.STRICT
 
     outcome: Literal["found", "no_match", "timed_out", "refused", "too_many"]
-    began_at: UtcTime
-    execution_arn: ExecutionArn | None = None
-    message: ReasonText | None = None
-    error_code: NameText | None = None
-    operation: NameText | None = None
+    began_at: models.UtcTime
+    execution_arn: models.ExecutionArn | None = None
+    message: texts.ReasonText | None = None
+    error_code: texts.NameText | None = None
+    operation: texts.NameText | None = None
 
     @model_validator(mode="after")
     def _found_has_an_arn(self) -> SearchEvent:
@@ -236,7 +217,7 @@ def make_search(
     try:
         return Search(**given, began_at=began_at)
     except ValidationError as error:
-        problems = [_problem(each, given) for each in islice(error.errors(), MAX_PROBLEMS)]
+        problems = [_problem(each, given) for each in islice(error.errors(), texts.MAX_PROBLEMS)]
         raise ParametersError(
             "\n".join(("Nothing was looked for, because these arguments are not valid:", *problems))
         ) from None
@@ -244,12 +225,12 @@ def make_search(
 
 def _problem(problem: Any, given: Mapping[str, Any]) -> str:
     field, *path = (str(part) for part in problem["loc"])
-    name = "".join((field, *(f"[{shorten(part)}]" for part in path if part != "[key]")))
+    name = "".join((field, *(f"[{texts.shorten(part)}]" for part in path if part != "[key]")))
     # The literal ``which`` has no description: its message names the values.
     cure = Search.model_fields[field].description or ""
     # A time is shown as it was given, not as it was understood.
     value = problem["input"] if path else given.get(field)
-    return f"- {name} = {shorten(value)}: {problem['msg']}. {cure}".rstrip()
+    return f"- {name} = {texts.shorten(value)}: {problem['msg']}. {cure}".rstrip()
 
 
 def parse_search_event(event: Mapping[str, Any] | None) -> SearchEvent:
@@ -263,7 +244,7 @@ def parse_search_event(event: Mapping[str, Any] | None) -> SearchEvent:
     except ValidationError as error:
         raise TriggerEventError(
             "Airflow resumed the task with an event that is not one of the search trigger "
-            f"({describe_validation_error(error)}). If another version of the provider was installed "
+            f"({texts.describe_validation_error(error)}). If another version of the provider was installed "
             "meanwhile, clear the task."
         ) from None
 
@@ -284,7 +265,7 @@ def pick(
             return execution
         if number == MAX_COMPARED:
             raise TooManyMatchesError(
-                f"parameters = {shorten(search.parameters)} are not those of the first {MAX_COMPARED} "
+                f"parameters = {texts.shorten(search.parameters)} are not those of the first {MAX_COMPARED} "
                 f"executions of pipeline {search.name} that match otherwise, and each one costs a call: give "
                 "a shorter window (created_after, created_before), or a display_name_pattern."
             )
@@ -354,7 +335,7 @@ def describe_search(search: Search) -> str:
         f"with a display name like {search.display_name_pattern}" if search.display_name_pattern else "",
         f"with parameters {', '.join(search.parameters)}" if search.parameters else "",
     ]
-    return clean_line(" ".join(part for part in parts if part))
+    return texts.clean_line(" ".join(part for part in parts if part))
 
 
 @dataclass(frozen=True, slots=True)
@@ -440,7 +421,7 @@ class SearchWaiter(Waiter[Looked, SearchEvent]):
 
     def timeout_text(self, note: str | None = None) -> str:
         """Return the reason of an end at the deadline."""
-        text = f"No execution was found within {format_seconds(self.deadline - self.since)}"
+        text = f"No execution was found within {texts.format_seconds(self.deadline - self.since)}"
         return f"{text}; {note}" if note else f"{text}."
 
     def event(self, outcome: Any, message: str | None, error: PolysyncError | None = None) -> SearchEvent:
@@ -459,7 +440,7 @@ class SearchArguments(WaitArguments):
     """The arguments of a trigger that searches."""
 
     search: Search
-    listed_until: Timestamp | None
+    listed_until: models.Timestamp | None
 
     def waiter(self) -> SearchWaiter:
         """Return the search, which shares its looks."""

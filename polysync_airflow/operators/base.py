@@ -25,15 +25,8 @@ from polysync_airflow.airflow_compat.sdk import (
 from polysync_airflow.airflow_compat.task_process import exit_if_orphaned, exit_if_replaced, parent_process
 from polysync_airflow.aws.retry import call_with_retry
 from polysync_airflow.exceptions import ParametersError, PolysyncError
-from polysync_airflow.execution import clock
+from polysync_airflow.execution import clock, models
 from polysync_airflow.execution.lifecycle.decisions import RecoveryChoices
-from polysync_airflow.execution.models import (
-    MAX_POLL_INTERVAL,
-    MIN_POLL_INTERVAL,
-    ExecutionDescription,
-    ExecutionEvent,
-    region_from_arn,
-)
 from polysync_airflow.execution.parameters import Choices, Flag, Seconds, check_execution_arn, seconds
 from polysync_airflow.execution.waiter import LAST_POLL_SECONDS, ExecutionWaiter, Finish, Wait
 from polysync_airflow.links import UrlLink
@@ -49,7 +42,7 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 Method = TypeVar("Method", bound=Callable[..., Any])
-AfterPoll = Callable[[ExecutionDescription | PolysyncError], object]
+AfterPoll = Callable[[models.ExecutionDescription | PolysyncError], object]
 
 DEFAULT_CONNECTION: Final = get_provider_info.DEFAULT_CONNECTION
 DEFAULT_POLL_INTERVAL: Final = 30.0
@@ -116,7 +109,7 @@ class WaitChoices(LimitChoices):
     """What the DAG author chose about the wait for the end of an execution."""
 
     wait_for_completion: Flag
-    poll_interval: Annotated[Seconds, seconds(MIN_POLL_INTERVAL, MAX_POLL_INTERVAL)]
+    poll_interval: Annotated[Seconds, seconds(models.MIN_POLL_INTERVAL, models.MAX_POLL_INTERVAL)]
 
 
 class TryChoices(RecoveryChoices):
@@ -167,7 +160,7 @@ class WaitingOperator(PolysyncOperator):
         return min(timeout, self.execution_timeout.total_seconds()) if self.execution_timeout else timeout
 
     def _check_region(self, arn: str, kind: str) -> None:
-        region = region_from_arn(arn)
+        region = models.region_from_arn(arn)
         if self.region_name and self.region_name != region:
             raise ParametersError(
                 f"region_name = {self.region_name!r:.100} is not the region of the {kind}, {region}: "
@@ -236,7 +229,7 @@ class ExecutionOperator(WaitingOperator):
         progress_interval: float | None = None,
         declared_steps: str | None = None,
         after_poll: AfterPoll | None = None,
-    ) -> ExecutionEvent:
+    ) -> models.ExecutionEvent:
         """
         Wait on the worker and return the event, or defer the task.
 
@@ -261,7 +254,7 @@ class ExecutionOperator(WaitingOperator):
             "execution_arn": waiter.execution_arn,
             "pipeline_name": waiter.pipeline_name,
             "polysync_conn_id": self.polysync_conn_id,
-            "region_name": region_from_arn(waiter.execution_arn),
+            "region_name": models.region_from_arn(waiter.execution_arn),
             "poll_interval": waiter.poll_interval,
             "since": waiter.since,
             "deadline": waiter.deadline,
@@ -274,11 +267,11 @@ class ExecutionOperator(WaitingOperator):
         """Wait on the worker."""
         clock.sleep(seconds)
 
-    def _wait_on_worker(self, waiter: ExecutionWaiter, after_poll: AfterPoll | None) -> ExecutionEvent:
+    def _wait_on_worker(self, waiter: ExecutionWaiter, after_poll: AfterPoll | None) -> models.ExecutionEvent:
         from polysync_airflow.aws.responses import time_limit
 
-        hook = self.hook_for_region(region_from_arn(waiter.execution_arn))
-        step: Wait[ExecutionWaiter] | Finish[ExecutionEvent] = waiter.first_wait(clock.time())
+        hook = self.hook_for_region(models.region_from_arn(waiter.execution_arn))
+        step: Wait[ExecutionWaiter] | Finish[models.ExecutionEvent] = waiter.first_wait(clock.time())
         parent = parent_process()
         try:
             while isinstance(step, Wait):

@@ -8,34 +8,15 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from polysync_airflow import exceptions, links
 from polysync_airflow.airflow_compat.sdk import AirflowSkipException
 from polysync_airflow.airflow_compat.task_instances import outlet_event_extras
-from polysync_airflow.exceptions import (
-    PipelineExecutionCancelledError,
-    PipelineExecutionCancelledFailError,
-    PipelineExecutionFailedError,
-    PipelineExecutionTimeoutError,
-)
+from polysync_airflow.execution import outcome
 from polysync_airflow.execution.console import execution_url, studio_url
 from polysync_airflow.execution.lifecycle.decisions import OnCompletedWithFailures
 from polysync_airflow.execution.models import ExecutionDescription, ExecutionEvent, pipeline_name_from_arn
-from polysync_airflow.execution.outcome import (
-    ExecutionRecord,
-    FailedStep,
-    OnCancelled,
-    outcome_message,
-    parse_run,
-    refusal_error,
-)
 from polysync_airflow.execution.parameters import Choices
 from polysync_airflow.execution.texts import clean_text, first_problems, storable
-from polysync_airflow.links import (
-    CONSOLE_URL_XCOM_KEY,
-    STUDIO_URL_XCOM_KEY,
-    PolysyncPipelineExecutionLink,
-    PolysyncStudioLink,
-    push_url,
-)
 from polysync_airflow.states import STATUS_COMPLETED_WITH_FAILURES, PolysyncState, has_ended, state_of
 
 if TYPE_CHECKING:
@@ -57,11 +38,11 @@ def push_links(
     :param pipeline_name: the name or ARN of the pipeline.
     """
     console = execution_url(execution_arn, pipeline_name)
-    push_url(context["ti"], CONSOLE_URL_XCOM_KEY, console, PolysyncPipelineExecutionLink())
+    links.push_url(context["ti"], links.CONSOLE_URL_XCOM_KEY, console, links.PolysyncPipelineExecutionLink())
     domain_id = hook.credentials.studio_domain_id if hook.credentials else None
     studio = studio_url(execution_arn, pipeline_name, domain_id)
     if studio:
-        push_url(context["ti"], STUDIO_URL_XCOM_KEY, studio, PolysyncStudioLink())
+        links.push_url(context["ti"], links.STUDIO_URL_XCOM_KEY, studio, links.PolysyncStudioLink())
     # Lines of their own: Airflow's log pane shows about 100 characters of a line.
     task_log.info("Execution: %s", execution_arn)
     for name, url in (("Console", console), ("Studio", studio)):
@@ -75,7 +56,7 @@ def push_started(
     now: Instruction,
     parameters: Mapping[str, str],
     task_log: Any,
-) -> ExecutionRecord:
+) -> outcome.ExecutionRecord:
     """
     Push ``execution_arn``, the links, ``state`` and ``run`` as soon as the execution exists.
 
@@ -93,7 +74,7 @@ def push_started(
     if request.selected_steps:
         task_log.info("Selected steps: %s", clean_text(", ".join(request.selected_steps)))
         task_log.info("The steps that they need are those of: %s", request.source_execution or "no execution")
-    run = ExecutionRecord(
+    run = outcome.ExecutionRecord(
         execution_arn=record.arn,
         pipeline_name=request.pipeline_name,
         state=PolysyncState.RUNNING.value,
@@ -123,7 +104,7 @@ def push_described(
     :param parameters: its parameters; None if they are not known.
     """
     ended = has_ended(description.status)
-    run = ExecutionRecord(
+    run = outcome.ExecutionRecord(
         execution_arn=description.execution_arn,
         pipeline_name=pipeline_name or pipeline_name_from_arn(description.execution_arn),
         state=state_of(description.status).value,
@@ -139,13 +120,13 @@ def push_described(
 def push_ended(
     context: Context,
     end: ExecutionEvent,
-    failed_steps: Sequence[FailedStep] = (),
+    failed_steps: Sequence[outcome.FailedStep] = (),
     billed: Mapping[str, float] | None = None,
     steps_note: str | None = None,
     mlflow_resource_arn: str | None = None,
     *,
-    started: ExecutionRecord | None = None,
-) -> ExecutionRecord:
+    started: outcome.ExecutionRecord | None = None,
+) -> outcome.ExecutionRecord:
     """
     Push ``state`` and ``run`` again when the wait has ended.
 
@@ -159,7 +140,7 @@ def push_ended(
     # current time.
     started = started or pull_run(context)
     if started is None or started.execution_arn != end.execution_arn:
-        started = ExecutionRecord(
+        started = outcome.ExecutionRecord(
             execution_arn=end.execution_arn,
             pipeline_name="",
             state=PolysyncState.UNKNOWN.value,
@@ -183,14 +164,14 @@ def pull_own(context: Context, key: str) -> Any:
     return ti.xcom_pull(task_ids=ti.task_id, key=key, map_indexes=ti.map_index)
 
 
-def pull_run(context: Context) -> ExecutionRecord | None:
+def pull_run(context: Context) -> outcome.ExecutionRecord | None:
     """
     Return this task's XCom ``run``; None if there is none, or if somebody has changed it to something else.
     """
-    return parse_run(pull_own(context, "run"), log.warning)
+    return outcome.parse_run(pull_own(context, "run"), log.warning)
 
 
-def push_run(context: Context, run: ExecutionRecord) -> None:
+def push_run(context: Context, run: outcome.ExecutionRecord) -> None:
     """Push ``state`` and ``run``."""
     context["ti"].xcom_push("state", run.state)
     context["ti"].xcom_push("run", storable_xcom("run", run.model_dump(mode="json")))
@@ -210,7 +191,7 @@ class OutcomeChoices(Choices):
     """What the DAG author chose about outcomes; see the arguments of the operator."""
 
     on_completed_with_failures: OnCompletedWithFailures
-    on_cancelled: OnCancelled
+    on_cancelled: outcome.OnCancelled
 
 
 def error_of(
@@ -223,9 +204,9 @@ def error_of(
     """
     details: dict[str, Any] = {"execution_arn": end.execution_arn, "status": end.status}
     if end.outcome == "refused":
-        return refusal_error(end, message)
+        return outcome.refusal_error(end, message)
     if end.outcome == "timed_out":
-        return PipelineExecutionTimeoutError(message, **details)
+        return exceptions.PipelineExecutionTimeoutError(message, **details)
     state = state_of(end.status)
     if state is PolysyncState.CANCELLED:
         # A stop of our own is no decision of a user to cancel the execution, so the task's retries apply.
@@ -233,14 +214,18 @@ def error_of(
         if on_cancelled == "skip":
             return AirflowSkipException(message)
         retry = on_cancelled == "retry"
-        error = PipelineExecutionCancelledError if retry else PipelineExecutionCancelledFailError
+        error = (
+            exceptions.PipelineExecutionCancelledError
+            if retry
+            else exceptions.PipelineExecutionCancelledFailError
+        )
         return error(message, **details)
     has_some_failures = end.status == STATUS_COMPLETED_WITH_FAILURES
     if state is PolysyncState.SUCCESS or (
         has_some_failures and choices.on_completed_with_failures == "succeed"
     ):
         return None
-    return PipelineExecutionFailedError(message, **details)
+    return exceptions.PipelineExecutionFailedError(message, **details)
 
 
 def raise_unless_ended(end: ExecutionEvent) -> None:
@@ -248,10 +233,12 @@ def raise_unless_ended(end: ExecutionEvent) -> None:
     if end.outcome == "ended":
         return
     note = "This is the execution of an earlier try. No new execution was started beside it."
-    message = outcome_message(end, notes=(note,))
+    message = outcome.outcome_message(end, notes=(note,))
     if end.outcome == "refused":
-        raise refusal_error(end, message)
-    raise PipelineExecutionTimeoutError(message, execution_arn=end.execution_arn, status=end.status)
+        raise outcome.refusal_error(end, message)
+    raise exceptions.PipelineExecutionTimeoutError(
+        message, execution_arn=end.execution_arn, status=end.status
+    )
 
 
 MAX_MODEL_PACKAGES: Final = 100

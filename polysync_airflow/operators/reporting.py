@@ -18,24 +18,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import Field
 
+from polysync_airflow import links
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution.models import MAX_POLL_INTERVAL, ExecutionEvent, region_from_arn
 from polysync_airflow.execution.outcome import FailedStep, outcome_message
 from polysync_airflow.execution.parameters import MIN_PROGRESS_INTERVAL, Flag, Seconds, seconds
 from polysync_airflow.execution.steps.descriptions import FAIL
-from polysync_airflow.links import (
-    PolysyncFailedStepLogLink,
-    PolysyncPipelineExecutionLink,
-    PolysyncStudioLink,
-)
+from polysync_airflow.operators import outcome
 from polysync_airflow.operators.base import ExecutionOperator, LimitChoices
-from polysync_airflow.operators.outcome import (
-    OutcomeChoices,
-    attach_to_outlets,
-    error_of,
-    execution_extra,
-    push_ended,
-)
 from polysync_airflow.retrying import next_retry
 from polysync_airflow.states import PolysyncState, state_of
 
@@ -103,7 +93,7 @@ MAX_FILES: Final = 50
 FileName = Annotated[str, Field(min_length=1, max_length=256)]
 
 
-class ReportChoices(LimitChoices, OutcomeChoices):
+class ReportChoices(LimitChoices, outcome.OutcomeChoices):
     """What the DAG author chose about the report of the end."""
 
     progress_interval: Annotated[Seconds | None, seconds(MIN_PROGRESS_INTERVAL, MAX_POLL_INTERVAL)]
@@ -124,9 +114,9 @@ class ReportingOperator(ExecutionOperator):
     """Base of the Start operator and of the sensor."""
 
     operator_extra_links = (
-        PolysyncPipelineExecutionLink(),
-        PolysyncStudioLink(),
-        PolysyncFailedStepLogLink(),
+        links.PolysyncPipelineExecutionLink(),
+        links.PolysyncStudioLink(),
+        links.PolysyncFailedStepLogLink(),
     )
     ui_color = "#e5f1ff"
     # None while there is no execution.
@@ -187,7 +177,7 @@ class ReportingOperator(ExecutionOperator):
         results = report.billed, report.note, report.mlflow_resource_arn
         # A stop has changed what was read before it.
         started = self.started_run if end.outcome == "ended" else None
-        run = push_ended(context, end, failed_steps, *results, started=started)
+        run = outcome.push_ended(context, end, failed_steps, *results, started=started)
         self.known_lineage = KnownLineage(run, report.datasets)
         return report
 
@@ -222,14 +212,16 @@ class ReportingOperator(ExecutionOperator):
         raise make_error(message(notes=(*notes, following))) or error
 
     def _make_error(self, end: ExecutionEvent, message: str, *, is_own_stop: bool) -> Exception | None:
-        return error_of(end, message, self.choices, is_own_stop=is_own_stop)
+        return outcome.error_of(end, message, self.choices, is_own_stop=is_own_stop)
 
     def _publish(
         self, context: Context, execution_arn: str, pipeline_name: str | None, report: StepReport
     ) -> None:
         """Let the asset events of the task name the execution and its models."""
-        extra = execution_extra(execution_arn, pipeline_name, model_package_arns=report.model_package_arns)
-        attach_to_outlets(context, self.outlets, extra)
+        extra = outcome.execution_extra(
+            execution_arn, pipeline_name, model_package_arns=report.model_package_arns
+        )
+        outcome.attach_to_outlets(context, self.outlets, extra)
 
     @property
     def _list_seconds(self) -> float | None:

@@ -20,6 +20,7 @@ from polysync_airflow.execution.outcome import OnCancelled, parse_event
 from polysync_airflow.execution.parameters import REQUEST_ARGUMENTS, storable_parameters
 from polysync_airflow.execution.record import OnClear
 from polysync_airflow.execution.waiter import Finish
+from polysync_airflow.operators import outcome, reporting
 from polysync_airflow.operators.base import (
     DEFAULT_CONNECTION,
     DEFAULT_DEFERRABLE,
@@ -30,21 +31,6 @@ from polysync_airflow.operators.base import (
     apply_retry_policy,
 )
 from polysync_airflow.operators.failure_callback import with_own_callback
-from polysync_airflow.operators.outcome import (
-    attach_to_outlets,
-    execution_extra,
-    pull_run,
-    push_started,
-    raise_unless_ended,
-)
-from polysync_airflow.operators.reporting import (
-    DEFAULT_LOG_LINES,
-    DEFAULT_PROGRESS_INTERVAL,
-    KnownLineage,
-    LineageMethods,
-    ReportChoices,
-    ReportingOperator,
-)
 from polysync_airflow.states import has_ended, state_of
 
 if TYPE_CHECKING:
@@ -61,11 +47,11 @@ if TYPE_CHECKING:
 MAP_INDEX_TEMPLATE: Final = "{{ task.pipeline_name.rsplit('/')[-1] }}"
 
 
-class StartChoices(WaitChoices, TryChoices, ReportChoices):
+class StartChoices(WaitChoices, TryChoices, reporting.ReportChoices):
     """What the DAG author chose for a start; the base classes are those of the modules that decide by it."""
 
 
-class PolysyncStartPipelineOperator(LineageMethods, ReportingOperator):
+class PolysyncStartPipelineOperator(reporting.LineageMethods, reporting.ReportingOperator):
     """
     Start an execution of a SageMaker pipeline and, by default, wait until it has ended.
 
@@ -162,8 +148,8 @@ class PolysyncStartPipelineOperator(LineageMethods, ReportingOperator):
         on_cancelled: OnCancelled = "fail",
         retry_mode: RetryMode = "new",
         on_clear: OnClear = "new",
-        progress_interval: float | timedelta | None = DEFAULT_PROGRESS_INTERVAL,
-        failed_step_log_lines: int = DEFAULT_LOG_LINES,
+        progress_interval: float | timedelta | None = reporting.DEFAULT_PROGRESS_INTERVAL,
+        failed_step_log_lines: int = reporting.DEFAULT_LOG_LINES,
         describe_jobs: bool = True,
         property_files: bool | Sequence[str] = False,
         validate_parameters: bool = False,
@@ -248,10 +234,12 @@ class PolysyncStartPipelineOperator(LineageMethods, ReportingOperator):
             now = self._get_execution(context)
             record = now.known
             parameters = this_try.parameters_of(now)
-            self.known_lineage = KnownLineage(push_started(context, self.hook, now, parameters, self.log))
+            self.known_lineage = reporting.KnownLineage(
+                outcome.push_started(context, self.hook, now, parameters, self.log)
+            )
             if not choices.wait_for_completion:
-                extra = execution_extra(record.arn, record.request.pipeline_name)
-                attach_to_outlets(context, self.outlets, extra)
+                extra = outcome.execution_extra(record.arn, record.request.pipeline_name)
+                outcome.attach_to_outlets(context, self.outlets, extra)
                 this_try.forget_record(context)
                 return record.arn
             event = self._wait_for_execution(context, now)
@@ -273,7 +261,7 @@ class PolysyncStartPipelineOperator(LineageMethods, ReportingOperator):
 
         :raises TriggerEventError: ``event`` is not an event of this provider's trigger.
         """
-        raise_unless_ended(parse_event(event))
+        outcome.raise_unless_ended(parse_event(event))
         return self.execute(context)
 
     @apply_retry_policy
@@ -315,11 +303,11 @@ class PolysyncStartPipelineOperator(LineageMethods, ReportingOperator):
         if self.known_lineage:
             return
         try:
-            self.started_run = pull_run(context)
+            self.started_run = outcome.pull_run(context)
         except Exception as error:
             # The execution must still be stopped, if its time is up.
             self.log.warning("Lineage cannot name the execution: the XCom run cannot be read: %s", error)
-        self.known_lineage = KnownLineage(self.started_run) if self.started_run else None
+        self.known_lineage = reporting.KnownLineage(self.started_run) if self.started_run else None
 
     def _next_step(self, status: str | None, retry: str | None, *, by_fail_step: bool) -> str | None:
         return next_step(status, self.choices, retry, by_fail_step=by_fail_step)
@@ -334,7 +322,7 @@ class PolysyncStartPipelineOperator(LineageMethods, ReportingOperator):
             waiter = self._make_waiter(
                 now.known.arn, now.known.request.pipeline_name, attempt=now.known.resumes
             )
-            raise_unless_ended(
+            outcome.raise_unless_ended(
                 self._wait_for_end(
                     waiter, method_name="execute_after_end", stop_on_kill=self.choices.stop_on_kill
                 )

@@ -8,18 +8,13 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NoReturn
 
+from polysync_airflow.airflow_compat import sensors
 from polysync_airflow.airflow_compat.sdk import (
     AirflowRescheduleException,
     AirflowSensorTimeout,
     AirflowSkipException,
     AirflowTaskTimeout,
     BaseOperator,
-)
-from polysync_airflow.airflow_compat.sensors import (
-    BaseSensorOperator,
-    PokeReturnValue,
-    first_session,
-    poke_until_done,
 )
 from polysync_airflow.exceptions import ModelApprovalError, PipelineExecutionError
 from polysync_airflow.execution import clock
@@ -40,7 +35,7 @@ class SensorChoices(LimitChoices):
     timeout: Annotated[Seconds, seconds(0, MAX_TIMEOUT)]
 
 
-class PolysyncSensor(WaitingOperator, BaseSensorOperator):
+class PolysyncSensor(WaitingOperator, sensors.BaseSensorOperator):
     """Base of the sensors. A subclass polls, defers, and says what an end of the wait means."""
 
     ui_color = "#e6f1f2"
@@ -92,7 +87,7 @@ class PolysyncSensor(WaitingOperator, BaseSensorOperator):
     def execute(self, context: Context) -> str:
         """Wait on the worker, or poll once and then defer."""
         with self.soft_failures():
-            began_at = first_session(context) if self._is_rescheduled else None
+            began_at = sensors.first_session(context) if self._is_rescheduled else None
             self._began_at = (began_at or clock.now()).astimezone(UTC)
             self._check_arguments(context)
             # A poll goes on after an error that may pass, and so without a connection.
@@ -108,10 +103,10 @@ class PolysyncSensor(WaitingOperator, BaseSensorOperator):
             self.log.log(line.level, "%s", line.text)
         return step
 
-    def poke(self, context: Context) -> PokeReturnValue:
+    def poke(self, context: Context) -> sensors.PokeReturnValue:
         """Poll once. Airflow calls this; the value is how the wait has ended."""
         end = self._poll(context)
-        return PokeReturnValue(is_done=end is not None, xcom_value=end)
+        return sensors.PokeReturnValue(is_done=end is not None, xcom_value=end)
 
     def _end_or_defer(self, context: Context) -> str:
         end = self._poll(context)
@@ -124,7 +119,7 @@ class PolysyncSensor(WaitingOperator, BaseSensorOperator):
 
         limits = (AirflowSensorTimeout, *(() if self._is_rescheduled else (AirflowTaskTimeout,)))
         try:
-            return poke_until_done(self, context)
+            return sensors.poke_until_done(self, context)
         except limits:
             # The outcome must be that of a deferred task, whose last poll is at its deadline. That comes in a
             # moment, unless Airflow counts the timeout of a rescheduled task from an earlier try.

@@ -11,23 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
 
-from polysync_airflow.exceptions import (
-    ParametersError,
-    PipelineExecutionFailedError,
-    PipelineExecutionTimeoutError,
-    PolysyncError,
-)
-from polysync_airflow.execution import clock
+from polysync_airflow import exceptions
+from polysync_airflow.execution import clock, outcome
 from polysync_airflow.execution.lifecycle.decisions import OnCompletedWithFailures
 from polysync_airflow.execution.models import ExecutionEvent, pipeline_name_from_arn, region_from_arn
-from polysync_airflow.execution.outcome import (
-    OnCancelled,
-    outcome_message,
-    parse_event,
-    refusal_error,
-    search_error,
-    step_message,
-)
 from polysync_airflow.execution.parameters import MIN_PROGRESS_INTERVAL, storable_parameters
 from polysync_airflow.execution.search import (
     SEARCH_ARGUMENTS,
@@ -40,15 +27,9 @@ from polysync_airflow.execution.search import (
     parse_search_event,
 )
 from polysync_airflow.execution.waiter import ExecutionWaiter, Finish
+from polysync_airflow.operators import reporting
 from polysync_airflow.operators.base import DEFAULT_CONNECTION, DEFAULT_DEFERRABLE, apply_retry_policy
 from polysync_airflow.operators.outcome import push_described, push_links
-from polysync_airflow.operators.reporting import (
-    DEFAULT_LOG_LINES,
-    DEFAULT_PROGRESS_INTERVAL,
-    ReportChoices,
-    ReportingOperator,
-    failed_rows,
-)
 from polysync_airflow.sensors.base import PolysyncSensor, SensorChoices
 from polysync_airflow.states import PolysyncState, has_ended, state_of
 
@@ -65,13 +46,13 @@ if TYPE_CHECKING:
     from polysync_airflow.operators.results import StepReport, StepReporter
 
 
-class PipelineSensorChoices(SensorChoices, ReportChoices):
+class PipelineSensorChoices(SensorChoices, reporting.ReportChoices):
     """What the DAG author chose for the sensor."""
 
     which: Which
 
 
-class PolysyncPipelineSensor(PolysyncSensor, ReportingOperator):
+class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
     """
     Wait for an execution of a SageMaker pipeline that somebody else has started, or for one step of it.
 
@@ -158,9 +139,9 @@ class PolysyncPipelineSensor(PolysyncSensor, ReportingOperator):
         region_name: str | None = None,
         deferrable: bool = DEFAULT_DEFERRABLE,
         on_completed_with_failures: OnCompletedWithFailures = "fail",
-        on_cancelled: OnCancelled = "fail",
-        progress_interval: float | timedelta | None = DEFAULT_PROGRESS_INTERVAL,
-        failed_step_log_lines: int = DEFAULT_LOG_LINES,
+        on_cancelled: outcome.OnCancelled = "fail",
+        progress_interval: float | timedelta | None = reporting.DEFAULT_PROGRESS_INTERVAL,
+        failed_step_log_lines: int = reporting.DEFAULT_LOG_LINES,
         describe_jobs: bool = True,
         property_files: bool | Sequence[str] = False,
         **kwargs: Any,
@@ -217,9 +198,9 @@ class PolysyncPipelineSensor(PolysyncSensor, ReportingOperator):
         by_arn = is_given(self.execution_arn)
         if by_arn == ("pipeline_name" in given):
             both = "are both given" if by_arn else "are both missing"
-            raise ParametersError(f"execution_arn and pipeline_name {both}: give one of them.")
+            raise exceptions.ParametersError(f"execution_arn and pipeline_name {both}: give one of them.")
         if by_arn and given:
-            raise ParametersError(
+            raise exceptions.ParametersError(
                 f"{', '.join(given)}: an execution with an execution_arn is not looked for. Leave out one of "
                 "them."
             )
@@ -246,7 +227,7 @@ class PolysyncPipelineSensor(PolysyncSensor, ReportingOperator):
         from polysync_airflow.execution.steps.progress import parse_step_ended
 
         with self.soft_failures():
-            return self._end(context, parse_step_ended(event) or parse_event(event))
+            return self._end(context, parse_step_ended(event) or outcome.parse_event(event))
 
     def _check_arguments(self, context: Context) -> None:
         self._check_which_arguments(bool)
@@ -343,7 +324,7 @@ class PolysyncPipelineSensor(PolysyncSensor, ReportingOperator):
 
         arn = waiter.execution_arn
         response = self._execution_hook.poll_pipeline_execution(arn)
-        if not isinstance(response, PolysyncError) and not self._is_described:
+        if not isinstance(response, exceptions.PolysyncError) and not self._is_described:
             self._push(context, response)
             self._is_described = True
         step = self._decide(waiter, response)
@@ -359,7 +340,7 @@ class PolysyncPipelineSensor(PolysyncSensor, ReportingOperator):
         if not self._is_rescheduled or has_ended(description.status):
             try:
                 parameters = self._execution_hook.list_pipeline_parameters_for_execution(arn)
-            except PolysyncError as error:
+            except exceptions.PolysyncError as error:
                 self.log.info("The parameters of the execution are not shown: %s", error)
         push_described(context, description, pipeline_name=self._pipeline_of(arn), parameters=parameters)
 
@@ -398,7 +379,7 @@ class PolysyncPipelineSensor(PolysyncSensor, ReportingOperator):
         from polysync_airflow.execution.steps.progress import end_of_step
 
         name = self._pipeline_of(arn)
-        message = partial(step_message, arn, name, row)
+        message = partial(outcome.step_message, arn, name, row)
         self._raise_outcome(context, end_of_step(arn, name, row), message, report.notes)
         self._publish(context, arn, name, report)
         return arn
@@ -408,19 +389,19 @@ class PolysyncPipelineSensor(PolysyncSensor, ReportingOperator):
     ) -> NoReturn:
         """Raise the error for a wait that ended before the step."""
         note = f"Step {step_name}, for which this task waits, has not ended."
-        message = partial(outcome_message, end, failed_steps=failed_rows(end, report))
+        message = partial(outcome.outcome_message, end, failed_steps=reporting.failed_rows(end, report))
         notes = (*report.notes, note, _note(end))
         self._raise_outcome(context, end, message, notes)
-        raise PipelineExecutionFailedError(
+        raise exceptions.PipelineExecutionFailedError(
             message(notes=notes), execution_arn=end.execution_arn, status=end.status, permanent=True
         )
 
     def _make_error(self, end: ExecutionEvent, message: str, *, is_own_stop: bool) -> Exception | None:
         if end.outcome == "timed_out" and end.error_code:
-            return refusal_error(end, message)
+            return outcome.refusal_error(end, message)
         if end.outcome == "timed_out":
             # As Airflow's sensors, which do not retry after their timeout.
-            return PipelineExecutionTimeoutError(
+            return exceptions.PipelineExecutionTimeoutError(
                 message, execution_arn=end.execution_arn, status=end.status, permanent=True
             )
         return super()._make_error(end, message, is_own_stop=is_own_stop)
@@ -439,7 +420,7 @@ class PolysyncPipelineSensor(PolysyncSensor, ReportingOperator):
 
 def _found(end: SearchEvent) -> str:
     if end.execution_arn is None:
-        raise search_error(end)
+        raise outcome.search_error(end)
     return end.execution_arn
 
 

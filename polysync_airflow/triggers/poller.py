@@ -39,15 +39,7 @@ from polysync_airflow.execution.waiter import (
     Waiter,
 )
 from polysync_airflow.hooks.calls import describe
-from polysync_airflow.triggers.schedule import (
-    Job,
-    Listing,
-    Schedule,
-    Step,
-    StepChanges,
-    Subscription,
-    list_created_after,
-)
+from polysync_airflow.triggers import schedule
 from polysync_airflow.triggers.shared_client import WORKERS, SharedClient
 
 log = logging.getLogger(__name__)
@@ -74,7 +66,7 @@ class Poller(ABC):
 
     def __init__(self, client: SharedClient) -> None:
         self.client = client
-        self._schedule = Schedule(self.group_calls)
+        self._schedule = schedule.Schedule(self.group_calls)
         client.activity.waits = self._schedule.waits
         # One more than there are calls at a time: however slow AWS is, the connection is read in time.
         self._pool = ThreadPoolExecutor(self.workers + 1, thread_name_prefix="polysync-poll")
@@ -86,13 +78,13 @@ class Poller(ABC):
         # log of its task.
         self._task = self._loop.create_task(self._run(), context=Context())
 
-    def subscribe(self, waiter: Waiter[Any, Any], progress: Progress | None = None) -> Subscription:
+    def subscribe(self, waiter: Waiter[Any, Any], progress: Progress | None = None) -> schedule.Subscription:
         """
         Begin to poll. The caller must unsubscribe.
 
         :param progress: when the steps of an execution are listed; None for never.
         """
-        subscription = Subscription(waiter, progress)
+        subscription = schedule.Subscription(waiter, progress)
         try:
             self._schedule.add(subscription, clock.time())
         finally:
@@ -100,7 +92,7 @@ class Poller(ABC):
         self._changed.set()
         return subscription
 
-    def unsubscribe(self, subscription: Subscription) -> None:
+    def unsubscribe(self, subscription: schedule.Subscription) -> None:
         """End a subscription, if it has not ended. The poller ends with its last one."""
         self._schedule.remove(subscription)
         self.client.activity.polled(subscription, "", NO_FAILURES)
@@ -179,7 +171,7 @@ class Poller(ABC):
     def _can_list(self) -> bool:
         return True
 
-    def _begin_poll(self, job: Job) -> None:
+    def _begin_poll(self, job: schedule.Job) -> None:
         waiters = [each.waiter for each in job.subscriptions]
         call = partial(self.poll, waiters, lambda: not all(each.ended for each in job.subscriptions))
         self._begin(self._calls, lambda: list(call()), partial(self._handle_responses, job.subscriptions))
@@ -228,13 +220,13 @@ class Poller(ABC):
         elif result:
             log.error("Connection %r could not be read", self.client.key[0], exc_info=result)
 
-    def _handle_responses(self, subscriptions: Sequence[Subscription], result: Any) -> None:
+    def _handle_responses(self, subscriptions: Sequence[schedule.Subscription], result: Any) -> None:
         """Let each wait decide by its response, or all of them by the same error."""
         responses = len(subscriptions) * [result] if isinstance(result, BaseException) else result
         for subscription, response in zip(subscriptions, responses, strict=True):
             self._handle_response(subscription, response)
 
-    def _handle_response(self, subscription: Subscription, response: Any) -> None:
+    def _handle_response(self, subscription: schedule.Subscription, response: Any) -> None:
         if subscription.ended:
             return
         try:
@@ -245,7 +237,7 @@ class Poller(ABC):
             log.exception("The wait fails: %s", subscription.waiter.name)
             self._end(subscription, error)
 
-    def _decide(self, subscription: Subscription, response: Any, now: float) -> None:
+    def _decide(self, subscription: schedule.Subscription, response: Any, now: float) -> None:
         step = subscription.waiter.decide(response, now)
         if isinstance(step, Finish):
             self._end(subscription, step)
@@ -256,7 +248,7 @@ class Poller(ABC):
         if step.log_lines:
             subscription.send(step)
 
-    def _end(self, subscription: Subscription, step: Step | BaseException) -> None:
+    def _end(self, subscription: schedule.Subscription, step: schedule.Step | BaseException) -> None:
         self.unsubscribe(subscription)
         subscription.send(step)
 
@@ -300,7 +292,7 @@ class ExecutionPoller(Poller):
     def __init__(self, connection_id: str, region_name: str | None) -> None:
         super().__init__(SharedClient(connection_id, region_name))
         # By whether steps are only shown: who waits for a list, in turn, and when the next one may begin.
-        self._step_lists: dict[bool, dict[Subscription, None]] = {False: {}, True: {}}
+        self._step_lists: dict[bool, dict[schedule.Subscription, None]] = {False: {}, True: {}}
         self._next_step_list = {False: 0.0, True: 0.0}
         # The hook whose connection may list no executions.
         self._denied: object = None
@@ -315,7 +307,7 @@ class ExecutionPoller(Poller):
         """Describe an execution. Several are listed."""
         return [self.client.describe(waiter.execution_arn) for waiter in waiters]
 
-    def _begin_poll(self, job: Job) -> None:
+    def _begin_poll(self, job: schedule.Job) -> None:
         if job.group is None:
             super()._begin_poll(job)
             return
@@ -323,7 +315,7 @@ class ExecutionPoller(Poller):
         call = partial(
             self.client.list_executions,
             job.group.name,
-            list_created_after(waiters.values()),
+            schedule.list_created_after(waiters.values()),
             waiters.keys(),
             is_wanted=lambda: not all(each.ended for each in job.subscriptions),
         )
@@ -352,7 +344,7 @@ class ExecutionPoller(Poller):
         self.client.limiter.take(clock.monotonic())
         return pause
 
-    def _handle_listing(self, job: Job, listing: Listing | BaseException) -> None:
+    def _handle_listing(self, job: schedule.Job, listing: schedule.Listing | BaseException) -> None:
         if isinstance(listing, BaseException):
             self._handle_responses(job.subscriptions, listing)
             return
@@ -367,7 +359,7 @@ class ExecutionPoller(Poller):
         for subscription, response in after.responses:
             self._handle_response(subscription, response)
 
-    def _decide(self, subscription: Subscription, response: Any, now: float) -> None:
+    def _decide(self, subscription: schedule.Subscription, response: Any, now: float) -> None:
         if is_throttling(response):
             self._pause_step_lists(now)
         elif subscription.progress and subscription.progress.after_poll(response, now):
@@ -375,13 +367,13 @@ class ExecutionPoller(Poller):
             self._step_lists[is_shown][subscription] = None
         super()._decide(subscription, response, now)
 
-    def _end(self, subscription: Subscription, step: Step | BaseException) -> None:
+    def _end(self, subscription: schedule.Subscription, step: schedule.Step | BaseException) -> None:
         if isinstance(step, Finish) and step.event.ended_at:
             self.client.activity.detected(clock.time() - step.event.ended_at.timestamp())
         super()._end(subscription, step)
 
     def _handle_steps(
-        self, subscription: Subscription, result: Sequence[StepDescription] | BaseException
+        self, subscription: schedule.Subscription, result: Sequence[StepDescription] | BaseException
     ) -> None:
         if subscription.ended or not subscription.progress:
             return
@@ -392,7 +384,7 @@ class ExecutionPoller(Poller):
             log.error("The steps of an execution could not be listed", exc_info=result)
         lines = subscription.progress.after_list(result, now)
         if lines:
-            subscription.send(StepChanges(result, lines))
+            subscription.send(schedule.StepChanges(result, lines))
 
     def _pause_step_lists(self, now: float) -> None:
         for waiting in self._step_lists.values():
@@ -486,7 +478,7 @@ class WaitTrigger(BaseTrigger):
     def _progress(self) -> Progress | None:
         return None
 
-    def _handle(self, step: Step) -> dict[str, Any] | None:
+    def _handle(self, step: schedule.Step) -> dict[str, Any] | None:
         # Logged here, in the trigger's own context: by that, Airflow writes the line to the log of this task
         # only. With the logger of the class, since a logger for each trigger has twenty objects.
         log = self.logger()

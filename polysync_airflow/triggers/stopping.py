@@ -22,25 +22,11 @@ from polysync_airflow.airflow_compat.task_instances import read_state, read_xcom
 from polysync_airflow.aws.stop import StopResult, stop_execution
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution import clock
-from polysync_airflow.execution.lifecycle.decisions import (
-    DEFERRED,
-    Exit,
-    Owner,
-    keeps_xcoms,
-    leave,
-    owner_of_deferred,
-)
+from polysync_airflow.execution.lifecycle import decisions
 from polysync_airflow.execution.models import ExecutionEvent
 from polysync_airflow.execution.outcome import ExecutionRecord, RequestedStop, parse_run
+from polysync_airflow.execution.steps import rows
 from polysync_airflow.execution.steps.descriptions import StepDescription
-from polysync_airflow.execution.steps.rows import (
-    STEPS_KEY,
-    fit_rows,
-    order_of,
-    order_text,
-    parse_rows,
-    rows_of,
-)
 from polysync_airflow.execution.waiter import ExecutionWaiter, Finish
 from polysync_airflow.triggers.poller import ExecutionPoller, poller_for
 from polysync_airflow.triggers.shared_client import SharedClient
@@ -101,9 +87,9 @@ class StepPusher:
         """Store steps. Sends requests to Airflow."""
         if self._order is None:
             # The worker has pushed them. Read once: a request costs more than all the rest of a push.
-            self._order = order_text(parse_rows(read_xcom(self._ti, STEPS_KEY)))
-        value, _ = fit_rows(rows_of(steps, order_of(self._order), self._arn))
-        write_xcom(self._ti, STEPS_KEY, value)
+            self._order = rows.order_text(rows.parse_rows(read_xcom(self._ti, rows.STEPS_KEY)))
+        value, _ = rows.fit_rows(rows.rows_of(steps, rows.order_of(self._order), self._arn))
+        write_xcom(self._ti, rows.STEPS_KEY, value)
 
 
 # How long ``on_kill`` waits for the answer to the request, at most.
@@ -244,10 +230,10 @@ class TriggerStop:
             )
             return False
         # A trigger that has only moved needs no copy, which spares a request.
-        copy = None if state == DEFERRED else self._copy_of_record()
-        owner = owner_of_deferred(state, copy, self.ti.try_number)
-        leaving = leave(copy, self.ti.try_number, stop_on_kill=True).owned_by(owner)
-        if leaving.exit is not Exit.STOP:
+        copy = None if state == decisions.DEFERRED else self._copy_of_record()
+        owner = decisions.owner_of_deferred(state, copy, self.ti.try_number)
+        leaving = decisions.leave(copy, self.ti.try_number, stop_on_kill=True).owned_by(owner)
+        if leaving.exit is not decisions.Exit.STOP:
             self.log.info("%s Execution: %s", leaving.text, self._arn)
             return False
         stop = RequestedStop(requested_at=clock.now(), reason="ended_task", process="triggerer")
@@ -286,7 +272,7 @@ class TriggerStop:
 
         def change_run() -> ExecutionRecord | None:
             state, owner = known or self._state_and_owner()
-            if owner is not Owner.NOBODY or not keeps_xcoms(state):
+            if owner is not decisions.Owner.NOBODY or not decisions.keeps_xcoms(state):
                 return None
             run = parse_run(read_xcom(self.ti, "run"), self.log.warning)
             attempt = self._arn, self.waiter.attempt
@@ -303,9 +289,9 @@ class TriggerStop:
             self.log.warning("Airflow does not store the XCom 'run': %s: %s", type(error).__name__, error)
             return None
 
-    def _state_and_owner(self) -> tuple[str | None, Owner]:
+    def _state_and_owner(self) -> tuple[str | None, decisions.Owner]:
         state = read_state(self.ti)
-        return state, owner_of_deferred(state, self._copy_of_record(), self.ti.try_number)
+        return state, decisions.owner_of_deferred(state, self._copy_of_record(), self.ti.try_number)
 
     def _copy_of_record(self) -> StoredExecution | None:
         # Imported here, because only few triggers are killed.

@@ -24,17 +24,8 @@ from pydantic import (
     WrapValidator,
 )
 
+from polysync_airflow.execution import models
 from polysync_airflow.execution.console import execution_url
-from polysync_airflow.execution.models import (
-    MAX_INTEGER,
-    MAX_TIMESTAMP,
-    MIN_TIMESTAMP,
-    STATUS_PATTERN,
-    ExecutionArn,
-    FrozenModel,
-    is_execution_arn,
-    pipeline_name_from_arn,
-)
 from polysync_airflow.execution.texts import NameText, ReasonText, clean_line, describe_validation_error
 from polysync_airflow.states import has_ended, state_of, state_of_step
 
@@ -67,20 +58,22 @@ def _time_or_none(value: Any, handler: ValidatorFunctionWrapHandler) -> datetime
     try:
         time = handler(value)
         time = time if time.tzinfo else time.replace(tzinfo=UTC)
-        return time.astimezone(UTC) if MIN_TIMESTAMP <= time.timestamp() <= MAX_TIMESTAMP else None
+        return (
+            time.astimezone(UTC) if models.MIN_TIMESTAMP <= time.timestamp() <= models.MAX_TIMESTAMP else None
+        )
     except (AttributeError, OverflowError, ValueError):
         return None
 
 
 def _arn_or_none(value: Any) -> Any:
-    return value if is_execution_arn(value) else None
+    return value if models.is_execution_arn(value) else None
 
 
 EventTime = Annotated[datetime | None, WrapValidator(_time_or_none)]
-Status = Annotated[str, StringConstraints(pattern=STATUS_PATTERN)]
+Status = Annotated[str, StringConstraints(pattern=models.STATUS_PATTERN)]
 
 
-class Change(FrozenModel, ABC):
+class Change(models.FrozenModel, ABC):
     """
     A change that an event reports.
 
@@ -110,12 +103,12 @@ class Change(FrozenModel, ABC):
 class _ChangeInExecution(Change):
     """A change of an execution, or of one of its steps."""
 
-    execution_arn: ExecutionArn = Field(validation_alias="pipelineExecutionArn")
+    execution_arn: models.ExecutionArn = Field(validation_alias="pipelineExecutionArn")
 
     @property
     def pipeline_name(self) -> str:
         """The name of the pipeline; in lower case for older pipelines, whose ARNs have it so."""
-        return pipeline_name_from_arn(self.execution_arn)
+        return models.pipeline_name_from_arn(self.execution_arn)
 
 
 class ExecutionChange(_ChangeInExecution):
@@ -214,7 +207,7 @@ class ModelPackageChange(Change):
     group: Annotated[str, StringConstraints(pattern=f"^{GROUP_PATTERN}$")] | None = Field(
         None, validation_alias="ModelPackageGroupName"
     )
-    version: Annotated[int, Field(ge=1, le=MAX_INTEGER)] | None = Field(
+    version: Annotated[int, Field(ge=1, le=models.MAX_INTEGER)] | None = Field(
         None, validation_alias="ModelPackageVersion"
     )
     status: Status | None = Field(None, validation_alias="ModelPackageStatus")
@@ -244,10 +237,10 @@ class ModelPackageChange(Change):
             "approval_status": self.approval_status,
             "status": self.status,
             "execution_arn": arn,
-            "pipeline_name": pipeline_name_from_arn(arn) if arn else None,
+            "pipeline_name": models.pipeline_name_from_arn(arn) if arn else None,
             "created_at": _text(self.created_at),
             "changed_at": _text(self.modified_at or self.event_time),
-            "console_url": execution_url(arn, pipeline_name_from_arn(arn)) if arn else None,
+            "console_url": execution_url(arn, models.pipeline_name_from_arn(arn)) if arn else None,
         }
 
 
@@ -282,7 +275,7 @@ def _first_of_one(value: Any) -> Any:
     return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
-class _Envelope(FrozenModel):
+class _Envelope(models.FrozenModel):
     """https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-events-structure.html"""
 
     detail_type: str = Field(validation_alias="detail-type")

@@ -21,13 +21,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from polysync_airflow.exceptions import ParametersError
-from polysync_airflow.execution.events.changes import (
-    EXECUTION_CHANGE,
-    GROUP_PATTERN,
-    MODEL_PACKAGE_CHANGE,
-    SOURCE,
-    STEP_CHANGE,
-)
+from polysync_airflow.execution.events import changes
 from polysync_airflow.execution.models import PIPELINE_NAME_PATTERN
 from polysync_airflow.execution.texts import shorten
 from polysync_airflow.states import STATE_OF_STATUS, has_ended
@@ -85,7 +79,7 @@ class Setup:
             )
         for option, names, pattern in (
             ("--pipeline", self.pipelines, PIPELINE_NAME_PATTERN),
-            ("--model-package-group", self.groups, GROUP_PATTERN),
+            ("--model-package-group", self.groups, changes.GROUP_PATTERN),
         ):
             for name in names:
                 if not re.fullmatch(pattern, name):
@@ -106,13 +100,13 @@ class Setup:
     def rules(self) -> dict[str, dict[str, Any]]:
         """Return the event pattern of each rule, by the suffix of its name."""
         ends: dict[str, Any] = {} if self.running else {"currentPipelineExecutionStatus": _END_STATUSES}
-        found = {"executions": _pattern(EXECUTION_CHANGE, {**ends, **self._of_pipelines()})}
+        found = {"executions": _pattern(changes.EXECUTION_CHANGE, {**ends, **self._of_pipelines()})}
         if self.steps:
             ends = {} if self.running else {"currentStepStatus": _END_STATUSES}
-            found["steps"] = _pattern(STEP_CHANGE, {**ends, **self._of_pipelines()})
+            found["steps"] = _pattern(changes.STEP_CHANGE, {**ends, **self._of_pipelines()})
         if self.model_packages or self.groups:
             groups = {"ModelPackageGroupName": list(self.groups)} if self.groups else {}
-            found["model-packages"] = _pattern(MODEL_PACKAGE_CHANGE, groups)
+            found["model-packages"] = _pattern(changes.MODEL_PACKAGE_CHANGE, groups)
         return found
 
     def _of_pipelines(self) -> dict[str, Any]:
@@ -168,7 +162,7 @@ def cloudformation(setup: Setup, reader_policy: ReaderPolicy) -> dict[str, Any]:
 
 
 def _pattern(detail_type: str, detail: Mapping[str, Any]) -> dict[str, Any]:
-    pattern: dict[str, Any] = {"source": [SOURCE], "detail-type": [detail_type]}
+    pattern: dict[str, Any] = {"source": [changes.SOURCE], "detail-type": [detail_type]}
     return {**pattern, "detail": dict(detail)} if detail else pattern
 
 

@@ -11,13 +11,7 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from polysync_airflow.exceptions import ParametersError
-from polysync_airflow.execution.events.changes import (
-    APPROVAL_STATUSES,
-    AnyChange,
-    Kind,
-    ModelPackageChange,
-    StepChange,
-)
+from polysync_airflow.execution.events import changes
 from polysync_airflow.execution.models import REGION_PATTERN
 from polysync_airflow.execution.texts import clean_line, first_problems, shorten
 from polysync_airflow.states import PolysyncState
@@ -73,7 +67,7 @@ class WatcherArguments(BaseModel):
         Annotated[tuple[str, ...], Field(min_length=1, max_length=10)] | None,
         Field(
             description=f"Give a list of {', '.join(STATES)} for executions and steps, of "
-            f"{', '.join(APPROVAL_STATUSES)} for model packages, or leave it out."
+            f"{', '.join(changes.APPROVAL_STATUSES)} for model packages, or leave it out."
         ),
     ] = None
 
@@ -95,11 +89,11 @@ class WatcherArguments(BaseModel):
         return self
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> changes.Kind:
         """What is watched."""
         if self.model_package_groups is not None:
-            return Kind.MODEL_PACKAGE
-        return Kind.EXECUTION if self.steps is None else Kind.STEP
+            return changes.Kind.MODEL_PACKAGE
+        return changes.Kind.EXECUTION if self.steps is None else changes.Kind.STEP
 
     @property
     def region(self) -> str | None:
@@ -108,18 +102,18 @@ class WatcherArguments(BaseModel):
 
     @property
     def _possible_states(self) -> tuple[str, ...]:
-        return APPROVAL_STATUSES if self.kind is Kind.MODEL_PACKAGE else STATES
+        return changes.APPROVAL_STATUSES if self.kind is changes.Kind.MODEL_PACKAGE else STATES
 
-    def wants(self, change: AnyChange) -> bool:
+    def wants(self, change: changes.AnyChange) -> bool:
         """Return whether a change is one of those that are watched."""
         if change.kind is not self.kind:
             return False
-        if isinstance(change, ModelPackageChange):
-            is_wanted = change.approval_status in (self.states or APPROVAL_STATUSES)
+        if isinstance(change, changes.ModelPackageChange):
+            is_wanted = change.approval_status in (self.states or changes.APPROVAL_STATUSES)
             return is_wanted and _matches(change.group or "", self.model_package_groups)
         if change.state not in (self.states or END_STATES):
             return False
-        if isinstance(change, StepChange) and not _matches(change.step_name, self.steps):
+        if isinstance(change, changes.StepChange) and not _matches(change.step_name, self.steps):
             return False
         # As SageMaker does, and since ARNs of older pipelines have the name in lower case.
         pipelines = None if self.pipelines is None else [name.lower() for name in self.pipelines]

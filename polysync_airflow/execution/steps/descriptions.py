@@ -18,13 +18,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from polysync_airflow.execution.models import (
-    STATUS_PATTERN,
-    ExecutionArn,
-    FrozenModel,
-    ResponseTime,
-    is_execution_arn,
-)
+from polysync_airflow.execution import models
 from polysync_airflow.execution.texts import MAX_VALUE_LENGTH, Count, NameText, ReasonText, clean_value
 
 PROCESSING_LOGS: Final = "/aws/sagemaker/ProcessingJobs"
@@ -169,7 +163,7 @@ def _bounded(value: Any, depth: int = 0, left: Iterator[int] | None = None) -> A
     return clean_value(value.isoformat() if isinstance(value, datetime) else str(value), MAX_VALUE_LENGTH)
 
 
-class StepDescription(FrozenModel):
+class StepDescription(models.FrozenModel):
     """
     One step of an execution.
 
@@ -177,14 +171,14 @@ class StepDescription(FrozenModel):
     """
 
     name: NameText = Field(validation_alias="StepName")
-    status: str | None = Field(None, validation_alias="StepStatus", pattern=STATUS_PATTERN)
+    status: str | None = Field(None, validation_alias="StepStatus", pattern=models.STATUS_PATTERN)
     failure_reason: ReasonText | None = Field(None, validation_alias="FailureReason")
     attempt_count: Count = Field(None, validation_alias="AttemptCount")
-    started_at: ResponseTime = Field(None, validation_alias="StartTime")
-    ended_at: ResponseTime = Field(None, validation_alias="EndTime")
+    started_at: models.ResponseTime = Field(None, validation_alias="StartTime")
+    ended_at: models.ResponseTime = Field(None, validation_alias="EndTime")
     cache_hit: bool = False
     is_reused: bool = False
-    reused_from: ExecutionArn | None = None
+    reused_from: models.ExecutionArn | None = None
     metadata: Annotated[dict[str, Any] | None, BeforeValidator(_bounded)] = Field(
         None, validation_alias="Metadata"
     )
@@ -203,7 +197,7 @@ class StepDescription(FrozenModel):
             "cache_hit": bool(cache_hit),
             "is_reused": bool(reused),
             # A damaged ARN must not hide the step.
-            "reused_from": source if is_execution_arn(source) else None,
+            "reused_from": source if models.is_execution_arn(source) else None,
         }
         iteration = data.get("IterationContext")
         if isinstance(iteration, Mapping) and isinstance(iteration.get("Index"), int):

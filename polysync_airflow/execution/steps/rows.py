@@ -15,14 +15,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from polysync_airflow.execution import console
 from polysync_airflow.execution.models import ExecutionArn, FrozenModel, UtcTime
 from polysync_airflow.execution.pipelines import DeclaredStep
-from polysync_airflow.execution.steps.descriptions import (
-    STEP_KINDS,
-    StepDescription,
-    StepKind,
-    job_name_of,
-    log_source,
-    outputs_of,
-)
+from polysync_airflow.execution.steps import descriptions
 from polysync_airflow.execution.texts import ArnText, Count, LineText, NameText, ReasonText, clean_value
 from polysync_airflow.states import PolysyncState, state_of_step
 
@@ -106,7 +99,7 @@ def order_of(text: str) -> list[DeclaredStep]:
 
 
 def rows_of(
-    steps: Sequence[StepDescription],
+    steps: Sequence[descriptions.StepDescription],
     order: Sequence[DeclaredStep | StepRow],
     execution_arn: ExecutionArn,
 ) -> list[StepRow]:
@@ -145,11 +138,15 @@ def rows_of(
     return rows + [_row_of(step, None, execution_arn) for step in others]
 
 
-def outputs_by_step(steps: Sequence[StepDescription]) -> dict[str, dict[str, Any]]:
+def outputs_by_step(steps: Sequence[descriptions.StepDescription]) -> dict[str, dict[str, Any]]:
     """Return the XCom ``outputs``: what each step made, by the name of the step."""
     outputs = {}
     for step in sorted(steps, key=lambda step: step.name):
-        if step.kind and step.metadata and (made := outputs_of(step.kind, step.metadata[step.kind])):
+        if (
+            step.kind
+            and step.metadata
+            and (made := descriptions.outputs_of(step.kind, step.metadata[step.kind]))
+        ):
             outputs[step.name] = made
     return outputs
 
@@ -213,9 +210,11 @@ def _steps_that_fit(outputs: dict[str, Any]) -> dict[str, Any]:
     return {name: made for name, made in outputs.items() if name in kept}
 
 
-def _row_of(step: StepDescription, declared: DeclaredStep | StepRow | None, execution_arn: str) -> StepRow:
-    kind = STEP_KINDS.get(step.kind or "")
-    name = job_name_of(step)
+def _row_of(
+    step: descriptions.StepDescription, declared: DeclaredStep | StepRow | None, execution_arn: str
+) -> StepRow:
+    kind = descriptions.STEP_KINDS.get(step.kind or "")
+    name = descriptions.job_name_of(step)
     return StepRow(
         name=step.name,
         type=kind.type if kind else (declared and declared.type) or step.kind,
@@ -237,9 +236,9 @@ def _row_of(step: StepDescription, declared: DeclaredStep | StepRow | None, exec
     )
 
 
-def log_url_of(step: StepDescription, execution_arn: str) -> str | None:
+def log_url_of(step: descriptions.StepDescription, execution_arn: str) -> str | None:
     """Return the URL of a step's log in the console; None if it has none."""
-    source = log_source(step)
+    source = descriptions.log_source(step)
     if source:
         return console.log_url(execution_arn, *source)
     # EMR and EMR Serverless write their logs to S3.
@@ -247,7 +246,7 @@ def log_url_of(step: StepDescription, execution_arn: str) -> str | None:
     return console.bucket_url(execution_arn, path) if isinstance(path, str) else None
 
 
-def _job_url(kind: StepKind | None, name: str | None, execution_arn: str) -> str | None:
+def _job_url(kind: descriptions.StepKind | None, name: str | None, execution_arn: str) -> str | None:
     if kind is None or kind.console is None or name is None:
         return None
     service, page = kind.console

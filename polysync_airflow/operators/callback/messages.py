@@ -17,15 +17,8 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from pydantic import SecretStr
 
+from polysync_airflow import exceptions
 from polysync_airflow.aws.retry import call_with_retry
-from polysync_airflow.exceptions import (
-    CONFLICT,
-    RESOURCE_NOT_FOUND,
-    VALIDATION,
-    PolysyncError,
-    SageMakerApiError,
-    has_code,
-)
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.steps.callbacks import (
     CallbackMessage,
@@ -111,9 +104,14 @@ class Answer:
     def _send(self, send: Callable[[], None]) -> None:
         try:
             send()
-        except SageMakerApiError as error:
+        except exceptions.SageMakerApiError as error:
             # AWS does not document with which of these it refuses the answer to a step that has ended.
-            if has_code(error, CONFLICT, RESOURCE_NOT_FOUND, VALIDATION) and self._step_has_ended():
+            if (
+                exceptions.has_code(
+                    error, exceptions.CONFLICT, exceptions.RESOURCE_NOT_FOUND, exceptions.VALIDATION
+                )
+                and self._step_has_ended()
+            ):
                 raise StepHasEndedError(str(error)) from None
             raise
 
@@ -171,7 +169,11 @@ class StopMonitor:
         try:
             call()
         except Exception as error:
-            text = str(error) if isinstance(error, PolysyncError) else f"{type(error).__name__}: {error}"
+            text = (
+                str(error)
+                if isinstance(error, exceptions.PolysyncError)
+                else f"{type(error).__name__}: {error}"
+            )
             if text not in self._warned:
                 self._warned.add(text)
                 self._warn(f"While the function of the callback step runs: {text}")
@@ -217,7 +219,7 @@ class StepMessages:
         self._log = log
         self._receipts: list[str] = []
         # Why messages of others are no longer sent again.
-        self._problem: PolysyncError | None = None
+        self._problem: exceptions.PolysyncError | None = None
 
     def receive(self, is_over: Callable[[], bool], sleep: Callable[[float], None]) -> CallbackMessage | None:
         """
@@ -284,7 +286,7 @@ class StepMessages:
             return handling
         try:
             steps = self._hook.list_pipeline_execution_steps(content.execution_arn)
-        except PolysyncError:
+        except exceptions.PolysyncError:
             # It may be an execution of somebody else.
             return decide(waits=True)
         return decide(waits=still_waits(steps, content.token))
@@ -296,7 +298,7 @@ class StepMessages:
         try:
             self._queue_hook.hide_messages(self._url, [message.receipt for message in given_back], 0)
             self._queue_hook.delete_messages(self._url, [message.receipt for message in deleted])
-        except PolysyncError as error:
+        except exceptions.PolysyncError as error:
             # A copy of a message that cannot be deleted would be one more message.
             self._problem = error
             self._log.warning("Messages of others are hidden from them for %s s: %s", HIDDEN_SECONDS, error)
@@ -306,23 +308,23 @@ class StepMessages:
             return False
         try:
             self._queue_hook.send_message_again(self._url, message)
-        except PolysyncError as error:
+        except exceptions.PolysyncError as error:
             self._problem = error if error.permanent else None
             self._log.warning("A message of another execution cannot be sent again: %s", error)
             return False
         return True
 
     @cached_property
-    def _redrive(self) -> Redrive | PolysyncError | None:
+    def _redrive(self) -> Redrive | exceptions.PolysyncError | None:
         try:
             return self._queue_hook.describe_redrive(self._url)
-        except PolysyncError as error:
+        except exceptions.PolysyncError as error:
             return error
 
     @property
     def _max_receives(self) -> int | None:
         # Of a queue that cannot be described, each receive may be the last one.
-        if isinstance(self._redrive, PolysyncError):
+        if isinstance(self._redrive, exceptions.PolysyncError):
             return 1
         return self._redrive.max_receives if self._redrive else None
 
@@ -336,7 +338,7 @@ class StepMessages:
         found = self._redrive
         if found is None:
             return "The queue has no dead-letter queue."
-        if isinstance(found, PolysyncError):
+        if isinstance(found, exceptions.PolysyncError):
             text = f"Whether the queue has a dead-letter queue is not known: {found}"
         else:
             times = f"{found.max_receives} times" if found.max_receives > 1 else "once"
@@ -363,5 +365,5 @@ class StepMessages:
                 self._look()
             self._queue_hook.delete_messages(self._url, self._receipts)
             self._receipts.clear()
-        except PolysyncError as error:
+        except exceptions.PolysyncError as error:
             self._log.warning("The message of the callback step stays in its queue: %s", error)

@@ -8,12 +8,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, cast
 
 from polysync_airflow.exceptions import ParametersError
-from polysync_airflow.execution.models import (
-    MAX_POLL_INTERVAL,
-    MIN_POLL_INTERVAL,
-    pipeline_name_from_arn,
-    region_from_arn,
-)
+from polysync_airflow.execution import models
 from polysync_airflow.execution.outcome import parse_event
 from polysync_airflow.execution.parameters import MIN_PROGRESS_INTERVAL, Seconds, seconds
 from polysync_airflow.execution.texts import shorten
@@ -40,7 +35,7 @@ if TYPE_CHECKING:
 class CallbackChoices(LimitChoices):
     """What the DAG author chose about the wait for a callback step."""
 
-    poll_interval: Annotated[Seconds, seconds(MIN_POLL_INTERVAL, MAX_POLL_INTERVAL)]
+    poll_interval: Annotated[Seconds, seconds(models.MIN_POLL_INTERVAL, models.MAX_POLL_INTERVAL)]
 
 
 class PolysyncCallbackStepOperator(ExecutionOperator):
@@ -139,7 +134,7 @@ class PolysyncCallbackStepOperator(ExecutionOperator):
         from polysync_airflow.operators.outcome import push_links
 
         self._check_arguments()
-        name = pipeline_name_from_arn(self.execution_arn)
+        name = models.pipeline_name_from_arn(self.execution_arn)
         push_links(context, self.hook, self.execution_arn, name, self.log)
         run = self._step_run()
         run.check_declared()
@@ -206,7 +201,7 @@ class PolysyncCallbackStepOperator(ExecutionOperator):
                 step_name=self.step_name,
                 pipeline_name=waiter.pipeline_name,
                 polysync_conn_id=self.polysync_conn_id,
-                region_name=region_from_arn(waiter.execution_arn),
+                region_name=models.region_from_arn(waiter.execution_arn),
                 poll_interval=waiter.poll_interval,
                 since=waiter.since,
                 deadline=waiter.deadline,

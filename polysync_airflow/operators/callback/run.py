@@ -10,15 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from polysync_airflow import exceptions
 from polysync_airflow.airflow_compat.sdk import AirflowSkipException, AirflowTaskTimeout
 from polysync_airflow.airflow_compat.supervisor import mask_secret, redact
-from polysync_airflow.exceptions import (
-    CallbackStepError,
-    ParametersError,
-    PipelineExecutionCancelledFailError,
-    PipelineExecutionTimeoutError,
-    PolysyncError,
-)
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.models import ExecutionDescription, ExecutionEvent, region_from_arn
 from polysync_airflow.execution.outcome import outcome_message, refusal_error
@@ -38,14 +32,7 @@ from polysync_airflow.execution.steps.callbacks import (
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.steps.progress import Progress, check_step_declared
 from polysync_airflow.execution.texts import clean_line, clean_text
-from polysync_airflow.operators.callback.messages import (
-    RECEIVE_TIMEOUT_SECONDS,
-    STOP_REASON,
-    Answer,
-    StepHasEndedError,
-    StepMessages,
-    StopMonitor,
-)
+from polysync_airflow.operators.callback import messages
 from polysync_airflow.states import STATUS_STOPPING
 
 if TYPE_CHECKING:
@@ -82,8 +69,8 @@ class ServedStep:
         self._look = look
         self._log = log
         self._hook = hook
-        self._answer = Answer(hook, callback.token, self._has_ended, log.warning)
-        self._messages = StepMessages(hook, queue_hook, execution_arn, callback, log)
+        self._answer = messages.Answer(hook, callback.token, self._has_ended, log.warning)
+        self._messages = messages.StepMessages(hook, queue_hook, execution_arn, callback, log)
 
     def serve(
         self, function: Callable[..., Any], arguments: Mapping[str, Any], sleep: Callable[[float], None]
@@ -116,7 +103,7 @@ class ServedStep:
 
         :raises StepHasEndedError: somebody else has answered the step meanwhile.
         """
-        self._answer.fail(STOP_REASON)
+        self._answer.fail(messages.STOP_REASON)
         return self._cancelled()
 
     def delete_messages(self) -> None:
@@ -126,7 +113,9 @@ class ServedStep:
     def _call(self, function: Callable[[], Any]) -> Outputs:
         failure: BaseException | None = None
         outputs: Outputs = {}
-        with StopMonitor(self._messages.keep, self._is_stopping, self._answer, self._log.warning) as monitor:
+        with messages.StopMonitor(
+            self._messages.keep, self._is_stopping, self._answer, self._log.warning
+        ) as monitor:
             try:
                 outputs = output_parameters(function())
             except (Exception, SystemExit, AirflowTaskTimeout) as error:
@@ -154,19 +143,19 @@ class ServedStep:
             f"Execution: {self._arn}"
         )
         is_skipped = isinstance(failure, AirflowSkipException)
-        return AirflowSkipException(text) if is_skipped else CallbackStepError(text)
+        return AirflowSkipException(text) if is_skipped else exceptions.CallbackStepError(text)
 
     def _reason(self, failure: BaseException) -> str:
         # AWS shows it to everybody who may list the steps.
         if isinstance(failure, AirflowTaskTimeout):
             return "The function did not end before the execution_timeout of its task."
         text = redact(str(failure))
-        is_own = isinstance(failure, ParametersError)
+        is_own = isinstance(failure, exceptions.ParametersError)
         return failure_reason(text if is_own else f"{type(failure).__name__}: {text}")
 
     def _cancelled(self) -> Exception:
         self._messages.delete(look_for_more=True)
-        return PipelineExecutionCancelledFailError(
+        return exceptions.PipelineExecutionCancelledFailError(
             f"The execution is being stopped. Callback step {self._name} was answered with a failure, "
             f"because the stop waits for the answer.\nExecution: {self._arn}",
             execution_arn=self._arn,
@@ -176,18 +165,19 @@ class ServedStep:
 
     def _error_without_message(self) -> Exception:
         if self._look() is not Situation.RUNNING:
-            return StepHasEndedError("The step no longer waits.")
+            return messages.StepHasEndedError("The step no longer waits.")
         cure = (
             "look for another consumer of the queue, such as a Lambda function, which receives the message "
             "first, and give the step a queue of its own"
         )
         if self._messages.has_dead_letters:
             cure = f"move the message back from the dead-letter queue, and clear this task. Otherwise, {cure}"
-        return CallbackStepError(
+        return exceptions.CallbackStepError(
             f"Callback step {self._name} waits for its answer, but its message was not in the queue for "
-            f"{RECEIVE_TIMEOUT_SECONDS:g} s. Only the message has the arguments of the step, so the function "
-            f"was not called, and the step was not answered.\n{self._messages.describe_dead_letters()} "
-            f"-- What to do: {cure}. Queue: {self._queue.url}\nExecution: {self._arn}",
+            f"{messages.RECEIVE_TIMEOUT_SECONDS:g} s. Only the message has the arguments of the step, so the "
+            "function was not called, and the step was not answered.\n"
+            f"{self._messages.describe_dead_letters()} -- What to do: {cure}. Queue: {self._queue.url}\n"
+            f"Execution: {self._arn}",
             permanent=False,
         )
 
@@ -245,7 +235,7 @@ class StepRun:
         """
         try:
             declared = self._hook.describe_pipeline_definition_for_execution(self._arn)
-        except PolysyncError as error:
+        except exceptions.PolysyncError as error:
             self._log.info("Whether the pipeline has the step is not known: %s", error)
         else:
             check_step_declared(self._name, declared, CALLBACK)
@@ -284,11 +274,11 @@ class StepRun:
                 if situation is Situation.STOPPING:
                     raise served.answer_stop()
                 return served.serve(function, arguments, sleep)
-            except StepHasEndedError:
+            except messages.StepHasEndedError:
                 # An answer of an earlier try that AWS had not shown yet, or that of somebody else.
                 self._log.info("Step %s no longer waits for an answer.", self._name)
 
-    def watcher(self, interval: float) -> Callable[[ExecutionDescription | PolysyncError], None]:
+    def watcher(self, interval: float) -> Callable[[ExecutionDescription | exceptions.PolysyncError], None]:
         """
         Return what a wait on a worker calls after each poll. It raises ``StepNewsError`` to end the wait.
 
@@ -308,7 +298,7 @@ class StepRun:
         note = f"Callback step {self._name} was not answered. It may still begin."
         if end.outcome == "refused":
             raise refusal_error(end, outcome_message(end, notes=(note,)))
-        raise PipelineExecutionTimeoutError(
+        raise exceptions.PipelineExecutionTimeoutError(
             f"Callback step {self._name} did not begin before the timeout (last AWS status of the execution: "
             f"{end.status or 'none received'}).\nReason: {end.message}\n{note}\nExecution: {self._arn}",
             execution_arn=self._arn,
@@ -322,13 +312,15 @@ class StepRun:
         step = find_step(steps, self._name)
         return View(situation_of(step, status), step, status)
 
-    def _raise_if_news(self, progress: Progress, response: ExecutionDescription | PolysyncError) -> None:
-        steps: Sequence[StepDescription] | PolysyncError | None = None
+    def _raise_if_news(
+        self, progress: Progress, response: ExecutionDescription | exceptions.PolysyncError
+    ) -> None:
+        steps: Sequence[StepDescription] | exceptions.PolysyncError | None = None
         status = response.status if isinstance(response, ExecutionDescription) else None
         if not is_news(self._name, status, steps) and progress.after_poll(response, clock.time()):
             try:
                 steps = self._hook.list_pipeline_execution_steps(self._arn)
-            except PolysyncError as error:
+            except exceptions.PolysyncError as error:
                 steps = error
             for line in progress.after_list(steps, clock.time()):
                 self._log.log(line.level, "%s", line.text)
@@ -355,23 +347,25 @@ class StepRun:
         if callback:
             self._served(callback).delete_messages()
 
-    def _error_of(self, situation: Situation, step: StepDescription | None, status: str) -> PolysyncError:
+    def _error_of(
+        self, situation: Situation, step: StepDescription | None, status: str
+    ) -> exceptions.PolysyncError:
         where = f"\nExecution: {self._arn}"
         if situation is Situation.FAILED and step:
             reason = clean_text(step.failure_reason or "AWS returned no reason")
-            return CallbackStepError(
+            return exceptions.CallbackStepError(
                 f"Callback step {self._name} has already failed: {reason}\nThe function was not called. To "
                 f"run the step again, resume the execution, then clear this task.{where}"
             )
         if situation is Situation.CANCELLED:
-            return PipelineExecutionCancelledFailError(
+            return exceptions.PipelineExecutionCancelledFailError(
                 f"The execution was stopped before callback step {self._name} was answered (AWS status "
                 f"{status}).{where}",
                 execution_arn=self._arn,
                 status=status,
                 permanent=True,
             )
-        return CallbackStepError(
+        return exceptions.CallbackStepError(
             f"The execution has ended without callback step {self._name} (AWS status {status}): a condition "
             f"had another outcome, or a step before it failed.{where}"
         )

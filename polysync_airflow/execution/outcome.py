@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     # Imported by nothing that a DAG file imports: Airflow parses a DAG file every 30 seconds.
     from polysync_airflow.execution.approval import ApprovalEvent
     from polysync_airflow.execution.search import SearchEvent
-    from polysync_airflow.execution.steps.rows import StepRow
+    from polysync_airflow.execution.steps.descriptions import StepRow
 
 OnCancelled = Literal["fail", "skip", "retry"]
 # A failure is read in Airflow's log pane: at 1400 x 900 pixels it shows 30 lines of about 95 characters. The

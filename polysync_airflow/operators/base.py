@@ -6,6 +6,7 @@ When to poll again and when the wait is over is decided in ``execution/waiter.py
 
 from __future__ import annotations
 
+import logging
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from functools import cached_property, partial, wraps
@@ -28,6 +29,7 @@ from polysync_airflow.exceptions import ParametersError, PolysyncError
 from polysync_airflow.execution import clock, models
 from polysync_airflow.execution.lifecycle.decisions import RecoveryChoices
 from polysync_airflow.execution.parameters import Choices, Flag, Seconds, check_execution_arn, seconds
+from polysync_airflow.execution.texts import first_problems, storable
 from polysync_airflow.execution.waiter import LAST_POLL_SECONDS, ExecutionWaiter, Finish, Wait
 from polysync_airflow.links import UrlLink
 from polysync_airflow.retrying import PolysyncRetryPolicy, forbids_retry
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
 
     # Imported when a task runs, because it imports boto3: Airflow parses a DAG file every 30 seconds.
     from polysync_airflow.hooks import PolysyncSageMakerHook
+
+log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -298,3 +302,19 @@ class ExecutionOperator(WaitingOperator):
 
         :raises TriggerEventError: ``event`` is not an event of this provider's trigger.
         """
+
+
+def pull_own(context: Context, key: str) -> Any:
+    """Return an XCom of this task instance; None if there is none."""
+    ti = context["ti"]
+    return ti.xcom_pull(task_ids=ti.task_id, key=key, map_indexes=ti.map_index)
+
+
+def storable_xcom(key: str, value: Any) -> Any:
+    """Return an XCom that Airflow can store, and log one warning about what differs from the given value."""
+    changes: list[str] = []
+    value = storable(value, changes)
+    if changes:
+        lines = "\n".join(f"- {line}" for line in first_problems(changes))
+        log.warning("Airflow cannot store the XCom %s as it is:\n%s", key, lines)
+    return value

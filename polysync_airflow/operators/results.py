@@ -9,7 +9,7 @@ permissions.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -21,6 +21,7 @@ from polysync_airflow.exceptions import ACCESS_DENIED, PolysyncError, has_code, 
 from polysync_airflow.execution import clock
 from polysync_airflow.execution import results as property_files
 from polysync_airflow.execution.models import ExecutionDescription
+from polysync_airflow.execution.outcome import FailedStep
 from polysync_airflow.execution.pipelines import DeclaredStep, PropertyFile, mark_selection
 from polysync_airflow.execution.results import (
     TRAINING,
@@ -34,12 +35,12 @@ from polysync_airflow.execution.results import (
     job_of,
     sum_by_instance_type,
 )
-from polysync_airflow.execution.steps.descriptions import StepDescription
-from polysync_airflow.execution.steps.progress import Progress, known_from
-from polysync_airflow.execution.steps.rows import (
+from polysync_airflow.execution.steps.descriptions import (
+    FAIL,
     MAX_ORDER_LENGTH,
     OUTPUTS_KEY,
     STEPS_KEY,
+    StepDescription,
     StepRow,
     fit_outputs,
     fit_rows,
@@ -50,9 +51,10 @@ from polysync_airflow.execution.steps.rows import (
     parse_rows,
     rows_of,
 )
+from polysync_airflow.execution.steps.progress import Progress, known_from
 from polysync_airflow.execution.waiter import LogLine
 from polysync_airflow.links import LOG_URL_XCOM_KEY, PolysyncFailedStepLogLink, push_url
-from polysync_airflow.operators.outcome import pull_own, storable_xcom
+from polysync_airflow.operators.base import pull_own, storable_xcom
 from polysync_airflow.states import PolysyncState, state_of_step
 
 if TYPE_CHECKING:
@@ -70,23 +72,62 @@ MAX_PROBLEMS: Final = 5
 Outputs = Mapping[str, Mapping[str, Any]]
 
 
-@dataclass
-class Results:
-    """
-    What the jobs of an execution have made and used.
+# A pipeline in which everything fails at once has the same cause everywhere.
+MAX_LOGS: Final = 5
+# Of the log of each failed step.
+LOG_LINES: Final = 20
 
+
+@dataclass(frozen=True)
+class StepReport:
+    """
+    The steps when the wait has ended.
+
+    :param rows: the rows of the XCom ``steps``.
     :param outputs: the XCom ``outputs``.
-    :param billed: the seconds for which AWS bills, by the type of instance; None if no job was described.
-    :param datasets: what the jobs have read and written.
+    :param billed: the seconds for which AWS bills, by the type of instance; None if they are not known.
+    :param datasets: what the steps have read and written, for lineage.
     :param model_package_arns: the ARNs of the model packages that the execution has registered.
     :param notes: what is missing and why, as sentences.
+    :param mlflow_resource_arn: the ARN of the MLflow app or tracking server; None if it is not known.
+    :param error: why the steps could not be listed; None if they were.
     """
 
-    outputs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    rows: Sequence[StepRow] = ()
+    outputs: dict[str, Any] = field(default_factory=dict)
     billed: dict[str, float] | None = None
     datasets: Datasets = field(default_factory=Datasets)
     model_package_arns: Sequence[str] = ()
     notes: tuple[str, ...] = ()
+    mlflow_resource_arn: str | None = None
+    error: PolysyncError | None = None
+
+    @property
+    def failed(self) -> list[StepRow]:
+        """The rows of the steps that failed."""
+        return [row for row in self.rows if row.state == PolysyncState.FAILED.value]
+
+    @property
+    def has_fail_step(self) -> bool:
+        """Whether a Fail step has ended the execution."""
+        return any(row.type == FAIL for row in self.failed)
+
+    @property
+    def log_url(self) -> str | None:
+        """The URL of the log of the first failed step; None if there is none."""
+        return next((row.log_url for row in self.failed), None)
+
+    @property
+    def run_members(self) -> dict[str, Any]:
+        """What the XCom ``run`` has of them."""
+        billed = self.billed
+        return {
+            "failed_steps": [FailedStep(name=row.name, reason=row.reason) for row in self.failed],
+            "billable_seconds": None if billed is None else round(sum(billed.values()), 1),
+            "billable_seconds_by_instance_type": billed or {},
+            "steps_note": "\n".join(self.notes) or None,
+            "mlflow_resource_arn": self.mlflow_resource_arn,
+        }
 
 
 class ResultReader:
@@ -95,7 +136,6 @@ class ResultReader:
 
     :param hook: the hook for the execution's region.
     :param warn: called with a message about a call that fails.
-    :param describe_jobs: whether to describe jobs of which no property file is read.
     :param wanted: True for all property files, or the names of some.
     """
 
@@ -104,14 +144,11 @@ class ResultReader:
         hook: PolysyncSageMakerHook,
         execution_arn: str,
         warn: Callable[[str], object],
-        *,
-        describe_jobs: bool,
         wanted: property_files.PropertyFiles,
     ) -> None:
         self._hook = hook
         self._arn = execution_arn
         self._warn = warn
-        self._describe_jobs = describe_jobs
         self._wanted = wanted
         self._limiter = rate_limiter_for((hook.polysync_conn_id, hook.region_name), clock.monotonic())
         self._deadline = clock.time() + TIMEOUT_SECONDS
@@ -121,34 +158,30 @@ class ResultReader:
         self._problems: list[str] = []
         self._late = 0
 
-    def read(self, steps: Sequence[StepDescription], outputs: Outputs) -> Results:
+    def read(self, steps: Sequence[StepDescription], outputs: Outputs) -> StepReport:
         """
         Return what the steps have made.
 
         :param outputs: what AWS's list of the steps says, by the name of the step.
         """
-        results = Results({name: dict(made) for name, made in outputs.items()})
+        found = {name: dict(made) for name, made in outputs.items()}
         described: list[tuple[StepDescription, JobDescription]] = []
         with time_limit(TIMEOUT_SECONDS):
             files = self._declared_files() if self._wanted else {}
             for step in steps:
-                wanted = files.get(property_files.declared_name(step.name), ())
-                wanted = wanted if _has_succeeded(step) else ()
-                jobs = self._describe(step) if self._describe_jobs or wanted else []
+                jobs = self._describe(step)
                 if not jobs:
                     continue
-                made = results.outputs.setdefault(step.name, {})
+                made = found.setdefault(step.name, {})
                 for job in jobs:
-                    results.outputs[step.name] = made = {**job.outputs, **made}
-                self._add_files(step.name, wanted, jobs[0], made)
+                    found[step.name] = made = {**job.outputs, **made}
+                wanted = files.get(property_files.declared_name(step.name), ())
+                self._add_files(step.name, wanted if _has_succeeded(step) else (), jobs[0], made)
                 described += [(step, job) for job in jobs]
-        if any(self._jobs.values()):
-            results.billed = sum_by_instance_type(job for step, job in described if not step.is_reused)
+        billed = sum_by_instance_type(job for step, job in described if not step.is_reused)
         reused = {step.name for step in steps if step.is_reused}
-        results.model_package_arns = model_package_arns(
-            {name: made for name, made in results.outputs.items() if name not in reused}
-        )
-        results.datasets = datasets_of(
+        packages = model_package_arns({name: made for name, made in found.items() if name not in reused})
+        datasets = datasets_of(
             # An earlier execution has read and written for a step that is reused; this one uses the result.
             (uri for step, job in described for uri in _used_uris(step, job)),
             # What a failed job should have written may be incomplete, or not there at all.
@@ -158,11 +191,16 @@ class ResultReader:
                 if _has_succeeded(step) and not step.is_reused
                 for uri in job.written_uris
             ),
-            results.model_package_arns,
-            model_package_arns({name: made for name, made in results.outputs.items() if name in reused}),
+            packages,
+            model_package_arns({name: made for name, made in found.items() if name in reused}),
         )
-        results.notes = self._notes()
-        return results
+        return StepReport(
+            outputs=found,
+            billed=billed if any(self._jobs.values()) else None,
+            datasets=datasets,
+            model_package_arns=packages,
+            notes=self._notes(),
+        )
 
     def _describe(self, step: StepDescription) -> list[JobDescription]:
         named = job_of(step)
@@ -252,7 +290,7 @@ class ResultReader:
             actions = ", ".join(f"sagemaker:{operation}" for operation in self._denied)
             notes.append(
                 f"The XCom outputs lacks what jobs say of themselves: allow {actions} in the IAM policy of "
-                "the identity, or set describe_jobs=False."
+                "the identity."
             )
         if self._late:
             notes.append(f"{self._late:,} calls about jobs were not made within {TIMEOUT_SECONDS:.0f} s.")
@@ -265,50 +303,6 @@ def _has_succeeded(step: StepDescription) -> bool:
 
 def _used_uris(step: StepDescription, job: JobDescription) -> Sequence[str | None]:
     return job.written_uris if step.is_reused else job.read_uris or ()
-
-
-# A pipeline in which everything fails at once has the same cause everywhere.
-MAX_LOGS: Final = 5
-
-
-@dataclass(frozen=True)
-class StepReport:
-    """
-    The steps when the wait has ended.
-
-    :param rows: the rows of the XCom ``steps``.
-    :param outputs: the XCom ``outputs``.
-    :param billed: the seconds for which AWS bills, by the type of instance; None if they are not known.
-    :param datasets: what the steps have read and written, for lineage.
-    :param model_package_arns: the ARNs of the model packages that the execution has registered.
-    :param notes: what is missing and why, as sentences.
-    :param mlflow_resource_arn: the ARN of the MLflow app or tracking server; None if it is not known.
-    :param error: why the steps could not be listed; None if they were.
-    """
-
-    rows: Sequence[StepRow] = ()
-    outputs: dict[str, Any] = field(default_factory=dict)
-    billed: dict[str, float] | None = None
-    datasets: Datasets = field(default_factory=Datasets)
-    model_package_arns: Sequence[str] = ()
-    notes: tuple[str, ...] = ()
-    mlflow_resource_arn: str | None = None
-    error: PolysyncError | None = None
-
-    @property
-    def note(self) -> str | None:
-        """The notes as one text; None if nothing is missing."""
-        return "\n".join(self.notes) or None
-
-    @property
-    def failed(self) -> list[StepRow]:
-        """The rows of the steps that failed."""
-        return [row for row in self.rows if row.state == PolysyncState.FAILED.value]
-
-    @property
-    def log_url(self) -> str | None:
-        """The URL of the log of the first failed step; None if there is none."""
-        return next((row.log_url for row in self.failed), None)
 
 
 class StepReporter:
@@ -390,40 +384,33 @@ class StepReporter:
         except PolysyncError as error:
             return error
 
-    def report_end(
-        self, *, log_lines: int, describe_jobs: bool, files: PropertyFiles, with_mlflow: bool = False
-    ) -> StepReport:
+    def report_end(self, *, files: PropertyFiles, with_mlflow: bool = False) -> StepReport:
         """
         List the steps when the wait has ended, and push the XComs.
 
-        :param log_lines: how many lines of the log of each failed step to read.
-        :param describe_jobs: whether to describe the jobs of the steps.
         :param files: which property files to read.
         :param with_mlflow: whether to ask AWS where the MLflow experiment is, which costs a call.
         """
         before = parse_rows(pull_own(self._context, STEPS_KEY))
+        list_steps = partial(self._hook.list_pipeline_execution_steps, self._arn)
+        until = clock.time() + STEP_LISTING_TIMEOUT_SECONDS
         try:
-            steps = self._retry(partial(self._hook.list_pipeline_execution_steps, self._arn))
+            steps = call_with_retry(list_steps, until=until, warn=self._log.warning)
         except PolysyncError as error:
             note = f"The steps of the execution could not be listed: {error}"
             return StepReport(before, notes=(note,), error=error)
         progress = Progress(0, known=known_from(before), resumed_at=self._resumed_at)
         self._write(progress.update(steps))
-        rows = rows_of(steps, before, self._arn)
-        rows, log_note = self._with_logs(rows, steps, log_lines)
-        self._log_logs(rows)
-        reader = ResultReader(
-            self._hook, self._arn, self._log.warning, describe_jobs=describe_jobs, wanted=files
+        rows, log_note = self._with_logs(rows_of(steps, before, self._arn), steps)
+        results = ResultReader(self._hook, self._arn, self._log.warning, files).read(
+            steps, outputs_by_step(steps)
         )
-        results = reader.read(steps, outputs_by_step(steps))
         outputs, outputs_note = fit_outputs(storable_xcom(OUTPUTS_KEY, results.outputs))
         steps_note = self._push_steps(rows)
         self._context["ti"].xcom_push(OUTPUTS_KEY, outputs)
         notes = tuple(note for note in (log_note, steps_note, *results.notes, outputs_note) if note)
         mlflow = self._mlflow_resource_arn() if with_mlflow else None
-        report = StepReport(
-            rows, outputs, results.billed, results.datasets, results.model_package_arns, notes, mlflow
-        )
+        report = replace(results, rows=rows, outputs=outputs, notes=notes, mlflow_resource_arn=mlflow)
         if report.log_url:
             push_url(self._context["ti"], LOG_URL_XCOM_KEY, report.log_url, PolysyncFailedStepLogLink())
         return report
@@ -445,21 +432,20 @@ class StepReporter:
         return note
 
     def _with_logs(
-        self, rows: Sequence[StepRow], steps: Sequence[StepDescription], limit: int
+        self, rows: Sequence[StepRow], steps: Sequence[StepDescription]
     ) -> tuple[list[StepRow], str | None]:
+        """Add the last lines of the failed steps' logs to the rows, and write them to the task's log."""
         failed = [step for step in steps if state_of_step(step.status) is PolysyncState.FAILED][:MAX_LOGS]
         logs: dict[str, list[str]] = {}
         note = None
-        for step in failed if limit else ():
+        for step in failed:
             try:
-                lines = self._hook.read_step_log(step, limit)
+                lines = self._hook.read_step_log(step, LOG_LINES)
                 logs[step.name] = last_lines(lines, len(failed))
             except PolysyncError as error:
                 note = f"The log of step {step.name} could not be read: {error}"
                 break
-        return [row.model_copy(update={"log_lines": logs.get(row.name, [])}) for row in rows], note
-
-    def _log_logs(self, rows: Sequence[StepRow]) -> None:
+        rows = [row.model_copy(update={"log_lines": logs.get(row.name, [])}) for row in rows]
         # The error has the last of these lines only, so that its verdict stays in sight.
         for row in rows:
             if row.log_lines:
@@ -467,8 +453,4 @@ class StepReporter:
                 self._log.error(
                     "Step %s: the last %d lines of its log\n%s", row.name, len(row.log_lines), text
                 )
-
-    def _retry(self, call: Callable[[], Any]) -> Any:
-        return call_with_retry(
-            call, until=clock.time() + STEP_LISTING_TIMEOUT_SECONDS, warn=self._log.warning
-        )
+        return rows, note

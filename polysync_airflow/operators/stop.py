@@ -19,7 +19,7 @@ from polysync_airflow.operators.base import (
     WaitChoices,
     apply_retry_policy,
 )
-from polysync_airflow.operators.outcome import push_described, push_ended, push_links
+from polysync_airflow.operators.reporting import push_described, push_ended, push_links
 from polysync_airflow.states import STATUS_STOPPING, has_ended, is_stoppable, state_of
 
 if TYPE_CHECKING:

@@ -22,7 +22,6 @@ from polysync_airflow.aws.retry import STOP_TIMEOUT_SECONDS, call_with_retry
 from polysync_airflow.aws.stop import request_stop
 from polysync_airflow.exceptions import RESOURCE_NOT_FOUND, PolysyncError, SageMakerApiError, has_code
 from polysync_airflow.execution import clock
-from polysync_airflow.execution.lifecycle.beginning import MAX_LOOKED_AT, arn_of, begin, own_record_of
 from polysync_airflow.execution.lifecycle.decisions import (
     Exit,
     Leaving,
@@ -46,7 +45,14 @@ from polysync_airflow.execution.lifecycle.instructions import (
     Store,
     Try,
 )
-from polysync_airflow.execution.lifecycle.machine import after, killed_error
+from polysync_airflow.execution.lifecycle.machine import (
+    MAX_LOOKED_AT,
+    after,
+    arn_of,
+    begin,
+    killed_error,
+    own_record_of,
+)
 from polysync_airflow.execution.models import (
     ExecutionDescription,
     ExecutionEvent,

@@ -29,7 +29,6 @@ from polysync_airflow.execution.search import (
 from polysync_airflow.execution.waiter import ExecutionWaiter, Finish
 from polysync_airflow.operators import reporting
 from polysync_airflow.operators.base import DEFAULT_CONNECTION, DEFAULT_DEFERRABLE, apply_retry_policy
-from polysync_airflow.operators.outcome import push_described, push_links
 from polysync_airflow.sensors.base import PolysyncSensor, SensorChoices
 from polysync_airflow.states import PolysyncState, has_ended, state_of
 
@@ -40,8 +39,8 @@ if TYPE_CHECKING:
 
     # Imported when a task runs: Airflow parses a DAG file every 30 seconds.
     from polysync_airflow.execution.models import ExecutionDescription
+    from polysync_airflow.execution.steps.descriptions import StepRow
     from polysync_airflow.execution.steps.progress import StepEndedEvent
-    from polysync_airflow.execution.steps.rows import StepRow
     from polysync_airflow.hooks import PolysyncSageMakerHook
     from polysync_airflow.operators.results import StepReport, StepReporter
 
@@ -89,9 +88,6 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
         ``retry`` (an ordinary failure, which uses retries).
     :param progress_interval: seconds, or a timedelta, between two lists of the steps while the task waits, at
         least 10 seconds; None for none.
-    :param failed_step_log_lines: how many lines of the log of each failed step are logged; 0 for none.
-    :param describe_jobs: describe the jobs of the steps at the end, for their metrics, artefacts and billable
-        seconds in ``outputs`` and ``run``. That costs a call for each job.
     :param property_files: read the JSON files that processing steps declare into ``outputs``: True for all,
         or the names of some.
     :return: the ARN of the execution (XCom ``return_value``).
@@ -141,8 +137,6 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
         on_completed_with_failures: OnCompletedWithFailures = "fail",
         on_cancelled: outcome.OnCancelled = "fail",
         progress_interval: float | timedelta | None = reporting.DEFAULT_PROGRESS_INTERVAL,
-        failed_step_log_lines: int = reporting.DEFAULT_LOG_LINES,
-        describe_jobs: bool = True,
         property_files: bool | Sequence[str] = False,
         **kwargs: Any,
     ) -> None:
@@ -162,8 +156,6 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
         self.on_completed_with_failures = on_completed_with_failures
         self.on_cancelled = on_cancelled
         self.progress_interval = progress_interval
-        self.failed_step_log_lines = failed_step_log_lines
-        self.describe_jobs = describe_jobs
         self.property_files = property_files
         _ = self.choices  # raises an error if one is not valid
         self._check_which_arguments(is_given=lambda value: value is not None)
@@ -306,7 +298,7 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
         name = self._pipeline_of(arn)
         self._execution_hook = self.hook_for_region(region_from_arn(arn))
         context["ti"].xcom_push("execution_arn", arn)
-        push_links(context, self.hook, arn, name, self.log)
+        reporting.push_links(context, self.hook, arn, name, self.log)
         self._reporter = self._step_reporter(
             context, arn, None, is_repeated=self._is_rescheduled, is_awaited=bool(self.step_name)
         )
@@ -342,7 +334,9 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
                 parameters = self._execution_hook.list_pipeline_parameters_for_execution(arn)
             except exceptions.PolysyncError as error:
                 self.log.info("The parameters of the execution are not shown: %s", error)
-        push_described(context, description, pipeline_name=self._pipeline_of(arn), parameters=parameters)
+        reporting.push_described(
+            context, description, pipeline_name=self._pipeline_of(arn), parameters=parameters
+        )
 
     # ---- the end
 

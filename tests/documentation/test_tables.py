@@ -17,7 +17,7 @@ from polysync_airflow.execution.models import StartRequest
 from polysync_airflow.execution.outcome import ExecutionRecord
 from polysync_airflow.execution.pipelines import DeclaredParameter, Job
 from polysync_airflow.execution.record import StoredExecution
-from polysync_airflow.execution.steps.rows import StepRow
+from polysync_airflow.execution.steps.descriptions import StepRow
 from polysync_airflow.states import STATE_OF_STATUS
 from tests.documentation.pages import page
 from tests.execution.events import samples

@@ -39,11 +39,10 @@ FOLDER_LAYERS = {
     "execution.lifecycle": (
         {"decisions"},
         {"instructions"},
-        {"beginning"},
         {"machine"},
         {"__init__"},
     ),
-    "execution.steps": ({"descriptions"}, {"rows"}, {"callbacks", "progress"}, {"__init__"}),
+    "execution.steps": ({"descriptions"}, {"callbacks", "progress"}, {"__init__"}),
     "aws": (
         {"job_logs", "rate_limiter", "responses", "retry"},
         {"sessions"},
@@ -74,9 +73,11 @@ FOLDER_LAYERS = {
     ),
     "sensors": ({"base"}, {"model_approval", "pipeline"}, {"__init__"}),
     "operators": (
-        {"base", "outcome"},
-        {"parameter_check", "stopping", "results"},
-        {"failure_callback", "reporting", "task_try"},
+        {"base"},
+        {"parameter_check", "results"},
+        {"reporting"},
+        {"stopping"},
+        {"failure_callback", "task_try"},
         {"callback", "list_import", "start", "stop"},
         {"__init__"},
     ),

@@ -36,8 +36,7 @@ from polysync_airflow import states
 from polysync_airflow.exceptions import ParametersError, PolysyncError, is_throttling
 from polysync_airflow.execution import models, texts
 from polysync_airflow.execution.pipelines import DeclaredStep
-from polysync_airflow.execution.steps.descriptions import StepDescription
-from polysync_airflow.execution.steps.rows import StepRow
+from polysync_airflow.execution.steps.descriptions import StepDescription, StepRow
 from polysync_airflow.execution.waiter import LogLine, TriggerArguments, check_event
 
 THROTTLING_PAUSE_SECONDS: Final = 60.0

@@ -131,7 +131,7 @@ class PolysyncCallbackStepOperator(ExecutionOperator):
     @apply_retry_policy
     def execute(self, context: Context) -> dict[str, str]:
         """Wait for the step, call the function, and answer."""
-        from polysync_airflow.operators.outcome import push_links
+        from polysync_airflow.operators.reporting import push_links
 
         self._check_arguments()
         name = models.pipeline_name_from_arn(self.execution_arn)

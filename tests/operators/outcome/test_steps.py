@@ -149,7 +149,7 @@ def test_error_leads_to_the_log_of_the_failed_step(
         }
     )
 
-    run = run_churn(deferrable, failed_step_log_lines=2)
+    run = run_churn(deferrable)
 
     assert isinstance(run.error, PipelineExecutionFailedError)
     row = run.xcoms["steps"][0]
@@ -185,7 +185,7 @@ def test_log_has_all_lines_and_the_error_the_last_and_the_cure(
     emulator.control.put_scenario({"steps": {"ChurnPreprocess": {"fail": failure}}})
 
     with capture_logs() as logs:
-        run = run_churn(deferrable, failed_step_log_lines=12, on_clear=on_clear)
+        run = run_churn(deferrable, on_clear=on_clear)
 
     quoted = [line for line in str(run.error).splitlines() if line.startswith("  | ")]
     assert quoted == [f"  | {line}" for line in lines[-6:]]
@@ -221,17 +221,6 @@ def test_error_says_what_comes_next(
 
     assert f"\n{text}" in str(run.error)
     assert ("clear the task" in str(run.error)) == (try_number == 2)
-
-
-def test_no_log_is_read_if_nobody_wants_it(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
-    """``failed_step_log_lines=0``."""
-    emulator.control.put_scenario({"steps": {"ChurnPreprocess": {"fail": {"reason": "x"}}}})
-
-    run = run_churn(False, failed_step_log_lines=0)
-
-    assert emulator.control.calls("DescribeLogStreams") == []
-    assert "Last lines" not in str(run.error)
-    assert run.xcoms["steps"][0]["log_url"]
 
 
 @BOTH_MODES
@@ -301,9 +290,6 @@ def test_throttled_lists_do_not_disturb_the_wait(
         {"progress_interval": 5},
         {"progress_interval": "60"},
         {"progress_interval": True},
-        {"failed_step_log_lines": -1},
-        {"failed_step_log_lines": 1.5},
-        {"failed_step_log_lines": 201},
     ],
 )
 def test_arguments_are_checked_when_the_dag_is_parsed(arguments: dict[str, Any]) -> None:

@@ -24,9 +24,16 @@ from airflow.triggers.shared_stream import AdvanceItem, SharedStreamProducer
 from polysync_airflow.airflow_compat.supervisor import call_in_daemon_thread, use_event_loop
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution import clock
-from polysync_airflow.execution.events.changes import AnyChange, Key
-from polysync_airflow.execution.events.resources import BATCH, VISIBILITY_SECONDS, WAIT_SECONDS, ConsumerCheck
-from polysync_airflow.execution.events.watch import Memory, WatcherArguments
+from polysync_airflow.execution.events import (
+    BATCH,
+    VISIBILITY_SECONDS,
+    WAIT_SECONDS,
+    AnyChange,
+    ConsumerCheck,
+    Key,
+    Memory,
+    WatcherArguments,
+)
 from polysync_airflow.execution.texts import clean_line, clean_text
 from polysync_airflow.metrics import EVENTS_RECEIVED, EVENTS_UNREADABLE, Tally
 

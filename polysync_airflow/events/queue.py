@@ -18,8 +18,14 @@ from pydantic import AliasPath, Field
 from polysync_airflow.auth.base_hook import PolysyncBaseHook
 from polysync_airflow.auth.live_connection import LiveConnection
 from polysync_airflow.exceptions import RESPONSE_TOO_LARGE, PolysyncError, has_code
-from polysync_airflow.execution.events.changes import AnyChange, UnreadableMessageError, read_message
-from polysync_airflow.execution.events.resources import BATCH, VISIBILITY_SECONDS, WAIT_SECONDS
+from polysync_airflow.execution.events import (
+    BATCH,
+    VISIBILITY_SECONDS,
+    WAIT_SECONDS,
+    AnyChange,
+    UnreadableMessageError,
+    read_message,
+)
 from polysync_airflow.execution.models import FrozenModel
 from polysync_airflow.execution.texts import clean_line
 from polysync_airflow.hooks.calls import parse

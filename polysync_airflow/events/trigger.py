@@ -9,8 +9,7 @@ from airflow.triggers.base import TriggerEvent
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.exceptions import ParametersError
-from polysync_airflow.execution.events.changes import AnyChange
-from polysync_airflow.execution.events.watch import Memory, WatcherArguments, check_watch
+from polysync_airflow.execution.events import AnyChange, Memory, WatcherArguments, check_watch
 from polysync_airflow.get_provider_info import DEFAULT_CONNECTION
 
 if TYPE_CHECKING or CAPABILITIES.shared_event_streams:

@@ -20,11 +20,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, get_args
 
-from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, Field, StringConstraints, TypeAdapter, ValidationError
 
 from polysync_airflow.exceptions import ParametersError, TriggerEventError
 from polysync_airflow.execution import texts
 from polysync_airflow.execution.models import STATUS_PATTERN, FrozenModel, ResponseTime
+from polysync_airflow.execution.parameters import DEFER_BUILD, check
 from polysync_airflow.execution.waiter import ResourceArguments, ResourceEvent, ResourceWaiter
 
 ApprovalStatus = Literal["Approved", "Rejected", "PendingManualApproval"]
@@ -49,11 +50,9 @@ Description = Annotated[
     StringConstraints(max_length=MAX_DESCRIPTION_LENGTH, pattern=r"^[^\x00-\x1f\x7f\u0085\u2028\u2029]*$"),
 ]
 Status = Annotated[str, StringConstraints(pattern=STATUS_PATTERN)]
-# Pydantic builds the validators on first use: Airflow parses a DAG file every 30 seconds.
-_DEFER_BUILD = ConfigDict(defer_build=True)
-_VERSION_ARN: TypeAdapter[str] = TypeAdapter(VersionArn, config=_DEFER_BUILD)
-_GROUP_NAME: TypeAdapter[str] = TypeAdapter(GroupNameOrArn, config=_DEFER_BUILD)
-_DESCRIPTION: TypeAdapter[str] = TypeAdapter(Description, config=_DEFER_BUILD)
+_VERSION_ARN: TypeAdapter[str] = TypeAdapter(VersionArn, config=DEFER_BUILD)
+_GROUP_NAME: TypeAdapter[str] = TypeAdapter(GroupNameOrArn, config=DEFER_BUILD)
+_DESCRIPTION: TypeAdapter[str | None] = TypeAdapter(Description | None, config=DEFER_BUILD)
 
 
 def group_of(arn_or_name: str) -> str:
@@ -72,15 +71,12 @@ def check_model_package_arn(arn: object) -> str:
 
     :raises ParametersError: the value is not such an ARN.
     """
-    try:
-        return _VERSION_ARN.validate_python(arn)
-    except ValidationError:
-        raise ParametersError(
-            f"model_package_arn = {texts.shorten(arn)} is not the ARN of a version of a model package group, "
-            "and nothing else has an approval status: give arn:aws:sagemaker:<region>:<account>:"
-            "model-package/<group>/<version>, such as model_package_arn in the XCom 'outputs' of the task "
-            "that trained it."
-        ) from None
+    problem = (
+        f"model_package_arn = {texts.shorten(arn)} is not the ARN of a version of a model package group, and "
+        "nothing else has an approval status: give arn:aws:sagemaker:<region>:<account>:model-package/"
+        "<group>/<version>, such as model_package_arn in the XCom 'outputs' of the task that trained it."
+    )
+    return check(_VERSION_ARN, arn, problem)
 
 
 def check_model_package_group(group: object) -> str:
@@ -89,14 +85,12 @@ def check_model_package_group(group: object) -> str:
 
     :raises ParametersError: the value is neither.
     """
-    try:
-        return _GROUP_NAME.validate_python(group)
-    except ValidationError:
-        raise ParametersError(
-            f"model_package_group = {texts.shorten(group)} is not a model package group: give its name (1 to "
-            "63 letters, digits and hyphens, beginning and ending with a letter or digit) or its ARN, "
-            "arn:aws:sagemaker:<region>:<account>:model-package-group/<name>."
-        ) from None
+    problem = (
+        f"model_package_group = {texts.shorten(group)} is not a model package group: give its name (1 to 63 "
+        "letters, digits and hyphens, beginning and ending with a letter or digit) or its ARN, "
+        "arn:aws:sagemaker:<region>:<account>:model-package-group/<name>."
+    )
+    return check(_GROUP_NAME, group, problem)
 
 
 def check_approval(status: object, description: object) -> None:
@@ -108,15 +102,11 @@ def check_approval(status: object, description: object) -> None:
     if status not in get_args(ApprovalStatus):
         known = ", ".join(get_args(ApprovalStatus))
         raise ParametersError(f"status = {texts.shorten(status)} is not valid: give one of {known}.")
-    try:
-        if description is not None:
-            _DESCRIPTION.validate_python(description)
-    except ValidationError:
-        raise ParametersError(
-            f"description = {texts.shorten(description)} is not valid: use at most "
-            f"{MAX_DESCRIPTION_LENGTH:,} characters without line breaks and control characters, or leave "
-            "it out."
-        ) from None
+    problem = (
+        f"description = {texts.shorten(description)} is not valid: use at most {MAX_DESCRIPTION_LENGTH:,} "
+        "characters without line breaks and control characters, or leave it out."
+    )
+    check(_DESCRIPTION, description, problem)
 
 
 def _user_of(value: Any) -> Any:

@@ -8,8 +8,7 @@ whole. Defaults are in the operator's signature only.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from itertools import islice
+from collections.abc import Mapping
 from typing import Annotated, Any, Final, Self, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
@@ -64,10 +63,11 @@ REQUEST_ARGUMENTS: Final = tuple(
 _NOT_STARTED: Final = "Nothing was started, because these arguments are not valid:"
 # Pydantic builds the validators on first use, which is on a worker: Airflow parses a DAG file every
 # 30 seconds.
-_DEFER_BUILD = ConfigDict(defer_build=True)
-_PIPELINE_NAMES: TypeAdapter[list[str]] = TypeAdapter(list[models.PipelineName], config=_DEFER_BUILD)
-_EXECUTION_ARN: TypeAdapter[str] = TypeAdapter(models.ExecutionArn, config=_DEFER_BUILD)
-_PIPELINE: TypeAdapter[str] = TypeAdapter(models.Pipeline, config=_DEFER_BUILD)
+DEFER_BUILD: Final = ConfigDict(defer_build=True)
+_PIPELINE_NAMES: TypeAdapter[list[str]] = TypeAdapter(list[models.PipelineName], config=DEFER_BUILD)
+_EXECUTION_ARN: TypeAdapter[str] = TypeAdapter(models.ExecutionArn, config=DEFER_BUILD)
+_PIPELINE: TypeAdapter[str] = TypeAdapter(models.Pipeline, config=DEFER_BUILD)
+_Checked = TypeVar("_Checked")
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
@@ -107,19 +107,8 @@ def build_start_request(**arguments: Any) -> models.StartRequest:
     try:
         return models.StartRequest(**arguments)
     except ValidationError as error:
-        problems = list(islice(_problems(error), texts.MAX_PROBLEMS))
-        more = error.error_count() - len(problems)
-        if more:
-            problems.append(f"- and {more} more")
-        raise ParametersError("\n".join((_NOT_STARTED, *problems))) from None
-
-
-def _problems(error: ValidationError) -> Iterable[str]:
-    for problem in error.errors(include_url=False):
-        field, *path = (str(part) for part in problem["loc"])
-        name = field + "".join(f"[{texts.shorten(part)}]" for part in path if part != "[key]")
-        cure = models.StartRequest.model_fields[field].description
-        yield f"- {name} = {texts.shorten(problem['input'])}: {problem['msg']}. {cure}"
+        problems = texts.describe_arguments(models.StartRequest, error)
+        raise ParametersError(f"{_NOT_STARTED}\n{problems}") from None
 
 
 def storable_parameters(argument: str, values: Any) -> Any:
@@ -169,33 +158,41 @@ def check_pipeline_names(names: object) -> list[str]:
         ) from None
 
 
+def check(adapter: TypeAdapter[_Checked], value: object, problem: str) -> _Checked:
+    """
+    Validate a value before AWS is called.
+
+    :param problem: the text of the error.
+    :raises ParametersError: the value is not valid.
+    """
+    try:
+        return adapter.validate_python(value)
+    except ValidationError:
+        raise ParametersError(problem) from None
+
+
 def check_pipeline(pipeline: object) -> None:
     """
     Validate the name or ARN of a pipeline before AWS is called.
 
     :raises ParametersError: the value is neither.
     """
-    try:
-        _PIPELINE.validate_python(pipeline)
-    except ValidationError:
-        cure = models.StartRequest.model_fields["pipeline_name"].description
-        raise ParametersError(f"pipeline_name = {texts.shorten(pipeline)} is not valid. {cure}") from None
+    cure = models.StartRequest.model_fields["pipeline_name"].description
+    check(_PIPELINE, pipeline, f"pipeline_name = {texts.shorten(pipeline)} is not valid. {cure}")
 
 
-def check_execution_arn(execution_arn: object) -> None:
+def check_execution_arn(execution_arn: object) -> str:
     """
     Validate the ARN of an execution before AWS is called.
 
     :raises ParametersError: the value is not the ARN of an execution.
     """
-    try:
-        _EXECUTION_ARN.validate_python(execution_arn)
-    except ValidationError:
-        raise ParametersError(
-            f"execution_arn = {texts.shorten(execution_arn)} is not the ARN of an execution: give "
-            "arn:aws:sagemaker:<region>:<account>:pipeline/<name>/execution/<id>, such as the XCom "
-            "'execution_arn' of the task that started it."
-        ) from None
+    problem = (
+        f"execution_arn = {texts.shorten(execution_arn)} is not the ARN of an execution: give "
+        "arn:aws:sagemaker:<region>:<account>:pipeline/<name>/execution/<id>, such as the XCom "
+        "'execution_arn' of the task that started it."
+    )
+    return check(_EXECUTION_ARN, execution_arn, problem)
 
 
 def check_trigger_arguments(model: type[_Model], arguments: Mapping[str, Any]) -> _Model:

@@ -25,7 +25,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
-from itertools import islice
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
@@ -217,20 +216,11 @@ def make_search(
     try:
         return Search(**given, began_at=began_at)
     except ValidationError as error:
-        problems = [_problem(each, given) for each in islice(error.errors(), texts.MAX_PROBLEMS)]
+        # A time is shown as it was given, not as it was understood.
+        problems = texts.describe_arguments(Search, error, given)
         raise ParametersError(
-            "\n".join(("Nothing was looked for, because these arguments are not valid:", *problems))
+            f"Nothing was looked for, because these arguments are not valid:\n{problems}"
         ) from None
-
-
-def _problem(problem: Any, given: Mapping[str, Any]) -> str:
-    field, *path = (str(part) for part in problem["loc"])
-    name = "".join((field, *(f"[{texts.shorten(part)}]" for part in path if part != "[key]")))
-    # The literal ``which`` has no description: its message names the values.
-    cure = Search.model_fields[field].description or ""
-    # A time is shown as it was given, not as it was understood.
-    value = problem["input"] if path else given.get(field)
-    return f"- {name} = {texts.shorten(value)}: {problem['msg']}. {cure}".rstrip()
 
 
 def parse_search_event(event: Mapping[str, Any] | None) -> SearchEvent:

@@ -202,9 +202,9 @@ class ExecutionOperator(WaitingOperator):
         :raises ParametersError: it is not the ARN of an execution, or is of another region than
             ``region_name``.
         """
-        check_execution_arn(execution_arn)
-        self._check_region(str(execution_arn), "execution")
-        return str(execution_arn)
+        arn = check_execution_arn(execution_arn)
+        self._check_region(arn, "execution")
+        return arn
 
     def _make_waiter(
         self,

@@ -25,7 +25,7 @@ from polysync_airflow.execution import clock
 from polysync_airflow.execution.lifecycle import decisions
 from polysync_airflow.execution.models import ExecutionEvent
 from polysync_airflow.execution.outcome import ExecutionRecord, RequestedStop, parse_run
-from polysync_airflow.execution.steps import descriptions as xcoms
+from polysync_airflow.execution.steps import descriptions
 from polysync_airflow.execution.waiter import ExecutionWaiter, Finish
 from polysync_airflow.triggers.poller import ExecutionPoller, poller_for
 from polysync_airflow.triggers.shared_client import SharedClient
@@ -51,11 +51,11 @@ class StepPusher:
         self._ti = ti
         self._arn = execution_arn
         self._warn = warn
-        self._next: Sequence[xcoms.StepDescription] | None = None
+        self._next: Sequence[descriptions.StepDescription] | None = None
         self._pushing: asyncio.Task[None] | None = None
         self._order = order
 
-    def push(self, steps: Sequence[xcoms.StepDescription]) -> None:
+    def push(self, steps: Sequence[descriptions.StepDescription]) -> None:
         """Push steps as soon as the push before has ended; of several that wait, only the last one."""
         self._next = steps
         if self._pushing is None or self._pushing.done():
@@ -82,13 +82,14 @@ class StepPusher:
                     f"Airflow does not store the steps of the execution: {type(error).__name__}: {error}"
                 )
 
-    def store(self, steps: Sequence[xcoms.StepDescription]) -> None:
+    def store(self, steps: Sequence[descriptions.StepDescription]) -> None:
         """Store steps. Sends requests to Airflow."""
         if self._order is None:
             # The worker has pushed them. Read once: a request costs more than all the rest of a push.
-            self._order = xcoms.order_text(xcoms.parse_rows(read_xcom(self._ti, xcoms.STEPS_KEY)))
-        value, _ = xcoms.fit_rows(xcoms.rows_of(steps, xcoms.order_of(self._order), self._arn))
-        write_xcom(self._ti, xcoms.STEPS_KEY, value)
+            pushed = descriptions.parse_rows(read_xcom(self._ti, descriptions.STEPS_KEY))
+            self._order = descriptions.order_text(pushed)
+        rows = descriptions.rows_of(steps, descriptions.order_of(self._order), self._arn)
+        write_xcom(self._ti, descriptions.STEPS_KEY, descriptions.fit_rows(rows)[0])
 
 
 # How long ``on_kill`` waits for the answer to the request, at most.

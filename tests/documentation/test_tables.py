@@ -11,7 +11,7 @@ import pytest
 from polysync_airflow.auth.connection import DISCRIMINATORS, choices_of
 from polysync_airflow.auth.iam_policies import identity_policy
 from polysync_airflow.exceptions import HINTS
-from polysync_airflow.execution.events.changes import read_message
+from polysync_airflow.execution.events import read_message
 from polysync_airflow.execution.lifecycle.decisions import Action, RecoveryChoices, next_action
 from polysync_airflow.execution.models import StartRequest
 from polysync_airflow.execution.outcome import ExecutionRecord

@@ -35,7 +35,6 @@ FOLDER_LAYERS = {
         {"outcome", "results"},
         {"__init__"},
     ),
-    "execution.events": ({"changes"}, {"resources", "watch"}, {"__init__"}),
     "execution.lifecycle": (
         {"decisions"},
         {"instructions"},

@@ -30,11 +30,12 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, StringConstraints, TypeAdapter
 
 from polysync_airflow import states
 from polysync_airflow.exceptions import ParametersError, PolysyncError, is_throttling
 from polysync_airflow.execution import models, texts
+from polysync_airflow.execution.parameters import DEFER_BUILD, check
 from polysync_airflow.execution.pipelines import DeclaredStep
 from polysync_airflow.execution.steps.descriptions import StepDescription, StepRow
 from polysync_airflow.execution.waiter import LogLine, TriggerArguments, check_event
@@ -174,7 +175,7 @@ def _line(step: StepDescription, resumed_at: float | None) -> str:
 
 
 StepName = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]*$")]
-_STEP_NAME: Final[TypeAdapter[str]] = TypeAdapter(StepName, config=ConfigDict(defer_build=True))
+_STEP_NAME: Final[TypeAdapter[str]] = TypeAdapter(StepName, config=DEFER_BUILD)
 # AWS's listing adds the number of an iteration to the names of a loop's steps.
 _ITERATION: Final = re.compile(r"(-\d+)?\[\d+\]$|-\d+$")
 
@@ -274,13 +275,11 @@ def check_step_name(step_name: object) -> None:
 
     :raises ParametersError: it is not the name of a step.
     """
-    try:
-        _STEP_NAME.validate_python(step_name)
-    except ValidationError:
-        raise ParametersError(
-            f"step_name = {texts.shorten(step_name)} is not the name of a step: give the name of a step of "
-            "the pipeline, of 1 to 256 characters without control characters."
-        ) from None
+    problem = (
+        f"step_name = {texts.shorten(step_name)} is not the name of a step: give the name of a step of the "
+        "pipeline, of 1 to 256 characters without control characters."
+    )
+    check(_STEP_NAME, step_name, problem)
 
 
 def check_step_declared(step_name: str, declared: Sequence[DeclaredStep], kind: str | None = None) -> None:

@@ -67,7 +67,7 @@ FOLDER_LAYERS = {
         {"shared_client"},
         {"poller"},
         {"stopping"},
-        {"pipeline_execution", "sensing"},
+        {"waits"},
         {"__init__"},
     ),
     "sensors": ({"base"}, {"model_approval", "pipeline"}, {"__init__"}),

@@ -18,39 +18,11 @@ from polysync_airflow.aws.rate_limiter import rate_limiter_for
 from polysync_airflow.aws.responses import time_limit
 from polysync_airflow.aws.retry import STEP_LISTING_TIMEOUT_SECONDS, call_with_retry
 from polysync_airflow.exceptions import ACCESS_DENIED, PolysyncError, has_code, is_throttling
-from polysync_airflow.execution import clock
-from polysync_airflow.execution import results as property_files
+from polysync_airflow.execution import clock, results
 from polysync_airflow.execution.models import ExecutionDescription
 from polysync_airflow.execution.outcome import FailedStep
 from polysync_airflow.execution.pipelines import DeclaredStep, PropertyFile, mark_selection
-from polysync_airflow.execution.results import (
-    TRAINING,
-    Datasets,
-    JobDescription,
-    JobKind,
-    ProcessingJob,
-    PropertyFiles,
-    TuningJob,
-    datasets_of,
-    job_of,
-    sum_by_instance_type,
-)
-from polysync_airflow.execution.steps.descriptions import (
-    FAIL,
-    MAX_ORDER_LENGTH,
-    OUTPUTS_KEY,
-    STEPS_KEY,
-    StepDescription,
-    StepRow,
-    fit_outputs,
-    fit_rows,
-    last_lines,
-    model_package_arns,
-    order_text,
-    outputs_by_step,
-    parse_rows,
-    rows_of,
-)
+from polysync_airflow.execution.steps import descriptions
 from polysync_airflow.execution.steps.progress import Progress, known_from
 from polysync_airflow.execution.waiter import LogLine
 from polysync_airflow.links import LOG_URL_XCOM_KEY, PolysyncFailedStepLogLink, push_url
@@ -93,24 +65,24 @@ class StepReport:
     :param error: why the steps could not be listed; None if they were.
     """
 
-    rows: Sequence[StepRow] = ()
+    rows: Sequence[descriptions.StepRow] = ()
     outputs: dict[str, Any] = field(default_factory=dict)
     billed: dict[str, float] | None = None
-    datasets: Datasets = field(default_factory=Datasets)
+    datasets: results.Datasets = field(default_factory=results.Datasets)
     model_package_arns: Sequence[str] = ()
     notes: tuple[str, ...] = ()
     mlflow_resource_arn: str | None = None
     error: PolysyncError | None = None
 
     @property
-    def failed(self) -> list[StepRow]:
+    def failed(self) -> list[descriptions.StepRow]:
         """The rows of the steps that failed."""
         return [row for row in self.rows if row.state == PolysyncState.FAILED.value]
 
     @property
     def has_fail_step(self) -> bool:
         """Whether a Fail step has ended the execution."""
-        return any(row.type == FAIL for row in self.failed)
+        return any(row.type == descriptions.FAIL for row in self.failed)
 
     @property
     def log_url(self) -> str | None:
@@ -144,7 +116,7 @@ class ResultReader:
         hook: PolysyncSageMakerHook,
         execution_arn: str,
         warn: Callable[[str], object],
-        wanted: property_files.PropertyFiles,
+        wanted: results.PropertyFiles,
     ) -> None:
         self._hook = hook
         self._arn = execution_arn
@@ -153,19 +125,19 @@ class ResultReader:
         self._limiter = rate_limiter_for((hook.polysync_conn_id, hook.region_name), clock.monotonic())
         self._deadline = clock.time() + TIMEOUT_SECONDS
         # None for a job whose description has failed.
-        self._jobs: dict[tuple[JobKind, str], JobDescription | None] = {}
+        self._jobs: dict[tuple[results.JobKind, str], results.JobDescription | None] = {}
         self._denied: list[str] = []
         self._problems: list[str] = []
         self._late = 0
 
-    def read(self, steps: Sequence[StepDescription], outputs: Outputs) -> StepReport:
+    def read(self, steps: Sequence[descriptions.StepDescription], outputs: Outputs) -> StepReport:
         """
         Return what the steps have made.
 
         :param outputs: what AWS's list of the steps says, by the name of the step.
         """
         found = {name: dict(made) for name, made in outputs.items()}
-        described: list[tuple[StepDescription, JobDescription]] = []
+        described: list[tuple[descriptions.StepDescription, results.JobDescription]] = []
         with time_limit(TIMEOUT_SECONDS):
             files = self._declared_files() if self._wanted else {}
             for step in steps:
@@ -175,13 +147,15 @@ class ResultReader:
                 made = found.setdefault(step.name, {})
                 for job in jobs:
                     found[step.name] = made = {**job.outputs, **made}
-                wanted = files.get(property_files.declared_name(step.name), ())
+                wanted = files.get(results.declared_name(step.name), ())
                 self._add_files(step.name, wanted if _has_succeeded(step) else (), jobs[0], made)
                 described += [(step, job) for job in jobs]
-        billed = sum_by_instance_type(job for step, job in described if not step.is_reused)
+        billed = results.sum_by_instance_type(job for step, job in described if not step.is_reused)
         reused = {step.name for step in steps if step.is_reused}
-        packages = model_package_arns({name: made for name, made in found.items() if name not in reused})
-        datasets = datasets_of(
+        packages = descriptions.model_package_arns(
+            {name: made for name, made in found.items() if name not in reused}
+        )
+        datasets = results.datasets_of(
             # An earlier execution has read and written for a step that is reused; this one uses the result.
             (uri for step, job in described for uri in _used_uris(step, job)),
             # What a failed job should have written may be incomplete, or not there at all.
@@ -192,7 +166,7 @@ class ResultReader:
                 for uri in job.written_uris
             ),
             packages,
-            model_package_arns({name: made for name, made in found.items() if name in reused}),
+            descriptions.model_package_arns({name: made for name, made in found.items() if name in reused}),
         )
         return StepReport(
             outputs=found,
@@ -202,14 +176,16 @@ class ResultReader:
             notes=self._notes(),
         )
 
-    def _describe(self, step: StepDescription) -> list[JobDescription]:
-        named = job_of(step)
+    def _describe(self, step: descriptions.StepDescription) -> list[results.JobDescription]:
+        named = results.job_of(step)
         job = self._described(step, *named) if named else None
-        if isinstance(job, TuningJob) and job.best_training_job:
-            return [job, *filter(None, [self._described(step, TRAINING, job.best_training_job)])]
+        if isinstance(job, results.TuningJob) and job.best_training_job:
+            return [job, *filter(None, [self._described(step, results.TRAINING, job.best_training_job)])]
         return [job] if job else []
 
-    def _described(self, step: StepDescription, kind: JobKind, name: str) -> JobDescription | None:
+    def _described(
+        self, step: descriptions.StepDescription, kind: results.JobKind, name: str
+    ) -> results.JobDescription | None:
         key = (kind, name)
         if key not in self._jobs:
             what = f"The job {name} of step {step.name} could not be described"
@@ -223,29 +199,29 @@ class ResultReader:
         declared = self._call("DescribePipelineDefinitionForExecution", describe, what)
         if declared is None:
             return {}
-        files = property_files.files_to_read(declared, self._wanted)
-        missing = property_files.missing_names(files, self._wanted)
+        files = results.files_to_read(declared, self._wanted)
+        missing = results.missing_names(files, self._wanted)
         if missing:
             self._problems.append(f"The definition declares no property file {', '.join(missing)}.")
         return files
 
     def _add_files(
-        self, step: str, files: Sequence[PropertyFile], job: JobDescription, made: dict[str, Any]
+        self, step: str, files: Sequence[PropertyFile], job: results.JobDescription, made: dict[str, Any]
     ) -> None:
-        uris = job.output_uris if isinstance(job, ProcessingJob) else None
+        uris = job.output_uris if isinstance(job, results.ProcessingJob) else None
         for file in files:
             what = f"Property file {file.name} of step {step}"
-            uri = property_files.uri_of(file, uris or {})
+            uri = results.uri_of(file, uris or {})
             if file.name in made:
                 self._problems.append(f"{what} is left out: the step has another output of this name.")
             elif uri is None:
                 self._problems.append(f"{what} is left out: the job has no output {file.output} in S3.")
             else:
-                read = partial(self._hook.read_object, uri, property_files.MAX_BYTES + 1)
+                read = partial(self._hook.read_object, uri, results.MAX_BYTES + 1)
                 content = self._call(f"GetObject of {uri}", read, f"{what} could not be read")
                 try:
                     if content is not None:
-                        made[file.name] = property_files.parse(content)
+                        made[file.name] = results.parse(content)
                 except ValueError as error:
                     self._problems.append(f"{what} ({uri}) is left out: {error}.")
 
@@ -297,11 +273,11 @@ class ResultReader:
         return tuple(notes)
 
 
-def _has_succeeded(step: StepDescription) -> bool:
+def _has_succeeded(step: descriptions.StepDescription) -> bool:
     return state_of_step(step.status) is PolysyncState.SUCCESS
 
 
-def _used_uris(step: StepDescription, job: JobDescription) -> Sequence[str | None]:
+def _used_uris(step: descriptions.StepDescription, job: results.JobDescription) -> Sequence[str | None]:
     return job.written_uris if step.is_reused else job.read_uris or ()
 
 
@@ -352,16 +328,18 @@ class StepReporter:
             self._order = mark_selection(declared, selected)
         except PolysyncError as error:
             self._log.info("The steps are shown as soon as they begin, not before: %s", error)
-        self._push_steps(rows_of((), self._order, self._arn))
+        self._push_steps(descriptions.rows_of((), self._order, self._arn))
         return self._order
 
     @property
     def declared_steps(self) -> str | None:
         """The declared steps for a trigger; None if it must read them, because there are too many."""
-        text = order_text(self._order)
-        return text if len(text) <= MAX_ORDER_LENGTH else None
+        text = descriptions.order_text(self._order)
+        return text if len(text) <= descriptions.MAX_ORDER_LENGTH else None
 
-    def after_poll(self, response: ExecutionDescription | PolysyncError) -> Sequence[StepDescription] | None:
+    def after_poll(
+        self, response: ExecutionDescription | PolysyncError
+    ) -> Sequence[descriptions.StepDescription] | None:
         """
         Report the steps after a poll, if that is due, and return them; None if they are not listed.
 
@@ -375,23 +353,23 @@ class StepReporter:
         if isinstance(steps, PolysyncError):
             return None
         if lines or is_quiet:
-            self._push_steps(rows_of(steps, self._order, self._arn))
+            self._push_steps(descriptions.rows_of(steps, self._order, self._arn))
         return steps
 
-    def _list_steps(self) -> Sequence[StepDescription] | PolysyncError:
+    def _list_steps(self) -> Sequence[descriptions.StepDescription] | PolysyncError:
         try:
             return self._hook.list_pipeline_execution_steps(self._arn)
         except PolysyncError as error:
             return error
 
-    def report_end(self, *, files: PropertyFiles, with_mlflow: bool = False) -> StepReport:
+    def report_end(self, *, files: results.PropertyFiles, with_mlflow: bool = False) -> StepReport:
         """
         List the steps when the wait has ended, and push the XComs.
 
         :param files: which property files to read.
         :param with_mlflow: whether to ask AWS where the MLflow experiment is, which costs a call.
         """
-        before = parse_rows(pull_own(self._context, STEPS_KEY))
+        before = descriptions.parse_rows(pull_own(self._context, descriptions.STEPS_KEY))
         list_steps = partial(self._hook.list_pipeline_execution_steps, self._arn)
         until = clock.time() + STEP_LISTING_TIMEOUT_SECONDS
         try:
@@ -401,16 +379,18 @@ class StepReporter:
             return StepReport(before, notes=(note,), error=error)
         progress = Progress(0, known=known_from(before), resumed_at=self._resumed_at)
         self._write(progress.update(steps))
-        rows, log_note = self._with_logs(rows_of(steps, before, self._arn), steps)
-        results = ResultReader(self._hook, self._arn, self._log.warning, files).read(
-            steps, outputs_by_step(steps)
+        rows, log_note = self._with_logs(descriptions.rows_of(steps, before, self._arn), steps)
+        found = ResultReader(self._hook, self._arn, self._log.warning, files).read(
+            steps, descriptions.outputs_by_step(steps)
         )
-        outputs, outputs_note = fit_outputs(storable_xcom(OUTPUTS_KEY, results.outputs))
+        outputs, outputs_note = descriptions.fit_outputs(
+            storable_xcom(descriptions.OUTPUTS_KEY, found.outputs)
+        )
         steps_note = self._push_steps(rows)
-        self._context["ti"].xcom_push(OUTPUTS_KEY, outputs)
-        notes = tuple(note for note in (log_note, steps_note, *results.notes, outputs_note) if note)
+        self._context["ti"].xcom_push(descriptions.OUTPUTS_KEY, outputs)
+        notes = tuple(note for note in (log_note, steps_note, *found.notes, outputs_note) if note)
         mlflow = self._mlflow_resource_arn() if with_mlflow else None
-        report = replace(results, rows=rows, outputs=outputs, notes=notes, mlflow_resource_arn=mlflow)
+        report = replace(found, rows=rows, outputs=outputs, notes=notes, mlflow_resource_arn=mlflow)
         if report.log_url:
             push_url(self._context["ti"], LOG_URL_XCOM_KEY, report.log_url, PolysyncFailedStepLogLink())
         return report
@@ -426,14 +406,14 @@ class StepReporter:
         for line in lines:
             self._log.log(line.level, "%s", line.text)
 
-    def _push_steps(self, rows: Sequence[StepRow]) -> str | None:
-        value, note = fit_rows(rows)
-        self._context["ti"].xcom_push(STEPS_KEY, value)
+    def _push_steps(self, rows: Sequence[descriptions.StepRow]) -> str | None:
+        value, note = descriptions.fit_rows(rows)
+        self._context["ti"].xcom_push(descriptions.STEPS_KEY, value)
         return note
 
     def _with_logs(
-        self, rows: Sequence[StepRow], steps: Sequence[StepDescription]
-    ) -> tuple[list[StepRow], str | None]:
+        self, rows: Sequence[descriptions.StepRow], steps: Sequence[descriptions.StepDescription]
+    ) -> tuple[list[descriptions.StepRow], str | None]:
         """Add the last lines of the failed steps' logs to the rows, and write them to the task's log."""
         failed = [step for step in steps if state_of_step(step.status) is PolysyncState.FAILED][:MAX_LOGS]
         logs: dict[str, list[str]] = {}
@@ -441,7 +421,7 @@ class StepReporter:
         for step in failed:
             try:
                 lines = self._hook.read_step_log(step, LOG_LINES)
-                logs[step.name] = last_lines(lines, len(failed))
+                logs[step.name] = descriptions.last_lines(lines, len(failed))
             except PolysyncError as error:
                 note = f"The log of step {step.name} could not be read: {error}"
                 break

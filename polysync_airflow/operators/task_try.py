@@ -22,14 +22,7 @@ from polysync_airflow.aws.retry import STOP_TIMEOUT_SECONDS, call_with_retry
 from polysync_airflow.aws.stop import request_stop
 from polysync_airflow.exceptions import RESOURCE_NOT_FOUND, PolysyncError, SageMakerApiError, has_code
 from polysync_airflow.execution import clock
-from polysync_airflow.execution.lifecycle.decisions import (
-    Exit,
-    Leaving,
-    after_wait,
-    leave,
-    needs_record,
-    unused_arguments,
-)
+from polysync_airflow.execution.lifecycle import decisions, machine
 from polysync_airflow.execution.lifecycle.instructions import (
     ENDS_THE_START,
     NOT_WHEN_KILLED,
@@ -45,14 +38,6 @@ from polysync_airflow.execution.lifecycle.instructions import (
     Store,
     Try,
 )
-from polysync_airflow.execution.lifecycle.machine import (
-    MAX_LOOKED_AT,
-    after,
-    arn_of,
-    begin,
-    killed_error,
-    own_record_of,
-)
 from polysync_airflow.execution.models import (
     ExecutionDescription,
     ExecutionEvent,
@@ -64,14 +49,8 @@ from polysync_airflow.execution.outcome import StopReason, refusal_error
 from polysync_airflow.execution.parameters import check_pipeline, make_start_request
 from polysync_airflow.execution.record import StoredExecution
 from polysync_airflow.metrics import EXECUTIONS_RESUMED, EXECUTIONS_STARTED, count
+from polysync_airflow.operators import parameter_check
 from polysync_airflow.operators.base import TryChoices
-from polysync_airflow.operators.parameter_check import (
-    check_parameters,
-    check_selection,
-    describe_version,
-    explain_refusal,
-    with_source,
-)
 from polysync_airflow.operators.stopping import StopReport, stop_recorded_execution
 from polysync_airflow.records.proof import task_identity
 from polysync_airflow.records.store import RecordStore, own_record
@@ -144,7 +123,7 @@ class ExecutionCalls:
         self, hook: PolysyncSageMakerHook, pipeline_name: str
     ) -> Iterator[ExecutionDescription]:
         token = None
-        for _ in range(MAX_LOOKED_AT // PAGE_SIZE):
+        for _ in range(machine.MAX_LOOKED_AT // PAGE_SIZE):
             page, token = self._retry(partial(hook.list_pipeline_executions, pipeline_name, page_token=token))
             yield from page
             if not token:
@@ -164,13 +143,13 @@ class ExecutionCalls:
         request = self._make_request(hook, now)
         if self.validate_parameters or request.selected_steps:
             try:
-                pipeline = self._retry(partial(describe_version, hook, request))
+                pipeline = self._retry(partial(parameter_check.describe_version, hook, request))
             except SageMakerApiError as error:
-                raise explain_refusal(hook, request, error) from None
+                raise parameter_check.explain_refusal(hook, request, error) from None
             if self.validate_parameters:
-                check_parameters(pipeline.definition, request)
-            check_selection(pipeline.definition, request)
-        request = with_source(hook, request, self._retry)
+                parameter_check.check_parameters(pipeline.definition, request)
+            parameter_check.check_selection(pipeline.definition, request)
+        request = parameter_check.with_source(hook, request, self._retry)
         # Never empty: without a region, the hook has raised an error.
         return Prepared(request, hook.region_name or "")
 
@@ -188,7 +167,7 @@ class ExecutionCalls:
             return self._resend_start(record)
         except SageMakerApiError as error:
             hook = self.hook_for_region(record.region_name)
-            raise explain_refusal(hook, record.request, error) from None
+            raise parameter_check.explain_refusal(hook, record.request, error) from None
 
     def _resend_start(self, record: StoredExecution) -> Accepted:
         hook = self.hook_for_region(record.region_name)
@@ -222,7 +201,7 @@ class ExecutionCalls:
         try:
             current = self._make_request(self.hook_for_region(None), now)
             sent = sent_parameters(self._hook_of(record), record, self.log.warning)
-            unused = unused_arguments(record.request, sent, current)
+            unused = decisions.unused_arguments(record.request, sent, current)
         except PolysyncError as error:
             self.log.warning(
                 "The arguments of this try are not valid, and are not used: %s Execution: %s",
@@ -362,11 +341,11 @@ class TaskTry:
         store = self._store = RecordStore(context)
         record = store.claim()
         task_try = Try(store.try_number, ti.max_tries, task_identity(context), self._choices, lost=store.lost)
-        now = self._enter(store, begin(task_try, record))
+        now = self._enter(store, machine.begin(task_try, record))
         while now.do not in ENDS_THE_START:
             event = calls.perform(now)
             try:
-                following = self._enter(store, after(now, event))
+                following = self._enter(store, machine.after(now, event))
             finally:
                 # After the record is stored, and also if the process was killed meanwhile.
                 self._count(now, event)
@@ -383,7 +362,7 @@ class TaskTry:
 
     def _count(self, now: Instruction, event: Event) -> None:
         metric = _COUNTED.get(now.do)
-        is_found = isinstance(event, LookedUp) and now.record and arn_of(now.record, event)
+        is_found = isinstance(event, LookedUp) and now.record and machine.arn_of(now.record, event)
         if metric and (is_found or isinstance(event, Accepted)):
             connection = self._hook_for_region(None).polysync_conn_id
             count(metric, connection=connection, region=now.known.region_name)
@@ -406,14 +385,14 @@ class TaskTry:
         if now.error:
             raise now.error
         if self._is_killed and now.do in NOT_WHEN_KILLED:
-            return self._enter(store, after(now, Killed(is_shutdown=self._is_shutdown)))
+            return self._enter(store, machine.after(now, Killed(is_shutdown=self._is_shutdown)))
         self._now = now
         return now
 
     def raise_if_killed(self) -> None:
         """Raise an error if the process was killed."""
         if self._is_killed:
-            raise killed_error(is_shutdown=self._is_shutdown)
+            raise machine.killed_error(is_shutdown=self._is_shutdown)
 
     def sleep(self, seconds: float) -> None:
         """
@@ -431,7 +410,7 @@ class TaskTry:
 
     def _raise_if_shut_down(self) -> None:
         if self._is_shutdown:
-            raise killed_error(is_shutdown=True)
+            raise machine.killed_error(is_shutdown=True)
 
     def own_record(self, context: Context) -> tuple[RecordStore, StoredExecution | None]:
         """Return the record of this try's execution; after a deferral, it is read again."""
@@ -456,7 +435,7 @@ class TaskTry:
             hook = self._hook_for_region(region_from_arn(end.execution_arn))
             execution = hook.describe_pipeline_execution(end.execution_arn)
             name = end.pipeline_name or pipeline_name_from_arn(end.execution_arn)
-            record = own_record_of(execution, task_identity(context), claims, name)
+            record = machine.own_record_of(execution, task_identity(context), claims, name)
             if record:
                 record = record.model_copy(update={"try_number": store.try_number})
                 store.write(record)
@@ -465,7 +444,7 @@ class TaskTry:
             return None, str(error)
         return None, store.lost.problem if store.lost else None
 
-    def finish(self, context: Context, end: ExecutionEvent, policy: RetryPolicy | None) -> Leaving:
+    def finish(self, context: Context, end: ExecutionEvent, policy: RetryPolicy | None) -> decisions.Leaving:
         """
         Decide about the execution after the end of the wait. From here on, a kill has nothing to stop.
 
@@ -474,11 +453,11 @@ class TaskTry:
         """
         stop_on_kill = self._choices.stop_on_kill
         record, problem = None, None
-        if needs_record(end, stop_on_kill=stop_on_kill):
+        if decisions.needs_record(end, stop_on_kill=stop_on_kill):
             self._store, record = self.own_record(context)
             if record is None and end.outcome != "ended":
                 record, problem = self._confirm(context, self._store, end)
-        leaving = after_wait(
+        leaving = decisions.after_wait(
             end,
             record,
             context["ti"].try_number,
@@ -487,7 +466,7 @@ class TaskTry:
             and next_retry(policy, refusal_error(end, ""), context) is not None,
             problem=problem,
         )
-        if leaving.exit is Exit.BEGIN_AGAIN:
+        if leaving.exit is decisions.Exit.BEGIN_AGAIN:
             self._log.warning(
                 "An earlier try of this task had requested the stop before this try reattached. A new "
                 "execution is started in place of execution %s",
@@ -516,8 +495,8 @@ class TaskTry:
         # another thread: if the main thread holds a lock that the stop needs, the stop fails, but the process
         # does not hang.
         answered = threading.Event()
-        leave = partial(self._leave, "timeout" if timed_out else "ended_task", answered)
-        thread = threading.Thread(target=leave, name=KILL_THREAD, daemon=True)
+        end = partial(self._leave, "timeout" if timed_out else "ended_task", answered)
+        thread = threading.Thread(target=end, name=KILL_THREAD, daemon=True)
         thread.start()
         # The main thread may hold Airflow's channel itself. Then it must go on before there can be an answer;
         # the thread waits for that, and the main thread asks again when it fails.
@@ -555,7 +534,7 @@ class TaskTry:
         store, record = self._store, self.record
         if store is None or record is None:
             return True
-        leaving = leave(
+        leaving = decisions.leave(
             record,
             store.try_number,
             stop_on_kill=self._choices.stop_on_kill,
@@ -571,22 +550,22 @@ class TaskTry:
 
     def _carry_out(
         self,
-        leaving: Leaving,
+        leaving: decisions.Leaving,
         store: RecordStore,
         record: StoredExecution,
         reason: StopReason,
         answered: threading.Event | None = None,
-    ) -> Leaving:
+    ) -> decisions.Leaving:
         """Do what the core returns about an execution that this try does not wait for any longer."""
-        if leaving.exit is Exit.ASK_OWNER:
+        if leaving.exit is decisions.Exit.ASK_OWNER:
             leaving = leaving.owned_by(store.owner(record))
         self._is_shutdown |= leaving.is_shutdown
         announced = leaving.announced(record)
-        if leaving.exit is Exit.ANNOUNCE_STOP:
+        if leaving.exit is decisions.Exit.ANNOUNCE_STOP:
             leaving = leaving.owned_by(store.announce_stop(announced))
         if answered:
             answered.set()
-        if leaving.exit is Exit.STOP:
+        if leaving.exit is decisions.Exit.STOP:
             self._announced = announced
             self._report = report = StopReport(
                 self._ti, record, reason, self._log, is_killed=answered is not None
@@ -595,7 +574,7 @@ class TaskTry:
             result = stop_recorded_execution(record, self._hook_for_region, self._log.warning)
             report.store_answer(result)
             leaving = leaving.stop_requested(result.text, failed=result.failed)
-        if leaving.exit is Exit.WITHDRAW_STOP:
+        if leaving.exit is decisions.Exit.WITHDRAW_STOP:
             self._announced = self._report = None
             store.withdraw_stop(record)
         return leaving

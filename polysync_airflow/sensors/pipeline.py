@@ -12,20 +12,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
 
 from polysync_airflow import exceptions
-from polysync_airflow.execution import clock, outcome
+from polysync_airflow.execution import clock, outcome, search
 from polysync_airflow.execution.lifecycle.decisions import OnCompletedWithFailures
 from polysync_airflow.execution.models import ExecutionEvent, pipeline_name_from_arn, region_from_arn
 from polysync_airflow.execution.parameters import MIN_PROGRESS_INTERVAL, storable_parameters
-from polysync_airflow.execution.search import (
-    SEARCH_ARGUMENTS,
-    SearchEvent,
-    SearchWaiter,
-    Which,
-    describe_search,
-    look,
-    make_search,
-    parse_search_event,
-)
 from polysync_airflow.execution.waiter import ExecutionWaiter, Finish
 from polysync_airflow.operators import reporting
 from polysync_airflow.operators.base import DEFAULT_CONNECTION, DEFAULT_DEFERRABLE, apply_retry_policy
@@ -48,7 +38,7 @@ if TYPE_CHECKING:
 class PipelineSensorChoices(SensorChoices, reporting.ReportChoices):
     """What the DAG author chose for the sensor."""
 
-    which: Which
+    which: search.Which
 
 
 class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
@@ -114,7 +104,7 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
     template_fields_renderers: ClassVar[dict[str, str]] = {"parameters": "json"}
     # What is known in this process: the execution, or the search for it; and the wait for it.
     _arn: str | None = None
-    _search: SearchWaiter
+    _search: search.SearchWaiter
     _waiter: ExecutionWaiter | None = None
     _execution_hook: PolysyncSageMakerHook
     _reporter: StepReporter
@@ -127,7 +117,7 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
         pipeline_name: str | XComArg | None = None,
         created_after: datetime | str | XComArg | None = None,
         created_before: datetime | str | XComArg | None = None,
-        which: Which = "first",
+        which: search.Which = "first",
         display_name_pattern: str | XComArg | None = None,
         parameters: Mapping[str, Any] | XComArg | None = None,
         step_name: str | XComArg | None = None,
@@ -186,7 +176,9 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
         return choices.progress_interval
 
     def _check_which_arguments(self, is_given: Callable[[Any], bool]) -> None:
-        given = [name for name in SEARCH_ARGUMENTS if name != "which" and is_given(getattr(self, name))]
+        given = [
+            name for name in search.SEARCH_ARGUMENTS if name != "which" and is_given(getattr(self, name))
+        ]
         by_arn = is_given(self.execution_arn)
         if by_arn == ("pipeline_name" in given):
             both = "are both given" if by_arn else "are both missing"
@@ -205,7 +197,7 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
         :raises TriggerEventError: ``event`` is not an event of the search trigger.
         """
         with self.soft_failures():
-            end = parse_search_event(event)
+            end = search.parse_search_event(event)
             self._began_at, self._arn = end.began_at, _found(end)
             return self._end_or_defer(context)
 
@@ -230,16 +222,16 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
         if self.execution_arn:
             self._arn = self._check_execution(self.execution_arn)
             return
-        arguments = self._attributes(SEARCH_ARGUMENTS)
-        search = make_search(arguments, default_window(context), self._began_at)
-        self._search = SearchWaiter(
-            search=search,
+        arguments = self._attributes(search.SEARCH_ARGUMENTS)
+        wanted = search.make_search(arguments, default_window(context), self._began_at)
+        self._search = search.SearchWaiter(
+            search=wanted,
             poll_interval=self._poll_seconds,
             since=self._began_at.timestamp(),
             deadline=self._deadline,
             is_repeated=self._is_rescheduled,
         )
-        self.log.info("Looking for %s", describe_search(search))
+        self.log.info("Looking for %s", search.describe_search(wanted))
 
     # ---- the wait
 
@@ -285,7 +277,9 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
             created_after=wait.list_after,
             created_before=wait.search.created_before,
         )
-        step = self._decide(wait, look(wait, listed, self.hook.list_pipeline_parameters_for_execution, at))
+        step = self._decide(
+            wait, search.look(wait, listed, self.hook.list_pipeline_parameters_for_execution, at)
+        )
         if isinstance(step, Finish):
             return _found(step.event)
         self._search = step.waiter
@@ -412,7 +406,7 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
         return None
 
 
-def _found(end: SearchEvent) -> str:
+def _found(end: search.SearchEvent) -> str:
     if end.execution_arn is None:
         raise outcome.search_error(end)
     return end.execution_arn

@@ -194,10 +194,7 @@ class EventProducer(SharedStreamProducer):
 
     async def _receive(self, queue: EventQueue) -> list[Received]:
         try:
-            receive = partial(
-                queue.receive, wait_seconds=events.WAIT_SECONDS, visibility_seconds=events.VISIBILITY_SECONDS
-            )
-            received = await _in_thread(receive)
+            received = await _in_thread(queue.receive)
         except Exception as error:
             # Whatever it is, the next call may succeed. Airflow would start all watchers again each second.
             self._receiving.failed(error)

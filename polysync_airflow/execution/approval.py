@@ -16,7 +16,7 @@ https://docs.aws.amazon.com/sagemaker/latest/dg/model-registry-approve.html. Eve
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, get_args
 
@@ -121,16 +121,11 @@ def _user_of(value: Any) -> Any:
 
 def _first_reason(value: Any) -> Any:
     """Return the first reason of a failure in ModelPackageStatusDetails."""
-    return next(_reasons(value if isinstance(value, Mapping) else {}), None)
-
-
-def _reasons(details: Mapping[str, Any]) -> Iterator[str]:
-    for member in ("ValidationStatuses", "ImageScanStatuses"):
-        items = details.get(member)
-        for item in items if isinstance(items, list) else ():
-            reason = item.get("FailureReason") if isinstance(item, Mapping) else None
-            if isinstance(reason, str) and reason:
-                yield reason
+    details = value if isinstance(value, Mapping) else {}
+    lists = [details.get(member) for member in ("ValidationStatuses", "ImageScanStatuses")]
+    items = [item for each in lists if isinstance(each, list) for item in each if isinstance(item, Mapping)]
+    reasons = (item.get("FailureReason") for item in items)
+    return next((reason for reason in reasons if isinstance(reason, str) and reason), None)
 
 
 class ModelPackageSummary(FrozenModel):
@@ -216,22 +211,17 @@ class ApprovalWaiter(ResourceWaiter[ApprovalEvent]):
             return "failed", response.failure_reason
         if response.approval_status == "Rejected":
             return "rejected", response.failure_reason
-        is_usable = response.status == COMPLETED
-        return (
-            ("approved", response.failure_reason)
-            if is_usable and response.approval_status == "Approved"
-            else None
-        )
+        if response.status == COMPLETED and response.approval_status == "Approved":
+            return "approved", response.failure_reason
+        return None
 
     @staticmethod
     def state_of(response: ModelPackageDescription) -> tuple[str, bool]:
         """Return what the log says of a description, and whether this version knows such a state."""
         is_known = response.status in _STATUSES and response.approval_status in get_args(ApprovalStatus)
         approval = response.approval_status or "no approval status"
-        return (
-            approval if response.status == COMPLETED else f"{approval}, package {response.status}",
-            is_known,
-        )
+        package = "" if response.status == COMPLETED else f", package {response.status}"
+        return f"{approval}{package}", is_known
 
 
 class ApprovalTriggerArguments(ResourceArguments):

@@ -208,12 +208,7 @@ def outcome_message(
     if end.message:
         lines.extend(_wrapped(f"Reason: {end.message}"))
     lines.extend(_failed_steps_lines(failed_steps))
-    lines.extend(note for note in notes if note)
-    lines.append(f"Execution: {end.execution_arn}")
-    url = execution_url(end.execution_arn, end.pipeline_name) if end.pipeline_name else None
-    if url:
-        lines.append(f"Console: {url}")
-    return "\n".join(lines)
+    return "\n".join((*lines, *_ending(notes, end.execution_arn, end.pipeline_name)))
 
 
 def step_message(
@@ -234,10 +229,15 @@ def step_message(
         lines.extend(_wrapped(f"Reason: {step.reason}"))
     if state_of(step.status) is PolysyncState.FAILED:
         lines.extend(_step_details(step, LOG_LINES[0]))
-    lines.extend(note for note in notes if note)
-    lines.append(f"Execution: {execution_arn}")
-    url = execution_url(execution_arn, pipeline_name)
-    return "\n".join([*lines, f"Console: {url}"] if url else lines)
+    return "\n".join((*lines, *_ending(notes, execution_arn, pipeline_name)))
+
+
+def _ending(notes: Sequence[str | None], execution_arn: str, pipeline_name: str | None) -> Iterator[str]:
+    yield from (note for note in notes if note)
+    yield f"Execution: {execution_arn}"
+    url = execution_url(execution_arn, pipeline_name) if pipeline_name else None
+    if url:
+        yield f"Console: {url}"
 
 
 def _failed_steps_lines(steps: Sequence[StepRow]) -> Iterator[str]:
@@ -288,6 +288,15 @@ def refusal_error(
             message, error_code=end.error_code, operation=end.operation, permanent=permanent
         )
     return exceptions.CredentialsError(message, permanent=permanent)
+
+
+def unended_error(end: models.ExecutionEvent, message: str) -> exceptions.PolysyncError:
+    """Return the error for a wait that has ended before its execution."""
+    if end.outcome == "refused":
+        return refusal_error(end, message)
+    return exceptions.PipelineExecutionTimeoutError(
+        message, execution_arn=end.execution_arn, status=end.status
+    )
 
 
 def search_error(end: SearchEvent) -> exceptions.PolysyncError:

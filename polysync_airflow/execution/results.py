@@ -112,6 +112,16 @@ def first_of(member: str, *names: str) -> AliasChoices:
     return AliasChoices(*(AliasPath(*member.split("."), name) for name in names))  # pragma: no mutate
 
 
+def member(*path: str, exclude: bool | None = None) -> Any:
+    """
+    Return the field of a member of a response, which is None if the response does not have it.
+
+    :param path: the members that lead to it.
+    :param exclude: whether the XCom ``outputs`` has not got it.
+    """
+    return Field(None, validation_alias=AliasPath(*path), exclude=exclude)  # pragma: no mutate
+
+
 class JobDescription(FrozenModel):
     """
     A response that describes a job. Its fields are those of the XCom ``outputs``.
@@ -147,19 +157,17 @@ def _without_missing(members: dict[str, Any]) -> dict[str, Any]:
 class InstanceGroup(FrozenModel):
     """Instances of one type in a cluster that has several."""
 
-    instance_type: Name = Field(None, validation_alias="InstanceType")
-    instance_count: Count = Field(None, validation_alias="InstanceCount")
+    instance_type: Name = member("InstanceType")
+    instance_count: Count = member("InstanceCount")
 
 
 class TrainingJob(JobDescription):
     """https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeTrainingJob.html"""
 
-    read_uris: Annotated[UriList, CHANNELS] = Field(None, validation_alias="InputDataConfig", exclude=True)
-    metrics: Annotated[Values, by_name("MetricName", "Value")] = Field(
-        None, validation_alias="FinalMetricDataList"
-    )
-    model_artifact: Uri = Field(None, validation_alias=AliasPath("ModelArtifacts", "S3ModelArtifacts"))
-    billable_seconds: Seconds = Field(None, validation_alias="BillableTimeInSeconds")
+    read_uris: Annotated[UriList, CHANNELS] = member("InputDataConfig", exclude=True)
+    metrics: Annotated[Values, by_name("MetricName", "Value")] = member("FinalMetricDataList")
+    model_artifact: Uri = member("ModelArtifacts", "S3ModelArtifacts")
+    billable_seconds: Seconds = member("BillableTimeInSeconds")
     # AWS selects the instances if the job names several types.
     instance_type: Name = Field(
         None, validation_alias=first_of("ResourceConfig", "SelectedInstanceType", "InstanceType")
@@ -167,12 +175,10 @@ class TrainingJob(JobDescription):
     instance_count: Count = Field(
         None, validation_alias=first_of("ResourceConfig", "SelectedInstanceCount", "InstanceCount")
     )
-    training_seconds: Seconds = Field(None, validation_alias="TrainingTimeInSeconds", exclude=True)
-    is_spot: Annotated[bool | None, LENIENT] = Field(
-        None, validation_alias="EnableManagedSpotTraining", exclude=True
-    )
-    instance_groups: Annotated[list[InstanceGroup] | None, LENIENT] = Field(
-        None, validation_alias=AliasPath("ResourceConfig", "InstanceGroups"), exclude=True
+    training_seconds: Seconds = member("TrainingTimeInSeconds", exclude=True)
+    is_spot: Annotated[bool | None, LENIENT] = member("EnableManagedSpotTraining", exclude=True)
+    instance_groups: Annotated[list[InstanceGroup] | None, LENIENT] = member(
+        "ResourceConfig", "InstanceGroups", exclude=True
     )
 
     @property
@@ -238,11 +244,9 @@ class _TimedJob(JobDescription):
 class ProcessingJob(_TimedJob):
     """https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeProcessingJob.html"""
 
-    read_uris: Annotated[UriList, each_of("S3Input.S3Uri")] = Field(
-        None, validation_alias="ProcessingInputs", exclude=True
-    )
-    output_uris: Annotated[Uris, by_name("OutputName", "S3Output.S3Uri")] = Field(
-        None, validation_alias=AliasPath("ProcessingOutputConfig", "Outputs")
+    read_uris: Annotated[UriList, each_of("S3Input.S3Uri")] = member("ProcessingInputs", exclude=True)
+    output_uris: Annotated[Uris, by_name("OutputName", "S3Output.S3Uri")] = member(
+        "ProcessingOutputConfig", "Outputs"
     )
     instance_type: Name = Field(
         None,
@@ -256,8 +260,8 @@ class ProcessingJob(_TimedJob):
             "ProcessingResources.ClusterConfig", "SelectedInstanceCount", "InstanceCount"
         ),
     )
-    started_at: Time = Field(None, validation_alias="ProcessingStartTime", exclude=True)
-    ended_at: Time = Field(None, validation_alias="ProcessingEndTime", exclude=True)
+    started_at: Time = member("ProcessingStartTime", exclude=True)
+    ended_at: Time = member("ProcessingEndTime", exclude=True)
 
     @property
     def written_uris(self) -> Sequence[str | None]:
@@ -268,12 +272,12 @@ class ProcessingJob(_TimedJob):
 class TransformJob(_TimedJob):
     """https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeTransformJob.html"""
 
-    read_uris: Annotated[UriList, CHANNELS] = Field(None, validation_alias="TransformInput", exclude=True)
-    output_uri: Uri = Field(None, validation_alias=AliasPath("TransformOutput", "S3OutputPath"))
-    instance_type: Name = Field(None, validation_alias=AliasPath("TransformResources", "InstanceType"))
-    instance_count: Count = Field(None, validation_alias=AliasPath("TransformResources", "InstanceCount"))
-    started_at: Time = Field(None, validation_alias="TransformStartTime", exclude=True)
-    ended_at: Time = Field(None, validation_alias="TransformEndTime", exclude=True)
+    read_uris: Annotated[UriList, CHANNELS] = member("TransformInput", exclude=True)
+    output_uri: Uri = member("TransformOutput", "S3OutputPath")
+    instance_type: Name = member("TransformResources", "InstanceType")
+    instance_count: Count = member("TransformResources", "InstanceCount")
+    started_at: Time = member("TransformStartTime", exclude=True)
+    ended_at: Time = member("TransformEndTime", exclude=True)
 
     @property
     def written_uris(self) -> Sequence[str | None]:
@@ -291,22 +295,18 @@ class TuningJob(JobDescription):
     read_uris: Annotated[UriList, CHANNELS_OF_ALL] = Field(
         None, validation_alias=AliasChoices("TrainingJobDefinition", "TrainingJobDefinitions"), exclude=True
     )
-    best_training_job: Name = Field(None, validation_alias=AliasPath("BestTrainingJob", "TrainingJobName"))
-    training_jobs: CountsTogether = Field(None, validation_alias="TrainingJobStatusCounters")
+    best_training_job: Name = member("BestTrainingJob", "TrainingJobName")
+    training_jobs: CountsTogether = member("TrainingJobStatusCounters")
 
 
 class AutoMLJob(JobDescription):
     """https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeAutoMLJobV2.html"""
 
-    read_uris: Annotated[UriList, CHANNELS] = Field(
-        None, validation_alias="AutoMLJobInputDataConfig", exclude=True
-    )
-    output_path: Uri = Field(
-        None, validation_alias=AliasPath("OutputDataConfig", "S3OutputPath"), exclude=True
-    )
-    best_candidate: Name = Field(None, validation_alias=AliasPath("BestCandidate", "CandidateName"))
-    objective: Annotated[Values, by_name("MetricName", "Value")] = Field(
-        None, validation_alias=AliasPath("BestCandidate", "FinalAutoMLJobObjectiveMetric")
+    read_uris: Annotated[UriList, CHANNELS] = member("AutoMLJobInputDataConfig", exclude=True)
+    output_path: Uri = member("OutputDataConfig", "S3OutputPath", exclude=True)
+    best_candidate: Name = member("BestCandidate", "CandidateName")
+    objective: Annotated[Values, by_name("MetricName", "Value")] = member(
+        "BestCandidate", "FinalAutoMLJobObjectiveMetric"
     )
 
     @property
@@ -318,18 +318,18 @@ class AutoMLJob(JobDescription):
 class ModelPackage(JobDescription):
     """https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeModelPackage.html"""
 
-    read_uris: Annotated[UriList, each_of("ModelDataUrl", "ModelDataSource.S3DataSource.S3Uri")] = Field(
-        None, validation_alias=AliasPath("InferenceSpecification", "Containers"), exclude=True
+    read_uris: Annotated[UriList, each_of("ModelDataUrl", "ModelDataSource.S3DataSource.S3Uri")] = member(
+        "InferenceSpecification", "Containers", exclude=True
     )
-    model_package_group: Name = Field(None, validation_alias="ModelPackageGroupName")
-    model_package_version: Count = Field(None, validation_alias="ModelPackageVersion")
-    approval_status: Name = Field(None, validation_alias="ModelApprovalStatus")
+    model_package_group: Name = member("ModelPackageGroupName")
+    model_package_version: Count = member("ModelPackageVersion")
+    approval_status: Name = member("ModelApprovalStatus")
 
 
 class Endpoint(JobDescription):
     """https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeEndpoint.html"""
 
-    endpoint_status: Name = Field(None, validation_alias="EndpointStatus")
+    endpoint_status: Name = member("EndpointStatus")
 
 
 @dataclass(frozen=True, slots=True)

@@ -429,16 +429,12 @@ class SearchWaiter(Waiter[Looked, SearchEvent]):
 class SearchArguments(WaitArguments):
     """The arguments of a trigger that searches."""
 
+    waiter_class = SearchWaiter
+
     search: Search
     listed_until: models.Timestamp | None
 
-    def waiter(self) -> SearchWaiter:
-        """Return the search, which shares its looks."""
-        return SearchWaiter(
-            search=self.search,
-            poll_interval=self.poll_interval,
-            since=self.search.began_at.timestamp(),
-            deadline=self.deadline,
-            listed_until=self.listed_until,
-            rate_limited=True,
-        )
+    @property
+    def since(self) -> float:
+        """When the search began, in seconds since the epoch."""
+        return self.search.began_at.timestamp()

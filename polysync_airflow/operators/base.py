@@ -109,11 +109,16 @@ class LimitChoices(Choices):
     timeout: Annotated[Seconds, seconds(1, MAX_TIMEOUT)]
 
 
-class WaitChoices(LimitChoices):
+class PollChoices(LimitChoices):
+    """What the DAG author chose about polls."""
+
+    poll_interval: Annotated[Seconds, seconds(models.MIN_POLL_INTERVAL, models.MAX_POLL_INTERVAL)]
+
+
+class WaitChoices(PollChoices):
     """What the DAG author chose about the wait for the end of an execution."""
 
     wait_for_completion: Flag
-    poll_interval: Annotated[Seconds, seconds(models.MIN_POLL_INTERVAL, models.MAX_POLL_INTERVAL)]
 
 
 class TryChoices(RecoveryChoices):
@@ -191,9 +196,10 @@ class ExecutionOperator(WaitingOperator):
         return task
 
     @property
-    @abstractmethod
     def _poll_seconds(self) -> float:
         """Seconds between two polls."""
+        choices: Any = self.choices
+        return float(choices.poll_interval)
 
     def _check_execution(self, execution_arn: object) -> str:
         """

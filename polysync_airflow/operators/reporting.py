@@ -194,27 +194,19 @@ def error_of(
     :param is_own_stop: whether this try stopped the execution because its process was killed.
     """
     details: dict[str, Any] = {"execution_arn": end.execution_arn, "status": end.status}
-    if end.outcome == "refused":
-        return outcome.refusal_error(end, message)
-    if end.outcome == "timed_out":
-        return exceptions.PipelineExecutionTimeoutError(message, **details)
+    if end.outcome != "ended":
+        return outcome.unended_error(end, message)
     state = state_of(end.status)
     if state is PolysyncState.CANCELLED:
         # A stop of our own is no decision of a user to cancel the execution, so the task's retries apply.
         on_cancelled = "retry" if is_own_stop else choices.on_cancelled
         if on_cancelled == "skip":
             return AirflowSkipException(message)
-        retry = on_cancelled == "retry"
-        error = (
-            exceptions.PipelineExecutionCancelledError
-            if retry
-            else exceptions.PipelineExecutionCancelledFailError
-        )
-        return error(message, **details)
-    has_some_failures = end.status == STATUS_COMPLETED_WITH_FAILURES
-    if state is PolysyncState.SUCCESS or (
-        has_some_failures and choices.on_completed_with_failures == "succeed"
-    ):
+        if on_cancelled == "retry":
+            return exceptions.PipelineExecutionCancelledError(message, **details)
+        return exceptions.PipelineExecutionCancelledFailError(message, **details)
+    failures_succeed = choices.on_completed_with_failures == "succeed"
+    if state is PolysyncState.SUCCESS or (failures_succeed and end.status == STATUS_COMPLETED_WITH_FAILURES):
         return None
     return exceptions.PipelineExecutionFailedError(message, **details)
 
@@ -224,12 +216,7 @@ def raise_unless_ended(end: ExecutionEvent) -> None:
     if end.outcome == "ended":
         return
     note = "This is the execution of an earlier try. No new execution was started beside it."
-    message = outcome.outcome_message(end, notes=(note,))
-    if end.outcome == "refused":
-        raise outcome.refusal_error(end, message)
-    raise exceptions.PipelineExecutionTimeoutError(
-        message, execution_arn=end.execution_arn, status=end.status
-    )
+    raise outcome.unended_error(end, outcome.outcome_message(end, notes=(note,)))
 
 
 MAX_MODEL_PACKAGES: Final = 100

@@ -23,6 +23,7 @@ from polysync_airflow.execution.models import ExecutionDescription
 from polysync_airflow.execution.outcome import FailedStep
 from polysync_airflow.execution.pipelines import DeclaredStep, PropertyFile, mark_selection
 from polysync_airflow.execution.steps import descriptions
+from polysync_airflow.execution.steps.descriptions import OUTPUTS_KEY, STEPS_KEY, StepDescription, StepRow
 from polysync_airflow.execution.steps.progress import Progress, known_from
 from polysync_airflow.execution.waiter import LogLine
 from polysync_airflow.links import LOG_URL_XCOM_KEY, PolysyncFailedStepLogLink, push_url
@@ -65,7 +66,7 @@ class StepReport:
     :param error: why the steps could not be listed; None if they were.
     """
 
-    rows: Sequence[descriptions.StepRow] = ()
+    rows: Sequence[StepRow] = ()
     outputs: dict[str, Any] = field(default_factory=dict)
     billed: dict[str, float] | None = None
     datasets: results.Datasets = field(default_factory=results.Datasets)
@@ -75,7 +76,7 @@ class StepReport:
     error: PolysyncError | None = None
 
     @property
-    def failed(self) -> list[descriptions.StepRow]:
+    def failed(self) -> list[StepRow]:
         """The rows of the steps that failed."""
         return [row for row in self.rows if row.state == PolysyncState.FAILED.value]
 
@@ -130,14 +131,14 @@ class ResultReader:
         self._problems: list[str] = []
         self._late = 0
 
-    def read(self, steps: Sequence[descriptions.StepDescription], outputs: Outputs) -> StepReport:
+    def read(self, steps: Sequence[StepDescription], outputs: Outputs) -> StepReport:
         """
         Return what the steps have made.
 
         :param outputs: what AWS's list of the steps says, by the name of the step.
         """
         found = {name: dict(made) for name, made in outputs.items()}
-        described: list[tuple[descriptions.StepDescription, results.JobDescription]] = []
+        described: list[tuple[StepDescription, results.JobDescription]] = []
         with time_limit(TIMEOUT_SECONDS):
             files = self._declared_files() if self._wanted else {}
             for step in steps:
@@ -176,7 +177,7 @@ class ResultReader:
             notes=self._notes(),
         )
 
-    def _describe(self, step: descriptions.StepDescription) -> list[results.JobDescription]:
+    def _describe(self, step: StepDescription) -> list[results.JobDescription]:
         named = results.job_of(step)
         job = self._described(step, *named) if named else None
         if isinstance(job, results.TuningJob) and job.best_training_job:
@@ -184,7 +185,7 @@ class ResultReader:
         return [job] if job else []
 
     def _described(
-        self, step: descriptions.StepDescription, kind: results.JobKind, name: str
+        self, step: StepDescription, kind: results.JobKind, name: str
     ) -> results.JobDescription | None:
         key = (kind, name)
         if key not in self._jobs:
@@ -273,11 +274,11 @@ class ResultReader:
         return tuple(notes)
 
 
-def _has_succeeded(step: descriptions.StepDescription) -> bool:
+def _has_succeeded(step: StepDescription) -> bool:
     return state_of_step(step.status) is PolysyncState.SUCCESS
 
 
-def _used_uris(step: descriptions.StepDescription, job: results.JobDescription) -> Sequence[str | None]:
+def _used_uris(step: StepDescription, job: results.JobDescription) -> Sequence[str | None]:
     return job.written_uris if step.is_reused else job.read_uris or ()
 
 
@@ -337,9 +338,7 @@ class StepReporter:
         text = descriptions.order_text(self._order)
         return text if len(text) <= descriptions.MAX_ORDER_LENGTH else None
 
-    def after_poll(
-        self, response: ExecutionDescription | PolysyncError
-    ) -> Sequence[descriptions.StepDescription] | None:
+    def after_poll(self, response: ExecutionDescription | PolysyncError) -> Sequence[StepDescription] | None:
         """
         Report the steps after a poll, if that is due, and return them; None if they are not listed.
 
@@ -356,7 +355,7 @@ class StepReporter:
             self._push_steps(descriptions.rows_of(steps, self._order, self._arn))
         return steps
 
-    def _list_steps(self) -> Sequence[descriptions.StepDescription] | PolysyncError:
+    def _list_steps(self) -> Sequence[StepDescription] | PolysyncError:
         try:
             return self._hook.list_pipeline_execution_steps(self._arn)
         except PolysyncError as error:
@@ -369,7 +368,7 @@ class StepReporter:
         :param files: which property files to read.
         :param with_mlflow: whether to ask AWS where the MLflow experiment is, which costs a call.
         """
-        before = descriptions.parse_rows(pull_own(self._context, descriptions.STEPS_KEY))
+        before = descriptions.parse_rows(pull_own(self._context, STEPS_KEY))
         list_steps = partial(self._hook.list_pipeline_execution_steps, self._arn)
         until = clock.time() + STEP_LISTING_TIMEOUT_SECONDS
         try:
@@ -383,11 +382,9 @@ class StepReporter:
         found = ResultReader(self._hook, self._arn, self._log.warning, files).read(
             steps, descriptions.outputs_by_step(steps)
         )
-        outputs, outputs_note = descriptions.fit_outputs(
-            storable_xcom(descriptions.OUTPUTS_KEY, found.outputs)
-        )
+        outputs, outputs_note = descriptions.fit_outputs(storable_xcom(OUTPUTS_KEY, found.outputs))
         steps_note = self._push_steps(rows)
-        self._context["ti"].xcom_push(descriptions.OUTPUTS_KEY, outputs)
+        self._context["ti"].xcom_push(OUTPUTS_KEY, outputs)
         notes = tuple(note for note in (log_note, steps_note, *found.notes, outputs_note) if note)
         mlflow = self._mlflow_resource_arn() if with_mlflow else None
         report = replace(found, rows=rows, outputs=outputs, notes=notes, mlflow_resource_arn=mlflow)
@@ -406,14 +403,14 @@ class StepReporter:
         for line in lines:
             self._log.log(line.level, "%s", line.text)
 
-    def _push_steps(self, rows: Sequence[descriptions.StepRow]) -> str | None:
+    def _push_steps(self, rows: Sequence[StepRow]) -> str | None:
         value, note = descriptions.fit_rows(rows)
-        self._context["ti"].xcom_push(descriptions.STEPS_KEY, value)
+        self._context["ti"].xcom_push(STEPS_KEY, value)
         return note
 
     def _with_logs(
-        self, rows: Sequence[descriptions.StepRow], steps: Sequence[descriptions.StepDescription]
-    ) -> tuple[list[descriptions.StepRow], str | None]:
+        self, rows: Sequence[StepRow], steps: Sequence[StepDescription]
+    ) -> tuple[list[StepRow], str | None]:
         """Add the last lines of the failed steps' logs to the rows, and write them to the task's log."""
         failed = [step for step in steps if state_of_step(step.status) is PolysyncState.FAILED][:MAX_LOGS]
         logs: dict[str, list[str]] = {}

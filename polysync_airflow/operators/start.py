@@ -185,10 +185,6 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         """What the DAG author chose, validated."""
         return StartChoices.of(self._attributes(StartChoices.model_fields))
 
-    @property
-    def _poll_seconds(self) -> float:
-        return self.choices.poll_interval
-
     @cached_property
     def this_try(self) -> TaskTry:
         """The state of the try that this process executes."""

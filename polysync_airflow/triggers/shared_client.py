@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from heapq import nlargest
 from typing import Any, Final, TypeVar
 
@@ -322,8 +321,8 @@ class SharedClient:
         through = self.later_pages_limited(is_wanted)
 
         def list_page(token: str | None) -> tuple[list[ExecutionDescription], str | None]:
-            request = partial(_list_page, pipeline=pipeline, created_after=since, page_token=token)
-            return through(partial(self.call, request))
+            request: Any = {"created_after": since, "page_token": token}
+            return through(lambda: self.call(lambda hook: hook.list_pipeline_executions(pipeline, **request)))
 
         try:
             for rows in paginate("ListPipelineExecutions", list_page):
@@ -383,7 +382,3 @@ class SharedClient:
                 raise
 
         return self._connection.call(count)
-
-
-def _list_page(hook: PolysyncSageMakerHook, **request: Any) -> tuple[list[ExecutionDescription], str | None]:
-    return hook.list_pipeline_executions(request.pop("pipeline"), **request)

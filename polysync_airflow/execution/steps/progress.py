@@ -230,10 +230,7 @@ def ended_row(rows: Iterable[StepRow], step_name: str) -> StepRow | None:
 
     :param rows: AWS's list of the steps at the end of the wait.
     """
-    for row in rows:
-        if row.name == step_name and has_step_ended(row.status):
-            return row
-    return None
+    return next((row for row in rows if row.name == step_name and has_step_ended(row.status)), None)
 
 
 def row_of(end: StepEndedEvent, rows: Iterable[StepRow]) -> StepRow:

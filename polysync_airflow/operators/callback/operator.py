@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import wraps
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution import models
 from polysync_airflow.execution.outcome import parse_event
-from polysync_airflow.execution.parameters import MIN_PROGRESS_INTERVAL, Seconds, seconds
+from polysync_airflow.execution.parameters import MIN_PROGRESS_INTERVAL
 from polysync_airflow.execution.texts import shorten
 from polysync_airflow.links import PolysyncPipelineExecutionLink, PolysyncStudioLink
 from polysync_airflow.operators.base import (
@@ -19,7 +19,7 @@ from polysync_airflow.operators.base import (
     DEFAULT_POLL_INTERVAL,
     DEFAULT_TIMEOUT,
     ExecutionOperator,
-    LimitChoices,
+    PollChoices,
     apply_retry_policy,
 )
 
@@ -30,12 +30,6 @@ if TYPE_CHECKING:
 
     from polysync_airflow.execution.waiter import ExecutionWaiter
     from polysync_airflow.operators.callback.run import StepRun
-
-
-class CallbackChoices(LimitChoices):
-    """What the DAG author chose about the wait for a callback step."""
-
-    poll_interval: Annotated[Seconds, seconds(models.MIN_POLL_INTERVAL, models.MAX_POLL_INTERVAL)]
 
 
 class PolysyncCallbackStepOperator(ExecutionOperator):
@@ -120,13 +114,9 @@ class PolysyncCallbackStepOperator(ExecutionOperator):
             )
 
     @property
-    def choices(self) -> CallbackChoices:
+    def choices(self) -> PollChoices:
         """What the DAG author chose, validated."""
-        return CallbackChoices.of(self._attributes(CallbackChoices.model_fields))
-
-    @property
-    def _poll_seconds(self) -> float:
-        return self.choices.poll_interval
+        return PollChoices.of(self._attributes(PollChoices.model_fields))
 
     @apply_retry_policy
     def execute(self, context: Context) -> dict[str, str]:
@@ -196,17 +186,8 @@ class PolysyncCallbackStepOperator(ExecutionOperator):
         if self.choices.deferrable:
             from polysync_airflow.triggers import PolysyncCallbackStepTrigger
 
-            trigger = PolysyncCallbackStepTrigger(
-                execution_arn=waiter.execution_arn,
-                step_name=self.step_name,
-                pipeline_name=waiter.pipeline_name,
-                polysync_conn_id=self.polysync_conn_id,
-                region_name=models.region_from_arn(waiter.execution_arn),
-                poll_interval=waiter.poll_interval,
-                since=waiter.since,
-                deadline=waiter.deadline,
-                progress_interval=progress_interval,
-            )
+            arguments = self._trigger_arguments(waiter, progress_interval, None)
+            trigger = PolysyncCallbackStepTrigger(step_name=self.step_name, **arguments)
             self.defer(trigger=trigger, method_name="execute_complete")
         try:
             end = self._wait_on_worker(waiter, run.watcher(progress_interval))

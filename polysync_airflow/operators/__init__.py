@@ -7,7 +7,7 @@ steps have made. ``task_try`` is one try of a Start task, ``failure_callback`` i
 died, ``stopping`` has the stop, and ``parameter_check`` says what is wrong with a start.
 """
 
-from polysync_airflow.operators.callback.operator import PolysyncCallbackStepOperator, callback_step
+from polysync_airflow.operators.callback import PolysyncCallbackStepOperator, callback_step
 from polysync_airflow.operators.list_import import PolysyncListImportOperator
 from polysync_airflow.operators.start import PolysyncStartPipelineOperator
 from polysync_airflow.operators.stop import PolysyncStopPipelineOperator

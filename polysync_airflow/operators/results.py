@@ -26,14 +26,13 @@ from polysync_airflow.execution.steps import descriptions
 from polysync_airflow.execution.steps.descriptions import OUTPUTS_KEY, STEPS_KEY, StepDescription, StepRow
 from polysync_airflow.execution.steps.progress import Progress, known_from
 from polysync_airflow.execution.waiter import LogLine
+from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.links import LOG_URL_XCOM_KEY, PolysyncFailedStepLogLink, push_url
 from polysync_airflow.operators.base import pull_own, storable_xcom
 from polysync_airflow.states import PolysyncState, state_of_step
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
-
-    from polysync_airflow.hooks import PolysyncSageMakerHook
 
 # How long the end of a task may take longer because of all this.
 TIMEOUT_SECONDS: Final = 120.0
@@ -103,6 +102,7 @@ class StepReport:
         }
 
 
+@dataclass
 class ResultReader:
     """
     Describes the jobs of one execution, and reads the property files that they wrote.
@@ -112,24 +112,23 @@ class ResultReader:
     :param wanted: True for all property files, or the names of some.
     """
 
-    def __init__(
-        self,
-        hook: PolysyncSageMakerHook,
-        execution_arn: str,
-        warn: Callable[[str], object],
-        wanted: results.PropertyFiles,
-    ) -> None:
-        self._hook = hook
-        self._arn = execution_arn
-        self._warn = warn
-        self._wanted = wanted
-        self._limiter = rate_limiter_for((hook.polysync_conn_id, hook.region_name), clock.monotonic())
+    hook: PolysyncSageMakerHook
+    arn: str
+    warn: Callable[[str], object]
+    wanted: results.PropertyFiles
+    # None for a job whose description has failed.
+    _jobs: dict[tuple[results.JobKind, str], results.JobDescription | None] = field(
+        default_factory=dict, init=False
+    )
+    _denied: list[str] = field(default_factory=list, init=False)
+    _problems: list[str] = field(default_factory=list, init=False)
+    _late: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        self._limiter = rate_limiter_for(
+            (self.hook.polysync_conn_id, self.hook.region_name), clock.monotonic()
+        )
         self._deadline = clock.time() + TIMEOUT_SECONDS
-        # None for a job whose description has failed.
-        self._jobs: dict[tuple[results.JobKind, str], results.JobDescription | None] = {}
-        self._denied: list[str] = []
-        self._problems: list[str] = []
-        self._late = 0
 
     def read(self, steps: Sequence[StepDescription], outputs: Outputs) -> StepReport:
         """
@@ -140,7 +139,7 @@ class ResultReader:
         found = {name: dict(made) for name, made in outputs.items()}
         described: list[tuple[StepDescription, results.JobDescription]] = []
         with time_limit(TIMEOUT_SECONDS):
-            files = self._declared_files() if self._wanted else {}
+            files = self._declared_files() if self.wanted else {}
             for step in steps:
                 jobs = self._describe(step)
                 if not jobs:
@@ -190,18 +189,18 @@ class ResultReader:
         key = (kind, name)
         if key not in self._jobs:
             what = f"The job {name} of step {step.name} could not be described"
-            describe = partial(self._hook.describe_job, kind, name)
+            describe = partial(self.hook.describe_job, kind, name)
             self._jobs[key] = self._call(kind.operation, describe, what)
         return self._jobs[key]
 
     def _declared_files(self) -> dict[str, list[PropertyFile]]:
-        describe = partial(self._hook.describe_pipeline_definition_for_execution, self._arn)
+        describe = partial(self.hook.describe_pipeline_definition_for_execution, self.arn)
         what = "The definition, which names the property files, could not be read"
         declared = self._call("DescribePipelineDefinitionForExecution", describe, what)
         if declared is None:
             return {}
-        files = results.files_to_read(declared, self._wanted)
-        missing = results.missing_names(files, self._wanted)
+        files = results.files_to_read(declared, self.wanted)
+        missing = results.missing_names(files, self.wanted)
         if missing:
             self._problems.append(f"The definition declares no property file {', '.join(missing)}.")
         return files
@@ -218,7 +217,7 @@ class ResultReader:
             elif uri is None:
                 self._problems.append(f"{what} is left out: the job has no output {file.output} in S3.")
             else:
-                read = partial(self._hook.read_object, uri, results.MAX_BYTES + 1)
+                read = partial(self.hook.read_object, uri, results.MAX_BYTES + 1)
                 content = self._call(f"GetObject of {uri}", read, f"{what} could not be read")
                 try:
                     if content is not None:
@@ -241,9 +240,9 @@ class ResultReader:
             return None
         until = min(self._deadline, now + CALL_TIMEOUT_SECONDS)
         try:
-            return call_with_retry(partial(self._limited, call), until=until, warn=self._warn)
+            return call_with_retry(partial(self._limited, call), until=until, warn=self.warn)
         except PolysyncError as error:
-            self._warn(f"{what}: {error}")
+            self.warn(f"{what}: {error}")
             if has_code(error, ACCESS_DENIED) and action.startswith("Describe"):
                 self._denied.append(action)
             else:
@@ -282,6 +281,7 @@ def _used_uris(step: StepDescription, job: results.JobDescription) -> Sequence[s
     return job.written_uris if step.is_reused else job.read_uris or ()
 
 
+@dataclass
 class StepReporter:
     """
     Lists the steps of an execution, writes their changes to the task's log and pushes the XComs.
@@ -293,29 +293,26 @@ class StepReporter:
     :param is_awaited: whether the task waits for one of the steps.
     """
 
-    def __init__(
-        self,
-        hook: PolysyncSageMakerHook,
-        execution_arn: str,
-        context: Context,
-        log: Any,
-        *,
-        interval: float | None,
-        resumed_at: datetime | None,
-        is_repeated: bool = False,
-        is_awaited: bool = False,
-    ) -> None:
-        self._hook = hook
-        self._arn = execution_arn
-        self._context = context
-        self._log = log
-        self._order: Sequence[DeclaredStep] = ()
-        self._resumed_at = resumed_at.timestamp() if resumed_at else None
+    hook: PolysyncSageMakerHook
+    arn: str
+    context: Context
+    log: Any
+    interval: float | None
+    resumed_at: datetime | None
+    is_repeated: bool = False
+    is_awaited: bool = False
+    _order: Sequence[DeclaredStep] = field(default=(), init=False)
+
+    def __post_init__(self) -> None:
         self._progress: Progress | None = None
-        if interval:
-            self._progress = Progress(
-                interval, resumed_at=self._resumed_at, is_repeated=is_repeated, must_list=is_awaited
+        if self.interval:
+            self._progress = self._progress_of(
+                self.interval, is_repeated=self.is_repeated, must_list=self.is_awaited
             )
+
+    def _progress_of(self, interval: float, **more: Any) -> Progress:
+        resumed_at = self.resumed_at.timestamp() if self.resumed_at else None
+        return Progress(interval, resumed_at=resumed_at, **more)
 
     def push_declared(self, selected: Sequence[str] | None = None) -> Sequence[DeclaredStep]:
         """
@@ -325,11 +322,11 @@ class StepReporter:
         :return: these steps; none if AWS does not return the definition.
         """
         try:
-            declared = self._hook.describe_pipeline_definition_for_execution(self._arn)
+            declared = self.hook.describe_pipeline_definition_for_execution(self.arn)
             self._order = mark_selection(declared, selected)
         except PolysyncError as error:
-            self._log.info("The steps are shown as soon as they begin, not before: %s", error)
-        self._push_steps(descriptions.rows_of((), self._order, self._arn))
+            self.log.info("The steps are shown as soon as they begin, not before: %s", error)
+        self._push_steps(descriptions.rows_of((), self._order, self.arn))
         return self._order
 
     @property
@@ -352,12 +349,12 @@ class StepReporter:
         if isinstance(steps, PolysyncError):
             return None
         if lines or is_quiet:
-            self._push_steps(descriptions.rows_of(steps, self._order, self._arn))
+            self._push_steps(descriptions.rows_of(steps, self._order, self.arn))
         return steps
 
     def _list_steps(self) -> Sequence[StepDescription] | PolysyncError:
         try:
-            return self._hook.list_pipeline_execution_steps(self._arn)
+            return self.hook.list_pipeline_execution_steps(self.arn)
         except PolysyncError as error:
             return error
 
@@ -368,44 +365,43 @@ class StepReporter:
         :param files: which property files to read.
         :param with_mlflow: whether to ask AWS where the MLflow experiment is, which costs a call.
         """
-        before = descriptions.parse_rows(pull_own(self._context, STEPS_KEY))
-        list_steps = partial(self._hook.list_pipeline_execution_steps, self._arn)
+        before = descriptions.parse_rows(pull_own(self.context, STEPS_KEY))
+        list_steps = partial(self.hook.list_pipeline_execution_steps, self.arn)
         until = clock.time() + STEP_LISTING_TIMEOUT_SECONDS
         try:
-            steps = call_with_retry(list_steps, until=until, warn=self._log.warning)
+            steps = call_with_retry(list_steps, until=until, warn=self.log.warning)
         except PolysyncError as error:
             note = f"The steps of the execution could not be listed: {error}"
             return StepReport(before, notes=(note,), error=error)
-        progress = Progress(0, known=known_from(before), resumed_at=self._resumed_at)
-        self._write(progress.update(steps))
-        rows, log_note = self._with_logs(descriptions.rows_of(steps, before, self._arn), steps)
-        found = ResultReader(self._hook, self._arn, self._log.warning, files).read(
+        self._write(self._progress_of(0, known=known_from(before)).update(steps))
+        rows, log_note = self._with_logs(descriptions.rows_of(steps, before, self.arn), steps)
+        found = ResultReader(self.hook, self.arn, self.log.warning, files).read(
             steps, descriptions.outputs_by_step(steps)
         )
         outputs, outputs_note = descriptions.fit_outputs(storable_xcom(OUTPUTS_KEY, found.outputs))
         steps_note = self._push_steps(rows)
-        self._context["ti"].xcom_push(OUTPUTS_KEY, outputs)
+        self.context["ti"].xcom_push(OUTPUTS_KEY, outputs)
         notes = tuple(note for note in (log_note, steps_note, *found.notes, outputs_note) if note)
         mlflow = self._mlflow_resource_arn() if with_mlflow else None
         report = replace(found, rows=rows, outputs=outputs, notes=notes, mlflow_resource_arn=mlflow)
         if report.log_url:
-            push_url(self._context["ti"], LOG_URL_XCOM_KEY, report.log_url, PolysyncFailedStepLogLink())
+            push_url(self.context["ti"], LOG_URL_XCOM_KEY, report.log_url, PolysyncFailedStepLogLink())
         return report
 
     def _mlflow_resource_arn(self) -> str | None:
         try:
-            return self._hook.describe_pipeline_execution(self._arn).mlflow_resource_arn
+            return self.hook.describe_pipeline_execution(self.arn).mlflow_resource_arn
         except PolysyncError as error:
-            self._log.info("AWS has not said where the MLflow experiment is: %s", error)
+            self.log.info("AWS has not said where the MLflow experiment is: %s", error)
             return None
 
     def _write(self, lines: Sequence[LogLine]) -> None:
         for line in lines:
-            self._log.log(line.level, "%s", line.text)
+            self.log.log(line.level, "%s", line.text)
 
     def _push_steps(self, rows: Sequence[StepRow]) -> str | None:
         value, note = descriptions.fit_rows(rows)
-        self._context["ti"].xcom_push(STEPS_KEY, value)
+        self.context["ti"].xcom_push(STEPS_KEY, value)
         return note
 
     def _with_logs(
@@ -417,7 +413,7 @@ class StepReporter:
         note = None
         for step in failed:
             try:
-                lines = self._hook.read_step_log(step, LOG_LINES)
+                lines = self.hook.read_step_log(step, LOG_LINES)
                 logs[step.name] = descriptions.last_lines(lines, len(failed))
             except PolysyncError as error:
                 note = f"The log of step {step.name} could not be read: {error}"
@@ -427,7 +423,7 @@ class StepReporter:
         for row in rows:
             if row.log_lines:
                 text = "\n".join(f"| {line}" for line in row.log_lines)
-                self._log.error(
+                self.log.error(
                     "Step %s: the last %d lines of its log\n%s", row.name, len(row.log_lines), text
                 )
         return rows, note

@@ -281,6 +281,7 @@ _COUNTED: Final = {
 }
 
 
+@dataclass(eq=False)
 class TaskTry:
     """
     The state of one try.
@@ -288,30 +289,23 @@ class TaskTry:
     :param hook_for_region: returns the hook for a region; None is the task's own region.
     """
 
-    def __init__(
-        self,
-        choices: TryChoices,
-        hook_for_region: Callable[[str | None], PolysyncSageMakerHook],
-        log: Any,
-    ) -> None:
-        self._choices = choices
-        self._hook_for_region = hook_for_region
-        self._log = log
-        self._ti: Any = None
-        self._store: RecordStore | None = None
-        self._now: Instruction | None = None
-        self._is_killed = False
-        self._is_shutdown = False
-        self._sleeps = False
-        # The record with the stop that this process has requested.
-        self._announced: StoredExecution | None = None
-        # What stores how that stop ends.
-        self._report: StopReport | None = None
-        # Whether this process executes the task, so that its templates are rendered.
-        self.is_executed = False
-        # Whether the execution has ended, was stopped, or is the next try's, so that the failure callback has
-        # nothing to do.
-        self.is_handled = False
+    choices: TryChoices
+    hook_for_region: Callable[[str | None], PolysyncSageMakerHook]
+    log: Any
+    # Whether this process executes the task, so that its templates are rendered.
+    is_executed: bool = False
+    # Whether the execution has ended, was stopped, or is the next try's, so that the failure callback has
+    # nothing to do.
+    is_handled: bool = False
+    _ti: Any = None
+    _store: RecordStore | None = None
+    _now: Instruction | None = None
+    _is_killed: bool = False
+    _is_shutdown: bool = False
+    _sleeps: bool = False
+    # The record with the stop that this process has requested, and what stores how that stop ends.
+    _announced: StoredExecution | None = None
+    _report: StopReport | None = None
 
     @property
     def record(self) -> StoredExecution | None:
@@ -332,15 +326,15 @@ class TaskTry:
         """
         ti = self._ti = context["ti"]
         calls = ExecutionCalls(
-            hook_for_region=self._hook_for_region,
-            log=self._log,
+            hook_for_region=self.hook_for_region,
+            log=self.log,
             arguments=arguments,
-            validate_parameters=self._choices.validate_parameters,
+            validate_parameters=self.choices.validate_parameters,
             deadline=clock.time() + timeout,
         )
         store = self._store = RecordStore(context)
         record = store.claim()
-        task_try = Try(store.try_number, ti.max_tries, task_identity(context), self._choices, lost=store.lost)
+        task_try = Try(store.try_number, ti.max_tries, task_identity(context), self.choices, lost=store.lost)
         now = self._enter(store, machine.begin(task_try, record))
         while now.do not in ENDS_THE_START:
             event = calls.perform(now)
@@ -357,14 +351,14 @@ class TaskTry:
         record = now.known
         if now.description is None and record.resumes == 0:
             return record.request.pipeline_parameters
-        hook = self._hook_for_region(region_from_arn(record.arn))
-        return sent_parameters(hook, record, self._log.warning)
+        hook = self.hook_for_region(region_from_arn(record.arn))
+        return sent_parameters(hook, record, self.log.warning)
 
     def _count(self, now: Instruction, event: Event) -> None:
         metric = _COUNTED.get(now.do)
         is_found = isinstance(event, LookedUp) and now.record and machine.arn_of(now.record, event)
         if metric and (is_found or isinstance(event, Accepted)):
-            connection = self._hook_for_region(None).polysync_conn_id
+            connection = self.hook_for_region(None).polysync_conn_id
             count(metric, connection=connection, region=now.known.region_name)
 
     def _enter(self, store: RecordStore, now: Instruction) -> Instruction:
@@ -377,7 +371,7 @@ class TaskTry:
         if now.do is not Do.START:
             self._now = now
         for line in now.lines:
-            self._log.log(line.level, "%s", line.text)
+            self.log.log(line.level, "%s", line.text)
         if now.store is Store.WRITE:
             store.write(now.known)
         elif now.store is Store.DELETE:
@@ -404,7 +398,7 @@ class TaskTry:
         try:
             self._raise_if_shut_down()
             clock.sleep(seconds)
-            exit_if_replaced(self._ti, self._log.warning)
+            exit_if_replaced(self._ti, self.log.warning)
         finally:
             self._sleeps = False
 
@@ -432,7 +426,7 @@ class TaskTry:
         """
         claims = store.lost.record if store.lost else None
         try:
-            hook = self._hook_for_region(region_from_arn(end.execution_arn))
+            hook = self.hook_for_region(region_from_arn(end.execution_arn))
             execution = hook.describe_pipeline_execution(end.execution_arn)
             name = end.pipeline_name or pipeline_name_from_arn(end.execution_arn)
             record = machine.own_record_of(execution, task_identity(context), claims, name)
@@ -451,7 +445,7 @@ class TaskTry:
         :param policy: the task's ``retry_policy``.
         :return: ``Exit.BEGIN_AGAIN``, or what became of the execution.
         """
-        stop_on_kill = self._choices.stop_on_kill
+        stop_on_kill = self.choices.stop_on_kill
         record, problem = None, None
         if decisions.needs_record(end, stop_on_kill=stop_on_kill):
             self._store, record = self.own_record(context)
@@ -467,7 +461,7 @@ class TaskTry:
             problem=problem,
         )
         if leaving.exit is decisions.Exit.BEGIN_AGAIN:
-            self._log.warning(
+            self.log.warning(
                 "An earlier try of this task had requested the stop before this try reattached. A new "
                 "execution is started in place of execution %s",
                 end.execution_arn,
@@ -537,15 +531,15 @@ class TaskTry:
         leaving = decisions.leave(
             record,
             store.try_number,
-            stop_on_kill=self._choices.stop_on_kill,
+            stop_on_kill=self.choices.stop_on_kill,
             retry_follows=retry_follows,
             is_signalled=reason == "ended_task",
         )
         leaving = self._carry_out(leaving, store, record, reason, answered)
         arn = record.execution_arn or "its ARN is not known"
-        self._log.warning("%s: %s Execution: %s", _REASONS[reason], leaving.text, arn)
+        self.log.warning("%s: %s Execution: %s", _REASONS[reason], leaving.text, arn)
         if answered and self._report and record.execution_arn:
-            self._report.follow(self._hook_for_region)
+            self._report.follow(self.hook_for_region)
         return leaving.handled
 
     def _carry_out(
@@ -568,10 +562,10 @@ class TaskTry:
         if leaving.exit is decisions.Exit.STOP:
             self._announced = announced
             self._report = report = StopReport(
-                self._ti, record, reason, self._log, is_killed=answered is not None
+                self._ti, record, reason, self.log, is_killed=answered is not None
             )
             report.store_request()
-            result = stop_recorded_execution(record, self._hook_for_region, self._log.warning)
+            result = stop_recorded_execution(record, self.hook_for_region, self.log.warning)
             report.store_answer(result)
             leaving = leaving.stop_requested(result.text, failed=result.failed)
         if leaving.exit is decisions.Exit.WITHDRAW_STOP:

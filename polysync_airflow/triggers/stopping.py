@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 FINISH_SECONDS: Final = 10.0
 
 
+@dataclass
 class StepPusher:
     """
     Pushes the steps of an execution, one push at a time, in a thread. Use it in one event loop.
@@ -45,15 +46,12 @@ class StepPusher:
     :param order: the declared steps, as ``order_text`` returns them; None to read them from the XCom.
     """
 
-    def __init__(
-        self, ti: Any, execution_arn: str, warn: Callable[[str], object], order: str | None = None
-    ) -> None:
-        self._ti = ti
-        self._arn = execution_arn
-        self._warn = warn
-        self._next: Sequence[descriptions.StepDescription] | None = None
-        self._pushing: asyncio.Task[None] | None = None
-        self._order = order
+    ti: Any
+    arn: str
+    warn: Callable[[str], object]
+    order: str | None = None
+    _next: Sequence[descriptions.StepDescription] | None = None
+    _pushing: asyncio.Task[None] | None = None
 
     def push(self, steps: Sequence[descriptions.StepDescription]) -> None:
         """Push steps as soon as the push before has ended; of several that wait, only the last one."""
@@ -78,18 +76,18 @@ class StepPusher:
             try:
                 await asyncio.to_thread(call_airflow, partial(self.store, steps))
             except Exception as error:
-                self._warn(
+                self.warn(
                     f"Airflow does not store the steps of the execution: {type(error).__name__}: {error}"
                 )
 
     def store(self, steps: Sequence[descriptions.StepDescription]) -> None:
         """Store steps. Sends requests to Airflow."""
-        if self._order is None:
+        if self.order is None:
             # The worker has pushed them. Read once: a request costs more than all the rest of a push.
-            pushed = descriptions.parse_rows(read_xcom(self._ti, descriptions.STEPS_KEY))
-            self._order = descriptions.order_text(pushed)
-        rows = descriptions.rows_of(steps, descriptions.order_of(self._order), self._arn)
-        write_xcom(self._ti, descriptions.STEPS_KEY, descriptions.fit_rows(rows)[0])
+            pushed = descriptions.parse_rows(read_xcom(self.ti, descriptions.STEPS_KEY))
+            self.order = descriptions.order_text(pushed)
+        rows = descriptions.rows_of(steps, descriptions.order_of(self.order), self.arn)
+        write_xcom(self.ti, descriptions.STEPS_KEY, descriptions.fit_rows(rows)[0])
 
 
 # How long ``on_kill`` waits for the answer to the request, at most.

@@ -73,14 +73,13 @@ FOLDER_LAYERS = {
     "sensors": ({"base"}, {"model_approval", "pipeline"}, {"__init__"}),
     "operators": (
         {"base"},
-        {"parameter_check", "results"},
+        {"callback_run", "parameter_check", "results"},
         {"reporting"},
         {"stopping"},
         {"failure_callback", "task_try"},
         {"callback", "list_import", "start", "stop"},
         {"__init__"},
     ),
-    "operators.callback": ({"messages"}, {"run"}, {"operator"}, {"__init__"}),
     "testing": ({"dag_files", "emulator"}, {"plugin"}, {"__init__"}),
     "cli": (
         {"output", "parser"},

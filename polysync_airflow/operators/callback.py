@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
 
     from polysync_airflow.execution.waiter import ExecutionWaiter
-    from polysync_airflow.operators.callback.run import StepRun
+    from polysync_airflow.operators.callback_run import StepRun
 
 
 class PolysyncCallbackStepOperator(ExecutionOperator):
@@ -159,7 +159,7 @@ class PolysyncCallbackStepOperator(ExecutionOperator):
             raise ParametersError(f"op_kwargs = {shorten(self.op_kwargs)} is not valid: give a dict.")
 
     def _step_run(self) -> StepRun:
-        from polysync_airflow.operators.callback.run import StepRun
+        from polysync_airflow.operators.callback_run import StepRun
 
         return StepRun(
             self.hook_for_region, self.execution_arn, self.step_name, self._call_with_retry, self.log
@@ -179,7 +179,7 @@ class PolysyncCallbackStepOperator(ExecutionOperator):
 
     def _wait_for_news(self, run: StepRun, waiter: ExecutionWaiter) -> None:
         """Wait until the step has begun, or cannot begin any more; or defer the task."""
-        from polysync_airflow.operators.callback.run import StepNewsError
+        from polysync_airflow.operators.callback_run import StepNewsError
 
         # Each poll may list the steps: half of its interval, because polls are not exactly on time.
         progress_interval = max(MIN_PROGRESS_INTERVAL, waiter.poll_interval / 2)

@@ -24,6 +24,7 @@ from airflow.triggers.shared_stream import AdvanceItem, SharedStreamProducer
 from polysync_airflow.airflow_compat.supervisor import call_in_daemon_thread, use_event_loop
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution import clock, events
+from polysync_airflow.execution.events import VISIBILITY_SECONDS, WAIT_SECONDS
 from polysync_airflow.execution.texts import clean_line, clean_text
 from polysync_airflow.metrics import EVENTS_RECEIVED, EVENTS_UNREADABLE, Tally
 
@@ -43,7 +44,7 @@ MAX_REMEMBERED: Final = 10_000
 # How long others may take a message that was given back. A consumer that waits for one gets it at once.
 OTHERS_SECONDS: Final = 1.0
 # When messages in flight are held for longer. A receive ends before, so that none becomes visible meanwhile.
-HOLD_AFTER_SECONDS: Final = events.VISIBILITY_SECONDS / 4
+HOLD_AFTER_SECONDS: Final = VISIBILITY_SECONDS / 4
 # How often metrics are sent at most.
 REPORT_SECONDS: Final = 20.0
 MIN_BACKOFF_SECONDS: Final = 1.0
@@ -194,7 +195,8 @@ class EventProducer(SharedStreamProducer):
 
     async def _receive(self, queue: EventQueue) -> list[Received]:
         try:
-            received = await _in_thread(queue.receive)
+            receive = partial(queue.receive, wait_seconds=WAIT_SECONDS, visibility_seconds=VISIBILITY_SECONDS)
+            received = await _in_thread(receive)
         except Exception as error:
             # Whatever it is, the next call may succeed. Airflow would start all watchers again each second.
             self._receiving.failed(error)

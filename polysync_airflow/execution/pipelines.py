@@ -172,12 +172,7 @@ def _boolean(value: Any) -> bool | None:
 
 
 _READERS = {"String": _text, "Integer": _integer, "Float": _number, "Boolean": _boolean}
-_WANTED = {
-    "String": "a text",
-    "Integer": "a whole number",
-    "Float": "a number",
-    "Boolean": "true or false",
-}
+_WANTED = {"String": "a text", "Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
 
 
 # For how many unknown names a similar one is searched, and among how many: each search compares with all.

@@ -24,7 +24,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from math import isfinite
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Annotated, Any, ClassVar, Final, NamedTuple
 
 from pydantic import AliasChoices, AliasPath, BeforeValidator, Field, FiniteFloat, StringConstraints
 
@@ -107,9 +107,10 @@ def _channels_of_all(definitions: Any) -> list[Any]:
 CHANNELS_OF_ALL: Final = BeforeValidator(_channels_of_all)
 
 
-def first_of(member: str, *names: str) -> AliasChoices:
-    """Return the first of several members of an object in the response."""
-    return AliasChoices(*(AliasPath(*member.split("."), name) for name in names))  # pragma: no mutate
+def first_of(member: str, *names: str) -> Any:
+    """Return the field of the first of several members of an object in the response."""
+    aliases = (AliasPath(*member.split("."), name) for name in names)
+    return Field(None, validation_alias=AliasChoices(*aliases))  # pragma: no mutate
 
 
 def member(*path: str, exclude: bool | None = None) -> Any:
@@ -131,10 +132,14 @@ class JobDescription(FrozenModel):
 
     read_uris: UriList = Field(None, exclude=True)
 
+    # The field with the URIs of what it writes; None if it writes nothing.
+    written: ClassVar[str | None] = None
+
     @property
     def written_uris(self) -> Sequence[str | None]:
         """Where in S3 the job writes what it makes."""
-        return ()
+        value = getattr(self, self.written) if self.written else None
+        return [*value.values()] if isinstance(value, dict) else [value]
 
     @property
     def outputs(self) -> dict[str, Any]:
@@ -164,27 +169,19 @@ class InstanceGroup(FrozenModel):
 class TrainingJob(JobDescription):
     """https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeTrainingJob.html"""
 
+    written = "model_artifact"
     read_uris: Annotated[UriList, CHANNELS] = member("InputDataConfig", exclude=True)
     metrics: Annotated[Values, by_name("MetricName", "Value")] = member("FinalMetricDataList")
     model_artifact: Uri = member("ModelArtifacts", "S3ModelArtifacts")
     billable_seconds: Seconds = member("BillableTimeInSeconds")
     # AWS selects the instances if the job names several types.
-    instance_type: Name = Field(
-        None, validation_alias=first_of("ResourceConfig", "SelectedInstanceType", "InstanceType")
-    )
-    instance_count: Count = Field(
-        None, validation_alias=first_of("ResourceConfig", "SelectedInstanceCount", "InstanceCount")
-    )
+    instance_type: Name = first_of("ResourceConfig", "SelectedInstanceType", "InstanceType")
+    instance_count: Count = first_of("ResourceConfig", "SelectedInstanceCount", "InstanceCount")
     training_seconds: Seconds = member("TrainingTimeInSeconds", exclude=True)
     is_spot: Annotated[bool | None, LENIENT] = member("EnableManagedSpotTraining", exclude=True)
     instance_groups: Annotated[list[InstanceGroup] | None, LENIENT] = member(
         "ResourceConfig", "InstanceGroups", exclude=True
     )
-
-    @property
-    def written_uris(self) -> Sequence[str | None]:
-        """The model."""
-        return [self.model_artifact]
 
     @property
     def outputs(self) -> dict[str, Any]:
@@ -207,10 +204,8 @@ class TrainingJob(JobDescription):
     @property
     def instance_seconds(self) -> dict[str, float]:
         """AWS bills the billable time of each instance."""
-        groups = self.instance_groups or [
-            InstanceGroup(InstanceType=self.instance_type, InstanceCount=self.instance_count)
-        ]
-        return _instance_seconds(self.billable_seconds, groups)
+        own = InstanceGroup(InstanceType=self.instance_type, InstanceCount=self.instance_count)
+        return _instance_seconds(self.billable_seconds, self.instance_groups or [own])
 
 
 class _TimedJob(JobDescription):
@@ -244,45 +239,31 @@ class _TimedJob(JobDescription):
 class ProcessingJob(_TimedJob):
     """https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeProcessingJob.html"""
 
+    written = "output_uris"
     read_uris: Annotated[UriList, each_of("S3Input.S3Uri")] = member("ProcessingInputs", exclude=True)
     output_uris: Annotated[Uris, by_name("OutputName", "S3Output.S3Uri")] = member(
         "ProcessingOutputConfig", "Outputs"
     )
-    instance_type: Name = Field(
-        None,
-        validation_alias=first_of(
-            "ProcessingResources.ClusterConfig", "SelectedInstanceType", "InstanceType"
-        ),
+    instance_type: Name = first_of(
+        "ProcessingResources.ClusterConfig", "SelectedInstanceType", "InstanceType"
     )
-    instance_count: Count = Field(
-        None,
-        validation_alias=first_of(
-            "ProcessingResources.ClusterConfig", "SelectedInstanceCount", "InstanceCount"
-        ),
+    instance_count: Count = first_of(
+        "ProcessingResources.ClusterConfig", "SelectedInstanceCount", "InstanceCount"
     )
     started_at: Time = member("ProcessingStartTime", exclude=True)
     ended_at: Time = member("ProcessingEndTime", exclude=True)
-
-    @property
-    def written_uris(self) -> Sequence[str | None]:
-        """The outputs."""
-        return list((self.output_uris or {}).values())
 
 
 class TransformJob(_TimedJob):
     """https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeTransformJob.html"""
 
+    written = "output_uri"
     read_uris: Annotated[UriList, CHANNELS] = member("TransformInput", exclude=True)
     output_uri: Uri = member("TransformOutput", "S3OutputPath")
     instance_type: Name = member("TransformResources", "InstanceType")
     instance_count: Count = member("TransformResources", "InstanceCount")
     started_at: Time = member("TransformStartTime", exclude=True)
     ended_at: Time = member("TransformEndTime", exclude=True)
-
-    @property
-    def written_uris(self) -> Sequence[str | None]:
-        """The predictions."""
-        return [self.output_uri]
 
 
 class TuningJob(JobDescription):
@@ -302,17 +283,13 @@ class TuningJob(JobDescription):
 class AutoMLJob(JobDescription):
     """https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeAutoMLJobV2.html"""
 
+    written = "output_path"
     read_uris: Annotated[UriList, CHANNELS] = member("AutoMLJobInputDataConfig", exclude=True)
     output_path: Uri = member("OutputDataConfig", "S3OutputPath", exclude=True)
     best_candidate: Name = member("BestCandidate", "CandidateName")
     objective: Annotated[Values, by_name("MetricName", "Value")] = member(
         "BestCandidate", "FinalAutoMLJobObjectiveMetric"
     )
-
-    @property
-    def written_uris(self) -> Sequence[str | None]:
-        """The folder with the artefacts of all candidates."""
-        return [self.output_path]
 
 
 class ModelPackage(JobDescription):

@@ -397,11 +397,8 @@ class SearchWaiter(Waiter[Looked, SearchEvent]):
     def end_of(self, response: Looked, now: float) -> SearchEvent | None:
         """Return the event if the execution is found, or cannot be any more."""
         if response.found and self._is_final(response.found, now):
-            return SearchEvent(
-                outcome="found",
-                began_at=self.search.began_at,
-                execution_arn=response.found.execution_arn,
-            )
+            arn = response.found.execution_arn
+            return SearchEvent(outcome="found", began_at=self.search.began_at, execution_arn=arn)
         if response.at >= self._complete_at:
             return self.event("no_match", "The window has closed, and no execution in it matches.")
         return None

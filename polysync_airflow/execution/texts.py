@@ -120,10 +120,8 @@ def describe_validation_error(error: ValidationError) -> str:
 
     The values are left out, since they may be secret or long.
     """
-    problems = [
-        f"{'.'.join(map(str, problem['loc'])) or 'the whole value'}: {problem['msg']}"
-        for problem in error.errors()
-    ]
+    found = [(".".join(map(str, each["loc"])), each["msg"]) for each in error.errors()]
+    problems = [f"{path or 'the whole value'}: {problem}" for path, problem in found]
     return "; ".join(map(clean_line, first_problems(problems)))
 
 

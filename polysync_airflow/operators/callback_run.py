@@ -105,9 +105,8 @@ class Answer:
         with self._lock:
             if self._is_given:
                 return False
-            call_with_retry(
-                partial(self._send, send), until=clock.time() + ANSWER_TIMEOUT_SECONDS, warn=self.warn
-            )
+            until = clock.time() + ANSWER_TIMEOUT_SECONDS
+            call_with_retry(partial(self._send, send), until=until, warn=self.warn)
             self._is_given = True
             return True
 
@@ -116,12 +115,8 @@ class Answer:
             send()
         except exceptions.SageMakerApiError as error:
             # AWS does not document with which of these it refuses the answer to a step that has ended.
-            if (
-                exceptions.has_code(
-                    error, exceptions.CONFLICT, exceptions.RESOURCE_NOT_FOUND, exceptions.VALIDATION
-                )
-                and self.step_has_ended()
-            ):
+            codes = exceptions.CONFLICT, exceptions.RESOURCE_NOT_FOUND, exceptions.VALIDATION
+            if exceptions.has_code(error, *codes) and self.step_has_ended():
                 raise StepHasEndedError(str(error)) from None
             raise
 
@@ -173,11 +168,8 @@ class StopMonitor:
         try:
             call()
         except Exception as error:
-            text = (
-                str(error)
-                if isinstance(error, exceptions.PolysyncError)
-                else f"{type(error).__name__}: {error}"
-            )
+            is_own = isinstance(error, exceptions.PolysyncError)
+            text = str(error) if is_own else f"{type(error).__name__}: {error}"
             if text not in self._warned:
                 self._warned.add(text)
                 self.warn(f"While the function of the callback step runs: {text}")
@@ -272,10 +264,8 @@ class StepMessages:
         return own
 
     def _handling_of(self, received: ReceivedMessage, content: CallbackMessage | None) -> Handling:
-        is_own = content is not None and (content.token, content.execution_arn) == (
-            self.callback.token,
-            self.arn,
-        )
+        own = self.callback.token, self.arn
+        is_own = content is not None and (content.token, content.execution_arn) == own
         decide = partial(
             handling_of,
             received,

@@ -10,17 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from polysync_airflow import exceptions
 from polysync_airflow.execution import pipelines
 from polysync_airflow.execution.models import LATEST, StartRequest
 from polysync_airflow.execution.parameters import build_start_request
+from polysync_airflow.execution.pipelines import PipelineDescription
 from polysync_airflow.execution.texts import clean_line, first_problems, nearest_name
-
-if TYPE_CHECKING:
-    from polysync_airflow.execution.pipelines import PipelineDescription
-    from polysync_airflow.hooks import PolysyncSageMakerHook
+from polysync_airflow.hooks import PolysyncSageMakerHook
 
 # How many pages of executions are listed to find the latest one that can be a source: a hundred each.
 MAX_PAGES: Final = 10

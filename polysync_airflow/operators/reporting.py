@@ -27,7 +27,7 @@ from polysync_airflow.execution import models, outcome
 from polysync_airflow.execution.console import execution_url, studio_url
 from polysync_airflow.execution.lifecycle.decisions import OnCompletedWithFailures
 from polysync_airflow.execution.models import ExecutionEvent
-from polysync_airflow.execution.parameters import MIN_PROGRESS_INTERVAL, Choices, Seconds, seconds
+from polysync_airflow.execution.parameters import MIN_PROGRESS_INTERVAL, Seconds, seconds
 from polysync_airflow.execution.texts import clean_text
 from polysync_airflow.operators.base import ExecutionOperator, LimitChoices, pull_own, storable_xcom
 from polysync_airflow.retrying import next_retry
@@ -178,15 +178,8 @@ def push_run(context: Context, run: outcome.ExecutionRecord) -> None:
     context["ti"].xcom_push("run", storable_xcom("run", run.model_dump(mode="json")))
 
 
-class OutcomeChoices(Choices):
-    """What the DAG author chose about outcomes; see the arguments of the operator."""
-
-    on_completed_with_failures: OnCompletedWithFailures
-    on_cancelled: outcome.OnCancelled
-
-
 def error_of(
-    end: ExecutionEvent, message: str, choices: OutcomeChoices, *, is_own_stop: bool
+    end: ExecutionEvent, message: str, choices: ReportChoices, *, is_own_stop: bool
 ) -> Exception | None:
     """
     Return the error that fails or skips the task; None if the task succeeds.
@@ -283,9 +276,11 @@ MAX_FILES: Final = 50
 FileName = Annotated[str, Field(min_length=1, max_length=256)]
 
 
-class ReportChoices(LimitChoices, OutcomeChoices):
-    """What the DAG author chose about the report of the end."""
+class ReportChoices(LimitChoices):
+    """What the DAG author chose about the report of the end; see the arguments of the operator."""
 
+    on_completed_with_failures: OnCompletedWithFailures
+    on_cancelled: outcome.OnCancelled
     progress_interval: Annotated[Seconds | None, seconds(MIN_PROGRESS_INTERVAL, models.MAX_POLL_INTERVAL)]
     property_files: Annotated[
         Annotated[bool, Field(strict=True)] | Annotated[tuple[FileName, ...], Field(max_length=MAX_FILES)],

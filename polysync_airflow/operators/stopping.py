@@ -8,7 +8,7 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from polysync_airflow.airflow_compat.supervisor import call_in_daemon_thread
 from polysync_airflow.aws.retry import STOP_TIMEOUT_SECONDS, call_with_retry
@@ -21,12 +21,10 @@ from polysync_airflow.execution.models import ExecutionEvent, region_from_arn
 from polysync_airflow.execution.outcome import ExecutionRecord, RequestedStop, StopReason
 from polysync_airflow.execution.record import StoredExecution
 from polysync_airflow.execution.waiter import ExecutionWaiter, Finish, Wait
+from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.operators.reporting import pull_run, push_run
 
-if TYPE_CHECKING:
-    from polysync_airflow.hooks import PolysyncSageMakerHook
-
-HookForRegion = Callable[[str | None], "PolysyncSageMakerHook"]
+HookForRegion = Callable[[str | None], PolysyncSageMakerHook]
 
 # Airflow's supervisor sends SIGKILL five seconds after SIGTERM, or 60 from Airflow 3.4 on. The request for a
 # stop must not wait for a slow Airflow, and the end of the stop is seen only if it comes soon.

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from polysync_airflow.airflow_compat.sdk import RetryPolicy
 from polysync_airflow.airflow_compat.task_process import exit_if_replaced
 from polysync_airflow.aws.responses import PAGE_SIZE
 from polysync_airflow.aws.retry import STOP_TIMEOUT_SECONDS, call_with_retry
@@ -48,6 +49,7 @@ from polysync_airflow.execution.models import (
 from polysync_airflow.execution.outcome import StopReason, refusal_error
 from polysync_airflow.execution.parameters import check_pipeline, make_start_request
 from polysync_airflow.execution.record import StoredExecution
+from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.metrics import EXECUTIONS_RESUMED, EXECUTIONS_STARTED, count
 from polysync_airflow.operators import parameter_check
 from polysync_airflow.operators.base import TryChoices
@@ -58,9 +60,6 @@ from polysync_airflow.retrying import next_retry
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
-
-    from polysync_airflow.airflow_compat.sdk import RetryPolicy
-    from polysync_airflow.hooks import PolysyncSageMakerHook
 
 Result = TypeVar("Result")
 
@@ -187,14 +186,8 @@ class ExecutionCalls:
         hook = self._hook_of(record)
         self._log_unused_arguments(now, record)
         self._log_steps(hook, record.arn)
-        self._retry(
-            partial(
-                hook.retry_pipeline_execution,
-                record.arn,
-                token=record.resume_token or "",
-                max_parallel_steps=record.request.max_parallel_steps,
-            )
-        )
+        resume = partial(hook.retry_pipeline_execution, record.arn, token=record.resume_token or "")
+        self._retry(partial(resume, max_parallel_steps=record.request.max_parallel_steps))
         return Accepted(hook.responded_at or clock.now())
 
     def _log_unused_arguments(self, now: Instruction, record: StoredExecution) -> None:
@@ -203,11 +196,8 @@ class ExecutionCalls:
             sent = sent_parameters(self._hook_of(record), record, self.log.warning)
             unused = decisions.unused_arguments(record.request, sent, current)
         except PolysyncError as error:
-            self.log.warning(
-                "The arguments of this try are not valid, and are not used: %s Execution: %s",
-                error,
-                record.arn,
-            )
+            text = "The arguments of this try are not valid, and are not used: %s Execution: %s"
+            self.log.warning(text, error, record.arn)
             return
         if unused:
             self.log.warning(

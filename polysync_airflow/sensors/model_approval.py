@@ -7,6 +7,7 @@ What each poll means is decided in ``execution/approval.py``, for all modes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from polysync_airflow.airflow_compat.sdk import AirflowSkipException
@@ -104,11 +105,8 @@ class PolysyncModelApprovalSensor(ResourceSensor):
                 f"model_package_arn and model_package_group: {given} is given. Give one of them: the ARN of "
                 "a version, or a group, whose newest version is meant."
             )
-        named = (
-            approval.check_model_package_group(group)
-            if arn is None
-            else approval.check_model_package_arn(arn)
-        )
+        check = approval.check_model_package_group if arn is None else approval.check_model_package_arn
+        named = check(group if arn is None else arn)
         if named.startswith("arn:"):
             self._check_region(named, "model package" if arn else "model package group")
             self.region_name = region_from_arn(named)
@@ -143,11 +141,8 @@ class PolysyncModelApprovalSensor(ResourceSensor):
     def _find(self, context: Context) -> str:
         """Find the newest version of the group, and keep it for the next pokes."""
         group = str(self.model_package_group)
-        newest = call_with_retry(
-            lambda: self.hook.newest_model_package(group),
-            until=self._deadline,
-            warn=self.log.warning,
-        )
+        find = partial(self.hook.newest_model_package, group)
+        newest = call_with_retry(find, until=self._deadline, warn=self.log.warning)
         if newest is None:
             raise ModelApprovalError(
                 f"The model package group {group} has no version: let this task run after the one that "

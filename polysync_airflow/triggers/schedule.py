@@ -294,15 +294,10 @@ class Schedule:
         error = listing.error
         if error is None:
             group.calls = listing.pages + bool(missing)
-        warning, is_endless = (
-            None,
-            exceptions.has_code(error, exceptions.PAGINATION, exceptions.RESPONSE_TOO_LARGE),
-        )
-        if (
-            error
-            and not is_endless
-            and not (isinstance(error, exceptions.SageMakerApiError) and error.permanent)
-        ):
+        warning = None
+        is_endless = exceptions.has_code(error, exceptions.PAGINATION, exceptions.RESPONSE_TOO_LARGE)
+        is_refused = isinstance(error, exceptions.SageMakerApiError) and error.permanent
+        if error and not is_endless and not is_refused:
             return AfterListing([*responses, *((each, error) for each in missing)])
         for subscription in missing:
             self.describe_next(subscription)

@@ -51,6 +51,7 @@ from polysync_airflow.airflow_compat.task_instances import DELETED
 from polysync_airflow.execution.models import LATEST, ExecutionEvent, StartRequest
 from polysync_airflow.execution.parameters import Choices, Flag
 from polysync_airflow.execution.record import ClearChoice, Incarnation, OnClear, StoredExecution
+from polysync_airflow.states import PolysyncState, has_ended, state_of
 
 RetryMode = Literal["new", "resume"]
 OnCompletedWithFailures = Literal["fail", "succeed"]
@@ -123,11 +124,7 @@ def next_action(stored: StoredExecution, epoch: int, status: str, choices: Recov
             # Somebody may have resumed it outside of Airflow meanwhile: the user wants its end all the same.
             return _in_same_epoch(status, resumes=True)
         resumes = _resumes_after_clear(choice, status, choices) and not is_replaced
-        if (
-            stored.resume_is_pending
-            and not resumes
-            and states.state_of(status) is states.PolysyncState.FAILED
-        ):
+        if stored.resume_is_pending and not resumes and state_of(status) is PolysyncState.FAILED:
             return Action.SETTLE_RESUME
         return _in_new_epoch(status, resumes=resumes, may_stop=choices.stop_on_kill)
     if stored.resume_is_pending:
@@ -146,7 +143,7 @@ def next_step(
     :param retry: when Airflow starts another try, such as ``in 5 min``; None if none follows.
     :param by_fail_step: whether a Fail step has ended the execution.
     """
-    failed = states.state_of(status) is states.PolysyncState.FAILED
+    failed = state_of(status) is PolysyncState.FAILED
     if retry is None:
         if status is None or not failed:
             return None
@@ -205,18 +202,17 @@ def unused_arguments(sent: StartRequest, parameters: Mapping[str, str], current:
 
 
 def _resumes_after_clear(choice: ClearChoice | None, status: str, choices: RecoveryChoices) -> bool:
-    is_failure = (
-        status != states.STATUS_COMPLETED_WITH_FAILURES or choices.on_completed_with_failures == "fail"
-    )
+    has_some = status == states.STATUS_COMPLETED_WITH_FAILURES
+    is_failure = not has_some or choices.on_completed_with_failures == "fail"
     return choice is None and choices.on_clear == "resume" and is_failure
 
 
 def _in_same_epoch(status: str, *, resumes: bool, failures_succeed: bool = False) -> Action:
     if status == states.STATUS_STOPPING:
         return Action.WAIT_FOR_END
-    if not states.has_ended(status) or states.state_of(status) is states.PolysyncState.SUCCESS:
+    if not has_ended(status) or state_of(status) is PolysyncState.SUCCESS:
         return Action.REATTACH
-    if states.state_of(status) is states.PolysyncState.CANCELLED:
+    if state_of(status) is PolysyncState.CANCELLED:
         return Action.START
     if status == states.STATUS_COMPLETED_WITH_FAILURES and failures_succeed:
         return Action.REATTACH
@@ -224,13 +220,11 @@ def _in_same_epoch(status: str, *, resumes: bool, failures_succeed: bool = False
 
 
 def _after_end(status: str, *, resumes: bool) -> Action:
-    return (
-        Action.RESUME if resumes and states.state_of(status) is states.PolysyncState.FAILED else Action.START
-    )
+    return Action.RESUME if resumes and state_of(status) is PolysyncState.FAILED else Action.START
 
 
 def _in_new_epoch(status: str, *, resumes: bool, may_stop: bool) -> Action:
-    if states.has_ended(status):
+    if has_ended(status):
         return _after_end(status, resumes=resumes)
     if status == states.STATUS_STOPPING or not may_stop:
         return Action.WAIT_FOR_END
@@ -508,4 +502,4 @@ def after_wait(
 
 
 def _is_cancelled(end: ExecutionEvent) -> bool:
-    return states.state_of(end.status) is states.PolysyncState.CANCELLED
+    return state_of(end.status) is PolysyncState.CANCELLED

@@ -201,11 +201,8 @@ def is_news(name: str, status: str | None, steps: Sequence[StepDescription] | Ba
 
 def still_waits(steps: Sequence[StepDescription], token: SecretStr | None) -> bool:
     """Return whether a callback step may still wait for its answer; True if no step has the token."""
-    found = [
-        step
-        for step in steps
-        if token and _secret(_metadata_of(step).get("CallbackToken")) == token.get_secret_value()
-    ]
+    secret = token and token.get_secret_value()
+    found = [step for step in steps if secret and _metadata_of(step).get("CallbackToken") == secret]
     return not found or not all(states.has_ended(step.status) for step in found)
 
 

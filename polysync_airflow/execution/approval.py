@@ -25,7 +25,7 @@ from pydantic import BeforeValidator, Field, StringConstraints, TypeAdapter, Val
 from polysync_airflow.exceptions import ParametersError, TriggerEventError
 from polysync_airflow.execution import texts
 from polysync_airflow.execution.models import STATUS_PATTERN, FrozenModel, ResponseTime
-from polysync_airflow.execution.parameters import DEFER_BUILD, check
+from polysync_airflow.execution.parameters import DEFER_BUILD, is_valid
 from polysync_airflow.execution.waiter import ResourceArguments, ResourceEvent, ResourceWaiter
 
 ApprovalStatus = Literal["Approved", "Rejected", "PendingManualApproval"]
@@ -71,12 +71,13 @@ def check_model_package_arn(arn: object) -> str:
 
     :raises ParametersError: the value is not such an ARN.
     """
-    problem = (
-        f"model_package_arn = {texts.shorten(arn)} is not the ARN of a version of a model package group, and "
-        "nothing else has an approval status: give arn:aws:sagemaker:<region>:<account>:model-package/"
-        "<group>/<version>, such as model_package_arn in the XCom 'outputs' of the task that trained it."
-    )
-    return check(_VERSION_ARN, arn, problem)
+    if not is_valid(_VERSION_ARN, arn):
+        raise ParametersError(
+            f"model_package_arn = {texts.shorten(arn)} is not the ARN of a version of a model package group, "
+            "and nothing else has an approval status: give arn:aws:sagemaker:<region>:<account>:model-package"
+            "/<group>/<version>, such as model_package_arn in the XCom 'outputs' of the task that trained it."
+        )
+    return str(arn)
 
 
 def check_model_package_group(group: object) -> str:
@@ -85,12 +86,13 @@ def check_model_package_group(group: object) -> str:
 
     :raises ParametersError: the value is neither.
     """
-    problem = (
-        f"model_package_group = {texts.shorten(group)} is not a model package group: give its name (1 to 63 "
-        "letters, digits and hyphens, beginning and ending with a letter or digit) or its ARN, "
-        "arn:aws:sagemaker:<region>:<account>:model-package-group/<name>."
-    )
-    return check(_GROUP_NAME, group, problem)
+    if not is_valid(_GROUP_NAME, group):
+        raise ParametersError(
+            f"model_package_group = {texts.shorten(group)} is not a model package group: give its name (1 to "
+            "63 letters, digits and hyphens, beginning and ending with a letter or digit) or its ARN, "
+            "arn:aws:sagemaker:<region>:<account>:model-package-group/<name>."
+        )
+    return str(group)
 
 
 def check_approval(status: object, description: object) -> None:
@@ -102,11 +104,12 @@ def check_approval(status: object, description: object) -> None:
     if status not in get_args(ApprovalStatus):
         known = ", ".join(get_args(ApprovalStatus))
         raise ParametersError(f"status = {texts.shorten(status)} is not valid: give one of {known}.")
-    problem = (
-        f"description = {texts.shorten(description)} is not valid: use at most {MAX_DESCRIPTION_LENGTH:,} "
-        "characters without line breaks and control characters, or leave it out."
-    )
-    check(_DESCRIPTION, description, problem)
+    if not is_valid(_DESCRIPTION, description):
+        raise ParametersError(
+            f"description = {texts.shorten(description)} is not valid: use at most "
+            f"{MAX_DESCRIPTION_LENGTH:,} characters without line breaks and control characters, or leave "
+            "it out."
+        )
 
 
 def _user_of(value: Any) -> Any:

@@ -67,7 +67,6 @@ DEFER_BUILD: Final = ConfigDict(defer_build=True)
 _PIPELINE_NAMES: TypeAdapter[list[str]] = TypeAdapter(list[models.PipelineName], config=DEFER_BUILD)
 _EXECUTION_ARN: TypeAdapter[str] = TypeAdapter(models.ExecutionArn, config=DEFER_BUILD)
 _PIPELINE: TypeAdapter[str] = TypeAdapter(models.Pipeline, config=DEFER_BUILD)
-_Checked = TypeVar("_Checked")
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
@@ -158,17 +157,13 @@ def check_pipeline_names(names: object) -> list[str]:
         ) from None
 
 
-def check(adapter: TypeAdapter[_Checked], value: object, problem: str) -> _Checked:
-    """
-    Validate a value before AWS is called.
-
-    :param problem: the text of the error.
-    :raises ParametersError: the value is not valid.
-    """
+def is_valid(adapter: TypeAdapter[Any], value: object) -> bool:
+    """Return whether a value is valid."""
     try:
-        return adapter.validate_python(value)
+        adapter.validate_python(value)
     except ValidationError:
-        raise ParametersError(problem) from None
+        return False
+    return True
 
 
 def check_pipeline(pipeline: object) -> None:
@@ -177,8 +172,9 @@ def check_pipeline(pipeline: object) -> None:
 
     :raises ParametersError: the value is neither.
     """
-    cure = models.StartRequest.model_fields["pipeline_name"].description
-    check(_PIPELINE, pipeline, f"pipeline_name = {texts.shorten(pipeline)} is not valid. {cure}")
+    if not is_valid(_PIPELINE, pipeline):
+        cure = models.StartRequest.model_fields["pipeline_name"].description
+        raise ParametersError(f"pipeline_name = {texts.shorten(pipeline)} is not valid. {cure}")
 
 
 def check_execution_arn(execution_arn: object) -> str:
@@ -187,12 +183,13 @@ def check_execution_arn(execution_arn: object) -> str:
 
     :raises ParametersError: the value is not the ARN of an execution.
     """
-    problem = (
-        f"execution_arn = {texts.shorten(execution_arn)} is not the ARN of an execution: give "
-        "arn:aws:sagemaker:<region>:<account>:pipeline/<name>/execution/<id>, such as the XCom "
-        "'execution_arn' of the task that started it."
-    )
-    return check(_EXECUTION_ARN, execution_arn, problem)
+    if not is_valid(_EXECUTION_ARN, execution_arn):
+        raise ParametersError(
+            f"execution_arn = {texts.shorten(execution_arn)} is not the ARN of an execution: give "
+            "arn:aws:sagemaker:<region>:<account>:pipeline/<name>/execution/<id>, such as the XCom "
+            "'execution_arn' of the task that started it."
+        )
+    return str(execution_arn)
 
 
 def check_trigger_arguments(model: type[_Model], arguments: Mapping[str, Any]) -> _Model:

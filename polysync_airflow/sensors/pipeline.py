@@ -15,7 +15,9 @@ from polysync_airflow import exceptions
 from polysync_airflow.execution import clock, outcome, search
 from polysync_airflow.execution.lifecycle.decisions import OnCompletedWithFailures
 from polysync_airflow.execution.models import ExecutionEvent, pipeline_name_from_arn, region_from_arn
+from polysync_airflow.execution.outcome import OnCancelled
 from polysync_airflow.execution.parameters import MIN_PROGRESS_INTERVAL, storable_parameters
+from polysync_airflow.execution.search import Which
 from polysync_airflow.execution.waiter import ExecutionWaiter, Finish
 from polysync_airflow.operators import reporting
 from polysync_airflow.operators.base import DEFAULT_CONNECTION, DEFAULT_DEFERRABLE, apply_retry_policy
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
 class PipelineSensorChoices(SensorChoices, reporting.ReportChoices):
     """What the DAG author chose for the sensor."""
 
-    which: search.Which
+    which: Which
 
 
 class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
@@ -117,7 +119,7 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
         pipeline_name: str | XComArg | None = None,
         created_after: datetime | str | XComArg | None = None,
         created_before: datetime | str | XComArg | None = None,
-        which: search.Which = "first",
+        which: Which = "first",
         display_name_pattern: str | XComArg | None = None,
         parameters: Mapping[str, Any] | XComArg | None = None,
         step_name: str | XComArg | None = None,
@@ -125,7 +127,7 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
         region_name: str | None = None,
         deferrable: bool = DEFAULT_DEFERRABLE,
         on_completed_with_failures: OnCompletedWithFailures = "fail",
-        on_cancelled: outcome.OnCancelled = "fail",
+        on_cancelled: OnCancelled = "fail",
         progress_interval: float | timedelta | None = reporting.DEFAULT_PROGRESS_INTERVAL,
         property_files: bool | Sequence[str] = False,
         **kwargs: Any,

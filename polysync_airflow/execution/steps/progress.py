@@ -35,7 +35,7 @@ from pydantic import BaseModel, Field, StringConstraints, TypeAdapter
 from polysync_airflow import states
 from polysync_airflow.exceptions import ParametersError, PolysyncError, is_throttling
 from polysync_airflow.execution import models, texts
-from polysync_airflow.execution.parameters import DEFER_BUILD, check
+from polysync_airflow.execution.parameters import DEFER_BUILD, is_valid
 from polysync_airflow.execution.pipelines import DeclaredStep
 from polysync_airflow.execution.steps.descriptions import StepDescription, StepRow
 from polysync_airflow.execution.waiter import LogLine, TriggerArguments, check_event
@@ -272,11 +272,11 @@ def check_step_name(step_name: object) -> None:
 
     :raises ParametersError: it is not the name of a step.
     """
-    problem = (
-        f"step_name = {texts.shorten(step_name)} is not the name of a step: give the name of a step of the "
-        "pipeline, of 1 to 256 characters without control characters."
-    )
-    check(_STEP_NAME, step_name, problem)
+    if not is_valid(_STEP_NAME, step_name):
+        raise ParametersError(
+            f"step_name = {texts.shorten(step_name)} is not the name of a step: give the name of a step of "
+            "the pipeline, of 1 to 256 characters without control characters."
+        )
 
 
 def check_step_declared(step_name: str, declared: Sequence[DeclaredStep], kind: str | None = None) -> None:

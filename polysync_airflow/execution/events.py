@@ -586,15 +586,12 @@ def cloudformation(setup: Setup, reader_policy: ReaderPolicy) -> dict[str, Any]:
             "SQS::QueuePolicy", Queues=[{"Ref": "Queue"}], PolicyDocument=_queue_policy(arn, rule_arns)
         ),
     }
+    targets = [{"Id": "queue", "Arn": arn}]
     for name, (suffix, rule) in rules.items():
-        target = {"Id": "queue", "Arn": arn}
-        resources[name] = _resource(
-            "Events::Rule", Name=f"{setup.queue}-{suffix}", EventPattern=rule, Targets=[target]
-        )
-    policy = reader_policy("QUEUE")
-    resources["ReaderPolicy"] = _resource(
-        "IAM::ManagedPolicy", PolicyDocument=_replaced(policy, "QUEUE", arn)
-    )
+        rule_name = f"{setup.queue}-{suffix}"
+        resources[name] = _resource("Events::Rule", Name=rule_name, EventPattern=rule, Targets=targets)
+    policy = _replaced(reader_policy("QUEUE"), "QUEUE", arn)
+    resources["ReaderPolicy"] = _resource("IAM::ManagedPolicy", PolicyDocument=policy)
     return {
         "AWSTemplateFormatVersion": "2010-09-09",
         "Description": "A queue with events of SageMaker for Airflow",

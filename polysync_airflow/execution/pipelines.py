@@ -202,7 +202,10 @@ def parameter_problems(sent: Mapping[str, str], declared: Sequence[DeclaredParam
         if name in by_name and (problem := _type_problem(by_name[name], value))
     }
     lines = (
-        *(_unknown(name, sent[name], cure) for name, cure in _cures(unknown, by_name)),
+        *(
+            f"{texts.clean_line(name)} = {texts.shorten(sent[name])}: not declared; {cure}"
+            for name, cure in _cures(unknown, by_name)
+        ),
         *(_missing(each) for each in missing[: texts.MAX_PROBLEMS]),
         *(
             f"{texts.clean_line(name)} = {texts.shorten(sent[name])}: {problem}"
@@ -227,10 +230,6 @@ def _leave_out(declared: Mapping[str, DeclaredParameter]) -> str:
     names = ", ".join(texts.clean_line(name) for name in islice(declared, MAX_NAMES))
     more = f" and {len(declared) - MAX_NAMES} more" if len(declared) > MAX_NAMES else ""
     return f"leave it out, or use one of {names}{more}"
-
-
-def _unknown(name: str, value: str, cure: str) -> str:
-    return f"{texts.clean_line(name)} = {texts.shorten(value)}: not declared; {cure}"
 
 
 def _missing(parameter: DeclaredParameter) -> str:
@@ -449,9 +448,7 @@ def reused_steps(selected: Sequence[str], declared: Sequence[DeclaredStep]) -> l
 
 def mark_selection(declared: Iterable[DeclaredStep], selected: Sequence[str] | None) -> list[DeclaredStep]:
     """Return the steps of a definition, marked if the execution has not selected them."""
-    return [
-        step._replace(not_selected=bool(selected) and step.name not in (selected or ())) for step in declared
-    ]
+    return [step._replace(not_selected=bool(selected and step.name not in selected)) for step in declared]
 
 
 def _above(name: str, by_name: Mapping[str, DeclaredStep]) -> set[str]:

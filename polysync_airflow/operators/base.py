@@ -190,9 +190,8 @@ class ExecutionOperator(WaitingOperator):
     def prepare_for_execution(self) -> Self:
         """Return the copy that Airflow executes. A button is added when its URL is known."""
         task = super().prepare_for_execution()
-        task.operator_extra_links = [
-            link for link in task.operator_extra_links if not isinstance(link, UrlLink)
-        ]
+        links = task.operator_extra_links
+        task.operator_extra_links = [link for link in links if not isinstance(link, UrlLink)]
         return task
 
     @property

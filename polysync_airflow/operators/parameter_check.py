@@ -33,14 +33,8 @@ def check_selection(definition: str | None, request: StartRequest) -> None:
     problems = _problems(definition, request)
     if problems:
         name = request.pipeline_name.rsplit("/", 1)[-1]
-        raise exceptions.ParametersError(
-            "\n".join(
-                (
-                    f"The selected_steps do not fit pipeline {name}. Nothing was started.",
-                    *(f"- {problem}" for problem in problems),
-                )
-            )
-        )
+        first = f"The selected_steps do not fit pipeline {name}. Nothing was started."
+        raise exceptions.ParametersError("\n".join((first, *_items(problems))))
 
 
 def with_source(
@@ -59,9 +53,8 @@ def with_source(
         return request
     token, count = None, 0
     for _ in range(MAX_PAGES):
-        executions, token = retry(
-            partial(hook.list_pipeline_executions, request.pipeline_name, page_token=token)
-        )
+        list_page = partial(hook.list_pipeline_executions, request.pipeline_name, page_token=token)
+        executions, token = retry(list_page)
         source = next((each for each in executions if each.status in pipelines.SOURCE_STATUSES), None)
         if source:
             # Validated again, because AWS has chosen the ARN.
@@ -95,9 +88,8 @@ def explain_selection(
         return problems
     source = request.source_execution
     try:
-        return _source_problems(
-            hook, source, pipelines.reused_steps(request.selected_steps, pipelines.declared_steps(definition))
-        )
+        declared = pipelines.declared_steps(definition)
+        return _source_problems(hook, source, pipelines.reused_steps(request.selected_steps, declared))
     except exceptions.PolysyncError as error:
         if exceptions.has_code(error, exceptions.RESOURCE_NOT_FOUND):
             return [missing_source(source)]
@@ -128,12 +120,12 @@ def _source_problems(hook: PolysyncSageMakerHook, source: str, reused: Sequence[
         return [f"source_execution: {source} has the status {status}; give an execution that is {wanted}"]
     steps = hook.list_pipeline_execution_steps(source)
     done = {step.name for step in steps if step.status == pipelines.REUSABLE_STATUS}
-    missing = [name for name in reused if name not in done]
+    cure = "select it, too, or give another one"
     return first_problems(
         [
-            f"source_execution: step {name} has not succeeded in {source}; select it, too, or give another "
-            "one"
-            for name in missing
+            f"source_execution: step {name} has not succeeded in {source}; {cure}"
+            for name in reused
+            if name not in done
         ]
     )
 
@@ -149,14 +141,13 @@ def check_parameters(definition: str | None, request: StartRequest) -> None:
     :raises ParametersError: the parameters do not fit, or the definition cannot be read.
     """
     try:
-        problems = pipelines.parameter_problems(
-            request.pipeline_parameters, pipelines.declared_parameters(definition)
-        )
+        declared = pipelines.declared_parameters(definition)
     except exceptions.ParametersError as error:
         raise exceptions.ParametersError(
             f"Nothing was started, because validate_parameters=True and {error}. Correct the definition, or "
             "leave validate_parameters out."
         ) from None
+    problems = pipelines.parameter_problems(request.pipeline_parameters, declared)
     if problems:
         raise exceptions.ParametersError(_listed(problems, request, " Nothing was started."))
 
@@ -179,21 +170,18 @@ def explain_refusal(
         return error
     try:
         definition = describe_version(hook, request).definition
-        problems = pipelines.parameter_problems(
-            request.pipeline_parameters, pipelines.declared_parameters(definition)
-        )
+        declared = pipelines.declared_parameters(definition)
     except exceptions.PolysyncError as reason:
         return error.with_message(
             f"{error}\nThe parameters could not be compared with the definition of the pipeline: "
             f"{clean_line(str(reason), 1000)}"
         )
+    problems = pipelines.parameter_problems(request.pipeline_parameters, declared)
     if problems:
         return error.with_message(f"{_listed(problems, request)}\n{error}")
-    problems = explain_selection(hook, request, definition)
-    if problems:
-        return error.with_message(
-            "\n".join(("The selected steps do not fit:", *_items(problems), str(error)))
-        )
+    items = _items(explain_selection(hook, request, definition))
+    if items:
+        return error.with_message("\n".join(("The selected steps do not fit:", *items, str(error))))
     return error.with_message(
         f"{error}\nThe parameters fit the definition of the pipeline, so the cause is elsewhere."
     )

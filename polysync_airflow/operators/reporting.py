@@ -230,9 +230,8 @@ def execution_extra(
     :param model_package_arns: the model packages that the execution registered, at most 100. What is not
         the ARN of a model package is left out.
     """
-    arns = dict.fromkeys(
-        arn for arn in model_package_arns if isinstance(arn, str) and _MODEL_PACKAGE_ARN.fullmatch(arn)
-    )
+    texts = dict.fromkeys(arn for arn in model_package_arns if isinstance(arn, str))
+    arns = [arn for arn in texts if _MODEL_PACKAGE_ARN.fullmatch(arn)]
     extra = {
         "execution_arn": execution_arn,
         "console_url": execution_url(execution_arn, pipeline_name) if pipeline_name else None,

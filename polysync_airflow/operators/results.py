@@ -125,9 +125,8 @@ class ResultReader:
     _late: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
-        self._limiter = rate_limiter_for(
-            (self.hook.polysync_conn_id, self.hook.region_name), clock.monotonic()
-        )
+        key = self.hook.polysync_conn_id, self.hook.region_name
+        self._limiter = rate_limiter_for(key, clock.monotonic())
         self._deadline = clock.time() + TIMEOUT_SECONDS
 
     def read(self, steps: Sequence[StepDescription], outputs: Outputs) -> StepReport:
@@ -152,9 +151,8 @@ class ResultReader:
                 described += [(step, job) for job in jobs]
         billed = results.sum_by_instance_type(job for step, job in described if not step.is_reused)
         reused = {step.name for step in steps if step.is_reused}
-        packages = descriptions.model_package_arns(
-            {name: made for name, made in found.items() if name not in reused}
-        )
+        new = {name: made for name, made in found.items() if name not in reused}
+        packages = descriptions.model_package_arns(new)
         datasets = results.datasets_of(
             # An earlier execution has read and written for a step that is reused; this one uses the result.
             (uri for step, job in described for uri in _used_uris(step, job)),
@@ -375,9 +373,8 @@ class StepReporter:
             return StepReport(before, notes=(note,), error=error)
         self._write(self._progress_of(0, known=known_from(before)).update(steps))
         rows, log_note = self._with_logs(descriptions.rows_of(steps, before, self.arn), steps)
-        found = ResultReader(self.hook, self.arn, self.log.warning, files).read(
-            steps, descriptions.outputs_by_step(steps)
-        )
+        reader = ResultReader(self.hook, self.arn, self.log.warning, files)
+        found = reader.read(steps, descriptions.outputs_by_step(steps))
         outputs, outputs_note = descriptions.fit_outputs(storable_xcom(OUTPUTS_KEY, found.outputs))
         steps_note = self._push_steps(rows)
         self.context["ti"].xcom_push(OUTPUTS_KEY, outputs)

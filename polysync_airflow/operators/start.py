@@ -224,9 +224,8 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
             now = self._get_execution(context)
             record = now.known
             parameters = this_try.parameters_of(now)
-            self.known_lineage = reporting.KnownLineage(
-                reporting.push_started(context, self.hook, now, parameters, self.log)
-            )
+            run = reporting.push_started(context, self.hook, now, parameters, self.log)
+            self.known_lineage = reporting.KnownLineage(run)
             if not choices.wait_for_completion:
                 extra = reporting.execution_extra(record.arn, record.request.pipeline_name)
                 reporting.attach_to_outlets(context, self.outlets, extra)
@@ -330,14 +329,10 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
             now = self.this_try.get_execution(context, arguments, self._timeout_seconds)
             if not now.is_blocked:
                 return now
-            waiter = self._make_waiter(
-                now.known.arn, now.known.request.pipeline_name, attempt=now.known.resumes
-            )
-            reporting.raise_unless_ended(
-                self._wait_for_end(
-                    waiter, method_name="execute_after_end", stop_on_kill=self.choices.stop_on_kill
-                )
-            )
+            record, stop_on_kill = now.known, self.choices.stop_on_kill
+            waiter = self._make_waiter(record.arn, record.request.pipeline_name, attempt=record.resumes)
+            end = self._wait_for_end(waiter, method_name="execute_after_end", stop_on_kill=stop_on_kill)
+            reporting.raise_unless_ended(end)
 
     def _wait_for_execution(self, context: Context, now: Instruction) -> ExecutionEvent:
         record, choices = now.known, self.choices

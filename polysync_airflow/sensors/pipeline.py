@@ -279,9 +279,8 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
             created_after=wait.list_after,
             created_before=wait.search.created_before,
         )
-        step = self._decide(
-            wait, search.look(wait, listed, self.hook.list_pipeline_parameters_for_execution, at)
-        )
+        found = search.look(wait, listed, self.hook.list_pipeline_parameters_for_execution, at)
+        step = self._decide(wait, found)
         if isinstance(step, Finish):
             return _found(step.event)
         self._search = step.waiter
@@ -330,9 +329,8 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
                 parameters = self._execution_hook.list_pipeline_parameters_for_execution(arn)
             except exceptions.PolysyncError as error:
                 self.log.info("The parameters of the execution are not shown: %s", error)
-        reporting.push_described(
-            context, description, pipeline_name=self._pipeline_of(arn), parameters=parameters
-        )
+        name = self._pipeline_of(arn)
+        reporting.push_described(context, description, pipeline_name=name, parameters=parameters)
 
     # ---- the end
 
@@ -357,12 +355,18 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
 
         report = self._report_end(context, end)
         row = ended_row(report.rows, self.step_name)
-        if row is None and report.error:
+        if row:
+            return self._end_of_step(context, end.execution_arn, report, row)
+        if report.error:
             # Nobody knows how the step has ended.
             raise report.error
-        if row is None:
-            self._raise_without_step(context, end, report, self.step_name)
-        return self._end_of_step(context, end.execution_arn, report, row)
+        note = f"Step {self.step_name}, for which this task waits, has not ended."
+        message = partial(outcome.outcome_message, end, failed_steps=reporting.failed_rows(end, report))
+        notes = (*report.notes, note, _note(end))
+        self._raise_outcome(context, end, message, notes)
+        raise exceptions.PipelineExecutionFailedError(
+            message(notes=notes), execution_arn=end.execution_arn, status=end.status, permanent=True
+        )
 
     def _end_of_step(self, context: Context, arn: str, report: StepReport, row: StepRow) -> str:
         """Succeed, fail or skip as the awaited step has ended."""
@@ -373,18 +377,6 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
         self._raise_outcome(context, end_of_step(arn, name, row), message, report.notes)
         self._publish(context, arn, name, report)
         return arn
-
-    def _raise_without_step(
-        self, context: Context, end: ExecutionEvent, report: StepReport, step_name: str
-    ) -> NoReturn:
-        """Raise the error for a wait that ended before the step."""
-        note = f"Step {step_name}, for which this task waits, has not ended."
-        message = partial(outcome.outcome_message, end, failed_steps=reporting.failed_rows(end, report))
-        notes = (*report.notes, note, _note(end))
-        self._raise_outcome(context, end, message, notes)
-        raise exceptions.PipelineExecutionFailedError(
-            message(notes=notes), execution_arn=end.execution_arn, status=end.status, permanent=True
-        )
 
     def _make_error(self, end: ExecutionEvent, message: str, *, is_own_stop: bool) -> Exception | None:
         if end.outcome == "timed_out" and end.error_code:

@@ -76,9 +76,8 @@ class StepPusher:
             try:
                 await asyncio.to_thread(call_airflow, partial(self.store, steps))
             except Exception as error:
-                self.warn(
-                    f"Airflow does not store the steps of the execution: {type(error).__name__}: {error}"
-                )
+                problem = f"{type(error).__name__}: {error}"
+                self.warn(f"Airflow does not store the steps of the execution: {problem}")
 
     def store(self, steps: Sequence[descriptions.StepDescription]) -> None:
         """Store steps. Sends requests to Airflow."""
@@ -119,9 +118,8 @@ class StopThreads:
         """
         with self._lock:
             if connection_id not in self._pools:
-                self._pools[connection_id] = ThreadPoolExecutor(
-                    MAX_THREADS, thread_name_prefix="polysync-stop"
-                )
+                pool = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="polysync-stop")
+                self._pools[connection_id] = pool
             self._running[connection_id] = self._running.get(connection_id, 0) + 1
             future = self._pools[connection_id].submit(function, *arguments)
         future.add_done_callback(partial(self._done, connection_id))
@@ -307,8 +305,7 @@ class TriggerStop:
             try:
                 return call_airflow(lambda: read_state(self.ti))
             except Exception as error:
-                self.log.warning(
-                    "Airflow does not return the task's state, retrying in %s s: %s", seconds, error
-                )
+                text = "Airflow does not return the task's state, retrying in %s s: %s"
+                self.log.warning(text, seconds, error)
                 clock.sleep(seconds)
         return call_airflow(lambda: read_state(self.ti))

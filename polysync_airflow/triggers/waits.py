@@ -208,10 +208,9 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
         """Stop the execution if a user, or the DAG run, has ended the task."""
         if not self.stop_on_kill or self.task_instance is None:
             return
-        client = (
-            self._poller.client if self._poller else SharedClient(self.polysync_conn_id, self.region_name)
-        )
         wait: Any = self._waiter()
+        shared = self._poller and self._poller.client
+        client = shared or SharedClient(self.polysync_conn_id, self.region_name)
         stop = TriggerStop(ti=self.task_instance, waiter=wait, client=client, log=self.log)
         await stop.on_kill()
 
@@ -321,37 +320,13 @@ class PolysyncPipelineSearchTrigger(WaitTrigger):
 
 
 class ResourceTrigger(WaitTrigger):
-    """
-    Wait for a resource that one operation of AWS describes.
-
-    :param resource: its name or ARN.
-    :param polysync_conn_id: Airflow connection.
-    :param region_name: AWS region of the resource.
-    :param poll_interval: seconds between two polls.
-    :param since: when the wait began, in seconds since the epoch.
-    :param deadline: when it ends at the latest, in seconds since the epoch. It is absolute, so that it stays
-        the same when the trigger moves to another triggerer.
-    """
+    """Wait for a resource that one operation of AWS describes. A subclass sets the attributes."""
 
     arguments_model: ClassVar[type[waiter.ResourceArguments]]
-
-    def __init__(
-        self,
-        *,
-        resource: str,
-        polysync_conn_id: str,
-        region_name: str,
-        poll_interval: float,
-        since: float,
-        deadline: float,
-    ) -> None:
-        super().__init__()
-        self.resource = resource
-        self.polysync_conn_id = polysync_conn_id
-        self.region_name = region_name
-        self.poll_interval = poll_interval
-        self.since = since
-        self.deadline = deadline
+    resource: str
+    poll_interval: float
+    since: float
+    deadline: float
 
     def _find_poller(self) -> poller.Poller:
         kind = self.arguments_model.waiter_class
@@ -384,11 +359,10 @@ class PolysyncModelApprovalTrigger(ResourceTrigger):
         since: float,
         deadline: float,
     ) -> None:
-        super().__init__(
-            resource=model_package_arn,
-            polysync_conn_id=polysync_conn_id,
-            region_name=region_name,
-            poll_interval=poll_interval,
-            since=since,
-            deadline=deadline,
-        )
+        super().__init__()
+        self.resource = model_package_arn
+        self.polysync_conn_id = polysync_conn_id
+        self.region_name = region_name
+        self.poll_interval = poll_interval
+        self.since = since
+        self.deadline = deadline

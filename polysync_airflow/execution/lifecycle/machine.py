@@ -353,9 +353,8 @@ def _described(now: Instruction, event: Described) -> Instruction:
     record, task_try = now.known, now.task_try
     action = next_action(record, task_try.epoch, event.description.status, task_try.choices)
     started_at = event.description.created_at
-    return _AFTER_DESCRIPTION[action](
-        replace(now, description=event.description, started_at=started_at), event
-    )
+    described = replace(now, description=event.description, started_at=started_at)
+    return _AFTER_DESCRIPTION[action](described, event)
 
 
 def _describe_refused(now: Instruction, event: Refused) -> Instruction:

@@ -107,9 +107,8 @@ def outputs_of(kind: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
             outputs[f"{noun}_arn"] = value
         elif member == "OutputParameters" and isinstance(value, list):
             entries = [entry for entry in value if isinstance(entry, Mapping)]
-            outputs["output_parameters"] = {
-                str(each["Name"]): each.get("Value") for each in entries if "Name" in each
-            }
+            named = {str(each["Name"]): each.get("Value") for each in entries if "Name" in each}
+            outputs["output_parameters"] = named
         else:
             outputs[snake_case(member)] = value
     return outputs
@@ -304,9 +303,8 @@ def parse_rows(value: Any) -> list[StepRow]:
 
 def order_text(steps: Sequence[DeclaredStep | StepRow]) -> str:
     """Return what a definition says of each step in the XCom ``steps``, in its order, for ``order_of``."""
-    return json.dumps(
-        [(step.name, step.type, step.condition, step.branch, step.not_selected) for step in steps]
-    )
+    rows = [(step.name, step.type, step.condition, step.branch, step.not_selected) for step in steps]
+    return json.dumps(rows)
 
 
 def order_of(text: str) -> list[DeclaredStep]:

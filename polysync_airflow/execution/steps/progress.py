@@ -166,12 +166,10 @@ def _line(step: StepDescription, resumed_at: float | None) -> str:
         states.PolysyncState.CANCELLED: f"was stopped{after}",
         states.PolysyncState.RUNNING: "is stopping" if step.status == states.STATUS_STOPPING else "started",
     }.get(state, f"has the unknown status {step.status}")
-    reason = (
-        f": {texts.clean_text(step.failure_reason, texts.MAX_REASON_LENGTH)}" if step.failure_reason else ""
-    )
+    reason = texts.clean_text(step.failure_reason or "", texts.MAX_REASON_LENGTH)
     is_kept = resumed_at and step.ended_at and step.ended_at.timestamp() < resumed_at
     before = ", before the last resume" if is_kept else ""
-    return f"Step {step.name} {text}{attempt}{before}{reason}"
+    return f"Step {step.name} {text}{attempt}{before}{f': {reason}' if reason else ''}"
 
 
 StepName = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]*$")]
@@ -301,8 +299,7 @@ def check_step_declared(step_name: str, declared: Sequence[DeclaredStep], kind: 
         return
     names = [name for name in types if kind in (None, types[name])]
     similar = texts.nearest_name(step_name, names)
-    cure = (
-        f"do you mean {similar!r}?" if similar else f"it has {texts.clean_line(', '.join(names)) or 'none'}."
-    )
+    listed = texts.clean_line(", ".join(names)) or "none"
+    cure = f"do you mean {similar!r}?" if similar else f"it has {listed}."
     what = f"step of type {kind}" if kind else "step"
     raise ParametersError(f"step_name = {texts.shorten(step_name)} is not a {what} of the pipeline: {cure}")

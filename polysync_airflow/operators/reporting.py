@@ -298,6 +298,8 @@ class ReportingOperator(ExecutionOperator):
     ui_color = "#e5f1ff"
     # None while there is no execution.
     known_lineage: KnownLineage | None = None
+    # The argument of a start.
+    mlflow_experiment_name: str | None = None
     # The XCom ``run``, if this process has read it.
     started_run: outcome.ExecutionRecord | None = None
 
@@ -323,16 +325,14 @@ class ReportingOperator(ExecutionOperator):
         *,
         note: str | None = None,
         is_own_stop: bool = False,
-        with_mlflow: bool = False,
     ) -> str:
         """
         Push the outcome of the execution, and return its ARN, or raise the error of the task.
 
         :param note: what became of the execution, as a sentence.
         :param is_own_stop: whether this try has stopped the execution.
-        :param with_mlflow: whether to ask AWS where the MLflow experiment is.
         """
-        report = self._report_end(context, end, with_mlflow=with_mlflow)
+        report = self._report_end(context, end)
         failed_steps, notes = failed_rows(end, report), (*report.notes, note)
         message = partial(outcome.outcome_message, end, failed_steps=failed_steps)
         self._raise_outcome(
@@ -341,16 +341,14 @@ class ReportingOperator(ExecutionOperator):
         self._publish(context, end.execution_arn, end.pipeline_name, report)
         return end.execution_arn
 
-    def _report_end(self, context: Context, end: ExecutionEvent, *, with_mlflow: bool = False) -> StepReport:
+    def _report_end(self, context: Context, end: ExecutionEvent) -> StepReport:
         """Push steps and outputs, and the end of the execution."""
         from polysync_airflow.operators.results import StepReport
 
         # The calls for the steps would be refused as well.
         report = StepReport()
         if end.outcome != "refused":
-            report = self._report_steps(
-                context, end.execution_arn, end.attempt_started_at, with_mlflow=with_mlflow
-            )
+            report = self._report_steps(context, end.execution_arn, end.attempt_started_at)
         # A stop has changed what was read before it.
         started = self.started_run if end.outcome == "ended" else None
         run = push_ended(context, end, report, started=started)
@@ -414,12 +412,7 @@ class ReportingOperator(ExecutionOperator):
         )
 
     def _report_steps(
-        self,
-        context: Context,
-        execution_arn: str,
-        resumed_at: datetime | None = None,
-        *,
-        with_mlflow: bool = False,
+        self, context: Context, execution_arn: str, resumed_at: datetime | None = None
     ) -> StepReport:
         """List the steps at the end of the wait, and push steps and outputs."""
         from polysync_airflow.operators.results import StepReport
@@ -430,6 +423,7 @@ class ReportingOperator(ExecutionOperator):
             # The connection may have been deleted meanwhile. The outcome is known without it.
             note = f"The steps of the execution could not be listed: {error}"
             return StepReport(notes=(note,), error=error)
+        with_mlflow = bool(self.mlflow_experiment_name)
         return reporter.report_end(files=self.choices.property_files, with_mlflow=with_mlflow)
 
 

@@ -268,13 +268,7 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         self._count_end(end)
         if leaving.begins_again:
             return self.execute(context)
-        arn = self._finish(
-            context,
-            end,
-            note=leaving.text,
-            is_own_stop=leaving.is_own_stop,
-            with_mlflow=bool(self._attributes(REQUEST_ARGUMENTS)["mlflow_experiment_name"]),
-        )
+        arn = self._finish(context, end, note=leaving.text, is_own_stop=leaving.is_own_stop)
         this_try.forget_record(context)
         return arn
 

@@ -425,7 +425,7 @@ def check_watch(arguments: Mapping[str, Any]) -> WatcherArguments:
     try:
         return WatcherArguments.model_validate(arguments)
     except ValidationError as error:
-        problems = describe_arguments(WatcherArguments, error)
+        problems = describe_arguments(WatcherArguments, error, show=str)
         raise ParametersError(
             f"Nothing is watched, because these arguments are not valid:\n{problems}"
         ) from None

@@ -126,13 +126,17 @@ def describe_validation_error(error: ValidationError) -> str:
 
 
 def describe_arguments(
-    model: type[BaseModel], error: ValidationError, given: Mapping[str, Any] | None = None
+    model: type[BaseModel],
+    error: ValidationError,
+    given: Mapping[str, Any] | None = None,
+    show: Callable[[str], str] = shorten,
 ) -> str:
     """
     Return a line for each argument in which pydantic found a problem: its value, the problem, and the cure.
 
     :param model: the model of the arguments. A field's ``description`` says which values are valid.
     :param given: the arguments as they were given, if the model has changed them before.
+    :param show: returns the text of a key or an index of an argument.
     """
     lines = []
     for problem in error.errors(include_url=False):
@@ -140,7 +144,7 @@ def describe_arguments(
             lines.append(f"{problem['msg'].removeprefix('Value error, ')}.")
             continue
         field, *path = problem["loc"]
-        name = clean_line(str(field)) + "".join(f"[{shorten(part)}]" for part in path if part != "[key]")
+        name = clean_line(str(field)) + "".join(f"[{show(str(part))}]" for part in path if part != "[key]")
         value = problem["input"] if path or given is None else given.get(str(field))
         known = model.model_fields.get(str(field))
         cure = known.description if known and known.description else ""

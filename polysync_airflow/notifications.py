@@ -12,7 +12,8 @@ from polysync_airflow.execution.console import is_console_url
 from polysync_airflow.execution.outcome import MAX_REASONS, ExecutionRecord
 from polysync_airflow.execution.texts import MAX_QUOTED, clean_line, clean_value
 from polysync_airflow.links import CONSOLE_URL_XCOM_KEY, LOG_URL_XCOM_KEY
-from polysync_airflow.operators.outcome import pull_own, pull_run
+from polysync_airflow.operators.base import pull_own
+from polysync_airflow.operators.reporting import pull_run
 
 
 def failure_text(context: Context) -> str:

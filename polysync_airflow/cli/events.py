@@ -1,7 +1,7 @@
 """
 The command ``polysync events``: what fills the queue of watchers, and a look at what is in it.
 
-``setup`` prints the documents of ``execution/events/resources.py``, and needs no Airflow.
+``setup`` prints the documents of ``execution/events.py``, and needs no Airflow.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def main(arguments: Sequence[str], prog: str) -> int:
 
 def _setup(options: argparse.Namespace) -> str:
     from polysync_airflow.auth.iam_policies import queue_reader_policy
-    from polysync_airflow.execution.events import resources
+    from polysync_airflow.execution import events as resources
 
     setup = resources.Setup(
         queue=options.queue,
@@ -105,7 +105,7 @@ def _tail(options: argparse.Namespace) -> int:
     with logs_to_stderr():
         from polysync_airflow.airflow_compat.database import use_connections_of_the_database
         from polysync_airflow.events.queue import EventQueue
-        from polysync_airflow.execution.events.watch import check_watch
+        from polysync_airflow.execution.events import check_watch
 
         use_connections_of_the_database()
         watch = check_watch(

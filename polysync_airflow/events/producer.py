@@ -23,10 +23,8 @@ from airflow.triggers.shared_stream import AdvanceItem, SharedStreamProducer
 
 from polysync_airflow.airflow_compat.supervisor import call_in_daemon_thread, use_event_loop
 from polysync_airflow.exceptions import PolysyncError
-from polysync_airflow.execution import clock
-from polysync_airflow.execution.events.changes import AnyChange, Key
-from polysync_airflow.execution.events.resources import BATCH, VISIBILITY_SECONDS, WAIT_SECONDS, ConsumerCheck
-from polysync_airflow.execution.events.watch import Memory, WatcherArguments
+from polysync_airflow.execution import clock, events
+from polysync_airflow.execution.events import VISIBILITY_SECONDS, WAIT_SECONDS
 from polysync_airflow.execution.texts import clean_line, clean_text
 from polysync_airflow.metrics import EVENTS_RECEIVED, EVENTS_UNREADABLE, Tally
 
@@ -68,7 +66,7 @@ class Delivery:
     :param held_at: when others were last kept from seeing them, in seconds of ``clock.monotonic``.
     """
 
-    change: AnyChange
+    change: events.AnyChange
     held_at: float
     handles: dict[str, str] = field(default_factory=dict, repr=False)
 
@@ -111,25 +109,25 @@ class EventProducer(SharedStreamProducer):
     :param watch: the arguments of one of its watchers, which have the queue in common.
     """
 
-    def __init__(self, watch: WatcherArguments) -> None:
+    def __init__(self, watch: events.WatcherArguments) -> None:
         self._watch = watch
         self._queue: EventQueue | None = None
-        self._in_flight: dict[Key, Delivery] = {}
+        self._in_flight: dict[events.Key, Delivery] = {}
         self._has_room = asyncio.Event()
         self._obsolete: list[str] = []
         self._deletion: asyncio.Task[None] | None = None
         # Changes whose events are stored. Their messages may come again: AWS may send several, and a message
         # that could not be deleted does.
-        self._stored = Memory(MAX_REMEMBERED)
-        self._unreadable = Memory(MAX_REMEMBERED)
-        self._consumers = ConsumerCheck()
+        self._stored = events.Memory(MAX_REMEMBERED)
+        self._unreadable = events.Memory(MAX_REMEMBERED)
+        self._consumers = events.ConsumerCheck()
         self._tally = Tally(connection=watch.polysync_conn_id, region=watch.region or "default")
         self._reported_at = clock.monotonic()
         self._receiving = Outage(f"Messages of the queue {watch.queue_url} cannot be received")
         self._deleting = Outage(f"Messages of the queue {watch.queue_url} cannot be deleted")
         self._holding = Outage(f"Messages of the queue {watch.queue_url} cannot be held")
 
-    async def open_stream(self) -> AsyncIterator[tuple[AnyChange, Delivery]]:
+    async def open_stream(self) -> AsyncIterator[tuple[events.AnyChange, Delivery]]:
         """Yield each change that the queue reports, without an end and without errors."""
         use_event_loop()
         # Its import takes a second, for which the event loop must not stand still. One full run of Python's
@@ -149,7 +147,7 @@ class EventProducer(SharedStreamProducer):
                 if delivery is not None:
                     yield delivery.change, delivery
 
-    def get_advance_lane(self, broker_payload: Delivery) -> Key:
+    def get_advance_lane(self, broker_payload: Delivery) -> events.Key:
         """Let no change wait until another one is stored: SQS has no order to protect."""
         return broker_payload.change.key
 
@@ -212,7 +210,7 @@ class EventProducer(SharedStreamProducer):
     async def _check_consumers(self, queue: EventQueue, received: list[Received]) -> list[Received]:
         """Return the messages without those that are given back, to find out whether others take them."""
         now, ids = clock.monotonic(), [message.message_id for message in received]
-        missing = self._consumers.missing(ids, has_room=len(received) < BATCH, now=now)
+        missing = self._consumers.missing(ids, has_room=len(received) < events.BATCH, now=now)
         if missing:
             log.error(OTHER_CONSUMER, self._watch.queue_url, len(missing))
         new = {each.message_id: each.handle for each in received if each.receives == 1 and each.change}
@@ -263,7 +261,7 @@ class EventProducer(SharedStreamProducer):
         return True
 
 
-def _open_queue(watch: WatcherArguments) -> EventQueue:
+def _open_queue(watch: events.WatcherArguments) -> EventQueue:
     from polysync_airflow.events.queue import EventQueue
 
     return EventQueue(watch.polysync_conn_id, watch.region, watch.queue_url)

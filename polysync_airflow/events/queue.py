@@ -18,8 +18,7 @@ from pydantic import AliasPath, Field
 from polysync_airflow.auth.base_hook import PolysyncBaseHook
 from polysync_airflow.auth.live_connection import LiveConnection
 from polysync_airflow.exceptions import RESPONSE_TOO_LARGE, PolysyncError, has_code
-from polysync_airflow.execution.events.changes import AnyChange, UnreadableMessageError, read_message
-from polysync_airflow.execution.events.resources import BATCH, VISIBILITY_SECONDS, WAIT_SECONDS
+from polysync_airflow.execution import events
 from polysync_airflow.execution.models import FrozenModel
 from polysync_airflow.execution.texts import clean_line
 from polysync_airflow.hooks.calls import parse
@@ -28,7 +27,7 @@ from polysync_airflow.hooks.calls import parse
 READ_SECONDS: Final = 300.0
 # The reader repeats calls itself, with longer pauses. A response takes up to WAIT_SECONDS.
 QUEUE_CONFIG: Final = Config(
-    connect_timeout=5, read_timeout=WAIT_SECONDS + 10, retries={"total_max_attempts": 1}
+    connect_timeout=5, read_timeout=events.WAIT_SECONDS + 10, retries={"total_max_attempts": 1}
 )
 
 
@@ -45,7 +44,7 @@ class _Message(FrozenModel):
 
 
 class _Messages(FrozenModel):
-    messages: Annotated[tuple[_Message, ...], Field(max_length=BATCH)] = Field(
+    messages: Annotated[tuple[_Message, ...], Field(max_length=events.BATCH)] = Field(
         (), validation_alias="Messages"
     )
 
@@ -67,7 +66,7 @@ class Received:
 
     message_id: str
     handle: str
-    change: AnyChange | None
+    change: events.AnyChange | None
     problem: str = ""
     receives: int = 0
 
@@ -103,7 +102,7 @@ class EventQueue:
         make_hook = partial(QueueHook, connection_id, region_name)
         self._connection = LiveConnection(connection_id, make_hook, read_seconds=READ_SECONDS)
         self._closed = threading.Event()
-        self._batch = BATCH
+        self._batch = events.BATCH
 
     def close(self) -> None:
         """Let messages that are still being received go back to the queue at once. Does not block."""
@@ -112,9 +111,9 @@ class EventQueue:
     def receive(
         self,
         *,
-        limit: int = BATCH,
-        wait_seconds: int = WAIT_SECONDS,
-        visibility_seconds: int = VISIBILITY_SECONDS,
+        limit: int = events.BATCH,
+        wait_seconds: int = events.WAIT_SECONDS,
+        visibility_seconds: int = events.VISIBILITY_SECONDS,
     ) -> list[Received]:
         """
         Receive messages, which others then do not see for a while.
@@ -136,7 +135,7 @@ class EventQueue:
             # Ten messages may be larger than a response may be; one may not.
             self._batch = 1 if has_code(error, RESPONSE_TOO_LARGE) else self._batch
             raise
-        self._batch = min(2 * self._batch, BATCH)
+        self._batch = min(2 * self._batch, events.BATCH)
         messages = parse(_Messages, "ReceiveMessage", response).messages
         if self._closed.is_set():
             self.release([message.receipt_handle for message in messages])
@@ -164,7 +163,7 @@ class EventQueue:
 
         :raises PolysyncError: a call failed.
         """
-        self._change_visibility(handles, VISIBILITY_SECONDS)
+        self._change_visibility(handles, events.VISIBILITY_SECONDS)
 
     def release(self, handles: Sequence[str]) -> None:
         """
@@ -197,12 +196,12 @@ def _read(message: _Message) -> Received:
     # Here, in the thread: JSON of 256 KiB takes milliseconds.
     change, problem = None, ""
     try:
-        change = read_message(message.body)
-    except UnreadableMessageError as error:
+        change = events.read_message(message.body)
+    except events.UnreadableMessageError as error:
         problem = str(error)
     return Received(message.message_id, message.receipt_handle, change, problem, message.receives)
 
 
 def _batches(entries: Sequence[dict[str, Any]]) -> Iterator[Iterable[dict[str, Any]]]:
-    for begin in range(0, len(entries), BATCH):
-        yield entries[begin : begin + BATCH]
+    for begin in range(0, len(entries), events.BATCH):
+        yield entries[begin : begin + events.BATCH]

@@ -9,8 +9,7 @@ from airflow.triggers.base import TriggerEvent
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.exceptions import ParametersError
-from polysync_airflow.execution.events.changes import AnyChange
-from polysync_airflow.execution.events.watch import Memory, WatcherArguments, check_watch
+from polysync_airflow.execution import events
 from polysync_airflow.get_provider_info import DEFAULT_CONNECTION
 
 if TYPE_CHECKING or CAPABILITIES.shared_event_streams:
@@ -89,7 +88,7 @@ class PolysyncSageMakerEventTrigger(BaseEventTrigger):
             "states": states,
         }
         try:
-            self._watch: WatcherArguments = check_watch(arguments)
+            self._watch: events.WatcherArguments = events.check_watch(arguments)
         except ParametersError as error:
             raise _InvalidWatchError(str(error)) from None
 
@@ -112,13 +111,13 @@ class PolysyncSageMakerEventTrigger(BaseEventTrigger):
         """Return the reader of a queue, for all its watchers."""
         from polysync_airflow.events.producer import EventProducer
 
-        return EventProducer(check_watch(kwargs))
+        return EventProducer(events.check_watch(kwargs))
 
     async def filter_shared_stream(
-        self, shared_stream: AsyncIterator[AnyChange]
+        self, shared_stream: AsyncIterator[events.AnyChange]
     ) -> AsyncIterator[TriggerEvent]:
         """Yield one event for each change that this watcher wants."""
-        seen = Memory(MAX_SEEN)
+        seen = events.Memory(MAX_SEEN)
         async for change in shared_stream:
             # A message that another watcher could not store comes again, for all.
             if self._watch.wants(change) and seen.add(change.key):

@@ -16,24 +16,16 @@ https://docs.aws.amazon.com/sagemaker/latest/dg/model-registry-approve.html. Eve
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, get_args
 
-from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, Field, StringConstraints, TypeAdapter, ValidationError
 
 from polysync_airflow.exceptions import ParametersError, TriggerEventError
+from polysync_airflow.execution import texts
 from polysync_airflow.execution.models import STATUS_PATTERN, FrozenModel, ResponseTime
-from polysync_airflow.execution.texts import (
-    ArnText,
-    NameText,
-    ReasonText,
-    ValueText,
-    clean_line,
-    clean_text,
-    describe_validation_error,
-    shorten,
-)
+from polysync_airflow.execution.parameters import DEFER_BUILD, is_valid
 from polysync_airflow.execution.waiter import ResourceArguments, ResourceEvent, ResourceWaiter
 
 ApprovalStatus = Literal["Approved", "Rejected", "PendingManualApproval"]
@@ -58,11 +50,9 @@ Description = Annotated[
     StringConstraints(max_length=MAX_DESCRIPTION_LENGTH, pattern=r"^[^\x00-\x1f\x7f\u0085\u2028\u2029]*$"),
 ]
 Status = Annotated[str, StringConstraints(pattern=STATUS_PATTERN)]
-# Pydantic builds the validators on first use: Airflow parses a DAG file every 30 seconds.
-_DEFER_BUILD = ConfigDict(defer_build=True)
-_VERSION_ARN: TypeAdapter[str] = TypeAdapter(VersionArn, config=_DEFER_BUILD)
-_GROUP_NAME: TypeAdapter[str] = TypeAdapter(GroupNameOrArn, config=_DEFER_BUILD)
-_DESCRIPTION: TypeAdapter[str] = TypeAdapter(Description, config=_DEFER_BUILD)
+_VERSION_ARN: TypeAdapter[str] = TypeAdapter(VersionArn, config=DEFER_BUILD)
+_GROUP_NAME: TypeAdapter[str] = TypeAdapter(GroupNameOrArn, config=DEFER_BUILD)
+_DESCRIPTION: TypeAdapter[str | None] = TypeAdapter(Description | None, config=DEFER_BUILD)
 
 
 def group_of(arn_or_name: str) -> str:
@@ -81,14 +71,13 @@ def check_model_package_arn(arn: object) -> str:
 
     :raises ParametersError: the value is not such an ARN.
     """
-    try:
-        return _VERSION_ARN.validate_python(arn)
-    except ValidationError:
+    if not is_valid(_VERSION_ARN, arn):
         raise ParametersError(
-            f"model_package_arn = {shorten(arn)} is not the ARN of a version of a model package group, and "
-            "nothing else has an approval status: give arn:aws:sagemaker:<region>:<account>:model-package/"
-            "<group>/<version>, such as model_package_arn in the XCom 'outputs' of the task that trained it."
-        ) from None
+            f"model_package_arn = {texts.shorten(arn)} is not the ARN of a version of a model package group, "
+            "and nothing else has an approval status: give arn:aws:sagemaker:<region>:<account>:model-package"
+            "/<group>/<version>, such as model_package_arn in the XCom 'outputs' of the task that trained it."
+        )
+    return str(arn)
 
 
 def check_model_package_group(group: object) -> str:
@@ -97,14 +86,13 @@ def check_model_package_group(group: object) -> str:
 
     :raises ParametersError: the value is neither.
     """
-    try:
-        return _GROUP_NAME.validate_python(group)
-    except ValidationError:
+    if not is_valid(_GROUP_NAME, group):
         raise ParametersError(
-            f"model_package_group = {shorten(group)} is not a model package group: give its name (1 to 63 "
-            "letters, digits and hyphens, beginning and ending with a letter or digit) or its ARN, "
+            f"model_package_group = {texts.shorten(group)} is not a model package group: give its name (1 to "
+            "63 letters, digits and hyphens, beginning and ending with a letter or digit) or its ARN, "
             "arn:aws:sagemaker:<region>:<account>:model-package-group/<name>."
-        ) from None
+        )
+    return str(group)
 
 
 def check_approval(status: object, description: object) -> None:
@@ -114,17 +102,14 @@ def check_approval(status: object, description: object) -> None:
     :raises ParametersError: one of them is not valid.
     """
     if status not in get_args(ApprovalStatus):
+        known = ", ".join(get_args(ApprovalStatus))
+        raise ParametersError(f"status = {texts.shorten(status)} is not valid: give one of {known}.")
+    if not is_valid(_DESCRIPTION, description):
         raise ParametersError(
-            f"status = {shorten(status)} is not valid: give one of {', '.join(get_args(ApprovalStatus))}."
+            f"description = {texts.shorten(description)} is not valid: use at most "
+            f"{MAX_DESCRIPTION_LENGTH:,} characters without line breaks and control characters, or leave "
+            "it out."
         )
-    try:
-        if description is not None:
-            _DESCRIPTION.validate_python(description)
-    except ValidationError:
-        raise ParametersError(
-            f"description = {shorten(description)} is not valid: use at most {MAX_DESCRIPTION_LENGTH:,} "
-            "characters without line breaks and control characters, or leave it out."
-        ) from None
 
 
 def _user_of(value: Any) -> Any:
@@ -134,21 +119,16 @@ def _user_of(value: Any) -> Any:
     identity = context.get("IamIdentity")
     identity = identity if isinstance(identity, Mapping) else {}
     names = (context.get("UserProfileName"), identity.get("SourceIdentity"), identity.get("Arn"))
-    return next((clean_line(name, 2048) for name in names if isinstance(name, str) and name), None)
+    return next((texts.clean_line(name, 2048) for name in names if isinstance(name, str) and name), None)
 
 
 def _first_reason(value: Any) -> Any:
     """Return the first reason of a failure in ModelPackageStatusDetails."""
-    return next(_reasons(value if isinstance(value, Mapping) else {}), None)
-
-
-def _reasons(details: Mapping[str, Any]) -> Iterator[str]:
-    for member in ("ValidationStatuses", "ImageScanStatuses"):
-        items = details.get(member)
-        for item in items if isinstance(items, list) else ():
-            reason = item.get("FailureReason") if isinstance(item, Mapping) else None
-            if isinstance(reason, str) and reason:
-                yield reason
+    details = value if isinstance(value, Mapping) else {}
+    lists = [details.get(member) for member in ("ValidationStatuses", "ImageScanStatuses")]
+    items = [item for each in lists if isinstance(each, list) for item in each if isinstance(item, Mapping)]
+    reasons = (item.get("FailureReason") for item in items)
+    return next((reason for reason in reasons if isinstance(reason, str) and reason), None)
 
 
 class ModelPackageSummary(FrozenModel):
@@ -175,12 +155,12 @@ class ModelPackageDescription(ModelPackageSummary):
     :param failure_reason: why AWS could not create it.
     """
 
-    approval_description: ValueText | None = Field(None, validation_alias="ApprovalDescription")
+    approval_description: texts.ValueText | None = Field(None, validation_alias="ApprovalDescription")
     modified_by: Annotated[str | None, BeforeValidator(_user_of)] = Field(
         None, validation_alias="LastModifiedBy"
     )
     modified_at: ResponseTime = Field(None, validation_alias="LastModifiedTime")
-    failure_reason: Annotated[ReasonText | None, BeforeValidator(_first_reason)] = Field(
+    failure_reason: Annotated[texts.ReasonText | None, BeforeValidator(_first_reason)] = Field(
         None, validation_alias="ModelPackageStatusDetails"
     )
 
@@ -196,9 +176,9 @@ class ApprovalEvent(ResourceEvent):
 
     outcome: ApprovalOutcome
     resource: VersionArn = Field(alias="model_package_arn")
-    approval_status: NameText | None = None
-    approval_description: ValueText | None = None
-    modified_by: ArnText | None = None
+    approval_status: texts.NameText | None = None
+    approval_description: texts.ValueText | None = None
+    modified_by: texts.ArnText | None = None
 
 
 def parse_approval_event(event: object) -> ApprovalEvent:
@@ -212,7 +192,7 @@ def parse_approval_event(event: object) -> ApprovalEvent:
     except ValidationError as error:
         raise TriggerEventError(
             "Airflow resumed the task with an event that is not one of PolysyncModelApprovalTrigger: "
-            f"{describe_validation_error(error)}"
+            f"{texts.describe_validation_error(error)}"
         ) from None
 
 
@@ -234,22 +214,17 @@ class ApprovalWaiter(ResourceWaiter[ApprovalEvent]):
             return "failed", response.failure_reason
         if response.approval_status == "Rejected":
             return "rejected", response.failure_reason
-        is_usable = response.status == COMPLETED
-        return (
-            ("approved", response.failure_reason)
-            if is_usable and response.approval_status == "Approved"
-            else None
-        )
+        if response.status == COMPLETED and response.approval_status == "Approved":
+            return "approved", response.failure_reason
+        return None
 
     @staticmethod
     def state_of(response: ModelPackageDescription) -> tuple[str, bool]:
         """Return what the log says of a description, and whether this version knows such a state."""
         is_known = response.status in _STATUSES and response.approval_status in get_args(ApprovalStatus)
         approval = response.approval_status or "no approval status"
-        return (
-            approval if response.status == COMPLETED else f"{approval}, package {response.status}",
-            is_known,
-        )
+        package = "" if response.status == COMPLETED else f", package {response.status}"
+        return f"{approval}{package}", is_known
 
 
 class ApprovalTriggerArguments(ResourceArguments):
@@ -263,12 +238,12 @@ class ApprovalTriggerArguments(ResourceArguments):
 def approval_message(event: ApprovalEvent) -> str:
     """Return how a wait has ended, in one line, for the log or an error."""
     package = f"Model package {event.resource}"
-    by = f" (last changed by {clean_line(event.modified_by)})" if event.modified_by else ""
-    given = clean_line(event.approval_description or "", MAX_DESCRIPTION_LENGTH)
+    by = f" (last changed by {texts.clean_line(event.modified_by)})" if event.modified_by else ""
+    given = texts.clean_line(event.approval_description or "", MAX_DESCRIPTION_LENGTH)
     reason = f": {given}" if given else ""
     if event.outcome in ("approved", "rejected"):
         return f"{package} is {event.outcome}{by}{reason}"
-    message = clean_text(event.message or "", 2048)
+    message = texts.clean_text(event.message or "", 2048)
     if event.outcome == "failed":
         why = f": {message}" if message else ""
         return (

@@ -28,14 +28,7 @@ from pydantic import (
     model_validator,
 )
 
-from polysync_airflow.execution.texts import (
-    MAX_VALUE_LENGTH,
-    ArnText,
-    NameText,
-    NotReserved,
-    ReasonText,
-    clean_line,
-)
+from polysync_airflow.execution import texts
 
 # Limits: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StartPipelineExecution.html and
 # API_Parameter.html. botocore checks types, required members and minimum lengths only. A field's
@@ -113,11 +106,11 @@ def _number_to_text(value: Any) -> Any:
 PipelineName = Annotated[str, StringConstraints(max_length=256, pattern=f"^{PIPELINE_NAME_PATTERN}$")]
 Pipeline = Annotated[str, StringConstraints(max_length=2048, pattern=PIPELINE_PATTERN)]
 ParameterName = Annotated[
-    str, StringConstraints(min_length=1, max_length=256, pattern=r"^[A-Za-z0-9\-_]+$"), NotReserved
+    str, StringConstraints(min_length=1, max_length=256, pattern=r"^[A-Za-z0-9\-_]+$"), texts.NotReserved
 ]
 ParameterValue = Annotated[
     str,
-    StringConstraints(min_length=1, max_length=MAX_VALUE_LENGTH, pattern=r"^[^\x00]*$"),
+    StringConstraints(min_length=1, max_length=texts.MAX_VALUE_LENGTH, pattern=r"^[^\x00]*$"),
     BeforeValidator(_number_to_text),
 ]
 ExecutionDisplayName = Annotated[
@@ -268,7 +261,7 @@ class StartRequest(BaseModel):
             raise ValueError("has no step")
         twice = next((name for name in steps or () if (steps or ()).count(name) > 1), None)
         if twice:
-            raise ValueError(f"has {clean_line(twice)} twice")
+            raise ValueError(f"has {texts.clean_line(twice)} twice")
         return steps
 
     @field_validator("source_execution")
@@ -323,11 +316,11 @@ class ExecutionDescription(FrozenModel):
 
     execution_arn: ExecutionArn = Field(validation_alias="PipelineExecutionArn")
     status: str = Field(validation_alias="PipelineExecutionStatus", pattern=STATUS_PATTERN)
-    failure_reason: ReasonText | None = Field(None, validation_alias="FailureReason")
+    failure_reason: texts.ReasonText | None = Field(None, validation_alias="FailureReason")
     created_at: ResponseTime = Field(None, validation_alias=AliasChoices("CreationTime", "StartTime"))
     modified_at: ResponseTime = Field(None, validation_alias="LastModifiedTime")
-    display_name: NameText | None = Field(None, validation_alias="PipelineExecutionDisplayName")
-    description: NameText | None = Field(None, validation_alias="PipelineExecutionDescription")
+    display_name: texts.NameText | None = Field(None, validation_alias="PipelineExecutionDisplayName")
+    description: texts.NameText | None = Field(None, validation_alias="PipelineExecutionDescription")
     # AWS's answer in full stays valid without it.
     mlflow_resource_arn: Annotated[str | None, BeforeValidator(_mlflow_arn)] = Field(
         None, validation_alias=AliasPath("MLflowConfig", "MlflowResourceArn")
@@ -357,8 +350,8 @@ class ExecutionEvent(BaseModel):
 
     outcome: Literal["ended", "timed_out", "refused"]
     execution_arn: ExecutionArn
-    pipeline_name: ArnText | None
-    status: NameText | None
+    pipeline_name: texts.ArnText | None
+    status: texts.NameText | None
     message: str | None
     error_code: str | None = None
     operation: str | None = None

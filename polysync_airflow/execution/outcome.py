@@ -9,39 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import Field, ValidationError
 
-from polysync_airflow.exceptions import (
-    CredentialsError,
-    ParametersError,
-    PipelineExecutionNotFoundError,
-    PipelineExecutionTimeoutError,
-    PolysyncError,
-    SageMakerApiError,
-    TriggerEventError,
-)
+from polysync_airflow import exceptions
+from polysync_airflow.execution import models, texts
 from polysync_airflow.execution.console import execution_url
-from polysync_airflow.execution.models import (
-    CONNECTION_NOT_FOUND,
-    ExecutionArn,
-    ExecutionEvent,
-    FrozenModel,
-    UtcTime,
-)
-from polysync_airflow.execution.texts import (
-    CONTINUATION,
-    ArnText,
-    NameText,
-    ReasonText,
-    clean_line,
-    describe_validation_error,
-    format_seconds,
-)
 from polysync_airflow.states import PolysyncState, has_ended, state_of
 
 if TYPE_CHECKING:
     # Imported by nothing that a DAG file imports: Airflow parses a DAG file every 30 seconds.
     from polysync_airflow.execution.approval import ApprovalEvent
     from polysync_airflow.execution.search import SearchEvent
-    from polysync_airflow.execution.steps.rows import StepRow
+    from polysync_airflow.execution.steps.descriptions import StepRow
 
 OnCancelled = Literal["fail", "skip", "retry"]
 # A failure is read in Airflow's log pane: at 1400 x 900 pixels it shows 30 lines of about 95 characters. The
@@ -55,7 +32,7 @@ MAX_DETAILED_STEPS: Final = 2
 LOG_LINES: Final = (6, 2)
 
 
-class FailedStep(FrozenModel):
+class FailedStep(models.FrozenModel):
     """A failed step in the XCom ``run``."""
 
     name: str
@@ -65,7 +42,7 @@ class FailedStep(FrozenModel):
 StopReason = Literal["ended_task", "timeout", "failure"]
 
 
-class RequestedStop(FrozenModel):
+class RequestedStop(models.FrozenModel):
     """
     The stop that a task has requested of its execution, in the XCom ``run``, which says how that has ended.
 
@@ -78,24 +55,24 @@ class RequestedStop(FrozenModel):
     :param error: why the stop failed, or why nobody can see how it ends.
     """
 
-    requested_at: UtcTime
+    requested_at: models.UtcTime
     reason: StopReason
     process: Literal["worker", "triggerer"]
     result: Literal["requested", "accepted", "failed"] = "requested"
-    seen_at: UtcTime | None = None
-    error: ReasonText | None = None
+    seen_at: models.UtcTime | None = None
+    error: texts.ReasonText | None = None
 
 
-class ExecutionRecord(FrozenModel):
+class ExecutionRecord(models.FrozenModel):
     """The XCom ``run``: the outcome of an execution. In JSON, times are ISO 8601 in UTC."""
 
-    execution_arn: ExecutionArn
+    execution_arn: models.ExecutionArn
     pipeline_name: str
     state: str
     status: str | None = None
     message: str | None = None
-    started_at: UtcTime | None = None
-    ended_at: UtcTime | None = None
+    started_at: models.UtcTime | None = None
+    ended_at: models.UtcTime | None = None
     seconds: float | None = None
     parameters: Mapping[str, str]
     resumes: Annotated[int, Field(ge=0)] = 0
@@ -103,14 +80,14 @@ class ExecutionRecord(FrozenModel):
     billable_seconds: float | None = None
     billable_seconds_by_instance_type: Mapping[str, float] = {}
     steps_note: str | None = None
-    attempt_started_at: UtcTime | None = None
+    attempt_started_at: models.UtcTime | None = None
     selected_steps: Sequence[str] = ()
-    source_execution: ExecutionArn | None = None
-    mlflow_experiment_name: NameText | None = None
-    mlflow_resource_arn: ArnText | None = None
+    source_execution: models.ExecutionArn | None = None
+    mlflow_experiment_name: texts.NameText | None = None
+    mlflow_resource_arn: texts.ArnText | None = None
     stop: RequestedStop | None = None
 
-    def ended(self, end: ExecutionEvent) -> ExecutionRecord:
+    def ended(self, end: models.ExecutionEvent) -> ExecutionRecord:
         """Return what is known after the end of a wait."""
         changes = {
             "pipeline_name": self.pipeline_name or end.pipeline_name or "",
@@ -144,7 +121,7 @@ class ExecutionRecord(FrozenModel):
         changes = {"state": state_of(status).value, "status": status}
         return self._with_stop(result="accepted", seen_at=now).model_copy(update=changes)
 
-    def stop_followed(self, end: ExecutionEvent, now: datetime) -> ExecutionRecord:
+    def stop_followed(self, end: models.ExecutionEvent, now: datetime) -> ExecutionRecord:
         """Return what is known when somebody has waited for the end of a stop, which may not have come."""
         if end.outcome == "ended":
             return self.ended(end)._with_stop(seen_at=now)
@@ -183,12 +160,12 @@ def parse_run(value: Any, warn: Callable[[str], object]) -> ExecutionRecord | No
     try:
         return None if value is None else ExecutionRecord.model_validate(value)
     except ValidationError as error:
-        problems = describe_validation_error(error)
+        problems = texts.describe_validation_error(error)
         warn(f"XCom 'run' is ignored, because it is not the record of an execution: {problems}")
         return None
 
 
-def parse_event(event: Mapping[str, Any] | None) -> ExecutionEvent:
+def parse_event(event: Mapping[str, Any] | None) -> models.ExecutionEvent:
     """
     Validate the payload of the event with which Airflow resumes a deferred task.
 
@@ -196,17 +173,17 @@ def parse_event(event: Mapping[str, Any] | None) -> ExecutionEvent:
     :raises TriggerEventError: the payload is not an event of this provider's trigger.
     """
     try:
-        return ExecutionEvent.model_validate(event)
+        return models.ExecutionEvent.model_validate(event)
     except ValidationError as error:
-        raise TriggerEventError(
+        raise exceptions.TriggerEventError(
             "Airflow resumed the task with an event that is not this provider's event "
-            f"({describe_validation_error(error)}). If another version of the provider was installed "
+            f"({texts.describe_validation_error(error)}). If another version of the provider was installed "
             "meanwhile, clear the task. The execution may still be running."
         ) from None
 
 
 def outcome_message(
-    end: ExecutionEvent, *, failed_steps: Sequence[StepRow] = (), notes: Sequence[str | None] = ()
+    end: models.ExecutionEvent, *, failed_steps: Sequence[StepRow] = (), notes: Sequence[str | None] = ()
 ) -> str:
     """
     Return a message of a few lines that says how the wait ended and why.
@@ -217,9 +194,9 @@ def outcome_message(
     :param failed_steps: the failed steps. AWS's own reason often says only that some steps failed.
     :param notes: lines that are appended; None and empty ones are left out.
     """
-    after = "" if end.seconds is None else f" after {format_seconds(end.seconds)}"
+    after = "" if end.seconds is None else f" after {texts.format_seconds(end.seconds)}"
     if after and end.attempt:
-        after = f" {format_seconds(end.seconds or 0)} after resume {end.attempt}"
+        after = f" {texts.format_seconds(end.seconds or 0)} after resume {end.attempt}"
     last_status = f"last AWS status: {end.status or 'none received'}"
     outcome = {
         "ended": f"{_VERBS.get(state_of(end.status), 'ended')}{after} (AWS status {end.status})",
@@ -231,12 +208,7 @@ def outcome_message(
     if end.message:
         lines.extend(_wrapped(f"Reason: {end.message}"))
     lines.extend(_failed_steps_lines(failed_steps))
-    lines.extend(note for note in notes if note)
-    lines.append(f"Execution: {end.execution_arn}")
-    url = execution_url(end.execution_arn, end.pipeline_name) if end.pipeline_name else None
-    if url:
-        lines.append(f"Console: {url}")
-    return "\n".join(lines)
+    return "\n".join((*lines, *_ending(notes, end.execution_arn, end.pipeline_name)))
 
 
 def step_message(
@@ -257,10 +229,15 @@ def step_message(
         lines.extend(_wrapped(f"Reason: {step.reason}"))
     if state_of(step.status) is PolysyncState.FAILED:
         lines.extend(_step_details(step, LOG_LINES[0]))
-    lines.extend(note for note in notes if note)
-    lines.append(f"Execution: {execution_arn}")
-    url = execution_url(execution_arn, pipeline_name)
-    return "\n".join([*lines, f"Console: {url}"] if url else lines)
+    return "\n".join((*lines, *_ending(notes, execution_arn, pipeline_name)))
+
+
+def _ending(notes: Sequence[str | None], execution_arn: str, pipeline_name: str | None) -> Iterator[str]:
+    yield from (note for note in notes if note)
+    yield f"Execution: {execution_arn}"
+    url = execution_url(execution_arn, pipeline_name) if pipeline_name else None
+    if url:
+        yield f"Console: {url}"
 
 
 def _failed_steps_lines(steps: Sequence[StepRow]) -> Iterator[str]:
@@ -280,14 +257,14 @@ def _step_details(step: StepRow, log_lines: int) -> Iterator[str]:
     yield from (f"  {label}: {value}" for label, value in details.items() if value)
     if step.log_lines:
         yield "  Last lines of the log:"
-        yield from (f"{CONTINUATION}{line}" for line in step.log_lines[-log_lines:])
+        yield from (f"{texts.CONTINUATION}{line}" for line in step.log_lines[-log_lines:])
 
 
 def _wrapped(text: str) -> list[str]:
     return textwrap.wrap(
-        clean_line(text, MAX_WRAPPED),
+        texts.clean_line(text, MAX_WRAPPED),
         LINE_WIDTH,
-        subsequent_indent=CONTINUATION,
+        subsequent_indent=texts.CONTINUATION,
         max_lines=MAX_REASON_LINES,
         placeholder=" ...",
         break_long_words=False,
@@ -295,7 +272,9 @@ def _wrapped(text: str) -> list[str]:
     )
 
 
-def refusal_error(end: ExecutionEvent | SearchEvent | ApprovalEvent, message: str) -> PolysyncError:
+def refusal_error(
+    end: models.ExecutionEvent | SearchEvent | ApprovalEvent, message: str
+) -> exceptions.PolysyncError:
     """
     Return the error for a wait whose last poll failed.
 
@@ -303,22 +282,35 @@ def refusal_error(end: ExecutionEvent | SearchEvent | ApprovalEvent, message: st
         the deadline.
     """
     # Somebody may add a deleted connection again, and what has failed until the deadline may pass.
-    permanent = end.outcome == "refused" and end.error_code != CONNECTION_NOT_FOUND
+    permanent = end.outcome == "refused" and end.error_code != models.CONNECTION_NOT_FOUND
     if end.error_code and end.operation:
-        return SageMakerApiError(
+        return exceptions.SageMakerApiError(
             message, error_code=end.error_code, operation=end.operation, permanent=permanent
         )
-    return CredentialsError(message, permanent=permanent)
+    return exceptions.CredentialsError(message, permanent=permanent)
 
 
-def search_error(end: SearchEvent) -> PolysyncError:
+def unended_error(end: models.ExecutionEvent, message: str) -> exceptions.PolysyncError:
+    """Return the error for a wait that has ended before its execution."""
+    if end.outcome == "refused":
+        return refusal_error(end, message)
+    return exceptions.PipelineExecutionTimeoutError(
+        message, execution_arn=end.execution_arn, status=end.status
+    )
+
+
+def search_error(end: SearchEvent) -> exceptions.PolysyncError:
     """Return the error for a search that ended without an execution."""
     message = end.message or "No execution was found."
     if end.outcome == "refused" or end.error_code:
         return refusal_error(end, message)
     if end.outcome == "too_many":
-        return ParametersError(message)
-    error = PipelineExecutionNotFoundError if end.outcome == "no_match" else PipelineExecutionTimeoutError
+        return exceptions.ParametersError(message)
+    error = (
+        exceptions.PipelineExecutionNotFoundError
+        if end.outcome == "no_match"
+        else exceptions.PipelineExecutionTimeoutError
+    )
     return error(message, execution_arn=None, status=None, permanent=True)
 
 

@@ -8,28 +8,14 @@ whole. Defaults are in the operator's signature only.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from itertools import islice
+from collections.abc import Mapping
 from typing import Annotated, Any, Final, Self, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from polysync_airflow.exceptions import ParametersError
+from polysync_airflow.execution import models, texts
 from polysync_airflow.execution.clock import as_seconds
-from polysync_airflow.execution.models import (
-    MAX_PARAMETERS,
-    ExecutionArn,
-    Pipeline,
-    PipelineName,
-    StartRequest,
-)
-from polysync_airflow.execution.texts import (
-    MAX_PROBLEMS,
-    describe_validation_error,
-    is_storable_text,
-    shorten,
-    storable_number,
-)
 
 Flag = Annotated[bool, Field(strict=True, description="give True or False")]
 
@@ -63,24 +49,28 @@ class Choices(BaseModel):
             name = str(error.errors(include_url=False)[0]["loc"][0])
             field = cls.model_fields[name]
             cure = field.description or f"give one of {', '.join(get_args(field.annotation))}"
-            raise ParametersError(f"{name} = {shorten(arguments[name])} is not valid: {cure}.") from None
+            raise ParametersError(
+                f"{name} = {texts.shorten(arguments[name])} is not valid: {cure}."
+            ) from None
 
 
 # A list of steps costs a call for each execution.
 MIN_PROGRESS_INTERVAL: Final = 10.0
 # The arguments of an operator that become the start request.
-REQUEST_ARGUMENTS: Final = tuple(name for name in StartRequest.model_fields if name != "client_request_token")
+REQUEST_ARGUMENTS: Final = tuple(
+    name for name in models.StartRequest.model_fields if name != "client_request_token"
+)
 _NOT_STARTED: Final = "Nothing was started, because these arguments are not valid:"
 # Pydantic builds the validators on first use, which is on a worker: Airflow parses a DAG file every
 # 30 seconds.
-_DEFER_BUILD = ConfigDict(defer_build=True)
-_PIPELINE_NAMES: TypeAdapter[list[str]] = TypeAdapter(list[PipelineName], config=_DEFER_BUILD)
-_EXECUTION_ARN: TypeAdapter[str] = TypeAdapter(ExecutionArn, config=_DEFER_BUILD)
-_PIPELINE: TypeAdapter[str] = TypeAdapter(Pipeline, config=_DEFER_BUILD)
+DEFER_BUILD: Final = ConfigDict(defer_build=True)
+_PIPELINE_NAMES: TypeAdapter[list[str]] = TypeAdapter(list[models.PipelineName], config=DEFER_BUILD)
+_EXECUTION_ARN: TypeAdapter[str] = TypeAdapter(models.ExecutionArn, config=DEFER_BUILD)
+_PIPELINE: TypeAdapter[str] = TypeAdapter(models.Pipeline, config=DEFER_BUILD)
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
-def make_start_request(arguments: Mapping[str, Any], token: str, own_name: str) -> StartRequest:
+def make_start_request(arguments: Mapping[str, Any], token: str, own_name: str) -> models.StartRequest:
     """
     Return the request for a new execution.
 
@@ -102,33 +92,22 @@ def make_start_request(arguments: Mapping[str, Any], token: str, own_name: str) 
     )
 
 
-def build_start_request(**arguments: Any) -> StartRequest:
+def build_start_request(**arguments: Any) -> models.StartRequest:
     """
     Validate a start request as far as possible without AWS.
 
     :raises ParametersError: lists each invalid field with its value and what is valid.
     """
     values = arguments.get("pipeline_parameters")
-    if isinstance(values, Mapping) and len(values) > MAX_PARAMETERS:
+    if isinstance(values, Mapping) and len(values) > models.MAX_PARAMETERS:
         # Checked first: each of them could have a problem of its own.
-        cure = StartRequest.model_fields["pipeline_parameters"].description
-        raise ParametersError(f"{_NOT_STARTED}\n- pipeline_parameters = {shorten(values)}. {cure}")
+        cure = models.StartRequest.model_fields["pipeline_parameters"].description
+        raise ParametersError(f"{_NOT_STARTED}\n- pipeline_parameters = {texts.shorten(values)}. {cure}")
     try:
-        return StartRequest(**arguments)
+        return models.StartRequest(**arguments)
     except ValidationError as error:
-        problems = list(islice(_problems(error), MAX_PROBLEMS))
-        more = error.error_count() - len(problems)
-        if more:
-            problems.append(f"- and {more} more")
-        raise ParametersError("\n".join((_NOT_STARTED, *problems))) from None
-
-
-def _problems(error: ValidationError) -> Iterable[str]:
-    for problem in error.errors(include_url=False):
-        field, *path = (str(part) for part in problem["loc"])
-        name = field + "".join(f"[{shorten(part)}]" for part in path if part != "[key]")
-        cure = StartRequest.model_fields[field].description
-        yield f"- {name} = {shorten(problem['input'])}: {problem['msg']}. {cure}"
+        problems = texts.describe_arguments(models.StartRequest, error)
+        raise ParametersError(f"{_NOT_STARTED}\n{problems}") from None
 
 
 def storable_parameters(argument: str, values: Any) -> Any:
@@ -147,14 +126,14 @@ def storable_parameters(argument: str, values: Any) -> Any:
     changed = {}
     for name, value in values.items():
         try:
-            stored = storable_number(value)
-            fits = not isinstance(stored, str) or is_storable_text(stored)
+            stored = texts.storable_number(value)
+            fits = not isinstance(stored, str) or texts.is_storable_text(stored)
         except ValueError:
             fits = False
         if not fits:
             raise ParametersError(
-                f"{argument}[{shorten(name)}] = {shorten(value)} is not valid: give a text without NUL and "
-                "half surrogate pairs, or a number of at most 1,024 digits."
+                f"{argument}[{texts.shorten(name)}] = {texts.shorten(value)} is not valid: give a text "
+                "without NUL and half surrogate pairs, or a number of at most 1,024 digits."
             )
         if stored is not value:
             changed[name] = stored
@@ -173,9 +152,18 @@ def check_pipeline_names(names: object) -> list[str]:
     except ValidationError as error:
         invalid = error.errors(include_url=False)[0]["input"]
         raise ParametersError(
-            f"{shorten(invalid)} is not valid as pipeline names: give a list of names. A name has 1 to 256 "
-            "letters, digits and hyphens, and begins and ends with a letter or digit."
+            f"{texts.shorten(invalid)} is not valid as pipeline names: give a list of names. A name has 1 to "
+            "256 letters, digits and hyphens, and begins and ends with a letter or digit."
         ) from None
+
+
+def is_valid(adapter: TypeAdapter[Any], value: object) -> bool:
+    """Return whether a value is valid."""
+    try:
+        adapter.validate_python(value)
+    except ValidationError:
+        return False
+    return True
 
 
 def check_pipeline(pipeline: object) -> None:
@@ -184,27 +172,24 @@ def check_pipeline(pipeline: object) -> None:
 
     :raises ParametersError: the value is neither.
     """
-    try:
-        _PIPELINE.validate_python(pipeline)
-    except ValidationError:
-        cure = StartRequest.model_fields["pipeline_name"].description
-        raise ParametersError(f"pipeline_name = {shorten(pipeline)} is not valid. {cure}") from None
+    if not is_valid(_PIPELINE, pipeline):
+        cure = models.StartRequest.model_fields["pipeline_name"].description
+        raise ParametersError(f"pipeline_name = {texts.shorten(pipeline)} is not valid. {cure}")
 
 
-def check_execution_arn(execution_arn: object) -> None:
+def check_execution_arn(execution_arn: object) -> str:
     """
     Validate the ARN of an execution before AWS is called.
 
     :raises ParametersError: the value is not the ARN of an execution.
     """
-    try:
-        _EXECUTION_ARN.validate_python(execution_arn)
-    except ValidationError:
+    if not is_valid(_EXECUTION_ARN, execution_arn):
         raise ParametersError(
-            f"execution_arn = {shorten(execution_arn)} is not the ARN of an execution: give "
+            f"execution_arn = {texts.shorten(execution_arn)} is not the ARN of an execution: give "
             "arn:aws:sagemaker:<region>:<account>:pipeline/<name>/execution/<id>, such as the XCom "
             "'execution_arn' of the task that started it."
-        ) from None
+        )
+    return str(execution_arn)
 
 
 def check_trigger_arguments(model: type[_Model], arguments: Mapping[str, Any]) -> _Model:
@@ -218,5 +203,5 @@ def check_trigger_arguments(model: type[_Model], arguments: Mapping[str, Any]) -
     except ValidationError as error:
         raise ParametersError(
             "The trigger that is stored for this task has arguments that are not valid "
-            f"({describe_validation_error(error)}). Clear the task. The execution may still be running."
+            f"({texts.describe_validation_error(error)}). Clear the task. The execution may still be running."
         ) from None

@@ -28,23 +28,8 @@ from typing import Annotated, Any, Final, Literal, NamedTuple
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
 
 from polysync_airflow.exceptions import ParametersError
+from polysync_airflow.execution import texts
 from polysync_airflow.execution.models import FrozenModel, PipelineName, ResponseTime, UtcTime
-from polysync_airflow.execution.texts import (
-    MAX_PROBLEMS,
-    MAX_VALUE_LENGTH,
-    ArnText,
-    Count,
-    DescriptionText,
-    NameText,
-    NotReserved,
-    ValueText,
-    clean_line,
-    clean_text,
-    clean_value,
-    nearest_name,
-    shorten,
-    storable_number,
-)
 
 
 class PipelineSummary(FrozenModel):
@@ -61,14 +46,14 @@ class PipelineDescription(FrozenModel):
     """
 
     name: PipelineName = Field(validation_alias="PipelineName")
-    arn: ArnText = Field(validation_alias="PipelineArn")
-    role_arn: ArnText | None = Field(None, validation_alias="RoleArn")
-    display_name: NameText | None = Field(None, validation_alias="PipelineDisplayName")
-    description: DescriptionText | None = Field(None, validation_alias="PipelineDescription")
+    arn: texts.ArnText = Field(validation_alias="PipelineArn")
+    role_arn: texts.ArnText | None = Field(None, validation_alias="RoleArn")
+    display_name: texts.NameText | None = Field(None, validation_alias="PipelineDisplayName")
+    description: texts.DescriptionText | None = Field(None, validation_alias="PipelineDescription")
     created_at: ResponseTime = Field(None, validation_alias="CreationTime")
     modified_at: ResponseTime = Field(None, validation_alias="LastModifiedTime")
     last_run_at: ResponseTime = Field(None, validation_alias="LastRunTime")
-    max_parallel_steps: Count = None
+    max_parallel_steps: texts.Count = None
     definition: str | None = Field(None, validation_alias="PipelineDefinition")
 
     @model_validator(mode="before")
@@ -80,13 +65,13 @@ class PipelineDescription(FrozenModel):
 
 def _clean_default(value: Any) -> Any:
     if isinstance(value, str):
-        return clean_value(value, MAX_VALUE_LENGTH)
+        return texts.clean_value(value, texts.MAX_VALUE_LENGTH)
     # JSON in Python can have NaN and Infinity, which no database stores.
     if isinstance(value, float) and not isfinite(value):
         raise ValueError("must be a finite number")
-    default = storable_number(value)
-    if isinstance(default, str) and len(default) > MAX_VALUE_LENGTH:
-        raise ValueError(f"must have at most {MAX_VALUE_LENGTH:,} digits")
+    default = texts.storable_number(value)
+    if isinstance(default, str) and len(default) > texts.MAX_VALUE_LENGTH:
+        raise ValueError(f"must have at most {texts.MAX_VALUE_LENGTH:,} digits")
     return default
 
 
@@ -97,13 +82,13 @@ class DeclaredParameter(FrozenModel):
     https://docs.aws.amazon.com/sagemaker/latest/dg/build-and-manage-parameters.html
     """
 
-    name: Annotated[NameText, NotReserved] = Field(validation_alias="Name")
+    name: Annotated[texts.NameText, texts.NotReserved] = Field(validation_alias="Name")
     # AWS's schema of definitions: a parameter without a type is a String.
     type: Literal["String", "Integer", "Float", "Boolean"] = Field("String", validation_alias="Type")
     default: Annotated[str | int | float | bool | None, BeforeValidator(_clean_default)] = Field(
         None, validation_alias="DefaultValue"
     )
-    enum_values: list[ValueText] | None = Field(None, validation_alias="EnumValues", max_length=1000)
+    enum_values: list[texts.ValueText] | None = Field(None, validation_alias="EnumValues", max_length=1000)
 
 
 class Job(FrozenModel):
@@ -122,7 +107,7 @@ class Job(FrozenModel):
     created_at: UtcTime | None
     modified_at: UtcTime | None
     last_run_at: UtcTime | None
-    max_parallel_steps: Count
+    max_parallel_steps: texts.Count
     definition_digest: str | None
     parameters: list[DeclaredParameter]
     parameters_error: str | None
@@ -167,7 +152,7 @@ def _integer(value: Any) -> int | None:
         return None
     if isinstance(value, str):
         # Python refuses to read more than 4,300 digits. AWS accepts 1,024 characters.
-        short = len(value) <= MAX_VALUE_LENGTH
+        short = len(value) <= texts.MAX_VALUE_LENGTH
         value = int(value) if short and _INTEGER.fullmatch(value) else None
     return value if isinstance(value, int) else None
 
@@ -187,12 +172,7 @@ def _boolean(value: Any) -> bool | None:
 
 
 _READERS = {"String": _text, "Integer": _integer, "Float": _number, "Boolean": _boolean}
-_WANTED = {
-    "String": "a text",
-    "Integer": "a whole number",
-    "Float": "a number",
-    "Boolean": "true or false",
-}
+_WANTED = {"String": "a text", "Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
 
 
 # For how many unknown names a similar one is searched, and among how many: each search compares with all.
@@ -222,48 +202,50 @@ def parameter_problems(sent: Mapping[str, str], declared: Sequence[DeclaredParam
         if name in by_name and (problem := _type_problem(by_name[name], value))
     }
     lines = (
-        *(_unknown(name, sent[name], cure) for name, cure in _cures(unknown, by_name)),
-        *(_missing(each) for each in missing[:MAX_PROBLEMS]),
-        *(f"{clean_line(name)} = {shorten(sent[name])}: {problem}" for name, problem in invalid.items()),
+        *(
+            f"{texts.clean_line(name)} = {texts.shorten(sent[name])}: not declared; {cure}"
+            for name, cure in _cures(unknown, by_name)
+        ),
+        *(_missing(each) for each in missing[: texts.MAX_PROBLEMS]),
+        *(
+            f"{texts.clean_line(name)} = {texts.shorten(sent[name])}: {problem}"
+            for name, problem in invalid.items()
+        ),
     )
     total = len(unknown) + len(missing) + len(invalid)
-    problems = list(islice(lines, MAX_PROBLEMS))
+    problems = list(islice(lines, texts.MAX_PROBLEMS))
     return [*problems, f"and {total - len(problems)} more"] if total > len(problems) else problems
 
 
 def _cures(unknown: Sequence[str], declared: Mapping[str, DeclaredParameter]) -> Iterator[tuple[str, str]]:
-    for position, name in enumerate(unknown[:MAX_PROBLEMS]):
+    for position, name in enumerate(unknown[: texts.MAX_PROBLEMS]):
         names = islice(declared, MAX_COMPARED if position < MAX_SUGGESTIONS else 0)
-        nearest = nearest_name(name, names)
-        yield name, f"did you mean {clean_line(nearest)}?" if nearest else _leave_out(declared)
+        nearest = texts.nearest_name(name, names)
+        yield name, f"did you mean {texts.clean_line(nearest)}?" if nearest else _leave_out(declared)
 
 
 def _leave_out(declared: Mapping[str, DeclaredParameter]) -> str:
     if not declared:
         return "leave it out, the pipeline declares none"
-    names = ", ".join(clean_line(name) for name in islice(declared, MAX_NAMES))
+    names = ", ".join(texts.clean_line(name) for name in islice(declared, MAX_NAMES))
     more = f" and {len(declared) - MAX_NAMES} more" if len(declared) > MAX_NAMES else ""
     return f"leave it out, or use one of {names}{more}"
-
-
-def _unknown(name: str, value: str, cure: str) -> str:
-    return f"{clean_line(name)} = {shorten(value)}: not declared; {cure}"
 
 
 def _missing(parameter: DeclaredParameter) -> str:
     kind: str = parameter.type
     if parameter.enum_values:
         kind += f", one of {', '.join(parameter.enum_values[:MAX_NAMES])}"
-    return f"{clean_line(parameter.name)}: has no default; add a value ({clean_line(kind)})"
+    return f"{texts.clean_line(parameter.name)}: has no default; add a value ({texts.clean_line(kind)})"
 
 
 def _type_problem(parameter: DeclaredParameter, value: str) -> str | None:
-    if not 1 <= len(value) <= MAX_VALUE_LENGTH:
-        return f"must have 1 to {MAX_VALUE_LENGTH:,} characters"
+    if not 1 <= len(value) <= texts.MAX_VALUE_LENGTH:
+        return f"must have 1 to {texts.MAX_VALUE_LENGTH:,} characters"
     try:
         typed_value(parameter, value)
     except ValueError as error:
-        return clean_line(f"{error} (declared as {parameter.type})")
+        return texts.clean_line(f"{error} (declared as {parameter.type})")
     return None
 
 
@@ -290,10 +272,12 @@ def declared_parameters(definition: str | None) -> list[DeclaredParameter]:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         path = ".".join(str(part) for part in first["loc"])
-        raise ParametersError(clean_text(f"the definition's Parameters.{path}: {first['msg']}")) from None
+        raise ParametersError(
+            texts.clean_text(f"the definition's Parameters.{path}: {first['msg']}")
+        ) from None
     except ValueError as error:
         # Not only JSONDecodeError: Python refuses numbers with more than 4,300 digits.
-        raise ParametersError(clean_text(f"the definition is not JSON: {error}")) from None
+        raise ParametersError(texts.clean_text(f"the definition is not JSON: {error}")) from None
     except RecursionError:
         raise ParametersError("the definition is nested too deeply to be read") from None
 
@@ -363,7 +347,7 @@ def declared_steps(definition: str | None) -> list[DeclaredStep]:
     while pending and len(found) < MAX_STEPS:
         step, condition, branch = pending.popleft()
         name, kind, arguments = step.get("Name"), step.get("Type"), step.get("Arguments")
-        name = clean_line(name, 256) if isinstance(name, str) else None
+        name = texts.clean_line(name, 256) if isinstance(name, str) else None
         if name is not None:
             files = _property_files_in(step.get("PropertyFiles"))
             needs = _needs_of(step) - {name}
@@ -420,7 +404,7 @@ def _needs_of(step: dict[str, Any]) -> frozenset[str]:
 
 
 def _text_or_none(value: Any) -> str | None:
-    return clean_line(value, 64) if isinstance(value, str) else None
+    return texts.clean_line(value, 64) if isinstance(value, str) else None
 
 
 # How many names a message lists.
@@ -464,9 +448,7 @@ def reused_steps(selected: Sequence[str], declared: Sequence[DeclaredStep]) -> l
 
 def mark_selection(declared: Iterable[DeclaredStep], selected: Sequence[str] | None) -> list[DeclaredStep]:
     """Return the steps of a definition, marked if the execution has not selected them."""
-    return [
-        step._replace(not_selected=bool(selected) and step.name not in (selected or ())) for step in declared
-    ]
+    return [step._replace(not_selected=bool(selected and step.name not in selected)) for step in declared]
 
 
 def _above(name: str, by_name: Mapping[str, DeclaredStep]) -> set[str]:
@@ -491,16 +473,16 @@ def _gaps(selected: Sequence[str], above: Mapping[str, set[str]]) -> Iterator[st
     }
     for other, name in between.items():
         first = min(above[other] & chosen)
-        yield f"{clean_line(other)}: is between the selected steps {first} and {name}; select it, too"
+        yield f"{texts.clean_line(other)}: is between the selected steps {first} and {name}; select it, too"
 
 
 def _unknown_step(name: str, by_name: Mapping[str, DeclaredStep]) -> str:
-    nearest = nearest_name(name, by_name)
+    nearest = texts.nearest_name(name, by_name)
     cure = f"did you mean {nearest}?" if nearest else f"its steps are {_listed(by_name)}"
-    return f"{clean_line(name)}: is not a step of the pipeline; {cure}"
+    return f"{texts.clean_line(name)}: is not a step of the pipeline; {cure}"
 
 
 def _listed(names: Iterable[str]) -> str:
     all_names = list(names)
     more = f" and {len(all_names) - MAX_STEP_NAMES} more" if len(all_names) > MAX_STEP_NAMES else ""
-    return ", ".join(clean_line(name) for name in islice(all_names, MAX_STEP_NAMES)) + more
+    return ", ".join(texts.clean_line(name) for name in islice(all_names, MAX_STEP_NAMES)) + more

@@ -24,7 +24,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from math import isfinite
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Annotated, Any, ClassVar, Final, NamedTuple
 
 from pydantic import AliasChoices, AliasPath, BeforeValidator, Field, FiniteFloat, StringConstraints
 
@@ -107,9 +107,20 @@ def _channels_of_all(definitions: Any) -> list[Any]:
 CHANNELS_OF_ALL: Final = BeforeValidator(_channels_of_all)
 
 
-def first_of(member: str, *names: str) -> AliasChoices:
-    """Return the first of several members of an object in the response."""
-    return AliasChoices(*(AliasPath(*member.split("."), name) for name in names))  # pragma: no mutate
+def first_of(member: str, *names: str) -> Any:
+    """Return the field of the first of several members of an object in the response."""
+    aliases = (AliasPath(*member.split("."), name) for name in names)
+    return Field(None, validation_alias=AliasChoices(*aliases))  # pragma: no mutate
+
+
+def member(*path: str, exclude: bool | None = None) -> Any:
+    """
+    Return the field of a member of a response, which is None if the response does not have it.
+
+    :param path: the members that lead to it.
+    :param exclude: whether the XCom ``outputs`` has not got it.
+    """
+    return Field(None, validation_alias=AliasPath(*path), exclude=exclude)  # pragma: no mutate
 
 
 class JobDescription(FrozenModel):
@@ -121,10 +132,14 @@ class JobDescription(FrozenModel):
 
     read_uris: UriList = Field(None, exclude=True)
 
+    # The field with the URIs of what it writes; None if it writes nothing.
+    written: ClassVar[str | None] = None
+
     @property
     def written_uris(self) -> Sequence[str | None]:
         """Where in S3 the job writes what it makes."""
-        return ()
+        value = getattr(self, self.written) if self.written else None
+        return [*value.values()] if isinstance(value, dict) else [value]
 
     @property
     def outputs(self) -> dict[str, Any]:
@@ -147,38 +162,26 @@ def _without_missing(members: dict[str, Any]) -> dict[str, Any]:
 class InstanceGroup(FrozenModel):
     """Instances of one type in a cluster that has several."""
 
-    instance_type: Name = Field(None, validation_alias="InstanceType")
-    instance_count: Count = Field(None, validation_alias="InstanceCount")
+    instance_type: Name = member("InstanceType")
+    instance_count: Count = member("InstanceCount")
 
 
 class TrainingJob(JobDescription):
     """https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeTrainingJob.html"""
 
-    read_uris: Annotated[UriList, CHANNELS] = Field(None, validation_alias="InputDataConfig", exclude=True)
-    metrics: Annotated[Values, by_name("MetricName", "Value")] = Field(
-        None, validation_alias="FinalMetricDataList"
-    )
-    model_artifact: Uri = Field(None, validation_alias=AliasPath("ModelArtifacts", "S3ModelArtifacts"))
-    billable_seconds: Seconds = Field(None, validation_alias="BillableTimeInSeconds")
+    written = "model_artifact"
+    read_uris: Annotated[UriList, CHANNELS] = member("InputDataConfig", exclude=True)
+    metrics: Annotated[Values, by_name("MetricName", "Value")] = member("FinalMetricDataList")
+    model_artifact: Uri = member("ModelArtifacts", "S3ModelArtifacts")
+    billable_seconds: Seconds = member("BillableTimeInSeconds")
     # AWS selects the instances if the job names several types.
-    instance_type: Name = Field(
-        None, validation_alias=first_of("ResourceConfig", "SelectedInstanceType", "InstanceType")
+    instance_type: Name = first_of("ResourceConfig", "SelectedInstanceType", "InstanceType")
+    instance_count: Count = first_of("ResourceConfig", "SelectedInstanceCount", "InstanceCount")
+    training_seconds: Seconds = member("TrainingTimeInSeconds", exclude=True)
+    is_spot: Annotated[bool | None, LENIENT] = member("EnableManagedSpotTraining", exclude=True)
+    instance_groups: Annotated[list[InstanceGroup] | None, LENIENT] = member(
+        "ResourceConfig", "InstanceGroups", exclude=True
     )
-    instance_count: Count = Field(
-        None, validation_alias=first_of("ResourceConfig", "SelectedInstanceCount", "InstanceCount")
-    )
-    training_seconds: Seconds = Field(None, validation_alias="TrainingTimeInSeconds", exclude=True)
-    is_spot: Annotated[bool | None, LENIENT] = Field(
-        None, validation_alias="EnableManagedSpotTraining", exclude=True
-    )
-    instance_groups: Annotated[list[InstanceGroup] | None, LENIENT] = Field(
-        None, validation_alias=AliasPath("ResourceConfig", "InstanceGroups"), exclude=True
-    )
-
-    @property
-    def written_uris(self) -> Sequence[str | None]:
-        """The model."""
-        return [self.model_artifact]
 
     @property
     def outputs(self) -> dict[str, Any]:
@@ -201,10 +204,8 @@ class TrainingJob(JobDescription):
     @property
     def instance_seconds(self) -> dict[str, float]:
         """AWS bills the billable time of each instance."""
-        groups = self.instance_groups or [
-            InstanceGroup(InstanceType=self.instance_type, InstanceCount=self.instance_count)
-        ]
-        return _instance_seconds(self.billable_seconds, groups)
+        own = InstanceGroup(InstanceType=self.instance_type, InstanceCount=self.instance_count)
+        return _instance_seconds(self.billable_seconds, self.instance_groups or [own])
 
 
 class _TimedJob(JobDescription):
@@ -238,47 +239,31 @@ class _TimedJob(JobDescription):
 class ProcessingJob(_TimedJob):
     """https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeProcessingJob.html"""
 
-    read_uris: Annotated[UriList, each_of("S3Input.S3Uri")] = Field(
-        None, validation_alias="ProcessingInputs", exclude=True
+    written = "output_uris"
+    read_uris: Annotated[UriList, each_of("S3Input.S3Uri")] = member("ProcessingInputs", exclude=True)
+    output_uris: Annotated[Uris, by_name("OutputName", "S3Output.S3Uri")] = member(
+        "ProcessingOutputConfig", "Outputs"
     )
-    output_uris: Annotated[Uris, by_name("OutputName", "S3Output.S3Uri")] = Field(
-        None, validation_alias=AliasPath("ProcessingOutputConfig", "Outputs")
+    instance_type: Name = first_of(
+        "ProcessingResources.ClusterConfig", "SelectedInstanceType", "InstanceType"
     )
-    instance_type: Name = Field(
-        None,
-        validation_alias=first_of(
-            "ProcessingResources.ClusterConfig", "SelectedInstanceType", "InstanceType"
-        ),
+    instance_count: Count = first_of(
+        "ProcessingResources.ClusterConfig", "SelectedInstanceCount", "InstanceCount"
     )
-    instance_count: Count = Field(
-        None,
-        validation_alias=first_of(
-            "ProcessingResources.ClusterConfig", "SelectedInstanceCount", "InstanceCount"
-        ),
-    )
-    started_at: Time = Field(None, validation_alias="ProcessingStartTime", exclude=True)
-    ended_at: Time = Field(None, validation_alias="ProcessingEndTime", exclude=True)
-
-    @property
-    def written_uris(self) -> Sequence[str | None]:
-        """The outputs."""
-        return list((self.output_uris or {}).values())
+    started_at: Time = member("ProcessingStartTime", exclude=True)
+    ended_at: Time = member("ProcessingEndTime", exclude=True)
 
 
 class TransformJob(_TimedJob):
     """https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeTransformJob.html"""
 
-    read_uris: Annotated[UriList, CHANNELS] = Field(None, validation_alias="TransformInput", exclude=True)
-    output_uri: Uri = Field(None, validation_alias=AliasPath("TransformOutput", "S3OutputPath"))
-    instance_type: Name = Field(None, validation_alias=AliasPath("TransformResources", "InstanceType"))
-    instance_count: Count = Field(None, validation_alias=AliasPath("TransformResources", "InstanceCount"))
-    started_at: Time = Field(None, validation_alias="TransformStartTime", exclude=True)
-    ended_at: Time = Field(None, validation_alias="TransformEndTime", exclude=True)
-
-    @property
-    def written_uris(self) -> Sequence[str | None]:
-        """The predictions."""
-        return [self.output_uri]
+    written = "output_uri"
+    read_uris: Annotated[UriList, CHANNELS] = member("TransformInput", exclude=True)
+    output_uri: Uri = member("TransformOutput", "S3OutputPath")
+    instance_type: Name = member("TransformResources", "InstanceType")
+    instance_count: Count = member("TransformResources", "InstanceCount")
+    started_at: Time = member("TransformStartTime", exclude=True)
+    ended_at: Time = member("TransformEndTime", exclude=True)
 
 
 class TuningJob(JobDescription):
@@ -291,45 +276,37 @@ class TuningJob(JobDescription):
     read_uris: Annotated[UriList, CHANNELS_OF_ALL] = Field(
         None, validation_alias=AliasChoices("TrainingJobDefinition", "TrainingJobDefinitions"), exclude=True
     )
-    best_training_job: Name = Field(None, validation_alias=AliasPath("BestTrainingJob", "TrainingJobName"))
-    training_jobs: CountsTogether = Field(None, validation_alias="TrainingJobStatusCounters")
+    best_training_job: Name = member("BestTrainingJob", "TrainingJobName")
+    training_jobs: CountsTogether = member("TrainingJobStatusCounters")
 
 
 class AutoMLJob(JobDescription):
     """https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeAutoMLJobV2.html"""
 
-    read_uris: Annotated[UriList, CHANNELS] = Field(
-        None, validation_alias="AutoMLJobInputDataConfig", exclude=True
+    written = "output_path"
+    read_uris: Annotated[UriList, CHANNELS] = member("AutoMLJobInputDataConfig", exclude=True)
+    output_path: Uri = member("OutputDataConfig", "S3OutputPath", exclude=True)
+    best_candidate: Name = member("BestCandidate", "CandidateName")
+    objective: Annotated[Values, by_name("MetricName", "Value")] = member(
+        "BestCandidate", "FinalAutoMLJobObjectiveMetric"
     )
-    output_path: Uri = Field(
-        None, validation_alias=AliasPath("OutputDataConfig", "S3OutputPath"), exclude=True
-    )
-    best_candidate: Name = Field(None, validation_alias=AliasPath("BestCandidate", "CandidateName"))
-    objective: Annotated[Values, by_name("MetricName", "Value")] = Field(
-        None, validation_alias=AliasPath("BestCandidate", "FinalAutoMLJobObjectiveMetric")
-    )
-
-    @property
-    def written_uris(self) -> Sequence[str | None]:
-        """The folder with the artefacts of all candidates."""
-        return [self.output_path]
 
 
 class ModelPackage(JobDescription):
     """https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeModelPackage.html"""
 
-    read_uris: Annotated[UriList, each_of("ModelDataUrl", "ModelDataSource.S3DataSource.S3Uri")] = Field(
-        None, validation_alias=AliasPath("InferenceSpecification", "Containers"), exclude=True
+    read_uris: Annotated[UriList, each_of("ModelDataUrl", "ModelDataSource.S3DataSource.S3Uri")] = member(
+        "InferenceSpecification", "Containers", exclude=True
     )
-    model_package_group: Name = Field(None, validation_alias="ModelPackageGroupName")
-    model_package_version: Count = Field(None, validation_alias="ModelPackageVersion")
-    approval_status: Name = Field(None, validation_alias="ModelApprovalStatus")
+    model_package_group: Name = member("ModelPackageGroupName")
+    model_package_version: Count = member("ModelPackageVersion")
+    approval_status: Name = member("ModelApprovalStatus")
 
 
 class Endpoint(JobDescription):
     """https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeEndpoint.html"""
 
-    endpoint_status: Name = Field(None, validation_alias="EndpointStatus")
+    endpoint_status: Name = member("EndpointStatus")
 
 
 @dataclass(frozen=True, slots=True)

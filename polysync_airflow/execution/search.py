@@ -25,7 +25,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
-from itertools import islice
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
@@ -40,29 +39,7 @@ from pydantic import (
 )
 
 from polysync_airflow.exceptions import ParametersError, PolysyncError, TriggerEventError
-from polysync_airflow.execution.models import (
-    MAX_PARAMETERS,
-    PIPELINE_PATTERN,
-    STRICT,
-    ExecutionArn,
-    ExecutionDescription,
-    FrozenModel,
-    ParameterName,
-    ParameterValue,
-    Timestamp,
-    UtcTime,
-    pipeline_name_from_arn,
-)
-from polysync_airflow.execution.texts import (
-    MAX_PROBLEMS,
-    NameText,
-    ReasonText,
-    ValueText,
-    clean_line,
-    describe_validation_error,
-    format_seconds,
-    shorten,
-)
+from polysync_airflow.execution import models, texts
 from polysync_airflow.execution.waiter import LogLine, WaitArguments, Waiter, error_fields
 
 Which = Literal["first", "latest"]
@@ -86,32 +63,32 @@ def _as_time(value: Any) -> Any:
     return value if value.tzinfo else value.replace(tzinfo=UTC)
 
 
-Time = Annotated[UtcTime, BeforeValidator(_as_time)]
+Time = Annotated[models.UtcTime, BeforeValidator(_as_time)]
 _TIME_CURE = (
     'Give a datetime, or a text such as "2026-01-31T06:00:00+00:00" (without an offset: UTC), or leave it '
     "out."
 )
 
 
-class ListedExecution(ExecutionDescription):
+class ListedExecution(models.ExecutionDescription):
     """
     An entry of ListPipelineExecutions.
 
     https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_PipelineExecutionSummary.html
     """
 
-    created_at: UtcTime = Field(validation_alias="StartTime")
+    created_at: models.UtcTime = Field(validation_alias="StartTime")
 
 
-class ParameterOfExecution(FrozenModel):
+class ParameterOfExecution(models.FrozenModel):
     """
     A parameter of an execution.
 
     https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_Parameter.html
     """
 
-    name: NameText = Field(validation_alias="Name")
-    value: ValueText = Field(validation_alias="Value")
+    name: texts.NameText = Field(validation_alias="Name")
+    value: texts.ValueText = Field(validation_alias="Value")
 
 
 class Search(BaseModel):
@@ -121,11 +98,11 @@ class Search(BaseModel):
     :param began_at: when the search began: ``latest`` is the latest execution of this moment.
     """
 
-    model_config = STRICT
+    model_config = models.STRICT
 
     pipeline_name: Annotated[
         str,
-        StringConstraints(max_length=2048, pattern=PIPELINE_PATTERN),
+        StringConstraints(max_length=2048, pattern=models.PIPELINE_PATTERN),
         Field(description="Give the pipeline's name, or its ARN."),
     ]
     created_after: Annotated[Time, Field(description=_TIME_CURE)]
@@ -143,10 +120,13 @@ class Search(BaseModel):
         ),
     ] = None
     parameters: Annotated[
-        Annotated[Mapping[ParameterName, ParameterValue], Field(max_length=MAX_PARAMETERS)] | None,
+        Annotated[
+            Mapping[models.ParameterName, models.ParameterValue], Field(max_length=models.MAX_PARAMETERS)
+        ]
+        | None,
         Field(
-            description=f"Give a mapping of at most {MAX_PARAMETERS} names to strings, numbers or booleans "
-            "whose text has 1 to 1,024 characters, or leave it out.",
+            description=f"Give a mapping of at most {models.MAX_PARAMETERS} names to strings, numbers or "
+            "booleans whose text has 1 to 1,024 characters, or leave it out.",
         ),
     ] = None
     began_at: Time
@@ -161,7 +141,7 @@ class Search(BaseModel):
 
     def matches(self, execution: ListedExecution) -> bool:
         """Return whether an execution is looked for, as far as a list says."""
-        if pipeline_name_from_arn(execution.execution_arn).lower() != self.name.lower():
+        if models.pipeline_name_from_arn(execution.execution_arn).lower() != self.name.lower():
             return False
         if execution.created_at < self.created_after:
             return False
@@ -194,14 +174,14 @@ class SearchEvent(BaseModel):
     :param error_code: error code of the last list, if it failed.
     """
 
-    model_config = STRICT
+    model_config = models.STRICT
 
     outcome: Literal["found", "no_match", "timed_out", "refused", "too_many"]
-    began_at: UtcTime
-    execution_arn: ExecutionArn | None = None
-    message: ReasonText | None = None
-    error_code: NameText | None = None
-    operation: NameText | None = None
+    began_at: models.UtcTime
+    execution_arn: models.ExecutionArn | None = None
+    message: texts.ReasonText | None = None
+    error_code: texts.NameText | None = None
+    operation: texts.NameText | None = None
 
     @model_validator(mode="after")
     def _found_has_an_arn(self) -> SearchEvent:
@@ -236,20 +216,11 @@ def make_search(
     try:
         return Search(**given, began_at=began_at)
     except ValidationError as error:
-        problems = [_problem(each, given) for each in islice(error.errors(), MAX_PROBLEMS)]
+        # A time is shown as it was given, not as it was understood.
+        problems = texts.describe_arguments(Search, error, given)
         raise ParametersError(
-            "\n".join(("Nothing was looked for, because these arguments are not valid:", *problems))
+            f"Nothing was looked for, because these arguments are not valid:\n{problems}"
         ) from None
-
-
-def _problem(problem: Any, given: Mapping[str, Any]) -> str:
-    field, *path = (str(part) for part in problem["loc"])
-    name = "".join((field, *(f"[{shorten(part)}]" for part in path if part != "[key]")))
-    # The literal ``which`` has no description: its message names the values.
-    cure = Search.model_fields[field].description or ""
-    # A time is shown as it was given, not as it was understood.
-    value = problem["input"] if path else given.get(field)
-    return f"- {name} = {shorten(value)}: {problem['msg']}. {cure}".rstrip()
 
 
 def parse_search_event(event: Mapping[str, Any] | None) -> SearchEvent:
@@ -263,7 +234,7 @@ def parse_search_event(event: Mapping[str, Any] | None) -> SearchEvent:
     except ValidationError as error:
         raise TriggerEventError(
             "Airflow resumed the task with an event that is not one of the search trigger "
-            f"({describe_validation_error(error)}). If another version of the provider was installed "
+            f"({texts.describe_validation_error(error)}). If another version of the provider was installed "
             "meanwhile, clear the task."
         ) from None
 
@@ -284,7 +255,7 @@ def pick(
             return execution
         if number == MAX_COMPARED:
             raise TooManyMatchesError(
-                f"parameters = {shorten(search.parameters)} are not those of the first {MAX_COMPARED} "
+                f"parameters = {texts.shorten(search.parameters)} are not those of the first {MAX_COMPARED} "
                 f"executions of pipeline {search.name} that match otherwise, and each one costs a call: give "
                 "a shorter window (created_after, created_before), or a display_name_pattern."
             )
@@ -354,7 +325,7 @@ def describe_search(search: Search) -> str:
         f"with a display name like {search.display_name_pattern}" if search.display_name_pattern else "",
         f"with parameters {', '.join(search.parameters)}" if search.parameters else "",
     ]
-    return clean_line(" ".join(part for part in parts if part))
+    return texts.clean_line(" ".join(part for part in parts if part))
 
 
 @dataclass(frozen=True, slots=True)
@@ -426,11 +397,8 @@ class SearchWaiter(Waiter[Looked, SearchEvent]):
     def end_of(self, response: Looked, now: float) -> SearchEvent | None:
         """Return the event if the execution is found, or cannot be any more."""
         if response.found and self._is_final(response.found, now):
-            return SearchEvent(
-                outcome="found",
-                began_at=self.search.began_at,
-                execution_arn=response.found.execution_arn,
-            )
+            arn = response.found.execution_arn
+            return SearchEvent(outcome="found", began_at=self.search.began_at, execution_arn=arn)
         if response.at >= self._complete_at:
             return self.event("no_match", "The window has closed, and no execution in it matches.")
         return None
@@ -440,7 +408,7 @@ class SearchWaiter(Waiter[Looked, SearchEvent]):
 
     def timeout_text(self, note: str | None = None) -> str:
         """Return the reason of an end at the deadline."""
-        text = f"No execution was found within {format_seconds(self.deadline - self.since)}"
+        text = f"No execution was found within {texts.format_seconds(self.deadline - self.since)}"
         return f"{text}; {note}" if note else f"{text}."
 
     def event(self, outcome: Any, message: str | None, error: PolysyncError | None = None) -> SearchEvent:
@@ -458,16 +426,12 @@ class SearchWaiter(Waiter[Looked, SearchEvent]):
 class SearchArguments(WaitArguments):
     """The arguments of a trigger that searches."""
 
-    search: Search
-    listed_until: Timestamp | None
+    waiter_class = SearchWaiter
 
-    def waiter(self) -> SearchWaiter:
-        """Return the search, which shares its looks."""
-        return SearchWaiter(
-            search=self.search,
-            poll_interval=self.poll_interval,
-            since=self.search.began_at.timestamp(),
-            deadline=self.deadline,
-            listed_until=self.listed_until,
-            rate_limited=True,
-        )
+    search: Search
+    listed_until: models.Timestamp | None
+
+    @property
+    def since(self) -> float:
+        """When the search began, in seconds since the epoch."""
+        return self.search.began_at.timestamp()

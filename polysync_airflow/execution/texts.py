@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, WrapValidator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError, WrapValidator
 
 # How much of a foreign text a message quotes.
 MAX_QUOTED: Final = 500
@@ -120,11 +120,36 @@ def describe_validation_error(error: ValidationError) -> str:
 
     The values are left out, since they may be secret or long.
     """
-    problems = [
-        f"{'.'.join(map(str, problem['loc'])) or 'the whole value'}: {problem['msg']}"
-        for problem in error.errors()
-    ]
+    found = [(".".join(map(str, each["loc"])), each["msg"]) for each in error.errors()]
+    problems = [f"{path or 'the whole value'}: {problem}" for path, problem in found]
     return "; ".join(map(clean_line, first_problems(problems)))
+
+
+def describe_arguments(
+    model: type[BaseModel],
+    error: ValidationError,
+    given: Mapping[str, Any] | None = None,
+    show: Callable[[str], str] = shorten,
+) -> str:
+    """
+    Return a line for each argument in which pydantic found a problem: its value, the problem, and the cure.
+
+    :param model: the model of the arguments. A field's ``description`` says which values are valid.
+    :param given: the arguments as they were given, if the model has changed them before.
+    :param show: returns the text of a key or an index of an argument.
+    """
+    lines = []
+    for problem in error.errors(include_url=False):
+        if not problem["loc"]:
+            lines.append(f"{problem['msg'].removeprefix('Value error, ')}.")
+            continue
+        field, *path = problem["loc"]
+        name = clean_line(str(field)) + "".join(f"[{show(str(part))}]" for part in path if part != "[key]")
+        value = problem["input"] if path or given is None else given.get(str(field))
+        known = model.model_fields.get(str(field))
+        cure = known.description if known and known.description else ""
+        lines.append(f"{name} = {shorten(value)}: {problem['msg']}. {cure}".rstrip())
+    return "\n".join(f"- {line}" for line in first_problems(lines))
 
 
 def _clean_if_text(clean: Callable[[str, int], str], max_length: int, value: Any) -> Any:

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Final, Generic, Self, TypeVar, cast
 
@@ -448,8 +448,8 @@ class ResourceWaiter(Waiter[Any, AnyResourceEvent]):
         self, outcome: Any, message: str | None, error: PolysyncError | None = None
     ) -> AnyResourceEvent:
         """Return the event, with what AWS said last."""
-        fields = self.event_model.model_fields
-        values = {name: getattr(self.last, name) for name in fields if hasattr(self.last, name)}
+        names = [name for name in self.event_model.model_fields if hasattr(self.last, name)]
+        values = {name: getattr(self.last, name) for name in names}
         values |= {"outcome": outcome, "resource": self.resource, "message": message, **error_fields(error)}
         return cast("AnyResourceEvent", self.event_model(**values))
 
@@ -520,23 +520,27 @@ Deadline = Annotated[
 ]
 
 
-class WaitArguments(BaseModel, ABC):
+class WaitArguments(BaseModel):
     """What the arguments of all triggers have in common."""
 
     model_config = STRICT
+    waiter_class: ClassVar[type[Waiter[Any, Any]]]
 
     polysync_conn_id: ConnectionId
     region_name: RegionName | None
     poll_interval: Interval
     deadline: Deadline
 
-    @abstractmethod
     def waiter(self) -> Waiter[Any, Any]:
-        """Return the wait, which shares its polls."""
+        """Return the wait, which shares its polls. Its fields have the names of the arguments."""
+        names = [each.name for each in fields(self.waiter_class) if hasattr(self, each.name)]
+        return self.waiter_class(**{name: getattr(self, name) for name in names}, rate_limited=True)
 
 
 class TriggerArguments(WaitArguments):
     """The arguments of a trigger that waits for an execution."""
+
+    waiter_class = ExecutionWaiter
 
     execution_arn: ExecutionArn
     pipeline_name: Annotated[str, StringConstraints(max_length=2048)] | None
@@ -546,18 +550,6 @@ class TriggerArguments(WaitArguments):
     progress_interval: Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)] | None = None
     declared_steps: str | None = None
 
-    def waiter(self) -> ExecutionWaiter:
-        """Return the wait, which shares its polls."""
-        return ExecutionWaiter(
-            execution_arn=self.execution_arn,
-            pipeline_name=self.pipeline_name,
-            poll_interval=self.poll_interval,
-            since=self.since,
-            deadline=self.deadline,
-            attempt=self.attempt,
-            rate_limited=True,
-        )
-
 
 class ResourceArguments(WaitArguments):
     """The arguments of a trigger that waits for a resource. A subclass says which names are valid."""
@@ -566,13 +558,3 @@ class ResourceArguments(WaitArguments):
 
     resource: str
     since: Timestamp
-
-    def waiter(self) -> ResourceWaiter[Any]:
-        """Return the wait, which shares its polls."""
-        return self.waiter_class(
-            resource=self.resource,
-            poll_interval=self.poll_interval,
-            since=self.since,
-            deadline=self.deadline,
-            rate_limited=True,
-        )

@@ -6,6 +6,7 @@ When to poll again and when the wait is over is decided in ``execution/waiter.py
 
 from __future__ import annotations
 
+import logging
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from functools import cached_property, partial, wraps
@@ -25,16 +26,10 @@ from polysync_airflow.airflow_compat.sdk import (
 from polysync_airflow.airflow_compat.task_process import exit_if_orphaned, exit_if_replaced, parent_process
 from polysync_airflow.aws.retry import call_with_retry
 from polysync_airflow.exceptions import ParametersError, PolysyncError
-from polysync_airflow.execution import clock
+from polysync_airflow.execution import clock, models
 from polysync_airflow.execution.lifecycle.decisions import RecoveryChoices
-from polysync_airflow.execution.models import (
-    MAX_POLL_INTERVAL,
-    MIN_POLL_INTERVAL,
-    ExecutionDescription,
-    ExecutionEvent,
-    region_from_arn,
-)
 from polysync_airflow.execution.parameters import Choices, Flag, Seconds, check_execution_arn, seconds
+from polysync_airflow.execution.texts import first_problems, storable
 from polysync_airflow.execution.waiter import LAST_POLL_SECONDS, ExecutionWaiter, Finish, Wait
 from polysync_airflow.links import UrlLink
 from polysync_airflow.retrying import PolysyncRetryPolicy, forbids_retry
@@ -47,9 +42,11 @@ if TYPE_CHECKING:
     # Imported when a task runs, because it imports boto3: Airflow parses a DAG file every 30 seconds.
     from polysync_airflow.hooks import PolysyncSageMakerHook
 
+log = logging.getLogger(__name__)
+
 Result = TypeVar("Result")
 Method = TypeVar("Method", bound=Callable[..., Any])
-AfterPoll = Callable[[ExecutionDescription | PolysyncError], object]
+AfterPoll = Callable[[models.ExecutionDescription | PolysyncError], object]
 
 DEFAULT_CONNECTION: Final = get_provider_info.DEFAULT_CONNECTION
 DEFAULT_POLL_INTERVAL: Final = 30.0
@@ -112,11 +109,16 @@ class LimitChoices(Choices):
     timeout: Annotated[Seconds, seconds(1, MAX_TIMEOUT)]
 
 
-class WaitChoices(LimitChoices):
+class PollChoices(LimitChoices):
+    """What the DAG author chose about polls."""
+
+    poll_interval: Annotated[Seconds, seconds(models.MIN_POLL_INTERVAL, models.MAX_POLL_INTERVAL)]
+
+
+class WaitChoices(PollChoices):
     """What the DAG author chose about the wait for the end of an execution."""
 
     wait_for_completion: Flag
-    poll_interval: Annotated[Seconds, seconds(MIN_POLL_INTERVAL, MAX_POLL_INTERVAL)]
 
 
 class TryChoices(RecoveryChoices):
@@ -167,7 +169,7 @@ class WaitingOperator(PolysyncOperator):
         return min(timeout, self.execution_timeout.total_seconds()) if self.execution_timeout else timeout
 
     def _check_region(self, arn: str, kind: str) -> None:
-        region = region_from_arn(arn)
+        region = models.region_from_arn(arn)
         if self.region_name and self.region_name != region:
             raise ParametersError(
                 f"region_name = {self.region_name!r:.100} is not the region of the {kind}, {region}: "
@@ -188,15 +190,15 @@ class ExecutionOperator(WaitingOperator):
     def prepare_for_execution(self) -> Self:
         """Return the copy that Airflow executes. A button is added when its URL is known."""
         task = super().prepare_for_execution()
-        task.operator_extra_links = [
-            link for link in task.operator_extra_links if not isinstance(link, UrlLink)
-        ]
+        links = task.operator_extra_links
+        task.operator_extra_links = [link for link in links if not isinstance(link, UrlLink)]
         return task
 
     @property
-    @abstractmethod
     def _poll_seconds(self) -> float:
         """Seconds between two polls."""
+        choices: Any = self.choices
+        return float(choices.poll_interval)
 
     def _check_execution(self, execution_arn: object) -> str:
         """
@@ -205,9 +207,9 @@ class ExecutionOperator(WaitingOperator):
         :raises ParametersError: it is not the ARN of an execution, or is of another region than
             ``region_name``.
         """
-        check_execution_arn(execution_arn)
-        self._check_region(str(execution_arn), "execution")
-        return str(execution_arn)
+        arn = check_execution_arn(execution_arn)
+        self._check_region(arn, "execution")
+        return arn
 
     def _make_waiter(
         self,
@@ -236,7 +238,7 @@ class ExecutionOperator(WaitingOperator):
         progress_interval: float | None = None,
         declared_steps: str | None = None,
         after_poll: AfterPoll | None = None,
-    ) -> ExecutionEvent:
+    ) -> models.ExecutionEvent:
         """
         Wait on the worker and return the event, or defer the task.
 
@@ -261,7 +263,7 @@ class ExecutionOperator(WaitingOperator):
             "execution_arn": waiter.execution_arn,
             "pipeline_name": waiter.pipeline_name,
             "polysync_conn_id": self.polysync_conn_id,
-            "region_name": region_from_arn(waiter.execution_arn),
+            "region_name": models.region_from_arn(waiter.execution_arn),
             "poll_interval": waiter.poll_interval,
             "since": waiter.since,
             "deadline": waiter.deadline,
@@ -274,11 +276,11 @@ class ExecutionOperator(WaitingOperator):
         """Wait on the worker."""
         clock.sleep(seconds)
 
-    def _wait_on_worker(self, waiter: ExecutionWaiter, after_poll: AfterPoll | None) -> ExecutionEvent:
+    def _wait_on_worker(self, waiter: ExecutionWaiter, after_poll: AfterPoll | None) -> models.ExecutionEvent:
         from polysync_airflow.aws.responses import time_limit
 
-        hook = self.hook_for_region(region_from_arn(waiter.execution_arn))
-        step: Wait[ExecutionWaiter] | Finish[ExecutionEvent] = waiter.first_wait(clock.time())
+        hook = self.hook_for_region(models.region_from_arn(waiter.execution_arn))
+        step: Wait[ExecutionWaiter] | Finish[models.ExecutionEvent] = waiter.first_wait(clock.time())
         parent = parent_process()
         try:
             while isinstance(step, Wait):
@@ -305,3 +307,19 @@ class ExecutionOperator(WaitingOperator):
 
         :raises TriggerEventError: ``event`` is not an event of this provider's trigger.
         """
+
+
+def pull_own(context: Context, key: str) -> Any:
+    """Return an XCom of this task instance; None if there is none."""
+    ti = context["ti"]
+    return ti.xcom_pull(task_ids=ti.task_id, key=key, map_indexes=ti.map_index)
+
+
+def storable_xcom(key: str, value: Any) -> Any:
+    """Return an XCom that Airflow can store, and log one warning about what differs from the given value."""
+    changes: list[str] = []
+    value = storable(value, changes)
+    if changes:
+        lines = "\n".join(f"- {line}" for line in first_problems(changes))
+        log.warning("Airflow cannot store the XCom %s as it is:\n%s", key, lines)
+    return value

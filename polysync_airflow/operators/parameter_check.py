@@ -10,32 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from polysync_airflow.exceptions import (
-    RESOURCE_NOT_FOUND,
-    VALIDATION,
-    ParametersError,
-    PolysyncError,
-    SageMakerApiError,
-    has_code,
-)
+from polysync_airflow import exceptions
+from polysync_airflow.execution import pipelines
 from polysync_airflow.execution.models import LATEST, StartRequest
 from polysync_airflow.execution.parameters import build_start_request
-from polysync_airflow.execution.pipelines import (
-    REUSABLE_STATUS,
-    SOURCE_STATUSES,
-    declared_parameters,
-    declared_steps,
-    parameter_problems,
-    reused_steps,
-    selection_problems,
-)
+from polysync_airflow.execution.pipelines import PipelineDescription
 from polysync_airflow.execution.texts import clean_line, first_problems, nearest_name
-
-if TYPE_CHECKING:
-    from polysync_airflow.execution.pipelines import PipelineDescription
-    from polysync_airflow.hooks import PolysyncSageMakerHook
+from polysync_airflow.hooks import PolysyncSageMakerHook
 
 # How many pages of executions are listed to find the latest one that can be a source: a hundred each.
 MAX_PAGES: Final = 10
@@ -50,14 +33,8 @@ def check_selection(definition: str | None, request: StartRequest) -> None:
     problems = _problems(definition, request)
     if problems:
         name = request.pipeline_name.rsplit("/", 1)[-1]
-        raise ParametersError(
-            "\n".join(
-                (
-                    f"The selected_steps do not fit pipeline {name}. Nothing was started.",
-                    *(f"- {problem}" for problem in problems),
-                )
-            )
-        )
+        first = f"The selected_steps do not fit pipeline {name}. Nothing was started."
+        raise exceptions.ParametersError("\n".join((first, *_items(problems))))
 
 
 def with_source(
@@ -76,10 +53,9 @@ def with_source(
         return request
     token, count = None, 0
     for _ in range(MAX_PAGES):
-        executions, token = retry(
-            partial(hook.list_pipeline_executions, request.pipeline_name, page_token=token)
-        )
-        source = next((each for each in executions if each.status in SOURCE_STATUSES), None)
+        list_page = partial(hook.list_pipeline_executions, request.pipeline_name, page_token=token)
+        executions, token = retry(list_page)
+        source = next((each for each in executions if each.status in pipelines.SOURCE_STATUSES), None)
         if source:
             # Validated again, because AWS has chosen the ARN.
             return build_start_request(**{**request.model_dump(), "source_execution": source.execution_arn})
@@ -88,10 +64,10 @@ def with_source(
             break
     newest = f"of the newest {count:,} executions" if token else f"of its {count:,} executions"
     name = request.pipeline_name.rsplit("/", 1)[-1]
-    raise ParametersError(
+    raise exceptions.ParametersError(
         f"source_execution = {LATEST!r}: pipeline {name} has no execution that can be the source. None "
-        f"{newest} has the status {' or '.join(SOURCE_STATUSES)}. Nothing was started. Give the ARN of an "
-        "execution, or leave selected_steps out once, so that all steps run."
+        f"{newest} has the status {' or '.join(pipelines.SOURCE_STATUSES)}. Nothing was started. Give "
+        "the ARN of an execution, or leave selected_steps out once, so that all steps run."
     )
 
 
@@ -112,11 +88,10 @@ def explain_selection(
         return problems
     source = request.source_execution
     try:
-        return _source_problems(
-            hook, source, reused_steps(request.selected_steps, declared_steps(definition))
-        )
-    except PolysyncError as error:
-        if has_code(error, RESOURCE_NOT_FOUND):
+        declared = pipelines.declared_steps(definition)
+        return _source_problems(hook, source, pipelines.reused_steps(request.selected_steps, declared))
+    except exceptions.PolysyncError as error:
+        if exceptions.has_code(error, exceptions.RESOURCE_NOT_FOUND):
             return [missing_source(source)]
         return [f"The source execution could not be checked: {clean_line(str(error), 1000)}"]
 
@@ -127,12 +102,12 @@ def missing_source(source: str) -> str:
 
 
 def _problems(definition: str | None, request: StartRequest) -> list[str]:
-    declared = declared_steps(definition)
+    declared = pipelines.declared_steps(definition)
     if not declared:
         # AWS decides about a definition that this version cannot read.
         return []
     return first_problems(
-        selection_problems(
+        pipelines.selection_problems(
             request.selected_steps or (), declared, has_source=request.source_execution is not None
         )
     )
@@ -140,17 +115,17 @@ def _problems(definition: str | None, request: StartRequest) -> list[str]:
 
 def _source_problems(hook: PolysyncSageMakerHook, source: str, reused: Sequence[str]) -> list[str]:
     status = hook.describe_pipeline_execution(source).status
-    if status not in SOURCE_STATUSES:
-        wanted = " or ".join(SOURCE_STATUSES)
+    if status not in pipelines.SOURCE_STATUSES:
+        wanted = " or ".join(pipelines.SOURCE_STATUSES)
         return [f"source_execution: {source} has the status {status}; give an execution that is {wanted}"]
     steps = hook.list_pipeline_execution_steps(source)
-    done = {step.name for step in steps if step.status == REUSABLE_STATUS}
-    missing = [name for name in reused if name not in done]
+    done = {step.name for step in steps if step.status == pipelines.REUSABLE_STATUS}
+    cure = "select it, too, or give another one"
     return first_problems(
         [
-            f"source_execution: step {name} has not succeeded in {source}; select it, too, or give another "
-            "one"
-            for name in missing
+            f"source_execution: step {name} has not succeeded in {source}; {cure}"
+            for name in reused
+            if name not in done
         ]
     )
 
@@ -166,19 +141,20 @@ def check_parameters(definition: str | None, request: StartRequest) -> None:
     :raises ParametersError: the parameters do not fit, or the definition cannot be read.
     """
     try:
-        problems = parameter_problems(request.pipeline_parameters, declared_parameters(definition))
-    except ParametersError as error:
-        raise ParametersError(
+        declared = pipelines.declared_parameters(definition)
+    except exceptions.ParametersError as error:
+        raise exceptions.ParametersError(
             f"Nothing was started, because validate_parameters=True and {error}. Correct the definition, or "
             "leave validate_parameters out."
         ) from None
+    problems = pipelines.parameter_problems(request.pipeline_parameters, declared)
     if problems:
-        raise ParametersError(_listed(problems, request, " Nothing was started."))
+        raise exceptions.ParametersError(_listed(problems, request, " Nothing was started."))
 
 
 def explain_refusal(
-    hook: PolysyncSageMakerHook, request: StartRequest, error: SageMakerApiError
-) -> SageMakerApiError:
+    hook: PolysyncSageMakerHook, request: StartRequest, error: exceptions.SageMakerApiError
+) -> exceptions.SageMakerApiError:
     """
     Return the error of a refused start with what is wrong with its parameters, or with the similar name of a
     pipeline that exists. This costs one call to AWS; for the name, one for each hundred pipelines. A source
@@ -188,25 +164,24 @@ def explain_refusal(
     :return: an error with the same code, operation and meaning. Errors other than ValidationException and
         ResourceNotFound are returned as they are, without a call.
     """
-    if has_code(error, RESOURCE_NOT_FOUND):
+    if exceptions.has_code(error, exceptions.RESOURCE_NOT_FOUND):
         return _with_similar_name(hook, request, error)
-    if error.operation != "StartPipelineExecution" or not has_code(error, VALIDATION):
+    if error.operation != "StartPipelineExecution" or not exceptions.has_code(error, exceptions.VALIDATION):
         return error
     try:
         definition = describe_version(hook, request).definition
-        problems = parameter_problems(request.pipeline_parameters, declared_parameters(definition))
-    except PolysyncError as reason:
+        declared = pipelines.declared_parameters(definition)
+    except exceptions.PolysyncError as reason:
         return error.with_message(
             f"{error}\nThe parameters could not be compared with the definition of the pipeline: "
             f"{clean_line(str(reason), 1000)}"
         )
+    problems = pipelines.parameter_problems(request.pipeline_parameters, declared)
     if problems:
         return error.with_message(f"{_listed(problems, request)}\n{error}")
-    problems = explain_selection(hook, request, definition)
-    if problems:
-        return error.with_message(
-            "\n".join(("The selected steps do not fit:", *_items(problems), str(error)))
-        )
+    items = _items(explain_selection(hook, request, definition))
+    if items:
+        return error.with_message("\n".join(("The selected steps do not fit:", *items, str(error))))
     return error.with_message(
         f"{error}\nThe parameters fit the definition of the pipeline, so the cause is elsewhere."
     )
@@ -224,8 +199,8 @@ def describe_version(hook: PolysyncSageMakerHook, request: StartRequest) -> Pipe
 
 
 def _with_similar_name(
-    hook: PolysyncSageMakerHook, request: StartRequest, error: SageMakerApiError
-) -> SageMakerApiError:
+    hook: PolysyncSageMakerHook, request: StartRequest, error: exceptions.SageMakerApiError
+) -> exceptions.SageMakerApiError:
     name, alias = request.pipeline_name, request.pipeline_version_alias
     source = request.source_execution
     if source and source in str(error):
@@ -236,7 +211,7 @@ def _with_similar_name(
         return error
     try:
         names = [pipeline.name for pipeline in islice(hook.list_pipelines(), MAX_PIPELINES)]
-    except PolysyncError:
+    except exceptions.PolysyncError:
         # The identity may not list pipelines. The error of the start says what to do.
         return error
     similar = nearest_name(name, names)

@@ -9,46 +9,252 @@ https://airflow.apache.org/docs/apache-airflow-providers-openlineage/stable/guid
 
 from __future__ import annotations
 
+import json
+import logging
+import re
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from logging import INFO, WARNING
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import Field
 
-from polysync_airflow.exceptions import PolysyncError
-from polysync_airflow.execution.models import MAX_POLL_INTERVAL, ExecutionEvent, region_from_arn
-from polysync_airflow.execution.outcome import FailedStep, outcome_message
-from polysync_airflow.execution.parameters import MIN_PROGRESS_INTERVAL, Flag, Seconds, seconds
-from polysync_airflow.execution.steps.descriptions import FAIL
-from polysync_airflow.links import (
-    PolysyncFailedStepLogLink,
-    PolysyncPipelineExecutionLink,
-    PolysyncStudioLink,
-)
-from polysync_airflow.operators.base import ExecutionOperator, LimitChoices
-from polysync_airflow.operators.outcome import (
-    OutcomeChoices,
-    attach_to_outlets,
-    error_of,
-    execution_extra,
-    push_ended,
-)
+from polysync_airflow import exceptions, links
+from polysync_airflow.airflow_compat.sdk import AirflowSkipException
+from polysync_airflow.airflow_compat.task_instances import outlet_event_extras
+from polysync_airflow.execution import models, outcome
+from polysync_airflow.execution.console import execution_url, studio_url
+from polysync_airflow.execution.lifecycle.decisions import OnCompletedWithFailures
+from polysync_airflow.execution.models import ExecutionEvent
+from polysync_airflow.execution.parameters import MIN_PROGRESS_INTERVAL, Seconds, seconds
+from polysync_airflow.execution.texts import clean_text
+from polysync_airflow.operators.base import ExecutionOperator, LimitChoices, pull_own, storable_xcom
 from polysync_airflow.retrying import next_retry
-from polysync_airflow.states import PolysyncState, state_of
+from polysync_airflow.states import STATUS_COMPLETED_WITH_FAILURES, PolysyncState, has_ended, state_of
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import Context
 
-    from polysync_airflow.execution.outcome import ExecutionRecord
+    from polysync_airflow.execution.lifecycle.instructions import Instruction
     from polysync_airflow.execution.results import Datasets
-    from polysync_airflow.execution.steps.rows import StepRow
+    from polysync_airflow.execution.steps.descriptions import StepRow
+    from polysync_airflow.hooks import PolysyncSageMakerHook
     from polysync_airflow.operators.results import StepReport, StepReporter
+
+log = logging.getLogger(__name__)
+
+
+def push_links(
+    context: Context, hook: PolysyncSageMakerHook, execution_arn: str, pipeline_name: str, task_log: Any
+) -> None:
+    """
+    Push ``console_url`` and ``studio_url``, the links to an execution.
+
+    :param hook: a hook with the task's connection, which may name the domain of Studio.
+    :param pipeline_name: the name or ARN of the pipeline.
+    """
+    console = execution_url(execution_arn, pipeline_name)
+    links.push_url(context["ti"], links.CONSOLE_URL_XCOM_KEY, console, links.PolysyncPipelineExecutionLink())
+    domain_id = hook.credentials.studio_domain_id if hook.credentials else None
+    studio = studio_url(execution_arn, pipeline_name, domain_id)
+    if studio:
+        links.push_url(context["ti"], links.STUDIO_URL_XCOM_KEY, studio, links.PolysyncStudioLink())
+    # Lines of their own: Airflow's log pane shows about 100 characters of a line.
+    task_log.info("Execution: %s", execution_arn)
+    for name, url in (("Console", console), ("Studio", studio)):
+        if url:
+            task_log.info("%s: %s", name, url)
+
+
+def push_started(
+    context: Context,
+    hook: PolysyncSageMakerHook,
+    now: Instruction,
+    parameters: Mapping[str, str],
+    task_log: Any,
+) -> outcome.ExecutionRecord:
+    """
+    Push ``execution_arn``, the links, ``state`` and ``run`` as soon as the execution exists.
+
+    :param hook: a hook with the task's connection.
+    :param now: what is known of the execution, which an earlier try may have started.
+    :param parameters: its parameters.
+    :return: the XCom ``run``.
+    """
+    ti, record = context["ti"], now.known
+    request = record.request
+    ti.xcom_push("execution_arn", record.arn)
+    push_links(context, hook, record.arn, request.pipeline_name, task_log)
+    if parameters:
+        task_log.info("Parameters: %s", clean_text(json.dumps(dict(parameters))))
+    if request.selected_steps:
+        task_log.info("Selected steps: %s", clean_text(", ".join(request.selected_steps)))
+        task_log.info("The steps that they need are those of: %s", request.source_execution or "no execution")
+    run = outcome.ExecutionRecord(
+        execution_arn=record.arn,
+        pipeline_name=request.pipeline_name,
+        state=PolysyncState.RUNNING.value,
+        started_at=now.started_at,
+        attempt_started_at=record.resumed_at,
+        parameters=parameters,
+        resumes=record.resumes,
+        selected_steps=request.selected_steps or (),
+        source_execution=request.source_execution,
+        mlflow_experiment_name=request.mlflow_experiment_name,
+    )
+    push_run(context, run)
+    return run
+
+
+def push_described(
+    context: Context,
+    description: models.ExecutionDescription,
+    *,
+    pipeline_name: str | None = None,
+    parameters: Mapping[str, str] | None = None,
+) -> None:
+    """
+    Push ``state`` and ``run`` of an execution that the task has not started.
+
+    :param pipeline_name: the name of its pipeline; None for that in its ARN.
+    :param parameters: its parameters; None if they are not known.
+    """
+    ended = has_ended(description.status)
+    run = outcome.ExecutionRecord(
+        execution_arn=description.execution_arn,
+        pipeline_name=pipeline_name or models.pipeline_name_from_arn(description.execution_arn),
+        state=state_of(description.status).value,
+        status=description.status,
+        message=description.failure_reason,
+        started_at=description.created_at,
+        ended_at=description.modified_at if ended else None,
+        parameters=parameters or {},
+    )
+    push_run(context, run)
+
+
+def push_ended(
+    context: Context,
+    end: ExecutionEvent,
+    report: StepReport | None = None,
+    *,
+    started: outcome.ExecutionRecord | None = None,
+) -> outcome.ExecutionRecord:
+    """
+    Push ``state`` and ``run`` again when the wait has ended.
+
+    :param report: the steps; None if the task does not report them.
+    :param started: the XCom ``run``, if it was read; None to read it.
+    :return: the XCom ``run``.
+    """
+    # What was sent at the start: the templates may render to other values now, for example if they use the
+    # current time.
+    started = started or pull_run(context)
+    if started is None or started.execution_arn != end.execution_arn:
+        started = outcome.ExecutionRecord(
+            execution_arn=end.execution_arn,
+            pipeline_name="",
+            state=PolysyncState.UNKNOWN.value,
+            parameters={},
+        )
+    run = started.ended(end).model_copy(update=report.run_members if report else {})
+    push_run(context, run)
+    return run
+
+
+def pull_run(context: Context) -> outcome.ExecutionRecord | None:
+    """
+    Return this task's XCom ``run``; None if there is none, or if somebody has changed it to something else.
+    """
+    return outcome.parse_run(pull_own(context, "run"), log.warning)
+
+
+def push_run(context: Context, run: outcome.ExecutionRecord) -> None:
+    """Push ``state`` and ``run``."""
+    context["ti"].xcom_push("state", run.state)
+    context["ti"].xcom_push("run", storable_xcom("run", run.model_dump(mode="json")))
+
+
+def error_of(
+    end: ExecutionEvent, message: str, choices: ReportChoices, *, is_own_stop: bool
+) -> Exception | None:
+    """
+    Return the error that fails or skips the task; None if the task succeeds.
+
+    :param is_own_stop: whether this try stopped the execution because its process was killed.
+    """
+    details: dict[str, Any] = {"execution_arn": end.execution_arn, "status": end.status}
+    if end.outcome != "ended":
+        return outcome.unended_error(end, message)
+    state = state_of(end.status)
+    if state is PolysyncState.CANCELLED:
+        # A stop of our own is no decision of a user to cancel the execution, so the task's retries apply.
+        on_cancelled = "retry" if is_own_stop else choices.on_cancelled
+        if on_cancelled == "skip":
+            return AirflowSkipException(message)
+        if on_cancelled == "retry":
+            return exceptions.PipelineExecutionCancelledError(message, **details)
+        return exceptions.PipelineExecutionCancelledFailError(message, **details)
+    failures_succeed = choices.on_completed_with_failures == "succeed"
+    if state is PolysyncState.SUCCESS or (failures_succeed and end.status == STATUS_COMPLETED_WITH_FAILURES):
+        return None
+    return exceptions.PipelineExecutionFailedError(message, **details)
+
+
+def raise_unless_ended(end: ExecutionEvent) -> None:
+    """Raise an error if the execution of an earlier try may still be running."""
+    if end.outcome == "ended":
+        return
+    note = "This is the execution of an earlier try. No new execution was started beside it."
+    raise outcome.unended_error(end, outcome.outcome_message(end, notes=(note,)))
+
+
+MAX_MODEL_PACKAGES: Final = 100
+# https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ModelPackageSummary.html
+_MODEL_PACKAGE_ARN: Final = re.compile(
+    r"arn:aws[a-z-]{0,20}:sagemaker:[a-z0-9-]{1,32}:[0-9]{12}:model-package/[!-~]{1,2048}"
+)
+
+
+def execution_extra(
+    execution_arn: str, pipeline_name: str | None, *, model_package_arns: Sequence[str] = ()
+) -> dict[str, Any]:
+    """
+    Return what an asset event says about an execution: ``execution_arn``, ``console_url`` and
+    ``model_package_arns``. Members without a value are left out.
+
+    :param pipeline_name: name or ARN of its pipeline; None if it is not known.
+    :param model_package_arns: the model packages that the execution registered, at most 100. What is not
+        the ARN of a model package is left out.
+    """
+    texts = dict.fromkeys(arn for arn in model_package_arns if isinstance(arn, str))
+    arns = [arn for arn in texts if _MODEL_PACKAGE_ARN.fullmatch(arn)]
+    extra = {
+        "execution_arn": execution_arn,
+        "console_url": execution_url(execution_arn, pipeline_name) if pipeline_name else None,
+        # Stored as a JSON list. Airflow 2 fails a task if the extra of an alias holds a list, which cannot be
+        # hashed.
+        "model_package_arns": tuple(arns)[:MAX_MODEL_PACKAGES],
+    }
+    return {name: value for name, value in extra.items() if value}
+
+
+def attach_to_outlets(context: Context, outlets: Iterable[Any], extra: Mapping[str, Any]) -> None:
+    """
+    Add an extra to the asset events of a task. Raises no error: the execution has been paid.
+
+    :param extra: JSON-able values by name; other members that the extra has already are kept.
+    """
+    for outlet in outlets:
+        try:
+            for event_extra in outlet_event_extras(context, outlet):
+                event_extra.update(extra)
+        except Exception as error:
+            # For example, Airflow does not know the asset to which an Asset.ref() refers.
+            log.warning("The asset event of outlet %.200r does not name the execution: %s", outlet, error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,60 +266,21 @@ class KnownLineage:
     :param datasets: what the steps have read and written; None before the wait has ended.
     """
 
-    run: ExecutionRecord
+    run: outcome.ExecutionRecord
     datasets: Datasets | None = None
 
 
-class LineageMethods:
-    """
-    The OpenLineage methods of an operator that starts an execution.
-
-    They make no call: the operator has set ``known_lineage`` in the same process.
-    """
-
-    # None while there is no execution.
-    known_lineage: KnownLineage | None = None
-
-    def get_openlineage_facets_on_start(self) -> OperatorLineage[Any, Any]:
-        """Return what is known before the start: the pipeline and the parameters."""
-        from polysync_airflow.lineage import before_start
-
-        task: Any = self
-        return before_start(task.pipeline_name, task.region_name, task.pipeline_parameters)
-
-    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
-        """Return what is known of the execution, and the datasets of its steps."""
-        from polysync_airflow.lineage import of_execution
-
-        task: Any = self
-        known = self.known_lineage
-        if known is None:
-            return self.get_openlineage_facets_on_start()
-        return of_execution(known.run, known.datasets, inlets=task.inlets, outlets=task.outlets)
-
-    def get_openlineage_facets_on_failure(self, task_instance: Any) -> OperatorLineage[Any, Any]:
-        """Return the same for a task that has failed, perhaps before it had an execution."""
-        return self.get_openlineage_facets_on_complete(task_instance)
-
-
 DEFAULT_PROGRESS_INTERVAL: Final = 60.0
-DEFAULT_LOG_LINES: Final = 20
-MAX_LOG_LINES: Final = 200
 MAX_FILES: Final = 50
 FileName = Annotated[str, Field(min_length=1, max_length=256)]
 
 
-class ReportChoices(LimitChoices, OutcomeChoices):
-    """What the DAG author chose about the report of the end."""
+class ReportChoices(LimitChoices):
+    """What the DAG author chose about the report of the end; see the arguments of the operator."""
 
-    progress_interval: Annotated[Seconds | None, seconds(MIN_PROGRESS_INTERVAL, MAX_POLL_INTERVAL)]
-    failed_step_log_lines: Annotated[
-        int,
-        Field(
-            ge=0, le=MAX_LOG_LINES, strict=True, description=f"give a whole number from 0 to {MAX_LOG_LINES}"
-        ),
-    ]
-    describe_jobs: Flag
+    on_completed_with_failures: OnCompletedWithFailures
+    on_cancelled: outcome.OnCancelled
+    progress_interval: Annotated[Seconds | None, seconds(MIN_PROGRESS_INTERVAL, models.MAX_POLL_INTERVAL)]
     property_files: Annotated[
         Annotated[bool, Field(strict=True)] | Annotated[tuple[FileName, ...], Field(max_length=MAX_FILES)],
         Field(description=f"give True, False, or a list of at most {MAX_FILES} names of property files"),
@@ -124,15 +291,17 @@ class ReportingOperator(ExecutionOperator):
     """Base of the Start operator and of the sensor."""
 
     operator_extra_links = (
-        PolysyncPipelineExecutionLink(),
-        PolysyncStudioLink(),
-        PolysyncFailedStepLogLink(),
+        links.PolysyncPipelineExecutionLink(),
+        links.PolysyncStudioLink(),
+        links.PolysyncFailedStepLogLink(),
     )
     ui_color = "#e5f1ff"
     # None while there is no execution.
     known_lineage: KnownLineage | None = None
+    # The argument of a start.
+    mlflow_experiment_name: str | None = None
     # The XCom ``run``, if this process has read it.
-    started_run: ExecutionRecord | None = None
+    started_run: outcome.ExecutionRecord | None = None
 
     @property
     @abstractmethod
@@ -156,38 +325,33 @@ class ReportingOperator(ExecutionOperator):
         *,
         note: str | None = None,
         is_own_stop: bool = False,
-        with_mlflow: bool = False,
     ) -> str:
         """
         Push the outcome of the execution, and return its ARN, or raise the error of the task.
 
         :param note: what became of the execution, as a sentence.
         :param is_own_stop: whether this try has stopped the execution.
-        :param with_mlflow: whether to ask AWS where the MLflow experiment is.
         """
-        report = self._report_end(context, end, with_mlflow=with_mlflow)
+        report = self._report_end(context, end)
         failed_steps, notes = failed_rows(end, report), (*report.notes, note)
-        message = partial(outcome_message, end, failed_steps=failed_steps)
-        by_fail_step = any(row.type == FAIL for row in failed_steps)
-        self._raise_outcome(context, end, message, notes, by_fail_step=by_fail_step, is_own_stop=is_own_stop)
+        message = partial(outcome.outcome_message, end, failed_steps=failed_steps)
+        self._raise_outcome(
+            context, end, message, notes, by_fail_step=report.has_fail_step, is_own_stop=is_own_stop
+        )
         self._publish(context, end.execution_arn, end.pipeline_name, report)
         return end.execution_arn
 
-    def _report_end(self, context: Context, end: ExecutionEvent, *, with_mlflow: bool = False) -> StepReport:
+    def _report_end(self, context: Context, end: ExecutionEvent) -> StepReport:
         """Push steps and outputs, and the end of the execution."""
         from polysync_airflow.operators.results import StepReport
 
         # The calls for the steps would be refused as well.
         report = StepReport()
         if end.outcome != "refused":
-            report = self._report_steps(
-                context, end.execution_arn, end.attempt_started_at, with_mlflow=with_mlflow
-            )
-        failed_steps = [FailedStep(name=row.name, reason=row.reason) for row in report.failed]
-        results = report.billed, report.note, report.mlflow_resource_arn
+            report = self._report_steps(context, end.execution_arn, end.attempt_started_at)
         # A stop has changed what was read before it.
         started = self.started_run if end.outcome == "ended" else None
-        run = push_ended(context, end, failed_steps, *results, started=started)
+        run = push_ended(context, end, report, started=started)
         self.known_lineage = KnownLineage(run, report.datasets)
         return report
 
@@ -211,9 +375,9 @@ class ReportingOperator(ExecutionOperator):
         error = make_error(message(notes=notes))
         if error is None:
             failed = state_of(end.status) is PolysyncState.FAILED
-            self.log.log(WARNING if failed else INFO, "%s", message(notes=notes))
+            self.log.log(logging.WARNING if failed else logging.INFO, "%s", message(notes=notes))
             return
-        if not isinstance(error, PolysyncError):
+        if not isinstance(error, exceptions.PolysyncError):
             raise error
         # The retry policy needs the error to decide whether a retry follows.
         retry = next_retry(self.retry_policy, error, context)
@@ -241,36 +405,26 @@ class ReportingOperator(ExecutionOperator):
     ) -> StepReporter:
         from polysync_airflow.operators.results import StepReporter
 
-        hook = self.hook_for_region(region_from_arn(execution_arn))
+        hook = self.hook_for_region(models.region_from_arn(execution_arn))
         interval = self._list_seconds
         return StepReporter(
             hook, execution_arn, context, self.log, interval=interval, resumed_at=resumed_at, **waits
         )
 
     def _report_steps(
-        self,
-        context: Context,
-        execution_arn: str,
-        resumed_at: datetime | None = None,
-        *,
-        with_mlflow: bool = False,
+        self, context: Context, execution_arn: str, resumed_at: datetime | None = None
     ) -> StepReport:
         """List the steps at the end of the wait, and push steps and outputs."""
         from polysync_airflow.operators.results import StepReport
 
         try:
             reporter = self._step_reporter(context, execution_arn, resumed_at)
-        except PolysyncError as error:
+        except exceptions.PolysyncError as error:
             # The connection may have been deleted meanwhile. The outcome is known without it.
             note = f"The steps of the execution could not be listed: {error}"
             return StepReport(notes=(note,), error=error)
-        choices = self.choices
-        return reporter.report_end(
-            log_lines=choices.failed_step_log_lines,
-            describe_jobs=choices.describe_jobs,
-            files=choices.property_files,
-            with_mlflow=with_mlflow,
-        )
+        with_mlflow = bool(self.mlflow_experiment_name)
+        return reporter.report_end(files=self.choices.property_files, with_mlflow=with_mlflow)
 
 
 def failed_rows(end: ExecutionEvent, report: StepReport) -> Sequence[StepRow]:

@@ -9,7 +9,7 @@ permissions.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -18,47 +18,21 @@ from polysync_airflow.aws.rate_limiter import rate_limiter_for
 from polysync_airflow.aws.responses import time_limit
 from polysync_airflow.aws.retry import STEP_LISTING_TIMEOUT_SECONDS, call_with_retry
 from polysync_airflow.exceptions import ACCESS_DENIED, PolysyncError, has_code, is_throttling
-from polysync_airflow.execution import clock
-from polysync_airflow.execution import results as property_files
+from polysync_airflow.execution import clock, results
 from polysync_airflow.execution.models import ExecutionDescription
+from polysync_airflow.execution.outcome import FailedStep
 from polysync_airflow.execution.pipelines import DeclaredStep, PropertyFile, mark_selection
-from polysync_airflow.execution.results import (
-    TRAINING,
-    Datasets,
-    JobDescription,
-    JobKind,
-    ProcessingJob,
-    PropertyFiles,
-    TuningJob,
-    datasets_of,
-    job_of,
-    sum_by_instance_type,
-)
-from polysync_airflow.execution.steps.descriptions import StepDescription
+from polysync_airflow.execution.steps import descriptions
+from polysync_airflow.execution.steps.descriptions import OUTPUTS_KEY, STEPS_KEY, StepDescription, StepRow
 from polysync_airflow.execution.steps.progress import Progress, known_from
-from polysync_airflow.execution.steps.rows import (
-    MAX_ORDER_LENGTH,
-    OUTPUTS_KEY,
-    STEPS_KEY,
-    StepRow,
-    fit_outputs,
-    fit_rows,
-    last_lines,
-    model_package_arns,
-    order_text,
-    outputs_by_step,
-    parse_rows,
-    rows_of,
-)
 from polysync_airflow.execution.waiter import LogLine
+from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.links import LOG_URL_XCOM_KEY, PolysyncFailedStepLogLink, push_url
-from polysync_airflow.operators.outcome import pull_own, storable_xcom
+from polysync_airflow.operators.base import pull_own, storable_xcom
 from polysync_airflow.states import PolysyncState, state_of_step
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
-
-    from polysync_airflow.hooks import PolysyncSageMakerHook
 
 # How long the end of a task may take longer because of all this.
 TIMEOUT_SECONDS: Final = 120.0
@@ -70,85 +44,116 @@ MAX_PROBLEMS: Final = 5
 Outputs = Mapping[str, Mapping[str, Any]]
 
 
-@dataclass
-class Results:
-    """
-    What the jobs of an execution have made and used.
+# A pipeline in which everything fails at once has the same cause everywhere.
+MAX_LOGS: Final = 5
+# Of the log of each failed step.
+LOG_LINES: Final = 20
 
+
+@dataclass(frozen=True)
+class StepReport:
+    """
+    The steps when the wait has ended.
+
+    :param rows: the rows of the XCom ``steps``.
     :param outputs: the XCom ``outputs``.
-    :param billed: the seconds for which AWS bills, by the type of instance; None if no job was described.
-    :param datasets: what the jobs have read and written.
+    :param billed: the seconds for which AWS bills, by the type of instance; None if they are not known.
+    :param datasets: what the steps have read and written, for lineage.
     :param model_package_arns: the ARNs of the model packages that the execution has registered.
     :param notes: what is missing and why, as sentences.
+    :param mlflow_resource_arn: the ARN of the MLflow app or tracking server; None if it is not known.
+    :param error: why the steps could not be listed; None if they were.
     """
 
-    outputs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    rows: Sequence[StepRow] = ()
+    outputs: dict[str, Any] = field(default_factory=dict)
     billed: dict[str, float] | None = None
-    datasets: Datasets = field(default_factory=Datasets)
+    datasets: results.Datasets = field(default_factory=results.Datasets)
     model_package_arns: Sequence[str] = ()
     notes: tuple[str, ...] = ()
+    mlflow_resource_arn: str | None = None
+    error: PolysyncError | None = None
+
+    @property
+    def failed(self) -> list[StepRow]:
+        """The rows of the steps that failed."""
+        return [row for row in self.rows if row.state == PolysyncState.FAILED.value]
+
+    @property
+    def has_fail_step(self) -> bool:
+        """Whether a Fail step has ended the execution."""
+        return any(row.type == descriptions.FAIL for row in self.failed)
+
+    @property
+    def log_url(self) -> str | None:
+        """The URL of the log of the first failed step; None if there is none."""
+        return next((row.log_url for row in self.failed), None)
+
+    @property
+    def run_members(self) -> dict[str, Any]:
+        """What the XCom ``run`` has of them."""
+        billed = self.billed
+        return {
+            "failed_steps": [FailedStep(name=row.name, reason=row.reason) for row in self.failed],
+            "billable_seconds": None if billed is None else round(sum(billed.values()), 1),
+            "billable_seconds_by_instance_type": billed or {},
+            "steps_note": "\n".join(self.notes) or None,
+            "mlflow_resource_arn": self.mlflow_resource_arn,
+        }
 
 
+@dataclass
 class ResultReader:
     """
     Describes the jobs of one execution, and reads the property files that they wrote.
 
     :param hook: the hook for the execution's region.
     :param warn: called with a message about a call that fails.
-    :param describe_jobs: whether to describe jobs of which no property file is read.
     :param wanted: True for all property files, or the names of some.
     """
 
-    def __init__(
-        self,
-        hook: PolysyncSageMakerHook,
-        execution_arn: str,
-        warn: Callable[[str], object],
-        *,
-        describe_jobs: bool,
-        wanted: property_files.PropertyFiles,
-    ) -> None:
-        self._hook = hook
-        self._arn = execution_arn
-        self._warn = warn
-        self._describe_jobs = describe_jobs
-        self._wanted = wanted
-        self._limiter = rate_limiter_for((hook.polysync_conn_id, hook.region_name), clock.monotonic())
-        self._deadline = clock.time() + TIMEOUT_SECONDS
-        # None for a job whose description has failed.
-        self._jobs: dict[tuple[JobKind, str], JobDescription | None] = {}
-        self._denied: list[str] = []
-        self._problems: list[str] = []
-        self._late = 0
+    hook: PolysyncSageMakerHook
+    arn: str
+    warn: Callable[[str], object]
+    wanted: results.PropertyFiles
+    # None for a job whose description has failed.
+    _jobs: dict[tuple[results.JobKind, str], results.JobDescription | None] = field(
+        default_factory=dict, init=False
+    )
+    _denied: list[str] = field(default_factory=list, init=False)
+    _problems: list[str] = field(default_factory=list, init=False)
+    _late: int = field(default=0, init=False)
 
-    def read(self, steps: Sequence[StepDescription], outputs: Outputs) -> Results:
+    def __post_init__(self) -> None:
+        key = self.hook.polysync_conn_id, self.hook.region_name
+        self._limiter = rate_limiter_for(key, clock.monotonic())
+        self._deadline = clock.time() + TIMEOUT_SECONDS
+
+    def read(self, steps: Sequence[StepDescription], outputs: Outputs) -> StepReport:
         """
         Return what the steps have made.
 
         :param outputs: what AWS's list of the steps says, by the name of the step.
         """
-        results = Results({name: dict(made) for name, made in outputs.items()})
-        described: list[tuple[StepDescription, JobDescription]] = []
+        found = {name: dict(made) for name, made in outputs.items()}
+        described: list[tuple[StepDescription, results.JobDescription]] = []
         with time_limit(TIMEOUT_SECONDS):
-            files = self._declared_files() if self._wanted else {}
+            files = self._declared_files() if self.wanted else {}
             for step in steps:
-                wanted = files.get(property_files.declared_name(step.name), ())
-                wanted = wanted if _has_succeeded(step) else ()
-                jobs = self._describe(step) if self._describe_jobs or wanted else []
+                jobs = self._describe(step)
                 if not jobs:
                     continue
-                made = results.outputs.setdefault(step.name, {})
+                made = found.setdefault(step.name, {})
                 for job in jobs:
-                    results.outputs[step.name] = made = {**job.outputs, **made}
-                self._add_files(step.name, wanted, jobs[0], made)
+                    found[step.name] = made = {**job.outputs, **made}
+                wanted = files.get(results.declared_name(step.name), ())
+                self._add_files(step.name, wanted if _has_succeeded(step) else (), jobs[0], made)
                 described += [(step, job) for job in jobs]
-        if any(self._jobs.values()):
-            results.billed = sum_by_instance_type(job for step, job in described if not step.is_reused)
+        billed = results.sum_by_instance_type(job for step, job in described if not step.is_reused)
         reused = {step.name for step in steps if step.is_reused}
-        results.model_package_arns = model_package_arns(
-            {name: made for name, made in results.outputs.items() if name not in reused}
-        )
-        results.datasets = datasets_of(
+        new = {name: made for name, made in found.items() if name not in reused}
+        packages = descriptions.model_package_arns(new)
+        datasets = results.datasets_of(
             # An earlier execution has read and written for a step that is reused; this one uses the result.
             (uri for step, job in described for uri in _used_uris(step, job)),
             # What a failed job should have written may be incomplete, or not there at all.
@@ -158,56 +163,63 @@ class ResultReader:
                 if _has_succeeded(step) and not step.is_reused
                 for uri in job.written_uris
             ),
-            results.model_package_arns,
-            model_package_arns({name: made for name, made in results.outputs.items() if name in reused}),
+            packages,
+            descriptions.model_package_arns({name: made for name, made in found.items() if name in reused}),
         )
-        results.notes = self._notes()
-        return results
+        return StepReport(
+            outputs=found,
+            billed=billed if any(self._jobs.values()) else None,
+            datasets=datasets,
+            model_package_arns=packages,
+            notes=self._notes(),
+        )
 
-    def _describe(self, step: StepDescription) -> list[JobDescription]:
-        named = job_of(step)
+    def _describe(self, step: StepDescription) -> list[results.JobDescription]:
+        named = results.job_of(step)
         job = self._described(step, *named) if named else None
-        if isinstance(job, TuningJob) and job.best_training_job:
-            return [job, *filter(None, [self._described(step, TRAINING, job.best_training_job)])]
+        if isinstance(job, results.TuningJob) and job.best_training_job:
+            return [job, *filter(None, [self._described(step, results.TRAINING, job.best_training_job)])]
         return [job] if job else []
 
-    def _described(self, step: StepDescription, kind: JobKind, name: str) -> JobDescription | None:
+    def _described(
+        self, step: StepDescription, kind: results.JobKind, name: str
+    ) -> results.JobDescription | None:
         key = (kind, name)
         if key not in self._jobs:
             what = f"The job {name} of step {step.name} could not be described"
-            describe = partial(self._hook.describe_job, kind, name)
+            describe = partial(self.hook.describe_job, kind, name)
             self._jobs[key] = self._call(kind.operation, describe, what)
         return self._jobs[key]
 
     def _declared_files(self) -> dict[str, list[PropertyFile]]:
-        describe = partial(self._hook.describe_pipeline_definition_for_execution, self._arn)
+        describe = partial(self.hook.describe_pipeline_definition_for_execution, self.arn)
         what = "The definition, which names the property files, could not be read"
         declared = self._call("DescribePipelineDefinitionForExecution", describe, what)
         if declared is None:
             return {}
-        files = property_files.files_to_read(declared, self._wanted)
-        missing = property_files.missing_names(files, self._wanted)
+        files = results.files_to_read(declared, self.wanted)
+        missing = results.missing_names(files, self.wanted)
         if missing:
             self._problems.append(f"The definition declares no property file {', '.join(missing)}.")
         return files
 
     def _add_files(
-        self, step: str, files: Sequence[PropertyFile], job: JobDescription, made: dict[str, Any]
+        self, step: str, files: Sequence[PropertyFile], job: results.JobDescription, made: dict[str, Any]
     ) -> None:
-        uris = job.output_uris if isinstance(job, ProcessingJob) else None
+        uris = job.output_uris if isinstance(job, results.ProcessingJob) else None
         for file in files:
             what = f"Property file {file.name} of step {step}"
-            uri = property_files.uri_of(file, uris or {})
+            uri = results.uri_of(file, uris or {})
             if file.name in made:
                 self._problems.append(f"{what} is left out: the step has another output of this name.")
             elif uri is None:
                 self._problems.append(f"{what} is left out: the job has no output {file.output} in S3.")
             else:
-                read = partial(self._hook.read_object, uri, property_files.MAX_BYTES + 1)
+                read = partial(self.hook.read_object, uri, results.MAX_BYTES + 1)
                 content = self._call(f"GetObject of {uri}", read, f"{what} could not be read")
                 try:
                     if content is not None:
-                        made[file.name] = property_files.parse(content)
+                        made[file.name] = results.parse(content)
                 except ValueError as error:
                     self._problems.append(f"{what} ({uri}) is left out: {error}.")
 
@@ -226,9 +238,9 @@ class ResultReader:
             return None
         until = min(self._deadline, now + CALL_TIMEOUT_SECONDS)
         try:
-            return call_with_retry(partial(self._limited, call), until=until, warn=self._warn)
+            return call_with_retry(partial(self._limited, call), until=until, warn=self.warn)
         except PolysyncError as error:
-            self._warn(f"{what}: {error}")
+            self.warn(f"{what}: {error}")
             if has_code(error, ACCESS_DENIED) and action.startswith("Describe"):
                 self._denied.append(action)
             else:
@@ -252,7 +264,7 @@ class ResultReader:
             actions = ", ".join(f"sagemaker:{operation}" for operation in self._denied)
             notes.append(
                 f"The XCom outputs lacks what jobs say of themselves: allow {actions} in the IAM policy of "
-                "the identity, or set describe_jobs=False."
+                "the identity."
             )
         if self._late:
             notes.append(f"{self._late:,} calls about jobs were not made within {TIMEOUT_SECONDS:.0f} s.")
@@ -263,54 +275,11 @@ def _has_succeeded(step: StepDescription) -> bool:
     return state_of_step(step.status) is PolysyncState.SUCCESS
 
 
-def _used_uris(step: StepDescription, job: JobDescription) -> Sequence[str | None]:
+def _used_uris(step: StepDescription, job: results.JobDescription) -> Sequence[str | None]:
     return job.written_uris if step.is_reused else job.read_uris or ()
 
 
-# A pipeline in which everything fails at once has the same cause everywhere.
-MAX_LOGS: Final = 5
-
-
-@dataclass(frozen=True)
-class StepReport:
-    """
-    The steps when the wait has ended.
-
-    :param rows: the rows of the XCom ``steps``.
-    :param outputs: the XCom ``outputs``.
-    :param billed: the seconds for which AWS bills, by the type of instance; None if they are not known.
-    :param datasets: what the steps have read and written, for lineage.
-    :param model_package_arns: the ARNs of the model packages that the execution has registered.
-    :param notes: what is missing and why, as sentences.
-    :param mlflow_resource_arn: the ARN of the MLflow app or tracking server; None if it is not known.
-    :param error: why the steps could not be listed; None if they were.
-    """
-
-    rows: Sequence[StepRow] = ()
-    outputs: dict[str, Any] = field(default_factory=dict)
-    billed: dict[str, float] | None = None
-    datasets: Datasets = field(default_factory=Datasets)
-    model_package_arns: Sequence[str] = ()
-    notes: tuple[str, ...] = ()
-    mlflow_resource_arn: str | None = None
-    error: PolysyncError | None = None
-
-    @property
-    def note(self) -> str | None:
-        """The notes as one text; None if nothing is missing."""
-        return "\n".join(self.notes) or None
-
-    @property
-    def failed(self) -> list[StepRow]:
-        """The rows of the steps that failed."""
-        return [row for row in self.rows if row.state == PolysyncState.FAILED.value]
-
-    @property
-    def log_url(self) -> str | None:
-        """The URL of the log of the first failed step; None if there is none."""
-        return next((row.log_url for row in self.failed), None)
-
-
+@dataclass
 class StepReporter:
     """
     Lists the steps of an execution, writes their changes to the task's log and pushes the XComs.
@@ -322,29 +291,26 @@ class StepReporter:
     :param is_awaited: whether the task waits for one of the steps.
     """
 
-    def __init__(
-        self,
-        hook: PolysyncSageMakerHook,
-        execution_arn: str,
-        context: Context,
-        log: Any,
-        *,
-        interval: float | None,
-        resumed_at: datetime | None,
-        is_repeated: bool = False,
-        is_awaited: bool = False,
-    ) -> None:
-        self._hook = hook
-        self._arn = execution_arn
-        self._context = context
-        self._log = log
-        self._order: Sequence[DeclaredStep] = ()
-        self._resumed_at = resumed_at.timestamp() if resumed_at else None
+    hook: PolysyncSageMakerHook
+    arn: str
+    context: Context
+    log: Any
+    interval: float | None
+    resumed_at: datetime | None
+    is_repeated: bool = False
+    is_awaited: bool = False
+    _order: Sequence[DeclaredStep] = field(default=(), init=False)
+
+    def __post_init__(self) -> None:
         self._progress: Progress | None = None
-        if interval:
-            self._progress = Progress(
-                interval, resumed_at=self._resumed_at, is_repeated=is_repeated, must_list=is_awaited
+        if self.interval:
+            self._progress = self._progress_of(
+                self.interval, is_repeated=self.is_repeated, must_list=self.is_awaited
             )
+
+    def _progress_of(self, interval: float, **more: Any) -> Progress:
+        resumed_at = self.resumed_at.timestamp() if self.resumed_at else None
+        return Progress(interval, resumed_at=resumed_at, **more)
 
     def push_declared(self, selected: Sequence[str] | None = None) -> Sequence[DeclaredStep]:
         """
@@ -354,18 +320,18 @@ class StepReporter:
         :return: these steps; none if AWS does not return the definition.
         """
         try:
-            declared = self._hook.describe_pipeline_definition_for_execution(self._arn)
+            declared = self.hook.describe_pipeline_definition_for_execution(self.arn)
             self._order = mark_selection(declared, selected)
         except PolysyncError as error:
-            self._log.info("The steps are shown as soon as they begin, not before: %s", error)
-        self._push_steps(rows_of((), self._order, self._arn))
+            self.log.info("The steps are shown as soon as they begin, not before: %s", error)
+        self._push_steps(descriptions.rows_of((), self._order, self.arn))
         return self._order
 
     @property
     def declared_steps(self) -> str | None:
         """The declared steps for a trigger; None if it must read them, because there are too many."""
-        text = order_text(self._order)
-        return text if len(text) <= MAX_ORDER_LENGTH else None
+        text = descriptions.order_text(self._order)
+        return text if len(text) <= descriptions.MAX_ORDER_LENGTH else None
 
     def after_poll(self, response: ExecutionDescription | PolysyncError) -> Sequence[StepDescription] | None:
         """
@@ -381,94 +347,80 @@ class StepReporter:
         if isinstance(steps, PolysyncError):
             return None
         if lines or is_quiet:
-            self._push_steps(rows_of(steps, self._order, self._arn))
+            self._push_steps(descriptions.rows_of(steps, self._order, self.arn))
         return steps
 
     def _list_steps(self) -> Sequence[StepDescription] | PolysyncError:
         try:
-            return self._hook.list_pipeline_execution_steps(self._arn)
+            return self.hook.list_pipeline_execution_steps(self.arn)
         except PolysyncError as error:
             return error
 
-    def report_end(
-        self, *, log_lines: int, describe_jobs: bool, files: PropertyFiles, with_mlflow: bool = False
-    ) -> StepReport:
+    def report_end(self, *, files: results.PropertyFiles, with_mlflow: bool = False) -> StepReport:
         """
         List the steps when the wait has ended, and push the XComs.
 
-        :param log_lines: how many lines of the log of each failed step to read.
-        :param describe_jobs: whether to describe the jobs of the steps.
         :param files: which property files to read.
         :param with_mlflow: whether to ask AWS where the MLflow experiment is, which costs a call.
         """
-        before = parse_rows(pull_own(self._context, STEPS_KEY))
+        before = descriptions.parse_rows(pull_own(self.context, STEPS_KEY))
+        list_steps = partial(self.hook.list_pipeline_execution_steps, self.arn)
+        until = clock.time() + STEP_LISTING_TIMEOUT_SECONDS
         try:
-            steps = self._retry(partial(self._hook.list_pipeline_execution_steps, self._arn))
+            steps = call_with_retry(list_steps, until=until, warn=self.log.warning)
         except PolysyncError as error:
             note = f"The steps of the execution could not be listed: {error}"
             return StepReport(before, notes=(note,), error=error)
-        progress = Progress(0, known=known_from(before), resumed_at=self._resumed_at)
-        self._write(progress.update(steps))
-        rows = rows_of(steps, before, self._arn)
-        rows, log_note = self._with_logs(rows, steps, log_lines)
-        self._log_logs(rows)
-        reader = ResultReader(
-            self._hook, self._arn, self._log.warning, describe_jobs=describe_jobs, wanted=files
-        )
-        results = reader.read(steps, outputs_by_step(steps))
-        outputs, outputs_note = fit_outputs(storable_xcom(OUTPUTS_KEY, results.outputs))
+        self._write(self._progress_of(0, known=known_from(before)).update(steps))
+        rows, log_note = self._with_logs(descriptions.rows_of(steps, before, self.arn), steps)
+        reader = ResultReader(self.hook, self.arn, self.log.warning, files)
+        found = reader.read(steps, descriptions.outputs_by_step(steps))
+        outputs, outputs_note = descriptions.fit_outputs(storable_xcom(OUTPUTS_KEY, found.outputs))
         steps_note = self._push_steps(rows)
-        self._context["ti"].xcom_push(OUTPUTS_KEY, outputs)
-        notes = tuple(note for note in (log_note, steps_note, *results.notes, outputs_note) if note)
+        self.context["ti"].xcom_push(OUTPUTS_KEY, outputs)
+        notes = tuple(note for note in (log_note, steps_note, *found.notes, outputs_note) if note)
         mlflow = self._mlflow_resource_arn() if with_mlflow else None
-        report = StepReport(
-            rows, outputs, results.billed, results.datasets, results.model_package_arns, notes, mlflow
-        )
+        report = replace(found, rows=rows, outputs=outputs, notes=notes, mlflow_resource_arn=mlflow)
         if report.log_url:
-            push_url(self._context["ti"], LOG_URL_XCOM_KEY, report.log_url, PolysyncFailedStepLogLink())
+            push_url(self.context["ti"], LOG_URL_XCOM_KEY, report.log_url, PolysyncFailedStepLogLink())
         return report
 
     def _mlflow_resource_arn(self) -> str | None:
         try:
-            return self._hook.describe_pipeline_execution(self._arn).mlflow_resource_arn
+            return self.hook.describe_pipeline_execution(self.arn).mlflow_resource_arn
         except PolysyncError as error:
-            self._log.info("AWS has not said where the MLflow experiment is: %s", error)
+            self.log.info("AWS has not said where the MLflow experiment is: %s", error)
             return None
 
     def _write(self, lines: Sequence[LogLine]) -> None:
         for line in lines:
-            self._log.log(line.level, "%s", line.text)
+            self.log.log(line.level, "%s", line.text)
 
     def _push_steps(self, rows: Sequence[StepRow]) -> str | None:
-        value, note = fit_rows(rows)
-        self._context["ti"].xcom_push(STEPS_KEY, value)
+        value, note = descriptions.fit_rows(rows)
+        self.context["ti"].xcom_push(STEPS_KEY, value)
         return note
 
     def _with_logs(
-        self, rows: Sequence[StepRow], steps: Sequence[StepDescription], limit: int
+        self, rows: Sequence[StepRow], steps: Sequence[StepDescription]
     ) -> tuple[list[StepRow], str | None]:
+        """Add the last lines of the failed steps' logs to the rows, and write them to the task's log."""
         failed = [step for step in steps if state_of_step(step.status) is PolysyncState.FAILED][:MAX_LOGS]
         logs: dict[str, list[str]] = {}
         note = None
-        for step in failed if limit else ():
+        for step in failed:
             try:
-                lines = self._hook.read_step_log(step, limit)
-                logs[step.name] = last_lines(lines, len(failed))
+                lines = self.hook.read_step_log(step, LOG_LINES)
+                logs[step.name] = descriptions.last_lines(lines, len(failed))
             except PolysyncError as error:
                 note = f"The log of step {step.name} could not be read: {error}"
                 break
-        return [row.model_copy(update={"log_lines": logs.get(row.name, [])}) for row in rows], note
-
-    def _log_logs(self, rows: Sequence[StepRow]) -> None:
+        rows = [row.model_copy(update={"log_lines": logs.get(row.name, [])}) for row in rows]
         # The error has the last of these lines only, so that its verdict stays in sight.
         for row in rows:
             if row.log_lines:
                 text = "\n".join(f"| {line}" for line in row.log_lines)
-                self._log.error(
+                self.log.error(
                     "Step %s: the last %d lines of its log\n%s", row.name, len(row.log_lines), text
                 )
-
-    def _retry(self, call: Callable[[], Any]) -> Any:
-        return call_with_retry(
-            call, until=clock.time() + STEP_LISTING_TIMEOUT_SECONDS, warn=self._log.warning
-        )
+        return rows, note

@@ -20,6 +20,7 @@ from polysync_airflow.execution.outcome import OnCancelled, parse_event
 from polysync_airflow.execution.parameters import REQUEST_ARGUMENTS, storable_parameters
 from polysync_airflow.execution.record import OnClear
 from polysync_airflow.execution.waiter import Finish
+from polysync_airflow.operators import reporting
 from polysync_airflow.operators.base import (
     DEFAULT_CONNECTION,
     DEFAULT_DEFERRABLE,
@@ -30,26 +31,12 @@ from polysync_airflow.operators.base import (
     apply_retry_policy,
 )
 from polysync_airflow.operators.failure_callback import with_own_callback
-from polysync_airflow.operators.outcome import (
-    attach_to_outlets,
-    execution_extra,
-    pull_run,
-    push_started,
-    raise_unless_ended,
-)
-from polysync_airflow.operators.reporting import (
-    DEFAULT_LOG_LINES,
-    DEFAULT_PROGRESS_INTERVAL,
-    KnownLineage,
-    LineageMethods,
-    ReportChoices,
-    ReportingOperator,
-)
 from polysync_airflow.states import has_ended, state_of
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
+    from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import Context, XComArg
     from airflow.sdk.definitions.mappedoperator import OperatorPartial
 
@@ -61,11 +48,11 @@ if TYPE_CHECKING:
 MAP_INDEX_TEMPLATE: Final = "{{ task.pipeline_name.rsplit('/')[-1] }}"
 
 
-class StartChoices(WaitChoices, TryChoices, ReportChoices):
+class StartChoices(WaitChoices, TryChoices, reporting.ReportChoices):
     """What the DAG author chose for a start; the base classes are those of the modules that decide by it."""
 
 
-class PolysyncStartPipelineOperator(LineageMethods, ReportingOperator):
+class PolysyncStartPipelineOperator(reporting.ReportingOperator):
     """
     Start an execution of a SageMaker pipeline and, by default, wait until it has ended.
 
@@ -116,9 +103,6 @@ class PolysyncStartPipelineOperator(LineageMethods, ReportingOperator):
         execution runs, succeeded or was stopped, a new one starts (after the stop of the one that runs).
     :param progress_interval: seconds, or a timedelta, between two lists of the steps while the task waits, at
         least 10 seconds; None for none. Their changes are written to the task's log.
-    :param failed_step_log_lines: how many lines of the log of each failed step are logged; 0 for none.
-    :param describe_jobs: describe the jobs of the steps when the execution has ended, for their metrics,
-        artefacts and billable seconds in ``outputs`` and ``run``. That costs a call for each job.
     :param property_files: read the JSON files that processing steps declare, such as evaluation reports, into
         ``outputs``: True for all, or the names of some. That needs ``s3:GetObject``.
     :param validate_parameters: compare the parameters with the pipeline's definition before a new execution
@@ -162,9 +146,7 @@ class PolysyncStartPipelineOperator(LineageMethods, ReportingOperator):
         on_cancelled: OnCancelled = "fail",
         retry_mode: RetryMode = "new",
         on_clear: OnClear = "new",
-        progress_interval: float | timedelta | None = DEFAULT_PROGRESS_INTERVAL,
-        failed_step_log_lines: int = DEFAULT_LOG_LINES,
-        describe_jobs: bool = True,
+        progress_interval: float | timedelta | None = reporting.DEFAULT_PROGRESS_INTERVAL,
         property_files: bool | Sequence[str] = False,
         validate_parameters: bool = False,
         **kwargs: Any,
@@ -193,8 +175,6 @@ class PolysyncStartPipelineOperator(LineageMethods, ReportingOperator):
         self.retry_mode = retry_mode
         self.on_clear = on_clear
         self.progress_interval = progress_interval
-        self.failed_step_log_lines = failed_step_log_lines
-        self.describe_jobs = describe_jobs
         self.property_files = property_files
         self.validate_parameters = validate_parameters
         _ = self.choices  # raises an error if one is not valid
@@ -204,10 +184,6 @@ class PolysyncStartPipelineOperator(LineageMethods, ReportingOperator):
     def choices(self) -> StartChoices:
         """What the DAG author chose, validated."""
         return StartChoices.of(self._attributes(StartChoices.model_fields))
-
-    @property
-    def _poll_seconds(self) -> float:
-        return self.choices.poll_interval
 
     @cached_property
     def this_try(self) -> TaskTry:
@@ -248,10 +224,11 @@ class PolysyncStartPipelineOperator(LineageMethods, ReportingOperator):
             now = self._get_execution(context)
             record = now.known
             parameters = this_try.parameters_of(now)
-            self.known_lineage = KnownLineage(push_started(context, self.hook, now, parameters, self.log))
+            run = reporting.push_started(context, self.hook, now, parameters, self.log)
+            self.known_lineage = reporting.KnownLineage(run)
             if not choices.wait_for_completion:
-                extra = execution_extra(record.arn, record.request.pipeline_name)
-                attach_to_outlets(context, self.outlets, extra)
+                extra = reporting.execution_extra(record.arn, record.request.pipeline_name)
+                reporting.attach_to_outlets(context, self.outlets, extra)
                 this_try.forget_record(context)
                 return record.arn
             event = self._wait_for_execution(context, now)
@@ -273,7 +250,7 @@ class PolysyncStartPipelineOperator(LineageMethods, ReportingOperator):
 
         :raises TriggerEventError: ``event`` is not an event of this provider's trigger.
         """
-        raise_unless_ended(parse_event(event))
+        reporting.raise_unless_ended(parse_event(event))
         return self.execute(context)
 
     @apply_retry_policy
@@ -291,15 +268,30 @@ class PolysyncStartPipelineOperator(LineageMethods, ReportingOperator):
         self._count_end(end)
         if leaving.begins_again:
             return self.execute(context)
-        arn = self._finish(
-            context,
-            end,
-            note=leaving.text,
-            is_own_stop=leaving.is_own_stop,
-            with_mlflow=bool(self._attributes(REQUEST_ARGUMENTS)["mlflow_experiment_name"]),
-        )
+        arn = self._finish(context, end, note=leaving.text, is_own_stop=leaving.is_own_stop)
         this_try.forget_record(context)
         return arn
+
+    # Airflow's OpenLineage provider calls these. They make no call: ``known_lineage`` was set before.
+
+    def get_openlineage_facets_on_start(self) -> OperatorLineage[Any, Any]:
+        """Return what is known before the start: the pipeline and the parameters."""
+        from polysync_airflow.lineage import before_start
+
+        return before_start(self.pipeline_name, self.region_name, self.pipeline_parameters)
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
+        """Return what is known of the execution, and the datasets of its steps."""
+        from polysync_airflow.lineage import of_execution
+
+        known = self.known_lineage
+        if known is None:
+            return self.get_openlineage_facets_on_start()
+        return of_execution(known.run, known.datasets, inlets=self.inlets, outlets=self.outlets)
+
+    def get_openlineage_facets_on_failure(self, task_instance: Any) -> OperatorLineage[Any, Any]:
+        """Return the same for a task that has failed, perhaps before it had an execution."""
+        return self.get_openlineage_facets_on_complete(task_instance)
 
     def _count_end(self, end: ExecutionEvent) -> None:
         # Imported here, as it is only needed when a task runs.
@@ -315,11 +307,11 @@ class PolysyncStartPipelineOperator(LineageMethods, ReportingOperator):
         if self.known_lineage:
             return
         try:
-            self.started_run = pull_run(context)
+            self.started_run = reporting.pull_run(context)
         except Exception as error:
             # The execution must still be stopped, if its time is up.
             self.log.warning("Lineage cannot name the execution: the XCom run cannot be read: %s", error)
-        self.known_lineage = KnownLineage(self.started_run) if self.started_run else None
+        self.known_lineage = reporting.KnownLineage(self.started_run) if self.started_run else None
 
     def _next_step(self, status: str | None, retry: str | None, *, by_fail_step: bool) -> str | None:
         return next_step(status, self.choices, retry, by_fail_step=by_fail_step)
@@ -331,14 +323,10 @@ class PolysyncStartPipelineOperator(LineageMethods, ReportingOperator):
             now = self.this_try.get_execution(context, arguments, self._timeout_seconds)
             if not now.is_blocked:
                 return now
-            waiter = self._make_waiter(
-                now.known.arn, now.known.request.pipeline_name, attempt=now.known.resumes
-            )
-            raise_unless_ended(
-                self._wait_for_end(
-                    waiter, method_name="execute_after_end", stop_on_kill=self.choices.stop_on_kill
-                )
-            )
+            record, stop_on_kill = now.known, self.choices.stop_on_kill
+            waiter = self._make_waiter(record.arn, record.request.pipeline_name, attempt=record.resumes)
+            end = self._wait_for_end(waiter, method_name="execute_after_end", stop_on_kill=stop_on_kill)
+            reporting.raise_unless_ended(end)
 
     def _wait_for_execution(self, context: Context, now: Instruction) -> ExecutionEvent:
         record, choices = now.known, self.choices

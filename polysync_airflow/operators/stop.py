@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from polysync_airflow.exceptions import PipelineExecutionError, PipelineExecutionTimeoutError
+from polysync_airflow.exceptions import PipelineExecutionError
 from polysync_airflow.execution.models import pipeline_name_from_arn, region_from_arn
-from polysync_airflow.execution.outcome import outcome_message, parse_event, refusal_error
+from polysync_airflow.execution.outcome import outcome_message, parse_event, unended_error
 from polysync_airflow.execution.parameters import Flag
 from polysync_airflow.links import PolysyncPipelineExecutionLink, PolysyncStudioLink
 from polysync_airflow.operators.base import (
@@ -19,7 +19,7 @@ from polysync_airflow.operators.base import (
     WaitChoices,
     apply_retry_policy,
 )
-from polysync_airflow.operators.outcome import push_described, push_ended, push_links
+from polysync_airflow.operators.reporting import push_described, push_ended, push_links
 from polysync_airflow.states import STATUS_STOPPING, has_ended, is_stoppable, state_of
 
 if TYPE_CHECKING:
@@ -96,10 +96,6 @@ class PolysyncStopPipelineOperator(ExecutionOperator):
         """What the DAG author chose, validated."""
         return StopChoices.of(self._attributes(StopChoices.model_fields))
 
-    @property
-    def _poll_seconds(self) -> float:
-        return self.choices.poll_interval
-
     @apply_retry_policy
     def execute(self, context: Context) -> str:
         """Request the stop and, if ``wait_for_completion`` is set, wait for the end of the execution."""
@@ -125,9 +121,7 @@ class PolysyncStopPipelineOperator(ExecutionOperator):
             self.log.info("%s", outcome_message(end))
             return state_of(end.status).value
         message = outcome_message(end, notes=("Its stop was requested, but it may still be running.",))
-        if end.outcome == "refused":
-            raise refusal_error(end, message)
-        raise PipelineExecutionTimeoutError(message, execution_arn=end.execution_arn, status=end.status)
+        raise unended_error(end, message)
 
     def _request_stop(self, context: Context) -> str:
         """Request a stop if the execution can be stopped; return its latest known AWS status."""

@@ -6,27 +6,25 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from polysync_airflow.airflow_compat.supervisor import call_in_daemon_thread
 from polysync_airflow.aws.retry import STOP_TIMEOUT_SECONDS, call_with_retry
 from polysync_airflow.aws.stop import StopResult, stop_execution
 from polysync_airflow.exceptions import PolysyncError, SageMakerApiError
 from polysync_airflow.execution import clock
-from polysync_airflow.execution.lifecycle.beginning import arn_of
 from polysync_airflow.execution.lifecycle.instructions import LookedUp
+from polysync_airflow.execution.lifecycle.machine import arn_of
 from polysync_airflow.execution.models import ExecutionEvent, region_from_arn
 from polysync_airflow.execution.outcome import ExecutionRecord, RequestedStop, StopReason
 from polysync_airflow.execution.record import StoredExecution
 from polysync_airflow.execution.waiter import ExecutionWaiter, Finish, Wait
-from polysync_airflow.operators.outcome import pull_run, push_run
+from polysync_airflow.hooks import PolysyncSageMakerHook
+from polysync_airflow.operators.reporting import pull_run, push_run
 
-if TYPE_CHECKING:
-    from polysync_airflow.hooks import PolysyncSageMakerHook
-
-HookForRegion = Callable[[str | None], "PolysyncSageMakerHook"]
+HookForRegion = Callable[[str | None], PolysyncSageMakerHook]
 
 # Airflow's supervisor sends SIGKILL five seconds after SIGTERM, or 60 from Airflow 3.4 on. The request for a
 # stop must not wait for a slow Airflow, and the end of the stop is seen only if it comes soon.
@@ -72,6 +70,7 @@ def stop_recorded_execution(
     return result if record.execution_arn else replace(result, text=f"{result.text} Execution: {arn}")
 
 
+@dataclass
 class StopReport:
     """
     Stores in the XCom ``run`` of a task what becomes of the stop of its execution. For a worker.
@@ -83,20 +82,17 @@ class StopReport:
     :param is_killed: whether the process has little time.
     """
 
-    def __init__(
-        self, ti: Any, record: StoredExecution, reason: StopReason, log: Any, *, is_killed: bool
-    ) -> None:
-        self._ti = ti
-        self._timeout = STORE_TIMEOUT_SECONDS if is_killed else None
-        self._record = record
-        self._reason: StopReason = reason
-        self._log = log
-        # A change that Airflow stores late does not replace a later one.
-        self._lock = threading.Lock()
+    ti: Any
+    record: StoredExecution
+    reason: StopReason
+    log: Any
+    is_killed: bool
+    # A change that Airflow stores late does not replace a later one.
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def store_request(self) -> None:
         """Store that the stop is going to be requested."""
-        stop = RequestedStop(requested_at=clock.now(), reason=self._reason, process="worker")
+        stop = RequestedStop(requested_at=clock.now(), reason=self.reason, process="worker")
         self._change(lambda run: run.stop_requested(stop))
 
     def store_answer(self, result: StopResult) -> None:
@@ -105,16 +101,16 @@ class StopReport:
 
     def follow(self, hook_for_region: HookForRegion) -> None:
         """Look a few times for the end of the execution, and store it."""
-        arn, now = self._record.arn, clock.time()
-        since = self._record.resumed_at.timestamp() if self._record.resumed_at else now
-        name, until = self._record.request.pipeline_name, now + MAX_LOOKS * LOOK_SECONDS
+        arn, now = self.record.arn, clock.time()
+        since = self.record.resumed_at.timestamp() if self.record.resumed_at else now
+        name, until = self.record.request.pipeline_name, now + MAX_LOOKS * LOOK_SECONDS
         waiter = ExecutionWaiter(
             execution_arn=arn,
             pipeline_name=name,
             poll_interval=LOOK_SECONDS,
             since=since,
             deadline=until,
-            attempt=self._record.resumes,
+            attempt=self.record.resumes,
         )
         hook = hook_for_region(region_from_arn(arn))
         step: Wait[ExecutionWaiter] | Finish[ExecutionEvent] = Wait(LOOK_SECONDS, waiter)
@@ -123,22 +119,23 @@ class StopReport:
             step = step.waiter.decide(hook.poll_pipeline_execution(arn), clock.time())
         run = self._change(lambda run: run.stop_followed(step.event, clock.now()))
         if run:
-            self._log.warning("%s", run.stop_text)
+            self.log.warning("%s", run.stop_text)
 
     def _change(self, change: Callable[[ExecutionRecord], ExecutionRecord]) -> ExecutionRecord | None:
+        timeout = STORE_TIMEOUT_SECONDS if self.is_killed else None
         try:
-            return call_in_daemon_thread(partial(self._change_run, change)).result(self._timeout)
+            return call_in_daemon_thread(partial(self._change_run, change)).result(timeout)
         except FutureTimeoutError:
-            self._log.warning("Airflow does not store the XCom 'run' within %s s", self._timeout)
+            self.log.warning("Airflow does not store the XCom 'run' within %s s", timeout)
         except Exception as error:
-            self._log.warning("Airflow does not store the XCom 'run': %s: %s", type(error).__name__, error)
+            self.log.warning("Airflow does not store the XCom 'run': %s: %s", type(error).__name__, error)
         return None
 
     def _change_run(self, change: Callable[[ExecutionRecord], ExecutionRecord]) -> ExecutionRecord | None:
-        context: Any = {"ti": self._ti}
+        context: Any = {"ti": self.ti}
         with self._lock:
             run = pull_run(context)
-            if run is None or run.execution_arn != self._record.execution_arn:
+            if run is None or run.execution_arn != self.record.execution_arn:
                 return None
             run = change(run)
             push_run(context, run)

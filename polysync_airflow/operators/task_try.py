@@ -16,21 +16,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from polysync_airflow.airflow_compat.sdk import RetryPolicy
 from polysync_airflow.airflow_compat.task_process import exit_if_replaced
 from polysync_airflow.aws.responses import PAGE_SIZE
 from polysync_airflow.aws.retry import STOP_TIMEOUT_SECONDS, call_with_retry
 from polysync_airflow.aws.stop import request_stop
 from polysync_airflow.exceptions import RESOURCE_NOT_FOUND, PolysyncError, SageMakerApiError, has_code
 from polysync_airflow.execution import clock
-from polysync_airflow.execution.lifecycle.beginning import MAX_LOOKED_AT, arn_of, begin, own_record_of
-from polysync_airflow.execution.lifecycle.decisions import (
-    Exit,
-    Leaving,
-    after_wait,
-    leave,
-    needs_record,
-    unused_arguments,
-)
+from polysync_airflow.execution.lifecycle import decisions, machine
 from polysync_airflow.execution.lifecycle.instructions import (
     ENDS_THE_START,
     NOT_WHEN_KILLED,
@@ -46,7 +39,6 @@ from polysync_airflow.execution.lifecycle.instructions import (
     Store,
     Try,
 )
-from polysync_airflow.execution.lifecycle.machine import after, killed_error
 from polysync_airflow.execution.models import (
     ExecutionDescription,
     ExecutionEvent,
@@ -57,15 +49,10 @@ from polysync_airflow.execution.models import (
 from polysync_airflow.execution.outcome import StopReason, refusal_error
 from polysync_airflow.execution.parameters import check_pipeline, make_start_request
 from polysync_airflow.execution.record import StoredExecution
+from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.metrics import EXECUTIONS_RESUMED, EXECUTIONS_STARTED, count
+from polysync_airflow.operators import parameter_check
 from polysync_airflow.operators.base import TryChoices
-from polysync_airflow.operators.parameter_check import (
-    check_parameters,
-    check_selection,
-    describe_version,
-    explain_refusal,
-    with_source,
-)
 from polysync_airflow.operators.stopping import StopReport, stop_recorded_execution
 from polysync_airflow.records.proof import task_identity
 from polysync_airflow.records.store import RecordStore, own_record
@@ -73,9 +60,6 @@ from polysync_airflow.retrying import next_retry
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
-
-    from polysync_airflow.airflow_compat.sdk import RetryPolicy
-    from polysync_airflow.hooks import PolysyncSageMakerHook
 
 Result = TypeVar("Result")
 
@@ -138,7 +122,7 @@ class ExecutionCalls:
         self, hook: PolysyncSageMakerHook, pipeline_name: str
     ) -> Iterator[ExecutionDescription]:
         token = None
-        for _ in range(MAX_LOOKED_AT // PAGE_SIZE):
+        for _ in range(machine.MAX_LOOKED_AT // PAGE_SIZE):
             page, token = self._retry(partial(hook.list_pipeline_executions, pipeline_name, page_token=token))
             yield from page
             if not token:
@@ -158,13 +142,13 @@ class ExecutionCalls:
         request = self._make_request(hook, now)
         if self.validate_parameters or request.selected_steps:
             try:
-                pipeline = self._retry(partial(describe_version, hook, request))
+                pipeline = self._retry(partial(parameter_check.describe_version, hook, request))
             except SageMakerApiError as error:
-                raise explain_refusal(hook, request, error) from None
+                raise parameter_check.explain_refusal(hook, request, error) from None
             if self.validate_parameters:
-                check_parameters(pipeline.definition, request)
-            check_selection(pipeline.definition, request)
-        request = with_source(hook, request, self._retry)
+                parameter_check.check_parameters(pipeline.definition, request)
+            parameter_check.check_selection(pipeline.definition, request)
+        request = parameter_check.with_source(hook, request, self._retry)
         # Never empty: without a region, the hook has raised an error.
         return Prepared(request, hook.region_name or "")
 
@@ -182,7 +166,7 @@ class ExecutionCalls:
             return self._resend_start(record)
         except SageMakerApiError as error:
             hook = self.hook_for_region(record.region_name)
-            raise explain_refusal(hook, record.request, error) from None
+            raise parameter_check.explain_refusal(hook, record.request, error) from None
 
     def _resend_start(self, record: StoredExecution) -> Accepted:
         hook = self.hook_for_region(record.region_name)
@@ -202,27 +186,18 @@ class ExecutionCalls:
         hook = self._hook_of(record)
         self._log_unused_arguments(now, record)
         self._log_steps(hook, record.arn)
-        self._retry(
-            partial(
-                hook.retry_pipeline_execution,
-                record.arn,
-                token=record.resume_token or "",
-                max_parallel_steps=record.request.max_parallel_steps,
-            )
-        )
+        resume = partial(hook.retry_pipeline_execution, record.arn, token=record.resume_token or "")
+        self._retry(partial(resume, max_parallel_steps=record.request.max_parallel_steps))
         return Accepted(hook.responded_at or clock.now())
 
     def _log_unused_arguments(self, now: Instruction, record: StoredExecution) -> None:
         try:
             current = self._make_request(self.hook_for_region(None), now)
             sent = sent_parameters(self._hook_of(record), record, self.log.warning)
-            unused = unused_arguments(record.request, sent, current)
+            unused = decisions.unused_arguments(record.request, sent, current)
         except PolysyncError as error:
-            self.log.warning(
-                "The arguments of this try are not valid, and are not used: %s Execution: %s",
-                error,
-                record.arn,
-            )
+            text = "The arguments of this try are not valid, and are not used: %s Execution: %s"
+            self.log.warning(text, error, record.arn)
             return
         if unused:
             self.log.warning(
@@ -296,6 +271,7 @@ _COUNTED: Final = {
 }
 
 
+@dataclass(eq=False)
 class TaskTry:
     """
     The state of one try.
@@ -303,30 +279,23 @@ class TaskTry:
     :param hook_for_region: returns the hook for a region; None is the task's own region.
     """
 
-    def __init__(
-        self,
-        choices: TryChoices,
-        hook_for_region: Callable[[str | None], PolysyncSageMakerHook],
-        log: Any,
-    ) -> None:
-        self._choices = choices
-        self._hook_for_region = hook_for_region
-        self._log = log
-        self._ti: Any = None
-        self._store: RecordStore | None = None
-        self._now: Instruction | None = None
-        self._is_killed = False
-        self._is_shutdown = False
-        self._sleeps = False
-        # The record with the stop that this process has requested.
-        self._announced: StoredExecution | None = None
-        # What stores how that stop ends.
-        self._report: StopReport | None = None
-        # Whether this process executes the task, so that its templates are rendered.
-        self.is_executed = False
-        # Whether the execution has ended, was stopped, or is the next try's, so that the failure callback has
-        # nothing to do.
-        self.is_handled = False
+    choices: TryChoices
+    hook_for_region: Callable[[str | None], PolysyncSageMakerHook]
+    log: Any
+    # Whether this process executes the task, so that its templates are rendered.
+    is_executed: bool = False
+    # Whether the execution has ended, was stopped, or is the next try's, so that the failure callback has
+    # nothing to do.
+    is_handled: bool = False
+    _ti: Any = None
+    _store: RecordStore | None = None
+    _now: Instruction | None = None
+    _is_killed: bool = False
+    _is_shutdown: bool = False
+    _sleeps: bool = False
+    # The record with the stop that this process has requested, and what stores how that stop ends.
+    _announced: StoredExecution | None = None
+    _report: StopReport | None = None
 
     @property
     def record(self) -> StoredExecution | None:
@@ -347,20 +316,20 @@ class TaskTry:
         """
         ti = self._ti = context["ti"]
         calls = ExecutionCalls(
-            hook_for_region=self._hook_for_region,
-            log=self._log,
+            hook_for_region=self.hook_for_region,
+            log=self.log,
             arguments=arguments,
-            validate_parameters=self._choices.validate_parameters,
+            validate_parameters=self.choices.validate_parameters,
             deadline=clock.time() + timeout,
         )
         store = self._store = RecordStore(context)
         record = store.claim()
-        task_try = Try(store.try_number, ti.max_tries, task_identity(context), self._choices, lost=store.lost)
-        now = self._enter(store, begin(task_try, record))
+        task_try = Try(store.try_number, ti.max_tries, task_identity(context), self.choices, lost=store.lost)
+        now = self._enter(store, machine.begin(task_try, record))
         while now.do not in ENDS_THE_START:
             event = calls.perform(now)
             try:
-                following = self._enter(store, after(now, event))
+                following = self._enter(store, machine.after(now, event))
             finally:
                 # After the record is stored, and also if the process was killed meanwhile.
                 self._count(now, event)
@@ -372,14 +341,14 @@ class TaskTry:
         record = now.known
         if now.description is None and record.resumes == 0:
             return record.request.pipeline_parameters
-        hook = self._hook_for_region(region_from_arn(record.arn))
-        return sent_parameters(hook, record, self._log.warning)
+        hook = self.hook_for_region(region_from_arn(record.arn))
+        return sent_parameters(hook, record, self.log.warning)
 
     def _count(self, now: Instruction, event: Event) -> None:
         metric = _COUNTED.get(now.do)
-        is_found = isinstance(event, LookedUp) and now.record and arn_of(now.record, event)
+        is_found = isinstance(event, LookedUp) and now.record and machine.arn_of(now.record, event)
         if metric and (is_found or isinstance(event, Accepted)):
-            connection = self._hook_for_region(None).polysync_conn_id
+            connection = self.hook_for_region(None).polysync_conn_id
             count(metric, connection=connection, region=now.known.region_name)
 
     def _enter(self, store: RecordStore, now: Instruction) -> Instruction:
@@ -392,7 +361,7 @@ class TaskTry:
         if now.do is not Do.START:
             self._now = now
         for line in now.lines:
-            self._log.log(line.level, "%s", line.text)
+            self.log.log(line.level, "%s", line.text)
         if now.store is Store.WRITE:
             store.write(now.known)
         elif now.store is Store.DELETE:
@@ -400,14 +369,14 @@ class TaskTry:
         if now.error:
             raise now.error
         if self._is_killed and now.do in NOT_WHEN_KILLED:
-            return self._enter(store, after(now, Killed(is_shutdown=self._is_shutdown)))
+            return self._enter(store, machine.after(now, Killed(is_shutdown=self._is_shutdown)))
         self._now = now
         return now
 
     def raise_if_killed(self) -> None:
         """Raise an error if the process was killed."""
         if self._is_killed:
-            raise killed_error(is_shutdown=self._is_shutdown)
+            raise machine.killed_error(is_shutdown=self._is_shutdown)
 
     def sleep(self, seconds: float) -> None:
         """
@@ -419,13 +388,13 @@ class TaskTry:
         try:
             self._raise_if_shut_down()
             clock.sleep(seconds)
-            exit_if_replaced(self._ti, self._log.warning)
+            exit_if_replaced(self._ti, self.log.warning)
         finally:
             self._sleeps = False
 
     def _raise_if_shut_down(self) -> None:
         if self._is_shutdown:
-            raise killed_error(is_shutdown=True)
+            raise machine.killed_error(is_shutdown=True)
 
     def own_record(self, context: Context) -> tuple[RecordStore, StoredExecution | None]:
         """Return the record of this try's execution; after a deferral, it is read again."""
@@ -447,10 +416,10 @@ class TaskTry:
         """
         claims = store.lost.record if store.lost else None
         try:
-            hook = self._hook_for_region(region_from_arn(end.execution_arn))
+            hook = self.hook_for_region(region_from_arn(end.execution_arn))
             execution = hook.describe_pipeline_execution(end.execution_arn)
             name = end.pipeline_name or pipeline_name_from_arn(end.execution_arn)
-            record = own_record_of(execution, task_identity(context), claims, name)
+            record = machine.own_record_of(execution, task_identity(context), claims, name)
             if record:
                 record = record.model_copy(update={"try_number": store.try_number})
                 store.write(record)
@@ -459,20 +428,20 @@ class TaskTry:
             return None, str(error)
         return None, store.lost.problem if store.lost else None
 
-    def finish(self, context: Context, end: ExecutionEvent, policy: RetryPolicy | None) -> Leaving:
+    def finish(self, context: Context, end: ExecutionEvent, policy: RetryPolicy | None) -> decisions.Leaving:
         """
         Decide about the execution after the end of the wait. From here on, a kill has nothing to stop.
 
         :param policy: the task's ``retry_policy``.
         :return: ``Exit.BEGIN_AGAIN``, or what became of the execution.
         """
-        stop_on_kill = self._choices.stop_on_kill
+        stop_on_kill = self.choices.stop_on_kill
         record, problem = None, None
-        if needs_record(end, stop_on_kill=stop_on_kill):
+        if decisions.needs_record(end, stop_on_kill=stop_on_kill):
             self._store, record = self.own_record(context)
             if record is None and end.outcome != "ended":
                 record, problem = self._confirm(context, self._store, end)
-        leaving = after_wait(
+        leaving = decisions.after_wait(
             end,
             record,
             context["ti"].try_number,
@@ -481,8 +450,8 @@ class TaskTry:
             and next_retry(policy, refusal_error(end, ""), context) is not None,
             problem=problem,
         )
-        if leaving.exit is Exit.BEGIN_AGAIN:
-            self._log.warning(
+        if leaving.exit is decisions.Exit.BEGIN_AGAIN:
+            self.log.warning(
                 "An earlier try of this task had requested the stop before this try reattached. A new "
                 "execution is started in place of execution %s",
                 end.execution_arn,
@@ -510,8 +479,8 @@ class TaskTry:
         # another thread: if the main thread holds a lock that the stop needs, the stop fails, but the process
         # does not hang.
         answered = threading.Event()
-        leave = partial(self._leave, "timeout" if timed_out else "ended_task", answered)
-        thread = threading.Thread(target=leave, name=KILL_THREAD, daemon=True)
+        end = partial(self._leave, "timeout" if timed_out else "ended_task", answered)
+        thread = threading.Thread(target=end, name=KILL_THREAD, daemon=True)
         thread.start()
         # The main thread may hold Airflow's channel itself. Then it must go on before there can be an answer;
         # the thread waits for that, and the main thread asks again when it fails.
@@ -549,47 +518,47 @@ class TaskTry:
         store, record = self._store, self.record
         if store is None or record is None:
             return True
-        leaving = leave(
+        leaving = decisions.leave(
             record,
             store.try_number,
-            stop_on_kill=self._choices.stop_on_kill,
+            stop_on_kill=self.choices.stop_on_kill,
             retry_follows=retry_follows,
             is_signalled=reason == "ended_task",
         )
         leaving = self._carry_out(leaving, store, record, reason, answered)
         arn = record.execution_arn or "its ARN is not known"
-        self._log.warning("%s: %s Execution: %s", _REASONS[reason], leaving.text, arn)
+        self.log.warning("%s: %s Execution: %s", _REASONS[reason], leaving.text, arn)
         if answered and self._report and record.execution_arn:
-            self._report.follow(self._hook_for_region)
+            self._report.follow(self.hook_for_region)
         return leaving.handled
 
     def _carry_out(
         self,
-        leaving: Leaving,
+        leaving: decisions.Leaving,
         store: RecordStore,
         record: StoredExecution,
         reason: StopReason,
         answered: threading.Event | None = None,
-    ) -> Leaving:
+    ) -> decisions.Leaving:
         """Do what the core returns about an execution that this try does not wait for any longer."""
-        if leaving.exit is Exit.ASK_OWNER:
+        if leaving.exit is decisions.Exit.ASK_OWNER:
             leaving = leaving.owned_by(store.owner(record))
         self._is_shutdown |= leaving.is_shutdown
         announced = leaving.announced(record)
-        if leaving.exit is Exit.ANNOUNCE_STOP:
+        if leaving.exit is decisions.Exit.ANNOUNCE_STOP:
             leaving = leaving.owned_by(store.announce_stop(announced))
         if answered:
             answered.set()
-        if leaving.exit is Exit.STOP:
+        if leaving.exit is decisions.Exit.STOP:
             self._announced = announced
             self._report = report = StopReport(
-                self._ti, record, reason, self._log, is_killed=answered is not None
+                self._ti, record, reason, self.log, is_killed=answered is not None
             )
             report.store_request()
-            result = stop_recorded_execution(record, self._hook_for_region, self._log.warning)
+            result = stop_recorded_execution(record, self.hook_for_region, self.log.warning)
             report.store_answer(result)
             leaving = leaving.stop_requested(result.text, failed=result.failed)
-        if leaving.exit is Exit.WITHDRAW_STOP:
+        if leaving.exit is decisions.Exit.WITHDRAW_STOP:
             self._announced = self._report = None
             store.withdraw_stop(record)
         return leaving

@@ -7,20 +7,13 @@ What each poll means is decided in ``execution/approval.py``, for all modes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from polysync_airflow.airflow_compat.sdk import AirflowSkipException
 from polysync_airflow.aws.retry import call_with_retry
 from polysync_airflow.exceptions import ModelApprovalError, ModelRejectedError, ParametersError
-from polysync_airflow.execution.approval import (
-    ApprovalEvent,
-    ApprovalWaiter,
-    approval_message,
-    check_model_package_arn,
-    check_model_package_group,
-    group_of,
-    parse_approval_event,
-)
+from polysync_airflow.execution import approval
 from polysync_airflow.execution.models import region_from_arn
 from polysync_airflow.operators.base import DEFAULT_CONNECTION, DEFAULT_DEFERRABLE
 from polysync_airflow.sensors.base import ResourceSensor, SensorChoices
@@ -76,7 +69,7 @@ class PolysyncModelApprovalSensor(ResourceSensor):
         "region_name",
     )
     ui_color = "#eaf7ea"
-    waiter_class = ApprovalWaiter
+    waiter_class = approval.ApprovalWaiter
 
     def __init__(
         self,
@@ -112,7 +105,8 @@ class PolysyncModelApprovalSensor(ResourceSensor):
                 f"model_package_arn and model_package_group: {given} is given. Give one of them: the ARN of "
                 "a version, or a group, whose newest version is meant."
             )
-        named = check_model_package_group(group) if arn is None else check_model_package_arn(arn)
+        check = approval.check_model_package_group if arn is None else approval.check_model_package_arn
+        named = check(group if arn is None else arn)
         if named.startswith("arn:"):
             self._check_region(named, "model package" if arn else "model package group")
             self.region_name = region_from_arn(named)
@@ -139,19 +133,16 @@ class PolysyncModelApprovalSensor(ResourceSensor):
         if not isinstance(kept, dict) or kept.get("try_number") != context["ti"].try_number:
             return None
         try:
-            arn = check_model_package_arn(kept.get("model_package_arn"))
+            arn = approval.check_model_package_arn(kept.get("model_package_arn"))
         except ParametersError:
             return None
-        return arn if group_of(arn) == group_of(str(self.model_package_group)) else None
+        return arn if approval.group_of(arn) == approval.group_of(str(self.model_package_group)) else None
 
     def _find(self, context: Context) -> str:
         """Find the newest version of the group, and keep it for the next pokes."""
         group = str(self.model_package_group)
-        newest = call_with_retry(
-            lambda: self.hook.newest_model_package(group),
-            until=self._deadline,
-            warn=self.log.warning,
-        )
+        find = partial(self.hook.newest_model_package, group)
+        newest = call_with_retry(find, until=self._deadline, warn=self.log.warning)
         if newest is None:
             raise ModelApprovalError(
                 f"The model package group {group} has no version: let this task run after the one that "
@@ -171,20 +162,20 @@ class PolysyncModelApprovalSensor(ResourceSensor):
 
         return PolysyncModelApprovalTrigger(model_package_arn=resource, **arguments)
 
-    def _parse(self, event: Any) -> ApprovalEvent:
-        return parse_approval_event(event)
+    def _parse(self, event: Any) -> approval.ApprovalEvent:
+        return approval.parse_approval_event(event)
 
-    def _message(self, end: ApprovalEvent) -> str:
-        return approval_message(end)
+    def _message(self, end: approval.ApprovalEvent) -> str:
+        return approval.approval_message(end)
 
-    def _end(self, context: Context, end: ApprovalEvent) -> str:
+    def _end(self, context: Context, end: approval.ApprovalEvent) -> str:
         ti = context["ti"]
         ti.xcom_push("approval_status", end.approval_status)
         ti.xcom_push("approval_description", end.approval_description)
         ti.xcom_push("last_modified_by", end.modified_by)
         return super()._end(context, end)
 
-    def _succeed(self, context: Context, end: ApprovalEvent, message: str) -> str:
+    def _succeed(self, context: Context, end: approval.ApprovalEvent, message: str) -> str:
         arn = end.resource
         if end.outcome == "approved":
             self.log.info("%s", message)

@@ -11,44 +11,16 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
 
-from polysync_airflow.exceptions import (
-    ParametersError,
-    PipelineExecutionFailedError,
-    PipelineExecutionTimeoutError,
-    PolysyncError,
-)
-from polysync_airflow.execution import clock
+from polysync_airflow import exceptions
+from polysync_airflow.execution import clock, outcome, search
 from polysync_airflow.execution.lifecycle.decisions import OnCompletedWithFailures
 from polysync_airflow.execution.models import ExecutionEvent, pipeline_name_from_arn, region_from_arn
-from polysync_airflow.execution.outcome import (
-    OnCancelled,
-    outcome_message,
-    parse_event,
-    refusal_error,
-    search_error,
-    step_message,
-)
+from polysync_airflow.execution.outcome import OnCancelled
 from polysync_airflow.execution.parameters import MIN_PROGRESS_INTERVAL, storable_parameters
-from polysync_airflow.execution.search import (
-    SEARCH_ARGUMENTS,
-    SearchEvent,
-    SearchWaiter,
-    Which,
-    describe_search,
-    look,
-    make_search,
-    parse_search_event,
-)
+from polysync_airflow.execution.search import Which
 from polysync_airflow.execution.waiter import ExecutionWaiter, Finish
+from polysync_airflow.operators import reporting
 from polysync_airflow.operators.base import DEFAULT_CONNECTION, DEFAULT_DEFERRABLE, apply_retry_policy
-from polysync_airflow.operators.outcome import push_described, push_links
-from polysync_airflow.operators.reporting import (
-    DEFAULT_LOG_LINES,
-    DEFAULT_PROGRESS_INTERVAL,
-    ReportChoices,
-    ReportingOperator,
-    failed_rows,
-)
 from polysync_airflow.sensors.base import PolysyncSensor, SensorChoices
 from polysync_airflow.states import PolysyncState, has_ended, state_of
 
@@ -59,19 +31,19 @@ if TYPE_CHECKING:
 
     # Imported when a task runs: Airflow parses a DAG file every 30 seconds.
     from polysync_airflow.execution.models import ExecutionDescription
+    from polysync_airflow.execution.steps.descriptions import StepRow
     from polysync_airflow.execution.steps.progress import StepEndedEvent
-    from polysync_airflow.execution.steps.rows import StepRow
     from polysync_airflow.hooks import PolysyncSageMakerHook
     from polysync_airflow.operators.results import StepReport, StepReporter
 
 
-class PipelineSensorChoices(SensorChoices, ReportChoices):
+class PipelineSensorChoices(SensorChoices, reporting.ReportChoices):
     """What the DAG author chose for the sensor."""
 
     which: Which
 
 
-class PolysyncPipelineSensor(PolysyncSensor, ReportingOperator):
+class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
     """
     Wait for an execution of a SageMaker pipeline that somebody else has started, or for one step of it.
 
@@ -108,9 +80,6 @@ class PolysyncPipelineSensor(PolysyncSensor, ReportingOperator):
         ``retry`` (an ordinary failure, which uses retries).
     :param progress_interval: seconds, or a timedelta, between two lists of the steps while the task waits, at
         least 10 seconds; None for none.
-    :param failed_step_log_lines: how many lines of the log of each failed step are logged; 0 for none.
-    :param describe_jobs: describe the jobs of the steps at the end, for their metrics, artefacts and billable
-        seconds in ``outputs`` and ``run``. That costs a call for each job.
     :param property_files: read the JSON files that processing steps declare into ``outputs``: True for all,
         or the names of some.
     :return: the ARN of the execution (XCom ``return_value``).
@@ -137,7 +106,7 @@ class PolysyncPipelineSensor(PolysyncSensor, ReportingOperator):
     template_fields_renderers: ClassVar[dict[str, str]] = {"parameters": "json"}
     # What is known in this process: the execution, or the search for it; and the wait for it.
     _arn: str | None = None
-    _search: SearchWaiter
+    _search: search.SearchWaiter
     _waiter: ExecutionWaiter | None = None
     _execution_hook: PolysyncSageMakerHook
     _reporter: StepReporter
@@ -159,9 +128,7 @@ class PolysyncPipelineSensor(PolysyncSensor, ReportingOperator):
         deferrable: bool = DEFAULT_DEFERRABLE,
         on_completed_with_failures: OnCompletedWithFailures = "fail",
         on_cancelled: OnCancelled = "fail",
-        progress_interval: float | timedelta | None = DEFAULT_PROGRESS_INTERVAL,
-        failed_step_log_lines: int = DEFAULT_LOG_LINES,
-        describe_jobs: bool = True,
+        progress_interval: float | timedelta | None = reporting.DEFAULT_PROGRESS_INTERVAL,
         property_files: bool | Sequence[str] = False,
         **kwargs: Any,
     ) -> None:
@@ -181,8 +148,6 @@ class PolysyncPipelineSensor(PolysyncSensor, ReportingOperator):
         self.on_completed_with_failures = on_completed_with_failures
         self.on_cancelled = on_cancelled
         self.progress_interval = progress_interval
-        self.failed_step_log_lines = failed_step_log_lines
-        self.describe_jobs = describe_jobs
         self.property_files = property_files
         _ = self.choices  # raises an error if one is not valid
         self._check_which_arguments(is_given=lambda value: value is not None)
@@ -213,13 +178,15 @@ class PolysyncPipelineSensor(PolysyncSensor, ReportingOperator):
         return choices.progress_interval
 
     def _check_which_arguments(self, is_given: Callable[[Any], bool]) -> None:
-        given = [name for name in SEARCH_ARGUMENTS if name != "which" and is_given(getattr(self, name))]
+        given = [
+            name for name in search.SEARCH_ARGUMENTS if name != "which" and is_given(getattr(self, name))
+        ]
         by_arn = is_given(self.execution_arn)
         if by_arn == ("pipeline_name" in given):
             both = "are both given" if by_arn else "are both missing"
-            raise ParametersError(f"execution_arn and pipeline_name {both}: give one of them.")
+            raise exceptions.ParametersError(f"execution_arn and pipeline_name {both}: give one of them.")
         if by_arn and given:
-            raise ParametersError(
+            raise exceptions.ParametersError(
                 f"{', '.join(given)}: an execution with an execution_arn is not looked for. Leave out one of "
                 "them."
             )
@@ -232,7 +199,7 @@ class PolysyncPipelineSensor(PolysyncSensor, ReportingOperator):
         :raises TriggerEventError: ``event`` is not an event of the search trigger.
         """
         with self.soft_failures():
-            end = parse_search_event(event)
+            end = search.parse_search_event(event)
             self._began_at, self._arn = end.began_at, _found(end)
             return self._end_or_defer(context)
 
@@ -246,7 +213,7 @@ class PolysyncPipelineSensor(PolysyncSensor, ReportingOperator):
         from polysync_airflow.execution.steps.progress import parse_step_ended
 
         with self.soft_failures():
-            return self._end(context, parse_step_ended(event) or parse_event(event))
+            return self._end(context, parse_step_ended(event) or outcome.parse_event(event))
 
     def _check_arguments(self, context: Context) -> None:
         self._check_which_arguments(bool)
@@ -257,16 +224,16 @@ class PolysyncPipelineSensor(PolysyncSensor, ReportingOperator):
         if self.execution_arn:
             self._arn = self._check_execution(self.execution_arn)
             return
-        arguments = self._attributes(SEARCH_ARGUMENTS)
-        search = make_search(arguments, default_window(context), self._began_at)
-        self._search = SearchWaiter(
-            search=search,
+        arguments = self._attributes(search.SEARCH_ARGUMENTS)
+        wanted = search.make_search(arguments, default_window(context), self._began_at)
+        self._search = search.SearchWaiter(
+            search=wanted,
             poll_interval=self._poll_seconds,
             since=self._began_at.timestamp(),
             deadline=self._deadline,
             is_repeated=self._is_rescheduled,
         )
-        self.log.info("Looking for %s", describe_search(search))
+        self.log.info("Looking for %s", search.describe_search(wanted))
 
     # ---- the wait
 
@@ -312,7 +279,8 @@ class PolysyncPipelineSensor(PolysyncSensor, ReportingOperator):
             created_after=wait.list_after,
             created_before=wait.search.created_before,
         )
-        step = self._decide(wait, look(wait, listed, self.hook.list_pipeline_parameters_for_execution, at))
+        found = search.look(wait, listed, self.hook.list_pipeline_parameters_for_execution, at)
+        step = self._decide(wait, found)
         if isinstance(step, Finish):
             return _found(step.event)
         self._search = step.waiter
@@ -325,7 +293,7 @@ class PolysyncPipelineSensor(PolysyncSensor, ReportingOperator):
         name = self._pipeline_of(arn)
         self._execution_hook = self.hook_for_region(region_from_arn(arn))
         context["ti"].xcom_push("execution_arn", arn)
-        push_links(context, self.hook, arn, name, self.log)
+        reporting.push_links(context, self.hook, arn, name, self.log)
         self._reporter = self._step_reporter(
             context, arn, None, is_repeated=self._is_rescheduled, is_awaited=bool(self.step_name)
         )
@@ -343,7 +311,7 @@ class PolysyncPipelineSensor(PolysyncSensor, ReportingOperator):
 
         arn = waiter.execution_arn
         response = self._execution_hook.poll_pipeline_execution(arn)
-        if not isinstance(response, PolysyncError) and not self._is_described:
+        if not isinstance(response, exceptions.PolysyncError) and not self._is_described:
             self._push(context, response)
             self._is_described = True
         step = self._decide(waiter, response)
@@ -359,9 +327,10 @@ class PolysyncPipelineSensor(PolysyncSensor, ReportingOperator):
         if not self._is_rescheduled or has_ended(description.status):
             try:
                 parameters = self._execution_hook.list_pipeline_parameters_for_execution(arn)
-            except PolysyncError as error:
+            except exceptions.PolysyncError as error:
                 self.log.info("The parameters of the execution are not shown: %s", error)
-        push_described(context, description, pipeline_name=self._pipeline_of(arn), parameters=parameters)
+        name = self._pipeline_of(arn)
+        reporting.push_described(context, description, pipeline_name=name, parameters=parameters)
 
     # ---- the end
 
@@ -386,41 +355,35 @@ class PolysyncPipelineSensor(PolysyncSensor, ReportingOperator):
 
         report = self._report_end(context, end)
         row = ended_row(report.rows, self.step_name)
-        if row is None and report.error:
+        if row:
+            return self._end_of_step(context, end.execution_arn, report, row)
+        if report.error:
             # Nobody knows how the step has ended.
             raise report.error
-        if row is None:
-            self._raise_without_step(context, end, report, self.step_name)
-        return self._end_of_step(context, end.execution_arn, report, row)
+        note = f"Step {self.step_name}, for which this task waits, has not ended."
+        message = partial(outcome.outcome_message, end, failed_steps=reporting.failed_rows(end, report))
+        notes = (*report.notes, note, _note(end))
+        self._raise_outcome(context, end, message, notes)
+        raise exceptions.PipelineExecutionFailedError(
+            message(notes=notes), execution_arn=end.execution_arn, status=end.status, permanent=True
+        )
 
     def _end_of_step(self, context: Context, arn: str, report: StepReport, row: StepRow) -> str:
         """Succeed, fail or skip as the awaited step has ended."""
         from polysync_airflow.execution.steps.progress import end_of_step
 
         name = self._pipeline_of(arn)
-        message = partial(step_message, arn, name, row)
+        message = partial(outcome.step_message, arn, name, row)
         self._raise_outcome(context, end_of_step(arn, name, row), message, report.notes)
         self._publish(context, arn, name, report)
         return arn
 
-    def _raise_without_step(
-        self, context: Context, end: ExecutionEvent, report: StepReport, step_name: str
-    ) -> NoReturn:
-        """Raise the error for a wait that ended before the step."""
-        note = f"Step {step_name}, for which this task waits, has not ended."
-        message = partial(outcome_message, end, failed_steps=failed_rows(end, report))
-        notes = (*report.notes, note, _note(end))
-        self._raise_outcome(context, end, message, notes)
-        raise PipelineExecutionFailedError(
-            message(notes=notes), execution_arn=end.execution_arn, status=end.status, permanent=True
-        )
-
     def _make_error(self, end: ExecutionEvent, message: str, *, is_own_stop: bool) -> Exception | None:
         if end.outcome == "timed_out" and end.error_code:
-            return refusal_error(end, message)
+            return outcome.refusal_error(end, message)
         if end.outcome == "timed_out":
             # As Airflow's sensors, which do not retry after their timeout.
-            return PipelineExecutionTimeoutError(
+            return exceptions.PipelineExecutionTimeoutError(
                 message, execution_arn=end.execution_arn, status=end.status, permanent=True
             )
         return super()._make_error(end, message, is_own_stop=is_own_stop)
@@ -437,9 +400,9 @@ class PolysyncPipelineSensor(PolysyncSensor, ReportingOperator):
         return None
 
 
-def _found(end: SearchEvent) -> str:
+def _found(end: search.SearchEvent) -> str:
     if end.execution_arn is None:
-        raise search_error(end)
+        raise outcome.search_error(end)
     return end.execution_arn
 
 

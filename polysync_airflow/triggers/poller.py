@@ -5,7 +5,7 @@ A poller begins with its first subscription and ends with its last. It is one as
 of its triggers, which begins the calls that are due, in a few threads; their results are handled in the event
 loop. A trigger receives the steps that have something for its task: lines for its log, the end.
 
-A trigger polls nothing itself, and what it decides is decided in ``execution/``, as for a wait on a worker.
+What a wait decides is decided in ``execution/``, as for a wait on a worker.
 """
 
 from __future__ import annotations
@@ -13,44 +13,28 @@ from __future__ import annotations
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import Context
 from functools import partial
+from itertools import islice
+from threading import Lock
 from typing import Any, ClassVar, Final, TypeVar, cast
 
-from airflow.triggers.base import BaseTrigger, TriggerEvent
-
-from polysync_airflow.airflow_compat.supervisor import use_event_loop
 from polysync_airflow.exceptions import CredentialsError, PolysyncError, is_throttling
-from polysync_airflow.execution import clock
+from polysync_airflow.execution import clock, search
 from polysync_airflow.execution.models import ExecutionDescription
-from polysync_airflow.execution.parameters import check_trigger_arguments
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.steps.progress import Progress
-from polysync_airflow.execution.waiter import (
-    NO_FAILURES,
-    ExecutionWaiter,
-    Finish,
-    ResourceArguments,
-    ResourceWaiter,
-    WaitArguments,
-    Waiter,
-)
+from polysync_airflow.execution.waiter import NO_FAILURES, ExecutionWaiter, Finish, ResourceWaiter, Waiter
 from polysync_airflow.hooks.calls import describe
-from polysync_airflow.triggers.schedule import (
-    Job,
-    Listing,
-    Schedule,
-    Step,
-    StepChanges,
-    Subscription,
-    list_created_after,
-)
+from polysync_airflow.triggers import schedule
 from polysync_airflow.triggers.shared_client import WORKERS, SharedClient
 
 log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 # A list of steps begins only while fewer calls than this run, and this many seconds after the last one: polls
 # come first, and the threads of the process are not delayed.
@@ -74,7 +58,7 @@ class Poller(ABC):
 
     def __init__(self, client: SharedClient) -> None:
         self.client = client
-        self._schedule = Schedule(self.group_calls)
+        self._schedule = schedule.Schedule(self.group_calls)
         client.activity.waits = self._schedule.waits
         # One more than there are calls at a time: however slow AWS is, the connection is read in time.
         self._pool = ThreadPoolExecutor(self.workers + 1, thread_name_prefix="polysync-poll")
@@ -86,13 +70,13 @@ class Poller(ABC):
         # log of its task.
         self._task = self._loop.create_task(self._run(), context=Context())
 
-    def subscribe(self, waiter: Waiter[Any, Any], progress: Progress | None = None) -> Subscription:
+    def subscribe(self, waiter: Waiter[Any, Any], progress: Progress | None = None) -> schedule.Subscription:
         """
         Begin to poll. The caller must unsubscribe.
 
         :param progress: when the steps of an execution are listed; None for never.
         """
-        subscription = Subscription(waiter, progress)
+        subscription = schedule.Subscription(waiter, progress)
         try:
             self._schedule.add(subscription, clock.time())
         finally:
@@ -100,7 +84,7 @@ class Poller(ABC):
         self._changed.set()
         return subscription
 
-    def unsubscribe(self, subscription: Subscription) -> None:
+    def unsubscribe(self, subscription: schedule.Subscription) -> None:
         """End a subscription, if it has not ended. The poller ends with its last one."""
         self._schedule.remove(subscription)
         self.client.activity.polled(subscription, "", NO_FAILURES)
@@ -179,7 +163,7 @@ class Poller(ABC):
     def _can_list(self) -> bool:
         return True
 
-    def _begin_poll(self, job: Job) -> None:
+    def _begin_poll(self, job: schedule.Job) -> None:
         waiters = [each.waiter for each in job.subscriptions]
         call = partial(self.poll, waiters, lambda: not all(each.ended for each in job.subscriptions))
         self._begin(self._calls, lambda: list(call()), partial(self._handle_responses, job.subscriptions))
@@ -228,13 +212,13 @@ class Poller(ABC):
         elif result:
             log.error("Connection %r could not be read", self.client.key[0], exc_info=result)
 
-    def _handle_responses(self, subscriptions: Sequence[Subscription], result: Any) -> None:
+    def _handle_responses(self, subscriptions: Sequence[schedule.Subscription], result: Any) -> None:
         """Let each wait decide by its response, or all of them by the same error."""
         responses = len(subscriptions) * [result] if isinstance(result, BaseException) else result
         for subscription, response in zip(subscriptions, responses, strict=True):
             self._handle_response(subscription, response)
 
-    def _handle_response(self, subscription: Subscription, response: Any) -> None:
+    def _handle_response(self, subscription: schedule.Subscription, response: Any) -> None:
         if subscription.ended:
             return
         try:
@@ -245,7 +229,7 @@ class Poller(ABC):
             log.exception("The wait fails: %s", subscription.waiter.name)
             self._end(subscription, error)
 
-    def _decide(self, subscription: Subscription, response: Any, now: float) -> None:
+    def _decide(self, subscription: schedule.Subscription, response: Any, now: float) -> None:
         step = subscription.waiter.decide(response, now)
         if isinstance(step, Finish):
             self._end(subscription, step)
@@ -256,7 +240,7 @@ class Poller(ABC):
         if step.log_lines:
             subscription.send(step)
 
-    def _end(self, subscription: Subscription, step: Step | BaseException) -> None:
+    def _end(self, subscription: schedule.Subscription, step: schedule.Step | BaseException) -> None:
         self.unsubscribe(subscription)
         subscription.send(step)
 
@@ -300,7 +284,7 @@ class ExecutionPoller(Poller):
     def __init__(self, connection_id: str, region_name: str | None) -> None:
         super().__init__(SharedClient(connection_id, region_name))
         # By whether steps are only shown: who waits for a list, in turn, and when the next one may begin.
-        self._step_lists: dict[bool, dict[Subscription, None]] = {False: {}, True: {}}
+        self._step_lists: dict[bool, dict[schedule.Subscription, None]] = {False: {}, True: {}}
         self._next_step_list = {False: 0.0, True: 0.0}
         # The hook whose connection may list no executions.
         self._denied: object = None
@@ -315,7 +299,7 @@ class ExecutionPoller(Poller):
         """Describe an execution. Several are listed."""
         return [self.client.describe(waiter.execution_arn) for waiter in waiters]
 
-    def _begin_poll(self, job: Job) -> None:
+    def _begin_poll(self, job: schedule.Job) -> None:
         if job.group is None:
             super()._begin_poll(job)
             return
@@ -323,7 +307,7 @@ class ExecutionPoller(Poller):
         call = partial(
             self.client.list_executions,
             job.group.name,
-            list_created_after(waiters.values()),
+            schedule.list_created_after(waiters.values()),
             waiters.keys(),
             is_wanted=lambda: not all(each.ended for each in job.subscriptions),
         )
@@ -352,7 +336,7 @@ class ExecutionPoller(Poller):
         self.client.limiter.take(clock.monotonic())
         return pause
 
-    def _handle_listing(self, job: Job, listing: Listing | BaseException) -> None:
+    def _handle_listing(self, job: schedule.Job, listing: schedule.Listing | BaseException) -> None:
         if isinstance(listing, BaseException):
             self._handle_responses(job.subscriptions, listing)
             return
@@ -367,7 +351,7 @@ class ExecutionPoller(Poller):
         for subscription, response in after.responses:
             self._handle_response(subscription, response)
 
-    def _decide(self, subscription: Subscription, response: Any, now: float) -> None:
+    def _decide(self, subscription: schedule.Subscription, response: Any, now: float) -> None:
         if is_throttling(response):
             self._pause_step_lists(now)
         elif subscription.progress and subscription.progress.after_poll(response, now):
@@ -375,13 +359,13 @@ class ExecutionPoller(Poller):
             self._step_lists[is_shown][subscription] = None
         super()._decide(subscription, response, now)
 
-    def _end(self, subscription: Subscription, step: Step | BaseException) -> None:
+    def _end(self, subscription: schedule.Subscription, step: schedule.Step | BaseException) -> None:
         if isinstance(step, Finish) and step.event.ended_at:
             self.client.activity.detected(clock.time() - step.event.ended_at.timestamp())
         super()._end(subscription, step)
 
     def _handle_steps(
-        self, subscription: Subscription, result: Sequence[StepDescription] | BaseException
+        self, subscription: schedule.Subscription, result: Sequence[StepDescription] | BaseException
     ) -> None:
         if subscription.ended or not subscription.progress:
             return
@@ -392,7 +376,7 @@ class ExecutionPoller(Poller):
             log.error("The steps of an execution could not be listed", exc_info=result)
         lines = subscription.progress.after_list(result, now)
         if lines:
-            subscription.send(StepChanges(result, lines))
+            subscription.send(schedule.StepChanges(result, lines))
 
     def _pause_step_lists(self, now: float) -> None:
         for waiting in self._step_lists.values():
@@ -400,6 +384,59 @@ class ExecutionPoller(Poller):
         for subscription in self._schedule.subscriptions.values():
             if subscription.progress:
                 subscription.progress.pause(now)
+
+
+# The parameters of so many executions are kept.
+MAX_KNOWN: Final = 1000
+
+
+class SearchPoller(Poller):
+    """
+    Lists executions with one connection in one region, for the search that has listed least.
+
+    It remembers the parameters of executions, which never change.
+    """
+
+    def __init__(self, connection_id: str, region_name: str | None) -> None:
+        super().__init__(
+            SharedClient(connection_id, region_name, polls="searches", model=search.ListedExecution)
+        )
+        self._parameters: dict[str, Mapping[str, str]] = {}
+        self._parameters_lock = Lock()
+
+    def poll(
+        self, waiters: Sequence[search.SearchWaiter], is_wanted: Callable[[], bool]
+    ) -> list[search.Looked | PolysyncError]:
+        """List what is new in a pipeline, and return what each search finds in it."""
+        at, name = clock.time(), waiters[0].group
+        after = min(waiter.list_after for waiter in waiters)
+        through = self.client.later_pages_limited(is_wanted)
+
+        def find(hook: Any) -> Sequence[search.ListedExecution]:
+            listed = hook.find_pipeline_executions(name, created_after=after, through=through)
+            return list(islice(listed, search.MAX_LISTED + 1))
+
+        listed = self.client.result(find)
+        return [search.look(waiter, listed, self._parameters_of, at) for waiter in waiters]
+
+    def _parameters_of(self, execution_arn: str) -> Mapping[str, str]:
+        # One call for all searches that need them at the same time.
+        with self._parameters_lock:
+            known = self._parameters.get(execution_arn)
+            if known is None:
+                known = self.client.call(
+                    lambda hook: hook.list_pipeline_parameters_for_execution(
+                        execution_arn, through=self._call_limited
+                    )
+                )
+                if len(self._parameters) >= MAX_KNOWN:
+                    self._parameters.pop(next(iter(self._parameters)))
+                self._parameters[execution_arn] = known
+            return known
+
+    def _call_limited(self, call: Callable[[], Result]) -> Result:
+        self.client.limiter.acquire()
+        return call()
 
 
 AnyPoller = TypeVar("AnyPoller", bound=Poller)
@@ -424,119 +461,3 @@ def poller_for(
     if key not in _POLLERS:
         _POLLERS[key] = kind(connection_id, region_name, *more)
     return cast("AnyPoller", _POLLERS[key])
-
-
-class WaitTrigger(BaseTrigger):
-    """
-    Wait, then fire one event.
-
-    ``run`` only polls, since Airflow may run a trigger twice at the same time while triggers move between
-    triggerers. The class path and the arguments are stored in Airflow's database: they are public, and hold
-    no credentials. Each argument is an attribute, which the model checks before AWS is called.
-    """
-
-    arguments_model: ClassVar[type[WaitArguments]]
-    # The class path that Airflow stores is the public one, wherever this module is.
-    __module__ = "polysync_airflow.triggers"
-
-    polysync_conn_id: str
-    region_name: str | None
-    _poller: Poller | None = None
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # Airflow's has no annotations
-
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return what Airflow stores: the class path and the arguments."""
-        fields = self.arguments_model.model_fields.items()
-        arguments = {field.alias or name: getattr(self, name) for name, field in fields}
-        return f"{type(self).__module__}.{type(self).__qualname__}", arguments
-
-    async def run(self) -> AsyncIterator[TriggerEvent]:
-        """
-        Wait until the decision core ends the wait; yield its event as a JSON-able dict.
-
-        :raises ParametersError: an argument of the stored trigger is not valid. Not raised by ``__init__``,
-            where Airflow expects a TypeError only: any other error there ends the triggerer.
-        """
-        use_event_loop()
-        waiter, progress = self._waiter(), self._progress()
-        poller = self._poller = self._find_poller()
-        subscription = poller.subscribe(waiter, progress)
-        try:
-            payload = None
-            while payload is None:
-                payload = self._handle(await subscription.next_step())
-            await self._finish()
-            yield TriggerEvent(payload)  # type: ignore[no-untyped-call]  # Airflow's has no annotations
-        except asyncio.CancelledError:
-            await self._handle_cancellation()
-            raise
-        finally:
-            self._close()
-            poller.unsubscribe(subscription)
-
-    def _waiter(self) -> Waiter[Any, Any]:
-        return check_trigger_arguments(self.arguments_model, self.serialize()[1]).waiter()
-
-    @abstractmethod
-    def _find_poller(self) -> Poller:
-        """Return the poller that the triggers of this kind share."""
-
-    def _progress(self) -> Progress | None:
-        return None
-
-    def _handle(self, step: Step) -> dict[str, Any] | None:
-        # Logged here, in the trigger's own context: by that, Airflow writes the line to the log of this task
-        # only. With the logger of the class, since a logger for each trigger has twenty objects.
-        log = self.logger()
-        for line in step.log_lines:
-            log.log(line.level, "%s", line.text)
-        return step.event.model_dump(mode="json", by_alias=True) if isinstance(step, Finish) else None
-
-    async def _finish(self) -> None:
-        """End what must be over before the event is fired."""
-
-    async def _handle_cancellation(self) -> None:
-        """Handle that Airflow has cancelled the trigger."""
-
-    def _close(self) -> None:
-        """End what must not go on."""
-
-
-class ResourceTrigger(WaitTrigger):
-    """
-    Wait for a resource that one operation of AWS describes.
-
-    :param resource: its name or ARN.
-    :param polysync_conn_id: Airflow connection.
-    :param region_name: AWS region of the resource.
-    :param poll_interval: seconds between two polls.
-    :param since: when the wait began, in seconds since the epoch.
-    :param deadline: when it ends at the latest, in seconds since the epoch. It is absolute, so that it stays
-        the same when the trigger moves to another triggerer.
-    """
-
-    arguments_model: ClassVar[type[ResourceArguments]]
-
-    def __init__(
-        self,
-        *,
-        resource: str,
-        polysync_conn_id: str,
-        region_name: str,
-        poll_interval: float,
-        since: float,
-        deadline: float,
-    ) -> None:
-        super().__init__()
-        self.resource = resource
-        self.polysync_conn_id = polysync_conn_id
-        self.region_name = region_name
-        self.poll_interval = poll_interval
-        self.since = since
-        self.deadline = deadline
-
-    def _find_poller(self) -> Poller:
-        waiter = self.arguments_model.waiter_class
-        return poller_for(ResourcePoller, self.polysync_conn_id, self.region_name, waiter)

@@ -30,14 +30,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from polysync_airflow.exceptions import (
-    ACCESS_DENIED,
-    PAGINATION,
-    RESPONSE_TOO_LARGE,
-    PolysyncError,
-    SageMakerApiError,
-    has_code,
-)
+from polysync_airflow import exceptions
 from polysync_airflow.execution.models import ExecutionDescription
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.steps.progress import Progress
@@ -162,7 +155,7 @@ class Listing:
 
     executions: Mapping[str, ExecutionDescription]
     pages: int
-    error: PolysyncError | None = None
+    error: exceptions.PolysyncError | None = None
 
 
 @dataclass(frozen=True)
@@ -175,7 +168,7 @@ class AfterListing:
     :param is_denied: no pipeline can be listed.
     """
 
-    responses: Sequence[tuple[Subscription, ExecutionDescription | PolysyncError]]
+    responses: Sequence[tuple[Subscription, ExecutionDescription | exceptions.PolysyncError]]
     warning: str | None = None
     is_denied: bool = False
 
@@ -301,13 +294,15 @@ class Schedule:
         error = listing.error
         if error is None:
             group.calls = listing.pages + bool(missing)
-        warning, is_endless = None, has_code(error, PAGINATION, RESPONSE_TOO_LARGE)
-        if error and not is_endless and not (isinstance(error, SageMakerApiError) and error.permanent):
+        warning = None
+        is_endless = exceptions.has_code(error, exceptions.PAGINATION, exceptions.RESPONSE_TOO_LARGE)
+        is_refused = isinstance(error, exceptions.SageMakerApiError) and error.permanent
+        if error and not is_endless and not is_refused:
             return AfterListing([*responses, *((each, error) for each in missing)])
         for subscription in missing:
             self.describe_next(subscription)
         # The executions may be described nevertheless.
-        is_denied = has_code(error, ACCESS_DENIED)
+        is_denied = exceptions.has_code(error, exceptions.ACCESS_DENIED)
         if is_denied:
             warning = f"Each execution is described on its own, which takes more calls: {error}"
         elif error:

@@ -9,13 +9,13 @@ from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from heapq import nlargest
 from typing import Any, Final, TypeVar
 
 from botocore.config import Config
 from pydantic import BaseModel
 
+from polysync_airflow import metrics
 from polysync_airflow.auth.base_hook import Response
 from polysync_airflow.auth.live_connection import LiveConnection
 from polysync_airflow.aws.rate_limiter import rate_limiter_for
@@ -28,16 +28,6 @@ from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.texts import format_seconds
 from polysync_airflow.execution.waiter import Failures
 from polysync_airflow.hooks import PolysyncSageMakerHook
-from polysync_airflow.metrics import (
-    CALL_RATE,
-    CALLS,
-    CALLS_FAILED,
-    CALLS_THROTTLED,
-    DETECTION_DELAY,
-    LAST_CALL_AGE,
-    WAITS,
-    Tally,
-)
 from polysync_airflow.triggers.schedule import Listing
 
 log = logging.getLogger(__name__)
@@ -60,7 +50,7 @@ class Activity:
     def __init__(self, poller: str, connection_id: str, region_name: str | None) -> None:
         region = region_name or "default"
         self._name = f"Poller of {poller.replace('_', ' ')}, connection {connection_id!r}, region {region}"
-        self._tally = Tally(poller=poller, connection=connection_id, region=region)
+        self._tally = metrics.Tally(poller=poller, connection=connection_id, region=region)
         # Returns for how many tasks it polls now, by what they wait for. It is called in a thread.
         self.waits: Callable[[], Mapping[str, int]] = dict
         self._last_success = self._logged_at = clock.monotonic()
@@ -79,17 +69,17 @@ class Activity:
     def failed(self, operation: str, error: PolysyncError) -> None:
         """Count a call of AWS that has failed."""
         self._count(operation)
-        self._tally.add(CALLS_FAILED, operation=operation)
-        self._tally.add(CALLS_THROTTLED, int(is_throttling(error)), operation=operation)
+        self._tally.add(metrics.CALLS_FAILED, operation=operation)
+        self._tally.add(metrics.CALLS_THROTTLED, int(is_throttling(error)), operation=operation)
         self._last_error = str(error), clock.monotonic()
 
     def _count(self, operation: str) -> None:
-        self._tally.add(CALLS, operation=operation)
+        self._tally.add(metrics.CALLS, operation=operation)
         if operation not in self._operations:
             # Let the series of what goes wrong begin before it does.
             self._operations.add(operation)
-            self._tally.add(CALLS_FAILED, 0, operation=operation)
-            self._tally.add(CALLS_THROTTLED, 0, operation=operation)
+            self._tally.add(metrics.CALLS_FAILED, 0, operation=operation)
+            self._tally.add(metrics.CALLS_THROTTLED, 0, operation=operation)
 
     def detected(self, seconds: float) -> None:
         """Note how long after its end, in seconds, an execution was found to have ended."""
@@ -118,10 +108,10 @@ class Activity:
         waits, now = self.waits(), clock.monotonic()
         count = sum(waits.values())
         gauges = {
-            WAITS: count,
-            CALL_RATE: round(rate, 1),
-            LAST_CALL_AGE: round(now - self._last_success, 1) if count else 0,
-            DETECTION_DELAY: round(self._longest_delay, 1),
+            metrics.WAITS: count,
+            metrics.CALL_RATE: round(rate, 1),
+            metrics.LAST_CALL_AGE: round(now - self._last_success, 1) if count else 0,
+            metrics.DETECTION_DELAY: round(self._longest_delay, 1),
         }
         if self._tally.report(gauges, host=platform.node(), is_last=is_last):
             self._longest_delay = 0.0
@@ -157,7 +147,8 @@ class Activity:
         for key, number in self._tally.news("log").items():
             numbers[key.metric.name] = numbers.get(key.metric.name, 0) + number
         calls, failed, throttled = (
-            numbers.get(metric.name, 0) for metric in (CALLS, CALLS_FAILED, CALLS_THROTTLED)
+            numbers.get(metric.name, 0)
+            for metric in (metrics.CALLS, metrics.CALLS_FAILED, metrics.CALLS_THROTTLED)
         )
         named = nlargest(MAX_NAMED, waits.items(), key=lambda entry: entry[1])
         names = [f"{name.rpartition('/')[2]}: {number}" for name, number in named]
@@ -330,8 +321,8 @@ class SharedClient:
         through = self.later_pages_limited(is_wanted)
 
         def list_page(token: str | None) -> tuple[list[ExecutionDescription], str | None]:
-            request = partial(_list_page, pipeline=pipeline, created_after=since, page_token=token)
-            return through(partial(self.call, request))
+            request: Any = {"created_after": since, "page_token": token}
+            return through(lambda: self.call(lambda hook: hook.list_pipeline_executions(pipeline, **request)))
 
         try:
             for rows in paginate("ListPipelineExecutions", list_page):
@@ -391,7 +382,3 @@ class SharedClient:
                 raise
 
         return self._connection.call(count)
-
-
-def _list_page(hook: PolysyncSageMakerHook, **request: Any) -> tuple[list[ExecutionDescription], str | None]:
-    return hook.list_pipeline_executions(request.pop("pipeline"), **request)

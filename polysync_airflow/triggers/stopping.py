@@ -22,25 +22,10 @@ from polysync_airflow.airflow_compat.task_instances import read_state, read_xcom
 from polysync_airflow.aws.stop import StopResult, stop_execution
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution import clock
-from polysync_airflow.execution.lifecycle.decisions import (
-    DEFERRED,
-    Exit,
-    Owner,
-    keeps_xcoms,
-    leave,
-    owner_of_deferred,
-)
+from polysync_airflow.execution.lifecycle import decisions
 from polysync_airflow.execution.models import ExecutionEvent
 from polysync_airflow.execution.outcome import ExecutionRecord, RequestedStop, parse_run
-from polysync_airflow.execution.steps.descriptions import StepDescription
-from polysync_airflow.execution.steps.rows import (
-    STEPS_KEY,
-    fit_rows,
-    order_of,
-    order_text,
-    parse_rows,
-    rows_of,
-)
+from polysync_airflow.execution.steps import descriptions
 from polysync_airflow.execution.waiter import ExecutionWaiter, Finish
 from polysync_airflow.triggers.poller import ExecutionPoller, poller_for
 from polysync_airflow.triggers.shared_client import SharedClient
@@ -52,6 +37,7 @@ if TYPE_CHECKING:
 FINISH_SECONDS: Final = 10.0
 
 
+@dataclass
 class StepPusher:
     """
     Pushes the steps of an execution, one push at a time, in a thread. Use it in one event loop.
@@ -60,17 +46,14 @@ class StepPusher:
     :param order: the declared steps, as ``order_text`` returns them; None to read them from the XCom.
     """
 
-    def __init__(
-        self, ti: Any, execution_arn: str, warn: Callable[[str], object], order: str | None = None
-    ) -> None:
-        self._ti = ti
-        self._arn = execution_arn
-        self._warn = warn
-        self._next: Sequence[StepDescription] | None = None
-        self._pushing: asyncio.Task[None] | None = None
-        self._order = order
+    ti: Any
+    arn: str
+    warn: Callable[[str], object]
+    order: str | None = None
+    _next: Sequence[descriptions.StepDescription] | None = None
+    _pushing: asyncio.Task[None] | None = None
 
-    def push(self, steps: Sequence[StepDescription]) -> None:
+    def push(self, steps: Sequence[descriptions.StepDescription]) -> None:
         """Push steps as soon as the push before has ended; of several that wait, only the last one."""
         self._next = steps
         if self._pushing is None or self._pushing.done():
@@ -93,17 +76,17 @@ class StepPusher:
             try:
                 await asyncio.to_thread(call_airflow, partial(self.store, steps))
             except Exception as error:
-                self._warn(
-                    f"Airflow does not store the steps of the execution: {type(error).__name__}: {error}"
-                )
+                problem = f"{type(error).__name__}: {error}"
+                self.warn(f"Airflow does not store the steps of the execution: {problem}")
 
-    def store(self, steps: Sequence[StepDescription]) -> None:
+    def store(self, steps: Sequence[descriptions.StepDescription]) -> None:
         """Store steps. Sends requests to Airflow."""
-        if self._order is None:
+        if self.order is None:
             # The worker has pushed them. Read once: a request costs more than all the rest of a push.
-            self._order = order_text(parse_rows(read_xcom(self._ti, STEPS_KEY)))
-        value, _ = fit_rows(rows_of(steps, order_of(self._order), self._arn))
-        write_xcom(self._ti, STEPS_KEY, value)
+            pushed = descriptions.parse_rows(read_xcom(self.ti, descriptions.STEPS_KEY))
+            self.order = descriptions.order_text(pushed)
+        rows = descriptions.rows_of(steps, descriptions.order_of(self.order), self.arn)
+        write_xcom(self.ti, descriptions.STEPS_KEY, descriptions.fit_rows(rows)[0])
 
 
 # How long ``on_kill`` waits for the answer to the request, at most.
@@ -135,9 +118,8 @@ class StopThreads:
         """
         with self._lock:
             if connection_id not in self._pools:
-                self._pools[connection_id] = ThreadPoolExecutor(
-                    MAX_THREADS, thread_name_prefix="polysync-stop"
-                )
+                pool = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="polysync-stop")
+                self._pools[connection_id] = pool
             self._running[connection_id] = self._running.get(connection_id, 0) + 1
             future = self._pools[connection_id].submit(function, *arguments)
         future.add_done_callback(partial(self._done, connection_id))
@@ -244,10 +226,10 @@ class TriggerStop:
             )
             return False
         # A trigger that has only moved needs no copy, which spares a request.
-        copy = None if state == DEFERRED else self._copy_of_record()
-        owner = owner_of_deferred(state, copy, self.ti.try_number)
-        leaving = leave(copy, self.ti.try_number, stop_on_kill=True).owned_by(owner)
-        if leaving.exit is not Exit.STOP:
+        copy = None if state == decisions.DEFERRED else self._copy_of_record()
+        owner = decisions.owner_of_deferred(state, copy, self.ti.try_number)
+        leaving = decisions.leave(copy, self.ti.try_number, stop_on_kill=True).owned_by(owner)
+        if leaving.exit is not decisions.Exit.STOP:
             self.log.info("%s Execution: %s", leaving.text, self._arn)
             return False
         stop = RequestedStop(requested_at=clock.now(), reason="ended_task", process="triggerer")
@@ -286,7 +268,7 @@ class TriggerStop:
 
         def change_run() -> ExecutionRecord | None:
             state, owner = known or self._state_and_owner()
-            if owner is not Owner.NOBODY or not keeps_xcoms(state):
+            if owner is not decisions.Owner.NOBODY or not decisions.keeps_xcoms(state):
                 return None
             run = parse_run(read_xcom(self.ti, "run"), self.log.warning)
             attempt = self._arn, self.waiter.attempt
@@ -303,9 +285,9 @@ class TriggerStop:
             self.log.warning("Airflow does not store the XCom 'run': %s: %s", type(error).__name__, error)
             return None
 
-    def _state_and_owner(self) -> tuple[str | None, Owner]:
+    def _state_and_owner(self) -> tuple[str | None, decisions.Owner]:
         state = read_state(self.ti)
-        return state, owner_of_deferred(state, self._copy_of_record(), self.ti.try_number)
+        return state, decisions.owner_of_deferred(state, self._copy_of_record(), self.ti.try_number)
 
     def _copy_of_record(self) -> StoredExecution | None:
         # Imported here, because only few triggers are killed.
@@ -323,8 +305,7 @@ class TriggerStop:
             try:
                 return call_airflow(lambda: read_state(self.ti))
             except Exception as error:
-                self.log.warning(
-                    "Airflow does not return the task's state, retrying in %s s: %s", seconds, error
-                )
+                text = "Airflow does not return the task's state, retrying in %s s: %s"
+                self.log.warning(text, seconds, error)
                 clock.sleep(seconds)
         return call_airflow(lambda: read_state(self.ti))

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from typing import Any, Final
 
 from polysync_airflow.execution.pipelines import DeclaredStep
-from polysync_airflow.execution.steps.rows import order_text
+from polysync_airflow.execution.steps.descriptions import order_text
 from tests.benchmarks.endpoint.account import REGION
 from tests.benchmarks.endpoint.endpoint_process import StartedExecution
 from tests.benchmarks.endpoint.operations import STEPS

@@ -61,15 +61,11 @@ def test_start(deferrable: bool, emulator: EmulatorServer, emulated_time: Emulat
 def test_arguments(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
     """The arguments change the calls as the table says."""
     emulator.control.put_scenario({"steps": {"Shard3": {"fail": {"reason": "no data"}}}})
-    logs = {"DescribeLogStreams", "GetLogEvents"}
 
-    assert calls_of(emulator, start()) >= logs
-    assert not calls_of(emulator, start(failed_step_log_lines=0)) & logs
     assert "DescribePipeline" in calls_of(emulator, start(validate_parameters=True))
     assert "DescribePipeline" in calls_of(emulator, start(selected_steps=["Shard0"]))
     latest = start(selected_steps=["Merge"], source_execution="latest")
     assert "ListPipelineExecutions" in calls_of(emulator, latest)
-    assert not calls_of(emulator, start(describe_jobs=False)) & JOB_OPERATIONS.keys()
     assert "StopPipelineExecution" not in calls_of(emulator, start(timeout=60, stop_on_kill=False))
     row = ROWS["wait_for_completion=False"].partition(" only")[0]
     assert calls_of(emulator, start(wait_for_completion=False)) == permissions(row)

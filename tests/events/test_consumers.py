@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from polysync_airflow.events import producer
-from polysync_airflow.execution.events import resources as consumers
+from polysync_airflow.execution import events as consumers
 from sagemaker_emulator import EmulatorServer
 from tests.events.conftest import Queue, Triggerer, until
 from tests.execution.events.samples import EXECUTION_ARN, execution

@@ -11,7 +11,7 @@ from polysync_airflow.execution.lifecycle.decisions import RetryMode, next_step
 from polysync_airflow.execution.models import ExecutionEvent
 from polysync_airflow.execution.outcome import LINE_WIDTH, ExecutionRecord, RequestedStop, outcome_message
 from polysync_airflow.execution.record import OnClear
-from polysync_airflow.execution.steps.rows import StepRow
+from polysync_airflow.execution.steps.descriptions import StepRow
 from tests.execution.lifecycle.builders import choose
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/churn-tuning/execution/4jg7o29joci6"

@@ -273,7 +273,8 @@ def test_only_the_first_problems_are_named() -> None:
     with pytest.raises(ParametersError) as caught:
         search(parameters={f"A{number}": "" for number in range(100)})
 
-    assert len(str(caught.value).split("\n")) == 1 + MAX_PROBLEMS
+    assert len(str(caught.value).split("\n")) == 2 + MAX_PROBLEMS
+    assert str(caught.value).endswith(f"- and {100 - MAX_PROBLEMS} more")
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,13 @@ from botocore.config import Config
 from polysync_airflow.aws.concurrent_calls import ConcurrentCalls
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution import clock
-from polysync_airflow.execution.steps.descriptions import StepDescription
-from polysync_airflow.execution.steps.rows import fit_outputs, fit_rows, outputs_by_step, rows_of
+from polysync_airflow.execution.steps.descriptions import (
+    StepDescription,
+    fit_outputs,
+    fit_rows,
+    outputs_by_step,
+    rows_of,
+)
 from polysync_airflow.execution.texts import storable
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.jobs.importer import import_jobs

@@ -29,7 +29,7 @@ from polysync_airflow.execution.parameters import (
 )
 from polysync_airflow.execution.pipelines import DeclaredParameter, declared_parameters, parameter_problems
 from polysync_airflow.execution.record import StoredExecution
-from polysync_airflow.execution.steps.rows import fit_outputs
+from polysync_airflow.execution.steps.descriptions import fit_outputs
 from polysync_airflow.execution.texts import clean_line, clean_text, storable
 from polysync_airflow.execution.waiter import TriggerArguments
 from polysync_airflow.get_provider_info import get_provider_info
@@ -37,7 +37,8 @@ from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.jobs.catalogue import CatalogueJob
 from polysync_airflow.jobs.fan_out import choose
 from polysync_airflow.operators import PolysyncStartPipelineOperator
-from polysync_airflow.operators.outcome import execution_extra, pull_run, push_ended
+from polysync_airflow.operators.reporting import execution_extra, pull_run, push_ended
+from polysync_airflow.operators.results import StepReport
 from polysync_airflow.records.proof import RECORD_KEY, pull_copy, signed, signing_keys
 from polysync_airflow.records.store import RecordStore
 from tests.fakes.airflow_encoding import check_dag, check_task, delivered, pulled
@@ -232,7 +233,7 @@ def test_edited_xcoms(value: Any) -> None:
     run = pull_run(context)
 
     assert run is None or run.execution_arn
-    push_ended(context, parse_event(EVENT), billed={"__id__": 1e30, "ml.m5.large": 5.0})
+    push_ended(context, parse_event(EVENT), StepReport(billed={"__id__": 1e30, "ml.m5.large": 5.0}))
 
 
 @fuzz(variations(TRIGGER, values))

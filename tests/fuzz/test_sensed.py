@@ -21,8 +21,12 @@ from polysync_airflow.execution.approval import (
     check_model_package_group,
     parse_approval_event,
 )
-from polysync_airflow.execution.events.changes import MAX_MESSAGE_BYTES, UnreadableMessageError, read_message
-from polysync_airflow.execution.events.watch import check_watch
+from polysync_airflow.execution.events import (
+    MAX_MESSAGE_BYTES,
+    UnreadableMessageError,
+    check_watch,
+    read_message,
+)
 from polysync_airflow.execution.parameters import check_trigger_arguments
 from polysync_airflow.execution.search import (
     SEARCH_ARGUMENTS,

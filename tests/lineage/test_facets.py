@@ -19,7 +19,7 @@ from openlineage.client.serde import Serde
 from polysync_airflow import operators
 from polysync_airflow.exceptions import ParametersError, PipelineExecutionFailedError, TriggerEventError
 from polysync_airflow.execution.outcome import ExecutionRecord, FailedStep
-from polysync_airflow.execution.results import MAX_DATASETS, datasets_of
+from polysync_airflow.execution.results import JOB_KINDS, MAX_DATASETS, datasets_of
 from polysync_airflow.lineage import (
     MAX_FAILED_STEPS,
     MAX_PARAMETERS,
@@ -39,6 +39,7 @@ from tests.operators.outcome.ended_account import (
     PROCESSING,
     TRAINING,
     Account,
+    error,
     start,
 )
 from tests.tasks import Run
@@ -131,10 +132,7 @@ def test_end_of_a_successful_execution(deferrable: bool, aws: Account) -> None:
 
 
 @BOTH_MODES
-@pytest.mark.parametrize("describe_jobs", [True, False])
-def test_what_is_reused_is_an_input(
-    describe_jobs: bool, deferrable: bool, aws: Account, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_reused_is_an_input(deferrable: bool, aws: Account, monkeypatch: pytest.MonkeyPatch) -> None:
     """An earlier execution has read the data, made the model and registered it; this one has not."""
     extras: list[Any] = []
     monkeypatch.setattr(
@@ -146,19 +144,15 @@ def test_what_is_reused_is_an_input(
     aws.add("ProcessingJob")
     aws.jobs |= {KINDS["ProcessingJob"][0]: PREPARE, KINDS["TrainingJob"][0]: TRAIN}
 
-    run = start(deferrable, describe_jobs=describe_jobs)
+    run = start(deferrable)
 
     lineage = extracted(run.operator)
     assert run.error is None
     assert run.xcoms["outputs"]["RegisterModel"]["model_package_arn"] == PACKAGE
     assert extras == [{"execution_arn": ARN, "console_url": CONSOLE}]
-    described = [
-        ["s3://ml-bucket/model.tar.gz", "s3://ml-bucket/raw"],
-        ["s3://ml-bucket/eval"],
-    ]
-    inputs, outputs = described if describe_jobs else ([], [])
-    assert names(lineage.inputs) == [f"{ACCOUNT}/model-package/churn/7", *inputs]
-    assert names(lineage.outputs) == outputs
+    read = ["s3://ml-bucket/model.tar.gz", "s3://ml-bucket/raw"]
+    assert names(lineage.inputs) == [f"{ACCOUNT}/model-package/churn/7", *read]
+    assert names(lineage.outputs) == ["s3://ml-bucket/eval"]
 
 
 @pytest.mark.parametrize("fails", ["event", "push", "pull"])
@@ -196,7 +190,7 @@ def test_end_of_a_failed_execution(deferrable: bool, aws: Account) -> None:
     aws.add("TrainingJob", StepStatus="Failed", FailureReason="no \x1bdata")
     aws.add("ProcessingJob", StepStatus="Stopped")
     aws.jobs |= {KINDS["ProcessingJob"][0]: PREPARE, KINDS["TrainingJob"][0]: TRAIN}
-    run = start(deferrable, failed_step_log_lines=0, outlets=[Dataset("s3://ml-bucket", "published")])
+    run = start(deferrable, outlets=[Dataset("s3://ml-bucket", "published")])
 
     lineage = extracted(run.operator, TaskInstanceState.FAILED)
 
@@ -221,9 +215,10 @@ def test_end_of_a_stopped_execution(deferrable: bool, aws: Account) -> None:
 
 @BOTH_MODES
 def test_without_a_wait_or_descriptions(deferrable: bool, aws: Account) -> None:
-    """A task that does not wait knows the execution; one that describes no jobs also its model packages."""
+    """A task that does not wait knows the execution; one that may describe no jobs also its model packages."""
     not_awaited = train(aws, deferrable, wait_for_completion=False)
-    not_described = train(aws, deferrable, describe_jobs=False)
+    aws.errors = {kind.operation: error("AccessDeniedException") for kind in JOB_KINDS.values()}
+    not_described = train(aws, deferrable)
 
     lineage = extracted(not_awaited.operator)
     _, execution = facets(lineage)

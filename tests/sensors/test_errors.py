@@ -197,7 +197,7 @@ ROWS: dict[str, tuple[tuple[Callable[[World], Any], ...], ...]] = {
 def run_world(world: World) -> Run:
     """Run the sensor to its end."""
     is_approval = any(name.startswith("model_package") for name in world.arguments)
-    sensor: Any = partial(PolysyncPipelineSensor, describe_jobs=False, progress_interval=None)
+    sensor: Any = partial(PolysyncPipelineSensor, progress_interval=None)
     if is_approval:
         sensor = PolysyncModelApprovalSensor
     arguments = {"task_id": "wait", "poke_interval": 10 * MINUTE, "timeout": 3 * HOUR, **MODES[world.mode]}

@@ -186,7 +186,6 @@ def test_searches_cost_few_calls(
         parameters={"Shards": 9},
         poke_interval=300,
         progress_interval=None,
-        describe_jobs=False,
     )
 
     run_sensor(sensor)

@@ -51,7 +51,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
     monkeypatch.setattr(schedule, "FIRST_POLL_DELAY_SECONDS", 0.0)
     monkeypatch.setattr("polysync_airflow.execution.waiter.FIRST_POLL_DELAY_SECONDS", 0.0)
     monkeypatch.setattr("polysync_airflow.execution.models.MIN_POLL_INTERVAL", 0.0)
-    monkeypatch.setattr("polysync_airflow.triggers.pipeline_execution.MIN_PROGRESS_INTERVAL", 0.0)
+    monkeypatch.setattr("polysync_airflow.triggers.waits.MIN_PROGRESS_INTERVAL", 0.0)
     monkeypatch.setattr(schedule, "LAST_POLL_SECONDS", 0.5)
     monkeypatch.setattr(shared_client, "_CONFIG", shared_client._CONFIG.merge(Config(read_timeout=2)))
     servers = []

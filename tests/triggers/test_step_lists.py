@@ -97,7 +97,7 @@ def test_few_lists_run_at_the_same_time(
     """There is a pause between two of them, and half of the calls are left to the polls."""
     monkeypatch.setattr(PolysyncPipelineExecutionTrigger, "awaits_step", awaits_step)
     monkeypatch.setattr(schedule, "FIRST_POLL_DELAY_SECONDS", 0.0)
-    monkeypatch.setattr("polysync_airflow.triggers.pipeline_execution.MIN_PROGRESS_INTERVAL", 0.0)
+    monkeypatch.setattr("polysync_airflow.triggers.waits.MIN_PROGRESS_INTERVAL", 0.0)
     arns = start_executions(emulator, 3 * at_once, "churn-tuning")
     call, lock = PolysyncSageMakerHook.call, threading.Lock()
     begun: list[float] = []

@@ -46,17 +46,12 @@ from datetime import UTC, datetime
 from enum import Enum, auto
 from typing import Final, Literal
 
+from polysync_airflow import states
 from polysync_airflow.airflow_compat.task_instances import DELETED
 from polysync_airflow.execution.models import LATEST, ExecutionEvent, StartRequest
 from polysync_airflow.execution.parameters import Choices, Flag
 from polysync_airflow.execution.record import ClearChoice, Incarnation, OnClear, StoredExecution
-from polysync_airflow.states import (
-    STATUS_COMPLETED_WITH_FAILURES,
-    STATUS_STOPPING,
-    PolysyncState,
-    has_ended,
-    state_of,
-)
+from polysync_airflow.states import PolysyncState, has_ended, state_of
 
 RetryMode = Literal["new", "resume"]
 OnCompletedWithFailures = Literal["fail", "succeed"]
@@ -207,18 +202,19 @@ def unused_arguments(sent: StartRequest, parameters: Mapping[str, str], current:
 
 
 def _resumes_after_clear(choice: ClearChoice | None, status: str, choices: RecoveryChoices) -> bool:
-    is_failure = status != STATUS_COMPLETED_WITH_FAILURES or choices.on_completed_with_failures == "fail"
+    has_some = status == states.STATUS_COMPLETED_WITH_FAILURES
+    is_failure = not has_some or choices.on_completed_with_failures == "fail"
     return choice is None and choices.on_clear == "resume" and is_failure
 
 
 def _in_same_epoch(status: str, *, resumes: bool, failures_succeed: bool = False) -> Action:
-    if status == STATUS_STOPPING:
+    if status == states.STATUS_STOPPING:
         return Action.WAIT_FOR_END
     if not has_ended(status) or state_of(status) is PolysyncState.SUCCESS:
         return Action.REATTACH
     if state_of(status) is PolysyncState.CANCELLED:
         return Action.START
-    if status == STATUS_COMPLETED_WITH_FAILURES and failures_succeed:
+    if status == states.STATUS_COMPLETED_WITH_FAILURES and failures_succeed:
         return Action.REATTACH
     return Action.RESUME if resumes else Action.START
 
@@ -230,7 +226,7 @@ def _after_end(status: str, *, resumes: bool) -> Action:
 def _in_new_epoch(status: str, *, resumes: bool, may_stop: bool) -> Action:
     if has_ended(status):
         return _after_end(status, resumes=resumes)
-    if status == STATUS_STOPPING or not may_stop:
+    if status == states.STATUS_STOPPING or not may_stop:
         return Action.WAIT_FOR_END
     return Action.STOP
 

@@ -26,25 +26,11 @@ from typing import Annotated, Any, Final, Literal, NamedTuple
 
 from pydantic import AliasChoices, AliasPath, BaseModel, BeforeValidator, Field, SecretStr, ValidationError
 
+from polysync_airflow import states
 from polysync_airflow.exceptions import CallbackStepError, ParametersError, PolysyncError
+from polysync_airflow.execution import texts
 from polysync_airflow.execution.models import MAX_TIMESTAMP, MIN_TIMESTAMP, STRICT, ExecutionArn, FrozenModel
 from polysync_airflow.execution.steps.descriptions import StepDescription, outputs_of
-from polysync_airflow.execution.texts import (
-    MAX_VALUE_LENGTH,
-    RESERVED_NAMES,
-    clean_line,
-    is_storable_text,
-    shorten,
-    storable,
-)
-from polysync_airflow.states import (
-    STATUS_STARTING,
-    STATUS_STOPPING,
-    PolysyncState,
-    has_ended,
-    state_of,
-    state_of_step,
-)
 
 # The member of a step's metadata, and the type of a step in a definition.
 CALLBACK: Final = "Callback"
@@ -87,7 +73,7 @@ class CallbackMessage(FrozenModel):
     @property
     def is_stop(self) -> bool:
         """Whether the execution is to be stopped."""
-        return self.status == STATUS_STOPPING
+        return self.status == states.STATUS_STOPPING
 
 
 def parse_message(body: str) -> CallbackMessage | None:
@@ -136,14 +122,14 @@ def running_callback(step: StepDescription) -> RunningCallback | None:
         raise CallbackStepError(f"Step {step.name} is a step of type {step.kind}, not a callback step.")
     metadata = _metadata_of(step)
     token = _secret(metadata.get("CallbackToken"))
-    if step.status == STATUS_STARTING or token is None:
+    if step.status == states.STATUS_STARTING or token is None:
         return None
     url = metadata.get("SqsQueueUrl")
     queue = parse_queue_url(url) if isinstance(url, str) else None
     if queue is None:
         raise CallbackStepError(
-            f"The queue of step {step.name} is {shorten(url)}, which is not the URL of an SQS queue: correct "
-            "sqs_queue_url of the step in the pipeline."
+            f"The queue of step {step.name} is {texts.shorten(url)}, which is not the URL of an SQS queue: "
+            "correct sqs_queue_url of the step in the pipeline."
         )
     return RunningCallback(SecretStr(token), queue)
 
@@ -183,16 +169,16 @@ def situation_of(step: StepDescription | None, status: str) -> Situation:
     :param step: the step; None if AWS has not begun it.
     :param status: AWS's status of the execution.
     """
-    state = state_of_step(step.status) if step else None
-    if state is PolysyncState.SUCCESS:
+    state = states.state_of_step(step.status) if step else None
+    if state is states.PolysyncState.SUCCESS:
         return Situation.SUCCEEDED
-    if state is PolysyncState.FAILED:
+    if state is states.PolysyncState.FAILED:
         return Situation.FAILED
-    if state is PolysyncState.CANCELLED or state_of(status) is PolysyncState.CANCELLED:
+    if state is states.PolysyncState.CANCELLED or states.state_of(status) is states.PolysyncState.CANCELLED:
         return Situation.CANCELLED
-    if has_ended(status):
+    if states.has_ended(status):
         return Situation.NEVER_RAN
-    is_stopping = STATUS_STOPPING in (status, step and step.status)
+    is_stopping = states.STATUS_STOPPING in (status, step and step.status)
     if step is None:
         return Situation.CANCELLED if is_stopping else Situation.NOT_BEGUN
     return Situation.STOPPING if is_stopping else Situation.RUNNING
@@ -215,19 +201,16 @@ def is_news(name: str, status: str | None, steps: Sequence[StepDescription] | Ba
 
 def still_waits(steps: Sequence[StepDescription], token: SecretStr | None) -> bool:
     """Return whether a callback step may still wait for its answer; True if no step has the token."""
-    found = [
-        step
-        for step in steps
-        if token and _secret(_metadata_of(step).get("CallbackToken")) == token.get_secret_value()
-    ]
-    return not found or not all(has_ended(step.status) for step in found)
+    secret = token and token.get_secret_value()
+    found = [step for step in steps if secret and _metadata_of(step).get("CallbackToken") == secret]
+    return not found or not all(states.has_ended(step.status) for step in found)
 
 
 def recorded_outputs(step: StepDescription) -> Outputs:
     """Return the output parameters with which a step has succeeded."""
     made = outputs_of(CALLBACK, _metadata_of(step)).get("output_parameters")
     parameters = made if isinstance(made, dict) else {}
-    outputs: Outputs = storable(
+    outputs: Outputs = texts.storable(
         {name: str(value) for name, value in parameters.items() if value is not None}, []
     )
     return outputs
@@ -246,22 +229,24 @@ def output_parameters(value: Any) -> Outputs:
         return {}
     cure = (
         f"return a dict of at most {MAX_OUTPUTS} names to texts, numbers or booleans, or None. A name has "
-        f"1 to {MAX_NAME_LENGTH} characters, a value at most {MAX_VALUE_LENGTH:,}: pass larger data by its "
-        "S3 URI, and a nested value as JSON text"
+        f"1 to {MAX_NAME_LENGTH} characters, a value at most {texts.MAX_VALUE_LENGTH:,}: pass larger data by "
+        "its S3 URI, and a nested value as JSON text"
     )
     if not isinstance(value, Mapping) or len(value) > MAX_OUTPUTS:
-        raise ParametersError(f"The function returned {shorten(value)}: {cure}.")
+        raise ParametersError(f"The function returned {texts.shorten(value)}: {cure}.")
     outputs = {}
     for name, entry in value.items():
         if not isinstance(name, str) or not 1 <= len(name) <= MAX_NAME_LENGTH or not name.isprintable():
-            raise ParametersError(f"The function returned the name {shorten(name)}: {cure}.")
-        if name in RESERVED_NAMES:
+            raise ParametersError(f"The function returned the name {texts.shorten(name)}: {cure}.")
+        if name in texts.RESERVED_NAMES:
             raise ParametersError(
                 f"The function returned the name {name}, which Airflow reserves: rename it."
             )
         text = _text_of(entry)
-        if text is None or len(text) > MAX_VALUE_LENGTH:
-            raise ParametersError(f"The function returned {clean_line(name)} = {shorten(entry)}: {cure}.")
+        if text is None or len(text) > texts.MAX_VALUE_LENGTH:
+            raise ParametersError(
+                f"The function returned {texts.clean_line(name)} = {texts.shorten(entry)}: {cure}."
+            )
         outputs[name] = text
     return outputs
 
@@ -274,12 +259,12 @@ def _text_of(value: Any) -> str | None:
     except ValueError:
         # Python refuses to write integers of more than 4,300 digits.
         return None
-    return text if is_storable_text(text) else None
+    return text if texts.is_storable_text(text) else None
 
 
 def failure_reason(text: str) -> str:
     """Return a text as the reason of a failed step, which AWS shows to everybody who may list the steps."""
-    return clean_line(text, MAX_FAILURE_LENGTH)
+    return texts.clean_line(text, MAX_FAILURE_LENGTH)
 
 
 def answer_token(token: SecretStr, kind: Literal["success", "failure"]) -> SecretStr:

@@ -30,35 +30,15 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, StringConstraints, TypeAdapter
 
+from polysync_airflow import states
 from polysync_airflow.exceptions import ParametersError, PolysyncError, is_throttling
-from polysync_airflow.execution.models import (
-    STATUS_PATTERN,
-    STRICT,
-    ExecutionArn,
-    ExecutionDescription,
-    ExecutionEvent,
-)
+from polysync_airflow.execution import models, texts
+from polysync_airflow.execution.parameters import DEFER_BUILD, is_valid
 from polysync_airflow.execution.pipelines import DeclaredStep
-from polysync_airflow.execution.steps.descriptions import StepDescription
-from polysync_airflow.execution.steps.rows import StepRow
-from polysync_airflow.execution.texts import (
-    MAX_REASON_LENGTH,
-    clean_line,
-    clean_text,
-    format_seconds,
-    nearest_name,
-    shorten,
-)
+from polysync_airflow.execution.steps.descriptions import StepDescription, StepRow
 from polysync_airflow.execution.waiter import LogLine, TriggerArguments, check_event
-from polysync_airflow.states import (
-    STATUS_EXECUTING,
-    STATUS_STARTING,
-    STATUS_STOPPING,
-    PolysyncState,
-    state_of_step,
-)
 
 THROTTLING_PAUSE_SECONDS: Final = 60.0
 # Lines about one list. A pipeline has at most 50 steps, unless AWS allows an account more.
@@ -93,7 +73,7 @@ class Progress:
         """Whether the log has no lines about the next list."""
         return self.is_repeated or self.must_list
 
-    def after_poll(self, response: ExecutionDescription | PolysyncError, now: float) -> bool:
+    def after_poll(self, response: models.ExecutionDescription | PolysyncError, now: float) -> bool:
         """Return whether to list the steps now, after a poll of the execution."""
         if isinstance(response, PolysyncError):
             if is_throttling(response):
@@ -101,7 +81,7 @@ class Progress:
             return False
         if self.is_quiet:
             return True
-        if response.status != STATUS_EXECUTING or now < self.due:
+        if response.status != states.STATUS_EXECUTING or now < self.due:
             return False
         self.due = now + self.interval
         return True
@@ -124,7 +104,7 @@ class Progress:
             self.due = math.inf
             if self.is_quiet:
                 return ()
-            reason = str(result) if isinstance(result, PolysyncError) else clean_text(repr(result))
+            reason = str(result) if isinstance(result, PolysyncError) else texts.clean_text(repr(result))
             return (LogLine(logging.WARNING, f"The log has no lines about steps: {reason}"),)
         return ()
 
@@ -165,35 +145,35 @@ def known_from(rows: Sequence[StepRow]) -> str:
 
 def _key(status: str | None, attempt: int | None) -> str:
     # A step that is Starting is soon Executing, which is no news.
-    return f"{STATUS_EXECUTING if status == STATUS_STARTING else status} {attempt or 0}"
+    return f"{states.STATUS_EXECUTING if status == states.STATUS_STARTING else status} {attempt or 0}"
 
 
 def _level(step: StepDescription) -> int:
-    return logging.ERROR if state_of_step(step.status) is PolysyncState.FAILED else logging.INFO
+    return logging.ERROR if states.state_of_step(step.status) is states.PolysyncState.FAILED else logging.INFO
 
 
 def _line(step: StepDescription, resumed_at: float | None) -> str:
-    state = state_of_step(step.status)
-    after = "" if step.seconds is None else f" after {format_seconds(step.seconds)}"
+    state = states.state_of_step(step.status)
+    after = "" if step.seconds is None else f" after {texts.format_seconds(step.seconds)}"
     attempt = f" (attempt {step.attempt_count})" if (step.attempt_count or 0) > 1 else ""
-    if state is PolysyncState.SUCCESS and step.cache_hit:
+    if state is states.PolysyncState.SUCCESS and step.cache_hit:
         return f"Step {step.name} succeeded: its result was in the cache"
-    if state is PolysyncState.SUCCESS and step.reused_from:
+    if state is states.PolysyncState.SUCCESS and step.reused_from:
         return f"Step {step.name} was not selected: its result is that of {step.reused_from.rsplit('/')[-1]}"
     text = {
-        PolysyncState.SUCCESS: f"succeeded{after}",
-        PolysyncState.FAILED: f"failed{after}",
-        PolysyncState.CANCELLED: f"was stopped{after}",
-        PolysyncState.RUNNING: "is stopping" if step.status == STATUS_STOPPING else "started",
+        states.PolysyncState.SUCCESS: f"succeeded{after}",
+        states.PolysyncState.FAILED: f"failed{after}",
+        states.PolysyncState.CANCELLED: f"was stopped{after}",
+        states.PolysyncState.RUNNING: "is stopping" if step.status == states.STATUS_STOPPING else "started",
     }.get(state, f"has the unknown status {step.status}")
-    reason = f": {clean_text(step.failure_reason, MAX_REASON_LENGTH)}" if step.failure_reason else ""
+    reason = texts.clean_text(step.failure_reason or "", texts.MAX_REASON_LENGTH)
     is_kept = resumed_at and step.ended_at and step.ended_at.timestamp() < resumed_at
     before = ", before the last resume" if is_kept else ""
-    return f"Step {step.name} {text}{attempt}{before}{reason}"
+    return f"Step {step.name} {text}{attempt}{before}{f': {reason}' if reason else ''}"
 
 
 StepName = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]*$")]
-_STEP_NAME: Final[TypeAdapter[str]] = TypeAdapter(StepName, config=ConfigDict(defer_build=True))
+_STEP_NAME: Final[TypeAdapter[str]] = TypeAdapter(StepName, config=DEFER_BUILD)
 # AWS's listing adds the number of an iteration to the names of a loop's steps.
 _ITERATION: Final = re.compile(r"(-\d+)?\[\d+\]$|-\d+$")
 
@@ -211,12 +191,12 @@ class StepEndedEvent(BaseModel):
     :param status: AWS's status of the step.
     """
 
-    model_config = STRICT
+    model_config = models.STRICT
 
     outcome: Literal["step_ended"] = "step_ended"
-    execution_arn: ExecutionArn
+    execution_arn: models.ExecutionArn
     step_name: StepName
-    status: Annotated[str, Field(pattern=STATUS_PATTERN)]
+    status: Annotated[str, Field(pattern=models.STATUS_PATTERN)]
 
 
 def has_step_ended(status: str | None) -> bool:
@@ -225,7 +205,7 @@ def has_step_ended(status: str | None) -> bool:
 
     :param status: AWS's ``StepStatus``; None if it is not known.
     """
-    return state_of_step(status) not in (PolysyncState.RUNNING, PolysyncState.UNKNOWN)
+    return states.state_of_step(status) not in (states.PolysyncState.RUNNING, states.PolysyncState.UNKNOWN)
 
 
 def ended_step(
@@ -248,23 +228,20 @@ def ended_row(rows: Iterable[StepRow], step_name: str) -> StepRow | None:
 
     :param rows: AWS's list of the steps at the end of the wait.
     """
-    for row in rows:
-        if row.name == step_name and has_step_ended(row.status):
-            return row
-    return None
+    return next((row for row in rows if row.name == step_name and has_step_ended(row.status)), None)
 
 
 def row_of(end: StepEndedEvent, rows: Iterable[StepRow]) -> StepRow:
     """Return the row of the awaited step, which has ended."""
     # The list may be refused now, or show that the execution was resumed meanwhile.
     return ended_row(rows, end.step_name) or StepRow(
-        name=end.step_name, status=end.status, state=state_of_step(end.status).value
+        name=end.step_name, status=end.status, state=states.state_of_step(end.status).value
     )
 
 
-def end_of_step(execution_arn: str, pipeline_name: str, row: StepRow) -> ExecutionEvent:
+def end_of_step(execution_arn: str, pipeline_name: str, row: StepRow) -> models.ExecutionEvent:
     """Return the end of a step in the form of that of an execution: the same rules apply to it."""
-    return ExecutionEvent(
+    return models.ExecutionEvent(
         outcome="ended",
         execution_arn=execution_arn,
         pipeline_name=pipeline_name,
@@ -293,13 +270,11 @@ def check_step_name(step_name: object) -> None:
 
     :raises ParametersError: it is not the name of a step.
     """
-    try:
-        _STEP_NAME.validate_python(step_name)
-    except ValidationError:
+    if not is_valid(_STEP_NAME, step_name):
         raise ParametersError(
-            f"step_name = {shorten(step_name)} is not the name of a step: give the name of a step of the "
-            "pipeline, of 1 to 256 characters without control characters."
-        ) from None
+            f"step_name = {texts.shorten(step_name)} is not the name of a step: give the name of a step of "
+            "the pipeline, of 1 to 256 characters without control characters."
+        )
 
 
 def check_step_declared(step_name: str, declared: Sequence[DeclaredStep], kind: str | None = None) -> None:
@@ -315,15 +290,16 @@ def check_step_declared(step_name: str, declared: Sequence[DeclaredStep], kind: 
     if known in types:
         if kind not in (None, types[known]):
             raise ParametersError(
-                f"step_name = {shorten(step_name)} is a step of type {types[known]}: give the name of a step "
-                f"of type {kind}."
+                f"step_name = {texts.shorten(step_name)} is a step of type {types[known]}: give the name of "
+                f"a step of type {kind}."
             )
         return
     if not types or "ForEach" in types.values():
         # The declared steps are without the bodies of loops.
         return
     names = [name for name in types if kind in (None, types[name])]
-    similar = nearest_name(step_name, names)
-    cure = f"do you mean {similar!r}?" if similar else f"it has {clean_line(', '.join(names)) or 'none'}."
+    similar = texts.nearest_name(step_name, names)
+    listed = texts.clean_line(", ".join(names)) or "none"
+    cure = f"do you mean {similar!r}?" if similar else f"it has {listed}."
     what = f"step of type {kind}" if kind else "step"
-    raise ParametersError(f"step_name = {shorten(step_name)} is not a {what} of the pipeline: {cure}")
+    raise ParametersError(f"step_name = {texts.shorten(step_name)} is not a {what} of the pipeline: {cure}")

@@ -1,4 +1,4 @@
-"""Benchmark of the end of a task: ``execute_complete`` of a Start task, without and with the descriptions of jobs."""
+"""Benchmark of the end of a task: ``execute_complete`` of a Start task."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from tests.benchmarks.results_cache import Metrics, median
 from tests.benchmarks.tables import compare
 
 LATENCY: Final = 0.02
-COLUMNS: Final = {"without": False, "with descriptions": True}
 # The test server throttles at a quota; a process then waits for its rate limiter.
 SECONDS_PER_EXECUTION: Final = 60.0
 
@@ -31,11 +30,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quota", type=float, default=0, help="SageMaker calls per second; 0 for no limit")
 
 
-def _run(executions: int, quota: float, *, describe_jobs: bool, context: BenchmarkContext) -> Metrics:
+def _run(executions: int, quota: float, context: BenchmarkContext) -> Metrics:
     context.endpoint.reset(latency=LATENCY, quota=quota)
     begin = time.time() - 120
     started = context.endpoint.start(executions, 20, start=begin, per_second=0, seconds=60)
-    operators = [_operator(each, begin, describe_jobs) for each in started]
+    operators = [_operator(each, begin) for each in started]
     ends = fresh_process.measure(
         "tests.benchmarks.measure.worker_process",
         ["airflow.sdk", OPERATORS[OURS.name].rpartition(".")[0]],
@@ -58,12 +57,11 @@ def _run(executions: int, quota: float, *, describe_jobs: bool, context: Benchma
     )
 
 
-def _operator(started: StartedExecution, begin: float, describe_jobs: bool) -> tuple[str, Any, Any]:
+def _operator(started: StartedExecution, begin: float) -> tuple[str, Any, Any]:
     arguments = {
         "task_id": "train",
         "region_name": REGION,
         "pipeline_name": started.pipeline,
-        "describe_jobs": describe_jobs,
     }
     event = {
         "outcome": "ended",
@@ -84,12 +82,9 @@ def show(options: argparse.Namespace, context: BenchmarkContext) -> None:
     :param options: the parsed command line.
     :param context: the benchmark context.
     """
-    runs: dict[str, list[Metrics]] = {name: [] for name in COLUMNS}
+    runs: list[Metrics] = []
     for number in range(context.runs):
-        for name, describe_jobs in COLUMNS.items():
-            context.log(f"run {number + 1}: {name}")
-            runs[name].append(
-                _run(options.executions, options.quota, describe_jobs=describe_jobs, context=context)
-            )
+        context.log(f"run {number + 1}")
+        runs.append(_run(options.executions, options.quota, context))
     title = f"Ends of {options.executions:,} executions of 20 steps, AWS responds after {1000 * LATENCY:g} ms"
-    print(f"\n### {title}\n\n{compare({name: median(each) for name, each in runs.items()})}", flush=True)
+    print(f"\n### {title}\n\n{compare({OURS.name: median(runs)})}", flush=True)

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from polysync_airflow.execution.events.resources import (
-    CHECK_EVERY_SECONDS,
-    MIN_RECEIVES,
-    RETURN_SECONDS,
-    ConsumerCheck,
-)
+from polysync_airflow.execution.events import CHECK_EVERY_SECONDS, MIN_RECEIVES, RETURN_SECONDS, ConsumerCheck
 
 BEGUN = 1000.0
 

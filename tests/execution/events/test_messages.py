@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.execution.events.changes import MAX_MESSAGE_BYTES, UnreadableMessageError, read_message
-from polysync_airflow.execution.events.watch import Memory
+from polysync_airflow.execution.events import MAX_MESSAGE_BYTES, Memory, UnreadableMessageError, read_message
 from tests.execution.events.samples import (
     EXECUTION_ARN,
     PACKAGE_ARN,

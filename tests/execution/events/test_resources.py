@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from polysync_airflow.exceptions import ParametersError
-from polysync_airflow.execution.events.resources import Setup, cloudformation
+from polysync_airflow.execution.events import Setup, cloudformation
 
 SETUP = Setup(
     queue="changes",

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from polysync_airflow.exceptions import ParametersError
-from polysync_airflow.execution.events.changes import read_message
-from polysync_airflow.execution.events.watch import check_watch, region_of_queue
+from polysync_airflow.execution.events import check_watch, read_message, region_of_queue
 from tests.execution.events.samples import execution, model_package, of_step
 
 URL = "https://sqs.us-east-1.amazonaws.com/123456789012/changes"

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from polysync_airflow.exceptions import StoredRecordError
-from polysync_airflow.execution.lifecycle.beginning import begin
 from polysync_airflow.execution.lifecycle.instructions import (
     Accepted,
     Described,
@@ -21,7 +20,7 @@ from polysync_airflow.execution.lifecycle.instructions import (
     TaskIdentity,
     Try,
 )
-from polysync_airflow.execution.lifecycle.machine import after
+from polysync_airflow.execution.lifecycle.machine import after, begin
 from polysync_airflow.execution.models import ExecutionDescription
 from polysync_airflow.execution.record import NO_EPOCH, StoredExecution
 from tests.execution.lifecycle.builders import (

@@ -15,7 +15,6 @@ from random import Random
 from typing import Any
 
 from polysync_airflow.exceptions import PolysyncError, SageMakerApiError, StoredRecordError
-from polysync_airflow.execution.lifecycle.beginning import arn_of, begin
 from polysync_airflow.execution.lifecycle.decisions import (
     Exit,
     Leaving,
@@ -45,7 +44,7 @@ from polysync_airflow.execution.lifecycle.instructions import (
     TaskKey,
     Try,
 )
-from polysync_airflow.execution.lifecycle.machine import after
+from polysync_airflow.execution.lifecycle.machine import after, arn_of, begin
 from polysync_airflow.execution.models import StartRequest
 from polysync_airflow.execution.record import ClearChoice, Incarnation, OnClear, StoredExecution
 from polysync_airflow.states import has_ended

@@ -7,7 +7,7 @@ import pytest
 from polysync_airflow.exceptions import ParametersError, TriggerEventError
 from polysync_airflow.execution.models import ExecutionEvent
 from polysync_airflow.execution.pipelines import DeclaredStep
-from polysync_airflow.execution.steps.descriptions import StepDescription
+from polysync_airflow.execution.steps.descriptions import StepDescription, StepRow
 from polysync_airflow.execution.steps.progress import (
     StepEndedEvent,
     check_step_declared,
@@ -18,7 +18,6 @@ from polysync_airflow.execution.steps.progress import (
     parse_step_ended,
     row_of,
 )
-from polysync_airflow.execution.steps.rows import StepRow
 from polysync_airflow.execution.texts import shorten
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/x/execution/abcdefghijkl"

@@ -10,9 +10,8 @@ import pytest
 
 from polysync_airflow.exceptions import SageMakerApiError
 from polysync_airflow.execution.models import ExecutionDescription
-from polysync_airflow.execution.steps.descriptions import StepDescription
+from polysync_airflow.execution.steps.descriptions import StepDescription, rows_of
 from polysync_airflow.execution.steps.progress import Progress, known_from
-from polysync_airflow.execution.steps.rows import rows_of
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 EXECUTION = "arn:aws:sagemaker:eu-central-1:123456789012:pipeline/churn/execution/abc123"

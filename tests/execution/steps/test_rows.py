@@ -10,17 +10,20 @@ import pytest
 from botocore.session import Session
 
 from polysync_airflow.execution.pipelines import MAX_STEPS, DeclaredStep, declared_steps
-from polysync_airflow.execution.steps.descriptions import STEP_KINDS, StepDescription, log_source, snake_case
-from polysync_airflow.execution.steps.rows import (
+from polysync_airflow.execution.steps.descriptions import (
     MAX_XCOM_BYTES,
     NOT_STARTED,
+    STEP_KINDS,
+    StepDescription,
     fit_outputs,
     fit_rows,
     last_lines,
+    log_source,
     model_package_arns,
     outputs_by_step,
     parse_rows,
     rows_of,
+    snake_case,
 )
 
 EXECUTION = "arn:aws:sagemaker:eu-central-1:123456789012:pipeline/churn/execution/abc123"

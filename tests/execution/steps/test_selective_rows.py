@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from polysync_airflow.execution.pipelines import DeclaredStep
-from polysync_airflow.execution.steps.rows import rows_of
+from polysync_airflow.execution.steps.descriptions import rows_of
 from tests.execution.steps.test_rows import EXECUTION, step
 
 

@@ -19,7 +19,6 @@ with DAG("with_lineage", schedule=None):
                 pipeline_name=pipeline,
                 pipeline_parameters=parameters,
                 deferrable=deferrable,
-                failed_step_log_lines=0,
                 outlets=[Asset("s3://ml-bucket/published")],
             )
     PolysyncStartPipelineOperator(

@@ -12,7 +12,7 @@ from airflow.providers.common.compat.sdk import AirflowSkipException, Asset, Ass
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.execution.console import execution_url
 from polysync_airflow.operators import PolysyncStartPipelineOperator
-from polysync_airflow.operators.outcome import attach_to_outlets, execution_extra
+from polysync_airflow.operators.reporting import attach_to_outlets, execution_extra
 from tests.tasks import TaskInstance
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout/execution/abcdefghijkl"

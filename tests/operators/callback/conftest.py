@@ -11,7 +11,7 @@ import moto.sqs.models
 import pytest
 
 from polysync_airflow.operators import PolysyncCallbackStepOperator
-from polysync_airflow.operators.callback import messages
+from polysync_airflow.operators import callback_run as messages
 from sagemaker_emulator import EmulatorServer
 from tests.tasks import EmulatedTime, Run, TaskInstance, run_task
 

@@ -12,7 +12,7 @@ import pytest
 from polysync_airflow import exceptions
 from polysync_airflow.airflow_compat.sdk import AirflowSkipException, AirflowTaskTimeout
 from polysync_airflow.operators import PolysyncStopPipelineOperator
-from polysync_airflow.operators.callback import messages as answers
+from polysync_airflow.operators import callback_run as answers
 from tests.operators.callback.conftest import FAILURE, STEP, SUCCESS, Pipeline
 from tests.tasks import Run, run_task
 
@@ -140,7 +140,7 @@ def test_secrets_of_airflow_are_not_sent(
 ) -> None:
     """AWS shows the reason to everybody who may list the steps, so Airflow's secrets are masked in it."""
     monkeypatch.setattr(
-        "polysync_airflow.operators.callback.run.redact", lambda text: text.replace("hunter2", "***")
+        "polysync_airflow.operators.callback_run.redact", lambda text: text.replace("hunter2", "***")
     )
 
     def function(ticket: str) -> None:

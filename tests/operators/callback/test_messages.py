@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from polysync_airflow import exceptions
-from polysync_airflow.operators.callback import messages as answers
+from polysync_airflow.operators import callback_run as answers
 from tests.fakes.log_capture import capture_logs
 from tests.operators.callback.conftest import DEAD_LETTERS, QUEUE, SUCCESS, Pipeline
 from tests.operators.callback.test_answers import approve

@@ -68,7 +68,7 @@ def test_token_is_nowhere(
 ) -> None:
     """Not in logs, XComs, errors, trigger rows, events and operators; and Airflow's masker knows it."""
     masked: list[str] = []
-    monkeypatch.setattr("polysync_airflow.operators.callback.run.mask_secret", masked.append)
+    monkeypatch.setattr("polysync_airflow.operators.callback_run.mask_secret", masked.append)
     if prepare:
         prepare(pipeline)
 

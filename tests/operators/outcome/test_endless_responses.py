@@ -125,7 +125,7 @@ def test_logs_of_some_failed_steps_only_are_read(account: tuple[Account, list[st
         ]
     }
 
-    run = run_task(start(describe_jobs=False))
+    run = run_task(start())
 
     assert Counter(operations)["DescribeLogStreams"] == 5
     assert [row["reason"] for row in run.xcoms["steps"]] == ["no data"] * 8
@@ -145,7 +145,7 @@ def test_log_of_a_step_with_times_out_of_range_does_not_replace_the_failure(
     aws.members["DescribeLogStreams"] = {"logStreams": [{"logStreamName": "job/a"}]}
     aws.members["GetLogEvents"] = {"events": [{"message": "out of memory", "timestamp": moment}]}
 
-    run = run_task(start(describe_jobs=False))
+    run = run_task(start())
 
     assert isinstance(run.error, PipelineExecutionFailedError)
     assert "Step Train failed: no data" in str(run.error)

@@ -25,9 +25,7 @@ MARKERS = ("::group::", "::endgroup::", "##[group]", "##[endgroup]")
 
 def run_churn(deferrable: bool) -> tuple[Run, list[str]]:
     """Run a task that starts the retraining pipeline; return its run and the texts that it shows."""
-    task = PolysyncStartPipelineOperator(
-        task_id="train", pipeline_name="churn-tuning", deferrable=deferrable, failed_step_log_lines=5
-    )
+    task = PolysyncStartPipelineOperator(task_id="train", pipeline_name="churn-tuning", deferrable=deferrable)
     with capture_logs() as log:
         run = run_task(task)
     events = [line["event"] % line.get("positional_args", ()) for line in log]

@@ -49,16 +49,6 @@ def test_property_files_are_outputs(
     assert len(evaluation.asked) == 1 + len(expected)
 
 
-def test_property_files_without_the_other_descriptions(evaluation: Account) -> None:
-    """Only jobs whose files are read are described."""
-    evaluation.add("TrainingJob")
-
-    run = start(False, property_files=["Eval"], describe_jobs=False)
-
-    assert evaluation.asked == ["prepare", "s3://ml-bucket/eval/evaluation.json"]
-    assert run.xcoms["outputs"]["Evaluate"]["Eval"]["auc"] == {"value": 0.91}
-
-
 @BOTH_MODES
 @pytest.mark.parametrize(
     ("content", "note"),

@@ -118,7 +118,7 @@ def test_failed_execution_says_what_its_jobs_have_used(deferrable: bool, aws: Ac
         },
     }
 
-    run = start(deferrable, failed_step_log_lines=0)
+    run = start(deferrable)
 
     assert isinstance(run.error, PipelineExecutionFailedError)
     assert run.xcoms["outputs"]["TrainingJob"] == {
@@ -149,19 +149,6 @@ def test_reused_steps_have_outputs_but_are_not_billed(reused: dict[str, Any], aw
 
 
 @BOTH_MODES
-def test_describe_jobs_false_describes_nothing(deferrable: bool, aws: Account) -> None:
-    """The outputs are those of the list of steps."""
-    aws.add("TrainingJob")
-
-    run = start(deferrable, describe_jobs=False)
-
-    assert aws.asked == []
-    assert run.xcoms["outputs"] == {"TrainingJob": {"training_job_arn": KINDS["TrainingJob"][0]}}
-    assert run.xcoms["run"]["billable_seconds"] is None
-    assert run.xcoms["run"]["billable_seconds_by_instance_type"] == {}
-
-
-@BOTH_MODES
 def test_denied_action_is_asked_once(deferrable: bool, aws: Account) -> None:
     """One note names all missing actions; the jobs of other kinds are described."""
     for number in range(3):
@@ -181,7 +168,7 @@ def test_denied_action_is_asked_once(deferrable: bool, aws: Account) -> None:
     assert outputs["ProcessingJob"]["seconds"] == 90.5
     assert run.xcoms["run"]["steps_note"] == (
         "The XCom outputs lacks what jobs say of themselves: allow sagemaker:DescribeTrainingJob, "
-        "sagemaker:DescribeEndpoint in the IAM policy of the identity, or set describe_jobs=False."
+        "sagemaker:DescribeEndpoint in the IAM policy of the identity."
     )
 
 
@@ -276,7 +263,6 @@ def test_endless_description_ends_in_time(aws: Account, monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     "arguments",
     [
-        {"describe_jobs": "yes"},
         {"property_files": "Eval"},
         {"property_files": [""]},
         {"property_files": 1},

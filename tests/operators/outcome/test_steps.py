@@ -149,14 +149,14 @@ def test_error_leads_to_the_log_of_the_failed_step(
         }
     )
 
-    run = run_churn(deferrable, failed_step_log_lines=2)
+    run = run_churn(deferrable)
 
     assert isinstance(run.error, PipelineExecutionFailedError)
     row = run.xcoms["steps"][0]
     lines = str(run.error).splitlines()
     assert lines[0].startswith("Pipeline churn-tuning failed after ")
     at = lines.index("Step ChurnPreprocess failed: AlgorithmError: exit code 1")
-    assert lines[at + 1 : at + 7] == [
+    assert [*lines[at + 1 : at + 5], *lines[at + 9 : at + 11]] == [
         f"  Job: {row['job_name']}",
         f"  Log: {CONSOLE}/cloudwatch/home?region=us-east-1#logsV2:log-groups/log-group/"
         f"$252Faws$252Fsagemaker$252FProcessingJobs$3FlogStreamNameFilter$3D{row['job_name']}$252F",
@@ -166,7 +166,7 @@ def test_error_leads_to_the_log_of_the_failed_step(
         "  | KeyError: '{{ x }}'\N{REPLACEMENT CHARACTER}[0m",
     ]
     assert f"Execution: {run.xcoms['execution_arn']}" in lines
-    assert row["log_lines"] == ["reading", "KeyError: '{{ x }}'\N{REPLACEMENT CHARACTER}[0m"]
+    assert row["log_lines"][-2:] == ["reading", "KeyError: '{{ x }}'\N{REPLACEMENT CHARACTER}[0m"]
     assert run.xcoms["failed_step_log_url"] == row["log_url"]
     assert run.xcoms["steps"][1]["state"] == "NotStarted"
 
@@ -180,12 +180,12 @@ def test_log_has_all_lines_and_the_error_the_last_and_the_cure(
     on_clear: str, cure: str, deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
     """The lines before the error have what does not fit beside the verdict."""
-    lines = [f"epoch {number}" for number in range(12)]
+    lines = [f"epoch {number}" for number in range(20)]
     failure = {"reason": "AlgorithmError: exit code 1", "log_lines": lines}
     emulator.control.put_scenario({"steps": {"ChurnPreprocess": {"fail": failure}}})
 
     with capture_logs() as logs:
-        run = run_churn(deferrable, failed_step_log_lines=12, on_clear=on_clear)
+        run = run_churn(deferrable, on_clear=on_clear)
 
     quoted = [line for line in str(run.error).splitlines() if line.startswith("  | ")]
     assert quoted == [f"  | {line}" for line in lines[-6:]]
@@ -193,7 +193,7 @@ def test_log_has_all_lines_and_the_error_the_last_and_the_cure(
     assert cure in str(run.error)
     text = "\n".join(f"| {line}" for line in lines)
     logged = texts_of(logs, "Step ChurnPreprocess: ")
-    assert logged == [f"Step ChurnPreprocess: the last 12 lines of its log\n{text}"]
+    assert logged == [f"Step ChurnPreprocess: the last 20 lines of its log\n{text}"]
 
 
 @BOTH_MODES
@@ -221,17 +221,6 @@ def test_error_says_what_comes_next(
 
     assert f"\n{text}" in str(run.error)
     assert ("clear the task" in str(run.error)) == (try_number == 2)
-
-
-def test_no_log_is_read_if_nobody_wants_it(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
-    """``failed_step_log_lines=0``."""
-    emulator.control.put_scenario({"steps": {"ChurnPreprocess": {"fail": {"reason": "x"}}}})
-
-    run = run_churn(False, failed_step_log_lines=0)
-
-    assert emulator.control.calls("DescribeLogStreams") == []
-    assert "Last lines" not in str(run.error)
-    assert run.xcoms["steps"][0]["log_url"]
 
 
 @BOTH_MODES
@@ -301,9 +290,6 @@ def test_throttled_lists_do_not_disturb_the_wait(
         {"progress_interval": 5},
         {"progress_interval": "60"},
         {"progress_interval": True},
-        {"failed_step_log_lines": -1},
-        {"failed_step_log_lines": 1.5},
-        {"failed_step_log_lines": 201},
     ],
 )
 def test_arguments_are_checked_when_the_dag_is_parsed(arguments: dict[str, Any]) -> None:

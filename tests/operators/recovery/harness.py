@@ -196,7 +196,6 @@ class Task:
                 "poll_interval": 90,
                 # What the log and the XComs say of steps is not what these tests are about.
                 "progress_interval": None,
-                "describe_jobs": False,
                 "deferrable": self.deferrable,
                 "retries": self.retries,
                 **self.arguments,

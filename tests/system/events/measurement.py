@@ -16,7 +16,7 @@ from typing import Any, Final
 import boto3
 
 from polysync_airflow.auth.iam_policies import queue_reader_policy
-from polysync_airflow.execution.events.resources import Setup, cloudformation
+from polysync_airflow.execution.events import Setup, cloudformation
 from sagemaker_emulator import EXAMPLE_DEFINITIONS
 from sagemaker_emulator.builders import ROLE, definition, step
 from tests.chaos.deployment.postgres import private_postgres

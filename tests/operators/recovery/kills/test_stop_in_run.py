@@ -13,7 +13,7 @@ import pytest
 
 from polysync_airflow.airflow_compat.task_instances import DELETED
 from polysync_airflow.execution.outcome import ExecutionRecord
-from polysync_airflow.execution.steps.rows import STEPS_KEY
+from polysync_airflow.execution.steps.descriptions import STEPS_KEY
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from polysync_airflow.operators import stopping as worker_stopping
 from polysync_airflow.triggers import stopping

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.triggers import pipeline_execution, stopping
+from polysync_airflow.triggers import stopping, waits
 from sagemaker_emulator import EmulatorServer
 from tests.operators.recovery.conftest import MakeSupervisor
 from tests.operators.recovery.fake_triggerer import make_trigger
@@ -19,7 +19,7 @@ from tests.operators.recovery.harness import NEVER_ENDS, STOP, ExecutionLog, cal
 @pytest.fixture(autouse=True)
 def _without_on_kill(emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Behave as before Airflow 3.3, whichever version runs the tests."""
-    monkeypatch.setattr(pipeline_execution, "CAPABILITIES", CAPABILITIES._replace(trigger_on_kill=False))
+    monkeypatch.setattr(waits, "CAPABILITIES", CAPABILITIES._replace(trigger_on_kill=False))
     emulator.control.put_scenario(NEVER_ENDS)
 
 

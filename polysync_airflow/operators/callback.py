@@ -5,17 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import wraps
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from polysync_airflow.exceptions import ParametersError
-from polysync_airflow.execution.models import (
-    MAX_POLL_INTERVAL,
-    MIN_POLL_INTERVAL,
-    pipeline_name_from_arn,
-    region_from_arn,
-)
+from polysync_airflow.execution import models
 from polysync_airflow.execution.outcome import parse_event
-from polysync_airflow.execution.parameters import MIN_PROGRESS_INTERVAL, Seconds, seconds
+from polysync_airflow.execution.parameters import MIN_PROGRESS_INTERVAL
 from polysync_airflow.execution.texts import shorten
 from polysync_airflow.links import PolysyncPipelineExecutionLink, PolysyncStudioLink
 from polysync_airflow.operators.base import (
@@ -24,7 +19,7 @@ from polysync_airflow.operators.base import (
     DEFAULT_POLL_INTERVAL,
     DEFAULT_TIMEOUT,
     ExecutionOperator,
-    LimitChoices,
+    PollChoices,
     apply_retry_policy,
 )
 
@@ -34,13 +29,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
 
     from polysync_airflow.execution.waiter import ExecutionWaiter
-    from polysync_airflow.operators.callback.run import StepRun
-
-
-class CallbackChoices(LimitChoices):
-    """What the DAG author chose about the wait for a callback step."""
-
-    poll_interval: Annotated[Seconds, seconds(MIN_POLL_INTERVAL, MAX_POLL_INTERVAL)]
+    from polysync_airflow.operators.callback_run import StepRun
 
 
 class PolysyncCallbackStepOperator(ExecutionOperator):
@@ -125,21 +114,17 @@ class PolysyncCallbackStepOperator(ExecutionOperator):
             )
 
     @property
-    def choices(self) -> CallbackChoices:
+    def choices(self) -> PollChoices:
         """What the DAG author chose, validated."""
-        return CallbackChoices.of(self._attributes(CallbackChoices.model_fields))
-
-    @property
-    def _poll_seconds(self) -> float:
-        return self.choices.poll_interval
+        return PollChoices.of(self._attributes(PollChoices.model_fields))
 
     @apply_retry_policy
     def execute(self, context: Context) -> dict[str, str]:
         """Wait for the step, call the function, and answer."""
-        from polysync_airflow.operators.outcome import push_links
+        from polysync_airflow.operators.reporting import push_links
 
         self._check_arguments()
-        name = pipeline_name_from_arn(self.execution_arn)
+        name = models.pipeline_name_from_arn(self.execution_arn)
         push_links(context, self.hook, self.execution_arn, name, self.log)
         run = self._step_run()
         run.check_declared()
@@ -174,7 +159,7 @@ class PolysyncCallbackStepOperator(ExecutionOperator):
             raise ParametersError(f"op_kwargs = {shorten(self.op_kwargs)} is not valid: give a dict.")
 
     def _step_run(self) -> StepRun:
-        from polysync_airflow.operators.callback.run import StepRun
+        from polysync_airflow.operators.callback_run import StepRun
 
         return StepRun(
             self.hook_for_region, self.execution_arn, self.step_name, self._call_with_retry, self.log
@@ -194,24 +179,15 @@ class PolysyncCallbackStepOperator(ExecutionOperator):
 
     def _wait_for_news(self, run: StepRun, waiter: ExecutionWaiter) -> None:
         """Wait until the step has begun, or cannot begin any more; or defer the task."""
-        from polysync_airflow.operators.callback.run import StepNewsError
+        from polysync_airflow.operators.callback_run import StepNewsError
 
         # Each poll may list the steps: half of its interval, because polls are not exactly on time.
         progress_interval = max(MIN_PROGRESS_INTERVAL, waiter.poll_interval / 2)
         if self.choices.deferrable:
             from polysync_airflow.triggers import PolysyncCallbackStepTrigger
 
-            trigger = PolysyncCallbackStepTrigger(
-                execution_arn=waiter.execution_arn,
-                step_name=self.step_name,
-                pipeline_name=waiter.pipeline_name,
-                polysync_conn_id=self.polysync_conn_id,
-                region_name=region_from_arn(waiter.execution_arn),
-                poll_interval=waiter.poll_interval,
-                since=waiter.since,
-                deadline=waiter.deadline,
-                progress_interval=progress_interval,
-            )
+            arguments = self._trigger_arguments(waiter, progress_interval, None)
+            trigger = PolysyncCallbackStepTrigger(step_name=self.step_name, **arguments)
             self.defer(trigger=trigger, method_name="execute_complete")
         try:
             end = self._wait_on_worker(waiter, run.watcher(progress_interval))

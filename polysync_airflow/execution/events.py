@@ -1,0 +1,670 @@
+"""
+What AWS says of changes in events: of executions, their steps, and model packages.
+
+https://docs.aws.amazon.com/sagemaker/latest/dg/automating-sagemaker-with-eventbridge.html
+
+They come in messages of a queue. Whoever may send to the queue wrote them, so nothing in them is believed.
+
+After the changes comes what a watcher wants (the arguments of the event trigger, and which changes they
+mean), and what fills the queue of watchers, as a template of CloudFormation: rules of EventBridge, the queue,
+its dead-letter queue and policy.
+
+https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-event-patterns.html,
+https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-use-resource-based.html and
+https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-dead-letter-queues.html
+
+SQS does not tell whether others receive the messages of a queue, too. So a reader gives messages back before
+it uses them. SQS hands a message to one consumer at a time, so one that others take, and delete, does not
+return.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from fnmatch import fnmatchcase
+from typing import Annotated, Any, ClassVar, Final
+
+import pydantic
+from pydantic import BeforeValidator, Field, StringConstraints, ValidationError
+
+from polysync_airflow import states
+from polysync_airflow.exceptions import ParametersError
+from polysync_airflow.execution import models
+from polysync_airflow.execution.console import execution_url
+from polysync_airflow.execution.models import FrozenModel, pipeline_name_from_arn
+from polysync_airflow.execution.texts import (
+    NameText,
+    ReasonText,
+    clean_line,
+    describe_arguments,
+    describe_validation_error,
+    shorten,
+)
+
+SOURCE: Final = "aws.sagemaker"
+EXECUTION_CHANGE: Final = "SageMaker Model Building Pipeline Execution Status Change"
+STEP_CHANGE: Final = "SageMaker Model Building Pipeline Execution Step Status Change"
+MODEL_PACKAGE_CHANGE: Final = "SageMaker Model Package State Change"
+# https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateModelPackage.html
+PENDING_APPROVAL: Final = "PendingManualApproval"
+APPROVAL_STATUSES: Final = ("Approved", "Rejected", PENDING_APPROVAL)
+GROUP_PATTERN: Final = r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}"
+_PACKAGE_ARN: Final = (
+    r"^arn:aws[a-z\-]*:sagemaker:[a-z0-9\-]+:[0-9]{12}:model-package/[a-zA-Z0-9\-]+(/[0-9]{1,10})?$"
+)
+
+# What makes two events the same change: what, its step, its status, and when.
+Key = tuple[str, str, str, str]
+
+
+class Kind(StrEnum):
+    """What has changed."""
+
+    EXECUTION = "execution"
+    STEP = "step"
+    MODEL_PACKAGE = "model_package"
+
+
+def _time_or_none(value: Any, handler: pydantic.ValidatorFunctionWrapHandler) -> datetime | None:
+    # One damaged time must not make the change unreadable.
+    try:
+        time = handler(value)
+        time = time if time.tzinfo else time.replace(tzinfo=UTC)
+        return (
+            time.astimezone(UTC) if models.MIN_TIMESTAMP <= time.timestamp() <= models.MAX_TIMESTAMP else None
+        )
+    except (AttributeError, OverflowError, ValueError):
+        return None
+
+
+def _arn_or_none(value: Any) -> Any:
+    return value if models.is_execution_arn(value) else None
+
+
+def _text(time: datetime | None) -> str | None:
+    return time.isoformat() if time else None
+
+
+# In payloads, it is a text.
+EventTime = Annotated[datetime | None, pydantic.WrapValidator(_time_or_none), pydantic.PlainSerializer(_text)]
+Status = Annotated[str, StringConstraints(pattern=models.STATUS_PATTERN)]
+
+
+class Change(FrozenModel, ABC):
+    """
+    A change that an event reports. Its fields are members of the payload, unless they are excluded.
+
+    :param event_time: when AWS has sent the event.
+    """
+
+    kind: ClassVar[Kind]
+    event_time: datetime = Field(exclude=True)
+    execution_arn: str | None
+
+    @property
+    @abstractmethod
+    def key(self) -> Key:
+        """
+        What makes this change the same as that of another event.
+
+        An execution that is resumed keeps its ARN, so the ARN alone is not enough: the time counts, too. A
+        change that is an end has the time of the end, which is the same in all its events. Others have no
+        time of their own, only that of the event.
+        """
+
+    @property
+    def changed_at(self) -> datetime:
+        """When it was changed."""
+        return self.event_time
+
+    @property
+    def payload(self) -> dict[str, Any]:
+        """What the asset event says of the change, as JSON."""
+        arn = self.execution_arn
+        name = pipeline_name_from_arn(arn) if arn else None
+        return {
+            "kind": self.kind.value,
+            **self.model_dump(),
+            "pipeline_name": name,
+            "changed_at": self.changed_at.isoformat(),
+            "console_url": execution_url(arn, name) if arn and name else None,
+        }
+
+
+class _ChangeInExecution(Change):
+    """A change of an execution, or of one of its steps."""
+
+    execution_arn: models.ExecutionArn = Field(validation_alias="pipelineExecutionArn")
+    status: Status
+    ended_at: EventTime
+
+    @property
+    def pipeline_name(self) -> str:
+        """The name of the pipeline; in lower case for older pipelines, whose ARNs have it so."""
+        return pipeline_name_from_arn(self.execution_arn)
+
+    @property
+    @abstractmethod
+    def state(self) -> str:
+        """The state: ``Success``, ``Failed``, ``Cancelled``, ``Running`` or ``Unknown``."""
+
+    @property
+    def key(self) -> Key:
+        """What makes this change the same as that of another event."""
+        time = self.ended_at if self.ended_at and states.has_ended(self.status) else self.event_time
+        return self.execution_arn, "", self.status, time.isoformat()
+
+    @property
+    def payload(self) -> dict[str, Any]:
+        """What the asset event says of the change, as JSON."""
+        return {**super().payload, "state": str(self.state)}
+
+
+class ExecutionChange(_ChangeInExecution):
+    """A change of the status of an execution."""
+
+    kind: ClassVar[Kind] = Kind.EXECUTION
+    status: Status = Field(validation_alias="currentPipelineExecutionStatus")
+    previous_status: Status | None = Field(None, validation_alias="previousPipelineExecutionStatus")
+    display_name: NameText | None = Field(None, validation_alias="pipelineExecutionDisplayName")
+    started_at: EventTime = Field(None, validation_alias="executionStartTime")
+    ended_at: EventTime = Field(None, validation_alias="executionEndTime")
+
+    @property
+    def state(self) -> str:
+        """The state: ``Success``, ``Failed``, ``Cancelled``, ``Running`` or ``Unknown``."""
+        return states.state_of(self.status)
+
+
+class StepChange(_ChangeInExecution):
+    """A change of the status of a step."""
+
+    kind: ClassVar[Kind] = Kind.STEP
+    step_name: Annotated[NameText, Field(min_length=1)] = Field(validation_alias="stepName")
+    step_type: NameText | None = Field(None, validation_alias="stepType")
+    status: Status = Field(validation_alias="currentStepStatus")
+    previous_status: Status | None = Field(None, validation_alias="previousStepStatus")
+    reason: ReasonText | None = Field(None, validation_alias="failureReason")
+    started_at: EventTime = Field(None, validation_alias="stepStartTime")
+    ended_at: EventTime = Field(None, validation_alias="stepEndTime")
+
+    @property
+    def state(self) -> str:
+        """The state: ``Success``, ``Failed``, ``Cancelled``, ``Running`` or ``Unknown``."""
+        return states.state_of_step(self.status)
+
+    @property
+    def key(self) -> Key:
+        """What makes this change the same as that of another event."""
+        arn, _, status, time = super().key
+        return arn, self.step_name, status, time
+
+
+class ModelPackageChange(Change):
+    """The registration of a model package, or a change of its approval."""
+
+    kind: ClassVar[Kind] = Kind.MODEL_PACKAGE
+    model_package_arn: Annotated[str, StringConstraints(max_length=2048, pattern=_PACKAGE_ARN)] = Field(
+        validation_alias="ModelPackageArn"
+    )
+    model_package_group: Annotated[str, StringConstraints(pattern=f"^{GROUP_PATTERN}$")] | None = Field(
+        None, validation_alias="ModelPackageGroupName"
+    )
+    model_package_version: Annotated[int, Field(ge=1, le=models.MAX_INTEGER)] | None = Field(
+        None, validation_alias="ModelPackageVersion"
+    )
+    status: Status | None = Field(None, validation_alias="ModelPackageStatus")
+    approval_status: Status = Field(PENDING_APPROVAL, validation_alias="ModelApprovalStatus")
+    # AWS's event in full stays valid without it.
+    execution_arn: Annotated[str | None, BeforeValidator(_arn_or_none)] = Field(
+        None, validation_alias=pydantic.AliasPath("MetadataProperties", "GeneratedBy")
+    )
+    created_at: EventTime = Field(None, validation_alias="CreationTime")
+    modified_at: EventTime = Field(None, validation_alias="LastModifiedTime", exclude=True)
+
+    @property
+    def changed_at(self) -> datetime:
+        """When it was changed."""
+        return self.modified_at or self.event_time
+
+    @property
+    def key(self) -> Key:
+        """What makes this change the same as that of another event."""
+        return self.model_package_arn, self.status or "", self.approval_status, self.changed_at.isoformat()
+
+
+AnyChange = ExecutionChange | StepChange | ModelPackageChange
+CHANGES: Final[dict[str, type[ExecutionChange] | type[StepChange] | type[ModelPackageChange]]] = {
+    EXECUTION_CHANGE: ExecutionChange,
+    STEP_CHANGE: StepChange,
+    MODEL_PACKAGE_CHANGE: ModelPackageChange,
+}
+
+
+# The size of an event: https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-quota.html. A message of a
+# queue can have a MiB, and JSON of that size takes the event loop 0.1 s.
+MAX_MESSAGE_BYTES: Final = 256 * 1024
+_MAX_QUOTED: Final = 80
+
+
+class UnreadableMessageError(ValueError):
+    """Raised for a message that is no event for watchers. The text does not quote what may be secret."""
+
+
+def _first_of_one(value: Any) -> Any:
+    # An example of AWS has a list.
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
+
+
+class _Envelope(FrozenModel):
+    """https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-events-structure.html"""
+
+    detail_type: str = Field(validation_alias="detail-type")
+    source: Annotated[str, BeforeValidator(_first_of_one)]
+    time: EventTime
+    detail: dict[str, Any]
+
+
+def read_message(body: object) -> AnyChange:
+    """
+    Return the change that a message reports.
+
+    :param body: the body of the message.
+    :raises UnreadableMessageError: it is too large, no JSON, or no event that a watcher can use.
+    """
+    envelope = _envelope(body)
+    if envelope.source != SOURCE or envelope.detail_type not in CHANGES:
+        source, kind = clean_line(envelope.source, _MAX_QUOTED), clean_line(envelope.detail_type, _MAX_QUOTED)
+        raise UnreadableMessageError(
+            f"it is an event {kind!r} of {source!r}, for which there are no watchers"
+        )
+    if envelope.time is None:
+        raise UnreadableMessageError("it has no time")
+    try:
+        return CHANGES[envelope.detail_type].model_validate({**envelope.detail, "event_time": envelope.time})
+    except ValidationError as error:
+        raise UnreadableMessageError(
+            f"it is not as AWS sends it: {describe_validation_error(error)}"
+        ) from None
+
+
+def _envelope(body: object) -> _Envelope:
+    if not isinstance(body, str):
+        raise UnreadableMessageError("it has no text")
+    if len(body) > MAX_MESSAGE_BYTES or len(body.encode("utf-8", "replace")) > MAX_MESSAGE_BYTES:
+        raise UnreadableMessageError(f"it has more than {MAX_MESSAGE_BYTES:,} bytes")
+    try:
+        content = json.loads(body)
+    except (ValueError, RecursionError):
+        raise UnreadableMessageError("it is not JSON") from None
+    try:
+        return _Envelope.model_validate(content)
+    except ValidationError as error:
+        problems = describe_validation_error(error)
+        raise UnreadableMessageError(f"it is no event of EventBridge: {problems}") from None
+
+
+MAX_NAMES: Final = 200
+# The states that a watcher of executions or steps wants unless it names some: those that are an end.
+_STATES: Final = states.PolysyncState
+END_STATES: Final = (str(_STATES.SUCCESS), str(_STATES.FAILED), str(_STATES.CANCELLED))
+STATES: Final = (*END_STATES, str(_STATES.RUNNING))
+# https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-queue-message-identifiers.html
+QUEUE_NAME_PATTERN: Final = r"[A-Za-z0-9_-]{1,80}"
+_QUEUE_URL: Final = re.compile(
+    rf"https?://(?P<host>[A-Za-z0-9.:\[\]-]{{1,255}})/(?P<account>[0-9]{{12}})/(?P<name>{QUEUE_NAME_PATTERN})"
+)
+_QUEUE_HOST: Final = re.compile(r"sqs(?:-fips)?\.(?P<region>[a-z0-9-]+)\..+")
+
+Pattern = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_*?-]{1,256}$")]
+# An empty list would watch nothing.
+Patterns = Annotated[tuple[Pattern, ...], Field(min_length=1, max_length=MAX_NAMES)] | None
+_NAMES: Final = (
+    f"Give a list of 1 to {MAX_NAMES} names, in which * and ? stand for any characters, or leave it out"
+)
+
+
+class WatcherArguments(pydantic.BaseModel):
+    """The arguments of a watcher. Airflow stores them in its database, where others can edit them."""
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+    queue_url: Annotated[
+        str,
+        StringConstraints(max_length=512, pattern=rf"^https?://[^/]+/[0-9]{{12}}/{QUEUE_NAME_PATTERN}$"),
+        Field(
+            description="Give the URL of a standard queue (not .fifo) as SQS returns it, "
+            "https://sqs.<region>.amazonaws.com/<account>/<name>."
+        ),
+    ]
+    polysync_conn_id: Annotated[
+        str,
+        StringConstraints(min_length=1, max_length=250),
+        Field(description="Give the id of a polysync_sagemaker or aws connection."),
+    ]
+    region_name: Annotated[
+        Annotated[str, StringConstraints(max_length=64, pattern=models.REGION_PATTERN)] | None,
+        Field(description="Give the AWS region of the queue, or leave it out: the URL has it."),
+    ] = None
+    pipelines: Annotated[Patterns, Field(description=f"{_NAMES} for all pipelines.")] = None
+    steps: Annotated[Patterns, Field(description=f"{_NAMES} to watch executions.")] = None
+    model_package_groups: Annotated[
+        Patterns, Field(description=f"{_NAMES} to watch executions or steps.")
+    ] = None
+    states: Annotated[
+        Annotated[tuple[str, ...], Field(min_length=1, max_length=10)] | None,
+        Field(
+            description=f"Give a list of {', '.join(STATES)} for executions and steps, of "
+            f"{', '.join(APPROVAL_STATUSES)} for model packages, or leave it out."
+        ),
+    ] = None
+
+    @pydantic.model_validator(mode="after")
+    def _check(self) -> WatcherArguments:
+        if self.model_package_groups is not None and (self.pipelines, self.steps) != (None, None):
+            raise ValueError(
+                "model_package_groups is given together with pipelines or steps: use a watcher for each"
+            )
+        wrong = [state for state in self.states or () if state not in self._possible_states]
+        if wrong:
+            possible = ", ".join(self._possible_states)
+            raise ValueError(f"states has {shorten(wrong[0])}, which is none of {possible}")
+        url_region = region_of_queue(self.queue_url)
+        if self.region_name and url_region and self.region_name != url_region:
+            raise ValueError(
+                f"region_name = {self.region_name!r} is not the region of the queue, {url_region!r}"
+            )
+        return self
+
+    @property
+    def kind(self) -> Kind:
+        """What is watched."""
+        if self.model_package_groups is not None:
+            return Kind.MODEL_PACKAGE
+        return Kind.EXECUTION if self.steps is None else Kind.STEP
+
+    @property
+    def region(self) -> str | None:
+        """The region of the queue; None for that of the connection."""
+        return self.region_name or region_of_queue(self.queue_url)
+
+    @property
+    def _possible_states(self) -> tuple[str, ...]:
+        return APPROVAL_STATUSES if self.kind is Kind.MODEL_PACKAGE else STATES
+
+    def wants(self, change: AnyChange) -> bool:
+        """Return whether a change is one of those that are watched."""
+        if change.kind is not self.kind:
+            return False
+        if isinstance(change, ModelPackageChange):
+            is_wanted = change.approval_status in (self.states or APPROVAL_STATUSES)
+            return is_wanted and _matches(change.model_package_group or "", self.model_package_groups)
+        if change.state not in (self.states or END_STATES):
+            return False
+        if isinstance(change, StepChange) and not _matches(change.step_name, self.steps):
+            return False
+        # As SageMaker does, and since ARNs of older pipelines have the name in lower case.
+        pipelines = None if self.pipelines is None else [name.lower() for name in self.pipelines]
+        return _matches(change.pipeline_name.lower(), pipelines)
+
+
+def check_watch(arguments: Mapping[str, Any]) -> WatcherArguments:
+    """
+    Validate the arguments of a watcher.
+
+    :raises ParametersError: lists each invalid argument with its value and what is valid.
+    """
+    try:
+        return WatcherArguments.model_validate(arguments)
+    except ValidationError as error:
+        problems = describe_arguments(WatcherArguments, error, show=str)
+        raise ParametersError(
+            f"Nothing is watched, because these arguments are not valid:\n{problems}"
+        ) from None
+
+
+def region_of_queue(queue_url: str) -> str | None:
+    """Return the region in the URL of a queue; None for an address that is none of AWS's."""
+    url = _QUEUE_URL.fullmatch(queue_url)
+    host = _QUEUE_HOST.fullmatch(url["host"]) if url else None
+    return host["region"] if host else None
+
+
+def _matches(name: str, patterns: Iterable[str] | None) -> bool:
+    return patterns is None or any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+class Memory:
+    """
+    Knows what was added last.
+
+    :param limit: how many entries it keeps. Those that were added or found longest ago are forgotten.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._entries: OrderedDict[Hashable, None] = OrderedDict()
+
+    def __contains__(self, entry: Hashable) -> bool:
+        if entry not in self._entries:
+            return False
+        self._entries.move_to_end(entry)
+        return True
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def add(self, entry: Hashable) -> bool:
+        """Add an entry, and return whether it is new."""
+        is_new = entry not in self
+        self._entries.setdefault(entry)
+        if len(self._entries) > self._limit:
+            self._entries.popitem(last=False)
+        return is_new
+
+
+# The longest suffix makes 64 characters, the limit of a rule's name.
+_QUEUE_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,48}")
+# https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-quota.html
+MAX_PATTERN: Final = 2048
+MAX_RECEIVES: Final = 1000
+# A reader gives a new message back once, and a triggerer may be killed.
+FEWEST_RECEIVES: Final = 3
+# Longer than Airflow needs to store an event, and how long a message waits after its triggerer was killed.
+VISIBILITY_SECONDS: Final = 30
+DEAD_LETTER_SECONDS: Final = 14 * 24 * 3600
+RETENTION_SECONDS: Final = 4 * 24 * 3600
+WAIT_SECONDS: Final = 20
+# The most messages of a call that SQS allows.
+BATCH: Final = 10
+# A policy that allows a reader what it needs, given the ARN of the queue.
+ReaderPolicy = Callable[[str], Mapping[str, Any]]
+_END_STATUSES: Final = [status for status in states.STATE_OF_STATUS if states.has_ended(status)]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """
+    What to set up.
+
+    :param queue: the name of the queue.
+    :param pipelines: the names of the pipelines; empty for all.
+    :param running: also events of executions and steps that begin or are stopping.
+    :param steps: also events of steps.
+    :param model_packages: also events of model packages.
+    :param groups: the groups of these model packages; empty for all.
+    :param max_receives: how often a message is received before SQS moves it to the dead-letter queue.
+    """
+
+    queue: str
+    pipelines: tuple[str, ...] = ()
+    running: bool = False
+    steps: bool = False
+    model_packages: bool = False
+    groups: tuple[str, ...] = ()
+    max_receives: int = 5
+
+    def check(self) -> None:
+        """
+        Check the values.
+
+        :raises ParametersError: one of them is not valid.
+        """
+        if not _QUEUE_NAME.fullmatch(self.queue):
+            raise ParametersError(
+                f"--queue {shorten(self.queue)}: give a name of 1 to 48 letters, digits, '-' and '_'."
+            )
+        for option, names, pattern in (
+            ("--pipeline", self.pipelines, models.PIPELINE_NAME_PATTERN),
+            ("--model-package-group", self.groups, GROUP_PATTERN),
+        ):
+            for name in names:
+                if not re.fullmatch(pattern, name):
+                    raise ParametersError(
+                        f"{option} {shorten(name)} is not a name: give it without wildcards."
+                    )
+        if not FEWEST_RECEIVES <= self.max_receives <= MAX_RECEIVES:
+            raise ParametersError(
+                f"--max-receives {self.max_receives}: give {FEWEST_RECEIVES} to {MAX_RECEIVES}."
+            )
+        for name, rule in self.rules().items():
+            if len(json.dumps(rule)) > MAX_PATTERN:
+                raise ParametersError(
+                    f"The pattern of the rule {name} has more than {MAX_PATTERN:,} characters: name fewer "
+                    "pipelines or groups, or none for all, and let the watchers select."
+                )
+
+    def rules(self) -> dict[str, dict[str, Any]]:
+        """Return the event pattern of each rule, by the suffix of its name."""
+        ends: dict[str, Any] = {} if self.running else {"currentPipelineExecutionStatus": _END_STATUSES}
+        found = {"executions": _pattern(EXECUTION_CHANGE, {**ends, **self._of_pipelines()})}
+        if self.steps:
+            ends = {} if self.running else {"currentStepStatus": _END_STATUSES}
+            found["steps"] = _pattern(STEP_CHANGE, {**ends, **self._of_pipelines()})
+        if self.model_packages or self.groups:
+            groups = {"ModelPackageGroupName": list(self.groups)} if self.groups else {}
+            found["model-packages"] = _pattern(MODEL_PACKAGE_CHANGE, groups)
+        return found
+
+    def _of_pipelines(self) -> dict[str, Any]:
+        # ARNs of older pipelines have the name in lower case.
+        names = sorted({spelling for name in self.pipelines for spelling in (name, name.lower())})
+        return {"pipelineArn": [{"suffix": f":pipeline/{name}"} for name in names]} if names else {}
+
+
+def cloudformation(setup: Setup, reader_policy: ReaderPolicy) -> dict[str, Any]:
+    """Return a template of CloudFormation, which needs the capability ``CAPABILITY_IAM``."""
+    arn = {"Fn::GetAtt": ["Queue", "Arn"]}
+    rules = {
+        f"{suffix.title().replace('-', '')}Rule": (suffix, rule) for suffix, rule in setup.rules().items()
+    }
+    rule_arns = [{"Fn::GetAtt": [name, "Arn"]} for name in rules]
+    resources: dict[str, Any] = {
+        "DeadLetterQueue": _resource(
+            "SQS::Queue", QueueName=f"{setup.queue}-dead-letters", MessageRetentionPeriod=DEAD_LETTER_SECONDS
+        ),
+        "Queue": _resource(
+            "SQS::Queue",
+            QueueName=setup.queue,
+            VisibilityTimeout=VISIBILITY_SECONDS,
+            MessageRetentionPeriod=RETENTION_SECONDS,
+            ReceiveMessageWaitTimeSeconds=WAIT_SECONDS,
+            RedrivePolicy={
+                "deadLetterTargetArn": {"Fn::GetAtt": ["DeadLetterQueue", "Arn"]},
+                "maxReceiveCount": setup.max_receives,
+            },
+        ),
+        "QueuePolicy": _resource(
+            "SQS::QueuePolicy", Queues=[{"Ref": "Queue"}], PolicyDocument=_queue_policy(arn, rule_arns)
+        ),
+    }
+    targets = [{"Id": "queue", "Arn": arn}]
+    for name, (suffix, rule) in rules.items():
+        rule_name = f"{setup.queue}-{suffix}"
+        resources[name] = _resource("Events::Rule", Name=rule_name, EventPattern=rule, Targets=targets)
+    policy = _replaced(reader_policy("QUEUE"), "QUEUE", arn)
+    resources["ReaderPolicy"] = _resource("IAM::ManagedPolicy", PolicyDocument=policy)
+    return {
+        "AWSTemplateFormatVersion": "2010-09-09",
+        "Description": "A queue with events of SageMaker for Airflow",
+        "Resources": resources,
+        "Outputs": {
+            "QueueUrl": {"Value": {"Ref": "Queue"}},
+            "ReaderPolicyArn": {"Value": {"Ref": "ReaderPolicy"}},
+        },
+    }
+
+
+def _pattern(detail_type: str, detail: Mapping[str, Any]) -> dict[str, Any]:
+    pattern: dict[str, Any] = {"source": [SOURCE], "detail-type": [detail_type]}
+    return {**pattern, "detail": dict(detail)} if detail else pattern
+
+
+def _queue_policy(queue_arn: Any, rule_arns: list[Any]) -> dict[str, Any]:
+    statement = {
+        "Sid": "EventBridge",
+        "Effect": "Allow",
+        "Principal": {"Service": "events.amazonaws.com"},
+        "Action": "sqs:SendMessage",
+        "Resource": queue_arn,
+        # Without it, rules of other accounts could fill the queue.
+        "Condition": {"ArnEquals": {"aws:SourceArn": rule_arns}},
+    }
+    return {"Version": "2012-10-17", "Statement": [statement]}
+
+
+def _resource(kind: str, **properties: Any) -> dict[str, Any]:
+    return {"Type": f"AWS::{kind}", "Properties": properties}
+
+
+def _replaced(value: Any, placeholder: str, by: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _replaced(member, placeholder, by) for name, member in value.items()}
+    if isinstance(value, list):
+        return [_replaced(item, placeholder, by) for item in value]
+    return by if value == placeholder else value
+
+
+# Who joins later finds out by itself, if it is a reader.
+CHECK_EVERY_SECONDS: Final = 24 * 3600.0
+# A message that a killed process has received returns when its visibility timeout has passed.
+RETURN_SECONDS: Final = 2.0 * VISIBILITY_SECONDS
+# A receive that had room for more has asked all servers of SQS. How many must not bring the message then.
+MIN_RECEIVES: Final = 3
+
+
+class ConsumerCheck:
+    """A check of a queue, which is repeated once a day. Times are seconds of ``clock.monotonic``."""
+
+    def __init__(self) -> None:
+        self.begin((), -math.inf)
+
+    def is_due(self, now: float) -> bool:
+        """Return whether new messages are to be given back."""
+        return now - self._begun_at >= CHECK_EVERY_SECONDS
+
+    def begin(self, message_ids: Iterable[str], now: float) -> None:
+        """Note which messages were given back."""
+        self._begun_at, self._given_back, self._receives = now, set(message_ids), 0
+
+    def missing(self, message_ids: Iterable[str], *, has_room: bool, now: float) -> set[str]:
+        """
+        Return the messages that others have taken, once.
+
+        :param message_ids: the messages of a receive.
+        :param has_room: it could have had more of them.
+        """
+        self._given_back.difference_update(message_ids)
+        self._receives += has_room and now - self._begun_at >= RETURN_SECONDS
+        if self._receives < MIN_RECEIVES:
+            return set()
+        missing, self._given_back = self._given_back, set()
+        return missing

@@ -1,0 +1,679 @@
+"""
+One try of a task that answers a callback step: the messages of the step in its queue, which all executions of
+the pipeline, and others, share; the one answer to the step; and the wait for it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import copy_context
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from threading import Event, Lock, Thread
+from types import TracebackType
+from typing import Any, Final, NamedTuple, Self
+
+from pydantic import SecretStr
+
+from polysync_airflow import exceptions
+from polysync_airflow.airflow_compat.sdk import AirflowSkipException, AirflowTaskTimeout
+from polysync_airflow.airflow_compat.supervisor import mask_secret, redact
+from polysync_airflow.aws.retry import call_with_retry
+from polysync_airflow.execution import clock
+from polysync_airflow.execution.models import ExecutionDescription, ExecutionEvent, region_from_arn
+from polysync_airflow.execution.outcome import outcome_message, refusal_error
+from polysync_airflow.execution.steps.callbacks import (
+    CALLBACK,
+    CallbackMessage,
+    Handling,
+    Outputs,
+    ReceivedMessage,
+    Redrive,
+    RunningCallback,
+    Situation,
+    failure_reason,
+    find_step,
+    handling_of,
+    is_news,
+    output_parameters,
+    parse_message,
+    recorded_outputs,
+    running_callback,
+    situation_of,
+    still_waits,
+)
+from polysync_airflow.execution.steps.descriptions import StepDescription
+from polysync_airflow.execution.steps.progress import Progress, check_step_declared
+from polysync_airflow.execution.texts import clean_line, clean_text
+from polysync_airflow.hooks import PolysyncSageMakerHook
+from polysync_airflow.states import STATUS_STOPPING
+
+# How long an answer is repeated while AWS throttles or cannot be reached.
+ANSWER_TIMEOUT_SECONDS: Final = 600.0
+# Seconds of the host between two looks of the monitor. A message is hidden for three times as long.
+MONITOR_SECONDS: Final = 20.0
+# How long the end of the function waits for a call of the monitor.
+JOIN_SECONDS: Final = 30.0
+STOP_REASON: Final = "The execution is being stopped."
+
+
+class StepHasEndedError(Exception):
+    """Raised when AWS refuses an answer because the step has ended: somebody else has answered it."""
+
+
+@dataclass
+class Answer:
+    """
+    The answer to a step. Only the first one is given. Thread-safe.
+
+    :param hook: a hook with the task's connection, for the region of the execution.
+    :param token: the callback token of the step.
+    :param step_has_ended: says whether AWS shows the step as ended.
+    :param warn: called with a message when a request is repeated.
+    """
+
+    hook: PolysyncSageMakerHook
+    token: SecretStr
+    step_has_ended: Callable[[], bool]
+    warn: Callable[[str], object]
+    _lock: Lock = field(default_factory=Lock, init=False)
+    _is_given: bool = field(default=False, init=False)
+
+    def succeed(self, outputs: Mapping[str, str]) -> bool:
+        """
+        Answer with success; return whether this is the answer.
+
+        :raises StepHasEndedError: somebody else has answered.
+        :raises SageMakerApiError: AWS has not taken the answer.
+        """
+        return self._give(partial(self.hook.send_pipeline_execution_step_success, self.token, outputs))
+
+    def fail(self, reason: str) -> bool:
+        """
+        Answer with a failure; return whether this is the answer.
+
+        :raises StepHasEndedError: somebody else has answered.
+        :raises SageMakerApiError: AWS has not taken the answer.
+        """
+        reason = failure_reason(reason)
+        return self._give(partial(self.hook.send_pipeline_execution_step_failure, self.token, reason))
+
+    def _give(self, send: Callable[[], None]) -> bool:
+        with self._lock:
+            if self._is_given:
+                return False
+            until = clock.time() + ANSWER_TIMEOUT_SECONDS
+            call_with_retry(partial(self._send, send), until=until, warn=self.warn)
+            self._is_given = True
+            return True
+
+    def _send(self, send: Callable[[], None]) -> None:
+        try:
+            send()
+        except exceptions.SageMakerApiError as error:
+            # AWS does not document with which of these it refuses the answer to a step that has ended.
+            codes = exceptions.CONFLICT, exceptions.RESOURCE_NOT_FOUND, exceptions.VALIDATION
+            if exceptions.has_code(error, *codes) and self.step_has_ended():
+                raise StepHasEndedError(str(error)) from None
+            raise
+
+
+@dataclass
+class StopMonitor:
+    """
+    A context in which a thread looks for a stop while the function of a step runs.
+
+    It keeps the message of the step from other consumers. If the execution is to be stopped, it answers at
+    once, because AWS stops it only then. The function itself is not interrupted.
+
+    :param keep: hides the message for a while.
+    :param is_stopping: says whether the execution is to be stopped.
+    :param warn: called with a message once for each new error. No error ends its thread.
+    """
+
+    keep: Callable[[], None]
+    is_stopping: Callable[[], bool]
+    answer: Answer
+    warn: Callable[[str], object]
+    has_answered: bool = field(default=False, init=False)
+    _warned: set[str] = field(default_factory=set, init=False)
+    _ended: Event = field(default_factory=Event, init=False)
+
+    def __enter__(self) -> Self:
+        run = partial(copy_context().run, self._run)
+        self._thread = Thread(target=run, name="polysync-callback", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        self._thread.join(JOIN_SECONDS)
+
+    def _run(self) -> None:
+        # Not a wait of the provider: the time that a function takes is that of the host.
+        while not self.has_answered and not self._ended.wait(MONITOR_SECONDS):
+            self._try(self.keep)
+            self._try(self._answer_stop)
+
+    def _answer_stop(self) -> None:
+        if self.is_stopping():
+            self.has_answered = self.answer.fail(STOP_REASON)
+
+    def _try(self, call: Callable[[], None]) -> None:
+        try:
+            call()
+        except Exception as error:
+            is_own = isinstance(error, exceptions.PolysyncError)
+            text = str(error) if is_own else f"{type(error).__name__}: {error}"
+            if text not in self._warned:
+                self._warned.add(text)
+                self.warn(f"While the function of the callback step runs: {text}")
+
+
+# For how long SQS hides a message from others once it is received. If this process dies, the next try can
+# receive it after that time.
+HIDDEN_SECONDS: Final = 60
+# How long a message is looked for: longer than a message is hidden that a try has received which has died.
+RECEIVE_TIMEOUT_SECONDS: Final = 180.0
+# How often AWS is asked meanwhile whether the step still waits. SageMaker allows fewer calls than SQS.
+CHECK_SECONDS: Final = 10.0
+# The pauses between two looks, in seconds, of which up to a half is left out at random; the last one repeats.
+PAUSE_SECONDS: Final = (1.0, 2.0, 4.0, 8.0, 15.0)
+# Without any wait, SQS asks only some of its servers.
+POLL_SECONDS: Final = 1
+# Of one look, which ends when the message is there. Each receives ten messages, which others miss meanwhile.
+MAX_RECEIVES: Final = 10
+
+
+@dataclass
+class StepMessages:
+    """
+    The messages of one callback step.
+
+    :param hook: a hook with the task's connection, for the region of the execution.
+    :param queue_hook: one for the region of the queue.
+    :param log: the log of the task.
+    """
+
+    hook: PolysyncSageMakerHook
+    queue_hook: PolysyncSageMakerHook
+    arn: str
+    callback: RunningCallback
+    log: Any
+    _receipts: list[str] = field(default_factory=list, init=False)
+    # Why messages of others are no longer sent again.
+    _problem: exceptions.PolysyncError | None = field(default=None, init=False)
+
+    @property
+    def _url(self) -> str:
+        return self.callback.queue.url
+
+    def receive(self, is_over: Callable[[], bool], sleep: Callable[[float], None]) -> CallbackMessage | None:
+        """
+        Receive the message of the step. Others can receive theirs afterwards, and at once.
+
+        :param is_over: asked from time to time: whether the step no longer waits.
+        :param sleep: waits for a number of seconds.
+        :return: the message; that of the stop, if there is one; None if there is none.
+        :raises SageMakerApiError: a call failed.
+        """
+        begin = checked = clock.time()
+        pauses = itertools.chain(PAUSE_SECONDS, itertools.repeat(PAUSE_SECONDS[-1]))
+        for number, pause in enumerate(pauses):
+            own = self._look()
+            if own:
+                return next((message for message in own if message.is_stop), own[0])
+            if clock.time() - checked >= CHECK_SECONDS:
+                checked = clock.time()
+                if is_over():
+                    break
+            if clock.time() + pause > begin + RECEIVE_TIMEOUT_SECONDS:
+                break
+            if number == 0:
+                self.log.info(
+                    "The message of the step has not been received yet. %s", self.describe_dead_letters()
+                )
+            # Tasks that have begun at the same time shall not look at the same time.
+            sleep(pause * (1 - random.random() / 2))  # noqa: S311 # it spreads load
+        return None
+
+    def _look(self) -> list[CallbackMessage]:
+        own: list[CallbackMessage] = []
+        others: dict[Handling, list[ReceivedMessage]] = defaultdict(list)
+        try:
+            for number in range(MAX_RECEIVES):
+                wait = 0 if number else POLL_SECONDS
+                batch = self.queue_hook.receive_messages(self._url, hidden=HIDDEN_SECONDS, wait=wait)
+                for received in batch:
+                    content = parse_message(received.body)
+                    handling = self._handling_of(received, content)
+                    if handling is Handling.KEEP and content:
+                        own.append(content)
+                        self._receipts.append(received.receipt)
+                    else:
+                        others[handling].append(received)
+                if own or not batch:
+                    break
+        finally:
+            self._release(others)
+        return own
+
+    def _handling_of(self, received: ReceivedMessage, content: CallbackMessage | None) -> Handling:
+        own = self.callback.token, self.arn
+        is_own = content is not None and (content.token, content.execution_arn) == own
+        decide = partial(
+            handling_of,
+            received,
+            content,
+            is_own=is_own,
+            max_receives=None if is_own or content is None or self._problem else self._max_receives,
+            now=clock.time(),
+        )
+        handling = decide()
+        if handling is not Handling.LOOK_UP or content is None:
+            return handling
+        try:
+            steps = self.hook.list_pipeline_execution_steps(content.execution_arn)
+        except exceptions.PolysyncError:
+            # It may be an execution of somebody else.
+            return decide(waits=True)
+        return decide(waits=still_waits(steps, content.token))
+
+    def _release(self, others: dict[Handling, list[ReceivedMessage]]) -> None:
+        deleted, given_back = others[Handling.DELETE], others[Handling.GIVE_BACK]
+        for message in others[Handling.SEND_AGAIN]:
+            (deleted if self._send_again(message) else given_back).append(message)
+        try:
+            self.queue_hook.hide_messages(self._url, [message.receipt for message in given_back], 0)
+            self.queue_hook.delete_messages(self._url, [message.receipt for message in deleted])
+        except exceptions.PolysyncError as error:
+            # A copy of a message that cannot be deleted would be one more message.
+            self._problem = error
+            self.log.warning("Messages of others are hidden from them for %s s: %s", HIDDEN_SECONDS, error)
+
+    def _send_again(self, message: ReceivedMessage) -> bool:
+        if self._problem:
+            return False
+        try:
+            self.queue_hook.send_message_again(self._url, message)
+        except exceptions.PolysyncError as error:
+            self._problem = error if error.permanent else None
+            self.log.warning("A message of another execution cannot be sent again: %s", error)
+            return False
+        return True
+
+    @cached_property
+    def _redrive(self) -> Redrive | exceptions.PolysyncError | None:
+        try:
+            return self.queue_hook.describe_redrive(self._url)
+        except exceptions.PolysyncError as error:
+            return error
+
+    @property
+    def _max_receives(self) -> int | None:
+        # Of a queue that cannot be described, each receive may be the last one.
+        if isinstance(self._redrive, exceptions.PolysyncError):
+            return 1
+        return self._redrive.max_receives if self._redrive else None
+
+    @property
+    def has_dead_letters(self) -> bool:
+        """Whether the queue may have a dead-letter queue."""
+        return self._redrive is not None
+
+    def describe_dead_letters(self) -> str:
+        """Return what is known of the dead-letter queue of the queue."""
+        found = self._redrive
+        if found is None:
+            return "The queue has no dead-letter queue."
+        if isinstance(found, exceptions.PolysyncError):
+            text = f"Whether the queue has a dead-letter queue is not known: {found}"
+        else:
+            times = f"{found.max_receives} times" if found.max_receives > 1 else "once"
+            text = f"A message that was received {times} goes to the dead-letter queue {found.queue_arn}."
+        # Else, those of other executions do not count.
+        return f"{text}\nAll receives count, because: {self._problem}" if self._problem else text
+
+    def keep(self) -> None:
+        """
+        Hide the received messages of the step for some more time.
+
+        :raises SageMakerApiError: the call failed.
+        """
+        self.queue_hook.hide_messages(self._url, self._receipts, HIDDEN_SECONDS)
+
+    def delete(self, *, look_for_more: bool = False) -> None:
+        """
+        Delete the messages of the step, after its answer. A message that stays behind does no harm.
+
+        :param look_for_more: whether there may be messages that this process has not received.
+        """
+        try:
+            if look_for_more:
+                self._look()
+            self.queue_hook.delete_messages(self._url, self._receipts)
+            self._receipts.clear()
+        except exceptions.PolysyncError as error:
+            self.log.warning("The message of the callback step stays in its queue: %s", error)
+
+
+_WAITS: tuple[Situation, ...] = (Situation.RUNNING, Situation.STOPPING)
+
+
+@dataclass
+class ServedStep:
+    """
+    A callback step that waits for its answer.
+
+    :param hook: a hook with the task's connection, for the region of the execution.
+    :param queue_hook: one for the region of the queue.
+    :param name: the name of the step.
+    :param look: returns the situation of the step now.
+    :param log: the log of the task.
+    """
+
+    hook: PolysyncSageMakerHook
+    queue_hook: PolysyncSageMakerHook
+    arn: str
+    name: str
+    callback: RunningCallback
+    look: Callable[[], Situation]
+    log: Any
+
+    def __post_init__(self) -> None:
+        mask_secret(self.callback.token.get_secret_value())
+        self._answer = Answer(self.hook, self.callback.token, self._has_ended, self.log.warning)
+        self._messages = StepMessages(self.hook, self.queue_hook, self.arn, self.callback, self.log)
+
+    def serve(
+        self, function: Callable[..., Any], arguments: Mapping[str, Any], sleep: Callable[[float], None]
+    ) -> Outputs:
+        """
+        Answer the step with what a function returns for the arguments of its message.
+
+        :param arguments: further keyword arguments of the function; they override those of the message.
+        :param sleep: waits for a number of seconds.
+        :return: the output parameters of the answer.
+        :raises StepHasEndedError: somebody else has answered the step meanwhile.
+        :raises CallbackStepError: the function failed, and so has the step; or its message cannot be found.
+        :raises AirflowSkipException: the function raised it, and the step has failed.
+        :raises PipelineExecutionCancelledError: the execution is being stopped.
+        """
+        self.log.info("Step %s waits for its answer. Queue: %s", self.name, self.callback.queue.url)
+        message = self._messages.receive(lambda: self.look() is not Situation.RUNNING, sleep)
+        if message is None:
+            raise self._error_without_message()
+        if message.is_stop:
+            raise self.answer_stop()
+        overridden = sorted(arguments.keys() & message.arguments.keys())
+        if overridden:
+            self.log.info("op_kwargs override arguments of the step: %s", clean_line(", ".join(overridden)))
+        return self._call(partial(function, **{**message.arguments, **arguments}))
+
+    def answer_stop(self) -> Exception:
+        """
+        Answer the step, whose execution is to be stopped; return the error that ends the task.
+
+        :raises StepHasEndedError: somebody else has answered the step meanwhile.
+        """
+        self._answer.fail(STOP_REASON)
+        return self._cancelled()
+
+    def delete_messages(self) -> None:
+        """Delete messages that an earlier try may have left in the queue."""
+        self._messages.delete(look_for_more=True)
+
+    def _call(self, function: Callable[[], Any]) -> Outputs:
+        failure: BaseException | None = None
+        outputs: Outputs = {}
+        with StopMonitor(self._messages.keep, self._is_stopping, self._answer, self.log.warning) as monitor:
+            try:
+                outputs = output_parameters(function())
+            except (Exception, SystemExit, AirflowTaskTimeout) as error:
+                failure = error
+        if monitor.has_answered:
+            raise self._cancelled() from failure
+        reason = self._reason(failure) if failure else None
+        if not (self._answer.succeed(outputs) if reason is None else self._answer.fail(reason)):
+            # The monitor was in the middle of its answer.
+            raise self._cancelled() from failure
+        self._messages.delete()
+        if reason is not None:
+            raise self._error_of(failure, reason) from failure
+        self.log.info(
+            "Step %s was answered with success. Output parameters: %s",
+            self.name,
+            clean_text(", ".join(outputs)) or "none",
+        )
+        return outputs
+
+    def _error_of(self, failure: BaseException | None, reason: str) -> Exception:
+        text = (
+            f"The function of callback step {self.name} failed, and so has the step: {reason}\n"
+            "The answer is final. To run the step again, resume the execution, then clear this task.\n"
+            f"Execution: {self.arn}"
+        )
+        is_skipped = isinstance(failure, AirflowSkipException)
+        return AirflowSkipException(text) if is_skipped else exceptions.CallbackStepError(text)
+
+    def _reason(self, failure: BaseException) -> str:
+        # AWS shows it to everybody who may list the steps.
+        if isinstance(failure, AirflowTaskTimeout):
+            return "The function did not end before the execution_timeout of its task."
+        text = redact(str(failure))
+        is_own = isinstance(failure, exceptions.ParametersError)
+        return failure_reason(text if is_own else f"{type(failure).__name__}: {text}")
+
+    def _cancelled(self) -> Exception:
+        self._messages.delete(look_for_more=True)
+        return exceptions.PipelineExecutionCancelledFailError(
+            f"The execution is being stopped. Callback step {self.name} was answered with a failure, "
+            f"because the stop waits for the answer.\nExecution: {self.arn}",
+            execution_arn=self.arn,
+            status=STATUS_STOPPING,
+            permanent=True,
+        )
+
+    def _error_without_message(self) -> Exception:
+        if self.look() is not Situation.RUNNING:
+            return StepHasEndedError("The step no longer waits.")
+        cure = (
+            "look for another consumer of the queue, such as a Lambda function, which receives the message "
+            "first, and give the step a queue of its own"
+        )
+        if self._messages.has_dead_letters:
+            cure = f"move the message back from the dead-letter queue, and clear this task. Otherwise, {cure}"
+        return exceptions.CallbackStepError(
+            f"Callback step {self.name} waits for its answer, but its message was not in the queue for "
+            f"{RECEIVE_TIMEOUT_SECONDS:g} s. Only the message has the arguments of the step, so the "
+            "function was not called, and the step was not answered.\n"
+            f"{self._messages.describe_dead_letters()} -- What to do: {cure}. "
+            f"Queue: {self.callback.queue.url}\nExecution: {self.arn}",
+            permanent=False,
+        )
+
+    def _is_stopping(self) -> bool:
+        return self.hook.describe_pipeline_execution(self.arn).status == STATUS_STOPPING
+
+    def _has_ended(self) -> bool:
+        return self.look() not in _WAITS
+
+
+class StepNewsError(Exception):
+    """Raised to end a wait on a worker: the step has begun, or cannot begin any more."""
+
+
+class View(NamedTuple):
+    """What a look at a step finds; ``step`` is None if AWS has not begun it."""
+
+    situation: Situation
+    step: StepDescription | None
+    status: str
+
+
+@dataclass
+class StepRun:
+    """
+    A callback step of an execution, as a task that answers it sees it.
+
+    :param hook_for_region: returns the hook for the task's connection in a region.
+    :param retry: makes a call, and repeats it after a transient error.
+    :param log: the log of the task.
+    """
+
+    hook_for_region: Callable[[str | None], PolysyncSageMakerHook]
+    arn: str
+    name: str
+    retry: Callable[[Callable[[], Any]], Any]
+    log: Any
+
+    def __post_init__(self) -> None:
+        self._hook = self.hook_for_region(region_from_arn(self.arn))
+
+    def check_declared(self) -> None:
+        """
+        Check that the pipeline has the step, if the identity may read the definition.
+
+        :raises ParametersError: it has no callback step with this name.
+        """
+        try:
+            declared = self._hook.describe_pipeline_definition_for_execution(self.arn)
+        except exceptions.PolysyncError as error:
+            self.log.info("Whether the pipeline has the step is not known: %s", error)
+        else:
+            check_step_declared(self.name, declared, CALLBACK)
+
+    def answer(
+        self,
+        function: Callable[..., Any],
+        arguments: Mapping[str, Any],
+        sleep: Callable[[float], None],
+        *,
+        is_first_try: bool,
+    ) -> Outputs | None:
+        """
+        Answer the step if it has begun.
+
+        :param function: the function whose return value is the answer.
+        :param arguments: further keyword arguments of the function.
+        :param sleep: waits for a number of seconds.
+        :param is_first_try: whether no earlier try can have answered.
+        :return: the output parameters; None if the step has not begun.
+        :raises CallbackStepError: the step has failed, or cannot be answered.
+        :raises PipelineExecutionCancelledError: the execution is being stopped, or was stopped.
+        """
+        while True:
+            situation, step, status = self._look()
+            if situation is Situation.SUCCEEDED and step:
+                return self._take_answer(step, is_first_try=is_first_try)
+            if situation not in (Situation.NOT_BEGUN, Situation.RUNNING, Situation.STOPPING):
+                self._clean_up(step, is_first_try=is_first_try)
+                raise self._error_of(situation, step, status)
+            callback = running_callback(step) if step else None
+            if callback is None:
+                return None
+            served = self._served(callback)
+            try:
+                if situation is Situation.STOPPING:
+                    raise served.answer_stop()
+                return served.serve(function, arguments, sleep)
+            except StepHasEndedError:
+                # An answer of an earlier try that AWS had not shown yet, or that of somebody else.
+                self.log.info("Step %s no longer waits for an answer.", self.name)
+
+    def watcher(self, interval: float) -> Callable[[ExecutionDescription | exceptions.PolysyncError], None]:
+        """
+        Return what a wait on a worker calls after each poll. It raises ``StepNewsError`` to end the wait.
+
+        :param interval: the least number of seconds between two lists of the steps.
+        """
+        return partial(self._raise_if_news, Progress(interval))
+
+    def raise_unless_ended(self, end: ExecutionEvent) -> None:
+        """
+        Raise the error of a wait that has ended before the step began and before the execution ended.
+
+        :raises PipelineExecutionTimeoutError: the step did not begin in time.
+        :raises PolysyncError: AWS refused to describe the execution.
+        """
+        if end.outcome == "ended":
+            return
+        note = f"Callback step {self.name} was not answered. It may still begin."
+        if end.outcome == "refused":
+            raise refusal_error(end, outcome_message(end, notes=(note,)))
+        raise exceptions.PipelineExecutionTimeoutError(
+            f"Callback step {self.name} did not begin before the timeout (last AWS status of the execution: "
+            f"{end.status or 'none received'}).\nReason: {end.message}\n{note}\nExecution: {self.arn}",
+            execution_arn=self.arn,
+            status=end.status,
+        )
+
+    def _look(self) -> View:
+        # In this order: a step that is listed later is never older than the status.
+        status = self.retry(lambda: self._hook.describe_pipeline_execution(self.arn)).status
+        steps = self.retry(lambda: self._hook.list_pipeline_execution_steps(self.arn))
+        step = find_step(steps, self.name)
+        return View(situation_of(step, status), step, status)
+
+    def _raise_if_news(
+        self, progress: Progress, response: ExecutionDescription | exceptions.PolysyncError
+    ) -> None:
+        steps: Sequence[StepDescription] | exceptions.PolysyncError | None = None
+        status = response.status if isinstance(response, ExecutionDescription) else None
+        if not is_news(self.name, status, steps) and progress.after_poll(response, clock.time()):
+            try:
+                steps = self._hook.list_pipeline_execution_steps(self.arn)
+            except exceptions.PolysyncError as error:
+                steps = error
+            for line in progress.after_list(steps, clock.time()):
+                self.log.log(line.level, "%s", line.text)
+        if is_news(self.name, status, steps):
+            raise StepNewsError
+
+    def _served(self, callback: RunningCallback) -> ServedStep:
+        queue_hook = self.hook_for_region(callback.queue.region or region_from_arn(self.arn))
+        return ServedStep(
+            self._hook, queue_hook, self.arn, self.name, callback, lambda: self._look().situation, self.log
+        )
+
+    def _take_answer(self, step: StepDescription, *, is_first_try: bool) -> Outputs:
+        self._clean_up(step, is_first_try=is_first_try)
+        self.log.info(
+            "Step %s has already succeeded: its output parameters are taken, and the function is not called.",
+            self.name,
+        )
+        return recorded_outputs(step)
+
+    def _clean_up(self, step: StepDescription | None, *, is_first_try: bool) -> None:
+        # A try that died after its answer has left the message in the queue.
+        callback = running_callback(step) if step and not is_first_try else None
+        if callback:
+            self._served(callback).delete_messages()
+
+    def _error_of(
+        self, situation: Situation, step: StepDescription | None, status: str
+    ) -> exceptions.PolysyncError:
+        where = f"\nExecution: {self.arn}"
+        if situation is Situation.FAILED and step:
+            reason = clean_text(step.failure_reason or "AWS returned no reason")
+            return exceptions.CallbackStepError(
+                f"Callback step {self.name} has already failed: {reason}\nThe function was not called. To "
+                f"run the step again, resume the execution, then clear this task.{where}"
+            )
+        if situation is Situation.CANCELLED:
+            return exceptions.PipelineExecutionCancelledFailError(
+                f"The execution was stopped before callback step {self.name} was answered (AWS status "
+                f"{status}).{where}",
+                execution_arn=self.arn,
+                status=status,
+                permanent=True,
+            )
+        return exceptions.CallbackStepError(
+            f"The execution has ended without callback step {self.name} (AWS status {status}): a condition "
+            f"had another outcome, or a step before it failed.{where}"
+        )

@@ -1,0 +1,368 @@
+"""
+The triggers that wait without a worker: for an execution, for one step of it to begin or to end, for an
+execution that others start, and for the approval of a model.
+
+They poll nothing themselves (``poller``), and what they decide is decided in ``execution/``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+from pydantic import BaseModel
+
+from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
+from polysync_airflow.airflow_compat.supervisor import use_event_loop
+from polysync_airflow.execution import clock, waiter
+from polysync_airflow.execution.approval import ApprovalTriggerArguments
+from polysync_airflow.execution.models import MAX_POLL_INTERVAL
+from polysync_airflow.execution.parameters import MIN_PROGRESS_INTERVAL, check_trigger_arguments
+from polysync_airflow.execution.search import SearchArguments
+from polysync_airflow.execution.steps.callbacks import StepChangedEvent, is_news
+from polysync_airflow.execution.steps.progress import Progress, StepTriggerArguments, ended_step
+from polysync_airflow.triggers import poller
+from polysync_airflow.triggers.schedule import Step, StepChanges
+from polysync_airflow.triggers.shared_client import SharedClient
+from polysync_airflow.triggers.stopping import StepPusher, TriggerStop
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+
+class WaitTrigger(BaseTrigger):
+    """
+    Wait, then fire one event.
+
+    ``run`` only polls, since Airflow may run a trigger twice at the same time while triggers move between
+    triggerers. The class path and the arguments are stored in Airflow's database: they are public, and hold
+    no credentials. Each argument is an attribute, which the model checks before AWS is called.
+    """
+
+    arguments_model: ClassVar[type[waiter.WaitArguments]]
+    # The class path that Airflow stores is the public one, wherever this module is.
+    __module__ = "polysync_airflow.triggers"
+
+    polysync_conn_id: str
+    region_name: str | None
+    _poller: poller.Poller | None = None
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # Airflow's has no annotations
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return what Airflow stores: the class path and the arguments."""
+        fields = self.arguments_model.model_fields.items()
+        arguments = {field.alias or name: getattr(self, name) for name, field in fields}
+        return f"{type(self).__module__}.{type(self).__qualname__}", arguments
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """
+        Wait until the decision core ends the wait; yield its event as a JSON-able dict.
+
+        :raises ParametersError: an argument of the stored trigger is not valid. Not raised by ``__init__``,
+            where Airflow expects a TypeError only: any other error there ends the triggerer.
+        """
+        use_event_loop()
+        wait, progress = self._waiter(), self._progress()
+        self._poller = self._find_poller()
+        subscription = self._poller.subscribe(wait, progress)
+        try:
+            payload = None
+            while payload is None:
+                payload = self._handle(await subscription.next_step())
+            await self._finish()
+            yield TriggerEvent(payload)  # type: ignore[no-untyped-call]  # Airflow's has no annotations
+        except asyncio.CancelledError:
+            await self._handle_cancellation()
+            raise
+        finally:
+            self._close()
+            self._poller.unsubscribe(subscription)
+
+    def _waiter(self) -> waiter.Waiter[Any, Any]:
+        return check_trigger_arguments(self.arguments_model, self.serialize()[1]).waiter()
+
+    @abstractmethod
+    def _find_poller(self) -> poller.Poller:
+        """Return the poller that the triggers of this kind share."""
+
+    def _progress(self) -> Progress | None:
+        return None
+
+    def _handle(self, step: Step) -> dict[str, Any] | None:
+        # Logged here, in the trigger's own context: by that, Airflow writes the line to the log of this task
+        # only. With the logger of the class, since a logger for each trigger has twenty objects.
+        log = self.logger()
+        for line in step.log_lines:
+            log.log(line.level, "%s", line.text)
+        return step.event.model_dump(mode="json", by_alias=True) if isinstance(step, waiter.Finish) else None
+
+    async def _finish(self) -> None:
+        """End what must be over before the event is fired."""
+
+    async def _handle_cancellation(self) -> None:
+        """Handle that Airflow has cancelled the trigger."""
+
+    def _close(self) -> None:
+        """End what must not go on."""
+
+
+class PolysyncPipelineExecutionTrigger(WaitTrigger):
+    """
+    Wait for a SageMaker pipeline execution to end, then fire one event.
+
+    :param execution_arn: the execution.
+    :param pipeline_name: its pipeline, for log lines; None where only the ARN is known.
+    :param polysync_conn_id: Airflow connection.
+    :param region_name: AWS region; None for the connection's own.
+    :param poll_interval: seconds, or a timedelta, between two polls.
+    :param since: when the wait began, in seconds since the epoch.
+    :param deadline: when it ends at the latest, in seconds since the epoch. It is absolute, so that it stays
+        the same when the trigger moves to another triggerer.
+    :param attempt: the attempt of the execution: 0 for its start, n for its n-th resume.
+    :param stop_on_kill: stop the execution when a user, or the DAG run, ends the deferred task.
+    :param progress_interval: seconds, or a timedelta, between two lists of the steps; None for none.
+    :param declared_steps: the steps that the definition declares, as ``order_text`` returns them; None to
+        read them from the XCom ``steps``.
+    """
+
+    # Whether the task has the XCom ``steps``.
+    pushes_steps = True
+    # Whether it waits for one of the steps, so that their lists come first.
+    awaits_step = False
+    arguments_model: ClassVar[type[waiter.TriggerArguments]] = waiter.TriggerArguments
+    __module__ = "polysync_airflow.triggers"
+    _pusher: StepPusher | None = None
+
+    def __init__(
+        self,
+        *,
+        execution_arn: str,
+        pipeline_name: str | None,
+        polysync_conn_id: str,
+        region_name: str | None,
+        poll_interval: float | timedelta,
+        since: float,
+        deadline: float,
+        attempt: int = 0,
+        stop_on_kill: bool = False,
+        progress_interval: float | timedelta | None = None,
+        declared_steps: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.execution_arn = execution_arn
+        self.pipeline_name = pipeline_name
+        self.polysync_conn_id = polysync_conn_id
+        self.region_name = region_name
+        self.poll_interval = clock.as_seconds(poll_interval)
+        self.since = since
+        self.deadline = deadline
+        self.attempt = attempt
+        self.stop_on_kill = stop_on_kill
+        self.progress_interval = clock.as_seconds(progress_interval)
+        self.declared_steps = declared_steps
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return what Airflow stores: the class path and the arguments."""
+        path, arguments = super().serialize()
+        if self.declared_steps is None:
+            # The release before does not know it.
+            arguments.pop("declared_steps", None)
+        return path, arguments
+
+    def _find_poller(self) -> poller.ExecutionPoller:
+        return poller.poller_for(poller.ExecutionPoller, self.polysync_conn_id, self.region_name)
+
+    def _progress(self) -> Progress | None:
+        interval = self.progress_interval
+        if interval is None:
+            return None
+        interval = min(max(interval, MIN_PROGRESS_INTERVAL), MAX_POLL_INTERVAL)
+        resumed_at = self.since if self.attempt else None
+        return Progress(interval, resumed_at=resumed_at, is_awaited=self.awaits_step)
+
+    def _handle(self, step: Step) -> dict[str, Any] | None:
+        payload = super()._handle(step)
+        steps = step.steps if isinstance(step, StepChanges) else None
+        if self.pushes_steps and self.task_instance and steps and not isinstance(steps, BaseException):
+            # Made when it is needed: a triggerer holds thousands of waits, and most have nothing to push.
+            self._pusher = self._pusher or StepPusher(
+                self.task_instance, self.execution_arn, self.log.warning, self.declared_steps
+            )
+            self._pusher.push(steps)
+        return payload
+
+    async def _finish(self) -> None:
+        if self._pusher:
+            await self._pusher.finish()
+
+    def _close(self) -> None:
+        if self._pusher:
+            self._pusher.cancel()
+
+    async def on_kill(self) -> None:
+        """Stop the execution if a user, or the DAG run, has ended the task."""
+        if not self.stop_on_kill or self.task_instance is None:
+            return
+        wait: Any = self._waiter()
+        shared = self._poller and self._poller.client
+        client = shared or SharedClient(self.polysync_conn_id, self.region_name)
+        stop = TriggerStop(ti=self.task_instance, waiter=wait, client=client, log=self.log)
+        await stop.on_kill()
+
+    async def _handle_cancellation(self) -> None:
+        if CAPABILITIES.trigger_on_kill:
+            return
+        # In place of the cancellation, an error would fail the task, which may only change its triggerer.
+        try:
+            await self.on_kill()
+        except Exception as error:
+            self.log.warning("Nothing was stopped: %s. Execution: %s", error, self.execution_arn)
+
+
+class StepTrigger(PolysyncPipelineExecutionTrigger):
+    """What the triggers have in common. They also fire when the execution ends, or the wait does."""
+
+    arguments_model = StepTriggerArguments
+    awaits_step = True
+
+    def __init__(self, *, step_name: str, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.step_name = step_name
+
+    def _handle(self, step: Step) -> dict[str, Any] | None:
+        payload = super()._handle(step)
+        event = None if payload else self._event_of(step)
+        return event.model_dump(mode="json") if event else payload
+
+    @abstractmethod
+    def _event_of(self, step: Step) -> BaseModel | None:
+        """Return the event if the step has reached what is waited for."""
+
+
+class PolysyncPipelineStepTrigger(StepTrigger):
+    """
+    Wait for one step of a SageMaker pipeline execution to end, or for the end of the execution.
+
+    :param step_name: the step.
+    :param arguments: those of ``PolysyncPipelineExecutionTrigger``. The steps are listed every
+        ``progress_interval`` seconds.
+    """
+
+    __module__ = "polysync_airflow.triggers"
+
+    def _event_of(self, step: Step) -> BaseModel | None:
+        if isinstance(step, StepChanges) and not isinstance(step.steps, BaseException):
+            return ended_step(step.steps, self.step_name, self.execution_arn)
+        return None
+
+
+class PolysyncCallbackStepTrigger(StepTrigger):
+    """
+    Wait for a callback step to begin, then fire one event. The event does not say what has happened: the task
+    looks itself, and the token of the step is in no event and no trigger.
+
+    :param step_name: the name of the step.
+    :param arguments: the other arguments are those of ``PolysyncPipelineExecutionTrigger``.
+    """
+
+    pushes_steps = False
+    __module__ = "polysync_airflow.triggers"
+
+    def _event_of(self, step: Step) -> BaseModel | None:
+        # While an execution is stopping, its steps are not listed.
+        status = step.waiter.last_status if isinstance(step, waiter.Wait) else None
+        steps = step.steps if isinstance(step, StepChanges) else None
+        has_changed = is_news(self.step_name, status, steps)
+        return StepChangedEvent(since=self.since, deadline=self.deadline) if has_changed else None
+
+
+class PolysyncPipelineSearchTrigger(WaitTrigger):
+    """
+    Wait for an execution of a SageMaker pipeline that somebody starts, then fire one event.
+
+    :param search: what is looked for: the fields of ``Search``, as JSON.
+    :param polysync_conn_id: Airflow connection.
+    :param region_name: AWS region; None for the connection's own.
+    :param poll_interval: seconds between two lists.
+    :param listed_until: when the sensor has listed the executions on a worker, in seconds since the epoch;
+        None if it has not.
+    :param deadline: when the search ends at the latest, in seconds since the epoch.
+    """
+
+    arguments_model = SearchArguments
+    __module__ = "polysync_airflow.triggers"
+
+    def __init__(
+        self,
+        *,
+        search: Mapping[str, Any],
+        polysync_conn_id: str,
+        region_name: str | None,
+        poll_interval: float,
+        listed_until: float | None,
+        deadline: float,
+    ) -> None:
+        super().__init__()
+        self.search = search
+        self.polysync_conn_id = polysync_conn_id
+        self.region_name = region_name
+        self.poll_interval = poll_interval
+        self.listed_until = listed_until
+        self.deadline = deadline
+
+    def _find_poller(self) -> poller.SearchPoller:
+        return poller.poller_for(poller.SearchPoller, self.polysync_conn_id, self.region_name)
+
+
+class ResourceTrigger(WaitTrigger):
+    """Wait for a resource that one operation of AWS describes. A subclass sets the attributes."""
+
+    arguments_model: ClassVar[type[waiter.ResourceArguments]]
+    resource: str
+    poll_interval: float
+    since: float
+    deadline: float
+
+    def _find_poller(self) -> poller.Poller:
+        kind = self.arguments_model.waiter_class
+        return poller.poller_for(poller.ResourcePoller, self.polysync_conn_id, self.region_name, kind)
+
+
+class PolysyncModelApprovalTrigger(ResourceTrigger):
+    """
+    Wait until a model package is approved or rejected, then fire one event.
+
+    :param model_package_arn: the version of a model package group.
+    :param polysync_conn_id: Airflow connection.
+    :param region_name: AWS region of the model package.
+    :param poll_interval: seconds between two polls.
+    :param since: when the wait began, in seconds since the epoch.
+    :param deadline: when it ends at the latest, in seconds since the epoch. It is absolute, so that it stays
+        the same when the trigger moves to another triggerer.
+    """
+
+    arguments_model = ApprovalTriggerArguments
+    __module__ = "polysync_airflow.triggers"
+
+    def __init__(
+        self,
+        *,
+        model_package_arn: str,
+        polysync_conn_id: str,
+        region_name: str,
+        poll_interval: float,
+        since: float,
+        deadline: float,
+    ) -> None:
+        super().__init__()
+        self.resource = model_package_arn
+        self.polysync_conn_id = polysync_conn_id
+        self.region_name = region_name
+        self.poll_interval = poll_interval
+        self.since = since
+        self.deadline = deadline

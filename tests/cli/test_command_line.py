@@ -250,6 +250,7 @@ def test_interruption_is_one_line(polysync: Polysync, monkeypatch: pytest.Monkey
     assert (result.code, result.err) == (130, "error: interrupted\n")
 
 
+@pytest.mark.nightly
 def test_stdout_of_a_process_has_the_result_only(
     polysync: Polysync, emulator: EmulatorServer, tmp_path: Path
 ) -> None:
@@ -303,6 +304,7 @@ def read_terminal(master: int) -> str:
     return shown.decode()
 
 
+@pytest.mark.nightly
 def test_closed_pipe_is_no_traceback() -> None:
     """A reader that ends early, such as ``head``, leaves no traceback."""
     command = [*COMMAND, "iam", "policy", "--account", "123456789012", "--region", "eu-central-1"]

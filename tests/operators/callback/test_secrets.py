@@ -45,7 +45,6 @@ def refuse(pipeline: Pipeline) -> None:
         )
 
 
-@pytest.mark.parametrize("deferrable", [False, True])
 @pytest.mark.parametrize(
     ("prepare", "function", "error"),
     [
@@ -105,7 +104,6 @@ def test_tokens_of_others_are_nowhere(
     assert "theirToken" not in repr([logs, caplog.text])
 
 
-@pytest.mark.parametrize("deferrable", [False, True])
 def test_start_task_does_not_show_it(deferrable: bool, pipeline: Pipeline) -> None:
     """The XComs of the task that started the execution have the queue, and not the token."""
     start = PolysyncStartPipelineOperator(

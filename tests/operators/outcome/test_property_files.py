@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.aws.fake_sagemaker import Body
-from tests.operators.outcome.ended_account import BOTH_MODES, KINDS, PROCESSED, TRAINED, Account, error, start
+from tests.operators.outcome.ended_account import KINDS, PROCESSED, TRAINED, Account, error, start
 
 
 @pytest.fixture
@@ -27,7 +27,6 @@ def evaluation(aws: Account) -> Account:
     return aws
 
 
-@BOTH_MODES
 @pytest.mark.parametrize(
     ("wanted", "expected"),
     [
@@ -59,7 +58,6 @@ def test_property_files_without_the_other_descriptions(evaluation: Account) -> N
     assert run.xcoms["outputs"]["Evaluate"]["Eval"]["auc"] == {"value": 0.91}
 
 
-@BOTH_MODES
 @pytest.mark.parametrize(
     ("content", "note"),
     [

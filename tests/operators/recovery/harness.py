@@ -197,6 +197,7 @@ class Task:
                 # What the log and the XComs say of steps is not what these tests are about.
                 "progress_interval": None,
                 "describe_jobs": False,
+                "failed_step_log_lines": 0,
                 "deferrable": self.deferrable,
                 "retries": self.retries,
                 **self.arguments,

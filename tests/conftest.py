@@ -147,11 +147,11 @@ def emulator(_emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch) -> Emul
 @pytest.fixture
 def deferrable(request: pytest.FixtureRequest) -> bool:
     """
-    Whether the test waits in the triggerer; with ``IN_BOTH_MODES``, also on the worker.
+    Whether the task waits in the triggerer: with ``IN_BOTH_MODES``. Other tests wait on the worker, which is quicker.
 
-    What a try does before the wait is decided without the mode, and a task that defers runs on a worker until then.
+    What a try does before the wait and after it is decided without the mode.
     """
-    return bool(getattr(request, "param", True))
+    return bool(getattr(request, "param", False))
 
 
 @pytest.fixture

@@ -174,7 +174,7 @@ def test_printed_connection_leads_to_the_emulator(
     assert hook.credentials.sts_endpoint_url == emulator.endpoint_url
 
 
-@pytest.mark.parametrize("is_empty", [False, True])
+@pytest.mark.parametrize("is_empty", [False, pytest.param(True, marks=pytest.mark.nightly)])
 def test_emulator_runs(is_empty: bool, tmp_path: Path) -> None:
     """``polysync emulator`` serves until it gets SIGTERM, and names its pipelines, or the folder without any."""
     definitions = str(tmp_path if is_empty else EXAMPLE_DEFINITIONS)

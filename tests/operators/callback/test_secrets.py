@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from polysync_airflow import exceptions
 from polysync_airflow.execution.steps.callbacks import answer_token, parse_message
 from polysync_airflow.operators import PolysyncStartPipelineOperator
+from tests.conftest import IN_BOTH_MODES
 from tests.fakes.log_capture import capture_logs
 from tests.operators.callback.conftest import FAILURE, STEP, SUCCESS, Pipeline
 from tests.operators.callback.test_answers import approve, fail
@@ -45,6 +46,7 @@ def refuse(pipeline: Pipeline) -> None:
         )
 
 
+@IN_BOTH_MODES
 @pytest.mark.parametrize(
     ("prepare", "function", "error"),
     [

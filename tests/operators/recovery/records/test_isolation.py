@@ -81,7 +81,7 @@ def test_clear_of_one_task_does_not_affect_the_others(
 ) -> None:
     """Only the execution of the cleared task is stopped and replaced."""
     for task in similar_tasks:
-        emulated_time.after(100, crash)
+        emulated_time.after(50, crash)
         task.next_try()
     others = [task.last_record["execution_arn"] for task in similar_tasks[1:]]
     similar_tasks[0].clear()

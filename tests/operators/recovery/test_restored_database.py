@@ -298,7 +298,7 @@ def make_airflow(
 
 
 # Before the wait, and after the end, the backup has no trigger: the mode makes no difference.
-IN_MODES = [(mode, case) for case in CASES for mode in (False, True) if mode or case.before is waiting]
+IN_MODES = [(mode, case) for case in CASES for mode in (False, True) if not mode or case.before is waiting]
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@
 #   make lint                 check formatting, lint rules and types
 #   make docs                 build the documentation into site/; a warning is an error. Open site/index.html: its
 #                             search needs no server
-#   make test-docs            run the examples of all pages, and follow their links
+#   make test-docs            run the example DAGs and the examples of all pages, and follow their links
 #   make licences             check the licences of all packages that users install with these
 #   make release              build wheels, sdists, SBOMs and hashes into dist/, and run the demo from the wheels
 #   make screenshots          make the pictures of the UI in docs/images/ again. Installs Chromium if it is missing.
@@ -43,7 +43,8 @@
 #   make matrix               the same package on Airflow 2.11, 3.2 and 3.3, each with the pins of a managed service,
 #                             and on the pre-release 3.4.
 #                             ARGS="--versions 2.11.2 --steps install,tables" runs less
-#   make nightly              everything that is slow and seldom fails: mutants, matrix, random cases, clients, long chaos
+#   make nightly              everything that is slow and seldom fails: tests with the marker `nightly`, mutants, matrix,
+#                             random cases, clients, long chaos
 #   make constraints          write constraints.txt again, from the newest releases
 #   make clean                remove the virtual environments
 
@@ -84,6 +85,8 @@ BOTOCORE_TESTS := tests/aws tests/auth tests/test_hooks.py tests/operators/test_
     tests/testing/test_amazon_provider.py
 # Its tests are a project of their own, with their own options.
 EMULATOR_PYTEST = cd emulator && ../$(EMULATOR_VENV)/bin/python -m pytest
+# What has tests with the marker "documentation".
+EXAMPLE_TESTS := tests/documentation tests/records tests/sensors tests/test_example_dags.py
 # One process of tests for each core.
 IN_PARALLEL := --numprocesses logical --dist worksteal
 # What pip knows of the emulator.
@@ -145,7 +148,7 @@ docs: $(DOCS_VENV)/.ready
 	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/python -m mkdocs build --strict $(ARGS)
 
 test-docs: $(VENV)/.ready
-	$(VENV)/bin/python -m pytest -m documentation $(IN_PARALLEL) tests/documentation $(ARGS)
+	$(VENV)/bin/python -m pytest -m documentation $(IN_PARALLEL) $(EXAMPLE_TESTS) $(ARGS)
 
 licences: $(LICENCES_VENV)/.ready
 	$(LICENCES_VENV)/bin/pip-licenses $(ARGS)

@@ -62,6 +62,8 @@ collect_ignore = [
     *([] if airflow.__version__.startswith("3.3.") else ["operators/test_airflow_requests.py"]),
 ]
 DEFINITIONS = EXAMPLE_DEFINITIONS
+# For what happens during the wait, or at its end.
+IN_BOTH_MODES = pytest.mark.parametrize("deferrable", [False, True], ids=["sync", "deferred"], indirect=True)
 # A whole Airflow takes up to two minutes until it runs, which is charged to the first test with it.
 SYSTEM_TIMEOUT_SECONDS = 900
 
@@ -140,6 +142,16 @@ def emulator(_emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch) -> Emul
     _emulator.control.reset()
     monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=_emulator.endpoint_url))
     return _emulator
+
+
+@pytest.fixture
+def deferrable(request: pytest.FixtureRequest) -> bool:
+    """
+    Whether the task waits in the triggerer: with ``IN_BOTH_MODES``. Other tests wait on the worker, which is quicker.
+
+    What a try does before the wait and after it is decided without the mode.
+    """
+    return bool(getattr(request, "param", False))
 
 
 @pytest.fixture

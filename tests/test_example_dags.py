@@ -119,6 +119,7 @@ def test_quickstart_runs_and_is_in_the_readme(example: Any) -> None:
     assert dag_run_state("quickstart", run.run_id) == "success"
 
 
+@pytest.mark.documentation
 def test_scheduled_retraining_runs_to_success(example: Any, endpoint: EmulatorServer) -> None:
     """Parameters are rendered from templates, the wait is deferred, and the report task gets the record."""
     run = example("scheduled_retraining")
@@ -172,6 +173,7 @@ def test_react_to_events_reports_executions_of_others(
     assert lines == [f"churn-tuning: Success ({arn})"]
 
 
+@pytest.mark.documentation
 @pytest.mark.parametrize("good_enough", [True, False])
 def test_deploy_model_uses_what_the_pipeline_has_made(
     example: Any, endpoint: SageMakerEmulator, good_enough: bool
@@ -198,6 +200,7 @@ def test_deploy_model_uses_what_the_pipeline_has_made(
         assert extra["model_package_arns"] == [arn]
 
 
+@pytest.mark.documentation
 def test_deploy_if_better_compares_with_the_model_that_was_deployed_last(
     example: Any, endpoint: SageMakerEmulator
 ) -> None:
@@ -215,6 +218,7 @@ def test_deploy_if_better_compares_with_the_model_that_was_deployed_last(
     assert deployed == [True, False, False, True]
 
 
+@pytest.mark.documentation
 def test_start_and_stop_cancels_the_execution(example: Any, endpoint: EmulatorServer) -> None:
     """The stop task gets the ARN that the start task returns, and stops the execution."""
     # Without an end of its own, since Airflow may take as long between two tasks as the pipeline does.
@@ -227,6 +231,7 @@ def test_start_and_stop_cancels_the_execution(example: Any, endpoint: EmulatorSe
     assert xcom(run, "stop", "return_value") == "Cancelled"
 
 
+@pytest.mark.documentation
 @pytest.mark.parametrize("ticket", ["T-1", "X-1"])
 def test_answer_callback_step_decides_about_the_ticket(
     example: Any, endpoint: SageMakerEmulator, ticket: str
@@ -251,6 +256,7 @@ def test_answer_callback_step_decides_about_the_ticket(
     )
 
 
+@pytest.mark.documentation
 def test_import_and_fan_out_starts_the_jobs_that_have_values(
     example: Any, endpoint: EmulatorServer, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -307,6 +313,7 @@ def use_bundle(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.setattr(manager, name, cached.__wrapped__)
 
 
+@pytest.mark.documentation
 def test_asset_events_name_the_execution(example: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """In each mode, the event of the task's asset has the ARN and the console link in Airflow's database."""
     folder = Path(__file__).parent / "operators" / "asset_events" / "dags"
@@ -335,6 +342,7 @@ def sent_parameters(endpoint: EmulatorServer) -> dict[str, str]:
     return {each["Name"]: each["Value"] for each in call["request"]["PipelineParameters"]}
 
 
+@pytest.mark.documentation
 def test_job_runs_with_the_values_of_its_form(example: Any, endpoint: EmulatorServer) -> None:
     """Values of the form are sent as they are, also if they look like templates; the others are the defaults."""
     inert = "s3://{{ conn.polysync_default.password }}/{% raw %}"
@@ -347,6 +355,7 @@ def test_job_runs_with_the_values_of_its_form(example: Any, endpoint: EmulatorSe
     assert xcom(run, "run", "run")["parameters"] == expected
 
 
+@pytest.mark.documentation
 def test_job_uses_the_template_of_its_author(example: Any, endpoint: EmulatorServer) -> None:
     """A run without a value, such as a scheduled one, uses it."""
     run = example("job-churn-tuning", file="jobs_as_dags.py")
@@ -355,6 +364,7 @@ def test_job_uses_the_template_of_its_author(example: Any, endpoint: EmulatorSer
     assert re.fullmatch(r"s3://ml-bucket/churn/raw/\d{4}-\d\d-\d\d", sent_parameters(endpoint)["InputData"])
 
 
+@pytest.mark.documentation
 def test_job_refuses_a_wrong_value(example: Any, endpoint: EmulatorServer) -> None:
     """No run is made, and nothing is started."""
     with pytest.raises(Exception, match="'abc' is not of type 'integer'"):
@@ -363,6 +373,7 @@ def test_job_refuses_a_wrong_value(example: Any, endpoint: EmulatorServer) -> No
     assert endpoint.control.calls("StartPipelineExecution") == []
 
 
+@pytest.mark.documentation
 def test_defaults_of_a_catalogue_are_not_rendered(
     example: Any, endpoint: EmulatorServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

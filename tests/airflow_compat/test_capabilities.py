@@ -118,6 +118,7 @@ def test_the_newest_tested_version_is_that_of_the_matrix() -> None:
     assert Version(VERSIONS[-1]).release[:2] == NEWEST_TESTED
 
 
+@pytest.mark.nightly
 def test_a_process_warns_once() -> None:
     """However many modules of the package it imports. Airflow writes the warning to stdout or stderr."""
     command = [sys.executable, "-W", "always", "-c", _IMPORT_ON_A_NEWER_VERSION]

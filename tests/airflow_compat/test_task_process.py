@@ -35,7 +35,7 @@ while time.monotonic() < end:
 """
 
 
-@pytest.mark.parametrize("task_sdk", [False, True])
+@pytest.mark.parametrize("task_sdk", [pytest.param(False, marks=pytest.mark.nightly), True])
 def test_process_without_supervisor(task_sdk: bool) -> None:
     """On Airflow 2, the process ends after a warning; later, it goes on until Airflow ends it."""
     supervisor = subprocess.Popen(

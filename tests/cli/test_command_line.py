@@ -174,7 +174,7 @@ def test_printed_connection_leads_to_the_emulator(
     assert hook.credentials.sts_endpoint_url == emulator.endpoint_url
 
 
-@pytest.mark.parametrize("is_empty", [False, True])
+@pytest.mark.parametrize("is_empty", [False, pytest.param(True, marks=pytest.mark.nightly)])
 def test_emulator_runs(is_empty: bool, tmp_path: Path) -> None:
     """``polysync emulator`` serves until it gets SIGTERM, and names its pipelines, or the folder without any."""
     definitions = str(tmp_path if is_empty else EXAMPLE_DEFINITIONS)
@@ -250,6 +250,7 @@ def test_interruption_is_one_line(polysync: Polysync, monkeypatch: pytest.Monkey
     assert (result.code, result.err) == (130, "error: interrupted\n")
 
 
+@pytest.mark.nightly
 def test_stdout_of_a_process_has_the_result_only(
     polysync: Polysync, emulator: EmulatorServer, tmp_path: Path
 ) -> None:
@@ -303,6 +304,7 @@ def read_terminal(master: int) -> str:
     return shown.decode()
 
 
+@pytest.mark.nightly
 def test_closed_pipe_is_no_traceback() -> None:
     """A reader that ends early, such as ``head``, leaves no traceback."""
     command = [*COMMAND, "iam", "policy", "--account", "123456789012", "--region", "eu-central-1"]

@@ -245,6 +245,7 @@ def test_task_group_checks_the_names_of_outputs(tmp_path: Path) -> None:
     assert "it has no parameter 'Modle' (did you mean 'Model'?)" in parsed.errors["dag_file.py"]
 
 
+@pytest.mark.nightly
 def test_parsing_imports_no_boto3(tmp_path: Path) -> None:
     """Airflow parses a DAG file every 30 seconds."""
     parse(tmp_path, PARSE, PLAIN)

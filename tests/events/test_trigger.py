@@ -70,6 +70,7 @@ async def test_it_is_for_watchers_only() -> None:
         await anext(aiter(PolysyncSageMakerEventTrigger(queue_url=URL).run()))
 
 
+@pytest.mark.nightly
 def test_dag_files_import_no_boto3() -> None:
     """Airflow parses a DAG file every 30 seconds."""
     code = (

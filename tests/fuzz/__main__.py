@@ -18,7 +18,8 @@ from typing import Any
 from tests.fuzz.measures import REPORT
 
 TESTS = "tests/fuzz"
-PYTEST = (sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "-p", "no:cacheprovider", TESTS)
+# With those that are marked.
+PYTEST = (sys.executable, "-m", "pytest", "-q", "-m", "", "-p", "no:xdist", "-p", "no:cacheprovider", TESTS)
 LIMITS = {"stall": 0.2, "peak_mib": 1024, "exit_seconds": 10}
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.fuzz.measures import MEASURES
 
 FUZZ = settings(
-    max_examples=int(os.environ.get("POLYSYNC_FUZZ_EXAMPLES", "20")),
+    max_examples=int(os.environ.get("POLYSYNC_FUZZ_EXAMPLES", "10")),
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )

@@ -41,6 +41,8 @@ from tests.sensors.sessions import airflow_time  # noqa: F401 # fixture
 from tests.tasks import EmulatedTime, TaskInstance, run_task
 from tests.triggers.test_poller import events_of, make_trigger
 
+pytestmark = pytest.mark.nightly
+
 SECOND_ARN = ARN.replace("abcdefghijkl", "abcdefghijkm")
 READ_TIMEOUT = 0.15
 OPERATIONS: dict[str, Any] = {

@@ -30,10 +30,10 @@ from polysync_airflow.lineage import (
 )
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from tests import tasks
+from tests.conftest import IN_BOTH_MODES
 from tests.operators.outcome.ended_account import (
     ACCOUNT,
     ARN,
-    BOTH_MODES,
     KINDS,
     PACKAGE,
     PROCESSING,
@@ -98,7 +98,7 @@ def train(aws: Account, deferrable: bool, **arguments: Any) -> Run:
     return start(deferrable, pipeline_parameters=PARAMETERS, **arguments)
 
 
-@BOTH_MODES
+@IN_BOTH_MODES
 def test_end_of_a_successful_execution(deferrable: bool, aws: Account) -> None:
     """The facets name the execution; what a step has written for another one is an output only. No call is made."""
     outlets = [Dataset("s3://ml-bucket", name) for name in ("published", "eval")]
@@ -131,7 +131,6 @@ def test_end_of_a_successful_execution(deferrable: bool, aws: Account) -> None:
     assert aws.asked == asked
 
 
-@BOTH_MODES
 def test_what_is_reused_is_an_input(deferrable: bool, aws: Account, monkeypatch: pytest.MonkeyPatch) -> None:
     """An earlier execution has read the data, made the model and registered it; this one has not."""
     extras: list[Any] = []
@@ -183,7 +182,7 @@ def test_failure_after_a_deferral(fails: str, aws: Account, monkeypatch: pytest.
     assert run.operator.this_try.is_handled is (fails != "event")
 
 
-@BOTH_MODES
+@IN_BOTH_MODES
 def test_end_of_a_failed_execution(deferrable: bool, aws: Account) -> None:
     """The reason and the failed steps are named; what a failed step should have written is no output."""
     aws.status = "Failed"
@@ -202,7 +201,6 @@ def test_end_of_a_failed_execution(deferrable: bool, aws: Account) -> None:
     assert names(lineage.outputs) == ["s3://ml-bucket/published"]
 
 
-@BOTH_MODES
 def test_end_of_a_stopped_execution(deferrable: bool, aws: Account) -> None:
     """A task that is skipped because somebody stopped the execution says so."""
     aws.status = "Stopped"
@@ -213,7 +211,6 @@ def test_end_of_a_stopped_execution(deferrable: bool, aws: Account) -> None:
     assert (type(run.error).__name__, execution["state"]) == ("AirflowSkipException", "Cancelled")
 
 
-@BOTH_MODES
 def test_without_a_wait_or_descriptions(deferrable: bool, aws: Account) -> None:
     """A task that does not wait knows the execution; one that may describe no jobs also its model packages."""
     not_awaited = train(aws, deferrable, wait_for_completion=False)
@@ -291,7 +288,6 @@ def test_large_execution_is_bounded() -> None:
     assert len(json.dumps(execution)) < 300_000
 
 
-@BOTH_MODES
 def test_without_openlineage(
     deferrable: bool,
     aws: Account,

@@ -19,7 +19,7 @@ from polysync_airflow.operators import (
 )
 from polysync_airflow.retrying import PolysyncRetryPolicy
 from sagemaker_emulator import EmulatorServer
-from tests.conftest import connection
+from tests.conftest import IN_BOTH_MODES, connection
 from tests.tasks import EmulatedTime, Run, TaskInstance, run_task
 
 RETRIES = 3
@@ -31,7 +31,6 @@ OPERATORS: list[tuple[type[BaseOperator], dict[str, Any]]] = [
     (PolysyncListImportOperator, {"pipeline_names": ["fanout"]}),
 ]
 for_each_operator = pytest.mark.parametrize(("operator", "arguments"), OPERATORS)
-in_both_modes = pytest.mark.parametrize("deferrable", [False, True], ids=["sync", "deferred"])
 
 
 def decide(task: BaseOperator, run: Run) -> RetryDecision:
@@ -112,7 +111,7 @@ def test_dag_with_the_policy_can_be_serialized() -> None:
     assert all(task.has_retry_policy for task in dags["e"].tasks if task.task_id != "mapped")
 
 
-@in_both_modes
+@IN_BOTH_MODES
 @pytest.mark.parametrize(
     ("operation", "code", "expected"),
     [
@@ -159,7 +158,6 @@ def test_refusal_has_the_same_decision_in_both_modes(
     assert decide(task, run) == expected
 
 
-@in_both_modes
 @pytest.mark.parametrize(
     ("scenario", "arguments", "error"),
     [

@@ -23,7 +23,7 @@ from polysync_airflow.operators import PolysyncStartPipelineOperator, PolysyncSt
 from polysync_airflow.records.proof import RECORD_KEY
 from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger
 from sagemaker_emulator import EmulatorServer
-from tests.conftest import connection
+from tests.conftest import IN_BOTH_MODES, connection
 from tests.tasks import EmulatedTime, TaskInstance, run_task
 
 ROLE = "arn:aws:iam::123456789012:role/Other"
@@ -104,7 +104,7 @@ def test_lost_response_starts_no_second_execution(
     assert len(client.list_pipeline_executions(PipelineName="fanout")["PipelineExecutionSummaries"]) == 1
 
 
-@pytest.mark.parametrize("deferrable", [False, True])
+@IN_BOTH_MODES
 def test_xcoms_and_link_are_pushed_before_the_wait(
     deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
@@ -154,7 +154,7 @@ def test_link_to_studio_needs_its_domain(
         assert run.xcoms["console_url"].startswith("https://us-east-1.console.aws.amazon.com/")
 
 
-@pytest.mark.parametrize("deferrable", [False, True])
+@IN_BOTH_MODES
 def test_timedeltas_are_seconds(
     deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
@@ -194,7 +194,6 @@ def test_trigger_takes_timedeltas() -> None:
     assert (stored["poll_interval"], stored["progress_interval"]) == (60.0, 60.0)
 
 
-@pytest.mark.parametrize("deferrable", [False, True])
 def test_run_xcom_describes_the_execution(
     deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:

@@ -117,7 +117,6 @@ def test_outcome_of_stop(case: Case, emulator: EmulatorServer, emulated_time: Em
     assert len(emulator.control.calls("StopPipelineExecution")) == case.stops
 
 
-@pytest.mark.parametrize("deferrable", [False, True])
 def test_task_without_wait_returns_at_once(
     deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:

@@ -13,6 +13,7 @@ import pytest
 from tests.test_example_dags import states_of, xcom
 
 
+@pytest.mark.documentation
 def test_delete_old_records_runs_the_command(example: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The task reaches Airflow's database by the connection, and deletes an old record there."""
     from airflow.configuration import conf

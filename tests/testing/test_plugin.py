@@ -46,6 +46,7 @@ def pytest_sessionfinish(session):
 """
 
 
+@pytest.mark.nightly
 def test_tests_share_nothing(project: Project) -> None:
     """
     Each test has an emulator without executions and scenarios, and the process is as before.
@@ -136,6 +137,7 @@ def test_database_is_temporary(airflow_metadata_db):
     assert [line for line in green.splitlines() if RED.search(line)] == []
 
 
+@pytest.mark.nightly
 def test_configured_airflow_is_used(
     airflow_database: None, project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

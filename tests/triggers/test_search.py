@@ -132,6 +132,7 @@ def test_searches_in_a_pipeline_share_its_lists(
     assert poller._POLLERS == {}
 
 
+@pytest.mark.nightly
 def test_200_searches_in_20_pipelines_cost_no_more_than_200_waits(
     emulator: EmulatorServer,
     emulated_time: EmulatedTime,

@@ -36,6 +36,7 @@ def test_airflow_loads_the_plugin() -> None:
     assert loaded[PolysyncPlugin.name or ""].startswith("polysync-airflow==")
 
 
+@pytest.mark.nightly
 def test_import_is_cheap() -> None:
     """Importing the plugin imports neither FastAPI nor botocore, and few modules of our own."""
     output = subprocess.run([sys.executable, "-c", IMPORT], check=True, capture_output=True, text=True).stdout

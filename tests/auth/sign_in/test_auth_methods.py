@@ -28,7 +28,8 @@ AuthMethod = Callable[[SignInContext], None]
 STATIC_KEY_METHODS = ("access_key",)
 
 
-@pytest.mark.parametrize("deferrable", [False, True], ids=["sync", "deferred"])
+# A task that defers signs in on a worker, too.
+@pytest.mark.parametrize("deferrable", [pytest.param(False, id="sync", marks=pytest.mark.nightly), True])
 @pytest.mark.parametrize("auth_method", AUTH_METHODS, ids=lambda method: method.__name__)
 def test_run_with_each_auth_method(
     auth_method: AuthMethod,

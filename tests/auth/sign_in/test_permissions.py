@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
-import subprocess
-import sys
-from pathlib import Path
+from contextlib import redirect_stdout
 from typing import Any
 
 import pytest
 
 from polysync_airflow.auth import iam_policies
-from polysync_airflow.cli import main
+from polysync_airflow.cli import iam, main
 from polysync_airflow.exceptions import SageMakerApiError
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.operators import (
@@ -29,9 +28,9 @@ EXECUTION_ROLE = f"arn:aws:iam::{ACCOUNT}:role/Execution"
 
 def printed_document(*arguments: str) -> dict[str, Any]:
     """Run the command, and return the policy document that it prints."""
-    command = [str(Path(sys.executable).with_name("polysync")), "iam", *arguments]
-    process = subprocess.run(command, check=True, capture_output=True, text=True)
-    document: dict[str, Any] = json.loads(process.stdout)
+    with redirect_stdout(io.StringIO()) as printed:
+        assert iam.main(arguments, "polysync iam") == 0
+    document: dict[str, Any] = json.loads(printed.getvalue())
     return document
 
 

@@ -14,7 +14,7 @@ from polysync_airflow.execution.lifecycle.instructions import Do
 from tests.execution.lifecycle.world import Airflow, TryProcess, end_deferred
 
 # For a longer search: POLYSYNC_WALKS=100000.
-WALKS = int(os.environ.get("POLYSYNC_WALKS", "3000"))
+WALKS = int(os.environ.get("POLYSYNC_WALKS", "1500"))
 BLOCKS = 3
 # Where a process that is frozen does most harm when it goes on.
 BEFORE_A_REQUEST = [

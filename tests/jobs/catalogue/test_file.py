@@ -65,7 +65,7 @@ def jobs() -> st.SearchStrategy[CatalogueJob]:
     )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(jobs(), max_size=4, unique_by=lambda job: job.name))
 def test_what_is_written_is_read(tmp_path_factory: Any, drawn: list[CatalogueJob]) -> None:
     """Every catalogue is read as it was written, with the types of its values, and in the order of the names."""

@@ -13,11 +13,11 @@ from polysync_airflow import exceptions
 from polysync_airflow.airflow_compat.sdk import AirflowSkipException, AirflowTaskTimeout
 from polysync_airflow.operators import PolysyncStopPipelineOperator
 from polysync_airflow.operators import callback_run as answers
+from tests.conftest import IN_BOTH_MODES
 from tests.operators.callback.conftest import FAILURE, STEP, SUCCESS, Pipeline
 from tests.tasks import Run, run_task
 
 Answer = Callable[..., Run]
-BOTH_MODES = pytest.mark.parametrize("deferrable", [False, True])
 STOPPED = (FAILURE, "The execution is being stopped.")
 
 
@@ -26,7 +26,7 @@ def approve(ticket: str, **more: Any) -> dict[str, Any]:
     return {"ok": f"yes to {ticket}", **more}
 
 
-@BOTH_MODES
+@IN_BOTH_MODES
 @pytest.mark.parametrize("begun", [False, True])
 def test_success(deferrable: bool, begun: bool, pipeline: Pipeline, answer: Answer) -> None:
     """The function gets the arguments of the step, and the pipeline gets what it returns, as texts."""
@@ -112,7 +112,6 @@ def test_failure(function: Any, reason: str, pipeline: Pipeline, answer: Answer)
     assert pipeline.status() == "Failed"
 
 
-@BOTH_MODES
 def test_skip(deferrable: bool, pipeline: Pipeline, answer: Answer) -> None:
     """A function that skips its task must not let the pipeline go on: the step fails, and the task is skipped."""
 
@@ -152,7 +151,7 @@ def test_secrets_of_airflow_are_not_sent(
     assert "hunter2" not in str(run.error)
 
 
-@BOTH_MODES
+@IN_BOTH_MODES
 def test_stop_of_a_step_that_waits(deferrable: bool, pipeline: Pipeline, answer: Answer) -> None:
     """The step is answered at once, without a call of the function, and the execution ends as Stopped."""
     pipeline.begin_step()
@@ -181,7 +180,7 @@ def test_message_of_a_stop_is_enough(pipeline: Pipeline, answer: Answer) -> None
     assert isinstance(run.error, exceptions.PipelineExecutionCancelledError)
 
 
-@BOTH_MODES
+@IN_BOTH_MODES
 def test_stop_before_the_step(deferrable: bool, pipeline: Pipeline, answer: Answer) -> None:
     """The step never begins, so there is nothing to answer: the task ends as soon as the stop is seen."""
     pipeline.time.after(8, pipeline.stop)
@@ -222,7 +221,6 @@ def test_stop_while_the_function_runs(
     assert pipeline.messages() == []
 
 
-@BOTH_MODES
 def test_stop_task_and_callback_task(deferrable: bool, pipeline: Pipeline, answer: Answer) -> None:
     """A Stop task, which would wait for ever for an answer, ends because the callback task gives it."""
     pipeline.begin_step()
@@ -237,7 +235,6 @@ def test_stop_task_and_callback_task(deferrable: bool, pipeline: Pipeline, answe
     assert (run.error, run.result) == (None, "Cancelled")
 
 
-@BOTH_MODES
 @pytest.mark.parametrize(
     ("scenario", "timeout", "error", "text"),
     [

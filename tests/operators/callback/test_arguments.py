@@ -75,7 +75,6 @@ def test_without_the_definition(pipeline: Pipeline, answer: Answer) -> None:
     assert answer(approve).result == {"ok": "yes to T-1"}
 
 
-@pytest.mark.parametrize("deferrable", [False, True])
 def test_without_the_steps(deferrable: bool, pipeline: Pipeline, answer: Answer) -> None:
     """The permission to list them is needed. If it is withdrawn while the task waits, the task says so."""
     pipeline.emulator.control.add_fault(

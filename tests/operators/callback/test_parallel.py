@@ -138,6 +138,7 @@ def test_one_process(executions: Executions) -> None:
     executions.check(at_once(answer, executions.arns))
 
 
+@pytest.mark.nightly
 @pytest.mark.usefixtures("any_order")
 def test_deferred(executions: Executions) -> None:
     """The tasks wait in one triggerer, and go on at the same time."""
@@ -179,6 +180,7 @@ def work() -> None:
             os.wait()
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(300)
 @pytest.mark.usefixtures("any_order")
 def test_three_workers(executions: Executions) -> None:

@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from polysync_airflow import exceptions
 from polysync_airflow.execution.steps.callbacks import answer_token, parse_message
 from polysync_airflow.operators import PolysyncStartPipelineOperator
+from tests.conftest import IN_BOTH_MODES
 from tests.fakes.log_capture import capture_logs
 from tests.operators.callback.conftest import FAILURE, STEP, SUCCESS, Pipeline
 from tests.operators.callback.test_answers import approve, fail
@@ -45,7 +46,7 @@ def refuse(pipeline: Pipeline) -> None:
         )
 
 
-@pytest.mark.parametrize("deferrable", [False, True])
+@IN_BOTH_MODES
 @pytest.mark.parametrize(
     ("prepare", "function", "error"),
     [
@@ -105,7 +106,6 @@ def test_tokens_of_others_are_nowhere(
     assert "theirToken" not in repr([logs, caplog.text])
 
 
-@pytest.mark.parametrize("deferrable", [False, True])
 def test_start_task_does_not_show_it(deferrable: bool, pipeline: Pipeline) -> None:
     """The XComs of the task that started the execution have the queue, and not the token."""
     start = PolysyncStartPipelineOperator(

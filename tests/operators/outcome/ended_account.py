@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import pytest
-
 from polysync_airflow.execution.results import JOB_KINDS
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from tests.aws.fake_sagemaker import Body
 from tests.tasks import Run, run_task
 
-BOTH_MODES = pytest.mark.parametrize("deferrable", [False, True], ids=["worker", "deferred"])
 ACCOUNT = "arn:aws:sagemaker:us-east-1:123456789012"
 ARN = f"{ACCOUNT}:pipeline/churn/execution/abcdefghijkl"
 PACKAGE = f"{ACCOUNT}:model-package/churn/7"

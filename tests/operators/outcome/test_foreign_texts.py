@@ -11,10 +11,10 @@ from botocore.exceptions import ClientError
 from polysync_airflow.execution.texts import clean_value
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from sagemaker_emulator import EmulatorServer
+from tests.conftest import IN_BOTH_MODES
 from tests.fakes.log_capture import capture_logs
 from tests.tasks import EmulatedTime, Run, run_task
 
-BOTH_MODES = pytest.mark.parametrize("deferrable", [False, True], ids=["worker", "deferred"])
 FORGED = "INFO - Marking task as SUCCESS."
 ATTACK = (
     "no data\n[2026-01-01, 00:00:00 UTC] {taskinstance.py:341} " + FORGED + "\r\n INFO - ::endgroup::\n"
@@ -49,7 +49,6 @@ def chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-@BOTH_MODES
 def test_reasons_and_job_logs(
     deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
@@ -66,7 +65,7 @@ def test_reasons_and_job_logs(
     assert "::group::" in reason
 
 
-@BOTH_MODES
+@IN_BOTH_MODES
 @pytest.mark.parametrize("operation", ["StartPipelineExecution", "DescribePipelineExecution"])
 def test_errors_of_aws(
     operation: str, deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.aws.fake_sagemaker import Body
-from tests.operators.outcome.ended_account import BOTH_MODES, KINDS, PROCESSED, TRAINED, Account, error, start
+from tests.operators.outcome.ended_account import KINDS, PROCESSED, TRAINED, Account, error, start
 
 
 @pytest.fixture
@@ -27,7 +27,6 @@ def evaluation(aws: Account) -> Account:
     return aws
 
 
-@BOTH_MODES
 @pytest.mark.parametrize(
     ("wanted", "expected"),
     [
@@ -49,7 +48,6 @@ def test_property_files_are_outputs(
     assert len(evaluation.asked) == 1 + len(expected)
 
 
-@BOTH_MODES
 @pytest.mark.parametrize(
     ("content", "note"),
     [

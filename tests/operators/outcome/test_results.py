@@ -13,10 +13,10 @@ from polysync_airflow.exceptions import ParametersError, PipelineExecutionFailed
 from polysync_airflow.execution.results import JOB_KINDS
 from polysync_airflow.operators import results
 from tests.aws.fake_sagemaker import Body
+from tests.conftest import IN_BOTH_MODES
 from tests.operators.outcome.ended_account import (
     ACCOUNT,
     ARN,
-    BOTH_MODES,
     KINDS,
     OTHERS,
     PACKAGE,
@@ -29,7 +29,7 @@ from tests.operators.outcome.ended_account import (
 from tests.tasks import EmulatedTime
 
 
-@BOTH_MODES
+@IN_BOTH_MODES
 def test_outputs_of_all_kinds(deferrable: bool, aws: Account) -> None:
     """Each job is described once; outputs has what AWS says of it, and run the seconds that AWS bills."""
     for kind in KINDS:
@@ -62,7 +62,6 @@ def test_outputs_of_all_kinds(deferrable: bool, aws: Account) -> None:
     assert record["steps_note"] is None
 
 
-@BOTH_MODES
 def test_numbers_and_names_that_airflow_cannot_store(
     deferrable: bool, aws: Account, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -102,7 +101,6 @@ def test_numbers_and_names_that_airflow_cannot_store(
         assert f"\n- {place}" in warning
 
 
-@BOTH_MODES
 def test_failed_execution_says_what_its_jobs_have_used(deferrable: bool, aws: Account) -> None:
     """A job that failed has no metrics, but its time is billed."""
     aws.status = "Failed"
@@ -148,7 +146,6 @@ def test_reused_steps_have_outputs_but_are_not_billed(reused: dict[str, Any], aw
     assert run.xcoms["run"]["billable_seconds_by_instance_type"] == {"ml.m5.large": 60}
 
 
-@BOTH_MODES
 def test_denied_action_is_asked_once(deferrable: bool, aws: Account) -> None:
     """One note names all missing actions; the jobs of other kinds are described."""
     for number in range(3):
@@ -172,7 +169,6 @@ def test_denied_action_is_asked_once(deferrable: bool, aws: Account) -> None:
     )
 
 
-@BOTH_MODES
 @pytest.mark.parametrize(
     "response",
     [error("ValidationException"), Body(b'{"ResourceConfig": [1]}'), Body(b"<html>"), Body(b"[]")],

@@ -11,12 +11,12 @@ from polysync_airflow.exceptions import ParametersError, PipelineExecutionFailed
 from polysync_airflow.operators import PolysyncStartPipelineOperator, PolysyncStopPipelineOperator
 from polysync_airflow.operators.start import MAP_INDEX_TEMPLATE
 from sagemaker_emulator import EmulatorServer
+from tests.conftest import IN_BOTH_MODES
 from tests.fakes.log_capture import capture_logs
 from tests.fakes.simulated_airflow import AIRFLOW
 from tests.tasks import EmulatedTime, Run, TaskInstance, run_task
 
 LIST_STEPS = "ListPipelineExecutionSteps"
-BOTH_MODES = pytest.mark.parametrize("deferrable", [False, True], ids=["worker", "deferred"])
 CONSOLE = "https://us-east-1.console.aws.amazon.com"
 
 
@@ -44,7 +44,7 @@ def texts_of(lines: list[dict[str, Any]], beginning: str) -> list[str]:
     return [text for text in texts if text.startswith(beginning)]
 
 
-@BOTH_MODES
+@IN_BOTH_MODES
 def test_steps_and_outputs_of_a_success(
     deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
@@ -76,7 +76,7 @@ def test_steps_and_outputs_of_a_success(
     assert run.xcoms["run"]["steps_note"] is None
 
 
-@BOTH_MODES
+@IN_BOTH_MODES
 def test_steps_are_updated_while_the_task_waits(
     deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
@@ -107,7 +107,7 @@ def test_steps_are_updated_while_the_task_waits(
     ]
 
 
-@BOTH_MODES
+@IN_BOTH_MODES
 def test_steps_are_listed_once_in_the_interval(
     deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
@@ -120,7 +120,7 @@ def test_steps_are_listed_once_in_the_interval(
     assert len(emulator.control.calls("DescribePipelineDefinitionForExecution")) == 1
 
 
-@BOTH_MODES
+@IN_BOTH_MODES
 def test_without_progress_steps_are_listed_at_the_end_only(
     deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
@@ -131,7 +131,6 @@ def test_without_progress_steps_are_listed_at_the_end_only(
     assert len(run.xcoms["outputs"]) == 5
 
 
-@BOTH_MODES
 def test_error_leads_to_the_log_of_the_failed_step(
     deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
@@ -171,7 +170,6 @@ def test_error_leads_to_the_log_of_the_failed_step(
     assert run.xcoms["steps"][1]["state"] == "NotStarted"
 
 
-@BOTH_MODES
 @pytest.mark.parametrize(
     ("on_clear", "cure"),
     [("new", 'on_clear="resume" would repeat only'), ("resume", "That repeats only the steps")],
@@ -196,7 +194,6 @@ def test_log_has_all_lines_and_the_error_the_last_and_the_cure(
     assert logged == [f"Step ChurnPreprocess: the last 20 lines of its log\n{text}"]
 
 
-@BOTH_MODES
 @pytest.mark.parametrize(
     ("try_number", "arguments", "text"),
     [
@@ -223,7 +220,6 @@ def test_error_says_what_comes_next(
     assert ("clear the task" in str(run.error)) == (try_number == 2)
 
 
-@BOTH_MODES
 @pytest.mark.parametrize(
     ("operation", "service", "note"),
     [
@@ -271,7 +267,7 @@ def test_each_permission_is_optional(
         assert "Step ChurnPreprocess failed: no data" in str(run.error)
 
 
-@BOTH_MODES
+@IN_BOTH_MODES
 def test_throttled_lists_do_not_disturb_the_wait(
     deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
@@ -299,7 +295,7 @@ def test_arguments_are_checked_when_the_dag_is_parsed(arguments: dict[str, Any])
         PolysyncStartPipelineOperator(task_id="t", pipeline_name="p", **arguments)
 
 
-@BOTH_MODES
+@IN_BOTH_MODES
 def test_stop_shows_the_execution_that_it_stops(
     deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:

@@ -46,7 +46,6 @@ CASES: dict[str, tuple[str, dict[str, Any], list[str]]] = {
         ],
     ),
 }
-modes = pytest.mark.parametrize("deferrable", [False, True])
 
 
 def start(pipeline_name: str = "fanout", ti: TaskInstance | None = None, **arguments: Any) -> Run:
@@ -62,7 +61,6 @@ def operations(emulator: EmulatorServer) -> list[str]:
     return [call["operation"] for call in emulator.control.calls()]
 
 
-@modes
 @pytest.mark.parametrize(("pipeline", "sent", "lines"), CASES.values(), ids=CASES)
 def test_a_refusal_is_explained(
     pipeline: str,
@@ -87,7 +85,6 @@ def test_a_refusal_is_explained(
     assert all(len(line) <= 100 for line in (first, *listed))
 
 
-@modes
 @pytest.mark.parametrize(("pipeline", "sent", "lines"), CASES.values(), ids=CASES)
 def test_validation_before_the_start(
     pipeline: str,
@@ -112,7 +109,6 @@ def test_validation_before_the_start(
     assert ti.store.values == {}
 
 
-@modes
 @pytest.mark.parametrize(("validate", "describes"), [(False, 0), (True, 1)])
 def test_calls_of_a_start_that_succeeds(
     validate: bool,
@@ -129,7 +125,6 @@ def test_calls_of_a_start_that_succeeds(
     assert operations(emulator).count(START) == 1
 
 
-@modes
 def test_parameters_that_fit(deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
     """If AWS refuses something else, the error says that the parameters are not the cause."""
     emulator.control.add_fault("error", START, code="ValidationException", message="The role is gone.")
@@ -141,7 +136,6 @@ def test_parameters_that_fit(deferrable: bool, emulator: EmulatorServer, emulate
     assert verdict == "The parameters fit the definition of the pipeline, so the cause is elsewhere."
 
 
-@modes
 def test_without_the_permission_to_describe(
     deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:

@@ -21,7 +21,6 @@ START, LIST, DESCRIBE = "StartPipelineExecution", "ListPipelineExecutions", "Des
 DATA = {"InputDataUrl": "s3://b/abalone.csv"}
 SELECTED = ["AbaloneTrain", "AbaloneEval"]
 FAILS = {"steps": {"AbaloneTrain": {"fail": {"reason": "No capacity"}}}}
-modes = pytest.mark.parametrize("deferrable", [False, True])
 
 
 def start(ti: TaskInstance | None = None, **arguments: Any) -> Run:
@@ -49,7 +48,6 @@ def started(emulator: EmulatorServer) -> list[dict[str, Any]]:
     ]
 
 
-@modes
 def test_selected_steps_run_and_the_others_are_reused(
     deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
@@ -98,7 +96,6 @@ def test_selected_steps_run_and_the_others_are_reused(
     )
 
 
-@modes
 def test_failed_execution_can_be_the_latest(
     deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
@@ -168,7 +165,6 @@ def test_denied_list_names_the_permission(emulator: EmulatorServer) -> None:
     assert emulator.control.calls(START) == []
 
 
-@modes
 @pytest.mark.parametrize(
     ("selected", "line"),
     [
@@ -264,7 +260,6 @@ def test_refused_source_is_explained(
     assert "run" not in run.xcoms
 
 
-@modes
 def test_mlflow_experiment(deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
     """The experiment is sent; at the end, one call asks AWS for the ARN of its app."""
     run = start(mlflow_experiment_name="nightly churn", deferrable=deferrable)

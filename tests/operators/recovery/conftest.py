@@ -1,5 +1,5 @@
 """
-Fixtures of the recovery tests: both modes, the request interceptor, the execution log, the task factory.
+Fixtures of the recovery tests: the request interceptor, the execution log, the task factory.
 """
 
 from __future__ import annotations
@@ -16,16 +16,8 @@ from tests.operators.recovery.fake_triggerer import FakeSupervisor
 from tests.operators.recovery.harness import ExecutionLog, RequestInterceptor, Task
 from tests.tasks import EmulatedTime, run_task
 
-# For tables about what happens before the wait. Beside each table, other tests run in both modes.
-IN_ONE_MODE = pytest.mark.parametrize("deferrable", [True], ids=["deferred"], indirect=True)
 MakeTask = Callable[..., Task]
 MakeSupervisor = Callable[..., FakeSupervisor]
-
-
-@pytest.fixture(params=[False, True], ids=["sync", "deferred"])
-def deferrable(request: pytest.FixtureRequest) -> bool:
-    """Run each test in both modes: waiting on the worker, and waiting in the triggerer."""
-    return bool(request.param)
 
 
 @pytest.fixture

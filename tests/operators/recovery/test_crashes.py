@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from sagemaker_emulator import EmulatorServer
+from tests.conftest import IN_BOTH_MODES
 from tests.fakes.json_store import JsonStore
 from tests.operators.recovery.conftest import MakeTask
 from tests.operators.recovery.harness import (
@@ -79,6 +80,7 @@ CRASH_POINTS = [
 ]
 
 
+@IN_BOTH_MODES
 @pytest.mark.parametrize("crash_point", CRASH_POINTS, ids=lambda crash_point: crash_point.name)
 def test_crash_at_any_point_leaves_one_execution(
     crash_point: CrashPoint,

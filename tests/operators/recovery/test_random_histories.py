@@ -293,7 +293,7 @@ def check_result(history_run: HistoryRun) -> None:
 
 @settings(
     deadline=None,
-    max_examples=HISTORIES or 20,
+    max_examples=HISTORIES or 6,
     derandomize=not HISTORIES,
     database=None,
     phases=[Phase.generate, Phase.shrink],

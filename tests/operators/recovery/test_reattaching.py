@@ -11,6 +11,7 @@ from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.links import PolysyncPipelineExecutionLink
 from sagemaker_emulator import EmulatorServer
+from tests.conftest import IN_BOTH_MODES
 from tests.fakes.log_capture import capture_logs
 from tests.operators.recovery.conftest import MakeTask
 from tests.operators.recovery.harness import (
@@ -163,6 +164,7 @@ def test_next_try_per_status(
     assert run.xcoms["state"] == run.xcoms["run"]["state"] == case.state
 
 
+@IN_BOTH_MODES
 @pytest.mark.parametrize("status", ["Succeeded", "CompletedWithFailures"])
 def test_ended_execution_is_reattached_without_waiting(
     status: str,
@@ -216,6 +218,7 @@ def test_reattaching_is_logged(
     )
 
 
+@IN_BOTH_MODES
 def test_timeout_counts_from_the_start_of_the_execution(
     make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:

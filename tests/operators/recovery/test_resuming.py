@@ -10,7 +10,7 @@ import pytest
 from polysync_airflow.exceptions import PipelineExecutionTimeoutError, SageMakerApiError
 from polysync_airflow.execution.texts import format_seconds
 from sagemaker_emulator import EmulatorServer
-from tests.conftest import connection
+from tests.conftest import IN_BOTH_MODES, connection
 from tests.fakes.log_capture import capture_logs
 from tests.operators.recovery.conftest import MakeTask
 from tests.operators.recovery.harness import (
@@ -104,7 +104,7 @@ def test_nothing_is_resumed_after_a_fail_step(
     assert execution_log.statuses == ["Failed", "Failed"]
 
 
-@pytest.mark.parametrize(("deferrable", "progress_interval"), [(False, 60), (True, 60), (True, None)])
+@pytest.mark.parametrize(("deferrable", "progress_interval"), [(False, 60), (True, None)])
 @pytest.mark.usefixtures("fails_once")
 def test_durations_after_a_resume_are_by_the_clock_of_aws(
     deferrable: bool,
@@ -171,6 +171,7 @@ def test_timeout_counts_from_the_resume(
     assert emulated_time.time() - resumed_at == pytest.approx(600, abs=1)
 
 
+@IN_BOTH_MODES
 def test_timeout_after_a_crash_counts_from_the_resume(
     make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
@@ -295,7 +296,7 @@ def test_transient_errors_do_not_start_a_new_execution(
     assert step_attempts(execution_log.executions[0])["Merge"] == 2
 
 
-@pytest.mark.parametrize("kind", ["throttle", "http", "dropped", "lost_response"])
+@pytest.mark.parametrize("kind", ["throttle", "lost_response"])
 @pytest.mark.usefixtures("fails_once")
 def test_next_try_repeats_a_resume_without_response(
     kind: str, make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
@@ -383,6 +384,7 @@ def test_each_retry_resumes_again(
     assert step_attempts(execution_log.executions[0]) == {**dict.fromkeys(SHARDS, 1), "Merge": 3}
 
 
+@IN_BOTH_MODES
 @pytest.mark.usefixtures("fails_once")
 def test_resumed_execution_is_stopped_after_its_timeout(
     make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer

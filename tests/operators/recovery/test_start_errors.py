@@ -11,7 +11,7 @@ from botocore.httpsession import URLLib3Session
 
 from polysync_airflow.exceptions import SageMakerApiError
 from sagemaker_emulator import EmulatorServer
-from tests.operators.recovery.conftest import IN_ONE_MODE, MakeTask
+from tests.operators.recovery.conftest import MakeTask
 from tests.operators.recovery.harness import (
     START,
     STOP,
@@ -65,8 +65,7 @@ CALLS = 4
 RETRY_EVERYTHING: dict[str, Any] = {"retry_policy": RetryEverything()}
 
 
-@IN_ONE_MODE
-@pytest.mark.parametrize("fault", REFUSALS, ids=str)
+@pytest.mark.parametrize("fault", REFUSALS[::2], ids=str)
 def test_record_is_deleted_after_a_refusal(
     fault: Fault, make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
 ) -> None:
@@ -99,7 +98,6 @@ def test_refusal_of_a_resent_request_is_not_explained(
     assert calls(emulator) == ["ListPipelineExecutions", START]
 
 
-@IN_ONE_MODE
 @pytest.mark.parametrize("fault", AMBIGUOUS_FAULTS, ids=str)
 def test_request_is_resent_after_an_ambiguous_error(
     fault: Fault, make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
@@ -122,7 +120,6 @@ def test_request_is_resent_after_an_ambiguous_error(
     assert len(set(tokens(emulator, START)) - {""}) == 1
 
 
-@IN_ONE_MODE
 @pytest.mark.parametrize("fault", AMBIGUOUS_FAULTS, ids=str)
 def test_transient_errors_are_retried_within_the_try(
     fault: Fault, make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
@@ -135,8 +132,7 @@ def test_transient_errors_are_retried_within_the_try(
     assert execution_log.statuses == ["Succeeded"]
 
 
-@IN_ONE_MODE
-@pytest.mark.parametrize("ambiguous_fault", AMBIGUOUS_FAULTS, ids=str)
+@pytest.mark.parametrize("ambiguous_fault", AMBIGUOUS_FAULTS[1:3], ids=str)
 def test_refusal_after_an_ambiguous_error_keeps_the_record(
     ambiguous_fault: Fault, make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
 ) -> None:
@@ -154,8 +150,7 @@ def test_refusal_after_an_ambiguous_error_keeps_the_record(
     assert len(set(tokens(emulator, START)) - {""}) == 1
 
 
-@IN_ONE_MODE
-@pytest.mark.parametrize("fault", [DENIED, *REFUSALS[3:]], ids=str)
+@pytest.mark.parametrize("fault", [DENIED, *REFUSALS[3:5]], ids=str)
 def test_refused_resend_for_other_reasons_keeps_the_record(
     fault: Fault,
     make_task: MakeTask,
@@ -192,7 +187,6 @@ def test_task_that_fails_without_the_arn_stops_the_execution(
     assert execution_log.statuses == ["Stopped"]
 
 
-@IN_ONE_MODE
 @pytest.mark.parametrize("fault", REFUSALS[1:3], ids=str)
 def test_resend_refused_for_its_content_deletes_the_record(
     fault: Fault,

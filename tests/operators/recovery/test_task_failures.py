@@ -12,7 +12,8 @@ from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTas
 from polysync_airflow.airflow_compat.sdk import RetryDecision, RetryPolicy
 from polysync_airflow.exceptions import PipelineExecutionTimeoutError, SageMakerApiError
 from sagemaker_emulator import EmulatorServer
-from tests.operators.recovery.conftest import IN_ONE_MODE, MakeTask
+from tests.conftest import IN_BOTH_MODES
+from tests.operators.recovery.conftest import MakeTask
 from tests.operators.recovery.harness import (
     DESCRIBE,
     NEVER_ENDS,
@@ -79,6 +80,7 @@ def test_error_with_a_retry_left_keeps_the_execution(
     assert calls(emulator, START, STOP) == [START]
 
 
+@IN_BOTH_MODES
 @pytest.mark.parametrize(
     ("error", "retries", "policy"),
     [
@@ -125,6 +127,7 @@ def test_retry_policy_that_raises_keeps_the_execution(
     assert execution_log.statuses == ["Executing"]
 
 
+@IN_BOTH_MODES
 def test_last_try_stops_the_execution_of_an_earlier_try(
     make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
@@ -142,6 +145,7 @@ def test_last_try_stops_the_execution_of_an_earlier_try(
     assert execution_log.statuses == ["Stopped"]
 
 
+@IN_BOTH_MODES
 @pytest.mark.parametrize("limit", [{"timeout": 3600}, {"execution_timeout": timedelta(hours=1)}], ids=str)
 def test_timeout_stops_the_execution_even_with_retries_left(
     limit: dict[str, Any], make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
@@ -158,6 +162,7 @@ def test_timeout_stops_the_execution_even_with_retries_left(
     assert execution_log.statuses == ["Stopped"]
 
 
+@IN_BOTH_MODES
 def test_refused_poll_stops_the_execution(
     make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
@@ -189,8 +194,7 @@ def test_refused_stop_is_in_the_error(
     assert "sagemaker:StopPipelineExecution" in str(run.error)
 
 
-@IN_ONE_MODE
-@pytest.mark.parametrize("kind", ["throttle", "http", "dropped", "lost_response"])
+@pytest.mark.parametrize("kind", ["throttle", "lost_response"])
 def test_stop_is_retried_after_transient_errors(
     kind: str, make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
 ) -> None:
@@ -331,6 +335,7 @@ def test_execution_timeout_while_waiting_behind_an_earlier_epoch(
 # ---- stop_on_kill=False
 
 
+@IN_BOTH_MODES
 def test_stop_on_kill_false_never_stops(
     make_task: MakeTask, fail_first_push: FailPush, execution_log: ExecutionLog, emulator: EmulatorServer
 ) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from sagemaker_emulator import EmulatorServer
 from tests.test_example_dags import database, endpoint, example, states_of, xcom
@@ -11,6 +13,7 @@ from tests.test_example_dags import database, endpoint, example, states_of, xcom
 __all__ = ["database", "endpoint", "example"]  # fixtures
 
 
+@pytest.mark.documentation
 def test_react_to_others_waits_for_a_step_and_for_the_end(
     example: Any,
     endpoint: EmulatorServer,

@@ -10,17 +10,31 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kubernetes import client, config, watch
-from kubernetes.client.rest import ApiException
 
 from tests.chaos.deployment.kubernetes.api import LoopbackCluster, client_settings
 from tests.chaos.deployment.kubernetes.pods import Pod
 from tests.chaos.deployment.kubernetes.requests import MAX_BODY_BYTES, NAMESPACE
 from tests.system.process.sessions import session_members, wait_until
 
+pytestmark = pytest.mark.nightly
 NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root may create namespaces of processes")
 SLEEP = ["sh", "-c", "exec sleep 60"]
 OWNER = "airflow-worker"
+
+
+# The client's import takes seconds, which are not to be those of each collection of tests.
+def make_client(settings: dict[str, Any]) -> Any:
+    """Return Kubernetes's client."""
+    from kubernetes import client, config
+
+    return client.CoreV1Api(config.new_client_from_config_dict(settings))
+
+
+def refusal() -> Any:
+    """Expect an error of Kubernetes's client."""
+    from kubernetes.client.rest import ApiException
+
+    return pytest.raises(ApiException)
 
 
 @pytest.fixture
@@ -33,8 +47,7 @@ def cluster(tmp_path: Path) -> Iterator[LoopbackCluster]:
 @pytest.fixture
 def api(cluster: LoopbackCluster, tmp_path: Path) -> Any:
     """Kubernetes's client, with the settings that Airflow gets."""
-    settings = str(client_settings(tmp_path / "cluster"))
-    return client.CoreV1Api(config.new_client_from_config(config_file=settings))
+    return make_client(json.loads(client_settings(tmp_path / "cluster").read_text()))
 
 
 def pod(name: str = "task-1", *, owner: str = "1", **container: Any) -> dict[str, Any]:
@@ -52,6 +65,8 @@ def started(cluster: LoopbackCluster, count: int = 1) -> Pod:
 
 def changes(api: Any, selector: str, count: int) -> list[tuple[str, str, bool]]:
     """Return the type, the phase, and whether the pod is being deleted, of the first changes."""
+    from kubernetes import watch
+
     query = {"label_selector": selector, "resource_version": "1", "timeout_seconds": 20}
     events = watch.Watch().stream(api.list_namespaced_pod, NAMESPACE, **query)
     return [
@@ -112,8 +127,7 @@ def test_adoption_moves_a_pod_from_one_watch_to_another(cluster: LoopbackCluster
 def test_end_of_the_cluster_kills_all_pods(tmp_path: Path) -> None:
     """No process remains, whatever the pods do."""
     with LoopbackCluster(tmp_path / "cluster", os.environ) as cluster:
-        settings = str(client_settings(tmp_path / "cluster"))
-        api = client.CoreV1Api(config.new_client_from_config(config_file=settings))
+        api = make_client(json.loads(client_settings(tmp_path / "cluster").read_text()))
         for name in ("task-1", "task-2"):
             api.create_namespaced_pod(NAMESPACE, pod(name, args=["setsid", *SLEEP]))
         started(cluster, 2)
@@ -142,7 +156,7 @@ def test_unusual_pod_is_refused(
     request = pod()
     request["metadata"] |= change
 
-    with pytest.raises(ApiException) as error:
+    with refusal() as error:
         api.create_namespaced_pod(NAMESPACE, request)
 
     assert error.value.status == status
@@ -154,9 +168,9 @@ def test_request_without_the_token_is_refused(cluster: LoopbackCluster, tmp_path
     """Whoever creates a pod runs a program as root."""
     settings = json.loads(client_settings(tmp_path / "cluster").read_text())
     settings["users"][0]["user"]["token"] += "0"
-    api = client.CoreV1Api(config.new_client_from_config_dict(settings))
+    api = make_client(settings)
 
-    with pytest.raises(ApiException) as error:
+    with refusal() as error:
         api.create_namespaced_pod(NAMESPACE, pod())
 
     assert error.value.status == 401
@@ -168,7 +182,7 @@ def test_request_without_the_token_is_refused(cluster: LoopbackCluster, tmp_path
 )
 def test_unknown_selection_is_refused(api: Any, query: dict[str, Any]) -> None:
     """A selection that is not understood must not select all pods."""
-    with pytest.raises(ApiException) as error:
+    with refusal() as error:
         api.list_namespaced_pod(NAMESPACE, **query)
 
     assert error.value.status in (400, 422)

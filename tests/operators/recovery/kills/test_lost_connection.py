@@ -8,6 +8,7 @@ import pytest
 
 from polysync_airflow.exceptions import CredentialsError
 from sagemaker_emulator import EmulatorServer
+from tests.conftest import IN_BOTH_MODES
 from tests.operators.recovery.conftest import MakeTask
 from tests.operators.recovery.harness import STOP, ExecutionLog, calls
 from tests.tasks import EmulatedTime
@@ -23,6 +24,7 @@ def lose_connection(monkeypatch: pytest.MonkeyPatch, emulated_time: EmulatedTime
     return value
 
 
+@IN_BOTH_MODES
 def test_retry_continues_after_a_minute_without_the_connection(
     make_task: MakeTask,
     deferrable: bool,

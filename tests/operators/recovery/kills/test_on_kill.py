@@ -31,9 +31,6 @@ from tests.operators.recovery.harness import (
 )
 from tests.tasks import EmulatedTime
 
-# A deferrable task runs on a worker, too, until it defers.
-BOTH_MODES = pytest.mark.parametrize("deferrable", [False, True], ids=["sync", "deferred"])
-
 
 def ended(try_number: int) -> str:
     """Return the error of a try that a user has ended, and that then stores something."""
@@ -50,7 +47,6 @@ def let_stop_take_effect(emulator: EmulatorServer) -> None:
     emulator.control.advance(60)
 
 
-@BOTH_MODES
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_kill_during_the_start(
     moment: str,
@@ -73,7 +69,6 @@ def test_kill_during_the_start(
     assert len(set(tokens(emulator, START))) == len(set(tokens(emulator, STOP))) == 1
 
 
-@BOTH_MODES
 def test_try_after_a_clear_starts_a_new_execution(
     deferrable: bool,
     interceptor: RequestInterceptor,
@@ -93,7 +88,6 @@ def test_try_after_a_clear_starts_a_new_execution(
     assert execution_log.max_concurrent == 1
 
 
-@BOTH_MODES
 def test_kill_before_the_start(
     deferrable: bool, execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
@@ -110,7 +104,6 @@ def test_kill_before_the_start(
     assert execution_log.statuses == ["Succeeded"]
 
 
-@BOTH_MODES
 def test_kill_while_the_request_is_stored(
     deferrable: bool, execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
@@ -183,7 +176,6 @@ def test_kill_during_the_wait_for_a_resumed_execution(
     assert len(set(tokens(emulator, STOP))) == 2
 
 
-@BOTH_MODES
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_kill_during_the_resume(
     moment: str,
@@ -206,7 +198,6 @@ def test_kill_during_the_resume(
     assert execution_log.statuses == ["Stopped"]
 
 
-@BOTH_MODES
 def test_kill_during_the_poll_before_reattaching(
     deferrable: bool,
     interceptor: RequestInterceptor,
@@ -360,7 +351,6 @@ def test_cancellation_after_a_refused_stop_is_that_of_somebody_else(
     assert execution_log.statuses == ["Stopped"]
 
 
-@BOTH_MODES
 def test_stop_on_kill_false_during_the_start(
     deferrable: bool,
     interceptor: RequestInterceptor,

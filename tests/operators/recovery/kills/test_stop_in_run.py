@@ -19,6 +19,7 @@ from polysync_airflow.operators import stopping as worker_stopping
 from polysync_airflow.triggers import stopping
 from sagemaker_emulator import EmulatorServer
 from sagemaker_emulator.engine import execution
+from tests.conftest import IN_BOTH_MODES
 from tests.fakes.airflow_service import MISSING
 from tests.fakes.log_capture import capture_logs
 from tests.operators.recovery.conftest import MakeSupervisor
@@ -283,7 +284,7 @@ def test_slow_airflow_does_not_hold_the_stop_back(
     assert run.xcoms["state"] == "Cancelled"
 
 
-@pytest.mark.parametrize("deferrable", [False, True], ids=["sync", "deferred"])
+@IN_BOTH_MODES
 def test_stop_after_a_timeout_is_stored(
     deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:

@@ -13,6 +13,7 @@ from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.operators import task_try
 from polysync_airflow.records.proof import RECORD_KEY
 from sagemaker_emulator import EmulatorServer
+from tests.conftest import IN_BOTH_MODES
 from tests.operators.recovery.harness import (
     NEVER_ENDS,
     START,
@@ -25,8 +26,6 @@ from tests.operators.recovery.harness import (
     crash,
 )
 from tests.tasks import EmulatedTime, Run
-
-BOTH_MODES = pytest.mark.parametrize("deferrable", [False, True], ids=["sync", "deferred"])
 
 
 @pytest.fixture
@@ -68,7 +67,6 @@ def test_kill_during_the_wait_of_a_later_try(
 
 @pytest.mark.parametrize("killed", [True, False])
 @pytest.mark.parametrize("moment", ["before", "after"])
-@BOTH_MODES
 def test_cut_off_while_the_start_is_in_flight(
     deferrable: bool,
     moment: str,
@@ -280,7 +278,7 @@ def test_kill_while_the_main_thread_holds_the_channel_to_airflow(
     assert execution_log.statuses == ["Stopped"]
 
 
-@BOTH_MODES
+@IN_BOTH_MODES
 def test_stop_of_a_superseded_try_is_not_a_cancellation(
     deferrable: bool,
     interceptor: RequestInterceptor,
@@ -332,7 +330,7 @@ def test_forged_stop_does_not_hide_a_cancellation(
     assert calls(emulator, START) == [START]
 
 
-@BOTH_MODES
+@IN_BOTH_MODES
 def test_cancellation_after_a_failed_stop_is_that_of_a_user(
     deferrable: bool,
     execution_log: ExecutionLog,

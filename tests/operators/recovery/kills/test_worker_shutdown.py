@@ -31,7 +31,6 @@ from tests.operators.recovery.harness import (
 )
 from tests.tasks import EmulatedTime, Run
 
-BOTH_MODES = pytest.mark.parametrize("deferrable", [False, True], ids=["sync", "deferred"])
 SHUTTING_DOWN = "The worker is shutting down, so this try ends."
 
 
@@ -115,7 +114,6 @@ def test_shutdown_behind_an_earlier_epoch(
     assert execution_log.max_concurrent == 1
 
 
-@BOTH_MODES
 @pytest.mark.parametrize("killed", [True, False], ids=["then killed", "not killed"])
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_shutdown_during_the_start(
@@ -147,7 +145,6 @@ def test_shutdown_during_the_start(
     assert execution_log.statuses == ["Succeeded"]
 
 
-@BOTH_MODES
 def test_shutdown_during_the_resume(
     deferrable: bool,
     interceptor: RequestInterceptor,

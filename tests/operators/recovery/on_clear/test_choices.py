@@ -10,7 +10,7 @@ import pytest
 from polysync_airflow.execution.record import ClearChoice, OnClear
 from polysync_airflow.records.proof import RECORD_KEY, from_stored, to_stored
 from sagemaker_emulator import EmulatorServer
-from tests.operators.recovery.conftest import IN_ONE_MODE, MakeTask
+from tests.operators.recovery.conftest import MakeTask
 from tests.operators.recovery.harness import (
     LIST_STEPS,
     MERGE_FAILS,
@@ -63,7 +63,6 @@ def test_choice_takes_the_place_of_on_clear_once(make_task: MakeTask, emulator: 
         assert calls(emulator, START, RETRY, STOP) == ([START] if on_clear == "new" else [RETRY])
 
 
-@IN_ONE_MODE
 def test_choice_outlives_a_try_that_dies_before_it_can_resume(
     make_task: MakeTask, emulator: EmulatorServer, interceptor: RequestInterceptor
 ) -> None:
@@ -107,7 +106,6 @@ def test_retry_sends_the_chosen_resume_again_although_failures_succeed(
     assert step_attempts(execution_log.executions[0])["Merge"] == 2
 
 
-@IN_ONE_MODE
 @pytest.mark.parametrize("is_refused", [False, True])
 def test_choice_survives_the_end_of_the_killed_process(
     is_refused: bool,
@@ -136,7 +134,6 @@ def test_choice_survives_the_end_of_the_killed_process(
         assert execution_log.statuses[-1] in ("Stopping", "Stopped")
 
 
-@IN_ONE_MODE
 def test_choice_of_a_deleted_dag_run_is_gone(
     make_task: MakeTask, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,7 @@ import pytest
 from polysync_airflow.exceptions import SageMakerApiError
 from polysync_airflow.execution.texts import format_seconds
 from sagemaker_emulator import EmulatorServer
+from tests.conftest import IN_BOTH_MODES
 from tests.fakes.log_capture import capture_logs
 from tests.operators.recovery.conftest import MakeTask
 from tests.operators.recovery.harness import (
@@ -81,8 +82,9 @@ CRASHES: dict[str, Callable[[Task, RequestInterceptor, EmulatedTime], Any]] = {
 }
 
 
-@pytest.mark.parametrize("retry_mode", ["new", "resume"])
-@pytest.mark.parametrize("moment", CRASHES)
+@pytest.mark.parametrize(
+    ("moment", "retry_mode"), [*((each, "new") for each in CRASHES), ("before Retry is sent", "resume")]
+)
 def test_crash_at_any_point_leaves_one_resume(
     moment: str,
     retry_mode: str,
@@ -211,6 +213,7 @@ def test_resume_without_response_is_not_replaced_by_a_retry(
     assert (stored["resumes"], task.last_record["resumes"]) == (1, 1)
 
 
+@IN_BOTH_MODES
 def test_seconds_are_those_of_the_resumed_attempt(
     make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
 ) -> None:

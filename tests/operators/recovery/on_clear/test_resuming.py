@@ -8,7 +8,7 @@ import pytest
 
 from sagemaker_emulator import EmulatorServer
 from tests.fakes.log_capture import capture_logs
-from tests.operators.recovery.conftest import IN_ONE_MODE, MakeTask
+from tests.operators.recovery.conftest import MakeTask
 from tests.operators.recovery.harness import (
     MERGE_FAILS,
     MERGE_FAILS_ONCE,
@@ -78,7 +78,6 @@ def test_cleared_task_repeats_only_the_failed_step(
     assert (task.last_record["epoch"], task.last_record["resumes"]) == (task.max_tries, 1)
 
 
-@IN_ONE_MODE
 @pytest.mark.parametrize(
     ("scenario", "arguments", "status"),
     [
@@ -256,7 +255,6 @@ def test_arguments_that_are_not_valid_do_not_prevent_the_resume(
     assert [line for line in log_lines(unchanged) if "arguments" in line] == []
 
 
-@IN_ONE_MODE
 @pytest.mark.parametrize("code", ["AccessDeniedException", "ValidationException", "ResourceNotFound"])
 def test_refused_resume_starts_a_new_execution(
     code: str, make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer

@@ -8,7 +8,8 @@ import pytest
 
 from polysync_airflow.exceptions import PipelineExecutionTimeoutError, SageMakerApiError
 from sagemaker_emulator import EmulatorServer
-from tests.operators.recovery.conftest import IN_ONE_MODE, MakeTask
+from tests.conftest import IN_BOTH_MODES
+from tests.operators.recovery.conftest import MakeTask
 from tests.operators.recovery.harness import (
     DESCRIBE,
     MERGE_FAILS,
@@ -32,6 +33,7 @@ def crash_while_waiting(task: Task, time: EmulatedTime, **arguments: Any) -> Non
     assert isinstance(task.next_try(**arguments).error, CrashError)
 
 
+@IN_BOTH_MODES
 def test_running_execution_is_stopped_before_a_new_one_starts(
     make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
@@ -55,7 +57,6 @@ def test_running_execution_is_stopped_before_a_new_one_starts(
     )
 
 
-@IN_ONE_MODE
 @pytest.mark.parametrize(
     ("scenario", "status"),
     [
@@ -204,7 +205,6 @@ def test_unknown_arn_is_requested_before_a_new_start(
     assert run.xcoms["run"]["parameters"] == {"Shards": "3"}
 
 
-@IN_ONE_MODE
 @pytest.mark.parametrize("code", ["ValidationException", "ResourceNotFound"])
 def test_old_request_refused_for_its_content_is_dropped(
     code: str,

@@ -12,7 +12,7 @@ from polysync_airflow.execution.models import StartRequest
 from polysync_airflow.execution.record import StoredExecution
 from polysync_airflow.records.proof import RECORD_KEY
 from sagemaker_emulator import EmulatorServer
-from tests.operators.recovery.conftest import IN_ONE_MODE, MakeTask
+from tests.operators.recovery.conftest import MakeTask
 from tests.operators.recovery.harness import (
     CHANGES,
     MERGE_FAILS_ONCE,
@@ -69,11 +69,12 @@ def assert_not_used(task: Task, record: Any, log: pytest.LogCaptureFixture, reas
     assert reason in log.text
 
 
-@pytest.mark.parametrize("clear", [False, True], ids=["retry", "clear"])
-@pytest.mark.parametrize("changes", EDITS.values(), ids=EDITS)
-@IN_ONE_MODE
+@pytest.mark.parametrize(
+    ("edit", "clear"),
+    [*((each, False) for each in EDITS), ("adopts or stops another execution of the pipeline", True)],
+)
 def test_edited_record(
-    changes: dict[str, Any],
+    edit: str,
     clear: bool,
     make_task: MakeTask,
     execution_log: ExecutionLog,
@@ -88,14 +89,13 @@ def test_edited_record(
     if clear:
         task.clear()
 
-    assert_not_used(task, edited(record, changes), caplog, "its signature is not that of this task")
+    assert_not_used(task, edited(record, EDITS[edit]), caplog, "its signature is not that of this task")
 
     assert calls(emulator, *CHANGES) == ([STOP, START] if clear else [])
     assert execution_log.statuses == (["Stopped", "Succeeded"] if clear else ["Succeeded"])
     assert {record.request["PipelineName"] for record in execution_log.executions} == {"fanout"}
 
 
-@IN_ONE_MODE
 @pytest.mark.parametrize(
     "other",
     [

@@ -14,7 +14,7 @@ from polysync_airflow.records.proof import SIGNATURE
 from polysync_airflow.records.store import RECORD, TASK, variable_key
 from sagemaker_emulator import EmulatorServer
 from tests.fakes.simulated_airflow import SimulatedAirflow
-from tests.operators.recovery.conftest import IN_ONE_MODE, MakeTask
+from tests.operators.recovery.conftest import MakeTask
 from tests.operators.recovery.harness import (
     MERGE_FAILS_ONCE,
     STOP,
@@ -76,7 +76,6 @@ def test_variable_names_its_task_and_try(
 @pytest.mark.parametrize(
     "text", ["typed by a person", "{}", "[]", "null", '{"record": {}}', '{"record": null}']
 )
-@IN_ONE_MODE
 def test_damaged_variable_is_a_warning(
     text: str,
     make_task: MakeTask,

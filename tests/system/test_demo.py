@@ -32,7 +32,13 @@ def processes_of(folder: Path) -> list[int]:
 
 @pytest.mark.parametrize(
     "progress",
-    ["waiting for the tables of the database", "waiting for api-server", "waiting for the DAG processor"],
+    [
+        "waiting for the tables of the database",
+        *(
+            pytest.param(f"waiting for {process}", marks=pytest.mark.nightly)
+            for process in ("api-server", "the DAG processor")
+        ),
+    ],
 )
 def test_ctrl_c_removes_processes_and_files(tmp_path: Path, progress: str) -> None:
     """After Ctrl-C the demo exits with status 130, and its processes and its temporary folder are gone."""

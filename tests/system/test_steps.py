@@ -78,6 +78,7 @@ def only_run(airflow: PrivateAirflow, dag_id: str) -> str | None:
     return runs[0] if runs else None
 
 
+@pytest.mark.nightly
 def test_model_reaches_tasks_and_dags_downstream(airflow: PrivateAirflow) -> None:
     """The task after it gets the model's ARN from the XCom, and the DAG of the asset from the event."""
     airflow.client.wait_for_dag("announce_model")

@@ -42,6 +42,7 @@ def test_a_dag_starts_soon(deployment: Deployment) -> None:
     assert max(reaction.started for reaction in reactions) <= MAX_SECONDS
 
 
+@pytest.mark.nightly
 def test_a_killed_triggerer_loses_nothing(deployment: Deployment) -> None:
     """Killed between receive and store with 20 events: 20 asset events, each once."""
     stored = kill_between_receive_and_store(deployment, 20)
@@ -49,6 +50,7 @@ def test_a_killed_triggerer_loses_nothing(deployment: Deployment) -> None:
     assert len(stored) == len(set(stored)) == 20
 
 
+@pytest.mark.nightly
 def test_the_example_reacts(deployment: Deployment) -> None:
     """The example DAG runs when a pipeline that somebody else has started ends, and knows its execution."""
     client = deployment.airflow.client

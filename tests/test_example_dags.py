@@ -107,6 +107,7 @@ def states_of(run: Any) -> list[tuple[str, int, str]]:
     return sorted((ti.task_id, ti.map_index, str(ti.state)) for ti in run.get_task_instances())
 
 
+@pytest.mark.documentation
 def test_quickstart_runs_and_is_in_the_readme(example: Any) -> None:
     """The first DAG in the README is the file quickstart.py, and it runs to success."""
     readme = (EXAMPLES.parent / "README.md").read_text()

@@ -142,6 +142,7 @@ def test_scheduled_retraining_runs_to_success(example: Any, endpoint: EmulatorSe
         assert url == xcom(run, "retrain", "console_url")
 
 
+@pytest.mark.documentation
 @pytest.mark.skipif(not CAPABILITIES.shared_event_streams, reason="needs Airflow 3.3")
 def test_react_to_events_reports_executions_of_others(
     endpoint: EmulatorServer, monkeypatch: pytest.MonkeyPatch

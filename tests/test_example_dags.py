@@ -108,6 +108,7 @@ def states_of(run: Any) -> list[tuple[str, int, str]]:
     return sorted((ti.task_id, ti.map_index, str(ti.state)) for ti in run.get_task_instances())
 
 
+@pytest.mark.documentation
 def test_quickstart_runs_and_is_in_the_readme(example: Any) -> None:
     """The first DAG in the README is the file quickstart.py, and it runs to success."""
     readme = (EXAMPLES.parent / "README.md").read_text()
@@ -140,6 +141,7 @@ def test_scheduled_retraining_runs_to_success(example: Any, endpoint: EmulatorSe
     assert is_console_url(xcom(run, "retrain", "console_url"))
 
 
+@pytest.mark.documentation
 @pytest.mark.skipif(not CAPABILITIES.shared_event_streams, reason="needs Airflow 3.3")
 def test_react_to_events_reports_executions_of_others(
     endpoint: EmulatorServer, monkeypatch: pytest.MonkeyPatch

@@ -24,7 +24,7 @@ ARN = "arn:aws:sagemaker:us-east-1:123456789012:model-package/churngroup/1"
 PERSON = {"id": "7", "name": "Ada Lovelace"}
 # Longer than a busy machine takes, and less than the timeout of a test.
 WAIT_SECONDS = 240.0
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.documentation, pytest.mark.timeout(300)]
 
 
 @contextmanager
@@ -85,7 +85,6 @@ def test_airflow_can_read_the_dag_that_asks(database: Any) -> None:
     assert dag_of("approve_model", EXAMPLES, None).get_task("ask").subject == "Deploy the new churn model?"
 
 
-@pytest.mark.documentation
 @pytest.mark.skipif(not CAPABILITIES.retry_policy, reason="dag.test() gives no answers to a waiting task")
 @pytest.mark.parametrize("option", ["Approve", "Reject"])
 def test_person_decides_whether_the_model_is_deployed(
@@ -117,7 +116,6 @@ def test_person_decides_whether_the_model_is_deployed(
         assert xcom(run, "deploy", "return_value") == ARN
 
 
-@pytest.mark.documentation
 @pytest.mark.parametrize("status", ["Approved", "Rejected"])
 def test_newest_model_is_deployed_once_it_is_approved(
     status: Any, example: Any, endpoint: SageMakerEmulator

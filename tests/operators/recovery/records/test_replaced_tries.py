@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from polysync_airflow.records.store import RecordStore
 from sagemaker_emulator import EmulatorServer
 from tests.operators.recovery.conftest import MakeTask
 from tests.operators.recovery.harness import (
@@ -129,6 +130,23 @@ def test_process_that_comes_back_after_a_later_one_has_forgotten_the_record_star
 
     assert "A later try of this task has begun" in str(late.error)
     assert calls(emulator, START) == [START, START]
+
+
+@pytest.mark.parametrize("is_later", [True, False])
+def test_success_of_a_resumed_try_keeps_the_record_of_a_later_one(
+    is_later: bool, task: Task, emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """A process that Airflow resumes after a deferral has read no record before."""
+    for _ in range(2):
+        emulated_time.after(100, crash)
+        task.next_try()
+    ti = task.ti
+    ti.try_number = 1 if is_later else 2
+    task.state = "running"
+
+    RecordStore(ti.context(task.operator)).forget()
+
+    assert (task.record is not None) is is_later
 
 
 @pytest.mark.parametrize("operation", [START, RETRY])

@@ -35,6 +35,7 @@ class Account:
             LIST_STEPS: {"PipelineExecutionSteps": []},
             "ListPipelines": {"PipelineSummaries": []},
             "DescribeLogStreams": {"logStreams": []},
+            "DescribeTrainingJob": {"TrainingJobArn": f"{ARN.partition('pipeline/')[0]}training-job/job"},
         }
         self.seconds: dict[str, float] = {}
         self.tokens: Iterator[Any] | None = None

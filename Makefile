@@ -125,7 +125,7 @@ test-browser: $(VENV)/.ready $(DOCS_VENV)/.ready
 	    $(VENV)/bin/python -m pytest -m 'system and not nightly' tests/documentation tests/ui $(ARGS)
 
 test-system: $(VENV)/.ready $(EMULATOR_VENV)/.ready
-	$(VENV)/bin/python -m pytest -m '(system or matrix) and not nightly' tests/lineage tests/system $(ARGS)
+	$(VENV)/bin/python -m pytest -m 'system and not nightly' tests/system $(ARGS)
 	$(EMULATOR_PYTEST) -m system tests/verify $(ARGS)
 
 test-clients: export POLYSYNC_SDK2_PYTHON := $(CURDIR)/$(SDK2_VENV)/bin/python

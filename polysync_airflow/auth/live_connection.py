@@ -9,8 +9,7 @@ from typing import Final, Generic, TypeVar, cast
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
-from polysync_airflow.airflow_compat.connections import is_missing
-from polysync_airflow.airflow_compat.supervisor import call_airflow
+from polysync_airflow.airflow_compat.supervisor import call_airflow, is_missing
 from polysync_airflow.auth.base_hook import PolysyncBaseHook
 from polysync_airflow.exceptions import CredentialsError, PolysyncError
 from polysync_airflow.execution import clock

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.airflow_compat.connections import form_widget
+from polysync_airflow.airflow_compat.sdk import form_widget
 from polysync_airflow.auth import connection_test
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.get_provider_info import get_provider_info

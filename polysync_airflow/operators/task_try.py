@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from polysync_airflow.airflow_compat.sdk import RetryPolicy
-from polysync_airflow.airflow_compat.task_process import exit_if_replaced
+from polysync_airflow.airflow_compat.supervisor import exit_if_replaced
 from polysync_airflow.aws.responses import PAGE_SIZE
 from polysync_airflow.aws.retry import STOP_TIMEOUT_SECONDS, call_with_retry
 from polysync_airflow.aws.stop import request_stop

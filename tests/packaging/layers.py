@@ -20,9 +20,9 @@ LAYERS = (
 # those that are, and below ``__init__``.
 FOLDER_LAYERS = {
     "airflow_compat": (
-        {"capabilities", "retry_policy"},
-        {"connections", "database", "sdk", "sensors", "supervisor", "task_instances"},
-        {"task_process"},
+        {"capabilities"},
+        {"database", "sdk", "task_instances"},
+        {"supervisor"},
         {"__init__"},
     ),
     "execution": (

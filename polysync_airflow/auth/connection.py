@@ -21,8 +21,13 @@ from botocore.credentials import Credentials as AwsCredentials
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, StringConstraints
 
 from polysync_airflow.auth.allow_list import AllowList, endpoint_host, is_loopback
-from polysync_airflow.auth.sts import assume_role, assume_role_with_web_identity, host_role
-from polysync_airflow.auth.web_identity import entra_token_loader, read_token_file
+from polysync_airflow.auth.sts import (
+    assume_role,
+    assume_role_with_web_identity,
+    entra_token_loader,
+    host_role,
+    read_token_file,
+)
 from polysync_airflow.aws.sessions import create_session
 from polysync_airflow.exceptions import CredentialsError
 from polysync_airflow.execution.models import REGION_PATTERN, RoleArn, StudioDomainId

@@ -9,8 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from polysync_airflow.auth.iam_policies import ISSUER_V1, ISSUER_V2, identity_policy, web_identity_trust
-from polysync_airflow.cli.output import OK, write_result
-from polysync_airflow.cli.parser import FLAG, MANY, REQUIRED, add_options
+from polysync_airflow.cli.output import OK, complete, write_result
 
 # By option: the form of a value, whether --allow-wildcards allows any other, and what is wrong then.
 _FORMS: Final = {
@@ -40,44 +39,7 @@ def make_parser(prog: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=prog, description="Print the IAM documents that the provider needs."
     )
-    documents = parser.add_subparsers(dest="document", required=True)
-    policy = documents.add_parser("policy", help="the identity policy: what the identity may do")
-    files = "s3://bucket/prefix/ of outputs with property files; may be repeated"
-    groups = "allow a sensor to wait for the approval of versions of this group; may be repeated"
-    queues = "ARN of the SQS queue of callback steps that tasks answer; may be repeated"
-    verified = "also allow what polysync verify does; --pass-role names the role of its pipelines"
-    add_options(
-        policy,
-        ("--region", "AWS region, such as eu-central-1", REQUIRED),
-        ("--pipeline", "allow only this pipeline; may be repeated", MANY),
-        ("--pass-role", "ARN of an execution role; may be repeated", MANY),
-        ("--property-files S3_URI", files, MANY),
-        ("--model-package-group GROUP", groups, MANY),
-        ("--approve-models", "allow to approve and reject versions of the --model-package-group, too", FLAG),
-        ("--callback-queue QUEUE_ARN", queues, MANY),
-        ("--verify", verified, FLAG),
-        ("--required-only", "leave out the optional permissions", FLAG),
-    )
-    trust = documents.add_parser("trust", help="the trust policy of the role: who may assume it")
-    audience = "azp claim of a v2 token (the client id of the caller), aud claim of a v1 token"
-    claims = {"choices": ("sub", "oid"), "default": "sub"}
-    versions = {"choices": ("v1", "v2"), "default": "v2"}
-    add_options(
-        trust,
-        ("--tenant", "Microsoft Entra tenant id", REQUIRED),
-        ("--audience", audience, REQUIRED),
-        ("--subject", "sub claim of the token: the object id of the service principal", REQUIRED),
-        ("--subject-claim", "the claim that must be --subject (default: sub)", claims),
-        ("--entra-version", "version of the tokens that the application accepts (default: v2)", versions),
-    )
-    partitions = {"default": "aws", "choices": ("aws", "aws-cn", "aws-us-gov")}
-    for document in (policy, trust):
-        add_options(
-            document,
-            ("--account", "12-digit AWS account id", REQUIRED),
-            ("--partition", None, partitions),
-            ("--allow-wildcards", "accept * and ? in the values, which allow more", FLAG),
-        )
+    complete(parser, "iam")
     return parser
 
 

@@ -1,12 +1,17 @@
-"""What the commands write: results to stdout, everything else to stderr."""
+"""What all commands have in common: their options, and what they write to stdout and stderr."""
 
 from __future__ import annotations
 
+import argparse
 import logging
 import sys
-from collections.abc import Callable, Iterator
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+from rich_argparse import RawTextRichHelpFormatter
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -82,3 +87,47 @@ def progress(title: str) -> Iterator[Callable[[str], None]]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=None, item="")
         yield lambda name: bar.update(task, advance=1, item=name)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        # Without abbreviations: an option that is added later must not change what a script means.
+        super().__init__(formatter_class=RawTextRichHelpFormatter, allow_abbrev=False, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        """End with exit code 2 and one line on stderr."""
+        self.exit(2, f"error: {self.prog}: {message}. Try: {self.prog} --help\n")
+
+
+_COMMANDS: Final = tomllib.loads(Path(__file__).with_name("commands.toml").read_text())
+_TYPES: Final[Mapping[str, Callable[[str], Any]]] = {"path": Path, "int": int}
+
+
+def complete(
+    parser: argparse.ArgumentParser, command: str, types: Mapping[str, Callable[[str], Any]] = _TYPES
+) -> Any:
+    """
+    Add the options and the commands of a command to its parser, as ``commands.toml`` has them.
+
+    :param types: the functions that parse values, by the names in ``commands.toml``.
+    :return: argparse's action with the commands; None if there are none.
+    """
+    return _complete(parser, _COMMANDS[command], types)
+
+
+def _complete(parser: argparse.ArgumentParser, command: dict[str, Any], types: Mapping[str, Any]) -> Any:
+    for group in (*(_COMMANDS[name] for name in command.get("include", ())), command):
+        for names, settings in group.get("options", {}).items():
+            name, _, metavar = names.partition(" ")
+            more = {"metavar": metavar} if metavar else {}
+            more |= {"type": types[settings["type"]]} if "type" in settings else {}
+            parser.add_argument(name, **settings | more)
+    if "commands" not in command:
+        return None
+    commands = parser.add_subparsers(**command["subparsers"])
+    for name, each in command["commands"].items():
+        texts = {key: each[key] for key in ("help", "description") if key in each}
+        _complete(commands.add_parser(name, **texts), each, types)
+    return commands

@@ -15,8 +15,7 @@ from typing import Annotated, Any, Final
 from botocore.config import Config
 from pydantic import AliasPath, Field
 
-from polysync_airflow.auth.base_hook import PolysyncBaseHook
-from polysync_airflow.auth.live_connection import LiveConnection
+from polysync_airflow.auth.base_hook import LiveConnection, PolysyncBaseHook
 from polysync_airflow.exceptions import RESPONSE_TOO_LARGE, PolysyncError, has_code
 from polysync_airflow.execution import events
 from polysync_airflow.execution.models import FrozenModel

@@ -16,8 +16,7 @@ from botocore.config import Config
 from pydantic import BaseModel
 
 from polysync_airflow import metrics
-from polysync_airflow.auth.base_hook import Response
-from polysync_airflow.auth.live_connection import LiveConnection
+from polysync_airflow.auth.base_hook import LiveConnection, Response
 from polysync_airflow.aws.rate_limiter import rate_limiter_for
 from polysync_airflow.aws.responses import MAX_POLL_RESPONSE_BYTES, paginate, pagination_error
 from polysync_airflow.aws.sessions import RATE_LIMITED_CONFIG

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from polysync_airflow.cli import events, iam, records
-from polysync_airflow.cli.parser import make_parser
+from polysync_airflow.cli.command_line import make_parser
 from polysync_airflow.jobs.catalogue import CatalogueJob
 from polysync_airflow.jobs.drift import KINDS
 from sagemaker_emulator import __main__ as emulator

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.auth import live_connection
+from polysync_airflow.auth import base_hook
 from polysync_airflow.events import producer
 from polysync_airflow.events import queue as event_queue
 from polysync_airflow.exceptions import SageMakerApiError
@@ -160,7 +160,7 @@ async def test_a_deleted_connection_is_not_used_until_it_is_added_again(
 ) -> None:
     """The reader stops to receive with the keys that it had, with one line, and goes on with the new connection."""
     monkeypatch.setattr(event_queue, "READ_SECONDS", 0.2)
-    monkeypatch.setattr(live_connection, "READ_RETRY_SECONDS", 0.2)
+    monkeypatch.setattr(base_hook, "READ_RETRY_SECONDS", 0.2)
     monkeypatch.setattr(waiter, "DELETED_AFTER_SECONDS", 0.5)
     monkeypatch.setattr(producer, "WAIT_SECONDS", 0)
     stored = connection(endpoint_url=emulator.endpoint_url)

@@ -31,7 +31,6 @@ from polysync_airflow.airflow_compat.supervisor import call_airflow, is_missing,
 from polysync_airflow.auth.allow_list import AllowList, check_aws_connection
 from polysync_airflow.auth.connection import BaseCredentials, parse_credentials
 from polysync_airflow.aws import responses
-from polysync_airflow.aws.responses import BOTO_ERRORS
 from polysync_airflow.aws.sessions import SERVICES, prepare, reduce_models
 from polysync_airflow.exceptions import UNKNOWN_HINT, CredentialsError, PolysyncError, hint_for
 from polysync_airflow.execution import clock
@@ -303,7 +302,7 @@ class PolysyncBaseHook(AwsBaseHook):
     def _signing_in(self) -> Iterator[None]:
         try:
             yield
-        except BOTO_ERRORS as error:
+        except responses.BOTO_ERRORS as error:
             raise self._sign_in_failed(error) from None
 
     def _sign_in_failed(self, error: responses.BotoError) -> CredentialsError:
@@ -365,7 +364,7 @@ class PolysyncBaseHook(AwsBaseHook):
     def _mapped_errors(self, client: Any, operation: str, request: Mapping[str, Any]) -> Iterator[None]:
         try:
             yield
-        except BOTO_ERRORS as error:
+        except responses.BOTO_ERRORS as error:
             # A log shows causes as they are: botocore's has AWS's text, or a value that may be a secret.
             raise responses.map_error(
                 error, operation, request, region=self.region_name, partition=client.meta.partition
@@ -381,7 +380,7 @@ def _create_aws_session(settings: AwsConnectionWrapper, region_name: str | None)
     """
     try:
         return _session_of(settings, region_name)
-    except BOTO_ERRORS:
+    except responses.BOTO_ERRORS:
         # Some of them are ValueErrors, too.
         raise
     except ImportError as error:

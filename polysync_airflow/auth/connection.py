@@ -276,11 +276,16 @@ class EntraCredentials(WebIdentityCredentials):
         """Return a function that requests a token from Entra ID."""
         names = ("entra_credential", "tenant_id", "client_id")
         shown: dict[str, Any] = {name: getattr(self, name, None) for name in names}
-        return entra_token_loader(partial(self._azure_credential, allowed), self.application_id_uri, **shown)
+        make = partial(self._azure_credential, allowed=allowed)
+        return entra_token_loader(make, self.application_id_uri, **shown)
 
     @abstractmethod
-    def _azure_credential(self, allowed: AllowList) -> Any:
-        """Return the object of azure-identity that requests the token."""
+    def _azure_credential(self, identity: Any, allowed: AllowList) -> Any:
+        """
+        Return the object that requests the token.
+
+        :param identity: the package azure.identity.
+        """
 
 
 class ManagedIdentity(EntraCredentials):
@@ -293,10 +298,8 @@ class ManagedIdentity(EntraCredentials):
     entra_credential: Literal["managed_identity"]
     client_id: Text | None = None
 
-    def _azure_credential(self, allowed: AllowList) -> Any:
-        from azure.identity import ManagedIdentityCredential
-
-        return ManagedIdentityCredential(client_id=self.client_id, **_CLIENT_OPTIONS)
+    def _azure_credential(self, identity: Any, allowed: AllowList) -> Any:
+        return identity.ManagedIdentityCredential(client_id=self.client_id, **_CLIENT_OPTIONS)
 
 
 class WorkloadIdentity(EntraCredentials):
@@ -314,16 +317,14 @@ class WorkloadIdentity(EntraCredentials):
     client_id: Text | None = None
     federated_identity_file: Text | None = None
 
-    def _azure_credential(self, allowed: AllowList) -> Any:
-        from azure.identity import ClientAssertionCredential, WorkloadIdentityCredential
-
+    def _azure_credential(self, identity: Any, allowed: AllowList) -> Any:
         path = self.federated_identity_file
         if path is None:
-            return WorkloadIdentityCredential(
+            return identity.WorkloadIdentityCredential(
                 tenant_id=self.tenant_id, client_id=self.client_id, **_CLIENT_OPTIONS
             )
         # What WorkloadIdentityCredential is made of, but with a reader that checks the file at each use.
-        return ClientAssertionCredential(
+        return identity.ClientAssertionCredential(
             self.tenant_id or os.environ.get("AZURE_TENANT_ID", ""),
             self.client_id or os.environ.get("AZURE_CLIENT_ID", ""),
             partial(read_token_file, path, allowed, field="federated_identity_file"),
@@ -349,11 +350,9 @@ class ClientSecret(EntraCredentials):
     client_id: Text
     client_secret: Secret
 
-    def _azure_credential(self, allowed: AllowList) -> Any:
-        from azure.identity import ClientSecretCredential
-
-        secret = self.client_secret.get_secret_value()
-        return ClientSecretCredential(self.tenant_id, self.client_id, secret, **_app_registration_options())
+    def _azure_credential(self, identity: Any, allowed: AllowList) -> Any:
+        secret, options = self.client_secret.get_secret_value(), _app_registration_options()
+        return identity.ClientSecretCredential(self.tenant_id, self.client_id, secret, **options)
 
 
 class ClientCertificate(EntraCredentials):
@@ -369,11 +368,9 @@ class ClientCertificate(EntraCredentials):
     client_id: Text
     client_certificate: Text
 
-    def _azure_credential(self, allowed: AllowList) -> Any:
-        from azure.identity import CertificateCredential
-
+    def _azure_credential(self, identity: Any, allowed: AllowList) -> Any:
         certificate = allowed.read_file(self.client_certificate, field="client_certificate")
-        return CertificateCredential(
+        return identity.CertificateCredential(
             self.tenant_id, self.client_id, certificate_data=certificate, **_app_registration_options()
         )
 

@@ -14,13 +14,7 @@ from functools import partial
 from typing import Any, Final
 
 from polysync_airflow import exceptions
-from polysync_airflow.auth import iam_policies
-from polysync_airflow.auth.iam_policies import (
-    JOB_OPERATIONS,
-    LIST_OPERATIONS,
-    LOG_OPERATIONS,
-    REQUIRED_OPERATIONS,
-)
+from polysync_airflow.auth import iam_policies as iam
 from polysync_airflow.execution.results import JOB_KINDS
 from polysync_airflow.execution.texts import clean_line
 
@@ -77,23 +71,23 @@ def report(hook: Any) -> tuple[bool, str]:
             "denies such calls too. To allow the denied operations for all pipelines, add to the policy: "
             + ", ".join(_missing_statements(denied, hook.pipelines_arn))
         )
-    usable = not any(operation in denied for operation in (*LIST_OPERATIONS, *REQUIRED_OPERATIONS))
+    usable = not any(operation in denied for operation in (*iam.LIST_OPERATIONS, *iam.REQUIRED_OPERATIONS))
     return usable, " -- ".join(lines)
 
 
 def _missing_statements(denied: Sequence[str], pipelines_arn: str) -> Iterator[str]:
     of_jobs, of_logs = (
-        [each for each in denied if each in known] for known in (JOB_OPERATIONS, LOG_OPERATIONS)
+        [each for each in denied if each in known] for known in (iam.JOB_OPERATIONS, iam.LOG_OPERATIONS)
     )
     if of_pipelines := [operation for operation in denied if operation not in (*of_jobs, *of_logs)]:
-        yield json.dumps(iam_policies.missing_statement(of_pipelines, pipelines_arn))
+        yield json.dumps(iam.missing_statement(of_pipelines, pipelines_arn))
     if of_jobs:
-        arns = iam_policies.job_arns(pipelines_arn.removesuffix("pipeline/*"), of_jobs)
-        yield json.dumps(iam_policies.missing_statement(of_jobs, arns))
+        arns = iam.job_arns(pipelines_arn.removesuffix("pipeline/*"), of_jobs)
+        yield json.dumps(iam.missing_statement(of_jobs, arns))
     if of_logs:
         _, partition, _, region, account, _ = pipelines_arn.split(":")
-        groups = f"arn:{partition}:logs:{region}:{account}:log-group:{iam_policies.SAGEMAKER_LOG_GROUPS}"
-        yield json.dumps(iam_policies.missing_statement(of_logs, groups, service="logs"))
+        groups = f"arn:{partition}:logs:{region}:{account}:log-group:{iam.SAGEMAKER_LOG_GROUPS}"
+        yield json.dumps(iam.missing_statement(of_logs, groups, service="logs"))
 
 
 def _calls(hook: Any) -> Mapping[str, Callable[[], Any]]:
@@ -108,9 +102,9 @@ def _calls(hook: Any) -> Mapping[str, Callable[[], Any]]:
         "StopPipelineExecution": {"PipelineExecutionArn": execution_arn, "ClientRequestToken": token},
         "ListPipelineExecutionSteps": {"PipelineExecutionArn": execution_arn},
         "DescribePipelineDefinitionForExecution": {"PipelineExecutionArn": execution_arn},
+        "RetryPipelineExecution": {"PipelineExecutionArn": execution_arn, "ClientRequestToken": token},
         "ListPipelineExecutions": {"PipelineName": pipeline_name},
         "ListPipelineParametersForExecution": {"PipelineExecutionArn": execution_arn},
-        "RetryPipelineExecution": {"PipelineExecutionArn": execution_arn, "ClientRequestToken": token},
         **{kind.operation: {kind.member: pipeline_name} for kind in JOB_KINDS.values()},
     }
     logs = {"logGroupName": _LOG_GROUP}
@@ -118,9 +112,8 @@ def _calls(hook: Any) -> Mapping[str, Callable[[], Any]]:
         "DescribeLogStreams": {**logs, "logStreamNamePrefix": pipeline_name},
         "GetLogEvents": {**logs, "logStreamName": pipeline_name},
     }
-    operations = (*LIST_OPERATIONS, *REQUIRED_OPERATIONS, *iam_policies.OPTIONAL_OPERATIONS, *JOB_OPERATIONS)
-    calls = {operation: partial(hook.call, operation, **requests[operation]) for operation in operations}
-    return calls | {each: partial(hook.call_logs, each, **log_requests[each]) for each in LOG_OPERATIONS}
+    calls = {each: partial(hook.call, each, **request) for each, request in requests.items()}
+    return calls | {each: partial(hook.call_logs, each, **request) for each, request in log_requests.items()}
 
 
 def _check(call: Callable[[], Any]) -> str:

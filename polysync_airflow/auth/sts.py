@@ -32,24 +32,11 @@ from polysync_airflow.auth.allow_list import AllowList
 from polysync_airflow.auth.iam_policies import caller_trust, web_identity_trust
 from polysync_airflow.aws import responses
 from polysync_airflow.aws.sessions import client_creator, create_sts_session
-from polysync_airflow.exceptions import UNKNOWN_HINT, CredentialsError, hint_for
+from polysync_airflow.exceptions import ENTRA_CURES, UNKNOWN_HINT, CredentialsError, hint_for
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.texts import clean_line, clean_text
 from polysync_airflow.metrics import CREDENTIALS_FAILED, CREDENTIALS_REFRESHED, count
 
-# https://learn.microsoft.com/entra/identity-platform/reference-error-codes
-_CURES: Final[dict[str, str]] = {
-    "AADSTS7000215": "The client secret is wrong: use its value from the app registration, not its id.",
-    "AADSTS7000222": "The client secret has expired: create a new one in the app registration.",
-    "AADSTS700016": "The tenant has no application with this client_id: check client_id and tenant_id.",
-    "AADSTS90002": "The tenant does not exist: check tenant_id.",
-    "AADSTS500011": "The tenant has no application with this application_id_uri: check its spelling, and "
-    "that the application has a service principal in the tenant.",
-    "AADSTS700027": "The certificate is not registered in the app registration: upload it there.",
-    "AADSTS70021": "The app registration has no federated credential for this token's issuer and subject.",
-    "AADSTS700213": "The app registration has no federated credential for this token's subject.",
-    "AADSTS700211": "The app registration has no federated credential for this token's issuer.",
-}
 _ERROR_CODE: Final = re.compile(r"AADSTS\d+")
 # Errors of Entra ID itself. They have an AADSTS code, but they are not permanent.
 _TRANSIENT_ERROR_CODES: Final = ("AADSTS90033", "AADSTS50196", "AADSTS90055")
@@ -60,7 +47,7 @@ _UNAVAILABLE_CURE: Final = (
 
 
 def entra_token_loader(
-    make_credential: Callable[[], Any],
+    make_credential: Callable[[Any], Any],
     application_id_uri: str,
     *,
     entra_credential: str,
@@ -70,13 +57,14 @@ def entra_token_loader(
     """
     Return a function that requests a new token.
 
-    :param make_credential: makes a credential object of azure-identity. The other parameters of the identity
-        are for error messages.
+    :param make_credential: makes a credential object of azure-identity, which it gets. The other parameters
+        of the identity are for error messages.
     :param application_id_uri: the application that the token is for, such as ``api://polysync``.
     :return: the function; it raises ``CredentialsError`` if Entra ID issues no token.
     :raises CredentialsError: if azure-identity is not installed.
     """
     try:
+        import azure.identity as identity_package
         from azure.core.exceptions import AzureError
     except ImportError:
         raise CredentialsError(
@@ -93,7 +81,7 @@ def entra_token_loader(
         try:
             # A new credential object for each token, about one per hour: azure-identity's objects cache
             # failures for one minute, and the content of a projected token file for ten minutes.
-            with make_credential() as credential:
+            with make_credential(identity_package) as credential:
                 return str(credential.get_token(scope).token)
         except AzureError as error:
             raise _map_entra_error(error, identity) from None
@@ -117,7 +105,7 @@ def _map_entra_error(error: Exception, identity: str) -> CredentialsError:
     # For an unknown tenant, only the cause of MSAL's error contains the error code.
     all_messages = " ".join(str(each) for each in _with_causes(error))
     error_code = next(iter(_ERROR_CODE.findall(all_messages)), None)
-    cure = _CURES.get(error_code or "", "")
+    cure = ENTRA_CURES.get(error_code or "", "")
     if isinstance(error, CredentialUnavailableError):
         cure = cure or _UNAVAILABLE_CURE
     elif error_code and error_code not in message:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from operator import attrgetter
 from typing import Any, Final, TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponential
@@ -39,7 +38,6 @@ def call_with_retry(
     until: float,
     warn: Callable[[str], object],
     sleep: Callable[[float], None] | None = None,
-    is_transient: Callable[[PolysyncError], bool] = attrgetter("transient"),
 ) -> Result:
     """
     Make a call, and repeat it with exponential backoff while it fails with a transient error.
@@ -48,7 +46,6 @@ def call_with_retry(
     :param until: when to give up, in seconds since the epoch.
     :param warn: called with a message once for each new error.
     :param sleep: waits for a number of seconds between two attempts. Default: ``clock.sleep``.
-    :param is_transient: which errors may go away. Default: those that the error itself calls transient.
     :raises PolysyncError: an error that is not transient, or the last error when the time is up.
     """
     conflict_until = min(until, clock.time() + CONFLICT_TIMEOUT_SECONDS)
@@ -66,7 +63,7 @@ def call_with_retry(
             warn(f"Transient error, retrying: {message}")
 
     retrying = Retrying(
-        retry=retry_if_exception(lambda error: isinstance(error, PolysyncError) and is_transient(error)),
+        retry=retry_if_exception(lambda error: isinstance(error, PolysyncError) and error.transient),
         wait=wait_exponential(multiplier=MIN_BACKOFF_SECONDS, max=MAX_BACKOFF_SECONDS),
         stop=give_up,
         before_sleep=warn_once,

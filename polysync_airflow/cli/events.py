@@ -37,8 +37,7 @@ _HIDDEN_SECONDS: Final = MAX_SECONDS + 60
 def make_parser(prog: str) -> argparse.ArgumentParser:
     """Return the parser of the command."""
     parser = Parser(prog=prog, description="Set up, and look at, the queue with events of SageMaker.")
-    types = {"int": int, "messages": _number_to(MAX_MESSAGES), "seconds": _number_to(MAX_SECONDS)}
-    complete(parser, "events", types)
+    complete(parser, "events", messages=_number_to(MAX_MESSAGES), seconds=_number_to(MAX_SECONDS))
     return parser
 
 

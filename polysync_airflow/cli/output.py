@@ -101,24 +101,21 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"error: {self.prog}: {message}. Try: {self.prog} --help\n")
 
 
-_COMMANDS: Final = tomllib.loads(Path(__file__).with_name("commands.toml").read_text())
-_TYPES: Final[Mapping[str, Callable[[str], Any]]] = {"path": Path, "int": int}
+COMMANDS: Final = tomllib.loads(Path(__file__).with_name("commands.toml").read_text())
 
 
-def complete(
-    parser: argparse.ArgumentParser, command: str, types: Mapping[str, Callable[[str], Any]] = _TYPES
-) -> Any:
+def complete(parser: argparse.ArgumentParser, command: str, **types: Callable[[str], Any]) -> Any:
     """
     Add the options and the commands of a command to its parser, as ``commands.toml`` has them.
 
-    :param types: the functions that parse values, by the names in ``commands.toml``.
+    :param types: functions that parse values, by their names in ``commands.toml``.
     :return: argparse's action with the commands; None if there are none.
     """
-    return _complete(parser, _COMMANDS[command], types)
+    return _complete(parser, COMMANDS[command], {"path": Path, "int": int, **types})
 
 
 def _complete(parser: argparse.ArgumentParser, command: dict[str, Any], types: Mapping[str, Any]) -> Any:
-    for group in (*(_COMMANDS[name] for name in command.get("include", ())), command):
+    for group in (*(COMMANDS[name] for name in command.get("include", ())), command):
         for names, settings in group.get("options", {}).items():
             name, _, metavar = names.partition(" ")
             more = {"metavar": metavar} if metavar else {}

@@ -7,7 +7,7 @@ https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_Receiv
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Annotated, Any, Final
@@ -179,7 +179,8 @@ class EventQueue:
 
     def _call_in_batches(self, operation: str, entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         failures: list[dict[str, Any]] = []
-        for batch in _batches(entries):
+        for begin in range(0, len(entries), events.BATCH):
+            batch = entries[begin : begin + events.BATCH]
             numbered = [{"Id": str(number), **entry} for number, entry in enumerate(batch)]
             response = self._call(operation, Entries=numbered)
             failures += parse(_Failures, operation, response).failed
@@ -199,8 +200,3 @@ def _read(message: _Message) -> Received:
     except events.UnreadableMessageError as error:
         problem = str(error)
     return Received(message.message_id, message.receipt_handle, change, problem, message.receives)
-
-
-def _batches(entries: Sequence[dict[str, Any]]) -> Iterator[Iterable[dict[str, Any]]]:
-    for begin in range(0, len(entries), events.BATCH):
-        yield entries[begin : begin + events.BATCH]

@@ -14,7 +14,6 @@ from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution import texts
 from polysync_airflow.execution.models import FrozenModel, PipelineName
 from polysync_airflow.execution.pipelines import DeclaredParameter, parameter_problems
-from polysync_airflow.execution.texts import ReasonText, clean_line, shorten
 
 
 def start_arguments(job: Mapping[str, Any]) -> dict[str, Any]:
@@ -67,7 +66,7 @@ class _Parameter(DeclaredParameter):
 class _Job(FrozenModel):
     name: PipelineName
     parameters: list[_Parameter] = Field(default_factory=list)
-    parameters_error: ReasonText | None = None
+    parameters_error: texts.ReasonText | None = None
 
 
 def jobs_to_start(
@@ -108,8 +107,8 @@ def jobs_to_start(
     function = values if callable(values) else None
     if function is None and not (values is None or isinstance(values, (Mapping, XComArg))):
         raise ParametersError(
-            f"values = {shorten(values)} is not valid: give a mapping from names of parameters to values, or "
-            "a function (job, parameter) -> value."
+            f"values = {texts.shorten(values)} is not valid: give a mapping from names of parameters to "
+            "values, or a function (job, parameter) -> value."
         )
 
     def choose_jobs(jobs: Any, values: Any) -> list[dict[str, Any]]:
@@ -137,9 +136,9 @@ def choose(
     :raises ParametersError: the jobs are no list of jobs, or a value is no text, number or boolean.
     """
     if not isinstance(jobs, Sequence) or isinstance(jobs, str):
-        raise ParametersError(f"jobs = {shorten(jobs)} is not valid: give a list of imported jobs.")
+        raise ParametersError(f"jobs = {texts.shorten(jobs)} is not valid: give a list of imported jobs.")
     if not callable(values) and not isinstance(values, Mapping):
-        raise ParametersError(f"values = {shorten(values)} is not valid: give a mapping.")
+        raise ParametersError(f"values = {texts.shorten(values)} is not valid: give a mapping.")
     chosen: list[dict[str, Any]] = []
     left_out: list[str] = []
     for position, job in enumerate(jobs):
@@ -156,7 +155,7 @@ def choose(
     _log.info("%s of %s jobs are started.", len(chosen), len(jobs))
     if left_out:
         more = [f"and {len(left_out) - MAX_JOBS} more"] if len(left_out) > MAX_JOBS else []
-        lines = "\n".join(f"- {clean_line(line, 2000)}" for line in (*left_out[:MAX_JOBS], *more))
+        lines = "\n".join(f"- {texts.clean_line(line, 2000)}" for line in (*left_out[:MAX_JOBS], *more))
         _log.warning("%s of %s jobs are left out:\n%s", len(left_out), len(jobs), lines)
     return chosen
 
@@ -173,8 +172,9 @@ def _given_values(
         text = _text(value)
         if text is None:
             raise ParametersError(
-                f"The value of parameter {clean_line(name)} of job {parsed.name} is {shorten(value)}: give a "
-                "text, a number or a boolean that Airflow can store, or None for the default."
+                f"The value of parameter {texts.clean_line(name)} of job {parsed.name} is "
+                f"{texts.shorten(value)}: give a text, a number or a boolean that Airflow can store, or None "
+                "for the default."
             )
         # AWS gets a text in any case, and a database stores neither NaN nor a Decimal in JSON.
         given[name] = texts.storable_number(value) if isinstance(value, (str, int)) else text
@@ -199,7 +199,7 @@ def _reasons(job: _Job, given: Mapping[str, Any]) -> list[str]:
     reasons = []
     missing = [each.name for each in job.parameters if each.default is None and each.name not in given]
     if missing:
-        reasons.append(f"needs a value for: {clean_line(', '.join(missing))}")
+        reasons.append(f"needs a value for: {texts.clean_line(', '.join(missing))}")
     declared = [each for each in job.parameters if each.name in given]
     problems = parameter_problems({name: str(value) for name, value in given.items()}, declared)
     return reasons + [f"does not accept {problem}" for problem in problems]

@@ -615,10 +615,6 @@ class ResourceTrigger(WaitTrigger):
     """Wait for a resource that one operation of AWS describes. A subclass sets the attributes."""
 
     arguments_model: ClassVar[type[waiter.ResourceArguments]]
-    resource: str
-    poll_interval: float
-    since: float
-    deadline: float
 
     def _find_poller(self) -> poller.Poller:
         kind = self.arguments_model.waiter_class

@@ -17,8 +17,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -28,6 +26,7 @@ from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
 from airflow.api_fastapi.core_api.security import get_user, requires_access_dag
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from polysync_airflow import __version__
@@ -112,20 +111,15 @@ async def read_change(request: Request) -> Change:
         raise HTTPException(422, describe_validation_error(error)) from None
 
 
-@contextmanager
-def _problems_as_responses() -> Iterator[None]:
-    try:
-        yield
-    except PolysyncError as error:
-        raise HTTPException(_STATUS_CODES.get(type(error), 500), str(error)) from None
+async def _respond_to_problem(_: Request, problem: Exception) -> Response:
+    return JSONResponse({"detail": str(problem)}, _STATUS_CODES.get(type(problem), 500))
 
 
 @router.get(PATH)
 def get_clear_choice(dag_id: str, run_id: Id, task_id: Id, map_index: int = -1) -> dict[str, Any]:
     """Return what was chosen for the next clear. Whoever gets an answer may choose, clear and stop."""
     task = TaskKey(dag_id, run_id, task_id, map_index)
-    with _problems_as_responses():
-        return {"on_clear": database.read_clear_choice(task)}
+    return {"on_clear": database.read_clear_choice(task)}
 
 
 @router.put(PATH, dependencies=[Depends(refuse_other_sites)])
@@ -134,8 +128,7 @@ def put_clear_choice(
 ) -> dict[str, Any]:
     """Store what the next clear does, or withdraw it."""
     task = TaskKey(dag_id, change.run_id, change.task_id, change.map_index)
-    with _problems_as_responses():
-        database.store_clear_choice(task, change.on_clear)
+    database.store_clear_choice(task, change.on_clear)
     log.info(
         "%s has chosen what the next clear of a task does: %s, %s",
         clean_line(user.get_name()),
@@ -188,4 +181,5 @@ def create_app() -> FastAPI:
     )
     app.add_api_route("/{build}/{name}", get_file, methods=["GET"], response_model=None)
     app.include_router(router)
+    app.add_exception_handler(PolysyncError, _respond_to_problem)
     return app

@@ -58,7 +58,7 @@ FOLDER_LAYERS = {
     "records": ({"proof"}, {"store"}, {"database"}, {"__init__"}),
     "ui": ({"app"}, {"plugin"}, {"__init__"}),
     "hooks": ({"calls"}, {"callbacks", "executions"}, {"__init__"}),
-    "events": ({"queue"}, {"producer"}, {"trigger"}, {"__init__"}),
+    "events": ({"queue"}, {"trigger"}, {"__init__"}),
     "jobs": ({"catalogue"}, {"drift", "fan_out", "importer"}, {"__init__"}),
     "triggers": (
         {"schedule"},

@@ -125,7 +125,12 @@ def outlet_event_extras(context: Context, outlet: Any) -> Iterator[dict[str, Any
     outlets of other types, which have no events.
     https://airflow.apache.org/docs/apache-airflow/stable/authoring-and-scheduling/asset-scheduling.html
     """
-    if not isinstance(outlet, (Asset, AssetAlias, *_reference_types())):
+    types: tuple[type, ...] = (Asset, AssetAlias)
+    if CAPABILITIES.task_sdk:
+        from airflow.sdk.definitions.asset import AssetRef
+
+        types = (*types, AssetRef)
+    if not isinstance(outlet, types):
         return
     accessors: Any = context["outlet_events"]
     accessor = accessors[outlet]
@@ -134,14 +139,6 @@ def outlet_event_extras(context: Context, outlet: Any) -> Iterator[dict[str, Any
     name = "asset_alias_events" if CAPABILITIES.task_sdk else "dataset_alias_events"
     for event in getattr(accessor, name):
         yield event["extra"] if isinstance(event, dict) else event.extra
-
-
-def _reference_types() -> tuple[type, ...]:
-    if not CAPABILITIES.task_sdk:
-        return ()
-    from airflow.sdk.definitions.asset import AssetRef
-
-    return (AssetRef,)
 
 
 def get_variable(key: str) -> str | None:

@@ -379,7 +379,15 @@ def _create_aws_session(settings: AwsConnectionWrapper, region_name: str | None)
     :raises CredentialsError: a setting is not valid, or needs a library that is not installed.
     """
     try:
-        return _session_of(settings, region_name)
+        factory = SessionFactory(conn=settings, region_name=region_name, config=settings.botocore_config)
+        # boto3 has no public attribute for the botocore session; the amazon provider uses this one too. The
+        # basic session asks STS for the role of the connection. Without a role, it is the one that is
+        # returned.
+        prepare(factory.basic_session._session)
+        session = factory.create_session()
+        if session is not factory.basic_session:
+            prepare(session._session)
+        return session
     except responses.BOTO_ERRORS:
         # Some of them are ValueErrors, too.
         raise
@@ -405,17 +413,6 @@ def _missing_library(settings: AwsConnectionWrapper, error: ImportError) -> Cred
         f"installed here: {clean_line(str(error))}. Install {packages} where tasks and triggerers run, or "
         "sign in in another way."
     )
-
-
-def _session_of(settings: AwsConnectionWrapper, region_name: str | None) -> boto3.session.Session:
-    factory = SessionFactory(conn=settings, region_name=region_name, config=settings.botocore_config)
-    # boto3 has no public attribute for the botocore session; the amazon provider uses this one too. The basic
-    # session asks STS for the role of the connection. Without a role, it is the one that is returned.
-    prepare(factory.basic_session._session)
-    session = factory.create_session()
-    if session is not factory.basic_session:
-        prepare(session._session)
-    return session
 
 
 log = logging.getLogger(__name__)

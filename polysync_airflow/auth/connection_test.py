@@ -44,17 +44,6 @@ def describe_identity(hook: Any) -> str:
     )
 
 
-def check_permissions(hook: Any) -> Mapping[str, str]:
-    """
-    Check for each operation of SageMaker and CloudWatch Logs whether it is granted.
-
-    The calls use names and ARNs that cannot exist, so they start, stop, change and return nothing.
-
-    :return: ``granted``, ``denied`` or ``unknown: <reason>`` by operation.
-    """
-    return {operation: _check(call) for operation, call in _calls(hook).items()}
-
-
 def report(hook: Any) -> tuple[bool, str]:
     """
     Test a connection.
@@ -63,7 +52,7 @@ def report(hook: Any) -> tuple[bool, str]:
     :raises PolysyncError: if the connection cannot sign in.
     """
     lines = [describe_identity(hook)]
-    results = check_permissions(hook)
+    results = {operation: _check(call) for operation, call in _calls(hook).items()}
     lines += [f"{operation}: {result}" for operation, result in results.items()]
     if denied := [operation for operation, result in results.items() if result == DENIED]:
         lines.append(
@@ -91,6 +80,7 @@ def _missing_statements(denied: Sequence[str], pipelines_arn: str) -> Iterator[s
 
 
 def _calls(hook: Any) -> Mapping[str, Callable[[], Any]]:
+    # The names and ARNs cannot exist, so the calls start, stop, change and return nothing.
     pipeline_name = f"polysync-permission-probe-{uuid.uuid4().hex[:12]}"
     execution_arn = f"{hook.pipelines_arn.removesuffix('*')}{pipeline_name}/execution/000000000000"
     token = f"{pipeline_name}-{'0' * 32}"[:128]

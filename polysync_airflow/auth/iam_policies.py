@@ -88,35 +88,34 @@ def identity_policy(
     # As with pipelines, ARNs may have the name in lower case.
     groups = sorted({spelling for name in model_package_groups for spelling in (name, name.lower())})
     versions, queues = [f"{sagemaker}model-package/{name}/*" for name in groups], sorted(set(callback_queues))
+    logs = f"arn:{partition}:logs:{region}:{account}:log-group:{SAGEMAKER_LOG_GROUPS}"
+    of_queues = (*QUEUE_OPERATIONS, *(SHARED_QUEUE_OPERATIONS if optional else ()))
     of_verify = (*VERIFY_OPERATIONS, *REQUIRED_OPERATIONS, *OPTIONAL_OPERATIONS)
+    jobs = job_arns(sagemaker, JOB_OPERATIONS)
+    verified = f"{sagemaker}pipeline/{VERIFY_PREFIX}-*"
     identities = [f"arn:{partition}:iam::{account}:{kind}/*" for kind in ("role", "user")]
-    statements = [
-        _allow("ListPipelines", LIST_OPERATIONS, ["*"]),
-        _allow("RunPipelines", REQUIRED_OPERATIONS, resources),
-    ]
-    if optional:
-        logs = [f"arn:{partition}:logs:{region}:{account}:log-group:{SAGEMAKER_LOG_GROUPS}"]
-        statements += [
-            _allow("Optional", OPTIONAL_OPERATIONS, resources),
-            _allow("DescribeJobs", JOB_OPERATIONS, job_arns(sagemaker, JOB_OPERATIONS)),
-            _allow("ReadLogs", LOG_OPERATIONS, logs, service="logs"),
-        ]
-    if objects:
-        statements.append(_allow("ReadPropertyFiles", ["GetObject"], objects, service="s3"))
-    if versions:
-        statements.append(_allow("ListModels", ["ListModelPackages"], ["*"]))
-        statements.append(_allow("ReadModels", ["DescribeModelPackage"], versions))
-    if versions and approve_models:
+    rows: list[tuple[str, str, Iterable[str], list[str]]] = [
+        ("ListPipelines", "sagemaker", LIST_OPERATIONS, ["*"]),
+        ("RunPipelines", "sagemaker", REQUIRED_OPERATIONS, resources),
+        ("Optional", "sagemaker", OPTIONAL_OPERATIONS, resources if optional else []),
+        (
+            "DescribeJobs",
+            "sagemaker",
+            JOB_OPERATIONS,
+            job_arns(sagemaker, JOB_OPERATIONS) if optional else [],
+        ),
+        ("ReadLogs", "logs", LOG_OPERATIONS, [logs] if optional else []),
+        ("ReadPropertyFiles", "s3", ["GetObject"], objects),
+        ("ListModels", "sagemaker", ["ListModelPackages"], ["*"] if versions else []),
+        ("ReadModels", "sagemaker", ["DescribeModelPackage"], versions),
         # It sets the status, which decides about deployments.
-        statements.append(_allow("ApproveModels", ["UpdateModelPackage"], versions))
-    if queues:
-        statements.append(_allow("AnswerCallbackSteps", ANSWER_OPERATIONS, ["*"]))
-        operations = (*QUEUE_OPERATIONS, *(SHARED_QUEUE_OPERATIONS if optional else ()))
-        statements.append(_allow("ReceiveCallbackMessages", operations, queues, service="sqs"))
-    if verify:
-        verified = [f"{sagemaker}pipeline/{VERIFY_PREFIX}-*"]
-        statements.append(_allow("VerifyPipelines", of_verify, verified))
-        statements.append(_allow("SimulatePolicy", ["SimulatePrincipalPolicy"], identities, service="iam"))
+        ("ApproveModels", "sagemaker", ["UpdateModelPackage"], versions if approve_models else []),
+        ("AnswerCallbackSteps", "sagemaker", ANSWER_OPERATIONS, ["*"] if queues else []),
+        ("ReceiveCallbackMessages", "sqs", of_queues, queues),
+        ("VerifyPipelines", "sagemaker", of_verify, [verified] if verify else []),
+        ("SimulatePolicy", "iam", ["SimulatePrincipalPolicy"], identities if verify else []),
+    ]
+    statements = [_allow(name, each, on, service=service) for name, service, each, on in rows if on]
     if roles := sorted(set(pass_roles)):
         condition = {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
         passing = _allow("PassExecutionRole", ["PassRole"], roles, service="iam")

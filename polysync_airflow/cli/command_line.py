@@ -44,7 +44,7 @@ def make_parser(delegated: dict[str, str]) -> output.Parser:
 
 def import_command(options: argparse.Namespace) -> int:
     """Write a catalogue of the pipelines that exist, and return the exit code."""
-    with output.logs_to_stderr():
+    with output.airflow_in_use():
         from polysync_airflow.exceptions import CatalogueError
         from polysync_airflow.jobs import catalogue
         from polysync_airflow.jobs.importer import describe_import
@@ -90,7 +90,7 @@ def _write_summary(update: Update, target: str) -> None:
 
 def diff_command(options: argparse.Namespace) -> int:
     """Compare a catalogue with the pipelines that exist, and return the exit code: 1 for a drift."""
-    with output.logs_to_stderr():
+    with output.airflow_in_use():
         from polysync_airflow.jobs.catalogue import Scope, read_catalogue
         from polysync_airflow.jobs.drift import compare, count_drift, drift_as_json
 
@@ -111,6 +111,7 @@ def diff_command(options: argparse.Namespace) -> int:
 
 
 def _write_table(found: Sequence[Drift]) -> None:
+    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -124,12 +125,13 @@ def _write_table(found: Sequence[Drift]) -> None:
         row = (drift.job, drift.parameter or "", drift.kind, change_text(drift), breaking)
         # As plain texts: any user who may create a pipeline chooses the names.
         table.add_row(*map(Text, row), style="red" if drift.breaking else None)
-    output.result_console().print(table)
+    width = None if sys.stdout.isatty() else output.WIDTH_OF_A_FILE
+    Console(width=width, highlight=False).print(table)
 
 
 def check_command(options: argparse.Namespace) -> int:
     """Test a connection, and return the exit code: 1 if the connection cannot be used."""
-    with output.logs_to_stderr():
+    with output.airflow_in_use():
         usable, report = _hook(options).test_connection()
     output.write_result(report.replace(" -- ", "\n") + "\n")
     return output.OK if usable else output.FAILED
@@ -153,11 +155,9 @@ def _imported(options: argparse.Namespace) -> tuple[list[Job], str]:
 
 
 def _hook(options: argparse.Namespace) -> PolysyncSageMakerHook:
-    from polysync_airflow.airflow_compat.database import use_connections_of_the_database
     from polysync_airflow.aws.sessions import RATE_LIMITED_CONFIG
     from polysync_airflow.hooks import PolysyncSageMakerHook
 
-    use_connections_of_the_database()
     return PolysyncSageMakerHook(options.conn_id, options.region, config=RATE_LIMITED_CONFIG)
 
 

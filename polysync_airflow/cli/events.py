@@ -16,8 +16,8 @@ from polysync_airflow.cli.output import (
     FAILED,
     OK,
     Parser,
+    airflow_in_use,
     complete,
-    logs_to_stderr,
     write_message,
     write_result,
 )
@@ -76,12 +76,10 @@ def _confirms() -> bool:
 
 
 def _tail(options: argparse.Namespace) -> int:
-    with logs_to_stderr():
-        from polysync_airflow.airflow_compat.database import use_connections_of_the_database
+    with airflow_in_use():
         from polysync_airflow.events.queue import EventQueue
         from polysync_airflow.execution.events import check_watch
 
-        use_connections_of_the_database()
         watch = check_watch(
             {
                 "queue_url": options.queue_url,

@@ -9,12 +9,9 @@ import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import Any, Final, NoReturn
 
 from rich_argparse import RawTextRichHelpFormatter
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 OK: Final = 0
 # The command has done its work, and the answer is "no": a drift, or a check that failed.
@@ -42,17 +39,10 @@ def write_error(error: object) -> None:
     write_message("error: " + " ".join(str(error).split()))
 
 
-def result_console() -> Console:
-    """Return a console for tables on stdout."""
-    from rich.console import Console
-
-    return Console(width=None if sys.stdout.isatty() else WIDTH_OF_A_FILE, highlight=False)
-
-
 @contextmanager
-def logs_to_stderr() -> Iterator[None]:
+def airflow_in_use() -> Iterator[None]:
     """
-    Send to stderr what others print: Airflow's loggers write to stdout, where only the result belongs.
+    Let a command use Airflow. What its loggers write to stdout, which is for the result, goes to stderr.
 
     Import Airflow within this context, since its loggers keep the stream that they find.
     """
@@ -62,6 +52,9 @@ def logs_to_stderr() -> Iterator[None]:
     botocore_log.setLevel(logging.CRITICAL)
     try:
         with redirect_stdout(sys.stderr):
+            from polysync_airflow.airflow_compat.database import use_connections_of_the_database
+
+            use_connections_of_the_database()
             yield
     finally:
         botocore_log.setLevel(level)

@@ -156,26 +156,19 @@ class EventQueue:
                 permanent=False,
             )
 
-    def hold(self, handles: Sequence[str]) -> None:
+    def hold(self, handles: Sequence[str], seconds: int = events.VISIBILITY_SECONDS) -> None:
         """
         Let others not see messages for a while longer.
 
         :raises PolysyncError: a call failed.
         """
-        self._change_visibility(handles, events.VISIBILITY_SECONDS)
-
-    def release(self, handles: Sequence[str]) -> None:
-        """
-        Let others see messages at once.
-
-        :raises PolysyncError: a call failed.
-        """
-        self._change_visibility(handles, 0)
-
-    def _change_visibility(self, handles: Sequence[str], seconds: int) -> None:
         entries = [{"ReceiptHandle": handle, "VisibilityTimeout": seconds} for handle in handles]
         # A message may have been deleted meanwhile.
         self._call_in_batches("ChangeMessageVisibilityBatch", entries)
+
+    def release(self, handles: Sequence[str]) -> None:
+        """Let others see messages at once. The errors are those of ``hold``."""
+        self.hold(handles, 0)
 
     def _call_in_batches(self, operation: str, entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         failures: list[dict[str, Any]] = []

@@ -273,12 +273,7 @@ class SharedClient(LiveConnection[PollingHook]):
         return self.result(lambda hook: hook.list_pipeline_execution_steps(execution_arn, through=through))
 
     def list_executions(
-        self,
-        pipeline: str,
-        since: datetime,
-        wanted: Collection[str],
-        *,
-        is_wanted: Callable[[], bool],
+        self, pipeline: str, since: datetime, wanted: Collection[str], *, is_wanted: Callable[[], bool]
     ) -> Listing:
         """
         List a pipeline's executions, the newest first, until all wanted ones are found.

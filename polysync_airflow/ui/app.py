@@ -62,11 +62,7 @@ class Change(BaseModel):
     on_clear: OnClear | None
 
 
-_STATUS_CODES: Final = {
-    database.NoRecordError: 404,
-    database.TaskNotEndedError: 409,
-    StoredRecordError: 409,
-}
+_STATUS_CODES: Final = {database.NoRecordError: 404, database.TaskNotEndedError: 409, StoredRecordError: 409}
 # The check of Airflow's own endpoint clearTaskInstances. It takes the DAG from the path of the URL.
 router = APIRouter(
     dependencies=[Depends(requires_access_dag(method="PUT", access_entity=DagAccessEntity.TASK_INSTANCE))]
@@ -83,19 +79,16 @@ def refuse_other_sites(request: Request) -> None:
     site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
     # Browsers send the first header to https and localhost only.
     if site is None:
-        is_own = origin is None or urlsplit(origin).netloc in _own_hosts(request)
+        # A reverse proxy may pass on another host than the browser's.
+        base_url = conf.get("api", "base_url", fallback="") or ""
+        own_hosts = {request.headers.get("Host", ""), urlsplit(base_url).netloc} - {""}
+        is_own = origin is None or urlsplit(origin).netloc in own_hosts
     else:
         is_own = site == "same-origin"
     if not is_own:
         raise HTTPException(403, "The request comes from a page of another site.")
     if request.headers.get("Content-Type", "").partition(";")[0].strip().lower() != "application/json":
         raise HTTPException(415, "The body must be application/json.")
-
-
-def _own_hosts(request: Request) -> set[str]:
-    # A reverse proxy may pass on another host than the browser's.
-    base_url = conf.get("api", "base_url", fallback="") or ""
-    return {request.headers.get("Host", ""), urlsplit(base_url).netloc} - {""}
 
 
 async def read_change(request: Request) -> Change:

@@ -98,12 +98,7 @@ def identity_policy(
         ("ListPipelines", "sagemaker", LIST_OPERATIONS, ["*"]),
         ("RunPipelines", "sagemaker", REQUIRED_OPERATIONS, resources),
         ("Optional", "sagemaker", OPTIONAL_OPERATIONS, resources if optional else []),
-        (
-            "DescribeJobs",
-            "sagemaker",
-            JOB_OPERATIONS,
-            job_arns(sagemaker, JOB_OPERATIONS) if optional else [],
-        ),
+        ("DescribeJobs", "sagemaker", JOB_OPERATIONS, jobs if optional else []),
         ("ReadLogs", "logs", LOG_OPERATIONS, [logs] if optional else []),
         ("ReadPropertyFiles", "s3", ["GetObject"], objects),
         ("ListModels", "sagemaker", ["ListModelPackages"], ["*"] if versions else []),

@@ -20,6 +20,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
 import botocore.credentials
@@ -368,17 +369,14 @@ def assume_role(
         creator, source, role_arn, extra_args=parameters, expiry_window_seconds=DISABLED_CACHE_WINDOW_SECONDS
     )
 
-    def fetch() -> Mapping[str, Any]:
-        try:
-            return dict(fetcher.fetch_credentials())
-        except _FETCH_ERRORS as error:
-            trust_policy = caller_trust(
-                principal="<ARN of the identity that assumes the role>",
-                external_id=parameters.get("ExternalId"),
-            )
-            raise _map_error(error, "AssumeRole", role_arn, trust_policy) from None
+    trust_policy = caller_trust(
+        principal="<ARN of the identity that assumes the role>", external_id=parameters.get("ExternalId")
+    )
 
-    return RefreshingCredentials(fetch, "assume-role")
+    def map_error(error: Any) -> CredentialsError:
+        return _map_error(error, "AssumeRole", role_arn, trust_policy)
+
+    return RefreshingCredentials(partial(_fetch, fetcher, map_error), "assume-role")
 
 
 def assume_role_with_web_identity(
@@ -408,14 +406,18 @@ def assume_role_with_web_identity(
         expiry_window_seconds=DISABLED_CACHE_WINDOW_SECONDS,
     )
 
-    def fetch() -> Mapping[str, Any]:
-        try:
-            return dict(fetcher.fetch_credentials())
-        except _FETCH_ERRORS as error:
-            trust_policy = _trust_policy(claims, role_arn)
-            raise _map_error(error, "AssumeRoleWithWebIdentity", role_arn, trust_policy, claims) from None
+    def map_error(error: Any) -> CredentialsError:
+        trust_policy = _trust_policy(claims, role_arn)
+        return _map_error(error, "AssumeRoleWithWebIdentity", role_arn, trust_policy, claims)
 
-    return RefreshingCredentials(fetch, "assume-role-with-web-identity")
+    return RefreshingCredentials(partial(_fetch, fetcher, map_error), "assume-role-with-web-identity")
+
+
+def _fetch(fetcher: Any, map_error: Callable[[Any], CredentialsError]) -> Mapping[str, Any]:
+    try:
+        return dict(fetcher.fetch_credentials())
+    except _FETCH_ERRORS as error:
+        raise map_error(error) from None
 
 
 def host_role() -> RefreshingCredentials:
@@ -493,9 +495,7 @@ def _map_error(
             permanent=False,
             transient=responses.is_transient(error, UNKNOWN_HINT),
         )
-    details = error.response.get("Error", {})
-    error_code = clean_line(str(details.get("Code", "Unknown")), 128)
-    aws_message = clean_text(str(details.get("Message", "")))
+    error_code, aws_message = responses.code_and_message(error)
     hint = hint_for(error_code, operation)
     lines = [f"AWS STS: {operation} for {role_arn} failed: {error_code}: {aws_message}"]
     if claims:

@@ -56,14 +56,9 @@ def map_error(
     :param operation: the operation that was called, as AWS names it.
     :param partition: AWS partition, such as ``aws``.
     """
-    if isinstance(error, ClientError):
-        # A call can fail in an operation of the sign-in (AssumeRole). The error names that operation.
-        operation = error.operation_name
-        details = error.response.get("Error", {})
-        code, message = details.get("Code", "Unknown"), details.get("Message", "")
-    else:
-        code, message = type(error).__name__, str(error)
-    code, message = clean_line(str(code), 128), clean_text(str(message))
+    # A call can fail in an operation of the sign-in (AssumeRole). The error names that operation.
+    operation = error.operation_name if isinstance(error, ClientError) else operation
+    code, message = code_and_message(error)
     if is_invalid_value(error):
         return invalid_value_error(operation)
     if isinstance(_cause(error), ResponseTooLargeError):
@@ -80,6 +75,14 @@ def map_error(
         permanent=hint.permanent,
         transient=is_transient(error, hint),
     )
+
+
+def code_and_message(error: BotoError) -> tuple[str, str]:
+    """Return AWS's code and message, or the class and the text of an error without a response."""
+    if not isinstance(error, ClientError):
+        return type(error).__name__, clean_text(str(error))
+    details = error.response.get("Error", {})
+    return clean_line(str(details.get("Code", "Unknown")), 128), clean_text(str(details.get("Message", "")))
 
 
 def is_invalid_value(error: BaseException) -> bool:

@@ -28,17 +28,11 @@ Exit codes: 0 if all is well, 1 for a drift or a failed check, 2 for an error.""
 MAX_NAMES = 20
 
 
-def make_parser(delegated: dict[str, str]) -> output.Parser:
-    """
-    Return the parser of the whole command line.
-
-    :param delegated: the commands whose options are elsewhere, and what each is for.
-    """
+def make_parser() -> output.Parser:
+    """Return the parser of the whole command line."""
     parser = output.Parser(prog="polysync", description=DESCRIPTION)
     parser.add_argument("--version", action="version", version=f"polysync-airflow {__version__}")
-    commands = output.complete(parser, "polysync")
-    for name, purpose in delegated.items():
-        commands.add_parser(name, help=purpose, add_help=False)
+    output.complete(parser, "polysync")
     return parser
 
 
@@ -162,19 +156,12 @@ def _hook(options: argparse.Namespace) -> PolysyncSageMakerHook:
 
 
 COMMANDS: Final = {"import": import_command, "diff": diff_command, "check": check_command}
-# The commands whose options are in their own modules: the module, whose ``main`` takes the arguments and the
-# name of the command, and what it is for.
+# The commands whose options are elsewhere: each has a ``main`` that takes the arguments and the name of the
+# command. It is that of their module here, or what sagemaker-pipelines-emulator registers as an entry point.
 DELEGATED: Final = {
-    "iam": ("polysync_airflow.cli.iam", "print IAM policies"),
-    "events": ("polysync_airflow.cli.events", "set up the queue with events of SageMaker"),
-    "records": ("polysync_airflow.cli.records", "list and delete records of past DAG runs"),
+    name: each["in"] for name, each in output.COMMANDS["polysync"]["commands"].items() if "in" in each
 }
-# The commands of sagemaker-pipelines-emulator, which registers the same ``main`` of each as an entry point.
 ENTRY_POINTS: Final = "polysync.commands"
-OF_THE_EMULATOR: Final = {
-    "verify": "compare what is believed of AWS with an account",
-    "emulator": "run a local SageMaker endpoint",
-}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -205,11 +192,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str]) -> int:
-    delegated = {name: purpose for name, (_, purpose) in DELEGATED.items()} | OF_THE_EMULATOR
-    if arguments and arguments[0] in delegated:
+    if arguments and arguments[0] in DELEGATED:
         command = _find(arguments[0])
         return command(arguments[1:], prog=f"polysync {arguments[0]}") if command else output.ERROR
-    parser = make_parser(delegated)
+    parser = make_parser()
     options = parser.parse_args(arguments)
     if options.command is None:
         parser.print_help()
@@ -220,8 +206,8 @@ def _run(arguments: Sequence[str]) -> int:
 def _find(name: str) -> Callable[..., int] | None:
     """Return the ``main`` of a command, or None, after an error, if its distribution is not installed."""
     main: Callable[..., int] | None = None
-    if name in DELEGATED:
-        main = importlib.import_module(DELEGATED[name][0]).main
+    if DELEGATED[name] == "cli":
+        main = importlib.import_module(f"polysync_airflow.cli.{name}").main
     elif found := importlib.metadata.entry_points(group=ENTRY_POINTS, name=name):
         main = found[name].load()
     else:

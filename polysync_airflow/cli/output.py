@@ -97,17 +97,16 @@ class Parser(argparse.ArgumentParser):
 COMMANDS: Final = tomllib.loads(Path(__file__).with_name("commands.toml").read_text())
 
 
-def complete(parser: argparse.ArgumentParser, command: str, **types: Callable[[str], Any]) -> Any:
+def complete(parser: argparse.ArgumentParser, command: str, **types: Callable[[str], Any]) -> None:
     """
     Add the options and the commands of a command to its parser, as ``commands.toml`` has them.
 
     :param types: functions that parse values, by their names in ``commands.toml``.
-    :return: argparse's action with the commands; None if there are none.
     """
-    return _complete(parser, COMMANDS[command], {"path": Path, "int": int, **types})
+    _complete(parser, COMMANDS[command], {"path": Path, "int": int, **types})
 
 
-def _complete(parser: argparse.ArgumentParser, command: dict[str, Any], types: Mapping[str, Any]) -> Any:
+def _complete(parser: argparse.ArgumentParser, command: dict[str, Any], types: Mapping[str, Any]) -> None:
     for group in (*(COMMANDS[name] for name in command.get("include", ())), command):
         for names, settings in group.get("options", {}).items():
             name, _, metavar = names.partition(" ")
@@ -115,9 +114,8 @@ def _complete(parser: argparse.ArgumentParser, command: dict[str, Any], types: M
             more |= {"type": types[settings["type"]]} if "type" in settings else {}
             parser.add_argument(name, **settings | more)
     if "commands" not in command:
-        return None
+        return
     commands = parser.add_subparsers(**command["subparsers"])
     for name, each in command["commands"].items():
-        texts = {key: each[key] for key in ("help", "description") if key in each}
-        _complete(commands.add_parser(name, **texts), each, types)
-    return commands
+        settings = {key: each[key] for key in ("help", "description", "add_help") if key in each}
+        _complete(commands.add_parser(name, **settings), each, types)

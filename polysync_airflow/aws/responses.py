@@ -26,7 +26,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
-from http.client import InvalidURL
 from typing import Any, Final, TypeVar
 
 from botocore import awsrequest
@@ -87,7 +86,7 @@ def code_and_message(error: BotoError) -> tuple[str, str]:
 
 def is_invalid_value(error: BaseException) -> bool:
     """Return whether botocore could not send a request because of a value that no header or URL can have."""
-    return isinstance(_cause(error), (ValueError, InvalidURL))
+    return isinstance(_cause(error), (ValueError, http.client.InvalidURL))
 
 
 def _cause(error: BaseException) -> Any:

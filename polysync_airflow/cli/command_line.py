@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import importlib.metadata
 import json
 import os
@@ -17,8 +16,7 @@ from polysync_airflow.cli import output
 if TYPE_CHECKING:
     from polysync_airflow.execution.pipelines import Job
     from polysync_airflow.hooks import PolysyncSageMakerHook
-    from polysync_airflow.jobs.catalogue import Update
-    from polysync_airflow.jobs.drift import Drift
+    from polysync_airflow.jobs import catalogue, drift
 
 DESCRIPTION: Final = """\
 Import Amazon SageMaker pipelines as jobs, and check what Airflow needs for them.
@@ -40,8 +38,7 @@ def import_command(options: argparse.Namespace) -> int:
     """Write a catalogue of the pipelines that exist, and return the exit code."""
     with output.airflow_in_use():
         from polysync_airflow.exceptions import CatalogueError
-        from polysync_airflow.jobs import catalogue
-        from polysync_airflow.jobs.importer import describe_import
+        from polysync_airflow.jobs import catalogue, importer
 
         scope, before = catalogue.Scope(options.prefix), None
         if options.output:
@@ -57,7 +54,7 @@ def import_command(options: argparse.Namespace) -> int:
                 f"{options.output} was not written: {loss}. Check --region, --conn-id and --prefix. With "
                 "--force, it is written all the same."
             )
-        for line in describe_import(jobs)[1:]:
+        for line in importer.describe_import(jobs)[1:]:
             output.write_message(line)
     if options.output:
         catalogue.write_catalogue(options.output, update.jobs)
@@ -67,7 +64,7 @@ def import_command(options: argparse.Namespace) -> int:
     return output.OK
 
 
-def _write_summary(update: Update, target: str) -> None:
+def _write_summary(update: catalogue.Update, target: str) -> None:
     for broken in update.replaced:
         output.write_message(
             f"Replaced the entry {broken.name}, whose descriptions are lost: {broken.problem}"
@@ -85,18 +82,17 @@ def _write_summary(update: Update, target: str) -> None:
 def diff_command(options: argparse.Namespace) -> int:
     """Compare a catalogue with the pipelines that exist, and return the exit code: 1 for a drift."""
     with output.airflow_in_use():
-        from polysync_airflow.jobs.catalogue import Scope, read_catalogue
-        from polysync_airflow.jobs.drift import compare, count_drift, drift_as_json
+        from polysync_airflow.jobs import catalogue, drift
 
-        catalogue = read_catalogue(options.catalogue)
+        before = catalogue.read_catalogue(options.catalogue)
         jobs, _ = _imported(options)
-        found = compare(catalogue, jobs, Scope(options.prefix))
+        found = drift.compare(before, jobs, catalogue.Scope(options.prefix))
     if options.format == "json":
-        content = drift_as_json(found, compared=len(jobs), strict=options.strict)
+        content = drift.drift_as_json(found, compared=len(jobs), strict=options.strict)
         output.write_result(json.dumps(content, indent=2) + "\n")
     elif found:
         _write_table(found)
-    counted = count_drift(found, strict=options.strict)
+    counted = drift.count_drift(found, strict=options.strict)
     verdict = f"{counted:,} difference{'' if counted == 1 else 's'}" if counted else "no drift"
     if not jobs and not counted:
         verdict = "nothing to compare"
@@ -104,7 +100,7 @@ def diff_command(options: argparse.Namespace) -> int:
     return output.FAILED if counted else output.OK if jobs else output.ERROR
 
 
-def _write_table(found: Sequence[Drift]) -> None:
+def _write_table(found: Sequence[drift.Drift]) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -114,11 +110,11 @@ def _write_table(found: Sequence[Drift]) -> None:
     table = Table(show_lines=False)
     for title in ("Job", "Parameter", "Kind", "Change", "Breaking"):
         table.add_column(title, overflow="fold")
-    for drift in found:
-        breaking = "yes" if drift.breaking else "no"
-        row = (drift.job, drift.parameter or "", drift.kind, change_text(drift), breaking)
+    for each in found:
+        breaking = "yes" if each.breaking else "no"
+        row = (each.job, each.parameter or "", each.kind, change_text(each), breaking)
         # As plain texts: any user who may create a pipeline chooses the names.
-        table.add_row(*map(Text, row), style="red" if drift.breaking else None)
+        table.add_row(*map(Text, row), style="red" if each.breaking else None)
     width = None if sys.stdout.isatty() else output.WIDTH_OF_A_FILE
     Console(width=width, highlight=False).print(table)
 

@@ -20,7 +20,6 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Any, Final
 
 import botocore.credentials
@@ -369,14 +368,15 @@ def assume_role(
         creator, source, role_arn, extra_args=parameters, expiry_window_seconds=DISABLED_CACHE_WINDOW_SECONDS
     )
 
-    trust_policy = caller_trust(
-        principal="<ARN of the identity that assumes the role>", external_id=parameters.get("ExternalId")
-    )
+    def fetch() -> Mapping[str, Any]:
+        try:
+            return dict(fetcher.fetch_credentials())
+        except _FETCH_ERRORS as error:
+            principal = "<ARN of the identity that assumes the role>"
+            trust_policy = caller_trust(principal=principal, external_id=parameters.get("ExternalId"))
+            raise _map_error(error, "AssumeRole", role_arn, trust_policy) from None
 
-    def map_error(error: Any) -> CredentialsError:
-        return _map_error(error, "AssumeRole", role_arn, trust_policy)
-
-    return RefreshingCredentials(partial(_fetch, fetcher, map_error), "assume-role")
+    return RefreshingCredentials(fetch, "assume-role")
 
 
 def assume_role_with_web_identity(
@@ -406,18 +406,14 @@ def assume_role_with_web_identity(
         expiry_window_seconds=DISABLED_CACHE_WINDOW_SECONDS,
     )
 
-    def map_error(error: Any) -> CredentialsError:
-        trust_policy = _trust_policy(claims, role_arn)
-        return _map_error(error, "AssumeRoleWithWebIdentity", role_arn, trust_policy, claims)
+    def fetch() -> Mapping[str, Any]:
+        try:
+            return dict(fetcher.fetch_credentials())
+        except _FETCH_ERRORS as error:
+            trust_policy = _trust_policy(claims, role_arn)
+            raise _map_error(error, "AssumeRoleWithWebIdentity", role_arn, trust_policy, claims) from None
 
-    return RefreshingCredentials(partial(_fetch, fetcher, map_error), "assume-role-with-web-identity")
-
-
-def _fetch(fetcher: Any, map_error: Callable[[Any], CredentialsError]) -> Mapping[str, Any]:
-    try:
-        return dict(fetcher.fetch_credentials())
-    except _FETCH_ERRORS as error:
-        raise map_error(error) from None
+    return RefreshingCredentials(fetch, "assume-role-with-web-identity")
 
 
 def host_role() -> RefreshingCredentials:

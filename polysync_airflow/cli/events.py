@@ -57,15 +57,10 @@ def _setup(options: argparse.Namespace) -> str:
     from polysync_airflow.auth.iam_policies import queue_reader_policy
     from polysync_airflow.execution import events as resources
 
-    setup = resources.Setup(
-        queue=options.queue,
-        pipelines=tuple(options.pipeline),
-        running=options.running,
-        steps=options.steps,
-        model_packages=options.model_packages,
-        groups=tuple(options.model_package_group),
-        max_receives=options.max_receives,
-    )
+    # The names of its fields.
+    given: dict[str, Any] = {name: value for name, value in vars(options).items() if name != "action"}
+    lists = {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
+    setup = resources.Setup(**given | lists)
     setup.check()
     return json.dumps(resources.cloudformation(setup, queue_reader_policy), indent=2) + "\n"
 

@@ -119,17 +119,6 @@ class BaseCredentials(BaseModel):
 
         :raises CredentialsError: if the connection names a file, host or application that is not allowed.
         """
-        self.check_allowed(allowed)
-        with _SHARED_CREDENTIALS_LOCK:
-            credentials = _shared_credentials(self, allowed)
-        return create_session(credentials, self.region_name)
-
-    def check_allowed(self, allowed: AllowList) -> None:
-        """
-        Check that the deployment allows every file, host and application that the connection names.
-
-        :raises CredentialsError: if one of them is not allowed.
-        """
         checks = {
             allowed.check_file: ("verify", "identity_file", "client_certificate", "federated_identity_file"),
             allowed.check_endpoint: ("endpoint_url", "sts_endpoint_url"),
@@ -140,6 +129,9 @@ class BaseCredentials(BaseModel):
                 value = getattr(self, name, None)
                 if isinstance(value, str):
                     check(value, field=name)
+        with _SHARED_CREDENTIALS_LOCK:
+            credentials = _shared_credentials(self, allowed)
+        return create_session(credentials, self.region_name)
 
     @abstractmethod
     def _aws_credentials(self, allowed: AllowList) -> AwsCredentials:

@@ -156,11 +156,8 @@ def _hint_fields(
     operation: str, request: Mapping[str, Any], message: str, region: str, partition: str
 ) -> dict[str, str]:
     """Return the values of the placeholders that a hint's text may use."""
-    service, subject, resource = (
-        "sts" if operation.startswith("AssumeRole") else "sagemaker",
-        "such resource",
-        "*",
-    )
+    service = "sts" if operation.startswith("AssumeRole") else "sagemaker"
+    subject, resource = "such resource", "*"
     if member := next(filter(request.get, _SUBJECTS), None):
         service, subject, resource = _SUBJECTS[member]
     value: Any = request.get(member or "")

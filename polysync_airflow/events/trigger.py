@@ -363,12 +363,8 @@ class PolysyncSageMakerEventTrigger(BaseEventTrigger):
 
     def shared_stream_key(self) -> Hashable:
         """Return what all watchers of one queue have in common."""
-        return (
-            type(self).__qualname__,
-            self._watch.polysync_conn_id,
-            self._watch.region,
-            self._watch.queue_url,
-        )
+        watch = self._watch
+        return type(self).__qualname__, watch.polysync_conn_id, watch.region, watch.queue_url
 
     @classmethod
     def create_shared_stream_producer(cls, kwargs: dict[str, Any]) -> SharedStreamProducer:

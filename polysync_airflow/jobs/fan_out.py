@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Number
-from typing import Any, Final
+from typing import Any
 
 from airflow.providers.common.compat.sdk import XComArg, literal
 from pydantic import ConfigDict, Field, ValidationError
@@ -53,8 +53,6 @@ def inert_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 # Returns the value for a parameter of a job; None for its default.
 ValueFunction = Callable[[Mapping[str, Any], Mapping[str, Any]], Any]
-# How many jobs the warning names.
-MAX_JOBS: Final = 20
 
 _log = logging.getLogger(__name__)
 
@@ -154,8 +152,7 @@ def choose(
             chosen.append({"pipeline_name": parsed.name, "pipeline_parameters": _defaults(parsed) | given})
     _log.info("%s of %s jobs are started.", len(chosen), len(jobs))
     if left_out:
-        more = [f"and {len(left_out) - MAX_JOBS} more"] if len(left_out) > MAX_JOBS else []
-        lines = "\n".join(f"- {texts.clean_line(line, 2000)}" for line in (*left_out[:MAX_JOBS], *more))
+        lines = "\n".join(f"- {texts.clean_line(line, 2000)}" for line in texts.first_problems(left_out))
         _log.warning("%s of %s jobs are left out:\n%s", len(left_out), len(jobs), lines)
     return chosen
 

@@ -329,12 +329,11 @@ def first_poll(waiter: waiting.Waiter[Any, Any], now: float, next_poll: float | 
 
     :param next_poll: when its group is polled next; None if it is not polled yet.
     """
-    earliest, interval = now + waiting.FIRST_POLL_DELAY_SECONDS, waiter.poll_interval
+    delay, interval = waiting.FIRST_POLL_DELAY_SECONDS, waiter.poll_interval
+    earliest = now + delay
     if next_poll is None:
         share = zlib.crc32(waiter.group.encode()) / 2**32
-        due = earliest + share * max(
-            interval - waiting.FIRST_POLL_DELAY_SECONDS, waiting.FIRST_POLL_DELAY_SECONDS
-        )
+        due = earliest + share * max(interval - delay, delay)
     else:
         too_early = max(0, math.ceil((earliest - next_poll) / interval))
         due = min(next_poll + too_early * interval, earliest + interval)

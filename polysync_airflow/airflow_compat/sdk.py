@@ -1,4 +1,4 @@
-"""The classes and functions of Airflow that have other places, or do not exist, in some versions."""
+"""What Airflow has at other places, or not at all, in some versions: it exports all that it imports."""
 
 from __future__ import annotations
 
@@ -55,22 +55,6 @@ else:
         def evaluate(
             self, exception: BaseException, try_number: int, max_tries: int, context: Any = None
         ) -> RetryDecision: ...
-
-
-__all__ = [
-    "AirflowFailException",
-    "AirflowRescheduleException",
-    "AirflowSensorTimeout",
-    "AirflowSkipException",
-    "AirflowTaskTimeout",
-    "BaseOperator",
-    "RetryAction",
-    "RetryDecision",
-    "RetryPolicy",
-    "conf",
-    "form_widget",
-    "is_mapped",
-]
 
 
 def is_mapped(task: Any) -> bool:

@@ -50,7 +50,7 @@ FOLDER_LAYERS = {
     ),
     "auth": (
         {"allow_list", "iam_policies"},
-        {"connection_test", "sts"},
+        {"sts"},
         {"connection"},
         {"base_hook"},
         {"__init__"},

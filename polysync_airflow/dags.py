@@ -55,15 +55,11 @@ def show_broken_jobs(catalogue: str, broken: Sequence[BrokenJob], file: MutableM
     if not broken:
         return
     count = len(broken)
-    lines = [
-        f"{count} job{'s' if count > 1 else ''} of {catalogue} cannot be DAGs. The others are not affected:"
-    ]
-    lines += [f"- {job.name}: {job.problem}" for job in broken[: texts.MAX_PROBLEMS]]
-    if count > texts.MAX_PROBLEMS:
-        lines.append(f"- and {count - texts.MAX_PROBLEMS} more")
+    jobs = f"{count} job{'s' if count > 1 else ''} of {catalogue}"
+    problems = texts.first_problems([f"{job.name}: {job.problem}" for job in broken])
     # Airflow keeps one error for a file, so each of these DAGs has the messages of all its catalogues.
     messages: list[str] = file.setdefault("__polysync_broken_jobs__", [])
-    messages.append("\n".join(lines))
+    messages.append("\n- ".join([f"{jobs} cannot be DAGs. The others are not affected:", *problems]))
     with BrokenJobsDag("polysync_broken_jobs", schedule=None) as dag:
         dag.messages = messages
 

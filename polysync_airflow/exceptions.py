@@ -240,6 +240,8 @@ OPERATION_HINTS: Final = {
 }
 # Error codes with the same meaning, as other AWS services and older protocols spell them.
 ALIASES: Final[dict[str, str]] = _TABLES["aliases"]
+# What to do about the errors of Entra ID: https://learn.microsoft.com/entra/identity-platform/reference-error-codes
+ENTRA_CURES: Final[dict[str, str]] = _TABLES["entra"]
 
 # The hint for all other errors: the network, HTTP 5xx, or a code that AWS added later. Not permanent, so that
 # a wait goes on.

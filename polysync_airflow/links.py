@@ -30,7 +30,8 @@ class UrlLink(BaseOperatorLink):
     @property
     def xcom_key(self) -> str:
         """The key of the XCom that the button shows. From Airflow 3 on."""
-        return super().xcom_key if _has_xcom_backend() else self.key
+        backend = conf.get("core", "xcom_backend", fallback=_OWN_BACKENDS[0])
+        return self.key if backend in _OWN_BACKENDS else super().xcom_key
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
         """Return the URL that the task has pushed to XCom; empty if there is none."""
@@ -75,7 +76,3 @@ def push_url(ti: Any, key: str, url: str | None, link: BaseOperatorLink) -> None
         ti.xcom_push(link.xcom_key, url)
         setattr(ti.task, key, url)
         ti.task.operator_extra_links = (*ti.task.operator_extra_links, link)
-
-
-def _has_xcom_backend() -> bool:
-    return conf.get("core", "xcom_backend", fallback=_OWN_BACKENDS[0]) not in _OWN_BACKENDS

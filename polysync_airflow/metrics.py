@@ -121,7 +121,7 @@ def metrics_sender() -> Any:
     return Stats
 
 
-def count(metric: Metric, number: int = 1, *, later: bool = False, **tags: str | None) -> None:
+def count(metric: Metric, *, later: bool = False, **tags: str | None) -> None:
     """
     Let a counter grow. Raises no errors.
 
@@ -130,7 +130,7 @@ def count(metric: Metric, number: int = 1, *, later: bool = False, **tags: str |
     """
     if is_on():
         given = {name: value or "unknown" for name, value in tags.items()}
-        send([Sample(metric, number, given)], later=later)
+        send([Sample(metric, 1, given)], later=later)
 
 
 def send(samples: Sequence[Sample], *, later: bool = False) -> Future[None] | None:
@@ -178,11 +178,8 @@ def _clean(value: str) -> str:
     return _NOT_ALLOWED.sub("_", value)[:MAX_CHARACTERS] or "unknown"
 
 
-class Key(NamedTuple):
-    """What is counted: a counter, and the values of the tags that are not those of the whole tally."""
-
-    metric: Metric
-    tags: tuple[tuple[str, str], ...] = ()
+# What is counted: a counter, and the values of the tags that are not those of the whole tally.
+Key = tuple[Metric, tuple[tuple[str, str], ...]]
 
 
 class Tally:
@@ -202,9 +199,8 @@ class Tally:
 
     def add(self, metric: Metric, number: int = 1, **tags: str) -> None:
         """Let a counter grow, by 0 to let its series begin."""
-        key = Key(metric, tuple(tags.items()))
         with self._lock:
-            self._totals[key] += number
+            self._totals[metric, tuple(tags.items())] += number
 
     def news(self, reader: str, *, from_zero: bool = False) -> dict[Key, int]:
         """
@@ -244,7 +240,7 @@ class Tally:
         # Prometheus does not count the first value of a series.
         news = self.news("metrics", from_zero=not is_last)
         samples = [
-            Sample(key.metric, number, {**self._tags, **dict(key.tags)}) for key, number in news.items()
+            Sample(metric, number, {**self._tags, **dict(tags)}) for (metric, tags), number in news.items()
         ]
         samples += [
             Sample(metric, value, {**self._tags, "host": host}) for metric, value in (gauges or {}).items()

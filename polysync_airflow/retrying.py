@@ -107,12 +107,9 @@ def next_retry(policy: RetryPolicy | None, error: Exception, context: Context) -
     decision = _decision(policy, error, context)
     if decision.action is RetryAction.FAIL:
         return None
-    if (
-        CAPABILITIES.retry_policy
-        and decision.action is RetryAction.RETRY
-        and decision.retry_delay is not None
-    ):
-        return f"in {format_seconds(decision.retry_delay.total_seconds())}"
+    chosen = decision.retry_delay if decision.action is RetryAction.RETRY else None
+    if CAPABILITIES.retry_policy and chosen is not None:
+        return f"in {format_seconds(chosen.total_seconds())}"
     delay = _own_delay(task, ti.try_number)
     if _backoff(task) == 1:
         return f"in {format_seconds(delay.total_seconds())}"

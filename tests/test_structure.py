@@ -28,7 +28,7 @@ OWN_TIME = ("execution.clock", "aws.responses")
 MAX_AT_THE_TOP = 26
 MAX_LINES = 700
 NO_AIRFLOW = ("execution", "aws", "cli.iam", "states")
-NO_AIRFLOW_IN_AUTH = {"allow_list", "connection", "connection_test", "iam_policies", "sts", "web_identity"}
+NO_AIRFLOW_IN_AUTH = {"allow_list", "connection", "iam_policies", "sts"}
 NO_BOTOCORE = (
     "cli",
     "events.trigger",

@@ -1,7 +1,12 @@
-"""The classes and functions of Airflow that have other places, or do not exist, in some versions."""
+"""What Airflow has at other places, or not at all, in some versions: it exports all that it imports."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import (
@@ -24,22 +29,32 @@ else:
 if TYPE_CHECKING or CAPABILITIES.retry_policy:
     from airflow.sdk import RetryAction, RetryDecision, RetryPolicy
 else:
-    from polysync_airflow.airflow_compat.retry_policy import RetryAction, RetryDecision, RetryPolicy
+    # Here, the operators themselves ask their policy whether a failed task is retried.
+    RetryAction = Enum("RetryAction", {name: name.lower() for name in ("RETRY", "FAIL", "DEFAULT")})
 
-__all__ = [
-    "AirflowFailException",
-    "AirflowRescheduleException",
-    "AirflowSensorTimeout",
-    "AirflowSkipException",
-    "AirflowTaskTimeout",
-    "BaseOperator",
-    "RetryAction",
-    "RetryDecision",
-    "RetryPolicy",
-    "api_status_code",
-    "conf",
-    "is_mapped",
-]
+    @dataclass(frozen=True)
+    class RetryDecision:
+        action: RetryAction = RetryAction.DEFAULT
+        retry_delay: timedelta | None = None
+        reason: str | None = None
+
+        @classmethod
+        def fail(cls, reason: str | None = None) -> RetryDecision:
+            return cls(RetryAction.FAIL, reason=reason)
+
+        @classmethod
+        def retry(cls, delay: timedelta | None = None, reason: str | None = None) -> RetryDecision:
+            return cls(RetryAction.RETRY, delay, reason)
+
+        @classmethod
+        def default(cls) -> RetryDecision:
+            return cls()
+
+    class RetryPolicy(ABC):
+        @abstractmethod
+        def evaluate(
+            self, exception: BaseException, try_number: int, max_tries: int, context: Any = None
+        ) -> RetryDecision: ...
 
 
 def is_mapped(task: Any) -> bool:
@@ -51,8 +66,30 @@ def is_mapped(task: Any) -> bool:
     return isinstance(task, MappedOperator)
 
 
-def api_status_code(error: Exception) -> Any:
-    """Return the HTTP status with which Airflow's API server refused a request; None for other errors."""
-    response = getattr(error, "error", None)
-    detail = getattr(response, "detail", None)
-    return detail.get("status_code") if isinstance(detail, dict) else None
+def form_widget(field: Mapping[str, Any]) -> Any:
+    """
+    Return the form field for ``get_connection_form_widgets`` of a hook.
+
+    https://airflow.apache.org/docs/apache-airflow/2.11.2/howto/connection.html
+
+    :param field: a field of ``conn-fields`` of the provider information.
+    """
+    # Only Airflow 2 installs these packages. It accepts no other classes of fields than these, so a choice is
+    # a text with a check.
+    from flask_appbuilder.fieldwidgets import BS3PasswordFieldWidget, BS3TextFieldWidget
+    from wtforms import IntegerField, PasswordField, StringField
+    from wtforms.validators import AnyOf, NumberRange, Optional
+
+    schema, label = field["schema"], field["label"]
+    texts = {"description": field["description"], "default": schema.get("default")}
+    if "enum" in schema:
+        choices = [value for value in schema["enum"] if value]
+        texts["description"] += f" One of: {', '.join(choices)}."
+        validators = [Optional(), AnyOf(choices)]
+        return StringField(label, validators=validators, widget=BS3TextFieldWidget(), **texts)
+    if schema.get("format") == "password":
+        return PasswordField(label, widget=BS3PasswordFieldWidget(), **texts)
+    if "minimum" in schema:
+        limits = NumberRange(schema["minimum"], schema["maximum"])
+        return IntegerField(label, validators=[Optional(), limits], widget=BS3TextFieldWidget(), **texts)
+    return StringField(label, widget=BS3TextFieldWidget(), **texts)

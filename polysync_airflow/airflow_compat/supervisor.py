@@ -1,5 +1,5 @@
 """
-Calls of Airflow that go through the supervisor of a task or of a triggerer.
+The supervisor of a task or of a triggerer: calls of Airflow that go through it, and tasks that have lost it.
 
 Before Airflow 3.2.2, the channel from a triggerer to its supervisor belongs to the event loop: a request from
 a thread that does not know the loop corrupts the channel and ends all triggers of the triggerer. asgiref's
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import os
 import sys
 import threading
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from importlib import import_module
 from typing import Any, Final, TypeVar
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
+from polysync_airflow.airflow_compat.task_instances import newest_try_number
 
 Result = TypeVar("Result")
 
@@ -117,3 +119,99 @@ def redact(text: str) -> str:
     """Return a text in which ``***`` replaces the secrets that Airflow's secrets masker knows."""
     redacted: str = import_module(_MASKER).redact(text)
     return redacted
+
+
+def is_missing(connection_id: str) -> bool:
+    """
+    Return whether every place where Airflow looks for connections responds that it has no such connection.
+
+    Airflow raises ``AirflowNotFoundException`` also if a place does not respond (``_get_connection`` in
+    airflow/sdk/execution_time/context.py, ``get_connection_from_secrets`` in airflow/models/connection.py of
+    Airflow 2). So this function asks each place again, and an error means that it may have the connection.
+
+    The answer is not certain: behind the API server, Airflow handles errors of the database in the same way.
+    """
+    try:
+        return not any(_may_have(backend, connection_id) for backend in _secrets_backends())
+    except Exception:
+        return False
+
+
+def _secrets_backends() -> list[Any]:
+    # Imported here, since operators import the triggers, and Airflow's supervisor is large. A triggerer has
+    # imported it anyway.
+    if CAPABILITIES.task_sdk:
+        from airflow.sdk.execution_time.supervisor import ensure_secrets_backend_loaded
+
+        return list(ensure_secrets_backend_loaded())
+    from airflow.configuration import ensure_secrets_loaded
+
+    return list(ensure_secrets_loaded())
+
+
+def _may_have(backend: Any, connection_id: str) -> bool:
+    if not CAPABILITIES.task_sdk:
+        return backend.get_connection(conn_id=connection_id) is not None
+    from airflow.sdk.exceptions import ErrorType
+    from airflow.sdk.execution_time import task_runner
+    from airflow.sdk.execution_time.comms import ErrorResponse, GetConnection
+    from airflow.sdk.execution_time.secrets import ExecutionAPISecretsBackend
+
+    if not isinstance(backend, ExecutionAPISecretsBackend):
+        return backend.get_connection(conn_id=connection_id) is not None
+    # This backend returns None for all errors, so its request is made here. ``send`` raises the API server's
+    # errors, except "not found".
+    response = task_runner.SUPERVISOR_COMMS.send(GetConnection(conn_id=connection_id))
+    return not (isinstance(response, ErrorResponse) and response.error is ErrorType.CONNECTION_NOT_FOUND)
+
+
+# On Airflow 2, the process of a task writes the task's state into the database, whichever try is running.
+# From Airflow 3 on, Airflow refuses what the process of an earlier try reports.
+
+
+def parent_process() -> int:
+    """Return the id of the process that supervises this one."""
+    return os.getppid()
+
+
+def exit_if_orphaned(parent: int, warn: Callable[[str], object]) -> None:
+    """
+    End this process if its supervisor has died, and do not let it report a result. Only on Airflow 2.
+
+    Airflow counts a task without a supervisor as dead and starts its next try, so what this process reports
+    would end that try. From Airflow 3 on, a process without a supervisor reaches nothing.
+
+    :param parent: the result of ``parent_process`` from before.
+    :param warn: called with a message before the process ends.
+    """
+    if CAPABILITIES.task_sdk or parent_process() == parent:
+        return
+    warn(
+        "The process that supervised this task has died, and Airflow starts the task's next try. This "
+        "process ends without a result; the execution goes on."
+    )
+    # An exception would be reported as the result.
+    os._exit(1)
+
+
+def exit_if_replaced(ti: Any, warn: Callable[[str], object]) -> None:
+    """
+    End this process if a later try of its task has begun, in place of failing that try. Only on Airflow 2.
+
+    That happens if a process goes on after it was frozen for so long that Airflow has started the next try.
+
+    :param ti: the task instance. In ``dag.test()`` and in tests, the process is not that of a task.
+    :param warn: called with a message before the process ends.
+    """
+    if CAPABILITIES.task_sdk or not getattr(ti, "raw", False):
+        return
+    try:
+        newest = newest_try_number(ti)
+    except Exception as error:
+        warn(f"Whether a later try of this task has begun cannot be read from Airflow: {error}")
+        return
+    if newest is not None and newest > ti.try_number:
+        warn(
+            f"Try {newest} of this task has begun. The process of try {ti.try_number} ends without a result."
+        )
+        os._exit(1)

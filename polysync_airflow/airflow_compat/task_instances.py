@@ -1,5 +1,5 @@
 """
-Task instances: their state, XComs and asset events, in a worker or in a triggerer, and Airflow's Variables.
+Task instances: their state, XComs and asset events, how sensors wait, and Airflow's Variables.
 
 Airflow stores the values of Variables encrypted.
 """
@@ -7,6 +7,9 @@ Airflow stores the values of Variables encrypted.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import copy
+from datetime import datetime
+from importlib import import_module
 from typing import Any, Final, cast
 
 from airflow.providers.common.compat.sdk import Asset, AssetAlias, Context, Variable, XCom
@@ -122,7 +125,12 @@ def outlet_event_extras(context: Context, outlet: Any) -> Iterator[dict[str, Any
     outlets of other types, which have no events.
     https://airflow.apache.org/docs/apache-airflow/stable/authoring-and-scheduling/asset-scheduling.html
     """
-    if not isinstance(outlet, (Asset, AssetAlias, *_reference_types())):
+    types: tuple[type, ...] = (Asset, AssetAlias)
+    if CAPABILITIES.task_sdk:
+        from airflow.sdk.definitions.asset import AssetRef
+
+        types = (*types, AssetRef)
+    if not isinstance(outlet, types):
         return
     accessors: Any = context["outlet_events"]
     accessor = accessors[outlet]
@@ -131,14 +139,6 @@ def outlet_event_extras(context: Context, outlet: Any) -> Iterator[dict[str, Any
     name = "asset_alias_events" if CAPABILITIES.task_sdk else "dataset_alias_events"
     for event in getattr(accessor, name):
         yield event["extra"] if isinstance(event, dict) else event.extra
-
-
-def _reference_types() -> tuple[type, ...]:
-    if not CAPABILITIES.task_sdk:
-        return ()
-    from airflow.sdk.definitions.asset import AssetRef
-
-    return (AssetRef,)
 
 
 def get_variable(key: str) -> str | None:
@@ -150,3 +150,29 @@ def get_variable(key: str) -> str | None:
     default: Any = {"default" if CAPABILITIES.task_sdk else "default_var": None}
     value: str | None = Variable.get(key, **default)
     return value
+
+
+def poke_until_done(sensor: Any, context: Context) -> Any:
+    """
+    Let a sensor wait as its ``mode`` says, with its method ``poke``; return the value of the last poke.
+
+    All errors are raised as they are: after which ones Airflow skips a task differs between the modes.
+    """
+    from airflow.providers.common.compat.sdk import BaseSensorOperator
+
+    strict = copy(sensor)
+    strict.soft_fail = strict.never_fail = strict.silent_fail = False
+    strict.poke = sensor.poke
+    execute: Any = BaseSensorOperator.execute
+    # Without Airflow's decorator: Airflow 2 warns of a subclass that calls it.
+    return getattr(execute, "__wrapped__", execute)(strict, context)
+
+
+def first_session(context: Context) -> datetime | None:
+    """Return when the first session of a rescheduled try began; None in the first one. For a worker."""
+    ti: Any = context["ti"]
+    if CAPABILITIES.task_sdk:
+        return cast("datetime | None", ti.get_first_reschedule_date(context))
+    # Airflow 2 has no method for it. Its sensors call this function.
+    first: Any = import_module("airflow.sensors.base")._orig_start_date
+    return cast("datetime | None", first(ti.dag_id, ti.task_id, ti.run_id, ti.map_index, ti.try_number))

@@ -21,8 +21,13 @@ from botocore.credentials import Credentials as AwsCredentials
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, StringConstraints
 
 from polysync_airflow.auth.allow_list import AllowList, endpoint_host, is_loopback
-from polysync_airflow.auth.sts import assume_role, assume_role_with_web_identity, host_role
-from polysync_airflow.auth.web_identity import entra_token_loader, read_token_file
+from polysync_airflow.auth.sts import (
+    assume_role,
+    assume_role_with_web_identity,
+    entra_token_loader,
+    host_role,
+    read_token_file,
+)
 from polysync_airflow.aws.sessions import create_session
 from polysync_airflow.exceptions import CredentialsError
 from polysync_airflow.execution.models import REGION_PATTERN, RoleArn, StudioDomainId
@@ -114,17 +119,6 @@ class BaseCredentials(BaseModel):
 
         :raises CredentialsError: if the connection names a file, host or application that is not allowed.
         """
-        self.check_allowed(allowed)
-        with _SHARED_CREDENTIALS_LOCK:
-            credentials = _shared_credentials(self, allowed)
-        return create_session(credentials, self.region_name)
-
-    def check_allowed(self, allowed: AllowList) -> None:
-        """
-        Check that the deployment allows every file, host and application that the connection names.
-
-        :raises CredentialsError: if one of them is not allowed.
-        """
         checks = {
             allowed.check_file: ("verify", "identity_file", "client_certificate", "federated_identity_file"),
             allowed.check_endpoint: ("endpoint_url", "sts_endpoint_url"),
@@ -135,6 +129,9 @@ class BaseCredentials(BaseModel):
                 value = getattr(self, name, None)
                 if isinstance(value, str):
                     check(value, field=name)
+        with _SHARED_CREDENTIALS_LOCK:
+            credentials = _shared_credentials(self, allowed)
+        return create_session(credentials, self.region_name)
 
     @abstractmethod
     def _aws_credentials(self, allowed: AllowList) -> AwsCredentials:
@@ -271,11 +268,16 @@ class EntraCredentials(WebIdentityCredentials):
         """Return a function that requests a token from Entra ID."""
         names = ("entra_credential", "tenant_id", "client_id")
         shown: dict[str, Any] = {name: getattr(self, name, None) for name in names}
-        return entra_token_loader(partial(self._azure_credential, allowed), self.application_id_uri, **shown)
+        make = partial(self._azure_credential, allowed=allowed)
+        return entra_token_loader(make, self.application_id_uri, **shown)
 
     @abstractmethod
-    def _azure_credential(self, allowed: AllowList) -> Any:
-        """Return the object of azure-identity that requests the token."""
+    def _azure_credential(self, identity: Any, allowed: AllowList) -> Any:
+        """
+        Return the object that requests the token.
+
+        :param identity: the package azure.identity.
+        """
 
 
 class ManagedIdentity(EntraCredentials):
@@ -288,10 +290,8 @@ class ManagedIdentity(EntraCredentials):
     entra_credential: Literal["managed_identity"]
     client_id: Text | None = None
 
-    def _azure_credential(self, allowed: AllowList) -> Any:
-        from azure.identity import ManagedIdentityCredential
-
-        return ManagedIdentityCredential(client_id=self.client_id, **_CLIENT_OPTIONS)
+    def _azure_credential(self, identity: Any, allowed: AllowList) -> Any:
+        return identity.ManagedIdentityCredential(client_id=self.client_id, **_CLIENT_OPTIONS)
 
 
 class WorkloadIdentity(EntraCredentials):
@@ -309,16 +309,14 @@ class WorkloadIdentity(EntraCredentials):
     client_id: Text | None = None
     federated_identity_file: Text | None = None
 
-    def _azure_credential(self, allowed: AllowList) -> Any:
-        from azure.identity import ClientAssertionCredential, WorkloadIdentityCredential
-
+    def _azure_credential(self, identity: Any, allowed: AllowList) -> Any:
         path = self.federated_identity_file
         if path is None:
-            return WorkloadIdentityCredential(
+            return identity.WorkloadIdentityCredential(
                 tenant_id=self.tenant_id, client_id=self.client_id, **_CLIENT_OPTIONS
             )
         # What WorkloadIdentityCredential is made of, but with a reader that checks the file at each use.
-        return ClientAssertionCredential(
+        return identity.ClientAssertionCredential(
             self.tenant_id or os.environ.get("AZURE_TENANT_ID", ""),
             self.client_id or os.environ.get("AZURE_CLIENT_ID", ""),
             partial(read_token_file, path, allowed, field="federated_identity_file"),
@@ -344,11 +342,9 @@ class ClientSecret(EntraCredentials):
     client_id: Text
     client_secret: Secret
 
-    def _azure_credential(self, allowed: AllowList) -> Any:
-        from azure.identity import ClientSecretCredential
-
-        secret = self.client_secret.get_secret_value()
-        return ClientSecretCredential(self.tenant_id, self.client_id, secret, **_app_registration_options())
+    def _azure_credential(self, identity: Any, allowed: AllowList) -> Any:
+        secret, options = self.client_secret.get_secret_value(), _app_registration_options()
+        return identity.ClientSecretCredential(self.tenant_id, self.client_id, secret, **options)
 
 
 class ClientCertificate(EntraCredentials):
@@ -364,11 +360,9 @@ class ClientCertificate(EntraCredentials):
     client_id: Text
     client_certificate: Text
 
-    def _azure_credential(self, allowed: AllowList) -> Any:
-        from azure.identity import CertificateCredential
-
+    def _azure_credential(self, identity: Any, allowed: AllowList) -> Any:
         certificate = allowed.read_file(self.client_certificate, field="client_certificate")
-        return CertificateCredential(
+        return identity.CertificateCredential(
             self.tenant_id, self.client_id, certificate_data=certificate, **_app_registration_options()
         )
 

@@ -1,19 +1,25 @@
 """
-Builds the IAM policies that the provider needs: the identity policy of its identity, and trust policies of
-roles.
+The IAM policies that the provider needs, and the test whether a connection has them.
 
-``polysync iam`` prints them.
+``polysync iam`` prints the identity policy of the provider's identity, and trust policies of roles.
+``PolysyncSageMakerHook.test_connection``, in a layer above, asks for the report of the "Test" button: the
+identity that signs in, and which of the actions are granted.
 
 https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonsagemaker.html
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
+from polysync_airflow import exceptions
 from polysync_airflow.execution.models import pipeline_arns
 from polysync_airflow.execution.results import JOB_KINDS
+from polysync_airflow.execution.texts import clean_line
 
 # The SageMaker operations that the provider calls. Each operation has the same name as its IAM action.
 LIST_OPERATIONS: Final = ("ListPipelines",)
@@ -88,35 +94,29 @@ def identity_policy(
     # As with pipelines, ARNs may have the name in lower case.
     groups = sorted({spelling for name in model_package_groups for spelling in (name, name.lower())})
     versions, queues = [f"{sagemaker}model-package/{name}/*" for name in groups], sorted(set(callback_queues))
+    logs = f"arn:{partition}:logs:{region}:{account}:log-group:{SAGEMAKER_LOG_GROUPS}"
+    of_queues = (*QUEUE_OPERATIONS, *(SHARED_QUEUE_OPERATIONS if optional else ()))
     of_verify = (*VERIFY_OPERATIONS, *REQUIRED_OPERATIONS, *OPTIONAL_OPERATIONS)
+    jobs = job_arns(sagemaker, JOB_OPERATIONS)
+    verified = f"{sagemaker}pipeline/{VERIFY_PREFIX}-*"
     identities = [f"arn:{partition}:iam::{account}:{kind}/*" for kind in ("role", "user")]
-    statements = [
-        _allow("ListPipelines", LIST_OPERATIONS, ["*"]),
-        _allow("RunPipelines", REQUIRED_OPERATIONS, resources),
-    ]
-    if optional:
-        logs = [f"arn:{partition}:logs:{region}:{account}:log-group:{SAGEMAKER_LOG_GROUPS}"]
-        statements += [
-            _allow("Optional", OPTIONAL_OPERATIONS, resources),
-            _allow("DescribeJobs", JOB_OPERATIONS, job_arns(sagemaker, JOB_OPERATIONS)),
-            _allow("ReadLogs", LOG_OPERATIONS, logs, service="logs"),
-        ]
-    if objects:
-        statements.append(_allow("ReadPropertyFiles", ["GetObject"], objects, service="s3"))
-    if versions:
-        statements.append(_allow("ListModels", ["ListModelPackages"], ["*"]))
-        statements.append(_allow("ReadModels", ["DescribeModelPackage"], versions))
-    if versions and approve_models:
+    rows: list[tuple[str, str, Iterable[str], list[str]]] = [
+        ("ListPipelines", "sagemaker", LIST_OPERATIONS, ["*"]),
+        ("RunPipelines", "sagemaker", REQUIRED_OPERATIONS, resources),
+        ("Optional", "sagemaker", OPTIONAL_OPERATIONS, resources if optional else []),
+        ("DescribeJobs", "sagemaker", JOB_OPERATIONS, jobs if optional else []),
+        ("ReadLogs", "logs", LOG_OPERATIONS, [logs] if optional else []),
+        ("ReadPropertyFiles", "s3", ["GetObject"], objects),
+        ("ListModels", "sagemaker", ["ListModelPackages"], ["*"] if versions else []),
+        ("ReadModels", "sagemaker", ["DescribeModelPackage"], versions),
         # It sets the status, which decides about deployments.
-        statements.append(_allow("ApproveModels", ["UpdateModelPackage"], versions))
-    if queues:
-        statements.append(_allow("AnswerCallbackSteps", ANSWER_OPERATIONS, ["*"]))
-        operations = (*QUEUE_OPERATIONS, *(SHARED_QUEUE_OPERATIONS if optional else ()))
-        statements.append(_allow("ReceiveCallbackMessages", operations, queues, service="sqs"))
-    if verify:
-        verified = [f"{sagemaker}pipeline/{VERIFY_PREFIX}-*"]
-        statements.append(_allow("VerifyPipelines", of_verify, verified))
-        statements.append(_allow("SimulatePolicy", ["SimulatePrincipalPolicy"], identities, service="iam"))
+        ("ApproveModels", "sagemaker", ["UpdateModelPackage"], versions if approve_models else []),
+        ("AnswerCallbackSteps", "sagemaker", ANSWER_OPERATIONS, ["*"] if queues else []),
+        ("ReceiveCallbackMessages", "sqs", of_queues, queues),
+        ("VerifyPipelines", "sagemaker", of_verify, [verified] if verify else []),
+        ("SimulatePolicy", "iam", ["SimulatePrincipalPolicy"], identities if verify else []),
+    ]
+    statements = [_allow(name, each, on, service=service) for name, service, each, on in rows if on]
     if roles := sorted(set(pass_roles)):
         condition = {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
         passing = _allow("PassExecutionRole", ["PassRole"], roles, service="iam")
@@ -195,3 +195,106 @@ def _allow(
     statement_id: str, operations: Iterable[str], resources: list[str], *, service: str = "sagemaker"
 ) -> dict[str, Any]:
     return {"Sid": statement_id, **missing_statement(operations, resources, service=service)}
+
+
+GRANTED, DENIED, UNKNOWN = "granted", "denied", "unknown"
+# A group that the policy allows. It exists where a training job has run.
+_LOG_GROUP: Final = "/aws/sagemaker/TrainingJobs"
+
+
+def describe_identity(hook: Any) -> str:
+    """
+    Describe the identity that signs in: ARN, account, region, sign-in method, expiry.
+
+    https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html needs no permission.
+
+    :raises PolysyncError: if the connection cannot sign in.
+    """
+    identity = hook.get_caller_identity()
+    expires_at = hook.credentials_expire_at
+    expiry = (
+        f"credentials expire at {expires_at:%Y-%m-%d %H:%M:%SZ} and are refreshed before"
+        if expires_at
+        else "credentials have no known expiry"
+    )
+    return (
+        f"Signed in as {clean_line(identity['Arn'])} (account {clean_line(identity['Account'])}) in "
+        f"{hook.region_name} with {hook.auth_description}; {expiry}."
+    )
+
+
+def connection_report(hook: Any) -> tuple[bool, str]:
+    """
+    Test a connection.
+
+    :return: whether no required operation is denied, and the report.
+    :raises PolysyncError: if the connection cannot sign in.
+    """
+    lines = [describe_identity(hook)]
+    results = {operation: _check(call) for operation, call in _calls(hook).items()}
+    lines += [f"{operation}: {result}" for operation, result in results.items()]
+    if denied := [operation for operation, result in results.items() if result == DENIED]:
+        lines.append(
+            "The test used a pipeline that does not exist. A policy that allows only certain pipelines "
+            "denies such calls too. To allow the denied operations for all pipelines, add to the policy: "
+            + ", ".join(_missing_statements(denied, hook.pipelines_arn))
+        )
+    usable = not any(operation in denied for operation in (*LIST_OPERATIONS, *REQUIRED_OPERATIONS))
+    return usable, " -- ".join(lines)
+
+
+def _missing_statements(denied: Sequence[str], pipelines_arn: str) -> Iterator[str]:
+    of_jobs, of_logs = (
+        [each for each in denied if each in known] for known in (JOB_OPERATIONS, LOG_OPERATIONS)
+    )
+    if of_pipelines := [operation for operation in denied if operation not in (*of_jobs, *of_logs)]:
+        yield json.dumps(missing_statement(of_pipelines, pipelines_arn))
+    if of_jobs:
+        arns = job_arns(pipelines_arn.removesuffix("pipeline/*"), of_jobs)
+        yield json.dumps(missing_statement(of_jobs, arns))
+    if of_logs:
+        _, partition, _, region, account, _ = pipelines_arn.split(":")
+        groups = f"arn:{partition}:logs:{region}:{account}:log-group:{SAGEMAKER_LOG_GROUPS}"
+        yield json.dumps(missing_statement(of_logs, groups, service="logs"))
+
+
+def _calls(hook: Any) -> Mapping[str, Callable[[], Any]]:
+    # The names and ARNs cannot exist, so the calls start, stop, change and return nothing.
+    pipeline_name = f"polysync-permission-probe-{uuid.uuid4().hex[:12]}"
+    execution_arn = f"{hook.pipelines_arn.removesuffix('*')}{pipeline_name}/execution/000000000000"
+    token = f"{pipeline_name}-{'0' * 32}"[:128]
+    requests: dict[str, Mapping[str, Any]] = {
+        "ListPipelines": {"MaxResults": 1},
+        "DescribePipeline": {"PipelineName": pipeline_name},
+        "StartPipelineExecution": {"PipelineName": pipeline_name, "ClientRequestToken": token},
+        "DescribePipelineExecution": {"PipelineExecutionArn": execution_arn},
+        "StopPipelineExecution": {"PipelineExecutionArn": execution_arn, "ClientRequestToken": token},
+        "ListPipelineExecutionSteps": {"PipelineExecutionArn": execution_arn},
+        "DescribePipelineDefinitionForExecution": {"PipelineExecutionArn": execution_arn},
+        "RetryPipelineExecution": {"PipelineExecutionArn": execution_arn, "ClientRequestToken": token},
+        "ListPipelineExecutions": {"PipelineName": pipeline_name},
+        "ListPipelineParametersForExecution": {"PipelineExecutionArn": execution_arn},
+        **{kind.operation: {kind.member: pipeline_name} for kind in JOB_KINDS.values()},
+    }
+    logs = {"logGroupName": _LOG_GROUP}
+    log_requests: dict[str, Mapping[str, Any]] = {
+        "DescribeLogStreams": {**logs, "logStreamNamePrefix": pipeline_name},
+        "GetLogEvents": {**logs, "logStreamName": pipeline_name},
+    }
+    calls = {each: partial(hook.call, each, **request) for each, request in requests.items()}
+    return calls | {each: partial(hook.call_logs, each, **request) for each, request in log_requests.items()}
+
+
+def _check(call: Callable[[], Any]) -> str:
+    try:
+        call()
+    except exceptions.SageMakerApiError as error:
+        if exceptions.has_code(error, exceptions.ACCESS_DENIED):
+            return DENIED
+        # AWS checks the permissions before it looks for the resource.
+        if exceptions.has_code(error, exceptions.RESOURCE_NOT_FOUND, exceptions.VALIDATION):
+            return GRANTED
+        return f"{UNKNOWN}: {error.error_code}"
+    except exceptions.PolysyncError as error:
+        return f"{UNKNOWN}: {error}"
+    return GRANTED

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from itertools import islice
 from threading import Event, Lock, Thread
-from types import TracebackType
 from typing import Final, Self, TypeVar
 
 from polysync_airflow.aws.rate_limiter import RateLimiter
@@ -68,9 +67,7 @@ class ConcurrentCalls:
         self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="polysync-calls")
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._closed.set()
         self._pool.shutdown(wait=False)
         if kind is None or issubclass(kind, Exception):

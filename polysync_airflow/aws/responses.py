@@ -26,7 +26,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
-from http.client import InvalidURL
 from typing import Any, Final, TypeVar
 
 from botocore import awsrequest
@@ -36,7 +35,6 @@ from botocore.parsers import ResponseParserError
 from botocore.session import Session
 
 from polysync_airflow import exceptions
-from polysync_airflow.exceptions import SageMakerApiError
 from polysync_airflow.execution.models import pipeline_arns
 from polysync_airflow.execution.texts import clean_line, clean_text
 
@@ -50,21 +48,16 @@ class ResponseTooLargeError(Exception):
 
 def map_error(
     error: BotoError, operation: str, request: Mapping[str, Any], *, region: str | None, partition: str
-) -> SageMakerApiError:
+) -> exceptions.SageMakerApiError:
     """
     Map an error of botocore to ``SageMakerApiError``.
 
     :param operation: the operation that was called, as AWS names it.
     :param partition: AWS partition, such as ``aws``.
     """
-    if isinstance(error, ClientError):
-        # A call can fail in an operation of the sign-in (AssumeRole). The error names that operation.
-        operation = error.operation_name
-        details = error.response.get("Error", {})
-        code, message = details.get("Code", "Unknown"), details.get("Message", "")
-    else:
-        code, message = type(error).__name__, str(error)
-    code, message = clean_line(str(code), 128), clean_text(str(message))
+    # A call can fail in an operation of the sign-in (AssumeRole). The error names that operation.
+    operation = error.operation_name if isinstance(error, ClientError) else operation
+    code, message = code_and_message(error)
     if is_invalid_value(error):
         return invalid_value_error(operation)
     if isinstance(_cause(error), ResponseTooLargeError):
@@ -74,7 +67,7 @@ def map_error(
     cure = hint.cure.format(**fields)
     if request.get("RoleArn") and hint is exceptions.HINTS[exceptions.ACCESS_DENIED]:
         cure += f" The start names a role, so the identity needs iam:PassRole on {request['RoleArn']} too."
-    return SageMakerApiError(
+    return exceptions.SageMakerApiError(
         f"{operation} failed: {code}: {message}" + (f" -- What to do: {cure}" if cure else ""),
         error_code=code,
         operation=operation,
@@ -83,19 +76,27 @@ def map_error(
     )
 
 
+def code_and_message(error: BotoError) -> tuple[str, str]:
+    """Return AWS's code and message, or the class and the text of an error without a response."""
+    if not isinstance(error, ClientError):
+        return type(error).__name__, clean_text(str(error))
+    details = error.response.get("Error", {})
+    return clean_line(str(details.get("Code", "Unknown")), 128), clean_text(str(details.get("Message", "")))
+
+
 def is_invalid_value(error: BaseException) -> bool:
     """Return whether botocore could not send a request because of a value that no header or URL can have."""
-    return isinstance(_cause(error), (ValueError, InvalidURL))
+    return isinstance(_cause(error), (ValueError, http.client.InvalidURL))
 
 
 def _cause(error: BaseException) -> Any:
     return error.kwargs.get("error") if isinstance(error, HTTPClientError) else None
 
 
-def invalid_value_error(operation: str) -> SageMakerApiError:
+def invalid_value_error(operation: str) -> exceptions.SageMakerApiError:
     """Return the error for a request that could not be sent because of a value in it."""
     # Neither botocore's text nor its error is passed on: they quote the value, which may be a secret.
-    return SageMakerApiError(
+    return exceptions.SageMakerApiError(
         f"{operation} failed: a value cannot be sent in a header or URL. -- What to do: check the session "
         "token, the keys and the endpoint_url of the connection for line breaks and other invisible "
         "characters.",
@@ -105,7 +106,7 @@ def invalid_value_error(operation: str) -> SageMakerApiError:
     )
 
 
-def invalid_response_error(operation: str, problem: str) -> SageMakerApiError:
+def invalid_response_error(operation: str, problem: str) -> exceptions.SageMakerApiError:
     """Return the error for a response that AWS would not send. It counts as no response at all."""
     problem = f"the response is not one of AWS's: {clean_text(problem)}"
     return unusable_response_error(operation, "ResponseParserError", problem, transient=True)
@@ -113,9 +114,9 @@ def invalid_response_error(operation: str, problem: str) -> SageMakerApiError:
 
 def unusable_response_error(
     operation: str, code: str, problem: str, *, transient: bool = False
-) -> SageMakerApiError:
+) -> exceptions.SageMakerApiError:
     """Return the error for a response that the provider does not use."""
-    return SageMakerApiError(
+    return exceptions.SageMakerApiError(
         f"{operation} failed: {problem}. -- What to do: check whether a proxy responds in place of AWS.",
         error_code=code,
         operation=operation,
@@ -136,43 +137,45 @@ def is_transient(error: BotoError, hint: exceptions.Hint) -> bool:
     return isinstance(error, (BotoConnectionError, HTTPClientError, ResponseParserError))
 
 
+# What a request is about, by one of its members: the service, the words for it, and the resource in a policy.
+_SUBJECTS: Final = {
+    "PipelineExecutionArn": ("sagemaker", "execution {0}", "{0}"),
+    "PipelineName": ("sagemaker", "pipeline {0!r}", "{pipeline_arns}"),
+    "ModelPackageName": ("sagemaker", "model package {0}", "{0}"),
+    "ModelPackageArn": ("sagemaker", "model package {0}", "{0}"),
+    # Not that of the group: AWS is not clear about the resource of this action.
+    "ModelPackageGroupName": ("sagemaker", "model package group {0}", "*"),
+    "logGroupName": ("logs", "log group {0}", "arn:{partition}:logs:{region}:<account>:log-group:{0}:*"),
+    "Bucket": ("s3", "object s3://{0}/{key}", "arn:{partition}:s3:::{0}/{key}"),
+    "QueueUrl": ("sqs", "queue {0}", "arn:{partition}:sqs:{region}:{queue}"),
+    "PolicySourceArn": ("iam", "identity {0}", "{0}"),
+}
+
+
 def _hint_fields(
     operation: str, request: Mapping[str, Any], message: str, region: str, partition: str
 ) -> dict[str, str]:
     """Return the values of the placeholders that a hint's text may use."""
     service = "sts" if operation.startswith("AssumeRole") else "sagemaker"
-    if execution := request.get("PipelineExecutionArn"):
-        subject, resource = f"execution {execution}", execution
-    elif pipeline := request.get("PipelineName"):
+    subject, resource = "such resource", "*"
+    if member := next(filter(request.get, _SUBJECTS), None):
+        service, subject, resource = _SUBJECTS[member]
+    value: Any = request.get(member or "")
+    places = {"partition": partition, "region": region, "key": request.get("Key")}
+    if member == "PipelineName":
         prefix = f"arn:{partition}:sagemaker:{region}:<account>:pipeline/"
-        arns = [pipeline] if pipeline.startswith("arn:") else pipeline_arns(prefix, pipeline)
-        subject, resource = f"pipeline {pipeline!r}", " and ".join(arns)
-    elif package := request.get("ModelPackageName") or request.get("ModelPackageArn"):
-        subject, resource = f"model package {package}", package
-    elif package_group := request.get("ModelPackageGroupName"):
-        # Not that of the group: AWS is not clear about the resource of this action.
-        subject, resource = f"model package group {package_group}", "*"
-    elif group := request.get("logGroupName"):
-        service, subject = "logs", f"log group {group}"
-        resource = f"arn:{partition}:logs:{region}:<account>:log-group:{group}:*"
-    elif bucket := request.get("Bucket"):
-        service, subject = "s3", f"object s3://{bucket}/{request['Key']}"
-        resource = f"arn:{partition}:s3:::{bucket}/{request['Key']}"
-    elif queue := request.get("QueueUrl"):
-        service, subject = "sqs", f"queue {queue}"
-        resource = f"arn:{partition}:sqs:{region}:" + ":".join(queue.split("/")[-2:])
+        arns = [value] if value.startswith("arn:") else pipeline_arns(prefix, value)
+        places["pipeline_arns"] = " and ".join(arns)
+    elif member == "QueueUrl":
+        places["queue"] = ":".join(value.split("/")[-2:])
         # The actions of IAM are those for one message.
         operation = operation.removesuffix("Batch")
-    elif identity := request.get("PolicySourceArn"):
-        service, subject, resource = "iam", f"identity {identity}", identity
-    else:
-        subject, resource = "such resource", "*"
     named = [p["Name"] for p in request.get("PipelineParameters", ()) if f"'{p['Name']}'" in message]
     return {
         "permission": f"{service}:{operation}",
-        "resource": resource,
+        "resource": resource.format(value, **places),
         "region": region,
-        "subject": subject,
+        "subject": subject.format(value, **places),
         "parameter": f" (parameter {', '.join(named)})" if named else "",
     }
 
@@ -338,6 +341,6 @@ def check_size(operation: str, entries: int, limit: int) -> None:
         raise pagination_error(operation, f"it has more than {limit:,} entries")
 
 
-def pagination_error(operation: str, problem: str) -> SageMakerApiError:
+def pagination_error(operation: str, problem: str) -> exceptions.SageMakerApiError:
     """Return the error for a list that the provider does not read to its end."""
     return unusable_response_error(operation, exceptions.PAGINATION, problem)

@@ -9,30 +9,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from polysync_airflow.auth.iam_policies import ISSUER_V1, ISSUER_V2, identity_policy, web_identity_trust
-from polysync_airflow.cli.output import OK, write_result
-from polysync_airflow.cli.parser import FLAG, MANY, REQUIRED, add_options
+from polysync_airflow.cli.output import COMMANDS, OK, complete, write_result
 
-# By option: the form of a value, whether --allow-wildcards allows any other, and what is wrong then.
-_FORMS: Final = {
-    "account": (re.compile(r"[0-9]{12}"), True, "is not an AWS account id of 12 digits"),
-    # With a slash at the end: s3://bucket* would be other buckets, too.
-    "property_files": (
-        re.compile(r"s3://[^/\s]+/(\S*/)?"),
-        False,
-        "is not a folder of S3: give s3://<bucket>/<folder>/",
-    ),
-    "model_package_group": (
-        re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}"),
-        True,
-        "is not the name of a model package group",
-    ),
-    "callback_queue": (
-        re.compile(r"arn:aws[a-z-]*:sqs:[a-z0-9*?-]+:[0-9*?]+:[\w.*?-]{1,80}"),
-        False,
-        "is no queue: give arn:aws:sqs:<region>:<account>:<name>",
-    ),
-}
-_ANY: Final = (re.compile(r"(?s).*"), True, "")
+_FORMS: Final = COMMANDS["iam"]["forms"]
+_ANY: Final = {"pattern": "(?s).*", "may_have_wildcards": True}
 
 
 def make_parser(prog: str) -> argparse.ArgumentParser:
@@ -40,51 +20,14 @@ def make_parser(prog: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=prog, description="Print the IAM documents that the provider needs."
     )
-    documents = parser.add_subparsers(dest="document", required=True)
-    policy = documents.add_parser("policy", help="the identity policy: what the identity may do")
-    files = "s3://bucket/prefix/ of outputs with property files; may be repeated"
-    groups = "allow a sensor to wait for the approval of versions of this group; may be repeated"
-    queues = "ARN of the SQS queue of callback steps that tasks answer; may be repeated"
-    verified = "also allow what polysync verify does; --pass-role names the role of its pipelines"
-    add_options(
-        policy,
-        ("--region", "AWS region, such as eu-central-1", REQUIRED),
-        ("--pipeline", "allow only this pipeline; may be repeated", MANY),
-        ("--pass-role", "ARN of an execution role; may be repeated", MANY),
-        ("--property-files S3_URI", files, MANY),
-        ("--model-package-group GROUP", groups, MANY),
-        ("--approve-models", "allow to approve and reject versions of the --model-package-group, too", FLAG),
-        ("--callback-queue QUEUE_ARN", queues, MANY),
-        ("--verify", verified, FLAG),
-        ("--required-only", "leave out the optional permissions", FLAG),
-    )
-    trust = documents.add_parser("trust", help="the trust policy of the role: who may assume it")
-    audience = "azp claim of a v2 token (the client id of the caller), aud claim of a v1 token"
-    claims = {"choices": ("sub", "oid"), "default": "sub"}
-    versions = {"choices": ("v1", "v2"), "default": "v2"}
-    add_options(
-        trust,
-        ("--tenant", "Microsoft Entra tenant id", REQUIRED),
-        ("--audience", audience, REQUIRED),
-        ("--subject", "sub claim of the token: the object id of the service principal", REQUIRED),
-        ("--subject-claim", "the claim that must be --subject (default: sub)", claims),
-        ("--entra-version", "version of the tokens that the application accepts (default: v2)", versions),
-    )
-    partitions = {"default": "aws", "choices": ("aws", "aws-cn", "aws-us-gov")}
-    for document in (policy, trust):
-        add_options(
-            document,
-            ("--account", "12-digit AWS account id", REQUIRED),
-            ("--partition", None, partitions),
-            ("--allow-wildcards", "accept * and ? in the values, which allow more", FLAG),
-        )
+    complete(parser, "iam")
     return parser
 
 
 def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     """End with an error if a value would allow more than it seems to, or an option lacks another."""
     for name, value in vars(options).items():
-        option, (pattern, may_have_wildcards, problem) = f"--{name.replace('_', '-')}", _FORMS.get(name, _ANY)
+        option, form = f"--{name.replace('_', '-')}", _FORMS.get(name, _ANY)
         for text in value if isinstance(value, list) else [value]:
             if not isinstance(text, str):
                 continue
@@ -94,8 +37,9 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
                 parser.error(
                     f"{option} {text!r} has a wildcard, which allows more than one: add --allow-wildcards"
                 )
-            if not pattern.fullmatch(text) and not (may_have_wildcards and options.allow_wildcards):
-                parser.error(f"{option} {text!r} {problem}")
+            is_wildcard = form["may_have_wildcards"] and options.allow_wildcards
+            if not is_wildcard and not re.fullmatch(form["pattern"], text):
+                parser.error(f"{option} {text!r} {form['problem']}")
     if options.document == "policy" and options.approve_models and not options.model_package_group:
         parser.error("--approve-models needs --model-package-group: name the groups")
     if options.document == "policy" and options.verify and not options.pass_role:

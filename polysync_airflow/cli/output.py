@@ -1,15 +1,17 @@
-"""What the commands write: results to stdout, everything else to stderr."""
+"""What all commands have in common: their options, and what they write to stdout and stderr."""
 
 from __future__ import annotations
 
+import argparse
 import logging
 import sys
-from collections.abc import Callable, Iterator
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import Any, Final, NoReturn
 
-if TYPE_CHECKING:
-    from rich.console import Console
+from rich_argparse import RawTextRichHelpFormatter
 
 OK: Final = 0
 # The command has done its work, and the answer is "no": a drift, or a check that failed.
@@ -37,17 +39,10 @@ def write_error(error: object) -> None:
     write_message("error: " + " ".join(str(error).split()))
 
 
-def result_console() -> Console:
-    """Return a console for tables on stdout."""
-    from rich.console import Console
-
-    return Console(width=None if sys.stdout.isatty() else WIDTH_OF_A_FILE, highlight=False)
-
-
 @contextmanager
-def logs_to_stderr() -> Iterator[None]:
+def airflow_in_use() -> Iterator[None]:
     """
-    Send to stderr what others print: Airflow's loggers write to stdout, where only the result belongs.
+    Let a command use Airflow. What its loggers write to stdout, which is for the result, goes to stderr.
 
     Import Airflow within this context, since its loggers keep the stream that they find.
     """
@@ -57,6 +52,9 @@ def logs_to_stderr() -> Iterator[None]:
     botocore_log.setLevel(logging.CRITICAL)
     try:
         with redirect_stdout(sys.stderr):
+            from polysync_airflow.airflow_compat.database import use_connections_of_the_database
+
+            use_connections_of_the_database()
             yield
     finally:
         botocore_log.setLevel(level)
@@ -82,3 +80,42 @@ def progress(title: str) -> Iterator[Callable[[str], None]]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=None, item="")
         yield lambda name: bar.update(task, advance=1, item=name)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        # Without abbreviations: an option that is added later must not change what a script means.
+        super().__init__(formatter_class=RawTextRichHelpFormatter, allow_abbrev=False, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        """End with exit code 2 and one line on stderr."""
+        self.exit(2, f"error: {self.prog}: {message}. Try: {self.prog} --help\n")
+
+
+COMMANDS: Final = tomllib.loads(Path(__file__).with_name("commands.toml").read_text())
+
+
+def complete(parser: argparse.ArgumentParser, command: str, **types: Callable[[str], Any]) -> None:
+    """
+    Add the options and the commands of a command to its parser, as ``commands.toml`` has them.
+
+    :param types: functions that parse values, by their names in ``commands.toml``.
+    """
+    _complete(parser, COMMANDS[command], {"path": Path, "int": int, **types})
+
+
+def _complete(parser: argparse.ArgumentParser, command: dict[str, Any], types: Mapping[str, Any]) -> None:
+    for group in (*(COMMANDS[name] for name in command.get("include", ())), command):
+        for names, settings in group.get("options", {}).items():
+            name, _, metavar = names.partition(" ")
+            more = {"metavar": metavar} if metavar else {}
+            more |= {"type": types[settings["type"]]} if "type" in settings else {}
+            parser.add_argument(name, **settings | more)
+    if "commands" not in command:
+        return
+    commands = parser.add_subparsers(**command["subparsers"])
+    for name, each in command["commands"].items():
+        settings = {key: each[key] for key in ("help", "description", "add_help") if key in each}
+        _complete(commands.add_parser(name, **settings), each, types)

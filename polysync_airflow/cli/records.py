@@ -16,7 +16,7 @@ from typing import Final
 from sqlalchemy.exc import SQLAlchemyError
 
 from polysync_airflow.airflow_compat.database import stored_variable, variable_keys
-from polysync_airflow.cli.output import ERROR, OK, write_error, write_result
+from polysync_airflow.cli.output import ERROR, OK, complete, write_error, write_result
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.texts import clean_line
 from polysync_airflow.records.database import StoredTask, stored_task
@@ -31,9 +31,7 @@ _AGE: Final = re.compile(r"([1-9][0-9]{0,3})([dh])")
 def make_parser(prog: str) -> argparse.ArgumentParser:
     """Return the parser of the command."""
     parser = argparse.ArgumentParser(prog=prog, description=DESCRIPTION)
-    older = "delete those of tasks whose DAG run ended longer ago, such as 30d or 12h; default: only list"
-    parser.add_argument("--dag-id", help="only those of one DAG; default: of all DAGs")
-    parser.add_argument("--older-than", type=_age, metavar="AGE", help=older)
+    complete(parser, "records", age=_age)
     return parser
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from polysync_airflow.auth.iam_policies import JOB_OPERATIONS, identity_policy
-from polysync_airflow.cli.output import logs_to_stderr
+from polysync_airflow.cli.output import airflow_in_use
 from polysync_airflow.execution.console import execution_url, log_url
 
 if TYPE_CHECKING:
@@ -28,8 +28,7 @@ def sign_in(connection_id: str, region: str | None, config: Any) -> dict[str, An
     :return: what ``sagemaker_emulator.verify.session.Session`` has.
     :raises ValueError: nobody can sign in with it.
     """
-    with logs_to_stderr():
-        from polysync_airflow.airflow_compat.database import use_connections_of_the_database
+    with airflow_in_use():
         from polysync_airflow.exceptions import PolysyncError
         from polysync_airflow.hooks import PolysyncSageMakerHook
 
@@ -38,7 +37,6 @@ def sign_in(connection_id: str, region: str | None, config: Any) -> dict[str, An
                 is_own = service == "sagemaker"
                 return self._signed_in_client if is_own else self._report_client(service, config)
 
-        use_connections_of_the_database()
         hook = Hook(connection_id, region, config=config)
         try:
             identity = hook.get_caller_identity()

@@ -7,7 +7,7 @@ https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_Receiv
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Annotated, Any, Final
@@ -15,8 +15,7 @@ from typing import Annotated, Any, Final
 from botocore.config import Config
 from pydantic import AliasPath, Field
 
-from polysync_airflow.auth.base_hook import PolysyncBaseHook
-from polysync_airflow.auth.live_connection import LiveConnection
+from polysync_airflow.auth.base_hook import LiveConnection, PolysyncBaseHook
 from polysync_airflow.exceptions import RESPONSE_TOO_LARGE, PolysyncError, has_code
 from polysync_airflow.execution import events
 from polysync_airflow.execution.models import FrozenModel
@@ -157,30 +156,24 @@ class EventQueue:
                 permanent=False,
             )
 
-    def hold(self, handles: Sequence[str]) -> None:
+    def hold(self, handles: Sequence[str], seconds: int = events.VISIBILITY_SECONDS) -> None:
         """
         Let others not see messages for a while longer.
 
         :raises PolysyncError: a call failed.
         """
-        self._change_visibility(handles, events.VISIBILITY_SECONDS)
-
-    def release(self, handles: Sequence[str]) -> None:
-        """
-        Let others see messages at once.
-
-        :raises PolysyncError: a call failed.
-        """
-        self._change_visibility(handles, 0)
-
-    def _change_visibility(self, handles: Sequence[str], seconds: int) -> None:
         entries = [{"ReceiptHandle": handle, "VisibilityTimeout": seconds} for handle in handles]
         # A message may have been deleted meanwhile.
         self._call_in_batches("ChangeMessageVisibilityBatch", entries)
 
+    def release(self, handles: Sequence[str]) -> None:
+        """Let others see messages at once. The errors are those of ``hold``."""
+        self.hold(handles, 0)
+
     def _call_in_batches(self, operation: str, entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         failures: list[dict[str, Any]] = []
-        for batch in _batches(entries):
+        for begin in range(0, len(entries), events.BATCH):
+            batch = entries[begin : begin + events.BATCH]
             numbered = [{"Id": str(number), **entry} for number, entry in enumerate(batch)]
             response = self._call(operation, Entries=numbered)
             failures += parse(_Failures, operation, response).failed
@@ -200,8 +193,3 @@ def _read(message: _Message) -> Received:
     except events.UnreadableMessageError as error:
         problem = str(error)
     return Received(message.message_id, message.receipt_handle, change, problem, message.receives)
-
-
-def _batches(entries: Sequence[dict[str, Any]]) -> Iterator[Iterable[dict[str, Any]]]:
-    for begin in range(0, len(entries), events.BATCH):
-        yield entries[begin : begin + events.BATCH]

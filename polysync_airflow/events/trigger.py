@@ -1,24 +1,288 @@
-"""The trigger of an ``AssetWatcher``. DAG files import it, so it imports neither boto3 nor the hook."""
+"""
+The trigger of an ``AssetWatcher``, and the reader of a queue, which all its watchers in a triggerer share.
+
+DAG files import this module, so it imports neither boto3 nor the hook.
+
+Airflow drives the reader:
+https://github.com/apache/airflow/blob/main/airflow-core/src/airflow/triggers/shared_stream.py.
+It gets each change once from ``open_stream``, and says in ``advance`` that all watchers have passed it and
+that the events which they made are stored. Only then the message is deleted. All that goes wrong before is
+cured by SQS, which delivers a message again until it is deleted.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Hashable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+import asyncio
+import contextvars
+import logging
+import random
+from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from airflow.triggers.base import TriggerEvent
+from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.exceptions import ParametersError
-from polysync_airflow.execution import events
+from polysync_airflow.airflow_compat.supervisor import call_in_daemon_thread, use_event_loop
+from polysync_airflow.exceptions import ParametersError, PolysyncError
+from polysync_airflow.execution import clock, events
+from polysync_airflow.execution.events import VISIBILITY_SECONDS, WAIT_SECONDS
+from polysync_airflow.execution.texts import clean_line, clean_text
 from polysync_airflow.get_provider_info import DEFAULT_CONNECTION
+from polysync_airflow.metrics import EVENTS_RECEIVED, EVENTS_UNREADABLE, Tally
 
 if TYPE_CHECKING or CAPABILITIES.shared_event_streams:
     from airflow.triggers.base import BaseEventTrigger
+    from airflow.triggers.shared_stream import AdvanceItem, SharedStreamProducer
 
     if TYPE_CHECKING:
-        from airflow.triggers.shared_stream import SharedStreamProducer
+        from polysync_airflow.events.queue import EventQueue, Received
 else:
-    from airflow.triggers.base import BaseTrigger as BaseEventTrigger
+    BaseEventTrigger, SharedStreamProducer = BaseTrigger, object
+
+log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+# How many changes may wait until Airflow stores them, for which it gives a watcher five minutes, and until
+# they are deleted.
+MAX_IN_FLIGHT: Final = 200
+# Airflow starts all watchers of a triggerer within moments. One that joins later misses what was read before.
+JOIN_SECONDS: Final = 2.0
+MAX_REMEMBERED: Final = 10_000
+# How long others may take a message that was given back. A consumer that waits for one gets it at once.
+OTHERS_SECONDS: Final = 1.0
+# When messages in flight are held for longer. A receive ends before, so that none becomes visible meanwhile.
+HOLD_AFTER_SECONDS: Final = VISIBILITY_SECONDS / 4
+# How often metrics are sent at most.
+REPORT_SECONDS: Final = 20.0
+MIN_BACKOFF_SECONDS: Final = 1.0
+MAX_BACKOFF_SECONDS: Final = 60.0
+OTHER_CONSUMER: Final = (
+    "Another consumer receives messages of the queue %s: it has taken %s that this reader had given back. "
+    "SQS hands a message to one consumer, which deletes it, so watchers of this queue miss events. Give each "
+    "watcher a queue of its own, which one deployment of Airflow reads: polysync events setup prints it. The "
+    'page "React to events" of the documentation has more: "What if there are several triggerers?"'
+)
+
+
+@dataclass
+class Delivery:
+    """
+    A change that watchers are working on.
+
+    :param handles: the receipt handles of the messages that report it, by the ids of these.
+    :param held_at: when others were last kept from seeing them, in seconds of ``clock.monotonic``.
+    """
+
+    change: events.AnyChange
+    held_at: float
+    handles: dict[str, str] = field(default_factory=dict, repr=False)
+
+
+class Outage:
+    """
+    Logs one line when calls begin to fail, and one when they work again.
+
+    :param what: what fails, such as "Messages of queue ... cannot be received".
+    """
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self.failures = 0
+
+    def failed(self, error: Exception) -> None:
+        """Count a failure."""
+        self.failures += 1
+        if self.failures == 1:
+            text = str(error) if isinstance(error, PolysyncError) else f"{type(error).__name__}: {error}"
+            log.warning("%s, retrying: %s", self._what, clean_text(text))
+
+    def worked(self) -> None:
+        """Note that a call has worked."""
+        if self.failures:
+            log.info("It works again after %s failed calls: %s", self.failures, self._what)
+        self.failures = 0
+
+    @property
+    def pause(self) -> float:
+        """How long to wait before the next call, in seconds: longer after each failure, in part at random."""
+        longest: float = min(MAX_BACKOFF_SECONDS, MIN_BACKOFF_SECONDS * 2 ** min(self.failures - 1, 10))
+        return longest * (0.5 + random.random() / 2)  # noqa: S311 # it spreads load
+
+
+class EventProducer(SharedStreamProducer):
+    """
+    Reads one queue.
+
+    :param watch: the arguments of one of its watchers, which have the queue in common.
+    """
+
+    def __init__(self, watch: events.WatcherArguments) -> None:
+        self._watch = watch
+        self._queue: EventQueue | None = None
+        self._in_flight: dict[events.Key, Delivery] = {}
+        self._has_room = asyncio.Event()
+        self._obsolete: list[str] = []
+        self._deletion: asyncio.Task[None] | None = None
+        # Changes whose events are stored. Their messages may come again: AWS may send several, and a message
+        # that could not be deleted does.
+        self._stored = events.Memory(MAX_REMEMBERED)
+        self._unreadable = events.Memory(MAX_REMEMBERED)
+        self._consumers = events.ConsumerCheck()
+        self._tally = Tally(connection=watch.polysync_conn_id, region=watch.region or "default")
+        self._reported_at = clock.monotonic()
+        self._receiving = Outage(f"Messages of the queue {watch.queue_url} cannot be received")
+        self._deleting = Outage(f"Messages of the queue {watch.queue_url} cannot be deleted")
+        self._holding = Outage(f"Messages of the queue {watch.queue_url} cannot be held")
+
+    async def open_stream(self) -> AsyncIterator[tuple[events.AnyChange, Delivery]]:
+        """Yield each change that the queue reports, without an end and without errors."""
+        use_event_loop()
+        # Its import takes a second, for which the event loop must not stand still. One full run of Python's
+        # garbage collector, which so many new objects cause, still stops it for a moment.
+        queue = self._queue = await _in_thread(partial(_open_queue, self._watch))
+        await asyncio.sleep(JOIN_SECONDS)
+        while True:
+            await self._hold(queue)
+            self._report()
+            if len(self._in_flight) + len(self._obsolete) >= MAX_IN_FLIGHT:
+                self._has_room.clear()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._has_room.wait(), HOLD_AFTER_SECONDS)
+                continue
+            for message in await self._receive(queue):
+                delivery = self._delivery(message)
+                if delivery is not None:
+                    yield delivery.change, delivery
+
+    def get_advance_lane(self, broker_payload: Delivery) -> events.Key:
+        """Let no change wait until another one is stored: SQS has no order to protect."""
+        return broker_payload.change.key
+
+    async def advance(self, batch: Sequence[AdvanceItem]) -> None:
+        """Delete the messages of the changes whose events are stored. The others come again by themselves."""
+        for payload, outcome in batch:
+            delivery: Delivery = payload
+            self._in_flight.pop(delivery.change.key, None)
+            if outcome.is_clean:
+                self._stored.add(delivery.change.key)
+                self._delete(delivery.handles.values())
+        self._has_room.set()
+
+    async def aclose(self) -> None:
+        """Stop reading. What a thread is still receiving goes back to the queue."""
+        self._tally.report(is_last=True)
+        if self._queue is not None:
+            self._queue.close()
+        if self._deletion is not None:
+            await self._deletion
+
+    def _delivery(self, message: Received) -> Delivery | None:
+        """Return what watchers get of a message; None if there is nothing new for them."""
+        if message.change is None:
+            if self._unreadable.add(message.message_id):
+                log.warning(
+                    "Message %s stays in the queue %s, from where SQS moves it to the dead-letter queue: %s.",
+                    clean_line(message.message_id),
+                    self._watch.queue_url,
+                    message.problem,
+                )
+            return None
+        key = message.change.key
+        if key in self._stored:
+            self._delete([message.handle])
+            return None
+        known = self._in_flight.get(key)
+        delivery = known or Delivery(message.change, clock.monotonic())
+        # Another message for a change in flight must stay, too, until the events are stored.
+        delivery.handles[message.message_id] = message.handle
+        if known:
+            return None
+        self._in_flight[key] = delivery
+        return delivery
+
+    async def _receive(self, queue: EventQueue) -> list[Received]:
+        try:
+            receive = partial(queue.receive, wait_seconds=WAIT_SECONDS, visibility_seconds=VISIBILITY_SECONDS)
+            received = await _in_thread(receive)
+        except Exception as error:
+            # Whatever it is, the next call may succeed. Airflow would start all watchers again each second.
+            self._receiving.failed(error)
+            await asyncio.sleep(self._receiving.pause)
+            return []
+        self._receiving.worked()
+        self._tally.add(EVENTS_RECEIVED, len(received))
+        self._tally.add(EVENTS_UNREADABLE, sum(message.change is None for message in received))
+        return await self._check_consumers(queue, received)
+
+    async def _check_consumers(self, queue: EventQueue, received: list[Received]) -> list[Received]:
+        """Return the messages without those that are given back, to find out whether others take them."""
+        now, ids = clock.monotonic(), [message.message_id for message in received]
+        missing = self._consumers.missing(ids, has_room=len(received) < events.BATCH, now=now)
+        if missing:
+            log.error(OTHER_CONSUMER, self._watch.queue_url, len(missing))
+        new = {each.message_id: each.handle for each in received if each.receives == 1 and each.change}
+        if not new or not self._consumers.is_due(now):
+            return received
+        if not await self._call(queue.release, [*new.values()], self._holding):
+            new = {}
+        self._consumers.begin(new, now)
+        await asyncio.sleep(OTHERS_SECONDS)
+        return [message for message in received if message.message_id not in new]
+
+    def _report(self) -> None:
+        now = clock.monotonic()
+        if now - self._reported_at >= REPORT_SECONDS:
+            self._tally.report()
+            self._reported_at = now
+
+    async def _hold(self, queue: EventQueue) -> None:
+        now = clock.monotonic()
+        due = [each for each in self._in_flight.values() if now - each.held_at >= HOLD_AFTER_SECONDS]
+        handles = [handle for delivery in due for handle in delivery.handles.values()]
+        for delivery in due:
+            delivery.held_at = now
+        if handles:
+            await self._call(queue.hold, handles, self._holding)
+
+    def _delete(self, handles: Iterable[str]) -> None:
+        # Airflow advances change by change. What it advances meanwhile is deleted in one call.
+        self._obsolete += handles
+        if self._deletion is None or self._deletion.done():
+            self._deletion = asyncio.create_task(self._delete_obsolete())
+
+    async def _delete_obsolete(self) -> None:
+        while self._obsolete and self._queue is not None:
+            handles = self._obsolete[:]
+            # Those that fail are received again, and then deleted.
+            await self._call(self._queue.delete, handles, self._deleting)
+            del self._obsolete[: len(handles)]
+            self._has_room.set()
+
+    async def _call(self, call: Callable[[Sequence[str]], None], handles: list[str], outage: Outage) -> bool:
+        try:
+            await _in_thread(partial(call, handles))
+        except Exception as error:
+            outage.failed(error)
+            return False
+        outage.worked()
+        return True
+
+
+def _open_queue(watch: events.WatcherArguments) -> EventQueue:
+    from polysync_airflow.events.queue import EventQueue
+
+    return EventQueue(watch.polysync_conn_id, watch.region, watch.queue_url)
+
+
+async def _in_thread(function: Callable[[], Result]) -> Result:
+    # Not one of the event loop's own threads: a process does not end before those, and a receive takes 20 s.
+    call: Callable[[], Any] = partial(contextvars.copy_context().run, function)
+    return await asyncio.wrap_future(call_in_daemon_thread(call))
+
 
 # The changes of some days: a duplicate comes within minutes, or when a triggerer has died.
 MAX_SEEN: Final = 10_000
@@ -99,18 +363,12 @@ class PolysyncSageMakerEventTrigger(BaseEventTrigger):
 
     def shared_stream_key(self) -> Hashable:
         """Return what all watchers of one queue have in common."""
-        return (
-            type(self).__qualname__,
-            self._watch.polysync_conn_id,
-            self._watch.region,
-            self._watch.queue_url,
-        )
+        watch = self._watch
+        return type(self).__qualname__, watch.polysync_conn_id, watch.region, watch.queue_url
 
     @classmethod
     def create_shared_stream_producer(cls, kwargs: dict[str, Any]) -> SharedStreamProducer:
         """Return the reader of a queue, for all its watchers."""
-        from polysync_airflow.events.producer import EventProducer
-
         return EventProducer(events.check_watch(kwargs))
 
     async def filter_shared_stream(

@@ -11,8 +11,8 @@ from __future__ import annotations
 from typing import Any
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.airflow_compat.connections import form_widget
-from polysync_airflow.auth import connection_test
+from polysync_airflow.airflow_compat.sdk import form_widget
+from polysync_airflow.auth import iam_policies
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.get_provider_info import get_provider_info
 from polysync_airflow.hooks.callbacks import CallbackMethods
@@ -60,6 +60,6 @@ class PolysyncSageMakerHook(
         :return: whether the connection can be used, and a report about its identity and permissions.
         """
         try:
-            return connection_test.report(self)
+            return iam_policies.connection_report(self)
         except PolysyncError as error:
             return False, str(error)

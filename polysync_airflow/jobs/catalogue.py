@@ -24,9 +24,7 @@ from yaml.constructor import ConstructorError
 
 from polysync_airflow.exceptions import CatalogueError
 from polysync_airflow.execution import models, texts
-from polysync_airflow.execution.models import FrozenModel
 from polysync_airflow.execution.pipelines import DeclaredParameter, Job
-from polysync_airflow.execution.texts import describe_validation_error, shorten
 
 VERSION: Final = 1
 MAX_DECLARED_PARAMETERS: Final = 1000
@@ -44,7 +42,7 @@ class CatalogueParameter(DeclaredParameter):
     description: texts.DescriptionText | None = None
 
 
-class CatalogueJob(FrozenModel):
+class CatalogueJob(models.FrozenModel):
     """
     A job of a catalogue file.
 
@@ -151,7 +149,7 @@ class CatalogueLoader(_SAFE_LOADER):  # type: ignore[misc] # the class depends o
         except (ArithmeticError, AttributeError, LookupError, ValueError):
             # PyYAML does not check the text of a value with a tag, such as `!!timestamp x`.
             raise _refused(
-                node, f"{shorten(node.value)} is no value of the tag {shorten(node.tag)}"
+                node, f"{texts.shorten(node.value)} is no value of the tag {texts.shorten(node.tag)}"
             ) from None
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
@@ -163,7 +161,7 @@ class CatalogueLoader(_SAFE_LOADER):  # type: ignore[misc] # the class depends o
         mapping = super().construct_mapping(node, deep)
         if len(mapping) < len(node.value):
             (key, _), *_ = Counter(str(key.value) for key, _ in node.value).most_common(1)
-            raise _refused(node, f"the key {shorten(key)} is there twice: remove one")
+            raise _refused(node, f"the key {texts.shorten(key)} is there twice: remove one")
         return mapping
 
 
@@ -245,7 +243,7 @@ def _jobs_of(entries: list[Any]) -> Catalogue:
         try:
             job = CatalogueJob.model_validate(entry)
         except ValidationError as error:
-            broken.append(BrokenJob(title, describe_validation_error(error)))
+            broken.append(BrokenJob(title, texts.describe_validation_error(error)))
             continue
         if job.name in names:
             broken.append(BrokenJob(title, "the file has another job of this name before"))
@@ -363,7 +361,7 @@ def _catalogue_job(job: Job, before: CatalogueJob | None) -> CatalogueJob:
         return CatalogueJob.model_validate(entry)
     except ValidationError as error:
         raise CatalogueError(
-            f"The pipeline {job.name} cannot be in a catalogue: {describe_validation_error(error)}."
+            f"The pipeline {job.name} cannot be in a catalogue: {texts.describe_validation_error(error)}."
         ) from None
 
 

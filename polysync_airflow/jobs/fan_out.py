@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Number
-from typing import Any, Final
+from typing import Any
 
 from airflow.providers.common.compat.sdk import XComArg, literal
 from pydantic import ConfigDict, Field, ValidationError
@@ -14,7 +14,6 @@ from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution import texts
 from polysync_airflow.execution.models import FrozenModel, PipelineName
 from polysync_airflow.execution.pipelines import DeclaredParameter, parameter_problems
-from polysync_airflow.execution.texts import ReasonText, clean_line, shorten
 
 
 def start_arguments(job: Mapping[str, Any]) -> dict[str, Any]:
@@ -54,8 +53,6 @@ def inert_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 # Returns the value for a parameter of a job; None for its default.
 ValueFunction = Callable[[Mapping[str, Any], Mapping[str, Any]], Any]
-# How many jobs the warning names.
-MAX_JOBS: Final = 20
 
 _log = logging.getLogger(__name__)
 
@@ -67,7 +64,7 @@ class _Parameter(DeclaredParameter):
 class _Job(FrozenModel):
     name: PipelineName
     parameters: list[_Parameter] = Field(default_factory=list)
-    parameters_error: ReasonText | None = None
+    parameters_error: texts.ReasonText | None = None
 
 
 def jobs_to_start(
@@ -108,8 +105,8 @@ def jobs_to_start(
     function = values if callable(values) else None
     if function is None and not (values is None or isinstance(values, (Mapping, XComArg))):
         raise ParametersError(
-            f"values = {shorten(values)} is not valid: give a mapping from names of parameters to values, or "
-            "a function (job, parameter) -> value."
+            f"values = {texts.shorten(values)} is not valid: give a mapping from names of parameters to "
+            "values, or a function (job, parameter) -> value."
         )
 
     def choose_jobs(jobs: Any, values: Any) -> list[dict[str, Any]]:
@@ -137,9 +134,9 @@ def choose(
     :raises ParametersError: the jobs are no list of jobs, or a value is no text, number or boolean.
     """
     if not isinstance(jobs, Sequence) or isinstance(jobs, str):
-        raise ParametersError(f"jobs = {shorten(jobs)} is not valid: give a list of imported jobs.")
+        raise ParametersError(f"jobs = {texts.shorten(jobs)} is not valid: give a list of imported jobs.")
     if not callable(values) and not isinstance(values, Mapping):
-        raise ParametersError(f"values = {shorten(values)} is not valid: give a mapping.")
+        raise ParametersError(f"values = {texts.shorten(values)} is not valid: give a mapping.")
     chosen: list[dict[str, Any]] = []
     left_out: list[str] = []
     for position, job in enumerate(jobs):
@@ -155,8 +152,7 @@ def choose(
             chosen.append({"pipeline_name": parsed.name, "pipeline_parameters": _defaults(parsed) | given})
     _log.info("%s of %s jobs are started.", len(chosen), len(jobs))
     if left_out:
-        more = [f"and {len(left_out) - MAX_JOBS} more"] if len(left_out) > MAX_JOBS else []
-        lines = "\n".join(f"- {clean_line(line, 2000)}" for line in (*left_out[:MAX_JOBS], *more))
+        lines = "\n".join(f"- {texts.clean_line(line, 2000)}" for line in texts.first_problems(left_out))
         _log.warning("%s of %s jobs are left out:\n%s", len(left_out), len(jobs), lines)
     return chosen
 
@@ -173,8 +169,9 @@ def _given_values(
         text = _text(value)
         if text is None:
             raise ParametersError(
-                f"The value of parameter {clean_line(name)} of job {parsed.name} is {shorten(value)}: give a "
-                "text, a number or a boolean that Airflow can store, or None for the default."
+                f"The value of parameter {texts.clean_line(name)} of job {parsed.name} is "
+                f"{texts.shorten(value)}: give a text, a number or a boolean that Airflow can store, or None "
+                "for the default."
             )
         # AWS gets a text in any case, and a database stores neither NaN nor a Decimal in JSON.
         given[name] = texts.storable_number(value) if isinstance(value, (str, int)) else text
@@ -199,7 +196,7 @@ def _reasons(job: _Job, given: Mapping[str, Any]) -> list[str]:
     reasons = []
     missing = [each.name for each in job.parameters if each.default is None and each.name not in given]
     if missing:
-        reasons.append(f"needs a value for: {clean_line(', '.join(missing))}")
+        reasons.append(f"needs a value for: {texts.clean_line(', '.join(missing))}")
     declared = [each for each in job.parameters if each.name in given]
     problems = parameter_problems({name: str(value) for name, value in given.items()}, declared)
     return reasons + [f"does not accept {problem}" for problem in problems]

@@ -23,7 +23,7 @@ from polysync_airflow.airflow_compat.sdk import (
     RetryPolicy,
     conf,
 )
-from polysync_airflow.airflow_compat.task_process import exit_if_orphaned, exit_if_replaced, parent_process
+from polysync_airflow.airflow_compat.supervisor import exit_if_orphaned, exit_if_replaced, parent_process
 from polysync_airflow.aws.retry import call_with_retry
 from polysync_airflow.exceptions import ParametersError, PolysyncError
 from polysync_airflow.execution import clock, models

@@ -11,8 +11,7 @@ from functools import partial
 from typing import Any, Final
 
 from polysync_airflow.airflow_compat.supervisor import call_in_daemon_thread
-from polysync_airflow.aws.retry import STOP_TIMEOUT_SECONDS, call_with_retry
-from polysync_airflow.aws.stop import StopResult, stop_execution
+from polysync_airflow.aws.retry import STOP_TIMEOUT_SECONDS, StopResult, call_with_retry, stop_execution
 from polysync_airflow.exceptions import PolysyncError, SageMakerApiError
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.lifecycle.instructions import LookedUp

@@ -17,10 +17,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from polysync_airflow.airflow_compat.sdk import RetryPolicy
-from polysync_airflow.airflow_compat.task_process import exit_if_replaced
+from polysync_airflow.airflow_compat.supervisor import exit_if_replaced
 from polysync_airflow.aws.responses import PAGE_SIZE
-from polysync_airflow.aws.retry import STOP_TIMEOUT_SECONDS, call_with_retry
-from polysync_airflow.aws.stop import request_stop
+from polysync_airflow.aws.retry import STOP_TIMEOUT_SECONDS, call_with_retry, request_stop
 from polysync_airflow.exceptions import RESOURCE_NOT_FOUND, PolysyncError, SageMakerApiError, has_code
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.lifecycle import decisions, machine

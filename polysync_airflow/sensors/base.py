@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NoReturn
 
-from polysync_airflow.airflow_compat import sensors
+from airflow.providers.common.compat.sdk import BaseSensorOperator, PokeReturnValue
+
+from polysync_airflow.airflow_compat import task_instances
 from polysync_airflow.airflow_compat.sdk import (
     AirflowRescheduleException,
     AirflowSensorTimeout,
@@ -16,7 +18,6 @@ from polysync_airflow.airflow_compat.sdk import (
     AirflowTaskTimeout,
     BaseOperator,
 )
-from polysync_airflow.airflow_compat.sensors import PokeReturnValue
 from polysync_airflow.exceptions import ModelApprovalError, PipelineExecutionError
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.models import MAX_POLL_INTERVAL, MIN_POLL_INTERVAL
@@ -36,7 +37,7 @@ class SensorChoices(LimitChoices):
     timeout: Annotated[Seconds, seconds(0, MAX_TIMEOUT)]
 
 
-class PolysyncSensor(WaitingOperator, sensors.BaseSensorOperator):
+class PolysyncSensor(WaitingOperator, BaseSensorOperator):
     """Base of the sensors. A subclass polls, defers, and says what an end of the wait means."""
 
     ui_color = "#e6f1f2"
@@ -88,7 +89,7 @@ class PolysyncSensor(WaitingOperator, sensors.BaseSensorOperator):
     def execute(self, context: Context) -> str:
         """Wait on the worker, or poll once and then defer."""
         with self.soft_failures():
-            began_at = sensors.first_session(context) if self._is_rescheduled else None
+            began_at = task_instances.first_session(context) if self._is_rescheduled else None
             self._began_at = (began_at or clock.now()).astimezone(UTC)
             self._check_arguments(context)
             # A poll goes on after an error that may pass, and so without a connection.
@@ -120,7 +121,7 @@ class PolysyncSensor(WaitingOperator, sensors.BaseSensorOperator):
 
         limits = (AirflowSensorTimeout, *(() if self._is_rescheduled else (AirflowTaskTimeout,)))
         try:
-            return sensors.poke_until_done(self, context)
+            return task_instances.poke_until_done(self, context)
         except limits:
             # The outcome must be that of a deferred task, whose last poll is at its deadline. That comes in a
             # moment, unless Airflow counts the timeout of a rescheduled task from an earlier try.

@@ -17,7 +17,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final
 
 import pytest
@@ -168,9 +167,7 @@ class DagFiles:
             self._patches.setattr(name, None)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._patches.undo()
         # Airflow sets these for each task, and does not remove them.
         for name in _task_variables():

@@ -25,12 +25,11 @@ from typing import Any, Final
 import pytest
 
 from polysync_airflow.execution import clock
-from polysync_airflow.execution.clock import Clock
 from sagemaker_emulator import EXAMPLE_DEFINITIONS, EmulatorServer
 from sagemaker_emulator.sagemaker.validation import service_model
 
 
-class PassingTime(Clock):
+class PassingTime(clock.Clock):
     """
     The host's time, moved on by the length of each wait, which takes no time itself.
 
@@ -69,7 +68,7 @@ class EmulatedTime:
     :param speed: emulated seconds for each of its seconds.
     """
 
-    def __init__(self, provider: Clock, speed: float) -> None:
+    def __init__(self, provider: clock.Clock, speed: float) -> None:
         self.speed: float | None = speed
         self._provider, self._factor = provider, speed
         self._start, self._monotonic_start = provider.time(), provider.monotonic()

@@ -179,7 +179,7 @@ class Poller(ABC):
         wait = self.client.seconds_until_read
         if wait > 0:
             return wait
-        self._begin(self._reads, self.client.read_connection, self._handle_read)
+        self._begin(self._reads, self.client.read, self._handle_read)
         return None
 
     def _end_late_waits(self) -> float | None:

@@ -31,18 +31,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from polysync_airflow import exceptions
+from polysync_airflow.execution import waiter as waiting
 from polysync_airflow.execution.models import ExecutionDescription
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.steps.progress import Progress
-from polysync_airflow.execution.waiter import (
-    FIRST_POLL_DELAY_SECONDS,
-    LAST_POLL_SECONDS,
-    ExecutionWaiter,
-    Finish,
-    LogLine,
-    Wait,
-    Waiter,
-)
 from polysync_airflow.states import has_ended
 
 # The host's clock may differ from AWS's, where only the host has recorded when an execution started.
@@ -61,10 +53,10 @@ class StepChanges:
     """
 
     steps: Sequence[StepDescription] | BaseException
-    log_lines: Sequence[LogLine]
+    log_lines: Sequence[waiting.LogLine]
 
 
-Step = Wait[Any] | Finish[Any] | StepChanges
+Step = waiting.Wait[Any] | waiting.Finish[Any] | StepChanges
 
 
 @dataclass(eq=False, slots=True)
@@ -98,7 +90,7 @@ class Subscription:
     :param due: when it is polled next, in seconds since the epoch; None while a poll runs.
     """
 
-    waiter: Waiter[Any, Any]
+    waiter: waiting.Waiter[Any, Any]
     progress: Progress | None = None
     group: Group = field(init=False)
     number: int = 0
@@ -202,7 +194,7 @@ class Schedule:
         group = self._groups.get(name) or Group(name, self._calls)
         due = first_poll(subscription.waiter, now, group.next_poll)
         subscription.number, subscription.group = next(self._numbers), group
-        subscription.earliest_poll = now + FIRST_POLL_DELAY_SECONDS
+        subscription.earliest_poll = now + waiting.FIRST_POLL_DELAY_SECONDS
         self.subscriptions[subscription.number] = subscription
         self._groups[name] = group
         group.subscriptions.add(subscription)
@@ -325,32 +317,33 @@ class Schedule:
             self._checked_at = now
         late: list[Subscription] = []
         # A process that was frozen has checked long ago: its waits have time for their last poll.
-        if now >= self._checked_at + LAST_POLL_SECONDS:
+        if now >= self._checked_at + waiting.LAST_POLL_SECONDS:
             late = [each for each in self.subscriptions.values() if each.waiter.deadline <= self._checked_at]
             self._checked_at = now
-        return late, self._checked_at + LAST_POLL_SECONDS - now
+        return late, self._checked_at + waiting.LAST_POLL_SECONDS - now
 
 
-def first_poll(waiter: Waiter[Any, Any], now: float, next_poll: float | None) -> float:
+def first_poll(waiter: waiting.Waiter[Any, Any], now: float, next_poll: float | None) -> float:
     """
     Return when a wait is polled first, in seconds since the epoch.
 
     :param next_poll: when its group is polled next; None if it is not polled yet.
     """
-    earliest, interval = now + FIRST_POLL_DELAY_SECONDS, waiter.poll_interval
+    delay, interval = waiting.FIRST_POLL_DELAY_SECONDS, waiter.poll_interval
+    earliest = now + delay
     if next_poll is None:
         share = zlib.crc32(waiter.group.encode()) / 2**32
-        due = earliest + share * max(interval - FIRST_POLL_DELAY_SECONDS, FIRST_POLL_DELAY_SECONDS)
+        due = earliest + share * max(interval - delay, delay)
     else:
         too_early = max(0, math.ceil((earliest - next_poll) / interval))
         due = min(next_poll + too_early * interval, earliest + interval)
     return max(earliest, min(due, waiter.last_poll_at))
 
 
-def list_created_after(waiters: Collection[ExecutionWaiter]) -> datetime:
+def list_created_after(waiters: Collection[waiting.ExecutionWaiter]) -> datetime:
     """Return the creation time from which executions must be listed to find all that are awaited."""
     return min(_started_at(waiter) for waiter in waiters) - timedelta(seconds=1)
 
 
-def _started_at(waiter: ExecutionWaiter) -> datetime:
+def _started_at(waiter: waiting.ExecutionWaiter) -> datetime:
     return waiter.started_at or datetime.fromtimestamp(waiter.since - CLOCK_SKEW_SECONDS, UTC)

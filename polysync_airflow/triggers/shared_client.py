@@ -16,8 +16,7 @@ from botocore.config import Config
 from pydantic import BaseModel
 
 from polysync_airflow import metrics
-from polysync_airflow.auth.base_hook import Response
-from polysync_airflow.auth.live_connection import LiveConnection
+from polysync_airflow.auth.base_hook import LiveConnection, Response
 from polysync_airflow.aws.rate_limiter import rate_limiter_for
 from polysync_airflow.aws.responses import MAX_POLL_RESPONSE_BYTES, paginate, pagination_error
 from polysync_airflow.aws.sessions import RATE_LIMITED_CONFIG
@@ -129,7 +128,8 @@ class Activity:
             logged.waits = max(logged.waits, len(failing))
         if not errors:
             if logged:
-                log.info("%s: no polls fail any more. %s", self._name, logged.text(now))
+                text = f"up to {logged.waits:,} waits have failed, for {format_seconds(now - logged.since)}"
+                log.info("%s: no polls fail any more. Those of %s.", self._name, text)
             self._logged = None
             return
         since = logged.since if logged else min(failures.since for _, failures in failing)
@@ -143,13 +143,11 @@ class Activity:
         log.warning("%s: %s, %s. The most frequent error: %s", self._name, numbers, examples, error)
 
     def _line(self, waits: Mapping[str, int], rate: float, now: float) -> str:
-        numbers: dict[str, int] = {}
-        for key, number in self._tally.news("log").items():
-            numbers[key.metric.name] = numbers.get(key.metric.name, 0) + number
-        calls, failed, throttled = (
-            numbers.get(metric.name, 0)
-            for metric in (metrics.CALLS, metrics.CALLS_FAILED, metrics.CALLS_THROTTLED)
-        )
+        numbers: Counter[metrics.Metric] = Counter()
+        for (metric, _), number in self._tally.news("log").items():
+            numbers[metric] += number
+        counted = (metrics.CALLS, metrics.CALLS_FAILED, metrics.CALLS_THROTTLED)
+        calls, failed, throttled = (numbers[metric] for metric in counted)
         named = nlargest(MAX_NAMED, waits.items(), key=lambda entry: entry[1])
         names = [f"{name.rpartition('/')[2]}: {number}" for name, number in named]
         if len(waits) > len(named):
@@ -175,10 +173,6 @@ class _Logged:
     error: str
     since: float
     waits: int
-
-    def text(self, now: float) -> str:
-        """Return what the log says in the end."""
-        return f"Those of up to {self.waits:,} waits have failed, for {format_seconds(now - self.since)}."
 
 
 Result = TypeVar("Result")
@@ -216,7 +210,7 @@ class PollingHook(PolysyncSageMakerHook):
         return response
 
 
-class SharedClient:
+class SharedClient(LiveConnection[PollingHook]):
     """
     Calls AWS with one connection in one region, under a rate limiter, and counts the calls. Thread-safe.
 
@@ -246,32 +240,12 @@ class SharedClient:
             hook.client_operations, hook.activity = operations, self.activity
             return hook
 
-        self._connection = LiveConnection(connection_id, make_hook)
+        super().__init__(connection_id, make_hook)
 
-    @property
-    def hook(self) -> PolysyncSageMakerHook:
-        """
-        The hook; a new one if the connection has changed.
-
-        :raises PolysyncError: if the connection has never been read.
-        """
-        return self._connection.hook
-
-    @property
-    def seconds_until_read(self) -> float:
-        """The seconds until ``read_connection`` is due; negative if it is overdue."""
-        return self._connection.seconds_until_read
-
-    def read_connection(self) -> CredentialsError | None:
-        """
-        Read the connection, and use it for the next calls if it has changed. Not for an event loop.
-
-        This is also when the metrics are reported: it comes regularly, and not often.
-
-        :return: an error if the connection has been deleted.
-        """
+    def read(self) -> CredentialsError | None:
+        """Read the connection, and report the metrics: this comes regularly, and not often."""
         self.report()
-        return self._connection.read()
+        return super().read()
 
     def report(self, *, is_last: bool = False) -> None:
         """
@@ -299,12 +273,7 @@ class SharedClient:
         return self.result(lambda hook: hook.list_pipeline_execution_steps(execution_arn, through=through))
 
     def list_executions(
-        self,
-        pipeline: str,
-        since: datetime,
-        wanted: Collection[str],
-        *,
-        is_wanted: Callable[[], bool],
+        self, pipeline: str, since: datetime, wanted: Collection[str], *, is_wanted: Callable[[], bool]
     ) -> Listing:
         """
         List a pipeline's executions, the newest first, until all wanted ones are found.
@@ -359,21 +328,17 @@ class SharedClient:
 
         return call
 
-    def result(self, call: Callable[[PolysyncSageMakerHook], Result]) -> Result | PolysyncError:
+    def result(self, call: Callable[[PollingHook], Result]) -> Result | PolysyncError:
         """Make a call; return an error instead of raising it."""
         try:
             return self.call(call)
         except PolysyncError as error:
             return error
 
-    def call(self, call: Callable[[PolysyncSageMakerHook], Result]) -> Result:
-        """
-        Make a call. It is repeated once with the new connection if it fails, and the connection has changed.
+    def call(self, call: Callable[[PollingHook], Result]) -> Result:
+        """Make a call as before, and tell the rate limiter if AWS throttles it."""
 
-        :raises PolysyncError: the call failed, or the connection has never been read.
-        """
-
-        def count(hook: PolysyncSageMakerHook) -> Result:
+        def count(hook: PollingHook) -> Result:
             try:
                 return call(hook)
             except PolysyncError as error:
@@ -381,4 +346,4 @@ class SharedClient:
                     self.limiter.throttled(clock.monotonic())
                 raise
 
-        return self._connection.call(count)
+        return super().call(count)

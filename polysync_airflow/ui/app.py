@@ -5,23 +5,131 @@ The browser's ``import()`` sends the session cookie of Airflow, so the files nee
 authentication, although they contain no data. They are read once, all of them: no part of a URL ever becomes
 a path of the file system. The URL contains a digest of the files, so browsers can keep them for good,
 and an upgrade takes effect at once.
+
+The endpoint stores what the next clear of a task does: resume, or start anew. Airflow's REST API clears the
+task, but cannot tell it why. So the choice goes into the record of the task's execution, where it counts in
+place of ``on_clear``, for one clear. Who may clear the task may choose: Airflow's auth manager is asked what
+it is asked for a clear. The session is a cookie, which browsers may also send with requests of other sites'
+pages: such requests are refused.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
 
-from airflow.api_fastapi.core_api.security import get_user
-from fastapi import Depends, FastAPI
+from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
+from airflow.api_fastapi.core_api.security import get_user, requires_access_dag
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from polysync_airflow import __version__
-from polysync_airflow.ui import clear_choices
+from polysync_airflow.airflow_compat.sdk import conf
+from polysync_airflow.exceptions import PolysyncError, StoredRecordError
+from polysync_airflow.execution.lifecycle.instructions import TaskKey
+from polysync_airflow.execution.record import OnClear
+from polysync_airflow.execution.texts import clean_line, describe_validation_error
+from polysync_airflow.records import database
 
-if TYPE_CHECKING:
-    from fastapi import Response
+log = logging.getLogger(__name__)
+
+PATH = "/dags/{dag_id}/clear-choice"
+# Three ids of 250 characters, each of which JSON may write as an escape sequence of 12.
+MAX_BODY = 16 * 1024
+
+# As in Airflow's database.
+Id = Annotated[str, StringConstraints(min_length=1, max_length=250)]
+
+
+class Change(BaseModel):
+    """
+    A choice for the next clear of a task instance, whose DAG is in the path of the URL.
+
+    :param on_clear: what it does; None withdraws a choice.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    run_id: Id
+    task_id: Id
+    map_index: Annotated[int, Field(strict=True, ge=-1, le=2**31 - 1)] = -1
+    on_clear: OnClear | None
+
+
+_STATUS_CODES: Final = {database.NoRecordError: 404, database.TaskNotEndedError: 409, StoredRecordError: 409}
+# The check of Airflow's own endpoint clearTaskInstances. It takes the DAG from the path of the URL.
+router = APIRouter(
+    dependencies=[Depends(requires_access_dag(method="PUT", access_entity=DagAccessEntity.TASK_INSTANCE))]
+)
+
+
+def refuse_other_sites(request: Request) -> None:
+    """
+    Refuse a request that a page of another site has made.
+
+    Browsers name the site, and send JSON across sites only if the server allows it by CORS.
+    https://developer.mozilla.org/en-US/docs/Web/HTTP/Reference/Headers/Sec-Fetch-Site
+    """
+    site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
+    # Browsers send the first header to https and localhost only.
+    if site is None:
+        # A reverse proxy may pass on another host than the browser's.
+        base_url = conf.get("api", "base_url", fallback="") or ""
+        own_hosts = {request.headers.get("Host", ""), urlsplit(base_url).netloc} - {""}
+        is_own = origin is None or urlsplit(origin).netloc in own_hosts
+    else:
+        is_own = site == "same-origin"
+    if not is_own:
+        raise HTTPException(403, "The request comes from a page of another site.")
+    if request.headers.get("Content-Type", "").partition(";")[0].strip().lower() != "application/json":
+        raise HTTPException(415, "The body must be application/json.")
+
+
+async def read_change(request: Request) -> Change:
+    """Return the body of a request. What is too long is not read to its end."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY:
+            raise HTTPException(413, f"The body is longer than {MAX_BODY} bytes.")
+    try:
+        return Change.model_validate_json(bytes(body))
+    except ValidationError as error:
+        raise HTTPException(422, describe_validation_error(error)) from None
+
+
+async def _respond_to_problem(_: Request, problem: Exception) -> Response:
+    return JSONResponse({"detail": str(problem)}, _STATUS_CODES.get(type(problem), 500))
+
+
+@router.get(PATH)
+def get_clear_choice(dag_id: str, run_id: Id, task_id: Id, map_index: int = -1) -> dict[str, Any]:
+    """Return what was chosen for the next clear. Whoever gets an answer may choose, clear and stop."""
+    task = TaskKey(dag_id, run_id, task_id, map_index)
+    return {"on_clear": database.read_clear_choice(task)}
+
+
+@router.put(PATH, dependencies=[Depends(refuse_other_sites)])
+def put_clear_choice(
+    dag_id: str, change: Annotated[Change, Depends(read_change)], user: Annotated[BaseUser, Depends(get_user)]
+) -> dict[str, Any]:
+    """Store what the next clear does, or withdraw it."""
+    task = TaskKey(dag_id, change.run_id, change.task_id, change.map_index)
+    database.store_clear_choice(task, change.on_clear)
+    log.info(
+        "%s has chosen what the next clear of a task does: %s, %s",
+        clean_line(user.get_name()),
+        change.on_clear or "what on_clear says",
+        clean_line(str(task)),
+    )
+    return {"on_clear": change.on_clear}
+
 
 BUNDLE: Final = "sagemaker_tab.js"
 _FOLDER: Final = Path(__file__).parent / "static"
@@ -51,8 +159,6 @@ def get_file(build: str, name: str) -> Response:
     :param build: the build of the page that asks.
     :raises HTTPException: there is no such file in this build.
     """
-    from fastapi import HTTPException, Response
-
     content = read_files().get(name)
     # A page that was opened before an upgrade gets no mixture of old and new modules.
     if content is None or build != build_id():
@@ -67,5 +173,6 @@ def create_app() -> FastAPI:
         title="Polysync", dependencies=[Depends(get_user)], openapi_url=None, docs_url=None, redoc_url=None
     )
     app.add_api_route("/{build}/{name}", get_file, methods=["GET"], response_model=None)
-    app.include_router(clear_choices.router)
+    app.include_router(router)
+    app.add_exception_handler(PolysyncError, _respond_to_problem)
     return app

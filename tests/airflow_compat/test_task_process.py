@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.airflow_compat import task_process
+from polysync_airflow.airflow_compat import supervisor
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.airflow_compat.task_process import exit_if_orphaned, exit_if_replaced, parent_process
+from polysync_airflow.airflow_compat.supervisor import exit_if_orphaned, exit_if_replaced, parent_process
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from sagemaker_emulator import EmulatorServer
 from tests.tasks import EmulatedTime, TaskInstance, run_task
@@ -22,14 +22,14 @@ from tests.tasks import EmulatedTime, TaskInstance, run_task
 # A supervisor that forks the process of a task, as Airflow 2 does. The task says each time that it goes on.
 SUPERVISOR = """
 import os, sys, time
-from polysync_airflow.airflow_compat import task_process
-task_process.CAPABILITIES = task_process.CAPABILITIES._replace(task_sdk={task_sdk})
+from polysync_airflow.airflow_compat import supervisor
+supervisor.CAPABILITIES = supervisor.CAPABILITIES._replace(task_sdk={task_sdk})
 if os.fork():
     time.sleep(60)
-parent = task_process.parent_process()
+parent = supervisor.parent_process()
 end = time.monotonic() + 20
 while time.monotonic() < end:
-    task_process.exit_if_orphaned(parent, lambda text: print("warning", flush=True))
+    supervisor.exit_if_orphaned(parent, lambda text: print("warning", flush=True))
     print("goes on", flush=True)
     time.sleep(0.1)
 """
@@ -61,7 +61,7 @@ def test_process_without_supervisor(task_sdk: bool) -> None:
 
 def test_process_with_supervisor_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing happens while the supervisor lives."""
-    monkeypatch.setattr(task_process, "CAPABILITIES", CAPABILITIES._replace(task_sdk=False))
+    monkeypatch.setattr(supervisor, "CAPABILITIES", CAPABILITIES._replace(task_sdk=False))
     warnings: list[str] = []
 
     exit_if_orphaned(parent_process(), warnings.append)
@@ -101,8 +101,8 @@ def test_process_of_an_earlier_try(
             raise newest
         return newest
 
-    monkeypatch.setattr(task_process, "CAPABILITIES", CAPABILITIES._replace(task_sdk=task_sdk))
-    monkeypatch.setattr(task_process, "newest_try_number", newest_try_number)
+    monkeypatch.setattr(supervisor, "CAPABILITIES", CAPABILITIES._replace(task_sdk=task_sdk))
+    monkeypatch.setattr(supervisor, "newest_try_number", newest_try_number)
     monkeypatch.setattr(os, "_exit", leave)
     warnings: list[str] = []
     exited = False
@@ -119,8 +119,8 @@ def test_wait_ends_with_the_begin_of_a_later_try(
     emulator: EmulatorServer, emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A process that was frozen in its wait does not poll on beside that of the later try, and stops nothing."""
-    monkeypatch.setattr(task_process, "CAPABILITIES", CAPABILITIES._replace(task_sdk=False))
-    monkeypatch.setattr(task_process, "newest_try_number", lambda _: 2 if len(emulated_time.slept) > 2 else 1)
+    monkeypatch.setattr(supervisor, "CAPABILITIES", CAPABILITIES._replace(task_sdk=False))
+    monkeypatch.setattr(supervisor, "newest_try_number", lambda _: 2 if len(emulated_time.slept) > 2 else 1)
     monkeypatch.setattr(os, "_exit", leave)
     ti: Any = TaskInstance("train")
     ti.raw = True

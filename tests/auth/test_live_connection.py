@@ -6,12 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from polysync_airflow.auth.live_connection import (
-    MIN_READ_SECONDS,
-    READ_RETRY_SECONDS,
-    READ_SECONDS,
-    LiveConnection,
-)
+from polysync_airflow.auth.base_hook import MIN_READ_SECONDS, READ_RETRY_SECONDS, READ_SECONDS, LiveConnection
 from polysync_airflow.exceptions import CredentialsError, PolysyncError
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.waiter import DELETED_AFTER_SECONDS

@@ -123,24 +123,6 @@ def test_other_errors_are_raised_at_once(error: Exception, clock: Clock) -> None
     assert (clock.sleeps, warnings) == ([], [])
 
 
-def test_caller_decides_which_errors_are_transient(clock: Clock) -> None:
-    """A caller that wants to see conflicts, and can wait for a quota, says so."""
-    quota, conflict = (
-        make_error(code="ResourceLimitExceeded", transient=False),
-        make_error(code="ConflictException"),
-    )
-
-    with pytest.raises(SageMakerApiError) as caught:
-        call_with_retry(
-            failing(quota, conflict),
-            until=START + 3600,
-            warn=lambda _: None,
-            is_transient=lambda error: error is quota,
-        )
-
-    assert (caught.value, clock.sleeps) == (conflict, [1])
-
-
 def test_permanent_error_after_transient_ones_ends_the_retries(clock: Clock) -> None:
     """A permanent error is raised also if earlier attempts failed with transient errors."""
     denied = make_error("not allowed", code="AccessDeniedException", transient=False)

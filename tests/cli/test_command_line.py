@@ -20,7 +20,7 @@ from sqlalchemy.orm import sessionmaker
 
 from polysync_airflow import __version__, cli
 from polysync_airflow.airflow_compat.database import variable_keys
-from polysync_airflow.cli.command_line import DELEGATED, OF_THE_EMULATOR
+from polysync_airflow.cli.command_line import DELEGATED
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.records.store import KEY_PREFIX, TASK
 from sagemaker_emulator import EXAMPLE_DEFINITIONS, EmulatorServer
@@ -35,7 +35,7 @@ def test_help_and_version(polysync: Polysync) -> None:
     bare, asked, version = polysync(), polysync("--help"), polysync("--version")
 
     assert (bare.code, bare.out) == (0, asked.out)
-    assert all(f"  {name} " in bare.out for name in ("jobs", "check", *DELEGATED, *OF_THE_EMULATOR))
+    assert all(f"  {name} " in bare.out for name in ("jobs", "check", *DELEGATED))
     assert (version.code, version.out) == (0, f"polysync-airflow {__version__}\n")
 
 
@@ -144,7 +144,7 @@ def test_emulator_on_a_port_in_use(polysync: Polysync, emulator: EmulatorServer)
     )
 
 
-@pytest.mark.parametrize("name", OF_THE_EMULATOR)
+@pytest.mark.parametrize("name", [name for name, place in DELEGATED.items() if place == "emulator"])
 def test_commands_of_the_emulator_without_it(
     name: str, polysync: Polysync, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from polysync_airflow.cli import events, iam, records
-from polysync_airflow.cli.parser import make_parser
+from polysync_airflow.cli.command_line import DELEGATED, make_parser
 from polysync_airflow.jobs.catalogue import CatalogueJob
 from polysync_airflow.jobs.drift import KINDS
 from sagemaker_emulator import __main__ as emulator
@@ -21,7 +21,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 REFERENCE = (DOCS / "reference" / "cli.md").read_text()
 HOW_TO = (DOCS / "how-to" / "import-jobs.md").read_text()
 PARSERS = {
-    "polysync": make_parser({}),
+    "polysync": make_parser(),
     "polysync events": events.make_parser("polysync events"),
     "polysync iam": iam.make_parser("polysync iam"),
     "polysync verify": verify.make_parser("polysync verify"),
@@ -37,7 +37,8 @@ def commands(name: str, parser: argparse.ArgumentParser) -> Iterator[tuple[str, 
         yield name, parser
     for group in groups:
         for word, sub in group.choices.items():
-            yield from commands(f"{name} {word}", sub)
+            if name != "polysync" or word not in DELEGATED:
+                yield from commands(f"{name} {word}", sub)
 
 
 COMMANDS = dict(pair for name, parser in PARSERS.items() for pair in commands(name, parser))

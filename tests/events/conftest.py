@@ -20,7 +20,7 @@ from sagemaker_emulator import EmulatorServer
 if TYPE_CHECKING or CAPABILITIES.shared_event_streams:
     from airflow.triggers.shared_stream import SharedStreamManager
 
-    from polysync_airflow.events import producer
+    from polysync_airflow.events import trigger
 
 # Before Airflow 3.3, there are no shared streams.
 collect_ignore_glob = [] if CAPABILITIES.shared_event_streams else ["test_*.py"]
@@ -118,10 +118,10 @@ def make_queue(emulator: EmulatorServer) -> Queue:
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait for less time: before the first receive, in a receive, for other consumers, and after a failed call."""
-    monkeypatch.setattr(producer, "JOIN_SECONDS", 0.05)
-    monkeypatch.setattr(producer, "OTHERS_SECONDS", 0.05)
-    monkeypatch.setattr(producer, "WAIT_SECONDS", 1)
-    monkeypatch.setattr(producer, "MIN_BACKOFF_SECONDS", 0.02)
+    monkeypatch.setattr(trigger, "JOIN_SECONDS", 0.05)
+    monkeypatch.setattr(trigger, "OTHERS_SECONDS", 0.05)
+    monkeypatch.setattr(trigger, "WAIT_SECONDS", 1)
+    monkeypatch.setattr(trigger, "MIN_BACKOFF_SECONDS", 0.02)
 
 
 class Triggerer:

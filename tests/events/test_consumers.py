@@ -6,13 +6,13 @@ import asyncio
 
 import pytest
 
-from polysync_airflow.events import producer
+from polysync_airflow.events import trigger
 from polysync_airflow.execution import events as consumers
 from sagemaker_emulator import EmulatorServer
 from tests.events.conftest import Queue, Triggerer, until
 from tests.execution.events.samples import EXECUTION_ARN, execution
 
-LOG = "polysync_airflow.events.producer"
+LOG = "polysync_airflow.events.trigger"
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +32,7 @@ async def test_two_triggerers_are_an_error(
 ) -> None:
     """One of their readers says it after the first message, once, with what to do. The message makes an event."""
     # moto looks once a second for who waits for a message.
-    monkeypatch.setattr(producer, "OTHERS_SECONDS", 1.5)
+    monkeypatch.setattr(trigger, "OTHERS_SECONDS", 1.5)
     first, second = Triggerer(), Triggerer()
     first.start(1, queue)
     second.start(2, queue)

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.auth import live_connection
-from polysync_airflow.events import producer
+from polysync_airflow.auth import base_hook
 from polysync_airflow.events import queue as event_queue
+from polysync_airflow.events import trigger
 from polysync_airflow.exceptions import SageMakerApiError
 from polysync_airflow.execution import waiter
 from sagemaker_emulator import EmulatorServer
@@ -20,7 +20,7 @@ from tests.conftest import connection
 from tests.events.conftest import Queue, Triggerer, until
 from tests.execution.events.samples import event, execution
 
-LOG = "polysync_airflow.events.producer"
+LOG = "polysync_airflow.events.trigger"
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -32,7 +32,7 @@ async def test_poison_messages_go_to_the_dead_letter_queue(
     queue: Queue, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """They are not deleted, so SQS moves them; each is logged once; the others are delivered."""
-    monkeypatch.setattr(producer, "VISIBILITY_SECONDS", 1)
+    monkeypatch.setattr(trigger, "VISIBILITY_SECONDS", 1)
     caplog.set_level("INFO", LOG)
     poison = ["no JSON", event("Object Created", {"secret": "s3cret"}, source="aws.s3"), "x" * 300_000]
     queue.send(*poison, execution())
@@ -160,9 +160,9 @@ async def test_a_deleted_connection_is_not_used_until_it_is_added_again(
 ) -> None:
     """The reader stops to receive with the keys that it had, with one line, and goes on with the new connection."""
     monkeypatch.setattr(event_queue, "READ_SECONDS", 0.2)
-    monkeypatch.setattr(live_connection, "READ_RETRY_SECONDS", 0.2)
+    monkeypatch.setattr(base_hook, "READ_RETRY_SECONDS", 0.2)
     monkeypatch.setattr(waiter, "DELETED_AFTER_SECONDS", 0.5)
-    monkeypatch.setattr(producer, "WAIT_SECONDS", 0)
+    monkeypatch.setattr(trigger, "WAIT_SECONDS", 0)
     stored = connection(endpoint_url=emulator.endpoint_url)
     triggerer = Triggerer()
     triggerer.start(1, queue)
@@ -186,7 +186,7 @@ async def test_messages_that_cannot_be_deleted_are_deleted_later(
     emulator: EmulatorServer, queue: Queue, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """They come again, and are then deleted without another event."""
-    monkeypatch.setattr(producer, "VISIBILITY_SECONDS", 1)
+    monkeypatch.setattr(trigger, "VISIBILITY_SECONDS", 1)
     emulator.control.add_fault("throttle", "DeleteMessageBatch", count=1)
     triggerer = Triggerer()
     triggerer.start(1, queue)
@@ -243,8 +243,8 @@ async def test_threads_end_with_the_reader(emulator: EmulatorServer, queue: Queu
 
 def test_pauses_grow_and_differ(monkeypatch: pytest.MonkeyPatch) -> None:
     """The pause after a failed call doubles up to a minute, with a random part."""
-    monkeypatch.setattr(producer, "MIN_BACKOFF_SECONDS", 1.0)
-    outage = producer.Outage("It fails")
+    monkeypatch.setattr(trigger, "MIN_BACKOFF_SECONDS", 1.0)
+    outage = trigger.Outage("It fails")
     pauses = []
     for _ in range(20):
         outage.failed(SageMakerApiError("x", error_code="X", operation="Y", permanent=False))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.events import producer
+from polysync_airflow.events import trigger
 from polysync_airflow.events.queue import EventQueue
 from sagemaker_emulator import EmulatorServer
 from tests.events.conftest import Queue, Triggerer, client, until
@@ -63,7 +63,7 @@ async def test_watchers_that_start_together_miss_nothing(
     queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Airflow starts them one after the other, so what the queue has by then is not received at once."""
-    monkeypatch.setattr(producer, "JOIN_SECONDS", 0.6)
+    monkeypatch.setattr(trigger, "JOIN_SECONDS", 0.6)
     # The first receive of a process imports modules for longer than that.
     EventQueue("polysync_default", None, queue.url).receive(wait_seconds=0)
     queue.send(execution())
@@ -125,7 +125,7 @@ async def test_duplicates_make_one_event(emulator: EmulatorServer, queue: Queue)
 
 async def test_a_killed_triggerer_loses_nothing(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
     """Twenty events are received and not stored: the next triggerer gets all of them, each once."""
-    monkeypatch.setattr(producer, "VISIBILITY_SECONDS", 1)
+    monkeypatch.setattr(trigger, "VISIBILITY_SECONDS", 1)
     arns = [EXECUTION_ARN.replace("p4jn", f"p{number:03}") for number in range(20)]
     queue.send(*(execution(pipelineExecutionArn=arn) for arn in arns))
     killed, following = Triggerer(), Triggerer()
@@ -176,7 +176,7 @@ async def test_a_watcher_that_is_away_misses_what_others_read(queue: Queue) -> N
 
 async def test_an_event_that_is_not_stored_comes_again(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
     """Airflow ends the watcher whose event it could not store. Its successor gets it; the other one does not again."""
-    monkeypatch.setattr(producer, "VISIBILITY_SECONDS", 2)
+    monkeypatch.setattr(trigger, "VISIBILITY_SECONDS", 2)
     triggerer = Triggerer(ack_timeout=0.5)
     triggerer.start(1, queue)
     triggerer.start(2, queue)
@@ -198,7 +198,7 @@ async def test_an_event_that_is_not_stored_holds_no_other(
     queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All others are stored and deleted, several in a call, also more than may be in flight. Its message stays."""
-    monkeypatch.setattr(producer, "MAX_IN_FLIGHT", 10)
+    monkeypatch.setattr(trigger, "MAX_IN_FLIGHT", 10)
     arns = [EXECUTION_ARN.replace("p4jn", f"p{number:03}") for number in range(40)]
     queue.send(*(execution(pipelineExecutionArn=arn) for arn in arns))
     triggerer, loop = Triggerer(), asyncio.get_running_loop()
@@ -222,9 +222,9 @@ async def test_an_event_that_is_not_stored_holds_no_other(
 
 async def test_messages_in_flight_are_held(queue: Queue, monkeypatch: Any) -> None:
     """While Airflow stores an event, its message stays invisible, with one call for each time of the hold."""
-    monkeypatch.setattr(producer, "VISIBILITY_SECONDS", 3)
-    monkeypatch.setattr(producer, "HOLD_AFTER_SECONDS", 0.5)
-    monkeypatch.setattr(producer, "WAIT_SECONDS", 0)
+    monkeypatch.setattr(trigger, "VISIBILITY_SECONDS", 3)
+    monkeypatch.setattr(trigger, "HOLD_AFTER_SECONDS", 0.5)
+    monkeypatch.setattr(trigger, "WAIT_SECONDS", 0)
     queue.send(execution())
     triggerer, begin = Triggerer(), time.monotonic()
     triggerer.start(1, queue)
@@ -245,7 +245,7 @@ async def test_messages_in_flight_are_held(queue: Queue, monkeypatch: Any) -> No
 
 async def test_the_reader_waits_for_airflow(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
     """No more changes are read than may wait for their storage."""
-    monkeypatch.setattr(producer, "MAX_IN_FLIGHT", 10)
+    monkeypatch.setattr(trigger, "MAX_IN_FLIGHT", 10)
     queue.send(
         *(execution(pipelineExecutionArn=EXECUTION_ARN.replace("p4jn", f"p{i:03}")) for i in range(25))
     )

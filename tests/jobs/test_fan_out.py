@@ -12,9 +12,10 @@ import pytest
 from airflow.providers.common.compat.sdk import DAG
 
 from polysync_airflow.exceptions import ParametersError
+from polysync_airflow.execution.texts import MAX_PROBLEMS
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.jobs import jobs_to_start, start_arguments
-from polysync_airflow.jobs.fan_out import MAX_JOBS, choose, inert_arguments
+from polysync_airflow.jobs.fan_out import choose, inert_arguments
 from polysync_airflow.jobs.importer import import_jobs
 from polysync_airflow.operators import PolysyncListImportOperator, PolysyncStartPipelineOperator
 from sagemaker_emulator import EmulatorServer
@@ -142,9 +143,9 @@ def test_damaged_and_hostile_jobs(caplog: pytest.LogCaptureFixture) -> None:
 
     (warning,) = warnings(caplog)
     lines = warning.splitlines()
-    assert len(lines) == MAX_JOBS + 2
+    assert len(lines) == MAX_PROBLEMS + 2
     assert lines[2].startswith("- jobs[1] is not a job: ")
-    assert lines[-1] == f"- and {105 - MAX_JOBS} more"
+    assert lines[-1] == f"- and {105 - MAX_PROBLEMS} more"
     assert len(warning) < 5000
     assert "\x1b" not in warning
 

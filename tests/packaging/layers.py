@@ -20,9 +20,9 @@ LAYERS = (
 # those that are, and below ``__init__``.
 FOLDER_LAYERS = {
     "airflow_compat": (
-        {"capabilities", "retry_policy"},
-        {"connections", "database", "sdk", "sensors", "supervisor", "task_instances"},
-        {"task_process"},
+        {"capabilities"},
+        {"database", "sdk", "task_instances"},
+        {"supervisor"},
         {"__init__"},
     ),
     "execution": (
@@ -45,28 +45,25 @@ FOLDER_LAYERS = {
     "aws": (
         {"job_logs", "rate_limiter", "responses", "retry"},
         {"sessions"},
-        {"concurrent_calls", "stop"},
+        {"concurrent_calls"},
         {"__init__"},
     ),
     "auth": (
         {"allow_list", "iam_policies"},
-        {"connection_test", "web_identity"},
         {"sts"},
         {"connection"},
         {"base_hook"},
-        {"live_connection"},
         {"__init__"},
     ),
     "records": ({"proof"}, {"store"}, {"database"}, {"__init__"}),
-    "ui": ({"clear_choices"}, {"app"}, {"plugin"}, {"__init__"}),
+    "ui": ({"app"}, {"plugin"}, {"__init__"}),
     "hooks": ({"calls"}, {"callbacks", "executions"}, {"__init__"}),
-    "events": ({"queue"}, {"producer"}, {"trigger"}, {"__init__"}),
+    "events": ({"queue"}, {"trigger"}, {"__init__"}),
     "jobs": ({"catalogue"}, {"drift", "fan_out", "importer"}, {"__init__"}),
     "triggers": (
         {"schedule"},
         {"shared_client"},
         {"poller"},
-        {"stopping"},
         {"waits"},
         {"__init__"},
     ),
@@ -82,8 +79,8 @@ FOLDER_LAYERS = {
     ),
     "testing": ({"dag_files", "emulator"}, {"plugin"}, {"__init__"}),
     "cli": (
-        {"output", "parser"},
-        {"events", "iam", "jobs", "records", "verify"},
+        {"output"},
+        {"events", "iam", "records", "verify"},
         {"command_line"},
         {"__init__"},
     ),

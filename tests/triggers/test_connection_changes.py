@@ -285,7 +285,7 @@ def test_slow_read_delays_no_poll(
         responded.wait(10)
 
     supervisor.before = respond_late
-    thread = threading.Thread(target=client.read_connection)
+    thread = threading.Thread(target=client.read)
     thread.start()
     assert begun.wait(10)
 

@@ -15,7 +15,7 @@ import pytest
 from botocore.config import Config
 
 from polysync_airflow.execution.steps.progress import MAX_LINES
-from polysync_airflow.triggers import schedule, shared_client
+from polysync_airflow.triggers import shared_client
 from tests.aws.fake_sagemaker import Body, Respond, answering
 from tests.conftest import connection
 from tests.fakes.log_capture import capture_logs
@@ -48,11 +48,10 @@ def execution(arn: str, status: str, **members: Any) -> dict[str, Any]:
 @pytest.fixture
 def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
     """Run a server for the connection. Its polls begin at once, and a poll takes two seconds at most."""
-    monkeypatch.setattr(schedule, "FIRST_POLL_DELAY_SECONDS", 0.0)
     monkeypatch.setattr("polysync_airflow.execution.waiter.FIRST_POLL_DELAY_SECONDS", 0.0)
     monkeypatch.setattr("polysync_airflow.execution.models.MIN_POLL_INTERVAL", 0.0)
     monkeypatch.setattr("polysync_airflow.triggers.waits.MIN_PROGRESS_INTERVAL", 0.0)
-    monkeypatch.setattr(schedule, "LAST_POLL_SECONDS", 0.5)
+    monkeypatch.setattr("polysync_airflow.execution.waiter.LAST_POLL_SECONDS", 0.5)
     monkeypatch.setattr(shared_client, "_CONFIG", shared_client._CONFIG.merge(Config(read_timeout=2)))
     servers = []
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.auth import live_connection
+from polysync_airflow.auth import base_hook
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger, poller, schedule
 from polysync_airflow.triggers.shared_client import SharedClient
@@ -220,7 +220,7 @@ def test_rotated_key_is_used_by_running_waits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """If a key is replaced in the connection and then deactivated, the polls go on with the new key at once."""
-    monkeypatch.setattr(live_connection, "READ_SECONDS", 7200)
+    monkeypatch.setattr(base_hook, "READ_SECONDS", 7200)
     arns = start_executions(emulator, 3)
 
     def rotate() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from polysync_airflow.hooks import PolysyncSageMakerHook
-from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger, poller, schedule
+from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger, poller
 from sagemaker_emulator import EmulatorServer
 from tests.fakes.log_capture import capture_logs
 from tests.tasks import EmulatedTime
@@ -96,7 +96,7 @@ def test_few_lists_run_at_the_same_time(
 ) -> None:
     """There is a pause between two of them, and half of the calls are left to the polls."""
     monkeypatch.setattr(PolysyncPipelineExecutionTrigger, "awaits_step", awaits_step)
-    monkeypatch.setattr(schedule, "FIRST_POLL_DELAY_SECONDS", 0.0)
+    monkeypatch.setattr("polysync_airflow.execution.waiter.FIRST_POLL_DELAY_SECONDS", 0.0)
     monkeypatch.setattr("polysync_airflow.triggers.waits.MIN_PROGRESS_INTERVAL", 0.0)
     arns = start_executions(emulator, 3 * at_once, "churn-tuning")
     call, lock = PolysyncSageMakerHook.call, threading.Lock()

@@ -9,7 +9,7 @@ from threading import Barrier, Event, Lock
 
 import pytest
 
-from polysync_airflow.triggers.stopping import MAX_THREADS, StopThreads, submit_stop
+from polysync_airflow.triggers.waits import MAX_THREADS, StopThreads, submit_stop
 
 # Seconds. No step of these tests may take this long, even on a busy machine.
 LONG = 20.0

@@ -1,4 +1,4 @@
-// What the buttons of the tab do: requests to Airflow's public REST API, and to the endpoint of ui/clear_choices.py.
+// What the buttons of the tab do: requests to Airflow's public REST API, and to the endpoint of ui/app.py.
 // https://airflow.apache.org/docs/apache-airflow/stable/stable-rest-api-ref.html
 import { AirflowApiError, pathOf, readTaskInstance, send } from "./airflow_api.js";
 import { property, readChoice } from "./validation.js";

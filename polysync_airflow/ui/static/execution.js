@@ -25,7 +25,7 @@ const MAX_PARAMETERS = 200;
 const MAX_OUTPUTS = 100;
 const MAX_VISITED = 10 * MAX_OUTPUTS;
 const MAX_DEPTH = 3;
-// For how long a triggerer asks AWS how a stop ends (triggers/stopping.py), and how late it may have begun.
+// For how long a triggerer asks AWS how a stop ends (triggers/waits.py), and how late it may have begun.
 const FOLLOWED = 16 * 60_000;
 // How long after the end of its task a stop may be stored, and how long a worker may live after it.
 const REQUESTED = 2 * 60_000;

@@ -16,7 +16,7 @@ from polysync_airflow.execution.outcome import ExecutionRecord
 from polysync_airflow.execution.steps.descriptions import STEPS_KEY
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from polysync_airflow.operators import stopping as worker_stopping
-from polysync_airflow.triggers import stopping
+from polysync_airflow.triggers import waits
 from sagemaker_emulator import EmulatorServer
 from sagemaker_emulator.engine import execution
 from tests.conftest import IN_BOTH_MODES
@@ -51,7 +51,7 @@ def follow_on_kill(arn: str, **changes: Any) -> None:
 
     async def run() -> None:
         await make_trigger(arn, **changes).on_kill()
-        await asyncio.gather(*stopping.FOLLOWING)
+        await asyncio.gather(*waits.FOLLOWING)
 
     asyncio.run(run())
 
@@ -114,7 +114,7 @@ def test_stop_that_takes_too_long_says_until_when_somebody_looked(
     last = supervisor.runs[-1]
     assert (last["state"], last["status"], last["stop"]["result"]) == ("Running", "Stopping", "accepted")
     seen = datetime.fromisoformat(last["stop"]["seen_at"]).timestamp()
-    assert seen - begin == pytest.approx(stopping.FOLLOW_SECONDS, abs=1)
+    assert seen - begin == pytest.approx(waits.FOLLOW_SECONDS, abs=1)
 
 
 @pytest.mark.parametrize(
@@ -179,8 +179,8 @@ def test_on_kill_ends_before_a_slow_airflow_has_answered(
     arn: str, make_supervisor: MakeSupervisor, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Airflow gives up after 30 s, and would say so at the end of the log. The stop follows."""
-    assert stopping.ON_KILL_SECONDS < 25
-    monkeypatch.setattr(stopping, "ON_KILL_SECONDS", 0.05)
+    assert waits.ON_KILL_SECONDS < 25
+    monkeypatch.setattr(waits, "ON_KILL_SECONDS", 0.05)
     supervisor, answered = make_supervisor("failed"), threading.Event()
     read_state = supervisor.task_state
     monkeypatch.setattr(supervisor, "task_state", lambda *key: answered.wait(20) and read_state(*key))
@@ -202,7 +202,7 @@ def test_stops_do_not_wait_for_the_ends_of_others(
 ) -> None:
     """To see how stops end takes no thread: with more of them than threads, all are requested at once."""
     arns = [arn]
-    for number in range(stopping.MAX_THREADS + 1):
+    for number in range(waits.MAX_THREADS + 1):
         operator = PolysyncStartPipelineOperator(
             task_id=f"t{number}", pipeline_name="fanout", wait_for_completion=False
         )
@@ -212,7 +212,7 @@ def test_stops_do_not_wait_for_the_ends_of_others(
     async def kill_all() -> None:
         async with asyncio.timeout(20):
             await asyncio.gather(*(make_trigger(each).on_kill() for each in arns))
-        assert len(stopping.FOLLOWING) == len(arns)
+        assert len(waits.FOLLOWING) == len(arns)
 
     asyncio.run(kill_all())
 

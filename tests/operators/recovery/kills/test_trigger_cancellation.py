@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.triggers import stopping, waits
+from polysync_airflow.triggers import waits
 from sagemaker_emulator import EmulatorServer
 from tests.operators.recovery.conftest import MakeSupervisor
 from tests.operators.recovery.fake_triggerer import make_trigger
@@ -73,7 +73,7 @@ def test_unreadable_state_stops_nothing(
     """Without the task's state, a kill cannot be told from a restart. The trigger still ends as cancelled."""
     supervisor = make_supervisor("failed")
     supervisor.state_error = ConnectionError("no API server")
-    monkeypatch.setattr(stopping, "STATE_RETRY_SECONDS", (0.01,))
+    monkeypatch.setattr(waits, "STATE_RETRY_SECONDS", (0.01,))
 
     asyncio.run(run_and_cancel(arn))
 

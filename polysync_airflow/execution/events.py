@@ -37,17 +37,9 @@ from pydantic import BeforeValidator, Field, StringConstraints, ValidationError
 
 from polysync_airflow import states
 from polysync_airflow.exceptions import ParametersError
-from polysync_airflow.execution import models
+from polysync_airflow.execution import models, texts
 from polysync_airflow.execution.console import execution_url
 from polysync_airflow.execution.models import FrozenModel, pipeline_name_from_arn
-from polysync_airflow.execution.texts import (
-    NameText,
-    ReasonText,
-    clean_line,
-    describe_arguments,
-    describe_validation_error,
-    shorten,
-)
 
 SOURCE: Final = "aws.sagemaker"
 EXECUTION_CHANGE: Final = "SageMaker Model Building Pipeline Execution Status Change"
@@ -174,7 +166,7 @@ class ExecutionChange(_ChangeInExecution):
     kind: ClassVar[Kind] = Kind.EXECUTION
     status: Status = Field(validation_alias="currentPipelineExecutionStatus")
     previous_status: Status | None = Field(None, validation_alias="previousPipelineExecutionStatus")
-    display_name: NameText | None = Field(None, validation_alias="pipelineExecutionDisplayName")
+    display_name: texts.NameText | None = Field(None, validation_alias="pipelineExecutionDisplayName")
     started_at: EventTime = Field(None, validation_alias="executionStartTime")
     ended_at: EventTime = Field(None, validation_alias="executionEndTime")
 
@@ -188,11 +180,11 @@ class StepChange(_ChangeInExecution):
     """A change of the status of a step."""
 
     kind: ClassVar[Kind] = Kind.STEP
-    step_name: Annotated[NameText, Field(min_length=1)] = Field(validation_alias="stepName")
-    step_type: NameText | None = Field(None, validation_alias="stepType")
+    step_name: Annotated[texts.NameText, Field(min_length=1)] = Field(validation_alias="stepName")
+    step_type: texts.NameText | None = Field(None, validation_alias="stepType")
     status: Status = Field(validation_alias="currentStepStatus")
     previous_status: Status | None = Field(None, validation_alias="previousStepStatus")
-    reason: ReasonText | None = Field(None, validation_alias="failureReason")
+    reason: texts.ReasonText | None = Field(None, validation_alias="failureReason")
     started_at: EventTime = Field(None, validation_alias="stepStartTime")
     ended_at: EventTime = Field(None, validation_alias="stepEndTime")
 
@@ -282,7 +274,10 @@ def read_message(body: object) -> AnyChange:
     """
     envelope = _envelope(body)
     if envelope.source != SOURCE or envelope.detail_type not in CHANGES:
-        source, kind = clean_line(envelope.source, _MAX_QUOTED), clean_line(envelope.detail_type, _MAX_QUOTED)
+        source, kind = (
+            texts.clean_line(envelope.source, _MAX_QUOTED),
+            texts.clean_line(envelope.detail_type, _MAX_QUOTED),
+        )
         raise UnreadableMessageError(
             f"it is an event {kind!r} of {source!r}, for which there are no watchers"
         )
@@ -292,7 +287,7 @@ def read_message(body: object) -> AnyChange:
         return CHANGES[envelope.detail_type].model_validate({**envelope.detail, "event_time": envelope.time})
     except ValidationError as error:
         raise UnreadableMessageError(
-            f"it is not as AWS sends it: {describe_validation_error(error)}"
+            f"it is not as AWS sends it: {texts.describe_validation_error(error)}"
         ) from None
 
 
@@ -308,7 +303,7 @@ def _envelope(body: object) -> _Envelope:
     try:
         return _Envelope.model_validate(content)
     except ValidationError as error:
-        problems = describe_validation_error(error)
+        problems = texts.describe_validation_error(error)
         raise UnreadableMessageError(f"it is no event of EventBridge: {problems}") from None
 
 
@@ -376,7 +371,7 @@ class WatcherArguments(pydantic.BaseModel):
         wrong = [state for state in self.states or () if state not in self._possible_states]
         if wrong:
             possible = ", ".join(self._possible_states)
-            raise ValueError(f"states has {shorten(wrong[0])}, which is none of {possible}")
+            raise ValueError(f"states has {texts.shorten(wrong[0])}, which is none of {possible}")
         url_region = region_of_queue(self.queue_url)
         if self.region_name and url_region and self.region_name != url_region:
             raise ValueError(
@@ -425,7 +420,7 @@ def check_watch(arguments: Mapping[str, Any]) -> WatcherArguments:
     try:
         return WatcherArguments.model_validate(arguments)
     except ValidationError as error:
-        problems = describe_arguments(WatcherArguments, error, show=str)
+        problems = texts.describe_arguments(WatcherArguments, error, show=str)
         raise ParametersError(
             f"Nothing is watched, because these arguments are not valid:\n{problems}"
         ) from None
@@ -520,7 +515,7 @@ class Setup:
         """
         if not _QUEUE_NAME.fullmatch(self.queue):
             raise ParametersError(
-                f"--queue {shorten(self.queue)}: give a name of 1 to 48 letters, digits, '-' and '_'."
+                f"--queue {texts.shorten(self.queue)}: give a name of 1 to 48 letters, digits, '-' and '_'."
             )
         for option, names, pattern in (
             ("--pipeline", self.pipelines, models.PIPELINE_NAME_PATTERN),
@@ -529,7 +524,7 @@ class Setup:
             for name in names:
                 if not re.fullmatch(pattern, name):
                     raise ParametersError(
-                        f"{option} {shorten(name)} is not a name: give it without wildcards."
+                        f"{option} {texts.shorten(name)} is not a name: give it without wildcards."
                     )
         if not FEWEST_RECEIVES <= self.max_receives <= MAX_RECEIVES:
             raise ParametersError(

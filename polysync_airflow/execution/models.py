@@ -14,19 +14,8 @@ from email.utils import parsedate_to_datetime
 from numbers import Number
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    AliasChoices,
-    AliasPath,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+import pydantic
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from polysync_airflow.execution import texts
 
@@ -247,14 +236,14 @@ class StartRequest(BaseModel):
     ] = None
     client_request_token: RequestToken
 
-    @field_validator("pipeline_version_alias")
+    @pydantic.field_validator("pipeline_version_alias")
     @classmethod
-    def _check_version(cls, alias: str | None, info: ValidationInfo) -> str | None:
+    def _check_version(cls, alias: str | None, info: pydantic.ValidationInfo) -> str | None:
         if alias and info.data.get("pipeline_version_id"):
             raise ValueError("is given together with pipeline_version_id")
         return alias
 
-    @field_validator("selected_steps")
+    @pydantic.field_validator("selected_steps")
     @classmethod
     def _check_selected_steps(cls, steps: tuple[str, ...] | None) -> tuple[str, ...] | None:
         if steps is not None and not steps:
@@ -264,9 +253,9 @@ class StartRequest(BaseModel):
             raise ValueError(f"has {texts.clean_line(twice)} twice")
         return steps
 
-    @field_validator("source_execution")
+    @pydantic.field_validator("source_execution")
     @classmethod
-    def _check_source(cls, source: str | None, info: ValidationInfo) -> str | None:
+    def _check_source(cls, source: str | None, info: pydantic.ValidationInfo) -> str | None:
         # A field that is not valid itself is not in the data.
         if source and "selected_steps" in info.data and not info.data["selected_steps"]:
             raise ValueError("is given without selected_steps")
@@ -317,13 +306,15 @@ class ExecutionDescription(FrozenModel):
     execution_arn: ExecutionArn = Field(validation_alias="PipelineExecutionArn")
     status: str = Field(validation_alias="PipelineExecutionStatus", pattern=STATUS_PATTERN)
     failure_reason: texts.ReasonText | None = Field(None, validation_alias="FailureReason")
-    created_at: ResponseTime = Field(None, validation_alias=AliasChoices("CreationTime", "StartTime"))
+    created_at: ResponseTime = Field(
+        None, validation_alias=pydantic.AliasChoices("CreationTime", "StartTime")
+    )
     modified_at: ResponseTime = Field(None, validation_alias="LastModifiedTime")
     display_name: texts.NameText | None = Field(None, validation_alias="PipelineExecutionDisplayName")
     description: texts.NameText | None = Field(None, validation_alias="PipelineExecutionDescription")
     # AWS's answer in full stays valid without it.
     mlflow_resource_arn: Annotated[str | None, BeforeValidator(_mlflow_arn)] = Field(
-        None, validation_alias=AliasPath("MLflowConfig", "MlflowResourceArn")
+        None, validation_alias=pydantic.AliasPath("MLflowConfig", "MlflowResourceArn")
     )
 
 
@@ -360,7 +351,7 @@ class ExecutionEvent(BaseModel):
     attempt: Annotated[int, Field(ge=0, le=MAX_INTEGER)] = 0
     attempt_started_at: UtcTime | None = None
 
-    @model_validator(mode="after")
+    @pydantic.model_validator(mode="after")
     def _ended_has_a_status(self) -> ExecutionEvent:
         if self.outcome == "ended" and not self.status:
             raise ValueError("status is required if the outcome is 'ended'")

@@ -27,16 +27,8 @@ from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    Field,
-    StringConstraints,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+import pydantic
+from pydantic import BaseModel, BeforeValidator, Field, StringConstraints, ValidationError
 
 from polysync_airflow.exceptions import ParametersError, PolysyncError, TriggerEventError
 from polysync_airflow.execution import models, texts
@@ -131,9 +123,9 @@ class Search(BaseModel):
     ] = None
     began_at: Time
 
-    @field_validator("created_before")
+    @pydantic.field_validator("created_before")
     @classmethod
-    def _check_window(cls, end: datetime | None, info: ValidationInfo) -> datetime | None:
+    def _check_window(cls, end: datetime | None, info: pydantic.ValidationInfo) -> datetime | None:
         start = info.data.get("created_after")
         if start and end and end <= start:
             raise ValueError(f"is not later than created_after = {start.isoformat()}")
@@ -183,7 +175,7 @@ class SearchEvent(BaseModel):
     error_code: texts.NameText | None = None
     operation: texts.NameText | None = None
 
-    @model_validator(mode="after")
+    @pydantic.model_validator(mode="after")
     def _found_has_an_arn(self) -> SearchEvent:
         if (self.outcome == "found") != (self.execution_arn is not None):
             raise ValueError("execution_arn is given if the outcome is 'found', and only then")

@@ -13,21 +13,14 @@ from functools import cached_property, partial, wraps
 from typing import TYPE_CHECKING, Annotated, Any, Final, Self, TypeVar, cast
 
 from polysync_airflow import get_provider_info
+from polysync_airflow.airflow_compat import sdk
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.airflow_compat.sdk import (
-    AirflowFailException,
-    AirflowRescheduleException,
-    AirflowSkipException,
-    AirflowTaskTimeout,
-    BaseOperator,
-    RetryPolicy,
-    conf,
-)
+from polysync_airflow.airflow_compat.sdk import BaseOperator
 from polysync_airflow.airflow_compat.task_process import exit_if_orphaned, exit_if_replaced, parent_process
 from polysync_airflow.aws.retry import call_with_retry
 from polysync_airflow.exceptions import ParametersError, PolysyncError
 from polysync_airflow.execution import clock, models
-from polysync_airflow.execution.lifecycle.decisions import RecoveryChoices
+from polysync_airflow.execution.lifecycle.instructions import RecoveryChoices
 from polysync_airflow.execution.parameters import Choices, Flag, Seconds, check_execution_arn, seconds
 from polysync_airflow.execution.texts import first_problems, storable
 from polysync_airflow.execution.waiter import LAST_POLL_SECONDS, ExecutionWaiter, Finish, Wait
@@ -52,9 +45,9 @@ DEFAULT_CONNECTION: Final = get_provider_info.DEFAULT_CONNECTION
 DEFAULT_POLL_INTERVAL: Final = 30.0
 DEFAULT_TIMEOUT: Final = 7 * 24 * 3600.0
 MAX_TIMEOUT: Final = 10 * 365 * 24 * 3600.0
-DEFAULT_DEFERRABLE: Final = conf.getboolean("operators", "default_deferrable", fallback=False)
+DEFAULT_DEFERRABLE: Final = sdk.conf.getboolean("operators", "default_deferrable", fallback=False)
 # What a retry policy is not asked about: a rescheduled sensor has not failed.
-_NOT_RETRIED: Final = (AirflowFailException, AirflowRescheduleException, AirflowSkipException)
+_NOT_RETRIED: Final = (sdk.AirflowFailException, sdk.AirflowRescheduleException, sdk.AirflowSkipException)
 
 
 class PolysyncOperator(BaseOperator):
@@ -65,7 +58,7 @@ class PolysyncOperator(BaseOperator):
         Default: ``PolysyncRetryPolicy``.
     """
 
-    def __init__(self, *, retry_policy: RetryPolicy | None = None, **kwargs: Any) -> None:
+    def __init__(self, *, retry_policy: sdk.RetryPolicy | None = None, **kwargs: Any) -> None:
         if CAPABILITIES.retry_policy:
             kwargs["retry_policy"] = retry_policy
         super().__init__(**kwargs)
@@ -95,7 +88,7 @@ def apply_retry_policy(method: Method) -> Method:
             is_final = isinstance(error, _NOT_RETRIED)
             if is_final or not forbids_retry(task.retry_policy, error, context):
                 raise
-            raise AirflowFailException(f"{type(error).__name__}: {error}") from error
+            raise sdk.AirflowFailException(f"{type(error).__name__}: {error}") from error
         leave_if_replaced()
         return result
 
@@ -293,7 +286,7 @@ class ExecutionOperator(WaitingOperator):
                         self.log.log(line.level, "%s", line.text)
                     if after_poll:
                         after_poll(result)
-        except AirflowTaskTimeout:
+        except sdk.AirflowTaskTimeout:
             # Airflow counts execution_timeout from the start of the task, so its timer fires just before the
             # waiter's deadline. The outcome must be the same as that of a deferred task.
             if isinstance(step, Wait):

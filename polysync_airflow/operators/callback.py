@@ -13,15 +13,8 @@ from polysync_airflow.execution.outcome import parse_event
 from polysync_airflow.execution.parameters import MIN_PROGRESS_INTERVAL
 from polysync_airflow.execution.texts import shorten
 from polysync_airflow.links import PolysyncPipelineExecutionLink, PolysyncStudioLink
-from polysync_airflow.operators.base import (
-    DEFAULT_CONNECTION,
-    DEFAULT_DEFERRABLE,
-    DEFAULT_POLL_INTERVAL,
-    DEFAULT_TIMEOUT,
-    ExecutionOperator,
-    PollChoices,
-    apply_retry_policy,
-)
+from polysync_airflow.operators import base
+from polysync_airflow.operators.base import apply_retry_policy
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -32,7 +25,7 @@ if TYPE_CHECKING:
     from polysync_airflow.operators.callback_run import StepRun
 
 
-class PolysyncCallbackStepOperator(ExecutionOperator):
+class PolysyncCallbackStepOperator(base.ExecutionOperator):
     """
     Answer a callback step of an execution with what a function returns.
 
@@ -89,10 +82,10 @@ class PolysyncCallbackStepOperator(ExecutionOperator):
         step_name: str,
         python_callable: Callable[..., Mapping[str, Any] | None],
         op_kwargs: Mapping[str, Any] | None = None,
-        deferrable: bool = DEFAULT_DEFERRABLE,
-        poll_interval: float | timedelta = DEFAULT_POLL_INTERVAL,
-        timeout: float | timedelta = DEFAULT_TIMEOUT,
-        polysync_conn_id: str = DEFAULT_CONNECTION,
+        deferrable: bool = base.DEFAULT_DEFERRABLE,
+        poll_interval: float | timedelta = base.DEFAULT_POLL_INTERVAL,
+        timeout: float | timedelta = base.DEFAULT_TIMEOUT,
+        polysync_conn_id: str = base.DEFAULT_CONNECTION,
         region_name: str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -114,9 +107,9 @@ class PolysyncCallbackStepOperator(ExecutionOperator):
             )
 
     @property
-    def choices(self) -> PollChoices:
+    def choices(self) -> base.PollChoices:
         """What the DAG author chose, validated."""
-        return PollChoices.of(self._attributes(PollChoices.model_fields))
+        return base.PollChoices.of(self._attributes(base.PollChoices.model_fields))
 
     @apply_retry_policy
     def execute(self, context: Context) -> dict[str, str]:

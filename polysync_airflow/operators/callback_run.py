@@ -25,26 +25,8 @@ from polysync_airflow.aws.retry import call_with_retry
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.models import ExecutionDescription, ExecutionEvent, region_from_arn
 from polysync_airflow.execution.outcome import outcome_message, refusal_error
-from polysync_airflow.execution.steps.callbacks import (
-    CALLBACK,
-    CallbackMessage,
-    Handling,
-    Outputs,
-    ReceivedMessage,
-    Redrive,
-    RunningCallback,
-    Situation,
-    failure_reason,
-    find_step,
-    handling_of,
-    is_news,
-    output_parameters,
-    parse_message,
-    recorded_outputs,
-    running_callback,
-    situation_of,
-    still_waits,
-)
+from polysync_airflow.execution.steps import callbacks
+from polysync_airflow.execution.steps.callbacks import Handling, Situation
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.steps.progress import Progress, check_step_declared
 from polysync_airflow.execution.texts import clean_line, clean_text
@@ -98,7 +80,7 @@ class Answer:
         :raises StepHasEndedError: somebody else has answered.
         :raises SageMakerApiError: AWS has not taken the answer.
         """
-        reason = failure_reason(reason)
+        reason = callbacks.failure_reason(reason)
         return self._give(partial(self.hook.send_pipeline_execution_step_failure, self.token, reason))
 
     def _give(self, send: Callable[[], None]) -> bool:
@@ -203,7 +185,7 @@ class StepMessages:
     hook: PolysyncSageMakerHook
     queue_hook: PolysyncSageMakerHook
     arn: str
-    callback: RunningCallback
+    callback: callbacks.RunningCallback
     log: Any
     _receipts: list[str] = field(default_factory=list, init=False)
     # Why messages of others are no longer sent again.
@@ -213,7 +195,9 @@ class StepMessages:
     def _url(self) -> str:
         return self.callback.queue.url
 
-    def receive(self, is_over: Callable[[], bool], sleep: Callable[[float], None]) -> CallbackMessage | None:
+    def receive(
+        self, is_over: Callable[[], bool], sleep: Callable[[float], None]
+    ) -> callbacks.CallbackMessage | None:
         """
         Receive the message of the step. Others can receive theirs afterwards, and at once.
 
@@ -242,15 +226,15 @@ class StepMessages:
             sleep(pause * (1 - random.random() / 2))  # noqa: S311 # it spreads load
         return None
 
-    def _look(self) -> list[CallbackMessage]:
-        own: list[CallbackMessage] = []
-        others: dict[Handling, list[ReceivedMessage]] = defaultdict(list)
+    def _look(self) -> list[callbacks.CallbackMessage]:
+        own: list[callbacks.CallbackMessage] = []
+        others: dict[Handling, list[callbacks.ReceivedMessage]] = defaultdict(list)
         try:
             for number in range(MAX_RECEIVES):
                 wait = 0 if number else POLL_SECONDS
                 batch = self.queue_hook.receive_messages(self._url, hidden=HIDDEN_SECONDS, wait=wait)
                 for received in batch:
-                    content = parse_message(received.body)
+                    content = callbacks.parse_message(received.body)
                     handling = self._handling_of(received, content)
                     if handling is Handling.KEEP and content:
                         own.append(content)
@@ -263,11 +247,13 @@ class StepMessages:
             self._release(others)
         return own
 
-    def _handling_of(self, received: ReceivedMessage, content: CallbackMessage | None) -> Handling:
+    def _handling_of(
+        self, received: callbacks.ReceivedMessage, content: callbacks.CallbackMessage | None
+    ) -> Handling:
         own = self.callback.token, self.arn
         is_own = content is not None and (content.token, content.execution_arn) == own
         decide = partial(
-            handling_of,
+            callbacks.handling_of,
             received,
             content,
             is_own=is_own,
@@ -282,9 +268,9 @@ class StepMessages:
         except exceptions.PolysyncError:
             # It may be an execution of somebody else.
             return decide(waits=True)
-        return decide(waits=still_waits(steps, content.token))
+        return decide(waits=callbacks.still_waits(steps, content.token))
 
-    def _release(self, others: dict[Handling, list[ReceivedMessage]]) -> None:
+    def _release(self, others: dict[Handling, list[callbacks.ReceivedMessage]]) -> None:
         deleted, given_back = others[Handling.DELETE], others[Handling.GIVE_BACK]
         for message in others[Handling.SEND_AGAIN]:
             (deleted if self._send_again(message) else given_back).append(message)
@@ -296,7 +282,7 @@ class StepMessages:
             self._problem = error
             self.log.warning("Messages of others are hidden from them for %s s: %s", HIDDEN_SECONDS, error)
 
-    def _send_again(self, message: ReceivedMessage) -> bool:
+    def _send_again(self, message: callbacks.ReceivedMessage) -> bool:
         if self._problem:
             return False
         try:
@@ -308,7 +294,7 @@ class StepMessages:
         return True
 
     @cached_property
-    def _redrive(self) -> Redrive | exceptions.PolysyncError | None:
+    def _redrive(self) -> callbacks.Redrive | exceptions.PolysyncError | None:
         try:
             return self.queue_hook.describe_redrive(self._url)
         except exceptions.PolysyncError as error:
@@ -381,7 +367,7 @@ class ServedStep:
     queue_hook: PolysyncSageMakerHook
     arn: str
     name: str
-    callback: RunningCallback
+    callback: callbacks.RunningCallback
     look: Callable[[], Situation]
     log: Any
 
@@ -392,7 +378,7 @@ class ServedStep:
 
     def serve(
         self, function: Callable[..., Any], arguments: Mapping[str, Any], sleep: Callable[[float], None]
-    ) -> Outputs:
+    ) -> callbacks.Outputs:
         """
         Answer the step with what a function returns for the arguments of its message.
 
@@ -428,12 +414,12 @@ class ServedStep:
         """Delete messages that an earlier try may have left in the queue."""
         self._messages.delete(look_for_more=True)
 
-    def _call(self, function: Callable[[], Any]) -> Outputs:
+    def _call(self, function: Callable[[], Any]) -> callbacks.Outputs:
         failure: BaseException | None = None
-        outputs: Outputs = {}
+        outputs: callbacks.Outputs = {}
         with StopMonitor(self._messages.keep, self._is_stopping, self._answer, self.log.warning) as monitor:
             try:
-                outputs = output_parameters(function())
+                outputs = callbacks.output_parameters(function())
             except (Exception, SystemExit, AirflowTaskTimeout) as error:
                 failure = error
         if monitor.has_answered:
@@ -467,7 +453,7 @@ class ServedStep:
             return "The function did not end before the execution_timeout of its task."
         text = redact(str(failure))
         is_own = isinstance(failure, exceptions.ParametersError)
-        return failure_reason(text if is_own else f"{type(failure).__name__}: {text}")
+        return callbacks.failure_reason(text if is_own else f"{type(failure).__name__}: {text}")
 
     def _cancelled(self) -> Exception:
         self._messages.delete(look_for_more=True)
@@ -546,7 +532,7 @@ class StepRun:
         except exceptions.PolysyncError as error:
             self.log.info("Whether the pipeline has the step is not known: %s", error)
         else:
-            check_step_declared(self.name, declared, CALLBACK)
+            check_step_declared(self.name, declared, callbacks.CALLBACK)
 
     def answer(
         self,
@@ -555,7 +541,7 @@ class StepRun:
         sleep: Callable[[float], None],
         *,
         is_first_try: bool,
-    ) -> Outputs | None:
+    ) -> callbacks.Outputs | None:
         """
         Answer the step if it has begun.
 
@@ -571,10 +557,14 @@ class StepRun:
             situation, step, status = self._look()
             if situation is Situation.SUCCEEDED and step:
                 return self._take_answer(step, is_first_try=is_first_try)
-            if situation not in (Situation.NOT_BEGUN, Situation.RUNNING, Situation.STOPPING):
+            if situation not in (
+                Situation.NOT_BEGUN,
+                Situation.RUNNING,
+                Situation.STOPPING,
+            ):
                 self._clean_up(step, is_first_try=is_first_try)
                 raise self._error_of(situation, step, status)
-            callback = running_callback(step) if step else None
+            callback = callbacks.running_callback(step) if step else None
             if callback is None:
                 return None
             served = self._served(callback)
@@ -617,41 +607,41 @@ class StepRun:
         # In this order: a step that is listed later is never older than the status.
         status = self.retry(lambda: self._hook.describe_pipeline_execution(self.arn)).status
         steps = self.retry(lambda: self._hook.list_pipeline_execution_steps(self.arn))
-        step = find_step(steps, self.name)
-        return View(situation_of(step, status), step, status)
+        step = callbacks.find_step(steps, self.name)
+        return View(callbacks.situation_of(step, status), step, status)
 
     def _raise_if_news(
         self, progress: Progress, response: ExecutionDescription | exceptions.PolysyncError
     ) -> None:
         steps: Sequence[StepDescription] | exceptions.PolysyncError | None = None
         status = response.status if isinstance(response, ExecutionDescription) else None
-        if not is_news(self.name, status, steps) and progress.after_poll(response, clock.time()):
+        if not callbacks.is_news(self.name, status, steps) and progress.after_poll(response, clock.time()):
             try:
                 steps = self._hook.list_pipeline_execution_steps(self.arn)
             except exceptions.PolysyncError as error:
                 steps = error
             for line in progress.after_list(steps, clock.time()):
                 self.log.log(line.level, "%s", line.text)
-        if is_news(self.name, status, steps):
+        if callbacks.is_news(self.name, status, steps):
             raise StepNewsError
 
-    def _served(self, callback: RunningCallback) -> ServedStep:
+    def _served(self, callback: callbacks.RunningCallback) -> ServedStep:
         queue_hook = self.hook_for_region(callback.queue.region or region_from_arn(self.arn))
         return ServedStep(
             self._hook, queue_hook, self.arn, self.name, callback, lambda: self._look().situation, self.log
         )
 
-    def _take_answer(self, step: StepDescription, *, is_first_try: bool) -> Outputs:
+    def _take_answer(self, step: StepDescription, *, is_first_try: bool) -> callbacks.Outputs:
         self._clean_up(step, is_first_try=is_first_try)
         self.log.info(
             "Step %s has already succeeded: its output parameters are taken, and the function is not called.",
             self.name,
         )
-        return recorded_outputs(step)
+        return callbacks.recorded_outputs(step)
 
     def _clean_up(self, step: StepDescription | None, *, is_first_try: bool) -> None:
         # A try that died after its answer has left the message in the queue.
-        callback = running_callback(step) if step and not is_first_try else None
+        callback = callbacks.running_callback(step) if step and not is_first_try else None
         if callback:
             self._served(callback).delete_messages()
 

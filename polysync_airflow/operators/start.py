@@ -14,22 +14,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from polysync_airflow.airflow_compat.sdk import AirflowTaskTimeout
 from polysync_airflow.execution import clock
-from polysync_airflow.execution.lifecycle.decisions import OnCompletedWithFailures, RetryMode, next_step
+from polysync_airflow.execution.lifecycle.decisions import next_step
+from polysync_airflow.execution.lifecycle.instructions import OnClear, OnCompletedWithFailures, RetryMode
 from polysync_airflow.execution.models import ExecutionEvent, region_from_arn
 from polysync_airflow.execution.outcome import OnCancelled, parse_event
 from polysync_airflow.execution.parameters import REQUEST_ARGUMENTS, storable_parameters
-from polysync_airflow.execution.record import OnClear
 from polysync_airflow.execution.waiter import Finish
-from polysync_airflow.operators import reporting
-from polysync_airflow.operators.base import (
-    DEFAULT_CONNECTION,
-    DEFAULT_DEFERRABLE,
-    DEFAULT_POLL_INTERVAL,
-    DEFAULT_TIMEOUT,
-    TryChoices,
-    WaitChoices,
-    apply_retry_policy,
-)
+from polysync_airflow.operators import base, reporting
+from polysync_airflow.operators.base import apply_retry_policy
 from polysync_airflow.operators.failure_callback import with_own_callback
 from polysync_airflow.states import has_ended, state_of
 
@@ -48,7 +40,7 @@ if TYPE_CHECKING:
 MAP_INDEX_TEMPLATE: Final = "{{ task.pipeline_name.rsplit('/')[-1] }}"
 
 
-class StartChoices(WaitChoices, TryChoices, reporting.ReportChoices):
+class StartChoices(base.WaitChoices, base.TryChoices, reporting.ReportChoices):
     """What the DAG author chose for a start; the base classes are those of the modules that decide by it."""
 
 
@@ -135,12 +127,12 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         selected_steps: Sequence[str] | XComArg | None = None,
         source_execution: str | XComArg | None = None,
         mlflow_experiment_name: str | None = None,
-        polysync_conn_id: str = DEFAULT_CONNECTION,
+        polysync_conn_id: str = base.DEFAULT_CONNECTION,
         region_name: str | None = None,
         wait_for_completion: bool = True,
-        deferrable: bool = DEFAULT_DEFERRABLE,
-        poll_interval: float | timedelta = DEFAULT_POLL_INTERVAL,
-        timeout: float | timedelta = DEFAULT_TIMEOUT,
+        deferrable: bool = base.DEFAULT_DEFERRABLE,
+        poll_interval: float | timedelta = base.DEFAULT_POLL_INTERVAL,
+        timeout: float | timedelta = base.DEFAULT_TIMEOUT,
         stop_on_kill: bool = True,
         on_completed_with_failures: OnCompletedWithFailures = "fail",
         on_cancelled: OnCancelled = "fail",

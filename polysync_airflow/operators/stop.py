@@ -10,15 +10,8 @@ from polysync_airflow.execution.models import pipeline_name_from_arn, region_fro
 from polysync_airflow.execution.outcome import outcome_message, parse_event, unended_error
 from polysync_airflow.execution.parameters import Flag
 from polysync_airflow.links import PolysyncPipelineExecutionLink, PolysyncStudioLink
-from polysync_airflow.operators.base import (
-    DEFAULT_CONNECTION,
-    DEFAULT_DEFERRABLE,
-    DEFAULT_POLL_INTERVAL,
-    DEFAULT_TIMEOUT,
-    ExecutionOperator,
-    WaitChoices,
-    apply_retry_policy,
-)
+from polysync_airflow.operators import base
+from polysync_airflow.operators.base import apply_retry_policy
 from polysync_airflow.operators.reporting import push_described, push_ended, push_links
 from polysync_airflow.states import STATUS_STOPPING, has_ended, is_stoppable, state_of
 
@@ -28,13 +21,13 @@ if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
 
 
-class StopChoices(WaitChoices):
+class StopChoices(base.WaitChoices):
     """What the DAG author chose for a stop."""
 
     fail_if_not_running: Flag
 
 
-class PolysyncStopPipelineOperator(ExecutionOperator):
+class PolysyncStopPipelineOperator(base.ExecutionOperator):
     """
     Stop an execution of a SageMaker pipeline and, by default, wait until it has ended.
 
@@ -72,10 +65,10 @@ class PolysyncStopPipelineOperator(ExecutionOperator):
         execution_arn: str | XComArg,
         fail_if_not_running: bool = False,
         wait_for_completion: bool = True,
-        deferrable: bool = DEFAULT_DEFERRABLE,
-        poll_interval: float | timedelta = DEFAULT_POLL_INTERVAL,
-        timeout: float | timedelta = DEFAULT_TIMEOUT,
-        polysync_conn_id: str = DEFAULT_CONNECTION,
+        deferrable: bool = base.DEFAULT_DEFERRABLE,
+        poll_interval: float | timedelta = base.DEFAULT_POLL_INTERVAL,
+        timeout: float | timedelta = base.DEFAULT_TIMEOUT,
+        polysync_conn_id: str = base.DEFAULT_CONNECTION,
         region_name: str | None = None,
         **kwargs: Any,
     ) -> None:

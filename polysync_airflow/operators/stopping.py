@@ -15,11 +15,10 @@ from polysync_airflow.aws.retry import STOP_TIMEOUT_SECONDS, call_with_retry
 from polysync_airflow.aws.stop import StopResult, stop_execution
 from polysync_airflow.exceptions import PolysyncError, SageMakerApiError
 from polysync_airflow.execution import clock
-from polysync_airflow.execution.lifecycle.instructions import LookedUp
+from polysync_airflow.execution.lifecycle.instructions import LookedUp, StoredExecution
 from polysync_airflow.execution.lifecycle.machine import arn_of
 from polysync_airflow.execution.models import ExecutionEvent, region_from_arn
 from polysync_airflow.execution.outcome import ExecutionRecord, RequestedStop, StopReason
-from polysync_airflow.execution.record import StoredExecution
 from polysync_airflow.execution.waiter import ExecutionWaiter, Finish, Wait
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.operators.reporting import pull_run, push_run

@@ -22,33 +22,11 @@ from polysync_airflow.aws.responses import PAGE_SIZE
 from polysync_airflow.aws.retry import STOP_TIMEOUT_SECONDS, call_with_retry
 from polysync_airflow.aws.stop import request_stop
 from polysync_airflow.exceptions import RESOURCE_NOT_FOUND, PolysyncError, SageMakerApiError, has_code
-from polysync_airflow.execution import clock
-from polysync_airflow.execution.lifecycle import decisions, machine
-from polysync_airflow.execution.lifecycle.instructions import (
-    ENDS_THE_START,
-    NOT_WHEN_KILLED,
-    Accepted,
-    Described,
-    Do,
-    Event,
-    Instruction,
-    Killed,
-    LookedUp,
-    Prepared,
-    Refused,
-    Store,
-    Try,
-)
-from polysync_airflow.execution.models import (
-    ExecutionDescription,
-    ExecutionEvent,
-    StartRequest,
-    pipeline_name_from_arn,
-    region_from_arn,
-)
+from polysync_airflow.execution import clock, models
+from polysync_airflow.execution.lifecycle import decisions, instructions, machine
+from polysync_airflow.execution.lifecycle.instructions import Do, Instruction, StoredExecution
 from polysync_airflow.execution.outcome import StopReason, refusal_error
 from polysync_airflow.execution.parameters import check_pipeline, make_start_request
-from polysync_airflow.execution.record import StoredExecution
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.metrics import EXECUTIONS_RESUMED, EXECUTIONS_STARTED, count
 from polysync_airflow.operators import parameter_check
@@ -82,7 +60,7 @@ class ExecutionCalls:
     # Whether the call that is being made got no clear response at first.
     _was_repeated: bool = field(default=False, init=False)
 
-    def perform(self, now: Instruction) -> Event:
+    def perform(self, now: Instruction) -> instructions.Event:
         """Do what an instruction says, and return what happened."""
         self._was_repeated = False
         try:
@@ -90,7 +68,7 @@ class ExecutionCalls:
                 return self._prepare(now)
             if now.do in (Do.LOOK_UP, Do.LOOK_UP_STARTED):
                 return self._look_up(now)
-            calls: dict[Do, Callable[[StoredExecution], Event]] = {
+            calls: dict[Do, Callable[[StoredExecution], instructions.Event]] = {
                 Do.START: self._start,
                 Do.RESEND_START: self._resend_start,
                 Do.RESUME: partial(self._resume, now),
@@ -99,15 +77,15 @@ class ExecutionCalls:
             }
             return calls.get(now.do, self._describe)(now.known)
         except PolysyncError as error:
-            return Refused(error, was_repeated=self._was_repeated)
+            return instructions.Refused(error, was_repeated=self._was_repeated)
 
-    def _look_up(self, now: Instruction) -> LookedUp:
+    def _look_up(self, now: Instruction) -> instructions.LookedUp:
         record = now.record
         hook = self.hook_for_region(record.region_name if record else None)
         pipeline_name = record.request.pipeline_name if record else self.arguments["pipeline_name"]
         claims = now.task_try.lost and now.task_try.lost.record
         claimed = self._describe_claimed(claims.execution_arn) if claims and claims.execution_arn else None
-        listed: list[ExecutionDescription] = []
+        listed: list[models.ExecutionDescription] = []
         try:
             check_pipeline(pipeline_name)
             listed = list(self._newest_executions(hook, pipeline_name))
@@ -116,11 +94,11 @@ class ExecutionCalls:
                 raise
             # If the pipeline's name is not valid, the error of the request says what is.
             self.log.warning("The executions of earlier tries cannot be looked up: %s", error)
-        return LookedUp(pipeline_name, listed, claimed)
+        return instructions.LookedUp(pipeline_name, listed, claimed)
 
     def _newest_executions(
         self, hook: PolysyncSageMakerHook, pipeline_name: str
-    ) -> Iterator[ExecutionDescription]:
+    ) -> Iterator[models.ExecutionDescription]:
         token = None
         for _ in range(machine.MAX_LOOKED_AT // PAGE_SIZE):
             page, token = self._retry(partial(hook.list_pipeline_executions, pipeline_name, page_token=token))
@@ -128,8 +106,8 @@ class ExecutionCalls:
             if not token:
                 return
 
-    def _describe_claimed(self, execution_arn: str) -> ExecutionDescription | None:
-        hook = self.hook_for_region(region_from_arn(execution_arn))
+    def _describe_claimed(self, execution_arn: str) -> models.ExecutionDescription | None:
+        hook = self.hook_for_region(models.region_from_arn(execution_arn))
         try:
             return self._retry(partial(hook.describe_pipeline_execution, execution_arn))
         except SageMakerApiError as error:
@@ -137,7 +115,7 @@ class ExecutionCalls:
                 return None
             raise
 
-    def _prepare(self, now: Instruction) -> Prepared:
+    def _prepare(self, now: Instruction) -> instructions.Prepared:
         hook = self.hook_for_region(None)
         request = self._make_request(hook, now)
         if self.validate_parameters or request.selected_steps:
@@ -150,9 +128,9 @@ class ExecutionCalls:
             parameter_check.check_selection(pipeline.definition, request)
         request = parameter_check.with_source(hook, request, self._retry)
         # Never empty: without a region, the hook has raised an error.
-        return Prepared(request, hook.region_name or "")
+        return instructions.Prepared(request, hook.region_name or "")
 
-    def _make_request(self, hook: PolysyncSageMakerHook, now: Instruction) -> StartRequest:
+    def _make_request(self, hook: PolysyncSageMakerHook, now: Instruction) -> models.StartRequest:
         task, start = now.task_try.task, (now.task_try.epoch, now.start_number)
         request = make_start_request(self.arguments, task.token(*start), task.display_name(*start))
         if request.execution_role_arn is None and hook.credentials:
@@ -161,34 +139,36 @@ class ExecutionCalls:
         hook.check_supported(request)
         return request
 
-    def _start(self, record: StoredExecution) -> Accepted:
+    def _start(self, record: StoredExecution) -> instructions.Accepted:
         try:
             return self._resend_start(record)
         except SageMakerApiError as error:
             hook = self.hook_for_region(record.region_name)
             raise parameter_check.explain_refusal(hook, record.request, error) from None
 
-    def _resend_start(self, record: StoredExecution) -> Accepted:
+    def _resend_start(self, record: StoredExecution) -> instructions.Accepted:
         hook = self.hook_for_region(record.region_name)
         arn = self._retry(partial(hook.start_pipeline_execution, record.request))
-        return Accepted(hook.responded_at or clock.now(), arn)
+        return instructions.Accepted(hook.responded_at or clock.now(), arn)
 
-    def _describe(self, record: StoredExecution) -> Described:
+    def _describe(self, record: StoredExecution) -> instructions.Described:
         hook = self._hook_of(record)
-        return Described(clock.now(), self._retry(partial(hook.describe_pipeline_execution, record.arn)))
+        return instructions.Described(
+            clock.now(), self._retry(partial(hook.describe_pipeline_execution, record.arn))
+        )
 
-    def _stop(self, record: StoredExecution) -> Accepted:
+    def _stop(self, record: StoredExecution) -> instructions.Accepted:
         hook = self._hook_of(record)
         self._retry(partial(request_stop, hook, record.arn, attempt=record.resumes))
-        return Accepted(clock.now())
+        return instructions.Accepted(clock.now())
 
-    def _resume(self, now: Instruction, record: StoredExecution) -> Accepted:
+    def _resume(self, now: Instruction, record: StoredExecution) -> instructions.Accepted:
         hook = self._hook_of(record)
         self._log_unused_arguments(now, record)
         self._log_steps(hook, record.arn)
         resume = partial(hook.retry_pipeline_execution, record.arn, token=record.resume_token or "")
         self._retry(partial(resume, max_parallel_steps=record.request.max_parallel_steps))
-        return Accepted(hook.responded_at or clock.now())
+        return instructions.Accepted(hook.responded_at or clock.now())
 
     def _log_unused_arguments(self, now: Instruction, record: StoredExecution) -> None:
         try:
@@ -223,7 +203,7 @@ class ExecutionCalls:
         )
 
     def _hook_of(self, record: StoredExecution) -> PolysyncSageMakerHook:
-        return self.hook_for_region(region_from_arn(record.arn))
+        return self.hook_for_region(models.region_from_arn(record.arn))
 
     def _retry(self, call: Callable[[], Result]) -> Result:
         return call_with_retry(call, until=self.deadline, warn=self._warn)
@@ -324,9 +304,11 @@ class TaskTry:
         )
         store = self._store = RecordStore(context)
         record = store.claim()
-        task_try = Try(store.try_number, ti.max_tries, task_identity(context), self.choices, lost=store.lost)
+        task_try = instructions.Try(
+            store.try_number, ti.max_tries, task_identity(context), self.choices, lost=store.lost
+        )
         now = self._enter(store, machine.begin(task_try, record))
-        while now.do not in ENDS_THE_START:
+        while now.do not in instructions.ENDS_THE_START:
             event = calls.perform(now)
             try:
                 following = self._enter(store, machine.after(now, event))
@@ -341,13 +323,15 @@ class TaskTry:
         record = now.known
         if now.description is None and record.resumes == 0:
             return record.request.pipeline_parameters
-        hook = self.hook_for_region(region_from_arn(record.arn))
+        hook = self.hook_for_region(models.region_from_arn(record.arn))
         return sent_parameters(hook, record, self.log.warning)
 
-    def _count(self, now: Instruction, event: Event) -> None:
+    def _count(self, now: Instruction, event: instructions.Event) -> None:
         metric = _COUNTED.get(now.do)
-        is_found = isinstance(event, LookedUp) and now.record and machine.arn_of(now.record, event)
-        if metric and (is_found or isinstance(event, Accepted)):
+        is_found = (
+            isinstance(event, instructions.LookedUp) and now.record and machine.arn_of(now.record, event)
+        )
+        if metric and (is_found or isinstance(event, instructions.Accepted)):
             connection = self.hook_for_region(None).polysync_conn_id
             count(metric, connection=connection, region=now.known.region_name)
 
@@ -362,14 +346,14 @@ class TaskTry:
             self._now = now
         for line in now.lines:
             self.log.log(line.level, "%s", line.text)
-        if now.store is Store.WRITE:
+        if now.store is instructions.Store.WRITE:
             store.write(now.known)
-        elif now.store is Store.DELETE:
+        elif now.store is instructions.Store.DELETE:
             store.delete()
         if now.error:
             raise now.error
-        if self._is_killed and now.do in NOT_WHEN_KILLED:
-            return self._enter(store, machine.after(now, Killed(is_shutdown=self._is_shutdown)))
+        if self._is_killed and now.do in instructions.NOT_WHEN_KILLED:
+            return self._enter(store, machine.after(now, instructions.Killed(is_shutdown=self._is_shutdown)))
         self._now = now
         return now
 
@@ -407,7 +391,7 @@ class TaskTry:
         (self._store or RecordStore(context)).forget()
 
     def _confirm(
-        self, context: Context, store: RecordStore, end: ExecutionEvent
+        self, context: Context, store: RecordStore, end: models.ExecutionEvent
     ) -> tuple[StoredExecution | None, str | None]:
         """
         Return the record of an execution that has not ended, if AWS says that it is this task's.
@@ -416,9 +400,9 @@ class TaskTry:
         """
         claims = store.lost.record if store.lost else None
         try:
-            hook = self.hook_for_region(region_from_arn(end.execution_arn))
+            hook = self.hook_for_region(models.region_from_arn(end.execution_arn))
             execution = hook.describe_pipeline_execution(end.execution_arn)
-            name = end.pipeline_name or pipeline_name_from_arn(end.execution_arn)
+            name = end.pipeline_name or models.pipeline_name_from_arn(end.execution_arn)
             record = machine.own_record_of(execution, task_identity(context), claims, name)
             if record:
                 record = record.model_copy(update={"try_number": store.try_number})
@@ -428,7 +412,9 @@ class TaskTry:
             return None, str(error)
         return None, store.lost.problem if store.lost else None
 
-    def finish(self, context: Context, end: ExecutionEvent, policy: RetryPolicy | None) -> decisions.Leaving:
+    def finish(
+        self, context: Context, end: models.ExecutionEvent, policy: RetryPolicy | None
+    ) -> decisions.Leaving:
         """
         Decide about the execution after the end of the wait. From here on, a kill has nothing to stop.
 

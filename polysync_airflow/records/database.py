@@ -17,8 +17,8 @@ from pydantic import ValidationError
 
 from polysync_airflow.airflow_compat.database import StoredVariable, stored_variable
 from polysync_airflow.exceptions import PolysyncError
-from polysync_airflow.execution.lifecycle.instructions import TaskKey
-from polysync_airflow.execution.record import ClearChoice, Incarnation, OnClear, StoredExecution
+from polysync_airflow.execution.lifecycle import instructions
+from polysync_airflow.execution.lifecycle.instructions import StoredExecution, TaskKey
 from polysync_airflow.records import store
 from polysync_airflow.records.proof import to_stored
 
@@ -67,7 +67,7 @@ def stored_task(variable: StoredVariable) -> StoredTask | None:
 
 def _started_at(value: Any) -> datetime | None:
     with suppress(ValidationError, KeyError, TypeError):
-        return Incarnation.model_validate(value[store.RECORD]["incarnation"]).dag_run_started_at
+        return instructions.Incarnation.model_validate(value[store.RECORD]["incarnation"]).dag_run_started_at
     return None
 
 
@@ -79,7 +79,7 @@ class TaskNotEndedError(PolysyncError):
     """A try of the task instance runs or is on its way, and may write the record."""
 
 
-def read_clear_choice(task: TaskKey) -> OnClear | None:
+def read_clear_choice(task: TaskKey) -> instructions.OnClear | None:
     """
     Return what a user chose for the next clear; None if ``on_clear`` decides.
 
@@ -92,7 +92,7 @@ def read_clear_choice(task: TaskKey) -> OnClear | None:
     return choice.on_clear if choice and choice.epoch is None else None
 
 
-def store_clear_choice(task: TaskKey, on_clear: OnClear | None) -> None:
+def store_clear_choice(task: TaskKey, on_clear: instructions.OnClear | None) -> None:
     """
     Store what the next clear of a task does, in place of its ``on_clear``.
 
@@ -108,7 +108,7 @@ def store_clear_choice(task: TaskKey, on_clear: OnClear | None) -> None:
         states = variable.states_of(**asdict(task))
         if not states or not ENDED_STATES.issuperset(states):
             raise TaskNotEndedError(f"The task has not ended. Its state is {', '.join(map(str, states))}.")
-        choice = None if on_clear is None else ClearChoice(on_clear=on_clear)
+        choice = None if on_clear is None else instructions.ClearChoice(on_clear=on_clear)
         changed = record.model_copy(update={"clear_choice": choice})
         variable.replace(store.to_variable(to_stored(changed, task), task))
 

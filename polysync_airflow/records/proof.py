@@ -28,8 +28,8 @@ from pydantic import ValidationError
 
 from polysync_airflow.airflow_compat.task_instances import find_own_xcom, is_start_planned, read_incarnation
 from polysync_airflow.exceptions import PolysyncError, StoredRecordError
-from polysync_airflow.execution.lifecycle.instructions import TaskIdentity, TaskKey, task_mark
-from polysync_airflow.execution.record import Incarnation, StoredExecution
+from polysync_airflow.execution.lifecycle import instructions
+from polysync_airflow.execution.lifecycle.instructions import StoredExecution, TaskKey
 from polysync_airflow.execution.texts import describe_validation_error
 from polysync_airflow.get_provider_info import ACCEPT_UNSIGNED_RECORDS
 
@@ -82,7 +82,7 @@ def task_marks(task: TaskKey) -> tuple[str, ...]:
     :raises PolysyncError: a key is set, but is not a Fernet key.
     """
     content = _MARK_PURPOSE + json.dumps(astuple(task)).encode()
-    return tuple(task_mark(hmac.digest(key, content, "sha256").hex()) for key in signing_keys())
+    return tuple(instructions.task_mark(hmac.digest(key, content, "sha256").hex()) for key in signing_keys())
 
 
 def is_genuine(values: Mapping[str, Any], signature: Any, task: TaskKey, keys: list[bytes]) -> bool:
@@ -224,14 +224,14 @@ def _pull(ti: Any) -> Any:
     return ti.xcom_pull(task_ids=ti.task_id, key=RECORD_KEY, map_indexes=ti.map_index)
 
 
-def task_identity(context: Context) -> TaskIdentity:
+def task_identity(context: Context) -> instructions.TaskIdentity:
     """
     Return the identity of a task instance. For a worker.
 
     :raises PolysyncError: the deployment's Fernet key cannot be used.
     """
     key = TaskKey.of(context["ti"])
-    incarnation = Incarnation.model_validate(read_incarnation(context))
+    incarnation = instructions.Incarnation.model_validate(read_incarnation(context))
     # A test run begins at its date, also the next time: it must not get the execution of the last time.
     nonce = uuid.uuid4().hex if is_start_planned(context) else ""
-    return TaskIdentity(key, incarnation, task_marks(key), nonce)
+    return instructions.TaskIdentity(key, incarnation, task_marks(key), nonce)

@@ -1,7 +1,7 @@
 """
 The record of a task's execution, kept between the tries in a Variable for each task instance.
 
-The fields of the record are defined by ``StoredExecution`` in ``execution/record.py``.
+The fields of the record are defined by ``StoredExecution`` in ``execution/lifecycle/instructions.py``.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from airflow.providers.common.compat.sdk import Context, Variable
 from polysync_airflow.airflow_compat.task_instances import DELETED, get_variable, read_state
 from polysync_airflow.exceptions import PolysyncError, StoredRecordError
 from polysync_airflow.execution.lifecycle.decisions import Owner, is_over, owner_by_record
-from polysync_airflow.execution.lifecycle.instructions import TaskKey
-from polysync_airflow.execution.record import StoredExecution
+from polysync_airflow.execution.lifecycle.instructions import StoredExecution, TaskKey
 from polysync_airflow.records import proof
 from polysync_airflow.records.proof import RECORD_KEY, TRY_NUMBER, from_stored
 

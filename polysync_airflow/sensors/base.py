@@ -8,14 +8,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NoReturn
 
-from polysync_airflow.airflow_compat import sensors
-from polysync_airflow.airflow_compat.sdk import (
-    AirflowRescheduleException,
-    AirflowSensorTimeout,
-    AirflowSkipException,
-    AirflowTaskTimeout,
-    BaseOperator,
-)
+from polysync_airflow.airflow_compat import sdk, sensors
 from polysync_airflow.airflow_compat.sensors import PokeReturnValue
 from polysync_airflow.exceptions import ModelApprovalError, PipelineExecutionError
 from polysync_airflow.execution import clock
@@ -44,7 +37,7 @@ class PolysyncSensor(WaitingOperator, sensors.BaseSensorOperator):
     negative_errors: ClassVar[tuple[type[BaseException], ...]] = (
         PipelineExecutionError,
         ModelApprovalError,
-        AirflowSensorTimeout,
+        sdk.AirflowSensorTimeout,
     )
     # When this try began.
     _began_at: datetime
@@ -118,7 +111,7 @@ class PolysyncSensor(WaitingOperator, sensors.BaseSensorOperator):
     def _poke_until_end(self, context: Context) -> Any:
         from polysync_airflow.aws.responses import time_limit
 
-        limits = (AirflowSensorTimeout, *(() if self._is_rescheduled else (AirflowTaskTimeout,)))
+        limits = (sdk.AirflowSensorTimeout, *(() if self._is_rescheduled else (sdk.AirflowTaskTimeout,)))
         try:
             return sensors.poke_until_done(self, context)
         except limits:
@@ -141,17 +134,17 @@ class PolysyncSensor(WaitingOperator, sensors.BaseSensorOperator):
         """
         try:
             yield
-        except (AirflowSkipException, AirflowRescheduleException):
+        except (sdk.AirflowSkipException, sdk.AirflowRescheduleException):
             raise
-        except (Exception, AirflowTaskTimeout) as error:
+        except (Exception, sdk.AirflowTaskTimeout) as error:
             if self.never_fail or (self.soft_fail and isinstance(error, self.negative_errors)):
-                raise AirflowSkipException(str(error)) from error
+                raise sdk.AirflowSkipException(str(error)) from error
             raise
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Continue after a deferral. Each method that is called has its own ``soft_failures``, too."""
         with self.soft_failures():
-            return BaseOperator.resume_execution(self, next_method, next_kwargs, context)
+            return sdk.BaseOperator.resume_execution(self, next_method, next_kwargs, context)
 
 
 class ResourceSensor(PolysyncSensor):
@@ -191,7 +184,7 @@ class ResourceSensor(PolysyncSensor):
         return check_event(self.waiter_class.event_model, event)
 
     def _poll(self, context: Context) -> Any:
-        from polysync_airflow.hooks.calls import poll
+        from polysync_airflow.hooks.executions import poll
 
         wait = self._wait or self.waiter_class(
             resource=self._resource(context),
@@ -225,4 +218,4 @@ class ResourceSensor(PolysyncSensor):
             return self._succeed(context, end, message)
         if end.outcome == "refused" or end.error_code:
             raise refusal_error(end, message)
-        raise AirflowSensorTimeout(message)
+        raise sdk.AirflowSensorTimeout(message)

@@ -12,9 +12,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
 
 from polysync_airflow import exceptions
-from polysync_airflow.execution import clock, outcome, search
-from polysync_airflow.execution.lifecycle.decisions import OnCompletedWithFailures
-from polysync_airflow.execution.models import ExecutionEvent, pipeline_name_from_arn, region_from_arn
+from polysync_airflow.execution import clock, models, outcome, search
+from polysync_airflow.execution.lifecycle.instructions import OnCompletedWithFailures
+from polysync_airflow.execution.models import ExecutionEvent
 from polysync_airflow.execution.outcome import OnCancelled
 from polysync_airflow.execution.parameters import MIN_PROGRESS_INTERVAL, storable_parameters
 from polysync_airflow.execution.search import Which
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
 
     # Imported when a task runs: Airflow parses a DAG file every 30 seconds.
-    from polysync_airflow.execution.models import ExecutionDescription
     from polysync_airflow.execution.steps.descriptions import StepRow
     from polysync_airflow.execution.steps.progress import StepEndedEvent
     from polysync_airflow.hooks import PolysyncSageMakerHook
@@ -291,7 +290,7 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
         from polysync_airflow.execution.steps.progress import check_step_declared
 
         name = self._pipeline_of(arn)
-        self._execution_hook = self.hook_for_region(region_from_arn(arn))
+        self._execution_hook = self.hook_for_region(models.region_from_arn(arn))
         context["ti"].xcom_push("execution_arn", arn)
         reporting.push_links(context, self.hook, arn, name, self.log)
         self._reporter = self._step_reporter(
@@ -321,7 +320,7 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
         steps = self._reporter.after_poll(response)
         return ended_step(steps, self.step_name, arn) if self.step_name else None
 
-    def _push(self, context: Context, description: ExecutionDescription) -> None:
+    def _push(self, context: Context, description: models.ExecutionDescription) -> None:
         arn = description.execution_arn
         parameters: Mapping[str, str] | None = None
         if not self._is_rescheduled or has_ended(description.status):
@@ -336,7 +335,7 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
 
     def _pipeline_of(self, arn: str) -> str:
         """Return the name of an execution's pipeline, which older ARNs have in lower case."""
-        in_arn, given = pipeline_name_from_arn(arn), (self.pipeline_name or "").rsplit("/", 1)[-1]
+        in_arn, given = models.pipeline_name_from_arn(arn), (self.pipeline_name or "").rsplit("/", 1)[-1]
         return given if given.lower() == in_arn.lower() else in_arn
 
     def _end(self, context: Context, end: ExecutionEvent | StepEndedEvent) -> str:

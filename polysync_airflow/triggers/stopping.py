@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from polysync_airflow.airflow_compat.supervisor import call_airflow
 from polysync_airflow.airflow_compat.task_instances import read_state, read_xcom, write_xcom
@@ -23,15 +23,13 @@ from polysync_airflow.aws.stop import StopResult, stop_execution
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.lifecycle import decisions
+from polysync_airflow.execution.lifecycle.instructions import StoredExecution
 from polysync_airflow.execution.models import ExecutionEvent
 from polysync_airflow.execution.outcome import ExecutionRecord, RequestedStop, parse_run
 from polysync_airflow.execution.steps import descriptions
 from polysync_airflow.execution.waiter import ExecutionWaiter, Finish
 from polysync_airflow.triggers.poller import ExecutionPoller, poller_for
 from polysync_airflow.triggers.shared_client import SharedClient
-
-if TYPE_CHECKING:
-    from polysync_airflow.execution.record import StoredExecution
 
 # The worker pushes the steps again at the end, so the end does not wait for long.
 FINISH_SECONDS: Final = 10.0

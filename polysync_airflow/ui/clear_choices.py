@@ -24,8 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from polysync_airflow.airflow_compat.sdk import conf
 from polysync_airflow.exceptions import PolysyncError, StoredRecordError
-from polysync_airflow.execution.lifecycle.instructions import TaskKey
-from polysync_airflow.execution.record import OnClear
+from polysync_airflow.execution.lifecycle.instructions import OnClear, TaskKey
 from polysync_airflow.execution.texts import clean_line, describe_validation_error
 from polysync_airflow.records import database
 

@@ -18,7 +18,7 @@ from polysync_airflow.exceptions import (
     TriggerEventError,
 )
 from polysync_airflow.execution import results as property_files
-from polysync_airflow.execution.lifecycle.instructions import TaskKey
+from polysync_airflow.execution.lifecycle.instructions import StoredExecution, TaskKey
 from polysync_airflow.execution.outcome import outcome_message, parse_event
 from polysync_airflow.execution.parameters import (
     build_start_request,
@@ -28,7 +28,6 @@ from polysync_airflow.execution.parameters import (
     storable_parameters,
 )
 from polysync_airflow.execution.pipelines import DeclaredParameter, declared_parameters, parameter_problems
-from polysync_airflow.execution.record import StoredExecution
 from polysync_airflow.execution.steps.descriptions import fit_outputs
 from polysync_airflow.execution.texts import clean_line, clean_text, storable
 from polysync_airflow.execution.waiter import TriggerArguments

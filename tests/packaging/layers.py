@@ -28,7 +28,7 @@ FOLDER_LAYERS = {
     "execution": (
         {"clock", "console", "texts"},
         {"models"},
-        {"events", "parameters", "record", "waiter"},
+        {"events", "parameters", "waiter"},
         {"approval", "lifecycle", "search"},
         {"pipelines"},
         {"steps"},
@@ -36,8 +36,8 @@ FOLDER_LAYERS = {
         {"__init__"},
     ),
     "execution.lifecycle": (
-        {"decisions"},
         {"instructions"},
+        {"decisions"},
         {"machine"},
         {"__init__"},
     ),
@@ -59,7 +59,7 @@ FOLDER_LAYERS = {
     ),
     "records": ({"proof"}, {"store"}, {"database"}, {"__init__"}),
     "ui": ({"clear_choices"}, {"app"}, {"plugin"}, {"__init__"}),
-    "hooks": ({"calls"}, {"callbacks", "executions"}, {"__init__"}),
+    "hooks": ({"executions"}, {"callbacks"}, {"__init__"}),
     "events": ({"queue"}, {"producer"}, {"trigger"}, {"__init__"}),
     "jobs": ({"catalogue"}, {"drift", "fan_out", "importer"}, {"__init__"}),
     "triggers": (

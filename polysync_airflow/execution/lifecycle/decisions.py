@@ -44,26 +44,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import Enum, auto
-from typing import Final, Literal
+from typing import Final
 
 from polysync_airflow import states
 from polysync_airflow.airflow_compat.task_instances import DELETED
+from polysync_airflow.execution.lifecycle import instructions
+from polysync_airflow.execution.lifecycle.instructions import RecoveryChoices, StoredExecution
 from polysync_airflow.execution.models import LATEST, ExecutionEvent, StartRequest
-from polysync_airflow.execution.parameters import Choices, Flag
-from polysync_airflow.execution.record import ClearChoice, Incarnation, OnClear, StoredExecution
 from polysync_airflow.states import PolysyncState, has_ended, state_of
-
-RetryMode = Literal["new", "resume"]
-OnCompletedWithFailures = Literal["fail", "succeed"]
-
-
-class RecoveryChoices(Choices):
-    """What the DAG author chose about the executions of earlier tries; see the arguments of the operator."""
-
-    retry_mode: RetryMode
-    on_clear: OnClear
-    on_completed_with_failures: OnCompletedWithFailures
-    stop_on_kill: Flag
 
 
 class Action(Enum):
@@ -159,7 +147,9 @@ def next_step(
     return f"{next_try} {(_RETRY_AFTER_FAILURE if failed else _RETRY)[action]}"
 
 
-def is_of_other_incarnation(stored: StoredExecution, incarnation: Incarnation, try_number: int) -> bool:
+def is_of_other_incarnation(
+    stored: StoredExecution, incarnation: instructions.Incarnation, try_number: int
+) -> bool:
     """
     Return whether another task instance with the same key wrote a record, as its first try begins.
 
@@ -201,7 +191,9 @@ def unused_arguments(sent: StartRequest, parameters: Mapping[str, str], current:
     return changed + [f"pipeline_parameters[{name!r}]" for name in differing]
 
 
-def _resumes_after_clear(choice: ClearChoice | None, status: str, choices: RecoveryChoices) -> bool:
+def _resumes_after_clear(
+    choice: instructions.ClearChoice | None, status: str, choices: RecoveryChoices
+) -> bool:
     has_some = status == states.STATUS_COMPLETED_WITH_FAILURES
     is_failure = not has_some or choices.on_completed_with_failures == "fail"
     return choice is None and choices.on_clear == "resume" and is_failure

@@ -12,8 +12,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.execution.lifecycle.instructions import TaskKey
-from polysync_airflow.execution.record import ClearChoice, StoredExecution
+from polysync_airflow.execution.lifecycle.instructions import ClearChoice, StoredExecution, TaskKey
 from polysync_airflow.records.proof import from_stored, to_stored
 from polysync_airflow.records.store import RECORD, to_variable, variable_key
 from tests.execution.lifecycle.builders import stored

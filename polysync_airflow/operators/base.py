@@ -10,7 +10,7 @@ import logging
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from functools import cached_property, partial, wraps
-from typing import TYPE_CHECKING, Annotated, Any, Final, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, Final, Generic, Self, TypeVar, cast
 
 from polysync_airflow import get_provider_info
 from polysync_airflow.airflow_compat import sdk
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
+Chosen_co = TypeVar("Chosen_co", bound=Choices, covariant=True)
 Method = TypeVar("Method", bound=Callable[..., Any])
 AfterPoll = Callable[[models.ExecutionDescription | PolysyncError], object]
 
@@ -120,16 +121,25 @@ class TryChoices(RecoveryChoices):
     validate_parameters: Flag
 
 
+class Chosen(Generic[Chosen_co]):
+    """What the DAG author chose for an operator, validated whenever it is read."""
+
+    def __init__(self, model: type[Chosen_co]) -> None:
+        self._model = model
+
+    def __get__(self, operator: Any, owner: type) -> Chosen_co:
+        if operator is None:
+            return cast("Chosen_co", self)
+        return self._model.of(operator._attributes(self._model.model_fields))
+
+
 class WaitingOperator(PolysyncOperator):
     """Base of what waits for AWS: arguments, connection, and limit."""
 
     polysync_conn_id: str
     region_name: str | None
 
-    @property
-    @abstractmethod
-    def choices(self) -> LimitChoices:
-        """What the DAG author chose, validated."""
+    choices: Chosen[LimitChoices]
 
     def _attributes(self, names: Iterable[str]) -> dict[str, Any]:
         # The attributes, because Airflow renders them, and a cluster policy may change them.

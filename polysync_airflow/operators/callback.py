@@ -70,6 +70,7 @@ class PolysyncCallbackStepOperator(base.ExecutionOperator):
         "region_name",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"op_kwargs": "py"}
+    choices = base.Chosen(base.PollChoices)
     # As those of Airflow's PythonOperator: they may hold what cannot be copied.
     shallow_copy_attrs: Sequence[str] = ("python_callable", "op_kwargs")
     operator_extra_links = (PolysyncPipelineExecutionLink(), PolysyncStudioLink())
@@ -105,11 +106,6 @@ class PolysyncCallbackStepOperator(base.ExecutionOperator):
             raise ParametersError(
                 f"python_callable = {shorten(python_callable)} is not valid: give a function."
             )
-
-    @property
-    def choices(self) -> base.PollChoices:
-        """What the DAG author chose, validated."""
-        return base.PollChoices.of(self._attributes(base.PollChoices.model_fields))
 
     @apply_retry_policy
     def execute(self, context: Context) -> dict[str, str]:

@@ -29,7 +29,7 @@ from polysync_airflow.execution.lifecycle.instructions import OnCompletedWithFai
 from polysync_airflow.execution.models import ExecutionEvent
 from polysync_airflow.execution.parameters import MIN_PROGRESS_INTERVAL, Seconds, seconds
 from polysync_airflow.execution.texts import clean_text
-from polysync_airflow.operators.base import ExecutionOperator, LimitChoices, pull_own, storable_xcom
+from polysync_airflow.operators import base
 from polysync_airflow.retrying import next_retry
 from polysync_airflow.states import STATUS_COMPLETED_WITH_FAILURES, PolysyncState, has_ended, state_of
 
@@ -169,13 +169,13 @@ def pull_run(context: Context) -> outcome.ExecutionRecord | None:
     """
     Return this task's XCom ``run``; None if there is none, or if somebody has changed it to something else.
     """
-    return outcome.parse_run(pull_own(context, "run"), log.warning)
+    return outcome.parse_run(base.pull_own(context, "run"), log.warning)
 
 
 def push_run(context: Context, run: outcome.ExecutionRecord) -> None:
     """Push ``state`` and ``run``."""
     context["ti"].xcom_push("state", run.state)
-    context["ti"].xcom_push("run", storable_xcom("run", run.model_dump(mode="json")))
+    context["ti"].xcom_push("run", base.storable_xcom("run", run.model_dump(mode="json")))
 
 
 def error_of(
@@ -275,7 +275,7 @@ MAX_FILES: Final = 50
 FileName = Annotated[str, Field(min_length=1, max_length=256)]
 
 
-class ReportChoices(LimitChoices):
+class ReportChoices(base.LimitChoices):
     """What the DAG author chose about the report of the end; see the arguments of the operator."""
 
     on_completed_with_failures: OnCompletedWithFailures
@@ -287,7 +287,7 @@ class ReportChoices(LimitChoices):
     ]
 
 
-class ReportingOperator(ExecutionOperator):
+class ReportingOperator(base.ExecutionOperator):
     """Base of the Start operator and of the sensor."""
 
     operator_extra_links = (
@@ -296,17 +296,13 @@ class ReportingOperator(ExecutionOperator):
         links.PolysyncFailedStepLogLink(),
     )
     ui_color = "#e5f1ff"
+    choices: base.Chosen[ReportChoices]
     # None while there is no execution.
     known_lineage: KnownLineage | None = None
     # The argument of a start.
     mlflow_experiment_name: str | None = None
     # The XCom ``run``, if this process has read it.
     started_run: outcome.ExecutionRecord | None = None
-
-    @property
-    @abstractmethod
-    def choices(self) -> ReportChoices:
-        """What the DAG author chose, validated."""
 
     @abstractmethod
     def _next_step(self, status: str | None, retry: str | None, *, by_fail_step: bool) -> str | None:

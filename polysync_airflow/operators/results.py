@@ -12,7 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
+
+from airflow.providers.common.compat.sdk import Context
 
 from polysync_airflow.aws.rate_limiter import rate_limiter_for
 from polysync_airflow.aws.responses import time_limit
@@ -30,9 +32,6 @@ from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.links import LOG_URL_XCOM_KEY, PolysyncFailedStepLogLink, push_url
 from polysync_airflow.operators.base import pull_own, storable_xcom
 from polysync_airflow.states import PolysyncState, state_of_step
-
-if TYPE_CHECKING:
-    from airflow.sdk import Context
 
 # How long the end of a task may take longer because of all this.
 TIMEOUT_SECONDS: Final = 120.0

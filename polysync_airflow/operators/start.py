@@ -112,6 +112,7 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
 
     template_fields: Sequence[str] = (*REQUEST_ARGUMENTS, "polysync_conn_id", "region_name")
     template_fields_renderers: ClassVar[dict[str, str]] = {"pipeline_parameters": "json"}
+    choices = base.Chosen(StartChoices)
 
     def __init__(
         self,
@@ -171,11 +172,6 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         self.validate_parameters = validate_parameters
         _ = self.choices  # raises an error if one is not valid
         self.on_failure_callback = with_own_callback(self.on_failure_callback)
-
-    @property
-    def choices(self) -> StartChoices:
-        """What the DAG author chose, validated."""
-        return StartChoices.of(self._attributes(StartChoices.model_fields))
 
     @cached_property
     def this_try(self) -> TaskTry:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+from datetime import timedelta
+from typing import Any, cast
+
+from airflow.providers.common.compat.sdk import Context, XComArg
 
 from polysync_airflow.exceptions import PipelineExecutionError
 from polysync_airflow.execution.models import pipeline_name_from_arn, region_from_arn
@@ -14,11 +17,6 @@ from polysync_airflow.operators import base
 from polysync_airflow.operators.base import apply_retry_policy
 from polysync_airflow.operators.reporting import push_described, push_ended, push_links
 from polysync_airflow.states import STATUS_STOPPING, has_ended, is_stoppable, state_of
-
-if TYPE_CHECKING:
-    from datetime import timedelta
-
-    from airflow.sdk import Context, XComArg
 
 
 class StopChoices(base.WaitChoices):
@@ -58,6 +56,7 @@ class PolysyncStopPipelineOperator(base.ExecutionOperator):
     template_fields: Sequence[str] = ("execution_arn", "polysync_conn_id", "region_name")
     operator_extra_links = (PolysyncPipelineExecutionLink(), PolysyncStudioLink())
     ui_color = "#fdeaea"
+    choices = base.Chosen(StopChoices)
 
     def __init__(
         self,
@@ -83,11 +82,6 @@ class PolysyncStopPipelineOperator(base.ExecutionOperator):
         self.polysync_conn_id = polysync_conn_id
         self.region_name = region_name
         _ = self.choices  # raises an error if one is not valid
-
-    @property
-    def choices(self) -> StopChoices:
-        """What the DAG author chose, validated."""
-        return StopChoices.of(self._attributes(StopChoices.model_fields))
 
     @apply_retry_policy
     def execute(self, context: Context) -> str:

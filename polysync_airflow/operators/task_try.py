@@ -14,7 +14,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
+
+from airflow.providers.common.compat.sdk import Context
 
 from polysync_airflow.airflow_compat.sdk import RetryPolicy
 from polysync_airflow.airflow_compat.task_process import exit_if_replaced
@@ -35,9 +37,6 @@ from polysync_airflow.operators.stopping import StopReport, stop_recorded_execut
 from polysync_airflow.records.proof import task_identity
 from polysync_airflow.records.store import RecordStore, own_record
 from polysync_airflow.retrying import next_retry
-
-if TYPE_CHECKING:
-    from airflow.sdk import Context
 
 Result = TypeVar("Result")
 

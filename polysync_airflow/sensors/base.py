@@ -6,7 +6,9 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NoReturn
+from typing import Annotated, Any, ClassVar, NoReturn
+
+from airflow.providers.common.compat.sdk import Context
 
 from polysync_airflow.airflow_compat import sdk, sensors
 from polysync_airflow.airflow_compat.sensors import PokeReturnValue
@@ -16,23 +18,22 @@ from polysync_airflow.execution.models import MAX_POLL_INTERVAL, MIN_POLL_INTERV
 from polysync_airflow.execution.outcome import refusal_error
 from polysync_airflow.execution.parameters import Seconds, seconds
 from polysync_airflow.execution.waiter import LAST_POLL_SECONDS, Finish, ResourceWaiter, Waiter, check_event
-from polysync_airflow.operators.base import MAX_TIMEOUT, LimitChoices, WaitingOperator, apply_retry_policy
-
-if TYPE_CHECKING:
-    from airflow.sdk import Context
+from polysync_airflow.operators import base
+from polysync_airflow.operators.base import apply_retry_policy
 
 
-class SensorChoices(LimitChoices):
+class SensorChoices(base.LimitChoices):
     """What the DAG author chose for the wait of a sensor."""
 
     poke_interval: Annotated[Seconds, seconds(MIN_POLL_INTERVAL, MAX_POLL_INTERVAL)]
-    timeout: Annotated[Seconds, seconds(0, MAX_TIMEOUT)]
+    timeout: Annotated[Seconds, seconds(0, base.MAX_TIMEOUT)]
 
 
-class PolysyncSensor(WaitingOperator, sensors.BaseSensorOperator):
+class PolysyncSensor(base.WaitingOperator, sensors.BaseSensorOperator):
     """Base of the sensors. A subclass polls, defers, and says what an end of the wait means."""
 
     ui_color = "#e6f1f2"
+    choices = base.Chosen(SensorChoices)
     # AWS has answered, and what is waited for is not there. ``soft_fail`` would hide all other errors.
     negative_errors: ClassVar[tuple[type[BaseException], ...]] = (
         PipelineExecutionError,
@@ -41,11 +42,6 @@ class PolysyncSensor(WaitingOperator, sensors.BaseSensorOperator):
     )
     # When this try began.
     _began_at: datetime
-
-    @property
-    def choices(self) -> SensorChoices:
-        """What the DAG author chose, validated."""
-        return SensorChoices.of(self._attributes(SensorChoices.model_fields))
 
     @abstractmethod
     def _check_arguments(self, context: Context) -> None:

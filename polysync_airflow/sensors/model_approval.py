@@ -8,18 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Literal, cast
+from typing import Any, Final, Literal, cast
+
+from airflow.providers.common.compat.sdk import Context, XComArg
 
 from polysync_airflow.airflow_compat.sdk import AirflowSkipException
 from polysync_airflow.aws.retry import call_with_retry
 from polysync_airflow.exceptions import ModelApprovalError, ModelRejectedError, ParametersError
 from polysync_airflow.execution import approval
 from polysync_airflow.execution.models import region_from_arn
-from polysync_airflow.operators.base import DEFAULT_CONNECTION, DEFAULT_DEFERRABLE
+from polysync_airflow.operators.base import DEFAULT_CONNECTION, DEFAULT_DEFERRABLE, Chosen
 from polysync_airflow.sensors.base import ResourceSensor, SensorChoices
-
-if TYPE_CHECKING:
-    from airflow.sdk import Context, XComArg
 
 OnRejected = Literal["fail", "skip"]
 # In the task state store: the version that a rescheduled sensor has found.
@@ -69,6 +68,7 @@ class PolysyncModelApprovalSensor(ResourceSensor):
         "region_name",
     )
     ui_color = "#eaf7ea"
+    choices = Chosen(ApprovalChoices)
     waiter_class = approval.ApprovalWaiter
 
     def __init__(
@@ -91,11 +91,6 @@ class PolysyncModelApprovalSensor(ResourceSensor):
         self.polysync_conn_id = polysync_conn_id
         self.region_name = region_name
         _ = self.choices  # raises an error if one is not valid
-
-    @property
-    def choices(self) -> ApprovalChoices:
-        """What the DAG author chose, validated."""
-        return ApprovalChoices.of(self._attributes(ApprovalChoices.model_fields))
 
     def _check_arguments(self, context: Context) -> None:
         arn, group = self.model_package_arn, self.model_package_group

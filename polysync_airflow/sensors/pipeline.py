@@ -19,8 +19,8 @@ from polysync_airflow.execution.outcome import OnCancelled
 from polysync_airflow.execution.parameters import MIN_PROGRESS_INTERVAL, storable_parameters
 from polysync_airflow.execution.search import Which
 from polysync_airflow.execution.waiter import ExecutionWaiter, Finish
-from polysync_airflow.operators import reporting
-from polysync_airflow.operators.base import DEFAULT_CONNECTION, DEFAULT_DEFERRABLE, apply_retry_policy
+from polysync_airflow.operators import base, reporting
+from polysync_airflow.operators.base import apply_retry_policy
 from polysync_airflow.sensors.base import PolysyncSensor, SensorChoices
 from polysync_airflow.states import PolysyncState, has_ended, state_of
 
@@ -103,6 +103,7 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
         "region_name",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"parameters": "json"}
+    choices = base.Chosen(PipelineSensorChoices)
     # What is known in this process: the execution, or the search for it; and the wait for it.
     _arn: str | None = None
     _search: search.SearchWaiter
@@ -122,9 +123,9 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
         display_name_pattern: str | XComArg | None = None,
         parameters: Mapping[str, Any] | XComArg | None = None,
         step_name: str | XComArg | None = None,
-        polysync_conn_id: str = DEFAULT_CONNECTION,
+        polysync_conn_id: str = base.DEFAULT_CONNECTION,
         region_name: str | None = None,
-        deferrable: bool = DEFAULT_DEFERRABLE,
+        deferrable: bool = base.DEFAULT_DEFERRABLE,
         on_completed_with_failures: OnCompletedWithFailures = "fail",
         on_cancelled: OnCancelled = "fail",
         progress_interval: float | timedelta | None = reporting.DEFAULT_PROGRESS_INTERVAL,
@@ -150,11 +151,6 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
         self.property_files = property_files
         _ = self.choices  # raises an error if one is not valid
         self._check_which_arguments(is_given=lambda value: value is not None)
-
-    @property
-    def choices(self) -> PipelineSensorChoices:
-        """What the DAG author chose, validated."""
-        return PipelineSensorChoices.of(self._attributes(PipelineSensorChoices.model_fields))
 
     @property
     def parameters(self) -> Any:

@@ -57,18 +57,18 @@ from polysync_airflow.states import PolysyncState, has_ended, state_of
 class Action(Enum):
     """The next action of a try."""
 
+    # Start a new execution.
     START = auto()
-    """Start a new execution."""
+    # Continue with the stored execution: wait for its end, or take its result.
     REATTACH = auto()
-    """Continue with the stored execution: wait for its end, or take its result."""
+    # Resume the stored execution from its failed steps (RetryPipelineExecution).
     RESUME = auto()
-    """Resume the stored execution from its failed steps (RetryPipelineExecution)."""
+    # Send a resume again that a user does not want any more, to know whether AWS begins it.
     SETTLE_RESUME = auto()
-    """Send a resume again that a user does not want any more, to know whether AWS begins it."""
+    # Request a stop of the stored execution, then wait for its end.
     STOP = auto()
-    """Request a stop of the stored execution, then wait for its end."""
+    # Wait for the end of the stored execution, then decide again.
     WAIT_FOR_END = auto()
-    """Wait for the end of the stored execution, then decide again."""
 
 
 # What the message of a failure says about the next try.
@@ -236,18 +236,17 @@ _UNKNOWN_START: Final = datetime.min.replace(tzinfo=UTC)
 class Owner(Enum):
     """Who decides about the execution of a try."""
 
+    # The task instance is still that of this try.
     THIS_TRY = auto()
-    """The task instance is still that of this try."""
+    # A user has cleared, ended or deleted the task, and no later try has begun. Only this try can stop
+    # it.
     NOBODY = auto()
-    """
-    A user has cleared, ended or deleted the task, and no later try has begun. Only this try can stop it.
-    """
+    # A later try decides.
     LATER_TRY = auto()
-    """A later try decides."""
+    # The trigger of the same try in another triggerer, or that of a later try.
     OTHER_TRIGGER = auto()
-    """The trigger of the same try in another triggerer, or that of a later try."""
+    # Airflow does not say, for example because the process was away for longer than its token is valid.
     UNKNOWN = auto()
-    """Airflow does not say, for example because the process was away for longer than its token is valid."""
 
 
 def is_over(state: str | None) -> bool:
@@ -345,18 +344,18 @@ def _is_unanswered(other: StoredExecution, record: StoredExecution) -> bool:
 class Exit(Enum):
     """What a process does with the execution that it no longer waits for."""
 
+    # Nothing is left to do: ``text`` says what became of the execution; it is empty if there is none.
     DONE = auto()
-    """Nothing is left to do: ``text`` says what became of the execution; it is empty if there is none."""
+    # Begin the task again: an earlier try of it has stopped the execution.
     BEGIN_AGAIN = auto()
-    """Begin the task again: an earlier try of it has stopped the execution."""
+    # Ask Airflow who decides about the execution.
     ASK_OWNER = auto()
-    """Ask Airflow who decides about the execution."""
+    # The same, and store that a stop is going to be requested.
     ANNOUNCE_STOP = auto()
-    """The same, and store that a stop is going to be requested."""
+    # Stop the execution.
     STOP = auto()
-    """Stop the execution."""
+    # Store the record as it was: the stop that was announced has failed.
     WITHDRAW_STOP = auto()
-    """Store the record as it was: the stop that was announced has failed."""
 
 
 SHUTTING_DOWN: Final = "Nobody has ended the task, so its worker is shutting down: the execution goes on."

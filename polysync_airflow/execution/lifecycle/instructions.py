@@ -305,36 +305,36 @@ def read_name(*texts: str | None) -> StartName | None:
 class Do(Enum):
     """What a driver does."""
 
+    # Look in AWS for the execution of earlier tries whose record is missing or cannot be believed.
     LOOK_UP = auto()
-    """Look in AWS for the execution of earlier tries whose record is missing or cannot be believed."""
+    # Make the request for a new execution, and check it.
     PREPARE = auto()
-    """Make the request for a new execution, and check it."""
+    # Send the stored start request for the first time.
     START = auto()
-    """Send the stored start request for the first time."""
+    # Describe the execution of the start: AWS may know the token from an earlier try.
     DESCRIBE_STARTED = auto()
-    """Describe the execution of the start: AWS may know the token from an earlier try."""
+    # Look for the execution of the start: AWS knows its token from a request with other parameters.
     LOOK_UP_STARTED = auto()
-    """Look for the execution of the start: AWS knows its token from a request with other parameters."""
+    # Send the stored start request again: an earlier try may have sent it.
     RESEND_START = auto()
-    """Send the stored start request again: an earlier try may have sent it."""
+    # Describe the execution.
     DESCRIBE = auto()
-    """Describe the execution."""
+    # Resume the execution with the stored token.
     RESUME = auto()
-    """Resume the execution with the stored token."""
+    # The same, where the token was stored before a user cleared the task.
     RESEND_RESUME = auto()
-    """The same, where the token was stored before a user cleared the task."""
+    # Describe the execution whose resume AWS has refused: an earlier request may have resumed it.
     DESCRIBE_REFUSED = auto()
-    """Describe the execution whose resume AWS has refused: an earlier request may have resumed it."""
+    # Describe the execution whose resume AWS has accepted, perhaps before the clear.
     DESCRIBE_RESUMED = auto()
-    """Describe the execution whose resume AWS has accepted, perhaps before the clear."""
+    # Request the stop of the execution.
     STOP = auto()
-    """Request the stop of the execution."""
+    # Wait for the end of an execution with which the try must not continue, then begin again.
     WAIT_FOR_END = auto()
-    """Wait for the end of an execution with which the try must not continue, then begin again."""
+    # This is the execution of the task: wait for its end, or take its result.
     WATCH = auto()
-    """This is the execution of the task: wait for its end, or take its result."""
+    # Raise the error.
     FAIL = auto()
-    """Raise the error."""
 
 
 # What a process must not do once it was killed.

@@ -39,6 +39,7 @@ from polysync_airflow.execution.texts import describe_validation_error
 from polysync_airflow.execution.waiter import ResourceWaiter
 
 Model = TypeVar("Model", bound=BaseModel)
+Result = TypeVar("Result")
 # Makes a call and returns its response, for example under a rate limiter and with retries.
 Caller = Callable[[Callable[[], Response]], Response]
 
@@ -86,10 +87,10 @@ def describe(hook: PolysyncBaseHook, waiter: type[ResourceWaiter[Any]], resource
     return description
 
 
-def poll(hook: PolysyncBaseHook, waiter: ResourceWaiter[Any]) -> Any:
-    """Describe the resource of a wait; return an error instead of raising it: ``decide`` takes both."""
+def result_or_error(call: Callable[..., Result], *arguments: Any) -> Result | PolysyncError:
+    """Make a call; return an error instead of raising it: what decides takes both."""
     try:
-        return describe(hook, type(waiter), waiter.resource)
+        return call(*arguments)
     except PolysyncError as error:
         return error
 
@@ -213,10 +214,7 @@ class ExecutionMethods(HookCalls):
 
     def poll_pipeline_execution(self, execution_arn: str) -> ExecutionDescription | PolysyncError:
         """Describe an execution; return an error instead of raising it: ``decide`` takes both."""
-        try:
-            return self.describe_pipeline_execution(execution_arn)
-        except PolysyncError as error:
-            return error
+        return result_or_error(self.describe_pipeline_execution, execution_arn)
 
     def list_pipeline_executions(
         self, pipeline_name: str, *, created_after: datetime | None = None, page_token: str | None = None
@@ -462,10 +460,7 @@ class ModelPackageMethods(HookCalls):
 
     def poll_model_package(self, model_package_arn: str) -> ModelPackageDescription | PolysyncError:
         """Describe a version; return an error instead of raising it. ``ApprovalWaiter.decide`` takes both."""
-        try:
-            return self.describe_model_package(model_package_arn)
-        except PolysyncError as error:
-            return error
+        return result_or_error(self.describe_model_package, model_package_arn)
 
     def newest_model_package(self, model_package_group: str) -> ModelPackageSummary | None:
         """

@@ -47,6 +47,8 @@ DEFAULT_POLL_INTERVAL: Final = 30.0
 DEFAULT_TIMEOUT: Final = 7 * 24 * 3600.0
 MAX_TIMEOUT: Final = 10 * 365 * 24 * 3600.0
 DEFAULT_DEFERRABLE: Final = sdk.conf.getboolean("operators", "default_deferrable", fallback=False)
+# The members of a wait that are arguments of its trigger.
+_OF_THE_WAIT: Final = ("execution_arn", "pipeline_name", "poll_interval", "since", "deadline", "attempt")
 # What a retry policy is not asked about: a rescheduled sensor has not failed.
 _NOT_RETRIED: Final = (sdk.AirflowFailException, sdk.AirflowRescheduleException, sdk.AirflowSkipException)
 
@@ -237,42 +239,32 @@ class ExecutionOperator(WaitingOperator):
         waiter: ExecutionWaiter,
         *,
         method_name: str = "execute_complete",
-        stop_on_kill: bool = False,
-        progress_interval: float | None = None,
-        declared_steps: str | None = None,
         after_poll: AfterPoll | None = None,
+        **more: Any,
     ) -> models.ExecutionEvent:
         """
         Wait on the worker and return the event, or defer the task.
 
         :param method_name: the method in which Airflow resumes a deferred task.
-        :param stop_on_kill: whether the trigger stops the execution when the task is killed.
-        :param progress_interval: how often the trigger lists the steps, in seconds; None for never.
-        :param declared_steps: the steps in the definition, which the trigger shows.
         :param after_poll: called on the worker with the response of each poll.
+        :param more: further arguments of the trigger.
         """
         if self.choices.deferrable:
             from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger
 
-            arguments = self._trigger_arguments(waiter, progress_interval, declared_steps)
-            arguments["stop_on_kill"] = stop_on_kill
-            self.defer(trigger=PolysyncPipelineExecutionTrigger(**arguments), method_name=method_name)
+            trigger = PolysyncPipelineExecutionTrigger(**self._trigger_arguments(waiter, **more))
+            self.defer(trigger=trigger, method_name=method_name)
         return self._wait_on_worker(waiter, after_poll)
 
     def _trigger_arguments(
-        self, waiter: ExecutionWaiter, progress_interval: float | None, declared_steps: str | None
+        self, waiter: ExecutionWaiter, *, declared_steps: str | None = None, **more: Any
     ) -> dict[str, Any]:
         return {
-            "execution_arn": waiter.execution_arn,
-            "pipeline_name": waiter.pipeline_name,
+            **{name: getattr(waiter, name) for name in _OF_THE_WAIT},
             "polysync_conn_id": self.polysync_conn_id,
             "region_name": models.region_from_arn(waiter.execution_arn),
-            "poll_interval": waiter.poll_interval,
-            "since": waiter.since,
-            "deadline": waiter.deadline,
-            "attempt": waiter.attempt,
-            "progress_interval": progress_interval,
-            "declared_steps": declared_steps if progress_interval else None,
+            "declared_steps": declared_steps if more.get("progress_interval") else None,
+            **more,
         }
 
     def _sleep(self, seconds: float) -> None:

@@ -175,7 +175,7 @@ class PolysyncCallbackStepOperator(base.ExecutionOperator):
         if self.choices.deferrable:
             from polysync_airflow.triggers import PolysyncCallbackStepTrigger
 
-            arguments = self._trigger_arguments(waiter, progress_interval, None)
+            arguments = self._trigger_arguments(waiter, progress_interval=progress_interval)
             trigger = PolysyncCallbackStepTrigger(step_name=self.step_name, **arguments)
             self.defer(trigger=trigger, method_name="execute_complete")
         try:

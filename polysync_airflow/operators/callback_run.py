@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from threading import Event, Lock, Thread
 from types import TracebackType
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, Self
 
 from pydantic import SecretStr
 
@@ -31,6 +31,7 @@ from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.steps.progress import Progress, check_step_declared
 from polysync_airflow.execution.texts import clean_line, clean_text
 from polysync_airflow.hooks import PolysyncSageMakerHook
+from polysync_airflow.hooks.executions import result_or_error
 from polysync_airflow.states import STATUS_STOPPING
 
 # How long an answer is repeated while AWS throttles or cannot be reached.
@@ -294,27 +295,20 @@ class StepMessages:
         return True
 
     @cached_property
-    def _redrive(self) -> callbacks.Redrive | exceptions.PolysyncError | None:
-        try:
-            return self.queue_hook.describe_redrive(self._url)
-        except exceptions.PolysyncError as error:
-            return error
+    def redrive(self) -> callbacks.Redrive | exceptions.PolysyncError | None:
+        """The dead-letter queue of the queue, or why it is not known; None if it has none."""
+        return result_or_error(self.queue_hook.describe_redrive, self._url)
 
     @property
     def _max_receives(self) -> int | None:
         # Of a queue that cannot be described, each receive may be the last one.
-        if isinstance(self._redrive, exceptions.PolysyncError):
+        if isinstance(self.redrive, exceptions.PolysyncError):
             return 1
-        return self._redrive.max_receives if self._redrive else None
-
-    @property
-    def has_dead_letters(self) -> bool:
-        """Whether the queue may have a dead-letter queue."""
-        return self._redrive is not None
+        return self.redrive.max_receives if self.redrive else None
 
     def describe_dead_letters(self) -> str:
         """Return what is known of the dead-letter queue of the queue."""
-        found = self._redrive
+        found = self.redrive
         if found is None:
             return "The queue has no dead-letter queue."
         if isinstance(found, exceptions.PolysyncError):
@@ -348,9 +342,6 @@ class StepMessages:
             self.log.warning("The message of the callback step stays in its queue: %s", error)
 
 
-_WAITS: tuple[Situation, ...] = (Situation.RUNNING, Situation.STOPPING)
-
-
 @dataclass
 class ServedStep:
     """
@@ -373,7 +364,10 @@ class ServedStep:
 
     def __post_init__(self) -> None:
         mask_secret(self.callback.token.get_secret_value())
-        self._answer = Answer(self.hook, self.callback.token, self._has_ended, self.log.warning)
+        waits = (Situation.RUNNING, Situation.STOPPING)
+        self._answer = Answer(
+            self.hook, self.callback.token, lambda: self.look() not in waits, self.log.warning
+        )
         self._messages = StepMessages(self.hook, self.queue_hook, self.arn, self.callback, self.log)
 
     def serve(
@@ -472,7 +466,7 @@ class ServedStep:
             "look for another consumer of the queue, such as a Lambda function, which receives the message "
             "first, and give the step a queue of its own"
         )
-        if self._messages.has_dead_letters:
+        if self._messages.redrive:
             cure = f"move the message back from the dead-letter queue, and clear this task. Otherwise, {cure}"
         return exceptions.CallbackStepError(
             f"Callback step {self.name} waits for its answer, but its message was not in the queue for "
@@ -486,20 +480,9 @@ class ServedStep:
     def _is_stopping(self) -> bool:
         return self.hook.describe_pipeline_execution(self.arn).status == STATUS_STOPPING
 
-    def _has_ended(self) -> bool:
-        return self.look() not in _WAITS
-
 
 class StepNewsError(Exception):
     """Raised to end a wait on a worker: the step has begun, or cannot begin any more."""
-
-
-class View(NamedTuple):
-    """What a look at a step finds; ``step`` is None if AWS has not begun it."""
-
-    situation: Situation
-    step: StepDescription | None
-    status: str
 
 
 @dataclass
@@ -603,12 +586,12 @@ class StepRun:
             status=end.status,
         )
 
-    def _look(self) -> View:
+    def _look(self) -> tuple[Situation, StepDescription | None, str]:
         # In this order: a step that is listed later is never older than the status.
         status = self.retry(lambda: self._hook.describe_pipeline_execution(self.arn)).status
         steps = self.retry(lambda: self._hook.list_pipeline_execution_steps(self.arn))
         step = callbacks.find_step(steps, self.name)
-        return View(callbacks.situation_of(step, status), step, status)
+        return callbacks.situation_of(step, status), step, status
 
     def _raise_if_news(
         self, progress: Progress, response: ExecutionDescription | exceptions.PolysyncError
@@ -616,10 +599,7 @@ class StepRun:
         steps: Sequence[StepDescription] | exceptions.PolysyncError | None = None
         status = response.status if isinstance(response, ExecutionDescription) else None
         if not callbacks.is_news(self.name, status, steps) and progress.after_poll(response, clock.time()):
-            try:
-                steps = self._hook.list_pipeline_execution_steps(self.arn)
-            except exceptions.PolysyncError as error:
-                steps = error
+            steps = result_or_error(self._hook.list_pipeline_execution_steps, self.arn)
             for line in progress.after_list(steps, clock.time()):
                 self.log.log(line.level, "%s", line.text)
         if callbacks.is_news(self.name, status, steps):
@@ -628,7 +608,7 @@ class StepRun:
     def _served(self, callback: callbacks.RunningCallback) -> ServedStep:
         queue_hook = self.hook_for_region(callback.queue.region or region_from_arn(self.arn))
         return ServedStep(
-            self._hook, queue_hook, self.arn, self.name, callback, lambda: self._look().situation, self.log
+            self._hook, queue_hook, self.arn, self.name, callback, lambda: self._look()[0], self.log
         )
 
     def _take_answer(self, step: StepDescription, *, is_first_try: bool) -> callbacks.Outputs:

@@ -36,8 +36,8 @@ def stop_orphaned_execution(context: Context) -> None:
     task: Any = context["task"]
     if task.this_try.is_handled:
         return
-        # Imported here, because Airflow parses a DAG file every 30 seconds.
-        from polysync_airflow.execution.lifecycle.decisions import Exit, leave, owner_of_dead_process
+    # Imported here, because Airflow parses a DAG file every 30 seconds.
+    from polysync_airflow.execution.lifecycle.decisions import Exit, leave, owner_of_dead_process
     from polysync_airflow.operators.stopping import stop_recorded_execution
     from polysync_airflow.records.proof import pull_copy
 

@@ -14,7 +14,6 @@ import logging
 import re
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -178,32 +177,6 @@ def push_run(context: Context, run: outcome.ExecutionRecord) -> None:
     context["ti"].xcom_push("run", base.storable_xcom("run", run.model_dump(mode="json")))
 
 
-def error_of(
-    end: ExecutionEvent, message: str, choices: ReportChoices, *, is_own_stop: bool
-) -> Exception | None:
-    """
-    Return the error that fails or skips the task; None if the task succeeds.
-
-    :param is_own_stop: whether this try stopped the execution because its process was killed.
-    """
-    details: dict[str, Any] = {"execution_arn": end.execution_arn, "status": end.status}
-    if end.outcome != "ended":
-        return outcome.unended_error(end, message)
-    state = state_of(end.status)
-    if state is PolysyncState.CANCELLED:
-        # A stop of our own is no decision of a user to cancel the execution, so the task's retries apply.
-        on_cancelled = "retry" if is_own_stop else choices.on_cancelled
-        if on_cancelled == "skip":
-            return AirflowSkipException(message)
-        if on_cancelled == "retry":
-            return exceptions.PipelineExecutionCancelledError(message, **details)
-        return exceptions.PipelineExecutionCancelledFailError(message, **details)
-    failures_succeed = choices.on_completed_with_failures == "succeed"
-    if state is PolysyncState.SUCCESS or (failures_succeed and end.status == STATUS_COMPLETED_WITH_FAILURES):
-        return None
-    return exceptions.PipelineExecutionFailedError(message, **details)
-
-
 def raise_unless_ended(end: ExecutionEvent) -> None:
     """Raise an error if the execution of an earlier try may still be running."""
     if end.outcome == "ended":
@@ -257,19 +230,6 @@ def attach_to_outlets(context: Context, outlets: Iterable[Any], extra: Mapping[s
             log.warning("The asset event of outlet %.200r does not name the execution: %s", outlet, error)
 
 
-@dataclass(frozen=True, slots=True)
-class KnownLineage:
-    """
-    What a process of a task knows of its execution.
-
-    :param run: the XCom ``run``.
-    :param datasets: what the steps have read and written; None before the wait has ended.
-    """
-
-    run: outcome.ExecutionRecord
-    datasets: Datasets | None = None
-
-
 DEFAULT_PROGRESS_INTERVAL: Final = 60.0
 MAX_FILES: Final = 50
 FileName = Annotated[str, Field(min_length=1, max_length=256)]
@@ -297,11 +257,13 @@ class ReportingOperator(base.ExecutionOperator):
     )
     ui_color = "#e5f1ff"
     choices: base.Chosen[ReportChoices]
-    # None while there is no execution.
-    known_lineage: KnownLineage | None = None
+    # The XCom ``run``, which this process has pushed or read; None while there is no execution.
+    known_run: outcome.ExecutionRecord | None = None
+    # What the steps have read and written; None before the wait has ended.
+    known_datasets: Datasets | None = None
     # The argument of a start.
     mlflow_experiment_name: str | None = None
-    # The XCom ``run``, if this process has read it.
+    # The XCom ``run``, if this process has read it after a deferral.
     started_run: outcome.ExecutionRecord | None = None
 
     @abstractmethod
@@ -334,7 +296,7 @@ class ReportingOperator(base.ExecutionOperator):
         self._raise_outcome(
             context, end, message, notes, by_fail_step=report.has_fail_step, is_own_stop=is_own_stop
         )
-        self._publish(context, end.execution_arn, end.pipeline_name, report)
+        self._publish(context, end.execution_arn, end.pipeline_name, report.model_package_arns)
         return end.execution_arn
 
     def _report_end(self, context: Context, end: ExecutionEvent) -> StepReport:
@@ -347,8 +309,8 @@ class ReportingOperator(base.ExecutionOperator):
             report = self._report_steps(context, end.execution_arn, end.attempt_started_at)
         # A stop has changed what was read before it.
         started = self.started_run if end.outcome == "ended" else None
-        run = push_ended(context, end, report, started=started)
-        self.known_lineage = KnownLineage(run, report.datasets)
+        self.known_run = push_ended(context, end, report, started=started)
+        self.known_datasets = report.datasets
         return report
 
     def _raise_outcome(
@@ -382,14 +344,31 @@ class ReportingOperator(base.ExecutionOperator):
         raise make_error(message(notes=(*notes, following))) or error
 
     def _make_error(self, end: ExecutionEvent, message: str, *, is_own_stop: bool) -> Exception | None:
-        return error_of(end, message, self.choices, is_own_stop=is_own_stop)
+        """
+        Return the error that fails or skips the task; None if the task succeeds.
 
-    def _publish(
-        self, context: Context, execution_arn: str, pipeline_name: str | None, report: StepReport
-    ) -> None:
-        """Let the asset events of the task name the execution and its models."""
-        extra = execution_extra(execution_arn, pipeline_name, model_package_arns=report.model_package_arns)
-        attach_to_outlets(context, self.outlets, extra)
+        :param is_own_stop: whether this try stopped the execution because its process was killed.
+        """
+        details: dict[str, Any] = {"execution_arn": end.execution_arn, "status": end.status}
+        if end.outcome != "ended":
+            return outcome.unended_error(end, message)
+        state, choices = state_of(end.status), self.choices
+        if state is PolysyncState.CANCELLED:
+            # A stop of our own is no decision of a user to cancel the execution, so the task's retries apply.
+            on_cancelled = "retry" if is_own_stop else choices.on_cancelled
+            if on_cancelled == "skip":
+                return AirflowSkipException(message)
+            if on_cancelled == "retry":
+                return exceptions.PipelineExecutionCancelledError(message, **details)
+            return exceptions.PipelineExecutionCancelledFailError(message, **details)
+        fails = choices.on_completed_with_failures == "fail" or end.status != STATUS_COMPLETED_WITH_FAILURES
+        if state is PolysyncState.SUCCESS or not fails:
+            return None
+        return exceptions.PipelineExecutionFailedError(message, **details)
+
+    def _publish(self, context: Context, arn: str, name: str | None, models: Sequence[str] = ()) -> None:
+        """Let the asset events of the task name the execution and its model packages."""
+        attach_to_outlets(context, self.outlets, execution_extra(arn, name, model_package_arns=models))
 
     @property
     def _list_seconds(self) -> float | None:

@@ -29,6 +29,7 @@ from polysync_airflow.execution.steps.descriptions import OUTPUTS_KEY, STEPS_KEY
 from polysync_airflow.execution.steps.progress import Progress, known_from
 from polysync_airflow.execution.waiter import LogLine
 from polysync_airflow.hooks import PolysyncSageMakerHook
+from polysync_airflow.hooks.executions import result_or_error
 from polysync_airflow.links import LOG_URL_XCOM_KEY, PolysyncFailedStepLogLink, push_url
 from polysync_airflow.operators.base import pull_own, storable_xcom
 from polysync_airflow.states import PolysyncState, state_of_step
@@ -82,11 +83,6 @@ class StepReport:
     def has_fail_step(self) -> bool:
         """Whether a Fail step has ended the execution."""
         return any(row.type == descriptions.FAIL for row in self.failed)
-
-    @property
-    def log_url(self) -> str | None:
-        """The URL of the log of the first failed step; None if there is none."""
-        return next((row.log_url for row in self.failed), None)
 
     @property
     def run_members(self) -> dict[str, Any]:
@@ -301,15 +297,13 @@ class StepReporter:
     _order: Sequence[DeclaredStep] = field(default=(), init=False)
 
     def __post_init__(self) -> None:
-        self._progress: Progress | None = None
-        if self.interval:
-            self._progress = self._progress_of(
-                self.interval, is_repeated=self.is_repeated, must_list=self.is_awaited
-            )
-
-    def _progress_of(self, interval: float, **more: Any) -> Progress:
-        resumed_at = self.resumed_at.timestamp() if self.resumed_at else None
-        return Progress(interval, resumed_at=resumed_at, **more)
+        # Without lists while the task waits, there is still one at the end.
+        self._progress = Progress(
+            self.interval or 0,
+            resumed_at=self.resumed_at.timestamp() if self.resumed_at else None,
+            is_repeated=self.is_repeated,
+            must_list=self.is_awaited,
+        )
 
     def push_declared(self, selected: Sequence[str] | None = None) -> Sequence[DeclaredStep]:
         """
@@ -338,9 +332,10 @@ class StepReporter:
 
         :raises PolysyncError: the steps, of which one is awaited, can never be listed.
         """
-        if self._progress is None or not self._progress.after_poll(response, clock.time()):
+        if not self.interval or not self._progress.after_poll(response, clock.time()):
             return None
-        steps, is_quiet = self._list_steps(), self._progress.is_quiet
+        steps = result_or_error(self.hook.list_pipeline_execution_steps, self.arn)
+        is_quiet = self._progress.is_quiet
         lines = self._progress.after_list(steps, clock.time())
         self._write(lines)
         if isinstance(steps, PolysyncError):
@@ -348,12 +343,6 @@ class StepReporter:
         if lines or is_quiet:
             self._push_steps(descriptions.rows_of(steps, self._order, self.arn))
         return steps
-
-    def _list_steps(self) -> Sequence[StepDescription] | PolysyncError:
-        try:
-            return self.hook.list_pipeline_execution_steps(self.arn)
-        except PolysyncError as error:
-            return error
 
     def report_end(self, *, files: results.PropertyFiles, with_mlflow: bool = False) -> StepReport:
         """
@@ -370,7 +359,7 @@ class StepReporter:
         except PolysyncError as error:
             note = f"The steps of the execution could not be listed: {error}"
             return StepReport(before, notes=(note,), error=error)
-        self._write(self._progress_of(0, known=known_from(before)).update(steps))
+        self._write(replace(self._progress, known=known_from(before)).update(steps))
         rows, log_note = self._with_logs(descriptions.rows_of(steps, before, self.arn), steps)
         reader = ResultReader(self.hook, self.arn, self.log.warning, files)
         found = reader.read(steps, descriptions.outputs_by_step(steps))
@@ -380,8 +369,8 @@ class StepReporter:
         notes = tuple(note for note in (log_note, steps_note, *found.notes, outputs_note) if note)
         mlflow = self._mlflow_resource_arn() if with_mlflow else None
         report = replace(found, rows=rows, outputs=outputs, notes=notes, mlflow_resource_arn=mlflow)
-        if report.log_url:
-            push_url(self.context["ti"], LOG_URL_XCOM_KEY, report.log_url, PolysyncFailedStepLogLink())
+        if log_url := next((row.log_url for row in report.failed), None):
+            push_url(self.context["ti"], LOG_URL_XCOM_KEY, log_url, PolysyncFailedStepLogLink())
         return report
 
     def _mlflow_resource_arn(self) -> str | None:

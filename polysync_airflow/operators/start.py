@@ -212,11 +212,9 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
             now = self._get_execution(context)
             record = now.known
             parameters = this_try.parameters_of(now)
-            run = reporting.push_started(context, self.hook, now, parameters, self.log)
-            self.known_lineage = reporting.KnownLineage(run)
+            self.known_run = reporting.push_started(context, self.hook, now, parameters, self.log)
             if not choices.wait_for_completion:
-                extra = reporting.execution_extra(record.arn, record.request.pipeline_name)
-                reporting.attach_to_outlets(context, self.outlets, extra)
+                self._publish(context, record.arn, record.request.pipeline_name)
                 this_try.forget_record(context)
                 return record.arn
             event = self._wait_for_execution(context, now)
@@ -260,7 +258,7 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         this_try.forget_record(context)
         return arn
 
-    # Airflow's OpenLineage provider calls these. They make no call: ``known_lineage`` was set before.
+    # Airflow's OpenLineage provider calls these. They make no call: what is known was set before.
 
     def get_openlineage_facets_on_start(self) -> OperatorLineage[Any, Any]:
         """Return what is known before the start: the pipeline and the parameters."""
@@ -272,14 +270,12 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         """Return what is known of the execution, and the datasets of its steps."""
         from polysync_airflow.lineage import of_execution
 
-        known = self.known_lineage
-        if known is None:
+        if self.known_run is None:
             return self.get_openlineage_facets_on_start()
-        return of_execution(known.run, known.datasets, inlets=self.inlets, outlets=self.outlets)
+        return of_execution(self.known_run, self.known_datasets, inlets=self.inlets, outlets=self.outlets)
 
-    def get_openlineage_facets_on_failure(self, task_instance: Any) -> OperatorLineage[Any, Any]:
-        """Return the same for a task that has failed, perhaps before it had an execution."""
-        return self.get_openlineage_facets_on_complete(task_instance)
+    # A task may fail before it has an execution.
+    get_openlineage_facets_on_failure = get_openlineage_facets_on_complete
 
     def _count_end(self, end: ExecutionEvent) -> None:
         # Imported here, as it is only needed when a task runs.
@@ -292,14 +288,13 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
     def _know_started(self, context: Context) -> None:
         """Let lineage name the execution even if this process, which has not started it, fails early."""
         self.started_run = None
-        if self.known_lineage:
+        if self.known_run:
             return
         try:
-            self.started_run = reporting.pull_run(context)
+            self.started_run = self.known_run = reporting.pull_run(context)
         except Exception as error:
             # The execution must still be stopped, if its time is up.
             self.log.warning("Lineage cannot name the execution: the XCom run cannot be read: %s", error)
-        self.known_lineage = reporting.KnownLineage(self.started_run) if self.started_run else None
 
     def _next_step(self, status: str | None, retry: str | None, *, by_fail_step: bool) -> str | None:
         return next_step(status, self.choices, retry, by_fail_step=by_fail_step)

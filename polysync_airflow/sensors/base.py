@@ -180,7 +180,7 @@ class ResourceSensor(PolysyncSensor):
         return check_event(self.waiter_class.event_model, event)
 
     def _poll(self, context: Context) -> Any:
-        from polysync_airflow.hooks.executions import poll
+        from polysync_airflow.hooks.executions import describe, result_or_error
 
         wait = self._wait or self.waiter_class(
             resource=self._resource(context),
@@ -188,7 +188,7 @@ class ResourceSensor(PolysyncSensor):
             since=self._began_at.timestamp(),
             deadline=self._deadline,
         )
-        step = self._decide(wait, poll(self.hook, wait))
+        step = self._decide(wait, result_or_error(describe, self.hook, self.waiter_class, wait.resource))
         if isinstance(step, Finish):
             return step.event
         self._wait = step.waiter

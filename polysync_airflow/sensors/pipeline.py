@@ -246,9 +246,12 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
                 deadline=wait.deadline,
             )
             self.defer(trigger=trigger, method_name="execute_found")
-        arguments = self._trigger_arguments(self._waiter, self._list_seconds, self._reporter.declared_steps)
-        make: Callable[..., triggers.PolysyncPipelineExecutionTrigger]
-        make = triggers.PolysyncPipelineExecutionTrigger
+        arguments = self._trigger_arguments(
+            self._waiter,
+            progress_interval=self._list_seconds,
+            declared_steps=self._reporter.declared_steps,
+        )
+        make: Callable[..., Any] = triggers.PolysyncPipelineExecutionTrigger
         if self.step_name:
             make = partial(triggers.PolysyncPipelineStepTrigger, step_name=self.step_name)
         self.defer(trigger=make(**arguments), method_name="execute_complete")
@@ -370,7 +373,7 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
         name = self._pipeline_of(arn)
         message = partial(outcome.step_message, arn, name, row)
         self._raise_outcome(context, end_of_step(arn, name, row), message, report.notes)
-        self._publish(context, arn, name, report)
+        self._publish(context, arn, name, report.model_package_arns)
         return arn
 
     def _make_error(self, end: ExecutionEvent, message: str, *, is_own_stop: bool) -> Exception | None:

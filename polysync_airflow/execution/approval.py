@@ -20,13 +20,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, get_args
 
-from pydantic import BeforeValidator, Field, StringConstraints, TypeAdapter
+from pydantic import BeforeValidator, Field, StringConstraints, TypeAdapter, ValidationError
 
-from polysync_airflow.exceptions import ParametersError
+from polysync_airflow.exceptions import ParametersError, TriggerEventError
 from polysync_airflow.execution import texts
 from polysync_airflow.execution.models import STATUS_PATTERN, FrozenModel, ResponseTime
 from polysync_airflow.execution.parameters import DEFER_BUILD, is_valid
-from polysync_airflow.execution.waiter import ResourceArguments, ResourceEvent, ResourceWaiter, check_event
+from polysync_airflow.execution.waiter import ResourceArguments, ResourceEvent, ResourceWaiter
 
 ApprovalStatus = Literal["Approved", "Rejected", "PendingManualApproval"]
 ApprovalOutcome = Literal["approved", "rejected", "failed", "timed_out", "refused"]
@@ -183,11 +183,17 @@ class ApprovalEvent(ResourceEvent):
 
 def parse_approval_event(event: object) -> ApprovalEvent:
     """
-    Validate the event of a wait for an approval.
+    Validate the event with which Airflow resumes a deferred task.
 
     :raises TriggerEventError: it is not an event of this provider's trigger.
     """
-    return check_event(ApprovalEvent, event, "one of PolysyncModelApprovalTrigger: {}")
+    try:
+        return ApprovalEvent.model_validate(event)
+    except ValidationError as error:
+        raise TriggerEventError(
+            "Airflow resumed the task with an event that is not one of PolysyncModelApprovalTrigger: "
+            f"{texts.describe_validation_error(error)}"
+        ) from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,6 @@ from pydantic import Field, ValidationError
 from polysync_airflow import exceptions
 from polysync_airflow.execution import models, texts
 from polysync_airflow.execution.console import execution_url
-from polysync_airflow.execution.waiter import check_event
 from polysync_airflow.states import PolysyncState, has_ended, state_of
 
 if TYPE_CHECKING:
@@ -168,13 +167,19 @@ def parse_run(value: Any, warn: Callable[[str], object]) -> ExecutionRecord | No
 
 def parse_event(event: Mapping[str, Any] | None) -> models.ExecutionEvent:
     """
-    Validate the event of a wait for an execution.
+    Validate the payload of the event with which Airflow resumes a deferred task.
 
+    :param event: the payload; None if Airflow resumed the task without an event.
     :raises TriggerEventError: the payload is not an event of this provider's trigger.
     """
-    cure = "If another version of the provider was installed meanwhile, clear the task"
-    text = f"this provider's event ({{}}). {cure}. The execution may still be running."
-    return check_event(models.ExecutionEvent, event, text)
+    try:
+        return models.ExecutionEvent.model_validate(event)
+    except ValidationError as error:
+        raise exceptions.TriggerEventError(
+            "Airflow resumed the task with an event that is not this provider's event "
+            f"({texts.describe_validation_error(error)}). If another version of the provider was installed "
+            "meanwhile, clear the task. The execution may still be running."
+        ) from None
 
 
 def outcome_message(

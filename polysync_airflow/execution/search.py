@@ -30,9 +30,9 @@ from typing import Annotated, Any, Final, Literal
 import pydantic
 from pydantic import BaseModel, BeforeValidator, Field, StringConstraints, ValidationError
 
-from polysync_airflow.exceptions import ParametersError, PolysyncError
+from polysync_airflow.exceptions import ParametersError, PolysyncError, TriggerEventError
 from polysync_airflow.execution import models, texts
-from polysync_airflow.execution.waiter import LogLine, WaitArguments, Waiter, check_event, error_fields
+from polysync_airflow.execution.waiter import LogLine, WaitArguments, Waiter, error_fields
 
 Which = Literal["first", "latest"]
 MAX_PATTERN_LENGTH = 256
@@ -217,12 +217,18 @@ def make_search(
 
 def parse_search_event(event: Mapping[str, Any] | None) -> SearchEvent:
     """
-    Validate the event of a search.
+    Validate the payload of the event with which Airflow resumes a deferred search.
 
     :raises TriggerEventError: the payload is not an event of the search trigger.
     """
-    cure = "If another version of the provider was installed meanwhile, clear the task."
-    return check_event(SearchEvent, event, f"one of the search trigger ({{}}). {cure}")
+    try:
+        return SearchEvent.model_validate(event)
+    except ValidationError as error:
+        raise TriggerEventError(
+            "Airflow resumed the task with an event that is not one of the search trigger "
+            f"({texts.describe_validation_error(error)}). If another version of the provider was installed "
+            "meanwhile, clear the task."
+        ) from None
 
 
 def pick(

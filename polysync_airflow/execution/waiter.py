@@ -443,21 +443,19 @@ class ResourceWaiter(Waiter[Any, AnyResourceEvent]):
         return cast("AnyResourceEvent", self.event_model(**values))
 
 
-def check_event(
-    model: type[AnyModel], event: object, expected: str = "this provider's event ({}). Clear the task."
-) -> AnyModel:
+def check_event(model: type[AnyModel], event: object) -> AnyModel:
     """
     Validate the payload of the event with which Airflow resumes a deferred task.
 
-    :param event: the payload; None if Airflow resumed the task without an event.
-    :param expected: which event it is not, and the cure, as the end of the error; ``{}`` are the problems.
     :raises TriggerEventError: it is not an event of this provider's trigger.
     """
     try:
         return model.model_validate(event)
     except ValidationError as error:
-        text = expected.format(describe_validation_error(error))
-        raise TriggerEventError(f"Airflow resumed the task with an event that is not {text}") from None
+        raise TriggerEventError(
+            "Airflow resumed the task with an event that is not this provider's event "
+            f"({describe_validation_error(error)}). Clear the task."
+        ) from None
 
 
 # ---- the connection

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from polysync_airflow.airflow_compat.sdk import AirflowTaskTimeout
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.lifecycle.decisions import next_step
-from polysync_airflow.execution.lifecycle.instructions import OnClear, OnCompletedWithFailures, RetryMode
+from polysync_airflow.execution.lifecycle.instructions import Do, OnClear, OnCompletedWithFailures, RetryMode
 from polysync_airflow.execution.models import ExecutionEvent, region_from_arn
 from polysync_airflow.execution.outcome import OnCancelled, parse_event
 from polysync_airflow.execution.parameters import REQUEST_ARGUMENTS, storable_parameters
@@ -304,7 +304,7 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         while True:
             arguments = self._attributes(REQUEST_ARGUMENTS)
             now = self.this_try.get_execution(context, arguments, self._timeout_seconds)
-            if not now.is_blocked:
+            if now.do is not Do.WAIT_FOR_END:
                 return now
             record, stop_on_kill = now.known, self.choices.stop_on_kill
             waiter = self._make_waiter(record.arn, record.request.pipeline_name, attempt=record.resumes)

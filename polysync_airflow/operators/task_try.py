@@ -62,19 +62,18 @@ class ExecutionCalls:
     def perform(self, now: Instruction) -> instructions.Event:
         """Do what an instruction says, and return what happened."""
         self._was_repeated = False
+        calls: dict[Do, Callable[[Instruction], instructions.Event]] = {
+            Do.PREPARE: self._prepare,
+            Do.LOOK_UP: self._look_up,
+            Do.LOOK_UP_STARTED: self._look_up,
+            Do.START: self._start,
+            Do.RESEND_START: self._resend_start,
+            Do.RESUME: self._resume,
+            Do.RESEND_RESUME: self._resume,
+            Do.STOP: self._stop,
+        }
         try:
-            if now.do is Do.PREPARE:
-                return self._prepare(now)
-            if now.do in (Do.LOOK_UP, Do.LOOK_UP_STARTED):
-                return self._look_up(now)
-            calls: dict[Do, Callable[[StoredExecution], instructions.Event]] = {
-                Do.START: self._start,
-                Do.RESEND_START: self._resend_start,
-                Do.RESUME: partial(self._resume, now),
-                Do.RESEND_RESUME: partial(self._resume, now),
-                Do.STOP: self._stop,
-            }
-            return calls.get(now.do, self._describe)(now.known)
+            return calls.get(now.do, self._describe)(now)
         except PolysyncError as error:
             return instructions.Refused(error, was_repeated=self._was_repeated)
 
@@ -138,30 +137,33 @@ class ExecutionCalls:
         hook.check_supported(request)
         return request
 
-    def _start(self, record: StoredExecution) -> instructions.Accepted:
+    def _start(self, now: Instruction) -> instructions.Accepted:
         try:
-            return self._resend_start(record)
+            return self._resend_start(now)
         except SageMakerApiError as error:
-            hook = self.hook_for_region(record.region_name)
-            raise parameter_check.explain_refusal(hook, record.request, error) from None
+            hook = self.hook_for_region(now.known.region_name)
+            raise parameter_check.explain_refusal(hook, now.known.request, error) from None
 
-    def _resend_start(self, record: StoredExecution) -> instructions.Accepted:
-        hook = self.hook_for_region(record.region_name)
-        arn = self._retry(partial(hook.start_pipeline_execution, record.request))
+    def _resend_start(self, now: Instruction) -> instructions.Accepted:
+        hook = self.hook_for_region(now.known.region_name)
+        arn = self._retry(partial(hook.start_pipeline_execution, now.known.request))
         return instructions.Accepted(hook.responded_at or clock.now(), arn)
 
-    def _describe(self, record: StoredExecution) -> instructions.Described:
+    def _describe(self, now: Instruction) -> instructions.Described:
+        record = now.known
         hook = self._hook_of(record)
         return instructions.Described(
             clock.now(), self._retry(partial(hook.describe_pipeline_execution, record.arn))
         )
 
-    def _stop(self, record: StoredExecution) -> instructions.Accepted:
+    def _stop(self, now: Instruction) -> instructions.Accepted:
+        record = now.known
         hook = self._hook_of(record)
         self._retry(partial(request_stop, hook, record.arn, attempt=record.resumes))
         return instructions.Accepted(clock.now())
 
-    def _resume(self, now: Instruction, record: StoredExecution) -> instructions.Accepted:
+    def _resume(self, now: Instruction) -> instructions.Accepted:
+        record = now.known
         hook = self._hook_of(record)
         self._log_unused_arguments(now, record)
         self._log_steps(hook, record.arn)

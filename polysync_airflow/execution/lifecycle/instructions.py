@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
 from datetime import datetime
 from enum import Enum, auto
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 from pydantic import BaseModel, Field, StringConstraints, model_validator
 
@@ -205,8 +205,7 @@ class TaskKey:
         return cls(ti.dag_id, ti.run_id, ti.task_id, map_index)
 
 
-@dataclass(frozen=True, slots=True)
-class StartName:
+class StartName(NamedTuple):
     """
     What the display name of an execution says of its start.
 
@@ -364,16 +363,14 @@ class Store(Enum):
     DELETE = auto()
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(NamedTuple):
     """The request for a new execution is valid."""
 
     request: models.StartRequest
     region_name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(NamedTuple):
     """
     AWS accepted the request.
 
@@ -385,8 +382,7 @@ class Accepted:
     arn: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(NamedTuple):
     """
     The request failed, or could not be made.
 
@@ -398,16 +394,14 @@ class Refused:
     was_repeated: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Described:
+class Described(NamedTuple):
     """AWS described the execution."""
 
     at: datetime
     description: models.ExecutionDescription
 
 
-@dataclass(frozen=True, slots=True)
-class LookedUp:
+class LookedUp(NamedTuple):
     """
     AWS listed the newest executions of the pipeline.
 
@@ -420,8 +414,7 @@ class LookedUp:
     claimed: models.ExecutionDescription | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Killed:
+class Killed(NamedTuple):
     """
     The process was killed before the action was performed. What comes before it is stored.
 
@@ -448,11 +441,6 @@ class Try:
     task: TaskIdentity
     choices: RecoveryChoices
     lost: StoredRecordError | None = None
-
-    @property
-    def incarnation(self) -> Incarnation:
-        """That of the task instance."""
-        return self.task.incarnation
 
 
 @dataclass(frozen=True, slots=True)
@@ -484,11 +472,6 @@ class Instruction:
         return self.record
 
     @property
-    def is_blocked(self) -> bool:
-        """Whether another execution has to end before that of the task is started."""
-        return self.do is Do.WAIT_FOR_END
-
-    @property
     def attempt_started_at(self) -> datetime | None:
         """When this attempt of the execution began; None if it has just begun."""
         return self.known.resumed_at or (self.description.created_at if self.description else None)
@@ -499,7 +482,7 @@ class Instruction:
 
     def write(self, do: Do, *lines: LogLine, changes: dict[str, Any], **known: Any) -> Instruction:
         """Return the next instruction, before which changes of the record are stored."""
-        writer = {"try_number": self.task_try.number, "incarnation": self.task_try.incarnation}
+        writer = {"try_number": self.task_try.number, "incarnation": self.task_try.task.incarnation}
         record = self.known.model_copy(update={**changes, **writer})
         return self.next(do, *lines, record=record, store=Store.WRITE, **known)
 

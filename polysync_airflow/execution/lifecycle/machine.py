@@ -100,7 +100,7 @@ def find(task_try: instructions.Try, seen: instructions.LookedUp) -> StoredExecu
         *(record for record in others if record and record.execution_arn in running),
     )
     # The newest are listed first.
-    return in_order[0] if in_order else None
+    return next(iter(in_order), None)
 
 
 def arn_of(record: StoredExecution, seen: instructions.LookedUp) -> str | None:
@@ -226,7 +226,7 @@ def _take_over(task_try: instructions.Try, record: StoredExecution, *lines: LogL
             "receive the ARN."
         )
         now = Instruction(Do.LOOK_UP, task_try, record, lines=(line,))
-    if is_of_other_incarnation(record, task_try.incarnation, task_try.number):
+    if is_of_other_incarnation(record, task_try.task.incarnation, task_try.number):
         line = warning(
             "The record is that of an earlier task instance with the same key, for example of a DAG run that "
             "was deleted and created again. Its execution is not continued."
@@ -272,7 +272,7 @@ def _found_line(record: StoredExecution) -> LogLine:
 def _prepared(now: Instruction, event: instructions.Prepared) -> Instruction:
     record = StoredExecution(
         epoch=now.task_try.epoch,
-        incarnation=now.task_try.incarnation,
+        incarnation=now.task_try.task.incarnation,
         region_name=event.region_name,
         request=event.request,
         try_number=now.task_try.number,
@@ -395,10 +395,6 @@ def _stop_requested(now: Instruction, _: instructions.Accepted) -> Instruction:
 
 
 def _resume(now: Instruction, _: instructions.Described) -> Instruction:
-    return _request_resume(now)
-
-
-def _request_resume(now: Instruction) -> Instruction:
     record, epoch = now.known, now.task_try.epoch
     if record.resume_is_pending:
         do = Do.RESUME if record.epoch == epoch else Do.RESEND_RESUME
@@ -438,7 +434,7 @@ def _described_resumed(now: Instruction, event: instructions.Described) -> Instr
     # AWS had accepted the resume before the clear, and it has failed since. AWS does nothing for a token that
     # it knows, but the user wants the failed steps to run now.
     if state_of(event.description.status) is PolysyncState.FAILED:
-        return _request_resume(now)
+        return _resume(now, event)
     return now.next(Do.WATCH, _resume_line(now), description=event.description)
 
 

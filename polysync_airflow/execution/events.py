@@ -27,7 +27,7 @@ from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, ClassVar, Final
@@ -65,28 +65,12 @@ class Kind(StrEnum):
     MODEL_PACKAGE = "model_package"
 
 
-def _time_or_none(value: Any, handler: pydantic.ValidatorFunctionWrapHandler) -> datetime | None:
-    # One damaged time must not make the change unreadable.
-    try:
-        time = handler(value)
-        time = time if time.tzinfo else time.replace(tzinfo=UTC)
-        return (
-            time.astimezone(UTC) if models.MIN_TIMESTAMP <= time.timestamp() <= models.MAX_TIMESTAMP else None
-        )
-    except (AttributeError, OverflowError, ValueError):
-        return None
-
-
-def _arn_or_none(value: Any) -> Any:
-    return value if models.is_execution_arn(value) else None
-
-
 def _text(time: datetime | None) -> str | None:
     return time.isoformat() if time else None
 
 
-# In payloads, it is a text.
-EventTime = Annotated[datetime | None, pydantic.WrapValidator(_time_or_none), pydantic.PlainSerializer(_text)]
+# One damaged time must not make the change unreadable. In payloads, it is a text.
+EventTime = Annotated[models.ResponseTime, pydantic.PlainSerializer(_text)]
 Status = Annotated[str, StringConstraints(pattern=models.STATUS_PATTERN)]
 
 
@@ -143,10 +127,12 @@ class _ChangeInExecution(Change):
         """The name of the pipeline; in lower case for older pipelines, whose ARNs have it so."""
         return pipeline_name_from_arn(self.execution_arn)
 
+    state_of: ClassVar[Callable[[str], str]]
+
     @property
-    @abstractmethod
     def state(self) -> str:
         """The state: ``Success``, ``Failed``, ``Cancelled``, ``Running`` or ``Unknown``."""
+        return type(self).state_of(self.status)
 
     @property
     def key(self) -> Key:
@@ -164,22 +150,19 @@ class ExecutionChange(_ChangeInExecution):
     """A change of the status of an execution."""
 
     kind: ClassVar[Kind] = Kind.EXECUTION
+    state_of = states.state_of
     status: Status = Field(validation_alias="currentPipelineExecutionStatus")
     previous_status: Status | None = Field(None, validation_alias="previousPipelineExecutionStatus")
     display_name: texts.NameText | None = Field(None, validation_alias="pipelineExecutionDisplayName")
     started_at: EventTime = Field(None, validation_alias="executionStartTime")
     ended_at: EventTime = Field(None, validation_alias="executionEndTime")
 
-    @property
-    def state(self) -> str:
-        """The state: ``Success``, ``Failed``, ``Cancelled``, ``Running`` or ``Unknown``."""
-        return states.state_of(self.status)
-
 
 class StepChange(_ChangeInExecution):
     """A change of the status of a step."""
 
     kind: ClassVar[Kind] = Kind.STEP
+    state_of = states.state_of_step
     step_name: Annotated[texts.NameText, Field(min_length=1)] = Field(validation_alias="stepName")
     step_type: texts.NameText | None = Field(None, validation_alias="stepType")
     status: Status = Field(validation_alias="currentStepStatus")
@@ -187,11 +170,6 @@ class StepChange(_ChangeInExecution):
     reason: texts.ReasonText | None = Field(None, validation_alias="failureReason")
     started_at: EventTime = Field(None, validation_alias="stepStartTime")
     ended_at: EventTime = Field(None, validation_alias="stepEndTime")
-
-    @property
-    def state(self) -> str:
-        """The state: ``Success``, ``Failed``, ``Cancelled``, ``Running`` or ``Unknown``."""
-        return states.state_of_step(self.status)
 
     @property
     def key(self) -> Key:
@@ -216,7 +194,7 @@ class ModelPackageChange(Change):
     status: Status | None = Field(None, validation_alias="ModelPackageStatus")
     approval_status: Status = Field(PENDING_APPROVAL, validation_alias="ModelApprovalStatus")
     # AWS's event in full stays valid without it.
-    execution_arn: Annotated[str | None, BeforeValidator(_arn_or_none)] = Field(
+    execution_arn: Annotated[models.ExecutionArn | None, texts.LENIENT] = Field(
         None, validation_alias=pydantic.AliasPath("MetadataProperties", "GeneratedBy")
     )
     created_at: EventTime = Field(None, validation_alias="CreationTime")
@@ -585,7 +563,7 @@ def cloudformation(setup: Setup, reader_policy: ReaderPolicy) -> dict[str, Any]:
     for name, (suffix, rule) in rules.items():
         rule_name = f"{setup.queue}-{suffix}"
         resources[name] = _resource("Events::Rule", Name=rule_name, EventPattern=rule, Targets=targets)
-    policy = _replaced(reader_policy("QUEUE"), "QUEUE", arn)
+    policy = json.loads(json.dumps(reader_policy("QUEUE")).replace('"QUEUE"', json.dumps(arn)))
     resources["ReaderPolicy"] = _resource("IAM::ManagedPolicy", PolicyDocument=policy)
     return {
         "AWSTemplateFormatVersion": "2010-09-09",
@@ -618,14 +596,6 @@ def _queue_policy(queue_arn: Any, rule_arns: list[Any]) -> dict[str, Any]:
 
 def _resource(kind: str, **properties: Any) -> dict[str, Any]:
     return {"Type": f"AWS::{kind}", "Properties": properties}
-
-
-def _replaced(value: Any, placeholder: str, by: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {name: _replaced(member, placeholder, by) for name, member in value.items()}
-    if isinstance(value, list):
-        return [_replaced(item, placeholder, by) for item in value]
-    return by if value == placeholder else value
 
 
 # Who joins later finds out by itself, if it is a reader.

@@ -6,7 +6,6 @@ Pydantic validates everything that comes from outside of the process.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -36,7 +35,7 @@ EXECUTION_ARN_PATTERN = (
     r"^arn:aws[a-z\-]*:sagemaker:[a-z0-9\-]+:[0-9]{12}:pipeline/[a-zA-Z0-9\-]+/execution/[a-zA-Z0-9]+$"
 )
 ROLE_ARN_PATTERN = r"^arn:aws[a-z\-]*:iam::[0-9]{12}:role/?[a-zA-Z_0-9+=,.@\-_/]+$"
-MLFLOW_ARN_PATTERN = r"arn:aws[a-z\-]*:sagemaker:[a-z0-9\-]*:[0-9]{12}:mlflow-[a-zA-Z-]*/[A-Za-z0-9\-]+"
+MLFLOW_ARN_PATTERN = r"^arn:aws[a-z\-]*:sagemaker:[a-z0-9\-]*:[0-9]{12}:mlflow-[a-zA-Z-]*/[A-Za-z0-9\-]+$"
 REGION_PATTERN = r"^[a-z]{2,}(-[a-z]+)+-[0-9]+$"
 # A shorter poll interval takes calls from others in the account; a longer one is a mistake.
 MIN_POLL_INTERVAL = 1.0
@@ -48,11 +47,6 @@ MAX_TIMESTAMP = 1e10
 STATUS_PATTERN = r"^[A-Za-z]{1,64}$"
 # In place of an error code of AWS's: the connection was deleted, and may be added again.
 CONNECTION_NOT_FOUND = "ConnectionNotFound"
-
-
-def is_execution_arn(value: object) -> bool:
-    """Return whether a value is the ARN of an execution."""
-    return isinstance(value, str) and len(value) <= 2048 and bool(re.fullmatch(EXECUTION_ARN_PATTERN, value))
 
 
 def region_from_arn(execution_arn: str) -> str:
@@ -111,6 +105,8 @@ StudioDomainId = Annotated[str, StringConstraints(max_length=63, pattern=r"^d-(-
 
 
 def _to_utc(time: datetime) -> datetime:
+    # A time without an offset is UTC, as in Airflow.
+    time = time if time.tzinfo else time.replace(tzinfo=UTC)
     if not _is_in_range(time):
         raise ValueError("is out of range for a time in UTC")
     return time.astimezone(UTC)
@@ -123,10 +119,6 @@ def _is_in_range(time: datetime) -> bool:
         return False
 
 
-def _missing_if_out_of_range(value: Any) -> Any:
-    return None if isinstance(value, datetime) and not _is_in_range(value) else value
-
-
 def sent_at(response: Mapping[str, Any]) -> datetime | None:
     """Return when AWS has sent a response, by its own clock; None if the header ``Date`` does not say so."""
     headers = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
@@ -135,16 +127,12 @@ def sent_at(response: Mapping[str, Any]) -> datetime | None:
     return None
 
 
-def _mlflow_arn(value: Any) -> Any:
-    is_arn = isinstance(value, str) and len(value) <= 2048 and re.fullmatch(MLFLOW_ARN_PATTERN, value)
-    return value if is_arn else None
-
-
 # botocore returns times in the host's time zone; the provider passes them on in UTC.
 UtcTime = Annotated[datetime, AfterValidator(_to_utc)]
 # A time in a response of AWS. Nothing can be computed with the year 1, and the status beside it still counts.
-ResponseTime = Annotated[UtcTime | None, BeforeValidator(_missing_if_out_of_range)]
+ResponseTime = Annotated[UtcTime | None, texts.LENIENT]
 ExecutionArn = Annotated[str, StringConstraints(max_length=2048, pattern=EXECUTION_ARN_PATTERN)]
+MlflowArn = Annotated[str, StringConstraints(max_length=2048, pattern=MLFLOW_ARN_PATTERN)]
 RequestToken = Annotated[str, StringConstraints(min_length=32, max_length=128)]
 
 
@@ -313,7 +301,7 @@ class ExecutionDescription(FrozenModel):
     display_name: texts.NameText | None = Field(None, validation_alias="PipelineExecutionDisplayName")
     description: texts.NameText | None = Field(None, validation_alias="PipelineExecutionDescription")
     # AWS's answer in full stays valid without it.
-    mlflow_resource_arn: Annotated[str | None, BeforeValidator(_mlflow_arn)] = Field(
+    mlflow_resource_arn: Annotated[MlflowArn | None, texts.LENIENT] = Field(
         None, validation_alias=pydantic.AliasPath("MLflowConfig", "MlflowResourceArn")
     )
 

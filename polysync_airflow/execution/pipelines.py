@@ -25,7 +25,7 @@ from itertools import islice
 from math import isfinite
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
-from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import AliasPath, BeforeValidator, Field, TypeAdapter, ValidationError
 
 from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution import texts
@@ -53,14 +53,10 @@ class PipelineDescription(FrozenModel):
     created_at: ResponseTime = Field(None, validation_alias="CreationTime")
     modified_at: ResponseTime = Field(None, validation_alias="LastModifiedTime")
     last_run_at: ResponseTime = Field(None, validation_alias="LastRunTime")
-    max_parallel_steps: texts.Count = None
+    max_parallel_steps: texts.Count = Field(
+        None, validation_alias=AliasPath("ParallelismConfiguration", "MaxParallelExecutionSteps")
+    )
     definition: str | None = Field(None, validation_alias="PipelineDefinition")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _flatten_parallelism(cls, data: dict[str, Any]) -> dict[str, Any]:
-        parallelism = data.get("ParallelismConfiguration") or {}
-        return {"max_parallel_steps": parallelism.get("MaxParallelExecutionSteps"), **data}
 
 
 def _clean_default(value: Any) -> Any:
@@ -201,24 +197,17 @@ def parameter_problems(sent: Mapping[str, str], declared: Sequence[DeclaredParam
         for name, value in sent.items()
         if name in by_name and (problem := _type_problem(by_name[name], value))
     }
-    lines = (
-        *(
-            f"{texts.clean_line(name)} = {texts.shorten(sent[name])}: not declared; {cure}"
-            for name, cure in _cures(unknown, by_name)
-        ),
-        *(_missing(each) for each in missing[: texts.MAX_PROBLEMS]),
-        *(
-            f"{texts.clean_line(name)} = {texts.shorten(sent[name])}: {problem}"
-            for name, problem in invalid.items()
-        ),
-    )
-    total = len(unknown) + len(missing) + len(invalid)
-    problems = list(islice(lines, texts.MAX_PROBLEMS))
-    return [*problems, f"and {total - len(problems)} more"] if total > len(problems) else problems
+
+    def line(name: str, problem: str) -> str:
+        return f"{texts.clean_line(name)} = {texts.shorten(sent[name])}: {problem}"
+
+    not_declared = [line(name, f"not declared; {cure}") for name, cure in _cures(unknown, by_name)]
+    of_wrong_type = [line(name, problem) for name, problem in invalid.items()]
+    return texts.first_problems([*not_declared, *map(_missing, missing), *of_wrong_type])
 
 
 def _cures(unknown: Sequence[str], declared: Mapping[str, DeclaredParameter]) -> Iterator[tuple[str, str]]:
-    for position, name in enumerate(unknown[: texts.MAX_PROBLEMS]):
+    for position, name in enumerate(unknown):
         names = islice(declared, MAX_COMPARED if position < MAX_SUGGESTIONS else 0)
         nearest = texts.nearest_name(name, names)
         yield name, f"did you mean {texts.clean_line(nearest)}?" if nearest else _leave_out(declared)

@@ -47,12 +47,12 @@ ParametersOf = Callable[[str], Mapping[str, str]]
 
 
 def _as_time(value: Any) -> Any:
-    """Return a text as a datetime. A time without an offset is UTC, as in Airflow."""
+    """Return a text as a datetime."""
     if isinstance(value, str):
         value = datetime.fromisoformat(value.strip())
     if not isinstance(value, datetime):
         raise ValueError("is not a time")
-    return value if value.tzinfo else value.replace(tzinfo=UTC)
+    return value
 
 
 Time = Annotated[models.UtcTime, BeforeValidator(_as_time)]
@@ -141,11 +141,6 @@ class Search(BaseModel):
             return False
         pattern = self.display_name_pattern
         return pattern is None or fnmatchcase(execution.display_name or "", pattern)
-
-    def has_parameters(self, values: Mapping[str, str]) -> bool:
-        """Return whether an execution has the parameters that are looked for; others do not count."""
-        wanted = self.parameters or {}
-        return all(values.get(name) == value for name, value in wanted.items())
 
     @property
     def name(self) -> str:
@@ -251,7 +246,8 @@ def pick(
                 f"executions of pipeline {search.name} that match otherwise, and each one costs a call: give "
                 "a shorter window (created_after, created_before), or a display_name_pattern."
             )
-        if search.has_parameters(parameters_of(execution.execution_arn)):
+        # Other parameters do not count.
+        if search.parameters.items() <= parameters_of(execution.execution_arn).items():
             return execution
     return None
 

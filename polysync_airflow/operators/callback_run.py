@@ -344,31 +344,21 @@ class StepMessages:
 
 @dataclass
 class ServedStep:
-    """
-    A callback step that waits for its answer.
+    """A callback step that waits for its answer."""
 
-    :param hook: a hook with the task's connection, for the region of the execution.
-    :param queue_hook: one for the region of the queue.
-    :param name: the name of the step.
-    :param look: returns the situation of the step now.
-    :param log: the log of the task.
-    """
-
-    hook: PolysyncSageMakerHook
-    queue_hook: PolysyncSageMakerHook
-    arn: str
-    name: str
+    run: StepRun
     callback: callbacks.RunningCallback
-    look: Callable[[], Situation]
-    log: Any
 
     def __post_init__(self) -> None:
+        run, queue = self.run, self.callback.queue
+        self.arn, self.name, self.log = run.arn, run.name, run.log
         mask_secret(self.callback.token.get_secret_value())
         waits = (Situation.RUNNING, Situation.STOPPING)
         self._answer = Answer(
-            self.hook, self.callback.token, lambda: self.look() not in waits, self.log.warning
+            run.hook, self.callback.token, lambda: run.look()[0] not in waits, self.log.warning
         )
-        self._messages = StepMessages(self.hook, self.queue_hook, self.arn, self.callback, self.log)
+        queue_hook = run.hook_for_region(queue.region or region_from_arn(self.arn))
+        self._messages = StepMessages(run.hook, queue_hook, self.arn, self.callback, self.log)
 
     def serve(
         self, function: Callable[..., Any], arguments: Mapping[str, Any], sleep: Callable[[float], None]
@@ -385,7 +375,7 @@ class ServedStep:
         :raises PipelineExecutionCancelledError: the execution is being stopped.
         """
         self.log.info("Step %s waits for its answer. Queue: %s", self.name, self.callback.queue.url)
-        message = self._messages.receive(lambda: self.look() is not Situation.RUNNING, sleep)
+        message = self._messages.receive(lambda: self.run.look()[0] is not Situation.RUNNING, sleep)
         if message is None:
             raise self._error_without_message()
         if message.is_stop:
@@ -460,7 +450,7 @@ class ServedStep:
         )
 
     def _error_without_message(self) -> Exception:
-        if self.look() is not Situation.RUNNING:
+        if self.run.look()[0] is not Situation.RUNNING:
             return StepHasEndedError("The step no longer waits.")
         cure = (
             "look for another consumer of the queue, such as a Lambda function, which receives the message "
@@ -478,7 +468,7 @@ class ServedStep:
         )
 
     def _is_stopping(self) -> bool:
-        return self.hook.describe_pipeline_execution(self.arn).status == STATUS_STOPPING
+        return self.run.hook.describe_pipeline_execution(self.arn).status == STATUS_STOPPING
 
 
 class StepNewsError(Exception):
@@ -502,7 +492,7 @@ class StepRun:
     log: Any
 
     def __post_init__(self) -> None:
-        self._hook = self.hook_for_region(region_from_arn(self.arn))
+        self.hook = self.hook_for_region(region_from_arn(self.arn))
 
     def check_declared(self) -> None:
         """
@@ -511,7 +501,7 @@ class StepRun:
         :raises ParametersError: it has no callback step with this name.
         """
         try:
-            declared = self._hook.describe_pipeline_definition_for_execution(self.arn)
+            declared = self.hook.describe_pipeline_definition_for_execution(self.arn)
         except exceptions.PolysyncError as error:
             self.log.info("Whether the pipeline has the step is not known: %s", error)
         else:
@@ -537,7 +527,7 @@ class StepRun:
         :raises PipelineExecutionCancelledError: the execution is being stopped, or was stopped.
         """
         while True:
-            situation, step, status = self._look()
+            situation, step, status = self.look()
             if situation is Situation.SUCCEEDED and step:
                 return self._take_answer(step, is_first_try=is_first_try)
             if situation not in (
@@ -550,7 +540,7 @@ class StepRun:
             callback = callbacks.running_callback(step) if step else None
             if callback is None:
                 return None
-            served = self._served(callback)
+            served = ServedStep(self, callback)
             try:
                 if situation is Situation.STOPPING:
                     raise served.answer_stop()
@@ -586,10 +576,11 @@ class StepRun:
             status=end.status,
         )
 
-    def _look(self) -> tuple[Situation, StepDescription | None, str]:
+    def look(self) -> tuple[Situation, StepDescription | None, str]:
+        """Return the situation of the step now, the step if AWS has begun it, and the status of the execution."""
         # In this order: a step that is listed later is never older than the status.
-        status = self.retry(lambda: self._hook.describe_pipeline_execution(self.arn)).status
-        steps = self.retry(lambda: self._hook.list_pipeline_execution_steps(self.arn))
+        status = self.retry(lambda: self.hook.describe_pipeline_execution(self.arn)).status
+        steps = self.retry(lambda: self.hook.list_pipeline_execution_steps(self.arn))
         step = callbacks.find_step(steps, self.name)
         return callbacks.situation_of(step, status), step, status
 
@@ -599,17 +590,11 @@ class StepRun:
         steps: Sequence[StepDescription] | exceptions.PolysyncError | None = None
         status = response.status if isinstance(response, ExecutionDescription) else None
         if not callbacks.is_news(self.name, status, steps) and progress.after_poll(response, clock.time()):
-            steps = result_or_error(self._hook.list_pipeline_execution_steps, self.arn)
+            steps = result_or_error(self.hook.list_pipeline_execution_steps, self.arn)
             for line in progress.after_list(steps, clock.time()):
                 self.log.log(line.level, "%s", line.text)
         if callbacks.is_news(self.name, status, steps):
             raise StepNewsError
-
-    def _served(self, callback: callbacks.RunningCallback) -> ServedStep:
-        queue_hook = self.hook_for_region(callback.queue.region or region_from_arn(self.arn))
-        return ServedStep(
-            self._hook, queue_hook, self.arn, self.name, callback, lambda: self._look()[0], self.log
-        )
 
     def _take_answer(self, step: StepDescription, *, is_first_try: bool) -> callbacks.Outputs:
         self._clean_up(step, is_first_try=is_first_try)
@@ -623,7 +608,7 @@ class StepRun:
         # A try that died after its answer has left the message in the queue.
         callback = callbacks.running_callback(step) if step and not is_first_try else None
         if callback:
-            self._served(callback).delete_messages()
+            ServedStep(self, callback).delete_messages()
 
     def _error_of(
         self, situation: Situation, step: StepDescription | None, status: str

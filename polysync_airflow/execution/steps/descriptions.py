@@ -158,7 +158,8 @@ class StepDescription(models.FrozenModel):
     ended_at: models.ResponseTime = Field(None, validation_alias="EndTime")
     cache_hit: bool = False
     is_reused: bool = False
-    reused_from: models.ExecutionArn | None = None
+    # A damaged ARN must not hide the step.
+    reused_from: Annotated[models.ExecutionArn | None, texts.LENIENT] = None
     metadata: Annotated[dict[str, Any] | None, BeforeValidator(_bounded)] = Field(
         None, validation_alias="Metadata"
     )
@@ -176,8 +177,7 @@ class StepDescription(models.FrozenModel):
             **data,
             "cache_hit": bool(cache_hit),
             "is_reused": bool(reused),
-            # A damaged ARN must not hide the step.
-            "reused_from": source if models.is_execution_arn(source) else None,
+            "reused_from": source,
         }
         iteration = data.get("IterationContext")
         if isinstance(iteration, Mapping) and isinstance(iteration.get("Index"), int):

@@ -310,35 +310,28 @@ class WatcherArguments(pydantic.BaseModel):
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
-    queue_url: Annotated[
-        str,
-        StringConstraints(max_length=512, pattern=rf"^https?://[^/]+/[0-9]{{12}}/{QUEUE_NAME_PATTERN}$"),
-        Field(
-            description="Give the URL of a standard queue (not .fifo) as SQS returns it, "
-            "https://sqs.<region>.amazonaws.com/<account>/<name>."
-        ),
-    ]
-    polysync_conn_id: Annotated[
-        str,
-        StringConstraints(min_length=1, max_length=250),
-        Field(description="Give the id of a polysync_sagemaker or aws connection."),
-    ]
-    region_name: Annotated[
-        Annotated[str, StringConstraints(max_length=64, pattern=models.REGION_PATTERN)] | None,
-        Field(description="Give the AWS region of the queue, or leave it out: the URL has it."),
-    ] = None
-    pipelines: Annotated[Patterns, Field(description=f"{_NAMES} for all pipelines.")] = None
-    steps: Annotated[Patterns, Field(description=f"{_NAMES} to watch executions.")] = None
-    model_package_groups: Annotated[
-        Patterns, Field(description=f"{_NAMES} to watch executions or steps.")
-    ] = None
-    states: Annotated[
-        Annotated[tuple[str, ...], Field(min_length=1, max_length=10)] | None,
-        Field(
-            description=f"Give a list of {', '.join(STATES)} for executions and steps, of "
-            f"{', '.join(APPROVAL_STATUSES)} for model packages, or leave it out."
-        ),
-    ] = None
+    queue_url: str = Field(
+        max_length=512,
+        pattern=rf"^https?://[^/]+/[0-9]{{12}}/{QUEUE_NAME_PATTERN}$",
+        description="Give the URL of a standard queue (not .fifo) as SQS returns it, "
+        "https://sqs.<region>.amazonaws.com/<account>/<name>.",
+    )
+    polysync_conn_id: models.ConnectionId = Field(
+        description="Give the id of a polysync_sagemaker or aws connection."
+    )
+    region_name: models.RegionName | None = Field(
+        None, description="Give the AWS region of the queue, or leave it out: the URL has it."
+    )
+    pipelines: Patterns = Field(None, description=f"{_NAMES} for all pipelines.")
+    steps: Patterns = Field(None, description=f"{_NAMES} to watch executions.")
+    model_package_groups: Patterns = Field(None, description=f"{_NAMES} to watch executions or steps.")
+    states: tuple[str, ...] | None = Field(
+        None,
+        min_length=1,
+        max_length=10,
+        description=f"Give a list of {', '.join(STATES)} for executions and steps, of "
+        f"{', '.join(APPROVAL_STATUSES)} for model packages, or leave it out.",
+    )
 
     @pydantic.model_validator(mode="after")
     def _check(self) -> WatcherArguments:

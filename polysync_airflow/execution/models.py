@@ -99,6 +99,7 @@ ParameterValue = Annotated[
 ExecutionDisplayName = Annotated[
     str, StringConstraints(min_length=1, max_length=DISPLAY_NAME_MAX, pattern=DISPLAY_NAME_PATTERN)
 ]
+StepName = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]*$")]
 RoleArn = Annotated[str, StringConstraints(min_length=20, max_length=2048, pattern=ROLE_ARN_PATTERN)]
 # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeDomain.html
 StudioDomainId = Annotated[str, StringConstraints(max_length=63, pattern=r"^d-(-*[a-z0-9]){1,61}$")]
@@ -145,79 +146,58 @@ class StartRequest(BaseModel):
 
     model_config = STRICT
 
-    pipeline_name: Annotated[
-        Pipeline,
-        Field(
-            description="Give the pipeline's name (letters, digits and hyphens, beginning and ending with a "
-            "letter or digit, at most 256) or its ARN."
-        ),
-    ]
-    pipeline_parameters: Annotated[
-        Mapping[ParameterName, ParameterValue],
-        Field(
-            default_factory=dict,
-            max_length=MAX_PARAMETERS,
-            description=f"Give a mapping of at most {MAX_PARAMETERS} names (letters, digits, '-', '_', at "
-            "most 256) to strings, numbers or booleans whose text has 1 to 1,024 characters; leave a "
-            "parameter out to use its default, and pass larger data by its S3 URI.",
-        ),
-    ]
-    execution_display_name: Annotated[
-        ExecutionDisplayName,
-        Field(
-            description=f"Use 1 to {DISPLAY_NAME_MAX} letters, digits and hyphens, beginning and ending with "
-            "a letter or digit, or leave it out: the operator makes a unique name."
-        ),
-    ]
+    pipeline_name: Pipeline = Field(
+        description="Give the pipeline's name (letters, digits and hyphens, beginning and ending with a "
+        "letter or digit, at most 256) or its ARN."
+    )
+    pipeline_parameters: Mapping[ParameterName, ParameterValue] = Field(
+        default_factory=dict,
+        max_length=MAX_PARAMETERS,
+        description=f"Give a mapping of at most {MAX_PARAMETERS} names (letters, digits, '-', '_', at "
+        "most 256) to strings, numbers or booleans whose text has 1 to 1,024 characters; leave a "
+        "parameter out to use its default, and pass larger data by its S3 URI.",
+    )
+    execution_display_name: ExecutionDisplayName = Field(
+        description=f"Use 1 to {DISPLAY_NAME_MAX} letters, digits and hyphens, beginning and ending with "
+        "a letter or digit, or leave it out: the operator makes a unique name."
+    )
     execution_description: Annotated[
         Annotated[str, StringConstraints(max_length=3072, pattern=r"^[^\x00\r\n]*$")] | None,
         Field(description="Use at most 3,072 characters without line breaks, or leave it out."),
     ] = None
-    max_parallel_steps: Annotated[
-        int | None,
-        Field(ge=1, le=MAX_INTEGER, description="Give a whole number from 1, or leave it out for no limit."),
-    ] = None
-    execution_role_arn: Annotated[
-        RoleArn | None,
-        Field(description="Give a role ARN, arn:aws:iam::<12-digit account>:role/<name>, or leave it out."),
-    ] = None
-    pipeline_version_id: Annotated[
-        int | None,
-        Field(
-            ge=1,
-            le=MAX_INTEGER,
-            description="Give a version number from 1, or leave it out for the latest version.",
-        ),
-    ] = None
-    pipeline_version_alias: Annotated[
-        Annotated[str, StringConstraints(max_length=128, pattern=r"^[0-9]*[a-zA-Z._\-][a-zA-Z0-9._\-]*$")]
-        | None,
-        Field(
-            description="Give 1 to 128 letters, digits, '.', '_' and '-', not digits only, and no "
-            "pipeline_version_id beside it; or leave it out for the latest version."
-        ),
-    ] = None
-    selected_steps: Annotated[
-        tuple[
-            Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]*$")],
-            ...,
-        ]
-        | None,
-        Field(
-            # The shortest is checked below: here, a name that is not valid would not count.
-            max_length=MAX_SELECTED_STEPS,
-            description=f"Give a list of 1 to {MAX_SELECTED_STEPS} different names of steps, of 1 to 256 "
-            "characters without control characters, or leave it out to run all steps.",
-        ),
-    ] = None
-    source_execution: Annotated[
-        Annotated[str, StringConstraints(max_length=2048, pattern=f"^{LATEST}$|{EXECUTION_ARN_PATTERN}")]
-        | None,
-        Field(
-            description=f"Give the ARN of an execution of the same pipeline, or {LATEST!r}, together with "
-            "selected_steps; or leave it out."
-        ),
-    ] = None
+    max_parallel_steps: int | None = Field(
+        None, ge=1, le=MAX_INTEGER, description="Give a whole number from 1, or leave it out for no limit."
+    )
+    execution_role_arn: RoleArn | None = Field(
+        None, description="Give a role ARN, arn:aws:iam::<12-digit account>:role/<name>, or leave it out."
+    )
+    pipeline_version_id: int | None = Field(
+        None,
+        ge=1,
+        le=MAX_INTEGER,
+        description="Give a version number from 1, or leave it out for the latest version.",
+    )
+    pipeline_version_alias: str | None = Field(
+        None,
+        max_length=128,
+        pattern=r"^[0-9]*[a-zA-Z._\-][a-zA-Z0-9._\-]*$",
+        description="Give 1 to 128 letters, digits, '.', '_' and '-', not digits only, and no "
+        "pipeline_version_id beside it; or leave it out for the latest version.",
+    )
+    selected_steps: tuple[StepName, ...] | None = Field(
+        # The shortest is checked below: here, a name that is not valid would not count.
+        None,
+        max_length=MAX_SELECTED_STEPS,
+        description=f"Give a list of 1 to {MAX_SELECTED_STEPS} different names of steps, of 1 to 256 "
+        "characters without control characters, or leave it out to run all steps.",
+    )
+    source_execution: str | None = Field(
+        None,
+        max_length=2048,
+        pattern=f"^{LATEST}$|{EXECUTION_ARN_PATTERN}",
+        description=f"Give the ARN of an execution of the same pipeline, or {LATEST!r}, together with "
+        "selected_steps; or leave it out.",
+    )
     mlflow_experiment_name: Annotated[
         Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[^\x00\r\n]*$")] | None,
         Field(description="Use 1 to 256 characters without line breaks, or leave it out."),

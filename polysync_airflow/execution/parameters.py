@@ -65,7 +65,7 @@ _NOT_STARTED: Final = "Nothing was started, because these arguments are not vali
 # 30 seconds.
 DEFER_BUILD: Final = ConfigDict(defer_build=True)
 _PIPELINE_NAMES: TypeAdapter[list[str]] = TypeAdapter(list[models.PipelineName], config=DEFER_BUILD)
-_EXECUTION_ARN: TypeAdapter[str] = TypeAdapter(models.ExecutionArn, config=DEFER_BUILD)
+EXECUTION_ARN: TypeAdapter[str] = TypeAdapter(models.ExecutionArn, config=DEFER_BUILD)
 _PIPELINE: TypeAdapter[str] = TypeAdapter(models.Pipeline, config=DEFER_BUILD)
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -183,7 +183,7 @@ def check_execution_arn(execution_arn: object) -> str:
 
     :raises ParametersError: the value is not the ARN of an execution.
     """
-    if not is_valid(_EXECUTION_ARN, execution_arn):
+    if not is_valid(EXECUTION_ARN, execution_arn):
         raise ParametersError(
             f"execution_arn = {texts.shorten(execution_arn)} is not the ARN of an execution: give "
             "arn:aws:sagemaker:<region>:<account>:pipeline/<name>/execution/<id>, such as the XCom "

@@ -25,10 +25,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import pydantic
-from pydantic import BaseModel, BeforeValidator, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from polysync_airflow.exceptions import ParametersError, PolysyncError, TriggerEventError
 from polysync_airflow.execution import models, texts
@@ -92,35 +92,24 @@ class Search(BaseModel):
 
     model_config = models.STRICT
 
-    pipeline_name: Annotated[
-        str,
-        StringConstraints(max_length=2048, pattern=models.PIPELINE_PATTERN),
-        Field(description="Give the pipeline's name, or its ARN."),
-    ]
-    created_after: Annotated[Time, Field(description=_TIME_CURE)]
-    created_before: Annotated[Time | None, Field(description=_TIME_CURE)] = None
+    pipeline_name: models.Pipeline = Field(description="Give the pipeline's name, or its ARN.")
+    created_after: Time = Field(description=_TIME_CURE)
+    created_before: Time | None = Field(None, description=_TIME_CURE)
     which: Which = "first"
-    display_name_pattern: Annotated[
-        Annotated[
-            str,
-            StringConstraints(min_length=1, max_length=MAX_PATTERN_LENGTH, pattern=r"^[^\x00-\x1f\x7f]*$"),
-        ]
-        | None,
-        Field(
-            description='Give a pattern such as "nightly-*" (*, ?, [seq]), of 1 to '
-            f"{MAX_PATTERN_LENGTH} characters, or leave it out."
-        ),
-    ] = None
-    parameters: Annotated[
-        Annotated[
-            Mapping[models.ParameterName, models.ParameterValue], Field(max_length=models.MAX_PARAMETERS)
-        ]
-        | None,
-        Field(
-            description=f"Give a mapping of at most {models.MAX_PARAMETERS} names to strings, numbers or "
-            "booleans whose text has 1 to 1,024 characters, or leave it out.",
-        ),
-    ] = None
+    display_name_pattern: str | None = Field(
+        None,
+        min_length=1,
+        max_length=MAX_PATTERN_LENGTH,
+        pattern=r"^[^\x00-\x1f\x7f]*$",
+        description='Give a pattern such as "nightly-*" (*, ?, [seq]), of 1 to '
+        f"{MAX_PATTERN_LENGTH} characters, or leave it out.",
+    )
+    parameters: Mapping[models.ParameterName, models.ParameterValue] | None = Field(
+        None,
+        max_length=models.MAX_PARAMETERS,
+        description=f"Give a mapping of at most {models.MAX_PARAMETERS} names to strings, numbers or "
+        "booleans whose text has 1 to 1,024 characters, or leave it out.",
+    )
     began_at: Time
 
     @pydantic.field_validator("created_before")
@@ -316,8 +305,7 @@ def describe_search(search: Search) -> str:
     return texts.clean_line(" ".join(part for part in parts if part))
 
 
-@dataclass(frozen=True, slots=True)
-class Looked:
+class Looked(NamedTuple):
     """
     What a look at AWS's list has brought.
 

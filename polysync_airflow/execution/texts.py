@@ -236,6 +236,14 @@ def storable(value: Any, changes: list[str], place: str = "") -> Any:
     return made
 
 
+def storable_xcom(key: str, value: Any) -> tuple[Any, str | None]:
+    """Return an XCom that Airflow can store, and a warning about what differs from the given value."""
+    changes: list[str] = []
+    stored = storable(value, changes)
+    lines = "\n".join(f"- {line}" for line in first_problems(changes))
+    return stored, f"Airflow cannot store the XCom {key} as it is:\n{lines}" if changes else None
+
+
 def _with_replacements(text: str) -> str:
     return _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", text)
 

@@ -26,7 +26,7 @@ import logging
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
-from typing import Annotated, Any, ClassVar, Final, Generic, Self, TypeVar, cast
+from typing import Annotated, Any, ClassVar, Final, Generic, NamedTuple, Self, TypeVar, cast
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
@@ -52,8 +52,7 @@ QUIET_SECONDS: Final = 300.0
 DELETED_AFTER_SECONDS: Final = 20.0
 
 
-@dataclass(frozen=True, slots=True)
-class LogLine:
+class LogLine(NamedTuple):
     """One line for the task's log, with its ``logging`` level."""
 
     level: int

@@ -30,7 +30,7 @@ from polysync_airflow.exceptions import ParametersError, PolysyncError, SageMake
 from polysync_airflow.execution import approval, clock, models, pipelines
 from polysync_airflow.execution.approval import ApprovalStatus, ModelPackageDescription, ModelPackageSummary
 from polysync_airflow.execution.models import ExecutionDescription, StartRequest
-from polysync_airflow.execution.parameters import check_execution_arn
+from polysync_airflow.execution.parameters import EXECUTION_ARN, is_valid
 from polysync_airflow.execution.pipelines import DeclaredStep, PipelineDescription, PipelineSummary
 from polysync_airflow.execution.results import JobDescription, JobKind
 from polysync_airflow.execution.search import ListedExecution, ParameterOfExecution
@@ -316,10 +316,8 @@ class ExecutionMethods(HookCalls):
     @staticmethod
     def _arn_in(operation: str, response: Response) -> str:
         arn = response.get("PipelineExecutionArn")
-        try:
-            check_execution_arn(arn)
-        except ParametersError:
-            raise invalid_response_error(operation, f"its PipelineExecutionArn is {arn!r}") from None
+        if not is_valid(EXECUTION_ARN, arn):
+            raise invalid_response_error(operation, f"its PipelineExecutionArn is {arn!r}")
         return str(arn)
 
 

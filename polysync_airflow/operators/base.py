@@ -6,8 +6,6 @@ When to poll again and when the wait is over is decided in ``execution/waiter.py
 
 from __future__ import annotations
 
-import logging
-from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from functools import cached_property, partial, wraps
 from typing import TYPE_CHECKING, Annotated, Any, Final, Generic, Self, TypeVar, cast
@@ -22,7 +20,6 @@ from polysync_airflow.exceptions import ParametersError, PolysyncError
 from polysync_airflow.execution import clock, models
 from polysync_airflow.execution.lifecycle.instructions import RecoveryChoices
 from polysync_airflow.execution.parameters import Choices, Flag, Seconds, check_execution_arn, seconds
-from polysync_airflow.execution.texts import first_problems, storable
 from polysync_airflow.execution.waiter import LAST_POLL_SECONDS, ExecutionWaiter, Finish, Wait
 from polysync_airflow.links import UrlLink
 from polysync_airflow.retrying import PolysyncRetryPolicy, forbids_retry
@@ -34,8 +31,6 @@ if TYPE_CHECKING:
 
     # Imported when a task runs, because it imports boto3: Airflow parses a DAG file every 30 seconds.
     from polysync_airflow.hooks import PolysyncSageMakerHook
-
-log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 Chosen_co = TypeVar("Chosen_co", bound=Choices, covariant=True)
@@ -295,26 +290,8 @@ class ExecutionOperator(WaitingOperator):
                 step = step.waiter.time_out()
         return step.event
 
-    @abstractmethod
-    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> str:
-        """
-        Finish the task when the wait has ended, in either mode.
-
-        :raises TriggerEventError: ``event`` is not an event of this provider's trigger.
-        """
-
 
 def pull_own(context: Context, key: str) -> Any:
     """Return an XCom of this task instance; None if there is none."""
     ti = context["ti"]
     return ti.xcom_pull(task_ids=ti.task_id, key=key, map_indexes=ti.map_index)
-
-
-def storable_xcom(key: str, value: Any) -> Any:
-    """Return an XCom that Airflow can store, and log one warning about what differs from the given value."""
-    changes: list[str] = []
-    value = storable(value, changes)
-    if changes:
-        lines = "\n".join(f"- {line}" for line in first_problems(changes))
-        log.warning("Airflow cannot store the XCom %s as it is:\n%s", key, lines)
-    return value

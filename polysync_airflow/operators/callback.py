@@ -120,9 +120,7 @@ class PolysyncCallbackStepOperator(base.ExecutionOperator):
         return self._answer(context, run, self._make_waiter(self.execution_arn, None))
 
     @apply_retry_policy
-    def execute_complete(  # type: ignore[override]  # not a text
-        self, context: Context, event: dict[str, Any] | None = None
-    ) -> dict[str, str]:
+    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, str]:
         """
         Go on when the step has begun, or cannot begin any more.
 

@@ -577,7 +577,7 @@ class StepRun:
         )
 
     def look(self) -> tuple[Situation, StepDescription | None, str]:
-        """Return the situation of the step now, the step if AWS has begun it, and the status of the execution."""
+        """Return the situation of the step, the step if AWS has begun it, and the execution's status."""
         # In this order: a step that is listed later is never older than the status.
         status = self.retry(lambda: self.hook.describe_pipeline_execution(self.arn)).status
         steps = self.retry(lambda: self.hook.list_pipeline_execution_steps(self.arn))

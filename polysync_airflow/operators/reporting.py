@@ -27,7 +27,7 @@ from polysync_airflow.execution.console import execution_url, studio_url
 from polysync_airflow.execution.lifecycle.instructions import OnCompletedWithFailures
 from polysync_airflow.execution.models import ExecutionEvent
 from polysync_airflow.execution.parameters import MIN_PROGRESS_INTERVAL, Seconds, seconds
-from polysync_airflow.execution.texts import clean_text
+from polysync_airflow.execution.texts import clean_text, storable_xcom
 from polysync_airflow.operators import base
 from polysync_airflow.retrying import next_retry
 from polysync_airflow.states import STATUS_COMPLETED_WITH_FAILURES, PolysyncState, has_ended, state_of
@@ -174,7 +174,10 @@ def pull_run(context: Context) -> outcome.ExecutionRecord | None:
 def push_run(context: Context, run: outcome.ExecutionRecord) -> None:
     """Push ``state`` and ``run``."""
     context["ti"].xcom_push("state", run.state)
-    context["ti"].xcom_push("run", base.storable_xcom("run", run.model_dump(mode="json")))
+    value, warning = storable_xcom("run", run.model_dump(mode="json"))
+    if warning:
+        log.warning("%s", warning)
+    context["ti"].xcom_push("run", value)
 
 
 def raise_unless_ended(end: ExecutionEvent) -> None:

@@ -27,11 +27,12 @@ from polysync_airflow.execution.pipelines import DeclaredStep, PropertyFile, mar
 from polysync_airflow.execution.steps import descriptions
 from polysync_airflow.execution.steps.descriptions import OUTPUTS_KEY, STEPS_KEY, StepDescription, StepRow
 from polysync_airflow.execution.steps.progress import Progress, known_from
+from polysync_airflow.execution.texts import storable_xcom
 from polysync_airflow.execution.waiter import LogLine
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.hooks.executions import result_or_error
 from polysync_airflow.links import LOG_URL_XCOM_KEY, PolysyncFailedStepLogLink, push_url
-from polysync_airflow.operators.base import pull_own, storable_xcom
+from polysync_airflow.operators.base import pull_own
 from polysync_airflow.states import PolysyncState, state_of_step
 
 # How long the end of a task may take longer because of all this.
@@ -150,7 +151,11 @@ class ResultReader:
         packages = descriptions.model_package_arns(new)
         datasets = results.datasets_of(
             # An earlier execution has read and written for a step that is reused; this one uses the result.
-            (uri for step, job in described for uri in _used_uris(step, job)),
+            (
+                uri
+                for step, job in described
+                for uri in (job.written_uris if step.is_reused else job.read_uris or ())
+            ),
             # What a failed job should have written may be incomplete, or not there at all.
             (
                 uri
@@ -270,10 +275,6 @@ def _has_succeeded(step: StepDescription) -> bool:
     return state_of_step(step.status) is PolysyncState.SUCCESS
 
 
-def _used_uris(step: StepDescription, job: results.JobDescription) -> Sequence[str | None]:
-    return job.written_uris if step.is_reused else job.read_uris or ()
-
-
 @dataclass
 class StepReporter:
     """
@@ -363,7 +364,10 @@ class StepReporter:
         rows, log_note = self._with_logs(descriptions.rows_of(steps, before, self.arn), steps)
         reader = ResultReader(self.hook, self.arn, self.log.warning, files)
         found = reader.read(steps, descriptions.outputs_by_step(steps))
-        outputs, outputs_note = descriptions.fit_outputs(storable_xcom(OUTPUTS_KEY, found.outputs))
+        stored, warning = storable_xcom(OUTPUTS_KEY, found.outputs)
+        if warning:
+            self.log.warning("%s", warning)
+        outputs, outputs_note = descriptions.fit_outputs(stored)
         steps_note = self._push_steps(rows)
         self.context["ti"].xcom_push(OUTPUTS_KEY, outputs)
         notes = tuple(note for note in (log_note, steps_note, *found.notes, outputs_note) if note)

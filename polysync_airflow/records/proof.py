@@ -26,7 +26,7 @@ from typing import Any, Final
 from airflow.providers.common.compat.sdk import Context, conf
 from pydantic import ValidationError
 
-from polysync_airflow.airflow_compat.task_instances import find_own_xcom, is_start_planned, read_incarnation
+from polysync_airflow.airflow_compat.task_instances import is_start_planned, read_incarnation
 from polysync_airflow.exceptions import PolysyncError, StoredRecordError
 from polysync_airflow.execution.lifecycle import instructions
 from polysync_airflow.execution.lifecycle.instructions import StoredExecution, TaskKey
@@ -191,20 +191,11 @@ def pull_copy(ti: Any) -> StoredExecution | None:
 
     :param ti: the task instance, on a worker or in the DAG processor.
     """
-    return proven_copy(_pull(ti), ti)
+    return proven_copy(pull(ti), ti)
 
 
-def pull_number(ti: Any) -> int:
-    """Return the number of the try that the XComs of a task instance are of; 0 if they do not say so."""
-    return _number_in(_pull(ti))
-
-
-def find_number(ti: Any) -> int:
-    """Return what ``pull_number`` returns, of a task that may have no XCom yet; for a mapped one, 0."""
-    return _number_in(find_own_xcom(ti, RECORD_KEY))
-
-
-def _number_in(value: Any) -> int:
+def number_in(value: Any) -> int:
+    """Return the number of the try that has pushed a copy, or its number in place of it; 0 if nobody has."""
     number = value.get(TRY_NUMBER) if isinstance(value, Mapping) else None
     return number if isinstance(number, int) else 0
 
@@ -220,7 +211,8 @@ def proven_copy(value: Any, ti: Any) -> StoredExecution | None:
         return None
 
 
-def _pull(ti: Any) -> Any:
+def pull(ti: Any) -> Any:
+    """Return the XCom that holds the copy, or the number of the try; None if there is none."""
     return ti.xcom_pull(task_ids=ti.task_id, key=RECORD_KEY, map_indexes=ti.map_index)
 
 

@@ -11,14 +11,14 @@ import json
 import logging
 import re
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from airflow.providers.common.compat.sdk import Context, Variable
 from pydantic import ValidationError
 
-from polysync_airflow.airflow_compat.task_instances import DELETED, get_variable, read_state
+from polysync_airflow.airflow_compat.task_instances import DELETED, find_own_xcom, get_variable, read_state
 from polysync_airflow.exceptions import PolysyncError, StoredRecordError
 from polysync_airflow.execution.lifecycle import instructions
 from polysync_airflow.execution.lifecycle.decisions import Owner, is_over, owner_by_record
@@ -134,7 +134,7 @@ class RecordStore:
         :raises Exception: Airflow does not respond.
         """
         record = self.read()
-        number = proof.find_number(self._ti)
+        number = proof.number_in(find_own_xcom(self._ti, RECORD_KEY))
         if number > self.try_number:
             raise self._replaced_error()
         if number < self.try_number:
@@ -269,7 +269,7 @@ class RecordStore:
         is_own = stored is not None and stored.try_number == self.try_number
         if self._has_claimed and not is_own:
             # Lower if an earlier try was frozen right at its begin.
-            number = proof.pull_number(self._ti)
+            number = proof.number_in(proof.pull(self._ti))
             if not 0 < number <= self.try_number:
                 raise self._replaced_error()
 
@@ -303,14 +303,6 @@ class RecordStore:
         return Owner.UNKNOWN
 
 
-def own_record(context: Context) -> tuple[RecordStore, StoredExecution | None]:
-    """
-    Return the record store of a task instance and its record; the copy if the store has none.
-    """
-    store = RecordStore(context)
-    return store, store.read() or proof.pull_copy(context["ti"])
-
-
 # ---- records in Airflow's database, without a task: the choice for the next clear, and the expiry
 #
 # A running try and the API server must not overwrite each other. A try writes only if the record is what it
@@ -320,8 +312,7 @@ def own_record(context: Context) -> tuple[RecordStore, StoredExecution | None]:
 ENDED_STATES: Final = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
 
 
-@dataclass(frozen=True)
-class StoredTask:
+class StoredTask(NamedTuple):
     """
     The task of a record.
 

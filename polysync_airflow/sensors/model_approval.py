@@ -17,6 +17,7 @@ from polysync_airflow.aws.retry import call_with_retry
 from polysync_airflow.exceptions import ModelApprovalError, ModelRejectedError, ParametersError
 from polysync_airflow.execution import approval
 from polysync_airflow.execution.models import region_from_arn
+from polysync_airflow.execution.parameters import is_valid
 from polysync_airflow.operators.base import DEFAULT_CONNECTION, DEFAULT_DEFERRABLE, Chosen
 from polysync_airflow.sensors.base import ResourceSensor, SensorChoices
 
@@ -127,11 +128,10 @@ class PolysyncModelApprovalSensor(ResourceSensor):
         # Users can edit it, and a new try looks again.
         if not isinstance(kept, dict) or kept.get("try_number") != context["ti"].try_number:
             return None
-        try:
-            arn = approval.check_model_package_arn(kept.get("model_package_arn"))
-        except ParametersError:
-            return None
-        return arn if approval.group_of(arn) == approval.group_of(str(self.model_package_group)) else None
+        arn = kept.get("model_package_arn")
+        is_arn = is_valid(approval.VERSION_ARN, arn)
+        is_own = is_arn and approval.group_of(str(arn)) == approval.group_of(str(self.model_package_group))
+        return str(arn) if is_own else None
 
     def _find(self, context: Context) -> str:
         """Find the newest version of the group, and keep it for the next pokes."""

@@ -39,7 +39,6 @@ from polysync_airflow import states
 from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution import models, texts
 from polysync_airflow.execution.console import execution_url
-from polysync_airflow.execution.models import FrozenModel, pipeline_name_from_arn
 
 SOURCE: Final = "aws.sagemaker"
 EXECUTION_CHANGE: Final = "SageMaker Model Building Pipeline Execution Status Change"
@@ -74,7 +73,7 @@ EventTime = Annotated[models.ResponseTime, pydantic.PlainSerializer(_text)]
 Status = Annotated[str, StringConstraints(pattern=models.STATUS_PATTERN)]
 
 
-class Change(FrozenModel, ABC):
+class Change(models.FrozenModel, ABC):
     """
     A change that an event reports. Its fields are members of the payload, unless they are excluded.
 
@@ -105,7 +104,7 @@ class Change(FrozenModel, ABC):
     def payload(self) -> dict[str, Any]:
         """What the asset event says of the change, as JSON."""
         arn = self.execution_arn
-        name = pipeline_name_from_arn(arn) if arn else None
+        name = models.pipeline_name_from_arn(arn) if arn else None
         return {
             "kind": self.kind.value,
             **self.model_dump(),
@@ -125,7 +124,7 @@ class _ChangeInExecution(Change):
     @property
     def pipeline_name(self) -> str:
         """The name of the pipeline; in lower case for older pipelines, whose ARNs have it so."""
-        return pipeline_name_from_arn(self.execution_arn)
+        return models.pipeline_name_from_arn(self.execution_arn)
 
     state_of: ClassVar[Callable[[str], str]]
 
@@ -234,7 +233,7 @@ def _first_of_one(value: Any) -> Any:
     return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
-class _Envelope(FrozenModel):
+class _Envelope(models.FrozenModel):
     """https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-events-structure.html"""
 
     detail_type: str = Field(validation_alias="detail-type")

@@ -9,7 +9,7 @@ from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from importlib.metadata import version
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_fixed
@@ -26,12 +26,8 @@ from polysync_airflow.aws.responses import (
     invalid_response_error,
     paginate,
 )
-from polysync_airflow.exceptions import ParametersError, PolysyncError, SageMakerApiError
 from polysync_airflow.execution import approval, clock, models, pipelines
-from polysync_airflow.execution.approval import ApprovalStatus, ModelPackageDescription, ModelPackageSummary
-from polysync_airflow.execution.models import ExecutionDescription, StartRequest
 from polysync_airflow.execution.parameters import EXECUTION_ARN, is_valid
-from polysync_airflow.execution.pipelines import DeclaredStep, PipelineDescription, PipelineSummary
 from polysync_airflow.execution.results import JobDescription, JobKind
 from polysync_airflow.execution.search import ListedExecution, ParameterOfExecution
 from polysync_airflow.execution.steps.descriptions import StepDescription, log_source
@@ -87,11 +83,11 @@ def describe(hook: PolysyncBaseHook, waiter: type[ResourceWaiter[Any]], resource
     return description
 
 
-def result_or_error(call: Callable[..., Result], *arguments: Any) -> Result | PolysyncError:
+def result_or_error(call: Callable[..., Result], *arguments: Any) -> Result | exceptions.PolysyncError:
     """Make a call; return an error instead of raising it: what decides takes both."""
     try:
         return call(*arguments)
-    except PolysyncError as error:
+    except exceptions.PolysyncError as error:
         return error
 
 
@@ -135,7 +131,7 @@ class ExecutionMethods(HookCalls):
     # When AWS has accepted the last start or resume, by AWS's clock; None if it has not said so.
     responded_at: datetime | None = None
 
-    def start_pipeline_execution(self, request: StartRequest) -> str:
+    def start_pipeline_execution(self, request: models.StartRequest) -> str:
         """
         Start an execution.
 
@@ -201,7 +197,7 @@ class ExecutionMethods(HookCalls):
         )
         retrying(self._call_on, execution_arn, "StopPipelineExecution", ClientRequestToken=token)
 
-    def describe_pipeline_execution(self, execution_arn: str) -> ExecutionDescription:
+    def describe_pipeline_execution(self, execution_arn: str) -> models.ExecutionDescription:
         """
         Describe an execution.
 
@@ -210,15 +206,17 @@ class ExecutionMethods(HookCalls):
         :raises SageMakerApiError: the call failed.
         """
         operation = "DescribePipelineExecution"
-        return parse(ExecutionDescription, operation, self._call_on(execution_arn, operation))
+        return parse(models.ExecutionDescription, operation, self._call_on(execution_arn, operation))
 
-    def poll_pipeline_execution(self, execution_arn: str) -> ExecutionDescription | PolysyncError:
+    def poll_pipeline_execution(
+        self, execution_arn: str
+    ) -> models.ExecutionDescription | exceptions.PolysyncError:
         """Describe an execution; return an error instead of raising it: ``decide`` takes both."""
         return result_or_error(self.describe_pipeline_execution, execution_arn)
 
     def list_pipeline_executions(
         self, pipeline_name: str, *, created_after: datetime | None = None, page_token: str | None = None
-    ) -> tuple[list[ExecutionDescription], str | None]:
+    ) -> tuple[list[models.ExecutionDescription], str | None]:
         """
         List one page of a pipeline's executions, sorted by creation time, the newest first.
 
@@ -239,7 +237,7 @@ class ExecutionMethods(HookCalls):
         for entry in entries_of(page, operation, "PipelineExecutionSummaries"):
             # One damaged entry must not fail the waits for all the others.
             with suppress(ValidationError):
-                rows.append(ExecutionDescription.model_validate(entry))
+                rows.append(models.ExecutionDescription.model_validate(entry))
         return rows, page.get("NextToken")
 
     def list_pipeline_execution_steps(
@@ -258,7 +256,7 @@ class ExecutionMethods(HookCalls):
         entries = self._entries_of_list(operation, member, MAX_STEPS, through, request)
         return [parse(StepDescription, operation, entry) for entry in entries]
 
-    def describe_pipeline_definition_for_execution(self, execution_arn: str) -> list[DeclaredStep]:
+    def describe_pipeline_definition_for_execution(self, execution_arn: str) -> list[pipelines.DeclaredStep]:
         """
         Return the steps of the definition that an execution runs, in its order.
 
@@ -284,12 +282,12 @@ class ExecutionMethods(HookCalls):
             return []
         try:
             return read_tail(self.call_logs, *source, limit=limit, since=step.started_at, until=step.ended_at)
-        except SageMakerApiError as error:
+        except exceptions.SageMakerApiError as error:
             if exceptions.has_code(error, exceptions.RESOURCE_NOT_FOUND):
                 return []
             raise
 
-    def check_supported(self, request: StartRequest) -> None:
+    def check_supported(self, request: models.StartRequest) -> None:
         """
         Check that the installed botocore can send a start request.
 
@@ -300,7 +298,7 @@ class ExecutionMethods(HookCalls):
         for member, name in NEWEST_MEMBERS.items():
             value = getattr(request, name)
             if value and member not in members:
-                raise ParametersError(
+                raise exceptions.ParametersError(
                     f"{name} = {value!r} needs boto3 {NEWEST_MEMBERS_SINCE} or newer; this deployment "
                     f"has boto3 {version('boto3')}. Upgrade boto3, or leave the argument out."
                 )
@@ -383,7 +381,7 @@ class PipelineMethods(HookCalls):
 
     def list_pipelines(
         self, name_prefix: str | None = None, *, through: Caller | None = None
-    ) -> Iterator[PipelineSummary]:
+    ) -> Iterator[pipelines.PipelineSummary]:
         """
         Iterate over the pipelines of the account and region, sorted by name. Pages are listed when needed.
 
@@ -397,11 +395,11 @@ class PipelineMethods(HookCalls):
         operation = "ListPipelines"
         request = {"SortBy": "Name", "SortOrder": "Ascending", "PipelineNamePrefix": name_prefix or None}
         for entry in self._entries_of_list(operation, "PipelineSummaries", MAX_ENTRIES, through, request):
-            yield parse(PipelineSummary, operation, entry)
+            yield parse(pipelines.PipelineSummary, operation, entry)
 
     def describe_pipeline(
         self, pipeline_name: str, version_id: int | None = None, *, version_alias: str | None = None
-    ) -> PipelineDescription:
+    ) -> pipelines.PipelineDescription:
         """
         Describe a pipeline, with its definition.
 
@@ -415,7 +413,7 @@ class PipelineMethods(HookCalls):
         operation = "DescribePipeline"
         optional = {"PipelineVersionId": version_id, "PipelineVersionAlias": version_alias}
         response = self.call(operation, PipelineName=pipeline_name, **optional)
-        return parse(PipelineDescription, operation, response)
+        return parse(pipelines.PipelineDescription, operation, response)
 
     def describe_job(self, kind: JobKind, name: str) -> JobDescription:
         """
@@ -444,7 +442,7 @@ class PipelineMethods(HookCalls):
 class ModelPackageMethods(HookCalls):
     """Describe versions of model package groups, find the newest one, and set their approval status."""
 
-    def describe_model_package(self, model_package_arn: str) -> ModelPackageDescription:
+    def describe_model_package(self, model_package_arn: str) -> approval.ModelPackageDescription:
         """
         Describe a version of a model package group.
 
@@ -454,13 +452,16 @@ class ModelPackageMethods(HookCalls):
         :raises SageMakerApiError: the call failed.
         """
         arn = approval.check_model_package_arn(model_package_arn)
-        return cast("ModelPackageDescription", describe(self, approval.ApprovalWaiter, arn))
+        description: approval.ModelPackageDescription = describe(self, approval.ApprovalWaiter, arn)
+        return description
 
-    def poll_model_package(self, model_package_arn: str) -> ModelPackageDescription | PolysyncError:
+    def poll_model_package(
+        self, model_package_arn: str
+    ) -> approval.ModelPackageDescription | exceptions.PolysyncError:
         """Describe a version; return an error instead of raising it. ``ApprovalWaiter.decide`` takes both."""
         return result_or_error(self.describe_model_package, model_package_arn)
 
-    def newest_model_package(self, model_package_group: str) -> ModelPackageSummary | None:
+    def newest_model_package(self, model_package_group: str) -> approval.ModelPackageSummary | None:
         """
         Return the version of a model package group that was registered last, whatever its status.
 
@@ -477,7 +478,7 @@ class ModelPackageMethods(HookCalls):
         entries = entries_of(page, operation, "ModelPackageSummaryList")
         if not entries:
             return None
-        newest = parse(ModelPackageSummary, operation, entries[0])
+        newest = parse(approval.ModelPackageSummary, operation, entries[0])
         if (
             approval.group_of(newest.arn) != approval.group_of(group)
             or models.region_from_arn(newest.arn) != self.region_name
@@ -486,7 +487,7 @@ class ModelPackageMethods(HookCalls):
         return newest
 
     def update_model_approval(
-        self, model_package_arn: str, status: ApprovalStatus, description: str | None = None
+        self, model_package_arn: str, status: approval.ApprovalStatus, description: str | None = None
     ) -> None:
         """
         Set the approval status of a version of a model package group. The same call can be repeated.

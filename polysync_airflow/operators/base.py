@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Generic, Self, TypeVar,
 from polysync_airflow import get_provider_info
 from polysync_airflow.airflow_compat import sdk
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.airflow_compat.sdk import BaseOperator
 from polysync_airflow.airflow_compat.task_process import exit_if_orphaned, exit_if_replaced, parent_process
 from polysync_airflow.aws.retry import call_with_retry
 from polysync_airflow.exceptions import ParametersError, PolysyncError
@@ -48,7 +47,7 @@ _OF_THE_WAIT: Final = ("execution_arn", "pipeline_name", "poll_interval", "since
 _NOT_RETRIED: Final = (sdk.AirflowFailException, sdk.AirflowRescheduleException, sdk.AirflowSkipException)
 
 
-class PolysyncOperator(BaseOperator):
+class PolysyncOperator(sdk.BaseOperator):
     """
     Base of all operators: the retry policy.
 

@@ -14,7 +14,6 @@ from polysync_airflow.execution.parameters import MIN_PROGRESS_INTERVAL
 from polysync_airflow.execution.texts import shorten
 from polysync_airflow.links import PolysyncPipelineExecutionLink, PolysyncStudioLink
 from polysync_airflow.operators import base
-from polysync_airflow.operators.base import apply_retry_policy
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -107,7 +106,7 @@ class PolysyncCallbackStepOperator(base.ExecutionOperator):
                 f"python_callable = {shorten(python_callable)} is not valid: give a function."
             )
 
-    @apply_retry_policy
+    @base.apply_retry_policy
     def execute(self, context: Context) -> dict[str, str]:
         """Wait for the step, call the function, and answer."""
         from polysync_airflow.operators.reporting import push_links
@@ -119,7 +118,7 @@ class PolysyncCallbackStepOperator(base.ExecutionOperator):
         run.check_declared()
         return self._answer(context, run, self._make_waiter(self.execution_arn, None))
 
-    @apply_retry_policy
+    @base.apply_retry_policy
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, str]:
         """
         Go on when the step has begun, or cannot begin any more.

@@ -15,7 +15,6 @@ from typing import Any, Final
 from polysync_airflow import exceptions
 from polysync_airflow.execution import pipelines
 from polysync_airflow.execution.models import LATEST, StartRequest
-from polysync_airflow.execution.pipelines import PipelineDescription
 from polysync_airflow.execution.texts import clean_line, first_problems, nearest_name
 from polysync_airflow.hooks import PolysyncSageMakerHook
 
@@ -185,7 +184,7 @@ def explain_refusal(
     )
 
 
-def describe_version(hook: PolysyncSageMakerHook, request: StartRequest) -> PipelineDescription:
+def describe_version(hook: PolysyncSageMakerHook, request: StartRequest) -> pipelines.PipelineDescription:
     """
     Describe the version of the pipeline that a start would run.
 

@@ -25,7 +25,6 @@ from polysync_airflow.airflow_compat.task_instances import outlet_event_extras
 from polysync_airflow.execution import models, outcome
 from polysync_airflow.execution.console import execution_url, studio_url
 from polysync_airflow.execution.lifecycle.instructions import OnCompletedWithFailures
-from polysync_airflow.execution.models import ExecutionEvent
 from polysync_airflow.execution.parameters import MIN_PROGRESS_INTERVAL, Seconds, seconds
 from polysync_airflow.execution.texts import clean_text, storable_xcom
 from polysync_airflow.operators import base
@@ -137,7 +136,7 @@ def push_described(
 
 def push_ended(
     context: Context,
-    end: ExecutionEvent,
+    end: models.ExecutionEvent,
     report: StepReport | None = None,
     *,
     started: outcome.ExecutionRecord | None = None,
@@ -180,7 +179,7 @@ def push_run(context: Context, run: outcome.ExecutionRecord) -> None:
     context["ti"].xcom_push("run", value)
 
 
-def raise_unless_ended(end: ExecutionEvent) -> None:
+def raise_unless_ended(end: models.ExecutionEvent) -> None:
     """Raise an error if the execution of an earlier try may still be running."""
     if end.outcome == "ended":
         return
@@ -282,7 +281,7 @@ class ReportingOperator(base.ExecutionOperator):
     def _finish(
         self,
         context: Context,
-        end: ExecutionEvent,
+        end: models.ExecutionEvent,
         *,
         note: str | None = None,
         is_own_stop: bool = False,
@@ -302,7 +301,7 @@ class ReportingOperator(base.ExecutionOperator):
         self._publish(context, end.execution_arn, end.pipeline_name, report.model_package_arns)
         return end.execution_arn
 
-    def _report_end(self, context: Context, end: ExecutionEvent) -> StepReport:
+    def _report_end(self, context: Context, end: models.ExecutionEvent) -> StepReport:
         """Push steps and outputs, and the end of the execution."""
         from polysync_airflow.operators.results import StepReport
 
@@ -319,7 +318,7 @@ class ReportingOperator(base.ExecutionOperator):
     def _raise_outcome(
         self,
         context: Context,
-        end: ExecutionEvent,
+        end: models.ExecutionEvent,
         message: Callable[..., str],
         notes: Sequence[str | None],
         *,
@@ -346,7 +345,7 @@ class ReportingOperator(base.ExecutionOperator):
         following = self._next_step(status, retry, by_fail_step=by_fail_step)
         raise make_error(message(notes=(*notes, following))) or error
 
-    def _make_error(self, end: ExecutionEvent, message: str, *, is_own_stop: bool) -> Exception | None:
+    def _make_error(self, end: models.ExecutionEvent, message: str, *, is_own_stop: bool) -> Exception | None:
         """
         Return the error that fails or skips the task; None if the task succeeds.
 
@@ -369,9 +368,9 @@ class ReportingOperator(base.ExecutionOperator):
             return None
         return exceptions.PipelineExecutionFailedError(message, **details)
 
-    def _publish(self, context: Context, arn: str, name: str | None, models: Sequence[str] = ()) -> None:
+    def _publish(self, context: Context, arn: str, name: str | None, packages: Sequence[str] = ()) -> None:
         """Let the asset events of the task name the execution and its model packages."""
-        attach_to_outlets(context, self.outlets, execution_extra(arn, name, model_package_arns=models))
+        attach_to_outlets(context, self.outlets, execution_extra(arn, name, model_package_arns=packages))
 
     @property
     def _list_seconds(self) -> float | None:
@@ -405,6 +404,6 @@ class ReportingOperator(base.ExecutionOperator):
         return reporter.report_end(files=self.choices.property_files, with_mlflow=with_mlflow)
 
 
-def failed_rows(end: ExecutionEvent, report: StepReport) -> Sequence[StepRow]:
+def failed_rows(end: models.ExecutionEvent, report: StepReport) -> Sequence[StepRow]:
     """Return the failed steps of an execution that has failed."""
     return report.failed if state_of(end.status) is PolysyncState.FAILED else ()

@@ -25,7 +25,6 @@ from polysync_airflow.execution.models import ExecutionDescription
 from polysync_airflow.execution.outcome import FailedStep
 from polysync_airflow.execution.pipelines import DeclaredStep, PropertyFile, mark_selection
 from polysync_airflow.execution.steps import descriptions
-from polysync_airflow.execution.steps.descriptions import OUTPUTS_KEY, STEPS_KEY, StepDescription, StepRow
 from polysync_airflow.execution.steps.progress import Progress, known_from
 from polysync_airflow.execution.texts import storable_xcom
 from polysync_airflow.execution.waiter import LogLine
@@ -66,7 +65,7 @@ class StepReport:
     :param error: why the steps could not be listed; None if they were.
     """
 
-    rows: Sequence[StepRow] = ()
+    rows: Sequence[descriptions.StepRow] = ()
     outputs: dict[str, Any] = field(default_factory=dict)
     billed: dict[str, float] | None = None
     datasets: results.Datasets = field(default_factory=results.Datasets)
@@ -76,7 +75,7 @@ class StepReport:
     error: PolysyncError | None = None
 
     @property
-    def failed(self) -> list[StepRow]:
+    def failed(self) -> list[descriptions.StepRow]:
         """The rows of the steps that failed."""
         return [row for row in self.rows if row.state == PolysyncState.FAILED.value]
 
@@ -125,14 +124,14 @@ class ResultReader:
         self._limiter = rate_limiter_for(key, clock.monotonic())
         self._deadline = clock.time() + TIMEOUT_SECONDS
 
-    def read(self, steps: Sequence[StepDescription], outputs: Outputs) -> StepReport:
+    def read(self, steps: Sequence[descriptions.StepDescription], outputs: Outputs) -> StepReport:
         """
         Return what the steps have made.
 
         :param outputs: what AWS's list of the steps says, by the name of the step.
         """
         found = {name: dict(made) for name, made in outputs.items()}
-        described: list[tuple[StepDescription, results.JobDescription]] = []
+        described: list[tuple[descriptions.StepDescription, results.JobDescription]] = []
         with time_limit(TIMEOUT_SECONDS):
             files = self._declared_files() if self.wanted else {}
             for step in steps:
@@ -174,7 +173,7 @@ class ResultReader:
             notes=self._notes(),
         )
 
-    def _describe(self, step: StepDescription) -> list[results.JobDescription]:
+    def _describe(self, step: descriptions.StepDescription) -> list[results.JobDescription]:
         named = results.job_of(step)
         job = self._described(step, *named) if named else None
         if isinstance(job, results.TuningJob) and job.best_training_job:
@@ -182,7 +181,7 @@ class ResultReader:
         return [job] if job else []
 
     def _described(
-        self, step: StepDescription, kind: results.JobKind, name: str
+        self, step: descriptions.StepDescription, kind: results.JobKind, name: str
     ) -> results.JobDescription | None:
         key = (kind, name)
         if key not in self._jobs:
@@ -271,7 +270,7 @@ class ResultReader:
         return tuple(notes)
 
 
-def _has_succeeded(step: StepDescription) -> bool:
+def _has_succeeded(step: descriptions.StepDescription) -> bool:
     return state_of_step(step.status) is PolysyncState.SUCCESS
 
 
@@ -327,7 +326,9 @@ class StepReporter:
         text = descriptions.order_text(self._order)
         return text if len(text) <= descriptions.MAX_ORDER_LENGTH else None
 
-    def after_poll(self, response: ExecutionDescription | PolysyncError) -> Sequence[StepDescription] | None:
+    def after_poll(
+        self, response: ExecutionDescription | PolysyncError
+    ) -> Sequence[descriptions.StepDescription] | None:
         """
         Report the steps after a poll, if that is due, and return them; None if they are not listed.
 
@@ -352,7 +353,7 @@ class StepReporter:
         :param files: which property files to read.
         :param with_mlflow: whether to ask AWS where the MLflow experiment is, which costs a call.
         """
-        before = descriptions.parse_rows(pull_own(self.context, STEPS_KEY))
+        before = descriptions.parse_rows(pull_own(self.context, descriptions.STEPS_KEY))
         list_steps = partial(self.hook.list_pipeline_execution_steps, self.arn)
         until = clock.time() + STEP_LISTING_TIMEOUT_SECONDS
         try:
@@ -364,12 +365,12 @@ class StepReporter:
         rows, log_note = self._with_logs(descriptions.rows_of(steps, before, self.arn), steps)
         reader = ResultReader(self.hook, self.arn, self.log.warning, files)
         found = reader.read(steps, descriptions.outputs_by_step(steps))
-        stored, warning = storable_xcom(OUTPUTS_KEY, found.outputs)
+        stored, warning = storable_xcom(descriptions.OUTPUTS_KEY, found.outputs)
         if warning:
             self.log.warning("%s", warning)
         outputs, outputs_note = descriptions.fit_outputs(stored)
         steps_note = self._push_steps(rows)
-        self.context["ti"].xcom_push(OUTPUTS_KEY, outputs)
+        self.context["ti"].xcom_push(descriptions.OUTPUTS_KEY, outputs)
         notes = tuple(note for note in (log_note, steps_note, *found.notes, outputs_note) if note)
         mlflow = self._mlflow_resource_arn() if with_mlflow else None
         report = replace(found, rows=rows, outputs=outputs, notes=notes, mlflow_resource_arn=mlflow)
@@ -388,14 +389,14 @@ class StepReporter:
         for line in lines:
             self.log.log(line.level, "%s", line.text)
 
-    def _push_steps(self, rows: Sequence[StepRow]) -> str | None:
+    def _push_steps(self, rows: Sequence[descriptions.StepRow]) -> str | None:
         value, note = descriptions.fit_rows(rows)
-        self.context["ti"].xcom_push(STEPS_KEY, value)
+        self.context["ti"].xcom_push(descriptions.STEPS_KEY, value)
         return note
 
     def _with_logs(
-        self, rows: Sequence[StepRow], steps: Sequence[StepDescription]
-    ) -> tuple[list[StepRow], str | None]:
+        self, rows: Sequence[descriptions.StepRow], steps: Sequence[descriptions.StepDescription]
+    ) -> tuple[list[descriptions.StepRow], str | None]:
         """Add the last lines of the failed steps' logs to the rows, and write them to the task's log."""
         failed = [step for step in steps if state_of_step(step.status) is PolysyncState.FAILED][:MAX_LOGS]
         logs: dict[str, list[str]] = {}

@@ -21,7 +21,6 @@ from polysync_airflow.execution.outcome import OnCancelled, parse_event
 from polysync_airflow.execution.parameters import REQUEST_ARGUMENTS, storable_parameters
 from polysync_airflow.execution.waiter import Finish
 from polysync_airflow.operators import base, reporting
-from polysync_airflow.operators.base import apply_retry_policy
 from polysync_airflow.operators.failure_callback import with_own_callback
 from polysync_airflow.states import has_ended, state_of
 
@@ -203,7 +202,7 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         made.kwargs["on_failure_callback"] = with_own_callback(made.kwargs.get("on_failure_callback"))
         return made
 
-    @apply_retry_policy
+    @base.apply_retry_policy
     def execute(self, context: Context) -> str:
         """Start or reattach to an execution, push its XComs and, by default, wait for its end."""
         this_try, choices = self.this_try, self.choices
@@ -229,7 +228,7 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         # Airflow calls this in its signal handler, or directly when execution_timeout has passed.
         self.this_try.kill(timed_out=isinstance(sys.exc_info()[1], AirflowTaskTimeout))
 
-    @apply_retry_policy
+    @base.apply_retry_policy
     def execute_after_end(self, context: Context, event: dict[str, Any] | None = None) -> str:
         """
         Execute the task now that the execution of an earlier try has ended.
@@ -239,7 +238,7 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         reporting.raise_unless_ended(parse_event(event))
         return self.execute(context)
 
-    @apply_retry_policy
+    @base.apply_retry_policy
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> str:
         """
         Push the outcome of the execution, and succeed, fail or skip accordingly.

@@ -14,7 +14,6 @@ from polysync_airflow.execution.outcome import outcome_message, parse_event, une
 from polysync_airflow.execution.parameters import Flag
 from polysync_airflow.links import PolysyncPipelineExecutionLink, PolysyncStudioLink
 from polysync_airflow.operators import base
-from polysync_airflow.operators.base import apply_retry_policy
 from polysync_airflow.operators.reporting import push_described, push_ended, push_links
 from polysync_airflow.states import STATUS_STOPPING, has_ended, is_stoppable, state_of
 
@@ -83,7 +82,7 @@ class PolysyncStopPipelineOperator(base.ExecutionOperator):
         self.region_name = region_name
         _ = self.choices  # raises an error if one is not valid
 
-    @apply_retry_policy
+    @base.apply_retry_policy
     def execute(self, context: Context) -> str:
         """Request the stop and, if ``wait_for_completion`` is set, wait for the end of the execution."""
         self._check_execution(self.execution_arn)
@@ -95,7 +94,7 @@ class PolysyncStopPipelineOperator(base.ExecutionOperator):
         event = self._wait_for_end(self._make_waiter(self.execution_arn, None))
         return self.execute_complete(context, event.model_dump(mode="json"))
 
-    @apply_retry_policy
+    @base.apply_retry_policy
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> str:
         """
         Return the state in which the execution ended.

@@ -24,7 +24,6 @@ from polysync_airflow.execution.lifecycle import instructions
 from polysync_airflow.execution.lifecycle.decisions import Owner, is_over, owner_by_record
 from polysync_airflow.execution.lifecycle.instructions import OnClear, StoredExecution, TaskKey
 from polysync_airflow.records import proof
-from polysync_airflow.records.proof import RECORD_KEY, TRY_NUMBER, from_stored
 
 if TYPE_CHECKING:
     # It imports the models of Airflow's database, which workers must not use.
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-KEY_PREFIX: Final = f"{RECORD_KEY}."
+KEY_PREFIX: Final = f"{proof.RECORD_KEY}."
 # The key of a Variable has at most 250 characters.
 _READABLE_CHARACTERS: Final = 200
 TASK: Final = "task"
@@ -78,7 +77,7 @@ def from_variable(text: str, task: TaskKey, *, place: str) -> StoredExecution:
         value = None
     record = value.get(RECORD) if isinstance(value, dict) else value
     # A Variable without a record in it is damaged, which is not the same as no record.
-    return from_stored(text if record is None else record, task, place=place)
+    return proof.from_stored(text if record is None else record, task, place=place)
 
 
 class RecordStore:
@@ -134,7 +133,7 @@ class RecordStore:
         :raises Exception: Airflow does not respond.
         """
         record = self.read()
-        number = proof.number_in(find_own_xcom(self._ti, RECORD_KEY))
+        number = proof.number_in(find_own_xcom(self._ti, proof.RECORD_KEY))
         if number > self.try_number:
             raise self._replaced_error()
         if number < self.try_number:
@@ -150,7 +149,7 @@ class RecordStore:
         :raises Exception: Airflow does not respond.
         """
         self._raise_if_replaced()
-        self._ti.xcom_push(RECORD_KEY, self._put(record))
+        self._ti.xcom_push(proof.RECORD_KEY, self._put(record))
         self._forget_earlier_record()
 
     def delete(self) -> None:
@@ -224,14 +223,14 @@ class RecordStore:
         text = get_variable(self._key)
         if text is not None:
             return from_variable(text, self._task, place=self.place)
-        value = self._earlier_store.get(RECORD_KEY) if self._earlier_store else None
+        value = self._earlier_store.get(proof.RECORD_KEY) if self._earlier_store else None
         if value is None:
             # It is not written there any more.
             self._earlier_store = None
             return None
         self._is_in_earlier_store = True
-        place = f"the key {RECORD_KEY!r} on the tab Task State Store of the task instance"
-        return from_stored(value, self._task, place=place)
+        place = f"the key {proof.RECORD_KEY!r} on the tab Task State Store of the task instance"
+        return proof.from_stored(value, self._task, place=place)
 
     def _read_if_proven(self) -> StoredExecution | None:
         # This try holds a record of its own. What somebody else has written in its place must not keep it
@@ -279,7 +278,7 @@ class RecordStore:
         )
 
     def _push_number(self) -> None:
-        self._ti.xcom_push(RECORD_KEY, {TRY_NUMBER: self.try_number})
+        self._ti.xcom_push(proof.RECORD_KEY, {proof.TRY_NUMBER: self.try_number})
 
     def _put(self, record: StoredExecution) -> dict[str, Any]:
         record = record.without_values()
@@ -295,7 +294,7 @@ class RecordStore:
     def _forget_earlier_record(self) -> None:
         # It would count again after the deletion of the Variable.
         if self._is_in_earlier_store:
-            self._earlier_store.delete(RECORD_KEY)
+            self._earlier_store.delete(proof.RECORD_KEY)
             self._is_in_earlier_store = False
 
     def _unknown(self, error: Exception) -> Owner:

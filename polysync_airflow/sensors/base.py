@@ -11,7 +11,6 @@ from typing import Annotated, Any, ClassVar, NoReturn
 from airflow.providers.common.compat.sdk import Context
 
 from polysync_airflow.airflow_compat import sdk, sensors
-from polysync_airflow.airflow_compat.sensors import PokeReturnValue
 from polysync_airflow.exceptions import ModelApprovalError, PipelineExecutionError
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.models import MAX_POLL_INTERVAL, MIN_POLL_INTERVAL
@@ -19,7 +18,6 @@ from polysync_airflow.execution.outcome import refusal_error
 from polysync_airflow.execution.parameters import Seconds, seconds
 from polysync_airflow.execution.waiter import LAST_POLL_SECONDS, Finish, ResourceWaiter, Waiter, check_event
 from polysync_airflow.operators import base
-from polysync_airflow.operators.base import apply_retry_policy
 
 
 class SensorChoices(base.LimitChoices):
@@ -73,7 +71,7 @@ class PolysyncSensor(base.WaitingOperator, sensors.BaseSensorOperator):
     def _deadline(self) -> float:
         return self._began_at.timestamp() + self._timeout_seconds
 
-    @apply_retry_policy
+    @base.apply_retry_policy
     def execute(self, context: Context) -> str:
         """Wait on the worker, or poll once and then defer."""
         with self.soft_failures():
@@ -93,10 +91,10 @@ class PolysyncSensor(base.WaitingOperator, sensors.BaseSensorOperator):
             self.log.log(line.level, "%s", line.text)
         return step
 
-    def poke(self, context: Context) -> PokeReturnValue:
+    def poke(self, context: Context) -> sensors.PokeReturnValue:
         """Poll once. Airflow calls this; the value is how the wait has ended."""
         end = self._poll(context)
-        return PokeReturnValue(is_done=end is not None, xcom_value=end)
+        return sensors.PokeReturnValue(is_done=end is not None, xcom_value=end)
 
     def _end_or_defer(self, context: Context) -> str:
         end = self._poll(context)
@@ -166,7 +164,7 @@ class ResourceSensor(PolysyncSensor):
     def _message(self, end: Any) -> str:
         """Return how the wait has ended, in one line."""
 
-    @apply_retry_policy
+    @base.apply_retry_policy
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> str:
         """
         Finish the task when the trigger's wait has ended.

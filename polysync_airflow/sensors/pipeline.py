@@ -14,13 +14,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
 from polysync_airflow import exceptions
 from polysync_airflow.execution import clock, models, outcome, search
 from polysync_airflow.execution.lifecycle.instructions import OnCompletedWithFailures
-from polysync_airflow.execution.models import ExecutionEvent
-from polysync_airflow.execution.outcome import OnCancelled
 from polysync_airflow.execution.parameters import MIN_PROGRESS_INTERVAL, storable_parameters
-from polysync_airflow.execution.search import Which
 from polysync_airflow.execution.waiter import ExecutionWaiter, Finish
 from polysync_airflow.operators import base, reporting
-from polysync_airflow.operators.base import apply_retry_policy
 from polysync_airflow.sensors.base import PolysyncSensor, SensorChoices
 from polysync_airflow.states import PolysyncState, has_ended, state_of
 
@@ -39,7 +35,7 @@ if TYPE_CHECKING:
 class PipelineSensorChoices(SensorChoices, reporting.ReportChoices):
     """What the DAG author chose for the sensor."""
 
-    which: Which
+    which: search.Which
 
 
 class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
@@ -119,7 +115,7 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
         pipeline_name: str | XComArg | None = None,
         created_after: datetime | str | XComArg | None = None,
         created_before: datetime | str | XComArg | None = None,
-        which: Which = "first",
+        which: search.Which = "first",
         display_name_pattern: str | XComArg | None = None,
         parameters: Mapping[str, Any] | XComArg | None = None,
         step_name: str | XComArg | None = None,
@@ -127,7 +123,7 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
         region_name: str | None = None,
         deferrable: bool = base.DEFAULT_DEFERRABLE,
         on_completed_with_failures: OnCompletedWithFailures = "fail",
-        on_cancelled: OnCancelled = "fail",
+        on_cancelled: outcome.OnCancelled = "fail",
         progress_interval: float | timedelta | None = reporting.DEFAULT_PROGRESS_INTERVAL,
         property_files: bool | Sequence[str] = False,
         **kwargs: Any,
@@ -186,7 +182,7 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
                 "them."
             )
 
-    @apply_retry_policy
+    @base.apply_retry_policy
     def execute_found(self, context: Context, event: dict[str, Any] | None = None) -> str:
         """
         Wait for the end of the execution that the search trigger has found.
@@ -198,7 +194,7 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
             self._began_at, self._arn = end.began_at, _found(end)
             return self._end_or_defer(context)
 
-    @apply_retry_policy
+    @base.apply_retry_policy
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> str:
         """
         Push the outcome of the execution, and succeed, fail or skip accordingly.
@@ -256,7 +252,7 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
             make = partial(triggers.PolysyncPipelineStepTrigger, step_name=self.step_name)
         self.defer(trigger=make(**arguments), method_name="execute_complete")
 
-    def _poll(self, context: Context) -> ExecutionEvent | StepEndedEvent | None:
+    def _poll(self, context: Context) -> models.ExecutionEvent | StepEndedEvent | None:
         """Look for the execution, or poll it; return how the wait has ended, None if it goes on."""
         if self._waiter is None:
             self._arn = self._arn or self._look()
@@ -304,7 +300,7 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
 
     def _poll_execution(
         self, context: Context, waiter: ExecutionWaiter
-    ) -> ExecutionEvent | StepEndedEvent | None:
+    ) -> models.ExecutionEvent | StepEndedEvent | None:
         from polysync_airflow.execution.steps.progress import ended_step
 
         arn = waiter.execution_arn
@@ -314,7 +310,7 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
             self._is_described = True
         step = self._decide(waiter, response)
         if isinstance(step, Finish):
-            return cast("ExecutionEvent", step.event)
+            return cast("models.ExecutionEvent", step.event)
         self._waiter = step.waiter
         steps = self._reporter.after_poll(response)
         return ended_step(steps, self.step_name, arn) if self.step_name else None
@@ -337,16 +333,16 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
         in_arn, given = models.pipeline_name_from_arn(arn), (self.pipeline_name or "").rsplit("/", 1)[-1]
         return given if given.lower() == in_arn.lower() else in_arn
 
-    def _end(self, context: Context, end: ExecutionEvent | StepEndedEvent) -> str:
+    def _end(self, context: Context, end: models.ExecutionEvent | StepEndedEvent) -> str:
         """Push the outcome, and return the ARN of the execution, or raise the error of the task."""
-        if isinstance(end, ExecutionEvent):
+        if isinstance(end, models.ExecutionEvent):
             return self._end_of_execution(context, end)
         from polysync_airflow.execution.steps.progress import row_of
 
         report = self._report_steps(context, end.execution_arn)
         return self._end_of_step(context, end.execution_arn, report, row_of(end, report.rows))
 
-    def _end_of_execution(self, context: Context, end: ExecutionEvent) -> str:
+    def _end_of_execution(self, context: Context, end: models.ExecutionEvent) -> str:
         if not self.step_name:
             return self._finish(context, end, note=_note(end))
         from polysync_airflow.execution.steps.progress import ended_row
@@ -376,7 +372,7 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
         self._publish(context, arn, name, report.model_package_arns)
         return arn
 
-    def _make_error(self, end: ExecutionEvent, message: str, *, is_own_stop: bool) -> Exception | None:
+    def _make_error(self, end: models.ExecutionEvent, message: str, *, is_own_stop: bool) -> Exception | None:
         if end.outcome == "timed_out" and end.error_code:
             return outcome.refusal_error(end, message)
         if end.outcome == "timed_out":
@@ -404,7 +400,7 @@ def _found(end: search.SearchEvent) -> str:
     return end.execution_arn
 
 
-def _note(end: ExecutionEvent) -> str | None:
+def _note(end: models.ExecutionEvent) -> str | None:
     return None if end.outcome == "ended" else "This task has not stopped it: it may still be running."
 
 

@@ -21,7 +21,6 @@ from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, Validation
 
 from polysync_airflow.execution import console, models, texts
 from polysync_airflow.execution.pipelines import DeclaredStep
-from polysync_airflow.execution.texts import Count, NameText, ReasonText, clean_value
 from polysync_airflow.states import PolysyncState, state_of_step
 
 PROCESSING_LOGS: Final = "/aws/sagemaker/ProcessingJobs"
@@ -129,7 +128,7 @@ def _bounded(value: Any, depth: int = 0, left: Iterator[int] | None = None) -> A
     if isinstance(value, Mapping) and depth < _MAX_DEPTH:
         entries = list(islice(value.items(), _MAX_ENTRIES))
         return {
-            clean_value(str(name), 256): _bounded(each, depth + 1, left)
+            texts.clean_value(str(name), 256): _bounded(each, depth + 1, left)
             for (name, each), _ in zip(entries, left, strict=False)
         }
     if isinstance(value, (list, tuple)) and depth < _MAX_DEPTH:
@@ -138,7 +137,7 @@ def _bounded(value: Any, depth: int = 0, left: Iterator[int] | None = None) -> A
     if value is None or isinstance(value, (bool, int)) or (isinstance(value, float) and isfinite(value)):
         return value
     text = value.isoformat() if isinstance(value, datetime) else str(value)
-    return clean_value(text, texts.MAX_VALUE_LENGTH)
+    return texts.clean_value(text, texts.MAX_VALUE_LENGTH)
 
 
 class StepDescription(models.FrozenModel):
@@ -148,10 +147,10 @@ class StepDescription(models.FrozenModel):
     https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_PipelineExecutionStep.html
     """
 
-    name: NameText = Field(validation_alias="StepName")
+    name: texts.NameText = Field(validation_alias="StepName")
     status: str | None = Field(None, validation_alias="StepStatus", pattern=models.STATUS_PATTERN)
-    failure_reason: ReasonText | None = Field(None, validation_alias="FailureReason")
-    attempt_count: Count = Field(None, validation_alias="AttemptCount")
+    failure_reason: texts.ReasonText | None = Field(None, validation_alias="FailureReason")
+    attempt_count: texts.Count = Field(None, validation_alias="AttemptCount")
     started_at: models.ResponseTime = Field(None, validation_alias="StartTime")
     ended_at: models.ResponseTime = Field(None, validation_alias="EndTime")
     cache_hit: bool = False
@@ -263,23 +262,23 @@ class StepRow(models.FrozenModel):
     :param reused_from: the ARN of the execution from which its result was taken; None if it has run.
     """
 
-    name: NameText
-    type: NameText | None = None
-    condition: NameText | None = None
-    branch: NameText | None = None
+    name: texts.NameText
+    type: texts.NameText | None = None
+    condition: texts.NameText | None = None
+    branch: texts.NameText | None = None
     not_taken: bool = False
     not_selected: bool = False
-    state: NameText
-    status: NameText | None = None
+    state: texts.NameText
+    status: texts.NameText | None = None
     started_at: models.UtcTime | None = None
     ended_at: models.UtcTime | None = None
     seconds: float | None = None
-    attempt: Count = None
+    attempt: texts.Count = None
     cache_hit: bool = False
     reused_from: texts.ArnText | None = None
-    reason: ReasonText | None = None
+    reason: texts.ReasonText | None = None
     job_arn: texts.ArnText | None = None
-    job_name: NameText | None = None
+    job_name: texts.NameText | None = None
     console_url: texts.ArnText | None = None
     log_url: texts.ArnText | None = None
     log_lines: Sequence[texts.LineText] = ()
@@ -480,7 +479,7 @@ def _without_empty_members(row: dict[str, Any]) -> dict[str, Any]:
 
 def _without_long_texts(row: dict[str, Any]) -> dict[str, Any]:
     reason = row.get("reason")
-    shortened = {"reason": clean_value(reason, _SHORT_REASON)} if reason else {}
+    shortened = {"reason": texts.clean_value(reason, _SHORT_REASON)} if reason else {}
     return {**row, "log_lines": [], **shortened}
 
 

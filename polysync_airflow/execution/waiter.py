@@ -93,6 +93,7 @@ class Failures:
 NO_FAILURES: Final = Failures()
 
 
+Polled = models.ExecutionDescription | PolysyncError
 Response = TypeVar("Response")
 Event = TypeVar("Event", bound=BaseModel)
 AnyModel = TypeVar("AnyModel", bound=BaseModel)
@@ -495,12 +496,12 @@ class Deletion:
 # ---- the arguments of stored triggers, which others can edit in Airflow's database
 
 
-def _valid_interval(seconds: float) -> float:
-    return min(max(seconds, models.MIN_POLL_INTERVAL), models.MAX_POLL_INTERVAL)
-
-
 # An earlier version accepted every positive value: the nearest one that is valid now is used.
-Interval = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False), AfterValidator(_valid_interval)]
+Interval = Annotated[
+    float,
+    Field(strict=True, gt=0, allow_inf_nan=False),
+    AfterValidator(lambda seconds: min(max(seconds, models.MIN_POLL_INTERVAL), models.MAX_POLL_INTERVAL)),
+]
 Deadline = Annotated[
     float,
     Field(strict=True, ge=models.MIN_TIMESTAMP, allow_inf_nan=False),

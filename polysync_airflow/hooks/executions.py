@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
@@ -26,8 +26,12 @@ from polysync_airflow.aws.responses import (
     invalid_response_error,
     paginate,
 )
+from polysync_airflow.exceptions import PolysyncError, SageMakerApiError
 from polysync_airflow.execution import approval, clock, models, pipelines
+from polysync_airflow.execution.approval import ApprovalStatus, ModelPackageDescription, ModelPackageSummary
+from polysync_airflow.execution.models import ExecutionDescription, StartRequest
 from polysync_airflow.execution.parameters import EXECUTION_ARN, is_valid
+from polysync_airflow.execution.pipelines import DeclaredStep, PipelineDescription, PipelineSummary
 from polysync_airflow.execution.results import JobDescription, JobKind
 from polysync_airflow.execution.search import ListedExecution, ParameterOfExecution
 from polysync_airflow.execution.steps.descriptions import StepDescription, log_source
@@ -83,11 +87,11 @@ def describe(hook: PolysyncBaseHook, waiter: type[ResourceWaiter[Any]], resource
     return description
 
 
-def result_or_error(call: Callable[..., Result], *arguments: Any) -> Result | exceptions.PolysyncError:
+def result_or_error(call: Callable[..., Result], *arguments: Any) -> Result | PolysyncError:
     """Make a call; return an error instead of raising it: what decides takes both."""
     try:
         return call(*arguments)
-    except exceptions.PolysyncError as error:
+    except PolysyncError as error:
         return error
 
 
@@ -101,6 +105,13 @@ def parse(model: type[Model], operation: str, response: Any) -> Model:
         return model.model_validate(response)
     except ValidationError as error:
         raise invalid_response_error(operation, describe_validation_error(error)) from None
+
+
+def valid(model: type[Model], entries: Iterable[Any]) -> Iterator[Model]:
+    """Iterate over the entries of a list as models. A damaged one must not hide the others."""
+    for entry in entries:
+        with suppress(ValidationError):
+            yield model.model_validate(entry)
 
 
 def entries_of(page: Response, operation: str, member: str) -> list[Any]:
@@ -131,7 +142,7 @@ class ExecutionMethods(HookCalls):
     # When AWS has accepted the last start or resume, by AWS's clock; None if it has not said so.
     responded_at: datetime | None = None
 
-    def start_pipeline_execution(self, request: models.StartRequest) -> str:
+    def start_pipeline_execution(self, request: StartRequest) -> str:
         """
         Start an execution.
 
@@ -197,7 +208,7 @@ class ExecutionMethods(HookCalls):
         )
         retrying(self._call_on, execution_arn, "StopPipelineExecution", ClientRequestToken=token)
 
-    def describe_pipeline_execution(self, execution_arn: str) -> models.ExecutionDescription:
+    def describe_pipeline_execution(self, execution_arn: str) -> ExecutionDescription:
         """
         Describe an execution.
 
@@ -206,17 +217,15 @@ class ExecutionMethods(HookCalls):
         :raises SageMakerApiError: the call failed.
         """
         operation = "DescribePipelineExecution"
-        return parse(models.ExecutionDescription, operation, self._call_on(execution_arn, operation))
+        return parse(ExecutionDescription, operation, self._call_on(execution_arn, operation))
 
-    def poll_pipeline_execution(
-        self, execution_arn: str
-    ) -> models.ExecutionDescription | exceptions.PolysyncError:
+    def poll_pipeline_execution(self, execution_arn: str) -> ExecutionDescription | PolysyncError:
         """Describe an execution; return an error instead of raising it: ``decide`` takes both."""
         return result_or_error(self.describe_pipeline_execution, execution_arn)
 
     def list_pipeline_executions(
         self, pipeline_name: str, *, created_after: datetime | None = None, page_token: str | None = None
-    ) -> tuple[list[models.ExecutionDescription], str | None]:
+    ) -> tuple[list[ExecutionDescription], str | None]:
         """
         List one page of a pipeline's executions, sorted by creation time, the newest first.
 
@@ -233,12 +242,8 @@ class ExecutionMethods(HookCalls):
         request = {"PipelineName": pipeline_name, "SortBy": "CreationTime", "SortOrder": "Descending"}
         optional = {"CreatedAfter": created_after, "NextToken": page_token}
         page = self.call(operation, MaxResults=PAGE_SIZE, **request, **optional)
-        rows = []
-        for entry in entries_of(page, operation, "PipelineExecutionSummaries"):
-            # One damaged entry must not fail the waits for all the others.
-            with suppress(ValidationError):
-                rows.append(models.ExecutionDescription.model_validate(entry))
-        return rows, page.get("NextToken")
+        entries = entries_of(page, operation, "PipelineExecutionSummaries")
+        return list(valid(ExecutionDescription, entries)), page.get("NextToken")
 
     def list_pipeline_execution_steps(
         self, execution_arn: str, *, through: Caller | None = None
@@ -256,7 +261,7 @@ class ExecutionMethods(HookCalls):
         entries = self._entries_of_list(operation, member, MAX_STEPS, through, request)
         return [parse(StepDescription, operation, entry) for entry in entries]
 
-    def describe_pipeline_definition_for_execution(self, execution_arn: str) -> list[pipelines.DeclaredStep]:
+    def describe_pipeline_definition_for_execution(self, execution_arn: str) -> list[DeclaredStep]:
         """
         Return the steps of the definition that an execution runs, in its order.
 
@@ -282,12 +287,12 @@ class ExecutionMethods(HookCalls):
             return []
         try:
             return read_tail(self.call_logs, *source, limit=limit, since=step.started_at, until=step.ended_at)
-        except exceptions.SageMakerApiError as error:
+        except SageMakerApiError as error:
             if exceptions.has_code(error, exceptions.RESOURCE_NOT_FOUND):
                 return []
             raise
 
-    def check_supported(self, request: models.StartRequest) -> None:
+    def check_supported(self, request: StartRequest) -> None:
         """
         Check that the installed botocore can send a start request.
 
@@ -350,11 +355,10 @@ class SearchMethods(HookCalls):
             "SortBy": "CreationTime",
             "SortOrder": "Ascending",
         }
-        member = "PipelineExecutionSummaries"
-        for entry in self._entries_of_list(operation, member, MAX_ENTRIES, through, request):
-            # One damaged entry must not hide the others.
-            with suppress(ValidationError):
-                yield ListedExecution.model_validate(entry)
+        entries = self._entries_of_list(
+            operation, "PipelineExecutionSummaries", MAX_ENTRIES, through, request
+        )
+        return valid(ListedExecution, entries)
 
     def list_pipeline_parameters_for_execution(
         self, execution_arn: str, *, through: Caller | None = None
@@ -381,7 +385,7 @@ class PipelineMethods(HookCalls):
 
     def list_pipelines(
         self, name_prefix: str | None = None, *, through: Caller | None = None
-    ) -> Iterator[pipelines.PipelineSummary]:
+    ) -> Iterator[PipelineSummary]:
         """
         Iterate over the pipelines of the account and region, sorted by name. Pages are listed when needed.
 
@@ -395,11 +399,11 @@ class PipelineMethods(HookCalls):
         operation = "ListPipelines"
         request = {"SortBy": "Name", "SortOrder": "Ascending", "PipelineNamePrefix": name_prefix or None}
         for entry in self._entries_of_list(operation, "PipelineSummaries", MAX_ENTRIES, through, request):
-            yield parse(pipelines.PipelineSummary, operation, entry)
+            yield parse(PipelineSummary, operation, entry)
 
     def describe_pipeline(
         self, pipeline_name: str, version_id: int | None = None, *, version_alias: str | None = None
-    ) -> pipelines.PipelineDescription:
+    ) -> PipelineDescription:
         """
         Describe a pipeline, with its definition.
 
@@ -413,7 +417,7 @@ class PipelineMethods(HookCalls):
         operation = "DescribePipeline"
         optional = {"PipelineVersionId": version_id, "PipelineVersionAlias": version_alias}
         response = self.call(operation, PipelineName=pipeline_name, **optional)
-        return parse(pipelines.PipelineDescription, operation, response)
+        return parse(PipelineDescription, operation, response)
 
     def describe_job(self, kind: JobKind, name: str) -> JobDescription:
         """
@@ -442,7 +446,7 @@ class PipelineMethods(HookCalls):
 class ModelPackageMethods(HookCalls):
     """Describe versions of model package groups, find the newest one, and set their approval status."""
 
-    def describe_model_package(self, model_package_arn: str) -> approval.ModelPackageDescription:
+    def describe_model_package(self, model_package_arn: str) -> ModelPackageDescription:
         """
         Describe a version of a model package group.
 
@@ -452,16 +456,14 @@ class ModelPackageMethods(HookCalls):
         :raises SageMakerApiError: the call failed.
         """
         arn = approval.check_model_package_arn(model_package_arn)
-        description: approval.ModelPackageDescription = describe(self, approval.ApprovalWaiter, arn)
+        description: ModelPackageDescription = describe(self, approval.ApprovalWaiter, arn)
         return description
 
-    def poll_model_package(
-        self, model_package_arn: str
-    ) -> approval.ModelPackageDescription | exceptions.PolysyncError:
+    def poll_model_package(self, model_package_arn: str) -> ModelPackageDescription | PolysyncError:
         """Describe a version; return an error instead of raising it. ``ApprovalWaiter.decide`` takes both."""
         return result_or_error(self.describe_model_package, model_package_arn)
 
-    def newest_model_package(self, model_package_group: str) -> approval.ModelPackageSummary | None:
+    def newest_model_package(self, model_package_group: str) -> ModelPackageSummary | None:
         """
         Return the version of a model package group that was registered last, whatever its status.
 
@@ -478,7 +480,7 @@ class ModelPackageMethods(HookCalls):
         entries = entries_of(page, operation, "ModelPackageSummaryList")
         if not entries:
             return None
-        newest = parse(approval.ModelPackageSummary, operation, entries[0])
+        newest = parse(ModelPackageSummary, operation, entries[0])
         if (
             approval.group_of(newest.arn) != approval.group_of(group)
             or models.region_from_arn(newest.arn) != self.region_name
@@ -487,7 +489,7 @@ class ModelPackageMethods(HookCalls):
         return newest
 
     def update_model_approval(
-        self, model_package_arn: str, status: approval.ApprovalStatus, description: str | None = None
+        self, model_package_arn: str, status: ApprovalStatus, description: str | None = None
     ) -> None:
         """
         Set the approval status of a version of a model package group. The same call can be repeated.

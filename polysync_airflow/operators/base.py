@@ -15,11 +15,11 @@ from polysync_airflow.airflow_compat import sdk
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.task_process import exit_if_orphaned, exit_if_replaced, parent_process
 from polysync_airflow.aws.retry import call_with_retry
-from polysync_airflow.exceptions import ParametersError, PolysyncError
+from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution import clock, models
 from polysync_airflow.execution.lifecycle.instructions import RecoveryChoices
 from polysync_airflow.execution.parameters import Choices, Flag, Seconds, check_execution_arn, seconds
-from polysync_airflow.execution.waiter import LAST_POLL_SECONDS, ExecutionWaiter, Finish, Wait
+from polysync_airflow.execution.waiter import LAST_POLL_SECONDS, ExecutionWaiter, Finish, Polled, Wait
 from polysync_airflow.links import UrlLink
 from polysync_airflow.retrying import PolysyncRetryPolicy, forbids_retry
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 Chosen_co = TypeVar("Chosen_co", bound=Choices, covariant=True)
 Method = TypeVar("Method", bound=Callable[..., Any])
-AfterPoll = Callable[[models.ExecutionDescription | PolysyncError], object]
+AfterPoll = Callable[[Polled], object]
 
 DEFAULT_CONNECTION: Final = get_provider_info.DEFAULT_CONNECTION
 DEFAULT_POLL_INTERVAL: Final = 30.0

@@ -26,7 +26,7 @@ from polysync_airflow.execution import clock
 from polysync_airflow.execution.models import ExecutionDescription, ExecutionEvent, region_from_arn
 from polysync_airflow.execution.outcome import outcome_message, refusal_error
 from polysync_airflow.execution.steps import callbacks
-from polysync_airflow.execution.steps.callbacks import Handling, Situation
+from polysync_airflow.execution.steps.callbacks import CallbackMessage, Handling, ReceivedMessage, Situation
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.steps.progress import Progress, check_step_declared
 from polysync_airflow.execution.texts import clean_line, clean_text
@@ -196,9 +196,7 @@ class StepMessages:
     def _url(self) -> str:
         return self.callback.queue.url
 
-    def receive(
-        self, is_over: Callable[[], bool], sleep: Callable[[float], None]
-    ) -> callbacks.CallbackMessage | None:
+    def receive(self, is_over: Callable[[], bool], sleep: Callable[[float], None]) -> CallbackMessage | None:
         """
         Receive the message of the step. Others can receive theirs afterwards, and at once.
 
@@ -227,9 +225,9 @@ class StepMessages:
             sleep(pause * (1 - random.random() / 2))  # noqa: S311 # it spreads load
         return None
 
-    def _look(self) -> list[callbacks.CallbackMessage]:
-        own: list[callbacks.CallbackMessage] = []
-        others: dict[Handling, list[callbacks.ReceivedMessage]] = defaultdict(list)
+    def _look(self) -> list[CallbackMessage]:
+        own: list[CallbackMessage] = []
+        others: dict[Handling, list[ReceivedMessage]] = defaultdict(list)
         try:
             for number in range(MAX_RECEIVES):
                 wait = 0 if number else POLL_SECONDS
@@ -248,9 +246,7 @@ class StepMessages:
             self._release(others)
         return own
 
-    def _handling_of(
-        self, received: callbacks.ReceivedMessage, content: callbacks.CallbackMessage | None
-    ) -> Handling:
+    def _handling_of(self, received: ReceivedMessage, content: CallbackMessage | None) -> Handling:
         own = self.callback.token, self.arn
         is_own = content is not None and (content.token, content.execution_arn) == own
         decide = partial(
@@ -271,7 +267,7 @@ class StepMessages:
             return decide(waits=True)
         return decide(waits=callbacks.still_waits(steps, content.token))
 
-    def _release(self, others: dict[Handling, list[callbacks.ReceivedMessage]]) -> None:
+    def _release(self, others: dict[Handling, list[ReceivedMessage]]) -> None:
         deleted, given_back = others[Handling.DELETE], others[Handling.GIVE_BACK]
         for message in others[Handling.SEND_AGAIN]:
             (deleted if self._send_again(message) else given_back).append(message)
@@ -283,7 +279,7 @@ class StepMessages:
             self._problem = error
             self.log.warning("Messages of others are hidden from them for %s s: %s", HIDDEN_SECONDS, error)
 
-    def _send_again(self, message: callbacks.ReceivedMessage) -> bool:
+    def _send_again(self, message: ReceivedMessage) -> bool:
         if self._problem:
             return False
         try:
@@ -530,11 +526,7 @@ class StepRun:
             situation, step, status = self.look()
             if situation is Situation.SUCCEEDED and step:
                 return self._take_answer(step, is_first_try=is_first_try)
-            if situation not in (
-                Situation.NOT_BEGUN,
-                Situation.RUNNING,
-                Situation.STOPPING,
-            ):
+            if situation not in (Situation.NOT_BEGUN, Situation.RUNNING, Situation.STOPPING):
                 self._clean_up(step, is_first_try=is_first_try)
                 raise self._error_of(situation, step, status)
             callback = callbacks.running_callback(step) if step else None

@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
     from polysync_airflow.execution.lifecycle.instructions import Instruction
     from polysync_airflow.execution.results import Datasets
-    from polysync_airflow.execution.steps.descriptions import StepRow
     from polysync_airflow.hooks import PolysyncSageMakerHook
     from polysync_airflow.operators.results import StepReport, StepReporter
 
@@ -293,11 +292,9 @@ class ReportingOperator(base.ExecutionOperator):
         :param is_own_stop: whether this try has stopped the execution.
         """
         report = self._report_end(context, end)
-        failed_steps, notes = failed_rows(end, report), (*report.notes, note)
-        message = partial(outcome.outcome_message, end, failed_steps=failed_steps)
-        self._raise_outcome(
-            context, end, message, notes, by_fail_step=report.has_fail_step, is_own_stop=is_own_stop
-        )
+        by_fail_step, notes = report.has_fail_step, (*report.notes, note)
+        message = message_about(end, report)
+        self._raise_outcome(context, end, message, notes, by_fail_step=by_fail_step, is_own_stop=is_own_stop)
         self._publish(context, end.execution_arn, end.pipeline_name, report.model_package_arns)
         return end.execution_arn
 
@@ -404,6 +401,7 @@ class ReportingOperator(base.ExecutionOperator):
         return reporter.report_end(files=self.choices.property_files, with_mlflow=with_mlflow)
 
 
-def failed_rows(end: models.ExecutionEvent, report: StepReport) -> Sequence[StepRow]:
-    """Return the failed steps of an execution that has failed."""
-    return report.failed if state_of(end.status) is PolysyncState.FAILED else ()
+def message_about(end: models.ExecutionEvent, report: StepReport) -> Callable[..., str]:
+    """Return what makes the message of an end; of an execution that has failed, with its failed steps."""
+    failed = report.failed if state_of(end.status) is PolysyncState.FAILED else ()
+    return partial(outcome.outcome_message, end, failed_steps=failed)

@@ -21,13 +21,12 @@ from polysync_airflow.aws.responses import time_limit
 from polysync_airflow.aws.retry import STEP_LISTING_TIMEOUT_SECONDS, call_with_retry
 from polysync_airflow.exceptions import ACCESS_DENIED, PolysyncError, has_code, is_throttling
 from polysync_airflow.execution import clock, results
-from polysync_airflow.execution.models import ExecutionDescription
 from polysync_airflow.execution.outcome import FailedStep
 from polysync_airflow.execution.pipelines import DeclaredStep, PropertyFile, mark_selection
 from polysync_airflow.execution.steps import descriptions
 from polysync_airflow.execution.steps.progress import Progress, known_from
 from polysync_airflow.execution.texts import storable_xcom
-from polysync_airflow.execution.waiter import LogLine
+from polysync_airflow.execution.waiter import LogLine, Polled
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.hooks.executions import result_or_error
 from polysync_airflow.links import LOG_URL_XCOM_KEY, PolysyncFailedStepLogLink, push_url
@@ -326,9 +325,7 @@ class StepReporter:
         text = descriptions.order_text(self._order)
         return text if len(text) <= descriptions.MAX_ORDER_LENGTH else None
 
-    def after_poll(
-        self, response: ExecutionDescription | PolysyncError
-    ) -> Sequence[descriptions.StepDescription] | None:
+    def after_poll(self, response: Polled) -> Sequence[descriptions.StepDescription] | None:
         """
         Report the steps after a poll, if that is due, and return them; None if they are not listed.
 

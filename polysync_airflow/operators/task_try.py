@@ -490,11 +490,7 @@ class TaskTry:
             raise
 
     def _leave(
-        self,
-        reason: StopReason,
-        answered: threading.Event | None = None,
-        *,
-        retry_follows: bool = False,
+        self, reason: StopReason, answered: threading.Event | None = None, *, retry_follows: bool = False
     ) -> bool:
         """
         Decide what becomes of the execution that runs, or may run, because of this try.

@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, NoReturn
 from airflow.providers.common.compat.sdk import Context
 
 from polysync_airflow.airflow_compat import sdk, sensors
+from polysync_airflow.airflow_compat.sensors import PokeReturnValue
 from polysync_airflow.exceptions import ModelApprovalError, PipelineExecutionError
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.models import MAX_POLL_INTERVAL, MIN_POLL_INTERVAL
@@ -91,10 +92,10 @@ class PolysyncSensor(base.WaitingOperator, sensors.BaseSensorOperator):
             self.log.log(line.level, "%s", line.text)
         return step
 
-    def poke(self, context: Context) -> sensors.PokeReturnValue:
+    def poke(self, context: Context) -> PokeReturnValue:
         """Poll once. Airflow calls this; the value is how the wait has ended."""
         end = self._poll(context)
-        return sensors.PokeReturnValue(is_done=end is not None, xcom_value=end)
+        return PokeReturnValue(is_done=end is not None, xcom_value=end)
 
     def _end_or_defer(self, context: Context) -> str:
         end = self._poll(context)

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
 from polysync_airflow import exceptions
 from polysync_airflow.execution import clock, models, outcome, search
 from polysync_airflow.execution.lifecycle.instructions import OnCompletedWithFailures
+from polysync_airflow.execution.outcome import OnCancelled
 from polysync_airflow.execution.parameters import MIN_PROGRESS_INTERVAL, storable_parameters
+from polysync_airflow.execution.search import Which
 from polysync_airflow.execution.waiter import ExecutionWaiter, Finish
 from polysync_airflow.operators import base, reporting
 from polysync_airflow.sensors.base import PolysyncSensor, SensorChoices
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
 class PipelineSensorChoices(SensorChoices, reporting.ReportChoices):
     """What the DAG author chose for the sensor."""
 
-    which: search.Which
+    which: Which
 
 
 class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
@@ -115,7 +117,7 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
         pipeline_name: str | XComArg | None = None,
         created_after: datetime | str | XComArg | None = None,
         created_before: datetime | str | XComArg | None = None,
-        which: search.Which = "first",
+        which: Which = "first",
         display_name_pattern: str | XComArg | None = None,
         parameters: Mapping[str, Any] | XComArg | None = None,
         step_name: str | XComArg | None = None,
@@ -123,7 +125,7 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
         region_name: str | None = None,
         deferrable: bool = base.DEFAULT_DEFERRABLE,
         on_completed_with_failures: OnCompletedWithFailures = "fail",
-        on_cancelled: outcome.OnCancelled = "fail",
+        on_cancelled: OnCancelled = "fail",
         progress_interval: float | timedelta | None = reporting.DEFAULT_PROGRESS_INTERVAL,
         property_files: bool | Sequence[str] = False,
         **kwargs: Any,
@@ -243,9 +245,7 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
             )
             self.defer(trigger=trigger, method_name="execute_found")
         arguments = self._trigger_arguments(
-            self._waiter,
-            progress_interval=self._list_seconds,
-            declared_steps=self._reporter.declared_steps,
+            self._waiter, progress_interval=self._list_seconds, declared_steps=self._reporter.declared_steps
         )
         make: Callable[..., Any] = triggers.PolysyncPipelineExecutionTrigger
         if self.step_name:
@@ -355,7 +355,7 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
             # Nobody knows how the step has ended.
             raise report.error
         note = f"Step {self.step_name}, for which this task waits, has not ended."
-        message = partial(outcome.outcome_message, end, failed_steps=reporting.failed_rows(end, report))
+        message = reporting.message_about(end, report)
         notes = (*report.notes, note, _note(end))
         self._raise_outcome(context, end, message, notes)
         raise exceptions.PipelineExecutionFailedError(

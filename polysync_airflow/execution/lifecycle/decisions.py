@@ -105,19 +105,20 @@ def next_action(stored: StoredExecution, epoch: int, status: str, choices: Recov
     :param epoch: the epoch of this try, which is Airflow's ``max_tries``.
     :param status: AWS status of the stored execution.
     """
+    failures_succeed = choices.on_completed_with_failures == "succeed"
     if stored.epoch != epoch:
         is_replaced = stored.replaced_by_epoch == epoch
         choice = stored.choice_in(epoch)
         if choice and choice.on_clear == "resume" and not is_replaced:
             # Somebody may have resumed it outside of Airflow meanwhile: the user wants its end all the same.
             return _in_same_epoch(status, resumes=True)
-        resumes = _resumes_after_clear(choice, status, choices) and not is_replaced
+        is_success = status == states.STATUS_COMPLETED_WITH_FAILURES and failures_succeed
+        resumes = choice is None and choices.on_clear == "resume" and not is_success and not is_replaced
         if stored.resume_is_pending and not resumes and state_of(status) is PolysyncState.FAILED:
             return Action.SETTLE_RESUME
         return _in_new_epoch(status, resumes=resumes, may_stop=choices.stop_on_kill)
     if stored.resume_is_pending:
         return _in_same_epoch(status, resumes=True)
-    failures_succeed = choices.on_completed_with_failures == "succeed"
     return _in_same_epoch(status, resumes=choices.retry_mode == "resume", failures_succeed=failures_succeed)
 
 
@@ -189,14 +190,6 @@ def unused_arguments(sent: StartRequest, parameters: Mapping[str, str], current:
     now = current.pipeline_parameters
     differing = sorted(name for name in now if parameters and parameters.get(name) != now[name])
     return changed + [f"pipeline_parameters[{name!r}]" for name in differing]
-
-
-def _resumes_after_clear(
-    choice: instructions.ClearChoice | None, status: str, choices: RecoveryChoices
-) -> bool:
-    has_some = status == states.STATUS_COMPLETED_WITH_FAILURES
-    is_failure = not has_some or choices.on_completed_with_failures == "fail"
-    return choice is None and choices.on_clear == "resume" and is_failure
 
 
 def _in_same_epoch(status: str, *, resumes: bool, failures_succeed: bool = False) -> Action:

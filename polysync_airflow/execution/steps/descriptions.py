@@ -405,19 +405,15 @@ def fit_outputs(outputs: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, Any
         del fitted[step][name]
         left_out.append(f"{step}.{name}")
         excess -= size
-    fitted = _steps_that_fit(fitted)
+    # Model packages first: they are what the next task needs most.
+    names = sorted(fitted, key=lambda name: ("model_package_arn" not in fitted[name], name))
+    kept = set(names[: _count_that_fits([_size({name: fitted[name]}) for name in names])])
+    fitted = {name: made for name, made in fitted.items() if name in kept}
     left_out += [step for step in outputs if step not in fitted]
     if not left_out:
         return fitted, None
     more = f" and {len(left_out) - MAX_NAMED} more" if len(left_out) > MAX_NAMED else ""
     return fitted, f"The XCom outputs lacks what is too long: {', '.join(left_out[:MAX_NAMED])}{more}."
-
-
-def _steps_that_fit(outputs: dict[str, Any]) -> dict[str, Any]:
-    # Model packages first: they are what the next task needs most.
-    names = sorted(outputs, key=lambda name: ("model_package_arn" not in outputs[name], name))
-    kept = set(names[: _count_that_fits([_size({name: outputs[name]}) for name in names])])
-    return {name: made for name, made in outputs.items() if name in kept}
 
 
 def _row_of(step: StepDescription, declared: DeclaredStep | StepRow | None, execution_arn: str) -> StepRow:

@@ -109,14 +109,18 @@ class PolysyncCallbackStepOperator(base.ExecutionOperator):
     @base.apply_retry_policy
     def execute(self, context: Context) -> dict[str, str]:
         """Wait for the step, call the function, and answer."""
+        from polysync_airflow.execution.steps.progress import check_step_name
         from polysync_airflow.operators.reporting import push_links
 
-        self._check_arguments()
+        self._check_execution(self.execution_arn)
+        check_step_name(self.step_name)
+        if self.op_kwargs is not None and not isinstance(self.op_kwargs, Mapping):
+            raise ParametersError(f"op_kwargs = {shorten(self.op_kwargs)} is not valid: give a dict.")
         name = models.pipeline_name_from_arn(self.execution_arn)
         push_links(context, self.hook, self.execution_arn, name, self.log)
-        run = self._step_run()
+        run = self._step_run(context)
         run.check_declared()
-        return self._answer(context, run, self._make_waiter(self.execution_arn, None))
+        return self._answer(run, self._make_waiter(self.execution_arn, None))
 
     @base.apply_retry_policy
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, str]:
@@ -127,38 +131,24 @@ class PolysyncCallbackStepOperator(base.ExecutionOperator):
         """
         from polysync_airflow.execution.steps.callbacks import parse_step_changed
 
-        run, waiter = self._step_run(), self._make_waiter(self.execution_arn, None)
+        run, waiter = self._step_run(context), self._make_waiter(self.execution_arn, None)
         news = parse_step_changed(event)
         if news:
             # The limit is that of the whole wait, also if the task is deferred again.
             waiter = replace(waiter, since=news.since, deadline=news.deadline)
         else:
             run.raise_unless_ended(parse_event(event))
-        return self._answer(context, run, waiter)
+        return self._answer(run, waiter)
 
-    def _check_arguments(self) -> None:
-        from polysync_airflow.execution.steps.progress import check_step_name
-
-        self._check_execution(self.execution_arn)
-        check_step_name(self.step_name)
-        if self.op_kwargs is not None and not isinstance(self.op_kwargs, Mapping):
-            raise ParametersError(f"op_kwargs = {shorten(self.op_kwargs)} is not valid: give a dict.")
-
-    def _step_run(self) -> StepRun:
+    def _step_run(self, context: Context) -> StepRun:
         from polysync_airflow.operators.callback_run import StepRun
 
-        return StepRun(
-            self.hook_for_region, self.execution_arn, self.step_name, self._call_with_retry, self.log
-        )
+        arn, name, is_first = self.execution_arn, self.step_name, context["ti"].try_number == 1
+        return StepRun(self.hook_for_region, arn, name, self._call_with_retry, self.log, is_first)
 
-    def _answer(self, context: Context, run: StepRun, waiter: ExecutionWaiter) -> dict[str, str]:
+    def _answer(self, run: StepRun, waiter: ExecutionWaiter) -> dict[str, str]:
         while True:
-            outputs = run.answer(
-                self.python_callable,
-                self.op_kwargs or {},
-                self._sleep,
-                is_first_try=context["ti"].try_number == 1,
-            )
+            outputs = run.answer(self.python_callable, self.op_kwargs or {}, self._sleep)
             if outputs is not None:
                 return outputs
             self._wait_for_news(run, waiter)

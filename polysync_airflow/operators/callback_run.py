@@ -479,6 +479,7 @@ class StepRun:
     :param hook_for_region: returns the hook for the task's connection in a region.
     :param retry: makes a call, and repeats it after a transient error.
     :param log: the log of the task.
+    :param is_first_try: whether no earlier try can have answered.
     """
 
     hook_for_region: Callable[[str | None], PolysyncSageMakerHook]
@@ -486,6 +487,7 @@ class StepRun:
     name: str
     retry: Callable[[Callable[[], Any]], Any]
     log: Any
+    is_first_try: bool
 
     def __post_init__(self) -> None:
         self.hook = self.hook_for_region(region_from_arn(self.arn))
@@ -504,12 +506,7 @@ class StepRun:
             check_step_declared(self.name, declared, callbacks.CALLBACK)
 
     def answer(
-        self,
-        function: Callable[..., Any],
-        arguments: Mapping[str, Any],
-        sleep: Callable[[float], None],
-        *,
-        is_first_try: bool,
+        self, function: Callable[..., Any], arguments: Mapping[str, Any], sleep: Callable[[float], None]
     ) -> callbacks.Outputs | None:
         """
         Answer the step if it has begun.
@@ -517,7 +514,6 @@ class StepRun:
         :param function: the function whose return value is the answer.
         :param arguments: further keyword arguments of the function.
         :param sleep: waits for a number of seconds.
-        :param is_first_try: whether no earlier try can have answered.
         :return: the output parameters; None if the step has not begun.
         :raises CallbackStepError: the step has failed, or cannot be answered.
         :raises PipelineExecutionCancelledError: the execution is being stopped, or was stopped.
@@ -525,9 +521,9 @@ class StepRun:
         while True:
             situation, step, status = self.look()
             if situation is Situation.SUCCEEDED and step:
-                return self._take_answer(step, is_first_try=is_first_try)
+                return self._take_answer(step)
             if situation not in (Situation.NOT_BEGUN, Situation.RUNNING, Situation.STOPPING):
-                self._clean_up(step, is_first_try=is_first_try)
+                self._clean_up(step)
                 raise self._error_of(situation, step, status)
             callback = callbacks.running_callback(step) if step else None
             if callback is None:
@@ -588,17 +584,17 @@ class StepRun:
         if callbacks.is_news(self.name, status, steps):
             raise StepNewsError
 
-    def _take_answer(self, step: StepDescription, *, is_first_try: bool) -> callbacks.Outputs:
-        self._clean_up(step, is_first_try=is_first_try)
+    def _take_answer(self, step: StepDescription) -> callbacks.Outputs:
+        self._clean_up(step)
         self.log.info(
             "Step %s has already succeeded: its output parameters are taken, and the function is not called.",
             self.name,
         )
         return callbacks.recorded_outputs(step)
 
-    def _clean_up(self, step: StepDescription | None, *, is_first_try: bool) -> None:
+    def _clean_up(self, step: StepDescription | None) -> None:
         # A try that died after its answer has left the message in the queue.
-        callback = callbacks.running_callback(step) if step and not is_first_try else None
+        callback = callbacks.running_callback(step) if step and not self.is_first_try else None
         if callback:
             ServedStep(self, callback).delete_messages()
 

@@ -300,12 +300,9 @@ class ReportingOperator(base.ExecutionOperator):
 
     def _report_end(self, context: Context, end: models.ExecutionEvent) -> StepReport:
         """Push steps and outputs, and the end of the execution."""
-        from polysync_airflow.operators.results import StepReport
-
         # The calls for the steps would be refused as well.
-        report = StepReport()
-        if end.outcome != "refused":
-            report = self._report_steps(context, end.execution_arn, end.attempt_started_at)
+        is_refused = end.outcome == "refused"
+        report = self._report_steps(context, end.execution_arn, end.attempt_started_at, is_refused=is_refused)
         # A stop has changed what was read before it.
         started = self.started_run if end.outcome == "ended" else None
         self.known_run = push_ended(context, end, report, started=started)
@@ -386,11 +383,18 @@ class ReportingOperator(base.ExecutionOperator):
         )
 
     def _report_steps(
-        self, context: Context, execution_arn: str, resumed_at: datetime | None = None
+        self,
+        context: Context,
+        execution_arn: str,
+        resumed_at: datetime | None = None,
+        *,
+        is_refused: bool = False,
     ) -> StepReport:
-        """List the steps at the end of the wait, and push steps and outputs."""
+        """List the steps at the end of the wait, unless AWS refuses calls, and push steps and outputs."""
         from polysync_airflow.operators.results import StepReport
 
+        if is_refused:
+            return StepReport()
         try:
             reporter = self._step_reporter(context, execution_arn, resumed_at)
         except exceptions.PolysyncError as error:

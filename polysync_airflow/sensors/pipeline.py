@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
 
     # Imported when a task runs: Airflow parses a DAG file every 30 seconds.
-    from polysync_airflow.execution.steps.descriptions import StepRow
     from polysync_airflow.execution.steps.progress import StepEndedEvent
     from polysync_airflow.hooks import PolysyncSageMakerHook
     from polysync_airflow.operators.results import StepReport, StepReporter
@@ -335,22 +334,29 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
 
     def _end(self, context: Context, end: models.ExecutionEvent | StepEndedEvent) -> str:
         """Push the outcome, and return the ARN of the execution, or raise the error of the task."""
-        if isinstance(end, models.ExecutionEvent):
-            return self._end_of_execution(context, end)
-        from polysync_airflow.execution.steps.progress import row_of
+        from polysync_airflow.execution.steps import progress
 
-        report = self._report_steps(context, end.execution_arn)
-        return self._end_of_step(context, end.execution_arn, report, row_of(end, report.rows))
-
-    def _end_of_execution(self, context: Context, end: models.ExecutionEvent) -> str:
-        if not self.step_name:
+        arn = end.execution_arn
+        if not isinstance(end, models.ExecutionEvent):
+            report = self._report_steps(context, arn)
+            row = progress.row_of(end, report.rows)
+        elif self.step_name:
+            report = self._report_end(context, end)
+            row = progress.ended_row(report.rows, self.step_name) or self._fail_without_step(
+                context, end, report
+            )
+        else:
             return self._finish(context, end, note=_note(end))
-        from polysync_airflow.execution.steps.progress import ended_row
+        name = self._pipeline_of(arn)
+        message = partial(outcome.step_message, arn, name, row)
+        self._raise_outcome(context, progress.end_of_step(arn, name, row), message, report.notes)
+        self._publish(context, arn, name, report.model_package_arns)
+        return arn
 
-        report = self._report_end(context, end)
-        row = ended_row(report.rows, self.step_name)
-        if row:
-            return self._end_of_step(context, end.execution_arn, report, row)
+    def _fail_without_step(
+        self, context: Context, end: models.ExecutionEvent, report: StepReport
+    ) -> NoReturn:
+        """Raise the error of an end without the awaited step."""
         if report.error:
             # Nobody knows how the step has ended.
             raise report.error
@@ -361,16 +367,6 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
         raise exceptions.PipelineExecutionFailedError(
             message(notes=notes), execution_arn=end.execution_arn, status=end.status, permanent=True
         )
-
-    def _end_of_step(self, context: Context, arn: str, report: StepReport, row: StepRow) -> str:
-        """Succeed, fail or skip as the awaited step has ended."""
-        from polysync_airflow.execution.steps.progress import end_of_step
-
-        name = self._pipeline_of(arn)
-        message = partial(outcome.step_message, arn, name, row)
-        self._raise_outcome(context, end_of_step(arn, name, row), message, report.notes)
-        self._publish(context, arn, name, report.model_package_arns)
-        return arn
 
     def _make_error(self, end: models.ExecutionEvent, message: str, *, is_own_stop: bool) -> Exception | None:
         if end.outcome == "timed_out" and end.error_code:
